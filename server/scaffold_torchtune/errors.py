@@ -1,0 +1,165 @@
+"""What can go wrong: one finding model, one registry of codes, one exception.
+
+A problem in a run is a value (a `Finding`). An exception (`Refused`) means that the work cannot proceed; it carries
+every problem that was found, so that one answer names them all.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Scalar = bool | int | float | str | None
+"""A value as it stands in a table cell, in YAML or in a plan."""
+
+
+class Severity(StrEnum):
+    """How much a finding matters: an `error` fails the run or refuses the work, a `warning` stays visible."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Finding(BaseModel):
+    """One problem or remark: what it is, where it is, and what to do about it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: str = Field(description="kebab-case name of the kind of finding, see workflows/troubleshooting.md")
+    severity: Severity = Field(description="error, warning or info")
+    message: str = Field(description="one sentence that says what was found")
+    field: str | None = Field(default=None, description="the field, setting or parameter that it is about")
+    expected: Scalar = Field(default=None, description="what was expected, or what is allowed")
+    actual: Scalar = Field(default=None, description="what was found")
+    file: str | None = Field(default=None, description="the file, relative to the experiment directory where it lies there")
+    line: int | None = Field(default=None, description="the line in that file, from 1")
+    fix: str = Field(default="", description="the next step")
+
+    def place(self) -> str:
+        """The place as `file:line`, as much of it as is known."""
+        if self.file is None:
+            return ""
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+    def sentence(self) -> str:
+        """The whole finding on one line, for a person."""
+        parts = [f"{self.place()}: " if self.place() else "", self.message, f" Fix: {self.fix}" if self.fix else ""]
+        return "".join(parts)
+
+
+class Code(NamedTuple):
+    """An entry of the registry."""
+
+    severity: Severity
+    meaning: str
+
+
+_E, _W, _I = Severity.ERROR, Severity.WARNING, Severity.INFO
+
+CODES: dict[str, Code] = {
+    # documents and their fields
+    "document-missing": Code(_E, "a document that the scaffold needs is not there"),
+    "document-unreadable": Code(_E, "a document is not a regular UTF-8 text file of a sensible size"),
+    "missing-field": Code(_E, "a required field is absent"),
+    "invalid-value": Code(_E, "a value is not what its field must hold"),
+    "ambiguous": Code(_E, "a document says two things at once"),
+    "duplicate-column": Code(_E, "two columns of the runs table mean the same parameter"),
+    "malformed-table": Code(_E, "a row of the runs table has too few or too many cells"),
+    "unknown-model": Code(_E, "the model is not in the registry of models"),
+    "wrong-experiment-dir": Code(_E, "the summary names another experiment directory than its own"),
+    "no-runs": Code(_E, "there is no fine-tuned run"),
+    "unused-column": Code(_W, "a column of the runs table is not a parameter"),
+    "unused-field": Code(_W, "a field looks like a setting but is not used"),
+    "overridden": Code(_W, "a row gives another value than Configuration; the row wins"),
+    "default-used": Code(_W, "a hyperparameter comes from a default that nobody asked for"),
+    # planning
+    "identical-runs": Code(_E, "two rows plan the same run"),
+    "name-collision": Code(_E, "two runs would share a directory"),
+    "unsafe-name": Code(_E, "a name cannot be a directory name"),
+    "unsupported-format": Code(_E, "the data format has no template"),
+    "missing-template": Code(_E, "the template is not where it is expected"),
+    # access
+    "outside-roots": Code(_E, "the experiment does not lie under a root that the operator gave"),
+    "not-a-directory": Code(_E, "the experiment is not a directory or a summary file"),
+    "unsafe-path": Code(_E, "a path leads through a link or to something that is not a plain file or directory"),
+    "write-failed": Code(_E, "the file system refused a write"),
+    "busy": Code(_E, "another scaffold works on this experiment"),
+    "edited-output": Code(_E, "a file was changed by hand, or is not ours, and would be overwritten"),
+    # applying
+    "template-error": Code(_E, "the template could not be rendered"),
+    "render-mismatch": Code(_E, "what the template rendered does not read back as the plan"),
+    "not-rendered": Code(_E, "there is no plan yet: render first"),
+    "plan-outdated": Code(_E, "the inputs have changed since the plan was made"),
+    "unknown-key": Code(_E, "setup_finetune.yaml has a key that setup_finetune does not take"),
+    "unsupported-setting": Code(_E, "a setting that this setup_finetune cannot honour"),
+    "unread-setting": Code(_W, "a setting that is written but that the recipe does not read"),
+    "setup-choice": Code(_E, "a setup script lies in the working directory and none was chosen"),
+    "setup-script-missing": Code(_E, "the configured setup script is not there"),
+    "setup-failed": Code(_E, "setup_finetune failed for a run"),
+    # validation
+    "nothing-checked": Code(_E, "no run was checked: success over nothing is a failure"),
+    "missing-file": Code(_E, "a file of the run is missing"),
+    "unreadable-file": Code(_E, "a file of the run cannot be read as what it should be"),
+    "missing-value": Code(_E, "a planned value is absent"),
+    "value-mismatch": Code(_E, "a value differs from the plan"),
+    "wrong-type": Code(_E, "a value has the planned content but another type"),
+    "name-mismatch": Code(_E, "the directory's name says something else than its finetune.yaml"),
+    "unplanned-value": Code(_E, "a value that nobody planned"),
+    "default-differs": Code(_W, "a default of the plan is another in what the setup script wrote"),
+    "wrong-recipe": Code(_E, "the recipe does not fit the number of GPUs or the plan"),
+    "duplicate-directive": Code(_E, "a SLURM directive is given twice"),
+    "late-directive": Code(_E, "a SLURM directive stands after the first command and is ignored"),
+    "placeholder-left": Code(_E, "a placeholder was not replaced"),
+}
+"""Every finding code, with its usual severity and what it means in general."""
+
+
+def finding(  # noqa: PLR0913 - a finding has this many parts, all of them named at the call
+    code: str,
+    message: str,
+    *,
+    field: str | None = None,
+    expected: Scalar = None,
+    actual: Scalar = None,
+    file: str | None = None,
+    line: int | None = None,
+    fix: str = "",
+    severity: Severity | None = None,
+) -> Finding:
+    """Make a finding whose code is in the registry.
+
+    Raises:
+        KeyError: the code is not in `CODES`.
+    """
+    return Finding(
+        code=code,
+        severity=severity or CODES[code].severity,
+        message=message,
+        field=field,
+        expected=expected,
+        actual=actual,
+        file=file,
+        line=line,
+        fix=fix,
+    )
+
+
+class Refused(Exception):  # noqa: N818 - the name says what happened, as the log and the command line do
+    """The work cannot proceed. Carries every problem that was found."""
+
+    def __init__(self, message: str, problems: Iterable[Finding]) -> None:
+        super().__init__(message)
+        self.message = message
+        self.problems = tuple(sort_findings(problems))
+
+
+def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings by file and line, those without a place first."""
+    return sorted(findings, key=lambda f: (f.file or "", f.line or 0, f.field or "", f.code))
+
+
+def errors_in(findings: Iterable[Finding]) -> list[Finding]:
+    """Those findings that are errors."""
+    return [f for f in findings if f.severity is Severity.ERROR]

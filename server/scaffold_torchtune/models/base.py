@@ -1,0 +1,52 @@
+"""What all models share."""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from scaffold_torchtune.errors import Scalar
+
+
+class Model(BaseModel):
+    """A frozen pydantic model that takes no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceKind(StrEnum):
+    """Where a value can come from."""
+
+    ROW = "row"  # a cell of the runs table
+    CONFIGURATION = "configuration"  # the summary's Configuration section
+    RESOURCES = "resources"  # the summary's Resources section
+    SUMMARY = "summary"  # elsewhere in the summary
+    LOCAL = "local"  # claude.local.md
+    TEMPLATE = "template"  # the template of setup_finetune.yaml
+    OPTION = "option"  # an argument of the command or tool
+    DERIVED = "derived"  # computed from other values, e.g. the run's name
+    DEFAULT = "default"  # nobody asked for it
+
+
+class Source(Model):
+    """Where a value comes from."""
+
+    kind: SourceKind
+    file: str | None = Field(default=None, description="document, by its name")
+    line: int | None = Field(default=None, description="line in it, from 1")
+    note: str = Field(default="", description="section, column or rule")
+
+    def __str__(self) -> str:
+        """Short form for people: `experiment_summary.md:24 (LoRA Rank)`, `default`."""
+        place = f"{self.file}:{self.line}" if self.file and self.line else (self.file or self.kind.value)
+        return f"{place} ({self.note})" if self.note else place
+
+
+class Setting(Model):
+    """A typed value and where it comes from."""
+
+    value: Scalar
+    source: Source
+
+
+RunType = Literal["fine-tuned", "control", "eval-only"]

@@ -1,0 +1,64 @@
+"""What plan hands on: every run with every value that will be written, frozen before anything is."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from scaffold_torchtune.errors import Finding, Scalar
+from scaffold_torchtune.models.base import Model, Setting
+
+
+class Options(Model):
+    """What the operator chose; part of the plan's identity."""
+
+    names: Literal["varying", "table"] = "varying"
+    template: str | None = Field(default=None, description="a template file instead of the bundled one")
+    setup_script: str = Field(default="bundled", description="'bundled', or the path of a setup_finetune.py")
+    activate: bool = Field(default=True, description="activate modules and conda for an external script")
+
+
+class PlannedRun(Model):
+    """One run directory to be.
+
+    `parameters` are the run's hyperparameters by canonical name (what an experimenter would list: model, lora_rank,
+    lr, batch_size, epochs and every other column). `settings` are all keys of its setup_finetune.yaml, in the order
+    in which they are written, each with its source. `data_path` is the data set as the document names it.
+    """
+
+    directory: str
+    name: str
+    line: int
+    model: str
+    data_path: str
+    parameters: dict[str, Scalar]
+    settings: dict[str, Setting]
+
+
+class Excluded(Model):
+    """A row that is not fine-tuned, and why it is left out."""
+
+    name: str
+    reason: str
+
+
+class Plan(Model):
+    """The frozen plan of a scaffold.
+
+    `id` is the SHA-256 of everything else but `warnings`. `inputs` maps each input file to the SHA-256 of its bytes.
+    `varying` lists the parameter names in naming order; `pattern` shows how directories are named.
+    `legend` explains abbreviated free text (`prompt1`) in directory names.
+    """
+
+    id: str
+    version: str
+    experiment: str
+    experiment_dir: str
+    options: Options
+    inputs: dict[str, str]
+    varying: tuple[str, ...]
+    pattern: str
+    template: str
+    legend: dict[str, str]
+    runs: tuple[PlannedRun, ...]
+    excluded: tuple[Excluded, ...]
+    warnings: tuple[Finding, ...] = ()

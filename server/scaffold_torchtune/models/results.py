@@ -1,0 +1,158 @@
+"""What tools and commands return. Keys are a contract: others rely on them."""
+
+from pydantic import Field
+
+from scaffold_torchtune.errors import Finding, Scalar
+from scaffold_torchtune.models.base import Model, RunType
+from scaffold_torchtune.models.plan import Excluded
+
+
+class ParsedRun(Model):
+    """A row of the runs table."""
+
+    name: str
+    type: RunType
+    model: str
+    parameters: dict[str, Scalar] = Field(description="the row's own values by parameter name")
+    line: int = Field(description="line of the row in the summary")
+
+
+class ParsedDataset(Model):
+    """The experiment's data set."""
+
+    path: str
+    label: str
+    extension: str
+    splits: dict[str, int] = Field(description="samples by split, as the summary says")
+
+
+class ParsedModel(Model):
+    """A base model."""
+
+    name: str
+    path: str
+
+
+class ParseResult(Model):
+    """The experiment as its documents describe it."""
+
+    experiment: str = Field(description="the experiment's name")
+    experiment_dir: str
+    runs: tuple[ParsedRun, ...] = Field(description="every row, controls too")
+    dataset: ParsedDataset | None
+    models: tuple[ParsedModel, ...]
+    config: dict[str, Scalar] = Field(description="Configuration by parameter name")
+    environment: dict[str, Scalar] = Field(description="claude.local.md by setting name")
+    sources: dict[str, str] = Field(description="where each value stands, e.g. config.epochs: experiment_summary.md:49")
+    warnings: tuple[Finding, ...]
+
+
+class RunPlan(Model):
+    """A run directory to be."""
+
+    directory: str
+    name: str = Field(description="the row's Run Name")
+    parameters: dict[str, Scalar]
+
+
+class CommonSetting(Model):
+    """A setting that all runs share, and where it comes from."""
+
+    name: str
+    value: Scalar
+    source: str
+
+
+class PlanResult(Model):
+    """What would be written."""
+
+    varying: tuple[str, ...] = Field(description="parameters that vary, in naming order")
+    pattern: str = Field(description="how run directories are named")
+    template: str
+    setup: str = Field(description="'bundled', or the external setup_finetune.py")
+    runs: tuple[RunPlan, ...]
+    common: tuple[CommonSetting, ...] = Field(description="settings that all runs share")
+    defaults: tuple[str, ...] = Field(description="settings that come from a default nobody asked for")
+    legend: dict[str, str] = Field(description="free text behind prompt1, prompt2, ...")
+    excluded: tuple[Excluded, ...]
+    warnings: tuple[Finding, ...]
+
+
+class RenderedRun(Model):
+    """A run whose setup_finetune.yaml is written."""
+
+    directory: str
+    created: bool = Field(description="false where it already was as planned")
+
+
+class RenderResult(Model):
+    """What render wrote."""
+
+    created: int
+    unchanged: int
+    runs: tuple[RenderedRun, ...]
+    warnings: tuple[Finding, ...]
+
+
+class SetupRun(Model):
+    """What setup_finetune did for one run."""
+
+    directory: str
+    ok: bool
+    unchanged: bool = Field(description="true where it was already done and nothing was run")
+    reason: str = Field(default="", description="why it failed")
+
+
+class SetupResult(Model):
+    """What run_setup did."""
+
+    processed: int
+    succeeded: int
+    failed: int
+    runs: tuple[SetupRun, ...]
+    warnings: tuple[Finding, ...]
+
+
+class ValidatedRun(Model):
+    """One run's verdict."""
+
+    directory: str
+    passed: bool
+    findings: tuple[Finding, ...]
+
+
+class ValidateResult(Model):
+    """The verdict: `passed` only when every planned run was checked and has no error."""
+
+    passed: bool
+    checked: int
+    planned: int
+    runs: tuple[ValidatedRun, ...]
+    findings: tuple[Finding, ...] = Field(description="findings about the whole experiment")
+
+
+class ScaffoldResult(Model):
+    """All steps in one."""
+
+    parse: ParseResult
+    plan: PlanResult
+    render: RenderResult
+    setup: SetupResult
+    validation: ValidateResult = Field(serialization_alias="validate")  # `validate` is taken in pydantic
+    ok: bool
+    unchanged: bool = Field(description="true where everything already was as planned and nothing was written")
+    log: str = Field(description="path of scaffold.log")
+    submit: str = Field(description="the line that submits the runs; empty unless all is well")
+
+
+class RefusalError(Model):
+    """Why the work cannot proceed."""
+
+    message: str
+    problems: tuple[Finding, ...]
+
+
+class Refusal(Model):
+    """A refusal as a structured result."""
+
+    error: RefusalError

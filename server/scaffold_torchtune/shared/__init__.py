@@ -1,0 +1,1 @@
+"""Parts that several stages use: Markdown, YAML, templating, numbers, files, processes."""

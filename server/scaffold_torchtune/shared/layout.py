@@ -1,0 +1,25 @@
+"""The names of all files that a scaffold reads or writes, in one place. Paths are relative to the experiment."""
+
+from typing import Final
+
+SUMMARY: Final = "experiment_summary.md"
+LOCAL: Final = "claude.local.md"
+LOG: Final = "scaffold.log"
+
+STATE: Final = ".scaffold"
+PLAN: Final = f"{STATE}/plan.json"
+PROGRESS: Final = f"{STATE}/progress.json"
+LOCK: Final = f"{STATE}/lock"
+STAGING: Final = f"{STATE}/staging"
+RUNS: Final = f"{STATE}/runs"
+
+SETUP_YAML: Final = "setup_finetune.yaml"
+FINETUNE_YAML: Final = "finetune.yaml"
+FINETUNE_SLURM: Final = "finetune.slurm"
+
+RESERVED: Final = frozenset({SUMMARY, LOCAL, LOG, STATE, "experiment_summary.yaml"})
+
+
+def record(directory: str) -> str:
+    """The record of a run: what was made for it, and from what."""
+    return f"{RUNS}/{directory}.json"

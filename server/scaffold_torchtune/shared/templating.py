@@ -1,0 +1,48 @@
+"""Rendering Jinja2 templates: StrictUndefined, one filter for YAML and one for the shell."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.sandbox
+
+from scaffold_torchtune.shared import yamlio
+
+
+class TemplateProblem(Exception):  # noqa: N818 - a problem with a template, told by whoever knows the run
+    """The template is missing, malformed, or uses a value that is not given. `line` is where, where it is known."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+
+
+def render(name: str, values: Mapping[str, Any], folders: Sequence[Path]) -> str:
+    """Render the template `name`, looked up in `folders` in order, with `values`.
+
+    Every value must pass the filter `yaml` (one YAML scalar or list, see `yamlio.scalar`) or `sh` (one shell word).
+
+    Raises:
+        TemplateProblem: the template is missing, malformed, or uses a value that is not given.
+    """
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        loader=jinja2.FileSystemLoader(folders),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701 - the output is YAML or shell; values pass the filters below
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["yaml"] = yamlio.scalar
+    environment.filters["sh"] = shlex.quote
+    try:
+        return environment.get_template(name).render(values)
+    except jinja2.TemplateNotFound as error:
+        raise TemplateProblem(f"the template {error.name} is not there") from error
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateProblem(str(error.message), error.lineno) from error
+    except (jinja2.TemplateError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+        raise TemplateProblem(str(error)) from error

@@ -1,0 +1,45 @@
+"""Showing values that come from elsewhere, so that they can neither hide nor forge anything."""
+
+import difflib
+import unicodedata
+from collections.abc import Iterable
+
+from scaffold_torchtune.errors import Scalar
+
+LONGEST = 200
+
+
+def _visible(character: str) -> str:
+    """The character itself, or its escape where it is not plainly printable (controls, bidi, invisible)."""
+    if character == "\\":
+        return "\\\\"
+    if character.isprintable() and unicodedata.category(character) != "Cf":
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def escape(text: str, limit: int = LONGEST) -> str:
+    """One line of text in which every control, invisible or bidirectional character is escaped.
+
+    Longer text is cut at `limit` characters, with the number of characters left out.
+    """
+    cut = text if len(text) <= limit else text[:limit]
+    left_out = f"... ({len(text) - limit} more characters)" if len(text) > limit else ""
+    return "".join(map(_visible, cut)) + left_out
+
+
+def shown(value: Scalar) -> str:
+    """A value as messages show it: text in quotes, so that a type is never in doubt."""
+    return f"'{escape(value)}'" if isinstance(value, str) else str(value)
+
+
+def close_matches(word: str, known: Iterable[str], limit: int = 3) -> list[str]:
+    """Known words that a person may have meant, best first; case does not matter."""
+    by_lower = {k.lower(): k for k in known}
+    return [by_lower[m] for m in difflib.get_close_matches(word.lower(), by_lower, n=limit, cutoff=0.6)]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`Did you mean 'x' or 'y'?`, or nothing where nothing is near."""
+    matches = close_matches(word, known)
+    return f"Did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""
