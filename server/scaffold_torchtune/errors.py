@@ -33,7 +33,9 @@ class Finding(BaseModel):
     field: str | None = Field(default=None, description="the field, setting or parameter that it is about")
     expected: Scalar = Field(default=None, description="what was expected, or what is allowed")
     actual: Scalar = Field(default=None, description="what was found")
-    file: str | None = Field(default=None, description="the file, relative to the experiment directory where it lies there")
+    file: str | None = Field(
+        default=None, description="the file, relative to the experiment directory where it lies there"
+    )
     line: int | None = Field(default=None, description="the line in that file, from 1")
     fix: str = Field(default="", description="the next step")
 
@@ -70,6 +72,7 @@ CODES: dict[str, Code] = {
     "unknown-model": Code(_E, "the model is not in the registry of models"),
     "wrong-experiment-dir": Code(_E, "the summary names another experiment directory than its own"),
     "no-runs": Code(_E, "there is no fine-tuned run"),
+    "misspelt-field": Code(_E, "a column or field is nearly the name of a parameter, but not quite"),
     "unused-column": Code(_W, "a column of the runs table is not a parameter"),
     "unused-field": Code(_W, "a field looks like a setting but is not used"),
     "overridden": Code(_W, "a row gives another value than Configuration; the row wins"),
@@ -112,6 +115,7 @@ CODES: dict[str, Code] = {
     "duplicate-directive": Code(_E, "a SLURM directive is given twice"),
     "late-directive": Code(_E, "a SLURM directive stands after the first command and is ignored"),
     "placeholder-left": Code(_E, "a placeholder was not replaced"),
+    "unproven-setting": Code(_W, "a planned setting of which validate does not know where it must arrive"),
 }
 """Every finding code, with its usual severity and what it means in general."""
 
@@ -146,7 +150,7 @@ def finding(  # noqa: PLR0913 - a finding has this many parts, all of them named
     )
 
 
-class Refused(Exception):  # noqa: N818 - the name says what happened, as the log and the command line do
+class Refused(Exception):
     """The work cannot proceed. Carries every problem that was found."""
 
     def __init__(self, message: str, problems: Iterable[Finding]) -> None:

@@ -1,5 +1,6 @@
 """The names of all files that a scaffold reads or writes, in one place. Paths are relative to the experiment."""
 
+import posixpath
 from typing import Final
 
 SUMMARY: Final = "experiment_summary.md"
@@ -17,9 +18,19 @@ SETUP_YAML: Final = "setup_finetune.yaml"
 FINETUNE_YAML: Final = "finetune.yaml"
 FINETUNE_SLURM: Final = "finetune.slurm"
 
+SETUP_TEMPLATES: Final = {".json": "setup_finetune_json.yaml.j2", ".parquet": "setup_finetune_parquet.yaml.j2"}
+"""The template of setup_finetune.yaml for each data format."""
+
 RESERVED: Final = frozenset({SUMMARY, LOCAL, LOG, STATE, "experiment_summary.yaml"})
 
 
 def record(directory: str) -> str:
     """The record of a run: what was made for it, and from what."""
     return f"{RUNS}/{directory}.json"
+
+
+def data_label(path: str) -> tuple[str, str]:
+    """The label and the extension of a data set file: `/data/words_4L.json` gives `("words_4L", ".json")`."""
+    name = posixpath.basename(path.rstrip("/"))
+    stem, dot, extension = name.rpartition(".")
+    return (stem, f".{extension}") if dot and stem else (name, "")

@@ -45,6 +45,7 @@ _ALL: Final = (
     Parameter("my_wandb_project", "name", ("wandb project", "default project", "project"), column=False),
     Parameter("my_wandb_run_name", "name", column=False),
     Parameter("output_dir_base", "path", ("output base directory", "outputs", "output directory"), column=False),
+    Parameter("project_dir", "path", column=False),
     # data
     Parameter("input_dir_base", "path", column=False),
     Parameter("input_formatting", "text", column=False),

@@ -11,7 +11,7 @@ import jinja2.sandbox
 from scaffold_torchtune.shared import yamlio
 
 
-class TemplateProblem(Exception):  # noqa: N818 - a problem with a template, told by whoever knows the run
+class TemplateProblem(Exception):
     """The template is missing, malformed, or uses a value that is not given. `line` is where, where it is known."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
@@ -31,7 +31,7 @@ def render(name: str, values: Mapping[str, Any], folders: Sequence[Path]) -> str
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701 - the output is YAML or shell; values pass the filters below
+        autoescape=False,  # the output is YAML or shell; values pass the filters below
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,

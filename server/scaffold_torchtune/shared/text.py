@@ -33,10 +33,10 @@ def shown(value: Scalar) -> str:
     return f"'{escape(value)}'" if isinstance(value, str) else str(value)
 
 
-def close_matches(word: str, known: Iterable[str], limit: int = 3) -> list[str]:
-    """Known words that a person may have meant, best first; case does not matter."""
+def close_matches(word: str, known: Iterable[str], limit: int = 3, cutoff: float = 0.6) -> list[str]:
+    """Known words that a person may have meant, best first; case does not matter. `cutoff` is difflib's, 0 to 1."""
     by_lower = {k.lower(): k for k in known}
-    return [by_lower[m] for m in difflib.get_close_matches(word.lower(), by_lower, n=limit, cutoff=0.6)]
+    return [by_lower[m] for m in difflib.get_close_matches(word.lower(), by_lower, n=limit, cutoff=cutoff)]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -7,8 +7,8 @@ size and depth. The writer makes every scalar read back as the same value and ty
 
 import math
 import re
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import yaml
 
@@ -31,10 +31,14 @@ class YamlError(ValueError):
 
 @dataclass(frozen=True)
 class YamlDocument:
-    """Plain data, and the line (from 1) of every key and item by its path, e.g. `("model", "lora_rank")`."""
+    """Plain data, and the line (from 1) of every key and item by its path, e.g. `("model", "lora_rank")`.
+
+    `plain` holds unquoted scalars as they are written (`012`, `1:30`, `yes`): what a loader makes of them can surprise.
+    """
 
     data: Any
     lines: dict[Path, int]
+    plain: dict[Path, str] = field(default_factory=dict)
 
     def line(self, path: Path) -> int | None:
         """The line of the path, or of the nearest part of it that exists."""
@@ -48,12 +52,11 @@ class YamlDocument:
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with OmegaConf's float rule and without dates."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {
-        first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:timestamp"]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
-
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:timestamp"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 # The float rule of omegaconf (omegaconf/_utils.py, get_yaml_loader): a dot is not needed before an exponent.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -80,9 +83,8 @@ def read(text: str) -> YamlDocument:
     try:
         _screen(text)
         node = yaml.compose(text, Loader=_Loader)
-        lines: dict[Path, int] = {}
-        loader = _Loader("")
-        data = None if node is None else _build(node, (), lines, loader)
+        document = YamlDocument(None, {})
+        data = None if node is None else _build(node, (), document, _Loader(""))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise YamlError(str(error.problem or error.context), mark.line + 1 if mark else None) from error
@@ -90,14 +92,14 @@ def read(text: str) -> YamlDocument:
         if isinstance(error, YamlError):
             raise
         raise YamlError(str(error).splitlines()[0]) from error
-    return YamlDocument(data, lines)
+    return replace(document, data=data)
 
 
 def _screen(text: str) -> None:
     """Refuse what could surprise, before anything is built."""
     depth = documents = 0
     for event in yaml.parse(text, Loader=_Loader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else None
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
@@ -105,7 +107,7 @@ def _screen(text: str) -> None:
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise YamlError("anchors and aliases are not taken", line)
         if getattr(event, "tag", None):
-            raise YamlError(f"the tag {event.tag} is not taken", line)
+            raise YamlError(f"the tag {getattr(event, 'tag', '')} is not taken", line)
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
@@ -114,9 +116,9 @@ def _screen(text: str) -> None:
             depth -= 1
 
 
-def _build(node: yaml.Node, path: Path, lines: dict[Path, int], loader: _Loader) -> Any:
-    if path and path not in lines:
-        lines[path] = node.start_mark.line + 1
+def _build(node: yaml.Node, path: Path, document: YamlDocument, loader: _Loader) -> Any:
+    if path and path not in document.lines:
+        document.lines[path] = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         built: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -125,11 +127,13 @@ def _build(node: yaml.Node, path: Path, lines: dict[Path, int], loader: _Loader)
                 raise YamlError("a key is not text", line)
             if key_node.value in built:
                 raise YamlError(f"the key {key_node.value!r} stands twice", line)
-            lines[(*path, key_node.value)] = line
-            built[key_node.value] = _build(value_node, (*path, key_node.value), lines, loader)
+            document.lines[(*path, key_node.value)] = line
+            built[key_node.value] = _build(value_node, (*path, key_node.value), document, loader)
         return built
     if isinstance(node, yaml.SequenceNode):
-        return [_build(item, (*path, i), lines, loader) for i, item in enumerate(node.value)]
+        return [_build(item, (*path, i), document, loader) for i, item in enumerate(node.value)]
+    if isinstance(node, yaml.ScalarNode) and node.style is None:
+        document.plain[path] = node.value
     return loader.construct_object(node)
 
 

@@ -1,0 +1,167 @@
+"""The command line: one command a step, `scaffold` for all of them, `demo`, `serve`.
+
+Exit status: 0 all well; 1 some run failed or some value does not match; 2 refused.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from scaffold_torchtune import __version__, pipeline, show
+from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.models.results import Refusal, RefusalError, ScaffoldResult, SetupResult, ValidateResult
+from scaffold_torchtune.pipeline import Request
+
+_STEPS: dict[str, tuple[Callable[[Request], BaseModel], str]] = {
+    "parse": (pipeline.parse, "step 1: read the experiment's documents; writes nothing"),
+    "plan": (pipeline.plan, "steps 2 and 4: what varies, the run directories, the template; writes nothing"),
+    "render": (pipeline.render, "steps 3 and 5: make the run directories and their setup_finetune.yaml"),
+    "setup": (pipeline.setup, "step 6: run setup_finetune for every run: finetune.yaml and finetune.slurm"),
+    "validate": (pipeline.validate, "step 7: prove that every planned value arrived"),
+    "scaffold": (pipeline.scaffold, "all steps"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status. `arguments` are those of the process by default."""
+    options = _parser().parse_args(arguments)
+    if options.command == "serve":
+        from scaffold_torchtune.mcp_server import serve
+
+        return serve(options.root)
+    if options.command == "demo":
+        from scaffold_torchtune.demo import prepare_demo
+
+        options.experiment = prepare_demo(options.directory)
+    step = _STEPS["plan" if getattr(options, "dry_run", False) else options.command.replace("demo", "scaffold")][0]
+    return _run(step, options)
+
+
+def _run(step: Callable[[Request], BaseModel], options: argparse.Namespace) -> int:
+    errors = show.console(stderr=True)
+    progress = show.Progress(errors, quiet=options.json)
+    try:
+        with progress:
+            result = step(_request(options, progress))
+    except Refused as refused:
+        if options.json:
+            error = RefusalError(message=refused.message, problems=refused.problems)
+            sys.stdout.write(Refusal(error=error).model_dump_json(indent=2) + "\n")
+        else:
+            show.refusal(errors, refused)
+        return 2
+    if options.json:
+        sys.stdout.write(result.model_dump_json(indent=2, by_alias=True) + "\n")
+    else:
+        show.result(show.console(), result)
+    return 0 if _all_well(result) else 1
+
+
+def _all_well(result: BaseModel) -> bool:
+    match result:
+        case ScaffoldResult():
+            return result.ok
+        case SetupResult():
+            return result.failed == 0
+        case ValidateResult():
+            return result.passed
+        case _:
+            return True
+
+
+def _request(options: argparse.Namespace, progress: show.Progress) -> Request:
+    root = os.environ.get("SCAFFOLD_TORCHTUNE_ROOT")
+    given: dict[str, object] = {
+        name: getattr(options, name)
+        for name in ("names", "template", "overwrite", "jobs", "timeout", "activate")
+        if hasattr(options, name)
+    }
+    return Request(
+        experiment=options.experiment,
+        local=options.local,
+        roots=tuple(options.root) or ((Path(root),) if root else ()),
+        setup_script=getattr(options, "setup_script", None) or os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT"),
+        progress=progress.update,
+        **given,  # type: ignore[arg-type]  # argparse has typed them
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scaffold-torchtune",
+        description="Turn an experiment summary into a tree of validated, submit-ready torchtune run directories.",
+        epilog="Exit status: 0 all well; 1 some run failed or some value does not match; 2 refused, nothing was changed.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (_, text) in _STEPS.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="experiment directory or summary file")
+        _add_common(command)
+        if name in {"plan", "render", "scaffold"}:
+            _add_planning(command)
+        if name in {"render", "setup", "scaffold"}:
+            command.add_argument("--overwrite", action="store_true", help="replace files that were edited by hand")
+        if name in {"setup", "scaffold"}:
+            _add_running(command)
+        if name == "scaffold":
+            command.add_argument("--dry-run", action="store_true", help="plan only; write nothing")
+    demo = commands.add_parser("demo", help="scaffold the bundled example into DIR")
+    demo.add_argument("directory", type=Path, nargs="?", default=Path("demo"), metavar="DIR", help="default: demo")
+    _add_common(demo)
+    serve = commands.add_parser("serve", help="the MCP server, over stdio")
+    serve.add_argument("--root", type=Path, action="append", default=[], metavar="DIR", help=_ROOT_HELP)
+    return parser
+
+
+_ROOT_HELP = "experiments must lie under one of these directories; may be repeated"
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--local", type=Path, metavar="FILE", help="the claude.local.md to use")
+    command.add_argument("--root", type=Path, action="append", default=[], metavar="DIR", help=_ROOT_HELP)
+    command.add_argument("--json", action="store_true", help="print the structured result and nothing else")
+
+
+def _add_planning(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--template", type=Path, metavar="FILE", help="a template instead of the bundled one")
+    command.add_argument(
+        "--setup-script", metavar="FILE|bundled", help="an existing setup_finetune.py; default: the bundled one"
+    )
+    command.add_argument(
+        "--names",
+        choices=("varying", "table"),
+        help="name run directories by what varies (default), or by the table's Run Name",
+    )
+
+
+def _add_running(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--jobs", type=_positive(int), default=1, metavar="N", help="external scripts at a time")
+    command.add_argument(
+        "--timeout", type=_positive(float), default=300.0, metavar="SECONDS", help="for one run of an external script"
+    )
+    command.add_argument(
+        "--no-activate",
+        dest="activate",
+        action="store_false",
+        help="the environment of an external script is already the right one",
+    )
+
+
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        number = kind(text)
+        if not 0 < number < float("inf"):
+            raise ValueError(text)
+        return number
+
+    read.__name__ = f"positive {kind.__name__}"
+    return read
+
+
+if __name__ == "__main__":
+    sys.exit(main())

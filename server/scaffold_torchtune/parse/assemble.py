@@ -1,0 +1,277 @@
+"""From the two drafts to one typed `Experiment`, or every problem of both documents at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from scaffold_torchtune.errors import Finding, Refused, errors_in, finding
+from scaffold_torchtune.models.base import Setting, Source, SourceKind
+from scaffold_torchtune.models.experiment import Dataset, Experiment, ModelPath, Run
+from scaffold_torchtune.parse import clean, local, markdown_summary, rows
+from scaffold_torchtune.parse.draft import Field, LocalDraft, SummaryDraft
+from scaffold_torchtune.shared import layout
+from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter, by_label, labels, normalize
+from scaffold_torchtune.shared.text import close_matches, escape, shown
+
+_PATH = Parameter("path", "path")
+_RECIPE = Parameter("recipe", "name")
+_LOCAL_PARAMETERS = {"scratch_dir": _PATH, "working_dir": _PATH}
+# Lines of a Configuration section that are remarks, not settings.
+_NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description", "optimizer", "method"})
+_REQUIRED_LOCAL = {
+    "conda_env": "- **Default conda environment**: `NAME` (under SLURM Defaults)",
+    "my_wandb_project": "- **Default project**: `NAME` (under Weights & Biases)",
+}
+
+
+@dataclass
+class _Reading:
+    """The two drafts and what was found wrong or remarkable so far."""
+
+    summary: SummaryDraft
+    local: LocalDraft
+    findings: list[Finding] = field(default_factory=list)
+
+    def missing(self, name: str, section: str, line: str, *, file: str | None = None) -> None:
+        """Note that a required field is absent; `line` is what to add."""
+        file = file or self.summary.file
+        self.findings.append(
+            finding(
+                "missing-field",
+                f"{name} is missing: {section} of {file} does not give it",
+                field=name,
+                file=file,
+                fix=f"add this line to {section}: {line}",
+            )
+        )
+
+    def value(self, parameter: Parameter, text: Field, kind: SourceKind, file: str) -> Setting | None:
+        """The typed value, or None with the problem noted."""
+        try:
+            value = clean.typed(parameter, text.text)
+        except clean.NotTyped as problem:
+            self.findings.append(
+                finding(
+                    "invalid-value",
+                    f"{text.note}: {shown(text.text)} is not {problem.allowed}",
+                    field=parameter.name,
+                    expected=problem.allowed,
+                    actual=escape(text.text),
+                    file=file,
+                    line=text.line,
+                    fix=f"write {problem.allowed}",
+                )
+            )
+            return None
+        return Setting(value=value, source=Source(kind=kind, file=file, line=text.line, note=text.note))
+
+
+def parse_experiment(
+    summary: tuple[str, str], local_document: tuple[str, str], is_experiment_dir: Callable[[str], bool]
+) -> Experiment:
+    """Read an experiment from the (name, text) of its summary and of its claude.local.md.
+
+    `is_experiment_dir` tells whether a path is the directory that holds the summary (compared as files).
+
+    Raises:
+        Refused: something required is missing, or something is not what it must be; names every problem of both.
+    """
+    reading = _Reading(markdown_summary.read(summary[1], summary[0]), local.read(local_document[1], local_document[0]))
+    reading.findings += [*reading.summary.problems, *reading.local.problems]
+    name = _name(reading)
+    _experiment_dir(reading, is_experiment_dir)
+    config = _configuration(reading)
+    environment = _environment(reading)
+    columns, runs = rows.read(reading.summary, reading.findings)
+    dataset = _dataset(reading)
+    models = _models(reading, [run.model for run in runs if run.type == "fine-tuned"], environment)
+    _required_by_runs(reading, runs, config, dataset)
+    experiment = Experiment(
+        name=name,
+        summary_file=summary[0],
+        local_file=local_document[0],
+        columns=columns,
+        runs=runs,
+        dataset=dataset,
+        models=models,
+        config=config,
+        environment=environment,
+        warnings=tuple(f for f in reading.findings if f not in errors_in(reading.findings)),
+    )
+    problems = errors_in(reading.findings)
+    if problems:
+        raise Refused(f"{len(problems)} problem(s) in the experiment's documents", problems)
+    return experiment
+
+
+def _name(reading: _Reading) -> str:
+    title = reading.summary.name
+    if title is None:
+        reading.missing("experiment name", "the top", "# EXPERIMENT_NAME")
+        return ""
+    setting = reading.value(PARAMETERS["experiment_name"], title, SourceKind.SUMMARY, reading.summary.file)
+    return str(setting.value) if setting else ""
+
+
+def _experiment_dir(reading: _Reading, is_experiment_dir: Callable[[str], bool]) -> None:
+    for text in reading.summary.directories:
+        if not is_experiment_dir(text.text):
+            reading.findings.append(
+                finding(
+                    "wrong-experiment-dir",
+                    f"{text.note} says {shown(text.text)}, which is not the directory that holds {reading.summary.file}",
+                    field="experiment directory",
+                    actual=escape(text.text),
+                    file=reading.summary.file,
+                    line=text.line,
+                    fix="correct the path, or move the summary to the directory that it names",
+                )
+            )
+
+
+def _configuration(reading: _Reading) -> dict[str, Setting]:
+    config: dict[str, Setting] = {}
+    for label, text in reading.summary.configuration:
+        parameter = _RECIPE if normalize(label) == "recipe" else by_label(label)
+        if parameter is None:
+            _unknown_label(reading, label, text)
+            continue
+        if clean.is_unset(text.text) and parameter.kind != "text":
+            continue
+        setting = reading.value(parameter, text, SourceKind.CONFIGURATION, reading.summary.file)
+        if setting is None:
+            continue
+        first = config.setdefault(parameter.name, setting)
+        if first.value != setting.value:
+            reading.findings.append(
+                finding(
+                    "ambiguous",
+                    f"{parameter.name} is {shown(setting.value)} here and"
+                    f" {shown(first.value)} at line {first.source.line}",
+                    field=parameter.name,
+                    file=reading.summary.file,
+                    line=text.line,
+                    fix="keep one of the two lines",
+                )
+            )
+    return config
+
+
+def _unknown_label(reading: _Reading, label: str, text: Field) -> None:
+    if normalize(label) in _NOT_SETTINGS:
+        return
+    near = close_matches(normalize(label), labels(), limit=1, cutoff=0.8)
+    reading.findings.append(
+        finding(
+            "misspelt-field" if near else "unused-field",
+            f"{text.note}: {shown(label)} is not a setting" + (f"; did you mean {near[0]!r}?" if near else ""),
+            field=escape(label),
+            file=reading.summary.file,
+            line=text.line,
+            fix=f"write {near[0]!r}" if near else "remove the line if it was meant to change the runs",
+        )
+    )
+
+
+def _environment(reading: _Reading) -> dict[str, Setting]:
+    environment: dict[str, Setting] = {}
+    for name, text in reading.local.settings.items():
+        parameter = _LOCAL_PARAMETERS.get(name) or PARAMETERS[name]
+        setting = reading.value(parameter, text, SourceKind.LOCAL, reading.local.file)
+        if setting is not None:
+            environment[name] = setting
+    for name, line in _REQUIRED_LOCAL.items():
+        if name not in reading.local.settings:
+            reading.missing(name, "the settings", line, file=reading.local.file)
+    if "output_dir_base" not in reading.local.settings:
+        if not reading.summary.output_dirs:
+            line = "- **Output base directory**: `/path/to/outputs` (under Common Paths)"
+            reading.missing("output_dir_base", "the settings", line, file=reading.local.file)
+        else:
+            text = reading.summary.output_dirs[0]
+            setting = reading.value(PARAMETERS["output_dir_base"], text, SourceKind.CONFIGURATION, reading.summary.file)
+            if setting is not None:
+                environment["output_dir_base"] = setting
+    return environment
+
+
+def _dataset(reading: _Reading) -> Dataset | None:
+    found: list[Setting] = []
+    for text in reading.summary.datasets:
+        setting = reading.value(PARAMETERS["dataset"], text, SourceKind.RESOURCES, reading.summary.file)
+        if setting is not None:
+            found.append(setting)
+    if not found:
+        return None
+    for other in found[1:]:
+        if other.value != found[0].value:
+            reading.findings.append(
+                finding(
+                    "ambiguous",
+                    f"the data set is {shown(other.value)} here and"
+                    f" {shown(found[0].value)} at line {found[0].source.line}",
+                    field="dataset",
+                    file=reading.summary.file,
+                    line=other.source.line,
+                    fix="name one data set; where it differs by run, give the runs table a column Dataset",
+                )
+            )
+    label, extension = layout.data_label(str(found[0].value))
+    return Dataset(path=found[0], label=label, extension=extension, splits=_splits(reading.summary.splits))
+
+
+def _splits(text: Field | None) -> dict[str, int]:
+    """`train (240 samples), validation (30 samples)` as numbers by split; what is written otherwise is left out."""
+    splits: dict[str, int] = {}
+    for part in text.text.split(",") if text else []:
+        words = part.replace("(", " ").replace(")", " ").replace(":", " ").split()
+        counts = [int(w) for w in words if w.isascii() and w.isdigit()]
+        if words and len(counts) == 1:
+            splits[words[0].lower()] = counts[0]
+    return splits
+
+
+def _models(reading: _Reading, used: list[str], environment: dict[str, Setting]) -> tuple[ModelPath, ...]:
+    """The path of every model that a run uses: as named, else below the models directory."""
+    found: dict[str, Setting] = {}
+    for name, text in reading.summary.models:
+        setting = reading.value(_PATH, text, SourceKind.RESOURCES, reading.summary.file)
+        if setting is not None:
+            found[name] = setting
+    for directory in reading.summary.models_dirs:
+        setting = reading.value(PARAMETERS["models_dir"], directory, SourceKind.SUMMARY, reading.summary.file)
+        if setting is not None:
+            environment.setdefault("models_dir", setting)
+    listed = {name for name, _ in reading.summary.models}
+    for name in dict.fromkeys(used):
+        if name in listed:
+            continue
+        if "models_dir" in environment:
+            base = environment["models_dir"]
+            found[name] = Setting(value=f"{base.value}/{name}", source=base.source)
+        else:
+            reading.missing(f"path of model {name}", "Resources > Models", f"- **{name}**: `/path/to/{name}`")
+    return tuple(ModelPath(name=name, path=path) for name, path in found.items())
+
+
+def _required_by_runs(
+    reading: _Reading, runs: tuple[Run, ...], config: dict[str, Setting], dataset: Dataset | None
+) -> None:
+    tuned = [run for run in runs if run.type == "fine-tuned"]
+    given = {normalize_name for label, _ in reading.summary.configuration if (normalize_name := _parameter_name(label))}
+    for name, label in (("epochs", "Epochs"), ("batch_size", "Batch size")):
+        lacking = [run.line for run in tuned if name not in run.parameters]
+        if name not in config and name not in given and (lacking or not tuned):
+            reading.missing(name, "Configuration > Training", f"- **{label}:** NUMBER")
+    if (
+        dataset is None
+        and not reading.summary.datasets
+        and any("dataset" not in run.parameters for run in tuned or runs[:1])
+    ):
+        reading.missing("dataset", "Resources > Dataset", "- **Path**: `/path/to/data.json`")
+    if not tuned and not any(f.field == "runs" for f in reading.findings):
+        reading.missing("fine-tuned runs", "All Runs", "| RUN_NAME | MODEL | ... | Fine-tuned |")
+
+
+def _parameter_name(label: str) -> str | None:
+    parameter = by_label(label)
+    return parameter.name if parameter else None

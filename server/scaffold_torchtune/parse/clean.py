@@ -1,0 +1,142 @@
+"""Texts of documents, cleaned of what people write around a value; and values, typed."""
+
+import re
+
+from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.shared import numbers, slurm_time
+from scaffold_torchtune.shared.parameters import Parameter
+from scaffold_torchtune.shared.text import shown
+
+_EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
+_UNSET = re.compile(r"\(.*\)|<[^<>]*>")
+_QUOTED = re.compile(r"""(["'“])(?P<text>.*)(["'”])(?P<remark>\s*\([^()]*\))?""", re.DOTALL)
+_REMARK = re.compile(r"(?P<value>\S(?:.*\S)?)\s+\((?P<remark>.*)\)", re.DOTALL)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_MODULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(?:/[A-Za-z0-9][A-Za-z0-9._+-]*)*", re.ASCII)
+_CONSTRAINT = re.compile(r"[A-Za-z0-9\[(][A-Za-z0-9._&|()\[\]*,-]*", re.ASCII)
+_MEMORY = re.compile(r"[1-9][0-9]{0,8}[KMGT]?", re.ASCII)
+_UNSAFE_IN_PATH = re.compile(r"""[\x00-\x1f\x7f"'`\\$;|<>*?]""")
+_WORDS = {"true": True, "yes": True, "false": False, "no": False}
+MAX_TEXT = 20_000
+MAX_PATH = 4_000
+
+
+class NotTyped(ValueError):
+    """The text is not what the parameter holds. Says what is allowed."""
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(allowed)
+        self.allowed = allowed
+
+
+def is_empty(text: str) -> bool:
+    """Whether a cell says nothing: blank, a dash, `N/A`."""
+    return text.strip().lower() in _EMPTY
+
+
+def is_unset(text: str) -> bool:
+    """Whether a setting is left open: blank, a dash, `(leave empty)`, `(none)`, `<placeholder>`."""
+    return is_empty(text) or bool(_UNSET.fullmatch(text.strip()))
+
+
+def without_remark(text: str) -> str:
+    """The value of `value (remark)`."""
+    match = _REMARK.fullmatch(text.strip())
+    return match["value"] if match else text.strip()
+
+
+def unquoted(text: str) -> str:
+    """The text inside quotes, without a remark after them; other text as it is."""
+    match = _QUOTED.fullmatch(text.strip())
+    return match["text"] if match else text.strip()
+
+
+def typed(parameter: Parameter, text: str) -> Scalar:
+    """The value of a parameter from its text.
+
+    Raises:
+        NotTyped: the text is not plainly such a value; says what is allowed.
+    """
+    if parameter.kind == "text":
+        return _text(unquoted(text))
+    text = unquoted(without_remark(text))
+    match parameter.kind:
+        case "int" | "float":
+            return _number(parameter, text)
+        case "bool":
+            if text.lower() not in _WORDS:
+                raise NotTyped("yes or no")
+            return _WORDS[text.lower()]
+        case "time":
+            return _time(text)
+        case "path":
+            return path(text)
+        case "memory":
+            return _matching(_MEMORY, text, "a number with K, M, G or T, e.g. 32G")
+        case "names":
+            for name in text.split(","):
+                _matching(_MODULE, name, "bare names such as anaconda3/2025.6")
+            return text
+        case "name" if parameter.name == "constraint":
+            return _matching(_CONSTRAINT, text, "feature names joined by & or |")
+        case _:
+            return _matching(_NAME, text, "letters, digits, '.', '_' and '-', beginning with a letter or digit")
+
+
+def _matching(grammar: re.Pattern[str], text: str, allowed: str) -> str:
+    if not grammar.fullmatch(text) or len(text) > 200:  # noqa: PLR2004 - no name is that long
+        raise NotTyped(allowed)
+    return text
+
+
+def _text(text: str) -> str:
+    if len(text) > MAX_TEXT:
+        raise NotTyped(f"at most {MAX_TEXT} characters")
+    if "${" in text:
+        raise NotTyped("text without '${', which torchtune's configuration would interpolate")
+    if any(ord(c) < 32 and c not in "\n\t" for c in text):  # noqa: PLR2004 - control characters
+        raise NotTyped("text without control characters")
+    return text
+
+
+def _number(parameter: Parameter, text: str) -> int | float:
+    number = numbers.read_int(text) if parameter.kind == "int" else numbers.read_float(text)
+    kind = "a whole number" if parameter.kind == "int" else "a number such as 1e-5 or 0.1"
+    low, high, above = parameter.minimum, parameter.maximum, parameter.above
+    bounds = [f"at least {low:g}"] if low is not None else [f"more than {above:g}"] if above is not None else []
+    allowed = ", ".join([kind, *bounds, *([f"at most {high:g}"] if high is not None else [])])
+    outside = number is not None and (
+        (low is not None and number < low)
+        or (high is not None and number > high)
+        or (above is not None and number <= above)
+    )
+    if number is None or outside:
+        raise NotTyped(allowed)
+    return number
+
+
+def _time(text: str) -> str:
+    if not slurm_time.seconds(text):
+        raise NotTyped(
+            "a SLURM time such as 0:59:00 (hours:minutes:seconds) or 1-12:00:00; not 0, which means no limit"
+        )
+    if text.isdigit():
+        raise NotTyped(
+            f"hours:minutes:seconds: SLURM reads {shown(text)} as {text} minutes, so write 0:{int(text):02d}:00"
+        )
+    return text
+
+
+def path(text: str) -> str:
+    """A path as written, without a trailing slash.
+
+    Raises:
+        NotTyped: it has characters that a shell, SLURM or OmegaConf would take for something else, or starts with `~`.
+    """
+    if not text or len(text) > MAX_PATH or _UNSAFE_IN_PATH.search(text):
+        raise NotTyped("a path without quotes, '$', backslashes, wildcards or control characters; write variables out")
+    if text.startswith("~"):
+        raise NotTyped("a path written out in full, without '~'")
+    if text.startswith("-") or ".." in text.split("/"):
+        raise NotTyped("a path without '..' that does not begin with a dash")
+    return text.rstrip("/") or "/"

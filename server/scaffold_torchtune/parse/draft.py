@@ -1,0 +1,53 @@
+"""What the readers of documents hand to `assemble`: texts with their places, nothing typed yet."""
+
+from dataclasses import dataclass, field
+
+from scaffold_torchtune.errors import Finding, finding
+
+
+@dataclass(frozen=True)
+class Field:
+    """A text that a document gives for something. `note` names its section and label, for messages."""
+
+    text: str
+    line: int
+    note: str
+
+
+@dataclass(frozen=True)
+class RowDraft:
+    """A row of the runs table: its cells by column index, those that are empty or dashes left out."""
+
+    cells: dict[int, Field]
+    line: int
+
+
+@dataclass
+class SummaryDraft:
+    """An experiment summary, before anything is typed."""
+
+    file: str
+    name: Field | None = None
+    directories: list[Field] = field(default_factory=list)
+    columns: list[Field] = field(default_factory=list)
+    rows: list[RowDraft] = field(default_factory=list)
+    models: list[tuple[str, Field]] = field(default_factory=list)
+    models_dirs: list[Field] = field(default_factory=list)
+    datasets: list[Field] = field(default_factory=list)
+    splits: Field | None = None
+    configuration: list[tuple[str, Field]] = field(default_factory=list)
+    output_dirs: list[Field] = field(default_factory=list)
+    problems: list[Finding] = field(default_factory=list)
+
+    def problem(self, code: str, message: str, line: int | None, fix: str, field_name: str | None = None) -> None:
+        """Note a problem of this document."""
+        self.problems.append(finding(code, message, file=self.file, line=line, fix=fix, field=field_name))
+
+
+@dataclass
+class LocalDraft:
+    """A claude.local.md, before anything is typed: setting name to what stands there."""
+
+    file: str
+    settings: dict[str, Field] = field(default_factory=dict)
+    problems: list[Finding] = field(default_factory=list)

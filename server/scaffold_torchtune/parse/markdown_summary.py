@@ -1,0 +1,144 @@
+"""Reads experiment_summary.md into a `SummaryDraft`."""
+
+from collections.abc import Iterator
+
+from scaffold_torchtune.parse import clean
+from scaffold_torchtune.parse.draft import Field, RowDraft, SummaryDraft
+from scaffold_torchtune.shared import markdown
+from scaffold_torchtune.shared.markdown import Section, Table
+from scaffold_torchtune.shared.parameters import normalize
+
+RUN_SECTIONS = ("all runs", "fine tuning runs", "finetuning runs", "runs")
+NAME_COLUMNS = ("run name", "run", "name")
+_TITLE_PREFIXES = ("experiment", "run plan", "experiment summary")
+_NOT_TRAINING = ("evaluation", "output", "outputs", "inference")
+
+
+def read(text: str, file: str) -> SummaryDraft:
+    """Read a Markdown summary. Problems of its form are noted in the draft."""
+    root = markdown.read(text)
+    draft = SummaryDraft(file)
+    _name(root, draft)
+    _runs(root, draft)
+    _resources(root, draft)
+    _configuration(root, draft)
+    _paths(root, draft)
+    return draft
+
+
+def _named(root: Section, *titles: str) -> Iterator[Section]:
+    return (s for s in root.walk() if normalize(s.title) in titles)
+
+
+def _name(root: Section, draft: SummaryDraft) -> None:
+    titles = [s for s in root.walk() if s.level == 1 and s.title]
+    if not titles:
+        return
+    prefix, colon, rest = titles[0].title.partition(":")
+    name = rest.strip() if colon and normalize(prefix) in _TITLE_PREFIXES else titles[0].title
+    draft.name = Field(name, titles[0].line, "title")
+
+
+def _runs(root: Section, draft: SummaryDraft) -> None:
+    tables = [t for s in _named(root, *RUN_SECTIONS) for t in s.tables if _is_runs_table(t)]
+    if len(tables) > 1:
+        lines = " and ".join(str(t.line) for t in tables)
+        draft.problem(
+            "ambiguous",
+            f"there are {len(tables)} tables of runs, at lines {lines}",
+            tables[1].line,
+            "keep one table of runs, under '## All Runs'",
+            "runs",
+        )
+    if not tables:
+        return
+    table = tables[0]
+    note = "All Runs"
+    draft.columns = [Field(h.plain, table.line, note) for h in table.header]
+    for row in table.rows:
+        if all(cell.plain in {"...", "…", ""} for cell in row.cells):
+            continue
+        if len(row.cells) != len(table.header):
+            draft.problem(
+                "malformed-table",
+                f"the row has {len(row.cells)} cells, the header {len(table.header)}",
+                row.line,
+                "give the row one cell for each column; write a literal | as \\|",
+                "runs",
+            )
+        draft.rows.append(_row(row, draft.columns))
+
+
+def _row(row: markdown.Row, columns: list[Field]) -> RowDraft:
+    cells: dict[int, Field] = {}
+    for i, (cell, column) in enumerate(zip(row.cells, columns, strict=False)):
+        text = cell.code if cell.code is not None and not cell.lead else cell.plain
+        if not clean.is_empty(text):
+            cells[i] = Field(text, row.line, column.text)
+    return RowDraft(cells, row.line)
+
+
+def _is_runs_table(table: Table) -> bool:
+    return any(normalize(h.plain) in NAME_COLUMNS for h in table.header)
+
+
+def _resources(root: Section, draft: SummaryDraft) -> None:
+    for resources in _named(root, "resources"):
+        for section in resources.sections:
+            title = normalize(section.title)
+            if title in {"models", "model", "base models"}:
+                for bullet in section.bullets:
+                    if (pair := bullet.text.labelled()) and not clean.is_unset(pair[1]):
+                        draft.models.append((pair[0], Field(pair[1], bullet.text.line, "Resources > Models")))
+            elif title in {"dataset", "data set", "datasets", "data"}:
+                _dataset(section, draft)
+
+
+def _dataset(section: Section, draft: SummaryDraft) -> None:
+    for bullet in section.bullets:
+        pair = bullet.text.labelled()
+        if pair is None or clean.is_unset(pair[1]):
+            continue
+        label = normalize(pair[0])
+        field = Field(pair[1], bullet.text.line, f"Resources > Dataset > {pair[0]}")
+        if label in {"path", "location", "dataset", "file"}:
+            draft.datasets.append(field)
+        elif label in {"splits", "split"}:
+            draft.splits = field
+
+
+def _configuration(root: Section, draft: SummaryDraft) -> None:
+    for configuration in _named(root, "configuration"):
+        for section in configuration.walk():
+            title = normalize(section.title)
+            if title in {"output", "outputs"}:
+                _output(section, draft)
+            if title in _NOT_TRAINING:
+                continue
+            for bullet in section.bullets:
+                if pair := bullet.text.labelled():
+                    note = f"Configuration > {section.title}" if section is not configuration else "Configuration"
+                    draft.configuration.append((pair[0], Field(pair[1], bullet.text.line, note)))
+
+
+def _output(section: Section, draft: SummaryDraft) -> None:
+    for bullet in section.bullets:
+        pair = bullet.text.labelled()
+        if pair and normalize(pair[0]) == "checkpoint directory" and not clean.is_unset(pair[1]):
+            draft.output_dirs.append(Field(pair[1], bullet.text.line, "Configuration > Output > Checkpoint directory"))
+
+
+def _paths(root: Section, draft: SummaryDraft) -> None:
+    places = {
+        "experiment": draft.directories,
+        "experiment directory": draft.directories,
+        "models": draft.models_dirs,
+        "dataset": draft.datasets,
+        "data set": draft.datasets,
+    }
+    for section in _named(root, "quick reference", "paths"):
+        for text in [*(b.text for b in section.bullets), *section.paragraphs]:
+            pair = text.labelled()
+            if pair and normalize(pair[0]) in places and not clean.is_unset(pair[1]):
+                field = Field(clean.without_remark(pair[1]), text.line, f"{section.title} > {pair[0]}")
+                places[normalize(pair[0])].append(field)

@@ -1,0 +1,196 @@
+"""Reads the rows of the runs table into typed runs."""
+
+from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.models.base import RunType, Setting, Source, SourceKind
+from scaffold_torchtune.models.experiment import Run
+from scaffold_torchtune.parse import clean
+from scaffold_torchtune.parse.draft import Field, RowDraft, SummaryDraft
+from scaffold_torchtune.parse.markdown_summary import NAME_COLUMNS
+from scaffold_torchtune.shared.parameters import Parameter, by_label, labels, normalize
+from scaffold_torchtune.shared.text import close_matches, escape, shown
+
+# Columns that are there for people.
+_FOR_PEOPLE = frozenset(
+    {
+        "est time",
+        "estimated time",
+        "status",
+        "notes",
+        "note",
+        "description",
+        "gpu hours",
+        "job id",
+        "purpose",
+        "comment",
+    }
+)
+_TYPES: dict[str, RunType] = {
+    "fine tuned": "fine-tuned",
+    "finetuned": "fine-tuned",
+    "fine tune": "fine-tuned",
+    "finetune": "fine-tuned",
+    "fine tuning": "fine-tuned",
+    "finetuning": "fine-tuned",
+    "control": "control",
+    "base": "control",
+    "baseline": "control",
+    "eval only": "eval-only",
+    "evaluation only": "eval-only",
+    "eval": "eval-only",
+}
+_LIKELY_MISSPELT = 0.8
+
+
+class _Columns:
+    """What each column of the table is."""
+
+    def __init__(self, columns: list[Field], file: str, findings: list[Finding]) -> None:
+        self.name: int | None = None
+        self.type: int | None = None
+        self.parameters: dict[int, Parameter] = {}
+        seen: dict[str, str] = {}
+        for i, column in enumerate(columns):
+            meaning = self._meaning(i, column, file, findings)
+            if meaning is None:
+                continue
+            if meaning in seen:
+                findings.append(
+                    finding(
+                        "duplicate-column",
+                        f"the columns {shown(seen[meaning])} and {shown(column.text)} both mean {meaning}",
+                        field=meaning,
+                        file=file,
+                        line=column.line,
+                        fix="keep one of the two columns",
+                    )
+                )
+            seen.setdefault(meaning, column.text)
+
+    def _meaning(self, i: int, column: Field, file: str, findings: list[Finding]) -> str | None:
+        label = normalize(column.text)
+        if label in NAME_COLUMNS:
+            self.name = i if self.name is None else self.name
+            return "run name"
+        if label in {"type", "run type"}:
+            self.type = i if self.type is None else self.type
+            return "type"
+        parameter = by_label(column.text)
+        if parameter is not None and parameter.column:
+            self.parameters.setdefault(i, parameter)
+            return parameter.name
+        if label not in _FOR_PEOPLE:
+            findings.append(_unknown_column(column, file))
+        return None
+
+
+def _unknown_column(column: Field, file: str) -> Finding:
+    near = close_matches(normalize(column.text), labels(), limit=1, cutoff=_LIKELY_MISSPELT)
+    return finding(
+        "misspelt-field" if near else "unused-column",
+        f"the column {shown(column.text)} is not a parameter" + (f"; did you mean {near[0]!r}?" if near else ""),
+        field=escape(column.text),
+        file=file,
+        line=column.line,
+        fix=f"write {near[0]!r}"
+        if near
+        else "nothing, unless it was meant to change the runs: see the parameters in workflows/torchtune.md",
+    )
+
+
+def read(draft: SummaryDraft, findings: list[Finding]) -> tuple[tuple[str, ...], tuple[Run, ...]]:
+    """The names of the parameter columns in the table's order, and every row, typed. Problems go to `findings`."""
+    if not draft.columns:
+        return (), ()
+    columns = _Columns(draft.columns, draft.file, findings)
+    lines = draft.columns[0].line
+    by_name = {p.name: i for i, p in columns.parameters.items()}
+    if "model" not in by_name:
+        findings.append(
+            finding(
+                "missing-field",
+                "the table of runs has no column Model",
+                field="model",
+                file=draft.file,
+                line=lines,
+                fix="add a column Model that names each run's base model",
+            )
+        )
+    runs = [run for row in draft.rows if (run := _run(row, columns, draft.file, findings)) is not None]
+    return tuple(by_name), tuple(runs)
+
+
+def _run(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) -> Run | None:
+    name = row.cells.get(columns.name) if columns.name is not None else None
+    run_type = _type(row, columns, file, findings)
+    if run_type is None:
+        return None
+    parameters: dict[str, Setting] = {}
+    for i, parameter in columns.parameters.items():
+        text = row.cells.get(i)
+        if text is None:
+            continue
+        try:
+            value = clean.typed(parameter, text.text)
+        except clean.NotTyped as problem:
+            if run_type == "fine-tuned":
+                findings.append(_not_typed(parameter, text, problem.allowed, name, file))
+            continue
+        source = Source(kind=SourceKind.ROW, file=file, line=row.line, note=text.note)
+        parameters[parameter.name] = Setting(value=value, source=source)
+    model = parameters.get("model")
+    if model is None and run_type == "fine-tuned" and "model" in {p.name for p in columns.parameters.values()}:
+        findings.append(
+            finding(
+                "missing-field",
+                f"the run {shown(name.text if name else '')} has no model",
+                field="model",
+                file=file,
+                line=row.line,
+                fix="name the base model in the column Model",
+            )
+        )
+    return Run(
+        name=escape(name.text) if name else "",
+        type=run_type,
+        model=str(model.value) if model else "",
+        parameters=parameters,
+        line=row.line,
+    )
+
+
+def _not_typed(parameter: Parameter, text: Field, allowed: str, name: Field | None, file: str) -> Finding:
+    run = f"run {shown(name.text)}, " if name else ""
+    return finding(
+        "invalid-value",
+        f"{run}column {text.note}: {shown(text.text)} is not {allowed}",
+        field=parameter.name,
+        expected=allowed,
+        actual=escape(text.text),
+        file=file,
+        line=text.line,
+        fix=f"write {allowed}",
+    )
+
+
+def _type(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) -> RunType | None:
+    """The row's type: as its Type column says; without one, a row without any hyperparameter is a control."""
+    if columns.type is None:
+        hyperparameters = [i for i, p in columns.parameters.items() if p.name != "model"]
+        blank = bool(hyperparameters) and not any(i in row.cells for i in hyperparameters)
+        return "control" if blank else "fine-tuned"
+    text = row.cells.get(columns.type)
+    found = _TYPES.get(normalize(clean.without_remark(text.text))) if text else None
+    if found is None:
+        findings.append(
+            finding(
+                "invalid-value",
+                f"the type is {shown(text.text if text else '')}",
+                field="type",
+                expected="Fine-tuned, Control or eval-only",
+                actual=escape(text.text) if text else None,
+                file=file,
+                line=row.line,
+                fix="write Fine-tuned, Control or eval-only",
+            )
+        )
+    return found

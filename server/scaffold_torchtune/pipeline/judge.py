@@ -1,0 +1,69 @@
+"""Step 7: reads what lies in the run directories and lets validate judge it."""
+
+from scaffold_torchtune import __version__
+from scaffold_torchtune.errors import Finding, Refused, finding
+from scaffold_torchtune.models.plan import Plan, PlannedRun
+from scaffold_torchtune.models.results import ValidateResult
+from scaffold_torchtune.pipeline import prepare
+from scaffold_torchtune.pipeline.locate import experiment_directory, read_documents
+from scaffold_torchtune.pipeline.request import Request
+from scaffold_torchtune.shared import layout
+from scaffold_torchtune.shared.files import Tree
+from scaffold_torchtune.validate import validate_run, verdict
+
+_FILES = (layout.SETUP_YAML, layout.FINETUNE_YAML, layout.FINETUNE_SLURM)
+
+
+def judge(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
+    """Validate every planned run, from the files as they lie there."""
+    bundled = plan.options.setup_script == "bundled"
+    checked: dict[str, tuple[Finding, ...]] = {}
+    for run in plan.runs:
+        request.progress("validate", len(checked), len(plan.runs))
+        files, problems = _read(tree, run)
+        checked[run.directory] = (*problems, *validate_run(run, files, bundled=bundled))
+    return verdict(plan, checked, outdated(plan, request))
+
+
+def _read(tree: Tree, run: PlannedRun) -> tuple[dict[str, str | None], list[Finding]]:
+    """The texts of a run's files, and what kept one from being read."""
+    texts: dict[str, str | None] = {}
+    problems: list[Finding] = []
+    for name in _FILES:
+        path = f"{run.directory}/{name}"
+        texts[name] = None
+        try:
+            data = tree.read(path) if tree.kind(run.directory) == "directory" else None
+            texts[name] = None if data is None else data.decode()
+        except Refused as refused:
+            problems += refused.problems
+        except UnicodeDecodeError:
+            problems.append(finding("unreadable-file", f"{path} is not UTF-8 text", file=path, fix="run setup again"))
+    return texts, problems
+
+
+def outdated(plan: Plan, request: Request) -> list[Finding]:
+    """Whether the documents now plan something else than what was frozen. A change that plans the same is none."""
+    same = request.with_options(plan.options)
+    try:
+        if _hashes(same, plan) == plan.inputs and plan.version == __version__:
+            return []
+        now = prepare.prepared(same).plan
+    except Refused as refused:
+        reason = refused.problems[0].sentence() if refused.problems else refused.message
+        return [_outdated(f"the documents have changed since the plan was made, and are refused now: {reason}")]
+    before = {run.directory: {k: s.value for k, s in run.settings.items()} for run in plan.runs}
+    after = {run.directory: {k: s.value for k, s in run.settings.items()} for run in now.runs}
+    if before == after:
+        return []
+    differing = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    return [_outdated(f"the documents have changed since the plan was made; {', '.join(differing)} would differ now")]
+
+
+def _hashes(request: Request, plan: Plan) -> dict[str, str]:
+    documents = read_documents(request, experiment_directory(request))
+    return prepare.input_hashes(documents, plan.options)
+
+
+def _outdated(message: str) -> Finding:
+    return finding("plan-outdated", message, file=layout.PLAN, fix="render again, then run setup and validate")

@@ -1,0 +1,140 @@
+"""Finds the experiment and its claude.local.md, and refuses what lies outside the roots."""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaffold_torchtune.errors import Finding, Refused, finding
+from scaffold_torchtune.parse import scratch_directory
+from scaffold_torchtune.pipeline.request import Request
+from scaffold_torchtune.shared import layout
+from scaffold_torchtune.shared.files import sha256
+from scaffold_torchtune.shared.text import escape, shown
+
+MAX_DOCUMENT = 1_000_000
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document that was read: its path, the name that messages use, its text and the SHA-256 of its bytes."""
+
+    path: Path
+    name: str
+    text: str
+    sha256: str
+
+
+def refuse(code: str, message: str, *, file: str | None = None, field: str | None = None, fix: str) -> Refused:
+    """A refusal with one problem."""
+    return Refused(message, [finding(code, message, file=file, field=field, fix=fix)])
+
+
+def experiment_directory(request: Request) -> Path:
+    """The real path of the experiment directory.
+
+    Raises:
+        Refused: it is not there, or lies outside the roots.
+    """
+    given = request.experiment.expanduser()
+    directory = given if given.is_dir() else given.parent
+    if not given.exists():
+        fix = f"give the experiment directory, or its {layout.SUMMARY}"
+        raise refuse("not-a-directory", f"there is nothing at {shown(str(given))}", field="experiment", fix=fix)
+    real = directory.resolve()
+    roots = [root.expanduser().resolve() for root in request.roots]
+    if roots and not any(real.is_relative_to(root) for root in roots):
+        listed = ", ".join(map(str, roots))
+        message = f"the experiment {shown(str(real))} lies under none of the roots: {listed}"
+        fix = (
+            f"the operator adds a root: --root {real.parent} on the command line of the server or command,"
+            f" or SCAFFOLD_TORCHTUNE_ROOT={real.parent} in its environment"
+        )
+        raise refuse("outside-roots", message, field="experiment", fix=fix)
+    return real
+
+
+def read_document(path: Path, name: str, *, follow: bool) -> Document:
+    """Read a document: a regular UTF-8 file of at most 1 MB. `follow` says whether it may be a link.
+
+    Raises:
+        Refused: it is missing or not such a file.
+    """
+    try:
+        # O_NONBLOCK: a FIFO in place of the document must not make us wait.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+        with os.fdopen(os.open(path, flags), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise _unreadable(name, "it is not a regular file")
+            data = stream.read(MAX_DOCUMENT + 1)
+    except FileNotFoundError as error:
+        raise refuse("document-missing", f"{name} is not at {shown(str(path))}", file=name, fix="create it") from error
+    except OSError as error:
+        raise _unreadable(name, error.strerror or str(error)) from error
+    if len(data) > MAX_DOCUMENT:
+        raise _unreadable(name, f"it is larger than {MAX_DOCUMENT} bytes")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise _unreadable(name, f"it is not UTF-8 (line {line})", line) from error
+    return Document(path, name, text, sha256(data))
+
+
+def _unreadable(name: str, reason: str, line: int | None = None) -> Refused:
+    message = f"{name} cannot be read: {escape(reason)}"
+    fix = "save it as a plain UTF-8 text file"
+    return Refused(message, [finding("document-unreadable", message, file=name, line=line, fix=fix)])
+
+
+def read_documents(request: Request, directory: Path) -> tuple[Document, Document]:
+    """The summary and the claude.local.md of the experiment.
+
+    Raises:
+        Refused: one of them is missing or cannot be read; both are named.
+    """
+    given = request.experiment.expanduser()
+    summary = directory / layout.SUMMARY if given.is_dir() else directory / given.name
+    documents: list[Document] = []
+    problems: list[Finding] = []
+    local = local_document(request, directory)
+    for path, follow in ((summary, False), (local, True)):
+        try:
+            if path is None:
+                raise _no_local(directory)
+            documents.append(read_document(path, path.name, follow=follow))
+        except Refused as refused:
+            problems += refused.problems
+    if problems:
+        raise Refused("the experiment's documents cannot be read", problems)
+    return documents[0], documents[1]
+
+
+def _no_local(directory: Path) -> Refused:
+    message = f"there is no {layout.LOCAL} in {directory}, in a parent of it, or in the working directory"
+    return refuse("document-missing", message, file=layout.LOCAL, fix="create it there, or name one with --local")
+
+
+def local_document(request: Request, directory: Path) -> Path | None:
+    """Where claude.local.md lies: as given, else in the experiment, a parent, the project, the working directory."""
+    if request.local is not None:
+        return request.local.expanduser().resolve()
+    project = os.environ.get("CLAUDE_PROJECT_DIR")
+    folders = [directory, *directory.parents, *([Path(project)] if project else []), Path.cwd()]
+    return next((folder / layout.LOCAL for folder in folders if (folder / layout.LOCAL).is_file()), None)
+
+
+def default_roots() -> list[Path]:
+    """The server's roots where the operator gave none.
+
+    They are the project directory (CLAUDE_PROJECT_DIR, else the working directory) and the scratch directory that the
+    claude.local.md there names.
+    """
+    project = Path(os.environ.get("CLAUDE_PROJECT_DIR") or Path.cwd())
+    local = project / layout.LOCAL
+    try:
+        document = read_document(local, layout.LOCAL, follow=True)
+    except Refused:
+        return [project]
+    scratch = scratch_directory(document.text, layout.LOCAL)
+    return [project, Path(scratch)] if scratch else [project]

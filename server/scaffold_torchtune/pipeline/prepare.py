@@ -1,0 +1,159 @@
+"""Steps 1, 2, 4 and 5 without writing: from the documents to the plan and the text of every setup_finetune.yaml."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaffold_torchtune.errors import Finding, Refused, finding
+from scaffold_torchtune.models.experiment import Experiment
+from scaffold_torchtune.models.plan import Options, Plan
+from scaffold_torchtune.parse import parse_experiment
+from scaffold_torchtune.pipeline.locate import Document, experiment_directory, read_document, read_documents, refuse
+from scaffold_torchtune.pipeline.request import Request
+from scaffold_torchtune.pipeline.state import load_plan
+from scaffold_torchtune.plan import Place, make_plan, with_id
+from scaffold_torchtune.render import Rendered, render_run
+from scaffold_torchtune.setup import run_bundled
+from scaffold_torchtune.shared.files import Tree
+from scaffold_torchtune.shared.resources import TEMPLATES
+from scaffold_torchtune.shared.text import shown
+
+_SCRIPTS = ("src/tools/torchtune/setup_finetune.py", "tools/torchtune/setup_finetune.py")
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """An experiment that was read, and the documents that it was read from."""
+
+    directory: Path
+    documents: tuple[Document, Document]
+    experiment: Experiment
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan, and the text of every run's setup_finetune.yaml, in the plan's order."""
+
+    parsed: Parsed
+    plan: Plan
+    rendered: tuple[Rendered, ...]
+
+    @property
+    def directory(self) -> Path:
+        """The experiment directory."""
+        return self.parsed.directory
+
+
+def parsed(request: Request) -> Parsed:
+    """Find and read the experiment.
+
+    Raises:
+        Refused: see `experiment_directory`, `read_documents` and `parse_experiment`.
+    """
+    directory = experiment_directory(request)
+    summary, local = read_documents(request, directory)
+
+    def is_here(path: str) -> bool:
+        try:
+            return (directory / path).samefile(directory)
+        except (OSError, ValueError):
+            return False
+
+    experiment = parse_experiment((summary.name, summary.text), (local.name, local.text), is_here)
+    return Parsed(directory, (summary, local), experiment)
+
+
+def prepared(request: Request) -> Prepared:
+    """Plan the experiment and render every text in memory.
+
+    Raises:
+        Refused: everything that `parsed` raises, what stands against the plan, what the template or the bundled
+            setup_finetune would refuse.
+    """
+    found = parsed(request)
+    options = _options(request, found.experiment)
+    with Tree(found.directory) as tree:
+        previous = load_plan(tree)
+    inputs = input_hashes(found.documents, options)
+    place = Place(
+        experiment_dir=str(found.directory),
+        local_dir=str(found.documents[1].path.parent),
+        templates_dir=str(TEMPLATES),
+        is_file=lambda path: Path(path).is_file(),
+        previous=previous,
+    )
+    plan = make_plan(found.experiment, options, place)
+    folders = [Path(options.template).parent, TEMPLATES] if options.template else [TEMPLATES]
+    rendered = tuple(render_run(plan, run, folders) for run in plan.runs)
+    problems, warnings = _bundled_problems(options, rendered)
+    if problems:
+        raise Refused(f"{len(problems)} problem(s): setup_finetune would refuse the plan", problems)
+    runs = tuple(r.run for r in rendered)
+    plan = plan.model_copy(update={"inputs": inputs, "runs": runs, "warnings": (*plan.warnings, *warnings)})
+    return Prepared(found, with_id(plan), rendered)
+
+
+def input_hashes(documents: Iterable[Document], options: Options) -> dict[str, str]:
+    """The SHA-256 of every input file by its name: the documents, and the template where the operator gave one.
+
+    A template that is not there is left out; planning names it.
+    """
+    hashes = {document.name: document.sha256 for document in documents}
+    if options.template and Path(options.template).is_file():
+        template = read_document(Path(options.template), Path(options.template).name, follow=True)
+        hashes[template.name] = template.sha256
+    return hashes
+
+
+def _bundled_problems(options: Options, rendered: tuple[Rendered, ...]) -> tuple[list[Finding], list[Finding]]:
+    """What the bundled setup_finetune will say, found before anything is written: refusals and warnings."""
+    problems: list[Finding] = []
+    warnings: dict[tuple[str, str | None], Finding] = {}
+    for one in rendered if options.setup_script == "bundled" else ():
+        outcome = run_bundled(one.run, one.text)
+        for warning in outcome.warnings:
+            warnings.setdefault((warning.code, warning.field), warning)
+        problems += outcome.problems
+    return problems, list(warnings.values())
+
+
+def _options(request: Request, experiment: Experiment) -> Options:
+    template = str(request.template.expanduser().resolve()) if request.template else None
+    return Options(
+        names=request.names or "varying",
+        template=template,
+        setup_script=_setup_script(request, experiment),
+        activate=request.activate,
+    )
+
+
+def _setup_script(request: Request, experiment: Experiment) -> str:
+    """'bundled', or the real path of the script that the operator named. A document never chooses.
+
+    Raises:
+        Refused: the named script is not there; or none was named and the working directory holds one.
+    """
+    if request.setup_script is None:
+        return _default_script(experiment)
+    if request.setup_script == "bundled":
+        return "bundled"
+    script = Path(request.setup_script).expanduser().resolve()
+    if not script.is_file():
+        message = f"there is no setup script at {shown(str(script))}"
+        fix = "correct --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, or say 'bundled'"
+        raise refuse("setup-script-missing", message, file=str(script), field="setup_script", fix=fix)
+    return str(script)
+
+
+def _default_script(experiment: Experiment) -> str:
+    working_dir = experiment.environment.get("working_dir")
+    if working_dir is None:
+        return "bundled"
+    script = next((s for path in _SCRIPTS if (s := Path(str(working_dir.value)) / path).is_file()), None)
+    if script is None:
+        return "bundled"
+    message = f"the working directory holds {script}; it was not said whether to use it"
+    fix = f"choose: --setup-script {script} to run it, or --setup-script bundled for the project's own"
+    source = working_dir.source
+    problem = finding("setup-choice", message, field="setup_script", file=source.file, line=source.line, fix=fix)
+    raise Refused(message, [problem])

@@ -1,0 +1,54 @@
+"""What an operator asks for, the same from the command line and over MCP."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from scaffold_torchtune.models.plan import Options
+
+Progress = Callable[[str, int, int], None]
+"""Told of progress: the step, how many runs are done, how many there are."""
+
+
+def _now() -> datetime:
+    return datetime.now().astimezone()
+
+
+def _silent(_step: str, _done: int, _total: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of a tool or command.
+
+    `experiment` is the experiment directory or its summary file. `local` is a claude.local.md, else it is looked for.
+    `roots` are the directories that the experiment must lie under; empty means the experiment as it was typed.
+    `names` is None for the document's own way. `setup_script` is None where the operator named none, "bundled", or a
+    path. `timeout` bounds one run of an external script, in seconds.
+    """
+
+    experiment: Path
+    local: Path | None = None
+    roots: tuple[Path, ...] = ()
+    names: Literal["varying", "table"] | None = None
+    template: Path | None = None
+    setup_script: str | None = None
+    activate: bool = True
+    overwrite: bool = False
+    jobs: int = 1
+    timeout: float = 300.0
+    now: Callable[[], datetime] = field(default=_now)
+    progress: Progress = field(default=_silent)
+
+    def with_options(self, options: Options) -> "Request":
+        """The same request with the options that a plan was made with."""
+        return replace(
+            self,
+            names=options.names,
+            template=Path(options.template) if options.template else None,
+            setup_script=options.setup_script,
+            activate=options.activate,
+        )

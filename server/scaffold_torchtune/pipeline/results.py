@@ -1,0 +1,84 @@
+"""Turns what the stages hand on into the results that tools and commands return."""
+
+import shlex
+
+from scaffold_torchtune.models.base import Setting, SourceKind
+from scaffold_torchtune.models.experiment import Experiment
+from scaffold_torchtune.models.plan import Plan
+from scaffold_torchtune.models.results import (
+    CommonSetting,
+    ParsedDataset,
+    ParsedModel,
+    ParsedRun,
+    ParseResult,
+    PlanResult,
+    RunPlan,
+)
+
+
+def parse_result(experiment: Experiment, directory: str) -> ParseResult:
+    """The experiment as parse_summary returns it."""
+    config, environment = experiment.config, experiment.environment
+    sources = {f"config.{k}": str(s.source) for k, s in config.items()}
+    sources |= {f"environment.{k}": str(s.source) for k, s in environment.items()}
+    sources |= {f"models.{m.name}": str(m.path.source) for m in experiment.models}
+    data = experiment.dataset
+    if data is not None:
+        sources["dataset"] = str(data.path.source)
+    return ParseResult(
+        experiment=experiment.name,
+        experiment_dir=directory,
+        runs=tuple(
+            ParsedRun(
+                name=run.name,
+                type=run.type,
+                model=run.model,
+                parameters={k: s.value for k, s in run.parameters.items()},
+                line=run.line,
+            )
+            for run in experiment.runs
+        ),
+        dataset=None
+        if data is None
+        else ParsedDataset(path=str(data.path.value), label=data.label, extension=data.extension, splits=data.splits),
+        models=tuple(ParsedModel(name=m.name, path=str(m.path.value)) for m in experiment.models),
+        config={k: s.value for k, s in config.items()},
+        environment={k: s.value for k, s in environment.items()},
+        sources=sources,
+        warnings=experiment.warnings,
+    )
+
+
+def plan_result(plan: Plan) -> PlanResult:
+    """The plan as plan_runs returns it: what differs by run, and what all runs share."""
+    first = plan.runs[0].settings
+    shared = {name: s for name, s in first.items() if all(_same(run.settings.get(name), s) for run in plan.runs)}
+    defaults = {
+        name: None
+        for run in plan.runs
+        for name, setting in run.settings.items()
+        if setting.source.kind is SourceKind.DEFAULT
+    }
+    return PlanResult(
+        varying=plan.varying,
+        pattern=plan.pattern,
+        template=plan.template,
+        setup=plan.options.setup_script,
+        runs=tuple(RunPlan(directory=r.directory, name=r.name, parameters=r.parameters) for r in plan.runs),
+        common=tuple(CommonSetting(name=n, value=s.value, source=str(s.source)) for n, s in shared.items()),
+        defaults=tuple(defaults),
+        legend=plan.legend,
+        excluded=plan.excluded,
+        warnings=plan.warnings,
+    )
+
+
+def _same(one: Setting | None, other: Setting) -> bool:
+    return one is not None and one.value == other.value
+
+
+def submit_line(plan: Plan) -> str:
+    """The line that submits every run, to be typed in any shell on the cluster."""
+    names = " ".join(shlex.quote(run.directory) for run in plan.runs)
+    directory = shlex.quote(plan.experiment_dir)
+    return f'cd {directory} && for run in {names}; do (cd "$run" && sbatch finetune.slurm) || break; done'

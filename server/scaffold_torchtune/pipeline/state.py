@@ -1,0 +1,77 @@
+"""What a scaffold remembers between calls, in .scaffold: the plan, one record a run, and how far the log is."""
+
+from typing import Literal, TypeVar
+
+from pydantic import Field, ValidationError
+
+from scaffold_torchtune.errors import Refused, finding
+from scaffold_torchtune.models.base import Model
+from scaffold_torchtune.models.plan import Plan
+from scaffold_torchtune.shared import layout
+from scaffold_torchtune.shared.files import Tree
+
+M = TypeVar("M", bound=Model)
+
+
+class Record(Model):
+    """What was made for one run, and from what.
+
+    `setup_yaml` is the SHA-256 of its setup_finetune.yaml. `outputs` maps finetune.yaml and finetune.slurm to theirs,
+    and is empty until they are made; `backend` is who made them. `replaced` are the SHA-256 of earlier files of ours
+    that may still lie there: a record is written before the files that it tells of, so that a scaffold that was killed
+    knows its own files again. `sources` says where each setting came from.
+    """
+
+    directory: str
+    setup_yaml: str
+    backend: str = ""
+    outputs: dict[str, str] = Field(default_factory=dict)
+    replaced: tuple[str, ...] = ()
+    sources: dict[str, str] = Field(default_factory=dict)
+
+    def ours(self) -> frozenset[str]:
+        """The SHA-256 of every file that we wrote for this run and that may lie there."""
+        return frozenset({self.setup_yaml, *self.outputs.values(), *self.replaced})
+
+
+class LogState(Model):
+    """How far scaffold.log is: when the scaffold started (ISO 8601), and how its last entry ends it."""
+
+    plan: str
+    started: str
+    status: Literal["open", "complete", "failed"]
+    verdict: str = ""
+
+
+def _load(tree: Tree, path: str, model: type[M]) -> M | None:
+    data = tree.read(path)
+    if data is None:
+        return None
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        message = f"{path} is not what scaffold-torchtune writes"
+        fix = f"remove {path} and render again"
+        raise Refused(message, [finding("document-unreadable", message, file=path, fix=fix)]) from error
+
+
+def save(tree: Tree, path: str, model: Model) -> None:
+    """Write a model where it differs from what lies there."""
+    data = (model.model_dump_json(indent=1, exclude_defaults=False) + "\n").encode()
+    if tree.read(path) != data:
+        tree.write(path, data)
+
+
+def load_plan(tree: Tree) -> Plan | None:
+    """The plan that was frozen, or None. Raises `Refused` where it cannot be read."""
+    return _load(tree, layout.PLAN, Plan)
+
+
+def load_record(tree: Tree, directory: str) -> Record | None:
+    """The record of a run, or None. Raises `Refused` where it cannot be read."""
+    return _load(tree, layout.record(directory), Record)
+
+
+def load_log_state(tree: Tree) -> LogState | None:
+    """How far the log is, or None. Raises `Refused` where it cannot be read."""
+    return _load(tree, layout.PROGRESS, LogState)

@@ -1,0 +1,201 @@
+"""What stands against a plan, and what is remarkable about it."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from scaffold_torchtune.errors import Finding, Scalar, finding
+from scaffold_torchtune.models.base import Setting, SourceKind
+from scaffold_torchtune.models.experiment import Experiment, Run
+from scaffold_torchtune.models.plan import Options, PlannedRun
+from scaffold_torchtune.plan.place import Place
+from scaffold_torchtune.plan.settings import value_or_default
+from scaffold_torchtune.setup_finetune.registry import find_model, known_models
+from scaffold_torchtune.shared.layout import SETUP_TEMPLATES, data_label
+from scaffold_torchtune.shared.text import did_you_mean, escape, shown
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_RECIPES: Final = {"lora_finetune_single_device": False, "lora_finetune_distributed": True}
+"""The recipes that are scaffolded, and whether each runs on several GPUs (torchtune's recipe registry)."""
+
+
+def identical_runs(
+    tuned: Sequence[Run], parameters: Sequence[Mapping[str, Scalar]], experiment: Experiment
+) -> list[Finding]:
+    """Two rows with the same values in every parameter."""
+    problems = []
+    seen: dict[str, Run] = {}
+    for run, values in zip(tuned, parameters, strict=True):
+        first = seen.setdefault(json.dumps(values, sort_keys=True), run)
+        if first is not run:
+            problems.append(
+                finding(
+                    "identical-runs",
+                    f"the rows at lines {first.line} and {run.line} plan the same run"
+                    f" ({shown(first.name)} and {shown(run.name)})",
+                    field="runs",
+                    file=experiment.summary_file,
+                    line=run.line,
+                    fix="remove one of the rows, or add the column that tells them apart (e.g. Seed)",
+                )
+            )
+    return problems
+
+
+def unknown_models(tuned: Sequence[Run], experiment: Experiment, options: Options) -> list[Finding]:
+    """Models that the bundled setup_finetune does not know; an external script has its own list."""
+    if options.setup_script != "bundled":
+        return []
+    return [
+        finding(
+            "unknown-model",
+            f"{shown(run.model)} is not a known model. {did_you_mean(run.model, known_models())}".strip(),
+            field="model",
+            expected=", ".join(known_models()),
+            actual=escape(run.model),
+            file=experiment.summary_file,
+            line=run.line,
+            fix="write one of the known models",
+        )
+        for run in {run.model: run for run in reversed(tuned)}.values()
+        if find_model(run.model) is None
+    ]
+
+
+def data_problems(data: Sequence[Setting], options: Options, place: Place) -> list[Finding]:
+    """Data sets whose format has no template or whose name cannot be written, and templates that are missing."""
+    problems = []
+    for path in {str(d.value): d for d in reversed(data)}.values():
+        label, extension = data_label(str(path.value))
+        if extension not in SETUP_TEMPLATES:
+            formats = " or ".join(SETUP_TEMPLATES)
+            problems.append(
+                finding(
+                    "unsupported-format",
+                    f"the data set {shown(str(path.value))} has the format {shown(extension)}, not {formats}",
+                    field="dataset",
+                    expected=formats,
+                    actual=escape(extension),
+                    file=path.source.file,
+                    line=path.source.line,
+                    fix=f"convert the data set to {formats}",
+                )
+            )
+        elif not _NAME.fullmatch(label):
+            problems.append(
+                finding(
+                    "invalid-value",
+                    f"the data set's name {shown(label)} is not a safe name",
+                    field="dataset",
+                    expected="letters, digits, '.', '_' and '-'",
+                    actual=escape(label),
+                    file=path.source.file,
+                    line=path.source.line,
+                    fix="rename the file",
+                )
+            )
+        else:
+            problems += missing_template(extension, options, place)
+    return list(dict.fromkeys(problems))
+
+
+def missing_template(extension: str, options: Options, place: Place) -> list[Finding]:
+    """The template for a data format, where it is not there."""
+    expected = options.template or f"{place.templates_dir}/{SETUP_TEMPLATES[extension]}"
+    if place.is_file(expected):
+        return []
+    mend = "correct --template" if options.template else "reinstall scaffold-torchtune"
+    return [
+        finding(
+            "missing-template",
+            f"the template for {extension} data is expected at {shown(expected)}, and is not there",
+            field="template",
+            expected=expected,
+            file=expected,
+            fix=f"{mend}, or make one: copy {place.templates_dir}/setup_finetune_template.yaml.j2, which has the"
+            " complete structure, change it, and name it with --template",
+        )
+    ]
+
+
+def recipe_problems(tuned: Sequence[Run], experiment: Experiment) -> list[Finding]:
+    """A Recipe in the summary that is not scaffolded, or that does not fit the number of GPUs."""
+    recipe = experiment.config.get("recipe")
+    if recipe is None:
+        return []
+    name, source = str(recipe.value), recipe.source
+    if name not in _RECIPES:
+        known = " or ".join(_RECIPES)
+        return [
+            finding(
+                "unsupported-setting",
+                f"the recipe {shown(name)} is not one that is scaffolded",
+                field="recipe",
+                expected=known,
+                actual=escape(name),
+                file=source.file,
+                line=source.line,
+                fix=f"write {known}, or leave the line out: it follows from the number of GPUs",
+            )
+        ]
+    for run in tuned:
+        gpus = value_or_default("gpus", run, experiment)
+        if gpus is not None and (int(str(gpus.value)) > 1) != _RECIPES[name]:
+            return [
+                finding(
+                    "wrong-recipe",
+                    f"the recipe is {name}, but the run at line {run.line} has {gpus.value} GPU(s)",
+                    field="recipe",
+                    actual=name,
+                    file=source.file,
+                    line=source.line,
+                    fix="correct the recipe or the number of GPUs",
+                )
+            ]
+    return []
+
+
+def warnings(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[Finding]:
+    """What the person should see before anything is written: rows against Configuration, defaults nobody asked for."""
+    return [*_overridden(experiment), *_defaults(experiment, runs)]
+
+
+def _overridden(experiment: Experiment) -> list[Finding]:
+    return [
+        finding(
+            "overridden",
+            f"{name} is {shown(setting.value)} in the run {shown(run.name)}, but {shown(common.value)} in"
+            f" Configuration (line {common.source.line}); the row wins",
+            field=name,
+            expected=common.value,
+            actual=setting.value,
+            file=experiment.summary_file,
+            line=run.line,
+            fix="remove the line in Configuration if the rows are right",
+        )
+        for run in experiment.runs
+        if run.type == "fine-tuned"
+        for name, setting in run.parameters.items()
+        if (common := experiment.config.get(name)) is not None and common.value != setting.value
+    ]
+
+
+def _defaults(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[Finding]:
+    found = []
+    for name in ("lora_rank", "lr"):
+        lacking = [run for run in runs if run.settings[name].source.kind is SourceKind.DEFAULT]
+        if lacking:
+            value = lacking[0].settings[name].value
+            found.append(
+                finding(
+                    "default-used",
+                    f"{name} is not given for {len(lacking)} run(s): setup_finetune's default {shown(value)} is used",
+                    field=name,
+                    actual=value,
+                    file=experiment.summary_file,
+                    line=lacking[0].line,
+                    fix=f"give {name} in the runs table or in Configuration if another value is meant",
+                )
+            )
+    return found

@@ -1,0 +1,122 @@
+"""Names of run directories: they hold exactly what varies."""
+
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scaffold_torchtune.errors import Finding, Scalar, finding
+from scaffold_torchtune.shared import layout, numbers
+from scaffold_torchtune.shared.parameters import NAMING_ORDER, PARAMETERS
+from scaffold_torchtune.shared.text import escape, shown
+
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", re.ASCII)
+# Names that some system keeps for itself: devices of Windows, whose users look at shared folders.
+_DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
+_SPLIT_NAMES = frozenset({"train", "training"})
+
+
+def varying_parameters(columns: Sequence[str], runs: Sequence[Mapping[str, Scalar]]) -> tuple[str, ...]:
+    """Columns with several values over the runs, in naming order: model, lora_rank, lr, batch_size, then the rest."""
+    differing = [c for c in columns if len({(type(run.get(c)), run.get(c)) for run in runs}) > 1]
+    first = [name for name in NAMING_ORDER if name in differing]
+    return (*first, *(name for name in differing if name not in first))
+
+
+@dataclass(frozen=True)
+class Names:
+    """How runs are named: `pattern` for people, one name a run, and what `prompt1` and the like stand for."""
+
+    pattern: str
+    names: tuple[str, ...]
+    legend: dict[str, str]
+
+
+def names_by_varying(varying: Sequence[str], runs: Sequence[Mapping[str, Scalar]]) -> Names:
+    """Names such as `rank8_lr1e-5` from what varies."""
+    legend: dict[str, str] = {}
+    texts = {name: list(dict.fromkeys(run.get(name) for run in runs)) for name in varying}
+    made = []
+    for run in runs:
+        parts = []
+        for name in varying:
+            part = _part(name, run.get(name), texts[name])
+            if PARAMETERS[name].kind == "text":
+                legend[part] = str(run.get(name))
+            parts.append(part)
+        made.append("_".join(parts))
+    pattern = "_".join(_pattern_part(name) for name in varying)
+    return Names(pattern, tuple(made), dict(sorted(legend.items())))
+
+
+def _prefix(name: str) -> str:
+    return PARAMETERS[name].abbreviation or name
+
+
+def _pattern_part(name: str) -> str:
+    return f"{{{name}}}" if name in {"model", "dataset"} else f"{_prefix(name)}{{{name}}}"
+
+
+def _part(name: str, value: Scalar, values: Sequence[Scalar]) -> str:
+    if name == "model":
+        return str(value)
+    if name == "dataset":
+        return data_name(str(value))
+    if PARAMETERS[name].kind == "text":
+        return f"{_prefix(name)}{values.index(value) + 1}"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{_prefix(name)}{numbers.canonical(value)}"
+    return f"{_prefix(name)}-{'none' if value is None else str(value).lower().replace(':', '-')}"
+
+
+def data_name(path: str) -> str:
+    """How a data set is called in a name: its stem, or its folder where the stem is only a split (`train.parquet`)."""
+    stem = layout.data_label(path)[0]
+    return posixpath.basename(posixpath.dirname(path)) if stem in _SPLIT_NAMES else stem
+
+
+def single_name(row_name: str, parameters: Mapping[str, Scalar]) -> str:
+    """The name of a run where nothing varies: the row's own if it is safe, else `MODEL_rankR_lrLR`."""
+    if row_name and is_safe(row_name):
+        return row_name
+    return names_by_varying(("model", "lora_rank", "lr"), [parameters]).names[0]
+
+
+def is_safe(name: str) -> bool:
+    """Whether a name can be a directory's: letters, digits and `._+-`, not reserved by us or by a common system."""
+    reserved = name.lower() in layout.RESERVED or bool(_DEVICES.fullmatch(name))
+    return bool(_SAFE.fullmatch(name)) and not reserved and not name.endswith(".")
+
+
+def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[Finding]:
+    """Problems of the names: unsafe ones, and two that are the same on some file system (but for case)."""
+    problems: list[Finding] = []
+    seen: dict[str, int] = {}
+    for name, line in zip(names, lines, strict=True):
+        if not is_safe(name):
+            problems.append(
+                finding(
+                    "unsafe-name",
+                    f"the run at line {line} would get the directory {shown(name)}, which is not a safe name",
+                    field="run name",
+                    expected="letters, digits, '.', '_', '+' and '-', at most 200, not reserved",
+                    actual=escape(name),
+                    file=file,
+                    line=line,
+                    fix="rename what the name is made of",
+                )
+            )
+        if name.lower() in seen:
+            problems.append(
+                finding(
+                    "name-collision",
+                    f"the runs at lines {seen[name.lower()]} and {line} would share the directory {shown(name)}",
+                    field="run name",
+                    actual=escape(name),
+                    file=file,
+                    line=line,
+                    fix="let the names differ: by --names table with distinct Run Names, or distinct data set names",
+                )
+            )
+        seen.setdefault(name.lower(), line)
+    return problems

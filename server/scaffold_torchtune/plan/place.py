@@ -1,0 +1,21 @@
+"""Where a plan is made."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from scaffold_torchtune.models.plan import Plan
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the experiment lies, and what was planned there before. Paths are absolute.
+
+    `inputs` maps input files to the SHA-256 of their bytes. `previous` is the plan that lies there, if any.
+    """
+
+    experiment_dir: str
+    local_dir: str
+    templates_dir: str
+    is_file: Callable[[str], bool]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    previous: Plan | None = None

@@ -1,0 +1,114 @@
+"""Makes the frozen plan from an experiment, or says everything that stands against it."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+from scaffold_torchtune import __version__
+from scaffold_torchtune.errors import Refused, Scalar
+from scaffold_torchtune.models.base import Setting
+from scaffold_torchtune.models.experiment import Experiment, Run
+from scaffold_torchtune.models.plan import Excluded, Options, Plan, PlannedRun
+from scaffold_torchtune.plan import checks, naming
+from scaffold_torchtune.plan.place import Place
+from scaffold_torchtune.plan.settings import data_path, parameters_of, settings_of
+from scaffold_torchtune.shared.layout import SETUP_TEMPLATES
+
+
+def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
+    """Plan every run of the experiment.
+
+    Raises:
+        Refused: identical runs, names that collide or are unsafe, an unknown model, an unsupported data format, a
+            missing template; names every problem.
+    """
+    tuned = [run for run in experiment.runs if run.type == "fine-tuned"]
+    data = [data_path(run, experiment, place.experiment_dir) for run in tuned]
+    unnamed = [settings_of(run, "", path, experiment, place) for run, path in zip(tuned, data, strict=True)]
+    parameters = [parameters_of(experiment.columns, s, d) for s, d in zip(unnamed, data, strict=True)]
+    varying = naming.varying_parameters(experiment.columns, parameters)
+    names = _names(tuned, parameters, varying, options)
+    made = _keep(names.names, unnamed, options, place.previous)
+    problems = [
+        *checks.unknown_models(tuned, experiment, options),
+        *checks.data_problems(data, options, place),
+        *checks.recipe_problems(tuned, experiment),
+        *checks.identical_runs(tuned, parameters, experiment),
+    ]
+    problems += [] if problems else naming.check_names(made, [run.line for run in tuned], experiment.summary_file)
+    if problems:
+        raise Refused(f"{len(problems)} problem(s) in the plan", problems)
+    runs = tuple(
+        PlannedRun(
+            directory=name,
+            name=run.name,
+            line=run.line,
+            model=run.model,
+            data_path=str(path.value),
+            parameters=values,
+            settings=settings_of(run, name, path, experiment, place),
+        )
+        for run, name, path, values in zip(tuned, made, data, parameters, strict=True)
+    )
+    plan = Plan(
+        id="",
+        version=__version__,
+        experiment=experiment.name,
+        experiment_dir=place.experiment_dir,
+        options=options,
+        inputs=dict(place.inputs),
+        varying=varying,
+        pattern=names.pattern,
+        template=_template(runs, options),
+        legend=names.legend,
+        runs=runs,
+        excluded=_excluded(experiment),
+        warnings=(*experiment.warnings, *checks.warnings(experiment, runs)),
+    )
+    return with_id(plan)
+
+
+def with_id(plan: Plan) -> Plan:
+    """The plan with its id: the SHA-256 of all else but the warnings."""
+    content = plan.model_dump(mode="json", exclude={"id", "warnings"})
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return plan.model_copy(update={"id": digest})
+
+
+def _template(runs: Sequence[PlannedRun], options: Options) -> str:
+    names = dict.fromkeys(SETUP_TEMPLATES[str(run.settings["dataset_ext"].value)] for run in runs)
+    return options.template or ", ".join(names)
+
+
+def _excluded(experiment: Experiment) -> tuple[Excluded, ...]:
+    reasons = {
+        "control": "a control: the base model is not fine-tuned",
+        "eval-only": "evaluated only: nothing is fine-tuned",
+    }
+    return tuple(Excluded(name=r.name, reason=reasons[r.type]) for r in experiment.runs if r.type != "fine-tuned")
+
+
+def _names(
+    tuned: Sequence[Run], parameters: Sequence[Mapping[str, Scalar]], varying: Sequence[str], options: Options
+) -> naming.Names:
+    if options.names == "table":
+        return naming.Names("{run name}", tuple(run.name for run in tuned), {})
+    if varying:
+        return naming.names_by_varying(varying, parameters)
+    made = tuple(naming.single_name(run.name, p) for run, p in zip(tuned, parameters, strict=True))
+    return naming.Names("{run name}", made, {})
+
+
+def _identity(settings: Mapping[str, Setting]) -> str:
+    """What makes a run the run that it is: all its values but for its name."""
+    return json.dumps({k: s.value for k, s in settings.items() if k != "my_wandb_run_name"}, sort_keys=True)
+
+
+def _keep(
+    names: Sequence[str], settings: Sequence[Mapping[str, Setting]], options: Options, previous: Plan | None
+) -> list[str]:
+    """The names, but a run that was scaffolded before keeps its own: the table may have grown since."""
+    kept: dict[str, str] = {}
+    if previous is not None and previous.options.names == options.names:
+        kept = {_identity(run.settings): run.directory for run in previous.runs}
+    return [kept.get(_identity(s), name) for s, name in zip(settings, names, strict=True)]

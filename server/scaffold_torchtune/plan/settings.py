@@ -1,0 +1,119 @@
+"""All settings of one run, each with its source: the row, else Configuration, else claude.local.md, else a default."""
+
+import posixpath
+from collections.abc import Mapping
+from typing import Final
+
+from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.models.base import Setting, Source, SourceKind
+from scaffold_torchtune.models.experiment import Experiment, Run
+from scaffold_torchtune.plan.place import Place
+from scaffold_torchtune.shared.layout import data_label
+from scaffold_torchtune.shared.parameters import PARAMETERS
+
+# Keys of every setup_finetune.yaml, in the order in which they are written.
+ORDER: Final = (
+    "experiment_name", "my_wandb_project", "my_wandb_run_name", "output_dir_base",
+    "input_dir_base", "input_formatting", "dataset_label", "dataset_ext", "dataset_type", "training_samples",
+    "system_prompt", "prompt", "input_key", "output_key", "train_on_input", "packed", "max_seq_len",
+    "torchtune_model_name", "model_checkpoint", "models_dir",
+    "lora_rank", "lora_alpha", "lora_dropout",
+    "lr", "lr_scheduler", "num_warmup_steps", "weight_decay",
+    "batch_size", "batch_size_val", "epochs", "gradient_accumulation_steps", "max_steps_per_epoch", "seed",
+    "log_every_n_steps", "run_val_every_n_steps",
+    "save_adapter_weights_only", "save_last_epoch_only", "epochs_to_save", "stash_adapter_weights",
+    "conda_env", "modules", "time", "gpus", "mem", "cpus_per_task", "account", "partition", "constraint",
+)  # fmt: skip
+_FROM_LOCAL: Final = (
+    "my_wandb_project", "output_dir_base", "conda_env", "modules", "time", "gpus", "account", "partition", "constraint",
+)  # fmt: skip
+
+
+def own_value(name: str, run: Run, experiment: Experiment) -> Setting | None:
+    """What the documents say of a parameter for this run: the row, else Configuration, else claude.local.md."""
+    if name in run.parameters:
+        return run.parameters[name]
+    if name in experiment.config:
+        return experiment.config[name]
+    return experiment.environment.get(name) if name in _FROM_LOCAL else None
+
+
+def value_or_default(name: str, run: Run, experiment: Experiment) -> Setting | None:
+    """What the documents say of a parameter, else its default, else None."""
+    found = own_value(name, run, experiment)
+    default = PARAMETERS[name].default
+    if found is None and default is not None:
+        return Setting(value=default, source=Source(kind=SourceKind.DEFAULT, note="setup_finetune's default"))
+    return found
+
+
+def data_path(run: Run, experiment: Experiment, experiment_dir: str) -> Setting:
+    """The run's data set, absolute. A relative path is taken from the experiment directory."""
+    found = own_value("dataset", run, experiment) or (experiment.dataset.path if experiment.dataset else None)
+    assert found is not None, "parse requires a data set"  # noqa: S101 - an invariant between stages
+    return Setting(value=posixpath.join(experiment_dir, str(found.value)), source=found.source)
+
+
+def settings_of(run: Run, directory: str, data: Setting, experiment: Experiment, place: Place) -> dict[str, Setting]:
+    """Every key of the run's setup_finetune.yaml, in order."""
+    found: dict[str, Setting] = {}
+    for name in ORDER:
+        setting = value_or_default(name, run, experiment)
+        if setting is not None:
+            found[name] = setting
+    base = found["output_dir_base"]
+    local_file = base.source.file == experiment.local_file
+    found["output_dir_base"] = _with(
+        base, posixpath.join(place.local_dir if local_file else place.experiment_dir, str(base.value))
+    )
+    found |= _names(directory, experiment) | _data(data) | _model(run, experiment, place.experiment_dir)
+    if "lora_alpha" not in found:
+        found["lora_alpha"] = _derived(2 * int(str(found["lora_rank"].value)), "2 x lora_rank")
+    return {name: found[name] for name in ORDER if name in found}
+
+
+def _with(setting: Setting, value: Scalar) -> Setting:
+    return Setting(value=value, source=setting.source)
+
+
+def _derived(value: Scalar, note: str) -> Setting:
+    return Setting(value=value, source=Source(kind=SourceKind.DERIVED, note=note))
+
+
+def _names(directory: str, experiment: Experiment) -> dict[str, Setting]:
+    return {
+        "experiment_name": _derived(experiment.name, "the summary's title"),
+        "my_wandb_run_name": _derived(directory, "the run directory's name"),
+    }
+
+
+def _data(data: Setting) -> dict[str, Setting]:
+    label, extension = data_label(str(data.value))
+    return {
+        "input_dir_base": _with(data, posixpath.dirname(str(data.value)) + "/"),
+        "input_formatting": _derived("", "the data set's path is complete"),
+        "dataset_label": _with(data, label),
+        "dataset_ext": _with(data, extension),
+    }
+
+
+def _model(run: Run, experiment: Experiment, experiment_dir: str) -> dict[str, Setting]:
+    path = next(m.path for m in experiment.models if m.name == run.model)
+    absolute = posixpath.join(experiment_dir, str(path.value))
+    return {
+        "torchtune_model_name": run.parameters["model"],
+        "model_checkpoint": _with(path, posixpath.basename(absolute)),
+        "models_dir": _with(path, posixpath.dirname(absolute)),
+    }
+
+
+def parameters_of(columns: tuple[str, ...], settings: Mapping[str, Setting], data: Setting) -> dict[str, Scalar]:
+    """The run's hyperparameters as an experimenter lists them: the usual ones and every other column."""
+    usual = ("model", "lora_rank", "lr", "batch_size", "epochs")
+    names = dict.fromkeys((*usual, *columns))
+    special = {"model": "torchtune_model_name"}
+    return {
+        name: data.value if name == "dataset" else settings[special.get(name, name)].value
+        for name in names
+        if name == "dataset" or special.get(name, name) in settings
+    }

@@ -1,0 +1,213 @@
+"""The only part that touches the disk: an experiment directory, opened once, in which no link is ever followed.
+
+Files are made in staging, synced, and published by rename, so that a half-made file never carries a final name. Their
+modes are what the user's umask says.
+"""
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, Self
+
+from filelock import SoftFileLock, Timeout
+
+from scaffold_torchtune.errors import Refused, finding
+from scaffold_torchtune.shared import layout
+from scaffold_torchtune.shared.text import escape
+
+Kind = Literal["file", "directory", "other"]
+MAX_READ = 10_000_000
+_NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
+_counter = itertools.count()
+
+
+def sha256(data: bytes) -> str:
+    """The SHA-256 of some bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class Tree:
+    """An experiment directory. Paths are relative to it, with `/`; use it as a context manager.
+
+    Every method raises `Refused` with `unsafe-path` where a part of the path is a link or not what it should be, and
+    with `write-failed` where the file system says no.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _refused(str(root), error, "open") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the directory."""
+        os.close(self._fd)
+
+    @contextlib.contextmanager
+    def _parent(self, path: str, action: str) -> Iterator[tuple[int, str]]:
+        """The opened parent directory of a path, and the last part of the path."""
+        *parents, name = path.split("/")
+        fd = os.dup(self._fd)
+        try:
+            for part in parents:
+                below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | _NOFOLLOW, dir_fd=fd)
+                os.close(fd)
+                fd = below
+            yield fd, name
+        except OSError as error:
+            raise _refused(path, error, action) from error
+        finally:
+            os.close(fd)
+
+    def kind(self, path: str) -> Kind | None:
+        """What lies at the path, without following a link; None where nothing does."""
+        try:
+            with self._parent(path, "look at") as (fd, name):
+                mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+        except Refused as refused:
+            if isinstance(refused.__cause__, FileNotFoundError):
+                return None
+            raise
+        if stat.S_ISREG(mode):
+            return "file"
+        return "directory" if stat.S_ISDIR(mode) else "other"
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of a regular file; None where nothing lies there."""
+        if self.kind(path) is None:
+            return None
+        with self._parent(path, "read") as (fd, name):
+            # O_NONBLOCK: a FIFO in place of the file must not make us wait.
+            file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _NOFOLLOW, dir_fd=fd)
+            with os.fdopen(file, "rb") as stream:
+                status = os.fstat(file)
+                if not stat.S_ISREG(status.st_mode):
+                    raise OSError(errno.EINVAL, "not a regular file")
+                if status.st_size > MAX_READ:
+                    raise OSError(errno.EFBIG, f"larger than {MAX_READ} bytes")
+                return stream.read()
+
+    def names(self, path: str = "") -> list[str]:
+        """The names in a directory, sorted; none where it is not there."""
+        if path and self.kind(path) is None:
+            return []
+        with self._parent(f"{path}/." if path else ".", "list") as (fd, _):
+            return sorted(os.listdir(fd))  # noqa: PTH208 - a descriptor has no path
+
+    def make_directory(self, path: str) -> bool:
+        """Make a directory, not its parents; true where it was not there."""
+        found = self.kind(path)
+        if found == "directory":
+            return False
+        with self._parent(path, "make the directory") as (fd, name):
+            os.mkdir(name, dir_fd=fd)
+            os.fsync(fd)
+        return True
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file through staging: it appears whole or not at all. What lay there must be a regular file."""
+        if self.kind(path) not in {None, "file"}:
+            raise _refused(path, OSError(errno.EINVAL, "not a regular file"), "write")
+        staged = f"{layout.STAGING}/{os.getpid()}-{next(_counter)}"
+        with self._parent(staged, "write") as (staging, temporary):
+            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o666, dir_fd=staging)
+            try:
+                with os.fdopen(file, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    os.fsync(file)
+                with self._parent(path, "write") as (fd, name):
+                    os.rename(temporary, name, src_dir_fd=staging, dst_dir_fd=fd)
+                    os.fsync(fd)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=staging)
+                raise
+
+    def append(self, path: str, data: bytes) -> None:
+        """Append to a file in one write; it is made where it is not there."""
+        if self.kind(path) not in {None, "file"}:
+            raise _refused(path, OSError(errno.EINVAL, "not a regular file"), "append to")
+        with self._parent(path, "append to") as (fd, name):
+            file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | _NOFOLLOW, 0o666, dir_fd=fd)
+            with os.fdopen(file, "ab", buffering=0) as stream:
+                stream.write(data)
+                os.fsync(file)
+
+    def remove(self, path: str) -> None:
+        """Remove a file; nothing happens where it is not there."""
+        if self.kind(path) is None:
+            return
+        with self._parent(path, "remove") as (fd, name):
+            os.unlink(name, dir_fd=fd)
+            os.fsync(fd)
+
+    def prepare(self) -> None:
+        """Make the state directories. Leftovers of a killed scaffold in staging are cleared by `locked`."""
+        for path in (layout.STATE, layout.STAGING, layout.RUNS):
+            self.make_directory(path)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the one lock of the experiment; `prepare` must have been called.
+
+        The lock is a marker file made exclusively, with its owner's process and host: a dead owner on this host is
+        noticed, one on another host never is.
+
+        Raises:
+            Refused: another process holds it (`busy`).
+        """
+        lock = SoftFileLock(self.root / layout.LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            message = "another scaffold works on this experiment"
+            fix = f"wait for it; if none runs anywhere, remove {layout.LOCK}"
+            raise Refused(message, [finding("busy", message, file=layout.LOCK, fix=fix)]) from error
+        except OSError as error:
+            raise _refused(layout.LOCK, error, "make the lock") from error
+        try:
+            for name in self.names(layout.STAGING):
+                self.clear(f"{layout.STAGING}/{name}")
+            yield
+        finally:
+            lock.release()
+
+    def clear(self, path: str) -> None:
+        """Remove a leftover in staging, whatever it is, without leaving staging."""
+        if self.kind(path) != "directory":
+            self.remove(path)
+            return
+        for name in self.names(path):
+            self.clear(f"{path}/{name}")
+        with self._parent(path, "remove") as (fd, name):
+            os.rmdir(name, dir_fd=fd)
+
+
+def _refused(path: str, error: OSError, action: str) -> Refused:
+    """What the file system said, as a refusal."""
+    unsafe = error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EINVAL, errno.ENXIO}
+    reason = (
+        "it is a link, or not the plain file or directory that it should be"
+        if unsafe
+        else os.strerror(error.errno or 0)
+    )
+    fix = (
+        "look at what lies there; remove or rename it"
+        if unsafe
+        else "make room or give write permission, then repeat the step"
+    )
+    message = f"cannot {action} {escape(path)}: {reason}"
+    return Refused(message, [finding("unsafe-path" if unsafe else "write-failed", message, file=escape(path), fix=fix)])

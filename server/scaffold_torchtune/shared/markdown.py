@@ -1,0 +1,220 @@
+"""Markdown as a tree of sections, bullets, tables and fences, each with its line; read by markdown-it-py.
+
+Fenced blocks are never looked into, comments and other HTML are dropped, and every text is plain: emphasis, code spans
+and escapes are resolved as Markdown defines them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from markdown_it import MarkdownIt
+from markdown_it.rules_block.table import escapedSplit
+from markdown_it.tree import SyntaxTreeNode
+
+
+@dataclass(frozen=True)
+class Text:
+    """One inline text. `lead` is the bold part that it starts with, `code` the code span that `rest` starts with."""
+
+    plain: str
+    line: int
+    lead: str = ""
+    rest: str = ""
+    code: str | None = None
+
+    def labelled(self) -> tuple[str, str] | None:
+        """Label and value of `**Label:** value`, `**Label**: value` or `Label: value`; None for other text.
+
+        A value that starts with a code span is that span's content: what follows it is a remark.
+        """
+        if self.lead:
+            label, value = self.lead, self.rest
+            if not label.endswith(":"):
+                if not value.startswith(":"):
+                    return None
+                value = value[1:]
+            return label.rstrip(":").strip(), self.code if self.code is not None else value.strip()
+        label, colon, value = self.plain.partition(":")
+        if not colon:
+            return None
+        return label.strip(), self.code if self.code is not None else value.strip()
+
+
+@dataclass(frozen=True)
+class Bullet:
+    """A list item and the items below it."""
+
+    text: Text
+    children: tuple["Bullet", ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table. `cells` has as many entries as were written."""
+
+    cells: tuple[Text, ...]
+    line: int
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its header."""
+
+    header: tuple[Text, ...]
+    rows: tuple[Row, ...]
+    line: int
+
+
+@dataclass(frozen=True)
+class Fence:
+    """A fenced code block."""
+
+    language: str
+    content: str
+    line: int
+
+
+@dataclass
+class Section:
+    """A heading and what stands below it, in order; level 0 is the document itself."""
+
+    title: str
+    level: int
+    line: int
+    bullets: list[Bullet] = field(default_factory=list)
+    paragraphs: list[Text] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    fences: list[Fence] = field(default_factory=list)
+    sections: list["Section"] = field(default_factory=list)
+
+    def walk(self) -> Iterator["Section"]:
+        """This section and all below it, in document order."""
+        yield self
+        for section in self.sections:
+            yield from section.walk()
+
+    def all_bullets(self) -> Iterator[Bullet]:
+        """Every bullet of this section itself, nested ones after their parents."""
+        stack = list(reversed(self.bullets))
+        while stack:
+            bullet = stack.pop()
+            yield bullet
+            stack.extend(reversed(bullet.children))
+
+
+def read(text: str) -> Section:
+    """Read a Markdown document into its tree of sections."""
+    text = text.removeprefix("\ufeff")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    parser = MarkdownIt("commonmark").enable("table")
+    root = Section("", 0, 1)
+    path = [root]
+    for node in SyntaxTreeNode(parser.parse(text)).children:
+        if node.type == "heading":
+            level = int(node.tag[1])
+            path = [s for s in path if s.level < level]
+            section = Section(_plain(_inline(node)), level, _line(node))
+            path[-1].sections.append(section)
+            path.append(section)
+        else:
+            _add(path[-1], node, lines)
+    return root
+
+
+def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:
+    if node.type in {"bullet_list", "ordered_list"}:
+        section.bullets.extend(_bullet(item) for item in node.children)
+    elif node.type == "paragraph":
+        section.paragraphs.extend(_texts(node))
+    elif node.type == "table":
+        section.tables.append(_table(node, lines))
+    elif node.type in {"fence", "code_block"}:
+        section.fences.append(Fence(node.info.strip() if node.type == "fence" else "", node.content, _line(node)))
+    elif node.type == "blockquote":
+        for child in node.children:
+            _add(section, child, lines)
+
+
+def _line(node: SyntaxTreeNode) -> int:
+    return node.map[0] + 1 if node.map else 1
+
+
+def _inline(node: SyntaxTreeNode) -> SyntaxTreeNode | None:
+    return next((child for child in node.children if child.type == "inline"), None)
+
+
+def _plain(node: SyntaxTreeNode | None) -> str:
+    if node is None:
+        return ""
+    if node.type in {"softbreak", "hardbreak"}:
+        return "\n"
+    if node.type == "html_inline" and node.content.startswith("<!--"):
+        return ""
+    if node.children:
+        return "".join(_plain(child) for child in node.children)
+    return node.content if node.type in {"text", "code_inline", "html_inline"} else ""
+
+
+def _text(parts: list[SyntaxTreeNode], line: int) -> Text:
+    plain = "".join(_plain(part) for part in parts).strip()
+    parts = [part for part in parts if part.type != "text" or part.content.strip()]
+    lead = ""
+    if parts and parts[0].type == "strong":
+        lead, parts = _plain(parts[0]).strip(), parts[1:]
+    rest = "".join(_plain(part) for part in parts).strip()
+    before_code = parts[0].content.strip() if parts and parts[0].type == "text" else ""
+    spans = [i for i, part in enumerate(parts) if part.type == "code_inline"]
+    starts = bool(spans) and (spans[0] == 0 or (spans[0] == 1 and before_code.endswith(":")))
+    return Text(plain, line, lead, rest, parts[spans[0]].content.strip() if starts else None)
+
+
+def _texts(paragraph: SyntaxTreeNode) -> list[Text]:
+    """A paragraph's text, line by line."""
+    inline = _inline(paragraph)
+    texts: list[Text] = []
+    parts: list[SyntaxTreeNode] = []
+    line = _line(paragraph)
+    for child in inline.children if inline else []:
+        if child.type in {"softbreak", "hardbreak"}:
+            texts.append(_text(parts, line))
+            parts, line = [], line + 1
+        else:
+            parts.append(child)
+    return [*texts, _text(parts, line)]
+
+
+def _bullet(item: SyntaxTreeNode) -> Bullet:
+    text = Text("", _line(item))
+    children: list[Bullet] = []
+    for child in item.children:
+        if child.type == "paragraph" and not text.plain:
+            inline = _inline(child)
+            text = _text(list(inline.children) if inline else [], _line(child))
+        elif child.type in {"bullet_list", "ordered_list"}:
+            children.extend(_bullet(nested) for nested in child.children)
+    return Bullet(text, tuple(children))
+
+
+def _table(node: SyntaxTreeNode, lines: list[str]) -> Table:
+    rows = [row for part in node.children for row in part.children]
+    header, *body = [
+        Row(
+            tuple(
+                _text(list(inline.children) if (inline := _inline(cell)) else [], _line(row)) for cell in row.children
+            ),
+            _line(row),
+        )
+        for row in rows
+    ]
+    return Table(header.cells, tuple(_as_written(row, lines) for row in body), _line(node))
+
+
+def _as_written(row: Row, lines: list[str]) -> Row:
+    """The row with as many cells as the document has; the parser pads short rows and cuts long ones."""
+    cells = escapedSplit(lines[row.line - 1].strip())
+    if cells and not cells[0]:
+        cells = cells[1:]
+    if cells and not cells[-1]:
+        cells = cells[:-1]
+    missing = tuple(Text(cell.strip(), row.line) for cell in cells[len(row.cells) :])
+    return Row(row.cells[: len(cells)] + missing, row.line)

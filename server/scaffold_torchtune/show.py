@@ -1,0 +1,206 @@
+"""What the command line prints for a person: tables and a progress bar, plain where there is no terminal."""
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from pydantic import BaseModel
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from scaffold_torchtune.errors import Finding, Refused, Scalar, Severity
+from scaffold_torchtune.models.results import (
+    ParseResult,
+    PlanResult,
+    RenderResult,
+    RunPlan,
+    ScaffoldResult,
+    SetupResult,
+    ValidateResult,
+)
+from scaffold_torchtune.shared import numbers
+from scaffold_torchtune.shared.text import escape
+
+_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
+_WIDE = 500  # where there is no terminal, nothing is wrapped or cut
+
+
+class Progress:
+    """A progress bar on a terminal; silent elsewhere, and where the output is for a program."""
+
+    def __init__(self, console: Console, *, quiet: bool) -> None:
+        columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn())
+        self._bar = Bar(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def update(self, step: str, done: int, total: int) -> None:
+        """Show that `done` of `total` runs of a step are done."""
+        if step not in self._tasks:
+            self._tasks[step] = self._bar.add_task(step, total=total)
+        self._bar.update(self._tasks[step], completed=done, total=total)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console for people: as wide as the terminal, or wide enough for anything where there is none."""
+    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=_WIDE)
+
+
+def value(of: Scalar) -> str:
+    """A value in a table."""
+    if isinstance(of, float):
+        return numbers.canonical(of)
+    return "" if of is None else escape(of) if isinstance(of, str) else str(of)
+
+
+def refusal(out: Console, refused: Refused) -> None:
+    """Why nothing was done, each problem with its place and its fix."""
+    out.print(Text(f"Refused: {escape(refused.message, 1000)}", style="bold red"))
+    findings(out, refused.problems)
+    out.print("No run directory or file was changed.")
+
+
+def findings(out: Console, found: Iterable[Finding]) -> None:
+    """Findings, one block each."""
+    for one in found:
+        head = Text(f"  {one.severity.value}: ", style=_STYLES[one.severity])
+        place = f"{one.place()}: " if one.place() else ""
+        out.print(head + Text(f"{place}{one.message} [{one.code}]", style=""))
+        if one.fix:
+            out.print(Text(f"    fix: {one.fix}", style="dim"))
+
+
+def result(out: Console, of: BaseModel) -> None:
+    """Any result, as a person reads it."""
+    match of:
+        case ParseResult():
+            _parse(out, of)
+        case PlanResult():
+            _plan(out, of)
+        case RenderResult():
+            out.print(f"{of.created} setup_finetune.yaml written, {of.unchanged} already as planned")
+            findings(out, of.warnings)
+        case SetupResult():
+            _setup(out, of)
+        case ValidateResult():
+            _validate(out, of)
+        case ScaffoldResult():
+            _scaffold(out, of)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _parse(out: Console, of: ParseResult) -> None:
+    out.print(Text(f"{of.experiment} in {of.experiment_dir}", style="bold"))
+    names = list(dict.fromkeys(name for run in of.runs for name in run.parameters))
+    table = _table("line", "run", "type", *names)
+    for run in of.runs:
+        table.add_row(str(run.line), run.name, run.type, *(value(run.parameters.get(name)) for name in names))
+    out.print(table)
+    rows = _table("setting", "value", "from")
+    for group, values in (("config", of.config), ("environment", of.environment)):
+        for name, found in values.items():
+            rows.add_row(name, value(found), of.sources[f"{group}.{name}"])
+    for model in of.models:
+        rows.add_row(f"model {model.name}", model.path, of.sources[f"models.{model.name}"])
+    if of.dataset:
+        rows.add_row("dataset", of.dataset.path, of.sources["dataset"])
+    out.print(rows)
+    findings(out, of.warnings)
+
+
+def _plan(out: Console, of: PlanResult) -> None:
+    out.print(f"varying: {', '.join(of.varying) or 'nothing'}; directories: {of.pattern}; template: {of.template}")
+    _run_table(out, of.runs, {}, {})
+    rows = _table("shared by all runs", "value", "from")
+    for setting in of.common:
+        rows.add_row(setting.name, value(setting.value), setting.source)
+    out.print(rows)
+    if of.defaults:
+        out.print(f"defaults that nobody asked for: {', '.join(of.defaults)}")
+    for name, text in of.legend.items():
+        out.print(f"{name}: {escape(text)}")
+    for row in of.excluded:
+        out.print(f"left out: {row.name} ({row.reason})")
+    findings(out, of.warnings)
+
+
+def _run_table(out: Console, runs: Iterable[RunPlan], setup: dict[str, Text], verdicts: dict[str, Text]) -> None:
+    runs = list(runs)
+    names = list(dict.fromkeys(name for run in runs for name in run.parameters))
+    extra = (["setup"] if setup else []) + (["validation"] if verdicts else [])
+    table = _table("directory", *names, *extra)
+    for run in runs:
+        ends = [found[run.directory] for found in (setup, verdicts) if found]
+        table.add_row(run.directory, *(value(run.parameters.get(name)) for name in names), *ends)
+    out.print(table)
+
+
+def _setup_cells(of: SetupResult) -> dict[str, Text]:
+    words = {True: Text("ok", style="green"), False: Text("FAILED", style="bold red")}
+    return {run.directory: Text("unchanged", style="dim") if run.unchanged else words[run.ok] for run in of.runs}
+
+
+def _verdict_cells(of: ValidateResult) -> dict[str, Text]:
+    words = {True: Text("passed", style="green"), False: Text("FAILED", style="bold red")}
+    return {run.directory: words[run.passed] for run in of.runs}
+
+
+def _setup(out: Console, of: SetupResult) -> None:
+    table = _table("directory", "setup", "reason")
+    for run, cell in zip(of.runs, _setup_cells(of).values(), strict=True):
+        table.add_row(run.directory, cell, run.reason)
+    out.print(table)
+    out.print(f"{of.processed} processed, {of.succeeded} succeeded, {of.failed} failed")
+    findings(out, of.warnings)
+
+
+def _validate(out: Console, of: ValidateResult) -> None:
+    table = _table("directory", "validation", "findings")
+    for run, cell in zip(of.runs, _verdict_cells(of).values(), strict=True):
+        table.add_row(run.directory, cell, str(len(run.findings)))
+    out.print(table)
+    for run in of.runs:
+        findings(out, run.findings)
+    findings(out, of.findings)
+    word = Text("passed", style="bold green") if of.passed else Text("FAILED", style="bold red")
+    out.print(Text("validation ") + word + Text(f": {of.checked} of {of.planned} runs checked"))
+
+
+def _scaffold(out: Console, of: ScaffoldResult) -> None:
+    out.print(Text(f"{of.parse.experiment} in {of.parse.experiment_dir}", style="bold"))
+    _run_table(out, of.plan.runs, _setup_cells(of.setup), _verdict_cells(of.validation))
+    for row in of.plan.excluded:
+        out.print(f"left out: {row.name} ({row.reason})")
+    findings(out, dict.fromkeys((*of.render.warnings, *of.setup.warnings)))
+    for run in of.setup.runs:
+        if not run.ok:
+            out.print(Text(f"  setup failed in {run.directory}: {run.reason}", style="bold red"))
+    for judged in of.validation.runs:
+        findings(out, judged.findings)
+    findings(out, of.validation.findings)
+    counts = f"{of.validation.checked} of {of.validation.planned} runs checked"
+    if of.ok:
+        out.print(Text("validation passed", style="bold green") + Text(f": {counts}"))
+        out.print(Text("Everything already was as planned: nothing was changed.") if of.unchanged else Text("Ready."))
+    else:
+        out.print(Text("NOT READY", style="bold red") + Text(f": {of.setup.failed} setup failure(s), {counts}"))
+    out.print(f"log: {of.log}")
+    if of.submit:
+        out.print(f"submit with: {of.submit}", soft_wrap=True)

@@ -1,0 +1,10 @@
+"""The validate stage: the proof that every planned value arrived in finetune.yaml and finetune.slurm.
+
+It knows where values belong from torchtune's facts alone and shares nothing with the code that writes the files:
+otherwise both could be wrong in the same way. It is pure; whoever calls it reads the files.
+"""
+
+from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.validate.verdict import verdict
+
+__all__ = ["validate_run", "verdict"]

@@ -1,0 +1,218 @@
+"""The proof that finetune.slurm starts the planned recipe in the planned environment."""
+
+import re
+from typing import Any, Final
+
+from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.shared.layout import FINETUNE_YAML
+from scaffold_torchtune.torchtune_facts import load
+from scaffold_torchtune.validate.arrivals import output_dir
+from scaffold_torchtune.validate.report import Report
+from scaffold_torchtune.validate.script import Command, Script
+from scaffold_torchtune.validate.values import below, normal_path, quoted
+
+SETTINGS: Final = frozenset({"conda_env", "custom_recipe", "modules", "venv"})
+"""Settings whose arrival in the commands of finetune.slurm is known."""
+
+_PREFIXES: Final = frozenset({"!", "command", "do", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "{"})
+_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_PROCESSES: Final = frozenset({"--nproc_per_node", "--nproc-per-node"})
+_FLAGS: Final = frozenset({"--standalone", "--no-python", "--no_python", "--run-path", "--run_path", "-m", "--module"})
+_MAIN: Final = ".__main__"
+
+
+def check(report: Report, script: Script) -> str | None:
+    """Check the commands of finetune.slurm against the plan.
+
+    Args:
+        report: takes the findings.
+        script: the script as read.
+
+    Returns:
+        The recipe that it starts, where it is one of torchtune's own.
+    """
+    plain = [Command(_bare(command.words), command.line) for command in script.commands]
+    starts = [command for command in plain if command.words[:2] == ("tune", "run")]
+    if not starts:
+        report.add("missing-value", "no command starts `tune run`, so nothing is trained", field="tune run")
+        return None
+    for command in starts[1:]:
+        message = f"`tune run` is started twice, first in line {starts[0].line}"
+        report.add("unplanned-value", message, field="tune run", line=command.line)
+    before = plain[: plain.index(starts[0])]
+    _modules(report, before)
+    _environment(report, before)
+    _folders(report, plain)
+    return _tune(report, starts[0])
+
+
+def _bare(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of a command without what may stand before its name."""
+    while words and (words[0] in _PREFIXES or _ASSIGNMENT.match(words[0])):
+        words = words[1:]
+    return words
+
+
+def _modules(report: Report, commands: list[Command]) -> None:
+    loads = [c for c in commands if c.words[:1] in {("module",), ("ml",)} and c.words[1:2] == ("load",)]
+    found = [(name, c.line) for c in loads for name in c.words[2:]]
+    planned = [name.strip() for name in str(report.planned("modules") or "").split(",") if name.strip()]
+    names = [name for name, _ in found]
+    for name in planned:
+        if name not in names:
+            report.differs("missing-value", "modules", place=f"`module load {name}`", expected=name)
+    for name, line in found:
+        if name not in planned:
+            report.add(
+                "unplanned-value",
+                f"`module load {quoted(name)}` is there, and nobody planned it",
+                field="modules",
+                actual=name,
+                line=line,
+                severity=Severity.ERROR if report.bundled else Severity.INFO,
+            )
+    order = [name for name in names if name in planned]
+    if order != planned and sorted(order) == sorted(planned):
+        report.differs(
+            "value-mismatch", "modules", place="the order of `module load`", expected=", ".join(planned),
+            actual=", ".join(order), line=loads[0].line,
+        )  # fmt: skip
+
+
+def _environment(report: Report, commands: list[Command]) -> None:
+    """The conda environment, or the virtual environment where one is planned; the last activation counts."""
+    conda = [c for c in commands if c.words[:2] in {("conda", "activate"), ("micromamba", "activate")}]
+    sources = [c for c in commands if c.words[:1] in {("source",), (".",)} and len(c.words) > 1]
+    venv = str(report.planned("venv") or "")
+    if venv:
+        places = [c.words[1].removesuffix("/bin/activate") for c in sources if c.words[1].endswith("/bin/activate")]
+        lines = [c.line for c in sources if c.words[1].endswith("/bin/activate")]
+        actual = places[-1] if places else None
+        good = actual is not None and ("/" + normal_path(actual).lstrip("/")).endswith("/" + venv.strip("/"))
+        _activation(report, "venv", venv, actual, lines[-1] if lines else None, good=good)
+        return
+    planned = report.planned("conda_env")
+    if planned in {None, ""}:
+        return
+    actual = " ".join(conda[-1].words[2:]) if conda else None
+    _activation(report, "conda_env", planned, actual, conda[-1].line if conda else None, good=actual == planned)
+
+
+def _activation(
+    report: Report, setting: str, planned: Any, actual: str | None, line: int | None, *, good: bool
+) -> None:
+    if good:
+        return
+    note = ""
+    if actual is None and not report.bundled and report.planned("modules"):
+        note = (
+            "a known fault of cruijff_kit's setup_finetune.py: with modules set it deletes every line that contains "
+            "'conda', the activation too; plan no modules, or name the environment with venv"
+        )
+    code = "missing-value" if actual is None else "value-mismatch"
+    place = "the activation of the environment"
+    report.differs(code, setting, place=place, expected=planned, actual=actual, line=line, note=note)
+
+
+def _folders(report: Report, commands: list[Command]) -> None:
+    """Directories that the job makes must be the run's own."""
+    place = output_dir(report.run)
+    if place is None:
+        return
+    for command in [c for c in commands if c.words[:1] == ("mkdir",)]:
+        for word in command.words[1:]:
+            if word.startswith("/") and not below(word, place):
+                report.add(
+                    "unplanned-value",
+                    f"the job makes the directory {quoted(word)}, which is not in the run's output directory",
+                    field="output_dir_base",
+                    expected=place,
+                    actual=word,
+                    line=command.line,
+                    severity=Severity.ERROR if report.bundled else Severity.WARNING,
+                )
+
+
+def _tune(report: Report, command: Command) -> str | None:
+    """`tune run [options of torchrun] RECIPE --config finetune.yaml`."""
+    words, options = list(command.words[2:]), dict[str, str]()
+    while words and words[0].startswith("-"):
+        name, equals, value = words.pop(0).partition("=")
+        if not equals and words and name not in _FLAGS:
+            value = words.pop(0)
+        options[name] = value
+        if name not in _PROCESSES:
+            report.add(
+                "unplanned-value",
+                f"`tune run` is given {quoted(name)}, which nobody planned",
+                field="tune run",
+                actual=value,
+                line=command.line,
+                severity=Severity.ERROR if report.bundled else Severity.INFO,
+            )
+    recipe = words.pop(0) if words else ""
+    _recipe(report, recipe, command.line)
+    _processes(report, {n: v for n, v in options.items() if n in _PROCESSES}, command.line)
+    _config(report, words, command.line)
+    name = recipe.removesuffix(_MAIN)
+    return name if name in load().recipes else None
+
+
+def _gpus(report: Report) -> int | None:
+    """The planned number of GPUs, None where there is none."""
+    planned = str(report.planned("gpus"))
+    return int(planned) if re.fullmatch(r"[0-9]{1,4}", planned, re.ASCII) else None
+
+
+def _recipe(report: Report, recipe: str, line: int) -> None:
+    gpus, custom = _gpus(report), str(report.planned("custom_recipe") or "").removesuffix(_MAIN)
+    form = "distributed" if gpus is not None and gpus > 1 else "single_device"
+    name, expected = recipe.removesuffix(_MAIN), custom or f"lora_finetune_{form}"
+    if name == expected:
+        return
+    last = name.rsplit(".", 1)[-1]
+    if not custom and not report.bundled and "." in name and form in last and last.startswith("lora_finetune"):
+        message = f"the script starts its own recipe {quoted(name)}; what it reads of finetune.yaml is not known"
+        report.add(
+            "wrong-recipe", message, field="custom_recipe", actual=name, line=line, severity=Severity.INFO, fix=""
+        )
+        return
+    report.differs(
+        "wrong-recipe",
+        "custom_recipe" if custom else "gpus",
+        place="the recipe of `tune run`",
+        expected=expected,
+        actual=recipe,
+        line=line,
+    )
+
+
+def _processes(report: Report, given: dict[str, str], line: int) -> None:
+    gpus = _gpus(report)
+    if gpus is None:
+        return
+    actual = next(iter(given.values()), None)
+    place = "--nproc_per_node of `tune run`"
+    if gpus > 1 and actual != str(gpus):
+        report.differs("wrong-recipe", "gpus", place=place, expected=gpus, actual=actual, line=line)
+    elif gpus == 1 and actual is not None:
+        note = "one GPU needs the single-device recipe alone"
+        report.differs("wrong-recipe", "gpus", place=place, expected=None, actual=actual, line=line, note=note)
+
+
+def _config(report: Report, words: list[str], line: int) -> None:
+    """The config that the recipe is given, and values on the command line that would win over it."""
+    given, place = None, "--config of `tune run`"
+    while words:
+        word = words.pop(0)
+        if word == "--config":
+            given = words.pop(0) if words else ""
+        elif word.startswith("--config="):
+            given = word.removeprefix("--config=")
+        elif "=" in word or word.startswith("~"):
+            message = f"`tune run` is given {quoted(word)}, which wins over finetune.yaml, and nobody planned it"
+            report.add("unplanned-value", message, field=word.partition("=")[0], actual=word, line=line)
+    if given is None:
+        report.differs("missing-value", "config", place=place, expected=FINETUNE_YAML, line=line)
+    elif given.removeprefix("./") != FINETUNE_YAML:
+        report.differs("value-mismatch", "config", place=place, expected=FINETUNE_YAML, actual=given, line=line)

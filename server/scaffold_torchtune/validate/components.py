@@ -1,0 +1,131 @@
+"""Whether the components in finetune.yaml exist in torchtune 0.6.1 and take what they are given."""
+
+from typing import Any, Final
+
+from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.shared.text import did_you_mean
+from scaffold_torchtune.torchtune_facts import Component, load
+from scaffold_torchtune.validate import dataset
+from scaffold_torchtune.validate.report import Report
+from scaffold_torchtune.validate.values import dotted, quoted
+
+# What the recipes themselves hand to a component, so the config need not, and must not: the `config.instantiate` calls
+# in recipes/lora_finetune_single_device.py of torchtune 0.6.1.
+_GIVEN: Final = {
+    "checkpointer": frozenset({"should_load_recipe_state"}),
+    "dataset": frozenset({"tokenizer"}),
+    "dataset_val": frozenset({"tokenizer"}),
+    "lr_scheduler": frozenset({"optimizer", "num_training_steps", "last_epoch"}),
+    "optimizer": frozenset({"params"}),
+}
+# Values that would change what is trained, or from where, and that no setting plans. Absent and null are fine too.
+_FIXED: Final[dict[tuple[str, ...], Any]] = {
+    ("resume_from_checkpoint",): False,
+    ("checkpointer", "recipe_checkpoint"): None,
+    ("checkpointer", "adapter_checkpoint"): None,
+    ("checkpointer", "resume_from_checkpoint"): False,
+    ("model", "use_dora"): False,
+    ("model", "quantize_base"): False,
+    ("dataset", "data_dir"): None,
+    ("dataset", "filter_fn"): None,
+}
+
+
+def check(report: Report, data: dict[str, Any]) -> None:
+    """Check the nodes of finetune.yaml, resolved, as far as no other check has spoken about them."""
+    _lora(report, data)
+    _packed(report, data)
+    for name, node in data.items():
+        if isinstance(node, dict) and "_component_" in node:
+            _node(report, name, node)
+    for path, value in _FIXED.items():
+        parent = data if len(path) == 1 else data.get(path[0])
+        actual = parent.get(path[-1]) if isinstance(parent, dict) else None
+        if actual is not None and actual != value and path not in report.paths:
+            place = dotted(path)
+            message = f"{place} is {quoted(actual)}, which nobody planned"
+            report.add("unplanned-value", message, field=place, expected=value, actual=actual, path=path)
+
+
+def _lora(report: Report, data: dict[str, Any]) -> None:
+    """What LoRA needs besides rank and alpha; misspelt modules are ignored by torchtune without a word."""
+    node = data.get("model")
+    if not isinstance(node, dict):
+        return
+    known, path = load().lora_attn_modules, ("model", "lora_attn_modules")
+    modules = node.get("lora_attn_modules")
+    if modules is None or modules == []:
+        message = "model.lora_attn_modules is absent or empty, so attention gets no LoRA"
+        report.add("missing-value", message, field="lora_attn_modules", expected=", ".join(known), path=path)
+    elif not isinstance(modules, list):
+        message = f"model.lora_attn_modules is {quoted(modules)}, not a list of modules"
+        report.add("wrong-type", message, field="lora_attn_modules", actual=modules, path=path)
+    else:
+        for index, module in enumerate(modules):
+            if module not in known:
+                hint = did_you_mean(module, known) if isinstance(module, str) else ""
+                message = f"model.lora_attn_modules names {quoted(module)}, which torchtune ignores. {hint}".strip()
+                where = (*path, index)
+                report.add(
+                    "value-mismatch",
+                    message,
+                    field="lora_attn_modules",
+                    expected=", ".join(known),
+                    actual=module,
+                    path=where,
+                )
+    if not isinstance(node.get("apply_lora_to_mlp"), bool):
+        message = "model.apply_lora_to_mlp is not true or false; torchtune's LoRA recipes read it without a default"
+        report.add("missing-value", message, field="apply_lora_to_mlp", path=("model", "apply_lora_to_mlp"))
+
+
+def _packed(report: Report, data: dict[str, Any]) -> None:
+    node, tokenizer = data.get("dataset"), data.get("tokenizer")
+    if not isinstance(node, dict) or node.get("packed") is not True:
+        return
+    if not isinstance(tokenizer, dict) or tokenizer.get("max_seq_len") is None:
+        message = "tokenizer.max_seq_len is absent, and torchtune cannot pack samples without it"
+        report.add("missing-value", message, field="max_seq_len", path=("tokenizer", "max_seq_len"))
+
+
+def _node(report: Report, name: str, node: dict[str, Any]) -> None:
+    dotpath, path = node["_component_"], (name, "_component_")
+    component = load().components.get(dotpath) if isinstance(dotpath, str) else None
+    if component is not None:
+        _arguments(report, name, node, component)
+        return
+    shape = dataset.shape_of(report.run)
+    own = shape is not None and shape.own and name.startswith("dataset") and isinstance(dotpath, str)
+    if path in report.paths or (own and shape is not None and dotpath.endswith(shape.component)):
+        return
+    ours = isinstance(dotpath, str) and not dotpath.startswith(("torchtune.", "torch."))
+    lenient = Severity.INFO if ours else Severity.WARNING
+    message = f"{dotted(path)} is {quoted(dotpath)}, which is not among torchtune {load().torchtune}'s components"
+    severity = Severity.ERROR if report.bundled or name == "lr_scheduler" else lenient
+    report.add("unplanned-value", message, field=f"{name}._component_", actual=dotpath, path=path, severity=severity)
+
+
+def _arguments(report: Report, name: str, node: dict[str, Any], component: Component) -> None:
+    """Arguments that the component does not take, and those that it needs."""
+    given = _GIVEN.get(name, frozenset())
+    loader = load().loader_arguments.get(str(node.get("source"))) if name.startswith("dataset") else None
+    taken = (component.arguments - given) | (loader or frozenset())
+    for key, value in node.items():
+        path = (name, key)
+        closed = not component.open or loader is not None
+        if key == "_component_" or key in taken or not closed or path in report.paths:
+            continue
+        hint = did_you_mean(key, sorted(taken))
+        message = f"{dotted(path)} is given, but {node['_component_']} takes no {quoted(key)}. {hint}"
+        report.add(
+            "unplanned-value",
+            message.strip(),
+            field=f"{name}.{key}",
+            actual=value,
+            path=path,
+            severity=None if report.bundled else Severity.WARNING,
+        )
+    for key in sorted(component.required - given - node.keys()):
+        if (name, key) not in report.paths:
+            message = f"{dotted((name, key))} is absent, and {node['_component_']} needs it"
+            report.add("missing-value", message, field=f"{name}.{key}", path=(name, key))

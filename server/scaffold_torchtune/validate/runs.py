@@ -1,0 +1,96 @@
+"""All checks of one run."""
+
+from collections.abc import Mapping
+
+from scaffold_torchtune.errors import Finding, sort_findings
+from scaffold_torchtune.models.plan import PlannedRun
+from scaffold_torchtune.shared.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML
+from scaffold_torchtune.shared.text import did_you_mean
+from scaffold_torchtune.shared.yamlio import YamlDocument, YamlError, read
+from scaffold_torchtune.validate import finetune, job, names
+from scaffold_torchtune.validate.report import FIX, FIX_SETUP, Report
+from scaffold_torchtune.validate.values import compare, quoted
+
+
+def validate_run(run: PlannedRun, files: Mapping[str, str | None], *, bundled: bool) -> tuple[Finding, ...]:
+    """Prove that every planned value of a run stands in its files; nothing is read from disk.
+
+    Args:
+        run: the run as planned.
+        files: the text of setup_finetune.yaml, finetune.yaml and finetune.slurm by name; None or absent: missing.
+        bundled: whether the bundled setup_finetune made them. What another script adds of its own, and where its
+            defaults differ from ours, is told but is no error.
+
+    Returns:
+        Everything found, sorted by file and line. Any text at all gives findings, never an exception.
+    """
+    slurm = Report(run, FINETUNE_SLURM, bundled=bundled, fix=FIX)
+    script = _present(slurm, files)
+    recipe = None if script is None else job.check(slurm, script)
+
+    setup = Report(run, SETUP_YAML, bundled=bundled, fix=FIX_SETUP)
+    setup.document = _document(setup, files)
+    if setup.document is not None:
+        _setup(setup, setup.document)
+    _unproven(setup)
+
+    config = Report(run, FINETUNE_YAML, bundled=bundled, fix=FIX)
+    config.document = _document(config, files)
+    if config.document is not None:
+        names.check(config, finetune.check(config, recipe))
+    return tuple(sort_findings([*setup.findings, *config.findings, *slurm.findings]))
+
+
+def _present(report: Report, files: Mapping[str, str | None]) -> str | None:
+    text = files.get(report.name)
+    if text is None:
+        report.add("missing-file", f"{report.name} is not there")
+    return text
+
+
+def _document(report: Report, files: Mapping[str, str | None]) -> YamlDocument | None:
+    text = _present(report, files)
+    if text is None:
+        return None
+    try:
+        return read(text)
+    except YamlError as error:
+        report.add("unreadable-file", f"{report.name} cannot be read: {quoted(error.message)}", line=error.line)
+    except RecursionError:
+        report.add("unreadable-file", f"{report.name} cannot be read: it is nested too deeply")
+    return None
+
+
+def _setup(report: Report, document: YamlDocument) -> None:
+    """setup_finetune.yaml says exactly what is planned."""
+    if not isinstance(document.data, dict):
+        report.add("unreadable-file", "setup_finetune.yaml holds no mapping of keys to values", line=1)
+        return
+    for name, setting in report.run.settings.items():
+        if name not in document.data:
+            report.differs("missing-value", name, place=name, expected=setting.value, path=(name,))
+            continue
+        actual = document.data[name]
+        code = compare(setting.value, actual)
+        if code is not None:
+            report.differs(code, name, place=name, expected=setting.value, actual=actual, path=(name,))
+    for name, actual in document.data.items():
+        if name not in report.run.settings:
+            hint = did_you_mean(name, report.run.settings)
+            message = f"{quoted(name)} is not in the plan. {hint}".strip()
+            report.add("unplanned-value", message, field=name, actual=actual, path=(name,))
+
+
+def _unproven(report: Report) -> None:
+    """Settings of which it is not known where they must arrive: their arrival is not proven, which must be seen."""
+    known = finetune.SETTINGS | job.SETTINGS
+    for name, setting in report.run.settings.items():
+        if name not in known:
+            report.add(
+                "unproven-setting",
+                f"where the setting {quoted(name)} must arrive is not known, so its arrival is not proven",
+                field=name,
+                expected=setting.value,
+                path=(name,),
+                fix="Look for the value in finetune.yaml and finetune.slurm yourself.",
+            )

@@ -1,0 +1,239 @@
+"""torchtune 0.6.1 itself takes what the bundled setup_finetune writes."""
+
+import ast
+import base64
+import importlib
+import importlib.util
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.setup_finetune import build
+from scaffold_torchtune.setup_finetune.registry import ModelEntry, find_model, known_models
+from scaffold_torchtune.shared import yamlio
+
+pytestmark = [
+    pytest.mark.torchtune,
+    pytest.mark.skipif(
+        importlib.util.find_spec("torchtune") is None,
+        reason="torchtune is not installed: pip install torch==2.13.0 torchtune==0.6.1 torchao==0.14.1",
+    ),
+    pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
+]
+
+RECIPES = {1: "lora_finetune_single_device", 2: "lora_finetune_distributed"}
+SETUP = """\
+my_wandb_project: words
+my_wandb_run_name: rank8
+models_dir: /data/models
+input_dir_base: /data/sets
+input_formatting: ''
+dataset_label: words
+output_dir_base: /scratch/out
+conda_env: tune
+epochs: 1
+batch_size: 4
+"""
+
+
+def written(**changes: Any) -> str:
+    keys = {"torchtune_model_name": "Llama-3.2-1B", "dataset_ext": ".json", **changes}
+    return build(SETUP + "".join(f"{name}: {yamlio.scalar(value)}\n" for name, value in keys.items())).finetune_yaml
+
+
+def loaded(**changes: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.create(written(**changes))
+
+
+def entry_of(model: str) -> ModelEntry:
+    entry = find_model(model)
+    assert entry is not None
+    return entry
+
+
+def source_of(recipe: str) -> str:
+    spec = importlib.util.find_spec("recipes")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return (Path(spec.submodule_search_locations[0]) / f"{recipe}.py").read_text()
+
+
+def keys_read_by(recipe: str) -> set[str]:
+    """The top-level keys that the recipe takes from its configuration: `cfg.key` and `cfg.get("key")`."""
+    keys = {"profiler"}  # cfg.get(PROFILER_KEY), torchtune/training/_profiler.py
+    for node in ast.walk(ast.parse(source_of(recipe))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "cfg":
+            keys.add(node.attr)
+        if (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) == "cfg.get"
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            keys.add(str(node.args[0].value))
+    return keys
+
+
+@pytest.mark.parametrize(
+    ("model", "gpus", "extension"), list(itertools.product(known_models(), (1, 2), (".json", ".parquet")))
+)
+def test_every_model_is_valid_for_torchtune(model: str, gpus: int, extension: str) -> None:
+    from torchtune import config
+    from torchtune.training.checkpointing import ModelType
+
+    cfg = loaded(torchtune_model_name=model, gpus=gpus, dataset_ext=extension)
+    config.validate(cfg)
+    assert cfg.checkpointer.model_type in ModelType.__members__
+    text = written(torchtune_model_name=model, gpus=gpus, dataset_ext=extension)
+    interpolated = set(re.findall(r"\$\{(\w+)\}", text))
+    assert set(cfg) - keys_read_by(RECIPES[gpus]) - interpolated == set()
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values())
+def test_what_is_warned_about_is_truly_unread(recipe: str) -> None:
+    from scaffold_torchtune.setup_finetune.config import _UNREAD
+
+    assert keys_read_by(recipe) & {*_UNREAD, "dataset_val"} == set()
+    assert {"dataset", "seed", "epochs", "save_adapter_weights_only"} <= keys_read_by(recipe)
+
+
+def test_the_recipes_are_those_that_torchtune_has() -> None:
+    from torchtune._recipe_registry import get_all_recipes
+
+    from scaffold_torchtune.setup_finetune.rules import _OTHER_RECIPES
+
+    assert {recipe.name for recipe in get_all_recipes()} == {*RECIPES.values(), *_OTHER_RECIPES}
+
+
+@pytest.mark.parametrize("model", known_models())
+def test_the_model_is_built_as_asked(model: str) -> None:
+    import torch
+    from torchtune import config
+    from torchtune.modules.peft import LoRALinear, get_adapter_params
+
+    cfg = loaded(torchtune_model_name=model, lora_rank=8, lora_alpha=24, lora_dropout=0.5)
+    with torch.device("meta"):
+        built = config.instantiate(cfg.model)
+    adapted = [module for module in built.modules() if isinstance(module, LoRALinear)]
+    assert {(module.rank, module.alpha, module.dropout.p) for module in adapted} == {(8, 24, 0.5)}
+    adapters = sum(p.numel() for p in get_adapter_params(built).values())
+    billions = (sum(p.numel() for p in built.parameters()) - adapters) / 1e9
+    assert billions == pytest.approx(entry_of(model).billions, rel=0.02)
+
+
+@pytest.mark.parametrize("model", known_models())
+def test_the_registry_agrees_with_the_stock_config(model: str) -> None:
+    """Component (for the variant that the stock config is for), tokenizer, model type and checkpointing."""
+    import yaml
+
+    entry = entry_of(model)
+    config_folder = Path(str(importlib.import_module("torchtune").__file__)).parent.parent / "recipes" / "configs"
+    stock = [
+        data
+        for path in config_folder.glob("*/*_lora*.yaml")
+        if "qlora" not in path.name
+        and (data := yaml.safe_load(path.read_text()))["model"]["_component_"].rsplit("_instruct", 1)[0]
+        == entry.component.removesuffix("_base").removesuffix("_instruct")
+    ]
+    assert stock
+    for data in stock:
+        assert data["tokenizer"]["_component_"] == entry.tokenizer
+        assert {argument for argument, _ in entry.tokenizer_files} <= set(data["tokenizer"])
+    types = {data["checkpointer"]["model_type"] for data in stock if "teacher_checkpointer" not in data}
+    assert types == {entry.model_type}
+    assert entry.activation_checkpointing in {data["enable_activation_checkpointing"] for data in stock}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dataset_type": "chat_dataset", "system_prompt": "S"},
+        {"dataset_type": "text_completion_dataset"},
+        {"dataset_type": "text_completion_dataset", "dataset_ext": ".parquet", "input_key": "body"},
+        {"input_key": "question", "training_samples": 5, "packed": True, "train_on_input": True},
+        {"run_val_every_n_steps": 5, "batch_size_val": 2},
+    ],
+)
+def test_every_data_set_is_valid_for_torchtune(changes: dict[str, Any]) -> None:
+    from torchtune import config
+
+    config.validate(loaded(**changes))
+
+
+@pytest.mark.parametrize("extension", [".json", ".parquet"])
+def test_the_data_set_loads_the_rows_asked_for(extension: str, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    from omegaconf import OmegaConf
+    from torchtune import config
+
+    rows = [{"question": f"q{i}", "output": f"a{i}"} for i in range(6)]
+    if extension == ".json":
+        (tmp_path / "words.json").write_text(json.dumps({"train": rows, "validation": rows[:1]}))
+    else:
+        datasets.Dataset.from_list(rows).to_parquet(tmp_path / "words.parquet")
+    cfg = OmegaConf.create(written(dataset_ext=extension, training_samples=4, input_key="question"))
+    cfg.input_dir = str(tmp_path)
+    cfg.dataset.cache_dir = str(tmp_path / "cache")
+    data = config.instantiate(cfg.dataset, lambda sample: {**sample, "tokens": [], "mask": []})
+    assert len(data) == 4
+    assert [message.text_content for message in data[3]["messages"]] == ["q3", "a3"]
+
+
+def qwen_tokenizer(folder: Path, prompt: str) -> Any:
+    """torchtune's Qwen2.5 tokenizer over single bytes, configured as we write it."""
+    from torchtune import config
+    from torchtune.models.qwen2._tokenizer import bytes_to_unicode
+
+    directory = folder / "Qwen2.5-0.5B"
+    directory.mkdir()
+    letters = bytes_to_unicode().values()
+    (directory / "vocab.json").write_text(json.dumps({letter: i for i, letter in enumerate(letters)}))
+    (directory / "merges.txt").write_text("#version: 0.2\n")
+    cfg = loaded(torchtune_model_name="Qwen2.5-0.5B", prompt=prompt)
+    cfg.models_dir = str(folder)
+    return config.instantiate(cfg.tokenizer)
+
+
+def llama_tokenizer(folder: Path, template: dict[str, list[str]]) -> Any:
+    """torchtune's Llama 3 tokenizer over single bytes, with a prompt template."""
+    from torchtune.models.llama3 import llama3_tokenizer
+
+    lines = [f"{base64.b64encode(bytes([i])).decode()} {i}" for i in range(256)]
+    (folder / "tokenizer.model").write_text("\n".join(lines) + "\n")
+    return llama3_tokenizer(str(folder / "tokenizer.model"), prompt_template=template)
+
+
+def trained_text(tokenizer: Any) -> str:
+    from torchtune.data import Message
+
+    tokens, _ = tokenizer.tokenize_messages([Message(role="user", content="hello"), Message("assistant", "HELLO")])
+    return bytes(token for token in tokens if token < 256).decode()  # the special tokens lie above
+
+
+def test_a_prompt_reaches_the_text_that_qwen_trains_on(tmp_path: Path) -> None:
+    from torchtune.models.qwen2._tokenizer import bytes_to_unicode
+
+    tokenizer = qwen_tokenizer(tmp_path, "The word: {input}\n")
+    from torchtune.data import Message
+
+    tokens, _ = tokenizer.tokenize_messages([Message(role="user", content="hello"), Message("assistant", "HELLO")])
+    order = list(bytes_to_unicode())
+    assert "The word: hello\n" in bytes(order[token] for token in tokens if token < 256).decode()
+
+
+def test_llama_would_lose_white_space_around_the_input(tmp_path: Path) -> None:
+    """Why another prompt than the bare input is refused for it: `word: hello` would be trained as `word:hello`."""
+    text = trained_text(llama_tokenizer(tmp_path, {"user": ["The word: ", "\n"]}))
+    assert "The word:hello" in text
+    assert "The word: hello" not in text
+
+
+def test_a_newline_after_the_input_makes_no_difference_to_llama(tmp_path: Path) -> None:
+    with_newline = trained_text(llama_tokenizer(tmp_path, {"user": ["", "\n"]}))
+    assert with_newline == trained_text(llama_tokenizer(tmp_path, {}))
