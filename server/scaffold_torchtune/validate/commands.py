@@ -29,7 +29,7 @@ def check(report: Report, script: Script) -> str | None:
         script: the script as read.
 
     Returns:
-        The recipe that it starts, where it is one of torchtune's own.
+        The recipe that it must start, where it is one of torchtune's own.
     """
     plain = [Command(_bare(command.words), command.line) for command in script.commands]
     starts = [command for command in plain if command.words[:2] == ("tune", "run")]
@@ -151,10 +151,9 @@ def _tune(report: Report, command: Command) -> str | None:
                 severity=Severity.ERROR if report.bundled else Severity.INFO,
             )
     recipe = words.pop(0) if words else ""
-    _recipe(report, recipe, command.line)
+    name = _recipe(report, recipe, command.line)
     _processes(report, {n: v for n, v in options.items() if n in _PROCESSES}, command.line)
     _config(report, words, command.line)
-    name = recipe.removesuffix(_MAIN)
     return name if name in load().recipes else None
 
 
@@ -164,19 +163,20 @@ def _gpus(report: Report) -> int | None:
     return int(planned) if re.fullmatch(r"[0-9]{1,4}", planned, re.ASCII) else None
 
 
-def _recipe(report: Report, recipe: str, line: int) -> None:
+def _recipe(report: Report, recipe: str, line: int) -> str | None:
+    """Compare the recipe; the planned one comes back, None where it is the script's own."""
     gpus, custom = _gpus(report), str(report.planned("custom_recipe") or "").removesuffix(_MAIN)
     form = "distributed" if gpus is not None and gpus > 1 else "single_device"
     name, expected = recipe.removesuffix(_MAIN), custom or f"lora_finetune_{form}"
     if name == expected:
-        return
+        return expected
     last = name.rsplit(".", 1)[-1]
     if not custom and not report.bundled and "." in name and form in last and last.startswith("lora_finetune"):
         message = f"the script starts its own recipe {quoted(name)}; what it reads of finetune.yaml is not known"
         report.add(
             "wrong-recipe", message, field="custom_recipe", actual=name, line=line, severity=Severity.INFO, fix=""
         )
-        return
+        return None
     report.differs(
         "wrong-recipe",
         "custom_recipe" if custom else "gpus",
@@ -185,6 +185,7 @@ def _recipe(report: Report, recipe: str, line: int) -> None:
         actual=recipe,
         line=line,
     )
+    return expected
 
 
 def _processes(report: Report, given: dict[str, str], line: int) -> None:

@@ -22,7 +22,7 @@ def check(report: Report, recipe: str | None) -> dict[str, Any]:
 
     Args:
         report: the report of finetune.yaml.
-        recipe: the recipe of torchtune that finetune.slurm starts; None where it is no stock recipe.
+        recipe: the recipe of torchtune that finetune.slurm must start; None where it is no stock recipe.
 
     Returns:
         The file's resolved data; empty where the file holds no mapping.

@@ -31,7 +31,7 @@ def check(report: Report, text: str) -> str | None:
         text: the script.
 
     Returns:
-        The recipe that it starts, where it is one of torchtune's own.
+        The recipe that it must start, where it is one of torchtune's own.
     """
     script = parse(text)
     for line, problem in script.problems:

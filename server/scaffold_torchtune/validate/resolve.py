@@ -78,17 +78,12 @@ def _growth(data: dict[str, Any]) -> int:
 
 
 def _references(node: Any) -> list[int]:
-    """How many interpolations a node has, and below it every node that it holds."""
+    """How many interpolations a node has, then the same of every node below it."""
     if isinstance(node, str):
         return [node.count("${")]
-    below = (
-        [_references(child) for child in (node.values() if isinstance(node, dict) else node)] if _holds(node) else []
-    )
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    below = [_references(child) for child in children]
     return [sum(counts[0] for counts in below), *(count for counts in below for count in counts)]
-
-
-def _holds(node: Any) -> bool:
-    return isinstance(node, dict | list)
 
 
 def _replace(data: Any, path: Path, problems: Problems) -> Any:

@@ -1,0 +1,52 @@
+# Everything runs in a virtual environment of its own, .venv; `make demo` and `make test` make it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONTRACT := .venv-torchtune
+STAMP := $(VENV)/.installed
+# pip may fail on a passing fault of the network: try three times.
+RETRY := scripts/retry
+
+.PHONY: demo test check format contract facts golden clean
+
+demo: $(STAMP)  ## scaffold the bundled example into demo/
+	@$(BIN)/scaffold-torchtune demo demo
+
+test: $(STAMP)  ## the tests, with branch coverage
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term-missing:skip-covered
+
+check: $(STAMP)  ## lint, format, types, import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## format and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+contract: $(CONTRACT)/.installed  ## tests against the real torchtune 0.6.1 (1.5 GB)
+	$(CONTRACT)/bin/python -m pytest tests/contract -m torchtune -p no:cacheprovider
+
+facts: $(CONTRACT)/.installed  ## write torchtune's facts anew from the installed torchtune
+	$(CONTRACT)/bin/python scripts/regenerate_torchtune_facts.py
+
+golden: $(STAMP)  ## write the golden files anew; look at the difference before you commit it
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_scaffold.py
+
+clean:
+	rm -rf $(VENV) $(CONTRACT) demo .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(RETRY) $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(CONTRACT)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(CONTRACT)
+	$(RETRY) $(CONTRACT)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(RETRY) $(CONTRACT)/bin/python -m pip install --quiet --disable-pip-version-check torchtune==0.6.1 torchao==0.14.1
+	$(RETRY) $(CONTRACT)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . pytest pytest-timeout
+	@touch $@
