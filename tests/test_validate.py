@@ -624,7 +624,7 @@ def test_a_name_chosen_by_hand_is_not_held_against_the_run() -> None:
     run = planned().model_copy(update={"name": "rank9", "directory": "rank9"})
     found = validate_run(run, files_of(run), bundled=True)
     names = [f for f in found if f.code == "name-mismatch"]
-    assert [(f.field, f.severity) for f in names] == [("my_wandb_run_name", "error"), ("lora_rank", "warning")]
+    assert [(f.field, f.severity) for f in names] == [("lora_rank", "warning"), ("my_wandb_run_name", "error")]
 
 
 def test_external_components_and_arguments() -> None:

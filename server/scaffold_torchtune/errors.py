@@ -71,7 +71,6 @@ CODES: dict[str, Code] = {
     "malformed-table": Code(_E, "a row of the runs table has too few or too many cells"),
     "unknown-model": Code(_E, "the model is not in the registry of models"),
     "wrong-experiment-dir": Code(_E, "the summary names another experiment directory than its own"),
-    "no-runs": Code(_E, "there is no fine-tuned run"),
     "misspelt-field": Code(_E, "a column or field is nearly the name of a parameter, but not quite"),
     "unused-column": Code(_W, "a column of the runs table is not a parameter"),
     "unused-field": Code(_W, "a field looks like a setting but is not used"),
@@ -100,7 +99,6 @@ CODES: dict[str, Code] = {
     "unread-setting": Code(_W, "a setting that is written but that the recipe does not read"),
     "setup-choice": Code(_E, "a setup script lies in the working directory and none was chosen"),
     "setup-script-missing": Code(_E, "the configured setup script is not there"),
-    "setup-failed": Code(_E, "setup_finetune failed for a run"),
     # validation
     "nothing-checked": Code(_E, "no run was checked: success over nothing is a failure"),
     "missing-file": Code(_E, "a file of the run is missing"),

@@ -1,0 +1,255 @@
+"""The parts of the validate stage: comparing values, resolving, reading scripts, names, the verdict."""
+
+import os
+
+import pytest
+
+from scaffold_torchtune.errors import Scalar, Severity, finding
+from scaffold_torchtune.models.plan import Options, Plan, PlannedRun
+from scaffold_torchtune.validate import verdict
+from scaffold_torchtune.validate.job import gpus_in, kilobytes
+from scaffold_torchtune.validate.names import claims
+from scaffold_torchtune.validate.resolve import has_resolver, interpolated, resolve
+from scaffold_torchtune.validate.script import parse
+from scaffold_torchtune.validate.values import as_scalar, below, compare, join, normal_path
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "code"),
+    [
+        (8, 8, None),
+        (8, "8", "wrong-type"),
+        (8, "8.0", "wrong-type"),
+        (8, 8.0, "wrong-type"),
+        (8, 9, "value-mismatch"),
+        (8, None, "value-mismatch"),
+        (1, True, "value-mismatch"),
+        (1.0, 1, None),
+        (1.0, 2, "value-mismatch"),
+        (1.0, True, "value-mismatch"),
+        (1e-5, 0.00001, None),
+        (1e-5, "1e-5", "wrong-type"),
+        (1e-5, "small", "value-mismatch"),
+        (True, True, None),
+        (True, "True", "wrong-type"),
+        (True, 1, "value-mismatch"),
+        ("8", 8, "wrong-type"),
+        ("08", 8, "wrong-type"),
+        ("on", True, "value-mismatch"),
+        ("true", True, "wrong-type"),
+        ("a", "A", "value-mismatch"),
+        ("a", ["a"], "value-mismatch"),
+        (None, None, None),
+        (None, "None", "wrong-type"),
+        (None, 0, "value-mismatch"),
+    ],
+)
+def test_values_are_compared_by_value_and_type(expected: Scalar, actual: object, code: str | None) -> None:
+    assert compare(expected, actual) == code
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, None),
+        (True, True),
+        (7, 7),
+        (16**5000, "an integer of 20001 bits"),
+        (0.5, 0.5),
+        (float("inf"), "inf"),
+        ("a\nb", "a\\nb"),
+        ("x" * 300, "x" * 200 + "... (100 more characters)"),
+        (["a", 1], "[a, 1]"),
+        ({"a": 1, "b": 2}, "{a, b}"),
+        (b"", "bytes"),
+    ],
+)
+def test_any_value_becomes_a_scalar(value: object, shown: Scalar) -> None:
+    assert as_scalar(value) == shown
+
+
+def test_paths_are_compared_lexically() -> None:
+    assert normal_path("//a///b/") == "/a/b"
+    assert normal_path("a/../b/.") == "a/../b/."
+    assert join("/a/", "", "b") == "/a/b"
+    assert below("/a/b/c", "/a/b/")
+    assert below("/a/b", "/a/b")
+    assert not below("/a/bc", "/a/b")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("${oc.env:HOME}", True),
+        ("${ oc.env : HOME}", True),
+        ("${${a}:b}", True),
+        ("x ${a} y: z", False),
+        ("${a}: ${b}", False),
+        ("${a", False),
+        ("a:b", False),
+    ],
+)
+def test_resolvers_are_seen(text: str, *, found: bool) -> None:
+    assert has_resolver(text) is found
+
+
+def test_interpolations_are_resolved_as_torchtunes_loader_does() -> None:
+    data = {"a": 1, "b": "${a}", "c": {"d": ["x${a}", "${..e}"], "e": 2}, "f": "${c.d}", "g": "$a"}
+    resolved, problems = resolve(data)
+    assert resolved["b"] == 1
+    assert resolved["c"]["d"][0] == "x1"
+    assert resolved["g"] == "$a"
+    assert interpolated(data) == {"a", "c"}
+    assert set(problems) <= {("c", "d", 1), ("f",)}
+
+
+def test_a_node_is_resolved_whole() -> None:
+    assert resolve({"a": {"b": 1}, "c": "${a}"})[0]["c"] == {"b": 1}
+
+
+def test_what_cannot_be_resolved_is_a_problem() -> None:
+    data = {"a": "${b}", "b": "${a}", "c": "${no}", "d": "${", "e": ["${oc.env:HOME}"], "f": "${g}", "g": "???"}
+    resolved, problems = resolve(data)
+    assert set(problems) == {("a",), ("b",), ("c",), ("d",), ("e", 0), ("f",)}
+    assert os.environ.get("HOME", "none") not in str(resolved)
+
+
+def test_interpolations_that_multiply_are_not_resolved() -> None:
+    data: dict[str, object] = {f"a{n}": f"${{a{n + 1}}}${{a{n + 1}}}" for n in range(60)}
+    data["a60"] = "x"
+    data["list"] = ["${a60}", 1]
+    _, problems = resolve(data)
+    assert len(problems) == 61
+
+
+SCRIPT = """\
+#!/bin/bash
+#SBATCH -A lab -pgpu --constraint "a b" --exclusive --requeue
+#SBATCH --time 10 # it's a comment
+#SBATCH --acc=x --gr gpu:1 -Z 1 --unknown
+# SBATCH --no
+ #SBATCH --no
+#SBATCHx --no
+##SBATCH --no=<NO>
+#SBATCH
+
+echo 'a b'"c" \\
+  d\\ e # f
+if true; then cat <<EOF > x.txt
+conda activate no '
+EOF
+fi
+x="1 \\" 2
+3" && (y & z)
+#SBATCH --late <LATE>
+"""
+
+
+def test_a_script_is_read_as_sbatch_and_bash_do() -> None:
+    script = parse(SCRIPT)
+    assert not script.problems
+    assert [(d.name, d.value, d.line) for d in script.directives if not d.late] == [
+        ("account", "lab", 2),
+        ("partition", "gpu", 2),
+        ("constraint", "a b", 2),
+        ("exclusive", "", 2),
+        ("requeue", "", 2),
+        ("time", "10", 3),
+        ("account", "x", 4),
+        ("gres", "gpu:1", 4),
+        ("Z", "1", 4),
+        ("unknown", "", 4),
+    ]
+    assert [(d.name, d.value, d.line) for d in script.directives if d.late] == [("late", "<LATE>", 19)]
+    assert [(c.words, c.line) for c in script.commands] == [
+        (("echo", "a bc", "d e"), 11),
+        (("if", "true"), 13),
+        (("then", "cat"), 13),
+        (("fi",), 16),
+        (('x=1 " 2\n3',), 17),
+        (("y",), 18),
+        (("z",), 18),
+    ]
+    assert script.placeholders == [(19, "<LATE>")]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", [1]),
+        ("#!bash", [1]),
+        ("#!/bin/bash\necho 'a\n", [2]),
+        ("#!/bin/bash\ncat <<EOF\nx\n", [2]),
+        ("#!/bin/bash\r\n", [1]),
+        ("#! /bin/bash -l\necho \\", []),
+    ],
+)
+def test_what_cannot_be_read_of_a_script_is_told(text: str, lines: list[int]) -> None:
+    assert [line for line, _ in parse(text).problems] == lines
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("gpu:2", 2), ("gpu:a100:2", 2), ("gpu", 1), ("2", 2), ("a100:2", 2), ("gpu:1,shard:3", 1), ("gpu:2(S:0)", 2), ("", 0)],
+)  # fmt: skip
+def test_gpus_are_counted(text: str, number: int) -> None:
+    assert gpus_in(text) == number
+
+
+def test_memory_is_compared_as_an_amount() -> None:
+    assert kilobytes("16G") == kilobytes("16384M") == kilobytes("16384") == kilobytes("16gb")
+    assert kilobytes("lots") == "lots"
+
+
+@pytest.mark.parametrize(
+    ("directory", "found"),
+    [
+        ("rank8_lr1e-5", [("rank8", "lora_rank", 8.0), ("lr1e-5", "lr", 1e-5)]),
+        ("Llama-3.2-1B_bs4_ep2_seed1", [("bs4", "batch_size", 4), ("ep2", "epochs", 2), ("seed1", "seed", 1)]),
+        ("lora_dropout0.1_lora_alpha16", [("lora_dropout0.1", "lora_dropout", 0.1), ("lora_alpha16", "lora_alpha", 16)]),
+        ("weight_decay0.01", [("weight_decay0.01", "weight_decay", 0.01)]),
+        ("rank_lr_prompt1", []),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_what_a_name_claims(directory: str, found: list[tuple[str, str, float]]) -> None:
+    assert claims(directory) == found
+
+
+def plan_of(*directories: str) -> Plan:
+    runs = tuple(
+        PlannedRun(directory=d, name=d, line=1, model="m", data_path="/d", parameters={}, settings={})
+        for d in directories
+    )
+    return Plan(
+        id="",
+        version="",
+        experiment="",
+        experiment_dir="",
+        options=Options(),
+        inputs={},
+        varying=(),
+        pattern="",
+        template="",
+        legend={},
+        runs=runs,
+        excluded=(),
+    )
+
+
+def test_the_verdict_needs_every_run_and_no_error() -> None:
+    warning, error = finding("default-differs", "w"), finding("value-mismatch", "e")
+    good = verdict(plan_of("a", "b"), {"b": (warning,), "a": ()})
+    assert (good.passed, good.checked, good.planned, good.findings) == (True, 2, 2, ())
+    assert [run.directory for run in good.runs] == ["a", "b"]
+    bad = verdict(plan_of("a", "b"), {"a": (), "b": (error,)})
+    assert (bad.passed, [run.passed for run in bad.runs]) == (False, [True, False])
+    assert not verdict(plan_of("a"), {"a": ()}, [error]).passed
+    assert verdict(plan_of("a"), {"a": ()}, [warning]).passed
+
+
+@pytest.mark.parametrize(("planned", "checked"), [([], []), (["a"], []), (["a", "b"], ["a"]), (["a"], ["c"]), (["a", "a"], ["a"])])  # fmt: skip
+def test_success_over_too_little_is_a_failure(planned: list[str], checked: list[str]) -> None:
+    result = verdict(plan_of(*planned), dict.fromkeys(checked, ()))
+    assert not result.passed
+    assert [(f.code, f.severity) for f in result.findings] == [("nothing-checked", Severity.ERROR)]

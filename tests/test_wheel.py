@@ -1,0 +1,43 @@
+"""The wheel has all that the product needs: templates, workflows, the example, SKILL.md."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with nothing but the installed wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", str(ROOT), "--no-deps", "--no-build-isolation", "-w", str(folder)], check=True)
+    (wheel,) = folder.glob("*.whl")
+    site = folder / "site"
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
+    return site
+
+
+def run(site: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(site)}
+    command = [sys.executable, "-m", "scaffold_torchtune", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_installed_wheel_scaffolds_its_example_without_the_checkout(installed: Path, tmp_path: Path) -> None:
+    where = [sys.executable, "-c", "import scaffold_torchtune; print(scaffold_torchtune.__file__)"]
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert found.startswith(str(installed))
+    done = run(installed, "demo", "example", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "validation passed: 4 of 4 runs checked" in done.stdout
+
+
+@pytest.mark.parametrize("path", ["SKILL.md", "workflows/torchtune.md", "workflows/troubleshooting.md"])
+def test_the_wheel_holds_what_an_agent_reads(installed: Path, path: str) -> None:
+    assert (installed / "scaffold_torchtune/data" / path).read_text() == (ROOT / path).read_text()
