@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the table of faults has one fault a line
 """The validate stage against good files, and against the same files with one fault each."""
 
 import re
@@ -246,7 +247,7 @@ def test_good_files_have_no_error_or_warning(case: str) -> None:
 
 # One fault each: the file, what is replaced by what, then the code, field and the text on the line of the finding.
 FAULTS: list[tuple[str, str, str, str, str, str]] = [
-    # setup_finetune.yaml
+    # in setup_finetune.yaml
     (SETUP, "lora_rank: 8", "lora_rank: 9", "value-mismatch", "lora_rank", "lora_rank"),
     (SETUP, "lora_rank: 8", "lora_rank: '8'", "wrong-type", "lora_rank", "lora_rank"),
     (SETUP, "lr: 1.0e-05", "lr: '1e-05'", "wrong-type", "lr", "lr:"),
@@ -257,7 +258,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     (SETUP, "epochs: 2\n", "epochs: 2\nextra: 1\n", "unplanned-value", "extra", "extra"),
     (SETUP, "epochs: 2\n", "epochs: 2\nepochs: 2\n", "unreadable-file", "", "epochs"),
     (SETUP, "epochs: 2\n", "epochs: [2\n", "unreadable-file", "", "gradient_accumulation_steps"),
-    # finetune.yaml: hyperparameters
+    # hyperparameters, in the config
     (CONFIG, "lora_rank: 8", "lora_rank: 64", "value-mismatch", "lora_rank", "lora_rank"),
     (CONFIG, "lora_rank: 8", "lora_rank: '8'", "wrong-type", "lora_rank", "lora_rank"),
     (CONFIG, "lora_rank: 8", "lora_rank: 8.0", "wrong-type", "lora_rank", "lora_rank"),
@@ -287,7 +288,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     (CONFIG, "only: true", "only: 'true'", "wrong-type", "save_adapter_weights_only", "save_adapter"),
     (CONFIG, "compile: false\n", "", "missing-value", "compile", ""),
     (CONFIG, "resume_from_checkpoint: false", "resume_from_checkpoint: true", "unplanned-value", "resume_from_checkpoint", "resume"),
-    # finetune.yaml: the model
+    # the model, in the config
     (CONFIG, "lora_llama3_2_1b", "lora_llama3_2_3b", "value-mismatch", "torchtune_model_name", "3_2_3b"),
     (CONFIG, "lora_llama3_2_1b", "llama3_2_1b", "value-mismatch", "torchtune_model_name", "3_2_1b"),
     (CONFIG, "llama3.llama3_tokenizer", "llama2.llama2_tokenizer", "value-mismatch", "torchtune_model_name", "llama2"),
@@ -296,7 +297,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     (CONFIG, "checkpoint_dir: ${models_dir}/", "checkpoint_dir: /stale/", "value-mismatch", "model_checkpoint", "checkpoint_dir"),
     (CONFIG, "model_type: LLAMA3_2", "model_type: llama3_2", "value-mismatch", "torchtune_model_name", "model_type"),
     (CONFIG, "[model.safetensors]", "[]", "missing-value", "model_checkpoint", "checkpoint_files"),
-    (CONFIG, "  output_dir: ${output_dir}\n", "  output_dir: /tmp/else\n", "value-mismatch", "output_dir_base", "/tmp/else"),
+    (CONFIG, "  output_dir: ${output_dir}\n", "  output_dir: /stale\n", "value-mismatch", "output_dir_base", "/stale"),
     (CONFIG, "FullModelHFCheckpointer", "FullModelMetaCheckpointer", "value-mismatch", "torchtune_model_name", "Meta"),
     (CONFIG, "[q_proj, v_proj, output_proj]", "[q_prj, v_proj]", "value-mismatch", "lora_attn_modules", "lora_attn"),
     (CONFIG, "[q_proj, v_proj, output_proj]", "[]", "missing-value", "lora_attn_modules", "lora_attn"),
@@ -305,7 +306,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     (CONFIG, "  lora_rank: 8\n", "  lora_rank: 8\n  use_dora: true\n", "unplanned-value", "model.use_dora", "use_dora"),
     (CONFIG, "recipe_checkpoint: null", "recipe_checkpoint: old.pt", "unplanned-value", "checkpointer.recipe_checkpoint", "old.pt"),
     (CONFIG, "  max_seq_len: 2048\n", "", "missing-value", "max_seq_len", "tokenizer:"),
-    # finetune.yaml: data and output
+    # data and output, in the config
     (CONFIG, "instruct_dataset", "chat_dataset", "value-mismatch", "dataset_type", "chat_dataset"),
     (CONFIG, "  data_files: ", "  data_dir: ", "missing-value", "dataset_label", "dataset:"),
     (CONFIG, "dataset_label: words", "dataset_label: numbers", "value-mismatch", "dataset_label", "data_files"),
@@ -326,7 +327,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     (CONFIG, "WandBLogger", "DiskLogger", "value-mismatch", "my_wandb_project", "DiskLogger"),
     (CONFIG, "loss.CEWith", "loss.NoSuch", "unplanned-value", "loss._component_", "NoSuch"),
     (CONFIG, "device: cuda", "run_val_every_n_steps: 10\ndevice: cuda", "unplanned-value", "run_val_every_n_steps", "run_val"),
-    # finetune.yaml: interpolation and form
+    # interpolation and form, in the config
     (CONFIG, "lora_rank: 8", "lora_rank: ${oc.env:RANK}", "value-mismatch", "model.lora_rank", "lora_rank"),
     (CONFIG, "lora_rank: 8", "lora_rank: ${nope}", "value-mismatch", "model.lora_rank", "lora_rank"),
     (CONFIG, "lora_rank: 8", "lora_rank: ${model.lora_rank}", "value-mismatch", "model.lora_rank", "lora_rank"),
@@ -334,7 +335,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     (CONFIG, "lora_rank: 8", "lora_rank: ${loss}", "value-mismatch", "lora_rank", "lora_rank"),
     (CONFIG, "seed: 14", "seed: [14", "unreadable-file", "", "shuffle"),
     (CONFIG, GOOD_CONFIG, "- a\n- b\n", "unreadable-file", "", "- a"),
-    # finetune.slurm: directives
+    # directives, in the script
     (SLURM, "#!/bin/bash\n", "", "unreadable-file", "", "#SBATCH --job-name"),
     (SLURM, "--job-name=rank8_lr1e-5", "--job-name=rank8", "value-mismatch", "my_wandb_run_name", "--job-name"),
     (SLURM, "#SBATCH --job-name", "##SBATCH --job-name", "missing-value", "my_wandb_run_name", ""),
@@ -355,7 +356,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     (SLURM, "--output=slurm-%j.out", "--output=logs/%j.out", "unplanned-value", "output", "--output"),
     (SLURM, "tune run", "#SBATCH --qos=high\ntune run", "late-directive", "qos", "--qos"),
     (SLURM, "#SBATCH --mem=8G", "#SBATCH --mem=8G\r", "unreadable-file", "", "--mem"),
-    # finetune.slurm: commands
+    # commands, in the script
     (SLURM, "conda activate tuning", "conda activate other", "value-mismatch", "conda_env", "conda activate"),
     (SLURM, "conda activate tuning\n", "", "missing-value", "conda_env", ""),
     (SLURM, "eval ", "module load gcc\neval ", "unplanned-value", "modules", "module load"),
@@ -640,8 +641,8 @@ def test_external_components_and_arguments() -> None:
     }  # fmt: skip
     config = replaced(EXTERNAL_CONFIG, "get_cosine", "get_linear")
     run = planned({"lr_scheduler": "get_linear_schedule_with_warmup"})
-    found = errors_in(validate_run(run, files_of(run, config, EXTERNAL_SLURM), bundled=False))
-    assert [f.field for f in found] == ["lr_scheduler._component_"]
+    errors = errors_in(validate_run(run, files_of(run, config, EXTERNAL_SLURM), bundled=False))
+    assert [f.field for f in errors] == ["lr_scheduler._component_"]
 
 
 def test_parts_that_are_no_nodes() -> None:

@@ -8,7 +8,7 @@ from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import Dataset, Experiment, ModelPath, Run
 from scaffold_torchtune.parse import clean, local, markdown_summary, rows
 from scaffold_torchtune.parse.draft import Field, LocalDraft, SummaryDraft
-from scaffold_torchtune.shared import layout
+from scaffold_torchtune.shared import layout, numbers
 from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter, by_label, labels, normalize
 from scaffold_torchtune.shared.text import close_matches, escape, shown
 
@@ -17,6 +17,8 @@ _RECIPE = Parameter("recipe", "name")
 _LOCAL_PARAMETERS = {"scratch_dir": _PATH, "working_dir": _PATH}
 # Lines of a Configuration section that are remarks, not settings.
 _NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description", "optimizer", "method"})
+# What Configuration does not set: the runs table and Resources name models and data sets.
+_ELSEWHERE = frozenset({"model", "dataset"})
 _REQUIRED_LOCAL = {
     "conda_env": "- **Default conda environment**: `NAME` (under SLURM Defaults)",
     "my_wandb_project": "- **Default project**: `NAME` (under Weights & Biases)",
@@ -44,10 +46,23 @@ class _Reading:
             )
         )
 
+    def contradiction(self, name: str, here: Setting, first: Setting, fix: str = "keep one of the two lines") -> None:
+        """Note that the summary gives a field two values."""
+        self.findings.append(
+            finding(
+                "ambiguous",
+                f"{name} is {shown(here.value)} here and {shown(first.value)} at line {first.source.line}",
+                field=name,
+                file=self.summary.file,
+                line=here.source.line,
+                fix=fix,
+            )
+        )
+
     def value(self, parameter: Parameter, text: Field, kind: SourceKind, file: str) -> Setting | None:
         """The typed value, or None with the problem noted."""
         try:
-            value = clean.typed(parameter, text.text)
+            value = clean.typed(parameter, text)
         except clean.NotTyped as problem:
             self.findings.append(
                 finding(
@@ -118,7 +133,7 @@ def _experiment_dir(reading: _Reading, is_experiment_dir: Callable[[str], bool])
             reading.findings.append(
                 finding(
                     "wrong-experiment-dir",
-                    f"{text.note} says {shown(text.text)}, which is not the directory that holds {reading.summary.file}",
+                    f"{text.note} says {shown(text.text)}, which is not the directory of {reading.summary.file}",
                     field="experiment directory",
                     actual=escape(text.text),
                     file=reading.summary.file,
@@ -132,8 +147,8 @@ def _configuration(reading: _Reading) -> dict[str, Setting]:
     config: dict[str, Setting] = {}
     for label, text in reading.summary.configuration:
         parameter = _RECIPE if normalize(label) == "recipe" else by_label(label)
-        if parameter is None:
-            _unknown_label(reading, label, text)
+        if parameter is None or not parameter.column or parameter.name in _ELSEWHERE:
+            _unused_label(reading, label, text)
             continue
         if clean.is_unset(text.text) and parameter.kind != "text":
             continue
@@ -142,28 +157,19 @@ def _configuration(reading: _Reading) -> dict[str, Setting]:
             continue
         first = config.setdefault(parameter.name, setting)
         if first.value != setting.value:
-            reading.findings.append(
-                finding(
-                    "ambiguous",
-                    f"{parameter.name} is {shown(setting.value)} here and"
-                    f" {shown(first.value)} at line {first.source.line}",
-                    field=parameter.name,
-                    file=reading.summary.file,
-                    line=text.line,
-                    fix="keep one of the two lines",
-                )
-            )
+            reading.contradiction(parameter.name, setting, first)
     return config
 
 
-def _unknown_label(reading: _Reading, label: str, text: Field) -> None:
+def _unused_label(reading: _Reading, label: str, text: Field) -> None:
+    """A label of Configuration that is not a setting there: nearly one, set elsewhere, or something else."""
     if normalize(label) in _NOT_SETTINGS:
         return
-    near = close_matches(normalize(label), labels(), limit=1, cutoff=0.8)
+    near = close_matches(normalize(label), labels(), limit=1, cutoff=0.8) if by_label(label) is None else []
     reading.findings.append(
         finding(
             "misspelt-field" if near else "unused-field",
-            f"{text.note}: {shown(label)} is not a setting" + (f"; did you mean {near[0]!r}?" if near else ""),
+            f"{text.note}: {shown(label)} is not a setting here" + (f"; did you mean {near[0]!r}?" if near else ""),
             field=escape(label),
             file=reading.summary.file,
             line=text.line,
@@ -204,17 +210,8 @@ def _dataset(reading: _Reading) -> Dataset | None:
         return None
     for other in found[1:]:
         if other.value != found[0].value:
-            reading.findings.append(
-                finding(
-                    "ambiguous",
-                    f"the data set is {shown(other.value)} here and"
-                    f" {shown(found[0].value)} at line {found[0].source.line}",
-                    field="dataset",
-                    file=reading.summary.file,
-                    line=other.source.line,
-                    fix="name one data set; where it differs by run, give the runs table a column Dataset",
-                )
-            )
+            fix = "name one data set; where it differs by run, give the runs table a column Dataset"
+            reading.contradiction("dataset", other, found[0], fix)
     label, extension = layout.data_label(str(found[0].value))
     return Dataset(path=found[0], label=label, extension=extension, splits=_splits(reading.summary.splits))
 
@@ -224,7 +221,7 @@ def _splits(text: Field | None) -> dict[str, int]:
     splits: dict[str, int] = {}
     for part in text.text.split(",") if text else []:
         words = part.replace("(", " ").replace(")", " ").replace(":", " ").split()
-        counts = [int(w) for w in words if w.isascii() and w.isdigit()]
+        counts = [count for word in words if (count := numbers.read_int(word)) is not None]
         if words and len(counts) == 1:
             splits[words[0].lower()] = counts[0]
     return splits
@@ -235,8 +232,11 @@ def _models(reading: _Reading, used: list[str], environment: dict[str, Setting])
     found: dict[str, Setting] = {}
     for name, text in reading.summary.models:
         setting = reading.value(_PATH, text, SourceKind.RESOURCES, reading.summary.file)
-        if setting is not None:
-            found[name] = setting
+        if setting is None:
+            continue
+        first = found.setdefault(name, setting)
+        if first.value != setting.value:
+            reading.contradiction(f"path of model {escape(name)}", setting, first)
     for directory in reading.summary.models_dirs:
         setting = reading.value(PARAMETERS["models_dir"], directory, SourceKind.SUMMARY, reading.summary.file)
         if setting is not None:
@@ -257,21 +257,13 @@ def _required_by_runs(
     reading: _Reading, runs: tuple[Run, ...], config: dict[str, Setting], dataset: Dataset | None
 ) -> None:
     tuned = [run for run in runs if run.type == "fine-tuned"]
-    given = {normalize_name for label, _ in reading.summary.configuration if (normalize_name := _parameter_name(label))}
+    given = {f.field for f in errors_in(reading.findings)}  # a value that cannot be read is not a missing one
     for name, label in (("epochs", "Epochs"), ("batch_size", "Batch size")):
-        lacking = [run.line for run in tuned if name not in run.parameters]
-        if name not in config and name not in given and (lacking or not tuned):
+        lacking = not tuned or any(name not in run.parameters for run in tuned)
+        if lacking and name not in config and name not in given:
             reading.missing(name, "Configuration > Training", f"- **{label}:** NUMBER")
-    if (
-        dataset is None
-        and not reading.summary.datasets
-        and any("dataset" not in run.parameters for run in tuned or runs[:1])
-    ):
+    lacking = not tuned or any("dataset" not in run.parameters for run in tuned)
+    if lacking and dataset is None and "dataset" not in given:
         reading.missing("dataset", "Resources > Dataset", "- **Path**: `/path/to/data.json`")
     if not tuned and not any(f.field == "runs" for f in reading.findings):
         reading.missing("fine-tuned runs", "All Runs", "| RUN_NAME | MODEL | ... | Fine-tuned |")
-
-
-def _parameter_name(label: str) -> str | None:
-    parameter = by_label(label)
-    return parameter.name if parameter else None

@@ -1,24 +1,28 @@
 """Texts of documents, cleaned of what people write around a value; and values, typed."""
 
 import re
+import unicodedata
 
 from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.parse.draft import Field
 from scaffold_torchtune.shared import numbers, slurm_time
 from scaffold_torchtune.shared.parameters import Parameter
 from scaffold_torchtune.shared.text import shown
 
 _EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
 _UNSET = re.compile(r"\(.*\)|<[^<>]*>")
-_QUOTED = re.compile(r"""(["'“])(?P<text>.*)(["'”])(?P<remark>\s*\([^()]*\))?""", re.DOTALL)
-_REMARK = re.compile(r"(?P<value>\S(?:.*\S)?)\s+\((?P<remark>.*)\)", re.DOTALL)
+_QUOTED = re.compile(r"""(?:"(?P<d>[^"]*)"|'(?P<s>[^']*)'|“(?P<c>[^“”]*)”)(?:\s*\([^()]*\))?""")
+_REMARK = re.compile(r"(?P<value>\S(?:.*\S)?)\s+\(.*\)", re.DOTALL)
+_QUOTES = {'"': '"', "'": "'", "“": "”"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _MODULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(?:/[A-Za-z0-9][A-Za-z0-9._+-]*)*", re.ASCII)
 _CONSTRAINT = re.compile(r"[A-Za-z0-9\[(][A-Za-z0-9._&|()\[\]*,-]*", re.ASCII)
 _MEMORY = re.compile(r"[1-9][0-9]{0,8}[KMGT]?", re.ASCII)
-_UNSAFE_IN_PATH = re.compile(r"""[\x00-\x1f\x7f"'`\\$;|<>*?]""")
+_UNSAFE_IN_PATH = re.compile(r"""["'`\\$;|<>*?]|, """)
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
-MAX_TEXT = 20_000
-MAX_PATH = 4_000
+_MAX_NAME = 200
+_MAX_TEXT = 20_000
+_MAX_PATH = 4_000
 
 
 class NotTyped(ValueError):
@@ -41,25 +45,28 @@ def is_unset(text: str) -> bool:
 
 def without_remark(text: str) -> str:
     """The value of `value (remark)`."""
-    match = _REMARK.fullmatch(text.strip())
-    return match["value"] if match else text.strip()
+    text = text.strip()
+    match = _REMARK.fullmatch(text) if text.endswith(")") else None
+    return match["value"] if match else text
 
 
 def unquoted(text: str) -> str:
-    """The text inside quotes, without a remark after them; other text as it is."""
+    """The text inside one pair of quotes, without a remark after them; other text as it is."""
     match = _QUOTED.fullmatch(text.strip())
-    return match["text"] if match else text.strip()
+    return next(t for t in match.groups() if t is not None) if match else text.strip()
 
 
-def typed(parameter: Parameter, text: str) -> Scalar:
+def typed(parameter: Parameter, field: Field) -> Scalar:
     """The value of a parameter from its text.
 
     Raises:
         NotTyped: the text is not plainly such a value; says what is allowed.
     """
-    if parameter.kind == "text":
-        return _text(unquoted(text))
-    text = unquoted(without_remark(text))
+    if parameter.kind == "text" and parameter.name != "constraint":
+        return _text(field)
+    text = unquoted(without_remark(field.text))
+    if parameter.name == "constraint":
+        return _matching(_CONSTRAINT, text, "feature names joined by & or |")
     match parameter.kind:
         case "int" | "float":
             return _number(parameter, text)
@@ -74,27 +81,32 @@ def typed(parameter: Parameter, text: str) -> Scalar:
         case "memory":
             return _matching(_MEMORY, text, "a number with K, M, G or T, e.g. 32G")
         case "names":
-            for name in text.split(","):
-                _matching(_MODULE, name, "bare names such as anaconda3/2025.6")
-            return text
-        case "name" if parameter.name == "constraint":
-            return _matching(_CONSTRAINT, text, "feature names joined by & or |")
+            names = [name.strip() for name in text.split(",")]
+            return ",".join(_matching(_MODULE, name, "bare names such as anaconda3/2025.6") for name in names)
         case _:
             return _matching(_NAME, text, "letters, digits, '.', '_' and '-', beginning with a letter or digit")
 
 
 def _matching(grammar: re.Pattern[str], text: str, allowed: str) -> str:
-    if not grammar.fullmatch(text) or len(text) > 200:  # noqa: PLR2004 - no name is that long
+    if not grammar.fullmatch(text) or ".." in text or len(text) > _MAX_NAME:
         raise NotTyped(allowed)
     return text
 
 
-def _text(text: str) -> str:
-    if len(text) > MAX_TEXT:
-        raise NotTyped(f"at most {MAX_TEXT} characters")
-    if "${" in text:
-        raise NotTyped("text without '${', which torchtune's configuration would interpolate")
-    if any(ord(c) < 32 and c not in "\n\t" for c in text):  # noqa: PLR2004 - control characters
+def _text(field: Field) -> str:
+    """Free text: as it is, in one pair of quotes or in one code span; a remark may follow either."""
+    remark = (field.full or "").removeprefix(field.text).lstrip()
+    if remark and (remark[0] == "(" or unicodedata.category(remark[0]) == "So"):
+        remark = ""
+    written = (field.full or "") if remark else field.text
+    text = unquoted(written)
+    if len(text) > 1 and text == written.strip() and _QUOTES.get(text[0]) == text[-1]:
+        raise NotTyped("text in one pair of quotes that does not hold the same quotes, or without quotes around it")
+    if len(text) > _MAX_TEXT:
+        raise NotTyped(f"at most {_MAX_TEXT} characters")
+    if "${" in text or text == "???":
+        raise NotTyped("text without '${' and other than '???', which torchtune's configuration would not read as text")
+    if any(unicodedata.category(c) == "Cc" and c not in "\n\t" for c in text):
         raise NotTyped("text without control characters")
     return text
 
@@ -127,14 +139,21 @@ def _time(text: str) -> str:
     return text
 
 
+def _plain(character: str) -> bool:
+    """Whether a character can be seen and is no symbol such as a check mark, which would be a remark."""
+    return character.isprintable() and unicodedata.category(character) not in {"So", "Cf"}
+
+
 def path(text: str) -> str:
     """A path as written, without a trailing slash.
 
     Raises:
         NotTyped: it has characters that a shell, SLURM or OmegaConf would take for something else, or starts with `~`.
     """
-    if not text or len(text) > MAX_PATH or _UNSAFE_IN_PATH.search(text):
-        raise NotTyped("a path without quotes, '$', backslashes, wildcards or control characters; write variables out")
+    if not text or len(text) > _MAX_PATH or _UNSAFE_IN_PATH.search(text) or not all(map(_plain, text)):
+        raise NotTyped(
+            "a path without quotes, '$', backslashes, wildcards, symbols or invisible characters; write variables out"
+        )
     if text.startswith("~"):
         raise NotTyped("a path written out in full, without '~'")
     if text.startswith("-") or ".." in text.split("/"):

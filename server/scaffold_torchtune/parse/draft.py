@@ -7,11 +7,15 @@ from scaffold_torchtune.errors import Finding, finding
 
 @dataclass(frozen=True)
 class Field:
-    """A text that a document gives for something. `note` names its section and label, for messages."""
+    """A text that a document gives for something. `note` names its section and label, for messages.
+
+    Where the text is a code span, `full` is the text with what follows the span: a remark, or more of a free text.
+    """
 
     text: str
     line: int
     note: str
+    full: str | None = None
 
 
 @dataclass(frozen=True)

@@ -43,11 +43,10 @@ def read(text: str, file: str) -> LocalDraft:
     for section in markdown.read(text).walk():
         for item in [*(b.text for b in section.all_bullets()), *section.paragraphs]:
             pair = item.labelled()
-            name = _LABELS.get(normalize(pair[0])) if pair else None
-            if pair and name and not clean.is_unset(pair[1]):
-                _set(
-                    draft, name, Field(pair[1], item.line, f"{section.title} > {pair[0]}" if section.title else pair[0])
-                )
+            name = _LABELS.get(normalize(pair.label)) if pair else None
+            if pair and name and not clean.is_unset(pair.value):
+                note = f"{section.title} > {pair.label}" if section.title else pair.label
+                _set(draft, name, Field(pair.value, item.line, note))
         if normalize(section.title) in {"module system", "modules", "environment modules"}:
             _modules(section, draft)
     return draft

@@ -11,7 +11,7 @@ from scaffold_torchtune.shared.parameters import normalize
 RUN_SECTIONS = ("all runs", "fine tuning runs", "finetuning runs", "runs")
 NAME_COLUMNS = ("run name", "run", "name")
 _TITLE_PREFIXES = ("experiment", "run plan", "experiment summary")
-_NOT_TRAINING = ("evaluation", "output", "outputs", "inference")
+_NOT_TRAINING = ("evaluation", "inference")
 
 
 def read(text: str, file: str) -> SummaryDraft:
@@ -72,9 +72,9 @@ def _runs(root: Section, draft: SummaryDraft) -> None:
 def _row(row: markdown.Row, columns: list[Field]) -> RowDraft:
     cells: dict[int, Field] = {}
     for i, (cell, column) in enumerate(zip(row.cells, columns, strict=False)):
-        text = cell.code if cell.code is not None and not cell.lead else cell.plain
-        if not clean.is_empty(text):
-            cells[i] = Field(text, row.line, column.text)
+        code = cell.code if cell.code is not None and cell.plain.startswith(cell.code) else None
+        if not clean.is_empty(cell.plain if code is None else code):
+            cells[i] = Field(cell.plain if code is None else code, row.line, column.text, cell.plain)
     return RowDraft(cells, row.line)
 
 
@@ -88,8 +88,8 @@ def _resources(root: Section, draft: SummaryDraft) -> None:
             title = normalize(section.title)
             if title in {"models", "model", "base models"}:
                 for bullet in section.bullets:
-                    if (pair := bullet.text.labelled()) and not clean.is_unset(pair[1]):
-                        draft.models.append((pair[0], Field(pair[1], bullet.text.line, "Resources > Models")))
+                    if (pair := bullet.text.labelled()) and not clean.is_unset(pair.value):
+                        draft.models.append((pair.label, Field(pair.value, bullet.text.line, "Resources > Models")))
             elif title in {"dataset", "data set", "datasets", "data"}:
                 _dataset(section, draft)
 
@@ -97,10 +97,10 @@ def _resources(root: Section, draft: SummaryDraft) -> None:
 def _dataset(section: Section, draft: SummaryDraft) -> None:
     for bullet in section.bullets:
         pair = bullet.text.labelled()
-        if pair is None or clean.is_unset(pair[1]):
+        if pair is None or clean.is_unset(pair.value):
             continue
-        label = normalize(pair[0])
-        field = Field(pair[1], bullet.text.line, f"Resources > Dataset > {pair[0]}")
+        label = normalize(pair.label)
+        field = Field(pair.value, bullet.text.line, f"Resources > Dataset > {pair.label}")
         if label in {"path", "location", "dataset", "file"}:
             draft.datasets.append(field)
         elif label in {"splits", "split"}:
@@ -109,23 +109,28 @@ def _dataset(section: Section, draft: SummaryDraft) -> None:
 
 def _configuration(root: Section, draft: SummaryDraft) -> None:
     for configuration in _named(root, "configuration"):
-        for section in configuration.walk():
-            title = normalize(section.title)
-            if title in {"output", "outputs"}:
-                _output(section, draft)
-            if title in _NOT_TRAINING:
-                continue
-            for bullet in section.bullets:
-                if pair := bullet.text.labelled():
-                    note = f"Configuration > {section.title}" if section is not configuration else "Configuration"
-                    draft.configuration.append((pair[0], Field(pair[1], bullet.text.line, note)))
+        _training(configuration, "Configuration", draft)
+
+
+def _training(section: Section, note: str, draft: SummaryDraft) -> None:
+    """Settings of training in a section and below it; what stands below Evaluation or Output is none."""
+    for bullet in section.bullets:
+        if pair := bullet.text.labelled():
+            draft.configuration.append((pair.label, Field(pair.value, bullet.text.line, note, pair.full)))
+    for below in section.sections:
+        title = normalize(below.title)
+        if title in {"output", "outputs"}:
+            _output(below, draft)
+        elif title not in _NOT_TRAINING:
+            _training(below, f"{note} > {below.title}", draft)
 
 
 def _output(section: Section, draft: SummaryDraft) -> None:
     for bullet in section.bullets:
         pair = bullet.text.labelled()
-        if pair and normalize(pair[0]) == "checkpoint directory" and not clean.is_unset(pair[1]):
-            draft.output_dirs.append(Field(pair[1], bullet.text.line, "Configuration > Output > Checkpoint directory"))
+        if pair and normalize(pair.label) == "checkpoint directory" and not clean.is_unset(pair.value):
+            note = "Configuration > Output > Checkpoint directory"
+            draft.output_dirs.append(Field(pair.value, bullet.text.line, note))
 
 
 def _paths(root: Section, draft: SummaryDraft) -> None:
@@ -139,6 +144,6 @@ def _paths(root: Section, draft: SummaryDraft) -> None:
     for section in _named(root, "quick reference", "paths"):
         for text in [*(b.text for b in section.bullets), *section.paragraphs]:
             pair = text.labelled()
-            if pair and normalize(pair[0]) in places and not clean.is_unset(pair[1]):
-                field = Field(clean.without_remark(pair[1]), text.line, f"{section.title} > {pair[0]}")
-                places[normalize(pair[0])].append(field)
+            if pair and normalize(pair.label) in places and not clean.is_unset(pair.value):
+                field = Field(clean.without_remark(pair.value), text.line, f"{section.title} > {pair.label}")
+                places[normalize(pair.label)].append(field)

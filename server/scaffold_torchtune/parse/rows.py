@@ -130,7 +130,7 @@ def _run(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) -
         if text is None:
             continue
         try:
-            value = clean.typed(parameter, text.text)
+            value = clean.typed(parameter, text)
         except clean.NotTyped as problem:
             if run_type == "fine-tuned":
                 findings.append(_not_typed(parameter, text, problem.allowed, name, file))
@@ -138,7 +138,8 @@ def _run(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) -
         source = Source(kind=SourceKind.ROW, file=file, line=row.line, note=text.note)
         parameters[parameter.name] = Setting(value=value, source=source)
     model = parameters.get("model")
-    if model is None and run_type == "fine-tuned" and "model" in {p.name for p in columns.parameters.values()}:
+    written = any(p.name == "model" and i in row.cells for i, p in columns.parameters.items())
+    if not written and run_type == "fine-tuned" and "model" in {p.name for p in columns.parameters.values()}:
         findings.append(
             finding(
                 "missing-field",

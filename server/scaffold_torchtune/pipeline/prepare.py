@@ -106,15 +106,18 @@ def input_hashes(documents: Iterable[Document], options: Options) -> dict[str, s
 
 
 def _bundled_problems(options: Options, rendered: tuple[Rendered, ...]) -> tuple[list[Finding], list[Finding]]:
-    """What the bundled setup_finetune will say, found before anything is written: refusals and warnings."""
-    problems: list[Finding] = []
-    warnings: dict[tuple[str, str | None], Finding] = {}
+    """What the bundled setup_finetune will say, found before anything is written: refusals and warnings.
+
+    What it says alike of several runs is told once, of the first.
+    """
+    problems: dict[tuple[object, ...], Finding] = {}
+    warnings: dict[tuple[object, ...], Finding] = {}
     for one in rendered if options.setup_script == "bundled" else ():
         outcome = run_bundled(one.run, one.text)
-        for warning in outcome.warnings:
-            warnings.setdefault((warning.code, warning.field), warning)
-        problems += outcome.problems
-    return problems, list(warnings.values())
+        for found, into in ((outcome.problems, problems), (outcome.warnings, warnings)):
+            for each in found:
+                into.setdefault((each.code, each.field, each.message), each)
+    return list(problems.values()), list(warnings.values())
 
 
 def _options(request: Request, experiment: Experiment) -> Options:

@@ -82,7 +82,7 @@ def data_problems(data: Sequence[Setting], options: Options, place: Place) -> li
                     fix=f"convert the data set to {formats}",
                 )
             )
-        elif not _NAME.fullmatch(label):
+        elif not _NAME.fullmatch(label) or ".." in label:
             problems.append(
                 finding(
                     "invalid-value",

@@ -1,5 +1,6 @@
 """Names of run directories: they hold exactly what varies."""
 
+import itertools
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -32,41 +33,58 @@ class Names:
     legend: dict[str, str]
 
 
-def names_by_varying(varying: Sequence[str], runs: Sequence[Mapping[str, Scalar]]) -> Names:
-    """Names such as `rank8_lr1e-5` from what varies."""
-    legend: dict[str, str] = {}
-    texts = {name: list(dict.fromkeys(run.get(name) for run in runs)) for name in varying}
+def names_by_varying(
+    varying: Sequence[str], runs: Sequence[Mapping[str, Scalar]], known: Mapping[str, str] | None = None
+) -> Names:
+    """Names such as `rank8_lr1e-5` from what varies. `known` is an earlier legend: its texts keep their numbers."""
+    prefixes = {name: _prefix(name, varying) for name in varying}
+    texts = {
+        name: _numbered(prefixes[name], [_free_text(run.get(name)) for run in runs], known or {})
+        for name in varying
+        if PARAMETERS[name].kind == "text"
+    }
     made = []
     for run in runs:
-        parts = []
-        for name in varying:
-            part = _part(name, run.get(name), texts[name])
-            if PARAMETERS[name].kind == "text":
-                legend[part] = str(run.get(name))
-            parts.append(part)
+        parts = [
+            texts[name][_free_text(run.get(name))] if name in texts else _part(name, prefixes[name], run.get(name))
+            for name in varying
+        ]
         made.append("_".join(parts))
-    pattern = "_".join(_pattern_part(name) for name in varying)
+    pattern = "_".join(f"{prefixes[name]}{{{name}}}" for name in varying)
+    legend = {part: text for numbered in texts.values() for text, part in numbered.items()}
     return Names(pattern, tuple(made), dict(sorted(legend.items())))
 
 
-def _prefix(name: str) -> str:
-    return PARAMETERS[name].abbreviation or name
+def _prefix(name: str, varying: Sequence[str]) -> str:
+    """What stands before a value: an abbreviation, but not one that is the name of another that varies."""
+    if name in {"model", "dataset"}:
+        return ""
+    short = PARAMETERS[name].abbreviation
+    return short if short and short not in varying else name
 
 
-def _pattern_part(name: str) -> str:
-    return f"{{{name}}}" if name in {"model", "dataset"} else f"{_prefix(name)}{{{name}}}"
+def _free_text(value: Scalar) -> str:
+    return "(not given)" if value is None else str(value)
 
 
-def _part(name: str, value: Scalar, values: Sequence[Scalar]) -> str:
+def _numbered(prefix: str, texts: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+    """`prompt1`, `prompt2`, ... for each text, in order; texts that had a number before keep it."""
+    numbered = {text: part for part, text in known.items() if re.fullmatch(rf"{prefix}[0-9]+", part) and text in texts}
+    free = (part for i in itertools.count(1) if (part := f"{prefix}{i}") not in known)
+    for text in texts:
+        if text not in numbered:
+            numbered[text] = next(free)
+    return numbered
+
+
+def _part(name: str, prefix: str, value: Scalar) -> str:
     if name == "model":
         return str(value)
     if name == "dataset":
         return data_name(str(value))
-    if PARAMETERS[name].kind == "text":
-        return f"{_prefix(name)}{values.index(value) + 1}"
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{_prefix(name)}{numbers.canonical(value)}"
-    return f"{_prefix(name)}-{'none' if value is None else str(value).lower().replace(':', '-')}"
+        return f"{prefix}{numbers.canonical(value)}"
+    return f"{prefix}-{'none' if value is None else str(value).lower().replace(':', '-')}"
 
 
 def data_name(path: str) -> str:
@@ -85,7 +103,7 @@ def single_name(row_name: str, parameters: Mapping[str, Scalar]) -> str:
 def is_safe(name: str) -> bool:
     """Whether a name can be a directory's: letters, digits and `._+-`, not reserved by us or by a common system."""
     reserved = name.lower() in layout.RESERVED or bool(_DEVICES.fullmatch(name))
-    return bool(_SAFE.fullmatch(name)) and not reserved and not name.endswith(".")
+    return bool(_SAFE.fullmatch(name)) and not reserved and ".." not in name and not name.endswith(".")
 
 
 def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[Finding]:

@@ -1,17 +1,18 @@
 """Makes the frozen plan from an experiment, or says everything that stands against it."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
 from scaffold_torchtune import __version__
 from scaffold_torchtune.errors import Refused, Scalar
-from scaffold_torchtune.models.base import Setting
+from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Excluded, Options, Plan, PlannedRun
 from scaffold_torchtune.plan import checks, naming
 from scaffold_torchtune.plan.place import Place
-from scaffold_torchtune.plan.settings import data_path, parameters_of, settings_of
+from scaffold_torchtune.plan.settings import SURROUNDINGS, data_path, parameters_of, settings_of
 from scaffold_torchtune.shared.layout import SETUP_TEMPLATES
 
 
@@ -24,11 +25,15 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
     """
     tuned = [run for run in experiment.runs if run.type == "fine-tuned"]
     data = [data_path(run, experiment, place.experiment_dir) for run in tuned]
-    unnamed = [settings_of(run, "", path, experiment, place) for run, path in zip(tuned, data, strict=True)]
+    settings = functools.partial(
+        settings_of, experiment=experiment, place=place, bundled=options.setup_script == "bundled"
+    )
+    unnamed = [settings(run, "", path) for run, path in zip(tuned, data, strict=True)]
     parameters = [parameters_of(experiment.columns, s, d) for s, d in zip(unnamed, data, strict=True)]
     varying = naming.varying_parameters(experiment.columns, parameters)
-    names = _names(tuned, parameters, varying, options)
-    made = _keep(names.names, unnamed, options, place.previous)
+    previous = place.previous if place.previous and place.previous.options.names == options.names else None
+    names = _names(tuned, parameters, varying, options, previous)
+    made = _keep(names.names, unnamed, experiment.columns, previous)
     problems = [
         *checks.unknown_models(tuned, experiment, options),
         *checks.data_problems(data, options, place),
@@ -46,7 +51,7 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
             model=run.model,
             data_path=str(path.value),
             parameters=values,
-            settings=settings_of(run, name, path, experiment, place),
+            settings=settings(run, name, path),
         )
         for run, name, path, values in zip(tuned, made, data, parameters, strict=True)
     )
@@ -89,26 +94,30 @@ def _excluded(experiment: Experiment) -> tuple[Excluded, ...]:
 
 
 def _names(
-    tuned: Sequence[Run], parameters: Sequence[Mapping[str, Scalar]], varying: Sequence[str], options: Options
+    tuned: Sequence[Run],
+    parameters: Sequence[Mapping[str, Scalar]],
+    varying: Sequence[str],
+    options: Options,
+    previous: Plan | None,
 ) -> naming.Names:
     if options.names == "table":
         return naming.Names("{run name}", tuple(run.name for run in tuned), {})
     if varying:
-        return naming.names_by_varying(varying, parameters)
+        return naming.names_by_varying(varying, parameters, previous.legend if previous else {})
     made = tuple(naming.single_name(run.name, p) for run, p in zip(tuned, parameters, strict=True))
     return naming.Names("{run name}", made, {})
 
 
-def _identity(settings: Mapping[str, Setting]) -> str:
-    """What makes a run the run that it is: all its values but for its name."""
-    return json.dumps({k: s.value for k, s in settings.items() if k != "my_wandb_run_name"}, sort_keys=True)
+def _identity(settings: Mapping[str, Setting], columns: Sequence[str]) -> str:
+    """What makes a run the run that it is: what is trained, and what the table tells apart."""
+    beside = SURROUNDINGS.difference(columns) | {"my_wandb_run_name"}
+    values = {k: s.value for k, s in settings.items() if k not in beside and s.source.kind is not SourceKind.TEMPLATE}
+    return json.dumps(values, sort_keys=True)
 
 
 def _keep(
-    names: Sequence[str], settings: Sequence[Mapping[str, Setting]], options: Options, previous: Plan | None
+    names: Sequence[str], settings: Sequence[Mapping[str, Setting]], columns: Sequence[str], previous: Plan | None
 ) -> list[str]:
     """The names, but a run that was scaffolded before keeps its own: the table may have grown since."""
-    kept: dict[str, str] = {}
-    if previous is not None and previous.options.names == options.names:
-        kept = {_identity(run.settings): run.directory for run in previous.runs}
-    return [kept.get(_identity(s), name) for s, name in zip(settings, names, strict=True)]
+    kept = {_identity(run.settings, columns): run.directory for run in previous.runs} if previous else {}
+    return [kept.get(_identity(s, columns), name) for s, name in zip(settings, names, strict=True)]

@@ -27,6 +27,11 @@ ORDER: Final = (
 _FROM_LOCAL: Final = (
     "my_wandb_project", "output_dir_base", "conda_env", "modules", "time", "gpus", "account", "partition", "constraint",
 )  # fmt: skip
+# What says where and how a run is computed, and not what is trained.
+SURROUNDINGS: Final = frozenset({*_FROM_LOCAL, "mem", "cpus_per_task", "models_dir", "log_every_n_steps"})
+
+# Their defaults are the same in every version of cruijff_kit's setup_finetune.py.
+_SAME_DEFAULT: Final = ("lora_rank", "lr", "time", "gpus")
 
 
 def own_value(name: str, run: Run, experiment: Experiment) -> Setting | None:
@@ -51,25 +56,35 @@ def data_path(run: Run, experiment: Experiment, experiment_dir: str) -> Setting:
     """The run's data set, absolute. A relative path is taken from the experiment directory."""
     found = own_value("dataset", run, experiment) or (experiment.dataset.path if experiment.dataset else None)
     assert found is not None, "parse requires a data set"  # noqa: S101 - an invariant between stages
-    return Setting(value=posixpath.join(experiment_dir, str(found.value)), source=found.source)
+    return _with(found, posixpath.normpath(posixpath.join(experiment_dir, str(found.value))))
 
 
-def settings_of(run: Run, directory: str, data: Setting, experiment: Experiment, place: Place) -> dict[str, Setting]:
-    """Every key of the run's setup_finetune.yaml, in order."""
+def settings_of(
+    run: Run, directory: str, data: Setting, experiment: Experiment, place: Place, *, bundled: bool
+) -> dict[str, Setting]:
+    """Every key of the run's setup_finetune.yaml, in order.
+
+    Where nobody asked for a value, an external script (`bundled` false) is left to its own default, which differs from
+    version to version.
+    """
     found: dict[str, Setting] = {}
     for name in ORDER:
         setting = value_or_default(name, run, experiment)
-        if setting is not None:
-            found[name] = setting
+        if setting is None or (not bundled and setting.source.kind is SourceKind.DEFAULT and name not in _SAME_DEFAULT):
+            continue
+        found[name] = setting
     base = found["output_dir_base"]
-    local_file = base.source.file == experiment.local_file
-    found["output_dir_base"] = _with(
-        base, posixpath.join(place.local_dir if local_file else place.experiment_dir, str(base.value))
-    )
-    found |= _names(directory, experiment) | _data(data) | _model(run, experiment, place.experiment_dir)
-    if "lora_alpha" not in found:
+    found["output_dir_base"] = _with(base, _absolute(base, experiment, place))
+    found |= _names(directory, experiment) | _data(data) | _model(run, experiment, place)
+    if bundled and "lora_alpha" not in found:
         found["lora_alpha"] = _derived(2 * int(str(found["lora_rank"].value)), "2 x lora_rank")
     return {name: found[name] for name in ORDER if name in found}
+
+
+def _absolute(path: Setting, experiment: Experiment, place: Place) -> str:
+    """A path of a document, taken from the directory of that document."""
+    folder = place.local_dir if path.source.file == experiment.local_file else place.experiment_dir
+    return posixpath.normpath(posixpath.join(folder, str(path.value)))
 
 
 def _with(setting: Setting, value: Scalar) -> Setting:
@@ -90,16 +105,16 @@ def _names(directory: str, experiment: Experiment) -> dict[str, Setting]:
 def _data(data: Setting) -> dict[str, Setting]:
     label, extension = data_label(str(data.value))
     return {
-        "input_dir_base": _with(data, posixpath.dirname(str(data.value)) + "/"),
+        "input_dir_base": _with(data, posixpath.join(posixpath.dirname(str(data.value)), "")),
         "input_formatting": _derived("", "the data set's path is complete"),
         "dataset_label": _with(data, label),
         "dataset_ext": _with(data, extension),
     }
 
 
-def _model(run: Run, experiment: Experiment, experiment_dir: str) -> dict[str, Setting]:
+def _model(run: Run, experiment: Experiment, place: Place) -> dict[str, Setting]:
     path = next(m.path for m in experiment.models if m.name == run.model)
-    absolute = posixpath.join(experiment_dir, str(path.value))
+    absolute = _absolute(path, experiment, place)
     return {
         "torchtune_model_name": run.parameters["model"],
         "model_checkpoint": _with(path, posixpath.basename(absolute)),

@@ -12,6 +12,8 @@ from scaffold_torchtune.shared.layout import SETUP_TEMPLATES, SETUP_YAML
 from scaffold_torchtune.shared.parameters import PARAMETERS
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
+_KEYS = PARAMETERS.keys() - {"dataset", "model"}  # those two are what documents say; no key is called so
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -87,10 +89,8 @@ def _mismatch(key: str, planned: Scalar, read: object, where: str, line: int | N
 
 
 def _extra_problem(key: str, value: object, where: str, line: int | None) -> Finding | None:
-    if key not in PARAMETERS:
-        message = (
-            f"the template gives {shown(key)}, which setup_finetune does not take. {did_you_mean(key, PARAMETERS)}"
-        )
+    if key not in _KEYS:
+        message = f"the template gives {shown(key)}, which setup_finetune does not take. {did_you_mean(key, _KEYS)}"
         fix = "correct or remove the key"
         return finding("unknown-key", message.strip(), field=escape(key), file=where, line=line, fix=fix)
     if not isinstance(value, bool | int | float | str):

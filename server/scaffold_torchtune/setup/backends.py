@@ -1,5 +1,6 @@
 """The two ways to run setup_finetune. A failure of a run is a value, never an exception."""
 
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,26 +43,27 @@ def run_bundled(run: PlannedRun, text: str) -> Outcome:
     return Outcome(files, warnings=outputs.warnings)
 
 
-def run_script(run: PlannedRun, script: Path, folder: Path, timeout: float) -> Outcome:
+def run_script(
+    run: PlannedRun, script: Path, folder: Path, timeout: float, stop: threading.Event | None = None
+) -> Outcome:
     """Run an external setup_finetune.py in `folder`, which holds nothing but the run's setup_finetune.yaml.
 
-    `timeout` is in seconds.
+    `timeout` is in seconds; the script is ended when `stop` is set.
     """
     try:
-        done = processes.run([processes.python(), str(script)], folder, timeout)
+        done = processes.run([processes.python(), str(script)], folder, timeout, stop)
     except OSError as error:
         return Outcome(reason=f"the script could not be started: {error.strerror}")
-    if done.status is None:
-        return Outcome(
-            reason=f"the script ran longer than {timeout:g} s and was ended. {_last_line(done.output)}".strip()
-        )
+    if done.ended:
+        why = {"deadline": f"ran longer than {timeout:g} s", "output": "printed without end", "stopped": "was stopped"}
+        return Outcome(reason=f"the script {why[done.ended]} and was ended. {_last_line(done.output)}")
     if done.status != 0:
         return Outcome(reason=_failure(run, done))
     files: dict[str, bytes] = {}
     for name in (FINETUNE_YAML, FINETUNE_SLURM):
         path = folder / name
         if path.is_symlink() or not path.is_file():
-            return Outcome(reason=f"the script ended well but made no {name}. {_last_line(done.output)}".strip())
+            return Outcome(reason=f"the script ended well but made no {name}. {_last_line(done.output)}")
         if not 0 < path.stat().st_size <= MAX_OUTPUT:
             return Outcome(reason=f"the script made a {name} of {path.stat().st_size} bytes")
         files[name] = path.read_bytes()
@@ -69,13 +71,12 @@ def run_script(run: PlannedRun, script: Path, folder: Path, timeout: float) -> O
 
 
 def _failure(run: PlannedRun, done: processes.Completed) -> str:
-    said = _last_line(done.output)
-    reason = f"the script ended with status {done.status}. {said}".strip()
+    reason = f"the script ended with status {done.status}. {_last_line(done.output)}"
     if "ModuleNotFoundError: No module named 'cruijff_kit'" in done.output:
         modules = str(run.settings["modules"].value).split(",") if "modules" in run.settings else []
-        load = "".join(f"module load {name}; " for name in modules)
-        activate = f"{load}conda activate {run.settings['conda_env'].value}"
-        return f"{reason} The conda environment is not active: run '{activate}', then scaffold again"
+        environment = run.settings["conda_env"].value if "conda_env" in run.settings else "ENVIRONMENT"
+        activate = "; ".join([*(f"module load {name}" for name in modules), f"conda activate {environment}"])
+        return f"{reason}. The conda environment is not active: run '{activate}', then scaffold again"
     return reason
 
 

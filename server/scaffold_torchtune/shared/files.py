@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -23,6 +23,7 @@ from scaffold_torchtune.shared.text import escape
 Kind = Literal["file", "directory", "other"]
 MAX_READ = 10_000_000
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
+_READING = frozenset({"open", "look at", "read", "list"})
 _counter = itertools.count()
 
 
@@ -56,20 +57,28 @@ class Tree:
         os.close(self._fd)
 
     @contextlib.contextmanager
-    def _parent(self, path: str, action: str) -> Iterator[tuple[int, str]]:
-        """The opened parent directory of a path, and the last part of the path."""
-        *parents, name = path.split("/")
+    def _opened(self, parts: Sequence[str], path: str, action: str) -> Iterator[int]:
+        """The directory that the parts lead to; what the file system says is a refusal about `path`."""
         fd = os.dup(self._fd)
         try:
-            for part in parents:
+            for part in parts:
                 below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | _NOFOLLOW, dir_fd=fd)
                 os.close(fd)
                 fd = below
-            yield fd, name
+            yield fd
         except OSError as error:
             raise _refused(path, error, action) from error
         finally:
             os.close(fd)
+
+    @contextlib.contextmanager
+    def _parent(self, path: str, action: str) -> Iterator[tuple[int, str]]:
+        """The opened parent directory of a path, and the last part of the path."""
+        parts = path.split("/")
+        if not {"", ".", ".."}.isdisjoint(parts):
+            raise _refused(path, OSError(errno.EINVAL, "not a path below the experiment"), action)
+        with self._opened(parts[:-1], path, action) as fd:
+            yield fd, parts[-1]
 
     def kind(self, path: str) -> Kind | None:
         """What lies at the path, without following a link; None where nothing does."""
@@ -96,14 +105,14 @@ class Tree:
                 if not stat.S_ISREG(status.st_mode):
                     raise OSError(errno.EINVAL, "not a regular file")
                 if status.st_size > MAX_READ:
-                    raise OSError(errno.EFBIG, f"larger than {MAX_READ} bytes")
+                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
                 return stream.read()
 
     def names(self, path: str = "") -> list[str]:
         """The names in a directory, sorted; none where it is not there."""
         if path and self.kind(path) is None:
             return []
-        with self._parent(f"{path}/." if path else ".", "list") as (fd, _):
+        with self._opened(path.split("/") if path else [], path, "list") as fd:
             return sorted(os.listdir(fd))  # noqa: PTH208 - a descriptor has no path
 
     def make_directory(self, path: str) -> bool:
@@ -111,6 +120,8 @@ class Tree:
         found = self.kind(path)
         if found == "directory":
             return False
+        if found is not None:
+            raise _refused(path, OSError(errno.ENOTDIR, "not a directory"), "make the directory")
         with self._parent(path, "make the directory") as (fd, name):
             os.mkdir(name, dir_fd=fd)
             os.fsync(fd)
@@ -143,7 +154,10 @@ class Tree:
         with self._parent(path, "append to") as (fd, name):
             file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | _NOFOLLOW, 0o666, dir_fd=fd)
             with os.fdopen(file, "ab", buffering=0) as stream:
-                stream.write(data)
+                size = os.fstat(file).st_size
+                if stream.write(data) != len(data):
+                    os.ftruncate(file, size)
+                    raise OSError(errno.ENOSPC, "only a part was written")
                 os.fsync(file)
 
     def remove(self, path: str) -> None:
@@ -198,16 +212,14 @@ class Tree:
 
 def _refused(path: str, error: OSError, action: str) -> Refused:
     """What the file system said, as a refusal."""
-    unsafe = error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EINVAL, errno.ENXIO}
-    reason = (
-        "it is a link, or not the plain file or directory that it should be"
-        if unsafe
-        else os.strerror(error.errno or 0)
-    )
-    fix = (
-        "look at what lies there; remove or rename it"
-        if unsafe
-        else "make room or give write permission, then repeat the step"
-    )
+    if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENXIO}:
+        code, reason = "unsafe-path", "it is a link, or not the plain file or directory that it should be"
+        fix = "look at what lies there; remove or rename it"
+    elif action in _READING:
+        code, reason = "unreadable-file", os.strerror(error.errno or 0)
+        fix = "give read permission, or move it away, then repeat the step"
+    else:
+        code, reason = "write-failed", os.strerror(error.errno or 0)
+        fix = "make room or give write permission, then repeat the step"
     message = f"cannot {action} {escape(path)}: {reason}"
-    return Refused(message, [finding("unsafe-path" if unsafe else "write-failed", message, file=escape(path), fix=fix)])
+    return Refused(message, [finding(code, message, file=escape(path), fix=fix)])

@@ -6,15 +6,29 @@ and escapes are resolved as Markdown defines them.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_block.table import escapedSplit
 from markdown_it.tree import SyntaxTreeNode
 
+_OF_PATHS = frozenset("/.-")
+
+
+class Labelled(NamedTuple):
+    """A label and its value. `full` is the value with what follows it, where the value is a code span."""
+
+    label: str
+    value: str
+    full: str
+
 
 @dataclass(frozen=True)
 class Text:
-    """One inline text. `lead` is the bold part that it starts with, `code` the code span that `rest` starts with."""
+    """One inline text. `lead` is the bold part that it starts with, `rest` what follows it.
+
+    `code` is the code span that `rest`, or `plain` after a label, starts with; None where there are several.
+    """
 
     plain: str
     line: int
@@ -22,7 +36,7 @@ class Text:
     rest: str = ""
     code: str | None = None
 
-    def labelled(self) -> tuple[str, str] | None:
+    def labelled(self) -> Labelled | None:
         """Label and value of `**Label:** value`, `**Label**: value` or `Label: value`; None for other text.
 
         A value that starts with a code span is that span's content: what follows it is a remark.
@@ -33,11 +47,12 @@ class Text:
                 if not value.startswith(":"):
                     return None
                 value = value[1:]
-            return label.rstrip(":").strip(), self.code if self.code is not None else value.strip()
-        label, colon, value = self.plain.partition(":")
-        if not colon:
-            return None
-        return label.strip(), self.code if self.code is not None else value.strip()
+        else:
+            label, colon, value = self.plain.partition(":")
+            if not colon:
+                return None
+        value = value.strip()
+        return Labelled(label.rstrip(":").strip(), value if self.code is None else self.code, value)
 
 
 @dataclass(frozen=True)
@@ -151,20 +166,31 @@ def _plain(node: SyntaxTreeNode | None) -> str:
     if node.type == "html_inline" and node.content.startswith("<!--"):
         return ""
     if node.children:
-        return "".join(_plain(child) for child in node.children)
+        return _joined(node.children)
     return node.content if node.type in {"text", "code_inline", "html_inline"} else ""
 
 
+def _joined(nodes: list[SyntaxTreeNode]) -> str:
+    """The text of several nodes. Underscores that stand in a word or path are part of it, not emphasis."""
+    texts = [_plain(node) for node in nodes]
+    for i, node in enumerate(nodes):
+        before = texts[i - 1][-1:] if i else ""
+        after = texts[i + 1][:1] if i + 1 < len(nodes) else ""
+        if node.markup in {"_", "__"} and (before in _OF_PATHS or after in _OF_PATHS):
+            texts[i] = f"{node.markup}{texts[i]}{node.markup}"
+    return "".join(texts)
+
+
 def _text(parts: list[SyntaxTreeNode], line: int) -> Text:
-    plain = "".join(_plain(part) for part in parts).strip()
+    plain = _joined(parts).strip()
     parts = [part for part in parts if part.type != "text" or part.content.strip()]
     lead = ""
     if parts and parts[0].type == "strong":
         lead, parts = _plain(parts[0]).strip(), parts[1:]
-    rest = "".join(_plain(part) for part in parts).strip()
+    rest = _joined(parts).strip()
     before_code = parts[0].content.strip() if parts and parts[0].type == "text" else ""
     spans = [i for i, part in enumerate(parts) if part.type == "code_inline"]
-    starts = bool(spans) and (spans[0] == 0 or (spans[0] == 1 and before_code.endswith(":")))
+    starts = len(spans) == 1 and (spans[0] == 0 or (spans[0] == 1 and before_code.endswith(":")))
     return Text(plain, line, lead, rest, parts[spans[0]].content.strip() if starts else None)
 
 
@@ -180,6 +206,7 @@ def _texts(paragraph: SyntaxTreeNode) -> list[Text]:
             parts, line = [], line + 1
         else:
             parts.append(child)
+            line += child.content.count("\n") if child.type == "html_inline" else 0
     return [*texts, _text(parts, line)]
 
 
@@ -211,7 +238,7 @@ def _table(node: SyntaxTreeNode, lines: list[str]) -> Table:
 
 def _as_written(row: Row, lines: list[str]) -> Row:
     """The row with as many cells as the document has; the parser pads short rows and cuts long ones."""
-    cells = escapedSplit(lines[row.line - 1].strip())
+    cells = escapedSplit(lines[row.line - 1].lstrip("> \t").strip())
     if cells and not cells[0]:
         cells = cells[1:]
     if cells and not cells[-1]:

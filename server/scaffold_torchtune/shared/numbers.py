@@ -10,8 +10,10 @@ from decimal import Decimal
 
 _INTEGER = re.compile(r"(?:0|[1-9][0-9]{0,11})", re.ASCII)
 _FLOAT = re.compile(r"(?:(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,17})?|\.[0-9]{1,17})(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
-# 1 × 10^-5, 5 x 10⁻⁵, 2*10^-4
-_POWER = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,17})?)\s*[×xX*·]\s*10\s*(?:\^|\*\*)?\s*([-−⁻]?[0-9⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3})")
+# 1 × 10^-5, 5 x 10⁻⁵, 2*10^-4; an exponent that is not marked as one (5 x 105) is not taken
+_POWER = re.compile(
+    r"([0-9]{1,12}(?:\.[0-9]{1,17})?)\s*[×xX*·]\s*10\s*(?:(?:\^|\*\*)\s*([-−]?[0-9]{1,3})|([⁻−]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}))"
+)
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻−", "0123456789--")
 
 
@@ -27,7 +29,7 @@ def read_float(text: str) -> float | None:
     """
     power = _POWER.fullmatch(text)
     if power:
-        text = f"{power[1]}e{power[2].translate(_SUPERSCRIPTS)}"
+        text = f"{power[1]}e{(power[2] or power[3]).translate(_SUPERSCRIPTS)}"
     if not _FLOAT.fullmatch(text):
         return None
     number = float(text)

@@ -59,7 +59,14 @@ _ALL: Final = (
     Parameter("output_key", "name", ("output column",)),
     Parameter("train_on_input", "bool", ("train on inputs",), default=False),
     Parameter("packed", "bool", ("packing", "sample packing"), default=False),
-    _int("max_seq_len", "max sequence length", "maximum sequence length", "max seq length", "sequence length", default=2048),
+    _int(
+        "max_seq_len",
+        "max sequence length",
+        "maximum sequence length",
+        "max seq length",
+        "sequence length",
+        default=2048,
+    ),
     _int("training_samples", "train samples", "samples"),
     # model
     Parameter("model", "name", ("base model", "torchtune model name"), abbreviation=""),
@@ -71,7 +78,9 @@ _ALL: Final = (
     _int("lora_alpha", "alpha"),
     Parameter("lora_dropout", "float", ("dropout",), minimum=0, maximum=0.999_999, default=0.0),
     Parameter("lr", "float", ("learning rate",), above=0, maximum=10, default=1e-4, abbreviation="lr"),
-    Parameter("lr_scheduler", "name", ("scheduler", "learning rate scheduler"), default="get_cosine_schedule_with_warmup"),
+    Parameter(
+        "lr_scheduler", "name", ("scheduler", "learning rate scheduler"), default="get_cosine_schedule_with_warmup"
+    ),
     _int("num_warmup_steps", "warmup steps", "warm up steps", "warmup", default=100, minimum=0),
     Parameter("weight_decay", "float", (), minimum=0, maximum=10, default=0.01),
     # training
@@ -116,9 +125,7 @@ def normalize(label: str) -> str:
     return " ".join("".join(c if c.isalnum() else " " for c in label.lower()).split())
 
 
-_BY_LABEL: Final = {
-    normalize(label): p for p in _ALL for label in (p.name, *p.aliases)
-}
+_BY_LABEL: Final = {normalize(label): p for p in _ALL for label in (p.name, *p.aliases)}
 
 
 def by_label(label: str) -> Parameter | None:

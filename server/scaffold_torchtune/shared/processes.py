@@ -8,24 +8,37 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 TAIL = 20_000
 """How much of a process's output is kept, in bytes, from its end."""
+
+MOST = 100_000_000
+"""How much a process may print, in bytes, before it is ended."""
+
+_LOOK = 0.2  # seconds between two looks at a running process
 
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|_KEY$", re.IGNORECASE)
 # They make a shell or Python run something that nobody named.
 _HIJACK = frozenset({"BASH_ENV", "ENV", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT"})
 
 
+Ended = Literal["", "deadline", "output", "stopped"]
+"""Why a process was ended; empty where it ended by itself."""
+
+
 @dataclass(frozen=True)
 class Completed:
-    """How a process ended. `status` is its exit status (negative: the signal), None where the deadline ended it."""
+    """How a process ended: its exit status (negative: the signal), or what it was ended for, and the end of its output."""
 
-    status: int | None
+    status: int
     output: str
+    ended: Ended = ""
 
 
 def environment() -> dict[str, str]:
@@ -41,8 +54,10 @@ def python() -> str:
     return found or sys.executable
 
 
-def run(command: Sequence[str], cwd: Path, timeout: float) -> Completed:
-    """Run a command in `cwd` for at most `timeout` seconds; its whole process group is ended at the deadline.
+def run(command: Sequence[str], cwd: Path, timeout: float, stop: threading.Event | None = None) -> Completed:
+    """Run a command in `cwd`; its whole process group ends with it.
+
+    It is ended after `timeout` seconds, when it has printed more than `MOST` bytes, and when `stop` is set.
 
     Raises:
         OSError: the command cannot be started.
@@ -58,13 +73,27 @@ def run(command: Sequence[str], cwd: Path, timeout: float) -> Completed:
             start_new_session=True,
         )
         try:
-            status: int | None = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            status = None
+            ended = _watch(process, output.fileno(), time.monotonic() + timeout, stop)
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            status = process.wait()
         size = output.seek(0, os.SEEK_END)
         output.seek(max(0, size - TAIL))
-        return Completed(status, output.read().decode("utf-8", "replace"))
+        return Completed(status, output.read().decode("utf-8", "replace"), ended)
+
+
+def _watch(process: subprocess.Popen[bytes], output: int, deadline: float, stop: threading.Event | None) -> Ended:
+    """Wait for the process's end, or say why it must be ended."""
+    while True:
+        try:
+            process.wait(max(0.0, min(_LOOK, deadline - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= deadline:
+                return "deadline"
+            if os.fstat(output).st_size > MOST:
+                return "output"
+            if stop is not None and stop.is_set():
+                return "stopped"
+        else:
+            return ""

@@ -1,5 +1,6 @@
 """Rendering Jinja2 templates: StrictUndefined, one filter for YAML and one for the shell."""
 
+import functools
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,14 +21,9 @@ class TemplateProblem(Exception):
         self.line = line
 
 
-def render(name: str, values: Mapping[str, Any], folders: Sequence[Path]) -> str:
-    """Render the template `name`, looked up in `folders` in order, with `values`.
-
-    Every value must pass the filter `yaml` (one YAML scalar or list, see `yamlio.scalar`) or `sh` (one shell word).
-
-    Raises:
-        TemplateProblem: the template is missing, malformed, or uses a value that is not given.
-    """
+@functools.lru_cache(maxsize=8)
+def _environment(folders: tuple[Path, ...]) -> jinja2.Environment:
+    """The environment for some folders; it keeps compiled templates, and notices when a file changes."""
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,
@@ -38,11 +34,24 @@ def render(name: str, values: Mapping[str, Any], folders: Sequence[Path]) -> str
     )
     environment.filters["yaml"] = yamlio.scalar
     environment.filters["sh"] = shlex.quote
+    return environment
+
+
+def render(name: str, values: Mapping[str, Any], folders: Sequence[Path]) -> str:
+    """Render the template `name`, looked up in `folders` in order, with `values`.
+
+    Every value must pass the filter `yaml` (one YAML scalar or list, see `yamlio.scalar`) or `sh` (one shell word).
+
+    Raises:
+        TemplateProblem: the template is missing, malformed, or uses a value that is not given.
+    """
     try:
-        return environment.get_template(name).render(values)
+        return _environment(tuple(folders)).get_template(name).render(values)
     except jinja2.TemplateNotFound as error:
         raise TemplateProblem(f"the template {error.name} is not there") from error
     except jinja2.TemplateSyntaxError as error:
         raise TemplateProblem(str(error.message), error.lineno) from error
-    except (jinja2.TemplateError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+    except RecursionError as error:
+        raise TemplateProblem("it includes or extends itself without end") from error
+    except (jinja2.TemplateError, ValueError, TypeError, ArithmeticError, LookupError, OSError) as error:
         raise TemplateProblem(str(error)) from error

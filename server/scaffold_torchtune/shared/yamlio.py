@@ -8,7 +8,7 @@ size and depth. The writer makes every scalar read back as the same value and ty
 import math
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -49,7 +49,13 @@ class YamlDocument:
         return None
 
 
-class _Loader(yaml.SafeLoader):
+if TYPE_CHECKING:
+    _SafeLoader = yaml.SafeLoader
+else:  # libyaml's loader is many times faster; every wheel of PyYAML has it, a build from source may not
+    _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):
     """PyYAML's safe loader with OmegaConf's float rule and without dates."""
 
 
@@ -132,7 +138,7 @@ def _build(node: yaml.Node, path: Path, document: YamlDocument, loader: _Loader)
         return built
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, (*path, i), document, loader) for i, item in enumerate(node.value)]
-    if isinstance(node, yaml.ScalarNode) and node.style is None:
+    if isinstance(node, yaml.ScalarNode) and not node.style:
         document.plain[path] = node.value
     return loader.construct_object(node)
 

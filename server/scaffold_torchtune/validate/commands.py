@@ -151,10 +151,10 @@ def _tune(report: Report, command: Command) -> str | None:
                 severity=Severity.ERROR if report.bundled else Severity.INFO,
             )
     recipe = words.pop(0) if words else ""
-    name = _recipe(report, recipe, command.line)
+    stock = _recipe(report, recipe, command.line)
     _processes(report, {n: v for n, v in options.items() if n in _PROCESSES}, command.line)
     _config(report, words, command.line)
-    return name if name in load().recipes else None
+    return stock if stock in load().recipes else None
 
 
 def _gpus(report: Report) -> int | None:
