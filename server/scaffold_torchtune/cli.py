@@ -1,12 +1,14 @@
 """The command line: one command a step, `scaffold` for all of them, `demo`, `serve`.
 
-Exit status: 0 all well; 1 some run failed or some value does not match; 2 refused.
+Exit status: 0 all well; 1 some run failed, some value does not match, or a step was stopped midway; 2 refused.
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -14,7 +16,7 @@ from pydantic import BaseModel
 from scaffold_torchtune import __version__, pipeline, show
 from scaffold_torchtune.errors import Refused
 from scaffold_torchtune.models.results import Refusal, RefusalError, ScaffoldResult, SetupResult, ValidateResult
-from scaffold_torchtune.pipeline import Request
+from scaffold_torchtune.pipeline import Request, Stopped
 
 _STEPS: dict[str, tuple[Callable[[Request], BaseModel], str]] = {
     "parse": (pipeline.parse, "step 1: read the experiment's documents; writes nothing"),
@@ -33,12 +35,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from scaffold_torchtune.mcp_server import serve
 
         return serve(options.root)
-    if options.command == "demo":
-        from scaffold_torchtune.demo import prepare_demo
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not have every character
+    try:
+        status = _run(_step(options), options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads any more; Python must not find that out again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted. Repeat the command to go on from there.\n")
+        return 130
+    return status
 
-        options.experiment = prepare_demo(options.directory)
-    step = _STEPS["plan" if getattr(options, "dry_run", False) else options.command.replace("demo", "scaffold")][0]
-    return _run(step, options)
+
+def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
+    """The step that a command means."""
+    if options.command == "demo":
+        return _demo
+    return _STEPS["plan" if getattr(options, "dry_run", False) else options.command][0]
+
+
+def _demo(request: Request) -> ScaffoldResult:
+    from scaffold_torchtune.demo import prepare_demo
+
+    prepare_demo(request.experiment)
+    return pipeline.scaffold(request)
 
 
 def _run(step: Callable[[Request], BaseModel], options: argparse.Namespace) -> int:
@@ -48,17 +72,22 @@ def _run(step: Callable[[Request], BaseModel], options: argparse.Namespace) -> i
         with progress:
             result = step(_request(options, progress))
     except Refused as refused:
+        midway = isinstance(refused, Stopped)
         if options.json:
-            error = RefusalError(message=refused.message, problems=refused.problems)
-            sys.stdout.write(Refusal(error=error).model_dump_json(indent=2) + "\n")
+            _print_json(Refusal(error=RefusalError(message=refused.message, problems=refused.problems)))
         else:
-            show.refusal(errors, refused)
-        return 2
+            show.refusal(errors, refused, midway=midway)
+        return 1 if midway else 2
     if options.json:
-        sys.stdout.write(result.model_dump_json(indent=2, by_alias=True) + "\n")
+        _print_json(result)
     else:
         show.result(show.console(), result)
     return 0 if _all_well(result) else 1
+
+
+def _print_json(result: BaseModel) -> None:
+    """One JSON document, in ASCII: any terminal and any pipe takes it."""
+    sys.stdout.write(json.dumps(result.model_dump(mode="json", by_alias=True), indent=2) + "\n")
 
 
 def _all_well(result: BaseModel) -> bool:
@@ -77,14 +106,13 @@ def _request(options: argparse.Namespace, progress: show.Progress) -> Request:
     root = os.environ.get("SCAFFOLD_TORCHTUNE_ROOT")
     given: dict[str, object] = {
         name: getattr(options, name)
-        for name in ("names", "template", "overwrite", "jobs", "timeout", "activate")
+        for name in ("names", "template", "setup_script", "overwrite", "jobs", "timeout", "activate")
         if hasattr(options, name)
     }
     return Request(
         experiment=options.experiment,
         local=options.local,
         roots=tuple(options.root) or ((Path(root),) if root else ()),
-        setup_script=getattr(options, "setup_script", None) or os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT"),
         progress=progress.update,
         **given,  # type: ignore[arg-type]  # argparse has typed them
     )
@@ -94,7 +122,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scaffold-torchtune",
         description="Turn an experiment summary into a tree of validated, submit-ready torchtune run directories.",
-        epilog="Exit status: 0 all well; 1 some run failed or some value does not match; 2 refused, nothing was changed.",
+        epilog="Exit status: 0 all well; 1 some run failed, some value does not match, or a step was stopped midway;"
+        " 2 refused, no run directory or file was changed.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -104,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
         _add_common(command)
         if name in {"plan", "render", "scaffold"}:
             _add_planning(command)
+        if name in {"plan", "render", "setup", "scaffold"}:
+            command.add_argument("--setup-script", metavar="FILE|bundled", help=_SCRIPT_HELP)
         if name in {"render", "setup", "scaffold"}:
             command.add_argument("--overwrite", action="store_true", help="replace files that were edited by hand")
         if name in {"setup", "scaffold"}:
@@ -111,13 +142,14 @@ def _parser() -> argparse.ArgumentParser:
         if name == "scaffold":
             command.add_argument("--dry-run", action="store_true", help="plan only; write nothing")
     demo = commands.add_parser("demo", help="scaffold the bundled example into DIR")
-    demo.add_argument("directory", type=Path, nargs="?", default=Path("demo"), metavar="DIR", help="default: demo")
+    demo.add_argument("experiment", type=Path, nargs="?", default=Path("demo"), metavar="DIR", help="default: demo")
     _add_common(demo)
     serve = commands.add_parser("serve", help="the MCP server, over stdio")
     serve.add_argument("--root", type=Path, action="append", default=[], metavar="DIR", help=_ROOT_HELP)
     return parser
 
 
+_SCRIPT_HELP = "an existing setup_finetune.py; default: the bundled one"
 _ROOT_HELP = "experiments must lie under one of these directories; may be repeated"
 
 
@@ -129,9 +161,6 @@ def _add_common(command: argparse.ArgumentParser) -> None:
 
 def _add_planning(command: argparse.ArgumentParser) -> None:
     command.add_argument("--template", type=Path, metavar="FILE", help="a template instead of the bundled one")
-    command.add_argument(
-        "--setup-script", metavar="FILE|bundled", help="an existing setup_finetune.py; default: the bundled one"
-    )
     command.add_argument(
         "--names",
         choices=("varying", "table"),

@@ -1,5 +1,6 @@
 """The bundled example, put where it can be scaffolded."""
 
+import os
 from pathlib import Path
 
 from scaffold_torchtune.errors import Refused, finding
@@ -20,7 +21,9 @@ def prepare_demo(directory: Path) -> Path:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
-                target.write_bytes(file.read_bytes())
+                half = target.with_name(f"{target.name}.{os.getpid()}")
+                half.write_bytes(file.read_bytes())
+                half.replace(target)
         except OSError as error:
             message = f"cannot write {target}: {error.strerror}"
             problem = finding("write-failed", message, file=str(target), fix="give another directory")

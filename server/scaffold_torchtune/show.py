@@ -1,4 +1,7 @@
-"""What the command line prints for a person: tables and a progress bar, plain where there is no terminal."""
+"""What the command line prints for a person: tables and a progress bar, plain where there is no terminal.
+
+Texts come from documents and files: markup in them is not interpreted, and control characters are escaped.
+"""
 
 from collections.abc import Iterable
 from types import TracebackType
@@ -13,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scaffold_torchtune.errors import Finding, Refused, Scalar, Severity
+from scaffold_torchtune.journal import one_line
 from scaffold_torchtune.models.results import (
     ParseResult,
     PlanResult,
@@ -64,21 +68,29 @@ def value(of: Scalar) -> str:
     return "" if of is None else escape(of) if isinstance(of, str) else str(of)
 
 
-def refusal(out: Console, refused: Refused) -> None:
-    """Why nothing was done, each problem with its place and its fix."""
-    out.print(Text(f"Refused: {escape(refused.message, 1000)}", style="bold red"))
+def _say(out: Console, *parts: str | Text, style: str = "") -> None:
+    """Print one line; where there is no terminal it is never broken."""
+    line = Text(style=style)
+    for part in parts:
+        line.append(part if isinstance(part, Text) else one_line(part))
+    out.print(line, soft_wrap=not out.is_terminal)
+
+
+def refusal(out: Console, refused: Refused, *, midway: bool = False) -> None:
+    """Why nothing was done, or why it was stopped midway; each problem with its place and its fix."""
+    _say(out, "Stopped midway: " if midway else "Refused: ", refused.message, style="bold red")
     findings(out, refused.problems)
-    out.print("No run directory or file was changed.")
+    stays = "What was written stays. Repeat the command to go on from there."
+    _say(out, stays if midway else "No run directory or file was changed.")
 
 
 def findings(out: Console, found: Iterable[Finding]) -> None:
     """Findings, one block each."""
     for one in found:
         head = Text(f"  {one.severity.value}: ", style=_STYLES[one.severity])
-        place = f"{one.place()}: " if one.place() else ""
-        out.print(head + Text(f"{place}{one.message} [{one.code}]", style=""))
+        _say(out, head, f"{one.place()}: " if one.place() else "", f"{one.message} [{one.code}]")
         if one.fix:
-            out.print(Text(f"    fix: {one.fix}", style="dim"))
+            _say(out, f"    fix: {one.fix}", style="dim")
 
 
 def result(out: Console, of: BaseModel) -> None:
@@ -89,7 +101,7 @@ def result(out: Console, of: BaseModel) -> None:
         case PlanResult():
             _plan(out, of)
         case RenderResult():
-            out.print(f"{of.created} setup_finetune.yaml written, {of.unchanged} already as planned")
+            _say(out, f"{of.created} setup_finetune.yaml written, {of.unchanged} already as planned")
             findings(out, of.warnings)
         case SetupResult():
             _setup(out, of)
@@ -106,38 +118,42 @@ def _table(*columns: str) -> Table:
     return table
 
 
+def _row(table: Table, *cells: str | Text) -> None:
+    table.add_row(*(cell if isinstance(cell, Text) else Text(one_line(cell)) for cell in cells))
+
+
 def _parse(out: Console, of: ParseResult) -> None:
-    out.print(Text(f"{of.experiment} in {of.experiment_dir}", style="bold"))
+    _say(out, f"{of.experiment} in {of.experiment_dir}", style="bold")
     names = list(dict.fromkeys(name for run in of.runs for name in run.parameters))
     table = _table("line", "run", "type", *names)
     for run in of.runs:
-        table.add_row(str(run.line), run.name, run.type, *(value(run.parameters.get(name)) for name in names))
+        _row(table, str(run.line), run.name, run.type, *(value(run.parameters.get(name)) for name in names))
     out.print(table)
     rows = _table("setting", "value", "from")
     for group, values in (("config", of.config), ("environment", of.environment)):
         for name, found in values.items():
-            rows.add_row(name, value(found), of.sources[f"{group}.{name}"])
+            _row(rows, name, value(found), of.sources[f"{group}.{name}"])
     for model in of.models:
-        rows.add_row(f"model {model.name}", model.path, of.sources[f"models.{model.name}"])
+        _row(rows, f"model {model.name}", model.path, of.sources[f"models.{model.name}"])
     if of.dataset:
-        rows.add_row("dataset", of.dataset.path, of.sources["dataset"])
+        _row(rows, "dataset", of.dataset.path, of.sources["dataset"])
     out.print(rows)
     findings(out, of.warnings)
 
 
 def _plan(out: Console, of: PlanResult) -> None:
-    out.print(f"varying: {', '.join(of.varying) or 'nothing'}; directories: {of.pattern}; template: {of.template}")
+    _say(out, f"varying: {', '.join(of.varying) or 'nothing'}; directories: {of.pattern}; template: {of.template}")
     _run_table(out, of.runs, {}, {})
     rows = _table("shared by all runs", "value", "from")
     for setting in of.common:
-        rows.add_row(setting.name, value(setting.value), setting.source)
+        _row(rows, setting.name, value(setting.value), setting.source)
     out.print(rows)
     if of.defaults:
-        out.print(f"defaults that nobody asked for: {', '.join(of.defaults)}")
+        _say(out, f"defaults that nobody asked for: {', '.join(of.defaults)}")
     for name, text in of.legend.items():
-        out.print(f"{name}: {escape(text)}")
+        _say(out, f"{name}: {text}")
     for row in of.excluded:
-        out.print(f"left out: {row.name} ({row.reason})")
+        _say(out, f"left out: {row.name} ({row.reason})")
     findings(out, of.warnings)
 
 
@@ -148,7 +164,7 @@ def _run_table(out: Console, runs: Iterable[RunPlan], setup: dict[str, Text], ve
     table = _table("directory", *names, *extra)
     for run in runs:
         ends = [found[run.directory] for found in (setup, verdicts) if found]
-        table.add_row(run.directory, *(value(run.parameters.get(name)) for name in names), *ends)
+        _row(table, run.directory, *(value(run.parameters.get(name)) for name in names), *ends)
     out.print(table)
 
 
@@ -165,42 +181,42 @@ def _verdict_cells(of: ValidateResult) -> dict[str, Text]:
 def _setup(out: Console, of: SetupResult) -> None:
     table = _table("directory", "setup", "reason")
     for run, cell in zip(of.runs, _setup_cells(of).values(), strict=True):
-        table.add_row(run.directory, cell, run.reason)
+        _row(table, run.directory, cell, run.reason)
     out.print(table)
-    out.print(f"{of.processed} processed, {of.succeeded} succeeded, {of.failed} failed")
+    _say(out, f"{of.processed} processed, {of.succeeded} succeeded, {of.failed} failed")
     findings(out, of.warnings)
 
 
 def _validate(out: Console, of: ValidateResult) -> None:
     table = _table("directory", "validation", "findings")
     for run, cell in zip(of.runs, _verdict_cells(of).values(), strict=True):
-        table.add_row(run.directory, cell, str(len(run.findings)))
+        _row(table, run.directory, cell, str(len(run.findings)))
     out.print(table)
     for run in of.runs:
         findings(out, run.findings)
     findings(out, of.findings)
     word = Text("passed", style="bold green") if of.passed else Text("FAILED", style="bold red")
-    out.print(Text("validation ") + word + Text(f": {of.checked} of {of.planned} runs checked"))
+    _say(out, "validation ", word, f": {of.checked} of {of.planned} runs checked")
 
 
 def _scaffold(out: Console, of: ScaffoldResult) -> None:
-    out.print(Text(f"{of.parse.experiment} in {of.parse.experiment_dir}", style="bold"))
+    _say(out, f"{of.parse.experiment} in {of.parse.experiment_dir}", style="bold")
     _run_table(out, of.plan.runs, _setup_cells(of.setup), _verdict_cells(of.validation))
     for row in of.plan.excluded:
-        out.print(f"left out: {row.name} ({row.reason})")
+        _say(out, f"left out: {row.name} ({row.reason})")
     findings(out, dict.fromkeys((*of.render.warnings, *of.setup.warnings)))
     for run in of.setup.runs:
         if not run.ok:
-            out.print(Text(f"  setup failed in {run.directory}: {run.reason}", style="bold red"))
+            _say(out, f"  setup failed in {run.directory}: {run.reason}", style="bold red")
     for judged in of.validation.runs:
         findings(out, judged.findings)
     findings(out, of.validation.findings)
     counts = f"{of.validation.checked} of {of.validation.planned} runs checked"
     if of.ok:
-        out.print(Text("validation passed", style="bold green") + Text(f": {counts}"))
-        out.print(Text("Everything already was as planned: nothing was changed.") if of.unchanged else Text("Ready."))
+        _say(out, Text("validation passed", style="bold green"), f": {counts}")
+        _say(out, "Everything already was as planned: nothing was changed." if of.unchanged else "Ready.")
     else:
-        out.print(Text("NOT READY", style="bold red") + Text(f": {of.setup.failed} setup failure(s), {counts}"))
-    out.print(f"log: {of.log}")
+        _say(out, Text("NOT READY", style="bold red"), f": {of.setup.failed} setup failure(s), {counts}")
+    _say(out, f"log: {of.log}")
     if of.submit:
-        out.print(f"submit with: {of.submit}", soft_wrap=True)
+        out.print(Text(f"submit with: {of.submit}"), soft_wrap=True)  # to be copied: never broken

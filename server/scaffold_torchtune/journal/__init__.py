@@ -4,9 +4,20 @@ from scaffold_torchtune.journal.entries import (
     Entry,
     closing_entries,
     format_entries,
+    one_line,
     refused_entry,
     render_entries,
     setup_entries,
+    stopped_entry,
 )
 
-__all__ = ["Entry", "closing_entries", "format_entries", "refused_entry", "render_entries", "setup_entries"]
+__all__ = [
+    "Entry",
+    "closing_entries",
+    "format_entries",
+    "one_line",
+    "refused_entry",
+    "render_entries",
+    "setup_entries",
+    "stopped_entry",
+]

@@ -29,9 +29,14 @@ def format_entries(entries: Iterable[Entry], now: datetime) -> bytes:
     parts = []
     for entry in entries:
         labels = {"Details": entry.details, "Result": entry.result, "Duration": entry.duration}
-        lines = [f"{label}: {escape(text, _LONGEST)}" for label, text in labels.items() if text]
+        lines = [f"{label}: {one_line(text)}" for label, text in labels.items() if text]
         parts.append("\n".join([f"[{now:%Y-%m-%d %H:%M:%S}] {entry.action}", *lines]) + "\n\n")
     return "".join(parts).encode()
+
+
+def one_line(text: str) -> str:
+    """The text with every control, invisible or bidirectional character escaped; what is plain stays exactly so."""
+    return "".join(c if c == "\\" else escape(c) for c in text[:_LONGEST])
 
 
 def _count(number: int, thing: str) -> str:
@@ -120,13 +125,20 @@ def refused_entry(refused: Refused) -> Entry:
     return Entry("SCAFFOLD_TORCHTUNE_REFUSED", refused.message, f"Nothing was changed. {problems}")
 
 
+def stopped_entry(refused: Refused) -> Entry:
+    """The entry of a step that could not go on."""
+    problems = " | ".join(problem.sentence() for problem in refused.problems)
+    again = "Stopped midway: do not submit. What was written stays; scaffold again to go on from there"
+    return Entry("SCAFFOLD_TORCHTUNE_FAILED", refused.message, f"{again}. {problems}")
+
+
 def _warnings(warnings: Iterable[Finding]) -> list[Entry]:
     return [Entry("WARNING", warning.sentence(), "The scaffold goes on") for warning in warnings]
 
 
 def _elapsed(seconds: float) -> str:
     """`3.2 s`, `2 min 5 s`, `1 h 2 min`."""
-    minutes, rest = divmod(max(seconds, 0.0), 60)
+    minutes, rest = divmod(round(max(seconds, 0.0), 1), 60)
     hours, minutes = divmod(int(minutes), 60)
     if hours:
         return f"{hours} h {minutes} min"

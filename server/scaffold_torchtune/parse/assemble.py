@@ -1,9 +1,10 @@
 """From the two drafts to one typed `Experiment`, or every problem of both documents at once."""
 
+import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from scaffold_torchtune.errors import Finding, Refused, errors_in, finding
+from scaffold_torchtune.errors import Finding, Refused, Severity, errors_in, finding
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import Dataset, Experiment, ModelPath, Run
 from scaffold_torchtune.parse import clean, local, markdown_summary, rows
@@ -12,9 +13,8 @@ from scaffold_torchtune.shared import layout, numbers
 from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter, by_label, labels, normalize
 from scaffold_torchtune.shared.text import close_matches, escape, shown
 
-_PATH = Parameter("path", "path")
 _RECIPE = Parameter("recipe", "name")
-_LOCAL_PARAMETERS = {"scratch_dir": _PATH, "working_dir": _PATH}
+_LOCAL_PARAMETERS = {name: Parameter(name, "path") for name in ("scratch_dir", "working_dir")}
 # Lines of a Configuration section that are remarks, not settings.
 _NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description", "optimizer", "method"})
 # What Configuration does not set: the runs table and Resources name models and data sets.
@@ -98,7 +98,7 @@ def parse_experiment(
     environment = _environment(reading)
     columns, runs = rows.read(reading.summary, reading.findings)
     dataset = _dataset(reading)
-    models = _models(reading, [run.model for run in runs if run.type == "fine-tuned"], environment)
+    models = _models(reading, runs, environment)
     _required_by_runs(reading, runs, config, dataset)
     experiment = Experiment(
         name=name,
@@ -110,10 +110,9 @@ def parse_experiment(
         models=models,
         config=config,
         environment=environment,
-        warnings=tuple(f for f in reading.findings if f not in errors_in(reading.findings)),
+        warnings=tuple(f for f in reading.findings if f.severity is not Severity.ERROR),
     )
-    problems = errors_in(reading.findings)
-    if problems:
+    if problems := errors_in(reading.findings):
         raise Refused(f"{len(problems)} problem(s) in the experiment's documents", problems)
     return experiment
 
@@ -227,28 +226,30 @@ def _splits(text: Field | None) -> dict[str, int]:
     return splits
 
 
-def _models(reading: _Reading, used: list[str], environment: dict[str, Setting]) -> tuple[ModelPath, ...]:
-    """The path of every model that a run uses: as named, else below the models directory."""
+def _models(reading: _Reading, runs: tuple[Run, ...], environment: dict[str, Setting]) -> tuple[ModelPath, ...]:
+    """The path of every model that a run names: as listed, else below the models directory."""
     found: dict[str, Setting] = {}
+    named = {run.model for run in runs}
     for name, text in reading.summary.models:
-        setting = reading.value(_PATH, text, SourceKind.RESOURCES, reading.summary.file)
+        if name not in named:  # remarks stand there too: Verified, Size, Source
+            continue
+        path = Parameter(f"path of model {name}", "path")
+        setting = reading.value(path, text, SourceKind.RESOURCES, reading.summary.file)
         if setting is None:
             continue
         first = found.setdefault(name, setting)
         if first.value != setting.value:
-            reading.contradiction(f"path of model {escape(name)}", setting, first)
+            reading.contradiction(path.name, setting, first)
     for directory in reading.summary.models_dirs:
         setting = reading.value(PARAMETERS["models_dir"], directory, SourceKind.SUMMARY, reading.summary.file)
         if setting is not None:
             environment.setdefault("models_dir", setting)
-    listed = {name for name, _ in reading.summary.models}
-    for name in dict.fromkeys(used):
-        if name in listed:
-            continue
+    listed = {"", *(name for name, _ in reading.summary.models)}
+    for name in dict.fromkeys(run.model for run in runs if run.type == "fine-tuned" and run.model not in listed):
         if "models_dir" in environment:
             base = environment["models_dir"]
-            found[name] = Setting(value=f"{base.value}/{name}", source=base.source)
-        else:
+            found[name] = Setting(value=posixpath.join(str(base.value), name), source=base.source)
+        elif not any(f.field == "models_dir" for f in reading.findings):
             reading.missing(f"path of model {name}", "Resources > Models", f"- **{name}**: `/path/to/{name}`")
     return tuple(ModelPath(name=name, path=path) for name, path in found.items())
 
@@ -258,12 +259,13 @@ def _required_by_runs(
 ) -> None:
     tuned = [run for run in runs if run.type == "fine-tuned"]
     given = {f.field for f in errors_in(reading.findings)}  # a value that cannot be read is not a missing one
+    unread = not tuned and "runs" not in given
     for name, label in (("epochs", "Epochs"), ("batch_size", "Batch size")):
-        lacking = not tuned or any(name not in run.parameters for run in tuned)
+        lacking = unread or any(name not in run.parameters for run in tuned)
         if lacking and name not in config and name not in given:
             reading.missing(name, "Configuration > Training", f"- **{label}:** NUMBER")
-    lacking = not tuned or any("dataset" not in run.parameters for run in tuned)
+    lacking = unread or any("dataset" not in run.parameters for run in tuned)
     if lacking and dataset is None and "dataset" not in given:
         reading.missing("dataset", "Resources > Dataset", "- **Path**: `/path/to/data.json`")
-    if not tuned and not any(f.field == "runs" for f in reading.findings):
+    if unread:
         reading.missing("fine-tuned runs", "All Runs", "| RUN_NAME | MODEL | ... | Fine-tuned |")

@@ -116,7 +116,7 @@ def _number(parameter: Parameter, text: str) -> int | float:
     kind = "a whole number" if parameter.kind == "int" else "a number such as 1e-5 or 0.1"
     low, high, above = parameter.minimum, parameter.maximum, parameter.above
     bounds = [f"at least {low:g}"] if low is not None else [f"more than {above:g}"] if above is not None else []
-    allowed = ", ".join([kind, *bounds, *([f"at most {high:g}"] if high is not None else [])])
+    allowed = ", ".join([kind, *bounds, *([f"at most {high:.15g}"] if high is not None else [])])
     outside = number is not None and (
         (low is not None and number < low)
         or (high is not None and number > high)

@@ -66,7 +66,8 @@ def _runs(root: Section, draft: SummaryDraft) -> None:
                 "give the row one cell for each column; write a literal | as \\|",
                 "runs",
             )
-        draft.rows.append(_row(row, draft.columns))
+        else:
+            draft.rows.append(_row(row, draft.columns))
 
 
 def _row(row: markdown.Row, columns: list[Field]) -> RowDraft:

@@ -4,19 +4,18 @@ What a person edited is never overwritten unasked.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import closing, contextmanager
 
 from scaffold_torchtune.errors import Finding, Refused, finding
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.results import RenderedRun, RenderResult, SetupResult, SetupRun
 from scaffold_torchtune.pipeline import state
+from scaffold_torchtune.pipeline.backend import Backend
 from scaffold_torchtune.pipeline.prepare import Prepared
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.state import Record
 from scaffold_torchtune.render import Rendered
-from scaffold_torchtune.setup import Outcome, run_bundled, run_script
+from scaffold_torchtune.setup import Outcome
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree, sha256
 from scaffold_torchtune.shared.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML
@@ -24,12 +23,33 @@ from scaffold_torchtune.shared.layout import FINETUNE_SLURM, FINETUNE_YAML, SETU
 OUTPUTS = (FINETUNE_YAML, FINETUNE_SLURM)
 
 
+class Stopped(Refused):
+    """A writing step could not go on: what it had written stays, and repeating the step takes it from there."""
+
+
 @contextmanager
 def writing(tree: Tree) -> Iterator[None]:
-    """Make the state directories and hold the lock."""
+    """Make the state directories and hold the lock.
+
+    Raises:
+        Refused: another scaffold is at work; or what lies where the log belongs is no plain file.
+    """
+    if tree.kind(layout.LOG) not in {None, "file"}:
+        message = f"{layout.LOG} is a link, or not the plain file that it should be"
+        fix = "look at what lies there; remove or rename it"
+        raise Refused(message, [finding("unsafe-path", message, file=layout.LOG, fix=fix)])
     tree.prepare()
     with tree.locked():
         yield
+
+
+@contextmanager
+def midway() -> Iterator[None]:
+    """What is refused in here is refused after something was written: it becomes `Stopped`."""
+    try:
+        yield
+    except Refused as refused:
+        raise Stopped(refused.message, refused.problems) from refused
 
 
 def hash_of(tree: Tree, path: str) -> str | None:
@@ -38,14 +58,10 @@ def hash_of(tree: Tree, path: str) -> str | None:
     return None if data is None else sha256(data)
 
 
-def edited(path: str, what: str) -> Finding:
-    """A file that is not as we wrote it."""
-    return finding(
-        "edited-output",
-        f"{path} {what}",
-        file=path,
-        fix="move it away to keep it, or repeat the step with --overwrite (overwrite: true) to replace it",
-    )
+def edited(path: str, what: str, again: str = "repeat the step") -> Finding:
+    """A file that is not as we wrote it. `again` is what replaces it."""
+    fix = f"move it away to keep it, or {again} with --overwrite (overwrite: true) to replace it"
+    return finding("edited-output", f"{path} {what}", file=path, fix=fix)
 
 
 # --- render ---------------------------------------------------------------------------------------------------------
@@ -98,9 +114,8 @@ def write_renders(
     state.save(tree, layout.PLAN, prepared.plan)
     made: list[str] = []
     changed = {one.run.directory for one in pending}
-    for done, one in enumerate(pending):
+    for done, one in enumerate(pending, start=1):
         directory = one.run.directory
-        request.progress("render", done, len(pending))
         if tree.make_directory(directory):
             made.append(directory)
         before = state.load_record(tree, directory)
@@ -114,6 +129,7 @@ def write_renders(
         # Halves of two generations must never look ready: what makes a run submit-ready goes first.
         tree.remove(f"{directory}/{FINETUNE_SLURM}")
         tree.write(f"{directory}/{SETUP_YAML}", one.text.encode())
+        request.progress("render", done, len(pending))
     return _render_result(prepared, changed), made
 
 
@@ -129,44 +145,6 @@ def _render_result(prepared: Prepared, changed: set[str]) -> RenderResult:
 
 
 # --- setup ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Backend:
-    """Who makes finetune.yaml and finetune.slurm. `identity` changes when what it makes may change."""
-
-    script: Path | None
-    identity: str
-    timeout: float
-
-    def run(self, tree: Tree, run: PlannedRun, text: str) -> Outcome:
-        """Make the two files for one run, in staging."""
-        if self.script is None:
-            return run_bundled(run, text)
-        staged = f"{layout.STAGING}/{run.directory}"
-        tree.make_directory(staged)
-        tree.write(f"{staged}/{SETUP_YAML}", text.encode())
-        try:
-            return run_script(run, self.script, tree.root / staged, self.timeout)
-        finally:
-            tree.clear(staged)
-
-
-def backend_of(plan: Plan, request: Request) -> Backend:
-    """The backend that the plan names.
-
-    Raises:
-        Refused: the plan's setup script is not there any more.
-    """
-    if plan.options.setup_script == "bundled":
-        return Backend(None, f"bundled {plan.version}", request.timeout)
-    script = Path(plan.options.setup_script)
-    try:
-        return Backend(script, f"{script} {sha256(script.read_bytes())}", request.timeout)
-    except OSError as error:
-        message = f"the setup script {script} cannot be read: {error.strerror}"
-        fix = "put it back, or render again with another --setup-script"
-        raise Refused(message, [finding("setup-script-missing", message, file=str(script), fix=fix)]) from error
 
 
 def pending_setups(tree: Tree, plan: Plan, backend: Backend, *, overwrite: bool) -> dict[str, str]:
@@ -185,13 +163,14 @@ def pending_setups(tree: Tree, plan: Plan, backend: Backend, *, overwrite: bool)
             fix = "run render again"
             problems.append(finding("not-rendered", f"{path} is not there", file=path, fix=fix))
             continue
-        if sha256(data) != record.setup_yaml:
-            problems.append(edited(path, "was changed since it was rendered; render again, with overwrite,"))
+        text = _text(data)
+        if text is None or sha256(data) != record.setup_yaml:
+            problems.append(edited(path, "was changed since it was rendered", "render again"))
             continue
         outputs = {name: hash_of(tree, f"{run.directory}/{name}") for name in OUTPUTS}
         if record.backend == backend.identity and record.outputs and outputs == record.outputs:
             continue
-        pending[run.directory] = data.decode()
+        pending[run.directory] = text
         if not overwrite:
             problems += _foreign(tree, run.directory, OUTPUTS, record)
     if problems:
@@ -199,37 +178,58 @@ def pending_setups(tree: Tree, plan: Plan, backend: Backend, *, overwrite: bool)
     return pending
 
 
+def _text(data: bytes) -> str | None:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def run_setups(tree: Tree, plan: Plan, backend: Backend, pending: dict[str, str], request: Request) -> SetupResult:
     """Run setup_finetune for each pending run; one failure does not stop the others."""
-    runs: list[SetupRun] = []
+    work = [(run, pending[run.directory]) for run in plan.runs if run.directory in pending]
+    for directory in pending:
+        # Neither a run that fails now nor halves of two generations may look ready.
+        tree.remove(f"{directory}/{FINETUNE_SLURM}")
+    reasons: dict[str, str] = {}
     warnings: dict[tuple[str, str | None], Finding] = {}
-    for run in plan.runs:
-        if run.directory not in pending:
-            runs.append(SetupRun(directory=run.directory, ok=True, unchanged=True))
-            continue
-        request.progress("setup", len(runs), len(plan.runs))
-        outcome = backend.run(tree, run, pending[run.directory])
-        for warning in outcome.warnings:
-            warnings.setdefault((warning.code, warning.field), warning)
-        if outcome.ok:
-            _publish(tree, run, backend, outcome)
-        runs.append(SetupRun(directory=run.directory, ok=outcome.ok, unchanged=False, reason=outcome.reason))
+    with closing(backend.outcomes(tree, work)) as outcomes:
+        for (run, _), outcome in zip(work, outcomes, strict=True):
+            reasons[run.directory] = outcome.reason or _publish(tree, run, backend, outcome)
+            for warning in outcome.warnings:
+                warnings.setdefault((warning.code, warning.field), warning)
+            request.progress("setup", len(reasons), len(work))
+    runs = tuple(
+        SetupRun(
+            directory=run.directory,
+            ok=not reasons.get(run.directory),
+            unchanged=run.directory not in pending,
+            reason=reasons.get(run.directory, ""),
+        )
+        for run in plan.runs
+    )
     failed = sum(not run.ok for run in runs)
     return SetupResult(
-        processed=len(runs), succeeded=len(runs) - failed, failed=failed, runs=tuple(runs),
+        processed=len(runs),
+        succeeded=len(runs) - failed,
+        failed=failed,
+        runs=runs,
         warnings=tuple(warnings.values()),
-    )  # fmt: skip
+    )
 
 
-def _publish(tree: Tree, run: PlannedRun, backend: Backend, outcome: Outcome) -> None:
-    """Publish a run's outputs: finetune.slurm is taken away first and comes last."""
-    record = state.load_record(tree, run.directory)
-    assert record is not None, "pending runs have a record"  # noqa: S101 - an invariant of pending_setups
+def _publish(tree: Tree, run: PlannedRun, backend: Backend, outcome: Outcome) -> str:
+    """Publish a run's outputs, finetune.slurm last, and return why that failed, if it did."""
     outputs = {name: sha256(outcome.files[name]) for name in OUTPUTS}
-    replaced = tuple(sorted({*record.outputs.values(), *record.replaced}))
-    new = record.model_copy(update={"backend": backend.identity, "outputs": outputs, "replaced": replaced})
-    state.save(tree, layout.record(run.directory), new)
-    tree.remove(f"{run.directory}/{FINETUNE_SLURM}")
-    for name in OUTPUTS:
-        tree.write(f"{run.directory}/{name}", outcome.files[name])
-    state.save(tree, layout.record(run.directory), new.model_copy(update={"replaced": ()}))
+    try:
+        record = state.load_record(tree, run.directory)
+        assert record is not None, "pending runs have a record"  # noqa: S101 - an invariant of pending_setups
+        replaced = tuple(sorted({*record.outputs.values(), *record.replaced}))
+        new = record.model_copy(update={"backend": backend.identity, "outputs": outputs, "replaced": replaced})
+        state.save(tree, layout.record(run.directory), new)
+        for name in OUTPUTS:
+            tree.write(f"{run.directory}/{name}", outcome.files[name])
+        state.save(tree, layout.record(run.directory), new.model_copy(update={"replaced": ()}))
+    except Refused as refused:
+        return refused.message
+    return ""

@@ -19,9 +19,9 @@ def judge(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
     bundled = plan.options.setup_script == "bundled"
     checked: dict[str, tuple[Finding, ...]] = {}
     for run in plan.runs:
-        request.progress("validate", len(checked), len(plan.runs))
         files, problems = _read(tree, run)
         checked[run.directory] = (*problems, *validate_run(run, files, bundled=bundled))
+        request.progress("validate", len(checked), len(plan.runs))
     return verdict(plan, checked, outdated(plan, request))
 
 
@@ -46,7 +46,9 @@ def outdated(plan: Plan, request: Request) -> list[Finding]:
     """Whether the documents now plan something else than what was frozen. A change that plans the same is none."""
     same = request.with_options(plan.options)
     try:
-        if _hashes(same, plan) == plan.inputs and plan.version == __version__:
+        directory = experiment_directory(same)
+        hashes = prepare.input_hashes(read_documents(same, directory), plan.options)
+        if (hashes, str(directory), __version__) == (plan.inputs, plan.experiment_dir, plan.version):
             return []
         now = prepare.prepared(same).plan
     except Refused as refused:
@@ -58,11 +60,6 @@ def outdated(plan: Plan, request: Request) -> list[Finding]:
         return []
     differing = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     return [_outdated(f"the documents have changed since the plan was made; {', '.join(differing)} would differ now")]
-
-
-def _hashes(request: Request, plan: Plan) -> dict[str, str]:
-    documents = read_documents(request, experiment_directory(request))
-    return prepare.input_hashes(documents, plan.options)
 
 
 def _outdated(message: str) -> Finding:

@@ -30,21 +30,32 @@ def refuse(code: str, message: str, *, file: str | None = None, field: str | Non
     return Refused(message, [finding(code, message, file=file, field=field, fix=fix)])
 
 
+def expanded(path: Path) -> Path:
+    """The path with `~` replaced, where there is such a home."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def experiment_directory(request: Request) -> Path:
     """The real path of the experiment directory.
 
     Raises:
-        Refused: it is not there, or lies outside the roots.
+        Refused: it is not there, lies outside the roots, or cannot be written in a document.
     """
-    given = request.experiment.expanduser()
+    given = expanded(request.experiment)
     directory = given if given.is_dir() else given.parent
     if not given.exists():
         fix = f"give the experiment directory, or its {layout.SUMMARY}"
         raise refuse("not-a-directory", f"there is nothing at {shown(str(given))}", field="experiment", fix=fix)
     real = directory.resolve()
-    roots = [root.expanduser().resolve() for root in request.roots]
+    if not str(real).isprintable():
+        message = f"the path {shown(str(real))} holds a character that cannot be printed"
+        raise refuse("unsafe-path", message, field="experiment", fix="rename the directory")
+    roots = [expanded(root).resolve() for root in request.roots]
     if roots and not any(real.is_relative_to(root) for root in roots):
-        listed = ", ".join(map(str, roots))
+        listed = ", ".join(escape(str(root)) for root in roots)
         message = f"the experiment {shown(str(real))} lies under none of the roots: {listed}"
         fix = (
             f"the operator adds a root: --root {real.parent} on the command line of the server or command,"
@@ -93,8 +104,7 @@ def read_documents(request: Request, directory: Path) -> tuple[Document, Documen
     Raises:
         Refused: one of them is missing or cannot be read; both are named.
     """
-    given = request.experiment.expanduser()
-    summary = directory / layout.SUMMARY if given.is_dir() else directory / given.name
+    summary = summary_path(request, directory)
     documents: list[Document] = []
     problems: list[Finding] = []
     local = local_document(request, directory)
@@ -110,6 +120,12 @@ def read_documents(request: Request, directory: Path) -> tuple[Document, Documen
     return documents[0], documents[1]
 
 
+def summary_path(request: Request, directory: Path) -> Path:
+    """Where the summary must lie: the file that was given, else the usual name."""
+    given = expanded(request.experiment)
+    return directory / (layout.SUMMARY if given.is_dir() else given.name)
+
+
 def _no_local(directory: Path) -> Refused:
     message = f"there is no {layout.LOCAL} in {directory}, in a parent of it, or in the working directory"
     return refuse("document-missing", message, file=layout.LOCAL, fix="create it there, or name one with --local")
@@ -118,7 +134,7 @@ def _no_local(directory: Path) -> Refused:
 def local_document(request: Request, directory: Path) -> Path | None:
     """Where claude.local.md lies: as given, else in the experiment, a parent, the project, the working directory."""
     if request.local is not None:
-        return request.local.expanduser().resolve()
+        return expanded(request.local).resolve()
     project = os.environ.get("CLAUDE_PROJECT_DIR")
     folders = [directory, *directory.parents, *([Path(project)] if project else []), Path.cwd()]
     return next((folder / layout.LOCAL for folder in folders if (folder / layout.LOCAL).is_file()), None)

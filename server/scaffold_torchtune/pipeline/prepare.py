@@ -1,5 +1,6 @@
 """Steps 1, 2, 4 and 5 without writing: from the documents to the plan and the text of every setup_finetune.yaml."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,14 @@ from scaffold_torchtune.errors import Finding, Refused, finding
 from scaffold_torchtune.models.experiment import Experiment
 from scaffold_torchtune.models.plan import Options, Plan
 from scaffold_torchtune.parse import parse_experiment
-from scaffold_torchtune.pipeline.locate import Document, experiment_directory, read_document, read_documents, refuse
+from scaffold_torchtune.pipeline.locate import (
+    Document,
+    expanded,
+    experiment_directory,
+    read_document,
+    read_documents,
+    refuse,
+)
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.state import load_plan
 from scaffold_torchtune.plan import Place, make_plan, with_id
@@ -121,7 +129,7 @@ def _bundled_problems(options: Options, rendered: tuple[Rendered, ...]) -> tuple
 
 
 def _options(request: Request, experiment: Experiment) -> Options:
-    template = str(request.template.expanduser().resolve()) if request.template else None
+    template = str(expanded(request.template).resolve()) if request.template else None
     return Options(
         names=request.names or "varying",
         template=template,
@@ -136,16 +144,20 @@ def _setup_script(request: Request, experiment: Experiment) -> str:
     Raises:
         Refused: the named script is not there; or none was named and the working directory holds one.
     """
-    if request.setup_script is None:
+    script = named_script(request)
+    if script is None:
         return _default_script(experiment)
-    if request.setup_script == "bundled":
-        return "bundled"
-    script = Path(request.setup_script).expanduser().resolve()
-    if not script.is_file():
-        message = f"there is no setup script at {shown(str(script))}"
+    if script != "bundled" and not Path(script).is_file():
+        message = f"there is no setup script at {shown(script)}"
         fix = "correct --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, or say 'bundled'"
-        raise refuse("setup-script-missing", message, file=str(script), field="setup_script", fix=fix)
-    return str(script)
+        raise refuse("setup-script-missing", message, file=script, field="setup_script", fix=fix)
+    return script
+
+
+def named_script(request: Request) -> str | None:
+    """What the operator named: 'bundled', the real path of a script, or None."""
+    named = request.setup_script or os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT")
+    return named if named in {None, "", "bundled"} else str(expanded(Path(str(named))).resolve())
 
 
 def _default_script(experiment: Experiment) -> str:

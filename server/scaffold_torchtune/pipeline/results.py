@@ -77,8 +77,7 @@ def _same(one: Setting | None, other: Setting) -> bool:
     return one is not None and one.value == other.value
 
 
-def submit_line(plan: Plan) -> str:
-    """The line that submits every run, to be typed in any shell on the cluster."""
+def submit_line(plan: Plan, directory: str) -> str:
+    """The line that submits every run below `directory`, to be typed in any shell on the cluster."""
     names = " ".join(shlex.quote(run.directory) for run in plan.runs)
-    directory = shlex.quote(plan.experiment_dir)
-    return f'cd {directory} && for run in {names}; do (cd "$run" && sbatch finetune.slurm) || break; done'
+    return f'cd {shlex.quote(directory)} && for run in {names}; do (cd "$run" && sbatch finetune.slurm) || break; done'

@@ -2,7 +2,7 @@
 
 from typing import Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from scaffold_torchtune.errors import Refused, finding
 from scaffold_torchtune.models.base import Model
@@ -35,12 +35,16 @@ class Record(Model):
 
 
 class LogState(Model):
-    """How far scaffold.log is: when the scaffold started (ISO 8601), and how its last entry ends it."""
+    """How far scaffold.log is: when the scaffold started, and how its last entry ends it.
+
+    `unlogged` is a step that was begun and has not logged yet what it did: it was killed if nobody holds the lock.
+    """
 
     plan: str
-    started: str
+    started: AwareDatetime
     status: Literal["open", "complete", "failed"]
     verdict: str = ""
+    unlogged: Literal["", "render", "setup"] = ""
 
 
 def _load(tree: Tree, path: str, model: type[M]) -> M | None:

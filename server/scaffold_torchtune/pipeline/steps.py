@@ -1,10 +1,11 @@
 """The steps as tools and commands call them. Reading steps write nothing; writing steps log what they did."""
 
-import functools
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Literal, TypeVar
+from typing import Literal
 
 from scaffold_torchtune import journal
 from scaffold_torchtune.errors import Refused
@@ -19,40 +20,58 @@ from scaffold_torchtune.models.results import (
     ValidateResult,
 )
 from scaffold_torchtune.pipeline import apply, judge, prepare, results, state
-from scaffold_torchtune.pipeline.locate import experiment_directory, refuse
+from scaffold_torchtune.pipeline.apply import Stopped
+from scaffold_torchtune.pipeline.backend import backend_of
+from scaffold_torchtune.pipeline.locate import experiment_directory, refuse, summary_path
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.state import LogState
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree
 
-R = TypeVar("R")
 
-
-def _logs_refusals(step: Callable[[Request], R]) -> Callable[[Request], R]:
+@contextmanager
+def _refusals_logged(request: Request) -> Iterator[None]:
     """Let a writing step leave one SCAFFOLD_TORCHTUNE_REFUSED entry when it is refused, where that is safe."""
-
-    @functools.wraps(step)
-    def logged(request: Request) -> R:
-        try:
-            return step(request)
-        except Refused as refused:
-            _log_refusal(request, refused)
-            raise
-
-    return logged
+    try:
+        yield
+    except Refused as refused:
+        _log_refusal(request, refused)
+        raise
 
 
 def _log_refusal(request: Request, refused: Refused) -> None:
-    """Append the entry; where the experiment is not ours to write to, nothing is written."""
+    """Append the entry; where no experiment lies, or it is not ours to write to, nothing is written."""
     try:
-        with Tree(experiment_directory(request)) as tree:
-            _append(tree, [journal.refused_entry(refused)], request.now())
+        directory = experiment_directory(request)
+        with Tree(directory) as tree:
+            if os.path.lexists(summary_path(request, directory)) or tree.kind(layout.STATE):
+                entry = journal.stopped_entry if isinstance(refused, Stopped) else journal.refused_entry
+                _append(tree, [entry(refused)], request.now())
     except Refused:
         return
 
 
 def _append(tree: Tree, entries: list[Entry], now: datetime) -> None:
     tree.append(layout.LOG, journal.format_entries(entries, now))
+
+
+def _begin(tree: Tree, plan: Plan, step: Literal["render", "setup"], started: datetime) -> LogState:
+    """Note, before anything is written, that a step has work to do and that its outputs need a new verdict."""
+    begun = LogState(plan=plan.id, started=started, status="open", unlogged=step)
+    state.save(tree, layout.PROGRESS, begun)
+    return begun
+
+
+def _logged(tree: Tree, begun: LogState, entries: list[Entry], now: datetime) -> None:
+    """Log what the step did."""
+    _append(tree, entries, now)
+    state.save(tree, layout.PROGRESS, begun.model_copy(update={"unlogged": ""}))
+
+
+def _unlogged(tree: Tree, step: str) -> bool:
+    """Whether the step was killed after it had begun."""
+    log = state.load_log_state(tree)
+    return log is not None and log.unlogged == step
 
 
 def parse(request: Request) -> ParseResult:
@@ -66,39 +85,46 @@ def plan(request: Request) -> PlanResult:
     return results.plan_result(prepare.prepared(request).plan)
 
 
-@_logs_refusals
 def render(request: Request) -> RenderResult:
     """Steps 3 and 5: freeze the plan, make the run directories, write each setup_finetune.yaml.
 
     Raises:
         Refused: everything that `plan` raises; a file in the way was edited; another scaffold is at work.
     """
-    return _render(request, prepare.prepared(request))
+    return _prepare_and_render(request)[1]
+
+
+def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResult]:
+    with _refusals_logged(request):
+        prepared = prepare.prepared(request)
+        return prepared, _render(request, prepared)
 
 
 def _render(request: Request, prepared: prepare.Prepared) -> RenderResult:
     with Tree(prepared.directory) as tree:
         pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
-        if not pending and state.load_plan(tree) == prepared.plan:
+        if not pending and state.load_plan(tree) == prepared.plan and not _unlogged(tree, "render"):
             return apply.nothing_rendered(prepared)
         with apply.writing(tree):
             pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
-            started = request.now()
-            result, made = apply.write_renders(tree, prepared, pending, request)
-            _append(tree, journal.render_entries(prepared.plan, result, made), request.now())
-            opened = LogState(plan=prepared.plan.id, started=started.isoformat(), status="open")
-            state.save(tree, layout.PROGRESS, opened)
+            with apply.midway():
+                begun = _begin(tree, prepared.plan, "render", request.now())
+                result, made = apply.write_renders(tree, prepared, pending, request)
+                _logged(tree, begun, journal.render_entries(prepared.plan, result, made), request.now())
     return result
 
 
-def _frozen_plan(tree: Tree) -> Plan:
+def _frozen_plan(tree: Tree, plan_id: str | None = None) -> Plan:
+    """The plan that was frozen; it must be the one with `plan_id`, where that is given."""
     frozen = state.load_plan(tree)
     if frozen is None:
         raise refuse("not-rendered", "there is no plan yet", file=layout.PLAN, fix="run render_yaml (render) first")
+    if plan_id not in {None, frozen.id}:
+        message = "another scaffold has replaced the plan meanwhile"
+        raise refuse("busy", message, file=layout.PLAN, fix="wait for it, then repeat the step")
     return frozen
 
 
-@_logs_refusals
 def setup(request: Request) -> SetupResult:
     """Step 6: run setup_finetune for every run whose outputs are not yet made.
 
@@ -106,27 +132,29 @@ def setup(request: Request) -> SetupResult:
         Refused: nothing was rendered yet, the documents plan something else by now, a file was edited, or another
             scaffold is at work. A run that fails is a value in the result.
     """
-    with Tree(experiment_directory(request)) as tree:
-        frozen = _frozen_plan(tree)
+    return _setup(request)
+
+
+def _setup(request: Request, plan_id: str | None = None) -> SetupResult:
+    with _refusals_logged(request), Tree(experiment_directory(request)) as tree:
+        frozen = _frozen_plan(tree, plan_id)
         outdated = judge.outdated(frozen, request)
         if outdated:
             raise Refused("the plan is outdated", outdated)
-        backend = apply.backend_of(frozen, request)
-        if not apply.pending_setups(tree, frozen, backend, overwrite=request.overwrite):
+        backend = backend_of(frozen, request)
+        pending = apply.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
+        if not pending and not _unlogged(tree, "setup"):
             return apply.run_setups(tree, frozen, backend, {}, request)
         with apply.writing(tree):
+            frozen = _frozen_plan(tree, frozen.id)
             pending = apply.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
-            result = apply.run_setups(tree, frozen, backend, pending, request)
-            _append(tree, journal.setup_entries(frozen, result), request.now())
-            _reopen(tree, frozen, request)
+            before = state.load_log_state(tree)
+            started = before.started if before and before.status == "open" else request.now()
+            with apply.midway():
+                begun = _begin(tree, frozen, "setup", started)
+                result = apply.run_setups(tree, frozen, backend, pending, request)
+                _logged(tree, begun, journal.setup_entries(frozen, result), request.now())
     return result
-
-
-def _reopen(tree: Tree, frozen: Plan, request: Request) -> None:
-    """New outputs need a new verdict."""
-    before = state.load_log_state(tree)
-    started = before.started if before and before.status == "open" else request.now().isoformat()
-    state.save(tree, layout.PROGRESS, LogState(plan=frozen.id, started=started, status="open"))
 
 
 def validate(request: Request) -> ValidateResult:
@@ -135,26 +163,32 @@ def validate(request: Request) -> ValidateResult:
     Raises:
         Refused: nothing was rendered yet.
     """
+    return _validate(request)
+
+
+def _validate(request: Request, plan_id: str | None = None) -> ValidateResult:
+    begun = request.now()
     with Tree(experiment_directory(request)) as tree:
-        frozen = _frozen_plan(tree)
+        frozen = _frozen_plan(tree, plan_id)
         result = judge.judge(tree, frozen, request)
-        _close(tree, frozen, result, request)
+        _close(tree, frozen, result, request, begun)
     return result
 
 
-def _close(tree: Tree, frozen: Plan, result: ValidateResult, request: Request) -> None:
+def _close(tree: Tree, frozen: Plan, result: ValidateResult, request: Request, begun: datetime) -> None:
+    """Log the verdict, unless the log already ends with it. `begun` is when the validation began."""
     before = state.load_log_state(tree)
     status: Literal["complete", "failed"] = "complete" if result.passed else "failed"
     digest = hashlib.sha256(result.model_dump_json().encode()).hexdigest()
     if before is None or (before.status == status and (result.passed or before.verdict == digest)):
         return
-    now = request.now()
-    started = datetime.fromisoformat(before.started)
+    started = before.started if before.status == "open" else begun
     with apply.writing(tree):
-        entries = journal.closing_entries(frozen, result, results.submit_line(frozen), (now - started).total_seconds())
+        now = request.now()
+        submit = results.submit_line(frozen, str(tree.root))
+        entries = journal.closing_entries(frozen, result, submit, (now - started).total_seconds())
         _append(tree, entries, now)
-        closed = LogState(plan=frozen.id, started=before.started, status=status, verdict=digest)
-        state.save(tree, layout.PROGRESS, closed)
+        state.save(tree, layout.PROGRESS, before.model_copy(update={"status": status, "verdict": digest}))
 
 
 def scaffold(request: Request) -> ScaffoldResult:
@@ -164,9 +198,10 @@ def scaffold(request: Request) -> ScaffoldResult:
         Refused: everything that the single steps raise. A run that fails, or a value that does not match, is in the
             result, and `ok` is false.
     """
+    before = _log_size(request)
     prepared, rendered = _prepare_and_render(request)
-    set_up = setup(request)
-    validated = validate(request)
+    set_up = _setup(request, prepared.plan.id)
+    validated = _validate(request, prepared.plan.id)
     ok = set_up.failed == 0 and validated.passed
     return ScaffoldResult(
         parse=results.parse_result(prepared.parsed.experiment, str(prepared.directory)),
@@ -175,13 +210,13 @@ def scaffold(request: Request) -> ScaffoldResult:
         setup=set_up,
         validation=validated,
         ok=ok,
-        unchanged=rendered.created == 0 and all(run.unchanged for run in set_up.runs),
+        unchanged=_log_size(request) == before,
         log=str(prepared.directory / layout.LOG),
-        submit=results.submit_line(prepared.plan) if ok else "",
+        submit=results.submit_line(prepared.plan, str(prepared.directory)) if ok else "",
     )
 
 
-@_logs_refusals
-def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResult]:
-    prepared = prepare.prepared(request)
-    return prepared, _render(request, prepared)
+def _log_size(request: Request) -> int:
+    """The size of the log, to which every step that writes anything appends."""
+    with Tree(experiment_directory(request)) as tree:
+        return tree.size(layout.LOG)

@@ -26,11 +26,6 @@ class Outcome:
     problems: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
 
-    @property
-    def ok(self) -> bool:
-        """Whether both files were made."""
-        return not self.reason
-
 
 def run_bundled(run: PlannedRun, text: str) -> Outcome:
     """Run the bundled setup_finetune on the text of a run's setup_finetune.yaml."""

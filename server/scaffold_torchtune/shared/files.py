@@ -80,18 +80,28 @@ class Tree:
         with self._opened(parts[:-1], path, action) as fd:
             yield fd, parts[-1]
 
-    def kind(self, path: str) -> Kind | None:
-        """What lies at the path, without following a link; None where nothing does."""
+    def _status(self, path: str) -> os.stat_result | None:
         try:
             with self._parent(path, "look at") as (fd, name):
-                mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+                return os.stat(name, dir_fd=fd, follow_symlinks=False)
         except Refused as refused:
             if isinstance(refused.__cause__, FileNotFoundError):
                 return None
             raise
-        if stat.S_ISREG(mode):
+
+    def kind(self, path: str) -> Kind | None:
+        """What lies at the path, without following a link; None where nothing does."""
+        status = self._status(path)
+        if status is None:
+            return None
+        if stat.S_ISREG(status.st_mode):
             return "file"
-        return "directory" if stat.S_ISDIR(mode) else "other"
+        return "directory" if stat.S_ISDIR(status.st_mode) else "other"
+
+    def size(self, path: str) -> int:
+        """The size of a file in bytes; 0 where nothing lies there."""
+        status = self._status(path)
+        return 0 if status is None else status.st_size
 
     def read(self, path: str) -> bytes | None:
         """The bytes of a regular file; None where nothing lies there."""

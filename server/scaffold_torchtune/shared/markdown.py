@@ -199,14 +199,14 @@ def _texts(paragraph: SyntaxTreeNode) -> list[Text]:
     inline = _inline(paragraph)
     texts: list[Text] = []
     parts: list[SyntaxTreeNode] = []
-    line = _line(paragraph)
+    line, more = _line(paragraph), 1
     for child in inline.children if inline else []:
         if child.type in {"softbreak", "hardbreak"}:
             texts.append(_text(parts, line))
-            parts, line = [], line + 1
+            parts, line, more = [], line + more, 1
         else:
             parts.append(child)
-            line += child.content.count("\n") if child.type == "html_inline" else 0
+            more += child.content.count("\n") if child.type == "html_inline" else 0
     return [*texts, _text(parts, line)]
 
 

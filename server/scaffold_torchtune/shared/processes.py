@@ -34,7 +34,7 @@ Ended = Literal["", "deadline", "output", "stopped"]
 
 @dataclass(frozen=True)
 class Completed:
-    """How a process ended: its exit status (negative: the signal), or what it was ended for, and the end of its output."""
+    """How a process ended: its exit status (negative: the signal), the end of its output, and why we ended it if so."""
 
     status: int
     output: str

@@ -21,6 +21,14 @@ class TemplateProblem(Exception):
         self.line = line
 
 
+def _yaml(value: Any) -> str:
+    if isinstance(value, jinja2.Undefined):
+        return str(value)  # which says what is not given
+    if not isinstance(value, bool | int | float | str | list | None):
+        raise TypeError(f"the filter yaml takes one value or a list, not a {type(value).__name__}")
+    return yamlio.scalar(value)
+
+
 @functools.lru_cache(maxsize=8)
 def _environment(folders: tuple[Path, ...]) -> jinja2.Environment:
     """The environment for some folders; it keeps compiled templates, and notices when a file changes."""
@@ -32,7 +40,7 @@ def _environment(folders: tuple[Path, ...]) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["yaml"] = yamlio.scalar
+    environment.filters["yaml"] = _yaml
     environment.filters["sh"] = shlex.quote
     return environment
 

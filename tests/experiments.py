@@ -1,0 +1,224 @@
+"""Makes a small experiment on disk, and looks at what a scaffold left there."""
+
+import json
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+SUMMARY = """\
+# cap_4L_lora_lr_sweep
+
+## Overview
+- **Type:** experiment
+- **Runs:** 4 fine-tuned + 1 control = 5 total
+- **Question:** How do LoRA rank and learning rate change capitalization accuracy?
+- **Created:** 2026-11-20
+
+## Tools
+- **Model Preparation:** torchtune
+- **Evaluation:** inspect-ai
+
+## Variables
+| Factor | Levels |
+|--------|--------|
+| LoRA Rank | 8, 16 |
+| Learning Rate | 1e-5, 5e-5 |
+
+## All Runs
+| Run Name | Model | LoRA Rank | Learning Rate | Batch Size | Type | Est. Time |
+|----------|-------|-----------|---------------|------------|------|-----------|
+| Llama-3.2-1B-Instruct_rank8_lr1e-5 | Llama-3.2-1B-Instruct | 8 | 1e-5 | 4 | Fine-tuned | ~10min |
+| Llama-3.2-1B-Instruct_rank8_lr5e-5 | Llama-3.2-1B-Instruct | 8 | 5e-5 | 4 | Fine-tuned | ~10min |
+| Llama-3.2-1B-Instruct_rank16_lr1e-5 | Llama-3.2-1B-Instruct | 16 | 1e-5 | 4 | Fine-tuned | ~10min |
+| Llama-3.2-1B-Instruct_rank16_lr5e-5 | Llama-3.2-1B-Instruct | 16 | 5e-5 | 4 | Fine-tuned | ~10min |
+| Llama-3.2-1B-Instruct_base | Llama-3.2-1B-Instruct | - | - | - | Control | N/A |
+
+## Resources
+
+### Models
+- **Llama-3.2-1B-Instruct**: `/scratch/gpfs/LAB/pretrained-llms/Llama-3.2-1B-Instruct`
+  - Verified: ✓ (2026-11-20)
+  - Size: ~2.5 GB
+
+### Dataset
+- **Path**: `/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json`
+- **Format:** JSON
+- **Size:** 24KB
+- **Splits:** train (240 samples), validation (30 samples), test (30 samples)
+- **Verified:** ✓ (2026-11-20)
+
+## Configuration
+
+### Training
+- **Recipe:** lora_finetune_single_device
+- **Epochs:** 2
+- **GPUs:** 1
+- **Batch size:** 4
+- **System prompt:** "Capitalize the given word"
+
+### Output
+- **Checkpoint directory:** `/scratch/gpfs/LAB/ada/ck-outputs`
+- **Naming pattern:** `ck-out-{run_name}/epoch_{N}`
+
+## Quick Reference
+
+**Paths:**
+- Experiment: `EXPERIMENT`
+- Models: `/scratch/gpfs/LAB/pretrained-llms/`
+- Dataset: `/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json`
+"""
+
+LOCAL = """\
+# Local environment
+
+## HPC Environment
+
+- **Cluster**: `della`
+- **Username**: `ada`
+- **Group**: `LAB`
+- **Scratch directory**: `/scratch/gpfs/LAB/ada`
+- **Working directory**: `/home/ada/cruijff_kit`
+
+### Shared Resources
+
+- **Models directory**: `/scratch/gpfs/LAB/pretrained-llms`
+
+## SLURM Defaults
+
+- **Account**: `lab`
+- **Partition**: (leave empty)
+- **Constraint**: `gpu80`
+- **Default time**: `0:59:00`
+- **Default GPUs**: `1`
+- **Default conda environment**: `cruijff`
+
+## Module System
+
+```bash
+module load anaconda3/2025.6
+```
+
+## Weights & Biases
+
+- **Entity**: `<your_wandb_entity>`
+- **Default project**: `capitalization`
+
+## Common Paths
+
+- **Output base directory**: `/scratch/gpfs/LAB/ada/ck-outputs/`
+"""
+
+DATA = {
+    split: [{"input": "word", "output": "Word"}, {"input": "tale", "output": "Tale"}]
+    for split in ("train", "validation", "test")
+}
+
+RUNS = ("rank8_lr1e-5", "rank8_lr5e-5", "rank16_lr1e-5", "rank16_lr5e-5")
+"""The run directories of the experiment as it is made without arguments, in the plan's order."""
+
+FILES = ("finetune.slurm", "finetune.yaml", "setup_finetune.yaml")
+
+Kept = tuple[int, int, int, bytes | str]
+
+
+def make_experiment(
+    directory: Path,
+    *,
+    summary: str | None = SUMMARY,
+    local: str | None = LOCAL,
+    replace: Mapping[str, str] | None = None,
+    without: Iterable[str] = (),
+) -> Path:
+    """Write experiment_summary.md, claude.local.md and data/words.json into a new directory, and return it.
+
+    A document that is None is not written. `replace` changes texts in both documents; lines that hold one of the
+    texts of `without` are left out of both. Each of them must occur. `EXPERIMENT` stands for the directory.
+    """
+    directory.mkdir(parents=True)
+    texts = {"experiment_summary.md": summary, "claude.local.md": local}
+    documents = {name: text for name, text in texts.items() if text is not None}
+    for old, new in (replace or {}).items():
+        assert any(old in text for text in documents.values()), old
+        documents = {name: text.replace(old, new) for name, text in documents.items()}
+    for part in without:
+        assert any(part in text for text in documents.values()), part
+        documents = {
+            name: "".join(line for line in text.splitlines(keepends=True) if part not in line)
+            for name, text in documents.items()
+        }
+    for name, text in documents.items():
+        (directory / name).write_text(text.replace("EXPERIMENT", str(directory)))
+    (directory / "data").mkdir()
+    (directory / "data" / "words.json").write_text(json.dumps(DATA))
+    return directory
+
+
+def change(file: Path, old: str, new: str) -> None:
+    """Replace a text in a file, as an editor would."""
+    text = file.read_text()
+    assert old in text, old
+    file.write_text(text.replace(old, new))
+
+
+def run_directories(experiment: Path) -> list[str]:
+    """The directories of an experiment that are not its data or our state."""
+    return sorted(
+        path.name for path in experiment.iterdir() if path.is_dir() and path.name not in {"data", ".scaffold"}
+    )
+
+
+def outputs(experiment: Path) -> dict[str, bytes]:
+    """The bytes of every file in the run directories, by relative path."""
+    found = (path for name in run_directories(experiment) for path in (experiment / name).rglob("*") if path.is_file())
+    return {str(path.relative_to(experiment)): path.read_bytes() for path in found}
+
+
+def everything(directory: Path) -> dict[str, Kept]:
+    """What lies below a directory, itself included: inode, mtime, mode, and bytes or the target of a link."""
+    found: dict[str, Kept] = {}
+    for path in [directory, *sorted(directory.rglob("*"))]:
+        status = path.lstat()
+        content: bytes | str = b""
+        if stat.S_ISLNK(status.st_mode):
+            content = str(path.readlink())
+        elif stat.S_ISREG(status.st_mode):
+            content = path.read_bytes()
+        found[str(path.relative_to(directory))] = (status.st_ino, status.st_mtime_ns, status.st_mode, content)
+    return found
+
+
+def log(experiment: Path) -> str:
+    """The text of scaffold.log; empty where it is not there."""
+    file = experiment / "scaffold.log"
+    return file.read_text() if file.exists() else ""
+
+
+def actions(experiment: Path) -> list[str]:
+    """The actions of the log's entries, in order."""
+    return [line.partition("] ")[2] for line in log(experiment).splitlines() if line.startswith("[")]
+
+
+class Clock:
+    """A clock that starts at one instant and goes on by a second and a quarter each time that it is read."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.time += timedelta(seconds=1.25)
+        return self.time
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and only waits to be reaped does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in {"Z", "X"}
+
+
+UPDATE_GOLDEN = bool(os.environ.get("UPDATE_GOLDEN"))
+"""`UPDATE_GOLDEN=1 pytest tests/test_scaffold.py` writes the golden files anew; look at the difference, then commit."""

@@ -1,0 +1,134 @@
+from scaffold_torchtune.shared.markdown import Section, read
+
+DOCUMENT = """\
+Before.
+
+# Title with **bold**, `code` and <!-- no --> words
+
+First line
+second line
+
+## List
+- **Bold:** value
+- **Colon out**: `code` remark
+- **No value**
+- Plain: value
+  - nested: `a`
+    - deep: b
+- no label
+1. numbered: one
+
+### Table
+| A | B |
+|---|---|
+| `x` | **y** z |
+| a \\| b | |
+
+```yaml
+key: value
+```
+
+    indented code
+
+> quoted: yes
+>
+> | C |
+> |---|
+> | d |
+
+## Second
+"""
+
+
+def sections() -> dict[str, Section]:
+    return {section.title: section for section in read(DOCUMENT).walk()}
+
+
+def test_sections_form_a_tree_with_lines() -> None:
+    root = read(DOCUMENT)
+    assert [(s.title, s.level, s.line) for s in root.walk()] == [
+        ("", 0, 1),
+        ("Title with bold, code and  words", 1, 3),
+        ("List", 2, 8),
+        ("Table", 3, 18),
+        ("Second", 2, 36),
+    ]
+    assert root.paragraphs[0].plain == "Before."
+
+
+def test_paragraphs_are_read_line_by_line() -> None:
+    (title,) = (s for s in read(DOCUMENT).walk() if s.level == 1)
+    assert [(t.plain, t.line) for t in title.paragraphs] == [("First line", 5), ("second line", 6)]
+
+
+def test_a_comment_over_several_lines_does_not_shift_what_follows() -> None:
+    assert [(t.plain, t.line) for t in read("a <!-- x\ny --> b\nc: d\n").paragraphs] == [("a  b", 1), ("c: d", 3)]
+
+
+def test_bullets_nest_and_give_label_and_value() -> None:
+    bullets = list(sections()["List"].all_bullets())
+    assert [(b.text.line, b.text.labelled()) for b in bullets] == [
+        (9, ("Bold", "value", "value")),
+        (10, ("Colon out", "code", "code remark")),
+        (11, None),
+        (12, ("Plain", "value", "value")),
+        (13, ("nested", "a", "a")),
+        (14, ("deep", "b", "b")),
+        (15, None),
+        (16, ("numbered", "one", "one")),
+    ]
+
+
+def test_a_code_span_is_the_value_only_where_it_stands_alone_at_the_start() -> None:
+    def value(text: str) -> str | None:
+        pair = read(f"- **Key:** {text}\n").bullets[0].text.labelled()
+        return pair and pair.value
+
+    assert value("`a` then") == "a"
+    assert value("see `a`") == "see a"
+    assert value("`a`, `b`") == "a, b"
+    assert value("") == ""
+
+
+def test_underscores_in_a_path_are_no_emphasis() -> None:
+    texts = [t.plain for t in read("/a/_b_/c\n__x__.json\n_word_ and __word__\n/_a/b_/c\n").paragraphs]
+    assert texts == ["/a/_b_/c", "__x__.json", "word and word", "/_a/b_/c"]
+
+
+def test_a_table_has_its_cells_and_lines() -> None:
+    first, quoted = sections()["Table"].tables
+    assert (first.line, [cell.plain for cell in first.header]) == (19, ["A", "B"])
+    assert [(row.line, [cell.plain for cell in row.cells]) for row in first.rows] == [
+        (21, ["x", "y z"]),
+        (22, ["a | b", ""]),
+    ]
+    assert first.rows[0].cells[0].code == "x"
+    assert [[cell.plain for cell in row.cells] for row in quoted.rows] == [["d"]]
+
+
+def test_rows_have_as_many_cells_as_were_written() -> None:
+    (table,) = read("| a | b |\n|---|---|\n| 1 |\n| 1 | 2 | 3 |\n1 | 2\n").tables
+    assert [[cell.plain for cell in row.cells] for row in table.rows] == [["1"], ["1", "2", "3"], ["1", "2"]]
+
+
+def test_fences_keep_their_text_and_are_not_looked_into() -> None:
+    fences = sections()["Table"].fences
+    assert [(f.language, f.content, f.line) for f in fences] == [
+        ("yaml", "key: value\n", 24),
+        ("", "indented code\n", 28),
+    ]
+    assert [t.plain for t in sections()["Table"].paragraphs] == ["quoted: yes"]
+
+
+def test_an_empty_document_is_an_empty_section() -> None:
+    assert read("") == Section("", 0, 1)
+
+
+def test_an_empty_heading_bullet_and_rule_are_nothing() -> None:
+    root = read("#\n-\n\n---\n")
+    assert [s.title for s in root.walk()] == ["", ""]
+    assert [b.text.plain for s in root.walk() for b in s.bullets] == [""]
+
+
+def test_line_ends_of_every_system_and_a_byte_order_mark_give_the_same_tree() -> None:
+    assert read("\ufeff" + DOCUMENT.replace("\n", "\r\n")) == read(DOCUMENT)
