@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaffold_torchtune.shared import numbers, slurm_time
@@ -39,6 +39,7 @@ def test_numbers_as_people_write_them(text: str, value: float) -> None:
     assert numbers.read_float(text) == value
 
 
+@settings(deadline=None)
 @given(st.floats(min_value=0, allow_nan=False, allow_infinity=False))
 def test_what_is_canonical_reads_back_as_the_same_number(number: float) -> None:
     text = numbers.canonical(number)
@@ -73,6 +74,7 @@ def test_what_slurm_would_not_take_is_none(text: str) -> None:
     assert slurm_time.seconds(text) is None
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_escaped_text_is_one_line_that_hides_nothing(text: str) -> None:
     escaped = escape(text, limit=10_000)

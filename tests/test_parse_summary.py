@@ -703,6 +703,7 @@ def read_or_refuse(text: str, local: str) -> None:
         assert planned(text, local).runs
 
 
+@settings(deadline=10_000)
 @given(text=st.text(max_size=400), local=st.text(max_size=400))
 def test_any_text_is_read_or_refused(text: str, local: str) -> None:
     read_or_refuse(text, EXAMPLE_LOCAL)
@@ -735,7 +736,7 @@ def mutated(draw: st.DrawFn, text: str) -> str:
     return "\n".join(lines)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=300)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=300, deadline=10_000)
 @given(text=mutated(EXAMPLE_SUMMARY), local=mutated(EXAMPLE_LOCAL))
 def test_any_change_of_the_documents_is_read_or_refused(text: str, local: str) -> None:
     read_or_refuse(text, EXAMPLE_LOCAL)

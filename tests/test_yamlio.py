@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -29,6 +29,7 @@ def agree(read: object, value: Scalar) -> None:
         assert math.copysign(1, value) == math.copysign(1, float(str(read)))
 
 
+@settings(deadline=None)
 @given(TEXT | LOOKALIKES | NUMBERS | st.booleans() | st.none())
 @example(1e-5)
 @example(1e22)
@@ -44,6 +45,7 @@ def test_a_scalar_reads_back_with_value_and_type_in_every_loader(value: Scalar) 
         agree(OmegaConf.create(text).key, value)
 
 
+@settings(deadline=None)
 @given(st.lists(TEXT | LOOKALIKES))
 def test_a_list_of_texts_reads_back(values: list[str]) -> None:
     text = f"key: {yamlio.scalar(values)}\n"
@@ -118,6 +120,7 @@ def test_yaml_that_could_surprise_is_refused_with_its_line(text: str, message: s
         assert caught.value.line == line
 
 
+@settings(deadline=None)
 @given(TEXT | st.text(alphabet=list("ab:-?[]{}&*!|>'\"%@#, \n\t01e.~=<")))
 def test_any_text_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(yamlio.YamlError):

@@ -141,7 +141,7 @@ def _time(text: str) -> str:
 
 def _plain(character: str) -> bool:
     """Whether a character can be seen and is no symbol such as a check mark, which would be a remark."""
-    return character.isprintable() and unicodedata.category(character) not in {"So", "Cf"}
+    return character.isprintable() and unicodedata.category(character) != "So"
 
 
 def path(text: str) -> str:

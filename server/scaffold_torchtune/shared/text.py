@@ -1,7 +1,6 @@
 """Showing values that come from elsewhere, so that they can neither hide nor forge anything."""
 
 import difflib
-import unicodedata
 from collections.abc import Iterable
 
 from scaffold_torchtune.errors import Scalar
@@ -13,7 +12,7 @@ def _visible(character: str) -> str:
     """The character itself, or its escape where it is not plainly printable (controls, bidi, invisible)."""
     if character == "\\":
         return "\\\\"
-    if character.isprintable() and unicodedata.category(character) != "Cf":
+    if character.isprintable():
         return character
     return character.encode("unicode_escape").decode("ascii")
 
