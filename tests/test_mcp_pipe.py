@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import anyio
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 from mcp import Client, StdioServerParameters
 

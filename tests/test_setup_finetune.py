@@ -53,7 +53,7 @@ def problems_of(text: str) -> list[tuple[str, str | None]]:
 
 GOLDEN_YAML = """\
 # Made by scaffold-torchtune for the LoRA recipes of torchtune 0.6.1.
-# To change a value, edit setup_finetune.yaml and set the run up again.
+# Do not edit: change the experiment's summary and scaffold again.
 
 # Where things are
 output_dir: /scratch/out/capitals/ck-out-rank8_lr1e-5/

@@ -30,6 +30,7 @@ from scaffold_torchtune.shared import numbers
 from scaffold_torchtune.shared.text import escape
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
+_MANY = 40
 _WIDE = 500  # where there is no terminal, nothing is wrapped or cut
 
 
@@ -85,12 +86,23 @@ def refusal(out: Console, refused: Refused, *, midway: bool = False) -> None:
 
 
 def findings(out: Console, found: Iterable[Finding]) -> None:
-    """Findings, one block each."""
-    for one in found:
+    """Findings, one block each; after the first of many only their number."""
+    found = list(found)
+    for one in found[:_MANY]:
         head = Text(f"  {one.severity.value}: ", style=_STYLES[one.severity])
         _say(out, head, f"{one.place()}: " if one.place() else "", f"{one.message} [{one.code}]")
         if one.fix:
             _say(out, f"    fix: {one.fix}", style="dim")
+    if len(found) > _MANY:
+        _say(out, f"  ... and {len(found) - _MANY} more; --json shows all of them")
+
+
+def _warnings(out: Console, found: Iterable[Finding]) -> None:
+    """Warnings, or that there is none."""
+    found = list(found)
+    findings(out, found)
+    if not found:
+        _say(out, "warnings: none")
 
 
 def result(out: Console, of: BaseModel) -> None:
@@ -138,7 +150,7 @@ def _parse(out: Console, of: ParseResult) -> None:
     if of.dataset:
         _row(rows, "dataset", of.dataset.path, of.sources["dataset"])
     out.print(rows)
-    findings(out, of.warnings)
+    _warnings(out, of.warnings)
 
 
 def _plan(out: Console, of: PlanResult) -> None:
@@ -149,22 +161,23 @@ def _plan(out: Console, of: PlanResult) -> None:
         _row(rows, setting.name, value(setting.value), setting.source)
     out.print(rows)
     if of.defaults:
-        _say(out, f"defaults that nobody asked for: {', '.join(of.defaults)}")
+        pairs = ", ".join(f"{name} {value(setting)}" for name, setting in of.defaults.items())
+        _say(out, f"defaults that nobody asked for: {pairs}")
     for name, text in of.legend.items():
         _say(out, f"{name}: {text}")
     for row in of.excluded:
         _say(out, f"left out: {row.name} ({row.reason})")
-    findings(out, of.warnings)
+    _warnings(out, of.warnings)
 
 
 def _run_table(out: Console, runs: Iterable[RunPlan], setup: dict[str, Text], verdicts: dict[str, Text]) -> None:
-    runs = list(runs)
-    names = list(dict.fromkeys(name for run in runs for name in run.parameters))
+    rows = [(run, run.parameters | run.derived) for run in runs]
+    names = list(dict.fromkeys(name for _, values in rows for name in values))
     extra = (["setup"] if setup else []) + (["validation"] if verdicts else [])
     table = _table("directory", *names, *extra)
-    for run in runs:
+    for run, values in rows:
         ends = [found[run.directory] for found in (setup, verdicts) if found]
-        _row(table, run.directory, *(value(run.parameters.get(name)) for name in names), *ends)
+        table.add_row(run.directory, *(value(values.get(name)) for name in names), *ends)
     out.print(table)
 
 

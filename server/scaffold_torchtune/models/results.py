@@ -53,6 +53,7 @@ class RunPlan(Model):
     directory: str
     name: str = Field(description="the row's Run Name")
     parameters: dict[str, Scalar]
+    derived: dict[str, Scalar] = Field(description="what else differs between runs because it follows from these")
 
 
 class CommonSetting(Model):
@@ -72,7 +73,7 @@ class PlanResult(Model):
     setup: str = Field(description="'bundled', or the external setup_finetune.py")
     runs: tuple[RunPlan, ...]
     common: tuple[CommonSetting, ...] = Field(description="settings that all runs share")
-    defaults: tuple[str, ...] = Field(description="settings that come from a default nobody asked for")
+    defaults: dict[str, Scalar] = Field(description="settings that come from a default nobody asked for")
     legend: dict[str, str] = Field(description="free text behind prompt1, prompt2, ...")
     excluded: tuple[Excluded, ...]
     warnings: tuple[Finding, ...]

@@ -20,8 +20,8 @@ _NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description",
 # What Configuration does not set: the runs table and Resources name models and data sets.
 _ELSEWHERE = frozenset({"model", "dataset"})
 _REQUIRED_LOCAL = {
-    "conda_env": "- **Default conda environment**: `NAME` (under SLURM Defaults)",
-    "my_wandb_project": "- **Default project**: `NAME` (under Weights & Biases)",
+    "conda_env": ("SLURM Defaults", "- **Default conda environment**: `NAME`"),
+    "my_wandb_project": ("Weights & Biases", "- **Default project**: `NAME`"),
 }
 
 
@@ -39,10 +39,10 @@ class _Reading:
         self.findings.append(
             finding(
                 "missing-field",
-                f"{name} is missing: {section} of {file} does not give it",
+                f"{name} is missing: {file} does not give it ({section})",
                 field=name,
                 file=file,
-                fix=f"add this line to {section}: {line}",
+                fix=f"add this line ({section}): {line}",
             )
         )
 
@@ -120,7 +120,7 @@ def parse_experiment(
 def _name(reading: _Reading) -> str:
     title = reading.summary.name
     if title is None:
-        reading.missing("experiment name", "the top", "# EXPERIMENT_NAME")
+        reading.missing("experiment name", "at the top", "# EXPERIMENT_NAME")
         return ""
     setting = reading.value(PARAMETERS["experiment_name"], title, SourceKind.SUMMARY, reading.summary.file)
     return str(setting.value) if setting else ""
@@ -184,13 +184,13 @@ def _environment(reading: _Reading) -> dict[str, Setting]:
         setting = reading.value(parameter, text, SourceKind.LOCAL, reading.local.file)
         if setting is not None:
             environment[name] = setting
-    for name, line in _REQUIRED_LOCAL.items():
+    for name, (section, line) in _REQUIRED_LOCAL.items():
         if name not in reading.local.settings:
-            reading.missing(name, "the settings", line, file=reading.local.file)
+            reading.missing(name, section, line, file=reading.local.file)
     if "output_dir_base" not in reading.local.settings:
         if not reading.summary.output_dirs:
-            line = "- **Output base directory**: `/path/to/outputs` (under Common Paths)"
-            reading.missing("output_dir_base", "the settings", line, file=reading.local.file)
+            line = "- **Output base directory**: `/path/to/outputs`"
+            reading.missing("output_dir_base", "Common Paths", line, file=reading.local.file)
         else:
             text = reading.summary.output_dirs[0]
             setting = reading.value(PARAMETERS["output_dir_base"], text, SourceKind.CONFIGURATION, reading.summary.file)

@@ -1,10 +1,12 @@
 """Turns what the stages hand on into the results that tools and commands return."""
 
 import shlex
+from collections.abc import Mapping
 
+from scaffold_torchtune.errors import Scalar
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Experiment
-from scaffold_torchtune.models.plan import Plan
+from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.results import (
     CommonSetting,
     ParsedDataset,
@@ -54,7 +56,7 @@ def plan_result(plan: Plan) -> PlanResult:
     first = plan.runs[0].settings
     shared = {name: s for name, s in first.items() if all(_same(run.settings.get(name), s) for run in plan.runs)}
     defaults = {
-        name: None
+        name: setting.value
         for run in plan.runs
         for name, setting in run.settings.items()
         if setting.source.kind is SourceKind.DEFAULT
@@ -64,13 +66,25 @@ def plan_result(plan: Plan) -> PlanResult:
         pattern=plan.pattern,
         template=plan.template,
         setup=plan.options.setup_script,
-        runs=tuple(RunPlan(directory=r.directory, name=r.name, parameters=r.parameters) for r in plan.runs),
+        runs=tuple(
+            RunPlan(directory=r.directory, name=r.name, parameters=r.parameters, derived=_derived(r, shared))
+            for r in plan.runs
+        ),
         common=tuple(CommonSetting(name=n, value=s.value, source=str(s.source)) for n, s in shared.items()),
-        defaults=tuple(defaults),
+        defaults=defaults,
         legend=plan.legend,
         excluded=plan.excluded,
         warnings=plan.warnings,
     )
+
+
+def _derived(run: PlannedRun, shared: Mapping[str, Setting]) -> dict[str, Scalar]:
+    """Settings that were computed from others and are not the same in all runs; names of runs apart."""
+    return {
+        name: setting.value
+        for name, setting in run.settings.items()
+        if setting.source.kind is SourceKind.DERIVED and name not in shared and name != "my_wandb_run_name"
+    }
 
 
 def _same(one: Setting | None, other: Setting) -> bool:
