@@ -468,3 +468,19 @@ def test_a_demo_that_cannot_be_written_is_refused(tmp_path: Path, capsys: pytest
     assert main(["demo", str(tmp_path / "demo"), "--json"]) == 2
     assert answer(capsys)["error"]["problems"][0]["code"] == "write-failed"
     assert (tmp_path / "demo").read_text() == "in the way"
+
+
+def test_the_demo_outside_the_roots_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "root").mkdir()
+    assert main(["demo", str(tmp_path / "demo"), "--root", str(tmp_path / "root")]) == 2
+    assert not (tmp_path / "demo").exists()
+    assert "lies under none of the roots" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "loop"])
+def test_a_path_that_cannot_be_looked_at_is_refused(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert main(["parse", str(tmp_path / name)]) == 2
+    assert "Refused" in capsys.readouterr().err

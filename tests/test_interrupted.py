@@ -103,33 +103,33 @@ def restore(experiment: Path, kept: Path) -> None:
     shutil.copytree(kept, experiment)
 
 
-def every_point(experiment: Path, kept: Path, act: Callable[[], None] | None) -> Iterator[int]:
+def failed_at(number: int, experiment: Path) -> bool:
+    """Scaffold, with a call that fails or is interrupted; false where it came to its end before."""
+    with at_call(number, no_space if number % 2 else interrupt) as made:
+        with contextlib.suppress(Refused, KeyboardInterrupt):
+            pipeline.scaffold(Request(experiment))
+        return made[0] >= number
+
+
+def every_point(experiment: Path, kept: Path, stopped_at: Callable[[int, Path], bool]) -> Iterator[int]:
     """Stop a scaffold of the kept experiment at each call in turn; ends when one came to its end undisturbed."""
     for number in range(1, 300):
         restore(experiment, kept)
-        if act is None:
-            stopped = killed_at(number, experiment)
-        else:
-            stopped = False
-            with at_call(number, act) as made:
-                with contextlib.suppress(Refused, KeyboardInterrupt):
-                    pipeline.scaffold(Request(experiment))
-                stopped = made[0] >= number
-        if not stopped:
+        if not stopped_at(number, experiment):
             assert number > 20, "the calls were counted"
             return
         yield number
     pytest.fail("it never came to its end")
 
 
-@pytest.mark.parametrize("act", [None, no_space, interrupt], ids=["killed", "no space", "interrupted"])
+@pytest.mark.parametrize("stopped_at", [killed_at, failed_at])
 def test_stopped_anywhere_it_ends_like_an_undisturbed_one(
-    experiment: Path, again: tuple[set[tuple[bytes, ...]], dict[str, bytes]], act: Callable[[], None] | None
+    experiment: Path, again: tuple[set[tuple[bytes, ...]], dict[str, bytes]], stopped_at: Callable[[int, Path], bool]
 ) -> None:
     generations, wanted = again
     kept = experiment.rename(experiment.parent / "kept")
     experiment.mkdir()
-    for number in every_point(experiment, kept, act):
+    for number in every_point(experiment, kept, stopped_at):
         check_no_mixture(experiment, generations)
         result = pipeline.scaffold(Request(experiment))
         assert result.ok, number
@@ -146,7 +146,7 @@ def test_a_first_scaffold_that_is_killed_anywhere_ends_like_an_undisturbed_one(e
     shutil.copytree(experiment, kept)
     pipeline.scaffold(Request(experiment))
     wanted, generations = outputs(experiment), generation(experiment)
-    for number in every_point(experiment, kept, None):
+    for number in every_point(experiment, kept, killed_at):
         check_no_mixture(experiment, generations)
         for file in experiment.glob("*/*.yaml"):
             assert isinstance(yaml.safe_load(file.read_text()), dict), "no file is half-written"
@@ -188,3 +188,28 @@ def test_a_run_whose_outputs_cannot_be_published_fails_alone(experiment: Path) -
     assert actions(experiment)[-2:] == ["SETUP_RUN_FAILED", "RUN_SETUP_SCRIPTS"]
     assert pipeline.setup(Request(experiment)).failed == 0
     assert pipeline.validate(Request(experiment)).passed
+
+
+@pytest.mark.parametrize("step", ["render", "setup"])
+def test_what_was_stopped_before_it_was_logged_is_logged_by_the_next_scaffold(experiment: Path, step: str) -> None:
+    def stop(now: str, done: int, total: int) -> None:
+        if (now, done) == (step, total):  # all files are written, the entries are not
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.scaffold(Request(experiment, progress=stop))
+    made = outputs(experiment)
+    result = pipeline.scaffold(Request(experiment))
+    assert result.ok
+    assert not result.unchanged
+    assert {name: text for name, text in outputs(experiment).items() if name in made} == made
+    assert actions(experiment) == [
+        "SCAFFOLD_TORCHTUNE_START",
+        "ANALYZE_PARAMETERS",
+        "CREATE_RUN_DIRS",
+        "GENERATE_YAMLS",
+        "RUN_SETUP_SCRIPTS",
+        "VALIDATE_PARAMETERS",
+        "SCAFFOLD_TORCHTUNE_COMPLETE",
+    ]
+    assert pipeline.scaffold(Request(experiment)).unchanged

@@ -110,3 +110,8 @@ def test_a_block_without_module_lines_or_with_an_open_quote_names_no_module() ->
 )
 def test_the_scratch_directory_is_a_plain_path_or_none(local: str, expected: str | None) -> None:
     assert scratch_directory(local, LOCAL) == expected
+
+
+def test_an_account_of_another_service_is_not_slurms() -> None:
+    text = local_md(account="lab") + "\n## GitHub\n- **Account**: me\n- **Time**: UTC\n"
+    assert parsed(local=text).environment["account"].value == "lab"

@@ -567,11 +567,37 @@ def test_a_path_arrives_as_written(written: str, value: str) -> None:
         ("Größe: 1 €", "Größe: 1 €"),
         ("a &lt; b", "a < b"),
         ("<tag> {x}", "<tag> {x}"),
-        ("none", "none"),
+        ('"none"', "none"),
+        ("(a remark is text too)", "(a remark is text too)"),
     ],
 )  # fmt: skip
 def test_a_system_prompt_arrives_whole(written: str, value: str) -> None:
     assert parsed(summary(training={"System prompt": written})).config["system_prompt"].value == value
+
+
+@pytest.mark.parametrize(
+    "written", ["none", "(none)", "(None)", "-", "N/A", "(leave empty)", "<your prompt>", "(blank)"]
+)
+def test_a_system_prompt_that_is_left_open_is_not_trained_as_text(written: str) -> None:
+    assert "system_prompt" not in parsed(summary(training={"System prompt": written})).config
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "- **Optimizer settings:**\n  - **Weight decay:** 0.5",
+        "**Weight decay:** 0.5",
+        "Weight decay: 0.5",
+    ],
+)
+def test_a_setting_of_configuration_is_read_wherever_it_stands(lines: str) -> None:
+    text = summary().replace("### Training\n", f"### Training\n{lines}\n\n")
+    assert parsed(text).config["weight_decay"].value == 0.5
+
+
+def test_a_table_in_configuration_is_not_lost_silently() -> None:
+    text = summary().replace("### Training\n", "### Training\n| Setting | Value |\n|--|--|\n| Seed | 99 |\n\n")
+    assert "unused-field" in [warning.code for warning in parsed(text).warnings]
 
 
 @pytest.mark.parametrize(

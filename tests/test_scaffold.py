@@ -232,6 +232,20 @@ def test_a_moved_experiment_is_submitted_from_where_it_lies_now(tmp_path: Path) 
     assert f"cd {new} &&" in log(new).rpartition("Submit with")[2]
 
 
+def test_a_moved_experiment_with_relative_paths_must_be_rendered_again(tmp_path: Path) -> None:
+    relative = {
+        "- Experiment: `EXPERIMENT`": "- Experiment: `.`",
+        "/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json": "data/words.json",
+    }
+    old = make_experiment(tmp_path / "old", replace=relative)
+    scaffold(old)
+    new = old.rename(tmp_path / "new")
+    assert codes(refusal(pipeline.setup, new)) == ["plan-outdated"]
+    assert [f.code for f in pipeline.validate(Request(new)).findings] == ["plan-outdated"]
+    assert scaffold(new).ok
+    assert f"input_dir_base: {new}/data/" in (new / RUNS[0] / "setup_finetune.yaml").read_text()
+
+
 # --- tampering --------------------------------------------------------------------------------------------------------
 
 
@@ -272,6 +286,14 @@ def test_the_same_failure_is_logged_once(experiment: Path) -> None:
     before = everything(experiment)
     assert not pipeline.validate(Request(experiment)).passed
     assert everything(experiment) == before
+
+
+def test_a_failure_that_a_person_mended_is_complete_again(experiment: Path) -> None:
+    file = tampered(experiment)
+    pipeline.validate(Request(experiment))
+    change(file, "lr: 1.0e-04", "lr: 1.0e-05")
+    assert pipeline.validate(Request(experiment)).passed
+    assert actions(experiment)[-2:] == ["VALIDATE_PARAMETERS", "SCAFFOLD_TORCHTUNE_COMPLETE"]
 
 
 def test_an_edited_output_is_refused_until_overwrite_restores_it(experiment: Path) -> None:
@@ -464,13 +486,15 @@ def test_the_lock_of_another_host_is_never_taken_over(experiment: Path) -> None:
     assert ".scaffold/lock" in refused.problems[0].fix
 
 
-def test_a_plan_that_another_scaffold_replaced_meanwhile_is_not_taken_for_ours(experiment: Path) -> None:
+@pytest.mark.parametrize("moment", ["render", "setup"])
+def test_a_plan_that_another_scaffold_replaced_meanwhile_is_not_taken_for_ours(experiment: Path, moment: str) -> None:
     def progress(step: str, done: int, _total: int) -> None:
-        if (step, done) == ("setup", 4):  # the last moment of our setup: another one renders next
+        if (step, done) == (moment, 4):  # the last moment of our step: another scaffold renders next
             change(experiment / ".scaffold" / "plan.json", '"id": "', '"id": "0')
 
     refused = refusal(pipeline.scaffold, experiment, progress=progress)
     assert codes(refused) == ["busy"]
+    assert (experiment / RUNS[0] / "finetune.yaml").exists() == (moment == "setup")
 
 
 # --- what lies where ours belongs -------------------------------------------------------------------------------------
@@ -697,3 +721,39 @@ def test_progress_is_told_when_a_run_is_done(experiment: Path) -> None:
     told: list[tuple[str, int, int]] = []
     scaffold(experiment, progress=lambda *now: told.append(now))
     assert told == [(step, done, 4) for step in ("render", "setup", "validate") for done in (1, 2, 3, 4)]
+
+
+def test_a_run_of_an_earlier_plan_that_still_looks_ready_is_named_by_render_and_validate(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "sweep")
+    pipeline.scaffold(Request(experiment))
+    change(experiment / "experiment_summary.md", "| 5e-5 |", "| 3e-5 |")
+    result = pipeline.scaffold(Request(experiment))
+    assert result.ok
+    left = {f.file for f in result.render.warnings if f.code == "left-over-run"}
+    assert left == {"rank8_lr5e-5", "rank16_lr5e-5"}
+    assert {f.file for f in result.validation.findings} == left
+    assert "rank8_lr5e-5" not in result.submit
+
+
+def test_data_sets_whose_names_look_like_parameters_do_not_fail_the_check_of_names(tmp_path: Path) -> None:
+    table = {
+        "| Learning Rate |": "| Dataset |",
+        "| 1e-5 |": "| data/words_seed1.json |",
+        "| 5e-5 |": "| data/lr5_words.json |",
+    }
+    result = pipeline.scaffold(Request(make_experiment(tmp_path / "sweep", replace=table)))
+    assert result.ok
+    assert [run.directory for run in result.plan.runs][:2] == ["rank8_words_seed1", "rank8_lr5_words"]
+
+
+def test_what_was_not_taken_for_a_parameter_is_told_with_identical_runs(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "sweep", replace={"| Learning Rate |": "| Rate of learning |"})
+    with pytest.raises(Refused) as refused:
+        pipeline.plan(Request(experiment))
+    assert {"identical-runs", "unused-column"} <= set(codes(refused.value))
+
+
+def test_whether_an_environment_is_activated_does_not_change_the_plan(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "sweep")
+    pipeline.scaffold(Request(experiment))
+    assert pipeline.scaffold(Request(experiment, activate=False)).unchanged

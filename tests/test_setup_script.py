@@ -1,5 +1,6 @@
 import json
 import os
+import subprocess
 import sys
 import textwrap
 import time
@@ -301,8 +302,10 @@ def test_one_job_runs_one_script_at_a_time(experiment: Path, tmp_path: Path, mar
 
 
 def test_a_script_has_an_empty_stdin(single: Path, tmp_path: Path) -> None:
-    body = "assert sys.stdin.read() == ''\n" + MAKE
-    assert scaffold(single, script(tmp_path, body), timeout=20).ok
+    file = script(tmp_path, "assert sys.stdin.read() == ''\n" + MAKE)
+    line = [sys.executable, "-m", "scaffold_torchtune", "scaffold", str(single), "--setup-script", str(file)]
+    done = subprocess.run(line, input="yes\n", capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_output_that_is_not_utf8_is_shown_escaped(single: Path, tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
 def _demo(request: Request) -> ScaffoldResult:
     from scaffold_torchtune.demo import prepare_demo
 
+    pipeline.check_roots(request.experiment.resolve(), request)
     prepare_demo(request.experiment)
     return pipeline.scaffold(request)
 

@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from scaffold_torchtune.errors import Finding, Refused, Scalar, Severity
-from scaffold_torchtune.journal import one_line
 from scaffold_torchtune.models.results import (
     ParseResult,
     PlanResult,
@@ -27,7 +26,7 @@ from scaffold_torchtune.models.results import (
     ValidateResult,
 )
 from scaffold_torchtune.shared import numbers
-from scaffold_torchtune.shared.text import escape
+from scaffold_torchtune.shared.text import escape, one_line
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 _MANY = 40

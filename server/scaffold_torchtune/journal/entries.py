@@ -7,9 +7,7 @@ from typing import NamedTuple
 from scaffold_torchtune.errors import Finding, Refused, errors_in
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.results import RenderResult, SetupResult, ValidateResult
-from scaffold_torchtune.shared.text import escape
-
-_LONGEST = 100_000
+from scaffold_torchtune.shared.text import one_line
 
 
 class Entry(NamedTuple):
@@ -32,11 +30,6 @@ def format_entries(entries: Iterable[Entry], now: datetime) -> bytes:
         lines = [f"{label}: {one_line(text)}" for label, text in labels.items() if text]
         parts.append("\n".join([f"[{now:%Y-%m-%d %H:%M:%S}] {entry.action}", *lines]) + "\n\n")
     return "".join(parts).encode()
-
-
-def one_line(text: str) -> str:
-    """The text with every control, invisible or bidirectional character escaped; what is plain stays exactly so."""
-    return "".join(c if c == "\\" else escape(c) for c in text[:_LONGEST])
 
 
 def _count(number: int, thing: str) -> str:

@@ -23,7 +23,6 @@ class SourceKind(StrEnum):
     SUMMARY = "summary"  # elsewhere in the summary
     LOCAL = "local"  # claude.local.md
     TEMPLATE = "template"  # the template of setup_finetune.yaml
-    OPTION = "option"  # an argument of the command or tool
     DERIVED = "derived"  # computed from other values, e.g. the run's name
     DEFAULT = "default"  # nobody asked for it
 

@@ -14,7 +14,6 @@ class Options(Model):
     names: Literal["varying", "table"] = "varying"
     template: str | None = Field(default=None, description="a template file instead of the bundled one")
     setup_script: str = Field(default="bundled", description="'bundled', or the path of a setup_finetune.py")
-    activate: bool = Field(default=True, description="activate modules and conda for an external script")
 
 
 class PlannedRun(Model):

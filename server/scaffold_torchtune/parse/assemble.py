@@ -149,7 +149,7 @@ def _configuration(reading: _Reading) -> dict[str, Setting]:
         if parameter is None or not parameter.column or parameter.name in _ELSEWHERE:
             _unused_label(reading, label, text)
             continue
-        if clean.is_unset(text.text) and parameter.kind != "text":
+        if clean.is_unset(text.text):
             continue
         setting = reading.value(parameter, text, SourceKind.CONFIGURATION, reading.summary.file)
         if setting is None:

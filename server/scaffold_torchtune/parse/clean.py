@@ -10,7 +10,7 @@ from scaffold_torchtune.shared.parameters import Parameter
 from scaffold_torchtune.shared.text import shown
 
 _EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
-_UNSET = re.compile(r"\(.*\)|<[^<>]*>")
+_UNSET = re.compile(r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>]*>", re.IGNORECASE)
 _QUOTED = re.compile(r"""(?:"(?P<d>[^"]*)"|'(?P<s>[^']*)'|“(?P<c>[^“”]*)”)(?:\s*\([^()]*\))?""")
 _REMARK = re.compile(r"(?P<value>\S(?:.*\S)?)\s+\(.*\)", re.DOTALL)
 _QUOTES = {'"': '"', "'": "'", "“": "”"}

@@ -37,10 +37,16 @@ _LABELS = {
 }
 
 
+# Sections whose labels are about something else: an account there is not SLURM's.
+_ELSEWHERE = frozenset({"github", "git", "gitlab", "examples", "example", "commands"})
+
+
 def read(text: str, file: str) -> LocalDraft:
     """Read a claude.local.md. What is left open (`<placeholder>`, `(leave empty)`) is absent."""
     draft = LocalDraft(file)
     for section in markdown.read(text).walk():
+        if _ELSEWHERE & set(normalize(section.title).split()):
+            continue
         for item in [*(b.text for b in section.all_bullets()), *section.paragraphs]:
             pair = item.labelled()
             name = _LABELS.get(normalize(pair.label)) if pair else None

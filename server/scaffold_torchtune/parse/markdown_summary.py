@@ -115,9 +115,12 @@ def _configuration(root: Section, draft: SummaryDraft) -> None:
 
 def _training(section: Section, note: str, draft: SummaryDraft) -> None:
     """Settings of training in a section and below it; what stands below Evaluation or Output is none."""
-    for bullet in section.bullets:
-        if pair := bullet.text.labelled():
-            draft.configuration.append((pair.label, Field(pair.value, bullet.text.line, note, pair.full)))
+    for text in [*(b.text for b in section.all_bullets()), *section.paragraphs]:
+        if (pair := text.labelled()) and pair.value:
+            draft.configuration.append((pair.label, Field(pair.value, text.line, note, pair.full)))
+    for table in section.tables:
+        fix = "write each setting as a line '- **Name:** value'"
+        draft.problem("unused-field", f"{note}: a table is not read for settings", table.line, fix, "configuration")
     for below in section.sections:
         title = normalize(below.title)
         if title in {"output", "outputs"}:

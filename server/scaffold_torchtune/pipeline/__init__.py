@@ -1,8 +1,19 @@
 """The steps, composed: what the command line and the MCP server both call."""
 
 from scaffold_torchtune.pipeline.apply import Stopped
-from scaffold_torchtune.pipeline.locate import default_roots
+from scaffold_torchtune.pipeline.locate import check_roots, default_roots
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.steps import parse, plan, render, scaffold, setup, validate
 
-__all__ = ["Request", "Stopped", "default_roots", "parse", "plan", "render", "scaffold", "setup", "validate"]
+__all__ = [
+    "Request",
+    "Stopped",
+    "check_roots",
+    "default_roots",
+    "parse",
+    "plan",
+    "render",
+    "scaffold",
+    "setup",
+    "validate",
+]

@@ -61,7 +61,24 @@ def hash_of(tree: Tree, path: str) -> str | None:
 def edited(path: str, what: str, again: str = "repeat the step") -> Finding:
     """A file that is not as we wrote it. `again` is what replaces it."""
     fix = f"move it away to keep it, or {again} with --overwrite (overwrite: true) to replace it"
-    return finding("edited-output", f"{path} {what}", file=path, fix=fix)
+    return finding("edited-output", f"it {what}", file=path, fix=fix)
+
+
+def left_over(tree: Tree, plan: Plan) -> list[Finding]:
+    """Runs of an earlier plan that are not planned any more and still look ready to submit."""
+    planned = {run.directory for run in plan.runs}
+    recorded = [name.removesuffix(".json") for name in tree.names(layout.RUNS) if name.endswith(".json")]
+    return [
+        finding(
+            "left-over-run",
+            f"{name} is not planned any more, but still has its {FINETUNE_SLURM}",
+            field="runs",
+            file=name,
+            fix="remove or move the directory if it is not wanted; the line in the log submits planned runs only",
+        )
+        for name in recorded
+        if name not in planned and tree.kind(name) == "directory" and tree.kind(f"{name}/{FINETUNE_SLURM}")
+    ]
 
 
 # --- render ---------------------------------------------------------------------------------------------------------
@@ -130,18 +147,19 @@ def write_renders(
         tree.remove(f"{directory}/{FINETUNE_SLURM}")
         tree.write(f"{directory}/{SETUP_YAML}", one.text.encode())
         request.progress("render", done, len(pending))
-    return _render_result(prepared, changed), made
+    return _render_result(tree, prepared, changed), made
 
 
-def nothing_rendered(prepared: Prepared) -> RenderResult:
+def nothing_rendered(tree: Tree, prepared: Prepared) -> RenderResult:
     """The result where everything already was as planned."""
-    return _render_result(prepared, set())
+    return _render_result(tree, prepared, set())
 
 
-def _render_result(prepared: Prepared, changed: set[str]) -> RenderResult:
+def _render_result(tree: Tree, prepared: Prepared, changed: set[str]) -> RenderResult:
     runs = tuple(RenderedRun(directory=r.directory, created=r.directory in changed) for r in prepared.plan.runs)
     unchanged = len(runs) - len(changed)
-    return RenderResult(created=len(changed), unchanged=unchanged, runs=runs, warnings=prepared.plan.warnings)
+    warnings = (*prepared.plan.warnings, *left_over(tree, prepared.plan))
+    return RenderResult(created=len(changed), unchanged=unchanged, runs=runs, warnings=warnings)
 
 
 # --- setup ----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from scaffold_torchtune.errors import Finding, Refused, finding
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.results import ValidateResult
 from scaffold_torchtune.pipeline import prepare
+from scaffold_torchtune.pipeline.apply import left_over
 from scaffold_torchtune.pipeline.locate import experiment_directory, read_documents
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.shared import layout
@@ -22,7 +23,7 @@ def judge(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         files, problems = _read(tree, run)
         checked[run.directory] = (*problems, *validate_run(run, files, bundled=bundled))
         request.progress("validate", len(checked), len(plan.runs))
-    return verdict(plan, checked, outdated(plan, request))
+    return verdict(plan, checked, [*outdated(plan, request), *left_over(tree, plan)])
 
 
 def _read(tree: Tree, run: PlannedRun) -> tuple[dict[str, str | None], list[Finding]]:

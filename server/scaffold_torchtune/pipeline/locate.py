@@ -45,14 +45,25 @@ def experiment_directory(request: Request) -> Path:
         Refused: it is not there, lies outside the roots, or cannot be written in a document.
     """
     given = expanded(request.experiment)
-    directory = given if given.is_dir() else given.parent
-    if not given.exists():
-        fix = f"give the experiment directory, or its {layout.SUMMARY}"
-        raise refuse("not-a-directory", f"there is nothing at {shown(str(given))}", field="experiment", fix=fix)
-    real = directory.resolve()
+    try:
+        directory = given if given.is_dir() else given.parent
+        real, there = directory.resolve(), given.exists()
+    except (OSError, RuntimeError) as error:  # no permission, a name that is too long, a loop of links
+        reason = error.strerror if isinstance(error, OSError) else "a loop of links"
+        message = f"{shown(str(given))} cannot be looked at: {reason}"
+        raise refuse("not-a-directory", message, field="experiment", fix="give another path") from error
     if not str(real).isprintable():
         message = f"the path {shown(str(real))} holds a character that cannot be printed"
         raise refuse("unsafe-path", message, field="experiment", fix="rename the directory")
+    check_roots(real, request)
+    if not there:
+        fix = f"give the experiment directory, or its {layout.SUMMARY}"
+        raise refuse("not-a-directory", f"there is nothing at {shown(str(given))}", field="experiment", fix=fix)
+    return real
+
+
+def check_roots(real: Path, request: Request) -> None:
+    """Refuse a real path that lies under none of the request's roots, if it has any."""
     roots = [expanded(root).resolve() for root in request.roots]
     if roots and not any(real.is_relative_to(root) for root in roots):
         listed = ", ".join(escape(str(root)) for root in roots)
@@ -62,7 +73,6 @@ def experiment_directory(request: Request) -> Path:
             f" or SCAFFOLD_TORCHTUNE_ROOT={real.parent} in its environment"
         )
         raise refuse("outside-roots", message, field="experiment", fix=fix)
-    return real
 
 
 def read_document(path: Path, name: str, *, follow: bool) -> Document:

@@ -134,7 +134,6 @@ def _options(request: Request, experiment: Experiment) -> Options:
         names=request.names or "varying",
         template=template,
         setup_script=_setup_script(request, experiment),
-        activate=request.activate,
     )
 
 

@@ -50,5 +50,4 @@ class Request:
             names=options.names,
             template=Path(options.template) if options.template else None,
             setup_script=options.setup_script,
-            activate=options.activate,
         )

@@ -60,10 +60,8 @@ def _load(tree: Tree, path: str, model: type[M]) -> M | None:
 
 
 def save(tree: Tree, path: str, model: Model) -> None:
-    """Write a model where it differs from what lies there."""
-    data = (model.model_dump_json(indent=1, exclude_defaults=False) + "\n").encode()
-    if tree.read(path) != data:
-        tree.write(path, data)
+    """Write a model."""
+    tree.write(path, (model.model_dump_json(indent=1) + "\n").encode())
 
 
 def load_plan(tree: Tree) -> Plan | None:

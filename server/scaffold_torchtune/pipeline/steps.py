@@ -104,7 +104,7 @@ def _render(request: Request, prepared: prepare.Prepared) -> RenderResult:
     with Tree(prepared.directory) as tree:
         pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
         if not pending and state.load_plan(tree) == prepared.plan and not _unlogged(tree, "render"):
-            return apply.nothing_rendered(prepared)
+            return apply.nothing_rendered(tree, prepared)
         with apply.writing(tree):
             pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
             with apply.midway():

@@ -1,4 +1,4 @@
-"""Names of run directories: they hold exactly what varies."""
+"""Names of run directories: they hold exactly what varied when the run was first scaffolded."""
 
 import itertools
 import posixpath

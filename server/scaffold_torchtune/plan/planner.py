@@ -42,7 +42,8 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
     ]
     problems += [] if problems else naming.check_names(made, [run.line for run in tuned], experiment.summary_file)
     if problems:
-        raise Refused(f"{len(problems)} problem(s) in the plan", problems)
+        # What was remarkable about the documents often is the cause: a column that was not taken for a parameter.
+        raise Refused(f"{len(problems)} problem(s) in the plan", [*problems, *experiment.warnings])
     runs = tuple(
         PlannedRun(
             directory=name,

@@ -27,6 +27,11 @@ def escape(text: str, limit: int = LONGEST) -> str:
     return "".join(map(_visible, cut)) + left_out
 
 
+def one_line(text: str) -> str:
+    """The whole text with every control, invisible or bidirectional character escaped; what is plain stays as it is."""
+    return "".join(character if character == "\\" else _visible(character) for character in text)
+
+
 def shown(value: Scalar) -> str:
     """A value as messages show it: text in quotes, so that a type is never in doubt."""
     return f"'{escape(value)}'" if isinstance(value, str) else str(value)

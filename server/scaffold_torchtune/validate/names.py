@@ -4,9 +4,12 @@
 knows nothing of the plan.
 """
 
+import posixpath
+import re
 from typing import Any, Final
 
 from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.shared.numbers import read_float
 from scaffold_torchtune.validate.arrivals import DIRECT
 from scaffold_torchtune.validate.finetune import at
@@ -42,6 +45,14 @@ def _claim(part: str) -> tuple[str, float] | None:
     return None
 
 
+def _without_names(run: PlannedRun) -> str:
+    """The directory's name without the model's and the data set's, which may hold anything (`words_seed1`)."""
+    folder, file = posixpath.split(run.data_path)
+    names = {run.model, posixpath.splitext(file)[0], posixpath.basename(folder)} - {""}
+    alternatives = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return re.sub(rf"(?:^|(?<=_))(?:{alternatives})(?=_|$)", "", run.directory) if names else run.directory
+
+
 def check(report: Report, data: dict[str, Any]) -> None:
     """Compare the directory's name with finetune.yaml, resolved.
 
@@ -49,7 +60,7 @@ def check(report: Report, data: dict[str, Any]) -> None:
     is the author's choice and only a warning.
     """
     run = report.run
-    for part, setting, number in claims(run.directory):
+    for part, setting, number in claims(_without_names(run)):
         path = _PLACES[setting]
         actual = at(data, path)
         if type(actual) in {int, float} and actual == number:
