@@ -14,12 +14,12 @@ from scaffold_torchtune.models.results import (
     ValidatedRun,
     ValidateResult,
 )
+from scaffold_torchtune.shared.text import one_line
 
 NOW = datetime(2026, 11, 20, 9, 5, 3, tzinfo=UTC)
 MISMATCH = finding(
     "value-mismatch", "lr is 0.1, planned is 1e-5", field="lr", file="rank8/finetune.yaml", line=7, fix="look"
 )
-from scaffold_torchtune.shared.text import one_line
 
 
 def plan(*directories: str, script: str = "bundled", legend: dict[str, str] | None = None) -> Plan:
