@@ -129,7 +129,7 @@ def test_what_did_not_pass_is_failed_with_run_place_values_and_advice() -> None:
     result = ValidateResult(passed=False, checked=2, planned=2, runs=runs, findings=())
     verdict, last = journal.closing_entries(plan("a", "b"), result, "cd /e", 0)
     assert verdict.result == (
-        "FAILED: 2 of 2 runs checked, 1 with errors. rank8/finetune.yaml:7: lr is 0.1, planned is 1e-5 Fix: look"
+        "FAILED: 2 of 2 runs checked, 1 with errors. rank8/finetune.yaml:7: lr is 0.1, planned is 1e-5. Fix: look"
     )
     assert (last.action, last.details, last.duration) == ("SCAFFOLD_TORCHTUNE_FAILED", "Not ready: b", "0.0 s")
     assert "Check setup_finetune and the template" in last.result

@@ -47,8 +47,9 @@ class Finding(BaseModel):
 
     def sentence(self) -> str:
         """The whole finding on one line, for a person."""
-        parts = [f"{self.place()}: " if self.place() else "", self.message, f" Fix: {self.fix}" if self.fix else ""]
-        return "".join(parts)
+        place = f"{self.place()}: " if self.place() else ""
+        stop = "" if self.message.endswith((".", "?", "!")) else "."
+        return f"{place}{self.message}" + (f"{stop} Fix: {self.fix}" if self.fix else "")
 
 
 class Code(NamedTuple):
@@ -71,6 +72,7 @@ CODES: dict[str, Code] = {
     "malformed-table": Code(_E, "a row of the runs table has too few or too many cells"),
     "unknown-model": Code(_E, "the model is not in the registry of models"),
     "wrong-experiment-dir": Code(_E, "the summary names another experiment directory than its own"),
+    "two-summaries": Code(_I, "both forms of the summary are there and plan the same; the YAML form is used"),
     "misspelt-field": Code(_E, "a column or field is nearly the name of a parameter, but not quite"),
     "unused-column": Code(_W, "a column of the runs table is not a parameter"),
     "unused-field": Code(_W, "a field looks like a setting but is not used"),

@@ -1,7 +1,11 @@
 """What parse hands on: the experiment as its documents describe it, typed, with the source of every value."""
 
+from typing import Literal
+
 from scaffold_torchtune.errors import Finding
 from scaffold_torchtune.models.base import Model, RunType, Setting
+
+SummaryForm = Literal["markdown", "yaml"]
 
 
 class Run(Model):
@@ -44,6 +48,7 @@ class Experiment(Model):
     """
 
     name: str
+    form: SummaryForm = "markdown"
     summary_file: str
     local_file: str
     columns: tuple[str, ...]

@@ -1,15 +1,16 @@
 """From the two drafts to one typed `Experiment`, or every problem of both documents at once."""
 
+import itertools
 import posixpath
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scaffold_torchtune.errors import Finding, Refused, Severity, errors_in, finding
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
-from scaffold_torchtune.models.experiment import Dataset, Experiment, ModelPath, Run
-from scaffold_torchtune.parse import clean, local, markdown_summary, rows
+from scaffold_torchtune.models.experiment import Dataset, Experiment, ModelPath, Run, SummaryForm
+from scaffold_torchtune.parse import clean, local, markdown_summary, rows, yaml_summary
 from scaffold_torchtune.parse.draft import Field, LocalDraft, SummaryDraft
-from scaffold_torchtune.shared import layout, numbers
+from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter, by_label, labels, normalize
 from scaffold_torchtune.shared.text import close_matches, escape, shown
 
@@ -19,9 +20,20 @@ _LOCAL_PARAMETERS = {name: Parameter(name, "path") for name in ("scratch_dir", "
 _NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description", "optimizer", "method"})
 # What Configuration does not set: the runs table and Resources name models and data sets.
 _ELSEWHERE = frozenset({"model", "dataset"})
+_VALIDATION = frozenset({"validation during training", "validation"})
 _REQUIRED_LOCAL = {
     "conda_env": ("SLURM Defaults", "- **Default conda environment**: `NAME`"),
     "my_wandb_project": ("Weights & Biases", "- **Default project**: `NAME`"),
+}
+
+
+# Where the YAML form says what a Markdown summary says in its sections, and what to add there.
+_IN_YAML = {
+    "experiment name": ("experiment", "name: NAME"),
+    "epochs": ("controls", "epochs: NUMBER"),
+    "batch_size": ("controls", "batch_size: NUMBER"),
+    "dataset": ("data.training", "path: /path/to/data.json"),
+    "fine-tuned runs": ("runs", "- {name: NAME, type: fine-tuned, model: MODEL, parameters: {lora_rank: 8}}"),
 }
 
 
@@ -31,10 +43,13 @@ class _Reading:
 
     summary: SummaryDraft
     local: LocalDraft
+    form: SummaryForm
     findings: list[Finding] = field(default_factory=list)
 
     def missing(self, name: str, section: str, line: str, *, file: str | None = None) -> None:
         """Note that a required field is absent; `line` is what to add."""
+        if file is None and self.form == "yaml":
+            section, line = _IN_YAML.get(name, ("models.base", f"- {{name: NAME, path: /path/to/it}}  # {name}"))
         file = file or self.summary.file
         self.findings.append(
             finding(
@@ -90,18 +105,21 @@ def parse_experiment(
     Raises:
         Refused: something required is missing, or something is not what it must be; names every problem of both.
     """
-    reading = _Reading(markdown_summary.read(summary[1], summary[0]), local.read(local_document[1], local_document[0]))
+    form: SummaryForm = "yaml" if summary[0].endswith((".yaml", ".yml")) else "markdown"
+    read = yaml_summary.read if form == "yaml" else markdown_summary.read
+    reading = _Reading(read(summary[1], summary[0]), local.read(local_document[1], local_document[0]), form)
     reading.findings += [*reading.summary.problems, *reading.local.problems]
     name = _name(reading)
     _experiment_dir(reading, is_experiment_dir)
-    config = _configuration(reading)
-    environment = _environment(reading)
     columns, runs = rows.read(reading.summary, reading.findings)
+    config = _configuration(reading, runs)
+    environment = _environment(reading)
     dataset = _dataset(reading)
     models = _models(reading, runs, environment)
     _required_by_runs(reading, runs, config, dataset)
     experiment = Experiment(
         name=name,
+        form=form,
         summary_file=summary[0],
         local_file=local_document[0],
         columns=columns,
@@ -142,9 +160,13 @@ def _experiment_dir(reading: _Reading, is_experiment_dir: Callable[[str], bool])
             )
 
 
-def _configuration(reading: _Reading) -> dict[str, Setting]:
+def _configuration(reading: _Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
     config: dict[str, Setting] = {}
+    tuned = [run.parameters.keys() for run in runs if run.type == "fine-tuned"]
+    given = set.intersection(*map(set, tuned)) if tuned else set()
     for label, text in reading.summary.configuration:
+        if normalize(label) in _VALIDATION:
+            label, text = "run_val_every_n_steps", _validation_steps(text)  # noqa: PLW2901 - one setting, two names
         parameter = _RECIPE if normalize(label) == "recipe" else by_label(label)
         if parameter is None or not parameter.column or parameter.name in _ELSEWHERE:
             _unused_label(reading, label, text)
@@ -153,11 +175,38 @@ def _configuration(reading: _Reading) -> dict[str, Setting]:
             continue
         setting = reading.value(parameter, text, SourceKind.CONFIGURATION, reading.summary.file)
         if setting is None:
+            if parameter.name in given:  # `8, 16`, `see the table`: harmless where every row says its own
+                reading.findings[-1] = _not_needed(reading.findings[-1])
             continue
         first = config.setdefault(parameter.name, setting)
         if first.value != setting.value:
             reading.contradiction(parameter.name, setting, first)
     return config
+
+
+def _not_needed(problem: Finding) -> Finding:
+    """The problem of a value that nobody needs, as a warning."""
+    return finding(
+        "unused-field",
+        f"{problem.message}; it is not needed, as every row gives its own",
+        field=problem.field,
+        actual=problem.actual,
+        file=problem.file,
+        line=problem.line,
+        fix="nothing, if the rows are right",
+    )
+
+
+def _validation_steps(text: Field) -> Field:
+    """`Yes (every 25 steps during training)` as the number of steps, `Yes` as cruijff_kit's 50, `No` as 0."""
+    written = text.full or text.text
+    words = normalize(written).split()
+    if words and words[0] in {"no", "false", "off", "none"}:
+        return replace(text, text="0", full=None)
+    every = [after for word, after in itertools.pairwise(words) if word == "every"]
+    if words and words[0] in {"yes", "true", "on"}:
+        return replace(text, text=every[0] if every else "50", full=None)
+    return replace(text, text=every[0], full=None) if every else text
 
 
 def _unused_label(reading: _Reading, label: str, text: Field) -> None:
@@ -184,10 +233,12 @@ def _environment(reading: _Reading) -> dict[str, Setting]:
         setting = reading.value(parameter, text, SourceKind.LOCAL, reading.local.file)
         if setting is not None:
             environment[name] = setting
+    _project(reading, environment)
     for name, (section, line) in _REQUIRED_LOCAL.items():
-        if name not in reading.local.settings:
+        if name not in reading.local.settings and name not in environment:
             reading.missing(name, section, line, file=reading.local.file)
-    if "output_dir_base" not in reading.local.settings:
+    # Without one, the YAML form keeps each run's output in its own artifacts/.
+    if "output_dir_base" not in reading.local.settings and reading.form == "markdown":
         if not reading.summary.output_dirs:
             line = "- **Output base directory**: `/path/to/outputs`"
             reading.missing("output_dir_base", "Common Paths", line, file=reading.local.file)
@@ -197,6 +248,30 @@ def _environment(reading: _Reading) -> dict[str, Setting]:
             if setting is not None:
                 environment["output_dir_base"] = setting
     return environment
+
+
+def _project(reading: _Reading, environment: dict[str, Setting]) -> None:
+    """The summary's own Weights & Biases project wins over the default of claude.local.md."""
+    text = reading.summary.wandb_project
+    if text is None:
+        return
+    project = PARAMETERS["my_wandb_project"]
+    setting = reading.value(project, text, SourceKind.CONFIGURATION, reading.summary.file)
+    default = environment.get(project.name)
+    if setting is None:
+        return
+    environment[project.name] = setting
+    if default is not None and default.value != setting.value:
+        message = (
+            f"the project is {shown(setting.value)} here, but {shown(default.value)} in {reading.local.file}"
+            f" (line {default.source.line}); the summary wins"
+        )
+        reading.findings.append(
+            finding(
+                "overridden", message, field=project.name, expected=default.value, actual=setting.value,
+                file=reading.summary.file, line=text.line, fix="nothing, if the summary is right",
+            )
+        )  # fmt: skip
 
 
 def _dataset(reading: _Reading) -> Dataset | None:
@@ -212,18 +287,7 @@ def _dataset(reading: _Reading) -> Dataset | None:
             fix = "name one data set; where it differs by run, give the runs table a column Dataset"
             reading.contradiction("dataset", other, found[0], fix)
     label, extension = layout.data_label(str(found[0].value))
-    return Dataset(path=found[0], label=label, extension=extension, splits=_splits(reading.summary.splits))
-
-
-def _splits(text: Field | None) -> dict[str, int]:
-    """`train (240 samples), validation (30 samples)` as numbers by split; what is written otherwise is left out."""
-    splits: dict[str, int] = {}
-    for part in text.text.split(",") if text else []:
-        words = part.replace("(", " ").replace(")", " ").replace(":", " ").split()
-        counts = [count for word in words if (count := numbers.read_int(word)) is not None]
-        if words and len(counts) == 1:
-            splits[words[0].lower()] = counts[0]
-    return splits
+    return Dataset(path=found[0], label=label, extension=extension, splits=reading.summary.splits)
 
 
 def _models(reading: _Reading, runs: tuple[Run, ...], environment: dict[str, Setting]) -> tuple[ModelPath, ...]:

@@ -19,6 +19,7 @@ _MODULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(?:/[A-Za-z0-9][A-Za-z0-9._+-]
 _CONSTRAINT = re.compile(r"[A-Za-z0-9\[(][A-Za-z0-9._&|()\[\]*,-]*", re.ASCII)
 _MEMORY = re.compile(r"[1-9][0-9]{0,8}[KMGT]?", re.ASCII)
 _UNSAFE_IN_PATH = re.compile(r"""["'`\\$;|<>*?]|, """)
+_GPUS = re.compile(r"(?P<number>[0-9]{1,4})\s*[×xX]?\s*[A-Za-z0-9 /-]{0,40}\bGPUs?", re.ASCII)
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 _MAX_NAME = 200
 _MAX_TEXT = 20_000
@@ -64,7 +65,7 @@ def typed(parameter: Parameter, field: Field) -> Scalar:
     """
     if parameter.kind == "text" and parameter.name != "constraint":
         return _text(field)
-    text = unquoted(without_remark(field.text))
+    text = field.text if field.exact else unquoted(without_remark(field.text))
     if parameter.name == "constraint":
         return _matching(_CONSTRAINT, text, "feature names joined by & or |")
     match parameter.kind:
@@ -95,6 +96,8 @@ def _matching(grammar: re.Pattern[str], text: str, allowed: str) -> str:
 
 def _text(field: Field) -> str:
     """Free text: as it is, in one pair of quotes or in one code span; a remark may follow either."""
+    if field.exact:
+        return _safe_text(field.text)
     remark = (field.full or "").removeprefix(field.text).lstrip()
     if remark and (remark[0] == "(" or unicodedata.category(remark[0]) == "So"):
         remark = ""
@@ -102,6 +105,11 @@ def _text(field: Field) -> str:
     text = unquoted(written)
     if len(text) > 1 and text == written.strip() and _QUOTES.get(text[0]) == text[-1]:
         raise NotTyped("text in one pair of quotes that does not hold the same quotes, or without quotes around it")
+    return _safe_text(text)
+
+
+def _safe_text(text: str) -> str:
+    """Text that reaches torchtune as it is."""
     if len(text) > _MAX_TEXT:
         raise NotTyped(f"at most {_MAX_TEXT} characters")
     if "${" in text or text == "???":
@@ -112,6 +120,8 @@ def _text(field: Field) -> str:
 
 
 def _number(parameter: Parameter, text: str) -> int | float:
+    gpus = _GPUS.fullmatch(text) if parameter.name == "gpus" else None
+    text = gpus["number"] if gpus else text
     number = numbers.read_int(text) if parameter.kind == "int" else numbers.read_float(text)
     kind = "a whole number" if parameter.kind == "int" else "a number such as 1e-5 or 0.1"
     low, high, above = parameter.minimum, parameter.maximum, parameter.above

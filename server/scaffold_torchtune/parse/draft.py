@@ -10,12 +10,14 @@ class Field:
     """A text that a document gives for something. `note` names its section and label, for messages.
 
     Where the text is a code span, `full` is the text with what follows the span: a remark, or more of a free text.
+    `exact` text is a value as it is, around which nobody writes quotes or remarks: text of a YAML document.
     """
 
     text: str
     line: int
     note: str
     full: str | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,9 @@ class SummaryDraft:
     models: list[tuple[str, Field]] = field(default_factory=list)
     models_dirs: list[Field] = field(default_factory=list)
     datasets: list[Field] = field(default_factory=list)
-    splits: Field | None = None
+    splits: dict[str, int] = field(default_factory=dict)
     configuration: list[tuple[str, Field]] = field(default_factory=list)
+    wandb_project: Field | None = None
     output_dirs: list[Field] = field(default_factory=list)
     problems: list[Finding] = field(default_factory=list)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field, RowDraft, SummaryDraft
-from scaffold_torchtune.shared import markdown
+from scaffold_torchtune.shared import markdown, numbers
 from scaffold_torchtune.shared.markdown import Section, Table
 from scaffold_torchtune.shared.parameters import normalize
 
@@ -105,7 +105,18 @@ def _dataset(section: Section, draft: SummaryDraft) -> None:
         if label in {"path", "location", "dataset", "file"}:
             draft.datasets.append(field)
         elif label in {"splits", "split"}:
-            draft.splits = field
+            draft.splits = _splits(pair.value)
+
+
+def _splits(text: str) -> dict[str, int]:
+    """`train (240 samples), validation (30 samples)` as numbers by split; what is written otherwise is left out."""
+    splits: dict[str, int] = {}
+    for part in text.split(","):
+        words = part.replace("(", " ").replace(")", " ").replace(":", " ").split()
+        counts = [count for word in words if (count := numbers.read_int(word)) is not None]
+        if words and len(counts) == 1:
+            splits[words[0].lower()] = counts[0]
+    return splits
 
 
 def _configuration(root: Section, draft: SummaryDraft) -> None:

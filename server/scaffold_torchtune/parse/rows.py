@@ -135,7 +135,7 @@ def _run(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) -
             if run_type == "fine-tuned":
                 findings.append(_not_typed(parameter, text, problem.allowed, name, file))
             continue
-        source = Source(kind=SourceKind.ROW, file=file, line=row.line, note=text.note)
+        source = Source(kind=SourceKind.ROW, file=file, line=text.line, note=text.note)
         parameters[parameter.name] = Setting(value=value, source=source)
     model = parameters.get("model")
     written = any(p.name == "model" and i in row.cells for i, p in columns.parameters.items())

@@ -108,8 +108,8 @@ def _unreadable(name: str, reason: str, line: int | None = None) -> Refused:
     return Refused(message, [finding("document-unreadable", message, file=name, line=line, fix=fix)])
 
 
-def read_documents(request: Request, directory: Path) -> tuple[Document, Document]:
-    """The summary and the claude.local.md of the experiment.
+def read_documents(request: Request, directory: Path) -> tuple[Document, ...]:
+    """The summary and the claude.local.md of the experiment, and the summary's other form where it lies beside it.
 
     Raises:
         Refused: one of them is missing or cannot be read; both are named.
@@ -118,7 +118,7 @@ def read_documents(request: Request, directory: Path) -> tuple[Document, Documen
     documents: list[Document] = []
     problems: list[Finding] = []
     local = local_document(request, directory)
-    for path, follow in ((summary, False), (local, True)):
+    for path, follow in ((summary, False), (local, True), *((twin, False) for twin in _twin(summary))):
         try:
             if path is None:
                 raise _no_local(directory)
@@ -127,13 +127,21 @@ def read_documents(request: Request, directory: Path) -> tuple[Document, Documen
             problems += refused.problems
     if problems:
         raise Refused("the experiment's documents cannot be read", problems)
-    return documents[0], documents[1]
+    return tuple(documents)
 
 
 def summary_path(request: Request, directory: Path) -> Path:
-    """Where the summary must lie: the file that was given, else the usual name."""
+    """Where the summary must lie: the file that was given, else the YAML form where it is there, else Markdown."""
     given = expanded(request.experiment)
-    return directory / (layout.SUMMARY if given.is_dir() else given.name)
+    usual = layout.SUMMARY_YAML if os.path.lexists(directory / layout.SUMMARY_YAML) else layout.SUMMARY
+    return directory / (usual if given.is_dir() else given.name)
+
+
+def _twin(summary: Path) -> list[Path]:
+    """The other form of a summary, if it lies beside it."""
+    forms = {layout.SUMMARY: layout.SUMMARY_YAML, layout.SUMMARY_YAML: layout.SUMMARY}
+    other = summary.with_name(forms[summary.name]) if summary.name in forms else None
+    return [other] if other is not None and os.path.lexists(other) else []
 
 
 def _no_local(directory: Path) -> Refused:

@@ -1,5 +1,6 @@
 """Steps 1, 2, 4 and 5 without writing: from the documents to the plan and the text of every setup_finetune.yaml."""
 
+import dataclasses
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ from scaffold_torchtune.pipeline.locate import (
 )
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.state import load_plan
-from scaffold_torchtune.plan import Place, make_plan, with_id
+from scaffold_torchtune.plan import Place, differences, make_plan, with_id
 from scaffold_torchtune.render import Rendered, render_run
 from scaffold_torchtune.setup import run_bundled
+from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree
 from scaffold_torchtune.shared.resources import TEMPLATES
 from scaffold_torchtune.shared.text import shown
@@ -34,8 +36,9 @@ class Parsed:
     """An experiment that was read, and the documents that it was read from."""
 
     directory: Path
-    documents: tuple[Document, Document]
+    documents: tuple[Document, ...]
     experiment: Experiment
+    twin: Experiment | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ def parsed(request: Request) -> Parsed:
         Refused: see `experiment_directory`, `read_documents` and `parse_experiment`.
     """
     directory = experiment_directory(request)
-    summary, local = read_documents(request, directory)
+    documents = read_documents(request, directory)
+    summary, local, *others = documents
 
     def is_here(path: str) -> bool:
         try:
@@ -67,8 +71,8 @@ def parsed(request: Request) -> Parsed:
         except (OSError, ValueError):
             return False
 
-    experiment = parse_experiment((summary.name, summary.text), (local.name, local.text), is_here)
-    return Parsed(directory, (summary, local), experiment)
+    read = [parse_experiment((form.name, form.text), (local.name, local.text), is_here) for form in (summary, *others)]
+    return Parsed(directory, documents, read[0], twin=read[1] if others else None)
 
 
 def prepared(request: Request) -> Prepared:
@@ -91,14 +95,44 @@ def prepared(request: Request) -> Prepared:
         previous=previous,
     )
     plan = make_plan(found.experiment, options, place)
+    same = _same_in_twin(found, options, place) if found.twin else []
     folders = [Path(options.template).parent, TEMPLATES] if options.template else [TEMPLATES]
     rendered = tuple(render_run(plan, run, folders) for run in plan.runs)
     problems, warnings = _bundled_problems(options, rendered)
     if problems:
         raise Refused(f"{len(problems)} problem(s): setup_finetune would refuse the plan", problems)
     runs = tuple(r.run for r in rendered)
-    plan = plan.model_copy(update={"inputs": inputs, "runs": runs, "warnings": (*plan.warnings, *warnings)})
+    plan = plan.model_copy(update={"inputs": inputs, "runs": runs, "warnings": (*same, *plan.warnings, *warnings)})
     return Prepared(found, with_id(plan), rendered)
+
+
+def _same_in_twin(found: Parsed, options: Options, place: Place) -> list[Finding]:
+    """That the summary's other form plans the same, as a remark.
+
+    Raises:
+        Refused: the two forms disagree on a planned value; names each run and setting.
+    """
+    assert found.twin is not None, "asked only where there is one"  # noqa: S101 - an invariant
+    used, unused = found.experiment.summary_file, found.twin.summary_file
+    alike = options.model_copy(update={"names": "varying"})
+    somewhere = dataclasses.replace(place, previous=None)
+    one, other = (make_plan(e, alike, somewhere).runs for e in (found.experiment, found.twin))
+    problems = [
+        finding(
+            "ambiguous",
+            f"run {run}: {name} is {shown(here)} in {used}, but {shown(there)} in {unused}",
+            field=name,
+            file=unused,
+            fix="correct or remove one of the two files",
+        )
+        for run, name, here, there in differences(one, other)
+    ]
+    if problems:
+        raise Refused(f"{used} and {unused} plan different things", problems)
+    message = f"{unused} plans the same; {used} is used, as other tools rely on its run names"
+    if used != layout.SUMMARY_YAML:
+        message = f"{unused} plans the same; {used} is used, as it was named"
+    return [finding("two-summaries", message, file=unused, fix="nothing")]
 
 
 def input_hashes(documents: Iterable[Document], options: Options) -> dict[str, str]:
@@ -131,7 +165,8 @@ def _bundled_problems(options: Options, rendered: tuple[Rendered, ...]) -> tuple
 def _options(request: Request, experiment: Experiment) -> Options:
     template = str(expanded(request.template).resolve()) if request.template else None
     return Options(
-        names=request.names or "varying",
+        # The run names of the YAML form are directory names: its users' other tools rely on them.
+        names=request.names or ("table" if experiment.form == "yaml" else "varying"),
         template=template,
         setup_script=_setup_script(request, experiment),
     )

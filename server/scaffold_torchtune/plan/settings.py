@@ -13,7 +13,7 @@ from scaffold_torchtune.shared.parameters import PARAMETERS
 
 # Keys of every setup_finetune.yaml, in the order in which they are written.
 ORDER: Final = (
-    "experiment_name", "my_wandb_project", "my_wandb_run_name", "output_dir_base",
+    "experiment_name", "my_wandb_project", "my_wandb_run_name", "output_dir_base", "project_dir",
     "input_dir_base", "input_formatting", "dataset_label", "dataset_ext", "dataset_type", "training_samples",
     "system_prompt", "prompt", "input_key", "output_key", "train_on_input", "packed", "max_seq_len",
     "torchtune_model_name", "model_checkpoint", "models_dir",
@@ -73,12 +73,20 @@ def settings_of(
         if setting is None or (not bundled and setting.source.kind is SourceKind.DEFAULT and name not in _SAME_DEFAULT):
             continue
         found[name] = setting
-    base = found["output_dir_base"]
-    found["output_dir_base"] = _with(base, _absolute(base, experiment, place))
-    found |= _names(directory, experiment) | _data(data) | _model(run, experiment, place)
+    found |= _names(directory, experiment) | _output(found.get("output_dir_base"), experiment, place)
+    found |= _data(data) | _model(run, experiment, place)
     if bundled and "lora_alpha" not in found:
         found["lora_alpha"] = _derived(2 * int(str(found["lora_rank"].value)), "2 x lora_rank")
     return {name: found[name] for name in ORDER if name in found}
+
+
+def _output(base: Setting | None, experiment: Experiment, place: Place) -> dict[str, Setting]:
+    """Where outputs go: below the base that was named, else, in the YAML form, into the run's own artifacts/."""
+    if base is not None:
+        return {"output_dir_base": _with(base, _absolute(base, experiment, place))}
+    note = "no output base directory is named: each run's own artifacts/"
+    folder, name = posixpath.split(place.experiment_dir)
+    return {"project_dir": _derived(folder, note), "experiment_name": _derived(name, note)}
 
 
 def _absolute(path: Setting, experiment: Experiment, place: Place) -> str:

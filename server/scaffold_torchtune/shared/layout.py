@@ -4,6 +4,7 @@ import posixpath
 from typing import Final
 
 SUMMARY: Final = "experiment_summary.md"
+SUMMARY_YAML: Final = "experiment_summary.yaml"
 LOCAL: Final = "claude.local.md"
 LOG: Final = "scaffold.log"
 
@@ -21,7 +22,7 @@ FINETUNE_SLURM: Final = "finetune.slurm"
 SETUP_TEMPLATES: Final = {".json": "setup_finetune_json.yaml.j2", ".parquet": "setup_finetune_parquet.yaml.j2"}
 """The template of setup_finetune.yaml for each data format."""
 
-RESERVED: Final = frozenset({SUMMARY, LOCAL, LOG, STATE, "experiment_summary.yaml"})
+RESERVED: Final = frozenset({SUMMARY, SUMMARY_YAML, LOCAL, LOG, STATE})
 
 
 def record(directory: str) -> str:

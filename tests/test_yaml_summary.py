@@ -1,0 +1,170 @@
+"""experiment_summary.yaml, through the pipeline."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scaffold_torchtune import pipeline
+from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.pipeline import Request
+
+SUMMARY = """\
+experiment:
+  name: cap_rank
+  project: capitalization
+  question: "Does rank matter?"
+  date: 2026-03-16
+tools: {preparation: torchtune, evaluation: inspect-ai}
+variables:
+  lora_rank: [4, 8]
+controls:
+  system_prompt: ""
+  prompt: "Capitalize the given word: {input}\\n"
+  dataset_type: chat_completion
+  epochs: 1
+  batch_size: 4
+  validation_during_training: true
+models:
+  base:
+    - name: Llama-3.2-1B-Instruct
+      path: /models/Llama-3.2-1B-Instruct
+      size_gb: 2.5
+data:
+  training:
+    path: /data/words_5L.json
+    dataset_label: words_5L
+    format: json
+    splits: {train: 8, validation: 1, test: 1}
+output:
+  wandb_project: words
+runs:
+  - name: words_rank4
+    type: fine-tuned
+    model: Llama-3.2-1B-Instruct
+    parameters: {lora_rank: 4, lr: 1e-5}
+    compute: {time: 1:15:00, gpus: 1, mem: 80G, cpus_per_task: 2}
+  - name: words_rank8
+    type: fine-tuned
+    model: Llama-3.2-1B-Instruct
+    parameters: {lora_rank: 8, lr: 5e-5, batch_size: 2}
+    dataset_path: /data/other.json
+  - name: base
+    type: control
+    model: Llama-3.2-1B-Instruct
+    parameters: {}
+evaluation:
+  temperature: 0.0
+"""
+LOCAL = "---\nconda_env: cruijff\naccount: lab\nmodules: [anaconda3/2025.6, cuda/12]\n---\n# Local\n"
+
+
+def write(folder: Path, summary: str = SUMMARY, local: str = LOCAL) -> Path:
+    folder.mkdir()
+    (folder / "experiment_summary.yaml").write_text(summary)
+    (folder / "claude.local.md").write_text(local)
+    return folder
+
+
+def problems(folder: Path) -> set[tuple[str, str | None, int | None]]:
+    with pytest.raises(Refused) as refused:
+        pipeline.plan(Request(folder))
+    return {(f.code, f.field, f.line) for f in refused.value.problems}
+
+
+def test_the_yaml_form_becomes_run_directories_named_as_its_runs(tmp_path: Path) -> None:
+    folder = write(tmp_path / "cap")
+    result = pipeline.scaffold(Request(folder))
+    assert result.ok
+    assert [run.directory for run in result.plan.runs] == ["words_rank4", "words_rank8"]
+    assert [row.name for row in result.plan.excluded] == ["base"]
+    first = yaml.safe_load((folder / "words_rank4/setup_finetune.yaml").read_text())
+    second = yaml.safe_load((folder / "words_rank8/setup_finetune.yaml").read_text())
+    assert (first["lr"], first["batch_size"], first["time"], first["mem"]) == (1e-5, 4, "1:15:00", "80G")
+    assert (first["cpus_per_task"], first["gpus"], first["run_val_every_n_steps"]) == (2, 1, 50)
+    assert first["prompt"] == "Capitalize the given word: {input}\n"
+    assert (first["my_wandb_project"], first["modules"]) == ("words", "anaconda3/2025.6,cuda/12")
+    assert (second["lr"], second["batch_size"], second["dataset_label"]) == (5e-5, 2, "other")
+
+
+def test_without_an_output_directory_each_run_keeps_its_output_in_its_own_artifacts(tmp_path: Path) -> None:
+    folder = write(tmp_path / "cap")
+    assert pipeline.scaffold(Request(folder)).ok
+    made = yaml.safe_load((folder / "words_rank4/finetune.yaml").read_text())
+    assert made["output_dir"] == f"{folder}/words_rank4/artifacts/"
+
+
+def test_an_output_directory_in_claude_local_md_is_used(tmp_path: Path) -> None:
+    folder = write(tmp_path / "cap", local=LOCAL.replace("account", "output_dir_base: /scratch/out\naccount"))
+    assert pipeline.scaffold(Request(folder)).ok
+    made = yaml.safe_load((folder / "words_rank4/finetune.yaml").read_text())
+    assert made["output_dir"] == "/scratch/out/cap_rank/ck-out-words_rank4/"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("  name: cap_rank\n", "", ("missing-field", "experiment name", None)),
+        ("  epochs: 1\n", "", ("missing-field", "epochs", None)),
+        ("  batch_size: 4\n", "", ("missing-field", "batch_size", None)),
+        ("    path: /data/words_5L.json\n", "", ("missing-field", "dataset", None)),
+        ("  name: cap_rank\n", "  name: no\n", ("invalid-value", "experiment_name", 2)),
+        ("lora_rank: 4,", "lora_rank: 012,", ("invalid-value", "lora_rank", 33)),
+        ("lora_rank: 4,", "lora_rank: [4],", ("invalid-value", "lora_rank", 33)),
+        ("type: control", "type: baseline model", ("invalid-value", "type", 40)),
+        ("wandb_project", "wandb_projekt", ("misspelt-field", "output.wandb_projekt", 28)),
+        ("    format: json\n", "    format: parquet\n", ("ambiguous", "dataset", 25)),
+        ("experiment:\n", "experiment:\n  dir: /somewhere/else\n", ("wrong-experiment-dir", "experiment directory", 2)),
+        ("tools:", "tools: [", ("invalid-value", None, 7)),
+        ("lr: 1e-5}", "learnig_rate: 1e-5}", ("misspelt-field", "learnig_rate", 29)),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_place(
+    tmp_path: Path, old: str, new: str, expected: tuple[str, str | None, int | None]
+) -> None:
+    assert old in SUMMARY
+    assert expected in problems(write(tmp_path / "cap", SUMMARY.replace(old, new, 1)))
+
+
+MARKDOWN = """\
+# cap_rank
+
+## All Runs
+| Run Name | Model | LoRA Rank | LR | Batch Size | Dataset | Time | GPUs | Mem | CPUs | Type |
+|--|--|--|--|--|--|--|--|--|--|--|
+| words_rank4 | Llama-3.2-1B-Instruct | 4 | 1e-5 | 4 | /data/words_5L.json | 1:15:00 | 1 | 80G | 2 | Fine-tuned |
+| words_rank8 | Llama-3.2-1B-Instruct | 8 | 5e-5 | 2 | /data/other.json | - | - | - | - | Fine-tuned |
+
+## Resources
+### Models
+- **Llama-3.2-1B-Instruct**: `/models/Llama-3.2-1B-Instruct`
+
+## Configuration
+### Training
+- **Epochs:** 1
+- **Dataset type:** chat_completion
+- **Prompt:** "Capitalize the given word: {input}"
+- **Validation during training:** Yes (every 50 steps during training)
+"""
+BOTH = LOCAL.replace("account", "output_dir_base: /scratch/out\nmy_wandb_project: words\naccount")
+
+
+def both(folder: Path, markdown: str) -> Path:
+    summary = SUMMARY.replace("{input}\\n", "{input}")
+    write(folder, summary, BOTH)
+    (folder / "experiment_summary.md").write_text(markdown)
+    return folder
+
+
+def test_where_both_forms_plan_the_same_the_yaml_form_is_used_and_it_is_said(tmp_path: Path) -> None:
+    result = pipeline.plan(Request(both(tmp_path / "cap", MARKDOWN)))
+    assert "two-summaries" in [warning.code for warning in result.warnings]
+    assert [run.directory for run in result.runs] == ["words_rank4", "words_rank8"]
+
+
+def test_where_the_two_forms_disagree_both_values_are_told(tmp_path: Path) -> None:
+    folder = both(tmp_path / "cap", MARKDOWN.replace("**Epochs:** 1", "**Epochs:** 3"))
+    with pytest.raises(Refused) as refused:
+        pipeline.plan(Request(folder))
+    assert {(f.code, f.field) for f in refused.value.problems} == {("ambiguous", "epochs")}
+    assert "epochs is 1 in experiment_summary.yaml, but 3 in experiment_summary.md" in refused.value.problems[0].message
