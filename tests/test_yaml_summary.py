@@ -1,11 +1,14 @@
 """experiment_summary.yaml, through the pipeline."""
 
+import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
 from scaffold_torchtune import pipeline
+from scaffold_torchtune.cli import main
 from scaffold_torchtune.errors import Refused
 from scaffold_torchtune.pipeline import Request
 
@@ -168,3 +171,14 @@ def test_where_the_two_forms_disagree_both_values_are_told(tmp_path: Path) -> No
         pipeline.plan(Request(folder))
     assert {(f.code, f.field) for f in refused.value.problems} == {("ambiguous", "epochs")}
     assert "epochs is 1 in experiment_summary.yaml, but 3 in experiment_summary.md" in refused.value.problems[0].message
+
+
+def test_the_schema_takes_the_example_and_refuses_another_type_of_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    jsonschema.Draft202012Validator.check_schema(made)
+    document = yaml.safe_load(SUMMARY.replace("2026-03-16", '"2026-03-16"'))
+    jsonschema.validate(document, made)
+    document["runs"][0]["type"] = "tuned"
+    with pytest.raises(jsonschema.ValidationError, match="tuned"):
+        jsonschema.validate(document, made)

@@ -1,4 +1,4 @@
-"""The command line: one command a step, `scaffold` for all of them, `demo`, `serve`.
+"""The command line: one command a step, `scaffold` for all of them, `new`, `demo`, `schema`, `serve`.
 
 Exit status: 0 all well; 1 some run failed, some value does not match, or a step was stopped midway; 2 refused.
 """
@@ -6,6 +6,7 @@ Exit status: 0 all well; 1 some run failed, some value does not match, or a step
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
@@ -16,7 +17,9 @@ from pydantic import BaseModel
 from scaffold_torchtune import __version__, pipeline, show
 from scaffold_torchtune.errors import Refused
 from scaffold_torchtune.models.results import Refusal, RefusalError, ScaffoldResult, SetupResult, ValidateResult
+from scaffold_torchtune.new import OPTIONS, NewResult, create
 from scaffold_torchtune.pipeline import Request, Stopped
+from scaffold_torchtune.shared.text import one_line
 
 _STEPS: dict[str, tuple[Callable[[Request], BaseModel], str]] = {
     "parse": (pipeline.parse, "step 1: read the experiment's documents; writes nothing"),
@@ -35,6 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from scaffold_torchtune.mcp_server import serve
 
         return serve(options.root)
+    if options.command == "schema":
+        from scaffold_torchtune.parse import schema
+
+        sys.stdout.write(json.dumps(schema(), indent=2) + "\n")
+        return 0
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may not have every character
@@ -55,6 +63,9 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
     """The step that a command means."""
     if options.command == "demo":
         return _demo
+    if options.command == "new":
+        wishes = {option.parameter: getattr(options, option.parameter) for option in OPTIONS}
+        return lambda request: create(request, wishes, control=options.control)
     return _STEPS["plan" if getattr(options, "dry_run", False) else options.command][0]
 
 
@@ -81,9 +92,25 @@ def _run(step: Callable[[Request], BaseModel], options: argparse.Namespace) -> i
         return 1 if midway else 2
     if options.json:
         _print_json(result)
+    elif isinstance(result, NewResult):
+        _show_new(result, options)
     else:
         show.result(show.console(), result)
     return 0 if _all_well(result) else 1
+
+
+def _show_new(of: NewResult, options: argparse.Namespace) -> None:
+    """What was written, what is remarkable, and the next command."""
+    for path in of.created:
+        sys.stdout.write(one_line(f"wrote {path}") + "\n")
+    if of.local not in of.created:
+        sys.stdout.write(one_line(f"uses {of.local}") + "\n")
+    sys.stdout.write(f"{of.experiment}: {of.runs} run(s)\n")
+    sys.stdout.flush()
+    show.findings(show.console(), of.warnings)
+    given = ["--local", str(options.local)] if options.local else []
+    line = shlex.join(["scaffold-torchtune", "scaffold", str(options.experiment), *given])
+    sys.stdout.write(one_line(f"next: {line}") + "\n")
 
 
 def _print_json(result: BaseModel) -> None:
@@ -142,15 +169,19 @@ def _parser() -> argparse.ArgumentParser:
             _add_running(command)
         if name == "scaffold":
             command.add_argument("--dry-run", action="store_true", help="plan only; write nothing")
+    _add_new(commands.add_parser("new", help=_NEW_HELP, description=_NEW_HELP[0].upper() + _NEW_HELP[1:] + "."))
     demo = commands.add_parser("demo", help="scaffold the bundled example into DIR")
     demo.add_argument("experiment", type=Path, nargs="?", default=Path("demo"), metavar="DIR", help="default: demo")
     _add_common(demo)
+    schema = "the JSON Schema of experiment_summary.yaml, for editors that complete and check it"
+    commands.add_parser("schema", help=schema, description=schema[0].upper() + schema[1:] + ".")
     serve = commands.add_parser("serve", help="the MCP server, over stdio")
     serve.add_argument("--root", type=Path, action="append", default=[], metavar="DIR", help=_ROOT_HELP)
     return parser
 
 
 _SCRIPT_HELP = "an existing setup_finetune.py; default: the bundled one"
+_NEW_HELP = "write an experiment's documents, filled from options, to start from; they scaffold as they are"
 _ROOT_HELP = "experiments must lie under one of these directories; may be repeated"
 
 
@@ -158,6 +189,15 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--local", type=Path, metavar="FILE", help="the claude.local.md to use")
     command.add_argument("--root", type=Path, action="append", default=[], metavar="DIR", help=_ROOT_HELP)
     command.add_argument("--json", action="store_true", help="print the structured result and nothing else")
+
+
+def _add_new(command: argparse.ArgumentParser) -> None:
+    command.add_argument("experiment", type=Path, metavar="DIR", help="the experiment directory to be")
+    for option in OPTIONS:
+        flag, name, metavar, text = option.flag, option.parameter, option.metavar, option.help
+        command.add_argument(flag, dest=name, action="append", default=[], metavar=metavar, help=text)
+    command.add_argument("--control", action="store_true", help="add a control for each model: the base model")
+    _add_common(command)
 
 
 def _add_planning(command: argparse.ArgumentParser) -> None:

@@ -2,5 +2,6 @@
 
 from scaffold_torchtune.parse.assemble import parse_experiment
 from scaffold_torchtune.parse.local import scratch_directory
+from scaffold_torchtune.parse.yaml_form import schema
 
-__all__ = ["parse_experiment", "scratch_directory"]
+__all__ = ["parse_experiment", "schema", "scratch_directory"]
