@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # pip may fail on a passing fault of the network: try three times.
 RETRY := scripts/retry
 
-.PHONY: demo test check format contract facts golden clean
+.PHONY: demo test check format contract facts golden fuzz clean
 
 demo: $(STAMP)  ## scaffold the bundled example into demo/
 	@$(BIN)/scaffold-torchtune demo demo
@@ -34,6 +34,9 @@ facts: $(CONTRACT)/.installed  ## write torchtune's facts anew from the installe
 
 golden: $(STAMP)  ## write the golden files anew; look at the difference before you commit it
 	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_scaffold.py
+
+fuzz: $(STAMP)  ## 100,000 mutated documents: each a plan or a refusal, within a second and 200 MB
+	$(BIN)/python tests/fuzz_documents.py --count $(or $(COUNT),100000)
 
 clean:
 	rm -rf $(VENV) $(CONTRACT) demo .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

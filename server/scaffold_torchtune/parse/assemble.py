@@ -10,6 +10,7 @@ from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import Dataset, Experiment, ModelPath, Run, SummaryForm
 from scaffold_torchtune.parse import clean, local, markdown_summary, rows, yaml_summary
 from scaffold_torchtune.parse.draft import Field, LocalDraft, SummaryDraft
+from scaffold_torchtune.setup_finetune.registry import find_model
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter, by_label, labels, normalize
 from scaffold_torchtune.shared.text import close_matches, escape, shown
@@ -18,6 +19,7 @@ _RECIPE = Parameter("recipe", "name")
 _LOCAL_PARAMETERS = {name: Parameter(name, "path") for name in ("scratch_dir", "working_dir")}
 # Lines of a Configuration section that are remarks, not settings.
 _NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description", "optimizer", "method"})
+_LIKELY_MISSPELT = 0.9
 # What Configuration does not set: the runs table and Resources name models and data sets.
 _ELSEWHERE = frozenset({"model", "dataset"})
 _VALIDATION = frozenset({"validation during training", "validation"})
@@ -47,7 +49,9 @@ class _Reading:
     findings: list[Finding] = field(default_factory=list)
 
     def missing(self, name: str, section: str, line: str, *, file: str | None = None) -> None:
-        """Note that a required field is absent; `line` is what to add."""
+        """Note that a required field is absent; `line` is what to add. A document that cannot be read lacks nothing."""
+        if not (self.summary if file is None else self.local).readable:
+            return
         if file is None and self.form == "yaml":
             section, line = _IN_YAML.get(name, ("models.base", f"- {{name: NAME, path: /path/to/it}}  # {name}"))
         file = file or self.summary.file
@@ -137,6 +141,8 @@ def parse_experiment(
 
 def _name(reading: _Reading) -> str:
     title = reading.summary.name
+    if title is None and "experiment_name" in {f.field for f in reading.findings}:
+        return ""
     if title is None:
         reading.missing("experiment name", "at the top", "# EXPERIMENT_NAME")
         return ""
@@ -304,18 +310,50 @@ def _models(reading: _Reading, runs: tuple[Run, ...], environment: dict[str, Set
         first = found.setdefault(name, setting)
         if first.value != setting.value:
             reading.contradiction(path.name, setting, first)
-    for directory in reading.summary.models_dirs:
-        setting = reading.value(PARAMETERS["models_dir"], directory, SourceKind.SUMMARY, reading.summary.file)
-        if setting is not None:
-            environment.setdefault("models_dir", setting)
-    listed = {"", *(name for name, _ in reading.summary.models)}
-    for name in dict.fromkeys(run.model for run in runs if run.type == "fine-tuned" and run.model not in listed):
-        if "models_dir" in environment:
-            base = environment["models_dir"]
-            found[name] = Setting(value=posixpath.join(str(base.value), name), source=base.source)
+    bases = _model_folders(reading, environment)
+    base = bases[0] if bases else environment.get("models_dir")
+    listed = {name for name, _ in reading.summary.models}
+    tuned = [run for run in runs if run.type == "fine-tuned"]
+    lacking = {run.model: run for run in tuned if run.model and run.model not in listed}
+    for other in bases[1:] if lacking else ():
+        if other.value != bases[0].value:
+            reading.contradiction("models_dir", other, bases[0])
+    for name, run in lacking.items():
+        near = [] if find_model(name) else close_matches(name, listed, limit=1, cutoff=_LIKELY_MISSPELT)
+        if near:
+            _misspelt_model(reading, run, near[0])
+        elif base:
+            folder = str(base.value)
+            path_of = folder if posixpath.basename(folder) == name else posixpath.join(folder, name)
+            found[name] = Setting(value=path_of, source=base.source)
         elif not any(f.field == "models_dir" for f in reading.findings):
             reading.missing(f"path of model {name}", "Resources > Models", f"- **{name}**: `/path/to/{name}`")
     return tuple(ModelPath(name=name, path=path) for name, path in found.items())
+
+
+def _model_folders(reading: _Reading, environment: dict[str, Setting]) -> list[Setting]:
+    """Where the summary says that all models lie; the environment knows it too, if nothing else said it there."""
+    bases: list[Setting] = []
+    for directory in reading.summary.models_dirs:
+        setting = reading.value(PARAMETERS["models_dir"], directory, SourceKind.SUMMARY, reading.summary.file)
+        if setting is not None:
+            bases.append(setting)
+            environment.setdefault("models_dir", setting)
+    return bases
+
+
+def _misspelt_model(reading: _Reading, run: Run, near: str) -> None:
+    reading.findings.append(
+        finding(
+            "misspelt-field",
+            f"{shown(run.model)} is not one of the listed models; did you mean {near!r}?",
+            field="model",
+            actual=escape(run.model),
+            file=reading.summary.file,
+            line=run.line,
+            fix=f"write {near!r}, or list the path of {escape(run.model)} too",
+        )
+    )
 
 
 def _required_by_runs(

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from scaffold_torchtune.errors import Finding, finding
 
+TOO_DEEP = "the file is nested deeper than it can be read"
+
 
 @dataclass(frozen=True)
 class Field:
@@ -30,7 +32,7 @@ class RowDraft:
 
 @dataclass
 class SummaryDraft:
-    """An experiment summary, before anything is typed."""
+    """An experiment summary, before anything is typed. What cannot be read at all lacks nothing in particular."""
 
     file: str
     name: Field | None = None
@@ -45,6 +47,7 @@ class SummaryDraft:
     wandb_project: Field | None = None
     output_dirs: list[Field] = field(default_factory=list)
     problems: list[Finding] = field(default_factory=list)
+    readable: bool = True
 
     def problem(self, code: str, message: str, line: int | None, fix: str, field_name: str | None = None) -> None:
         """Note a problem of this document."""
@@ -53,8 +56,12 @@ class SummaryDraft:
 
 @dataclass
 class LocalDraft:
-    """A claude.local.md, before anything is typed: setting name to what stands there."""
+    """A claude.local.md, before anything is typed: setting name to what stands there.
+
+    Where a block of it cannot be read, nobody knows what is missing.
+    """
 
     file: str
     settings: dict[str, Field] = field(default_factory=dict)
     problems: list[Finding] = field(default_factory=list)
+    readable: bool = True

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from scaffold_torchtune.errors import finding
 from scaffold_torchtune.parse import clean
-from scaffold_torchtune.parse.draft import Field, LocalDraft
+from scaffold_torchtune.parse.draft import TOO_DEEP, Field, LocalDraft
 from scaffold_torchtune.shared import markdown, yamlio
 from scaffold_torchtune.shared.parameters import normalize
 from scaffold_torchtune.shared.text import escape, shown
@@ -41,7 +41,6 @@ _LABELS = {
 # A document that sets one of these outside a block of YAML keeps its settings there.
 _CORE = frozenset({"conda_env", "output_dir_base", "my_wandb_project"})
 # Sections whose labels are about something else: an account there is not SLURM's.
-
 _ELSEWHERE = frozenset({"github", "git", "gitlab", "examples", "example", "commands"})
 
 
@@ -53,7 +52,12 @@ def read(text: str, file: str) -> LocalDraft:
     """
     draft = LocalDraft(file)
     front, rest = _front_matter(text)
-    root = markdown.read(rest)
+    try:
+        root = markdown.read(rest)
+    except RecursionError:
+        draft.problems.append(finding("invalid-value", TOO_DEEP, file=file, fix="take away lists, quotes or emphasis"))
+        draft.readable = False
+        return draft
     if front:
         _block(front, 1, draft)
     _sections(root, draft)
@@ -85,6 +89,7 @@ def _block(text: str, offset: int, draft: LocalDraft) -> None:
         message = f"the block of YAML cannot be read: {escape(error.message)}"
         line = offset + (error.line or 1)
         draft.problems.append(finding("invalid-value", message, file=draft.file, line=line, fix="correct the YAML"))
+        draft.readable = False
         return
     for key, value in document.data.items() if isinstance(document.data, dict) else ():
         name = _LABELS.get(normalize(key))

@@ -1,9 +1,10 @@
 """Reads experiment_summary.md into a `SummaryDraft`."""
 
+import re
 from collections.abc import Iterator
 
 from scaffold_torchtune.parse import clean
-from scaffold_torchtune.parse.draft import Field, RowDraft, SummaryDraft
+from scaffold_torchtune.parse.draft import TOO_DEEP, Field, RowDraft, SummaryDraft
 from scaffold_torchtune.shared import markdown, numbers
 from scaffold_torchtune.shared.markdown import Section, Table
 from scaffold_torchtune.shared.parameters import normalize
@@ -12,12 +13,19 @@ RUN_SECTIONS = ("all runs", "fine tuning runs", "finetuning runs", "runs")
 NAME_COLUMNS = ("run name", "run", "name")
 _TITLE_PREFIXES = ("experiment", "run plan", "experiment summary")
 _NOT_TRAINING = ("evaluation", "inference")
+# A line below a table's header, which Markdown does not take for one where non-breaking spaces stand in it.
+_DELIMITERS = re.compile(r"^[|: \t\u00a0-]+$", re.MULTILINE)
 
 
 def read(text: str, file: str) -> SummaryDraft:
     """Read a Markdown summary. Problems of its form are noted in the draft."""
-    root = markdown.read(text)
     draft = SummaryDraft(file)
+    try:
+        root = markdown.read(_DELIMITERS.sub(lambda line: line[0].replace("\u00a0", " "), text))
+    except RecursionError:
+        draft.problem("invalid-value", TOO_DEEP, None, "take away lists, quotes or emphasis")
+        draft.readable = False
+        return draft
     _name(root, draft)
     _runs(root, draft)
     _resources(root, draft)
@@ -88,11 +96,21 @@ def _resources(root: Section, draft: SummaryDraft) -> None:
         for section in resources.sections:
             title = normalize(section.title)
             if title in {"models", "model", "base models"}:
-                for bullet in section.bullets:
-                    if (pair := bullet.text.labelled()) and not clean.is_unset(pair.value):
-                        draft.models.append((pair.label, Field(pair.value, bullet.text.line, "Resources > Models")))
+                _models(section, draft)
             elif title in {"dataset", "data set", "datasets", "data"}:
                 _dataset(section, draft)
+
+
+def _models(section: Section, draft: SummaryDraft) -> None:
+    """Each model's path; or the `Location` of all, where `Models Used` lists their names."""
+    for bullet in section.all_bullets():
+        pair = bullet.text.labelled()
+        if pair is None or clean.is_unset(pair.value):
+            continue
+        if normalize(pair.label) in {"location", "models directory", "directory"}:
+            draft.models_dirs.append(Field(pair.value, bullet.text.line, f"Resources > Models > {pair.label}"))
+        else:
+            draft.models.append((pair.label, Field(pair.value, bullet.text.line, "Resources > Models")))
 
 
 def _dataset(section: Section, draft: SummaryDraft) -> None:

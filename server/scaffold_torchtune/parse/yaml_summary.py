@@ -5,7 +5,7 @@ makes of `1e-5` or `1:30:00` does not matter. Text that YAML reads as something 
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -34,26 +34,34 @@ def read(text: str, file: str) -> SummaryDraft:
         draft.problem(
             "invalid-value", f"the file is not YAML that can be read: {escape(error.message)}", error.line, fix
         )
+        draft.readable = False
         return draft
-    data = document.data if isinstance(document.data, dict) else {}
+    data = {} if document.data is None else document.data
+    if not isinstance(data, dict):
+        draft.problem("invalid-value", "the file is not a mapping of sections", 1, "write sections: experiment, runs")
+        draft.readable = False
+        return draft
+    _unknown_keys(SummaryForm, data, (), document, draft)
+    reader = _Reader(document, data, draft)
+    reader.read()
     try:
-        form = SummaryForm.model_validate(data)
+        SummaryForm.model_validate(data)
     except ValidationError as error:
-        _form_problems(error, document, draft)
-    else:
-        _unknown_keys(form, (), document, draft)
-    _Reader(document, data, draft).read()
+        _form_problems(error, document, draft, reader.refused)
     return draft
 
 
-def _form_problems(error: ValidationError, document: YamlDocument, draft: SummaryDraft) -> None:
-    """What is missing from the form or has another shape, each once, with its line."""
+def _form_problems(error: ValidationError, document: YamlDocument, draft: SummaryDraft, told: set[Path]) -> None:
+    """What is missing from the form or has another shape, each once, with its line; what was told is left out."""
     for one in error.errors(include_url=False):
+        if one["loc"] in told:
+            continue
         path = tuple(part for part in one["loc"] if _is_key(part, document, one["loc"]))
         name = ".".join(map(str, one["loc"]))
         if one["type"] == "missing" and one["loc"][-1:] == ("name",) and len(one["loc"]) > 2:  # noqa: PLR2004 - in a list
             draft.problem("missing-field", f"{name} is missing", document.line(path), f"add {name}", name)
-        elif one["type"] != "missing" and one["loc"][-1:] != ("type",):  # what else is missing is told where it is used
+        # What else is missing, or null, is told where it is used.
+        elif one["input"] is not None and one["type"] != "missing" and one["loc"][-1:] != ("type",):
             message = f"{name} is {shown(_scalar(one['input']))}: {one['msg'].lower()}"
             draft.problem("invalid-value", message, document.line(path), "write what is allowed", name)
 
@@ -68,10 +76,12 @@ def _scalar(value: Any) -> str | int | float | bool | None:
     return value if isinstance(value, str | int | float | bool | None) else type(value).__name__
 
 
-def _unknown_keys(form: Form, path: Path, document: YamlDocument, draft: SummaryDraft) -> None:
+def _unknown_keys(
+    form: type[Form], data: Mapping[str, Any], path: Path, document: YamlDocument, draft: SummaryDraft
+) -> None:
     """Keys that the form does not know: nearly known ones are refused, others are named in a warning."""
-    known = type(form).model_fields
-    for key in form.model_extra or {}:
+    known = form.model_fields
+    for key in [key for key in data if key not in known]:
         near = close_matches(key, known, limit=1, cutoff=_LIKELY_MISSPELT)
         name = ".".join(map(str, (*path, key)))
         if near:
@@ -81,13 +91,20 @@ def _unknown_keys(form: Form, path: Path, document: YamlDocument, draft: Summary
             message = f"{escape(name)} is not used"
             fix = "nothing, unless it was meant to change the runs"
             draft.problem("unused-field", message, document.line((*path, key)), fix, escape(name))
-    for key in known:
-        value = getattr(form, key)
-        parts = [((*path, key), value)] if isinstance(value, Form) else []
-        if isinstance(value, list):
-            parts = [((*path, key, i), item) for i, item in enumerate(value)]
-        for below, part in parts:
-            _unknown_keys(part, below, document, draft)
+    for key, field in known.items():
+        below = _form_in(field.annotation)
+        value = data.get(key)
+        parts = [((*path, key, i), item) for i, item in enumerate(value)] if isinstance(value, list) else []
+        for place, part in [((*path, key), value), *parts]:
+            if below and isinstance(part, dict):
+                _unknown_keys(below, part, place, document, draft)
+
+
+def _form_in(annotation: Any) -> type[Form] | None:
+    """The form that a field holds: itself, in a list, or where it is given."""
+    if isinstance(annotation, type) and issubclass(annotation, Form):
+        return annotation
+    return next((form for part in get_args(annotation) if (form := _form_in(part))), None)
 
 
 class _Reader:
@@ -97,6 +114,7 @@ class _Reader:
         self.document = document
         self.data = data
         self.draft = draft
+        self.refused: set[Path] = set()
 
     def read(self) -> None:
         """Fill the draft."""
@@ -190,6 +208,7 @@ class _Reader:
         if isinstance(value, dict | list):
             if by_key is not None:
                 self.draft.problem("invalid-value", f"{name} is not a single value", line, "give it one value", by_key)
+                self.refused.add(path)
             return None
         parameter = by_label(by_key) if by_key else None
         wants_text = by_key in {None, "name", "type"} or (parameter is not None and parameter.kind in _TEXT_KINDS)
@@ -197,6 +216,7 @@ class _Reader:
             plain = self.document.plain.get(path, str(value))
             message = f"{name} is {plain}, which YAML reads as {shown(value)}, not as text"
             self.draft.problem("invalid-value", message, line, f'write "{plain}" in quotes', by_key)
+            self.refused.add(path)
             return None
         text = value if isinstance(value, str) else self.document.plain.get(path, str(value))
         return Field(text, line, name, exact=isinstance(value, str) and wants_text)
