@@ -1,0 +1,32 @@
+"""What the installed torchtune says of itself: the facts that facts.json holds.
+
+Everything is read from the package: its recipe registry, the stock configs, the source of the recipes, the signatures
+of the components. What torchtune does not say stands in small tables, each at the top of the module that reads it: a
+sibling model without a stock config, other spellings of a name (`models`), components that no stock config names
+(`components`), arguments of datasets (`loader`).
+"""
+
+import importlib.metadata
+import typing
+from typing import Any
+
+from installed_torchtune.components import all_components
+from installed_torchtune.loader import loader_arguments
+from installed_torchtune.models import all_models
+from installed_torchtune.recipes import all_recipes
+
+
+def collect() -> dict[str, Any]:
+    """All facts as plain data, in the order in which they are written."""
+    from torchtune.modules import peft
+    from torchtune.training.checkpointing._utils import ModelType
+
+    return {
+        "torchtune": importlib.metadata.version("torchtune"),
+        "recipes": all_recipes(),
+        "models": all_models(),
+        "model_types": [member.name for member in ModelType],
+        "lora_attn_modules": list(typing.get_args(peft.LORA_ATTN_MODULES)),
+        "loader_arguments": loader_arguments(),
+        "components": all_components(),
+    }

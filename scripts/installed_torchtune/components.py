@@ -1,0 +1,74 @@
+"""Components: what a `_component_` can name, and the arguments that each takes."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from installed_torchtune.stock import FAMILIES, covered_configs, stock_config
+
+EXTRA_COMPONENTS = (
+    "torch.optim.Adam",
+    "torch.optim.AdamW",
+    "torch.optim.SGD",
+    "torchtune.datasets.chat_dataset",
+    "torchtune.datasets.instruct_dataset",
+    "torchtune.datasets.text_completion_dataset",
+    "torchtune.training.FullModelHFCheckpointer",
+)
+COMPONENT_MODULES = ("torchtune.training.lr_schedulers", "torchtune.training.metric_logging")
+
+
+def component(dotpath: str) -> Callable[..., Any]:
+    """The object that a `_component_` names."""
+    module, _, name = dotpath.rpartition(".")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def signature(dotpath: str) -> dict[str, Any]:
+    """The arguments of a component, those without a default, and whether it takes any others."""
+    parameters = inspect.signature(component(dotpath)).parameters.values()
+    named = [p for p in parameters if p.kind not in {p.VAR_KEYWORD, p.VAR_POSITIONAL}]
+    return {
+        "arguments": [p.name for p in named],
+        "required": [p.name for p in named if p.default is p.empty],
+        "open": any(p.kind is p.VAR_KEYWORD for p in parameters),
+    }
+
+
+def components_in(node: Any) -> Iterator[str]:
+    """Every `_component_` in plain data."""
+    if isinstance(node, dict):
+        if isinstance(node.get("_component_"), str):
+            yield node["_component_"]
+        for value in node.values():
+            yield from components_in(value)
+
+
+def _contents(module: str) -> Iterator[tuple[str, str]]:
+    """The names in a module, each with the module that defines what it names."""
+    for name, thing in vars(importlib.import_module(module)).items():
+        yield name, getattr(thing, "__module__", "")
+
+
+def model_builders() -> Iterator[str]:
+    """The dotpaths of what builds the models and tokenizers of the covered families."""
+    for family in FAMILIES:
+        module = f"torchtune.models.{family}"
+        yield from (f"{module}.{name}" for name, home in _contents(module) if home.endswith("._model_builders"))
+
+
+def schedules_and_loggers() -> Iterator[str]:
+    """The dotpaths of torchtune's cosine schedules and metric loggers."""
+    for module in COMPONENT_MODULES:
+        own = [name for name, home in _contents(module) if home == module and not name.startswith("_")]
+        yield from (f"{module}.{name}" for name in own if name.startswith("get_cosine") or name.endswith("Logger"))
+
+
+def all_components() -> dict[str, Any]:
+    """Every component that the covered models can be trained with, by its dotpath."""
+    names = {*EXTRA_COMPONENTS, *model_builders(), *schedules_and_loggers()}
+    for config in covered_configs():
+        names.update(components_in(stock_config(config)))
+    return {name: signature(name) for name in sorted(names) if not name.startswith("bitsandbytes.")}
