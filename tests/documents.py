@@ -14,7 +14,7 @@ from scaffold_torchtune.plan import Place, make_plan
 MODEL = "Llama-3.2-1B-Instruct"
 SUMMARY = "experiment_summary.md"
 LOCAL = "claude.local.md"
-DIRECTORY = "/work/sweep"
+DIRECTORY = "/lab/sweep"
 
 # The document in the form of the mission's example, and the claude.local.md that goes with it.
 EXAMPLE_SUMMARY = """\
