@@ -25,6 +25,7 @@ from experiments import (
     outputs,
     run_directories,
 )
+from permissions import held_to_modes
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.errors import Refused
 from scaffold_torchtune.models.results import ScaffoldResult, ValidateResult
@@ -577,13 +578,14 @@ def test_a_file_in_place_of_a_run_directory_is_refused(experiment: Path) -> None
     assert not run_directories(experiment)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_experiment_is_refused(experiment: Path) -> None:
     experiment.chmod(0o555)
     try:
-        assert codes(refusal(pipeline.scaffold, experiment)) == ["write-failed"]
+        with held_to_modes():
+            assert codes(refusal(pipeline.scaffold, experiment)) == ["write-failed"]
     finally:
         experiment.chmod(0o755)
+    assert not run_directories(experiment)
 
 
 # --- documents, roots, modes ------------------------------------------------------------------------------------------
