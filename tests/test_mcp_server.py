@@ -13,6 +13,7 @@ import pytest
 from mcp import Client
 from mcp.types import CallToolResult, Tool
 
+from experiments import RUNS, make_experiment
 from scaffold_torchtune import __version__, cli, pipeline
 from scaffold_torchtune.mcp_server import MAX_PROBLEMS, make_server
 
@@ -28,73 +29,12 @@ STEPS = {
     "setup": "run_setup",
     "validate": "validate",
 }
-RUNS = ["rank8_lr1e-5", "rank8_lr5e-5", "rank16_lr1e-5", "rank16_lr5e-5"]
-
-SUMMARY = """\
-# cap_4L_lora_lr_sweep
-
-## All Runs
-| Run Name | Model | LoRA Rank | Learning Rate | Batch Size | Type | Est. Time |
-|----------|-------|-----------|---------------|------------|------|-----------|
-| Llama-3.2-1B-Instruct_rank8_lr1e-5 | Llama-3.2-1B-Instruct | 8 | 1e-5 | 4 | Fine-tuned | ~10min |
-| Llama-3.2-1B-Instruct_rank8_lr5e-5 | Llama-3.2-1B-Instruct | 8 | 5e-5 | 4 | Fine-tuned | ~10min |
-| Llama-3.2-1B-Instruct_rank16_lr1e-5 | Llama-3.2-1B-Instruct | 16 | 1e-5 | 4 | Fine-tuned | ~10min |
-| Llama-3.2-1B-Instruct_rank16_lr5e-5 | Llama-3.2-1B-Instruct | 16 | 5e-5 | 4 | Fine-tuned | ~10min |
-| Llama-3.2-1B-Instruct_base | Llama-3.2-1B-Instruct | - | - | - | Control | N/A |
-
-## Resources
-
-### Models
-- **Llama-3.2-1B-Instruct**: `/scratch/models/Llama-3.2-1B-Instruct`
-
-### Dataset
-- **Path**: `/scratch/data/words_4L_80P_300.json`
-- **Format:** JSON
-- **Splits:** train (240 samples), validation (30 samples), test (30 samples)
-
-## Configuration
-
-### Training
-- **Epochs:** 2
-- **GPUs:** 1
-- **Batch size:** 4
-- **System prompt:** "Capitalize the given word"
-
-## Quick Reference
-
-**Paths:**
-- Experiment: `EXPERIMENT`
-"""
-LOCAL = """\
-# Local environment
-
-## SLURM Defaults
-- **Account**: `lab`
-- **Partition**: (leave empty)
-- **Constraint**: `gpu80`
-- **Default time**: `0:59:00`
-- **Default conda environment**: `cruijff`
-
-## Module System
-```bash
-module load anaconda3/2025.6
-```
-
-## Weights & Biases
-- **Default project**: `capitalization`
-
-## Common Paths
-- **Output base directory**: `/scratch/ck-outputs/`
-"""
 
 
 def make_sweep(directory: Path) -> Path:
     """A sweep of two ranks and two rates with a control; what lay at `directory` is gone."""
     shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    (directory / "experiment_summary.md").write_text(SUMMARY.replace("EXPERIMENT", str(directory)))
-    (directory / "claude.local.md").write_text(LOCAL)
-    return directory
+    return make_experiment(directory)
 
 
 @pytest.fixture
@@ -228,7 +168,7 @@ def test_five_tools_take_the_experiment_to_a_passed_validation(root: Path, sweep
     rendered, made, validated = call(root, *calls[2:], era=era)
     results = [r.structured_content or {} for r in (parsed, planned, rendered, made, validated)]
     assert [len(result["runs"]) for result in results] == [5, 4, 4, 4, 4]
-    assert [run["directory"] for run in results[1]["runs"]] == RUNS
+    assert [run["directory"] for run in results[1]["runs"]] == list(RUNS)
     assert (results[2]["created"], results[3]["succeeded"], results[3]["failed"]) == (4, 4, 0)
     assert (results[4]["passed"], results[4]["checked"], results[4]["planned"]) == (True, 4, 4)
 

@@ -17,7 +17,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experiments import LOCAL, change, everything, outputs, run_directories
+from example import EXAMPLE_LOCAL
+from experiments import change, everything, outputs, run_directories
 from scaffold_torchtune import new, pipeline
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.errors import Finding, Refused
@@ -287,7 +288,7 @@ def _check_plan(
 
 
 def test_a_claude_local_md_that_is_found_is_used(tmp_path: Path) -> None:
-    (tmp_path / "claude.local.md").write_text(LOCAL)
+    (tmp_path / "claude.local.md").write_text(EXAMPLE_LOCAL)
     nothing = {"--conda-env": None, "--model-dir": None}
     result = make(tmp_path / "one", nothing)
     assert [Path(path).name for path in result.created] == ["experiment_summary.md"]
@@ -300,7 +301,7 @@ def test_a_claude_local_md_that_is_found_is_used(tmp_path: Path) -> None:
 
 
 def test_what_an_experiment_may_say_for_itself_goes_beside_a_found_claude_local_md(tmp_path: Path) -> None:
-    (tmp_path / "claude.local.md").write_text(LOCAL)
+    (tmp_path / "claude.local.md").write_text(EXAMPLE_LOCAL)
     change(tmp_path / "claude.local.md", "- **Output base directory**: `/scratch/gpfs/LAB/ada/ck-outputs/`", "")
     make(tmp_path / "one", {"--conda-env": "cruijff", "--time": "2:00:00", "--gpus": "1", "--output-dir": "out/"})
     values = {setting.name: setting.value for setting in scaffolded(tmp_path / "one").plan.common}
@@ -309,7 +310,7 @@ def test_what_an_experiment_may_say_for_itself_goes_beside_a_found_claude_local_
 
 
 def test_what_a_found_claude_local_md_says_otherwise_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "claude.local.md").write_text(LOCAL)
+    (tmp_path / "claude.local.md").write_text(EXAMPLE_LOCAL)
     wanted = {"--conda-env": "tune", "--partition": "gpu", "--output-dir": "out", "--account": "lab"}
     found = problems(tmp_path / "one", wanted)
     assert [(p.code, p.field) for p in found] == [
@@ -339,7 +340,7 @@ def test_what_is_wrong_with_a_found_claude_local_md_is_told_at_its_line(tmp_path
 
 
 def test_another_claude_local_md_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "mine.md").write_text(LOCAL)
+    (tmp_path / "mine.md").write_text(EXAMPLE_LOCAL)
     line = ["new", str(tmp_path / "one"), "--local", str(tmp_path / "mine.md"), "--model", MODEL, "--data", "x.json"]
     assert main([*line, "--batch-size", "4", "--epochs", "1"]) == 0
     out = capsys.readouterr().out.splitlines()

@@ -6,21 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from documents import (
-    EXAMPLE_LOCAL,
-    EXAMPLE_SUMMARY,
-    LOCAL,
-    MODEL,
-    SUMMARY,
-    local_md,
-    parsed,
-    planned,
-    refusal,
-    runs,
-    summary,
-    table,
-    told,
-)
+from documents import LOCAL, MODEL, SUMMARY, local_md, parsed, planned, refusal, runs, summary, table, told
+from example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
 from scaffold_torchtune.errors import Refused, Scalar
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import Dataset, Experiment, ModelPath, Run

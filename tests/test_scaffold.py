@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from experiments import (
+    ACTIONS,
     FILES,
     RUNS,
-    UPDATE_GOLDEN,
     Clock,
     actions,
     change,
@@ -25,23 +25,13 @@ from experiments import (
     outputs,
     run_directories,
 )
+from golden_files import golden
 from permissions import held_to_modes
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.errors import Refused
 from scaffold_torchtune.models.results import ScaffoldResult, ValidateResult
 from scaffold_torchtune.pipeline import Request, Stopped
 from scaffold_torchtune.shared.files import Tree
-
-GOLDEN = Path(__file__).parent / "golden"
-ALL = [
-    "SCAFFOLD_TORCHTUNE_START",
-    "ANALYZE_PARAMETERS",
-    "CREATE_RUN_DIRS",
-    "GENERATE_YAMLS",
-    "RUN_SETUP_SCRIPTS",
-    "VALIDATE_PARAMETERS",
-    "SCAFFOLD_TORCHTUNE_COMPLETE",
-]
 
 
 @pytest.fixture
@@ -113,15 +103,10 @@ def test_the_job_has_the_account_and_the_time_and_no_partition(experiment: Path)
 
 
 def test_one_run_directory_and_the_whole_log_are_as_golden(experiment: Path) -> None:
-    """UPDATE_GOLDEN=1 writes the golden files anew (see experiments.UPDATE_GOLDEN)."""
     scaffold(experiment, now=Clock())
     made = {name: (experiment / "rank8_lr1e-5" / name).read_text() for name in FILES}
     made["scaffold.log"] = log(experiment).replace(str(experiment), "/EXPERIMENT")
-    if UPDATE_GOLDEN:
-        GOLDEN.mkdir(exist_ok=True)
-        for name, text in made.items():
-            (GOLDEN / name).write_text(text)
-    assert made == {path.name: path.read_text() for path in sorted(GOLDEN.iterdir())}
+    assert made == golden("scaffold", made)
 
 
 def test_the_last_entry_holds_the_line_that_submits_the_runs(experiment: Path, tmp_path: Path) -> None:
@@ -193,7 +178,7 @@ def test_a_remark_in_the_summary_changes_no_run(experiment: Path) -> None:
     change(experiment / "experiment_summary.md", "**Created:** 2026-11-20", "**Created:** 2026-11-21")
     result = scaffold(experiment)
     assert {k: v for k, v in everything(experiment).items() if k.startswith("rank")} == before
-    assert actions(experiment) == [*ALL, *(a for a in ALL if a != "RUN_SETUP_SCRIPTS")]
+    assert actions(experiment) == [*ACTIONS, *(a for a in ACTIONS if a != "RUN_SETUP_SCRIPTS")]
     assert not result.unchanged
     assert scaffold(experiment).unchanged
 
@@ -205,7 +190,7 @@ def test_a_changed_value_makes_its_runs_again(experiment: Path) -> None:
     assert result.ok
     assert result.render.created == 4
     assert all("epochs: 3\n" in (experiment / run / "finetune.yaml").read_text() for run in RUNS)
-    assert actions(experiment) == [*ALL, *ALL]
+    assert actions(experiment) == [*ACTIONS, *ACTIONS]
     assert scaffold(experiment).unchanged
 
 
@@ -465,7 +450,7 @@ def test_a_second_scaffold_at_the_same_time_is_refused(experiment: Path) -> None
             assert codes(refusal(pipeline.scaffold, experiment)) == ["busy"]
             assert not run_directories(experiment)
     assert scaffold(experiment).ok
-    assert actions(experiment) == ["SCAFFOLD_TORCHTUNE_REFUSED", *ALL]
+    assert actions(experiment) == ["SCAFFOLD_TORCHTUNE_REFUSED", *ACTIONS]
     assert not (experiment / ".scaffold" / "lock").exists()
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from golden_files import golden
 from scaffold_torchtune import setup_finetune
 from scaffold_torchtune.errors import Refused
 from scaffold_torchtune.setup_finetune import build
@@ -51,150 +52,6 @@ def problems_of(text: str) -> list[tuple[str, str | None]]:
     return [(p.code, p.field) for p in refusal.value.problems]
 
 
-GOLDEN_YAML = """\
-# Made by scaffold-torchtune for the LoRA recipes of torchtune 0.6.1.
-# Do not edit: change the experiment's summary and scaffold again.
-
-# Where things are
-output_dir: /scratch/out/capitals/ck-out-rank8_lr1e-5/
-input_dir: /data/sets
-models_dir: /data/models
-dataset_label: words_5L
-my_wandb_project: words
-my_wandb_run_name: rank8_lr1e-5
-
-# Model
-model:
-  _component_: torchtune.models.llama3_2.lora_llama3_2_1b
-  lora_attn_modules: [q_proj, v_proj, output_proj]
-  apply_lora_to_mlp: true
-  lora_rank: 8
-  lora_alpha: 16
-  lora_dropout: 0.0
-
-# Tokenizer
-tokenizer:
-  _component_: torchtune.models.llama3.llama3_tokenizer
-  path: "${models_dir}/Llama-3.2-1B-Instruct/original/tokenizer.model"
-  max_seq_len: 2048
-
-# Checkpoints
-checkpointer:
-  _component_: torchtune.training.FullModelHFCheckpointer
-  checkpoint_dir: "${models_dir}/Llama-3.2-1B-Instruct/"
-  checkpoint_files: [model.safetensors]
-  recipe_checkpoint: null
-  output_dir: "${output_dir}"
-  model_type: LLAMA3_2
-resume_from_checkpoint: false
-save_adapter_weights_only: false
-
-# Data
-dataset:
-  _component_: torchtune.datasets.instruct_dataset
-  source: json
-  data_files: "${input_dir}/${dataset_label}.json"
-  field: train
-  split: train
-  train_on_input: false
-  new_system_prompt: "Be brief: \\"one word\\".\\n"
-  packed: false
-seed: 14
-shuffle: true
-batch_size: 4
-
-# Optimizer, schedule and loss
-optimizer:
-  _component_: torch.optim.AdamW
-  fused: true
-  weight_decay: 0.01
-  lr: 1.0e-05
-lr_scheduler:
-  _component_: torchtune.training.lr_schedulers.get_cosine_schedule_with_warmup
-  num_warmup_steps: 100
-loss:
-  _component_: torchtune.modules.loss.CEWithChunkedOutputLoss
-
-# Training
-epochs: 1
-max_steps_per_epoch: null
-gradient_accumulation_steps: 1
-clip_grad_norm: null
-compile: false
-
-# Logging. Nothing is sent while the job runs, as compute nodes often have no network: `wandb sync` sends it later.
-# WandBLogger of torchtune 0.6.1 passes `name` and `mode` on to wandb.init.
-metric_logger:
-  _component_: torchtune.training.metric_logging.WandBLogger
-  project: "${my_wandb_project}"
-  name: "${my_wandb_run_name}"
-  log_dir: "${output_dir}/logs"
-  mode: offline
-log_every_n_steps: 1
-log_peak_memory_stats: true
-
-# Machine and memory
-device: cuda
-dtype: bf16
-enable_activation_checkpointing: false
-enable_activation_offloading: false
-
-# Profiler, off
-profiler:
-  _component_: torchtune.training.setup_torch_profiler
-  enabled: false
-  output_dir: "${output_dir}/profiling_outputs"
-  cpu: true
-  cuda: true
-  profile_memory: false
-  with_stack: false
-  record_shapes: true
-  with_flops: false
-  wait_steps: 5
-  warmup_steps: 3
-  active_steps: 2
-  num_cycles: 1
-"""
-
-GOLDEN_SLURM = """\
-#!/bin/bash
-# Made by scaffold-torchtune. Submit it from its run directory: sbatch finetune.slurm
-#SBATCH --job-name=rank8_lr1e-5
-#SBATCH --nodes=1
-#SBATCH --ntasks=1
-#SBATCH --cpus-per-task=1
-#SBATCH --mem=24G
-#SBATCH --time=0:59:00
-#SBATCH --gres=gpu:1
-#SBATCH --output=slurm-%j.out
-#SBATCH --account=lab
-#SBATCH --partition=gpu
-#SBATCH --constraint=a100|h100
-# mem: 2.3 GiB of checkpoint files, two copies of 2.3 in bf16 for saving, 16 for the rest, rounded up to a multiple of 8
-# cpus-per-task: one for each process, which in torchtune 0.6.1 also loads the data
-
-if [ ! -f finetune.yaml ]; then
-    echo "finetune.yaml is not in $PWD: submit this job from its run directory" >&2
-    exit 1
-fi
-
-stop() {
-    echo "$1" >&2
-    exit 1
-}
-
-module purge
-module load anaconda3/2025.6 || stop 'cannot load the module anaconda3/2025.6'
-module load cuda || stop 'cannot load the module cuda'
-eval "$(conda shell.bash hook)" || stop "cannot find conda"
-conda activate tune || stop 'cannot activate the conda environment tune'
-
-mkdir -p /scratch/out/capitals/ck-out-rank8_lr1e-5/logs || exit
-
-tune run lora_finetune_single_device --config finetune.yaml
-"""
-
-
 def test_both_files_in_full() -> None:
     outputs = build(
         text_of(
@@ -209,8 +66,8 @@ def test_both_files_in_full() -> None:
             modules="anaconda3/2025.6, cuda",
         )
     )
-    assert outputs.finetune_yaml == GOLDEN_YAML
-    assert outputs.finetune_slurm == GOLDEN_SLURM
+    made = {"finetune.yaml": outputs.finetune_yaml, "finetune.slurm": outputs.finetune_slurm}
+    assert made == golden("setup_finetune", made)
     assert outputs.warnings == ()
 
 
