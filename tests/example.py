@@ -105,3 +105,15 @@ module load anaconda3/2025.6
 
 - **Output base directory**: `/scratch/gpfs/LAB/ada/ck-outputs/`
 """
+
+
+def without(*starts: str, text: str = EXAMPLE_SUMMARY) -> str:
+    """The text without the lines that start so."""
+    kept = [line for line in text.splitlines(keepends=True) if not line.startswith(starts)]
+    assert len(kept) < len(text.splitlines())
+    return "".join(kept)
+
+
+def with_training(line: str) -> str:
+    """The summary with a further line in Configuration."""
+    return EXAMPLE_SUMMARY.replace("- **Epochs:** 2\n", f"- **Epochs:** 2\n{line}\n")
