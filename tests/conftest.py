@@ -18,3 +18,22 @@ def _nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
 def experiment(tmp_path: Path) -> Path:
     """The example on disk: four runs and a control."""
     return make_experiment(tmp_path / "sweep")
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    """Three runs of the example on disk."""
+    return make_experiment(tmp_path / "sweep", without=["_rank16_lr5e-5"])
+
+
+@pytest.fixture
+def single(tmp_path: Path) -> Path:
+    """One run of the example on disk."""
+    return make_experiment(tmp_path / "single", without=["_rank16_", "_rank8_lr5e-5"])
+
+
+@pytest.fixture
+def marks(tmp_path: Path) -> Path:
+    """A directory for what scripts tell tests."""
+    (tmp_path / "marks").mkdir()
+    return tmp_path / "marks"
