@@ -37,3 +37,24 @@ def marks(tmp_path: Path) -> Path:
     """A directory for what scripts tell tests."""
     (tmp_path / "marks").mkdir()
     return tmp_path / "marks"
+
+
+@pytest.fixture
+def no_local_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory has no claude.local.md."""
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The directory that a server may work in."""
+    root = tmp_path / "root"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def sweep(root: Path) -> Path:
+    """The example on disk, where a server may work."""
+    return make_experiment(root / "cap_sweep")
