@@ -1,4 +1,4 @@
-"""The two documents of the example: the summary in the form of the mission's, and the claude.local.md with it."""
+"""The two documents of the example, with a line less or more where a test asks for it."""
 
 EXAMPLE_DIRECTORY = "/scratch/gpfs/LAB/ada/cap_4L_lora_lr_sweep"
 """Where the summary says that the example lies."""
