@@ -33,7 +33,7 @@ facts: $(CONTRACT)/.installed  ## write torchtune's facts anew from the installe
 	$(CONTRACT)/bin/python scripts/regenerate_torchtune_facts.py
 
 golden: $(STAMP)  ## write the golden files anew; look at the difference before you commit it
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_scaffold.py
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_scaffold.py tests/test_setup_finetune.py
 
 fuzz: $(STAMP)  ## 100,000 mutated documents: each a plan or a refusal, within a second and 200 MB
 	$(BIN)/python tests/fuzz_documents.py --count $(or $(COUNT),100000)

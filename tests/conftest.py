@@ -1,4 +1,10 @@
+"""Fixtures that several modules use."""
+
+from pathlib import Path
+
 import pytest
+
+from experiments import make_experiment
 
 
 @pytest.fixture(autouse=True)
@@ -6,3 +12,49 @@ def _nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of whoever runs the tests chooses nothing in them."""
     for name in ("SCAFFOLD_TORCHTUNE_ROOT", "SCAFFOLD_TORCHTUNE_SETUP_SCRIPT", "CLAUDE_PROJECT_DIR"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    """The example on disk: four runs and a control."""
+    return make_experiment(tmp_path / "sweep")
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    """Three runs of the example on disk."""
+    return make_experiment(tmp_path / "sweep", without=["_rank16_lr5e-5"])
+
+
+@pytest.fixture
+def single(tmp_path: Path) -> Path:
+    """One run of the example on disk."""
+    return make_experiment(tmp_path / "single", without=["_rank16_", "_rank8_lr5e-5"])
+
+
+@pytest.fixture
+def marks(tmp_path: Path) -> Path:
+    """A directory for what scripts tell tests."""
+    (tmp_path / "marks").mkdir()
+    return tmp_path / "marks"
+
+
+@pytest.fixture
+def no_local_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory has no claude.local.md."""
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The directory that a server may work in."""
+    root = tmp_path / "root"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def sweep(root: Path) -> Path:
+    """The example on disk, where a server may work."""
+    return make_experiment(root / "cap_sweep")

@@ -1,114 +1,15 @@
 """Makes a small experiment on disk, and looks at what a scaffold left there."""
 
 import json
-import os
 import stat
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-SUMMARY = """\
-# cap_4L_lora_lr_sweep
+from example import EXAMPLE_DIRECTORY, EXAMPLE_LOCAL, EXAMPLE_SUMMARY
 
-## Overview
-- **Type:** experiment
-- **Runs:** 4 fine-tuned + 1 control = 5 total
-- **Question:** How do LoRA rank and learning rate change capitalization accuracy?
-- **Created:** 2026-11-20
-
-## Tools
-- **Model Preparation:** torchtune
-- **Evaluation:** inspect-ai
-
-## Variables
-| Factor | Levels |
-|--------|--------|
-| LoRA Rank | 8, 16 |
-| Learning Rate | 1e-5, 5e-5 |
-
-## All Runs
-| Run Name | Model | LoRA Rank | Learning Rate | Batch Size | Type | Est. Time |
-|----------|-------|-----------|---------------|------------|------|-----------|
-| Llama-3.2-1B-Instruct_rank8_lr1e-5 | Llama-3.2-1B-Instruct | 8 | 1e-5 | 4 | Fine-tuned | ~10min |
-| Llama-3.2-1B-Instruct_rank8_lr5e-5 | Llama-3.2-1B-Instruct | 8 | 5e-5 | 4 | Fine-tuned | ~10min |
-| Llama-3.2-1B-Instruct_rank16_lr1e-5 | Llama-3.2-1B-Instruct | 16 | 1e-5 | 4 | Fine-tuned | ~10min |
-| Llama-3.2-1B-Instruct_rank16_lr5e-5 | Llama-3.2-1B-Instruct | 16 | 5e-5 | 4 | Fine-tuned | ~10min |
-| Llama-3.2-1B-Instruct_base | Llama-3.2-1B-Instruct | - | - | - | Control | N/A |
-
-## Resources
-
-### Models
-- **Llama-3.2-1B-Instruct**: `/scratch/gpfs/LAB/pretrained-llms/Llama-3.2-1B-Instruct`
-  - Verified: ✓ (2026-11-20)
-  - Size: ~2.5 GB
-
-### Dataset
-- **Path**: `/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json`
-- **Format:** JSON
-- **Size:** 24KB
-- **Splits:** train (240 samples), validation (30 samples), test (30 samples)
-- **Verified:** ✓ (2026-11-20)
-
-## Configuration
-
-### Training
-- **Recipe:** lora_finetune_single_device
-- **Epochs:** 2
-- **GPUs:** 1
-- **Batch size:** 4
-- **System prompt:** "Capitalize the given word"
-
-### Output
-- **Checkpoint directory:** `/scratch/gpfs/LAB/ada/ck-outputs`
-- **Naming pattern:** `ck-out-{run_name}/epoch_{N}`
-
-## Quick Reference
-
-**Paths:**
-- Experiment: `EXPERIMENT`
-- Models: `/scratch/gpfs/LAB/pretrained-llms/`
-- Dataset: `/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json`
-"""
-
-LOCAL = """\
-# Local environment
-
-## HPC Environment
-
-- **Cluster**: `della`
-- **Username**: `ada`
-- **Group**: `LAB`
-- **Scratch directory**: `/scratch/gpfs/LAB/ada`
-- **Working directory**: `/home/ada/cruijff_kit`
-
-### Shared Resources
-
-- **Models directory**: `/scratch/gpfs/LAB/pretrained-llms`
-
-## SLURM Defaults
-
-- **Account**: `lab`
-- **Partition**: (leave empty)
-- **Constraint**: `gpu80`
-- **Default time**: `0:59:00`
-- **Default GPUs**: `1`
-- **Default conda environment**: `cruijff`
-
-## Module System
-
-```bash
-module load anaconda3/2025.6
-```
-
-## Weights & Biases
-
-- **Entity**: `<your_wandb_entity>`
-- **Default project**: `capitalization`
-
-## Common Paths
-
-- **Output base directory**: `/scratch/gpfs/LAB/ada/ck-outputs/`
-"""
+SUMMARY = EXAMPLE_SUMMARY.replace(EXAMPLE_DIRECTORY, "EXPERIMENT")
+"""The example's summary; `EXPERIMENT` stands for the directory that the experiment is made in."""
 
 DATA = {
     split: [{"input": "word", "output": "Word"}, {"input": "tale", "output": "Tale"}]
@@ -117,6 +18,17 @@ DATA = {
 
 RUNS = ("rank8_lr1e-5", "rank8_lr5e-5", "rank16_lr1e-5", "rank16_lr5e-5")
 """The run directories of the experiment as it is made without arguments, in the plan's order."""
+
+ACTIONS = [
+    "SCAFFOLD_TORCHTUNE_START",
+    "ANALYZE_PARAMETERS",
+    "CREATE_RUN_DIRS",
+    "GENERATE_YAMLS",
+    "RUN_SETUP_SCRIPTS",
+    "VALIDATE_PARAMETERS",
+    "SCAFFOLD_TORCHTUNE_COMPLETE",
+]
+"""The actions that the log of one whole scaffold tells, in order."""
 
 FILES = ("finetune.slurm", "finetune.yaml", "setup_finetune.yaml")
 
@@ -127,7 +39,7 @@ def make_experiment(
     directory: Path,
     *,
     summary: str | None = SUMMARY,
-    local: str | None = LOCAL,
+    local: str | None = EXAMPLE_LOCAL,
     replace: Mapping[str, str] | None = None,
     without: Iterable[str] = (),
 ) -> Path:
@@ -218,7 +130,3 @@ def is_alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state not in {"Z", "X"}
-
-
-UPDATE_GOLDEN = bool(os.environ.get("UPDATE_GOLDEN"))
-"""`UPDATE_GOLDEN=1 pytest tests/test_scaffold.py` writes the golden files anew; look at the difference, then commit."""

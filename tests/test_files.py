@@ -1,5 +1,7 @@
 import errno
 import os
+import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -162,9 +164,6 @@ def test_an_entry_is_appended_whole_or_not_at_all(tree: Tree, monkeypatch: pytes
     tree.append("log", b"one\n")
     tree.append("log", b"two\n")
     assert tree.read("log") == b"one\ntwo\n"
-    resource = pytest.importorskip("resource")
-    import signal
-
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     monkeypatch.setattr(signal, "SIGXFSZ", signal.signal(signal.SIGXFSZ, signal.SIG_IGN))
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))  # the file may only grow by two more bytes

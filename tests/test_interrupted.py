@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments import actions, change, log, make_experiment, outputs
+from experiments import ACTIONS, actions, change, log, make_experiment, outputs
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.errors import Refused
 from scaffold_torchtune.pipeline import Request, Stopped
@@ -203,13 +203,5 @@ def test_what_was_stopped_before_it_was_logged_is_logged_by_the_next_scaffold(ex
     assert result.ok
     assert not result.unchanged
     assert {name: text for name, text in outputs(experiment).items() if name in made} == made
-    assert actions(experiment) == [
-        "SCAFFOLD_TORCHTUNE_START",
-        "ANALYZE_PARAMETERS",
-        "CREATE_RUN_DIRS",
-        "GENERATE_YAMLS",
-        "RUN_SETUP_SCRIPTS",
-        "VALIDATE_PARAMETERS",
-        "SCAFFOLD_TORCHTUNE_COMPLETE",
-    ]
+    assert actions(experiment) == ACTIONS
     assert pipeline.scaffold(Request(experiment)).unchanged

@@ -1,6 +1,7 @@
 import pytest
 
-from documents import EXAMPLE_LOCAL, EXAMPLE_SUMMARY, LOCAL, local_md, parsed, refusal, told
+from documents import LOCAL, local_md, parsed, refusal, told
+from example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
 from scaffold_torchtune.errors import Scalar
 from scaffold_torchtune.parse import scratch_directory
 

@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from documents import EXAMPLE_LOCAL, EXAMPLE_SUMMARY, MODEL, local_md, planned, refusal, runs, summary
+from documents import MODEL, local_md, planned, refusal, runs, summary
+from example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
 from scaffold_torchtune.errors import Finding, Scalar
 from scaffold_torchtune.models.base import SourceKind
 from scaffold_torchtune.models.plan import Plan

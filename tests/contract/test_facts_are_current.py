@@ -11,7 +11,9 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "regenerate_torchtune
 
 pytestmark = [
     pytest.mark.torchtune,
-    pytest.mark.skipif(importlib.util.find_spec("torchtune") is None, reason="torchtune 0.6.1 is not installed here"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
+    ),
 ]
 
 

@@ -19,8 +19,7 @@ from scaffold_torchtune.shared import yamlio
 pytestmark = [
     pytest.mark.torchtune,
     pytest.mark.skipif(
-        importlib.util.find_spec("torchtune") is None,
-        reason="torchtune is not installed: pip install torch==2.13.0 torchtune==0.6.1 torchao==0.14.1",
+        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
     ),
     pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
 ]
@@ -168,7 +167,7 @@ def test_every_data_set_is_valid_for_torchtune(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("extension", [".json", ".parquet"])
 def test_the_data_set_loads_the_rows_asked_for(extension: str, tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed: run `make contract`")
     from omegaconf import OmegaConf
     from torchtune import config
 

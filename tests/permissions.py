@@ -1,0 +1,36 @@
+"""Holds root to the modes of files, as every other user is held to them."""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+VERSION = 0x20080522
+"""Of the layout in which Linux takes and gives the capabilities of a thread."""
+
+DAC_OVERRIDE = 1 << 1
+"""The capability by which root reads and writes whatever the modes say."""
+
+
+@contextmanager
+def held_to_modes() -> Iterator[None]:
+    """Within, this thread and those that it starts may do what the modes of files and directories say, and no more."""
+    if os.geteuid() != 0:
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "capset"):
+        pytest.skip("root may write everywhere, and only Linux can take that from it: run the tests as another user")
+    this_thread = (ctypes.c_uint32 * 2)(VERSION, 0)
+    rights = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable ones, each as a set of bits, twice
+    assert libc.capget(this_thread, rights) == 0
+    before = rights[0]
+    rights[0] = before & ~DAC_OVERRIDE
+    assert libc.capset(this_thread, rights) == 0
+    try:
+        yield
+    finally:
+        rights[0] = before
+        assert libc.capset(this_thread, rights) == 0

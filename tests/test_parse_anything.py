@@ -1,0 +1,74 @@
+"""Any text at all as either document: it is read or refused, and quickly."""
+
+import contextlib
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from documents import local_md, planned, summary
+from example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY, with_training
+from scaffold_torchtune.errors import Refused
+
+
+def read_or_refuse(text: str, local: str) -> None:
+    """Parse and plan; anything but an answer or a refusal fails the test."""
+    with contextlib.suppress(Refused):
+        assert planned(text, local).runs
+
+
+@settings(deadline=10_000)
+@given(text=st.text(max_size=400), local=st.text(max_size=400))
+def test_any_text_is_read_or_refused(text: str, local: str) -> None:
+    read_or_refuse(text, EXAMPLE_LOCAL)
+    read_or_refuse(EXAMPLE_SUMMARY, local)
+
+
+JUNK = st.text(alphabet=st.sampled_from(list("|-#*`:<>!()[]{}$&\"'\\/ \t\n\u00a0éx10.,_~=+×⁻⁵")), max_size=60)
+
+
+@st.composite
+def mutated(draw: st.DrawFn, text: str) -> str:
+    """The text with a few lines deleted, doubled, swapped, replaced or changed within."""
+    lines = text.split("\n")
+    for _ in range(draw(st.integers(1, 6))):
+        i, j = draw(st.integers(0, len(lines) - 1)), draw(st.integers(0, len(lines) - 1))
+        match draw(st.sampled_from(["delete", "double", "swap", "insert", "replace", "within"])):
+            case "delete" if len(lines) > 1:
+                del lines[i]
+            case "double":
+                lines.insert(j, lines[i])
+            case "swap":
+                lines[i], lines[j] = lines[j], lines[i]
+            case "insert":
+                lines.insert(i, draw(JUNK))
+            case "replace":
+                lines[i] = draw(JUNK)
+            case _:
+                at = draw(st.integers(0, len(lines[i])))
+                lines[i] = lines[i][:at] + draw(JUNK) + lines[i][at + draw(st.integers(0, 3)) :]
+    return "\n".join(lines)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=300, deadline=10_000)
+@given(text=mutated(EXAMPLE_SUMMARY), local=mutated(EXAMPLE_LOCAL))
+def test_any_change_of_the_documents_is_read_or_refused(text: str, local: str) -> None:
+    read_or_refuse(text, EXAMPLE_LOCAL)
+    read_or_refuse(EXAMPLE_SUMMARY, local)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["> " * 20_000, "- " * 20_000 + "x",
+     "*a **a " * 5_000, "[" * 20_000, "`" * 30_000, "a ( " * 20_000, "# " + "x" * 100_000,
+     "| a " * 5_000 + "|\n" + "|---" * 5_000 + "|\n" + "| 1 |\n" * 20, "\\" * 100_000, "<!--" * 20_000, "&" * 100_000],
+    ids=["quotes", "lists", "emphasis", "brackets", "backticks", "remarks", "title", "columns", "backslashes",
+         "comments", "entities"],
+)  # fmt: skip
+def test_documents_made_to_be_slow_are_answered_quickly(text: str) -> None:
+    started = time.perf_counter()
+    read_or_refuse(EXAMPLE_SUMMARY.replace("## All Runs\n", f"## All Runs\n{text}\n\n"), local_md())
+    read_or_refuse(with_training(f"- **System prompt 2:** {text}"), local_md())
+    read_or_refuse(summary(training={"Epochs": text.replace("\n", "")}), local_md(account=text.replace("\n", "")))
+    assert time.perf_counter() - started < 30

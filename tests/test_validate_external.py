@@ -1,0 +1,59 @@
+"""The validate stage against files of an external script."""
+
+from good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, files_of, planned, replaced
+from scaffold_torchtune.errors import errors_in
+from scaffold_torchtune.validate import validate_run
+
+
+def test_defaults_of_an_external_script_are_warnings_only() -> None:
+    run = planned()
+    config = replaced(EXTERNAL_CONFIG, "weight_decay: 0.01", "weight_decay: 0.1", "seed: 14\n", "")
+    found = [f for f in validate_run(run, files_of(run, config, EXTERNAL_SLURM), bundled=False) if f.severity != "info"]
+    assert {(f.code, f.severity, f.field) for f in found} == {
+        ("default-differs", "warning", "weight_decay"),
+        ("default-differs", "warning", "seed"),
+    }
+
+
+def test_an_external_script_may_not_change_what_was_asked_for() -> None:
+    run = planned()
+    config = replaced(EXTERNAL_CONFIG, "lora_rank: 8", "lora_rank: 64")
+    found = errors_in(validate_run(run, files_of(run, config, EXTERNAL_SLURM), bundled=False))
+    assert {(f.code, f.field) for f in found} == {("value-mismatch", "lora_rank"), ("name-mismatch", "lora_rank")}
+
+
+def test_the_known_fault_of_deleted_conda_lines_is_explained() -> None:
+    run = planned({"modules": "gcc/12"})
+    slurm = replaced(EXTERNAL_SLURM, "conda activate tuning\n", "", "anaconda3/2025.6", "gcc/12")
+    found = errors_in(validate_run(run, files_of(run, EXTERNAL_CONFIG, slurm), bundled=False))
+    assert [(f.code, f.field) for f in found] == [("missing-value", "conda_env")]
+    assert "known fault" in found[0].message
+
+
+def test_an_external_scripts_own_recipe_is_told() -> None:
+    run = planned()
+    own = "kit.recipes.lora_finetune_single_device_nightly.__main__"
+    slurm = replaced(EXTERNAL_SLURM, "lora_finetune_single_device", own)
+    found = validate_run(run, files_of(run, EXTERNAL_CONFIG, slurm), bundled=False)
+    assert not errors_in(found)
+    assert "wrong-recipe" in {f.code for f in found}
+    slurm = replaced(EXTERNAL_SLURM, "lora_finetune_single_device", own.replace("single_device", "distributed"))
+    found = validate_run(run, files_of(run, EXTERNAL_CONFIG, slurm), bundled=False)
+    assert [f.code for f in errors_in(found)] == ["wrong-recipe"]
+
+
+def test_external_components_and_arguments() -> None:
+    run = planned()
+    config = replaced(
+        EXTERNAL_CONFIG, "loss.CEWithChunkedOutputLoss", "loss.Newer", "  fused: true", "  fused: true\n  fast: true"
+    )
+    config += "extra:\n  _component_: other.package.thing\n"
+    found = validate_run(run, files_of(run, config, EXTERNAL_SLURM), bundled=False)
+    assert not errors_in(found)
+    assert {(f.field, str(f.severity)) for f in found if f.field} >= {
+        ("loss._component_", "warning"), ("optimizer.fast", "warning"), ("extra._component_", "info"),
+    }  # fmt: skip
+    config = replaced(EXTERNAL_CONFIG, "get_cosine", "get_linear")
+    run = planned({"lr_scheduler": "get_linear_schedule_with_warmup"})
+    errors = errors_in(validate_run(run, files_of(run, config, EXTERNAL_SLURM), bundled=False))
+    assert [f.field for f in errors] == ["lr_scheduler._component_"]
