@@ -1,5 +1,6 @@
 """White space changes nothing, and both forms of a summary give the same."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ BROKEN: dict[str, Callable[[str], str]] = {
     "trailing_spaces": lambda text: text.replace("\n", "  \n"),
     "tabs": lambda text: text.replace(" | ", "\t|\t").replace("** ", "**\t").replace(":** ", ":**\t"),
     "non_breaking_spaces": lambda text: text.replace(" | ", "\u00a0|\u00a0").replace(":** ", ":**\u00a0"),
+    "non_breaking_marks": lambda text: re.sub(r"(?m)^([-#]+) ", "\\1\u00a0", text).replace("- ", "-\u202f"),
     "non_breaking_delimiters": lambda text: text.replace("|---|", "|\u00a0---\u00a0|"),
     "no_outer_pipes": lambda text: "\n".join(line.removeprefix("| ").removesuffix(" |") for line in text.split("\n")),
 }

@@ -39,7 +39,7 @@ def test_a_summary_that_lacks_a_required_field_is_refused_with_its_name_alone(
 
 def test_a_markdown_summary_of_controls_alone_is_refused() -> None:
     found = problems_of("markdown", summary=without(MARKDOWN, "| first", "| second"))
-    assert [(p.code, p.field) for p in found] == [("missing-field", "batch_size"), ("missing-field", "fine-tuned runs")]
+    assert [(p.code, p.field) for p in found] == [("missing-field", "fine-tuned runs"), ("missing-field", "batch_size")]
 
 
 def test_a_markdown_summary_without_batch_size_is_refused_unless_configuration_gives_it() -> None:

@@ -1,4 +1,6 @@
-from scaffold_torchtune.shared.markdown import Section, read
+import pytest
+
+from scaffold_torchtune.shared.markdown import Section, TooDeepError, read
 
 DOCUMENT = """\
 Before.
@@ -118,6 +120,26 @@ def test_fences_keep_their_text_and_are_not_looked_into() -> None:
         ("", "indented code\n", 28),
     ]
     assert [t.plain for t in sections()["Table"].paragraphs] == ["quoted: yes"]
+
+
+@pytest.mark.parametrize("space", ["\u00a0", "\u2007", "\u202f"])
+def test_other_spaces_around_marks_are_spaces_and_those_in_texts_stay(space: str) -> None:
+    root = read(f"#{space}a{space}b\n\n-{space}one\n{space * 2}-{space}two\n3.{space}three\n")
+    (section,) = root.sections
+    assert section.title == f"a{space}b"
+    assert [b.text.plain for b in section.all_bullets()] == ["one", "two", "three"]
+    assert section.bullets[0].children[0].text.line == 4
+
+
+@pytest.mark.parametrize(
+    "deep",
+    ["*a **b " * 60 + "x" + "** *" * 60, "\n".join("  " * i + "- a" for i in range(60)), "> " * 60 + "x"],
+)
+def test_what_is_nested_too_deeply_is_refused_with_its_line(deep: str) -> None:
+    with pytest.raises(TooDeepError) as caught:
+        read(f"# a\n\n{deep}\n")
+    assert caught.value.line >= 3
+    assert "50 levels" in caught.value.message
 
 
 def test_an_empty_document_is_an_empty_section() -> None:

@@ -15,18 +15,19 @@ NO_RUNS = without("| Run Name", "|----------|", "| Llama")
 
 
 @pytest.mark.parametrize(
-    ("text", "local", "field", "file", "line_to_add"),
+    ("text", "local", "field", "file", "line", "line_to_add"),
     [
-        (without("# cap"), EXAMPLE_LOCAL, "experiment name", SUMMARY, "# EXPERIMENT_NAME"),
-        (NO_RUNS, EXAMPLE_LOCAL, "fine-tuned runs", SUMMARY, "Fine-tuned |"),
-        (NO_MODEL, NO_MODELS_DIR, f"path of model {MODEL}", SUMMARY, f"- **{MODEL}**: `/path/to/{MODEL}`"),
-        (NO_DATA, EXAMPLE_LOCAL, "dataset", SUMMARY, "- **Path**: `/path/to/data.json`"),
-        (without("- **Epochs"), EXAMPLE_LOCAL, "epochs", SUMMARY, "- **Epochs:** NUMBER"),
+        (without("# cap"), EXAMPLE_LOCAL, "experiment name", SUMMARY, None, "# EXPERIMENT_NAME"),
+        (NO_RUNS, EXAMPLE_LOCAL, "fine-tuned runs", SUMMARY, 19, "Fine-tuned |"),
+        (NO_MODEL, NO_MODELS_DIR, f"path of model {MODEL}", SUMMARY, 30, f"- **{MODEL}**: `/path/to/{MODEL}`"),
+        (NO_DATA, EXAMPLE_LOCAL, "dataset", SUMMARY, 35, "- **Path**: `/path/to/data.json`"),
+        (without("- **Epochs"), EXAMPLE_LOCAL, "epochs", SUMMARY, 44, "- **Epochs:** NUMBER"),
         (
             without("- **Batch").replace("Batch Size |", "Notes |"),
             EXAMPLE_LOCAL,
             "batch_size",
             SUMMARY,
+            44,
             "- **Batch size:** NUMBER",
         ),
         (
@@ -34,6 +35,7 @@ NO_RUNS = without("| Run Name", "|----------|", "| Llama")
             without("- **Default conda", text=EXAMPLE_LOCAL),
             "conda_env",
             LOCAL,
+            15,
             "- **Default conda environment**: `NAME`",
         ),
         (
@@ -41,24 +43,28 @@ NO_RUNS = without("| Run Name", "|----------|", "| Llama")
             without("- **Default project", text=EXAMPLE_LOCAL),
             "my_wandb_project",
             LOCAL,
+            30,
             "- **Default project**: `NAME`",
         ),
-        (without("- **Checkpoint"), NO_OUTPUT, "output_dir_base", LOCAL, "- **Output base directory**: "),
+        (without("- **Checkpoint"), NO_OUTPUT, "output_dir_base", LOCAL, 35, "- **Output base directory**: "),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 40 else "",
 )
 def test_a_missing_required_field_is_refused_with_its_document_and_the_line_to_add(
-    text: str, local: str, field: str, file: str, line_to_add: str
+    text: str, local: str, field: str, file: str, line: int | None, line_to_add: str
 ) -> None:
     (problem,) = refusal(parsed, text, local)
-    assert told([problem]) == [("missing-field", field, file, None)]
+    assert told([problem]) == [("missing-field", field, file, line)]
     assert line_to_add in problem.fix
 
 
 @pytest.mark.parametrize("unset", ["-", "", "(none)", "<NUMBER>", "n/a", "TBD"])
 def test_a_required_field_that_is_left_open_is_missing(unset: str) -> None:
     problems = refusal(parsed, summary(dataset=unset or None, training={"Epochs": unset, "Batch size": unset}))
-    assert told(problems) == [("missing-field", name, SUMMARY, None) for name in ("batch_size", "dataset", "epochs")]
+    assert [(p.code, p.field, p.file) for p in problems] == [
+        ("missing-field", name, SUMMARY) for name in ("dataset", "batch_size", "epochs")
+    ]
+    assert all(f"below line {p.line} (" in p.fix for p in problems)
 
 
 def test_everything_that_is_missing_is_named_in_one_refusal() -> None:
@@ -101,7 +107,7 @@ def test_every_fine_tuned_row_needs_a_model() -> None:
 
 def test_only_controls_are_no_fine_tuned_runs() -> None:
     text = EXAMPLE_SUMMARY.replace("Fine-tuned |", "Control |")
-    assert told(refusal(parsed, text, EXAMPLE_LOCAL)) == [("missing-field", "fine-tuned runs", SUMMARY, None)]
+    assert told(refusal(parsed, text, EXAMPLE_LOCAL)) == [("missing-field", "fine-tuned runs", SUMMARY, 19)]
 
 
 def test_the_models_directory_stands_for_a_model_path() -> None:
@@ -134,7 +140,7 @@ def test_a_data_set_in_every_row_needs_none_in_resources() -> None:
     assert experiment.dataset is None
     assert [run.parameters["dataset"].value for run in experiment.runs] == ["a.json", "b.json"]
     lacking = runs(2, LoRA_Rank=["8", "16"], Dataset=["a.json", "-"])
-    assert told(refusal(parsed, summary(table=lacking, dataset=None))) == [("missing-field", "dataset", SUMMARY, None)]
+    assert told(refusal(parsed, summary(table=lacking, dataset=None))) == [("missing-field", "dataset", SUMMARY, 16)]
 
 
 def test_epochs_and_batch_size_of_every_row_need_none_in_configuration() -> None:
@@ -142,4 +148,4 @@ def test_epochs_and_batch_size_of_every_row_need_none_in_configuration() -> None
     assert parsed(summary(table=rows, training={"Epochs": None, "Batch size": None})).config == {}
     lacking = runs(2, Epochs=["1", "-"], Batch_Size=["4", "4"])
     problems = refusal(parsed, summary(table=lacking, training={"Epochs": None, "Batch size": None}))
-    assert told(problems) == [("missing-field", "epochs", SUMMARY, None)]
+    assert told(problems) == [("missing-field", "epochs", SUMMARY, 21)]

@@ -27,10 +27,13 @@ def test_without_any_parameter_column_every_row_is_a_run() -> None:
     assert [run.type for run in experiment.runs] == ["fine-tuned"]
 
 
-@pytest.mark.parametrize("kind", ["", "trained", "Fine-tuned and control"])
-def test_an_unclear_type_is_refused(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("", "missing-field"), ("trained", "invalid-value"), ("Fine-tuned and control", "invalid-value")],
+)
+def test_an_unclear_type_is_refused(kind: str, code: str) -> None:
     text = EXAMPLE_SUMMARY.replace("8 | 5e-5 | 4 | Fine-tuned", f"8 | 5e-5 | 4 | {kind}")
-    assert told(refusal(parsed, text, EXAMPLE_LOCAL)) == [("invalid-value", "type", SUMMARY, 23)]
+    assert told(refusal(parsed, text, EXAMPLE_LOCAL)) == [(code, "type", SUMMARY, 23)]
 
 
 def test_values_of_control_rows_need_not_be_numbers() -> None:
@@ -86,7 +89,7 @@ def test_tables_elsewhere_in_fences_and_in_comments_are_not_taken() -> None:
     experiment = parsed(summary(table=fence + comment + runs(1), extra=evaluation))
     assert [run.line for run in experiment.runs] == [18]
     hidden = refusal(parsed, summary(table=fence + comment, extra=evaluation))
-    assert told(hidden) == [("missing-field", "fine-tuned runs", SUMMARY, None)]
+    assert told(hidden) == [("missing-field", "fine-tuned runs", SUMMARY, 3)]
 
 
 def test_a_table_without_run_names_is_no_table_of_runs() -> None:

@@ -7,7 +7,7 @@ from documents import SUMMARY, parsed, refusal, runs, summary, told
 
 @pytest.mark.parametrize(
     "text", ["８", "1_000", "007", "1,5", "nan", "inf", "-3", "+8", "8.5", "1e3", "0", "9" * 5000, "0x8", "",
-    "8 16", "`8`, `16`"]
+    "8 16", "8,16"]
 )  # fmt: skip
 def test_what_is_not_plainly_a_rank_is_refused_with_its_place(text: str) -> None:
     rows = runs(2, LoRA_Rank=["8", text or '""'])
@@ -69,6 +69,63 @@ def test_yes_and_no(text: str, *, value: bool) -> None:
     assert parsed(summary(training={"Packed": text})).config["packed"].value is value
 
 
+@pytest.mark.parametrize("text", ["8, 16", "`8`, `16`", "8 or 16", "8 / 16", "8 (small), 16 (large)", "8; 16"])
+def test_several_ranks_in_one_cell_are_refused_with_the_choices(text: str) -> None:
+    (problem,) = refusal(parsed, summary(table=runs(2, LoRA_Rank=["8", text])))
+    assert told([problem]) == [("ambiguous", "lora_rank", SUMMARY, 7)]
+    assert str(problem.expected).startswith("8")
+    assert " or 16" in str(problem.expected)
+    assert "a row of its own" in problem.fix
+
+
+def test_several_values_in_configuration_are_refused_unless_every_row_gives_its_own() -> None:
+    training = {"Batch size": "16 (1B models), 8 (3B models)"}
+    (problem,) = refusal(parsed, summary(training=training))
+    assert told([problem]) == [("ambiguous", "batch_size", SUMMARY, 24)]
+    assert problem.expected == "16 (1B models) or 8 (3B models)"
+    assert "make it a column" in problem.fix
+    rows = runs(2, LoRA_Rank=["8", "16"], Batch_Size=["16", "8"])
+    experiment = parsed(summary(table=rows, training=training))
+    assert told(experiment.warnings) == [("unused-field", "batch_size", SUMMARY, 24)]
+
+
+@pytest.mark.parametrize(
+    ("label", "text", "value", "remark"),
+    [
+        ("LoRA alpha", "128 (2 × rank, default)", 128, "(2 × rank, default)"),
+        ("LoRA alpha", "`128` as usual", 128, "as usual"),
+        ("GPUs", "1 × 80GB GPU (constraint: gpu80)", 1, "80GB (constraint: gpu80)"),
+        ("System prompt", '"" (blank)', "", "(blank)"),
+        ("System prompt", "`Say it` (as in the paper)", "Say it", "(as in the paper)"),
+        ("Seed", "1 (paper)", 1, "(paper)"),
+    ],
+)
+def test_a_remark_beside_a_value_is_a_warning(label: str, text: str, value: object, remark: str) -> None:
+    experiment = parsed(summary(training={label: text}))
+    (warning,) = experiment.warnings
+    assert (warning.code, warning.line, warning.actual) == ("ignored-remark", 25, remark)
+    assert warning.field is not None
+    assert experiment.config[warning.field].value == value
+
+
+def test_a_remark_that_many_rows_have_is_told_once() -> None:
+    rows = runs(3, LoRA_Rank=["4", "8", "16"], Learning_Rate=["1e-5 (default)"] * 3)
+    assert told(parsed(summary(table=rows)).warnings) == [("ignored-remark", "lr", SUMMARY, 6)]
+
+
+@pytest.mark.parametrize("gpus", ["2 GPUs", "2", "2 x GPU", "2 × GPUs"])
+def test_the_word_for_a_unit_is_no_remark(gpus: str) -> None:
+    experiment = parsed(summary(training={"GPUs": gpus}))
+    assert (experiment.config["gpus"].value, experiment.warnings) == (2, ())
+
+
+@pytest.mark.parametrize("text", ["/data/a.json, /data/b.json", "`/a.json`, `/b.json`", "/a.json or /b.json"])
+def test_two_data_sets_in_one_line_are_refused_with_the_choices(text: str) -> None:
+    (problem,) = refusal(parsed, summary(dataset=text))
+    assert told([problem]) == [("ambiguous", "dataset", SUMMARY, 17)]
+    assert str(problem.expected).replace("/data", "") == "/a.json or /b.json"
+
+
 @pytest.mark.parametrize(
     ("label", "text"),
     [("Packed", "maybe"), ("Memory", "lots"), ("Memory", "0G"), ("Dataset type", "a b"), ("Time", "x"), ("Seed", "-1")],
@@ -86,7 +143,7 @@ def test_memory_is_taken_as_slurm_writes_it() -> None:
     "path",
     ["/data/'a'.json", '/data/a".json', "/data/$USER/a.json", "/data/../a.json", "~/a.json", "-a.json",
      "/data/a;b.json", "/data/*.json", "/data/a?.json", "/data/a|b.json", "/data/a\\b.json", "/data/a.json ✓",
-     "/data/a\u200b.json", "/data/a\u202eb.json", "/data/a.json, /data/b.json", "`/a.json`, `/b.json`",
+     "/data/a\u200b.json", "/data/a\u202eb.json",
      "/" + "a" * 5000],
 )  # fmt: skip
 def test_an_unsafe_path_is_refused_with_its_line(path: str) -> None:

@@ -125,6 +125,21 @@ def test_a_parse_without_a_common_data_set_prints(result: ScaffoldResult) -> Non
     assert "dataset" not in text(console)
 
 
+def test_a_plan_shows_where_each_value_stands_that_differs_by_run(result: ScaffoldResult) -> None:
+    console = plain()
+    show.result(console, result.plan)
+    rows = [" ".join(line.split()) for line in text(console).splitlines()]
+    assert "lora_rank the run's row, LoRA Rank" in rows
+    assert "lr the run's row, Learning Rate" in rows
+    assert "lora_alpha derived (2 x lora_rank)" in rows
+    assert [run.line for run in result.plan.runs] == sorted({run.line for run in result.plan.runs})
+    sources = [{"seed": f"experiment_summary.yaml:{9 * i} (runs.{i}.parameters.seed)"} for i in range(6)]
+    runs = tuple(result.plan.runs[0].model_copy(update={"sources": source, "line": 1}) for source in sources)
+    console = plain()
+    show.result(console, result.plan.model_copy(update={"runs": runs}))
+    assert "experiment_summary.yaml:27 (runs.3.parameters.seed); and 2 more (--json shows all)" in text(console)
+
+
 def test_a_plan_without_varying_parameters_or_defaults_prints(result: ScaffoldResult) -> None:
     console = plain()
     show.result(console, result.plan.model_copy(update={"varying": (), "defaults": ()}))

@@ -76,6 +76,7 @@ CODES: dict[str, Code] = {
     "misspelt-field": Code(_E, "a column or field is nearly the name of a parameter, but not quite"),
     "unused-column": Code(_W, "a column of the runs table is not a parameter"),
     "unused-field": Code(_W, "a field looks like a setting but is not used"),
+    "ignored-remark": Code(_W, "something stands beside a value and is not part of it"),
     "overridden": Code(_W, "a row gives another value than Configuration; the row wins"),
     "default-used": Code(_W, "a hyperparameter comes from a default that nobody asked for"),
     # planning

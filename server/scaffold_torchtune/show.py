@@ -30,6 +30,7 @@ from scaffold_torchtune.shared.text import escape, one_line
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 _MANY = 40
+_FEW = 4
 _WIDE = 500  # where there is no terminal, nothing is wrapped or cut
 
 
@@ -155,6 +156,12 @@ def _parse(out: Console, of: ParseResult) -> None:
 def _plan(out: Console, of: PlanResult) -> None:
     _say(out, f"varying: {', '.join(of.varying) or 'nothing'}; directories: {of.pattern}; template: {of.template}")
     _run_table(out, of.runs, {}, {})
+    places = _places(of.runs)
+    rows = _table("differs by run", "from")
+    for name, found in places.items():
+        _row(rows, name, found)
+    if places:
+        out.print(rows)
     rows = _table("shared by all runs", "value", "from")
     for setting in of.common:
         _row(rows, setting.name, value(setting.value), setting.source)
@@ -169,14 +176,33 @@ def _plan(out: Console, of: PlanResult) -> None:
     _warnings(out, of.warnings)
 
 
+def _places(runs: Iterable[RunPlan]) -> dict[str, str]:
+    """Where each value stands that differs by run: its row, or a few of the places and how many more there are."""
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for name, source in run.sources.items():
+            place, _, note = source.partition(" (")
+            own = place.endswith(f":{run.line}")
+            text = f"the run's row, {note.removesuffix(')')}" if own and note else source
+            found.setdefault(name, {}).setdefault(text)
+    return {name: _few(texts) for name, texts in found.items()}
+
+
+def _few(texts: Iterable[str]) -> str:
+    texts = list(texts)
+    more = [f"and {len(texts) - _FEW} more (--json shows all)"] if len(texts) > _FEW else []
+    return "; ".join([*texts[:_FEW], *more])
+
+
 def _run_table(out: Console, runs: Iterable[RunPlan], setup: dict[str, Text], verdicts: dict[str, Text]) -> None:
     rows = [(run, run.parameters | run.derived) for run in runs]
     names = list(dict.fromkeys(name for _, values in rows for name in values))
     extra = (["setup"] if setup else []) + (["validation"] if verdicts else [])
-    table = _table("directory", *names, *extra)
+    table = _table("directory", *names, "line", *extra)
     for run, values in rows:
         ends = [found[run.directory] for found in (setup, verdicts) if found]
-        table.add_row(run.directory, *(value(values.get(name)) for name in names), *ends)
+        cells = [run.directory, *(value(values.get(name)) for name in names), str(run.line)]
+        table.add_row(*cells, *ends)
     out.print(table)
 
 

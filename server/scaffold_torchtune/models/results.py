@@ -52,8 +52,10 @@ class RunPlan(Model):
 
     directory: str
     name: str = Field(description="the row's Run Name")
+    line: int = Field(description="line of the row in the summary")
     parameters: dict[str, Scalar]
     derived: dict[str, Scalar] = Field(description="what else differs between runs because it follows from these")
+    sources: dict[str, str] = Field(description="where each value stands that is not the same in all runs")
 
 
 class CommonSetting(Model):

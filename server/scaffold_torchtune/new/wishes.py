@@ -53,7 +53,7 @@ def _typed(option: Option, text: str) -> Scalar:
     """
     parameter = PARAMETERS[option.parameter]
     if parameter.name == "system_prompt":
-        value = clean.typed(parameter, Field(quoted(text), 1, option.flag))
+        value = clean.typed(parameter, Field(quoted(text), 1, option.flag)).value
         if value != text or any("\ud800" <= c <= "\udfff" for c in text):
             raise clean.NotTyped("text that a document can hold: put no white space and no quotes around it")
         return value
@@ -61,7 +61,7 @@ def _typed(option: Option, text: str) -> Scalar:
         raise clean.NotTyped("a value (where there is none, leave the option out)")
     if clean.unquoted(clean.without_remark(text)) != text:
         raise clean.NotTyped("a value alone, without quotes, white space or a remark around it")
-    return clean.typed(parameter, Field(text, 1, option.flag))
+    return clean.typed(parameter, Field(text, 1, option.flag)).value
 
 
 def find_local(asked: Asked, request: Request) -> None:
@@ -146,7 +146,7 @@ def _against_local(asked: Asked, found: Document) -> None:
             continue
         value: Scalar = ",".join(map(str, asked.values[name]))
         try:
-            there = clean.typed(PARAMETERS[name], text) if text else None
+            there = clean.typed(PARAMETERS[name], text).value if text else None
         except clean.NotTyped:
             continue  # which is told when the documents are read
         if name == "output_dir_base":

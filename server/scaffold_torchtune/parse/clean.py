@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from typing import NamedTuple
 
 from scaffold_torchtune.errors import Scalar
 from scaffold_torchtune.parse.draft import Field
@@ -11,27 +12,41 @@ from scaffold_torchtune.shared.text import shown
 
 _EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
 _UNSET = re.compile(r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>]*>", re.IGNORECASE)
-_QUOTED = re.compile(r"""(?:"(?P<d>[^"]*)"|'(?P<s>[^']*)'|“(?P<c>[^“”]*)”)(?:\s*\([^()]*\))?""")
-_REMARK = re.compile(r"(?P<value>\S(?:.*\S)?)\s+\(.*\)", re.DOTALL)
+_QUOTED = re.compile(r"""(?:"(?P<d>[^"]*)"|'(?P<s>[^']*)'|“(?P<c>[^“”]*)”)\s*(?P<remark>\([^()]*\))?""")
+_REMARK = re.compile(r"(?P<value>\S(?:.*\S)?)\s+(?P<remark>\(.*\))", re.DOTALL)
+# Between several values where one is meant, outside brackets: `16 (1B models), 8 (3B models)`, `8 or 16`.
+_BETWEEN = re.compile(r"(?:\s*[,;]\s+|\s+(?:or|and|vs\.?)\s+)(?![^()]*\))")
+_SLASH = re.compile(r"\s*/\s*(?![^()]*\))")
+_MAX_CHOICES = 20
+_MAX_CHOICE_TEXT = 2_000
 _QUOTES = {'"': '"', "'": "'", "“": "”"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _MODULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(?:/[A-Za-z0-9][A-Za-z0-9._+-]*)*", re.ASCII)
 _CONSTRAINT = re.compile(r"[A-Za-z0-9\[(][A-Za-z0-9._&|()\[\]*,-]*", re.ASCII)
 _MEMORY = re.compile(r"[1-9][0-9]{0,8}[KMGT]?", re.ASCII)
+_TWO_PATHS = re.compile(r"\s(?:or|and|vs\.?)\s+[/.~]")
 _UNSAFE_IN_PATH = re.compile(r"""["'`\\$;|<>*?]|, """)
-_GPUS = re.compile(r"(?P<number>[0-9]{1,4})\s*[×xX]?\s*[A-Za-z0-9 /-]{0,40}\bGPUs?", re.ASCII)
+_GPUS = re.compile(r"(?P<number>[0-9]{1,4})\s*[×xX]?\s*(?P<type>[A-Za-z0-9 /-]{0,40})\bGPUs?", re.ASCII)
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 _MAX_NAME = 200
 _MAX_TEXT = 20_000
 _MAX_PATH = 4_000
 
 
+class Typed(NamedTuple):
+    """A value, and what stood beside it in the document and is not part of it."""
+
+    value: Scalar
+    remark: str = ""
+
+
 class NotTyped(ValueError):
-    """The text is not what the parameter holds. Says what is allowed."""
+    """The text is not what the parameter holds: what is allowed, or `choices`, where it gives several values."""
 
     def __init__(self, allowed: str) -> None:
         super().__init__(allowed)
         self.allowed = allowed
+        self.choices: tuple[str, ...] = ()
 
 
 def is_empty(text: str) -> bool:
@@ -46,26 +61,74 @@ def is_unset(text: str) -> bool:
 
 def without_remark(text: str) -> str:
     """The value of `value (remark)`."""
-    text = text.strip()
-    match = _REMARK.fullmatch(text) if text.endswith(")") else None
-    return match["value"] if match else text
+    return _apart(text)[0]
 
 
 def unquoted(text: str) -> str:
     """The text inside one pair of quotes, without a remark after them; other text as it is."""
+    return _unquote(text)[0]
+
+
+def _apart(text: str) -> tuple[str, str]:
+    text = text.strip()
+    match = _REMARK.fullmatch(text) if text.endswith(")") else None
+    return (match["value"], match["remark"]) if match else (text, "")
+
+
+def _unquote(text: str) -> tuple[str, str]:
     match = _QUOTED.fullmatch(text.strip())
-    return next(t for t in match.groups() if t is not None) if match else text.strip()
+    if match is None:
+        return text.strip(), ""
+    return next(t for t in match.group("d", "s", "c") if t is not None), match["remark"] or ""
 
 
-def typed(parameter: Parameter, field: Field) -> Scalar:
-    """The value of a parameter from its text.
+def typed(parameter: Parameter, field: Field) -> Typed:
+    """The value of a parameter from its text, and the remark that stood beside it.
 
     Raises:
-        NotTyped: the text is not plainly such a value; says what is allowed.
+        NotTyped: the text is not plainly such a value; says what is allowed, or which values it has.
     """
-    if parameter.kind == "text" and parameter.name != "constraint":
-        return _text(field)
-    text = field.text if field.exact else unquoted(without_remark(field.text))
+    try:
+        if parameter.kind == "text" and parameter.name != "constraint":
+            return _text(field)
+        text, remark = _value_and_remark(field)
+        if parameter.name == "gpus" and (several := _GPUS.fullmatch(text)):
+            text, remark = several["number"], f"{several['type'].strip()} {remark}".strip()
+        return Typed(_from_text(parameter, text), remark)
+    except NotTyped as problem:
+        problem.choices = () if field.exact else _choices(parameter, field)
+        raise
+
+
+def _value_and_remark(field: Field) -> tuple[str, str]:
+    if field.exact:
+        return field.text, ""
+    text, remark = _apart(field.text)
+    after = (field.full or "").removeprefix(field.text)
+    return unquoted(text), f"{remark} {after}".strip()
+
+
+def _choices(parameter: Parameter, field: Field) -> tuple[str, ...]:
+    """The parts of a text each of which is a value of the parameter, where there is more than one."""
+    whole = field.full or field.text
+    if parameter.kind in {"text", "names"} or len(whole) > _MAX_CHOICE_TEXT:
+        return ()
+    parts = [part.strip(" `") for part in _BETWEEN.split(whole)]
+    if len(parts) == 1 and parameter.kind in {"int", "float"}:
+        parts = [part.strip(" `") for part in _SLASH.split(whole)]
+    try:
+        values = {_from_text(parameter, unquoted(without_remark(part))) for part in parts[:_MAX_CHOICES]}
+    except NotTyped:
+        return ()
+    return tuple(parts[:_MAX_CHOICES]) if len(values) > 1 else ()
+
+
+def _from_text(parameter: Parameter, text: str) -> Scalar:
+    """The value of a parameter that is not free text.
+
+    Raises:
+        NotTyped: the text is not plainly such a value.
+    """
     if parameter.name == "constraint":
         return _matching(_CONSTRAINT, text, "feature names joined by & or |")
     match parameter.kind:
@@ -94,18 +157,17 @@ def _matching(grammar: re.Pattern[str], text: str, allowed: str) -> str:
     return text
 
 
-def _text(field: Field) -> str:
+def _text(field: Field) -> Typed:
     """Free text: as it is, in one pair of quotes or in one code span; a remark may follow either."""
     if field.exact:
-        return _safe_text(field.text)
-    remark = (field.full or "").removeprefix(field.text).lstrip()
-    if remark and (remark[0] == "(" or unicodedata.category(remark[0]) == "So"):
-        remark = ""
-    written = (field.full or "") if remark else field.text
-    text = unquoted(written)
+        return Typed(_safe_text(field.text))
+    after = (field.full or "").removeprefix(field.text).strip()
+    is_remark = bool(after) and (after[0] == "(" or unicodedata.category(after[0]) == "So")
+    written = field.full if field.full and not is_remark else field.text
+    text, remark = _unquote(written)
     if len(text) > 1 and text == written.strip() and _QUOTES.get(text[0]) == text[-1]:
         raise NotTyped("text in one pair of quotes that does not hold the same quotes, or without quotes around it")
-    return _safe_text(text)
+    return Typed(_safe_text(text), f"{remark} {after if is_remark else ''}".strip())
 
 
 def _safe_text(text: str) -> str:
@@ -120,8 +182,6 @@ def _safe_text(text: str) -> str:
 
 
 def _number(parameter: Parameter, text: str) -> int | float:
-    gpus = _GPUS.fullmatch(text) if parameter.name == "gpus" else None
-    text = gpus["number"] if gpus else text
     number = numbers.read_int(text) if parameter.kind == "int" else numbers.read_float(text)
     kind = "a whole number" if parameter.kind == "int" else "a number such as 1e-5 or 0.1"
     low, high, above = parameter.minimum, parameter.maximum, parameter.above
@@ -164,6 +224,8 @@ def path(text: str) -> str:
         raise NotTyped(
             "a path without quotes, '$', backslashes, wildcards, symbols or invisible characters; write variables out"
         )
+    if _TWO_PATHS.search(text):
+        raise NotTyped("one path")
     if text.startswith("~"):
         raise NotTyped("a path written out in full, without '~'")
     if text.startswith("-") or ".." in text.split("/"):

@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 
 from scaffold_torchtune.errors import Finding, finding
 
-TOO_DEEP = "the file is nested deeper than it can be read"
-
 
 @dataclass(frozen=True)
 class Field:
@@ -32,7 +30,10 @@ class RowDraft:
 
 @dataclass
 class SummaryDraft:
-    """An experiment summary, before anything is typed. What cannot be read at all lacks nothing in particular."""
+    """An experiment summary, before anything is typed. What cannot be read at all lacks nothing in particular.
+
+    `sections` has the line of each section that is there, by its name in messages: `Configuration > Training`.
+    """
 
     file: str
     name: Field | None = None
@@ -46,6 +47,7 @@ class SummaryDraft:
     configuration: list[tuple[str, Field]] = field(default_factory=list)
     wandb_project: Field | None = None
     output_dirs: list[Field] = field(default_factory=list)
+    sections: dict[str, int] = field(default_factory=dict)
     problems: list[Finding] = field(default_factory=list)
     readable: bool = True
 
@@ -58,10 +60,11 @@ class SummaryDraft:
 class LocalDraft:
     """A claude.local.md, before anything is typed: setting name to what stands there.
 
-    Where a block of it cannot be read, nobody knows what is missing.
+    `sections` has the line of each section by its title. Where a block cannot be read, nobody knows what is missing.
     """
 
     file: str
     settings: dict[str, Field] = field(default_factory=dict)
+    sections: dict[str, int] = field(default_factory=dict)
     problems: list[Finding] = field(default_factory=list)
     readable: bool = True

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from scaffold_torchtune.errors import finding
 from scaffold_torchtune.parse import clean
-from scaffold_torchtune.parse.draft import TOO_DEEP, Field, LocalDraft
+from scaffold_torchtune.parse.draft import Field, LocalDraft
 from scaffold_torchtune.shared import markdown, yamlio
 from scaffold_torchtune.shared.parameters import normalize
 from scaffold_torchtune.shared.text import escape, shown
@@ -54,10 +54,12 @@ def read(text: str, file: str) -> LocalDraft:
     front, rest = _front_matter(text)
     try:
         root = markdown.read(rest)
-    except RecursionError:
-        draft.problems.append(finding("invalid-value", TOO_DEEP, file=file, fix="take away lists, quotes or emphasis"))
+    except markdown.TooDeepError as error:
+        fix = "take away lists, quotes or emphasis"
+        draft.problems.append(finding("invalid-value", error.message, file=file, line=error.line, fix=fix))
         draft.readable = False
         return draft
+    draft.sections = {s.title: s.line for s in reversed(list(root.walk())) if s.title}
     if front:
         _block(front, 1, draft)
     _sections(root, draft)
@@ -122,7 +124,7 @@ def _sections(root: markdown.Section, draft: LocalDraft) -> None:
             name = _LABELS.get(normalize(pair.label)) if pair else None
             if pair and name and not clean.is_unset(pair.value):
                 note = f"{section.title} > {pair.label}" if section.title else pair.label
-                _set(draft, name, Field(pair.value, item.line, note))
+                _set(draft, name, Field(pair.value, item.line, note, pair.full))
         if normalize(section.title) in {"module system", "modules", "environment modules"}:
             _modules(section, draft)
 

@@ -1,37 +1,54 @@
 """Reads experiment_summary.md into a `SummaryDraft`."""
 
-import re
 from collections.abc import Iterator
 
 from scaffold_torchtune.parse import clean
-from scaffold_torchtune.parse.draft import TOO_DEEP, Field, RowDraft, SummaryDraft
+from scaffold_torchtune.parse.draft import Field, RowDraft, SummaryDraft
 from scaffold_torchtune.shared import markdown, numbers
 from scaffold_torchtune.shared.markdown import Section, Table
 from scaffold_torchtune.shared.parameters import normalize
 
 RUN_SECTIONS = ("all runs", "fine tuning runs", "finetuning runs", "runs")
+_MODEL_SECTIONS = ("models", "model", "base models")
+_DATA_SECTIONS = ("dataset", "data set", "datasets", "data")
 NAME_COLUMNS = ("run name", "run", "name")
 _TITLE_PREFIXES = ("experiment", "run plan", "experiment summary")
+# What messages call a section that has several names.
+_TITLES = {
+    **dict.fromkeys(RUN_SECTIONS, "All Runs"),
+    **dict.fromkeys(_MODEL_SECTIONS, "Models"),
+    **dict.fromkeys(_DATA_SECTIONS, "Dataset"),
+}
 _NOT_TRAINING = ("evaluation", "inference")
-# A line below a table's header, which Markdown does not take for one where non-breaking spaces stand in it.
-_DELIMITERS = re.compile(r"^[|: \t\u00a0-]+$", re.MULTILINE)
 
 
 def read(text: str, file: str) -> SummaryDraft:
     """Read a Markdown summary. Problems of its form are noted in the draft."""
     draft = SummaryDraft(file)
     try:
-        root = markdown.read(_DELIMITERS.sub(lambda line: line[0].replace("\u00a0", " "), text))
-    except RecursionError:
-        draft.problem("invalid-value", TOO_DEEP, None, "take away lists, quotes or emphasis")
+        root = markdown.read(text)
+    except markdown.TooDeepError as error:
+        draft.problem("invalid-value", error.message, error.line, "take away lists, quotes or emphasis")
         draft.readable = False
         return draft
+    draft.sections = _sections(root)
     _name(root, draft)
     _runs(root, draft)
     _resources(root, draft)
     _configuration(root, draft)
     _paths(root, draft)
     return draft
+
+
+def _sections(root: Section, above: str = "") -> dict[str, int]:
+    """The line of each section by its name in messages; of several with one name the first."""
+    lines: dict[str, int] = {}
+    for section in root.sections:
+        title = _TITLES.get(normalize(section.title), section.title)
+        path = f"{above} > {title}" if above else title
+        for name, line in [(path, section.line), *_sections(section, path if section.level > 1 else "").items()]:
+            lines.setdefault(name, line)
+    return lines
 
 
 def _named(root: Section, *titles: str) -> Iterator[Section]:
@@ -95,9 +112,9 @@ def _resources(root: Section, draft: SummaryDraft) -> None:
     for resources in _named(root, "resources"):
         for section in resources.sections:
             title = normalize(section.title)
-            if title in {"models", "model", "base models"}:
+            if title in _MODEL_SECTIONS:
                 _models(section, draft)
-            elif title in {"dataset", "data set", "datasets", "data"}:
+            elif title in _DATA_SECTIONS:
                 _dataset(section, draft)
 
 
@@ -108,9 +125,11 @@ def _models(section: Section, draft: SummaryDraft) -> None:
         if pair is None or clean.is_unset(pair.value):
             continue
         if normalize(pair.label) in {"location", "models directory", "directory"}:
-            draft.models_dirs.append(Field(pair.value, bullet.text.line, f"Resources > Models > {pair.label}"))
+            draft.models_dirs.append(
+                Field(pair.value, bullet.text.line, f"Resources > Models > {pair.label}", pair.full)
+            )
         else:
-            draft.models.append((pair.label, Field(pair.value, bullet.text.line, "Resources > Models")))
+            draft.models.append((pair.label, Field(pair.value, bullet.text.line, "Resources > Models", pair.full)))
 
 
 def _dataset(section: Section, draft: SummaryDraft) -> None:
@@ -119,7 +138,7 @@ def _dataset(section: Section, draft: SummaryDraft) -> None:
         if pair is None or clean.is_unset(pair.value):
             continue
         label = normalize(pair.label)
-        field = Field(pair.value, bullet.text.line, f"Resources > Dataset > {pair.label}")
+        field = Field(pair.value, bullet.text.line, f"Resources > Dataset > {pair.label}", pair.full)
         if label in {"path", "location", "dataset", "file"}:
             draft.datasets.append(field)
         elif label in {"splits", "split"}:
@@ -163,7 +182,7 @@ def _output(section: Section, draft: SummaryDraft) -> None:
         pair = bullet.text.labelled()
         if pair and normalize(pair.label) == "checkpoint directory" and not clean.is_unset(pair.value):
             note = "Configuration > Output > Checkpoint directory"
-            draft.output_dirs.append(Field(pair.value, bullet.text.line, note))
+            draft.output_dirs.append(Field(pair.value, bullet.text.line, note, pair.full))
 
 
 def _paths(root: Section, draft: SummaryDraft) -> None:
@@ -178,5 +197,6 @@ def _paths(root: Section, draft: SummaryDraft) -> None:
         for text in [*(b.text for b in section.bullets), *section.paragraphs]:
             pair = text.labelled()
             if pair and normalize(pair.label) in places and not clean.is_unset(pair.value):
-                field = Field(clean.without_remark(pair.value), text.line, f"{section.title} > {pair.label}")
+                note = f"{section.title} > {pair.label}"
+                field = Field(clean.without_remark(pair.value), text.line, note, pair.full)
                 places[normalize(pair.label)].append(field)

@@ -4,8 +4,9 @@ from scaffold_torchtune.errors import Finding, finding
 from scaffold_torchtune.models.base import RunType, Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import Run
 from scaffold_torchtune.parse import clean
-from scaffold_torchtune.parse.draft import Field, RowDraft, SummaryDraft
+from scaffold_torchtune.parse.draft import Field, RowDraft
 from scaffold_torchtune.parse.markdown_summary import NAME_COLUMNS
+from scaffold_torchtune.parse.reading import Reading, ignored_remark, not_typed
 from scaffold_torchtune.shared.parameters import Parameter, by_label, labels, normalize
 from scaffold_torchtune.shared.text import close_matches, escape, shown
 
@@ -38,6 +39,7 @@ _TYPES: dict[str, RunType] = {
     "evaluation only": "eval-only",
     "eval": "eval-only",
 }
+_ALLOWED_TYPES = "Fine-tuned, Control or eval-only"
 _LIKELY_MISSPELT = 0.8
 
 
@@ -48,6 +50,7 @@ class _Columns:
         self.name: int | None = None
         self.type: int | None = None
         self.parameters: dict[int, Parameter] = {}
+        self.remarks: set[tuple[int, str]] = set()
         seen: dict[str, str] = {}
         for i, column in enumerate(columns):
             meaning = self._meaning(i, column, file, findings)
@@ -97,8 +100,9 @@ def _unknown_column(column: Field, file: str) -> Finding:
     )
 
 
-def read(draft: SummaryDraft, findings: list[Finding]) -> tuple[tuple[str, ...], tuple[Run, ...]]:
-    """The names of the parameter columns in the table's order, and every row, typed. Problems go to `findings`."""
+def read(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
+    """The names of the parameter columns in the table's order, and every row, typed. Problems are noted."""
+    draft, findings = reading.summary, reading.findings
     if not draft.columns:
         return (), ()
     columns = _Columns(draft.columns, draft.file, findings)
@@ -130,11 +134,16 @@ def _run(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) -
         if text is None:
             continue
         try:
-            value = clean.typed(parameter, text)
+            value, remark = clean.typed(parameter, text)
         except clean.NotTyped as problem:
             if run_type == "fine-tuned":
-                findings.append(_not_typed(parameter, text, problem.allowed, name, file))
+                where = (f"run {shown(name.text)}, " if name else "") + f"column {text.note}"
+                elsewhere = "; a run has one value, so give each a row of its own"
+                findings.append(not_typed(parameter, text, problem, where, file, elsewhere))
             continue
+        if remark and run_type == "fine-tuned" and (i, remark) not in columns.remarks:
+            columns.remarks.add((i, remark))  # told once, of the first row that has it
+            findings.append(ignored_remark(parameter, text, value, remark, file))
         source = Source(kind=SourceKind.ROW, file=file, line=text.line, note=text.note)
         parameters[parameter.name] = Setting(value=value, source=source)
     model = parameters.get("model")
@@ -159,20 +168,6 @@ def _run(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) -
     )
 
 
-def _not_typed(parameter: Parameter, text: Field, allowed: str, name: Field | None, file: str) -> Finding:
-    run = f"run {shown(name.text)}, " if name else ""
-    return finding(
-        "invalid-value",
-        f"{run}column {text.note}: {shown(text.text)} is not {allowed}",
-        field=parameter.name,
-        expected=allowed,
-        actual=escape(text.text),
-        file=file,
-        line=text.line,
-        fix=f"write {allowed}",
-    )
-
-
 def _type(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) -> RunType | None:
     """The row's type: as its Type column says; without one, a row without any hyperparameter is a control."""
     if columns.type is None:
@@ -180,18 +175,32 @@ def _type(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) 
         blank = bool(hyperparameters) and not any(i in row.cells for i in hyperparameters)
         return "control" if blank else "fine-tuned"
     text = row.cells.get(columns.type)
-    found = _TYPES.get(normalize(clean.without_remark(text.text))) if text else None
+    if text is None:
+        name = row.cells.get(columns.name) if columns.name is not None else None
+        findings.append(
+            finding(
+                "missing-field",
+                f"the run {shown(name.text if name else '')} has no type",
+                field="type",
+                expected=_ALLOWED_TYPES,
+                file=file,
+                line=row.line,
+                fix=f"write {_ALLOWED_TYPES}",
+            )
+        )
+        return None
+    found = _TYPES.get(normalize(clean.without_remark(text.text)))
     if found is None:
         findings.append(
             finding(
                 "invalid-value",
-                f"the type is {shown(text.text if text else '')}",
+                f"the type is {shown(text.text)}, not {_ALLOWED_TYPES}",
                 field="type",
-                expected="Fine-tuned, Control or eval-only",
-                actual=escape(text.text) if text else None,
+                expected=_ALLOWED_TYPES,
+                actual=escape(text.text),
                 file=file,
-                line=row.line,
-                fix="write Fine-tuned, Control or eval-only",
+                line=text.line,
+                fix=f"write {_ALLOWED_TYPES}",
             )
         )
     return found

@@ -41,6 +41,7 @@ def read(text: str, file: str) -> SummaryDraft:
         draft.problem("invalid-value", "the file is not a mapping of sections", 1, "write sections: experiment, runs")
         draft.readable = False
         return draft
+    draft.sections = {".".join(map(str, path)): line for path, line in document.lines.items()}
     _unknown_keys(SummaryForm, data, (), document, draft)
     reader = _Reader(document, data, draft)
     reader.read()
@@ -156,6 +157,8 @@ class _Reader:
                 if field is not None:
                     cells[column] = field
             self.draft.rows.append(RowDraft(cells, self.document.line(("runs", i)) or 1))
+        if places:
+            places.setdefault("type", len(places))  # where no run says its type, each lacks it
         line = self.document.line(("runs",)) or 1
         self.draft.columns = [Field(key, line, "runs") for key in places]
 
@@ -169,6 +172,16 @@ class _Reader:
         keys += [(key, ("runs", i, "compute", key)) for key in _COMPUTE if key in compute]
         own = {"dataset_path": "dataset"}
         return keys + [(own.get(key, key), ("runs", i, key)) for key in _OWN if key in run and key not in parameters]
+
+    def not_single(self, value: dict[str, Any] | list[Any], name: str, line: int, key: str) -> None:
+        """Note a mapping or a list where one value belongs."""
+        items = value if isinstance(value, list) else []
+        choices = [escape(str(item)) for item in items if isinstance(item, str | int | float)]
+        if len(choices) != len(items) or len(choices) <= 1:
+            self.draft.problem("invalid-value", f"{name} is not a single value", line, "give it one value", key)
+            return
+        fix = f"keep one of them: {' or '.join(choices)}; where it differs by run, write it in each run's parameters"
+        self.draft.problem("ambiguous", f"{name} gives {len(choices)} values: {', '.join(choices)}", line, fix, key)
 
     def at(self, path: Path) -> Any:
         """What lies at a path, or None."""
@@ -207,7 +220,7 @@ class _Reader:
             return None
         if isinstance(value, dict | list):
             if by_key is not None:
-                self.draft.problem("invalid-value", f"{name} is not a single value", line, "give it one value", by_key)
+                self.not_single(value, name, line, by_key)
                 self.refused.add(path)
             return None
         parameter = by_label(by_key) if by_key else None

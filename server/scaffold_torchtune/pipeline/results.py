@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Mapping
 
-from scaffold_torchtune.errors import Scalar
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Experiment
 from scaffold_torchtune.models.plan import Plan, PlannedRun
@@ -16,6 +15,9 @@ from scaffold_torchtune.models.results import (
     PlanResult,
     RunPlan,
 )
+
+# The settings that hold a parameter, where they have other names.
+_SETTINGS_OF = {"model": ("torchtune_model_name",), "dataset": ("dataset_label", "input_dir_base", "dataset_ext")}
 
 
 def parse_result(experiment: Experiment, directory: str) -> ParseResult:
@@ -66,10 +68,7 @@ def plan_result(plan: Plan) -> PlanResult:
         pattern=plan.pattern,
         template=plan.template,
         setup=plan.options.setup_script,
-        runs=tuple(
-            RunPlan(directory=r.directory, name=r.name, parameters=r.parameters, derived=_derived(r, shared))
-            for r in plan.runs
-        ),
+        runs=tuple(_run_plan(run, shared) for run in plan.runs),
         common=tuple(CommonSetting(name=n, value=s.value, source=str(s.source)) for n, s in shared.items()),
         defaults=defaults,
         legend=plan.legend,
@@ -78,13 +77,20 @@ def plan_result(plan: Plan) -> PlanResult:
     )
 
 
-def _derived(run: PlannedRun, shared: Mapping[str, Setting]) -> dict[str, Scalar]:
-    """Settings that were computed from others and are not the same in all runs; names of runs apart."""
-    return {
-        name: setting.value
-        for name, setting in run.settings.items()
-        if setting.source.kind is SourceKind.DERIVED and name not in shared and name != "my_wandb_run_name"
-    }
+def _run_plan(run: PlannedRun, shared: Mapping[str, Setting]) -> RunPlan:
+    """What a run has of its own, with the places; what is derived are settings computed from others, but for names."""
+    own = {name: setting for name, setting in run.settings.items() if name not in shared}
+    derived = {n: s for n, s in own.items() if s.source.kind is SourceKind.DERIVED and n != "my_wandb_run_name"}
+    keys = {name: next((k for k in _SETTINGS_OF.get(name, (name,)) if k in own), None) for name in run.parameters}
+    stands = {name: own[key] for name, key in keys.items() if key} | derived
+    return RunPlan(
+        directory=run.directory,
+        name=run.name,
+        line=run.line,
+        parameters=run.parameters,
+        derived={name: setting.value for name, setting in derived.items()},
+        sources={name: str(setting.source) for name, setting in stands.items()},
+    )
 
 
 def _same(one: Setting | None, other: Setting) -> bool:

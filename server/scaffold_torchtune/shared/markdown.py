@@ -4,19 +4,39 @@ Fenced blocks are never looked into, comments and other HTML are dropped, and ev
 and escapes are resolved as Markdown defines them.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_block.table import escapedSplit
+from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
 
+MAX_DEPTH = 50
+"""Levels of lists, quotes, emphasis and so on, that a document may have. The tree is built by recursion."""
+
 _OF_PATHS = frozenset("/.-")
+# Where Markdown knows spaces and tabs alone: before and after the mark of a bullet, quote or heading, and in the line
+# below a table's header. Editors on some keyboards put other spaces there, which cannot be seen.
+_OTHER_SPACES = "\u00a0\u2007\u202f"
+_SPACE = rf"[ \t{_OTHER_SPACES}]"
+_MARKS = re.compile(rf"^{_SPACE}*(?:(?:[-*+>]|#{{1,6}}|[0-9]{{1,9}}[.)]){_SPACE}+)*", re.MULTILINE)
+_DELIMITERS = re.compile(rf"^[|: \t{_OTHER_SPACES}-]+$", re.MULTILINE)
+
+
+class TooDeepError(ValueError):
+    """The document is nested deeper than `MAX_DEPTH`. `line` is where, from 1."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.message = f"it is nested deeper than {MAX_DEPTH} levels"
+        self.line = line
 
 
 class Labelled(NamedTuple):
-    """A label and its value. `full` is the value with what follows it, where the value is a code span."""
+    """A label and its value. `full` is the value with what follows it: more than `value` where that is a code span."""
 
     label: str
     value: str
@@ -118,13 +138,21 @@ class Section:
 
 
 def read(text: str) -> Section:
-    """Read a Markdown document into its tree of sections."""
-    text = text.removeprefix("\ufeff")
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    parser = MarkdownIt("commonmark").enable("table")
+    """Read a Markdown document into its tree of sections.
+
+    Raises:
+        TooDeepError: it is nested deeper than `MAX_DEPTH` levels.
+    """
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    for where in (_MARKS, _DELIMITERS):
+        text = where.sub(_plain_spaces, text)
+    lines = text.split("\n")
+    parser = MarkdownIt("commonmark", {"maxNesting": 2 * MAX_DEPTH}).enable("table")
+    tokens = parser.parse(text)
+    _check_depth(tokens)
     root = Section("", 0, 1)
     path = [root]
-    for node in SyntaxTreeNode(parser.parse(text)).children:
+    for node in SyntaxTreeNode(tokens).children:
         if node.type == "heading":
             level = int(node.tag[1])
             path = [s for s in path if s.level < level]
@@ -134,6 +162,18 @@ def read(text: str) -> Section:
         else:
             _add(path[-1], node, lines)
     return root
+
+
+def _plain_spaces(found: re.Match[str]) -> str:
+    return re.sub(f"[{_OTHER_SPACES}]", " ", found[0])
+
+
+def _check_depth(tokens: Iterable[Token]) -> None:
+    line = 1
+    for token in tokens:
+        line = token.map[0] + 1 if token.map else line
+        if max([token.level, *(child.level for child in token.children or ())]) > MAX_DEPTH:
+            raise TooDeepError(line)
 
 
 def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:

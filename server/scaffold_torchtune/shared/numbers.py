@@ -9,11 +9,13 @@ import re
 from decimal import Decimal
 
 _INTEGER = re.compile(r"(?:0|[1-9][0-9]{0,11})", re.ASCII)
-_FLOAT = re.compile(r"(?:(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,17})?|\.[0-9]{1,17})(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
+# 40 decimals: a float's own shortest text has up to 17 digits after up to four zeros, and people write more zeros
+_FLOAT = re.compile(r"(?:(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 # 1 × 10^-5, 5 x 10⁻⁵, 2*10^-4; an exponent that is not marked as one (5 x 105) is not taken
 _POWER = re.compile(
     r"([0-9]{1,12}(?:\.[0-9]{1,17})?)\s*[×xX*·]\s*10\s*(?:(?:\^|\*\*)\s*([-−]?[0-9]{1,3})|([⁻−]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}))"
 )
+_LARGE = 1e12  # from here on a whole float is written with an exponent, as it is read
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻−", "0123456789--")
 
 
@@ -41,7 +43,7 @@ def canonical(number: float) -> str:
 
     Where the plain and the scientific form are equally long, the plain one is taken.
     """
-    if isinstance(number, int) or number.is_integer():
+    if isinstance(number, int) or (number.is_integer() and number < _LARGE):
         return str(int(number))
     plain = format(Decimal(repr(number)), "f")
     digits = Decimal(repr(number)).normalize().as_tuple()

@@ -1,0 +1,62 @@
+"""What the surroundings give: claude.local.md, and what a summary says of project and output itself."""
+
+from scaffold_torchtune.errors import finding
+from scaffold_torchtune.models.base import Setting, SourceKind
+from scaffold_torchtune.parse.reading import Reading
+from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter
+from scaffold_torchtune.shared.text import shown
+
+_LOCAL_PARAMETERS = {name: Parameter(name, "path") for name in ("scratch_dir", "working_dir")}
+_REQUIRED_LOCAL = {
+    "conda_env": ("SLURM Defaults", "- **Default conda environment**: `NAME`"),
+    "my_wandb_project": ("Weights & Biases", "- **Default project**: `NAME`"),
+}
+
+
+def read(reading: Reading) -> dict[str, Setting]:
+    """The typed settings of the surroundings by name. What is required and missing is noted."""
+    environment: dict[str, Setting] = {}
+    for name, text in reading.local.settings.items():
+        parameter = _LOCAL_PARAMETERS.get(name) or PARAMETERS[name]
+        setting = reading.value(parameter, text, SourceKind.LOCAL, reading.local.file)
+        if setting is not None:
+            environment[name] = setting
+    _project(reading, environment)
+    for name, (section, line) in _REQUIRED_LOCAL.items():
+        if name not in reading.local.settings and name not in environment:
+            reading.missing(name, section, line, file=reading.local.file)
+    # Without one, the YAML form keeps each run's output in its own artifacts/.
+    if "output_dir_base" not in reading.local.settings and reading.form == "markdown":
+        if not reading.summary.output_dirs:
+            line = "- **Output base directory**: `/path/to/outputs`"
+            reading.missing("output_dir_base", "Common Paths", line, file=reading.local.file)
+        else:
+            text = reading.summary.output_dirs[0]
+            setting = reading.value(PARAMETERS["output_dir_base"], text, SourceKind.CONFIGURATION, reading.summary.file)
+            if setting is not None:
+                environment["output_dir_base"] = setting
+    return environment
+
+
+def _project(reading: Reading, environment: dict[str, Setting]) -> None:
+    """The summary's own Weights & Biases project wins over the default of claude.local.md."""
+    text = reading.summary.wandb_project
+    if text is None:
+        return
+    project = PARAMETERS["my_wandb_project"]
+    setting = reading.value(project, text, SourceKind.CONFIGURATION, reading.summary.file)
+    default = environment.get(project.name)
+    if setting is None:
+        return
+    environment[project.name] = setting
+    if default is not None and default.value != setting.value:
+        message = (
+            f"the project is {shown(setting.value)} here, but {shown(default.value)} in {reading.local.file}"
+            f" (line {default.source.line}); the summary wins"
+        )
+        reading.findings.append(
+            finding(
+                "overridden", message, field=project.name, expected=default.value, actual=setting.value,
+                file=reading.summary.file, line=text.line, fix="nothing, if the summary is right",
+            )
+        )  # fmt: skip

@@ -1,0 +1,117 @@
+"""What the steps of reading share: the two drafts, and what was found wrong or remarkable so far."""
+
+from dataclasses import dataclass, field
+
+from scaffold_torchtune.errors import Finding, Scalar, finding
+from scaffold_torchtune.models.base import Setting, Source, SourceKind
+from scaffold_torchtune.models.experiment import SummaryForm
+from scaffold_torchtune.parse import clean
+from scaffold_torchtune.parse.draft import Field, LocalDraft, SummaryDraft
+from scaffold_torchtune.shared import numbers
+from scaffold_torchtune.shared.parameters import Parameter
+from scaffold_torchtune.shared.text import escape, shown
+
+# Where the YAML form says what a Markdown summary says in its sections, and what to add there.
+_IN_YAML = {
+    "experiment name": ("experiment", "name: NAME"),
+    "epochs": ("controls", "epochs: NUMBER"),
+    "batch_size": ("controls", "batch_size: NUMBER"),
+    "dataset": ("data.training", "path: /path/to/data.json"),
+    "fine-tuned runs": ("runs", "- {name: NAME, type: fine-tuned, model: MODEL, parameters: {lora_rank: 8}}"),
+}
+
+
+@dataclass
+class Reading:
+    """The two drafts, and the findings so far."""
+
+    summary: SummaryDraft
+    local: LocalDraft
+    form: SummaryForm
+    findings: list[Finding] = field(default_factory=list)
+
+    def missing(self, name: str, section: str, line: str, *, file: str | None = None) -> None:
+        """Note that a required field is absent; `line` is what to add. A document that cannot be read lacks nothing."""
+        draft = self.summary if file is None else self.local
+        if not draft.readable:
+            return
+        if file is None and self.form == "yaml":
+            section, line = _IN_YAML.get(name, ("models.base", f"- {{name: NAME, path: /path/to/it}}  # {name}"))
+        above, _, _ = section.rpartition("." if self.form == "yaml" and file is None else " > ")
+        at = draft.sections.get(section) or draft.sections.get(above)
+        where = f"below line {at} ({section})" if at else f"({section})"
+        self.findings.append(
+            finding(
+                "missing-field",
+                f"{name} is missing: {draft.file} does not give it ({section})",
+                field=name,
+                file=draft.file,
+                line=at,
+                fix=f"add this line {where}: {line}",
+            )
+        )
+
+    def contradiction(self, name: str, here: Setting, first: Setting, fix: str = "keep one of the two lines") -> None:
+        """Note that the summary gives a field two values."""
+        self.findings.append(
+            finding(
+                "ambiguous",
+                f"{name} is {shown(here.value)} here and {shown(first.value)} at line {first.source.line}",
+                field=name,
+                file=self.summary.file,
+                line=here.source.line,
+                fix=fix,
+            )
+        )
+
+    def value(self, parameter: Parameter, text: Field, kind: SourceKind, file: str) -> Setting | None:
+        """The typed value, or None with the problem noted."""
+        try:
+            value, remark = clean.typed(parameter, text)
+        except clean.NotTyped as problem:
+            by_run = kind is SourceKind.CONFIGURATION and parameter.column
+            self.findings.append(not_typed(parameter, text, problem, text.note, file, self._elsewhere(by_run)))
+            return None
+        if remark:
+            self.findings.append(ignored_remark(parameter, text, value, remark, file))
+        return Setting(value=value, source=Source(kind=kind, file=file, line=text.line, note=text.note))
+
+    def _elsewhere(self, by_run: bool) -> str:
+        """Where several values of a setting belong."""
+        if not by_run:
+            return ""
+        yaml = self.form == "yaml"
+        return "; where it differs by run, " + ("write it in each run's parameters" if yaml else "make it a column")
+
+
+def not_typed(
+    parameter: Parameter, text: Field, problem: clean.NotTyped, where: str, file: str, elsewhere: str
+) -> Finding:
+    """What a document gives for a parameter is no such value, or is several; `elsewhere` says where several belong."""
+    written = text.full or text.text if problem.choices else text.text
+    is_several = f"gives {len(problem.choices)} values" if problem.choices else f"is not {problem.allowed}"
+    one_of = " or ".join(map(escape, problem.choices))
+    return finding(
+        "ambiguous" if problem.choices else "invalid-value",
+        f"{where}: {shown(written)} {is_several}",
+        field=parameter.name,
+        expected=one_of or problem.allowed,
+        actual=escape(written),
+        file=file,
+        line=text.line,
+        fix=f"keep one of them: {one_of}{elsewhere}" if problem.choices else f"write {problem.allowed}",
+    )
+
+
+def ignored_remark(parameter: Parameter, text: Field, value: Scalar, remark: str, file: str) -> Finding:
+    """Something stands beside a value that is not part of it."""
+    taken = numbers.canonical(value) if isinstance(value, float) else shown(value)
+    return finding(
+        "ignored-remark",
+        f"{text.note}: {parameter.name} is {taken}; {shown(remark)} beside it is not used",
+        field=parameter.name,
+        actual=escape(remark),
+        file=file,
+        line=text.line,
+        fix="nothing, unless the remark was meant to change the runs",
+    )
