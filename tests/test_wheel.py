@@ -40,3 +40,9 @@ def test_the_installed_wheel_scaffolds_its_example_without_the_checkout(installe
 @pytest.mark.parametrize("path", ["SKILL.md", "workflows/torchtune.md", "workflows/troubleshooting.md"])
 def test_the_wheel_holds_what_an_agent_reads(installed: Path, path: str) -> None:
     assert (installed / "scaffold_torchtune/data" / path).read_text() == (ROOT / path).read_text()
+
+
+def test_the_wheel_holds_what_is_known_of_torchtune(installed: Path, tmp_path: Path) -> None:
+    code = "from scaffold_torchtune.torchtune_facts import load; print(*next(load().models['phi-4'].tensors()))"
+    done = run(installed, "-c", code, cwd=tmp_path)
+    assert done.stdout == "model.embed_tokens.weight (100352, 5120)\n", done.stderr

@@ -1,32 +1,38 @@
-"""What the installed torchtune says of itself: the facts that facts.json holds.
+"""What the installed torchtune says of itself: the facts that facts.json and tensors.json hold.
 
 Everything is read from the package: its recipe registry, the stock configs, the source of the recipes, the signatures
-of the components. What torchtune does not say stands in small tables, each at the top of the module that reads it: a
-sibling model without a stock config, other spellings of a name (`models`), components that no stock config names
-(`components`), arguments of datasets (`loader`).
+of the components, the models that its builders make. What torchtune does not say stands in small tables, each at the
+top of the module that reads it: a sibling model without a stock config, other spellings of a name (`models`),
+components that no stock config names (`components`), arguments of datasets (`loader`), the modules that LoRA is counted
+with (`sizes`).
 """
 
 import importlib.metadata
 import typing
 from typing import Any
 
+from installed_torchtune.checkpoints import all_checkpoints
 from installed_torchtune.components import all_components
 from installed_torchtune.loader import loader_arguments
 from installed_torchtune.models import all_models
 from installed_torchtune.recipes import all_recipes
+from installed_torchtune.sizes import LORA_MODULES
 
 
-def collect() -> dict[str, Any]:
-    """All facts as plain data, in the order in which they are written."""
+def collect() -> dict[str, dict[str, Any]]:
+    """All facts as plain data, in the order in which they are written, by the name of their file."""
     from torchtune.modules import peft
     from torchtune.training.checkpointing._utils import ModelType
 
-    return {
+    models = all_models()
+    facts = {
         "torchtune": importlib.metadata.version("torchtune"),
         "recipes": all_recipes(),
-        "models": all_models(),
+        "models": models,
         "model_types": [member.name for member in ModelType],
         "lora_attn_modules": list(typing.get_args(peft.LORA_ATTN_MODULES)),
+        "lora_counted_with": LORA_MODULES,
         "loader_arguments": loader_arguments(),
         "components": all_components(),
     }
+    return {"facts.json": facts, "tensors.json": all_checkpoints(models)}

@@ -4,6 +4,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from installed_torchtune.components import component
+from installed_torchtune.sizes import sizes
 from installed_torchtune.stock import stock_config
 
 
@@ -113,6 +114,7 @@ def model(entry: Model) -> dict[str, Any]:
         "model_type": config["checkpointer"]["model_type"],
         "stock_config": stock.lora if entry.sibling is None else None,
         "sibling": entry.sibling,
+        **sizes(lora, full),
     }
 
 

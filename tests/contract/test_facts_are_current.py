@@ -1,4 +1,4 @@
-"""facts.json says what the installed torchtune says."""
+"""facts.json and tensors.json say what the installed torchtune says."""
 
 import importlib.util
 import subprocess
@@ -20,3 +20,4 @@ pytestmark = [
 def test_the_facts_are_current() -> None:
     done = subprocess.run([sys.executable, SCRIPT, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines() == ["facts.json is current", "tensors.json is current"]

@@ -15,6 +15,7 @@ import pytest
 from scaffold_torchtune.setup_finetune import build
 from scaffold_torchtune.setup_finetune.registry import ModelEntry, find_model, known_models
 from scaffold_torchtune.shared import yamlio
+from scaffold_torchtune.torchtune_facts import load
 
 pytestmark = [
     pytest.mark.torchtune,
@@ -124,6 +125,25 @@ def test_the_model_is_built_as_asked(model: str) -> None:
     adapters = sum(p.numel() for p in get_adapter_params(built).values())
     billions = (sum(p.numel() for p in built.parameters()) - adapters) / 1e9
     assert billions == pytest.approx(entry_of(model).billions, rel=0.02)
+
+
+@pytest.mark.parametrize("rank", [1, 8, 100])
+@pytest.mark.parametrize(
+    "model",
+    ["Llama-3.2-1B", "Llama-3.1-8B-Instruct", "Qwen2.5-0.5B", "Qwen2.5-7B", "Mistral-7B-v0.1", "gemma-2-2b", "phi-4"],
+)
+def test_the_facts_count_the_parameters_of_what_is_written(model: str, rank: int) -> None:
+    import torch
+    from torchtune import config
+    from torchtune.modules.peft import get_adapter_params
+
+    with torch.device("meta"):
+        built = config.instantiate(loaded(torchtune_model_name=model, lora_rank=rank).model)
+    facts = load().models[model]
+    adapters = get_adapter_params(built)
+    assert sum(p.numel() for p in adapters.values()) == rank * facts.lora_parameters_per_rank
+    assert sum(p.numel() for name, p in built.named_parameters() if name not in adapters) == facts.parameters
+    assert len(built.layers) == facts.layers
 
 
 @pytest.mark.parametrize("model", known_models())

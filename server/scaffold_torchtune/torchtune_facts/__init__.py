@@ -1,12 +1,15 @@
-"""What torchtune 0.6.1 itself says: recipes, models, components and the arguments that they take.
+"""What torchtune 0.6.1 itself says: recipes, models, their checkpoints, components and the arguments that they take.
 
-`facts.json` is written by scripts/regenerate_torchtune_facts.py from an installed torchtune, never by hand.
+`facts.json` and `tensors.json` are written by scripts/regenerate_torchtune_facts.py from an installed torchtune, never
+by hand. The second is read when the tensors of a checkpoint are first asked for: most of what loads the facts never
+asks.
 """
 
 import functools
 import importlib.resources
+from collections.abc import Iterator
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from scaffold_torchtune.models.base import Model
 
@@ -27,8 +30,18 @@ class Component(Model):
     open: bool = Field(description="takes any other keyword too and passes it on")
 
 
+class Checkpoint(Model):
+    """The tensors of a model's Hugging Face checkpoint; in a name, `{n}` is the number of a layer, from 0.
+
+    torchtune fails on a tensor that is neither needed nor skipped.
+    """
+
+    tensors: dict[str, tuple[int, ...]] = Field(description="shape by name: torchtune needs each of them, in any file")
+    skipped: tuple[str, ...] = Field(description="of what files hold besides now and then, what torchtune passes over")
+
+
 class ModelFacts(Model):
-    """What a config must hold for a model."""
+    """What a config must hold for a model, and how large the model is."""
 
     aliases: tuple[str, ...]
     lora_builder: str
@@ -38,6 +51,28 @@ class ModelFacts(Model):
     model_type: str
     stock_config: str | None = Field(description="the stock config that all this is read from")
     sibling: str | None = Field(description="the model whose stock config stands in where there is none")
+    parameters: int = Field(description="of the model without LoRA; embeddings that are tied count once")
+    lora_parameters_per_rank: int = Field(description="what LoRA adds for each unit of rank, with `lora_counted_with`")
+    layers: int = Field(description="transformer layers")
+
+    def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Name and shape of every tensor that torchtune needs of the checkpoint."""
+        for pattern, shape in _checkpoints()[self.full_builder].tensors.items():
+            yield from ((name, shape) for name in self._names(pattern))
+
+    def skipped_tensors(self) -> Iterator[str]:
+        """The name of every tensor that may be in the checkpoint too, as torchtune passes over it."""
+        for pattern in _checkpoints()[self.full_builder].skipped:
+            yield from self._names(pattern)
+
+    def checkpoint_bytes(self, bytes_per_parameter: int = 2) -> int:
+        """The size of the checkpoint's tensors: those that are needed are the parameters, each once."""
+        return self.parameters * bytes_per_parameter
+
+    def _names(self, pattern: str) -> Iterator[str]:
+        """What a name of tensors.json stands for: one tensor, or one in each layer."""
+        for number in range(self.layers if "{n}" in pattern else 1):
+            yield pattern.replace("{n}", str(number))
 
 
 class Facts(Model):
@@ -48,6 +83,9 @@ class Facts(Model):
     models: dict[str, ModelFacts]
     model_types: tuple[str, ...]
     lora_attn_modules: tuple[str, ...]
+    lora_counted_with: dict[str, tuple[str, ...] | bool] = Field(
+        description="arguments of the LoRA builders that `lora_parameters_per_rank` is of; the others at their defaults"
+    )
     loader_arguments: dict[str, frozenset[str]] = Field(description="what a data set of a source hands to load_dataset")
     components: dict[str, Component]
 
@@ -63,5 +101,15 @@ class Facts(Model):
 @functools.cache
 def load() -> Facts:
     """The facts that ship with the package."""
-    text = importlib.resources.files(__name__).joinpath("facts.json").read_text(encoding="utf-8")
-    return Facts.model_validate_json(text)
+    return Facts.model_validate_json(_shipped("facts.json"))
+
+
+@functools.cache
+def _checkpoints() -> dict[str, Checkpoint]:
+    """The checkpoints by the builder of the model for full training."""
+    return TypeAdapter(dict[str, Checkpoint]).validate_json(_shipped("tensors.json"))
+
+
+def _shipped(name: str) -> str:
+    """The text of a file beside this module."""
+    return importlib.resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
