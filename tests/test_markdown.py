@@ -133,7 +133,7 @@ def test_other_spaces_around_marks_are_spaces_and_those_in_texts_stay(space: str
 
 @pytest.mark.parametrize(
     "deep",
-    ["*a **b " * 60 + "x" + "** *" * 60, "\n".join("  " * i + "- a" for i in range(60)), "> " * 60 + "x"],
+    ["*a **b " * 100 + " d* c**" * 100, "\n".join("  " * i + "- a" for i in range(60)), "> " * 60 + "x"],
 )
 def test_what_is_nested_too_deeply_is_refused_with_its_line(deep: str) -> None:
     with pytest.raises(TooDeepError) as caught:
