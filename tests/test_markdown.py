@@ -69,7 +69,8 @@ def test_a_comment_over_several_lines_does_not_shift_what_follows() -> None:
 
 def test_bullets_nest_and_give_label_and_value() -> None:
     bullets = list(sections()["List"].all_bullets())
-    assert [(b.text.line, b.text.labelled()) for b in bullets] == [
+    pairs = [(b.text.line, b.text.labelled()) for b in bullets]
+    assert [(line, pair and pair[:3]) for line, pair in pairs] == [
         (9, ("Bold", "value", "value")),
         (10, ("Colon out", "code", "code remark")),
         (11, None),
@@ -79,6 +80,63 @@ def test_bullets_nest_and_give_label_and_value() -> None:
         (15, None),
         (16, ("numbered", "one", "one")),
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["**Seed:** 7", "**Seed**: 7", "Seed: 7", "*Seed:* 7", "*Seed*: 7", "`Seed`: 7", "`Seed:` 7", "Seed = 7",
+     "`Seed=7`", "**Seed** = 7", "**Seed** – 7", "**Seed** — 7", "**Seed** → 7", "**Seed** - 7", "[x] **Seed:** 7",
+     "[ ] Seed: 7", "**Seed**: `7`", "`Seed`: `7`"],
+)  # fmt: skip
+def test_labels_and_values_in_the_ways_that_people_write_them(text: str) -> None:
+    (bullet,) = read(f"- {text}\n").bullets
+    pair = bullet.text.labelled()
+    assert pair is not None
+    assert (pair.label, pair.value) == ("Seed", "7")
+
+
+@pytest.mark.parametrize("text", ["**Note** this", "*very* well", "nothing", "`code` then"])
+def test_what_is_no_label(text: str) -> None:
+    (bullet,) = read(f"- {text}\n").bullets
+    assert bullet.text.labelled() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "below", "exact"),
+    [
+        ("- **P:**\n\n  ```\n  a *b*\n  c\n  ```\n", "a *b*\nc", True),
+        ("- **P:**\n  > a *b*\n", "a *b*", False),
+        ("- **P:**\n  - a *b*\n", "a *b*", False),
+        ("- **P:**\n\n  a *b*\n", "a *b*", False),
+        ("**P:**\n\n```\na\n```\n", "a", True),
+        ("**P:**\n\n> a\n", "a", False),
+        ("**P:**\n\n- a\n", "a", False),
+        ("- **P:**\n  - a\n  - b\n", "", False),
+        ("**P:**\n\n## Q\n", "", False),
+    ],
+)
+def test_what_stands_below_a_label_without_a_value_is_its_value(text: str, below: str, exact: bool) -> None:
+    root = read(text)
+    found = root.bullets[0].text if text.startswith("-") else root.paragraphs[0]
+    pair = found.labelled()
+    assert pair is not None
+    assert (pair.label, pair.value, pair.exact) == ("P", below, exact)
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("**P:** a *b* and __c__ `d` [e](/f) \\*g", "a *b* and __c__ `d` [e](/f) *g"),
+        ("P: a *b*", "a *b*"),
+        ("**P:** **all**", "all"),
+        ("**P:** <https://x.org>", "https://x.org"),
+    ],
+)
+def test_the_source_of_a_value_keeps_the_marks(text: str, source: str) -> None:
+    (bullet,) = read(f"- {text}\n").bullets
+    pair = bullet.text.labelled()
+    assert pair is not None
+    assert pair.source == source
 
 
 def test_a_code_span_is_the_value_only_where_it_stands_alone_at_the_start() -> None:

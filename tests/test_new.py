@@ -110,7 +110,7 @@ def test_everything_that_may_vary_varies(tmp_path: Path) -> None:
 
 PROMPTS = [
     "", " spaced ", "it's", 'a "b"', "it's \"so\"", "`code` and ``more``", "a | b || c", "*x* _y_ __z__ a_b",
-    "\\ \\\\ \\n",
+    "\\ \\\\ \\",
     "<!-- no --> <b>", "&amp; &#10; &", "[a](b) ![c](d)", "# no heading", "- no bullet", "one\n\n  two\n\tthree\n",
     "none", "<placeholder>", "(leave empty)", "x (a remark)", '"quoted" (x)', "- **Epochs:** 9\n- **Seed:** 1",
     "{input}",

@@ -177,8 +177,12 @@ def test_a_path_arrives_as_written(written: str, value: str) -> None:
         ("`exactly this`", "exactly this"),
         ("`exactly this` (default)", "exactly this"),
         ("`exactly this` ✓", "exactly this"),
-        ("`input` is the word", "input is the word"),
-        ("`a` or `b`", "a or b"),
+        ('"a *b* and __c__ or `d`"', "a *b* and __c__ or `d`"),
+        ("Answer with *one* word", "Answer with *one* word"),
+        ("**Bold as a whole**", "Bold as a whole"),
+        ('"see [this](/x)"', "see [this](/x)"),
+        ("(no system prompt)", ""),
+        ('"same as above"', "same as above"),
         ("snake_case_words", "snake_case_words"),
         ("8", "8"),
         ("yes", "yes"),
@@ -234,3 +238,54 @@ def test_a_hostile_value_is_shown_escaped() -> None:
     (problem,) = refusal(parsed, summary(training={"Epochs": "2\u202e\u200b"}))
     assert problem.actual == "2\\u202e\\u200b"
     assert problem.message.isascii()
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["`input` is the word", "`a` or `b`", '"Say it" - as in all runs', '"" – none used', '"Say it', "same as above",
+     "ditto",
+     "see table", "TODO", "Capitalize the...", "...", "as above", '"Say it.\\n"', "Say it\\n"],
+)  # fmt: skip
+def test_what_only_stands_for_a_text_or_is_more_than_one_is_refused(written: str) -> None:
+    (problem,) = refusal(parsed, summary(training={"System prompt": written.replace("\\n", "\\\\n")}))
+    assert told([problem]) == [("invalid-value", "system_prompt", SUMMARY, 25)]
+
+
+@pytest.mark.parametrize("cell", ["None", "(none)", "no system prompt", "(blank)", '""'])
+def test_a_row_may_say_that_it_has_no_system_prompt(cell: str) -> None:
+    rows = runs(2, System_Prompt=["Say it", cell])
+    experiment = parsed(summary(table=rows, training={"System prompt": "Other"}))
+    assert [run.parameters["system_prompt"].value for run in experiment.runs] == ["Say it", ""]
+
+
+@pytest.mark.parametrize("cell", ["same as above", "〃", '"', "(see below)", "Capitalize the…"])
+def test_a_cell_that_only_stands_for_a_prompt_is_refused(cell: str) -> None:
+    rows = runs(2, System_Prompt=["Say it", cell])
+    assert told(refusal(parsed, summary(table=rows))) == [("invalid-value", "system_prompt", SUMMARY, 7)]
+
+
+@pytest.mark.parametrize(
+    "below",
+    [
+        "\n  ```\n  Say *it*.\n  Now.\n  ```",
+        "\n  > Say *it*.\n  > Now.",
+        "\n  - Say *it*.\n    Now.",
+        "\n\n  Say *it*.\n  Now.",
+    ],
+)
+def test_a_prompt_below_its_label_is_read(below: str) -> None:
+    experiment = parsed(summary(training={"System prompt": below}))
+    assert experiment.config["system_prompt"].value == "Say *it*.\nNow."
+
+
+@pytest.mark.parametrize(
+    "path", ["[words](/data/words.json)", "/data/{user}/words.json", "/a/words.json or /b/words.json"]
+)
+def test_a_path_is_no_link_pattern_or_choice(path: str) -> None:
+    assert [p.field for p in refusal(parsed, summary(dataset=path))] == ["dataset"]
+
+
+@pytest.mark.parametrize("text", ["cosine", "Cosine", "cosine with warmup", "cosine schedule with warm-up"])
+def test_the_usual_names_of_the_scheduler_are_it(text: str) -> None:
+    value = parsed(summary(training={"LR scheduler": text})).config["lr_scheduler"].value
+    assert value == "get_cosine_schedule_with_warmup"

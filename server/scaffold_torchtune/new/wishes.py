@@ -12,6 +12,7 @@ from scaffold_torchtune.new.asked import COLUMNS, MOST_RUNS, OF_LOCAL, OPTION, O
 from scaffold_torchtune.new.documents import quoted
 from scaffold_torchtune.parse import clean, local
 from scaffold_torchtune.parse.draft import Field
+from scaffold_torchtune.parse.typed import NotTyped
 from scaffold_torchtune.pipeline import Request
 from scaffold_torchtune.pipeline.locate import Document, local_document, read_document
 from scaffold_torchtune.plan import checks
@@ -33,7 +34,7 @@ def type_wishes(asked: Asked, wishes: Mapping[str, Sequence[str]]) -> None:
         for text in texts:
             try:
                 value = _typed(option, text)
-            except clean.NotTyped as problem:
+            except NotTyped as problem:
                 message = f"{option.flag}: {shown(text)} is not {problem.allowed}"
                 fix, actual = f"give {problem.allowed}", escape(text)
                 asked.problem("invalid-value", option.parameter, message, fix, actual=actual, expected=problem.allowed)
@@ -55,12 +56,12 @@ def _typed(option: Option, text: str) -> Scalar:
     if parameter.name == "system_prompt":
         value = clean.typed(parameter, Field(quoted(text), 1, option.flag)).value
         if value != text or any("\ud800" <= c <= "\udfff" for c in text):
-            raise clean.NotTyped("text that a document can hold: put no white space and no quotes around it")
+            raise NotTyped("text that a document can hold: put no white space and no quotes around it")
         return value
     if clean.is_unset(text):
-        raise clean.NotTyped("a value (where there is none, leave the option out)")
+        raise NotTyped("a value (where there is none, leave the option out)")
     if clean.unquoted(clean.without_remark(text)) != text:
-        raise clean.NotTyped("a value alone, without quotes, white space or a remark around it")
+        raise NotTyped("a value alone, without quotes, white space or a remark around it")
     return clean.typed(parameter, Field(text, 1, option.flag)).value
 
 
@@ -109,7 +110,7 @@ def _default_name(asked: Asked) -> None:
     name = asked.directory.name
     try:
         asked.values["experiment_name"] = [_typed(OPTION["experiment_name"], name)]
-    except clean.NotTyped as problem:
+    except NotTyped as problem:
         message = f"the directory's name {shown(name)} cannot be the experiment's: it is not {problem.allowed}"
         asked.problem("invalid-value", "experiment_name", message, "add --name NAME", actual=escape(name))
 
@@ -147,7 +148,7 @@ def _against_local(asked: Asked, found: Document) -> None:
         value: Scalar = ",".join(map(str, asked.values[name]))
         try:
             there = clean.typed(PARAMETERS[name], text).value if text else None
-        except clean.NotTyped:
+        except NotTyped:
             continue  # which is told when the documents are read
         if name == "output_dir_base":
             value = asked.below(name)

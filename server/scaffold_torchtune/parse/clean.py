@@ -2,51 +2,36 @@
 
 import re
 import unicodedata
-from typing import NamedTuple
 
 from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.parse import free_text
 from scaffold_torchtune.parse.draft import Field
+from scaffold_torchtune.parse.free_text import unquote
+from scaffold_torchtune.parse.typed import NotTyped, Typed
 from scaffold_torchtune.shared import numbers, slurm_time
 from scaffold_torchtune.shared.parameters import Parameter
 from scaffold_torchtune.shared.text import shown
 
 _EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
 _UNSET = re.compile(r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>]*>", re.IGNORECASE)
-_QUOTED = re.compile(r"""(?:"(?P<d>[^"]*)"|'(?P<s>[^']*)'|“(?P<c>[^“”]*)”)\s*(?P<remark>\([^()]*\))?""")
 _REMARK = re.compile(r"(?P<value>\S(?:.*\S)?)\s+(?P<remark>\(.*\))", re.DOTALL)
 # Between several values where one is meant, outside brackets: `16 (1B models), 8 (3B models)`, `8 or 16`.
 _BETWEEN = re.compile(r"(?:\s*[,;]\s+|\s+(?:or|and|vs\.?)\s+)(?![^()]*\))")
 _SLASH = re.compile(r"\s*/\s*(?![^()]*\))")
 _MAX_CHOICES = 20
 _MAX_CHOICE_TEXT = 2_000
-_QUOTES = {'"': '"', "'": "'", "“": "”"}
+_COSINE = re.compile(r"cosine(?: (?:schedule|annealing|decay|with warm-?up|schedule with warm-?up))*", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _MODULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(?:/[A-Za-z0-9][A-Za-z0-9._+-]*)*", re.ASCII)
 _CONSTRAINT = re.compile(r"[A-Za-z0-9\[(][A-Za-z0-9._&|()\[\]*,-]*", re.ASCII)
 _MEMORY = re.compile(r"[1-9][0-9]{0,8}[KMGT]?", re.ASCII)
+_LINK = re.compile(r"\]\(")
 _TWO_PATHS = re.compile(r"\s(?:or|and|vs\.?)\s+[/.~]")
-_UNSAFE_IN_PATH = re.compile(r"""["'`\\$;|<>*?]|, """)
+_UNSAFE_IN_PATH = re.compile(r"""["'`\\$;|<>*?{}]|, """)
 _GPUS = re.compile(r"(?P<number>[0-9]{1,4})\s*[×xX]?\s*(?P<type>[A-Za-z0-9 /-]{0,40})\bGPUs?", re.ASCII)
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 _MAX_NAME = 200
-_MAX_TEXT = 20_000
 _MAX_PATH = 4_000
-
-
-class Typed(NamedTuple):
-    """A value, and what stood beside it in the document and is not part of it."""
-
-    value: Scalar
-    remark: str = ""
-
-
-class NotTyped(ValueError):
-    """The text is not what the parameter holds: what is allowed, or `choices`, where it gives several values."""
-
-    def __init__(self, allowed: str) -> None:
-        super().__init__(allowed)
-        self.allowed = allowed
-        self.choices: tuple[str, ...] = ()
 
 
 def is_empty(text: str) -> bool:
@@ -66,20 +51,13 @@ def without_remark(text: str) -> str:
 
 def unquoted(text: str) -> str:
     """The text inside one pair of quotes, without a remark after them; other text as it is."""
-    return _unquote(text)[0]
+    return unquote(text)[0]
 
 
 def _apart(text: str) -> tuple[str, str]:
     text = text.strip()
     match = _REMARK.fullmatch(text) if text.endswith(")") else None
     return (match["value"], match["remark"]) if match else (text, "")
-
-
-def _unquote(text: str) -> tuple[str, str]:
-    match = _QUOTED.fullmatch(text.strip())
-    if match is None:
-        return text.strip(), ""
-    return next(t for t in match.group("d", "s", "c") if t is not None), match["remark"] or ""
 
 
 def typed(parameter: Parameter, field: Field) -> Typed:
@@ -90,8 +68,8 @@ def typed(parameter: Parameter, field: Field) -> Typed:
     """
     try:
         if parameter.kind == "text" and parameter.name != "constraint":
-            return _text(field)
-        text, remark = _value_and_remark(field)
+            return free_text.read(field)
+        text, remark = _value_and_remark(parameter, field)
         if parameter.name == "gpus" and (several := _GPUS.fullmatch(text)):
             text, remark = several["number"], f"{several['type'].strip()} {remark}".strip()
         return Typed(_from_text(parameter, text), remark)
@@ -100,7 +78,9 @@ def typed(parameter: Parameter, field: Field) -> Typed:
         raise
 
 
-def _value_and_remark(field: Field) -> tuple[str, str]:
+def _value_and_remark(parameter: Parameter, field: Field) -> tuple[str, str]:
+    if parameter.kind == "path" and _LINK.search(field.source or ""):
+        raise NotTyped("a path written out, not a link")
     if field.exact:
         return field.text, ""
     text, remark = _apart(field.text)
@@ -148,36 +128,20 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
             names = [name.strip() for name in text.split(",")]
             return ",".join(_matching(_MODULE, name, "bare names such as anaconda3/2025.6") for name in names)
         case _:
-            return _matching(_NAME, text, "letters, digits, '.', '_' and '-', beginning with a letter or digit")
+            return _name(parameter, text)
+
+
+def _name(parameter: Parameter, text: str) -> str:
+    if parameter.name == "lr_scheduler" and _COSINE.fullmatch(text):
+        return "get_cosine_schedule_with_warmup"
+    if parameter.name == "model":
+        return _matching(_NAME, text, "the name of one model alone, such as Llama-3.2-1B-Instruct")
+    return _matching(_NAME, text, "letters, digits, '.', '_' and '-', beginning with a letter or digit")
 
 
 def _matching(grammar: re.Pattern[str], text: str, allowed: str) -> str:
     if not grammar.fullmatch(text) or ".." in text or len(text) > _MAX_NAME:
         raise NotTyped(allowed)
-    return text
-
-
-def _text(field: Field) -> Typed:
-    """Free text: as it is, in one pair of quotes or in one code span; a remark may follow either."""
-    if field.exact:
-        return Typed(_safe_text(field.text))
-    after = (field.full or "").removeprefix(field.text).strip()
-    is_remark = bool(after) and (after[0] == "(" or unicodedata.category(after[0]) == "So")
-    written = field.full if field.full and not is_remark else field.text
-    text, remark = _unquote(written)
-    if len(text) > 1 and text == written.strip() and _QUOTES.get(text[0]) == text[-1]:
-        raise NotTyped("text in one pair of quotes that does not hold the same quotes, or without quotes around it")
-    return Typed(_safe_text(text), f"{remark} {after if is_remark else ''}".strip())
-
-
-def _safe_text(text: str) -> str:
-    """Text that reaches torchtune as it is."""
-    if len(text) > _MAX_TEXT:
-        raise NotTyped(f"at most {_MAX_TEXT} characters")
-    if "${" in text or text == "???":
-        raise NotTyped("text without '${' and other than '???', which torchtune's configuration would not read as text")
-    if any(unicodedata.category(c) == "Cc" and c not in "\n\t" for c in text):
-        raise NotTyped("text without control characters")
     return text
 
 
@@ -222,7 +186,8 @@ def path(text: str) -> str:
     """
     if not text or len(text) > _MAX_PATH or _UNSAFE_IN_PATH.search(text) or not all(map(_plain, text)):
         raise NotTyped(
-            "a path without quotes, '$', backslashes, wildcards, symbols or invisible characters; write variables out"
+            "a path without quotes, '$', braces, backslashes, wildcards, symbols or invisible characters; write"
+            " variables out"
         )
     if _TWO_PATHS.search(text):
         raise NotTyped("one path")

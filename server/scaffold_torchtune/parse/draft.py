@@ -1,8 +1,10 @@
 """What the readers of documents hand to `assemble`: texts with their places, nothing typed yet."""
 
 from dataclasses import dataclass, field
+from typing import Self
 
 from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.shared.markdown import Labelled
 
 
 @dataclass(frozen=True)
@@ -10,7 +12,8 @@ class Field:
     """A text that a document gives for something. `note` names its section and label, for messages.
 
     Where the text is a code span, `full` is the text with what follows the span: a remark, or more of a free text.
-    `exact` text is a value as it is, around which nobody writes quotes or remarks: text of a YAML document.
+    `exact` text is a value as it is, around which nobody writes quotes or remarks: text of a YAML document, a fenced
+    block. `source` is the full text with the marks of emphasis, code and links, where it comes from Markdown.
     """
 
     text: str
@@ -18,6 +21,12 @@ class Field:
     note: str
     full: str | None = None
     exact: bool = False
+    source: str | None = None
+
+    @classmethod
+    def of(cls, pair: Labelled, line: int, note: str) -> Self:
+        """What stands after a label."""
+        return cls(pair.value, line, note, pair.full, pair.exact, pair.source)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from scaffold_torchtune.errors import finding
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field, LocalDraft
+from scaffold_torchtune.parse.typed import NotTyped
 from scaffold_torchtune.shared import markdown, yamlio
 from scaffold_torchtune.shared.parameters import normalize
 from scaffold_torchtune.shared.text import escape, shown
@@ -166,5 +167,5 @@ def scratch_directory(text: str, file: str) -> str | None:
     found = read(text, file).settings.get("scratch_dir")
     try:
         return clean.path(found.text) if found else None
-    except clean.NotTyped:
+    except NotTyped:
         return None

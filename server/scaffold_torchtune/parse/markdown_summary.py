@@ -1,12 +1,13 @@
 """Reads experiment_summary.md into a `SummaryDraft`."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from scaffold_torchtune.parse import clean
+from scaffold_torchtune.parse import clean, free_text
 from scaffold_torchtune.parse.draft import Field, RowDraft, SummaryDraft
 from scaffold_torchtune.shared import markdown, numbers
 from scaffold_torchtune.shared.markdown import Section, Table
-from scaffold_torchtune.shared.parameters import normalize
+from scaffold_torchtune.shared.parameters import by_label, normalize
 
 RUN_SECTIONS = ("all runs", "fine tuning runs", "finetuning runs", "runs")
 _MODEL_SECTIONS = ("models", "model", "base models")
@@ -99,9 +100,16 @@ def _row(row: markdown.Row, columns: list[Field]) -> RowDraft:
     cells: dict[int, Field] = {}
     for i, (cell, column) in enumerate(zip(row.cells, columns, strict=False)):
         code = cell.code if cell.code is not None and cell.plain.startswith(cell.code) else None
-        if not clean.is_empty(cell.plain if code is None else code):
-            cells[i] = Field(cell.plain if code is None else code, row.line, column.text, cell.plain)
+        if not clean.is_empty(cell.plain if code is None else code) or _says_no_text(cell.plain, column.text):
+            text = cell.plain if code is None else code
+            cells[i] = Field(text, row.line, column.text, cell.plain, source=cell.source)
     return RowDraft(cells, row.line)
+
+
+def _says_no_text(cell: str, column: str) -> bool:
+    """Whether a cell says that a run has no text where others may have one: `None` in the column System Prompt."""
+    parameter = by_label(column)
+    return parameter is not None and parameter.kind == "text" and free_text.says_none(cell)
 
 
 def _is_runs_table(table: Table) -> bool:
@@ -125,11 +133,9 @@ def _models(section: Section, draft: SummaryDraft) -> None:
         if pair is None or clean.is_unset(pair.value):
             continue
         if normalize(pair.label) in {"location", "models directory", "directory"}:
-            draft.models_dirs.append(
-                Field(pair.value, bullet.text.line, f"Resources > Models > {pair.label}", pair.full)
-            )
+            draft.models_dirs.append(Field.of(pair, bullet.text.line, f"Resources > Models > {pair.label}"))
         else:
-            draft.models.append((pair.label, Field(pair.value, bullet.text.line, "Resources > Models", pair.full)))
+            draft.models.append((pair.label, Field.of(pair, bullet.text.line, "Resources > Models")))
 
 
 def _dataset(section: Section, draft: SummaryDraft) -> None:
@@ -138,7 +144,7 @@ def _dataset(section: Section, draft: SummaryDraft) -> None:
         if pair is None or clean.is_unset(pair.value):
             continue
         label = normalize(pair.label)
-        field = Field(pair.value, bullet.text.line, f"Resources > Dataset > {pair.label}", pair.full)
+        field = Field.of(pair, bullet.text.line, f"Resources > Dataset > {pair.label}")
         if label in {"path", "location", "dataset", "file"}:
             draft.datasets.append(field)
         elif label in {"splits", "split"}:
@@ -165,7 +171,7 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
     """Settings of training in a section and below it; what stands below Evaluation or Output is none."""
     for text in [*(b.text for b in section.all_bullets()), *section.paragraphs]:
         if (pair := text.labelled()) and pair.value:
-            draft.configuration.append((pair.label, Field(pair.value, text.line, note, pair.full)))
+            draft.configuration.append((pair.label, Field.of(pair, text.line, note)))
     for table in section.tables:
         fix = "write each setting as a line '- **Name:** value'"
         draft.problem("unused-field", f"{note}: a table is not read for settings", table.line, fix, "configuration")
@@ -182,7 +188,7 @@ def _output(section: Section, draft: SummaryDraft) -> None:
         pair = bullet.text.labelled()
         if pair and normalize(pair.label) == "checkpoint directory" and not clean.is_unset(pair.value):
             note = "Configuration > Output > Checkpoint directory"
-            draft.output_dirs.append(Field(pair.value, bullet.text.line, note, pair.full))
+            draft.output_dirs.append(Field.of(pair, bullet.text.line, note))
 
 
 def _paths(root: Section, draft: SummaryDraft) -> None:
@@ -198,5 +204,5 @@ def _paths(root: Section, draft: SummaryDraft) -> None:
             pair = text.labelled()
             if pair and normalize(pair.label) in places and not clean.is_unset(pair.value):
                 note = f"{section.title} > {pair.label}"
-                field = Field(clean.without_remark(pair.value), text.line, note, pair.full)
+                field = replace(Field.of(pair, text.line, note), text=clean.without_remark(pair.value))
                 places[normalize(pair.label)].append(field)

@@ -7,6 +7,7 @@ from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import SummaryForm
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field, LocalDraft, SummaryDraft
+from scaffold_torchtune.parse.typed import NotTyped
 from scaffold_torchtune.shared import numbers
 from scaffold_torchtune.shared.parameters import Parameter
 from scaffold_torchtune.shared.text import escape, shown
@@ -68,7 +69,7 @@ class Reading:
         """The typed value, or None with the problem noted."""
         try:
             value, remark = clean.typed(parameter, text)
-        except clean.NotTyped as problem:
+        except NotTyped as problem:
             by_run = kind is SourceKind.CONFIGURATION and parameter.column
             self.findings.append(not_typed(parameter, text, problem, text.note, file, self._elsewhere(by_run)))
             return None
@@ -84,9 +85,7 @@ class Reading:
         return "; where it differs by run, " + ("write it in each run's parameters" if yaml else "make it a column")
 
 
-def not_typed(
-    parameter: Parameter, text: Field, problem: clean.NotTyped, where: str, file: str, elsewhere: str
-) -> Finding:
+def not_typed(parameter: Parameter, text: Field, problem: NotTyped, where: str, file: str, elsewhere: str) -> Finding:
     """What a document gives for a parameter is no such value, or is several; `elsewhere` says where several belong."""
     written = text.full or text.text if problem.choices else text.text
     is_several = f"gives {len(problem.choices)} values" if problem.choices else f"is not {problem.allowed}"

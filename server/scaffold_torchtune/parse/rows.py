@@ -7,6 +7,7 @@ from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field, RowDraft
 from scaffold_torchtune.parse.markdown_summary import NAME_COLUMNS
 from scaffold_torchtune.parse.reading import Reading, ignored_remark, not_typed
+from scaffold_torchtune.parse.typed import NotTyped
 from scaffold_torchtune.shared.parameters import Parameter, by_label, labels, normalize
 from scaffold_torchtune.shared.text import close_matches, escape, shown
 
@@ -135,7 +136,7 @@ def _run(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) -
             continue
         try:
             value, remark = clean.typed(parameter, text)
-        except clean.NotTyped as problem:
+        except NotTyped as problem:
             if run_type == "fine-tuned":
                 where = (f"run {shown(name.text)}, " if name else "") + f"column {text.note}"
                 elsewhere = "; a run has one value, so give each a row of its own"

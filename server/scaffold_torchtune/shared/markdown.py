@@ -6,7 +6,7 @@ and escapes are resolved as Markdown defines them.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from markdown_it import MarkdownIt
@@ -18,6 +18,9 @@ MAX_DEPTH = 50
 """Levels of lists, quotes, emphasis and so on, that a document may have. The tree is built by recursion."""
 
 _OF_PATHS = frozenset("/.-")
+_AFTER_LABEL = (":", "=", "–", "—", "→", "- ")
+_LABEL = re.compile(r"([^:=]*)(?::|=)")
+_CHECKBOX = re.compile(r"^\[[ xX]\]\s+")
 # Where Markdown knows spaces and tabs alone: before and after the mark of a bullet, quote or heading, and in the line
 # below a table's header. Editors on some keyboards put other spaces there, which cannot be seen.
 _OTHER_SPACES = "\u00a0\u2007\u202f"
@@ -36,18 +39,26 @@ class TooDeepError(ValueError):
 
 
 class Labelled(NamedTuple):
-    """A label and its value. `full` is the value with what follows it: more than `value` where that is a code span."""
+    """A label and its value.
+
+    `full` is the value with what follows it: more than `value` where that is a code span. `source` is `full` with the
+    marks of emphasis, code and links left in. `exact` says that the value is the content of a fenced block.
+    """
 
     label: str
     value: str
     full: str
+    source: str
+    exact: bool = False
 
 
 @dataclass(frozen=True)
 class Text:
-    """One inline text. `lead` is the bold part that it starts with, `rest` what follows it.
+    """One inline text. `lead` is the bold, italic or code label that it starts with, `rest` what follows it.
 
-    `code` is the code span that `rest`, or `plain` after a label, starts with; None where there are several.
+    `code` is the code span that `rest`, or `plain` after a label, starts with; None where there are several. `source`
+    is the text, or `rest`, with the marks of emphasis, code and links left in. `below` is what stands directly below a
+    label without a value: a fenced block (`fenced`), a quote, one paragraph or one item.
     """
 
     plain: str
@@ -55,24 +66,32 @@ class Text:
     lead: str = ""
     rest: str = ""
     code: str | None = None
+    source: str = ""
+    below: str | None = None
+    fenced: bool = False
 
     def labelled(self) -> Labelled | None:
-        """Label and value of `**Label:** value`, `**Label**: value` or `Label: value`; None for other text.
+        """Label and value of `**Label:** value`, `**Label**: value`, `Label: value`, `label = value`; None else.
 
         A value that starts with a code span is that span's content: what follows it is a remark.
         """
         if self.lead:
-            label, value = self.lead, self.rest
+            label, value, source = self.lead, self.rest, self.source
             if not label.endswith(":"):
-                if not value.startswith(":"):
+                if not value.startswith(_AFTER_LABEL):
                     return None
-                value = value[1:]
+                value, source = value[1:], source[1:]
         else:
-            label, colon, value = self.plain.partition(":")
-            if not colon:
+            match = _LABEL.match(self.plain)
+            if not match:
                 return None
-        value = value.strip()
-        return Labelled(label.rstrip(":").strip(), value if self.code is None else self.code, value)
+            label, value = match[1], self.plain[match.end() :]
+            source = self.source[match.end() :] if self.source.startswith(match[0]) else value
+        label = _CHECKBOX.sub("", label.rstrip(":").strip())
+        value, source = value.strip(), source.strip()
+        if not value and self.below is not None:
+            return Labelled(label, self.below, self.below, self.below, self.fenced)
+        return Labelled(label, value if self.code in {None, self.plain} else str(self.code), value, source)
 
 
 @dataclass(frozen=True)
@@ -121,6 +140,7 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     fences: list[Fence] = field(default_factory=list)
     sections: list["Section"] = field(default_factory=list)
+    last_is_text: bool = False
 
     def walk(self) -> Iterator["Section"]:
         """This section and all below it, in document order."""
@@ -177,6 +197,10 @@ def _check_depth(tokens: Iterable[Token]) -> None:
 
 
 def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:
+    found = _below(node)
+    if found is not None and section.paragraphs and _lacks_value(section.paragraphs[-1]) and section.last_is_text:
+        section.paragraphs[-1] = replace(section.paragraphs[-1], below=found, fenced=node.type == "fence")
+    section.last_is_text = node.type == "paragraph"
     if node.type in {"bullet_list", "ordered_list"}:
         section.bullets.extend(_bullet(item) for item in node.children)
     elif node.type == "paragraph":
@@ -188,6 +212,20 @@ def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:
     elif node.type == "blockquote":
         for child in node.children:
             _add(section, child, lines)
+
+
+def _below(node: SyntaxTreeNode) -> str | None:
+    """What stands in a block below a label: the text of a fence, quote, paragraph or list of one item."""
+    if node.type == "fence":
+        return str(node.content).removesuffix("\n")
+    if node.type in {"blockquote", "bullet_list", "list_item"}:
+        return _below(node.children[0]) if len(node.children) == 1 else None
+    return _source(_inline(node)).strip() if node.type == "paragraph" else None
+
+
+def _lacks_value(text: Text) -> bool:
+    pair = text.labelled()
+    return pair is not None and not pair.full and text.below is None
 
 
 def _line(node: SyntaxTreeNode) -> int:
@@ -221,17 +259,48 @@ def _joined(nodes: list[SyntaxTreeNode]) -> str:
     return "".join(texts)
 
 
+def _source(node: SyntaxTreeNode | None) -> str:
+    """The text of a node with the marks of emphasis, code and links; escapes are resolved."""
+    if node is None:
+        return ""
+    inner = "".join(map(_source, node.children)) if node.children else _plain(node)
+    if node.type == "link" and node.markup != "autolink":
+        return f"[{inner}]({node.attrs.get('href', '')})"
+    return f"{node.markup}{inner}{node.markup}" if node.type in {"em", "strong", "code_inline"} else inner
+
+
+def _sources(parts: list[SyntaxTreeNode]) -> str:
+    """The source of several nodes; of one that is emphasised as a whole, its text."""
+    said = [part for part in parts if part.type != "text" or part.content.strip()]
+    if len(said) == 1 and said[0].type in {"em", "strong"}:
+        return _plain(said[0])
+    return "".join(map(_source, parts))
+
+
+def _is_label(part: SyntaxTreeNode, after: list[SyntaxTreeNode]) -> bool:
+    """Whether a text's first part is its label: bold; or italic or code that ends with a colon or has one after it."""
+    if part.type == "strong":
+        return True
+    follows = after[0].content.lstrip() if after and after[0].type == "text" else ""
+    return part.type in {"em", "code_inline"} and (
+        _plain(part).rstrip().endswith(":") or follows.startswith((":", "="))
+    )
+
+
 def _text(parts: list[SyntaxTreeNode], line: int) -> Text:
-    plain = _joined(parts).strip()
+    if parts and parts[0].type == "text" and _CHECKBOX.fullmatch(parts[0].content):
+        return _text(parts[1:], line)
+    plain, source, written = _joined(parts).strip(), _sources(parts).strip(), parts
     parts = [part for part in parts if part.type != "text" or part.content.strip()]
     lead = ""
-    if parts and parts[0].type == "strong":
+    if parts and _is_label(parts[0], parts[1:]):
+        source = _sources(written[written.index(parts[0]) + 1 :]).strip()
         lead, parts = _plain(parts[0]).strip(), parts[1:]
     rest = _joined(parts).strip()
     before_code = parts[0].content.strip() if parts and parts[0].type == "text" else ""
     spans = [i for i, part in enumerate(parts) if part.type == "code_inline"]
     starts = len(spans) == 1 and (spans[0] == 0 or (spans[0] == 1 and before_code.endswith(":")))
-    return Text(plain, line, lead, rest, parts[spans[0]].content.strip() if starts else None)
+    return Text(plain, line, lead, rest, parts[spans[0]].content.strip() if starts else None, source)
 
 
 def _texts(paragraph: SyntaxTreeNode) -> list[Text]:
@@ -257,7 +326,11 @@ def _bullet(item: SyntaxTreeNode) -> Bullet:
         if child.type == "paragraph" and not text.plain:
             inline = _inline(child)
             text = _text(list(inline.children) if inline else [], _line(child))
-        elif child.type in {"bullet_list", "ordered_list"}:
+            continue
+        found = _below(child)
+        if found is not None and not children and _lacks_value(text):
+            text = replace(text, below=found, fenced=child.type == "fence")
+        if child.type in {"bullet_list", "ordered_list"}:
             children.extend(_bullet(nested) for nested in child.children)
     return Bullet(text, tuple(children))
 
