@@ -217,9 +217,20 @@ def test_a_setting_of_configuration_is_read_wherever_it_stands(lines: str) -> No
     assert parsed(text).config["weight_decay"].value == 0.5
 
 
-def test_a_table_in_configuration_is_not_lost_silently() -> None:
-    text = summary().replace("### Training\n", "### Training\n| Setting | Value |\n|--|--|\n| Seed | 99 |\n\n")
-    assert "unused-field" in [warning.code for warning in parsed(text).warnings]
+@pytest.mark.parametrize(
+    "header", ["| Setting | Value |", "| Parameter | Value | Notes |", "| Hyperparameter | Setting |"]
+)
+def test_a_table_of_names_and_values_in_configuration_is_read(header: str) -> None:
+    rows = f"{header}\n{'|--' * header.count(' |')}|\n| Seed | 99 |{' x |' * (header.count(' |') - 2)}\n\n"
+    experiment = parsed(summary().replace("### Training\n", f"### Training\n{rows}"))
+    assert (experiment.config["seed"].value, experiment.warnings) == (99, ())
+
+
+def test_another_table_in_configuration_is_not_lost_silently() -> None:
+    text = summary().replace("### Training\n", "### Training\n| Model | Seed |\n|--|--|\n| a | 99 |\n\n")
+    (warning,) = parsed(text).warnings
+    assert (warning.code, warning.line) == ("unused-field", 22)
+    assert "names Model, Seed" in warning.message
 
 
 @pytest.mark.parametrize(

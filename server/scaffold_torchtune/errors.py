@@ -75,6 +75,7 @@ CODES: dict[str, Code] = {
     "two-summaries": Code(_I, "both forms of the summary are there and plan the same; the YAML form is used"),
     "misspelt-field": Code(_E, "a column or field is nearly the name of a parameter, but not quite"),
     "unused-column": Code(_W, "a column of the runs table is not a parameter"),
+    "unused-row": Code(_W, "a row or table that looks like runs is not planned"),
     "unused-field": Code(_W, "a field looks like a setting but is not used"),
     "ignored-remark": Code(_W, "something stands beside a value and is not part of it"),
     "overridden": Code(_W, "a row gives another value than Configuration; the row wins"),

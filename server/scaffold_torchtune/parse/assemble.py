@@ -18,6 +18,8 @@ from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.shared.parameters import PARAMETERS
 from scaffold_torchtune.shared.text import escape, shown
 
+_OFTEN_THE_CAUSE = frozenset({"unused-column", "unused-field", "unused-row"})
+
 
 def parse_experiment(
     summary: tuple[str, str], local_document: tuple[str, str], is_experiment_dir: Callable[[str], bool]
@@ -55,7 +57,9 @@ def parse_experiment(
         warnings=tuple(sort_findings(f for f in reading.findings if f.severity is not Severity.ERROR)),
     )
     if problems := errors_in(reading.findings):
-        raise Refused(f"{len(problems)} problem(s) in the experiment's documents", problems)
+        # What was not read often is the cause of what is missing.
+        unread = [f for f in reading.findings if f.code in _OFTEN_THE_CAUSE]
+        raise Refused(f"{len(problems)} problem(s) in the experiment's documents", [*problems, *unread])
     return experiment
 
 

@@ -1,6 +1,6 @@
 """The summary's Configuration: what all runs share unless their rows say otherwise."""
 
-import itertools
+import re
 from dataclasses import replace
 
 from scaffold_torchtune.errors import Finding, finding
@@ -8,16 +8,31 @@ from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Run
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field
-from scaffold_torchtune.parse.reading import Reading
-from scaffold_torchtune.shared.parameters import Parameter, by_label, labels, normalize
+from scaffold_torchtune.parse.reading import Reading, ignored_remark
+from scaffold_torchtune.parse.typed import NotTyped
+from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter, by_label, labels, normalize
 from scaffold_torchtune.shared.text import close_matches, escape, shown
 
 _RECIPE = Parameter("recipe", "name")
 # Lines of a Configuration section that are remarks, not settings.
-_NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description", "optimizer", "method"})
+_NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description"})
 # What Configuration does not set: the runs table and Resources name models and data sets.
 _ELSEWHERE = frozenset({"model", "dataset"})
 _VALIDATION = frozenset({"validation during training", "validation"})
+_MORE = re.compile(r"[(,].*", re.DOTALL)
+_EVERY = re.compile(
+    r"(?:yes|true|on)?[\s(,:;–—-]*every\s+(?P<steps>[1-9][0-9]{0,8})\s+steps?(?:\s+during\s+training)?[\s).]*",
+    re.IGNORECASE,
+)
+# What every scaffold is, by the label under which people say so; anything else cannot be had.
+_FIXED = {
+    "optimizer": (re.compile(r"(?:torch\.optim\.)?adamw\b.*", re.IGNORECASE), "AdamW"),
+    "method": (re.compile(r"(?:peft[ /:-]+)?lora\b(?!.*\b(?:no|without) lora).*", re.IGNORECASE), "LoRA"),
+    "fine tuning method": (re.compile(r"(?:peft[ /:-]+)?lora\b.*", re.IGNORECASE), "LoRA"),
+    "precision": (re.compile(r"(?:bf16|bfloat16)\b.*", re.IGNORECASE), "bf16"),
+    "dtype": (re.compile(r"(?:bf16|bfloat16)\b.*", re.IGNORECASE), "bf16"),
+    "data type": (re.compile(r"(?:bf16|bfloat16)\b.*", re.IGNORECASE), "bf16"),
+}
 
 
 def read(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
@@ -26,14 +41,17 @@ def read(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
     tuned = [run.parameters.keys() for run in runs if run.type == "fine-tuned"]
     given = set.intersection(*map(set, tuned)) if tuned else set()
     for label, text in reading.summary.configuration:
-        if normalize(label) in _VALIDATION:
-            label, text = "run_val_every_n_steps", _validation_steps(text)  # noqa: PLW2901 - one setting, two names
-        parameter = _RECIPE if normalize(label) == "recipe" else by_label(label)
+        parameter = _parameter(label)
+        if normalize(label) in _FIXED:
+            _fixed(reading, label, text)
+            continue
         if parameter is None or not parameter.column or parameter.name in _ELSEWHERE:
             _unused_label(reading, label, text)
             continue
         if clean.is_unset(text.text):
             continue
+        if normalize(label) in _VALIDATION:
+            text = _validation_steps(text)  # noqa: PLW2901 - the same line, as a number
         setting = reading.value(parameter, text, SourceKind.CONFIGURATION, reading.summary.file)
         if setting is None:
             if parameter.name in given:  # `8, 16`, `see the table`: harmless where every row says its own
@@ -42,7 +60,65 @@ def read(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
         first = config.setdefault(parameter.name, setting)
         if first.value != setting.value:
             reading.contradiction(parameter.name, setting, first)
+    _overlooked(reading, config, runs)
     return config
+
+
+def _parameter(label: str) -> Parameter | None:
+    words = normalize(label)
+    if words in _VALIDATION:
+        return PARAMETERS["run_val_every_n_steps"]
+    return _RECIPE if words == "recipe" else by_label(label)
+
+
+def _fixed(reading: Reading, label: str, text: Field) -> None:
+    """A line about what every scaffold is: what says otherwise is refused, what is more is a remark."""
+    allowed, what = _FIXED[normalize(label)]
+    written = text.full or text.text
+    if not allowed.fullmatch(written.strip()) and not clean.is_unset(written):
+        reading.findings.append(
+            finding(
+                "unsupported-setting",
+                f"{text.note}: {escape(label)} is {shown(written)}, but what is scaffolded is {what}",
+                field=normalize(label),
+                expected=what,
+                actual=escape(written),
+                file=reading.summary.file,
+                line=text.line,
+                fix=f"write {what}, or do not scaffold this experiment with this tool",
+            )
+        )
+        return
+    more = _MORE.search(written)
+    if more is not None:
+        parameter = Parameter(normalize(label), "text")
+        reading.findings.append(ignored_remark(parameter, text, what, more[0], reading.summary.file))
+
+
+def _overlooked(reading: Reading, config: dict[str, Setting], runs: tuple[Run, ...]) -> None:
+    """Lines elsewhere that name a hyperparameter, where what they say is not what is planned."""
+    by_run = {name for run in runs for name in run.parameters}
+    for name, text in reading.summary.overlooked:
+        parameter = PARAMETERS[name]
+        try:
+            value = clean.typed(parameter, text).value
+        except NotTyped:
+            value = text.text
+        planned = config.get(name)
+        if name in by_run or (planned is not None and planned.value == value):
+            continue
+        taken = f"line {planned.source.line} is" if planned else "it is set by no other line"
+        reading.findings.append(
+            finding(
+                "unused-field",
+                f"{name} is {shown(value)} under {shown(text.note)}, which is not read for settings; {taken}",
+                field=name,
+                actual=value,
+                file=reading.summary.file,
+                line=text.line,
+                fix="write it under '## Configuration', if the runs are to have it",
+            )
+        )
 
 
 def _not_needed(problem: Finding) -> Finding:
@@ -59,15 +135,17 @@ def _not_needed(problem: Finding) -> Finding:
 
 
 def _validation_steps(text: Field) -> Field:
-    """`Yes (every 25 steps during training)` as the number of steps, `Yes` as cruijff_kit's 50, `No` as 0."""
-    written = text.full or text.text
-    words = normalize(written).split()
-    if words and words[0] in {"no", "false", "off", "none"}:
-        return replace(text, text="0", full=None)
-    every = [after for word, after in itertools.pairwise(words) if word == "every"]
-    if words and words[0] in {"yes", "true", "on"}:
-        return replace(text, text=every[0] if every else "50", full=None)
-    return replace(text, text=every[0], full=None) if every else text
+    """`Yes (every 25 steps during training)` as the number of steps, `Yes` as cruijff_kit's 50, `No` as 0.
+
+    Text that is none of these stays, and is refused as no number of steps: `once per epoch`, `every 1,000 steps`.
+    """
+    written = (text.full or text.text).strip()
+    if written.lower() in {"no", "false", "off", "none", "disabled"}:
+        return replace(text, text="0", full=None, source=None)
+    if written.lower() in {"yes", "true", "on"}:
+        return replace(text, text="50", full=None, source=None)
+    every = _EVERY.fullmatch(written)
+    return replace(text, text=every["steps"] if every else written, full=None, source=None)
 
 
 def _unused_label(reading: Reading, label: str, text: Field) -> None:

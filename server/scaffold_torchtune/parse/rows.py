@@ -5,8 +5,8 @@ from scaffold_torchtune.models.base import RunType, Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import Run
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field, RowDraft
-from scaffold_torchtune.parse.markdown_summary import NAME_COLUMNS
 from scaffold_torchtune.parse.reading import Reading, ignored_remark, not_typed
+from scaffold_torchtune.parse.runs_table import NAME_COLUMNS
 from scaffold_torchtune.parse.typed import NotTyped
 from scaffold_torchtune.shared.parameters import Parameter, by_label, labels, normalize
 from scaffold_torchtune.shared.text import close_matches, escape, shown
@@ -21,6 +21,8 @@ _FOR_PEOPLE = frozenset(
         "note",
         "description",
         "gpu hours",
+        "hypothesis",
+        "role",
         "job id",
         "purpose",
         "comment",
@@ -42,6 +44,9 @@ _TYPES: dict[str, RunType] = {
 }
 _ALLOWED_TYPES = "Fine-tuned, Control or eval-only"
 _LIKELY_MISSPELT = 0.8
+_ANOTHER = frozenset({"effective", "total", "global", "ratio", "fraction"})
+# Words of columns that are about how a run is trained: a column that is not understood is not read over.
+_OF_RUNS = frozenset({"lora", "rank", "lr", "learning", "alpha", "batch", "epochs", "warmup", "dropout", "optimizer"})
 
 
 class _Columns:
@@ -78,17 +83,34 @@ class _Columns:
         if label in {"type", "run type"}:
             self.type = i if self.type is None else self.type
             return "type"
-        parameter = by_label(column.text)
+        parameter = by_label(column.text) or _with_remark(column.text)
         if parameter is not None and parameter.column:
             self.parameters.setdefault(i, parameter)
             return parameter.name
-        if label not in _FOR_PEOPLE:
+        if label not in _FOR_PEOPLE and label:
             findings.append(_unknown_column(column, file))
         return None
 
 
+def _with_remark(label: str) -> Parameter | None:
+    """The parameter of `LoRA Rank (r)` or `Batch Size (per device)`; what is `(effective)` or `(total)` is another."""
+    remark = normalize(label.removeprefix(clean.without_remark(label)))
+    return None if set(remark.split()) & _ANOTHER else by_label(clean.without_remark(label))
+
+
 def _unknown_column(column: Field, file: str) -> Finding:
-    near = close_matches(normalize(column.text), labels(), limit=1, cutoff=_LIKELY_MISSPELT)
+    words = normalize(column.text)
+    near = close_matches(words, labels(), limit=1, cutoff=_LIKELY_MISSPELT)
+    near = near or ["type" for _ in [0] if words in _TYPES]
+    if not near and set(words.split()) & _OF_RUNS:
+        return finding(
+            "misspelt-field",
+            f"the column {shown(column.text)} is about the runs, but is no parameter that can be planned",
+            field=escape(column.text),
+            file=file,
+            line=column.line,
+            fix="give each parameter a column of its own, named as in workflows/torchtune.md, or leave the column out",
+        )
     return finding(
         "misspelt-field" if near else "unused-column",
         f"the column {shown(column.text)} is not a parameter" + (f"; did you mean {near[0]!r}?" if near else ""),
@@ -169,12 +191,35 @@ def _run(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) -
     )
 
 
+def _type_by_cells(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) -> RunType | None:
+    """Without a Type column a row without any hyperparameter is a control; with some, but no rank or rate, unclear."""
+    hyperparameters = {i: p.name for i, p in columns.parameters.items() if p.name != "model"}
+    written = [name for i, name in hyperparameters.items() if i in row.cells]
+    if hyperparameters and not written:
+        return "control"
+    telling = {"lora_rank", "lr"} & set(hyperparameters.values())
+    if not telling or telling & set(written):
+        return "fine-tuned"
+    name = row.cells.get(columns.name) if columns.name is not None else None
+    has = f"the run {shown(name.text if name else '')} has {', '.join(written)}, but no {' or '.join(sorted(telling))}"
+    findings.append(
+        finding(
+            "missing-field",
+            f"{has}: nothing says whether it is fine-tuned",
+            field="type",
+            expected=_ALLOWED_TYPES,
+            file=file,
+            line=row.line,
+            fix=f"add a column Type with {_ALLOWED_TYPES}",
+        )
+    )
+    return None
+
+
 def _type(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) -> RunType | None:
-    """The row's type: as its Type column says; without one, a row without any hyperparameter is a control."""
+    """The row's type: as its Type column says; without one, as its cells do."""
     if columns.type is None:
-        hyperparameters = [i for i, p in columns.parameters.items() if p.name != "model"]
-        blank = bool(hyperparameters) and not any(i in row.cells for i in hyperparameters)
-        return "control" if blank else "fine-tuned"
+        return _type_by_cells(row, columns, file, findings)
     text = row.cells.get(columns.type)
     if text is None:
         name = row.cells.get(columns.name) if columns.name is not None else None
@@ -190,7 +235,12 @@ def _type(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) 
             )
         )
         return None
-    found = _TYPES.get(normalize(clean.without_remark(text.text)))
+    said = clean.without_remark(text.text)
+    found = _TYPES.get(normalize(said))
+    remark = text.text.removeprefix(said).strip()
+    if found == "fine-tuned" and remark and (columns.type, remark) not in columns.remarks:
+        columns.remarks.add((columns.type, remark))
+        findings.append(ignored_remark(Parameter("type", "text"), text, said, remark, file))
     if found is None:
         findings.append(
             finding(

@@ -1,0 +1,127 @@
+"""Finds the table of runs in a Markdown summary, and takes its columns and rows into the draft."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from scaffold_torchtune.parse import clean, free_text, titles
+from scaffold_torchtune.parse.draft import Field, RowDraft, SummaryDraft
+from scaffold_torchtune.shared.markdown import Row, Section, Table
+from scaffold_torchtune.shared.parameters import by_label, normalize
+
+NAME_COLUMNS = ("run name", "run", "name", "run id", "run number")
+_NOTHING = frozenset({"...", "…", "⋮", ""})
+
+
+class _Found(NamedTuple):
+    table: Table
+    title: str
+
+
+def read(root: Section, draft: SummaryDraft) -> None:
+    """Take the runs into the draft; note tables that contradict, rows that stand apart, tables that are not read."""
+    sections = list(titles.topmost(root, titles.is_runs))
+    for section in sections:
+        _stray_rows(section, draft)
+    found = [group for section in sections if (group := _tables(section))]
+    _elsewhere(root, draft, [one.table for group in found for one in group])
+    if not found:
+        return
+    first = found[0][0].table
+    others = [one.table for group in found[1:] for one in group]
+    others += [one.table for one in found[0][1:] if _header(one.table) != _header(first)]
+    if others:
+        lines = " and ".join(str(t.line) for t in [first, *others])
+        message = f"there are {len(others) + 1} tables of runs, at lines {lines}"
+        draft.problem("ambiguous", message, others[0].line, "keep one table of runs, under '## All Runs'", "runs")
+    draft.columns = [Field(h.plain, first.line, titles.RUNS) for h in first.header]
+    for one in found[0]:
+        if _header(one.table) == _header(first):
+            _rows(one.table, draft)
+
+
+def _header(table: Table) -> list[str]:
+    return [normalize(cell.plain) for cell in table.header]
+
+
+def _tables(section: Section) -> list[_Found]:
+    """The tables of runs of a section: its own, else those of its subsections, into which people part one table."""
+    own = [_Found(t, section.title) for t in section.tables if _is_of_runs(t)]
+    if own:
+        # two in one section are two tables, whatever their headers
+        return own if len(own) == 1 else [own[0], *(_Found(_renamed(t.table), t.title) for t in own[1:])]
+    below = [s for part in section.sections if not titles.is_elsewhere(part.title) for s in part.walk()]
+    return [_Found(t, s.title) for s in below for t in s.tables if _is_of_runs(t)]
+
+
+def _renamed(table: Table) -> Table:
+    """The table with a header that is like no other."""
+    return Table((*table.header, *table.header), table.rows, table.line)
+
+
+def _is_of_runs(table: Table) -> bool:
+    """Whether a table in a section of runs is one: it names them, or has models and their parameters."""
+    labels = _header(table)
+    parameters = [p.name for label in labels if (p := by_label(label)) is not None and p.column]
+    return any(label in NAME_COLUMNS for label in labels) or ("model" in parameters and len(parameters) > 1)
+
+
+def _rows(table: Table, draft: SummaryDraft) -> None:
+    for row in table.rows:
+        if all(cell.plain in _NOTHING for cell in row.cells):
+            if any(cell.plain for cell in row.cells) and "unused-row" not in {p.code for p in draft.problems}:
+                message = "the row of dots stands for no run; only runs that have a row of their own are planned"
+                draft.problem("unused-row", message, row.line, "write out the runs that it stands for, if any", "runs")
+        elif len(row.cells) != len(table.header):
+            draft.problem(
+                "malformed-table",
+                f"the row has {len(row.cells)} cells, the header {len(table.header)}",
+                row.line,
+                "give the row one cell for each column; write a literal | as \\|",
+                "runs",
+            )
+        else:
+            draft.rows.append(_row(row, draft.columns))
+
+
+def _row(row: Row, columns: list[Field]) -> RowDraft:
+    cells: dict[int, Field] = {}
+    for i, (cell, column) in enumerate(zip(row.cells, columns, strict=False)):
+        code = cell.code if cell.code is not None and cell.plain.startswith(cell.code) else None
+        text = cell.plain if code is None else code
+        if not clean.is_empty(text) or _says_no_text(cell.plain, column.text):
+            cells[i] = Field(text, row.line, column.text, cell.plain, source=cell.source)
+    return RowDraft(cells, row.line)
+
+
+def _says_no_text(cell: str, column: str) -> bool:
+    """Whether a cell says that a run has no text where others may have one: `None` in the column System Prompt."""
+    parameter = by_label(column)
+    return parameter is not None and parameter.kind == "text" and free_text.says_none(cell)
+
+
+def _stray_rows(section: Section, draft: SummaryDraft) -> None:
+    """Lines that look like rows but belong to no table: below a blank line, or without a line |---| above them."""
+    lines = [text for part in section.walk() for text in part.paragraphs if text.plain.startswith("|")]
+    if lines:
+        message = f"{len(lines)} line(s) look like rows of a table, but belong to none"
+        fix = "take away the blank line above, or put a line |---|---| below the header"
+        draft.problem("malformed-table", message, lines[0].line, fix, "runs")
+
+
+def _elsewhere(root: Section, draft: SummaryDraft, taken: list[Table]) -> None:
+    """Tables that look like runs, and are not read as they stand below another title."""
+    for section, table in _all_tables(root):
+        labels = _header(table)
+        parameters = {p.name for label in labels if (p := by_label(label)) is not None and p.column} - {"model"}
+        known = "model" in labels and any(label in NAME_COLUMNS for label in labels)
+        if known and parameters and table not in taken:
+            message = f"the table looks like runs, but stands under {section.title!r}, where none are read"
+            fix = "if these runs are to be planned, move them into the table under '## All Runs'"
+            draft.problem("unused-row", message, table.line, fix, "runs")
+
+
+def _all_tables(root: Section) -> Iterator[tuple[Section, Table]]:
+    for section in root.sections:
+        if not titles.is_elsewhere(section.title):
+            yield from ((section, table) for table in section.tables)
+            yield from _all_tables(section)

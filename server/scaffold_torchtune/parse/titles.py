@@ -1,0 +1,124 @@
+"""What the sections of a Markdown summary are called, and what each is for."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from scaffold_torchtune.shared.markdown import Section
+from scaffold_torchtune.shared.parameters import normalize
+
+RUNS: Final = "All Runs"
+_RUNS: Final = frozenset({"all runs", "fine tuning runs", "finetuning runs", "runs"})
+_ENDS_OF_RUNS: Final = (" runs", "run table", "run matrix", "run list", "runs table", "runs matrix")
+_NOT_PLANNED: Final = frozenset(
+    [
+        "evaluation",
+        "eval",
+        "evaluations",
+        "inference",
+        "previous",
+        "past",
+        "prior",
+        "old",
+        "earlier",
+        "completed",
+        "finished",
+        "failed",
+        "example",
+        "examples",
+        "number",
+        "expected",
+        "no",
+        "without",
+        "notes",
+    ]
+)
+_MODELS: Final = frozenset({"models", "model", "base models", "base model"})
+_DATA: Final = frozenset({"dataset", "data set", "datasets", "data", "training data"})
+_CONFIGURATION: Final = frozenset(
+    {
+        "configuration", "training configuration", "hyperparameters", "training hyperparameters",
+        "shared configuration",
+        "shared hyperparameters", "common configuration", "common hyperparameters", "fixed hyperparameters",
+        "fixed parameters", "training parameters", "training settings", "training", "training setup", "controls",
+        "controlled variables", "constants", "fine tuning configuration",
+    }
+)  # fmt: skip
+# Words of titles below which settings of something else stand than of training.
+_ELSEWHERE: Final = frozenset(
+    {
+        "evaluation", "evaluations", "eval", "evals", "inference", "generation", "scoring", "scorer", "grading", "judge",
+        "analysis", "inspect", "benchmark", "results", "previous",
+    }
+)  # fmt: skip
+_FACTORS: Final = frozenset({"variables", "factors", "independent"})
+_NUMBER: Final = re.compile(r"^\s*(?:[0-9]+(?:\.[0-9]+)*|[IVX]+)[.):]?\s+")
+_REMARK: Final = re.compile(r"\s*\([^()]*\)\s*$")
+
+
+def plain(title: str) -> str:
+    """A title without its number, a (remark) at its end, case, emphasis and symbols."""
+    return normalize(_REMARK.sub("", _NUMBER.sub("", title)))
+
+
+def is_runs(title: str) -> bool:
+    """Whether a section holds the table of the planned runs: `All Runs`, `3. Planned Runs (4 total)`, `Run Matrix`."""
+    words = plain(title)
+    return words in _RUNS or (f" {words}".endswith(_ENDS_OF_RUNS) and not _NOT_PLANNED & set(words.split()))
+
+
+def is_models(title: str) -> bool:
+    """Whether a section lists the base models."""
+    return plain(title) in _MODELS
+
+
+def is_data(title: str) -> bool:
+    """Whether a section names the data set."""
+    return plain(title) in _DATA
+
+
+def is_configuration(title: str) -> bool:
+    """Whether a section holds what all runs share."""
+    return plain(title) in _CONFIGURATION
+
+
+def is_output(title: str) -> bool:
+    """Whether a section says where outputs go."""
+    return plain(title) in {"output", "outputs", "output paths"}
+
+
+def is_elsewhere(title: str) -> bool:
+    """Whether a section is about something else than training: evaluation, generation of data."""
+    return bool(_ELSEWHERE & set(plain(title).split()))
+
+
+def is_factors(title: str) -> bool:
+    """Whether a section lists what varies, of which the runs themselves decide."""
+    return bool(_FACTORS & set(plain(title).split()))
+
+
+def name(title: str) -> str:
+    """What messages call a section that has several names."""
+    if is_runs(title):
+        return RUNS
+    return "Models" if is_models(title) else "Dataset" if is_data(title) else title
+
+
+def lines_of(root: Section, above: str = "") -> dict[str, int]:
+    """The line of each section by its name in messages, `Resources > Models`; of several with one name the first."""
+    lines: dict[str, int] = {}
+    for section in root.sections:
+        path = f"{above} > {name(section.title)}" if above else name(section.title)
+        below = lines_of(section, path if section.level > 1 else "")
+        for found, line in [(path, section.line), *below.items()]:
+            lines.setdefault(found, line)
+    return lines
+
+
+def topmost(root: Section, is_wanted: Callable[[str], bool]) -> Iterator[Section]:
+    """Sections that are wanted by their title and lie below no other such section nor below one about evaluation."""
+    for section in root.sections:
+        if is_wanted(section.title):
+            yield section
+        elif not is_elsewhere(section.title):
+            yield from topmost(section, is_wanted)
