@@ -23,13 +23,13 @@ def experiment(tmp_path: Path) -> Path:
 @pytest.fixture
 def three(tmp_path: Path) -> Path:
     """Three runs of the example on disk."""
-    return make_experiment(tmp_path / "sweep", without=["_rank16_lr5e-5"])
+    return make_experiment(tmp_path / "sweep", without=["- **Runs:**", "_rank16_lr5e-5"])
 
 
 @pytest.fixture
 def single(tmp_path: Path) -> Path:
     """One run of the example on disk."""
-    return make_experiment(tmp_path / "single", without=["_rank16_", "_rank8_lr5e-5"])
+    return make_experiment(tmp_path / "single", without=["- **Runs:**", "_rank16_", "_rank8_lr5e-5"])
 
 
 @pytest.fixture

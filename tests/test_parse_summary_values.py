@@ -142,7 +142,7 @@ def test_memory_is_taken_as_slurm_writes_it() -> None:
 @pytest.mark.parametrize(
     "path",
     ["/data/'a'.json", '/data/a".json', "/data/$USER/a.json", "/data/../a.json", "~/a.json", "-a.json",
-     "/data/a;b.json", "/data/*.json", "/data/a?.json", "/data/a|b.json", "/data/a\\b.json", "/data/a.json ✓",
+     "/data/a;b.json", "/data/*.json", "/data/a?.json", "/data/a|b.json", "/data/a\\b.json",
      "/data/a\u200b.json", "/data/a\u202eb.json",
      "/" + "a" * 5000],
 )  # fmt: skip

@@ -79,6 +79,8 @@ CODES: dict[str, Code] = {
     "unused-field": Code(_W, "a field looks like a setting but is not used"),
     "ignored-remark": Code(_W, "something stands beside a value and is not part of it"),
     "overridden": Code(_W, "a row gives another value than Configuration; the row wins"),
+    "short-time": Code(_W, "a time of two parts, which SLURM reads as minutes and seconds"),
+    "runs-differ": Code(_W, "the summary says another number of runs than its table has"),
     "default-used": Code(_W, "a hyperparameter comes from a default that nobody asked for"),
     # planning
     "identical-runs": Code(_E, "two rows plan the same run"),

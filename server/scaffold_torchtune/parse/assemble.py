@@ -33,10 +33,12 @@ def parse_experiment(
     """
     form: SummaryForm = "yaml" if summary[0].endswith((".yaml", ".yml")) else "markdown"
     read = yaml_summary.read if form == "yaml" else markdown_summary.read
-    reading = Reading(read(summary[1], summary[0]), local.read(local_document[1], local_document[0]), form)
+    reading = Reading(
+        read(summary[1], summary[0]), local.read(local_document[1], local_document[0]), form, is_experiment_dir
+    )
     reading.findings += [*reading.summary.problems, *reading.local.problems]
     name = _name(reading)
-    _experiment_dir(reading, is_experiment_dir)
+    _experiment_dir(reading)
     columns, runs = rows.read(reading)
     config = configuration.read(reading, runs)
     surroundings = environment.read(reading)
@@ -74,9 +76,9 @@ def _name(reading: Reading) -> str:
     return str(setting.value) if setting else ""
 
 
-def _experiment_dir(reading: Reading, is_experiment_dir: Callable[[str], bool]) -> None:
+def _experiment_dir(reading: Reading) -> None:
     for text in reading.summary.directories:
-        if not is_experiment_dir(text.text):
+        if not reading.is_experiment_dir(text.text):
             reading.findings.append(
                 finding(
                     "wrong-experiment-dir",

@@ -56,6 +56,9 @@ def unquoted(text: str) -> str:
 
 def _apart(text: str) -> tuple[str, str]:
     text = text.strip()
+    for place in re.finditer(r"\s+(?=\S)", text):
+        if unicodedata.category(text[place.end()]) == "So":  # a check mark, and what follows it
+            return text[: place.start()], text[place.end() :]
     match = _REMARK.fullmatch(text) if text.endswith(")") else None
     return (match["value"], match["remark"]) if match else (text, "")
 

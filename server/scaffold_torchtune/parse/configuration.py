@@ -19,6 +19,7 @@ _NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description"}
 # What Configuration does not set: the runs table and Resources name models and data sets.
 _ELSEWHERE = frozenset({"model", "dataset"})
 _VALIDATION = frozenset({"validation during training", "validation"})
+_WORDS_OF_A_LABEL = 3  # `We follow the paper: ...` is prose
 _MORE = re.compile(r"[(,].*", re.DOTALL)
 _EVERY = re.compile(
     r"(?:yes|true|on)?[\s(,:;–—-]*every\s+(?P<steps>[1-9][0-9]{0,8})\s+steps?(?:\s+during\s+training)?[\s).]*",
@@ -107,16 +108,16 @@ def _overlooked(reading: Reading, config: dict[str, Setting], runs: tuple[Run, .
         planned = config.get(name)
         if name in by_run or (planned is not None and planned.value == value):
             continue
-        taken = f"line {planned.source.line} is" if planned else "it is set by no other line"
+        taken = f"line {planned.source.line} is read" if planned else "no other line sets it"
         reading.findings.append(
             finding(
                 "unused-field",
-                f"{name} is {shown(value)} under {shown(text.note)}, which is not read for settings; {taken}",
+                f"{name} is {shown(value)} here (under {shown(text.note)}), where no settings are read; {taken}",
                 field=name,
                 actual=value,
                 file=reading.summary.file,
                 line=text.line,
-                fix="write it under '## Configuration', if the runs are to have it",
+                fix="write it as a line '- **Name:** value' under '## Configuration', if the runs are to have it",
             )
         )
 
@@ -150,7 +151,7 @@ def _validation_steps(text: Field) -> Field:
 
 def _unused_label(reading: Reading, label: str, text: Field) -> None:
     """A label of Configuration that is not a setting there: nearly one, set elsewhere, or something else."""
-    if normalize(label) in _NOT_SETTINGS:
+    if normalize(label) in _NOT_SETTINGS or len(label.split()) > _WORDS_OF_A_LABEL:
         return
     near = close_matches(normalize(label), labels(), limit=1, cutoff=0.8) if by_label(label) is None else []
     reading.findings.append(

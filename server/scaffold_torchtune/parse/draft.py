@@ -41,6 +41,7 @@ class RowDraft:
 class SummaryDraft:
     """An experiment summary, before anything is typed. What cannot be read at all lacks nothing in particular.
 
+    `said_runs` is how many fine-tuned runs its overview names, with the line.
     `overlooked` are lines that look like settings and were not read, by parameter, with the title of their section.
     `sections` has the line of each section that is there, by its name in messages: `Configuration > Training`.
     """
@@ -57,6 +58,7 @@ class SummaryDraft:
     configuration: list[tuple[str, Field]] = field(default_factory=list)
     wandb_project: Field | None = None
     output_dirs: list[Field] = field(default_factory=list)
+    said_runs: tuple[int, int] | None = None
     overlooked: list[tuple[str, Field]] = field(default_factory=list)
     sections: dict[str, int] = field(default_factory=dict)
     problems: list[Finding] = field(default_factory=list)

@@ -45,7 +45,8 @@ def read(field: Field) -> Typed:
         remark = span["after"].strip()
         if remark and not _is_remark(remark):
             raise NotTyped(_ONE_PAIR)
-        return Typed(_written(unquote(span["code"])[0]), remark)
+        inner, _ = unquote(span["code"])
+        return Typed(_written(span["code"] if inner == span["code"].strip() else inner), remark)
     text, remark = unquote(written)
     if text != written:
         return Typed(_written(text), remark)

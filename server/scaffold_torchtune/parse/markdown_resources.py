@@ -11,7 +11,8 @@ from scaffold_torchtune.shared.markdown import Bullet, Labelled, Section, Text
 from scaffold_torchtune.shared.parameters import normalize
 from scaffold_torchtune.shared.text import shown
 
-_OF_ALL = frozenset({"location", "models directory", "directory", "models used"})
+_OF_ALL = frozenset({"location", "models directory", "directory"})
+_NAMES_ALONE = frozenset({"models used", "used", "model list"})
 _PATH = frozenset({"path", "location", "checkpoint", "directory"})
 _DATA_PATH = frozenset(
     {"path", "location", "dataset", "file", "training", "train", "training path", "train path", "training data"}
@@ -50,7 +51,7 @@ def _models(section: Section, draft: SummaryDraft) -> None:
             continue
         if normalize(pair.label) in _OF_ALL:
             draft.models_dirs.append(Field.of(pair, bullet.text.line, f"{note} > {pair.label}"))
-        elif normalize(pair.label) not in _PATH:
+        elif normalize(pair.label) not in _PATH | _NAMES_ALONE:
             draft.models.append((clean.without_remark(pair.label), Field.of(pair, bullet.text.line, note)))
     for part in section.sections:  # `#### NAME` with its path below
         for bullet, pair in _pairs(part.bullets):
@@ -76,11 +77,12 @@ def _named_models(bullets: list[Bullet], draft: SummaryDraft, note: str) -> None
 def _dataset(section: Section, draft: SummaryDraft) -> None:
     note = "Resources > Dataset"
     bullets = [*section.bullets, *(child for b in section.bullets if not _value(b.text) for child in b.children)]
+    for text in section.paragraphs:
+        _bare_path(text, draft, note)
     for bullet in bullets:
         pair = bullet.text.labelled()
         if pair is None:
-            if bullet.text.code and bullet.text.plain == bullet.text.code:
-                draft.datasets.append(Field(bullet.text.code, bullet.text.line, note))
+            _bare_path(bullet.text, draft, note)
             continue
         if clean.is_unset(pair.value):
             continue
@@ -98,6 +100,12 @@ def _dataset(section: Section, draft: SummaryDraft) -> None:
             draft.problem("unused-field", message, bullet.text.line, "put it into the data set as a part", "dataset")
         elif _is_path(pair.value) and not draft.datasets and label not in {"source", "script", "documentation"}:
             draft.datasets.append(field)
+
+
+def _bare_path(text: Text, draft: SummaryDraft, note: str) -> None:
+    """A line that is a path and nothing else."""
+    if text.labelled() is None and _is_path(text.plain) and " " not in text.plain:
+        draft.datasets.append(Field(text.plain, text.line, note))
 
 
 def _value(text: Text) -> str:

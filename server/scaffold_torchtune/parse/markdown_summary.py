@@ -6,7 +6,7 @@ from scaffold_torchtune.shared import markdown
 from scaffold_torchtune.shared.markdown import Section
 from scaffold_torchtune.shared.parameters import normalize
 
-_TITLE_PREFIXES = ("experiment", "run plan", "experiment summary")
+_TITLE_WORDS = frozenset({"experiment", "run", "runs", "plan", "summary", "fine", "tuning", "finetuning", "training"})
 
 
 def read(text: str, file: str) -> SummaryDraft:
@@ -32,5 +32,6 @@ def _name(root: Section, draft: SummaryDraft) -> None:
     if not titled:
         return
     prefix, colon, rest = titled[0].title.partition(":")
-    name = rest.strip() if colon and normalize(prefix) in _TITLE_PREFIXES else titled[0].title
+    words = set(normalize(prefix).split())
+    name = rest.strip() if colon and words and words <= _TITLE_WORDS else titled[0].title
     draft.name = Field(name, titled[0].line, "title")

@@ -52,7 +52,7 @@ def read(text: str, root: Section, draft: SummaryDraft) -> None:
         if match is None or parameter is None or parameter.name not in _SETTINGS:
             continue
         here = [one for one in sections if one[0].line <= number][-1:]
-        title, above = (here[0][0].title, here[0][1]) if here else ("", ())
+        title, above = (here[0][0].title.split("\n")[0], here[0][1]) if here else ("", ())
         if (
             normalize(match["label"]) in _WORDS
             or titles.is_factors(title)

@@ -1,5 +1,6 @@
 """What the steps of reading share: the two drafts, and what was found wrong or remarkable so far."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from scaffold_torchtune.errors import Finding, Scalar, finding
@@ -24,11 +25,12 @@ _IN_YAML = {
 
 @dataclass
 class Reading:
-    """The two drafts, and the findings so far."""
+    """The two drafts, and the findings so far. `is_experiment_dir` tells whether a path is the summary's directory."""
 
     summary: SummaryDraft
     local: LocalDraft
     form: SummaryForm
+    is_experiment_dir: Callable[[str], bool]
     findings: list[Finding] = field(default_factory=list)
 
     def missing(self, name: str, section: str, line: str, *, file: str | None = None) -> None:

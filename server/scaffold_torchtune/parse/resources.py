@@ -2,16 +2,17 @@
 
 import posixpath
 
-from scaffold_torchtune.errors import finding
+from scaffold_torchtune.errors import Finding, finding
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Dataset, ModelPath, Run
 from scaffold_torchtune.parse.reading import Reading
-from scaffold_torchtune.setup_finetune.registry import find_model
+from scaffold_torchtune.setup_finetune.registry import find_model, known_models
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter
 from scaffold_torchtune.shared.text import close_matches, escape, shown
 
 _LIKELY_MISSPELT = 0.9
+_ORGANISATIONS = frozenset({"meta-llama", "qwen", "mistralai", "google", "microsoft", "unsloth"})
 
 
 def dataset(reading: Reading) -> Dataset | None:
@@ -24,11 +25,18 @@ def dataset(reading: Reading) -> Dataset | None:
     if not found:
         return None
     for other in found[1:]:
-        if other.value != found[0].value:
+        if not _same_file(reading, str(other.value), str(found[0].value)):
             fix = "name one data set; where it differs by run, give the runs table a column Dataset"
             reading.contradiction("dataset", other, found[0], fix)
     label, extension = layout.data_label(str(found[0].value))
     return Dataset(path=found[0], label=label, extension=extension, splits=reading.summary.splits)
+
+
+def _same_file(reading: Reading, one: str, other: str) -> bool:
+    """Whether two paths are one: spelt otherwise, or one of them taken from the experiment directory."""
+    short, long = sorted((posixpath.normpath(one), posixpath.normpath(other)), key=len)
+    folder = long.removesuffix(f"/{short}")
+    return short == long or (not short.startswith("/") and folder != long and reading.is_experiment_dir(folder))
 
 
 def models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Setting]) -> tuple[ModelPath, ...]:
@@ -42,6 +50,8 @@ def models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Setti
         setting = reading.value(path, text, SourceKind.RESOURCES, reading.summary.file)
         if setting is None:
             continue
+        if _on_hugging_face(str(setting.value)):
+            reading.findings.append(_no_directory(reading, path.name, setting))
         first = found.setdefault(name, setting)
         if first.value != setting.value:
             reading.contradiction(path.name, setting, first)
@@ -54,7 +64,7 @@ def models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Setti
         if other.value != bases[0].value:
             reading.contradiction("models_dir", other, bases[0])
     for name, run in lacking.items():
-        near = [] if find_model(name) else close_matches(name, listed, limit=1, cutoff=_LIKELY_MISSPELT)
+        near = [] if name in known_models() else _meant(name, listed)
         if near:
             _misspelt_model(reading, run, near[0])
         elif base:
@@ -64,6 +74,31 @@ def models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Setti
         elif not any(f.field == "models_dir" for f in reading.findings):
             reading.missing(f"path of model {name}", "Resources > Models", f"- **{name}**: `/path/to/{name}`")
     return tuple(ModelPath(name=name, path=path) for name, path in found.items())
+
+
+def _no_directory(reading: Reading, field: str, setting: Setting) -> Finding:
+    return finding(
+        "invalid-value",
+        f"{shown(setting.value)} is the name of a model on Hugging Face, not the directory that holds it",
+        field=field,
+        expected="the path of a directory",
+        actual=setting.value,
+        file=reading.summary.file,
+        line=setting.source.line,
+        fix="write the path of the downloaded model; for a directory of that name below the experiment, begin with ./",
+    )
+
+
+def _meant(name: str, listed: set[str]) -> list[str]:
+    """The listed model that a row means: nearly its name, or a part of one name alone (`1B`)."""
+    parts = [other for other in sorted(listed) if name.casefold() in other.casefold()]
+    return close_matches(name, listed, limit=1, cutoff=_LIKELY_MISSPELT) or (parts if len(parts) == 1 else [])
+
+
+def _on_hugging_face(path: str) -> bool:
+    """Whether a path is the name of a model on Hugging Face: `meta-llama/Llama-3.2-1B-Instruct`."""
+    organisation, _, name = path.partition("/")
+    return organisation.casefold() in _ORGANISATIONS and find_model(name) is not None
 
 
 def _model_folders(reading: Reading, environment: dict[str, Setting]) -> list[Setting]:

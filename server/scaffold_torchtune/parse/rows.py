@@ -143,6 +143,20 @@ def read(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
             )
         )
     runs = [run for row in draft.rows if (run := _run(row, columns, draft.file, findings)) is not None]
+    tuned = sum(run.type == "fine-tuned" for run in runs)
+    if draft.said_runs is not None and draft.said_runs[0] != tuned and len(runs) == len(draft.rows):
+        findings.append(
+            finding(
+                "runs-differ",
+                f"the summary says {draft.said_runs[0]} fine-tuned runs, but its table has {tuned}",
+                field="runs",
+                expected=draft.said_runs[0],
+                actual=tuned,
+                file=draft.file,
+                line=draft.said_runs[1],
+                fix="correct the one that is wrong",
+            )
+        )
     return tuple(by_name), tuple(runs)
 
 

@@ -1,5 +1,6 @@
 """Finds the table of runs in a Markdown summary, and takes its columns and rows into the draft."""
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -9,6 +10,8 @@ from scaffold_torchtune.shared.markdown import Row, Section, Table
 from scaffold_torchtune.shared.parameters import by_label, normalize
 
 NAME_COLUMNS = ("run name", "run", "name", "run id", "run number")
+_OVERVIEWS = frozenset({"overview", "summary", "experiment overview", "experimental design", "design"})
+_SAID = re.compile(r"\b([0-9]{1,5})\s+fine[\s-]?tun", re.IGNORECASE)
 _NOTHING = frozenset({"...", "…", "⋮", ""})
 
 
@@ -19,10 +22,14 @@ class _Found(NamedTuple):
 
 def read(root: Section, draft: SummaryDraft) -> None:
     """Take the runs into the draft; note tables that contradict, rows that stand apart, tables that are not read."""
+    _said(root, draft)
     sections = list(titles.topmost(root, titles.is_runs))
     for section in sections:
         _stray_rows(section, draft)
     found = [group for section in sections if (group := _tables(section))]
+    for table in [t for section in sections for t in section.tables] if not found else ():
+        message = "the table has neither a column Run Name nor Model and parameters, and is not taken for runs"
+        draft.problem("unused-row", message, table.line, "give the table one row for each run", "runs")
     _elsewhere(root, draft, [one.table for group in found for one in group])
     if not found:
         return
@@ -37,6 +44,16 @@ def read(root: Section, draft: SummaryDraft) -> None:
     for one in found[0]:
         if _header(one.table) == _header(first):
             _rows(one.table, draft)
+
+
+def _said(root: Section, draft: SummaryDraft) -> None:
+    """`- **Runs:** 4 fine-tuned + 1 control` in an overview."""
+    for section in root.walk():
+        for bullet in section.bullets if titles.plain(section.title) in _OVERVIEWS else ():
+            pair = bullet.text.labelled()
+            match = _SAID.search(pair.full) if pair and "runs" in normalize(pair.label).split() else None
+            if match:
+                draft.said_runs = (int(match[1]), bullet.text.line)
 
 
 def _header(table: Table) -> list[str]:

@@ -47,8 +47,8 @@ _CONFIGURATION: Final = frozenset(
 # Words of titles below which settings of something else stand than of training.
 _ELSEWHERE: Final = frozenset(
     {
-        "evaluation", "evaluations", "eval", "evals", "inference", "generation", "scoring", "scorer", "grading", "judge",
-        "analysis", "inspect", "benchmark", "results", "previous",
+        "evaluation", "evaluations", "eval", "evals", "inference", "generation", "scoring", "scorer", "grading",
+        "judge", "analysis", "inspect", "benchmark", "results", "previous",
     }
 )  # fmt: skip
 _FACTORS: Final = frozenset({"variables", "factors", "independent"})

@@ -158,26 +158,52 @@ def recipe_problems(tuned: Sequence[Run], experiment: Experiment) -> list[Findin
 
 def warnings(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[Finding]:
     """What the person should see before anything is written: rows against Configuration, defaults nobody asked for."""
-    return [*_overridden(experiment), *_defaults(experiment, runs)]
+    return [*_overridden(experiment), *_defaults(experiment, runs), *_short_times(runs)]
 
 
 def _overridden(experiment: Experiment) -> list[Finding]:
+    """Rows that say otherwise than Configuration: one finding a parameter, at its first such row."""
+    found: dict[str, list[Run]] = {}
+    for run in experiment.runs:
+        for name, setting in run.parameters.items() if run.type == "fine-tuned" else ():
+            common = experiment.config.get(name)
+            if common is not None and common.value != setting.value:
+                found.setdefault(name, []).append(run)
+    return [_of_override(name, runs, experiment) for name, runs in found.items()]
+
+
+def _of_override(name: str, runs: Sequence[Run], experiment: Experiment) -> Finding:
+    first, common = runs[0], experiment.config[name]
+    value = first.parameters[name].value
+    more = f" ({len(runs) - 1} more run(s) differ from it too)" if len(runs) > 1 else ""
+    return finding(
+        "overridden",
+        f"{name} is {shown(value)} in the run {shown(first.name)}, but {shown(common.value)} in Configuration"
+        f" (line {common.source.line}); the row wins{more}",
+        field=name,
+        expected=common.value,
+        actual=value,
+        file=experiment.summary_file,
+        line=first.line,
+        fix="remove the line in Configuration if the rows are right",
+    )
+
+
+def _short_times(runs: Sequence[PlannedRun]) -> list[Finding]:
+    """Times of two parts, which SLURM reads as minutes and seconds: people may mean hours and minutes."""
+    times = {str(s.value): s.source for run in reversed(runs) if (s := run.settings.get("time")) is not None}
     return [
         finding(
-            "overridden",
-            f"{name} is {shown(setting.value)} in the run {shown(run.name)}, but {shown(common.value)} in"
-            f" Configuration (line {common.source.line}); the row wins",
-            field=name,
-            expected=common.value,
-            actual=setting.value,
-            file=experiment.summary_file,
-            line=run.line,
-            fix="remove the line in Configuration if the rows are right",
+            "short-time",
+            f"SLURM reads the time {text} as {text.split(':')[0]} minutes and {text.split(':')[1]} seconds",
+            field="time",
+            actual=text,
+            file=source.file,
+            line=source.line,
+            fix=f"write {text}:00 for hours and minutes, or 0:{text} to say that minutes are meant",
         )
-        for run in experiment.runs
-        if run.type == "fine-tuned"
-        for name, setting in run.parameters.items()
-        if (common := experiment.config.get(name)) is not None and common.value != setting.value
+        for text, source in times.items()
+        if text.count(":") == 1 and "-" not in text
     ]
 
 

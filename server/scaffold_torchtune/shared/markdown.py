@@ -19,7 +19,9 @@ MAX_DEPTH = 50
 
 _OF_PATHS = frozenset("/.-")
 _AFTER_LABEL = (":", "=", "–", "—", "→", "- ")
+_ASIDE = re.compile(r"\([^()]*\)\s*(?=[:=–—→])")
 _LABEL = re.compile(r"([^:=]*)(?::|=)")
+_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _CHECKBOX = re.compile(r"^\[[ xX]\]\s+")
 # Where Markdown knows spaces and tabs alone: before and after the mark of a bullet, quote or heading, and in the line
 # below a table's header. Editors on some keyboards put other spaces there, which cannot be seen.
@@ -78,6 +80,8 @@ class Text:
         if self.lead:
             label, value, source = self.lead, self.rest, self.source
             if not label.endswith(":"):
+                if aside := _ASIDE.match(value):  # **NAME** (remark): value
+                    value, source = value[aside.end() :], source[aside.end() :]
                 if not value.startswith(_AFTER_LABEL):
                     return None
                 value, source = value[1:], source[1:]
@@ -243,6 +247,8 @@ def _plain(node: SyntaxTreeNode | None) -> str:
         return "\n"
     if node.type == "html_inline" and node.content.startswith("<!--"):
         return ""
+    if node.type == "html_inline" and _BREAK.fullmatch(node.content):
+        return "\n"
     if node.children:
         return _joined(node.children)
     return node.content if node.type in {"text", "code_inline", "html_inline"} else ""
