@@ -122,7 +122,7 @@ def test_an_output_directory_in_claude_local_md_is_used(tmp_path: Path) -> None:
         ("    format: json\n", "    format: parquet\n", ("ambiguous", "dataset", 25)),
         ("experiment:\n", "experiment:\n  dir: /somewhere/else\n", ("wrong-experiment-dir", "experiment directory", 2)),
         ("tools:", "tools: [", ("invalid-value", None, 7)),
-        ("lr: 1e-5}", "learnig_rate: 1e-5}", ("misspelt-field", "learnig_rate", 29)),
+        ("lr: 1e-5}", "learnig_rate: 1e-5}", ("misspelt-field", "learnig_rate", 33)),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(
@@ -233,6 +233,52 @@ def test_what_setup_finetune_would_say_is_told_at_the_place_in_the_documents(tmp
     (unread,) = [warning for warning in warned if warning.code == "unread-setting"]
     assert unread.place() == "experiment_summary.yaml:15"
     assert "custom_recipe" not in unread.fix
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message", "fix"),
+    [
+        ("models:\n  base:\n    - name", "models:\n    - name", "models is a list; it must be a mapping with", "base:"),
+        ("tools:", "outputs: 3\ntools:", "outputs is not a key here; did you mean 'output'?", "write 'output'"),
+        ("type: fine-tuned", "typ: fine-tuned", "runs.0.typ is not a key here; did you mean 'type'?", "write 'type'"),
+        ("name: words_rank4", "nothing: 1", "runs.0 has no name", "add name: NAME"),
+        ("name: cap_rank", "name: [a, b]", "experiment.name gives 2 values: a, b", "keep one of them: a or b"),
+        ("name: cap_rank", "name: cap\n  dir: 5", "experiment.dir is 5; it must be text", 'write "5", in quotes'),
+        ("name: cap_rank", "name: cap\n  dir: no", "dir is no, which YAML reads as False; it must", 'write "no", in'),
+        ("train: 8,", "train: 8%,", "data.training.splits.train is '8%'; it must be a whole", "write a whole number"),
+        ("path: /data/words_5L.json", "path: [a]", "data.training.path is a list; it must be text", "write text"),
+        (
+            "compute: {",
+            "compute: none  # {",
+            "runs.0.compute is 'none'; it must be a mapping of what",
+            "compute: {time",
+        ),
+    ],
+)
+def test_what_has_another_shape_is_told_in_plain_words_with_the_right_form(
+    tmp_path: Path, old: str, new: str, message: str, fix: str
+) -> None:
+    assert old in SUMMARY
+    with pytest.raises(Refused) as refused:
+        pipeline.plan(Request(write(tmp_path / "cap", SUMMARY.replace(old, new, 1))))
+    (problem,) = refused.value.problems
+    assert message in problem.message
+    assert fix in problem.fix
+
+
+def test_the_schema_knows_the_settings_of_the_data_and_takes_what_is_not_ours_in_any_shape(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["schema"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert {"dataset_type", "packed", "input_key"} <= made["$defs"]["TrainingDataForm"]["properties"].keys()
+    document = yaml.safe_load(SUMMARY.replace("2026-03-16", '"2026-03-16"'))
+    document |= {"tools": "torchtune", "variables": ["lora_rank"], "evaluation": []}
+    document["data"]["training"] |= {"dataset_type": "chat_completion", "packed": False}
+    jsonschema.validate(document, made)
+    document["models"] = document["models"]["base"]
+    with pytest.raises(jsonschema.ValidationError, match="not valid"):
+        jsonschema.validate(document, made)
 
 
 def test_the_schema_takes_the_example_and_refuses_another_type_of_run(capsys: pytest.CaptureFixture[str]) -> None:
