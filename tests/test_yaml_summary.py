@@ -281,6 +281,13 @@ def test_the_schema_knows_the_settings_of_the_data_and_takes_what_is_not_ours_in
         jsonschema.validate(document, made)
 
 
+def test_one_value_in_two_places_of_a_run_is_no_contradiction(tmp_path: Path) -> None:
+    twice = SUMMARY.replace("{lora_rank: 4,", "{gpus: 1, model: Llama-3.2-1B-Instruct, lora_rank: 4,")
+    assert len(pipeline.plan(Request(write(tmp_path / "cap", twice))).runs) == 2
+    other = SUMMARY.replace("{lora_rank: 4,", "{gpus: 2, lora_rank: 4,")
+    assert problems(write(tmp_path / "other", other)) == {("ambiguous", "gpus", 34)}
+
+
 def test_the_schema_takes_the_example_and_refuses_another_type_of_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     made = json.loads(capsys.readouterr().out)

@@ -51,7 +51,10 @@ def _keys(source: Source, i: int, unknown: set[str]) -> dict[str, Path]:
         if not source.has(path):
             continue
         if name in keys and _says(source, path) and _says(source, keys[name]):
-            _given_twice(source, name, keys[name], path)
+            first = keys[name]
+            # Two names of one parameter are refused as two columns of a table are; one value in two places is one.
+            if path[:-1] == first[:-1] or source.at(path) != source.at(first):
+                _given_twice(source, name, first, path)
         elif name not in keys or _says(source, path):
             keys[name] = path
     return keys
