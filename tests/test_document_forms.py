@@ -87,8 +87,8 @@ def test_side_by_side_the_markdown_form_is_used_where_it_was_named(tmp_path: Pat
     [
         ("**Seed:** 7", "**Seed:** 8", "first", "seed"),
         ("| 16 | 5e-5 |", "| 16 | 6e-5 |", "second", "lr"),
-        ("/data/words.json", "/data/others.json", "second", "dataset_label"),
-        ("/data/words.json", "/data/words.parquet", "second", "dataset_ext"),
+        ("/data/words.json", "/data/others.json", "first", "dataset_label"),
+        ("/data/words.json", "/data/words.parquet", "first", "dataset_ext"),
         ("Capitalize the word", "Capitalise the word", "first", "system_prompt"),
     ],
 )

@@ -122,7 +122,7 @@ def test_an_output_directory_in_claude_local_md_is_used(tmp_path: Path) -> None:
         ("    format: json\n", "    format: parquet\n", ("ambiguous", "dataset", 25)),
         ("experiment:\n", "experiment:\n  dir: /somewhere/else\n", ("wrong-experiment-dir", "experiment directory", 2)),
         ("tools:", "tools: [", ("invalid-value", None, 7)),
-        ("lr: 1e-5}", "learnig_rate: 1e-5}", ("misspelt-field", "learnig_rate", 29)),
+        ("lr: 1e-5}", "learnig_rate: 1e-5}", ("misspelt-field", "learnig_rate", 33)),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(
@@ -172,8 +172,120 @@ def test_where_the_two_forms_disagree_both_values_are_told(tmp_path: Path) -> No
     folder = both(tmp_path / "cap", MARKDOWN.replace("**Epochs:** 1", "**Epochs:** 3"))
     with pytest.raises(Refused) as refused:
         pipeline.plan(Request(folder))
-    assert {(f.code, f.field) for f in refused.value.problems} == {("ambiguous", "epochs")}
-    assert "epochs is 1 in experiment_summary.yaml, but 3 in experiment_summary.md" in refused.value.problems[0].message
+    (problem,) = refused.value.problems
+    assert (problem.code, problem.field, problem.place()) == ("ambiguous", "epochs", "experiment_summary.md:15")
+    assert "epochs is 1 in experiment_summary.yaml:13, but 3 in experiment_summary.md:15" in problem.message
+
+
+def test_a_value_that_follows_from_another_that_differs_is_not_told_too(tmp_path: Path) -> None:
+    folder = both(tmp_path / "cap", MARKDOWN.replace("| 4 | 1e-5", "| 6 | 1e-5"))
+    assert {(field, line) for _, field, line in problems(folder)} == {("lora_rank", 6)}
+
+
+def test_a_setting_that_one_form_lacks_is_told_with_the_place_in_the_other(tmp_path: Path) -> None:
+    folder = both(tmp_path / "cap", MARKDOWN.replace("- **Prompt:**", "- **Seed:** 7\n- **Prompt:**"))
+    with pytest.raises(Refused) as refused:
+        pipeline.plan(Request(folder))
+    (problem,) = refused.value.problems
+    default = "14 by experiment_summary.yaml (setup_finetune's default)"
+    assert f"seed is {default}, but 7 in experiment_summary.md:17" in problem.message
+
+
+def test_a_run_that_only_one_form_has_is_told(tmp_path: Path) -> None:
+    without = "".join(line for line in MARKDOWN.splitlines(keepends=True) if "words_rank8" not in line)
+    with pytest.raises(Refused) as refused:
+        pipeline.plan(Request(both(tmp_path / "cap", without)))
+    (problem,) = refused.value.problems
+    assert "only one of the two forms has the run 'words_rank8' in experiment_summary.yaml:35" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("markdown", "follows"),
+    [
+        ("# notes\n\nJust notes.\n", "fine-tuned runs"),
+        (MARKDOWN.replace("Llama-3.2-1B-Instruct", "Llama-9"), "model"),
+    ],
+)
+def test_another_form_that_cannot_be_read_is_refused_with_how_to_be_rid_of_it(
+    tmp_path: Path, markdown: str, follows: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        pipeline.plan(Request(both(tmp_path / "cap", markdown)))
+    first, *rest = refused.value.problems
+    assert (first.code, first.file) == ("ambiguous", "experiment_summary.md")
+    assert "experiment_summary.md lies beside experiment_summary.yaml" in first.message
+    assert "remove or rename it" in first.fix
+    assert follows in {problem.field for problem in rest}
+
+
+def test_what_setup_finetune_would_say_is_told_at_the_place_in_the_documents(tmp_path: Path) -> None:
+    summary = SUMMARY.replace("dataset_type: chat_completion", "dataset_type: chat_complete")
+    assert problems(write(tmp_path / "shared", summary)) == {("invalid-value", "dataset_type", 12)}
+    by_run = SUMMARY.replace("{lora_rank: 4,", "{lora_rank: 4, dataset_type: a,").replace(
+        "{lora_rank: 8,", "{lora_rank: 8, dataset_type: a,"
+    )
+    folder = write(tmp_path / "by_run", by_run)
+    with pytest.raises(Refused) as refused:
+        pipeline.plan(Request(folder))
+    places = ["experiment_summary.yaml:33", "experiment_summary.yaml:38"]
+    assert [problem.place() for problem in refused.value.problems] == places
+    warned = pipeline.plan(Request(write(tmp_path / "warned"))).warnings
+    (unread,) = [warning for warning in warned if warning.code == "unread-setting"]
+    assert unread.place() == "experiment_summary.yaml:15"
+    assert "custom_recipe" not in unread.fix
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message", "fix"),
+    [
+        ("models:\n  base:\n    - name", "models:\n    - name", "models is a list; it must be a mapping with", "base:"),
+        ("tools:", "outputs: 3\ntools:", "outputs is not a key here; did you mean 'output'?", "write 'output'"),
+        ("type: fine-tuned", "typ: fine-tuned", "runs.0.typ is not a key here; did you mean 'type'?", "write 'type'"),
+        ("name: words_rank4", "nothing: 1", "runs.0 has no name", "add name: NAME"),
+        ("name: cap_rank", "name: [a, b]", "experiment.name gives 2 values: a, b", "keep one of them: a or b"),
+        ("name: cap_rank", "name: cap\n  dir: 5", "experiment.dir is 5; it must be text", 'write "5", in quotes'),
+        ("name: cap_rank", "name: cap\n  dir: no", "dir is no, which YAML reads as False; it must", 'write "no", in'),
+        ("train: 8,", "train: 8%,", "data.training.splits.train is '8%'; it must be a whole", "write a whole number"),
+        ("path: /data/words_5L.json", "path: [a]", "data.training.path is a list; it must be text", "write text"),
+        (
+            "compute: {",
+            "compute: none  # {",
+            "runs.0.compute is 'none'; it must be a mapping of what",
+            "compute: {time",
+        ),
+    ],
+)
+def test_what_has_another_shape_is_told_in_plain_words_with_the_right_form(
+    tmp_path: Path, old: str, new: str, message: str, fix: str
+) -> None:
+    assert old in SUMMARY
+    with pytest.raises(Refused) as refused:
+        pipeline.plan(Request(write(tmp_path / "cap", SUMMARY.replace(old, new, 1))))
+    (problem,) = refused.value.problems
+    assert message in problem.message
+    assert fix in problem.fix
+
+
+def test_the_schema_knows_the_settings_of_the_data_and_takes_what_is_not_ours_in_any_shape(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["schema"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert {"dataset_type", "packed", "input_key"} <= made["$defs"]["TrainingDataForm"]["properties"].keys()
+    document = yaml.safe_load(SUMMARY.replace("2026-03-16", '"2026-03-16"'))
+    document |= {"tools": "torchtune", "variables": ["lora_rank"], "evaluation": []}
+    document["data"]["training"] |= {"dataset_type": "chat_completion", "packed": False}
+    jsonschema.validate(document, made)
+    document["models"] = document["models"]["base"]
+    with pytest.raises(jsonschema.ValidationError, match="not valid"):
+        jsonschema.validate(document, made)
+
+
+def test_one_value_in_two_places_of_a_run_is_no_contradiction(tmp_path: Path) -> None:
+    twice = SUMMARY.replace("{lora_rank: 4,", "{gpus: 1, model: Llama-3.2-1B-Instruct, lora_rank: 4,")
+    assert len(pipeline.plan(Request(write(tmp_path / "cap", twice))).runs) == 2
+    other = SUMMARY.replace("{lora_rank: 4,", "{gpus: 2, lora_rank: 4,")
+    assert problems(write(tmp_path / "other", other)) == {("ambiguous", "gpus", 34)}
 
 
 def test_the_schema_takes_the_example_and_refuses_another_type_of_run(capsys: pytest.CaptureFixture[str]) -> None:

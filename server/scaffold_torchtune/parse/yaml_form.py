@@ -1,6 +1,6 @@
 """The form of experiment_summary.yaml, as cruijff_kit v0.3.4 writes it: what it may hold, and its JSON Schema.
 
-Sections and keys that are not ours (evaluation, data generation, tools) are taken and left alone.
+Sections and keys that are not ours (evaluation, data generation, tools) are taken in any shape and left alone.
 """
 
 from typing import Annotated, Any, Literal
@@ -22,11 +22,11 @@ class ExperimentForm(Form):
 
     name: str = Field(description="name of the experiment: letters, digits, '.', '_' and '-'")
     dir: str | None = Field(default=None, description="the directory that holds this file")
-    project: str | None = Field(default=None, description="blueprint that the experiment follows; not used here")
-    question: str | None = None
+    project: Any = Field(default=None, description="blueprint that the experiment follows; not used here")
+    question: Any = None
     date: Any = None
-    hypothesis: str | None = None
-    purpose: str | None = None
+    hypothesis: Any = None
+    purpose: Any = None
 
 
 class ModelForm(Form):
@@ -44,13 +44,22 @@ class ModelsForm(Form):
 
 
 class TrainingDataForm(Form):
-    """`data.training`: the data set that runs are trained on."""
+    """`data.training`: the data set that runs are trained on, and settings of it that may stand in `controls` too."""
 
     path: str = Field(description="the data set, a .json or .parquet file")
     dataset_label: Value = Field(default=None, description="the file's name without its extension")
     format: str | None = Field(default=None, description="json or parquet")
     size_kb: Value = None
     splits: dict[str, int] = Field(default_factory=dict, description="samples by split")
+    dataset_type: Value = Field(default=None, description="data set builder, e.g. chat_completion")
+    system_prompt: Value = None
+    prompt: Value = Field(default=None, description="text around {input}")
+    input_key: Value = None
+    output_key: Value = None
+    train_on_input: Value = None
+    packed: Value = None
+    max_seq_len: Value = None
+    training_samples: Value = Field(default=None, description="train on that many samples only")
 
 
 class DataForm(Form):
@@ -93,14 +102,14 @@ class SummaryForm(Form):
     """experiment_summary.yaml."""
 
     experiment: ExperimentForm
-    tools: dict[str, Any] | None = None
-    variables: dict[str, Any] | None = Field(default=None, description="what varies; the runs themselves decide")
+    tools: Any = Field(default=None, description="not used here")
+    variables: Any = Field(default=None, description="what varies; the runs themselves decide")
     controls: dict[str, Value] = Field(default_factory=dict, description="values that all runs share")
     models: ModelsForm | None = None
     data: DataForm | None = None
     output: OutputForm | None = None
     runs: list[RunForm] = Field(description="every run: fine-tuned, control, eval-only")
-    evaluation: dict[str, Any] | None = Field(default=None, description="not used here")
+    evaluation: Any = Field(default=None, description="not used here")
 
 
 def schema() -> dict[str, Any]:

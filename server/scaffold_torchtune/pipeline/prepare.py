@@ -2,13 +2,15 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from scaffold_torchtune.errors import Finding, Refused, finding
+from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.models.experiment import Experiment
-from scaffold_torchtune.models.plan import Options, Plan
+from scaffold_torchtune.models.plan import Options, Plan, PlannedRun
 from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.pipeline.locate import (
     Document,
@@ -20,7 +22,7 @@ from scaffold_torchtune.pipeline.locate import (
 )
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.state import load_plan
-from scaffold_torchtune.plan import Place, differences, make_plan, with_id
+from scaffold_torchtune.plan import Difference, Place, differences, make_plan, with_id
 from scaffold_torchtune.render import Rendered, render_run
 from scaffold_torchtune.setup import run_bundled
 from scaffold_torchtune.shared import layout
@@ -71,8 +73,28 @@ def parsed(request: Request) -> Parsed:
         except (OSError, ValueError):
             return False
 
-    read = [parse_experiment((form.name, form.text), (local.name, local.text), is_here) for form in (summary, *others)]
-    return Parsed(directory, documents, read[0], twin=read[1] if others else None)
+    def read(form: Document) -> Experiment:
+        return parse_experiment((form.name, form.text), (local.name, local.text), is_here)
+
+    experiment, twin = read(summary), None
+    for other in others:
+        with _beside(summary.name, other.name):
+            twin = read(other)
+    return Parsed(directory, documents, experiment, twin)
+
+
+@contextmanager
+def _beside(used: str, other: str) -> Iterator[None]:
+    """Let what refuses the form that is not used say first why it is looked at at all, and how to be rid of it."""
+    try:
+        yield
+    except Refused as refused:
+        message = (
+            f"{other} lies beside {used}, which can be read; the two must plan the same, and {other} cannot be read"
+        )
+        fix = f"correct {other}, or remove or rename it if {used} is the one that counts"
+        problem = finding("ambiguous", message, file=other, fix=fix)
+        raise Refused(f"{other} lies beside {used}: {refused.message}", [problem, *refused.problems]) from refused
 
 
 def prepared(request: Request) -> Prepared:
@@ -110,29 +132,57 @@ def _same_in_twin(found: Parsed, options: Options, place: Place) -> list[Finding
     """That the summary's other form plans the same, as a remark.
 
     Raises:
-        Refused: the two forms disagree on a planned value; names each run and setting.
+        Refused: the two forms disagree; names each two places that do, with the first run and setting there.
     """
     assert found.twin is not None, "asked only where there is one"  # noqa: S101 - an invariant
     used, unused = found.experiment.summary_file, found.twin.summary_file
     alike = options.model_copy(update={"names": "varying"})
     somewhere = dataclasses.replace(place, previous=None)
-    one, other = (make_plan(e, alike, somewhere).runs for e in (found.experiment, found.twin))
-    problems = [
-        finding(
-            "ambiguous",
-            f"run {run}: {name} is {shown(here)} in {used}, but {shown(there)} in {unused}",
-            field=name,
-            file=unused,
-            fix="correct or remove one of the two files",
-        )
-        for run, name, here, there in differences(one, other)
-    ]
+    one = make_plan(found.experiment, alike, somewhere)
+    with _beside(used, unused):
+        other = make_plan(found.twin, alike, somewhere)
+    problems: dict[object, Finding] = {}
+    for each in differences(one.runs, other.runs):
+        problems.setdefault(_cause(each), _differs(each, used, unused))
     if problems:
-        raise Refused(f"{used} and {unused} plan different things", problems)
+        raise Refused(f"{used} and {unused} plan different things", problems.values())
     message = f"{unused} plans the same; {used} is used, as other tools rely on its run names"
     if used != layout.SUMMARY_YAML:
         message = f"{unused} plans the same; {used} is used, as it was named"
     return [finding("two-summaries", message, file=unused, fix="nothing")]
+
+
+def _cause(found: Difference) -> object:
+    """What makes two differences one: the same two places, for all runs and all settings that come from them."""
+    sources = tuple(setting.source for setting in (found.here, found.there) if setting and setting.source.line)
+    return sources if len(sources) == 2 else (found.name, found.here, found.there)  # noqa: PLR2004 - both
+
+
+def _differs(found: Difference, used: str, unused: str) -> Finding:
+    """A difference between the two forms, with both places."""
+    here, there = _value_at(found.here, used), _value_at(found.there, unused)
+    source = found.there.source if found.there else None
+    message = f"run {found.run}: {found.name} is {here}, but {there}"
+    if found.name == "runs":
+        message = f"only one of the two forms has the run {here if found.here else there}"
+    return finding(
+        "ambiguous",
+        message,
+        field=found.name,
+        file=(source.file if source and source.line else None) or unused,
+        line=source.line if source else None,
+        fix=f"correct one of {used} and {unused}, or remove or rename the one that does not count",
+    )
+
+
+def _value_at(setting: Setting | None, document: str) -> str:
+    """A value and its place in a form of the summary: `2 in experiment_summary.yaml:4`."""
+    if setting is None:
+        return f"not there in {document}"
+    source = setting.source
+    if source.line is None:
+        return f"{shown(setting.value)} by {document} ({source.note or source.kind.value})"
+    return f"{shown(setting.value)} in {source.file or document}:{source.line}"
 
 
 def input_hashes(documents: Iterable[Document], options: Options) -> dict[str, str]:
@@ -150,16 +200,29 @@ def input_hashes(documents: Iterable[Document], options: Options) -> dict[str, s
 def _bundled_problems(options: Options, rendered: tuple[Rendered, ...]) -> tuple[list[Finding], list[Finding]]:
     """What the bundled setup_finetune will say, found before anything is written: refusals and warnings.
 
-    What it says alike of several runs is told once, of the first.
+    What it says alike of several runs is told once, of the first; a refusal once of each place that must be mended.
     """
     problems: dict[tuple[object, ...], Finding] = {}
     warnings: dict[tuple[object, ...], Finding] = {}
     for one in rendered if options.setup_script == "bundled" else ():
         outcome = run_bundled(one.run, one.text)
-        for found, into in ((outcome.problems, problems), (outcome.warnings, warnings)):
-            for each in found:
-                into.setdefault((each.code, each.field, each.message), each)
+        for each in outcome.problems:
+            told = _in_documents(each, one.run)
+            place = told.place() if told is not each else None
+            problems.setdefault((each.code, each.field, each.message, place), told)
+        for each in outcome.warnings:
+            warnings.setdefault((each.code, each.field, each.message), _in_documents(each, one.run))
     return list(problems.values()), list(warnings.values())
+
+
+def _in_documents(found: Finding, run: PlannedRun) -> Finding:
+    """A finding about a setup_finetune.yaml that is not written yet, at the place where its setting comes from."""
+    setting = run.settings.get(found.field or "")
+    if setting is None or setting.source.file is None or setting.source.line is None:
+        return found
+    # A document cannot name another recipe, which is what setup_finetune.yaml could do.
+    fix = "take it out, or leave it: it changes nothing" if "custom_recipe" in found.fix else found.fix
+    return found.model_copy(update={"file": setting.source.file, "line": setting.source.line, "fix": fix})
 
 
 def _options(request: Request, experiment: Experiment) -> Options:
