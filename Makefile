@@ -26,7 +26,7 @@ format: $(STAMP)  ## format and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-contract: $(CONTRACT)/.installed  ## tests against the real torchtune 0.6.1 (1.5 GB)
+contract: $(CONTRACT)/.installed  ## tests against the real torchtune 0.6.1 (1.5 GB), a true training among them
 	$(CONTRACT)/bin/python -m pytest tests/contract -m torchtune -p no:cacheprovider
 
 facts: $(CONTRACT)/.installed  ## write torchtune's facts anew from the installed torchtune
@@ -51,5 +51,5 @@ $(CONTRACT)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(CONTRACT)
 	$(RETRY) $(CONTRACT)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(RETRY) $(CONTRACT)/bin/python -m pip install --quiet --disable-pip-version-check torchtune==0.6.1 torchao==0.14.1
-	$(RETRY) $(CONTRACT)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . pytest pytest-timeout
+	$(RETRY) $(CONTRACT)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . pytest pytest-timeout 'wandb>=0.31,<0.32'
 	@touch $@
