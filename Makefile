@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # pip may fail on a passing fault of the network: try three times.
 RETRY := scripts/retry
 
-.PHONY: demo test check format contract facts golden fuzz clean
+.PHONY: demo test check format contract slurm facts golden fuzz clean
 
 demo: $(STAMP)  ## scaffold the bundled example into demo/
 	@$(BIN)/scaffold-torchtune demo demo
@@ -26,8 +26,12 @@ format: $(STAMP)  ## format and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-contract: $(CONTRACT)/.installed  ## tests against the real torchtune 0.6.1 (1.5 GB)
+contract: $(CONTRACT)/.installed  ## tests against the real torchtune 0.6.1 (1.5 GB), a true training among them
 	$(CONTRACT)/bin/python -m pytest tests/contract -m torchtune -p no:cacheprovider
+
+slurm: $(STAMP)  ## tests against a real Slurm of one node, which they start and end; installs it where it can
+	scripts/install_slurm
+	$(BIN)/python -m pytest tests/slurm -m slurm
 
 facts: $(CONTRACT)/.installed  ## write torchtune's facts anew from the installed torchtune
 	$(CONTRACT)/bin/python scripts/regenerate_torchtune_facts.py
@@ -51,5 +55,5 @@ $(CONTRACT)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(CONTRACT)
 	$(RETRY) $(CONTRACT)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(RETRY) $(CONTRACT)/bin/python -m pip install --quiet --disable-pip-version-check torchtune==0.6.1 torchao==0.14.1
-	$(RETRY) $(CONTRACT)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . pytest pytest-timeout
+	$(RETRY) $(CONTRACT)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . pytest pytest-timeout 'wandb>=0.31,<0.32'
 	@touch $@

@@ -250,7 +250,7 @@ def test_data_sets_whose_names_look_like_parameters_do_not_fail_the_check_of_nam
 
 
 def test_what_was_not_taken_for_a_parameter_is_told_with_identical_runs(tmp_path: Path) -> None:
-    experiment = make_experiment(tmp_path / "sweep", replace={"| Learning Rate |": "| Speed |"})
+    experiment = make_experiment(tmp_path / "sweep", replace={"| Learning Rate |": "| Colour |"})
     with pytest.raises(Refused) as refused:
         pipeline.plan(Request(experiment))
     assert {"identical-runs", "unused-column"} <= set(codes(refused.value))

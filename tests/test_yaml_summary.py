@@ -9,7 +9,7 @@ import yaml
 
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.errors import Refused, errors_in
 from scaffold_torchtune.pipeline import Request
 
 SUMMARY = """\
@@ -261,7 +261,7 @@ def test_what_has_another_shape_is_told_in_plain_words_with_the_right_form(
     assert old in SUMMARY
     with pytest.raises(Refused) as refused:
         pipeline.plan(Request(write(tmp_path / "cap", SUMMARY.replace(old, new, 1))))
-    (problem,) = refused.value.problems
+    (problem,) = errors_in(refused.value.problems)
     assert message in problem.message
     assert fix in problem.fix
 

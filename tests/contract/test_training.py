@@ -1,0 +1,154 @@
+"""torchtune 0.6.1 trains from the finetune.yaml that a scaffold writes, on the CPU and with random weights."""
+
+import importlib.util
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from random_model import VOCABULARY, make_qwen
+from scaffold_torchtune.cli import main
+from scaffold_torchtune.demo import NAME, prepare_demo
+
+pytestmark = [
+    pytest.mark.torchtune,
+    pytest.mark.skipif(importlib.util.find_spec("torchtune") is None, reason="torchtune 0.6.1 is not installed here"),
+    pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
+    pytest.mark.timeout(600),
+]
+
+MODEL = "Qwen2.5-0.5B-Instruct"
+RUN = "rank8_lr5e-5"
+STEPS = 2
+CPU = ["device=cpu", "dtype=fp32", f"max_steps_per_epoch={STEPS}"]
+"""All that differs from the job: this machine has no GPU and little time."""
+
+CHANGES = {
+    "Llama-3.2-1B-Instruct": MODEL,
+    "| 4 | Fine-tuned": "| 2 | Fine-tuned",
+}
+"""What each training changes in the bundled example, beside its paths."""
+
+PARQUET = {
+    "words_5L_300.json": "words_5L_300.parquet",
+    "**Format:** JSON": "**Format:** Parquet",
+    "- **Epochs:** 2": "- **Epochs:** 1\n- **Adapter weights only:** true",
+}
+"""What the training from Parquet changes besides; it leaves out the whole model, which the other one saves."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one training was to do and left: where its results had to go, and its losses as (epoch, step, loss)."""
+
+    epochs: int
+    whole_model: bool
+    results: Path
+    losses: list[tuple[int, int, float]]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory of models that holds the one model, 1 GB, gone afterwards."""
+    folder = tmp_path_factory.mktemp("models")
+    make_qwen(folder / MODEL)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module", params=["json", "parquet"])
+def trained(
+    request: pytest.FixtureRequest, models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Trained]:
+    """The bundled example, scaffolded for the small model and trained for a few steps; gone afterwards."""
+    folder = tmp_path_factory.mktemp(request.param)
+    parquet = request.param == "parquet"
+    experiment = example(folder, models, parquet=parquet)
+    assert main(["scaffold", str(experiment)]) == 0
+    output = train(experiment / RUN, folder / "cache")
+    found = re.findall(r"(\d+)\|(\d+)\|Loss: (\S+?):", output)
+    losses = list(dict.fromkeys((int(epoch), int(step), float(loss)) for epoch, step, loss in found))
+    yield Trained(1 if parquet else 2, not parquet, folder / "ck-outputs" / NAME / f"ck-out-{RUN}", losses)
+    shutil.rmtree(folder)
+
+
+def example(folder: Path, models: Path, *, parquet: bool) -> Path:
+    """The bundled example with another model and its paths here; as Parquet where asked for."""
+    experiment = prepare_demo(folder / "experiment")
+    changes = CHANGES | {"/scratch/lab/pretrained-llms": str(models), "/scratch/lab/ada": str(folder)}
+    if parquet:
+        changes |= PARQUET
+        as_parquet(experiment / "data" / "words_5L_300.json")
+    texts = {name: (experiment / name).read_text() for name in ("experiment_summary.md", "claude.local.md")}
+    for old, new in changes.items():
+        assert any(old in text for text in texts.values()), old
+        texts = {name: text.replace(old, new) for name, text in texts.items()}
+    for name, text in texts.items():
+        (experiment / name).write_text(text)
+    return experiment
+
+
+def as_parquet(file: Path) -> None:
+    """Put the training part of a JSON file into a Parquet file instead."""
+    from datasets import Dataset
+
+    Dataset.from_list(json.loads(file.read_text())["train"]).to_parquet(file.with_suffix(".parquet"))
+    file.unlink()
+
+
+def train(run: Path, cache: Path) -> str:
+    """Train a run with the command of its finetune.slurm, and return what was printed."""
+    command = (run / "finetune.slurm").read_text().splitlines()[-1]
+    assert command == "tune run lora_finetune_single_device --config finetune.yaml"
+    tune = str(Path(sys.executable).with_name("tune"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    environment |= {"HF_HOME": str(cache), "HOME": str(cache)}
+    done = subprocess.run(
+        [tune, *command.split()[1:], *CPU],
+        cwd=run,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_every_step_was_trained_and_its_loss_is_that_of_a_random_model(trained: Trained) -> None:
+    steps = [(step // STEPS + 1, step + 1) for step in range(STEPS * trained.epochs)]
+    assert [(epoch, step) for epoch, step, _ in trained.losses] == steps
+    assert all(loss == pytest.approx(math.log(VOCABULARY), abs=1) for *_, loss in trained.losses)
+
+
+def test_the_adapter_lies_where_it_was_planned_and_has_learnt(trained: Trained) -> None:
+    from safetensors.torch import load_file
+
+    last = trained.results / f"epoch_{trained.epochs - 1}"
+    config = json.loads((last / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (8, 16)
+    adapter = load_file(last / "adapter_model.safetensors")
+    outputs = [weights for name, weights in adapter.items() if "lora_B" in name]
+    assert len(outputs) == 24 * 6  # layers; query, value and output projections, and the three of the MLP
+    assert all(weights.shape[1] == 8 for weights in outputs)
+    assert all(weights.count_nonzero() > 0 for weights in outputs)  # zero until a step with a gradient was taken
+
+
+def test_the_whole_model_is_saved_where_that_was_planned(trained: Trained) -> None:
+    saved = sorted(str(path.relative_to(trained.results)) for path in trained.results.glob("epoch_*/model-*"))
+    epochs = range(trained.epochs if trained.whole_model else 0)
+    assert saved == [f"epoch_{epoch}/model-00001-of-00001.safetensors" for epoch in epochs]
+
+
+def test_metrics_stay_on_this_machine_in_the_planned_directory(trained: Trained) -> None:
+    assert list((trained.results / "logs" / "wandb").glob("offline-run-*/*.wandb"))
