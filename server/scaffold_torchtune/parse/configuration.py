@@ -8,9 +8,9 @@ from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Run
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field
-from scaffold_torchtune.parse.reading import Reading, ignored_remark
+from scaffold_torchtune.parse.reading import Reading, ignored_remark, not_planned
 from scaffold_torchtune.parse.typed import NotTyped
-from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter, by_label, labels, normalize
+from scaffold_torchtune.shared.parameters import NOT_PLANNED, PARAMETERS, Parameter, by_label, labels, normalize
 from scaffold_torchtune.shared.text import close_matches, escape, shown
 
 _RECIPE = Parameter("recipe", "name")
@@ -45,6 +45,9 @@ def read(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
         parameter = _parameter(label)
         if normalize(label) in _FIXED:
             _fixed(reading, label, text)
+            continue
+        if normalize(label) in NOT_PLANNED and not clean.is_unset(text.text):
+            reading.findings.append(not_planned(label, text, reading.summary.file))
             continue
         if parameter is None or not parameter.column or parameter.name in _ELSEWHERE:
             _unused_label(reading, label, text)

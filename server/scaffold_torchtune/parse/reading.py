@@ -10,7 +10,7 @@ from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field, LocalDraft, SummaryDraft
 from scaffold_torchtune.parse.typed import NotTyped
 from scaffold_torchtune.shared import numbers
-from scaffold_torchtune.shared.parameters import Parameter
+from scaffold_torchtune.shared.parameters import NOT_PLANNED, Parameter, normalize
 from scaffold_torchtune.shared.text import escape, shown
 
 # Where the YAML form says what a Markdown summary says in its sections, and what to add there.
@@ -101,6 +101,20 @@ def not_typed(parameter: Parameter, text: Field, problem: NotTyped, where: str, 
         file=file,
         line=text.line,
         fix=f"keep one of them: {one_of}{elsewhere}" if problem.choices else f"write {problem.allowed}",
+    )
+
+
+def not_planned(label: str, text: Field, file: str) -> Finding:
+    """A hyperparameter that no scaffold can honour."""
+    why = NOT_PLANNED[normalize(label)]
+    return finding(
+        "unsupported-setting",
+        f"{escape(label)} cannot be planned: {why}",
+        field=normalize(label),
+        actual=escape(text.text),
+        file=file,
+        line=text.line,
+        fix="take it out if that is right for the experiment, else do not scaffold it with this tool",
     )
 
 

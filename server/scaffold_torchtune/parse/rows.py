@@ -5,10 +5,10 @@ from scaffold_torchtune.models.base import RunType, Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import Run
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field, RowDraft
-from scaffold_torchtune.parse.reading import Reading, ignored_remark, not_typed
+from scaffold_torchtune.parse.reading import Reading, ignored_remark, not_planned, not_typed
 from scaffold_torchtune.parse.runs_table import NAME_COLUMNS
 from scaffold_torchtune.parse.typed import NotTyped
-from scaffold_torchtune.shared.parameters import Parameter, by_label, labels, normalize
+from scaffold_torchtune.shared.parameters import NOT_PLANNED, Parameter, by_label, labels, normalize
 from scaffold_torchtune.shared.text import close_matches, escape, shown
 
 # Columns that are there for people.
@@ -87,7 +87,9 @@ class _Columns:
         if parameter is not None and parameter.column:
             self.parameters.setdefault(i, parameter)
             return parameter.name
-        if label not in _FOR_PEOPLE and label:
+        if label in NOT_PLANNED:
+            findings.append(not_planned(column.text, column, file))
+        elif label not in _FOR_PEOPLE and label:
             findings.append(_unknown_column(column, file))
         return None
 

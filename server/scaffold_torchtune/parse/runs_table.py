@@ -16,8 +16,13 @@ _NOTHING = frozenset({"...", "…", "⋮", ""})
 
 
 class _Found(NamedTuple):
-    table: Table
-    title: str
+    """The tables of a section of runs: the parts of one, and others beside it."""
+
+    parts: list[Table]
+    others: list[Table]
+
+    def all(self) -> list[Table]:
+        return [*self.parts, *self.others]
 
 
 def read(root: Section, draft: SummaryDraft) -> None:
@@ -26,24 +31,20 @@ def read(root: Section, draft: SummaryDraft) -> None:
     sections = list(titles.topmost(root, titles.is_runs))
     for section in sections:
         _stray_rows(section, draft)
-    found = [group for section in sections if (group := _tables(section))]
+    found = [tables for section in sections if (tables := _tables(section)).parts]
     for table in [t for section in sections for t in section.tables] if not found else ():
         message = "the table has neither a column Run Name nor Model and parameters, and is not taken for runs"
         draft.problem("unused-row", message, table.line, "give the table one row for each run", "runs")
-    _elsewhere(root, draft, [one.table for group in found for one in group])
+    _elsewhere(root, draft, [table for one in found for table in one.all()])
     if not found:
         return
-    first = found[0][0].table
-    others = [one.table for group in found[1:] for one in group]
-    others += [one.table for one in found[0][1:] if _header(one.table) != _header(first)]
+    others = [*found[0].others, *(table for one in found[1:] for table in one.all())]
     if others:
-        lines = " and ".join(str(t.line) for t in [first, *others])
+        lines = " and ".join(str(t.line) for t in [found[0].parts[0], *others])
         message = f"there are {len(others) + 1} tables of runs, at lines {lines}"
         draft.problem("ambiguous", message, others[0].line, "keep one table of runs, under '## All Runs'", "runs")
-    draft.columns = [Field(h.plain, first.line, titles.RUNS) for h in first.header]
-    for one in found[0]:
-        if _header(one.table) == _header(first):
-            _rows(one.table, draft)
+    for table in found[0].parts:
+        _rows(table, _places(table, draft), draft)
 
 
 def _said(root: Section, draft: SummaryDraft) -> None:
@@ -60,19 +61,31 @@ def _header(table: Table) -> list[str]:
     return [normalize(cell.plain) for cell in table.header]
 
 
-def _tables(section: Section) -> list[_Found]:
+def _tables(section: Section) -> _Found:
     """The tables of runs of a section: its own, else those of its subsections, into which people part one table."""
-    own = [_Found(t, section.title) for t in section.tables if _is_of_runs(t)]
+    own = [table for table in section.tables if _is_of_runs(table)]
     if own:
-        # two in one section are two tables, whatever their headers
-        return own if len(own) == 1 else [own[0], *(_Found(_renamed(t.table), t.title) for t in own[1:])]
+        return _Found(own[:1], own[1:])
     below = [s for part in section.sections if not titles.is_elsewhere(part.title) for s in part.walk()]
-    return [_Found(t, s.title) for s in below for t in s.tables if _is_of_runs(t)]
+    return _Found([table for s in below for table in s.tables if _is_of_runs(table)], [])
 
 
-def _renamed(table: Table) -> Table:
-    """The table with a header that is like no other."""
-    return Table((*table.header, *table.header), table.rows, table.line)
+def _places(table: Table, draft: SummaryDraft) -> list[int]:
+    """Which of the draft's columns each column of a table is; what another part has no column for is added."""
+    places: list[int] = []
+    for cell in table.header:
+        same = [i for i, c in enumerate(draft.columns) if _meaning(c.text) == _meaning(cell.plain) and i not in places]
+        if draft.rows and same:
+            places.append(same[0])
+        else:
+            places.append(len(draft.columns))
+            draft.columns.append(Field(cell.plain, table.line, titles.RUNS))
+    return places
+
+
+def _meaning(label: str) -> str:
+    parameter = by_label(label)
+    return parameter.name if parameter else normalize(label)
 
 
 def _is_of_runs(table: Table) -> bool:
@@ -82,7 +95,7 @@ def _is_of_runs(table: Table) -> bool:
     return any(label in NAME_COLUMNS for label in labels) or ("model" in parameters and len(parameters) > 1)
 
 
-def _rows(table: Table, draft: SummaryDraft) -> None:
+def _rows(table: Table, places: list[int], draft: SummaryDraft) -> None:
     for row in table.rows:
         if all(cell.plain in _NOTHING for cell in row.cells):
             if any(cell.plain for cell in row.cells) and "unused-row" not in {p.code for p in draft.problems}:
@@ -97,16 +110,16 @@ def _rows(table: Table, draft: SummaryDraft) -> None:
                 "runs",
             )
         else:
-            draft.rows.append(_row(row, draft.columns))
+            draft.rows.append(_row(row, table, places))
 
 
-def _row(row: Row, columns: list[Field]) -> RowDraft:
+def _row(row: Row, table: Table, places: list[int]) -> RowDraft:
     cells: dict[int, Field] = {}
-    for i, (cell, column) in enumerate(zip(row.cells, columns, strict=False)):
+    for place, cell, column in zip(places, row.cells, table.header, strict=True):
         code = cell.code if cell.code is not None and cell.plain.startswith(cell.code) else None
         text = cell.plain if code is None else code
-        if not clean.is_empty(text) or _says_no_text(cell.plain, column.text):
-            cells[i] = Field(text, row.line, column.text, cell.plain, source=cell.source)
+        if not clean.is_empty(text) or _says_no_text(cell.plain, column.plain):
+            cells[place] = Field(text, row.line, column.plain, cell.plain, source=cell.source)
     return RowDraft(cells, row.line)
 
 

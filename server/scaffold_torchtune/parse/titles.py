@@ -116,9 +116,9 @@ def lines_of(root: Section, above: str = "") -> dict[str, int]:
 
 
 def topmost(root: Section, is_wanted: Callable[[str], bool]) -> Iterator[Section]:
-    """Sections that are wanted by their title and lie below no other such section nor below one about evaluation."""
+    """Sections that are wanted by their title and lie below no other such section, no runs and no evaluation."""
     for section in root.sections:
         if is_wanted(section.title):
             yield section
-        elif not is_elsewhere(section.title):
+        elif not is_elsewhere(section.title) and not is_runs(section.title):
             yield from topmost(section, is_wanted)

@@ -127,6 +127,25 @@ NAMING_ORDER: Final = ("model", "lora_rank", "lr", "batch_size")
 """What comes first in directory names; the rest follows in the table's order."""
 
 
+NOT_PLANNED: Final = {
+    "max steps": "max_steps_per_epoch limits the steps of each epoch, nothing those of all",
+    "total steps": "the steps follow from the data, the batch size and the epochs",
+    "training steps": "the steps follow from the data, the batch size and the epochs",
+    "warmup ratio": "warm-up is planned in steps (num_warmup_steps)",
+    "warmup fraction": "warm-up is planned in steps (num_warmup_steps)",
+    "warm up ratio": "warm-up is planned in steps (num_warmup_steps)",
+    "target modules": "LoRA is applied to q_proj, v_proj, output_proj and the MLP",
+    "lora target modules": "LoRA is applied to q_proj, v_proj, output_proj and the MLP",
+    "gradient clipping": "gradients are not clipped",
+    "max grad norm": "gradients are not clipped",
+    "clip grad norm": "gradients are not clipped",
+    "quantization": "models are trained in bf16, not quantized",
+    "momentum": "the optimizer is AdamW",
+    "label smoothing": "the loss is cross-entropy without smoothing",
+}
+"""What people call hyperparameters that no scaffold can honour, and why: refused, as the runs would be other runs."""
+
+
 def normalize(label: str) -> str:
     """A label as aliases are written: lower case, words apart by single spaces."""
     return " ".join("".join(c if c.isalnum() else " " for c in label.lower()).split())
