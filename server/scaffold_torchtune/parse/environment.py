@@ -2,11 +2,11 @@
 
 from scaffold_torchtune.errors import finding
 from scaffold_torchtune.models.base import Setting, SourceKind
+from scaffold_torchtune.parse.local_labels import parameter
 from scaffold_torchtune.parse.reading import Reading
-from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter
+from scaffold_torchtune.shared.parameters import PARAMETERS
 from scaffold_torchtune.shared.text import shown
 
-_LOCAL_PARAMETERS = {name: Parameter(name, "path") for name in ("scratch_dir", "working_dir")}
 _REQUIRED_LOCAL = {
     "conda_env": ("SLURM Defaults", "- **Default conda environment**: `NAME`"),
     "my_wandb_project": ("Weights & Biases", "- **Default project**: `NAME`"),
@@ -17,8 +17,7 @@ def read(reading: Reading) -> dict[str, Setting]:
     """The typed settings of the surroundings by name. What is required and missing is noted."""
     environment: dict[str, Setting] = {}
     for name, text in reading.local.settings.items():
-        parameter = _LOCAL_PARAMETERS.get(name) or PARAMETERS[name]
-        setting = reading.value(parameter, text, SourceKind.LOCAL, reading.local.file)
+        setting = reading.value(parameter(name), text, SourceKind.LOCAL, reading.local.file)
         if setting is not None:
             environment[name] = setting
     _project(reading, environment)
