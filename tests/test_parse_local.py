@@ -1,6 +1,6 @@
 import pytest
 
-from documents import LOCAL, local_md, parsed, refusal, told
+from documents import LOCAL, SUMMARY, local_md, parsed, refusal, summary, told
 from example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
 from scaffold_torchtune.errors import Scalar
 from scaffold_torchtune.parse import scratch_directory
@@ -239,3 +239,14 @@ def test_a_word_that_may_mean_none_is_refused_with_the_choices(value: str, quote
 def test_two_sections_of_the_first_level_are_sections() -> None:
     local = local_md() + "\n# SLURM\n- Account: lab\n\n# GitHub\n- Account: ada\n"
     assert environment(local) == REQUIRED | {"account": "lab"}
+
+
+@pytest.mark.parametrize(
+    ("directory", "is_told"),
+    [("`/scratch/out/`", False), ("/scratch/./out", False), ("/scratch/out/sweep", False), ("(none)", False),
+     ("`/scratch/other`", True), ("~/out", True)],
+)  # fmt: skip
+def test_a_checkpoint_directory_that_is_not_used_is_told(directory: str, is_told: bool) -> None:
+    experiment = parsed(summary(output=directory))
+    assert experiment.environment["output_dir_base"].value == "/scratch/out"
+    assert told(experiment.warnings) == [("overridden", "output_dir_base", SUMMARY, 27)] * is_told

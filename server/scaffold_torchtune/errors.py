@@ -77,7 +77,7 @@ CODES: dict[str, Code] = {
     "unused-column": Code(_W, "a column of the runs table is not a parameter"),
     "unused-field": Code(_W, "a field looks like a setting but is not used"),
     "ignored-remark": Code(_W, "something stands beside a value and is not part of it"),
-    "overridden": Code(_W, "a row gives another value than Configuration; the row wins"),
+    "overridden": Code(_W, "one place gives another value than another that wins: a row wins over Configuration"),
     "default-used": Code(_W, "a hyperparameter comes from a default that nobody asked for"),
     # planning
     "identical-runs": Code(_E, "two rows plan the same run"),
