@@ -128,6 +128,13 @@ def remarks(local: str) -> list[tuple[str, int | None]]:
         ("## Weights & Biases\n- Account: ada\n", {}),
         ("## Google Cloud\n### Defaults\n- Account: ada\n", {}),
         ("## Jira\n- Default project: other\n", {}),
+        ("## SLURM\n### Hugging Face\n- Account: ada\n", {}),
+        ("- Code directory: /home/ada/code\n", {}),
+        ("- Working directory: /w\n  - Account: lab\n", {"account": "lab", "working_dir": "/w"}),
+        ("- see the wiki: conda_env=tune\n- https://example.org/?account=ada\n", {}),
+        ("## Anything\n**SLURM:**\naccount:\npartition:\ngpus: 2\n", {"gpus": 2}),
+        ("partition:\nfoo: bar\n", {}),
+        ("scratch_dir=/scratch/a:b\n", {"scratch_dir": "/scratch/a:b"}),
         ("## HPC\n- Account: lab\n- GPUs: 2\n", {"account": "lab", "gpus": 2}),
         ("## HPC\n### Della\n- Account: lab\n", {"account": "lab"}),
         ("- SLURM\n  - Account: lab\n- GitHub\n  - Account: ada\n", {"account": "lab"}),
@@ -149,6 +156,7 @@ def test_a_label_counts_where_it_plainly_means_the_setting(section: str, expecte
     ("section", "lines"),
     [
         ("## More\n- Account: lab\n", [8]),
+        ("- Paths\n  - Account: lab\n", [8]),
         ("## More\n- Account: see the wiki\n- GPUs: several\n", []),
         ("## Hardware\n- GPUs: 8\n- GPU type: H200\n", [8]),
         ("Memory: as told\n\nCPUs: many\n", [7, 9]),
@@ -225,6 +233,13 @@ def test_a_path_with_a_placeholder_in_it_is_refused(path: str) -> None:
 def test_null_in_yaml_is_unset(value: str) -> None:
     local = f"---\nconda_env: tune\nmy_wandb_project: words\noutput_dir_base: /scratch/out\naccount: {value}\n---\n"
     assert environment(local) == REQUIRED
+
+
+def test_blocks_of_yaml_are_about_what_their_sections_are_about() -> None:
+    core = "conda_env: tune\nmy_wandb_project: words\noutput_dir_base: /scratch/out\n"
+    local = f"## SLURM\n```yaml\n{core}time: 1:00:00\n```\n## Hugging Face\n```yaml\naccount: ada\n```\n"
+    assert environment(local) == REQUIRED | {"time": "1:00:00"}
+    assert remarks(local) == []
 
 
 @pytest.mark.parametrize(("value", "quoted"), [("default", "`default`"), ("Any", "`Any`")])

@@ -106,12 +106,12 @@ def _entry(
 
 def _take(said: list[Said], draft: LocalDraft) -> None:
     """Take every setting among what a document says. What each node of a cluster has is looked at last."""
-    doubtful = [one for one in said if labels.may_describe_the_machine(one.label, one.value, one.topic)]
+    doubtful: list[Said] = []
     for one in said:
-        if one in doubtful:
-            continue
         name = labels.setting(one.label, one.topic)
-        if name is None:
+        if labels.may_describe_the_machine(one.label, one.value, one.topic):
+            doubtful.append(one)
+        elif name is None:
             local_remarks.of_line(one, draft)
         elif not (clean.is_unset(one.value) or clean.is_placeholder(one.value)):
             _take_one(name, one, draft)

@@ -125,6 +125,11 @@ def topic_of(title: str, above: Topic) -> Topic:
     return frozenset(own if own & _NOT_SLURMS else own | (above - TOP))
 
 
+def of_the_title(topic: Topic) -> Topic:
+    """What stands below the document's title is about, outside all sections."""
+    return (topic - _GENERAL) | TOP
+
+
 def is_of_slurm(topic: Topic) -> bool:
     """Whether an account or a time there is SLURM's."""
     return bool(topic & {"slurm", "top"}) or bool(topic & _GENERAL and not topic & _NOT_SLURMS)

@@ -53,7 +53,7 @@ def parts(root: Section) -> list[Part]:
     for i, section in enumerate(root.sections):
         own = labels.topic_of(section.title, frozenset())
         if i == 0 and section.level == 1 and (is_titled or not own) and not own & {"nothing", "service"}:
-            found.append(_part(section, own | TOP))  # the document's title
+            found.append(_part(section, labels.of_the_title(own)))
         else:
             found.append(_part(section, own))
         above = frozenset[str]() if is_titled else own
@@ -98,7 +98,7 @@ def _below_heading(text: Text, topic: Topic, current: Topic) -> Topic:
     title = text.lead if is_bold else pair.label if pair and not pair.value else ""
     if not title or not (is_bold or len(title.split()) <= _MOST_WORDS):
         return current
-    if labels.is_label(title) and not labels.topic_of(title, frozenset()):
+    if labels.slurms(title) or (labels.is_label(title) and not labels.topic_of(title, frozenset())):
         return current  # a setting that is left open
     return labels.topic_of(title, topic)
 
