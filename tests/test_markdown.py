@@ -112,6 +112,8 @@ def test_what_is_no_label(text: str) -> None:
         ("**P:**\n\n> a\n", "a", False),
         ("**P:**\n\n- a\n", "a", False),
         ("- **P:**\n  - a\n  - b\n", "", False),
+        ("**P:**\n\n- q: a\n", "", False),
+        ('**P:**\n\n- "q: a"\n', '"q: a"', False),
         ("**P:**\n\n## Q\n", "", False),
     ],
 )

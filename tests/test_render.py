@@ -39,7 +39,7 @@ def test_the_bundled_templates_say_exactly_the_plan(dataset: str) -> None:
         "Prompt": "Q: {input}",
         "Memory": "64G",
         "Training samples": "9",
-        "Max steps": "3",
+        "Max steps per epoch": "3",
         "epochs_to_save": "all",
     }
     plan = planned(summary(dataset=dataset, training=extra), local)

@@ -78,7 +78,7 @@ CODES: dict[str, Code] = {
     "unused-row": Code(_W, "a row or table that looks like runs is not planned"),
     "unused-field": Code(_W, "a field looks like a setting but is not used"),
     "ignored-remark": Code(_W, "something stands beside a value and is not part of it"),
-    "overridden": Code(_W, "a row gives another value than Configuration; the row wins"),
+    "overridden": Code(_W, "one place gives another value than another that wins: a row wins over Configuration"),
     "short-time": Code(_W, "a time of two parts, which SLURM reads as minutes and seconds"),
     "runs-differ": Code(_W, "the summary says another number of runs than its table has"),
     "default-used": Code(_W, "a hyperparameter comes from a default that nobody asked for"),

@@ -14,6 +14,13 @@ from scaffold_torchtune.shared.text import shown
 
 _EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
 _UNSET = re.compile(r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>]*>", re.IGNORECASE)
+# What people write where a value is still to come. Whole texts alone: `todo-env` is a name.
+_PLACEHOLDER = re.compile(
+    r"your[\s_-].*|(?:todo|tbd|tba|fixme|change[\s_-]?me|replace[\s_-]?me|fill[\s_-](?:me[\s_-])?in|placeholder)(?:[:\s(].*)?"
+    r"|x{3,10}|\?+|\.{3}|…|unset|n\.a\.|(?:no|not|none)\s(?:account|partition|constraints?|needed|required|used|set|yet)"
+    r"|\[(?:your|my|fill|enter|insert|todo|tbd)\b.*\]|\{+[^{}]*\}+",
+    re.IGNORECASE | re.DOTALL,
+)
 _REMARK = re.compile(r"(?P<value>\S(?:.*\S)?)\s+(?P<remark>\(.*\))", re.DOTALL)
 # Between several values where one is meant, outside brackets: `16 (1B models), 8 (3B models)`, `8 or 16`.
 _BETWEEN = re.compile(r"(?:\s*[,;]\s+|\s+(?:or|and|vs\.?)\s+)(?![^()]*\))")
@@ -42,6 +49,12 @@ def is_empty(text: str) -> bool:
 def is_unset(text: str) -> bool:
     """Whether a setting is left open: blank, a dash, `(leave empty)`, `(none)`, `<placeholder>`."""
     return is_empty(text) or bool(_UNSET.fullmatch(text.strip()))
+
+
+def is_placeholder(text: str) -> bool:
+    """Whether a text stands where a value is still to come: `YOUR_ACCOUNT`, `TODO`, `CHANGEME`, `xxx`, `NAME`."""
+    text = text.strip()
+    return text == "NAME" or bool(_PLACEHOLDER.fullmatch(text))
 
 
 def without_remark(text: str) -> str:

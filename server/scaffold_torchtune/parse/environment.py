@@ -1,12 +1,17 @@
 """What the surroundings give: claude.local.md, and what a summary says of project and output itself."""
 
+import posixpath
+
 from scaffold_torchtune.errors import finding
 from scaffold_torchtune.models.base import Setting, SourceKind
+from scaffold_torchtune.parse import clean
+from scaffold_torchtune.parse.draft import Field
+from scaffold_torchtune.parse.local_labels import parameter
 from scaffold_torchtune.parse.reading import Reading
-from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter
-from scaffold_torchtune.shared.text import shown
+from scaffold_torchtune.parse.typed import NotTyped
+from scaffold_torchtune.shared.parameters import PARAMETERS
+from scaffold_torchtune.shared.text import escape, shown
 
-_LOCAL_PARAMETERS = {name: Parameter(name, "path") for name in ("scratch_dir", "working_dir")}
 _REQUIRED_LOCAL = {
     "conda_env": ("SLURM Defaults", "- **Default conda environment**: `NAME`"),
     "my_wandb_project": ("Weights & Biases", "- **Default project**: `NAME`"),
@@ -17,8 +22,7 @@ def read(reading: Reading) -> dict[str, Setting]:
     """The typed settings of the surroundings by name. What is required and missing is noted."""
     environment: dict[str, Setting] = {}
     for name, text in reading.local.settings.items():
-        parameter = _LOCAL_PARAMETERS.get(name) or PARAMETERS[name]
-        setting = reading.value(parameter, text, SourceKind.LOCAL, reading.local.file)
+        setting = reading.value(parameter(name), text, SourceKind.LOCAL, reading.local.file)
         if setting is not None:
             environment[name] = setting
     _project(reading, environment)
@@ -35,7 +39,38 @@ def read(reading: Reading) -> dict[str, Setting]:
             setting = reading.value(PARAMETERS["output_dir_base"], text, SourceKind.CONFIGURATION, reading.summary.file)
             if setting is not None:
                 environment["output_dir_base"] = setting
+    if "output_dir_base" in environment:
+        _checkpoints(reading, environment["output_dir_base"])
     return environment
+
+
+def _checkpoints(reading: Reading, base: Setting) -> None:
+    """Note where the summary has the checkpoints elsewhere than claude.local.md: that one wins."""
+    folder = posixpath.normpath(str(base.value))
+    name = reading.summary.name.text if reading.summary.name else ""
+    for text in reading.summary.output_dirs:
+        said = _normal(text)
+        if base.source.kind is not SourceKind.LOCAL or said in {folder, posixpath.join(folder, name)}:
+            continue
+        message = (
+            f"{text.note} is {shown(said)}, but the output base directory is {shown(folder)} in {base.source.file}"
+            f" (line {base.source.line}); {base.source.file} wins"
+        )
+        reading.findings.append(
+            finding(
+                "overridden", message, field="output_dir_base", expected=folder, actual=escape(said),
+                file=reading.summary.file, line=text.line,
+                fix=f"nothing, if {base.source.file} is right; else remove its output base directory",
+            )
+        )  # fmt: skip
+
+
+def _normal(text: Field) -> str:
+    """A path as it is compared; a text that is no path, as it is."""
+    try:
+        return posixpath.normpath(str(clean.typed(PARAMETERS["output_dir_base"], text).value))
+    except NotTyped:
+        return text.text
 
 
 def _project(reading: Reading, environment: dict[str, Setting]) -> None:

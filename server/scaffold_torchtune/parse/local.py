@@ -1,48 +1,22 @@
 """Reads claude.local.md into a `LocalDraft`."""
 
-import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 
 from scaffold_torchtune.errors import finding
-from scaffold_torchtune.parse import clean
+from scaffold_torchtune.parse import clean, local_modules, local_remarks
+from scaffold_torchtune.parse import local_labels as labels
 from scaffold_torchtune.parse.draft import Field, LocalDraft
+from scaffold_torchtune.parse.local_lines import Part, Said, parts
 from scaffold_torchtune.parse.typed import NotTyped
-from scaffold_torchtune.shared import markdown, yamlio
-from scaffold_torchtune.shared.parameters import normalize
+from scaffold_torchtune.shared import markdown, slurm_time, yamlio
 from scaffold_torchtune.shared.text import escape, shown
-
-_LABELS = {
-    "conda env": "conda_env",
-    "default conda environment": "conda_env",
-    "conda environment": "conda_env",
-    "output dir base": "output_dir_base",
-    "output base directory": "output_dir_base",
-    "outputs": "output_dir_base",
-    "my wandb project": "my_wandb_project",
-    "wandb project": "my_wandb_project",
-    "default project": "my_wandb_project",
-    "scratch dir": "scratch_dir",
-    "scratch directory": "scratch_dir",
-    "working directory": "working_dir",
-    "working dir": "working_dir",
-    "models directory": "models_dir",
-    "models dir": "models_dir",
-    "account": "account",
-    "slurm account": "account",
-    "partition": "partition",
-    "constraint": "constraint",
-    "default time": "time",
-    "time": "time",
-    "default gpus": "gpus",
-    "gpus": "gpus",
-    "modules": "modules",
-}
-
 
 # A document that sets one of these outside a block of YAML keeps its settings there.
 _CORE = frozenset({"conda_env", "output_dir_base", "my_wandb_project"})
-# Sections whose labels are about something else: an account there is not SLURM's.
-_ELSEWHERE = frozenset({"github", "git", "gitlab", "examples", "example", "commands"})
+# As the value of one of these: the site's own choice, or something of this name?
+_OF_THE_SITE = frozenset({"account", "partition", "constraint"})
+_NO_NAMES = frozenset({"default", "any", "auto"})
 
 
 def read(text: str, file: str) -> LocalDraft:
@@ -61,15 +35,16 @@ def read(text: str, file: str) -> LocalDraft:
         draft.readable = False
         return draft
     draft.sections = {s.title: s.line for s in reversed(list(root.walk())) if s.title}
-    if front:
-        _block(front, 1, draft)
-    _sections(root, draft)
+    found = parts(root)
+    said = [*_block(front, 1, labels.TOP, draft), *(said for part in found for said in part.said)]
+    _take(said, draft)
+    for field in local_modules.fields(found, draft):
+        _set(draft, "modules", field)
+    read_blocks = frozenset[int]()
     if not draft.settings.keys() & _CORE:
-        for section in root.walk():
-            if not _ELSEWHERE & set(normalize(section.title).split()):
-                for fence in section.fences:
-                    if fence.language.lower() in {"yaml", "yml"}:
-                        _block(fence.content, fence.line, draft)
+        read_blocks = _blocks(found, draft)
+    local_remarks.of_parts(found, draft, read_blocks)
+    local_modules.tell_of_others(found, draft)
     return draft
 
 
@@ -84,8 +59,20 @@ def _front_matter(text: str) -> tuple[str, str]:
     return "\n".join(lines[1:end]), "\n" * (end + 1) + "\n".join(lines[end + 1 :])
 
 
-def _block(text: str, offset: int, draft: LocalDraft) -> None:
-    """Settings of a block of YAML whose first line is line `offset` + 1 of the document."""
+def _blocks(found: list[Part], draft: LocalDraft) -> frozenset[int]:
+    """Take the settings of the document's blocks of YAML; the lines at which those begin."""
+    lines: set[int] = set()
+    for part in found:
+        for fence, topic in part.fences:
+            if fence.language.lower() in {"yaml", "yml"} and "nothing" not in topic:
+                about = topic if labels.is_of_others(topic) else topic | labels.TOP
+                _take(list(_block(fence.content, fence.line, about, draft)), draft)
+                lines.add(fence.line)
+    return frozenset(lines)
+
+
+def _block(text: str, offset: int, topic: labels.Topic, draft: LocalDraft) -> Iterator[Said]:
+    """What a block of YAML says, whose first line is line `offset` + 1 of the document: its keys and those below."""
     try:
         document = yamlio.read(text)
     except yamlio.YamlError as error:
@@ -95,44 +82,59 @@ def _block(text: str, offset: int, draft: LocalDraft) -> None:
         draft.readable = False
         return
     for key, value in document.data.items() if isinstance(document.data, dict) else ():
-        name = _LABELS.get(normalize(key))
-        names = [str(item) for item in value] if isinstance(value, list) else []
-        written = ",".join(names) if names else document.plain.get((key,), value)
-        if name and isinstance(written, str) and not clean.is_unset(written):
-            _set(draft, name, Field(written, offset + (document.line((key,)) or 1), key))
-
-
-def _lines(texts: Iterable[markdown.Text]) -> Iterator[markdown.Text]:
-    """The texts; where a bullet goes on with lines `key: value`, which Markdown takes for its text, those apart."""
-    for text in texts:
-        first, *more = text.plain.split("\n")
-        known = [_LABELS.get(normalize(line.partition(":")[0])) if ":" in line else None for line in more]
-        if not any(known):
-            yield text
+        if not isinstance(value, dict):
+            yield from _entry(document, (key,), value, offset, topic)
             continue
-        code = text.code if text.code and text.code in first else None
-        yield markdown.Text(first, text.line, text.lead, text.rest.split("\n")[0], code)
-        for number, line in enumerate(more, start=1):
-            yield markdown.Text(line.strip(), text.line + number)
+        below = labels.topic_of(key, topic)
+        for name, nested in value.items():
+            yield from _entry(document, (key, name), nested, offset, below)
+            if isinstance(nested, dict):
+                line = offset + (document.line((key, name)) or 1)
+                local_remarks.too_deep(f"{key} > {name}", nested, line, below, draft)
 
 
-def _sections(root: markdown.Section, draft: LocalDraft) -> None:
-    for section in root.walk():
-        if _ELSEWHERE & set(normalize(section.title).split()):
-            continue
-        for item in _lines([*(b.text for b in section.all_bullets()), *section.paragraphs]):
-            pair = item.labelled()
-            name = _LABELS.get(normalize(pair.label)) if pair else None
-            if pair and name and not clean.is_unset(pair.value):
-                note = f"{section.title} > {pair.label}" if section.title else pair.label
-                _set(draft, name, Field(pair.value, item.line, note, pair.full))
-        if normalize(section.title) in {"module system", "modules", "environment modules"}:
-            _modules(section, draft)
+def _entry(
+    document: yamlio.YamlDocument, path: tuple[str, str] | tuple[str], value: object, offset: int, topic: labels.Topic
+) -> Iterator[Said]:
+    """One key of a block of YAML, with its value as it is written."""
+    if isinstance(value, list) and value:
+        value = ",".join(document.plain.get((*path, i), str(item)) for i, item in enumerate(value))
+    written = "" if value is None else document.plain.get(path, value)
+    if isinstance(written, str):
+        line = offset + (document.line(path) or 1)
+        yield Said(path[-1], written, written, line, " > ".join(path), topic, literal=path not in document.plain)
+
+
+def _take(said: list[Said], draft: LocalDraft) -> None:
+    """Take every setting among what a document says. What each node of a cluster has is looked at last."""
+    doubtful: list[Said] = []
+    for one in said:
+        name = labels.setting(one.label, one.topic)
+        if labels.may_describe_the_machine(one.label, one.value, one.topic):
+            doubtful.append(one)
+        elif name is None:
+            local_remarks.of_line(one, draft)
+        elif not (clean.is_unset(one.value) or clean.is_placeholder(one.value)):
+            _take_one(name, one, draft)
+    for one in doubtful:
+        local_remarks.of_the_machine(one, draft)
+
+
+def _take_one(name: str, said: Said, draft: LocalDraft) -> None:
+    if name == "modules":
+        names = local_modules.names_of(said.value)
+        said = said if names == said.value else replace(said, value=names, full=names)
+    if name in _OF_THE_SITE and said.value.lower() in _NO_NAMES and not said.literal:
+        local_remarks.no_name(name, said, draft)
+    else:
+        local_remarks.placeholder_in_path(name, said, draft)
+        _set(draft, name, Field(said.value, said.line, said.note, said.full))
 
 
 def _set(draft: LocalDraft, name: str, field: Field) -> None:
+    """Set what was not set yet; another value than was set is a contradiction."""
     first = draft.settings.setdefault(name, field)
-    if first.text != field.text:
+    if not _same(name, first, field):
         draft.problems.append(
             finding(
                 "ambiguous",
@@ -145,21 +147,17 @@ def _set(draft: LocalDraft, name: str, field: Field) -> None:
         )
 
 
-def _modules(section: markdown.Section, draft: LocalDraft) -> None:
-    """`module load a b` lines of the section's code block, in order, as `a,b`."""
-    names: list[str] = []
-    first = 0
-    for fence in section.fences:
-        for number, line in enumerate(fence.content.splitlines(), start=fence.line + 1):
-            try:
-                words = shlex.split(line, comments=True)
-            except ValueError:
-                words = [line]
-            if words[:2] in (["module", "load"], ["module", "add"]):
-                names.extend(words[2:])
-                first = first or number
-    if names:
-        _set(draft, "modules", Field(",".join(dict.fromkeys(names)), first, section.title))
+def _same(name: str, one: Field, other: Field) -> bool:
+    """Whether two texts are one value: a slash at the end of a path, or quotes, make no other."""
+    if one.text == other.text:
+        return True
+    try:
+        values = [clean.typed(labels.parameter(name), field).value for field in (one, other)]
+    except NotTyped:
+        return False
+    if name == "time":
+        values = [slurm_time.seconds(str(value)) for value in values]
+    return values[0] == values[1]
 
 
 def scratch_directory(text: str, file: str) -> str | None:

@@ -25,10 +25,11 @@ ORDER: Final = (
     "conda_env", "modules", "time", "gpus", "mem", "cpus_per_task", "account", "partition", "constraint",
 )  # fmt: skip
 _FROM_LOCAL: Final = (
-    "my_wandb_project", "output_dir_base", "conda_env", "modules", "time", "gpus", "account", "partition", "constraint",
+    "my_wandb_project", "output_dir_base", "conda_env", "modules",
+    "time", "gpus", "mem", "cpus_per_task", "account", "partition", "constraint",
 )  # fmt: skip
 # What says where and how a run is computed, and not what is trained.
-SURROUNDINGS: Final = frozenset({*_FROM_LOCAL, "mem", "cpus_per_task", "models_dir", "log_every_n_steps"})
+SURROUNDINGS: Final = frozenset({*_FROM_LOCAL, "models_dir", "log_every_n_steps"})
 
 # Their defaults are the same in every version of cruijff_kit's setup_finetune.py.
 _SAME_DEFAULT: Final = ("lora_rank", "lr", "time", "gpus")

@@ -21,6 +21,7 @@ _OF_PATHS = frozenset("/.-")
 _AFTER_LABEL = (":", "=", "–", "—", "→", "- ")
 _ASIDE = re.compile(r"\([^()]*\)\s*(?=[:=–—→])")
 _LABEL = re.compile(r"([^:=]*)(?::|=)")
+_LABELLED = re.compile(r"[^\"'“`:=]{1,60}[:=]")
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _CHECKBOX = re.compile(r"^\[[ xX]\]\s+")
 # Where Markdown knows spaces and tabs alone: before and after the mark of a bullet, quote or heading, and in the line
@@ -201,7 +202,7 @@ def _check_depth(tokens: Iterable[Token]) -> None:
 
 
 def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:
-    found = _below(node)
+    found = None if node.type == "paragraph" else _below(node)
     if found is not None and section.paragraphs and _lacks_value(section.paragraphs[-1]) and section.last_is_text:
         section.paragraphs[-1] = replace(section.paragraphs[-1], below=found, fenced=node.type == "fence")
     section.last_is_text = node.type == "paragraph"
@@ -223,7 +224,9 @@ def _below(node: SyntaxTreeNode) -> str | None:
     if node.type == "fence":
         return str(node.content).removesuffix("\n")
     if node.type in {"blockquote", "bullet_list", "list_item"}:
-        return _below(node.children[0]) if len(node.children) == 1 else None
+        found = _below(node.children[0]) if len(node.children) == 1 else None
+        # one item that has a label is a setting, not the value of the label above it
+        return None if found is not None and node.type == "bullet_list" and _LABELLED.match(found) else found
     return _source(_inline(node)).strip() if node.type == "paragraph" else None
 
 

@@ -1,0 +1,231 @@
+"""What the labels and headings of a claude.local.md mean: the same label is one thing here and another there."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter, by_label, normalize
+from scaffold_torchtune.shared.text import close_matches
+
+Topic = frozenset[str]
+"""What a part of the document is about, as far as its headings tell: none or several of the names in `_TOPICS`."""
+
+TOP: Final[Topic] = frozenset({"top"})
+"""The document itself, above and outside its sections."""
+
+_TOPICS: Final = {
+    "nothing": "github git gitlab bitbucket example examples command commands",  # nothing there is a setting of ours
+    "slurm": "slurm sbatch scheduler job jobs queue queues partition partitions",
+    "modules": "module modules lmod",
+    "wandb": "wandb biases tracking",
+    "conda": "conda mamba micromamba miniconda anaconda python virtualenv",
+    "paths": "path paths directory directories folder folders storage",
+    "service": "hugging huggingface hf openai anthropic google aws azure gcp slack jira asana trello notion linear zoom"
+    " kaggle docker zenodo overleaf email mail",
+    "other": "hardware preferences preference style contact contacts people schedule meetings notes about editor",
+    "machine": "cluster clusters hpc machine machines node nodes server servers compute",
+    "defaults": "default defaults settings setting config configuration limits",
+    "general": "environment environments env local setup general personal user my resources resource allocation",
+}
+_TOPIC_OF_WORD: Final = {word: topic for topic, words in _TOPICS.items() for word in words.split()}
+_NOT_SLURMS: Final = frozenset({"service", "wandb", "other"})
+_GENERAL: Final = frozenset({"machine", "defaults", "general"})
+_LONGEST_HEADING: Final = 6
+
+_ANYWHERE: Final = {
+    "conda env": "conda_env",
+    "conda environment": "conda_env",
+    "my wandb project": "my_wandb_project",
+    "wandb project": "my_wandb_project",
+    "w b project": "my_wandb_project",
+    "weights biases project": "my_wandb_project",
+    "weights and biases project": "my_wandb_project",
+    "output dir base": "output_dir_base",
+    "output base directory": "output_dir_base",
+    "output base dir": "output_dir_base",
+    "base output directory": "output_dir_base",
+    "scratch dir": "scratch_dir",
+    "scratch directory": "scratch_dir",
+    "working directory": "working_dir",
+    "working dir": "working_dir",
+    "models directory": "models_dir",
+    "models dir": "models_dir",
+    "model directory": "models_dir",
+    "modules": "modules",
+}
+_UNLESS_OF_OTHERS: Final = {
+    "default project": "my_wandb_project",
+    "outputs": "output_dir_base",
+    "output directory": "output_dir_base",
+    "output dir": "output_dir_base",
+}
+_SOMEWHERE: Final[dict[str, tuple[str, Topic]]] = {
+    "conda": ("conda_env", frozenset({"top", "slurm", "conda", "modules", *_GENERAL})),
+    "environment": ("conda_env", frozenset({"slurm", "conda"})),
+    "env": ("conda_env", frozenset({"slurm", "conda"})),
+    "project": ("my_wandb_project", frozenset({"wandb"})),
+}
+_SLURMS: Final = {
+    "account": "account",
+    "partition": "partition",
+    "constraint": "constraint",
+    "constraints": "constraint",
+    "gpu constraint": "constraint",
+    "time": "time",
+    "time limit": "time",
+    "timelimit": "time",
+    "walltime": "time",
+    "wall time": "time",
+    "gpus": "gpus",
+    "gpu": "gpus",
+    "number of gpus": "gpus",
+    "num gpus": "gpus",
+    "mem": "mem",
+    "memory": "mem",
+    "cpus": "cpus_per_task",
+    "cpu": "cpus_per_task",
+    "cpus per task": "cpus_per_task",
+    "number of cpus": "cpus_per_task",
+}
+# Labels that nobody gives to anything but a job.
+_OF_JOBS: Final = frozenset({"partition", "constraint", "gpu constraint", "time limit", "walltime", "wall time", "qos"})
+_OF_MACHINES: Final = frozenset({"gpus", "mem", "cpus_per_task"})
+# Options of sbatch that no setting of ours stands for.
+_OTHER_OPTIONS: Final = frozenset(
+    {"qos", "reservation", "mail user", "mail type", "gres", "nodelist", "ntasks", "mem per cpu", "mem per gpu"}
+)
+_FOR_PEOPLE: Final = frozenset(
+    {"note", "notes", "purpose", "description", "cluster", "username", "user", "group", "host", "hostname", "login"}
+    | {"login node", "site", "scheduler", "documentation", "docs", "url"}
+)
+_PREFIXES: Final = frozenset({"default", "my", "the", "slurm", "sbatch"})
+_LIKELY_MISSPELT: Final = 0.85
+_SHORTEST_MISSPELT: Final = 5
+
+
+def parameter(name: str) -> Parameter:
+    """The parameter of a setting of claude.local.md; two of them are no parameter of a run."""
+    return Parameter(name, "path") if name in {"scratch_dir", "working_dir"} else PARAMETERS[name]
+
+
+def topic_of(title: str, above: Topic) -> Topic:
+    """What stands below a heading, or below a bullet, is about, where what stands around it is about `above`."""
+    words = normalize(title).split()
+    if len(words) > _LONGEST_HEADING:
+        words = []
+    own = {_TOPIC_OF_WORD[word] for word in words if word in _TOPIC_OF_WORD}
+    if " w b " in f" {' '.join(words)} ":
+        own.add("wandb")
+    if {"modules", "conda"} <= own and "python" in words:
+        own.discard("modules")
+    if "nothing" in own | above:
+        return frozenset({"nothing"})
+    if not own:
+        return above
+    return frozenset(own if own & _NOT_SLURMS else own | (above - TOP))
+
+
+def of_the_title(topic: Topic) -> Topic:
+    """What stands below the document's title is about, outside all sections."""
+    return (topic - _GENERAL) | TOP
+
+
+def is_of_slurm(topic: Topic) -> bool:
+    """Whether an account or a time there is SLURM's."""
+    return bool(topic & {"slurm", "top"}) or bool(topic & _GENERAL and not topic & _NOT_SLURMS)
+
+
+def is_of_others(topic: Topic) -> bool:
+    """Whether an account there is certainly not SLURM's."""
+    return bool(topic & {"nothing", "service", "wandb"}) and not is_of_slurm(topic)
+
+
+def is_strict(topic: Topic) -> bool:
+    """Whether every label there ought to be a setting."""
+    return bool(topic & {"slurm", "modules"})
+
+
+def spellings(label: str) -> Iterator[str]:
+    """A label as the tables above have it: as it is, without `default` and the like before it, `name` after it."""
+    plain = normalize(re.sub(r"\([^()]*\)", " ", label)) or normalize(label)
+    words = plain.split()
+    starts = 0
+    while starts < len(words) - 1 and words[starts] in _PREFIXES:
+        starts += 1
+    for first in range(starts + 1):
+        yield " ".join(words[first:])
+        if words[-1:] == ["name"] and len(words) - first > 1:
+            yield " ".join(words[first:-1])
+
+
+def slurms(label: str) -> str | None:
+    """The setting of SLURM that a label names where SLURM is spoken of."""
+    return next((_SLURMS[s] for s in spellings(label) if s in _SLURMS), None)
+
+
+def is_label(label: str) -> bool:
+    """Whether a label names a setting anywhere."""
+    known = (_ANYWHERE, _UNLESS_OF_OTHERS, _SOMEWHERE, _SLURMS)
+    return any(spelling in labels for spelling in spellings(label) for labels in known)
+
+
+def setting(label: str, topic: Topic) -> str | None:
+    """The setting that a label names in a part of the document about `topic`."""
+    if "nothing" in topic:
+        return None
+    for spelling in spellings(label):
+        if spelling in _ANYWHERE:
+            return _ANYWHERE[spelling]
+        if spelling in _UNLESS_OF_OTHERS and not topic & {"service", "other"}:
+            return _UNLESS_OF_OTHERS[spelling]
+        if spelling in _SOMEWHERE and topic & _SOMEWHERE[spelling][1]:
+            return _SOMEWHERE[spelling][0]
+    says_so = {"slurm", "sbatch"} & set(normalize(label).split())
+    return slurms(label) if says_so or is_of_slurm(topic) else None
+
+
+def tells_of_jobs(label: str, topic: Topic) -> bool:
+    """Whether a label shows that its section speaks of jobs, where the section's heading does not."""
+    if _OF_JOBS & set(spellings(label)):
+        return not topic & _NOT_SLURMS
+    return "machine" in topic and slurms(label) in {"account", "time"} and not topic & _NOT_SLURMS
+
+
+def may_describe_the_machine(label: str, value: str, topic: Topic) -> bool:
+    """Whether `GPUs: 8` may be what each node has: below Cluster, and without `Default` before it.
+
+    `Memory: see the wiki` may be anything outside a section about jobs.
+    """
+    if _PREFIXES & set(normalize(label).split()) or "slurm" in topic or not is_of_slurm(topic):
+        return False
+    is_prose = slurms(label) in {"mem", "cpus_per_task"} and not any(c.isdigit() for c in value)
+    return is_prose or (slurms(label) in _OF_MACHINES and "machine" in topic and not topic & {"defaults", "top"})
+
+
+def is_for_people(label: str) -> bool:
+    """Whether a label is known to set nothing."""
+    return normalize(label) in _FOR_PEOPLE
+
+
+def is_other_option(label: str) -> bool:
+    """Whether a label is an option of sbatch that cannot be set."""
+    return bool(_OTHER_OPTIONS & set(spellings(label)))
+
+
+def of_the_summary(label: str) -> Parameter | None:
+    """The hyperparameter that a label names: the summary sets those."""
+    found = by_label(label)
+    is_one = found and found.column and (found.kind in {"int", "float", "bool"} or found.name == "system_prompt")
+    return found if is_one else None
+
+
+def nearly(label: str) -> tuple[str, str] | None:
+    """The label that a person may have meant by one that is none, and the setting that it names."""
+    known = _ANYWHERE | _SLURMS
+    for spelling in spellings(label):
+        likely = [one for one in known if one[0] == spelling[:1]]
+        if len(spelling) >= _SHORTEST_MISSPELT and (
+            near := close_matches(spelling, likely, limit=1, cutoff=_LIKELY_MISSPELT)
+        ):
+            return near[0], known[near[0]]
+    return None

@@ -1,0 +1,181 @@
+"""What the sections of a claude.local.md say, line by line, each with what it is about."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from scaffold_torchtune.parse import local_labels as labels
+from scaffold_torchtune.parse.local_labels import TOP, Topic
+from scaffold_torchtune.shared.markdown import Bullet, Fence, Labelled, Section, Table, Text
+from scaffold_torchtune.shared.parameters import normalize
+
+# `conda_env=tune`, `export CONDA_ENV=tune`, `#SBATCH --account=lab`
+_ASSIGNED = re.compile(
+    r"(?:export\s+|#SBATCH\s+)?(?:--)?(?P<label>[A-Za-z][\w -]{0,60}?)\s*=\s*(?P<value>[^\s=].*)", re.ASCII
+)
+# `Account - lab`: no colon, and yet no prose where the first part is a label
+_UNCLEAR = re.compile(r"(?P<label>\S.{0,40}?)\s+(?:[-–—→]|->|=>)\s+(?P<value>\S.*)", re.DOTALL)
+_KEY_COLUMNS = frozenset({"setting", "key", "name", "parameter", "option", "field", "variable", "item", "property", ""})
+_VALUE_COLUMNS = frozenset({"value", "values", "my value", "default", "setting", ""})
+_REMARK_COLUMNS = frozenset({"note", "notes", "comment", "comments", "remark", "remarks", "description", "meaning"})
+_MOST_WORDS = 3
+
+
+@dataclass(frozen=True)
+class Said:
+    """A label and its value. `literal` values stand in a code span or in quotes: they are meant letter by letter."""
+
+    label: str
+    value: str
+    full: str
+    line: int
+    note: str
+    topic: Topic
+    literal: bool = False
+
+
+@dataclass
+class Part:
+    """A section: what it says, what only looks as if it said something, its blocks of code and its loose lines."""
+
+    title: str
+    said: list[Said] = field(default_factory=list)
+    unclear: list[Said] = field(default_factory=list)
+    tables: list[tuple[Table, Topic]] = field(default_factory=list)
+    fences: list[tuple[Fence, Topic]] = field(default_factory=list)
+    lines: list[tuple[Text, Topic]] = field(default_factory=list)
+
+
+def parts(root: Section) -> list[Part]:
+    """Every section of the document, in its order."""
+    found = [_part(root, TOP)]
+    is_titled = len(root.sections) == 1 and root.sections[0].level == 1
+    for i, section in enumerate(root.sections):
+        own = labels.topic_of(section.title, frozenset())
+        if i == 0 and section.level == 1 and (is_titled or not own) and not own & {"nothing", "service"}:
+            found.append(_part(section, labels.of_the_title(own)))
+        else:
+            found.append(_part(section, own))
+        above = frozenset[str]() if is_titled else own
+        found += [part for below in section.sections for part in _parts(below, above)]
+    return found
+
+
+def _parts(section: Section, above: Topic) -> Iterator[Part]:
+    topic = labels.topic_of(section.title, above)
+    yield _part(section, topic)
+    for below in section.sections:
+        yield from _parts(below, topic)
+
+
+def _part(section: Section, topic: Topic) -> Part:
+    """What a section says itself. A line such as `**SLURM:**` is a heading of what follows it."""
+    part = Part(section.title)
+    said: list[Text | Bullet | Table | Fence]
+    said = [*section.paragraphs, *section.bullets, *section.tables, *section.fences]
+    current = topic
+    for item in sorted(said, key=lambda one: one.text.line if isinstance(one, Bullet) else one.line):
+        match item:
+            case Text():
+                current = _below_heading(item, topic, current)
+                _read_line(item, current, part)
+            case Bullet():
+                for text, about in _texts(item, current):
+                    for line in _lines(text):
+                        _read_line(line, about, part)
+            case Table():
+                _read_table(item, current, part)
+            case Fence():
+                part.fences.append((item, current))
+    _tell_of_jobs(part)
+    return part
+
+
+def _below_heading(text: Text, topic: Topic, current: Topic) -> Topic:
+    """What the lines after a paragraph are about."""
+    pair = text.labelled()
+    is_bold = bool(text.lead) and text.lead.rstrip(": ") == text.plain.rstrip(": ")
+    title = text.lead if is_bold else pair.label if pair and not pair.value else ""
+    if not title or not (is_bold or len(title.split()) <= _MOST_WORDS):
+        return current
+    if labels.slurms(title) or (labels.is_label(title) and not labels.topic_of(title, frozenset())):
+        return current  # a setting that is left open
+    return labels.topic_of(title, topic)
+
+
+def _texts(bullet: Bullet, topic: Topic) -> Iterator[tuple[Text, Topic]]:
+    """A bullet and those below it: it is a heading of theirs."""
+    yield bullet.text, topic
+    pair = pair_of(bullet.text)
+    title = pair.label if pair else bullet.text.plain
+    is_setting = pair is not None and bool(pair.value) and labels.is_label(pair.label)
+    below = topic if is_setting else labels.topic_of(title, topic)
+    for child in bullet.children:
+        yield from _texts(child, below)
+
+
+def pair_of(text: Text) -> Labelled | None:
+    """Label and value of a line: `label: value` or `key=value`, in a code span too."""
+    if text.code is not None and text.code == text.plain:
+        text = Text(text.code, text.line)
+    pair = text.labelled()
+    if pair and labels.is_label(pair.label):
+        return pair
+    assigned = _ASSIGNED.fullmatch(text.plain)
+    if assigned and (pair is None or labels.is_label(assigned["label"])):
+        return Labelled(assigned["label"], assigned["value"], assigned["value"], assigned["value"])
+    return pair
+
+
+def _lines(text: Text) -> Iterable[Text]:
+    """The text; where a bullet goes on with lines `key: value`, which Markdown takes for its text, those apart."""
+    first, *more = text.plain.split("\n")
+    pairs = [pair_of(Text(line.strip(), text.line)) for line in more]
+    if not any(pair and labels.is_label(pair.label) for pair in pairs):
+        return [text]
+    code = text.code if text.code and text.code in first else None
+    rest = (Text(line.strip(), text.line + number) for number, line in enumerate(more, start=1))
+    return [Text(first, text.line, text.lead, text.rest.split("\n")[0], code), *rest]
+
+
+def _note(part: Part, label: str) -> str:
+    return f"{part.title} > {label}" if part.title else label
+
+
+def _read_line(text: Text, topic: Topic, part: Part) -> None:
+    part.lines.append((text, topic))
+    pair = pair_of(text)
+    if pair:
+        is_literal = text.code is not None and pair.value == text.code
+        note = _note(part, pair.label)
+        part.said.append(Said(pair.label, pair.value, pair.full, text.line, note, topic, is_literal))
+    elif unclear := _UNCLEAR.fullmatch(text.plain):
+        label, value = unclear["label"], unclear["value"]
+        part.unclear.append(Said(label, value, value, text.line, _note(part, label), topic))
+    elif text.lead and text.rest:
+        part.unclear.append(Said(text.lead, text.rest, text.rest, text.line, _note(part, text.lead), topic))
+
+
+def _read_table(table: Table, topic: Topic, part: Part) -> None:
+    """A table of two columns, key and value, says what lines would; others are kept as they are."""
+    key, value, *others = [*(normalize(cell.plain) for cell in table.header), "", ""][: max(2, len(table.header))]
+    is_read = (key in _KEY_COLUMNS and value in _VALUE_COLUMNS and key != value) or (key, value) == ("", "")
+    if len(table.header) < 2 or not is_read or not _REMARK_COLUMNS.issuperset(others):  # noqa: PLR2004
+        part.tables.append((table, topic))
+        return
+    for row in table.rows:
+        label, cell = _first_two(row.cells)
+        text, literal = cell.code or cell.plain, cell.code is not None
+        note = _note(part, label.plain)
+        part.said.append(Said(label.plain, text, cell.plain, row.line, note, topic, literal))
+
+
+def _first_two(cells: Sequence[Text]) -> tuple[Text, Text]:
+    first, second = [*cells, Text("", 0), Text("", 0)][:2]
+    return first, second
+
+
+def _tell_of_jobs(part: Part) -> None:
+    """Where a heading does not tell that its section is about jobs, a partition or a time limit in it does."""
+    if any(labels.tells_of_jobs(said.label, said.topic) for said in part.said):
+        part.said = [replace(said, topic=said.topic | {"defaults"}) for said in part.said]
