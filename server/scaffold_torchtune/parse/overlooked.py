@@ -33,10 +33,10 @@ _SETTINGS: Final = frozenset(
     ]
 )
 _WORDS: Final = frozenset({"r", "rank", "alpha", "batch", "epoch", "bs", "dropout", "warmup", "scheduler", "packing"})
-_LINE: Final = re.compile(
-    r"^[\s>|*+-]*(?:[0-9]+[.)]\s+)?(?:\[[ xX]\]\s+)?(?:<[a-z]+>)*[*_`]*(?P<label>[A-Za-z][A-Za-z _-]{0,40}?)[*_`]*"
-    r"\s*[:=]\s*[*_`]*\s*(?P<value>[^\s|].*?)\s*(?:</[a-z]+>)*\|?\s*$"
-)
+_MARKS: Final = " \t>|*+-_`~"
+_BEFORE_LABEL: Final = re.compile(r"\[[ xX]\]|[0-9]{1,9}[.)]|<[a-z]{1,20}>")
+_SEPARATOR: Final = re.compile(r"[:=]")
+_LONGEST: Final = 300
 
 
 def read(text: str, root: Section, draft: SummaryDraft) -> None:
@@ -47,22 +47,27 @@ def read(text: str, root: Section, draft: SummaryDraft) -> None:
     hidden = _fenced(root) | set(_commented(lines))
     sections = [(section, above) for section, above in _walk(root)]
     for number, line in enumerate(lines, start=1):
-        match = _LINE.match(line) if number not in taken and number not in hidden else None
-        parameter = by_label(match["label"]) if match else None
-        if match is None or parameter is None or parameter.name not in _SETTINGS:
+        label, value = _parted(line) if number not in taken and number not in hidden else ("", "")
+        parameter = by_label(label) if label and value else None
+        if parameter is None or parameter.name not in _SETTINGS:
             continue
         here = [one for one in sections if one[0].line <= number][-1:]
         title, above = (here[0][0].title.split("\n")[0], here[0][1]) if here else ("", ())
-        if (
-            normalize(match["label"]) in _WORDS
-            or titles.is_factors(title)
-            or any(map(titles.is_elsewhere, (*above, title)))
-        ):
-            continue
-        value = match["value"].strip("`* _")
-        if not value:
-            continue
-        draft.overlooked.append((parameter.name, Field(value, number, title or "the top of the file", value)))
+        about_else = titles.is_factors(title) or any(map(titles.is_elsewhere, (*above, title)))
+        if normalize(label) not in _WORDS and not about_else:
+            draft.overlooked.append((parameter.name, Field(value, number, title or "the top of the file", value)))
+
+
+def _parted(line: str) -> tuple[str, str]:
+    """Label and value of `label: value` or `label = value` without the marks around them; empty for other lines."""
+    line = line[:_LONGEST].lstrip(_MARKS)
+    while before := _BEFORE_LABEL.match(line):
+        line = line[before.end() :].lstrip(_MARKS)
+    found = _SEPARATOR.search(line)
+    if found is None:
+        return "", ""
+    value = line[found.end() :].strip(_MARKS).partition("</")[0]
+    return line[: found.start()].strip(_MARKS), value.strip(_MARKS)
 
 
 def _walk(root: Section, above: tuple[str, ...] = ()) -> Iterator[tuple[Section, tuple[str, ...]]]:

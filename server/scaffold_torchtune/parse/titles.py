@@ -52,13 +52,14 @@ _ELSEWHERE: Final = frozenset(
     }
 )  # fmt: skip
 _FACTORS: Final = frozenset({"variables", "factors", "independent"})
-_NUMBER: Final = re.compile(r"^\s*(?:[0-9]+(?:\.[0-9]+)*|[IVX]+)[.):]?\s+")
-_REMARK: Final = re.compile(r"\s*\([^()]*\)\s*$")
+_NUMBER: Final = re.compile(r"^(?:[0-9]{1,4}(?:\.[0-9]{1,4}){0,4}|[IVX]{1,6})[.):]?\s+")
+_LONGEST: Final = 300
 
 
 def plain(title: str) -> str:
     """A title without its number, a (remark) at its end, case, emphasis and symbols."""
-    return normalize(_REMARK.sub("", _NUMBER.sub("", title)))
+    title = _NUMBER.sub("", title[:_LONGEST].strip())
+    return normalize(title.rpartition("(")[0] if title.endswith(")") and "(" in title else title)
 
 
 def is_runs(title: str) -> bool:
