@@ -38,10 +38,9 @@ _DATA: Final = frozenset({"dataset", "data set", "datasets", "data", "training d
 _CONFIGURATION: Final = frozenset(
     {
         "configuration", "training configuration", "hyperparameters", "training hyperparameters",
-        "shared configuration",
-        "shared hyperparameters", "common configuration", "common hyperparameters", "fixed hyperparameters",
-        "fixed parameters", "training parameters", "training settings", "training", "training setup", "controls",
-        "controlled variables", "constants", "fine tuning configuration",
+        "shared configuration", "shared hyperparameters", "common configuration", "common hyperparameters",
+        "fixed hyperparameters", "fixed parameters", "training parameters", "training settings", "training",
+        "training setup", "controls", "controlled variables", "constants", "fine tuning configuration",
     }
 )  # fmt: skip
 # Words of titles below which settings of something else stand than of training.
@@ -51,6 +50,8 @@ _ELSEWHERE: Final = frozenset(
         "judge", "analysis", "inspect", "benchmark", "results", "previous",
     }
 )  # fmt: skip
+# Sections that tell about runs and do not plan them: `Compute Estimates > Training` holds no settings.
+_TELLING: Final = frozenset({"estimates", "estimate", "estimated", "cost", "costs", "naming", "status", "progress"})
 _FACTORS: Final = frozenset({"variables", "factors", "independent"})
 _NUMBER: Final = re.compile(r"^(?:[0-9]{1,4}(?:\.[0-9]{1,4}){0,4}|[IVX]{1,6})[.):]?\s+")
 _LONGEST: Final = 300
@@ -93,6 +94,10 @@ def is_elsewhere(title: str) -> bool:
     return bool(_ELSEWHERE & set(plain(title).split()))
 
 
+def _is_telling(title: str) -> bool:
+    return bool(_TELLING & set(plain(title).split()))
+
+
 def is_factors(title: str) -> bool:
     """Whether a section lists what varies, of which the runs themselves decide."""
     return bool(_FACTORS & set(plain(title).split()))
@@ -121,5 +126,5 @@ def topmost(root: Section, is_wanted: Callable[[str], bool]) -> Iterator[Section
     for section in root.sections:
         if is_wanted(section.title):
             yield section
-        elif not is_elsewhere(section.title) and not is_runs(section.title):
+        elif not (is_elsewhere(section.title) or is_runs(section.title) or _is_telling(section.title)):
             yield from topmost(section, is_wanted)
