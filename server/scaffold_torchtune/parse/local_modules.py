@@ -10,7 +10,8 @@ from scaffold_torchtune.parse.draft import Field, LocalDraft
 from scaffold_torchtune.parse.local_labels import Topic
 from scaffold_torchtune.parse.local_lines import Part
 from scaffold_torchtune.parse.local_remarks import unused
-from scaffold_torchtune.shared.markdown import Fence, Text
+from scaffold_torchtune.shared.markdown import Fence
+from scaffold_torchtune.shared.markdown_text import Text
 from scaffold_torchtune.shared.text import shown
 
 _LOAD = frozenset({"load", "add", "try-load"})

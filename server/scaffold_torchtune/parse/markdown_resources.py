@@ -7,7 +7,8 @@ from scaffold_torchtune.parse import clean, titles
 from scaffold_torchtune.parse.draft import Field, SummaryDraft
 from scaffold_torchtune.shared import numbers
 from scaffold_torchtune.shared.layout import data_label
-from scaffold_torchtune.shared.markdown import Bullet, Labelled, Section, Text
+from scaffold_torchtune.shared.markdown import Bullet, Section
+from scaffold_torchtune.shared.markdown_text import Labelled, Text
 from scaffold_torchtune.shared.parameters import normalize
 from scaffold_torchtune.shared.text import shown
 

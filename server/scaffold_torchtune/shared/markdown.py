@@ -7,23 +7,18 @@ and escapes are resolved as Markdown defines them.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_block.table import escapedSplit
 from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
 
+from scaffold_torchtune.shared.markdown_text import Text, inline_of, plain_of, source_of, text_of
+
 MAX_DEPTH = 50
 """Levels of lists, quotes, emphasis and so on, that a document may have. The tree is built by recursion."""
 
-_OF_PATHS = frozenset("/.-")
-_AFTER_LABEL = (":", "=", "–", "—", "→", "- ")
-_ASIDE = re.compile(r"\([^()]*\)\s*(?=[:=–—→])")
-_LABEL = re.compile(r"([^:=]*)(?::|=)")
 _LABELLED = re.compile(r"[^\"'“`:=]{1,60}[:=]")
-_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
-_CHECKBOX = re.compile(r"^\[[ xX]\]\s+")
 # Where Markdown knows spaces and tabs alone: before and after the mark of a bullet, quote or heading, and in the line
 # below a table's header. Editors on some keyboards put other spaces there, which cannot be seen.
 _OTHER_SPACES = "\u00a0\u2007\u202f"
@@ -39,64 +34,6 @@ class TooDeepError(ValueError):
         super().__init__(line)
         self.message = f"it is nested deeper than {MAX_DEPTH} levels"
         self.line = line
-
-
-class Labelled(NamedTuple):
-    """A label and its value.
-
-    `full` is the value with what follows it: more than `value` where that is a code span. `source` is `full` with the
-    marks of emphasis, code and links left in. `exact` says that the value is the content of a fenced block.
-    """
-
-    label: str
-    value: str
-    full: str
-    source: str
-    exact: bool = False
-
-
-@dataclass(frozen=True)
-class Text:
-    """One inline text. `lead` is the bold, italic or code label that it starts with, `rest` what follows it.
-
-    `code` is the code span that `rest`, or `plain` after a label, starts with; None where there are several. `source`
-    is the text, or `rest`, with the marks of emphasis, code and links left in. `below` is what stands directly below a
-    label without a value: a fenced block (`fenced`), a quote, one paragraph or one item.
-    """
-
-    plain: str
-    line: int
-    lead: str = ""
-    rest: str = ""
-    code: str | None = None
-    source: str = ""
-    below: str | None = None
-    fenced: bool = False
-
-    def labelled(self) -> Labelled | None:
-        """Label and value of `**Label:** value`, `**Label**: value`, `Label: value`, `label = value`; None else.
-
-        A value that starts with a code span is that span's content: what follows it is a remark.
-        """
-        if self.lead:
-            label, value, source = self.lead, self.rest, self.source
-            if not label.endswith(":"):
-                if aside := _ASIDE.match(value):  # **NAME** (remark): value
-                    value, source = value[aside.end() :], source[aside.end() :]
-                if not value.startswith(_AFTER_LABEL):
-                    return None
-                value, source = value[1:], source[1:]
-        else:
-            match = _LABEL.match(self.plain)
-            if not match:
-                return None
-            label, value = match[1], self.plain[match.end() :]
-            source = self.source[match.end() :] if self.source.startswith(match[0]) else value
-        label = _CHECKBOX.sub("", label.rstrip(":").strip())
-        value, source = value.strip(), source.strip()
-        if not value and self.below is not None:
-            return Labelled(label, self.below, self.below, self.below, self.fenced)
-        return Labelled(label, value if self.code in {None, self.plain} else str(self.code), value, source)
 
 
 @dataclass(frozen=True)
@@ -181,7 +118,7 @@ def read(text: str) -> Section:
         if node.type == "heading":
             level = int(node.tag[1])
             path = [s for s in path if s.level < level]
-            section = Section(_plain(_inline(node)), level, _line(node))
+            section = Section(plain_of(inline_of(node)), level, _line(node))
             path[-1].sections.append(section)
             path.append(section)
         else:
@@ -227,7 +164,7 @@ def _below(node: SyntaxTreeNode) -> str | None:
         found = _below(node.children[0]) if len(node.children) == 1 else None
         # one item that has a label is a setting, not the value of the label above it
         return None if found is not None and node.type == "bullet_list" and _LABELLED.match(found) else found
-    return _source(_inline(node)).strip() if node.type == "paragraph" else None
+    return source_of(inline_of(node)).strip() if node.type == "paragraph" else None
 
 
 def _lacks_value(text: Text) -> bool:
@@ -239,93 +176,20 @@ def _line(node: SyntaxTreeNode) -> int:
     return node.map[0] + 1 if node.map else 1
 
 
-def _inline(node: SyntaxTreeNode) -> SyntaxTreeNode | None:
-    return next((child for child in node.children if child.type == "inline"), None)
-
-
-def _plain(node: SyntaxTreeNode | None) -> str:
-    if node is None:
-        return ""
-    if node.type in {"softbreak", "hardbreak"}:
-        return "\n"
-    if node.type == "html_inline" and node.content.startswith("<!--"):
-        return ""
-    if node.type == "html_inline" and _BREAK.fullmatch(node.content):
-        return "\n"
-    if node.children:
-        return _joined(node.children)
-    return node.content if node.type in {"text", "code_inline", "html_inline"} else ""
-
-
-def _joined(nodes: list[SyntaxTreeNode]) -> str:
-    """The text of several nodes. Underscores that stand in a word or path are part of it, not emphasis."""
-    texts = [_plain(node) for node in nodes]
-    for i, node in enumerate(nodes):
-        before = texts[i - 1][-1:] if i else ""
-        after = texts[i + 1][:1] if i + 1 < len(nodes) else ""
-        if node.markup in {"_", "__"} and (before in _OF_PATHS or after in _OF_PATHS):
-            texts[i] = f"{node.markup}{texts[i]}{node.markup}"
-    return "".join(texts)
-
-
-def _source(node: SyntaxTreeNode | None) -> str:
-    """The text of a node with the marks of emphasis, code and links; escapes are resolved."""
-    if node is None:
-        return ""
-    inner = "".join(map(_source, node.children)) if node.children else _plain(node)
-    if node.type == "link" and node.markup != "autolink":
-        return f"[{inner}]({node.attrs.get('href', '')})"
-    return f"{node.markup}{inner}{node.markup}" if node.type in {"em", "strong", "code_inline"} else inner
-
-
-def _sources(parts: list[SyntaxTreeNode]) -> str:
-    """The source of several nodes; of one that is emphasised as a whole, its text."""
-    said = [part for part in parts if part.type != "text" or part.content.strip()]
-    if len(said) == 1 and said[0].type in {"em", "strong"}:
-        return _plain(said[0])
-    return "".join(map(_source, parts))
-
-
-def _is_label(part: SyntaxTreeNode, after: list[SyntaxTreeNode]) -> bool:
-    """Whether a text's first part is its label: bold; or italic or code that ends with a colon or has one after it."""
-    if part.type == "strong":
-        return True
-    follows = after[0].content.lstrip() if after and after[0].type == "text" else ""
-    return part.type in {"em", "code_inline"} and (
-        _plain(part).rstrip().endswith(":") or follows.startswith((":", "="))
-    )
-
-
-def _text(parts: list[SyntaxTreeNode], line: int) -> Text:
-    if parts and parts[0].type == "text" and _CHECKBOX.fullmatch(parts[0].content):
-        return _text(parts[1:], line)
-    plain, source, written = _joined(parts).strip(), _sources(parts).strip(), parts
-    parts = [part for part in parts if part.type != "text" or part.content.strip()]
-    lead = ""
-    if parts and _is_label(parts[0], parts[1:]):
-        source = _sources(written[written.index(parts[0]) + 1 :]).strip()
-        lead, parts = _plain(parts[0]).strip(), parts[1:]
-    rest = _joined(parts).strip()
-    before_code = parts[0].content.strip() if parts and parts[0].type == "text" else ""
-    spans = [i for i, part in enumerate(parts) if part.type == "code_inline"]
-    starts = len(spans) == 1 and (spans[0] == 0 or (spans[0] == 1 and before_code.endswith(":")))
-    return Text(plain, line, lead, rest, parts[spans[0]].content.strip() if starts else None, source)
-
-
 def _texts(paragraph: SyntaxTreeNode) -> list[Text]:
     """A paragraph's text, line by line."""
-    inline = _inline(paragraph)
+    inline = inline_of(paragraph)
     texts: list[Text] = []
     parts: list[SyntaxTreeNode] = []
     line, more = _line(paragraph), 1
     for child in inline.children if inline else []:
         if child.type in {"softbreak", "hardbreak"}:
-            texts.append(_text(parts, line))
+            texts.append(text_of(parts, line))
             parts, line, more = [], line + more, 1
         else:
             parts.append(child)
             more += child.content.count("\n") if child.type == "html_inline" else 0
-    return [*texts, _text(parts, line)]
+    return [*texts, text_of(parts, line)]
 
 
 def _bullet(item: SyntaxTreeNode) -> Bullet:
@@ -333,8 +197,8 @@ def _bullet(item: SyntaxTreeNode) -> Bullet:
     children: list[Bullet] = []
     for child in item.children:
         if child.type == "paragraph" and not text.plain:
-            inline = _inline(child)
-            text = _text(list(inline.children) if inline else [], _line(child))
+            inline = inline_of(child)
+            text = text_of(list(inline.children) if inline else [], _line(child))
             continue
         found = _below(child)
         if found is not None and not children and _lacks_value(text):
@@ -349,7 +213,8 @@ def _table(node: SyntaxTreeNode, lines: list[str]) -> Table:
     header, *body = [
         Row(
             tuple(
-                _text(list(inline.children) if (inline := _inline(cell)) else [], _line(row)) for cell in row.children
+                text_of(list(inline.children) if (inline := inline_of(cell)) else [], _line(row))
+                for cell in row.children
             ),
             _line(row),
         )
