@@ -35,9 +35,14 @@ def test_an_interrupt_is_no_traceback_and_the_next_scaffold_goes_on(experiment: 
     script, mark = tmp_path / "setup_finetune.py", tmp_path / "mark"
     script.write_text(f"import time\nopen({str(mark)!r}, 'w')\ntime.sleep(600)\n")
     line = [sys.executable, "-m", "scaffold_torchtune", "scaffold", str(experiment), "--setup-script", str(script)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     # tests that run in the background may have been started with interrupts ignored, which a child would inherit
-    with subprocess.Popen(line, **pipes, text=True, preexec_fn=_heed_interrupts) as process:  # noqa: PLW1509
+    with subprocess.Popen(
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509
+    ) as process:
         waiting = threading.Event()
         while not mark.exists() and process.poll() is None:
             waiting.wait(0.02)
