@@ -300,3 +300,52 @@ def test_a_path_is_no_link_pattern_or_choice(path: str) -> None:
 def test_the_usual_names_of_the_scheduler_are_it(text: str) -> None:
     value = parsed(summary(training={"LR scheduler": text})).config["lr_scheduler"].value
     assert value == "get_cosine_schedule_with_warmup"
+
+
+@pytest.mark.parametrize(
+    ("below", "value"),
+    [
+        ("You are terse. Answer: *one* word.", "You are terse. Answer: *one* word."),
+        ("**Be terse.**\nAnswer: one word.", "**Be terse.**\nAnswer: one word."),
+        ('"All in quotes: yes."', "All in quotes: yes."),
+        ("> Word: it", "Word: it"),
+        ("```\nSeed: none\nEpochs: 3\n```", "Seed: none\nEpochs: 3"),
+    ],
+)
+@pytest.mark.parametrize("heading", ["### System prompt", "## System Prompt"])
+def test_a_prompt_in_a_section_of_its_own_is_read(heading: str, below: str, value: str) -> None:
+    experiment = parsed(summary(extra=f"{heading}\n\n{below}\n"))
+    assert experiment.config["system_prompt"].value == value
+    assert experiment.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "below", ["You are an editor.\n\n- Answer briefly.", "Used by all:\n\n```\nBe terse.\n```", "- one\n- two"]
+)
+def test_a_section_that_is_not_one_prompt_is_refused(below: str) -> None:
+    (problem,) = refusal(parsed, summary(extra=f"### System prompt\n\n{below}\n"))
+    assert (problem.code, problem.field) == ("ambiguous", "system prompt")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Batch size: limited by memory",
+        "Seed: not varied",
+        "Epochs: 2 per run",
+        "Prompt: see the paper",
+        "Batch size: 4.",
+    ],
+)
+def test_prose_elsewhere_and_what_is_planned_anyway_is_no_warning(line: str) -> None:
+    assert parsed(summary(extra=f"## Notes\n\n- {line}\n")).warnings == ()
+
+
+def test_a_table_that_tells_about_runs_is_not_the_table_of_runs() -> None:
+    told_about = "## Status of runs\n\n| Run Name | Model | Note |\n|--|--|--|\n| a | b | c |\n"
+    assert len(parsed(summary(extra=told_about)).runs) == 2
+
+
+@pytest.mark.parametrize(("text", "value"), [("off", False), ("disabled", False), ("on", True), ("Yes", True)])
+def test_yes_and_no_in_other_words(text: str, value: bool) -> None:
+    assert parsed(summary(training={"Packing": text})).config["packed"].value is value

@@ -36,7 +36,8 @@ _LINK = re.compile(r"\]\(")
 _TWO_PATHS = re.compile(r"\s(?:or|and|vs\.?)\s+[/.~]")
 _UNSAFE_IN_PATH = re.compile(r"""["'`\\$;|<>*?{}]|, """)
 _GPUS = re.compile(r"(?P<number>[0-9]{1,4})\s*[×xX]?\s*(?P<type>[A-Za-z0-9 /-]{0,40})\bGPUs?", re.ASCII)
-_WORDS = {"true": True, "yes": True, "false": False, "no": False}
+_WORDS = {"true": True, "yes": True, "on": True, "enabled": True}
+_WORDS |= dict.fromkeys(("false", "no", "off", "disabled"), False)
 _MAX_NAME = 200
 _MAX_PATH = 4_000
 

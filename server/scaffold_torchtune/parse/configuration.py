@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.errors import Finding, Scalar, finding
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Run
 from scaffold_torchtune.parse import clean
@@ -18,6 +18,7 @@ _RECIPE = Parameter("recipe", "name")
 _NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description"})
 # What Configuration does not set: the runs table and Resources name models and data sets.
 _ELSEWHERE = frozenset({"model", "dataset"})
+_AS_IS = frozenset({"default", "defaults", "off", "no", "disabled"})
 _VALIDATION = frozenset({"validation during training", "validation"})
 _WORDS_OF_A_LABEL = 3  # `We follow the paper: ...` is prose
 _MORE = re.compile(r"[(,].*", re.DOTALL)
@@ -46,7 +47,7 @@ def read(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
         if normalize(label) in _FIXED:
             _fixed(reading, label, text)
             continue
-        if normalize(label) in NOT_PLANNED and not clean.is_unset(text.text):
+        if normalize(label) in NOT_PLANNED and not clean.is_unset(text.text) and text.text.lower() not in _AS_IS:
             reading.findings.append(not_planned(label, text, reading.summary.file))
             continue
         if parameter is None or not parameter.column or parameter.name in _ELSEWHERE:
@@ -99,15 +100,25 @@ def _fixed(reading: Reading, label: str, text: Field) -> None:
         reading.findings.append(ignored_remark(parameter, text, what, more[0], reading.summary.file))
 
 
+def _said(parameter: Parameter, text: Field) -> Scalar:
+    """The value that a line gives for a parameter, of which its first word may be enough; None where it gives none."""
+    for written in (text.text, text.text.split()[0].rstrip(".,;")):
+        try:
+            return clean.typed(parameter, replace(text, text=written, full=written)).value
+        except NotTyped:
+            if parameter.kind in {"text", "name"}:
+                return None
+    return None
+
+
 def _overlooked(reading: Reading, config: dict[str, Setting], runs: tuple[Run, ...]) -> None:
     """Lines elsewhere that name a hyperparameter, where what they say is not what is planned."""
     by_run = {name for run in runs for name in run.parameters}
     for name, text in reading.summary.overlooked:
         parameter = PARAMETERS[name]
-        try:
-            value = clean.typed(parameter, text).value
-        except NotTyped:
-            value = text.text
+        value = _said(parameter, text)
+        if value is None:  # prose
+            continue
         planned = config.get(name)
         if name in by_run or (planned is not None and planned.value == value):
             continue

@@ -22,13 +22,17 @@ def read(root: Section, draft: SummaryDraft) -> None:
     """Take the settings of every section that holds some into the draft."""
     for section in titles.topmost(root, titles.is_configuration):
         _training(section, "Configuration", draft)
+    for section in titles.topmost(root, titles.is_prompt):
+        _prompt(section, draft)
 
 
 def _training(section: Section, note: str, draft: SummaryDraft) -> None:
     """Settings of training in a section and below it; what stands below Evaluation or Output is none."""
     for text in [*_texts(section.bullets, note, draft), *section.paragraphs]:
         pair = text.labelled()
-        if pair and pair.value:
+        if pair and normalize(pair.label) in _WANDB and draft.wandb_project is None and pair.value:
+            draft.wandb_project = Field.of(pair, text.line, note)
+        elif pair and pair.value:
             draft.configuration.append((pair.label, Field.of(pair, text.line, note)))
         elif pair is None and text.lead and by_label(text.lead) is not None:
             message = f"{note}: {shown(text.plain)} begins with a setting's name, but is not 'name: value'"
@@ -40,8 +44,7 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
             _output(below, draft)
         elif _is_condition(below.title) and any(_names_a_setting(text) for text in _all_texts(below)):
             _conditional(below.title, below.line, draft)
-        elif not titles.is_elsewhere(below.title):
-            _text_section(below, note, draft)
+        elif not titles.is_elsewhere(below.title) and not titles.is_prompt(below.title):
             _training(below, f"{note} > {below.title}", draft)
 
 
@@ -80,22 +83,24 @@ def _conditional(group: str, line: int, draft: SummaryDraft) -> None:
     draft.problem("ambiguous", message, line, fix, "configuration")
 
 
-def _text_section(section: Section, note: str, draft: SummaryDraft) -> None:
-    """`### System prompt` with the text below it."""
-    parameter = by_label(section.title)
-    if parameter is None or parameter.kind != "text" or not parameter.column:
-        return
-    field_note = f"{note} > {section.title}"
-    if len(section.fences) == 1 and not section.paragraphs:
+def _prompt(section: Section, draft: SummaryDraft) -> None:
+    """`## System prompt` with the text below it: one fenced block, or paragraphs alone."""
+    note = section.title
+    others = section.bullets or section.tables or section.sections
+    if len(section.fences) == 1 and not section.paragraphs and not others:
         fence = section.fences[0]
-        draft.configuration.append(
-            (section.title, Field(fence.content.removesuffix("\n"), fence.line, field_note, exact=True))
-        )
-    elif section.paragraphs and not section.fences and not any(t.labelled() for t in section.paragraphs):
+        text = fence.content.removesuffix("\n")
+        draft.configuration.append((section.title, Field(text, fence.line, note, exact=True)))
+    elif section.paragraphs and not section.fences and not others:
         plain = "\n".join(text.plain for text in section.paragraphs)
-        source = "\n".join(text.source for text in section.paragraphs)
-        line = section.paragraphs[0].line
-        draft.configuration.append((section.title, Field(plain, line, field_note, plain, source=source)))
+        source = "\n".join(text.whole for text in section.paragraphs)
+        draft.configuration.append(
+            (section.title, Field(plain, section.paragraphs[0].line, note, plain, source=source))
+        )
+    elif section.paragraphs or section.fences or others:
+        message = f"what stands below {shown(section.title)} is not one text"
+        fix = "give the whole text in one fenced block, and nothing else below this heading"
+        draft.problem("ambiguous", message, section.line, fix, normalize(section.title))
 
 
 def _table(table: Table, note: str, draft: SummaryDraft) -> None:

@@ -42,7 +42,11 @@ _LONGEST: Final = 300
 def read(text: str, root: Section, draft: SummaryDraft) -> None:
     """Note in `draft.overlooked` every line that names a hyperparameter and gave nothing to the draft."""
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    taken = {field.line for _, field in draft.configuration} | {row.line for row in draft.rows}
+    taken = {row.line for row in draft.rows}
+    for _, field in draft.configuration:  # a text of several lines may begin below its label, and below a mark
+        taken |= set(range(field.line, field.line + (field.text.count("\n") + 4 if "\n" in field.text else 1)))
+    for section in titles.topmost(root, titles.is_prompt):
+        taken |= set(range(section.line, _end(root, section, len(lines)) + 1))
     taken |= {problem.line for problem in draft.problems if problem.line}
     hidden = _fenced(root) | set(_commented(lines))
     sections = [(section, above) for section, above in _walk(root)]
@@ -68,6 +72,11 @@ def _parted(line: str) -> tuple[str, str]:
         return "", ""
     value = line[found.end() :].strip(_MARKS).partition("</")[0]
     return line[: found.start()].strip(_MARKS), value.strip(_MARKS)
+
+
+def _end(root: Section, section: Section, last: int) -> int:
+    """The last line of a section."""
+    return min([other.line - 1 for other in root.walk() if other.line > section.line], default=last)
 
 
 def _walk(root: Section, above: tuple[str, ...] = ()) -> Iterator[tuple[Section, tuple[str, ...]]]:

@@ -44,7 +44,7 @@ _TYPES: dict[str, RunType] = {
 }
 _ALLOWED_TYPES = "Fine-tuned, Control or eval-only"
 _LIKELY_MISSPELT = 0.8
-_ANOTHER = frozenset({"effective", "total", "global", "ratio", "fraction"})
+_ANOTHER = frozenset({"effective", "eff", "total", "global", "ratio", "fraction"})
 # Words of columns that are about how a run is trained: a column that is not understood is not read over.
 _OF_RUNS = frozenset({"lora", "rank", "lr", "learning", "alpha", "batch", "epochs", "warmup", "dropout", "optimizer"})
 
@@ -102,9 +102,9 @@ def _with_remark(label: str) -> Parameter | None:
 
 def _unknown_column(column: Field, file: str) -> Finding:
     words = normalize(column.text)
-    near = close_matches(words, labels(), limit=1, cutoff=_LIKELY_MISSPELT)
+    near = [] if set(words.split()) & _ANOTHER else close_matches(words, labels(), limit=1, cutoff=_LIKELY_MISSPELT)
     near = near or ["type" for _ in [0] if words in _TYPES]
-    if not near and set(words.split()) & _OF_RUNS:
+    if not near and set(words.split()) & _OF_RUNS and not set(words.split()) & {"eff", "effective"}:
         return finding(
             "misspelt-field",
             f"the column {shown(column.text)} is about the runs, but is no parameter that can be planned",

@@ -29,6 +29,8 @@ def read(root: Section, draft: SummaryDraft) -> None:
     """Take the runs into the draft; note tables that contradict, rows that stand apart, tables that are not read."""
     _said(root, draft)
     sections = list(titles.topmost(root, titles.is_runs))
+    if any(titles.is_exactly_runs(section.title) for section in sections):
+        sections = [section for section in sections if titles.is_exactly_runs(section.title)]
     for section in sections:
         _stray_rows(section, draft)
     found = [tables for section in sections if (tables := _tables(section)).parts]

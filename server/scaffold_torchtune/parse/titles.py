@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from scaffold_torchtune.shared.markdown import Section
-from scaffold_torchtune.shared.parameters import normalize
+from scaffold_torchtune.shared.parameters import by_label, normalize
 
 RUNS: Final = "All Runs"
-_RUNS: Final = frozenset({"all runs", "fine tuning runs", "finetuning runs", "runs"})
+_RUNS: Final = frozenset(
+    {"all runs", "fine tuning runs", "finetuning runs", "runs", "fine tuned runs", "finetuned runs", "planned runs"}
+)
+_MORE_RUNS: Final = frozenset({"additional", "more", "further", "extra"})
 _ENDS_OF_RUNS: Final = (" runs", "run table", "run matrix", "run list", "runs table", "runs matrix")
 _NOT_PLANNED: Final = frozenset(
     [
@@ -40,7 +43,9 @@ _CONFIGURATION: Final = frozenset(
         "configuration", "training configuration", "hyperparameters", "training hyperparameters",
         "shared configuration", "shared hyperparameters", "common configuration", "common hyperparameters",
         "fixed hyperparameters", "fixed parameters", "training parameters", "training settings", "training",
-        "training setup", "controls", "controlled variables", "constants", "fine tuning configuration",
+        "training setup", "training config", "common settings", "fixed settings", "prompts",
+        "fine tuning hyperparameters",
+         "controls", "controlled variables", "constants", "fine tuning configuration",
     }
 )  # fmt: skip
 # Words of titles below which settings of something else stand than of training.
@@ -82,6 +87,18 @@ def is_data(title: str) -> bool:
 def is_configuration(title: str) -> bool:
     """Whether a section holds what all runs share."""
     return plain(title) in _CONFIGURATION
+
+
+def is_prompt(title: str) -> bool:
+    """Whether a section holds a free text that its title names: `System prompt`."""
+    parameter = by_label(plain(title))
+    return parameter is not None and parameter.kind == "text" and parameter.column
+
+
+def is_exactly_runs(title: str) -> bool:
+    """Whether a section is called as the table of runs usually is; others that end in `runs` then tell about them."""
+    words = plain(title)
+    return words in _RUNS or bool(_MORE_RUNS & set(words.split()))
 
 
 def is_output(title: str) -> bool:

@@ -33,8 +33,9 @@ class Text:
     """One inline text. `lead` is the bold, italic or code label that it starts with, `rest` what follows it.
 
     `code` is the code span that `rest`, or `plain` after a label, starts with; None where there are several. `source`
-    is the text, or `rest`, with the marks of emphasis, code and links left in. `below` is what stands directly below a
-    label without a value: a fenced block (`fenced`), a quote, one paragraph or one item.
+    is the text, or `rest`, with the marks of emphasis, code and links left in; `whole` is all of the text with them.
+    `below` is what stands directly below a label without a value: a fenced block (`fenced`), a quote, one paragraph or
+    one item.
     """
 
     plain: str
@@ -43,6 +44,7 @@ class Text:
     rest: str = ""
     code: str | None = None
     source: str = ""
+    whole: str = ""
     below: str | None = None
     fenced: bool = False
 
@@ -135,7 +137,8 @@ def text_of(parts: list[SyntaxTreeNode], line: int) -> Text:
     """The text that inline nodes make, which stand in `line`."""
     if parts and parts[0].type == "text" and _CHECKBOX.fullmatch(parts[0].content):
         return text_of(parts[1:], line)
-    plain, source, written = joined(parts).strip(), _sources(parts).strip(), parts
+    plain, written = joined(parts).strip(), parts
+    source, whole = _sources(parts).strip(), "".join(map(source_of, parts)).strip()
     parts = [part for part in parts if part.type != "text" or part.content.strip()]
     lead = ""
     if parts and _is_label(parts[0], parts[1:]):
@@ -145,4 +148,5 @@ def text_of(parts: list[SyntaxTreeNode], line: int) -> Text:
     before_code = parts[0].content.strip() if parts and parts[0].type == "text" else ""
     spans = [i for i, part in enumerate(parts) if part.type == "code_inline"]
     starts = len(spans) == 1 and (spans[0] == 0 or (spans[0] == 1 and before_code.endswith(":")))
-    return Text(plain, line, lead, rest, parts[spans[0]].content.strip() if starts else None, source)
+    code = parts[spans[0]].content.strip() if starts else None
+    return Text(plain, line, lead, rest, code, source, whole)

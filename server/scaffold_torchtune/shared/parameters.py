@@ -77,9 +77,20 @@ _ALL: Final = (
     _int("lora_rank", "rank", "r", default=64, abbreviation="rank"),
     _int("lora_alpha", "alpha"),
     Parameter("lora_dropout", "float", ("dropout",), minimum=0, maximum=0.999_999, default=0.0),
-    Parameter("lr", "float", ("learning rate",), above=0, maximum=10, default=1e-4, abbreviation="lr"),
     Parameter(
-        "lr_scheduler", "name", ("scheduler", "learning rate scheduler"), default="get_cosine_schedule_with_warmup"
+        "lr",
+        "float",
+        ("learning rate", "peak lr", "peak learning rate"),
+        above=0,
+        maximum=10,
+        default=1e-4,
+        abbreviation="lr",
+    ),
+    Parameter(
+        "lr_scheduler",
+        "name",
+        ("scheduler", "lr schedule", "learning rate schedule", "learning rate scheduler"),
+        default="get_cosine_schedule_with_warmup",
     ),
     _int("num_warmup_steps", "warmup steps", "warm up steps", "warmup", default=100, minimum=0),
     Parameter("weight_decay", "float", ("wd",), minimum=0, maximum=10, default=0.01),
@@ -108,7 +119,7 @@ _ALL: Final = (
     Parameter("custom_recipe", "name", column=False),
     Parameter("base_recipe", "text", column=False),
     # SLURM and environment
-    Parameter("time", "time", ("time limit", "default time", "walltime"), default="00:15:00"),
+    Parameter("time", "time", ("time limit", "default time", "walltime", "wall time"), default="00:15:00"),
     _int("gpus", "gpu", "number of gpus", "default gpus", "num gpus", default=1),
     Parameter("mem", "memory", ("memory",)),
     _int("cpus_per_task", "cpus", "cpus per task"),
