@@ -43,6 +43,7 @@ def parse_experiment(
     config = configuration.read(reading, runs)
     surroundings = environment.read(reading)
     dataset = resources.dataset(reading)
+    runs = resources.by_name(runs, dataset)
     models = resources.models(reading, runs, surroundings)
     _required_by_runs(reading, runs, config, dataset)
     experiment = Experiment(

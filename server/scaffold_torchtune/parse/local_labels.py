@@ -15,7 +15,7 @@ TOP: Final[Topic] = frozenset({"top"})
 
 _TOPICS: Final = {
     "nothing": "github git gitlab bitbucket example examples command commands",  # nothing there is a setting of ours
-    "slurm": "slurm sbatch scheduler job jobs queue queues partition partitions",
+    "slurm": "slurm sbatch scheduler job jobs queue partition",
     "modules": "module modules lmod",
     "wandb": "wandb biases tracking",
     "conda": "conda mamba micromamba miniconda anaconda python virtualenv",
@@ -24,7 +24,7 @@ _TOPICS: Final = {
     " kaggle docker zenodo overleaf email mail",
     "other": "hardware preferences preference style contact contacts people schedule meetings notes about editor",
     "machine": "cluster clusters hpc machine machines node nodes server servers compute",
-    "defaults": "default defaults settings setting config configuration limits",
+    "defaults": "default defaults settings setting config configuration",
     "general": "environment environments env local setup general personal user my resources resource allocation",
 }
 _TOPIC_OF_WORD: Final = {word: topic for topic, words in _TOPICS.items() for word in words.split()}

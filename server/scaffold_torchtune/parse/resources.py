@@ -32,6 +32,20 @@ def dataset(reading: Reading) -> Dataset | None:
     return Dataset(path=found[0], label=label, extension=extension, splits=reading.summary.splits)
 
 
+def by_name(runs: tuple[Run, ...], dataset: Dataset | None) -> tuple[Run, ...]:
+    """The runs, where a row that names the summary's data set (`words` for `/data/words.json`) has its path."""
+    if dataset is None:
+        return runs
+    resolved = []
+    for run in runs:
+        own = run.parameters.get("dataset")
+        if own is not None and own.value == dataset.label:
+            parameters = run.parameters | {"dataset": Setting(value=dataset.path.value, source=own.source)}
+            run = run.model_copy(update={"parameters": parameters})  # noqa: PLW2901 - the same run, with its path
+        resolved.append(run)
+    return tuple(resolved)
+
+
 def _same_file(reading: Reading, one: str, other: str) -> bool:
     """Whether two paths are one: spelt otherwise, or one of them taken from the experiment directory."""
     short, long = sorted((posixpath.normpath(one), posixpath.normpath(other)), key=len)
