@@ -102,7 +102,7 @@ def _fixed(reading: Reading, label: str, text: Field) -> None:
 
 def _said(parameter: Parameter, text: Field) -> Scalar:
     """The value that a line gives for a parameter, of which its first word may be enough; None where it gives none."""
-    for written in (text.text, text.text.split()[0].rstrip(".,;")):
+    for written in (text.text, *(word.rstrip(".,;") for word in text.text.split()[:1])):
         try:
             return clean.typed(parameter, replace(text, text=written, full=written)).value
         except NotTyped:
