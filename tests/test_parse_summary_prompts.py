@@ -89,6 +89,7 @@ def test_a_section_that_is_not_one_prompt_is_refused(below: str) -> None:
         "Epochs: 2 per run",
         "Prompt: see the paper",
         "Batch size: 4.",
+        "Seed: \u2003",
     ],
 )
 def test_prose_elsewhere_and_what_is_planned_anyway_is_no_warning(line: str) -> None:
