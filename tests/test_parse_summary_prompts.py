@@ -111,3 +111,29 @@ def test_a_row_may_call_the_data_set_by_its_name() -> None:
     experiment = parsed(summary(table=rows, dataset="`/data/words.json`"))
     assert [run.parameters["dataset"].value for run in experiment.runs] == ["/data/words.json", "/data/other.json"]
     assert experiment.runs[0].parameters["dataset"].source.line == 6
+
+
+@pytest.mark.parametrize(
+    "label", ["Steps of the warm-up phase", "The learning rate of all runs", "Seed for the data loader"]
+)
+def test_a_long_label_about_training_is_no_prose(label: str) -> None:
+    (warning,) = parsed(summary(training={label: "10"})).warnings
+    assert (warning.code, warning.line) == ("unused-field", 25)
+
+
+def test_prose_with_a_colon_in_configuration_is_no_warning() -> None:
+    assert parsed(summary(training={"We follow the published setup": "see the paper"})).warnings == ()
+
+
+def test_what_is_wrong_in_configuration_is_told_with_the_settings_name() -> None:
+    (problem,) = refusal(parsed, summary(training={"Batch size": "16 (1B models), 8 (3B models)"}))
+    assert problem.message.startswith("Configuration > Training: batch_size: '16 (1B models)")
+
+
+@pytest.mark.parametrize(
+    "line", ["- **Hugging Face:** `lab/words`", "- **Made by:** scripts/make.py", "- **From:** https://x.org/a.json"]
+)
+def test_what_else_is_told_of_a_data_set_is_not_its_path(line: str) -> None:
+    found = parsed(summary(dataset=f"`/data/words.json`\n{line}")).dataset
+    assert found is not None
+    assert found.path.value == "/data/words.json"

@@ -20,7 +20,9 @@ from scaffold_torchtune.demo import NAME, prepare_demo
 
 pytestmark = [
     pytest.mark.torchtune,
-    pytest.mark.skipif(importlib.util.find_spec("torchtune") is None, reason="torchtune 0.6.1 is not installed here"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
+    ),
     pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
     pytest.mark.timeout(600),
 ]

@@ -14,9 +14,8 @@ import one_node_slurm
 from one_node_slurm import Slurm
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.demo import prepare_demo
-from scaffold_torchtune.setup_finetune import build
 from scaffold_torchtune.setup_finetune.registry import known_models
-from scaffold_torchtune.shared import yamlio
+from setup_texts import script_of
 
 MISSING = one_node_slurm.missing()
 pytestmark = [
@@ -32,27 +31,6 @@ def slurm() -> Iterator[Slurm]:
 
 
 # What sbatch says of a script without running it.
-
-SETUP = {
-    "my_wandb_project": "words",
-    "my_wandb_run_name": "rank8_lr1e-5",
-    "torchtune_model_name": "Llama-3.2-1B-Instruct",
-    "models_dir": "/data/models",
-    "input_dir_base": "/data/sets",
-    "input_formatting": "",
-    "dataset_label": "words",
-    "dataset_ext": ".json",
-    "output_dir_base": "/scratch/out",
-    "conda_env": "tune",
-    "epochs": 1,
-    "batch_size": 4,
-}
-
-
-def script_of(**changes: Any) -> str:
-    """The finetune.slurm of a setup_finetune.yaml with these changes."""
-    keys = {**SETUP, **changes}
-    return build("".join(f"{name}: {yamlio.scalar(value)}\n" for name, value in keys.items())).finetune_slurm
 
 
 def refusal(slurm: Slurm, script: str, folder: Path) -> str:

@@ -10,7 +10,15 @@ from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field
 from scaffold_torchtune.parse.reading import Reading, ignored_remark, not_planned
 from scaffold_torchtune.parse.typed import NotTyped
-from scaffold_torchtune.shared.parameters import NOT_PLANNED, PARAMETERS, Parameter, by_label, labels, normalize
+from scaffold_torchtune.shared.parameters import (
+    NOT_PLANNED,
+    PARAMETERS,
+    WORDS_OF_TRAINING,
+    Parameter,
+    by_label,
+    labels,
+    normalize,
+)
 from scaffold_torchtune.shared.text import close_matches, escape, shown
 
 _RECIPE = Parameter("recipe", "name")
@@ -20,7 +28,18 @@ _NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description"}
 _ELSEWHERE = frozenset({"model", "dataset"})
 _AS_IS = frozenset({"default", "defaults", "off", "no", "disabled"})
 _VALIDATION = frozenset({"validation during training", "validation"})
-_WORDS_OF_A_LABEL = 3  # `We follow the paper: ...` is prose
+# `We follow the paper: ...` is prose; `Steps of the warm-up phase: 10` may be meant as a setting.
+_WORDS_OF_A_LABEL = 3
+_WORDS_OF_SETTINGS = WORDS_OF_TRAINING | {
+    "epoch",
+    "seed",
+    "steps",
+    "warm",
+    "decay",
+    "prompt",
+    "scheduler",
+    "accumulation",
+}
 _MORE = re.compile(r"[(,].*", re.DOTALL)
 _EVERY = re.compile(
     r"(?:yes|true|on)?[\s(,:;–—-]*every\s+(?P<steps>[1-9][0-9]{0,8})\s+steps?(?:\s+during\s+training)?[\s).]*",
@@ -165,7 +184,9 @@ def _validation_steps(text: Field) -> Field:
 
 def _unused_label(reading: Reading, label: str, text: Field) -> None:
     """A label of Configuration that is not a setting there: nearly one, set elsewhere, or something else."""
-    if normalize(label) in _NOT_SETTINGS or len(label.split()) > _WORDS_OF_A_LABEL:
+    words = normalize(label).split()
+    is_prose = len(label.split()) > _WORDS_OF_A_LABEL and not _WORDS_OF_SETTINGS & set(words)
+    if " ".join(words) in _NOT_SETTINGS or is_prose:
         return
     near = close_matches(normalize(label), labels(), limit=1, cutoff=0.8) if by_label(label) is None else []
     reading.findings.append(

@@ -24,6 +24,7 @@ _DATA_SETTINGS = frozenset(
     | {"output column", "max seq len", "max sequence length"}
 )
 _FORMATS = frozenset({"json", "parquet"})
+_DATA_FILES = frozenset({".json", ".parquet"})
 
 
 def read(root: Section, draft: SummaryDraft) -> None:
@@ -99,7 +100,7 @@ def _dataset(section: Section, draft: SummaryDraft) -> None:
         elif label.startswith(("validation", "test")) and _is_path(pair.value):
             message = f"{note} > {pair.label}: a file of its own is not read; parts of the data set are"
             draft.problem("unused-field", message, bullet.text.line, "put it into the data set as a part", "dataset")
-        elif _is_path(pair.value) and not draft.datasets and label not in {"source", "script", "documentation"}:
+        elif data_label(clean.without_remark(pair.value))[1].lower() in _DATA_FILES and "://" not in pair.value:
             draft.datasets.append(field)
 
 

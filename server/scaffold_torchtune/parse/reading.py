@@ -73,7 +73,9 @@ class Reading:
             value, remark = clean.typed(parameter, text)
         except NotTyped as problem:
             by_run = kind is SourceKind.CONFIGURATION and parameter.column
-            self.findings.append(not_typed(parameter, text, problem, text.note, file, self._elsewhere(by_run)))
+            named = normalize(parameter.name) in normalize(text.note)
+            where = text.note if named else f"{text.note}: {parameter.name}"
+            self.findings.append(not_typed(parameter, text, problem, where, file, self._elsewhere(by_run)))
             return None
         if remark:
             self.findings.append(ignored_remark(parameter, text, value, remark, file))

@@ -8,7 +8,7 @@ from scaffold_torchtune.parse.draft import Field, RowDraft
 from scaffold_torchtune.parse.reading import Reading, ignored_remark, not_planned, not_typed
 from scaffold_torchtune.parse.runs_table import NAME_COLUMNS
 from scaffold_torchtune.parse.typed import NotTyped
-from scaffold_torchtune.shared.parameters import NOT_PLANNED, Parameter, by_label, labels, normalize
+from scaffold_torchtune.shared.parameters import NOT_PLANNED, WORDS_OF_TRAINING, Parameter, by_label, labels, normalize
 from scaffold_torchtune.shared.text import close_matches, escape, shown
 
 # Columns that are there for people.
@@ -45,8 +45,6 @@ _TYPES: dict[str, RunType] = {
 _ALLOWED_TYPES = "Fine-tuned, Control or eval-only"
 _LIKELY_MISSPELT = 0.8
 _ANOTHER = frozenset({"effective", "eff", "total", "global", "ratio", "fraction"})
-# Words of columns that are about how a run is trained: a column that is not understood is not read over.
-_OF_RUNS = frozenset({"lora", "rank", "lr", "learning", "alpha", "batch", "epochs", "warmup", "dropout", "optimizer"})
 
 
 class _Columns:
@@ -103,8 +101,8 @@ def _with_remark(label: str) -> Parameter | None:
 def _unknown_column(column: Field, file: str) -> Finding:
     words = normalize(column.text)
     near = [] if set(words.split()) & _ANOTHER else close_matches(words, labels(), limit=1, cutoff=_LIKELY_MISSPELT)
-    near = near or ["type" for _ in [0] if words in _TYPES]
-    if not near and set(words.split()) & _OF_RUNS and not set(words.split()) & {"eff", "effective"}:
+    near = near or (["type"] if words in _TYPES else [])
+    if not near and set(words.split()) & WORDS_OF_TRAINING and not set(words.split()) & {"eff", "effective"}:
         return finding(
             "misspelt-field",
             f"the column {shown(column.text)} is about the runs, but is no parameter that can be planned",
@@ -216,20 +214,22 @@ def _type_by_cells(row: RowDraft, columns: _Columns, file: str, findings: list[F
     telling = {"lora_rank", "lr"} & set(hyperparameters.values())
     if not telling or telling & set(written):
         return "fine-tuned"
-    name = row.cells.get(columns.name) if columns.name is not None else None
-    has = f"the run {shown(name.text if name else '')} has {', '.join(written)}, but no {' or '.join(sorted(telling))}"
-    findings.append(
-        finding(
-            "missing-field",
-            f"{has}: nothing says whether it is fine-tuned",
-            field="type",
-            expected=_ALLOWED_TYPES,
-            file=file,
-            line=row.line,
-            fix=f"add a column Type with {_ALLOWED_TYPES}",
-        )
-    )
+    has = f"{', '.join(written)}, but no {' or '.join(sorted(telling))}: nothing says whether it is fine-tuned"
+    findings.append(_no_type(row, columns, file, has, f"add a column Type with {_ALLOWED_TYPES}"))
     return None
+
+
+def _no_type(row: RowDraft, columns: _Columns, file: str, has: str, fix: str) -> Finding:
+    name = row.cells.get(columns.name) if columns.name is not None else None
+    return finding(
+        "missing-field",
+        f"the run {shown(name.text if name else '')} has {has}",
+        field="type",
+        expected=_ALLOWED_TYPES,
+        file=file,
+        line=row.line,
+        fix=fix,
+    )
 
 
 def _type(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) -> RunType | None:
@@ -238,18 +238,7 @@ def _type(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) 
         return _type_by_cells(row, columns, file, findings)
     text = row.cells.get(columns.type)
     if text is None:
-        name = row.cells.get(columns.name) if columns.name is not None else None
-        findings.append(
-            finding(
-                "missing-field",
-                f"the run {shown(name.text if name else '')} has no type",
-                field="type",
-                expected=_ALLOWED_TYPES,
-                file=file,
-                line=row.line,
-                fix=f"write {_ALLOWED_TYPES}",
-            )
-        )
+        findings.append(_no_type(row, columns, file, "no type", f"write {_ALLOWED_TYPES}"))
         return None
     said = clean.without_remark(text.text)
     found = _TYPES.get(normalize(said))

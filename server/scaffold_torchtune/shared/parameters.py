@@ -157,6 +157,12 @@ NOT_PLANNED: Final = {
 """What people call hyperparameters that no scaffold can honour, and why: refused, as the runs would be other runs."""
 
 
+WORDS_OF_TRAINING: Final = frozenset(
+    {"lora", "rank", "lr", "learning", "alpha", "batch", "epochs", "warmup", "dropout", "optimizer"}
+)
+"""Words of labels that are about how a run is trained: a label with one is never read over, whatever else it says."""
+
+
 def normalize(label: str) -> str:
     """A label as aliases are written: lower case, words apart by single spaces."""
     return " ".join("".join(c if c.isalnum() else " " for c in label.lower()).split())
