@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # pip may fail on a passing fault of the network: try three times.
 RETRY := scripts/retry
 
-.PHONY: demo test check format contract slurm facts golden fuzz clean
+.PHONY: demo test check format contract slurm facts golden fuzz explore clean
 
 demo: $(STAMP)  ## scaffold the bundled example into demo/
 	@$(BIN)/scaffold-torchtune demo demo
@@ -42,6 +42,9 @@ golden: $(STAMP)  ## write the golden files anew; look at the difference before 
 fuzz: $(STAMP)  ## 100,000 mutated documents: each a plan or a refusal, within a second and 200 MB
 	$(BIN)/python tests/fuzz_documents.py --count $(or $(COUNT),100000)
 
+explore: $(STAMP)  ## the property tests on examples of their own choice, not the fixed ones
+	HYPOTHESIS_PROFILE=default $(BIN)/python -m pytest -n 2 -q tests
+
 clean:
 	rm -rf $(VENV) $(CONTRACT) demo .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
@@ -55,5 +58,5 @@ $(CONTRACT)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(CONTRACT)
 	$(RETRY) $(CONTRACT)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(RETRY) $(CONTRACT)/bin/python -m pip install --quiet --disable-pip-version-check torchtune==0.6.1 torchao==0.14.1
-	$(RETRY) $(CONTRACT)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . pytest pytest-timeout 'wandb>=0.31,<0.32'
+	$(RETRY) $(CONTRACT)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . pytest pytest-timeout hypothesis 'wandb>=0.31,<0.32'
 	@touch $@

@@ -104,8 +104,8 @@ def test_any_plan_written_in_yaml_is_read_back(runs: list[dict[str, Any]], flow:
         "models": {"base": [{"name": MODEL, "path": f"/models/{MODEL}"}]},
         "runs": written,
     }
-    # torchtune's loader takes ._ for a number and fails, where PyYAML writes it without quotes
+    # torchtune's loader takes ._ and ._1 for numbers, where PyYAML writes them without quotes
     for run in runs:
-        assume(run["system_prompt"].strip("_") != ".")
+        assume(not run["system_prompt"].startswith("._"))
     text = yaml.safe_dump(document, allow_unicode=True, default_flow_style=flow, sort_keys=False)
     assert json.dumps(read_back(named_by("yaml", text)), sort_keys=True) == json.dumps(expected(runs), sort_keys=True)
