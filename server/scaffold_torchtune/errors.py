@@ -120,6 +120,7 @@ CODES: dict[str, Code] = {
     "duplicate-directive": Code(_E, "a SLURM directive is given twice"),
     "late-directive": Code(_E, "a SLURM directive stands after the first command and is ignored"),
     "placeholder-left": Code(_E, "a placeholder was not replaced"),
+    "defaults-unchosen": Code(_I, "settings whose values are defaults that nobody chose, all in one list"),
     "unproven-setting": Code(_W, "a planned setting of which validate does not know where it must arrive"),
 }
 """Every finding code, with its usual severity and what it means in general."""

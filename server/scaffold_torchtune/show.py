@@ -248,7 +248,7 @@ def _scaffold(out: Console, of: ScaffoldResult) -> None:
             _say(out, f"  setup failed in {run.directory}: {run.reason}", style="bold red")
     for judged in of.validation.runs:
         findings(out, judged.findings)
-    findings(out, of.validation.findings)
+    findings(out, [found for found in of.validation.findings if found.severity is not Severity.INFO])
     counts = f"{of.validation.checked} of {of.validation.planned} runs checked"
     if of.ok:
         _say(out, Text("validation passed", style="bold green"), f": {counts}")

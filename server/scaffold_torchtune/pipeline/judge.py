@@ -10,7 +10,7 @@ from scaffold_torchtune.pipeline.locate import experiment_directory, read_docume
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree
-from scaffold_torchtune.validate import validate_run, verdict
+from scaffold_torchtune.validate import unchosen, validate_run, verdict
 
 _FILES = (layout.SETUP_YAML, layout.FINETUNE_YAML, layout.FINETUNE_SLURM)
 
@@ -23,7 +23,7 @@ def judge(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         files, problems = _read(tree, run)
         checked[run.directory] = (*problems, *validate_run(run, files, bundled=bundled))
         request.progress("validate", len(checked), len(plan.runs))
-    return verdict(plan, checked, [*outdated(plan, request), *left_over(tree, plan)])
+    return verdict(plan, checked, [*outdated(plan, request), *left_over(tree, plan), *unchosen(plan)])
 
 
 def _read(tree: Tree, run: PlannedRun) -> tuple[dict[str, str | None], list[Finding]]:

@@ -5,7 +5,6 @@ from typing import Any, Final
 
 from scaffold_torchtune.errors import Severity
 from scaffold_torchtune.shared.layout import FINETUNE_YAML
-from scaffold_torchtune.torchtune_facts import load
 from scaffold_torchtune.validate.arrivals import output_dir
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.script import Command, Script
@@ -17,6 +16,10 @@ SETTINGS: Final = frozenset({"conda_env", "custom_recipe", "modules", "venv"})
 _PREFIXES: Final = frozenset({"!", "command", "do", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "{"})
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _PROCESSES: Final = frozenset({"--nproc_per_node", "--nproc-per-node"})
+_SUBMITTED: Final = frozenset({".", "$PWD", "$SLURM_SUBMIT_DIR", "${SLURM_SUBMIT_DIR}"})  # where sbatch was called
+_ACTIVATE: Final = "/bin/activate"
+# `conda activate` is a function of the shell: `eval "$(conda shell.bash hook)"` or `source .../conda.sh` makes it.
+_HOOK: Final = re.compile(r"\bshell\b.*\bhook\b|/conda\.sh$")
 _FLAGS: Final = frozenset({"--standalone", "--no-python", "--no_python", "--run-path", "--run_path", "-m", "--module"})
 _MAIN: Final = ".__main__"
 
@@ -29,9 +32,10 @@ def check(report: Report, script: Script) -> str | None:
         script: the script as read.
 
     Returns:
-        The recipe that it must start, where it is one of torchtune's own.
+        The recipe that it must start; None where it starts none, or one of its own.
     """
-    plain = [Command(_bare(command.words), command.line) for command in script.commands]
+    bare = [Command(_bare(command.words), command.line) for command in script.commands]
+    plain = [command for command in bare if command.words]
     starts = [command for command in plain if command.words[:2] == ("tune", "run")]
     if not starts:
         report.add("missing-value", "no command starts `tune run`, so nothing is trained", field="tune run")
@@ -42,6 +46,7 @@ def check(report: Report, script: Script) -> str | None:
     before = plain[: plain.index(starts[0])]
     _modules(report, before)
     _environment(report, before)
+    _working_directory(report, before)
     _folders(report, plain)
     return _tune(report, starts[0])
 
@@ -54,7 +59,7 @@ def _bare(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _modules(report: Report, commands: list[Command]) -> None:
-    loads = [c for c in commands if c.words[:1] in {("module",), ("ml",)} and c.words[1:2] == ("load",)]
+    loads = [c for c in commands if c.words[:2] in {("module", "load"), ("ml", "load")}]
     found = [(name, c.line) for c in loads for name in c.words[2:]]
     planned = [name.strip() for name in str(report.planned("modules") or "").split(",") if name.strip()]
     names = [name for name, _ in found]
@@ -81,25 +86,49 @@ def _modules(report: Report, commands: list[Command]) -> None:
 
 def _environment(report: Report, commands: list[Command]) -> None:
     """The conda environment, or the virtual environment where one is planned; the last activation counts."""
-    conda = [c for c in commands if c.words[:2] in {("conda", "activate"), ("micromamba", "activate")}]
-    sources = [c for c in commands if c.words[:1] in {("source",), (".",)} and len(c.words) > 1]
-    venv = str(report.planned("venv") or "")
+    venv, conda = str(report.planned("venv") or "").strip("/"), str(report.planned("conda_env") or "")
     if venv:
-        places = [c.words[1].removesuffix("/bin/activate") for c in sources if c.words[1].endswith("/bin/activate")]
-        lines = [c.line for c in sources if c.words[1].endswith("/bin/activate")]
-        actual = places[-1] if places else None
-        good = actual is not None and ("/" + normal_path(actual).lstrip("/")).endswith("/" + venv.strip("/"))
-        _activation(report, "venv", venv, actual, lines[-1] if lines else None, good=good)
-        return
-    planned = report.planned("conda_env")
-    if planned in {None, ""}:
-        return
-    actual = " ".join(conda[-1].words[2:]) if conda else None
-    _activation(report, "conda_env", planned, actual, conda[-1].line if conda else None, good=actual == planned)
+        sources = [c for c in commands if c.words[0] in {"source", "."} and c.words[-1].endswith(_ACTIVATE)]
+        last = sources[-1] if sources else None
+        actual = last.words[-1].removesuffix(_ACTIVATE) if last else None
+        good = actual is not None and f"/{normal_path(actual)}".endswith(f"/{venv}")
+        _activation(report, "venv", venv, actual, last, good=good)
+    elif conda:
+        activations = [c for c in commands if c.words[:2] in {("conda", "activate"), ("micromamba", "activate")}]
+        last = activations[-1] if activations else None
+        actual = " ".join(last.words[2:]) if last else None
+        _activation(report, "conda_env", conda, actual, last, good=actual == conda)
+        if last and report.bundled:
+            _hook(report, commands[: commands.index(last)], last.line)
+
+
+def _hook(report: Report, commands: list[Command], line: int) -> None:
+    """What must come before `conda activate` in the shell of a job, which reads none of the user's own files."""
+    if not any(_HOOK.search(word) for command in commands for word in command.words):
+        message = "`conda activate` comes before conda's shell hook, so the job's shell does not know it"
+        expected = 'eval "$(conda shell.bash hook)"'
+        report.add("missing-value", message, field="conda_env", expected=expected, line=line)
+
+
+def _working_directory(report: Report, commands: list[Command]) -> None:
+    """The job starts where it is submitted, in the run directory: elsewhere lies another finetune.yaml, or none."""
+    for command in commands:
+        place = " ".join(command.words[1:]).rstrip("/")
+        if command.words[0] not in {"cd", "pushd"} or place in _SUBMITTED or place.endswith(f"/{report.run.directory}"):
+            continue
+        report.add(
+            "unplanned-value",
+            f"the job goes to {quoted(place)}, so `tune run` reads a finetune.yaml that is not this run's",
+            field="cd",
+            expected=report.run.directory,
+            actual=place,
+            line=command.line,
+            severity=Severity.ERROR if report.bundled else Severity.WARNING,
+        )
 
 
 def _activation(
-    report: Report, setting: str, planned: Any, actual: str | None, line: int | None, *, good: bool
+    report: Report, setting: str, planned: str, actual: str | None, command: Command | None, *, good: bool
 ) -> None:
     if good:
         return
@@ -111,6 +140,7 @@ def _activation(
         )
     code = "missing-value" if actual is None else "value-mismatch"
     place = "the activation of the environment"
+    line = command.line if command else None
     report.differs(code, setting, place=place, expected=planned, actual=actual, line=line, note=note)
 
 
@@ -119,7 +149,7 @@ def _folders(report: Report, commands: list[Command]) -> None:
     place = output_dir(report.run)
     if place is None:
         return
-    for command in [c for c in commands if c.words[:1] == ("mkdir",)]:
+    for command in [c for c in commands if c.words[0] == "mkdir"]:
         for word in command.words[1:]:
             if word.startswith("/") and not below(word, place):
                 report.add(
@@ -135,13 +165,14 @@ def _folders(report: Report, commands: list[Command]) -> None:
 
 def _tune(report: Report, command: Command) -> str | None:
     """`tune run [options of torchrun] RECIPE --config finetune.yaml`."""
-    words, options = list(command.words[2:]), dict[str, str]()
+    words, processes = list(command.words[2:]), None
     while words and words[0].startswith("-"):
         name, equals, value = words.pop(0).partition("=")
         if not equals and words and name not in _FLAGS:
             value = words.pop(0)
-        options[name] = value
-        if name not in _PROCESSES:
+        if name in _PROCESSES:
+            processes = value
+        else:
             report.add(
                 "unplanned-value",
                 f"`tune run` is given {quoted(name)}, which nobody planned",
@@ -151,10 +182,10 @@ def _tune(report: Report, command: Command) -> str | None:
                 severity=Severity.ERROR if report.bundled else Severity.INFO,
             )
     recipe = words.pop(0) if words else ""
-    stock = _recipe(report, recipe, command.line)
-    _processes(report, {n: v for n, v in options.items() if n in _PROCESSES}, command.line)
+    planned = _recipe(report, recipe, command.line)
+    _processes(report, processes, command.line)
     _config(report, words, command.line)
-    return stock if stock in load().recipes else None
+    return planned
 
 
 def _gpus(report: Report) -> int | None:
@@ -188,11 +219,10 @@ def _recipe(report: Report, recipe: str, line: int) -> str | None:
     return expected
 
 
-def _processes(report: Report, given: dict[str, str], line: int) -> None:
+def _processes(report: Report, actual: str | None, line: int) -> None:
     gpus = _gpus(report)
     if gpus is None:
         return
-    actual = next(iter(given.values()), None)
     place = "--nproc_per_node of `tune run`"
     if gpus > 1 and actual != str(gpus):
         report.differs("wrong-recipe", "gpus", place=place, expected=gpus, actual=actual, line=line)
@@ -210,8 +240,8 @@ def _config(report: Report, words: list[str], line: int) -> None:
             given = words.pop(0) if words else ""
         elif word.startswith("--config="):
             given = word.removeprefix("--config=")
-        elif "=" in word or word.startswith("~"):
-            message = f"`tune run` is given {quoted(word)}, which wins over finetune.yaml, and nobody planned it"
+        elif "=" in word or word.startswith(("~", "-")):
+            message = f"`tune run` is given {quoted(word)}, which can win over finetune.yaml, and nobody planned it"
             report.add("unplanned-value", message, field=word.partition("=")[0], actual=word, line=line)
     if given is None:
         report.differs("missing-value", "config", place=place, expected=FINETUNE_YAML, line=line)

@@ -5,7 +5,7 @@ from typing import Any, Final
 from scaffold_torchtune.errors import Severity
 from scaffold_torchtune.shared.text import did_you_mean
 from scaffold_torchtune.torchtune_facts import Component, load
-from scaffold_torchtune.validate import dataset
+from scaffold_torchtune.validate import checkpoint, dataset
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.values import dotted, quoted
 
@@ -35,6 +35,7 @@ def check(report: Report, data: dict[str, Any]) -> None:
     """Check the nodes of finetune.yaml, resolved, as far as no other check has spoken about them."""
     _lora(report, data)
     _packed(report, data)
+    checkpoint.check(report, data)
     for name, node in data.items():
         if isinstance(node, dict) and "_component_" in node:
             _node(report, name, node)

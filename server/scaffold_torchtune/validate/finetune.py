@@ -82,6 +82,17 @@ def _models(report: Report) -> None:
             severity=severity,
             fix="Use one of the data set types named.",
         )
+    prompt = report.planned("prompt")
+    if prompt and dataset.PLAIN_PROMPT not in str(prompt):
+        report.add(
+            "invalid-value",
+            f"the planned prompt {quoted(prompt)} has no place for a sample's text, so no run would see its input",
+            field="prompt",
+            expected=dataset.PLAIN_PROMPT,
+            actual=prompt,
+            path=("tokenizer", "prompt_template"),
+            fix=f"Put {dataset.PLAIN_PROMPT} into the prompt, where the sample's text belongs.",
+        )
 
 
 def _verdict(expected: Expectation, actual: Any) -> str | None:

@@ -1,0 +1,122 @@
+"""What can be broken in code that checks, one place at a time: a mutant for each.
+
+A mutant drops a statement that emits a finding, forces a condition, turns a comparison round, leaves out an operand, an
+entry of a table or an expectation, or changes how severe a finding is. mutmut leaves the tables of a module alone, and
+cosmic-ray drops no statement and no entry, so neither serves.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType
+from typing import Any, Final
+
+_TURNED: Final[dict[type[ast.cmpop], type[ast.cmpop]]] = {
+    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
+}  # fmt: skip
+_SEVERITY: Final = {"ERROR": "INFO", "WARNING": "ERROR", "INFO": "ERROR"}
+_NOT_RUN: Final = frozenset({"annotation", "returns", "decorator_list"})
+_WORDS: Final = frozenset({"fix", "hint", "message", "note"})
+"""Names of what only words a finding: neither whether there is one nor where depends on it."""
+
+Place = tuple[ast.AST, str, int | None, ast.AST]
+"""The parent of a node, the field that holds it, the index where that is a list, and the node."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A module with one place broken: where, how, and the code of the whole module."""
+
+    module: str
+    path: Path
+    lines: range
+    change: str
+    code: CodeType
+
+    @property
+    def file(self) -> str:
+        return f"{self.path.parent.name}/{self.path.name}"
+
+
+def mutants(module: str, path: Path) -> Iterator[Mutant]:
+    """Every mutant of a module, always in the same order."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for parent, field, index, node in list(_places(tree)):
+        for changed in _alternatives(parent, field, node):
+            _put(parent, field, index, ast.copy_location(changed, node))
+            code = compile(ast.fix_missing_locations(tree), str(path), "exec")
+            yield Mutant(module, path, _lines(node), f"{_shown(node)} -> {_shown(changed)}", code)
+            _put(parent, field, index, node)
+
+
+def _shown(node: ast.AST) -> str:
+    return " ".join(ast.unparse(node).split())
+
+
+def _lines(node: ast.AST) -> range:
+    first = getattr(node, "lineno", 1)
+    return range(first, getattr(node, "end_lineno", first) + 1)
+
+
+def _put(parent: ast.AST, field: str, index: int | None, node: ast.AST) -> None:
+    if index is None:
+        setattr(parent, field, node)
+    else:
+        getattr(parent, field)[index] = node
+
+
+def _places(parent: ast.AST) -> Iterator[Place]:
+    """Every node that runs and decides about a finding, with the place that holds it."""
+    for field, value in ast.iter_fields(parent):
+        if field in _NOT_RUN or (field == "value" and _words(parent)):
+            continue
+        for index, node in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(node, ast.AST):
+                yield parent, field, index if isinstance(value, list) else None, node
+                yield from _places(node)
+
+
+def _words(parent: ast.AST) -> bool:
+    """Whether a node gives a value to what only words a finding."""
+    match parent:
+        case ast.keyword(arg=str(name)) | ast.Assign(targets=[ast.Name(id=name)]):
+            return name in _WORDS or name == "__all__"
+    return False
+
+
+def _alternatives(parent: ast.AST, field: str, node: ast.AST) -> Iterator[ast.AST]:
+    """What may stand in the place of a node so that the code is broken there."""
+    if field in {"test", "ifs"}:
+        forced = (False,) if isinstance(parent, ast.While) else (True, False)
+        yield from (ast.Constant(value) for value in forced)
+    match node:
+        case ast.Expr(value=ast.Call()) | ast.AugAssign():
+            yield ast.Pass()
+        case ast.BoolOp(op=op, values=values):
+            for rest in _shorter(values):
+                yield rest[0] if len(rest) == 1 else ast.BoolOp(op, rest)
+        case ast.Compare(left=left, ops=[op], comparators=right) if type(op) in _TURNED:
+            yield ast.Compare(left, [_TURNED[type(op)]()], right)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            yield operand
+        case ast.BinOp(op=ast.BitOr() | ast.Add(), left=first, right=second):
+            yield from (first, second)
+        case ast.Constant(value=bool(value)):
+            yield ast.Constant(not value)
+        case ast.Attribute(value=ast.Name(id="Severity") as severity, attr=attr):
+            yield ast.Attribute(severity, _SEVERITY[attr], ast.Load())
+        case ast.Dict(keys=keys, values=values):
+            yield from (ast.Dict(*rest) for rest in zip(_shorter(keys), _shorter(values), strict=True))
+        case ast.Set(elts=elts):
+            yield from (ast.Set(rest) for rest in _shorter(elts) if rest)
+        case ast.List(elts=elts, ctx=ast.Load()):
+            yield from (ast.List(rest, ast.Load()) for rest in _shorter(elts))
+        case ast.Tuple(elts=elts, ctx=ast.Load()) if field in {"iter", "comparators", "args"}:
+            yield from (ast.Tuple(rest, ast.Load()) for rest in _shorter(elts))
+
+
+def _shorter(items: list[Any]) -> Iterator[list[Any]]:
+    """A list with one of its items left out, for each of them."""
+    return ([*items[:index], *items[index + 1 :]] for index in range(len(items)))
