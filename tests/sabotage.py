@@ -47,8 +47,16 @@ def mutants(module: str, path: Path) -> Iterator[Mutant]:
         for changed in _alternatives(parent, field, node):
             _put(parent, field, index, ast.copy_location(changed, node))
             code = compile(ast.fix_missing_locations(tree), str(path), "exec")
-            yield Mutant(module, path, _lines(node), f"{_shown(node)} -> {_shown(changed)}", code)
+            yield Mutant(module, path, _lines(node), _change(node, changed), code)
             _put(parent, field, index, node)
+
+
+def _change(node: ast.AST, changed: ast.AST) -> str:
+    for field in ("keys", "elts"):
+        left = [item for item in getattr(node, field, []) if item not in getattr(changed, field, [])]
+        if left:
+            return f"without {_shown(left[0])}"
+    return f"{_shown(node)} -> {_shown(changed)}"
 
 
 def _shown(node: ast.AST) -> str:

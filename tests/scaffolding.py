@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune import pipeline
-from scaffold_torchtune.errors import Refused
-from scaffold_torchtune.models.results import ScaffoldResult
+from scaffold_torchtune.errors import Refused, Severity
+from scaffold_torchtune.models.results import ScaffoldResult, ValidateResult
 from scaffold_torchtune.pipeline import Request
 
 
@@ -24,3 +24,8 @@ def refusal(step: Any, experiment: Path, **given: Any) -> Refused:
 
 def codes(refused: Refused) -> list[str]:
     return [problem.code for problem in refused.problems]
+
+
+def told(result: ValidateResult) -> list[str]:
+    """The codes of what is wrong with the whole experiment."""
+    return [found.code for found in result.findings if found.severity is not Severity.INFO]

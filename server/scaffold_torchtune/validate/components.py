@@ -55,7 +55,7 @@ def _lora(report: Report, data: dict[str, Any]) -> None:
         return
     known, path = load().lora_attn_modules, ("model", "lora_attn_modules")
     modules = node.get("lora_attn_modules")
-    if modules is None or modules == []:
+    if modules in (None, []):
         message = "model.lora_attn_modules is absent or empty, so attention gets no LoRA"
         report.add("missing-value", message, field="lora_attn_modules", expected=", ".join(known), path=path)
     elif not isinstance(modules, list):
@@ -91,25 +91,27 @@ def _packed(report: Report, data: dict[str, Any]) -> None:
 
 def _node(report: Report, name: str, node: dict[str, Any]) -> None:
     dotpath, path = node["_component_"], (name, "_component_")
-    component = load().components.get(dotpath) if isinstance(dotpath, str) else None
+    if path in report.paths:
+        return
+    if not isinstance(dotpath, str):
+        message = f"{dotted(path)} is {quoted(dotpath)}, not the name of a component"
+        report.add("wrong-type", message, field=f"{name}._component_", actual=dotpath, path=path)
+        return
+    component, shape = load().components.get(dotpath), dataset.shape_of(report.run)
     if component is not None:
         _arguments(report, name, node, component)
-        return
-    shape = dataset.shape_of(report.run)
-    own = shape is not None and shape.own and name.startswith("dataset") and isinstance(dotpath, str)
-    if path in report.paths or (own and shape is not None and dotpath.endswith(shape.component)):
-        return
-    ours = isinstance(dotpath, str) and not dotpath.startswith(("torchtune.", "torch."))
-    lenient = Severity.INFO if ours else Severity.WARNING
-    message = f"{dotted(path)} is {quoted(dotpath)}, which is not among torchtune {load().torchtune}'s components"
-    severity = Severity.ERROR if report.bundled or name == "lr_scheduler" else lenient
-    report.add("unplanned-value", message, field=f"{name}._component_", actual=dotpath, path=path, severity=severity)
+    elif shape is None or not dotpath.endswith(shape.component):
+        theirs = dotpath.startswith(("torchtune.", "torch."))
+        message = f"{dotted(path)} is {quoted(dotpath)}, which is not among torchtune {load().torchtune}'s components"
+        strict = report.bundled or name == "lr_scheduler"
+        severity = Severity.ERROR if strict else Severity.WARNING if theirs else Severity.INFO
+        report.add("unplanned-value", message, field=f"{name}._component_", actual=dotpath, path=path, severity=severity)
 
 
 def _arguments(report: Report, name: str, node: dict[str, Any], component: Component) -> None:
     """Arguments that the component does not take, and those that it needs."""
     given = _GIVEN.get(name, frozenset())
-    loader = load().loader_arguments.get(str(node.get("source"))) if name.startswith("dataset") else None
+    loader = load().loader_arguments.get(str(node.get("source")))
     taken = (component.arguments - given) | (loader or frozenset())
     for key, value in node.items():
         path = (name, key)

@@ -75,7 +75,7 @@ def shape_of(run: PlannedRun) -> Shape | None:
 
 def data_file(run: PlannedRun) -> str:
     """The data set's file. A relative path in the document is completed from the settings that name the same file."""
-    name = f"{_value(run, 'dataset_label') or ''}{_value(run, 'dataset_ext') or ''}"
+    name = f"{_value(run, 'dataset_label')}{_value(run, 'dataset_ext')}"
     base = _value(run, "input_dir_base")
     if run.data_path.startswith("/") or not base or PurePosixPath(run.data_path).name != name:
         return normal_path(run.data_path)
