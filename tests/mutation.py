@@ -39,6 +39,7 @@ SLOW: Final = "_anything.py"
 EQUIVALENT: Final[dict[tuple[str, str], str]] = {}
 """Mutants that do the same as the code, by file and change, each with the reason."""
 
+_LIKELY: Final = 15  # tests that are tried first
 _TEST_SECONDS: Final = 5
 _CHILD_SECONDS: Final = 60
 _CHILD_BYTES: Final = 4 * 1024**3  # a mutant may never stop adding to a list
@@ -90,6 +91,17 @@ class _Watch:
         return {path: {line: [c for c in tests if c] for line, tests in of.items()} for path, of in lines.items()}
 
 
+class _Killer:
+    """A pytest plugin that writes the name of a test that fails."""
+
+    def __init__(self, pipe: int) -> None:
+        self.pipe = pipe
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            os.write(self.pipe, report.nodeid.encode())
+
+
 def every_mutant(package: str) -> Iterator[Mutant]:
     """Every mutant of a package."""
     for path in sorted((PACKAGE / package).glob("*.py")):
@@ -119,14 +131,18 @@ def tests_by_line(package: str) -> Passing:
     return {path: {int(line): tests for line, tests in lines.items()} for path, lines in read.items()}
 
 
-def survives(mutant: Mutant, tests: Sequence[str]) -> bool:
-    """Whether all tests pass with a mutant in the place of its module."""
+def killer(mutant: Mutant, tests: Sequence[str]) -> str | None:
+    """The test that fails with a mutant in the place of its module; None where all pass, empty where none could run."""
+    read, write = os.pipe()
 
     def broken() -> int:
         sys.meta_path.insert(0, _Broken(mutant))
-        return _pytest(tests)
+        return _pytest(tests, _Killer(write))
 
-    return _in_child(broken)
+    survived = _in_child(broken)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        return None if survived else pipe.read().decode()
 
 
 def _in_child(work: Callable[[], int]) -> bool:
@@ -150,17 +166,26 @@ def _pytest(tests: Sequence[str], *plugins: object) -> int:
 def campaign(package: str, sample: int | None, only: str) -> tuple[int, int, list[Mutant]]:
     """How many mutants were tried, how many of them do the same as the code, and those that survived."""
     passing = tests_by_line(package)
+    every = {test for lines in passing.values() for tests in lines.values() for test in tests}
     known = [mutant for mutant in every_mutant(package) if only in mutant.file]
     chosen = known if sample is None else random.Random(1).sample(known, min(sample, len(known)))  # noqa: S311
     same, survivors = 0, []
+    killers: list[str] = []  # the last first: what killed one mutant may well kill the next
     for mutant in chosen:
-        lines = passing[str(mutant.path)]
-        tests = dict.fromkeys(test for line in mutant.lines for test in lines.get(line, ()))
         if (mutant.file, mutant.change) in EQUIVALENT:
             same += 1
-        elif survives(mutant, list(tests) or tests_of(package)):
+            continue
+        lines = passing[str(mutant.path)]
+        tests = {test for line in mutant.lines for test in lines.get(line, ())} or every
+        likely = [test for test in killers if test in tests][:_LIKELY]
+        found = killer(mutant, likely) if likely else None
+        if found is None:
+            found = killer(mutant, sorted(tests.difference(likely)))
+        if found is None:
             survivors.append(mutant)
             print(f"survived: {mutant.file}:{mutant.lines[0]}: {mutant.change}", flush=True)
+        elif found:
+            killers = [found, *(test for test in killers if test != found)]
     return len(chosen), same, survivors
 
 

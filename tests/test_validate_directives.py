@@ -25,6 +25,7 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({}, (TIME, " " + TIME), True, [("missing-value", "error", "time")]),
     ({}, (TIME, TIME.replace("#", "# ", 1)), True, [("missing-value", "error", "time")]),
     ({}, (TIME, "", "mkdir ", f"{TIME}mkdir "), True, [("late-directive", "error", "time"), ("missing-value", "error", "time")]),
+    ({"time": "soon"}, ("00:59:00", "later"), True, [("value-mismatch", "error", "time")]),
     # GPUs
     ({}, ("--gres=gpu:1", "--gpus=1"), True, []),
     ({}, ("--gres=gpu:1", "--gpus-per-node=a100:1"), True, []),
@@ -57,6 +58,8 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({}, ("##SBATCH --account=<ACT>", "#SBATCH --account=<YOUR_ACT2>"), True,
      [("placeholder-left", "error", None), ("unplanned-value", "error", "account")]),
     # names and logs
+    ({"my_wandb_run_name": "other"}, ("--job-name=rank8_lr1e-5", "--job-name=other"), True,
+     [("value-mismatch", "error", "my_wandb_run_name"), ("name-mismatch", "error", "my_wandb_run_name")]),
     ({"my_wandb_run_name": None}, (), True, []),
     ({"my_wandb_run_name": None}, ("--job-name=rank8_lr1e-5", "-J other"), True, [("value-mismatch", "error", "my_wandb_run_name")]),
     ({}, ("--job-name=rank8_lr1e-5", "-J rank8_lr1e-5"), True, []),
@@ -130,3 +133,12 @@ def test_an_option_without_a_value_takes_none(name: str) -> None:
     script = parse(f"#!/bin/sh\n#SBATCH --{name} --mem=1\n#SBATCH --{name[:-1]} word\n")
     assert [(d.name, d.value) for d in script.directives] == [(name, ""), ("mem", "1"), (name, "")]
     assert [line for line, _ in script.problems] == [3]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("--job-name=rank8_lr1e-5", "--job-name is absent"), ("--time=00:59:00", "--time is absent")],
+)
+def test_a_message_names_the_directive(line: str, message: str) -> None:
+    run, slurm = planned(), replaced(GOOD_SLURM, f"#SBATCH {line}", "#")
+    assert message in validate_run(run, files_of(run, slurm=slurm), bundled=True)[0].message

@@ -196,7 +196,7 @@ def test_what_cannot_be_read_of_a_script_is_told(text: str, lines: list[int]) ->
 @pytest.mark.parametrize(
     ("text", "number"),
     [("gpu:2", 2), ("gpu:a100:2", 2), ("gpu", 1), ("2", 2), ("a100:2", 2), ("gpu:1,shard:3", 1), ("gpu:2(S:0)", 2),
-     ("", 0)],
+     ("", 0), ("gpu:a100", 1), ("shard:3", 0), ("a100", 0), ("gpu:٢", 1), ("gpu:1,gpu:2", 3), ("none", 0)],
 )  # fmt: skip
 def test_gpus_are_counted(text: str, number: int) -> None:
     assert gpus_in(text) == number

@@ -17,14 +17,16 @@ _NUMBERED: Final = re.compile(r"(.*?)([0-9]{1,9})-of-([0-9]{1,9})(\D*)", re.ASCI
 
 
 def check(report: Report, data: dict[str, Any]) -> None:
-    """Check `checkpointer.checkpoint_files` of finetune.yaml, resolved, where it is there."""
+    """Check `checkpointer.checkpoint_files` of finetune.yaml, resolved, where nothing is said of it yet."""
     node = data.get("checkpointer")
     given = node.get("checkpoint_files") if isinstance(node, dict) else None
+    if PATH in report.paths:
+        return
     if isinstance(given, dict):
         _format(report, given)
     elif isinstance(given, list) and all(isinstance(name, str) for name in given):
         _list(report, given)
-    elif given is not None:
+    else:
         message = f"checkpointer.checkpoint_files is {quoted(given)}, not a list of file names"
         report.add("wrong-type", message, field=_FIELD, actual=given, path=PATH)
 
@@ -35,7 +37,9 @@ def _format(report: Report, given: dict[str, Any]) -> None:
     if not isinstance(form, str) or form.count("{}") != 2:  # noqa: PLR2004 - the file's number and how many there are
         message = f"checkpoint_files.filename_format is {quoted(form)}; torchtune needs a name with two {{}}"
         path = (*PATH, "filename_format")
-        report.add("value-mismatch", message, field=_FIELD, expected="model-{}-of-{}.safetensors", actual=form, path=path)
+        report.add(
+            "value-mismatch", message, field=_FIELD, expected="model-{}-of-{}.safetensors", actual=form, path=path
+        )
     if not isinstance(last, str) or not re.fullmatch(r"0*[1-9][0-9]*", last, re.ASCII):
         message = f"checkpoint_files.max_filename is {quoted(last)}; torchtune needs a number in quotes, as '00004'"
         path = (*PATH, "max_filename")

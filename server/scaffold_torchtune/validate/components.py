@@ -105,7 +105,9 @@ def _node(report: Report, name: str, node: dict[str, Any]) -> None:
         message = f"{dotted(path)} is {quoted(dotpath)}, which is not among torchtune {load().torchtune}'s components"
         strict = report.bundled or name == "lr_scheduler"
         severity = Severity.ERROR if strict else Severity.WARNING if theirs else Severity.INFO
-        report.add("unplanned-value", message, field=f"{name}._component_", actual=dotpath, path=path, severity=severity)
+        report.add(
+            "unplanned-value", message, field=f"{name}._component_", actual=dotpath, path=path, severity=severity
+        )
 
 
 def _arguments(report: Report, name: str, node: dict[str, Any], component: Component) -> None:

@@ -17,17 +17,17 @@ SETTINGS = frozenset(arrivals.DIRECT) | arrivals.GROUPED | dataset.SETTINGS
 _LISTED = 20
 
 
-def check(report: Report, recipe: str | None) -> dict[str, Any]:
+def check(report: Report, raw: Any, recipe: str | None) -> dict[str, Any]:
     """Check finetune.yaml against the plan; findings go to `report`, whose document it is.
 
     Args:
         report: the report of finetune.yaml.
+        raw: the file's data as read, nothing resolved.
         recipe: the recipe of torchtune that finetune.slurm must start; None where it is no stock recipe.
 
     Returns:
         The file's resolved data; empty where the file holds no mapping.
     """
-    raw = report.document.data if report.document else None
     if not isinstance(raw, dict):
         report.add("unreadable-file", "finetune.yaml holds no mapping of keys to values", line=1)
         return {}
@@ -112,7 +112,8 @@ def _verdict(expected: Expectation, actual: Any) -> str | None:
         return None if actual.endswith(str(value)) else "value-mismatch"
     if expected.kind is Kind.EPOCHS and isinstance(actual, list):
         wanted = [part.strip() for part in str(value).split(",")] if value != "none" else []
-        return None if wanted == [str(part) for part in actual if type(part) is int] else "value-mismatch"
+        numbers = all(type(part) is int for part in actual)
+        return None if numbers and wanted == [str(part) for part in actual] else "value-mismatch"
     return compare(value, actual)
 
 

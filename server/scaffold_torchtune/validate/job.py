@@ -75,7 +75,7 @@ def _compare(
     expected: Any,
     reading: Callable[[str], Any] = str,
     *,
-    name: str | None = None,
+    name: str = "",
 ) -> None:
     """Say where a directive is absent or differs; `reading` makes its text and the plan's comparable."""
     place = f"--{name or setting}"
@@ -105,10 +105,11 @@ def gpus_in(text: str) -> int:
     total = 0
     for item in text.split(","):
         parts = item.split("(", 1)[0].split(":")
-        plain = parts[0].isascii() and parts[0].isdigit()
-        if parts[0] == "gpu" or plain or (parts[-1].isascii() and parts[-1].isdigit() and parts[0] != "shard"):
-            last = parts[-1]
-            total += int(last[:9]) if last.isascii() and last.isdigit() else 1
+        number = _number(parts[-1])
+        if isinstance(number, int) and parts[0] != "shard":
+            total += number
+        elif parts[0] == "gpu":
+            total += 1
     return total
 
 

@@ -37,7 +37,7 @@ def validate_run(run: PlannedRun, files: Mapping[str, str | None], *, bundled: b
     config = Report(run, FINETUNE_YAML, bundled=bundled, fix=FIX)
     config.document = _document(config, files)
     if config.document is not None:
-        names.check(config, finetune.check(config, recipe))
+        names.check(config, finetune.check(config, config.document.data, recipe))
     return tuple(sort_findings([*setup.findings, *config.findings, *slurm.findings]))
 
 
