@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # pip may fail on a passing fault of the network: try three times.
 RETRY := scripts/retry
 
-.PHONY: demo test check format contract slurm facts golden fuzz explore clean
+.PHONY: demo test check format contract slurm facts golden fuzz explore mutation clean
 
 demo: $(STAMP)  ## scaffold the bundled example into demo/
 	@$(BIN)/scaffold-torchtune demo demo
@@ -44,6 +44,9 @@ fuzz: $(STAMP)  ## 100,000 mutated documents: each a plan or a refusal, within a
 
 explore: $(STAMP)  ## the property tests on examples of their own choice, not the fixed ones
 	HYPOTHESIS_PROFILE=default $(BIN)/python -m pytest -n 2 -q tests
+
+mutation: $(STAMP)  ## break each check, one place at a time: do its tests see it? (half an hour on one core)
+	$(BIN)/python tests/mutation.py
 
 clean:
 	rm -rf $(VENV) $(CONTRACT) demo .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

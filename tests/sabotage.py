@@ -102,9 +102,6 @@ def _alternatives(parent: ast.AST, field: str, node: ast.AST) -> Iterator[ast.AS
     match node:
         case ast.Expr(value=ast.Call()) | ast.AugAssign():
             yield ast.Pass()
-        case ast.BoolOp(op=op, values=values):
-            for rest in _shorter(values):
-                yield rest[0] if len(rest) == 1 else ast.BoolOp(op, rest)
         case ast.Compare(left=left, ops=[op], comparators=right) if type(op) in _TURNED:
             yield ast.Compare(left, [_TURNED[type(op)]()], right)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
@@ -115,6 +112,15 @@ def _alternatives(parent: ast.AST, field: str, node: ast.AST) -> Iterator[ast.AS
             yield ast.Constant(not value)
         case ast.Attribute(value=ast.Name(id="Severity") as severity, attr=attr):
             yield ast.Attribute(severity, _SEVERITY[attr], ast.Load())
+        case _:
+            yield from _without_one(field, node)
+
+
+def _without_one(field: str, node: ast.AST) -> Iterator[ast.AST]:
+    """A node of several without one of them: operands, entries of a table, members of a set or list."""
+    match node:
+        case ast.BoolOp(op=op, values=values):
+            yield from (rest[0] if len(rest) == 1 else ast.BoolOp(op, rest) for rest in _shorter(values))
         case ast.Dict(keys=keys, values=values):
             yield from (ast.Dict(*rest) for rest in zip(_shorter(keys), _shorter(values), strict=True))
         case ast.Set(elts=elts):

@@ -260,3 +260,12 @@ def test_whether_an_environment_is_activated_does_not_change_the_plan(tmp_path: 
     experiment = make_experiment(tmp_path / "sweep")
     pipeline.scaffold(Request(experiment))
     assert pipeline.scaffold(Request(experiment, activate=False)).unchanged
+
+
+def test_the_defaults_are_told_as_the_plan_names_them_and_not_in_the_log(experiment: Path) -> None:
+    result = scaffold(experiment)
+    (one,) = pipeline.validate(Request(experiment)).findings
+    names = {part.split()[0] for part in one.message.partition("gives them: ")[2].split(", ")}
+    assert (one.code, names) == ("defaults-unchosen", set(result.plan.defaults))
+    assert one in result.validation.findings
+    assert "no document gives" not in log(experiment)

@@ -126,7 +126,7 @@ def other_value(name: str) -> Scalar:
 
 
 def test_every_known_setting_is_tried_below() -> None:
-    assert finetune.SETTINGS | job.SETTINGS == {*VALUES, *OTHER}
+    assert {*VALUES, *OTHER} == finetune.SETTINGS | job.SETTINGS
 
 
 @pytest.mark.parametrize("name", sorted({*VALUES, *OTHER}))

@@ -3,7 +3,7 @@
 
 import pytest
 
-from good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, GOOD_SLURM, RUN, files_of, planned, replaced
+from good_files import GOOD_CONFIG, files_of, planned, replaced
 from scaffold_torchtune.errors import Scalar
 from scaffold_torchtune.validate import validate_run
 

@@ -1,7 +1,7 @@
 """The proof that finetune.slurm starts the planned recipe in the planned environment."""
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from scaffold_torchtune.errors import Severity
 from scaffold_torchtune.shared.layout import FINETUNE_YAML

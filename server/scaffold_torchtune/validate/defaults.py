@@ -1,4 +1,4 @@
-"""The settings that nobody chose: told once for the whole experiment, so that a default is never mistaken for a choice."""
+"""The settings that nobody chose: told once for the experiment, so that no default is mistaken for a choice."""
 
 from typing import Final
 
