@@ -132,7 +132,7 @@ def tests_by_line(package: str) -> Passing:
 
 
 def killer(mutant: Mutant, tests: Sequence[str]) -> str | None:
-    """The test that fails with a mutant in the place of its module; None where all pass, empty where none could run."""
+    """The test that fails with a mutant in the place of its module: empty where none could run, None where all pass."""
     read, write = os.pipe()
 
     def broken() -> int:
@@ -178,13 +178,12 @@ def campaign(package: str, sample: int | None, only: str) -> tuple[int, int, lis
         lines = passing[str(mutant.path)]
         tests = {test for line in mutant.lines for test in lines.get(line, ())} or every
         likely = [test for test in killers if test in tests][:_LIKELY]
-        found = killer(mutant, likely) if likely else None
-        if found is None:
-            found = killer(mutant, sorted(tests.difference(likely)))
+        rest = sorted(tests.difference(likely))
+        found = next((k for k in (killer(mutant, part) for part in (likely, rest) if part) if k is not None), None)
         if found is None:
             survivors.append(mutant)
             print(f"survived: {mutant.file}:{mutant.lines[0]}: {mutant.change}", flush=True)
-        elif found:
+        else:
             killers = [found, *(test for test in killers if test != found)]
     return len(chosen), same, survivors
 
