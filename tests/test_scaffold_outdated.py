@@ -11,6 +11,7 @@ from experiments import (
     change,
 )
 from scaffold_torchtune import pipeline
+from scaffold_torchtune.errors import errors_in
 from scaffold_torchtune.pipeline import Request, Stopped
 from scaffolding import codes, refusal, scaffold
 
@@ -49,7 +50,7 @@ def test_validate_reports_an_outdated_plan_and_the_log_says_failed(experiment: P
     scaffold(experiment)
     change(experiment / "claude.local.md", "`cruijff`", "`other`")
     result = pipeline.validate(Request(experiment))
-    assert [f.code for f in result.findings] == ["plan-outdated"]
+    assert [f.code for f in errors_in(result.findings)] == ["plan-outdated"]
     assert not result.passed
     assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_FAILED"
 
@@ -57,7 +58,7 @@ def test_validate_reports_an_outdated_plan_and_the_log_says_failed(experiment: P
 def test_documents_that_are_refused_now_make_the_plan_outdated(experiment: Path) -> None:
     scaffold(experiment)
     change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** two")
-    (finding,) = pipeline.validate(Request(experiment)).findings
+    (finding,) = errors_in(pipeline.validate(Request(experiment)).findings)
     assert finding.code == "plan-outdated"
     assert "experiment_summary.md:46" in finding.message
 
@@ -65,7 +66,7 @@ def test_documents_that_are_refused_now_make_the_plan_outdated(experiment: Path)
 def test_documents_that_cannot_be_read_make_the_plan_outdated(experiment: Path) -> None:
     scaffold(experiment)
     (experiment / "experiment_summary.md").unlink()
-    (finding,) = pipeline.validate(Request(experiment)).findings
+    (finding,) = errors_in(pipeline.validate(Request(experiment)).findings)
     assert "experiment_summary.md" in finding.message
 
 
@@ -77,9 +78,9 @@ def test_a_template_of_the_operator_is_an_input(experiment: Path, tmp_path: Path
     assert "save_last_epoch_only: true\n" in (experiment / RUNS[0] / "finetune.yaml").read_text()
     assert pipeline.validate(Request(experiment)).passed
     change(template, "only: true", "only: false")
-    assert [f.code for f in pipeline.validate(Request(experiment)).findings] == ["plan-outdated"]
+    assert [f.code for f in errors_in(pipeline.validate(Request(experiment)).findings)] == ["plan-outdated"]
     template.unlink()
-    assert [f.code for f in pipeline.validate(Request(experiment)).findings] == ["plan-outdated"]
+    assert [f.code for f in errors_in(pipeline.validate(Request(experiment)).findings)] == ["plan-outdated"]
 
 
 # --- state that comes from elsewhere ----------------------------------------------------------------------------------

@@ -1,11 +1,12 @@
 """Step 7: reads what lies in the run directories and lets validate judge it."""
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.errors import Finding, Refused, finding
+from scaffold_torchtune.errors import Finding, Refused, Severity, finding
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.results import ValidateResult
 from scaffold_torchtune.pipeline import prepare
 from scaffold_torchtune.pipeline.apply import left_over
+from scaffold_torchtune.pipeline.foresight import foreseen
 from scaffold_torchtune.pipeline.locate import experiment_directory, read_documents
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.shared import layout
@@ -19,11 +20,19 @@ def judge(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
     """Validate every planned run, from the files as they lie there."""
     bundled = plan.options.setup_script == "bundled"
     checked: dict[str, tuple[Finding, ...]] = {}
+    configs: dict[str, str] = {}
     for run in plan.runs:
         files, problems = _read(tree, run)
         checked[run.directory] = (*problems, *validate_run(run, files, bundled=bundled))
+        configs |= {run.directory: text} if (text := files[layout.FINETUNE_YAML]) else {}
         request.progress("validate", len(checked), len(plan.runs))
-    return verdict(plan, checked, [*outdated(plan, request), *left_over(tree, plan)])
+    whole = [*outdated(plan, request), *left_over(tree, plan), *_serious(foreseen(plan, configs))]
+    return verdict(plan, checked, whole)
+
+
+def _serious(found: list[Finding]) -> list[Finding]:
+    """Those that are more than information, which the plan has told already."""
+    return [each for each in found if each.severity is not Severity.INFO]
 
 
 def _read(tree: Tree, run: PlannedRun) -> tuple[dict[str, str | None], list[Finding]]:

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import posixpath
 from collections.abc import Mapping, Sequence
 
 from scaffold_torchtune import __version__
@@ -69,6 +70,7 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
         legend=names.legend,
         runs=runs,
         excluded=_excluded(experiment),
+        splits=_splits(experiment, place),
         warnings=(*experiment.warnings, *checks.warnings(experiment, runs)),
     )
     return with_id(plan)
@@ -92,6 +94,13 @@ def _excluded(experiment: Experiment) -> tuple[Excluded, ...]:
         "eval-only": "evaluated only: nothing is fine-tuned",
     }
     return tuple(Excluded(name=r.name, reason=reasons[r.type]) for r in experiment.runs if r.type != "fine-tuned")
+
+
+def _splits(experiment: Experiment, place: Place) -> dict[str, dict[str, int]]:
+    found = experiment.dataset
+    if found is None or not found.splits:
+        return {}
+    return {posixpath.normpath(posixpath.join(place.experiment_dir, str(found.path.value))): found.splits}
 
 
 def _names(
