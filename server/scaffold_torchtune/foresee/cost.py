@@ -116,8 +116,9 @@ def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding
         memory = gpu.memory if gpu else 0
         yield finding(
             "gpu-memory",
-            f"{concerning(some, len(plan.runs))} need at least {_gib(held)} on each GPU for weights, gradients and"
-            f" optimizer states, but the constraint {value(some[0], 'constraint')} names GPUs of {memory} GiB",
+            f"weights, gradients and optimizer states alone take {_gib(held)} on each GPU of"
+            f" {concerning(some, len(plan.runs))}, but the constraint {value(some[0], 'constraint')} names GPUs of"
+            f" {memory} GiB",
             field="gpus",
             expected=f"at most {memory} GiB",
             actual=_gib(held),
@@ -151,8 +152,8 @@ def _time(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterat
         run, hours = some[0], max(short.values()) / 3600
         yield finding(
             "time-limit",
-            f"{concerning(some, len(plan.runs))} take at least {hours:.1f} hours of arithmetic on {_name(run)}, but the"
-            f" time limit is {value(run, 'time')}",
+            f"the arithmetic alone takes at least {hours:.1f} hours on {_name(run)} in"
+            f" {concerning(some, len(plan.runs))}, but the time limit is {value(run, 'time')}",
             field="time",
             expected=f"more than {hours:.1f} hours",
             actual=str(value(run, "time")),
