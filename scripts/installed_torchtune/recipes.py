@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from installed_torchtune.stock import RECIPES, recipes_folder, registry, stock_config
+from installed_torchtune.values import stock_values
 
 
 class _Uses(ast.NodeVisitor):
@@ -82,7 +83,9 @@ def uses(thing: Any, names: set[str], seen: set[Any]) -> tuple[set[str], set[str
 
 
 def recipe(name: str) -> dict[str, Any]:
-    """What a recipe reads; required is what it reads without a default and every stock config of it has."""
+    """What a recipe reads; required is what it reads without a default and every stock config of it has, stock
+    what those of the covered families have where.
+    """
     attributes, optional = uses(recipe_module(name), {"cfg"}, set())
     entry = registry()[name]
     stock = [set(stock_config(config.name)) for config in entry.configs]
@@ -90,6 +93,7 @@ def recipe(name: str) -> dict[str, Any]:
         "distributed": entry.supports_distributed,
         "reads": sorted(attributes | optional),
         "required": sorted(attributes.intersection(*stock)),
+        "stock": stock_values(name),
     }
 
 

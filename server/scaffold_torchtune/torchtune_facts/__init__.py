@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from pydantic import Field, TypeAdapter
 
+from scaffold_torchtune.errors import Scalar
 from scaffold_torchtune.models.base import Model
 
 
@@ -20,6 +21,9 @@ class Recipe(Model):
     distributed: bool
     reads: frozenset[str]
     required: frozenset[str] = Field(description="read without a default, and in every stock config of the recipe")
+    stock: dict[str, tuple[Scalar | list[Scalar], ...]] = Field(
+        description="by dotted path, each value that a stock config has there; components and places are left out"
+    )
 
 
 class Component(Model):
