@@ -83,9 +83,7 @@ def uses(thing: Any, names: set[str], seen: set[Any]) -> tuple[set[str], set[str
 
 
 def recipe(name: str) -> dict[str, Any]:
-    """What a recipe reads; required is what it reads without a default and every stock config of it has, stock
-    what those of the covered families have where.
-    """
+    """What a recipe reads; required is what it reads without a default and every stock config of it has."""
     attributes, optional = uses(recipe_module(name), {"cfg"}, set())
     entry = registry()[name]
     stock = [set(stock_config(config.name)) for config in entry.configs]

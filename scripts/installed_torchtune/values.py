@@ -31,7 +31,5 @@ def _leaves(node: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
 
 def _is_place(value: Any) -> bool:
     """Whether a value names a file or directory, or several."""
-    texts = value if isinstance(value, list) else [value]
-    return any(
-        isinstance(text, str) and ("/" in text or "$" in text or text.endswith(".safetensors")) for text in texts
-    )
+    texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
+    return any("/" in text or "$" in text or text.endswith((".safetensors", ".bin")) for text in texts)
