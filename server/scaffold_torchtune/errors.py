@@ -186,3 +186,8 @@ def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
 def errors_in(findings: Iterable[Finding]) -> list[Finding]:
     """Those findings that are errors."""
     return [f for f in findings if f.severity is Severity.ERROR]
+
+
+def serious(findings: Iterable[Finding]) -> list[Finding]:
+    """Those findings that are more than information."""
+    return [f for f in findings if f.severity is not Severity.INFO]

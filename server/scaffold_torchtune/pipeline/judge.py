@@ -1,7 +1,7 @@
 """Step 7: reads what lies in the run directories and lets validate judge it."""
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.errors import Finding, Refused, Severity, finding
+from scaffold_torchtune.errors import Finding, Refused, finding, serious
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.results import ValidateResult
 from scaffold_torchtune.pipeline import prepare
@@ -26,13 +26,8 @@ def judge(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         checked[run.directory] = (*problems, *validate_run(run, files, bundled=bundled))
         configs |= {run.directory: text} if (text := files[layout.FINETUNE_YAML]) else {}
         request.progress("validate", len(checked), len(plan.runs))
-    whole = [*outdated(plan, request), *left_over(tree, plan), *_serious(foreseen(plan, configs))]
+    whole = [*outdated(plan, request), *left_over(tree, plan), *serious(foreseen(plan, configs))]
     return verdict(plan, checked, whole)
-
-
-def _serious(found: list[Finding]) -> list[Finding]:
-    """Those that are more than information, which the plan has told already."""
-    return [each for each in found if each.severity is not Severity.INFO]
 
 
 def _read(tree: Tree, run: PlannedRun) -> tuple[dict[str, str | None], list[Finding]]:

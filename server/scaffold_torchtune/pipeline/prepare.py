@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold_torchtune.errors import Finding, Refused, errors_in, finding
+from scaffold_torchtune.errors import Finding, Refused, errors_in, finding, serious
 from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.models.experiment import Experiment
 from scaffold_torchtune.models.plan import Options, Plan, PlannedRun
@@ -128,7 +128,7 @@ def prepared(request: Request) -> Prepared:
     plan = plan.model_copy(update={"inputs": inputs, "runs": tuple(r.run for r in rendered)})
     foresight = foreseen(plan, {name: made.files[layout.FINETUNE_YAML].decode() for name, made in outcomes.items()})
     if errors_in(foresight):
-        raise Refused(f"{len(errors_in(foresight))} problem(s): the runs would fail", foresight)
+        raise Refused(f"{len(errors_in(foresight))} problem(s): the runs would fail", serious(foresight))
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *warnings, *foresight)})
     return Prepared(found, with_id(plan), rendered)
 
