@@ -43,7 +43,7 @@ def _no_steps(plan: Plan, runs: list[PlannedRun], basis: str) -> Finding:
         field="batch_size",
         expected="at least one step in an epoch",
         actual=0,
-        fix="lower the batch size, the accumulation or the GPUs until a step takes no more than there is, or give more data",
+        fix="lower the batch size, accumulation or GPUs until a step takes no more than there is, or give more data",
         **at(run, "batch_size", "gradient_accumulation_steps"),
     )
 
