@@ -21,6 +21,11 @@ class Recipe(Model):
     reads: frozenset[str]
     required: frozenset[str] = Field(description="read without a default, and in every stock config of the recipe")
 
+    @property
+    def trains_adapter(self) -> bool:
+        """Whether it trains an adapter and not all weights: then it asks whether to save that alone."""
+        return "save_adapter_weights_only" in self.reads
+
 
 class Component(Model):
     """Something that a `_component_` can name, and its arguments."""
