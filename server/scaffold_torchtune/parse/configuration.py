@@ -57,6 +57,7 @@ _LORA = re.compile(
     r"(?:peft[ /:-]+)?lora\b(?!.*\b(?:no|without) lora)(?!.*(?:\b(?:and|or|vs\.?|versus)|[,/+&])\s*full\b).*",
     re.IGNORECASE,
 )
+_NO_LORA = re.compile(r"[(,]\s*(?:no|not|without) lora[).\s]*$", re.IGNORECASE)
 _LORA_TOO = re.compile(r"(?<!\bno )(?<!\bnot )(?<!\bwithout )\blora\b", re.IGNORECASE)
 
 
@@ -101,7 +102,8 @@ def _setting(reading: Reading, parameter: Parameter, label: str, text: Field) ->
         if method is None:
             _not_scaffolded(reading, label, text, "LoRA or full fine-tuning")
             return None
-        _remark(reading, label, text, method)
+        if not _NO_LORA.search(text.full or text.text):
+            _remark(reading, label, text, method)
         text = replace(text, text=method, full=None, source=None)
     return reading.value(parameter, text, SourceKind.CONFIGURATION, reading.summary.file)
 

@@ -103,7 +103,7 @@ def data_name(path: str) -> str:
 
 
 def single_name(row_name: str, parameters: Mapping[str, Scalar]) -> str:
-    """The name of a run where nothing varies: the row's own if it is safe, else `MODEL_rankR_lrLR`, or `MODEL_lrLR_recipe-full`."""
+    """The name of a run where nothing varies: the row's own if it is safe, else `MODEL_rankR_lrLR` or the like."""
     if row_name and is_safe(row_name):
         return row_name
     method = ("recipe",) if parameters.get("recipe") == recipes.FULL else ()

@@ -4,8 +4,8 @@ from typing import Final
 
 from scaffold_torchtune.setup_finetune import dataset
 from scaffold_torchtune.setup_finetune.keys import Report, Settings
-from scaffold_torchtune.setup_finetune.registry import ModelEntry, find_model, known_models
 from scaffold_torchtune.setup_finetune.recipe import is_full, recipe
+from scaffold_torchtune.setup_finetune.registry import ModelEntry, find_model, known_models
 from scaffold_torchtune.shared import recipes
 from scaffold_torchtune.shared.text import did_you_mean, shown
 
@@ -116,7 +116,7 @@ def _check_recipe(settings: Settings, report: Report) -> None:
         report.refuse(
             "unsupported-setting",
             "custom_recipe",
-            f"custom_recipe {name} is another kind of training than LoRA or full fine-tuning, which is all that is done here",
+            f"custom_recipe {name} is neither LoRA nor full fine-tuning, which is all that is done here",
             f"take it out, or write one of {', '.join(recipes.NAMES)}",
             found=name,
         )
