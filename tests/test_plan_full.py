@@ -8,7 +8,9 @@ from documents import MODEL, SUMMARY, local_md, planned, refusal, runs, summary,
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.shared import recipes
 
-FULL = table(["Run Name", "Model", "LR", "Type"], [["a", MODEL, "1e-5", "Fine-tuned"], ["b", MODEL, "2e-5", "Fine-tuned"]])
+FULL = table(
+    ["Run Name", "Model", "LR", "Type"], [["a", MODEL, "1e-5", "Fine-tuned"], ["b", MODEL, "2e-5", "Fine-tuned"]]
+)
 MIXED = runs(3, Recipe=["LoRA", "LoRA", "full"], LoRA_Rank=["8", "16", "-"])
 
 

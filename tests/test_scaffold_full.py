@@ -18,7 +18,7 @@ def test_lora_is_compared_with_full_fine_tuning(tmp_path: Path) -> None:
     result = pipeline.scaffold(Request(experiment=directory))
     assert result.ok
     assert result.validation.passed
-    assert run_directories(directory) == ["lr1e-5_recipe-full", "lr1e-5_recipe-lora", "lr5e-5_recipe-full", "lr5e-5_recipe-lora"]  # fmt: skip
+    assert run_directories(directory) == [f"lr{lr}_recipe-{of}" for lr in ("1e-5", "5e-5") for of in ("full", "lora")]
     full, lora = finetune(directory, "lr1e-5_recipe-full"), finetune(directory, "lr1e-5_recipe-lora")
     assert (full["model"], lora["model"]["lora_rank"]) == ({"_component_": "torchtune.models.llama3_2.llama3_2_1b"}, 64)
     assert full["optimizer"] == lora["optimizer"]

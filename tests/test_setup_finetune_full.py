@@ -119,5 +119,7 @@ def test_memory_follows_what_the_recipe_keeps_on_the_cpu(model: str, gpus: int, 
     found = default_resources(entry, gpus, full=True, epochs=epochs)
     assert (found.mem, found.cpus) == (memory, gpus)
     assert ("optimizer's states" in found.mem_source) == (gpus > 1 and epochs > 1)
-    script = script_of(torchtune_model_name=model, epochs=epochs, gpus=gpus, custom_recipe=recipes.for_gpus("full", gpus))
+    script = script_of(
+        torchtune_model_name=model, epochs=epochs, gpus=gpus, custom_recipe=recipes.for_gpus("full", gpus)
+    )
     assert f"#SBATCH --mem={memory}\n" in script

@@ -105,7 +105,9 @@ def test_the_full_recipe_and_model_where_lora_is_planned() -> None:
     run = planned()
     slurm = replaced(GOOD_SLURM, "lora_finetune", "full_finetune")
     assert found_in(run, GOOD_CONFIG, slurm) == [("wrong-recipe", "gpus")]
-    assert ("value-mismatch", "torchtune_model_name") in found_in(run, replaced(GOOD_CONFIG, LORA_BUILDER, BUILDER), slurm)
+    assert ("value-mismatch", "torchtune_model_name") in found_in(
+        run, replaced(GOOD_CONFIG, LORA_BUILDER, BUILDER), slurm
+    )
 
 
 def test_a_directory_that_names_a_rank_which_no_full_run_has() -> None:

@@ -175,7 +175,11 @@ def stock_configs(component: str, kind: str) -> list[dict[str, Any]]:
     import yaml
 
     folder = Path(str(importlib.import_module("torchtune").__file__)).parent.parent / "recipes" / "configs"
-    texts = (path.read_text() for path in folder.glob(f"*/*_{kind}*.yaml") if not re.search("qlora|qat|dpo|ppo|multinode", path.name))
+    texts = (
+        path.read_text()
+        for path in folder.glob(f"*/*_{kind}*.yaml")
+        if not re.search("qlora|qat|dpo|ppo|multinode", path.name)
+    )
     return [
         data
         for data in map(yaml.safe_load, texts)

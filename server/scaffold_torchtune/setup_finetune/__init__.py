@@ -1,7 +1,7 @@
 """The bundled setup_finetune: the text of one setup_finetune.yaml in, finetune.yaml and finetune.slurm out.
 
 Built on the real configuration structure of torchtune 0.6.1's recipes for LoRA and for full fine-tuning. It takes the
-keys of cruijff_kit's setup_finetune.py, of 2025 and of v0.3.4, and refuses what it cannot honour instead of dropping it.
+keys of cruijff_kit's setup_finetune.py, of 2025 and of v0.3.4, and refuses what it cannot honour and does not drop it.
 """
 
 import json
