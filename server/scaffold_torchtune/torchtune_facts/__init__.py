@@ -25,6 +25,11 @@ class Recipe(Model):
         description="by dotted path, each value that a stock config has there; components and places are left out"
     )
 
+    @property
+    def trains_adapter(self) -> bool:
+        """Whether it trains an adapter and not all weights: then it asks whether to save that alone."""
+        return "save_adapter_weights_only" in self.reads
+
 
 class Component(Model):
     """Something that a `_component_` can name, and its arguments."""

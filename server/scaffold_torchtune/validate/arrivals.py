@@ -80,6 +80,13 @@ GROUPED: Final = frozenset(
 """Settings that arrive together with others, or changed; see the functions below."""
 
 
+def is_full(run: PlannedRun) -> bool:
+    """Whether the planned recipe is one of torchtune's that train all weights. Any other is taken for LoRA."""
+    planned = run.settings.get("custom_recipe")
+    facts = load().recipes.get(str(planned.value)) if planned is not None else None
+    return facts is not None and not facts.trains_adapter
+
+
 def direct(run: PlannedRun) -> list[Expectation]:
     """What settings that arrive as they are must have become, and `lora_alpha`, which is 2 x rank unless planned."""
     found = [Expectation(name, *_place(name, run.settings[name].value)) for name in run.settings if name in DIRECT]
@@ -141,7 +148,7 @@ def model(run: PlannedRun) -> list[Expectation]:
         return found
     setting = "torchtune_model_name"
     found += [
-        Expectation(setting, ("model", "_component_"), facts.lora_builder),
+        Expectation(setting, ("model", "_component_"), facts.full_builder if is_full(run) else facts.lora_builder),
         Expectation(setting, ("tokenizer", "_component_"), facts.tokenizer),
         Expectation(setting, ("checkpointer", "_component_"), CHECKPOINTER),
         Expectation(setting, ("checkpointer", "model_type"), facts.model_type),

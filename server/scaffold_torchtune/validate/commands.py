@@ -169,6 +169,7 @@ def _recipe(report: Report, recipe: str, line: int) -> str | None:
     form = "distributed" if gpus is not None and gpus > 1 else "single_device"
     name, expected = recipe.removesuffix(_MAIN), custom or f"lora_finetune_{form}"
     if name == expected:
+        _fits(report, expected, line)
         return expected
     last = name.rsplit(".", 1)[-1]
     if not custom and not report.bundled and "." in name and form in last and last.startswith("lora_finetune"):
@@ -186,6 +187,14 @@ def _recipe(report: Report, recipe: str, line: int) -> str | None:
         line=line,
     )
     return expected
+
+
+def _fits(report: Report, recipe: str, line: int) -> None:
+    """The planned recipe must be one for the planned number of GPUs."""
+    facts, gpus = load().recipes.get(recipe), _gpus(report)
+    if facts is not None and gpus is not None and facts.distributed != (gpus > 1):
+        message = f"the recipe of `tune run` is {recipe}, which is not for {gpus} GPU(s)"
+        report.add("wrong-recipe", message, field="gpus", expected=gpus, actual=recipe, line=line)
 
 
 def _processes(report: Report, given: dict[str, str], line: int) -> None:
