@@ -157,9 +157,10 @@ def _columns(run: PlannedRun, shape: Shape) -> list[Expectation]:
     found = []
     for setting, place, usual in (("input_key", shape.input_key, "input"), ("output_key", shape.output_key, "output")):
         value = _value(run, setting)
-        if value and place is not None:
-            absent = usual if shape.own or place[0] == "column_map" else None
-            found.append(Expectation(setting, ("dataset", *place), value, absent_is=absent, optional=True))
+        has_usual = place is not None and (shape.own or place[0] == "column_map")
+        if place is not None and (value or has_usual):
+            absent = usual if has_usual else None
+            found.append(Expectation(setting, ("dataset", *place), value or usual, absent_is=absent, optional=True))
         elif value and value != usual:
             note = f"{shape.component} has no such column"
             found.append(Expectation(setting, ("dataset", setting), value, note=note))
