@@ -103,6 +103,12 @@ def test_full_fine_tuning_holds_gradients_and_moments_of_all_weights() -> None:
     assert not found("gpu-memory", {**full, "constraint": "gpu80"})
 
 
+def test_what_fsdp_keeps_off_the_gpus_takes_no_room_there() -> None:
+    full: Changes = {**LLAMA_70B, "custom_recipe": "full_finetune_distributed", "lora_rank": None, "lora_alpha": None}
+    assert not found("gpu-memory", {**full, "gpus": 4, "constraint": "gpu40"})
+    assert found("gpu-memory", {**full, "gpus": 1, "constraint": "gpu80"})
+
+
 # --- disk -------------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from scaffold_torchtune.foresee.places import at, concerning, full, grouped, num
 from scaffold_torchtune.foresee.steps import part_of, rows_of, steps_of
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.seen import Seen
+from scaffold_torchtune.setup_finetune.registry import find_model
 from scaffold_torchtune.shared import slurm_time
 from scaffold_torchtune.torchtune_facts import ModelFacts, load
 
@@ -34,7 +35,8 @@ def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
     """What a run needs for certain.
 
     Everything is in bf16: the weights, and of what is trained the gradients and AdamW's two moments, which torch keeps
-    in the type of the weights; FSDP shares all of it among the GPUs. LoRA's adapter counts as the bundled setup applies
+    in the type of the weights; FSDP shares all of it among the GPUs. Where the bundled setup_finetune keeps it off the GPUs
+    (fsdp_cpu_offload), one layer at a time is there. LoRA's adapter counts as the bundled setup applies
     it (torchtune_facts: lora_counted_with). Each epoch saves the whole model, merged with the adapter, unless only the
     adapter is asked for (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
     """
@@ -45,13 +47,19 @@ def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
     vocabulary = next(shape[0] for name, shape in facts.tensors() if name == "model.embed_tokens.weight")
     adapter = 0 if full(run) else trained
     epoch = adapter if value(run, "save_adapter_weights_only") is True else model + adapter
+    gpus = number(run, "gpus", 1)
     return Need(
         model=model,
         trained=trained,
-        held=(weights + 3 * trained) // number(run, "gpus", 1),
+        held=model // facts.layers if _offloaded(run, gpus) else (weights + 3 * trained) // gpus,
         logits=number(run, "batch_size", 1) * number(run, "max_seq_len", 2048) * vocabulary * _BF16,
         saved=epoch * number(run, "epochs", 1),
     )
+
+
+def _offloaded(run: PlannedRun, gpus: int) -> bool:
+    entry = find_model(str(value(run, "torchtune_model_name")))
+    return entry is not None and entry.full_offload and full(run) and gpus > 1
 
 
 def findings(plan: Plan, seen: Seen) -> Iterator[Finding]:

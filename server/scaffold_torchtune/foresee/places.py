@@ -6,6 +6,7 @@ from typing import TypedDict, TypeVar
 
 from scaffold_torchtune.errors import Scalar
 from scaffold_torchtune.models.plan import PlannedRun
+from scaffold_torchtune.shared.recipes import FULL, method_of
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -56,7 +57,7 @@ def concerning(runs: list[PlannedRun], total: int) -> str:
 
 def full(run: PlannedRun) -> bool:
     """Whether all of the model is trained, not an adapter."""
-    return str(value(run, "custom_recipe") or "").startswith("full_")
+    return method_of(str(value(run, "custom_recipe"))) == FULL
 
 
 def checkpoint_dir(run: PlannedRun) -> str | None:
