@@ -35,9 +35,9 @@ def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
     """What a run needs for certain.
 
     Everything is in bf16: the weights, and of what is trained the gradients and AdamW's two moments, which torch keeps
-    in the type of the weights; FSDP shares all of it among the GPUs. Where the bundled setup_finetune keeps it off the GPUs
-    (fsdp_cpu_offload), one layer at a time is there. LoRA's adapter counts as the bundled setup applies
-    it (torchtune_facts: lora_counted_with). Each epoch saves the whole model, merged with the adapter, unless only the
+    in the type of the weights; FSDP shares all of it among the GPUs. Where the bundled setup_finetune keeps it off the
+    GPUs (fsdp_cpu_offload), one layer at a time is there. LoRA's adapter counts as the bundled setup applies it
+    (torchtune_facts: lora_counted_with). Each epoch saves the whole model, merged with the adapter, unless only the
     adapter is asked for (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
     """
     model = facts.parameters * _BF16
