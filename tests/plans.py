@@ -14,7 +14,12 @@ from scaffold_torchtune.models.plan import Options, Plan, PlannedRun
 SUMMARY = "experiment_summary.md"
 DATA = "/scratch/me/data/words.json"
 MODELS = "/scratch/me/models"
-LINES = {name: 10 + number for number, name in enumerate([*VALUES, "constraint", "training_samples", "custom_recipe"])}
+LINES = {
+    name: 10 + number
+    for number, name in enumerate(
+        [*VALUES, "constraint", "training_samples", "custom_recipe", "input_key", "output_key"]
+    )
+}
 """The line on which each setting stands, unless it is a default."""
 
 USUAL = {"batch_size": 4, "gradient_accumulation_steps": 1, "num_warmup_steps": 10, "epochs": 2}

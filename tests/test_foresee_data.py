@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the table of columns has one case a line
 """Foreseeing what a data set will not give the runs."""
 
 from typing import Any
@@ -19,11 +20,11 @@ def found(seen: DataSeen | PartSeen, *runs: Any, **more: Any) -> list[Finding]:
     return [each for each in foresee(plan_of(*runs, **more), Seen(data={DATA: data}), {}) if each.code in CODES]
 
 
-def mismatch(seen: DataSeen | PartSeen, changes: Changes | None = None) -> str:
-    """The message of the one finding, which must be an error at the data set's line."""
+def mismatch(seen: DataSeen | PartSeen, changes: Changes | None = None, named: str = "dataset_label") -> str:
+    """The message of the one finding, which must be an error at the line of the setting that names what is wrong."""
     (finding,) = found(seen, changes or {})
     assert (finding.code, finding.severity) == ("data-mismatch", Severity.ERROR)
-    assert (finding.file, finding.line) == (SUMMARY, LINES["dataset_label"])
+    assert (finding.file, finding.line) == (SUMMARY, LINES[named])
     return finding.message
 
 
@@ -78,25 +79,25 @@ def test_a_part_without_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "part", "told"),
+    ("changes", "part", "told", "named"),
     [
-        ({}, columns(inptu="text", output="text"), "no column 'input'. Did you mean 'inptu'?"),
-        ({}, columns(input="text"), "no column 'output'"),
-        ({}, columns(input={"text": 1, "number": 7}, output="text"), "row 7 of train has number in 'input', not text"),
-        ({}, columns(input={"text": 1, "absent": 2}, output="text"), "row 2 of train has no 'input'"),
-        ({}, columns(input="null", output="text"), "row 1 of train has null in 'input', not text"),
-        ({"input_key": "question"}, columns(input="text", output="text"), "no column 'question'"),
-        ({"output_key": "answer"}, columns(input="text", output="text"), "no column 'answer'"),
-        ({"dataset_type": "chat_completion"}, columns(input="text"), "no column 'output'"),
-        ({"dataset_type": "text_completion_dataset"}, columns(input="text"), "no column 'text'"),
-        ({"dataset_type": "text_completion_dataset", "input_key": "t"}, columns(text="text"), "no column 't'"),
-        ({"dataset_type": "chat_dataset"}, columns(input="text"), "no column 'messages'"),
-        ({"dataset_type": "chat_dataset"}, columns(messages="text"), "has text in 'messages', not list"),
-        ({"dataset_type": None}, columns(input="text"), "no column 'output'"),
+        ({}, columns(inptu="text", output="text"), "no column 'input'. Did you mean 'inptu'?", "dataset_label"),
+        ({}, columns(input="text"), "no column 'output'", "dataset_label"),
+        ({}, columns(input={"text": 1, "number": 7}, output="text"), "row 7 of train has number in 'input', not text", "dataset_label"),
+        ({}, columns(input={"text": 1, "absent": 2}, output="text"), "row 2 of train has no 'input'", "dataset_label"),
+        ({}, columns(input="null", output="text"), "row 1 of train has null in 'input', not text", "dataset_label"),
+        ({"input_key": "question"}, columns(input="text", output="text"), "no column 'question'", "input_key"),
+        ({"output_key": "answer"}, columns(input="text", output="text"), "no column 'answer'", "output_key"),
+        ({"dataset_type": "chat_completion"}, columns(input="text"), "no column 'output'", "dataset_label"),
+        ({"dataset_type": "text_completion_dataset"}, columns(input="text"), "no column 'text'", "dataset_label"),
+        ({"dataset_type": "text_completion_dataset", "input_key": "t"}, columns(text="text"), "no column 't'", "input_key"),
+        ({"dataset_type": "chat_dataset"}, columns(input="text"), "no column 'messages'", "dataset_type"),
+        ({"dataset_type": "chat_dataset"}, columns(messages="text"), "has text in 'messages', not list", "dataset_label"),
+        ({"dataset_type": None}, columns(input="text"), "no column 'output'", "dataset_label"),
     ],
 )  # fmt: skip
-def test_columns_that_the_type_of_data_set_reads(changes: Changes, part: PartSeen, told: str) -> None:
-    assert told in mismatch(part, changes)
+def test_columns_that_the_type_of_data_set_reads(changes: Changes, part: PartSeen, told: str, named: str) -> None:
+    assert told in mismatch(part, changes, named)
 
 
 def test_columns_that_the_type_of_data_set_does_not_read_do_not_matter() -> None:

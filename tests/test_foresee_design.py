@@ -76,6 +76,14 @@ def test_two_parameters_that_change_together_cannot_be_told_apart() -> None:
     assert not found("confound", *runs, {"lr": 1e-5, "seed": 2}, varying=["lr", "seed"])
 
 
+def test_all_that_changes_together_is_one_remark() -> None:
+    runs: list[Changes] = [{"lr": lr, "seed": n, "epochs": n + 4} for n, lr in enumerate((1e-5, 2e-5, 3e-5, 1e-5))]
+    (finding,) = found("confound", *runs, varying=["lr", "seed", "epochs"])
+    assert finding.message.startswith("seed and epochs change together")
+    (finding,) = found("confound", *runs[:3], varying=["lr", "seed", "epochs"])
+    assert finding.message.startswith("lr, seed and epochs change together in all runs")
+
+
 def alpha(*pairs: tuple[int, int], varying: list[str] | None = None) -> list[str]:
     runs: list[Any] = [{"lora_rank": rank, "lora_alpha": alpha} for rank, alpha in pairs]
     return [each.message for each in found("confound", *runs, varying=varying or ["lora_rank"])]

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 
 from scaffold_torchtune.errors import Finding, sort_findings
 from scaffold_torchtune.foresee import checkpoint, cost, data, design, outputs, training
-from scaffold_torchtune.foresee.places import checkpoint_dir, output_dir
+from scaffold_torchtune.foresee.places import output_dir
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.seen import Seen
 
-__all__ = ["checkpoint_dir", "foresee", "output_dir"]
+__all__ = ["foresee", "output_dir"]
 
 
 def foresee(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[str]]) -> list[Finding]:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from scaffold_torchtune.errors import Finding, finding
-from scaffold_torchtune.foresee.places import at, checkpoint_dir, concerning, grouped, value
+from scaffold_torchtune.foresee.places import at, concerning, grouped, not_seen
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.seen import CheckpointSeen, Seen
+from scaffold_torchtune.shared.planned import checkpoint_dir, value
 from scaffold_torchtune.shared.text import shown
 from scaffold_torchtune.torchtune_facts import ModelFacts, load
 
@@ -22,7 +23,15 @@ def findings(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[str]]) -> Ite
             continue
         about = _About(plan, directory, model, runs)
         if found.absent:
-            yield about.not_seen(found)
+            yield not_seen(
+                f"the model directory {shown(directory)} of {about.who}",
+                directory,
+                why="cannot be seen from here",
+                unchecked="files",
+                near=found.near,
+                field="models_dir",
+                place=about.place,
+            )
         elif found.problem:
             yield about.mismatch(f"it {found.problem}", fix="correct the model's path in the summary")
         else:
@@ -50,20 +59,6 @@ class _About:
             expected=expected,
             actual=actual,
             fix=fix,
-            **self.place,
-        )
-
-    def not_seen(self, found: CheckpointSeen) -> Finding:
-        """That there is no such directory here."""
-        beside = f"; beside it lies {shown(found.near[0])}" if found.near else ""
-        return finding(
-            "not-seen",
-            f"the model directory {shown(self.directory)} of {self.who} cannot be seen from here, so its files are not"
-            f" checked{beside}",
-            field="models_dir",
-            expected=f"the directory {shown(self.directory)}",
-            actual=found.near[0] if found.near else None,
-            fix="correct the path if it is wrong; if compute nodes see the directory there, nothing",
             **self.place,
         )
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from scaffold_torchtune.errors import Finding, finding
 from scaffold_torchtune.foresee.gpus import Gpu, gpu_of
-from scaffold_torchtune.foresee.places import at, concerning, full, grouped, number, output_dir, value
+from scaffold_torchtune.foresee.places import at, concerning, full, grouped, number, output_dir
 from scaffold_torchtune.foresee.steps import part_of, rows_of, steps_of
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.seen import Seen
 from scaffold_torchtune.setup_finetune.registry import find_model
 from scaffold_torchtune.shared import slurm_time
+from scaffold_torchtune.shared.planned import value
 from scaffold_torchtune.torchtune_facts import ModelFacts, load
 
 _GIB = 1024**3

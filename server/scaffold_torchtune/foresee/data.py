@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from scaffold_torchtune.errors import Finding, Severity, finding
-from scaffold_torchtune.foresee.places import Place, at, concerning, grouped, number, value
+from scaffold_torchtune.foresee.places import Place, at, concerning, grouped, not_seen, number
 from scaffold_torchtune.foresee.steps import TRAIN, VALIDATION
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.seen import CellKind, DataSeen, PartSeen, Seen
+from scaffold_torchtune.shared.planned import value
 from scaffold_torchtune.shared.text import did_you_mean, shown
 
 _LISTED = 8
@@ -21,7 +22,15 @@ def findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
             continue
         about = _About(plan, path, runs)
         if found.absent or found.unread:
-            yield _not_seen(about, found)
+            yield not_seen(
+                f"the data set {shown(path)} of {about.who}",
+                path,
+                why=found.unread or "cannot be seen from here",
+                unchecked="rows and columns",
+                near=found.near,
+                field="dataset",
+                place=about.place,
+            )
         elif found.problem:
             yield about.mismatch(f"it {found.problem}", fix="correct the file, or the path in the summary")
         else:
@@ -38,8 +47,19 @@ class _About:
         self.place: Place = at(runs[0], "dataset_label", "input_dir_base")
         self.who = concerning(runs, len(plan.runs))
 
-    def mismatch(self, what: str, *, fix: str, expected: str | None = None, actual: str | None = None) -> Finding:
-        """That the data set is not what the runs need. A script of the user's own may read data in a way of its own."""
+    def mismatch(
+        self,
+        what: str,
+        *,
+        fix: str,
+        expected: str | None = None,
+        actual: str | None = None,
+        place: Place | None = None,
+    ) -> Finding:
+        """That the data set is not what the runs need. A script of the user's own may read data in a way of its own.
+
+        `place` is where the documents name what is not there, where that is not the data set itself.
+        """
         bundled = self.plan.options.setup_script == "bundled"
         return finding(
             "data-mismatch",
@@ -49,22 +69,8 @@ class _About:
             actual=actual,
             fix=fix,
             severity=None if bundled else Severity.WARNING,
-            **self.place,
+            **(place or self.place),
         )
-
-
-def _not_seen(about: _About, found: DataSeen) -> Finding:
-    why = found.unread or "cannot be seen from here"
-    beside = f"; beside it lies {shown(found.near[0])}" if found.near else ""
-    return finding(
-        "not-seen",
-        f"the data set {shown(about.path)} of {about.who} {why}, so its rows and columns are not checked{beside}",
-        field="dataset",
-        expected=f"the file {shown(about.path)}",
-        actual=found.near[0] if found.near else None,
-        fix="correct the path if it is wrong; if compute nodes see the file there, nothing",
-        **about.place,
-    )
 
 
 def _parts(about: _About, found: DataSeen) -> Iterator[Finding]:
@@ -95,26 +101,27 @@ def _no_part(about: _About, found: DataSeen, name: str) -> Finding:
     )
 
 
-def _wanted(run: PlannedRun) -> dict[str, CellKind]:
-    """The columns that the run's type of data set reads, and what they must hold.
+def _wanted(run: PlannedRun) -> dict[str, tuple[CellKind, str]]:
+    """The columns that the run's type of data set reads: what each must hold, and the setting that names it.
 
     torchtune/datasets/_instruct.py, _chat.py, _text_completion.py of 0.6.1; cruijff_kit's two read the same columns as
     instruct_dataset.
     """
     kind = value(run, "dataset_type") or "instruct_dataset"
     if kind == "chat_dataset":
-        return {_MESSAGES: "list"}
+        return {_MESSAGES: ("list", "dataset_type")}
+    usual = {"input_key": "input", "output_key": "output"}
     if kind == "text_completion_dataset":
-        return {str(value(run, "input_key") or "text"): "text"}
-    columns = {"input_key": "input", "output_key": "output"}
-    return {str(value(run, key) or usual): "text" for key, usual in columns.items()}
+        usual = {"input_key": "text"}
+    return {str(value(run, key) or name): ("text", key) for key, name in usual.items()}
 
 
 def _columns(about: _About, runs: list[PlannedRun], name: str, part: PartSeen) -> Iterator[Finding]:
-    told: dict[tuple[str, CellKind], None] = {}
+    told: dict[tuple[str, CellKind], Place | None] = {}
     for run in runs:
-        told |= dict.fromkeys(_wanted(run).items())
-    for column, kind in told:
+        for column, (kind, key) in _wanted(run).items():
+            told.setdefault((column, kind), at(run, key) if at(run, key)["line"] else None)
+    for (column, kind), place in told.items():
         kinds = part.columns.get(column)
         if kinds is None:
             there = ", ".join(shown(each) for each in list(part.columns)[:_LISTED])
@@ -122,7 +129,8 @@ def _columns(about: _About, runs: list[PlannedRun], name: str, part: PartSeen) -
                 f"its part {name} has no column {shown(column)}. {did_you_mean(column, part.columns)}".strip(),
                 expected=f"a column {column}",
                 actual=there or "no columns",
-                fix="rename the column in the file, or name it in the summary (Input key, Output key, Dataset type)",
+                fix="correct Input key or Output key in the summary, give the Dataset type, or rename the column",
+                place=place,
             )
             continue
         for other, row in kinds.items():

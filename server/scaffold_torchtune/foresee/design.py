@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from scaffold_torchtune.errors import Finding, Scalar, finding
-from scaffold_torchtune.foresee.places import Place, at, number, value
+from scaffold_torchtune.foresee.places import Place, at, number
 from scaffold_torchtune.foresee.steps import effective_batch
 from scaffold_torchtune.models.plan import Plan, PlannedRun
+from scaffold_torchtune.shared.planned import value
 from scaffold_torchtune.shared.text import shown
 
 _LISTED = 6
@@ -84,16 +85,16 @@ def _replicates(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Findin
 
 
 def _together(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding]:
-    """Pairs of parameters of which each tells the other: their effects cannot be told apart."""
-    for (one, ones), (other, others) in itertools.combinations(factors.items(), 2):
-        pairs = set(zip(ones, others, strict=True))
-        if len(pairs) == len(set(ones)) == len(set(others)):
-            yield _confound(
-                plan,
-                f"{one} and {other} change together in all runs, so their effects cannot be told apart",
-                one,
-                other,
-            )
+    """Parameters of which each tells the others: their effects cannot be told apart."""
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for name, values in factors.items():
+        levels = list(dict.fromkeys(values))
+        alike.setdefault(tuple(levels.index(level) for level in values), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            listed = f"{', '.join(names[:-1])} and {names[-1]}"
+            message = f"{listed} change together in all runs, so their effects cannot be told apart"
+            yield _confound(plan, message, *names)
 
 
 def _confound(plan: Plan, message: str, *names: str) -> Finding:

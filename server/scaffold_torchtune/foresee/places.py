@@ -1,12 +1,14 @@
-"""Where a run's model lies, where its outputs go, and where in the documents a value comes from."""
+"""Where a run's outputs go, where in the documents a value comes from, and which runs a finding is about."""
 
 import posixpath
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypedDict, TypeVar
 
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.errors import Finding, finding
 from scaffold_torchtune.models.plan import PlannedRun
+from scaffold_torchtune.shared.planned import value
 from scaffold_torchtune.shared.recipes import FULL, method_of
+from scaffold_torchtune.shared.text import shown
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -16,12 +18,6 @@ class Place(TypedDict):
 
     file: str | None
     line: int | None
-
-
-def value(run: PlannedRun, name: str) -> Scalar:
-    """A planned value; None where it is not planned."""
-    setting = run.settings.get(name)
-    return None if setting is None else setting.value
 
 
 def number(run: PlannedRun, name: str, default: int) -> int:
@@ -55,16 +51,35 @@ def concerning(runs: list[PlannedRun], total: int) -> str:
     return f"{len(runs)} of {total} runs ({shown}{', ...' if len(runs) > 3 else ''})"  # noqa: PLR2004 - as shown
 
 
+def not_seen(
+    what: str, path: str, *, why: str, unchecked: str, near: Sequence[str], field: str, place: Place
+) -> Finding:
+    """That what the plan names is not checked, as it cannot be looked at from here.
+
+    Args:
+        what: what it is and of which runs, e.g. `the model directory /models/x of all 4 runs`.
+        path: where it should lie.
+        why: why it is not looked at, to follow `what`.
+        unchecked: what of it is therefore not checked.
+        near: what lies beside it with nearly its name.
+        field: the setting that names it.
+        place: where in the documents it is named.
+    """
+    beside = f"; beside it lies {shown(near[0])}" if near else ""
+    return finding(
+        "not-seen",
+        f"{what} {why}, so its {unchecked} are not checked{beside}",
+        field=field,
+        expected=path,
+        actual=near[0] if near else None,
+        fix="correct the path if it is wrong; nothing if compute nodes see it there",
+        **place,
+    )
+
+
 def full(run: PlannedRun) -> bool:
     """Whether all of the model is trained, not an adapter."""
     return method_of(str(value(run, "custom_recipe"))) == FULL
-
-
-def checkpoint_dir(run: PlannedRun) -> str | None:
-    """The directory of the run's base model, absolute; None where it is not planned."""
-    folder = value(run, "models_dir")
-    name = value(run, "model_checkpoint") or value(run, "torchtune_model_name")
-    return posixpath.normpath(posixpath.join(str(folder), str(name))) if folder and name else None
 
 
 def output_dir(run: PlannedRun) -> str | None:

@@ -3,9 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from scaffold_torchtune.foresee.places import number, value
+from scaffold_torchtune.foresee.places import number
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.seen import PartSeen, Seen
+from scaffold_torchtune.shared.planned import value
 
 TRAIN = "train"
 VALIDATION = "validation"

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from scaffold_torchtune.errors import Finding, finding
-from scaffold_torchtune.foresee.places import at, concerning, grouped, number, value
+from scaffold_torchtune.foresee.places import at, concerning, grouped, number
 from scaffold_torchtune.foresee.steps import effective_batch, rows_of, steps_of
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.seen import Seen
+from scaffold_torchtune.shared.planned import value
 
 
 def findings(plan: Plan, seen: Seen) -> Iterator[Finding]:

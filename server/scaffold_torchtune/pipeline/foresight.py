@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 from scaffold_torchtune.errors import Finding
-from scaffold_torchtune.foresee import checkpoint_dir, foresee, output_dir
+from scaffold_torchtune.foresee import foresee, output_dir
 from scaffold_torchtune.look import free_bytes, look_at_checkpoint, look_at_data
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.seen import Seen
+from scaffold_torchtune.shared.planned import checkpoint_dir
 from scaffold_torchtune.validate import checkpoint_files
 
 

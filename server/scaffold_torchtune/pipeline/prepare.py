@@ -103,7 +103,7 @@ def prepared(request: Request) -> Prepared:
 
     Raises:
         Refused: everything that `parsed` raises, what stands against the plan, what the template or the bundled
-            setup_finetune would refuse.
+            setup_finetune would refuse, and what is foreseen to fail.
     """
     found = parsed(request)
     options = _options(request, found.experiment)

@@ -8,7 +8,7 @@ from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Options
 from scaffold_torchtune.plan.settings import other_recipe, own_value, value_or_default
 from scaffold_torchtune.shared import recipes
-from scaffold_torchtune.shared.text import escape, shown
+from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
 
 def problems(tuned: Sequence[Run], experiment: Experiment, options: Options) -> list[Finding]:
@@ -35,8 +35,9 @@ def _of_recipe(recipe: Setting, run: Run, experiment: Experiment, options: Optio
     method = recipes.method_of(name)
     if method is None:
         known = ", ".join(recipes.NAMES)
-        message = f"the recipe {shown(name)} is not one that is scaffolded"
-        fix = f"write one of {known}, or leave it out: it is then LoRA, on the planned number of GPUs"
+        hint = did_you_mean(name, (*recipes.RECIPES, *recipes.NAMES))
+        message = f"the recipe {shown(name)} is not one that is scaffolded. {hint}".strip()
+        fix = f"write LoRA or full, which fit any number of GPUs, or one of {known}; without it, the runs are LoRA"
         return _problem("unsupported-setting", recipe, message, fix, known)
     if gpus is not None and recipes.for_gpus(method, int(str(gpus.value))) != name != method:
         message = f"the recipe is {name}, but the run at line {run.line} has {gpus.value} GPU(s)"

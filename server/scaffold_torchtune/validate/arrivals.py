@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from scaffold_torchtune.models.plan import PlannedRun
+from scaffold_torchtune.shared.planned import checkpoint_dir
 from scaffold_torchtune.shared.yamlio import Path
 from scaffold_torchtune.torchtune_facts import load
 from scaffold_torchtune.validate.values import join
@@ -125,15 +126,6 @@ def output(run: PlannedRun) -> list[Expectation]:
 def output_dir(run: PlannedRun) -> str | None:
     """The run's output directory, None where it is not planned."""
     return next((str(e.value) for e in output(run)), None)
-
-
-def checkpoint_dir(run: PlannedRun) -> str | None:
-    """The checkpoint's directory: `models_dir/model_checkpoint`, None where it is not planned."""
-    values = {name: setting.value for name, setting in run.settings.items()}
-    checkpoint = str(values.get("model_checkpoint") or values.get("torchtune_model_name") or "")
-    if checkpoint.startswith("/"):
-        return join(checkpoint)
-    return join(str(values["models_dir"]), checkpoint) if values.get("models_dir") and checkpoint else None
 
 
 def model(run: PlannedRun) -> list[Expectation]:
