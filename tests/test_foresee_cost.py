@@ -27,7 +27,7 @@ def test_the_estimate_counts_memory_disk_and_steps() -> None:
     assert (facts.parameters, facts.lora_parameters_per_rank) == (1_235_814_400, 663_552)
     (finding,) = found("estimate", {"save_adapter_weights_only": False}, splits={DATA: {"train": 100}})
     held = (1_235_814_400 * 2 + 663_552 * 8 * 2 * 4) / GIB
-    saved = 2 * (1_235_814_400 * 2 + 663_552 * 8 * 2) / GIB
+    saved = (2 * (1_235_814_400 * 2 + 663_552 * 8 * 2) + 2 * 663_552 * 8 * 2) / GIB
     logits = 4 * 2048 * 128_256 * 2 / GIB
     assert finding.severity is Severity.INFO
     assert finding.message == (
@@ -54,6 +54,20 @@ def test_an_unknown_model_has_no_estimate() -> None:
     assert not found("estimate", {"torchtune_model_name": "My-Model"})
     (finding,) = found("estimate", {"torchtune_model_name": "My-Model"}, {})
     assert finding.message.startswith("estimates for the run run1: ")
+
+
+def test_the_moments_of_the_optimizer_are_saved_between_epochs() -> None:
+    """By hand: 8,030,261,248 parameters x 2 bytes, once for each epoch, and twice more where there are several."""
+    full: Changes = {
+        **LLAMA_8B,
+        "custom_recipe": "full_finetune_single_device",
+        "lora_rank": None,
+        "lora_alpha": None,
+        "save_adapter_weights_only": None,
+    }
+    for epochs, copies in ((1, 1), (3, 5)):
+        (finding,) = found("estimate", {**full, "epochs": epochs})
+        assert f"take {copies * 8_030_261_248 * 2 / GIB:.1f} GiB in all" in finding.message
 
 
 # --- GPU memory -------------------------------------------------------------------------------------------------------

@@ -39,7 +39,8 @@ def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
     in the type of the weights; FSDP shares all of it among the GPUs. Where the bundled setup_finetune keeps it off the
     GPUs (fsdp_cpu_offload), one layer at a time is there. LoRA's adapter counts as the bundled setup applies it
     (torchtune_facts: lora_counted_with). Each epoch saves the whole model, merged with the adapter, unless only the
-    adapter is asked for (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
+    adapter is asked for, and every epoch but the last the two moments besides, in one file that the next replaces
+    (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
     """
     model = facts.parameters * _BF16
     rank = number(run, "lora_rank", 0)
@@ -48,13 +49,13 @@ def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
     vocabulary = next(shape[0] for name, shape in facts.tensors() if name == "model.embed_tokens.weight")
     adapter = 0 if full(run) else trained
     epoch = adapter if value(run, "save_adapter_weights_only") is True else model + adapter
-    gpus = number(run, "gpus", 1)
+    gpus, epochs = number(run, "gpus", 1), number(run, "epochs", 1)
     return Need(
         model=model,
         trained=trained,
         held=model // facts.layers if _offloaded(run, gpus) else (weights + 3 * trained) // gpus,
         logits=number(run, "batch_size", 1) * number(run, "max_seq_len", 2048) * vocabulary * _BF16,
-        saved=epoch * number(run, "epochs", 1),
+        saved=epoch * epochs + (2 * trained if epochs > 1 else 0),
     )
 
 
