@@ -76,7 +76,11 @@ def test_a_good_scaffold_is_taken_with_one_call_and_no_job(slurm: Slurm, calls: 
         ),
         ({"`gpu80`": "`gpu800`"}, "--constraint=gpu800", "Invalid feature specification"),
         (
-            {"- **GPUs:** 1\n": "", "- **Default GPUs**: `1`": "- **Default GPUs**: `9`"},
+            {
+                "- **GPUs:** 1\n": "",
+                "single_device": "distributed",
+                "- **Default GPUs**: `1`": "- **Default GPUs**: `9`",
+            },
             "--gres=gpu:9",
             "Requested node configuration is not available",
         ),
