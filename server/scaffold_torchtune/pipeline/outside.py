@@ -5,7 +5,7 @@ from pathlib import Path
 
 from scaffold_torchtune.errors import Finding, sort_findings
 from scaffold_torchtune.models.plan import Plan
-from scaffold_torchtune.pipeline import ask_sbatch
+from scaffold_torchtune.pipeline import ask_sbatch, ask_torchtune
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.said import Said, Texts
 
@@ -21,7 +21,7 @@ def judged(
     `root` is the experiment directory, `texts` are the files of each run by its directory and their name.
     """
     said = Said()
-    for ask in (ask_sbatch.ask,):
+    for ask in (ask_sbatch.ask, ask_torchtune.ask):
         said.add(ask(root, plan, texts, request))
     joined = {name: tuple(sort_findings([*found, *said.runs.get(name, ())])) for name, found in checked.items()}
     return joined, said.whole
