@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from experiments import make_experiment
+from scaffolding import scaffold
 
 # The same examples on every machine and in every run; HYPOTHESIS_PROFILE=default looks for new ones (make explore).
 settings.register_profile("fixed", derandomize=True)
@@ -26,6 +27,13 @@ def _nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
 def experiment(tmp_path: Path) -> Path:
     """The example on disk: four runs and a control."""
     return make_experiment(tmp_path / "sweep")
+
+
+@pytest.fixture
+def done(experiment: Path) -> Path:
+    """The example, scaffolded."""
+    assert scaffold(experiment).ok
+    return experiment
 
 
 @pytest.fixture

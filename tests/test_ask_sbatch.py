@@ -7,12 +7,11 @@ import pytest
 
 from command_line import answer, command
 from experiments import RUNS, change, is_alive, log
-from scaffold_torchtune import pipeline
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.errors import Finding
 from scaffold_torchtune.models.results import ValidateResult
-from scaffold_torchtune.pipeline import Request, ask_sbatch
-from scaffolding import scaffold
+from scaffold_torchtune.pipeline import ask_sbatch
+from scaffolding import validated
 from stand_in_sbatch import StandIn
 
 NO_CONTROLLER = "allocation failure: Unable to contact slurm controller (connect failure)"
@@ -20,21 +19,10 @@ WRONG_ACCOUNT = "allocation failure: Invalid account or account/partition combin
 
 
 @pytest.fixture
-def done(experiment: Path) -> Path:
-    """The example, scaffolded without sbatch."""
-    assert scaffold(experiment).ok
-    return experiment
-
-
-@pytest.fixture
 def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: Path) -> StandIn:
     """A stand-in that takes everything."""
     del done  # scaffolded before there is an sbatch
     return StandIn(tmp_path / "bin", monkeypatch)
-
-
-def validated(experiment: Path, **given: object) -> ValidateResult:
-    return pipeline.validate(Request(experiment, **given))  # type: ignore[arg-type]
 
 
 def of_runs(result: ValidateResult) -> dict[str, list[Finding]]:
