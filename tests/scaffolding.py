@@ -6,13 +6,24 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune import pipeline
-from scaffold_torchtune.errors import Refused
-from scaffold_torchtune.models.results import ScaffoldResult
+from scaffold_torchtune.errors import Finding, Refused
+from scaffold_torchtune.models.results import ScaffoldResult, ValidateResult
 from scaffold_torchtune.pipeline import Request
 
 
 def scaffold(experiment: Path, **given: Any) -> ScaffoldResult:
     return pipeline.scaffold(Request(experiment, **given))
+
+
+def validated(experiment: Path, **given: Any) -> ValidateResult:
+    return pipeline.validate(Request(experiment, **given))
+
+
+def only(result: ValidateResult) -> Finding:
+    """The one finding about the whole experiment, where the runs have none."""
+    assert not any(run.findings for run in result.runs)
+    (found,) = result.findings
+    return found
 
 
 def refusal(step: Any, experiment: Path, **given: Any) -> Refused:

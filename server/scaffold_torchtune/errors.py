@@ -134,6 +134,16 @@ CODES: dict[str, Code] = {
     "duplicate-directive": Code(_E, "a SLURM directive is given twice"),
     "late-directive": Code(_E, "a SLURM directive stands after the first command and is ignored"),
     "placeholder-left": Code(_E, "a placeholder was not replaced"),
+    "sbatch-refused": Code(_E, "SLURM's own sbatch --test-only does not take the script"),
+    "sbatch-unavailable": Code(_I, "sbatch is there, but no SLURM answers it, so the scripts were not tested with it"),
+    "torchtune-refused": Code(_E, "torchtune itself does not take what finetune.yaml holds"),
+    "lora-differs": Code(_E, "the model that torchtune builds has other LoRA than what was asked for"),
+    "torchtune-missing": Code(_E, "torchtune was to be asked, and cannot be imported"),
+    "torchtune-unanswered": Code(_E, "torchtune was to be asked, and the program that asks it gave no whole answer"),
+    "torchtune-unasked": Code(
+        _I, "components of others than torchtune and torch, which are neither imported nor built"
+    ),
+    "torchtune-agrees": Code(_I, "torchtune itself takes every finetune.yaml"),
     "unproven-setting": Code(_W, "a planned setting of which validate does not know where it must arrive"),
 }
 """Every finding code, with its usual severity and what it means in general."""

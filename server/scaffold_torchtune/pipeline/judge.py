@@ -4,7 +4,7 @@ from scaffold_torchtune import __version__
 from scaffold_torchtune.errors import Finding, Refused, finding, serious
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.results import ValidateResult
-from scaffold_torchtune.pipeline import prepare
+from scaffold_torchtune.pipeline import outside, prepare
 from scaffold_torchtune.pipeline.apply import left_over
 from scaffold_torchtune.pipeline.foresight import foreseen
 from scaffold_torchtune.pipeline.locate import experiment_directory, read_documents
@@ -17,17 +17,20 @@ _FILES = (layout.SETUP_YAML, layout.FINETUNE_YAML, layout.FINETUNE_SLURM)
 
 
 def judge(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
-    """Validate every planned run, from the files as they lie there."""
+    """Validate every planned run, from the files as they lie there, and by what sbatch and torchtune say of them."""
     bundled = plan.options.setup_script == "bundled"
     checked: dict[str, tuple[Finding, ...]] = {}
     configs: dict[str, str] = {}
+    texts: dict[str, dict[str, str | None]] = {}
     for run in plan.runs:
         files, problems = _read(tree, run)
+        texts[run.directory] = files
         checked[run.directory] = (*problems, *validate_run(run, files, bundled=bundled))
         configs |= {run.directory: text} if (text := files[layout.FINETUNE_YAML]) else {}
         request.progress("validate", len(checked), len(plan.runs))
-    whole = [*outdated(plan, request), *left_over(tree, plan), *serious(foreseen(plan, configs))]
-    return verdict(plan, checked, whole)
+    judged, said = outside.judged(tree.root, plan, texts, checked, request)
+    whole = [*outdated(plan, request), *left_over(tree, plan), *serious(foreseen(plan, configs)), *said]
+    return verdict(plan, judged, whole)
 
 
 def _read(tree: Tree, run: PlannedRun) -> tuple[dict[str, str | None], list[Finding]]:
