@@ -1,6 +1,10 @@
 """Who asks torchtune, in which Python, and what is said where it gives no answer. Here a stand-in answers."""
 
+import ast
 import importlib.util
+import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -137,3 +141,20 @@ def test_progress_is_told_at_the_begin_and_at_the_end(
     told: list[tuple[str, int, int]] = []
     validated(done, progress=lambda *now: told.append(now))
     assert [now for now in told if now[0] == "torchtune"] == [("torchtune", 0, 20), ("torchtune", 20, 20)]
+
+
+def test_the_program_runs_on_every_python_that_torchtune_runs_on() -> None:
+    ast.parse(ask_torchtune.PROGRAM.read_text(), feature_version=(3, 9))
+
+
+def test_an_interrupt_ends_the_program(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(folder, monkeypatch, "hello()\n(folder / 'pid').write_text(str(os.getpid()))\ntime.sleep(600)")
+    env = {**os.environ, "SCAFFOLD_TORCHTUNE_SBATCH": "off"}
+    line = [sys.executable, "-m", "scaffold_torchtune", "validate", str(done)]
+    with subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not ((folder / "pid").exists() and (folder / "pid").read_text()):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (130, "Interrupted. Repeat the command to go on from there.\n")
+    assert not is_alive(int((folder / "pid").read_text()))

@@ -48,16 +48,18 @@ def located(dotpath: Any) -> Any:
 
     Raises:
         Unasked: it is not defined by torch or torchtune.
+        TypeError: it is nothing that can be called. Whatever torchtune raises where there is nothing at the path.
     """
     from torchtune.config._utils import _get_component_from_path
 
     if not isinstance(dotpath, str) or dotpath.partition(".")[0] not in ROOTS:
         raise Unasked("it is not torchtune's or torch's, so it is not imported")
     component: Any = _get_component_from_path(dotpath)
+    if not callable(component):
+        raise TypeError(f"{dotpath} is a {type(component).__name__}, which cannot be called")
     definition = component.func if isinstance(component, functools.partial) else component
     # a path may lead through a module to what that module imports, such as os
-    home = getattr(definition, "__module__", None) or ""
-    if not callable(component) or home.partition(".")[0] not in ROOTS:
+    if (getattr(definition, "__module__", None) or "").partition(".")[0] not in ROOTS:
         raise Unasked("it is not defined by torchtune or torch")
     return component
 
