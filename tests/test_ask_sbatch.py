@@ -11,7 +11,7 @@ from scaffold_torchtune.cli import main
 from scaffold_torchtune.errors import Finding
 from scaffold_torchtune.models.results import ValidateResult
 from scaffold_torchtune.pipeline import ask_sbatch
-from scaffolding import validated
+from scaffolding import answers, validated
 from stand_in_sbatch import StandIn
 
 NO_CONTROLLER = "allocation failure: Unable to contact slurm controller (connect failure)"
@@ -32,7 +32,7 @@ def of_runs(result: ValidateResult) -> dict[str, list[Finding]]:
 def test_what_sbatch_takes_makes_no_finding_and_one_call(done: Path, sbatch: StandIn) -> None:
     result = validated(done)
     assert result.passed
-    assert (result.findings, of_runs(result)) == ((), {})
+    assert (answers(result), of_runs(result)) == ([], {})
     assert sbatch.calls == [f"--test-only in {done} with "]
 
 
@@ -99,7 +99,7 @@ def test_where_no_slurm_works_one_remark_says_that_nothing_was_tested(
     assert not validated(done).passed  # nobody planned it
     sbatch.says(status, *lines)
     result = validated(done)
-    (found,) = result.findings
+    (found,) = answers(result)
     assert (found.code, found.severity) == ("sbatch-unavailable", "info")
     assert found.message.startswith("the scripts were not tested with sbatch --test-only: ")
     assert last in found.message
@@ -112,7 +112,7 @@ def test_what_was_refused_before_sbatch_went_away_stays(done: Path, sbatch: Stan
         f'[ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; echo "{WRONG_ACCOUNT}" >&2; exit 1; }}\nexit 127'
     )
     result = validated(done)
-    (found,) = result.findings
+    (found,) = answers(result)
     assert found.message.startswith("1 of 2 kinds of scripts were not tested")
     assert [run for run, all_found in of_runs(result).items() if "sbatch-refused" in {f.code for f in all_found}] == [
         *RUNS[:3]
@@ -125,7 +125,7 @@ def test_an_sbatch_that_hangs_is_ended_and_makes_a_remark(
     monkeypatch.setattr(ask_sbatch, "DEADLINE", 0.5)
     sbatch.answers(f"echo $$ > {tmp_path}/pid; sleep 600")
     begun = time.monotonic()
-    (found,) = validated(done).findings
+    (found,) = answers(validated(done))
     assert time.monotonic() - begun < 20
     assert (found.code, "did not answer within 0.5 s" in found.message) == ("sbatch-unavailable", True)
     assert not is_alive(int((tmp_path / "pid").read_text()))
@@ -133,7 +133,7 @@ def test_an_sbatch_that_hangs_is_ended_and_makes_a_remark(
 
 def test_an_sbatch_that_cannot_be_started_makes_a_remark(done: Path, sbatch: StandIn) -> None:
     (sbatch.folder / "sbatch").write_text("no program")
-    (found,) = validated(done).findings
+    (found,) = answers(validated(done))
     assert "sbatch could not be started: Exec format error" in found.message
 
 
@@ -141,7 +141,7 @@ def test_a_configuration_that_is_not_there_is_not_waited_for(
     done: Path, sbatch: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
-    (found,) = validated(done).findings
+    (found,) = answers(validated(done))
     assert "SLURM_CONF names '/nowhere/slurm.conf', which is not there" in found.message
     assert sbatch.calls == []
 

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import RUNS, change, log
 from scaffold_torchtune.pipeline import ask_torchtune
-from scaffolding import only, validated
+from scaffolding import answers, only, validated
 from stand_in_python import stand_in
 
 
@@ -72,7 +72,7 @@ def test_what_torchtune_refuses_is_named_where_it_stands(
     stand_in(folder, monkeypatch, f"hello()\nagree(optimizer={refused})")
     result = validated(done)
     assert not result.passed
-    assert result.findings == ()
+    assert answers(result) == []
     for run in result.runs:
         (found,) = run.findings
         assert (found.code, found.severity, found.field) == ("torchtune-refused", "error", "optimizer.weight_decay")
@@ -166,7 +166,7 @@ def test_components_of_others_are_one_remark(done: Path, folder: Path, monkeypat
     stand_in(folder, monkeypatch, "hello()\nagree(dataset=dict(unasked='not ours'), metric_logger=dict(unasked='no'))")
     result = validated(done)
     assert result.passed
-    unasked, agrees = result.findings
+    unasked, agrees = answers(result)
     assert (unasked.code, unasked.severity, agrees.code) == ("torchtune-unasked", "info", "torchtune-agrees")
     assert (
         "dataset is 'torchtune.datasets.instruct_dataset' (not ours); metric_logger is 'torchtune." in unasked.message

@@ -15,7 +15,7 @@ from command_line import answer
 from experiments import RUNS, is_alive
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.pipeline import ask_torchtune
-from scaffolding import only, validated
+from scaffolding import answers, only, validated
 from stand_in_python import stand_in
 
 NAMED = "SCAFFOLD_TORCHTUNE_PYTHON"
@@ -87,14 +87,14 @@ def without_torchtune(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("without_torchtune")
 def test_where_nobody_asks_and_there_is_no_torchtune_nothing_is_said(done: Path) -> None:
-    assert validated(done).findings == ()
+    assert answers(validated(done)) == []
 
 
 def test_off_is_off_unless_somebody_asks(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
-    assert validated(done).findings == ()
+    assert answers(validated(done)) == []
     monkeypatch.delenv(NAMED)
-    assert validated(done, with_torchtune=False).findings == ()
+    assert answers(validated(done, with_torchtune=False)) == []
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchtune") is not None, reason="this Python has torchtune")

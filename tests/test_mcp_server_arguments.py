@@ -112,8 +112,8 @@ def test_the_caller_says_whether_torchtune_is_asked_and_the_operator_where(
     steps = [(name, {"experiment": str(sweep)}) for name in STEPS.values()]
     asked = [("validate", {"experiment": str(sweep), "with_torchtune": wish}) for wish in (None, True, False)]
     *_, unsaid, true, false = call(root, *steps, *asked)
-    found = [[f["code"] for f in (result.structured_content or {})["findings"]] for result in (unsaid, true, false)]
-    assert found == [["torchtune-agrees"], ["torchtune-agrees"], []]
+    found = [str(result.structured_content).count("torchtune-agrees") for result in (unsaid, true, false)]
+    assert found == [1, 1, 0]
 
 
 def test_the_operators_script_wins_over_the_callers_choice(

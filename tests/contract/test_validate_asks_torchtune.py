@@ -17,7 +17,7 @@ from scaffold_torchtune.shared import processes, yamlio
 from scaffold_torchtune.torchtune_facts import load
 from scaffold_torchtune.with_torchtune import Config, hear, questions, request
 from scaffold_torchtune.with_torchtune.answers import Line
-from scaffolding import validated
+from scaffolding import answers, validated
 
 PROGRAM = Path(__file__).parents[2] / "server/scaffold_torchtune/with_torchtune/program.py"
 
@@ -45,7 +45,7 @@ def test_the_example_is_taken_with_the_right_numbers(tmp_path: Path) -> None:
     result = scaffold(Request(prepare_demo(tmp_path / "example"), sbatch=False, with_torchtune=True))
     assert result.ok
     assert [run.findings for run in result.validation.runs] == [()] * 4
-    (found,) = result.validation.findings
+    (found,) = answers(result.validation)
     assert found.code == "torchtune-agrees"
     assert "takes 4 config(s), and built 2 distinct model(s)" in found.message
     assert "lora_llama3_2_1b with rank 8: 1,241,122,816 parameters, 5,308,416 of them LoRA" in found.message
@@ -82,7 +82,7 @@ def test_faults_are_found_where_they_stand_and_code_of_others_does_not_run(
         RUNS[2]: [("torchtune-refused", "model._component_", f"_component_: {LLAMA[:-1]}c")],
         RUNS[3]: [("torchtune-refused", "optimizer.weight_decay", "weight_decay: -1")],
     }
-    (unasked,) = result.findings
+    (unasked,) = answers(result)
     assert unasked.code == "torchtune-unasked"
     assert "dataset is 'of_a_config.data' (it is not torchtune's or torch's, so it is not imported)" in unasked.message
     assert not (tmp_path / "ran").exists()

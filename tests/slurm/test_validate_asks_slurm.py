@@ -13,6 +13,7 @@ from one_node_slurm import Slurm
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.models.results import ScaffoldResult
 from scaffold_torchtune.pipeline import Request
+from scaffolding import answers
 
 MISSING = one_node_slurm.missing()
 pytestmark = [
@@ -54,7 +55,7 @@ def test_a_good_scaffold_is_taken_with_one_call_and_no_job(slurm: Slurm, calls: 
     before = jobs(slurm)
     _, result = scaffold(tmp_path)
     assert result.ok
-    assert result.validation.findings == ()
+    assert answers(result.validation) == []
     assert [run.findings for run in result.validation.runs] == [()] * len(RUNS)
     assert calls.read_text() == "--test-only\n"
     assert jobs(slurm) == before
@@ -122,7 +123,7 @@ def test_a_controller_that_is_away_leaves_the_scripts_untested(
     monkeypatch.setenv("SLURM_CONF", str(broken))
     _, result = scaffold(tmp_path)
     assert result.ok
-    (found,) = result.validation.findings
+    (found,) = answers(result.validation)
     assert (found.code, found.severity) == ("sbatch-unavailable", "info")
     assert "Protocol authentication error" in found.message
     assert len(calls.read_text().splitlines()) == 1
