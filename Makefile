@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # pip may fail on a passing fault of the network: try three times.
 RETRY := scripts/retry
 
-.PHONY: demo test check format contract slurm facts golden fuzz explore mutation clean
+.PHONY: demo test check format contract slurm facts golden fuzz bench explore mutation clean
 
 demo: $(STAMP)  ## scaffold the bundled example into demo/
 	@$(BIN)/scaffold-torchtune demo demo
@@ -41,6 +41,9 @@ golden: $(STAMP)  ## write the golden files anew; look at the difference before 
 
 fuzz: $(STAMP)  ## 100,000 mutated documents: each a plan or a refusal, within a second and 200 MB
 	$(BIN)/python tests/fuzz_documents.py --count $(or $(COUNT),100000)
+
+bench: $(STAMP)  ## what validating costs beside scaffolding, for 100 runs
+	$(BIN)/python benchmarks/validate_share.py
 
 explore: $(STAMP)  ## the property tests on examples of their own choice, not the fixed ones
 	HYPOTHESIS_PROFILE=default $(BIN)/python -m pytest -n 2 -q tests

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from experiments import make_experiment
+from scaffolding import scaffold
 
 # The same examples on every machine and in every run; HYPOTHESIS_PROFILE=default looks for new ones (make explore).
 settings.register_profile("fixed", derandomize=True)
@@ -18,12 +19,21 @@ def _nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of whoever runs the tests chooses nothing in them."""
     for name in ("SCAFFOLD_TORCHTUNE_ROOT", "SCAFFOLD_TORCHTUNE_SETUP_SCRIPT", "CLAUDE_PROJECT_DIR"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("SCAFFOLD_TORCHTUNE_SBATCH", "SCAFFOLD_TORCHTUNE_PYTHON"):  # nor what is installed there
+        monkeypatch.setenv(name, "off")
 
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Path:
     """The example on disk: four runs and a control."""
     return make_experiment(tmp_path / "sweep")
+
+
+@pytest.fixture
+def done(experiment: Path) -> Path:
+    """The example, scaffolded."""
+    assert scaffold(experiment).ok
+    return experiment
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ SUMMARY = EXAMPLE_SUMMARY.replace(EXAMPLE_DIRECTORY, "EXPERIMENT")
 """The example's summary; `EXPERIMENT` stands for the directory that the experiment is made in."""
 
 DATA = {
-    split: [{"input": "word", "output": "Word"}, {"input": "tale", "output": "Tale"}]
-    for split in ("train", "validation", "test")
+    split: [{"input": "word", "output": "Word"}, {"input": "tale", "output": "Tale"}] * rows
+    for split, rows in {"train": 120, "validation": 15, "test": 15}.items()
 }
+"""As many samples as the example's summary says."""
 
 RUNS = ("rank8_lr1e-5", "rank8_lr5e-5", "rank16_lr1e-5", "rank16_lr5e-5")
 """The run directories of the experiment as it is made without arguments, in the plan's order."""
@@ -108,8 +109,9 @@ def log(experiment: Path) -> str:
 
 
 def actions(experiment: Path) -> list[str]:
-    """The actions of the log's entries, in order."""
-    return [line.partition("] ")[2] for line in log(experiment).splitlines() if line.startswith("[")]
+    """The actions of the log's entries, in order; remarks, which can stand anywhere among them, are left out."""
+    found = [line.partition("] ")[2] for line in log(experiment).splitlines() if line.startswith("[")]
+    return [action for action in found if action not in {"INFO", "WARNING"}]
 
 
 class Clock:

@@ -40,7 +40,7 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {}
 """Mutants that do the same as the code, by file and change, each with the reason."""
 
 _LIKELY: Final = 15  # tests that are tried first
-_TEST_SECONDS: Final = 5
+_TEST_SECONDS: Final = 15
 _CHILD_SECONDS: Final = 60
 _CHILD_BYTES: Final = 4 * 1024**3  # a mutant may never stop adding to a list
 # What the code under test and its tests import, so that no child must do it again.

@@ -50,6 +50,7 @@ MpiDefault=none
 NodeName=gpu01 NodeHostname={host} NodeAddr=127.0.0.1 CPUs=64 RealMemory=2000000 Gres=gpu:8 Feature=gpu80,a100
 PartitionName=gpu Nodes=gpu01 Default=YES MaxTime=7-00:00:00
 PartitionName=short Nodes=gpu01 MaxTime=2:00:00
+PartitionName=members Nodes=gpu01 AllowAccounts=members
 """
 GPUS = "NodeName=gpu01 Name=gpu File={folder}/gpu[0-7]\n"
 

@@ -10,8 +10,8 @@ import pytest
 VERSION = 0x20080522
 """Of the layout in which Linux takes and gives the capabilities of a thread."""
 
-DAC_OVERRIDE = 1 << 1
-"""The capability by which root reads and writes whatever the modes say."""
+DAC_OVERRIDE, DAC_READ_SEARCH = 1 << 1, 1 << 2
+"""The capabilities by which root reads and writes, and lists directories, whatever the modes say."""
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def held_to_modes() -> Iterator[None]:
     rights = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable ones, each as a set of bits, twice
     assert libc.capget(this_thread, rights) == 0
     before = rights[0]
-    rights[0] = before & ~DAC_OVERRIDE
+    rights[0] = before & ~(DAC_OVERRIDE | DAC_READ_SEARCH)
     assert libc.capset(this_thread, rights) == 0
     try:
         yield

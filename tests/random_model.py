@@ -18,7 +18,7 @@ def make_qwen(directory: Path) -> None:
     _write_weights(directory / "model.safetensors")
     config = {"hidden_size": 896, "num_attention_heads": 14, "num_key_value_heads": 2, "tie_word_embeddings": True}
     (directory / "config.json").write_text(json.dumps(config))
-    _write_tokenizer(directory)
+    write_tokenizer(directory)
 
 
 def _write_weights(file: Path) -> None:
@@ -44,7 +44,7 @@ def _weight(name: str, shape: Any) -> Any:
     return torch.empty(shape, dtype=torch.bfloat16).uniform_(-0.02, 0.02)
 
 
-def _write_tokenizer(directory: Path) -> None:
+def write_tokenizer(directory: Path) -> None:
     from torchtune.models.qwen2._tokenizer import bytes_to_unicode
 
     letters = bytes_to_unicode().values()

@@ -54,7 +54,7 @@ def mutants(module: str, path: Path) -> Iterator[Mutant]:
 def _change(node: ast.AST, changed: ast.AST) -> str:
     for field in ("keys", "elts"):
         left = [item for item in getattr(node, field, []) if item not in getattr(changed, field, [])]
-        if left:
+        if left and left[0] is not None:  # None is the key of `**`
             return f"without {_shown(left[0])}"
     return f"{_shown(node)} -> {_shown(changed)}"
 

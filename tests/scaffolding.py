@@ -6,13 +6,29 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune import pipeline
-from scaffold_torchtune.errors import Refused, Severity
+from scaffold_torchtune.errors import Finding, Refused
 from scaffold_torchtune.models.results import ScaffoldResult, ValidateResult
 from scaffold_torchtune.pipeline import Request
 
 
 def scaffold(experiment: Path, **given: Any) -> ScaffoldResult:
     return pipeline.scaffold(Request(experiment, **given))
+
+
+def validated(experiment: Path, **given: Any) -> ValidateResult:
+    return pipeline.validate(Request(experiment, **given))
+
+
+def answers(result: ValidateResult) -> list[Finding]:
+    """What sbatch and torchtune say of the whole experiment; data and models that cannot be seen are told besides."""
+    return [found for found in result.findings if found.code.startswith(("sbatch-", "torchtune-"))]
+
+
+def only(result: ValidateResult) -> Finding:
+    """The one answer about the whole experiment, where the runs have no finding."""
+    assert not any(run.findings for run in result.runs)
+    (found,) = answers(result)
+    return found
 
 
 def refusal(step: Any, experiment: Path, **given: Any) -> Refused:
@@ -24,8 +40,3 @@ def refusal(step: Any, experiment: Path, **given: Any) -> Refused:
 
 def codes(refused: Refused) -> list[str]:
     return [problem.code for problem in refused.problems]
-
-
-def told(result: ValidateResult) -> list[str]:
-    """The codes of what is wrong with the whole experiment."""
-    return [found.code for found in result.findings if found.severity is not Severity.INFO]

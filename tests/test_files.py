@@ -259,6 +259,13 @@ def test_a_process_ends_with_its_status_and_its_output(tmp_path: Path) -> None:
     assert run(program, tmp_path) == processes.Completed(3, f"{tmp_path}\nerror\n")
 
 
+def test_a_process_reads_what_it_is_given_and_has_the_variables_that_it_is_given(tmp_path: Path) -> None:
+    program = "import os, sys\nprint(sys.stdin.read(), os.environ['MINE'], 'HOME' in os.environ)"
+    command = [sys.executable, "-c", program]
+    done = processes.run(command, tmp_path, 30, given=b"x" * 1_000_000, env={"MINE": "yes"}, tail=14)
+    assert done.output == "xxx yes False\n"
+
+
 def test_of_a_long_output_the_end_is_kept(tmp_path: Path) -> None:
     done = run("print('x' * 1_000_000 + 'end')", tmp_path)
     assert len(done.output) == processes.TAIL

@@ -92,7 +92,7 @@ def test_each_failed_run_has_its_own_entry_with_the_reason() -> None:
     )
     result = SetupResult(processed=2, succeeded=1, failed=1, runs=runs, warnings=(MISMATCH,))
     entries = journal.setup_entries(plan("a", "b", script="/s.py"), result)
-    assert [entry.action for entry in entries] == ["WARNING", "SETUP_RUN_FAILED", "RUN_SETUP_SCRIPTS"]
+    assert [entry.action for entry in entries] == ["ERROR", "SETUP_RUN_FAILED", "RUN_SETUP_SCRIPTS"]
     assert text(entries[1:]) == (
         "[2026-11-20 09:05:03] SETUP_RUN_FAILED\nDetails: b\nResult: it\\nfell\n\n"
         "[2026-11-20 09:05:03] RUN_SETUP_SCRIPTS\n"

@@ -10,6 +10,7 @@ import pytest
 
 from mcp_calls import STEPS, Call, call, listed, refusal, snapshot
 from scaffold_torchtune.mcp_server import MAX_PROBLEMS
+from stand_in_python import stand_in
 
 
 def test_an_unknown_tool_is_answered_with_the_near_one(root: Path) -> None:
@@ -102,6 +103,17 @@ def test_arguments_that_the_schema_allows_are_taken(root: Path, sweep: Path) -> 
     assert [bool(result.is_error) for result in results] == [False] * 5
     assert (results[1].structured_content or {})["runs"][0]["directory"] == "Llama-3.2-1B-Instruct_rank8_lr1e-5"
     assert (results[4].structured_content or {})["passed"] is True
+
+
+def test_the_caller_says_whether_torchtune_is_asked_and_the_operator_where(
+    root: Path, sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path / "stand-in", monkeypatch, "hello()\nagree()")
+    steps = [(name, {"experiment": str(sweep)}) for name in STEPS.values()]
+    asked = [("validate", {"experiment": str(sweep), "with_torchtune": wish}) for wish in (None, True, False)]
+    *_, unsaid, true, false = call(root, *steps, *asked)
+    found = [str(result.structured_content).count("torchtune-agrees") for result in (unsaid, true, false)]
+    assert found == [1, 1, 0]
 
 
 def test_the_operators_script_wins_over_the_callers_choice(

@@ -273,7 +273,7 @@ def test_the_operators_template_serves_every_format() -> None:
         ("lora_finetune_distributed", "2", None),
         ("lora_finetune_distributed", "1", "wrong-recipe"),
         ("lora_finetune_single_device", "2", "wrong-recipe"),
-        ("full_finetune_distributed", "2", "unsupported-setting"),
+        ("qat_distributed", "2", "unsupported-setting"),
     ],
 )
 def test_a_recipe_must_be_one_that_is_scaffolded_and_fit_the_gpus(recipe: str, gpus: str, code: str | None) -> None:

@@ -13,7 +13,7 @@ from experiments import (
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.errors import errors_in
 from scaffold_torchtune.pipeline import Request, Stopped
-from scaffolding import codes, refusal, scaffold, told
+from scaffolding import codes, refusal, scaffold
 
 
 def test_setup_and_validate_need_a_plan(experiment: Path) -> None:
@@ -50,7 +50,7 @@ def test_validate_reports_an_outdated_plan_and_the_log_says_failed(experiment: P
     scaffold(experiment)
     change(experiment / "claude.local.md", "`cruijff`", "`other`")
     result = pipeline.validate(Request(experiment))
-    assert told(result) == ["plan-outdated"]
+    assert [f.code for f in errors_in(result.findings)] == ["plan-outdated"]
     assert not result.passed
     assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_FAILED"
 
@@ -78,9 +78,9 @@ def test_a_template_of_the_operator_is_an_input(experiment: Path, tmp_path: Path
     assert "save_last_epoch_only: true\n" in (experiment / RUNS[0] / "finetune.yaml").read_text()
     assert pipeline.validate(Request(experiment)).passed
     change(template, "only: true", "only: false")
-    assert told(pipeline.validate(Request(experiment))) == ["plan-outdated"]
+    assert [f.code for f in errors_in(pipeline.validate(Request(experiment)).findings)] == ["plan-outdated"]
     template.unlink()
-    assert told(pipeline.validate(Request(experiment))) == ["plan-outdated"]
+    assert [f.code for f in errors_in(pipeline.validate(Request(experiment)).findings)] == ["plan-outdated"]
 
 
 # --- state that comes from elsewhere ----------------------------------------------------------------------------------

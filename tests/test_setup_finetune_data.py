@@ -87,7 +87,7 @@ def test_text_completion_of_cruijff_kit_has_no_system_prompt() -> None:
         ({"dataset_ext": ".parquet", "run_val_every_n_steps": 10}, "run_val_every_n_steps"),
         ({"base_recipe": "llama3_2/1B_lora_single_device"}, "base_recipe"),
         ({"lr_scheduler": "get_linear_schedule_with_warmup"}, "lr_scheduler"),
-        ({"custom_recipe": "full_finetune_single_device"}, "custom_recipe"),
+        ({"custom_recipe": "lora_dpo_single_device"}, "custom_recipe"),
         ({"custom_recipe": "qat_distributed", "gpus": 2}, "custom_recipe"),
         ({"custom_recipe": "dev/generate_v2"}, "custom_recipe"),
     ],

@@ -19,6 +19,8 @@ def error(field: str, code: str = "value-mismatch") -> tuple[str, str, str]:
     return code, "error", field
 
 
+NO_MLP = error("model.apply_lora_to_mlp", "unplanned-value")
+
 # What is planned besides the usual, where None is no setting at all; what is replaced by what in the config; what is found.
 CASES: list[tuple[dict[str, Scalar], tuple[str, ...], Found]] = [
     # numbers in other forms are the same numbers
@@ -38,7 +40,8 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], Found]] = [
     ({"my_wandb_project": None}, ("  project: ${my_wandb_project}\n", "", "WandBLogger", "DiskLogger", "  mode: offline\n", "", "  name: ${my_wandb_run_name}\n", "", "my_wandb_project: my_project\n", "", "my_wandb_run_name: rank8_lr1e-5\n", ""), [error("my_wandb_run_name", "missing-value")]),
     ({"experiment_name": None}, (OUT, "/scratch/me/out/ck-out-rank8_lr1e-5"), [error("output_dir_base", "unplanned-value")]),
     ({"output_dir_base": None}, ("  output_dir: ${output_dir}", "  output_dir: /elsewhere"), []),
-    ({"packed": None, "train_on_input": None, "system_prompt": None, "dataset_type": None}, (), []),
+    ({"packed": None, "train_on_input": None, "dataset_type": None}, (), []),
+    ({"system_prompt": None}, (), [error("dataset.new_system_prompt", "unplanned-value")]),
     ({"run_val_every_n_steps": None}, (), []),
     # the place of the data
     ({"input_dir_base": "/other"}, (), []),
@@ -71,8 +74,8 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], Found]] = [
     ({}, (f"  checkpoint_files: {FILES}\n", ""), [error("model_checkpoint", "missing-value")]),
     # values of other types
     ({}, ("batch_size: 4", "batch_size: [4]"), [error("batch_size")]),
-    ({}, ("output_dir: " + OUT, "output_dir: 5"), [error("output_dir_base")] * 2),
-    ({"dataset_type": "chat_completion"}, ("_component_: torchtune.datasets.instruct_dataset", "_component_: 5"), [error("dataset_type"), error("model_checkpoint", "missing-value"), error("system_prompt", "missing-value"), error("dataset_ext", "unplanned-value")]),
+    ({}, ("output_dir: " + OUT, "output_dir: 5"), [*[error("output_dir_base")] * 2, error("metric_logger.log_dir", "unplanned-value")]),
+    ({"dataset_type": "chat_completion"}, ("_component_: torchtune.datasets.instruct_dataset", "_component_: 5"), [error("dataset_type"), error("model_checkpoint", "missing-value"), error("system_prompt", "missing-value"), error("dataset_ext", "unplanned-value"), error("dataset.new_system_prompt", "unplanned-value")]),
     ({}, ("_component_: torchtune.modules.loss.CEWithChunkedOutputLoss", "_component_: 5"), [error("loss._component_", "wrong-type")]),
     ({}, ("_component_: torchtune.modules.loss.CEWithChunkedOutputLoss", "_component_: [a]"), [error("loss._component_", "wrong-type")]),
     # epochs to save
@@ -87,9 +90,9 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], Found]] = [
     ({}, ("_component_: torchtune.modules.loss.CEWithChunkedOutputLoss", "_component_: ${oc.env:LOSS}"), [error("loss._component_")]),
     # LoRA
     ({}, ("  lora_attn_modules: [q_proj, v_proj, output_proj]\n", ""), [error("lora_attn_modules", "missing-value")]),
-    ({}, ("[q_proj, v_proj, output_proj]", "[k_proj]"), []),
-    ({}, ("[q_proj, v_proj, output_proj]", "[q_prj, v_prj]", "to_mlp: true", "to_mlp: false"), [error("lora_attn_modules")] * 2),
-    ({}, ("[q_proj, v_proj, output_proj]", "[]", "to_mlp: true", "to_mlp: false"), [error("lora_attn_modules", "missing-value")]),
+    ({}, ("[q_proj, v_proj, output_proj]", "[k_proj]"), [error("model.lora_attn_modules", "unplanned-value")]),
+    ({}, ("[q_proj, v_proj, output_proj]", "[q_prj, v_prj]", "to_mlp: true", "to_mlp: false"), [*[error("lora_attn_modules")] * 2, NO_MLP]),
+    ({}, ("[q_proj, v_proj, output_proj]", "[]", "to_mlp: true", "to_mlp: false"), [error("lora_attn_modules", "missing-value"), NO_MLP]),
     ({}, ("[q_proj, v_proj, output_proj]", "[[q_proj], 5]"), [error("lora_attn_modules")] * 2),
     ({}, ("to_mlp: true", "to_mlp: 'true'"), [error("apply_lora_to_mlp", "missing-value")]),
     # packed

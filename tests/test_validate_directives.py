@@ -60,8 +60,9 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     # names and logs
     ({"my_wandb_run_name": "other"}, ("--job-name=rank8_lr1e-5", "--job-name=other"), True,
      [("value-mismatch", "error", "my_wandb_run_name"), ("name-mismatch", "error", "my_wandb_run_name")]),
-    ({"my_wandb_run_name": None}, (), True, []),
-    ({"my_wandb_run_name": None}, ("--job-name=rank8_lr1e-5", "-J other"), True, [("value-mismatch", "error", "my_wandb_run_name")]),
+    ({"my_wandb_run_name": None}, (), True, [("unplanned-value", "error", "metric_logger.name")]),
+    ({"my_wandb_run_name": None}, ("--job-name=rank8_lr1e-5", "-J other"), True,
+     [("value-mismatch", "error", "my_wandb_run_name"), ("unplanned-value", "error", "metric_logger.name")]),
     ({}, ("--job-name=rank8_lr1e-5", "-J rank8_lr1e-5"), True, []),
     ({}, ("--output=slurm-%j.out", "--error=slurm-%j.err"), True, []),
     ({}, ("--output=slurm-%j.out", "-e logs/slurm-%j.err"), True, [("unplanned-value", "error", "error")]),

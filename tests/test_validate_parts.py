@@ -1,8 +1,13 @@
 """The parts of the validate stage: comparing values, resolving, reading scripts, names, the verdict."""
 
 import os
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from scaffold_torchtune.errors import Scalar, Severity, finding
 from scaffold_torchtune.models.plan import Options, Plan, PlannedRun
@@ -106,6 +111,23 @@ def test_interpolations_are_resolved_as_torchtunes_loader_does() -> None:
     assert resolved["g"] == "$a"
     assert interpolated(data) == {"a", "c"}
     assert set(problems) <= {("c", "d", 1), ("f",)}
+
+
+_TEXTS = st.sampled_from(["x", "${a}", "x${b.k}y", "${c}", "${d.k}", "${.k}", "${b.l[0]}", "\\\\${a}", "$a"])
+_LEAVES = st.one_of(st.integers(0, 3), _TEXTS)
+_NODES = st.one_of(_LEAVES, st.fixed_dictionaries({"k": _LEAVES, "l": st.lists(_LEAVES, max_size=2)}))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.fixed_dictionaries(dict.fromkeys("abcd", _NODES)))
+def test_what_is_resolved_is_what_omegaconf_makes_of_the_whole(data: dict[str, Any]) -> None:
+    resolved, problems = resolve(data)
+    try:
+        whole: Any = OmegaConf.to_container(OmegaConf.create(data), resolve=True)
+    except OmegaConfBaseException:
+        assert problems
+    else:
+        assert (resolved, problems) == (whole, {})
 
 
 def test_a_node_is_resolved_whole() -> None:

@@ -17,7 +17,7 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({"conda_env": None}, ("conda activate tuning\n", ""), True, []),
     ({"conda_env": ""}, ("conda activate tuning\n", ""), True, []),
     ({"time": None}, (), True, []),
-    ({"my_wandb_run_name": None}, (), True, []),
+    ({"my_wandb_run_name": None}, (), True, [("unplanned-value", "error", "metric_logger.name")]),
     # modules
     ({"modules": "gcc/12"}, ("eval ", "ml load gcc/12\neval "), True, []),
     ({"modules": "gcc/12"}, ("eval ", "module unload gcc/12\neval "), True, [("missing-value", "error", "modules")]),

@@ -42,6 +42,20 @@ def test_the_wheel_holds_what_an_agent_reads(installed: Path, path: str) -> None
     assert (installed / "scaffold_torchtune/data" / path).read_text() == (ROOT / path).read_text()
 
 
+def test_the_wheel_holds_the_program_that_asks_torchtune(installed: Path, tmp_path: Path) -> None:
+    program = installed / "scaffold_torchtune/with_torchtune/program.py"
+    done = subprocess.run(
+        [sys.executable, "-S", str(program)],  # without site-packages, and so without torchtune
+        cwd=tmp_path,
+        input='{"mark": "@@", "nodes": []}',
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith('\n@@{"missing": "ModuleNotFoundError')
+
+
 def test_the_wheel_holds_what_is_known_of_torchtune(installed: Path, tmp_path: Path) -> None:
     code = "from scaffold_torchtune.torchtune_facts import load; print(*next(load().models['phi-4'].tensors()))"
     done = run(installed, "-c", code, cwd=tmp_path)

@@ -27,14 +27,28 @@ def component(dotpath: str) -> Callable[..., Any]:
 
 
 def signature(dotpath: str) -> dict[str, Any]:
-    """The arguments of a component, those without a default, and whether it takes any others."""
+    """The arguments of a component, those without a default, the others' defaults, and whether it takes any besides.
+
+    A default that YAML cannot say (an enumeration, a function) is left out.
+    """
     parameters = inspect.signature(component(dotpath)).parameters.values()
     named = [p for p in parameters if p.kind not in {p.VAR_KEYWORD, p.VAR_POSITIONAL}]
     return {
         "arguments": [p.name for p in named],
         "required": [p.name for p in named if p.default is p.empty],
+        "defaults": {p.name: _plain(p.default) for p in named if p.default is not None and _is_plain(p.default)},
         "open": any(p.kind is p.VAR_KEYWORD for p in parameters),
     }
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(each) for each in value)
+    return type(value) in {bool, int, float, str}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def components_in(node: Any) -> Iterator[str]:

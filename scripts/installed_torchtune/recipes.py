@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from installed_torchtune.stock import RECIPES, recipes_folder, registry, stock_config
+from installed_torchtune.values import stock_values
 
 
 class _Uses(ast.NodeVisitor):
@@ -90,6 +91,7 @@ def recipe(name: str) -> dict[str, Any]:
         "distributed": entry.supports_distributed,
         "reads": sorted(attributes | optional),
         "required": sorted(attributes.intersection(*stock)),
+        "stock": stock_values(name),
     }
 
 

@@ -4,6 +4,7 @@ Exit status: 0 all well; 1 some run failed, some value does not match, or a step
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import shlex
@@ -74,7 +75,8 @@ def _demo(request: Request) -> ScaffoldResult:
 
     pipeline.check_roots(request.experiment.resolve(), request)
     prepare_demo(request.experiment)
-    return pipeline.scaffold(request)
+    # what clusters and environments are called in the example is not what they are called here
+    return pipeline.scaffold(dataclasses.replace(request, sbatch=False, with_torchtune=False))
 
 
 def _run(step: Callable[[Request], BaseModel], options: argparse.Namespace) -> int:
@@ -134,7 +136,7 @@ def _request(options: argparse.Namespace, progress: show.Progress) -> Request:
     root = os.environ.get("SCAFFOLD_TORCHTUNE_ROOT")
     given: dict[str, object] = {
         name: getattr(options, name)
-        for name in ("names", "template", "setup_script", "overwrite", "jobs", "timeout", "activate")
+        for name in ("names", "template", "setup_script", "overwrite", "jobs", "timeout", "activate", *_ASKED)
         if hasattr(options, name)
     }
     return Request(
@@ -167,6 +169,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--overwrite", action="store_true", help="replace files that were edited by hand")
         if name in {"setup", "scaffold"}:
             _add_running(command)
+        if name in {"validate", "scaffold"}:
+            _add_asking(command)
         if name == "scaffold":
             command.add_argument("--dry-run", action="store_true", help="plan only; write nothing")
     _add_new(commands.add_parser("new", help=_NEW_HELP, description=_NEW_HELP[0].upper() + _NEW_HELP[1:] + "."))
@@ -180,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_ASKED = ("sbatch", "with_torchtune")
 _SCRIPT_HELP = "an existing setup_finetune.py; default: the bundled one"
 _NEW_HELP = "write an experiment's documents, filled from options, to start from; they scaffold as they are"
 _ROOT_HELP = "experiments must lie under one of these directories; may be repeated"
@@ -219,6 +224,21 @@ def _add_running(command: argparse.ArgumentParser) -> None:
         dest="activate",
         action="store_false",
         help="the environment of an external script is already the right one",
+    )
+
+
+def _add_asking(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--no-sbatch",
+        dest="sbatch",
+        action="store_false",
+        help="do not ask SLURM's sbatch whether it takes the scripts",
+    )
+    command.add_argument(
+        "--with-torchtune",
+        action=argparse.BooleanOptionalAction,
+        help="ask torchtune itself whether it takes finetune.yaml; default: where SCAFFOLD_TORCHTUNE_PYTHON names a"
+        " Python, or the one that runs this has torchtune",
     )
 
 

@@ -88,6 +88,20 @@ CODES: dict[str, Code] = {
     "unsafe-name": Code(_E, "a name cannot be a directory name"),
     "unsupported-format": Code(_E, "the data format has no template"),
     "missing-template": Code(_E, "the template is not where it is expected"),
+    # foresight: what lies on disk, and what follows from the plan
+    "not-seen": Code(_W, "a data set or model cannot be seen from here, so that it is not checked"),
+    "data-mismatch": Code(_E, "a data set does not hold what the runs read"),
+    "split-differs": Code(_W, "a data set has another number of samples than was said"),
+    "no-steps": Code(_E, "a run would end without a training step"),
+    "long-warmup": Code(_W, "the warm-up is as long as the training, or longer"),
+    "checkpoint-mismatch": Code(_E, "a model's directory does not hold what torchtune will load"),
+    "output-in-checkpoint": Code(_E, "outputs would go into the directory of the base model"),
+    "incomplete-factorial": Code(_I, "some combinations of what varies are not planned, or not as often as others"),
+    "confound": Code(_I, "two things change together with each other by the design"),
+    "estimate": Code(_I, "what the runs will need of GPU memory, disk and steps"),
+    "gpu-memory": Code(_W, "a run needs more memory than the GPUs have that it asks for"),
+    "disk-space": Code(_W, "the outputs take more than what is free where they go"),
+    "time-limit": Code(_W, "a run cannot be done in the time that it asks for"),
     # access
     "outside-roots": Code(_E, "the experiment does not lie under a root that the operator gave"),
     "not-a-directory": Code(_E, "the experiment is not a directory or a summary file"),
@@ -121,6 +135,16 @@ CODES: dict[str, Code] = {
     "late-directive": Code(_E, "a SLURM directive stands after the first command and is ignored"),
     "placeholder-left": Code(_E, "a placeholder was not replaced"),
     "defaults-unchosen": Code(_I, "settings whose values are defaults that nobody chose, all in one list"),
+    "sbatch-refused": Code(_E, "SLURM's own sbatch --test-only does not take the script"),
+    "sbatch-unavailable": Code(_I, "sbatch is there, but no SLURM answers it, so the scripts were not tested with it"),
+    "torchtune-refused": Code(_E, "torchtune itself does not take what finetune.yaml holds"),
+    "lora-differs": Code(_E, "the model that torchtune builds has other LoRA than what was asked for"),
+    "torchtune-missing": Code(_E, "torchtune was to be asked, and cannot be imported"),
+    "torchtune-unanswered": Code(_E, "torchtune was to be asked, and the program that asks it gave no whole answer"),
+    "torchtune-unasked": Code(
+        _I, "components of others than torchtune and torch, which are neither imported nor built"
+    ),
+    "torchtune-agrees": Code(_I, "torchtune itself takes every finetune.yaml"),
     "unproven-setting": Code(_W, "a planned setting of which validate does not know where it must arrive"),
 }
 """Every finding code, with its usual severity and what it means in general."""
@@ -173,3 +197,8 @@ def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
 def errors_in(findings: Iterable[Finding]) -> list[Finding]:
     """Those findings that are errors."""
     return [f for f in findings if f.severity is Severity.ERROR]
+
+
+def serious(findings: Iterable[Finding]) -> list[Finding]:
+    """Those findings that are more than information."""
+    return [f for f in findings if f.severity is not Severity.INFO]

@@ -69,6 +69,10 @@ Script = Annotated[
 ]
 Overwrite = Annotated[bool, Field(description="Replace files that a person edited. Only when the user said so.")]
 Jobs = Annotated[int, Field(ge=1, le=64, description="External scripts at a time.")]
+WithTorchtune = Annotated[
+    bool | None,
+    Field(description="Ask torchtune itself whether it takes finetune.yaml. Default: where the server has torchtune."),
+]
 Timeout = Annotated[float, Field(gt=0, le=86400, description="Seconds for one external script.")]
 
 _READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -201,12 +205,14 @@ def _tools(roots: tuple[Path, ...]) -> list[Tool]:
         return answer("setup", experiment, local, overwrite=overwrite, jobs=jobs, timeout=timeout)
 
     @tool("Validate every planned value", _LOGS)
-    def validate(experiment: Experiment, local: Local = None) -> Annotated[CallToolResult, Answer[ValidateResult]]:
+    def validate(
+        experiment: Experiment, local: Local = None, with_torchtune: WithTorchtune = None
+    ) -> Annotated[CallToolResult, Answer[ValidateResult]]:
         """Step 7: prove that every planned value arrived in finetune.yaml and finetune.slurm; closes scaffold.log.
 
         Only passed: true means that the runs may be submitted. Each finding says where, what was expected, and the fix.
         """
-        return answer("validate", experiment, local)
+        return answer("validate", experiment, local, with_torchtune=with_torchtune)
 
     return tools
 

@@ -242,13 +242,14 @@ def _scaffold(out: Console, of: ScaffoldResult) -> None:
     _run_table(out, of.plan.runs, _setup_cells(of.setup), _verdict_cells(of.validation))
     for row in of.plan.excluded:
         _say(out, f"left out: {row.name} ({row.reason})")
-    findings(out, dict.fromkeys((*of.render.warnings, *of.setup.warnings)))
+    told = dict.fromkeys((*of.render.warnings, *of.setup.warnings))
+    findings(out, told)
     for run in of.setup.runs:
         if not run.ok:
             _say(out, f"  setup failed in {run.directory}: {run.reason}", style="bold red")
     for judged in of.validation.runs:
         findings(out, judged.findings)
-    findings(out, [found for found in of.validation.findings if found.severity is not Severity.INFO])
+    findings(out, (each for each in of.validation.findings if each not in told))
     counts = f"{of.validation.checked} of {of.validation.planned} runs checked"
     if of.ok:
         _say(out, Text("validation passed", style="bold green"), f": {counts}")

@@ -25,7 +25,12 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
 ]
 
-RECIPES = {1: "lora_finetune_single_device", 2: "lora_finetune_distributed"}
+RECIPES = {
+    ("lora", 1): "lora_finetune_single_device",
+    ("lora", 2): "lora_finetune_distributed",
+    ("full", 1): "full_finetune_single_device",
+    ("full", 2): "full_finetune_distributed",
+}
 SETUP = """\
 my_wandb_project: words
 my_wandb_run_name: rank8
@@ -80,19 +85,24 @@ def keys_read_by(recipe: str) -> set[str]:
     return keys
 
 
+def asked(method: str, gpus: int) -> dict[str, Any]:
+    return {"gpus": gpus} | ({"custom_recipe": RECIPES[method, gpus]} if method == "full" else {})
+
+
 @pytest.mark.parametrize(
-    ("model", "gpus", "extension"), list(itertools.product(known_models(), (1, 2), (".json", ".parquet")))
+    ("model", "method", "gpus", "extension"),
+    list(itertools.product(known_models(), ("lora", "full"), (1, 2), (".json", ".parquet"))),
 )
-def test_every_model_is_valid_for_torchtune(model: str, gpus: int, extension: str) -> None:
+def test_every_model_is_valid_for_torchtune(model: str, method: str, gpus: int, extension: str) -> None:
     from torchtune import config
     from torchtune.training.checkpointing import ModelType
 
-    cfg = loaded(torchtune_model_name=model, gpus=gpus, dataset_ext=extension)
+    changes = {"torchtune_model_name": model, "dataset_ext": extension, **asked(method, gpus)}
+    cfg = loaded(**changes)
     config.validate(cfg)
     assert cfg.checkpointer.model_type in ModelType.__members__
-    text = written(torchtune_model_name=model, gpus=gpus, dataset_ext=extension)
-    interpolated = set(re.findall(r"\$\{(\w+)\}", text))
-    assert set(cfg) - keys_read_by(RECIPES[gpus]) - interpolated == set()
+    interpolated = set(re.findall(r"\$\{(\w+)\}", written(**changes)))
+    assert set(cfg) - keys_read_by(RECIPES[method, gpus]) - interpolated == set()
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values())
@@ -100,7 +110,8 @@ def test_what_is_warned_about_is_truly_unread(recipe: str) -> None:
     from scaffold_torchtune.setup_finetune.config import _UNREAD
 
     assert keys_read_by(recipe) & {*_UNREAD, "dataset_val"} == set()
-    assert {"dataset", "seed", "epochs", "save_adapter_weights_only"} <= keys_read_by(recipe)
+    own = "save_adapter_weights_only" if recipe.startswith("lora") else "optimizer_in_bwd"
+    assert {"dataset", "seed", "epochs", "lr_scheduler", own} <= keys_read_by(recipe)
 
 
 def test_the_recipes_are_those_that_torchtune_has() -> None:
@@ -127,6 +138,19 @@ def test_the_model_is_built_as_asked(model: str) -> None:
     assert billions == pytest.approx(entry_of(model).billions, rel=0.02)
 
 
+@pytest.mark.parametrize("model", known_models())
+def test_the_model_for_full_fine_tuning_trains_every_weight(model: str) -> None:
+    import torch
+    from torchtune import config
+    from torchtune.modules.peft import get_adapter_params
+
+    with torch.device("meta"):
+        built = config.instantiate(loaded(torchtune_model_name=model, **asked("full", 1)).model)
+    assert not get_adapter_params(built)
+    assert all(p.requires_grad for p in built.parameters())
+    assert sum(p.numel() for p in built.parameters()) == load().models[model].parameters
+
+
 @pytest.mark.parametrize("rank", [1, 8, 100])
 @pytest.mark.parametrize(
     "model",
@@ -146,20 +170,42 @@ def test_the_facts_count_the_parameters_of_what_is_written(model: str, rank: int
     assert len(built.layers) == facts.layers
 
 
+def stock_configs(component: str, kind: str) -> list[dict[str, Any]]:
+    """The stock configs of LoRA or full fine-tuning for a builder, or for the variant of it that they are for."""
+    import yaml
+
+    folder = Path(str(importlib.import_module("torchtune").__file__)).parent.parent / "recipes" / "configs"
+    texts = (
+        path.read_text()
+        for path in folder.glob(f"*/*_{kind}*.yaml")
+        if not re.search("qlora|qat|dpo|ppo|multinode", path.name)
+    )
+    return [
+        data
+        for data in map(yaml.safe_load, texts)
+        if data["model"]["_component_"].rsplit("_instruct", 1)[0]
+        == component.removesuffix("_base").removesuffix("_instruct")
+    ]
+
+
+@pytest.mark.parametrize("model", known_models())
+def test_full_fine_tuning_agrees_with_the_stock_configs(model: str) -> None:
+    """Checkpointing, offloading and keys, but for the layout of shards over GPUs; there is none for Qwen2.5-14B."""
+    stock = stock_configs(entry_of(model).full_component, "full")
+    assert bool(stock) == (not model.startswith("Qwen2.5-14B"))
+    ours = [loaded(torchtune_model_name=model, **asked("full", gpus)) for gpus in (1, 2)]
+    for data in stock:
+        assert data["enable_activation_checkpointing"] == ours[0]["enable_activation_checkpointing"]
+        assert data.get("fsdp_cpu_offload", False) == ours[1].get("fsdp_cpu_offload", False)
+        assert data.keys() - ours[1].keys() <= {"custom_sharded_layers", "tensor_parallel_dim", "tensor_parallel_plan"}
+        assert data.get("tensor_parallel_dim", 1) == 1
+
+
 @pytest.mark.parametrize("model", known_models())
 def test_the_registry_agrees_with_the_stock_config(model: str) -> None:
     """Component (for the variant that the stock config is for), tokenizer, model type and checkpointing."""
-    import yaml
-
     entry = entry_of(model)
-    config_folder = Path(str(importlib.import_module("torchtune").__file__)).parent.parent / "recipes" / "configs"
-    stock = [
-        data
-        for path in config_folder.glob("*/*_lora*.yaml")
-        if "qlora" not in path.name
-        and (data := yaml.safe_load(path.read_text()))["model"]["_component_"].rsplit("_instruct", 1)[0]
-        == entry.component.removesuffix("_base").removesuffix("_instruct")
-    ]
+    stock = stock_configs(entry.component, "lora")
     assert stock
     for data in stock:
         assert data["tokenizer"]["_component_"] == entry.tokenizer

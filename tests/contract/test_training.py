@@ -28,7 +28,9 @@ pytestmark = [
 ]
 
 MODEL = "Qwen2.5-0.5B-Instruct"
-RUN = "rank8_lr5e-5"
+RUNS = {"json": "rank8_lr5e-5", "parquet": "rank8_lr5e-5", "full": "lr5e-5_recipe-full"}
+"""The run that is trained, by what is tried."""
+
 STEPS = 2
 CPU = ["device=cpu", "dtype=fp32", f"max_steps_per_epoch={STEPS}"]
 """All that differs from the job: this machine has no GPU and little time."""
@@ -46,12 +48,23 @@ PARQUET = {
 }
 """What the training from Parquet changes besides; it leaves out the whole model, which the other one saves."""
 
+FULL = {
+    "| LoRA Rank |": "| Recipe |",
+    " | 8 | ": " | LoRA | ",
+    " | 16 | ": " | full | ",
+    "- **Epochs:** 2": "- **Epochs:** 1",
+}
+"""What the full fine-tuning changes besides: the runs compare it with LoRA. It takes 8 GB of memory."""
+
+OTHER = {"json": {}, "parquet": PARQUET, "full": FULL}
+
 
 @dataclass(frozen=True)
 class Trained:
     """What one training was to do and left: where its results had to go, and its losses as (epoch, step, loss)."""
 
     epochs: int
+    adapter: bool
     whole_model: bool
     results: Path
     losses: list[tuple[int, int, float]]
@@ -66,28 +79,29 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="module", params=["json", "parquet"])
+@pytest.fixture(scope="module", params=OTHER)
 def trained(
     request: pytest.FixtureRequest, models: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Trained]:
     """The bundled example, scaffolded for the small model and trained for a few steps; gone afterwards."""
     folder = tmp_path_factory.mktemp(request.param)
-    parquet = request.param == "parquet"
-    experiment = example(folder, models, parquet=parquet)
+    parquet, full = request.param == "parquet", request.param == "full"
+    experiment, run = example(folder, models, request.param), RUNS[request.param]
     assert main(["scaffold", str(experiment)]) == 0
-    output = train(experiment / RUN, folder / "cache")
+    output = train(experiment / run, folder / "cache", "full" if full else "lora")
     found = re.findall(r"(\d+)\|(\d+)\|Loss: (\S+?):", output)
     losses = list(dict.fromkeys((int(epoch), int(step), float(loss)) for epoch, step, loss in found))
-    yield Trained(1 if parquet else 2, not parquet, folder / "ck-outputs" / NAME / f"ck-out-{RUN}", losses)
+    results = folder / "ck-outputs" / NAME / f"ck-out-{run}"
+    yield Trained(1 if parquet or full else 2, not full, not parquet, results, losses)
     shutil.rmtree(folder)
 
 
-def example(folder: Path, models: Path, *, parquet: bool) -> Path:
-    """The bundled example with another model and its paths here; as Parquet where asked for."""
+def example(folder: Path, models: Path, tried: str) -> Path:
+    """The bundled example with another model and its paths here, and what else is tried."""
     experiment = prepare_demo(folder / "experiment")
     changes = CHANGES | {"/scratch/lab/pretrained-llms": str(models), "/scratch/lab/ada": str(folder)}
-    if parquet:
-        changes |= PARQUET
+    changes |= OTHER[tried]
+    if tried == "parquet":
         as_parquet(experiment / "data" / "words_5L_300.json")
     texts = {name: (experiment / name).read_text() for name in ("experiment_summary.md", "claude.local.md")}
     for old, new in changes.items():
@@ -106,10 +120,10 @@ def as_parquet(file: Path) -> None:
     file.unlink()
 
 
-def train(run: Path, cache: Path) -> str:
+def train(run: Path, cache: Path, method: str) -> str:
     """Train a run with the command of its finetune.slurm, and return what was printed."""
     command = (run / "finetune.slurm").read_text().splitlines()[-1]
-    assert command == "tune run lora_finetune_single_device --config finetune.yaml"
+    assert command == f"tune run {method}_finetune_single_device --config finetune.yaml"
     tune = str(Path(sys.executable).with_name("tune"))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     environment |= {"HF_HOME": str(cache), "HOME": str(cache)}
@@ -137,6 +151,9 @@ def test_the_adapter_lies_where_it_was_planned_and_has_learnt(trained: Trained) 
     from safetensors.torch import load_file
 
     last = trained.results / f"epoch_{trained.epochs - 1}"
+    if not trained.adapter:
+        assert not list(last.glob("adapter*"))
+        return
     config = json.loads((last / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (8, 16)
     adapter = load_file(last / "adapter_model.safetensors")
@@ -150,6 +167,20 @@ def test_the_whole_model_is_saved_where_that_was_planned(trained: Trained) -> No
     saved = sorted(str(path.relative_to(trained.results)) for path in trained.results.glob("epoch_*/model-*"))
     epochs = range(trained.epochs if trained.whole_model else 0)
     assert saved == [f"epoch_{epoch}/model-00001-of-00001.safetensors" for epoch in epochs]
+
+
+def test_every_weight_has_learnt_where_all_are_trained(trained: Trained, models: Path) -> None:
+    from safetensors.torch import load_file
+
+    if not trained.whole_model:
+        return
+    before = load_file(models / MODEL / "model.safetensors")
+    after = load_file(trained.results / f"epoch_{trained.epochs - 1}" / "model-00001-of-00001.safetensors")
+    assert before.keys() == after.keys()
+    kept = {name for name, weights in before.items() if weights.float().equal(after[name].float())}
+    untouched = {name for name in before if "norm" in name or name.endswith("bias") or "k_proj" in name}
+    embedding = {name for name in before if "embed_tokens" in name}
+    assert kept == (set() if not trained.adapter else untouched | embedding)
 
 
 def test_metrics_stay_on_this_machine_in_the_planned_directory(trained: Trained) -> None:

@@ -15,6 +15,7 @@ from one_node_slurm import Slurm
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.demo import prepare_demo
 from scaffold_torchtune.setup_finetune.registry import known_models
+from scaffold_torchtune.shared import recipes
 from setup_texts import script_of
 
 MISSING = one_node_slurm.missing()
@@ -45,11 +46,12 @@ def refusal(slurm: Slurm, script: str, folder: Path) -> str:
 @pytest.mark.parametrize("model", known_models())
 def test_the_defaults_of_every_model_are_taken(model: str, slurm: Slurm, tmp_path: Path) -> None:
     scripts = {
-        script_of(torchtune_model_name=model, gpus=gpus, dataset_ext=extension)
+        script_of(torchtune_model_name=model, gpus=gpus, dataset_ext=extension, custom_recipe=recipe)
         for gpus, extension in itertools.product((1, 2, 8), (".json", ".parquet"))
+        for recipe in (..., recipes.for_gpus(recipes.FULL, gpus))
     }
-    assert len(scripts) == 3  # the job is the same for both kinds of data
-    assert [refusal(slurm, script, tmp_path) for script in scripts] == [""] * 3
+    assert len(scripts) == 6  # the job is the same for both kinds of data
+    assert [refusal(slurm, script, tmp_path) for script in scripts] == [""] * 6
 
 
 OPTIONS: dict[str, Any] = {

@@ -126,7 +126,7 @@ def stopped_entry(refused: Refused) -> Entry:
 
 
 def _warnings(warnings: Iterable[Finding]) -> list[Entry]:
-    return [Entry("WARNING", warning.sentence(), "The scaffold goes on") for warning in warnings]
+    return [Entry(each.severity.value.upper(), each.sentence(), "The scaffold goes on") for each in warnings]
 
 
 def _elapsed(seconds: float) -> str:

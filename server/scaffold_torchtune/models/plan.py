@@ -45,7 +45,8 @@ class Plan(Model):
 
     `id` is the SHA-256 of everything else but `warnings`. `inputs` maps each input file to the SHA-256 of its bytes.
     `varying` lists the parameter names in naming order; `pattern` shows how directories are named.
-    `legend` explains abbreviated free text (`prompt1`) in directory names.
+    `legend` explains abbreviated free text (`prompt1`) in directory names. `splits` holds, by a data set's absolute
+    path, how many samples each of its parts has as the summary says.
     """
 
     id: str
@@ -60,4 +61,5 @@ class Plan(Model):
     legend: dict[str, str]
     runs: tuple[PlannedRun, ...]
     excluded: tuple[Excluded, ...]
+    splits: dict[str, dict[str, int]] = Field(default={})
     warnings: tuple[Finding, ...] = ()

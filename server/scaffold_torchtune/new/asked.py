@@ -10,6 +10,7 @@ from scaffold_torchtune.errors import Finding, Scalar, finding
 from scaffold_torchtune.parse.draft import Field
 from scaffold_torchtune.pipeline.locate import Document
 from scaffold_torchtune.plan import Place, naming
+from scaffold_torchtune.shared import recipes
 from scaffold_torchtune.shared.parameters import PARAMETERS
 from scaffold_torchtune.shared.resources import TEMPLATES
 
@@ -29,6 +30,7 @@ class Option(NamedTuple):
 OPTIONS: Final = (
     Option("--name", "experiment_name", "NAME", "name of the experiment; default: that of DIR"),
     Option("--model", "model", "MODEL", "base model; may be repeated", many=True),
+    Option("--recipe", "recipe", "NAME", "LoRA or full, or torchtune's name of such a recipe; default: LoRA"),
     Option("--rank", "lora_rank", "N,...", "LoRA ranks", many=True),
     Option("--lr", "lr", "X,...", "learning rates", many=True),
     Option("--batch-size", "batch_size", "N,...", "batch sizes", many=True),
@@ -52,6 +54,7 @@ OPTIONS: Final = (
 OPTION: Final = {option.parameter: option for option in OPTIONS}
 COLUMNS: Final = {"lora_rank": "LoRA Rank", "lr": "Learning Rate", "batch_size": "Batch Size", "seed": "Seed"}
 TRAINING: Final = {
+    "recipe": "Recipe",
     "epochs": "Epochs",
     "seed": "Seed",
     "gpus": "GPUs",
@@ -61,7 +64,7 @@ TRAINING: Final = {
 # What only claude.local.md says.
 OF_LOCAL: Final = ("conda_env", "my_wandb_project", "output_dir_base", "account", "partition", "constraint", "modules")
 # What a run's settings do not hold as it was given.
-PLACED: Final = frozenset({"model", "dataset", "models_dir", "output_dir_base", "modules"})
+PLACED: Final = frozenset({"model", "dataset", "models_dir", "output_dir_base", "modules", "recipe"})
 
 
 @dataclass
@@ -81,6 +84,10 @@ class Asked:
     def one(self, name: str) -> Scalar:
         """The value of a parameter that has one; None where it has none."""
         return self.values[name][0] if name in self.values else None
+
+    def is_full(self) -> bool:
+        """Whether all weights are to be trained."""
+        return recipes.method_of(str(self.one("recipe"))) == recipes.FULL
 
     def problem(self, code: str, name: str, message: str, fix: str, **found: Scalar) -> None:
         """Note what is wrong with an option."""
@@ -109,4 +116,6 @@ class Asked:
         if varying:
             return list(zip(naming.names_by_varying(varying, rows).names, rows, strict=True))
         usual = {name: PARAMETERS[name].default for name in ("lora_rank", "lr")}
+        if self.is_full():
+            usual = {"lr": usual["lr"], "recipe": recipes.FULL}
         return [(naming.single_name("", usual | rows[0]), rows[0])]

@@ -13,7 +13,7 @@ from scaffold_torchtune.pipeline.locate import Document
 from scaffold_torchtune.plan import make_plan
 from scaffold_torchtune.render import render_run
 from scaffold_torchtune.setup import run_bundled
-from scaffold_torchtune.shared import layout
+from scaffold_torchtune.shared import layout, recipes
 from scaffold_torchtune.shared.resources import TEMPLATES
 from scaffold_torchtune.shared.text import escape, shown
 
@@ -60,6 +60,9 @@ def _differences(asked: Asked, plan: Plan) -> list[Finding]:
     problems = {}
     for (name, row), run in zip(rows, plan.runs, strict=True):
         wanted = _wanted(asked, name, row)
+        if asked.is_full():
+            gpus = int(str(run.settings["gpus"].value))
+            wanted["custom_recipe"] = recipes.for_gpus(str(asked.one("recipe")), gpus)
         found = {k: s.value for k, s in run.settings.items() if k in wanted or s.source.kind not in excused}
         for key in sorted(wanted.keys() | found.keys()):
             one, other = wanted.get(key), found.get(key)

@@ -125,6 +125,9 @@ def check(asked: Asked) -> None:
     if runs > MOST_RUNS:
         message = f"that makes {runs} runs, more than {MOST_RUNS}"
         asked.problem("unsupported-setting", "runs", message, "give fewer values, or several experiments")
+    if asked.is_full() and "lora_rank" in asked.values:
+        message = "--rank is of LoRA, and --recipe asks for full fine-tuning"
+        asked.problem("unsupported-setting", "lora_rank", message, "leave one of the two out")
     if "dataset" in asked.values:
         source = Source(kind=SourceKind.RESOURCES)
         data = [Setting(value=asked.one("dataset"), source=source)]

@@ -8,7 +8,7 @@ from scaffold_torchtune.parse import free_text
 from scaffold_torchtune.parse.draft import Field
 from scaffold_torchtune.parse.free_text import unquote
 from scaffold_torchtune.parse.typed import NotTyped, Typed
-from scaffold_torchtune.shared import numbers, slurm_time
+from scaffold_torchtune.shared import numbers, recipes, slurm_time
 from scaffold_torchtune.shared.parameters import Parameter
 from scaffold_torchtune.shared.text import shown
 
@@ -151,6 +151,9 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
 def _name(parameter: Parameter, text: str) -> str:
     if parameter.name == "lr_scheduler" and _COSINE.fullmatch(text):
         return "get_cosine_schedule_with_warmup"
+    if parameter.name == "recipe":
+        allowed = "LoRA, full fine-tuning, or the name of a recipe such as full_finetune_single_device"
+        return recipes.in_words(text) or _matching(_NAME, text, allowed)
     if parameter.name == "model":
         return _matching(_NAME, text, "the name of one model alone, such as Llama-3.2-1B-Instruct")
     return _matching(_NAME, text, "letters, digits, '.', '_' and '-', beginning with a letter or digit")

@@ -10,6 +10,7 @@ from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field
 from scaffold_torchtune.parse.reading import Reading, ignored_remark, not_planned
 from scaffold_torchtune.parse.typed import NotTyped
+from scaffold_torchtune.shared import recipes
 from scaffold_torchtune.shared.parameters import (
     NOT_PLANNED,
     PARAMETERS,
@@ -21,7 +22,6 @@ from scaffold_torchtune.shared.parameters import (
 )
 from scaffold_torchtune.shared.text import close_matches, escape, shown
 
-_RECIPE = Parameter("recipe", "name")
 # Lines of a Configuration section that are remarks, not settings.
 _NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description"})
 # What Configuration does not set: the runs table and Resources name models and data sets.
@@ -48,12 +48,17 @@ _EVERY = re.compile(
 # What every scaffold is, by the label under which people say so; anything else cannot be had.
 _FIXED = {
     "optimizer": (re.compile(r"(?:torch\.optim\.)?adamw\b.*", re.IGNORECASE), "AdamW"),
-    "method": (re.compile(r"(?:peft[ /:-]+)?lora\b(?!.*\b(?:no|without) lora).*", re.IGNORECASE), "LoRA"),
-    "fine tuning method": (re.compile(r"(?:peft[ /:-]+)?lora\b.*", re.IGNORECASE), "LoRA"),
     "precision": (re.compile(r"(?:bf16|bfloat16)\b.*", re.IGNORECASE), "bf16"),
     "dtype": (re.compile(r"(?:bf16|bfloat16)\b.*", re.IGNORECASE), "bf16"),
     "data type": (re.compile(r"(?:bf16|bfloat16)\b.*", re.IGNORECASE), "bf16"),
 }
+# `LoRA (rank 8)`, but not `LoRA and full`; `Full fine-tuning (no LoRA)`, but not `Full fine-tuning, LoRA`.
+_LORA = re.compile(
+    r"(?:peft[ /:-]+)?lora\b(?!.*\b(?:no|without) lora)(?!.*(?:\b(?:and|or|vs\.?|versus)|[,/+&])\s*full\b).*",
+    re.IGNORECASE,
+)
+_NO_LORA = re.compile(r"[(,]\s*(?:no|not|without) lora[).\s]*$", re.IGNORECASE)
+_LORA_TOO = re.compile(r"(?<!\bno )(?<!\bnot )(?<!\bwithout )\blora\b", re.IGNORECASE)
 
 
 def read(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
@@ -74,25 +79,37 @@ def read(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
             continue
         if clean.is_unset(text.text):
             continue
-        if normalize(label) in _VALIDATION:
-            text = _validation_steps(text)  # noqa: PLW2901 - the same line, as a number
-        setting = reading.value(parameter, text, SourceKind.CONFIGURATION, reading.summary.file)
+        setting = _setting(reading, parameter, label, text)
         if setting is None:
             if parameter.name in given:  # `8, 16`, `see the table`: harmless where every row says its own
                 reading.findings[-1] = _not_needed(reading.findings[-1])
             continue
         first = config.setdefault(parameter.name, setting)
-        if first.value != setting.value:
+        if parameter.name == "recipe" and recipes.agree(str(first.value), str(setting.value)):
+            config["recipe"] = setting if setting.value in recipes.NAMES else first
+        elif first.value != setting.value:
             reading.contradiction(parameter.name, setting, first)
     _overlooked(reading, config, runs)
     return config
 
 
+def _setting(reading: Reading, parameter: Parameter, label: str, text: Field) -> Setting | None:
+    """What a line says of its parameter; None with the problem noted."""
+    if normalize(label) in _VALIDATION:
+        text = _validation_steps(text)
+    elif parameter.name == "recipe" and normalize(label) != "recipe":
+        method = _method(text)
+        if method is None:
+            _not_scaffolded(reading, label, text, "LoRA or full fine-tuning")
+            return None
+        if not _NO_LORA.search(text.full or text.text):
+            _remark(reading, label, text, method)
+        text = replace(text, text=method, full=None, source=None)
+    return reading.value(parameter, text, SourceKind.CONFIGURATION, reading.summary.file)
+
+
 def _parameter(label: str) -> Parameter | None:
-    words = normalize(label)
-    if words in _VALIDATION:
-        return PARAMETERS["run_val_every_n_steps"]
-    return _RECIPE if words == "recipe" else by_label(label)
+    return PARAMETERS["run_val_every_n_steps"] if normalize(label) in _VALIDATION else by_label(label)
 
 
 def _fixed(reading: Reading, label: str, text: Field) -> None:
@@ -100,23 +117,43 @@ def _fixed(reading: Reading, label: str, text: Field) -> None:
     allowed, what = _FIXED[normalize(label)]
     written = text.full or text.text
     if not allowed.fullmatch(written.strip()) and not clean.is_unset(written):
-        reading.findings.append(
-            finding(
-                "unsupported-setting",
-                f"{text.note}: {escape(label)} is {shown(written)}, but what is scaffolded is {what}",
-                field=normalize(label),
-                expected=what,
-                actual=escape(written),
-                file=reading.summary.file,
-                line=text.line,
-                fix=f"write {what}, or do not scaffold this experiment with this tool",
-            )
+        _not_scaffolded(reading, label, text, what)
+    else:
+        _remark(reading, label, text, what)
+
+
+def _not_scaffolded(reading: Reading, label: str, text: Field, what: str) -> None:
+    written = text.full or text.text
+    reading.findings.append(
+        finding(
+            "unsupported-setting",
+            f"{text.note}: {escape(label)} is {shown(written)}, but what is scaffolded is {what}",
+            field=normalize(label),
+            expected=what,
+            actual=escape(written),
+            file=reading.summary.file,
+            line=text.line,
+            fix=f"write {what}, or do not scaffold this experiment with this tool",
         )
-        return
-    more = _MORE.search(written)
+    )
+
+
+def _remark(reading: Reading, label: str, text: Field, what: str) -> None:
+    """What stands after a bracket or comma is a remark."""
+    more = _MORE.search(text.full or text.text)
     if more is not None:
         parameter = Parameter(normalize(label), "text")
         reading.findings.append(ignored_remark(parameter, text, what, more[0], reading.summary.file))
+
+
+def _method(text: Field) -> str | None:
+    """The method or recipe that a line names, with whatever remark; None where it names no such method, or two."""
+    written = (text.full or text.text).strip()
+    if _LORA.fullmatch(written):
+        return recipes.LORA
+    plain = _MORE.sub("", written).strip()
+    found = recipes.in_words(plain) or (plain if plain in recipes.NAMES else None)
+    return None if found == recipes.FULL and _LORA_TOO.search(written) else found
 
 
 def _said(parameter: Parameter, text: Field) -> Scalar:

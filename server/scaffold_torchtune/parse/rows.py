@@ -212,7 +212,7 @@ def _type_by_cells(row: RowDraft, columns: _Columns, file: str, findings: list[F
     if hyperparameters and not written:
         return "control"
     telling = {"lora_rank", "lr"} & set(hyperparameters.values())
-    if not telling or telling & set(written):
+    if not telling or (telling | {"recipe"}) & set(written):
         return "fine-tuned"
     has = f"{', '.join(written)}, but no {' or '.join(sorted(telling))}: nothing says whether it is fine-tuned"
     findings.append(_no_type(row, columns, file, has, f"add a column Type with {_ALLOWED_TYPES}"))

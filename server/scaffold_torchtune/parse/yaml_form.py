@@ -90,7 +90,8 @@ class RunForm(Form):
     type: Literal["fine-tuned", "control", "eval-only"]
     model: str = Field(description="name of an entry of models.base")
     parameters: dict[str, Value] = Field(
-        default_factory=dict, description="the run's own values; they win over controls"
+        default_factory=dict,
+        description="the run's own values; they win over controls. No lora_rank where its recipe is full",
     )
     compute: ComputeForm | None = None
     prompt: str | None = Field(default=None, description="overrides controls.prompt for this run")
@@ -104,7 +105,10 @@ class SummaryForm(Form):
     experiment: ExperimentForm
     tools: Any = Field(default=None, description="not used here")
     variables: Any = Field(default=None, description="what varies; the runs themselves decide")
-    controls: dict[str, Value] = Field(default_factory=dict, description="values that all runs share")
+    controls: dict[str, Value] = Field(
+        default_factory=dict,
+        description="values that all runs share, such as epochs, batch_size, recipe (LoRA or full)",
+    )
     models: ModelsForm | None = None
     data: DataForm | None = None
     output: OutputForm | None = None

@@ -1,11 +1,12 @@
 """Step 7: reads what lies in the run directories and lets validate judge it."""
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.errors import Finding, Refused, finding
+from scaffold_torchtune.errors import Finding, Refused, finding, serious
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.results import ValidateResult
-from scaffold_torchtune.pipeline import prepare
+from scaffold_torchtune.pipeline import outside, prepare
 from scaffold_torchtune.pipeline.apply import left_over
+from scaffold_torchtune.pipeline.foresight import foreseen
 from scaffold_torchtune.pipeline.locate import experiment_directory, read_documents
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.shared import layout
@@ -16,14 +17,21 @@ _FILES = (layout.SETUP_YAML, layout.FINETUNE_YAML, layout.FINETUNE_SLURM)
 
 
 def judge(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
-    """Validate every planned run, from the files as they lie there."""
+    """Validate every planned run, from the files as they lie there, and by what sbatch and torchtune say of them."""
     bundled = plan.options.setup_script == "bundled"
     checked: dict[str, tuple[Finding, ...]] = {}
+    configs: dict[str, str] = {}
+    texts: dict[str, dict[str, str | None]] = {}
     for run in plan.runs:
         files, problems = _read(tree, run)
+        texts[run.directory] = files
         checked[run.directory] = (*problems, *validate_run(run, files, bundled=bundled))
+        configs |= {run.directory: text} if (text := files[layout.FINETUNE_YAML]) else {}
         request.progress("validate", len(checked), len(plan.runs))
-    return verdict(plan, checked, [*outdated(plan, request), *left_over(tree, plan), *unchosen(plan)])
+    judged, said = outside.judged(tree.root, plan, texts, checked, request)
+    ahead = serious(foreseen(plan, configs))
+    whole = [*outdated(plan, request), *left_over(tree, plan), *ahead, *said, *unchosen(plan)]
+    return verdict(plan, judged, whole)
 
 
 def _read(tree: Tree, run: PlannedRun) -> tuple[dict[str, str | None], list[Finding]]:

@@ -2,16 +2,17 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold_torchtune.errors import Finding, Refused, finding
+from scaffold_torchtune.errors import Finding, Refused, errors_in, finding, serious
 from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.models.experiment import Experiment
 from scaffold_torchtune.models.plan import Options, Plan, PlannedRun
 from scaffold_torchtune.parse import parse_experiment
+from scaffold_torchtune.pipeline.foresight import foreseen
 from scaffold_torchtune.pipeline.locate import (
     Document,
     expanded,
@@ -24,7 +25,7 @@ from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.state import load_plan
 from scaffold_torchtune.plan import Difference, Place, differences, make_plan, with_id
 from scaffold_torchtune.render import Rendered, render_run
-from scaffold_torchtune.setup import run_bundled
+from scaffold_torchtune.setup import Outcome, run_bundled
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree
 from scaffold_torchtune.shared.resources import TEMPLATES
@@ -102,7 +103,7 @@ def prepared(request: Request) -> Prepared:
 
     Raises:
         Refused: everything that `parsed` raises, what stands against the plan, what the template or the bundled
-            setup_finetune would refuse.
+            setup_finetune would refuse, and what is foreseen to fail.
     """
     found = parsed(request)
     options = _options(request, found.experiment)
@@ -120,12 +121,20 @@ def prepared(request: Request) -> Prepared:
     same = _same_in_twin(found, options, place) if found.twin else []
     folders = [Path(options.template).parent, TEMPLATES] if options.template else [TEMPLATES]
     rendered = tuple(render_run(plan, run, folders) for run in plan.runs)
-    problems, warnings = _bundled_problems(options, rendered)
+    outcomes = {one.run.directory: run_bundled(one.run, one.text) for one in rendered} if _bundled(options) else {}
+    problems, warnings = _bundled_problems(rendered, outcomes)
     if problems:
         raise Refused(f"{len(problems)} problem(s): setup_finetune would refuse the plan", problems)
-    runs = tuple(r.run for r in rendered)
-    plan = plan.model_copy(update={"inputs": inputs, "runs": runs, "warnings": (*same, *plan.warnings, *warnings)})
+    plan = plan.model_copy(update={"inputs": inputs, "runs": tuple(r.run for r in rendered)})
+    foresight = foreseen(plan, {name: made.files[layout.FINETUNE_YAML].decode() for name, made in outcomes.items()})
+    if errors_in(foresight):
+        raise Refused(f"{len(errors_in(foresight))} problem(s): the runs would fail", serious(foresight))
+    plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *warnings, *foresight)})
     return Prepared(found, with_id(plan), rendered)
+
+
+def _bundled(options: Options) -> bool:
+    return options.setup_script == "bundled"
 
 
 def _same_in_twin(found: Parsed, options: Options, place: Place) -> list[Finding]:
@@ -197,15 +206,17 @@ def input_hashes(documents: Iterable[Document], options: Options) -> dict[str, s
     return hashes
 
 
-def _bundled_problems(options: Options, rendered: tuple[Rendered, ...]) -> tuple[list[Finding], list[Finding]]:
+def _bundled_problems(
+    rendered: tuple[Rendered, ...], outcomes: Mapping[str, Outcome]
+) -> tuple[list[Finding], list[Finding]]:
     """What the bundled setup_finetune will say, found before anything is written: refusals and warnings.
 
     What it says alike of several runs is told once, of the first; a refusal once of each place that must be mended.
     """
     problems: dict[tuple[object, ...], Finding] = {}
     warnings: dict[tuple[object, ...], Finding] = {}
-    for one in rendered if options.setup_script == "bundled" else ():
-        outcome = run_bundled(one.run, one.text)
+    for one in rendered:
+        outcome = outcomes.get(one.run.directory, Outcome())
         for each in outcome.problems:
             told = _in_documents(each, one.run)
             place = told.place() if told is not each else None

@@ -27,7 +27,8 @@ class Request:
     `experiment` is the experiment directory or its summary file. `local` is a claude.local.md, else it is looked for.
     `roots` are the directories that the experiment must lie under; empty means the experiment as it was typed.
     `names` is None for the document's own way. `setup_script` is None where the operator named none, "bundled", or a
-    path. `timeout` bounds one run of an external script, in seconds.
+    path. `timeout` bounds one run of an external script, in seconds. `sbatch` says whether validate asks SLURM's sbatch
+    where it is there, `with_torchtune` whether it asks torchtune; None: where that is there without a search.
     """
 
     experiment: Path
@@ -40,6 +41,8 @@ class Request:
     overwrite: bool = False
     jobs: int = 1
     timeout: float = 300.0
+    sbatch: bool = True
+    with_torchtune: bool | None = None
     now: Callable[[], datetime] = field(default=_now)
     progress: Progress = field(default=_silent)
 

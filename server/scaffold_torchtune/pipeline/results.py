@@ -17,7 +17,11 @@ from scaffold_torchtune.models.results import (
 )
 
 # The settings that hold a parameter, where they have other names.
-_SETTINGS_OF = {"model": ("torchtune_model_name",), "dataset": ("dataset_label", "input_dir_base", "dataset_ext")}
+_SETTINGS_OF = {
+    "model": ("torchtune_model_name",),
+    "dataset": ("dataset_label", "input_dir_base", "dataset_ext"),
+    "recipe": ("custom_recipe",),
+}
 
 
 def parse_result(experiment: Experiment, directory: str) -> ParseResult:

@@ -3,21 +3,18 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from scaffold_torchtune.errors import Finding, Scalar, finding
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Options, PlannedRun
 from scaffold_torchtune.plan.place import Place
-from scaffold_torchtune.plan.settings import value_or_default
 from scaffold_torchtune.setup_finetune.registry import find_model, known_models
+from scaffold_torchtune.shared import recipes
 from scaffold_torchtune.shared.layout import SETUP_TEMPLATES, data_label
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
-_RECIPES: Final = {"lora_finetune_single_device": False, "lora_finetune_distributed": True}
-"""The recipes that are scaffolded, and whether each runs on several GPUs (torchtune's recipe registry)."""
 
 
 def identical_runs(
@@ -119,43 +116,6 @@ def missing_template(extension: str, options: Options, place: Place) -> list[Fin
     ]
 
 
-def recipe_problems(tuned: Sequence[Run], experiment: Experiment) -> list[Finding]:
-    """A Recipe in the summary that is not scaffolded, or that does not fit the number of GPUs."""
-    recipe = experiment.config.get("recipe")
-    if recipe is None:
-        return []
-    name, source = str(recipe.value), recipe.source
-    if name not in _RECIPES:
-        known = " or ".join(_RECIPES)
-        return [
-            finding(
-                "unsupported-setting",
-                f"the recipe {shown(name)} is not one that is scaffolded",
-                field="recipe",
-                expected=known,
-                actual=escape(name),
-                file=source.file,
-                line=source.line,
-                fix=f"write {known}, or leave the line out: it follows from the number of GPUs",
-            )
-        ]
-    for run in tuned:
-        gpus = value_or_default("gpus", run, experiment)
-        if gpus is not None and (int(str(gpus.value)) > 1) != _RECIPES[name]:
-            return [
-                finding(
-                    "wrong-recipe",
-                    f"the recipe is {name}, but the run at line {run.line} has {gpus.value} GPU(s)",
-                    field="recipe",
-                    actual=name,
-                    file=source.file,
-                    line=source.line,
-                    fix="correct the recipe or the number of GPUs",
-                )
-            ]
-    return []
-
-
 def warnings(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[Finding]:
     """What the person should see before anything is written: rows against Configuration, defaults nobody asked for."""
     return [*_overridden(experiment), *_defaults(experiment, runs), *_short_times(runs)]
@@ -167,7 +127,8 @@ def _overridden(experiment: Experiment) -> list[Finding]:
     for run in experiment.runs:
         for name, setting in run.parameters.items() if run.type == "fine-tuned" else ():
             common = experiment.config.get(name)
-            if common is not None and common.value != setting.value:
+            same = name == "recipe" and common and recipes.agree(str(common.value), str(setting.value))
+            if common is not None and common.value != setting.value and not same:
                 found.setdefault(name, []).append(run)
     return [_of_override(name, runs, experiment) for name, runs in found.items()]
 
@@ -210,7 +171,7 @@ def _short_times(runs: Sequence[PlannedRun]) -> list[Finding]:
 def _defaults(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[Finding]:
     found = []
     for name in ("lora_rank", "lr"):
-        lacking = [run for run in runs if run.settings[name].source.kind is SourceKind.DEFAULT]
+        lacking = [run for run in runs if name in run.settings and run.settings[name].source.kind is SourceKind.DEFAULT]
         if lacking:
             value = lacking[0].settings[name].value
             found.append(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scaffold_torchtune.errors import Finding, Scalar, finding
-from scaffold_torchtune.shared import layout, numbers
+from scaffold_torchtune.shared import layout, numbers, recipes
 from scaffold_torchtune.shared.parameters import NAMING_ORDER, PARAMETERS
 from scaffold_torchtune.shared.text import escape, shown
 
@@ -36,7 +36,10 @@ class Names:
 def names_by_varying(
     varying: Sequence[str], runs: Sequence[Mapping[str, Scalar]], known: Mapping[str, str] | None = None
 ) -> Names:
-    """Names such as `rank8_lr1e-5` from what varies. `known` is an earlier legend: its texts keep their numbers."""
+    """Names such as `rank8_lr1e-5` from what varies. `known` is an earlier legend: its texts keep their numbers.
+
+    What a run cannot have is not in its name: `rank8_recipe-lora`, `recipe-full`.
+    """
     prefixes = {name: _prefix(name, varying) for name in varying}
     texts = {
         name: _numbered(prefixes[name], [_free_text(run.get(name)) for run in runs], known or {})
@@ -48,11 +51,17 @@ def names_by_varying(
         parts = [
             texts[name][_free_text(run.get(name))] if name in texts else _part(name, prefixes[name], run.get(name))
             for name in varying
+            if not _is_of_another(name, run)
         ]
         made.append("_".join(parts))
     pattern = "_".join(f"{prefixes[name]}{{{name}}}" for name in varying)
     legend = {part: text for numbered in texts.values() for text, part in numbered.items()}
     return Names(pattern, tuple(made), dict(sorted(legend.items())))
+
+
+def _is_of_another(name: str, run: Mapping[str, Scalar]) -> bool:
+    """Whether a run cannot have a parameter that others have: a LoRA rank where all weights are trained."""
+    return run.get("recipe") == recipes.FULL and name in recipes.OF_LORA and run.get(name) is None
 
 
 def _prefix(name: str, varying: Sequence[str]) -> str:
@@ -94,10 +103,11 @@ def data_name(path: str) -> str:
 
 
 def single_name(row_name: str, parameters: Mapping[str, Scalar]) -> str:
-    """The name of a run where nothing varies: the row's own if it is safe, else `MODEL_rankR_lrLR`."""
+    """The name of a run where nothing varies: the row's own if it is safe, else `MODEL_rankR_lrLR` or the like."""
     if row_name and is_safe(row_name):
         return row_name
-    return names_by_varying(("model", "lora_rank", "lr"), [parameters]).names[0]
+    method = ("recipe",) if parameters.get("recipe") == recipes.FULL else ()
+    return names_by_varying(("model", "lora_rank", "lr", *method), [parameters]).names[0]
 
 
 def is_safe(name: str) -> bool:

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import posixpath
 from collections.abc import Mapping, Sequence
 
 from scaffold_torchtune import __version__
@@ -10,9 +11,10 @@ from scaffold_torchtune.errors import Refused, Scalar
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Excluded, Options, Plan, PlannedRun
-from scaffold_torchtune.plan import checks, naming
+from scaffold_torchtune.plan import checks, naming, recipe
 from scaffold_torchtune.plan.place import Place
 from scaffold_torchtune.plan.settings import SURROUNDINGS, data_path, parameters_of, settings_of
+from scaffold_torchtune.shared import recipes
 from scaffold_torchtune.shared.layout import SETUP_TEMPLATES
 
 
@@ -21,7 +23,7 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
 
     Raises:
         Refused: identical runs, names that collide or are unsafe, an unknown model, an unsupported data format, a
-            missing template; names every problem.
+            missing template, a recipe that is not scaffolded or does not fit; names every problem.
     """
     tuned = [run for run in experiment.runs if run.type == "fine-tuned"]
     data = [data_path(run, experiment, place.experiment_dir) for run in tuned]
@@ -37,7 +39,7 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
     problems = [
         *checks.unknown_models(tuned, experiment, options),
         *checks.data_problems(data, options, place),
-        *checks.recipe_problems(tuned, experiment),
+        *recipe.problems(tuned, experiment, options),
         *checks.identical_runs(tuned, parameters, experiment),
     ]
     problems += [] if problems else naming.check_names(made, [run.line for run in tuned], experiment.summary_file)
@@ -69,6 +71,7 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
         legend=names.legend,
         runs=runs,
         excluded=_excluded(experiment),
+        splits=_splits(experiment, place),
         warnings=(*experiment.warnings, *checks.warnings(experiment, runs)),
     )
     return with_id(plan)
@@ -94,6 +97,13 @@ def _excluded(experiment: Experiment) -> tuple[Excluded, ...]:
     return tuple(Excluded(name=r.name, reason=reasons[r.type]) for r in experiment.runs if r.type != "fine-tuned")
 
 
+def _splits(experiment: Experiment, place: Place) -> dict[str, dict[str, int]]:
+    found = experiment.dataset
+    if found is None or not found.splits:
+        return {}
+    return {posixpath.normpath(posixpath.join(place.experiment_dir, str(found.path.value))): found.splits}
+
+
 def _names(
     tuned: Sequence[Run],
     parameters: Sequence[Mapping[str, Scalar]],
@@ -113,6 +123,8 @@ def _identity(settings: Mapping[str, Setting], columns: Sequence[str]) -> str:
     """What makes a run the run that it is: what is trained, and what the table tells apart."""
     beside = SURROUNDINGS.difference(columns) | {"my_wandb_run_name"}
     values = {k: s.value for k, s in settings.items() if k not in beside and s.source.kind is not SourceKind.TEMPLATE}
+    if "custom_recipe" in values:  # which follows from the number of GPUs, too
+        values["custom_recipe"] = recipes.method_of(str(values["custom_recipe"]))
     return json.dumps(values, sort_keys=True)
 
 

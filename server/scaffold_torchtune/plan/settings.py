@@ -8,6 +8,7 @@ from scaffold_torchtune.errors import Scalar
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.plan.place import Place
+from scaffold_torchtune.shared import recipes
 from scaffold_torchtune.shared.layout import data_label
 from scaffold_torchtune.shared.parameters import PARAMETERS
 
@@ -23,6 +24,7 @@ ORDER: Final = (
     "log_every_n_steps", "run_val_every_n_steps",
     "save_adapter_weights_only", "save_last_epoch_only", "epochs_to_save", "stash_adapter_weights",
     "conda_env", "modules", "time", "gpus", "mem", "cpus_per_task", "account", "partition", "constraint",
+    "custom_recipe",
 )  # fmt: skip
 _FROM_LOCAL: Final = (
     "my_wandb_project", "output_dir_base", "conda_env", "modules",
@@ -53,6 +55,15 @@ def value_or_default(name: str, run: Run, experiment: Experiment) -> Setting | N
     return found
 
 
+def other_recipe(run: Run, experiment: Experiment) -> Setting | None:
+    """The recipe of a run that is not trained with LoRA; None where it is, whose recipe follows from the GPUs."""
+    found = own_value("recipe", run, experiment)
+    gpus = value_or_default("gpus", run, experiment)
+    if found is None or gpus is None or recipes.method_of(str(found.value)) == recipes.LORA:
+        return None
+    return _with(found, recipes.for_gpus(str(found.value), int(str(gpus.value))))
+
+
 def data_path(run: Run, experiment: Experiment, experiment_dir: str) -> Setting:
     """The run's data set, absolute. A relative path is taken from the experiment directory."""
     found = own_value("dataset", run, experiment) or (experiment.dataset.path if experiment.dataset else None)
@@ -69,14 +80,19 @@ def settings_of(
     version to version.
     """
     found: dict[str, Setting] = {}
+    recipe = other_recipe(run, experiment)
+    # What a row says of the adapter although there is none is refused, and stays so that it tells rows apart.
+    beside = frozenset(recipes.OF_LORA) - run.parameters.keys() if recipe else frozenset()
     for name in ORDER:
-        setting = value_or_default(name, run, experiment)
+        setting = value_or_default(name, run, experiment) if name not in beside else None
         if setting is None or (not bundled and setting.source.kind is SourceKind.DEFAULT and name not in _SAME_DEFAULT):
             continue
         found[name] = setting
     found |= _names(directory, experiment) | _output(found.get("output_dir_base"), experiment, place)
     found |= _data(data) | _model(run, experiment, place)
-    if bundled and "lora_alpha" not in found:
+    if recipe is not None:
+        found["custom_recipe"] = recipe
+    elif bundled and "lora_alpha" not in found:
         found["lora_alpha"] = _derived(2 * int(str(found["lora_rank"].value)), "2 x lora_rank")
     return {name: found[name] for name in ORDER if name in found}
 
@@ -132,12 +148,14 @@ def _model(run: Run, experiment: Experiment, place: Place) -> dict[str, Setting]
 
 
 def parameters_of(columns: tuple[str, ...], settings: Mapping[str, Setting], data: Setting) -> dict[str, Scalar]:
-    """The run's hyperparameters as an experimenter lists them: the usual ones and every other column."""
+    """The run's hyperparameters as an experimenter lists them: the usual ones and every other column.
+
+    `recipe` is the method, whatever the number of GPUs; of LoRA it is listed only where it is a column.
+    """
+    other = str(settings["custom_recipe"].value) if "custom_recipe" in settings else ""
+    method = recipes.method_of(other) or other or recipes.LORA
     usual = ("model", "lora_rank", "lr", "batch_size", "epochs")
-    names = dict.fromkeys((*usual, *columns))
-    special = {"model": "torchtune_model_name"}
-    return {
-        name: data.value if name == "dataset" else settings[special.get(name, name)].value
-        for name in names
-        if name == "dataset" or special.get(name, name) in settings
-    }
+    names = dict.fromkeys((*usual, *columns, *(["recipe"] if other else [])))
+    values = {name: setting.value for name, setting in settings.items()}
+    values |= {"model": values["torchtune_model_name"], "dataset": data.value, "recipe": method}
+    return {name: values[name] for name in names if name in values}

@@ -9,10 +9,10 @@ from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.shared import templating, yamlio
 from scaffold_torchtune.shared.layout import SETUP_TEMPLATES, SETUP_YAML
-from scaffold_torchtune.shared.parameters import PARAMETERS
+from scaffold_torchtune.shared.parameters import OF_DOCUMENTS, PARAMETERS
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
-_KEYS = PARAMETERS.keys() - {"dataset", "model"}  # those two are what documents say; no key is called so
+_KEYS = PARAMETERS.keys() - OF_DOCUMENTS
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The bundled setup_finetune: the text of one setup_finetune.yaml in, finetune.yaml and finetune.slurm out.
 
-Built on the real configuration structure of torchtune 0.6.1's LoRA recipes. It takes the keys of cruijff_kit's
-setup_finetune.py, of 2025 and of v0.3.4, and refuses what it cannot honour instead of dropping it.
+Built on the real configuration structure of torchtune 0.6.1's recipes for LoRA and for full fine-tuning. It takes the
+keys of cruijff_kit's setup_finetune.py, of 2025 and of v0.3.4, and refuses what it cannot honour and does not drop it.
 """
 
 import json
@@ -10,7 +10,8 @@ from typing import Any
 
 from scaffold_torchtune.errors import Finding, Refused
 from scaffold_torchtune.setup_finetune import config, keys, rules, slurm
-from scaffold_torchtune.shared import templating, yamlio
+from scaffold_torchtune.setup_finetune.recipe import is_full, recipe
+from scaffold_torchtune.shared import recipes, templating, yamlio
 from scaffold_torchtune.shared.resources import TEMPLATES
 
 __all__ = ["Outputs", "build"]
@@ -38,10 +39,12 @@ def build(text: str, *, file: str = "setup_finetune.yaml") -> Outputs:
     entry = rules.check(settings, report)
     if report.errors or entry is None:
         raise Refused(f"{file} cannot be set up: {_count(len(report.errors))}", report.errors)
-    if slurm.recipe(settings) in slurm.LORA_RECIPES:
-        config.warn_unread(settings, slurm.recipe(settings), report)
+    name = recipe(settings)
+    if name in recipes.NAMES:
+        config.warn_unread(settings, name, report)
     meant = config.configuration(settings, entry)
-    finetune_yaml = templating.render("finetune.yaml.j2", {"config": meant}, [TEMPLATES])
+    kind = "full fine-tuning" if is_full(settings) else "LoRA"
+    finetune_yaml = templating.render("finetune.yaml.j2", {"config": meant, "kind": kind}, [TEMPLATES])
     _check_yaml(finetune_yaml, meant)
     finetune_slurm = templating.render("finetune.slurm.j2", slurm.values(settings, entry), [TEMPLATES])
     _check_slurm(finetune_slurm, slurm.directives(settings, entry), slurm.command(settings))

@@ -1,6 +1,9 @@
-"""What finetune.yaml says: torchtune 0.6.1's LoRA configuration as plain data, in the order of the stock configs.
+"""What finetune.yaml says: torchtune 0.6.1's configuration as plain data, in the order of the stock configs.
 
-The fixed values (optimizer, loss, profiler, ...) are those of recipes/configs/llama3_2/1B_lora_single_device.yaml.
+The fixed values (optimizer, loss, profiler, ...) are those of recipes/configs/llama3_2/1B_lora_single_device.yaml. Full
+fine-tuning keeps them, AdamW of torch and the schedule too, which its recipes take alike, so that runs of both kinds
+can be compared; what only its recipes read is that of recipes/configs/llama3_2/1B_full.yaml, with the optimizer's step
+after the whole backward pass (optimizer_in_bwd would forbid gradient accumulation).
 Only this module and dataset.py write `${...}`; a value that holds it was refused before.
 """
 
@@ -8,6 +11,7 @@ from typing import Any, Final
 
 from scaffold_torchtune.setup_finetune import dataset
 from scaffold_torchtune.setup_finetune.keys import Report, Settings
+from scaffold_torchtune.setup_finetune.recipe import is_full
 from scaffold_torchtune.setup_finetune.registry import ModelEntry
 
 _UNREAD: Final = {
@@ -17,7 +21,7 @@ _UNREAD: Final = {
     "epochs_to_save": "",
     "stash_adapter_weights": False,
 }
-"""Keys that no stock LoRA recipe of torchtune 0.6.1 reads, with the value that asks for nothing."""
+"""Keys that no recipe of torchtune 0.6.1 for LoRA or full fine-tuning reads, with the value that asks for nothing."""
 
 
 def output_dir(settings: Settings) -> str:
@@ -49,7 +53,8 @@ def asked_in_vain(settings: Settings) -> dict[str, Any]:
 
 def configuration(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
     """The whole of finetune.yaml as plain data, in the order in which it is written."""
-    return _places(settings) | _model(settings, entry) | _data(settings) | _training(settings) | _machine(entry)
+    model = {"model": _model(settings, entry)} | _checkpoints(settings, entry)
+    return _places(settings) | model | _data(settings) | _training(settings) | _machine(settings, entry)
 
 
 def _places(settings: Settings) -> dict[str, Any]:
@@ -64,6 +69,21 @@ def _places(settings: Settings) -> dict[str, Any]:
 
 
 def _model(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
+    if is_full(settings):
+        return {"_component_": entry.full_component}
+    rank = settings.integer("lora_rank")
+    return {
+        "_component_": entry.component,
+        "lora_attn_modules": ["q_proj", "v_proj", "output_proj"],
+        "apply_lora_to_mlp": True,
+        "lora_rank": rank,
+        "lora_alpha": settings.integer("lora_alpha") or 2 * rank,
+        "lora_dropout": settings.values["lora_dropout"],
+    }
+
+
+def _checkpoints(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
+    """The tokenizer, and what is loaded and saved."""
     directory = dataset.model_directory(settings)
     tokenizer: dict[str, Any] = {"_component_": entry.tokenizer}
     tokenizer |= {argument: f"{directory}/{name}" for argument, name in entry.tokenizer_files}
@@ -71,16 +91,8 @@ def _model(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
     template = dataset.prompt_template(settings)
     if template:
         tokenizer["prompt_template"] = template
-    rank = settings.integer("lora_rank")
+    only_adapter = {"save_adapter_weights_only": settings.flag("save_adapter_weights_only")}
     return {
-        "model": {
-            "_component_": entry.component,
-            "lora_attn_modules": ["q_proj", "v_proj", "output_proj"],
-            "apply_lora_to_mlp": True,
-            "lora_rank": rank,
-            "lora_alpha": settings.integer("lora_alpha") or 2 * rank,
-            "lora_dropout": settings.values["lora_dropout"],
-        },
         "tokenizer": tokenizer,
         "checkpointer": {
             "_component_": "torchtune.training.FullModelHFCheckpointer",
@@ -91,7 +103,7 @@ def _model(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
             "model_type": entry.model_type,
         },
         "resume_from_checkpoint": False,
-        "save_adapter_weights_only": settings.flag("save_adapter_weights_only"),
+        **({} if is_full(settings) else only_adapter),
     }
 
 
@@ -122,6 +134,7 @@ def _training(settings: Settings) -> dict[str, Any]:
         "epochs": settings.integer("epochs"),
         "max_steps_per_epoch": settings.values["max_steps_per_epoch"],
         "gradient_accumulation_steps": settings.integer("gradient_accumulation_steps"),
+        **({"optimizer_in_bwd": False} if is_full(settings) else {}),
         "clip_grad_norm": None,
         "compile": False,
         **asked_in_vain(settings),
@@ -137,12 +150,15 @@ def _training(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _machine(entry: ModelEntry) -> dict[str, Any]:
+def _machine(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
+    full = is_full(settings)
+    offload = full and entry.full_offload and settings.integer("gpus") > 1
     return {
         "device": "cuda",
         "dtype": "bf16",
-        "enable_activation_checkpointing": entry.activation_checkpointing,
+        "enable_activation_checkpointing": entry.checkpointing(full=full),
         "enable_activation_offloading": False,
+        **({"fsdp_cpu_offload": True} if offload else {}),
         "profiler": {
             "_component_": "torchtune.training.setup_torch_profiler",
             "enabled": False,

@@ -13,8 +13,7 @@ from scaffold_torchtune.shared import numbers, parameters, slurm_time, yamlio
 from scaffold_torchtune.shared.parameters import Parameter
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
-_OF_DOCUMENTS: Final = frozenset({"dataset", "model"})  # names that documents use, not keys of setup_finetune.yaml
-KEYS: Final = {name: p for name, p in parameters.PARAMETERS.items() if name not in _OF_DOCUMENTS}
+KEYS: Final = {name: p for name, p in parameters.PARAMETERS.items() if name not in parameters.OF_DOCUMENTS}
 """Every key of setup_finetune.yaml."""
 
 _EMPTY_IS_A_VALUE: Final = frozenset({"input_formatting", "prompt", "system_prompt"})

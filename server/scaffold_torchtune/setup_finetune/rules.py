@@ -4,8 +4,9 @@ from typing import Final
 
 from scaffold_torchtune.setup_finetune import dataset
 from scaffold_torchtune.setup_finetune.keys import Report, Settings
+from scaffold_torchtune.setup_finetune.recipe import is_full, recipe
 from scaffold_torchtune.setup_finetune.registry import ModelEntry, find_model, known_models
-from scaffold_torchtune.setup_finetune.slurm import LORA_RECIPES, recipe
+from scaffold_torchtune.shared import recipes
 from scaffold_torchtune.shared.text import did_you_mean, shown
 
 _REQUIRED: Final = (
@@ -21,9 +22,7 @@ _REQUIRED: Final = (
 )
 
 _OTHER_RECIPES: Final = frozenset(
-    {  # torchtune/_recipe_registry.py of 0.6.1, without the two LoRA recipes
-        "full_finetune_single_device",
-        "full_finetune_distributed",
+    {  # torchtune/_recipe_registry.py of 0.6.1, without those that are scaffolded
         "lora_dpo_single_device",
         "lora_dpo_distributed",
         "full_dpo_distributed",
@@ -54,6 +53,7 @@ def check(settings: Settings, report: Report) -> ModelEntry | None:
         _missing(report, "conda_env", "conda_env is missing", "add conda_env, or venv for a virtual environment")
     _check_output(settings, report)
     _check_recipe(settings, report)
+    _check_adapter(settings, report)
     entry = _check_model(settings, report)
     scheduler = settings.text("lr_scheduler")
     if scheduler != _SCHEDULER:
@@ -116,8 +116,8 @@ def _check_recipe(settings: Settings, report: Report) -> None:
         report.refuse(
             "unsupported-setting",
             "custom_recipe",
-            f"custom_recipe {name} is another kind of training than LoRA fine-tuning, which is all that is done here",
-            f"take it out, or write one of {', '.join(LORA_RECIPES)}",
+            f"custom_recipe {name} is neither LoRA nor full fine-tuning, which is all that is done here",
+            f"take it out, or write one of {', '.join(recipes.NAMES)}",
             found=name,
         )
     elif ("single_device" in name and distributed) or ("distributed" in name and not distributed):
@@ -128,3 +128,11 @@ def _check_recipe(settings: Settings, report: Report) -> None:
             "name a recipe for one device with gpus: 1, a distributed one with more",
             found=name,
         )
+
+
+def _check_adapter(settings: Settings, report: Report) -> None:
+    """Full fine-tuning has no adapter, so nothing of one can be honoured."""
+    for key in recipes.OF_LORA if is_full(settings) else ():
+        if key in settings.given:
+            message = f"{key} is given, but the recipe {recipe(settings)} trains all weights, without LoRA"
+            report.refuse("unsupported-setting", key, message, "take it out, or train with LoRA")

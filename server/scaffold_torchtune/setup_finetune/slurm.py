@@ -1,19 +1,12 @@
 """finetune.slurm: the batch script that trains the run, as a list of directives and commands for its template."""
 
 import shlex
-from typing import Any, Final
+from typing import Any
 
 from scaffold_torchtune.setup_finetune import config
 from scaffold_torchtune.setup_finetune.keys import Settings
-from scaffold_torchtune.setup_finetune.registry import ModelEntry, default_resources
-
-LORA_RECIPES: Final = ("lora_finetune_single_device", "lora_finetune_distributed")
-"""torchtune 0.6.1's LoRA recipes: for one device, and for more."""
-
-
-def recipe(settings: Settings) -> str:
-    """The recipe as setup_finetune.yaml names it, else torchtune's own for the number of GPUs."""
-    return settings.text("custom_recipe") or LORA_RECIPES[settings.integer("gpus") > 1]
+from scaffold_torchtune.setup_finetune.recipe import is_full, recipe
+from scaffold_torchtune.setup_finetune.registry import ModelEntry, Resources, default_resources
 
 
 def command(settings: Settings) -> list[str]:
@@ -32,9 +25,14 @@ def command(settings: Settings) -> list[str]:
     return ["tune", "run", *launch, name, "--config", "finetune.yaml"]
 
 
+def _defaults(settings: Settings, entry: ModelEntry) -> Resources:
+    gpus, epochs = settings.integer("gpus"), settings.integer("epochs")
+    return default_resources(entry, gpus, full=is_full(settings), epochs=epochs)
+
+
 def directives(settings: Settings, entry: ModelEntry) -> list[tuple[str, str]]:
     """The #SBATCH lines as (option, value); the values have passed allow-list grammars."""
-    defaults = default_resources(entry, settings.integer("gpus"))
+    defaults = _defaults(settings, entry)
     lines = [
         ("job-name", settings.text("my_wandb_run_name")),
         ("nodes", "1"),
@@ -51,7 +49,7 @@ def directives(settings: Settings, entry: ModelEntry) -> list[tuple[str, str]]:
 
 def values(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
     """What the template finetune.slurm.j2 is filled with."""
-    defaults = default_resources(entry, settings.integer("gpus"))
+    defaults = _defaults(settings, entry)
     written = "as setup_finetune.yaml says"
     return {
         "directives": directives(settings, entry),

@@ -116,6 +116,7 @@ _ALL: Final = (
     Parameter("epochs_to_save", "text"),
     Parameter("stash_adapter_weights", "bool"),
     # recipe
+    Parameter("recipe", "name", ("method", "fine tuning method", "finetuning method", "training method")),
     Parameter("custom_recipe", "name", column=False),
     Parameter("base_recipe", "text", column=False),
     # SLURM and environment
@@ -133,6 +134,9 @@ _ALL: Final = (
 
 PARAMETERS: Final = {p.name: p for p in _ALL}
 """Every parameter by name."""
+
+OF_DOCUMENTS: Final = frozenset({"dataset", "model", "recipe"})
+"""Names that documents use; no key of setup_finetune.yaml is called so."""
 
 NAMING_ORDER: Final = ("model", "lora_rank", "lr", "batch_size")
 """What comes first in directory names; the rest follows in the table's order."""

@@ -1,4 +1,4 @@
-"""The only part that starts processes: argument lists, no stdin, a bounded tail of output, a deadline."""
+"""The only part that starts processes: argument lists, a given text or none as stdin, a bounded output, a deadline."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -54,20 +54,31 @@ def python() -> str:
     return found or sys.executable
 
 
-def run(command: Sequence[str], cwd: Path, timeout: float, stop: threading.Event | None = None) -> Completed:
+def run(
+    command: Sequence[str],
+    cwd: Path,
+    timeout: float,
+    stop: threading.Event | None = None,
+    *,
+    given: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    tail: int = TAIL,
+) -> Completed:
     """Run a command in `cwd`; its whole process group ends with it.
 
-    It is ended after `timeout` seconds, when it has printed more than `MOST` bytes, and when `stop` is set.
+    It is ended after `timeout` seconds, when it has printed more than `MOST` bytes, and when `stop` is set. It reads
+    `given` from its stdin, has the variables of `env` (`environment()` by default), and of what it prints the last
+    `tail` bytes are kept.
 
     Raises:
         OSError: the command cannot be started.
     """
-    with tempfile.TemporaryFile() as output:
+    with tempfile.TemporaryFile() as output, _stdin(given) as stdin:
         process = subprocess.Popen(  # noqa: S603 - an argument list; what runs is named by the operator
             command,
             cwd=cwd,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
+            env=environment() if env is None else env,
+            stdin=stdin,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -79,8 +90,20 @@ def run(command: Sequence[str], cwd: Path, timeout: float, stop: threading.Event
                 os.killpg(process.pid, signal.SIGKILL)
             status = process.wait()
         size = output.seek(0, os.SEEK_END)
-        output.seek(max(0, size - TAIL))
+        output.seek(max(0, size - tail))
         return Completed(status, output.read().decode("utf-8", "replace"), ended)
+
+
+@contextlib.contextmanager
+def _stdin(given: bytes) -> Iterator[int]:
+    """What a process reads as its stdin: a file, so that nobody waits where it does not read it."""
+    if not given:
+        yield subprocess.DEVNULL
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(given)
+        file.seek(0)
+        yield file.fileno()
 
 
 def _watch(process: subprocess.Popen[bytes], output: int, deadline: float, stop: threading.Event | None) -> Ended:

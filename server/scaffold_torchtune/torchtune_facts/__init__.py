@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from pydantic import Field, TypeAdapter
 
+from scaffold_torchtune.errors import Scalar
 from scaffold_torchtune.models.base import Model
 
 
@@ -20,6 +21,14 @@ class Recipe(Model):
     distributed: bool
     reads: frozenset[str]
     required: frozenset[str] = Field(description="read without a default, and in every stock config of the recipe")
+    stock: dict[str, tuple[Scalar | list[Scalar], ...]] = Field(
+        description="by dotted path, each value that a stock config has there; components and places are left out"
+    )
+
+    @property
+    def trains_adapter(self) -> bool:
+        """Whether it trains an adapter and not all weights: then it asks whether to save that alone."""
+        return "save_adapter_weights_only" in self.reads
 
 
 class Component(Model):
@@ -27,6 +36,7 @@ class Component(Model):
 
     arguments: frozenset[str]
     required: frozenset[str]
+    defaults: dict[str, Scalar | list[Scalar]] = Field(description="of the arguments that have one, other than None")
     open: bool = Field(description="takes any other keyword too and passes it on")
 
 

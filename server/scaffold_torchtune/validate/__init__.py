@@ -4,8 +4,11 @@ It knows where values belong from torchtune's facts alone and shares nothing wit
 otherwise both could be wrong in the same way. It is pure; whoever calls it reads the files.
 """
 
+from scaffold_torchtune.validate import submission
+from scaffold_torchtune.validate.checkpoint import checkpoint_files
 from scaffold_torchtune.validate.defaults import unchosen
+from scaffold_torchtune.validate.resolve import resolve
 from scaffold_torchtune.validate.runs import validate_run
 from scaffold_torchtune.validate.verdict import verdict
 
-__all__ = ["unchosen", "validate_run", "verdict"]
+__all__ = ["checkpoint_files", "resolve", "submission", "unchosen", "validate_run", "verdict"]

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from scaffold_torchtune.models.plan import PlannedRun
+from scaffold_torchtune.shared.planned import checkpoint_dir
 from scaffold_torchtune.shared.yamlio import Path
 from scaffold_torchtune.torchtune_facts import load
 from scaffold_torchtune.validate.values import join
@@ -80,6 +81,13 @@ GROUPED: Final = frozenset(
 """Settings that arrive together with others, or changed; see the functions below."""
 
 
+def is_full(run: PlannedRun) -> bool:
+    """Whether the planned recipe is one of torchtune's that train all weights. Any other is taken for LoRA."""
+    planned = run.settings.get("custom_recipe")
+    facts = load().recipes.get(str(planned.value)) if planned is not None else None
+    return facts is not None and not facts.trains_adapter
+
+
 def direct(run: PlannedRun) -> list[Expectation]:
     """What settings that arrive as they are must have become, and `lora_alpha`, which is 2 x rank unless planned."""
     found = [Expectation(name, *_place(name, run.settings[name].value)) for name in run.settings if name in DIRECT]
@@ -120,15 +128,6 @@ def output_dir(run: PlannedRun) -> str | None:
     return next((str(e.value) for e in output(run)), None)
 
 
-def checkpoint_dir(run: PlannedRun) -> str | None:
-    """The checkpoint's directory: `models_dir/model_checkpoint`, None where it is not planned."""
-    values = {name: setting.value for name, setting in run.settings.items()}
-    checkpoint = str(values.get("model_checkpoint") or values.get("torchtune_model_name") or "")
-    if checkpoint.startswith("/"):
-        return join(checkpoint)
-    return join(str(values["models_dir"]), checkpoint) if values.get("models_dir") and checkpoint else None
-
-
 def model(run: PlannedRun) -> list[Expectation]:
     """What the model must have become: builder, tokenizer, checkpointer, all from torchtune's stock configs."""
     folder = checkpoint_dir(run)
@@ -141,7 +140,7 @@ def model(run: PlannedRun) -> list[Expectation]:
         return found
     setting = "torchtune_model_name"
     found += [
-        Expectation(setting, ("model", "_component_"), facts.lora_builder),
+        Expectation(setting, ("model", "_component_"), facts.full_builder if is_full(run) else facts.lora_builder),
         Expectation(setting, ("tokenizer", "_component_"), facts.tokenizer),
         Expectation(setting, ("checkpointer", "_component_"), CHECKPOINTER),
         Expectation(setting, ("checkpointer", "model_type"), facts.model_type),

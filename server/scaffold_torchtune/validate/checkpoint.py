@@ -1,4 +1,4 @@
-"""Whether the checkpoint files in finetune.yaml are a whole checkpoint, as far as their names tell.
+"""Which checkpoint files a finetune.yaml names, and whether they are a whole checkpoint as far as names tell.
 
 The rules are those of torchtune 0.6.1, torchtune/training/checkpointing/_utils.py (`FormattedCheckpointFiles`), and the
 numbers that Hugging Face gives the files of one checkpoint: `model-00001-of-00004.safetensors`.
@@ -7,13 +7,15 @@ numbers that Hugging Face gives the files of one checkpoint: `model-00001-of-000
 import re
 from typing import Any, Final
 
-from scaffold_torchtune.shared.yamlio import Path
+from scaffold_torchtune.shared.yamlio import Path, YamlError, read
 from scaffold_torchtune.validate.report import Report
+from scaffold_torchtune.validate.resolve import resolve
 from scaffold_torchtune.validate.values import quoted
 
 PATH: Final[Path] = ("checkpointer", "checkpoint_files")
 _FIELD: Final = "checkpoint_files"
 _NUMBERED: Final = re.compile(r"(.*?)([0-9]{1,9})-of-([0-9]{1,9})(\D*)", re.ASCII)
+_MAX_FILES: Final = 1000
 
 
 def check(report: Report, data: dict[str, Any]) -> None:
@@ -60,3 +62,33 @@ def _list(report: Report, names: list[str]) -> None:
             files = quoted(f"{begin}*-of-{total}{end}")
             message = f"checkpointer.checkpoint_files names {len(there)} of the {total} files {files}"
             report.add("value-mismatch", message, field=_FIELD, expected=total, actual=len(there), path=PATH)
+
+
+def checkpoint_files(text: str) -> tuple[str, ...] | None:
+    """The names in `checkpointer.checkpoint_files`, relative to its checkpoint_dir.
+
+    Either they are listed, or there is a format and the last number, as FormattedCheckpointFiles of torchtune 0.6.1
+    takes them: `{filename_format: model-{}-of-{}.safetensors, max_filename: "00030"}`.
+
+    Returns:
+        The names; None where the text is no such file or names none.
+    """
+    try:
+        data = read(text).data
+    except (YamlError, RecursionError):
+        return None
+    node = data.get("checkpointer") if isinstance(data, dict) else None
+    named = resolve(data)[0]["checkpointer"].get("checkpoint_files") if isinstance(node, dict) else None
+    return tuple(_names(named)) or None
+
+
+def _names(named: Any) -> list[str]:
+    if isinstance(named, list):
+        return [name for name in named if isinstance(name, str)]
+    if not isinstance(named, dict):
+        return []
+    form, last = named.get("filename_format"), named.get("max_filename")
+    if not isinstance(form, str) or not isinstance(last, str) or not last.isdigit() or form.count("{}") != 2:  # noqa: PLR2004
+        return []
+    count = min(int(last), _MAX_FILES)
+    return [form.replace("{}", f"{i:0{len(last)}}", 1).replace("{}", last, 1) for i in range(1, count + 1)]

@@ -5,6 +5,7 @@ from typing import Final
 
 from scaffold_torchtune.errors import Severity
 from scaffold_torchtune.shared.layout import FINETUNE_YAML
+from scaffold_torchtune.torchtune_facts import load
 from scaffold_torchtune.validate.arrivals import output_dir
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.script import Command, Script
@@ -200,6 +201,7 @@ def _recipe(report: Report, recipe: str, line: int) -> str | None:
     form = "distributed" if gpus is not None and gpus > 1 else "single_device"
     name, expected = recipe.removesuffix(_MAIN), custom or f"lora_finetune_{form}"
     if name == expected:
+        _fits(report, expected, line)
         return expected
     last = name.rsplit(".", 1)[-1]
     if not custom and not report.bundled and "." in name and form in last and last.startswith("lora_finetune"):
@@ -217,6 +219,14 @@ def _recipe(report: Report, recipe: str, line: int) -> str | None:
         line=line,
     )
     return expected
+
+
+def _fits(report: Report, recipe: str, line: int) -> None:
+    """The planned recipe must be one for the planned number of GPUs."""
+    facts, gpus = load().recipes.get(recipe), _gpus(report)
+    if facts is not None and gpus is not None and facts.distributed != (gpus > 1):
+        message = f"the recipe of `tune run` is {recipe}, which is not for {gpus} GPU(s)"
+        report.add("wrong-recipe", message, field="gpus", expected=gpus, actual=recipe, line=line)
 
 
 def _processes(report: Report, actual: str | None, line: int) -> None:

@@ -6,11 +6,13 @@ from scaffold_torchtune.errors import Severity
 from scaffold_torchtune.shared.text import did_you_mean
 from scaffold_torchtune.torchtune_facts import Component, load
 from scaffold_torchtune.validate import checkpoint, dataset
+from scaffold_torchtune.validate.arrivals import is_full
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.values import dotted, quoted
 
 # What the recipes themselves hand to a component, so the config need not, and must not: the `config.instantiate` calls
-# in recipes/lora_finetune_single_device.py of torchtune 0.6.1.
+# in recipes/lora_finetune_single_device.py of torchtune 0.6.1; those of the other recipes for LoRA and full fine-tuning
+# hand over the same.
 _GIVEN: Final = {
     "checkpointer": frozenset({"should_load_recipe_state"}),
     "dataset": frozenset({"tokenizer"}),
@@ -27,13 +29,15 @@ _FIXED: Final[dict[tuple[str, ...], Any]] = {
     ("model", "use_dora"): False,
     ("model", "quantize_base"): False,
     ("dataset", "data_dir"): None,
+    ("optimizer_in_bwd",): False,
     ("dataset", "filter_fn"): None,
 }
 
 
 def check(report: Report, data: dict[str, Any]) -> None:
     """Check the nodes of finetune.yaml, resolved, as far as no other check has spoken about them."""
-    _lora(report, data)
+    if not is_full(report.run):
+        _lora(report, data)
     _packed(report, data)
     checkpoint.check(report, data)
     for name, node in data.items():

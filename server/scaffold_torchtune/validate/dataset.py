@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Final
 
 from scaffold_torchtune.models.plan import PlannedRun
+from scaffold_torchtune.shared.planned import checkpoint_dir, value
 from scaffold_torchtune.shared.yamlio import Path
-from scaffold_torchtune.validate.arrivals import Expectation, Kind, checkpoint_dir
+from scaffold_torchtune.validate.arrivals import Expectation, Kind
 from scaffold_torchtune.validate.values import join, normal_path
 
 SETTINGS: Final = frozenset(
@@ -63,28 +64,23 @@ SHAPES: Final = {
 }
 
 
-def _value(run: PlannedRun, name: str) -> Any:
-    setting = run.settings.get(name)
-    return None if setting is None else setting.value
-
-
 def shape_of(run: PlannedRun) -> Shape | None:
     """The planned type of data set; None where it is not known. torchtune's instruct_dataset where none is planned."""
-    return SHAPES.get(str(_value(run, "dataset_type") or "instruct_dataset"))
+    return SHAPES.get(str(value(run, "dataset_type") or "instruct_dataset"))
 
 
 def data_file(run: PlannedRun) -> str:
     """The data set's file. A relative path in the document is completed from the settings that name the same file."""
-    name = f"{_value(run, 'dataset_label')}{_value(run, 'dataset_ext')}"
-    base = _value(run, "input_dir_base")
+    name = f"{value(run, 'dataset_label')}{value(run, 'dataset_ext')}"
+    base = value(run, "input_dir_base")
     if run.data_path.startswith("/") or not base or PurePosixPath(run.data_path).name != name:
         return normal_path(run.data_path)
-    return join(str(base), str(_value(run, "input_formatting") or ""), name)
+    return join(str(base), str(value(run, "input_formatting") or ""), name)
 
 
 def source(run: PlannedRun) -> str:
     """The data's format as `datasets.load_dataset` names it."""
-    extension = str(_value(run, "dataset_ext") or PurePosixPath(run.data_path).suffix)
+    extension = str(value(run, "dataset_ext") or PurePosixPath(run.data_path).suffix)
     return extension.removeprefix(".")
 
 
@@ -95,14 +91,14 @@ def expectations(run: PlannedRun) -> list[Expectation]:
         return []
     found = [*_node(run, shape, "dataset", "train"), *_prompts(run, shape), *_columns(run, shape)]
     if "packed" in run.settings:
-        found.append(Expectation("packed", ("dataset", "packed"), _value(run, "packed"), absent_is=False))
+        found.append(Expectation("packed", ("dataset", "packed"), value(run, "packed"), absent_is=False))
     if "train_on_input" in run.settings:
         found.append(_train_on_input(run, shape))
     return found + _validation(run, shape)
 
 
 def _node(run: PlannedRun, shape: Shape, node: str, split: str) -> list[Expectation]:
-    form, samples = source(run), _value(run, "training_samples") if node == "dataset" else None
+    form, samples = source(run), value(run, "training_samples") if node == "dataset" else None
     found = [
         Expectation("dataset_type", (node, "_component_"), shape.component, Kind.ENDS if shape.own else Kind.SAME),
         Expectation("dataset_ext", (node, "source"), form),
@@ -132,7 +128,7 @@ def _kind(*, present: bool) -> Kind:
 
 def _prompts(run: PlannedRun, shape: Shape) -> list[Expectation]:
     found = []
-    system = _value(run, "system_prompt") or None
+    system = value(run, "system_prompt") or None
     places = [shape.system_prompt] if shape.system_prompt else ["new_system_prompt", "system_prompt"]
     note = "" if shape.system_prompt else f"{shape.component} has no place for a system prompt"
     if "system_prompt" in run.settings:
@@ -140,7 +136,7 @@ def _prompts(run: PlannedRun, shape: Shape) -> list[Expectation]:
             Expectation("system_prompt", ("dataset", key), system, _kind(present=system is not None), note=note)
             for key in places
         ]
-    prompt = _value(run, "prompt")
+    prompt = value(run, "prompt")
     if prompt and shape.own:
         found.append(Expectation("prompt", ("dataset", "prompt"), prompt))
     elif prompt and prompt != PLAIN_PROMPT:
@@ -156,20 +152,21 @@ def _prompts(run: PlannedRun, shape: Shape) -> list[Expectation]:
 def _columns(run: PlannedRun, shape: Shape) -> list[Expectation]:
     found = []
     for setting, place, usual in (("input_key", shape.input_key, "input"), ("output_key", shape.output_key, "output")):
-        value = _value(run, setting)
-        if value and place is not None:
-            absent = usual if shape.own or place[0] == "column_map" else None
-            found.append(Expectation(setting, ("dataset", *place), value, absent_is=absent, optional=True))
-        elif value and value != usual:
+        named = value(run, setting)
+        has_usual = place is not None and (shape.own or place[0] == "column_map")
+        if place is not None and (named or has_usual):
+            absent = usual if has_usual else None
+            found.append(Expectation(setting, ("dataset", *place), named or usual, absent_is=absent, optional=True))
+        elif named and named != usual:
             note = f"{shape.component} has no such column"
-            found.append(Expectation(setting, ("dataset", setting), value, note=note))
+            found.append(Expectation(setting, ("dataset", setting), named, note=note))
     return found
 
 
 def _train_on_input(run: PlannedRun, shape: Shape) -> Expectation:
-    value, path = _value(run, "train_on_input"), ("dataset", "train_on_input")
+    path = ("dataset", "train_on_input")
     if shape.train_on_input:
-        return Expectation("train_on_input", path, value, absent_is=False)
+        return Expectation("train_on_input", path, value(run, "train_on_input"), absent_is=False)
     return Expectation("train_on_input", path, None, Kind.ABSENT, note=f"{shape.component} takes no train_on_input")
 
 
@@ -177,7 +174,7 @@ def _validation(run: PlannedRun, shape: Shape) -> list[Expectation]:
     setting, path = "run_val_every_n_steps", ("run_val_every_n_steps",)
     if setting not in run.settings:
         return []
-    every = _value(run, setting)
+    every = value(run, setting)
     if not every:
         return [
             Expectation(setting, path, None, Kind.ABSENT),

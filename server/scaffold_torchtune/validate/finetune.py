@@ -5,7 +5,7 @@ from typing import Any
 from scaffold_torchtune.errors import Severity
 from scaffold_torchtune.shared.yamlio import Path
 from scaffold_torchtune.torchtune_facts import load
-from scaffold_torchtune.validate import arrivals, components, dataset
+from scaffold_torchtune.validate import arrivals, components, dataset, stock
 from scaffold_torchtune.validate.arrivals import Expectation, Kind
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.resolve import interpolated, resolve
@@ -37,12 +37,14 @@ def check(report: Report, raw: Any, recipe: str | None) -> dict[str, Any]:
         report.add("value-mismatch", f"{place}: {reason}", field=place, actual=at(raw, path), path=path)
     _models(report)
     expected = [*arrivals.direct(report.run), *arrivals.model(report.run), *arrivals.other(report.run)]
-    for expectation in [*expected, *arrivals.output(report.run), *dataset.expectations(report.run)]:
+    expected += [*arrivals.output(report.run), *dataset.expectations(report.run)]
+    for expectation in expected:
         if expectation.path not in problems:
             _expect(report, expectation, data)
     _unread_text(report)
     components.check(report, data)
     _keys(report, data, recipe, interpolated(raw))
+    stock.check(report, data, recipe, [expectation.path for expectation in expected])
     return data
 
 

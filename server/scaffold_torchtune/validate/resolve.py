@@ -17,6 +17,7 @@ Problems = dict[Path, str]
 
 _BROKEN = "(not resolved)"
 _LARGEST = 50_000_000
+_PLAIN = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\}")
 _ROOT = re.compile(r"\$\{\s*([A-Za-z_][A-Za-z0-9_]*)")
 
 
@@ -62,10 +63,37 @@ def resolve(data: dict[str, Any]) -> tuple[dict[str, Any], Problems]:
     screened = _screen(data, (), problems)
     if _growth(screened) > _LARGEST:
         return _replace(screened, (), problems), problems
-    if not any(isinstance(value, str) and "${" in value for _, value in leaves(screened)):
+    if not _interpolates(screened):
         return screened, problems
-    config = OmegaConf.create(screened)
-    return _values(screened, config, (), problems), problems
+    return _values(screened, OmegaConf.create(_needed(screened)), (), problems), problems
+
+
+def _interpolates(data: Any) -> bool:
+    """Whether there is an interpolation anywhere in the data."""
+    return any(isinstance(value, str) and "${" in value for _, value in leaves(data))
+
+
+def _needed(data: dict[str, Any]) -> dict[str, Any]:
+    """What OmegaConf needs to resolve the data: building its nodes takes most of the time, and few refer to others."""
+    texts = [value for _, value in leaves(data) if isinstance(value, str) and "${" in value]
+    if not all(_is_plain(text) for text in texts):
+        return data
+    named = interpolated(data)
+    return {key: value if key in named else _referring(value) for key, value in data.items()}
+
+
+def _referring(data: Any) -> Any:
+    """The data without the values that refer to nothing; what stays keeps its path."""
+    if isinstance(data, dict):
+        return {key: _referring(value) for key, value in data.items() if _interpolates(value)}
+    if isinstance(data, list):
+        return [_referring(value) for value in data]
+    return data if _interpolates(data) else None
+
+
+def _is_plain(text: str) -> bool:
+    """Whether all interpolations in a text name their node from the root on, as `${output_dir}` does."""
+    return "\\" not in text and "${" not in _PLAIN.sub("", text)
 
 
 def _growth(data: dict[str, Any]) -> int:
@@ -107,6 +135,8 @@ def _screen(data: Any, path: Path, problems: Problems) -> Any:
     if has_resolver(data):
         problems[path] = "it calls a resolver, which would read something outside the file"
         return _BROKEN
+    if _is_plain(data):
+        return data
     try:
         OmegaConf.create([data])
     except (OmegaConfBaseException, RecursionError):
@@ -122,7 +152,7 @@ def _values(data: Any, config: Any, path: Path, problems: Problems) -> Any:
 
 
 def _value(data: Any, config: Any, key: str | int, path: Path, problems: Problems) -> Any:
-    if not isinstance(data, dict | list) and not (isinstance(data, str) and "${" in data):
+    if not _interpolates(data):
         return data
     try:
         found = config[key]

@@ -1,0 +1,35 @@
+"""The values that the stock configs of a recipe have: what torchtune's makers themselves train with."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from installed_torchtune.stock import FAMILIES, registry, stock_config
+
+
+def stock_values(recipe: str) -> dict[str, list[Any]]:
+    """By dotted path, each value that a stock config of the recipe has there, for the families that are covered.
+
+    Components are facts of their own, and paths are the user's: texts that name a place are left out.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for config in registry()[recipe].configs:
+        if config.name.partition("/")[0] in FAMILIES:
+            for path, value in _leaves(stock_config(config.name)):
+                found.setdefault(path, {})[json.dumps(value)] = value
+    return {path: [values[text] for text in sorted(values)] for path, values in sorted(found.items())}
+
+
+def _leaves(node: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        path = f"{above}{key}"
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{path}.")
+        elif key != "_component_" and not _is_place(value):
+            yield path, value
+
+
+def _is_place(value: Any) -> bool:
+    """Whether a value names a file or directory, or several."""
+    texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
+    return any("/" in text or "$" in text or text.endswith((".safetensors", ".bin")) for text in texts)

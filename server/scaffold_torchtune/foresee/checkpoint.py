@@ -1,0 +1,165 @@
+"""Whether the base models on disk are what torchtune will load."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.foresee.places import at, concerning, grouped, not_seen
+from scaffold_torchtune.models.plan import Plan, PlannedRun
+from scaffold_torchtune.models.seen import CheckpointSeen, Seen
+from scaffold_torchtune.shared.planned import checkpoint_dir, value
+from scaffold_torchtune.shared.text import shown
+from scaffold_torchtune.torchtune_facts import ModelFacts, load
+
+_CONFIG = "config.json"
+_FEW = 3
+
+
+def findings(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """What stands against each base model's directory."""
+    models = grouped(plan.runs, lambda run: (checkpoint_dir(run), str(value(run, "torchtune_model_name"))))
+    for (directory, model), runs in models.items():
+        found = seen.checkpoints.get(directory or "")
+        if directory is None or found is None:
+            continue
+        about = _About(plan, directory, model, runs)
+        if found.absent:
+            yield not_seen(
+                f"the model directory {shown(directory)} of {about.who}",
+                directory,
+                why="cannot be seen from here",
+                unchecked="files",
+                near=found.near,
+                field="models_dir",
+                place=about.place,
+            )
+        elif found.problem:
+            yield about.mismatch(f"it {found.problem}", fix="correct the model's path in the summary")
+        else:
+            facts = load().model(model)
+            yield from _config(about, found, facts)
+            yield from _weights(about, found, facts, listed.get(directory))
+            yield from _tokenizer(about, found, facts) if facts else ()
+
+
+class _About:
+    """A model's directory and the runs that use it: makes findings at the place where it is named."""
+
+    def __init__(self, plan: Plan, directory: str, model: str, runs: list[PlannedRun]) -> None:
+        self.directory = directory
+        self.model = model
+        self.place = at(runs[0], "model_checkpoint", "models_dir")
+        self.who = concerning(runs, len(plan.runs))
+
+    def mismatch(self, what: str, *, fix: str, expected: str | None = None, actual: str | None = None) -> Finding:
+        """That the directory does not hold the model."""
+        return finding(
+            "checkpoint-mismatch",
+            f"torchtune could not load {self.model} for {self.who} from {shown(self.directory)}: {what}",
+            field="models_dir",
+            expected=expected,
+            actual=actual,
+            fix=fix,
+            **self.place,
+        )
+
+
+def _config(about: _About, found: CheckpointSeen, facts: ModelFacts | None) -> Iterator[Finding]:
+    """The checkpointer reads config.json for the shapes of attention (FullModelHFCheckpointer.load_checkpoint)."""
+    if found.config is None:
+        what = f"{_CONFIG} is not a JSON object" if _CONFIG in found.files else f"{_CONFIG} is not there"
+        yield about.mismatch(what, expected=_CONFIG, fix="download the whole model repository again")
+        return
+    missing = [key for key in ("num_attention_heads", "num_key_value_heads", "hidden_size") if key not in found.config]
+    if missing:
+        what = f"{_CONFIG} has no {', '.join(missing)}"
+        yield about.mismatch(what, expected=", ".join(missing), fix=f"use the {_CONFIG} of the model repository")
+    shapes = dict(facts.tensors()) if facts else {}
+    width = shapes.get("model.embed_tokens.weight", (0, 0))[1]
+    actual = found.config.get("hidden_size")
+    if width and actual not in {None, width}:
+        yield about.mismatch(
+            f"{_CONFIG} has the hidden_size {actual}, which is another model's; {about.model} has {width}",
+            expected=str(width),
+            actual=str(actual),
+            fix="correct the model's name or its path in the summary",
+        )
+
+
+def _weights(
+    about: _About, found: CheckpointSeen, facts: ModelFacts | None, listed: Sequence[str] | None
+) -> Iterator[Finding]:
+    """The files that will be loaded, and their tensors against those that torchtune's builder makes."""
+    names = [name for name in listed if name not in found.files] if listed else []
+    if names or not found.tensors:
+        there = ", ".join(list(found.tensors)[:_FEW]) or "no .safetensors file"
+        yield about.mismatch(
+            f"{_few(names) or 'model.safetensors'} is not there",
+            expected=_few(listed or ["model.safetensors"]),
+            actual=there,
+            fix="download the whole model repository again, or correct the model's name or path in the summary",
+        )
+        return
+    loaded = {name: found.tensors[name] for name in (listed or found.tensors) if name in found.tensors}
+    broken = {name: each.problem for name, each in loaded.items() if each.problem}
+    for name, problem in broken.items():
+        yield about.mismatch(f"{name} {problem}", actual=name, fix=f"download {name} again")
+    shapes = {name: shape for each in loaded.values() for name, shape in each.shapes.items()}
+    if facts is not None and not broken:
+        yield from _shapes(about, shapes, facts)
+    yield from _index(about, found)
+
+
+def _shapes(about: _About, shapes: Mapping[str, tuple[int, ...]], facts: ModelFacts) -> Iterator[Finding]:
+    needed = dict(facts.tensors())
+    fix = "correct the model's name or its path in the summary, or download the model again"
+    missing = [name for name in needed if name not in shapes]
+    if missing:
+        yield about.mismatch(
+            f"{len(missing)} of the {len(needed)} tensors of {about.model} are missing: {_few(missing)}",
+            expected=_few(missing),
+            fix=fix,
+        )
+    for name in [n for n in needed if n in shapes and shapes[n] != needed[n]][:1]:
+        yield about.mismatch(
+            f"{name} has the shape {_shape(shapes[name])}, but in {about.model} it has {_shape(needed[name])}",
+            expected=_shape(needed[name]),
+            actual=_shape(shapes[name]),
+            fix=fix,
+        )
+    spare = sorted(shapes.keys() - needed.keys() - set(facts.skipped_tensors()))
+    if spare:
+        what = f"its files hold {len(spare)} tensor(s) that torchtune does not know in {about.model}: {_few(spare)}"
+        yield about.mismatch(what, actual=_few(spare), fix=f"{fix}, or take them out of the files")
+
+
+def _index(about: _About, found: CheckpointSeen) -> Iterator[Finding]:
+    """The index names files that are there, with the tensors in them that it says."""
+    absent = sorted({file for file in (found.index or {}).values() if file not in found.files})
+    if absent:
+        what = f"model.safetensors.index.json names {_few(absent)}, which is not there"
+        yield about.mismatch(what, expected=_few(absent), fix="download the missing files")
+        return
+    for tensor, file in (found.index or {}).items():
+        seen = found.tensors.get(file)
+        if seen is not None and not seen.problem and tensor not in seen.shapes:
+            what = f"model.safetensors.index.json says that {file} holds {tensor}, which it does not"
+            yield about.mismatch(what, expected=tensor, fix=f"download {file} and the index again")
+            return
+
+
+def _tokenizer(about: _About, found: CheckpointSeen, facts: ModelFacts) -> Iterator[Finding]:
+    for name in facts.tokenizer_files.values():
+        size = found.files.get(name)
+        if size is None or size == 0:
+            what = f"the tokenizer's file {name} is {'not there' if size is None else 'empty'}"
+            fix = f"download {name} of the model repository (original/ is left out by some downloads)"
+            yield about.mismatch(what, expected=name, fix=fix)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return ", ".join(names[:_FEW]) + more
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in shape)

@@ -1,0 +1,199 @@
+"""What the runs will need: GPU memory, disk and time, each with the basis of the estimate."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.foresee.gpus import Gpu, gpu_of
+from scaffold_torchtune.foresee.places import at, concerning, full, grouped, number, output_dir
+from scaffold_torchtune.foresee.steps import part_of, rows_of, steps_of
+from scaffold_torchtune.models.plan import Plan, PlannedRun
+from scaffold_torchtune.models.seen import Seen
+from scaffold_torchtune.setup_finetune.registry import find_model
+from scaffold_torchtune.shared import slurm_time
+from scaffold_torchtune.shared.planned import value
+from scaffold_torchtune.torchtune_facts import ModelFacts, load
+
+_GIB = 1024**3
+_BF16 = 2
+_CHARACTERS = 4  # characters in a token, roughly, of English text in the tokenizers of the models here
+_BEST_USE = 0.5  # the best part of its peak that a GPU reaches in training, as published runs report it
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one run needs, in bytes. `held` is on each GPU, without activations."""
+
+    model: int
+    trained: int
+    held: int
+    logits: int
+    saved: int
+
+
+def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
+    """What a run needs for certain.
+
+    Everything is in bf16: the weights, and of what is trained the gradients and AdamW's two moments, which torch keeps
+    in the type of the weights; FSDP shares all of it among the GPUs. Where the bundled setup_finetune keeps it off the
+    GPUs (fsdp_cpu_offload), one layer at a time is there. LoRA's adapter counts as the bundled setup applies it
+    (torchtune_facts: lora_counted_with). Each epoch saves the whole model, merged with the adapter, unless only the
+    adapter is asked for, and every epoch but the last the two moments besides, in one file that the next replaces
+    (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
+    """
+    model = facts.parameters * _BF16
+    rank = number(run, "lora_rank", 0)
+    trained = model if full(run) else facts.lora_parameters_per_rank * rank * _BF16
+    weights = model if full(run) else model + trained
+    vocabulary = next(shape[0] for name, shape in facts.tensors() if name == "model.embed_tokens.weight")
+    adapter = 0 if full(run) else trained
+    epoch = adapter if value(run, "save_adapter_weights_only") is True else model + adapter
+    gpus, epochs = number(run, "gpus", 1), number(run, "epochs", 1)
+    return Need(
+        model=model,
+        trained=trained,
+        held=model // facts.layers if _offloaded(run, gpus) else (weights + 3 * trained) // gpus,
+        logits=number(run, "batch_size", 1) * number(run, "max_seq_len", 2048) * vocabulary * _BF16,
+        saved=epoch * epochs + (2 * trained if epochs > 1 else 0),
+    )
+
+
+def _offloaded(run: PlannedRun, gpus: int) -> bool:
+    entry = find_model(str(value(run, "torchtune_model_name")))
+    return entry is not None and entry.full_offload and full(run) and gpus > 1
+
+
+def findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
+    """The estimates, and warnings where they are more than what is there."""
+    needs = {run.directory: _need(run) for run in plan.runs}
+    runs = [(run, need) for run in plan.runs if (need := needs[run.directory]) is not None]
+    if runs:
+        yield _estimate(plan, seen, runs)
+    yield from _memory(plan, runs)
+    yield from _disk(plan, seen, runs)
+    yield from _time(plan, seen, runs)
+
+
+def _need(run: PlannedRun) -> Need | None:
+    facts = load().model(str(value(run, "torchtune_model_name")))
+    return None if facts is None else need_of(run, facts)
+
+
+def _gib(size: float) -> str:
+    return f"{size / _GIB:.1f} GiB"
+
+
+def _span(texts: list[str]) -> str:
+    """One text, or the first and the last where they differ."""
+    return texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
+
+
+def _estimate(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Finding:
+    held = sorted(need.held for _, need in runs)
+    logits = max(need.logits for _, need in runs)
+    parts = [
+        (
+            f"a GPU holds {_span([_gib(held[0]), _gib(held[-1])])} of weights, gradients and optimizer states in bf16,"
+            f" and activations on top (of them the logits up to {_gib(logits)}, where samples fill max_seq_len)"
+        ),
+        f"the checkpoints of all epochs take {_gib(sum(need.saved for _, need in runs))} in all",
+    ]
+    steps = [
+        steps_of(run, rows.count) * number(run, "epochs", 1)
+        for run, _ in runs
+        if (rows := rows_of(run, plan, seen)) is not None and not value(run, "packed")
+    ]
+    if len(steps) == len(runs):
+        fewest, most = min(steps), max(steps)
+        parts.append(f"a run takes {_span([str(fewest), str(most)])} optimizer steps")
+    return finding("estimate", f"estimates for {concerning([r for r, _ in runs], len(plan.runs))}: {'; '.join(parts)}")
+
+
+def _gpu(run: PlannedRun) -> Gpu | None:
+    return gpu_of(str(value(run, "constraint") or ""))
+
+
+def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
+    """Runs that cannot fit on the GPU that their constraint names, whatever their activations."""
+    large = {
+        run.directory: (need, gpu)
+        for run, need in runs
+        if (gpu := _gpu(run)) is not None and need.held > gpu.memory * _GIB
+    }
+    concerned = [run for run in plan.runs if run.directory in large]
+    for (held, gpu), some in grouped(concerned, lambda run: (large[run.directory][0].held, _gpu(run))).items():
+        memory = gpu.memory if gpu else 0
+        yield finding(
+            "gpu-memory",
+            f"weights, gradients and optimizer states alone take {_gib(held)} on each GPU of"
+            f" {concerning(some, len(plan.runs))}, but the constraint {value(some[0], 'constraint')} names GPUs of"
+            f" {memory} GiB",
+            field="gpus",
+            expected=f"at most {memory} GiB",
+            actual=_gib(held),
+            fix="use more GPUs, larger ones, or a smaller model; or correct the constraint",
+            **at(some[0], "gpus", "constraint"),
+        )
+
+
+def _disk(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
+    """Outputs that are more than what is free where they go."""
+    needs = {run.directory: need.saved for run, need in runs}
+    for outputs, some in grouped([run for run, _ in runs], output_dir).items():
+        free, needed = seen.free.get(outputs or ""), sum(needs[run.directory] for run in some)
+        if free is not None and needed > free:
+            yield finding(
+                "disk-space",
+                f"the checkpoints of {concerning(some, len(plan.runs))} take {_gib(needed)} in all, but below"
+                f" {outputs} no more than {math.ceil(free / _GIB)} GiB are free",
+                field="output_dir_base",
+                expected=f"{_gib(needed)} free",
+                fix="make room, name another output directory, or save adapter weights only",
+                **at(some[0], "output_dir_base", "project_dir"),
+            )
+
+
+def _time(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
+    """Runs that cannot be done in time even on a GPU that works at the best rate that is known of training."""
+    short = {run.directory: least for run, _ in runs if (least := _least_seconds(run, plan, seen)) > _limit(run)}
+    some = [run for run in plan.runs if run.directory in short]
+    if some:
+        run, hours = some[0], max(short.values()) / 3600
+        yield finding(
+            "time-limit",
+            f"the arithmetic alone takes at least {hours:.1f} hours on {_name(run)} in"
+            f" {concerning(some, len(plan.runs))}, but the time limit is {value(run, 'time')}",
+            field="time",
+            expected=f"more than {hours:.1f} hours",
+            actual=str(value(run, "time")),
+            fix="ask for more time, more GPUs, or train less",
+            **at(run, "time"),
+        )
+
+
+def _name(run: PlannedRun) -> str:
+    gpu = _gpu(run)
+    return gpu.name.upper() if gpu else "this GPU"
+
+
+def _limit(run: PlannedRun) -> float:
+    found = slurm_time.seconds(str(value(run, "time") or ""))
+    return math.inf if found is None else found
+
+
+def _least_seconds(run: PlannedRun, plan: Plan, seen: Seen) -> float:
+    """Seconds of arithmetic that the run cannot do without; 0 where it is not known.
+
+    A token takes two operations for each weight forward and two backward, and two more for each weight that is trained
+    (Kaplan et al., 2020, section 2.1). Tokens are counted from the characters of the samples; what a prompt or chat
+    template adds is left out.
+    """
+    part, gpu = part_of(run, seen), _gpu(run)
+    rows, facts = rows_of(run, plan, seen), load().model(str(value(run, "torchtune_model_name")))
+    if part is None or gpu is None or not gpu.teraflops or rows is None or facts is None or not part.rows:
+        return 0.0
+    tokens = sum(part.characters.values()) / _CHARACTERS * rows.count / part.rows * number(run, "epochs", 1)
+    need = need_of(run, facts)
+    operations = tokens * (4 * facts.parameters + 2 * need.trained / _BF16)
+    return operations / (gpu.teraflops * 1e12 * _BEST_USE * number(run, "gpus", 1))

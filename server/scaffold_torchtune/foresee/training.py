@@ -1,0 +1,66 @@
+"""Whether training takes any step at all, and gets past its warm-up."""
+
+from collections.abc import Iterator
+
+from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.foresee.places import at, concerning, grouped, number
+from scaffold_torchtune.foresee.steps import effective_batch, rows_of, steps_of
+from scaffold_torchtune.models.plan import Plan, PlannedRun
+from scaffold_torchtune.models.seen import Seen
+from scaffold_torchtune.shared.planned import value
+
+
+def findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
+    """Runs without a step, and runs whose learning rate never reaches what is planned.
+
+    Samples that are packed are put together by their length in tokens, which is not known here: of such runs only an
+    empty data set is told.
+    """
+    for key, runs in grouped(plan.runs, lambda run: _case(run, plan, seen)).items():
+        if key is None:
+            continue
+        count, basis, steps, epochs, warmup = key
+        if steps == 0:
+            yield _no_steps(plan, runs, basis)
+        elif count and warmup >= steps * epochs:
+            yield _long_warmup(plan, runs, basis, steps)
+
+
+def _case(run: PlannedRun, plan: Plan, seen: Seen) -> tuple[int, str, int, int, int] | None:
+    rows = rows_of(run, plan, seen)
+    if rows is None or (value(run, "packed") and rows.count):
+        return None
+    warmup = number(run, "num_warmup_steps", 0)
+    return rows.count, rows.basis, steps_of(run, rows.count), number(run, "epochs", 1), warmup
+
+
+def _no_steps(plan: Plan, runs: list[PlannedRun], basis: str) -> Finding:
+    run = runs[0]
+    batch = effective_batch(run)
+    return finding(
+        "no-steps",
+        f"{concerning(runs, len(plan.runs))} would train no step: {basis}, and a step takes {batch} samples"
+        f" (batch size x gradient accumulation x GPUs); torchtune drops what does not fill a step",
+        field="batch_size",
+        expected="at least one step in an epoch",
+        actual=0,
+        fix="lower the batch size, accumulation or GPUs until a step takes no more than there is, or give more data",
+        **at(run, "batch_size", "gradient_accumulation_steps"),
+    )
+
+
+def _long_warmup(plan: Plan, runs: list[PlannedRun], basis: str, steps: int) -> Finding:
+    run = runs[0]
+    epochs, warmup = number(run, "epochs", 1), number(run, "num_warmup_steps", 0)
+    chosen = "" if at(run, "num_warmup_steps")["line"] else ", a default that nobody chose,"
+    return finding(
+        "long-warmup",
+        f"in {concerning(runs, len(plan.runs))} the warm-up of {warmup} steps{chosen} is not shorter than the training"
+        f" of {steps * epochs} steps ({steps} in each of {epochs} epoch(s): {basis}), so the learning rate never"
+        " reaches what is planned",
+        field="num_warmup_steps",
+        expected=f"fewer than {steps * epochs}",
+        actual=warmup,
+        fix=f"write Warmup steps: {max(steps * epochs // 10, 0)} (a tenth of training), or another number of steps",
+        **at(run, "num_warmup_steps", "epochs"),
+    )

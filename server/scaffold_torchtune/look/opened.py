@@ -1,0 +1,43 @@
+"""Opening what a document names: regular files alone, without waiting for anybody."""
+
+import difflib
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_NEAR = 3
+
+
+class Unfit(Exception):
+    """What lies there cannot be read; the message says why, to follow the path in a sentence."""
+
+
+def regular_file(path: str) -> BinaryIO:
+    """A regular file opened for reading.
+
+    Raises:
+        FileNotFoundError: nothing lies there, or not where we may look.
+        Unfit: something else than a readable regular file lies there.
+    """
+    try:
+        # A pipe without a writer would block for ever without O_NONBLOCK.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(path) from error
+    except (OSError, ValueError) as error:
+        raise Unfit(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+    os.close(descriptor)
+    raise Unfit("is a directory, not a file" if is_directory else "is not a regular file")
+
+
+def near(path: str) -> tuple[str, ...]:
+    """What lies beside a path that does not exist, with nearly its name."""
+    try:
+        beside = [entry.name for entry in Path(path).parent.iterdir()]
+    except OSError:
+        return ()
+    return tuple(difflib.get_close_matches(Path(path).name, beside, n=_NEAR, cutoff=0.75))

@@ -1,0 +1,41 @@
+"""Looks at what the plan names on disk, and lets foresee judge it."""
+
+from collections.abc import Mapping
+
+from scaffold_torchtune.errors import Finding
+from scaffold_torchtune.foresee import foresee, output_dir
+from scaffold_torchtune.look import free_bytes, look_at_checkpoint, look_at_data
+from scaffold_torchtune.models.plan import Plan
+from scaffold_torchtune.models.seen import Seen
+from scaffold_torchtune.shared.planned import checkpoint_dir
+from scaffold_torchtune.validate import checkpoint_files
+
+
+def foreseen(plan: Plan, finetune_yamls: Mapping[str, str]) -> list[Finding]:
+    """What is foreseen of a plan.
+
+    Args:
+        plan: the plan.
+        finetune_yamls: the text of finetune.yaml by run directory, as far as there is one: it names the checkpoint's
+            files.
+    """
+    return foresee(plan, look(plan), _listed(plan, finetune_yamls))
+
+
+def look(plan: Plan) -> Seen:
+    """Everything that the plan names on disk, looked at once."""
+    data = {run.data_path: str(run.settings["dataset_ext"].value) for run in plan.runs}
+    checkpoints = {directory for run in plan.runs if (directory := checkpoint_dir(run))}
+    outputs = {directory for run in plan.runs if (directory := output_dir(run))}
+    return Seen(
+        data={path: look_at_data(path, extension) for path, extension in data.items()},
+        checkpoints={directory: look_at_checkpoint(directory) for directory in checkpoints},
+        free={directory: free for directory in outputs if (free := free_bytes(directory)) is not None},
+    )
+
+
+def _listed(plan: Plan, finetune_yamls: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The checkpoint files that the first run of each model names."""
+    first = {checkpoint_dir(run): finetune_yamls.get(run.directory) for run in reversed(plan.runs)}
+    found = {directory: checkpoint_files(text) for directory, text in first.items() if directory and text}
+    return {directory: names for directory, names in found.items() if names}

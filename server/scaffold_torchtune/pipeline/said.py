@@ -1,0 +1,27 @@
+"""What a program that validate asks says: findings about runs, and about the whole experiment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from scaffold_torchtune.errors import Finding
+
+Texts = Mapping[str, Mapping[str, str | None]]
+"""The texts of each run's files, by the run's directory and the file's name; None where a file cannot be read."""
+
+
+@dataclass
+class Said:
+    """Findings by the run's directory, and those about the whole experiment."""
+
+    runs: dict[str, list[Finding]] = field(default_factory=dict)
+    whole: list[Finding] = field(default_factory=list)
+
+    def of(self, directory: str, found: Finding) -> None:
+        """Add a finding about a run."""
+        self.runs.setdefault(directory, []).append(found)
+
+    def add(self, other: "Said") -> None:
+        """Add what another program says."""
+        for directory, found in other.runs.items():
+            self.runs.setdefault(directory, []).extend(found)
+        self.whole += other.whole

@@ -1,0 +1,86 @@
+"""What stands against the recipes that a summary asks for."""
+
+from collections.abc import Sequence
+
+from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.models.base import Setting, Source
+from scaffold_torchtune.models.experiment import Experiment, Run
+from scaffold_torchtune.models.plan import Options
+from scaffold_torchtune.plan.settings import other_recipe, own_value, value_or_default
+from scaffold_torchtune.shared import recipes
+from scaffold_torchtune.shared.text import did_you_mean, escape, shown
+
+
+def problems(tuned: Sequence[Run], experiment: Experiment, options: Options) -> list[Finding]:
+    """Recipes that are not scaffolded or do not fit the GPUs, and LoRA settings of runs that have no adapter."""
+    found: dict[Source, Finding] = {}
+    for run in tuned:
+        asked = own_value("recipe", run, experiment)
+        problem = _of_recipe(asked, run, experiment, options) if asked is not None else None
+        if asked is not None and problem is not None:
+            found.setdefault(asked.source, problem)
+    full = [run for run in tuned if _is_full(run, experiment)]
+    of_adapter = [_of_adapter(name, full, tuned, experiment) for name in recipes.OF_LORA]
+    return [*found.values(), *(problem for problem in of_adapter if problem is not None)]
+
+
+def _is_full(run: Run, experiment: Experiment) -> bool:
+    recipe = other_recipe(run, experiment)
+    return recipe is not None and recipes.method_of(str(recipe.value)) == recipes.FULL
+
+
+def _of_recipe(recipe: Setting, run: Run, experiment: Experiment, options: Options) -> Finding | None:
+    """What is wrong with the recipe of a run."""
+    name, gpus = str(recipe.value), value_or_default("gpus", run, experiment)
+    method = recipes.method_of(name)
+    if method is None:
+        known = ", ".join(recipes.NAMES)
+        hint = did_you_mean(name, (*recipes.RECIPES, *recipes.NAMES))
+        message = f"the recipe {shown(name)} is not one that is scaffolded. {hint}".strip()
+        fix = f"write LoRA or full, which fit any number of GPUs, or one of {known}; without it, the runs are LoRA"
+        return _problem("unsupported-setting", recipe, message, fix, known)
+    if gpus is not None and recipes.for_gpus(method, int(str(gpus.value))) != name != method:
+        message = f"the recipe is {name}, but the run at line {run.line} has {gpus.value} GPU(s)"
+        fix = f"correct the recipe or the number of GPUs, or write {method} alone: the recipe follows from the GPUs"
+        return _problem("wrong-recipe", recipe, message, fix)
+    if method == recipes.FULL and options.setup_script != "bundled":
+        message = f"full fine-tuning is set up by the bundled setup_finetune, not by {shown(options.setup_script)}"
+        return _problem("unsupported-setting", recipe, message, "use --setup-script bundled for this experiment")
+    return None
+
+
+def _problem(code: str, recipe: Setting, message: str, fix: str, expected: str | None = None) -> Finding:
+    name, source = escape(str(recipe.value)), recipe.source
+    return finding(
+        code,
+        message,
+        field="recipe",
+        expected=expected,
+        actual=name,
+        file=source.file,
+        line=source.line,
+        fix=fix,
+    )
+
+
+def _of_adapter(name: str, full: Sequence[Run], tuned: Sequence[Run], experiment: Experiment) -> Finding | None:
+    """A setting of the adapter that is given for runs without one; one finding, at the first place.
+
+    What Configuration says may be for the LoRA runs beside them.
+    """
+    rows = [run for run in full if name in run.parameters]
+    common = experiment.config.get(name) if len(full) == len(tuned) and full else None
+    given = rows[0].parameters[name] if rows else common
+    if given is None:
+        return None
+    more = f" ({len(rows) - 1} more row(s) give it too)" if len(rows) > 1 else ""
+    run = f"the run at line {rows[0].line}, which is" if rows else "the runs, which are"
+    return finding(
+        "unsupported-setting",
+        f"{name} is {shown(given.value)} for {run} fully fine-tuned, without LoRA{more}",
+        field=name,
+        actual=given.value,
+        file=given.source.file,
+        line=given.source.line,
+        fix="write - in its place, or make the recipe LoRA" if rows else "take the line out, or make the recipe LoRA",
+    )

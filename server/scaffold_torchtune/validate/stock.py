@@ -1,0 +1,90 @@
+"""The reverse of the proof: what finetune.yaml says that nobody planned and that torchtune's makers do not say either.
+
+What they say is in their stock configs and, where those are silent, in the defaults of their components' arguments
+(torchtune_facts). Components, and the arguments that they do not take, are judged in components.py; keys that the
+recipe does not read, and places on disk, elsewhere.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.shared.yamlio import Path
+from scaffold_torchtune.torchtune_facts import load
+from scaffold_torchtune.validate.report import Report
+from scaffold_torchtune.validate.values import compare, dotted, quoted
+
+_OTHER: Final[dict[str, tuple[Any, ...]]] = {
+    "dataset.conversation_style": ("openai",),  # the style whose rows are looked for in the data
+    "log_peak_memory_stats": (False, True),
+    "metric_logger.mode": ("offline",),  # compute nodes often have no network, where `online` waits for it
+    "tokenizer.prompt_template.assistant": (["", ""],),
+}
+"""What a job may hold besides."""
+
+
+def check(report: Report, data: dict[str, Any], recipe: str | None, planned: Iterable[Path]) -> None:
+    """Report every value in finetune.yaml, resolved, that neither the plan nor a stock config of the recipe has.
+
+    Args:
+        report: takes the findings.
+        data: the file's resolved data.
+        recipe: the stock recipe that is run; None where it is another, of which no stock config tells.
+        planned: the places that the plan speaks of; what stands there or below is judged already.
+    """
+    facts = load().recipes.get(recipe or "")
+    if facts is None:
+        return
+    defaults = dict(_defaults(data))
+    spoken = {*planned, *report.paths}
+    for path, value in _values(data):
+        place = dotted(path)
+        if path[0] not in facts.reads or _is_place(value) or any(_within(path, each) for each in spoken):
+            continue
+        known = (*facts.stock.get(place, ()), *_OTHER.get(place, ())) or defaults.get(path, ())
+        if value in (None, "") or any(_same(value, each) for each in known):
+            continue
+        there = f"; torchtune's own is {' or '.join(quoted(each) for each in known)}" if known else ""
+        report.add(
+            "unplanned-value",
+            f"{place} is {quoted(value)}, which nobody planned{there}",
+            field=place,
+            expected=known[0] if len(known) == 1 else None,
+            actual=value,
+            path=path,
+            severity=None if report.bundled else Severity.WARNING,
+        )
+
+
+def _defaults(data: dict[str, Any]) -> Iterator[tuple[Path, tuple[Any]]]:
+    """The default of each argument of the components that are named, by its path."""
+    for name, node in data.items():
+        component = load().components.get(str(node.get("_component_"))) if isinstance(node, dict) else None
+        if component is not None:
+            yield from (((name, argument), (value,)) for argument, value in component.defaults.items())
+
+
+def _within(one: Path, other: Path) -> bool:
+    """Whether one of two paths leads to the other."""
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
+
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("/")
+
+
+def _same(value: Any, known: Any) -> bool:
+    """The same type and value; a whole number may stand for a float."""
+    if isinstance(value, list) or isinstance(known, list):
+        return bool(value == known)
+    return compare(known, value) is None
+
+
+def _values(node: dict[str, Any], above: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every value that is no mapping, with its path; a list is one value. Names of components are left out."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _values(value, (*above, key))
+        elif key != "_component_":
+            yield (*above, key), value

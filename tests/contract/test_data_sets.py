@@ -1,0 +1,109 @@
+"""Our judgement of data sets against torchtune's own builders: what we refuse fails there, what we take is read."""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plans import Changes, plan_of, run_of
+from random_model import write_tokenizer
+from scaffold_torchtune.errors import errors_in
+from scaffold_torchtune.foresee import foresee
+from scaffold_torchtune.look import look_at_data
+from scaffold_torchtune.models.seen import Seen
+
+pytestmark = [
+    pytest.mark.torchtune,
+    pytest.mark.skipif(
+        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
+    ),
+    pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
+]
+
+GOOD = {"input": "a", "output": "b"}
+SAYS = {"role": "user", "content": "x"}
+ANSWERS = {"role": "assistant", "content": "y"}
+CHAT: Changes = {"dataset_type": "chat_dataset"}
+TEXT: Changes = {"dataset_type": "text_completion_dataset"}
+
+
+def text(content: Any) -> bytes:
+    return json.dumps(content).encode()
+
+
+CASES: dict[str, tuple[bytes, Changes, bool]] = {
+    "rows": (text({"train": [GOOD, GOOD]}), {}, True),
+    "more columns": (text({"train": [GOOD | {"n": None}]}), {}, True),
+    "a list for each column": (text({"train": {"input": ["a"], "output": ["b"]}}), {}, True),
+    "columns by name": (text({"train": [{"q": "a", "a": "b"}]}), {"input_key": "q", "output_key": "a"}, True),
+    "no part": (text({"test": [GOOD]}), {}, False),
+    "no rows": (text({"train": []}), {}, False),
+    "a list": (text([GOOD]), {}, False),
+    "lines": (text(GOOD) + b"\n" + text(GOOD), {}, False),
+    "a byte order mark": (b"\xef\xbb\xbf" + text({"train": [GOOD]}), {}, False),
+    "cut off": (text({"train": [GOOD]})[:-3], {}, False),
+    "no column": (text({"train": [{"input": "a"}]}), {}, False),
+    "a row without the column": (text({"train": [GOOD, {"input": "a"}]}), {}, False),
+    "null": (text({"train": [GOOD, GOOD | {"output": None}]}), {}, False),
+    "a number": (text({"train": [GOOD | {"input": 5}]}), {}, False),
+    "numbers and texts": (text({"train": [GOOD, GOOD | {"input": 5}]}), {}, False),
+    "a list in a cell": (text({"train": [GOOD | {"input": ["a"]}]}), {}, False),
+    "conversations": (text({"train": [{"messages": [SAYS, ANSWERS]}]}), CHAT, True),
+    "an unknown role": (text({"train": [{"messages": [SAYS | {"role": "human"}, ANSWERS]}]}), CHAT, False),
+    "a conversation without messages": (text({"train": [{"messages": []}]}), CHAT, False),
+    "no content": (text({"train": [{"messages": [SAYS | {"content": None}, ANSWERS]}]}), CHAT, False),
+    "texts": (text({"train": [{"text": "a"}]}), TEXT, True),
+    "texts in a list": (text({"train": ["a", "b"]}), TEXT, True),
+    "no texts": (text({"train": [GOOD]}), TEXT, False),
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from torchtune.models.qwen2_5 import qwen2_5_tokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    return qwen2_5_tokenizer(path=str(folder / "vocab.json"), merges_file=str(folder / "merges.txt"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_refused_fails_in_torchtune_and_nothing_else_does(case: str, tmp_path: Path, tokenizer: Any) -> None:
+    content, changes, good = CASES[case]
+    file = tmp_path / "words.json"
+    file.write_bytes(content)
+    assert _ours(file, changes) == good
+    assert _theirs(file, changes, tokenizer) == good
+
+
+def _ours(file: Path, changes: Changes) -> bool:
+    run = run_of({"batch_size": 1, "num_warmup_steps": 0, **changes}, data=str(file))
+    seen = Seen(data={str(file): look_at_data(str(file), ".json")})
+    return not [f for f in errors_in(foresee(plan_of(run), seen, {})) if f.code in {"data-mismatch", "no-steps"}]
+
+
+def _theirs(file: Path, changes: Changes, tokenizer: Any) -> bool:
+    """Whether every sample can be had; torchtune and what it builds on raise any error there is."""
+    try:
+        load = {"data_files": str(file), "field": "train", "split": "train", "cache_dir": str(file.parent / "cache")}
+        samples = _builder(changes)(tokenizer, source="json", **load)
+        found = [samples[i] for i in range(len(samples))]
+    except Exception:  # noqa: BLE001 - see above
+        return False
+    return all(sample["tokens"] for sample in found)
+
+
+def _builder(changes: Changes) -> Callable[..., Any]:
+    from torchtune import datasets
+
+    if changes == CHAT:
+        return lambda *a, **k: datasets.chat_dataset(
+            *a, conversation_column="messages", conversation_style="openai", **k
+        )
+    if changes == TEXT:
+        return lambda *a, **k: datasets.text_completion_dataset(*a, column="text", **k)
+    columns = {"input": changes.get("input_key", "input"), "output": changes.get("output_key", "output")}
+    return lambda *a, **k: datasets.instruct_dataset(*a, column_map=columns, **k)

@@ -1,0 +1,33 @@
+"""Our count of optimizer steps against the classes with which torchtune's recipes make them."""
+
+import importlib.util
+import itertools
+
+import pytest
+
+from scaffold_torchtune.foresee.steps import steps_per_epoch
+
+pytestmark = [
+    pytest.mark.torchtune,
+    pytest.mark.skipif(
+        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
+    ),
+    pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
+]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+def test_steps_are_those_of_the_recipes_own_sampler_and_loader(processes: int) -> None:
+    """As `_setup_data` and `_steps_per_epoch` of lora_finetune_distributed put them together (torchtune 0.6.1)."""
+    import torch
+    from torch.utils.data import TensorDataset
+    from torchdata.stateful_dataloader import StatefulDataLoader
+    from torchdata.stateful_dataloader.sampler import StatefulDistributedSampler
+
+    for rows, batch, accumulation in itertools.product((1, 2, 7, 8, 9, 64, 100), (1, 2, 3, 8), (1, 2, 5)):
+        samples = TensorDataset(torch.arange(rows))
+        sampler = StatefulDistributedSampler(samples, num_replicas=processes, rank=0, shuffle=True, seed=0)
+        loader = StatefulDataLoader(samples, batch_size=batch, sampler=sampler, drop_last=True)
+        ours = steps_per_epoch(rows, batch_size=batch, accumulation=accumulation, processes=processes)
+        assert ours == len(loader) // accumulation, (rows, batch, accumulation)
+        assert len(list(loader)) == len(loader)

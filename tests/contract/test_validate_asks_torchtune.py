@@ -1,0 +1,172 @@
+"""validate asks the real torchtune: it takes a good scaffold, and what only it can see is found."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import RUNS, change
+from scaffold_torchtune.demo import prepare_demo
+from scaffold_torchtune.pipeline import Request, scaffold
+from scaffold_torchtune.setup_finetune.registry import known_models
+from scaffold_torchtune.shared import processes, yamlio
+from scaffold_torchtune.torchtune_facts import load
+from scaffold_torchtune.with_torchtune import Config, hear, questions, request
+from scaffold_torchtune.with_torchtune.answers import Line
+from scaffolding import answers, validated
+
+PROGRAM = Path(__file__).parents[2] / "server/scaffold_torchtune/with_torchtune/program.py"
+
+pytestmark = [
+    pytest.mark.torchtune,
+    pytest.mark.skipif(
+        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
+    ),
+]
+
+LORA: dict[str, Any] = {
+    "lora_attn_modules": ["q_proj", "v_proj", "output_proj"],
+    "apply_lora_to_mlp": True,
+    "lora_rank": 8,
+}
+LLAMA = "torchtune.models.llama3_2.lora_llama3_2_1b"
+SCHEDULE = "torchtune.training.lr_schedulers.get_cosine_schedule_with_warmup"
+
+
+def node(part: str, component: str, **given: Any) -> dict[str, Any]:
+    return {part: {"_component_": component, **given}}
+
+
+def test_the_example_is_taken_with_the_right_numbers(tmp_path: Path) -> None:
+    result = scaffold(Request(prepare_demo(tmp_path / "example"), sbatch=False, with_torchtune=True))
+    assert result.ok
+    assert [run.findings for run in result.validation.runs] == [()] * 4
+    (found,) = answers(result.validation)
+    assert found.code == "torchtune-agrees"
+    assert "takes 4 config(s), and built 2 distinct model(s)" in found.message
+    assert "lora_llama3_2_1b with rank 8: 1,241,122,816 parameters, 5,308,416 of them LoRA" in found.message
+    assert "lora_llama3_2_1b with rank 16: 1,246,431,232 parameters, 10,616,832 of them LoRA" in found.message
+    assert found.fix == ""  # the version is the one that the facts are of
+
+
+def test_faults_are_found_where_they_stand_and_code_of_others_does_not_run(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    (tmp_path / "of_a_config.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef data(): pass\n")
+    files = [done / run / "finetune.yaml" for run in RUNS]
+    change(files[0], "v_proj", "v_prj")
+    change(files[1], "  lora_rank: 8\n", "  lora_rank: 8\n  num_heads: 7\n")
+    change(files[2], "lora_llama3_2_1b", "lora_llama3_2_1c")
+    change(files[3], "weight_decay: 0.01", "weight_decay: -1")
+    change(files[3], "torchtune.datasets.instruct_dataset", "of_a_config.data")
+    result = validated(done, with_torchtune=True)
+    found = {
+        run.directory: [
+            (f.code, f.field, (done / str(f.file)).read_text().splitlines()[f.line - 1].strip())
+            for f in run.findings
+            if f.code in {"torchtune-refused", "lora-differs"} and f.line
+        ]
+        for run in result.runs
+    }
+    modules = next(line.strip() for line in files[0].read_text().splitlines() if "lora_attn_modules" in line)
+    assert found == {
+        RUNS[0]: [
+            ("lora-differs", "model.lora_attn_modules", modules),
+        ],
+        RUNS[1]: [("torchtune-refused", "model.num_heads", "num_heads: 7")],
+        RUNS[2]: [("torchtune-refused", "model._component_", f"_component_: {LLAMA[:-1]}c")],
+        RUNS[3]: [("torchtune-refused", "optimizer.weight_decay", "weight_decay: -1")],
+    }
+    (unasked,) = answers(result)
+    assert unasked.code == "torchtune-unasked"
+    assert "dataset is 'of_a_config.data' (it is not torchtune's or torch's, so it is not imported)" in unasked.message
+    assert not (tmp_path / "ran").exists()
+
+
+REFUSED: dict[str, tuple[Mapping[str, Any], list[str], str]] = {
+    "heads that do not divide": (
+        node(
+            "model",
+            "torchtune.models.llama3_2.lora_llama3_2",
+            **LORA,
+            lora_alpha=16,
+            vocab_size=64,
+            num_layers=1,
+            num_heads=7,
+            num_kv_heads=3,
+            embed_dim=64,
+            max_seq_len=16,
+            intermediate_dim=64,
+        ),
+        ["model", "num_heads"],
+        "num_heads",
+    ),
+    "a rank in words": (node("model", LLAMA, **{**LORA, "lora_rank": "eight"}), ["model"], "str"),
+    "a module": (node("model", "torchtune.models.llama3_2"), ["model", "_component_"], "cannot be called"),
+    "a dotted path of nothing": (node("loss", "torchtune..loss"), ["loss", "_component_"], "invalid dotstring"),
+    "a line break": (node("loss", "torchtune.no\nwhere"), ["loss", "_component_"], "no where"),
+    "a number": (node("lr_scheduler", SCHEDULE, num_warmup=10), ["lr_scheduler", "num_warmup"], "num_warmup"),
+    "a learning rate": (node("optimizer", "torch.optim.AdamW", lr=-1), ["optimizer"], "Invalid learning rate"),
+}
+UNASKED = [
+    node("model", "torchtune.training.checkpointing._checkpointer.os.system", command="exit 3"),
+    node("dataset", "os.system", command="exit 3"),
+    node("dataset", 7),  # type: ignore[arg-type]
+    node("loss", "torch.load", f="nothing"),
+    node("optimizer", "torch.nn.Linear", in_features=1, out_features=1),
+    node("lr_scheduler", "torch.hub.load", repo_or_dir="nothing", model="x"),
+    node("model", "torchtune.models.llama3.llama3_tokenizer", path="nothing"),
+    node("model", "torchtune.models.llama3_2.qlora_llama3_2_1b", **LORA),
+    node("model", LLAMA, **LORA, quantize_base=True),
+]
+TAKEN = [
+    node("loss", "torchtune.modules.loss.CEWithChunkedOutputLoss"),
+    node("optimizer", "torch.optim.AdamW", lr=1e-5, fused=True),
+    node("lr_scheduler", SCHEDULE, num_warmup_steps=10),
+    node("tokenizer", "torchtune.models.llama3.llama3_tokenizer", path="nothing"),
+]
+
+
+MODELS = {model.lora_builder: model for model in (load().models[name] for name in known_models())}
+BUILT = [node("model", builder, lora_alpha=16, **LORA) for builder in MODELS]
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> list[Line]:
+    """What the real program answers about all nodes, one after the other; each model is asked about four times."""
+    nodes = [*(data for data, _, _ in REFUSED.values()), *UNASKED, *TAKEN, *BUILT]
+    asked = questions(Config(str(n), yamlio.read(""), one) for n, one in enumerate([*nodes, *BUILT, *BUILT, *BUILT]))
+    assert len(asked.nodes) == len(nodes)
+    folder = tmp_path_factory.mktemp("empty")
+    done = processes.run([sys.executable, str(PROGRAM)], folder, 250, given=request(asked, "@@"), tail=10**6)
+    heard = hear(done.output, "@@", asked)
+    assert heard.done, done.output
+    return [heard.nodes[number] for number in range(len(nodes))]
+
+
+def test_what_torchtune_refuses_is_told_with_the_key_that_it_is_about(lines: list[Line]) -> None:
+    for (name, (_, path, said)), line in zip(REFUSED.items(), lines, strict=False):
+        assert (name, list(line.path), said in line.refused) == (name, path, True), line.refused
+
+
+def test_what_is_not_torchtunes_or_could_do_more_than_be_built_is_not_asked_about(lines: list[Line]) -> None:
+    for asked, line in zip(UNASKED, lines[len(REFUSED) :], strict=False):
+        assert (asked, line.refused, bool(line.unasked)) == (asked, "", True)
+
+
+def test_good_nodes_are_taken(lines: list[Line]) -> None:
+    for asked, line in zip(TAKEN, lines[len(REFUSED) + len(UNASKED) :], strict=False):
+        assert (asked, line.refused, line.unasked) == (asked, "", "")
+
+
+def test_every_model_is_built_once_with_the_parameters_of_the_facts(lines: list[Line]) -> None:
+    for facts, line in zip(MODELS.values(), lines[-len(BUILT) :], strict=True):
+        assert (line.refused, line.unasked) == ("", "")
+        assert line.lora == 8 * facts.lora_parameters_per_rank
+        assert line.parameters == facts.parameters + line.lora
+        assert line.attention == dict.fromkeys(LORA["lora_attn_modules"], facts.layers)

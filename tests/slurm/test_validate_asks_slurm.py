@@ -1,0 +1,129 @@
+"""validate asks a real sbatch: it takes a good scaffold; what the cluster does not have is named where it stands."""
+
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+import one_node_slurm
+from experiments import RUNS, make_experiment
+from one_node_slurm import Slurm
+from scaffold_torchtune import pipeline
+from scaffold_torchtune.models.results import ScaffoldResult
+from scaffold_torchtune.pipeline import Request
+from scaffolding import answers
+
+MISSING = one_node_slurm.missing()
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(MISSING), reason=f"not on this machine: {', '.join(MISSING)}; `make slurm` as root"),
+]
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    with one_node_slurm.running() as running:
+        yield running
+
+
+@pytest.fixture
+def calls(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The real sbatch on PATH, by a wrapper that writes a line into this file at each call."""
+    real = shutil.which("sbatch", path=slurm.environment["PATH"])
+    wrapper, file = tmp_path / "bin" / "sbatch", tmp_path / "calls"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\necho "$*" >> {shlex.quote(str(file))}\nexec {real} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{slurm.environment['PATH']}")
+    monkeypatch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
+    monkeypatch.delenv("SCAFFOLD_TORCHTUNE_SBATCH")
+    return file
+
+
+def scaffold(folder: Path, **changes: str) -> tuple[Path, ScaffoldResult]:
+    experiment = make_experiment(folder / "sweep", replace=changes)
+    return experiment, pipeline.scaffold(Request(experiment))
+
+
+def jobs(slurm: Slurm) -> str:
+    return slurm.call("scontrol", "show", "jobs").stdout.strip()
+
+
+def test_a_good_scaffold_is_taken_with_one_call_and_no_job(slurm: Slurm, calls: Path, tmp_path: Path) -> None:
+    before = jobs(slurm)
+    _, result = scaffold(tmp_path)
+    assert result.ok
+    assert answers(result.validation) == []
+    assert [run.findings for run in result.validation.runs] == [()] * len(RUNS)
+    assert calls.read_text() == "--test-only\n"
+    assert jobs(slurm) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "directive", "said"),
+    [
+        (
+            {"(leave empty)": "`members`"},
+            "--account=lab",
+            "Invalid account or account/partition combination specified",
+        ),
+        ({"(leave empty)": "`nowhere`"}, "--partition=nowhere", "Invalid partition name specified"),
+        (
+            {"(leave empty)": "`short`", "0:59:00": "3:00:00"},
+            "--time=3:00:00",
+            "Requested time limit is invalid (missing or exceeds some limit)",
+        ),
+        ({"`gpu80`": "`gpu800`"}, "--constraint=gpu800", "Invalid feature specification"),
+        (
+            {
+                "- **GPUs:** 1\n": "",
+                "single_device": "distributed",
+                "- **Default GPUs**: `1`": "- **Default GPUs**: `9`",
+            },
+            "--gres=gpu:9",
+            "Requested node configuration is not available",
+        ),
+    ],
+    ids=["account", "partition", "time", "constraint", "gres"],
+)
+def test_what_the_cluster_does_not_have_is_named_where_it_stands(
+    changes: Mapping[str, str], directive: str, said: str, calls: Path, tmp_path: Path
+) -> None:
+    experiment, result = scaffold(tmp_path, **changes)
+    assert not result.ok
+    assert len(calls.read_text().splitlines()) == 1
+    for run in result.validation.runs:
+        (found,) = run.findings
+        assert (found.code, found.actual) == ("sbatch-refused", said)
+        assert found.line is not None
+        script = (experiment / run.directory / "finetune.slurm").read_text().splitlines()
+        assert script[found.line - 1] == f"#SBATCH {directive}"
+        assert f"{directive} (line {found.line}, from claude.local.md:" in found.fix
+
+
+def test_a_variable_does_not_hide_what_the_script_says(
+    calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SBATCH_CONSTRAINT", "gpu800")
+    assert scaffold(tmp_path)[1].ok
+    monkeypatch.setenv("SBATCH_PARTITION", "nowhere")  # stands for what the script does not say
+    result = pipeline.validate(Request(tmp_path / "sweep"))
+    assert {f.actual for run in result.runs for f in run.findings} == {"Invalid partition name specified"}
+    assert len(calls.read_text().splitlines()) == 2
+
+
+def test_a_controller_that_is_away_leaves_the_scripts_untested(
+    slurm: Slurm, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = Path(slurm.environment["SLURM_CONF"]).read_text()
+    broken = tmp_path / "slurm.conf"
+    broken.write_text(text.replace("/munge.socket", "/no-munge.socket"))
+    monkeypatch.setenv("SLURM_CONF", str(broken))
+    _, result = scaffold(tmp_path)
+    assert result.ok
+    (found,) = answers(result.validation)
+    assert (found.code, found.severity) == ("sbatch-unavailable", "info")
+    assert "Protocol authentication error" in found.message
+    assert len(calls.read_text().splitlines()) == 1
