@@ -35,6 +35,9 @@ FILES = ("finetune.slurm", "finetune.yaml", "setup_finetune.yaml")
 
 Kept = tuple[int, int, int, bytes | str]
 
+TO_RECIPES = {"| LoRA Rank |": "| Recipe |", " | 8 | ": " | LoRA | ", " | 16 | ": " | full | "}
+"""Replaces the ranks of the example by LoRA and full fine-tuning."""
+
 
 def make_experiment(
     directory: Path,

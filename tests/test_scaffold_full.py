@@ -4,13 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import make_experiment, run_directories
+from experiments import TO_RECIPES, make_experiment, run_directories
 from new_experiments import finetune, make, refused, scaffolded
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.pipeline import Request
-
-TO_RECIPES = {"| LoRA Rank |": "| Recipe |", " | 8 | ": " | LoRA | ", " | 16 | ": " | full | "}
 
 
 def test_lora_is_compared_with_full_fine_tuning(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from experiments import RUNS, change
+from experiments import RUNS, TO_RECIPES, change, make_experiment
 from scaffold_torchtune.demo import prepare_demo
 from scaffold_torchtune.pipeline import Request, scaffold
 from scaffold_torchtune.setup_finetune.registry import known_models
@@ -51,6 +51,15 @@ def test_the_example_is_taken_with_the_right_numbers(tmp_path: Path) -> None:
     assert "lora_llama3_2_1b with rank 8: 1,241,122,816 parameters, 5,308,416 of them LoRA" in found.message
     assert "lora_llama3_2_1b with rank 16: 1,246,431,232 parameters, 10,616,832 of them LoRA" in found.message
     assert found.fix == ""  # the version is the one that the facts are of
+
+
+def test_full_fine_tuning_is_taken_beside_lora(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "compared", replace=TO_RECIPES)
+    result = scaffold(Request(experiment, sbatch=False, with_torchtune=True))
+    assert result.ok
+    (found,) = answers(result.validation)
+    assert "lora_llama3_2_1b with rank 64: 1,278,281,728 parameters, 42,467,328 of them LoRA" in found.message
+    assert "; llama3_2_1b: 1,235,814,400 parameters, all trained" in found.message
 
 
 def test_faults_are_found_where_they_stand_and_code_of_others_does_not_run(

@@ -170,12 +170,19 @@ def _unasked(asked: Questions, heard: Heard) -> Iterable[Finding]:
         yield finding("torchtune-unasked", message, fix="nothing, if they are meant; look at them yourself")
 
 
+def _built(node: dict[str, Any], line: Line) -> str:
+    name = escape(str(node["_component_"])).rpartition(".")[2]
+    if "lora_rank" not in node:
+        return f"{name}: {line.parameters:,} parameters, all trained"
+    rank = escape(str(node["lora_rank"]))
+    return f"{name} with rank {rank}: {line.parameters:,} parameters, {line.lora:,} of them LoRA"
+
+
 def _agrees(asked: Questions, heard: Heard, python: str) -> Finding:
     """The remark that torchtune takes everything that it was asked about."""
     configs = {config.directory for having in asked.configs for config in having}
     built = {
-        f"{escape(str(node['_component_'])).rpartition('.')[2]} with rank {escape(str(node.get('lora_rank')))}:"
-        f" {line.parameters:,} parameters, {line.lora:,} of them LoRA": None
+        _built(node, line): None
         for number, (_, node) in enumerate(asked.nodes)
         if (line := heard.nodes[number]).parameters
     }
