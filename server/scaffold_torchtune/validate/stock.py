@@ -15,7 +15,8 @@ from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.values import compare, dotted, quoted
 
 _OTHER: Final[dict[str, tuple[Any, ...]]] = {
-    "dataset.conversation_style": ("openai",),  # the style whose rows are looked for in the data
+    "dataset.conversation_column": ("messages",),  # with the style: OpenAI's form of a conversation
+    "dataset.conversation_style": ("openai",),
     "log_peak_memory_stats": (False, True),
     "metric_logger.mode": ("offline",),  # compute nodes often have no network, where `online` waits for it
     "tokenizer.prompt_template.assistant": (["", ""],),
