@@ -120,6 +120,9 @@ CODES: dict[str, Code] = {
     "unread-setting": Code(_W, "a setting that is written but that the recipe does not read"),
     "setup-choice": Code(_E, "a setup script lies in the working directory and none was chosen"),
     "setup-script-missing": Code(_E, "the configured setup script is not there"),
+    "script-unasked": Code(_E, "the setup script cannot run, so it cannot say what it takes"),
+    "script-writes": Code(_I, "what this setup script does in its own way"),
+    "untaken-setting": Code(_E, "the setup script has no way to take a planned setting"),
     # validation
     "nothing-checked": Code(_E, "no run was checked: success over nothing is a failure"),
     "missing-file": Code(_E, "a file of the run is missing"),

@@ -21,7 +21,9 @@ class PlannedRun(Model):
 
     `parameters` are the run's hyperparameters by canonical name (what an experimenter would list: model, lora_rank,
     lr, batch_size, epochs and every other column). `settings` are all keys of its setup_finetune.yaml, in the order
-    in which they are written, each with its source. `data_path` is the data set as the document names it.
+    in which they are written, each with its source. `data_path` is the data set as the document names it. `unwritten`
+    are those settings that setup_finetune.yaml does not hold: what an external script does anyway, and has no key for,
+    is planned, and proved, all the same.
     """
 
     directory: str
@@ -31,6 +33,7 @@ class PlannedRun(Model):
     data_path: str
     parameters: dict[str, Scalar]
     settings: dict[str, Setting]
+    unwritten: tuple[str, ...] = ()
 
 
 class Excluded(Model):

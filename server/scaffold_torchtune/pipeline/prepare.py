@@ -22,6 +22,7 @@ from scaffold_torchtune.pipeline.locate import (
     refuse,
 )
 from scaffold_torchtune.pipeline.request import Request
+from scaffold_torchtune.pipeline.script import interface_of
 from scaffold_torchtune.pipeline.state import load_plan
 from scaffold_torchtune.plan import Difference, Place, differences, make_plan, with_id
 from scaffold_torchtune.render import Rendered, render_run
@@ -116,6 +117,7 @@ def prepared(request: Request) -> Prepared:
         templates_dir=str(TEMPLATES),
         is_file=lambda path: Path(path).is_file(),
         previous=previous,
+        interface=interface_of(options.setup_script, request),
     )
     plan = make_plan(found.experiment, options, place)
     same = _same_in_twin(found, options, place) if found.twin else []

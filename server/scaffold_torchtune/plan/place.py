@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from scaffold_torchtune.models.plan import Plan
+from scaffold_torchtune.models.script import Interface
 
 
 @dataclass(frozen=True)
@@ -11,6 +12,7 @@ class Place:
     """Where the experiment lies, and what was planned there before. Paths are absolute.
 
     `inputs` maps input files to the SHA-256 of their bytes. `previous` is the plan that lies there, if any.
+    `interface` is what the external script takes; None for the bundled setup_finetune.
     """
 
     experiment_dir: str
@@ -19,3 +21,4 @@ class Place:
     is_file: Callable[[str], bool]
     inputs: Mapping[str, str] = field(default_factory=dict)
     previous: Plan | None = None
+    interface: Interface | None = None

@@ -11,7 +11,7 @@ from scaffold_torchtune.errors import Refused, Scalar
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Excluded, Options, Plan, PlannedRun
-from scaffold_torchtune.plan import checks, naming, recipe
+from scaffold_torchtune.plan import checks, external, naming, recipe
 from scaffold_torchtune.plan.place import Place
 from scaffold_torchtune.plan.settings import SURROUNDINGS, data_path, parameters_of, settings_of
 from scaffold_torchtune.shared import recipes
@@ -27,9 +27,7 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
     """
     tuned = [run for run in experiment.runs if run.type == "fine-tuned"]
     data = [data_path(run, experiment, place.experiment_dir) for run in tuned]
-    settings = functools.partial(
-        settings_of, experiment=experiment, place=place, bundled=options.setup_script == "bundled"
-    )
+    settings = functools.partial(settings_of, experiment=experiment, place=place)
     unnamed = [settings(run, "", path) for run, path in zip(tuned, data, strict=True)]
     parameters = [parameters_of(experiment.columns, s, d) for s, d in zip(unnamed, data, strict=True)]
     varying = naming.varying_parameters(experiment.columns, parameters)
@@ -39,7 +37,7 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
     problems = [
         *checks.unknown_models(tuned, experiment, options),
         *checks.data_problems(data, options, place),
-        *recipe.problems(tuned, experiment, options),
+        *recipe.problems(tuned, experiment, options, place),
         *checks.identical_runs(tuned, parameters, experiment),
     ]
     problems += [] if problems else naming.check_names(made, [run.line for run in tuned], experiment.summary_file)
@@ -58,6 +56,10 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
         )
         for run, name, path, values in zip(tuned, made, data, parameters, strict=True)
     )
+    runs = tuple(run.model_copy(update={"unwritten": external.unwritten(run, place.interface)}) for run in runs)
+    untaken = external.problems(runs, experiment, place.interface)
+    if untaken:
+        raise Refused(f"{len(untaken)} problem(s): this setup_finetune.py cannot be told the plan", untaken)
     plan = Plan(
         id="",
         version=__version__,
@@ -72,7 +74,7 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
         runs=runs,
         excluded=_excluded(experiment),
         splits=_splits(experiment, place),
-        warnings=(*experiment.warnings, *checks.warnings(experiment, runs)),
+        warnings=(*experiment.warnings, *checks.warnings(experiment, runs), *external.remarks(runs, place.interface)),
     )
     return with_id(plan)
 

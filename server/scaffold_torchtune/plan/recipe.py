@@ -6,32 +6,33 @@ from scaffold_torchtune.errors import Finding, finding
 from scaffold_torchtune.models.base import Setting, Source
 from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Options
+from scaffold_torchtune.plan.place import Place
 from scaffold_torchtune.plan.settings import other_recipe, own_value, value_or_default
 from scaffold_torchtune.shared import recipes
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
 
-def problems(tuned: Sequence[Run], experiment: Experiment, options: Options) -> list[Finding]:
+def problems(tuned: Sequence[Run], experiment: Experiment, options: Options, place: Place) -> list[Finding]:
     """Recipes that are not scaffolded or do not fit the GPUs, and LoRA settings of runs that have no adapter."""
     found: dict[Source, Finding] = {}
     for run in tuned:
         asked = own_value("recipe", run, experiment)
-        problem = _of_recipe(asked, run, experiment, options) if asked is not None else None
+        problem = _of_recipe(asked, run, experiment, options, place) if asked is not None else None
         if asked is not None and problem is not None:
             found.setdefault(asked.source, problem)
-    full = [run for run in tuned if _is_full(run, experiment)]
+    full = [run for run in tuned if _is_full(run, experiment, place)]
     of_adapter = [_of_adapter(name, full, tuned, experiment) for name in recipes.OF_LORA]
     return [*found.values(), *(problem for problem in of_adapter if problem is not None)]
 
 
-def _is_full(run: Run, experiment: Experiment) -> bool:
-    recipe = other_recipe(run, experiment)
+def _is_full(run: Run, experiment: Experiment, place: Place) -> bool:
+    recipe = other_recipe(run, experiment, place)
     return recipe is not None and recipes.method_of(str(recipe.value)) == recipes.FULL
 
 
-def _of_recipe(recipe: Setting, run: Run, experiment: Experiment, options: Options) -> Finding | None:
+def _of_recipe(recipe: Setting, run: Run, experiment: Experiment, options: Options, place: Place) -> Finding | None:
     """What is wrong with the recipe of a run."""
-    name, gpus = str(recipe.value), value_or_default("gpus", run, experiment)
+    name, gpus = str(recipe.value), value_or_default("gpus", run, experiment, place)
     method = recipes.method_of(name)
     if method is None:
         known = ", ".join(recipes.NAMES)

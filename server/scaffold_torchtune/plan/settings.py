@@ -7,10 +7,10 @@ from typing import Final
 from scaffold_torchtune.errors import Scalar
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import Experiment, Run
+from scaffold_torchtune.plan import external
 from scaffold_torchtune.plan.place import Place
 from scaffold_torchtune.shared import recipes
 from scaffold_torchtune.shared.layout import data_label
-from scaffold_torchtune.shared.parameters import PARAMETERS
 
 # Keys of every setup_finetune.yaml, in the order in which they are written.
 ORDER: Final = (
@@ -33,9 +33,6 @@ _FROM_LOCAL: Final = (
 # What says where and how a run is computed, and not what is trained.
 SURROUNDINGS: Final = frozenset({*_FROM_LOCAL, "models_dir", "log_every_n_steps"})
 
-# Their defaults are the same in every version of cruijff_kit's setup_finetune.py.
-_SAME_DEFAULT: Final = ("lora_rank", "lr", "time", "gpus")
-
 
 def own_value(name: str, run: Run, experiment: Experiment) -> Setting | None:
     """What the documents say of a parameter for this run: the row, else Configuration, else claude.local.md."""
@@ -46,19 +43,15 @@ def own_value(name: str, run: Run, experiment: Experiment) -> Setting | None:
     return experiment.environment.get(name) if name in _FROM_LOCAL else None
 
 
-def value_or_default(name: str, run: Run, experiment: Experiment) -> Setting | None:
+def value_or_default(name: str, run: Run, experiment: Experiment, place: Place) -> Setting | None:
     """What the documents say of a parameter, else its default, else None."""
-    found = own_value(name, run, experiment)
-    default = PARAMETERS[name].default
-    if found is None and default is not None:
-        return Setting(value=default, source=Source(kind=SourceKind.DEFAULT, note="setup_finetune's default"))
-    return found
+    return own_value(name, run, experiment) or external.defaults(place.interface).get(name)
 
 
-def other_recipe(run: Run, experiment: Experiment) -> Setting | None:
+def other_recipe(run: Run, experiment: Experiment, place: Place) -> Setting | None:
     """The recipe of a run that is not trained with LoRA; None where it is, whose recipe follows from the GPUs."""
     found = own_value("recipe", run, experiment)
-    gpus = value_or_default("gpus", run, experiment)
+    gpus = value_or_default("gpus", run, experiment, place)
     if found is None or gpus is None or recipes.method_of(str(found.value)) == recipes.LORA:
         return None
     return _with(found, recipes.for_gpus(str(found.value), int(str(gpus.value))))
@@ -71,39 +64,39 @@ def data_path(run: Run, experiment: Experiment, experiment_dir: str) -> Setting:
     return _with(found, posixpath.normpath(posixpath.join(experiment_dir, str(found.value))))
 
 
-def settings_of(
-    run: Run, directory: str, data: Setting, experiment: Experiment, place: Place, *, bundled: bool
-) -> dict[str, Setting]:
-    """Every key of the run's setup_finetune.yaml, in order.
-
-    Where nobody asked for a value, an external script (`bundled` false) is left to its own default, which differs from
-    version to version.
-    """
+def settings_of(run: Run, directory: str, data: Setting, experiment: Experiment, place: Place) -> dict[str, Setting]:
+    """Everything that is planned of the run, in the order of setup_finetune.yaml."""
     found: dict[str, Setting] = {}
-    recipe = other_recipe(run, experiment)
+    recipe = other_recipe(run, experiment, place)
     # What a row says of the adapter although there is none is refused, and stays so that it tells rows apart.
     beside = frozenset(recipes.OF_LORA) - run.parameters.keys() if recipe else frozenset()
     for name in ORDER:
-        setting = value_or_default(name, run, experiment) if name not in beside else None
-        if setting is None or (not bundled and setting.source.kind is SourceKind.DEFAULT and name not in _SAME_DEFAULT):
-            continue
-        found[name] = setting
-    found |= _names(directory, experiment) | _output(found.get("output_dir_base"), experiment, place)
+        setting = value_or_default(name, run, experiment, place) if name not in beside else None
+        if setting is not None:
+            found[name] = setting
+    found |= _names(directory, experiment, place)
+    found |= _output(found.pop("output_dir_base", None), experiment, place)
     found |= _data(data) | _model(run, experiment, place)
     if recipe is not None:
         found["custom_recipe"] = recipe
-    elif bundled and "lora_alpha" not in found:
+    elif place.interface is None and "lora_alpha" not in found:
         found["lora_alpha"] = _derived(2 * int(str(found["lora_rank"].value)), "2 x lora_rank")
-    return {name: found[name] for name in ORDER if name in found}
+    return {name: found[name] for name in ORDER if name in external.fitted(found, place.interface)}
 
 
 def _output(base: Setting | None, experiment: Experiment, place: Place) -> dict[str, Setting]:
-    """Where outputs go: below the base that was named, else, in the YAML form, into the run's own artifacts/."""
+    """Where outputs go: below the base that was named, else, in the YAML form, into the run's own artifacts/.
+
+    An external script may know one of the two ways alone; then that is how it is, below the same directory.
+    """
+    rule = external.output_rule(place.interface)
     if base is not None:
-        return {"output_dir_base": _with(base, _absolute(base, experiment, place))}
+        return {rule or "output_dir_base": _with(base, _absolute(base, experiment, place))}
     note = "no output base directory is named: each run's own artifacts/"
+    if rule == "output_dir_base":
+        note = "no output base directory is named, and this setup_finetune.py knows no other way"
     folder, name = posixpath.split(place.experiment_dir)
-    return {"project_dir": _derived(folder, note), "experiment_name": _derived(name, note)}
+    return {rule or "project_dir": _derived(folder, note), "experiment_name": _derived(name, note)}
 
 
 def _absolute(path: Setting, experiment: Experiment, place: Place) -> str:
@@ -120,11 +113,11 @@ def _derived(value: Scalar, note: str) -> Setting:
     return Setting(value=value, source=Source(kind=SourceKind.DERIVED, note=note))
 
 
-def _names(directory: str, experiment: Experiment) -> dict[str, Setting]:
-    return {
-        "experiment_name": _derived(experiment.name, "the summary's title"),
-        "my_wandb_run_name": _derived(directory, "the run directory's name"),
-    }
+def _names(directory: str, experiment: Experiment, place: Place) -> dict[str, Setting]:
+    found = {"my_wandb_run_name": _derived(directory, "the run directory's name")}
+    if external.takes(place.interface, "experiment_name"):
+        found["experiment_name"] = _derived(experiment.name, "the summary's title")
+    return found
 
 
 def _data(data: Setting) -> dict[str, Setting]:

@@ -1,6 +1,6 @@
 """Renders one run's setup_finetune.yaml, and proves by reading it back that it says what the plan says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def render_run(plan: Plan, run: PlannedRun, folders: Sequence[Path]) -> Rendered
     """
     template = plan.options.template or SETUP_TEMPLATES[str(run.settings["dataset_ext"].value)]
     name = Path(template).name
-    values = {key: setting.value for key, setting in run.settings.items()}
+    values = {key: setting.value for key, setting in _written(run).items()}
     context = {"settings": values, "run": run.directory, "experiment": plan.experiment}
     try:
         text = templating.render(name, context, folders)
@@ -42,10 +42,15 @@ def render_run(plan: Plan, run: PlannedRun, folders: Sequence[Path]) -> Rendered
         fix = "correct the template; templates/setup_finetune_template.yaml.j2 has the complete structure"
         refused = finding("template-error", message, field="template", file=template, line=problem.line, fix=fix)
         raise Refused("the template cannot be rendered", [refused]) from problem
-    return _read_back(run, text, template)
+    return _read_back(run, _written(run), text, template)
 
 
-def _read_back(run: PlannedRun, text: str, template: str) -> Rendered:
+def _written(run: PlannedRun) -> dict[str, Setting]:
+    """What setup_finetune.yaml holds of the run's settings."""
+    return {key: s for key, s in run.settings.items() if key not in run.unwritten}
+
+
+def _read_back(run: PlannedRun, written: Mapping[str, Setting], text: str, template: str) -> Rendered:
     where = f"{run.directory}/{SETUP_YAML}"
     try:
         document = yamlio.read(text)
@@ -56,10 +61,10 @@ def _read_back(run: PlannedRun, text: str, template: str) -> Rendered:
     data = document.data if isinstance(document.data, dict) else {}
     problems = [
         _mismatch(key, setting.value, data.get(key), where, document.line((key,)), template)
-        for key, setting in run.settings.items()
+        for key, setting in written.items()
         if key not in data or not same(setting.value, data[key])
     ]
-    extra = {key: value for key, value in data.items() if key not in run.settings}
+    extra = {key: value for key, value in data.items() if key not in written}
     found = [_extra_problem(key, value, where, document.line((key,))) for key, value in extra.items()]
     problems += [problem for problem in found if problem is not None]
     if problems:

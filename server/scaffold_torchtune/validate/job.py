@@ -12,6 +12,8 @@ from scaffold_torchtune.validate.script import Directive, Script, parse
 from scaffold_torchtune.validate.values import quoted
 
 _OPTIONAL: Final = ("account", "partition", "constraint")
+# What cruijff_kit's setup_finetune.py chooses by the model where nothing is planned (from December 2025 on).
+_CHOSEN_BY_MODEL: Final = {"partition": "nomig", "constraint": "gpu80"}
 SETTINGS: Final = commands.SETTINGS | {*_OPTIONAL, "time", "gpus", "mem", "cpus_per_task"}
 """Settings whose arrival in finetune.slurm is known."""
 
@@ -151,14 +153,18 @@ def _optional(report: Report, active: dict[str, Directive]) -> None:
         if planned not in {None, ""}:
             _compare(report, setting, directive, planned)
         elif directive is not None:
-            report.differs(
+            report.add(
                 "unplanned-value",
-                setting,
-                place=f"--{setting}",
-                expected=None,
+                f"--{setting} is {quoted(directive.value)}, planned is nothing",
+                field=setting,
                 actual=directive.value,
                 line=directive.line,
+                severity=Severity.INFO if _is_own(report, setting, directive) else None,
             )
+
+
+def _is_own(report: Report, setting: str, directive: Directive) -> bool:
+    return not report.bundled and directive.value == _CHOSEN_BY_MODEL.get(setting)
 
 
 def _files(report: Report, active: dict[str, Directive]) -> None:

@@ -67,6 +67,8 @@ def _setup(report: Report, document: YamlDocument) -> None:
         report.add("unreadable-file", "setup_finetune.yaml holds no mapping of keys to values", line=1)
         return
     for name, setting in report.run.settings.items():
+        if name in report.run.unwritten:
+            continue
         if name not in document.data:
             report.differs("missing-value", name, place=name, expected=setting.value, path=(name,))
             continue
@@ -75,7 +77,7 @@ def _setup(report: Report, document: YamlDocument) -> None:
         if code is not None:
             report.differs(code, name, place=name, expected=setting.value, actual=actual, path=(name,))
     for name, actual in document.data.items():
-        if name not in report.run.settings:
+        if name not in report.run.settings or name in report.run.unwritten:
             hint = did_you_mean(name, report.run.settings)
             message = f"{quoted(name)} is not in the plan. {hint}".strip()
             report.add("unplanned-value", message, field=name, actual=actual, path=(name,))

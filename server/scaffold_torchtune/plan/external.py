@@ -1,0 +1,208 @@
+"""How the plan fits an external setup_finetune.py: its defaults, what it cannot be told, where it puts outputs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from scaffold_torchtune.errors import Finding, Scalar, finding
+from scaffold_torchtune.models.base import Setting, Source, SourceKind
+from scaffold_torchtune.models.experiment import Experiment
+from scaffold_torchtune.models.plan import PlannedRun
+from scaffold_torchtune.models.script import Interface
+from scaffold_torchtune.shared.parameters import PARAMETERS, Kind
+from scaffold_torchtune.shared.text import shown
+
+OWN_DATA_SETS: Final = ("chat_completion", "text_completion")
+"""cruijff_kit's own data sets, which come with its setup_finetune.py."""
+
+_ADOPTED: Final = (
+    "dataset_type", "train_on_input", "packed", "max_seq_len", "prompt", "input_key", "output_key",
+    "lora_rank", "lora_dropout", "lr", "lr_scheduler", "num_warmup_steps", "weight_decay",
+    "gradient_accumulation_steps", "seed", "log_every_n_steps", "run_val_every_n_steps",
+    "save_adapter_weights_only", "save_last_epoch_only", "epochs_to_save", "stash_adapter_weights", "time", "gpus",
+)  # fmt: skip
+_OF_OWN_DATA_SETS: Final = frozenset({"prompt", "input_key", "output_key"})
+
+# What the versions of cruijff_kit's script write that have no option for it: its templates finetune_template.yaml and
+# finetune_template.slurm, the same in all versions that lack the option (October 2025 to August 2026).
+_FIXED: Final[dict[str, Scalar]] = {
+    "torchtune_model_name": "Llama-3.2-1B-Instruct",
+    "model_checkpoint": "Llama-3.2-1B-Instruct",
+    "max_seq_len": 2048,
+    "weight_decay": 0.01,
+    "lora_dropout": 0.0,
+    "gradient_accumulation_steps": 1,
+    "seed": 1234,
+}
+_FIXED_BEFORE_PROMPTS: Final[dict[str, Scalar]] = {"packed": True}
+_FIXED_BEFORE_MEMORY: Final[dict[str, Scalar]] = {"mem": "8G"}
+
+# Where nobody was asked: these defaults are the same in every version of cruijff_kit's setup_finetune.py.
+_UNASKED: Final = ("lora_rank", "lr", "time", "gpus")
+_TYPES: Final[dict[Kind, tuple[type, ...]]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
+
+
+def defaults(interface: Interface | None) -> dict[str, Setting]:
+    """What a setting is where nobody asked for it: as the bundled setup_finetune has it where there is no interface."""
+    if interface is None:
+        values = {name: parameter.default for name, parameter in PARAMETERS.items()}
+    elif interface.options is None:
+        values = {name: PARAMETERS[name].default for name in _UNASKED}
+    else:
+        options = interface.options
+        values = {name: options[name].default for name in _ADOPTED if name in options and _fits(name, options)}
+        values |= {name: value for name, value in fixed(interface).items() if name in _ADOPTED}
+    note = "setup_finetune's default"
+    source = Source(kind=SourceKind.DEFAULT, note=note)
+    return {name: Setting(value=value, source=source) for name, value in values.items() if value is not None}
+
+
+def _fits(name: str, options: Mapping[str, object]) -> bool:
+    """Whether a default is of the setting's type: versions differ, and forks may."""
+    value = getattr(options[name], "default", None)
+    return type(value) in _TYPES.get(PARAMETERS[name].kind, (str,))
+
+
+def fixed(interface: Interface) -> dict[str, Scalar]:
+    """What a version of cruijff_kit's script always writes, as it has no option for it."""
+    if not interface.of_cruijff_kit:
+        return {}
+    options = interface.options or {}
+    older = {} if "prompt" in options else _FIXED_BEFORE_PROMPTS
+    oldest = {} if "mem" in options else _FIXED_BEFORE_MEMORY
+    return {name: value for name, value in {**_FIXED, **older, **oldest}.items() if name not in options}
+
+
+def takes(interface: Interface | None, name: str) -> bool:
+    """Whether setup_finetune takes a key; of a script that was not asked, it is taken for granted."""
+    return interface is None or interface.options is None or name in interface.options
+
+
+def output_rule(interface: Interface | None) -> str | None:
+    """The one setting that says where outputs go, of a script that knows just one; None where either can be planned."""
+    known = [name for name in ("output_dir_base", "project_dir") if takes(interface, name)]
+    return known[0] if len(known) == 1 else None
+
+
+def fitted(settings: Mapping[str, Setting], interface: Interface | None) -> dict[str, Setting]:
+    """The settings without defaults that mean nothing for this data set."""
+    own = settings.get("dataset_type")
+    if interface is None or (own is not None and own.value in OWN_DATA_SETS):
+        return dict(settings)
+    return {
+        name: setting
+        for name, setting in settings.items()
+        if name not in _OF_OWN_DATA_SETS or setting.source.kind is not SourceKind.DEFAULT
+    }
+
+
+def unwritten(run: PlannedRun, interface: Interface | None) -> tuple[str, ...]:
+    """The settings that setup_finetune.yaml cannot or must not hold."""
+    if interface is None or interface.options is None:
+        return ()
+    loaded = {"modules"} if _loads_all(run, interface) else set[str]()
+    return tuple(name for name in run.settings if name not in interface.options or name in loaded)
+
+
+def problems(runs: Sequence[PlannedRun], experiment: Experiment, interface: Interface | None) -> list[Finding]:
+    """What is planned and cannot be told this script, and what it needs and nobody gives."""
+    if interface is None or interface.options is None:
+        return []
+    found: dict[tuple[str, Scalar], Finding] = {}
+    for run in runs:
+        for name, setting in run.settings.items():
+            problem = _untaken(name, setting, run, interface)
+            if problem is not None:
+                found.setdefault((name, setting.value), problem)
+    return [*found.values(), *_lacking(runs, experiment, interface)]
+
+
+def remarks(runs: Sequence[PlannedRun], interface: Interface | None) -> list[Finding]:
+    """What the script does in its own way, which the plan follows."""
+    if interface is None or interface.options is None:
+        return []
+    found = []
+    always = [f"{name} {shown(value)}" for name, value in fixed(interface).items() if name in _ADOPTED]
+    if always:
+        message = f"this setup_finetune.py has no option for, and always writes: {', '.join(always)}"
+        found.append(finding("script-writes", message, fix="name a newer one where another value is meant"))
+    run = runs[0]
+    rule = run.settings.get("project_dir")
+    if rule is not None and output_rule(interface) and rule.source.kind is not SourceKind.DERIVED:
+        place = "/".join([str(rule.value), str(run.settings["experiment_name"].value), "RUN", "artifacts"])
+        message = f"outputs go to {place}: this setup_finetune.py lays them out so, below the output base directory"
+        found.append(finding("script-writes", message, file=rule.source.file, line=rule.source.line, fix="nothing"))
+    return found
+
+
+def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface) -> Finding | None:
+    value = fixed(interface).get(name)
+    if name == "modules":
+        return _conda_dropped(setting, run, interface)
+    if takes(interface, name) or setting.value == value:
+        return None
+    if name == "lora_alpha" and interface.of_cruijff_kit:
+        value = 2 * int(str(run.settings["lora_rank"].value))
+        if setting.value == value:
+            return None
+    always = f"; it always writes {shown(value)}" if value is not None else ""
+    return finding(
+        "untaken-setting",
+        f"{name} is planned as {shown(setting.value)}, but this setup_finetune.py has no way to take it{always}",
+        field=name,
+        expected=value,
+        actual=setting.value,
+        file=setting.source.file,
+        line=setting.source.line,
+        fix=(f"plan {shown(value)}, " if value is not None else "take it out of the documents, ")
+        + "name a newer setup_finetune.py, or use --setup-script bundled",
+    )
+
+
+def _loads_all(run: PlannedRun, interface: Interface) -> bool:
+    """Whether the script's SLURM template loads just the planned modules: then it need not, and must not, be told."""
+    planned = run.settings.get("modules")
+    names = tuple(part.strip() for part in str(planned.value).split(",")) if planned else ()
+    return interface.drops_conda and bool(names) and names == interface.modules
+
+
+def _conda_dropped(setting: Setting, run: PlannedRun, interface: Interface) -> Finding | None:
+    conda = run.settings.get("conda_env")
+    if not interface.drops_conda or not setting.value or conda is None or run.settings.get("venv"):
+        return None
+    if _loads_all(run, interface):
+        return None
+    loads = ", ".join(interface.modules)
+    return finding(
+        "untaken-setting",
+        f"modules are planned ({shown(setting.value)}), and this setup_finetune.py then deletes each line of the SLURM"
+        f" script that contains 'conda', the activation of {shown(conda.value)} too",
+        field="modules",
+        expected=loads or None,
+        actual=setting.value,
+        file=setting.source.file,
+        line=setting.source.line,
+        fix=(f"plan the module that it loads by itself ({loads}), " if loads else "")
+        + "name the environment as a venv, or use --setup-script bundled",
+    )
+
+
+def _lacking(runs: Sequence[PlannedRun], experiment: Experiment, interface: Interface) -> list[Finding]:
+    """Options that the script requires and nobody gives.
+
+    Of cruijff_kit's newer versions dataset_type is one, though argparse is not told: they end with an error without it.
+    """
+    options = interface.options or {}
+    required = {name for name, option in options.items() if option.required}
+    if interface.of_cruijff_kit and "dataset_type" in options and options["dataset_type"].default is None:
+        required.add("dataset_type")
+    return [
+        finding(
+            "missing-field",
+            f"this setup_finetune.py requires {name}, and no document gives it",
+            field=name,
+            expected=", ".join(options[name].choices or (OWN_DATA_SETS if name == "dataset_type" else ())) or None,
+            file=experiment.summary_file,
+            fix=f"give {name} in Configuration > Training, e.g. `- **{name}:** VALUE`; or use --setup-script bundled",
+        )
+        for name in sorted(required - {name for run in runs for name in run.settings})
+    ]
