@@ -36,7 +36,14 @@ CAMPAIGN: Final = {"validate": "test_validate*.py"}
 SLOW: Final = "_anything.py"
 """How modules of tests end that try examples by the hundred: they show that nothing raises, not that a check finds."""
 
-EQUIVALENT: Final[dict[tuple[str, str], str]] = {}
+EQUIVALENT: Final[dict[tuple[str, str], str]] = {
+    (
+        "validate/finetune.py",
+        "expected.absent_is is not None and (expected.optional or not report.bundled) -> expected.optional or not"
+        " report.bundled",
+    ): "without absent_is, what may be absent is nothing, and nothing is there",
+    ("validate/finetune.py", "recipe or '' -> recipe"): "no recipe is called None either",
+}
 """Mutants that do the same as the code, by file and change, each with the reason."""
 
 _LIKELY: Final = 15  # tests that are tried first
