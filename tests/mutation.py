@@ -39,8 +39,10 @@ SLOW: Final = "_anything.py"
 EQUIVALENT: Final[dict[tuple[str, str], str]] = {
     (
         "validate/finetune.py",
-        "expected.absent_is is not None and (expected.optional or not report.bundled) -> expected.optional or not"
-        " report.bundled",
+        (
+            "expected.absent_is is not None and (expected.optional or not report.bundled) -> expected.optional or not"
+            " report.bundled"
+        ),
     ): "without absent_is, what may be absent is nothing, and nothing is there",
     ("validate/finetune.py", "recipe or '' -> recipe"): "no recipe is called None either",
 }
