@@ -36,7 +36,44 @@ CAMPAIGN: Final = {"validate": "test_validate*.py"}
 SLOW: Final = "_anything.py"
 """How modules of tests end that try examples by the hundred: they show that nothing raises, not that a check finds."""
 
-EQUIVALENT: Final[dict[tuple[str, str], str]] = {}
+EQUIVALENT: Final[dict[tuple[str, str], str]] = {
+    (
+        "validate/finetune.py",
+        (
+            "expected.absent_is is not None and (expected.optional or not report.bundled) -> expected.optional or not"
+            " report.bundled"
+        ),
+    ): "without absent_is, what may be absent is nothing, and nothing is there",
+    ("validate/resolve.py", "_growth(screened) > _LARGEST -> _growth(screened) >= _LARGEST"): "a bound, not a value",
+    **{
+        ("validate/resolve.py", change): "a short cut: what follows gives the same, later"
+        for change in (
+            "not _interpolates(screened) -> False",
+            "isinstance(value, str) and '${' in value -> False",
+            "isinstance(value, str) and '${' in value -> isinstance(value, str)",
+            "'${' in value -> '${' not in value",
+            "not all((_is_plain(text) for text in texts)) -> True",
+            "key in named -> True",
+        )
+    },
+    ("validate/script.py", "name in _LONG or len(matches) != 1 -> len(matches) != 1"): "one match is the name itself",
+    ("validate/script.py", "False -> True"): "without a name, nobody asks for the equals sign",
+    ("validate/script.py", "word or '' -> word"): "a word that has begun is no longer None",
+    ("validate/script.py", "end < 0 -> end <= 0"): "a comment does not begin with the end of its line",
+    (
+        "validate/script.py",
+        (
+            "character == '<' and (document := _HEREDOC.match(self.text, self.position)) -> (document :="
+            " _HEREDOC.match(self.text, self.position))"
+        ),
+    ): "the expression itself begins with <",
+    ("validate/stock.py", "recipe or '' -> recipe"): "no recipe is called None either",
+    (
+        "validate/stock.py",
+        "isinstance(value, list) or isinstance(known, list) -> isinstance(value, list)",
+    ): "a list and what is none differ either way",
+    ("validate/finetune.py", "recipe or '' -> recipe"): "no recipe is called None either",
+}
 """Mutants that do the same as the code, by file and change, each with the reason."""
 
 _LIKELY: Final = 15  # tests that are tried first

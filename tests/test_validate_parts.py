@@ -97,6 +97,7 @@ def test_paths_are_compared_lexically() -> None:
         ("${a}: ${b}", False),
         ("${a", False),
         ("a:b", False),
+        ("} ${a:b}", True),
     ],
 )
 def test_resolvers_are_seen(text: str, *, found: bool) -> None:
@@ -128,6 +129,19 @@ def test_what_is_resolved_is_what_omegaconf_makes_of_the_whole(data: dict[str, A
         assert problems
     else:
         assert (resolved, problems) == (whole, {})
+
+
+@pytest.mark.parametrize(
+    ("data", "resolved"),
+    [
+        ({"d": {"k": 1, "m": "${.k}"}}, {"d": {"k": 1, "m": 1}}),
+        ({"d": {"k": 1, "m": {"n": "${..k}"}}}, {"d": {"k": 1, "m": {"n": 1}}}),
+        ({"a": 1, "l": ["x", "${a}", "${l[0]}"]}, {"a": 1, "l": ["x", 1, "x"]}),
+        ({"a": {"k": 1}, "b": {"c": {"d": "${a.k}"}, "e": 5}}, {"a": {"k": 1}, "b": {"c": {"d": 1}, "e": 5}}),
+    ],
+)
+def test_what_an_interpolation_refers_to_is_at_hand(data: dict[str, Any], resolved: dict[str, Any]) -> None:
+    assert resolve(data) == (resolved, {})
 
 
 def test_a_node_is_resolved_whole() -> None:

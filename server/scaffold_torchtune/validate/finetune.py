@@ -161,10 +161,10 @@ def _keys(report: Report, data: dict[str, Any], recipe: str | None, named: froze
     facts = load().recipes.get(recipe or "")
     if facts is None:
         return
-    for key in sorted(facts.required - data.keys()):
-        if not any(path[0] == key for path in report.paths if path):
-            message = f"{key} is absent, and the recipe {recipe} reads it without a default"
-            report.add("missing-value", message, field=key, path=(key,))
+    spoken = {path[0] for path in report.paths}
+    for key in sorted(facts.required - data.keys() - spoken):
+        message = f"{key} is absent, and the recipe {recipe} reads it without a default"
+        report.add("missing-value", message, field=key, path=(key,))
     planned = {path[0] for name, (path, _) in arrivals.DIRECT.items() if name in report.run.settings}
     planned |= {"run_val_every_n_steps", "dataset_val"} if report.planned("run_val_every_n_steps") else set()
     unread = [key for key in data if key not in facts.reads and key not in named]
@@ -190,7 +190,7 @@ def _unplanned_keys(report: Report, keys: list[str], recipe: str | None) -> None
         message = f"the recipe {recipe} does not read these top-level keys, which the script adds: {shown}"
         report.add("unplanned-value", message, severity=Severity.INFO, fix="Nothing to do: they have no effect.")
         return
-    for key in keys:
-        if not any(path[0] == key for path in report.paths if path):
-            message = f"the recipe {recipe} does not read the top-level key {quoted(key)}, and nobody planned it"
-            report.add("unplanned-value", message, field=key, path=(key,))
+    spoken = {path[0] for path in report.paths}
+    for key in [key for key in keys if key not in spoken]:
+        message = f"the recipe {recipe} does not read the top-level key {quoted(key)}, and nobody planned it"
+        report.add("unplanned-value", message, field=key, path=(key,))

@@ -16,7 +16,7 @@ from scaffold_torchtune.validate.finetune import at
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.values import compare, dotted, quoted
 
-SHORT: Final = {"rank": "lora_rank", "lr": "lr", "bs": "batch_size", "ep": "epochs", "seed": "seed"}
+SHORT: Final = {"rank": "lora_rank", "bs": "batch_size", "ep": "epochs"}
 _PLACES: Final = {name: path for name, (path, _) in DIRECT.items()} | {"lora_alpha": ("model", "lora_alpha")}
 _LABELS: Final = SHORT | {name: name for name in _PLACES}
 
@@ -50,7 +50,7 @@ def _without_names(run: PlannedRun) -> str:
     folder, file = posixpath.split(run.data_path)
     names = {run.model, posixpath.splitext(file)[0], posixpath.basename(folder)} - {""}
     alternatives = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return re.sub(rf"(?:^|(?<=_))(?:{alternatives})(?=_|$)", "", run.directory) if names else run.directory
+    return re.sub(rf"(?:^|(?<=_))(?:{alternatives})(?=_|$)", "", run.directory)
 
 
 def check(report: Report, data: dict[str, Any]) -> None:

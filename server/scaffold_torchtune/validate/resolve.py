@@ -21,16 +21,14 @@ _PLAIN = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\}"
 _ROOT = re.compile(r"\$\{\s*([A-Za-z_][A-Za-z0-9_]*)")
 
 
-def leaves(data: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every value in plain data that is no mapping or list, with its path."""
-    if isinstance(data, dict):
-        for key, value in data.items():
-            yield from leaves(value, (*path, key))
-    elif isinstance(data, list):
-        for index, value in enumerate(data):
-            yield from leaves(value, (*path, index))
-    else:
-        yield path, data
+def leaves(data: Any) -> Iterator[Any]:
+    """Every value in plain data that is no mapping or list."""
+    below = data.values() if isinstance(data, dict) else data if isinstance(data, list) else None
+    if below is None:
+        yield data
+        return
+    for value in below:
+        yield from leaves(value)
 
 
 def has_resolver(text: str) -> bool:
@@ -39,7 +37,6 @@ def has_resolver(text: str) -> bool:
     while index < len(text):
         if text.startswith("${", index):
             depth += 1
-            index += 1
         elif depth and text[index] == "}":
             depth -= 1
         elif depth and text[index] == ":":
@@ -50,7 +47,7 @@ def has_resolver(text: str) -> bool:
 
 def interpolated(data: Any) -> frozenset[str]:
     """The top-level keys that some interpolation in the data names."""
-    texts = [value for _, value in leaves(data) if isinstance(value, str)]
+    texts = [value for value in leaves(data) if isinstance(value, str)]
     return frozenset(name for text in texts for name in _ROOT.findall(text))
 
 
@@ -70,12 +67,12 @@ def resolve(data: dict[str, Any]) -> tuple[dict[str, Any], Problems]:
 
 def _interpolates(data: Any) -> bool:
     """Whether there is an interpolation anywhere in the data."""
-    return any(isinstance(value, str) and "${" in value for _, value in leaves(data))
+    return any(isinstance(value, str) and "${" in value for value in leaves(data))
 
 
 def _needed(data: dict[str, Any]) -> dict[str, Any]:
     """What OmegaConf needs to resolve the data: building its nodes takes most of the time, and few refer to others."""
-    texts = [value for _, value in leaves(data) if isinstance(value, str) and "${" in value]
+    texts = [value for value in leaves(data) if isinstance(value, str) and "${" in value]
     if not all(_is_plain(text) for text in texts):
         return data
     named = interpolated(data)
@@ -98,7 +95,7 @@ def _is_plain(text: str) -> bool:
 
 def _growth(data: dict[str, Any]) -> int:
     """At most how many characters resolving can make: what each text and each node refers to, multiplied."""
-    growth = max(1, sum(len(value) for _, value in leaves(data) if isinstance(value, str)))
+    growth = max(1, sum(len(value) for value in leaves(data) if isinstance(value, str)))
     for value in data.values():
         for count in _references(value):
             growth = min(growth * max(1, count), _LARGEST + 1)

@@ -208,8 +208,6 @@ class _Commands:
     def _here_document(self, match: re.Match[str]) -> None:
         """Leave out what the command reads; what stands after `<<WORD` on the line is left out too."""
         self.position = match.end()
-        self._skip_line()
-        self._end_command()
         lines = self.text[self.position :].split("\n")
         for count, line in enumerate(lines):
             if count and line.strip() == match[2]:
