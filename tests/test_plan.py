@@ -5,6 +5,7 @@ from example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
 from scaffold_torchtune.errors import Finding, Scalar
 from scaffold_torchtune.models.base import SourceKind
 from scaffold_torchtune.models.plan import Excluded, Options, Plan
+from scaffold_torchtune.models.script import Interface
 from scaffold_torchtune.plan import Place, make_plan, with_id
 from scaffold_torchtune.setup_finetune.registry import known_models
 
@@ -83,7 +84,9 @@ def test_every_value_knows_where_it_comes_from() -> None:
 
 
 def test_an_external_script_keeps_its_own_defaults() -> None:
-    found = values(planned(EXAMPLE_SUMMARY, EXAMPLE_LOCAL, setup_script="/opt/setup_finetune.py"))
+    place = Place(DIRECTORY, "/home/ada", "/templates", lambda _: True, interface=Interface())
+    options = Options(setup_script="/opt/setup_finetune.py")
+    found = values(make_plan(parsed(EXAMPLE_SUMMARY, EXAMPLE_LOCAL), options, place))
     assert {"lora_alpha", "seed", "dataset_type", "weight_decay"}.isdisjoint(found)
     assert (found["lora_rank"], found["lr"], found["time"], found["gpus"]) == (8, 1e-5, "0:59:00", 1)
 

@@ -1,0 +1,110 @@
+"""Scaffolds by three generations of an external setup_finetune.py: the plan fits each, or names what it cannot take."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from experiments import log, make_experiment
+from kit_generations import GENERATIONS, kit
+from new_experiments import finetune
+from scaffold_torchtune import pipeline
+from scaffold_torchtune.errors import Finding, errors_in
+from scaffold_torchtune.models.results import ScaffoldResult
+from scaffolding import refusal, scaffold
+
+RUN = "rank8_lr1e-5"
+CHAT = {"**Epochs:** 2": "**Epochs:** 2\n- **Dataset type:** chat_completion"}
+
+
+def setup_yaml(experiment: Path, run: str) -> dict[str, Any]:
+    """What setup_finetune.yaml of a run says."""
+    read: dict[str, Any] = yaml.safe_load((experiment / run / "setup_finetune.yaml").read_text())
+    return read
+
+
+@pytest.fixture(autouse=True)
+def _user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER", "ada")
+
+
+def experiment(folder: Path, generation: str, replace: dict[str, str] | None = None) -> Path:
+    more = CHAT if generation == "august" else {}
+    return make_experiment(folder / "sweep", replace={**more, **(replace or {})})
+
+
+def done(folder: Path, generation: str, replace: dict[str, str] | None = None) -> ScaffoldResult:
+    script = str(kit(folder / "kit", generation))
+    return scaffold(experiment(folder, generation, replace), setup_script=script)
+
+
+def refused(folder: Path, generation: str, replace: dict[str, str]) -> list[Finding]:
+    script = str(kit(folder / "kit", generation))
+    directory = experiment(folder, generation, replace)
+    before = {path.name for path in directory.iterdir()}
+    found = refusal(pipeline.scaffold, directory, setup_script=script)
+    assert {path.name for path in directory.iterdir()} - {"scaffold.log"} == before
+    return list(found.problems)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_each_generation_scaffolds_to_a_passed_validation(tmp_path: Path, generation: str) -> None:
+    result = done(tmp_path, generation)
+    assert result.ok
+    found = [f for run in result.validation.runs for f in run.findings if f.severity != "info"]
+    assert [f.sentence() for f in found] == []
+    assert "SCAFFOLD_TORCHTUNE_COMPLETE" in log(tmp_path / "sweep")
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_it_is_given_the_keys_that_it_takes_and_no_others(tmp_path: Path, generation: str) -> None:
+    assert done(tmp_path, generation).ok
+    given = setup_yaml(tmp_path / "sweep", RUN)
+    assert given.keys() <= GENERATIONS[generation]["options"].keys()
+    assert "modules" not in given  # they are those that it loads by itself; told, it would drop the environment
+    assert ("torchtune_model_name" in given) == (generation != "november")
+
+
+def test_outputs_follow_the_rule_of_the_version_below_the_same_base(tmp_path: Path) -> None:
+    result = done(tmp_path, "august")
+    place = f"/scratch/gpfs/LAB/ada/ck-outputs/cap_4L_lora_lr_sweep/{RUN}/artifacts"
+    assert finetune(tmp_path / "sweep", RUN)["output_dir"].rstrip("/") == place
+    (told,) = [f for f in result.plan.warnings if f.code == "script-writes"]
+    assert "/scratch/gpfs/LAB/ada/ck-outputs/cap_4L_lora_lr_sweep/RUN/artifacts" in told.message
+
+
+def test_what_a_version_always_does_is_planned_and_told(tmp_path: Path) -> None:
+    result = done(tmp_path, "november")
+    defaults = result.plan.defaults
+    assert {"seed": 1234, "packed": True, "weight_decay": 0.01, "log_every_n_steps": 5}.items() <= defaults.items()
+    (told,) = [f for f in result.plan.warnings if f.code == "script-writes"]
+    assert "seed 1234" in told.message
+    assert "seed" not in setup_yaml(tmp_path / "sweep", RUN)
+
+
+def test_a_planned_value_that_is_the_fixed_one_is_no_problem(tmp_path: Path) -> None:
+    assert done(tmp_path, "november", {"**Epochs:** 2": "**Epochs:** 2\n- **Seed:** 1234"}).ok
+
+
+@pytest.mark.parametrize(
+    ("generation", "old", "new", "code", "field", "told"),
+    [
+        ("november", "**Epochs:** 2", "**Epochs:** 2\n- **Seed:** 7", "untaken-setting", "seed", "always writes 1234"),
+        ("december", "**Epochs:** 2", "**Epochs:** 2\n- **Seed:** 7", "untaken-setting", "seed", "always writes 1234"),
+        ("november", "Llama-3.2-1B-Instruct", "Llama-3.2-3B-Instruct", "untaken-setting", "torchtune_model_name", "1B"),
+        ("december", "**Epochs:** 2", "**Epochs:** 2\n- **Max steps per epoch:** 5\n- **Batch size val:** 2",
+         "untaken-setting", "batch_size_val", "has no way to take it"),
+        ("december", "**Epochs:** 2", "**Epochs:** 2\n- **LoRA alpha:** 16",
+         "untaken-setting", "lora_alpha", "always writes 32"),
+        ("december", "anaconda3/2025.6", "gcc/12", "untaken-setting", "modules", "deletes each line"),
+        ("august", "\n- **Dataset type:** chat_completion", "", "missing-field", "dataset_type", "requires"),
+    ],
+)  # fmt: skip
+def test_what_a_version_cannot_take_is_refused_by_name(
+    tmp_path: Path, generation: str, old: str, new: str, code: str, field: str, told: str
+) -> None:
+    (problem, *_) = errors_in(refused(tmp_path, generation, {old: new}))
+    assert (problem.code, problem.field) == (code, field)
+    assert told in problem.message
+    assert problem.file
