@@ -82,6 +82,7 @@ def test_paths_are_compared_lexically() -> None:
     assert normal_path("//a///b/") == "/a/b"
     assert normal_path("a/../b/.") == "a/../b/."
     assert join("/a/", "", "b") == "/a/b"
+    assert join("", "b") == "b"
     assert below("/a/b/c", "/a/b/")
     assert below("/a/b", "/a/b")
     assert not below("/a/bc", "/a/b")

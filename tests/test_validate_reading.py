@@ -103,6 +103,19 @@ def test_what_cannot_be_read_is_unreadable(name: str, text: str) -> None:
     assert "unreadable-file" in {f.code for f in found if (f.file or "").endswith(name)}
 
 
+def test_an_argument_of_nothing_is_no_value() -> None:
+    run = planned()
+    text = GOOD_CONFIG.replace("fused: true", "fused: null")
+    assert "optimizer.fused" not in {f.field for f in validate_run(run, files_of(run, text), bundled=True)}
+
+
+def test_of_what_torchtune_says_nothing_nothing_is_told() -> None:
+    run = planned()
+    text = GOOD_CONFIG.replace("mode: offline", "mode: offline\n  group: mine")
+    (found,) = validate_run(run, files_of(run, text), bundled=True)
+    assert found.message == "metric_logger.group is 'mine', which nobody planned"
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -66,7 +66,7 @@ class Report:
         """Add a finding; its line is that of `path`, or of the nearest part of it that is there."""
         if path:
             self.paths.add(path)
-            line = line or (self.document.line(path) if self.document else None)
+            line = self.document.line(path) if self.document else None
         self.findings.append(
             finding(
                 code,

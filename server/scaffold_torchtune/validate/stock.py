@@ -17,7 +17,6 @@ from scaffold_torchtune.validate.values import compare, dotted, quoted
 _OTHER: Final[dict[str, tuple[Any, ...]]] = {
     "dataset.conversation_column": ("messages",),  # with the style: OpenAI's form of a conversation
     "dataset.conversation_style": ("openai",),
-    "log_peak_memory_stats": (False, True),
     "metric_logger.mode": ("offline",),  # compute nodes often have no network, where `online` waits for it
     "tokenizer.prompt_template.assistant": (["", ""],),
 }
@@ -77,8 +76,6 @@ def _is_place(value: Any) -> bool:
 
 def _same(value: Any, known: Any) -> bool:
     """The same type and value; a whole number may stand for a float."""
-    if isinstance(value, list) or isinstance(known, list):
-        return bool(value == known)
     return compare(known, value) is None
 
 

@@ -12,8 +12,8 @@ _LARGEST = 10**30
 
 def as_scalar(value: Any) -> Scalar:
     """Any value read from a file as a scalar for a finding: text escaped and cut, what is no scalar described."""
-    if value is None or isinstance(value, bool):
-        return value
+    if value is None:
+        return None
     if isinstance(value, int):
         return value if abs(value) < _LARGEST else f"an integer of {value.bit_length()} bits"
     if isinstance(value, float):
@@ -58,9 +58,9 @@ def compare(expected: Scalar, actual: Any) -> str | None:
         return None if expected == actual else "value-mismatch"
     if isinstance(expected, bool | str) or expected is None:
         alike = str(expected).casefold() == str(as_scalar(actual)).strip().casefold()
-        alike = alike or (isinstance(expected, str) and not isinstance(actual, str) and _equal(expected, actual))
+        alike = alike or _equal(expected, actual)
         return "wrong-type" if alike and type(expected) is not type(actual) else "value-mismatch"
-    return "wrong-type" if type(expected) is not type(actual) and _equal(expected, actual) else "value-mismatch"
+    return "wrong-type" if _equal(expected, actual) else "value-mismatch"
 
 
 def _equal(one: Any, other: Any) -> bool:
