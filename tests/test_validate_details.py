@@ -286,3 +286,14 @@ def test_a_name_that_the_author_chose_may_say_otherwise_than_what_is_planned() -
     assert named("seed1", "seed1", 1, "1") == []
     assert named("seed1", "seed1", 1, "true") == ["error"]
     assert RUN != "seed1"
+
+
+# --- setup_finetune.yaml --------------------------------------------------------------------------------------------
+
+
+def test_what_a_script_must_not_be_told_is_not_written() -> None:
+    run = planned({"seed": 14}).model_copy(update={"unwritten": ("seed",)})
+    files = files_of(run)
+    assert told(validate_run(run, files, bundled=True)) == [("unplanned-value", "error", "seed")]
+    files[SETUP] = str(files[SETUP]).replace("seed: 14\n", "")
+    assert not validate_run(run, files, bundled=True)
