@@ -74,6 +74,23 @@ def test_outputs_follow_the_rule_of_the_version_below_the_same_base(tmp_path: Pa
     assert "/scratch/gpfs/LAB/ada/ck-outputs/cap_4L_lora_lr_sweep/RUN/artifacts" in told.message
 
 
+def test_what_a_version_mistakes_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    (problem,) = refused(tmp_path, "august", {"chat_completion": "instruct_dataset"})
+    assert problem.code == "setup-would-fail"
+    assert f"would fail for {RUN}" in problem.message
+    assert "KeyError: 'data_dir'" in problem.message
+
+
+def test_what_a_version_would_make_of_it_is_refused_where_it_is_written(tmp_path: Path) -> None:
+    script = kit(tmp_path / "kit", "december")
+    script.write_text(script.read_text().replace('"lora_rank": given.lora_rank,', '"lora_rank": 64,'))
+    found = refusal(pipeline.scaffold, experiment(tmp_path, "december"), setup_script=str(script))
+    assert {(p.code, p.field, p.file) for p in found.problems} == {
+        ("value-mismatch", "lora_rank", "experiment_summary.md"),
+        ("name-mismatch", "lora_rank", "experiment_summary.md"),
+    }
+
+
 def test_what_a_version_always_does_is_planned_and_told(tmp_path: Path) -> None:
     result = done(tmp_path, "november")
     defaults = result.plan.defaults

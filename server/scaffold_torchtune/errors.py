@@ -122,6 +122,7 @@ CODES: dict[str, Code] = {
     "setup-script-missing": Code(_E, "the configured setup script is not there"),
     "script-unasked": Code(_E, "the setup script cannot run, so it cannot say what it takes"),
     "script-writes": Code(_I, "what this setup script does in its own way"),
+    "setup-would-fail": Code(_E, "the setup script, tried on the first run, fails"),
     "untaken-setting": Code(_E, "the setup script has no way to take a planned setting"),
     # validation
     "nothing-checked": Code(_E, "no run was checked: success over nothing is a failure"),

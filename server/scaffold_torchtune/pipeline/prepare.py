@@ -22,7 +22,7 @@ from scaffold_torchtune.pipeline.locate import (
     refuse,
 )
 from scaffold_torchtune.pipeline.request import Request
-from scaffold_torchtune.pipeline.script import interface_of
+from scaffold_torchtune.pipeline.script import interface_of, trial
 from scaffold_torchtune.pipeline.state import load_plan
 from scaffold_torchtune.plan import Difference, Place, differences, make_plan, with_id
 from scaffold_torchtune.render import Rendered, render_run
@@ -111,13 +111,14 @@ def prepared(request: Request) -> Prepared:
     with Tree(found.directory) as tree:
         previous = load_plan(tree)
     inputs = input_hashes(found.documents, options)
+    interface = interface_of(options.setup_script, request)
     place = Place(
         experiment_dir=str(found.directory),
         local_dir=str(found.documents[1].path.parent),
         templates_dir=str(TEMPLATES),
         is_file=lambda path: Path(path).is_file(),
         previous=previous,
-        interface=interface_of(options.setup_script, request),
+        interface=interface,
     )
     plan = make_plan(found.experiment, options, place)
     same = _same_in_twin(found, options, place) if found.twin else []
@@ -128,11 +129,22 @@ def prepared(request: Request) -> Prepared:
     if problems:
         raise Refused(f"{len(problems)} problem(s): setup_finetune would refuse the plan", problems)
     plan = plan.model_copy(update={"inputs": inputs, "runs": tuple(r.run for r in rendered)})
+    tried = [] if _is_tried(previous, plan) else trial(plan, rendered[0], interface, request)
+    if tried:
+        raise Refused(
+            f"{len(tried)} problem(s): the setup script would not make what is planned",
+            [_in_documents(each, rendered[0].run) for each in tried],
+        )
     foresight = foreseen(plan, {name: made.files[layout.FINETUNE_YAML].decode() for name, made in outcomes.items()})
     if errors_in(foresight):
         raise Refused(f"{len(errors_in(foresight))} problem(s): the runs would fail", serious(foresight))
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *warnings, *foresight)})
     return Prepared(found, with_id(plan), rendered)
+
+
+def _is_tried(previous: Plan | None, plan: Plan) -> bool:
+    """Whether the same was planned here before, and so tried."""
+    return previous is not None and (previous.runs, previous.options) == (plan.runs, plan.options)
 
 
 def _bundled(options: Options) -> bool:

@@ -1,13 +1,19 @@
 """The external setup_finetune.py that the operator named: what it takes, and whether it takes the plan."""
 
+import tempfile
 from pathlib import Path
 
-from scaffold_torchtune.errors import Refused, finding
+from scaffold_torchtune.errors import Finding, Refused, errors_in, finding
+from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.script import Interface
 from scaffold_torchtune.pipeline.request import Request
+from scaffold_torchtune.render import Rendered
+from scaffold_torchtune.setup import run_script
 from scaffold_torchtune.setup_script import Fault, ask
 from scaffold_torchtune.shared import processes
+from scaffold_torchtune.shared.layout import SETUP_YAML
 from scaffold_torchtune.shared.text import escape, shown
+from scaffold_torchtune.validate import validate_run
 
 _ASK_SECONDS = 120.0
 
@@ -24,6 +30,24 @@ def interface_of(setup_script: str, request: Request) -> Interface | None:
     if isinstance(found, Interface):
         return found
     raise _cannot_run(setup_script, found)
+
+
+def trial(plan: Plan, first: Rendered, interface: Interface | None, request: Request) -> list[Finding]:
+    """What the script makes of the first run, in an empty directory, before anything is written: why it would fail.
+
+    A script that could not say what it takes is not tried: nothing is known of what else it does.
+    """
+    if interface is None or interface.options is None:
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, SETUP_YAML).write_text(first.text, encoding="utf-8")
+        outcome = run_script(first.run, Path(plan.options.setup_script), Path(folder), request.timeout)
+    if outcome.reason:
+        message = f"the setup script would fail for {first.run.directory}: {outcome.reason}"
+        fix = "correct what it names, name another version, or use --setup-script bundled"
+        return [finding("setup-would-fail", message, field="setup_script", file=plan.options.setup_script, fix=fix)]
+    texts = {name: content.decode("utf-8", "replace") for name, content in outcome.files.items()}
+    return errors_in(validate_run(first.run, {SETUP_YAML: first.text, **texts}, bundled=False))
 
 
 def _cannot_run(setup_script: str, fault: Fault) -> Refused:
