@@ -3,15 +3,16 @@
 import threading
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from scaffold_torchtune.errors import Refused, finding
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.pipeline.prepare import named_script
 from scaffold_torchtune.pipeline.request import Request
+from scaffold_torchtune.pipeline.surroundings import environment_of
 from scaffold_torchtune.setup import Outcome, run_bundled, run_script
-from scaffold_torchtune.shared import layout
+from scaffold_torchtune.shared import layout, processes
 from scaffold_torchtune.shared.files import Tree, sha256
 from scaffold_torchtune.shared.text import shown
 
@@ -21,12 +22,13 @@ Work = Sequence[tuple[PlannedRun, str]]
 
 @dataclass(frozen=True)
 class Backend:
-    """`identity` changes when what it makes may change. `timeout` (seconds) and `jobs` concern an external script."""
+    """`identity` changes when what it makes may change. All others concern an external script; `timeout` in seconds."""
 
     script: Path | None
     identity: str
     timeout: float
     jobs: int
+    environment: processes.Environment = field(default_factory=processes.as_it_is)
 
     def outcomes(self, tree: Tree, work: Work) -> Generator[Outcome, None, None]:
         """What is made for each run, in the order of `work`; up to `jobs` external scripts run at a time.
@@ -54,7 +56,7 @@ class Backend:
             tree.make_directory(staged)
             try:
                 tree.write(f"{staged}/{layout.SETUP_YAML}", text.encode())
-                return run_script(run, script, tree.root / staged, self.timeout, stop)
+                return run_script(run, script, tree.root / staged, self.timeout, self.environment, stop)
             finally:
                 tree.clear(staged)
         except Refused as refused:
@@ -78,11 +80,13 @@ def backend_of(plan: Plan, request: Request) -> Backend:
         raise _other_script(f"the plan was made with the setup script {shown(planned)}, which this call does not name")
     script = Path(planned)
     try:
-        return Backend(script, f"{script} {sha256(script.read_bytes())}", request.timeout, request.jobs)
+        identity = f"{script} {sha256(script.read_bytes())}"
     except OSError as error:
         message = f"the setup script {shown(planned)} cannot be read: {error.strerror}"
         fix = "put it back, or render again with another --setup-script"
         raise Refused(message, [finding("setup-script-missing", message, file=planned, fix=fix)]) from error
+    environment = environment_of(plan.runs[0].settings, request)
+    return Backend(script, identity, request.timeout, request.jobs, environment)
 
 
 def _other_script(message: str) -> Refused:

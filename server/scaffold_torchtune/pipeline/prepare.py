@@ -111,7 +111,7 @@ def prepared(request: Request) -> Prepared:
     with Tree(found.directory) as tree:
         previous = load_plan(tree)
     inputs = input_hashes(found.documents, options)
-    interface = interface_of(options.setup_script, request)
+    interface = interface_of(options.setup_script, found.experiment.environment, request)
     place = Place(
         experiment_dir=str(found.directory),
         local_dir=str(found.documents[1].path.parent),

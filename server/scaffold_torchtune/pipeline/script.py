@@ -1,16 +1,18 @@
 """The external setup_finetune.py that the operator named: what it takes, and whether it takes the plan."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from scaffold_torchtune.errors import Finding, Refused, errors_in, finding
+from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.script import Interface
 from scaffold_torchtune.pipeline.request import Request
+from scaffold_torchtune.pipeline.surroundings import environment_of
 from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.setup import run_script
 from scaffold_torchtune.setup_script import Fault, ask
-from scaffold_torchtune.shared import processes
 from scaffold_torchtune.shared.layout import SETUP_YAML
 from scaffold_torchtune.shared.text import escape, shown
 from scaffold_torchtune.validate import validate_run
@@ -18,15 +20,16 @@ from scaffold_torchtune.validate import validate_run
 _ASK_SECONDS = 120.0
 
 
-def interface_of(setup_script: str, request: Request) -> Interface | None:
-    """What the script takes; None for the bundled setup_finetune.
+def interface_of(setup_script: str, settings: Mapping[str, Setting], request: Request) -> Interface | None:
+    """What the script takes in the environment of `settings`; None for the bundled setup_finetune.
 
     Raises:
         Refused: it cannot run here.
     """
     if setup_script == "bundled":
         return None
-    found = ask(Path(setup_script), processes.python(), processes.environment(), min(request.timeout, _ASK_SECONDS))
+    environment = environment_of(settings, request)
+    found = ask(Path(setup_script), environment.python, environment.variables, min(request.timeout, _ASK_SECONDS))
     if isinstance(found, Interface):
         return found
     raise _cannot_run(setup_script, found)
@@ -41,7 +44,8 @@ def trial(plan: Plan, first: Rendered, interface: Interface | None, request: Req
         return []
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, SETUP_YAML).write_text(first.text, encoding="utf-8")
-        outcome = run_script(first.run, Path(plan.options.setup_script), Path(folder), request.timeout)
+        environment = environment_of(first.run.settings, request)
+        outcome = run_script(first.run, Path(plan.options.setup_script), Path(folder), request.timeout, environment)
     if outcome.reason:
         message = f"the setup script would fail for {first.run.directory}: {outcome.reason}"
         fix = "correct what it names, name another version, or use --setup-script bundled"

@@ -39,14 +39,19 @@ def run_bundled(run: PlannedRun, text: str) -> Outcome:
 
 
 def run_script(
-    run: PlannedRun, script: Path, folder: Path, timeout: float, stop: threading.Event | None = None
+    run: PlannedRun,
+    script: Path,
+    folder: Path,
+    timeout: float,
+    environment: processes.Environment,
+    stop: threading.Event | None = None,
 ) -> Outcome:
     """Run an external setup_finetune.py in `folder`, which holds nothing but the run's setup_finetune.yaml.
 
     `timeout` is in seconds; the script is ended when `stop` is set.
     """
     try:
-        done = processes.run([processes.python(), str(script)], folder, timeout, stop)
+        done = processes.run([environment.python, str(script)], folder, timeout, stop, env=environment.variables)
     except OSError as error:
         return Outcome(reason=f"the script could not be started: {error.strerror}")
     if done.ended:

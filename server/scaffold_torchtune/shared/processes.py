@@ -47,11 +47,25 @@ def environment() -> dict[str, str]:
     return kept | {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def python() -> str:
-    """The Python of the active conda or virtual environment, else the one that runs us."""
-    active = os.environ.get("VIRTUAL_ENV") or os.environ.get("CONDA_PREFIX")
-    found = shutil.which("python") if active else None
-    return found or sys.executable
+@dataclass(frozen=True)
+class Environment:
+    """What an external script runs with: the path of its Python, and its environment variables."""
+
+    python: str
+    variables: Mapping[str, str]
+
+
+def python(variables: Mapping[str, str] | None = None) -> str:
+    """The Python of the environment that is active in `variables` (by default ours), else the one that runs us."""
+    active = os.environ if variables is None else variables
+    if not (active.get("VIRTUAL_ENV") or active.get("CONDA_PREFIX")):
+        return sys.executable
+    return shutil.which("python", path=active.get("PATH")) or sys.executable
+
+
+def as_it_is() -> Environment:
+    """The environment that is active already."""
+    return Environment(python(), environment())
 
 
 def run(
