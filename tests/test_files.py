@@ -4,7 +4,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 from experiments import everything
 from scaffold_torchtune.errors import Refused
-from scaffold_torchtune.shared import files, processes
+from scaffold_torchtune.shared import files
 from scaffold_torchtune.shared.files import Tree, sha256
 
 
@@ -245,54 +244,3 @@ def test_leftovers_in_staging_are_cleared_without_leaving_it(tree: Tree, tmp_pat
     with tree.locked():
         assert not tree.names(".scaffold/staging")
     assert (mine / "file").read_text() == "mine"
-
-
-# --- processes --------------------------------------------------------------------------------------------------------
-
-
-def run(program: str, cwd: Path, timeout: float = 30, stop: threading.Event | None = None) -> processes.Completed:
-    return processes.run([sys.executable, "-c", program], cwd, timeout, stop)
-
-
-def test_a_process_ends_with_its_status_and_its_output(tmp_path: Path) -> None:
-    program = "import os, sys\nprint(os.getcwd(), flush=True)\nprint('error', file=sys.stderr)\nsys.exit(3)"
-    assert run(program, tmp_path) == processes.Completed(3, f"{tmp_path}\nerror\n")
-
-
-def test_a_process_reads_what_it_is_given_and_has_the_variables_that_it_is_given(tmp_path: Path) -> None:
-    program = "import os, sys\nprint(sys.stdin.read(), os.environ['MINE'], 'HOME' in os.environ)"
-    command = [sys.executable, "-c", program]
-    done = processes.run(command, tmp_path, 30, given=b"x" * 1_000_000, env={"MINE": "yes"}, tail=14)
-    assert done.output == "xxx yes False\n"
-
-
-def test_of_a_long_output_the_end_is_kept(tmp_path: Path) -> None:
-    done = run("print('x' * 1_000_000 + 'end')", tmp_path)
-    assert len(done.output) == processes.TAIL
-    assert done.output.endswith("xend\n")
-
-
-def test_a_process_that_should_stop_is_ended_soon(tmp_path: Path) -> None:
-    stop = threading.Event()
-    stop.set()
-    done = run("import time\ntime.sleep(60)", tmp_path, stop=stop)
-    assert (done.ended, done.status) == ("stopped", -9)
-
-
-def test_a_running_process_that_nobody_stops_goes_on(tmp_path: Path) -> None:
-    done = run("import time\ntime.sleep(0.5)", tmp_path, stop=threading.Event())
-    assert (done.ended, done.status) == ("", 0)
-
-
-def test_a_program_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        processes.run([str(tmp_path / "nothing")], tmp_path, 1)
-
-
-def test_without_an_active_environment_our_own_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
-    monkeypatch.delenv("CONDA_PREFIX", raising=False)
-    assert processes.python() == sys.executable
-    monkeypatch.setenv("CONDA_PREFIX", "/env")
-    monkeypatch.setenv("PATH", "")
-    assert processes.python() == sys.executable

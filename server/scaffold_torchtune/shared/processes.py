@@ -1,8 +1,13 @@
-"""The only part that starts processes: argument lists, a given text or none as stdin, a bounded output, a deadline."""
+"""The only part that starts processes: argument lists, a given text or none as stdin, a bounded output, a deadline.
+
+What a program prints is read as it comes, and only its end is kept: neither memory nor disk fills. When a program ends,
+or is ended, everything that it started ends too.
+"""
 
 import contextlib
 import os
 import re
+import selectors
 import shutil
 import signal
 import subprocess
@@ -12,18 +17,26 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Literal
+
+from scaffold_torchtune.shared import descendants
 
 TAIL = 20_000
 """How much of a process's output is kept, in bytes, from its end."""
 
-MOST = 100_000_000
+MOST = 10_000_000_000
 """How much a process may print, in bytes, before it is ended."""
 
-_LOOK = 0.2  # seconds between two looks at a running process
+_LOOK = 0.1  # seconds between two looks at whether a process must be ended
+_READ = 1_000_000  # bytes at a time
+_REAPED = 5.0  # seconds that a killed process may take: on a file system that hangs, it may not end at all
 
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|_KEY$", re.IGNORECASE)
+_SHORTEST_SECRET = 6  # a shorter value may be anything
+# Tokens of Hugging Face, OpenAI, GitHub, GitLab and Slack, by how they begin.
+_TOKEN = re.compile(r"\b(?:hf|sk|gh[opsu]|github_pat|glpat|xox[abp])[-_][A-Za-z0-9_-]{16,}")
 # They make a shell or Python run something that nobody named.
 _HIJACK = frozenset({"BASH_ENV", "ENV", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT"})
 
@@ -34,11 +47,15 @@ Ended = Literal["", "deadline", "output", "stopped"]
 
 @dataclass(frozen=True)
 class Completed:
-    """How a process ended: its exit status (negative: the signal), the end of its output, and why we ended it if so."""
+    """How a process ended: its exit status (negative: the signal), the end of its output, and why we ended it if so.
+
+    `seconds` is how long it ran. Secrets that our environment holds do not show in the output.
+    """
 
     status: int
     output: str
     ended: Ended = ""
+    seconds: float = 0.0
 
 
 def environment() -> dict[str, str]:
@@ -78,7 +95,7 @@ def run(
     env: Mapping[str, str] | None = None,
     tail: int = TAIL,
 ) -> Completed:
-    """Run a command in `cwd`; its whole process group ends with it.
+    """Run a command in `cwd`; everything that it started ends with it.
 
     It is ended after `timeout` seconds, when it has printed more than `MOST` bytes, and when `stop` is set. It reads
     `given` from its stdin, has the variables of `env` (`environment()` by default), and of what it prints the last
@@ -87,25 +104,70 @@ def run(
     Raises:
         OSError: the command cannot be started.
     """
-    with tempfile.TemporaryFile() as output, _stdin(given) as stdin:
+    began = time.monotonic()
+    variables = environment() if env is None else env
+    with descendants.marked() as program, _stdin(given) as stdin, _pipe() as (reader, writer):
         process = subprocess.Popen(  # noqa: S603 - an argument list; what runs is named by the operator
             command,
             cwd=cwd,
-            env=environment() if env is None else env,
+            env={**variables, descendants.VARIABLE: program.mark},
             stdin=stdin,
-            stdout=output,
+            stdout=writer,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        program.started(process.pid)
+        output = _Tail(reader.fileno(), tail)
         try:
-            ended = _watch(process, output.fileno(), time.monotonic() + timeout, stop)
+            writer.close()
+            ended = _watch(process.pid, output, began + timeout, stop)
         finally:
+            seconds = time.monotonic() - began
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
-            status = process.wait()
-        size = output.seek(0, os.SEEK_END)
-        output.seek(max(0, size - tail))
-        return Completed(status, output.read().decode("utf-8", "replace"), ended)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_REAPED)
+            program.end()
+        output.drain()
+    status = -signal.SIGKILL if process.returncode is None else process.returncode
+    return Completed(status, without_secrets(output.text()), ended, seconds)
+
+
+class _Tail:
+    """The end of what comes out of a pipe."""
+
+    def __init__(self, pipe: int, size: int) -> None:
+        self.pipe, self.size = pipe, size
+        self.total = 0
+        self._kept = bytearray()
+
+    def read(self) -> bool:
+        """Read what is there; false at the end."""
+        data = os.read(self.pipe, _READ)
+        self.total += len(data)
+        self._kept += data
+        if len(self._kept) > 2 * self.size:
+            del self._kept[: -self.size]
+        return bool(data)
+
+    def drain(self) -> None:
+        """Read what is still there, without waiting for who may hold the pipe."""
+        os.set_blocking(self.pipe, False)
+        most = self.total + _READ
+        with contextlib.suppress(BlockingIOError):
+            while self.total < most and self.read():
+                pass
+
+    def text(self) -> str:
+        return bytes(self._kept[-self.size :]).decode("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def _pipe() -> Iterator[tuple[FileIO, FileIO]]:
+    """The ends of a pipe for reading and for writing."""
+    read, write = os.pipe()
+    with FileIO(read, "rb") as reader, FileIO(write, "wb") as writer:
+        yield reader, writer
 
 
 @contextlib.contextmanager
@@ -120,17 +182,37 @@ def _stdin(given: bytes) -> Iterator[int]:
         yield file.fileno()
 
 
-def _watch(process: subprocess.Popen[bytes], output: int, deadline: float, stop: threading.Event | None) -> Ended:
-    """Wait for the process's end, or say why it must be ended."""
-    while True:
-        try:
-            process.wait(max(0.0, min(_LOOK, deadline - time.monotonic())))
-        except subprocess.TimeoutExpired:
+def _watch(pid: int, output: _Tail, deadline: float, stop: threading.Event | None) -> Ended:
+    """Read the output until the process ends, or say why it must be ended."""
+    with _pipe() as (exited, held), selectors.DefaultSelector() as selector:
+        threading.Thread(target=_hold, args=(pid, os.dup(held.fileno())), daemon=True).start()
+        held.close()
+        for end in (exited.fileno(), output.pipe):
+            selector.register(end, selectors.EVENT_READ)
+        while True:
+            ready = {key.fd for key, _ in selector.select(max(0.0, min(_LOOK, deadline - time.monotonic())))}
+            if output.pipe in ready and not output.read():
+                selector.unregister(output.pipe)
+            if exited.fileno() in ready:
+                return ""
             if time.monotonic() >= deadline:
                 return "deadline"
-            if os.fstat(output).st_size > MOST:
+            if output.total > MOST:
                 return "output"
             if stop is not None and stop.is_set():
                 return "stopped"
-        else:
-            return ""
+
+
+def _hold(pid: int, end: int) -> None:
+    """Hold an end of a pipe open until a process has ended, which stays to be waited for."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    os.close(end)
+
+
+def without_secrets(text: str) -> str:
+    """A text with the values of our environment's secrets, and what looks like a token, replaced."""
+    for name, value in os.environ.items():
+        if _SECRET.search(name) and len(value) >= _SHORTEST_SECRET:
+            text = text.replace(value, f"[{name}]")
+    return _TOKEN.sub("[secret]", text)

@@ -1,0 +1,200 @@
+"""How a program is run: what it printed is bounded, and everything that it started ends with it."""
+
+import os
+import resource
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import is_alive
+from scaffold_torchtune.shared import descendants, processes
+from scaffold_torchtune.shared.processes import Completed
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def run(folder: Path, program: str, timeout: float = 30, stop: threading.Event | None = None) -> Completed:
+    return processes.run([sys.executable, "-c", program], folder, timeout, stop)
+
+
+def gone(pids: list[int], seconds: float = 5) -> bool:
+    """Whether none of them is alive, at the latest after some seconds."""
+    deadline = time.monotonic() + seconds
+    while any(map(is_alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not any(map(is_alive, pids))
+
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+SLEEPER = "[sys.executable, '-c', 'import time; time.sleep(600)']"
+LEAVES_BEHIND = {
+    "a child": f"subprocess.Popen({SLEEPER})",
+    "a child with its own session": f"subprocess.Popen({SLEEPER}, start_new_session=True)",
+    "one without a mark": f"subprocess.Popen({SLEEPER}, start_new_session=True, env={{}})",
+}
+
+
+@pytest.mark.parametrize("how", LEAVES_BEHIND)
+@pytest.mark.parametrize("end", ["", "import time; time.sleep(600)"])
+def test_what_a_program_started_ends_with_it(tmp_path: Path, how: str, end: str) -> None:
+    program = f"import subprocess, sys\nprint({LEAVES_BEHIND[how]}.pid, flush=True)\n{end}"
+    done = run(tmp_path, program, timeout=1.5 if end else 30)
+    assert done.ended == ("deadline" if end else "")
+    assert gone([int(done.output)])
+
+
+def test_a_daemon_that_forked_twice_and_holds_the_pipe_ends_too(tmp_path: Path) -> None:
+    program = """\
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+    os._exit(0)
+os.wait()
+time.sleep(0.2)
+"""
+    began = time.monotonic()
+    done = run(tmp_path, program)
+    assert (done.status, done.ended) == (0, "")
+    assert time.monotonic() - began < 10
+    assert gone([int(done.output)])
+
+
+def test_programs_that_run_at_once_do_not_end_each_others_processes(tmp_path: Path) -> None:
+    first = f"import subprocess, sys\nsubprocess.Popen({SLEEPER}, start_new_session=True)"
+    second = f"""\
+import os, subprocess, sys, time
+if os.fork() == 0:
+    child = subprocess.Popen({SLEEPER}, start_new_session=True)
+    open("child", "w").write(str(child.pid))
+    os._exit(0)
+while not os.path.exists("first has ended"):
+    time.sleep(0.01)
+os.kill(int(open("child").read()), 0)
+"""
+    done: list[Completed] = []
+    thread = threading.Thread(target=lambda: done.append(run(tmp_path, second)))
+    thread.start()
+    while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
+        time.sleep(0.01)
+    run(tmp_path, first)
+    (tmp_path / "first has ended").touch()
+    thread.join()
+    assert done[0].status == 0, done[0].output
+    assert gone([int((tmp_path / "child").read_text())])
+
+
+def test_our_own_other_children_are_left_alone(tmp_path: Path) -> None:
+    child = os.spawnv(os.P_NOWAIT, sys.executable, SLEEP)  # noqa: S606
+    try:
+        run(tmp_path, "pass")
+        assert is_alive(child)
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_children_are_found_however_the_kernel_tells_of_them(monkeypatch: pytest.MonkeyPatch, listed: bool) -> None:
+    child = os.spawnv(os.P_NOWAIT, sys.executable, SLEEP)  # noqa: S606
+    try:
+        if listed:
+            read = Path.read_text
+            found = [Path("/proc/self/task/1/children"), Path("/proc/self/task/2/children")]
+            monkeypatch.setattr(Path, "glob", lambda _self, _pattern: iter(found))
+            monkeypatch.setattr(Path, "read_text", lambda self: f"{child} " if self == found[0] else read(self))
+        assert child in descendants._children()  # noqa: SLF001 - the kernel of the machine decides which way is taken
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+def test_a_gigabyte_of_output_fills_neither_memory_nor_the_disk(tmp_path: Path) -> None:
+    program = "import sys\nfor _ in range(1000):\n    sys.stdout.write('x' * 1_000_000)\nprint('\\nthe last line')"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    done = run(tmp_path, program)
+    assert done.status == 0
+    assert done.output.endswith("x\nthe last line\n")
+    assert len(done.output) == processes.TAIL
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kilobytes
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_that_prints_without_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "MOST", 1_000_000)
+    assert run(tmp_path, "while True:\n    print('on and on')").ended == "output"
+
+
+def test_it_is_stopped_within_a_moment(tmp_path: Path) -> None:
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    done = run(tmp_path, "import time; time.sleep(600)", stop=stop)
+    assert done.ended == "stopped"
+    assert done.seconds < 10
+
+
+def test_how_long_it_ran_is_told(tmp_path: Path) -> None:
+    assert 0.3 <= run(tmp_path, "import time; time.sleep(0.3)").seconds < 10
+
+
+def test_a_program_that_closes_its_output_is_waited_for(tmp_path: Path) -> None:
+    program = "import os, time\nos.close(1)\nos.close(2)\ntime.sleep(0.5)\nopen('done', 'w')\nos._exit(3)"
+    assert run(tmp_path, program).status == 3
+    assert (tmp_path / "done").exists()
+
+
+def test_secrets_that_a_program_prints_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
+    monkeypatch.setenv("SHORT_TOKEN", "1")
+    done = run(tmp_path, "print('0123456789' + 'abcdef 1 hf_' + 'a' * 30)")
+    assert done.output == "[WANDB_API_KEY] 1 [secret]\n"
+
+
+def test_a_process_ends_with_its_status_and_its_output(tmp_path: Path) -> None:
+    program = "import os, sys\nprint(os.getcwd(), flush=True)\nprint('error', file=sys.stderr)\nsys.exit(3)"
+    done = run(tmp_path, program)
+    assert (done.status, done.output, done.ended) == (3, f"{tmp_path}\nerror\n", "")
+
+
+def test_a_process_reads_what_it_is_given_and_has_the_variables_that_it_is_given(tmp_path: Path) -> None:
+    program = "import os, sys\nprint(sys.stdin.read(), os.environ['MINE'], 'HOME' in os.environ)"
+    command = [sys.executable, "-c", program]
+    done = processes.run(command, tmp_path, 30, given=b"x" * 1_000_000, env={"MINE": "yes"}, tail=14)
+    assert done.output == "xxx yes False\n"
+
+
+def test_of_a_long_output_the_end_is_kept(tmp_path: Path) -> None:
+    done = run(tmp_path, "print('x' * 1_000_000 + 'end')")
+    assert len(done.output) == processes.TAIL
+    assert done.output.endswith("xend\n")
+
+
+def test_a_process_that_should_stop_is_ended_soon(tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    done = run(tmp_path, "import time\ntime.sleep(60)", stop=stop)
+    assert (done.ended, done.status) == ("stopped", -9)
+
+
+def test_a_running_process_that_nobody_stops_goes_on(tmp_path: Path) -> None:
+    done = run(tmp_path, "import time\ntime.sleep(0.5)", stop=threading.Event())
+    assert (done.ended, done.status) == ("", 0)
+
+
+def test_a_program_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        processes.run([str(tmp_path / "nothing")], tmp_path, 1)
+
+
+def test_without_an_active_environment_our_own_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    monkeypatch.delenv("CONDA_PREFIX", raising=False)
+    assert processes.python() == sys.executable
+    monkeypatch.setenv("CONDA_PREFIX", "/env")
+    monkeypatch.setenv("PATH", "")
+    assert processes.python() == sys.executable
