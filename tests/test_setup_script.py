@@ -8,6 +8,7 @@ import pytest
 from experiments import FILES, actions, log, make_experiment, outputs, run_directories
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.cli import main
+from scaffold_torchtune.errors import errors_in
 from scaffold_torchtune.pipeline import Request
 from setup_scripts import GOOD, MAKE, THREE, failed, scaffold, script
 
@@ -53,7 +54,11 @@ def test_one_of_three_fails_and_the_others_do_not(
         "VALIDATE_PARAMETERS",
         "SCAFFOLD_TORCHTUNE_FAILED",
     ]
-    assert f"SETUP_RUN_FAILED\nDetails: rank8_lr5e-5\nResult: {reason}\n\n" in log(three)
+    assert f"SETUP_RUN_FAILED\nDetails: rank8_lr5e-5\nResult: {reason} | Ran for: " in log(three)
+    output = ".scaffold/output/rank8_lr5e-5.txt"
+    assert f"| Exit status: 1 | Whole output: {output}\n" in log(three)
+    assert (three / output).read_text() == "this run has\\tno luck\n"
+    assert [result["setup"]["runs"][1][key] for key in ("status", "output")] == [1, output]
     assert "3 runs processed, 2 successful, 1 failure\n" in log(three)
     assert sorted(path.name for path in (three / THREE[1]).iterdir()) == ["setup_finetune.yaml"]
     assert main(["scaffold", str(three), "--setup-script", str(file)]) == 1
@@ -80,13 +85,29 @@ def test_a_second_call_runs_only_what_failed(three: Path, tmp_path: Path, marks:
     assert "(2 of them already done)" in log(three)
 
 
-def test_a_changed_script_runs_again_and_leaves_nothing_ready_where_it_fails(three: Path, tmp_path: Path) -> None:
+def test_a_changed_script_runs_again_and_where_it_fails_what_was_there_stays_but_does_not_pass(
+    three: Path, tmp_path: Path
+) -> None:
     file = script(tmp_path, MAKE)
     assert scaffold(three, file).ok
+    before = outputs(three)
     script(tmp_path, "if run == 'rank8_lr5e-5':\n    sys.exit(3)\n" + MAKE)
-    assert [run.directory for run in failed(scaffold(three, file))] == ["rank8_lr5e-5"]
-    assert not (three / "rank8_lr5e-5" / "finetune.slurm").exists()
+    result = scaffold(three, file)
+    assert [run.directory for run in failed(result)] == ["rank8_lr5e-5"]
+    assert [run.passed for run in result.validation.runs] == [True, False, True]
+    validated = pipeline.validate(Request(three, setup_script=str(file)))
+    assert [f.code for run in validated.runs for f in errors_in(run.findings)] == ["setup-failed"]
+    assert outputs(three) == before
     assert scaffold(three, Path("bundled")).ok
+
+
+def test_outputs_of_a_script_that_has_changed_since_do_not_pass(three: Path, tmp_path: Path) -> None:
+    file = script(tmp_path, MAKE)
+    assert scaffold(three, file).ok
+    file.write_text(file.read_text() + "# newer\n")
+    validated = pipeline.validate(Request(three, setup_script=str(file)))
+    assert {f.code for run in validated.runs for f in errors_in(run.findings)} == {"stale-output"}
+    assert scaffold(three, file).ok
 
 
 def test_a_missing_cruijff_kit_is_answered_with_how_to_activate(three: Path, tmp_path: Path) -> None:
@@ -109,8 +130,13 @@ def test_without_modules_the_reminder_names_the_environment_alone(tmp_path: Path
     ("body", "reason"),
     [
         ("", "the script ended well but made no finetune.yaml. It said nothing."),
-        ("print('done\\n\\n')\nopen('finetune.yaml', 'w').write('x')", "but made no finetune.slurm. It said: done"),
-        ("main([])\nopen('finetune.slurm', 'w')", "the script made a finetune.slurm of 0 bytes"),
+        ("print('done\\n\\n')\nopen('finetune.yaml', 'w').write('x: 1')", "but made no finetune.slurm. It said: done"),
+        (
+            "open('finetune.slurm', 'w').write('#!x')\nopen('finetune.yaml', 'w').write('x')",
+            "a finetune.yaml that is no YAML",
+        ),
+        ("main([])\nopen('finetune.slurm', 'w').write('x')", "made a finetune.slurm that does not begin with #!"),
+        ("main([])\nopen('finetune.slurm', 'w')", "the script ended well but made a finetune.slurm of 0 bytes"),
         ("main([])\nopen('finetune.yaml', 'w').write('x' * 1_000_001)", "made a finetune.yaml of 1000001 bytes"),
         ("main([])\nos.rename('finetune.yaml', 'x')\nos.symlink('x', 'finetune.yaml')", "made no finetune.yaml"),
         ("main([])\nos.unlink('finetune.slurm')\nos.mkdir('finetune.slurm')", "made no finetune.slurm"),
@@ -119,7 +145,20 @@ def test_without_modules_the_reminder_names_the_environment_alone(tmp_path: Path
         ("main([])\nos.kill(os.getpid(), 9)", "the script ended with status -9. "),
         ("import shutil\nshutil.rmtree(os.getcwd())", "made no finetune.yaml"),
     ],
-    ids=["nothing", "half", "empty", "huge", "link", "directory", "fifo", "status", "killed", "removed"],
+    ids=[
+        "nothing",
+        "half",
+        "no yaml",
+        "no script",
+        "empty",
+        "huge",
+        "link",
+        "directory",
+        "fifo",
+        "status",
+        "killed",
+        "removed",
+    ],
 )
 def test_what_a_script_leaves_undone_is_a_failure_with_its_reason(
     single: Path, tmp_path: Path, body: str, reason: str
@@ -140,9 +179,11 @@ def test_what_else_a_script_leaves_in_its_directory_is_cleared(single: Path, tmp
 
 def test_outputs_that_are_not_utf8_do_not_pass(single: Path, tmp_path: Path) -> None:
     body = "main([])\nopen('finetune.yaml', 'ab').write(b'\\xff')\n"
-    result = scaffold(single, script(tmp_path, body))
-    assert not result.ok
-    assert all("unreadable-file" in [f.code for f in run.findings] for run in result.validation.runs)
+    (run,) = failed(scaffold(single, script(tmp_path, body)))
+    assert (
+        run.reason.removesuffix(" finetune.slurm")
+        == "the script ended well but made a finetune.yaml that is not UTF-8 text. It said: wrote finetune.yaml and"
+    )
 
 
 def test_wrong_values_of_a_script_do_not_pass(three: Path, tmp_path: Path) -> None:
@@ -162,6 +203,6 @@ def test_a_staging_directory_that_cannot_be_made_is_a_failure(three: Path, tmp_p
         if step == "setup" and not (three / ".scaffold" / "staging" / THREE[2]).exists():
             (three / ".scaffold" / "staging" / THREE[2]).write_text("in the way")
 
-    result = scaffold(three, script(tmp_path, "time.sleep(0.3)\n" + MAKE), progress=spoil)
+    result = scaffold(three, script(tmp_path, "time.sleep(0.3)\n" + MAKE), jobs=1, progress=spoil)
     assert [run.directory for run in failed(result)] == [THREE[2]]
     assert "cannot make the directory" in result.setup.runs[2].reason

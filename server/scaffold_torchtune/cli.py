@@ -8,7 +8,9 @@ import dataclasses
 import json
 import os
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
@@ -19,8 +21,14 @@ from scaffold_torchtune import __version__, pipeline, show
 from scaffold_torchtune.errors import Refused
 from scaffold_torchtune.models.results import Refusal, RefusalError, ScaffoldResult, SetupResult, ValidateResult
 from scaffold_torchtune.new import OPTIONS, NewResult, create
-from scaffold_torchtune.pipeline import Request, Stopped
+from scaffold_torchtune.pipeline import Interrupted, Request, Stopped
+from scaffold_torchtune.pipeline.request import default_jobs
 from scaffold_torchtune.shared.text import one_line
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+_INTERRUPTED = "Interrupted. Repeat the command to go on from there.\n"
 
 _STEPS: dict[str, tuple[Callable[[Request], BaseModel], str]] = {
     "parse": (pipeline.parse, "step 1: read the experiment's documents; writes nothing"),
@@ -47,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may not have every character
+    _end_in_good_order()
     try:
         status = _run(_step(options), options)
         sys.stdout.flush()
@@ -55,9 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted. Repeat the command to go on from there.\n")
-        return 130
+        sys.stderr.write(_INTERRUPTED)
+        return INTERRUPTED
     return status
+
+
+def _end_in_good_order() -> None:
+    """Let the end of the terminal, and a plain kill, be what Ctrl-C is: scripts that run are ended with us."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # whoever started us may want it ignored (nohup), and only the main thread may say otherwise
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
@@ -87,11 +104,14 @@ def _run(step: Callable[[Request], BaseModel], options: argparse.Namespace) -> i
             result = step(_request(options, progress))
     except Refused as refused:
         midway = isinstance(refused, Stopped)
+        interrupted = isinstance(refused, Interrupted)
         if options.json:
             _print_json(Refusal(error=RefusalError(message=refused.message, problems=refused.problems)))
+        elif interrupted:
+            sys.stderr.write(_INTERRUPTED)
         else:
             show.refusal(errors, refused, midway=midway)
-        return 1 if midway else 2
+        return INTERRUPTED if interrupted else 1 if midway else 2
     if options.json:
         _print_json(result)
     elif isinstance(result, NewResult):
@@ -186,6 +206,7 @@ def _parser() -> argparse.ArgumentParser:
 
 _ASKED = ("sbatch", "with_torchtune")
 _SCRIPT_HELP = "an existing setup_finetune.py; default: the bundled one"
+_JOBS_HELP = "external scripts at a time; default: as many as there are cores, at most 4 (login nodes are shared)"
 _NEW_HELP = "write an experiment's documents, filled from options, to start from; they scaffold as they are"
 _ROOT_HELP = "experiments must lie under one of these directories; may be repeated"
 
@@ -215,7 +236,7 @@ def _add_planning(command: argparse.ArgumentParser) -> None:
 
 
 def _add_running(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--jobs", type=_positive(int), default=1, metavar="N", help="external scripts at a time")
+    command.add_argument("--jobs", type=_positive(int), default=default_jobs(), metavar="N", help=_JOBS_HELP)
     command.add_argument(
         "--timeout", type=_positive(float), default=300.0, metavar="SECONDS", help="for one run of an external script"
     )

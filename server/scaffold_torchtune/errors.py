@@ -108,7 +108,11 @@ CODES: dict[str, Code] = {
     "unsafe-path": Code(_E, "a path leads through a link or to something that is not a plain file or directory"),
     "write-failed": Code(_E, "the file system refused a write"),
     "busy": Code(_E, "another scaffold works on this experiment"),
+    "changed-meanwhile": Code(_W, "something in the experiment changed while setup scripts ran there"),
     "left-over-run": Code(_W, "a run directory of an earlier plan still looks ready to submit"),
+    "setup-failed": Code(_E, "the last setup of a run failed; what lies there is older"),
+    "stale-output": Code(_E, "an output was not made by this setup from this plan"),
+    "changed-output": Code(_W, "an output was changed by hand since setup made it"),
     "edited-output": Code(_E, "a file was changed by hand, or is not ours, and would be overwritten"),
     # applying
     "template-error": Code(_E, "the template could not be rendered"),

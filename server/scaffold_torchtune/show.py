@@ -23,6 +23,7 @@ from scaffold_torchtune.models.results import (
     RunPlan,
     ScaffoldResult,
     SetupResult,
+    SetupRun,
     ValidateResult,
 )
 from scaffold_torchtune.shared import numbers
@@ -217,12 +218,23 @@ def _verdict_cells(of: ValidateResult) -> dict[str, Text]:
 
 
 def _setup(out: Console, of: SetupResult) -> None:
-    table = _table("directory", "setup", "reason")
+    table = _table("directory", "setup", "status", "seconds")
     for run, cell in zip(of.runs, _setup_cells(of).values(), strict=True):
-        _row(table, run.directory, cell, run.reason)
+        _row(table, run.directory, cell, value(run.status), value(run.seconds))
     out.print(table)
+    for run in of.runs:
+        if not run.ok:
+            _failed(out, run)
     _say(out, f"{of.processed} processed, {of.succeeded} succeeded, {of.failed} failed")
     findings(out, of.warnings)
+
+
+def _failed(out: Console, run: SetupRun) -> None:
+    """Why a run's setup failed, and what to do."""
+    _say(out, f"  setup failed in {run.directory}: {run.reason}", style="bold red")
+    for label, text in (("likely cause", run.cause), ("fix", run.fix), ("whole output", run.output)):
+        if text:
+            _say(out, f"    {label}: {text}", style="dim")
 
 
 def _validate(out: Console, of: ValidateResult) -> None:
@@ -246,7 +258,7 @@ def _scaffold(out: Console, of: ScaffoldResult) -> None:
     findings(out, told)
     for run in of.setup.runs:
         if not run.ok:
-            _say(out, f"  setup failed in {run.directory}: {run.reason}", style="bold red")
+            _failed(out, run)
     for judged in of.validation.runs:
         findings(out, judged.findings)
     findings(out, (each for each in of.validation.findings if each not in told))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from scaffold_torchtune.errors import Finding, Refused, errors_in
 from scaffold_torchtune.models.plan import Plan
-from scaffold_torchtune.models.results import RenderResult, SetupResult, ValidateResult
+from scaffold_torchtune.models.results import RenderResult, SetupResult, SetupRun, ValidateResult
 from scaffold_torchtune.shared.text import one_line
 
 
@@ -80,7 +80,7 @@ def setup_entries(plan: Plan, result: SetupResult) -> list[Entry]:
         if bundled
         else f"{plan.options.setup_script} as a subprocess in each run's staging directory"
     )
-    failures = [Entry("SETUP_RUN_FAILED", run.directory, run.reason) for run in result.runs if not run.ok]
+    failures = [Entry("SETUP_RUN_FAILED", run.directory, _failure(run)) for run in result.runs if not run.ok]
     already = sum(run.unchanged for run in result.runs)
     total = (
         f"{_count(result.processed, 'run')} processed, {result.succeeded} successful"
@@ -88,6 +88,18 @@ def setup_entries(plan: Plan, result: SetupResult) -> list[Entry]:
         + f", {_count(result.failed, 'failure')}"
     )
     return [*_warnings(result.warnings), *failures, Entry("RUN_SETUP_SCRIPTS", how, total)]
+
+
+def _failure(run: SetupRun) -> str:
+    """Why a run failed, how it was run, and what to do."""
+    parts = {
+        "Ran for": f"{run.seconds:g} s" if run.seconds is not None else "",
+        "Exit status": "" if run.status is None else str(run.status),
+        "Likely cause": run.cause,
+        "Fix": run.fix,
+        "Whole output": run.output,
+    }
+    return " | ".join([run.reason, *(f"{label}: {text}" for label, text in parts.items() if text)])
 
 
 def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: float) -> list[Entry]:

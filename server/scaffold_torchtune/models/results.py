@@ -103,7 +103,12 @@ class SetupRun(Model):
     directory: str
     ok: bool
     unchanged: bool = Field(description="true where it was already done and nothing was run")
-    reason: str = Field(default="", description="why it failed")
+    reason: str = Field(default="", description="why it failed: what happened, and the line of its output that matters")
+    cause: str = Field(default="", description="what likely caused it, where that is known")
+    fix: str = Field(default="", description="the next step")
+    status: int | None = Field(default=None, description="exit status of an external script; negative: the signal")
+    seconds: float | None = Field(default=None, description="how long an external script ran")
+    output: str = Field(default="", description="file with all that was kept of its output, where it failed")
 
 
 class SetupResult(Model):

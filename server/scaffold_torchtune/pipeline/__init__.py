@@ -1,11 +1,12 @@
 """The steps, composed: what the command line and the MCP server both call."""
 
-from scaffold_torchtune.pipeline.apply import Stopped
 from scaffold_torchtune.pipeline.locate import check_roots, default_roots
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.steps import parse, plan, render, scaffold, setup, validate
+from scaffold_torchtune.pipeline.stopping import Interrupted, Stopped
 
 __all__ = [
+    "Interrupted",
     "Request",
     "Stopped",
     "check_roots",

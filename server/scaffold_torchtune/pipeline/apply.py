@@ -1,30 +1,24 @@
-"""The writing halves of render and setup, under the experiment's lock.
+"""The writing half of render, under the experiment's lock, and what it shares with that of setup.
 
 What a person edited is never overwritten unasked.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 from scaffold_torchtune.errors import Finding, Refused, finding
-from scaffold_torchtune.models.plan import Plan, PlannedRun
-from scaffold_torchtune.models.results import RenderedRun, RenderResult, SetupResult, SetupRun
+from scaffold_torchtune.models.plan import Plan
+from scaffold_torchtune.models.results import RenderedRun, RenderResult
 from scaffold_torchtune.pipeline import state
-from scaffold_torchtune.pipeline.backend import Backend
 from scaffold_torchtune.pipeline.prepare import Prepared
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.state import Record
 from scaffold_torchtune.render import Rendered
-from scaffold_torchtune.setup import Outcome
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree, sha256
 from scaffold_torchtune.shared.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML
 
 OUTPUTS = (FINETUNE_YAML, FINETUNE_SLURM)
-
-
-class Stopped(Refused):
-    """A writing step could not go on: what it had written stays, and repeating the step takes it from there."""
 
 
 @contextmanager
@@ -41,15 +35,6 @@ def writing(tree: Tree) -> Iterator[None]:
     tree.prepare()
     with tree.locked():
         yield
-
-
-@contextmanager
-def midway() -> Iterator[None]:
-    """What is refused in here is refused after something was written: it becomes `Stopped`."""
-    try:
-        yield
-    except Refused as refused:
-        raise Stopped(refused.message, refused.problems) from refused
 
 
 def hash_of(tree: Tree, path: str) -> str | None:
@@ -81,9 +66,6 @@ def left_over(tree: Tree, plan: Plan) -> list[Finding]:
     ]
 
 
-# --- render ---------------------------------------------------------------------------------------------------------
-
-
 def pending_renders(tree: Tree, prepared: Prepared, *, overwrite: bool) -> list[Rendered]:
     """The runs whose setup_finetune.yaml is not yet as planned.
 
@@ -102,16 +84,16 @@ def pending_renders(tree: Tree, prepared: Prepared, *, overwrite: bool) -> list[
         if record is not None and record.setup_yaml == planned == hash_of(tree, f"{directory}/{SETUP_YAML}"):
             continue
         pending.append(one)
-        problems += _foreign(tree, directory, (SETUP_YAML, *OUTPUTS), record, {planned})
+        problems += foreign(tree, directory, (SETUP_YAML, *OUTPUTS), record, {planned})
     if problems and not overwrite:
         raise Refused("files would be overwritten that scaffold-torchtune did not write as they are", problems)
     return pending
 
 
-def _foreign(
+def foreign(
     tree: Tree, directory: str, names: Iterable[str], record: Record | None, planned: Iterable[str] = ()
 ) -> list[Finding]:
-    """Files of a run that are neither as its record says nor as planned."""
+    """Files of a run that are neither as its record says nor as planned, as problems."""
     ours = {*planned, *(record.ours() if record else ())}
     found = {name: hash_of(tree, f"{directory}/{name}") for name in names}
     return [
@@ -146,7 +128,7 @@ def write_renders(
         # Halves of two generations must never look ready: what makes a run submit-ready goes first.
         tree.remove(f"{directory}/{FINETUNE_SLURM}")
         tree.write(f"{directory}/{SETUP_YAML}", one.text.encode())
-        request.progress("render", done, len(pending))
+        request.told("render", done, len(pending))
     return _render_result(tree, prepared, changed), made
 
 
@@ -160,94 +142,3 @@ def _render_result(tree: Tree, prepared: Prepared, changed: set[str]) -> RenderR
     unchanged = len(runs) - len(changed)
     warnings = (*prepared.plan.warnings, *left_over(tree, prepared.plan))
     return RenderResult(created=len(changed), unchanged=unchanged, runs=runs, warnings=warnings)
-
-
-# --- setup ----------------------------------------------------------------------------------------------------------
-
-
-def pending_setups(tree: Tree, plan: Plan, backend: Backend, *, overwrite: bool) -> dict[str, str]:
-    """The text of setup_finetune.yaml by directory, for each run whose outputs are not yet made from it.
-
-    Raises:
-        Refused: a setup_finetune.yaml is not as it was rendered, or an output was edited and `overwrite` is false.
-    """
-    problems: list[Finding] = []
-    pending: dict[str, str] = {}
-    for run in plan.runs:
-        record = state.load_record(tree, run.directory)
-        path = f"{run.directory}/{SETUP_YAML}"
-        data = tree.read(path) if tree.kind(run.directory) else None
-        if record is None or data is None:
-            fix = "run render again"
-            problems.append(finding("not-rendered", f"{path} is not there", file=path, fix=fix))
-            continue
-        text = _text(data)
-        if text is None or sha256(data) != record.setup_yaml:
-            problems.append(edited(path, "was changed since it was rendered", "render again"))
-            continue
-        outputs = {name: hash_of(tree, f"{run.directory}/{name}") for name in OUTPUTS}
-        if record.backend == backend.identity and record.outputs and outputs == record.outputs:
-            continue
-        pending[run.directory] = text
-        if not overwrite:
-            problems += _foreign(tree, run.directory, OUTPUTS, record)
-    if problems:
-        raise Refused("setup cannot proceed", problems)
-    return pending
-
-
-def _text(data: bytes) -> str | None:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def run_setups(tree: Tree, plan: Plan, backend: Backend, pending: dict[str, str], request: Request) -> SetupResult:
-    """Run setup_finetune for each pending run; one failure does not stop the others."""
-    work = [(run, pending[run.directory]) for run in plan.runs if run.directory in pending]
-    for directory in pending:
-        # Neither a run that fails now nor halves of two generations may look ready.
-        tree.remove(f"{directory}/{FINETUNE_SLURM}")
-    reasons: dict[str, str] = {}
-    warnings: dict[tuple[str, str | None], Finding] = {}
-    with closing(backend.outcomes(tree, work)) as outcomes:
-        for (run, _), outcome in zip(work, outcomes, strict=True):
-            reasons[run.directory] = outcome.reason or _publish(tree, run, backend, outcome)
-            for warning in outcome.warnings:
-                warnings.setdefault((warning.code, warning.field), warning)
-            request.progress("setup", len(reasons), len(work))
-    runs = tuple(
-        SetupRun(
-            directory=run.directory,
-            ok=not reasons.get(run.directory),
-            unchanged=run.directory not in pending,
-            reason=reasons.get(run.directory, ""),
-        )
-        for run in plan.runs
-    )
-    failed = sum(not run.ok for run in runs)
-    return SetupResult(
-        processed=len(runs),
-        succeeded=len(runs) - failed,
-        failed=failed,
-        runs=runs,
-        warnings=tuple(warnings.values()),
-    )
-
-
-def _publish(tree: Tree, run: PlannedRun, backend: Backend, outcome: Outcome) -> str:
-    """Publish a run's outputs, finetune.slurm last, and return why that failed, if it did."""
-    outputs = {name: sha256(outcome.files[name]) for name in OUTPUTS}
-    try:
-        record = state.load_record(tree, run.directory)
-        assert record is not None, "pending runs have a record"  # noqa: S101 - an invariant of pending_setups
-        replaced = tuple(sorted({*record.outputs.values(), *record.replaced}))
-        new = record.model_copy(update={"backend": backend.identity, "outputs": outputs, "replaced": replaced})
-        state.save(tree, layout.record(run.directory), new)
-        for name in OUTPUTS:
-            tree.write(f"{run.directory}/{name}", outcome.files[name])
-        state.save(tree, layout.record(run.directory), new.model_copy(update={"replaced": ()}))
-    except Refused as refused:
-        return refused.message
-    return ""

@@ -48,7 +48,7 @@ def ask(root: Path, plan: Plan, texts: Texts, request: Request) -> Said:
         if answer.verdict != "taken":
             for run, text in runs:
                 said.of(run.directory, submission.refusal(run, text, answer))
-        request.progress("sbatch", done + 1, len(groups))
+        request.told("sbatch", done + 1, len(groups))
     return said
 
 

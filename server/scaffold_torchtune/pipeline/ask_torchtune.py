@@ -51,9 +51,9 @@ def ask(_root: Path, plan: Plan, texts: Texts, request: Request) -> Said:
     asked = with_torchtune.questions(_configs(plan, texts)) if python else Questions()
     if python is None or not asked.nodes:
         return Said()
-    request.progress("torchtune", 0, len(asked.nodes))
+    request.told("torchtune", 0, len(asked.nodes))
     said = _said(python, asked)
-    request.progress("torchtune", len(asked.nodes), len(asked.nodes))
+    request.told("torchtune", len(asked.nodes), len(asked.nodes))
     return said
 
 

@@ -1,9 +1,6 @@
 """Who makes finetune.yaml and finetune.slurm: the bundled setup_finetune, or the script that the operator named."""
 
-import threading
-from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from scaffold_torchtune.errors import Refused, finding
@@ -11,56 +8,30 @@ from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.pipeline.prepare import named_script
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.surroundings import environment_of
-from scaffold_torchtune.setup import Outcome, run_bundled, run_script
+from scaffold_torchtune.setup import Outcome, run_script
 from scaffold_torchtune.shared import layout, processes
-from scaffold_torchtune.shared.files import Tree, sha256
+from scaffold_torchtune.shared.files import sha256
 from scaffold_torchtune.shared.text import shown
 
-Work = Sequence[tuple[PlannedRun, str]]
-"""Runs, each with the text of its setup_finetune.yaml."""
+
+@dataclass(frozen=True)
+class Script:
+    """An external setup_finetune.py, and the environment that it runs in."""
+
+    path: Path
+    environment: processes.Environment
+
+    def run(self, run: PlannedRun, folder: Path, request: Request) -> Outcome:
+        """Run it in a folder, within the request's deadline."""
+        return run_script(run, self.path, folder, request.timeout, self.environment, request.stop)
 
 
 @dataclass(frozen=True)
 class Backend:
-    """`identity` changes when what it makes may change. All others concern an external script; `timeout` in seconds."""
+    """`identity` changes when what it makes may change. `script` is None for the bundled setup_finetune."""
 
-    script: Path | None
     identity: str
-    timeout: float
-    jobs: int
-    environment: processes.Environment = field(default_factory=processes.as_it_is)
-
-    def outcomes(self, tree: Tree, work: Work) -> Generator[Outcome, None, None]:
-        """What is made for each run, in the order of `work`; up to `jobs` external scripts run at a time.
-
-        Close it: scripts that still run then are ended.
-        """
-        if self.script is None:
-            yield from (run_bundled(run, text) for run, text in work)
-            return
-        stop = threading.Event()
-        with ThreadPoolExecutor(max(1, min(self.jobs, len(work)))) as pool:
-            futures = [pool.submit(self._staged, self.script, tree, run, text, stop) for run, text in work]
-            try:
-                for future in futures:
-                    yield future.result()
-            finally:
-                stop.set()
-                for future in futures:
-                    future.cancel()
-
-    def _staged(self, script: Path, tree: Tree, run: PlannedRun, text: str, stop: threading.Event) -> Outcome:
-        """Run the script in a staging directory of its own, which holds nothing but the run's setup_finetune.yaml."""
-        staged = f"{layout.STAGING}/{run.directory}"
-        try:
-            tree.make_directory(staged)
-            try:
-                tree.write(f"{staged}/{layout.SETUP_YAML}", text.encode())
-                return run_script(run, script, tree.root / staged, self.timeout, self.environment, stop)
-            finally:
-                tree.clear(staged)
-        except Refused as refused:
-            return Outcome(reason=refused.message)
+    script: Script | None = None
 
 
 def backend_of(plan: Plan, request: Request) -> Backend:
@@ -68,25 +39,35 @@ def backend_of(plan: Plan, request: Request) -> Backend:
 
     Raises:
         Refused: the plan names another script than the operator does (a plan is a file, and may come from elsewhere),
-            or its script is not there any more.
+            its script is not there any more, or its environment cannot be activated.
     """
     named = named_script(request)
     planned = plan.options.setup_script
     if planned == "bundled":
         if request.setup_script and named != "bundled":
             raise _other_script(f"the plan was made with the bundled setup_finetune, not with {shown(str(named))}")
-        return Backend(None, f"bundled {plan.version}", request.timeout, request.jobs)
+        return Backend(identity(plan))
     if named != planned:
         raise _other_script(f"the plan was made with the setup script {shown(planned)}, which this call does not name")
-    script = Path(planned)
     try:
-        identity = f"{script} {sha256(script.read_bytes())}"
+        found = identity(plan)
     except OSError as error:
         message = f"the setup script {shown(planned)} cannot be read: {error.strerror}"
         fix = "put it back, or render again with another --setup-script"
         raise Refused(message, [finding("setup-script-missing", message, file=planned, fix=fix)]) from error
-    environment = environment_of(plan.runs[0].settings, request)
-    return Backend(script, identity, request.timeout, request.jobs, environment)
+    return Backend(found, Script(Path(planned), environment_of(plan.runs[0].settings, request)))
+
+
+def identity(plan: Plan) -> str:
+    """What the plan's setup_finetune is, as it is now: it changes when what it makes may change.
+
+    Raises:
+        OSError: the script cannot be read.
+    """
+    planned = plan.options.setup_script
+    if planned == "bundled":
+        return f"bundled {plan.version}"
+    return f"{planned} {sha256(Path(planned).read_bytes())}"
 
 
 def _other_script(message: str) -> Refused:

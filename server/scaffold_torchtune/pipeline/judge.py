@@ -4,7 +4,7 @@ from scaffold_torchtune import __version__
 from scaffold_torchtune.errors import Finding, Refused, finding, serious
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.results import ValidateResult
-from scaffold_torchtune.pipeline import outside, prepare
+from scaffold_torchtune.pipeline import freshness, outside, prepare
 from scaffold_torchtune.pipeline.apply import left_over
 from scaffold_torchtune.pipeline.foresight import foreseen
 from scaffold_torchtune.pipeline.locate import experiment_directory, read_documents
@@ -19,15 +19,17 @@ _FILES = (layout.SETUP_YAML, layout.FINETUNE_YAML, layout.FINETUNE_SLURM)
 def judge(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
     """Validate every planned run, from the files as they lie there, and by what sbatch and torchtune say of them."""
     bundled = plan.options.setup_script == "bundled"
+    made_by = freshness.made_by(plan)
     checked: dict[str, tuple[Finding, ...]] = {}
     configs: dict[str, str] = {}
     texts: dict[str, dict[str, str | None]] = {}
     for run in plan.runs:
         files, problems = _read(tree, run)
         texts[run.directory] = files
-        checked[run.directory] = (*problems, *validate_run(run, files, bundled=bundled))
+        judged_run = validate_run(run, files, bundled=bundled)
+        checked[run.directory] = (*problems, *freshness.findings(tree, run, made_by), *judged_run)
         configs |= {run.directory: text} if (text := files[layout.FINETUNE_YAML]) else {}
-        request.progress("validate", len(checked), len(plan.runs))
+        request.told("validate", len(checked), len(plan.runs))
     judged, said = outside.judged(tree.root, plan, texts, checked, request)
     ahead = serious(foreseen(plan, configs))
     whole = [*outdated(plan, request), *left_over(tree, plan), *ahead, *said, *unchosen(plan)]

@@ -1,5 +1,7 @@
 """What an operator asks for, the same from the command line and over MCP."""
 
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -7,13 +9,22 @@ from pathlib import Path
 from typing import Literal
 
 from scaffold_torchtune.models.plan import Options
+from scaffold_torchtune.pipeline.stopping import Interrupted
 
 Progress = Callable[[str, int, int], None]
 """Told of progress: the step, how many runs are done, how many there are."""
 
 
+_MOST_JOBS = 4
+
+
 def _now() -> datetime:
     return datetime.now().astimezone()
+
+
+def default_jobs() -> int:
+    """How many external scripts run at a time: as many as we have cores, but few, for login nodes are shared."""
+    return min(_MOST_JOBS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _silent(_step: str, _done: int, _total: int) -> None:
@@ -28,7 +39,8 @@ class Request:
     `roots` are the directories that the experiment must lie under; empty means the experiment as it was typed.
     `names` is None for the document's own way. `setup_script` is None where the operator named none, "bundled", or a
     path. `timeout` bounds one run of an external script, in seconds. `sbatch` says whether validate asks SLURM's sbatch
-    where it is there, `with_torchtune` whether it asks torchtune; None: where that is there without a search.
+    where it is there, `with_torchtune` whether it asks torchtune; None: where that is there without a search. Who sets
+    `stop` wants the call to end soon: what is done stays done.
     """
 
     experiment: Path
@@ -39,12 +51,23 @@ class Request:
     setup_script: str | None = None
     activate: bool = True
     overwrite: bool = False
-    jobs: int = 1
+    jobs: int = field(default_factory=default_jobs)
     timeout: float = 300.0
     sbatch: bool = True
     with_torchtune: bool | None = None
     now: Callable[[], datetime] = field(default=_now)
     progress: Progress = field(default=_silent)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def told(self, step: str, done: int, total: int) -> None:
+        """Tell of progress.
+
+        Raises:
+            Interrupted: who asked wants the call to end.
+        """
+        if self.stop.is_set():
+            raise Interrupted
+        self.progress(step, done, total)
 
     def with_options(self, options: Options) -> "Request":
         """The same request with the options that a plan was made with."""

@@ -19,12 +19,14 @@ class Record(Model):
     `setup_yaml` is the SHA-256 of its setup_finetune.yaml. `outputs` maps finetune.yaml and finetune.slurm to theirs,
     and is empty until they are made; `backend` is who made them. `replaced` are the SHA-256 of earlier files of ours
     that may still lie there: a record is written before the files that it tells of, so that a scaffold that was killed
-    knows its own files again. `sources` says where each setting came from.
+    knows its own files again. `failed` is why the last setup failed, which left what was there before. `sources` says
+    where each setting came from.
     """
 
     directory: str
     setup_yaml: str
     backend: str = ""
+    failed: str = ""
     outputs: dict[str, str] = Field(default_factory=dict)
     replaced: tuple[str, ...] = ()
     sources: dict[str, str] = Field(default_factory=dict)

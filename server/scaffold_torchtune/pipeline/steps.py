@@ -19,12 +19,12 @@ from scaffold_torchtune.models.results import (
     SetupResult,
     ValidateResult,
 )
-from scaffold_torchtune.pipeline import apply, judge, prepare, results, state
-from scaffold_torchtune.pipeline.apply import Stopped
+from scaffold_torchtune.pipeline import apply, apply_setup, judge, prepare, results, state
 from scaffold_torchtune.pipeline.backend import backend_of
 from scaffold_torchtune.pipeline.locate import experiment_directory, refuse, summary_path
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.state import LogState
+from scaffold_torchtune.pipeline.stopping import Stopped, midway
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree
 
@@ -107,7 +107,7 @@ def _render(request: Request, prepared: prepare.Prepared) -> RenderResult:
             return apply.nothing_rendered(tree, prepared)
         with apply.writing(tree):
             pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
-            with apply.midway():
+            with midway():
                 begun = _begin(tree, prepared.plan, "render", request.now())
                 result, made = apply.write_renders(tree, prepared, pending, request)
                 _logged(tree, begun, journal.render_entries(prepared.plan, result, made), request.now())
@@ -142,17 +142,17 @@ def _setup(request: Request, plan_id: str | None = None) -> SetupResult:
         if outdated:
             raise Refused("the plan is outdated", outdated)
         backend = backend_of(frozen, request)
-        pending = apply.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
+        pending = apply_setup.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
         if not pending and not _unlogged(tree, "setup"):
-            return apply.run_setups(tree, frozen, backend, {}, request)
+            return apply_setup.run_setups(tree, frozen, backend, {}, request)
         with apply.writing(tree):
             frozen = _frozen_plan(tree, frozen.id)
-            pending = apply.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
+            pending = apply_setup.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
             before = state.load_log_state(tree)
             started = before.started if before and before.status == "open" else request.now()
-            with apply.midway():
+            with midway():
                 begun = _begin(tree, frozen, "setup", started)
-                result = apply.run_setups(tree, frozen, backend, pending, request)
+                result = apply_setup.run_setups(tree, frozen, backend, pending, request)
                 _logged(tree, begun, journal.setup_entries(frozen, result), request.now())
     return result
 

@@ -6,25 +6,38 @@ from pathlib import Path
 
 from scaffold_torchtune.errors import Finding, Refused
 from scaffold_torchtune.models.plan import PlannedRun
+from scaffold_torchtune.setup.causes import Cause, cause_of, line_that_matters
 from scaffold_torchtune.setup_finetune import build
 from scaffold_torchtune.shared import processes
 from scaffold_torchtune.shared.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML
-from scaffold_torchtune.shared.text import escape
+from scaffold_torchtune.shared.yamlio import YamlError, read
 
 MAX_OUTPUT = 1_000_000
+_UNKNOWN = Cause()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a script was run: its exit status, how long it ran in seconds, and the end of what it printed."""
+
+    status: int
+    seconds: float
+    output: str
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What setup_finetune made for a run: the two files by name, or the reason why there are none.
+    """What setup_finetune made for a run: the two files by name, or the reason why there are none, and its cause.
 
-    `problems` are the bundled one's refusals, one by one.
+    `problems` are the bundled one's refusals, one by one. `ran` is None where no script was run.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     reason: str = ""
+    cause: Cause = _UNKNOWN
     problems: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
+    ran: Ran | None = None
 
 
 def run_bundled(run: PlannedRun, text: str) -> Outcome:
@@ -50,37 +63,74 @@ def run_script(
 
     `timeout` is in seconds; the script is ended when `stop` is set.
     """
+    command = [environment.python, str(script)]
     try:
-        done = processes.run([environment.python, str(script)], folder, timeout, stop, env=environment.variables)
+        done = processes.run(command, folder, timeout, stop, env=environment.variables)
     except OSError as error:
         return Outcome(reason=f"the script could not be started: {error.strerror}")
+    ran = Ran(done.status, done.seconds, done.output)
     if done.ended:
-        why = {"deadline": f"ran longer than {timeout:g} s", "output": "printed without end", "stopped": "was stopped"}
-        return Outcome(reason=f"the script {why[done.ended]} and was ended. {_last_line(done.output)}")
+        return Outcome(reason=f"the script {_ended(done, timeout)}. {_said(done)}", cause=_CAUSES[done.ended], ran=ran)
     if done.status != 0:
-        return Outcome(reason=_failure(run, done))
+        reason = f"the script ended with status {done.status}. {_said(done)}{_reminder(run, done)}"
+        return Outcome(reason=reason, cause=cause_of(line_that_matters(done.output), done.status), ran=ran)
     files: dict[str, bytes] = {}
     for name in (FINETUNE_YAML, FINETUNE_SLURM):
         path = folder / name
-        if path.is_symlink() or not path.is_file():
-            return Outcome(reason=f"the script ended well but made no {name}. {_last_line(done.output)}")
-        if not 0 < path.stat().st_size <= MAX_OUTPUT:
-            return Outcome(reason=f"the script made a {name} of {path.stat().st_size} bytes")
+        problem = _problem(path)
+        if problem:
+            return Outcome(reason=f"the script ended well but {problem}. {_said(done)}", cause=_UNFINISHED, ran=ran)
         files[name] = path.read_bytes()
-    return Outcome(files)
+    return Outcome(files, ran=ran)
 
 
-def _failure(run: PlannedRun, done: processes.Completed) -> str:
-    reason = f"the script ended with status {done.status}. {_last_line(done.output)}"
-    if "ModuleNotFoundError: No module named 'cruijff_kit'" in done.output:
-        modules = str(run.settings["modules"].value).split(",") if "modules" in run.settings else []
-        environment = run.settings["conda_env"].value if "conda_env" in run.settings else "ENVIRONMENT"
-        activate = "; ".join([*(f"module load {name}" for name in modules), f"conda activate {environment}"])
-        return f"{reason}. The conda environment is not active: run '{activate}', then scaffold again"
-    return reason
+_UNFINISHED = Cause(
+    "it did not do its work, though it says so", "look at its whole output, or name another version of the script"
+)
+_CAUSES = {
+    "deadline": Cause(
+        "it hangs, waits for something, or the file system is slow", "allow it more with --timeout, if it only is slow"
+    ),
+    "output": Cause("it repeats itself", "look at its output, and mend it"),
+    "stopped": Cause("the scaffold was stopped", "scaffold again to go on from there"),
+}
 
 
-def _last_line(output: str) -> str:
-    """The last line that a program printed, which of a traceback is the error itself."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return f"It said: {escape(lines[-1])}" if lines else "It said nothing."
+def _ended(done: processes.Completed, timeout: float) -> str:
+    why = {"deadline": f"ran longer than {timeout:g} s", "output": "printed without end", "stopped": "was stopped"}
+    return f"{why[done.ended]} and was ended"
+
+
+def _problem(path: Path) -> str:
+    """What is wrong with a file that a script should have made; empty where nothing is."""
+    if path.is_symlink() or not path.is_file():
+        return f"made no {path.name}"
+    size = path.stat().st_size
+    if not 0 < size <= MAX_OUTPUT:
+        return f"made a {path.name} of {size} bytes"
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError:
+        return f"made a {path.name} that is not UTF-8 text"
+    if path.name == FINETUNE_SLURM:
+        return "" if text.startswith("#!") else f"made a {path.name} that does not begin with #!, as sbatch demands"
+    try:
+        data = read(text).data
+    except (YamlError, RecursionError):
+        data = None
+    return "" if data and isinstance(data, dict) else f"made a {path.name} that is no YAML mapping"
+
+
+def _said(done: processes.Completed) -> str:
+    said = line_that_matters(done.output)
+    return f"It said: {said}" if said else "It said nothing."
+
+
+def _reminder(run: PlannedRun, done: processes.Completed) -> str:
+    """How to activate the environment, where the script misses its package."""
+    if "ModuleNotFoundError: No module named 'cruijff_kit'" not in done.output:
+        return ""
+    modules = str(run.settings["modules"].value).split(",") if "modules" in run.settings else []
+    environment = run.settings["conda_env"].value if "conda_env" in run.settings else "ENVIRONMENT"
+    activate = "; ".join([*(f"module load {name}" for name in modules), f"conda activate {environment}"])
+    return f". The conda environment is not active: run '{activate}', then scaffold again"

@@ -137,8 +137,11 @@ class Tree:
             os.fsync(fd)
         return True
 
-    def write(self, path: str, data: bytes) -> None:
-        """Write a file through staging: it appears whole or not at all. What lay there must be a regular file."""
+    def write(self, path: str, data: bytes, *, durable: bool = True) -> None:
+        """Write a file through staging: it appears whole or not at all. What lay there must be a regular file.
+
+        A file that need not outlive a crash of the machine is not `durable`: it is not synced.
+        """
         if self.kind(path) not in {None, "file"}:
             raise _refused(path, OSError(errno.EINVAL, "not a regular file"), "write")
         staged = f"{layout.STAGING}/{os.getpid()}-{next(_counter)}"
@@ -148,10 +151,12 @@ class Tree:
                 with os.fdopen(file, "wb") as stream:
                     stream.write(data)
                     stream.flush()
-                    os.fsync(file)
+                    if durable:
+                        os.fsync(file)
                 with self._parent(path, "write") as (fd, name):
                     os.rename(temporary, name, src_dir_fd=staging, dst_dir_fd=fd)
-                    os.fsync(fd)
+                    if durable:
+                        os.fsync(fd)
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary, dir_fd=staging)
@@ -180,7 +185,7 @@ class Tree:
 
     def prepare(self) -> None:
         """Make the state directories. Leftovers of a killed scaffold in staging are cleared by `locked`."""
-        for path in (layout.STATE, layout.STAGING, layout.RUNS):
+        for path in (layout.STATE, layout.STAGING, layout.RUNS, layout.OUTPUT):
             self.make_directory(path)
 
     @contextlib.contextmanager

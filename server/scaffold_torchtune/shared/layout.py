@@ -14,6 +14,7 @@ PROGRESS: Final = f"{STATE}/progress.json"
 LOCK: Final = f"{STATE}/lock"
 STAGING: Final = f"{STATE}/staging"
 RUNS: Final = f"{STATE}/runs"
+OUTPUT: Final = f"{STATE}/output"
 
 SETUP_YAML: Final = "setup_finetune.yaml"
 FINETUNE_YAML: Final = "finetune.yaml"
@@ -28,6 +29,11 @@ RESERVED: Final = frozenset({SUMMARY, SUMMARY_YAML, LOCAL, LOG, STATE})
 def record(directory: str) -> str:
     """The record of a run: what was made for it, and from what."""
     return f"{RUNS}/{directory}.json"
+
+
+def output(directory: str) -> str:
+    """What the setup script printed for a run that failed, as far as it was kept."""
+    return f"{OUTPUT}/{directory}.txt"
 
 
 def data_label(path: str) -> tuple[str, str]:
