@@ -104,10 +104,13 @@ class _Made:
 
     def take(self, run: PlannedRun, outcome: Outcome) -> None:
         """Publish what was made for a run, or note that it failed."""
+        is_published = run.directory in self.outcomes and not self.reasons[run.directory]
         self.outcomes[run.directory] = outcome
         self.reasons[run.directory] = outcome.reason or self._publish(run, outcome)
         if self.reasons[run.directory]:
             self._note(run, outcome, self.reasons[run.directory])
+            if is_published:  # found out only afterwards
+                self._tree.remove(f"{run.directory}/{FINETUNE_SLURM}")
 
     def _publish(self, run: PlannedRun, outcome: Outcome) -> str:
         """Publish a run's outputs, finetune.slurm last, and return why that failed, if it did."""

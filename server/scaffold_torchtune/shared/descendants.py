@@ -25,7 +25,8 @@ _SECONDS: Final = 4.0  # a program that starts processes faster than they can be
 _PAUSE: Final = 0.002
 
 _lock = threading.Lock()
-_running: dict[str, frozenset[int]] = {}  # by mark: who was a child of ours when the program was started
+_running: set[str] = set()  # the marks of programs that run
+_others: set[int] = set()  # children that we had before the first of those was started
 _leaders: set[int] = set()
 
 
@@ -56,7 +57,7 @@ class Marked:
     def _left(self) -> list[int]:
         """Our children that came from this program; where no other runs, also those that hide where they come from."""
         with _lock:
-            known = _leaders | _running[self.mark]
+            known = _leaders | _others
             alone = len(_running) == 1
         return [child for child in _children() - known if _mark(child) in ({self.mark, ""} if alone else {self.mark})]
 
@@ -68,12 +69,14 @@ def marked() -> Iterator[Marked]:
     with _lock:
         if not _running:
             _be_subreaper(on=True)
-        _running[program.mark] = frozenset(_children() - _leaders)
+            _others.clear()
+            _others.update(_children())
+        _running.add(program.mark)
     try:
         yield program
     finally:
         with _lock:
-            del _running[program.mark]
+            _running.discard(program.mark)
             _leaders.discard(getattr(program, "leader", 0))
             if not _running:
                 _be_subreaper(on=False)

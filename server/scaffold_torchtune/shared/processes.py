@@ -37,8 +37,8 @@ _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|_KEY$", 
 _SHORTEST_SECRET = 6  # a shorter value may be anything
 # Tokens of Hugging Face, OpenAI, GitHub, GitLab and Slack, by how they begin.
 _TOKEN = re.compile(r"\b(?:hf|sk|gh[opsu]|github_pat|glpat|xox[abp])[-_][A-Za-z0-9_-]{16,}")
-# They make a shell or Python run something that nobody named.
-_HIJACK = frozenset({"BASH_ENV", "ENV", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT"})
+# They make a shell or Python run something that nobody named, or another Python's library.
+_HIJACK = re.compile(r"BASH_ENV|ENV|PYTHON(?!PATH|UTF8|IOENCODING|NOUSERSITE).*")
 
 
 Ended = Literal["", "deadline", "output", "stopped"]
@@ -60,7 +60,7 @@ class Completed:
 
 def environment() -> dict[str, str]:
     """Our environment without secrets and without what makes a shell or Python run something unasked."""
-    kept = {k: v for k, v in os.environ.items() if k not in _HIJACK and not _SECRET.search(k)}
+    kept = {k: v for k, v in os.environ.items() if not _HIJACK.fullmatch(k) and not _SECRET.search(k)}
     return kept | {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
