@@ -17,10 +17,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 @pytest.fixture(autouse=True)
 def _nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of whoever runs the tests chooses nothing in them."""
-    for name in ("SCAFFOLD_TORCHTUNE_ROOT", "SCAFFOLD_TORCHTUNE_SETUP_SCRIPT", "CLAUDE_PROJECT_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("SCAFFOLD_TORCHTUNE_SBATCH", "SCAFFOLD_TORCHTUNE_PYTHON"):  # nor what is installed there
-        monkeypatch.setenv(name, "off")
+    for name in ("ROOT", "SETUP_SCRIPT", "VENV"):
+        monkeypatch.delenv(f"SCAFFOLD_TORCHTUNE_{name}", raising=False)
+    monkeypatch.delenv("CLAUDE_PROJECT_DIR", raising=False)
+    for name in ("SBATCH", "PYTHON", "ACTIVATE"):  # nor what is installed there
+        monkeypatch.setenv(f"SCAFFOLD_TORCHTUNE_{name}", "off")
 
 
 @pytest.fixture

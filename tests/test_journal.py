@@ -90,13 +90,14 @@ def test_each_failed_run_has_its_own_entry_with_the_reason() -> None:
         SetupRun(directory="a", ok=True, unchanged=True),
         SetupRun(directory="b", ok=False, unchanged=False, reason="it\nfell"),
     )
-    result = SetupResult(processed=2, succeeded=1, failed=1, runs=runs, warnings=(MISMATCH,))
+    how = "the conda environment tune, activated once"
+    result = SetupResult(environment=how, processed=2, succeeded=1, failed=1, runs=runs, warnings=(MISMATCH,))
     entries = journal.setup_entries(plan("a", "b", script="/s.py"), result)
     assert [entry.action for entry in entries] == ["ERROR", "SETUP_RUN_FAILED", "RUN_SETUP_SCRIPTS"]
     assert text(entries[1:]) == (
         "[2026-11-20 09:05:03] SETUP_RUN_FAILED\nDetails: b\nResult: it\\nfell\n\n"
         "[2026-11-20 09:05:03] RUN_SETUP_SCRIPTS\n"
-        "Details: /s.py as a subprocess in each run's staging directory\n"
+        "Details: /s.py as a subprocess in each run's staging directory; the conda environment tune, activated once\n"
         "Result: 2 runs processed, 1 successful (1 of them already done), 1 failure\n\n"
     )
 

@@ -31,7 +31,7 @@ def test_links_and_paths_in_prose_lead_somewhere(path: Path) -> None:
     text = path.read_text()
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if ":" not in link]
     missing = [link for link in links if not (path.parent / link).exists()]
-    folders = "pipeline|parse|plan|render|setup|setup_finetune|validate|journal|shared|torchtune_facts"
+    folders = "activation|pipeline|parse|plan|render|setup|setup_finetune|validate|journal|shared|torchtune_facts"
     modules = re.findall(rf"`((?:(?:{folders})/[\w.]+|cli|show|demo|mcp_server|errors)\.(?:py|yaml|json))`", text)
     missing += [m for m in modules if not (ROOT / "server/scaffold_torchtune" / m).exists()]
     templates = re.findall(r"`((?:templates|scripts|workflows|examples)/[\w./]+)`", text)

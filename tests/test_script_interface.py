@@ -106,8 +106,10 @@ def test_a_script_that_cannot_run_is_refused_before_anything_is_written(tmp_path
     experiment = make_experiment(tmp_path / "sweep")
     before = sorted(path.name for path in experiment.iterdir())
     refused = refusal(pipeline.plan, experiment, setup_script=str(script))
-    assert codes(refused) == ["script-unasked"]
+    assert codes(refused) == ["package-missing"]
     assert "No module named 'cruijff_kit_of_nobody'" in refused.problems[0].message
+    script.write_text("import argparse\nif")
+    assert codes(refusal(pipeline.plan, experiment, setup_script=str(script))) == ["script-unasked"]
     assert sorted(path.name for path in experiment.iterdir()) == before
 
 

@@ -156,7 +156,7 @@ def _request(options: argparse.Namespace, progress: show.Progress) -> Request:
     root = os.environ.get("SCAFFOLD_TORCHTUNE_ROOT")
     given: dict[str, object] = {
         name: getattr(options, name)
-        for name in ("names", "template", "setup_script", "overwrite", "jobs", "timeout", "activate", *_ASKED)
+        for name in ("names", "template", "setup_script", "overwrite", "jobs", "timeout", "activate", "venv", *_ASKED)
         if hasattr(options, name)
     }
     return Request(
@@ -185,6 +185,8 @@ def _parser() -> argparse.ArgumentParser:
             _add_planning(command)
         if name in {"plan", "render", "setup", "scaffold"}:
             command.add_argument("--setup-script", metavar="FILE|bundled", help=_SCRIPT_HELP)
+        if name != "parse":
+            _add_environment(command)
         if name in {"render", "setup", "scaffold"}:
             command.add_argument("--overwrite", action="store_true", help="replace files that were edited by hand")
         if name in {"setup", "scaffold"}:
@@ -240,11 +242,20 @@ def _add_running(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--timeout", type=_positive(float), default=300.0, metavar="SECONDS", help="for one run of an external script"
     )
+
+
+def _add_environment(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--no-activate",
         dest="activate",
         action="store_false",
-        help="the environment of an external script is already the right one",
+        help="the environment of an external script is already the right one: load no module, activate nothing",
+    )
+    command.add_argument(
+        "--venv",
+        type=Path,
+        metavar="DIR",
+        help="a virtual environment for an external script, in the place of the conda environment of claude.local.md",
     )
 
 

@@ -78,7 +78,7 @@ def setup_entries(plan: Plan, result: SetupResult) -> list[Entry]:
     how = (
         "Bundled setup_finetune, in this process; no conda environment was activated"
         if bundled
-        else f"{plan.options.setup_script} as a subprocess in each run's staging directory"
+        else f"{plan.options.setup_script} as a subprocess in each run's staging directory; {result.environment}"
     )
     failures = [Entry("SETUP_RUN_FAILED", run.directory, _failure(run)) for run in result.runs if not run.ok]
     already = sum(run.unchanged for run in result.runs)

@@ -114,6 +114,7 @@ class SetupRun(Model):
 class SetupResult(Model):
     """What run_setup did."""
 
+    environment: str = Field(default="", description="what an external script ran in; empty for the bundled one")
     processed: int
     succeeded: int
     failed: int

@@ -76,7 +76,7 @@ def run_setups(tree: Tree, plan: Plan, backend: Backend, pending: dict[str, str]
     pool = None
     if backend.script is not None and work:
         script = backend.script
-        pool = Pool(tree, work, lambda run, folder: script.run(run, tree.root / folder, request), request)
+        pool = Pool(tree, work, lambda _, folder: script.run(tree.root / folder, request), request)
     with closing(pool.outcomes() if pool else _bundled(work)) as outcomes:
         for run, outcome in outcomes:
             if request.stop.is_set() and not outcome.files:
@@ -86,7 +86,8 @@ def run_setups(tree: Tree, plan: Plan, backend: Backend, pending: dict[str, str]
                 pool.watch.wrote(run.directory)
             request.told("setup", len(made.outcomes), len(work))
     changed = pool.changed - made.restored() if pool else set()
-    return _result(plan, made, {*pending}, sorted(changed))
+    how = backend.script.environment.how if backend.script else ""
+    return _result(plan, made, {*pending}, sorted(changed)).model_copy(update={"environment": how})
 
 
 def _bundled(work: Work) -> Generator[tuple[PlannedRun, Outcome], None, None]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaffold_torchtune.errors import Refused, finding
-from scaffold_torchtune.models.plan import Plan, PlannedRun
+from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.pipeline.prepare import named_script
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.surroundings import environment_of
@@ -21,9 +21,9 @@ class Script:
     path: Path
     environment: processes.Environment
 
-    def run(self, run: PlannedRun, folder: Path, request: Request) -> Outcome:
+    def run(self, folder: Path, request: Request) -> Outcome:
         """Run it in a folder, within the request's deadline."""
-        return run_script(run, self.path, folder, request.timeout, self.environment, request.stop)
+        return run_script(self.path, folder, request.timeout, self.environment, request.stop)
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,11 @@ class Request:
     `experiment` is the experiment directory or its summary file. `local` is a claude.local.md, else it is looked for.
     `roots` are the directories that the experiment must lie under; empty means the experiment as it was typed.
     `names` is None for the document's own way. `setup_script` is None where the operator named none, "bundled", or a
-    path. `timeout` bounds one run of an external script, in seconds. `sbatch` says whether validate asks SLURM's sbatch
-    where it is there, `with_torchtune` whether it asks torchtune; None: where that is there without a search. Who sets
-    `stop` wants the call to end soon: what is done stays done.
+    path. `activate` is false where the environment of an external script is already the right one; `venv` is a virtual
+    environment for it, in the place of the conda environment that the documents name. `timeout` bounds one run of the
+    script, in seconds. `sbatch` says whether validate asks SLURM's sbatch where it is there, `with_torchtune` whether
+    it asks torchtune; None: where that is there without a search. Who sets `stop` wants the call to end soon: what is
+    done stays done.
     """
 
     experiment: Path
@@ -50,6 +52,7 @@ class Request:
     template: Path | None = None
     setup_script: str | None = None
     activate: bool = True
+    venv: Path | None = None
     overwrite: bool = False
     jobs: int = field(default_factory=default_jobs)
     timeout: float = 300.0

@@ -10,6 +10,7 @@ from scaffold_torchtune.setup.causes import Cause, cause_of, line_that_matters
 from scaffold_torchtune.setup_finetune import build
 from scaffold_torchtune.shared import processes
 from scaffold_torchtune.shared.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML
+from scaffold_torchtune.shared.packages import lacking, remedy
 from scaffold_torchtune.shared.yamlio import YamlError, read
 
 MAX_OUTPUT = 1_000_000
@@ -52,7 +53,6 @@ def run_bundled(run: PlannedRun, text: str) -> Outcome:
 
 
 def run_script(
-    run: PlannedRun,
     script: Path,
     folder: Path,
     timeout: float,
@@ -72,8 +72,11 @@ def run_script(
     if done.ended:
         return Outcome(reason=f"the script {_ended(done, timeout)}. {_said(done)}", cause=_CAUSES[done.ended], ran=ran)
     if done.status != 0:
-        reason = f"the script ended with status {done.status}. {_said(done)}{_reminder(run, done)}"
-        return Outcome(reason=reason, cause=cause_of(line_that_matters(done.output), done.status), ran=ran)
+        lacks = lacking(line_that_matters(done.output))
+        cause = cause_of(line_that_matters(done.output), done.status)
+        if lacks:
+            cause = Cause(*remedy(lacks, script, environment))
+        return Outcome(reason=f"the script ended with status {done.status}. {_said(done)}", cause=cause, ran=ran)
     files: dict[str, bytes] = {}
     for name in (FINETUNE_YAML, FINETUNE_SLURM):
         path = folder / name
@@ -124,13 +127,3 @@ def _problem(path: Path) -> str:
 def _said(done: processes.Completed) -> str:
     said = line_that_matters(done.output)
     return f"It said: {said}" if said else "It said nothing."
-
-
-def _reminder(run: PlannedRun, done: processes.Completed) -> str:
-    """How to activate the environment, where the script misses its package."""
-    if "ModuleNotFoundError: No module named 'cruijff_kit'" not in done.output:
-        return ""
-    modules = str(run.settings["modules"].value).split(",") if "modules" in run.settings else []
-    environment = run.settings["conda_env"].value if "conda_env" in run.settings else "ENVIRONMENT"
-    activate = "; ".join([*(f"module load {name}" for name in modules), f"conda activate {environment}"])
-    return f". The conda environment is not active: run '{activate}', then scaffold again"

@@ -49,26 +49,35 @@ def ask(script: Path, python: str, environment: Mapping[str, str], timeout: floa
         template = folder.read_text(encoding="utf-8", errors="replace") if folder.is_file() else ""
     except OSError as error:
         return Fault(f"it cannot be read: {error.strerror}")
-    options: dict[str, Option] | Fault | None = None
-    if "argparse" in text:
-        options = _asked(script, text, python, tuple(environment.items()), timeout)
-    if isinstance(options, Fault):
-        return options
+    options: dict[str, Option] | None = None
+    try:
+        if "argparse" in text:
+            options = _asked(script, text, python, tuple(environment.items()), timeout)
+    except _CannotBeAskedError as error:
+        return error.fault
     modules = tuple(name for line in _LOADS.findall(template) for name in line.split())
     return Interface(options=options, modules=modules, drops_conda=bool(_DROPS_CONDA.search(text)))
+
+
+class _CannotBeAskedError(Exception):
+    """Carries a fault: unlike an answer, it is not remembered, as it may be mended while a server runs."""
+
+    def __init__(self, reason: str, output: str = "") -> None:
+        super().__init__(reason)
+        self.fault = Fault(reason, output)
 
 
 @functools.lru_cache(maxsize=16)
 def _asked(
     script: Path, _text: str, python: str, environment: tuple[tuple[str, str], ...], timeout: float
-) -> dict[str, Option] | Fault | None:
+) -> dict[str, Option] | None:
     mark = f"@{secrets.token_hex(8)} "
     with tempfile.TemporaryDirectory() as folder:
         command = [python, str(PROGRAM), mark, str(script)]
         try:
             done = processes.run(command, Path(folder), timeout, env=dict(environment))
         except OSError as error:
-            return Fault(f"{python} cannot be started: {error.strerror}")
+            raise _CannotBeAskedError(f"{python} cannot be started: {error.strerror}") from error
     answers = [line.removeprefix(mark) for line in done.output.splitlines() if line.startswith(mark)]
     if answers:
         try:
@@ -76,8 +85,8 @@ def _asked(
         except ValidationError:
             return None
     if done.ended:
-        return Fault(f"it did not say what it takes within {timeout:g} s", done.output)
+        raise _CannotBeAskedError(f"it did not say what it takes within {timeout:g} s", done.output)
     lines = [line.strip() for line in done.output.splitlines() if line.strip()]
     if done.status != 0 and lines and _NEVER_RUNS.match(lines[-1]):
-        return Fault(lines[-1], done.output)
+        raise _CannotBeAskedError(lines[-1], done.output)
     return None

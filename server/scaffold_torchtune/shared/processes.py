@@ -38,7 +38,7 @@ _SHORTEST_SECRET = 6  # a shorter value may be anything
 # Tokens of Hugging Face, OpenAI, GitHub, GitLab and Slack, by how they begin.
 _TOKEN = re.compile(r"\b(?:hf|sk|gh[opsu]|github_pat|glpat|xox[abp])[-_][A-Za-z0-9_-]{16,}")
 # They make a shell or Python run something that nobody named, or another Python's library.
-_HIJACK = re.compile(r"BASH_ENV|ENV|PYTHON(?!PATH|UTF8|IOENCODING|NOUSERSITE).*")
+_HIJACK = re.compile(r"BASH_ENV|ENV|SHELLOPTS|BASHOPTS|PS4|PYTHON(?!PATH|UTF8|IOENCODING|NOUSERSITE).*")
 
 
 Ended = Literal["", "deadline", "output", "stopped"]
@@ -59,17 +59,29 @@ class Completed:
 
 
 def environment() -> dict[str, str]:
-    """Our environment without secrets and without what makes a shell or Python run something unasked."""
-    kept = {k: v for k, v in os.environ.items() if not _HIJACK.fullmatch(k) and not _SECRET.search(k)}
+    """Our environment as a process may have it: see `cleaned`."""
+    return cleaned(os.environ)
+
+
+def cleaned(variables: Mapping[str, str]) -> dict[str, str]:
+    """An environment without secrets and without what makes a shell or Python run something unasked."""
+    kept = {k: v for k, v in variables.items() if not _HIJACK.fullmatch(k) and not _SECRET.search(k)}
     return kept | {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What an external script runs with: the path of its Python, and its environment variables."""
+    """What an external script runs with: the path of its Python, and its environment variables.
+
+    `how` says for people how it came to be. `name` is what is active, such as `the conda environment cruijff`; empty
+    where nothing that was named is. `commands` would activate what was named.
+    """
 
     python: str
     variables: Mapping[str, str]
+    how: str = ""
+    name: str = ""
+    commands: str = ""
 
 
 def python(variables: Mapping[str, str] | None = None) -> str:

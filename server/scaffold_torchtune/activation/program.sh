@@ -1,0 +1,138 @@
+# Activates modules, and a conda environment or a virtual environment; tells what came of it in a file.
+#
+#     bash -l program.sh FILE MARK PATH VENV CONDA_ENV [MODULE]...
+#
+# FILE gets texts that end in NUL: pairs of a name and a value, then, where all is active, MARK, the variables of the
+# environment, and MARK again. What profiles and modules print cannot get there. PATH is the PATH from before the login
+# shell; VENV and CONDA_ENV are empty where there is none. Old versions of `module` end well whatever happened, so that
+# only LOADEDMODULES proves that a module is loaded.
+
+# What the profiles of a login shell may have set; where one has replaced our arguments, nothing can be done.
+[ -f "$1" ] || exit 3
+trap - EXIT ERR DEBUG
+set +aefuvx
+shopt -u extglob nullglob failglob
+IFS=$' \t\n'
+
+_st_file=$1 _st_mark=$2 _st_before=$3 _st_venv=$4 _st_env=$5
+shift 5
+_st_modules=("$@")
+set --
+
+_st_tell() {
+    while [ $# -gt 1 ]; do
+        printf '%s\0%s\0' "$1" "$2" >>"$_st_file"
+        shift 2
+    done
+}
+
+# KIND WHAT: end with what the last command said, and with what there is instead.
+_st_stop() {
+    _st_tell fault "$1" what "$2" said "$(command -p tail -c 8000 "$_st_file.said" 2>/dev/null)"
+    _st_tell there "$(command -p head -c 400000 "$_st_file.there" 2>/dev/null)"
+    exit 3
+}
+
+_st_is_function() { [ "$(type -t "$1")" = function ]; }
+
+# Profiles often set PATH anew; what was there before stays at its end.
+_st_keep_path() {
+    local IFS=: one
+    set -f
+    for one in $_st_before; do
+        case ":$PATH:" in *":$one:"*) ;; *) PATH=$PATH:$one ;; esac
+    done
+    set +f
+}
+
+_st_find_module() {
+    local init
+    for init in "$MODULESHOME/init/bash" "$LMOD_PKG/init/bash" /etc/profile.d/*modules*.sh /etc/profile.d/*lmod*.sh \
+        /usr/share/lmod/lmod/init/bash /usr/share/modules/init/bash /usr/share/Modules/init/bash; do
+        _st_is_function module && return
+        [ -r "$init" ] && . "$init" >>"$_st_file.said" 2>&1 </dev/null
+    done
+    _st_is_function module
+}
+
+# NAME STATUS: by its own name, as a version of it (`gcc` for gcc/12), or by another name of its version (gcc/latest).
+_st_is_loaded() {
+    case ":$LOADEDMODULES:" in *":$1:"* | *":$1/"*) return 0 ;; esac
+    [ "$2" = 0 ] || return 1
+    case ":${LOADEDMODULES#"$_st_loaded"}:" in *":${1%%/*}/"*) return 0 ;; esac
+    module is-loaded "$1" >/dev/null 2>&1 && ! module is-loaded "$_st_mark" >/dev/null 2>&1
+}
+
+_st_load() {
+    local one
+    for one in "${_st_modules[@]}"; do
+        _st_tell at "module load $one"
+        _st_loaded=$LOADEDMODULES
+        module load "$one" >"$_st_file.said" 2>&1 </dev/null
+        if ! _st_is_loaded "$one" $?; then
+            module -t avail >"$_st_file.there" 2>&1 </dev/null
+            _st_stop module "$one"
+        fi
+    done
+}
+
+# A hook must not activate the base environment by itself.
+_st_quiet() { CONDA_AUTO_ACTIVATE_BASE=false CONDA_AUTO_ACTIVATE=false "$@" 2>>"$_st_file.said" </dev/null; }
+
+# Conda needs its hook in a shell that is not interactive: from what is there already, from PATH, from where people
+# install it; else micromamba or mamba, which are used alike.
+_st_find_conda() {
+    local place tool
+    _st_tool=conda
+    _st_is_function conda && return
+    for place in "$(type -P conda)" "$CONDA_EXE"; do
+        [ -x "$place" ] && eval "$(_st_quiet "$place" shell.bash hook)" >/dev/null
+        _st_is_function conda && return
+    done
+    for place in "$HOME" /opt; do
+        for tool in miniconda3 anaconda3 miniforge3 mambaforge conda miniconda anaconda miniforge; do
+            [ -r "$place/$tool/etc/profile.d/conda.sh" ] && . "$place/$tool/etc/profile.d/conda.sh" >/dev/null
+            _st_is_function conda && return
+        done
+    done
+    for _st_tool in micromamba mamba; do
+        _st_is_function "$_st_tool" && return
+        for place in "$(type -P "$_st_tool")" "$MAMBA_EXE"; do
+            [ "${place##*/}" = "$_st_tool" ] && [ -x "$place" ] &&
+                eval "$(_st_quiet "$place" shell hook --shell bash)" >/dev/null
+            _st_is_function "$_st_tool" && return
+        done
+    done
+    return 1
+}
+
+_st_conda() {
+    _st_tell at "looking for conda"
+    : >"$_st_file.said"
+    _st_find_conda || _st_stop conda "$_st_env"
+    _st_tell at "$_st_tool activate $_st_env"
+    if "$_st_tool" activate "$_st_env" >"$_st_file.said" 2>&1 </dev/null &&
+        { [ "$CONDA_DEFAULT_ENV" = "$_st_env" ] || [ "${CONDA_PREFIX##*/}" = "$_st_env" ]; }; then
+        return
+    fi
+    "$_st_tool" env list >"$_st_file.there" 2>/dev/null </dev/null
+    _st_stop environment "$_st_env"
+}
+
+_st_venv() {
+    _st_tell at "source $_st_venv/bin/activate"
+    . "$_st_venv/bin/activate" >"$_st_file.said" 2>&1 </dev/null
+    [ "$VIRTUAL_ENV" -ef "$_st_venv" ] || _st_stop venv "$_st_venv"
+}
+
+_st_keep_path
+if [ "${#_st_modules[@]}" -gt 0 ]; then
+    _st_tell at "looking for the module command"
+    _st_find_module || _st_stop modules "${_st_modules[*]}"
+    _st_load
+fi
+if [ -n "$_st_venv" ]; then _st_venv; elif [ -n "$_st_env" ]; then _st_conda; fi
+_st_tell at "reading the environment"
+printf '%s\0' "$_st_mark" >>"$_st_file"
+command -p env -0 >>"$_st_file"
+printf '%s\0' "$_st_mark" >>"$_st_file"
