@@ -102,6 +102,13 @@ def test_more_than_the_gpu_has_is_a_warning() -> None:
     )
 
 
+def test_the_type_of_the_gpus_says_what_they_are() -> None:
+    (finding,) = found("gpu-memory", {**LLAMA_70B, "gpu_type": "a100"})
+    assert "but the gpu type a100 names GPUs of 80 GiB" in finding.message
+    (finding,) = found("gpu-memory", {**LLAMA_70B, "gpu_type": "a100", "constraint": "gpu40"})
+    assert "but the gpu type a100 with the constraint gpu40 names GPUs of 40 GiB" in finding.message
+
+
 @pytest.mark.parametrize(
     "changes",
     [{**LLAMA_70B, "constraint": "gpu80", "gpus": 2}, {**LLAMA_70B}, {**LLAMA_8B, "constraint": "gpu40"}],

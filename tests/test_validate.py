@@ -29,7 +29,9 @@ def good_cases() -> dict[str, tuple[PlannedRun, dict[str, str | None], bool]]:
     parquet_config = replaced(
         GOOD_CONFIG, "source: json", "source: parquet", ".json\n  field: train", ".parquet\n  split: train"
     )
-    two = planned({"gpus": 2, "account": "lab", "partition": "", "mem": "16384M", "cpus_per_task": 2})
+    two = planned(
+        {"gpus": 2, "gpu_type": "a100", "account": "lab", "partition": "", "mem": "16384M", "cpus_per_task": 2}
+    )
     two_slurm = replaced(
         GOOD_SLURM,
         "tune run lora_finetune_single_device",
@@ -97,22 +99,35 @@ OTHER: dict[str, Scalar] = {
     "time": "01:00:00",
     "account": "lab",
     "batch_size_val": 3,
+    "comment": "a sweep",
     "constraint": "a100",
     "cpus_per_task": 9,
     "custom_recipe": "mine.recipe",
     "epochs_to_save": "1,2",
+    "exclude": "gpu[01-03]",
+    "gpu_type": "a100",
     "input_key": "question",
     "max_steps_per_epoch": 5,
+    "mail_type": "END",
+    "mail_user": "ada@example.org",
     "mem": "99G",
     "modules": "gcc/12",
+    "offline": True,
     "output_key": "answer",
     "partition": "gpu",
     "project_dir": "/p",
     "prompt": "Say {input}",
+    "qos": "high",
+    "requeue": True,
+    "reservation": "maintenance",
+    "resume_from_checkpoint": True,
     "save_last_epoch_only": True,
     "stash_adapter_weights": True,
     "training_samples": 7,
     "venv": "mine",
+    "wandb_entity": "team",
+    "wandb_group": "sweep",
+    "wandb_tags": "lora,words",
 }
 
 

@@ -75,3 +75,10 @@ def test_scripts_that_ask_for_the_same_are_alike() -> None:
 
 def test_a_script_that_cannot_be_read_asks_for_nothing() -> None:
     assert submission.asked("echo") is None
+
+
+def test_what_the_cluster_takes_at_another_time_is_a_warning_that_says_so() -> None:
+    of = submission.answer(1, "allocation failure: Nodes are busy")
+    found = submission.refusal(planned(), GOOD_SLURM, of)
+    assert (found.severity, found.message) == ("warning", "sbatch does not take the script now: Nodes are busy")
+    assert found.fix.startswith("nothing, where")

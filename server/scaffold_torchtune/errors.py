@@ -82,6 +82,7 @@ CODES: dict[str, Code] = {
     "short-time": Code(_W, "a time of two parts, which SLURM reads as minutes and seconds"),
     "runs-differ": Code(_W, "the summary says another number of runs than its table has"),
     "default-used": Code(_W, "a hyperparameter comes from a default that nobody asked for"),
+    "begins-anew": Code(_W, "a job that starts again trains from the beginning"),
     # planning
     "identical-runs": Code(_E, "two rows plan the same run"),
     "name-collision": Code(_E, "two runs would share a directory"),

@@ -110,12 +110,15 @@ def _estimate(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Fi
     return finding("estimate", f"estimates for {concerning([r for r, _ in runs], len(plan.runs))}: {'; '.join(parts)}")
 
 
+_NAMES_GPUS = ("gpu_type", "constraint")
+
+
 def _gpu(run: PlannedRun) -> Gpu | None:
-    return gpu_of(str(value(run, "constraint") or ""))
+    return gpu_of("&".join(str(value(run, name)) for name in _NAMES_GPUS if value(run, name)))
 
 
 def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
-    """Runs that cannot fit on the GPU that their constraint names, whatever their activations."""
+    """Runs that cannot fit on the GPU that their type or constraint names, whatever their activations."""
     large = {
         run.directory: (need, gpu)
         for run, need in runs
@@ -124,16 +127,19 @@ def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding
     concerned = [run for run in plan.runs if run.directory in large]
     for (held, gpu), some in grouped(concerned, lambda run: (large[run.directory][0].held, _gpu(run))).items():
         memory = gpu.memory if gpu else 0
+        names = " with ".join(
+            f"the {n.replace('_', ' ')} {value(some[0], n)}" for n in _NAMES_GPUS if value(some[0], n)
+        )
         yield finding(
             "gpu-memory",
             f"weights, gradients and optimizer states alone take {_gib(held)} on each GPU of"
-            f" {concerning(some, len(plan.runs))}, but the constraint {value(some[0], 'constraint')} names GPUs of"
+            f" {concerning(some, len(plan.runs))}, but {names} names GPUs of"
             f" {memory} GiB",
             field="gpus",
             expected=f"at most {memory} GiB",
             actual=_gib(held),
-            fix="use more GPUs, larger ones, or a smaller model; or correct the constraint",
-            **at(some[0], "gpus", "constraint"),
+            fix="use more GPUs, larger ones, or a smaller model; or correct what names the GPUs",
+            **at(some[0], "gpus", *_NAMES_GPUS),
         )
 
 

@@ -23,7 +23,8 @@ class PlannedRun(Model):
     lr, batch_size, epochs and every other column). `settings` are all keys of its setup_finetune.yaml, in the order
     in which they are written, each with its source. `data_path` is the data set as the document names it. `unwritten`
     are those settings that setup_finetune.yaml does not hold: what an external script does anyway, and has no key for,
-    is planned, and proved, all the same.
+    is planned, and proved, all the same. `submitted` are those settings that no file says, but the line that submits
+    the run: an external script has no key for them, and SLURM or the job takes them from there.
     """
 
     directory: str
@@ -34,6 +35,7 @@ class PlannedRun(Model):
     parameters: dict[str, Scalar]
     settings: dict[str, Setting]
     unwritten: tuple[str, ...] = ()
+    submitted: tuple[str, ...] = ()
 
 
 class Excluded(Model):

@@ -2,13 +2,14 @@
 
 import re
 import unicodedata
+from dataclasses import replace
 
 from scaffold_torchtune.errors import Scalar
 from scaffold_torchtune.parse import free_text
 from scaffold_torchtune.parse.draft import Field
 from scaffold_torchtune.parse.free_text import unquote
 from scaffold_torchtune.parse.typed import NotTyped, Typed
-from scaffold_torchtune.shared import numbers, recipes, slurm_time
+from scaffold_torchtune.shared import job_options, numbers, recipes, slurm_time
 from scaffold_torchtune.shared.parameters import Parameter
 from scaffold_torchtune.shared.text import shown
 
@@ -35,6 +36,10 @@ _MEMORY = re.compile(r"[1-9][0-9]{0,8}[KMGT]?", re.ASCII)
 _LINK = re.compile(r"\]\(")
 _TWO_PATHS = re.compile(r"\s(?:or|and|vs\.?)\s+[/.~]")
 _UNSAFE_IN_PATH = re.compile(r"""["'`\\$;|<>*?{}]|, """)
+# `a100:1`, `gpu:a100:1`; in `1:30` no letter tells a type
+_TYPE_OF_GPU = r"(?P<type>(?=[^:]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]*)"
+_TYPED_GPUS = re.compile(rf"(?:gpu:)?{_TYPE_OF_GPU}:(?P<number>[0-9]{{1,4}})", re.ASCII)
+_GRES = re.compile(r"gpu:(?P<number>[0-9]{1,4})", re.ASCII)
 _GPUS = re.compile(r"(?P<number>[0-9]{1,4})\s*[×xX]?\s*(?P<type>[A-Za-z0-9 /-]{0,40})\bGPUs?", re.ASCII)
 _WORDS = {"true": True, "yes": True, "on": True, "enabled": True}
 _WORDS |= dict.fromkeys(("false", "no", "off", "disabled"), False)
@@ -95,9 +100,23 @@ def typed(parameter: Parameter, field: Field) -> Typed:
         raise
 
 
+def requested_gpus(field: Field) -> dict[str, Field]:
+    """What a request for GPUs says, by parameter: `a100:2` and `gpu:a100:2` are `gpus` and `gpu_type`."""
+    text, remark = _apart(field.text)
+    match = _GRES.fullmatch(unquoted(text)) or _TYPED_GPUS.fullmatch(unquoted(text))
+    if match is None:
+        return {"gpus": field}
+    after = (field.full or "").removeprefix(field.text).strip()
+    parts = {"gpus": " ".join(filter(None, (match["number"], remark, after)))}
+    parts |= {"gpu_type": match["type"]} if "type" in match.groupdict() else {}
+    return {name: replace(field, text=part, full=None, source=None) for name, part in parts.items()}
+
+
 def _value_and_remark(parameter: Parameter, field: Field) -> tuple[str, str]:
     if parameter.kind == "path" and _LINK.search(field.source or ""):
         raise NotTyped("a path written out, not a link")
+    if parameter.kind == "comment":  # all of it is meant, brackets too
+        return unquoted(field.full or field.text), ""
     if field.exact:
         return field.text, ""
     text, remark = _apart(field.text)
@@ -108,7 +127,7 @@ def _value_and_remark(parameter: Parameter, field: Field) -> tuple[str, str]:
 def _choices(parameter: Parameter, field: Field) -> tuple[str, ...]:
     """The parts of a text each of which is a value of the parameter, where there is more than one."""
     whole = field.full or field.text
-    if parameter.kind in {"text", "names"} or len(whole) > _MAX_CHOICE_TEXT:
+    if parameter.kind in {"text", "names", *job_options.ALLOWED} or len(whole) > _MAX_CHOICE_TEXT:
         return ()
     parts = [part.strip(" `") for part in _BETWEEN.split(whole)]
     if len(parts) == 1 and parameter.kind in {"int", "float"}:
@@ -137,6 +156,8 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
             return _WORDS[text.lower()]
         case "time":
             return _time(text)
+        case "mail" | "events" | "reservations" | "nodes" | "tags" | "comment":
+            return _of_job(parameter, text)
         case "path":
             return path(text)
         case "memory":
@@ -157,6 +178,13 @@ def _name(parameter: Parameter, text: str) -> str:
     if parameter.name == "model":
         return _matching(_NAME, text, "the name of one model alone, such as Llama-3.2-1B-Instruct")
     return _matching(_NAME, text, "letters, digits, '.', '_' and '-', beginning with a letter or digit")
+
+
+def _of_job(parameter: Parameter, text: str) -> str:
+    value = job_options.canonical(parameter.kind, text)
+    if value is None:
+        raise NotTyped(job_options.ALLOWED[parameter.kind])
+    return value
 
 
 def _matching(grammar: re.Pattern[str], text: str, allowed: str) -> str:

@@ -1,6 +1,7 @@
 """The summary's Configuration: what all runs share unless their rows say otherwise."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 from scaffold_torchtune.errors import Finding, Scalar, finding
@@ -66,7 +67,7 @@ def read(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
     config: dict[str, Setting] = {}
     tuned = [run.parameters.keys() for run in runs if run.type == "fine-tuned"]
     given = set.intersection(*map(set, tuned)) if tuned else set()
-    for label, text in reading.summary.configuration:
+    for label, text in _lines(reading):
         parameter = _parameter(label)
         if normalize(label) in _FIXED:
             _fixed(reading, label, text)
@@ -91,6 +92,16 @@ def read(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
             reading.contradiction(parameter.name, setting, first)
     _overlooked(reading, config, runs)
     return config
+
+
+def _lines(reading: Reading) -> Iterator[tuple[str, Field]]:
+    """Labels and texts of Configuration; `GPUs: a100:2` is two."""
+    for label, text in reading.summary.configuration:
+        parameter = by_label(label)
+        if parameter is not None and parameter.name == "gpus":
+            yield from clean.requested_gpus(text).items()
+        else:
+            yield label, text
 
 
 def _setting(reading: Reading, parameter: Parameter, label: str, text: Field) -> Setting | None:

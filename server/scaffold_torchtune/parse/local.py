@@ -128,7 +128,9 @@ def _take_one(name: str, said: Said, draft: LocalDraft) -> None:
         local_remarks.no_name(name, said, draft)
     else:
         local_remarks.placeholder_in_path(name, said, draft)
-        _set(draft, name, Field(said.value, said.line, said.note, said.full))
+        field = Field(said.value, said.line, said.note, said.full)
+        for part, text in (clean.requested_gpus(field) if name == "gpus" else {name: field}).items():
+            _set(draft, part, text)
 
 
 def _set(draft: LocalDraft, name: str, field: Field) -> None:

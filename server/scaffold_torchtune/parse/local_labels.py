@@ -21,14 +21,15 @@ _TOPICS: Final = {
     "conda": "conda mamba micromamba miniconda anaconda python virtualenv",
     "paths": "path paths directory directories folder folders storage",
     "service": "hugging huggingface hf openai anthropic google aws azure gcp slack jira asana trello notion linear zoom"
-    " kaggle docker zenodo overleaf email mail",
+    " kaggle docker zenodo overleaf",
+    "mail": "email emails mail mails notification notifications",
     "other": "hardware preferences preference style contact contacts people schedule meetings notes about editor",
     "machine": "cluster clusters hpc machine machines node nodes server servers compute",
     "defaults": "default defaults settings setting config configuration",
     "general": "environment environments env local setup general personal user my resources resource allocation",
 }
 _TOPIC_OF_WORD: Final = {word: topic for topic, words in _TOPICS.items() for word in words.split()}
-_NOT_SLURMS: Final = frozenset({"service", "wandb", "other"})
+_NOT_SLURMS: Final = frozenset({"service", "wandb", "other", "mail"})
 _GENERAL: Final = frozenset({"machine", "defaults", "general"})
 _LONGEST_HEADING: Final = 6
 
@@ -52,6 +53,17 @@ _ANYWHERE: Final = {
     "models dir": "models_dir",
     "model directory": "models_dir",
     "modules": "modules",
+    "wandb entity": "wandb_entity",
+    "w b entity": "wandb_entity",
+    "weights biases entity": "wandb_entity",
+    "weights and biases entity": "wandb_entity",
+    "wandb group": "wandb_group",
+    "wandb tags": "wandb_tags",
+    "mail user": "mail_user",
+    "mail type": "mail_type",
+    "compute nodes offline": "offline",
+    "compute nodes are offline": "offline",
+    "compute nodes have no internet": "offline",
 }
 _UNLESS_OF_OTHERS: Final = {
     "default project": "my_wandb_project",
@@ -64,6 +76,31 @@ _SOMEWHERE: Final[dict[str, tuple[str, Topic]]] = {
     "environment": ("conda_env", frozenset({"slurm", "conda"})),
     "env": ("conda_env", frozenset({"slurm", "conda"})),
     "project": ("my_wandb_project", frozenset({"wandb"})),
+    "entity": ("wandb_entity", frozenset({"wandb"})),
+    "group": ("wandb_group", frozenset({"wandb"})),
+    "run group": ("wandb_group", frozenset({"wandb"})),
+    "tags": ("wandb_tags", frozenset({"wandb"})),
+    "offline": ("offline", frozenset({"top", "slurm", *_GENERAL})),
+    "offline mode": ("offline", frozenset({"top", "slurm", *_GENERAL})),
+    "comment": ("comment", frozenset({"slurm"})),
+    "job comment": ("comment", frozenset({"slurm"})),
+    # an address among contacts is nobody's whom jobs should write to
+    "mail": ("mail_user", frozenset({"slurm"})),
+    "email": ("mail_user", frozenset({"slurm"})),
+    "e mail": ("mail_user", frozenset({"slurm"})),
+    "mail address": ("mail_user", frozenset({"slurm"})),
+    "email address": ("mail_user", frozenset({"slurm"})),
+    "mail to": ("mail_user", frozenset({"slurm"})),
+    "notify": ("mail_user", frozenset({"slurm"})),
+    "notification email": ("mail_user", frozenset({"slurm"})),
+    "mail types": ("mail_type", frozenset({"slurm"})),
+    "email type": ("mail_type", frozenset({"slurm"})),
+    "email types": ("mail_type", frozenset({"slurm"})),
+    "mail events": ("mail_type", frozenset({"slurm"})),
+    "email events": ("mail_type", frozenset({"slurm"})),
+    "email on": ("mail_type", frozenset({"slurm"})),
+    "mail on": ("mail_type", frozenset({"slurm"})),
+    "notify on": ("mail_type", frozenset({"slurm"})),
 }
 _SLURMS: Final = {
     "account": "account",
@@ -86,16 +123,25 @@ _SLURMS: Final = {
     "cpu": "cpus_per_task",
     "cpus per task": "cpus_per_task",
     "number of cpus": "cpus_per_task",
+    "gres": "gpus",
+    "gpu type": "gpu_type",
+    "qos": "qos",
+    "quality of service": "qos",
+    "reservation": "reservation",
+    "exclude": "exclude",
+    "exclude nodes": "exclude",
+    "excluded nodes": "exclude",
+    "nodes to exclude": "exclude",
+    "requeue": "requeue",
 }
 # Labels that nobody gives to anything but a job.
 _OF_JOBS: Final = frozenset({"partition", "constraint", "gpu constraint", "time limit", "walltime", "wall time", "qos"})
-_OF_MACHINES: Final = frozenset({"gpus", "mem", "cpus_per_task"})
+_OF_MACHINES: Final = frozenset({"gpus", "mem", "cpus_per_task", "gpu_type"})
 # Options of sbatch that no setting of ours stands for.
-_OTHER_OPTIONS: Final = frozenset(
-    {"qos", "reservation", "mail user", "mail type", "gres", "nodelist", "ntasks", "mem per cpu", "mem per gpu"}
-)
+_OTHER_OPTIONS: Final = frozenset({"nodelist", "ntasks", "mem per cpu", "mem per gpu"})
 _FOR_PEOPLE: Final = frozenset(
     {"note", "notes", "purpose", "description", "cluster", "username", "user", "group", "host", "hostname", "login"}
+    | {"comments", "gpu types", "available gpu types"}
     | {"login node", "site", "scheduler", "documentation", "docs", "url"}
 )
 _PREFIXES: Final = frozenset({"default", "my", "the", "slurm", "sbatch"})
@@ -118,6 +164,8 @@ def topic_of(title: str, above: Topic) -> Topic:
         own.add("wandb")
     if {"modules", "conda"} <= own and "python" in words:
         own.discard("modules")
+    if own <= {"mail"} and "slurm" in above:  # a job's mails
+        return above
     if "nothing" in own | above:
         return frozenset({"nothing"})
     if not own:
@@ -137,7 +185,7 @@ def is_of_slurm(topic: Topic) -> bool:
 
 def is_of_others(topic: Topic) -> bool:
     """Whether an account there is certainly not SLURM's."""
-    return bool(topic & {"nothing", "service", "wandb"}) and not is_of_slurm(topic)
+    return bool(topic & {"nothing", "service", "mail", "wandb"}) and not is_of_slurm(topic)
 
 
 def is_strict(topic: Topic) -> bool:
@@ -176,7 +224,7 @@ def setting(label: str, topic: Topic) -> str | None:
     for spelling in spellings(label):
         if spelling in _ANYWHERE:
             return _ANYWHERE[spelling]
-        if spelling in _UNLESS_OF_OTHERS and not topic & {"service", "other"}:
+        if spelling in _UNLESS_OF_OTHERS and not topic & {"service", "mail", "other"}:
             return _UNLESS_OF_OTHERS[spelling]
         if spelling in _SOMEWHERE and topic & _SOMEWHERE[spelling][1]:
             return _SOMEWHERE[spelling][0]

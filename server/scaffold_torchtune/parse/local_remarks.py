@@ -82,7 +82,7 @@ def of_the_machine(said: Said, draft: LocalDraft) -> None:
     name = labels.slurms(said.label)
     if name is None or clean.is_unset(said.value) or clean.is_placeholder(said.value):
         return
-    if name in draft.settings or not _is_one(labels.parameter(name), said):
+    if name == "gpu_type" or name in draft.settings or not _is_one(labels.parameter(name), said):
         message = f"{said.note}: {shown(said.value)} is not taken for what a job asks for"
         unused(draft, name, said.line, message, "if it is, write it below '## SLURM Defaults'")
         return

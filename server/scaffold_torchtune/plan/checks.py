@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from scaffold_torchtune.errors import Finding, Scalar, finding
 from scaffold_torchtune.models.base import Setting, SourceKind
@@ -13,6 +14,18 @@ from scaffold_torchtune.setup_finetune.registry import find_model, known_models
 from scaffold_torchtune.shared import recipes
 from scaffold_torchtune.shared.layout import SETUP_TEMPLATES, data_label
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
+
+_ANEW: Final = {
+    "requeue": (
+        "a job that is queued again begins its training anew",
+        "write '- **Resume from checkpoint:** yes' in Configuration, or nothing if the runs are short",
+    ),
+    "resume_from_checkpoint": (
+        "a run of one epoch has nothing to resume from: torchtune saves that between epochs",
+        "nothing, or train for more epochs",
+    ),
+}
+"""Why a job trains from the beginning, and what to do, by the setting that promises more."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
@@ -118,7 +131,7 @@ def missing_template(extension: str, options: Options, place: Place) -> list[Fin
 
 def warnings(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[Finding]:
     """What the person should see before anything is written: rows against Configuration, defaults nobody asked for."""
-    return [*_overridden(experiment), *_defaults(experiment, runs), *_short_times(runs)]
+    return [*_overridden(experiment), *_defaults(experiment, runs), *_short_times(runs), *_begin_anew(runs)]
 
 
 def _overridden(experiment: Experiment) -> list[Finding]:
@@ -166,6 +179,26 @@ def _short_times(runs: Sequence[PlannedRun]) -> list[Finding]:
         for text, source in times.items()
         if text.count(":") == 1 and "-" not in text
     ]
+
+
+def _begin_anew(runs: Sequence[PlannedRun]) -> list[Finding]:
+    """Jobs that SLURM may start again and that then train from the beginning; one finding for each cause.
+
+    torchtune 0.6.1 saves what a training resumes from between epochs alone (`intermediate_checkpoint` in its recipes).
+    """
+    found: dict[str, Finding] = {}
+    for run in runs:
+        values = {name: setting.value for name, setting in run.settings.items()}
+        resumes = values.get("resume_from_checkpoint") is True
+        name = "resume_from_checkpoint" if resumes and values.get("epochs") == 1 else "requeue"
+        if name == "requeue" and (resumes or values.get("requeue") is not True):
+            continue
+        source = run.settings[name].source
+        message, fix = _ANEW[name]
+        found.setdefault(
+            name, finding("begins-anew", message, field=name, actual=True, file=source.file, line=source.line, fix=fix)
+        )
+    return list(found.values())
 
 
 def _defaults(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[Finding]:

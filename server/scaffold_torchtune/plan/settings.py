@@ -14,7 +14,8 @@ from scaffold_torchtune.shared.layout import data_label
 
 # Keys of every setup_finetune.yaml, in the order in which they are written.
 ORDER: Final = (
-    "experiment_name", "my_wandb_project", "my_wandb_run_name", "output_dir_base", "project_dir",
+    "experiment_name", "my_wandb_project", "my_wandb_run_name", "wandb_entity", "wandb_group", "wandb_tags",
+    "output_dir_base", "project_dir",
     "input_dir_base", "input_formatting", "dataset_label", "dataset_ext", "dataset_type", "training_samples",
     "system_prompt", "prompt", "input_key", "output_key", "train_on_input", "packed", "max_seq_len",
     "torchtune_model_name", "model_checkpoint", "models_dir",
@@ -23,15 +24,18 @@ ORDER: Final = (
     "batch_size", "batch_size_val", "epochs", "gradient_accumulation_steps", "max_steps_per_epoch", "seed",
     "log_every_n_steps", "run_val_every_n_steps",
     "save_adapter_weights_only", "save_last_epoch_only", "epochs_to_save", "stash_adapter_weights",
-    "conda_env", "modules", "time", "gpus", "mem", "cpus_per_task", "account", "partition", "constraint",
+    "resume_from_checkpoint",
+    "conda_env", "modules", "time", "gpus", "gpu_type", "mem", "cpus_per_task", "account", "partition", "constraint",
+    "qos", "reservation", "exclude", "requeue", "mail_user", "mail_type", "comment", "offline",
     "custom_recipe",
 )  # fmt: skip
 _FROM_LOCAL: Final = (
-    "my_wandb_project", "output_dir_base", "conda_env", "modules",
-    "time", "gpus", "mem", "cpus_per_task", "account", "partition", "constraint",
+    "my_wandb_project", "wandb_entity", "wandb_group", "wandb_tags", "output_dir_base", "conda_env", "modules",
+    "time", "gpus", "gpu_type", "mem", "cpus_per_task", "account", "partition", "constraint",
+    "qos", "reservation", "exclude", "requeue", "mail_user", "mail_type", "comment", "offline",
 )  # fmt: skip
 # What says where and how a run is computed, and not what is trained.
-SURROUNDINGS: Final = frozenset({*_FROM_LOCAL, "models_dir", "log_every_n_steps"})
+SURROUNDINGS: Final = frozenset({*_FROM_LOCAL, "models_dir", "log_every_n_steps", "resume_from_checkpoint"})
 
 
 def own_value(name: str, run: Run, experiment: Experiment) -> Setting | None:

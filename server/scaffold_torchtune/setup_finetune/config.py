@@ -102,7 +102,7 @@ def _checkpoints(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
             "output_dir": "${output_dir}",
             "model_type": entry.model_type,
         },
-        "resume_from_checkpoint": False,
+        "resume_from_checkpoint": settings.flag("resume_from_checkpoint"),
         **({} if is_full(settings) else only_adapter),
     }
 
@@ -141,6 +141,7 @@ def _training(settings: Settings) -> dict[str, Any]:
         "metric_logger": {
             "_component_": "torchtune.training.metric_logging.WandBLogger",
             "project": "${my_wandb_project}",
+            **_whose(settings),
             "name": "${my_wandb_run_name}",
             "log_dir": "${output_dir}/logs",
             "mode": "offline",
@@ -148,6 +149,13 @@ def _training(settings: Settings) -> dict[str, Any]:
         "log_every_n_steps": settings.integer("log_every_n_steps"),
         "log_peak_memory_stats": True,
     }
+
+
+def _whose(settings: Settings) -> dict[str, Any]:
+    """Entity, group and tags of the run, as far as they are given; WandBLogger hands tags on to wandb.init."""
+    found = {name: settings.text(f"wandb_{name}") for name in ("entity", "group")}
+    tags = settings.text("wandb_tags")
+    return {name: text for name, text in found.items() if text} | ({"tags": tags.split(",")} if tags else {})
 
 
 def _machine(settings: Settings, entry: ModelEntry) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scaffold_torchtune.errors import Finding, Refused, Scalar, finding
-from scaffold_torchtune.shared import numbers, parameters, slurm_time, yamlio
+from scaffold_torchtune.shared import job_options, numbers, parameters, slurm_time, yamlio
 from scaffold_torchtune.shared.parameters import Parameter
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
@@ -247,6 +247,16 @@ def _time(value: str) -> None:
         raise _Unfit("SLURM would not take it as a limit", "a time such as '12:30:00' or '1-00:00:00', above 0")
 
 
+def _of_job(kind: str) -> Callable[[str], None]:
+    """A check that text is a value of that kind, as it goes into the job."""
+
+    def check(value: str) -> None:
+        if job_options.canonical(kind, value) != value:
+            raise _Unfit("it is not what the key takes", job_options.ALLOWED[kind])
+
+    return check
+
+
 _NAME: Final = _matches(r"[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits and . _ - only, a letter or digit first")
 _RUN_NAME: Final = _matches(r"[A-Za-z0-9][A-Za-z0-9._+-]*", "letters, digits and . _ + - only, a letter or digit first")
 _MODULE: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]*(?:/[A-Za-z0-9][A-Za-z0-9._+-]*)*"
@@ -259,6 +269,7 @@ _KINDS: Final[dict[str, Callable[[str], None]]] = {
     "text": _free_text,
     "time": _time,
     "memory": _matches(r"[0-9]{1,9}[KMGT]?", "digits and K, M, G or T, such as 64G"),
+    **{kind: _of_job(kind) for kind in job_options.ALLOWED},
 }
 
 _GRAMMARS: Final[dict[str, Callable[[str], None]]] = {

@@ -54,6 +54,7 @@ def check(settings: Settings, report: Report) -> ModelEntry | None:
     _check_output(settings, report)
     _check_recipe(settings, report)
     _check_adapter(settings, report)
+    _check_resume(settings, report)
     entry = _check_model(settings, report)
     scheduler = settings.text("lr_scheduler")
     if scheduler != _SCHEDULER:
@@ -136,3 +137,19 @@ def _check_adapter(settings: Settings, report: Report) -> None:
         if key in settings.given:
             message = f"{key} is given, but the recipe {recipe(settings)} trains all weights, without LoRA"
             report.refuse("unsupported-setting", key, message, "take it out, or train with LoRA")
+
+
+def _check_resume(settings: Settings, report: Report) -> None:
+    """LoRA in torchtune 0.6.1 finds by itself what it goes on from, full fine-tuning does not.
+
+    For the latter checkpointer.checkpoint_files would have to name the files of the last epoch
+    (get_model_checkpoint_path in training/checkpointing/_utils.py), which is known only when the job starts anew.
+    """
+    if settings.flag("resume_from_checkpoint") and is_full(settings):
+        report.refuse(
+            "unsupported-setting",
+            "resume_from_checkpoint",
+            "resume_from_checkpoint is true, but full fine-tuning does not find the epoch to go on from by itself",
+            "take it out, or train with LoRA",
+            found=True,
+        )

@@ -7,6 +7,9 @@ from scaffold_torchtune.setup_finetune import config
 from scaffold_torchtune.setup_finetune.keys import Settings
 from scaffold_torchtune.setup_finetune.recipe import is_full, recipe
 from scaffold_torchtune.setup_finetune.registry import ModelEntry, Resources, default_resources
+from scaffold_torchtune.shared import job_options
+
+_RESUME = "resume_from_checkpoint=$resume"
 
 
 def command(settings: Settings) -> list[str]:
@@ -22,7 +25,8 @@ def command(settings: Settings) -> list[str]:
         name += ".__main__"
     gpus = settings.integer("gpus")
     launch = ["--nproc_per_node", str(gpus)] if gpus > 1 else []
-    return ["tune", "run", *launch, name, "--config", "finetune.yaml"]
+    resume = [_RESUME] if settings.flag("resume_from_checkpoint") else []
+    return ["tune", "run", *launch, name, "--config", "finetune.yaml", *resume]
 
 
 def _defaults(settings: Settings, entry: ModelEntry) -> Resources:
@@ -40,11 +44,26 @@ def directives(settings: Settings, entry: ModelEntry) -> list[tuple[str, str]]:
         ("cpus-per-task", str(settings.integer("cpus_per_task") or defaults.cpus)),
         ("mem", settings.text("mem") or defaults.mem),
         ("time", settings.text("time")),
-        ("gres", f"gpu:{settings.integer('gpus')}"),
+        ("gres", job_options.gres(settings.integer("gpus"), settings.text("gpu_type"))),
         ("output", "slurm-%j.out"),
     ]
     optional = [(name, settings.text(name)) for name in ("account", "partition", "constraint")]
-    return lines + [(name, value) for name, value in optional if value]
+    return [*lines, *(pair for pair in optional if pair[1]), *job_options.directives(settings.values)]
+
+
+def variables(settings: Settings) -> list[tuple[str, str]]:
+    """The variables that the job exports, by name."""
+    return list(job_options.OFFLINE.items()) if settings.flag("offline") else []
+
+
+def state(settings: Settings) -> str:
+    """The file from which a training that resumes goes on, which torchtune 0.6.1 finds by itself; '' where none does.
+
+    get_recipe_checkpoint_path in training/checkpointing/_utils.py; the adapter is that of the newest epoch_N beside it.
+    Where it is not there, the recipe ends with an error, so the job asks first.
+    """
+    resumes = settings.flag("resume_from_checkpoint")
+    return f"{config.output_dir(settings)}recipe_state/recipe_state.pt" if resumes else ""
 
 
 def values(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
@@ -52,14 +71,16 @@ def values(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
     defaults = _defaults(settings, entry)
     written = "as setup_finetune.yaml says"
     return {
-        "directives": directives(settings, entry),
+        "directives": [job_options.line(*pair) for pair in directives(settings, entry)],
         "mem_source": written if settings.text("mem") else defaults.mem_source,
         "cpus_source": written if settings.integer("cpus_per_task") else defaults.cpus_source,
         "modules": [name.strip() for name in settings.text("modules").split(",") if name.strip()],
         "venv": settings.text("venv").rstrip("/"),
         "conda_env": settings.text("conda_env"),
+        "variables": variables(settings),
         "logs": config.output_dir(settings) + "logs",
-        "command": command(settings),
+        "state": state(settings),
+        "command": [word for word in command(settings) if word != _RESUME],
     }
 
 
@@ -75,5 +96,5 @@ def read_back(text: str) -> tuple[list[tuple[str, str]], list[str]]:
         started = started or bool(line and not line.startswith("#"))
         if line.startswith("#SBATCH"):
             name, _, value = line.removeprefix("#SBATCH --").partition("=")
-            found.append(("" if started else name, value))
+            found.append(("" if started else name, value.removeprefix('"').removesuffix('"')))
     return found, shlex.split(lines[-1])

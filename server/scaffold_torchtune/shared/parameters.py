@@ -9,8 +9,12 @@ from typing import Final, Literal
 
 from scaffold_torchtune.errors import Scalar
 
-Kind = Literal["int", "float", "bool", "text", "name", "names", "path", "time", "memory"]
-"""`name`: letters, digits and `._-`, as account, partition or environment have; `names`: several, by commas."""
+Kind = Literal[
+    "int", "float", "bool", "text", "name", "names", "path", "time", "memory",
+    "mail", "events", "reservations", "nodes", "tags", "comment",
+]  # fmt: skip
+"""`name`: letters, digits and `._-`, as account, partition or environment have; `names`: several, by commas. Those of
+the second line are told in `job_options.ALLOWED`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ _ALL: Final = (
     Parameter("experiment_name", "name", column=False),
     Parameter("my_wandb_project", "name", ("wandb project", "default project", "project"), column=False),
     Parameter("my_wandb_run_name", "name", column=False),
+    Parameter("wandb_entity", "name", column=False),
+    Parameter("wandb_group", "name"),
+    Parameter("wandb_tags", "tags"),
     Parameter("output_dir_base", "path", ("output base directory", "outputs", "output directory"), column=False),
     Parameter("project_dir", "path", column=False),
     # data
@@ -115,6 +122,7 @@ _ALL: Final = (
     Parameter("save_last_epoch_only", "bool"),
     Parameter("epochs_to_save", "text"),
     Parameter("stash_adapter_weights", "bool"),
+    Parameter("resume_from_checkpoint", "bool", ("resume", "resume training")),
     # recipe
     Parameter("recipe", "name", ("method", "fine tuning method", "finetuning method", "training method")),
     Parameter("custom_recipe", "name", column=False),
@@ -127,6 +135,15 @@ _ALL: Final = (
     Parameter("account", "name", ("slurm account",), column=False),
     Parameter("partition", "name", ("slurm partition",), column=False),
     Parameter("constraint", "text", ("gpu constraint",), column=False),
+    Parameter("gpu_type", "name"),
+    Parameter("qos", "name", ("quality of service",)),
+    Parameter("reservation", "reservations", column=False),
+    Parameter("exclude", "nodes", column=False),
+    Parameter("requeue", "bool"),
+    Parameter("mail_user", "mail", column=False),
+    Parameter("mail_type", "events", column=False),
+    Parameter("comment", "comment", column=False),
+    Parameter("offline", "bool", column=False),
     Parameter("conda_env", "name", ("default conda environment", "conda environment"), column=False),
     Parameter("venv", "path", column=False),
     Parameter("modules", "names", column=False),

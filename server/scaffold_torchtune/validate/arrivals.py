@@ -29,6 +29,7 @@ class Kind(StrEnum):
     ABSENT = "absent"  # must not be there (null and the empty text count as absent)
     EPOCHS = "epochs"  # `all`, `none` or a list of numbers
     PRESENT = "present"  # there and not empty
+    PARTS = "parts"  # a list of the parts between commas
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ DIRECT: Final[dict[str, tuple[Path, Kind]]] = {
     "max_seq_len": (("tokenizer", "max_seq_len"), Kind.SAME),
     "my_wandb_project": (("metric_logger", "project"), Kind.SAME),
     "my_wandb_run_name": (("metric_logger", "name"), Kind.SAME),
+    "wandb_entity": (("metric_logger", "entity"), Kind.SAME),
+    "wandb_group": (("metric_logger", "group"), Kind.SAME),
+    "wandb_tags": (("metric_logger", "tags"), Kind.PARTS),
     "batch_size": (("batch_size",), Kind.SAME),
     "batch_size_val": (("batch_size_val",), Kind.SAME),
     "epochs": (("epochs",), Kind.SAME),
@@ -71,6 +75,7 @@ DIRECT: Final[dict[str, tuple[Path, Kind]]] = {
     "save_last_epoch_only": (("save_last_epoch_only",), Kind.SAME),
     "seed": (("seed",), Kind.SAME),
     "stash_adapter_weights": (("stash_adapter_weights",), Kind.SAME),
+    "resume_from_checkpoint": (("resume_from_checkpoint",), Kind.SAME),
 }
 """Settings that arrive as they are, in one place."""
 
@@ -90,7 +95,8 @@ def is_full(run: PlannedRun) -> bool:
 
 def direct(run: PlannedRun) -> list[Expectation]:
     """What settings that arrive as they are must have become, and `lora_alpha`, which is 2 x rank unless planned."""
-    found = [Expectation(name, *_place(name, run.settings[name].value)) for name in run.settings if name in DIRECT]
+    names = [name for name in run.settings if name in DIRECT and name not in run.submitted]
+    found = [Expectation(name, *_place(name, run.settings[name].value)) for name in names]
     rank, alpha = run.settings.get("lora_rank"), run.settings.get("lora_alpha")
     place = ("model", "lora_alpha")
     if alpha is not None:

@@ -6,12 +6,13 @@ from typing import Final
 from scaffold_torchtune.errors import Severity
 from scaffold_torchtune.shared.layout import FINETUNE_YAML
 from scaffold_torchtune.torchtune_facts import load
+from scaffold_torchtune.validate import exports, resuming
 from scaffold_torchtune.validate.arrivals import output_dir
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.script import Command, Script
 from scaffold_torchtune.validate.values import below, normal_path, quoted
 
-SETTINGS: Final = frozenset({"conda_env", "custom_recipe", "modules", "venv"})
+SETTINGS: Final = exports.SETTINGS | {"conda_env", "custom_recipe", "modules", "venv"}
 """Settings whose arrival in the commands of finetune.slurm is known."""
 
 _PREFIXES: Final = frozenset({"!", "command", "do", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "{"})
@@ -49,6 +50,9 @@ def check(report: Report, script: Script) -> str | None:
     _environment(report, before)
     _working_directory(report, before)
     _folders(report, plain)
+    first = next(i for i, command in enumerate(bare) if command.words[:2] == ("tune", "run"))
+    exports.check(report, script.commands[: first + 1])
+    resuming.check(report, script.commands[: first + 1])
     return _tune(report, starts[0])
 
 
@@ -250,6 +254,8 @@ def _config(report: Report, words: list[str], line: int) -> None:
             given = words.pop(0) if words else ""
         elif word.startswith("--config="):
             given = word.removeprefix("--config=")
+        elif resuming.is_planned(report, word):
+            continue
         elif "=" in word or word.startswith(("~", "-")):
             message = f"`tune run` is given {quoted(word)}, which can win over finetune.yaml, and nobody planned it"
             report.add("unplanned-value", message, field=word.partition("=")[0], actual=word, line=line)

@@ -116,6 +116,9 @@ def _verdict(expected: Expectation, actual: Any) -> str | None:
         wanted = [part.strip() for part in str(value).split(",")] if value != "none" else []
         numbers = all(type(part) is int for part in actual)
         return None if numbers and wanted == [str(part) for part in actual] else "value-mismatch"
+    if expected.kind is Kind.PARTS:
+        parts = str(value).split(",")
+        return ("value-mismatch" if actual != parts else None) if isinstance(actual, list) else "wrong-type"
     return compare(value, actual)
 
 

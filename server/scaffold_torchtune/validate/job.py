@@ -6,15 +6,12 @@ from typing import Any, Final
 
 from scaffold_torchtune.errors import Severity
 from scaffold_torchtune.shared import slurm_time
-from scaffold_torchtune.validate import commands
+from scaffold_torchtune.validate import commands, options
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.script import Directive, Script, parse
 from scaffold_torchtune.validate.values import quoted
 
-_OPTIONAL: Final = ("account", "partition", "constraint")
-# What cruijff_kit's setup_finetune.py chooses by the model where nothing is planned (from December 2025 on).
-_CHOSEN_BY_MODEL: Final = {"partition": "nomig", "constraint": "gpu80"}
-SETTINGS: Final = commands.SETTINGS | {*_OPTIONAL, "time", "gpus", "mem", "cpus_per_task"}
+SETTINGS: Final = commands.SETTINGS | options.SETTINGS | {"time", "gpus", "mem", "cpus_per_task"}
 """Settings whose arrival in finetune.slurm is known."""
 
 # What a script may ask for besides what is planned: nothing that changes what runs, or for how long.
@@ -43,9 +40,9 @@ def check(report: Report, text: str) -> str | None:
     active = _placement(report, script)
     _required(report, active)
     _resources(report, active)
-    _optional(report, active)
+    judged = options.check(report, active)
     _files(report, active)
-    _others(report, active)
+    _others(report, active, judged)
     return commands.check(report, script)
 
 
@@ -133,6 +130,7 @@ def _resources(report: Report, active: dict[str, Directive]) -> None:
             report.differs("missing-value", "gpus", place="--gres=gpu", expected=gpus)
         for directive in given:
             _compare(report, "gpus", directive, gpus, gpus_in, name=directive.name)
+    options.gpu_type(report, given)
     memory, cpus = report.planned("mem"), report.planned("cpus_per_task")
     if memory not in {None, ""}:
         _compare(report, "mem", active.get("mem"), memory, kilobytes)
@@ -144,27 +142,6 @@ def _resources(report: Report, active: dict[str, Directive]) -> None:
             report.add(
                 "value-mismatch", message, field=name, expected=1, actual=active[name].value, line=active[name].line
             )
-
-
-def _optional(report: Report, active: dict[str, Directive]) -> None:
-    """Account, partition and constraint: exactly as planned, and not there where not planned."""
-    for setting in _OPTIONAL:
-        planned, directive = report.planned(setting), active.get(setting)
-        if planned not in {None, ""}:
-            _compare(report, setting, directive, planned)
-        elif directive is not None:
-            report.add(
-                "unplanned-value",
-                f"--{setting} is {quoted(directive.value)}, planned is nothing",
-                field=setting,
-                actual=directive.value,
-                line=directive.line,
-                severity=Severity.INFO if _is_own(report, setting, directive) else None,
-            )
-
-
-def _is_own(report: Report, setting: str, directive: Directive) -> bool:
-    return not report.bundled and directive.value == _CHOSEN_BY_MODEL.get(setting)
 
 
 def _files(report: Report, active: dict[str, Directive]) -> None:
@@ -184,9 +161,9 @@ def _files(report: Report, active: dict[str, Directive]) -> None:
             )
 
 
-def _others(report: Report, active: dict[str, Directive]) -> None:
+def _others(report: Report, active: dict[str, Directive], judged: frozenset[str]) -> None:
     for name, directive in active.items():
-        if name not in _USUAL and name not in _OPTIONAL:
+        if name not in _USUAL and name not in judged:
             report.add(
                 "unplanned-value",
                 f"--{_shown(name)} is {quoted(directive.value)}, which nobody planned",
