@@ -24,7 +24,8 @@ MISBEHAVIOURS = {
         f"child = subprocess.Popen({SLEEPER}, start_new_session=True)\n{NOTE}\ntime.sleep(600)", "ran longer than 6 s",
     ),
     "ignores signals": (
-        "import signal\nfor s in (1, 2, 15):\n    signal.signal(s, signal.SIG_IGN)\ntime.sleep(600)", "ran longer than 6 s",
+        "import signal\nfor s in (1, 2, 15):\n    signal.signal(s, signal.SIG_IGN)\ntime.sleep(600)",
+        "ran longer than 6 s",
     ),
     "forks a daemon that holds the pipe and fails": (
         f"child = subprocess.Popen({SLEEPER}, start_new_session=True, env={{}})\n{NOTE}\nsys.exit('no luck')",

@@ -8,7 +8,8 @@ import inspect
 import logging
 import os
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -19,7 +20,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, ValidationError
 
-from scaffold_torchtune import __version__
+from scaffold_torchtune import __version__, mcp_work
 from scaffold_torchtune.errors import Finding, Refused, finding
 from scaffold_torchtune.models.results import (
     ParseResult,
@@ -68,7 +69,9 @@ Script = Annotated[
     Field(description="'bundled' chooses the bundled setup_finetune where the operator configured no script."),
 ]
 Overwrite = Annotated[bool, Field(description="Replace files that a person edited. Only when the user said so.")]
-Jobs = Annotated[int, Field(ge=1, le=64, description="External scripts at a time.")]
+Jobs = Annotated[
+    int | None, Field(ge=1, le=64, description="External scripts at a time. Default: as many as cores, at most 4.")
+]
 WithTorchtune = Annotated[
     bool | None,
     Field(description="Ask torchtune itself whether it takes finetune.yaml. Default: where the server has torchtune."),
@@ -79,6 +82,8 @@ _READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent
 _LOGS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 _REPLACES = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
 _RUNS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True)
+
+Call = Context[None, Any]
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -142,26 +147,34 @@ def _argument(name: str, kind: str, message: str, value: object, known: Mapping[
 def _tools(roots: tuple[Path, ...]) -> list[Tool]:
     tools: list[Tool] = []
 
-    def tool(title: str, annotations: ToolAnnotations) -> Callable[[Callable[..., CallToolResult]], None]:
+    def tool(title: str, annotations: ToolAnnotations) -> Callable[[Callable[..., Awaitable[CallToolResult]]], None]:
         return lambda function: tools.append(_strict(function, title, annotations))
 
-    def answer(
-        step: str, experiment: str, local: str | None, setup_script: str | None = None, **given: object
+    async def answer(
+        context: Call, step: str, experiment: str, local: str | None, setup_script: str | None = None, **given: Any
     ) -> CallToolResult:
         # The operator's script wins over the caller's choice, which can only be the bundled one.
         script = os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT") or setup_script
-        return _answer(step, Path(experiment), _path(local), roots=roots, setup_script=script, **given)
+
+        def work(work: mcp_work.Work) -> CallToolResult:
+            told = {"progress": work.progress, "stop": work.stop}
+            return _answer(step, Path(experiment), _path(local), roots=roots, setup_script=script, **told, **given)
+
+        return await mcp_work.run(work, context)
 
     @tool("Parse the experiment's documents", _READS)
-    def parse_summary(experiment: Experiment, local: Local = None) -> Annotated[CallToolResult, Answer[ParseResult]]:
+    async def parse_summary(
+        context: Call, experiment: Experiment, local: Local = None
+    ) -> Annotated[CallToolResult, Answer[ParseResult]]:
         """Step 1: read experiment_summary.md and claude.local.md: runs, parameters, paths, environment. Writes nothing.
 
         If required fields are missing or unclear, the error names every one with file, line and the line to add.
         """
-        return answer("parse", experiment, local)
+        return await answer(context, "parse", experiment, local)
 
     @tool("Plan the run directories", _READS)
-    def plan_runs(
+    async def plan_runs(
+        context: Call,
         experiment: Experiment,
         local: Local = None,
         names: Names = None,
@@ -172,10 +185,11 @@ def _tools(roots: tuple[Path, ...]) -> list[Tool]:
 
         Writes nothing. Show the plan, its warnings and its defaults to the user before render_yaml.
         """
-        return answer("plan", experiment, local, setup_script, names=names, template=_path(template))
+        return await answer(context, "plan", experiment, local, setup_script, names=names, template=_path(template))
 
     @tool("Write run directories and setup_finetune.yaml", _REPLACES)
-    def render_yaml(
+    async def render_yaml(
+        context: Call,
         experiment: Experiment,
         local: Local = None,
         names: Names = None,
@@ -188,36 +202,38 @@ def _tools(roots: tuple[Path, ...]) -> list[Tool]:
         Repeating it changes nothing. A file that a person edited is refused unless overwrite is true.
         """
         given = {"names": names, "template": _path(template), "overwrite": overwrite}
-        return answer("render", experiment, local, setup_script, **given)
+        return await answer(context, "render", experiment, local, setup_script, **given)
 
     @tool("Run setup_finetune in each run directory", _RUNS)
-    def run_setup(
+    async def run_setup(
+        context: Call,
         experiment: Experiment,
         local: Local = None,
         overwrite: Overwrite = False,
-        jobs: Jobs = 1,
-        timeout: Timeout = 300.0,
+        jobs: Jobs = None,
+        timeout: Timeout = 300.0,  # noqa: ASYNC109 - of each script, not of the call
     ) -> Annotated[CallToolResult, Answer[SetupResult]]:
         """Step 6: run setup_finetune for each run: finetune.yaml and finetune.slurm. Needs render_yaml first.
 
         One run's failure does not stop the others: look at failed, and at each run's reason.
         """
-        return answer("setup", experiment, local, overwrite=overwrite, jobs=jobs, timeout=timeout)
+        given: dict[str, Any] = {} if jobs is None else {"jobs": jobs}
+        return await answer(context, "setup", experiment, local, overwrite=overwrite, timeout=timeout, **given)
 
     @tool("Validate every planned value", _LOGS)
-    def validate(
-        experiment: Experiment, local: Local = None, with_torchtune: WithTorchtune = None
+    async def validate(
+        context: Call, experiment: Experiment, local: Local = None, with_torchtune: WithTorchtune = None
     ) -> Annotated[CallToolResult, Answer[ValidateResult]]:
         """Step 7: prove that every planned value arrived in finetune.yaml and finetune.slurm; closes scaffold.log.
 
         Only passed: true means that the runs may be submitted. Each finding says where, what was expected, and the fix.
         """
-        return answer("validate", experiment, local, with_torchtune=with_torchtune)
+        return await answer(context, "validate", experiment, local, with_torchtune=with_torchtune)
 
     return tools
 
 
-def _strict(function: Callable[..., CallToolResult], title: str, annotations: ToolAnnotations) -> Tool:
+def _strict(function: Callable[..., Awaitable[CallToolResult]], title: str, annotations: ToolAnnotations) -> Tool:
     """A tool that takes what its input schema says and nothing else: the SDK itself drops unknown arguments unsaid."""
     tool = Tool.from_function(function, title=title, description=inspect.getdoc(function), annotations=annotations)
     arguments = tool.fn_metadata.arg_model
@@ -262,5 +278,7 @@ def serve(roots: Sequence[Path]) -> int:
         from scaffold_torchtune.pipeline import default_roots
 
         given = default_roots()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, mcp_work.end_all)
     make_server(given).run("stdio")
     return 0
