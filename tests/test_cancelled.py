@@ -76,12 +76,16 @@ def pids(script: Path) -> list[int]:
     return [int(pid) for mark in (script.parent / "marks").glob("waits.*") for pid in mark.read_text().split()]
 
 
-def check_is_over(experiment: Path, script: Path, since: float) -> None:
-    """No process is left, the lock is free, what was done stays done, and the next call does the rest."""
+def check_is_gone(experiment: Path, script: Path, since: float) -> None:
+    """No process is left, and the lock is free, within seconds."""
     lock = experiment / ".scaffold" / "lock"
     until(lambda: not any(map(is_alive, pids(script))) and not lock.exists())
     assert time.monotonic() - since < SECONDS
     assert len(pids(script)) == 4, "two scripts ran, each with a child"
+
+
+def check_goes_on(experiment: Path, script: Path) -> None:
+    """What was done stays done, and the next call does the rest."""
     kept = {path: path.stat().st_mtime_ns for path in experiment.glob("rank*/finetune.slurm")}
     assert len(kept) >= DONE
     assert not list((experiment / ".scaffold" / "staging").iterdir())
@@ -128,7 +132,8 @@ def test_an_interrupted_command_ends_its_scripts(fifty: Path, waiting: Path, num
         process.send_signal(number)
         out, error = process.communicate(timeout=30)
     assert (process.returncode, out, error) == (130, "", "Interrupted. Repeat the command to go on from there.\n")
-    check_is_over(fifty, waiting, since)
+    check_is_gone(fifty, waiting, since)
+    check_goes_on(fifty, waiting)
 
 
 @pytest.mark.parametrize("era", ["auto", "legacy"])
@@ -140,7 +145,7 @@ def test_a_cancelled_call_ends_its_scripts_and_the_server_goes_on(
     async def progress(progress: float, total: float | None, message: str | None) -> None:
         told.append((progress, total, message))
 
-    async def main() -> float:
+    async def main() -> None:
         environment = {
             **os.environ, "SCAFFOLD_TORCHTUNE_SETUP_SCRIPT": str(waiting), "SCAFFOLD_TORCHTUNE_ACTIVATE": "off"
         }  # fmt: skip
@@ -158,13 +163,12 @@ def test_a_cancelled_call_ends_its_scripts_and_the_server_goes_on(
                 await anyio.to_thread.run_sync(until, lambda: waits(waiting))
                 since = time.monotonic()
                 group.cancel_scope.cancel()
-            # the same server serves on, and says that the experiment is free as soon as the call's end is done
+            await anyio.to_thread.run_sync(check_is_gone, fifty, waiting, since)
             result = await client.call_tool("parse_summary", {"experiment": str(fifty)})
-            assert not result.is_error
-            await anyio.to_thread.run_sync(check_is_over, fifty, waiting, since)
-            return since
+            assert not result.is_error, "the same server serves on"
 
     anyio.run(main)
+    check_goes_on(fifty, waiting)
     assert told
     assert told[0][1:] == (RUNS, f"setup: {int(told[0][0])} of {RUNS} runs")
 
@@ -193,4 +197,5 @@ def test_the_end_of_the_server_ends_its_scripts(fifty: Path, waiting: Path, how:
             process.send_signal(signal.SIGTERM if how == "terminate" else signal.SIGINT)
         status = process.wait(timeout=30)
         assert status == {"close": 0, "terminate": 143, "interrupt": 130}[how]
-        check_is_over(fifty, waiting, since)
+        check_is_gone(fifty, waiting, since)
+    check_goes_on(fifty, waiting)

@@ -7,6 +7,7 @@ import pytest
 from skills_ref.parser import parse_frontmatter
 from skills_ref.validator import validate_metadata
 
+from mcp_calls import listed
 from scaffold_torchtune.errors import CODES
 from scaffold_torchtune.shared.resources import shipped
 
@@ -50,8 +51,7 @@ def test_the_skill_names_the_eight_steps_and_exactly_the_five_tools() -> None:
     text = (ROOT / "SKILL.md").read_text()
     steps = re.findall(r"^\| (\d)\. ", text, re.MULTILINE)
     assert steps == list("12345678")
-    server = (ROOT / "server/scaffold_torchtune/mcp_server.py").read_text()
-    tools = set(re.findall(r"def (\w+)\(\s*(?:#[^\n]*)?\s*experiment: Experiment", server))
+    tools = {tool.name for tool in listed(ROOT)}
     assert set(re.findall(r"mcp__torchtune__(\w+)", text)) == tools
     assert tools == {"parse_summary", "plan_runs", "render_yaml", "run_setup", "validate"}
 
