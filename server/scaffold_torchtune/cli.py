@@ -181,6 +181,8 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="experiment directory or summary file")
         _add_common(command)
+        if name in {"parse", "plan", "render", "scaffold"}:
+            command.add_argument("--template", type=Path, metavar="FILE", help=_TEMPLATE_HELP)
         if name in {"plan", "render", "scaffold"}:
             _add_planning(command)
         if name in {"plan", "render", "setup", "scaffold"}:
@@ -209,6 +211,10 @@ def _parser() -> argparse.ArgumentParser:
 _ASKED = ("sbatch", "with_torchtune")
 _SCRIPT_HELP = "an existing setup_finetune.py; default: the bundled one"
 _JOBS_HELP = "external scripts at a time; default: as many as there are cores, at most 4 (login nodes are shared)"
+_TEMPLATE_HELP = (
+    "a template of setup_finetune.yaml: Jinja2 (.j2), instead of the bundled one; or plain YAML (.yaml), whose values"
+    " count where the documents say nothing"
+)
 _NEW_HELP = "write an experiment's documents, filled from options, to start from; they scaffold as they are"
 _ROOT_HELP = "experiments must lie under one of these directories; may be repeated"
 
@@ -229,7 +235,6 @@ def _add_new(command: argparse.ArgumentParser) -> None:
 
 
 def _add_planning(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--template", type=Path, metavar="FILE", help="a template instead of the bundled one")
     command.add_argument(
         "--names",
         choices=("varying", "table"),

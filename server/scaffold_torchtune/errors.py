@@ -81,6 +81,7 @@ CODES: dict[str, Code] = {
     "overridden": Code(_W, "one place gives another value than another that wins: a row wins over Configuration"),
     "short-time": Code(_W, "a time of two parts, which SLURM reads as minutes and seconds"),
     "runs-differ": Code(_W, "the summary says another number of runs than its table has"),
+    "own-recipe": Code(_W, "the runs start a recipe that is not torchtune's own"),
     "default-used": Code(_W, "a hyperparameter comes from a default that nobody asked for"),
     "begins-anew": Code(_W, "a job that starts again trains from the beginning"),
     # planning

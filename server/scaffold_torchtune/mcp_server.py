@@ -63,7 +63,13 @@ Names = Annotated[
     Literal["varying", "table"] | None,
     Field(description="Name run directories by what varies (default), or by the table's Run Name column."),
 ]
-Template = Annotated[_Path | None, Field(description="A template for setup_finetune.yaml instead of the bundled one.")]
+Template = Annotated[
+    _Path | None,
+    Field(
+        description="A template of setup_finetune.yaml: Jinja2 (.j2), or plain YAML (.yaml) whose values count where"
+        " the documents say nothing. Give the same one to parse_summary, plan_runs and render_yaml."
+    ),
+]
 Script = Annotated[
     Literal["bundled"] | None,
     Field(description="'bundled' chooses the bundled setup_finetune where the operator configured no script."),
@@ -164,13 +170,13 @@ def _tools(roots: tuple[Path, ...]) -> list[Tool]:
 
     @tool("Parse the experiment's documents", _READS)
     async def parse_summary(
-        context: Call, experiment: Experiment, local: Local = None
+        context: Call, experiment: Experiment, local: Local = None, template: Template = None
     ) -> Annotated[CallToolResult, Answer[ParseResult]]:
         """Step 1: read experiment_summary.md and claude.local.md: runs, parameters, paths, environment. Writes nothing.
 
         If required fields are missing or unclear, the error names every one with file, line and the line to add.
         """
-        return await answer(context, "parse", experiment, local)
+        return await answer(context, "parse", experiment, local, template=_path(template))
 
     @tool("Plan the run directories", _READS)
     async def plan_runs(

@@ -143,7 +143,7 @@ def _parse(out: Console, of: ParseResult) -> None:
         _row(table, str(run.line), run.name, run.type, *(value(run.parameters.get(name)) for name in names))
     out.print(table)
     rows = _table("setting", "value", "from")
-    for group, values in (("config", of.config), ("environment", of.environment)):
+    for group, values in (("config", of.config), ("environment", of.environment), ("template", of.template)):
         for name, found in values.items():
             _row(rows, name, value(found), of.sources[f"{group}.{name}"])
     for model in of.models:

@@ -14,6 +14,21 @@ import yaml
 
 HERE = Path(__file__).parent
 GENERATION = json.loads((HERE / "generation.json").read_text())
+MODELS = {
+    "Llama-3.2-1B-Instruct": ("llama3_2.lora_llama3_2_1b", "LLAMA3_2", ["model.safetensors"], 1),
+    "Llama-3.2-3B-Instruct": (
+        "llama3_2.lora_llama3_2_3b",
+        "LLAMA3_2",
+        [f"model-{i:05}-of-00002.safetensors" for i in (1, 2)],
+        1,
+    ),
+    "Llama-3.3-70B-Instruct": (
+        "llama3_3.lora_llama3_3_70b",
+        "LLAMA3",
+        {"filename_format": "model-{}-of-{}.safetensors", "max_filename": "00030"},
+        4,
+    ),
+}
 SLURM_ALONE = {"time", "gpus", "conda_env", "account", "partition", "constraint", "mem", "cpus_per_task"}
 ELSEWHERE = {
     "dataset_ext", "dataset_type", "experiment_name", "gradient_accumulation_steps", "input_dir_base", "input_key",
@@ -46,29 +61,30 @@ def data_set(given: argparse.Namespace, split: str, model: str) -> dict[str, Any
             "prompt": given.prompt, "system_prompt": given.system_prompt, "input_key": given.input_key,
             "output_key": given.output_key, "train_on_input": given.train_on_input, "packed": given.packed,
         }  # fmt: skip
-    if given.dataset_ext != ".json" or GENERATION["own_data_sets"]:
+    if GENERATION["own_data_sets"]:
         raise KeyError("data_dir")
-    found: dict[str, Any] = {
-        "_component_": f"torchtune.datasets.{given.dataset_type}",
-        "packed": True,
-        "source": "json",
-    }
-    found |= {"data_files": f"{path}.json", "field": split, "train_on_input": given.train_on_input}
+    found: dict[str, Any] = {"_component_": f"torchtune.datasets.{given.dataset_type}", "packed": True}
+    if given.dataset_ext == ".json":
+        found |= {"source": "json", "data_files": f"{path}.json", "field": split}
+    else:
+        found |= {"source": "parquet", "data_dir": f"{path}/{split}.parquet", "split": split}
+    found["train_on_input"] = given.train_on_input
     return found | ({"new_system_prompt": given.system_prompt} if given.system_prompt else {})
 
 
 def config(given: argparse.Namespace, output: str) -> dict[str, Any]:
     name = getattr(given, "torchtune_model_name", "Llama-3.2-1B-Instruct")
     folder = getattr(given, "model_checkpoint", None) or name
-    if name != "Llama-3.2-1B-Instruct":
+    if name not in MODELS:
         raise ValueError(f"Unknown model: '{name}'")
+    component, model_type, files, _ = MODELS[name]
     model = "${models_dir}/" + folder
     found: dict[str, Any] = {n: value for n, value in vars(given).items() if n not in SLURM_ALONE | ELSEWHERE}
     found |= {
         "output_dir": output,
         "input_dir": given.input_dir_base + given.input_formatting,
         "model": {
-            "_component_": "torchtune.models.llama3_2.lora_llama3_2_1b",
+            "_component_": f"torchtune.models.{component}",
             "lora_attn_modules": ["q_proj", "v_proj", "output_proj"],
             "apply_lora_to_mlp": True,
             "lora_rank": given.lora_rank,
@@ -83,10 +99,10 @@ def config(given: argparse.Namespace, output: str) -> dict[str, Any]:
         "checkpointer": {
             "_component_": "torchtune.training.FullModelHFCheckpointer",
             "checkpoint_dir": f"{model}/",
-            "checkpoint_files": ["model.safetensors"],
+            "checkpoint_files": files,
             "recipe_checkpoint": None,
             "output_dir": "${output_dir}",
-            "model_type": "LLAMA3_2",
+            "model_type": model_type,
         },
         "optimizer": {
             "_component_": "torch.optim.AdamW",
@@ -129,10 +145,18 @@ def config(given: argparse.Namespace, output: str) -> dict[str, Any]:
 def script(given: argparse.Namespace, output: str) -> str:
     text = (HERE / "templates" / "finetune_template.slurm").read_text()
     chosen = GENERATION["slurm"]
+    gpus = given.gpus
+    if gpus == 1:  # the default cannot be told from what was asked for
+        gpus = MODELS[getattr(given, "torchtune_model_name", "Llama-3.2-1B-Instruct")][-1]
+    recipe = given.custom_recipe or chosen["recipe"]
+    own = given.custom_recipe or "." in recipe
+    if gpus > 1 and (not given.custom_recipe or GENERATION["converts"]):
+        recipe = recipe.replace("single_device_nightly", "distributed_stable").replace("single_device", "distributed")
     values = {
         "JOBNAME": given.my_wandb_run_name, "TIME": given.time, "NETID": os.environ["USER"], "OUT": output,
         "MEM": getattr(given, "mem", None) or chosen["mem"], "CPUS": str(chosen["cpus"]), "ENV": given.conda_env,
-        "RECIPE": chosen["recipe"] + ("" if "." not in chosen["recipe"] else ".__main__"),
+        "RECIPE": f"--nproc_per_node={gpus} " * (gpus > 1) + recipe + ".__main__" * bool(own),
+        "GPUS": str(gpus),
     }  # fmt: skip
     for name, value in values.items():
         text = text.replace(f"<{name}>", value)
@@ -140,6 +164,8 @@ def script(given: argparse.Namespace, output: str) -> str:
         value = getattr(given, name) or chosen.get(name)
         if value:
             text = text.replace(f"##SBATCH --{name}=<{name}>", f"#SBATCH --{name}={value}")
+    if given.venv:
+        text = text.replace(f"conda activate {given.conda_env}", f"source $PROJECT/venvs/{given.venv}/bin/activate")
     if given.modules:
         text = "\n".join(line for line in text.splitlines() if "conda" not in line)
         loads = "".join(f"\nmodule load {name.strip()}" for name in given.modules.split(","))

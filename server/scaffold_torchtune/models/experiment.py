@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from scaffold_torchtune.errors import Finding
 from scaffold_torchtune.models.base import Model, RunType, Setting
 
@@ -44,7 +46,9 @@ class Experiment(Model):
     `columns` are the canonical names of the parameter columns in the table's order. `config` holds the Configuration
     section by canonical name. `environment` holds claude.local.md (`conda_env`, `output_dir_base`,
     `my_wandb_project`, `scratch_dir`, `account`, `partition`, `constraint`, `time`, `gpus`, `modules`, `models_dir`,
-    `working_dir`, ...); what is unset is absent.
+    `working_dir`, ...); what is unset is absent. `template` holds what the operator's plain YAML template gives by key
+    of setup_finetune.yaml, for where the documents say nothing; `template_others` has those of its keys that only an
+    external script can know.
     """
 
     name: str
@@ -57,4 +61,6 @@ class Experiment(Model):
     models: tuple[ModelPath, ...]
     config: dict[str, Setting]
     environment: dict[str, Setting]
+    template: dict[str, Setting] = Field(default={})
+    template_others: dict[str, Setting] = Field(default={})
     warnings: tuple[Finding, ...] = ()

@@ -43,6 +43,7 @@ class ParseResult(Model):
     models: tuple[ParsedModel, ...]
     config: dict[str, Scalar] = Field(description="Configuration by parameter name")
     environment: dict[str, Scalar] = Field(description="claude.local.md by setting name")
+    template: dict[str, Scalar] = Field(description="what a plain YAML template gives where the documents say nothing")
     sources: dict[str, str] = Field(description="where each value stands, e.g. config.epochs: experiment_summary.md:49")
     warnings: tuple[Finding, ...]
 

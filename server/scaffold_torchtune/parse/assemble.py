@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from scaffold_torchtune.errors import Refused, Severity, errors_in, finding, sort_findings
+from scaffold_torchtune.errors import Finding, Refused, Severity, errors_in, finding, sort_findings
 from scaffold_torchtune.models.base import Setting, SourceKind
-from scaffold_torchtune.models.experiment import Dataset, Experiment, Run, SummaryForm
+from scaffold_torchtune.models.experiment import Dataset, Experiment, ModelPath, Run, SummaryForm
 from scaffold_torchtune.parse import (
     configuration,
     environment,
@@ -12,6 +12,7 @@ from scaffold_torchtune.parse import (
     markdown_summary,
     resources,
     rows,
+    template,
     yaml_summary,
 )
 from scaffold_torchtune.parse.reading import Reading
@@ -22,20 +23,26 @@ _OFTEN_THE_CAUSE = frozenset({"unused-column", "unused-field", "unused-row"})
 
 
 def parse_experiment(
-    summary: tuple[str, str], local_document: tuple[str, str], is_experiment_dir: Callable[[str], bool]
+    summary: tuple[str, str],
+    local_document: tuple[str, str],
+    is_experiment_dir: Callable[[str], bool],
+    plain_template: tuple[str, str] | None = None,
 ) -> Experiment:
-    """Read an experiment from the (name, text) of its summary and of its claude.local.md.
+    """Read an experiment from the (name, text) of its summary, its claude.local.md, and a plain YAML template, if any.
 
-    `is_experiment_dir` tells whether a path is the directory that holds the summary (compared as files).
+    `is_experiment_dir` tells whether a path is the directory that holds the summary (compared as files). What the
+    template gives, no document needs to give.
 
     Raises:
-        Refused: something required is missing, or something is not what it must be; names every problem of both.
+        Refused: something required is missing, or something is not what it must be; names every problem of all.
     """
     form: SummaryForm = "yaml" if summary[0].endswith((".yaml", ".yml")) else "markdown"
     read = yaml_summary.read if form == "yaml" else markdown_summary.read
     reading = Reading(
         read(summary[1], summary[0]), local.read(local_document[1], local_document[0]), form, is_experiment_dir
     )
+    if plain_template is not None:
+        reading.template = template.read(plain_template[1], plain_template[0])
     reading.findings += [*reading.summary.problems, *reading.local.problems]
     name = _name(reading)
     _experiment_dir(reading)
@@ -46,6 +53,7 @@ def parse_experiment(
     runs = resources.by_name(runs, dataset)
     models = resources.models(reading, runs, surroundings)
     _required_by_runs(reading, runs, config, dataset)
+    reading.findings += _of_template(reading, runs, {*config, *surroundings}, models)
     experiment = Experiment(
         name=name,
         form=form,
@@ -57,6 +65,8 @@ def parse_experiment(
         models=models,
         config=config,
         environment=surroundings,
+        template=reading.template.settings,
+        template_others=reading.template.others,
         warnings=tuple(sort_findings(f for f in reading.findings if f.severity is not Severity.ERROR)),
     )
     if problems := errors_in(reading.findings):
@@ -64,6 +74,17 @@ def parse_experiment(
         unread = [f for f in reading.findings if f.code in _OFTEN_THE_CAUSE]
         raise Refused(f"{len(problems)} problem(s) in the experiment's documents", [*problems, *unread])
     return experiment
+
+
+def _of_template(
+    reading: Reading, runs: tuple[Run, ...], common: set[str], models: tuple[ModelPath, ...]
+) -> list[Finding]:
+    """What is wrong with the template, but for values that are not needed, as documents give them for every run."""
+    by_run = [run.parameters.keys() for run in runs if run.type == "fine-tuned"]
+    given = common | (set.intersection(*map(set, by_run)) if by_run else set[str]())
+    if not any(model.path.source.kind is SourceKind.TEMPLATE for model in models):
+        given.add("models_dir")
+    return reading.template.unusable(given.__contains__)
 
 
 def _name(reading: Reading) -> str:
@@ -101,7 +122,7 @@ def _required_by_runs(
     unread = not tuned and "runs" not in given
     for name, label in (("epochs", "Epochs"), ("batch_size", "Batch size")):
         lacking = unread or any(name not in run.parameters for run in tuned)
-        if lacking and name not in config and name not in given:
+        if lacking and name not in config and name not in given and not reading.template.gives(name):
             reading.missing(name, "Configuration > Training", f"- **{label}:** NUMBER")
     lacking = unread or any("dataset" not in run.parameters for run in tuned)
     if lacking and dataset is None and "dataset" not in given:

@@ -27,10 +27,13 @@ def read(reading: Reading) -> dict[str, Setting]:
             environment[name] = setting
     _project(reading, environment)
     for name, (section, line) in _REQUIRED_LOCAL.items():
-        if name not in reading.local.settings and name not in environment:
+        given = name in reading.local.settings or name in environment or reading.template.gives(name)
+        if not given and not (name == "conda_env" and reading.template.gives("venv")):
             reading.missing(name, section, line, file=reading.local.file)
     # Without one, the YAML form keeps each run's output in its own artifacts/.
     if "output_dir_base" not in reading.local.settings and reading.form == "markdown":
+        if not reading.summary.output_dirs and reading.template.gives("output_dir_base"):
+            return environment
         if not reading.summary.output_dirs:
             line = "- **Output base directory**: `/path/to/outputs`"
             reading.missing("output_dir_base", "Common Paths", line, file=reading.local.file)

@@ -8,6 +8,7 @@ from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import SummaryForm
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field, LocalDraft, SummaryDraft
+from scaffold_torchtune.parse.template_draft import TemplateDraft
 from scaffold_torchtune.parse.typed import NotTyped
 from scaffold_torchtune.shared import numbers
 from scaffold_torchtune.shared.parameters import NOT_PLANNED, Parameter, normalize
@@ -25,12 +26,16 @@ _IN_YAML = {
 
 @dataclass
 class Reading:
-    """The two drafts, and the findings so far. `is_experiment_dir` tells whether a path is the summary's directory."""
+    """The two drafts, and the findings so far. `is_experiment_dir` tells whether a path is the summary's directory.
+
+    `template` is what the operator's template gives where the documents say nothing.
+    """
 
     summary: SummaryDraft
     local: LocalDraft
     form: SummaryForm
     is_experiment_dir: Callable[[str], bool]
+    template: TemplateDraft = field(default_factory=TemplateDraft)
     findings: list[Finding] = field(default_factory=list)
 
     def missing(self, name: str, section: str, line: str, *, file: str | None = None) -> None:

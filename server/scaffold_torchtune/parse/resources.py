@@ -70,7 +70,7 @@ def models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Setti
         if first.value != setting.value:
             reading.contradiction(path.name, setting, first)
     bases = _model_folders(reading, environment)
-    base = bases[0] if bases else environment.get("models_dir")
+    base = bases[0] if bases else environment.get("models_dir") or reading.template.settings.get("models_dir")
     listed = {name for name, _ in reading.summary.models}
     tuned = [run for run in runs if run.type == "fine-tuned"]
     lacking = {run.model: run for run in tuned if run.model and run.model not in listed}
@@ -85,7 +85,7 @@ def models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Setti
             folder = str(base.value)
             path_of = folder if posixpath.basename(folder) == name else posixpath.join(folder, name)
             found[name] = Setting(value=path_of, source=base.source)
-        elif not any(f.field == "models_dir" for f in reading.findings):
+        elif reading.template.readable and not any(f.field == "models_dir" for f in reading.findings):
             reading.missing(f"path of model {name}", "Resources > Models", f"- **{name}**: `/path/to/{name}`")
     return tuple(ModelPath(name=name, path=path) for name, path in found.items())
 

@@ -21,6 +21,7 @@ from scaffold_torchtune.pipeline.locate import (
     read_documents,
     refuse,
 )
+from scaffold_torchtune.pipeline.plain_template import plain_template, template_path
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.script import interface_of, trial
 from scaffold_torchtune.pipeline.state import load_plan
@@ -68,6 +69,8 @@ def parsed(request: Request) -> Parsed:
     directory = experiment_directory(request)
     documents = read_documents(request, directory)
     summary, local, *others = documents
+    plain = plain_template(request)
+    template = (plain.name, plain.text) if plain else None
 
     def is_here(path: str) -> bool:
         try:
@@ -76,7 +79,7 @@ def parsed(request: Request) -> Parsed:
             return False
 
     def read(form: Document) -> Experiment:
-        return parse_experiment((form.name, form.text), (local.name, local.text), is_here)
+        return parse_experiment((form.name, form.text), (local.name, local.text), is_here, template)
 
     experiment, twin = read(summary), None
     for other in others:
@@ -111,7 +114,8 @@ def prepared(request: Request) -> Prepared:
     with Tree(found.directory) as tree:
         previous = load_plan(tree)
     inputs = input_hashes(found.documents, options)
-    interface = interface_of(options.setup_script, found.experiment.environment, request)
+    surroundings = found.experiment.template | found.experiment.environment
+    interface = interface_of(options.setup_script, surroundings, request)
     place = Place(
         experiment_dir=str(found.directory),
         local_dir=str(found.documents[1].path.parent),
@@ -122,7 +126,8 @@ def prepared(request: Request) -> Prepared:
     )
     plan = make_plan(found.experiment, options, place)
     same = _same_in_twin(found, options, place) if found.twin else []
-    folders = [Path(options.template).parent, TEMPLATES] if options.template else [TEMPLATES]
+    own = options.template and not layout.is_plain_template(options.template)
+    folders = [Path(str(options.template)).parent, TEMPLATES] if own else [TEMPLATES]
     rendered = tuple(render_run(plan, run, folders) for run in plan.runs)
     outcomes = {one.run.directory: run_bundled(one.run, one.text) for one in rendered} if _bundled(options) else {}
     problems, warnings = _bundled_problems(rendered, outcomes)
@@ -251,11 +256,10 @@ def _in_documents(found: Finding, run: PlannedRun) -> Finding:
 
 
 def _options(request: Request, experiment: Experiment) -> Options:
-    template = str(expanded(request.template).resolve()) if request.template else None
     return Options(
         # The run names of the YAML form are directory names: its users' other tools rely on them.
         names=request.names or ("table" if experiment.form == "yaml" else "varying"),
-        template=template,
+        template=template_path(request),
         setup_script=_setup_script(request, experiment),
     )
 

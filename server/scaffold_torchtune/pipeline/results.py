@@ -30,6 +30,7 @@ def parse_result(experiment: Experiment, directory: str) -> ParseResult:
     sources = {f"config.{k}": str(s.source) for k, s in config.items()}
     sources |= {f"environment.{k}": str(s.source) for k, s in environment.items()}
     sources |= {f"models.{m.name}": str(m.path.source) for m in experiment.models}
+    sources |= {f"template.{k}": str(s.source) for k, s in experiment.template.items()}
     data = experiment.dataset
     if data is not None:
         sources["dataset"] = str(data.path.source)
@@ -52,6 +53,7 @@ def parse_result(experiment: Experiment, directory: str) -> ParseResult:
         models=tuple(ParsedModel(name=m.name, path=str(m.path.value)) for m in experiment.models),
         config={k: s.value for k, s in config.items()},
         environment={k: s.value for k, s in environment.items()},
+        template={k: s.value for k, s in experiment.template.items()},
         sources=sources,
         warnings=experiment.warnings,
     )

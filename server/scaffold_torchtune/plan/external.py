@@ -145,6 +145,7 @@ def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface)
         if setting.value == value:
             return None
     always = f"; it always writes {shown(value)}" if value is not None else ""
+    where = setting.source.file or "the documents"
     return finding(
         "untaken-setting",
         f"{name} is planned as {shown(setting.value)}, but this setup_finetune.py has no way to take it{always}",
@@ -153,7 +154,7 @@ def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface)
         actual=setting.value,
         file=setting.source.file,
         line=setting.source.line,
-        fix=(f"plan {shown(value)}, " if value is not None else "take it out of the documents, ")
+        fix=(f"plan {shown(value)}, " if value is not None else f"take it out of {where}, ")
         + "name a newer setup_finetune.py, or use --setup-script bundled",
     )
 

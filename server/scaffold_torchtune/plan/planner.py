@@ -7,11 +7,11 @@ import posixpath
 from collections.abc import Mapping, Sequence
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.errors import Refused, Scalar
+from scaffold_torchtune.errors import Finding, Refused, Scalar
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Excluded, Options, Plan, PlannedRun
-from scaffold_torchtune.plan import checks, external, naming, recipe
+from scaffold_torchtune.plan import checks, external, naming, recipe, template
 from scaffold_torchtune.plan.place import Place
 from scaffold_torchtune.plan.settings import SURROUNDINGS, data_path, parameters_of, settings_of
 from scaffold_torchtune.shared import recipes
@@ -37,6 +37,7 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
     problems = [
         *checks.unknown_models(tuned, experiment, options),
         *checks.data_problems(data, options, place),
+        *template.problems(experiment, place.interface),
         *recipe.problems(tuned, experiment, options, place),
         *checks.identical_runs(tuned, parameters, experiment),
     ]
@@ -74,9 +75,15 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
         runs=runs,
         excluded=_excluded(experiment),
         splits=_splits(experiment, place),
-        warnings=(*experiment.warnings, *checks.warnings(experiment, runs), *external.remarks(runs, place.interface)),
+        warnings=(*experiment.warnings, *_remarks(experiment, runs, place)),
     )
     return with_id(plan)
+
+
+def _remarks(experiment: Experiment, runs: Sequence[PlannedRun], place: Place) -> list[Finding]:
+    """What the person should see before anything is written."""
+    of_script = external.remarks(runs, place.interface)
+    return [*checks.warnings(experiment, runs), *template.remarks(experiment, runs), *recipe.remarks(runs), *of_script]
 
 
 def with_id(plan: Plan) -> Plan:

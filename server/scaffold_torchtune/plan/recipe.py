@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from scaffold_torchtune.errors import Finding, finding
 from scaffold_torchtune.models.base import Setting, Source
 from scaffold_torchtune.models.experiment import Experiment, Run
-from scaffold_torchtune.models.plan import Options
+from scaffold_torchtune.models.plan import Options, PlannedRun
 from scaffold_torchtune.plan.place import Place
-from scaffold_torchtune.plan.settings import other_recipe, own_value, value_or_default
+from scaffold_torchtune.plan.settings import is_full, other_recipe, own_value, value_or_default
 from scaffold_torchtune.shared import recipes
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
@@ -16,18 +16,38 @@ def problems(tuned: Sequence[Run], experiment: Experiment, options: Options, pla
     """Recipes that are not scaffolded or do not fit the GPUs, and LoRA settings of runs that have no adapter."""
     found: dict[Source, Finding] = {}
     for run in tuned:
-        asked = own_value("recipe", run, experiment)
+        asked = own_value("recipe", run, experiment) or _named(experiment)
         problem = _of_recipe(asked, run, experiment, options, place) if asked is not None else None
         if asked is not None and problem is not None:
             found.setdefault(asked.source, problem)
-    full = [run for run in tuned if _is_full(run, experiment, place)]
+    full = [run for run in tuned if is_full(other_recipe(run, experiment, place))]
     of_adapter = [_of_adapter(name, full, tuned, experiment) for name in recipes.OF_LORA]
     return [*found.values(), *(problem for problem in of_adapter if problem is not None)]
 
 
-def _is_full(run: Run, experiment: Experiment, place: Place) -> bool:
-    recipe = other_recipe(run, experiment, place)
-    return recipe is not None and recipes.method_of(str(recipe.value)) == recipes.FULL
+def remarks(runs: Sequence[PlannedRun]) -> list[Finding]:
+    """That a recipe of the template's is not one of torchtune's own."""
+    custom = next((found for run in runs if (found := run.settings.get("custom_recipe")) is not None), None)
+    if custom is None or str(custom.value) in recipes.NAMES:
+        return []
+    return [
+        finding(
+            "own-recipe",
+            f"the runs start the recipe {shown(custom.value)}, which is not torchtune's own: it must be there in the"
+            " environment of the job, and what it reads of finetune.yaml is not known here",
+            field="custom_recipe",
+            actual=custom.value,
+            file=custom.source.file,
+            line=custom.source.line,
+            fix="take it out of the template to start torchtune's own recipe",
+        )
+    ]
+
+
+def _named(experiment: Experiment) -> Setting | None:
+    """A recipe of torchtune's that the template names; one in a package is nobody's business but the script's."""
+    custom = experiment.template.get("custom_recipe")
+    return custom if custom is not None and "." not in str(custom.value) else None
 
 
 def _of_recipe(recipe: Setting, run: Run, experiment: Experiment, options: Options, place: Place) -> Finding | None:

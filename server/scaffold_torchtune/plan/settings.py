@@ -1,4 +1,7 @@
-"""All settings of one run, each with its source: the row, else Configuration, else claude.local.md, else a default."""
+"""All settings of one run, each with its source.
+
+The row, else Configuration, else claude.local.md, else the operator's plain template, else a default.
+"""
 
 import posixpath
 from collections.abc import Mapping
@@ -25,15 +28,16 @@ ORDER: Final = (
     "log_every_n_steps", "run_val_every_n_steps",
     "save_adapter_weights_only", "save_last_epoch_only", "epochs_to_save", "stash_adapter_weights",
     "resume_from_checkpoint",
-    "conda_env", "modules", "time", "gpus", "gpu_type", "mem", "cpus_per_task", "account", "partition", "constraint",
+    "conda_env", "venv", "modules", "time", "gpus", "gpu_type", "mem", "cpus_per_task", "account", "partition", "constraint",
     "qos", "reservation", "exclude", "requeue", "mail_user", "mail_type", "comment", "offline",
-    "custom_recipe",
+    "custom_recipe", "base_recipe",
 )  # fmt: skip
 _FROM_LOCAL: Final = (
     "my_wandb_project", "wandb_entity", "wandb_group", "wandb_tags", "output_dir_base", "conda_env", "modules",
     "time", "gpus", "gpu_type", "mem", "cpus_per_task", "account", "partition", "constraint",
     "qos", "reservation", "exclude", "requeue", "mail_user", "mail_type", "comment", "offline",
 )  # fmt: skip
+_PLANNED_OTHERWISE: Final = frozenset({"experiment_name", "project_dir", "custom_recipe"})
 # What says where and how a run is computed, and not what is trained.
 SURROUNDINGS: Final = frozenset({*_FROM_LOCAL, "models_dir", "log_every_n_steps", "resume_from_checkpoint"})
 
@@ -48,17 +52,28 @@ def own_value(name: str, run: Run, experiment: Experiment) -> Setting | None:
 
 
 def value_or_default(name: str, run: Run, experiment: Experiment, place: Place) -> Setting | None:
-    """What the documents say of a parameter, else its default, else None."""
-    return own_value(name, run, experiment) or external.defaults(place.interface).get(name)
+    """What the documents say of a parameter, else the template, else its default, else None."""
+    found = own_value(name, run, experiment) or experiment.template.get(name)
+    return found or external.defaults(place.interface).get(name)
 
 
 def other_recipe(run: Run, experiment: Experiment, place: Place) -> Setting | None:
-    """The recipe of a run that is not trained with LoRA; None where it is, whose recipe follows from the GPUs."""
-    found = own_value("recipe", run, experiment)
+    """The recipe of a run that is not trained with LoRA, or that a template names; None: it follows from the GPUs.
+
+    A document that says LoRA leaves it to the template to name the recipe for that.
+    """
+    found, named = own_value("recipe", run, experiment), experiment.template.get("custom_recipe")
     gpus = value_or_default("gpus", run, experiment, place)
-    if found is None or gpus is None or recipes.method_of(str(found.value)) == recipes.LORA:
-        return None
-    return _with(found, recipes.for_gpus(str(found.value), int(str(gpus.value))))
+    if found is None:
+        return named
+    if recipes.method_of(str(found.value)) == recipes.LORA:
+        return None if named is None or is_full(named) else named
+    return None if gpus is None else _with(found, recipes.for_gpus(str(found.value), int(str(gpus.value))))
+
+
+def is_full(recipe: Setting | None) -> bool:
+    """Whether a recipe trains all weights, without an adapter."""
+    return recipe is not None and recipes.method_of(str(recipe.value)) == recipes.FULL
 
 
 def data_path(run: Run, experiment: Experiment, experiment_dir: str) -> Setting:
@@ -73,19 +88,25 @@ def settings_of(run: Run, directory: str, data: Setting, experiment: Experiment,
     found: dict[str, Setting] = {}
     recipe = other_recipe(run, experiment, place)
     # What a row says of the adapter although there is none is refused, and stays so that it tells rows apart.
-    beside = frozenset(recipes.OF_LORA) - run.parameters.keys() if recipe else frozenset()
+    beside = frozenset(recipes.OF_LORA) - run.parameters.keys() if is_full(recipe) else frozenset()
     for name in ORDER:
         setting = value_or_default(name, run, experiment, place) if name not in beside else None
         if setting is not None:
             found[name] = setting
+    # Of these a template has but those of another experiment; the plan has the ones of this.
+    found = {name: setting for name, setting in found.items() if name not in _PLANNED_OTHERWISE}
+    if "conda_env" in experiment.environment and found.get("venv") == experiment.template.get("venv"):
+        found.pop("venv", None)
     found |= _names(directory, experiment, place)
     found |= _output(found.pop("output_dir_base", None), experiment, place)
     found |= _data(data) | _model(run, experiment, place)
     if recipe is not None:
         found["custom_recipe"] = recipe
-    elif place.interface is None and "lora_alpha" not in found:
+    if place.interface is None and not is_full(recipe) and "lora_alpha" not in found:
         found["lora_alpha"] = _derived(2 * int(str(found["lora_rank"].value)), "2 x lora_rank")
-    return {name: found[name] for name in ORDER if name in external.fitted(found, place.interface)}
+    found |= experiment.template_others
+    order = (*ORDER, *experiment.template_others)
+    return {name: found[name] for name in order if name in external.fitted(found, place.interface)}
 
 
 def _output(base: Setting | None, experiment: Experiment, place: Place) -> dict[str, Setting]:

@@ -8,7 +8,7 @@ from scaffold_torchtune.errors import Finding, Refused, Scalar, finding
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.shared import templating, yamlio
-from scaffold_torchtune.shared.layout import SETUP_TEMPLATES, SETUP_YAML
+from scaffold_torchtune.shared.layout import SETUP_TEMPLATES, SETUP_YAML, is_plain_template
 from scaffold_torchtune.shared.parameters import OF_DOCUMENTS, PARAMETERS
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
@@ -31,10 +31,13 @@ def render_run(plan: Plan, run: PlannedRun, folders: Sequence[Path]) -> Rendered
     Raises:
         Refused: the template cannot be rendered, or what it rendered does not read back as the plan.
     """
-    template = plan.options.template or SETUP_TEMPLATES[str(run.settings["dataset_ext"].value)]
+    own = plan.options.template
+    # The values of a plain template are in the plan already.
+    template = own if own and not is_plain_template(own) else SETUP_TEMPLATES[str(run.settings["dataset_ext"].value)]
     name = Path(template).name
     values = {key: setting.value for key, setting in _written(run).items()}
-    context = {"settings": values, "run": run.directory, "experiment": plan.experiment}
+    others = [key for key in values if key not in _KEYS]
+    context = {"settings": values, "others": others, "run": run.directory, "experiment": plan.experiment}
     try:
         text = templating.render(name, context, folders)
     except templating.TemplateProblem as problem:

@@ -23,7 +23,15 @@ FINETUNE_SLURM: Final = "finetune.slurm"
 SETUP_TEMPLATES: Final = {".json": "setup_finetune_json.yaml.j2", ".parquet": "setup_finetune_parquet.yaml.j2"}
 """The template of setup_finetune.yaml for each data format."""
 
+PLAIN_TEMPLATES: Final = (".yaml", ".yml")
+"""How the name of a template ends that is plain YAML, whose values are defaults; any other is Jinja2."""
+
 RESERVED: Final = frozenset({SUMMARY, SUMMARY_YAML, LOCAL, LOG, STATE})
+
+
+def is_plain_template(path: str) -> bool:
+    """Whether a template of setup_finetune.yaml is plain YAML. The name says it: text with braces can be either."""
+    return path.endswith(PLAIN_TEMPLATES)
 
 
 def record(directory: str) -> str:

@@ -203,7 +203,9 @@ def _recipe(report: Report, recipe: str, line: int) -> str | None:
     """Compare the recipe; the planned one comes back, None where it is the script's own."""
     gpus, custom = _gpus(report), str(report.planned("custom_recipe") or "").removesuffix(_MAIN)
     form = "distributed" if gpus is not None and gpus > 1 else "single_device"
-    name, expected = recipe.removesuffix(_MAIN), custom or f"lora_finetune_{form}"
+    # A recipe in a package is started as its module __main__; torchtune's own have none.
+    name = recipe.removesuffix(_MAIN) if "." in recipe.removesuffix(_MAIN) else recipe
+    expected = custom or f"lora_finetune_{form}"
     if name == expected:
         _fits(report, expected, line)
         return expected

@@ -1,0 +1,105 @@
+"""Reads a plain YAML template of setup_finetune.yaml: its values count where the experiment's documents say nothing.
+
+Values are taken as they are written and typed by their parameter, as those of a summary in YAML are.
+"""
+
+import math
+from typing import Any
+
+from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.models.base import Setting, Source, SourceKind
+from scaffold_torchtune.parse import clean, yaml_values
+from scaffold_torchtune.parse.draft import Field, SummaryDraft
+from scaffold_torchtune.parse.reading import not_typed
+from scaffold_torchtune.parse.template_draft import TemplateDraft
+from scaffold_torchtune.parse.typed import NotTyped
+from scaffold_torchtune.parse.yaml_source import Source as Read
+from scaffold_torchtune.shared import yamlio
+from scaffold_torchtune.shared.parameters import OF_DOCUMENTS, PARAMETERS, Parameter
+from scaffold_torchtune.shared.text import escape
+
+NOTE = "template"
+# What identifies an experiment or one of its runs is always its own; a template has it of another, as an example.
+_OF_THE_EXPERIMENT = frozenset(
+    {
+        "experiment_name", "my_wandb_run_name", "project_dir", "input_dir_base", "input_formatting", "dataset_label",
+        "dataset_ext", "torchtune_model_name", "model_checkpoint",
+    }
+)  # fmt: skip
+_NEVER_OPEN = frozenset({"system_prompt", "prompt", "epochs_to_save"})
+
+
+def read(text: str, file: str) -> TemplateDraft:
+    """Read a template. What is null, empty or left open (`<placeholder>`) is absent."""
+    draft = TemplateDraft()
+    try:
+        document = yamlio.read(text)
+    except yamlio.YamlError as error:
+        draft.problems.append(_unreadable(text, file, f"is not YAML: {error.message}", error.line))
+        draft.readable = False
+        return draft
+    data = {} if document.data is None else document.data
+    if not isinstance(data, dict):
+        draft.problems.append(_unreadable(text, file, "is not a mapping of keys to values", 1))
+        draft.readable = False
+        return draft
+    source = Read(document, data, SummaryDraft(file))
+    for key, value in data.items():
+        if key in PARAMETERS and key not in OF_DOCUMENTS:
+            _known(draft, key, source, file)
+        elif value is not None:
+            _other(draft, key, value, Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note=NOTE))
+    return draft
+
+
+def _unreadable(text: str, file: str, what: str, line: int | None) -> Finding:
+    fix = "correct the YAML, one `key: value` a line"
+    if any(mark in text for mark in ("{{", "{%", "{#")):
+        fix += "; if it is a Jinja2 template, let its name end in .j2"
+    return finding("template-error", f"the template {escape(what)}", field="template", file=file, line=line, fix=fix)
+
+
+def _known(draft: TemplateDraft, key: str, source: Read, file: str) -> None:
+    """A key of setup_finetune.yaml: its value in its type, or as it is written, with what is wrong with it."""
+    parameter, told = PARAMETERS[key], len(source.draft.problems)
+    text = yaml_values.field(source, (key,), key)
+    place = Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note=NOTE)
+    if text is None:
+        if len(source.draft.problems) == told:
+            return
+        draft.settings[key] = Setting(value=escape(str(source.at((key,)))), source=place)
+        draft.doubtful[key] = source.draft.problems[told]
+    elif not _is_open(key, text):
+        try:
+            draft.settings[key] = Setting(value=clean.typed(parameter, text).value, source=place)
+        except NotTyped as problem:
+            draft.settings[key] = Setting(value=text.text, source=place)
+            draft.doubtful[key] = not_typed(parameter, text, problem, key, file, "")
+    if key in _OF_THE_EXPERIMENT:
+        draft.doubtful.pop(key, None)
+
+
+def _is_open(key: str, text: Field) -> bool:
+    return key not in _NEVER_OPEN and (clean.is_unset(text.text) or clean.is_placeholder(text.text))
+
+
+def _other(draft: TemplateDraft, key: str, value: Any, place: Source) -> None:
+    """A key that only an external script can know: one value, as YAML has it."""
+    problem = None
+    if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
+        problem = "one plain value: text, a number, true or false"
+    elif isinstance(value, str):
+        try:
+            clean.typed(Parameter(key, "text"), Field(value, place.line or 1, key, exact=True))
+        except NotTyped as not_text:
+            problem = not_text.allowed
+    if problem is None:
+        draft.others[key] = Setting(value=value, source=place)
+        return
+    message = f"the template gives {escape(key)} a value that it cannot have; allowed is {problem}"
+    draft.problems.append(
+        finding(
+            "invalid-value", message, field=escape(key), expected=problem, actual=escape(str(value)),
+            file=place.file, line=place.line, fix=f"write {problem}, or take the line out",
+        )
+    )  # fmt: skip
