@@ -147,7 +147,11 @@ EXTERNAL_SLURM = GOOD_SLURM.replace(
 
 
 def planned(
-    changes: Mapping[str, Scalar] | None = None, *, data: str = "/scratch/me/data/words.json", without: str = ""
+    changes: Mapping[str, Scalar] | None = None,
+    *,
+    data: str = "/scratch/me/data/words.json",
+    without: str = "",
+    generation: str = "2025-12",
 ) -> PlannedRun:
     values = {**VALUES, **(changes or {})}
     values.pop(without, None)
@@ -160,6 +164,7 @@ def planned(
         data_path=data,
         parameters={"lora_rank": 8, "lr": 1e-5},
         settings={n: Setting(value=v, source=Source(kind=sources[n])) for n, v in values.items()},
+        generation=generation,
     )
 
 

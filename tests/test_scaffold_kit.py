@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments import log, make_experiment
+from experiments import change, log, make_experiment
 from kit_generations import GENERATIONS, kit
 from new_experiments import finetune
 from scaffold_torchtune import pipeline
@@ -55,6 +55,37 @@ def test_each_generation_scaffolds_to_a_passed_validation(tmp_path: Path, genera
     found = [f for run in result.validation.runs for f in run.findings if f.severity != "info"]
     assert [f.sentence() for f in found] == []
     assert "SCAFFOLD_TORCHTUNE_COMPLETE" in log(tmp_path / "sweep")
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_what_it_writes_by_itself_is_told_once_for_all_runs(tmp_path: Path, generation: str) -> None:
+    result = done(tmp_path, generation)
+    assert [f.message for run in result.validation.runs for f in run.findings] == []
+    told = {f.field: f for f in result.validation.findings if f.message.startswith("in all 4 runs: ")}
+    assert {"mail-type", "mail-user"} <= told.keys()
+    assert {str(f.severity) for f in told.values()} == {"info"}
+    assert ("partition" in told) == (generation == "december")
+    assert ("custom_recipe" in told) == (generation == "august")
+
+
+def with_directive(folder: Path, line: str) -> str:
+    """The stand-in of December 2025 with a further directive in its template."""
+    script = kit(folder / "kit", "december")
+    change(script.parent / "templates" / "finetune_template.slurm", "##SBATCH --acc", f"#SBATCH {line}\n##SBATCH --acc")
+    return str(script)
+
+
+def test_what_nobody_knows_of_the_version_is_no_information(tmp_path: Path) -> None:
+    result = scaffold(experiment(tmp_path, "december"), setup_script=with_directive(tmp_path, "--qos=short"))
+    assert result.ok
+    found = [f for f in result.validation.findings if f.severity == "warning" and f.code != "not-seen"]
+    assert [f.field for f in found] == ["qos"]
+
+
+def test_what_makes_another_job_of_it_is_refused(tmp_path: Path) -> None:
+    script = with_directive(tmp_path, "--array=0-9")
+    refused = refusal(pipeline.scaffold, experiment(tmp_path, "december"), setup_script=script)
+    assert [(problem.code, problem.field) for problem in refused.problems] == [("unplanned-value", "array")]
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)

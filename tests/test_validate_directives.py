@@ -67,13 +67,13 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({}, ("--job-name=rank8_lr1e-5", "-J rank8_lr1e-5"), True, []),
     ({}, ("--output=slurm-%j.out", "--error=slurm-%j.err"), True, []),
     ({}, ("--output=slurm-%j.out", "-e logs/slurm-%j.err"), True, [("unplanned-value", "error", "error")]),
-    ({}, ("--output=slurm-%j.out", "-o logs/slurm-%j.out"), False, [("unplanned-value", "info", "output")]),
+    ({}, ("--output=slurm-%j.out", "-o logs/slurm-%j.out"), False, [("unplanned-value", "warning", "output")]),
     # what nobody planned
     ({}, ("##SBATCH --account=<ACT>", "#SBATCH --requeue --exclusive --hold --no-requeue"), False,
-     [("unplanned-value", "info", name) for name in ("requeue", "exclusive", "hold", "no-requeue")]),
+     [("unplanned-value", "error", "hold"), *[("unplanned-value", "warning", name) for name in ("requeue", "exclusive", "no-requeue")]]),
     ({}, ("##SBATCH --account=<ACT>", "#SBATCH -a 0-9"), True, [("unplanned-value", "error", "array")]),
     ({}, ("##SBATCH --account=<ACT>", "#SBATCH -D /elsewhere"), True, [("unplanned-value", "error", "chdir")]),
-    ({}, ("##SBATCH --account=<ACT>", "#SBATCH --wrap=x"), False, [("unplanned-value", "info", "wrap")]),
+    ({}, ("##SBATCH --account=<ACT>", "#SBATCH --wrap=x"), False, [("unplanned-value", "error", "wrap")]),
     # what is said twice
     ({}, ("##SBATCH --account=<ACT>", TIME), True, [("duplicate-directive", "error", "time")]),
     ({}, ("##SBATCH --account=<ACT>", "#SBATCH -t 1"), True, [("duplicate-directive", "error", "time"), ("value-mismatch", "error", "time")]),

@@ -119,4 +119,4 @@ def test_an_external_script_may_write_the_full_recipe_in_its_own_way() -> None:
     run = full_run()
     config = GOOD.replace("optimizer_in_bwd: false\n", "optimizer_in_bwd: false\nextra: 1\n")
     found = validate_run(run, files_of(run, config, ONE_GPU), bundled=False)
-    assert [(f.code, str(f.severity)) for f in found] == [("unplanned-value", "info")]
+    assert [(f.code, str(f.severity)) for f in found] == [("unplanned-value", "warning")]

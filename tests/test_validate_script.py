@@ -62,7 +62,7 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({}, ("run lora_finetune_single_device \\\n    --config finetune.yaml", "run --standalone"), False,
      [("missing-value", "error", "config"), ("wrong-recipe", "error", "gpus"), ("unplanned-value", "info", "tune run")]),
     ({}, ("run lora_finetune_single_device \\\n    --config finetune.yaml", "run --nnodes"), False,
-     [("missing-value", "error", "config"), ("wrong-recipe", "error", "gpus"), ("unplanned-value", "info", "tune run")]),
+     [("missing-value", "error", "config"), ("wrong-recipe", "error", "gpus"), ("unplanned-value", "warning", "tune run")]),
     ({}, (" \\\n    --config finetune.yaml", " --config=./finetune.yaml"), True, []),
     ({}, ("--config finetune.yaml", "--config=other.yaml"), True, [("value-mismatch", "error", "config")]),
     ({}, ("--config finetune.yaml", "--config"), True, [("value-mismatch", "error", "config")]),

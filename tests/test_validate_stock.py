@@ -8,7 +8,7 @@ import pytest
 from experiments import make_experiment
 from good_files import CONFIG, EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, RUN, files_of, planned, replaced
 from scaffold_torchtune import pipeline
-from scaffold_torchtune.errors import Severity, errors_in
+from scaffold_torchtune.errors import errors_in
 from scaffold_torchtune.pipeline import Request
 from scaffold_torchtune.setup_finetune.registry import known_models
 from scaffold_torchtune.validate import validate_run
@@ -72,18 +72,34 @@ def test_a_default_is_told_where_no_stock_config_speaks() -> None:
     assert finding.message == "optimizer.amsgrad is True, which nobody planned; torchtune's own is False"
 
 
-def test_of_another_script_it_is_a_warning() -> None:
-    run = planned()
-    files = files_of(run, replaced(EXTERNAL_CONFIG, "dtype: bf16", "dtype: fp32"), EXTERNAL_SLURM)
-    found = [f for f in validate_run(run, files, bundled=False) if f.field == "dtype"]
-    assert [(f.code, f.severity) for f in found] == [("unplanned-value", Severity.WARNING)]
+OTHER_RECIPES = {"": "", "my.recipe": "my.recipe.__main__", "own": "kit.lora_finetune_single_device_nightly.__main__"}
 
 
-def test_a_recipe_that_is_no_stock_recipe_may_have_values_of_its_own() -> None:
+@pytest.mark.parametrize("recipe", OTHER_RECIPES)
+@pytest.mark.parametrize(
+    ("old", "new", "field", "severity"),
+    [
+        ("dtype: bf16", "dtype: fp32", "dtype", "error"),
+        ("max_steps_per_epoch: null", "max_steps_per_epoch: 5", "max_steps_per_epoch", "error"),
+        ("compile: false", "compile: true", "compile", "warning"),
+        ("fused: true", "fused: true\n  amsgrad: true", "optimizer.amsgrad", "warning"),
+    ],
+)
+def test_of_another_script_it_is_an_error_where_it_changes_the_training(
+    recipe: str, old: str, new: str, field: str, severity: str
+) -> None:
+    run = planned({"custom_recipe": recipe} if recipe == "my.recipe" else {})
+    slurm = replaced(EXTERNAL_SLURM, "lora_finetune_single_device", OTHER_RECIPES[recipe]) if recipe else EXTERNAL_SLURM
+    files = files_of(run, replaced(EXTERNAL_CONFIG, old, new), slurm)
+    found = [f for f in validate_run(run, files, bundled=False) if f.field == field]
+    assert [(f.code, str(f.severity)) for f in found] == [("unplanned-value", severity)]
+
+
+def test_what_a_recipe_of_ones_own_reads_besides_says_nothing() -> None:
     run = planned({"custom_recipe": "my.recipe"})
-    custom = replaced(EXTERNAL_SLURM, "lora_finetune_single_device", "my.recipe.__main__")
-    files = files_of(run, replaced(EXTERNAL_CONFIG, "dtype: bf16", "dtype: fp32"), custom)
-    assert not [f for f in validate_run(run, files, bundled=False) if f.field == "dtype"]
+    slurm = replaced(EXTERNAL_SLURM, "lora_finetune_single_device", "my.recipe.__main__")
+    found = validate_run(run, files_of(run, EXTERNAL_CONFIG + "my_own: 7\n", slurm), bundled=False)
+    assert "my_own" not in {f.field for f in found}
 
 
 @pytest.mark.parametrize("gpus", [1, 2])

@@ -24,7 +24,8 @@ class PlannedRun(Model):
     in which they are written, each with its source. `data_path` is the data set as the document names it. `unwritten`
     are those settings that setup_finetune.yaml does not hold: what an external script does anyway, and has no key for,
     is planned, and proved, all the same. `submitted` are those settings that no file says, but the line that submits
-    the run: an external script has no key for them, and SLURM or the job takes them from there.
+    the run: an external script has no key for them, and SLURM or the job takes them from there. `generation` says which
+    generation of cruijff_kit's script makes its files (`2025-11`, `2025-12`, `v0.3.4`); empty for any other script.
     """
 
     directory: str
@@ -36,6 +37,7 @@ class PlannedRun(Model):
     settings: dict[str, Setting]
     unwritten: tuple[str, ...] = ()
     submitted: tuple[str, ...] = ()
+    generation: str = ""
 
 
 class Excluded(Model):

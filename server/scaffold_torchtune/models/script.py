@@ -29,5 +29,15 @@ class Interface(Model):
         """Whether it is a version of cruijff_kit's setup_finetune.py: its keys are those of all of them."""
         return self.options is not None and self.options.keys() >= _OF_ALL_VERSIONS
 
+    @property
+    def generation(self) -> str:
+        """Which generation of cruijff_kit's script it is, by the options that came and went; else empty."""
+        options = self.options or {}
+        if not self.of_cruijff_kit:
+            return ""
+        if "torchtune_model_name" not in options:
+            return "2025-11"
+        return "2025-12" if "output_dir_base" in options else "v0.3.4"
+
 
 _OF_ALL_VERSIONS = frozenset({"my_wandb_run_name", "input_formatting", "dataset_label", "dataset_ext", "lora_rank"})

@@ -11,7 +11,7 @@ from scaffold_torchtune.pipeline.locate import experiment_directory, read_docume
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree
-from scaffold_torchtune.validate import unchosen, validate_run, verdict
+from scaffold_torchtune.validate import told_once, unchosen, validate_run, verdict
 
 _FILES = (layout.SETUP_YAML, layout.FINETUNE_YAML, layout.FINETUNE_SLURM)
 
@@ -30,9 +30,10 @@ def judge(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         checked[run.directory] = (*problems, *freshness.findings(tree, run, made_by), *judged_run)
         configs |= {run.directory: text} if (text := files[layout.FINETUNE_YAML]) else {}
         request.told("validate", len(checked), len(plan.runs))
-    judged, said = outside.judged(tree.root, plan, texts, checked, request)
+    own, alike = told_once(checked)
+    judged, said = outside.judged(tree.root, plan, texts, own, request)
     ahead = serious(foreseen(plan, configs))
-    whole = [*outdated(plan, request), *left_over(tree, plan), *ahead, *said, *unchosen(plan)]
+    whole = [*outdated(plan, request), *left_over(tree, plan), *ahead, *said, *alike, *unchosen(plan)]
     return verdict(plan, judged, whole)
 
 

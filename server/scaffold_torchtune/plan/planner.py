@@ -57,7 +57,11 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
         )
         for run, name, path, values in zip(tuned, made, data, parameters, strict=True)
     )
-    runs = tuple(run.model_copy(update={"unwritten": external.unwritten(run, place.interface)}) for run in runs)
+    generation = place.interface.generation if place.interface else ""
+    runs = tuple(
+        run.model_copy(update={"unwritten": external.unwritten(run, place.interface), "generation": generation})
+        for run in runs
+    )
     untaken = external.problems(runs, experiment, place.interface)
     if untaken:
         raise Refused(f"{len(untaken)} problem(s): this setup_finetune.py cannot be told the plan", untaken)

@@ -28,8 +28,8 @@ ORDER: Final = (
     "log_every_n_steps", "run_val_every_n_steps",
     "save_adapter_weights_only", "save_last_epoch_only", "epochs_to_save", "stash_adapter_weights",
     "resume_from_checkpoint",
-    "conda_env", "venv", "modules", "time", "gpus", "gpu_type", "mem", "cpus_per_task", "account", "partition", "constraint",
-    "qos", "reservation", "exclude", "requeue", "mail_user", "mail_type", "comment", "offline",
+    "conda_env", "venv", "modules", "time", "gpus", "gpu_type", "mem", "cpus_per_task", "account", "partition",
+    "constraint", "qos", "reservation", "exclude", "requeue", "mail_user", "mail_type", "comment", "offline",
     "custom_recipe", "base_recipe",
 )  # fmt: skip
 _FROM_LOCAL: Final = (

@@ -6,7 +6,7 @@ from typing import Final
 from scaffold_torchtune.errors import Severity
 from scaffold_torchtune.shared.layout import FINETUNE_YAML
 from scaffold_torchtune.torchtune_facts import load
-from scaffold_torchtune.validate import exports, resuming
+from scaffold_torchtune.validate import exports, habits, resuming
 from scaffold_torchtune.validate.arrivals import output_dir
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.script import Command, Script
@@ -184,7 +184,7 @@ def _tune(report: Report, command: Command) -> str | None:
                 field="tune run",
                 actual=value,
                 line=command.line,
-                severity=Severity.ERROR if report.bundled else Severity.INFO,
+                severity=habits.of_option(report, name),
             )
     recipe = words.pop(0) if words else ""
     planned = _recipe(report, recipe, command.line)

@@ -5,7 +5,7 @@ from typing import Any
 from scaffold_torchtune.errors import Severity
 from scaffold_torchtune.shared.yamlio import Path
 from scaffold_torchtune.torchtune_facts import load
-from scaffold_torchtune.validate import arrivals, components, dataset, stock
+from scaffold_torchtune.validate import arrivals, components, dataset, habits, stock
 from scaffold_torchtune.validate.arrivals import Expectation, Kind
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.resolve import interpolated, resolve
@@ -13,8 +13,6 @@ from scaffold_torchtune.validate.values import compare, dotted, normal_path, quo
 
 SETTINGS = frozenset(arrivals.DIRECT) | arrivals.GROUPED | dataset.SETTINGS
 """Settings whose arrival in finetune.yaml is known."""
-
-_LISTED = 20
 
 
 def check(report: Report, raw: Any, recipe: str | None) -> dict[str, Any]:
@@ -174,7 +172,8 @@ def _keys(report: Report, data: dict[str, Any], recipe: str | None, named: froze
     for key in [key for key in unread if key in planned]:
         if key != "dataset_val" and not report.lenient(key):
             _unread(report, key, recipe)
-    _unplanned_keys(report, [key for key in unread if key not in planned], recipe)
+    unplanned = [key for key in unread if key not in planned and (report.bundled or data[key] not in (None, "", {}))]
+    _unplanned_keys(report, unplanned, recipe)
 
 
 def _unread(report: Report, key: str, recipe: str | None) -> None:
@@ -188,12 +187,13 @@ def _unread(report: Report, key: str, recipe: str | None) -> None:
 
 
 def _unplanned_keys(report: Report, keys: list[str], recipe: str | None) -> None:
-    if not report.bundled and keys:
-        shown = ", ".join(quoted(key) for key in keys[:_LISTED])
-        message = f"the recipe {recipe} does not read these top-level keys, which the script adds: {shown}"
+    own = [key for key in keys if habits.is_unread_habit(report, key)]
+    if own:
+        shown = ", ".join(quoted(key) for key in own)
+        message = f"the recipe {recipe} does not read these top-level keys, which the script always adds: {shown}"
         report.add("unplanned-value", message, severity=Severity.INFO, fix="Nothing to do: they have no effect.")
-        return
     spoken = {path[0] for path in report.paths}
-    for key in [key for key in keys if key not in spoken]:
+    severity = Severity.ERROR if report.bundled else Severity.WARNING
+    for key in [key for key in keys if key not in spoken and key not in own]:
         message = f"the recipe {recipe} does not read the top-level key {quoted(key)}, and nobody planned it"
-        report.add("unplanned-value", message, field=key, path=(key,))
+        report.add("unplanned-value", message, field=key, path=(key,), severity=severity)

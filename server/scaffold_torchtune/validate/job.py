@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from scaffold_torchtune.errors import Severity
 from scaffold_torchtune.shared import slurm_time
-from scaffold_torchtune.validate import commands, options
+from scaffold_torchtune.validate import commands, habits, options
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.script import Directive, Script, parse
 from scaffold_torchtune.validate.values import quoted
@@ -156,7 +156,7 @@ def _files(report: Report, active: dict[str, Directive]) -> None:
                 expected="a file name without a directory",
                 actual=directive.value,
                 line=directive.line,
-                severity=Severity.ERROR if report.bundled else Severity.INFO,
+                severity=Severity.ERROR if report.bundled else Severity.WARNING,
                 fix=report.fix if report.bundled else "Create that directory before you submit the run.",
             )
 
@@ -170,5 +170,5 @@ def _others(report: Report, active: dict[str, Directive], judged: frozenset[str]
                 field=name,
                 actual=directive.value,
                 line=directive.line,
-                severity=Severity.ERROR if report.bundled else Severity.INFO,
+                **habits.told(report, name, directive.value),
             )

@@ -6,6 +6,7 @@ Names and meanings are those of sbatch(1). What the line that submits says wins 
 from typing import Final
 
 from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.validate import habits
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.script import Directive
 from scaffold_torchtune.validate.values import quoted
@@ -18,9 +19,6 @@ _OPTIONS: Final = {
 }
 SETTINGS: Final = frozenset({*_OPTIONS, "requeue", "gpu_type"})
 """Settings whose arrival is known here."""
-
-# What cruijff_kit's setup_finetune.py chooses by the model where nothing is planned (from December 2025 on).
-_CHOSEN_BY_MODEL: Final = {"partition": "nomig", "constraint": "gpu80"}
 
 
 def check(report: Report, active: dict[str, Directive]) -> frozenset[str]:
@@ -63,14 +61,13 @@ def _absent(report: Report, setting: str, directive: Directive | None) -> None:
     """Account, partition and constraint are not there where they are not planned."""
     if directive is None:
         return
-    own = not report.bundled and directive.value == _CHOSEN_BY_MODEL.get(setting)
     report.add(
         "unplanned-value",
         f"--{setting} is {quoted(directive.value)}, planned is nothing",
         field=setting,
         actual=directive.value,
         line=directive.line,
-        severity=Severity.INFO if own else None,
+        **habits.told(report, setting, directive.value),
     )
 
 

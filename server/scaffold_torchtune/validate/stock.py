@@ -8,9 +8,10 @@ recipe does not read, and places on disk, elsewhere.
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from scaffold_torchtune.errors import Severity
 from scaffold_torchtune.shared.yamlio import Path
 from scaffold_torchtune.torchtune_facts import load
+from scaffold_torchtune.validate import habits
+from scaffold_torchtune.validate.arrivals import is_full
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.values import compare, dotted, quoted
 
@@ -29,12 +30,11 @@ def check(report: Report, data: dict[str, Any], recipe: str | None, planned: Ite
     Args:
         report: takes the findings.
         data: the file's resolved data.
-        recipe: the stock recipe that is run; None where it is another, of which no stock config tells.
+        recipe: the recipe that is run. Of one that is not torchtune's own, the stock configs of its method tell:
+            whatever else it reads, it reads these too.
         planned: the places that the plan speaks of; what stands there or below is judged already.
     """
-    facts = load().recipes.get(recipe or "")
-    if facts is None:
-        return
+    facts = load().recipes.get(recipe or "") or load().recipes[_usual(report)]
     defaults = dict(_defaults(data))
     spoken = {*planned, *report.paths}
     for path, value in _values(data):
@@ -52,8 +52,15 @@ def check(report: Report, data: dict[str, Any], recipe: str | None, planned: Ite
             expected=known[0] if len(known) == 1 else None,
             actual=value,
             path=path,
-            severity=None if report.bundled else Severity.WARNING,
+            severity=habits.of_value(report, place),
         )
+
+
+def _usual(report: Report) -> str:
+    """Torchtune's own recipe for the run's method and number of GPUs."""
+    gpus = report.planned("gpus")
+    form = "distributed" if isinstance(gpus, int) and gpus > 1 else "single_device"
+    return f"{'full' if is_full(report.run) else 'lora'}_finetune_{form}"
 
 
 def _defaults(data: dict[str, Any]) -> Iterator[tuple[Path, tuple[Any]]]:
