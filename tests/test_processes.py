@@ -5,6 +5,7 @@ import resource
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,34 @@ os.kill(int(open("child").read()), 0)
     thread.join()
     assert done[0].status == 0, done[0].output
     assert gone([int((tmp_path / "child").read_text())])
+
+
+def test_many_programs_that_start_and_end_at_once_all_come_to_their_end(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda _: processes.run(["/bin/true"], tmp_path, 30), range(100)))
+    assert {one.status for one in done} == {0}
+
+
+def test_a_program_that_is_being_started_meanwhile_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = descendants._children  # noqa: SLF001 - the moment between two steps cannot be met otherwise
+    started: list[int] = []
+
+    def children() -> set[int]:
+        if not started:
+            running.add("another")
+            started.append(os.spawnv(os.P_NOWAIT, sys.executable, SLEEP))  # noqa: S606
+        return real()
+
+    running: set[str] = descendants._running  # noqa: SLF001
+    with descendants.marked() as program:
+        monkeypatch.setattr(descendants, "_children", children)
+        try:
+            program.end()
+            assert is_alive(started[0])
+        finally:
+            running.discard("another")
+            os.kill(started[0], 9)
+            os.waitpid(started[0], 0)
 
 
 def test_our_own_other_children_are_left_alone(tmp_path: Path) -> None:

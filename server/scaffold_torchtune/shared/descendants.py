@@ -56,10 +56,12 @@ class Marked:
 
     def _left(self) -> list[int]:
         """Our children that came from this program; where no other runs, also those that hide where they come from."""
+        children = _children()
+        # only now: a program that was started meanwhile is not among them, and one whose process is makes us not alone
         with _lock:
             known = _leaders | _others
-            alone = len(_running) == 1
-        return [child for child in _children() - known if _mark(child) in ({self.mark, ""} if alone else {self.mark})]
+            marks = {self.mark, ""} if len(_running) == 1 else {self.mark}
+        return [child for child in children - known if _mark(child) in marks]
 
 
 @contextlib.contextmanager
