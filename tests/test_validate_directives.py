@@ -67,7 +67,8 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({}, ("--job-name=rank8_lr1e-5", "-J rank8_lr1e-5"), True, []),
     ({}, ("--output=slurm-%j.out", "--error=slurm-%j.err"), True, []),
     ({}, ("--output=slurm-%j.out", "-e logs/slurm-%j.err"), True, [("unplanned-value", "error", "error")]),
-    ({}, ("--output=slurm-%j.out", "-o logs/slurm-%j.out"), False, [("unplanned-value", "warning", "output")]),
+    ({}, ("--output=slurm-%j.out", "-o logs/slurm-%j.out"), False, [("unplanned-value", "info", "output")]),
+    ({}, ("--output=slurm-%j.out", "-o logs/%x/slurm-%j.out"), False, [("unplanned-value", "warning", "output")]),
     # what nobody planned
     ({}, ("##SBATCH --account=<ACT>", "#SBATCH --requeue --exclusive --hold --no-requeue"), False,
      [("unplanned-value", "error", "hold"), *[("unplanned-value", "warning", name) for name in ("requeue", "exclusive", "no-requeue")]]),
@@ -98,7 +99,10 @@ def test_a_log_elsewhere_has_a_fix_of_its_own_for_an_external_script() -> None:
         for bundled in (True, False)
     ]
     assert "setup_finetune" in fixes[0][0]
-    assert "Create that directory" in fixes[1][0]
+    assert "makes that directory first" in fixes[1][0]
+    files = files_of(run, slurm=replaced(slurm, "logs/", "logs/%x/"))
+    (fix,) = [f.fix for f in validate_run(run, files, bundled=False) if f.field == "output"]
+    assert "Create that directory" in fix
 
 
 LONG = [

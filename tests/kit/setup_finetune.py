@@ -166,6 +166,8 @@ def script(given: argparse.Namespace, output: str) -> str:
             text = text.replace(f"##SBATCH --{name}=<{name}>", f"#SBATCH --{name}={value}")
     if given.venv:
         text = text.replace(f"conda activate {given.conda_env}", f"source $PROJECT/venvs/{given.venv}/bin/activate")
+    if GENERATION["project_dir"]:
+        text = text.replace("##SBATCH --output=", "#SBATCH --output=")
     if given.modules:
         text = "\n".join(line for line in text.splitlines() if "conda" not in line)
         loads = "".join(f"\nmodule load {name.strip()}" for name in given.modules.split(","))

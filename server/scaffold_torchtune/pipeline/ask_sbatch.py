@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scaffold_torchtune.models.plan import Plan, PlannedRun
+from scaffold_torchtune.pipeline import submit
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.said import Said, Texts
 from scaffold_torchtune.shared import processes
@@ -41,13 +42,13 @@ def ask(root: Path, plan: Plan, texts: Texts, request: Request) -> Said:
     program = _program(request)
     groups = _groups(plan, texts) if program else {}
     for done, (asked, runs) in enumerate(groups.items()):
-        answer = _answer(str(program), root, runs[0][1], asked)
+        answer = _answer(str(program), root, runs[0][1], *asked)
         if answer.verdict == "unavailable":
             said.whole.append(submission.unavailable(answer.said, len(groups) - done, len(groups)))
             break
         if answer.verdict != "taken":
             for run, text in runs:
-                said.of(run.directory, submission.refusal(run, text, answer))
+                said.of(run.directory, submission.refusal(run, text, answer, submit.options(run)))
         request.told("sbatch", done + 1, len(groups))
     return said
 
@@ -58,24 +59,25 @@ def _program(request: Request) -> str | None:
     return os.path.abspath(found) if found else None  # noqa: PTH100 - a link is called by its own name
 
 
-def _groups(plan: Plan, texts: Texts) -> dict[Asked, list[tuple[PlannedRun, str]]]:
-    """The runs whose scripts ask for the same, each with its script."""
-    groups: dict[Asked, list[tuple[PlannedRun, str]]] = {}
+def _groups(plan: Plan, texts: Texts) -> dict[tuple[Asked, Asked], list[tuple[PlannedRun, str]]]:
+    """The runs for which the same is asked, each with its script: by directives, and by options of the submit line."""
+    groups: dict[tuple[Asked, Asked], list[tuple[PlannedRun, str]]] = {}
     for run in plan.runs:
         text = texts[run.directory][FINETUNE_SLURM]
         asked = None if text is None else submission.asked(text)
         if text is not None and asked is not None:
-            groups.setdefault(asked, []).append((run, text))
+            groups.setdefault((asked, tuple(submit.options(run))), []).append((run, text))
     return groups
 
 
-def _answer(program: str, root: Path, script: str, asked: Asked) -> Answer:
-    env = dict(_environment(asked))
+def _answer(program: str, root: Path, script: str, asked: Asked, options: Asked) -> Answer:
+    env = dict(_environment((*asked, *options)))
     configuration = env.get("SLURM_CONF", "")
     if configuration and not Path(configuration).exists():  # sbatch would wait a minute for it
         return Answer("unavailable", f"SLURM_CONF names {shown(configuration)}, which is not there")
     try:
-        done = processes.run([program, "--test-only"], root, DEADLINE, given=script.encode(), env=env)
+        command = [program, "--test-only", *submit.words(options)]
+        done = processes.run(command, root, DEADLINE, given=script.encode(), env=env)
     except OSError as error:
         return Answer("unavailable", f"sbatch could not be started: {error.strerror}")
     if done.ended:

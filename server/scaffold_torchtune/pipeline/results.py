@@ -1,6 +1,5 @@
 """Turns what the stages hand on into the results that tools and commands return."""
 
-import shlex
 from collections.abc import Mapping
 
 from scaffold_torchtune.models.base import Setting, SourceKind
@@ -101,9 +100,3 @@ def _run_plan(run: PlannedRun, shared: Mapping[str, Setting]) -> RunPlan:
 
 def _same(one: Setting | None, other: Setting) -> bool:
     return one is not None and one.value == other.value
-
-
-def submit_line(plan: Plan, directory: str) -> str:
-    """The line that submits every run below `directory`, to be typed in any shell on the cluster."""
-    names = " ".join(shlex.quote(run.directory) for run in plan.runs)
-    return f'cd {shlex.quote(directory)} && for run in {names}; do (cd "$run" && sbatch finetune.slurm) || break; done'

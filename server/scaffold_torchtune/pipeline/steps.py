@@ -19,7 +19,7 @@ from scaffold_torchtune.models.results import (
     SetupResult,
     ValidateResult,
 )
-from scaffold_torchtune.pipeline import apply, apply_setup, judge, prepare, results, state
+from scaffold_torchtune.pipeline import apply, apply_setup, judge, prepare, results, state, submit
 from scaffold_torchtune.pipeline.backend import backend_of
 from scaffold_torchtune.pipeline.locate import experiment_directory, refuse, summary_path
 from scaffold_torchtune.pipeline.request import Request
@@ -185,8 +185,8 @@ def _close(tree: Tree, frozen: Plan, result: ValidateResult, request: Request, b
     started = before.started if before.status == "open" else begun
     with apply.writing(tree):
         now = request.now()
-        submit = results.submit_line(frozen, str(tree.root))
-        entries = journal.closing_entries(frozen, result, submit, (now - started).total_seconds())
+        line = submit.line(frozen, tree)
+        entries = journal.closing_entries(frozen, result, line, (now - started).total_seconds())
         _append(tree, entries, now)
         state.save(tree, layout.PROGRESS, before.model_copy(update={"status": status, "verdict": digest}))
 
@@ -212,8 +212,13 @@ def scaffold(request: Request) -> ScaffoldResult:
         ok=ok,
         unchanged=_log_size(request) == before,
         log=str(prepared.directory / layout.LOG),
-        submit=results.submit_line(prepared.plan, str(prepared.directory)) if ok else "",
+        submit=_submit_line(prepared) if ok else "",
     )
+
+
+def _submit_line(prepared: prepare.Prepared) -> str:
+    with Tree(prepared.directory) as tree:
+        return submit.line(prepared.plan, tree)
 
 
 def _log_size(request: Request) -> int:

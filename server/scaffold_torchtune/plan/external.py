@@ -32,6 +32,7 @@ _FIXED: Final[dict[str, Scalar]] = {
     "lora_dropout": 0.0,
     "gradient_accumulation_steps": 1,
     "seed": 1234,
+    "resume_from_checkpoint": False,
 }
 _FIXED_BEFORE_PROMPTS: Final[dict[str, Scalar]] = {"packed": True}
 _FIXED_BEFORE_MEMORY: Final[dict[str, Scalar]] = {"mem": "8G"}
@@ -98,7 +99,7 @@ def fitted(settings: Mapping[str, Setting], interface: Interface | None) -> dict
 def unwritten(run: PlannedRun, interface: Interface | None) -> tuple[str, ...]:
     """The settings that setup_finetune.yaml cannot or must not hold."""
     if interface is None or interface.options is None:
-        return ()
+        return run.submitted
     loaded = {"modules"} if _loads_all(run, interface) else set[str]()
     return tuple(name for name in run.settings if name not in interface.options or name in loaded)
 
@@ -110,7 +111,7 @@ def problems(runs: Sequence[PlannedRun], experiment: Experiment, interface: Inte
     found: dict[tuple[str, Scalar], Finding] = {}
     for run in runs:
         for name, setting in run.settings.items():
-            problem = _untaken(name, setting, run, interface)
+            problem = None if name in run.submitted else _untaken(name, setting, run, interface)
             if problem is not None:
                 found.setdefault((name, setting.value), problem)
     return [*found.values(), *_lacking(runs, experiment, interface)]

@@ -11,7 +11,7 @@ from scaffold_torchtune.errors import Finding, Refused, Scalar
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Excluded, Options, Plan, PlannedRun
-from scaffold_torchtune.plan import checks, external, naming, recipe, template
+from scaffold_torchtune.plan import carried, checks, external, naming, recipe, template
 from scaffold_torchtune.plan.place import Place
 from scaffold_torchtune.plan.settings import SURROUNDINGS, data_path, parameters_of, settings_of
 from scaffold_torchtune.shared import recipes
@@ -57,6 +57,7 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
         )
         for run, name, path, values in zip(tuned, made, data, parameters, strict=True)
     )
+    runs = tuple(run.model_copy(update={"submitted": carried.submitted(run, place.interface)}) for run in runs)
     generation = place.interface.generation if place.interface else ""
     runs = tuple(
         run.model_copy(update={"unwritten": external.unwritten(run, place.interface), "generation": generation})
@@ -86,7 +87,7 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
 
 def _remarks(experiment: Experiment, runs: Sequence[PlannedRun], place: Place) -> list[Finding]:
     """What the person should see before anything is written."""
-    of_script = external.remarks(runs, place.interface)
+    of_script = [*external.remarks(runs, place.interface), *carried.remarks(runs)]
     return [*checks.warnings(experiment, runs), *template.remarks(experiment, runs), *recipe.remarks(runs), *of_script]
 
 

@@ -57,6 +57,12 @@ SETTINGS: Final = frozenset({*_DIRECTIVES, "gpu_type", "requeue"})
 """The settings that are options of sbatch, and nothing else."""
 
 
+_VARIABLES: Final = {"wandb_entity": "WANDB_ENTITY", "wandb_group": "WANDB_RUN_GROUP", "wandb_tags": "WANDB_TAGS"}
+
+OF_VARIABLES: Final = frozenset({*_VARIABLES, "offline"})
+"""The settings that a job can also be told by its environment."""
+
+
 def canonical(kind: str, text: str) -> str | None:
     """A value as it is written, from how people write it (spaces after commas, events in lower case); None: it is none.
 
@@ -91,6 +97,15 @@ def directives(values: Mapping[str, Scalar]) -> list[tuple[str, str]]:
     found = [(option, str(values[name])) for name, option in _DIRECTIVES.items() if values.get(name)]
     requeue = values.get("requeue")
     return found if requeue is None else [*found, ("requeue" if requeue else "no-requeue", "")]
+
+
+def variables(values: Mapping[str, Scalar]) -> dict[str, str]:
+    """The variables that tell a job those of `OF_VARIABLES` that have a value, by name.
+
+    wandb.init reads its own (wandb's documentation, "Environment variables"); an argument wins over them.
+    """
+    found = {name: str(values[setting]) for setting, name in _VARIABLES.items() if values.get(setting)}
+    return found | (OFFLINE if values.get("offline") is True else {})
 
 
 def gres(gpus: Scalar, gpu_type: Scalar) -> str:

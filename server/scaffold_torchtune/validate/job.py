@@ -19,6 +19,8 @@ _USUAL: Final = frozenset(
     {"job-name", "time", "gres", "gpus", "gpus-per-node", "nodes", "ntasks", "cpus-per-task", "mem", "output", "error"}
 )
 _GPUS: Final = frozenset({"gres", "gpus", "gpus-per-node"})
+_MAKE: Final = "Create that directory before you submit the run."
+_MADE: Final = "Nothing, where the run is submitted with the line that is printed: it makes that directory first."
 _MEMORY: Final = {"": 1024, "K": 1, "M": 1024, "G": 1024**2, "T": 1024**3}
 
 
@@ -149,6 +151,7 @@ def _files(report: Report, active: dict[str, Directive]) -> None:
     for name in ("output", "error"):
         directive = active.get(name)
         if directive is not None and "/" in directive.value:
+            made = "%" not in directive.value.rpartition("/")[0]
             report.add(
                 "unplanned-value",
                 f"--{name} is {quoted(directive.value)}; SLURM creates no directories, so the job may fail",
@@ -156,9 +159,14 @@ def _files(report: Report, active: dict[str, Directive]) -> None:
                 expected="a file name without a directory",
                 actual=directive.value,
                 line=directive.line,
-                severity=Severity.ERROR if report.bundled else Severity.WARNING,
-                fix=report.fix if report.bundled else "Create that directory before you submit the run.",
+                severity=_of_log(report, made=made),
+                fix=report.fix if report.bundled else _MADE if made else _MAKE,
             )
+
+
+def _of_log(report: Report, *, made: bool) -> Severity:
+    """How much a log's directory matters, which the line that submits makes where its name is known."""
+    return Severity.ERROR if report.bundled else Severity.INFO if made else Severity.WARNING
 
 
 def _others(report: Report, active: dict[str, Directive], judged: frozenset[str]) -> None:

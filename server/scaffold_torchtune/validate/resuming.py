@@ -26,8 +26,8 @@ def is_planned(report: Report, word: str) -> bool:
 def check(report: Report, commands: Sequence[Command]) -> None:
     """Check the commands up to `tune run`, which is the last of them."""
     place = output_dir(report.run)
-    if report.planned(SETTING) is not True or place is None:
-        return
+    if report.planned(SETTING) is not True or place is None or not report.bundled:
+        return  # a script of another may be meant for runs that have a checkpoint already
     expected, line = join(place, "recipe_state", "recipe_state.pt"), commands[-1].line
     if _OVERRIDE not in commands[-1].words:
         note = "a first start has nothing to resume from, and torchtune then ends with an error"

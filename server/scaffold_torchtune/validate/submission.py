@@ -4,7 +4,7 @@ The messages are those of Slurm 22.05 (src/sbatch, src/common/slurm_errno.c), tr
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from scaffold_torchtune.errors import Finding, Severity, finding
@@ -54,7 +54,7 @@ _CAUSES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 """Which directives a message can be about, the likeliest first."""
 
 _SHOWN: Final = 3
-_SETTINGS: Final = {**dict.fromkeys(_GPUS, "gpus"), "cpus-per-task": "cpus_per_task"}
+_SETTINGS: Final = dict.fromkeys(_GPUS, "gpus")
 _LOOK: Final = {"account": "sacctmgr show associations user=$USER", "qos": "sacctmgr show qos"}
 _NODES: Final = "sinfo -o '%P %l %G %f %m %c'"
 
@@ -73,6 +73,17 @@ def asked(text: str) -> Asked | None:
     if script.problems:
         return None
     return tuple(sorted((name, found.value) for name, found in _active(script).items() if name not in _OWN))
+
+
+def log_folders(text: str) -> list[str]:
+    """The directories that a script's `--output` and `--error` name for logs, which SLURM does not make.
+
+    Left out are those whose names SLURM fills in (`%j`), and relative ones where the job starts elsewhere (`--chdir`).
+    """
+    active = _active(parse(text))
+    named = (active[name].value.rpartition("/") for name in ("output", "error") if name in active)
+    folders = dict.fromkeys(folder or slash for folder, slash, _ in named if slash)
+    return [folder for folder in folders if "%" not in folder and (folder.startswith("/") or "chdir" not in active)]
 
 
 def _active(script: Script) -> dict[str, Directive]:
@@ -94,9 +105,13 @@ def answer(status: int, output: str) -> Answer:
     return Answer("not-now" if _NOT_NOW.search(last) else "refused", last, all_said)
 
 
-def refusal(run: PlannedRun, text: str, of: Answer) -> Finding:
-    """The finding that sbatch does not take a run's script, at the directive that its message is about."""
-    likely = _likely(_active(parse(text)), of.said)
+def refusal(run: PlannedRun, text: str, of: Answer, options: Sequence[tuple[str, str]] = ()) -> Finding:
+    """The finding that sbatch does not take a run's script, at the directive that its message is about.
+
+    `options` are those of the line that submits, which win over the script.
+    """
+    told = {name: Directive(name, value, 0, late=False) for name, value in options}
+    likely = _likely(_active(parse(text)) | told, of.said)
     first = likely[0] if likely else None
     places = "; ".join(_place(run, directive) for directive in likely)
     look = _LOOK.get(first.name if first else "", _NODES)
@@ -112,7 +127,7 @@ def refusal(run: PlannedRun, text: str, of: Answer) -> Finding:
         field=first.name if first else None,
         actual=of.said,
         file=f"{run.directory}/{FINETUNE_SLURM}",
-        line=first.line if first else None,
+        line=(first.line or None) if first else None,
         severity=Severity.WARNING if of.verdict == "not-now" else None,
         fix=fix,
     )
@@ -129,9 +144,10 @@ def _likely(active: Mapping[str, Directive], said: str) -> list[Directive]:
 
 def _place(run: PlannedRun, directive: Directive) -> str:
     """A directive with its line, and where its value comes from."""
-    setting = run.settings.get(_SETTINGS.get(directive.name, directive.name))
+    setting = run.settings.get(_SETTINGS.get(directive.name, directive.name.replace("-", "_")))
     origin = f", from {setting.source}" if setting else ""
-    return f"--{escape(directive.name)}={escape(directive.value)} (line {directive.line}{origin})"
+    place = f"line {directive.line}" if directive.line else "on the line that submits"
+    return f"--{escape(directive.name)}={escape(directive.value)} ({place}{origin})"
 
 
 def unavailable(reason: str, untested: int, kinds: int) -> Finding:

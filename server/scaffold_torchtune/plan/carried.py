@@ -1,0 +1,40 @@
+"""What an external script has no option for, and the line that submits can hand over instead."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.models.plan import PlannedRun
+from scaffold_torchtune.models.script import Interface
+from scaffold_torchtune.shared import job_options
+from scaffold_torchtune.shared.text import shown
+
+CARRIED: Final = job_options.SETTINGS | job_options.OF_VARIABLES
+"""Settings that sbatch takes on its command line, or a job from its environment, where no file says them."""
+
+
+def submitted(run: PlannedRun, interface: Interface | None) -> tuple[str, ...]:
+    """The settings of a run that the line that submits hands over: those for which the script has no option."""
+    if interface is None:
+        return ()
+    options = interface.options or {}
+    return tuple(name for name in run.settings if name in CARRIED and name not in options)
+
+
+def remarks(runs: Sequence[PlannedRun]) -> list[Finding]:
+    """What the line that submits hands over, said once."""
+    values = {(name, run.settings[name].value): run.settings[name] for run in runs for name in run.submitted}
+    said = [f"{name} {shown(value)}" for name, value in values if (name, value) != ("offline", False)]
+    if not said:
+        return []
+    first = next(iter(values.values())).source
+    return [
+        finding(
+            "submitted-with",
+            f"this setup_finetune.py has no option for {', '.join(said)}: the line that submits the runs says so"
+            " instead, to sbatch or in the environment of the job; submit with that line",
+            file=first.file,
+            line=first.line,
+            fix="nothing, if the runs are submitted with that line",
+        )
+    ]
