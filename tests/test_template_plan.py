@@ -69,6 +69,11 @@ def test_each_key_is_told_once_and_only_where_it_differs() -> None:
     assert "in all runs" in found["my_wandb_project"].message
 
 
+def test_how_a_path_or_a_time_is_spelt_makes_no_difference() -> None:
+    plan = planned_with("input_dir_base: /data/\ntime: 00:30:00\n", None, local_md(time="0:30:00"))
+    assert overridden(plan) == {}
+
+
 def test_what_identifies_a_run_is_always_the_experiments() -> None:
     template = JSON + "experiment_name: other\nproject_dir: /other\ntorchtune_model_name: Llama-3.2-3B-Instruct\n"
     plan = planned_with(template)

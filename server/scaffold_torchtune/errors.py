@@ -135,7 +135,7 @@ CODES: dict[str, Code] = {
     "script-unasked": Code(_E, "the setup script cannot run, so it cannot say what it takes"),
     "script-writes": Code(_I, "what this setup script does in its own way"),
     "submitted-with": Code(_I, "the line that submits hands over what the setup script has no option for"),
-    "setup-would-fail": Code(_E, "the setup script, tried on the first run, fails"),
+    "setup-would-fail": Code(_E, "the setup script, tried on the first run of a kind, fails"),
     "untaken-setting": Code(_E, "the setup script has no way to take a planned setting"),
     # validation
     "nothing-checked": Code(_E, "no run was checked: success over nothing is a failure"),

@@ -134,11 +134,11 @@ def prepared(request: Request) -> Prepared:
     if problems:
         raise Refused(f"{len(problems)} problem(s): setup_finetune would refuse the plan", problems)
     plan = plan.model_copy(update={"inputs": inputs, "runs": tuple(r.run for r in rendered)})
-    tried = [] if _is_tried(previous, plan) else trial(plan, rendered[0], interface, request)
+    tried = [] if _is_tried(previous, plan) else trial(plan, rendered, interface, request)
     if tried:
         raise Refused(
             f"{len(tried)} problem(s): the setup script would not make what is planned",
-            [_in_documents(each, rendered[0].run) for each in tried],
+            [_in_documents(each, run) for run, each in tried],
         )
     foresight = foreseen(plan, {name: made.files[layout.FINETUNE_YAML].decode() for name, made in outcomes.items()})
     if errors_in(foresight):

@@ -1,12 +1,12 @@
 """The external setup_finetune.py that the operator named: what it takes, and whether it takes the plan."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scaffold_torchtune.errors import Finding, Refused, errors_in, finding
 from scaffold_torchtune.models.base import Setting
-from scaffold_torchtune.models.plan import Plan
+from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.script import Interface
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.surroundings import environment_of
@@ -20,6 +20,8 @@ from scaffold_torchtune.shared.text import escape, shown
 from scaffold_torchtune.validate import validate_run
 
 _ASK_SECONDS = 120.0
+_KIND = ("torchtune_model_name", "custom_recipe", "gpus", "dataset_type", "dataset_ext")
+_MOST_TRIED = 8
 
 
 def interface_of(setup_script: str, settings: Mapping[str, Setting], request: Request) -> Interface | None:
@@ -37,13 +39,28 @@ def interface_of(setup_script: str, settings: Mapping[str, Setting], request: Re
     raise _cannot_run(setup_script, found, environment)
 
 
-def trial(plan: Plan, first: Rendered, interface: Interface | None, request: Request) -> list[Finding]:
-    """What the script makes of the first run, in an empty directory, before anything is written: why it would fail.
+def trial(
+    plan: Plan, rendered: Sequence[Rendered], interface: Interface | None, request: Request
+) -> list[tuple[PlannedRun, Finding]]:
+    """What the script makes of the first run of each kind, before anything is written: why that run would fail.
 
-    A script that could not say what it takes is not tried: nothing is known of what else it does.
+    Kinds differ in what scripts have tables and branches for: model, recipe, GPUs, data. Each is tried in an empty
+    directory. A script that could not say what it takes is not tried: nothing is known of what else it does.
     """
     if interface is None or interface.options is None:
         return []
+    kinds: dict[tuple[object, ...], Rendered] = {}
+    for one in rendered:
+        kinds.setdefault(tuple(one.run.settings.get(name) and one.run.settings[name].value for name in _KIND), one)
+    found: dict[tuple[object, ...], tuple[PlannedRun, Finding]] = {}
+    for one in list(kinds.values())[:_MOST_TRIED]:
+        for each in _tried(plan, one, request):
+            found.setdefault((each.code, each.field, each.message), (one.run, each))
+    return list(found.values())
+
+
+def _tried(plan: Plan, first: Rendered, request: Request) -> list[Finding]:
+    """Why a run would fail, or would not pass as it is planned."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, SETUP_YAML).write_text(first.text, encoding="utf-8")
         environment = environment_of(first.run.settings, request)
@@ -54,7 +71,16 @@ def trial(plan: Plan, first: Rendered, interface: Interface | None, request: Req
         fix += "; or use --setup-script bundled"
         return [finding("setup-would-fail", message, field="setup_script", file=plan.options.setup_script, fix=fix)]
     texts = {name: content.decode("utf-8", "replace") for name, content in outcome.files.items()}
-    return errors_in(validate_run(first.run, {SETUP_YAML: first.text, **texts}, bundled=False))
+    found = errors_in(validate_run(first.run, {SETUP_YAML: first.text, **texts}, bundled=False))
+    return [_before(each, first.run) for each in found]
+
+
+def _before(found: Finding, run: PlannedRun) -> Finding:
+    """A finding about files that nobody has yet: what to do is another thing than with files that are there."""
+    is_value = found.code == "value-mismatch" and found.field in run.settings
+    instead = f"plan what it writes ({shown(found.actual)}), " if is_value else ""
+    fix = f"{instead}name another setup_finetune.py, or use --setup-script bundled"
+    return found.model_copy(update={"message": f"{found.message} (tried for {run.directory})", "fix": fix})
 
 
 def _cannot_run(setup_script: str, fault: Fault, environment: Environment) -> Refused:

@@ -230,9 +230,13 @@ def _recipe(report: Report, recipe: str, line: int) -> str | None:
 def _fits(report: Report, recipe: str, line: int) -> None:
     """The planned recipe must be one for the planned number of GPUs."""
     facts, gpus = load().recipes.get(recipe), _gpus(report)
-    if facts is not None and gpus is not None and facts.distributed != (gpus > 1):
+    # The name of a recipe of one's own says it, where it says anything.
+    forms = {"distributed": True, "single_device": False}
+    distributed = facts.distributed if facts else next((is_so for form, is_so in forms.items() if form in recipe), None)
+    if distributed is not None and gpus is not None and distributed != (gpus > 1):
         message = f"the recipe of `tune run` is {recipe}, which is not for {gpus} GPU(s)"
-        report.add("wrong-recipe", message, field="gpus", expected=gpus, actual=recipe, line=line)
+        field = "gpus" if facts else "custom_recipe"
+        report.add("wrong-recipe", message, field=field, expected=gpus, actual=recipe, line=line)
 
 
 def _processes(report: Report, actual: str | None, line: int) -> None:

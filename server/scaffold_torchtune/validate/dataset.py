@@ -104,7 +104,7 @@ def _node(run: PlannedRun, shape: Shape, node: str, split: str) -> list[Expectat
         Expectation("dataset_ext", (node, "source"), form),
     ]
     if form == "json" or node == "dataset":
-        note = "its folder alone (data_dir) is loaded as an empty data set" if form == "parquet" else ""
+        note = "a folder alone (data_dir) would be loaded as an empty data set" if form == "parquet" else ""
         found.append(Expectation("dataset_label", (node, "data_files"), data_file(run), Kind.PATH, note=note))
     in_field = form == "json" and not shape.own
     found.append(Expectation("dataset_ext", (node, "field"), split if in_field else None, _kind(present=in_field)))

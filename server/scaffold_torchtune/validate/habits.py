@@ -12,6 +12,10 @@ from scaffold_torchtune.validate.report import Report
 
 NOTHING: Final = "Nothing to do: this setup_finetune.py always writes it."
 
+ONE_GPU: Final = (
+    "a known fault of this script: it takes gpus: 1 for not given, and then has its own number by the model"
+)
+
 _MAIL: Final = {"mail-type": r"begin|end", "mail-user": r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+"}
 _DIRECTIVES: Final[dict[str, dict[str, str]]] = {
     "2025-11": _MAIL,

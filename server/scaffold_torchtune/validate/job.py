@@ -77,6 +77,7 @@ def _compare(
     reading: Callable[[str], Any] = str,
     *,
     name: str = "",
+    note: str = "",
 ) -> None:
     """Say where a directive is absent or differs; `reading` makes its text and the plan's comparable."""
     place = f"--{name or setting}"
@@ -84,7 +85,13 @@ def _compare(
         report.differs("missing-value", setting, place=place, expected=expected)
     elif reading(directive.value) != reading(str(expected)):
         report.differs(
-            "value-mismatch", setting, place=place, expected=expected, actual=directive.value, line=directive.line
+            "value-mismatch",
+            setting,
+            place=place,
+            expected=expected,
+            actual=directive.value,
+            line=directive.line,
+            note=note,
         )
 
 
@@ -130,8 +137,9 @@ def _resources(report: Report, active: dict[str, Directive]) -> None:
     if gpus is not None:
         if not given:
             report.differs("missing-value", "gpus", place="--gres=gpu", expected=gpus)
+        note = habits.ONE_GPU if gpus == 1 and not report.bundled and report.run.generation else ""
         for directive in given:
-            _compare(report, "gpus", directive, gpus, gpus_in, name=directive.name)
+            _compare(report, "gpus", directive, gpus, gpus_in, name=directive.name, note=note)
     options.gpu_type(report, given)
     memory, cpus = report.planned("mem"), report.planned("cpus_per_task")
     if memory not in {None, ""}:
