@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # pip may fail on a passing fault of the network: try three times.
 RETRY := scripts/retry
 
-.PHONY: demo test check format contract slurm facts golden fuzz bench explore mutation clean
+.PHONY: demo test check format contract slurm modules facts golden fuzz bench explore mutation clean
 
 demo: $(STAMP)  ## scaffold the bundled example into demo/
 	@$(BIN)/scaffold-torchtune demo demo
@@ -33,6 +33,10 @@ slurm: $(STAMP)  ## tests against a real Slurm of one node, which they start and
 	scripts/install_slurm
 	$(BIN)/python -m pytest tests/slurm -m slurm
 
+modules: $(STAMP)  ## tests against real Environment Modules and Lmod; installs them where it can
+	scripts/install_modules
+	$(BIN)/python -m pytest tests/modules -m modules
+
 facts: $(CONTRACT)/.installed  ## write torchtune's facts anew from the installed torchtune
 	$(CONTRACT)/bin/python scripts/regenerate_torchtune_facts.py
 
@@ -52,7 +56,7 @@ mutation: $(STAMP)  ## break each check, one place at a time: do its tests see i
 	$(BIN)/python tests/mutation.py
 
 clean:
-	rm -rf $(VENV) $(CONTRACT) demo .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(CONTRACT) .lmod demo .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'

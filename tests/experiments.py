@@ -71,6 +71,16 @@ def make_experiment(
     return directory
 
 
+def many_runs(folder: Path, runs: int) -> Path:
+    """The example with so many runs."""
+    experiment = make_experiment(folder / "many", without=["- **Runs:**", "_rank16_", "_rank8_lr5e-5"])
+    summary = experiment / "experiment_summary.md"
+    (line,) = [line for line in summary.read_text().splitlines(keepends=True) if "_rank8_lr1e-5" in line]
+    rows = "".join(line.replace("1e-5", f"{number}e-6") for number in range(1, runs + 1))
+    summary.write_text(summary.read_text().replace(line, rows))
+    return experiment
+
+
 def change(file: Path, old: str, new: str) -> None:
     """Replace a text in a file, as an editor would."""
     text = file.read_text()

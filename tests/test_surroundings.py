@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import log, make_experiment, run_directories
+from experiments import log, make_experiment, many_runs, run_directories
 from logins import Login
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.cli import main
@@ -26,18 +26,8 @@ def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
     return Login(tmp_path, monkeypatch, "cruijff", "other")
 
 
-def many(folder: Path, runs: int) -> Path:
-    """The example with so many runs."""
-    experiment = make_experiment(folder / "many", without=["- **Runs:**", "_rank16_", "_rank8_lr5e-5"])
-    summary = experiment / "experiment_summary.md"
-    (line,) = [line for line in summary.read_text().splitlines(keepends=True) if "_rank8_lr1e-5" in line]
-    rows = "".join(line.replace("1e-5", f"{number}e-6") for number in range(1, runs + 1))
-    summary.write_text(summary.read_text().replace(line, rows))
-    return experiment
-
-
 def test_fifty_runs_activate_once(tmp_path: Path, login: Login) -> None:
-    experiment = many(tmp_path, 50)
+    experiment = many_runs(tmp_path, 50)
     result = scaffold(experiment, script(tmp_path, IN_CRUIJFF + MAKE), jobs=2)
     assert result.ok, [run.reason for run in result.setup.runs]
     assert result.setup.processed == len(run_directories(experiment)) == 50

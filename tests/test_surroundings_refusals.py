@@ -115,6 +115,20 @@ def test_environments_that_cannot_be_listed() -> None:
     assert found.fix.startswith("look at `conda env list`, or make it")
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("one\n\ntwo\n\n", "two"),
+        ("x\nan error: y\nz", "an error: y"),
+        ("x\nthe following error:\n  y\n  z\n\nmore", "the following error: y z"),
+        ("an error:", "an error:"),
+    ],
+)
+def test_of_what_a_command_prints_the_line_that_tells_most(said: str, told: str) -> None:
+    found = problem(Fault("shell", said=said, at="x"), Wanted(conda_env="tune"), {})
+    assert found.message == f"the environment could not be activated: x. It said: {told}"
+
+
 def test_an_activation_that_hangs(tmp_path: Path, login: Login) -> None:
     login.conda.answers("sleep 600")
     found = refused(tmp_path, timeout=2)

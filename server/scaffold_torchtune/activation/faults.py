@@ -11,6 +11,7 @@ from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.shared.text import close_matches, did_you_mean, escape, shown
 
 _MOST: Final = 12  # how many modules or environments are named
+_LONGEST: Final = 400
 _TELLING: Final = re.compile(r"error|not found|could not|cannot|unable", re.IGNORECASE)
 # `gcc/12(default)`, `gcc/12 <L>`: what `module avail` says beside a name.
 _REMARK: Final = re.compile(r"[\s(<].*")
@@ -94,9 +95,12 @@ def _environment(fault: Fault, wanted: Wanted, settings: Mapping[str, Setting]) 
 
 
 def modules(avail: str) -> list[str]:
-    """The names that `module -t avail` prints, of Environment Modules and Lmod: without headings, marks and remarks."""
-    lines = (_REMARK.sub("", line.strip()).removesuffix("/") for line in avail.splitlines())
-    return list(dict.fromkeys(line for line in lines if line and not line.endswith(":") and line[0] not in "-/"))
+    """The names that `module -t avail` prints, of Environment Modules and Lmod: without headings and remarks.
+
+    What ends in a slash is the name that versions have in common.
+    """
+    lines = (_REMARK.sub("", line.strip()) for line in avail.splitlines())
+    return list(dict.fromkeys(line for line in lines if line and line[-1] not in ":/" and line[0] not in "-/"))
 
 
 def environments(listed: str) -> list[str]:
@@ -113,10 +117,18 @@ def _listed(names: Iterable[str]) -> str | None:
 
 
 def _said(fault: Fault) -> str:
-    """The line that tells most of what the command printed: the first that tells of an error, else the last."""
-    lines = [line.strip() for line in fault.said.splitlines() if line.strip()]
-    telling = next((line for line in lines if _TELLING.search(line)), lines[-1] if lines else "")
-    return f". It said: {escape(telling)}" if telling else ""
+    """The line that tells most of what the command printed: the first that tells of an error, else the last.
+
+    Where it ends in a colon, as Lmod has it, what stands below belongs to it.
+    """
+    lines = [line.strip() for line in fault.said.splitlines()]
+    at = next((n for n, line in enumerate(lines) if _TELLING.search(line)), None)
+    if at is None:
+        telling = next((line for line in reversed(lines) if line), "")
+    else:
+        end = next((n for n in range(at, len(lines)) if not lines[n]), len(lines)) if lines[at].endswith(":") else at
+        telling = " ".join(lines[at : max(end, at + 1)])
+    return f". It said: {escape(telling, _LONGEST)}" if telling else ""
 
 
 def _at(

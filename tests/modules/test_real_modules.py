@@ -1,0 +1,134 @@
+"""Real module systems, Environment Modules and Lmod: what they load is seen by the script, what they cannot is told."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import log, make_experiment, many_runs, run_directories
+from logins import home
+from scaffold_torchtune.activation import Fault, Wanted, activate
+from scaffold_torchtune.errors import Finding
+from scaffold_torchtune.models.results import Refusal
+from setup_scripts import MAKE, script
+from stand_in_conda import StandIn
+
+ENVIRONMENT_MODULES = Path("/usr/share/modules/init/bash")
+LMOD = Path(__file__).parents[2] / ".lmod/usr/share/lmod/lmod/init/bash"
+SYSTEMS = {"Environment Modules": ENVIRONMENT_MODULES, "Lmod": LMOD}
+pytestmark = pytest.mark.modules
+
+
+class Site:
+    """A machine with a module system, and module files in a directory of their own."""
+
+    def __init__(self, folder: Path, init: Path, profile: str = "") -> None:
+        self.init, self.files = init, folder / "modulefiles"
+        other = f". {init}\nexport MODULEPATH={self.files}\n"
+        self.login = home(folder / "home", other + profile) | {"LMOD_CACHED_LOADS": "no", "TERM": "dumb"}
+        self.has("anaconda3/2024.2", "setenv SITE old")
+        self.has("anaconda3/2025.6", "setenv SITE anaconda", "setenv SITE_TOKEN secret", "puts stderr {some noise}")
+        self.has("broken/1", "error {no licence here}")
+
+    def has(self, name: str, *lines: str) -> None:
+        """Add a module."""
+        file = self.files / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("\n".join(["#%Module1.0", *lines, ""]))
+
+    def scaffold(self, experiment: Path, script: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        """Scaffold by an external script, as somebody who has logged in here would."""
+        environment = {**self.login, "PYTHONPATH": os.pathsep.join(sys.path)}
+        line = [sys.executable, "-m", "scaffold_torchtune", "scaffold", str(experiment), "--setup-script", str(script)]
+        return subprocess.run(
+            [*line, *options], env=environment, capture_output=True, text=True, check=False, timeout=280
+        )
+
+    def refusal(self, experiment: Path, script: Path) -> Finding:
+        """The one problem of a scaffold that is refused."""
+        done = self.scaffold(experiment, script, "--json")
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert not run_directories(experiment)
+        (problem,) = Refusal.model_validate_json(done.stdout).error.problems
+        return problem
+
+
+@pytest.fixture(params=SYSTEMS)
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Site:
+    init = SYSTEMS[request.param]
+    if not init.exists():
+        pytest.skip(f"{request.param} is not on this machine: `make modules` as root")
+    return Site(tmp_path / "site", init)
+
+
+def loads(site: Site, *names: str) -> dict[str, str] | Fault:
+    return activate(Wanted(names), site.login, 60)
+
+
+def test_what_a_module_sets_is_there_and_its_noise_and_secrets_are_not(site: Site) -> None:
+    found = loads(site, "anaconda3/2025.6")
+    assert isinstance(found, dict), found
+    assert (found["SITE"], found["LOADEDMODULES"]) == ("anaconda", "anaconda3/2025.6")
+    assert "SITE_TOKEN" not in found
+
+
+def test_a_module_without_its_version_is_the_default(site: Site) -> None:
+    (site.files / "anaconda3" / ".version").write_text('#%Module1.0\nset ModulesVersion "2024.2"\n')
+    found = loads(site, "anaconda3")
+    assert isinstance(found, dict), found
+    assert (found["SITE"], found["LOADEDMODULES"]) == ("old", "anaconda3/2024.2")
+
+
+def test_a_module_by_another_name_of_its_version(site: Site) -> None:
+    (site.files / "anaconda3" / ".modulerc").write_text("#%Module1.0\nmodule-version anaconda3/2025.6 latest\n")
+    found = loads(site, "anaconda3/latest")
+    assert isinstance(found, dict), found
+    assert found["SITE"] == "anaconda"
+
+
+def test_the_module_command_is_found_where_the_login_shell_has_none(site: Site, tmp_path: Path) -> None:
+    profile = "unset -f module ml _module_raw\nunset MODULESHOME\n"
+    bare = Site(tmp_path / "bare", site.init, profile)
+    variables = bare.login | {"LMOD_PKG": str(site.init.parents[1])}
+    found = activate(Wanted(("anaconda3/2025.6",)), variables, 60)
+    assert isinstance(found, dict), found
+    assert found["SITE"] == "anaconda"
+
+
+def test_the_script_sees_what_its_module_sets(site: Site, tmp_path: Path) -> None:
+    StandIn(Path(site.login["HOME"]) / "miniconda3", "cruijff")
+    experiment = make_experiment(tmp_path / "sweep")
+    file = script(tmp_path, "assert os.environ['SITE'] == 'anaconda', os.environ\n" + MAKE)
+    done = site.scaffold(experiment, file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the conda environment cruijff, activated once, after module load anaconda3/2025.6\n" in log(experiment)
+
+
+def test_a_missing_module_is_told_with_those_that_are_near(site: Site, tmp_path: Path) -> None:
+    near = "anaconda3/2024.2, anaconda3/2025.6"
+    for number, name in enumerate(("anaconda3/2023.9", "anacoda3/2025.6")):
+        experiment = make_experiment(tmp_path / f"sweep{number}", replace={"anaconda3/2025.6": name})
+        found = site.refusal(experiment, script(tmp_path, MAKE))
+        assert (found.code, found.place(), found.expected) == ("module-missing", "claude.local.md:27", near)
+        assert f"there is no module '{name}'. It said: " in found.message
+
+
+def test_a_module_that_fails_is_told_apart(site: Site, tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "sweep", replace={"anaconda3/2025.6": "broken/1"})
+    found = site.refusal(experiment, script(tmp_path, MAKE))
+    assert (found.code, found.field) == ("activation-failed", "modules")
+    assert "the module 'broken/1' is there, but cannot be loaded. It said: " in found.message
+    assert "no licence here" in found.message
+
+
+def test_conda_of_a_module_is_activated_once_for_fifty_runs(site: Site, tmp_path: Path) -> None:
+    conda = StandIn(tmp_path / "opt" / "conda", "cruijff")
+    site.has("anaconda3/2025.6", f"prepend-path PATH {conda.program.parent}", f"setenv CONDA_EXE {conda.program}")
+    experiment = many_runs(tmp_path, 50)
+    file = script(tmp_path, "assert os.environ['ENVIRONMENT'] == 'cruijff', os.environ\n" + MAKE)
+    done = site.scaffold(experiment, file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(run_directories(experiment)) == 50
+    assert conda.activated == ["cruijff"]
