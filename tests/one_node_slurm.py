@@ -1,7 +1,7 @@
 """A real Slurm of one node on the loopback interface, with its own munge, configuration and ports.
 
-The node claims CPUs, memory and GPUs that this machine need not have. Nothing of a Slurm that runs here already is
-used or disturbed.
+The node claims CPUs, memory and GPUs that this machine need not have; two more nodes are down, and only there to be
+excluded. Nothing of a Slurm that runs here already is used or disturbed.
 """
 
 import os
@@ -47,12 +47,13 @@ ReturnToService=2
 EnforcePartLimits=ALL
 GresTypes=gpu
 MpiDefault=none
-NodeName=gpu01 NodeHostname={host} NodeAddr=127.0.0.1 CPUs=64 RealMemory=2000000 Gres=gpu:8 Feature=gpu80,a100
+NodeName=gpu01 NodeHostname={host} NodeAddr=127.0.0.1 CPUs=64 RealMemory=2000000 Gres=gpu:a100:8 Feature=gpu80,a100
+NodeName=gpu[02-03] NodeAddr=127.0.0.1 Port=[2-3] CPUs=1 State=DOWN
 PartitionName=gpu Nodes=gpu01 Default=YES MaxTime=7-00:00:00
 PartitionName=short Nodes=gpu01 MaxTime=2:00:00
 PartitionName=members Nodes=gpu01 AllowAccounts=members
 """
-GPUS = "NodeName=gpu01 Name=gpu File={folder}/gpu[0-7]\n"
+GPUS = "NodeName=gpu01 Name=gpu Type=a100 File={folder}/gpu[0-7]\n"
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,10 @@ SLURM = [
     ("--constraint", "a100|h100", "#SBATCH --constraint=a100|h100"),
     ("--time", "1-02:00:00", "#SBATCH --time=1-02:00:00"),
     ("--gpus", "2", "#SBATCH --gres=gpu:2"),
+    ("--gpu-type", "a100", "#SBATCH --gres=gpu:a100:1"),
+    ("--qos", "high", "#SBATCH --qos=high"),
+    ("--mail-user", "ada@example.org", "#SBATCH --mail-user=ada@example.org"),
+    ("--mail-type", "END,FAIL", "#SBATCH --mail-type=END,FAIL"),
     ("--conda-env", "other", "conda activate other"),
     ("--module", ["a/1,b", "c"], "module load c"),
 ]

@@ -60,6 +60,11 @@ def test_any_options_scaffold_to_exactly_these_values(data: st.DataObject) -> No
         "--output-dir": FOLDERS,
         "--account": NAMES,
         "--partition": NAMES,
+        "--qos": NAMES,
+        "--gpu-type": NAMES,
+        "--mail-user": NAMES.map("{}@example.org".format),
+        "--mail-type": st.sampled_from(["END", "END,FAIL"]),
+        "--entity": NAMES,
         "--time": st.integers(1, 59).map(lambda minutes: f"1:{minutes:02d}:00"),
         "--gpus": st.integers(1, 8),
         "--module": NAMES,
@@ -88,7 +93,10 @@ def _check_plan(
     for run, row in zip(done.plan.runs, product, strict=True):
         assert {key: run.parameters.get(key, common.get(key)) for key in keys} == row
         assert run.parameters["epochs"] == wanted["--epochs"][0]
-    simple = ("--conda-env", "--project", "--account", "--partition", "--time", "--gpus", "--module", "--system-prompt")
+    simple = (
+        "--conda-env", "--project", "--account", "--partition", "--time", "--gpus", "--module", "--system-prompt",
+        "--qos", "--gpu-type", "--mail-user", "--mail-type", "--entity",
+    )  # fmt: skip
     for flag in simple:
         if flag in wanted:
             assert common[PARAMETER[flag]] == wanted[flag][0]

@@ -45,6 +45,11 @@ OPTIONS: Final = (
     Option("--account", "account", "NAME", "SLURM account"),
     Option("--partition", "partition", "NAME", "SLURM partition"),
     Option("--constraint", "constraint", "FEATURES", "SLURM constraint"),
+    Option("--qos", "qos", "NAME", "SLURM quality of service"),
+    Option("--gpu-type", "gpu_type", "NAME", "type of the GPUs, as SLURM calls it, such as a100"),
+    Option("--mail-user", "mail_user", "ADDRESS", "where SLURM's mails about the jobs go"),
+    Option("--mail-type", "mail_type", "EVENT,...", "what SLURM writes mails about, such as END,FAIL"),
+    Option("--entity", "wandb_entity", "NAME", "Weights & Biases entity: user or team"),
     Option("--time", "time", "H:MM:SS", "time limit of a job"),
     Option("--gpus", "gpus", "N", "GPUs of a job"),
     Option("--module", "modules", "NAME", "module that a job loads; may be repeated", many=True),
@@ -62,7 +67,10 @@ TRAINING: Final = {
     "system_prompt": "System prompt",
 }
 # What only claude.local.md says.
-OF_LOCAL: Final = ("conda_env", "my_wandb_project", "output_dir_base", "account", "partition", "constraint", "modules")
+OF_LOCAL: Final = (
+    "conda_env", "my_wandb_project", "wandb_entity", "output_dir_base", "account", "partition", "constraint",
+    "gpu_type", "qos", "mail_user", "mail_type", "modules",
+)  # fmt: skip
 # What a run's settings do not hold as it was given.
 PLACED: Final = frozenset({"model", "dataset", "models_dir", "output_dir_base", "modules", "recipe"})
 

@@ -5,7 +5,7 @@ import re
 from typing import Final
 
 from scaffold_torchtune.errors import Scalar
-from scaffold_torchtune.new.asked import COLUMNS, TRAINING, Asked
+from scaffold_torchtune.new.asked import COLUMNS, OF_LOCAL, TRAINING, Asked
 from scaffold_torchtune.pipeline import Request
 from scaffold_torchtune.shared import numbers, templating
 from scaffold_torchtune.shared.resources import TEMPLATES
@@ -70,7 +70,7 @@ def summary_text(asked: Asked, request: Request) -> str:
 
 def local_text(asked: Asked) -> str:
     """The text of claude.local.md."""
-    names = ("models_dir", "account", "partition", "constraint", "conda_env", "my_wandb_project", "output_dir_base")
+    names = ("models_dir", *(name for name in OF_LOCAL if name != "modules"))
     values = {name: _code(asked.one(name)) if name in asked.values else "(leave empty)" for name in names}
     modules = [str(module) for module in asked.values.get("modules", ())]
     return templating.render("new_local.md.j2", {**values, "modules": modules}, [TEMPLATES])

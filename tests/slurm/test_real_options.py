@@ -1,0 +1,96 @@
+"""A real Slurm takes QOS, mail, typed GPUs and the like as they are written, and reads them as they are meant."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import one_node_slurm
+from one_node_slurm import Slurm
+from scaffold_torchtune.pipeline import submit
+from scaffold_torchtune.shared import job_options
+from setup_texts import script_of
+
+MISSING = one_node_slurm.missing()
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(MISSING), reason=f"not on this machine: {', '.join(MISSING)}; `make slurm` as root"),
+]
+
+ASKED: dict[str, Any] = {
+    "gpus": 2,
+    "gpu_type": "a100",
+    "qos": "normal",
+    "exclude": "gpu[02-03]",
+    "requeue": True,
+    "mail_user": "ada+jobs@example.org",
+    "mail_type": "END,FAIL,TIME_LIMIT_80",
+    "comment": "second # try; of (two) & more, é",
+}
+READ = [
+    "TresPerNode=gres:gpu:a100:2",
+    "ExcNodeList=gpu[02-03]",
+    "Requeue=1",
+    "MailUser=ada+jobs@example.org",
+    "MailType=END,FAIL,TIME_LIMIT_80",
+    "Comment=second # try; of (two) & more, é",
+]
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    with one_node_slurm.running() as running:
+        yield running
+
+
+def written(script: str, folder: Path) -> Path:
+    file = folder / "finetune.slurm"
+    file.write_text(script)
+    return file
+
+
+def submitted(slurm: Slurm, *words: str | Path) -> str:
+    """What Slurm says of a job that is submitted so and held."""
+    tested = slurm.call("sbatch", "--test-only", *words)
+    assert tested.returncode == 0, tested.stderr
+    done = slurm.call("sbatch", "--hold", "--parsable", *words)
+    assert done.returncode == 0, done.stderr
+    shown = slurm.call("scontrol", "show", "job", done.stdout.strip()).stdout
+    slurm.call("scancel", done.stdout.strip())
+    return shown
+
+
+def test_directives_are_read_as_they_are_meant(slurm: Slurm, tmp_path: Path) -> None:
+    shown = submitted(slurm, written(script_of(**ASKED), tmp_path))
+    assert [part for part in READ if part not in shown] == []
+    assert "Requeue=0" in submitted(slurm, written(script_of(requeue=False), tmp_path))
+
+
+def test_options_of_the_line_that_submits_win_over_the_script(slurm: Slurm, tmp_path: Path) -> None:
+    script = script_of(gpus=2, exclude="gpu03", mail_user="bob@example.org", requeue=False, comment="first")
+    options = [*job_options.directives(ASKED), ("gres", job_options.gres(2, "a100"))]
+    shown = submitted(slurm, *submit.words(options), written(script, tmp_path))
+    assert [part for part in READ if part not in shown] == []
+
+
+@pytest.mark.parametrize("kind", ["BEGIN", "NONE", "ALL", "REQUEUE,INVALID_DEPEND,STAGE_OUT", "TIME_LIMIT_90"])
+def test_every_kind_of_mail_is_known(kind: str, slurm: Slurm, tmp_path: Path) -> None:
+    assert "JobId" in submitted(slurm, written(script_of(mail_user="a@b.org", mail_type=kind), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"gpu_type": "h100"}, "Requested node configuration"),
+        ({"reservation": "nowhere"}, "Requested reservation is invalid"),
+        ({"exclude": "nonode"}, "Invalid node name"),
+    ],
+)
+def test_what_the_cluster_does_not_have_is_not_taken(
+    changes: dict[str, Any], reason: str, slurm: Slurm, tmp_path: Path
+) -> None:
+    done = slurm.call("sbatch", "--test-only", written(script_of(**changes), tmp_path))
+    assert done.returncode != 0
+    assert re.search(reason, done.stderr)
