@@ -83,6 +83,7 @@ FAULTS: Final = [
     (SLURM, "gpu:a100:1", "gpu:h100:1", "value-mismatch", "gpu_type", "--gres"),
     (SLURM, "gpu:a100:1", "gpu:1", "value-mismatch", "gpu_type", "--gres"),
     (SLURM, "gpu:a100:1", "gpu:a100:2", "value-mismatch", "gpus", "--gres"),
+    (SLURM, "gpu:a100:1", "gpu:a100:1,shard:0", None, None, ""),
     (SLURM, "--gres=gpu:a100:1", "--gpus=h100:1", "value-mismatch", "gpu_type", "--gpus"),
     (SLURM, "--gres=gpu:a100:1", "--gpus=a100:1", None, None, ""),
     (SLURM, "END,FAIL", "fail,END", None, None, ""),
@@ -184,3 +185,19 @@ def test_what_the_line_that_submits_says_is_asked_of_no_file() -> None:
     # what the script asks for by itself is overridden
     files[SLURM] = replaced(GOOD_SLURM, "##SBATCH --account=<ACT>\n", "#SBATCH --qos=low --requeue --mail-user=me@x\n")
     assert [f for f in validate_run(run, files, bundled=False) if f.severity is not Severity.INFO] == []
+
+
+def test_a_first_start_is_looked_after_in_scripts_of_ours_alone() -> None:
+    run, files = planned(ASKED), {**files_of(planned(ASKED)), **GOOD}
+    files[SLURM] = replaced(SCRIPT, ' "resume_from_checkpoint=$resume"', "")
+    assert not [f for f in validate_run(run, files, bundled=False) if f.field == "resume_from_checkpoint"]
+    (told,) = validate_run(run, files, bundled=True)
+    assert told.expected is True
+    nowhere = planned(ASKED, without="output_dir_base")  # which is told elsewhere
+    assert not [f for f in validate_run(nowhere, files, bundled=True) if f.field == "resume_from_checkpoint"]
+
+
+def test_gpus_of_no_type_are_told_as_none() -> None:
+    files = {**files_of(planned(ASKED)), **GOOD, SLURM: replaced(SCRIPT, "gpu:a100:1", "gpu:1")}
+    (told,) = validate_run(planned(ASKED), files, bundled=True)
+    assert (told.expected, told.actual) == ("a100", None)
