@@ -119,6 +119,8 @@ def test_a_recipe_in_a_package_is_planned_and_told(said: dict[str, str]) -> None
     assert value(plan, "lora_alpha") == 16
     (found,) = [f for f in plan.warnings if f.code == "own-recipe"]
     assert (found.severity, found.file, found.line) == ("warning", NAME, line_of(JSON, "custom_recipe"))
+    kit = planned_with(f"custom_recipe: {OWN_RECIPE}", interface=KIT, script="/kit/setup_finetune.py")
+    assert [f.severity for f in kit.warnings if f.code == "own-recipe"] == ["info"]
 
 
 def test_a_recipe_that_the_summary_names_wins() -> None:

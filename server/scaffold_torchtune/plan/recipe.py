@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.errors import Finding, Severity, finding
 from scaffold_torchtune.models.base import Setting, Source
 from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Options, PlannedRun
@@ -40,6 +40,7 @@ def remarks(runs: Sequence[PlannedRun]) -> list[Finding]:
             file=custom.source.file,
             line=custom.source.line,
             fix="take it out of the template to start torchtune's own recipe",
+            severity=Severity.INFO if runs[0].generation else None,  # which always starts recipes of its own
         )
     ]
 

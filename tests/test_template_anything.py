@@ -1,0 +1,51 @@
+"""Any text at all as a plain YAML template: its values are taken or refused, and nothing is planned that it made up."""
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scaffold_torchtune.errors import Finding, Refused
+from scaffold_torchtune.models.base import SourceKind
+from scaffold_torchtune.models.plan import PlannedRun
+from scaffold_torchtune.shared.parameters import OF_DOCUMENTS, PARAMETERS
+from scaffold_torchtune.shared.yamlio import scalar
+from templates import JSON, NAME, planned_with
+from test_parse_anything import mutated
+
+KEYS = sorted(PARAMETERS.keys() - OF_DOCUMENTS)
+VALUES = st.one_of(st.text(max_size=30), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans())
+
+
+def check(template: str) -> None:
+    """Plan with a template; where it is refused, every problem says where."""
+    problems: tuple[Finding, ...] = ()
+    runs: tuple[PlannedRun, ...] = ()
+    try:
+        runs = planned_with(template).runs
+    except Refused as refused:
+        problems = refused.problems
+    assert runs or problems
+    assert all(problem.file for problem in problems)
+    for run in runs:
+        for name, setting in run.settings.items():
+            assert name in KEYS
+            if setting.source.kind is SourceKind.TEMPLATE:
+                assert setting.source.file == NAME
+                assert setting.source.line
+
+
+@settings(deadline=10_000)
+@given(st.text(max_size=300))
+def test_any_text_is_taken_or_refused(template: str) -> None:
+    check(template)
+
+
+@settings(deadline=10_000, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@given(mutated(JSON))
+def test_any_change_of_a_template_is_taken_or_refused(template: str) -> None:
+    check(template)
+
+
+@settings(deadline=10_000, max_examples=200)
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6))
+def test_any_value_of_any_key_is_taken_or_refused(values: dict[str, str | int | float | bool]) -> None:
+    check("".join(f"{key}: {scalar(value)}\n" for key, value in values.items()))
