@@ -52,7 +52,7 @@ bench: $(STAMP)  ## what validating costs beside scaffolding, for 100 runs
 explore: $(STAMP)  ## the property tests on examples of their own choice, not the fixed ones
 	HYPOTHESIS_PROFILE=default $(BIN)/python -m pytest -n 2 -q tests
 
-mutation: $(STAMP)  ## break each check, one place at a time: do its tests see it? (half an hour on one core)
+mutation: $(STAMP)  ## break each check, one place at a time: do its tests see it? (an hour on one core)
 	$(BIN)/python tests/mutation.py
 
 clean:

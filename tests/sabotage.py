@@ -6,6 +6,7 @@ cosmic-ray drops no statement and no entry, so neither serves.
 """
 
 import ast
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,27 +28,38 @@ Place = tuple[ast.AST, str, int | None, ast.AST]
 
 @dataclass(frozen=True)
 class Mutant:
-    """A module with one place broken: where, how, and the code of the whole module."""
+    """A module with one place broken: where, how, and the how manieth mutant of the module it is."""
 
     module: str
     path: Path
     lines: range
     change: str
-    code: CodeType
+    number: int
 
     @property
     def file(self) -> str:
         return f"{self.path.parent.name}/{self.path.name}"
 
+    @property
+    def code(self) -> CodeType:
+        """The code of the whole module; compiled when asked for, as a sample asks for few."""
+        tree, _, _ = next(itertools.islice(_broken(self.path), self.number, None))
+        return compile(ast.fix_missing_locations(tree), str(self.path), "exec")
+
 
 def mutants(module: str, path: Path) -> Iterator[Mutant]:
     """Every mutant of a module, always in the same order."""
+    for number, (_, node, changed) in enumerate(_broken(path)):
+        yield Mutant(module, path, _lines(node), _change(node, changed), number)
+
+
+def _broken(path: Path) -> Iterator[tuple[ast.Module, ast.AST, ast.AST]]:
+    """The module with each place broken in turn, what stood there, and what stands there until the next."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for parent, field, index, node in list(_places(tree)):
         for changed in _alternatives(parent, field, node):
             _put(parent, field, index, ast.copy_location(changed, node))
-            code = compile(ast.fix_missing_locations(tree), str(path), "exec")
-            yield Mutant(module, path, _lines(node), _change(node, changed), code)
+            yield tree, node, changed
             _put(parent, field, index, node)
 
 

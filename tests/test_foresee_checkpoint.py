@@ -134,6 +134,30 @@ def test_files_that_finetune_yaml_names_must_be_there(tmp_path: Path) -> None:
     assert fault(directory, QWEN, many).endswith("model-00003-of-00009.safetensors and 6 more is not there")
 
 
+def test_three_files_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    directory = make_checkpoint(tmp_path / "model", QWEN, files=2)
+    three = [f"model-{n:05}-of-00003.safetensors" for n in range(1, 4)]
+    assert fault(directory, QWEN, three).endswith("model-00003-of-00003.safetensors is not there")
+
+
+def test_what_is_missing_is_told_with_what_is_there(tmp_path: Path) -> None:
+    directory = make_checkpoint(tmp_path / "model", QWEN, files=2)
+    (finding,) = judged(directory, QWEN, ["one.safetensors", PARTS[0]])
+    assert (finding.expected, finding.actual) == (f"one.safetensors, {PARTS[0]}", ", ".join(PARTS))
+    for part in PARTS:
+        (directory / part).unlink()
+    (directory / "model.safetensors.index.json").unlink()
+    (finding,) = judged(directory, QWEN)
+    assert (finding.expected, finding.actual) == ("model.safetensors", "no .safetensors file")
+
+
+def test_of_files_in_the_format_of_torch_only_their_presence_is_known(tmp_path: Path) -> None:
+    directory = make_checkpoint(tmp_path / "model", LLAMA)
+    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
+    assert not judged(directory, LLAMA, ["pytorch_model.bin"])
+    assert fault(directory, LLAMA, ["other.bin"]) == "other.bin is not there"
+
+
 def test_only_the_files_that_finetune_yaml_names_are_loaded(tmp_path: Path) -> None:
     """original/ or a second format beside them does not matter; a part that is not named is missing."""
     directory = make_checkpoint(tmp_path / "model", LLAMA)
@@ -151,6 +175,14 @@ def test_the_index_must_tell_the_truth(tmp_path: Path) -> None:
     assert fault(directory, QWEN, PARTS).endswith("names model-00003-of-00003.safetensors, which is not there")
     index.write_text(json.dumps({"weight_map": told | {"x": PARTS[0]}}))
     assert fault(directory, QWEN, PARTS).endswith(f"says that {PARTS[0]} holds x, which it does not")
+    index.write_text(json.dumps({"weight_map": told | {"x": "config.json"}}))
+    assert not judged(directory, QWEN, PARTS)
+
+
+def test_the_index_is_not_held_against_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    directory = make_checkpoint(tmp_path / "model", QWEN, files=2)
+    (directory / PARTS[1]).write_text("x")
+    assert fault(directory, QWEN, PARTS) == f"{PARTS[1]} is not a whole safetensors file"
 
 
 def test_of_an_unknown_model_only_what_every_model_needs_is_judged(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def test_the_moments_of_the_optimizer_are_saved_between_epochs() -> None:
     ("constraint", "memory", "teraflops"),
     [
         ("a100", 80, 312), ("gpu80", 80, 0), ("gpu40", 40, 0), ("a100&gpu40", 40, 312), ("A100-80GB", 80, 312),
-        ("h100|a100", 80, 989), ("v100|h100", 32, 0), ("[a40*1&ib]", 48, 150), ("vram16", 16, 0), ("l40s", 48, 362),
+        ("h100|a100", 80, 989), ("a100|h200", 80, 989), ("v100|h100", 32, 0), ("h100|80gb", 80, 0),
+        ("[a40*1&ib]", 48, 150), ("vram16", 16, 0), ("l40s", 48, 362),
         ("h200", 141, 989), ("a100_40g", 40, 312),
     ],
 )  # fmt: skip
@@ -85,6 +86,17 @@ def test_the_gpu_that_a_constraint_names(constraint: str, memory: int, teraflops
     gpu = gpu_of(constraint)
     assert gpu is not None
     assert (gpu.memory, gpu.teraflops) == (memory, teraflops)
+
+
+def test_the_kinds_of_gpus_that_are_known() -> None:
+    """Memory in GiB, and dense bf16 arithmetic, from the makers' data sheets."""
+    known = {
+        "b200": (180, 2250), "h200": (141, 989), "h100": (80, 989), "gh200": (96, 989), "a100": (80, 312),
+        "l40s": (48, 362), "l40": (48, 181), "a40": (48, 150), "a6000": (48, 155), "a30": (24, 165), "a10": (24, 125),
+        "l4": (24, 121), "rtx4090": (24, 165), "rtx3090": (24, 71), "v100": (32, 0), "p100": (16, 0), "t4": (16, 0),
+        "mi250": (64, 181), "mi300": (192, 1307),
+    }  # fmt: skip
+    assert {name: (gpu.memory, gpu.teraflops) for name in known if (gpu := gpu_of(name))} == known
 
 
 @pytest.mark.parametrize("constraint", ["", "ib", "cascade", "80", "rack12", "nomig"])
@@ -128,6 +140,9 @@ def test_what_fsdp_keeps_off_the_gpus_takes_no_room_there() -> None:
     full: Changes = {**LLAMA_70B, "custom_recipe": "full_finetune_distributed", "lora_rank": None, "lora_alpha": None}
     assert not found("gpu-memory", {**full, "gpus": 4, "constraint": "gpu40"})
     assert found("gpu-memory", {**full, "gpus": 1, "constraint": "gpu80"})
+    assert found("gpu-memory", {**LLAMA_70B, "gpus": 2, "constraint": "gpu40"})  # LoRA keeps all of it there
+    small: Changes = {**full, **LLAMA_8B, "gpus": 2, "constraint": "a10"}
+    assert found("gpu-memory", small)  # and so does the recipe of a model that fits
 
 
 # --- disk -------------------------------------------------------------------------------------------------------------
@@ -140,6 +155,28 @@ def test_outputs_that_do_not_fit_on_disk_are_a_warning() -> None:
     assert "take 9.3 GiB in all, but below /scratch/me/out/capitals no more than 9 GiB are free" in finding.message
     assert not found("disk-space", *runs, seen=Seen(free={BASE: 10 * GIB}))
     assert not found("disk-space", *runs, seen=Seen(free={"/elsewhere": 1}))
+    assert not found("disk-space", {"output_dir_base": None}, seen=Seen(free={BASE: 1}))
+
+
+def test_outputs_that_just_fit_on_disk_fit() -> None:
+    """By hand: 663,552 parameters x rank 8 x 2 bytes, after each of 2 epochs, and two moments of as many bytes once."""
+    needed = 4 * 663_552 * 8 * 2
+    assert not found("disk-space", {}, seen=Seen(free={BASE: needed}))
+    assert found("disk-space", {}, seen=Seen(free={BASE: needed - 1}))
+
+
+def test_the_adapter_is_saved_beside_the_merged_model() -> None:
+    lora: Changes = {"lora_rank": 512, "epochs": 1}
+    adapter = 663_552 * 512 * 2 / GIB
+    (finding,) = found("estimate", {**lora, "save_adapter_weights_only": False})
+    assert f"take {1_235_814_400 * 2 / GIB + adapter:.1f} GiB in all" in finding.message
+    (finding,) = found("estimate", {**lora, "save_adapter_weights_only": True})
+    assert f"take {adapter:.1f} GiB in all" in finding.message
+
+
+def test_how_many_steps_packed_samples_make_is_not_estimated() -> None:
+    (finding,) = found("estimate", {"packed": True}, {}, splits={DATA: {"train": 100}})
+    assert "optimizer steps" not in finding.message
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -157,7 +194,8 @@ def test_a_time_limit_below_the_arithmetic_is_a_warning() -> None:
     (finding,) = found("time-limit", run, seen=long_data(1_000_000_000))
     hours = 2 * 2.5e8 * (4 * 1_235_814_400 + 2 * 8 * 663_552) / (312e12 * 0.5) / 3600
     assert (finding.severity, finding.line) == (Severity.WARNING, LINES["time"])
-    assert f"takes at least {hours:.1f} hours on A100 in the run, but the time limit is 04:24:00" in finding.message
+    assert f"takes at least {hours:.1f} hours on the GPUs of the constraint a100 in the run, but the" in finding.message
+    assert finding.message.endswith("time limit is 04:24:00")
     assert round(hours, 1) == 4.4
 
 
@@ -166,6 +204,7 @@ def test_a_time_limit_below_the_arithmetic_is_a_warning() -> None:
     [
         {"constraint": "a100", "time": "04:27:00"},
         {"constraint": "a100", "gpus": 2, "batch_size": 4},
+        {"constraint": "a100|h100"},
         {"constraint": "gpu80"},
         {},
         {"constraint": "a100", "time": None},
@@ -176,3 +215,18 @@ def test_enough_time_or_none_known_is_not_warned_of(changes: Changes) -> None:
     run = {"time": "02:30:00", **changes}
     assert not found("time-limit", run, seen=long_data(1_000_000_000))
     assert not found("time-limit", {"constraint": "a100", "time": "00:00:01"})
+
+
+def test_samples_that_are_not_counted_take_no_known_time() -> None:
+    run: Changes = {"constraint": "a100", "time": "00:00:00"}
+    assert not found("time-limit", run, splits={DATA: {"train": 10**9}})
+    assert not found("time-limit", run, seen=Seen(data={DATA: DataSeen(parts={"train": PartSeen(rows=0, columns={})})}))
+
+
+def test_full_fine_tuning_computes_the_gradients_of_all_weights() -> None:
+    """By hand: six operations a weight and token instead of four: 6.6 hours instead of 4.4."""
+    full: Changes = {"custom_recipe": "full_finetune_single_device", "lora_rank": None, "lora_alpha": None}
+    run = {"constraint": "a100", "time": "06:30:00"}
+    (finding,) = found("time-limit", {**run, **full}, seen=long_data(1_000_000_000))
+    assert finding.expected == "more than 6.6 hours"
+    assert not found("time-limit", run, seen=long_data(1_000_000_000))

@@ -131,6 +131,19 @@ def test_other_counts_than_the_summary_says_are_a_warning() -> None:
     assert findings[0].line == LINES["dataset_label"]
 
 
+def test_a_part_without_rows_that_the_summary_counts_is_told() -> None:
+    parts = DataSeen(parts={"train": GOOD, "test": PartSeen(rows=0, columns={})})
+    (finding,) = found(parts, splits={DATA: {"test": 5}})
+    assert (finding.code, finding.expected, finding.actual) == ("split-differs", 5, 0)
+
+
+def test_the_columns_that_are_there_are_named() -> None:
+    (finding,) = found(columns(input="text", more="text"))
+    assert (finding.expected, finding.actual) == ("a column output", "'input', 'more'")
+    findings = found(columns())
+    assert [each.actual for each in findings] == ["no columns", "no columns"]
+
+
 def test_more_training_samples_than_there_are() -> None:
     (finding,) = found(GOOD, {"training_samples": 1001})
     assert (finding.code, finding.expected, finding.actual) == ("split-differs", 1001, 1000)

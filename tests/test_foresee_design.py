@@ -48,6 +48,14 @@ def test_of_many_combinations_a_few_are_named() -> None:
         "batch_size": 6}, varying=["lora_rank", "batch_size"])  # fmt: skip
     assert finding.message.startswith("6 of the 36 ")
     assert "more" not in finding.message
+    (finding,) = found("incomplete-factorial", *grid(lora_rank=more, batch_size=more)[:28], {"lora_rank": 6,
+        "batch_size": 6}, varying=["lora_rank", "batch_size"])  # fmt: skip
+    assert finding.message.endswith("; and 1 more")
+
+
+def test_runs_that_repeat_without_a_seed_are_no_replicates() -> None:
+    runs: list[Changes] = [{"lr": 1e-5}, {"lr": 1e-5}, {"lr": 2e-5}]
+    assert not found("incomplete-factorial", *runs, varying=["lr"])
 
 
 def test_a_design_that_varies_one_at_a_time_is_no_grid() -> None:
@@ -103,6 +111,15 @@ def test_alpha_that_is_planned_by_row_is_the_experimenters_own() -> None:
     assert not alpha((8, 16), (16, 16), (8, 32), (16, 32), varying=["lora_rank", "lora_alpha"])
     assert not alpha((8, 16), (8, 16))
     assert not alpha((8, 16), (16, 48))
+    (message,) = alpha((8, 16), (16, 32), varying=["lora_rank", "lora_alpha"])
+    assert message.startswith("lora_rank and lora_alpha change together")
+
+
+def test_runs_without_an_adapter_have_no_alpha() -> None:
+    full: Changes = {"lora_rank": None, "lora_alpha": 16}
+    no_alpha: Changes = {"lora_rank": 16, "lora_alpha": None}
+    for other in (full, no_alpha):
+        assert not found("confound", {"lora_rank": 8, "lora_alpha": 16}, other, varying=["lora_rank"])
 
 
 def test_samples_in_a_step_that_differ() -> None:

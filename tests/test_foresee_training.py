@@ -7,7 +7,9 @@ import pytest
 from plans import DATA, LINES, SUMMARY, Changes, plan_of, run_of
 from scaffold_torchtune.errors import Finding, Severity
 from scaffold_torchtune.foresee import foresee
-from scaffold_torchtune.foresee.steps import steps_per_epoch
+from scaffold_torchtune.foresee.places import at, output_dir
+from scaffold_torchtune.foresee.steps import Rows, rows_of, steps_of, steps_per_epoch
+from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.seen import DataSeen, PartSeen, Seen
 
 CODES = {"no-steps", "long-warmup", "output-in-checkpoint"}
@@ -76,6 +78,18 @@ def test_fewer_training_samples_count() -> None:
     assert not found({"training_samples": 2000})
 
 
+@pytest.mark.parametrize(("asked", "count"), [(None, 1000), (999, 999), (1000, 1000), (1001, 1000)])
+def test_the_samples_of_an_epoch(asked: int | None, count: int) -> None:
+    run = run_of({"training_samples": asked})
+    basis = f"{asked} training samples" if asked == 999 else "words.json has 1000 rows"
+    assert rows_of(run, plan_of(run), seen_rows(1000)) == Rows(count, basis)
+
+
+def test_an_epoch_may_be_limited() -> None:
+    assert steps_of(run_of({}), 1000) == 250
+    assert steps_of(run_of({"max_steps_per_epoch": 10}), 1000) == 10
+
+
 def test_an_empty_data_set_trains_nothing_packed_or_not() -> None:
     assert [each.code for each in found({"packed": True}, rows=0)] == ["no-steps"]
     assert not found({"packed": True}, rows=1)
@@ -88,6 +102,7 @@ def test_a_warmup_as_long_as_training_is_a_warning_with_the_number_to_write() ->
     assert (finding.expected, finding.actual) == ("fewer than 500", 500)
     assert "500 steps (250 in each of 2 epoch(s): words.json has 1000 rows)" in finding.message
     assert finding.fix.startswith("write Warmup steps: 50 ")
+    assert "nobody chose" not in finding.message
     assert not found({"num_warmup_steps": 499})
 
 
@@ -104,6 +119,8 @@ def test_runs_with_the_same_trouble_are_told_once() -> None:
     assert one.message.startswith("the run run0 would train no step")
     (every,) = found(*[{"batch_size": 2000}] * 5)
     assert every.message.startswith("all 5 runs would")
+    (three,) = found(*[{"batch_size": 2000}] * 3, {})
+    assert three.message.startswith("3 of 4 runs (run0, run1, run2) would")
     (many,) = found(*[{"batch_size": 2000}] * 4, {})
     assert many.message.startswith("4 of 5 runs (run0, run1, run2, ...) would")
 
@@ -132,3 +149,19 @@ def test_outputs_beside_the_model_or_around_it_are_fine() -> None:
     assert not found({"output_dir_base": "/scratch"})
     assert not found({"output_dir_base": None})
     assert not found({"models_dir": None})
+    assert not found({"models_dir": None, "output_dir_base": None})
+
+
+def test_outputs_go_below_what_is_planned() -> None:
+    assert output_dir(run_of({})) == "/scratch/me/out/capitals"
+    assert output_dir(run_of({"experiment_name": None})) == "/scratch/me/out"
+    assert output_dir(run_of({"output_dir_base": None})) is None
+
+
+def test_a_value_without_a_line_has_its_file() -> None:
+    run = run_of({})
+    derived = Setting(value="x", source=Source(kind=SourceKind.DERIVED, file=SUMMARY))
+    run = run.model_copy(update={"settings": {**run.settings, "lr": derived}})
+    assert at(run, "lr") == {"file": SUMMARY, "line": None}
+    assert at(run, "lr", "epochs") == {"file": SUMMARY, "line": LINES["epochs"]}
+    assert at(run, "nothing") == {"file": None, "line": None}

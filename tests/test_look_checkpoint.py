@@ -31,6 +31,13 @@ def test_a_models_directory_is_read_without_its_weights(tmp_path: Path) -> None:
 def test_files_one_level_below_count(tmp_path: Path) -> None:
     found = look_at_checkpoint(str(make_checkpoint(tmp_path / "model", MODEL)))
     assert found.files["original/tokenizer.model"] == len("tokens")
+    assert found.index is None
+    (tmp_path / "model" / "original" / "below").mkdir()
+    (tmp_path / "model" / "original" / "consolidated.safetensors").write_text("")
+    again = look_at_checkpoint(str(tmp_path / "model"))
+    assert "original/below" not in again.files
+    assert "original/consolidated.safetensors" in again.files
+    assert list(again.tensors) == ["model.safetensors"]
     (tmp_path / "model" / "original").chmod(0o111)
     with held_to_modes():
         assert "original/tokenizer.model" not in look_at_checkpoint(str(tmp_path / "model")).files
@@ -44,6 +51,7 @@ def test_what_is_no_directory_is_told_apart(tmp_path: Path) -> None:
     assert look_at_checkpoint(str(tmp_path / "none" / "model")) == CheckpointSeen(absent=True)
     assert look_at_checkpoint(str(tmp_path / "file")) == CheckpointSeen(problem="is not a directory")
     assert look_at_checkpoint("a\0b").problem == "cannot be looked into: embedded null byte"
+    assert look_at_checkpoint(f"/{'a' * 300}").problem == "cannot be looked into: File name too long"
 
 
 @pytest.mark.parametrize(
@@ -91,6 +99,7 @@ def test_free_space_is_that_of_the_nearest_directory_that_exists(tmp_path: Path)
     assert there is not None
     assert there > 0
     assert free_bytes("/no-such-file-system/at/all") is None
+    assert free_bytes(f"/{tmp_path.parts[1]}") is not None
 
 
 def test_a_directory_with_very_many_files_is_not_read_to_its_end(

@@ -53,6 +53,28 @@ def test_a_list_for_each_column_and_a_list_of_texts_are_rows_too(tmp_path: Path)
     assert [part.rows for part in found.parts.values()] == [2, 2]
 
 
+def test_what_is_neither_rows_nor_columns_is_no_part(tmp_path: Path) -> None:
+    assert looked_at(tmp_path, {"train": {}, "validation": {"input": 1}, "test": {"input": ["a"], "n": 1}}).parts == {}
+
+
+@pytest.mark.parametrize("cell", [5, 0.5])
+def test_a_number_is_a_number(tmp_path: Path, cell: float) -> None:
+    assert looked_at(tmp_path, {"train": [{"n": cell}]}).parts["train"].columns == {"n": {"number": 1}}
+
+
+def test_a_number_that_python_does_not_read_is_no_json(tmp_path: Path) -> None:
+    found = looked_at(tmp_path, b'{"train": [' + b"1" * 5000 + b"]}")
+    assert found.problem.startswith("is not JSON: Exceeds the limit")
+    assert "JSON Lines" not in found.problem
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "ipython", "tool"])
+@pytest.mark.parametrize("content", ["hello", [{"type": "text", "content": "hello"}]])
+def test_a_message_has_a_role_and_a_text_or_list(tmp_path: Path, role: str, content: Any) -> None:
+    rows = [{"messages": [{"role": role, "content": content}]}]
+    assert looked_at(tmp_path, {"train": rows}).parts["train"].messages == {}
+
+
 def test_rows_that_are_no_objects_have_no_columns(tmp_path: Path) -> None:
     assert looked_at(tmp_path, {"train": [1, 2]}).parts == {"train": PartSeen(rows=2, columns={})}
 
@@ -94,6 +116,8 @@ def test_a_large_file_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(data, "MAX_JSON", 1024**2)
     found = looked_at(tmp_path, b" " * (1024**2 + 1))
     assert found == DataSeen(unread="has 1 MiB; it is looked into up to 1")
+    whole = b'{"train": []}'
+    assert looked_at(tmp_path, whole + b" " * (1024**2 - len(whole))).parts == {"train": PartSeen(rows=0, columns={})}
 
 
 def test_what_is_not_there_names_what_lies_beside_it(tmp_path: Path) -> None:
@@ -109,6 +133,15 @@ def test_only_regular_files_are_opened_and_nobody_is_waited_for(tmp_path: Path) 
     assert look_at_data(str(tmp_path / "pipe.json"), ".json").problem == "is not a regular file"
     assert look_at_data(str(tmp_path), ".json").problem == "is a directory, not a file"
     assert look_at_data("a\0b", ".json").problem == "cannot be opened: embedded null byte"
+    assert look_at_data(f"/{'a' * 300}", ".json").problem == "cannot be opened: File name too long"
+
+
+def test_what_was_opened_is_closed(tmp_path: Path) -> None:
+    look_at_data(str(tmp_path), ".json")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        look_at_data(str(tmp_path), ".json")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_what_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,17 +171,36 @@ def test_rows_and_columns_of_parquet_come_from_its_footer(tmp_path: Path) -> Non
     assert found.parts["train"].rows == 2
 
 
+def test_the_wide_and_the_coded_types_of_parquet_are_what_they_hold(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "s": pa.array(["a"], pa.large_string()),
+            "l": pa.array([["a"]], pa.large_list(pa.string())),
+            "d": pa.array(["a"]).dictionary_encode(),
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "words.parquet")
+    found = look_at_data(str(tmp_path / "words.parquet"), ".parquet")
+    kinds = {name: next(iter(kind)) for name, kind in found.parts["train"].columns.items()}
+    assert kinds == {"s": "text", "l": "list", "d": "text"}
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
         (b"", "is not a Parquet file"),
-        (b"version https://git-lfs", "is not a Parquet file; it looks like a Git LFS pointer: git lfs pull fetches it"),
+        (
+            b"version https://git-lfs",
+            "is not a Parquet file; it looks like a Git LFS pointer: git lfs pull fetches the data",
+        ),
         (b"PAR1 and more", "is not a Parquet file: "),
     ],
 )
 def test_what_is_no_parquet_is_told(tmp_path: Path, content: bytes, problem: str) -> None:
     (tmp_path / "words.parquet").write_bytes(content)
-    assert look_at_data(str(tmp_path / "words.parquet"), ".parquet").problem.startswith(problem[:40])
+    found = look_at_data(str(tmp_path / "words.parquet"), ".parquet").problem
+    assert found.startswith(problem)
+    assert found == problem or problem.endswith(": ")
 
 
 def test_without_pyarrow_parquet_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

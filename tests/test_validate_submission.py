@@ -1,8 +1,10 @@
+# ruff: noqa: E501 - the tables of messages have one case a line
 """What the answers of sbatch mean: messages as Slurm 22.05 prints them, with the directive that each is about."""
 
 import pytest
 
 from good_files import GOOD_SLURM, planned, replaced
+from scaffold_torchtune.errors import Severity
 from scaffold_torchtune.validate import submission
 
 SCRIPT = replaced(
@@ -50,6 +52,85 @@ def test_the_hint_of_sbatch_is_no_message() -> None:
     assert submission.refusal(planned(), script, of).field == "bogus"
 
 
+def test_an_option_of_one_letter_is_found_by_it() -> None:
+    script = replaced(SCRIPT, "#SBATCH --nodes=1\n", "#SBATCH --nodes=1\n#SBATCH -z 3\n")
+    found = submission.refusal(planned(), script, submission.answer(255, "sbatch: invalid option -- 'z'"))
+    assert (found.field, found.line) == ("z", 4)
+
+
+def test_only_what_is_named_is_likely() -> None:
+    of = submission.answer(255, "sbatch: error: Invalid --time specification of the partition")
+    assert submission.refusal(planned(), SCRIPT, of).fix.startswith("likely: --time=00:59:00 (line ")
+    assert "--partition" not in submission.refusal(planned(), SCRIPT, of).fix
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "verdict", "said"),
+    [
+        (0, "sbatch: Job 5 to start at 2026-01-01T00:00:00", "taken", "Job 5 to start at 2026-01-01T00:00:00"),
+        (0, "", "taken", "nothing, and ended with status 0"),
+        (1, "", "refused", "nothing, and ended with status 1"),
+        (1, "sbatch: error: \n\nno\n\n", "refused", "no"),
+        (126, "no", "unavailable", "no"),
+        (127, "", "unavailable", "nothing, and ended with status 127"),
+        (-11, "no", "unavailable", "no"),
+        (1, "allocation failure: Unable to contact slurm", "unavailable", "Unable to contact slurm"),
+        (1, "sbatch: error: Munge encode failed", "unavailable", "Munge encode failed"),
+        (1, "sbatch: fatal: DNS SRV lookup failed", "unavailable", "DNS SRV lookup failed"),
+        (1, "Required partition not available (inactive or drain)", "not-now",
+         "Required partition not available (inactive or drain)"),
+        (1, "Requested nodes are busy", "not-now", "Requested nodes are busy"),
+    ],
+)  # fmt: skip
+def test_what_status_and_last_message_mean(status: int, output: str, verdict: str, said: str) -> None:
+    of = submission.answer(status, output)
+    assert (of.verdict, of.said, of.all_said) == (verdict, said, said)
+
+
+def test_the_last_three_messages_are_told_each_once() -> None:
+    of = submission.answer(1, "sbatch: one\nsbatch: two\nsbatch: three\nsbatch: error: three\n")
+    assert (of.said, of.all_said) == ("three", "two; three")
+
+
+def test_what_the_cluster_takes_later_is_a_warning_to_look_at() -> None:
+    of = submission.answer(1, "Requested nodes are busy")
+    found = submission.refusal(planned(), SCRIPT, of)
+    assert (found.code, found.severity) == ("sbatch-refused", Severity.WARNING)
+    assert found.message == "sbatch does not take the script now: Requested nodes are busy"
+    assert found.fix.startswith("nothing, where the cluster is to take it later; `sinfo ")
+
+
+@pytest.mark.parametrize(
+    ("said", "fix", "look"),
+    [
+        ("Invalid account or account/partition combination specified",
+         "likely: --account=lab (line 4, from configuration); --partition=gpu (line 5). Correct", "sacctmgr show assoc"),
+        ("Invalid qos specification", "likely: --qos=day (line 7); --account=lab", "`sacctmgr show qos`"),
+        ("Invalid generic resource (gres) specification",
+         "likely: --gres=gpu:1 (line 12, from configuration); --partition=gpu (line 5). ", "`sinfo "),
+        ("More processors requested than permitted",
+         "likely: --cpus-per-task=1 (line 9, from configuration); --ntasks=1 (line 8); --nodes=1 (line 3); ", "`sinfo "),
+        ("Memory required by task is not available", "likely: --mem=8G (line 10); --partition=gpu (line 5). ", "`sinfo "),
+        ("Invalid license specification", "give what SLURM misses in claude.local.md", "`sinfo "),
+    ],
+)  # fmt: skip
+def test_the_fix_names_the_likely_directives_and_where_each_comes_from(said: str, fix: str, look: str) -> None:
+    run = planned({"account": "lab", "cpus_per_task": 1})
+    found = submission.refusal(run, SCRIPT, submission.answer(1, said))
+    assert found.severity is Severity.ERROR
+    assert found.fix.startswith(fix), found.fix
+    assert look in found.fix
+
+
+@pytest.mark.parametrize(
+    ("untested", "what"), [(3, "the scripts were not tested"), (2, "2 of 3 kinds of scripts were not tested")]
+)
+def test_where_no_slurm_works_what_is_untested_is_counted(untested: int, what: str) -> None:
+    found = submission.unavailable("no controller", untested, 3)
+    assert (found.code, found.severity) == ("sbatch-unavailable", Severity.INFO)
+    assert found.message == f"{what} with sbatch --test-only: no controller"
+
+
 def test_a_message_that_repeats_the_script_is_not_taken_for_a_lack_of_slurm() -> None:
     said = "sbatch: error: invalid partition specified: munge\nallocation failure: Invalid partition name specified"
     assert submission.answer(1, said).verdict == "refused"
@@ -71,6 +152,11 @@ def test_scripts_that_ask_for_the_same_are_alike() -> None:
     late = SCRIPT + "#SBATCH --mem=9G\n"
     assert submission.asked(late) == submission.asked(SCRIPT)
     assert submission.asked(replaced(SCRIPT, "--mem=8G", "--mem=9G")) != submission.asked(SCRIPT)
+    swapped = replaced(SCRIPT, "--nodes=1\n#SBATCH -A lab", "--account=lab\n#SBATCH --nodes=1")
+    assert submission.asked(swapped) == submission.asked(SCRIPT)
+    assert submission.asked(replaced(SCRIPT, "--nodes=1\n", "--nodes=2\n#SBATCH --nodes=1\n")) == submission.asked(
+        SCRIPT
+    )
 
 
 def test_a_script_that_cannot_be_read_asks_for_nothing() -> None:

@@ -16,10 +16,10 @@ _FEW = 3
 
 def findings(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
     """What stands against each base model's directory."""
-    models = grouped(plan.runs, lambda run: (checkpoint_dir(run), str(value(run, "torchtune_model_name"))))
+    models = grouped(plan.runs, lambda run: (str(checkpoint_dir(run)), str(value(run, "torchtune_model_name"))))
     for (directory, model), runs in models.items():
-        found = seen.checkpoints.get(directory or "")
-        if directory is None or found is None:
+        found = seen.checkpoints.get(directory)
+        if found is None:
             continue
         about = _About(plan, directory, model, runs)
         if found.absent:
@@ -88,23 +88,26 @@ def _config(about: _About, found: CheckpointSeen, facts: ModelFacts | None) -> I
 def _weights(
     about: _About, found: CheckpointSeen, facts: ModelFacts | None, listed: Sequence[str] | None
 ) -> Iterator[Finding]:
-    """The files that will be loaded, and their tensors against those that torchtune's builder makes."""
-    names = [name for name in listed if name not in found.files] if listed else []
-    if names or not found.tensors:
-        there = ", ".join(list(found.tensors)[:_FEW]) or "no .safetensors file"
+    """The files that will be loaded, and their tensors against those that torchtune's builder makes.
+
+    Of files in torch's own format (`.bin`) only whether they are there is known.
+    """
+    names = list(listed or found.tensors or ["model.safetensors"])
+    missing = [name for name in names if name not in found.files]
+    if missing:
         yield about.mismatch(
-            f"{_few(names) or 'model.safetensors'} is not there",
-            expected=_few(listed or ["model.safetensors"]),
-            actual=there,
+            f"{_few(missing)} is not there",
+            expected=_few(names),
+            actual=_few(list(found.tensors)) or "no .safetensors file",
             fix="download the whole model repository again, or correct the model's name or path in the summary",
         )
         return
-    loaded = {name: found.tensors[name] for name in (listed or found.tensors) if name in found.tensors}
+    loaded = {name: found.tensors[name] for name in names if name in found.tensors}
     broken = {name: each.problem for name, each in loaded.items() if each.problem}
     for name, problem in broken.items():
         yield about.mismatch(f"{name} {problem}", actual=name, fix=f"download {name} again")
     shapes = {name: shape for each in loaded.values() for name, shape in each.shapes.items()}
-    if facts is not None and not broken:
+    if facts is not None and not broken and len(loaded) == len(names):
         yield from _shapes(about, shapes, facts)
     yield from _index(about, found)
 

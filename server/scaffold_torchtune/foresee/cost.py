@@ -46,7 +46,7 @@ def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
     rank = number(run, "lora_rank", 0)
     trained = model if full(run) else facts.lora_parameters_per_rank * rank * _BF16
     weights = model if full(run) else model + trained
-    vocabulary = next(shape[0] for name, shape in facts.tensors() if name == "model.embed_tokens.weight")
+    vocabulary = dict(facts.tensors())["model.embed_tokens.weight"][0]
     adapter = 0 if full(run) else trained
     epoch = adapter if value(run, "save_adapter_weights_only") is True else model + adapter
     gpus, epochs = number(run, "gpus", 1), number(run, "epochs", 1)
@@ -117,23 +117,24 @@ def _gpu(run: PlannedRun) -> Gpu | None:
     return gpu_of("&".join(str(value(run, name)) for name in _NAMES_GPUS if value(run, name)))
 
 
+def _names(run: PlannedRun) -> str:
+    """What names the run's GPUs, as a person would say it: `the gpu type a100 with the constraint gpu40`."""
+    return " with ".join(f"the {n.replace('_', ' ')} {value(run, n)}" for n in _NAMES_GPUS if value(run, n))
+
+
 def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
     """Runs that cannot fit on the GPU that their type or constraint names, whatever their activations."""
     large = {
-        run.directory: (need, gpu)
+        run.directory: (need.held, gpu.memory)
         for run, need in runs
         if (gpu := _gpu(run)) is not None and need.held > gpu.memory * _GIB
     }
     concerned = [run for run in plan.runs if run.directory in large]
-    for (held, gpu), some in grouped(concerned, lambda run: (large[run.directory][0].held, _gpu(run))).items():
-        memory = gpu.memory if gpu else 0
-        names = " with ".join(
-            f"the {n.replace('_', ' ')} {value(some[0], n)}" for n in _NAMES_GPUS if value(some[0], n)
-        )
+    for (held, memory), some in grouped(concerned, lambda run: large[run.directory]).items():
         yield finding(
             "gpu-memory",
             f"weights, gradients and optimizer states alone take {_gib(held)} on each GPU of"
-            f" {concerning(some, len(plan.runs))}, but {names} names GPUs of"
+            f" {concerning(some, len(plan.runs))}, but {_names(some[0])} names GPUs of"
             f" {memory} GiB",
             field="gpus",
             expected=f"at most {memory} GiB",
@@ -147,7 +148,7 @@ def _disk(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterat
     """Outputs that are more than what is free where they go."""
     needs = {run.directory: need.saved for run, need in runs}
     for outputs, some in grouped([run for run, _ in runs], output_dir).items():
-        free, needed = seen.free.get(outputs or ""), sum(needs[run.directory] for run in some)
+        free, needed = seen.free.get(str(outputs)), sum(needs[run.directory] for run in some)
         if free is not None and needed > free:
             yield finding(
                 "disk-space",
@@ -162,13 +163,15 @@ def _disk(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterat
 
 def _time(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
     """Runs that cannot be done in time even on a GPU that works at the best rate that is known of training."""
-    short = {run.directory: least for run, _ in runs if (least := _least_seconds(run, plan, seen)) > _limit(run)}
+    short = {
+        run.directory: least for run, need in runs if (least := _least_seconds(run, need, plan, seen)) > _limit(run)
+    }
     some = [run for run in plan.runs if run.directory in short]
     if some:
         run, hours = some[0], max(short.values()) / 3600
         yield finding(
             "time-limit",
-            f"the arithmetic alone takes at least {hours:.1f} hours on {_name(run)} in"
+            f"the arithmetic alone takes at least {hours:.1f} hours on the GPUs of {_names(run)} in"
             f" {concerning(some, len(plan.runs))}, but the time limit is {value(run, 'time')}",
             field="time",
             expected=f"more than {hours:.1f} hours",
@@ -178,28 +181,21 @@ def _time(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterat
         )
 
 
-def _name(run: PlannedRun) -> str:
-    gpu = _gpu(run)
-    return gpu.name.upper() if gpu else "this GPU"
-
-
 def _limit(run: PlannedRun) -> float:
-    found = slurm_time.seconds(str(value(run, "time") or ""))
+    found = slurm_time.seconds(str(value(run, "time")))
     return math.inf if found is None else found
 
 
-def _least_seconds(run: PlannedRun, plan: Plan, seen: Seen) -> float:
+def _least_seconds(run: PlannedRun, need: Need, plan: Plan, seen: Seen) -> float:
     """Seconds of arithmetic that the run cannot do without; 0 where it is not known.
 
     A token takes two operations for each weight forward and two backward, and two more for each weight that is trained
     (Kaplan et al., 2020, section 2.1). Tokens are counted from the characters of the samples; what a prompt or chat
     template adds is left out.
     """
-    part, gpu = part_of(run, seen), _gpu(run)
-    rows, facts = rows_of(run, plan, seen), load().model(str(value(run, "torchtune_model_name")))
-    if part is None or gpu is None or not gpu.teraflops or rows is None or facts is None or not part.rows:
+    part, rows, gpu = part_of(run, seen), rows_of(run, plan, seen), _gpu(run)
+    if part is None or rows is None or not part.rows or gpu is None or not gpu.teraflops:
         return 0.0
     tokens = sum(part.characters.values()) / _CHARACTERS * rows.count / part.rows * number(run, "epochs", 1)
-    need = need_of(run, facts)
-    operations = tokens * (4 * facts.parameters + 2 * need.trained / _BF16)
+    operations = tokens * (4 * need.model + 2 * need.trained) / _BF16
     return operations / (gpu.teraflops * 1e12 * _BEST_USE * number(run, "gpus", 1))

@@ -107,7 +107,7 @@ def _wanted(run: PlannedRun) -> dict[str, tuple[CellKind, str]]:
     torchtune/datasets/_instruct.py, _chat.py, _text_completion.py of 0.6.1; cruijff_kit's two read the same columns as
     instruct_dataset.
     """
-    kind = value(run, "dataset_type") or "instruct_dataset"
+    kind = value(run, "dataset_type")  # instruct_dataset where none is planned
     if kind == "chat_dataset":
         return {_MESSAGES: ("list", "dataset_type")}
     usual = {"input_key": "input", "output_key": "output"}
@@ -152,7 +152,7 @@ def _splits(about: _About, found: DataSeen) -> Iterator[Finding]:
     """Where the file and the summary count differently."""
     for name, said in about.plan.splits.get(about.path, {}).items():
         part = found.parts.get(name)
-        if part is not None and part.rows not in {said, 0}:
+        if part is not None and part.rows != said:
             yield finding(
                 "split-differs",
                 f"the summary says {said} samples for {name}, but {shown(about.path)} has {part.rows} rows there",

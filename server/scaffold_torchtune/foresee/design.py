@@ -16,7 +16,6 @@ from scaffold_torchtune.shared.planned import value
 from scaffold_torchtune.shared.text import shown
 
 _LISTED = 6
-_MAX_GRID = 4096
 _REPLICATES = frozenset({"seed"})
 """Parameters that repeat a combination instead of making another."""
 
@@ -39,8 +38,8 @@ def _factorial(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding
     """Combinations that are not planned, where every factor meets at least half of them."""
     levels = {name: list(dict.fromkeys(values)) for name, values in factors.items()}
     size = math.prod(len(each) for each in levels.values())
-    planned = set(zip(*factors.values(), strict=True)) if factors else set()
-    if len(factors) < 2 or size > _MAX_GRID or not size / 2 <= len(planned) < size:  # noqa: PLR2004 - a grid
+    planned = set(zip(*factors.values(), strict=True))
+    if not size / 2 <= len(planned) < size:
         return
     missing = [each for each in itertools.product(*levels.values()) if each not in planned]
     listed = "; ".join(_combination(list(levels), each) for each in missing[:_LISTED])
@@ -70,7 +69,7 @@ def _replicates(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Findin
     if "seed" not in factors:
         return
     others = [values for name, values in factors.items() if name != "seed"]
-    counts = Counter(zip(*others, strict=True)) if others else Counter()
+    counts = Counter(zip(*others, strict=True))
     if len(set(counts.values())) > 1:
         yield finding(
             "incomplete-factorial",

@@ -11,7 +11,7 @@ from scaffold_torchtune.shared.planned import checkpoint_dir
 def findings(plan: Plan) -> Iterator[Finding]:
     """Outputs that lie inside the base model's directory (check_outdir_not_in_ckptdir, training/checkpointing)."""
     for (outputs, model), runs in grouped(plan.runs, lambda run: (output_dir(run), checkpoint_dir(run))).items():
-        if outputs and model and f"{outputs}/".startswith(f"{model}/"):
+        if model and f"{outputs}/".startswith(f"{model}/"):
             yield finding(
                 "output-in-checkpoint",
                 f"the outputs of {concerning(runs, len(plan.runs))} would go into the directory of the base model,"

@@ -30,7 +30,7 @@ def at(run: PlannedRun, *names: str) -> Place:
     """Where the first of some settings stands that stands in a document; the file alone where none has a line."""
     sources = [run.settings[name].source for name in names if name in run.settings]
     source = next((s for s in sources if s.line is not None), sources[0] if sources else None)
-    return {"file": source.file, "line": source.line} if source else {"file": None, "line": None}
+    return Place(file=source.file, line=source.line) if source else Place(file=None, line=None)
 
 
 def grouped(runs: Iterable[PlannedRun], key: Callable[[PlannedRun], _Key]) -> dict[_Key, list[PlannedRun]]:

@@ -19,19 +19,19 @@ def findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
     for key, runs in grouped(plan.runs, lambda run: _case(run, plan, seen)).items():
         if key is None:
             continue
-        count, basis, steps, epochs, warmup = key
+        basis, steps, epochs, warmup = key
         if steps == 0:
             yield _no_steps(plan, runs, basis)
-        elif count and warmup >= steps * epochs:
+        elif warmup >= steps * epochs:
             yield _long_warmup(plan, runs, basis, steps)
 
 
-def _case(run: PlannedRun, plan: Plan, seen: Seen) -> tuple[int, str, int, int, int] | None:
+def _case(run: PlannedRun, plan: Plan, seen: Seen) -> tuple[str, int, int, int] | None:
     rows = rows_of(run, plan, seen)
     if rows is None or (value(run, "packed") and rows.count):
         return None
     warmup = number(run, "num_warmup_steps", 0)
-    return rows.count, rows.basis, steps_of(run, rows.count), number(run, "epochs", 1), warmup
+    return rows.basis, steps_of(run, rows.count), number(run, "epochs", 1), warmup
 
 
 def _no_steps(plan: Plan, runs: list[PlannedRun], basis: str) -> Finding:

@@ -26,13 +26,11 @@ def look_at_checkpoint(directory: str) -> CheckpointSeen:
     except (OSError, ValueError) as error:
         return CheckpointSeen(problem=f"cannot be looked into: {getattr(error, 'strerror', None) or error}")
     tensors = {name: _tensors(f"{directory}/{name}") for name in files if _is_weights(name)}
-    index = _object(f"{directory}/{_INDEX}") if _INDEX in files else None
-    weight_map = index.get("weight_map") if index is not None else None
-    config = _object(f"{directory}/config.json") if "config.json" in files else None
+    index, config = _object(f"{directory}/{_INDEX}"), _object(f"{directory}/config.json")
     return CheckpointSeen(
         files=files,
         tensors=tensors,
-        index=None if index is None else _texts(weight_map),
+        index=None if index is None else _texts(index.get("weight_map")),
         config=None if config is None else {k: int(v) for k, v in config.items() if isinstance(v, int)},
     )
 
@@ -49,7 +47,7 @@ def _files(directory: str) -> dict[str, int]:
             break
         if entry.is_file():
             found[entry.name] = entry.stat().st_size
-        elif entry.is_dir():
+        else:
             found |= {f"{entry.name}/{name}": size for name, size in _below(entry.path)}
     return found
 

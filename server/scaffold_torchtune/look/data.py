@@ -35,7 +35,7 @@ def look_at_data(path: str, extension: str) -> DataSeen:
             if size > MAX_JSON:
                 return DataSeen(unread=f"has {size / 1024**2:.0f} MiB; it is looked into up to {MAX_JSON // 1024**2}")
             file.seek(0)
-            return _json(file.read(MAX_JSON + 1))
+            return _json(file.read(MAX_JSON))
     except FileNotFoundError:
         return DataSeen(absent=True, near=near(path))
     except Unfit as unfit:

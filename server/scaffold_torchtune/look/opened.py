@@ -22,7 +22,7 @@ def regular_file(path: str) -> BinaryIO:
     """
     try:
         # A pipe without a writer would block for ever without O_NONBLOCK.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(path) from error
     except (OSError, ValueError) as error:

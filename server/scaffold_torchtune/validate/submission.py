@@ -33,7 +33,7 @@ _NOT_NOW: Final = re.compile(
 )
 """What is said of a script that is right and that the cluster will take at another time."""
 
-_PREFIX: Final = re.compile(r"^(sbatch: |error: |fatal: |allocation failure: )+")
+_PREFIX: Final = re.compile(r"^((sbatch|error|fatal|allocation failure):\s*)+")
 _GPUS: Final = ("gres", "gpus", "gpus-per-node")
 _NODE: Final = (*_GPUS, "mem", "cpus-per-task", "constraint", "nodes", "nodelist", "exclude", "partition")
 _CAUSES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (

@@ -92,10 +92,10 @@ def unanswered(python: str, reason: str, *, asked_for: bool) -> Finding:
 def findings(asked: Questions, heard: Heard, python: str) -> tuple[dict[str, list[Finding]], list[Finding]]:
     """Findings by the run's directory, and about the whole experiment, from whole answers."""
     runs: dict[str, list[Finding]] = {}
-    for number, (part, node) in enumerate(asked.nodes):
+    for number, (_, node) in enumerate(asked.nodes):
         line = heard.nodes[number]
         for config in asked.configs[number]:
-            found = [*_refused(config, line, heard.torchtune), *_lora(config, part, node, line)]
+            found = [*_refused(config, line, heard.torchtune), *_lora(config, node, line)]
             runs.setdefault(config.directory, []).extend(found)
     unasked = list(_unasked(asked, heard))
     return runs, unasked if any(runs.values()) else [*unasked, _agrees(asked, heard, python)]
@@ -124,9 +124,9 @@ def _refused(config: Config, line: Line, version: str) -> Iterable[Finding]:
         yield _at(config, "torchtune-refused", message, line.path, actual=actual)
 
 
-def _lora(config: Config, part: str, node: dict[str, Any], line: Line) -> Iterable[Finding]:
-    """Whether the model that was built has LoRA where, and of the size, that was asked for."""
-    if part != "model" or not line.parameters:
+def _lora(config: Config, node: dict[str, Any], line: Line) -> Iterable[Finding]:
+    """Whether a model has LoRA where, and of the size, that was asked for; of other parts no parameters are told."""
+    if not line.parameters:
         return
     modules = node.get("lora_attn_modules")
     wanted = [str(module) for module in modules] if isinstance(modules, list) else []

@@ -1,0 +1,58 @@
+"""What looks like sabotage and is none: mutants that do the same as the code, each with the reason."""
+
+from typing import Final
+
+EQUIVALENT: Final[dict[tuple[str, str], str]] = {
+    (
+        "validate/finetune.py",
+        (
+            "expected.absent_is is not None and (expected.optional or not report.bundled) -> expected.optional or not"
+            " report.bundled"
+        ),
+    ): "without absent_is, what may be absent is nothing, and nothing is there",
+    ("validate/resolve.py", "_growth(screened) > _LARGEST -> _growth(screened) >= _LARGEST"): "a bound, not a value",
+    **{
+        ("validate/resolve.py", change): "a short cut: what follows gives the same, later"
+        for change in (
+            "not _interpolates(screened) -> False",
+            "isinstance(value, str) and '${' in value -> False",
+            "isinstance(value, str) and '${' in value -> isinstance(value, str)",
+            "'${' in value -> '${' not in value",
+            "not all((_is_plain(text) for text in texts)) -> True",
+            "key in named -> True",
+        )
+    },
+    ("validate/script.py", "name in _LONG or len(matches) != 1 -> len(matches) != 1"): "one match is the name itself",
+    ("validate/script.py", "False -> True"): "without a name, nobody asks for the equals sign",
+    ("validate/script.py", "word or '' -> word"): "a word that has begun is no longer None",
+    ("validate/script.py", "end < 0 -> end <= 0"): "a comment does not begin with the end of its line",
+    (
+        "validate/script.py",
+        (
+            "character == '<' and (document := _HEREDOC.match(self.text, self.position)) -> (document :="
+            " _HEREDOC.match(self.text, self.position))"
+        ),
+    ): "the expression itself begins with <",
+    ("validate/stock.py", "recipe or '' -> recipe"): "no recipe is called None either",
+    ("validate/values.py", "abs(value) < _LARGEST -> abs(value) <= _LARGEST"): "a bound, not a value",
+    (
+        "foresee/cost.py",
+        (
+            "entry is not None and entry.full_offload and full(run) and (gpus > 1) -> entry.full_offload and full(run)"
+            " and (gpus > 1)"
+        ),
+    ): "a model that has facts is in the registry too",
+    ("foresee/cost.py", "need.held > gpu.memory * _GIB -> need.held >= gpu.memory * _GIB"): "a bound, not a value",
+    (
+        "foresee/cost.py",
+        (
+            "part is None or rows is None or (not part.rows) or (gpu is None) or (not gpu.teraflops) -> part is None or"
+            " not part.rows or gpu is None or (not gpu.teraflops)"
+        ),
+    ): "a part that was seen has its rows counted",
+    ("foresee/design.py", "True -> False"): "the values of all parameters are of the same runs, so equally many",
+    ("foresee/steps.py", "isinstance(limit, int) -> True"): "nothing but a number or nothing is planned",
+    ("look/opened.py", "os.O_RDONLY | os.O_NONBLOCK -> os.O_NONBLOCK"): "O_RDONLY is 0, and says what is meant",
+    ("validate/finetune.py", "recipe or '' -> recipe"): "no recipe is called None either",
+}
+"""The reason, by file and change."""
