@@ -96,7 +96,7 @@ FAULTS: Final = [
     (SLURM, ' "resume_from_checkpoint=$resume"', "", "missing-value", "resume_from_checkpoint", "tune run"),
     (SLURM, STATE, STATE.replace("lr1e-5", "lr5e-5"), "value-mismatch", "resume_from_checkpoint", "[ -e"),
     (SLURM, "[ -e", "[ -d", "missing-value", "resume_from_checkpoint", "[ -d"),
-    (SLURM, RESUME, f"resume=true\n[ -e {STATE} ] || true\n", "missing-value", "resume_from_checkpoint", "tune run"),
+    (SLURM, RESUME, f"resume=true\n[ -e {STATE} ] || echo new\n", "missing-value", "resume_from_checkpoint", "tune run"),
     (SLURM, RESUME, "resume=true\nresume=false\n", "missing-value", "resume_from_checkpoint", "tune run"),
     (CONFIG, "resume_from_checkpoint: true", "resume_from_checkpoint: false", "value-mismatch", "resume_from_checkpoint", "resume"),
     (CONFIG, "resume_from_checkpoint: true", "resume_from_checkpoint: 'true'", "wrong-type", "resume_from_checkpoint", "resume"),

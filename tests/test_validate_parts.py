@@ -189,7 +189,7 @@ x="1 \\" 2
 
 def test_a_script_is_read_as_sbatch_and_bash_do() -> None:
     script = parse(SCRIPT)
-    assert not script.problems
+    assert [line for line, _ in script.problems] == [5, 6]
     assert [(d.name, d.value, d.line) for d in script.directives if not d.late] == [
         ("account", "lab", 2),
         ("partition", "gpu", 2),
@@ -203,14 +203,14 @@ def test_a_script_is_read_as_sbatch_and_bash_do() -> None:
         ("unknown", "", 4),
     ]
     assert [(d.name, d.value, d.line) for d in script.directives if d.late] == [("late", "<LATE>", 19)]
-    assert [(c.words, c.line) for c in script.commands] == [
-        (("echo", "a bc", "d e"), 11),
-        (("if", "true"), 13),
-        (("then", "cat"), 13),
-        (("fi",), 16),
-        (('x=1 " 2\n3',), 17),
-        (("y",), 18),
-        (("z",), 18),
+    assert [(c.words, c.line, c.joined) for c in script.commands] == [
+        (("echo", "a bc", "d e"), 11, ""),
+        (("if", "true"), 13, ";"),
+        (("then", "cat"), 13, ""),
+        (("fi",), 16, ""),
+        (('x=1 " 2\n3',), 17, "&&"),
+        (("y",), 18, "&"),
+        (("z",), 18, ")"),
     ]
     assert script.placeholders == [(19, "<LATE>")]
 

@@ -20,7 +20,8 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({"my_wandb_run_name": None}, (), True, [("unplanned-value", "error", "metric_logger.name")]),
     # modules
     ({"modules": "gcc/12"}, ("eval ", "ml load gcc/12\neval "), True, []),
-    ({"modules": "gcc/12"}, ("eval ", "module unload gcc/12\neval "), True, [("missing-value", "error", "modules")]),
+    ({"modules": "gcc/12"}, ("eval ", "module unload gcc/12\neval "), True,
+     [("missing-value", "error", "modules"), ("unplanned-value", "error", "module")]),
     ({"modules": "gcc/12"}, ("eval ", "echo load gcc/12\neval "), True, [("missing-value", "error", "modules")]),
     ({}, ("eval ", "module load gcc\neval "), False, [("unplanned-value", "info", "modules")]),
     ({"modules": "a,b"}, ("eval ", "module load x b a\neval "), False,
@@ -38,7 +39,7 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({"venv": "/home/me/mine/"}, ("conda activate tuning", "source /home/me//mine/bin/activate"), True, []),
     ({"venv": "mine"}, ("conda activate tuning", "source mine/bin/activate\nsource settings"), True, []),
     ({"venv": "mine"}, ("conda activate tuning", "source other/bin/activate\nsource mine/bin/activate"), True, []),
-    ({"venv": "mine"}, ("conda activate tuning", "cat mine/bin/activate"), True, [("missing-value", "error", "venv")]),
+    ({"venv": "mine"}, ("conda activate tuning", "cat mine/bin/activate"), False, [("missing-value", "error", "venv")]),
     ({"venv": "mine"}, ("conda activate tuning", "source"), True, [("missing-value", "error", "venv")]),
     ({"venv": "mine"}, ("conda activate tuning", "source notmine/bin/activate"), True, [("value-mismatch", "error", "venv")]),
     # where the job is
@@ -54,7 +55,7 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({}, ("tune run", "cd ..\ntune run"), False, [("unplanned-value", "warning", "cd")]),
     ({}, ("finetune.yaml\n", "finetune.yaml\ncd /elsewhere\n"), True, []),
     # what the job makes
-    ({}, ("mkdir ", "ls /somewhere\nmkdir "), True, []),
+    ({}, ("mkdir ", "ls /somewhere\nmkdir "), False, []),
     ({}, ("mkdir ", "mkdir /elsewhere\nmkdir "), False, [("unplanned-value", "warning", "output_dir_base")]),
     ({}, ("mkdir ", "mkdir -p logs\nmkdir "), True, []),
     # tune run
@@ -99,11 +100,13 @@ def test_each_way_to_write_a_script(
     ["!", "command", "do", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "{", "A=1", "env A=1 B=2"],
 )
 def test_what_may_stand_before_a_command(before: str) -> None:
-    assert found({}, replaced(GOOD_SLURM, "tune run", f"{before} tune run"), bundled=True) == []
+    slurm = replaced(GOOD_SLURM, "tune run", f"{before} tune run")
+    assert found({}, slurm, bundled=False) == []
+    assert found({}, slurm, bundled=True) == [("unplanned-value", "error", "tune run")]
 
 
 def test_an_assignment_alone_is_no_command() -> None:
-    assert found({}, replaced(GOOD_SLURM, "eval ", "A=1\neval "), bundled=True) == []
+    assert found({}, replaced(GOOD_SLURM, "eval ", "A=1\neval "), bundled=False) == []
 
 
 @pytest.mark.parametrize(

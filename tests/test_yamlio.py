@@ -99,7 +99,7 @@ def test_an_empty_document_is_none() -> None:
         ("1: a\n", "a key is not text", 1),
         ("a: 1\nyes: b\n", "a key is not text", 2),
         ("? [a]\n: b\n", "a key is not text", 1),
-        ("<<: {a: 1}\n", "a key is not text", 1),
+        ("<<: {a: 1}\n", "merge keys (<<) are not taken", 1), ("a: 1\nb: \0\n", "unacceptable character", 2),
         ("a: [1\n", "", None),
         ("a: b: c\n", "", 1),
         ("a: =\n", "", 1),

@@ -6,16 +6,20 @@ from typing import Any
 
 from installed_torchtune.stock import FAMILIES, registry, stock_config
 
+_CHOSEN = frozenset(f"{part}._component_" for part in ("checkpointer", "dataset", "model", "tokenizer"))
+
 
 def stock_values(recipe: str) -> dict[str, list[Any]]:
     """By dotted path, each value that a stock config of the recipe has there, for the families that are covered.
 
-    Components are facts of their own, and paths are the user's: texts that name a place are left out.
+    Paths are the user's: texts that name a place are left out, and so are components that follow from model and data.
     """
     found: dict[str, dict[str, Any]] = {}
     for config in registry()[recipe].configs:
         if config.name.partition("/")[0] in FAMILIES:
             for path, value in _leaves(stock_config(config.name)):
+                if path in _CHOSEN:
+                    continue
                 found.setdefault(path, {})[json.dumps(value)] = value
     return {path: [values[text] for text in sorted(values)] for path, values in sorted(found.items())}
 
@@ -25,7 +29,7 @@ def _leaves(node: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
         path = f"{above}{key}"
         if isinstance(value, dict):
             yield from _leaves(value, f"{path}.")
-        elif key != "_component_" and not _is_place(value):
+        elif not _is_place(value):
             yield path, value
 
 

@@ -26,7 +26,8 @@ def judge(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
     for run in plan.runs:
         files, problems = _read(tree, run)
         texts[run.directory] = files
-        judged_run = validate_run(run, files, bundled=bundled)
+        told = {(problem.file, "missing-file") for problem in problems}  # it is there, but cannot be read
+        judged_run = [f for f in validate_run(run, files, bundled=bundled) if (f.file, f.code) not in told]
         checked[run.directory] = (*problems, *freshness.findings(tree, run, made_by), *judged_run)
         configs |= {run.directory: text} if (text := files[layout.FINETUNE_YAML]) else {}
         request.told("validate", len(checked), len(plan.runs))
@@ -49,8 +50,10 @@ def _read(tree: Tree, run: PlannedRun) -> tuple[dict[str, str | None], list[Find
             texts[name] = None if data is None else data.decode()
         except Refused as refused:
             problems += refused.problems
-        except UnicodeDecodeError:
-            problems.append(finding("unreadable-file", f"{path} is not UTF-8 text", file=path, fix="run setup again"))
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            message = f"{path} is not UTF-8 text"
+            problems.append(finding("unreadable-file", message, file=path, line=line, fix="run setup again"))
     return texts, problems
 
 

@@ -94,6 +94,8 @@ def read(text: str) -> YamlDocument:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise YamlError(str(error.problem or error.context), mark.line + 1 if mark else None) from error
+    except yaml.reader.ReaderError as error:
+        raise YamlError(str(error).splitlines()[0], text.count("\n", 0, error.position) + 1) from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         if isinstance(error, YamlError):
             raise
@@ -129,6 +131,8 @@ def _build(node: yaml.Node, path: Path, document: YamlDocument, loader: _Loader)
         built: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise YamlError("merge keys (<<) are not taken", line)
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
                 raise YamlError("a key is not text", line)
             if key_node.value in built:

@@ -22,7 +22,8 @@ class Recipe(Model):
     reads: frozenset[str]
     required: frozenset[str] = Field(description="read without a default, and in every stock config of the recipe")
     stock: dict[str, tuple[Scalar | list[Scalar], ...]] = Field(
-        description="by dotted path, each value that a stock config has there; components and places are left out"
+        description="by dotted path, each value that a stock config has there; places are left out, and"
+        " the components that follow from model and data set"
     )
 
     @property

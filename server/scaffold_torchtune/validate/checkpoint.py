@@ -7,6 +7,7 @@ numbers that Hugging Face gives the files of one checkpoint: `model-00001-of-000
 import re
 from typing import Any, Final
 
+from scaffold_torchtune.errors import Severity
 from scaffold_torchtune.shared.yamlio import Path, YamlError, read
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.resolve import resolve
@@ -15,6 +16,10 @@ from scaffold_torchtune.validate.values import quoted
 PATH: Final[Path] = ("checkpointer", "checkpoint_files")
 _FIELD: Final = "checkpoint_files"
 _NUMBERED: Final = re.compile(r"(.*?)([0-9]{1,9})-of-([0-9]{1,9})(\D*)", re.ASCII)
+_PUBLISHED: Final = re.compile(
+    r"(pytorch_)?model(-[0-9]+-of-[0-9]+)?\.(safetensors|bin)|consolidated(\.[0-9]{2})?\.(safetensors|pth)"
+)
+"""How Hugging Face's libraries name the files of a checkpoint, and Meta and Mistral their own beside them."""
 _MAX_FILES: Final = 1000
 
 
@@ -49,7 +54,7 @@ def _format(report: Report, given: dict[str, Any]) -> None:
 
 
 def _list(report: Report, names: list[str]) -> None:
-    """Each file once, and of numbered files all: the weights in the others would be absent."""
+    """Each file once, of numbered files all (the weights in the others would be absent), and named as published."""
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         message = f"checkpointer.checkpoint_files names {quoted(twice[0])} twice"
@@ -62,6 +67,18 @@ def _list(report: Report, names: list[str]) -> None:
             files = quoted(f"{begin}*-of-{total}{end}")
             message = f"checkpointer.checkpoint_files names {len(there)} of the {total} files {files}"
             report.add("value-mismatch", message, field=_FIELD, expected=total, actual=len(there), path=PATH)
+    odd = [name for name in names if not _PUBLISHED.fullmatch(name)]
+    if odd and PATH not in report.paths:
+        message = f"checkpointer.checkpoint_files names {quoted(odd[0])}, and no model here is published in such a file"
+        report.add(
+            "value-mismatch",
+            message,
+            field=_FIELD,
+            expected="model.safetensors, or model-00001-of-00002.safetensors",
+            actual=odd[0],
+            path=PATH,
+            severity=None if report.bundled else Severity.WARNING,
+        )
 
 
 def checkpoint_files(text: str) -> tuple[str, ...] | None:

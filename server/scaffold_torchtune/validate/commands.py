@@ -36,8 +36,8 @@ def check(report: Report, script: Script) -> str | None:
     Returns:
         The recipe that it must start; None where it starts none, or one of its own.
     """
-    bare = [Command(_bare(command.words), command.line) for command in script.commands]
-    plain = [command for command in bare if command.words]
+    stripped = [Command(bare(command.words), command.line) for command in script.commands]
+    plain = [command for command in stripped if command.words]
     starts = [command for command in plain if command.words[:2] == ("tune", "run")]
     if not starts:
         report.add("missing-value", "no command starts `tune run`, so nothing is trained", field="tune run")
@@ -50,13 +50,13 @@ def check(report: Report, script: Script) -> str | None:
     _environment(report, before)
     _working_directory(report, before)
     _folders(report, plain)
-    first = next(i for i, command in enumerate(bare) if command.words[:2] == ("tune", "run"))
+    first = next(i for i, command in enumerate(stripped) if command.words[:2] == ("tune", "run"))
     exports.check(report, script.commands[: first + 1])
     resuming.check(report, script.commands[: first + 1])
     return _tune(report, starts[0])
 
 
-def _bare(words: tuple[str, ...]) -> tuple[str, ...]:
+def bare(words: tuple[str, ...]) -> tuple[str, ...]:
     """The words of a command without what may stand before its name."""
     while words and (words[0] in _PREFIXES or _ASSIGNMENT.match(words[0])):
         words = words[1:]

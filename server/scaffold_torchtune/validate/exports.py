@@ -47,6 +47,11 @@ def check(report: Report, commands: Sequence[Command]) -> None:
             )
 
 
+def judges(words: Sequence[str]) -> bool:
+    """Whether a command does nothing but set or export variables that are judged here."""
+    return all(word.partition("=")[0] in _OFFLINE for word in words if word != "export")
+
+
 def _exported(commands: Sequence[Command]) -> dict[str, tuple[str, int]]:
     """The variables that are exported, and those that stand before the last command's name, with their lines."""
     found: dict[str, tuple[str, int]] = {}

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from scaffold_torchtune.errors import Severity
 from scaffold_torchtune.shared import slurm_time
-from scaffold_torchtune.validate import commands, habits, options
+from scaffold_torchtune.validate import besides, commands, habits, options
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.script import Directive, Script, parse
 from scaffold_torchtune.validate.values import quoted
@@ -45,6 +45,7 @@ def check(report: Report, text: str) -> str | None:
     judged = options.check(report, active)
     _files(report, active)
     _others(report, active, judged)
+    besides.check(report, script.commands)
     return commands.check(report, script)
 
 
@@ -146,6 +147,10 @@ def _resources(report: Report, active: dict[str, Directive]) -> None:
         _compare(report, "mem", active.get("mem"), memory, kilobytes)
     if cpus is not None:
         _compare(report, "cpus_per_task", active.get("cpus-per-task"), cpus, _number, name="cpus-per-task")
+    for setting, name in (("mem", "mem"), ("cpus_per_task", "cpus-per-task")):
+        if report.bundled and report.planned(setting) in {None, ""} and name not in active:
+            message = f"--{name} is absent, so the job gets what the cluster gives where nobody asks"
+            report.add("missing-value", message, field=setting)
     for name in ("nodes", "ntasks"):
         if name in active and _number(active[name].value) != 1:
             message = f"--{name} is {quoted(active[name].value)}, but a run is one task on one node"

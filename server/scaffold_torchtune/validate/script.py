@@ -33,6 +33,9 @@ _LONG: Final = frozenset(_SHORT.values()) | {
 }
 _WITHOUT_VALUE: Final = frozenset({"exclusive", "hold", "no-requeue", "requeue"})
 _DIRECTIVE: Final = re.compile(r"#SBATCH(?=\s|$)")
+_NEARLY: Final = re.compile(r"\s+#\s*SBATCH\s*-|#\s+SBATCH\s*-|#SBATCH-|(?!(?-i:#SBATCH))#SBATCH\s*-", re.IGNORECASE)
+_SHELL: Final = re.compile(r"#!\s*(?:/\S*/env\s+(?:-\S+\s+)*)?(?:/\S*/)?(?:ba|da|k|z)?sh(?:\s|$)")
+_NEVER: Final = {"\r": "the line ends as on DOS", "\0": "the line holds a NUL character"}
 _PLACEHOLDER: Final = re.compile(r"<[A-Z][A-Z0-9_]*>")
 _HEREDOC: Final = re.compile(r"<<-?\s*(['\"]?)([A-Za-z_][A-Za-z0-9_]*)\1")
 _SEPARATORS: Final = frozenset(";&|()")
@@ -50,10 +53,14 @@ class Directive:
 
 @dataclass(frozen=True)
 class Command:
-    """One simple command: its words without quotes, and the line where it begins."""
+    """One simple command: its words without quotes, the line where it begins, and what joins it to what follows.
+
+    `joined` is `&`, `&&`, `|`, `||` or another separator, once or twice; empty where its line ends.
+    """
 
     words: tuple[str, ...]
     line: int
+    joined: str = ""
 
 
 @dataclass
@@ -69,16 +76,28 @@ class Script:
 def parse(text: str) -> Script:
     """Read a script. Whatever the text is, this returns; what cannot be read is among the problems."""
     script = Script()
+    if text.startswith("\ufeff"):
+        script.problems.append(
+            (1, "the script begins with a byte order mark, so sbatch sees no #! and does not take it")
+        )
+        text = text[1:]
     lines = text.split("\n")
     if not re.match(r"#!\s*/\S", lines[0]):
         script.problems.append((1, "the first line names no interpreter (#!/bin/bash), so sbatch does not take it"))
-    first_carriage = next((n for n, line in enumerate(lines, 1) if "\r" in line), None)
-    if first_carriage is not None:
-        script.problems.append((first_carriage, "the line ends as on DOS, and sbatch does not take such a script"))
+    elif not _SHELL.match(lines[0]):
+        script.problems.append((1, f"the script is for {quoted(lines[0])}, but its commands are those of bash"))
+    for character, told in _NEVER.items():
+        number = next((n for n, line in enumerate(lines, 1) if character in line), None)
+        if number is not None:
+            script.problems.append((number, f"{told}, and sbatch does not take such a script"))
     begun = False
     for number, line in enumerate(lines, 1):
         if _DIRECTIVE.match(line):
             _directive(script, line[len("#SBATCH") :], number, late=begun)
+        elif _NEARLY.match(line):
+            script.problems.append(
+                (number, "the line is no directive: sbatch takes only what begins with `#SBATCH --`")
+            )
         elif line.strip() and not line.lstrip().startswith("#"):
             begun = True
         if not line.startswith("##SBATCH"):
@@ -167,10 +186,14 @@ class _Commands:
             self._skip_line()
         elif character == "<" and (document := _HEREDOC.match(self.text, self.position)):
             self._here_document(document)
-        elif character == "\n" or character in _SEPARATORS:
-            self._end_command()
-            self.line += character == "\n"
+        elif character == "&" and ((self.word or "").endswith((">", "<")) or following == ">"):
+            self._add(character)  # `2>&1`, `&>file`
             self.position += 1
+        elif character == "\n" or character in _SEPARATORS:
+            joined = character * (1 + (following == character)) if character != "\n" else ""
+            self._end_command(joined)
+            self.line += character == "\n"
+            self.position += len(joined) or 1
         elif character.isspace():
             self._end_word()
             self.position += 1
@@ -222,8 +245,8 @@ class _Commands:
             self.words.append(self.word)
             self.word = None
 
-    def _end_command(self) -> None:
+    def _end_command(self, joined: str = "") -> None:
         self._end_word()
         if self.words:
-            self.script.commands.append(Command(tuple(self.words), self.start))
+            self.script.commands.append(Command(tuple(self.words), self.start, joined))
             self.words = []

@@ -1,8 +1,8 @@
 """The reverse of the proof: what finetune.yaml says that nobody planned and that torchtune's makers do not say either.
 
 What they say is in their stock configs and, where those are silent, in the defaults of their components' arguments
-(torchtune_facts). Components, and the arguments that they do not take, are judged in components.py; keys that the
-recipe does not read, and places on disk, elsewhere.
+(torchtune_facts). Arguments that components do not take, keys that the recipe does not read, and other places on disk
+are judged elsewhere.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,9 +11,9 @@ from typing import Any, Final
 from scaffold_torchtune.shared.yamlio import Path
 from scaffold_torchtune.torchtune_facts import load
 from scaffold_torchtune.validate import habits
-from scaffold_torchtune.validate.arrivals import is_full
+from scaffold_torchtune.validate.arrivals import is_full, output_dir
 from scaffold_torchtune.validate.report import Report
-from scaffold_torchtune.validate.values import compare, dotted, quoted
+from scaffold_torchtune.validate.values import below, compare, dotted, quoted
 
 _OTHER: Final[dict[str, tuple[Any, ...]]] = {
     "dataset.conversation_column": ("messages",),  # with the style: OpenAI's form of a conversation
@@ -22,6 +22,14 @@ _OTHER: Final[dict[str, tuple[Any, ...]]] = {
     "tokenizer.prompt_template.assistant": (["", ""],),
 }
 """What a job may hold besides."""
+
+_OF_THE_PLAN: Final[frozenset[Path]] = frozenset(
+    (part, "_component_") for part in ("model", "tokenizer", "checkpointer", "dataset")
+)
+"""Components that follow from the plan; where it does not say which, that is told elsewhere."""
+
+_OUTPUTS: Final[frozenset[Path]] = frozenset({("metric_logger", "log_dir"), ("profiler", "output_dir")})
+"""Directories that torchtune writes to; in its stock configs they lie below `output_dir`."""
 
 
 def check(report: Report, data: dict[str, Any], recipe: str | None, planned: Iterable[Path]) -> None:
@@ -39,7 +47,10 @@ def check(report: Report, data: dict[str, Any], recipe: str | None, planned: Ite
     spoken = {*planned, *report.paths}
     for path, value in _values(data):
         place = dotted(path)
-        if path[0] not in facts.reads or _is_place(value) or any(_within(path, each) for each in spoken):
+        if path[0] not in facts.reads or path in _OF_THE_PLAN or any(_within(path, each) for each in spoken):
+            continue
+        if _is_place(value):
+            _output(report, path, value)
             continue
         known = (*facts.stock.get(place, ()), *_OTHER.get(place, ())) or defaults.get(path, ())
         if value in (None, "") or any(_same(value, each) for each in known):
@@ -61,6 +72,22 @@ def _usual(report: Report) -> str:
     gpus = report.planned("gpus")
     form = "distributed" if isinstance(gpus, int) and gpus > 1 else "single_device"
     return f"{'full' if is_full(report.run) else 'lora'}_finetune_{form}"
+
+
+def _output(report: Report, path: Path, value: str) -> None:
+    """Logs and profiles go where the run's other outputs go, or they mix with those of other runs."""
+    folder = output_dir(report.run)
+    if path in _OUTPUTS and folder is not None and not below(value, folder):
+        place = dotted(path)
+        report.add(
+            "unplanned-value",
+            f"{place} is {quoted(value)}, which is not in the run's output directory",
+            field=place,
+            expected=folder,
+            actual=value,
+            path=path,
+            severity=habits.of_value(report, place),
+        )
 
 
 def _defaults(data: dict[str, Any]) -> Iterator[tuple[Path, tuple[Any]]]:
@@ -87,9 +114,9 @@ def _same(value: Any, known: Any) -> bool:
 
 
 def _values(node: dict[str, Any], above: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every value that is no mapping, with its path; a list is one value. Names of components are left out."""
+    """Every value that is no mapping, with its path; a list is one value."""
     for key, value in node.items():
         if isinstance(value, dict):
             yield from _values(value, (*above, key))
-        elif key != "_component_":
+        else:
             yield (*above, key), value
