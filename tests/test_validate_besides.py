@@ -110,6 +110,14 @@ def test_what_stands_in_a_loop_is_under_a_condition(loop: str) -> None:
     assert told(outside, bundled=False) == [("warning", "exit", "exit 0")]
 
 
+def test_what_stands_in_a_function_runs_when_it_is_called() -> None:
+    for begin in ("f() {", "function f {", "f() { echo;"):
+        inside = replaced(GOOD_SLURM, "mkdir", f"{begin}\nexit 0\n}}\nmkdir")
+        assert told(inside, bundled=False) == []
+        outside = replaced(GOOD_SLURM, "mkdir", f"{begin}\necho\n}}\nexit 0\nmkdir")
+        assert told(outside, bundled=False) == [("warning", "exit", "exit 0")]
+
+
 def test_what_is_judged_elsewhere_is_told_once() -> None:
     for before in ("export WANDB_MODE=online\n", "WANDB_MODE=online "):
         assert found({}, replaced(GOOD_SLURM, "tune run", f"{before}tune run"), bundled=True) == [

@@ -59,7 +59,8 @@ def _depth(commands: Sequence[Command]) -> int:
 
 def _conditional(commands: Sequence[Command], number: int) -> bool:
     """Whether a command runs only under some condition, or when its function is called."""
-    return _depth(commands[:number]) > 0 or (number > 0 and commands[number - 1].joined in _CONDITIONS)
+    before = commands[:number]
+    return _depth(before) > 0 or any(command.joined in _CONDITIONS for command in before[-1:])
 
 
 def _early_end(report: Report, before: Sequence[Command]) -> None:
