@@ -114,7 +114,7 @@ _NAMES_GPUS = ("gpu_type", "constraint")
 
 
 def _gpu(run: PlannedRun) -> Gpu | None:
-    return gpu_of("&".join(str(value(run, name)) for name in _NAMES_GPUS if value(run, name)))
+    return gpu_of("&".join(str(value(run, name)) for name in _NAMES_GPUS))
 
 
 def _names(run: PlannedRun) -> str:
