@@ -151,6 +151,11 @@ def test_the_first_line_names_a_shell_that_knows_the_commands(first: str, proble
     assert not any(directive.late for directive in script.directives)
 
 
+def test_where_output_goes_is_part_of_a_command() -> None:
+    (command,) = parse("#!/bin/bash\nread a 2>&1 <&3 &>b &\n").commands
+    assert (command.words, command.joined) == (("read", "a", "2>&1", "<&3", "&>b"), "&")
+
+
 def test_a_character_that_sbatch_never_takes_is_told_where_it_stands() -> None:
     for character in ("\r", "\0"):
         script = parse(replaced(GOOD_SLURM, "--mem=8G", f"--mem=8G{character}"))

@@ -190,10 +190,9 @@ class _Commands:
             self._add(character)  # `2>&1`, `&>file`
             self.position += 1
         elif character == "\n" or character in _SEPARATORS:
-            joined = character * (1 + (following == character)) if character != "\n" else ""
-            self._end_command(joined)
+            self._end_command("" if character == "\n" else character * (1 + (following == character)))
             self.line += character == "\n"
-            self.position += len(joined) or 1
+            self.position += 1
         elif character.isspace():
             self._end_word()
             self.position += 1
