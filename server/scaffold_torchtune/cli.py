@@ -191,10 +191,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--template", type=Path, metavar="FILE", help=_TEMPLATE_HELP)
         if name in {"plan", "render", "scaffold"}:
             _add_planning(command)
-        if name in {"plan", "render", "setup", "scaffold"}:
-            command.add_argument("--setup-script", metavar="FILE|bundled", help=_SCRIPT_HELP)
         if name != "parse":
-            _add_environment(command)
+            _add_script(command)
         if name in {"render", "setup", "scaffold"}:
             command.add_argument("--overwrite", action="store_true", help="replace files that were edited by hand")
         if name in {"setup", "scaffold"}:
@@ -245,8 +243,7 @@ def _add_new(command: argparse.ArgumentParser) -> None:
 def _add_doctor(command: argparse.ArgumentParser) -> None:
     command.add_argument("experiment", type=Path, nargs="?", metavar="EXPERIMENT", help="look at its documents too")
     _add_common(command)
-    command.add_argument("--setup-script", metavar="FILE|bundled", help=_SCRIPT_HELP)
-    _add_environment(command)
+    _add_script(command)
     _add_asking(command)
 
 
@@ -265,7 +262,8 @@ def _add_running(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_environment(command: argparse.ArgumentParser) -> None:
+def _add_script(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--setup-script", metavar="FILE|bundled", help=_SCRIPT_HELP)
     command.add_argument(
         "--no-activate",
         dest="activate",
