@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import everything, make_experiment, run_directories
+from experiments import change, everything, make_experiment, run_directories
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.pipeline import Request
@@ -74,6 +74,22 @@ def test_setup_never_runs_a_script_that_only_the_plan_names(
     assert not list(marks.iterdir())
     assert main(["setup", str(three), "--setup-script", str(file)]) == 0
     assert len(list(marks.iterdir())) == 3
+
+
+def test_a_script_that_only_the_plan_names_is_not_even_asked(three: Path, tmp_path: Path, marks: Path) -> None:
+    file = script(tmp_path, "import argparse\n" + MAKE)
+    assert scaffold(three, file).ok
+    ran = f"import argparse, pathlib\npathlib.Path({str(marks)!r}, 'ran').touch()\n"
+    other = script(tmp_path, ran, start="", name="other.py")
+    change(three / ".scaffold" / "plan.json", str(file), str(other))
+    change(three / "experiment_summary.md", "## All Runs", "A remark.\n\n## All Runs")
+    (problem,) = refusal(pipeline.setup, three).problems
+    assert problem.code == "plan-outdated"
+    assert "whether they still plan the same cannot be said without the setup script" in problem.message
+    assert problem in pipeline.validate(Request(three)).findings
+    assert not list(marks.iterdir())
+    assert main(["validate", str(three), "--setup-script", str(other)]) == 1
+    assert list(marks.iterdir())
 
 
 def test_setup_says_so_where_the_plan_was_made_without_the_script_that_is_named(three: Path, tmp_path: Path) -> None:

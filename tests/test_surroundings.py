@@ -11,9 +11,12 @@ import pytest
 from experiments import log, make_experiment, many_runs, run_directories
 from logins import Login
 from scaffold_torchtune import pipeline
+from scaffold_torchtune.activation import Wanted
 from scaffold_torchtune.cli import main
+from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.pipeline import Request
 from scaffold_torchtune.pipeline.stopping import Interrupted
+from scaffold_torchtune.pipeline.surroundings import environment_of
 from scaffolding import codes, refusal
 from setup_scripts import MAKE, scaffold, script
 
@@ -147,9 +150,16 @@ def test_documents_name_no_virtual_environment_that_runs_here(tmp_path: Path, lo
     assert not (tmp_path / "ran").exists()
 
 
-def test_without_an_environment_to_activate_it_is_used_as_it_is(login: Login) -> None:
-    from scaffold_torchtune.pipeline.surroundings import environment_of
+def test_modules_alone_and_a_virtual_environment_are_called_by_what_a_person_types(login: Login) -> None:
+    modules = Setting(value="gcc, cuda/12", source=Source(kind=SourceKind.LOCAL))
+    found = environment_of({"modules": modules}, Request(Path("any")))
+    assert (found.how, found.name) == ("module load gcc cuda/12, activated once", "")
+    assert login.loaded == ["gcc", "cuda/12"]
+    assert Wanted(("gcc",), "tune").commands == "module load gcc; conda activate tune"
+    assert Wanted(("gcc",), venv="/opt/tune").commands == "module load gcc; source /opt/tune/bin/activate"
 
+
+def test_without_an_environment_to_activate_it_is_used_as_it_is(login: Login) -> None:
     found = environment_of({}, Request(Path("any")))
     assert (found.how, found.name, found.python) == ("the environment as it is", "", sys.executable)
     assert login.conda.activated == []

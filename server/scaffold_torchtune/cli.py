@@ -1,4 +1,4 @@
-"""The command line: one command a step, `scaffold` for all of them, `new`, `demo`, `schema`, `serve`.
+"""The command line: one command a step, `scaffold` for all of them, `doctor`, `new`, `demo`, `schema`, `serve`.
 
 Exit status: 0 all well; 1 some run failed, some value does not match, or a step was stopped midway; 2 refused.
 """
@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from scaffold_torchtune import __version__, pipeline, show
 from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.models.readiness import Readiness
 from scaffold_torchtune.models.results import Refusal, RefusalError, ScaffoldResult, SetupResult, ValidateResult
 from scaffold_torchtune.new import OPTIONS, NewResult, create
 from scaffold_torchtune.pipeline import Interrupted, Request, Stopped
@@ -81,6 +82,9 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
     """The step that a command means."""
     if options.command == "demo":
         return _demo
+    if options.command == "doctor":
+        where = options.experiment
+        return lambda request: pipeline.doctor(request, with_experiment=where is not None)
     if options.command == "new":
         wishes = {option.parameter: getattr(options, option.parameter) for option in OPTIONS}
         return lambda request: create(request, wishes, control=options.control)
@@ -148,6 +152,8 @@ def _all_well(result: BaseModel) -> bool:
             return result.failed == 0
         case ValidateResult():
             return result.passed
+        case Readiness():
+            return result.ready
         case _:
             return True
 
@@ -160,7 +166,7 @@ def _request(options: argparse.Namespace, progress: show.Progress) -> Request:
         if hasattr(options, name)
     }
     return Request(
-        experiment=options.experiment,
+        experiment=options.experiment or Path(),
         local=options.local,
         roots=tuple(options.root) or ((Path(root),) if root else ()),
         progress=progress.update,
@@ -185,10 +191,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--template", type=Path, metavar="FILE", help=_TEMPLATE_HELP)
         if name in {"plan", "render", "scaffold"}:
             _add_planning(command)
-        if name in {"plan", "render", "setup", "scaffold"}:
-            command.add_argument("--setup-script", metavar="FILE|bundled", help=_SCRIPT_HELP)
         if name != "parse":
-            _add_environment(command)
+            _add_script(command)
         if name in {"render", "setup", "scaffold"}:
             command.add_argument("--overwrite", action="store_true", help="replace files that were edited by hand")
         if name in {"setup", "scaffold"}:
@@ -198,6 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "scaffold":
             command.add_argument("--dry-run", action="store_true", help="plan only; write nothing")
     _add_new(commands.add_parser("new", help=_NEW_HELP, description=_NEW_HELP[0].upper() + _NEW_HELP[1:] + "."))
+    _add_doctor(commands.add_parser("doctor", help=_DOCTOR, description=_DOCTOR[0].upper() + _DOCTOR[1:] + "."))
     demo = commands.add_parser("demo", help="scaffold the bundled example into DIR")
     demo.add_argument("experiment", type=Path, nargs="?", default=Path("demo"), metavar="DIR", help="default: demo")
     _add_common(demo)
@@ -216,6 +221,7 @@ _TEMPLATE_HELP = (
     " count where the documents say nothing"
 )
 _NEW_HELP = "write an experiment's documents, filled from options, to start from; they scaffold as they are"
+_DOCTOR = "tell whether this machine is ready: environment, setup script, torchtune, SLURM; writes nothing"
 _ROOT_HELP = "experiments must lie under one of these directories; may be repeated"
 
 
@@ -234,6 +240,13 @@ def _add_new(command: argparse.ArgumentParser) -> None:
     _add_common(command)
 
 
+def _add_doctor(command: argparse.ArgumentParser) -> None:
+    command.add_argument("experiment", type=Path, nargs="?", metavar="EXPERIMENT", help="look at its documents too")
+    _add_common(command)
+    _add_script(command)
+    _add_asking(command)
+
+
 def _add_planning(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--names",
@@ -249,7 +262,8 @@ def _add_running(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_environment(command: argparse.ArgumentParser) -> None:
+def _add_script(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--setup-script", metavar="FILE|bundled", help=_SCRIPT_HELP)
     command.add_argument(
         "--no-activate",
         dest="activate",

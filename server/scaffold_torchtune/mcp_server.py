@@ -20,7 +20,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, ValidationError
 
-from scaffold_torchtune import __version__, mcp_work
+from scaffold_torchtune import __version__, mcp_resources, mcp_work
 from scaffold_torchtune.errors import Finding, Refused, finding
 from scaffold_torchtune.models.results import (
     ParseResult,
@@ -40,6 +40,7 @@ Call in this order, with the same `experiment`: parse_summary, plan_runs (show t
 written), render_yaml, run_setup, validate. An experiment is scaffolded only when validate returns passed: true.
 Never edit finetune.yaml or finetune.slurm by hand and never copy them from another experiment: correct the summary and
 run the steps again. An error lists every problem with file, line and fix; ask the user for what is missing.
+The resource torchtune://doctor tells whether this machine is ready; torchtune://doctor/PATH for an experiment.
 """
 MAX_PROBLEMS = 20
 """How many problems of a call's arguments are listed."""
@@ -103,7 +104,11 @@ class Answer(RootModel[R | Refusal], Generic[R]):
 def make_server(roots: Sequence[Path]) -> MCPServer[None]:
     """A server whose experiments must lie under one of `roots`."""
     tools = _tools(tuple(roots))
-    return _Server("torchtune", title="scaffold-torchtune", version=__version__, instructions=INSTRUCTIONS, tools=tools)
+    server = _Server(
+        "torchtune", title="scaffold-torchtune", version=__version__, instructions=INSTRUCTIONS, tools=tools
+    )
+    mcp_resources.add_to(server, roots)
+    return server
 
 
 class _Server(MCPServer[None]):

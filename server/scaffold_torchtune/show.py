@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scaffold_torchtune.errors import Finding, Refused, Scalar, Severity
+from scaffold_torchtune.models.readiness import Readiness
 from scaffold_torchtune.models.results import (
     ParseResult,
     PlanResult,
@@ -122,6 +123,8 @@ def result(out: Console, of: BaseModel) -> None:
             _validate(out, of)
         case ScaffoldResult():
             _scaffold(out, of)
+        case Readiness():
+            _readiness(out, of)
 
 
 def _table(*columns: str) -> Table:
@@ -247,6 +250,21 @@ def _validate(out: Console, of: ValidateResult) -> None:
     findings(out, of.findings)
     word = Text("passed", style="bold green") if of.passed else Text("FAILED", style="bold red")
     _say(out, "validation ", word, f": {of.checked} of {of.planned} runs checked")
+
+
+_STATES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+
+
+def _readiness(out: Console, of: Readiness) -> None:
+    table = _table("", "looked at", "found")
+    for check in of.checks:
+        found = Text(one_line(check.found))
+        if check.fix:
+            found.append(f"\nfix: {one_line(check.fix)}", style="dim")
+        _row(table, Text(check.state, style=_STATES[check.state]), check.name, found)
+    out.print(table)
+    problems = sum(check.state == "problem" for check in of.checks)
+    _say(out, "Ready." if of.ready else f"NOT READY: {problems} problem(s).", style="bold" if of.ready else "bold red")
 
 
 def _scaffold(out: Console, of: ScaffoldResult) -> None:

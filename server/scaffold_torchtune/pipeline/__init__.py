@@ -1,6 +1,7 @@
 """The steps, composed: what the command line and the MCP server both call."""
 
 from scaffold_torchtune.pipeline.locate import check_roots, default_roots
+from scaffold_torchtune.pipeline.readiness import doctor
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.steps import parse, plan, render, scaffold, setup, validate
 from scaffold_torchtune.pipeline.stopping import Interrupted, Stopped
@@ -11,6 +12,7 @@ __all__ = [
     "Stopped",
     "check_roots",
     "default_roots",
+    "doctor",
     "parse",
     "plan",
     "render",

@@ -39,10 +39,10 @@ def ask(root: Path, plan: Plan, texts: Texts, request: Request) -> Said:
     there is no further call.
     """
     said = Said()
-    program = _program(request)
-    groups = _groups(plan, texts) if program else {}
+    sbatch = program(request)
+    groups = _groups(plan, texts) if sbatch else {}
     for done, (asked, runs) in enumerate(groups.items()):
-        answer = _answer(str(program), root, runs[0][1], *asked)
+        answer = _answer(str(sbatch), root, runs[0][1], *asked)
         if answer.verdict == "unavailable":
             said.whole.append(submission.unavailable(answer.said, len(groups) - done, len(groups)))
             break
@@ -53,7 +53,7 @@ def ask(root: Path, plan: Plan, texts: Texts, request: Request) -> Said:
     return said
 
 
-def _program(request: Request) -> str | None:
+def program(request: Request) -> str | None:
     """The sbatch of PATH, unless the operator switched it off."""
     found = shutil.which("sbatch") if request.sbatch and os.environ.get(SWITCH) != "off" else None
     return os.path.abspath(found) if found else None  # noqa: PTH100 - a link is called by its own name
@@ -70,13 +70,13 @@ def _groups(plan: Plan, texts: Texts) -> dict[tuple[Asked, Asked], list[tuple[Pl
     return groups
 
 
-def _answer(program: str, root: Path, script: str, asked: Asked, options: Asked) -> Answer:
+def _answer(sbatch: str, root: Path, script: str, asked: Asked, options: Asked) -> Answer:
     env = dict(_environment((*asked, *options)))
     configuration = env.get("SLURM_CONF", "")
     if configuration and not Path(configuration).exists():  # sbatch would wait a minute for it
         return Answer("unavailable", f"SLURM_CONF names {shown(configuration)}, which is not there")
     try:
-        command = [program, "--test-only", *submit.words(options)]
+        command = [sbatch, "--test-only", *submit.words(options)]
         done = processes.run(command, root, DEADLINE, given=script.encode(), env=env)
     except OSError as error:
         return Answer("unavailable", f"sbatch could not be started: {error.strerror}")

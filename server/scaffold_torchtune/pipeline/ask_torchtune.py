@@ -47,7 +47,7 @@ def ask(_root: Path, plan: Plan, texts: Texts, request: Request) -> Said:
 
     Nothing, where nobody asked for it and there is no torchtune at hand, or no config can be read.
     """
-    python = _python(request)
+    python = python_to_ask(request)
     asked = with_torchtune.questions(_configs(plan, texts)) if python else Questions()
     if python is None or not asked.nodes:
         return Said()
@@ -57,7 +57,7 @@ def ask(_root: Path, plan: Plan, texts: Texts, request: Request) -> Said:
     return said
 
 
-def _python(request: Request) -> Python | None:
+def python_to_ask(request: Request) -> Python | None:
     """The operator's Python, else the one that runs us; None where torchtune is not to be asked."""
     wanted, named = request.with_torchtune, os.environ.get(NAMED, "")
     if wanted is False or (wanted is None and named == "off"):

@@ -11,6 +11,7 @@ from scaffold_torchtune.pipeline.locate import experiment_directory, read_docume
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree
+from scaffold_torchtune.shared.text import shown
 from scaffold_torchtune.validate import told_once, unchosen, validate_run, verdict
 
 _FILES = (layout.SETUP_YAML, layout.FINETUNE_YAML, layout.FINETUNE_SLURM)
@@ -65,6 +66,9 @@ def outdated(plan: Plan, request: Request) -> list[Finding]:
         hashes = prepare.input_hashes(read_documents(same, directory), plan.options)
         if (hashes, str(directory), __version__) == (plan.inputs, plan.experiment_dir, plan.version):
             return []
+        if plan.options.setup_script not in {"bundled", prepare.named_script(request)}:
+            # planning asks the script, and a plan, which may come from elsewhere, must not choose what runs
+            return [_outdated(_UNNAMED.format(script=shown(plan.options.setup_script)))]
         now = prepare.prepared(same).plan
     except Refused as refused:
         reason = refused.problems[0].sentence() if refused.problems else refused.message
@@ -75,6 +79,12 @@ def outdated(plan: Plan, request: Request) -> list[Finding]:
         return []
     differing = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     return [_outdated(f"the documents have changed since the plan was made; {', '.join(differing)} would differ now")]
+
+
+_UNNAMED = (
+    "the documents have changed since the plan was made, and whether they still plan the same cannot be said without"
+    " the setup script {script}: name it with --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT"
+)
 
 
 def _outdated(message: str) -> Finding:

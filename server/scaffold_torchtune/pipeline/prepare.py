@@ -272,7 +272,7 @@ def _setup_script(request: Request, experiment: Experiment) -> str:
     """
     script = named_script(request)
     if script is None:
-        return _default_script(experiment)
+        return default_script(experiment.environment.get("working_dir"))
     if script != "bundled" and not Path(script).is_file():
         message = f"there is no setup script at {shown(script)}"
         fix = "correct --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, or say 'bundled'"
@@ -286,8 +286,12 @@ def named_script(request: Request) -> str | None:
     return named if named in {None, "", "bundled"} else str(expanded(Path(str(named))).resolve())
 
 
-def _default_script(experiment: Experiment) -> str:
-    working_dir = experiment.environment.get("working_dir")
+def default_script(working_dir: Setting | None) -> str:
+    """'bundled', where nobody named a script and the working directory of claude.local.md holds none.
+
+    Raises:
+        Refused: it holds one.
+    """
     if working_dir is None:
         return "bundled"
     script = next((s for path in _SCRIPTS if (s := Path(str(working_dir.value)) / path).is_file()), None)

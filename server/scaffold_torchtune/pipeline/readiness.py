@@ -1,0 +1,167 @@
+"""Tells whether this machine is ready to scaffold, check by check. Reads and asks; writes nothing."""
+
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from scaffold_torchtune import __version__
+from scaffold_torchtune.errors import Finding, Refused, errors_in
+from scaffold_torchtune.look import free_bytes
+from scaffold_torchtune.models.base import Setting
+from scaffold_torchtune.models.readiness import Check, Readiness, State
+from scaffold_torchtune.parse import local_settings
+from scaffold_torchtune.pipeline import programs
+from scaffold_torchtune.pipeline.locate import (
+    Document,
+    expanded,
+    experiment_directory,
+    local_document,
+    read_document,
+)
+from scaffold_torchtune.pipeline.prepare import default_script, named_script, parsed
+from scaffold_torchtune.pipeline.request import Request
+from scaffold_torchtune.pipeline.script import interface_of
+from scaffold_torchtune.pipeline.stopping import Interrupted
+from scaffold_torchtune.pipeline.surroundings import activates, environment_of
+from scaffold_torchtune.shared import layout
+from scaffold_torchtune.shared.processes import Environment
+from scaffold_torchtune.shared.text import escape, shown
+
+_ENOUGH: Final = 50_000_000  # bytes: a run's files are some kilobytes, and scripts need room for theirs
+
+
+def doctor(request: Request, *, with_experiment: bool) -> Readiness:
+    """Look at Python, roots, documents, environment, setup script, torchtune and SLURM. Each is bounded in time.
+
+    Args:
+        request: what a scaffold would be asked with; `experiment` is where documents are looked for.
+        with_experiment: whether it is an experiment, whose documents must be there.
+
+    Raises:
+        Refused: the experiment is not there, or lies outside the roots.
+        Interrupted: who asked for it wants it to end.
+    """
+    directory = experiment_directory(request) if with_experiment else expanded(request.experiment).resolve()
+    found = f"scaffold-torchtune {__version__} on Python {platform.python_version()}"
+    checks = [Check(name="Python", state="ok", found=found), *_roots(request)]
+    checks += _experiment(request, directory) if with_experiment else []
+    local, document = _local(request, directory)
+    checks.append(local)
+    settings: Mapping[str, Setting] = {}
+    if document is not None:
+        settings, problems = local_settings(document.text, document.name)
+        # with the experiment, they are told with its documents
+        checks += [] if with_experiment else _told(layout.LOCAL, errors_in(problems))
+    environment, told = _environment(settings, request)
+    checks += [*told, *_script(settings, request, environment)]
+    checks += programs.torchtune(environment, request)
+    checks.append(programs.sbatch(request))
+    return Readiness(ready=all(check.state != "problem" for check in checks), checks=tuple(checks))
+
+
+def _told(name: str, problems: Sequence[Finding], state: State = "problem") -> list[Check]:
+    """Each finding as a check."""
+    places = (f"{p.place()}: " if p.place() else "" for p in problems)
+    return [
+        Check(name=name, state=state, found=f"{place}{p.message}", fix=p.fix)
+        for place, p in zip(places, problems, strict=True)
+    ]
+
+
+def _roots(request: Request) -> Iterator[Check]:
+    """The directories below which experiments may lie, where any were given."""
+    roots = [expanded(one).resolve() for one in request.roots]
+    listed = ", ".join(escape(str(one)) for one in roots) or "none given: a command takes the experiment as typed"
+    yield Check(name="roots", state="ok", found=listed)
+    for absent in (one for one in roots if not one.is_dir()):
+        fix = "correct --root or SCAFFOLD_TORCHTUNE_ROOT, or the scratch directory in claude.local.md"
+        yield Check(name="roots", state="warning", found=f"{shown(str(absent))} is not there", fix=fix)
+
+
+def _experiment(request: Request, directory: Path) -> list[Check]:
+    """The experiment directory and its documents."""
+    checks = [_writable(directory)]
+    try:
+        experiment = parsed(request).experiment
+    except Refused as refused:
+        return checks + _told("documents", refused.problems)
+    tuned = sum(run.type == "fine-tuned" for run in experiment.runs)
+    warned = f"; {len(experiment.warnings)} warning(s), see parse" if experiment.warnings else ""
+    found = f"{experiment.name}: {tuned} of {len(experiment.runs)} run(s) to fine-tune{warned}"
+    return [*checks, Check(name="documents", state="ok", found=found)]
+
+
+def _writable(directory: Path) -> Check:
+    """Whether files may be made in the experiment directory, and whether there is room."""
+    place = escape(str(directory))
+    if not os.access(directory, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        fix = "give yourself write permission there, or move the experiment"
+        return Check(name="experiment", state="problem", found=f"{place} cannot be written to", fix=fix)
+    free = free_bytes(str(directory))
+    found = place if free is None else f"{place}, {free / 1e9:.1f} GB free"
+    if free is not None and free < _ENOUGH:
+        return Check(name="experiment", state="problem", found=found, fix="make room there")
+    return Check(name="experiment", state="ok", found=found)
+
+
+def _local(request: Request, directory: Path) -> tuple[Check, Document | None]:
+    """The claude.local.md that would be used."""
+    name, path = layout.LOCAL, local_document(request, directory)
+    if path is None:
+        found = f"there is none in {escape(str(directory))}, in a parent of it, or in the working directory"
+        fix = "write one ('scaffold-torchtune new DIR' makes one to start from), or name one with --local"
+        return Check(name=name, state="problem", found=found, fix=fix), None
+    try:
+        document = read_document(path, path.name, follow=True)
+    except Refused as refused:
+        return _told(name, refused.problems)[0], None
+    return Check(name=name, state="ok", found=escape(str(path))), document
+
+
+def _is_bundled(request: Request) -> bool:
+    return named_script(request) in {None, "", "bundled"}
+
+
+def _environment(settings: Mapping[str, Setting], request: Request) -> tuple[Environment | None, list[Check]]:
+    """The environment that jobs activate, and an external setup script before them; None where it is not to be had."""
+    name = "environment"
+    try:
+        environment = environment_of(settings, request)
+    except Interrupted:
+        raise
+    except Refused as refused:
+        # where nothing here needs it, the jobs still do
+        return None, _told(name, refused.problems, "warning" if _is_bundled(request) else "problem")
+    found = f"{environment.how}; Python: {escape(environment.python)}"
+    if environment.name or activates(request):
+        return environment, [Check(name=name, state="ok", found=found)]
+    fix = f"nothing, if it is the right one; else: {environment.commands}" if environment.commands else ""
+    return environment, [Check(name=name, state="warning", found=found, fix=fix)]
+
+
+def _script(settings: Mapping[str, Setting], request: Request, environment: Environment | None) -> list[Check]:
+    """The setup script that would run, and what it takes."""
+    name, path = "setup script", named_script(request)
+    try:
+        if path is None:
+            default_script(settings.get("working_dir"))
+        if path in {None, "", "bundled"}:
+            return [Check(name=name, state="ok", found="the bundled setup_finetune")]
+        if not Path(str(path)).is_file():
+            fix = "correct --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, or say 'bundled'"
+            return [Check(name=name, state="problem", found=f"there is none at {shown(path)}", fix=fix)]
+        if environment is None:
+            fix = "see environment"
+            found = f"{escape(str(path))} cannot be asked without its environment"
+            return [Check(name=name, state="problem", found=found, fix=fix)]
+        interface = interface_of(str(path), settings, request)
+    except Refused as refused:
+        return _told(name, refused.problems)
+    if interface is None or interface.options is None:
+        found = f"{escape(str(path))} does not say what it takes, as it does not use argparse: it is given every key"
+        return [Check(name=name, state="warning", found=found, fix="nothing, if it is meant so")]
+    version = f"cruijff_kit's, generation {interface.generation}" if interface.generation else "of its own kind"
+    found = f"{escape(str(path))}: {version}, {len(interface.options)} options; it finds the packages that it imports"
+    return [Check(name=name, state="ok", found=found)]
