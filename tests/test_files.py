@@ -1,6 +1,7 @@
 import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -219,9 +220,7 @@ def test_the_lock_is_given_back_after_a_failure(tree: Tree) -> None:
 
 
 def test_a_lock_that_cannot_be_made_is_told(tree: Tree) -> None:
-    (tree.root / ".scaffold" / "staging").rmdir()
-    (tree.root / ".scaffold" / "runs").rmdir()
-    (tree.root / ".scaffold").rmdir()
+    shutil.rmtree(tree.root / ".scaffold")
     (tree.root / ".scaffold").touch()
     assert code(tree.locked().__enter__) == "write-failed"
 
