@@ -1,6 +1,8 @@
 """The validate stage against files of an external script."""
 
-from good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, files_of, planned, replaced
+import pytest
+
+from good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, files_of, planned, replaced
 from scaffold_torchtune.errors import errors_in
 from scaffold_torchtune.validate import validate_run
 
@@ -57,3 +59,10 @@ def test_external_components_and_arguments() -> None:
     run = planned({"lr_scheduler": "get_linear_schedule_with_warmup"})
     errors = errors_in(validate_run(run, files_of(run, config, EXTERNAL_SLURM), bundled=False))
     assert [f.field for f in errors] == ["lr_scheduler._component_"]
+
+
+@pytest.mark.parametrize("value", ["null", "''", "{}"])
+def test_an_unread_key_that_says_nothing_is_nothing(value: str) -> None:
+    run, config = planned(), f"{GOOD_CONFIG}nobodys: {value}\n"
+    assert validate_run(run, files_of(run, config), bundled=False) == ()
+    assert [f.field for f in validate_run(run, files_of(run, config), bundled=True)] == ["nobodys"]
