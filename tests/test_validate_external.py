@@ -66,3 +66,12 @@ def test_an_unread_key_that_says_nothing_is_nothing(value: str) -> None:
     run, config = planned(), f"{GOOD_CONFIG}nobodys: {value}\n"
     assert validate_run(run, files_of(run, config), bundled=False) == ()
     assert [f.field for f in validate_run(run, files_of(run, config), bundled=True)] == ["nobodys"]
+
+
+@pytest.mark.parametrize(("bundled", "severity"), [(True, "error"), (False, "warning")])
+def test_checkpoint_files_of_other_names_may_be_an_external_scripts_own(severity: str, *, bundled: bool) -> None:
+    run = planned()
+    for name, told in (("mine.safetensors", True), ("consolidated.00.pth", False), ("pytorch_model.bin", False)):
+        config = replaced(GOOD_CONFIG, "[model.safetensors]", f"[{name}]")
+        found = validate_run(run, files_of(run, config), bundled=bundled)
+        assert [(f.severity, f.actual) for f in found] == ([(severity, name)] if told else [])
