@@ -44,7 +44,11 @@ MISBEHAVIOURS = {
     ),
     "is killed": ("os.kill(os.getpid(), 9)", "status -9"),
     "writes into another run": (
-        f"main([])\npathlib.Path(EXPERIMENT, {THREE[0]!r}, 'finetune.yaml').write_text('lora_rank: 64')\nsys.exit(0)",
+        (
+            "main([])\nother = EXPERIMENT + '/rank8_lr1e-5/finetune.'\n"
+            "while not os.path.exists(other + 'slurm'): pass\n"
+            "open(other + 'yaml', 'w').write('lora_rank: 64')\nsys.exit(0)"
+        ),
         f"wrote outside its working directory, in the experiment: {THREE[0]}/finetune.yaml",
     ),
     "writes beside the runs": (
@@ -95,8 +99,11 @@ def test_what_another_run_wrote_over_is_put_back(three: Path, tmp_path: Path, jo
     body = f"""\
         code = main([])
         if run == {THREE[2]!r}:
-            for other in {THREE[:2]!r}:
-                pathlib.Path({str(three)!r}, other, "finetune.slurm").write_text("#!/bin/bash")
+            others = [pathlib.Path({str(three)!r}, other, "finetune.slurm") for other in {THREE[:2]!r}]
+            while any(other.stat().st_mtime < os.stat(__file__).st_mtime for other in others):
+                time.sleep(0.01)
+            for other in others:
+                other.write_text("#!/bin/bash")
         sys.exit(code)
         """
     (run,) = failed(scaffold(three, script(tmp_path, body), jobs=jobs))

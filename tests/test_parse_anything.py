@@ -67,8 +67,8 @@ def test_any_change_of_the_documents_is_read_or_refused(text: str, local: str) -
          "comments", "entities"],
 )  # fmt: skip
 def test_documents_made_to_be_slow_are_answered_quickly(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()  # of the processor: a busy machine is no slow document
     read_or_refuse(EXAMPLE_SUMMARY.replace("## All Runs\n", f"## All Runs\n{text}\n\n"), local_md())
     read_or_refuse(with_training(f"- **System prompt 2:** {text}"), local_md())
     read_or_refuse(summary(training={"Epochs": text.replace("\n", "")}), local_md(account=text.replace("\n", "")))
-    assert time.perf_counter() - started < 30
+    assert time.process_time() - started < 30

@@ -82,8 +82,8 @@ def run_setups(tree: Tree, plan: Plan, backend: Backend, pending: dict[str, str]
             if request.stop.is_set() and not outcome.files:
                 raise Interrupted
             made.take(run, outcome)
-            if pool:
-                pool.watch.wrote(run.directory)
+            if pool and not made.reasons[run.directory]:
+                pool.watch.wrote(run.directory, made.is_ours)
             request.told("setup", len(made.outcomes), len(work))
     changed = pool.changed - made.restored() if pool else set()
     how = backend.script.environment.how if backend.script else ""
@@ -146,6 +146,12 @@ class _Made:
         except Refused as refused:
             self.reasons[run.directory] = f"{reason}; and that could not be noted: {refused.message}"
 
+    def is_ours(self, path: str) -> bool:
+        """Whether a file in a run directory is as it was published, or none that we publish."""
+        directory, _, name = path.rpartition("/")
+        made = self.outcomes[directory].files.get(name)
+        return made is None or hash_of(self._tree, path) == sha256(made)
+
     def restored(self) -> set[str]:
         """Publish again what was changed since it was published; the paths that are as they should be now."""
         paths: set[str] = set()
@@ -154,7 +160,7 @@ class _Made:
                 continue
             for name in OUTPUTS:
                 path = f"{directory}/{name}"
-                if hash_of(self._tree, path) != sha256(outcome.files[name]):
+                if not self.is_ours(path):
                     self._tree.write(path, outcome.files[name])
                 paths.add(path)
         return paths

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree
@@ -40,13 +40,16 @@ class Watch:
         # a directory has another time when something in it comes or goes, which is told itself
         return sorted(p for p in changed if not any(other.startswith(f"{p}/") for other in changed))
 
-    def wrote(self, directory: str) -> None:
-        """Take what lies in a run directory, and the directory itself, for what we have just written there."""
+    def wrote(self, directory: str, is_ours: Callable[[str], bool]) -> None:
+        """Take a run directory for as we have just left it, but for the files in it that are not ours.
+
+        They are asked about after they were looked at, so that nothing that changes meanwhile is taken for ours.
+        """
         kept = {path: status for path, status in self._seen.items() if not path.startswith(f"{directory}/")}
         with contextlib.suppress(OSError):
             status = os.lstat(self._root / directory)
             kept[directory] = (status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns)
-        self._seen = kept | self._look(directory)
+        self._seen = kept | {path: status for path, status in self._look(directory).items() if is_ours(path)}
 
 
 def _status(entry: "os.DirEntry[str]") -> Status:

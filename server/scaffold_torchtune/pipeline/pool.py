@@ -63,13 +63,15 @@ class Pool:
         due = last or len(futures) <= _FEW or time.monotonic() - self._looked >= _LOOK
         if not due:
             return
+        # what ends while we look may have done it after we looked: it is not cleared yet
+        done = {run.directory for future, run in futures.items() if future.done()}
         changes = self.watch.changes()
         self._looked = time.monotonic()
         self.changed.update(changes)
         if changes:
             begun = {run.directory for future, run in futures.items() if future.running() or future.done()}
             self._suspects |= begun - self._cleared
-        self._cleared = {run.directory for future, run in futures.items() if future.done()}
+        self._cleared = done
 
     def _found_out(self) -> Generator[tuple[PlannedRun, Outcome], None, None]:
         """The runs that change something elsewhere, each run once more, alone."""
