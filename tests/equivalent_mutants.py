@@ -53,6 +53,9 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
     ("foresee/design.py", "True -> False"): "the values of all parameters are of the same runs, so equally many",
     ("foresee/steps.py", "isinstance(limit, int) -> True"): "nothing but a number or nothing is planned",
     ("look/opened.py", "os.O_RDONLY | os.O_NONBLOCK -> os.O_NONBLOCK"): "O_RDONLY is 0, and says what is meant",
+    ("validate/commands.py", "facts -> False"): "torchtune's own recipes say their form in their names too",
+    ("validate/submission.py", "status < 0 -> status <= 0"): "0 is judged before",
+    ("validate/submission.py", "False -> True"): "whether an option of the line that submits is late is not asked",
     ("validate/finetune.py", "recipe or '' -> recipe"): "no recipe is called None either",
 }
 """The reason, by file and change."""

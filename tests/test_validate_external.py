@@ -2,7 +2,7 @@
 
 import pytest
 
-from good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, files_of, planned, replaced
+from good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, GOOD_SLURM, files_of, planned, replaced
 from scaffold_torchtune.errors import errors_in
 from scaffold_torchtune.validate import validate_run
 
@@ -75,3 +75,33 @@ def test_checkpoint_files_of_other_names_may_be_an_external_scripts_own(severity
         config = replaced(GOOD_CONFIG, "[model.safetensors]", f"[{name}]")
         found = validate_run(run, files_of(run, config), bundled=bundled)
         assert [(f.severity, f.actual) for f in found] == ([(severity, name)] if told else [])
+
+
+@pytest.mark.parametrize("bundled", [True, False])
+@pytest.mark.parametrize(
+    ("recipe", "gpus", "field"),
+    [
+        ("mine.lora_distributed", 1, "custom_recipe"),
+        ("mine.lora_single_device", 2, "custom_recipe"),
+        ("mine.lora_distributed", 2, None),
+        ("mine.lora_single_device", 1, None),
+        ("mine.train", 1, None),
+        ("mine.train", 2, None),
+        ("lora_finetune_distributed", 1, "gpus"),
+        ("lora_finetune_single_device", 2, "gpus"),
+    ],
+)
+def test_a_planned_recipe_must_be_for_the_gpus(recipe: str, gpus: int, field: str | None, *, bundled: bool) -> None:
+    run = planned({"custom_recipe": recipe, "gpus": gpus})
+    processes = f"--nproc_per_node {gpus} " if gpus > 1 else ""
+    slurm = replaced(
+        GOOD_SLURM, "gpu:1", f"gpu:{gpus}", "tune run lora_finetune_single_device", f"tune run {processes}{recipe}"
+    )
+    found = validate_run(run, files_of(run, slurm=slurm), bundled=bundled)
+    assert [f.field for f in found if f.code == "wrong-recipe"] == ([field] if field else [])
+
+
+def test_a_recipe_of_torchtune_is_no_package() -> None:
+    slurm = replaced(GOOD_SLURM, "single_device", "single_device.__main__")
+    found = errors_in(validate_run(planned(), files_of(planned(), slurm=slurm), bundled=True))
+    assert [(f.code, f.field) for f in found] == [("wrong-recipe", "gpus")]

@@ -168,3 +168,26 @@ def test_what_the_cluster_takes_at_another_time_is_a_warning_that_says_so() -> N
     found = submission.refusal(planned(), GOOD_SLURM, of)
     assert (found.severity, found.message) == ("warning", "sbatch does not take the script now: Nodes are busy")
     assert found.fix.startswith("nothing, where")
+
+
+@pytest.mark.parametrize(
+    ("lines", "folders"),
+    [
+        ("#SBATCH --output=a.out\n", []),
+        ("#SBATCH --output=logs/%j.out\n", ["logs"]),
+        ("#SBATCH --error=logs/%j.err\n", ["logs"]),
+        ("#SBATCH --output=logs/a\n#SBATCH --error=logs/b\n", ["logs"]),
+        ("#SBATCH --output=/a\n#SBATCH --error=/logs/b\n", ["/", "/logs"]),
+        ("#SBATCH --output=%x/a\n#SBATCH --error=/%x/b\n", []),
+        ("#SBATCH --chdir=/c\n#SBATCH --output=logs/a\n#SBATCH --error=/logs/b\n", ["/logs"]),
+    ],
+)
+def test_the_directories_of_logs_that_slurm_does_not_make(lines: str, folders: list[str]) -> None:
+    assert submission.log_folders(replaced(GOOD_SLURM, "#SBATCH --output=slurm-%j.out\n", lines)) == folders
+
+
+def test_an_option_of_the_line_that_submits_wins_over_the_script() -> None:
+    of = submission.answer(1, "Invalid qos specification")
+    found = submission.refusal(planned(), SCRIPT, of, [("qos", "night")])
+    assert (found.field, found.line) == ("qos", None)
+    assert found.fix.startswith("likely: --qos=night (on the line that submits); --account=lab (line 4)")

@@ -46,7 +46,7 @@ def check(report: Report, data: dict[str, Any]) -> None:
     for path, value in _FIXED.items():
         parent = data if len(path) == 1 else data.get(path[0])
         actual = parent.get(path[-1]) if isinstance(parent, dict) else None
-        if len(path) == 1 and report.planned(path[0]) is not None:
+        if report.planned(path[0]) is not None:
             continue  # judged where it is planned
         if actual is not None and actual != value and path not in report.paths:
             place = dotted(path)
