@@ -33,7 +33,6 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
             " _HEREDOC.match(self.text, self.position))"
         ),
     ): "the expression itself begins with <",
-    ("validate/stock.py", "recipe or '' -> recipe"): "no recipe is called None either",
     ("validate/values.py", "abs(value) < _LARGEST -> abs(value) <= _LARGEST"): "a bound, not a value",
     (
         "foresee/cost.py",

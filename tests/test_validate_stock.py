@@ -11,7 +11,9 @@ from scaffold_torchtune import pipeline
 from scaffold_torchtune.errors import errors_in
 from scaffold_torchtune.pipeline import Request
 from scaffold_torchtune.setup_finetune.registry import known_models
-from scaffold_torchtune.validate import validate_run
+from scaffold_torchtune.shared.yamlio import read
+from scaffold_torchtune.validate import stock, validate_run
+from scaffold_torchtune.validate.report import Report
 
 # What is replaced by what in a good finetune.yaml, and the field of the one finding.
 FAULTS = [
@@ -37,6 +39,8 @@ FAULTS = [
     ("mode: offline", "mode: online", "metric_logger.mode"),
     ("mode: offline", "mode: offline\n  group: mine", "metric_logger.group"),
     ("dtype: bf16", "dtype: bf16\nprofiler: {_component_: torchtune.training.setup_torch_profiler, enabled: true}", "profiler.enabled"),
+    ("dtype: bf16", "dtype: bf16\nprofiler: {_component_: torchtune.training.setup_torch_profiler, output_dir: /x}", "profiler.output_dir"),
+    ("log_dir: ${output_dir}/logs", "log_dir: /scratch/me/out/capitals/ck-out-rank8_lr1e-51", "metric_logger.log_dir"),
 ]  # fmt: skip
 
 
@@ -113,3 +117,42 @@ def test_no_model_has_a_finding_as_it_is_scaffolded(tmp_path: Path, model: str, 
     result = pipeline.scaffold(Request(experiment))
     assert result.ok
     assert [f for run in result.validation.runs for f in run.findings] == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "gpus", "text", "fields"),
+    [
+        ("mine.train", 1, "low_cpu_ram: true", ["low_cpu_ram"]),
+        ("mine.train", 2, "low_cpu_ram: true", []),
+        ("mine.train", None, "low_cpu_ram: true", ["low_cpu_ram"]),
+        ("mine.train", 1, "fsdp_cpu_offload: true", []),
+        ("mine.train", 2, "fsdp_cpu_offload: true", ["fsdp_cpu_offload"]),
+        ("full_finetune_single_device", 1, "optimizer:\n  _component_: bitsandbytes.optim.PagedAdamW", []),
+        (
+            "lora_finetune_single_device",
+            1,
+            "optimizer:\n  _component_: bitsandbytes.optim.PagedAdamW",
+            ["optimizer._component_"],
+        ),
+    ],
+)
+def test_the_stock_configs_of_the_method_and_the_gpus_tell(
+    recipe: str, gpus: int | None, text: str, fields: list[str]
+) -> None:
+    run = planned({"custom_recipe": recipe, "gpus": gpus})
+    report = Report(run, CONFIG, bundled=True)
+    stock.check(report, read(text).data, [])
+    assert [found.field for found in report.findings] == fields
+
+
+def test_components_that_follow_from_the_plan_are_judged_elsewhere() -> None:
+    report = Report(planned(), CONFIG, bundled=True)
+    parts = ("model", "tokenizer", "checkpointer", "dataset")
+    stock.check(report, {part: {"_component_": "mine.own"} for part in parts}, [])
+    assert report.findings == []
+
+
+def test_without_a_planned_output_directory_logs_go_anywhere() -> None:
+    report = Report(planned(without="output_dir_base"), CONFIG, bundled=True)
+    stock.check(report, {"metric_logger": {"log_dir": "/x"}, "output_dir": "/y"}, [])
+    assert report.findings == []

@@ -42,7 +42,7 @@ def check(report: Report, raw: Any, recipe: str | None) -> dict[str, Any]:
     _unread_text(report)
     components.check(report, data)
     _keys(report, data, recipe, interpolated(raw))
-    stock.check(report, data, recipe, [expectation.path for expectation in expected])
+    stock.check(report, data, [expectation.path for expectation in expected])
     return data
 
 

@@ -32,17 +32,18 @@ _OUTPUTS: Final[frozenset[Path]] = frozenset({("metric_logger", "log_dir"), ("pr
 """Directories that torchtune writes to; in its stock configs they lie below `output_dir`."""
 
 
-def check(report: Report, data: dict[str, Any], recipe: str | None, planned: Iterable[Path]) -> None:
-    """Report every value in finetune.yaml, resolved, that neither the plan nor a stock config of the recipe has.
+def check(report: Report, data: dict[str, Any], planned: Iterable[Path]) -> None:
+    """Report every value in finetune.yaml, resolved, that neither the plan nor a stock config of torchtune has.
+
+    The stock configs are those of torchtune's own recipe for the run's method and GPUs: whatever else a recipe of
+    somebody's own reads, it reads these values too.
 
     Args:
         report: takes the findings.
         data: the file's resolved data.
-        recipe: the recipe that is run. Of one that is not torchtune's own, the stock configs of its method tell:
-            whatever else it reads, it reads these too.
         planned: the places that the plan speaks of; what stands there or below is judged already.
     """
-    facts = load().recipes.get(recipe or "") or load().recipes[_usual(report)]
+    facts = load().recipes[_usual(report)]
     defaults = dict(_defaults(data))
     spoken = {*planned, *report.paths}
     for path, value in _values(data):
