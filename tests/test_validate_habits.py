@@ -2,7 +2,7 @@
 
 import pytest
 
-from good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, files_of, planned, replaced
+from good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, files_of, planned, replaced
 from scaffold_torchtune.errors import Finding
 from scaffold_torchtune.validate import told_once, validate_run
 
@@ -29,6 +29,8 @@ NOTHING, LOOK = "Nothing to do", "Do not edit t"
         ("--partition=other", {}),
         ("--array=0-3", {}),
         ("--wrap=x", {}),
+        ("--account=other", {}),
+        ("--ntasks-per-node=2", {}),
         ("--chdir=/elsewhere", {}),
         ("--qos=gpu-test", dict.fromkeys(GENERATIONS, ("warning", LOOK))),
         ("--exclusive", dict.fromkeys(GENERATIONS, ("warning", LOOK))),
@@ -60,6 +62,41 @@ def test_keys_that_nothing_reads_are_told_one_by_one_unless_the_script_always_ad
     assert (None in unread) == bool(generation)
     assert ("hf_token" in unread) == (not generation)
     assert "venv" not in unread  # which is empty
+
+
+UNREAD = (
+    "base_recipe batch_size_val config_file custom_recipe dataset_val epochs_to_save hf_token input_formatting modules"
+    " save_last_epoch_only stash_adapter_weights venv"
+)
+
+
+@pytest.mark.parametrize("key", UNREAD.split())
+def test_a_key_that_the_script_always_adds_is_information(key: str) -> None:
+    run, config = planned(generation="v0.3.4"), f"{GOOD_CONFIG}{key}: mine\n"
+    (found,) = (f for f in validate_run(run, files_of(run, config), bundled=False) if "does not read" in f.message)
+    assert (str(found.severity), found.field) == ("info", None)
+    assert found.message.endswith(f"which the script always adds: '{key}'")
+    nobodys = planned(generation="")
+    (other,) = (f for f in validate_run(nobodys, files_of(nobodys, config), bundled=False) if f.field == key)
+    assert str(other.severity) == "warning"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "severity"),
+    [
+        ("dtype: bf16", "dtype: fp32", "error"),
+        ("shuffle: true", "shuffle: false", "error"),
+        ("compile: false", "compile: false\nclip_grad_norm: 1.0", "error"),
+        ("max_steps_per_epoch: null", "max_steps_per_epoch: 3", "error"),
+        ("compile: false", "compile: true", "warning"),
+    ],
+)
+def test_a_value_of_a_script_of_ones_own_matters_where_it_is_another_training(
+    old: str, new: str, severity: str
+) -> None:
+    run = planned()
+    (found,) = validate_run(run, files_of(run, replaced(GOOD_CONFIG, old, new)), bundled=False)
+    assert (found.code, str(found.severity)) == ("unplanned-value", severity)
 
 
 # --- once for all runs ---
@@ -98,3 +135,19 @@ def test_errors_stay_where_they_are_and_so_does_all_of_a_single_run() -> None:
     single = {"r1": (finding("r1", "a"),)}
     assert told_once(single) == (single, [])
     assert told_once({}) == ({}, [])
+
+
+def test_two_runs_are_enough_and_a_finding_needs_no_file() -> None:
+    alike = {
+        name: (Finding(code="confound", severity="info", message="a", actual=f"out/{name}"),)  # type: ignore[arg-type]
+        for name in ("r1", "r2")
+    }
+    own, (whole,) = told_once(alike)
+    assert own == {"r1": (), "r2": ()}
+    assert (whole.message, whole.actual, whole.file) == ("in all 2 runs: a", "out/RUN", None)
+
+
+def test_what_stands_in_other_files_is_not_alike() -> None:
+    other = finding("r2", "a").model_copy(update={"file": "r2/finetune.yaml"})
+    checked = {"r1": (finding("r1", "a"),), "r2": (other,)}
+    assert told_once(checked) == (checked, [])

@@ -51,7 +51,7 @@ def told(report: Report, name: str, value: str) -> dict[str, Any]:
     if is_habit(report, name, value):
         return {"severity": Severity.INFO, "fix": NOTHING}
     if report.bundled or name in _ANOTHER_JOB:
-        return {"severity": Severity.ERROR}
+        return {}  # an error, as such a finding is
     return {"severity": Severity.INFO if name in _HARMLESS else Severity.WARNING}
 
 
