@@ -31,6 +31,7 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({"time": "soon"}, ("00:59:00", "later"), True, [("value-mismatch", "error", "time")]),
     # GPUs
     ({}, ("--gres=gpu:1", "--gpus=1"), True, []),
+    ({}, ("--gres=gpu:1", "--gres=gpu"), True, []),
     ({}, ("--gres=gpu:1", "--gpus-per-node=a100:1"), True, [("unplanned-value", "error", "gpu_type")]),
     ({}, ("--gres=gpu:1", "--gpus-per-node=a100:1"), False, [("unplanned-value", "info", "gpu_type")]),
     ({}, ("--gres=gpu:1", "--gres=gpu:a100:2"), True, [("value-mismatch", "error", "gpus"), ("unplanned-value", "error", "gpu_type")]),

@@ -68,6 +68,7 @@ def test_what_is_planned_and_written_is_proven() -> None:
 # What is replaced by what in which file; the code and the setting of the one error; a part of the line that it names.
 FAULTS: Final = [
     (SLURM, "--qos=high", "--qos=low", "value-mismatch", "qos", "--qos"),
+    (SLURM, "--qos=high", "--qos=HIGH", "value-mismatch", "qos", "--qos"),
     (SLURM, "#SBATCH --qos=high\n", "", "missing-value", "qos", ""),
     (SLURM, "--reservation=maintenance", "--reservation=other", "value-mismatch", "reservation", "--res"),
     (SLURM, "gpu[01-03],node7", "gpu[01-04],node7", "value-mismatch", "exclude", "--exclude"),
@@ -201,3 +202,10 @@ def test_gpus_of_no_type_are_told_as_none() -> None:
     files = {**files_of(planned(ASKED)), **GOOD, SLURM: replaced(SCRIPT, "gpu:a100:1", "gpu:1")}
     (told,) = validate_run(planned(ASKED), files, bundled=True)
     assert (told.expected, told.actual) == ("a100", None)
+
+
+@pytest.mark.parametrize(("given", "actual"), [("gpu:h100:1", "h100"), ("gpu:1", None), ("gpu", None)])
+def test_the_type_of_gpu_that_is_asked_for_is_told(given: str, actual: str | None) -> None:
+    run, slurm = planned({"gpu_type": "a100"}), replaced(GOOD_SLURM, "gpu:1", given)
+    (error,) = validate_run(run, files_of(run, slurm=slurm), bundled=True)
+    assert (error.field, error.expected, error.actual) == ("gpu_type", "a100", actual)

@@ -6,14 +6,12 @@ Names and meanings are those of sbatch(1). What the line that submits says wins 
 from typing import Final
 
 from scaffold_torchtune.errors import Severity
-from scaffold_torchtune.validate import habits
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.script import Directive
 from scaffold_torchtune.validate.values import quoted
 
-_STRICT: Final = ("account", "partition", "constraint")
 _OPTIONS: Final = {
-    **{name: name for name in (*_STRICT, "qos", "reservation", "exclude", "comment")},
+    **{name: name for name in ("account", "partition", "constraint", "qos", "reservation", "exclude", "comment")},
     "mail_user": "mail-user",
     "mail_type": "mail-type",
 }
@@ -31,9 +29,6 @@ def check(report: Report, active: dict[str, Directive]) -> frozenset[str]:
         elif planned not in {None, ""}:
             judged.add(name)
             _compare(report, setting, name, directive)
-        elif setting in _STRICT:
-            judged.add(name)
-            _absent(report, setting, directive)
     return frozenset(judged | _requeue(report, active))
 
 
@@ -55,20 +50,6 @@ def _compare(report: Report, setting: str, name: str, directive: Directive | Non
 def _meant(setting: str, value: str) -> str | frozenset[str]:
     """A value as it is compared: events are the same in any order and in small letters."""
     return frozenset(value.upper().split(",")) if setting == "mail_type" else value
-
-
-def _absent(report: Report, setting: str, directive: Directive | None) -> None:
-    """Account, partition and constraint are not there where they are not planned."""
-    if directive is None:
-        return
-    report.add(
-        "unplanned-value",
-        f"--{setting} is {quoted(directive.value)}, planned is nothing",
-        field=setting,
-        actual=directive.value,
-        line=directive.line,
-        **habits.told(report, setting, directive.value),
-    )
 
 
 def _requeue(report: Report, active: dict[str, Directive]) -> set[str]:
