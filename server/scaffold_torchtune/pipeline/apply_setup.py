@@ -85,7 +85,9 @@ def run_setups(tree: Tree, plan: Plan, backend: Backend, pending: dict[str, str]
             if pool and not made.reasons[run.directory]:
                 pool.watch.wrote(run.directory, made.is_ours)
             request.told("setup", len(made.outcomes), len(work))
-    changed = pool.changed - made.restored() if pool else set()
+    changed = pool.changes() if pool else set[str]()
+    if changed:
+        changed -= made.restored()
     how = backend.script.environment.how if backend.script else ""
     return _result(plan, made, {*pending}, sorted(changed)).model_copy(update={"environment": how})
 
@@ -128,7 +130,8 @@ class _Made:
             tree.remove(f"{run.directory}/{FINETUNE_SLURM}")
             for name in OUTPUTS:
                 tree.write(f"{run.directory}/{name}", outcome.files[name])
-            state.save(tree, layout.record(run.directory), new.model_copy(update={"replaced": ()}))
+            if replaced:
+                state.save(tree, layout.record(run.directory), new.model_copy(update={"replaced": ()}))
             tree.remove(layout.output(run.directory))
         except Refused as refused:
             return refused.message

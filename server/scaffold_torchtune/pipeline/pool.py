@@ -58,6 +58,11 @@ class Pool:
                     pool.shutdown(cancel_futures=True)
         yield from self._found_out()
 
+    def changes(self) -> set[str]:
+        """All that was changed elsewhere until now, by whom ever."""
+        self.changed.update(self.watch.changes())
+        return self.changed
+
     def _look(self, futures: dict[Future[Outcome], PlannedRun], *, last: bool) -> None:
         """Look at what was changed elsewhere; every run that has been running since the last look may have done it."""
         due = last or len(futures) <= _FEW or time.monotonic() - self._looked >= _LOOK
@@ -90,7 +95,7 @@ class Pool:
         if self._request.stop.is_set():
             return Outcome(reason="the scaffold was stopped before")
         try:
-            self._tree.make_directory(staged)
+            self._tree.make_directory(staged, durable=False)
             try:
                 self._tree.write(f"{staged}/{layout.SETUP_YAML}", text.encode(), durable=False)
                 return self._run(run, staged)

@@ -125,8 +125,8 @@ class Tree:
         with self._opened(path.split("/") if path else [], path, "list") as fd:
             return sorted(os.listdir(fd))  # noqa: PTH208 - a descriptor has no path
 
-    def make_directory(self, path: str) -> bool:
-        """Make a directory, not its parents; true where it was not there."""
+    def make_directory(self, path: str, *, durable: bool = True) -> bool:
+        """Make a directory, not its parents; true where it was not there. `durable` as in `write`."""
         found = self.kind(path)
         if found == "directory":
             return False
@@ -134,7 +134,8 @@ class Tree:
             raise _refused(path, OSError(errno.ENOTDIR, "not a directory"), "make the directory")
         with self._parent(path, "make the directory") as (fd, name):
             os.mkdir(name, dir_fd=fd)
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
         return True
 
     def write(self, path: str, data: bytes, *, durable: bool = True) -> None:
@@ -175,13 +176,14 @@ class Tree:
                     raise OSError(errno.ENOSPC, "only a part was written")
                 os.fsync(file)
 
-    def remove(self, path: str) -> None:
-        """Remove a file; nothing happens where it is not there."""
+    def remove(self, path: str, *, durable: bool = True) -> None:
+        """Remove a file; nothing happens where it is not there. `durable` as in `write`."""
         if self.kind(path) is None:
             return
         with self._parent(path, "remove") as (fd, name):
             os.unlink(name, dir_fd=fd)
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
 
     def prepare(self) -> None:
         """Make the state directories. Leftovers of a killed scaffold in staging are cleared by `locked`."""
@@ -217,7 +219,7 @@ class Tree:
     def clear(self, path: str) -> None:
         """Remove a leftover in staging, whatever it is, without leaving staging."""
         if self.kind(path) != "directory":
-            self.remove(path)
+            self.remove(path, durable=False)
             return
         for name in self.names(path):
             self.clear(f"{path}/{name}")
