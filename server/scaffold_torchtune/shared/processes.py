@@ -7,7 +7,7 @@ or is ended, everything that it started ends too.
 import contextlib
 import os
 import re
-import selectors
+import select
 import shutil
 import signal
 import subprocess
@@ -30,6 +30,7 @@ MOST = 10_000_000_000
 """How much a process may print, in bytes, before it is ended."""
 
 _LOOK = 0.1  # seconds between two looks at whether a process must be ended
+_SOON = 0.0005  # seconds between two looks at whether a process has ended, at first
 _READ = 1_000_000  # bytes at a time
 _REAPED = 5.0  # seconds that a killed process may take: on a file system that hangs, it may not end at all
 
@@ -195,31 +196,37 @@ def _stdin(given: bytes) -> Iterator[int]:
 
 
 def _watch(pid: int, output: _Tail, deadline: float, stop: threading.Event | None) -> Ended:
-    """Read the output until the process ends, or say why it must be ended."""
-    with _pipe() as (exited, held), selectors.DefaultSelector() as selector:
-        threading.Thread(target=_hold, args=(pid, os.dup(held.fileno())), daemon=True).start()
-        held.close()
-        for end in (exited.fileno(), output.pipe):
-            selector.register(end, selectors.EVENT_READ)
-        while True:
-            ready = {key.fd for key, _ in selector.select(max(0.0, min(_LOOK, deadline - time.monotonic())))}
-            if output.pipe in ready and not output.read():
-                selector.unregister(output.pipe)
-            if exited.fileno() in ready:
-                return ""
-            if time.monotonic() >= deadline:
-                return "deadline"
-            if output.total > MOST:
-                return "output"
-            if stop is not None and stop.is_set():
-                return "stopped"
+    """Read the output until the process ends, or say why it must be ended.
+
+    The end of the output mostly is that of the process. Where it is not, we look again: soon at first, then less often.
+    """
+    pause = _SOON
+    poll = select.poll()
+    poll.register(output.pipe, select.POLLIN)
+    is_open = True
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        if not is_open:
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, _LOOK)
+        elif poll.poll(1000 * min(_LOOK, left)):
+            is_open = output.read()
+        if _has_ended(pid):
+            return ""
+        if time.monotonic() >= deadline:
+            return "deadline"
+        if output.total > MOST:
+            return "output"
+        if stop is not None and stop.is_set():
+            return "stopped"
 
 
-def _hold(pid: int, end: int) -> None:
-    """Hold an end of a pipe open until a process has ended, which stays to be waited for."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    os.close(end)
+def _has_ended(pid: int) -> bool:
+    """Whether a child of ours has ended; it stays to be waited for."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    except ChildProcessError:
+        return True
 
 
 def without_secrets(text: str) -> str:
