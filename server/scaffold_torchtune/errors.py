@@ -198,12 +198,13 @@ def finding(  # noqa: PLR0913 - a finding has this many parts, all of them named
 
 
 class Refused(Exception):
-    """The work cannot proceed. Carries every problem that was found."""
+    """The work cannot proceed. Carries every problem that was found, and the heads of what scaffold.log got of it."""
 
     def __init__(self, message: str, problems: Iterable[Finding]) -> None:
         super().__init__(message)
         self.message = message
         self.problems = tuple(sort_findings(problems))
+        self.logged: tuple[str, ...] = ()
 
 
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:

@@ -116,7 +116,7 @@ def result(out: Console, of: BaseModel) -> None:
             _plan(out, of)
         case RenderResult():
             _say(out, f"{of.created} setup_finetune.yaml written, {of.unchanged} already as planned")
-            findings(out, of.warnings)
+            findings(out, (*of.plan_warnings, *of.warnings))
         case SetupResult():
             _setup(out, of)
         case ValidateResult():
@@ -272,7 +272,7 @@ def _scaffold(out: Console, of: ScaffoldResult) -> None:
     _run_table(out, of.plan.runs, _setup_cells(of.setup), _verdict_cells(of.validation))
     for row in of.plan.excluded:
         _say(out, f"left out: {row.name} ({row.reason})")
-    told = dict.fromkeys((*of.render.warnings, *of.setup.warnings))
+    told = dict.fromkeys((*of.render.plan_warnings, *of.render.warnings, *of.setup.warnings))
     findings(out, told)
     for run in of.setup.runs:
         if not run.ok:

@@ -28,8 +28,13 @@ def format_entries(entries: Iterable[Entry], now: datetime) -> bytes:
     for entry in entries:
         labels = {"Details": entry.details, "Result": entry.result, "Duration": entry.duration}
         lines = [f"{label}: {one_line(text)}" for label, text in labels.items() if text]
-        parts.append("\n".join([f"[{now:%Y-%m-%d %H:%M:%S}] {entry.action}", *lines]) + "\n\n")
+        parts.append("\n".join([head(entry, now), *lines]) + "\n\n")
     return "".join(parts).encode()
+
+
+def head(entry: Entry, now: datetime) -> str:
+    """The first line of an entry: `[2026-11-25 18:00:00] CREATE_RUN_DIRS`."""
+    return f"[{now:%Y-%m-%d %H:%M:%S}] {entry.action}"
 
 
 def _count(number: int, thing: str) -> str:
@@ -58,7 +63,7 @@ def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> lis
             f"Varying parameters: {varying}",
             f"Directory naming pattern: {plan.pattern}" + (f"; {legend}" if legend else ""),
         ),
-        *_warnings(result.warnings),
+        *_warnings((*plan.warnings, *result.warnings)),
         Entry(
             "CREATE_RUN_DIRS",
             _listed(run.directory for run in plan.runs),

@@ -95,7 +95,9 @@ class RenderResult(Model):
     created: int
     unchanged: int
     runs: tuple[RenderedRun, ...]
-    warnings: tuple[Finding, ...]
+    plan_warnings: tuple[Finding, ...] = Field(default=(), description="those of the plan, as plan_runs tells them")
+    warnings: tuple[Finding, ...] = Field(description="what was found besides")
+    logged: tuple[str, ...] = Field(default=(), description="heads of the entries that scaffold.log got")
 
 
 class SetupRun(Model):
@@ -121,6 +123,7 @@ class SetupResult(Model):
     failed: int
     runs: tuple[SetupRun, ...]
     warnings: tuple[Finding, ...]
+    logged: tuple[str, ...] = Field(default=(), description="heads of the entries that scaffold.log got")
 
 
 class ValidatedRun(Model):
@@ -139,6 +142,8 @@ class ValidateResult(Model):
     planned: int
     runs: tuple[ValidatedRun, ...]
     findings: tuple[Finding, ...] = Field(description="findings about the whole experiment")
+    submit: str = Field(default="", description="the line that submits the runs; empty unless passed")
+    logged: tuple[str, ...] = Field(default=(), description="heads of the entries that scaffold.log got")
 
 
 class ScaffoldResult(Model):

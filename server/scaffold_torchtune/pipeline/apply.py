@@ -140,5 +140,6 @@ def nothing_rendered(tree: Tree, prepared: Prepared) -> RenderResult:
 def _render_result(tree: Tree, prepared: Prepared, changed: set[str]) -> RenderResult:
     runs = tuple(RenderedRun(directory=r.directory, created=r.directory in changed) for r in prepared.plan.runs)
     unchanged = len(runs) - len(changed)
-    warnings = (*prepared.plan.warnings, *left_over(tree, prepared.plan))
-    return RenderResult(created=len(changed), unchanged=unchanged, runs=runs, warnings=warnings)
+    found = tuple(left_over(tree, prepared.plan))
+    told = prepared.plan.warnings
+    return RenderResult(created=len(changed), unchanged=unchanged, runs=runs, plan_warnings=told, warnings=found)

@@ -46,13 +46,15 @@ def _log_refusal(request: Request, refused: Refused) -> None:
         with Tree(directory) as tree:
             if os.path.lexists(summary_path(request, directory)) or tree.kind(layout.STATE):
                 entry = journal.stopped_entry if isinstance(refused, Stopped) else journal.refused_entry
-                _append(tree, [entry(refused)], request.now())
+                refused.logged = _append(tree, [entry(refused)], request.now())
     except Refused:
         return
 
 
-def _append(tree: Tree, entries: list[Entry], now: datetime) -> None:
+def _append(tree: Tree, entries: list[Entry], now: datetime) -> tuple[str, ...]:
+    """Append entries to the log, and give their heads."""
     tree.append(layout.LOG, journal.format_entries(entries, now))
+    return tuple(journal.head(entry, now) for entry in entries)
 
 
 def _begin(tree: Tree, plan: Plan, step: Literal["render", "setup"], started: datetime) -> LogState:
@@ -62,10 +64,11 @@ def _begin(tree: Tree, plan: Plan, step: Literal["render", "setup"], started: da
     return begun
 
 
-def _logged(tree: Tree, begun: LogState, entries: list[Entry], now: datetime) -> None:
-    """Log what the step did."""
-    _append(tree, entries, now)
+def _logged(tree: Tree, begun: LogState, entries: list[Entry], now: datetime) -> dict[str, tuple[str, ...]]:
+    """Log what the step did, and give what its result says of that."""
+    heads = _append(tree, entries, now)
     state.save(tree, layout.PROGRESS, begun.model_copy(update={"unlogged": ""}))
+    return {"logged": heads}
 
 
 def _unlogged(tree: Tree, step: str) -> bool:
@@ -110,8 +113,8 @@ def _render(request: Request, prepared: prepare.Prepared) -> RenderResult:
             with midway():
                 begun = _begin(tree, prepared.plan, "render", request.now())
                 result, made = apply.write_renders(tree, prepared, pending, request)
-                _logged(tree, begun, journal.render_entries(prepared.plan, result, made), request.now())
-    return result
+                entries = journal.render_entries(prepared.plan, result, made)
+                return result.model_copy(update=_logged(tree, begun, entries, request.now()))
 
 
 def _frozen_plan(tree: Tree, plan_id: str | None = None) -> Plan:
@@ -153,8 +156,8 @@ def _setup(request: Request, plan_id: str | None = None) -> SetupResult:
             with midway():
                 begun = _begin(tree, frozen, "setup", started)
                 result = apply_setup.run_setups(tree, frozen, backend, pending, request)
-                _logged(tree, begun, journal.setup_entries(frozen, result), request.now())
-    return result
+                entries = journal.setup_entries(frozen, result)
+                return result.model_copy(update=_logged(tree, begun, entries, request.now()))
 
 
 def validate(request: Request) -> ValidateResult:
@@ -171,24 +174,30 @@ def _validate(request: Request, plan_id: str | None = None) -> ValidateResult:
     with Tree(experiment_directory(request)) as tree:
         frozen = _frozen_plan(tree, plan_id)
         result = judge.judge(tree, frozen, request)
-        _close(tree, frozen, result, request, begun)
-    return result
+        line = submit.line(frozen, tree) if result.passed else ""
+        logged = _close(tree, frozen, result, line, request, begun)
+    return result.model_copy(update={"submit": line, "logged": logged})
 
 
-def _close(tree: Tree, frozen: Plan, result: ValidateResult, request: Request, begun: datetime) -> None:
-    """Log the verdict, unless the log already ends with it. `begun` is when the validation began."""
+def _close(  # noqa: PLR0913 - all of them go into the entry
+    tree: Tree, frozen: Plan, result: ValidateResult, line: str, request: Request, begun: datetime
+) -> tuple[str, ...]:
+    """Log the verdict, unless the log already ends with it; the heads of what was logged.
+
+    `line` submits the runs, `begun` is when the validation began.
+    """
     before = state.load_log_state(tree)
     status: Literal["complete", "failed"] = "complete" if result.passed else "failed"
     digest = hashlib.sha256(result.model_dump_json().encode()).hexdigest()
     if before is None or (before.status == status and (result.passed or before.verdict == digest)):
-        return
+        return ()
     started = before.started if before.status == "open" else begun
     with apply.writing(tree):
         now = request.now()
-        line = submit.line(frozen, tree)
         entries = journal.closing_entries(frozen, result, line, (now - started).total_seconds())
-        _append(tree, entries, now)
+        heads = _append(tree, entries, now)
         state.save(tree, layout.PROGRESS, before.model_copy(update={"status": status, "verdict": digest}))
+    return heads
 
 
 def scaffold(request: Request) -> ScaffoldResult:
@@ -212,13 +221,8 @@ def scaffold(request: Request) -> ScaffoldResult:
         ok=ok,
         unchanged=_log_size(request) == before,
         log=str(prepared.directory / layout.LOG),
-        submit=_submit_line(prepared) if ok else "",
+        submit=validated.submit if ok else "",
     )
-
-
-def _submit_line(prepared: prepare.Prepared) -> str:
-    with Tree(prepared.directory) as tree:
-        return submit.line(prepared.plan, tree)
 
 
 def _log_size(request: Request) -> int:
