@@ -7,7 +7,7 @@ import pytest
 
 from command_line import answer, command
 from experiments import RUNS, actions, change, everything, make_experiment, outputs
-from scaffold_torchtune import pipeline
+from scaffold_torchtune import pipeline, reply
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.pipeline import Request
 
@@ -82,8 +82,8 @@ def test_json_equals_the_steps_structured_result(
 ) -> None:
     pipeline.scaffold(Request(experiment))
     assert main([step, str(experiment), "--json"]) == 0
-    result = getattr(pipeline, step)(Request(experiment))
-    assert answer(capsys) == result.model_dump(mode="json", by_alias=True)
+    asked = reply.Asked(reply.TOOLS[step], {"experiment": str(experiment)})
+    assert answer(capsys) == reply.of_result(getattr(pipeline, step)(Request(experiment)), asked)
 
 
 def test_a_refusal_is_json_too(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:

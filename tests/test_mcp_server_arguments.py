@@ -9,7 +9,6 @@ import jsonschema
 import pytest
 
 from mcp_calls import STEPS, Call, call, listed, refusal, snapshot
-from scaffold_torchtune.mcp_server import MAX_PROBLEMS
 from stand_in_python import stand_in
 
 
@@ -83,9 +82,13 @@ def test_what_is_refused_as_mistyped_is_against_the_published_schema_too(
 
 
 def test_many_bad_arguments_give_a_bounded_answer(root: Path) -> None:
-    message, problems = refusal(root, "validate", {"experiment": "."} | {f"x{n}": n for n in range(1000)})
-    assert message == "1000 problem(s) with the arguments of validate"
-    assert len(problems) == MAX_PROBLEMS
+    arguments = {"experiment": "."} | {f"x{n}": n for n in range(1000)}
+    (result,) = call(root, ("validate", arguments))
+    data = result.structured_content or {}
+    assert data["error"]["message"] == "1000 problem(s) with the arguments of validate"
+    assert data["counts"] == {"problems": 1000}
+    assert data["error"]["left_out"] == {"problems": 1000 - len(data["error"]["problems"])}
+    assert len(json.dumps(data)) < 11_000
 
 
 def test_arguments_that_the_schema_allows_are_taken(root: Path, sweep: Path) -> None:

@@ -137,7 +137,7 @@ def test_a_plan_shows_where_each_value_stands_that_differs_by_run(result: Scaffo
     runs = tuple(result.plan.runs[0].model_copy(update={"sources": source, "line": 1}) for source in sources)
     console = plain()
     show.result(console, result.plan.model_copy(update={"runs": runs}))
-    assert "experiment_summary.yaml:27 (runs.3.parameters.seed); and 2 more (--json shows all)" in text(console)
+    assert "experiment_summary.yaml:27 (runs.3.parameters.seed); and 2 more (--json --all shows all)" in text(console)
 
 
 def test_a_plan_without_varying_parameters_or_defaults_prints(result: ScaffoldResult) -> None:

@@ -14,13 +14,14 @@ import threading
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
-from scaffold_torchtune import __version__, pipeline, show
+from scaffold_torchtune import __version__, pipeline, reply, show
 from scaffold_torchtune.errors import Refused
 from scaffold_torchtune.models.readiness import Readiness
-from scaffold_torchtune.models.results import Refusal, RefusalError, ScaffoldResult, SetupResult, ValidateResult
+from scaffold_torchtune.models.results import ScaffoldResult, SetupResult, ValidateResult
 from scaffold_torchtune.new import OPTIONS, NewResult, create
 from scaffold_torchtune.pipeline import Interrupted, Request, Stopped
 from scaffold_torchtune.pipeline.request import default_jobs
@@ -110,14 +111,14 @@ def _run(step: Callable[[Request], BaseModel], options: argparse.Namespace) -> i
         midway = isinstance(refused, Stopped)
         interrupted = isinstance(refused, Interrupted)
         if options.json:
-            _print_json(Refusal(error=RefusalError(message=refused.message, problems=refused.problems)))
+            _print_json(reply.of_refusal(refused, _asked(options), midway=midway))
         elif interrupted:
             sys.stderr.write(_INTERRUPTED)
         else:
             show.refusal(errors, refused, midway=midway)
         return INTERRUPTED if interrupted else 1 if midway else 2
     if options.json:
-        _print_json(result)
+        _print_json(reply.of_result(result, _asked(options)))
     elif isinstance(result, NewResult):
         _show_new(result, options)
     else:
@@ -139,9 +140,19 @@ def _show_new(of: NewResult, options: argparse.Namespace) -> None:
     sys.stdout.write(one_line(f"next: {line}") + "\n")
 
 
-def _print_json(result: BaseModel) -> None:
+def _asked(options: argparse.Namespace) -> reply.Asked:
+    """What the tool of the same name would have been asked."""
+    given = {name: getattr(options, name, None) for name in ("experiment", "local", "names", "template")}
+    arguments = {name: str(value) for name, value in given.items() if value is not None}
+    if getattr(options, "setup_script", None) == "bundled":
+        arguments["setup_script"] = "bundled"
+    tool = reply.TOOLS.get(options.command, options.command)
+    return reply.Asked(tool, arguments, options.start, options.only, options.whole)
+
+
+def _print_json(data: dict[str, Any]) -> None:
     """One JSON document, in ASCII: any terminal and any pipe takes it."""
-    sys.stdout.write(json.dumps(result.model_dump(mode="json", by_alias=True), indent=2) + "\n")
+    sys.stdout.write(json.dumps(data, indent=2) + "\n")
 
 
 def _all_well(result: BaseModel) -> bool:
@@ -229,6 +240,11 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--local", type=Path, metavar="FILE", help="the claude.local.md to use")
     command.add_argument("--root", type=Path, action="append", default=[], metavar="DIR", help=_ROOT_HELP)
     command.add_argument("--json", action="store_true", help="print the structured result and nothing else")
+    command.add_argument(
+        "--start", type=_positive(int), default=1, metavar="N", help="with --json: list from item N on"
+    )
+    command.add_argument("--only", metavar="PATTERN", help="with --json: list only runs whose name matches")
+    command.add_argument("--all", dest="whole", action="store_true", help="with --json: cut no list and no text")
 
 
 def _add_new(command: argparse.ArgumentParser) -> None:

@@ -5,33 +5,28 @@ imported at the first call, so that the server answers soon after its start.
 """
 
 import inspect
+import json
 import logging
 import os
 import reprlib
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
-from scaffold_torchtune import __version__, mcp_resources, mcp_work
+from scaffold_torchtune import __version__, mcp_resources, mcp_schemas, mcp_work, reply
 from scaffold_torchtune.errors import Finding, Refused, finding
-from scaffold_torchtune.models.results import (
-    ParseResult,
-    PlanResult,
-    Refusal,
-    RefusalError,
-    RenderResult,
-    SetupResult,
-    ValidateResult,
-)
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
+
+if TYPE_CHECKING:
+    from scaffold_torchtune.pipeline import Request
 
 INSTRUCTIONS = """\
 Scaffolds torchtune fine-tuning experiments: reads experiment_summary.md and claude.local.md, makes one directory per
@@ -42,8 +37,8 @@ Never edit finetune.yaml or finetune.slurm by hand and never copy them from anot
 run the steps again. An error lists every problem with file, line and fix; ask the user for what is missing.
 The resource torchtune://doctor tells whether this machine is ready; torchtune://doctor/PATH for an experiment.
 """
-MAX_PROBLEMS = 20
-"""How many problems of a call's arguments are listed."""
+LONGEST_PATH = 4096
+"""The longest path that Linux takes (PATH_MAX)."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,36 +49,22 @@ def _a_path(text: str) -> str:
     return text
 
 
-_Path = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_a_path)]
-Experiment = Annotated[_Path, Field(description="Experiment directory, or its experiment_summary.md. Absolute path.")]
-Local = Annotated[
-    _Path | None,
-    Field(description="The claude.local.md to use. Default: in the experiment, a parent of it, or the project."),
-]
+_Path = Annotated[str, Field(min_length=1, max_length=LONGEST_PATH), AfterValidator(_a_path)]
+Experiment = Annotated[_Path, Field(description="Absolute path: the experiment's directory or experiment_summary.md.")]
+Local = Annotated[_Path | None, Field(description="claude.local.md; default: the nearest.")]
 Names = Annotated[
-    Literal["varying", "table"] | None,
-    Field(description="Name run directories by what varies (default), or by the table's Run Name column."),
+    Literal["varying", "table"] | None, Field(description="Directory names: what varies (default), or Run Name.")
 ]
 Template = Annotated[
-    _Path | None,
-    Field(
-        description="A template of setup_finetune.yaml: Jinja2 (.j2), or plain YAML (.yaml) whose values count where"
-        " the documents say nothing. Give the same one to parse_summary, plan_runs and render_yaml."
-    ),
+    _Path | None, Field(description="Template of setup_finetune.yaml that the user names; the same in all calls.")
 ]
-Script = Annotated[
-    Literal["bundled"] | None,
-    Field(description="'bundled' chooses the bundled setup_finetune where the operator configured no script."),
-]
-Overwrite = Annotated[bool, Field(description="Replace files that a person edited. Only when the user said so.")]
-Jobs = Annotated[
-    int | None, Field(ge=1, le=64, description="External scripts at a time. Default: as many as cores, at most 4.")
-]
-WithTorchtune = Annotated[
-    bool | None,
-    Field(description="Ask torchtune itself whether it takes finetune.yaml. Default: where the server has torchtune."),
-]
+Script = Annotated[Literal["bundled"] | None, Field(description="The user chose the bundled setup_finetune.")]
+Overwrite = Annotated[bool, Field(description="Replace files that a person edited; only when the user said so.")]
+Jobs = Annotated[int | None, Field(ge=1, le=64, description="External scripts at a time.")]
+WithTorchtune = Annotated[bool | None, Field(description="Ask torchtune itself; default: where it is installed.")]
 Timeout = Annotated[float, Field(gt=0, le=86400, description="Seconds for one external script.")]
+Start = Annotated[int, Field(ge=1, description="List from this item on.")]
+Only = Annotated[str | None, Field(description="List only runs whose name matches, e.g. rank8_*.")]
 
 _READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 _LOGS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -91,14 +72,6 @@ _REPLACES = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempot
 _RUNS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True)
 
 Call = Context[None, Any]
-
-R = TypeVar("R", bound=BaseModel)
-
-
-class Answer(RootModel[R | Refusal], Generic[R]):
-    """A step's result or its refusal: clients of the TypeScript SDK hold error results to the output schema too."""
-
-    model_config = ConfigDict(json_schema_extra={"type": "object"})  # which the older protocol demands at the root
 
 
 def make_server(roots: Sequence[Path]) -> MCPServer[None]:
@@ -124,9 +97,10 @@ class _Server(MCPServer[None]):
             _log.error("%s failed unexpectedly", name, exc_info=cause)  # the SDK has not logged it yet
             said = f"{type(cause).__name__}: {escape(str(cause))}"
             message = f"{name} failed unexpectedly ({said}). The server's log has the details; report it"
-            return _refusal(Refused(message, []))
+            return _reply(reply.of_refusal(Refused(message, []), reply.Asked("")))
         except ToolError as error:
-            return _refusal(_misuse(name, {tool.name: tool.input_schema for tool in await self.list_tools()}, error))
+            refused = _misuse(name, {tool.name: tool.input_schema for tool in await self.list_tools()}, error)
+            return _reply(reply.of_refusal(refused, reply.Asked("")))
 
 
 def _misuse(name: str, tools: Mapping[str, dict[str, Any]], error: ToolError) -> Refused:
@@ -139,7 +113,7 @@ def _misuse(name: str, tools: Mapping[str, dict[str, Any]], error: ToolError) ->
     known = tools[name]["properties"]
     found = error.__cause__.errors(include_url=False)
     problems = [_argument(str(one["loc"][0]), one["type"], one["msg"], one["input"], known) for one in found]
-    return Refused(f"{len(found)} problem(s) with the arguments of {name}", problems[:MAX_PROBLEMS])
+    return Refused(f"{len(found)} problem(s) with the arguments of {name}", problems)
 
 
 def _argument(name: str, kind: str, message: str, value: object, known: Mapping[str, dict[str, Any]]) -> Finding:
@@ -161,27 +135,26 @@ def _tools(roots: tuple[Path, ...]) -> list[Tool]:
     def tool(title: str, annotations: ToolAnnotations) -> Callable[[Callable[..., Awaitable[CallToolResult]]], None]:
         return lambda function: tools.append(_strict(function, title, annotations))
 
-    async def answer(
-        context: Call, step: str, experiment: str, local: str | None, setup_script: str | None = None, **given: Any
-    ) -> CallToolResult:
-        # The operator's script wins over the caller's choice, which can only be the bundled one.
-        script = os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT") or setup_script
-
-        def work(work: mcp_work.Work) -> CallToolResult:
-            told = {"progress": work.progress, "stop": work.stop}
-            return _answer(step, Path(experiment), _path(local), roots=roots, setup_script=script, **told, **given)
-
-        return await mcp_work.run(work, context)
+    async def answer(context: Call, step: str, **given: Any) -> CallToolResult:
+        """Do a step with the arguments that were given."""
+        return await mcp_work.run(lambda work: _answer(step, given, work, roots), context)
 
     @tool("Parse the experiment's documents", _READS)
     async def parse_summary(
-        context: Call, experiment: Experiment, local: Local = None, template: Template = None
-    ) -> Annotated[CallToolResult, Answer[ParseResult]]:
-        """Step 1: read experiment_summary.md and claude.local.md: runs, parameters, paths, environment. Writes nothing.
+        context: Call,
+        experiment: Experiment,
+        local: Local = None,
+        template: Template = None,
+        start: Start = 1,
+        only: Only = None,
+    ) -> CallToolResult:
+        """Step 1: read experiment_summary.md and claude.local.md. Writes nothing.
 
-        If required fields are missing or unclear, the error names every one with file, line and the line to add.
+        Missing or unclear fields are refused all at once, each with file, line and the line to add.
         """
-        return await answer(context, "parse", experiment, local, template=_path(template))
+        return await answer(
+            context, "parse", experiment=experiment, local=local, template=template, start=start, only=only
+        )
 
     @tool("Plan the run directories", _READS)
     async def plan_runs(
@@ -191,12 +164,15 @@ def _tools(roots: tuple[Path, ...]) -> list[Tool]:
         names: Names = None,
         template: Template = None,
         setup_script: Script = None,
-    ) -> Annotated[CallToolResult, Answer[PlanResult]]:
-        """Steps 2 and 4: which parameters vary, the directory of each run, the template, every value and its source.
+        start: Start = 1,
+        only: Only = None,
+    ) -> CallToolResult:
+        """Steps 2 and 4: what varies, each run's directory and values, the template. Writes nothing.
 
-        Writes nothing. Show the plan, its warnings and its defaults to the user before render_yaml.
+        Show the plan, its warnings and its defaults to the user before render_yaml.
         """
-        return await answer(context, "plan", experiment, local, setup_script, names=names, template=_path(template))
+        given = {"names": names, "template": template, "setup_script": setup_script}
+        return await answer(context, "plan", experiment=experiment, local=local, **given, start=start, only=only)
 
     @tool("Write run directories and setup_finetune.yaml", _REPLACES)
     async def render_yaml(
@@ -207,13 +183,12 @@ def _tools(roots: tuple[Path, ...]) -> list[Tool]:
         template: Template = None,
         setup_script: Script = None,
         overwrite: Overwrite = False,
-    ) -> Annotated[CallToolResult, Answer[RenderResult]]:
-        """Steps 3 and 5: freeze the plan, make the run directories, write setup_finetune.yaml into each, log it.
-
-        Repeating it changes nothing. A file that a person edited is refused unless overwrite is true.
-        """
-        given = {"names": names, "template": _path(template), "overwrite": overwrite}
-        return await answer(context, "render", experiment, local, setup_script, **given)
+        start: Start = 1,
+        only: Only = None,
+    ) -> CallToolResult:
+        """Steps 3 and 5: freeze the plan, make the run directories, write setup_finetune.yaml. Repeating is safe."""
+        given = {"names": names, "template": template, "setup_script": setup_script, "overwrite": overwrite}
+        return await answer(context, "render", experiment=experiment, local=local, **given, start=start, only=only)
 
     @tool("Run setup_finetune in each run directory", _RUNS)
     async def run_setup(
@@ -223,23 +198,31 @@ def _tools(roots: tuple[Path, ...]) -> list[Tool]:
         overwrite: Overwrite = False,
         jobs: Jobs = None,
         timeout: Timeout = 300.0,  # noqa: ASYNC109 - of each script, not of the call
-    ) -> Annotated[CallToolResult, Answer[SetupResult]]:
-        """Step 6: run setup_finetune for each run: finetune.yaml and finetune.slurm. Needs render_yaml first.
+        start: Start = 1,
+        only: Only = None,
+    ) -> CallToolResult:
+        """Step 6: make finetune.yaml and finetune.slurm of every run. Needs render_yaml first.
 
-        One run's failure does not stop the others: look at failed, and at each run's reason.
+        One run's failure does not stop the others: look at failed and each reason.
         """
-        given: dict[str, Any] = {} if jobs is None else {"jobs": jobs}
-        return await answer(context, "setup", experiment, local, overwrite=overwrite, timeout=timeout, **given)
+        given = {"overwrite": overwrite, "jobs": jobs, "timeout": timeout}
+        return await answer(context, "setup", experiment=experiment, local=local, **given, start=start, only=only)
 
     @tool("Validate every planned value", _LOGS)
     async def validate(
-        context: Call, experiment: Experiment, local: Local = None, with_torchtune: WithTorchtune = None
-    ) -> Annotated[CallToolResult, Answer[ValidateResult]]:
-        """Step 7: prove that every planned value arrived in finetune.yaml and finetune.slurm; closes scaffold.log.
+        context: Call,
+        experiment: Experiment,
+        local: Local = None,
+        with_torchtune: WithTorchtune = None,
+        start: Start = 1,
+        only: Only = None,
+    ) -> CallToolResult:
+        """Step 7: prove that every planned value arrived; closes scaffold.log.
 
-        Only passed: true means that the runs may be submitted. Each finding says where, what was expected, and the fix.
+        Only passed: true means that the runs may be submitted.
         """
-        return await answer(context, "validate", experiment, local, with_torchtune=with_torchtune)
+        given = {"with_torchtune": with_torchtune}
+        return await answer(context, "validate", experiment=experiment, local=local, **given, start=start, only=only)
 
     return tools
 
@@ -251,34 +234,38 @@ def _strict(function: Callable[..., Awaitable[CallToolResult]], title: str, anno
     arguments.model_config["extra"] = "forbid"
     arguments.model_config["strict"] = True
     arguments.model_rebuild(force=True)
-    tool.parameters = arguments.model_json_schema()
+    tool.parameters = mcp_schemas.shortened(arguments.model_json_schema())
+    tool.fn_metadata.output_schema = mcp_schemas.output(tool.name)
     return tool
 
 
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text)
-
-
-def _answer(step: str, experiment: Path, local: Path | None, **given: Any) -> CallToolResult:
-    """The step's result, or its refusal."""
+def _answer(step: str, given: Mapping[str, Any], work: mcp_work.Work, roots: tuple[Path, ...]) -> CallToolResult:
+    """The reply to a call: its step's result, or its refusal."""
     from scaffold_torchtune import pipeline
 
+    asked = reply.Asked(reply.TOOLS[step], given, given["start"], given["only"])
     try:
-        return _result(getattr(pipeline, step)(pipeline.Request(experiment, local, **given)), failed=False)
+        return _reply(reply.of_result(getattr(pipeline, step)(_request(given, work, roots)), asked))
     except Refused as refused:
-        return _refusal(refused)
+        midway = isinstance(refused, pipeline.Stopped)
+        return _reply(reply.of_refusal(refused, asked, midway=midway))
 
 
-def _refusal(refused: Refused) -> CallToolResult:
-    return _result(Refusal(error=RefusalError(message=refused.message, problems=refused.problems)), failed=True)
+def _request(given: Mapping[str, Any], work: mcp_work.Work, roots: tuple[Path, ...]) -> "Request":
+    """What a step is asked for. The operator's script wins over the caller's choice, which can only be the bundled."""
+    from scaffold_torchtune.pipeline import Request
+
+    options = {name: value for name, value in given.items() if value is not None and name not in {"start", "only"}}
+    options |= {name: Path(options[name]) for name in ("experiment", "local", "template") if name in options}
+    script = os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT") or given.get("setup_script")
+    told = {"progress": work.progress, "stop": work.stop}
+    return Request(**options | {"roots": roots, "setup_script": script} | told)
 
 
-def _result(model: BaseModel, *, failed: bool) -> CallToolResult:
-    """The same JSON as text and as structure."""
-    text = TextContent(type="text", text=model.model_dump_json(by_alias=True))
-    return CallToolResult(
-        content=[text], structured_content=model.model_dump(mode="json", by_alias=True), is_error=failed
-    )
+def _reply(data: dict[str, Any]) -> CallToolResult:
+    """The same JSON as text and as structure; a refusal is an error."""
+    text = TextContent(type="text", text=json.dumps(data, ensure_ascii=False, separators=(",", ":")))
+    return CallToolResult(content=[text], structured_content=data, is_error="error" in data)
 
 
 def serve(roots: Sequence[Path]) -> int:

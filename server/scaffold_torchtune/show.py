@@ -96,7 +96,7 @@ def findings(out: Console, found: Iterable[Finding]) -> None:
         if one.fix:
             _say(out, f"    fix: {one.fix}", style="dim")
     if len(found) > _MANY:
-        _say(out, f"  ... and {len(found) - _MANY} more; --json shows all of them")
+        _say(out, f"  ... and {len(found) - _MANY} more; --json --all shows all of them")
 
 
 def _warnings(out: Console, found: Iterable[Finding]) -> None:
@@ -194,7 +194,7 @@ def _places(runs: Iterable[RunPlan]) -> dict[str, str]:
 
 def _few(texts: Iterable[str]) -> str:
     texts = list(texts)
-    more = [f"and {len(texts) - _FEW} more (--json shows all)"] if len(texts) > _FEW else []
+    more = [f"and {len(texts) - _FEW} more (--json --all shows all)"] if len(texts) > _FEW else []
     return "; ".join([*texts[:_FEW], *more])
 
 

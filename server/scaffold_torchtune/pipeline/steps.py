@@ -179,7 +179,7 @@ def _validate(request: Request, plan_id: str | None = None) -> ValidateResult:
     return result.model_copy(update={"submit": line, "logged": logged})
 
 
-def _close(  # noqa: PLR0913 - all of them go into the entry
+def _close(
     tree: Tree, frozen: Plan, result: ValidateResult, line: str, request: Request, begun: datetime
 ) -> tuple[str, ...]:
     """Log the verdict, unless the log already ends with it; the heads of what was logged.

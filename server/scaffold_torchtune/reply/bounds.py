@@ -1,0 +1,134 @@
+"""Cutting what is long: lists at a number of bytes, texts at a number of characters; counts stay whole.
+
+The bounds keep a reply small at any size of an experiment; benchmarks/tokens.py counts what comes of them.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from scaffold_torchtune.reply.asked import Asked
+
+ORDINARY: Final = 2_400
+"""Bytes of JSON for a list of what is in order."""
+SERIOUS: Final = 9_000
+"""Bytes of JSON for a list of runs that failed, or of the problems of a refusal."""
+FINDINGS: Final = 4_500
+"""Bytes of JSON for a list of findings, and for a mapping of values."""
+WITHIN: Final = 1_500
+"""Bytes of JSON for a list or a mapping within an item of a list."""
+LONGEST: Final = 600
+"""Characters of a text."""
+
+_KEPT: Final = frozenset({"submit"})
+"""What is copied as it stands: cut it is worth nothing."""
+_SEVERITIES: Final = ("error", "warning", "info")
+
+
+def bounded(data: dict[str, Any], asked: Asked) -> dict[str, Any]:
+    """A reply's data with its lists cut and its texts shortened.
+
+    Where something was cut, `left_out` says how many items of each list are not there and `more` how to see them.
+    """
+    if asked.whole:
+        return data
+    out: dict[str, Any] = {}
+    left_out: dict[str, int] = {}
+    following: list[int] = []
+    for name, value in data.items():
+        if name in _KEPT:
+            out[name] = value
+        elif isinstance(value, list):
+            items = _wanted(name, value, asked)
+            out[name] = shown = _fitted(items[asked.start - 1 :], _budget(name))
+            left_out |= _missing(name, items, shown)
+            following += [asked.start + len(shown)] if asked.start + len(shown) <= len(items) else []
+        else:
+            out[name] = small = _smaller(value, FINDINGS)
+            left_out |= _missing(name, value, small)
+    if left_out:
+        out |= {"left_out": left_out, "more": _more(left_out, min(following, default=1))}
+    return out
+
+
+def _missing(name: str, whole: Any, shown: Any) -> dict[str, int]:
+    """How many items of a list or mapping are not shown, by its name; nothing where all are."""
+    cut = len(whole) - len(shown) if isinstance(whole, list | dict) else 0
+    return {name: cut} if cut else {}
+
+
+def _more(left_out: dict[str, int], start: int) -> str:
+    """How to see what was left out; `start` is the first item of a list that was not seen."""
+    runs = "; only='PATTERN' lists the runs whose name matches" if "runs" in left_out else ""
+    return f"start={start} lists from item {start} on{runs}"
+
+
+def _wanted(name: str, items: list[Any], asked: Asked) -> list[Any]:
+    """The items of a list that are asked for; the worst first where not all fit."""
+    if name == "runs":
+        items = [run for run in items if asked.wants(run)]
+    if len(_fitted(items, _budget(name))) == len(items):
+        return items
+    return sorted(items, key=_badness)
+
+
+def _badness(item: Any) -> int:
+    if isinstance(item, dict) and "severity" in item:
+        return _SEVERITIES.index(item["severity"])
+    return int(not _failed(item))
+
+
+def _failed(item: Any) -> bool:
+    """Whether an item is a run that failed."""
+    return isinstance(item, dict) and not (item.get("ok", True) and item.get("passed", True))
+
+
+def _budget(name: str) -> int:
+    if name == "problems":
+        return SERIOUS
+    return FINDINGS if name in {"warnings", "findings"} else ORDINARY
+
+
+def _fitted(items: Iterable[Any], budget: int) -> list[Any]:
+    """The first of the items that fit into a number of bytes, each made small; at least one, and more that failed."""
+    kept: list[Any] = []
+    used = 0
+    for item in items:
+        small = _item(item)
+        used += _size(small)
+        if kept and used > (SERIOUS if _failed(item) else budget):
+            break
+        kept.append(small)
+    return kept
+
+
+def _item(item: Any) -> Any:
+    """An item of a list with what is long in it cut, and how much of that was left out."""
+    if not isinstance(item, dict):
+        return _smaller(item, WITHIN)
+    small = {name: _smaller(value, WITHIN) for name, value in item.items()}
+    cut = {name: count for key in item for name, count in _missing(key, item[key], small[key]).items()}
+    return small | ({"left_out": cut} if cut else {})
+
+
+def _smaller(value: Any, budget: int) -> Any:
+    """A value with its texts cut, and with as much of a list or mapping as fits into a number of bytes."""
+    if isinstance(value, str):
+        cut = len(value) - LONGEST
+        return value if cut <= 0 else f"{value[:LONGEST]}... ({cut} more characters)"
+    if isinstance(value, list):
+        return _fitted(value, budget)
+    if not isinstance(value, dict):
+        return value
+    out: dict[str, Any] = {}
+    for name, each in value.items():
+        out[name] = small = _smaller(each, budget)
+        budget -= _size({name: small})
+        if budget < 0 and len(out) > 1:
+            del out[name]
+            break
+    return out
+
+
+def _size(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")) + 1

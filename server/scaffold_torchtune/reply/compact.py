@@ -1,0 +1,120 @@
+"""From the models that steps return to plain data that repeats nothing and leaves out what says nothing."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from scaffold_torchtune.errors import Finding, Severity
+from scaffold_torchtune.models.results import (
+    ParseResult,
+    PlanResult,
+    RenderResult,
+    ScaffoldResult,
+    SetupResult,
+    SetupRun,
+    ValidateResult,
+)
+
+_LONGEST_SUBMIT = 700
+
+
+def plain(model: BaseModel) -> dict[str, Any]:
+    """A model as plain data under the names that others rely on."""
+    return model.model_dump(mode="json", by_alias=True)
+
+
+def parts(result: ScaffoldResult) -> dict[str, BaseModel]:
+    """The results of the steps that a scaffold is made of, by their names."""
+    return {
+        "parse": result.parse,
+        "plan": result.plan,
+        "render": result.render,
+        "setup": result.setup,
+        "validate": result.validation,
+    }
+
+
+def compact(result: BaseModel) -> dict[str, Any]:
+    """A step's result as plain data, with counts. Findings stand whole; a run's keys that say nothing are left out."""
+    match result:
+        case ParseResult():
+            return _parse(result)
+        case PlanResult():
+            return _plan(result)
+        case RenderResult():
+            return {"counts": _counts(result.warnings), **_without(result, "plan_warnings")}
+        case SetupResult():
+            runs = [_setup_run(run) for run in result.runs]
+            return {"counts": _counts(result.warnings), **_without(result, "runs"), "runs": runs}
+        case ValidateResult():
+            return _validate(result)
+        case ScaffoldResult():
+            return {name: getattr(result, name) for name in ("ok", "unchanged", "log", "submit")}
+        case _:
+            return plain(result)
+
+
+def _without(result: BaseModel, *names: str) -> dict[str, Any]:
+    """A model as plain data, without some keys and without what guides, which every reply has."""
+    return result.model_dump(mode="json", by_alias=True, exclude={"logged", *names})
+
+
+def _counts(found: Iterable[Finding]) -> dict[str, int]:
+    """How many findings there are of each severity."""
+    severities = [each.severity for each in found]
+    names = {Severity.ERROR: "errors", Severity.WARNING: "warnings", Severity.INFO: "infos"}
+    return {name: severities.count(severity) for severity, name in names.items()}
+
+
+def _parse(result: ParseResult) -> dict[str, Any]:
+    types = [run.type for run in result.runs]
+    rows = {"runs": len(types)} | {kind: types.count(kind) for kind in ("fine-tuned", "control", "eval-only")}
+    data = _without(result)
+    if not result.template:
+        del data["template"]
+    return {"counts": rows | _counts(result.warnings), **data, "sources": _by_file(result.sources)}
+
+
+def _plan(result: PlanResult) -> dict[str, Any]:
+    counts = {"runs": len(result.runs), "excluded": len(result.excluded)}
+    chosen = [setting for setting in result.common if setting.name not in result.defaults]
+    data = _without(result, "runs", "common")
+    own = {name: source for run in result.runs for name, source in run.sources.items()}
+    return {
+        "counts": counts | _counts(result.warnings),
+        **{name: value for name, value in data.items() if value or name != "legend"},
+        "runs": [run.model_dump(mode="json", exclude={"sources"}) for run in result.runs],
+        "common": {setting.name: setting.value for setting in chosen},
+        "sources": _by_file({setting.name: setting.source for setting in chosen}),
+        "rules": {name: source for name, source in own.items() if _place(source) is None},
+    }
+
+
+def _setup_run(run: SetupRun) -> dict[str, Any]:
+    data = plain(run)
+    kept = {"directory", "ok", "reason"}
+    return {name: value for name, value in data.items() if name in kept or value not in ("", None, False)}
+
+
+def _validate(result: ValidateResult) -> dict[str, Any]:
+    found = [*result.findings, *(each for run in result.runs for each in run.findings)]
+    counts = {"failed": sum(not run.passed for run in result.runs)}
+    submit = result.submit if len(result.submit) <= _LONGEST_SUBMIT else "it stands in the last entry of scaffold.log"
+    return {"counts": counts | _counts(found), **_without(result), "submit": submit}
+
+
+def _by_file(sources: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """Lines by document and field, of what stands in a document."""
+    found: dict[str, dict[str, int]] = {}
+    for name, source in sources.items():
+        place = _place(source)
+        if place is not None:
+            found.setdefault(place[0], {})[name] = place[1]
+    return found
+
+
+def _place(source: str) -> tuple[str, int] | None:
+    """The document and line of a source, as `Source` tells it: `experiment_summary.md:24 (LoRA Rank)`."""
+    document, _, line = source.partition(" (")[0].rpartition(":")
+    return (document, int(line)) if document and line.isdigit() else None
