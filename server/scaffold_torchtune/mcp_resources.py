@@ -4,7 +4,6 @@ The pipeline is imported at the first reading, so that the server answers soon a
 """
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.resources.templates import ResourceSecurity
 
 from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.mcp_work import Roots
 from scaffold_torchtune.models.results import Refusal, RefusalError
 
 DOCTOR = "torchtune://doctor"
@@ -22,7 +22,7 @@ _JSON = "application/json"
 _PATHS = ResourceSecurity(reject_path_traversal=False, reject_absolute_paths=False)
 
 
-def add_to(server: MCPServer[Any], roots: Sequence[Path]) -> None:
+def add_to(server: MCPServer[Any], roots: Roots) -> None:
     """Add the resources to a server whose experiments must lie under one of `roots`."""
 
     @server.resource(DOCTOR, name="doctor", title="Is this machine ready?", mime_type=_JSON)
@@ -42,13 +42,13 @@ def add_to(server: MCPServer[Any], roots: Sequence[Path]) -> None:
         return _looked(roots, experiment)
 
 
-def _looked(roots: Sequence[Path], experiment: str | None) -> str:
+def _looked(roots: Roots, experiment: str | None) -> str:
     """What doctor finds, or its refusal, as JSON."""
     from scaffold_torchtune import pipeline
 
     where = Path(experiment or os.environ.get("CLAUDE_PROJECT_DIR") or Path.cwd())
     try:
-        request = pipeline.Request(where, roots=tuple(roots))
+        request = pipeline.Request(where, roots=roots.all())
         return pipeline.doctor(request, with_experiment=experiment is not None).model_dump_json()
     except Refused as refused:
         return Refusal(error=RefusalError(message=refused.message, problems=refused.problems)).model_dump_json()

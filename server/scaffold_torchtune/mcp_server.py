@@ -74,13 +74,14 @@ _RUNS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_
 Call = Context[None, Any]
 
 
-def make_server(roots: Sequence[Path]) -> MCPServer[None]:
-    """A server whose experiments must lie under one of `roots`."""
-    tools = _tools(tuple(roots))
+def make_server(roots: Sequence[Path] = ()) -> MCPServer[None]:
+    """A server whose experiments must lie under one of `roots`; without them, under one of the `default_roots`."""
+    found = mcp_work.Roots(roots)
+    tools = _tools(found)
     server = _Server(
         "torchtune", title="scaffold-torchtune", version=__version__, instructions=INSTRUCTIONS, tools=tools
     )
-    mcp_resources.add_to(server, roots)
+    mcp_resources.add_to(server, found)
     return server
 
 
@@ -129,7 +130,7 @@ def _argument(name: str, kind: str, message: str, value: object, known: Mapping[
     return finding("invalid-value", f"{field}: {message}", field=field, actual=actual, fix=f"correct it: {meaning}")
 
 
-def _tools(roots: tuple[Path, ...]) -> list[Tool]:
+def _tools(roots: mcp_work.Roots) -> list[Tool]:
     tools: list[Tool] = []
 
     def tool(title: str, annotations: ToolAnnotations) -> Callable[[Callable[..., Awaitable[CallToolResult]]], None]:
@@ -137,7 +138,7 @@ def _tools(roots: tuple[Path, ...]) -> list[Tool]:
 
     async def answer(context: Call, step: str, **given: Any) -> CallToolResult:
         """Do a step with the arguments that were given."""
-        return await mcp_work.run(lambda work: _answer(step, given, work, roots), context)
+        return await mcp_work.run(lambda work: _answer(step, given, work, roots.all()), context)
 
     @tool("Parse the experiment's documents", _READS)
     async def parse_summary(
@@ -272,10 +273,6 @@ def serve(roots: Sequence[Path]) -> int:
     """Serve over stdio until the client closes the pipe. `roots` default to `default_roots`."""
     configured = os.environ.get("SCAFFOLD_TORCHTUNE_ROOT")
     given = list(roots) or ([Path(configured)] if configured else [])
-    if not given:
-        from scaffold_torchtune.pipeline import default_roots
-
-        given = default_roots()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, mcp_work.end_all)
     make_server(given).run("stdio")

@@ -3,8 +3,9 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
@@ -24,6 +25,21 @@ _GONE = (RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError)  # 
 
 
 _working: set["Work"] = set()
+
+
+class Roots:
+    """The directories that experiments must lie under. The defaults are found at the first call, not at the start."""
+
+    def __init__(self, given: Sequence[Path]) -> None:
+        self._found = tuple(given)
+
+    def all(self) -> tuple[Path, ...]:
+        """The roots that the operator gave, else the `default_roots`."""
+        if not self._found:
+            from scaffold_torchtune.pipeline import default_roots
+
+            self._found = tuple(default_roots())
+        return self._found
 
 
 class Work:

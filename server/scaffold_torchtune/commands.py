@@ -1,0 +1,184 @@
+"""Does what a command line asks for, but for `serve`: a step, all of them, `doctor`, `new`, `demo`, `schema`.
+
+Exit status: 0 all well; 1 some run failed, some value does not match, or a step was stopped midway; 2 refused.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from scaffold_torchtune import pipeline, reply, show
+from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.models.readiness import Readiness
+from scaffold_torchtune.models.results import ScaffoldResult, SetupResult, ValidateResult
+from scaffold_torchtune.new import OPTIONS, NewResult, create
+from scaffold_torchtune.options import parser
+from scaffold_torchtune.pipeline import Interrupted, Request, Stopped
+from scaffold_torchtune.shared.text import one_line
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+_INTERRUPTED = "Interrupted. Repeat the command to go on from there.\n"
+
+_STEPS: dict[str, tuple[Callable[[Request], BaseModel], str]] = {
+    "parse": (pipeline.parse, "step 1: read the experiment's documents; writes nothing"),
+    "plan": (pipeline.plan, "steps 2 and 4: what varies, the run directories, the template; writes nothing"),
+    "render": (pipeline.render, "steps 3 and 5: make the run directories and their setup_finetune.yaml"),
+    "setup": (pipeline.setup, "step 6: run setup_finetune for every run: finetune.yaml and finetune.slurm"),
+    "validate": (pipeline.validate, "step 7: prove that every planned value arrived"),
+    "scaffold": (pipeline.scaffold, "all steps"),
+}
+
+
+_ASKED = ("sbatch", "with_torchtune")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what a command line asks for, and return its exit status."""
+    options = parser({name: text for name, (_, text) in _STEPS.items()}).parse_args(arguments)
+    if options.command == "schema":
+        from scaffold_torchtune.parse import schema
+
+        sys.stdout.write(json.dumps(schema(), indent=2) + "\n")
+        return 0
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not have every character
+    _end_in_good_order()
+    try:
+        status = _do(_step(options), options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads any more; Python must not find that out again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write(_INTERRUPTED)
+        return INTERRUPTED
+    return status
+
+
+def _end_in_good_order() -> None:
+    """Let the end of the terminal, and a plain kill, be what Ctrl-C is: scripts that run are ended with us."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # whoever started us may want it ignored (nohup), and only the main thread may say otherwise
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+
+
+def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
+    """The step that a command means."""
+    if options.command == "demo":
+        return _demo
+    if options.command == "doctor":
+        where = options.experiment
+        return lambda request: pipeline.doctor(request, with_experiment=where is not None)
+    if options.command == "new":
+        wishes = {option.parameter: getattr(options, option.parameter) for option in OPTIONS}
+        return lambda request: create(request, wishes, control=options.control)
+    return _STEPS["plan" if getattr(options, "dry_run", False) else options.command][0]
+
+
+def _demo(request: Request) -> ScaffoldResult:
+    from scaffold_torchtune.demo import prepare_demo
+
+    pipeline.check_roots(request.experiment.resolve(), request)
+    prepare_demo(request.experiment)
+    # what clusters and environments are called in the example is not what they are called here
+    return pipeline.scaffold(dataclasses.replace(request, sbatch=False, with_torchtune=False))
+
+
+def _do(step: Callable[[Request], BaseModel], options: argparse.Namespace) -> int:
+    errors = show.console(stderr=True)
+    progress = show.Progress(errors, quiet=options.json)
+    try:
+        with progress:
+            result = step(_request(options, progress))
+    except Refused as refused:
+        midway = isinstance(refused, Stopped)
+        interrupted = isinstance(refused, Interrupted)
+        if options.json:
+            _print_json(reply.of_refusal(refused, _asked(options), midway=midway))
+        elif interrupted:
+            sys.stderr.write(_INTERRUPTED)
+        else:
+            show.refusal(errors, refused, midway=midway)
+        return INTERRUPTED if interrupted else 1 if midway else 2
+    if options.json:
+        _print_json(reply.of_result(result, _asked(options)))
+    elif isinstance(result, NewResult):
+        _show_new(result, options)
+    else:
+        show.result(show.console(), result)
+    return 0 if _all_well(result) else 1
+
+
+def _show_new(of: NewResult, options: argparse.Namespace) -> None:
+    """What was written, what is remarkable, and the next command."""
+    for path in of.created:
+        sys.stdout.write(one_line(f"wrote {path}") + "\n")
+    if of.local not in of.created:
+        sys.stdout.write(one_line(f"uses {of.local}") + "\n")
+    sys.stdout.write(f"{of.experiment}: {of.runs} run(s)\n")
+    sys.stdout.flush()
+    show.findings(show.console(), of.warnings)
+    given = ["--local", str(options.local)] if options.local else []
+    line = shlex.join(["scaffold-torchtune", "scaffold", str(options.experiment), *given])
+    sys.stdout.write(one_line(f"next: {line}") + "\n")
+
+
+def _asked(options: argparse.Namespace) -> reply.Asked:
+    """What the tool of the same name would have been asked."""
+    given = {name: getattr(options, name, None) for name in ("experiment", "local", "names", "template")}
+    arguments = {name: str(value) for name, value in given.items() if value is not None}
+    if getattr(options, "setup_script", None) == "bundled":
+        arguments["setup_script"] = "bundled"
+    tool = reply.TOOLS.get(options.command, options.command)
+    return reply.Asked(tool, arguments, options.start, options.only, options.whole)
+
+
+def _print_json(data: dict[str, Any]) -> None:
+    """One JSON document, in ASCII: any terminal and any pipe takes it."""
+    sys.stdout.write(json.dumps(data, indent=2) + "\n")
+
+
+def _all_well(result: BaseModel) -> bool:
+    match result:
+        case ScaffoldResult():
+            return result.ok
+        case SetupResult():
+            return result.failed == 0
+        case ValidateResult():
+            return result.passed
+        case Readiness():
+            return result.ready
+        case _:
+            return True
+
+
+def _request(options: argparse.Namespace, progress: show.Progress) -> Request:
+    root = os.environ.get("SCAFFOLD_TORCHTUNE_ROOT")
+    given: dict[str, object] = {
+        name: getattr(options, name)
+        for name in ("names", "template", "setup_script", "overwrite", "jobs", "timeout", "activate", "venv", *_ASKED)
+        if hasattr(options, name)
+    }
+    return Request(
+        experiment=options.experiment or Path(),
+        local=options.local,
+        roots=tuple(options.root) or ((Path(root),) if root else ()),
+        progress=progress.update,
+        **given,  # type: ignore[arg-type]  # argparse has typed them
+    )

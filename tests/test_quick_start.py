@@ -1,0 +1,31 @@
+"""A host waits for the server's start: nothing is imported that its list of tools does not need."""
+
+import json
+import subprocess
+import sys
+
+LIST = """
+import json, sys, anyio
+from mcp import Client
+from scaffold_torchtune import cli, options
+from scaffold_torchtune.mcp_server import make_server
+
+async def main():
+    async with Client(make_server()) as client:
+        return [tool.name for tool in (await client.list_tools()).tools]
+
+options.serve_parser().parse_args([])
+tools = anyio.run(main)
+print(json.dumps([tools, [name for name in sys.modules if not name.startswith("mcp")]]))
+"""
+SLOW = {"jinja2", "markdown_it", "omegaconf", "yaml", "filelock"}
+
+
+def test_listing_the_tools_imports_no_pipeline_and_no_library_of_it() -> None:
+    done = subprocess.run([sys.executable, "-c", LIST], check=True, capture_output=True, text=True)
+    tools, modules = json.loads(done.stdout)
+    assert len(tools) == 5
+    assert not SLOW & set(modules)
+    ours = {name.split(".")[1] for name in modules if name.startswith("scaffold_torchtune.")}
+    assert not ours & {"pipeline", "parse", "plan", "validate", "commands", "show"}
+    assert "mcp_server" in ours
