@@ -92,7 +92,7 @@ def test_a_refusal_is_json_too(experiment: Path, capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert out.isascii()
     error = json.loads(out)["error"]
-    assert set(error) == {"message", "problems"}
+    assert set(error) == {"message", "problems", "ask"}
     assert error["problems"][0].keys() >= FINDING
     assert error["problems"][0]["line"] == 46
 

@@ -145,8 +145,9 @@ def _asked(options: argparse.Namespace) -> reply.Asked:
     arguments = {name: str(value) for name, value in given.items() if value is not None}
     if getattr(options, "setup_script", None) == "bundled":
         arguments["setup_script"] = "bundled"
+    answers = dict(getattr(options, "answers", ()))
     tool = reply.TOOLS.get(options.command, options.command)
-    return reply.Asked(tool, arguments, options.start, options.only, options.whole)
+    return reply.Asked(tool, arguments | {"answers": answers}, options.start, options.only, options.whole)
 
 
 def _print_json(data: dict[str, Any]) -> None:
@@ -175,10 +176,12 @@ def _request(options: argparse.Namespace, progress: show.Progress) -> Request:
         for name in ("names", "template", "setup_script", "overwrite", "jobs", "timeout", "activate", "venv", *_ASKED)
         if hasattr(options, name)
     }
+    answers = dict(getattr(options, "answers", ()))
     return Request(
         experiment=options.experiment or Path(),
         local=options.local,
         roots=tuple(options.root) or ((Path(root),) if root else ()),
         progress=progress.update,
+        answers=answers,
         **given,  # type: ignore[arg-type]  # argparse has typed them
     )

@@ -52,6 +52,19 @@ class Finding(BaseModel):
         return f"{place}{self.message}" + (f"{stop} Fix: {self.fix}" if self.fix else "")
 
 
+class Question(BaseModel):
+    """What only the user can say: a field that no document gives, or gives twice, or gives wrongly."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    field: str = Field(description="the name under which the answer is given")
+    question: str = Field(description="one sentence, for the user")
+    kind: str = Field(default="text", description="text, integer, number or boolean")
+    options: tuple[str, ...] = Field(default=(), description="what is meant may be one of these")
+    file: str = Field(default="", description="the document that the answer belongs in")
+    add: str = Field(default="", description="the line to write there, with the answer in it")
+
+
 class Code(NamedTuple):
     """An entry of the registry."""
 
@@ -198,12 +211,16 @@ def finding(  # noqa: PLR0913 - a finding has this many parts, all of them named
 
 
 class Refused(Exception):
-    """The work cannot proceed. Carries every problem that was found, and the heads of what scaffold.log got of it."""
+    """The work cannot proceed.
 
-    def __init__(self, message: str, problems: Iterable[Finding]) -> None:
+    Carries every problem that was found, what the user may be asked, and the heads of what scaffold.log got of it.
+    """
+
+    def __init__(self, message: str, problems: Iterable[Finding], ask: Iterable[Question] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.problems = tuple(sort_findings(problems))
+        self.ask = tuple(ask)
         self.logged: tuple[str, ...] = ()
 
 

@@ -12,7 +12,7 @@ import reprlib
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
@@ -21,7 +21,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import AfterValidator, Field, ValidationError
 
-from scaffold_torchtune import __version__, mcp_resources, mcp_schemas, mcp_work, reply
+from scaffold_torchtune import __version__, mcp_asking, mcp_resources, mcp_schemas, mcp_work, reply
 from scaffold_torchtune.errors import Finding, Refused, finding
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
@@ -63,6 +63,10 @@ Overwrite = Annotated[bool, Field(description="Replace files that a person edite
 Jobs = Annotated[int | None, Field(ge=1, le=64, description="External scripts at a time.")]
 WithTorchtune = Annotated[bool | None, Field(description="Ask torchtune itself; default: where it is installed.")]
 Timeout = Annotated[float, Field(gt=0, le=86400, description="Seconds for one external script.")]
+Answers = Annotated[
+    dict[str, str | int | float | bool] | None,
+    Field(max_length=100, description="What the user said when asked (error.ask), by field. Never a guess of yours."),
+]
 Start = Annotated[int, Field(ge=1, description="List from this item on.")]
 Only = Annotated[str | None, Field(description="List only runs whose name matches, e.g. rank8_*.")]
 
@@ -72,6 +76,8 @@ _REPLACES = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempot
 _RUNS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True)
 
 Call = Context[None, Any]
+Replied: TypeAlias = CallToolResult | InputRequiredResult
+"""A tool's reply, or the questions to the user that it awaits answers to."""
 
 
 def make_server(roots: Sequence[Path] = ()) -> MCPServer[None]:
@@ -133,12 +139,25 @@ def _argument(name: str, kind: str, message: str, value: object, known: Mapping[
 def _tools(roots: mcp_work.Roots) -> list[Tool]:
     tools: list[Tool] = []
 
-    def tool(title: str, annotations: ToolAnnotations) -> Callable[[Callable[..., Awaitable[CallToolResult]]], None]:
+    def tool(title: str, annotations: ToolAnnotations) -> Callable[[Callable[..., Awaitable[Replied]]], None]:
         return lambda function: tools.append(_strict(function, title, annotations))
 
-    async def answer(context: Call, step: str, **given: Any) -> CallToolResult:
-        """Do a step with the arguments that were given."""
-        return await mcp_work.run(lambda work: _answer(step, given, work, roots.all()), context)
+    async def answer(context: Call, step: str, **given: Any) -> Replied:
+        """Do a step with the arguments that were given, and with what the user says when asked."""
+        if "answers" not in given:
+            return _reply(await mcp_work.run(lambda work: _answer(step, given, work, roots.all()), context))
+
+        async def once(answers: mcp_asking.Answers, *, will_ask: bool) -> dict[str, Any]:
+            call, own = _chosen(given, answers)
+            asks = will_ask and not own
+            data = await mcp_work.run(lambda work: _answer(step, call, work, roots.all(), will_ask=asks), context)
+            return reply.own_script(data) if own else data
+
+        answered = await mcp_asking.answered(once, given["answers"] or {}, context)
+        if isinstance(answered, InputRequiredResult):
+            return answered
+        data, declined = answered
+        return _reply(reply.declined(data) if declined else data)
 
     @tool("Parse the experiment's documents", _READS)
     async def parse_summary(
@@ -146,16 +165,16 @@ def _tools(roots: mcp_work.Roots) -> list[Tool]:
         experiment: Experiment,
         local: Local = None,
         template: Template = None,
+        answers: Answers = None,
         start: Start = 1,
         only: Only = None,
-    ) -> CallToolResult:
+    ) -> Replied:
         """Step 1: read experiment_summary.md and claude.local.md. Writes nothing.
 
         Missing or unclear fields are refused all at once, each with file, line and the line to add.
         """
-        return await answer(
-            context, "parse", experiment=experiment, local=local, template=template, start=start, only=only
-        )
+        given = {"template": template, "answers": answers}
+        return await answer(context, "parse", experiment=experiment, local=local, **given, start=start, only=only)
 
     @tool("Plan the run directories", _READS)
     async def plan_runs(
@@ -165,14 +184,15 @@ def _tools(roots: mcp_work.Roots) -> list[Tool]:
         names: Names = None,
         template: Template = None,
         setup_script: Script = None,
+        answers: Answers = None,
         start: Start = 1,
         only: Only = None,
-    ) -> CallToolResult:
+    ) -> Replied:
         """Steps 2 and 4: what varies, each run's directory and values, the template. Writes nothing.
 
         Show the plan, its warnings and its defaults to the user before render_yaml.
         """
-        given = {"names": names, "template": template, "setup_script": setup_script}
+        given = {"names": names, "template": template, "setup_script": setup_script, "answers": answers}
         return await answer(context, "plan", experiment=experiment, local=local, **given, start=start, only=only)
 
     @tool("Write run directories and setup_finetune.yaml", _REPLACES)
@@ -183,13 +203,15 @@ def _tools(roots: mcp_work.Roots) -> list[Tool]:
         names: Names = None,
         template: Template = None,
         setup_script: Script = None,
+        answers: Answers = None,
         overwrite: Overwrite = False,
         start: Start = 1,
         only: Only = None,
-    ) -> CallToolResult:
+    ) -> Replied:
         """Steps 3 and 5: freeze the plan, make the run directories, write setup_finetune.yaml. Repeating is safe."""
-        given = {"names": names, "template": template, "setup_script": setup_script, "overwrite": overwrite}
-        return await answer(context, "render", experiment=experiment, local=local, **given, start=start, only=only)
+        given = {"names": names, "template": template, "setup_script": setup_script, "answers": answers}
+        also: dict[str, Any] = {"overwrite": overwrite, "start": start, "only": only}
+        return await answer(context, "render", experiment=experiment, local=local, **given, **also)
 
     @tool("Run setup_finetune in each run directory", _RUNS)
     async def run_setup(
@@ -201,7 +223,7 @@ def _tools(roots: mcp_work.Roots) -> list[Tool]:
         timeout: Timeout = 300.0,  # noqa: ASYNC109 - of each script, not of the call
         start: Start = 1,
         only: Only = None,
-    ) -> CallToolResult:
+    ) -> Replied:
         """Step 6: make finetune.yaml and finetune.slurm of every run. Needs render_yaml first.
 
         One run's failure does not stop the others: look at failed and each reason.
@@ -217,7 +239,7 @@ def _tools(roots: mcp_work.Roots) -> list[Tool]:
         with_torchtune: WithTorchtune = None,
         start: Start = 1,
         only: Only = None,
-    ) -> CallToolResult:
+    ) -> Replied:
         """Step 7: prove that every planned value arrived; closes scaffold.log.
 
         Only passed: true means that the runs may be submitted.
@@ -228,7 +250,7 @@ def _tools(roots: mcp_work.Roots) -> list[Tool]:
     return tools
 
 
-def _strict(function: Callable[..., Awaitable[CallToolResult]], title: str, annotations: ToolAnnotations) -> Tool:
+def _strict(function: Callable[..., Awaitable[Replied]], title: str, annotations: ToolAnnotations) -> Tool:
     """A tool that takes what its input schema says and nothing else: the SDK itself drops unknown arguments unsaid."""
     tool = Tool.from_function(function, title=title, description=inspect.getdoc(function), annotations=annotations)
     arguments = tool.fn_metadata.arg_model
@@ -240,19 +262,32 @@ def _strict(function: Callable[..., Awaitable[CallToolResult]], title: str, anno
     return tool
 
 
-def _answer(step: str, given: Mapping[str, Any], work: mcp_work.Work, roots: tuple[Path, ...]) -> CallToolResult:
+def _chosen(given: Mapping[str, Any], answers: mcp_asking.Answers) -> tuple[dict[str, Any], bool]:
+    """The arguments with the answers, and whether the user wants a script of their own, which only the operator names.
+
+    Which setup script is used is an argument of its own, where the tool has it.
+    """
+    answers = dict(answers)
+    choice = answers.pop("setup_script", None)
+    chosen = {"setup_script": "bundled"} if choice == "bundled" and "setup_script" in given else {}
+    return {**given, "answers": answers, **chosen}, choice == "own"
+
+
+def _answer(
+    step: str, given: Mapping[str, Any], work: mcp_work.Work, roots: tuple[Path, ...], *, will_ask: bool = False
+) -> dict[str, Any]:
     """The reply to a call: its step's result, or its refusal."""
     from scaffold_torchtune import pipeline
 
     asked = reply.Asked(reply.TOOLS[step], given, given["start"], given["only"])
     try:
-        return _reply(reply.of_result(getattr(pipeline, step)(_request(given, work, roots)), asked))
+        request = _request(given, work, roots, will_ask=will_ask)
+        return reply.of_result(getattr(pipeline, step)(request), asked)
     except Refused as refused:
-        midway = isinstance(refused, pipeline.Stopped)
-        return _reply(reply.of_refusal(refused, asked, midway=midway))
+        return reply.of_refusal(refused, asked, midway=isinstance(refused, pipeline.Stopped))
 
 
-def _request(given: Mapping[str, Any], work: mcp_work.Work, roots: tuple[Path, ...]) -> "Request":
+def _request(given: Mapping[str, Any], work: mcp_work.Work, roots: tuple[Path, ...], *, will_ask: bool) -> "Request":
     """What a step is asked for. The operator's script wins over the caller's choice, which can only be the bundled."""
     from scaffold_torchtune.pipeline import Request
 
@@ -260,7 +295,7 @@ def _request(given: Mapping[str, Any], work: mcp_work.Work, roots: tuple[Path, .
     options |= {name: Path(options[name]) for name in ("experiment", "local", "template") if name in options}
     script = os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT") or given.get("setup_script")
     told = {"progress": work.progress, "stop": work.stop}
-    return Request(**options | {"roots": roots, "setup_script": script} | told)
+    return Request(**options | {"roots": roots, "setup_script": script, "will_ask": will_ask} | told)
 
 
 def _reply(data: dict[str, Any]) -> CallToolResult:

@@ -23,6 +23,15 @@ def parser(steps: Mapping[str, str]) -> argparse.ArgumentParser:
         _add_common(command)
         if name in {"parse", "plan", "render", "scaffold"}:
             command.add_argument("--template", type=Path, metavar="FILE", help=_TEMPLATE_HELP)
+            command.add_argument(
+                "--answer",
+                dest="answers",
+                type=_answer,
+                action="append",
+                default=[],
+                metavar="FIELD=VALUE",
+                help=_ANSWER,
+            )
         if name in {"plan", "render", "scaffold"}:
             _add_planning(command)
         if name != "parse":
@@ -66,6 +75,7 @@ _TEMPLATE_HELP = (
     "a template of setup_finetune.yaml: Jinja2 (.j2), instead of the bundled one; or plain YAML (.yaml), whose values"
     " count where the documents say nothing"
 )
+_ANSWER = "a value that no document gives, as asked for; may be repeated"
 _NEW_HELP = "write an experiment's documents, filled from options, to start from; they scaffold as they are"
 _DOCTOR = "tell whether this machine is ready: environment, setup script, torchtune, SLURM; writes nothing"
 _ROOT_HELP = "experiments must lie under one of these directories; may be repeated"
@@ -146,6 +156,13 @@ def _add_asking(command: argparse.ArgumentParser) -> None:
         help="ask torchtune itself whether it takes finetune.yaml; default: where SCAFFOLD_TORCHTUNE_PYTHON names a"
         " Python, or the one that runs this has torchtune",
     )
+
+
+def _answer(text: str) -> tuple[str, str]:
+    field, equals, value = text.partition("=")
+    if not (field and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+    return field.strip(), value.strip()
 
 
 def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:

@@ -3,6 +3,7 @@
 Texts come from documents and files: markup in them is not interpreted, and control characters are escaped.
 """
 
+import shlex
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scaffold_torchtune.errors import Finding, Refused, Scalar, Severity
+from scaffold_torchtune.models.base import Answer
 from scaffold_torchtune.models.readiness import Readiness
 from scaffold_torchtune.models.results import (
     ParseResult,
@@ -83,6 +85,8 @@ def refusal(out: Console, refused: Refused, *, midway: bool = False) -> None:
     """Why nothing was done, or why it was stopped midway; each problem with its place and its fix."""
     _say(out, "Stopped midway: " if midway else "Refused: ", refused.message, style="bold red")
     findings(out, refused.problems)
+    for question in refused.ask:
+        _say(out, f"  answer with: --answer {shlex.quote(question.field)}=VALUE  ({question.question})", style="dim")
     stays = "What was written stays. Repeat the command to go on from there."
     _say(out, stays if midway else "No run directory or file was changed.")
 
@@ -154,6 +158,7 @@ def _parse(out: Console, of: ParseResult) -> None:
     if of.dataset:
         _row(rows, "dataset", of.dataset.path, of.sources["dataset"])
     out.print(rows)
+    _answers(out, of.answers)
     _warnings(out, of.warnings)
 
 
@@ -173,11 +178,18 @@ def _plan(out: Console, of: PlanResult) -> None:
     if of.defaults:
         pairs = ", ".join(f"{name} {value(setting)}" for name, setting in of.defaults.items())
         _say(out, f"defaults that nobody asked for: {pairs}")
+    _answers(out, of.answers)
     for name, text in of.legend.items():
         _say(out, f"{name}: {text}")
     for row in of.excluded:
         _say(out, f"left out: {row.name} ({row.reason})")
     _warnings(out, of.warnings)
+
+
+def _answers(out: Console, found: Iterable[Answer]) -> None:
+    """The user's answers, and the line that would say each in a document."""
+    for one in found:
+        _say(out, f"answered: {one.field} is {value(one.value)}; to keep it, write in {one.file}: {one.add}")
 
 
 def _places(runs: Iterable[RunPlan]) -> dict[str, str]:
@@ -272,6 +284,7 @@ def _scaffold(out: Console, of: ScaffoldResult) -> None:
     _run_table(out, of.plan.runs, _setup_cells(of.setup), _verdict_cells(of.validation))
     for row in of.plan.excluded:
         _say(out, f"left out: {row.name} ({row.reason})")
+    _answers(out, of.plan.answers)
     told = dict.fromkeys((*of.render.plan_warnings, *of.render.warnings, *of.setup.warnings))
     findings(out, told)
     for run in of.setup.runs:

@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from scaffold_torchtune.errors import Finding, Refused, errors_in
+from scaffold_torchtune.models.base import Answer
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.results import RenderResult, SetupResult, SetupRun, ValidateResult
-from scaffold_torchtune.shared.text import one_line
+from scaffold_torchtune.shared.text import one_line, shown
 
 
 class Entry(NamedTuple):
@@ -51,12 +52,13 @@ def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> lis
     varying = _listed(plan.varying) or "none"
     excluded = "; ".join(f"left out: {e.name} ({e.reason})" for e in plan.excluded)
     legend = "; ".join(f"{name} is {text!r}" for name, text in plan.legend.items())
+    answers = "".join(f"; {each.field} is {shown(each.value)}, {_said(each)}" for each in plan.answers)
     there = [run.directory for run in plan.runs if run.directory not in made]
     return [
         Entry(
             "SCAFFOLD_TORCHTUNE_START",
             f"Generating fine-tuning configs for {_count(runs, 'run')} of {plan.experiment}",
-            f"Analyzed {_listed(plan.inputs)}" + (f"; {excluded}" if excluded else ""),
+            f"Analyzed {_listed(plan.inputs)}" + (f"; {excluded}" if excluded else "") + answers,
         ),
         Entry(
             "ANALYZE_PARAMETERS",
@@ -75,6 +77,11 @@ def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> lis
             f"{result.created} setup_finetune.yaml files written, {result.unchanged} already as planned",
         ),
     ]
+
+
+def _said(answer: Answer) -> str:
+    """That a value is an answer of the user, and the line that would say it."""
+    return f"as the user said when asked; to keep it, write in {answer.file}: {answer.add}"
 
 
 def setup_entries(plan: Plan, result: SetupResult) -> list[Entry]:

@@ -24,6 +24,7 @@ class SourceKind(StrEnum):
     LOCAL = "local"  # claude.local.md
     TEMPLATE = "template"  # the template of setup_finetune.yaml
     DERIVED = "derived"  # computed from other values, e.g. the run's name
+    ANSWER = "answer"  # what the user said when asked
     DEFAULT = "default"  # nobody asked for it
 
 
@@ -46,6 +47,15 @@ class Setting(Model):
 
     value: Scalar
     source: Source
+
+
+class Answer(Model):
+    """What the user said when asked for a field, and the line that would say so in a document."""
+
+    field: str
+    value: Scalar
+    file: str = Field(default="", description="the document that it belongs in")
+    add: str = Field(default="", description="the line to write there")
 
 
 RunType = Literal["fine-tuned", "control", "eval-only"]

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from scaffold_torchtune.errors import Finding
-from scaffold_torchtune.models.base import Model, RunType, Setting
+from scaffold_torchtune.models.base import Answer, Model, RunType, Setting
 
 SummaryForm = Literal["markdown", "yaml"]
 
@@ -48,7 +48,7 @@ class Experiment(Model):
     `my_wandb_project`, `scratch_dir`, `account`, `partition`, `constraint`, `time`, `gpus`, `modules`, `models_dir`,
     `working_dir`, ...); what is unset is absent. `template` holds what the operator's plain YAML template gives by key
     of setup_finetune.yaml, for where the documents say nothing; `template_others` has those of its keys that only an
-    external script can know.
+    external script can know. `answers` are those values that no document gives and the user was asked for.
     """
 
     name: str
@@ -63,4 +63,5 @@ class Experiment(Model):
     environment: dict[str, Setting]
     template: dict[str, Setting] = Field(default={})
     template_others: dict[str, Setting] = Field(default={})
+    answers: tuple[Answer, ...] = ()
     warnings: tuple[Finding, ...] = ()

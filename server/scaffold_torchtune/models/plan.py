@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from scaffold_torchtune.errors import Finding, Scalar
-from scaffold_torchtune.models.base import Model, Setting
+from scaffold_torchtune.models.base import Answer, Model, Setting
 
 
 class Options(Model):
@@ -14,6 +14,7 @@ class Options(Model):
     names: Literal["varying", "table"] = "varying"
     template: str | None = Field(default=None, description="a template file instead of the bundled one")
     setup_script: str = Field(default="bundled", description="'bundled', or the path of a setup_finetune.py")
+    answers: dict[str, Scalar] = Field(default={}, description="what the user said when asked, by field")
 
 
 class PlannedRun(Model):
@@ -53,7 +54,8 @@ class Plan(Model):
     `id` is the SHA-256 of everything else but `warnings`. `inputs` maps each input file to the SHA-256 of its bytes.
     `varying` lists the parameter names in naming order; `pattern` shows how directories are named.
     `legend` explains abbreviated free text (`prompt1`) in directory names. `splits` holds, by a data set's absolute
-    path, how many samples each of its parts has as the summary says.
+    path, how many samples each of its parts has as the summary says. `answers` are those of
+    the user's answers that the plan uses.
     """
 
     id: str
@@ -69,4 +71,5 @@ class Plan(Model):
     runs: tuple[PlannedRun, ...]
     excluded: tuple[Excluded, ...]
     splits: dict[str, dict[str, int]] = Field(default={})
+    answers: tuple[Answer, ...] = ()
     warnings: tuple[Finding, ...] = ()

@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from scaffold_torchtune.errors import Finding, Scalar
-from scaffold_torchtune.models.base import Model, RunType
+from scaffold_torchtune.errors import Finding, Question, Scalar
+from scaffold_torchtune.models.base import Answer, Model, RunType
 from scaffold_torchtune.models.plan import Excluded
 
 
@@ -44,6 +44,7 @@ class ParseResult(Model):
     config: dict[str, Scalar] = Field(description="Configuration by parameter name")
     environment: dict[str, Scalar] = Field(description="claude.local.md by setting name")
     template: dict[str, Scalar] = Field(description="what a plain YAML template gives where the documents say nothing")
+    answers: tuple[Answer, ...] = Field(default=(), description="values that the user gave where documents do not")
     sources: dict[str, str] = Field(description="where each value stands, e.g. config.epochs: experiment_summary.md:49")
     warnings: tuple[Finding, ...]
 
@@ -75,6 +76,7 @@ class PlanResult(Model):
     template: str
     setup: str = Field(description="'bundled', or the external setup_finetune.py")
     runs: tuple[RunPlan, ...]
+    answers: tuple[Answer, ...] = Field(default=(), description="values that the user gave where documents do not")
     common: tuple[CommonSetting, ...] = Field(description="settings that all runs share")
     defaults: dict[str, Scalar] = Field(description="settings that come from a default nobody asked for")
     legend: dict[str, str] = Field(description="free text behind prompt1, prompt2, ...")
@@ -165,6 +167,7 @@ class RefusalError(Model):
 
     message: str
     problems: tuple[Finding, ...]
+    ask: tuple[Question, ...] = Field(default=(), description="what to ask the user")
 
 
 class Refusal(Model):

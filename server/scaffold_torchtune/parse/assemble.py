@@ -1,8 +1,17 @@
 """From the two drafts to one typed `Experiment`, or every problem of both documents at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from scaffold_torchtune.errors import Finding, Refused, Severity, errors_in, finding, sort_findings
+from scaffold_torchtune.errors import (
+    Finding,
+    Question,
+    Refused,
+    Scalar,
+    Severity,
+    errors_in,
+    finding,
+    sort_findings,
+)
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Dataset, Experiment, ModelPath, Run, SummaryForm
 from scaffold_torchtune.parse import (
@@ -15,6 +24,8 @@ from scaffold_torchtune.parse import (
     template,
     yaml_summary,
 )
+from scaffold_torchtune.parse.answers import apply, used
+from scaffold_torchtune.parse.questions import questions
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.shared.parameters import PARAMETERS
 from scaffold_torchtune.shared.text import escape, shown
@@ -27,15 +38,42 @@ def parse_experiment(
     local_document: tuple[str, str],
     is_experiment_dir: Callable[[str], bool],
     plain_template: tuple[str, str] | None = None,
+    answers: Mapping[str, Scalar] | None = None,
 ) -> Experiment:
     """Read an experiment from the (name, text) of its summary, its claude.local.md, and a plain YAML template, if any.
 
     `is_experiment_dir` tells whether a path is the directory that holds the summary (compared as files). What the
-    template gives, no document needs to give.
+    template gives, no document needs to give. `answers` are what the user said when asked, by field.
 
     Raises:
-        Refused: something required is missing, or something is not what it must be; names every problem of all.
+        Refused: something required is missing, or something is not what it must be; names every problem of all, and
+            what the user may be asked.
     """
+
+    def reading() -> Reading:
+        return _reading(summary, local_document, is_experiment_dir, plain_template)
+
+    if not answers:
+        return _experiment(reading())
+    ask: tuple[Question, ...] = ()
+    try:
+        _experiment(reading())
+    except Refused as refused:
+        ask = refused.ask
+    found = reading()
+    found.lines |= {question.field: (question.file, question.add) for question in ask}
+    found.findings += apply(answers, found.summary, found.local, {question.field for question in ask})
+    experiment = _experiment(found)
+    return experiment.model_copy(update={"answers": tuple(used(answers, found.summary, found.local, ask))})
+
+
+def _reading(
+    summary: tuple[str, str],
+    local_document: tuple[str, str],
+    is_experiment_dir: Callable[[str], bool],
+    plain_template: tuple[str, str] | None,
+) -> Reading:
+    """The drafts of all documents, before anything is typed."""
     form: SummaryForm = "yaml" if summary[0].endswith((".yaml", ".yml")) else "markdown"
     read = yaml_summary.read if form == "yaml" else markdown_summary.read
     reading = Reading(
@@ -43,6 +81,15 @@ def parse_experiment(
     )
     if plain_template is not None:
         reading.template = template.read(plain_template[1], plain_template[0])
+    return reading
+
+
+def _experiment(reading: Reading) -> Experiment:
+    """The experiment that the drafts tell of.
+
+    Raises:
+        Refused: see `parse_experiment`.
+    """
     reading.findings += [*reading.summary.problems, *reading.local.problems]
     name = _name(reading)
     _experiment_dir(reading)
@@ -54,11 +101,16 @@ def parse_experiment(
     models = resources.models(reading, runs, surroundings)
     _required_by_runs(reading, runs, config, dataset)
     reading.findings += _of_template(reading, runs, {*config, *surroundings}, models)
-    experiment = Experiment(
+    if problems := errors_in(reading.findings):
+        # What was not read often is the cause of what is missing.
+        unread = [f for f in reading.findings if f.code in _OFTEN_THE_CAUSE]
+        ask = questions(problems, reading.lines, [row.line for row in reading.summary.rows], reading.summary.file)
+        raise Refused(f"{len(problems)} problem(s) in the experiment's documents", [*problems, *unread], ask)
+    return Experiment(
         name=name,
-        form=form,
-        summary_file=summary[0],
-        local_file=local_document[0],
+        form=reading.form,
+        summary_file=reading.summary.file,
+        local_file=reading.local.file,
         columns=columns,
         runs=runs,
         dataset=dataset,
@@ -69,11 +121,6 @@ def parse_experiment(
         template_others=reading.template.others,
         warnings=tuple(sort_findings(f for f in reading.findings if f.severity is not Severity.ERROR)),
     )
-    if problems := errors_in(reading.findings):
-        # What was not read often is the cause of what is missing.
-        unread = [f for f in reading.findings if f.code in _OFTEN_THE_CAUSE]
-        raise Refused(f"{len(problems)} problem(s) in the experiment's documents", [*problems, *unread])
-    return experiment
 
 
 def _of_template(

@@ -13,7 +13,8 @@ class Field:
 
     Where the text is a code span, `full` is the text with what follows the span: a remark, or more of a free text.
     `exact` text is a value as it is, around which nobody writes quotes or remarks: text of a YAML document, a fenced
-    block. `source` is the full text with the marks of emphasis, code and links, where it comes from Markdown.
+    block. `source` is the full text with the marks of emphasis, code and links, where it comes from Markdown. `answer`:
+    the user said it when asked, and it stands in no document.
     """
 
     text: str
@@ -22,6 +23,7 @@ class Field:
     full: str | None = None
     exact: bool = False
     source: str | None = None
+    answer: bool = False
 
     @classmethod
     def of(cls, pair: Labelled, line: int, note: str) -> Self:

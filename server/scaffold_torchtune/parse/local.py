@@ -142,6 +142,8 @@ def _set(draft: LocalDraft, name: str, field: Field) -> None:
                 "ambiguous",
                 f"{name} is {shown(field.text)} here and {shown(first.text)} at line {first.line}",
                 field=name,
+                expected=escape(first.text),
+                actual=escape(field.text),
                 file=draft.file,
                 line=field.line,
                 fix="keep one of the two lines",

@@ -28,7 +28,8 @@ _IN_YAML = {
 class Reading:
     """The two drafts, and the findings so far. `is_experiment_dir` tells whether a path is the summary's directory.
 
-    `template` is what the operator's template gives where the documents say nothing.
+    `template` is what the operator's template gives where the documents say nothing. `lines` has, for each field that
+    is missing, the document and the line to add to it.
     """
 
     summary: SummaryDraft
@@ -37,6 +38,7 @@ class Reading:
     is_experiment_dir: Callable[[str], bool]
     template: TemplateDraft = field(default_factory=TemplateDraft)
     findings: list[Finding] = field(default_factory=list)
+    lines: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def missing(self, name: str, section: str, line: str, *, file: str | None = None) -> None:
         """Note that a required field is absent; `line` is what to add. A document that cannot be read lacks nothing."""
@@ -48,6 +50,7 @@ class Reading:
         above, _, _ = section.rpartition("." if self.form == "yaml" and file is None else " > ")
         at = draft.sections.get(section) or draft.sections.get(above)
         where = f"below line {at} ({section})" if at else f"({section})"
+        self.lines[name] = (draft.file, line)
         self.findings.append(
             finding(
                 "missing-field",
@@ -66,6 +69,8 @@ class Reading:
                 "ambiguous",
                 f"{name} is {shown(here.value)} here and {shown(first.value)} at line {first.source.line}",
                 field=name,
+                expected=first.value,
+                actual=here.value,
                 file=self.summary.file,
                 line=here.source.line,
                 fix=fix,
@@ -80,10 +85,13 @@ class Reading:
             by_run = kind is SourceKind.CONFIGURATION and parameter.column
             named = normalize(parameter.name) in normalize(text.note)
             where = text.note if named else f"{text.note}: {parameter.name}"
-            self.findings.append(not_typed(parameter, text, problem, where, file, self._elsewhere(by_run)))
+            found = not_typed(parameter, text, problem, where, file, self._elsewhere(by_run))
+            self.findings.append(found.model_copy(update={"file": None, "line": None}) if text.answer else found)
             return None
         if remark:
             self.findings.append(ignored_remark(parameter, text, value, remark, file))
+        if text.answer:
+            return Setting(value=value, source=Source(kind=SourceKind.ANSWER, note=text.note))
         return Setting(value=value, source=Source(kind=kind, file=file, line=text.line, note=text.note))
 
     def _elsewhere(self, by_run: bool) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold_torchtune.errors import Finding, Refused, errors_in, finding, serious
+from scaffold_torchtune.errors import Finding, Question, Refused, errors_in, finding, serious
 from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.models.experiment import Experiment
 from scaffold_torchtune.models.plan import Options, Plan, PlannedRun
@@ -32,6 +32,13 @@ from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree
 from scaffold_torchtune.shared.resources import TEMPLATES
 from scaffold_torchtune.shared.text import shown
+
+SCRIPT = Question(
+    field="setup_script",
+    question="Which setup_finetune makes the runs' files: the bundled one, or the script in your working directory?",
+    options=("bundled", "own"),
+)
+"""The choice that no document makes: what runs on the machine is the user's to say."""
 
 _SCRIPTS = ("src/tools/torchtune/setup_finetune.py", "tools/torchtune/setup_finetune.py")
 
@@ -79,7 +86,7 @@ def parsed(request: Request) -> Parsed:
             return False
 
     def read(form: Document) -> Experiment:
-        return parse_experiment((form.name, form.text), (local.name, local.text), is_here, template)
+        return parse_experiment((form.name, form.text), (local.name, local.text), is_here, template, request.answers)
 
     experiment, twin = read(summary), None
     for other in others:
@@ -99,7 +106,8 @@ def _beside(used: str, other: str) -> Iterator[None]:
         )
         fix = f"correct {other}, or remove or rename it if {used} is the one that counts"
         problem = finding("ambiguous", message, file=other, fix=fix)
-        raise Refused(f"{other} lies beside {used}: {refused.message}", [problem, *refused.problems]) from refused
+        message = f"{other} lies beside {used}: {refused.message}"
+        raise Refused(message, [problem, *refused.problems], refused.ask) from refused
 
 
 def prepared(request: Request) -> Prepared:
@@ -261,6 +269,7 @@ def _options(request: Request, experiment: Experiment) -> Options:
         names=request.names or ("table" if experiment.form == "yaml" else "varying"),
         template=template_path(request),
         setup_script=_setup_script(request, experiment),
+        answers=dict(request.answers),
     )
 
 
@@ -301,4 +310,4 @@ def default_script(working_dir: Setting | None) -> str:
     fix = f"choose: --setup-script {script} to run it, or --setup-script bundled for the project's own"
     source = working_dir.source
     problem = finding("setup-choice", message, field="setup_script", file=source.file, line=source.line, fix=fix)
-    raise Refused(message, [problem])
+    raise Refused(message, [problem], [SCRIPT])

@@ -2,12 +2,13 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from scaffold_torchtune.errors import Scalar
 from scaffold_torchtune.models.plan import Options
 from scaffold_torchtune.pipeline.stopping import Interrupted
 
@@ -35,14 +36,15 @@ def _silent(_step: str, _done: int, _total: int) -> None:
 class Request:
     """One call of a tool or command.
 
-    `experiment` is the experiment directory or its summary file. `local` is a claude.local.md, else it is looked for.
-    `roots` are the directories that the experiment must lie under; empty means the experiment as it was typed.
-    `names` is None for the document's own way. `setup_script` is None where the operator named none, "bundled", or a
-    path. `activate` is false where the environment of an external script is already the right one; `venv` is a virtual
-    environment for it, in the place of the conda environment that the documents name. `timeout` bounds one run of the
-    script, in seconds. `sbatch` says whether validate asks SLURM's sbatch where it is there, `with_torchtune` whether
-    it asks torchtune; None: where that is there without a search. Who sets `stop` wants the call to end soon: what is
-    done stays done.
+    `experiment` is the experiment directory or its summary file. `local` is a claude.local.md, else it is looked
+    for. `roots` are the directories that the experiment must lie under; empty means the experiment as it was typed.
+    `names` is None for the document's own way. `setup_script` is None where the operator named none, "bundled", or
+    a path. `answers` are what the user said when asked, by field. `activate` is false where the environment of an
+    external script is already the right one; `venv` is a virtual environment for it, in the place of the conda
+    environment that the documents name. `timeout` bounds one run of the script, in seconds. `sbatch` says whether
+    validate asks SLURM's sbatch where it is there, `with_torchtune` whether it asks torchtune; None: where that is
+    there without a search. Who sets `stop` wants the call to end soon: what is done stays done. `will_ask`: a
+    refusal that asks for answers is followed by a question, so it is not logged yet.
     """
 
     experiment: Path
@@ -50,6 +52,8 @@ class Request:
     roots: tuple[Path, ...] = ()
     names: Literal["varying", "table"] | None = None
     template: Path | None = None
+    answers: Mapping[str, Scalar] = field(default_factory=dict)
+    will_ask: bool = False
     setup_script: str | None = None
     activate: bool = True
     venv: Path | None = None
@@ -78,5 +82,6 @@ class Request:
             self,
             names=options.names,
             template=Path(options.template) if options.template else None,
+            answers=options.answers,
             setup_script=options.setup_script,
         )

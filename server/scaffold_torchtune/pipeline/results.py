@@ -54,6 +54,7 @@ def parse_result(experiment: Experiment, directory: str) -> ParseResult:
         environment={k: s.value for k, s in environment.items()},
         template={k: s.value for k, s in experiment.template.items()},
         sources=sources,
+        answers=experiment.answers,
         warnings=experiment.warnings,
     )
 
@@ -74,6 +75,7 @@ def plan_result(plan: Plan) -> PlanResult:
         template=plan.template,
         setup=plan.options.setup_script,
         runs=tuple(_run_plan(run, shared) for run in plan.runs),
+        answers=plan.answers,
         common=tuple(CommonSetting(name=n, value=s.value, source=str(s.source)) for n, s in shared.items()),
         defaults=defaults,
         legend=plan.legend,

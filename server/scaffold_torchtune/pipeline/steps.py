@@ -35,7 +35,8 @@ def _refusals_logged(request: Request) -> Iterator[None]:
     try:
         yield
     except Refused as refused:
-        _log_refusal(request, refused)
+        if not (request.will_ask and refused.ask):
+            _log_refusal(request, refused)
         raise
 
 

@@ -80,6 +80,7 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
         runs=runs,
         excluded=_excluded(experiment),
         splits=_splits(experiment, place),
+        answers=experiment.answers,
         warnings=(*experiment.warnings, *_remarks(experiment, runs, place)),
     )
     return with_id(plan)

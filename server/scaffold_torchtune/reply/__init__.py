@@ -17,7 +17,7 @@ from scaffold_torchtune.reply.bounds import bounded
 from scaffold_torchtune.reply.compact import compact, parts, plain
 from scaffold_torchtune.reply.guide import TOOLS
 
-__all__ = ["TOOLS", "Asked", "of_refusal", "of_result"]
+__all__ = ["TOOLS", "Asked", "declined", "of_refusal", "of_result", "own_script"]
 
 
 def of_result(result: BaseModel, asked: Asked) -> dict[str, Any]:
@@ -35,7 +35,9 @@ def of_result(result: BaseModel, asked: Asked) -> dict[str, Any]:
 
 def of_refusal(refused: Refused, asked: Asked, *, midway: bool = False) -> dict[str, Any]:
     """The reply to a call that was refused, or that was stopped midway."""
-    error = plain(RefusalError(message=refused.message, problems=refused.problems))
+    error = plain(RefusalError(message=refused.message, problems=refused.problems, ask=refused.ask))
+    if not refused.ask:
+        del error["ask"]
     return {
         "outcome": guide.refused(refused, midway=midway),
         "next": guide.after_refusal(refused, asked),
@@ -43,6 +45,19 @@ def of_refusal(refused: Refused, asked: Asked, *, midway: bool = False) -> dict[
         "error": bounded(error, asked),
         "logged": list(refused.logged),
     }
+
+
+def declined(data: dict[str, Any]) -> dict[str, Any]:
+    """The reply where the user was asked and did not answer."""
+    return data | {"next": {"first": guide.DECLINED}} if "error" in data else data
+
+
+def own_script(data: dict[str, Any]) -> dict[str, Any]:
+    """The reply where the user wants a setup script of their own: nothing more is to be asked."""
+    if "error" not in data:
+        return data
+    error = {name: value for name, value in data["error"].items() if name != "ask"}
+    return data | {"error": error, "next": {"first": guide.OWN_SCRIPT}}
 
 
 def _heads(result: BaseModel) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ def _failed(item: Any) -> bool:
 def _budget(name: str) -> int:
     if name == "problems":
         return SERIOUS
-    return FINDINGS if name in {"warnings", "findings"} else ORDINARY
+    return FINDINGS if name in {"warnings", "findings", "ask"} else ORDINARY
 
 
 def _fitted(items: Iterable[Any], budget: int) -> list[Any]:

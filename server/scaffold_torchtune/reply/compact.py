@@ -71,8 +71,9 @@ def _parse(result: ParseResult) -> dict[str, Any]:
     types = [run.type for run in result.runs]
     rows = {"runs": len(types)} | {kind: types.count(kind) for kind in ("fine-tuned", "control", "eval-only")}
     data = _without(result)
-    if not result.template:
-        del data["template"]
+    for name in ("template", "answers"):
+        if not data[name]:
+            del data[name]
     return {"counts": rows | _counts(result.warnings), **data, "sources": _by_file(result.sources)}
 
 
@@ -83,7 +84,7 @@ def _plan(result: PlanResult) -> dict[str, Any]:
     own = {name: source for run in result.runs for name, source in run.sources.items()}
     return {
         "counts": counts | _counts(result.warnings),
-        **{name: value for name, value in data.items() if value or name != "legend"},
+        **{name: value for name, value in data.items() if value or name not in {"legend", "answers"}},
         "runs": [run.model_dump(mode="json", exclude={"sources"}) for run in result.runs],
         "common": {setting.name: setting.value for setting in chosen},
         "sources": _by_file({setting.name: setting.source for setting in chosen}),

@@ -27,9 +27,9 @@ TOOLS: Final[dict[str, str]] = {
 """The tool of each step."""
 
 ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
-    "parse_summary": ("experiment", "local", "template"),
-    "plan_runs": ("experiment", "local", "names", "template", "setup_script"),
-    "render_yaml": ("experiment", "local", "names", "template", "setup_script"),
+    "parse_summary": ("experiment", "local", "template", "answers"),
+    "plan_runs": ("experiment", "local", "names", "template", "setup_script", "answers"),
+    "render_yaml": ("experiment", "local", "names", "template", "setup_script", "answers"),
     "run_setup": ("experiment", "local"),
     "validate": ("experiment", "local"),
 }
@@ -49,6 +49,18 @@ _FAILED: Final = (
 )
 _PASSED: Final = "tell the user that all runs passed, every warning, where scaffold.log is, and the submit line"
 _ARGUMENTS: Final = "correct the arguments as each problem's fix says, and call again"
+_ASK: Final = (
+    "ask the user the questions of error.ask, and give what they say as answers of this tool, by field; show them the"
+    " other problems; invent no value"
+)
+OWN_SCRIPT: Final = (
+    "the user wants their own script: tell them to start the server with SCAFFOLD_TORCHTUNE_SETUP_SCRIPT set to its"
+    " path, as what runs on their machine is theirs to configure; then call this tool again"
+)
+DECLINED: Final = (
+    "the user was asked and did not answer: do not ask the same again and invent no value; tell them what is missing"
+    " and the line that each document needs (error.ask)"
+)
 _CORRECT: Final = (
     "show the user every problem with file, line and fix; correct the document with their consent, invent no value;"
     " then call this tool again"
@@ -130,11 +142,12 @@ def after_refusal(refused: Refused, asked: Asked) -> dict[str, Any]:
         return _call("render_yaml", asked)
     if asked.tool not in ARGUMENTS:
         return {"first": _CORRECT if asked.tool else _ARGUMENTS}
-    return _call(asked.tool, asked, _CORRECT)
+    return _call(asked.tool, asked, _ASK if refused.ask else _CORRECT)
 
 
 def _call(tool: str, asked: Asked, first: str = "") -> dict[str, Any]:
     arguments = {name: asked.arguments[name] for name in ARGUMENTS[tool] if asked.arguments.get(name) is not None}
+    arguments = {name: value for name, value in arguments.items() if value != {}}
     return ({"first": first} if first else {}) | {"tool": tool, "arguments": arguments}
 
 

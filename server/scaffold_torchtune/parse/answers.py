@@ -1,0 +1,164 @@
+"""Answers of the user, put where the documents would say the same, so that they are typed and checked as these are.
+
+An answer fills what no document gives, and settles what a document gives twice or wrongly. It never changes what a
+document says plainly: where the two differ, that is a problem.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from scaffold_torchtune.errors import Finding, Question, Scalar, finding
+from scaffold_torchtune.models.base import Answer
+from scaffold_torchtune.parse import clean
+from scaffold_torchtune.parse.draft import Field, LocalDraft, SummaryDraft
+from scaffold_torchtune.parse.questions import MODEL_PATH, SETTLED, answerable
+from scaffold_torchtune.parse.typed import NotTyped
+from scaffold_torchtune.shared.parameters import PARAMETERS, by_label
+from scaffold_torchtune.shared.text import did_you_mean, escape, shown
+
+NOTE = "given by the user"
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """Where a field stands in the drafts: what is there, and how to put a text in its place."""
+
+    there: tuple[Field, ...]
+    put: Callable[[Field], None]
+    file: str
+
+
+def apply(
+    answers: Mapping[str, Scalar], summary: SummaryDraft, local: LocalDraft, open_fields: Iterable[str]
+) -> list[Finding]:
+    """Put answers into the drafts; what is wrong with an answer is returned. `open_fields` await one."""
+    wanted = set(open_fields)
+    problems: list[Finding] = []
+    for field, value in answers.items():
+        if answerable(field) is None or (field.startswith(MODEL_PATH) and field not in wanted | _models(summary)):
+            problems.append(_unknown(field, wanted))
+            continue
+        slot = _slot(field, summary, local)
+        text = Field(_text(value), 0, NOTE, exact=True, answer=True)
+        if slot.there and field not in wanted:
+            problems += _differing(field, slot, text)
+            continue
+        for draft in (summary, local):
+            draft.problems = [p for p in draft.problems if p.field != field or p.code not in SETTLED]
+        slot.put(text)
+    return problems
+
+
+def used(
+    answers: Mapping[str, Scalar], summary: SummaryDraft, local: LocalDraft, ask: Iterable[Question]
+) -> list[Answer]:
+    """Those answers that no document gives, each with the line that would say it; after `apply`."""
+    lines = {question.field: question for question in ask}
+    found = []
+    for field, value in answers.items():
+        slot = _slot(field, summary, local)
+        if any(text.answer for text in slot.there):
+            question = lines.get(field)
+            file, add = (question.file, question.add) if question else (slot.file, f"- **{field}**: VALUE")
+            found.append(Answer(field=field, value=value, file=file, add=_written(add, value)))
+    return found
+
+
+def _written(line: str, value: Scalar) -> str:
+    """The line to add, with the value in the place of what stands for it."""
+    for holder in ("/path/to/data.json", "/path/to/outputs", "EXPERIMENT_NAME", "NUMBER", "VALUE", "NAME"):
+        if holder in line:
+            return line.replace(holder, _text(value))
+    head, _, path = line.rpartition("/path/to/")
+    return f"{head}{_text(value)}{'`' if path.endswith('`') else ''}"
+
+
+def _text(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _models(summary: SummaryDraft) -> set[str]:
+    return {f"{MODEL_PATH}{name}" for name, _ in summary.models}
+
+
+def _slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
+    """The place of a field."""
+    if field == "experiment name":
+        return _Slot((summary.name,) if summary.name else (), lambda text: setattr(summary, "name", text), summary.file)
+    if field == "dataset":
+        return _Slot(tuple(summary.datasets), lambda text: setattr(summary, "datasets", [text]), summary.file)
+    if field.startswith(MODEL_PATH):
+        return _model_slot(field.removeprefix(MODEL_PATH), summary)
+    if _is_local(field, local):
+        return _local_slot(field, summary, local)
+    return _configuration_slot(field, summary)
+
+
+def _is_local(field: str, local: LocalDraft) -> bool:
+    known = PARAMETERS.get(field)
+    there = field in local.settings or any(problem.field == field for problem in local.problems)
+    return known is None or not known.column or there
+
+
+def _model_slot(name: str, summary: SummaryDraft) -> _Slot:
+    def put(text: Field) -> None:
+        summary.models = [pair for pair in summary.models if pair[0] != name] + [(name, text)]
+
+    return _Slot(tuple(text for other, text in summary.models if other == name), put, summary.file)
+
+
+def _local_slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
+    """A field of claude.local.md; of some the summary may speak too."""
+    there = [local.settings[field]] if field in local.settings else []
+    if field == "my_wandb_project" and summary.wandb_project:
+        there.append(summary.wandb_project)
+    there += summary.output_dirs if field == "output_dir_base" else []
+    there += summary.models_dirs if field == "models_dir" else []
+
+    def put(text: Field) -> None:
+        local.settings[field] = text
+        if field == "my_wandb_project":
+            summary.wandb_project = None
+        if field == "output_dir_base":
+            summary.output_dirs = []
+        if field == "models_dir":
+            summary.models_dirs = []
+
+    return _Slot(tuple(there), put, local.file)
+
+
+def _configuration_slot(field: str, summary: SummaryDraft) -> _Slot:
+    def says(label: str) -> bool:
+        found = by_label(label)
+        return found is not None and found.name == field
+
+    def put(text: Field) -> None:
+        summary.configuration = [pair for pair in summary.configuration if not says(pair[0])] + [(field, text)]
+
+    return _Slot(tuple(text for label, text in summary.configuration if says(label)), put, summary.file)
+
+
+def _differing(field: str, slot: _Slot, answer: Field) -> list[Finding]:
+    """That a document plainly says something else than the answer."""
+    known = answerable(field)
+    assert known is not None, "others are refused before"  # noqa: S101 - an invariant
+    said = slot.there[0]
+    try:
+        if clean.typed(known, said).value == clean.typed(known, answer).value:
+            return []
+    except NotTyped:
+        pass
+    message = f"the answer for {field} is {shown(answer.text)}, but {slot.file} says {shown(said.text)}"
+    fix = "leave the answer out, or correct the document first"
+    return [
+        finding(
+            "ambiguous", message, field=field, expected=escape(said.text), actual=escape(answer.text),
+            file=slot.file, line=said.line or None, fix=fix,
+        )
+    ]  # fmt: skip
+
+
+def _unknown(field: str, wanted: set[str]) -> Finding:
+    fields = sorted({*wanted, *PARAMETERS})
+    fix = did_you_mean(field, fields) or f"what is asked for is {', '.join(sorted(wanted)) or 'nothing'}"
+    return finding("unknown-key", f"no field {shown(field)} can be answered", field=escape(field), fix=fix)

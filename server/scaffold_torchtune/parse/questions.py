@@ -1,0 +1,86 @@
+"""What to ask the user, made of what stands against reading the documents: the fields that one value settles."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from scaffold_torchtune.errors import Finding, Question, errors_in
+from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter
+from scaffold_torchtune.shared.text import escape
+
+SETTLED: Final = frozenset({"missing-field", "ambiguous", "invalid-value"})
+"""The codes of problems with one value of one field."""
+
+MODEL_PATH: Final = "path of model "
+"""What the field of a model's directory is called, before the model's name."""
+
+_OTHERS: Final = {
+    "experiment name": PARAMETERS["experiment_name"],
+    "scratch_dir": Parameter("scratch_dir", "path"),
+    "working_dir": Parameter("working_dir", "path"),
+}
+_NEVER: Final = frozenset({"model", "input_dir_base"})  # what differs by run, and what follows from other fields
+_ASKED: Final = {
+    "experiment name": "What is the experiment called? (letters, digits, . _ -)",
+    "epochs": "How many epochs do the runs train?",
+    "batch_size": "Which batch size do the runs use?",
+    "dataset": "Which file holds the data set? (path of a .json or .parquet file)",
+    "conda_env": "Which conda environment do the jobs activate? (its name)",
+    "my_wandb_project": "Which Weights & Biases project do the runs log to? (its name)",
+    "output_dir_base": "Below which directory do the outputs of the runs go? (absolute path)",
+    "models_dir": "In which directory do the base models lie? (absolute path)",
+}
+_KINDS: Final = {"int": "integer", "float": "number", "bool": "boolean"}
+
+
+def answerable(field: str) -> Parameter | None:
+    """The parameter of a field that one value settles for all runs; None for any other field."""
+    if field.startswith(MODEL_PATH):
+        return Parameter(field, "path")
+    return None if field in _NEVER else _OTHERS.get(field) or PARAMETERS.get(field)
+
+
+def questions(
+    found: Iterable[Finding], lines: Mapping[str, tuple[str, str]], rows: Iterable[int], summary: str
+) -> list[Question]:
+    """One question for each field that an answer would settle.
+
+    `lines` has the document and the line to add by missing field; `rows` are the lines of the summary's table of runs,
+    in which no single answer can stand.
+    """
+    in_rows = {(summary, line) for line in rows}
+    asked: dict[str, Question] = {}
+    for problem in errors_in(found):
+        field = problem.field or ""
+        if problem.code in SETTLED and answerable(field) and (problem.file or "", problem.line) not in in_rows:
+            asked.setdefault(field, _question(field, problem, lines))
+    return list(asked.values())
+
+
+def _question(field: str, problem: Finding, lines: Mapping[str, tuple[str, str]]) -> Question:
+    file, add = lines.get(field, (problem.file or "", ""))
+    known = answerable(field)
+    return Question(
+        field=field,
+        question=_sentence(field, problem),
+        kind=_KINDS.get(known.kind, "text") if known else "text",
+        options=_options(problem),
+        file=file,
+        add=add or f"line {problem.line}: {field}: VALUE",
+    )
+
+
+def _sentence(field: str, problem: Finding) -> str:
+    name = escape(field)
+    asked = _ASKED.get(field) or (f"In which directory does the {name.removeprefix('path of ')} lie?")
+    if not field.startswith(MODEL_PATH) and field not in _ASKED:
+        asked = f"What is {name}?"
+    return asked if problem.code == "missing-field" else f"{asked} ({problem.message})"
+
+
+def _options(problem: Finding) -> tuple[str, ...]:
+    """The values of which one is meant, where a document gives several."""
+    if problem.code != "ambiguous" or problem.expected is None:
+        return ()
+    if isinstance(problem.expected, str) and " or " in problem.expected:
+        return tuple(problem.expected.split(" or "))
+    return (str(problem.expected), str(problem.actual))
