@@ -20,7 +20,7 @@ SCRIPT = "tools/torchtune/setup_finetune.py"
 def called(root: Path, *calls: tuple[str, dict[str, Any]], era: Era, ask: Ask | None = None) -> list[dict[str, Any]]:
     """The structured results of some calls of one client, which answers questions with `ask`."""
 
-    async def asked(_context: Any, params: Any) -> ElicitResult:
+    async def asked(context: Any, params: Any) -> ElicitResult:  # noqa: ARG001 - the name is the SDK's
         assert ask
         assert isinstance(params, ElicitRequestFormParams)
         return ask(params)
