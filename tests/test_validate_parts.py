@@ -115,12 +115,29 @@ def test_interpolations_are_resolved_as_torchtunes_loader_does() -> None:
     assert set(problems) <= {("c", "d", 1), ("f",)}
 
 
-_TEXTS = st.sampled_from(["x", "${a}", "x${b.k}y", "${c}", "${d.k}", "${.k}", "${b.l[0]}", "\\\\${a}", "$a"])
-_LEAVES = st.one_of(st.integers(0, 3), _TEXTS)
+_TEXTS = st.sampled_from(
+    [
+        "x",
+        "${a}",
+        "x${b.k}y",
+        "${c}",
+        "${d.k}",
+        "${.k}",
+        "${b.l[0]}",
+        "\\\\${a}",
+        "$a",
+        "${a}-${c}",
+        "${d}",
+        "???",
+        "",
+        "a:1",
+    ]
+)
+_LEAVES = st.one_of(st.integers(0, 3), st.booleans(), st.none(), st.sampled_from([0.5, 1e-05, 3.0]), _TEXTS)
 _NODES = st.one_of(_LEAVES, st.fixed_dictionaries({"k": _LEAVES, "l": st.lists(_LEAVES, max_size=2)}))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.fixed_dictionaries(dict.fromkeys("abcd", _NODES)))
 def test_what_is_resolved_is_what_omegaconf_makes_of_the_whole(data: dict[str, Any]) -> None:
     resolved, problems = resolve(data)

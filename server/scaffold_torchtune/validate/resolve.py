@@ -8,17 +8,19 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from scaffold_torchtune.shared.yamlio import Path
 
 Problems = dict[Path, str]
 
-_BROKEN = "(not resolved)"
+_CHAIN = 4  # references to texts that refer to others: more of them are OmegaConf's to follow
+_MISSING = "???"  # what OmegaConf takes for a value that is still to come
 _LARGEST = 50_000_000
 _PLAIN = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\}")
 _ROOT = re.compile(r"\$\{\s*([A-Za-z_][A-Za-z0-9_]*)")
+
+
+BROKEN = "(not resolved)"
+"""What stands for a value that could not be resolved: no planned value."""
 
 
 def leaves(data: Any) -> Iterator[Any]:
@@ -54,38 +56,63 @@ def interpolated(data: Any) -> frozenset[str]:
 def resolve(data: dict[str, Any]) -> tuple[dict[str, Any], Problems]:
     """Plain data with every interpolation resolved, and what could not be, by path.
 
-    What could not be resolved stands as a placeholder text that is no planned value.
+    What could not be resolved stands as a placeholder text that is no planned value. What only puts a text or whole
+    number in the place of its name is done here: most interpolations are no more, and OmegaConf takes milliseconds.
     """
     problems: Problems = {}
     screened = _screen(data, (), problems)
     if _growth(screened) > _LARGEST:
         return _replace(screened, (), problems), problems
-    if not _interpolates(screened):
-        return screened, problems
-    return _values(screened, OmegaConf.create(_needed(screened)), (), problems), problems
+    put_in = _put_in(screened, screened)
+    if not interpolates(put_in):
+        return put_in, problems
+    from scaffold_torchtune.validate import omega
+
+    return omega.resolved(put_in, screened, problems), problems
 
 
-def _interpolates(data: Any) -> bool:
+def _put_in(data: Any, root: dict[str, Any]) -> Any:
+    """Data in which each text that can be is its value; any other text stays as it is."""
+    if isinstance(data, dict):
+        return {key: _put_in(value, root) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_put_in(value, root) for value in data]
+    if not isinstance(data, str) or "${" not in data:
+        return data
+    value = _value_of(data, root, _CHAIN)
+    return data if value is None else value
+
+
+def _value_of(text: str, root: dict[str, Any], steps: int) -> str | int | None:
+    """What a text comes to, its references followed at most so many steps; None where OmegaConf must say it."""
+    if not _is_plain(text):
+        return None
+    values = [_target(found[0][2:-1], root, steps) for found in _PLAIN.finditer(text)]
+    if None in values:
+        return None
+    if _PLAIN.fullmatch(text):
+        return values[0]
+    parts = iter(values)
+    return _PLAIN.sub(lambda _: str(next(parts)), text)
+
+
+def _target(name: str, root: dict[str, Any], steps: int) -> str | int | None:
+    """The text or whole number that a name from the root on refers to; None where it is something else."""
+    node: Any = root
+    for key in name.split("."):
+        node = node.get(key) if isinstance(node, dict) else None
+    if type(node) is int:
+        return node
+    if not isinstance(node, str) or node == _MISSING:
+        return None
+    if "${" not in node:
+        return node
+    return _value_of(node, root, steps - 1) if steps else None
+
+
+def interpolates(data: Any) -> bool:
     """Whether there is an interpolation anywhere in the data."""
     return any(isinstance(value, str) and "${" in value for value in leaves(data))
-
-
-def _needed(data: dict[str, Any]) -> dict[str, Any]:
-    """What OmegaConf needs to resolve the data: building its nodes takes most of the time, and few refer to others."""
-    texts = [value for value in leaves(data) if isinstance(value, str) and "${" in value]
-    if not all(_is_plain(text) for text in texts):
-        return data
-    named = interpolated(data)
-    return {key: value if key in named else _referring(value) for key, value in data.items()}
-
-
-def _referring(data: Any) -> Any:
-    """The data without the values that refer to nothing; what stays keeps its path."""
-    if isinstance(data, dict):
-        return {key: _referring(value) for key, value in data.items() if _interpolates(value)}
-    if isinstance(data, list):
-        return [_referring(value) for value in data]
-    return data if _interpolates(data) else None
 
 
 def _is_plain(text: str) -> bool:
@@ -118,7 +145,7 @@ def _replace(data: Any, path: Path, problems: Problems) -> Any:
         return [_replace(value, (*path, index), problems) for index, value in enumerate(data)]
     if isinstance(data, str) and "${" in data:
         problems[path] = "the interpolations in this file are too many to resolve"
-        return _BROKEN
+        return BROKEN
     return data
 
 
@@ -131,34 +158,12 @@ def _screen(data: Any, path: Path, problems: Problems) -> Any:
         return data
     if has_resolver(data):
         problems[path] = "it calls a resolver, which would read something outside the file"
-        return _BROKEN
+        return BROKEN
     if _is_plain(data):
         return data
-    try:
-        OmegaConf.create([data])
-    except (OmegaConfBaseException, RecursionError):
+    from scaffold_torchtune.validate import omega
+
+    if not omega.can_read(data):
         problems[path] = "it is not an interpolation that OmegaConf can read"
-        return _BROKEN
+        return BROKEN
     return data
-
-
-def _values(data: Any, config: Any, path: Path, problems: Problems) -> Any:
-    if isinstance(data, dict):
-        return {key: _value(value, config, key, (*path, key), problems) for key, value in data.items()}
-    return [_value(value, config, index, (*path, index), problems) for index, value in enumerate(data)]
-
-
-def _value(data: Any, config: Any, key: str | int, path: Path, problems: Problems) -> Any:
-    if not _interpolates(data):
-        return data
-    try:
-        found = config[key]
-        if isinstance(data, dict | list):
-            return _values(data, found, path, problems)
-        if isinstance(found, DictConfig | ListConfig):
-            return OmegaConf.to_container(found, resolve=True)
-    except (OmegaConfBaseException, RecursionError) as error:
-        reason = str(error).split("\n", 1)[0] or type(error).__name__
-        problems[path] = f"it cannot be resolved ({reason})"
-        return _BROKEN
-    return found

@@ -46,9 +46,10 @@ def check(report: Report, data: dict[str, Any], planned: Iterable[Path]) -> None
     facts = load().recipes[_usual(report)]
     defaults = dict(_defaults(data))
     spoken = {*planned, *report.paths}
+    above = {path[:end] for path in spoken for end in range(len(path))}
     for path, value in _values(data):
         place = dotted(path)
-        if path[0] not in facts.reads or path in _OF_THE_PLAN or any(_within(path, each) for each in spoken):
+        if path[0] not in facts.reads or path in _OF_THE_PLAN or path in above or _is_below(path, spoken):
             continue
         if _is_place(value):
             _output(report, path, value)
@@ -99,10 +100,9 @@ def _defaults(data: dict[str, Any]) -> Iterator[tuple[Path, tuple[Any]]]:
             yield from (((name, argument), (value,)) for argument, value in component.defaults.items())
 
 
-def _within(one: Path, other: Path) -> bool:
-    """Whether one of two paths leads to the other."""
-    shorter = min(len(one), len(other))
-    return one[:shorter] == other[:shorter]
+def _is_below(path: Path, spoken: set[Path]) -> bool:
+    """Whether a path, or one that leads to it, is spoken of."""
+    return any(path[:end] in spoken for end in range(len(path) + 1))
 
 
 def _is_place(value: Any) -> bool:
