@@ -1,5 +1,6 @@
 """Prose and code stay together."""
 
+import argparse
 import re
 from pathlib import Path
 
@@ -8,12 +9,26 @@ from skills_ref.parser import parse_frontmatter
 from skills_ref.validator import validate_metadata
 
 from mcp_calls import listed
+from scaffold_torchtune import options
 from scaffold_torchtune.errors import CODES
 from scaffold_torchtune.shared.resources import shipped
+from scaffold_torchtune.shared.text import close_matches
 
 ROOT = Path(__file__).parent.parent
 PROSE = sorted([ROOT / "README.md", ROOT / "SKILL.md", ROOT / "CONTRIBUTING.md", *(ROOT / "workflows").glob("*.md")])
 SOURCES = sorted((ROOT / "server").rglob("*.py"))
+
+
+STEPS = ("parse", "plan", "render", "setup", "validate", "scaffold")
+OF_SBATCH = {"--array", "--output", "--test-only"}
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command."""
+    found: dict[str, argparse.ArgumentParser] = {}
+    for action in vars(options.parser(dict.fromkeys(STEPS, "a step")))["_actions"]:
+        found |= action.choices if isinstance(action.choices, dict) else {}
+    return found
 
 
 def test_every_finding_code_has_one_row_in_troubleshooting_and_no_other_has() -> None:
@@ -40,20 +55,57 @@ def test_links_and_paths_in_prose_lead_somewhere(path: Path) -> None:
     assert not missing
 
 
-def test_the_skill_is_valid_and_short_enough() -> None:
-    metadata, body = parse_frontmatter((ROOT / "SKILL.md").read_text())
+def test_the_skill_is_valid_and_as_long_as_the_best_are() -> None:
+    text = (ROOT / "SKILL.md").read_text()
+    metadata, _ = parse_frontmatter(text)
     assert validate_metadata(metadata) == []
     assert metadata["name"] == "scaffold-torchtune"
-    assert len(body.splitlines()) < 150
+    assert 120 <= len(text.splitlines()) <= 150
 
 
-def test_the_skill_names_the_eight_steps_and_exactly_the_five_tools() -> None:
+def test_the_steps_of_the_skill_are_the_eight_each_with_its_tool() -> None:
     text = (ROOT / "SKILL.md").read_text()
-    steps = re.findall(r"^\| (\d)\. ", text, re.MULTILINE)
-    assert steps == list("12345678")
-    tools = {tool.name for tool in listed(ROOT)}
-    assert set(re.findall(r"mcp__torchtune__(\w+)", text)) == tools
-    assert tools == {"parse_summary", "plan_runs", "render_yaml", "run_setup", "validate"}
+    steps = re.findall(r"^- \[ \] (\d)\. ([\w. ]+): .*?`(\w+)`", text, re.MULTILINE)
+    assert [number for number, *_ in steps] == list("12345678")
+    full = (ROOT / "workflows/torchtune.md").read_text()
+    titles = re.findall(r"^## (\d)\. (.+)$", full, re.MULTILINE)
+    assert [(number, name.lower()) for number, name in titles] == [(n, name.lower()) for n, name, _ in steps]
+    tools = [tool.name for tool in listed(ROOT)]
+    assert list(dict.fromkeys(tool for *_, tool in steps if tool in tools)) == tools
+
+
+def test_the_skill_allows_what_writes_no_run_under_both_names_of_each_tool() -> None:
+    metadata, _ = parse_frontmatter((ROOT / "SKILL.md").read_text())
+    harmless = [tool.name for tool in listed(ROOT) if not (tool.annotations and tool.annotations.destructive_hint)]
+    assert harmless == ["parse_summary", "plan_runs", "validate"]
+    servers = ("mcp__torchtune", "mcp__plugin_scaffold-torchtune_torchtune")
+    named = [f"{server}__{tool}" for server in servers for tool in harmless]
+    assert str(metadata["allowed-tools"]).split() == named
+    assert all(len(name) <= 64 for name in named)
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda p: p.name)
+def test_codes_and_commands_in_prose_exist(path: Path) -> None:
+    text = path.read_text()
+    worded = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", text))
+    alike = {word for word in worded if word not in CODES and close_matches(word, CODES, cutoff=0.9)}
+    assert not alike
+    assert set(re.findall(r"`scaffold-torchtune ([a-z]+)", text)) <= commands().keys()
+
+
+def test_arguments_of_tools_in_the_skill_exist() -> None:
+    text = (ROOT / "SKILL.md").read_text()
+    arguments = {name for tool in listed(ROOT) for name in tool.input_schema["properties"]}
+    assert {"experiment", "answers", "start", "only", "template", "names", "setup_script", "overwrite"} <= arguments
+    for named in re.findall(r"`(\w+): (?:true|\"\w+\")`", text):
+        assert named in arguments | {"passed"}
+
+
+def test_options_in_prose_exist() -> None:
+    known = {option for parser in commands().values() for option in vars(parser)["_option_string_actions"]}
+    text = "".join(path.read_text() for path in PROSE if path.name not in {"README.md", "CONTRIBUTING.md"})
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    assert named - known == OF_SBATCH
 
 
 @pytest.mark.parametrize("folder", ["templates", "workflows", "examples"])
