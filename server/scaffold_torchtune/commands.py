@@ -1,4 +1,4 @@
-"""Does what a command line asks for, but for `serve`: a step, all of them, `doctor`, `new`, `demo`, `schema`.
+"""Does what a command line asks for, but for `serve`: a step, all of them, `doctor`, `new`, `demo`, `schema`, `skill`.
 
 Exit status: 0 all well; 1 some run failed, some value does not match, or a step was stopped midway; 2 refused.
 """
@@ -26,6 +26,7 @@ from scaffold_torchtune.new import OPTIONS, NewResult, create
 from scaffold_torchtune.options import parser
 from scaffold_torchtune.pipeline import Interrupted, Request, Stopped
 from scaffold_torchtune.shared.text import one_line
+from scaffold_torchtune.skill import SkillResult, install_skill
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -85,6 +86,8 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
     if options.command == "doctor":
         where = options.experiment
         return lambda request: pipeline.doctor(request, with_experiment=where is not None)
+    if options.command == "skill":
+        return lambda _request: install_skill(options.directory)
     if options.command == "new":
         wishes = {option.parameter: getattr(options, option.parameter) for option in OPTIONS}
         return lambda request: create(request, wishes, control=options.control)
@@ -120,6 +123,8 @@ def _do(step: Callable[[Request], BaseModel], options: argparse.Namespace) -> in
         _print_json(reply.of_result(result, _asked(options)))
     elif isinstance(result, NewResult):
         _show_new(result, options)
+    elif isinstance(result, SkillResult):
+        _show_skill(result)
     else:
         show.result(show.console(), result)
     return 0 if _all_well(result) else 1
@@ -137,6 +142,14 @@ def _show_new(of: NewResult, options: argparse.Namespace) -> None:
     given = ["--local", str(options.local)] if options.local else []
     line = shlex.join(["scaffold-torchtune", "scaffold", str(options.experiment), *given])
     sys.stdout.write(one_line(f"next: {line}") + "\n")
+
+
+def _show_skill(of: SkillResult) -> None:
+    """What was written, and how agents get the tools that the skill calls."""
+    done = "nothing was changed in" if of.unchanged else "replaced" if of.replaced else "wrote"
+    sys.stdout.write(one_line(f"{done} {of.directory}: {', '.join(of.files)}") + "\n")
+    line = "claude mcp add --scope user torchtune -- scaffold-torchtune serve"
+    sys.stdout.write(f"next, where it has not been done: {line}\n")
 
 
 def _asked(options: argparse.Namespace) -> reply.Asked:

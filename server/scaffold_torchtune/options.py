@@ -51,6 +51,7 @@ def parser(steps: Mapping[str, str]) -> argparse.ArgumentParser:
     _add_common(demo)
     schema = "the JSON Schema of experiment_summary.yaml, for editors that complete and check it"
     commands.add_parser("schema", help=schema, description=schema[0].upper() + schema[1:] + ".")
+    _add_skill(commands.add_parser("skill", help=_SKILL, description=_SKILL[0].upper() + _SKILL[1:] + "."))
     commands.add_parser("serve", help=_SERVE, parents=[_roots()])
     return made
 
@@ -78,6 +79,8 @@ _TEMPLATE_HELP = (
 _ANSWER = "a value that no document gives, as asked for; may be repeated"
 _NEW_HELP = "write an experiment's documents, filled from options, to start from; they scaffold as they are"
 _DOCTOR = "tell whether this machine is ready: environment, setup script, torchtune, SLURM; writes nothing"
+_SKILL = "put SKILL.md and its workflows where agents look for skills; replaces only what it wrote itself"
+_SKILL_DIR = "a directory of skills, such as ~/.agents/skills; default: ~/.claude/skills"
 _ROOT_HELP = "experiments must lie under one of these directories; may be repeated"
 
 
@@ -108,6 +111,12 @@ def _add_doctor(command: argparse.ArgumentParser) -> None:
     _add_common(command)
     _add_script(command)
     _add_asking(command)
+
+
+def _add_skill(command: argparse.ArgumentParser) -> None:
+    command.add_argument("directory", type=Path, nargs="?", metavar="DIR", help=_SKILL_DIR)
+    command.add_argument("--json", action="store_true", help="print the structured result and nothing else")
+    command.set_defaults(experiment=None, local=None, root=[], start=1, only=None, whole=False)  # it has none of them
 
 
 def _add_planning(command: argparse.ArgumentParser) -> None:
