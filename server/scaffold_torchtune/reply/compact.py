@@ -1,5 +1,6 @@
 """From the models that steps return to plain data that repeats nothing and leaves out what says nothing."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from scaffold_torchtune.models.results import (
 )
 
 _LONGEST_SUBMIT = 700
+_WARNING = Severity.WARNING  # which is counted where there is none, too
 
 
 def plain(model: BaseModel) -> dict[str, Any]:
@@ -61,20 +63,21 @@ def _without(result: BaseModel, *names: str) -> dict[str, Any]:
 
 
 def _counts(found: Iterable[Finding]) -> dict[str, int]:
-    """How many findings there are of each severity."""
+    """How many findings there are of each severity; nothing of errors and information where there are none."""
     severities = [each.severity for each in found]
     names = {Severity.ERROR: "errors", Severity.WARNING: "warnings", Severity.INFO: "infos"}
-    return {name: severities.count(severity) for severity, name in names.items()}
+    return {name: severities.count(severity) for severity, name in names.items() if severity in {*severities, _WARNING}}
 
 
 def _parse(result: ParseResult) -> dict[str, Any]:
     types = [run.type for run in result.runs]
-    rows = {"runs": len(types)} | {kind: types.count(kind) for kind in ("fine-tuned", "control", "eval-only")}
+    rows = {"runs": len(types)} | dict(Counter(types))
     data = _without(result)
     for name in ("template", "answers"):
         if not data[name]:
             del data[name]
-    return {"counts": rows | _counts(result.warnings), **data, "sources": _by_file(result.sources)}
+    sources = {name.removeprefix("config.").removeprefix("environment."): at for name, at in result.sources.items()}
+    return {"counts": rows | _counts(result.warnings), **data, "sources": _by_file(sources)}
 
 
 def _plan(result: PlanResult) -> dict[str, Any]:
