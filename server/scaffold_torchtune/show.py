@@ -86,6 +86,8 @@ def refusal(out: Console, refused: Refused, *, midway: bool = False) -> None:
     _say(out, "Stopped midway: " if midway else "Refused: ", refused.message, style="bold red")
     findings(out, refused.problems)
     for question in refused.ask:
+        if question.field == "setup_script":  # an option of its own, which the fix names
+            continue
         _say(out, f"  answer with: --answer {shlex.quote(question.field)}=VALUE  ({question.question})", style="dim")
     stays = "What was written stays. Repeat the command to go on from there."
     _say(out, stays if midway else "No run directory or file was changed.")

@@ -65,7 +65,7 @@ def _question(field: str, problem: Finding, lines: Mapping[str, tuple[str, str]]
         kind=_KINDS.get(known.kind, "text") if known else "text",
         options=_options(problem),
         file=file,
-        add=add or f"line {problem.line}: {field}: VALUE",
+        add=add or f"- **{field}**: VALUE (in the place of line {problem.line})",
     )
 
 

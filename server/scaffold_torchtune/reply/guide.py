@@ -140,9 +140,10 @@ def after_refusal(refused: Refused, asked: Asked) -> dict[str, Any]:
     codes = {problem.code for problem in refused.problems}
     if codes & {"not-rendered", "plan-outdated"}:
         return _call("render_yaml", asked)
+    first = _ASK if refused.ask else _CORRECT
     if asked.tool not in ARGUMENTS:
-        return {"first": _CORRECT if asked.tool else _ARGUMENTS}
-    return _call(asked.tool, asked, _ASK if refused.ask else _CORRECT)
+        return {"first": first if asked.tool else _ARGUMENTS}
+    return _call(asked.tool, asked, first)
 
 
 def _call(tool: str, asked: Asked, first: str = "") -> dict[str, Any]:
