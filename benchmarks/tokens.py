@@ -153,7 +153,8 @@ def judged(counts: dict[str, int]) -> Iterator[tuple[str, int, int | None]]:
 def main() -> int:
     """Print the table; 1 where a bound is broken."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--modules", type=Path, default=ROOT / ".package-tools" / "node_modules", help="where gpt-tokenizer is")
+    modules = ROOT / ".package-tools" / "node_modules"
+    parser.add_argument("--modules", type=Path, default=modules, help="where gpt-tokenizer is")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         counts = counted(anyio.run(all_texts, Path(folder).resolve()), options.modules)

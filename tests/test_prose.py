@@ -93,12 +93,14 @@ def test_codes_and_commands_in_prose_exist(path: Path) -> None:
     assert set(re.findall(r"`scaffold-torchtune ([a-z]+)", text)) <= commands().keys()
 
 
-def test_arguments_of_tools_in_the_skill_exist() -> None:
-    text = (ROOT / "SKILL.md").read_text()
+@pytest.mark.parametrize("path", PROSE, ids=lambda p: p.name)
+def test_arguments_and_keys_in_prose_exist(path: Path) -> None:
     arguments = {name for tool in listed(ROOT) for name in tool.input_schema["properties"]}
-    assert {"experiment", "answers", "start", "only", "template", "names", "setup_script", "overwrite"} <= arguments
-    for named in re.findall(r"`(\w+): (?:true|\"\w+\")`", text):
-        assert named in arguments | {"passed"}
+    named = set(re.findall(r"`(\w+): (?:true|N|\"[^`\"]+\")`", path.read_text()))
+    assert named <= arguments | {"passed"}
+    if path.name == "SKILL.md":
+        told = set(re.findall(r"`(\w+)`", path.read_text()))
+        assert {"experiment", "answers", "start", "only", "template", "names"} <= told & arguments
 
 
 def test_options_in_prose_exist() -> None:
