@@ -24,7 +24,7 @@ from validate_share import make_experiment
 ROOT = Path(__file__).parent.parent
 TOOLS = ("parse_summary", "plan_runs", "render_yaml", "run_setup", "validate")
 TOOL_LIST, SKILL, ONE_RESULT = 2_500, 2_200, 6_000
-SUMS = {8: 4_000, 1_000: 8_000}
+SUMS = {8: 4_000, 32: 8_000, 100: 8_000, 1_000: 8_000}
 MOST_CALLS = 6
 
 Texts = dict[str, str]
@@ -127,7 +127,7 @@ async def all_texts(folder: Path) -> Texts:
         texts["SKILL.md"] = (ROOT / "SKILL.md").read_text()
         for name in ("torchtune", "troubleshooting"):
             texts[f"workflows/{name}.md"] = (ROOT / "workflows" / f"{name}.md").read_text()
-        for runs in (8, 100, 1_000):
+        for runs in (8, 32, 100, 1_000):
             texts |= await whole(client, folder, runs)
         return texts | await worst(client, folder)
 
@@ -145,7 +145,7 @@ def judged(counts: dict[str, int]) -> Iterator[tuple[str, int, int | None]]:
     bounds = {"tool list": TOOL_LIST, "SKILL.md": SKILL}
     for name, count in counts.items():
         yield name, count, bounds.get(name, ONE_RESULT if ": " in name else None)
-    for runs in (8, 100, 1_000):
+    for runs in (8, 32, 100, 1_000):
         total = sum(count for name, count in counts.items() if name.startswith(f"{runs} runs: "))
         yield f"{runs} runs: all calls", total, SUMS.get(runs)
 

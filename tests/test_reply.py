@@ -156,6 +156,14 @@ def test_pages_list_every_run_once_and_counts_stay_whole(many: Path, step: str) 
     assert "left_out" not in whole
 
 
+@pytest.mark.parametrize("step", ["parse", "plan", "render"])
+def test_a_sweep_of_usual_size_is_listed_whole(tmp_path: Path, step: str) -> None:
+    experiment = many_runs(tmp_path, 32)
+    data = replied(step, experiment)
+    assert len(data["runs"]) == 32 + (step == "parse")
+    assert "left_out" not in data
+
+
 def test_a_pattern_chooses_runs(many: Path) -> None:
     data = replied("plan", many, only="lr1.1e-?")
     assert [run["directory"] for run in data["runs"]] == ["lr1.1e-5", "lr1.1e-4"]

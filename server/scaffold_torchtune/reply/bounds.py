@@ -4,7 +4,7 @@ The bounds keep a reply small at any size of an experiment; benchmarks/tokens.py
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import Any, Final
 
 from scaffold_torchtune.reply.asked import Asked
@@ -17,6 +17,8 @@ FINDINGS: Final = 4_500
 """Bytes of JSON for a list of findings, and for a mapping of values."""
 WITHIN: Final = 1_500
 """Bytes of JSON for a list or a mapping within an item of a list."""
+FEW: Final = 36
+"""Items of a list that is given whole where it takes no more than what is serious: most sweeps are no longer."""
 LONGEST: Final = 600
 """Characters of a text."""
 
@@ -40,7 +42,7 @@ def bounded(data: dict[str, Any], asked: Asked) -> dict[str, Any]:
             out[name] = value
         elif isinstance(value, list):
             items = _wanted(name, value, asked)
-            out[name] = shown = _fitted(items[asked.start - 1 :], _budget(name))
+            out[name] = shown = _fitted(items[asked.start - 1 :], _budget(name, items))
             left_out |= _missing(name, items, shown)
             following += [asked.start + len(shown)] if asked.start + len(shown) <= len(items) else []
         else:
@@ -67,7 +69,7 @@ def _wanted(name: str, items: list[Any], asked: Asked) -> list[Any]:
     """The items of a list that are asked for; the worst first where not all fit."""
     if name == "runs":
         items = [run for run in items if asked.wants(run)]
-    if len(_fitted(items, _budget(name))) == len(items):
+    if len(_fitted(items, _budget(name, items))) == len(items):
         return items
     return sorted(items, key=_badness)
 
@@ -83,8 +85,8 @@ def _failed(item: Any) -> bool:
     return isinstance(item, dict) and not (item.get("ok", True) and item.get("passed", True))
 
 
-def _budget(name: str) -> int:
-    if name == "problems":
+def _budget(name: str, items: Sized) -> int:
+    if name == "problems" or len(items) <= FEW:
         return SERIOUS
     return FINDINGS if name in {"warnings", "findings", "ask"} else ORDINARY
 
