@@ -14,12 +14,8 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
     **{
         ("validate/resolve.py", change): "a short cut: what follows gives the same, later"
         for change in (
-            "not _interpolates(screened) -> False",
-            "isinstance(value, str) and '${' in value -> False",
             "isinstance(value, str) and '${' in value -> isinstance(value, str)",
             "'${' in value -> '${' not in value",
-            "not all((_is_plain(text) for text in texts)) -> True",
-            "key in named -> True",
         )
     },
     ("validate/script.py", "name in _LONG or len(matches) != 1 -> len(matches) != 1"): "one match is the name itself",

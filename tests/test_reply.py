@@ -128,7 +128,8 @@ def test_one_failed_setup_is_told_first_with_its_reason(many: Path) -> None:
     data = reply.of_result(failed, reply.Asked("run_setup"))
     assert data["outcome"].startswith("120 runs processed: 119 succeeded, 1 failed")
     assert (data["runs"][0]["directory"], data["runs"][0]["reason"]) == (runs[99].directory, "boom")
-    assert "tool" not in data["next"]
+    assert data["next"]["tool"] == "validate"
+    assert "run_setup again" in data["next"]["first"]
 
 
 # --- bounds ---------------------------------------------------------------------------------------------------------

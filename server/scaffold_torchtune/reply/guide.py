@@ -40,8 +40,8 @@ _SHOW: Final = (
     " time and defaults; go on when they agree"
 )
 _FAILED_SETUP: Final = (
-    "tell the user which runs failed and each reason and fix; when the cause is mended call run_setup again, which"
-    " takes up only what is not done"
+    "keep which runs failed, each reason and fix, for the user; validate closes the log. When the cause is mended call"
+    " run_setup again, which takes up only what is not done"
 )
 _FAILED: Final = (
     "report run, field, expected and actual of the errors, and the fix; have the cause mended in the summary, the"
@@ -124,11 +124,11 @@ def after(result: BaseModel, asked: Asked) -> dict[str, Any]:
         case RenderResult():
             return _call("run_setup", asked)
         case SetupResult() if result.failed:
-            return {"first": _FAILED_SETUP}
+            return _call("validate", asked, _FAILED_SETUP)
         case SetupResult():
             return _call("validate", asked)
         case ScaffoldResult():
-            return after(result.setup if result.setup.failed else result.validation, asked)
+            return after(result.validation, asked)
         case ValidateResult() if result.passed:
             return {"first": _PASSED}
         case _:

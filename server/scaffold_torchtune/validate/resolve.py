@@ -63,7 +63,7 @@ def resolve(data: dict[str, Any]) -> tuple[dict[str, Any], Problems]:
     screened = _screen(data, (), problems)
     if _growth(screened) > _LARGEST:
         return _replace(screened, (), problems), problems
-    put_in = _put_in(screened, screened)
+    put_in = _Values(screened).put_in(screened)
     if not interpolates(put_in):
         return put_in, problems
     from scaffold_torchtune.validate import omega
@@ -71,43 +71,53 @@ def resolve(data: dict[str, Any]) -> tuple[dict[str, Any], Problems]:
     return omega.resolved(put_in, screened, problems), problems
 
 
-def _put_in(data: Any, root: dict[str, Any]) -> Any:
-    """Data in which each text that can be is its value; any other text stays as it is."""
-    if isinstance(data, dict):
-        return {key: _put_in(value, root) for key, value in data.items()}
-    if isinstance(data, list):
-        return [_put_in(value, root) for value in data]
-    if not isinstance(data, str) or "${" not in data:
-        return data
-    value = _value_of(data, root, _CHAIN)
-    return data if value is None else value
+class _Values:
+    """The texts and whole numbers that names in plain data refer to, from the root on."""
 
+    def __init__(self, root: dict[str, Any]) -> None:
+        self._root = root
+        self._known: dict[tuple[str, int], str | int | None] = {}
 
-def _value_of(text: str, root: dict[str, Any], steps: int) -> str | int | None:
-    """What a text comes to, its references followed at most so many steps; None where OmegaConf must say it."""
-    if not _is_plain(text):
-        return None
-    values = [_target(found[0][2:-1], root, steps) for found in _PLAIN.finditer(text)]
-    if None in values:
-        return None
-    if _PLAIN.fullmatch(text):
-        return values[0]
-    parts = iter(values)
-    return _PLAIN.sub(lambda _: str(next(parts)), text)
+    def put_in(self, data: Any) -> Any:
+        """Data in which each text that can be is its value; any other text stays as it is."""
+        if isinstance(data, dict):
+            return {key: self.put_in(value) for key, value in data.items()}
+        if isinstance(data, list):
+            return [self.put_in(value) for value in data]
+        if not isinstance(data, str) or "${" not in data:
+            return data
+        value = self._value(data, _CHAIN)
+        return data if value is None else value
 
+    def _value(self, text: str, steps: int) -> str | int | None:
+        """What a text comes to, its references followed at most so many steps; None where OmegaConf must say it."""
+        if not _is_plain(text):
+            return None
+        values = [self._target(found[0][2:-1], steps) for found in _PLAIN.finditer(text)]
+        if None in values:
+            return None
+        if _PLAIN.fullmatch(text):
+            return values[0]
+        parts = iter(values)
+        return _PLAIN.sub(lambda _: str(next(parts)), text)
 
-def _target(name: str, root: dict[str, Any], steps: int) -> str | int | None:
-    """The text or whole number that a name from the root on refers to; None where it is something else."""
-    node: Any = root
-    for key in name.split("."):
-        node = node.get(key) if isinstance(node, dict) else None
-    if type(node) is int:
-        return node
-    if not isinstance(node, str) or node == _MISSING:
-        return None
-    if "${" not in node:
-        return node
-    return _value_of(node, root, steps - 1) if steps else None
+    def _target(self, name: str, steps: int) -> str | int | None:
+        """The text or whole number that a name refers to; None where it is something else."""
+        if (name, steps) not in self._known:
+            self._known[name, steps] = self._found(name, steps)
+        return self._known[name, steps]
+
+    def _found(self, name: str, steps: int) -> str | int | None:
+        node: Any = self._root
+        for key in name.split("."):
+            node = node.get(key) if isinstance(node, dict) else None
+        if type(node) is int:
+            return node
+        if not isinstance(node, str) or node == _MISSING:
+            return None
+        if "${" not in node:
+            return node
+        return self._value(node, steps - 1) if steps else None
 
 
 def interpolates(data: Any) -> bool:
