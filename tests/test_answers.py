@@ -161,6 +161,25 @@ def test_twice_in_claude_local_md_is_settled_too(tmp_path: Path) -> None:
     assert result.environment["conda_env"] == "other"
 
 
+def test_what_the_summary_says_of_its_surroundings_is_no_answers_to_change(tmp_path: Path) -> None:
+    project = "- **Naming pattern:**"
+    experiment = make_experiment(tmp_path / "sweep", replace={project: f"- **W&B project:** mine\n{project}"})
+    for other in ("other", "capitalization"):
+        assert codes(refusal(pipeline.parse, experiment, answers={"my_wandb_project": other})) == ["ambiguous"]
+    assert pipeline.parse(Request(experiment, answers={"my_wandb_project": "mine"})).answers == ()
+    refused = refusal(pipeline.parse, experiment, answers={"epochs": "many"})
+    assert "the answer for epochs is 'many', but experiment_summary.md says '2'" in refused.problems[0].message
+
+
+def test_two_directories_of_models_are_settled(tmp_path: Path) -> None:
+    lines = "### Models\n- **Models directory:** `/a`\n- **Models directory:** `/b`\n"
+    experiment = make_experiment(tmp_path / "sweep", without=[MODELS], replace={"### Models\n": lines})
+    (question,) = refusal(pipeline.parse, experiment).ask
+    assert (question.field, question.options) == ("models_dir", ("/a", "/b"))
+    (model,) = pipeline.parse(Request(experiment, answers={"models_dir": "/b"})).models
+    assert model.path == f"/b/{MODEL}"
+
+
 def test_a_value_that_nobody_needs_to_give_can_be_answered_too(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep")
     planned = pipeline.plan(Request(experiment, answers={"seed": 7}))

@@ -108,12 +108,11 @@ def _model_slot(name: str, summary: SummaryDraft) -> _Slot:
 
 
 def _local_slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
-    """A field of claude.local.md; of some the summary may speak too."""
-    there = [local.settings[field]] if field in local.settings else []
-    if field == "my_wandb_project" and summary.wandb_project:
-        there.append(summary.wandb_project)
-    there += summary.output_dirs if field == "output_dir_base" else []
+    """A field of claude.local.md; of some the summary may speak too. What wins stands first."""
+    there = [summary.wandb_project] if field == "my_wandb_project" and summary.wandb_project else []
     there += summary.models_dirs if field == "models_dir" else []
+    there += [local.settings[field]] if field in local.settings else []
+    there += summary.output_dirs if field == "output_dir_base" else []
 
     def put(text: Field) -> None:
         local.settings[field] = text
