@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
 from experiments import SUMMARY, actions, change, make_experiment
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.pipeline import Request
+from scaffold_torchtune.shared.parameters import PARAMETERS
 from scaffolding import codes, refusal, scaffold
 
 MODEL = "Llama-3.2-1B-Instruct"
@@ -239,3 +244,27 @@ def test_a_refused_render_is_logged_unless_a_question_follows(tmp_path: Path) ->
         pipeline.render(Request(experiment))
     assert actions(experiment) == ["SCAFFOLD_TORCHTUNE_REFUSED"]
     assert SUMMARY
+
+
+_FIELDS = st.sampled_from([*PARAMETERS, "experiment name", "scratch_dir", "working_dir", f"path of model {MODEL}", "x"])
+_VALUES = st.one_of(
+    st.text(max_size=30), st.integers(), st.floats(), st.booleans(), st.sampled_from(["/a", "2", "7.5"])
+)
+
+
+@given(
+    st.dictionaries(_FIELDS, _VALUES, max_size=4),
+    st.sampled_from(["", "- **Epochs", "- **Models", "# cap_4L", "| Run"]),
+)
+def test_any_answer_is_taken_or_refused(answers: dict[str, Any], left_out: str) -> None:
+    text = "".join(line for line in EXAMPLE_SUMMARY.splitlines(keepends=True) if not left_out or left_out not in line)
+    try:
+        found = parse_experiment(("s.md", text), ("c.md", EXAMPLE_LOCAL), lambda _: True, None, answers)
+    except Refused as refused:
+        problems, ask = refused.problems, refused.ask
+    else:
+        assert {answer.field for answer in found.answers} <= answers.keys()
+        assert all(answer.add for answer in found.answers)
+        return
+    assert problems
+    assert all(question.field for question in ask)
