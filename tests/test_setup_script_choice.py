@@ -46,6 +46,13 @@ def test_the_environment_variable_stands_for_the_option(
     assert main(["setup", str(three)]) == 0
 
 
+def test_an_empty_variable_names_no_script(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts hand over an empty one where the user chose none."""
+    monkeypatch.setenv("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT", "")
+    assert main(["scaffold", str(three), "--json"]) == 0
+    assert main(["scaffold", str(three), "--setup-script", "", "--json"]) == 2
+
+
 def test_a_script_that_is_not_there_is_refused(three: Path, tmp_path: Path) -> None:
     before = everything(three / "data")
     (problem,) = refusal(pipeline.scaffold, three, setup_script=str(tmp_path / "gone.py")).problems

@@ -290,8 +290,10 @@ def _setup_script(request: Request, experiment: Experiment) -> str:
 
 
 def named_script(request: Request) -> str | None:
-    """What the operator named: 'bundled', the real path of a script, or None."""
-    named = request.setup_script or os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT")
+    """What the operator named: 'bundled', the real path of a script, or None. An empty variable names nothing."""
+    named = request.setup_script
+    if named is None:
+        named = os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT") or None
     return named if named in {None, "", "bundled"} else str(expanded(Path(str(named))).resolve())
 
 
