@@ -217,3 +217,4 @@ def test_the_environment_and_the_command_line_name_roots(elsewhere: Path, demo: 
     assert taken(demo, cwd=elsewhere, **named)
     assert not taken(demo, "--root", str(elsewhere), cwd=elsewhere, **named), "the command line wins"
     assert taken(demo, "--root", str(elsewhere), "--root", str(demo.parent), cwd=elsewhere)
+    assert taken(demo, "--root", str(elsewhere), str(demo.parent), cwd=elsewhere), "as hosts write a list"

@@ -62,9 +62,9 @@ def serve_parser() -> argparse.ArgumentParser:
 
 
 def _roots() -> argparse.ArgumentParser:
-    """The option that all commands have."""
+    """The option of the server. Hosts that keep a list of directories put all of it behind one `--root`."""
     made = argparse.ArgumentParser(add_help=False)
-    made.add_argument("--root", type=Path, action="append", default=[], metavar="DIR", help=_ROOT_HELP)
+    made.add_argument("--root", type=Path, action="extend", nargs="+", default=[], metavar="DIR", help=_ROOT_HELP)
     return made
 
 
