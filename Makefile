@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # pip may fail on a passing fault of the network: try three times.
 RETRY := scripts/retry
 
-.PHONY: demo test check format contract slurm modules facts golden fuzz bench explore mutation clean
+.PHONY: demo test check format contract slurm modules package bundle tokens facts golden fuzz bench explore mutation clean
 
 demo: $(STAMP)  ## scaffold the bundled example into demo/
 	@$(BIN)/scaffold-torchtune demo demo
@@ -37,6 +37,18 @@ modules: $(STAMP)  ## tests against real Environment Modules and Lmod; installs 
 	scripts/install_modules
 	$(BIN)/python -m pytest tests/modules -m modules
 
+package: $(STAMP)  ## tests with real hosts and checkers (Claude Code, Inspector, mcpb, uv, ...), which it installs (1.3 GB)
+	scripts/install_package_tools
+	$(BIN)/python -m pytest tests/package -m package
+
+bundle: $(STAMP)  ## the MCP bundle, dist/scaffold-torchtune-VERSION.mcpb
+	scripts/install_package_tools
+	$(BIN)/python scripts/make_bundle.py
+
+tokens: $(STAMP)  ## what tools, skill and whole scaffolds cost in tokens, against their bounds
+	scripts/install_package_tools
+	$(BIN)/python benchmarks/tokens.py
+
 facts: $(CONTRACT)/.installed  ## write torchtune's facts anew from the installed torchtune
 	$(CONTRACT)/bin/python scripts/regenerate_torchtune_facts.py
 
@@ -56,7 +68,7 @@ mutation: $(STAMP)  ## break each check, one place at a time: do its tests see i
 	$(BIN)/python tests/mutation.py
 
 clean:
-	rm -rf $(VENV) $(CONTRACT) .lmod demo .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(CONTRACT) .lmod .package-tools dist demo .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
