@@ -134,7 +134,9 @@ async def all_texts(folder: Path) -> Texts:
 
 def counted(texts: Texts, modules: Path) -> dict[str, int]:
     """The number of tokens of each text."""
-    command = ["node", str(Path(__file__).parent / "count_tokens.cjs"), str(modules.resolve())]
+    own = modules / ".bin" / "node"
+    node = str(own.resolve()) if own.exists() else "node"
+    command = [node, str(Path(__file__).parent / "count_tokens.cjs"), str(modules.resolve())]
     done = subprocess.run(command, check=True, input=json.dumps(texts), capture_output=True, text=True)
     counts: dict[str, int] = json.loads(done.stdout)
     return counts
