@@ -9,6 +9,7 @@ from skills_ref.validator import validate
 
 from hosts import Run, run
 from readme import blocks, command_lines
+from scaffold_torchtune import __version__
 
 pytestmark = pytest.mark.package
 ROOTS = "/path/to/experiments"
@@ -39,6 +40,8 @@ def test_claude_code_installs_the_plugin_and_reaches_its_server(
 ) -> None:
     marketplace, install = [line for line in command_lines("claude") if "plugin" in line]
     assert marketplace[-1] == "./scaffold-torchtune"
+    (fetch,) = command_lines("uvx")
+    assert well(run(fetch, env, plugin.parent)) == f"scaffold-torchtune {__version__}\n"
     well(run(marketplace, env, plugin.parent))
     well(run(install, env, tmp_path))
     plugins = json.loads(well(run(["claude", "plugin", "list", "--json"], env, tmp_path)))
