@@ -1,5 +1,6 @@
 """Real module systems, Environment Modules and Lmod: what they load is seen by the script, what they cannot is told."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from experiments import log, make_experiment, many_runs, run_directories
 from logins import home
 from scaffold_torchtune.activation import Fault, Wanted, activate
 from scaffold_torchtune.errors import Finding
-from scaffold_torchtune.models.results import Refusal
+from scaffold_torchtune.models.results import RefusalError
 from setup_scripts import MAKE, script
 from stand_in_conda import StandIn
 
@@ -51,7 +52,7 @@ class Site:
         done = self.scaffold(experiment, script, "--json")
         assert done.returncode == 2, done.stdout + done.stderr
         assert not run_directories(experiment)
-        (problem,) = Refusal.model_validate_json(done.stdout).error.problems
+        (problem,) = RefusalError.model_validate(json.loads(done.stdout)["error"]).problems
         return problem
 
 

@@ -163,14 +163,8 @@ class ScaffoldResult(Model):
 
 
 class RefusalError(Model):
-    """Why the work cannot proceed."""
+    """Why the work cannot proceed: a refusal's `error`."""
 
     message: str
     problems: tuple[Finding, ...]
     ask: tuple[Question, ...] = Field(default=(), description="what to ask the user")
-
-
-class Refusal(Model):
-    """A refusal as a structured result."""
-
-    error: RefusalError
