@@ -81,6 +81,7 @@ CODES: dict[str, Code] = {
     "missing-field": Code(_E, "a required field is absent"),
     "invalid-value": Code(_E, "a value is not what its field must hold"),
     "ambiguous": Code(_E, "a document says two things at once"),
+    "answer-differs": Code(_E, "the user's answer is another value than a document plainly gives"),
     "duplicate-column": Code(_E, "two columns of the runs table mean the same parameter"),
     "malformed-table": Code(_E, "a row of the runs table has too few or too many cells"),
     "unknown-model": Code(_E, "the model is not in the registry of models"),

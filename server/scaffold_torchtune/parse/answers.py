@@ -151,7 +151,7 @@ def _differing(field: str, slot: _Slot, answer: Field) -> list[Finding]:
     fix = "leave the answer out, or correct the document first"
     return [
         finding(
-            "ambiguous", message, field=field, expected=escape(said.text), actual=escape(answer.text),
+            "answer-differs", message, field=field, expected=escape(said.text), actual=escape(answer.text),
             file=slot.file, line=said.line or None, fix=fix,
         )
     ]  # fmt: skip
