@@ -120,7 +120,7 @@ def test_a_line_that_says_the_answer_outdates_nothing_and_one_that_says_more_doe
         ({"path of model Other": "/x"}, "unknown-key", "no field 'path of model Other'"),
         (
             {"epochs": 2, "conda_env": "other"},
-            "ambiguous",
+            "answer-differs",
             "the answer for conda_env is 'other', but claude.local.md says",
         ),
         ({"epochs": 2, "\u202eevil": "x"}, "unknown-key", "\\u202eevil"),
@@ -170,7 +170,8 @@ def test_what_the_summary_says_of_its_surroundings_is_no_answers_to_change(tmp_p
     project = "- **Naming pattern:**"
     experiment = make_experiment(tmp_path / "sweep", replace={project: f"- **W&B project:** mine\n{project}"})
     for other in ("other", "capitalization"):
-        assert codes(refusal(pipeline.parse, experiment, answers={"my_wandb_project": other})) == ["ambiguous"]
+        refused = refusal(pipeline.parse, experiment, answers={"my_wandb_project": other})
+        assert (codes(refused), refused.ask) == (["answer-differs"], ())
     assert pipeline.parse(Request(experiment, answers={"my_wandb_project": "mine"})).answers == ()
     refused = refusal(pipeline.parse, experiment, answers={"epochs": "many"})
     assert "the answer for epochs is 'many', but experiment_summary.md says '2'" in refused.problems[0].message
