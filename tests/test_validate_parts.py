@@ -166,6 +166,13 @@ def test_a_node_is_resolved_whole() -> None:
     assert resolve({"a": {"b": 1}, "c": "${a}"})[0]["c"] == {"b": 1}
 
 
+def test_a_node_that_is_referred_to_is_plain_data_resolved_too() -> None:
+    data = {"a": {"b": "${d}"}, "l": ["${d}"], "c": "${a}", "e": "${l}", "d": True}
+    resolved, problems = resolve(data)
+    assert (resolved["c"], resolved["e"], problems) == ({"b": True}, [True], {})
+    assert (type(resolved["c"]), type(resolved["e"])) == (dict, list)
+
+
 def test_what_cannot_be_resolved_is_a_problem() -> None:
     data = {"a": "${b}", "b": "${a}", "c": "${no}", "d": "${", "e": ["${oc.env:HOME}"], "f": "${g}", "g": "???"}
     resolved, problems = resolve(data)

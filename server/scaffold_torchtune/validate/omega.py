@@ -42,7 +42,7 @@ def _value(data: Any, config: Any, key: str | int, path: Path, problems: dict[Pa
         if isinstance(found, DictConfig | ListConfig):
             return OmegaConf.to_container(found, resolve=True)
     except (OmegaConfBaseException, RecursionError) as error:
-        reason = str(error).split("\n", 1)[0] or type(error).__name__
+        reason, _, _ = str(error).partition("\n")
         problems[path] = f"it cannot be resolved ({reason})"
         return BROKEN
     return found
