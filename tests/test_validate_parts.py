@@ -180,6 +180,14 @@ def test_what_cannot_be_resolved_is_a_problem() -> None:
     assert os.environ.get("HOME", "none") not in str(resolved)
 
 
+def test_a_long_text_counts_each_time_that_it_would_be_put_in() -> None:
+    data = {"text": "x" * 6_000, "many": "${text}" * 100, "more": "${many}" * 100}
+    resolved, problems = resolve(data)
+    assert set(problems) == {("many",), ("more",)}
+    assert len(str(resolved)) < 7_000
+    assert resolve({**data, "more": "${many}"})[1] == {}
+
+
 def test_interpolations_that_multiply_are_not_resolved() -> None:
     data: dict[str, object] = {f"a{n}": f"${{a{n + 1}}}${{a{n + 1}}}" for n in range(60)}
     data["a60"] = "x"
