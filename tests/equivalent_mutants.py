@@ -16,6 +16,7 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
         for change in (
             "isinstance(value, str) and '${' in value -> isinstance(value, str)",
             "'${' in value -> '${' not in value",
+            "not isinstance(data, str) or '${' not in data -> not isinstance(data, str)",
         )
     },
     ("validate/script.py", "name in _LONG or len(matches) != 1 -> len(matches) != 1"): "one match is the name itself",

@@ -1,5 +1,6 @@
 """The parts of the validate stage: comparing values, resolving, reading scripts, names, the verdict."""
 
+import itertools
 import os
 from typing import Any
 
@@ -11,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from scaffold_torchtune.errors import Scalar, Severity, finding
 from scaffold_torchtune.models.plan import Options, Plan, PlannedRun
-from scaffold_torchtune.validate import verdict
+from scaffold_torchtune.validate import omega, verdict
 from scaffold_torchtune.validate.job import gpus_in, kilobytes
 from scaffold_torchtune.validate.names import claims
 from scaffold_torchtune.validate.resolve import has_resolver, interpolated, resolve
@@ -186,6 +187,25 @@ def test_a_long_text_counts_each_time_that_it_would_be_put_in() -> None:
     assert set(problems) == {("many",), ("more",)}
     assert len(str(resolved)) < 7_000
     assert resolve({**data, "more": "${many}"})[1] == {}
+
+
+def test_a_node_counts_with_all_that_is_below_it() -> None:
+    inner = {f"k{number}": "${text}" for number in range(30)}
+    outer = {f"k{number}": "${inner}" for number in range(30)}
+    _, problems = resolve({"text": "x" * 60_000, "inner": inner, "outer": outer})
+    assert len(problems) == 60
+    assert resolve({"text": "x" * 600, "inner": inner, "outer": outer})[1] == {}
+
+
+def test_what_only_puts_a_value_in_the_place_of_its_name_needs_no_omegaconf(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(omega, "resolved", never)
+    chain = {name: f"${{{following}}}" for name, following in itertools.pairwise("bcdefg")}
+    data = {"n": 3, "g": "x", **chain, "d.k": 1, "in": {"k": "t", "l": ["${n}", "${in.k}-${n}", 7, "plain"]}}
+    expected = {**dict.fromkeys("bcdefg", "x"), "n": 3, "d.k": 1, "in": {"k": "t", "l": [3, "t-3", 7, "plain"]}}
+    assert resolve(data) == (expected, {})
 
 
 def test_interpolations_that_multiply_are_not_resolved() -> None:
