@@ -17,6 +17,8 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
             "isinstance(value, str) and '${' in value -> isinstance(value, str)",
             "'${' in value -> '${' not in value",
             "not isinstance(data, str) or '${' not in data -> not isinstance(data, str)",
+            "(name, steps) not in self._known -> True",
+            "_is_plain(data) -> False",
         )
     },
     ("validate/script.py", "name in _LONG or len(matches) != 1 -> len(matches) != 1"): "one match is the name itself",

@@ -194,6 +194,9 @@ def test_a_node_counts_with_all_that_is_below_it() -> None:
     outer = {f"k{number}": "${inner}" for number in range(30)}
     _, problems = resolve({"text": "x" * 60_000, "inner": inner, "outer": outer})
     assert len(problems) == 60
+    below = {name: dict.fromkeys(inner, f"${{root.{of}}}") for name, of in (("inner", "text"), ("outer", "inner"))}
+    _, problems = resolve({"root": {"text": "x" * 60_000, **below}})
+    assert len(problems) == 60
     assert resolve({"text": "x" * 600, "inner": inner, "outer": outer})[1] == {}
 
 

@@ -56,8 +56,6 @@ def _document(report: Report, files: Mapping[str, str | None]) -> YamlDocument |
         return read(text)
     except YamlError as error:
         report.add("unreadable-file", f"{report.name} cannot be read: {quoted(error.message)}", line=error.line)
-    except RecursionError:
-        report.add("unreadable-file", f"{report.name} cannot be read: it is nested too deeply")
     return None
 
 
