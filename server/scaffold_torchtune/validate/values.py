@@ -56,11 +56,8 @@ def compare(expected: Scalar, actual: Any) -> str | None:
         return None
     if isinstance(expected, float) and type(actual) is int:
         return None if expected == actual else "value-mismatch"
-    if isinstance(expected, bool | str) or expected is None:
-        alike = str(expected).casefold() == str(as_scalar(actual)).strip().casefold()
-        alike = alike or _equal(expected, actual)
-        return "wrong-type" if alike and type(expected) is not type(actual) else "value-mismatch"
-    return "wrong-type" if _equal(expected, actual) else "value-mismatch"
+    alike = str(expected).casefold() == str(as_scalar(actual)).strip().casefold() or _equal(expected, actual)
+    return "wrong-type" if alike and type(expected) is not type(actual) else "value-mismatch"
 
 
 def _equal(one: Any, other: Any) -> bool:
