@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
@@ -253,6 +253,7 @@ _VALUES = st.one_of(
 )
 
 
+@settings(deadline=10_000)
 @given(
     st.dictionaries(_FIELDS, _VALUES, max_size=4),
     st.sampled_from(["", "- **Epochs", "- **Models", "# cap_4L", "| Run"]),
