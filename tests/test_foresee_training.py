@@ -99,11 +99,20 @@ def test_a_warmup_as_long_as_training_is_a_warning_with_the_number_to_write() ->
     (finding,) = found({"num_warmup_steps": 500})
     assert (finding.code, finding.severity) == ("long-warmup", Severity.WARNING)
     assert (finding.file, finding.line) == (SUMMARY, LINES["num_warmup_steps"])
-    assert (finding.expected, finding.actual) == ("fewer than 500", 500)
+    assert (finding.expected, finding.actual) == ("at most 250", 500)
     assert "500 steps (250 in each of 2 epoch(s): words.json has 1000 rows)" in finding.message
     assert finding.fix.startswith("write Warmup steps: 50 ")
     assert "nobody chose" not in finding.message
-    assert not found({"num_warmup_steps": 499})
+    assert finding.message.endswith("so the learning rate never reaches what is planned")
+
+
+def test_a_warmup_of_more_than_half_of_training_is_a_warning_too() -> None:
+    (finding,) = found({"num_warmup_steps": 499})
+    assert (finding.code, finding.actual) == ("long-warmup", 499)
+    assert "takes more than half of the training of 500 steps" in finding.message
+    assert "in most steps the learning rate is below" in finding.message
+    assert found({"num_warmup_steps": 251})
+    assert not found({"num_warmup_steps": 250})
 
 
 def test_a_default_warmup_that_nobody_chose_is_said_to_be_one() -> None:

@@ -7,7 +7,7 @@ finding says of torchtune is true of torchtune 0.6.1.
 from collections.abc import Mapping, Sequence
 
 from scaffold_torchtune.errors import Finding, sort_findings
-from scaffold_torchtune.foresee import checkpoint, cost, data, design, outputs, training
+from scaffold_torchtune.foresee import checkpoint, cost, data, design, names, outputs, training
 from scaffold_torchtune.foresee.places import output_dir
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.seen import Seen
@@ -34,6 +34,7 @@ def foresee(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[str]]) -> list
             *training.findings(plan, seen),
             *checkpoint.findings(plan, seen, listed),
             *outputs.findings(plan),
+            *names.findings(plan),
             *design.findings(plan),
             *cost.findings(plan, seen),
         ]

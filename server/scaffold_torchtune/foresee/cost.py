@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from scaffold_torchtune.errors import Finding, finding
 from scaffold_torchtune.foresee.gpus import Gpu, gpu_of
 from scaffold_torchtune.foresee.places import at, concerning, full, grouped, number, output_dir
-from scaffold_torchtune.foresee.steps import part_of, rows_of, steps_of
+from scaffold_torchtune.foresee.steps import effective_batch, part_of, rows_of, steps_of
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.seen import Seen
-from scaffold_torchtune.setup_finetune.registry import find_model
+from scaffold_torchtune.setup_finetune.registry import default_resources, find_model
 from scaffold_torchtune.shared import slurm_time
 from scaffold_torchtune.shared.planned import value
 from scaffold_torchtune.torchtune_facts import ModelFacts, load
@@ -89,6 +89,17 @@ def _span(texts: list[str]) -> str:
     return texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
 
 
+def _node(plan: Plan, runs: list[PlannedRun]) -> list[str]:
+    """What the bundled setup_finetune asks of a node where nobody says it."""
+    asked = []
+    for run in runs if plan.options.setup_script == "bundled" else ():
+        entry, epochs = find_model(str(value(run, "torchtune_model_name"))), number(run, "epochs", 1)
+        if entry and not (value(run, "mem") and value(run, "cpus_per_task")):
+            made = default_resources(entry, number(run, "gpus", 1), full=full(run), epochs=epochs)
+            asked.append(f"{value(run, 'mem') or made.mem} and {value(run, 'cpus_per_task') or made.cpus} CPU(s)")
+    return [f"a job asks its node for {' or '.join(dict.fromkeys(asked))}"] if asked else []
+
+
 def _estimate(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Finding:
     held = sorted(need.held for _, need in runs)
     logits = max(need.logits for _, need in runs)
@@ -106,7 +117,10 @@ def _estimate(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Fi
     ]
     if len(steps) == len(runs):
         fewest, most = min(steps), max(steps)
-        parts.append(f"a run takes {_span([str(fewest), str(most)])} optimizer steps")
+        samples = sorted(effective_batch(run) for run, _ in runs)
+        each = _span([str(samples[0]), str(samples[-1])])
+        parts.append(f"a run takes {_span([str(fewest), str(most)])} optimizer steps of {each} samples")
+    parts += _node(plan, [run for run, _ in runs])
     return finding("estimate", f"estimates for {concerning([r for r, _ in runs], len(plan.runs))}: {'; '.join(parts)}")
 
 

@@ -11,7 +11,7 @@ from scaffold_torchtune.shared.planned import value
 
 
 def findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
-    """Runs without a step, and runs whose learning rate never reaches what is planned.
+    """Runs without a step, and runs whose learning rate is at what is planned only late or never.
 
     Samples that are packed are put together by their length in tokens, which is not known here: of such runs only an
     empty data set is told.
@@ -22,7 +22,7 @@ def findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
         basis, steps, epochs, warmup = key
         if steps == 0:
             yield _no_steps(plan, runs, basis)
-        elif warmup >= steps * epochs:
+        elif 2 * warmup > steps * epochs:
             yield _long_warmup(plan, runs, basis, steps)
 
 
@@ -52,15 +52,20 @@ def _no_steps(plan: Plan, runs: list[PlannedRun], basis: str) -> Finding:
 def _long_warmup(plan: Plan, runs: list[PlannedRun], basis: str, steps: int) -> Finding:
     run = runs[0]
     epochs, warmup = number(run, "epochs", 1), number(run, "num_warmup_steps", 0)
+    total = steps * epochs
     chosen = "" if at(run, "num_warmup_steps")["line"] else ", a default that nobody chose,"
+    long, so_what = (
+        ("is not shorter than", "the learning rate never reaches what is planned")
+        if warmup >= total
+        else ("takes more than half of", "in most steps the learning rate is below what is planned")
+    )
     return finding(
         "long-warmup",
-        f"in {concerning(runs, len(plan.runs))} the warm-up of {warmup} steps{chosen} is not shorter than the training"
-        f" of {steps * epochs} steps ({steps} in each of {epochs} epoch(s): {basis}), so the learning rate never"
-        " reaches what is planned",
+        f"in {concerning(runs, len(plan.runs))} the warm-up of {warmup} steps{chosen} {long} the training"
+        f" of {total} steps ({steps} in each of {epochs} epoch(s): {basis}), so {so_what}",
         field="num_warmup_steps",
-        expected=f"fewer than {steps * epochs}",
+        expected=f"at most {total // 2}",
         actual=warmup,
-        fix=f"write Warmup steps: {max(steps * epochs // 10, 0)} (a tenth of training), or another number of steps",
+        fix=f"write Warmup steps: {total // 10} (a tenth of training), or another number of steps",
         **at(run, "num_warmup_steps", "epochs"),
     )

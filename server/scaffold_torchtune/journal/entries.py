@@ -7,7 +7,7 @@ from typing import NamedTuple
 from scaffold_torchtune.errors import Finding, Refused, errors_in
 from scaffold_torchtune.models.base import Answer
 from scaffold_torchtune.models.plan import Plan
-from scaffold_torchtune.models.results import RenderResult, SetupResult, SetupRun, ValidateResult
+from scaffold_torchtune.models.results import RenderResult, SetupResult, SetupRun, ValidatedRun, ValidateResult
 from scaffold_torchtune.shared.text import one_line, shown
 
 
@@ -130,10 +130,21 @@ def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: fl
     if result.passed:
         summary = f"{_count(result.planned, 'run')} of {plan.experiment} scaffolded, validated and ready to submit"
         return [verdict, Entry("SCAFFOLD_TORCHTUNE_COMPLETE", summary, f"Submit with: {submit}", duration)]
-    names = _listed(run.directory for run in failed) or "no run could be checked"
-    summary = f"Not ready: {names}"
+    summary = f"Not ready: {_not_ready(result, failed)}"
     advice = "Do not submit. Check setup_finetune and the template, mend the cause, then scaffold again"
     return [verdict, Entry("SCAFFOLD_TORCHTUNE_FAILED", summary, advice, duration)]
+
+
+def _not_ready(result: ValidateResult, failed: Sequence[ValidatedRun]) -> str:
+    """What is not ready: the runs that failed; none is ready where something is wrong with the whole."""
+    if not result.runs:
+        return "no run could be checked"
+    whole = dict.fromkeys(each.code for each in errors_in(result.findings))
+    names = _listed(run.directory for run in failed)
+    if not whole:
+        return names
+    more = f"; with errors of their own: {names}" if names else ""
+    return f"all {_count(result.planned, 'run')} ({', '.join(whole)}){more}"
 
 
 def refused_entry(refused: Refused) -> Entry:

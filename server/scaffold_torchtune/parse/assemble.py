@@ -17,6 +17,7 @@ from scaffold_torchtune.models.experiment import Dataset, Experiment, ModelPath,
 from scaffold_torchtune.parse import (
     configuration,
     environment,
+    levels,
     local,
     markdown_summary,
     resources,
@@ -95,6 +96,7 @@ def _experiment(reading: Reading) -> Experiment:
     _experiment_dir(reading)
     columns, runs = rows.read(reading)
     config = configuration.read(reading, runs)
+    reading.findings += levels.differing(reading.summary, runs, config)
     surroundings = environment.read(reading)
     dataset = resources.dataset(reading)
     runs = resources.by_name(runs, dataset)

@@ -44,6 +44,7 @@ class SummaryDraft:
     """An experiment summary, before anything is typed. What cannot be read at all lacks nothing in particular.
 
     `said_runs` is how many fine-tuned runs its overview names, with the line.
+    `levels` are the values that its section Variables names for a parameter.
     `overlooked` are lines that look like settings and were not read, by parameter, with the title of their section.
     `sections` has the line of each section that is there, by its name in messages: `Configuration > Training`.
     """
@@ -61,6 +62,7 @@ class SummaryDraft:
     wandb_project: Field | None = None
     output_dirs: list[Field] = field(default_factory=list)
     said_runs: tuple[int, int] | None = None
+    levels: list[tuple[str, Field]] = field(default_factory=list)
     overlooked: list[tuple[str, Field]] = field(default_factory=list)
     sections: dict[str, int] = field(default_factory=dict)
     problems: list[Finding] = field(default_factory=list)

@@ -1,6 +1,6 @@
 """Reads experiment_summary.md into a `SummaryDraft`."""
 
-from scaffold_torchtune.parse import markdown_resources, markdown_settings, overlooked, runs_table, titles
+from scaffold_torchtune.parse import levels, markdown_resources, markdown_settings, overlooked, runs_table, titles
 from scaffold_torchtune.parse.draft import Field, SummaryDraft
 from scaffold_torchtune.shared import markdown
 from scaffold_torchtune.shared.markdown import Section
@@ -21,6 +21,7 @@ def read(text: str, file: str) -> SummaryDraft:
     draft.sections = titles.lines_of(root)
     _name(root, draft)
     runs_table.read(root, draft)
+    levels.read(root, draft)
     markdown_resources.read(root, draft)
     markdown_settings.read(root, draft)
     overlooked.read(text, root, draft)

@@ -65,8 +65,15 @@ def _question(field: str, problem: Finding, lines: Mapping[str, tuple[str, str]]
         kind=_KINDS.get(known.kind, "text") if known else "text",
         options=_options(problem),
         file=file,
-        add=add or f"- **{field}**: VALUE (in the place of line {problem.line})",
+        add=add or f"- **{field}**: VALUE ({_place(problem)})",
     )
+
+
+def _place(problem: Finding) -> str:
+    """Where the line goes that an answer is written in: where two disagree, neither may stay beside it."""
+    if problem.code == "ambiguous":
+        return "in the place of both that disagree"
+    return f"in the place of line {problem.line}"
 
 
 def _sentence(field: str, problem: Finding) -> str:

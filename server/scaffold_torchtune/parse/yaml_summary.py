@@ -11,7 +11,7 @@ from scaffold_torchtune.parse.yaml_source import Source
 from scaffold_torchtune.parse.yaml_values import field
 from scaffold_torchtune.shared import yamlio
 from scaffold_torchtune.shared.layout import data_label
-from scaffold_torchtune.shared.parameters import PARAMETERS
+from scaffold_torchtune.shared.parameters import PARAMETERS, by_label
 from scaffold_torchtune.shared.text import escape, shown
 from scaffold_torchtune.shared.yamlio import Path
 
@@ -57,8 +57,19 @@ def _general(source: Source) -> None:
         name, path = (field(source, ("models", "base", i, key)) for key in ("name", "path"))
         if name and path:
             draft.models.append((name.text, path))
+    for key in source.mapping(("variables",)):
+        _levels(source, key)
     for key in source.mapping(("controls",)):
         _shared(source, ("controls", key))
+
+
+def _levels(source: Source, key: str) -> None:
+    """The values that a parameter is said to take."""
+    parameter, path = by_label(str(key)), ("variables", key)
+    texts = [field(source, (*path, i)) for i, _ in enumerate(source.items(path))]
+    if parameter and texts and all(texts):
+        said = ", ".join(text.text for text in texts if text)
+        source.draft.levels.append((parameter.name, Field(said, source.line(path), f"variables.{escape(str(key))}")))
 
 
 def _shared(source: Source, path: Path) -> None:

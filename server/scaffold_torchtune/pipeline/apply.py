@@ -121,7 +121,7 @@ def write_renders(
         record = Record(
             directory=directory,
             setup_yaml=sha256(one.text.encode()),
-            replaced=tuple(sorted(before.ours())) if before else (),
+            replaced=_replaceable(tree, directory, before),
             sources={key: str(setting.source) for key, setting in one.run.settings.items()},
         )
         state.save(tree, layout.record(directory), record)
@@ -130,6 +130,12 @@ def write_renders(
         tree.write(f"{directory}/{SETUP_YAML}", one.text.encode())
         request.told("render", done, len(pending))
     return _render_result(tree, prepared, changed), made
+
+
+def _replaceable(tree: Tree, directory: str, before: Record | None) -> tuple[str, ...]:
+    """The SHA-256 of what setup may replace: what was ours, and the outputs there, which the user let go if edited."""
+    there = {digest for name in OUTPUTS if (digest := hash_of(tree, f"{directory}/{name}"))}
+    return tuple(sorted(there | (before.ours() if before else frozenset())))
 
 
 def nothing_rendered(tree: Tree, prepared: Prepared) -> RenderResult:

@@ -30,8 +30,11 @@ def findings(tree: Tree, run: PlannedRun, made_by: str | None) -> list[Finding]:
     if record is None:
         return []
     if record.failed:
-        path, fix = layout.record(run.directory), f"mend the cause, then {_AGAIN}"
-        return [finding("setup-failed", f"its last setup failed: {one_line(record.failed)}", file=path, fix=fix)]
+        output = layout.output(run.directory)
+        fix = f"mend the cause, then {_AGAIN}"
+        fix = f"look at what the script printed ({output}), {fix}" if tree.kind(output) else fix
+        message, path = f"its last setup failed: {one_line(record.failed)}", layout.record(run.directory)
+        return [finding("setup-failed", message, file=path, fix=fix)]
     if there and not record.outputs:
         return [_stale(run, name, "is left from an earlier setup") for name in there]
     if there and made_by and record.backend != made_by:

@@ -130,6 +130,16 @@ def read_documents(request: Request, directory: Path) -> tuple[Document, ...]:
     return tuple(documents)
 
 
+def summary_document(request: Request, directory: Path) -> Document:
+    """The summary.
+
+    Raises:
+        Refused: it is missing or cannot be read.
+    """
+    path = summary_path(request, directory)
+    return read_document(path, path.name, follow=False)
+
+
 def summary_path(request: Request, directory: Path) -> Path:
     """Where the summary must lie: the file that was given, else the YAML form where it is there, else Markdown."""
     given = expanded(request.experiment)
@@ -146,7 +156,11 @@ def _twin(summary: Path) -> list[Path]:
 
 def _no_local(directory: Path) -> Refused:
     message = f"there is no {layout.LOCAL} in {directory}, in a parent of it, or in the working directory"
-    return refuse("document-missing", message, file=layout.LOCAL, fix="create it there, or name one with --local")
+    fix = (
+        "name one (--local, or local), or write one in the experiment directory or a parent of it: lines"
+        " '- **Name**: value' for what is missing, and below '## SLURM Defaults' account and partition"
+    )
+    return refuse("document-missing", message, file=layout.LOCAL, fix=fix)
 
 
 def local_document(request: Request, directory: Path) -> Path | None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from scaffold_torchtune.pipeline.locate import (
     read_document,
     read_documents,
     refuse,
+    summary_document,
 )
 from scaffold_torchtune.pipeline.plain_template import plain_template, template_path
 from scaffold_torchtune.pipeline.request import Request
@@ -35,7 +36,7 @@ from scaffold_torchtune.shared.text import shown
 
 SCRIPT = Question(
     field="setup_script",
-    question="Which setup_finetune makes the runs' files: the bundled one, or the script in your working directory?",
+    question="Which setup_finetune makes the runs' files: the bundled one, or your own in the working directory?",
     options=("bundled", "own"),
 )
 """The choice that no document makes: what runs on the machine is the user's to say."""
@@ -74,8 +75,6 @@ def parsed(request: Request) -> Parsed:
         Refused: see `experiment_directory`, `read_documents` and `parse_experiment`.
     """
     directory = experiment_directory(request)
-    documents = read_documents(request, directory)
-    summary, local, *others = documents
     plain = plain_template(request)
     template = (plain.name, plain.text) if plain else None
 
@@ -85,14 +84,36 @@ def parsed(request: Request) -> Parsed:
         except (OSError, ValueError):
             return False
 
-    def read(form: Document) -> Experiment:
-        return parse_experiment((form.name, form.text), (local.name, local.text), is_here, template, request.answers)
+    def read(form: Document, beside: tuple[str, str]) -> Experiment:
+        return parse_experiment((form.name, form.text), beside, is_here, template, request.answers)
 
-    experiment, twin = read(summary), None
+    try:
+        documents = read_documents(request, directory)
+    except Refused as refused:
+        if [(problem.code, problem.file) for problem in refused.problems] != [("document-missing", layout.LOCAL)]:
+            raise
+        raise _without_local(refused, lambda: read(summary_document(request, directory), (layout.LOCAL, ""))) from None
+    summary, *others = documents[0], *documents[2:]
+    local = (documents[1].name, documents[1].text)
+    experiment, twin = read(summary, local), None
     for other in others:
         with _beside(summary.name, other.name):
-            twin = read(other)
+            twin = read(other, local)
     return Parsed(directory, documents, experiment, twin)
+
+
+def _without_local(refused: Refused, read: Callable[[], Experiment]) -> Refused:
+    """The refusal of an experiment without claude.local.md, with everything else that stands against it.
+
+    Nothing is asked for: answers fill a document, and there is none.
+    """
+    try:
+        read()
+    except Refused as others:
+        count = len(refused.problems) + len(errors_in(others.problems))
+        message = f"there is no {layout.LOCAL}; {count} problem(s) in all"
+        return Refused(message, [*refused.problems, *others.problems])
+    return refused
 
 
 @contextmanager
@@ -309,7 +330,11 @@ def default_script(working_dir: Setting | None) -> str:
     if script is None:
         return "bundled"
     message = f"the working directory holds {script}; it was not said whether to use it"
-    fix = f"choose: --setup-script {script} to run it, or --setup-script bundled for the project's own"
+    fix = (
+        "choose: bundled (the argument or answer setup_script, or --setup-script bundled), or this script, which only"
+        f" the user can let run: --setup-script {script}, for the server SCAFFOLD_TORCHTUNE_SETUP_SCRIPT={script}"
+    )
     source = working_dir.source
     problem = finding("setup-choice", message, field="setup_script", file=source.file, line=source.line, fix=fix)
-    raise Refused(message, [problem], [SCRIPT])
+    question = f"{SCRIPT.question.removesuffix('?')} ({script})?"
+    raise Refused(message, [problem], [SCRIPT.model_copy(update={"question": question})])

@@ -17,10 +17,10 @@ class Record(Model):
     """What was made for one run, and from what.
 
     `setup_yaml` is the SHA-256 of its setup_finetune.yaml. `outputs` maps finetune.yaml and finetune.slurm to theirs,
-    and is empty until they are made; `backend` is who made them. `replaced` are the SHA-256 of earlier files of ours
-    that may still lie there: a record is written before the files that it tells of, so that a scaffold that was killed
-    knows its own files again. `failed` is why the last setup failed, which left what was there before. `sources` says
-    where each setting came from.
+    and is empty until they are made; `backend` is who made them. `replaced` are the SHA-256 of earlier files that may
+    still lie there and be replaced, ours and what the user let go: a record is written before the files that it tells
+    of, so that a scaffold that was killed knows its own files again. `failed` is why the last setup failed, which left
+    what was there before. `sources` says where each setting came from.
     """
 
     directory: str
@@ -32,7 +32,7 @@ class Record(Model):
     sources: dict[str, str] = Field(default_factory=dict)
 
     def ours(self) -> frozenset[str]:
-        """The SHA-256 of every file that we wrote for this run and that may lie there."""
+        """The SHA-256 of every file that may lie there and be replaced unasked."""
         return frozenset({self.setup_yaml, *self.outputs.values(), *self.replaced})
 
 

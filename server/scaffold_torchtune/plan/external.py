@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from scaffold_torchtune.errors import Finding, Scalar, finding
+from scaffold_torchtune.errors import Finding, Scalar, Severity, finding
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import Experiment
 from scaffold_torchtune.models.plan import PlannedRun
@@ -38,6 +38,11 @@ _FIXED_BEFORE_PROMPTS: Final[dict[str, Scalar]] = {"packed": True}
 _FIXED_BEFORE_MEMORY: Final[dict[str, Scalar]] = {"mem": "8G"}
 
 # Where nobody was asked: these defaults are the same in every version of cruijff_kit's setup_finetune.py.
+_TELLING: Final = (
+    "lora_alpha", "lora_dropout", "lr_scheduler", "num_warmup_steps", "weight_decay", "gradient_accumulation_steps",
+    "max_seq_len", "seed",
+)  # fmt: skip
+"""What changes the training and is easily taken for given."""
 _UNASKED: Final = ("lora_rank", "lr", "time", "gpus")
 _TYPES: Final[dict[Kind, tuple[type, ...]]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
 
@@ -119,8 +124,10 @@ def problems(runs: Sequence[PlannedRun], experiment: Experiment, interface: Inte
 
 def remarks(runs: Sequence[PlannedRun], interface: Interface | None) -> list[Finding]:
     """What the script does in its own way, which the plan follows."""
-    if interface is None or interface.options is None:
+    if interface is None:
         return []
+    if interface.options is None:
+        return _unknown_defaults(runs)
     found = []
     always = [f"{name} {shown(value)}" for name, value in fixed(interface).items() if name in _ADOPTED]
     if always:
@@ -133,6 +140,16 @@ def remarks(runs: Sequence[PlannedRun], interface: Interface | None) -> list[Fin
         message = f"outputs go to {place}: this setup_finetune.py lays them out so, below the output base directory"
         found.append(finding("script-writes", message, file=rule.source.file, line=rule.source.line, fix="nothing"))
     return found
+
+
+def _unknown_defaults(runs: Sequence[PlannedRun]) -> list[Finding]:
+    """What a script chooses that could not be asked for its defaults."""
+    chosen = [name for name in _TELLING if not all(name in run.settings for run in runs)]
+    if not chosen:
+        return []
+    message = f"this setup_finetune.py has defaults of its own, not known here, for {', '.join(chosen)}"
+    fix = "give in the summary what matters; what it chose stands in finetune.yaml"
+    return [finding("script-writes", message, fix=fix, severity=Severity.WARNING)]
 
 
 def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface) -> Finding | None:

@@ -42,9 +42,12 @@ def bounded(data: dict[str, Any], asked: Asked) -> dict[str, Any]:
             out[name] = value
         elif isinstance(value, list):
             items = _wanted(name, value, asked)
-            out[name] = shown = _fitted(items[asked.start - 1 :], _budget(name, items))
+            budget = _budget(name, items)
+            fits = len(_fitted(items, budget)) == len(items)
+            start = 1 if fits else asked.start  # what fits whole stands on each page
+            out[name] = shown = _fitted(items[start - 1 :], budget)
             left_out |= _missing(name, items, shown)
-            following += [asked.start + len(shown)] if asked.start + len(shown) <= len(items) else []
+            following += [start + len(shown)] if start + len(shown) <= len(items) else []
         else:
             out[name] = small = _smaller(value, FINDINGS)
             left_out |= _missing(name, value, small)

@@ -1,7 +1,7 @@
 """From the models that steps return to plain data that repeats nothing and leaves out what says nothing."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel
@@ -18,6 +18,7 @@ from scaffold_torchtune.models.results import (
 )
 
 _LONGEST_SUBMIT = 700
+_SUBMIT_IN_LOG = "it is long: the last line that grep 'Submit with:' scaffold.log prints"
 _WARNING = Severity.WARNING  # which is counted where there is none, too
 
 
@@ -76,7 +77,7 @@ def _parse(result: ParseResult) -> dict[str, Any]:
     for name in ("template", "answers"):
         if not data[name]:
             del data[name]
-    sources = {name.removeprefix("config.").removeprefix("environment."): at for name, at in result.sources.items()}
+    sources = [(name.removeprefix("config.").removeprefix("environment."), at) for name, at in result.sources.items()]
     return {"counts": rows | _counts(result.warnings), **data, "sources": _by_file(sources)}
 
 
@@ -90,7 +91,7 @@ def _plan(result: PlanResult) -> dict[str, Any]:
         **{name: value for name, value in data.items() if value or name not in {"legend", "answers"}},
         "runs": [run.model_dump(mode="json", exclude={"sources"}) for run in result.runs],
         "common": {setting.name: setting.value for setting in chosen},
-        "sources": _by_file({setting.name: setting.source for setting in chosen}),
+        "sources": _by_file((setting.name, setting.source) for setting in chosen),
         "rules": {name: source for name, source in own.items() if _place(source) is None},
     }
 
@@ -104,14 +105,14 @@ def _setup_run(run: SetupRun) -> dict[str, Any]:
 def _validate(result: ValidateResult) -> dict[str, Any]:
     found = [*result.findings, *(each for run in result.runs for each in run.findings)]
     counts = {"failed": sum(not run.passed for run in result.runs)}
-    submit = result.submit if len(result.submit) <= _LONGEST_SUBMIT else "it stands in the last entry of scaffold.log"
+    submit = result.submit if len(result.submit) <= _LONGEST_SUBMIT else _SUBMIT_IN_LOG
     return {"counts": counts | _counts(found), **_without(result), "submit": submit}
 
 
-def _by_file(sources: Mapping[str, str]) -> dict[str, dict[str, int]]:
+def _by_file(sources: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
     """Lines by document and field, of what stands in a document."""
     found: dict[str, dict[str, int]] = {}
-    for name, source in sources.items():
+    for name, source in sources:
         place = _place(source)
         if place is not None:
             found.setdefault(place[0], {})[name] = place[1]

@@ -61,6 +61,10 @@ DECLINED: Final = (
     "the user was asked and did not answer: do not ask the same again and invent no value; tell them what is missing"
     " and the line that each document needs (error.ask)"
 )
+_EDITED: Final = (
+    "show the user each file (validate tells which values differ) and ask: replace it, or move it away first? A value"
+    " worth keeping goes into the summary. Then call this tool again, with overwrite: true to replace"
+)
 _CORRECT: Final = (
     "show the user every problem with file, line and fix; correct the document with their consent, invent no value;"
     " then call this tool again"
@@ -80,7 +84,7 @@ def outcome(result: BaseModel) -> str:
             return f"{runs}; {_warnings(result.warnings)}. Nothing was written."
         case RenderResult():
             done = f"{result.created} setup_finetune.yaml written, {result.unchanged} already as planned"
-            return f"{done}; {_warnings((*result.plan_warnings, *result.warnings))}."
+            return f"{done}; {_warnings(result.warnings)} besides the plan's {_severe(result.plan_warnings)}."
         case SetupResult():
             done = f"{_count(result.processed, 'run')} processed: {result.succeeded} succeeded, {result.failed} failed"
             return f"{done}; {_warnings(result.warnings)}."
@@ -140,7 +144,7 @@ def after_refusal(refused: Refused, asked: Asked) -> dict[str, Any]:
     codes = {problem.code for problem in refused.problems}
     if codes & {"not-rendered", "plan-outdated"}:
         return _call("render_yaml", asked)
-    first = _ASK if refused.ask else _CORRECT
+    first = _ASK if refused.ask else _EDITED if codes == {"edited-output"} else _CORRECT
     if asked.tool not in ARGUMENTS:
         return {"first": first if asked.tool else _ARGUMENTS}
     return _call(asked.tool, asked, first)
@@ -157,4 +161,8 @@ def _count(number: int, thing: str) -> str:
 
 
 def _warnings(found: Iterable[Finding]) -> str:
-    return _count(sum(each.severity is Severity.WARNING for each in found), "warning")
+    return _count(_severe(found), "warning")
+
+
+def _severe(found: Iterable[Finding]) -> int:
+    return sum(each.severity is Severity.WARNING for each in found)

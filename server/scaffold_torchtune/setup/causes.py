@@ -7,6 +7,7 @@ from scaffold_torchtune.shared.text import escape
 
 _TRACEBACK: Final = "Traceback (most recent call last):"
 _EXCEPTION: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning|[A-Z]\w*)(?::.*)?$")
+_RAISED: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception): ")
 _ARGPARSE: Final = re.compile(r"^\S.*: error: ")
 _LONGEST: Final = 500
 
@@ -90,18 +91,23 @@ def line_that_matters(output: str) -> str:
     """
     lines = output.splitlines()
     found = _exception(lines) or next((line for line in reversed(lines) if _ARGPARSE.match(line)), "")
-    found = found or next((line for line in reversed(lines) if line.strip()), "")
+    found = found or next((line for line in reversed(lines) if line.strip() not in {"", _TRACEBACK}), "")
     return escape(found.strip(), _LONGEST)
 
 
 def _exception(lines: list[str]) -> str:
-    """The exception of the last traceback."""
+    """The exception of the last traceback.
+
+    A script that prints the heading to another stream than the rest has it at another place, as streams are buffered:
+    where nothing stands below it, the last exception of all is taken.
+    """
     start = max((n for n, line in enumerate(lines) if line.strip() == _TRACEBACK), default=None)
     if start is None:
         return ""
     indent = len(lines[start]) - len(lines[start].lstrip())
     below = (line[indent:] for line in lines[start + 1 :] if len(line) - len(line.lstrip()) <= indent)
-    return next((line for line in below if _EXCEPTION.match(line.rstrip())), "")
+    found = next((line for line in below if _EXCEPTION.match(line.rstrip())), "")
+    return found or next((line for line in reversed(lines) if _RAISED.match(line)), "")
 
 
 def cause_of(said: str, status: int) -> Cause:

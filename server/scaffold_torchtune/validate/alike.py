@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from scaffold_torchtune.errors import Finding, Severity
 
 _RUN = "RUN"
+_UNREAD = frozenset({"missing-file", "unreadable-file"})
+"""The codes of runs of which not everything could be looked at."""
 
 
 def told_once(checked: Mapping[str, Sequence[Finding]]) -> tuple[dict[str, tuple[Finding, ...]], list[Finding]]:
@@ -14,17 +16,20 @@ def told_once(checked: Mapping[str, Sequence[Finding]]) -> tuple[dict[str, tuple
         checked: the findings of each run by its directory.
 
     Returns:
-        The findings that each run has of its own, and those that all have, once each: at its place in the first run,
-        with `RUN` in the message for the run's directory. Where there is one run, it keeps all of its findings.
+        The findings that each run has of its own, and those that all have whose files are there, once each: at its
+        place in the first of them, with `RUN` in the message for the run's directory. Where there is one run, it keeps
+        all of its findings.
     """
     if len(checked) < 2:  # noqa: PLR2004 - more than one
         return {name: tuple(found) for name, found in checked.items()}, []
-    each = [{_alike(one, name) for one in found} for name, found in checked.items()]
-    shared = set.intersection(*each)
+    whole = [name for name, found in checked.items() if not _UNREAD & {one.code for one in found}]
+    if len(whole) < 2:  # noqa: PLR2004 - as above
+        whole = list(checked)
+    shared = set.intersection(*({_alike(one, name) for one in checked[name]} for name in whole))
     own = {name: tuple(one for one in found if _alike(one, name) not in shared) for name, found in checked.items()}
-    first = next(iter(checked))
-    common = {_alike(one, first): one for one in checked[first]}
-    return own, [_of_all(one, first, len(checked)) for alike, one in common.items() if alike in shared]
+    common = {_alike(one, whole[0]): one for one in checked[whole[0]]}
+    runs = f"all {len(checked)} runs" if len(whole) == len(checked) else f"all {len(whole)} runs whose files are there"
+    return own, [_of_all(one, whole[0], runs) for alike, one in common.items() if alike in shared]
 
 
 def _alike(found: Finding, directory: str) -> object:
@@ -41,6 +46,6 @@ def _without(text: object, directory: str) -> object:
     return text.replace(directory, _RUN) if isinstance(text, str) else text
 
 
-def _of_all(found: Finding, directory: str, runs: int) -> Finding:
-    message = f"in all {runs} runs: {_without(found.message, directory)}"
+def _of_all(found: Finding, directory: str, runs: str) -> Finding:
+    message = f"in {runs}: {_without(found.message, directory)}"
     return found.model_copy(update={"message": message, "actual": _without(found.actual, directory)})

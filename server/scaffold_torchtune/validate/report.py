@@ -9,6 +9,8 @@ from scaffold_torchtune.shared import yamlio
 from scaffold_torchtune.validate.values import as_scalar, quoted
 
 FIX = "Do not edit the file by hand: check setup_finetune and its template, then run setup again."
+FIX_MISSING = "Run setup again; where it fails, its reason says why."
+FIX_SETUP_MISSING = "Run render again, then setup."
 FIX_SETUP = "Do not edit the file by hand: run render again, then setup."
 
 

@@ -8,7 +8,7 @@ from scaffold_torchtune.shared.layout import FINETUNE_SLURM, FINETUNE_YAML, SETU
 from scaffold_torchtune.shared.text import did_you_mean
 from scaffold_torchtune.shared.yamlio import YamlDocument, YamlError, read
 from scaffold_torchtune.validate import finetune, job, names
-from scaffold_torchtune.validate.report import FIX, FIX_SETUP, Report
+from scaffold_torchtune.validate.report import FIX, FIX_MISSING, FIX_SETUP, FIX_SETUP_MISSING, Report
 from scaffold_torchtune.validate.values import compare, quoted
 
 
@@ -44,7 +44,8 @@ def validate_run(run: PlannedRun, files: Mapping[str, str | None], *, bundled: b
 def _present(report: Report, files: Mapping[str, str | None]) -> str | None:
     text = files.get(report.name)
     if text is None:
-        report.add("missing-file", f"{report.name} is not there")
+        fix = FIX_SETUP_MISSING if report.name == SETUP_YAML else FIX_MISSING
+        report.add("missing-file", f"{report.name} is not there", fix=fix)
     return text
 
 

@@ -66,7 +66,11 @@ def check(report: Report, data: dict[str, Any], planned: Iterable[Path]) -> None
             actual=value,
             path=path,
             severity=habits.of_value(report, place),
+            fix=None if report.bundled else _ITS_OWN,
         )
+
+
+_ITS_OWN: Final = "If another value is meant, give it in the summary; else nothing: the setup script chose it."
 
 
 def _usual(report: Report) -> str:

@@ -1,0 +1,85 @@
+"""Names of runs that say another value than is planned: `llama_rank8_lr1e-5` in a row whose rank is 64."""
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from scaffold_torchtune.errors import Finding, Severity, finding
+from scaffold_torchtune.foresee.places import at, full, number
+from scaffold_torchtune.foresee.steps import effective_batch
+from scaffold_torchtune.models.plan import Plan, PlannedRun
+from scaffold_torchtune.shared.layout import data_label
+from scaffold_torchtune.shared.numbers import read_float
+from scaffold_torchtune.shared.planned import value
+from scaffold_torchtune.shared.text import shown
+
+_LABELS: Final = {
+    "lora_rank": "lora_rank", "rank": "lora_rank", "r": "lora_rank", "lora_alpha": "lora_alpha", "alpha": "lora_alpha",
+    "lr": "lr", "batch_size": "batch_size", "bs": "batch_size", "epochs": "epochs", "epoch": "epochs", "ep": "epochs",
+    "seed": "seed", "weight_decay": "weight_decay", "wd": "weight_decay", "lora_dropout": "lora_dropout",
+}  # fmt: skip
+"""What a name may call a setting before its number; in small letters, as `R1` and the like are names of models."""
+
+_LONGEST: Final = 300
+_CLAIM: Final = re.compile(
+    rf"(?<![A-Za-z0-9])({'|'.join(sorted(_LABELS, key=len, reverse=True))})[=_-]?"
+    r"([0-9]{1,12}(?:\.[0-9]{1,12})?(?:e-?[0-9]{1,3})?)(?![A-Za-z0-9.])"
+)
+
+
+class _Claim(NamedTuple):
+    """What a run's name says: `rank8`, that lora_rank is 8."""
+
+    said: str
+    setting: str
+    number: float
+
+
+def findings(plan: Plan) -> Iterator[Finding]:
+    """One warning for each setting of which a row's name says another number than is planned."""
+    told: dict[str, list[tuple[PlannedRun, _Claim]]] = {}
+    for run in plan.runs:
+        for claim in _claims(run):
+            if not _holds(run, claim):
+                told.setdefault(claim.setting, []).append((run, claim))
+    for cases in told.values():
+        yield _finding(*cases[0], len(cases))
+
+
+def _claims(run: PlannedRun) -> Iterator[_Claim]:
+    name = run.name[:_LONGEST]
+    for other in (run.model, data_label(run.data_path)[0]):  # which may hold anything: `words_seed1`
+        name = name.replace(other, "") if other else name
+    for match in _CLAIM.finditer(name):
+        said = read_float(match[2])
+        # lr5e5 is how some write 5e-5 where no minus may stand
+        if said is not None and not (match[1] == "lr" and said >= 1):
+            yield _Claim(match[0], _LABELS[match[1]], said)
+
+
+def _holds(run: PlannedRun, claim: _Claim) -> bool:
+    """Whether it is so; of what is not planned, nothing can be said, but that all weights have no LoRA."""
+    planned = value(run, claim.setting)
+    if planned is None:
+        return not (claim.setting in {"lora_rank", "lora_alpha"} and full(run))
+    batches = {effective_batch(run), number(run, "batch_size", 1) * number(run, "gradient_accumulation_steps", 1)}
+    return claim.number == planned or (claim.setting == "batch_size" and claim.number in batches)
+
+
+def _finding(run: PlannedRun, claim: _Claim, count: int) -> Finding:
+    planned = value(run, claim.setting)
+    source = run.settings[claim.setting].source if planned is not None else None
+    chosen = ", a default that nobody chose" if source and source.kind == "default" else ""
+    but = f"{claim.setting} is {shown(planned)}{chosen}" if planned is not None else "all of its weights are trained"
+    more = f"; {count} runs have such a name" if count > 1 else ""
+    return finding(
+        "name-mismatch",
+        f"the name {shown(run.name)} says {shown(claim.said)}, but {but}{more}",
+        field=claim.setting,
+        expected=claim.number,
+        actual=planned,
+        file=at(run, "torchtune_model_name")["file"],
+        line=run.line,
+        fix="give the value that is meant, or correct the name",
+        severity=Severity.WARNING,
+    )
