@@ -145,6 +145,7 @@ def test_an_answer_settles_what_a_document_gives_twice(tmp_path: Path) -> None:
     assert codes(refused) == ["ambiguous"]
     (question,) = refused.ask
     assert (question.field, question.options) == ("epochs", ("2", "3"))
+    assert question.add == "- **epochs**: VALUE (in the place of both that disagree)"
     planned = pipeline.plan(Request(experiment, answers={"epochs": "3"}))
     assert {run.parameters["epochs"] for run in planned.runs} == {3}
 

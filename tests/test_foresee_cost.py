@@ -33,7 +33,8 @@ def test_the_estimate_counts_memory_disk_and_steps() -> None:
     assert finding.message == (
         f"estimates for the run: a GPU holds {held:.1f} GiB of weights, gradients and optimizer states in bf16, and"
         f" activations on top (of them the logits up to {logits:.1f} GiB, where samples fill max_seq_len); the"
-        f" checkpoints of all epochs take {saved:.1f} GiB in all; a run takes 50 optimizer steps"
+        f" checkpoints of all epochs take {saved:.1f} GiB in all; a run takes 50 optimizer steps of"
+        " 4 samples; a job asks its node for 24G and 1 CPU(s)"
     )
     assert (round(held, 1), round(saved, 1), round(logits, 1)) == (2.3, 4.6, 2.0)
 
@@ -47,7 +48,26 @@ def test_saving_the_adapter_alone_takes_little_room() -> None:
 def test_runs_that_differ_have_a_span() -> None:
     (finding,) = found("estimate", {"epochs": 1}, {"epochs": 3}, {**LLAMA_8B}, splits={DATA: {"train": 40}})
     assert "a GPU holds 2.3 GiB to 15.1 GiB of" in finding.message
-    assert "a run takes 10 to 30 optimizer steps" in finding.message
+    assert "a run takes 10 to 30 optimizer steps of 4 samples" in finding.message
+
+
+def test_samples_in_a_step_and_what_a_job_asks_of_its_node_are_told() -> None:
+    def told(*runs: Any, **more: Any) -> list[str]:
+        (finding,) = found("estimate", *runs, splits={DATA: {"train": 400}}, **more)
+        return finding.message.partition("; a run takes ")[2].split("; ")
+
+    assert told({"batch_size": 2}, {"batch_size": 8, "gpus": 2}) == [
+        "50 to 400 optimizer steps of 2 to 16 samples", "a job asks its node for 24G and 1 CPU(s) or 32G and 2 CPU(s)",
+    ]  # fmt: skip
+    assert told({"mem": "90G"})[1] == "a job asks its node for 90G and 1 CPU(s)"
+    assert told({"cpus_per_task": 7})[1] == "a job asks its node for 24G and 7 CPU(s)"
+    assert told({"mem": "90G", "cpus_per_task": 7})[1:] == []
+    assert told({"mem": "90G", "cpus_per_task": 7}, {})[1] == "a job asks its node for 24G and 1 CPU(s)"
+    assert told({}, script="/s.py")[1:] == []
+    full = {**LLAMA_8B, "custom_recipe": "full_finetune_single_device", "lora_rank": None, "lora_alpha": None}
+    distributed = {**full, "custom_recipe": "full_finetune_distributed", "gpus": 2}
+    assert told(full)[1] != told(LLAMA_8B)[1]
+    assert told({**distributed, "epochs": 1})[1] != told({**distributed, "epochs": 2})[1]
 
 
 def test_an_unknown_model_has_no_estimate() -> None:

@@ -101,7 +101,7 @@ def test_a_warmup_as_long_as_training_is_a_warning_with_the_number_to_write() ->
     assert (finding.file, finding.line) == (SUMMARY, LINES["num_warmup_steps"])
     assert (finding.expected, finding.actual) == ("at most 250", 500)
     assert "500 steps (250 in each of 2 epoch(s): words.json has 1000 rows)" in finding.message
-    assert finding.fix.startswith("write Warmup steps: 50 ")
+    assert finding.fix.startswith("write '- **Warmup steps:** 50' (a tenth of training) in Configuration")
     assert "nobody chose" not in finding.message
     assert finding.message.endswith("so the learning rate never reaches what is planned")
 

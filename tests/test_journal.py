@@ -164,3 +164,20 @@ def test_what_was_stopped_midway_does_not_claim_that_nothing_was_changed() -> No
     assert entry.action == "SCAFFOLD_TORCHTUNE_FAILED"
     assert "Nothing was changed" not in entry.result
     assert MISMATCH.sentence() in entry.result
+
+
+@pytest.mark.parametrize(
+    ("failed", "details"),
+    [
+        ([], "Not ready: all 2 runs (plan-outdated)"),
+        (["b"], "Not ready: all 2 runs (plan-outdated); with errors of their own: b"),
+    ],
+)
+def test_what_is_wrong_with_the_whole_leaves_no_run_ready(failed: list[str], details: str) -> None:
+    runs = tuple(
+        ValidatedRun(directory=name, passed=name not in failed, findings=(MISMATCH,) if name in failed else ())
+        for name in ("a", "b")
+    )
+    outdated = finding("plan-outdated", "the documents have changed")
+    result = ValidateResult(passed=False, checked=2, planned=2, runs=runs, findings=(outdated, outdated))
+    assert journal.closing_entries(plan("a", "b"), result, "", 0)[-1].details == details

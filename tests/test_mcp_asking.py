@@ -1,5 +1,6 @@
 """The user is asked through the client, in both eras of the protocol, over a real pipe."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -160,13 +161,18 @@ def test_which_setup_script_runs_is_the_users_choice_and_their_own_is_configured
     person = Person({"setup_script": choice})
     (data,) = called(root, ("plan_runs", {"experiment": str(sweep)}), era=era, ask=person)
     assert len(person.forms) == 1
-    assert person.forms[0].requested_schema["properties"]["setup_script"]["enum"] == ["bundled", "own"]
+    asked = person.forms[0].requested_schema["properties"]["setup_script"]
+    assert asked["enum"] == ["bundled", "own"]
+    assert str(work / SCRIPT) in json.dumps(asked)
     if choice == "bundled":
         assert data["setup"] == "bundled"
         assert data["next"]["arguments"]["setup_script"] == "bundled"
     else:
         assert "SCAFFOLD_TORCHTUNE_SETUP_SCRIPT" in data["next"]["first"]
         assert "ask" not in data["error"]
+        (problem,) = data["error"]["problems"]
+        assert "answer setup_script" in problem["fix"]
+        assert f"SCAFFOLD_TORCHTUNE_SETUP_SCRIPT={work / SCRIPT}" in problem["fix"]
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -42,6 +42,16 @@ MISBEHAVIOURS = {
         "import atexit\natexit.register(print, 'offline')\ndef f(n):\n    f(n - 1) if n else {}['data_dir']\nf(300)",
         "status 1. It said: KeyError: 'data_dir'",
     ),
+    "prints the heading of its traceback to another stream": (
+        (
+            "print('Traceback (most recent call last):')\n"
+            "print('FileNotFoundError: no t.slurm', file=sys.stderr)\nsys.exit(1)"
+        ),
+        "status 1. It said: FileNotFoundError: no t.slurm",
+    ),
+    "prints nothing but the heading of a traceback": (
+        "print('sorry\\nTraceback (most recent call last):\\n')\nsys.exit(1)", "status 1. It said: sorry",
+    ),
     "is killed": ("os.kill(os.getpid(), 9)", "status -9"),
     "writes into another run": (
         (

@@ -201,3 +201,66 @@ def test_every_key_of_the_output_schemas_is_in_the_replies_and_the_types_hold(ro
     for tool, result in zip(STEPS.values(), results, strict=True):
         named = mcp_schemas.output(tool)["properties"].keys() - {"error"}
         assert named <= (result.structured_content or {}).keys()
+
+
+# --- what trials of agents stumbled over ------------------------------------------------------------------------------
+
+
+def test_renders_outcome_and_counts_tell_the_same(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "sweep")
+    planned = replied("plan", experiment)["counts"]["warnings"]
+    data = replied("render", experiment)
+    assert planned > 0
+    assert data["outcome"].endswith(f"0 warnings besides the plan's {planned}.")
+    assert data["counts"] == {"warnings": 0}
+
+
+def test_what_fits_on_the_first_page_stands_on_every_page(many: Path) -> None:
+    first, later = replied("plan", many), replied("plan", many, start=100)
+    for name in ("warnings", "varying", "excluded"):
+        assert first[name] == later[name] != []
+    assert first["runs"] != later["runs"] == replied("plan", many, whole=True)["runs"][99 : 99 + len(later["runs"])]
+
+
+def test_a_field_has_its_line_in_each_document_that_gives_it(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "sweep")
+    sources = replied("parse", experiment)["sources"]
+    for document, label in (("experiment_summary.md", "- **GPUs"), ("claude.local.md", "- **Default GPUs")):
+        lines = (experiment / document).read_text().splitlines()
+        assert lines[sources[document]["gpus"] - 1].startswith(label)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [("| 8, 16 |", "| 8, 32 |", "levels-differ"), ("rank8_lr1e-5 |", "rank4_lr1e-5 |", "name-mismatch")],
+)
+def test_a_plan_that_may_not_be_what_is_meant_asks_before_anything_is_written(
+    experiment: Path, old: str, new: str, code: str
+) -> None:
+    usual = replied("plan", experiment)["next"]
+    assert "at once where they asked for the whole scaffold" in usual["first"]
+    change(experiment / "experiment_summary.md", old, new)
+    data = replied("plan", experiment)
+    assert f"ask about {code} before anything is written" in data["next"]["first"]
+    assert data["next"]["arguments"] == usual["arguments"]
+
+
+def test_a_file_that_was_edited_leads_to_the_user_and_overwrite(experiment: Path) -> None:
+    assert pipeline.scaffold(Request(experiment)).ok
+    change(experiment / "rank8_lr1e-5" / "finetune.yaml", "lora_rank: 8", "lora_rank: 9")
+    judged = replied("validate", experiment)
+    assert "run_setup puts back with overwrite: true" in judged["next"]["first"]
+    data = replied("setup", experiment)
+    assert data["next"]["tool"] == "run_setup"
+    assert "overwrite: true" in data["next"]["first"]
+    assert "validate tells which values differ" in data["next"]["first"]
+    change(experiment / "rank8_lr1e-5" / "finetune.yaml", "lora_rank: 9", "lora_rank: 8")
+    (experiment / "rank8_lr1e-5" / "finetune.slurm").unlink()
+    assert "overwrite" not in replied("validate", experiment)["next"]["first"]
+
+
+def test_a_long_line_that_submits_is_found_in_the_log(many: Path) -> None:
+    data = replied("validate", many)
+    assert "grep 'Submit with:' scaffold.log" in data["submit"]
+    lines = [line for line in (many / "scaffold.log").read_text().splitlines() if "Submit with:" in line]
+    assert lines[-1].count("lr") > 100

@@ -123,3 +123,20 @@ def test_other_files_in_a_run_directory_stay(experiment: Path) -> None:
     notes.write_text("keep")
     assert scaffold(experiment).ok
     assert notes.read_text() == "keep"
+
+
+def test_what_render_may_overwrite_setup_may_too_and_nothing_that_is_edited_later(experiment: Path) -> None:
+    scaffold(experiment)
+    change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 4")
+    file = experiment / RUNS[0] / "finetune.yaml"
+    change(file, "weight_decay: 0.01", "weight_decay: 0.05")
+    assert codes(refusal(pipeline.render, experiment)) == ["edited-output"]
+    pipeline.render(Request(experiment, overwrite=True))
+    kept = file.read_text()
+    change(file, "weight_decay: 0.05", "weight_decay: 0.5")
+    assert codes(refusal(pipeline.setup, experiment)) == ["edited-output"]
+    file.write_text(kept)
+    assert pipeline.setup(Request(experiment)).succeeded == 4
+    assert pipeline.validate(Request(experiment)).passed
+    change(file, "weight_decay: 0.01", "weight_decay: 0.05")  # it was let go once, not for ever
+    assert codes(refusal(pipeline.setup, experiment)) == ["edited-output"]

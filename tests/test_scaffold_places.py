@@ -121,3 +121,33 @@ def test_a_summary_that_names_another_directory_is_refused(experiment: Path, pat
     refused = refusal(pipeline.scaffold, experiment)
     assert set(codes(refused)) <= {"wrong-experiment-dir", "invalid-value"}
     assert not run_directories(experiment)
+
+
+def test_without_claude_local_md_all_that_it_must_say_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = make_experiment(tmp_path / "sweep", local=None, without=["- **Epochs"])
+    monkeypatch.chdir(experiment)
+    before = everything(experiment)
+    refused = refusal(pipeline.plan, experiment)
+    told = {(each.code, each.field, each.file) for each in refused.problems}
+    assert ("document-missing", None, "claude.local.md") in told
+    assert {("missing-field", name, "claude.local.md") for name in ("conda_env", "my_wandb_project")} <= told
+    assert ("missing-field", "epochs", "experiment_summary.md") in told
+    assert f"{len(refused.problems)} problem(s) in all" in refused.message
+    assert refused.ask == ()
+    fixes = [each.fix for each in refused.problems if each.field == "conda_env"]
+    assert "conda" in fixes[0].lower()
+    assert everything(experiment) == before
+
+
+def test_without_claude_local_md_that_alone_is_told_where_the_summary_lacks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = make_experiment(tmp_path / "sweep", local=None)
+    monkeypatch.chdir(experiment)
+    given = {"conda_env": "tune", "my_wandb_project": "words"}
+    refused = refusal(pipeline.plan, experiment, answers=given)
+    assert codes(refused) == ["document-missing"]
+    (experiment / "experiment_summary.md").write_bytes(b"\xff")
+    assert codes(refusal(pipeline.plan, experiment)) == ["document-missing", "document-unreadable"]

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import make_experiment
+from experiments import change, make_experiment
 from scaffold_torchtune import pipeline
+from scaffold_torchtune.errors import Severity
 from scaffold_torchtune.models.script import Interface, Option
+from scaffold_torchtune.pipeline import Request
 from scaffold_torchtune.setup_script import Fault, ask
 from scaffold_torchtune.shared import processes
 from scaffolding import codes, refusal
@@ -123,3 +125,20 @@ def test_a_required_option_that_nobody_gives_is_asked_for(tmp_path: Path) -> Non
         ("missing-field", "seed"),
         ("untaken-setting", "lora_rank"),
     }
+
+
+def test_the_user_is_warned_of_defaults_that_a_script_does_not_tell(tmp_path: Path) -> None:
+    script = tmp_path / "setup_finetune.py"
+    script.write_text("import sys\n")
+    experiment = make_experiment(tmp_path / "sweep")
+    found = pipeline.plan(Request(experiment, setup_script=str(script))).warnings
+    (told,) = [each for each in found if each.code == "script-writes"]
+    assert told.severity is Severity.WARNING
+    names = "lora_alpha, lora_dropout, lr_scheduler, num_warmup_steps, weight_decay, gradient_accumulation_steps, "
+    assert told.message.endswith(f"for {names}max_seq_len, seed")
+    lines = ["LoRA alpha", "LoRA dropout", "Warmup steps", "Weight decay", "Gradient accumulation steps", "Seed"]
+    given = "".join(f"- **{line}:** 1\n" for line in lines).replace("dropout:** 1", "dropout:** 0.1")
+    given += "- **LR scheduler:** cosine\n- **Max seq len:** 512\n"
+    change(experiment / "experiment_summary.md", "- **Epochs:** 2\n", f"- **Epochs:** 2\n{given}")
+    found = pipeline.plan(Request(experiment, setup_script=str(script))).warnings
+    assert not [each for each in found if each.code == "script-writes"]

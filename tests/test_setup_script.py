@@ -92,12 +92,21 @@ def test_a_changed_script_runs_again_and_where_it_fails_what_was_there_stays_but
     file = script(tmp_path, MAKE)
     assert scaffold(three, file).ok
     before = outputs(three)
-    script(tmp_path, "if run == 'rank8_lr5e-5':\n    sys.exit(3)\n" + MAKE)
+    script(tmp_path, "if run == 'rank8_lr5e-5':\n    print('so it goes')\n    sys.exit(3)\n" + MAKE)
     result = scaffold(three, file)
     assert [run.directory for run in failed(result)] == ["rank8_lr5e-5"]
     assert [run.passed for run in result.validation.runs] == [True, False, True]
     validated = pipeline.validate(Request(three, setup_script=str(file)))
     assert [f.code for run in validated.runs for f in errors_in(run.findings)] == ["setup-failed"]
+    (told,) = [f for run in validated.runs for f in errors_in(run.findings)]
+    kept = three / ".scaffold" / "output" / "rank8_lr5e-5.txt"
+    assert str(kept.relative_to(three)) in told.fix
+    assert kept.read_text() == "so it goes\n"
+    kept.unlink()
+    (told,) = [
+        f for run in pipeline.validate(Request(three, setup_script=str(file))).runs for f in errors_in(run.findings)
+    ]
+    assert told.fix == "mend the cause, then run setup again"
     assert outputs(three) == before
     assert scaffold(three, Path("bundled")).ok
 

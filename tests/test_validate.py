@@ -89,6 +89,7 @@ def test_a_missing_file_is_an_error(name: str) -> None:
     run = planned()
     found = errors_in(validate_run(run, {**files_of(run), name: None}, bundled=False))
     assert [(f.code, f.file) for f in found] == [("missing-file", f"{RUN}/{name}")]
+    assert found[0].fix.startswith("Run render again" if name == SETUP else "Run setup again")
 
 
 OTHER: dict[str, Scalar] = {

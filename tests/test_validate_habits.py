@@ -151,3 +151,22 @@ def test_what_stands_in_other_files_is_not_alike() -> None:
     other = finding("r2", "a").model_copy(update={"file": "r2/finetune.yaml"})
     checked = {"r1": (finding("r1", "a"),), "r2": (other,)}
     assert told_once(checked) == (checked, [])
+
+
+Checked = dict[str, tuple[Finding, ...]]
+
+
+def test_runs_whose_files_are_not_there_do_not_keep_the_others_from_being_alike() -> None:
+    checked: Checked = {name: (finding(name, "a"), finding(name, f"own {name[1:]}")) for name in ("r2", "r3")}
+    gone: Checked = {"r1": (finding("r1", "gone", "error", "missing-file"),)}
+    own, (whole,) = told_once(gone | checked)
+    assert (whole.message, whole.file) == ("in all 2 runs whose files are there: a", "r2/finetune.slurm")
+    assert {name: [each.message for each in found] for name, found in own.items()} == {
+        "r1": ["gone"],
+        "r2": ["own 2"],
+        "r3": ["own 3"],
+    }
+    unread: Checked = {"r1": (finding("r1", "torn", "error", "unreadable-file"),)}
+    assert len(told_once(unread | checked)[1]) == 1
+    alone: Checked = gone | {"r2": (finding("r2", "a"),)}
+    assert told_once(alone) == (alone, [])

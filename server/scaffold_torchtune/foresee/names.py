@@ -36,12 +36,12 @@ class _Claim(NamedTuple):
 
 
 def findings(plan: Plan) -> Iterator[Finding]:
-    """One warning for each setting of which a row's name says another number than is planned."""
-    told: dict[str, list[tuple[PlannedRun, _Claim]]] = {}
+    """One warning for each setting of which names say another number than is planned, and one where it has none."""
+    told: dict[tuple[str, bool], list[tuple[PlannedRun, _Claim]]] = {}
     for run in plan.runs:
         for claim in _claims(run):
             if not _holds(run, claim):
-                told.setdefault(claim.setting, []).append((run, claim))
+                told.setdefault((claim.setting, value(run, claim.setting) is None), []).append((run, claim))
     for cases in told.values():
         yield _finding(*cases[0], len(cases))
 

@@ -66,6 +66,6 @@ def _long_warmup(plan: Plan, runs: list[PlannedRun], basis: str, steps: int) -> 
         field="num_warmup_steps",
         expected=f"at most {total // 2}",
         actual=warmup,
-        fix=f"write Warmup steps: {total // 10} (a tenth of training), or another number of steps",
+        fix=f"write '- **Warmup steps:** {total // 10}' (a tenth of training) in Configuration, or another number",
         **at(run, "num_warmup_steps", "epochs"),
     )

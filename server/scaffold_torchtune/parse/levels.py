@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from scaffold_torchtune.errors import Finding, Scalar, finding
+from scaffold_torchtune.errors import Finding, finding
 from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.models.experiment import Run
 from scaffold_torchtune.parse import clean, titles
@@ -52,15 +52,17 @@ def differing(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[str, Set
     found = []
     for name, field in draft.levels if tuned else ():
         said = _typed(PARAMETERS[name], field)
+        if not said:
+            continue
         settings = [setting for run in tuned if (setting := run.parameters.get(name) or config.get(name))]
-        planned = {setting.value for setting in settings}
-        if said and set(said) != planned:
-            has = f"the runs have {_listed(sorted(planned, key=str))}" if planned else "no run is given one"
+        planned = {float(str(setting.value)) for setting in settings}
+        if set(said) != planned:
+            has = f"the runs have {_listed(sorted(planned))}" if planned else "no run is given one"
             found.append(_finding(name, field, draft.file, said, has))
     return found
 
 
-def _finding(name: str, field: Field, file: str, said: Sequence[Scalar], has: str) -> Finding:
+def _finding(name: str, field: Field, file: str, said: Sequence[float], has: str) -> Finding:
     return finding(
         "levels-differ",
         f"{field.note} says that {name} takes {_listed(said)}, but {has}; the runs count",
@@ -72,18 +74,18 @@ def _finding(name: str, field: Field, file: str, said: Sequence[Scalar], has: st
     )
 
 
-def _typed(parameter: Parameter, field: Field) -> list[Scalar]:
+def _typed(parameter: Parameter, field: Field) -> list[float]:
     """The levels of a number; none where the text is anything but a list of them (`8 to 64`, `low and high`)."""
     if parameter.kind not in _NUMBERS:
         return []
     texts = [text for text in _BETWEEN.split((field.full or field.text).strip(_AROUND)) if text]
     try:
-        values = [clean.typed(parameter, Field(text, field.line, field.note)).value for text in texts]
+        values = [float(str(clean.typed(parameter, Field(text, field.line, field.note)).value)) for text in texts]
     except NotTyped:
         return []
     return list(dict.fromkeys(values))
 
 
-def _listed(values: Sequence[Scalar]) -> str:
+def _listed(values: Sequence[float]) -> str:
     more = f", ... ({len(values)} values)" if len(values) > _SHOWN else ""
-    return ", ".join(canonical(float(str(value))) for value in values[:_SHOWN]) + more
+    return ", ".join(canonical(value) for value in values[:_SHOWN]) + more

@@ -37,7 +37,16 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
 
 _SHOW: Final = (
     "tell the user the run directories, what varies and what follows from it, what is left out, every warning, GPUs,"
-    " time and defaults; go on when they agree"
+    " time and defaults; go on when they agree, or at once where they asked for the whole scaffold"
+)
+_CONTRADICTED: Final = (
+    "tell the user the plan and every warning, and ask about {codes} before anything is written: the documents"
+    " disagree, or do not say what is meant; have them corrected and plan again, or go on as the user says"
+)
+_ASK_FIRST: Final = ("levels-differ", "runs-differ", "name-mismatch", "default-used")
+"""The codes of warnings of a plan that may be another than the user means."""
+_PUT_BACK: Final = (
+    "; what was changed by hand (changed-output), run_setup puts back with overwrite: true, once the user agrees"
 )
 _FAILED_SETUP: Final = (
     "keep which runs failed, each reason and fix, for the user; validate closes the log. When the cause is mended call"
@@ -124,7 +133,9 @@ def after(result: BaseModel, asked: Asked) -> dict[str, Any]:
         case ParseResult():
             return _call("plan_runs", asked)
         case PlanResult():
-            return _call("render_yaml", asked, _SHOW)
+            told = {each.code for each in result.warnings}
+            doubtful = ", ".join(code for code in _ASK_FIRST if code in told)
+            return _call("render_yaml", asked, _CONTRADICTED.format(codes=doubtful) if doubtful else _SHOW)
         case RenderResult():
             return _call("run_setup", asked)
         case SetupResult() if result.failed:
@@ -135,8 +146,12 @@ def after(result: BaseModel, asked: Asked) -> dict[str, Any]:
             return after(result.validation, asked)
         case ValidateResult() if result.passed:
             return {"first": _PASSED}
+        case ValidateResult():
+            found = [*result.findings, *(each for run in result.runs for each in run.findings)]
+            edited = any(each.code == "changed-output" for each in found)
+            return {"first": _FAILED + (_PUT_BACK if edited else "")}
         case _:
-            return {"first": _FAILED}
+            return {}
 
 
 def after_refusal(refused: Refused, asked: Asked) -> dict[str, Any]:
