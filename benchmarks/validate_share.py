@@ -26,12 +26,17 @@ def make_experiment(directory: Path, runs: int) -> None:
     summary = (EXAMPLE / "experiment_summary.md").read_text()
     begin = summary.index("| Run Name")
     end = summary.index("\n\n", begin)
-    levels = itertools.islice(itertools.product(range(1, 11), range(1, runs // 10 + 2)), runs)
+    levels = list(itertools.islice(itertools.product(range(1, 11), range(1, runs // 10 + 2)), runs))
     model = "Llama-3.2-1B-Instruct"
     rows = [f"| run{i} | {model} | {8 * rank} | {lr}e-6 | 4 | Fine-tuned |" for i, (rank, lr) in enumerate(levels)]
     table = HEAD + "\n".join(rows)
     directory.mkdir()
     text = (summary[:begin] + table + summary[end:]).replace("4 fine-tuned + 1 control = 5 total", f"{runs} fine-tuned")
+    ranks, rates = (sorted({level[i] for level in levels}) for i in (0, 1))
+    text = text.replace("| LoRA Rank | 8, 16 |", f"| LoRA Rank | {', '.join(str(8 * rank) for rank in ranks)} |")
+    text = text.replace(
+        "| Learning Rate | 1e-5, 5e-5 |", f"| Learning Rate | {', '.join(f'{lr}e-6' for lr in rates)} |"
+    )
     (directory / "experiment_summary.md").write_text(text)
     (directory / "claude.local.md").write_text((EXAMPLE / "claude.local.md").read_text())
     (directory / "data").mkdir()

@@ -10,6 +10,13 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
             " report.bundled"
         ),
     ): "without absent_is, what may be absent is nothing, and nothing is there",
+    (
+        "foresee/cost.py",
+        (
+            "entry and (not (value(run, 'mem') and value(run, 'cpus_per_task'))) -> not (value(run, 'mem') and"
+            " value(run, 'cpus_per_task'))"
+        ),
+    ): "models of which torchtune's facts are known are in the registry",
     ("validate/resolve.py", "_growth(screened) > _LARGEST -> _growth(screened) >= _LARGEST"): "a bound, not a value",
     **{
         ("validate/resolve.py", change): "a short cut: what follows gives the same, later"

@@ -33,6 +33,16 @@ def test_names_that_say_what_is_planned_or_nothing_are_no_matter(name: str) -> N
     assert mismatches(run) == []
 
 
+def test_what_is_part_of_the_models_name_says_nothing() -> None:
+    changes = {"torchtune_model_name": "My_r16_seed3"}
+    assert mismatches(named("My_r16_seed3_rank8", changes)) == []
+    assert len(mismatches(named("My_r16_rank8", changes))) == 1
+
+
+def test_what_is_no_finite_number_says_nothing() -> None:
+    assert mismatches(named("rank1e999_lr1e999")) == []
+
+
 @pytest.mark.parametrize(
     ("name", "said", "setting", "number"),
     [

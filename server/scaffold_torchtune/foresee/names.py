@@ -22,7 +22,7 @@ _LABELS: Final = {
 
 _LONGEST: Final = 300
 _CLAIM: Final = re.compile(
-    rf"(?<![A-Za-z0-9])({'|'.join(sorted(_LABELS, key=len, reverse=True))})[=_-]?"
+    rf"(?<![A-Za-z0-9])({'|'.join(_LABELS)})[=_-]?"
     r"([0-9]{1,12}(?:\.[0-9]{1,12})?(?:e-?[0-9]{1,3})?)(?![A-Za-z0-9.])"
 )
 
@@ -36,12 +36,12 @@ class _Claim(NamedTuple):
 
 
 def findings(plan: Plan) -> Iterator[Finding]:
-    """One warning for each setting of which names say another number than is planned, and one where it has none."""
+    """One warning for each setting of which names say another number; runs that train all weights are told apart."""
     told: dict[tuple[str, bool], list[tuple[PlannedRun, _Claim]]] = {}
     for run in plan.runs:
         for claim in _claims(run):
             if not _holds(run, claim):
-                told.setdefault((claim.setting, value(run, claim.setting) is None), []).append((run, claim))
+                told.setdefault((claim.setting, full(run)), []).append((run, claim))
     for cases in told.values():
         yield _finding(*cases[0], len(cases))
 
@@ -49,7 +49,7 @@ def findings(plan: Plan) -> Iterator[Finding]:
 def _claims(run: PlannedRun) -> Iterator[_Claim]:
     name = run.name[:_LONGEST]
     for other in (run.model, data_label(run.data_path)[0]):  # which may hold anything: `words_seed1`
-        name = name.replace(other, "") if other else name
+        name = name.replace(other, "")
     for match in _CLAIM.finditer(name):
         said = read_float(match[2])
         # lr5e5 is how some write 5e-5 where no minus may stand
