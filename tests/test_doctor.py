@@ -190,3 +190,14 @@ def test_a_setup_script_that_is_not_there_or_not_chosen(tmp_path: Path) -> None:
     unchosen = one(looked(experiment), "setup script")
     assert unchosen.state == "problem"
     assert f"--setup-script {file}" in unchosen.fix
+
+
+def test_a_claude_local_md_that_is_not_there_is_one_problem_and_what_it_lacks_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = make_experiment(tmp_path / "sweep", local=None)
+    monkeypatch.chdir(experiment)
+    found = looked(experiment)
+    assert [state for state, _ in checks(found, "claude.local.md")] == ["problem"]
+    told = [text.partition(" is missing")[0].split()[-1] for _, text in checks(found, "documents")]
+    assert sorted(told) == ["conda_env", "my_wandb_project"]

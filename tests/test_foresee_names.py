@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from documents import MODEL, planned, summary, table
-from plans import SUMMARY, plan_of, run_of
+from plans import LINES, SUMMARY, plan_of, run_of
 from scaffold_torchtune.errors import Finding, Severity
 from scaffold_torchtune.foresee import foresee
 from scaffold_torchtune.models.plan import PlannedRun
@@ -24,7 +24,7 @@ def mismatches(*named_runs: PlannedRun) -> list[Finding]:
     "name",
     [
         "Llama-3.2-1B-Instruct_rank8_lr1e-5", "r8-lr0.00001-bs4-ep2", "lora_rank=8, lr=1e-05", "rank-8_alpha16",
-        "lr1e5", "lr1", "R1_rank8", "deepseek-r1x", "run8", "rank9b", "rank9.5.1", "bs12", "bs4", "rank", "",
+        "lr1e5", "lr1", "r1", "sweep_r2", "R1_rank8", "deepseek-r1x", "run8", "rank9b", "rank9.5.1", "bs12", "bs4", "rank", "",
         "wd0.01 lora_dropout0", "words_seed3_rank8", "Llama-3.2-1B-Instruct", "xlr3", "rank 3", "a" * 400 + "_rank3",
     ],
 )  # fmt: skip
@@ -46,7 +46,7 @@ def test_what_is_no_finite_number_says_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "said", "setting", "number"),
     [
-        ("x_rank16_lr1e-5", "rank16", "lora_rank", 16), ("r16", "r16", "lora_rank", 16),
+        ("x_rank16_lr1e-5", "rank16", "lora_rank", 16), ("r16_lr1e-5", "r16", "lora_rank", 16),
         ("lora_rank-4", "lora_rank-4", "lora_rank", 4), ("alpha8", "alpha8", "lora_alpha", 8),
         ("lora_alpha8", "lora_alpha8", "lora_alpha", 8), ("lr2e-5", "lr2e-5", "lr", 2e-5),
         ("lr=0.1", "lr=0.1", "lr", 0.1), ("a_bs8", "bs8", "batch_size", 8),
@@ -106,6 +106,22 @@ def test_a_batch_may_be_named_by_all_of_its_samples() -> None:
         assert mismatches(named(name, several))
     assert mismatches(named("ep24", several))  # what is a number of samples is no number of epochs
     assert not mismatches(named("bs5", {"batch_size": None}))
+
+
+def test_a_models_directory_that_is_named_as_another_model_is_a_warning_at_its_path() -> None:
+    for name in ("Llama-3.2-1B-Instruct", "LLAMA-3.2-1b-instruct", "my-llama", "/models/any"):
+        assert not mismatches(named("", {"model_checkpoint": name}))
+    other = {"model_checkpoint": "Llama-3.2-1B"}
+    found = mismatches(named("", other), named("", other, 1), named("", {}, 2))
+    (told,) = found
+    assert told.message == (
+        "the directory of the model 'Llama-3.2-1B-Instruct' of 2 of 3 runs (run0, run1) is named as another model:"
+        " '/scratch/me/models/Llama-3.2-1B'"
+    )
+    assert (told.severity, told.field) == (Severity.WARNING, "model_checkpoint")
+    assert (told.expected, told.actual) == ("Llama-3.2-1B-Instruct", "Llama-3.2-1B")
+    assert (told.file, told.line) == (SUMMARY, LINES["model_checkpoint"])
+    assert not mismatches(named("", {"torchtune_model_name": "my-own", "model_checkpoint": "Llama-3.2-1B"}))
 
 
 def test_the_plan_of_documents_has_the_rows_name_to_compare() -> None:

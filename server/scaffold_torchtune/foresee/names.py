@@ -1,16 +1,22 @@
-"""Names of runs that say another value than is planned: `llama_rank8_lr1e-5` in a row whose rank is 64."""
+"""Names that say otherwise than is planned: `llama_rank8_lr1e-5` of a row whose rank is 64, the directory of a model.
 
+What the files in a model's directory hold is for `foresee/checkpoint.py`. A base model and its instruct version have
+the same shapes, so that the name may be all that tells them apart.
+"""
+
+import posixpath
 import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.errors import Finding, Severity, finding
-from scaffold_torchtune.foresee.places import at, full, number
+from scaffold_torchtune.foresee.places import at, concerning, full, grouped, number
 from scaffold_torchtune.foresee.steps import effective_batch
 from scaffold_torchtune.models.plan import Plan, PlannedRun
+from scaffold_torchtune.setup_finetune.registry import find_model
 from scaffold_torchtune.shared.layout import data_label
 from scaffold_torchtune.shared.numbers import read_float
-from scaffold_torchtune.shared.planned import value
+from scaffold_torchtune.shared.planned import checkpoint_dir, value
 from scaffold_torchtune.shared.text import shown
 
 _LABELS: Final = {
@@ -37,6 +43,7 @@ class _Claim(NamedTuple):
 
 def findings(plan: Plan) -> Iterator[Finding]:
     """One warning for each setting of which names say another number; runs that train all weights are told apart."""
+    yield from _models(plan)
     told: dict[tuple[str, bool], list[tuple[PlannedRun, _Claim]]] = {}
     for run in plan.runs:
         for claim in _claims(run):
@@ -46,11 +53,32 @@ def findings(plan: Plan) -> Iterator[Finding]:
         yield _finding(*cases[0], len(cases))
 
 
+def _models(plan: Plan) -> Iterator[Finding]:
+    """Directories of models that are named as another model is."""
+    models = grouped(plan.runs, lambda run: (str(checkpoint_dir(run)), str(value(run, "torchtune_model_name"))))
+    for (directory, model), runs in models.items():
+        named, meant = find_model(posixpath.basename(directory)), find_model(model)
+        if named and meant and named != meant:
+            yield finding(
+                "name-mismatch",
+                f"the directory of the model {shown(model)} of {concerning(runs, len(plan.runs))} is named as another"
+                f" model: {shown(directory)}",
+                field="model_checkpoint",
+                expected=meant.name,
+                actual=named.name,
+                fix="correct the model or its path in the summary; nothing if the directory holds what is meant",
+                severity=Severity.WARNING,
+                **at(runs[0], "model_checkpoint", "models_dir"),
+            )
+
+
 def _claims(run: PlannedRun) -> Iterator[_Claim]:
     name = run.name[:_LONGEST]
     for other in (run.model, data_label(run.data_path)[0]):  # which may hold anything: `words_seed1`
         name = name.replace(other, "")
-    for match in _CLAIM.finditer(name):
+    matches = list(_CLAIM.finditer(name))
+    is_index = {match[1] for match in matches} == {"r"}  # r1, r2, ...: runs that are numbered
+    for match in matches if not is_index else ():
         said = read_float(match[2])
         # lr5e5 is how some write 5e-5 where no minus may stand
         if said is not None and not (match[1] == "lr" and said >= 1):

@@ -86,7 +86,8 @@ def _experiment(request: Request, directory: Path) -> list[Check]:
     try:
         experiment = parsed(request).experiment
     except Refused as refused:
-        return checks + _told("documents", refused.problems)
+        others = [p for p in refused.problems if (p.code, p.file) != ("document-missing", layout.LOCAL)]
+        return checks + _told("documents", others)  # of a claude.local.md that is not there, `_local` tells
     tuned = sum(run.type == "fine-tuned" for run in experiment.runs)
     warned = f"; {len(experiment.warnings)} warning(s), see parse" if experiment.warnings else ""
     found = f"{experiment.name}: {tuned} of {len(experiment.runs)} run(s) to fine-tune{warned}"
