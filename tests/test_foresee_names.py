@@ -24,7 +24,8 @@ def mismatches(*named_runs: PlannedRun) -> list[Finding]:
     "name",
     [
         "Llama-3.2-1B-Instruct_rank8_lr1e-5", "r8-lr0.00001-bs4-ep2", "lora_rank=8, lr=1e-05", "rank-8_alpha16",
-        "lr1e5", "lr1", "r1", "sweep_r2", "R1_rank8", "deepseek-r1x", "run8", "rank9b", "rank9.5.1", "bs12", "bs4", "rank", "",
+        "lr1e5", "lr1", "r1", "sweep_r2", "R1_rank8", "deepseek-r1x", "run8", "rank9b", "rank9.5.1", "bs12", "bs4",
+        "rank", "",
         "wd0.01 lora_dropout0", "words_seed3_rank8", "Llama-3.2-1B-Instruct", "xlr3", "rank 3", "a" * 400 + "_rank3",
     ],
 )  # fmt: skip
