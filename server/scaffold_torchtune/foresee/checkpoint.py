@@ -25,7 +25,6 @@ def findings(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[str]]) -> Ite
         if found.absent:
             yield not_seen(
                 f"the model directory {shown(directory)} of {about.who}",
-                directory,
                 why="cannot be seen from here",
                 unchecked="files",
                 near=found.near,

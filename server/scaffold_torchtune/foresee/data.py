@@ -24,7 +24,6 @@ def findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
         if found.absent or found.unread:
             yield not_seen(
                 f"the data set {shown(path)} of {about.who}",
-                path,
                 why=found.unread or "cannot be seen from here",
                 unchecked="rows and columns",
                 near=found.near,

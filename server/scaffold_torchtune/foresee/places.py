@@ -51,14 +51,11 @@ def concerning(runs: list[PlannedRun], total: int) -> str:
     return f"{len(runs)} of {total} runs ({shown}{', ...' if len(runs) > 3 else ''})"  # noqa: PLR2004 - as shown
 
 
-def not_seen(
-    what: str, path: str, *, why: str, unchecked: str, near: Sequence[str], field: str, place: Place
-) -> Finding:
+def not_seen(what: str, *, why: str, unchecked: str, near: Sequence[str], field: str, place: Place) -> Finding:
     """That what the plan names is not checked, as it cannot be looked at from here.
 
     Args:
-        what: what it is and of which runs, e.g. `the model directory /models/x of all 4 runs`.
-        path: where it should lie.
+        what: what it is, where, and of which runs, e.g. `the model directory /models/x of all 4 runs`.
         why: why it is not looked at, to follow `what`.
         unchecked: what of it is therefore not checked.
         near: what lies beside it with nearly its name.
@@ -70,7 +67,6 @@ def not_seen(
         "not-seen",
         f"{what} {why}, so its {unchecked} are not checked{beside}",
         field=field,
-        expected=path,
         actual=near[0] if near else None,
         fix="correct the path if it is wrong; nothing if compute nodes see it there",
         **place,

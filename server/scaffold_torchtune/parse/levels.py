@@ -67,7 +67,6 @@ def _finding(name: str, field: Field, file: str, said: Sequence[float], has: str
         "levels-differ",
         f"{field.note} says that {name} takes {_listed(said)}, but {has}; the runs count",
         field=name,
-        expected=_listed(said),
         file=file,
         line=field.line,
         fix="correct the one that is wrong: this line, or the runs",
