@@ -41,20 +41,20 @@ def test_levels_that_the_runs_have_or_that_are_no_list_of_numbers_are_no_matter(
     [
         (
             "| Factor | Levels |\n|---|---|\n| Learning Rate | 1e-5, 2e-5 |\n",
-            "Variables says that lr takes 1e-5, 2e-5, but the runs have 1e-5, 5e-5; the runs count",
+            "Variables says that lr takes 1e-5, 2e-5, but the runs have 1e-5, 5e-5",
         ),
         (
             "| Factor | Note | Values |\n|---|---|---|\n| rank | the rank | {16; 4} |\n",
-            "Variables says that lora_rank takes 16, 4, but the runs have 8, 16; ",
+            "Variables says that lora_rank takes 16, 4, but the runs have 8, 16",
         ),
         (
             "### Independent\n- **LoRA rank**: [8, 9]\n",
             "Independent says that lora_rank takes 8, 9, but the runs have ",
         ),
-        ("- **LoRA rank**: 8, 16, 32\n", "Variables says that lora_rank takes 8, 16, 32, but the runs have 8, 16; "),
-        ("- **LoRA rank**: 8\n", "Variables says that lora_rank takes 8, but the runs have 8, 16; "),
-        ("- **Epochs**: 1 or 2\n", "Variables says that epochs takes 1, 2, but the runs have 2; "),
-        ("- **Seed**: 1 vs. 2\n", "Variables says that seed takes 1, 2, but no run is given one; "),
+        ("- **LoRA rank**: 8, 16, 32\n", "Variables says that lora_rank takes 8, 16, 32, but the runs have 8, 16"),
+        ("- **LoRA rank**: 8\n", "Variables says that lora_rank takes 8, but the runs have 8, 16"),
+        ("- **Epochs**: 1 or 2\n", "Variables says that epochs takes 1, 2, but the runs have 2"),
+        ("- **Seed**: 1 vs. 2\n", "Variables says that seed takes 1, 2, but no run is given one"),
         (
             "- **Weight decay**: 1, 2, 3, 4, 5, 6, 7, 8, 9\n",
             "Variables says that weight_decay takes 1, 2, 3, 4, 5, 6, 7, 8, ... (9 values), but no run",

@@ -65,11 +65,11 @@ def differing(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[str, Set
 def _finding(name: str, field: Field, file: str, said: Sequence[float], has: str) -> Finding:
     return finding(
         "levels-differ",
-        f"{field.note} says that {name} takes {_listed(said)}, but {has}; the runs count",
+        f"{field.note} says that {name} takes {_listed(said)}, but {has}",
         field=name,
         file=file,
         line=field.line,
-        fix="correct the one that is wrong: this line, or the runs",
+        fix="correct the one that is wrong; the runs count",
     )
 
 

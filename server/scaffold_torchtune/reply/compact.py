@@ -89,7 +89,10 @@ def _plan(result: PlanResult) -> dict[str, Any]:
     return {
         "counts": counts | _counts(result.warnings),
         **{name: value for name, value in data.items() if value or name not in {"legend", "answers"}},
-        "runs": [run.model_dump(mode="json", exclude={"sources"}) for run in result.runs],
+        "runs": [
+            run.model_dump(mode="json", exclude={"sources"} if run.derived else {"sources", "derived"})
+            for run in result.runs
+        ],
         "common": {setting.name: setting.value for setting in chosen},
         "sources": _by_file((setting.name, setting.source) for setting in chosen),
         "rules": {name: source for name, source in own.items() if _place(source) is None},

@@ -40,8 +40,8 @@ _SHOW: Final = (
     " time and defaults; go on when they agree, or at once where they asked for the whole scaffold"
 )
 _CONTRADICTED: Final = (
-    "tell the user the plan and every warning, and ask about {codes} before anything is written: the documents"
-    " disagree, or do not say what is meant; have them corrected and plan again, or go on as the user says"
+    "tell the user the plan and every warning, and ask about {codes} before anything is written; have it corrected and"
+    " plan again, or go on as they say"
 )
 _ASK_FIRST: Final = ("levels-differ", "runs-differ", "name-mismatch", "default-used")
 """The codes of warnings of a plan that may be another than the user means."""
