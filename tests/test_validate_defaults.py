@@ -5,7 +5,7 @@ from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.shared.text import escape
 from scaffold_torchtune.validate import unchosen
-from test_validate_parts import plan_of
+from test_validate_verdict import plan_of
 
 
 def plan(*runs: dict[str, Setting]) -> Plan:

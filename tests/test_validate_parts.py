@@ -1,4 +1,4 @@
-"""The parts of the validate stage: comparing values, resolving, reading scripts, names, the verdict."""
+"""The parts of the validate stage: comparing values, resolving, reading scripts, names."""
 
 import itertools
 import os
@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from scaffold_torchtune.errors import Scalar, Severity, finding
-from scaffold_torchtune.models.plan import Options, Plan, PlannedRun
-from scaffold_torchtune.validate import omega, verdict
+from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.validate import omega
 from scaffold_torchtune.validate.job import gpus_in, kilobytes
 from scaffold_torchtune.validate.names import claims
 from scaffold_torchtune.validate.resolve import has_resolver, interpolated, resolve
@@ -312,44 +311,3 @@ def test_memory_is_compared_as_an_amount() -> None:
 )  # fmt: skip
 def test_what_a_name_claims(directory: str, found: list[tuple[str, str, float]]) -> None:
     assert claims(directory) == found
-
-
-def plan_of(*directories: str) -> Plan:
-    runs = tuple(
-        PlannedRun(directory=d, name=d, line=1, model="m", data_path="/d", parameters={}, settings={})
-        for d in directories
-    )
-    return Plan(
-        id="",
-        version="",
-        experiment="",
-        experiment_dir="",
-        options=Options(),
-        inputs={},
-        varying=(),
-        pattern="",
-        template="",
-        legend={},
-        runs=runs,
-        excluded=(),
-    )
-
-
-def test_the_verdict_needs_every_run_and_no_error() -> None:
-    warning, error = finding("default-differs", "w"), finding("value-mismatch", "e")
-    good = verdict(plan_of("a", "b"), {"b": (warning,), "a": ()})
-    assert (good.passed, good.checked, good.planned, good.findings) == (True, 2, 2, ())
-    assert [run.directory for run in good.runs] == ["a", "b"]
-    bad = verdict(plan_of("a", "b"), {"a": (), "b": (error,)})
-    assert (bad.passed, [run.passed for run in bad.runs]) == (False, [True, False])
-    assert not verdict(plan_of("a"), {"a": ()}, [error]).passed
-    assert verdict(plan_of("a"), {"a": ()}, [warning]).passed
-
-
-@pytest.mark.parametrize(
-    ("planned", "checked"), [([], []), (["a"], []), (["a", "b"], ["a"]), (["a"], ["c"]), (["a", "a"], ["a"])]
-)
-def test_success_over_too_little_is_a_failure(planned: list[str], checked: list[str]) -> None:
-    result = verdict(plan_of(*planned), dict.fromkeys(checked, ()))
-    assert not result.passed
-    assert [(f.code, f.severity) for f in result.findings] == [("nothing-checked", Severity.ERROR)]

@@ -147,6 +147,10 @@ class ValidateResult(Model):
     submit: str = Field(default="", description="the line that submits the runs; empty unless passed")
     logged: tuple[str, ...] = Field(default=(), description="heads of the entries that scaffold.log got")
 
+    def all_findings(self) -> list[Finding]:
+        """What was found of the whole experiment, then of each run."""
+        return [*self.findings, *(each for run in self.runs for each in run.findings)]
+
 
 class ScaffoldResult(Model):
     """All steps in one."""

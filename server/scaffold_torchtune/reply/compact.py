@@ -106,10 +106,9 @@ def _setup_run(run: SetupRun) -> dict[str, Any]:
 
 
 def _validate(result: ValidateResult) -> dict[str, Any]:
-    found = [*result.findings, *(each for run in result.runs for each in run.findings)]
     counts = {"failed": sum(not run.passed for run in result.runs)}
     submit = result.submit if len(result.submit) <= _LONGEST_SUBMIT else _SUBMIT_IN_LOG
-    return {"counts": counts | _counts(found), **_without(result), "submit": submit}
+    return {"counts": counts | _counts(result.all_findings()), **_without(result), "submit": submit}
 
 
 def _by_file(sources: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:

@@ -109,7 +109,7 @@ def outcome(result: BaseModel) -> str:
 
 def _verdict(result: ValidateResult) -> str:
     """The verdict; of errors which there are, and how many of each."""
-    found = [*result.findings, *(each for run in result.runs for each in run.findings)]
+    found = result.all_findings()
     counts = f"{result.checked} of {_count(result.planned, 'run')} checked"
     if result.passed:
         return f"PASSED: {counts}, every planned value arrived; {_warnings(found)}."
@@ -147,8 +147,7 @@ def after(result: BaseModel, asked: Asked) -> dict[str, Any]:
         case ValidateResult() if result.passed:
             return {"first": _PASSED}
         case ValidateResult():
-            found = [*result.findings, *(each for run in result.runs for each in run.findings)]
-            edited = any(each.code == "changed-output" for each in found)
+            edited = any(each.code == "changed-output" for each in result.all_findings())
             return {"first": _FAILED + (_PUT_BACK if edited else "")}
         case _:
             return {}
