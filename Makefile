@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # pip may fail on a passing fault of the network: try three times.
 RETRY := scripts/retry
 
-.PHONY: demo test check format contract slurm modules package bundle tokens facts golden fuzz bench explore mutation clean
+.PHONY: demo test check format contract slurm modules package bundle tokens facts codes golden fuzz bench explore mutation clean
 
 demo: $(STAMP)  ## scaffold the bundled example into demo/
 	@$(BIN)/scaffold-torchtune demo demo
@@ -51,6 +51,9 @@ tokens: $(STAMP)  ## what tools, skill and whole scaffolds cost in tokens, again
 
 facts: $(CONTRACT)/.installed  ## write torchtune's facts anew from the installed torchtune
 	$(CONTRACT)/bin/python scripts/regenerate_torchtune_facts.py
+
+codes: $(STAMP)  ## write the tables of workflows/troubleshooting.md anew from the registry of finding codes
+	$(BIN)/python scripts/write_troubleshooting.py
 
 golden: $(STAMP)  ## write the golden files anew; look at the difference before you commit it
 	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/test_scaffold.py tests/test_setup_finetune.py

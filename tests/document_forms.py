@@ -7,7 +7,7 @@ import pytest
 
 from corpus_cases import plan_of
 from scaffold_torchtune import pipeline
-from scaffold_torchtune.errors import Finding, Refused
+from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.pipeline import Request
 
 MARKDOWN = """\

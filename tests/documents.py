@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from scaffold_torchtune.errors import Finding, Refused
+from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models.experiment import Experiment
 from scaffold_torchtune.models.plan import Options, Plan
 from scaffold_torchtune.parse import parse_experiment

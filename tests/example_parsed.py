@@ -1,7 +1,7 @@
 """The example as parse must read it, written out by hand."""
 
 from documents import LOCAL, MODEL, SUMMARY
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import Dataset, Experiment, ModelPath, Run
 

@@ -16,7 +16,7 @@ import traceback
 from dataclasses import dataclass
 
 from corpus_cases import CASES, CORPUS, documents_of, plan_of, text_of
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 
 MAX_SECONDS = 1.0
 MAX_MEGABYTES = 200.0

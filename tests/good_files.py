@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.shared import yamlio

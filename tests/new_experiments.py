@@ -9,7 +9,7 @@ import yaml
 
 from experiments import everything
 from scaffold_torchtune import pipeline
-from scaffold_torchtune.errors import Finding, Refused
+from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models.results import ScaffoldResult
 from scaffold_torchtune.new import OPTIONS, NewResult, create
 from scaffold_torchtune.pipeline import Request

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from good_files import VALUES
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.plan import Options, Plan, PlannedRun
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune import pipeline
-from scaffold_torchtune.errors import Finding, Refused
+from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models.results import ScaffoldResult, ValidateResult
 from scaffold_torchtune.pipeline import Request
 

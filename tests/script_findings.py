@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from good_files import EXTERNAL_CONFIG, GOOD_CONFIG, SLURM, files_of, planned
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.validate import validate_run
 
 Found = list[tuple[str, str, str | None]]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.setup_finetune import build
 from scaffold_torchtune.shared import yamlio
 

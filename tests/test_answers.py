@@ -12,7 +12,7 @@ from example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
 from experiments import SUMMARY, actions, change, make_experiment
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.pipeline import Request
 from scaffold_torchtune.shared.parameters import PARAMETERS

@@ -8,7 +8,7 @@ import pytest
 from command_line import answer, command
 from experiments import RUNS, change, is_alive, log
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.errors import Finding
+from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.models.results import ValidateResult
 from scaffold_torchtune.pipeline import ask_sbatch
 from scaffolding import answers, validated

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from corpus_cases import CASES, CORPUS, documents_of, plan_of
-from scaffold_torchtune.errors import Finding, Refused
+from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models.base import Setting
 
 UPDATE = bool(os.environ.get("UPDATE_CORPUS"))

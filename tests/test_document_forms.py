@@ -11,7 +11,7 @@ from corpus_cases import plan_of
 from document_forms import LOC, LOCAL, MARKDOWN, MD, YAML, YML, scaffolded, write
 from experiments import outputs
 from scaffold_torchtune import pipeline
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.pipeline import Request
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from experiments import everything
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.shared import files
 from scaffold_torchtune.shared.files import Tree, sha256
 

@@ -9,7 +9,8 @@ import pytest
 
 from checkpoints import make_checkpoint, write_safetensors
 from plans import LINES, SUMMARY, plan_of
-from scaffold_torchtune.errors import Finding, Severity
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.foresee import foresee
 from scaffold_torchtune.look import look_at_checkpoint
 from scaffold_torchtune.models.seen import CheckpointSeen, Seen

@@ -6,7 +6,8 @@ import pytest
 
 from checkpoints import facts_of
 from plans import DATA, LINES, SUMMARY, Changes, plan_of
-from scaffold_torchtune.errors import Finding, Severity
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.foresee import foresee
 from scaffold_torchtune.foresee.gpus import gpu_of
 from scaffold_torchtune.models.seen import DataSeen, PartSeen, Seen

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from plans import DATA, LINES, SUMMARY, Changes, plan_of, run_of
-from scaffold_torchtune.errors import Finding, Severity
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.foresee import foresee
 from scaffold_torchtune.models.seen import DataSeen, PartSeen, Seen
 

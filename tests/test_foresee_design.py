@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from plans import LINES, SUMMARY, Changes, plan_of
-from scaffold_torchtune.errors import Finding, Scalar, Severity
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Scalar
 from scaffold_torchtune.foresee import foresee
 from scaffold_torchtune.models.seen import Seen
 

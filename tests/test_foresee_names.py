@@ -6,7 +6,8 @@ import pytest
 
 from documents import MODEL, planned, summary, table
 from plans import LINES, SUMMARY, plan_of, run_of
-from scaffold_torchtune.errors import Finding, Severity
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.foresee import foresee
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.models.seen import Seen

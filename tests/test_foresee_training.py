@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from plans import DATA, LINES, SUMMARY, Changes, plan_of, run_of
-from scaffold_torchtune.errors import Finding, Severity
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.foresee import foresee
 from scaffold_torchtune.foresee.places import at, output_dir
 from scaffold_torchtune.foresee.steps import Rows, rows_of, steps_of, steps_per_epoch

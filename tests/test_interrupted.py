@@ -15,7 +15,7 @@ import yaml
 
 from experiments import ACTIONS, actions, change, log, make_experiment, outputs
 from scaffold_torchtune import pipeline
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.pipeline import Request, Stopped
 
 RUNS = ("lr1e-5", "lr5e-5")

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from scaffold_torchtune import journal
-from scaffold_torchtune.errors import Refused, finding
+from scaffold_torchtune.findings import Refused, finding
 from scaffold_torchtune.journal import Entry
 from scaffold_torchtune.models.plan import Excluded, Options, Plan, PlannedRun
 from scaffold_torchtune.models.results import (

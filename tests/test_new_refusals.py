@@ -10,7 +10,7 @@ import pytest
 
 from new_experiments import MODEL, Wish, make, problems, refused
 from scaffold_torchtune import new
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 
 pytestmark = pytest.mark.usefixtures("no_local_file")
 

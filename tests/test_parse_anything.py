@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from documents import local_md, planned, summary
 from example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY, with_training
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 
 
 def read_or_refuse(text: str, local: str) -> None:

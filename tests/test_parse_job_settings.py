@@ -3,7 +3,7 @@
 import pytest
 
 from documents import LOCAL, SUMMARY, local_md, parsed, planned, refusal, summary
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models.base import SourceKind
 
 REQUIRED = {"conda_env": "tune", "my_wandb_project": "words", "output_dir_base": "/scratch/out"}

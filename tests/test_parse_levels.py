@@ -3,7 +3,7 @@
 import pytest
 
 from documents import MODEL, SUMMARY, local_md, parsed, runs, summary, table
-from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.models.experiment import Experiment
 from scaffold_torchtune.parse import parse_experiment
 

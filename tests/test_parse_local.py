@@ -2,7 +2,7 @@ import pytest
 
 from documents import LOCAL, SUMMARY, local_md, parsed, refusal, summary, told
 from example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.parse import scratch_directory
 
 

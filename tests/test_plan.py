@@ -2,7 +2,7 @@ import pytest
 
 from documents import DIRECTORY, LOCAL, MODEL, SUMMARY, local_md, parsed, planned, refusal, runs, summary, table, told
 from example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
-from scaffold_torchtune.errors import Finding, Scalar
+from scaffold_torchtune.findings import Finding, Scalar
 from scaffold_torchtune.models.base import SourceKind
 from scaffold_torchtune.models.plan import Excluded, Options, Plan
 from scaffold_torchtune.models.script import Interface

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from skills_ref.validator import validate_metadata
 
 from mcp_calls import listed
 from scaffold_torchtune import options
-from scaffold_torchtune.errors import CODES
+from scaffold_torchtune.finding_codes import CODES
 from scaffold_torchtune.shared.resources import shipped
 from scaffold_torchtune.shared.text import close_matches
 
@@ -31,6 +32,11 @@ def commands() -> dict[str, argparse.ArgumentParser]:
     return found
 
 
+def test_troubleshooting_is_as_the_registry_writes_it() -> None:
+    script = runpy.run_path(str(ROOT / "scripts/write_troubleshooting.py"))
+    assert script["PAGE"].read_bytes().decode() == script["page"](script["PAGE"].read_text())
+
+
 def test_every_finding_code_has_one_row_in_troubleshooting_and_no_other_has() -> None:
     text = (ROOT / "workflows/troubleshooting.md").read_text()
     assert sorted(re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE)) == sorted(CODES)
@@ -38,7 +44,7 @@ def test_every_finding_code_has_one_row_in_troubleshooting_and_no_other_has() ->
 
 @pytest.mark.parametrize("code", sorted(CODES))
 def test_every_finding_code_is_produced_somewhere(code: str) -> None:
-    used = [p.name for p in SOURCES if p.name != "errors.py" and f'"{code}"' in p.read_text()]
+    used = [p.name for p in SOURCES if p.name != "finding_codes.py" and f'"{code}"' in p.read_text()]
     assert used
 
 
@@ -48,7 +54,7 @@ def test_links_and_paths_in_prose_lead_somewhere(path: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if ":" not in link]
     missing = [link for link in links if not (path.parent / link).exists()]
     folders = "activation|pipeline|parse|plan|render|setup|setup_finetune|validate|journal|shared|torchtune_facts"
-    modules = re.findall(rf"`((?:(?:{folders})/[\w.]+|cli|show|demo|mcp_server|errors)\.(?:py|yaml|json))`", text)
+    modules = re.findall(rf"`((?:(?:{folders})/[\w.]+|cli|show|demo|mcp_server|finding\w+)\.(?:py|yaml|json))`", text)
     missing += [m for m in modules if not (ROOT / "server/scaffold_torchtune" / m).exists()]
     templates = re.findall(r"`((?:templates|scripts|workflows|examples)/[\w./]+)`", text)
     missing += [t for t in templates if not (ROOT / t).exists()]

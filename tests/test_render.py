@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from documents import MODEL, local_md, planned, refusal, runs, summary
 from example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
-from scaffold_torchtune.errors import Finding, Scalar
+from scaffold_torchtune.findings import Finding, Scalar
 from scaffold_torchtune.models.base import SourceKind
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.render import Rendered, render_run

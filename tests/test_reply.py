@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from experiments import actions, change, make_experiment, many_runs
 from mcp_calls import STEPS, call, listed
 from scaffold_torchtune import mcp_schemas, pipeline, reply
-from scaffold_torchtune.errors import Refused, finding
+from scaffold_torchtune.findings import Refused, finding
 from scaffold_torchtune.pipeline import Request
 from scaffold_torchtune.reply.bounds import bounded
 from scaffold_torchtune.reply.guide import ARGUMENTS

@@ -25,7 +25,7 @@ from experiments import (
 )
 from golden_files import golden
 from scaffold_torchtune import pipeline
-from scaffold_torchtune.errors import Refused, errors_in
+from scaffold_torchtune.findings import Refused, errors_in
 from scaffold_torchtune.pipeline import Request
 from scaffolding import codes, refusal, scaffold
 

@@ -11,7 +11,7 @@ import pytest
 from checkpoints import make_checkpoint
 from experiments import DATA, change, everything, log, make_experiment, outputs
 from scaffold_torchtune import pipeline
-from scaffold_torchtune.errors import errors_in
+from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.pipeline import Request
 from scaffolding import codes, refusal, scaffold
 

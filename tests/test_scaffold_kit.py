@@ -10,7 +10,7 @@ from experiments import change, log, make_experiment
 from kit_generations import GENERATIONS, kit
 from new_experiments import finetune
 from scaffold_torchtune import pipeline
-from scaffold_torchtune.errors import Finding, errors_in
+from scaffold_torchtune.findings import Finding, errors_in
 from scaffold_torchtune.models.results import ScaffoldResult
 from scaffolding import refusal, scaffold
 

@@ -11,7 +11,7 @@ from experiments import (
     change,
 )
 from scaffold_torchtune import pipeline
-from scaffold_torchtune.errors import errors_in
+from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.pipeline import Request, Stopped
 from scaffolding import codes, refusal, scaffold
 

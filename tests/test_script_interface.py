@@ -7,7 +7,7 @@ import pytest
 
 from experiments import change, make_experiment
 from scaffold_torchtune import pipeline
-from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.models.script import Interface, Option
 from scaffold_torchtune.pipeline import Request
 from scaffold_torchtune.setup_script import Fault, ask

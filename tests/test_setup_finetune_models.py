@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.setup_finetune import build
 from scaffold_torchtune.setup_finetune.registry import default_resources, find_model, known_models
 from setup_texts import config_of, text_of

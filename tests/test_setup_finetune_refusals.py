@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.setup_finetune import build
 from setup_texts import MINIMAL, problems_of, text_of
 

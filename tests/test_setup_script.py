@@ -8,7 +8,7 @@ import pytest
 from experiments import FILES, actions, log, make_experiment, outputs, run_directories
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.errors import errors_in
+from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.pipeline import Request
 from setup_scripts import GOOD, MAKE, THREE, failed, scaffold, script
 

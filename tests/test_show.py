@@ -7,7 +7,8 @@ from rich.console import Console
 
 from experiments import change, make_experiment
 from scaffold_torchtune import pipeline, show
-from scaffold_torchtune.errors import Refused, Severity, finding
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Refused, finding
 from scaffold_torchtune.models.base import Model
 from scaffold_torchtune.models.plan import Excluded
 from scaffold_torchtune.models.results import ScaffoldResult, SetupRun

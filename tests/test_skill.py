@@ -13,7 +13,7 @@ from command_line import answer, command
 from mcp_calls import snapshot
 from permissions import held_to_modes
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.shared.files import sha256
 from scaffold_torchtune.skill import RECORD, install_skill
 

@@ -10,7 +10,7 @@ from experiments import actions, everything, make_experiment
 from logins import Login
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.activation import Fault, Wanted, problem
-from scaffold_torchtune.errors import Finding
+from scaffold_torchtune.findings import Finding
 from scaffolding import refusal
 from setup_scripts import GOOD, MAKE, failed, scaffold, script
 

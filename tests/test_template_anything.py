@@ -3,7 +3,7 @@
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scaffold_torchtune.errors import Finding, Refused
+from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models.base import SourceKind
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.shared.parameters import OF_DOCUMENTS, PARAMETERS

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from documents import local_md, refusal, runs, summary, told
-from scaffold_torchtune.errors import Finding
+from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.script import Interface, Option
 from scaffold_torchtune.pipeline.results import plan_result

@@ -13,7 +13,7 @@ from mcp_calls import call
 from new_experiments import finetune
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.errors import errors_in
+from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.pipeline import Request
 from scaffolding import codes, refusal, scaffold
 from templates import JSON, NAME, OWN_RECIPE, PARQUET, line_of

@@ -18,7 +18,8 @@ from good_files import (
     planned,
     replaced,
 )
-from scaffold_torchtune.errors import Scalar, Severity, errors_in
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Scalar, errors_in
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.validate import finetune, job, validate_run
 

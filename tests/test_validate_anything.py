@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from good_files import CONFIG, SETUP, SLURM, files_of, planned
-from scaffold_torchtune.errors import CODES, Finding
+from scaffold_torchtune.finding_codes import CODES
+from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.validate import validate_run
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from good_files import GOOD_CONFIG, files_of, planned, replaced
-from scaffold_torchtune.errors import Finding, Scalar, errors_in
+from scaffold_torchtune.findings import Finding, Scalar, errors_in
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.validate import validate_run
 

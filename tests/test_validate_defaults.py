@@ -1,6 +1,6 @@
 """The list of the settings that nobody chose."""
 
-from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.shared.text import escape

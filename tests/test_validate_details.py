@@ -3,7 +3,7 @@
 import pytest
 
 from good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, RUN, SETUP, files_of, planned, replaced
-from scaffold_torchtune.errors import Finding, Scalar
+from scaffold_torchtune.findings import Finding, Scalar
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.validate import validate_run

@@ -3,7 +3,7 @@
 import pytest
 
 from good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, GOOD_SLURM, files_of, planned, replaced
-from scaffold_torchtune.errors import errors_in
+from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.validate import validate_run
 
 

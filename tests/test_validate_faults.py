@@ -4,7 +4,7 @@
 import pytest
 
 from good_files import CONFIG, GOOD_CONFIG, RUN, SETUP, SLURM, files_of, planned, replaced
-from scaffold_torchtune.errors import errors_in
+from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.validate import validate_run
 
 # One fault each: the file, what is replaced by what, then the code, field and the text on the line of the finding.

@@ -3,7 +3,7 @@
 import pytest
 
 from good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, files_of, planned, replaced
-from scaffold_torchtune.errors import Finding
+from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.validate import told_once, validate_run
 
 GENERATIONS = ("", "2025-11", "2025-12", "v0.3.4")

@@ -6,7 +6,8 @@ from typing import Final
 import pytest
 
 from good_files import CONFIG, GOOD_CONFIG, GOOD_SLURM, RUN, SLURM, files_of, planned, replaced
-from scaffold_torchtune.errors import Scalar, Severity
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.validate import validate_run
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.validate import omega
 from scaffold_torchtune.validate.job import gpus_in, kilobytes
 from scaffold_torchtune.validate.names import claims

@@ -4,7 +4,7 @@
 import pytest
 
 from good_files import EXTERNAL_SLURM, GOOD_SLURM, RUN, files_of, planned, replaced
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.validate import validate_run
 from script_findings import Found, found
 

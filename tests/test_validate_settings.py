@@ -3,7 +3,7 @@
 import re
 
 from good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, GOOD_SLURM, files_of, planned, replaced
-from scaffold_torchtune.errors import Scalar, errors_in
+from scaffold_torchtune.findings import Scalar, errors_in
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.validate import validate_run
 

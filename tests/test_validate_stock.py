@@ -8,7 +8,7 @@ import pytest
 from experiments import make_experiment
 from good_files import CONFIG, EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, RUN, files_of, planned, replaced
 from scaffold_torchtune import pipeline
-from scaffold_torchtune.errors import errors_in
+from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.pipeline import Request
 from scaffold_torchtune.setup_finetune.registry import known_models
 from scaffold_torchtune.shared.yamlio import read

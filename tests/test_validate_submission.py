@@ -4,7 +4,7 @@
 import pytest
 
 from good_files import GOOD_SLURM, planned, replaced
-from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.validate import submission
 
 SCRIPT = replaced(

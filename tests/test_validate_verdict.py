@@ -2,7 +2,8 @@
 
 import pytest
 
-from scaffold_torchtune.errors import Severity, finding
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import finding
 from scaffold_torchtune.models.plan import Options, Plan, PlannedRun
 from scaffold_torchtune.validate import verdict
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from good_files import GOOD_CONFIG, replaced
-from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.shared.yamlio import read
 from scaffold_torchtune.validate import resolve
 from scaffold_torchtune.with_torchtune import Config, hear, missing, questions, request, unanswered

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from scaffold_torchtune.errors import Finding, Severity
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.torchtune_facts import load
 from scaffold_torchtune.with_torchtune import Config, findings, questions
 from scaffold_torchtune.with_torchtune.answers import Heard, Line

@@ -9,7 +9,7 @@ import yaml
 
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.errors import Refused, errors_in
+from scaffold_torchtune.findings import Refused, errors_in
 from scaffold_torchtune.pipeline import Request
 
 SUMMARY = """\

@@ -11,7 +11,7 @@ import yaml
 
 from experiments import make_experiment
 from scaffold_torchtune import pipeline
-from scaffold_torchtune.errors import Refused, errors_in
+from scaffold_torchtune.findings import Refused, errors_in
 from scaffold_torchtune.models.results import ScaffoldResult
 from scaffold_torchtune.pipeline import Request
 from templates import JSON, NAME, OWN_RECIPE

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from scaffold_torchtune import pipeline, reply, show
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.models.readiness import Readiness
 from scaffold_torchtune.models.results import ScaffoldResult, SetupResult, ValidateResult
 from scaffold_torchtune.new import OPTIONS, NewResult, create

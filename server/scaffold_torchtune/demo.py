@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from scaffold_torchtune.errors import Refused, finding
+from scaffold_torchtune.findings import Refused, finding
 from scaffold_torchtune.shared.resources import EXAMPLES
 
 NAME = "capitalization_lora_sweep"

@@ -13,7 +13,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.resources.templates import ResourceSecurity
 
 from scaffold_torchtune import reply
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.mcp_work import Roots
 from scaffold_torchtune.shared.resources import shipped
 

@@ -22,7 +22,7 @@ from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnno
 from pydantic import AfterValidator, Field, ValidationError
 
 from scaffold_torchtune import __version__, mcp_asking, mcp_prompt, mcp_resources, mcp_schemas, mcp_work, reply
-from scaffold_torchtune.errors import Finding, Refused, finding
+from scaffold_torchtune.findings import Finding, Refused, finding
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
 if TYPE_CHECKING:

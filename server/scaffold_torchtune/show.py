@@ -16,7 +16,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from scaffold_torchtune.errors import Finding, Refused, Scalar, Severity
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Refused, Scalar
 from scaffold_torchtune.models.base import Answer
 from scaffold_torchtune.models.readiness import Readiness
 from scaffold_torchtune.models.results import (

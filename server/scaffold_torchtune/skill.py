@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.errors import CODES, Refused, finding
+from scaffold_torchtune.findings import Refused, finding
 from scaffold_torchtune.models.base import Model
 from scaffold_torchtune.shared.files import sha256
 from scaffold_torchtune.shared.resources import shipped
@@ -22,6 +22,11 @@ NAME: Final = "scaffold-torchtune"
 
 RECORD: Final = ".scaffold-torchtune.json"
 """The file of the folder that says what was written into it: the version, and the SHA-256 of each file."""
+
+_WHY: Final = {
+    "edited-output": "a file was changed by hand, or is not ours, and would be overwritten",
+    "write-failed": "the file system refused a write",
+}
 
 
 class SkillResult(Model):
@@ -132,4 +137,4 @@ def _not_ours(target: Path, paths: list[Path]) -> Refused:
 def _refused(code: str, message: str, paths: list[Path], fix: str) -> Refused:
     """A refusal with a finding for each path, or one where there is none."""
     files: list[str | None] = [escape(str(path)) for path in paths]
-    return Refused(message, [finding(code, CODES[code].meaning, file=file, fix=fix) for file in files or [None]])
+    return Refused(message, [finding(code, _WHY[code], file=file, fix=fix) for file in files or [None]])

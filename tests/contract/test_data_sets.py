@@ -10,7 +10,7 @@ import pytest
 
 from plans import Changes, plan_of, run_of
 from random_model import write_tokenizer
-from scaffold_torchtune.errors import errors_in
+from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.foresee import foresee
 from scaffold_torchtune.look import look_at_data
 from scaffold_torchtune.models.seen import Seen

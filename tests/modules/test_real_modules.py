@@ -11,7 +11,7 @@ import pytest
 from experiments import log, make_experiment, many_runs, run_directories
 from logins import home
 from scaffold_torchtune.activation import Fault, Wanted, activate
-from scaffold_torchtune.errors import Finding
+from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.models.results import RefusalError
 from setup_scripts import MAKE, script
 from stand_in_conda import StandIn

@@ -6,7 +6,7 @@ from typing import Final
 
 from scaffold_torchtune.activation.report import Fault
 from scaffold_torchtune.activation.wanted import Wanted
-from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.shared.text import close_matches, did_you_mean, escape, shown
 

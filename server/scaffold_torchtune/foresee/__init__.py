@@ -6,7 +6,7 @@ finding says of torchtune is true of torchtune 0.6.1.
 
 from collections.abc import Mapping, Sequence
 
-from scaffold_torchtune.errors import Finding, sort_findings
+from scaffold_torchtune.findings import Finding, sort_findings
 from scaffold_torchtune.foresee import checkpoint, cost, data, design, names, outputs, training
 from scaffold_torchtune.foresee.places import output_dir
 from scaffold_torchtune.models.plan import Plan

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.foresee.places import at, concerning, grouped, not_seen
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.seen import CheckpointSeen, Seen

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.foresee.gpus import Gpu, gpu_of
 from scaffold_torchtune.foresee.places import at, concerning, full, grouped, number, output_dir
 from scaffold_torchtune.foresee.steps import effective_batch, part_of, rows_of, steps_of

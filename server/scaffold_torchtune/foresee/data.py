@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from scaffold_torchtune.errors import Finding, Severity, finding
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.foresee.places import Place, at, concerning, grouped, not_seen, number
 from scaffold_torchtune.foresee.steps import TRAIN, VALIDATION
 from scaffold_torchtune.models.plan import Plan, PlannedRun

@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from scaffold_torchtune.errors import Finding, Scalar, finding
+from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.foresee.places import Place, at, number
 from scaffold_torchtune.foresee.steps import effective_batch
 from scaffold_torchtune.models.plan import Plan, PlannedRun

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from scaffold_torchtune.errors import Finding, Severity, finding
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.foresee.places import at, concerning, full, grouped, number
 from scaffold_torchtune.foresee.steps import effective_batch
 from scaffold_torchtune.models.plan import Plan, PlannedRun

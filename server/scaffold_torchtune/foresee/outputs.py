@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.foresee.places import at, concerning, grouped, output_dir
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.shared.planned import checkpoint_dir

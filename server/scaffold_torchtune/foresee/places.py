@@ -4,7 +4,7 @@ import posixpath
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypedDict, TypeVar
 
-from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.shared.planned import value
 from scaffold_torchtune.shared.recipes import FULL, method_of

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.foresee.places import at, concerning, grouped, number
 from scaffold_torchtune.foresee.steps import effective_batch, rows_of, steps_of
 from scaffold_torchtune.models.plan import Plan, PlannedRun

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from scaffold_torchtune.errors import Finding, Refused, errors_in
+from scaffold_torchtune.findings import Finding, Refused, errors_in
 from scaffold_torchtune.models.base import Answer
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.results import RenderResult, SetupResult, SetupRun, ValidatedRun, ValidateResult

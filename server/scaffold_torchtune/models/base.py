@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 
 
 class Model(BaseModel):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from scaffold_torchtune.errors import Finding
+from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.models.base import Answer, Model, RunType, Setting
 
 SummaryForm = Literal["markdown", "yaml"]

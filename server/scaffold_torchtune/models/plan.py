@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from scaffold_torchtune.errors import Finding, Scalar
+from scaffold_torchtune.findings import Finding, Scalar
 from scaffold_torchtune.models.base import Answer, Model, Setting
 
 

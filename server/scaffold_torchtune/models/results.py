@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from scaffold_torchtune.errors import Finding, Question, Scalar
+from scaffold_torchtune.findings import Finding, Question, Scalar
 from scaffold_torchtune.models.base import Answer, Model, RunType
 from scaffold_torchtune.models.plan import Excluded
 

@@ -1,6 +1,6 @@
 """What an external setup_finetune.py takes."""
 
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models.base import Model
 
 

@@ -7,7 +7,7 @@ compared with what was asked for, before anything is written.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scaffold_torchtune.errors import Finding, Refused
+from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models.base import Model
 from scaffold_torchtune.new.asked import OPTIONS, Asked
 from scaffold_torchtune.new.documents import local_text, summary_text

@@ -4,7 +4,7 @@ import posixpath
 import re
 from typing import Final
 
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.new.asked import COLUMNS, OF_LOCAL, TRAINING, Asked
 from scaffold_torchtune.pipeline import Request
 from scaffold_torchtune.shared import numbers, templating

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from scaffold_torchtune.errors import Refused, finding
+from scaffold_torchtune.findings import Refused, finding
 from scaffold_torchtune.shared.text import escape
 
 

@@ -4,7 +4,8 @@ import posixpath
 from collections.abc import Mapping
 from pathlib import Path
 
-from scaffold_torchtune.errors import Finding, Refused, Scalar, Severity, finding
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Refused, Scalar, finding
 from scaffold_torchtune.models.base import SourceKind
 from scaffold_torchtune.models.plan import Options, Plan
 from scaffold_torchtune.new.asked import PLACED, Asked

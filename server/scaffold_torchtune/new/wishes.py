@@ -5,7 +5,7 @@ import os
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 
-from scaffold_torchtune.errors import Refused, Scalar, finding
+from scaffold_torchtune.findings import Refused, Scalar, finding
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.plan import Options
 from scaffold_torchtune.new.asked import COLUMNS, MOST_RUNS, OF_LOCAL, OPTION, OPTIONS, Asked, Option

@@ -7,7 +7,7 @@ document says plainly: where the two differ, that is a problem.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from scaffold_torchtune.errors import Finding, Question, Scalar, finding
+from scaffold_torchtune.findings import Finding, Question, Scalar, finding
 from scaffold_torchtune.models.base import Answer
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field, LocalDraft, SummaryDraft

@@ -2,16 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from scaffold_torchtune.errors import (
-    Finding,
-    Question,
-    Refused,
-    Scalar,
-    Severity,
-    errors_in,
-    finding,
-    sort_findings,
-)
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Question, Refused, Scalar, errors_in, finding, sort_findings
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Dataset, Experiment, ModelPath, Run, SummaryForm
 from scaffold_torchtune.parse import (

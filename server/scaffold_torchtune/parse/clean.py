@@ -4,7 +4,7 @@ import re
 import unicodedata
 from dataclasses import replace
 
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.parse import free_text
 from scaffold_torchtune.parse.draft import Field
 from scaffold_torchtune.parse.free_text import unquote

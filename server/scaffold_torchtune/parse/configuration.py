@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from scaffold_torchtune.errors import Finding, Scalar, finding
+from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Run
 from scaffold_torchtune.parse import clean

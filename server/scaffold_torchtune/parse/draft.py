@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Self
 
-from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.shared.markdown_text import Labelled
 
 

@@ -2,7 +2,7 @@
 
 import posixpath
 
-from scaffold_torchtune.errors import finding
+from scaffold_torchtune.findings import finding
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field

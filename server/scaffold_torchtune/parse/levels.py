@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.models.experiment import Run
 from scaffold_torchtune.parse import clean, titles

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from scaffold_torchtune.errors import finding
+from scaffold_torchtune.findings import finding
 from scaffold_torchtune.parse import clean, local_modules, local_remarks
 from scaffold_torchtune.parse import local_labels as labels
 from scaffold_torchtune.parse.draft import Field, LocalDraft

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from scaffold_torchtune.errors import finding
+from scaffold_torchtune.findings import finding
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse import local_labels as labels
 from scaffold_torchtune.parse.draft import Field, LocalDraft

@@ -1,6 +1,6 @@
 """What a claude.local.md sets, read alone, without an experiment beside it."""
 
-from scaffold_torchtune.errors import Finding
+from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.parse import environment, local
 from scaffold_torchtune.parse.draft import SummaryDraft

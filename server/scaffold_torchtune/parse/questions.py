@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from scaffold_torchtune.errors import Finding, Question, errors_in
+from scaffold_torchtune.findings import Finding, Question, errors_in
 from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter
 from scaffold_torchtune.shared.text import escape
 

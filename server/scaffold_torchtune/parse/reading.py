@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from scaffold_torchtune.errors import Finding, Scalar, finding
+from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import SummaryForm
 from scaffold_torchtune.parse import clean

@@ -2,7 +2,7 @@
 
 import posixpath
 
-from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Dataset, ModelPath, Run
 from scaffold_torchtune.parse.reading import Reading

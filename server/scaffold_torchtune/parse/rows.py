@@ -1,6 +1,6 @@
 """Reads the rows of the runs table into typed runs."""
 
-from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models.base import RunType, Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import Run
 from scaffold_torchtune.parse import clean

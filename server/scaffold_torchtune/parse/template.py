@@ -6,7 +6,7 @@ Values are taken as they are written and typed by their parameter, as those of a
 import math
 from typing import Any
 
-from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.parse import clean, yaml_values
 from scaffold_torchtune.parse.draft import Field, SummaryDraft

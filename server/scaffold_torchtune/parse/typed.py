@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 
 
 class Typed(NamedTuple):

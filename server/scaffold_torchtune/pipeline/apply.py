@@ -6,7 +6,7 @@ What a person edited is never overwritten unasked.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from scaffold_torchtune.errors import Finding, Refused, finding
+from scaffold_torchtune.findings import Finding, Refused, finding
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.results import RenderedRun, RenderResult
 from scaffold_torchtune.pipeline import state

@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from contextlib import closing
 
-from scaffold_torchtune.errors import Finding, Refused, finding
+from scaffold_torchtune.findings import Finding, Refused, finding
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.results import SetupResult, SetupRun
 from scaffold_torchtune.pipeline import state

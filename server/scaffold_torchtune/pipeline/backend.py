@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold_torchtune.errors import Refused, finding
+from scaffold_torchtune.findings import Refused, finding
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.pipeline.prepare import named_script
 from scaffold_torchtune.pipeline.request import Request

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from scaffold_torchtune.errors import Finding
+from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.foresee import foresee, output_dir
 from scaffold_torchtune.look import free_bytes, look_at_checkpoint, look_at_data
 from scaffold_torchtune.models.plan import Plan

@@ -1,6 +1,6 @@
 """Whether a run's files were made by this setup from this plan, as its record tells, or are left over."""
 
-from scaffold_torchtune.errors import Finding, Refused, finding
+from scaffold_torchtune.findings import Finding, Refused, finding
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.pipeline import state
 from scaffold_torchtune.pipeline.apply import OUTPUTS, hash_of

@@ -1,7 +1,7 @@
 """Step 7: reads what lies in the run directories and lets validate judge it."""
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.errors import Finding, Refused, finding, serious
+from scaffold_torchtune.findings import Finding, Refused, finding, serious
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.results import ValidateResult
 from scaffold_torchtune.pipeline import freshness, outside, prepare

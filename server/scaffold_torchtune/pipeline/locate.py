@@ -5,7 +5,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold_torchtune.errors import Finding, Refused, finding
+from scaffold_torchtune.findings import Finding, Refused, finding
 from scaffold_torchtune.parse import scratch_directory
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.shared import layout

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from scaffold_torchtune.errors import Finding, sort_findings
+from scaffold_torchtune.findings import Finding, sort_findings
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.pipeline import ask_sbatch, ask_torchtune
 from scaffold_torchtune.pipeline.request import Request

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Final
 
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.pipeline.elsewhere import Watch
 from scaffold_torchtune.pipeline.request import Request

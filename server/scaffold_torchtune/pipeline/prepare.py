@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold_torchtune.errors import Finding, Question, Refused, errors_in, finding, serious
+from scaffold_torchtune.findings import Finding, Question, Refused, errors_in, finding, serious
 from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.models.experiment import Experiment
 from scaffold_torchtune.models.plan import Options, Plan, PlannedRun

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.errors import Finding, Refused, errors_in
+from scaffold_torchtune.findings import Finding, Refused, errors_in
 from scaffold_torchtune.look import free_bytes
 from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.models.readiness import Check, Readiness, State

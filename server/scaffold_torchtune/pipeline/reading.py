@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.results import PlanResult
 from scaffold_torchtune.pipeline import results

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models.plan import Options
 from scaffold_torchtune.pipeline.stopping import Interrupted
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from scaffold_torchtune.errors import Finding
+from scaffold_torchtune.findings import Finding
 
 Texts = Mapping[str, Mapping[str, str | None]]
 """The texts of each run's files, by the run's directory and the file's name; None where a file cannot be read."""

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scaffold_torchtune.errors import Finding, Refused, errors_in, finding
+from scaffold_torchtune.findings import Finding, Refused, errors_in, finding
 from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.script import Interface

@@ -4,7 +4,7 @@ from typing import Literal, TypeVar
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from scaffold_torchtune.errors import Refused, finding
+from scaffold_torchtune.findings import Refused, finding
 from scaffold_torchtune.models.base import Model
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.shared import layout

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from scaffold_torchtune import journal
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.journal import Entry
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.results import (

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 
 
 class Stopped(Refused):

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterable, Mapping
 
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.shared import job_options
 from scaffold_torchtune.shared.files import Tree

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from scaffold_torchtune.activation import Fault, Wanted, activate, problem
-from scaffold_torchtune.errors import Finding, Refused, finding
+from scaffold_torchtune.findings import Finding, Refused, finding
 from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.pipeline.locate import expanded
 from scaffold_torchtune.pipeline.request import Request

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from scaffold_torchtune.errors import Finding, finding
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.models.script import Interface
 from scaffold_torchtune.shared import job_options

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from scaffold_torchtune.errors import Finding, Scalar, finding
+from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Options, PlannedRun

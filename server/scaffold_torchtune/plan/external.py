@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from scaffold_torchtune.errors import Finding, Scalar, Severity, finding
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import Experiment
 from scaffold_torchtune.models.plan import PlannedRun

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scaffold_torchtune.errors import Finding, Scalar, finding
+from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.shared import layout, numbers, recipes
 from scaffold_torchtune.shared.parameters import NAMING_ORDER, PARAMETERS
 from scaffold_torchtune.shared.text import escape, shown

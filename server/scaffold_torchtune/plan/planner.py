@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.errors import Finding, Refused, Scalar
+from scaffold_torchtune.findings import Finding, Refused, Scalar
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Excluded, Options, Plan, PlannedRun

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from scaffold_torchtune.errors import Finding, Severity, finding
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models.base import Setting, Source
 from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Options, PlannedRun

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Mapping
 from typing import Final
 
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.plan import external

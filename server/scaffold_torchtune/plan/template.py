@@ -3,7 +3,8 @@
 import posixpath
 from collections.abc import Sequence
 
-from scaffold_torchtune.errors import Finding, Severity, finding
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Experiment
 from scaffold_torchtune.models.plan import PlannedRun

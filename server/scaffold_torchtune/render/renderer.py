@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold_torchtune.errors import Finding, Refused, Scalar, finding
+from scaffold_torchtune.findings import Finding, Refused, Scalar, finding
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.shared import templating, yamlio

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from scaffold_torchtune.errors import Refused
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.models.results import RefusalError, ScaffoldResult
 from scaffold_torchtune.reply import guide
 from scaffold_torchtune.reply.asked import Asked

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from scaffold_torchtune.errors import Finding, Severity
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.models.results import (
     ParseResult,
     PlanResult,

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from scaffold_torchtune.errors import Finding, Refused, Severity, errors_in
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Refused, errors_in
 from scaffold_torchtune.models.results import (
     ParseResult,
     PlanResult,

@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scaffold_torchtune.errors import Finding, Refused
+from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.setup.causes import Cause, cause_of, line_that_matters
 from scaffold_torchtune.setup_finetune import build

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from scaffold_torchtune.errors import Finding, Refused
+from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.setup_finetune import config, keys, rules, slurm
 from scaffold_torchtune.setup_finetune.recipe import is_full, recipe
 from scaffold_torchtune.shared import recipes, templating, yamlio

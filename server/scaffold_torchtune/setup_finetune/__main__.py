@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scaffold_torchtune.errors import Refused, finding
+from scaffold_torchtune.findings import Refused, finding
 from scaffold_torchtune.setup_finetune import Outputs, build
 from scaffold_torchtune.shared import layout, yamlio
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from scaffold_torchtune.errors import Finding, Refused, Scalar, finding
+from scaffold_torchtune.findings import Finding, Refused, Scalar, finding
 from scaffold_torchtune.shared import job_options, numbers, parameters, slurm_time, yamlio
 from scaffold_torchtune.shared.parameters import Parameter
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown

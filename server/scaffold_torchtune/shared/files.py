@@ -16,7 +16,7 @@ from typing import Literal, Self
 
 from filelock import SoftFileLock, Timeout
 
-from scaffold_torchtune.errors import Refused, finding
+from scaffold_torchtune.findings import Refused, finding
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.text import escape
 

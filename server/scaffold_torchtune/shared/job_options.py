@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _NODE: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]|\[[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*\])*"

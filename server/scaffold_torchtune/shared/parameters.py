@@ -7,7 +7,7 @@ cruijff_kit's setup_finetune.py, but for what concerns one site or one package o
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 
 Kind = Literal[
     "int", "float", "bool", "text", "name", "names", "path", "time", "memory",

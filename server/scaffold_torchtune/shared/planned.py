@@ -2,7 +2,7 @@
 
 import posixpath
 
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models.plan import PlannedRun
 
 

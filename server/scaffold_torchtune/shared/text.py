@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 
 LONGEST = 200
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from pydantic import Field, TypeAdapter
 
-from scaffold_torchtune.errors import Scalar
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models.base import Model
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from scaffold_torchtune.errors import Finding, Severity
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding
 
 _RUN = "RUN"
 _UNREAD = frozenset({"missing-file", "unreadable-file"})

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.validate import exports
 from scaffold_torchtune.validate.commands import bare
 from scaffold_torchtune.validate.report import Report

@@ -7,7 +7,7 @@ numbers that Hugging Face gives the files of one checkpoint: `model-00001-of-000
 import re
 from typing import Any, Final
 
-from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.shared.yamlio import Path, YamlError, read
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.resolve import resolve

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.shared.layout import FINETUNE_YAML
 from scaffold_torchtune.torchtune_facts import load
 from scaffold_torchtune.validate import exports, habits, resuming

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.shared.text import did_you_mean
 from scaffold_torchtune.torchtune_facts import Component, load
 from scaffold_torchtune.validate import checkpoint, dataset

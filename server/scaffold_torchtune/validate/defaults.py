@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from scaffold_torchtune.errors import Finding, Scalar, finding
+from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models.base import SourceKind
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.shared.numbers import canonical

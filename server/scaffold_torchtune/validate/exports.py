@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.script import Command
 from scaffold_torchtune.validate.values import quoted

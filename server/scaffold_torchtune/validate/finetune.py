@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.shared.yamlio import Path
 from scaffold_torchtune.torchtune_facts import load
 from scaffold_torchtune.validate import arrivals, components, dataset, habits, stock

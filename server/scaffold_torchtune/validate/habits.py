@@ -7,7 +7,7 @@ Of the generations of cruijff_kit's script it is known: their templates and thei
 import re
 from typing import Any, Final
 
-from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.validate.report import Report
 
 NOTHING: Final = "Nothing to do: this setup_finetune.py always writes it."

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.shared import slurm_time
 from scaffold_torchtune.validate import besides, commands, habits, options
 from scaffold_torchtune.validate.report import Report

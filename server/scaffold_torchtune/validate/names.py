@@ -8,7 +8,7 @@ import posixpath
 import re
 from typing import Any, Final
 
-from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.shared.numbers import read_float
 from scaffold_torchtune.validate.arrivals import DIRECT

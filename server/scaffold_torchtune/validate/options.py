@@ -5,7 +5,7 @@ Names and meanings are those of sbatch(1). What the line that submits says wins 
 
 from typing import Final
 
-from scaffold_torchtune.errors import Severity
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.script import Directive
 from scaffold_torchtune.validate.values import quoted

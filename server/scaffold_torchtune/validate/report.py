@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from scaffold_torchtune.errors import Finding, Severity, finding
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models.base import SourceKind
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.shared import yamlio

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from scaffold_torchtune.errors import Finding, sort_findings
+from scaffold_torchtune.findings import Finding, sort_findings
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.shared.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML
 from scaffold_torchtune.shared.text import did_you_mean

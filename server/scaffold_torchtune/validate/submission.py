@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from scaffold_torchtune.errors import Finding, Severity, finding
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.shared.layout import FINETUNE_SLURM
 from scaffold_torchtune.shared.text import escape

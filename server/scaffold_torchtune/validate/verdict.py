@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from scaffold_torchtune.errors import Finding, errors_in, finding
+from scaffold_torchtune.findings import Finding, errors_in, finding
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.results import ValidatedRun, ValidateResult
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from scaffold_torchtune.errors import Finding, Scalar, Severity, finding
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models.base import Model
 from scaffold_torchtune.shared.layout import FINETUNE_YAML
 from scaffold_torchtune.shared.text import escape, shown
