@@ -4,9 +4,11 @@ A problem in a run is a value (a `Finding`). An exception (`Refused`) means that
 every problem that was found, so that one answer names them all.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Protocol, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from scaffold_torchtune.finding_codes import CODES, Severity
 
@@ -30,6 +32,9 @@ class Finding(BaseModel):
     )
     line: int | None = Field(default=None, description="the line in that file, from 1")
     fix: str = Field(default="", description="the next step")
+    choices: SkipJsonSchema[tuple[Scalar, ...]] = Field(
+        default=(), exclude=True, description="the values of which one is meant"
+    )
 
     def place(self) -> str:
         """The place as `file:line`, as much of it as is known."""
@@ -57,34 +62,82 @@ class Question(BaseModel):
     add: str = Field(default="", description="the line to write there, with the answer in it")
 
 
-def finding(  # noqa: PLR0913 - a finding has this many parts, all of them named at the call
-    code: str,
-    message: str,
-    *,
-    field: str | None = None,
-    expected: Scalar = None,
-    actual: Scalar = None,
-    file: str | None = None,
-    line: int | None = None,
-    fix: str = "",
-    severity: Severity | None = None,
+class Located(Protocol):
+    """What has a place in a file: the source of a value, a `Location`."""
+
+    @property
+    def file(self) -> str | None: ...  # noqa: D102
+    @property
+    def line(self) -> int | None: ...  # noqa: D102
+
+
+class Location(NamedTuple):
+    """A place in a file, as much of it as is known."""
+
+    file: str | None = None
+    line: int | None = None
+
+
+class Parts(TypedDict, total=False):
+    """The parts of a finding that it may lack. `at` gives `file` and `line`."""
+
+    field: str | None
+    file: str | None
+    line: int | None
+    at: Located | None
+    fix: str | None
+    severity: Severity | None
+    choices: tuple[Scalar, ...]
+
+
+def finding(
+    code: str, message: str, *, expected: Scalar = None, actual: Scalar = None, **parts: Unpack[Parts]
 ) -> Finding:
-    """Make a finding whose code is in the registry.
+    """Make a finding; its severity is that of its code, where none is given.
 
     Raises:
         KeyError: the code is not in `CODES`.
     """
+    at = parts.get("at") or Location(parts.get("file"), parts.get("line"))
     return Finding(
         code=code,
-        severity=severity or CODES[code].severity,
+        severity=parts.get("severity") or CODES[code].severity,
         message=message,
-        field=field,
+        field=parts.get("field"),
         expected=expected,
         actual=actual,
-        file=file,
-        line=line,
-        fix=fix,
+        file=at.file,
+        line=at.line,
+        fix=parts.get("fix") or "",
+        choices=parts.get("choices", ()),
     )
+
+
+class Findings(list[Finding]):
+    """A list of findings about one document, which makes those that are added by their code.
+
+    Args:
+        file: the document, as findings name it.
+        lines: the line of each field.
+        fix: the next step, where a finding names none.
+    """
+
+    def __init__(self, file: str | None = None, lines: Mapping[str, int] | None = None, *, fix: str = "") -> None:
+        super().__init__()
+        self.file = file
+        self.lines = lines or {}
+        self.fix = fix
+
+    def add(
+        self, code: str, message: str, *, expected: Scalar = None, actual: Scalar = None, **parts: Unpack[Parts]
+    ) -> None:
+        """Add a finding, at the line of its field in the document where it is not given another place."""
+        if parts.get("fix") is None:
+            parts["fix"] = self.fix
+        if parts.get("at") is None:
+            parts.setdefault("file", self.file)
+            parts.setdefault("line", self.lines.get(parts.get("field") or ""))
+        self.append(finding(code, message, expected=expected, actual=actual, **parts))
 
 
 class Refused(Exception):
