@@ -6,7 +6,7 @@ import pytest
 
 from plans import DATA, LINES, SUMMARY, Changes, plan_of, run_of
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.findings import Finding, Location
 from scaffold_torchtune.foresee import foresee
 from scaffold_torchtune.foresee.places import at, output_dir
 from scaffold_torchtune.foresee.steps import Rows, rows_of, steps_of, steps_per_epoch
@@ -172,6 +172,6 @@ def test_a_value_without_a_line_has_its_file() -> None:
     run = run_of({})
     derived = Setting(value="x", source=Source(kind=SourceKind.DERIVED, file=SUMMARY))
     run = run.model_copy(update={"settings": {**run.settings, "lr": derived}})
-    assert at(run, "lr") == {"file": SUMMARY, "line": None}
-    assert at(run, "lr", "epochs") == {"file": SUMMARY, "line": LINES["epochs"]}
-    assert at(run, "nothing") == {"file": None, "line": None}
+    assert at(run, "lr") == Location(SUMMARY, None)
+    assert at(run, "lr", "epochs") == Location(SUMMARY, LINES["epochs"])
+    assert at(run, "nothing") == Location(None, None)

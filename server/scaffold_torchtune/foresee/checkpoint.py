@@ -58,7 +58,7 @@ class _About:
             expected=expected,
             actual=actual,
             fix=fix,
-            **self.place,
+            at=self.place,
         )
 
 

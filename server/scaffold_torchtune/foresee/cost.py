@@ -154,7 +154,7 @@ def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding
             expected=f"at most {memory} GiB",
             actual=_gib(held),
             fix="use more GPUs, larger ones, or a smaller model; or correct what names the GPUs",
-            **at(some[0], "gpus", *_NAMES_GPUS),
+            at=at(some[0], "gpus", *_NAMES_GPUS),
         )
 
 
@@ -171,7 +171,7 @@ def _disk(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterat
                 field="output_dir_base",
                 expected=f"{_gib(needed)} free",
                 fix="make room, name another output directory, or save adapter weights only",
-                **at(some[0], "output_dir_base", "project_dir"),
+                at=at(some[0], "output_dir_base", "project_dir"),
             )
 
 
@@ -191,7 +191,7 @@ def _time(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterat
             expected=f"more than {hours:.1f} hours",
             actual=str(value(run, "time")),
             fix="ask for more time, more GPUs, or train less",
-            **at(run, "time"),
+            at=at(run, "time"),
         )
 
 

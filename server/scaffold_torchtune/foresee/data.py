@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, finding
-from scaffold_torchtune.foresee.places import Place, at, concerning, grouped, not_seen, number
+from scaffold_torchtune.findings import Finding, Location, finding
+from scaffold_torchtune.foresee.places import at, concerning, grouped, not_seen, number
 from scaffold_torchtune.foresee.steps import TRAIN, VALIDATION
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.seen import CellKind, DataSeen, PartSeen, Seen
@@ -44,7 +44,7 @@ class _About:
         self.plan = plan
         self.path = path
         self.runs = runs
-        self.place: Place = at(runs[0], "dataset_label", "input_dir_base")
+        self.place = at(runs[0], "dataset_label", "input_dir_base")
         self.who = concerning(runs, len(plan.runs))
 
     def mismatch(
@@ -54,7 +54,7 @@ class _About:
         fix: str,
         expected: str | None = None,
         actual: str | None = None,
-        place: Place | None = None,
+        place: Location | None = None,
     ) -> Finding:
         """That the data set is not what the runs need. A script of the user's own may read data in a way of its own.
 
@@ -69,7 +69,7 @@ class _About:
             actual=actual,
             fix=fix,
             severity=None if bundled else Severity.WARNING,
-            **(place or self.place),
+            at=place or self.place,
         )
 
 
@@ -117,10 +117,10 @@ def _wanted(run: PlannedRun) -> dict[str, tuple[CellKind, str]]:
 
 
 def _columns(about: _About, runs: list[PlannedRun], name: str, part: PartSeen) -> Iterator[Finding]:
-    told: dict[tuple[str, CellKind], Place | None] = {}
+    told: dict[tuple[str, CellKind], Location | None] = {}
     for run in runs:
         for column, (kind, key) in _wanted(run).items():
-            told.setdefault((column, kind), at(run, key) if at(run, key)["line"] else None)
+            told.setdefault((column, kind), at(run, key) if at(run, key).line else None)
     for (column, kind), place in told.items():
         kinds = part.columns.get(column)
         if kinds is None:
@@ -160,7 +160,7 @@ def _splits(about: _About, found: DataSeen) -> Iterator[Finding]:
                 expected=said,
                 actual=part.rows,
                 fix="correct the summary, or use the data set that it describes",
-                **about.place,
+                at=about.place,
             )
 
 
@@ -177,5 +177,5 @@ def _samples(about: _About, found: DataSeen) -> Iterator[Finding]:
                 expected=asked,
                 actual=part.rows,
                 fix="ask for fewer samples, or use a larger data set",
-                **at(runs[0], "training_samples"),
+                at=at(runs[0], "training_samples"),
             )

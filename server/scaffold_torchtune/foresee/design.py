@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from scaffold_torchtune.findings import Finding, Scalar, finding
-from scaffold_torchtune.foresee.places import Place, at, number
+from scaffold_torchtune.foresee.places import at, number, row
 from scaffold_torchtune.foresee.steps import effective_batch
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.shared.planned import value
@@ -51,13 +51,8 @@ def _factorial(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding
         expected=size,
         actual=len(planned),
         fix="add their rows to the runs table if they were meant to be there",
-        **_rows(plan),
+        at=row(plan.runs[0]),
     )
-
-
-def _rows(plan: Plan) -> Place:
-    """The first row of the runs table."""
-    return {"file": at(plan.runs[0], "torchtune_model_name")["file"], "line": plan.runs[0].line}
 
 
 def _combination(names: Sequence[str], levels: Sequence[Scalar]) -> str:
@@ -79,7 +74,7 @@ def _replicates(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Findin
             expected=max(counts.values()),
             actual=min(counts.values()),
             fix="add the rows that are missing if every combination should be repeated alike",
-            **_rows(plan),
+            at=row(plan.runs[0]),
         )
 
 
@@ -102,7 +97,7 @@ def _confound(plan: Plan, message: str, *names: str) -> Finding:
         message,
         field=names[0],
         fix="nothing if it is meant so; else vary one without the other",
-        **at(plan.runs[0], *names),
+        at=at(plan.runs[0], *names),
     )
 
 

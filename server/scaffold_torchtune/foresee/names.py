@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, finding
-from scaffold_torchtune.foresee.places import at, concerning, full, grouped, number
+from scaffold_torchtune.foresee.places import at, concerning, full, grouped, number, row
 from scaffold_torchtune.foresee.steps import effective_batch
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.setup_finetune.registry import find_model
@@ -69,7 +69,7 @@ def _models(plan: Plan) -> Iterator[Finding]:
                 actual=named.name,
                 fix="correct the model or its path in the summary; nothing if the directory holds what is meant",
                 severity=Severity.WARNING,
-                **at(runs[0], "model_checkpoint", "models_dir"),
+                at=at(runs[0], "model_checkpoint", "models_dir"),
             )
 
 
@@ -107,8 +107,7 @@ def _finding(run: PlannedRun, claim: _Claim, count: int) -> Finding:
         field=claim.setting,
         expected=claim.number,
         actual=planned,
-        file=at(run, "torchtune_model_name")["file"],
-        line=run.line,
+        at=row(run),
         fix="give the value that is meant, or correct the name",
         severity=Severity.WARNING,
     )

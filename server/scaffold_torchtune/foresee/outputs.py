@@ -20,5 +20,5 @@ def findings(plan: Plan) -> Iterator[Finding]:
                 expected=f"a directory outside {model}",
                 actual=outputs,
                 fix="name another output directory",
-                **at(runs[0], "output_dir_base", "project_dir"),
+                at=at(runs[0], "output_dir_base", "project_dir"),
             )

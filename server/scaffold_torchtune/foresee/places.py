@@ -2,9 +2,9 @@
 
 import posixpath
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import TypedDict, TypeVar
+from typing import TypeVar
 
-from scaffold_torchtune.findings import Finding, finding
+from scaffold_torchtune.findings import Finding, Location, finding
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.shared.planned import value
 from scaffold_torchtune.shared.recipes import FULL, method_of
@@ -13,24 +13,22 @@ from scaffold_torchtune.shared.text import shown
 _Key = TypeVar("_Key", bound=Hashable)
 
 
-class Place(TypedDict):
-    """The arguments of a finding that say where it is."""
-
-    file: str | None
-    line: int | None
-
-
 def number(run: PlannedRun, name: str, default: int) -> int:
     """A planned whole number, or what torchtune or the setup script takes where none is planned."""
     found = value(run, name)
     return found if isinstance(found, int) else default
 
 
-def at(run: PlannedRun, *names: str) -> Place:
+def at(run: PlannedRun, *names: str) -> Location:
     """Where the first of some settings stands that stands in a document; the file alone where none has a line."""
     sources = [run.settings[name].source for name in names if name in run.settings]
-    source = next((s for s in sources if s.line is not None), sources[0] if sources else None)
-    return Place(file=source.file, line=source.line) if source else Place(file=None, line=None)
+    source = next((s for s in sources if s.line is not None), sources[0] if sources else Location())
+    return Location(source.file, source.line)
+
+
+def row(run: PlannedRun) -> Location:
+    """The run's row in the table of runs."""
+    return Location(at(run, "torchtune_model_name").file, run.line)
 
 
 def grouped(runs: Iterable[PlannedRun], key: Callable[[PlannedRun], _Key]) -> dict[_Key, list[PlannedRun]]:
@@ -51,7 +49,7 @@ def concerning(runs: list[PlannedRun], total: int) -> str:
     return f"{len(runs)} of {total} runs ({shown}{', ...' if len(runs) > 3 else ''})"  # noqa: PLR2004 - as shown
 
 
-def not_seen(what: str, *, why: str, unchecked: str, near: Sequence[str], field: str, place: Place) -> Finding:
+def not_seen(what: str, *, why: str, unchecked: str, near: Sequence[str], field: str, place: Location) -> Finding:
     """That what the plan names is not checked, as it cannot be looked at from here.
 
     Args:
@@ -69,7 +67,7 @@ def not_seen(what: str, *, why: str, unchecked: str, near: Sequence[str], field:
         field=field,
         actual=near[0] if near else None,
         fix="correct the path if it is wrong; nothing if compute nodes see it there",
-        **place,
+        at=place,
     )
 
 

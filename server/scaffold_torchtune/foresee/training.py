@@ -45,7 +45,7 @@ def _no_steps(plan: Plan, runs: list[PlannedRun], basis: str) -> Finding:
         expected="at least one step in an epoch",
         actual=0,
         fix="lower the batch size, accumulation or GPUs until a step takes no more than there is, or give more data",
-        **at(run, "batch_size", "gradient_accumulation_steps"),
+        at=at(run, "batch_size", "gradient_accumulation_steps"),
     )
 
 
@@ -53,7 +53,7 @@ def _long_warmup(plan: Plan, runs: list[PlannedRun], basis: str, steps: int) -> 
     run = runs[0]
     epochs, warmup = number(run, "epochs", 1), number(run, "num_warmup_steps", 0)
     total = steps * epochs
-    chosen = "" if at(run, "num_warmup_steps")["line"] else ", a default that nobody chose,"
+    chosen = "" if at(run, "num_warmup_steps").line else ", a default that nobody chose,"
     long, so_what = (
         ("is not shorter than", "the learning rate never reaches what is planned")
         if warmup >= total
@@ -67,5 +67,5 @@ def _long_warmup(plan: Plan, runs: list[PlannedRun], basis: str, steps: int) -> 
         expected=f"at most {total // 2}",
         actual=warmup,
         fix=f"write '- **Warmup steps:** {total // 10}' (a tenth of training) in Configuration, or another number",
-        **at(run, "num_warmup_steps", "epochs"),
+        at=at(run, "num_warmup_steps", "epochs"),
     )
