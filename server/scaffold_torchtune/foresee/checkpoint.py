@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from scaffold_torchtune.findings import Finding, finding
-from scaffold_torchtune.foresee.places import at, concerning, grouped, not_seen
-from scaffold_torchtune.models.plan import Plan, PlannedRun
+from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.foresee.places import Subject, at, concerning, grouped
+from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.seen import CheckpointSeen, Seen
 from scaffold_torchtune.shared.planned import checkpoint_dir, value
 from scaffold_torchtune.shared.text import shown
@@ -21,16 +21,13 @@ def findings(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[str]]) -> Ite
         found = seen.checkpoints.get(directory)
         if found is None:
             continue
-        about = _About(plan, directory, model, runs)
+        who = concerning(runs, len(plan.runs))
+        failure = f"torchtune could not load {model} for {who} from {shown(directory)}"
+        place = at(runs[0], "model_checkpoint", "models_dir")
+        about = Subject(model, "models_dir", place, "checkpoint-mismatch", failure)
         if found.absent:
-            yield not_seen(
-                f"the model directory {shown(directory)} of {about.who}",
-                why="cannot be seen from here",
-                unchecked="files",
-                near=found.near,
-                field="models_dir",
-                place=about.place,
-            )
+            what = f"the model directory {shown(directory)} of {who} cannot be seen from here"
+            yield about.not_seen(what, unchecked="files", near=found.near)
         elif found.problem:
             yield about.mismatch(f"it {found.problem}", fix="correct the model's path in the summary")
         else:
@@ -40,29 +37,7 @@ def findings(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[str]]) -> Ite
             yield from _tokenizer(about, found, facts) if facts else ()
 
 
-class _About:
-    """A model's directory and the runs that use it: makes findings at the place where it is named."""
-
-    def __init__(self, plan: Plan, directory: str, model: str, runs: list[PlannedRun]) -> None:
-        self.directory = directory
-        self.model = model
-        self.place = at(runs[0], "model_checkpoint", "models_dir")
-        self.who = concerning(runs, len(plan.runs))
-
-    def mismatch(self, what: str, *, fix: str, expected: str | None = None, actual: str | None = None) -> Finding:
-        """That the directory does not hold the model."""
-        return finding(
-            "checkpoint-mismatch",
-            f"torchtune could not load {self.model} for {self.who} from {shown(self.directory)}: {what}",
-            field="models_dir",
-            expected=expected,
-            actual=actual,
-            fix=fix,
-            at=self.place,
-        )
-
-
-def _config(about: _About, found: CheckpointSeen, facts: ModelFacts | None) -> Iterator[Finding]:
+def _config(about: Subject, found: CheckpointSeen, facts: ModelFacts | None) -> Iterator[Finding]:
     """The checkpointer reads config.json for the shapes of attention (FullModelHFCheckpointer.load_checkpoint)."""
     if found.config is None:
         what = f"{_CONFIG} is not a JSON object" if _CONFIG in found.files else f"{_CONFIG} is not there"
@@ -77,7 +52,7 @@ def _config(about: _About, found: CheckpointSeen, facts: ModelFacts | None) -> I
     actual = found.config.get("hidden_size")
     if width and actual not in {None, width}:
         yield about.mismatch(
-            f"{_CONFIG} has the hidden_size {actual}, which is another model's; {about.model} has {width}",
+            f"{_CONFIG} has the hidden_size {actual}, which is another model's; {about.name} has {width}",
             expected=str(width),
             actual=str(actual),
             fix="correct the model's name or its path in the summary",
@@ -85,7 +60,7 @@ def _config(about: _About, found: CheckpointSeen, facts: ModelFacts | None) -> I
 
 
 def _weights(
-    about: _About, found: CheckpointSeen, facts: ModelFacts | None, listed: Sequence[str] | None
+    about: Subject, found: CheckpointSeen, facts: ModelFacts | None, listed: Sequence[str] | None
 ) -> Iterator[Finding]:
     """The files that will be loaded, and their tensors against those that torchtune's builder makes.
 
@@ -111,30 +86,30 @@ def _weights(
     yield from _index(about, found)
 
 
-def _shapes(about: _About, shapes: Mapping[str, tuple[int, ...]], facts: ModelFacts) -> Iterator[Finding]:
+def _shapes(about: Subject, shapes: Mapping[str, tuple[int, ...]], facts: ModelFacts) -> Iterator[Finding]:
     needed = dict(facts.tensors())
     fix = "correct the model's name or its path in the summary, or download the model again"
     missing = [name for name in needed if name not in shapes]
     if missing:
         yield about.mismatch(
-            f"{len(missing)} of the {len(needed)} tensors of {about.model} are missing: {_few(missing)}",
+            f"{len(missing)} of the {len(needed)} tensors of {about.name} are missing: {_few(missing)}",
             expected=_few(missing),
             fix=fix,
         )
     for name in [n for n in needed if n in shapes and shapes[n] != needed[n]][:1]:
         yield about.mismatch(
-            f"{name} has the shape {_shape(shapes[name])}, but in {about.model} it has {_shape(needed[name])}",
+            f"{name} has the shape {_shape(shapes[name])}, but in {about.name} it has {_shape(needed[name])}",
             expected=_shape(needed[name]),
             actual=_shape(shapes[name]),
             fix=fix,
         )
     spare = sorted(shapes.keys() - needed.keys() - set(facts.skipped_tensors()))
     if spare:
-        what = f"its files hold {len(spare)} tensor(s) that torchtune does not know in {about.model}: {_few(spare)}"
+        what = f"its files hold {len(spare)} tensor(s) that torchtune does not know in {about.name}: {_few(spare)}"
         yield about.mismatch(what, actual=_few(spare), fix=f"{fix}, or take them out of the files")
 
 
-def _index(about: _About, found: CheckpointSeen) -> Iterator[Finding]:
+def _index(about: Subject, found: CheckpointSeen) -> Iterator[Finding]:
     """The index names files that are there, with the tensors in them that it says."""
     absent = sorted({file for file in (found.index or {}).values() if file not in found.files})
     if absent:
@@ -149,7 +124,7 @@ def _index(about: _About, found: CheckpointSeen) -> Iterator[Finding]:
             return
 
 
-def _tokenizer(about: _About, found: CheckpointSeen, facts: ModelFacts) -> Iterator[Finding]:
+def _tokenizer(about: Subject, found: CheckpointSeen, facts: ModelFacts) -> Iterator[Finding]:
     for name in facts.tokenizer_files.values():
         size = found.files.get(name)
         if size is None or size == 0:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, finding
-from scaffold_torchtune.foresee.places import at, concerning, grouped, not_seen, number
+from scaffold_torchtune.foresee.places import Subject, at, concerning, grouped, number
 from scaffold_torchtune.foresee.steps import TRAIN, VALIDATION
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.seen import CellKind, DataSeen, PartSeen, Seen
@@ -21,76 +21,39 @@ def findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
         found = seen.data.get(path)
         if found is None:
             continue
-        about = _About(plan, path, runs)
+        who = concerning(runs, len(plan.runs))
+        place = at(runs[0], "dataset_label", "input_dir_base")
+        # a script of the user's own may read data in a way of its own
+        severity = None if plan.options.setup_script == "bundled" else Severity.WARNING
+        failure = f"the data set {shown(path)} of {who} will not train"
+        about = Subject(path, "dataset", place, "data-mismatch", failure, severity)
         if found.absent or found.unread:
-            yield not_seen(
-                f"the data set {shown(path)} of {about.who}",
-                why=found.unread or "cannot be seen from here",
-                unchecked="rows and columns",
-                near=found.near,
-                field="dataset",
-                place=about.place,
-            )
+            what = f"the data set {shown(path)} of {who} {found.unread or 'cannot be seen from here'}"
+            yield about.not_seen(what, unchecked="rows and columns", near=found.near)
         elif found.problem:
             yield about.mismatch(f"it {found.problem}", fix="correct the file, or the path in the summary")
         else:
-            yield from _parts(about, found)
+            yield from _parts(about, runs, found)
+            yield from _splits(about, plan, found)
+            yield from _samples(about, plan, runs, found)
 
 
-class _About:
-    """A data set and the runs that use it: makes findings at the place where it is named."""
-
-    def __init__(self, plan: Plan, path: str, runs: list[PlannedRun]) -> None:
-        self.plan = plan
-        self.path = path
-        self.runs = runs
-        self.place = at(runs[0], "dataset_label", "input_dir_base")
-        self.who = concerning(runs, len(plan.runs))
-
-    def mismatch(
-        self,
-        what: str,
-        *,
-        fix: str,
-        expected: str | None = None,
-        actual: str | None = None,
-        place: Location | None = None,
-    ) -> Finding:
-        """That the data set is not what the runs need. A script of the user's own may read data in a way of its own.
-
-        `place` is where the documents name what is not there, where that is not the data set itself.
-        """
-        bundled = self.plan.options.setup_script == "bundled"
-        return finding(
-            "data-mismatch",
-            f"the data set {shown(self.path)} of {self.who} will not train: {what}",
-            field="dataset",
-            expected=expected,
-            actual=actual,
-            fix=fix,
-            severity=None if bundled else Severity.WARNING,
-            at=place or self.place,
-        )
-
-
-def _parts(about: _About, found: DataSeen) -> Iterator[Finding]:
-    needed = {TRAIN: about.runs}
-    validated = [run for run in about.runs if number(run, "run_val_every_n_steps", 0)]
+def _parts(about: Subject, runs: list[PlannedRun], found: DataSeen) -> Iterator[Finding]:
+    needed = {TRAIN: runs}
+    validated = [run for run in runs if number(run, "run_val_every_n_steps", 0)]
     if validated:
         needed[VALIDATION] = validated
-    for name, runs in needed.items():
+    for name, some in needed.items():
         part = found.parts.get(name)
         if part is None:
             yield _no_part(about, found, name)
         elif part.rows == 0:
             yield about.mismatch(f"its part {name} has no rows", fix=f"give {name} rows, or another data set")
         else:
-            yield from _columns(about, runs, name, part)
-    yield from _splits(about, found)
-    yield from _samples(about, found)
+            yield from _columns(about, some, name, part)
 
 
-def _no_part(about: _About, found: DataSeen, name: str) -> Finding:
+def _no_part(about: Subject, found: DataSeen, name: str) -> Finding:
     there = ", ".join(shown(part) for part in list(found.parts)[:_LISTED])
     hint = did_you_mean(name, found.parts)
     return about.mismatch(
@@ -116,7 +79,7 @@ def _wanted(run: PlannedRun) -> dict[str, tuple[CellKind, str]]:
     return {str(value(run, key) or name): ("text", key) for key, name in usual.items()}
 
 
-def _columns(about: _About, runs: list[PlannedRun], name: str, part: PartSeen) -> Iterator[Finding]:
+def _columns(about: Subject, runs: list[PlannedRun], name: str, part: PartSeen) -> Iterator[Finding]:
     told: dict[tuple[str, CellKind], Location | None] = {}
     for run in runs:
         for column, (kind, key) in _wanted(run).items():
@@ -141,21 +104,21 @@ def _columns(about: _About, runs: list[PlannedRun], name: str, part: PartSeen) -
             yield about.mismatch(f"row {row} of {name}: {fault}", fix="correct the row")
 
 
-def _wrong_cell(about: _About, where: str, column: str, kind: CellKind, other: CellKind) -> Finding:
+def _wrong_cell(about: Subject, where: str, column: str, kind: CellKind, other: CellKind) -> Finding:
     is_what = f"has no {shown(column)}" if other == "absent" else f"has {other} in {shown(column)}, not {kind}"
     return about.mismatch(
         f"{where} {is_what}", expected=kind, actual=other, fix=f"give every row {kind} in {shown(column)}"
     )
 
 
-def _splits(about: _About, found: DataSeen) -> Iterator[Finding]:
+def _splits(about: Subject, plan: Plan, found: DataSeen) -> Iterator[Finding]:
     """Where the file and the summary count differently."""
-    for name, said in about.plan.splits.get(about.path, {}).items():
+    for name, said in plan.splits.get(about.name, {}).items():
         part = found.parts.get(name)
         if part is not None and part.rows != said:
             yield finding(
                 "split-differs",
-                f"the summary says {said} samples for {name}, but {shown(about.path)} has {part.rows} rows there",
+                f"the summary says {said} samples for {name}, but {shown(about.name)} has {part.rows} rows there",
                 field="dataset",
                 expected=said,
                 actual=part.rows,
@@ -164,18 +127,18 @@ def _splits(about: _About, found: DataSeen) -> Iterator[Finding]:
             )
 
 
-def _samples(about: _About, found: DataSeen) -> Iterator[Finding]:
+def _samples(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataSeen) -> Iterator[Finding]:
     """More training samples asked for than there are: the datasets library takes what there is and says nothing."""
     part = found.parts.get(TRAIN)
-    for asked, runs in grouped(about.runs, lambda run: number(run, "training_samples", 0)).items():
+    for asked, some in grouped(runs, lambda run: number(run, "training_samples", 0)).items():
         if part is not None and asked > part.rows > 0:
             yield finding(
                 "split-differs",
-                f"{concerning(runs, len(about.plan.runs))}: {asked} training samples are asked for, but"
-                f" {shown(about.path)} has {part.rows} rows in {TRAIN}, and all of them would be used",
+                f"{concerning(some, len(plan.runs))}: {asked} training samples are asked for, but"
+                f" {shown(about.name)} has {part.rows} rows in {TRAIN}, and all of them would be used",
                 field="training_samples",
                 expected=asked,
                 actual=part.rows,
                 fix="ask for fewer samples, or use a larger data set",
-                at=at(runs[0], "training_samples"),
+                at=at(some[0], "training_samples"),
             )

@@ -2,8 +2,10 @@
 
 import posixpath
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, finding
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.shared.planned import value
@@ -49,26 +51,53 @@ def concerning(runs: list[PlannedRun], total: int) -> str:
     return f"{len(runs)} of {total} runs ({shown}{', ...' if len(runs) > 3 else ''})"  # noqa: PLR2004 - as shown
 
 
-def not_seen(what: str, *, why: str, unchecked: str, near: Sequence[str], field: str, place: Location) -> Finding:
-    """That what the plan names is not checked, as it cannot be looked at from here.
+@dataclass(frozen=True)
+class Subject:
+    """A data set or a model's directory that runs use, which makes findings at the place where it is named.
 
-    Args:
-        what: what it is, where, and of which runs, e.g. `the model directory /models/x of all 4 runs`.
-        why: why it is not looked at, to follow `what`.
-        unchecked: what of it is therefore not checked.
-        near: what lies beside it with nearly its name.
-        field: the setting that names it.
-        place: where in the documents it is named.
+    `name` is the path of the data set, or the model's. `code` is that of a mismatch, whose message begins with
+    `failure`; `severity` is None where it is the usual one.
     """
-    beside = f"; beside it lies {shown(near[0])}" if near else ""
-    return finding(
-        "not-seen",
-        f"{what} {why}, so its {unchecked} are not checked{beside}",
-        field=field,
-        actual=near[0] if near else None,
-        fix="correct the path if it is wrong; nothing if compute nodes see it there",
-        at=place,
-    )
+
+    name: str
+    field: str
+    place: Location
+    code: str
+    failure: str
+    severity: Severity | None = None
+
+    def mismatch(
+        self,
+        what: str,
+        *,
+        fix: str,
+        expected: str | None = None,
+        actual: str | None = None,
+        place: Location | None = None,
+    ) -> Finding:
+        """Return the finding that it is not what the runs need; `place` is where that is said, if it is elsewhere."""
+        return finding(
+            self.code,
+            f"{self.failure}: {what}",
+            field=self.field,
+            expected=expected,
+            actual=actual,
+            fix=fix,
+            severity=self.severity,
+            at=place or self.place,
+        )
+
+    def not_seen(self, what: str, *, unchecked: str, near: Sequence[str]) -> Finding:
+        """Return the finding that it cannot be looked at from here; `near` lies beside it with nearly its name."""
+        beside = f"; beside it lies {shown(near[0])}" if near else ""
+        return finding(
+            "not-seen",
+            f"{what}, so its {unchecked} are not checked{beside}",
+            field=self.field,
+            actual=near[0] if near else None,
+            fix="correct the path if it is wrong; nothing if compute nodes see it there",
+            at=self.place,
+        )
 
 
 def full(run: PlannedRun) -> bool:
