@@ -113,8 +113,8 @@ def finding(
     )
 
 
-class Findings(list[Finding]):
-    """A list of findings about one document, which makes those that are added by their code.
+class Collector:
+    """Collects the findings about one document in `findings`.
 
     Args:
         file: the document, as findings name it.
@@ -123,10 +123,10 @@ class Findings(list[Finding]):
     """
 
     def __init__(self, file: str | None = None, lines: Mapping[str, int] | None = None, *, fix: str = "") -> None:
-        super().__init__()
         self.file = file
         self.lines = lines or {}
         self.fix = fix
+        self.findings: list[Finding] = []
 
     def add(
         self, code: str, message: str, *, expected: Scalar = None, actual: Scalar = None, **parts: Unpack[Parts]
@@ -137,7 +137,7 @@ class Findings(list[Finding]):
         if parts.get("at") is None:
             parts.setdefault("file", self.file)
             parts.setdefault("line", self.lines.get(parts.get("field") or ""))
-        self.append(finding(code, message, expected=expected, actual=actual, **parts))
+        self.findings.append(finding(code, message, expected=expected, actual=actual, **parts))
 
 
 class Refused(Exception):

@@ -41,13 +41,12 @@ def check(report: Report, commands: Sequence[Command]) -> None:
 
 
 def _tell(report: Report, field: str, message: str, command: Command) -> None:
-    report.add(
-        "unplanned-value",
+    report.unplanned(
         message,
+        Severity.WARNING,
         field=field,
         actual=" ".join(command.words),
         line=command.line,
-        severity=Severity.ERROR if report.bundled else Severity.WARNING,
     )
 
 

@@ -128,13 +128,12 @@ def _arguments(report: Report, name: str, node: dict[str, Any], component: Compo
             continue
         hint = did_you_mean(key, sorted(taken))
         message = f"{dotted(path)} is given, but {node['_component_']} takes no {quoted(key)}. {hint}"
-        report.add(
-            "unplanned-value",
+        report.unplanned(
             message.strip(),
+            Severity.WARNING,
             field=f"{name}.{key}",
             actual=value,
             path=path,
-            severity=None if report.bundled else Severity.WARNING,
         )
     for key in sorted(component.required - given - node.keys()):
         if (name, key) not in report.paths:

@@ -79,13 +79,12 @@ def gpu_type(report: Report, given: list[Directive]) -> None:
                 actual = found or None
                 report.differs("value-mismatch", "gpu_type", place=place, expected=planned, actual=actual, line=line)
             elif found and not planned:
-                report.add(
-                    "unplanned-value",
+                report.unplanned(
                     f"--{directive.name} asks for GPUs of the type {quoted(found)}, which nobody planned",
+                    Severity.INFO,
                     field="gpu_type",
                     actual=found,
                     line=directive.line,
-                    severity=Severity.ERROR if report.bundled else Severity.INFO,
                 )
 
 

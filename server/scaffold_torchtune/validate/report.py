@@ -1,12 +1,13 @@
 """Collecting the findings about one file of one run."""
 
-from typing import Any
+from typing import Any, Unpack
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, finding
+from scaffold_torchtune.findings import Collector, Parts
 from scaffold_torchtune.models.base import SourceKind
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.shared import yamlio
+from scaffold_torchtune.shared.text import escape
 from scaffold_torchtune.validate.values import as_scalar, quoted
 
 FIX = "Do not edit the file by hand: check setup_finetune and its template, then run setup again."
@@ -15,7 +16,7 @@ FIX_SETUP_MISSING = "Run render again, then setup."
 FIX_SETUP = "Do not edit the file by hand: run render again, then setup."
 
 
-class Report:
+class Report(Collector):
     """The findings about one file.
 
     Args:
@@ -35,12 +36,11 @@ class Report:
         document: yamlio.YamlDocument | None = None,
         fix: str = FIX,
     ) -> None:
+        super().__init__(f"{run.directory}/{name}", fix=fix)
         self.run = run
         self.name = name
         self.bundled = bundled
         self.document = document
-        self.fix = fix
-        self.findings: list[Finding] = []
         self.paths: set[yamlio.Path] = set()
 
     def planned(self, setting: str) -> Any:
@@ -53,36 +53,37 @@ class Report:
         found = self.run.settings.get(setting)
         return not self.bundled and found is not None and found.source.kind is SourceKind.DEFAULT
 
-    def add(  # noqa: PLR0913 - a finding has this many parts, all of them named at the call
+    def add(
         self,
         code: str,
         message: str,
         *,
-        field: str | None = None,
         expected: Any = None,
         actual: Any = None,
         path: yamlio.Path = (),
-        line: int | None = None,
-        severity: Severity | None = None,
-        fix: str | None = None,
+        **parts: Unpack[Parts],
     ) -> None:
         """Add a finding; its line is that of `path`, or of the nearest part of it that is there."""
         if path:
             self.paths.add(path)
-            line = self.document.line(path) if self.document else None
-        self.findings.append(
-            finding(
-                code,
-                message,
-                field=None if field is None else str(as_scalar(field)),
-                expected=as_scalar(expected),
-                actual=as_scalar(actual),
-                file=f"{self.run.directory}/{self.name}",
-                line=line,
-                severity=severity,
-                fix=self.fix if fix is None else fix,
-            )
-        )
+            parts["line"] = self.document.line(path) if self.document else None
+        if (field := parts.get("field")) is not None:
+            parts["field"] = escape(field)
+        super().add(code, message, expected=as_scalar(expected), actual=as_scalar(actual), **parts)
+
+    def unplanned(
+        self,
+        message: str,
+        otherwise: Severity | None,
+        *,
+        expected: Any = None,
+        actual: Any = None,
+        path: yamlio.Path = (),
+        **parts: Unpack[Parts],
+    ) -> None:
+        """Add the finding that nobody planned something; `otherwise` is how much it matters from another's script."""
+        parts["severity"] = None if self.bundled else otherwise
+        self.add("unplanned-value", message, expected=expected, actual=actual, path=path, **parts)
 
     def differs(  # noqa: PLR0913 - as add
         self,
