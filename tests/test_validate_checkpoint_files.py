@@ -3,15 +3,20 @@
 import pytest
 
 from good_files import GOOD_CONFIG
-from scaffold_torchtune.validate import checkpoint_files
+from scaffold_torchtune.shared.layout import FINETUNE_YAML
+from scaffold_torchtune.validate import RunFiles, checkpoint_files
+
+
+def named(text: str) -> tuple[str, ...] | None:
+    return checkpoint_files(RunFiles({FINETUNE_YAML: text}))
 
 
 def of(node: str) -> tuple[str, ...] | None:
-    return checkpoint_files(f"name: model\ncheckpointer: {{checkpoint_files: {node}}}\n")
+    return named(f"name: model\ncheckpointer: {{checkpoint_files: {node}}}\n")
 
 
 def test_files_are_listed_or_follow_a_format() -> None:
-    assert checkpoint_files(GOOD_CONFIG) == ("model.safetensors",)
+    assert named(GOOD_CONFIG) == ("model.safetensors",)
     assert of("[a.safetensors, '${name}.safetensors']") == ("a.safetensors", "model.safetensors")
     assert of("{filename_format: 'model-{}-of-{}.safetensors', max_filename: '00012'}") == tuple(
         f"model-{n:05}-of-00012.safetensors" for n in range(1, 13)
@@ -38,7 +43,7 @@ def test_files_are_listed_or_follow_a_format() -> None:
     ],
 )
 def test_what_names_none_has_none(text: str) -> None:
-    assert checkpoint_files(text) is None
+    assert named(text) is None
 
 
 def test_a_format_without_end_is_bounded() -> None:

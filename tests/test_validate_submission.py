@@ -6,6 +6,7 @@ import pytest
 from good_files import GOOD_SLURM, planned, replaced
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.validate import submission
+from scaffold_torchtune.validate.script import parse
 
 SCRIPT = replaced(
     GOOD_SLURM,
@@ -36,7 +37,7 @@ SCRIPT = replaced(
 def test_a_refusal_points_at_the_directive_that_it_is_about(status: int, said: str, line: str | None) -> None:
     of = submission.answer(status, f"sbatch: error: a plugin speaks first\nallocation failure: {said}\n")
     assert (of.verdict, of.said) == ("refused", said)
-    found = submission.refusal(planned(), SCRIPT, of)
+    found = submission.refusal(planned(), parse(SCRIPT), of)
     assert found.message == f"sbatch does not take the script: a plugin speaks first; {said}"
     assert (found.actual, found.file) == (said, "rank8_lr1e-5/finetune.slurm")
     lines = SCRIPT.splitlines()
@@ -49,19 +50,19 @@ def test_the_hint_of_sbatch_is_no_message() -> None:
     of = submission.answer(255, said)
     assert of.said == "unrecognized option '--bogus=3'"
     script = replaced(SCRIPT, "#SBATCH --nodes=1\n", "#SBATCH --nodes=1\n#SBATCH --bogus=3\n")
-    assert submission.refusal(planned(), script, of).field == "bogus"
+    assert submission.refusal(planned(), parse(script), of).field == "bogus"
 
 
 def test_an_option_of_one_letter_is_found_by_it() -> None:
     script = replaced(SCRIPT, "#SBATCH --nodes=1\n", "#SBATCH --nodes=1\n#SBATCH -z 3\n")
-    found = submission.refusal(planned(), script, submission.answer(255, "sbatch: invalid option -- 'z'"))
+    found = submission.refusal(planned(), parse(script), submission.answer(255, "sbatch: invalid option -- 'z'"))
     assert (found.field, found.line) == ("z", 4)
 
 
 def test_only_what_is_named_is_likely() -> None:
     of = submission.answer(255, "sbatch: error: Invalid --time specification of the partition")
-    assert submission.refusal(planned(), SCRIPT, of).fix.startswith("likely: --time=00:59:00 (line ")
-    assert "--partition" not in submission.refusal(planned(), SCRIPT, of).fix
+    assert submission.refusal(planned(), parse(SCRIPT), of).fix.startswith("likely: --time=00:59:00 (line ")
+    assert "--partition" not in submission.refusal(planned(), parse(SCRIPT), of).fix
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_the_last_three_messages_are_told_each_once() -> None:
 
 def test_what_the_cluster_takes_later_is_a_warning_to_look_at() -> None:
     of = submission.answer(1, "Requested nodes are busy")
-    found = submission.refusal(planned(), SCRIPT, of)
+    found = submission.refusal(planned(), parse(SCRIPT), of)
     assert (found.code, found.severity) == ("sbatch-refused", Severity.WARNING)
     assert found.message == "sbatch does not take the script now: Requested nodes are busy"
     assert found.fix.startswith("nothing, where the cluster is to take it later; `sinfo ")
@@ -116,7 +117,7 @@ def test_what_the_cluster_takes_later_is_a_warning_to_look_at() -> None:
 )  # fmt: skip
 def test_the_fix_names_the_likely_directives_and_where_each_comes_from(said: str, fix: str, look: str) -> None:
     run = planned({"account": "lab", "cpus_per_task": 1})
-    found = submission.refusal(run, SCRIPT, submission.answer(1, said))
+    found = submission.refusal(run, parse(SCRIPT), submission.answer(1, said))
     assert found.severity is Severity.ERROR
     assert found.fix.startswith(fix), found.fix
     assert look in found.fix
@@ -148,24 +149,24 @@ def test_scripts_that_ask_for_the_same_are_alike() -> None:
     other = replaced(
         SCRIPT, "--job-name=rank8_lr1e-5", "--job-name=b", "--output=slurm-%j.out", "--error=e", "tune run", "run"
     )
-    assert submission.asked(other) == submission.asked(SCRIPT)
+    assert submission.asked(parse(other)) == submission.asked(parse(SCRIPT))
     late = SCRIPT + "#SBATCH --mem=9G\n"
-    assert submission.asked(late) == submission.asked(SCRIPT)
-    assert submission.asked(replaced(SCRIPT, "--mem=8G", "--mem=9G")) != submission.asked(SCRIPT)
+    assert submission.asked(parse(late)) == submission.asked(parse(SCRIPT))
+    assert submission.asked(parse(replaced(SCRIPT, "--mem=8G", "--mem=9G"))) != submission.asked(parse(SCRIPT))
     swapped = replaced(SCRIPT, "--nodes=1\n#SBATCH -A lab", "--account=lab\n#SBATCH --nodes=1")
-    assert submission.asked(swapped) == submission.asked(SCRIPT)
-    assert submission.asked(replaced(SCRIPT, "--nodes=1\n", "--nodes=2\n#SBATCH --nodes=1\n")) == submission.asked(
-        SCRIPT
-    )
+    assert submission.asked(parse(swapped)) == submission.asked(parse(SCRIPT))
+    assert submission.asked(
+        parse(replaced(SCRIPT, "--nodes=1\n", "--nodes=2\n#SBATCH --nodes=1\n"))
+    ) == submission.asked(parse(SCRIPT))
 
 
 def test_a_script_that_cannot_be_read_asks_for_nothing() -> None:
-    assert submission.asked("echo") is None
+    assert submission.asked(parse("echo")) is None
 
 
 def test_what_the_cluster_takes_at_another_time_is_a_warning_that_says_so() -> None:
     of = submission.answer(1, "allocation failure: Nodes are busy")
-    found = submission.refusal(planned(), GOOD_SLURM, of)
+    found = submission.refusal(planned(), parse(GOOD_SLURM), of)
     assert (found.severity, found.message) == ("warning", "sbatch does not take the script now: Nodes are busy")
     assert found.fix.startswith("nothing, where")
 
@@ -188,6 +189,6 @@ def test_the_directories_of_logs_that_slurm_does_not_make(lines: str, folders: l
 
 def test_an_option_of_the_line_that_submits_wins_over_the_script() -> None:
     of = submission.answer(1, "Invalid qos specification")
-    found = submission.refusal(planned(), SCRIPT, of, [("qos", "night")])
+    found = submission.refusal(planned(), parse(SCRIPT), of, [("qos", "night")])
     assert (found.field, found.line) == ("qos", None)
     assert found.fix.startswith("likely: --qos=night (on the line that submits); --account=lab (line 4)")

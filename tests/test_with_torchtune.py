@@ -7,7 +7,7 @@ import pytest
 from good_files import GOOD_CONFIG, replaced
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.shared.yamlio import read
-from scaffold_torchtune.validate import resolve
+from scaffold_torchtune.validate.resolve import resolve
 from scaffold_torchtune.with_torchtune import Config, hear, missing, questions, request, unanswered
 from scaffold_torchtune.with_torchtune.answers import Heard
 from scaffold_torchtune.with_torchtune.questions import Questions

@@ -42,13 +42,14 @@ def ask(root: Path, plan: Plan, texts: Texts, request: Request) -> Said:
     sbatch = program(request)
     groups = _groups(plan, texts) if sbatch else {}
     for done, (asked, runs) in enumerate(groups.items()):
-        answer = _answer(str(sbatch), root, runs[0][1], *asked)
+        answer = _answer(str(sbatch), root, str(texts[runs[0].directory][FINETUNE_SLURM]), *asked)
         if answer.verdict == "unavailable":
             said.whole.append(submission.unavailable(answer.said, len(groups) - done, len(groups)))
             break
         if answer.verdict != "taken":
-            for run, text in runs:
-                said.of(run.directory, submission.refusal(run, text, answer, submit.options(run)))
+            for run in runs:
+                if script := texts[run.directory].script:
+                    said.of(run.directory, submission.refusal(run, script, answer, submit.options(run)))
         request.told("sbatch", done + 1, len(groups))
     return said
 
@@ -59,14 +60,14 @@ def program(request: Request) -> str | None:
     return os.path.abspath(found) if found else None  # noqa: PTH100 - a link is called by its own name
 
 
-def _groups(plan: Plan, texts: Texts) -> dict[tuple[Asked, Asked], list[tuple[PlannedRun, str]]]:
-    """The runs for which the same is asked, each with its script: by directives, and by options of the submit line."""
-    groups: dict[tuple[Asked, Asked], list[tuple[PlannedRun, str]]] = {}
+def _groups(plan: Plan, texts: Texts) -> dict[tuple[Asked, Asked], list[PlannedRun]]:
+    """The runs for which the same is asked, by directives, and by options of the submit line."""
+    groups: dict[tuple[Asked, Asked], list[PlannedRun]] = {}
     for run in plan.runs:
-        text = texts[run.directory][FINETUNE_SLURM]
-        asked = None if text is None else submission.asked(text)
-        if text is not None and asked is not None:
-            groups.setdefault((asked, tuple(submit.options(run))), []).append((run, text))
+        script = texts[run.directory].script
+        asked = submission.asked(script) if script else None
+        if asked is not None:
+            groups.setdefault((asked, tuple(submit.options(run))), []).append(run)
     return groups
 
 

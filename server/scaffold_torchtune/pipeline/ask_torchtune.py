@@ -15,10 +15,7 @@ from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.said import Said, Texts
 from scaffold_torchtune.shared import processes
-from scaffold_torchtune.shared.layout import FINETUNE_YAML
 from scaffold_torchtune.shared.text import escape
-from scaffold_torchtune.shared.yamlio import YamlError, read
-from scaffold_torchtune.validate import resolve
 from scaffold_torchtune.with_torchtune import Config, Questions
 
 NAMED = "SCAFFOLD_TORCHTUNE_PYTHON"
@@ -72,13 +69,9 @@ def python_to_ask(request: Request) -> Python | None:
 def _configs(plan: Plan, texts: Texts) -> Iterator[Config]:
     """The configs that can be read, resolved; validate itself reports those that cannot."""
     for run in plan.runs:
-        try:
-            document = read(texts[run.directory][FINETUNE_YAML] or "")
-        except (YamlError, RecursionError):
-            continue
-        if isinstance(document.data, dict):
-            data, problems = resolve(document.data)
-            yield Config(run.directory, document, data, frozenset(str(path[0]) for path in problems))
+        if config := texts[run.directory].readable_config:
+            unresolved = frozenset(str(path[0]) for path in config.problems)
+            yield Config(run.directory, config.document, config.data, unresolved)
 
 
 def _said(python: Python, asked: Questions) -> Said:

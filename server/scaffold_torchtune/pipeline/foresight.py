@@ -8,18 +8,17 @@ from scaffold_torchtune.look import free_bytes, look_at_checkpoint, look_at_data
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.seen import Seen
 from scaffold_torchtune.shared.planned import checkpoint_dir
-from scaffold_torchtune.validate import checkpoint_files
+from scaffold_torchtune.validate import RunFiles, checkpoint_files
 
 
-def foreseen(plan: Plan, finetune_yamls: Mapping[str, str]) -> list[Finding]:
+def foreseen(plan: Plan, files: Mapping[str, RunFiles]) -> list[Finding]:
     """What is foreseen of a plan.
 
     Args:
         plan: the plan.
-        finetune_yamls: the text of finetune.yaml by run directory, as far as there is one: it names the checkpoint's
-            files.
+        files: those of the runs by directory, as far as there are any: finetune.yaml names the checkpoint's files.
     """
-    return foresee(plan, look(plan), _listed(plan, finetune_yamls))
+    return foresee(plan, look(plan), _listed(plan, files))
 
 
 def look(plan: Plan) -> Seen:
@@ -34,8 +33,8 @@ def look(plan: Plan) -> Seen:
     )
 
 
-def _listed(plan: Plan, finetune_yamls: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+def _listed(plan: Plan, files: Mapping[str, RunFiles]) -> dict[str, tuple[str, ...]]:
     """The checkpoint files that the first run of each model names."""
-    first = {checkpoint_dir(run): finetune_yamls.get(run.directory) for run in reversed(plan.runs)}
-    found = {directory: checkpoint_files(text) for directory, text in first.items() if directory and text}
+    first = {checkpoint_dir(run): files.get(run.directory) for run in reversed(plan.runs)}
+    found = {directory: checkpoint_files(each) for directory, each in first.items() if directory and each}
     return {directory: names for directory, names in found.items() if names}

@@ -12,7 +12,7 @@ from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree
 from scaffold_torchtune.shared.text import shown
-from scaffold_torchtune.validate import told_once, unchosen, validate_run, verdict
+from scaffold_torchtune.validate import RunFiles, told_once, unchosen, validate_run, verdict
 
 _FILES = (layout.SETUP_YAML, layout.FINETUNE_YAML, layout.FINETUNE_SLURM)
 
@@ -22,26 +22,24 @@ def judge(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
     bundled = plan.options.setup_script == "bundled"
     made_by = freshness.made_by(plan)
     checked: dict[str, tuple[Finding, ...]] = {}
-    configs: dict[str, str] = {}
-    texts: dict[str, dict[str, str | None]] = {}
+    texts: dict[str, RunFiles] = {}
     for run in plan.runs:
         files, problems = _read(tree, run)
         texts[run.directory] = files
         told = {(problem.file, "missing-file") for problem in problems}  # it is there, but cannot be read
         judged_run = [f for f in validate_run(run, files, bundled=bundled) if (f.file, f.code) not in told]
         checked[run.directory] = (*problems, *freshness.findings(tree, run, made_by), *judged_run)
-        configs |= {run.directory: text} if (text := files[layout.FINETUNE_YAML]) else {}
         request.told("validate", len(checked), len(plan.runs))
     own, alike = told_once(checked)
     judged, said = outside.judged(tree.root, plan, texts, own, request)
-    ahead = serious(foreseen(plan, configs))
+    ahead = serious(foreseen(plan, texts))
     whole = [*outdated(plan, request), *left_over(tree, plan), *ahead, *said, *alike, *unchosen(plan)]
     return verdict(plan, judged, whole)
 
 
-def _read(tree: Tree, run: PlannedRun) -> tuple[dict[str, str | None], list[Finding]]:
+def _read(tree: Tree, run: PlannedRun) -> tuple[RunFiles, list[Finding]]:
     """The texts of a run's files, and what kept one from being read."""
-    texts: dict[str, str | None] = {}
+    texts = RunFiles()
     problems: list[Finding] = []
     for name in _FILES:
         path = f"{run.directory}/{name}"

@@ -33,6 +33,7 @@ from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree
 from scaffold_torchtune.shared.resources import TEMPLATES
 from scaffold_torchtune.shared.text import shown
+from scaffold_torchtune.validate import RunFiles
 
 SCRIPT = Question(
     field="setup_script",
@@ -169,7 +170,8 @@ def prepared(request: Request) -> Prepared:
             f"{len(tried)} problem(s): the setup script would not make what is planned",
             [_in_documents(each, run) for run, each in tried],
         )
-    foresight = foreseen(plan, {name: made.files[layout.FINETUNE_YAML].decode() for name, made in outcomes.items()})
+    made = {name: RunFiles({n: data.decode() for n, data in one.files.items()}) for name, one in outcomes.items()}
+    foresight = foreseen(plan, made)
     if errors_in(foresight):
         raise Refused(f"{len(errors_in(foresight))} problem(s): the runs would fail", serious(foresight))
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *warnings, *foresight)})

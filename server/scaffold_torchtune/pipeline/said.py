@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.validate import RunFiles
 
-Texts = Mapping[str, Mapping[str, str | None]]
-"""The texts of each run's files, by the run's directory and the file's name; None where a file cannot be read."""
+Texts = Mapping[str, RunFiles]
+"""The files of each run, by the run's directory."""
 
 
 @dataclass

@@ -8,8 +8,8 @@ from scaffold_torchtune.validate import submission
 from scaffold_torchtune.validate.alike import told_once
 from scaffold_torchtune.validate.checkpoint import checkpoint_files
 from scaffold_torchtune.validate.defaults import unchosen
-from scaffold_torchtune.validate.resolve import resolve
+from scaffold_torchtune.validate.files import RunFiles
 from scaffold_torchtune.validate.runs import validate_run
 from scaffold_torchtune.validate.verdict import verdict
 
-__all__ = ["checkpoint_files", "resolve", "submission", "told_once", "unchosen", "validate_run", "verdict"]
+__all__ = ["RunFiles", "checkpoint_files", "submission", "told_once", "unchosen", "validate_run", "verdict"]

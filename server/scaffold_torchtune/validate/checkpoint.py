@@ -8,9 +8,9 @@ import re
 from typing import Any, Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.shared.yamlio import Path, YamlError, read
+from scaffold_torchtune.shared.yamlio import Path
+from scaffold_torchtune.validate.files import RunFiles
 from scaffold_torchtune.validate.report import Report
-from scaffold_torchtune.validate.resolve import resolve
 from scaffold_torchtune.validate.values import quoted
 
 PATH: Final[Path] = ("checkpointer", "checkpoint_files")
@@ -81,22 +81,18 @@ def _list(report: Report, names: list[str]) -> None:
         )
 
 
-def checkpoint_files(text: str) -> tuple[str, ...] | None:
-    """The names in `checkpointer.checkpoint_files`, relative to its checkpoint_dir.
+def checkpoint_files(files: RunFiles) -> tuple[str, ...] | None:
+    """The names in `checkpointer.checkpoint_files` of a run's finetune.yaml, relative to its checkpoint_dir.
 
     Either they are listed, or there is a format and the last number, as FormattedCheckpointFiles of torchtune 0.6.1
     takes them: `{filename_format: model-{}-of-{}.safetensors, max_filename: "00030"}`.
 
     Returns:
-        The names; None where the text is no such file or names none.
+        The names; None where the file cannot be read or names none.
     """
-    try:
-        data = read(text).data
-    except (YamlError, RecursionError):
-        return None
-    node = data.get("checkpointer") if isinstance(data, dict) else None
-    named = resolve(data)[0]["checkpointer"].get("checkpoint_files") if isinstance(node, dict) else None
-    return tuple(_names(named)) or None
+    config = files.readable_config
+    node = config.data.get("checkpointer") if config else None
+    return tuple(_names(node.get("checkpoint_files") if isinstance(node, dict) else None)) or None
 
 
 def _names(named: Any) -> list[str]:

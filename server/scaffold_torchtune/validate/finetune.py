@@ -7,29 +7,28 @@ from scaffold_torchtune.shared.yamlio import Path
 from scaffold_torchtune.torchtune_facts import load
 from scaffold_torchtune.validate import arrivals, components, dataset, habits, stock
 from scaffold_torchtune.validate.arrivals import Expectation, Kind
+from scaffold_torchtune.validate.files import ResolvedConfig
 from scaffold_torchtune.validate.report import Report
-from scaffold_torchtune.validate.resolve import interpolated, resolve
+from scaffold_torchtune.validate.resolve import interpolated
 from scaffold_torchtune.validate.values import compare, dotted, normal_path, quoted
 
 SETTINGS = frozenset(arrivals.DIRECT) | arrivals.GROUPED | dataset.SETTINGS
 """Settings whose arrival in finetune.yaml is known."""
 
 
-def check(report: Report, raw: Any, recipe: str | None) -> dict[str, Any]:
+def check(report: Report, config: ResolvedConfig, recipe: str | None) -> None:
     """Check finetune.yaml against the plan; findings go to `report`, whose document it is.
 
     Args:
         report: the report of finetune.yaml.
-        raw: the file's data as read, nothing resolved.
+        config: the file as read and resolved.
         recipe: the recipe of torchtune that finetune.slurm must start; None where it is no stock recipe.
-
-    Returns:
-        The file's resolved data; empty where the file holds no mapping.
     """
+    raw = config.document.data
     if not isinstance(raw, dict):
         report.add("unreadable-file", "finetune.yaml holds no mapping of keys to values", line=1)
-        return {}
-    data, problems = resolve(raw)
+        return
+    data, problems = config.data, config.problems
     for path, reason in problems.items():
         place = dotted(path)
         report.add("value-mismatch", f"{place}: {reason}", field=place, actual=at(raw, path), path=path)
@@ -43,7 +42,6 @@ def check(report: Report, raw: Any, recipe: str | None) -> dict[str, Any]:
     components.check(report, data)
     _keys(report, data, recipe, interpolated(raw))
     stock.check(report, data, [expectation.path for expectation in expected])
-    return data
 
 
 def at(data: Any, path: Path) -> Any:

@@ -8,7 +8,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.shared import slurm_time
 from scaffold_torchtune.validate import besides, commands, habits, options
 from scaffold_torchtune.validate.report import Report
-from scaffold_torchtune.validate.script import Directive, Script, parse
+from scaffold_torchtune.validate.script import Directive, Script
 from scaffold_torchtune.validate.values import quoted
 
 SETTINGS: Final = commands.SETTINGS | options.SETTINGS | {"time", "gpus", "mem", "cpus_per_task"}
@@ -24,17 +24,16 @@ _MADE: Final = "Nothing, where the run is submitted with the line that is printe
 _MEMORY: Final = {"": 1024, "K": 1, "M": 1024, "G": 1024**2, "T": 1024**3}
 
 
-def check(report: Report, text: str) -> str | None:
+def check(report: Report, script: Script) -> str | None:
     """Check finetune.slurm against the plan.
 
     Args:
         report: takes the findings.
-        text: the script.
+        script: the script as read.
 
     Returns:
         The recipe that it must start, where it is one of torchtune's own.
     """
-    script = parse(text)
     for line, problem in script.problems:
         report.add("unreadable-file", problem, line=line)
     for line, placeholder in script.placeholders:

@@ -6,7 +6,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scaffold_torchtune.shared.yamlio import Path
-from scaffold_torchtune.validate.resolve import BROKEN, interpolates
+from scaffold_torchtune.validate.values import BROKEN, interpolates
 
 
 def can_read(text: str) -> bool:

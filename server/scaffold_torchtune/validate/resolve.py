@@ -5,10 +5,10 @@ validates, so text that has one is reported and not resolved.
 """
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from scaffold_torchtune.shared.yamlio import Path
+from scaffold_torchtune.validate.values import BROKEN, interpolates, leaves
 
 Problems = dict[Path, str]
 
@@ -17,20 +17,6 @@ _MISSING = "???"  # what OmegaConf takes for a value that is still to come
 _LARGEST = 50_000_000
 _PLAIN = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\}")
 _ROOT = re.compile(r"\$\{\s*([A-Za-z_][A-Za-z0-9_]*)")
-
-
-BROKEN = "(not resolved)"
-"""What stands for a value that could not be resolved: no planned value."""
-
-
-def leaves(data: Any) -> Iterator[Any]:
-    """Every value in plain data that is no mapping or list."""
-    below = data.values() if isinstance(data, dict) else data if isinstance(data, list) else None
-    if below is None:
-        yield data
-        return
-    for value in below:
-        yield from leaves(value)
 
 
 def has_resolver(text: str) -> bool:
@@ -118,11 +104,6 @@ class _Values:
         if "${" not in node:
             return node
         return self._value(node, steps - 1) if steps else None
-
-
-def interpolates(data: Any) -> bool:
-    """Whether there is an interpolation anywhere in the data."""
-    return any(isinstance(value, str) and "${" in value for value in leaves(data))
 
 
 def _is_plain(text: str) -> bool:

@@ -1,15 +1,19 @@
 """All checks of one run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from scaffold_torchtune.findings import Finding, sort_findings
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.shared.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML
 from scaffold_torchtune.shared.text import did_you_mean
-from scaffold_torchtune.shared.yamlio import YamlDocument, YamlError, read
+from scaffold_torchtune.shared.yamlio import YamlDocument, YamlError
 from scaffold_torchtune.validate import finetune, job, names
-from scaffold_torchtune.validate.report import FIX, FIX_MISSING, FIX_SETUP, FIX_SETUP_MISSING, Report
+from scaffold_torchtune.validate.files import RunFiles
+from scaffold_torchtune.validate.report import FIX_MISSING, FIX_SETUP, FIX_SETUP_MISSING, Report
 from scaffold_torchtune.validate.values import compare, quoted
+
+_Read = TypeVar("_Read")
 
 
 def validate_run(run: PlannedRun, files: Mapping[str, str | None], *, bundled: bool) -> tuple[Finding, ...]:
@@ -24,40 +28,37 @@ def validate_run(run: PlannedRun, files: Mapping[str, str | None], *, bundled: b
     Returns:
         Everything found, sorted by file and line. Any text at all gives findings, never an exception.
     """
-    slurm = Report(run, FINETUNE_SLURM, bundled=bundled, fix=FIX)
-    script = _present(slurm, files)
+    files = RunFiles.of(files)
+    slurm = Report(run, FINETUNE_SLURM, bundled=bundled)
+    script = _opened(slurm, lambda: files.script)
     recipe = None if script is None else job.check(slurm, script)
 
     setup = Report(run, SETUP_YAML, bundled=bundled, fix=FIX_SETUP)
-    setup.document = _document(setup, files)
+    setup.document = _opened(setup, lambda: files.document(SETUP_YAML))
     if setup.document is not None:
         _setup(setup, setup.document)
     _unproven(setup)
 
-    config = Report(run, FINETUNE_YAML, bundled=bundled, fix=FIX)
-    config.document = _document(config, files)
-    if config.document is not None:
-        names.check(config, finetune.check(config, config.document.data, recipe))
-    return tuple(sort_findings([*setup.findings, *config.findings, *slurm.findings]))
+    report = Report(run, FINETUNE_YAML, bundled=bundled)
+    config = _opened(report, lambda: files.config)
+    if config is not None:
+        report.document = config.document
+        finetune.check(report, config, recipe)
+        names.check(report, config.data)
+    return tuple(sort_findings([*setup.findings, *report.findings, *slurm.findings]))
 
 
-def _present(report: Report, files: Mapping[str, str | None]) -> str | None:
-    text = files.get(report.name)
-    if text is None:
-        fix = FIX_SETUP_MISSING if report.name == SETUP_YAML else FIX_MISSING
-        report.add("missing-file", f"{report.name} is not there", fix=fix)
-    return text
-
-
-def _document(report: Report, files: Mapping[str, str | None]) -> YamlDocument | None:
-    text = _present(report, files)
-    if text is None:
-        return None
+def _opened(report: Report, read: Callable[[], _Read | None]) -> _Read | None:
+    """What a file holds, after saying where it is missing or cannot be read."""
     try:
-        return read(text)
+        found = read()
     except YamlError as error:
         report.add("unreadable-file", f"{report.name} cannot be read: {quoted(error.message)}", line=error.line)
-    return None
+        return None
+    if found is None:
+        fix = FIX_SETUP_MISSING if report.name == SETUP_YAML else FIX_MISSING
+        report.add("missing-file", f"{report.name} is not there", fix=fix)
+    return found
 
 
 def _setup(report: Report, document: YamlDocument) -> None:

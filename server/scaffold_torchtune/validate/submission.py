@@ -68,9 +68,8 @@ class Answer(NamedTuple):
     all_said: str = ""
 
 
-def asked(text: str) -> Asked | None:
+def asked(script: Script) -> Asked | None:
     """What a script asks SLURM for, the same for scripts that SLURM must judge alike; None where it cannot be read."""
-    script = parse(text)
     if script.problems:
         return None
     return tuple(sorted((name, found.value) for name, found in _active(script).items() if name not in _OWN))
@@ -106,13 +105,13 @@ def answer(status: int, output: str) -> Answer:
     return Answer("not-now" if _NOT_NOW.search(last) else "refused", last, all_said)
 
 
-def refusal(run: PlannedRun, text: str, of: Answer, options: Sequence[tuple[str, str]] = ()) -> Finding:
+def refusal(run: PlannedRun, script: Script, of: Answer, options: Sequence[tuple[str, str]] = ()) -> Finding:
     """The finding that sbatch does not take a run's script, at the directive that its message is about.
 
     `options` are those of the line that submits, which win over the script.
     """
     told = {name: Directive(name, value, 0, late=False) for name, value in options}
-    likely = _likely(_active(parse(text)) | told, of.said)
+    likely = _likely(_active(script) | told, of.said)
     first = likely[0] if likely else None
     places = "; ".join(_place(run, directive) for directive in likely)
     look = _LOOK.get(first.name if first else "", _NODES)

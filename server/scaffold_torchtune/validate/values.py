@@ -1,13 +1,16 @@
 """Comparing typed values and paths, and showing any value as a scalar that is safe to print."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.shared.text import escape
 
 _LARGEST = 10**30
+
+BROKEN = "(not resolved)"
+"""What stands for a value that could not be resolved: no planned value."""
 
 
 def as_scalar(value: Any) -> Scalar:
@@ -80,3 +83,18 @@ def below(path: str, folder: str) -> bool:
     """Whether a path is the folder or lies under it, lexically."""
     inner, outer = normal_path(path), normal_path(folder)
     return inner == outer or inner.startswith(outer.rstrip("/") + "/")
+
+
+def leaves(data: Any) -> Iterator[Any]:
+    """Every value in plain data that is no mapping or list."""
+    below = data.values() if isinstance(data, dict) else data if isinstance(data, list) else None
+    if below is None:
+        yield data
+        return
+    for value in below:
+        yield from leaves(value)
+
+
+def interpolates(data: Any) -> bool:
+    """Whether there is an interpolation anywhere in the data."""
+    return any(isinstance(value, str) and "${" in value for value in leaves(data))

@@ -1,0 +1,68 @@
+"""The files of one run as all who judge them read them: each is parsed once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+from scaffold_torchtune.shared.layout import FINETUNE_SLURM, FINETUNE_YAML
+from scaffold_torchtune.shared.yamlio import YamlDocument, YamlError, read
+from scaffold_torchtune.validate.resolve import Problems, resolve
+from scaffold_torchtune.validate.script import Script, parse
+
+
+@dataclass(frozen=True)
+class ResolvedConfig:
+    """A finetune.yaml as read, and its data with interpolations resolved: empty where it holds no mapping.
+
+    `problems` has what could not be resolved, by its path.
+    """
+
+    document: YamlDocument
+    data: dict[str, Any]
+    problems: Problems
+
+
+class RunFiles(dict[str, str | None]):
+    """The text of each file of a run by its name; None, or nothing, where it is missing or cannot be read."""
+
+    @classmethod
+    def of(cls, texts: Mapping[str, str | None]) -> Self:
+        """Return the texts as files of a run; files that are so already keep what was parsed."""
+        return texts if isinstance(texts, cls) else cls(texts)
+
+    def document(self, name: str) -> YamlDocument | None:
+        """Read a YAML file.
+
+        Raises:
+            YamlError: it is no YAML that we take.
+        """
+        text = self.get(name)
+        return None if text is None else read(text)
+
+    @cached_property
+    def script(self) -> Script | None:
+        """finetune.slurm."""
+        text = self.get(FINETUNE_SLURM)
+        return None if text is None else parse(text)
+
+    @cached_property
+    def config(self) -> ResolvedConfig | None:
+        """finetune.yaml.
+
+        Raises:
+            YamlError: it is no YAML that we take.
+        """
+        document = self.document(FINETUNE_YAML)
+        if document is None:
+            return None
+        data, problems = resolve(document.data) if isinstance(document.data, dict) else ({}, {})
+        return ResolvedConfig(document, data, problems)
+
+    @property
+    def readable_config(self) -> ResolvedConfig | None:
+        """finetune.yaml, where it can be read and is not empty."""
+        try:
+            return self.config if self.config and self.config.data else None
+        except (YamlError, RecursionError):
+            return None
