@@ -88,9 +88,9 @@ def _environment(fault: Fault, wanted: Wanted, settings: Mapping[str, Setting]) 
         fix = f"look at `conda activate {fault.what}` in a login shell"
         return _at(settings, "conda_env", "activation-failed", message, None, fix, wanted)
     message = f"there is no conda environment {shown(fault.what)}{_said(fault)}"
-    meant = did_you_mean(fault.what, known)
-    fix = f"{meant} Name one that there is" if known else "look at `conda env list`"
-    fix = f"{fix.strip()}, or make it: conda create -n {fault.what}"
+    near = did_you_mean(fault.what, known)
+    fix = f"{near} Name one that there is".lstrip() if known else "look at `conda env list`"
+    fix = f"{fix}, or make it: conda create -n {fault.what}"
     return _at(settings, "conda_env", "environment-missing", message, _listed(known), fix, wanted)
 
 

@@ -55,9 +55,8 @@ def _parts(about: Subject, runs: list[PlannedRun], found: DataSeen) -> Iterator[
 
 def _no_part(about: Subject, found: DataSeen, name: str) -> Finding:
     there = ", ".join(shown(part) for part in list(found.parts)[:_LISTED])
-    hint = did_you_mean(name, found.parts)
     return about.mismatch(
-        f"it has no part {name}. {hint}".strip(),
+        did_you_mean(name, found.parts, f"it has no part {name}."),
         expected=f"a list of rows under {name!r}",
         actual=there or "no part",
         fix=f"name the part {name} in the file" if there else f'give the rows as {{"{name}": [...]}}',
@@ -89,7 +88,7 @@ def _columns(about: Subject, runs: list[PlannedRun], name: str, part: PartSeen) 
         if kinds is None:
             there = ", ".join(shown(each) for each in list(part.columns)[:_LISTED])
             yield about.mismatch(
-                f"its part {name} has no column {shown(column)}. {did_you_mean(column, part.columns)}".strip(),
+                did_you_mean(column, part.columns, f"its part {name} has no column {shown(column)}."),
                 expected=f"a column {column}",
                 actual=there or "no columns",
                 fix="correct Input key or Output key in the summary, give the Dataset type, or rename the column",

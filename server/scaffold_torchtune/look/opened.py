@@ -1,12 +1,11 @@
 """Opening what a document names: regular files alone, without waiting for anybody."""
 
-import difflib
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
 
-_NEAR = 3
+from scaffold_torchtune.shared.text import close_matches
 
 
 class Unfit(Exception):
@@ -40,4 +39,4 @@ def near(path: str) -> tuple[str, ...]:
         beside = [entry.name for entry in Path(path).parent.iterdir()]
     except OSError:
         return ()
-    return tuple(difflib.get_close_matches(Path(path).name, beside, n=_NEAR, cutoff=0.75))
+    return tuple(close_matches(Path(path).name, beside, cutoff=0.75))

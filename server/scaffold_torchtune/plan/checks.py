@@ -60,7 +60,7 @@ def unknown_models(tuned: Sequence[Run], experiment: Experiment, options: Option
     return [
         finding(
             "unknown-model",
-            f"{shown(run.model)} is not a known model. {did_you_mean(run.model, known_models())}".strip(),
+            did_you_mean(run.model, known_models(), f"{shown(run.model)} is not a known model."),
             field="model",
             expected=", ".join(known_models()),
             actual=escape(run.model),

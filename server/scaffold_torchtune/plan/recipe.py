@@ -58,8 +58,8 @@ def _of_recipe(recipe: Setting, run: Run, experiment: Experiment, options: Optio
     method = recipes.method_of(name)
     if method is None:
         known = ", ".join(recipes.NAMES)
-        hint = did_you_mean(name, (*recipes.RECIPES, *recipes.NAMES))
-        message = f"the recipe {shown(name)} is not one that is scaffolded. {hint}".strip()
+        message = f"the recipe {shown(name)} is not one that is scaffolded."
+        message = did_you_mean(name, (*recipes.RECIPES, *recipes.NAMES), message)
         fix = f"write LoRA or full, which fit any number of GPUs, or one of {known}; without it, the runs are LoRA"
         return _problem("unsupported-setting", recipe, message, fix, known)
     if gpus is not None and recipes.for_gpus(method, int(str(gpus.value))) != name != method:

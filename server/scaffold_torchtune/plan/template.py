@@ -23,11 +23,11 @@ def problems(experiment: Experiment, interface: Interface | None) -> list[Findin
         if key in options:
             continue
         meant = by_label(key)
-        hint = f"Did you mean {meant.name!r}?" if meant and meant.name in known else did_you_mean(key, known)
+        message = f"the template gives {shown(key)}, which setup_finetune does not take."
         found.append(
             finding(
                 "unknown-key",
-                f"the template gives {shown(key)}, which setup_finetune does not take. {hint}".strip(),
+                did_you_mean(key, known, message, meant.name if meant else None),
                 field=escape(key),
                 actual=setting.value,
                 file=setting.source.file,

@@ -98,9 +98,9 @@ def _mismatch(key: str, planned: Scalar, read: object, where: str, line: int | N
 
 def _extra_problem(key: str, value: object, where: str, line: int | None) -> Finding | None:
     if key not in _KEYS:
-        message = f"the template gives {shown(key)}, which setup_finetune does not take. {did_you_mean(key, _KEYS)}"
+        message = did_you_mean(key, _KEYS, f"the template gives {shown(key)}, which setup_finetune does not take.")
         fix = "correct or remove the key"
-        return finding("unknown-key", message.strip(), field=escape(key), file=where, line=line, fix=fix)
+        return finding("unknown-key", message, field=escape(key), file=where, line=line, fix=fix)
     if not isinstance(value, bool | int | float | str):
         message = f"the template gives {key} a value that is not a single one"
         return finding("render-mismatch", message, field=key, file=where, line=line, fix="give it one plain value")

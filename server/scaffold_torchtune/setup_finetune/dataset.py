@@ -117,7 +117,7 @@ def check(settings: Settings, entry: ModelEntry | None, report: Report) -> None:
         report.refuse(
             "invalid-value",
             "dataset_type",
-            f"dataset_type is {shown(kind)}. {did_you_mean(kind, _TYPES)}".rstrip(),
+            did_you_mean(kind, _TYPES, f"dataset_type is {shown(kind)}."),
             f"write one of {', '.join(_TYPES)}",
             found=kind,
             allowed=", ".join(_TYPES),

@@ -129,11 +129,11 @@ def _not_yaml(file: str, message: str, line: int | None) -> Refused:
 
 def _unknown(key: str, value: Any, report: Report) -> None:
     meant = parameters.by_label(key)
-    hint = f"Did you mean {meant.name!r}?" if meant and meant.name in KEYS else did_you_mean(key, KEYS)
+    message = f"{shown(key)} is not a key of setup_finetune.yaml."
     report.refuse(
         "unknown-key",
         key,
-        f"{shown(key)} is not a key of setup_finetune.yaml. {hint}".rstrip(),
+        did_you_mean(key, KEYS, message, meant.name if meant else None),
         "correct the key's name or take the line out",
         found=value if isinstance(value, str) else _kind_of(value),
         allowed="a key of setup_finetune.yaml",

@@ -90,11 +90,10 @@ def _check_model(settings: Settings, report: Report) -> ModelEntry | None:
     name = settings.text("torchtune_model_name")
     entry = find_model(name)
     if name and entry is None:
-        hint = did_you_mean(name, known_models())
         report.refuse(
             "unknown-model",
             "torchtune_model_name",
-            f"torchtune_model_name {shown(name)} is not a model known here. {hint}".rstrip(),
+            did_you_mean(name, known_models(), f"torchtune_model_name {shown(name)} is not a model known here."),
             f"write one of {', '.join(known_models())}",
             found=name,
         )

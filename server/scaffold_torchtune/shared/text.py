@@ -43,7 +43,11 @@ def close_matches(word: str, known: Iterable[str], limit: int = 3, cutoff: float
     return [by_lower[m] for m in difflib.get_close_matches(word.lower(), by_lower, n=limit, cutoff=cutoff)]
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`Did you mean 'x' or 'y'?`, or nothing where nothing is near."""
-    matches = close_matches(word, known)
-    return f"Did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""
+def did_you_mean(word: str, known: Iterable[str], message: str = "", meant: str | None = None) -> str:
+    """Return the message, with `Did you mean 'x' or 'y'?` after it where known words are near.
+
+    `meant` is what the word surely means, where that is known; it counts if it is one of the known words.
+    """
+    known = list(known)
+    matches = [meant] if meant in known else close_matches(word, known)
+    return f"{message} Did you mean {' or '.join(map(repr, matches))}?".lstrip() if matches else message

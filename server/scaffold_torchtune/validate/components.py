@@ -70,8 +70,9 @@ def _lora(report: Report, data: dict[str, Any]) -> None:
     else:
         for index, module in enumerate(modules):
             if module not in known:
-                hint = did_you_mean(module, known) if isinstance(module, str) else ""
-                message = f"model.lora_attn_modules names {quoted(module)}, which torchtune ignores. {hint}".strip()
+                message = f"model.lora_attn_modules names {quoted(module)}, which torchtune ignores."
+                if isinstance(module, str):
+                    message = did_you_mean(module, known, message)
                 where = (*path, index)
                 report.add(
                     "value-mismatch",
@@ -126,10 +127,9 @@ def _arguments(report: Report, name: str, node: dict[str, Any], component: Compo
         closed = not component.open or loader is not None
         if key == "_component_" or key in taken or not closed or path in report.paths:
             continue
-        hint = did_you_mean(key, sorted(taken))
-        message = f"{dotted(path)} is given, but {node['_component_']} takes no {quoted(key)}. {hint}"
+        message = f"{dotted(path)} is given, but {node['_component_']} takes no {quoted(key)}."
         report.unplanned(
-            message.strip(),
+            did_you_mean(key, sorted(taken), message),
             Severity.WARNING,
             field=f"{name}.{key}",
             actual=value,

@@ -78,8 +78,7 @@ def _setup(report: Report, document: YamlDocument) -> None:
             report.differs(code, name, place=name, expected=setting.value, actual=actual, path=(name,))
     for name, actual in document.data.items():
         if name not in report.run.settings or name in report.run.unwritten:
-            hint = did_you_mean(name, report.run.settings)
-            message = f"{quoted(name)} is not in the plan. {hint}".strip()
+            message = did_you_mean(name, report.run.settings, f"{quoted(name)} is not in the plan.")
             report.add("unplanned-value", message, field=name, actual=actual, path=(name,))
 
 
