@@ -154,6 +154,13 @@ class Refused(Exception):
         self.logged: tuple[str, ...] = ()
 
 
+def refuse(
+    code: str, message: str, *, expected: Scalar = None, actual: Scalar = None, **parts: Unpack[Parts]
+) -> Refused:
+    """Return a refusal with one problem."""
+    return Refused(message, [finding(code, message, expected=expected, actual=actual, **parts)])
+
+
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Findings by file and line, those without a place first."""
     return sorted(findings, key=lambda f: (f.file or "", f.line or 0, f.field or "", f.code))

@@ -22,7 +22,7 @@ from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnno
 from pydantic import AfterValidator, Field, ValidationError
 
 from scaffold_torchtune import __version__, mcp_asking, mcp_prompt, mcp_resources, mcp_schemas, mcp_work, reply
-from scaffold_torchtune.findings import Finding, Refused, finding
+from scaffold_torchtune.findings import Finding, Refused, finding, refuse
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _misuse(name: str, tools: Mapping[str, dict[str, Any]], error: ToolError) ->
     if name not in tools:
         message = f"there is no tool {shown(name)}"
         fix = did_you_mean(name, tools) or f"call one of {', '.join(tools)}"
-        return Refused(message, [finding("invalid-value", message, field="name", actual=escape(name), fix=fix)])
+        return refuse("invalid-value", message, field="name", actual=escape(name), fix=fix)
     assert isinstance(error.__cause__, ValidationError), "no tool raises ToolError itself"  # noqa: S101
     known = tools[name]["properties"]
     found = error.__cause__.errors(include_url=False)

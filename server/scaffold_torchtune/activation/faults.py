@@ -148,7 +148,6 @@ def _at(
         field=field,
         expected=expected,
         actual=str(settings[field].value) if field in settings else None,
-        file=source.file if source else None,
-        line=source.line if source else None,
+        at=source,
         fix=fix + yourself,
     )

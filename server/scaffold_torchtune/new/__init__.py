@@ -7,7 +7,7 @@ compared with what was asked for, before anything is written.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scaffold_torchtune.findings import Finding, Refused
+from scaffold_torchtune.findings import Finding, Refused, refuse
 from scaffold_torchtune.models.base import Model
 from scaffold_torchtune.new.asked import OPTIONS, Asked
 from scaffold_torchtune.new.documents import local_text, summary_text
@@ -15,7 +15,7 @@ from scaffold_torchtune.new.files import write
 from scaffold_torchtune.new.proof import absent_data, prove
 from scaffold_torchtune.new.wishes import check, complete, find_local, type_wishes
 from scaffold_torchtune.pipeline import Request, check_roots
-from scaffold_torchtune.pipeline.locate import expanded, refuse
+from scaffold_torchtune.pipeline.locate import expanded
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.text import shown
 

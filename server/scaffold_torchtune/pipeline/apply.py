@@ -6,7 +6,7 @@ What a person edited is never overwritten unasked.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from scaffold_torchtune.findings import Finding, Refused, finding
+from scaffold_torchtune.findings import Finding, Refused, finding, refuse
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.results import RenderedRun, RenderResult
 from scaffold_torchtune.pipeline import state
@@ -31,7 +31,7 @@ def writing(tree: Tree) -> Iterator[None]:
     if tree.kind(layout.LOG) not in {None, "file"}:
         message = f"{layout.LOG} is a link, or not the plain file that it should be"
         fix = "look at what lies there; remove or rename it"
-        raise Refused(message, [finding("unsafe-path", message, file=layout.LOG, fix=fix)])
+        raise refuse("unsafe-path", message, file=layout.LOG, fix=fix)
     tree.prepare()
     with tree.locked():
         yield

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold_torchtune.findings import Refused, finding
+from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.pipeline.prepare import named_script
 from scaffold_torchtune.pipeline.request import Request
@@ -54,7 +54,7 @@ def backend_of(plan: Plan, request: Request) -> Backend:
     except OSError as error:
         message = f"the setup script {shown(planned)} cannot be read: {error.strerror}"
         fix = "put it back, or render again with another --setup-script"
-        raise Refused(message, [finding("setup-script-missing", message, file=planned, fix=fix)]) from error
+        raise refuse("setup-script-missing", message, file=planned, fix=fix) from error
     return Backend(found, Script(Path(planned), environment_of(plan.runs[0].settings, request)))
 
 
@@ -75,4 +75,4 @@ def _other_script(message: str) -> Refused:
         "name the script that is to run with --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, as when the plan was"
         " made; or render again, with the one that is to run or with --setup-script bundled"
     )
-    return Refused(message, [finding("setup-choice", message, field="setup_script", file=layout.PLAN, fix=fix)])
+    return refuse("setup-choice", message, field="setup_script", file=layout.PLAN, fix=fix)

@@ -5,7 +5,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold_torchtune.findings import Finding, Refused, finding
+from scaffold_torchtune.findings import Finding, Refused, refuse
 from scaffold_torchtune.parse import scratch_directory
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.shared import layout
@@ -23,11 +23,6 @@ class Document:
     name: str
     text: str
     sha256: str
-
-
-def refuse(code: str, message: str, *, file: str | None = None, field: str | None = None, fix: str) -> Refused:
-    """A refusal with one problem."""
-    return Refused(message, [finding(code, message, file=file, field=field, fix=fix)])
 
 
 def expanded(path: Path) -> Path:
@@ -105,7 +100,7 @@ def read_document(path: Path, name: str, *, follow: bool) -> Document:
 def _unreadable(name: str, reason: str, line: int | None = None) -> Refused:
     message = f"{name} cannot be read: {escape(reason)}"
     fix = "save it as a plain UTF-8 text file"
-    return Refused(message, [finding("document-unreadable", message, file=name, line=line, fix=fix)])
+    return refuse("document-unreadable", message, file=name, line=line, fix=fix)
 
 
 def read_documents(request: Request, directory: Path) -> tuple[Document, ...]:

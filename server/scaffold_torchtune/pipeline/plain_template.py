@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from scaffold_torchtune.pipeline.locate import Document, expanded, read_document, refuse
+from scaffold_torchtune.findings import refuse
+from scaffold_torchtune.pipeline.locate import Document, expanded, read_document
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.text import shown

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold_torchtune.findings import Finding, Question, Refused, errors_in, finding, serious
+from scaffold_torchtune.findings import Finding, Question, Refused, errors_in, finding, refuse, serious
 from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.models.experiment import Experiment
 from scaffold_torchtune.models.plan import Options, Plan, PlannedRun
@@ -19,7 +19,6 @@ from scaffold_torchtune.pipeline.locate import (
     experiment_directory,
     read_document,
     read_documents,
-    refuse,
     summary_document,
 )
 from scaffold_torchtune.pipeline.plain_template import plain_template, template_path
@@ -337,6 +336,6 @@ def default_script(working_dir: Setting | None) -> str:
         f" the user can let run: --setup-script {script}, for the server SCAFFOLD_TORCHTUNE_SETUP_SCRIPT={script}"
     )
     source = working_dir.source
-    problem = finding("setup-choice", message, field="setup_script", file=source.file, line=source.line, fix=fix)
+    problem = finding("setup-choice", message, field="setup_script", at=source, fix=fix)
     question = f"{SCRIPT.question.removesuffix('?')} ({script})?"
     raise Refused(message, [problem], [SCRIPT.model_copy(update={"question": question})])

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.results import PlanResult
 from scaffold_torchtune.pipeline import results
-from scaffold_torchtune.pipeline.locate import experiment_directory, refuse
+from scaffold_torchtune.pipeline.locate import experiment_directory
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.state import load_plan
 from scaffold_torchtune.shared import layout

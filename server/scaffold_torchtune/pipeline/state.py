@@ -4,7 +4,7 @@ from typing import Literal, TypeVar
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from scaffold_torchtune.findings import Refused, finding
+from scaffold_torchtune.findings import refuse
 from scaffold_torchtune.models.base import Model
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.shared import layout
@@ -58,7 +58,7 @@ def _load(tree: Tree, path: str, model: type[M]) -> M | None:
     except ValidationError as error:
         message = f"{path} is not what scaffold-torchtune writes"
         fix = f"remove {path} and render again"
-        raise Refused(message, [finding("document-unreadable", message, file=path, fix=fix)]) from error
+        raise refuse("document-unreadable", message, file=path, fix=fix) from error
 
 
 def save(tree: Tree, path: str, model: Model) -> None:

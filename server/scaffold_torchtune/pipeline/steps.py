@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from scaffold_torchtune import journal
-from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.journal import Entry
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.results import (
@@ -21,7 +21,7 @@ from scaffold_torchtune.models.results import (
 )
 from scaffold_torchtune.pipeline import apply, apply_setup, judge, prepare, results, state, submit
 from scaffold_torchtune.pipeline.backend import backend_of
-from scaffold_torchtune.pipeline.locate import experiment_directory, refuse, summary_path
+from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.state import LogState
 from scaffold_torchtune.pipeline.stopping import Stopped, midway

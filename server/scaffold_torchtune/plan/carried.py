@@ -33,8 +33,7 @@ def remarks(runs: Sequence[PlannedRun]) -> list[Finding]:
             "submitted-with",
             f"this setup_finetune.py has no option for {', '.join(said)}: the line that submits the runs says so"
             " instead, to sbatch or in the environment of the job; submit with that line",
-            file=first.file,
-            line=first.line,
+            at=first,
             fix="nothing, if the runs are submitted with that line",
         )
     ]

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from scaffold_torchtune.findings import Finding, Scalar, finding
+from scaffold_torchtune.findings import Collector, Finding, Location, Scalar, finding
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Options, PlannedRun
@@ -34,23 +34,20 @@ def identical_runs(
     tuned: Sequence[Run], parameters: Sequence[Mapping[str, Scalar]], experiment: Experiment
 ) -> list[Finding]:
     """Two rows with the same values in every parameter."""
-    problems = []
+    found = Collector(experiment.summary_file)
     seen: dict[str, Run] = {}
     for run, values in zip(tuned, parameters, strict=True):
         first = seen.setdefault(json.dumps(values, sort_keys=True), run)
         if first is not run:
-            problems.append(
-                finding(
-                    "identical-runs",
-                    f"the rows at lines {first.line} and {run.line} plan the same run"
-                    f" ({shown(first.name)} and {shown(run.name)})",
-                    field="runs",
-                    file=experiment.summary_file,
-                    line=run.line,
-                    fix="remove one of the rows, or add the column that tells them apart (e.g. Seed)",
-                )
+            found.add(
+                "identical-runs",
+                f"the rows at lines {first.line} and {run.line} plan the same run"
+                f" ({shown(first.name)} and {shown(run.name)})",
+                field="runs",
+                line=run.line,
+                fix="remove one of the rows, or add the column that tells them apart (e.g. Seed)",
             )
-    return problems
+    return found.findings
 
 
 def unknown_models(tuned: Sequence[Run], experiment: Experiment, options: Options) -> list[Finding]:
@@ -64,8 +61,7 @@ def unknown_models(tuned: Sequence[Run], experiment: Experiment, options: Option
             field="model",
             expected=", ".join(known_models()),
             actual=escape(run.model),
-            file=experiment.summary_file,
-            line=run.line,
+            at=Location(experiment.summary_file, run.line),
             fix="write one of the known models",
         )
         for run in {run.model: run for run in reversed(tuned)}.values()
@@ -75,39 +71,33 @@ def unknown_models(tuned: Sequence[Run], experiment: Experiment, options: Option
 
 def data_problems(data: Sequence[Setting], options: Options, place: Place) -> list[Finding]:
     """Data sets whose format has no template or whose name cannot be written, and templates that are missing."""
-    problems = []
+    found = Collector()
     for path in {str(d.value): d for d in reversed(data)}.values():
         label, extension = data_label(str(path.value))
         if extension not in SETUP_TEMPLATES:
             formats = " or ".join(SETUP_TEMPLATES)
-            problems.append(
-                finding(
-                    "unsupported-format",
-                    f"the data set {shown(str(path.value))} has the format {shown(extension)}, not {formats}",
-                    field="dataset",
-                    expected=formats,
-                    actual=escape(extension),
-                    file=path.source.file,
-                    line=path.source.line,
-                    fix=f"convert the data set to {formats}",
-                )
+            found.add(
+                "unsupported-format",
+                f"the data set {shown(str(path.value))} has the format {shown(extension)}, not {formats}",
+                field="dataset",
+                expected=formats,
+                actual=escape(extension),
+                at=path.source,
+                fix=f"convert the data set to {formats}",
             )
         elif not _NAME.fullmatch(label) or ".." in label:
-            problems.append(
-                finding(
-                    "invalid-value",
-                    f"the data set's name {shown(label)} is not a safe name",
-                    field="dataset",
-                    expected="letters, digits, '.', '_' and '-'",
-                    actual=escape(label),
-                    file=path.source.file,
-                    line=path.source.line,
-                    fix="rename the file",
-                )
+            found.add(
+                "invalid-value",
+                f"the data set's name {shown(label)} is not a safe name",
+                field="dataset",
+                expected="letters, digits, '.', '_' and '-'",
+                actual=escape(label),
+                at=path.source,
+                fix="rename the file",
             )
         else:
-            problems += missing_template(extension, options, place)
-    return list(dict.fromkeys(problems))
+            found.findings += missing_template(extension, options, place)
+    return list(dict.fromkeys(found.findings))
 
 
 def missing_template(extension: str, options: Options, place: Place) -> list[Finding]:
@@ -157,8 +147,7 @@ def _of_override(name: str, runs: Sequence[Run], experiment: Experiment) -> Find
         field=name,
         expected=common.value,
         actual=value,
-        file=experiment.summary_file,
-        line=first.line,
+        at=Location(experiment.summary_file, first.line),
         fix="remove the line in Configuration if the rows are right",
     )
 
@@ -172,8 +161,7 @@ def _short_times(runs: Sequence[PlannedRun]) -> list[Finding]:
             f"SLURM reads the time {text} as {text.split(':')[0]} minutes and {text.split(':')[1]} seconds",
             field="time",
             actual=text,
-            file=source.file,
-            line=source.line,
+            at=source,
             fix=f"write {text}:00 for hours and minutes, or 0:{text} to say that minutes are meant",
         )
         for text, source in times.items()
@@ -195,27 +183,22 @@ def _begin_anew(runs: Sequence[PlannedRun]) -> list[Finding]:
             continue
         source = run.settings[name].source
         message, fix = _ANEW[name]
-        found.setdefault(
-            name, finding("begins-anew", message, field=name, actual=True, file=source.file, line=source.line, fix=fix)
-        )
+        found.setdefault(name, finding("begins-anew", message, field=name, actual=True, at=source, fix=fix))
     return list(found.values())
 
 
 def _defaults(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[Finding]:
-    found = []
+    found = Collector(experiment.summary_file)
     for name in ("lora_rank", "lr"):
         lacking = [run for run in runs if name in run.settings and run.settings[name].source.kind is SourceKind.DEFAULT]
         if lacking:
             value = lacking[0].settings[name].value
-            found.append(
-                finding(
-                    "default-used",
-                    f"{name} is not given for {len(lacking)} run(s): setup_finetune's default {shown(value)} is used",
-                    field=name,
-                    actual=value,
-                    file=experiment.summary_file,
-                    line=lacking[0].line,
-                    fix=f"give {name} in the runs table or in Configuration if another value is meant",
-                )
+            found.add(
+                "default-used",
+                f"{name} is not given for {len(lacking)} run(s): setup_finetune's default {shown(value)} is used",
+                field=name,
+                actual=value,
+                line=lacking[0].line,
+                fix=f"give {name} in the runs table or in Configuration if another value is meant",
             )
-    return found
+    return found.findings

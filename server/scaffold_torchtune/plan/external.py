@@ -139,7 +139,7 @@ def remarks(runs: Sequence[PlannedRun], interface: Interface | None) -> list[Fin
     if rule is not None and output_rule(interface) and rule.source.kind is not SourceKind.DERIVED:
         place = "/".join([str(rule.value), str(run.settings["experiment_name"].value), "RUN", "artifacts"])
         message = f"outputs go to {place}: this setup_finetune.py lays them out so, below the output base directory"
-        found.append(finding("script-writes", message, file=rule.source.file, line=rule.source.line, fix="nothing"))
+        found.append(finding("script-writes", message, at=rule.source, fix="nothing"))
     return found
 
 
@@ -171,8 +171,7 @@ def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface)
         field=name,
         expected=value,
         actual=setting.value,
-        file=setting.source.file,
-        line=setting.source.line,
+        at=setting.source,
         fix=(f"plan {shown(value)}, " if value is not None else f"take it out of {where}, ")
         + "name a newer setup_finetune.py, or use --setup-script bundled",
     )
@@ -199,8 +198,7 @@ def _conda_dropped(setting: Setting, run: PlannedRun, interface: Interface) -> F
         field="modules",
         expected=loads or None,
         actual=setting.value,
-        file=setting.source.file,
-        line=setting.source.line,
+        at=setting.source,
         fix=(f"plan the module that it loads by itself ({loads}), " if loads else "")
         + "name the environment as a venv, or use --setup-script bundled",
     )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scaffold_torchtune.findings import Finding, Scalar, finding
+from scaffold_torchtune.findings import Collector, Finding, Scalar
 from scaffold_torchtune.shared import layout, numbers, recipes
 from scaffold_torchtune.shared.parameters import NAMING_ORDER, PARAMETERS
 from scaffold_torchtune.shared.text import escape, shown
@@ -118,33 +118,27 @@ def is_safe(name: str) -> bool:
 
 def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[Finding]:
     """Problems of the names: unsafe ones, and two that are the same on some file system (but for case)."""
-    problems: list[Finding] = []
+    found = Collector(file)
     seen: dict[str, int] = {}
     for name, line in zip(names, lines, strict=True):
         if not is_safe(name):
-            problems.append(
-                finding(
-                    "unsafe-name",
-                    f"the run at line {line} would get the directory {shown(name)}, which is not a safe name",
-                    field="run name",
-                    expected="letters, digits, '.', '_', '+' and '-', at most 200, not reserved",
-                    actual=escape(name),
-                    file=file,
-                    line=line,
-                    fix="rename what the name is made of",
-                )
+            found.add(
+                "unsafe-name",
+                f"the run at line {line} would get the directory {shown(name)}, which is not a safe name",
+                field="run name",
+                expected="letters, digits, '.', '_', '+' and '-', at most 200, not reserved",
+                actual=escape(name),
+                line=line,
+                fix="rename what the name is made of",
             )
         if name.lower() in seen:
-            problems.append(
-                finding(
-                    "name-collision",
-                    f"the runs at lines {seen[name.lower()]} and {line} would share the directory {shown(name)}",
-                    field="run name",
-                    actual=escape(name),
-                    file=file,
-                    line=line,
-                    fix="let the names differ: by --names table with distinct Run Names, or distinct data set names",
-                )
+            found.add(
+                "name-collision",
+                f"the runs at lines {seen[name.lower()]} and {line} would share the directory {shown(name)}",
+                field="run name",
+                actual=escape(name),
+                line=line,
+                fix="let the names differ: by --names table with distinct Run Names, or distinct data set names",
             )
         seen.setdefault(name.lower(), line)
-    return problems
+    return found.findings

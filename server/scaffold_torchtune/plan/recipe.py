@@ -38,8 +38,7 @@ def remarks(runs: Sequence[PlannedRun]) -> list[Finding]:
             " environment of the job, and what it reads of finetune.yaml is not known here",
             field="custom_recipe",
             actual=custom.value,
-            file=custom.source.file,
-            line=custom.source.line,
+            at=custom.source,
             fix="take it out of the template to start torchtune's own recipe",
             severity=Severity.INFO if runs[0].generation else None,  # which always starts recipes of its own
         )
@@ -80,8 +79,7 @@ def _problem(code: str, recipe: Setting, message: str, fix: str, expected: str |
         field="recipe",
         expected=expected,
         actual=name,
-        file=source.file,
-        line=source.line,
+        at=source,
         fix=fix,
     )
 
@@ -103,7 +101,6 @@ def _of_adapter(name: str, full: Sequence[Run], tuned: Sequence[Run], experiment
         f"{name} is {shown(given.value)} for {run} fully fine-tuned, without LoRA{more}",
         field=name,
         actual=given.value,
-        file=given.source.file,
-        line=given.source.line,
+        at=given.source,
         fix="write - in its place, or make the recipe LoRA" if rows else "take the line out, or make the recipe LoRA",
     )

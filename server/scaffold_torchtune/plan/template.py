@@ -30,8 +30,7 @@ def problems(experiment: Experiment, interface: Interface | None) -> list[Findin
                 did_you_mean(key, known, message, meant.name if meant else None),
                 field=escape(key),
                 actual=setting.value,
-                file=setting.source.file,
-                line=setting.source.line,
+                at=setting.source,
                 fix="correct or remove the key",
             )
         )
@@ -65,8 +64,7 @@ def _remark(name: str, setting: Setting, runs: Sequence[PlannedRun]) -> Finding 
         field=name,
         expected=planned.value if planned else None,
         actual=setting.value,
-        file=setting.source.file,
-        line=setting.source.line,
+        at=setting.source,
         fix="nothing, if the documents are right",
         severity=Severity.INFO,
     )

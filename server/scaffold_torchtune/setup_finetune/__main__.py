@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scaffold_torchtune.findings import Refused, finding
+from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.setup_finetune import Outputs, build
 from scaffold_torchtune.shared import layout, yamlio
 
@@ -105,7 +105,7 @@ def _sync_directory() -> None:
 
 
 def _refused(code: str, name: str, message: str, fix: str) -> Refused:
-    return Refused(message, [finding(code, message, file=name, fix=fix)])
+    return refuse(code, message, file=name, fix=fix)
 
 
 if __name__ == "__main__":

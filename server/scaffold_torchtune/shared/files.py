@@ -16,7 +16,7 @@ from typing import Literal, Self
 
 from filelock import SoftFileLock, Timeout
 
-from scaffold_torchtune.findings import Refused, finding
+from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.text import escape
 
@@ -206,7 +206,7 @@ class Tree:
         except Timeout as error:
             message = "another scaffold works on this experiment"
             fix = f"wait for it; if none runs anywhere, remove {layout.LOCK}"
-            raise Refused(message, [finding("busy", message, file=layout.LOCK, fix=fix)]) from error
+            raise refuse("busy", message, file=layout.LOCK, fix=fix) from error
         except OSError as error:
             raise _refused(layout.LOCK, error, "make the lock") from error
         try:
@@ -239,4 +239,4 @@ def _refused(path: str, error: OSError, action: str) -> Refused:
         code, reason = "write-failed", os.strerror(error.errno or 0)
         fix = "make room or give write permission, then repeat the step"
     message = f"cannot {action} {escape(path)}: {reason}"
-    return Refused(message, [finding(code, message, file=escape(path), fix=fix)])
+    return refuse(code, message, file=escape(path), fix=fix)
