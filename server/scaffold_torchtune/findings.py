@@ -32,6 +32,9 @@ class Finding(BaseModel):
     )
     line: int | None = Field(default=None, description="the line in that file, from 1")
     fix: str = Field(default="", description="the next step")
+    fix_in_document: SkipJsonSchema[str] = Field(
+        default="", exclude=True, description="the next step in a document, where it is another than in the file"
+    )
     choices: SkipJsonSchema[tuple[Scalar, ...]] = Field(
         default=(), exclude=True, description="the values of which one is meant"
     )
@@ -86,6 +89,7 @@ class Parts(TypedDict, total=False):
     line: int | None
     at: Located | None
     fix: str | None
+    fix_in_document: str
     severity: Severity | None
     choices: tuple[Scalar, ...]
 
@@ -109,6 +113,7 @@ def finding(
         file=at.file,
         line=at.line,
         fix=parts.get("fix") or "",
+        fix_in_document=parts.get("fix_in_document", ""),
         choices=parts.get("choices", ()),
     )
 

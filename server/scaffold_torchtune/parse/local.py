@@ -144,6 +144,7 @@ def _set(draft: LocalDraft, name: str, field: Field) -> None:
                 field=name,
                 expected=escape(first.text),
                 actual=escape(field.text),
+                choices=(escape(first.text), escape(field.text)),
                 file=draft.file,
                 line=field.line,
                 fix="keep one of the two lines",

@@ -63,7 +63,7 @@ def _question(field: str, problem: Finding, lines: Mapping[str, tuple[str, str]]
         field=field,
         question=_sentence(field, problem),
         kind=_KINDS.get(known.kind, "text") if known else "text",
-        options=_options(problem),
+        options=tuple(map(str, problem.choices)),
         file=file,
         add=add or f"- **{field}**: VALUE ({_place(problem)})",
     )
@@ -82,12 +82,3 @@ def _sentence(field: str, problem: Finding) -> str:
     if not field.startswith(MODEL_PATH) and field not in _ASKED:
         asked = f"What is {name}?"
     return asked if problem.code == "missing-field" else f"{asked} ({problem.message})"
-
-
-def _options(problem: Finding) -> tuple[str, ...]:
-    """The values of which one is meant, where a document gives several."""
-    if problem.code != "ambiguous" or problem.expected is None:
-        return ()
-    if isinstance(problem.expected, str) and " or " in problem.expected:
-        return tuple(problem.expected.split(" or "))
-    return (str(problem.expected), str(problem.actual))

@@ -71,6 +71,7 @@ class Reading:
                 field=name,
                 expected=first.value,
                 actual=here.value,
+                choices=(first.value, here.value),
                 file=self.summary.file,
                 line=here.source.line,
                 fix=fix,
@@ -106,13 +107,15 @@ def not_typed(parameter: Parameter, text: Field, problem: NotTyped, where: str, 
     """What a document gives for a parameter is no such value, or is several; `elsewhere` says where several belong."""
     written = text.full or text.text if problem.choices else text.text
     is_several = f"gives {len(problem.choices)} values" if problem.choices else f"is not {problem.allowed}"
-    one_of = " or ".join(map(escape, problem.choices))
+    choices = tuple(map(escape, problem.choices))
+    one_of = " or ".join(choices)
     return finding(
         "ambiguous" if problem.choices else "invalid-value",
         f"{where}: {shown(written)} {is_several}",
         field=parameter.name,
         expected=one_of or problem.allowed,
         actual=escape(written),
+        choices=choices,
         file=file,
         line=text.line,
         fix=f"keep one of them: {one_of}{elsewhere}" if problem.choices else f"write {problem.allowed}",

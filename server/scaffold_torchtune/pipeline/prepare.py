@@ -280,8 +280,7 @@ def _in_documents(found: Finding, run: PlannedRun) -> Finding:
     setting = run.settings.get(found.field or "")
     if setting is None or setting.source.file is None or setting.source.line is None:
         return found
-    # A document cannot name another recipe, which is what setup_finetune.yaml could do.
-    fix = "take it out, or leave it: it changes nothing" if "custom_recipe" in found.fix else found.fix
+    fix = found.fix_in_document or found.fix
     return found.model_copy(update={"file": setting.source.file, "line": setting.source.line, "fix": fix})
 
 

@@ -189,4 +189,6 @@ def warn_unread(settings: Settings, recipe: str, report: Report) -> None:
     """Warn about each setting that is written but that the stock recipe does not read."""
     for key, value in asked_in_vain(settings).items():
         message = f"{key} is written, but the recipe {recipe} of torchtune 0.6.1 does not read it"
-        report.warn("unread-setting", key, message, "take it out, or name a custom_recipe that reads it", found=value)
+        fix = "take it out, or name a custom_recipe that reads it"  # which no document can name
+        instead = "take it out, or leave it: it changes nothing"
+        report.warn("unread-setting", key, message, fix, found=value, fix_in_document=instead)

@@ -35,9 +35,12 @@ class Report:
         """Add an error about `key`, at its line."""
         self.errors.append(self._finding(code, key, message, fix, found, allowed))
 
-    def warn(self, code: str, key: str, message: str, fix: str, *, found: Scalar = None) -> None:
+    def warn(
+        self, code: str, key: str, message: str, fix: str, *, found: Scalar = None, fix_in_document: str = ""
+    ) -> None:
         """Add a warning about `key`, at its line."""
-        self.warnings.append(self._finding(code, key, message, fix, found, None))
+        warning = self._finding(code, key, message, fix, found, None)
+        self.warnings.append(warning.model_copy(update={"fix_in_document": fix_in_document}))
 
     def _finding(self, code: str, key: str, message: str, fix: str, found: Scalar, allowed: Scalar) -> Finding:
         actual = escape(found) if isinstance(found, str) else found
