@@ -51,11 +51,9 @@ def _config(about: Subject, found: CheckpointSeen, facts: ModelFacts | None) -> 
     width = shapes.get("model.embed_tokens.weight", (0, 0))[1]
     actual = found.config.get("hidden_size")
     if width and actual not in {None, width}:
+        message = f"{_CONFIG} has the hidden_size {actual}, which is another model's; {about.name} has {width}"
         yield about.mismatch(
-            f"{_CONFIG} has the hidden_size {actual}, which is another model's; {about.name} has {width}",
-            expected=str(width),
-            actual=str(actual),
-            fix="correct the model's name or its path in the summary",
+            message, expected=str(width), actual=str(actual), fix="correct the model's name or its path in the summary"
         )
 
 
@@ -91,18 +89,11 @@ def _shapes(about: Subject, shapes: Mapping[str, tuple[int, ...]], facts: ModelF
     fix = "correct the model's name or its path in the summary, or download the model again"
     missing = [name for name in needed if name not in shapes]
     if missing:
-        yield about.mismatch(
-            f"{len(missing)} of the {len(needed)} tensors of {about.name} are missing: {_few(missing)}",
-            expected=_few(missing),
-            fix=fix,
-        )
+        message = f"{len(missing)} of the {len(needed)} tensors of {about.name} are missing: {_few(missing)}"
+        yield about.mismatch(message, expected=_few(missing), fix=fix)
     for name in [n for n in needed if n in shapes and shapes[n] != needed[n]][:1]:
-        yield about.mismatch(
-            f"{name} has the shape {_shape(shapes[name])}, but in {about.name} it has {_shape(needed[name])}",
-            expected=_shape(needed[name]),
-            actual=_shape(shapes[name]),
-            fix=fix,
-        )
+        message = f"{name} has the shape {_shape(shapes[name])}, but in {about.name} it has {_shape(needed[name])}"
+        yield about.mismatch(message, expected=_shape(needed[name]), actual=_shape(shapes[name]), fix=fix)
     spare = sorted(shapes.keys() - needed.keys() - set(facts.skipped_tensors()))
     if spare:
         what = f"its files hold {len(spare)} tensor(s) that torchtune does not know in {about.name}: {_few(spare)}"

@@ -73,15 +73,7 @@ def _of_recipe(recipe: Setting, run: Run, experiment: Experiment, options: Optio
 
 def _problem(code: str, recipe: Setting, message: str, fix: str, expected: str | None = None) -> Finding:
     name, source = escape(str(recipe.value)), recipe.source
-    return finding(
-        code,
-        message,
-        field="recipe",
-        expected=expected,
-        actual=name,
-        at=source,
-        fix=fix,
-    )
+    return finding(code, message, field="recipe", expected=expected, actual=name, at=source, fix=fix)
 
 
 def _of_adapter(name: str, full: Sequence[Run], tuned: Sequence[Run], experiment: Experiment) -> Finding | None:

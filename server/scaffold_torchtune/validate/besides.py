@@ -41,13 +41,7 @@ def check(report: Report, commands: Sequence[Command]) -> None:
 
 
 def _tell(report: Report, field: str, message: str, command: Command) -> None:
-    report.unplanned(
-        message,
-        Severity.WARNING,
-        field=field,
-        actual=" ".join(command.words),
-        line=command.line,
-    )
+    report.unplanned(message, Severity.WARNING, field=field, actual=" ".join(command.words), line=command.line)
 
 
 def _depth(commands: Sequence[Command]) -> int:

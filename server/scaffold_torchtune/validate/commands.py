@@ -73,13 +73,8 @@ def _modules(report: Report, commands: list[Command]) -> None:
             report.differs("missing-value", "modules", place=f"`module load {name}`", expected=name)
     for name, line in found:
         if name not in planned:
-            report.unplanned(
-                f"`module load {quoted(name)}` is there, and nobody planned it",
-                Severity.INFO,
-                field="modules",
-                actual=name,
-                line=line,
-            )
+            message = f"`module load {quoted(name)}` is there, and nobody planned it"
+            report.unplanned(message, Severity.INFO, field="modules", actual=name, line=line)
     order = [name for name in names if name in planned]
     if order != planned and sorted(order) == sorted(planned):
         report.differs(
@@ -120,13 +115,9 @@ def _working_directory(report: Report, commands: list[Command]) -> None:
         place = " ".join(command.words[1:]).rstrip("/")
         if command.words[0] not in {"cd", "pushd"} or place in _SUBMITTED or place.endswith(f"/{report.run.directory}"):
             continue
+        message = f"the job goes to {quoted(place)}, so `tune run` reads a finetune.yaml that is not this run's"
         report.unplanned(
-            f"the job goes to {quoted(place)}, so `tune run` reads a finetune.yaml that is not this run's",
-            Severity.WARNING,
-            field="cd",
-            expected=report.run.directory,
-            actual=place,
-            line=command.line,
+            message, Severity.WARNING, field="cd", expected=report.run.directory, actual=place, line=command.line
         )
 
 
@@ -155,13 +146,9 @@ def _folders(report: Report, commands: list[Command]) -> None:
     for command in [c for c in commands if c.words[0] == "mkdir"]:
         for word in command.words[1:]:
             if word.startswith("/") and not below(word, place):
+                message = f"the job makes the directory {quoted(word)}, which is not in the run's output directory"
                 report.unplanned(
-                    f"the job makes the directory {quoted(word)}, which is not in the run's output directory",
-                    Severity.WARNING,
-                    field="output_dir_base",
-                    expected=place,
-                    actual=word,
-                    line=command.line,
+                    message, Severity.WARNING, field="output_dir_base", expected=place, actual=word, line=command.line
                 )
 
 

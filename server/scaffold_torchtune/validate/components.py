@@ -129,11 +129,7 @@ def _arguments(report: Report, name: str, node: dict[str, Any], component: Compo
             continue
         message = f"{dotted(path)} is given, but {node['_component_']} takes no {quoted(key)}."
         report.unplanned(
-            did_you_mean(key, sorted(taken), message),
-            Severity.WARNING,
-            field=f"{name}.{key}",
-            actual=value,
-            path=path,
+            did_you_mean(key, sorted(taken), message), Severity.WARNING, field=f"{name}.{key}", actual=value, path=path
         )
     for key in sorted(component.required - given - node.keys()):
         if (name, key) not in report.paths:

@@ -37,13 +37,8 @@ def check(report: Report, commands: Sequence[Command]) -> None:
             report.differs(code, "offline", place=place, expected=value, actual=actual, line=line)
     for name, (value, line) in found.items():
         if name in _OFFLINE:
-            report.unplanned(
-                f"the job exports {quoted(name)} as {quoted(value)}, which nobody planned",
-                Severity.INFO,
-                field="offline",
-                actual=value,
-                line=line,
-            )
+            message = f"the job exports {quoted(name)} as {quoted(value)}, which nobody planned"
+            report.unplanned(message, Severity.INFO, field="offline", actual=value, line=line)
 
 
 def judges(words: Sequence[str]) -> bool:

@@ -38,12 +38,7 @@ def _compare(report: Report, setting: str, name: str, directive: Directive | Non
         report.differs("missing-value", setting, place=f"--{name}", expected=planned)
     elif _meant(setting, directive.value) != _meant(setting, planned):
         report.differs(
-            "value-mismatch",
-            setting,
-            place=f"--{name}",
-            expected=planned,
-            actual=directive.value,
-            line=directive.line,
+            "value-mismatch", setting, place=f"--{name}", expected=planned, actual=directive.value, line=directive.line
         )
 
 
@@ -79,13 +74,8 @@ def gpu_type(report: Report, given: list[Directive]) -> None:
                 actual = found or None
                 report.differs("value-mismatch", "gpu_type", place=place, expected=planned, actual=actual, line=line)
             elif found and not planned:
-                report.unplanned(
-                    f"--{directive.name} asks for GPUs of the type {quoted(found)}, which nobody planned",
-                    Severity.INFO,
-                    field="gpu_type",
-                    actual=found,
-                    line=directive.line,
-                )
+                message = f"--{directive.name} asks for GPUs of the type {quoted(found)}, which nobody planned"
+                report.unplanned(message, Severity.INFO, field="gpu_type", actual=found, line=directive.line)
 
 
 def _types_in(directive: Directive) -> list[str]:
