@@ -115,14 +115,10 @@ def _splits(about: Subject, plan: Plan, found: DataSeen) -> Iterator[Finding]:
     for name, said in plan.splits.get(about.name, {}).items():
         part = found.parts.get(name)
         if part is not None and part.rows != said:
+            message = f"the summary says {said} samples for {name}, but {shown(about.name)} has {part.rows} rows there"
+            fix = "correct the summary, or use the data set that it describes"
             yield finding(
-                "split-differs",
-                f"the summary says {said} samples for {name}, but {shown(about.name)} has {part.rows} rows there",
-                field="dataset",
-                expected=said,
-                actual=part.rows,
-                fix="correct the summary, or use the data set that it describes",
-                at=about.place,
+                "split-differs", message, field="dataset", expected=said, actual=part.rows, fix=fix, at=about.place
             )
 
 

@@ -44,14 +44,10 @@ def _factorial(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding
     missing = [each for each in itertools.product(*levels.values()) if each not in planned]
     listed = "; ".join(_combination(list(levels), each) for each in missing[:_LISTED])
     more = f"; and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
+    message = f"{len(missing)} of the {size} combinations of {' x '.join(levels)} are not planned: {listed}{more}"
+    fix = "add their rows to the runs table if they were meant to be there"
     yield finding(
-        "incomplete-factorial",
-        f"{len(missing)} of the {size} combinations of {' x '.join(levels)} are not planned: {listed}{more}",
-        field="runs",
-        expected=size,
-        actual=len(planned),
-        fix="add their rows to the runs table if they were meant to be there",
-        at=row(plan.runs[0]),
+        "incomplete-factorial", message, field="runs", expected=size, actual=len(planned), fix=fix, at=row(plan.runs[0])
     )
 
 
@@ -92,13 +88,8 @@ def _together(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding]
 
 
 def _confound(plan: Plan, message: str, *names: str) -> Finding:
-    return finding(
-        "confound",
-        message,
-        field=names[0],
-        fix="nothing if it is meant so; else vary one without the other",
-        at=at(plan.runs[0], *names),
-    )
+    fix = "nothing if it is meant so; else vary one without the other"
+    return finding("confound", message, field=names[0], fix=fix, at=at(plan.runs[0], *names))
 
 
 def _alpha(plan: Plan) -> Iterator[Finding]:

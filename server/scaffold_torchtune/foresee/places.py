@@ -90,14 +90,9 @@ class Subject:
     def not_seen(self, what: str, *, unchecked: str, near: Sequence[str]) -> Finding:
         """Return the finding that it cannot be looked at from here; `near` lies beside it with nearly its name."""
         beside = f"; beside it lies {shown(near[0])}" if near else ""
-        return finding(
-            "not-seen",
-            f"{what}, so its {unchecked} are not checked{beside}",
-            field=self.field,
-            actual=near[0] if near else None,
-            fix="correct the path if it is wrong; nothing if compute nodes see it there",
-            at=self.place,
-        )
+        message = f"{what}, so its {unchecked} are not checked{beside}"
+        fix = "correct the path if it is wrong; nothing if compute nodes see it there"
+        return finding("not-seen", message, field=self.field, actual=near[0] if near else None, fix=fix, at=self.place)
 
 
 def full(run: PlannedRun) -> bool:

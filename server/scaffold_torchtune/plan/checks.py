@@ -39,14 +39,12 @@ def identical_runs(
     for run, values in zip(tuned, parameters, strict=True):
         first = seen.setdefault(json.dumps(values, sort_keys=True), run)
         if first is not run:
-            found.add(
-                "identical-runs",
+            message = (
                 f"the rows at lines {first.line} and {run.line} plan the same run"
-                f" ({shown(first.name)} and {shown(run.name)})",
-                field="runs",
-                line=run.line,
-                fix="remove one of the rows, or add the column that tells them apart (e.g. Seed)",
+                f" ({shown(first.name)} and {shown(run.name)})"
             )
+            fix = "remove one of the rows, or add the column that tells them apart (e.g. Seed)"
+            found.add("identical-runs", message, field="runs", line=run.line, fix=fix)
     return found.findings
 
 
@@ -193,12 +191,7 @@ def _defaults(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[Findin
         lacking = [run for run in runs if name in run.settings and run.settings[name].source.kind is SourceKind.DEFAULT]
         if lacking:
             value = lacking[0].settings[name].value
-            found.add(
-                "default-used",
-                f"{name} is not given for {len(lacking)} run(s): setup_finetune's default {shown(value)} is used",
-                field=name,
-                actual=value,
-                line=lacking[0].line,
-                fix=f"give {name} in the runs table or in Configuration if another value is meant",
-            )
+            message = f"{name} is not given for {len(lacking)} run(s): setup_finetune's default {shown(value)} is used"
+            fix = f"give {name} in the runs table or in Configuration if another value is meant"
+            found.add("default-used", message, field=name, actual=value, line=lacking[0].line, fix=fix)
     return found.findings

@@ -132,13 +132,8 @@ def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[F
                 fix="rename what the name is made of",
             )
         if name.lower() in seen:
-            found.add(
-                "name-collision",
-                f"the runs at lines {seen[name.lower()]} and {line} would share the directory {shown(name)}",
-                field="run name",
-                actual=escape(name),
-                line=line,
-                fix="let the names differ: by --names table with distinct Run Names, or distinct data set names",
-            )
+            message = f"the runs at lines {seen[name.lower()]} and {line} would share the directory {shown(name)}"
+            fix = "let the names differ: by --names table with distinct Run Names, or distinct data set names"
+            found.add("name-collision", message, field="run name", actual=escape(name), line=line, fix=fix)
         seen.setdefault(name.lower(), line)
     return found.findings

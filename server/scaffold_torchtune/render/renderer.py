@@ -84,15 +84,10 @@ def same(planned: Scalar, read: object) -> bool:
 
 def _mismatch(key: str, planned: Scalar, read: object, where: str, line: int | None, template: str) -> Finding:
     actual = read if isinstance(read, bool | int | float | str) else None if read is None else str(type(read).__name__)
+    message = f"{key} is planned as {shown(planned)}, but {template} renders {shown(actual)}"
+    fix = f"write '{key}: {{{{ settings.{key} | yaml }}}}' in the template"
     return finding(
-        "render-mismatch",
-        f"{key} is planned as {shown(planned)}, but {template} renders {shown(actual)}",
-        field=key,
-        expected=planned,
-        actual=actual,
-        file=where,
-        line=line,
-        fix=f"write '{key}: {{{{ settings.{key} | yaml }}}}' in the template",
+        "render-mismatch", message, field=key, expected=planned, actual=actual, file=where, line=line, fix=fix
     )
 
 

@@ -145,13 +145,10 @@ def _unread_text(report: Report) -> None:
     """A planned `train_on_input: false` for a data set that always trains on the whole text."""
     shape, setting = dataset.shape_of(report.run), report.run.settings.get("train_on_input")
     if shape and not shape.train_on_input and setting and setting.value is False and setting.source.kind != "default":
+        message = f"{shape.component} always trains on the whole text, so train_on_input: false has no effect"
+        fix = "Take another data set type, or leave train_on_input out."
         report.add(
-            "unread-setting",
-            f"{shape.component} always trains on the whole text, so train_on_input: false has no effect",
-            field="train_on_input",
-            expected=False,
-            path=("dataset", "_component_"),
-            fix="Take another data set type, or leave train_on_input out.",
+            "unread-setting", message, field="train_on_input", expected=False, path=("dataset", "_component_"), fix=fix
         )
 
 
@@ -175,13 +172,9 @@ def _keys(report: Report, data: dict[str, Any], recipe: str | None, named: froze
 
 
 def _unread(report: Report, key: str, recipe: str | None) -> None:
-    report.add(
-        "unread-setting",
-        f"{key} is written as planned, but the recipe {recipe} of torchtune {load().torchtune} does not read it",
-        field=key,
-        path=(key,),
-        fix="Leave the setting out, or use a custom recipe that reads it.",
-    )
+    message = f"{key} is written as planned, but the recipe {recipe} of torchtune {load().torchtune} does not read it"
+    fix = "Leave the setting out, or use a custom recipe that reads it."
+    report.add("unread-setting", message, field=key, path=(key,), fix=fix)
 
 
 def _unplanned_keys(report: Report, keys: list[str], recipe: str | None) -> None:

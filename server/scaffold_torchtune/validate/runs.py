@@ -87,11 +87,6 @@ def _unproven(report: Report) -> None:
     known = finetune.SETTINGS | job.SETTINGS
     for name, setting in report.run.settings.items():
         if name not in known:
-            report.add(
-                "unproven-setting",
-                f"where the setting {quoted(name)} must arrive is not known, so its arrival is not proven",
-                field=name,
-                expected=setting.value,
-                path=(name,),
-                fix="Look for the value in finetune.yaml and finetune.slurm yourself.",
-            )
+            message = f"where the setting {quoted(name)} must arrive is not known, so its arrival is not proven"
+            fix = "Look for the value in finetune.yaml and finetune.slurm yourself."
+            report.add("unproven-setting", message, field=name, expected=setting.value, path=(name,), fix=fix)

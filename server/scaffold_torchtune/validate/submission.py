@@ -153,8 +153,6 @@ def _place(run: PlannedRun, directive: Directive) -> str:
 def unavailable(reason: str, untested: int, kinds: int) -> Finding:
     """The finding that no SLURM works here, for `untested` of so many `kinds` of scripts."""
     what = "the scripts were" if untested == kinds else f"{untested} of {kinds} kinds of scripts were"
-    return finding(
-        "sbatch-unavailable",
-        f"{what} not tested with sbatch --test-only: {reason}",
-        fix="nothing, if no SLURM is expected here; else validate again where sbatch reaches its controller",
-    )
+    message = f"{what} not tested with sbatch --test-only: {reason}"
+    fix = "nothing, if no SLURM is expected here; else validate again where sbatch reaches its controller"
+    return finding("sbatch-unavailable", message, fix=fix)

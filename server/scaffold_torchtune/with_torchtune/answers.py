@@ -72,22 +72,16 @@ def hear(output: str, mark: str, asked: Questions) -> Heard:
 
 def missing(python: str, reason: str, *, asked_for: bool) -> Finding:
     """The finding that torchtune cannot be imported; a warning where nobody asked for it."""
-    return finding(
-        "torchtune-missing",
-        f"{shown(python)} cannot import torchtune, so the configs were not tested with it: {escape(reason)}",
-        severity=None if asked_for else Severity.WARNING,
-        fix=f"{_NAMED.format(version=load().torchtune)}; or do without (--no-with-torchtune)",
-    )
+    message = f"{shown(python)} cannot import torchtune, so the configs were not tested with it: {escape(reason)}"
+    fix = f"{_NAMED.format(version=load().torchtune)}; or do without (--no-with-torchtune)"
+    return finding("torchtune-missing", message, severity=None if asked_for else Severity.WARNING, fix=fix)
 
 
 def unanswered(python: str, reason: str, *, asked_for: bool) -> Finding:
     """The finding that the program gave no whole answer; a warning where nobody asked for it."""
-    return finding(
-        "torchtune-unanswered",
-        f"torchtune was asked with {shown(python)}, but the configs are not tested with it: {reason}",
-        severity=None if asked_for else Severity.WARNING,
-        fix=f"validate again; {_NAMED.format(version=load().torchtune)}; or do without (--no-with-torchtune)",
-    )
+    message = f"torchtune was asked with {shown(python)}, but the configs are not tested with it: {reason}"
+    fix = f"validate again; {_NAMED.format(version=load().torchtune)}; or do without (--no-with-torchtune)"
+    return finding("torchtune-unanswered", message, severity=None if asked_for else Severity.WARNING, fix=fix)
 
 
 def findings(asked: Questions, heard: Heard, python: str) -> tuple[dict[str, list[Finding]], list[Finding]]:
