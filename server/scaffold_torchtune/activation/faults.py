@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from scaffold_torchtune.activation.report import Fault
 from scaffold_torchtune.activation.wanted import Wanted
 from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models.base import Setting
-from scaffold_torchtune.shared.text import close_matches, did_you_mean, escape, shown
+from scaffold_torchtune.shared.text import close_matches, did_you_mean, escape, few, shown
 
 _MOST: Final = 12  # how many modules or environments are named
 _LONGEST: Final = 400
@@ -17,20 +17,44 @@ _TELLING: Final = re.compile(r"error|not found|could not|cannot|unable", re.IGNO
 _REMARK: Final = re.compile(r"[\s(<].*")
 
 
+class _Told(NamedTuple):
+    """What is told of a fault: the setting that it is about, the code, the message, the fix, what there is instead."""
+
+    field: str
+    code: str
+    message: str
+    fix: str
+    expected: str | None = None
+
+
 def problem(fault: Fault, wanted: Wanted, settings: Mapping[str, Setting]) -> Finding:
     """The finding for a fault, at the line of the setting (`modules`, `conda_env`) that asks for it."""
+    told = _told(fault, wanted)
+    setting = settings.get(told.field)
+    return finding(
+        told.code,
+        told.message,
+        field=told.field,
+        expected=told.expected,
+        actual=str(setting.value) if setting else None,
+        at=setting.source if setting else None,
+        fix=f"{told.fix}; or activate it yourself ({wanted.commands}) and add --no-activate",
+    )
+
+
+def _told(fault: Fault, wanted: Wanted) -> _Told:
     match fault.kind:
         case "modules":
-            return _at(settings, "modules", "modules-missing", _no_modules(fault), None, _NO_MODULES, wanted)
+            return _Told("modules", "modules-missing", _no_modules(fault), _NO_MODULES)
         case "module":
-            return _module(fault, wanted, settings)
+            return _module(fault)
         case "conda":
-            return _at(settings, "conda_env", "conda-missing", _no_conda(fault, wanted), None, _NO_CONDA, wanted)
+            return _Told("conda_env", "conda-missing", _no_conda(fault, wanted), _NO_CONDA)
         case "environment":
-            return _environment(fault, wanted, settings)
+            return _environment(fault)
         case _:
             message = f"the environment could not be activated: {escape(fault.at or 'bash -l')}{_said(fault)}"
-            return _at(settings, "conda_env", "activation-failed", message, None, _SHELL, wanted)
+            return _Told("conda_env", "activation-failed", message, _SHELL)
 
 
 _NO_MODULES: Final = (
@@ -58,19 +82,19 @@ def _no_conda(fault: Fault, wanted: Wanted) -> str:
     )
 
 
-def _module(fault: Fault, wanted: Wanted, settings: Mapping[str, Setting]) -> Finding:
+def _module(fault: Fault) -> _Told:
     """A module that is not there, or one that is and cannot be loaded."""
     known = modules(fault.there)
     if any(name == fault.what or name.startswith(f"{fault.what}/") for name in known):
         message = f"the module {shown(fault.what)} is there, but cannot be loaded{_said(fault)}"
         fix = f"look at `module load {fault.what}`; it may need another module before it, or conflict with one"
-        return _at(settings, "modules", "activation-failed", message, None, fix, wanted)
+        return _Told("modules", "activation-failed", message, fix)
     base = fault.what.partition("/")[0]
     versions = [name for name in known if name.partition("/")[0] == base]
     near = versions or _by_base(base, known) or close_matches(fault.what, known, _MOST)
     message = f"there is no module {shown(fault.what)}{_said(fault)}"
     fix = f"name one that there is ({_listed(near)})" if near else f"look for it with `module avail {base}`"
-    return _at(settings, "modules", "module-missing", message, _listed(near), fix, wanted)
+    return _Told("modules", "module-missing", message, fix, _listed(near))
 
 
 def _by_base(base: str, known: Iterable[str]) -> list[str]:
@@ -80,18 +104,18 @@ def _by_base(base: str, known: Iterable[str]) -> list[str]:
     return [name for name in known if name.partition("/")[0] in bases]
 
 
-def _environment(fault: Fault, wanted: Wanted, settings: Mapping[str, Setting]) -> Finding:
+def _environment(fault: Fault) -> _Told:
     """A conda environment that is not there, or one that is and cannot be activated."""
     known = environments(fault.there)
     if fault.what in known:
         message = f"the conda environment {shown(fault.what)} is there, but cannot be activated{_said(fault)}"
         fix = f"look at `conda activate {fault.what}` in a login shell"
-        return _at(settings, "conda_env", "activation-failed", message, None, fix, wanted)
+        return _Told("conda_env", "activation-failed", message, fix)
     message = f"there is no conda environment {shown(fault.what)}{_said(fault)}"
     near = did_you_mean(fault.what, known)
     fix = f"{near} Name one that there is".lstrip() if known else "look at `conda env list`"
     fix = f"{fix}, or make it: conda create -n {fault.what}"
-    return _at(settings, "conda_env", "environment-missing", message, _listed(known), fix, wanted)
+    return _Told("conda_env", "environment-missing", message, fix, _listed(known))
 
 
 def modules(avail: str) -> list[str]:
@@ -111,9 +135,7 @@ def environments(listed: str) -> list[str]:
 
 def _listed(names: Iterable[str]) -> str | None:
     """At most so many names in a row."""
-    names = [escape(name) for name in names]
-    more = f", and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    return ", ".join(names[:_MOST]) + more if names else None
+    return few([escape(name) for name in names], _MOST) or None
 
 
 def _said(fault: Fault) -> str:
@@ -129,25 +151,3 @@ def _said(fault: Fault) -> str:
         end = next((n for n in range(at, len(lines)) if not lines[n]), len(lines)) if lines[at].endswith(":") else at
         telling = " ".join(lines[at : max(end, at + 1)])
     return f". It said: {escape(telling, _LONGEST)}" if telling else ""
-
-
-def _at(
-    settings: Mapping[str, Setting],
-    field: str,
-    code: str,
-    message: str,
-    expected: str | None,
-    fix: str,
-    wanted: Wanted,
-) -> Finding:
-    source = settings[field].source if field in settings else None
-    yourself = f"; or activate it yourself ({wanted.commands}) and add --no-activate"
-    return finding(
-        code,
-        message,
-        field=field,
-        expected=expected,
-        actual=str(settings[field].value) if field in settings else None,
-        at=source,
-        fix=fix + yourself,
-    )

@@ -7,7 +7,7 @@ from scaffold_torchtune.foresee.places import Subject, at, concerning, grouped
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.seen import CheckpointSeen, Seen
 from scaffold_torchtune.shared.planned import checkpoint_dir, value
-from scaffold_torchtune.shared.text import shown
+from scaffold_torchtune.shared.text import few, shown
 from scaffold_torchtune.torchtune_facts import ModelFacts, load
 
 _CONFIG = "config.json"
@@ -125,8 +125,7 @@ def _tokenizer(about: Subject, found: CheckpointSeen, facts: ModelFacts) -> Iter
 
 
 def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
-    return ", ".join(names[:_FEW]) + more
+    return few(names, _FEW, more=" and {} more")
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -13,7 +13,7 @@ from scaffold_torchtune.foresee.places import at, number, row
 from scaffold_torchtune.foresee.steps import effective_batch
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.shared.planned import value
-from scaffold_torchtune.shared.text import shown
+from scaffold_torchtune.shared.text import few, shown
 
 _LISTED = 6
 _REPLICATES = frozenset({"seed"})
@@ -42,9 +42,9 @@ def _factorial(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding
     if not size / 2 <= len(planned) < size:
         return
     missing = [each for each in itertools.product(*levels.values()) if each not in planned]
-    listed = "; ".join(_combination(list(levels), each) for each in missing[:_LISTED])
-    more = f"; and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
-    message = f"{len(missing)} of the {size} combinations of {' x '.join(levels)} are not planned: {listed}{more}"
+    combinations = [_combination(list(levels), each) for each in missing]
+    listed = few(combinations, _LISTED, between="; ", more="; and {} more")
+    message = f"{len(missing)} of the {size} combinations of {' x '.join(levels)} are not planned: {listed}"
     fix = "add their rows to the runs table if they were meant to be there"
     yield finding(
         "incomplete-factorial", message, field="runs", expected=size, actual=len(planned), fix=fix, at=row(plan.runs[0])

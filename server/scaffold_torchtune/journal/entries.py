@@ -124,7 +124,7 @@ def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: fl
         f"All parameters validated: {result.checked} of {result.planned} runs checked, none differs"
         if result.passed
         else f"FAILED: {result.checked} of {result.planned} runs checked, {len(failed)} with errors. "
-        + " | ".join(f.sentence() for f in findings),
+        + _sentences(findings),
     )
     duration = _elapsed(seconds)
     if result.passed:
@@ -147,17 +147,20 @@ def _not_ready(result: ValidateResult, failed: Sequence[ValidatedRun]) -> str:
     return f"all {_count(result.planned, 'run')} ({', '.join(whole)}){more}"
 
 
+def _sentences(findings: Iterable[Finding]) -> str:
+    return " | ".join(each.sentence() for each in findings)
+
+
 def refused_entry(refused: Refused) -> Entry:
     """The entry of a refusal: everything that stood against it."""
-    problems = " | ".join(problem.sentence() for problem in refused.problems)
-    return Entry("SCAFFOLD_TORCHTUNE_REFUSED", refused.message, f"Nothing was changed. {problems}")
+    details = f"Nothing was changed. {_sentences(refused.problems)}"
+    return Entry("SCAFFOLD_TORCHTUNE_REFUSED", refused.message, details)
 
 
 def stopped_entry(refused: Refused) -> Entry:
     """The entry of a step that could not go on."""
-    problems = " | ".join(problem.sentence() for problem in refused.problems)
     again = "Stopped midway: do not submit. What was written stays; scaffold again to go on from there"
-    return Entry("SCAFFOLD_TORCHTUNE_FAILED", refused.message, f"{again}. {problems}")
+    return Entry("SCAFFOLD_TORCHTUNE_FAILED", refused.message, f"{again}. {_sentences(refused.problems)}")
 
 
 def _warnings(warnings: Iterable[Finding]) -> list[Entry]:

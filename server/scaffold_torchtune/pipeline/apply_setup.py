@@ -17,7 +17,7 @@ from scaffold_torchtune.setup import Outcome, run_bundled
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree, sha256
 from scaffold_torchtune.shared.layout import FINETUNE_SLURM, SETUP_YAML
-from scaffold_torchtune.shared.text import one_line
+from scaffold_torchtune.shared.text import few, one_line
 
 _LISTED = 5
 
@@ -206,7 +206,6 @@ def _changed(paths: list[str]) -> list[Finding]:
     """What was changed in the experiment while scripts ran there."""
     if not paths:
         return []
-    more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
-    message = f"changed while the setup script ran: {', '.join(paths[:_LISTED])}{more}"
+    message = f"changed while the setup script ran: {few(paths, _LISTED, more=' and {} more')}"
     fix = "nothing, if it was you; else look at what the setup script does there"
     return [finding("changed-meanwhile", message, file=paths[0], fix=fix)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.pipeline import submit
 from scaffold_torchtune.pipeline.request import Request
-from scaffold_torchtune.pipeline.said import Said, Texts
+from scaffold_torchtune.pipeline.said import FilesByRun, Said
 from scaffold_torchtune.shared import processes
 from scaffold_torchtune.shared.layout import FINETUNE_SLURM
 from scaffold_torchtune.shared.text import shown
@@ -32,7 +32,7 @@ _STANDS_FOR = {
 }
 
 
-def ask(root: Path, plan: Plan, texts: Texts, request: Request) -> Said:
+def ask(root: Path, plan: Plan, files: FilesByRun, request: Request) -> Said:
     """What sbatch says of every script that can be read; scripts that ask for the same are asked for once.
 
     Nothing, where there is no sbatch or the operator switched it off. After the first answer that no SLURM works here
@@ -40,15 +40,15 @@ def ask(root: Path, plan: Plan, texts: Texts, request: Request) -> Said:
     """
     said = Said()
     sbatch = program(request)
-    groups = _groups(plan, texts) if sbatch else {}
+    groups = _groups(plan, files) if sbatch else {}
     for done, (asked, runs) in enumerate(groups.items()):
-        answer = _answer(str(sbatch), root, str(texts[runs[0].directory][FINETUNE_SLURM]), *asked)
+        answer = _answer(str(sbatch), root, str(files[runs[0].directory].texts[FINETUNE_SLURM]), *asked)
         if answer.verdict == "unavailable":
             said.whole.append(submission.unavailable(answer.said, len(groups) - done, len(groups)))
             break
         if answer.verdict != "taken":
             for run in runs:
-                if script := texts[run.directory].script:
+                if script := files[run.directory].script:
                     said.of(run.directory, submission.refusal(run, script, answer, submit.options(run)))
         request.told("sbatch", done + 1, len(groups))
     return said
@@ -60,11 +60,11 @@ def program(request: Request) -> str | None:
     return os.path.abspath(found) if found else None  # noqa: PTH100 - a link is called by its own name
 
 
-def _groups(plan: Plan, texts: Texts) -> dict[tuple[Asked, Asked], list[PlannedRun]]:
+def _groups(plan: Plan, files: FilesByRun) -> dict[tuple[Asked, Asked], list[PlannedRun]]:
     """The runs for which the same is asked, by directives, and by options of the submit line."""
     groups: dict[tuple[Asked, Asked], list[PlannedRun]] = {}
     for run in plan.runs:
-        script = texts[run.directory].script
+        script = files[run.directory].script
         asked = submission.asked(script) if script else None
         if asked is not None:
             groups.setdefault((asked, tuple(submit.options(run))), []).append(run)

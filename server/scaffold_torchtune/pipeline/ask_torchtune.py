@@ -13,7 +13,7 @@ from typing import NamedTuple
 from scaffold_torchtune import with_torchtune
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.pipeline.request import Request
-from scaffold_torchtune.pipeline.said import Said, Texts
+from scaffold_torchtune.pipeline.said import FilesByRun, Said
 from scaffold_torchtune.shared import processes
 from scaffold_torchtune.shared.text import escape
 from scaffold_torchtune.with_torchtune import Config, Questions
@@ -39,13 +39,13 @@ class Python(NamedTuple):
     asked_for: bool
 
 
-def ask(_root: Path, plan: Plan, texts: Texts, request: Request) -> Said:
+def ask(_root: Path, plan: Plan, files: FilesByRun, request: Request) -> Said:
     """What torchtune says of every config that can be read; what many of them have alike is asked about once.
 
     Nothing, where nobody asked for it and there is no torchtune at hand, or no config can be read.
     """
     python = python_to_ask(request)
-    asked = with_torchtune.questions(_configs(plan, texts)) if python else Questions()
+    asked = with_torchtune.questions(_configs(plan, files)) if python else Questions()
     if python is None or not asked.nodes:
         return Said()
     request.told("torchtune", 0, len(asked.nodes))
@@ -66,10 +66,10 @@ def python_to_ask(request: Request) -> Python | None:
     return Python(sys.executable, asked_for=bool(wanted))
 
 
-def _configs(plan: Plan, texts: Texts) -> Iterator[Config]:
+def _configs(plan: Plan, files: FilesByRun) -> Iterator[Config]:
     """The configs that can be read, resolved; validate itself reports those that cannot."""
     for run in plan.runs:
-        if config := texts[run.directory].readable_config:
+        if config := files[run.directory].readable_config:
             unresolved = frozenset(str(path[0]) for path in config.problems)
             yield Config(run.directory, config.document, config.data, unresolved)
 

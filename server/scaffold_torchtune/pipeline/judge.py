@@ -22,24 +22,25 @@ def judge(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
     bundled = plan.options.setup_script == "bundled"
     made_by = freshness.made_by(plan)
     checked: dict[str, tuple[Finding, ...]] = {}
-    texts: dict[str, RunFiles] = {}
+    files: dict[str, RunFiles] = {}
     for run in plan.runs:
-        files, problems = _read(tree, run)
-        texts[run.directory] = files
+        files[run.directory], problems = _read(tree, run)
         told = {(problem.file, "missing-file") for problem in problems}  # it is there, but cannot be read
-        judged_run = [f for f in validate_run(run, files, bundled=bundled) if (f.file, f.code) not in told]
+        judged_run = [
+            f for f in validate_run(run, files[run.directory], bundled=bundled) if (f.file, f.code) not in told
+        ]
         checked[run.directory] = (*problems, *freshness.findings(tree, run, made_by), *judged_run)
         request.told("validate", len(checked), len(plan.runs))
     own, alike = told_once(checked)
-    judged, said = outside.judged(tree.root, plan, texts, own, request)
-    ahead = serious(foreseen(plan, texts))
+    judged, said = outside.judged(tree.root, plan, files, own, request)
+    ahead = serious(foreseen(plan, files))
     whole = [*outdated(plan, request), *left_over(tree, plan), *ahead, *said, *alike, *unchosen(plan)]
     return verdict(plan, judged, whole)
 
 
 def _read(tree: Tree, run: PlannedRun) -> tuple[RunFiles, list[Finding]]:
     """The texts of a run's files, and what kept one from being read."""
-    texts = RunFiles()
+    texts: dict[str, str | None] = {}
     problems: list[Finding] = []
     for name in _FILES:
         path = f"{run.directory}/{name}"
@@ -53,7 +54,7 @@ def _read(tree: Tree, run: PlannedRun) -> tuple[RunFiles, list[Finding]]:
             line = error.object.count(b"\n", 0, error.start) + 1
             message = f"{path} is not UTF-8 text"
             problems.append(finding("unreadable-file", message, file=path, line=line, fix="run setup again"))
-    return texts, problems
+    return RunFiles(texts), problems
 
 
 def outdated(plan: Plan, request: Request) -> list[Finding]:

@@ -12,6 +12,7 @@ from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.setup import Cause, Outcome
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree
+from scaffold_torchtune.shared.text import few
 
 Run = Callable[[PlannedRun, str], Outcome]
 """Runs the script in the staging directory that the text names, relative to the experiment."""
@@ -107,8 +108,7 @@ class Pool:
 
 def _blamed(changes: Sequence[str], outcome: Outcome) -> Outcome:
     """What becomes of a run whose script changed something elsewhere in the experiment."""
-    more = f" and {len(changes) - _LISTED} more" if len(changes) > _LISTED else ""
-    what = ", ".join(changes[:_LISTED]) + more
+    what = few(changes, _LISTED, more=" and {} more")
     reason = f"the script wrote outside its working directory, in the experiment: {what}"
     fix = "look at what it changed there, and name a script that writes into its working directory alone"
     cause = Cause("it names files of the experiment by their path, or goes up from where it runs", fix)

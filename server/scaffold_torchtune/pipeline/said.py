@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.validate import RunFiles
 
-Texts = Mapping[str, RunFiles]
+FilesByRun = Mapping[str, RunFiles]
 """The files of each run, by the run's directory."""
 
 

@@ -1,7 +1,7 @@
 """Showing values that come from elsewhere, so that they can neither hide nor forge anything."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from scaffold_torchtune.findings import Scalar
 
@@ -35,6 +35,12 @@ def one_line(text: str) -> str:
 def shown(value: Scalar) -> str:
     """A value as messages show it: text in quotes, so that a type is never in doubt."""
     return f"'{escape(value)}'" if isinstance(value, str) else str(value)
+
+
+def few(texts: Sequence[str], most: int, *, between: str = ", ", more: str = ", and {} more") -> str:
+    """Return at most so many texts in a row, with how many more there are."""
+    left_out = len(texts) - most
+    return between.join(texts[:most]) + (more.format(left_out) if left_out > 0 else "")
 
 
 def close_matches(word: str, known: Iterable[str], limit: int = 3, cutoff: float = 0.6) -> list[str]:

@@ -6,6 +6,7 @@ from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models.base import SourceKind
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.shared.numbers import canonical
+from scaffold_torchtune.shared.text import few
 from scaffold_torchtune.validate.values import quoted
 
 _LISTED: Final = 40
@@ -23,13 +24,11 @@ def unchosen(plan: Plan) -> list[Finding]:
     if not values:
         return []
     total = len(plan.runs)
-    parts = [_part(name, value, runs[name], total) for name, value in list(values.items())[:_LISTED]]
-    if len(values) > _LISTED:
-        parts.append(f"and {len(values) - _LISTED} more")
+    listed = few([_part(name, value, runs[name], total) for name, value in values.items()], _LISTED)
     return [
         finding(
             "defaults-unchosen",
-            f"settings that come from a default, as no document gives them: {', '.join(parts)}",
+            f"settings that come from a default, as no document gives them: {listed}",
             actual=len(values),
             fix="Give a setting in the summary where another value is meant.",
         )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 from scaffold_torchtune.shared.layout import FINETUNE_SLURM, FINETUNE_YAML
 from scaffold_torchtune.shared.yamlio import YamlDocument, YamlError, read
@@ -23,13 +23,11 @@ class ResolvedConfig:
     problems: Problems
 
 
-class RunFiles(dict[str, str | None]):
-    """The text of each file of a run by its name; None, or nothing, where it is missing or cannot be read."""
+class RunFiles:
+    """The files of a run; `texts` has the text of each by its name, None where it is missing or cannot be read."""
 
-    @classmethod
-    def of(cls, texts: Mapping[str, str | None]) -> Self:
-        """Return the texts as files of a run; files that are so already keep what was parsed."""
-        return texts if isinstance(texts, cls) else cls(texts)
+    def __init__(self, texts: Mapping[str, str | None]) -> None:
+        self.texts = texts
 
     def document(self, name: str) -> YamlDocument | None:
         """Read a YAML file.
@@ -37,13 +35,13 @@ class RunFiles(dict[str, str | None]):
         Raises:
             YamlError: it is no YAML that we take.
         """
-        text = self.get(name)
+        text = self.texts.get(name)
         return None if text is None else read(text)
 
     @cached_property
     def script(self) -> Script | None:
         """finetune.slurm."""
-        text = self.get(FINETUNE_SLURM)
+        text = self.texts.get(FINETUNE_SLURM)
         return None if text is None else parse(text)
 
     @cached_property

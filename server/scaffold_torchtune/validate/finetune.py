@@ -184,7 +184,6 @@ def _unplanned_keys(report: Report, keys: list[str], recipe: str | None) -> None
         message = f"the recipe {recipe} does not read these top-level keys, which the script always adds: {shown}"
         report.add("unplanned-value", message, severity=Severity.INFO, fix="Nothing to do: they have no effect.")
     spoken = {path[0] for path in report.paths}
-    severity = Severity.ERROR if report.bundled else Severity.WARNING
     for key in [key for key in keys if key not in spoken and key not in own]:
         message = f"the recipe {recipe} does not read the top-level key {quoted(key)}, and nobody planned it"
-        report.add("unplanned-value", message, field=key, path=(key,), severity=severity)
+        report.unplanned(message, Severity.WARNING, field=key, path=(key,))

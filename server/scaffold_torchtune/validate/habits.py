@@ -5,7 +5,7 @@ Of the generations of cruijff_kit's script it is known: their templates and thei
 """
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.validate.report import Report
@@ -46,13 +46,13 @@ def is_habit(report: Report, directive: str, value: str) -> bool:
     return known is not None and re.fullmatch(known, value) is not None
 
 
-def told(report: Report, name: str, value: str) -> dict[str, Any]:
-    """How a directive is told that nobody planned: its severity, and its fix where there is nothing to do."""
+def of_directive(report: Report, name: str, value: str) -> tuple[Severity, str | None]:
+    """How much a directive matters that nobody planned, and the fix where there is nothing to do."""
     if is_habit(report, name, value):
-        return {"severity": Severity.INFO, "fix": NOTHING}
+        return Severity.INFO, NOTHING
     if report.bundled or name in _ANOTHER_JOB:
-        return {}  # an error, as such a finding is
-    return {"severity": Severity.INFO if name in _HARMLESS else Severity.WARNING}
+        return Severity.ERROR, None
+    return Severity.INFO if name in _HARMLESS else Severity.WARNING, None
 
 
 def of_option(report: Report, name: str) -> Severity:

@@ -184,11 +184,7 @@ def _of_log(report: Report, *, made: bool) -> Severity:
 def _others(report: Report, active: dict[str, Directive], judged: frozenset[str]) -> None:
     for name, directive in active.items():
         if name not in _USUAL and name not in judged:
-            report.add(
-                "unplanned-value",
-                f"--{_shown(name)} is {quoted(directive.value)}, which nobody planned",
-                field=name,
-                actual=directive.value,
-                line=directive.line,
-                **habits.told(report, name, directive.value),
-            )
+            severity, fix = habits.of_directive(report, name, directive.value)
+            message = f"--{_shown(name)} is {quoted(directive.value)}, which nobody planned"
+            actual, line = directive.value, directive.line
+            report.add("unplanned-value", message, field=name, actual=actual, line=line, severity=severity, fix=fix)

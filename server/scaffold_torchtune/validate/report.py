@@ -7,6 +7,7 @@ from scaffold_torchtune.findings import Collector, Parts
 from scaffold_torchtune.models.base import SourceKind
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.shared import yamlio
+from scaffold_torchtune.shared.planned import value
 from scaffold_torchtune.shared.text import escape
 from scaffold_torchtune.validate.values import as_scalar, quoted
 
@@ -16,6 +17,14 @@ FIX_SETUP_MISSING = "Run render again, then setup."
 FIX_SETUP = "Do not edit the file by hand: run render again, then setup."
 
 
+class ReportParts(Parts, total=False):
+    """The parts of a finding about a file: values as they were read, and the path at which they stand."""
+
+    expected: Any
+    actual: Any
+    path: yamlio.Path
+
+
 class Report(Collector):
     """The findings about one file.
 
@@ -23,30 +32,20 @@ class Report(Collector):
         run: the run as planned.
         name: the file's name in the run directory.
         bundled: whether the bundled setup_finetune wrote it; what another script adds is judged more leniently.
-        document: the file as read, for line numbers; None for files that are not YAML.
         fix: what to do about findings, unless said otherwise.
     """
 
-    def __init__(
-        self,
-        run: PlannedRun,
-        name: str,
-        *,
-        bundled: bool,
-        document: yamlio.YamlDocument | None = None,
-        fix: str = FIX,
-    ) -> None:
+    def __init__(self, run: PlannedRun, name: str, *, bundled: bool, fix: str = FIX) -> None:
         super().__init__(f"{run.directory}/{name}", fix=fix)
         self.run = run
         self.name = name
         self.bundled = bundled
-        self.document = document
+        self.document: yamlio.YamlDocument | None = None  # as read, for line numbers; other files are no YAML
         self.paths: set[yamlio.Path] = set()
 
     def planned(self, setting: str) -> Any:
         """The planned value of a setting; None where it is not planned."""
-        found = self.run.settings.get(setting)
-        return None if found is None else found.value
+        return value(self.run, setting)
 
     def lenient(self, setting: str) -> bool:
         """Whether a difference in a setting is only a warning: a default of ours, and a script that has its own."""
@@ -71,19 +70,10 @@ class Report(Collector):
             parts["field"] = escape(field)
         super().add(code, message, expected=as_scalar(expected), actual=as_scalar(actual), **parts)
 
-    def unplanned(
-        self,
-        message: str,
-        otherwise: Severity | None,
-        *,
-        expected: Any = None,
-        actual: Any = None,
-        path: yamlio.Path = (),
-        **parts: Unpack[Parts],
-    ) -> None:
+    def unplanned(self, message: str, otherwise: Severity, **parts: Unpack[ReportParts]) -> None:
         """Add the finding that nobody planned something; `otherwise` is how much it matters from another's script."""
         parts["severity"] = None if self.bundled else otherwise
-        self.add("unplanned-value", message, expected=expected, actual=actual, path=path, **parts)
+        self.add("unplanned-value", message, **parts)
 
     def differs(  # noqa: PLR0913 - as add
         self,

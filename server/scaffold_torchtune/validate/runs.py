@@ -16,19 +16,19 @@ from scaffold_torchtune.validate.values import compare, quoted
 _Read = TypeVar("_Read")
 
 
-def validate_run(run: PlannedRun, files: Mapping[str, str | None], *, bundled: bool) -> tuple[Finding, ...]:
+def validate_run(run: PlannedRun, files: RunFiles | Mapping[str, str | None], *, bundled: bool) -> tuple[Finding, ...]:
     """Prove that every planned value of a run stands in its files; nothing is read from disk.
 
     Args:
         run: the run as planned.
-        files: the text of setup_finetune.yaml, finetune.yaml and finetune.slurm by name; None or absent: missing.
+        files: setup_finetune.yaml, finetune.yaml and finetune.slurm, or their texts by name; None or absent: missing.
         bundled: whether the bundled setup_finetune made them. What another script adds of its own, and where its
             defaults differ from ours, is told but is no error.
 
     Returns:
         Everything found, sorted by file and line. Any text at all gives findings, never an exception.
     """
-    files = RunFiles.of(files)
+    files = files if isinstance(files, RunFiles) else RunFiles(files)
     slurm = Report(run, FINETUNE_SLURM, bundled=bundled)
     script = _opened(slurm, lambda: files.script)
     recipe = None if script is None else job.check(slurm, script)

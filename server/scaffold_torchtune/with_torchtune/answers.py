@@ -10,7 +10,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models.base import Model
 from scaffold_torchtune.shared.layout import FINETUNE_YAML
-from scaffold_torchtune.shared.text import escape, shown
+from scaffold_torchtune.shared.text import escape, few, shown
 from scaffold_torchtune.shared.yamlio import Path
 from scaffold_torchtune.torchtune_facts import load
 from scaffold_torchtune.with_torchtune.questions import Config, Questions
@@ -160,8 +160,7 @@ def _unasked(asked: Questions, heard: Heard) -> Iterable[Finding]:
         if heard.nodes[number].unasked
     }
     if named:
-        more = f", and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
-        message = f"torchtune was not asked about all components: {'; '.join(list(named)[:_LISTED])}{more}"
+        message = f"torchtune was not asked about all components: {few(list(named), _LISTED, between='; ')}"
         yield finding("torchtune-unasked", message, fix="nothing, if they are meant; look at them yourself")
 
 
@@ -182,7 +181,7 @@ def _agrees(asked: Questions, heard: Heard, python: str) -> Finding:
         if (line := heard.nodes[number]).parameters
     }
     count = sum(1 for line in heard.nodes.values() if line.parameters)
-    models = "; ".join(list(built)[:_LISTED]) + ("; ..." if len(built) > _LISTED else "")
+    models = few(list(built), _LISTED, between="; ", more="; ...")
     own = heard.torchtune.partition("+")[0]
     other = "" if own == load().torchtune else f" All else that validate checks is known of {load().torchtune}."
     message = (
