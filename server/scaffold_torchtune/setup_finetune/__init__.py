@@ -48,7 +48,7 @@ def build(text: str, *, file: str = "setup_finetune.yaml") -> Outputs:
     _check_yaml(finetune_yaml, meant)
     finetune_slurm = templating.render("finetune.slurm.j2", slurm.values(settings, entry), [TEMPLATES])
     _check_slurm(finetune_slurm, slurm.directives(settings, entry), slurm.command(settings))
-    return Outputs(finetune_yaml, finetune_slurm, tuple(report.warnings))
+    return Outputs(finetune_yaml, finetune_slurm, tuple(report.findings))
 
 
 def _count(number: int) -> str:

@@ -13,6 +13,7 @@ from scaffold_torchtune.setup_finetune import dataset
 from scaffold_torchtune.setup_finetune.keys import Report, Settings
 from scaffold_torchtune.setup_finetune.recipe import is_full
 from scaffold_torchtune.setup_finetune.registry import ModelEntry
+from scaffold_torchtune.shared.text import escape
 
 _UNREAD: Final = {
     "run_val_every_n_steps": 0,
@@ -191,4 +192,5 @@ def warn_unread(settings: Settings, recipe: str, report: Report) -> None:
         message = f"{key} is written, but the recipe {recipe} of torchtune 0.6.1 does not read it"
         fix = "take it out, or name a custom_recipe that reads it"  # which no document can name
         instead = "take it out, or leave it: it changes nothing"
-        report.warn("unread-setting", key, message, fix, found=value, fix_in_document=instead)
+        actual = escape(value) if isinstance(value, str) else value
+        report.add("unread-setting", message, field=key, actual=actual, fix=fix, fix_in_document=instead)

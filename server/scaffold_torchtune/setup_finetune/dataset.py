@@ -153,7 +153,8 @@ def _check_cruijff(settings: Settings, kind: str, report: Report) -> None:
         _refuse(report, "packed", f"{kind} of cruijff_kit does not pack samples", fix)
     if settings.values["max_seq_len"] != KEYS["max_seq_len"].default:
         message = f"{kind} of cruijff_kit has its own tokenizer and does not cut samples at max_seq_len"
-        report.warn("unread-setting", "max_seq_len", message, "take it out, or write dataset_type: instruct_dataset")
+        fix = "take it out, or write dataset_type: instruct_dataset"
+        report.add("unread-setting", message, field="max_seq_len", fix=fix)
 
 
 def _check_torchtune(settings: Settings, kind: str, report: Report) -> None:

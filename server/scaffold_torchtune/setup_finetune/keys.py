@@ -5,10 +5,10 @@ Names, types, ranges and defaults are those of shared/parameters.py. What does n
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
-from scaffold_torchtune.findings import Finding, Refused, Scalar, finding
+from scaffold_torchtune.findings import Collector, Finding, Refused, Scalar, errors_in, finding
 from scaffold_torchtune.shared import job_options, numbers, parameters, slurm_time, yamlio
 from scaffold_torchtune.shared.parameters import Parameter
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
@@ -20,40 +20,20 @@ _EMPTY_IS_A_VALUE: Final = frozenset({"input_formatting", "prompt", "system_prom
 _LONGEST: Final = {"path": 4096, "text": 100_000}
 
 
-@dataclass
-class Report:
-    """The findings about one file: what refuses it and what only warns."""
+class Report(Collector):
+    """The findings about one file, at the lines of its keys: errors refuse it, warnings do not."""
 
-    file: str
-    lines: Mapping[str, int] = field(default_factory=dict)
-    errors: list[Finding] = field(default_factory=list)
-    warnings: list[Finding] = field(default_factory=list)
+    @property
+    def errors(self) -> list[Finding]:
+        """What refuses the file."""
+        return errors_in(self.findings)
 
     def refuse(
         self, code: str, key: str, message: str, fix: str, *, found: Scalar = None, allowed: Scalar = None
     ) -> None:
         """Add an error about `key`, at its line."""
-        self.errors.append(self._finding(code, key, message, fix, found, allowed))
-
-    def warn(
-        self, code: str, key: str, message: str, fix: str, *, found: Scalar = None, fix_in_document: str = ""
-    ) -> None:
-        """Add a warning about `key`, at its line."""
-        warning = self._finding(code, key, message, fix, found, None)
-        self.warnings.append(warning.model_copy(update={"fix_in_document": fix_in_document}))
-
-    def _finding(self, code: str, key: str, message: str, fix: str, found: Scalar, allowed: Scalar) -> Finding:
         actual = escape(found) if isinstance(found, str) else found
-        return finding(
-            code,
-            message,
-            field=key,
-            expected=allowed,
-            actual=actual,
-            file=self.file,
-            line=self.lines.get(key),
-            fix=fix,
-        )
+        self.add(code, message, field=key, expected=allowed, actual=actual, fix=fix)
 
 
 @dataclass(frozen=True)

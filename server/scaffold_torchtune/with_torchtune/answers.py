@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Scalar, finding
+from scaffold_torchtune.findings import Finding, Location, Scalar, finding
 from scaffold_torchtune.models.base import Model
 from scaffold_torchtune.shared.layout import FINETUNE_YAML
 from scaffold_torchtune.shared.text import escape, few, shown
@@ -96,17 +96,13 @@ def findings(asked: Questions, heard: Heard, python: str) -> tuple[dict[str, lis
     return runs, unasked if any(runs.values()) else [*unasked, _agrees(asked, heard, python)]
 
 
-def _at(config: Config, code: str, message: str, path: Path, **given: Scalar) -> Finding:
+def _at(
+    config: Config, code: str, message: str, path: Path, *, expected: Scalar = None, actual: Scalar = None
+) -> Finding:
     """A finding about what stands at a path of a config."""
-    return finding(
-        code,
-        message,
-        field=escape(".".join(map(str, path))),
-        file=f"{config.directory}/{FINETUNE_YAML}",
-        line=config.document.line(path),
-        fix=_FIX,
-        **given,  # type: ignore[arg-type]  # expected and actual
-    )
+    field = escape(".".join(map(str, path)))
+    place = Location(f"{config.directory}/{FINETUNE_YAML}", config.document.line(path))
+    return finding(code, message, field=field, expected=expected, actual=actual, at=place, fix=_FIX)
 
 
 def _refused(config: Config, line: Line, version: str) -> Iterable[Finding]:
