@@ -76,7 +76,7 @@ def find_local(asked: Asked, request: Request) -> None:
     except Refused as refused:
         asked.problems += refused.problems
     draft = local.read(asked.local.text, asked.local.name)
-    asked.problems += draft.problems
+    asked.problems += draft.findings
     asked.said = draft.settings
 
 

@@ -44,7 +44,7 @@ def apply(
             problems += _differing(field, slot, text)
             continue
         for draft in (summary, local):
-            draft.problems = [p for p in draft.problems if p.field != field or p.code not in SETTLED]
+            draft.findings = [p for p in draft.findings if p.field != field or p.code not in SETTLED]
         slot.put(text)
     return problems
 
@@ -96,7 +96,7 @@ def _slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
 
 def _is_local(field: str, local: LocalDraft) -> bool:
     known = PARAMETERS.get(field)
-    there = field in local.settings or any(problem.field == field for problem in local.problems)
+    there = field in local.settings or any(problem.field == field for problem in local.findings)
     return known is None or not known.column or there
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Question, Refused, Scalar, errors_in, finding, sort_findings
+from scaffold_torchtune.findings import Finding, Question, Refused, Scalar, errors_in, sort_findings
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Dataset, Experiment, ModelPath, Run, SummaryForm
 from scaffold_torchtune.parse import (
@@ -54,7 +54,7 @@ def parse_experiment(
     except Refused as refused:
         ask = refused.ask
     found = reading()
-    found.lines |= {question.field: (question.file, question.add) for question in ask}
+    found.additions |= {question.field: (question.file, question.add) for question in ask}
     found.findings += apply(answers, found.summary, found.local, {question.field for question in ask})
     experiment = _experiment(found)
     return experiment.model_copy(update={"answers": tuple(used(answers, found.summary, found.local, ask))})
@@ -83,7 +83,7 @@ def _experiment(reading: Reading) -> Experiment:
     Raises:
         Refused: see `parse_experiment`.
     """
-    reading.findings += [*reading.summary.problems, *reading.local.problems]
+    reading.findings += [*reading.summary.findings, *reading.local.findings]
     name = _name(reading)
     _experiment_dir(reading)
     columns, runs = rows.read(reading)
@@ -98,7 +98,7 @@ def _experiment(reading: Reading) -> Experiment:
     if problems := errors_in(reading.findings):
         # What was not read often is the cause of what is missing.
         unread = [f for f in reading.findings if f.code in _OFTEN_THE_CAUSE]
-        ask = questions(problems, reading.lines, [row.line for row in reading.summary.rows], reading.summary.file)
+        ask = questions(problems, reading.additions, [row.line for row in reading.summary.rows], reading.summary.file)
         raise Refused(f"{len(problems)} problem(s) in the experiment's documents", [*problems, *unread], ask)
     return Experiment(
         name=name,
@@ -142,17 +142,10 @@ def _name(reading: Reading) -> str:
 def _experiment_dir(reading: Reading) -> None:
     for text in reading.summary.directories:
         if not reading.is_experiment_dir(text.text):
-            reading.findings.append(
-                finding(
-                    "wrong-experiment-dir",
-                    f"{text.note} says {shown(text.text)}, which is not the directory of {reading.summary.file}",
-                    field="experiment directory",
-                    actual=escape(text.text),
-                    file=reading.summary.file,
-                    line=text.line,
-                    fix="correct the path, or move the summary to the directory that it names",
-                )
-            )
+            message = f"{text.note} says {shown(text.text)}, which is not the directory of {reading.summary.file}"
+            fix = "correct the path, or move the summary to the directory that it names"
+            field, actual = "experiment directory", escape(text.text)
+            reading.add("wrong-experiment-dir", message, field=field, actual=actual, line=text.line, fix=fix)
 
 
 def _required_by_runs(

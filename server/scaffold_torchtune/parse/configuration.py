@@ -135,17 +135,14 @@ def _fixed(reading: Reading, label: str, text: Field) -> None:
 
 def _not_scaffolded(reading: Reading, label: str, text: Field, what: str) -> None:
     written = text.full or text.text
-    reading.findings.append(
-        finding(
-            "unsupported-setting",
-            f"{text.note}: {escape(label)} is {shown(written)}, but what is scaffolded is {what}",
-            field=normalize(label),
-            expected=what,
-            actual=escape(written),
-            file=reading.summary.file,
-            line=text.line,
-            fix=f"write {what}, or do not scaffold this experiment with this tool",
-        )
+    reading.add(
+        "unsupported-setting",
+        f"{text.note}: {escape(label)} is {shown(written)}, but what is scaffolded is {what}",
+        field=normalize(label),
+        expected=what,
+        actual=escape(written),
+        line=text.line,
+        fix=f"write {what}, or do not scaffold this experiment with this tool",
     )
 
 
@@ -190,16 +187,13 @@ def _overlooked(reading: Reading, config: dict[str, Setting], runs: tuple[Run, .
         if name in by_run or (planned is not None and planned.value == value):
             continue
         taken = f"line {planned.source.line} is read" if planned else "no other line sets it"
-        reading.findings.append(
-            finding(
-                "unused-field",
-                f"{name} is {shown(value)} here (under {shown(text.note)}), where no settings are read; {taken}",
-                field=name,
-                actual=value,
-                file=reading.summary.file,
-                line=text.line,
-                fix="write it as a line '- **Name:** value' under '## Configuration', if the runs are to have it",
-            )
+        reading.add(
+            "unused-field",
+            f"{name} is {shown(value)} here (under {shown(text.note)}), where no settings are read; {taken}",
+            field=name,
+            actual=value,
+            line=text.line,
+            fix="write it as a line '- **Name:** value' under '## Configuration', if the runs are to have it",
         )
 
 
@@ -237,13 +231,10 @@ def _unused_label(reading: Reading, label: str, text: Field) -> None:
     if " ".join(words) in _NOT_SETTINGS or is_prose:
         return
     near = close_matches(normalize(label), labels(), limit=1, cutoff=0.8) if by_label(label) is None else []
-    reading.findings.append(
-        finding(
-            "misspelt-field" if near else "unused-field",
-            f"{text.note}: {shown(label)} is not a setting here" + (f"; did you mean {near[0]!r}?" if near else ""),
-            field=escape(label),
-            file=reading.summary.file,
-            line=text.line,
-            fix=f"write {near[0]!r}" if near else "remove the line if it was meant to change the runs",
-        )
+    reading.add(
+        "misspelt-field" if near else "unused-field",
+        f"{text.note}: {shown(label)} is not a setting here" + (f"; did you mean {near[0]!r}?" if near else ""),
+        field=escape(label),
+        line=text.line,
+        fix=f"write {near[0]!r}" if near else "remove the line if it was meant to change the runs",
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Self
 
-from scaffold_torchtune.findings import Finding, finding
+from scaffold_torchtune.findings import Collector
 from scaffold_torchtune.shared.markdown_text import Labelled
 
 
@@ -40,7 +40,21 @@ class RowDraft:
 
 
 @dataclass
-class SummaryDraft:
+class Draft(Collector):
+    """What was read of a document, with what is wrong with it."""
+
+    file: str
+
+    def __post_init__(self) -> None:
+        super().__init__(self.file)
+
+    def problem(self, code: str, message: str, line: int | None, fix: str, field_name: str | None = None) -> None:
+        """Note a problem at a line."""
+        self.add(code, message, field=field_name, line=line, fix=fix)
+
+
+@dataclass
+class SummaryDraft(Draft):
     """An experiment summary, before anything is typed. What cannot be read at all lacks nothing in particular.
 
     `said_runs` is how many fine-tuned runs its overview names, with the line.
@@ -49,7 +63,6 @@ class SummaryDraft:
     `sections` has the line of each section that is there, by its name in messages: `Configuration > Training`.
     """
 
-    file: str
     name: Field | None = None
     directories: list[Field] = field(default_factory=list)
     columns: list[Field] = field(default_factory=list)
@@ -65,23 +78,16 @@ class SummaryDraft:
     levels: list[tuple[str, Field]] = field(default_factory=list)
     overlooked: list[tuple[str, Field]] = field(default_factory=list)
     sections: dict[str, int] = field(default_factory=dict)
-    problems: list[Finding] = field(default_factory=list)
     readable: bool = True
-
-    def problem(self, code: str, message: str, line: int | None, fix: str, field_name: str | None = None) -> None:
-        """Note a problem of this document."""
-        self.problems.append(finding(code, message, file=self.file, line=line, fix=fix, field=field_name))
 
 
 @dataclass
-class LocalDraft:
+class LocalDraft(Draft):
     """A claude.local.md, before anything is typed: setting name to what stands there.
 
     `sections` has the line of each section by its title. Where a block cannot be read, nobody knows what is missing.
     """
 
-    file: str
     settings: dict[str, Field] = field(default_factory=dict)
     sections: dict[str, int] = field(default_factory=dict)
-    problems: list[Finding] = field(default_factory=list)
     readable: bool = True

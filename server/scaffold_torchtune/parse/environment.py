@@ -2,7 +2,6 @@
 
 import posixpath
 
-from scaffold_torchtune.findings import finding
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field
@@ -59,13 +58,15 @@ def _checkpoints(reading: Reading, base: Setting) -> None:
             f"{text.note} is {shown(said)}, but the output base directory is {shown(folder)} in {base.source.file}"
             f" (line {base.source.line}); {base.source.file} wins"
         )
-        reading.findings.append(
-            finding(
-                "overridden", message, field="output_dir_base", expected=folder, actual=escape(said),
-                file=reading.summary.file, line=text.line,
-                fix=f"nothing, if {base.source.file} is right; else remove its output base directory",
-            )
-        )  # fmt: skip
+        reading.add(
+            "overridden",
+            message,
+            field="output_dir_base",
+            expected=folder,
+            actual=escape(said),
+            line=text.line,
+            fix=f"nothing, if {base.source.file} is right; else remove its output base directory",
+        )
 
 
 def _normal(text: Field) -> str:
@@ -92,9 +93,12 @@ def _project(reading: Reading, environment: dict[str, Setting]) -> None:
             f"the project is {shown(setting.value)} here, but {shown(default.value)} in {reading.local.file}"
             f" (line {default.source.line}); the summary wins"
         )
-        reading.findings.append(
-            finding(
-                "overridden", message, field=project.name, expected=default.value, actual=setting.value,
-                file=reading.summary.file, line=text.line, fix="nothing, if the summary is right",
-            )
-        )  # fmt: skip
+        reading.add(
+            "overridden",
+            message,
+            field=project.name,
+            expected=default.value,
+            actual=setting.value,
+            line=text.line,
+            fix="nothing, if the summary is right",
+        )

@@ -63,14 +63,9 @@ def differing(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[str, Set
 
 
 def _finding(name: str, field: Field, file: str, said: Sequence[float], has: str) -> Finding:
-    return finding(
-        "levels-differ",
-        f"{field.note} says that {name} takes {_listed(said)}, but {has}",
-        field=name,
-        file=file,
-        line=field.line,
-        fix="correct the one that is wrong; the runs count",
-    )
+    message = f"{field.note} says that {name} takes {_listed(said)}, but {has}"
+    fix = "correct the one that is wrong; the runs count"
+    return finding("levels-differ", message, field=name, file=file, line=field.line, fix=fix)
 
 
 def _typed(parameter: Parameter, field: Field) -> list[float]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from scaffold_torchtune.findings import finding
 from scaffold_torchtune.parse import clean, local_modules, local_remarks
 from scaffold_torchtune.parse import local_labels as labels
 from scaffold_torchtune.parse.draft import Field, LocalDraft
@@ -31,7 +30,7 @@ def read(text: str, file: str) -> LocalDraft:
         root = markdown.read(rest)
     except markdown.TooDeepError as error:
         fix = "take away lists, quotes or emphasis"
-        draft.problems.append(finding("invalid-value", error.message, file=file, line=error.line, fix=fix))
+        draft.problem("invalid-value", error.message, error.line, fix)
         draft.readable = False
         return draft
     draft.sections = {s.title: s.line for s in reversed(list(root.walk())) if s.title}
@@ -78,7 +77,7 @@ def _block(text: str, offset: int, topic: labels.Topic, draft: LocalDraft) -> It
     except yamlio.YamlError as error:
         message = f"the block of YAML cannot be read: {escape(error.message)}"
         line = offset + (error.line or 1)
-        draft.problems.append(finding("invalid-value", message, file=draft.file, line=line, fix="correct the YAML"))
+        draft.problem("invalid-value", message, line, "correct the YAML")
         draft.readable = False
         return
     for key, value in document.data.items() if isinstance(document.data, dict) else ():
@@ -137,18 +136,16 @@ def _set(draft: LocalDraft, name: str, field: Field) -> None:
     """Set what was not set yet; another value than was set is a contradiction."""
     first = draft.settings.setdefault(name, field)
     if not _same(name, first, field):
-        draft.problems.append(
-            finding(
-                "ambiguous",
-                f"{name} is {shown(field.text)} here and {shown(first.text)} at line {first.line}",
-                field=name,
-                expected=escape(first.text),
-                actual=escape(field.text),
-                choices=(escape(first.text), escape(field.text)),
-                file=draft.file,
-                line=field.line,
-                fix="keep one of the two lines",
-            )
+        choices = escape(first.text), escape(field.text)
+        draft.add(
+            "ambiguous",
+            f"{name} is {shown(field.text)} here and {shown(first.text)} at line {first.line}",
+            field=name,
+            expected=choices[0],
+            actual=choices[1],
+            choices=choices,
+            line=field.line,
+            fix="keep one of the two lines",
         )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from scaffold_torchtune.findings import finding
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse import local_labels as labels
 from scaffold_torchtune.parse.draft import Field, LocalDraft
@@ -19,7 +18,7 @@ _AS_A_LINE = "if it is meant as a setting, write it as a line '- **Name**: value
 
 def unused(draft: LocalDraft, name: str, line: int, message: str, fix: str) -> None:
     """Note that something looks like a setting and is not used."""
-    draft.problems.append(finding("unused-field", message, field=escape(name), file=draft.file, line=line, fix=fix))
+    draft.problem("unused-field", message, line, fix, escape(name))
 
 
 def _is_one(parameter: Parameter, said: Said) -> bool:
@@ -64,17 +63,7 @@ def _of_no_setting(said: Said, draft: LocalDraft) -> None:
 
 
 def _refuse(draft: LocalDraft, code: str, said: Said, name: str, message: str, fix: str) -> None:
-    draft.problems.append(
-        finding(
-            code,
-            message,
-            field=escape(name),
-            actual=escape(said.value),
-            file=draft.file,
-            line=said.line,
-            fix=fix,
-        )
-    )
+    draft.add(code, message, field=escape(name), actual=escape(said.value), line=said.line, fix=fix)
 
 
 def of_the_machine(said: Said, draft: LocalDraft) -> None:

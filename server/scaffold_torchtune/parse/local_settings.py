@@ -17,4 +17,4 @@ def local_settings(text: str, file: str) -> tuple[dict[str, Setting], tuple[Find
     draft = local.read(text, file)
     reading = Reading(SummaryDraft(file), draft, "markdown", lambda _: False)
     settings = environment.read(reading)
-    return settings, (*draft.problems, *reading.findings)
+    return settings, (*draft.findings, *reading.findings)

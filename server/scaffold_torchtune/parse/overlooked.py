@@ -47,7 +47,7 @@ def read(text: str, root: Section, draft: SummaryDraft) -> None:
         taken |= set(range(field.line, field.line + (field.text.count("\n") + 4 if "\n" in field.text else 1)))
     for section in titles.topmost(root, titles.is_prompt):
         taken |= set(range(section.line, _end(root, section, len(lines)) + 1))
-    taken |= {problem.line for problem in draft.problems if problem.line}
+    taken |= {problem.line for problem in draft.findings if problem.line}
     hidden = _fenced(root) | set(_commented(lines))
     sections = [(section, above) for section, above in _walk(root)]
     for number, line in enumerate(lines, start=1):

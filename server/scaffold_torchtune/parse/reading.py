@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from scaffold_torchtune.findings import Finding, Scalar, finding
+from scaffold_torchtune.findings import Collector, Finding, Scalar, finding
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import SummaryForm
 from scaffold_torchtune.parse import clean
@@ -25,11 +25,11 @@ _IN_YAML = {
 
 
 @dataclass
-class Reading:
+class Reading(Collector):
     """The two drafts, and the findings so far. `is_experiment_dir` tells whether a path is the summary's directory.
 
-    `template` is what the operator's template gives where the documents say nothing. `lines` has, for each field that
-    is missing, the document and the line to add to it.
+    `template` is what the operator's template gives where the documents say nothing. `additions` has, for each field
+    that is missing, the document and the line to add to it.
     """
 
     summary: SummaryDraft
@@ -37,8 +37,10 @@ class Reading:
     form: SummaryForm
     is_experiment_dir: Callable[[str], bool]
     template: TemplateDraft = field(default_factory=TemplateDraft)
-    findings: list[Finding] = field(default_factory=list)
-    lines: dict[str, tuple[str, str]] = field(default_factory=dict)
+    additions: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__(self.summary.file)
 
     def missing(self, name: str, section: str, line: str, *, file: str | None = None) -> None:
         """Note that a required field is absent; `line` is what to add. A document that cannot be read lacks nothing."""
@@ -50,32 +52,22 @@ class Reading:
         above, _, _ = section.rpartition("." if self.form == "yaml" and file is None else " > ")
         at = draft.sections.get(section) or draft.sections.get(above)
         where = f"below line {at} ({section})" if at else f"({section})"
-        self.lines[name] = (draft.file, line)
-        self.findings.append(
-            finding(
-                "missing-field",
-                f"{name} is missing: {draft.file} does not give it ({section})",
-                field=name,
-                file=draft.file,
-                line=at,
-                fix=f"add this line {where}: {line}",
-            )
-        )
+        self.additions[name] = (draft.file, line)
+        message = f"{name} is missing: {draft.file} does not give it ({section})"
+        fix = f"add this line {where}: {line}"
+        self.add("missing-field", message, field=name, file=draft.file, line=at, fix=fix)
 
     def contradiction(self, name: str, here: Setting, first: Setting, fix: str = "keep one of the two lines") -> None:
         """Note that the summary gives a field two values."""
-        self.findings.append(
-            finding(
-                "ambiguous",
-                f"{name} is {shown(here.value)} here and {shown(first.value)} at line {first.source.line}",
-                field=name,
-                expected=first.value,
-                actual=here.value,
-                choices=(first.value, here.value),
-                file=self.summary.file,
-                line=here.source.line,
-                fix=fix,
-            )
+        self.add(
+            "ambiguous",
+            f"{name} is {shown(here.value)} here and {shown(first.value)} at line {first.source.line}",
+            field=name,
+            expected=first.value,
+            actual=here.value,
+            choices=(first.value, here.value),
+            line=here.source.line,
+            fix=fix,
         )
 
     def value(self, parameter: Parameter, text: Field, kind: SourceKind, file: str) -> Setting | None:
@@ -139,12 +131,8 @@ def not_planned(label: str, text: Field, file: str) -> Finding:
 def ignored_remark(parameter: Parameter, text: Field, value: Scalar, remark: str, file: str) -> Finding:
     """Something stands beside a value that is not part of it."""
     taken = numbers.canonical(value) if isinstance(value, float) else shown(value)
+    message = f"{text.note}: {parameter.name} is {taken}; {shown(remark)} beside it is not used"
+    fix = "nothing, unless the remark was meant to change the runs"
     return finding(
-        "ignored-remark",
-        f"{text.note}: {parameter.name} is {taken}; {shown(remark)} beside it is not used",
-        field=parameter.name,
-        actual=escape(remark),
-        file=file,
-        line=text.line,
-        fix="nothing, unless the remark was meant to change the runs",
+        "ignored-remark", message, field=parameter.name, actual=escape(remark), file=file, line=text.line, fix=fix
     )

@@ -127,14 +127,6 @@ def _model_folders(reading: Reading, environment: dict[str, Setting]) -> list[Se
 
 
 def _misspelt_model(reading: Reading, run: Run, near: str) -> None:
-    reading.findings.append(
-        finding(
-            "misspelt-field",
-            f"{shown(run.model)} is not one of the listed models; did you mean {near!r}?",
-            field="model",
-            actual=escape(run.model),
-            file=reading.summary.file,
-            line=run.line,
-            fix=f"write {near!r}, or list the path of {escape(run.model)} too",
-        )
-    )
+    message = f"{shown(run.model)} is not one of the listed models; did you mean {near!r}?"
+    fix = f"write {near!r}, or list the path of {escape(run.model)} too"
+    reading.add("misspelt-field", message, field="model", actual=escape(run.model), line=run.line, fix=fix)

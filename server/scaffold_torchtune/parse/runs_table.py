@@ -100,7 +100,7 @@ def _is_of_runs(table: Table) -> bool:
 def _rows(table: Table, places: list[int], draft: SummaryDraft) -> None:
     for row in table.rows:
         if all(cell.plain in _NOTHING for cell in row.cells):
-            if any(cell.plain for cell in row.cells) and "unused-row" not in {p.code for p in draft.problems}:
+            if any(cell.plain for cell in row.cells) and "unused-row" not in {p.code for p in draft.findings}:
                 message = "the row of dots stands for no run; only runs that have a row of their own are planned"
                 draft.problem("unused-row", message, row.line, "write out the runs that it stands for, if any", "runs")
         elif len(row.cells) != len(table.header):

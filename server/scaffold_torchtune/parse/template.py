@@ -61,14 +61,14 @@ def _unreadable(text: str, file: str, what: str, line: int | None) -> Finding:
 
 def _known(draft: TemplateDraft, key: str, source: Read, file: str) -> None:
     """A key of setup_finetune.yaml: its value in its type, or as it is written, with what is wrong with it."""
-    parameter, told = PARAMETERS[key], len(source.draft.problems)
+    parameter, told = PARAMETERS[key], len(source.draft.findings)
     text = yaml_values.field(source, (key,), key)
     place = Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note=NOTE)
     if text is None:
-        if len(source.draft.problems) == told:
+        if len(source.draft.findings) == told:
             return
         draft.settings[key] = Setting(value=escape(str(source.at((key,)))), source=place)
-        draft.doubtful[key] = source.draft.problems[told]
+        draft.doubtful[key] = source.draft.findings[told]
     elif not _is_open(key, text):
         try:
             draft.settings[key] = Setting(value=clean.typed(parameter, text).value, source=place)
