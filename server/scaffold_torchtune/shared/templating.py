@@ -1,8 +1,8 @@
-"""Rendering Jinja2 templates: StrictUndefined, one filter for YAML and one for the shell."""
+"""Rendering Jinja2 templates: StrictUndefined, filters for YAML and one for the shell."""
 
 import functools
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ import jinja2
 import jinja2.sandbox
 
 from scaffold_torchtune.shared import yamlio
+
+
+_NOTHING = object()
 
 
 class TemplateProblem(Exception):
@@ -29,6 +32,18 @@ def _yaml(value: Any) -> str:
     return yamlio.scalar(value)
 
 
+def _entries(values: Mapping[str, Any], names: Iterable[str], indent: str = "") -> str:
+    """Return the lines of those keys that there are, with everything below them."""
+    lines = []
+    for name in names:
+        value = values.get(name, _NOTHING)
+        if isinstance(value, Mapping):
+            lines.append(f"{indent}{name}:\n{_entries(value, value, indent + '  ')}")
+        elif value is not _NOTHING:
+            lines.append(f"{indent}{name}: {_yaml(value)}\n")
+    return "".join(lines)
+
+
 @functools.lru_cache(maxsize=8)
 def _environment(folders: tuple[Path, ...]) -> jinja2.Environment:
     """The environment for some folders; it keeps compiled templates, and notices when a file changes."""
@@ -41,6 +56,7 @@ def _environment(folders: tuple[Path, ...]) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["yaml"] = _yaml
+    environment.filters["entries"] = _entries
     environment.filters["sh"] = shlex.quote
     return environment
 
