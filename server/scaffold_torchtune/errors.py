@@ -25,7 +25,7 @@ class Severity(StrEnum):
 class Finding(BaseModel):
     """One problem or remark: what it is, where it is, and what to do about it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     code: str = Field(description="kebab-case name of the kind of finding, see workflows/troubleshooting.md")
     severity: Severity = Field(description="error, warning or info")
@@ -55,7 +55,7 @@ class Finding(BaseModel):
 class Question(BaseModel):
     """What only the user can say: a field that no document gives, or gives twice, or gives wrongly."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     field: str = Field(description="the name under which the answer is given")
     question: str = Field(description="one sentence, for the user")

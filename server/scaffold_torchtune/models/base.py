@@ -11,7 +11,7 @@ from scaffold_torchtune.errors import Scalar
 class Model(BaseModel):
     """A frozen pydantic model that takes no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class SourceKind(StrEnum):

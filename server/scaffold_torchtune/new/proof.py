@@ -29,7 +29,7 @@ def prove(asked: Asked, documents: Mapping[str, str]) -> list[Finding]:
     try:
         experiment = parse_experiment((layout.SUMMARY, documents[layout.SUMMARY]), surroundings, lambda _: True)
         plan = make_plan(experiment, Options(), asked.place())
-        outcomes = [run_bundled(run, render_run(plan, run, [TEMPLATES]).text) for run in plan.runs]
+        outcomes = [run_bundled(run, render_run(plan, run, [TEMPLATES]).document) for run in plan.runs]
     except Refused as refused:
         message = "what was asked for could not be scaffolded"
         raise Refused(message, [_unplaced(p, found) for p in refused.problems]) from refused

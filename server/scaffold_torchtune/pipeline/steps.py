@@ -2,9 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from types import MappingProxyType
 from typing import Literal
 
 from scaffold_torchtune import journal
@@ -25,6 +26,7 @@ from scaffold_torchtune.pipeline.locate import experiment_directory, refuse, sum
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.state import LogState
 from scaffold_torchtune.pipeline.stopping import Stopped, midway
+from scaffold_torchtune.setup import Outcome
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree
 
@@ -139,7 +141,9 @@ def setup(request: Request) -> SetupResult:
     return _setup(request)
 
 
-def _setup(request: Request, plan_id: str | None = None) -> SetupResult:
+def _setup(
+    request: Request, plan_id: str | None = None, known: Mapping[tuple[str, str], Outcome] = MappingProxyType({})
+) -> SetupResult:
     with _refusals_logged(request), Tree(experiment_directory(request)) as tree:
         frozen = _frozen_plan(tree, plan_id)
         outdated = judge.outdated(frozen, request)
@@ -148,7 +152,7 @@ def _setup(request: Request, plan_id: str | None = None) -> SetupResult:
         backend = backend_of(frozen, request)
         pending = apply_setup.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
         if not pending and not _unlogged(tree, "setup"):
-            return apply_setup.run_setups(tree, frozen, backend, {}, request)
+            return apply_setup.run_setups(tree, frozen, backend, {}, request, known)
         with apply.writing(tree):
             frozen = _frozen_plan(tree, frozen.id)
             pending = apply_setup.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
@@ -156,7 +160,7 @@ def _setup(request: Request, plan_id: str | None = None) -> SetupResult:
             started = before.started if before and before.status == "open" else request.now()
             with midway():
                 begun = _begin(tree, frozen, "setup", started)
-                result = apply_setup.run_setups(tree, frozen, backend, pending, request)
+                result = apply_setup.run_setups(tree, frozen, backend, pending, request, known)
                 entries = journal.setup_entries(frozen, result)
                 return result.model_copy(update=_logged(tree, begun, entries, request.now()))
 
@@ -210,7 +214,7 @@ def scaffold(request: Request) -> ScaffoldResult:
     """
     before = _log_size(request)
     prepared, rendered = _prepare_and_render(request)
-    set_up = _setup(request, prepared.plan.id)
+    set_up = _setup(request, prepared.plan.id, prepared.made)
     validated = _validate(request, prepared.plan.id)
     ok = set_up.failed == 0 and validated.passed
     return ScaffoldResult(

@@ -11,7 +11,6 @@ import jinja2.sandbox
 
 from scaffold_torchtune.shared import yamlio
 
-
 _NOTHING = object()
 
 
