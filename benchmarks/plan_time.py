@@ -3,7 +3,7 @@
     python benchmarks/plan_time.py [--beside CHECKOUT] [--runs 100] [--times 5]
 
 Each plan is made by a fresh process, in turns, with the Python of each checkout's `.venv`. Prints the median seconds
-(user and system) of the whole command, of a process that only imports what plans, and their difference.
+(user and system) of the whole command, of the same command with `--help`, and their difference.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from validate_share import make_experiment
 
 HERE = Path(__file__).parent.parent
-MEASURED = {"plan": ["-m", "scaffold_torchtune", "plan"], "start": ["-c", "import scaffold_torchtune.pipeline"]}
+MEASURED = {"plan": ["-m", "scaffold_torchtune", "plan"], "start": ["-m", "scaffold_torchtune", "plan", "--help"]}
 
 
 def seconds(command: list[str], environment: dict[str, str]) -> float:

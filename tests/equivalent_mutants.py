@@ -13,8 +13,8 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
     (
         "foresee/cost.py",
         (
-            "entry and (not (value(run, 'mem') and value(run, 'cpus_per_task'))) -> not (value(run, 'mem') and"
-            " value(run, 'cpus_per_task'))"
+            "entry and (not (run.value('mem') and run.value('cpus_per_task'))) -> not (run.value('mem') and"
+            " run.value('cpus_per_task'))"
         ),
     ): "models of which torchtune's facts are known are in the registry",
     ("validate/resolve.py", "_growth(screened) > _LARGEST -> _growth(screened) >= _LARGEST"): "a bound, not a value",

@@ -147,7 +147,7 @@ def _at(
         message,
         field=field,
         expected=expected,
-        actual=str(settings[field].value) if field in settings else None,
+        actual=settings[field].text if field in settings else None,
         file=source.file if source else None,
         line=source.line if source else None,
         fix=fix + yourself,

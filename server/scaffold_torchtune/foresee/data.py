@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 
 from scaffold_torchtune.errors import Finding, Severity, finding
-from scaffold_torchtune.foresee.places import Place, at, concerning, grouped, not_seen, number
+from scaffold_torchtune.foresee.places import Place, at, concerning, grouped, not_seen
 from scaffold_torchtune.foresee.steps import TRAIN, VALIDATION
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.seen import CellKind, DataSeen, PartSeen, Seen
-from scaffold_torchtune.shared.planned import value
 from scaffold_torchtune.shared.text import did_you_mean, shown
 
 _LISTED = 8
@@ -74,7 +73,7 @@ class _About:
 
 def _parts(about: _About, found: DataSeen) -> Iterator[Finding]:
     needed = {TRAIN: about.runs}
-    validated = [run for run in about.runs if number(run, "run_val_every_n_steps", 0)]
+    validated = [run for run in about.runs if run.integer("run_val_every_n_steps", 0)]
     if validated:
         needed[VALIDATION] = validated
     for name, runs in needed.items():
@@ -106,13 +105,13 @@ def _wanted(run: PlannedRun) -> dict[str, tuple[CellKind, str]]:
     torchtune/datasets/_instruct.py, _chat.py, _text_completion.py of 0.6.1; cruijff_kit's two read the same columns as
     instruct_dataset.
     """
-    kind = value(run, "dataset_type")  # instruct_dataset where none is planned
+    kind = run.value("dataset_type")  # instruct_dataset where none is planned
     if kind == "chat_dataset":
         return {_MESSAGES: ("list", "dataset_type")}
     usual = {"input_key": "input", "output_key": "output"}
     if kind == "text_completion_dataset":
         usual = {"input_key": "text"}
-    return {str(value(run, key) or name): ("text", key) for key, name in usual.items()}
+    return {run.text(key) or name: ("text", key) for key, name in usual.items()}
 
 
 def _columns(about: _About, runs: list[PlannedRun], name: str, part: PartSeen) -> Iterator[Finding]:
@@ -166,7 +165,7 @@ def _splits(about: _About, found: DataSeen) -> Iterator[Finding]:
 def _samples(about: _About, found: DataSeen) -> Iterator[Finding]:
     """More training samples asked for than there are: the datasets library takes what there is and says nothing."""
     part = found.parts.get(TRAIN)
-    for asked, runs in grouped(about.runs, lambda run: number(run, "training_samples", 0)).items():
+    for asked, runs in grouped(about.runs, lambda run: run.integer("training_samples", 0)).items():
         if part is not None and asked > part.rows > 0:
             yield finding(
                 "split-differs",

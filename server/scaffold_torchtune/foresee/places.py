@@ -6,7 +6,6 @@ from typing import TypedDict, TypeVar
 
 from scaffold_torchtune.errors import Finding, finding
 from scaffold_torchtune.models.plan import PlannedRun
-from scaffold_torchtune.shared.planned import value
 from scaffold_torchtune.shared.recipes import FULL, method_of
 from scaffold_torchtune.shared.text import shown
 
@@ -18,12 +17,6 @@ class Place(TypedDict):
 
     file: str | None
     line: int | None
-
-
-def number(run: PlannedRun, name: str, default: int) -> int:
-    """A planned whole number, or what torchtune or the setup script takes where none is planned."""
-    found = value(run, name)
-    return found if isinstance(found, int) else default
 
 
 def at(run: PlannedRun, *names: str) -> Place:
@@ -75,10 +68,10 @@ def not_seen(what: str, *, why: str, unchecked: str, near: Sequence[str], field:
 
 def full(run: PlannedRun) -> bool:
     """Whether all of the model is trained, not an adapter."""
-    return method_of(str(value(run, "custom_recipe"))) == FULL
+    return method_of(run.text("custom_recipe")) == FULL
 
 
 def output_dir(run: PlannedRun) -> str | None:
     """Below what the run's outputs go, absolute: `output_dir_base` or `project_dir`; None where neither is planned."""
-    base = value(run, "output_dir_base") or value(run, "project_dir")
-    return posixpath.normpath(posixpath.join(str(base), str(value(run, "experiment_name") or ""))) if base else None
+    base = run.value("output_dir_base") or run.value("project_dir")
+    return posixpath.normpath(posixpath.join(str(base), run.text("experiment_name"))) if base else None

@@ -48,6 +48,16 @@ class Setting(Model):
     value: Scalar
     source: Source
 
+    @property
+    def text(self) -> str:
+        """The value as text."""
+        return str(self.value)
+
+    @property
+    def integer(self) -> int:
+        """The value of a setting that holds a whole number."""
+        return int(self.text)
+
 
 class Answer(Model):
     """What the user said when asked for a field, and the line that would say so in a document."""

@@ -61,7 +61,7 @@ def _differences(asked: Asked, plan: Plan) -> list[Finding]:
     for (name, row), run in zip(rows, plan.runs, strict=True):
         wanted = _wanted(asked, name, row)
         if asked.is_full():
-            gpus = int(str(run.settings["gpus"].value))
+            gpus = run.settings["gpus"].integer
             wanted["custom_recipe"] = recipes.for_gpus(str(asked.one("recipe")), gpus)
         found = {k: s.value for k, s in run.settings.items() if k in wanted or s.source.kind not in excused}
         for key in sorted(wanted.keys() | found.keys()):

@@ -329,7 +329,7 @@ def default_script(working_dir: Setting | None) -> str:
     """
     if working_dir is None:
         return "bundled"
-    script = next((s for path in _SCRIPTS if (s := Path(str(working_dir.value)) / path).is_file()), None)
+    script = next((s for path in _SCRIPTS if (s := Path(working_dir.text) / path).is_file()), None)
     if script is None:
         return "bundled"
     message = f"the working directory holds {script}; it was not said whether to use it"

@@ -138,7 +138,7 @@ def remarks(runs: Sequence[PlannedRun], interface: Interface | None) -> list[Fin
     run = runs[0]
     rule = run.settings.get("project_dir")
     if rule is not None and output_rule(interface) and rule.source.kind is not SourceKind.DERIVED:
-        place = "/".join([str(rule.value), str(run.settings["experiment_name"].value), "RUN", "artifacts"])
+        place = "/".join([rule.text, run.text("experiment_name"), "RUN", "artifacts"])
         message = f"outputs go to {place}: this setup_finetune.py lays them out so, below the output base directory"
         found.append(finding("script-writes", message, file=rule.source.file, line=rule.source.line, fix="nothing"))
     return found
@@ -161,7 +161,7 @@ def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface)
     if takes(interface, name) or setting.value == value:
         return None
     if name == "lora_alpha" and interface.of_cruijff_kit:
-        value = 2 * int(str(run.settings["lora_rank"].value))
+        value = 2 * run.settings["lora_rank"].integer
         if setting.value == value:
             return None
     always = f"; it always writes {shown(value)}" if value is not None else ""
@@ -182,7 +182,7 @@ def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface)
 def _loads_all(settings: Mapping[str, Setting], interface: Interface) -> bool:
     """Whether the script's SLURM template loads just the planned modules: then it need not, and must not, be told."""
     planned = settings.get("modules")
-    names = tuple(part.strip() for part in str(planned.value).split(",")) if planned else ()
+    names = tuple(part.strip() for part in planned.text.split(",")) if planned else ()
     return interface.drops_conda and bool(names) and names == interface.modules
 
 

@@ -49,7 +49,7 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
             name=run.name,
             line=run.line,
             model=run.model,
-            data_path=str(path.value),
+            data_path=path.text,
             parameters=values,
             settings=(settings := named(own, name)),
             submitted=(submitted := carried.submitted(settings, place.interface)),
@@ -95,7 +95,7 @@ def with_id(plan: Plan) -> Plan:
 
 
 def _template(runs: Sequence[PlannedRun], options: Options) -> str:
-    names = dict.fromkeys(SETUP_TEMPLATES[str(run.settings["dataset_ext"].value)] for run in runs)
+    names = dict.fromkeys(SETUP_TEMPLATES[run.text("dataset_ext")] for run in runs)
     return options.template or ", ".join(names)
 
 
@@ -111,7 +111,7 @@ def _splits(experiment: Experiment, place: Place) -> dict[str, dict[str, int]]:
     found = experiment.dataset
     if found is None or not found.splits:
         return {}
-    return {posixpath.normpath(posixpath.join(place.experiment_dir, str(found.path.value))): found.splits}
+    return {posixpath.normpath(posixpath.join(place.experiment_dir, found.path.text)): found.splits}
 
 
 def _names(

@@ -34,7 +34,7 @@ def render_run(plan: Plan, run: PlannedRun, folders: Sequence[Path]) -> Rendered
     """
     own = plan.options.template
     # The values of a plain template are in the plan already.
-    template = own if own and not is_plain_template(own) else SETUP_TEMPLATES[str(run.settings["dataset_ext"].value)]
+    template = own if own and not is_plain_template(own) else SETUP_TEMPLATES[run.text("dataset_ext")]
     name = Path(template).name
     written = {key: setting for key, setting in run.settings.items() if key not in run.unwritten}
     values = {key: setting.value for key, setting in written.items()}
