@@ -2,10 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from types import MappingProxyType
 from typing import Literal
 
 from scaffold_torchtune import journal
@@ -26,7 +25,6 @@ from scaffold_torchtune.pipeline.locate import experiment_directory, refuse, sum
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.pipeline.state import LogState
 from scaffold_torchtune.pipeline.stopping import Stopped, midway
-from scaffold_torchtune.setup import Outcome
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.files import Tree
 
@@ -141,11 +139,11 @@ def setup(request: Request) -> SetupResult:
     return _setup(request)
 
 
-def _setup(
-    request: Request, plan_id: str | None = None, known: Mapping[tuple[str, str], Outcome] = MappingProxyType({})
-) -> SetupResult:
+def _setup(request: Request, prepared: prepare.Prepared | None = None) -> SetupResult:
+    """Run setup_finetune for the plan, which must be the one that was prepared, if one was."""
+    known = prepared.made if prepared else {}
     with _refusals_logged(request), Tree(experiment_directory(request)) as tree:
-        frozen = _frozen_plan(tree, plan_id)
+        frozen = _frozen_plan(tree, prepared.plan.id if prepared else None)
         outdated = judge.outdated(frozen, request)
         if outdated:
             raise Refused("the plan is outdated", outdated)
@@ -214,7 +212,7 @@ def scaffold(request: Request) -> ScaffoldResult:
     """
     before = _log_size(request)
     prepared, rendered = _prepare_and_render(request)
-    set_up = _setup(request, prepared.plan.id, prepared.made)
+    set_up = _setup(request, prepared)
     validated = _validate(request, prepared.plan.id)
     ok = set_up.failed == 0 and validated.passed
     return ScaffoldResult(

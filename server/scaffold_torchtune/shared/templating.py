@@ -11,8 +11,6 @@ import jinja2.sandbox
 
 from scaffold_torchtune.shared import yamlio
 
-_NOTHING = object()
-
 
 class TemplateProblem(Exception):
     """The template is missing, malformed, or uses a value that is not given. `line` is where, where it is known."""
@@ -35,11 +33,10 @@ def _entries(values: Mapping[str, Any], names: Iterable[str], indent: str = "") 
     """Return the lines of those keys that there are, with everything below them."""
     lines = []
     for name in names:
-        value = values.get(name, _NOTHING)
-        if isinstance(value, Mapping):
-            lines.append(f"{indent}{name}:\n{_entries(value, value, indent + '  ')}")
-        elif value is not _NOTHING:
-            lines.append(f"{indent}{name}: {_yaml(value)}\n")
+        if isinstance(values.get(name), Mapping):
+            lines.append(f"{indent}{name}:\n{_entries(values[name], values[name], indent + '  ')}")
+        elif name in values:
+            lines.append(f"{indent}{name}: {_yaml(values[name])}\n")
     return "".join(lines)
 
 

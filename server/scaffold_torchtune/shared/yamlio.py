@@ -21,6 +21,9 @@ MAX_DEPTH = 20
 
 Path = tuple[str | int, ...]
 
+_Event = Any  # the type stubs of PyYAML leave out what events hold
+_TEXT = "tag:yaml.org,2002:str"
+
 
 class YamlError(ValueError):
     """The text is not YAML that we take. `line` is where, from 1."""
@@ -106,12 +109,11 @@ def read(text: str) -> YamlDocument:
 def _screened(text: str) -> list[yaml.Event]:
     """Return the events of the content; what could surprise is refused before anything is built."""
     depth = documents = 0
-    events: list[yaml.Event] = []
+    events: list[_Event] = []
+    event: _Event
     for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, yaml.AliasEvent):
-            raise YamlError("anchors and aliases are not taken", _line(event))
-        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
-            if event.anchor:
+        if isinstance(event, yaml.AliasEvent | yaml.ScalarEvent | yaml.CollectionStartEvent):
+            if isinstance(event, yaml.AliasEvent) or event.anchor:
                 raise YamlError("anchors and aliases are not taken", _line(event))
             if event.tag:
                 raise YamlError(f"the tag {event.tag} is not taken", _line(event))
@@ -129,12 +131,11 @@ def _screened(text: str) -> list[yaml.Event]:
     return events
 
 
-def _line(event: yaml.Event) -> int:
-    assert event.start_mark is not None  # noqa: S101 - what is read from text has a place
-    return event.start_mark.line + 1
+def _line(event: _Event) -> int:
+    return int(event.start_mark.line) + 1
 
 
-def _build(event: yaml.Event, rest: Iterator[yaml.Event], path: Path, document: YamlDocument) -> Any:
+def _build(event: _Event, rest: Iterator[_Event], path: Path, document: YamlDocument) -> Any:
     """Build what begins with the event, and take the events that belong to it from the rest."""
     if path:
         document.lines.setdefault(path, _line(event))
@@ -145,7 +146,6 @@ def _build(event: yaml.Event, rest: Iterator[yaml.Event], path: Path, document: 
         while not isinstance(item := next(rest), yaml.CollectionEndEvent):
             items.append(_build(item, rest, (*path, len(items)), document))
         return items
-    assert isinstance(event, yaml.ScalarEvent)  # noqa: S101 - there is no other
     if not event.implicit[0]:
         return event.value
     document.plain[path] = event.value
@@ -155,24 +155,20 @@ def _build(event: yaml.Event, rest: Iterator[yaml.Event], path: Path, document: 
         raise YamlError(str(error.problem), _line(event)) from error
 
 
-def _mapping(rest: Iterator[yaml.Event], path: Path, document: YamlDocument) -> dict[str, Any]:
+def _mapping(rest: Iterator[_Event], path: Path, document: YamlDocument) -> dict[str, Any]:
     built: dict[str, Any] = {}
     while not isinstance(key := next(rest), yaml.CollectionEndEvent):
         line = _line(key)
-        tag = _tag(key.value) if isinstance(key, yaml.ScalarEvent) and key.implicit[0] else _TEXT
+        tag = "" if not isinstance(key, yaml.ScalarEvent) else _tag(key.value) if key.implicit[0] else _TEXT
         if tag == "tag:yaml.org,2002:merge":
             raise YamlError("merge keys (<<) are not taken", line)
-        if tag != _TEXT or not isinstance(key, yaml.ScalarEvent):
+        if tag != _TEXT:
             raise YamlError("a key is not text", line)
         if key.value in built:
             raise YamlError(f"the key {key.value!r} stands twice", line)
-        below = (*path, key.value)
-        document.lines[below] = line
-        built[key.value] = _build(next(rest), rest, below, document)
+        document.lines[*path, key.value] = line
+        built[key.value] = _build(next(rest), rest, (*path, key.value), document)
     return built
-
-
-_TEXT = "tag:yaml.org,2002:str"
 
 
 @functools.lru_cache(maxsize=4096)
