@@ -61,7 +61,8 @@ golden: $(STAMP)  ## write the golden files anew; look at the difference before 
 fuzz: $(STAMP)  ## 100,000 mutated documents: each a plan or a refusal, within a second and 200 MB
 	$(BIN)/python tests/fuzz_documents.py --count $(or $(COUNT),100000)
 
-bench: $(STAMP)  ## what validating costs beside scaffolding, for 100 runs
+bench: $(STAMP)  ## what planning takes, and what validating costs beside scaffolding, for 100 runs
+	$(BIN)/python benchmarks/plan_time.py
 	$(BIN)/python benchmarks/validate_share.py
 
 explore: $(STAMP)  ## the property tests on examples of their own choice, not the fixed ones

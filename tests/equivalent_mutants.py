@@ -13,8 +13,8 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
     (
         "foresee/cost.py",
         (
-            "entry and (not (value(run, 'mem') and value(run, 'cpus_per_task'))) -> not (value(run, 'mem') and"
-            " value(run, 'cpus_per_task'))"
+            "entry and (not (run.value('mem') and run.value('cpus_per_task'))) -> not (run.value('mem') and"
+            " run.value('cpus_per_task'))"
         ),
     ): "models of which torchtune's facts are known are in the registry",
     ("validate/resolve.py", "_growth(screened) > _LARGEST -> _growth(screened) >= _LARGEST"): "a bound, not a value",
@@ -60,7 +60,6 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
     ): "a part that was seen has its rows counted",
     ("foresee/design.py", "True -> False"): "the values of all parameters are of the same runs, so equally many",
     ("foresee/steps.py", "isinstance(limit, int) -> True"): "nothing but a number or nothing is planned",
-    ("look/opened.py", "os.O_RDONLY | os.O_NONBLOCK -> os.O_NONBLOCK"): "O_RDONLY is 0, and says what is meant",
     ("validate/commands.py", "facts -> False"): "torchtune's own recipes say their form in their names too",
     ("validate/submission.py", "status < 0 -> status <= 0"): "0 is judged before",
     ("validate/submission.py", "False -> True"): "whether an option of the line that submits is late is not asked",

@@ -1,5 +1,6 @@
 """The command line. `serve` is told apart before anything is imported that it does not need, as hosts wait for it."""
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -12,8 +13,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from scaffold_torchtune.options import serve_parser
 
         return serve(serve_parser().parse_args(given[1:]).root)
+    gc.disable()  # nothing that is imported becomes garbage
     from scaffold_torchtune import commands
 
+    gc.enable()
+    if arguments is None:  # a process of its own, which ends soon
+        gc.freeze()
     return commands.run(given)
 
 

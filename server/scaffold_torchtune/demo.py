@@ -1,9 +1,9 @@
 """The bundled example, put where it can be scaffolded."""
 
-import os
 from pathlib import Path
 
 from scaffold_torchtune.findings import Refused, finding
+from scaffold_torchtune.shared.files import publish
 from scaffold_torchtune.shared.resources import EXAMPLES
 
 NAME = "capitalization_lora_sweep"
@@ -21,9 +21,7 @@ def prepare_demo(directory: Path) -> Path:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
-                half = target.with_name(f"{target.name}.{os.getpid()}")
-                half.write_bytes(file.read_bytes())
-                half.replace(target)
+                publish({target: file.read_bytes()})
         except OSError as error:
             message = f"cannot write {target}: {error.strerror}"
             problem = finding("write-failed", message, file=str(target), fix="give another directory")

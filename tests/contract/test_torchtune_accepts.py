@@ -107,9 +107,9 @@ def test_every_model_is_valid_for_torchtune(model: str, method: str, gpus: int, 
 
 @pytest.mark.parametrize("recipe", RECIPES.values())
 def test_what_is_warned_about_is_truly_unread(recipe: str) -> None:
-    from scaffold_torchtune.setup_finetune.config import _UNREAD
+    from scaffold_torchtune.setup_finetune.config import UNREAD
 
-    assert keys_read_by(recipe) & {*_UNREAD, "dataset_val"} == set()
+    assert keys_read_by(recipe) & {*UNREAD, "dataset_val"} == set()
     own = "save_adapter_weights_only" if recipe.startswith("lora") else "optimizer_in_bwd"
     assert {"dataset", "seed", "epochs", "lr_scheduler", own} <= keys_read_by(recipe)
 

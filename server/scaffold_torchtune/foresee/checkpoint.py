@@ -6,7 +6,6 @@ from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.foresee.places import Subject, at, concerning, grouped
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.seen import CheckpointSeen, Seen
-from scaffold_torchtune.shared.planned import checkpoint_dir, value
 from scaffold_torchtune.shared.text import few, shown
 from scaffold_torchtune.torchtune_facts import ModelFacts, load
 
@@ -16,7 +15,7 @@ _FEW = 3
 
 def findings(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
     """What stands against each base model's directory."""
-    models = grouped(plan.runs, lambda run: (str(checkpoint_dir(run)), str(value(run, "torchtune_model_name"))))
+    models = grouped(plan.runs, lambda run: (str(run.checkpoint_dir), run.text("torchtune_model_name")))
     for (directory, model), runs in models.items():
         found = seen.checkpoints.get(directory)
         if found is None:

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.foresee.gpus import Gpu, gpu_of
-from scaffold_torchtune.foresee.places import at, concerning, full, grouped, number, output_dir
+from scaffold_torchtune.foresee.places import at, concerning, full, grouped, output_dir
 from scaffold_torchtune.foresee.steps import effective_batch, part_of, rows_of, steps_of
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.seen import Seen
 from scaffold_torchtune.setup_finetune.registry import default_resources, find_model
 from scaffold_torchtune.shared import slurm_time
-from scaffold_torchtune.shared.planned import value
 from scaffold_torchtune.torchtune_facts import ModelFacts, load
 
 _GIB = 1024**3
@@ -43,24 +42,24 @@ def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
     (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
     """
     model = facts.parameters * _BF16
-    rank = number(run, "lora_rank", 0)
+    rank = run.integer("lora_rank", 0)
     trained = model if full(run) else facts.lora_parameters_per_rank * rank * _BF16
     weights = model if full(run) else model + trained
     vocabulary = dict(facts.tensors())["model.embed_tokens.weight"][0]
     adapter = 0 if full(run) else trained
-    epoch = adapter if value(run, "save_adapter_weights_only") is True else model + adapter
-    gpus, epochs = number(run, "gpus", 1), number(run, "epochs", 1)
+    epoch = adapter if run.value("save_adapter_weights_only") is True else model + adapter
+    gpus, epochs = run.integer("gpus", 1), run.integer("epochs", 1)
     return Need(
         model=model,
         trained=trained,
         held=model // facts.layers if _offloaded(run, gpus) else (weights + 3 * trained) // gpus,
-        logits=number(run, "batch_size", 1) * number(run, "max_seq_len", 2048) * vocabulary * _BF16,
+        logits=run.integer("batch_size", 1) * run.integer("max_seq_len", 2048) * vocabulary * _BF16,
         saved=epoch * epochs + (2 * trained if epochs > 1 else 0),
     )
 
 
 def _offloaded(run: PlannedRun, gpus: int) -> bool:
-    entry = find_model(str(value(run, "torchtune_model_name")))
+    entry = find_model(run.text("torchtune_model_name"))
     return entry is not None and entry.full_offload and full(run) and gpus > 1
 
 
@@ -76,7 +75,7 @@ def findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
 
 
 def _need(run: PlannedRun) -> Need | None:
-    facts = load().model(str(value(run, "torchtune_model_name")))
+    facts = load().model(run.text("torchtune_model_name"))
     return None if facts is None else need_of(run, facts)
 
 
@@ -93,10 +92,10 @@ def _node(plan: Plan, runs: list[PlannedRun]) -> list[str]:
     """What the bundled setup_finetune asks of a node where nobody says it."""
     asked = []
     for run in runs if plan.options.setup_script == "bundled" else ():
-        entry, epochs = find_model(str(value(run, "torchtune_model_name"))), number(run, "epochs", 1)
-        if entry and not (value(run, "mem") and value(run, "cpus_per_task")):
-            made = default_resources(entry, number(run, "gpus", 1), full=full(run), epochs=epochs)
-            asked.append(f"{value(run, 'mem') or made.mem} and {value(run, 'cpus_per_task') or made.cpus} CPU(s)")
+        entry, epochs = find_model(run.text("torchtune_model_name")), run.integer("epochs", 1)
+        if entry and not (run.value("mem") and run.value("cpus_per_task")):
+            made = default_resources(entry, run.integer("gpus", 1), full=full(run), epochs=epochs)
+            asked.append(f"{run.value('mem') or made.mem} and {run.value('cpus_per_task') or made.cpus} CPU(s)")
     return [f"a job asks its node for {' or '.join(dict.fromkeys(asked))}"] if asked else []
 
 
@@ -111,9 +110,9 @@ def _estimate(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Fi
         f"the checkpoints of all epochs take {_gib(sum(need.saved for _, need in runs))} in all",
     ]
     steps = [
-        steps_of(run, rows.count) * number(run, "epochs", 1)
+        steps_of(run, rows.count) * run.integer("epochs", 1)
         for run, _ in runs
-        if (rows := rows_of(run, plan, seen)) is not None and not value(run, "packed")
+        if (rows := rows_of(run, plan, seen)) is not None and not run.value("packed")
     ]
     if len(steps) == len(runs):
         fewest, most = min(steps), max(steps)
@@ -128,12 +127,12 @@ _NAMES_GPUS = ("gpu_type", "constraint")
 
 
 def _gpu(run: PlannedRun) -> Gpu | None:
-    return gpu_of("&".join(str(value(run, name)) for name in _NAMES_GPUS))
+    return gpu_of("&".join(run.text(name) for name in _NAMES_GPUS))
 
 
 def _names(run: PlannedRun) -> str:
     """What names the run's GPUs, as a person would say it: `the gpu type a100 with the constraint gpu40`."""
-    return " with ".join(f"the {n.replace('_', ' ')} {value(run, n)}" for n in _NAMES_GPUS if value(run, n))
+    return " with ".join(f"the {n.replace('_', ' ')} {run.value(n)}" for n in _NAMES_GPUS if run.value(n))
 
 
 def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
@@ -186,17 +185,17 @@ def _time(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterat
         yield finding(
             "time-limit",
             f"the arithmetic alone takes at least {hours:.1f} hours on the GPUs of {_names(run)} in"
-            f" {concerning(some, len(plan.runs))}, but the time limit is {value(run, 'time')}",
+            f" {concerning(some, len(plan.runs))}, but the time limit is {run.value('time')}",
             field="time",
             expected=f"more than {hours:.1f} hours",
-            actual=str(value(run, "time")),
+            actual=run.text("time"),
             fix="ask for more time, more GPUs, or train less",
             at=at(run, "time"),
         )
 
 
 def _limit(run: PlannedRun) -> float:
-    found = slurm_time.seconds(str(value(run, "time")))
+    found = slurm_time.seconds(run.text("time"))
     return math.inf if found is None else found
 
 
@@ -210,6 +209,6 @@ def _least_seconds(run: PlannedRun, need: Need, plan: Plan, seen: Seen) -> float
     part, rows, gpu = part_of(run, seen), rows_of(run, plan, seen), _gpu(run)
     if part is None or rows is None or not part.rows or gpu is None or not gpu.teraflops:
         return 0.0
-    tokens = sum(part.characters.values()) / _CHARACTERS * rows.count / part.rows * number(run, "epochs", 1)
+    tokens = sum(part.characters.values()) / _CHARACTERS * rows.count / part.rows * run.integer("epochs", 1)
     operations = tokens * (4 * need.model + 2 * need.trained) / _BF16
-    return operations / (gpu.teraflops * 1e12 * _BEST_USE * number(run, "gpus", 1))
+    return operations / (gpu.teraflops * 1e12 * _BEST_USE * run.integer("gpus", 1))

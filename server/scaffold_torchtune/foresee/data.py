@@ -4,11 +4,10 @@ from collections.abc import Iterator
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, finding
-from scaffold_torchtune.foresee.places import Subject, at, concerning, grouped, number
+from scaffold_torchtune.foresee.places import Subject, at, concerning, grouped
 from scaffold_torchtune.foresee.steps import TRAIN, VALIDATION
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.seen import CellKind, DataSeen, PartSeen, Seen
-from scaffold_torchtune.shared.planned import value
 from scaffold_torchtune.shared.text import did_you_mean, shown
 
 _LISTED = 8
@@ -40,7 +39,7 @@ def findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
 
 def _parts(about: Subject, runs: list[PlannedRun], found: DataSeen) -> Iterator[Finding]:
     needed = {TRAIN: runs}
-    validated = [run for run in runs if number(run, "run_val_every_n_steps", 0)]
+    validated = [run for run in runs if run.integer("run_val_every_n_steps", 0)]
     if validated:
         needed[VALIDATION] = validated
     for name, some in needed.items():
@@ -69,13 +68,13 @@ def _wanted(run: PlannedRun) -> dict[str, tuple[CellKind, str]]:
     torchtune/datasets/_instruct.py, _chat.py, _text_completion.py of 0.6.1; cruijff_kit's two read the same columns as
     instruct_dataset.
     """
-    kind = value(run, "dataset_type")  # instruct_dataset where none is planned
+    kind = run.value("dataset_type")  # instruct_dataset where none is planned
     if kind == "chat_dataset":
         return {_MESSAGES: ("list", "dataset_type")}
     usual = {"input_key": "input", "output_key": "output"}
     if kind == "text_completion_dataset":
         usual = {"input_key": "text"}
-    return {str(value(run, key) or name): ("text", key) for key, name in usual.items()}
+    return {run.text(key) or name: ("text", key) for key, name in usual.items()}
 
 
 def _columns(about: Subject, runs: list[PlannedRun], name: str, part: PartSeen) -> Iterator[Finding]:
@@ -125,7 +124,7 @@ def _splits(about: Subject, plan: Plan, found: DataSeen) -> Iterator[Finding]:
 def _samples(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataSeen) -> Iterator[Finding]:
     """More training samples asked for than there are: the datasets library takes what there is and says nothing."""
     part = found.parts.get(TRAIN)
-    for asked, some in grouped(runs, lambda run: number(run, "training_samples", 0)).items():
+    for asked, some in grouped(runs, lambda run: run.integer("training_samples", 0)).items():
         if part is not None and asked > part.rows > 0:
             yield finding(
                 "split-differs",

@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from scaffold_torchtune.findings import Finding, Scalar, finding
-from scaffold_torchtune.foresee.places import at, number, row
+from scaffold_torchtune.foresee.places import at, row
 from scaffold_torchtune.foresee.steps import effective_batch
 from scaffold_torchtune.models.plan import Plan, PlannedRun
-from scaffold_torchtune.shared.planned import value
 from scaffold_torchtune.shared.text import few, shown
 
 _LISTED = 6
@@ -94,9 +93,9 @@ def _confound(plan: Plan, message: str, *names: str) -> Finding:
 
 def _alpha(plan: Plan) -> Iterator[Finding]:
     """LoRA scales what it adds by alpha / rank."""
-    ranks = [r for r in plan.runs if isinstance(value(r, "lora_rank"), int) and value(r, "lora_alpha") is not None]
-    scales = {float(str(value(run, "lora_alpha"))) / number(run, "lora_rank", 1) for run in ranks}
-    alphas, levels = {value(run, "lora_alpha") for run in ranks}, {value(run, "lora_rank") for run in ranks}
+    ranks = [r for r in plan.runs if isinstance(r.value("lora_rank"), int) and r.value("lora_alpha") is not None]
+    scales = {float(run.text("lora_alpha")) / run.integer("lora_rank", 1) for run in ranks}
+    alphas, levels = {run.value("lora_alpha") for run in ranks}, {run.value("lora_rank") for run in ranks}
     if len(levels) < 2 or "lora_alpha" in plan.varying:  # noqa: PLR2004 - it varies
         return
     if len(scales) == 1:
@@ -128,4 +127,4 @@ def _batch(plan: Plan) -> Iterator[Finding]:
 
 
 def _differs(plan: Plan, name: str) -> bool:
-    return len({value(run, name) for run in plan.runs}) > 1
+    return len({run.value(name) for run in plan.runs}) > 1

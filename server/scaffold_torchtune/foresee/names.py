@@ -11,13 +11,12 @@ from typing import Final, NamedTuple
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, finding
-from scaffold_torchtune.foresee.places import at, concerning, full, grouped, number, row
+from scaffold_torchtune.foresee.places import at, concerning, full, grouped, row
 from scaffold_torchtune.foresee.steps import effective_batch
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.setup_finetune.registry import find_model
 from scaffold_torchtune.shared.layout import data_label
 from scaffold_torchtune.shared.numbers import read_float
-from scaffold_torchtune.shared.planned import checkpoint_dir, value
 from scaffold_torchtune.shared.text import shown
 
 _LABELS: Final = {
@@ -56,7 +55,7 @@ def findings(plan: Plan) -> Iterator[Finding]:
 
 def _models(plan: Plan) -> Iterator[Finding]:
     """Directories of models that are named as another model is."""
-    models = grouped(plan.runs, lambda run: (str(checkpoint_dir(run)), str(value(run, "torchtune_model_name"))))
+    models = grouped(plan.runs, lambda run: (str(run.checkpoint_dir), run.text("torchtune_model_name")))
     for (directory, model), runs in models.items():
         named, meant = find_model(posixpath.basename(directory)), find_model(model)
         if named and meant and named != meant:
@@ -88,15 +87,15 @@ def _claims(run: PlannedRun) -> Iterator[_Claim]:
 
 def _holds(run: PlannedRun, claim: _Claim) -> bool:
     """Whether it is so; of what is not planned, nothing can be said, but that all weights have no LoRA."""
-    planned = value(run, claim.setting)
+    planned = run.value(claim.setting)
     if planned is None:
         return not (claim.setting in {"lora_rank", "lora_alpha"} and full(run))
-    batches = {effective_batch(run), number(run, "batch_size", 1) * number(run, "gradient_accumulation_steps", 1)}
+    batches = {effective_batch(run), run.integer("batch_size", 1) * run.integer("gradient_accumulation_steps", 1)}
     return claim.number == planned or (claim.setting == "batch_size" and claim.number in batches)
 
 
 def _finding(run: PlannedRun, claim: _Claim, count: int) -> Finding:
-    planned = value(run, claim.setting)
+    planned = run.value(claim.setting)
     source = run.settings[claim.setting].source if planned is not None else None
     chosen = ", a default that nobody chose" if source and source.kind == "default" else ""
     but = f"{claim.setting} is {shown(planned)}{chosen}" if planned is not None else "all of its weights are trained"

@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.foresee.places import at, concerning, grouped, output_dir
 from scaffold_torchtune.models.plan import Plan
-from scaffold_torchtune.shared.planned import checkpoint_dir
 
 
 def findings(plan: Plan) -> Iterator[Finding]:
     """Outputs that lie inside the base model's directory (check_outdir_not_in_ckptdir, training/checkpointing)."""
-    for (outputs, model), runs in grouped(plan.runs, lambda run: (output_dir(run), checkpoint_dir(run))).items():
+    for (outputs, model), runs in grouped(plan.runs, lambda run: (output_dir(run), run.checkpoint_dir)).items():
         if model and f"{outputs}/".startswith(f"{model}/"):
             yield finding(
                 "output-in-checkpoint",

@@ -8,17 +8,10 @@ from typing import TypeVar
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, finding
 from scaffold_torchtune.models.plan import PlannedRun
-from scaffold_torchtune.shared.planned import value
 from scaffold_torchtune.shared.recipes import FULL, method_of
 from scaffold_torchtune.shared.text import shown
 
 _Key = TypeVar("_Key", bound=Hashable)
-
-
-def number(run: PlannedRun, name: str, default: int) -> int:
-    """A planned whole number, or what torchtune or the setup script takes where none is planned."""
-    found = value(run, name)
-    return found if isinstance(found, int) else default
 
 
 def at(run: PlannedRun, *names: str) -> Location:
@@ -97,10 +90,10 @@ class Subject:
 
 def full(run: PlannedRun) -> bool:
     """Whether all of the model is trained, not an adapter."""
-    return method_of(str(value(run, "custom_recipe"))) == FULL
+    return method_of(run.text("custom_recipe")) == FULL
 
 
 def output_dir(run: PlannedRun) -> str | None:
     """Below what the run's outputs go, absolute: `output_dir_base` or `project_dir`; None where neither is planned."""
-    base = value(run, "output_dir_base") or value(run, "project_dir")
-    return posixpath.normpath(posixpath.join(str(base), str(value(run, "experiment_name") or ""))) if base else None
+    base = run.value("output_dir_base") or run.value("project_dir")
+    return posixpath.normpath(posixpath.join(str(base), run.text("experiment_name"))) if base else None

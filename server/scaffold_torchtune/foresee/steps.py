@@ -3,10 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from scaffold_torchtune.foresee.places import number
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.seen import PartSeen, Seen
-from scaffold_torchtune.shared.planned import value
 
 TRAIN = "train"
 VALIDATION = "validation"
@@ -42,14 +40,14 @@ def part_of(run: PlannedRun, seen: Seen, name: str = TRAIN) -> PartSeen | None:
 def rows_of(run: PlannedRun, plan: Plan, seen: Seen) -> Rows | None:
     """The samples of a training epoch: counted where they were seen, else as the summary says, else None."""
     part, declared = part_of(run, seen), plan.splits.get(run.data_path, {}).get(TRAIN)
-    label = f"{value(run, 'dataset_label')}{value(run, 'dataset_ext')}"
+    label = f"{run.value('dataset_label')}{run.value('dataset_ext')}"
     if part is not None:
         rows = Rows(part.rows, f"{label} has {part.rows} rows")
     elif declared is not None:
         rows = Rows(declared, f"the summary says {declared} samples")
     else:
         return None
-    asked = value(run, "training_samples")
+    asked = run.value("training_samples")
     if isinstance(asked, int) and asked < rows.count:
         return Rows(asked, f"{asked} training samples")
     return rows
@@ -57,16 +55,16 @@ def rows_of(run: PlannedRun, plan: Plan, seen: Seen) -> Rows | None:
 
 def effective_batch(run: PlannedRun) -> int:
     """Samples in an optimizer step: batch size x accumulation x GPUs."""
-    return number(run, "batch_size", 1) * number(run, "gradient_accumulation_steps", 1) * number(run, "gpus", 1)
+    return run.integer("batch_size", 1) * run.integer("gradient_accumulation_steps", 1) * run.integer("gpus", 1)
 
 
 def steps_of(run: PlannedRun, rows: int) -> int:
     """Optimizer steps in an epoch of the run."""
-    limit = value(run, "max_steps_per_epoch")
+    limit = run.value("max_steps_per_epoch")
     return steps_per_epoch(
         rows,
-        batch_size=number(run, "batch_size", 1),
-        accumulation=number(run, "gradient_accumulation_steps", 1),
-        processes=number(run, "gpus", 1),
+        batch_size=run.integer("batch_size", 1),
+        accumulation=run.integer("gradient_accumulation_steps", 1),
+        processes=run.integer("gpus", 1),
         limit=limit if isinstance(limit, int) else None,
     )

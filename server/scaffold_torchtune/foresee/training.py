@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 
 from scaffold_torchtune.findings import Finding, finding
-from scaffold_torchtune.foresee.places import at, concerning, grouped, number
+from scaffold_torchtune.foresee.places import at, concerning, grouped
 from scaffold_torchtune.foresee.steps import effective_batch, rows_of, steps_of
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.seen import Seen
-from scaffold_torchtune.shared.planned import value
 
 
 def findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
@@ -28,10 +27,10 @@ def findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
 
 def _case(run: PlannedRun, plan: Plan, seen: Seen) -> tuple[str, int, int, int] | None:
     rows = rows_of(run, plan, seen)
-    if rows is None or (value(run, "packed") and rows.count):
+    if rows is None or (run.value("packed") and rows.count):
         return None
-    warmup = number(run, "num_warmup_steps", 0)
-    return rows.basis, steps_of(run, rows.count), number(run, "epochs", 1), warmup
+    warmup = run.integer("num_warmup_steps", 0)
+    return rows.basis, steps_of(run, rows.count), run.integer("epochs", 1), warmup
 
 
 def _no_steps(plan: Plan, runs: list[PlannedRun], basis: str) -> Finding:
@@ -51,7 +50,7 @@ def _no_steps(plan: Plan, runs: list[PlannedRun], basis: str) -> Finding:
 
 def _long_warmup(plan: Plan, runs: list[PlannedRun], basis: str, steps: int) -> Finding:
     run = runs[0]
-    epochs, warmup = number(run, "epochs", 1), number(run, "num_warmup_steps", 0)
+    epochs, warmup = run.integer("epochs", 1), run.integer("num_warmup_steps", 0)
     total = steps * epochs
     chosen = "" if at(run, "num_warmup_steps").line else ", a default that nobody chose,"
     long, so_what = (

@@ -1,10 +1,9 @@
 """Opening what a document names: regular files alone, without waiting for anybody."""
 
-import os
-import stat
 from pathlib import Path
 from typing import BinaryIO
 
+from scaffold_torchtune.shared.files import NotRegular, open_regular
 from scaffold_torchtune.shared.text import close_matches
 
 
@@ -20,17 +19,14 @@ def regular_file(path: str) -> BinaryIO:
         Unfit: something else than a readable regular file lies there.
     """
     try:
-        # A pipe without a writer would block for ever without O_NONBLOCK.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        return open_regular(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(path) from error
+    except NotRegular as error:
+        is_directory = Path(path).is_dir()
+        raise Unfit("is a directory, not a file" if is_directory else "is not a regular file") from error
     except (OSError, ValueError) as error:
         raise Unfit(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return os.fdopen(descriptor, "rb")
-    is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
-    os.close(descriptor)
-    raise Unfit("is a directory, not a file" if is_directory else "is not a regular file")
 
 
 def near(path: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from scaffold_torchtune.findings import Scalar
 class Model(BaseModel):
     """A frozen pydantic model that takes no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class SourceKind(StrEnum):
@@ -47,6 +47,16 @@ class Setting(Model):
 
     value: Scalar
     source: Source
+
+    @property
+    def text(self) -> str:
+        """The value as text."""
+        return str(self.value)
+
+    @property
+    def integer(self) -> int:
+        """The value of a setting that holds a whole number."""
+        return int(self.text)
 
 
 class Answer(Model):

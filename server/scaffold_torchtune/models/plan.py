@@ -1,5 +1,6 @@
 """What plan hands on: every run with every value that will be written, frozen before anything is."""
 
+import posixpath
 from typing import Literal
 
 from pydantic import Field
@@ -39,6 +40,29 @@ class PlannedRun(Model):
     unwritten: tuple[str, ...] = ()
     submitted: tuple[str, ...] = ()
     generation: str = ""
+
+    def value(self, name: str) -> Scalar:
+        """Return a planned value; None where it is not planned."""
+        setting = self.settings.get(name)
+        return None if setting is None else setting.value
+
+    def text(self, name: str) -> str:
+        """Return a planned value as text; '' where it is not planned."""
+        found = self.value(name)
+        return "" if found is None else str(found)
+
+    def integer(self, name: str, default: int) -> int:
+        """Return a planned whole number, or what is taken where none is planned."""
+        found = self.value(name)
+        return found if isinstance(found, int) else default
+
+    @property
+    def checkpoint_dir(self) -> str | None:
+        """The directory of the base model, `models_dir/model_checkpoint`, absolute; None where it is not planned."""
+        folder, name = self.text("models_dir"), self.text("model_checkpoint") or self.text("torchtune_model_name")
+        if name.startswith("/"):
+            return posixpath.normpath(name)
+        return posixpath.normpath(posixpath.join(folder, name)) if folder and name else None
 
 
 class Excluded(Model):

@@ -30,7 +30,7 @@ def prove(asked: Asked, documents: Mapping[str, str]) -> list[Finding]:
     try:
         experiment = parse_experiment((layout.SUMMARY, documents[layout.SUMMARY]), surroundings, lambda _: True)
         plan = make_plan(experiment, Options(), asked.place())
-        outcomes = [run_bundled(run, render_run(plan, run, [TEMPLATES]).text) for run in plan.runs]
+        outcomes = [run_bundled(run, render_run(plan, run, [TEMPLATES]).document) for run in plan.runs]
     except Refused as refused:
         message = "what was asked for could not be scaffolded"
         raise Refused(message, [_unplaced(p, found) for p in refused.problems]) from refused
@@ -62,7 +62,7 @@ def _differences(asked: Asked, plan: Plan) -> list[Finding]:
     for (name, row), run in zip(rows, plan.runs, strict=True):
         wanted = _wanted(asked, name, row)
         if asked.is_full():
-            gpus = int(str(run.settings["gpus"].value))
+            gpus = run.settings["gpus"].integer
             wanted["custom_recipe"] = recipes.for_gpus(str(asked.one("recipe")), gpus)
         found = {k: s.value for k, s in run.settings.items() if k in wanted or s.source.kind not in excused}
         for key in sorted(wanted.keys() | found.keys()):

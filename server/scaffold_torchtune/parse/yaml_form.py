@@ -14,7 +14,7 @@ Value = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean", "
 class Form(BaseModel):
     """A part of the form. Keys that it does not know are looked at by the reader."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
 
 class ExperimentForm(Form):

@@ -1,6 +1,6 @@
 """The writing half of setup, under the experiment's lock: runs setup_finetune and publishes what it made."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 
 from scaffold_torchtune.findings import Finding, Refused, finding
@@ -65,8 +65,17 @@ def _text(data: bytes) -> str | None:
         return None
 
 
-def run_setups(tree: Tree, plan: Plan, backend: Backend, pending: dict[str, str], request: Request) -> SetupResult:
+def run_setups(
+    tree: Tree,
+    plan: Plan,
+    backend: Backend,
+    pending: dict[str, str],
+    request: Request,
+    known: Mapping[tuple[str, str], Outcome],
+) -> SetupResult:
     """Run setup_finetune for each pending run; one failure does not stop the others.
+
+    `known` is what the bundled one was seen to make, by directory and text.
 
     Raises:
         Interrupted: who asked for it wants it to end.
@@ -77,7 +86,7 @@ def run_setups(tree: Tree, plan: Plan, backend: Backend, pending: dict[str, str]
     if backend.script is not None and work:
         script = backend.script
         pool = Pool(tree, work, lambda _, folder: script.run(tree.root / folder, request), request)
-    with closing(pool.outcomes() if pool else _bundled(work)) as outcomes:
+    with closing(pool.outcomes() if pool else _bundled(work, known)) as outcomes:
         for run, outcome in outcomes:
             if request.stop.is_set() and not outcome.files:
                 raise Interrupted
@@ -92,9 +101,9 @@ def run_setups(tree: Tree, plan: Plan, backend: Backend, pending: dict[str, str]
     return _result(plan, made, {*pending}, sorted(changed)).model_copy(update={"environment": how})
 
 
-def _bundled(work: Work) -> Generator[tuple[PlannedRun, Outcome], None, None]:
+def _bundled(work: Work, known: Mapping[tuple[str, str], Outcome]) -> Generator[tuple[PlannedRun, Outcome], None, None]:
     for run, text in work:
-        yield run, run_bundled(run, text)
+        yield run, known.get((run.directory, text)) or run_bundled(run, text)
 
 
 class _Made:

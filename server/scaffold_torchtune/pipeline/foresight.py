@@ -7,7 +7,6 @@ from scaffold_torchtune.foresee import foresee, output_dir
 from scaffold_torchtune.look import free_bytes, look_at_checkpoint, look_at_data
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.seen import Seen
-from scaffold_torchtune.shared.planned import checkpoint_dir
 from scaffold_torchtune.validate import RunFiles, checkpoint_files
 
 
@@ -23,8 +22,8 @@ def foreseen(plan: Plan, files: Mapping[str, RunFiles]) -> list[Finding]:
 
 def look(plan: Plan) -> Seen:
     """Everything that the plan names on disk, looked at once."""
-    data = {run.data_path: str(run.settings["dataset_ext"].value) for run in plan.runs}
-    checkpoints = {directory for run in plan.runs if (directory := checkpoint_dir(run))}
+    data = {run.data_path: run.text("dataset_ext") for run in plan.runs}
+    checkpoints = {directory for run in plan.runs if (directory := run.checkpoint_dir)}
     outputs = {directory for run in plan.runs if (directory := output_dir(run))}
     return Seen(
         data={path: look_at_data(path, extension) for path, extension in data.items()},
@@ -35,6 +34,6 @@ def look(plan: Plan) -> Seen:
 
 def _listed(plan: Plan, files: Mapping[str, RunFiles]) -> dict[str, tuple[str, ...]]:
     """The checkpoint files that the first run of each model names."""
-    first = {checkpoint_dir(run): files.get(run.directory) for run in reversed(plan.runs)}
+    first = {run.checkpoint_dir: files.get(run.directory) for run in reversed(plan.runs)}
     found = {directory: checkpoint_files(each) for directory, each in first.items() if directory and each}
     return {directory: names for directory, names in found.items() if names}

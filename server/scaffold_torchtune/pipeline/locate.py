@@ -1,7 +1,6 @@
 """Finds the experiment and its claude.local.md, and refuses what lies outside the roots."""
 
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from scaffold_torchtune.findings import Finding, Refused, refuse
 from scaffold_torchtune.parse import scratch_directory
 from scaffold_torchtune.pipeline.request import Request
 from scaffold_torchtune.shared import layout
-from scaffold_torchtune.shared.files import sha256
+from scaffold_torchtune.shared.files import open_regular, sha256
 from scaffold_torchtune.shared.text import escape, shown
 
 MAX_DOCUMENT = 1_000_000
@@ -77,11 +76,7 @@ def read_document(path: Path, name: str, *, follow: bool) -> Document:
         Refused: it is missing or not such a file.
     """
     try:
-        # O_NONBLOCK: a FIFO in place of the document must not make us wait.
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-        with os.fdopen(os.open(path, flags), "rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise _unreadable(name, "it is not a regular file")
+        with open_regular(path, follow=follow) as stream:
             data = stream.read(MAX_DOCUMENT + 1)
     except FileNotFoundError as error:
         raise refuse("document-missing", f"{name} is not at {shown(str(path))}", file=name, fix="create it") from error

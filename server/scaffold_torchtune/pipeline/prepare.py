@@ -56,16 +56,23 @@ class Parsed:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan, and the text of every run's setup_finetune.yaml, in the plan's order."""
+    """A plan, the text of every run's setup_finetune.yaml, in the plan's order, and what the bundled one made of it."""
 
     parsed: Parsed
     plan: Plan
     rendered: tuple[Rendered, ...]
+    outcomes: Mapping[str, Outcome]
 
     @property
     def directory(self) -> Path:
         """The experiment directory."""
         return self.parsed.directory
+
+    @property
+    def made(self) -> dict[tuple[str, str], Outcome]:
+        """What the bundled setup_finetune made, by the run's directory and the text of its setup_finetune.yaml."""
+        rendered = self.rendered if self.outcomes else ()
+        return {(one.run.directory, one.text): self.outcomes[one.run.directory] for one in rendered}
 
 
 def parsed(request: Request) -> Parsed:
@@ -150,21 +157,24 @@ def prepared(request: Request) -> Prepared:
         local_dir=str(found.documents[1].path.parent),
         templates_dir=str(TEMPLATES),
         is_file=lambda path: Path(path).is_file(),
+        inputs=inputs,
         previous=previous,
         interface=interface,
     )
     plan = make_plan(found.experiment, options, place)
-    same = _same_in_twin(found, options, place) if found.twin else []
+    same = _same_in_twin(found, found.twin, options, place) if found.twin else []
     own = options.template and not layout.is_plain_template(options.template)
     folders = [Path(str(options.template)).parent, TEMPLATES] if own else [TEMPLATES]
     rendered = tuple(render_run(plan, run, folders) for run in plan.runs)
-    outcomes = {one.run.directory: run_bundled(one.run, one.text) for one in rendered} if _bundled(options) else {}
-    problems, warnings = _bundled_problems(rendered, outcomes)
-    if problems:
-        raise Refused(f"{len(problems)} problem(s): setup_finetune would refuse the plan", problems)
-    plan = plan.model_copy(update={"inputs": inputs, "runs": tuple(r.run for r in rendered)})
-    tried = [] if _is_tried(previous, plan) else trial(plan, rendered, interface, request)
-    if tried:
+    bundled = rendered if options.setup_script == "bundled" else ()
+    outcomes = {one.run.directory: run_bundled(one.run, one.document) for one in bundled}
+    warnings = _bundled_warnings(bundled, outcomes)
+    runs = tuple(one.run for one in rendered)
+    if runs != plan.runs:  # the template gave settings of its own
+        plan = with_id(plan.model_copy(update={"runs": runs}))
+    # What was planned here before was tried then.
+    is_new = previous is None or (previous.runs, previous.options) != (plan.runs, plan.options)
+    if is_new and (tried := trial(plan, rendered, interface, request)):
         raise Refused(
             f"{len(tried)} problem(s): the setup script would not make what is planned",
             [_in_documents(each, run) for run, each in tried],
@@ -174,31 +184,21 @@ def prepared(request: Request) -> Prepared:
     if errors_in(foresight):
         raise Refused(f"{len(errors_in(foresight))} problem(s): the runs would fail", serious(foresight))
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *warnings, *foresight)})
-    return Prepared(found, with_id(plan), rendered)
+    return Prepared(found, plan, rendered, outcomes)
 
 
-def _is_tried(previous: Plan | None, plan: Plan) -> bool:
-    """Whether the same was planned here before, and so tried."""
-    return previous is not None and (previous.runs, previous.options) == (plan.runs, plan.options)
-
-
-def _bundled(options: Options) -> bool:
-    return options.setup_script == "bundled"
-
-
-def _same_in_twin(found: Parsed, options: Options, place: Place) -> list[Finding]:
+def _same_in_twin(found: Parsed, twin: Experiment, options: Options, place: Place) -> list[Finding]:
     """That the summary's other form plans the same, as a remark.
 
     Raises:
         Refused: the two forms disagree; names each two places that do, with the first run and setting there.
     """
-    assert found.twin is not None, "asked only where there is one"  # noqa: S101 - an invariant
-    used, unused = found.experiment.summary_file, found.twin.summary_file
+    used, unused = found.experiment.summary_file, twin.summary_file
     alike = options.model_copy(update={"names": "varying"})
     somewhere = dataclasses.replace(place, previous=None)
     one = make_plan(found.experiment, alike, somewhere)
     with _beside(used, unused):
-        other = make_plan(found.twin, alike, somewhere)
+        other = make_plan(twin, alike, somewhere)
     problems: dict[object, Finding] = {}
     for each in differences(one.runs, other.runs):
         problems.setdefault(_cause(each), _differs(each, used, unused))
@@ -255,24 +255,25 @@ def input_hashes(documents: Iterable[Document], options: Options) -> dict[str, s
     return hashes
 
 
-def _bundled_problems(
-    rendered: tuple[Rendered, ...], outcomes: Mapping[str, Outcome]
-) -> tuple[list[Finding], list[Finding]]:
-    """What the bundled setup_finetune will say, found before anything is written: refusals and warnings.
+def _bundled_warnings(rendered: Iterable[Rendered], outcomes: Mapping[str, Outcome]) -> list[Finding]:
+    """What the bundled setup_finetune warns of, found before anything is written; each is told of its first run.
 
-    What it says alike of several runs is told once, of the first; a refusal once of each place that must be mended.
+    Raises:
+        Refused: it would refuse a run; names each problem once of each place that must be mended.
     """
     problems: dict[tuple[object, ...], Finding] = {}
     warnings: dict[tuple[object, ...], Finding] = {}
     for one in rendered:
-        outcome = outcomes.get(one.run.directory, Outcome())
+        outcome = outcomes[one.run.directory]
         for each in outcome.problems:
             told = _in_documents(each, one.run)
             place = told.place() if told is not each else None
             problems.setdefault((each.code, each.field, each.message, place), told)
         for each in outcome.warnings:
             warnings.setdefault((each.code, each.field, each.message), _in_documents(each, one.run))
-    return list(problems.values()), list(warnings.values())
+    if problems:
+        raise Refused(f"{len(problems)} problem(s): setup_finetune would refuse the plan", problems.values())
+    return list(warnings.values())
 
 
 def _in_documents(found: Finding, run: PlannedRun) -> Finding:
@@ -326,7 +327,7 @@ def default_script(working_dir: Setting | None) -> str:
     """
     if working_dir is None:
         return "bundled"
-    script = next((s for path in _SCRIPTS if (s := Path(str(working_dir.value)) / path).is_file()), None)
+    script = next((s for path in _SCRIPTS if (s := Path(working_dir.text) / path).is_file()), None)
     if script is None:
         return "bundled"
     message = f"the working directory holds {script}; it was not said whether to use it"

@@ -48,8 +48,8 @@ def parse_result(experiment: Experiment, directory: str) -> ParseResult:
         ),
         dataset=None
         if data is None
-        else ParsedDataset(path=str(data.path.value), label=data.label, extension=data.extension, splits=data.splits),
-        models=tuple(ParsedModel(name=m.name, path=str(m.path.value)) for m in experiment.models),
+        else ParsedDataset(path=data.path.text, label=data.label, extension=data.extension, splits=data.splits),
+        models=tuple(ParsedModel(name=m.name, path=m.path.text) for m in experiment.models),
         config={k: s.value for k, s in config.items()},
         environment={k: s.value for k, s in environment.items()},
         template={k: s.value for k, s in experiment.template.items()},

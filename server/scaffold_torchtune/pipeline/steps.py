@@ -139,16 +139,18 @@ def setup(request: Request) -> SetupResult:
     return _setup(request)
 
 
-def _setup(request: Request, plan_id: str | None = None) -> SetupResult:
+def _setup(request: Request, prepared: prepare.Prepared | None = None) -> SetupResult:
+    """Run setup_finetune for the plan, which must be the one that was prepared, if one was."""
+    known = prepared.made if prepared else {}
     with _refusals_logged(request), Tree(experiment_directory(request)) as tree:
-        frozen = _frozen_plan(tree, plan_id)
+        frozen = _frozen_plan(tree, prepared.plan.id if prepared else None)
         outdated = judge.outdated(frozen, request)
         if outdated:
             raise Refused("the plan is outdated", outdated)
         backend = backend_of(frozen, request)
         pending = apply_setup.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
         if not pending and not _unlogged(tree, "setup"):
-            return apply_setup.run_setups(tree, frozen, backend, {}, request)
+            return apply_setup.run_setups(tree, frozen, backend, {}, request, known)
         with apply.writing(tree):
             frozen = _frozen_plan(tree, frozen.id)
             pending = apply_setup.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
@@ -156,7 +158,7 @@ def _setup(request: Request, plan_id: str | None = None) -> SetupResult:
             started = before.started if before and before.status == "open" else request.now()
             with midway():
                 begun = _begin(tree, frozen, "setup", started)
-                result = apply_setup.run_setups(tree, frozen, backend, pending, request)
+                result = apply_setup.run_setups(tree, frozen, backend, pending, request, known)
                 entries = journal.setup_entries(frozen, result)
                 return result.model_copy(update=_logged(tree, begun, entries, request.now()))
 
@@ -210,7 +212,7 @@ def scaffold(request: Request) -> ScaffoldResult:
     """
     before = _log_size(request)
     prepared, rendered = _prepare_and_render(request)
-    set_up = _setup(request, prepared.plan.id)
+    set_up = _setup(request, prepared)
     validated = _validate(request, prepared.plan.id)
     ok = set_up.failed == 0 and validated.passed
     return ScaffoldResult(

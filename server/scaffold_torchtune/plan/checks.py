@@ -70,13 +70,13 @@ def unknown_models(tuned: Sequence[Run], experiment: Experiment, options: Option
 def data_problems(data: Sequence[Setting], options: Options, place: Place) -> list[Finding]:
     """Data sets whose format has no template or whose name cannot be written, and templates that are missing."""
     found = Collector()
-    for path in {str(d.value): d for d in reversed(data)}.values():
-        label, extension = data_label(str(path.value))
+    for path in {d.text: d for d in reversed(data)}.values():
+        label, extension = data_label(path.text)
         if extension not in SETUP_TEMPLATES:
             formats = " or ".join(SETUP_TEMPLATES)
             found.add(
                 "unsupported-format",
-                f"the data set {shown(str(path.value))} has the format {shown(extension)}, not {formats}",
+                f"the data set {shown(path.text)} has the format {shown(extension)}, not {formats}",
                 field="dataset",
                 expected=formats,
                 actual=escape(extension),
@@ -128,7 +128,7 @@ def _overridden(experiment: Experiment) -> list[Finding]:
     for run in experiment.runs:
         for name, setting in run.parameters.items() if run.type == "fine-tuned" else ():
             common = experiment.config.get(name)
-            same = name == "recipe" and common and recipes.agree(str(common.value), str(setting.value))
+            same = name == "recipe" and common and recipes.agree(common.text, setting.text)
             if common is not None and common.value != setting.value and not same:
                 found.setdefault(name, []).append(run)
     return [_of_override(name, runs, experiment) for name, runs in found.items()]
@@ -152,7 +152,7 @@ def _of_override(name: str, runs: Sequence[Run], experiment: Experiment) -> Find
 
 def _short_times(runs: Sequence[PlannedRun]) -> list[Finding]:
     """Times of two parts, which SLURM reads as minutes and seconds: people may mean hours and minutes."""
-    times = {str(s.value): s.source for run in reversed(runs) if (s := run.settings.get("time")) is not None}
+    times = {s.text: s.source for run in reversed(runs) if (s := run.settings.get("time")) is not None}
     return [
         finding(
             "short-time",

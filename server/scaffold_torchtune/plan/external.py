@@ -102,12 +102,14 @@ def fitted(settings: Mapping[str, Setting], interface: Interface | None) -> dict
     }
 
 
-def unwritten(run: PlannedRun, interface: Interface | None) -> tuple[str, ...]:
+def unwritten(
+    settings: Mapping[str, Setting], submitted: tuple[str, ...], interface: Interface | None
+) -> tuple[str, ...]:
     """The settings that setup_finetune.yaml cannot or must not hold."""
     if interface is None or interface.options is None:
-        return run.submitted
-    loaded = {"modules"} if _loads_all(run, interface) else set[str]()
-    return tuple(name for name in run.settings if name not in interface.options or name in loaded)
+        return submitted
+    loaded = {"modules"} if _loads_all(settings, interface) else set[str]()
+    return tuple(name for name in settings if name not in interface.options or name in loaded)
 
 
 def problems(runs: Sequence[PlannedRun], experiment: Experiment, interface: Interface | None) -> list[Finding]:
@@ -137,7 +139,7 @@ def remarks(runs: Sequence[PlannedRun], interface: Interface | None) -> list[Fin
     run = runs[0]
     rule = run.settings.get("project_dir")
     if rule is not None and output_rule(interface) and rule.source.kind is not SourceKind.DERIVED:
-        place = "/".join([str(rule.value), str(run.settings["experiment_name"].value), "RUN", "artifacts"])
+        place = "/".join([rule.text, run.text("experiment_name"), "RUN", "artifacts"])
         message = f"outputs go to {place}: this setup_finetune.py lays them out so, below the output base directory"
         found.append(finding("script-writes", message, at=rule.source, fix="nothing"))
     return found
@@ -160,7 +162,7 @@ def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface)
     if takes(interface, name) or setting.value == value:
         return None
     if name == "lora_alpha" and interface.of_cruijff_kit:
-        value = 2 * int(str(run.settings["lora_rank"].value))
+        value = 2 * run.settings["lora_rank"].integer
         if setting.value == value:
             return None
     always = f"; it always writes {shown(value)}" if value is not None else ""
@@ -177,10 +179,10 @@ def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface)
     )
 
 
-def _loads_all(run: PlannedRun, interface: Interface) -> bool:
+def _loads_all(settings: Mapping[str, Setting], interface: Interface) -> bool:
     """Whether the script's SLURM template loads just the planned modules: then it need not, and must not, be told."""
-    planned = run.settings.get("modules")
-    names = tuple(part.strip() for part in str(planned.value).split(",")) if planned else ()
+    planned = settings.get("modules")
+    names = tuple(part.strip() for part in planned.text.split(",")) if planned else ()
     return interface.drops_conda and bool(names) and names == interface.modules
 
 
@@ -188,7 +190,7 @@ def _conda_dropped(setting: Setting, run: PlannedRun, interface: Interface) -> F
     conda = run.settings.get("conda_env")
     if not interface.drops_conda or not setting.value or conda is None or run.settings.get("venv"):
         return None
-    if _loads_all(run, interface):
+    if _loads_all(run.settings, interface):
         return None
     loads = ", ".join(interface.modules)
     return finding(

@@ -1,6 +1,5 @@
 """Makes the frozen plan from an experiment, or says everything that stands against it."""
 
-import functools
 import hashlib
 import json
 import posixpath
@@ -13,7 +12,7 @@ from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Excluded, Options, Plan, PlannedRun
 from scaffold_torchtune.plan import carried, checks, external, naming, recipe, template
 from scaffold_torchtune.plan.place import Place
-from scaffold_torchtune.plan.settings import SURROUNDINGS, data_path, parameters_of, settings_of
+from scaffold_torchtune.plan.settings import SURROUNDINGS, data_path, named, parameters_of, settings_of
 from scaffold_torchtune.shared import recipes
 from scaffold_torchtune.shared.layout import SETUP_TEMPLATES
 
@@ -27,8 +26,7 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
     """
     tuned = [run for run in experiment.runs if run.type == "fine-tuned"]
     data = [data_path(run, experiment, place.experiment_dir) for run in tuned]
-    settings = functools.partial(settings_of, experiment=experiment, place=place)
-    unnamed = [settings(run, "", path) for run, path in zip(tuned, data, strict=True)]
+    unnamed = [settings_of(run, path, experiment, place) for run, path in zip(tuned, data, strict=True)]
     parameters = [parameters_of(experiment.columns, s, d) for s, d in zip(unnamed, data, strict=True)]
     varying = naming.varying_parameters(experiment.columns, parameters)
     previous = place.previous if place.previous and place.previous.options.names == options.names else None
@@ -51,17 +49,14 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
             name=run.name,
             line=run.line,
             model=run.model,
-            data_path=str(path.value),
+            data_path=path.text,
             parameters=values,
-            settings=settings(run, name, path),
+            settings=(settings := named(own, name)),
+            submitted=(submitted := carried.submitted(settings, place.interface)),
+            unwritten=external.unwritten(settings, submitted, place.interface),
+            generation=place.interface.generation if place.interface else "",
         )
-        for run, name, path, values in zip(tuned, made, data, parameters, strict=True)
-    )
-    runs = tuple(run.model_copy(update={"submitted": carried.submitted(run, place.interface)}) for run in runs)
-    generation = place.interface.generation if place.interface else ""
-    runs = tuple(
-        run.model_copy(update={"unwritten": external.unwritten(run, place.interface), "generation": generation})
-        for run in runs
+        for run, name, path, values, own in zip(tuned, made, data, parameters, unnamed, strict=True)
     )
     untaken = external.problems(runs, experiment, place.interface)
     if untaken:
@@ -100,7 +95,7 @@ def with_id(plan: Plan) -> Plan:
 
 
 def _template(runs: Sequence[PlannedRun], options: Options) -> str:
-    names = dict.fromkeys(SETUP_TEMPLATES[str(run.settings["dataset_ext"].value)] for run in runs)
+    names = dict.fromkeys(SETUP_TEMPLATES[run.text("dataset_ext")] for run in runs)
     return options.template or ", ".join(names)
 
 
@@ -116,7 +111,7 @@ def _splits(experiment: Experiment, place: Place) -> dict[str, dict[str, int]]:
     found = experiment.dataset
     if found is None or not found.splits:
         return {}
-    return {posixpath.normpath(posixpath.join(place.experiment_dir, str(found.path.value))): found.splits}
+    return {posixpath.normpath(posixpath.join(place.experiment_dir, found.path.text)): found.splits}
 
 
 def _names(

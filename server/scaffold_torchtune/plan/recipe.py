@@ -29,7 +29,7 @@ def problems(tuned: Sequence[Run], experiment: Experiment, options: Options, pla
 def remarks(runs: Sequence[PlannedRun]) -> list[Finding]:
     """That a recipe of the template's is not one of torchtune's own."""
     custom = next((found for run in runs if (found := run.settings.get("custom_recipe")) is not None), None)
-    if custom is None or str(custom.value) in recipes.NAMES:
+    if custom is None or custom.text in recipes.NAMES:
         return []
     return [
         finding(
@@ -48,12 +48,12 @@ def remarks(runs: Sequence[PlannedRun]) -> list[Finding]:
 def _named(experiment: Experiment) -> Setting | None:
     """A recipe of torchtune's that the template names; one in a package is nobody's business but the script's."""
     custom = experiment.template.get("custom_recipe")
-    return custom if custom is not None and "." not in str(custom.value) else None
+    return custom if custom is not None and "." not in custom.text else None
 
 
 def _of_recipe(recipe: Setting, run: Run, experiment: Experiment, options: Options, place: Place) -> Finding | None:
     """What is wrong with the recipe of a run."""
-    name, gpus = str(recipe.value), value_or_default("gpus", run, experiment, place)
+    name, gpus = recipe.text, value_or_default("gpus", run, experiment, place)
     method = recipes.method_of(name)
     if method is None:
         known = ", ".join(recipes.NAMES)
@@ -61,7 +61,7 @@ def _of_recipe(recipe: Setting, run: Run, experiment: Experiment, options: Optio
         message = did_you_mean(name, (*recipes.RECIPES, *recipes.NAMES), message)
         fix = f"write LoRA or full, which fit any number of GPUs, or one of {known}; without it, the runs are LoRA"
         return _problem("unsupported-setting", recipe, message, fix, known)
-    if gpus is not None and recipes.for_gpus(method, int(str(gpus.value))) != name != method:
+    if gpus is not None and recipes.for_gpus(method, gpus.integer) != name != method:
         message = f"the recipe is {name}, but the run at line {run.line} has {gpus.value} GPU(s)"
         fix = f"correct the recipe or the number of GPUs, or write {method} alone: the recipe follows from the GPUs"
         return _problem("wrong-recipe", recipe, message, fix)
@@ -72,7 +72,7 @@ def _of_recipe(recipe: Setting, run: Run, experiment: Experiment, options: Optio
 
 
 def _problem(code: str, recipe: Setting, message: str, fix: str, expected: str | None = None) -> Finding:
-    name, source = escape(str(recipe.value)), recipe.source
+    name, source = escape(recipe.text), recipe.source
     return finding(code, message, field="recipe", expected=expected, actual=name, at=source, fix=fix)
 
 

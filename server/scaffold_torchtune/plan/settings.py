@@ -54,7 +54,7 @@ def own_value(name: str, run: Run, experiment: Experiment) -> Setting | None:
 def value_or_default(name: str, run: Run, experiment: Experiment, place: Place) -> Setting | None:
     """What the documents say of a parameter, else the template, else its default, else None."""
     found = own_value(name, run, experiment) or experiment.template.get(name)
-    return found or external.defaults(place.interface).get(name)
+    return found or place.defaults.get(name)
 
 
 def other_recipe(run: Run, experiment: Experiment, place: Place) -> Setting | None:
@@ -83,8 +83,8 @@ def data_path(run: Run, experiment: Experiment, experiment_dir: str) -> Setting:
     return _with(found, posixpath.normpath(posixpath.join(experiment_dir, str(found.value))))
 
 
-def settings_of(run: Run, directory: str, data: Setting, experiment: Experiment, place: Place) -> dict[str, Setting]:
-    """Everything that is planned of the run, in the order of setup_finetune.yaml."""
+def settings_of(run: Run, data: Setting, experiment: Experiment, place: Place) -> dict[str, Setting]:
+    """Everything that is planned of the run, in the order of setup_finetune.yaml. The run has no name yet."""
     found: dict[str, Setting] = {}
     recipe = other_recipe(run, experiment, place)
     # What a row says of the adapter although there is none is refused, and stays so that it tells rows apart.
@@ -97,7 +97,7 @@ def settings_of(run: Run, directory: str, data: Setting, experiment: Experiment,
     found = {name: setting for name, setting in found.items() if name not in _PLANNED_OTHERWISE}
     if "conda_env" in experiment.environment and found.get("venv") == experiment.template.get("venv"):
         found.pop("venv", None)
-    found |= _names(directory, experiment, place)
+    found |= _names(experiment, place)
     found |= _output(found.pop("output_dir_base", None), experiment, place)
     found |= _data(data) | _model(run, experiment, place)
     if recipe is not None:
@@ -105,8 +105,13 @@ def settings_of(run: Run, directory: str, data: Setting, experiment: Experiment,
     if place.interface is None and not is_full(recipe) and "lora_alpha" not in found:
         found["lora_alpha"] = _derived(2 * int(str(found["lora_rank"].value)), "2 x lora_rank")
     found |= experiment.template_others
-    order = (*ORDER, *experiment.template_others)
-    return {name: found[name] for name in order if name in external.fitted(found, place.interface)}
+    fitted = external.fitted(found, place.interface)
+    return {name: fitted[name] for name in (*ORDER, *experiment.template_others) if name in fitted}
+
+
+def named(settings: Mapping[str, Setting], directory: str) -> dict[str, Setting]:
+    """The settings with the name of the run's directory, which is its name for Weights & Biases."""
+    return {**settings, "my_wandb_run_name": _derived(directory, "the run directory's name")}
 
 
 def _output(base: Setting | None, experiment: Experiment, place: Place) -> dict[str, Setting]:
@@ -138,8 +143,8 @@ def _derived(value: Scalar, note: str) -> Setting:
     return Setting(value=value, source=Source(kind=SourceKind.DERIVED, note=note))
 
 
-def _names(directory: str, experiment: Experiment, place: Place) -> dict[str, Setting]:
-    found = {"my_wandb_run_name": _derived(directory, "the run directory's name")}
+def _names(experiment: Experiment, place: Place) -> dict[str, Setting]:
+    found = named({}, "")
     if external.takes(place.interface, "experiment_name"):
         found["experiment_name"] = _derived(experiment.name, "the summary's title")
     return found

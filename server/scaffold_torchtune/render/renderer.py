@@ -17,10 +17,11 @@ _KEYS = PARAMETERS.keys() - OF_DOCUMENTS
 
 @dataclass(frozen=True)
 class Rendered:
-    """The text of a run's setup_finetune.yaml, and the run with what its template added of its own."""
+    """The text of a run's setup_finetune.yaml, what it reads back as, and the run with what its template added."""
 
     run: PlannedRun
     text: str
+    document: yamlio.YamlDocument
 
 
 def render_run(plan: Plan, run: PlannedRun, folders: Sequence[Path]) -> Rendered:
@@ -33,9 +34,10 @@ def render_run(plan: Plan, run: PlannedRun, folders: Sequence[Path]) -> Rendered
     """
     own = plan.options.template
     # The values of a plain template are in the plan already.
-    template = own if own and not is_plain_template(own) else SETUP_TEMPLATES[str(run.settings["dataset_ext"].value)]
+    template = own if own and not is_plain_template(own) else SETUP_TEMPLATES[run.text("dataset_ext")]
     name = Path(template).name
-    values = {key: setting.value for key, setting in _written(run).items()}
+    written = {key: setting for key, setting in run.settings.items() if key not in run.unwritten}
+    values = {key: setting.value for key, setting in written.items()}
     others = [key for key in values if key not in _KEYS]
     context = {"settings": values, "others": others, "run": run.directory, "experiment": plan.experiment}
     try:
@@ -45,12 +47,7 @@ def render_run(plan: Plan, run: PlannedRun, folders: Sequence[Path]) -> Rendered
         fix = "correct the template; templates/setup_finetune_template.yaml.j2 has the complete structure"
         refused = finding("template-error", message, field="template", file=template, line=problem.line, fix=fix)
         raise Refused("the template cannot be rendered", [refused]) from problem
-    return _read_back(run, _written(run), text, template)
-
-
-def _written(run: PlannedRun) -> dict[str, Setting]:
-    """What setup_finetune.yaml holds of the run's settings."""
-    return {key: s for key, s in run.settings.items() if key not in run.unwritten}
+    return _read_back(run, written, text, template)
 
 
 def _read_back(run: PlannedRun, written: Mapping[str, Setting], text: str, template: str) -> Rendered:
@@ -74,7 +71,8 @@ def _read_back(run: PlannedRun, written: Mapping[str, Setting], text: str, templ
         raise Refused(f"what the template rendered for {run.directory} is not the plan", problems)
     source = Source(kind=SourceKind.TEMPLATE, file=template)
     added = {key: Setting(value=value, source=source) for key, value in extra.items()}
-    return Rendered(run.model_copy(update={"settings": run.settings | added}) if added else run, text)
+    whole = run.model_copy(update={"settings": run.settings | added}) if added else run
+    return Rendered(whole, text, document)
 
 
 def same(planned: Scalar, read: object) -> bool:

@@ -11,7 +11,7 @@ from scaffold_torchtune.setup_finetune import build
 from scaffold_torchtune.shared import processes
 from scaffold_torchtune.shared.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML
 from scaffold_torchtune.shared.packages import lacking, remedy
-from scaffold_torchtune.shared.yamlio import YamlError, read
+from scaffold_torchtune.shared.yamlio import YamlDocument, YamlError, read
 
 MAX_OUTPUT = 1_000_000
 _UNKNOWN = Cause()
@@ -41,10 +41,10 @@ class Outcome:
     ran: Ran | None = None
 
 
-def run_bundled(run: PlannedRun, text: str) -> Outcome:
-    """Run the bundled setup_finetune on the text of a run's setup_finetune.yaml."""
+def run_bundled(run: PlannedRun, content: str | YamlDocument) -> Outcome:
+    """Run the bundled setup_finetune on the text of a run's setup_finetune.yaml, or on what was read of it."""
     try:
-        outputs = build(text, file=f"{run.directory}/{SETUP_YAML}")
+        outputs = build(content, file=f"{run.directory}/{SETUP_YAML}")
     except Refused as refused:
         reason = "; ".join(problem.sentence() for problem in refused.problems)
         return Outcome(reason=reason, problems=refused.problems)

@@ -26,8 +26,8 @@ class Outputs:
     warnings: tuple[Finding, ...]
 
 
-def build(text: str, *, file: str = "setup_finetune.yaml") -> Outputs:
-    """Turn the text of one setup_finetune.yaml into the texts of finetune.yaml and finetune.slurm.
+def build(content: str | yamlio.YamlDocument, *, file: str = "setup_finetune.yaml") -> Outputs:
+    """Turn the text of one setup_finetune.yaml, or what was read of it, into those of finetune.yaml and finetune.slurm.
 
     Reads nothing but its argument and the shipped templates, and writes nothing. `file` is the name that findings give.
 
@@ -35,7 +35,7 @@ def build(text: str, *, file: str = "setup_finetune.yaml") -> Outputs:
         Refused: something in the file cannot be honoured; it carries every problem.
         AssertionError: a template rendered something else than was meant; nothing may be written then.
     """
-    settings, report = keys.read(text, file)
+    settings, report = keys.read(content, file)
     entry = rules.check(settings, report)
     if report.errors or entry is None:
         raise Refused(f"{file} cannot be set up: {_count(len(report.errors))}", report.errors)

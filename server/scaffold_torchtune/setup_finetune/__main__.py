@@ -14,6 +14,7 @@ from pathlib import Path
 from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.setup_finetune import Outputs, build
 from scaffold_torchtune.shared import layout, yamlio
+from scaffold_torchtune.shared.files import NotRegular, open_regular, publish
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,12 +45,10 @@ def _read(name: str) -> str:
         Refused: it is not there, no such file, or not UTF-8.
     """
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO without a writer would block
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise _refused("document-unreadable", name, "it is not a regular file", "name a regular file")
-            data = file.read(yamlio.MAX_BYTES + 1)
-        return data.decode("utf-8")
+        with open_regular(name) as file:
+            return file.read(yamlio.MAX_BYTES + 1).decode("utf-8")
+    except NotRegular as error:
+        raise _refused("document-unreadable", name, str(error.strerror), "name a regular file") from error
     except FileNotFoundError as error:
         fix = "run this in a run directory, or name the file with --config_file"
         raise _refused("document-missing", name, "there is no such file", fix) from error
@@ -60,7 +59,7 @@ def _read(name: str) -> str:
 
 
 def _write(outputs: Outputs) -> None:
-    """Publish both files by rename; finetune.slurm, which makes a run look ready, goes first and comes last.
+    """Publish both files; finetune.slurm, which makes a run look ready, is the last.
 
     Raises:
         Refused: an output is a link or not a regular file, or the file system refused the write.
@@ -69,39 +68,10 @@ def _write(outputs: Outputs) -> None:
     for name in texts:
         if os.path.lexists(name) and not stat.S_ISREG(os.lstat(name).st_mode):
             raise _refused("unsafe-path", name, "it is a link or not a regular file", "move it away and run this again")
-    staged: list[Path] = []
     try:
-        for name, text in texts.items():
-            path = Path(f".{name}.{os.getpid()}.tmp")
-            # a new file of our own, with the mode that the umask leaves
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-            staged.append(path)
-            _fill(descriptor, text)
-        Path(layout.FINETUNE_SLURM).unlink(missing_ok=True)
-        for path, name in zip(staged, texts, strict=True):
-            path.replace(name)
-        _sync_directory()
+        publish({Path(name): text.encode("utf-8") for name, text in texts.items()})
     except OSError as error:
         raise _refused("write-failed", str(error.filename or ""), str(error.strerror), "make room for it") from error
-    finally:
-        for path in staged:
-            path.unlink(missing_ok=True)
-
-
-def _fill(descriptor: int, text: str) -> None:
-    """Write the text down to the disk and close the file."""
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(text.encode("utf-8"))
-        file.flush()
-        os.fsync(descriptor)
-
-
-def _sync_directory() -> None:
-    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _refused(code: str, name: str, message: str, fix: str) -> Refused:

@@ -15,7 +15,7 @@ from scaffold_torchtune.setup_finetune.recipe import is_full
 from scaffold_torchtune.setup_finetune.registry import ModelEntry
 from scaffold_torchtune.shared.text import escape
 
-_UNREAD: Final = {
+UNREAD: Final = {
     "run_val_every_n_steps": 0,
     "batch_size_val": None,
     "save_last_epoch_only": False,
@@ -48,8 +48,8 @@ def _folder(path: str) -> str:
 
 def asked_in_vain(settings: Settings) -> dict[str, Any]:
     """Settings that are asked for although no stock recipe reads them, by key."""
-    values = {name: settings.values[name] for name in _UNREAD}
-    return {name: value for name, value in values.items() if value is not None and value != _UNREAD[name]}
+    values = {name: settings.values[name] for name in UNREAD}
+    return {name: value for name, value in values.items() if value is not None and value != UNREAD[name]}
 
 
 def configuration(settings: Settings, entry: ModelEntry) -> dict[str, Any]:

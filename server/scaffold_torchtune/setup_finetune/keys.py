@@ -66,14 +66,14 @@ class _Unfit(Exception):
         self.message, self.allowed, self.fix = message, allowed, fix
 
 
-def read(text: str, file: str) -> tuple[Settings, Report]:
+def read(content: str | yamlio.YamlDocument, file: str) -> tuple[Settings, Report]:
     """The typed settings of the file and the findings so far; a value that does not fit has its default.
 
     Raises:
         Refused: the text is not a YAML mapping.
     """
     try:
-        document = yamlio.read(text)
+        document = yamlio.read(content) if isinstance(content, str) else content
     except yamlio.YamlError as error:
         raise _not_yaml(file, error.message, error.line) from error
     if not isinstance(document.data, dict):

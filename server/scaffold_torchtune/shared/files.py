@@ -10,9 +10,9 @@ import hashlib
 import itertools
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import BinaryIO, Literal, Self
 
 from filelock import SoftFileLock, Timeout
 
@@ -30,6 +30,64 @@ _counter = itertools.count()
 def sha256(data: bytes) -> str:
     """The SHA-256 of some bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+class NotRegular(OSError):
+    """Something else than a regular file lies there."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EINVAL, "it is not a regular file")
+
+
+def open_regular(path: str | Path, *, follow: bool = True, dir_fd: int | None = None) -> BinaryIO:
+    """Open a regular file for reading, without waiting for anybody. `follow` says whether it may be a link.
+
+    Raises:
+        OSError: it is not there or cannot be opened; `NotRegular` where it is no regular file.
+    """
+    # O_NONBLOCK: a FIFO in place of the file must not make us wait.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags, dir_fd=dir_fd)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegular
+    return os.fdopen(descriptor, "rb")
+
+
+def publish(files: Mapping[Path, bytes]) -> None:
+    """Write files: each appears whole, and all of them or none.
+
+    The last is what makes them complete: it is taken away first and published last, so that halves of two generations
+    never look complete.
+
+    Raises:
+        OSError: the file system said no.
+    """
+    halves: list[Path] = []
+    done: list[Path] = []
+    try:
+        for path, data in files.items():
+            half = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o666)
+            halves.append(half)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(descriptor)
+        [*files][-1].unlink(missing_ok=True)
+        for half, path in zip(halves, files, strict=True):
+            half.replace(path)
+            done.append(path)
+    except BaseException:
+        for path in (*halves, *done):
+            path.unlink(missing_ok=True)
+        raise
+    for folder in {path.parent for path in files}:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class Tree:
@@ -107,16 +165,10 @@ class Tree:
         """The bytes of a regular file; None where nothing lies there."""
         if self.kind(path) is None:
             return None
-        with self._parent(path, "read") as (fd, name):
-            # O_NONBLOCK: a FIFO in place of the file must not make us wait.
-            file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _NOFOLLOW, dir_fd=fd)
-            with os.fdopen(file, "rb") as stream:
-                status = os.fstat(file)
-                if not stat.S_ISREG(status.st_mode):
-                    raise OSError(errno.EINVAL, "not a regular file")
-                if status.st_size > MAX_READ:
-                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-                return stream.read()
+        with self._parent(path, "read") as (fd, name), open_regular(name, follow=False, dir_fd=fd) as stream:
+            if os.fstat(stream.fileno()).st_size > MAX_READ:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            return stream.read()
 
     def names(self, path: str = "") -> list[str]:
         """The names in a directory, sorted; none where it is not there."""

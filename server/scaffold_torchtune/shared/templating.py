@@ -1,8 +1,8 @@
-"""Rendering Jinja2 templates: StrictUndefined, one filter for YAML and one for the shell."""
+"""Rendering Jinja2 templates: StrictUndefined, filters for YAML and one for the shell."""
 
 import functools
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,17 @@ def _yaml(value: Any) -> str:
     return yamlio.scalar(value)
 
 
+def _entries(values: Mapping[str, Any], names: Iterable[str], indent: str = "") -> str:
+    """Return the lines of those keys that there are, with everything below them."""
+    lines = []
+    for name in names:
+        if isinstance(values.get(name), Mapping):
+            lines.append(f"{indent}{name}:\n{_entries(values[name], values[name], indent + '  ')}")
+        elif name in values:
+            lines.append(f"{indent}{name}: {_yaml(values[name])}\n")
+    return "".join(lines)
+
+
 @functools.lru_cache(maxsize=8)
 def _environment(folders: tuple[Path, ...]) -> jinja2.Environment:
     """The environment for some folders; it keeps compiled templates, and notices when a file changes."""
@@ -41,6 +52,7 @@ def _environment(folders: tuple[Path, ...]) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["yaml"] = _yaml
+    environment.filters["entries"] = _entries
     environment.filters["sh"] = shlex.quote
     return environment
 

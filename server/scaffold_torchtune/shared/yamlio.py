@@ -5,10 +5,12 @@ The reader takes what torchtune's own loader takes (PyYAML's safe loader with Om
 size and depth. The writer makes every scalar read back as the same value and type in every loader.
 """
 
+import functools
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -18,6 +20,9 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
 
 Path = tuple[str | int, ...]
+
+_Event = Any  # the type stubs of PyYAML leave out what events hold
+_TEXT = "tag:yaml.org,2002:str"
 
 
 class YamlError(ValueError):
@@ -49,22 +54,20 @@ class YamlDocument:
         return None
 
 
-if TYPE_CHECKING:
-    _SafeLoader = yaml.SafeLoader
-else:  # libyaml's loader is many times faster; every wheel of PyYAML has it, a build from source may not
-    _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# libyaml's parser is many times faster; every wheel of PyYAML has it, a build from source may not.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _Loader(_SafeLoader):
-    """PyYAML's safe loader with OmegaConf's float rule and without dates."""
+class _Resolver(yaml.resolver.Resolver):
+    """PyYAML's rules for plain scalars with OmegaConf's float rule and without dates."""
 
 
-_Loader.yaml_implicit_resolvers = {
+_Resolver.yaml_implicit_resolvers = {
     first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:timestamp"]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 # The float rule of omegaconf (omegaconf/_utils.py, get_yaml_loader): a dot is not needed before an exponent.
-_Loader.add_implicit_resolver(
+_Resolver.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
         r"""^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?
@@ -76,6 +79,7 @@ _Loader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
+_RESOLVER = _Resolver()
 
 
 def read(text: str) -> YamlDocument:
@@ -86,11 +90,11 @@ def read(text: str) -> YamlDocument:
     """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise YamlError(f"the text is larger than {MAX_BYTES} bytes")
+    document = YamlDocument(None, {})
     try:
-        _screen(text)
-        node = yaml.compose(text, Loader=_Loader)
-        document = YamlDocument(None, {})
-        data = None if node is None else _build(node, (), document, _Loader(""))
+        events = iter(_screened(text))
+        first = next(events, None)
+        return document if first is None else replace(document, data=_build(first, events, (), document))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise YamlError(str(error.problem or error.context), mark.line + 1 if mark else None) from error
@@ -100,51 +104,84 @@ def read(text: str) -> YamlDocument:
         if isinstance(error, YamlError):
             raise
         raise YamlError(str(error).splitlines()[0]) from error
-    return replace(document, data=data)
 
 
-def _screen(text: str) -> None:
-    """Refuse what could surprise, before anything is built."""
+def _screened(text: str) -> list[yaml.Event]:
+    """Return the events of the content; what could surprise is refused before anything is built."""
     depth = documents = 0
+    events: list[_Event] = []
+    event: _Event
     for event in yaml.parse(text, Loader=_Loader):
-        line = event.start_mark.line + 1 if event.start_mark else None
-        if isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-            if documents > 1:
-                raise YamlError("there is more than one document", line)
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise YamlError("anchors and aliases are not taken", line)
-        if getattr(event, "tag", None):
-            raise YamlError(f"the tag {getattr(event, 'tag', '')} is not taken", line)
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
+        if isinstance(event, yaml.AliasEvent | yaml.ScalarEvent | yaml.CollectionStartEvent):
+            if isinstance(event, yaml.AliasEvent) or event.anchor:
+                raise YamlError("anchors and aliases are not taken", _line(event))
+            if event.tag:
+                raise YamlError(f"the tag {event.tag} is not taken", _line(event))
+            depth += isinstance(event, yaml.CollectionStartEvent)
             if depth > MAX_DEPTH:
-                raise YamlError(f"it is nested deeper than {MAX_DEPTH} levels", line)
+                raise YamlError(f"it is nested deeper than {MAX_DEPTH} levels", _line(event))
+            events.append(event)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+            events.append(event)
+        elif isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                raise YamlError("there is more than one document", _line(event))
+    return events
 
 
-def _build(node: yaml.Node, path: Path, document: YamlDocument, loader: _Loader) -> Any:
-    if path and path not in document.lines:
-        document.lines[path] = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        built: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                raise YamlError("merge keys (<<) are not taken", line)
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-                raise YamlError("a key is not text", line)
-            if key_node.value in built:
-                raise YamlError(f"the key {key_node.value!r} stands twice", line)
-            document.lines[(*path, key_node.value)] = line
-            built[key_node.value] = _build(value_node, (*path, key_node.value), document, loader)
-        return built
-    if isinstance(node, yaml.SequenceNode):
-        return [_build(item, (*path, i), document, loader) for i, item in enumerate(node.value)]
-    if isinstance(node, yaml.ScalarNode) and not node.style:
-        document.plain[path] = node.value
-    return loader.construct_object(node)
+def _line(event: _Event) -> int:
+    return int(event.start_mark.line) + 1
+
+
+def _build(event: _Event, rest: Iterator[_Event], path: Path, document: YamlDocument) -> Any:
+    """Build what begins with the event, and take the events that belong to it from the rest."""
+    if path:
+        document.lines.setdefault(path, _line(event))
+    if isinstance(event, yaml.MappingStartEvent):
+        return _mapping(rest, path, document)
+    if isinstance(event, yaml.SequenceStartEvent):
+        items: list[Any] = []
+        while not isinstance(item := next(rest), yaml.CollectionEndEvent):
+            items.append(_build(item, rest, (*path, len(items)), document))
+        return items
+    if not event.implicit[0]:
+        return event.value
+    document.plain[path] = event.value
+    try:
+        return _value(event.value)
+    except yaml.constructor.ConstructorError as error:
+        raise YamlError(str(error.problem), _line(event)) from error
+
+
+def _mapping(rest: Iterator[_Event], path: Path, document: YamlDocument) -> dict[str, Any]:
+    built: dict[str, Any] = {}
+    while not isinstance(key := next(rest), yaml.CollectionEndEvent):
+        line = _line(key)
+        tag = "" if not isinstance(key, yaml.ScalarEvent) else _tag(key.value) if key.implicit[0] else _TEXT
+        if tag == "tag:yaml.org,2002:merge":
+            raise YamlError("merge keys (<<) are not taken", line)
+        if tag != _TEXT:
+            raise YamlError("a key is not text", line)
+        if key.value in built:
+            raise YamlError(f"the key {key.value!r} stands twice", line)
+        document.lines[*path, key.value] = line
+        built[key.value] = _build(next(rest), rest, (*path, key.value), document)
+    return built
+
+
+@functools.lru_cache(maxsize=4096)
+def _tag(plain: str) -> str:
+    """Return the tag that a plain scalar has by its form."""
+    return str(_RESOLVER.resolve(yaml.ScalarNode, plain, (True, False)))  # type: ignore[no-untyped-call]
+
+
+@functools.lru_cache(maxsize=4096)
+def _value(plain: str) -> Scalar:
+    """Return what a plain scalar is."""
+    value: Scalar = yaml.constructor.SafeConstructor().construct_object(yaml.ScalarNode(_tag(plain), plain))
+    return value
 
 
 # Plain text that no loader can take for anything but text: it starts with a letter, slash or underscore ...
@@ -164,10 +201,16 @@ def scalar(value: Scalar | list[str]) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(scalar(item) for item in value) + "]"
     if isinstance(value, str):
-        if _PLAIN.fullmatch(value) and value.lower() not in _RESERVED:
-            return value
-        return yaml.safe_dump(value, default_style='"', width=math.inf, allow_unicode=True).removesuffix("\n")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} cannot be a setting")
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
-    return text.split("\n", 1)[0]
+        return value if _PLAIN.fullmatch(value) and value.lower() not in _RESERVED else _quoted(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} cannot be a setting")
+        text = repr(value)
+        return text if "." in text else text.replace("e", ".0e")
+    return "null" if value is None else str(value).lower()
+
+
+def _quoted(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return yaml.safe_dump(text, default_style='"', width=math.inf, allow_unicode=True).removesuffix("\n")

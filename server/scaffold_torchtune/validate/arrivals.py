@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Any, Final
 
 from scaffold_torchtune.models.plan import PlannedRun
-from scaffold_torchtune.shared.planned import checkpoint_dir
 from scaffold_torchtune.shared.yamlio import Path
 from scaffold_torchtune.torchtune_facts import load
 from scaffold_torchtune.validate.values import join
@@ -89,7 +88,7 @@ GROUPED: Final = frozenset(
 def is_full(run: PlannedRun) -> bool:
     """Whether the planned recipe is one of torchtune's that train all weights. Any other is taken for LoRA."""
     planned = run.settings.get("custom_recipe")
-    facts = load().recipes.get(str(planned.value)) if planned is not None else None
+    facts = load().recipes.get(planned.text) if planned is not None else None
     return facts is not None and not facts.trains_adapter
 
 
@@ -136,12 +135,12 @@ def output_dir(run: PlannedRun) -> str | None:
 
 def model(run: PlannedRun) -> list[Expectation]:
     """What the model must have become: builder, tokenizer, checkpointer, all from torchtune's stock configs."""
-    folder = checkpoint_dir(run)
+    folder = run.checkpoint_dir
     found = [Expectation("model_checkpoint", ("checkpointer", "checkpoint_files"), None, Kind.PRESENT)]
     if folder is not None:
         found.append(Expectation("model_checkpoint", ("checkpointer", "checkpoint_dir"), folder, Kind.PATH))
     name = run.settings.get("torchtune_model_name")
-    facts = load().model(str(name.value)) if name is not None else None
+    facts = load().model(name.text) if name is not None else None
     if facts is None:
         return found
     setting = "torchtune_model_name"
@@ -164,7 +163,7 @@ def other(run: PlannedRun) -> list[Expectation]:
     found = []
     scheduler = run.settings.get("lr_scheduler")
     if scheduler is not None:
-        name = SCHEDULERS + str(scheduler.value).removeprefix(SCHEDULERS)
+        name = SCHEDULERS + scheduler.text.removeprefix(SCHEDULERS)
         found.append(Expectation("lr_scheduler", ("lr_scheduler", "_component_"), name))
     if "my_wandb_project" in run.settings:
         found.append(Expectation("my_wandb_project", ("metric_logger", "_component_"), LOGGER))

@@ -5,7 +5,6 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from scaffold_torchtune.models.plan import PlannedRun
-from scaffold_torchtune.shared.planned import checkpoint_dir, value
 from scaffold_torchtune.shared.yamlio import Path
 from scaffold_torchtune.validate.arrivals import Expectation, Kind
 from scaffold_torchtune.validate.values import join, normal_path
@@ -66,21 +65,21 @@ SHAPES: Final = {
 
 def shape_of(run: PlannedRun) -> Shape | None:
     """The planned type of data set; None where it is not known. torchtune's instruct_dataset where none is planned."""
-    return SHAPES.get(str(value(run, "dataset_type") or "instruct_dataset"))
+    return SHAPES.get(run.text("dataset_type") or "instruct_dataset")
 
 
 def data_file(run: PlannedRun) -> str:
     """The data set's file. A relative path in the document is completed from the settings that name the same file."""
-    name = f"{value(run, 'dataset_label')}{value(run, 'dataset_ext')}"
-    base = value(run, "input_dir_base")
+    name = f"{run.value('dataset_label')}{run.value('dataset_ext')}"
+    base = run.value("input_dir_base")
     if run.data_path.startswith("/") or not base or PurePosixPath(run.data_path).name != name:
         return normal_path(run.data_path)
-    return join(str(base), str(value(run, "input_formatting") or ""), name)
+    return join(str(base), run.text("input_formatting"), name)
 
 
 def source(run: PlannedRun) -> str:
     """The data's format as `datasets.load_dataset` names it."""
-    extension = str(value(run, "dataset_ext") or PurePosixPath(run.data_path).suffix)
+    extension = run.text("dataset_ext") or PurePosixPath(run.data_path).suffix
     return extension.removeprefix(".")
 
 
@@ -91,14 +90,14 @@ def expectations(run: PlannedRun) -> list[Expectation]:
         return []
     found = [*_node(run, shape, "dataset", "train"), *_prompts(run, shape), *_columns(run, shape)]
     if "packed" in run.settings:
-        found.append(Expectation("packed", ("dataset", "packed"), value(run, "packed"), absent_is=False))
+        found.append(Expectation("packed", ("dataset", "packed"), run.value("packed"), absent_is=False))
     if "train_on_input" in run.settings:
         found.append(_train_on_input(run, shape))
     return found + _validation(run, shape)
 
 
 def _node(run: PlannedRun, shape: Shape, node: str, split: str) -> list[Expectation]:
-    form, samples = source(run), value(run, "training_samples") if node == "dataset" else None
+    form, samples = source(run), run.value("training_samples") if node == "dataset" else None
     found = [
         Expectation("dataset_type", (node, "_component_"), shape.component, Kind.ENDS if shape.own else Kind.SAME),
         Expectation("dataset_ext", (node, "source"), form),
@@ -116,7 +115,7 @@ def _node(run: PlannedRun, shape: Shape, node: str, split: str) -> list[Expectat
         # load_dataset calls everything that a file or field holds `train`; cruijff_kit's own data sets name the split
         usual = split if shape.own else "train"
         found.append(Expectation("dataset_ext", (node, "split"), usual, absent_is="train", optional=True))
-    folder = checkpoint_dir(run)
+    folder = run.checkpoint_dir
     if shape.own and folder is not None:
         found.append(Expectation("model_checkpoint", (node, "model_path"), folder, Kind.PATH))
     return found
@@ -128,7 +127,7 @@ def _kind(*, present: bool) -> Kind:
 
 def _prompts(run: PlannedRun, shape: Shape) -> list[Expectation]:
     found = []
-    system = value(run, "system_prompt") or None
+    system = run.value("system_prompt") or None
     places = [shape.system_prompt] if shape.system_prompt else ["new_system_prompt", "system_prompt"]
     note = "" if shape.system_prompt else f"{shape.component} has no place for a system prompt"
     if "system_prompt" in run.settings:
@@ -136,7 +135,7 @@ def _prompts(run: PlannedRun, shape: Shape) -> list[Expectation]:
             Expectation("system_prompt", ("dataset", key), system, _kind(present=system is not None), note=note)
             for key in places
         ]
-    prompt = value(run, "prompt")
+    prompt = run.value("prompt")
     if prompt and shape.own:
         found.append(Expectation("prompt", ("dataset", "prompt"), prompt))
     elif prompt and prompt != PLAIN_PROMPT:
@@ -152,7 +151,7 @@ def _prompts(run: PlannedRun, shape: Shape) -> list[Expectation]:
 def _columns(run: PlannedRun, shape: Shape) -> list[Expectation]:
     found = []
     for setting, place, usual in (("input_key", shape.input_key, "input"), ("output_key", shape.output_key, "output")):
-        named = value(run, setting)
+        named = run.value(setting)
         has_usual = place is not None and (shape.own or place[0] == "column_map")
         if place is not None and (named or has_usual):
             absent = usual if has_usual else None
@@ -166,7 +165,7 @@ def _columns(run: PlannedRun, shape: Shape) -> list[Expectation]:
 def _train_on_input(run: PlannedRun, shape: Shape) -> Expectation:
     path = ("dataset", "train_on_input")
     if shape.train_on_input:
-        return Expectation("train_on_input", path, value(run, "train_on_input"), absent_is=False)
+        return Expectation("train_on_input", path, run.value("train_on_input"), absent_is=False)
     return Expectation("train_on_input", path, None, Kind.ABSENT, note=f"{shape.component} takes no train_on_input")
 
 
@@ -174,7 +173,7 @@ def _validation(run: PlannedRun, shape: Shape) -> list[Expectation]:
     setting, path = "run_val_every_n_steps", ("run_val_every_n_steps",)
     if setting not in run.settings:
         return []
-    every = value(run, setting)
+    every = run.value(setting)
     if not every:
         return [
             Expectation(setting, path, None, Kind.ABSENT),

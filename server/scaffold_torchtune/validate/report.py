@@ -7,7 +7,6 @@ from scaffold_torchtune.findings import Collector, Parts
 from scaffold_torchtune.models.base import SourceKind
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.shared import yamlio
-from scaffold_torchtune.shared.planned import value
 from scaffold_torchtune.shared.text import escape
 from scaffold_torchtune.validate.values import as_scalar, quoted
 
@@ -45,7 +44,7 @@ class Report(Collector):
 
     def planned(self, setting: str) -> Any:
         """The planned value of a setting; None where it is not planned."""
-        return value(self.run, setting)
+        return self.run.value(setting)
 
     def lenient(self, setting: str) -> bool:
         """Whether a difference in a setting is only a warning: a default of ours, and a script that has its own."""
