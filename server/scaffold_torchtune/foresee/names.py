@@ -13,9 +13,9 @@ from scaffold_torchtune.errors import Finding, Severity, finding
 from scaffold_torchtune.foresee.places import at, concerning, full, grouped, number
 from scaffold_torchtune.foresee.steps import effective_batch
 from scaffold_torchtune.models.plan import Plan, PlannedRun
+from scaffold_torchtune.settings.kinds import read_float
 from scaffold_torchtune.setup_finetune.registry import find_model
 from scaffold_torchtune.shared.layout import data_label
-from scaffold_torchtune.shared.numbers import read_float
 from scaffold_torchtune.shared.planned import checkpoint_dir, value
 from scaffold_torchtune.shared.text import shown
 

@@ -6,8 +6,8 @@ from typing import TypedDict, TypeVar
 
 from scaffold_torchtune.errors import Finding, finding
 from scaffold_torchtune.models.plan import PlannedRun
+from scaffold_torchtune.settings.recipes import FULL, method_of
 from scaffold_torchtune.shared.planned import value
-from scaffold_torchtune.shared.recipes import FULL, method_of
 from scaffold_torchtune.shared.text import shown
 
 _Key = TypeVar("_Key", bound=Hashable)

@@ -10,9 +10,9 @@ from scaffold_torchtune.models.experiment import Run
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field
 from scaffold_torchtune.parse.reading import Reading, ignored_remark, not_planned
-from scaffold_torchtune.parse.typed import NotTyped
-from scaffold_torchtune.shared import recipes
-from scaffold_torchtune.shared.parameters import (
+from scaffold_torchtune.settings import recipes
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.parameters import (
     NOT_PLANNED,
     PARAMETERS,
     WORDS_OF_TRAINING,

@@ -7,8 +7,15 @@ from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field, RowDraft
 from scaffold_torchtune.parse.reading import Reading, ignored_remark, not_planned, not_typed
 from scaffold_torchtune.parse.runs_table import NAME_COLUMNS
-from scaffold_torchtune.parse.typed import NotTyped
-from scaffold_torchtune.shared.parameters import NOT_PLANNED, WORDS_OF_TRAINING, Parameter, by_label, labels, normalize
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.parameters import (
+    NOT_PLANNED,
+    WORDS_OF_TRAINING,
+    Parameter,
+    by_label,
+    labels,
+    normalize,
+)
 from scaffold_torchtune.shared.text import close_matches, escape, shown
 
 # Columns that are there for people.

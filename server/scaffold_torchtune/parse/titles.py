@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from scaffold_torchtune.settings.parameters import by_label, normalize
 from scaffold_torchtune.shared.markdown import Section
-from scaffold_torchtune.shared.parameters import by_label, normalize
 
 RUNS: Final = "All Runs"
 _RUNS: Final = frozenset(

@@ -2,14 +2,14 @@
 
 from typing import Any, Final
 
-from scaffold_torchtune.parse.yaml_form import Form, RunForm, TrainingDataForm
+from scaffold_torchtune.parse.yaml_form import ComputeForm, Form, RunForm, TrainingDataForm
 from scaffold_torchtune.parse.yaml_source import Source
-from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter, by_label, labels, normalize
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, labels, normalize
 from scaffold_torchtune.shared.text import close_matches
 from scaffold_torchtune.shared.yamlio import Path
 
 LIKELY_MISSPELT: Final = 0.8
-COMPUTE: Final = ("time", "gpus", "mem", "cpus_per_task")
+COMPUTE: Final = tuple(ComputeForm.model_fields)
 _NOTHING: Final = "nothing, unless it was meant to change the runs"
 # Keys that other tools read.
 _NOT_OURS: Final = frozenset({"checkpoint_path", "training_condition", "vis_label"})

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.models.script import Interface
+from scaffold_torchtune.plan import external
 
 
 @dataclass(frozen=True)
@@ -22,3 +25,8 @@ class Place:
     inputs: Mapping[str, str] = field(default_factory=dict)
     previous: Plan | None = None
     interface: Interface | None = None
+
+    @cached_property
+    def defaults(self) -> Mapping[str, Setting]:
+        """What a setting is where nobody asked for it."""
+        return external.defaults(self.interface)

@@ -7,12 +7,10 @@ from pathlib import Path
 from scaffold_torchtune.errors import Finding, Refused, Scalar, finding
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.plan import Plan, PlannedRun
+from scaffold_torchtune.settings.parameters import KEYS
 from scaffold_torchtune.shared import templating, yamlio
 from scaffold_torchtune.shared.layout import SETUP_TEMPLATES, SETUP_YAML, is_plain_template
-from scaffold_torchtune.shared.parameters import OF_DOCUMENTS, PARAMETERS
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
-
-_KEYS = PARAMETERS.keys() - OF_DOCUMENTS
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ def render_run(plan: Plan, run: PlannedRun, folders: Sequence[Path]) -> Rendered
     template = own if own and not is_plain_template(own) else SETUP_TEMPLATES[str(run.settings["dataset_ext"].value)]
     name = Path(template).name
     values = {key: setting.value for key, setting in _written(run).items()}
-    others = [key for key in values if key not in _KEYS]
+    others = [key for key in values if key not in KEYS]
     context = {"settings": values, "others": others, "run": run.directory, "experiment": plan.experiment}
     try:
         text = templating.render(name, context, folders)
@@ -97,8 +95,8 @@ def _mismatch(key: str, planned: Scalar, read: object, where: str, line: int | N
 
 
 def _extra_problem(key: str, value: object, where: str, line: int | None) -> Finding | None:
-    if key not in _KEYS:
-        message = f"the template gives {shown(key)}, which setup_finetune does not take. {did_you_mean(key, _KEYS)}"
+    if key not in KEYS:
+        message = f"the template gives {shown(key)}, which setup_finetune does not take. {did_you_mean(key, KEYS)}"
         fix = "correct or remove the key"
         return finding("unknown-key", message.strip(), field=escape(key), file=where, line=line, fix=fix)
     if not isinstance(value, bool | int | float | str):

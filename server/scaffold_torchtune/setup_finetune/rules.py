@@ -2,11 +2,11 @@
 
 from typing import Final
 
+from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.setup_finetune import dataset
 from scaffold_torchtune.setup_finetune.keys import Report, Settings
 from scaffold_torchtune.setup_finetune.recipe import is_full, recipe
 from scaffold_torchtune.setup_finetune.registry import ModelEntry, find_model, known_models
-from scaffold_torchtune.shared import recipes
 from scaffold_torchtune.shared.text import did_you_mean, shown
 
 _REQUIRED: Final = (
