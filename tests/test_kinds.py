@@ -54,11 +54,11 @@ KINDS: dict[ValueKind, tuple[str, list[str], list[str]]] = {
         ["a100 h100", "a;b", "$(ls)", "a..b", "-a", "x" * 201],
     ),
     "mail": ("mail_user", ["ada@example.org", "ada@x"], ["ada", "a b@x", "ada@x --wrap=id", ""]),
-    "events": ("mail_type", ["NONE", "END,FAIL", "TIME_LIMIT_90"], ["SOMETIMES", "END,END", "NONE,END", "END;FAIL", ""]),
+    "events": ("mail_type", ["NONE", "END,FAIL", "TIME_LIMIT_90"], ["EVER", "END,END", "NONE,END", "END;FAIL", ""]),
     "reservations": ("reservation", ["course", "a,b"], ["a b", "a;b", "a,,b", "a..b", "a\n,b"]),
     "nodes": ("exclude", ["node01", "gpu[03-05],n7", "r[1,3-4]n"], ["gpu[01", "a b", "a,,b", "[1-2]", "a;b"]),
     "tags": ("wandb_tags", ["lora,4 letters,true", "a/b:c"], ["a,a", "a;b", "a,,b", "x" * 65, "$x"]),
-    "comment": ("comment", ["second # try; of (two)", "a, b"], ["say \"hi\"", "$(id)", "a\nb", "x" * 201, "<a>", "{a}"]),
+    "comment": ("comment", ["second # try; of (two)", "a, b"], ['say "hi"', "$(id)", "a\nb", "x" * 201, "<a>", "{a}"]),
 }  # fmt: skip
 
 GOOD = [(key, text) for key, good, _ in KINDS.values() for text in good]
