@@ -43,6 +43,7 @@ BY_RUN: dict[str, tuple[str, Scalar]] = {
     "batch_size_val": ("5", 5),
     "epochs": ("7", 7),
     "gradient_accumulation_steps": ("3", 3),
+    "clip_grad_norm": ("0.75", 0.75),
     "max_steps_per_epoch": ("21", 21),
     "seed": ("4711", 4711),
     "log_every_n_steps": ("17", 17),
@@ -126,6 +127,7 @@ LABELS: dict[str, str] = {
     "epochs": "epochs, epoch, ep, num epochs, number of epochs",
     "gradient_accumulation_steps": "gradient accumulation steps, gradient accumulation, grad accumulation,"
     " accumulation steps, grad accum",
+    "clip_grad_norm": "clip grad norm, gradient clipping, max grad norm",
     "max_steps_per_epoch": "max steps per epoch, maximum steps per epoch",
     "seed": "seed, random seed",
     "log_every_n_steps": "log every n steps, log every",

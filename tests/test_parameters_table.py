@@ -88,3 +88,11 @@ def test_defaults_are_values_of_their_kind() -> None:
             assert parameter.kind == "bool"
         elif parameter.default is not None:
             assert parameter.bounds.hold(parameter.default)
+
+
+@pytest.mark.parametrize("name", ["clip_grad_norm"])
+def test_a_parameter_stands_in_three_files_and_the_templates(name: str) -> None:
+    """In the table, where it goes to finetune.yaml, and where `validate` looks for it."""
+    sources = (ROOT / "server").rglob("*.py")
+    found = [path.name for path in sources if re.search(rf"\b{name}\b", path.read_text())]
+    assert len(found) == 3, found

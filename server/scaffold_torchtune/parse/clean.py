@@ -28,6 +28,7 @@ _REMARK = re.compile(r"(?P<value>\S(?:.*\S)?)\s+(?P<remark>\(.*\))", re.DOTALL)
 # Between several values where one is meant, outside brackets: `16 (1B models), 8 (3B models)`, `8 or 16`.
 _BETWEEN = re.compile(r"(?:\s*[,;]\s+|\s+(?:or|and|vs\.?)\s+)(?![^()]*\))")
 _SLASH = re.compile(r"\s*/\s*(?![^()]*\))")
+_AS_IS = frozenset({"default", "defaults", "off", "no", "disabled"})
 _MAX_CHOICES = 20
 _MAX_CHOICE_TEXT = 2_000
 _COSINE = re.compile(r"cosine(?: (?:schedule|annealing|decay|with warm-?up|schedule with warm-?up))*", re.IGNORECASE)
@@ -50,6 +51,16 @@ def is_empty(text: str) -> bool:
 def is_unset(text: str) -> bool:
     """Whether a setting is left open: blank, a dash, `(leave empty)`, `(none)`, `<placeholder>`."""
     return is_empty(text) or bool(_UNSET.fullmatch(text.strip()))
+
+
+def is_left_out(parameter: Parameter, text: str) -> bool:
+    """Whether a text says of a parameter that a run may lack that it has none: `off`, `disabled`."""
+    return parameter.optional and is_off(text)
+
+
+def is_off(text: str) -> bool:
+    """Whether a text leaves a setting as it is where nobody sets it: `off`, `default`."""
+    return text.strip().lower() in _AS_IS
 
 
 def is_placeholder(text: str) -> bool:

@@ -27,7 +27,6 @@ from scaffold_torchtune.shared.text import close_matches, escape, shown
 _NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description"})
 # What Configuration does not set: the runs table and Resources name models and data sets.
 _ELSEWHERE = frozenset({"model", "dataset"})
-_AS_IS = frozenset({"default", "defaults", "off", "no", "disabled"})
 _VALIDATION = frozenset({"validation during training", "validation"})
 # `We follow the paper: ...` is prose; `Steps of the warm-up phase: 10` may be meant as a setting.
 _WORDS_OF_A_LABEL = 3
@@ -72,13 +71,13 @@ def read(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
         if normalize(label) in _FIXED:
             _fixed(reading, label, text)
             continue
-        if normalize(label) in NOT_PLANNED and not clean.is_unset(text.text) and text.text.lower() not in _AS_IS:
+        if normalize(label) in NOT_PLANNED and not clean.is_unset(text.text) and not clean.is_off(text.text):
             reading.findings.append(not_planned(label, text, reading.summary.file))
             continue
         if parameter is None or not parameter.column or parameter.name in _ELSEWHERE:
             _unused_label(reading, label, text)
             continue
-        if clean.is_unset(text.text):
+        if clean.is_unset(text.text) or clean.is_left_out(parameter, text.text):
             continue
         setting = _setting(reading, parameter, label, text)
         if setting is None:

@@ -175,7 +175,7 @@ def _run(row: RowDraft, columns: _Columns, file: str, findings: list[Finding]) -
     parameters: dict[str, Setting] = {}
     for i, parameter in columns.parameters.items():
         text = row.cells.get(i)
-        if text is None:
+        if text is None or clean.is_left_out(parameter, text.text):
             continue
         try:
             value, remark = clean.typed(parameter, text)

@@ -54,6 +54,7 @@ class Parameter:
         default: where nobody gives it.
         abbreviation: what stands in directory names.
         column: whether it may be a column of the runs table, and a line of Configuration.
+        optional: whether words such as `off` say that a run has none.
         key: whether setup_finetune.yaml has it; `model`, `dataset` and `recipe` are names of documents alone.
         scope: whether it says what is trained, where and how that is computed, or which run it is of which experiment;
             what claude.local.md may give is of the surroundings.
@@ -73,6 +74,7 @@ class Parameter:
     default: Scalar = None
     abbreviation: str = ""
     column: bool = True
+    optional: bool = False
     key: bool = True
     scope: Literal["training", "surroundings", "experiment"] = "training"
     local: LocalLabels | None = None
@@ -219,6 +221,10 @@ _ALL: Final = (
         "gradient_accumulation_steps", "int",
         ("gradient accumulation", "grad accumulation", "accumulation steps", "grad accum"), bounds=_COUNT, default=1,
         warn_unread=True,
+    ),
+    Parameter(
+        "clip_grad_norm", "float", ("gradient clipping", "max grad norm"), bounds=Bounds(above=0, maximum=1_000_000),
+        optional=True, warn_unread=True,
     ),
     Parameter("max_steps_per_epoch", "int", ("maximum steps per epoch",), bounds=_COUNT, warn_unread=True),
     Parameter(
@@ -380,9 +386,6 @@ NOT_PLANNED: Final = {
     "warm up ratio": "warm-up is planned in steps (num_warmup_steps)",
     "target modules": "LoRA is applied to q_proj, v_proj, output_proj and the MLP",
     "lora target modules": "LoRA is applied to q_proj, v_proj, output_proj and the MLP",
-    "gradient clipping": "gradients are not clipped",
-    "max grad norm": "gradients are not clipped",
-    "clip grad norm": "gradients are not clipped",
     "quantization": "models are trained in bf16, not quantized",
     "momentum": "the optimizer is AdamW",
     "label smoothing": "the loss is cross-entropy without smoothing",

@@ -135,7 +135,7 @@ def _training(settings: Settings) -> dict[str, Any]:
         "max_steps_per_epoch": settings.values["max_steps_per_epoch"],
         "gradient_accumulation_steps": settings.integer("gradient_accumulation_steps"),
         **({"optimizer_in_bwd": False} if is_full(settings) else {}),
-        "clip_grad_norm": None,
+        "clip_grad_norm": settings.values["clip_grad_norm"],
         "compile": False,
         **asked_in_vain(settings),
         "metric_logger": {
