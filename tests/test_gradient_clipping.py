@@ -55,7 +55,7 @@ def with_script(options: dict[str, Option], **training: str) -> Any:
     return make_plan(parsed(summary(training=dict(training))), Options(setup_script="/opt/setup_finetune.py"), place)
 
 
-@pytest.mark.parametrize(("key", "text"), [("clip_grad_norm", "1.0")])
+@pytest.mark.parametrize(("key", "text"), [("clip_grad_norm", "1.0"), ("enable_activation_checkpointing", "no")])
 def test_a_script_without_the_option_cannot_be_told(key: str, text: str) -> None:
     taken = [
         "experiment_name", "my_wandb_project", "my_wandb_run_name", "output_dir_base", "input_dir_base",
@@ -79,3 +79,34 @@ def test_the_norm_is_proven_where_torchtune_reads_it(written: str, code: str | N
     config = replaced(GOOD_CONFIG, "compile: false", f"compile: false\nclip_grad_norm: {written}")
     found = validate_run(run, files_of(run, config), bundled=True)
     assert [(f.code, f.field) for f in found] == ([(code, "clip_grad_norm")] if code else [])
+
+
+@pytest.mark.parametrize("label", ["Activation checkpointing", "enable_activation_checkpointing"])
+def test_activation_checkpointing_is_planned_where_it_is_said(label: str) -> None:
+    assert configured(label, "yes")["enable_activation_checkpointing"].value is True
+    assert configured(label, "no")["enable_activation_checkpointing"].value is False
+    assert "enable_activation_checkpointing" not in configured(label, "-")
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe", "stock"),
+    [
+        ("Llama-3.2-1B-Instruct", "lora_finetune_single_device", False),
+        ("Llama-3.2-3B-Instruct", "lora_finetune_single_device", True),
+        ("Llama-3.2-3B-Instruct", "full_finetune_single_device", True),
+    ],
+)
+def test_the_stock_value_of_the_model_is_the_default(model: str, recipe: str, stock: bool) -> None:
+    key = "enable_activation_checkpointing"
+    usual: dict[str, Any] = {"torchtune_model_name": model, "custom_recipe": recipe}
+    assert config_of(**usual)[key] is stock
+    assert [config_of(**usual, **{key: given})[key] for given in (True, False)] == [True, False]
+    assert problems_of(text_of(**usual, **{key: "on"})) == [("invalid-value", key)]
+
+
+@pytest.mark.parametrize(("written", "code"), [("true", None), ("false", "value-mismatch"), ("'true'", "wrong-type")])
+def test_activation_checkpointing_is_proven_where_torchtune_reads_it(written: str, code: str | None) -> None:
+    key = "enable_activation_checkpointing"
+    run = run_with({key: True})
+    found = validate_run(run, files_of(run, replaced(GOOD_CONFIG, f"{key}: false", f"{key}: {written}")), bundled=True)
+    assert [(f.code, f.field) for f in found] == ([(code, key)] if code else [])

@@ -90,7 +90,7 @@ def test_defaults_are_values_of_their_kind() -> None:
             assert parameter.bounds.hold(parameter.default)
 
 
-@pytest.mark.parametrize("name", ["clip_grad_norm"])
+@pytest.mark.parametrize("name", ["clip_grad_norm", "enable_activation_checkpointing"])
 def test_a_parameter_stands_in_three_files_and_the_templates(name: str) -> None:
     """In the table, where it goes to finetune.yaml, and where `validate` looks for it."""
     sources = (ROOT / "server").rglob("*.py")

@@ -231,6 +231,7 @@ _ALL: Final = (
         "seed", "int", ("random seed",), bounds=_FROM_ZERO, default=14, abbreviation="seed", warn_unread=True,
         option=NewOption("--seed", "N,...", "seeds", many=True, label="Seed"),
     ),
+    Parameter("enable_activation_checkpointing", "bool", ("activation checkpointing",), scope="surroundings"),
     Parameter("log_every_n_steps", "int", ("log every",), bounds=_COUNT, default=1, scope="surroundings"),
     Parameter("run_val_every_n_steps", "int", ("validation every n steps",), bounds=_FROM_ZERO, default=0),
     # checkpoints

@@ -159,12 +159,12 @@ def _whose(settings: Settings) -> dict[str, Any]:
 
 
 def _machine(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
-    full = is_full(settings)
+    full, checkpointing = is_full(settings), settings.values["enable_activation_checkpointing"]
     offload = full and entry.full_offload and settings.integer("gpus") > 1
     return {
         "device": "cuda",
         "dtype": "bf16",
-        "enable_activation_checkpointing": entry.checkpointing(full=full),
+        "enable_activation_checkpointing": entry.checkpointing(full=full) if checkpointing is None else checkpointing,
         "enable_activation_offloading": False,
         **({"fsdp_cpu_offload": True} if offload else {}),
         "profiler": {

@@ -70,6 +70,7 @@ DIRECT: Final[dict[str, tuple[Path, Kind]]] = {
     "epochs_to_save": (("epochs_to_save",), Kind.EPOCHS),
     "gradient_accumulation_steps": (("gradient_accumulation_steps",), Kind.SAME),
     "clip_grad_norm": (("clip_grad_norm",), Kind.NUMBER),
+    "enable_activation_checkpointing": (("enable_activation_checkpointing",), Kind.SAME),
     "log_every_n_steps": (("log_every_n_steps",), Kind.SAME),
     "max_steps_per_epoch": (("max_steps_per_epoch",), Kind.SAME),
     "save_adapter_weights_only": (("save_adapter_weights_only",), Kind.SAME),
