@@ -133,7 +133,7 @@ def _value_and_remark(parameter: Parameter, field: Field) -> tuple[str, str]:
 def _choices(parameter: Parameter, field: Field) -> tuple[str, ...]:
     """The parts of a text each of which is a value of the parameter, where there is more than one."""
     whole = field.full or field.text
-    if parameter.kind in {"text", "modules", *kinds.OF_JOBS} or len(whole) > _MAX_CHOICE_TEXT:
+    if parameter.kind in {"text", "constraint", "modules", *kinds.OF_JOBS} or len(whole) > _MAX_CHOICE_TEXT:
         return ()
     parts = [part.strip(" `") for part in _BETWEEN.split(whole)]
     if len(parts) == 1 and parameter.kind in {"int", "float"}:

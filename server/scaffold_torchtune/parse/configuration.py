@@ -31,15 +31,8 @@ _VALIDATION = frozenset({"validation during training", "validation"})
 # `We follow the paper: ...` is prose; `Steps of the warm-up phase: 10` may be meant as a setting.
 _WORDS_OF_A_LABEL = 3
 _WORDS_OF_SETTINGS = WORDS_OF_TRAINING | {
-    "epoch",
-    "seed",
-    "steps",
-    "warm",
-    "decay",
-    "prompt",
-    "scheduler",
-    "accumulation",
-}
+    "epoch", "seed", "steps", "warm", "decay", "prompt", "scheduler", "accumulation",
+}  # fmt: skip
 _MORE = re.compile(r"[(,].*", re.DOTALL)
 _EVERY = re.compile(
     r"(?:yes|true|on)?[\s(,:;–—-]*every\s+(?P<steps>[1-9][0-9]{0,8})\s+steps?(?:\s+during\s+training)?[\s).]*",

@@ -20,19 +20,10 @@ _UNUSED: Final = frozenset(
 # Keys that are there for people, as columns of that name are in the Markdown form.
 _FOR_PEOPLE: Final = frozenset(
     {
-        "description",
-        "note",
-        "notes",
-        "status",
-        "purpose",
-        "comment",
-        "comments",
-        "est time",
-        "estimated time",
-        "gpu hours",
-        "job id",
+        "description", "note", "notes", "status", "purpose", "comment", "comments", "est time", "estimated time",
+        "gpu hours", "job id",
     }
-)
+)  # fmt: skip
 # Settings that `data.training` may hold, and what below `data` only describes the file.
 _OF_DATA: Final = frozenset(TrainingDataForm.model_fields) & PARAMETERS.keys()
 _DESCRIBES_DATA: Final = frozenset({"samples", "train samples"})
