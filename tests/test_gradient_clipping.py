@@ -13,6 +13,7 @@ from scaffold_torchtune.models.script import Interface, Option
 from scaffold_torchtune.plan import Place, make_plan
 from scaffold_torchtune.validate import validate_run
 from setup_texts import config_of, problems_of, text_of
+from templates import planned_with
 
 
 def configured(label: str, text: str) -> Any:
@@ -34,6 +35,7 @@ def test_without_clipping_nothing_is_planned(text: str) -> None:
     plan = planned(summary(table=rows))
     assert ["clip_grad_norm" in run.settings for run in plan.runs] == [False, True]
     assert plan.varying == ("clip_grad_norm",)
+    assert "clip_grad_norm" not in planned_with(f"clip_grad_norm: {text!r}\n").runs[0].settings
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "yes", "1,0", "strong", "1e7", "inf"])

@@ -161,22 +161,15 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
                 )
         case "path" | "pattern_free_path":
             return str(parameter.read(text)).rstrip("/") or "/"
+    if parameter.name == "lr_scheduler" and _COSINE.fullmatch(text):
+        return "get_cosine_schedule_with_warmup"
+    if parameter.name == "recipe" and (method := recipes.in_words(text)):
+        return method
     try:
-        return _IN_WORDS.get(parameter.name, _as_it_is)(text) or parameter.read(text)
+        return parameter.read(text)
     except NotTyped as problem:
         raise NotTyped(_ALLOWED.get(parameter.name, problem.allowed)) from problem
 
-
-def _as_it_is(_text: str) -> str | None:
-    return None
-
-
-def _scheduler(text: str) -> str | None:
-    return "get_cosine_schedule_with_warmup" if _COSINE.fullmatch(text) else None
-
-
-_IN_WORDS: Final = {"lr_scheduler": _scheduler, "recipe": recipes.in_words}
-"""What people call a value in words."""
 
 _ALLOWED: Final = {
     "recipe": "LoRA, full fine-tuning, or the name of a recipe such as full_finetune_single_device",

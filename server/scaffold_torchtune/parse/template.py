@@ -72,7 +72,8 @@ def _known(draft: TemplateDraft, key: str, source: Read, file: str) -> None:
 
 
 def _is_open(parameter: Parameter, text: Field) -> bool:
-    return parameter.kind != "text" and (clean.is_unset(text.text) or clean.is_placeholder(text.text))
+    is_open = clean.is_unset(text.text) or clean.is_placeholder(text.text)
+    return parameter.kind != "text" and (is_open or clean.is_left_out(parameter, text.text))
 
 
 def _other(draft: TemplateDraft, key: str, value: Any, place: Source) -> None:
