@@ -35,8 +35,8 @@ KINDS: dict[ValueKind, tuple[str, list[str], list[str]]] = {
     "path": (
         "models_dir",
         ["/data/models", "models/x", "./x", "/a b/c[1]", "/a&(b)#~", "/" + "x" * 3999],
-        ["", " /a", "/a ", "~/a", "-a", "/a/../b", "..", "/a;b", "/a|b", "/a<b>", "/a*", "/a?", "/{a}", "/a, b", "/a$B",
-         "/a or /b", "/a'b", '/a"b', "/a`b", "/a\\b", "/a\nb", "/a\u202eb", "/a ✓", "/" + "x" * 4000],
+        ["", " /a", "/a ", "~/a", "-a", "/a/../b", "..", "/a;b", "/a|b", "/a<b>", "/a*", "/a?", "/{a}", "/a$B",
+         "/a'b", '/a"b', "/a`b", "/a\\b", "/a\nb", "/a\u202eb", "/" + "x" * 4000],
     ),
     "pattern_free_path": ("input_dir_base", ["/data/sets", "sets"], ["/data/set[1]", "/data/*", "/a/../b", "/a;b"]),
     "folder": ("input_formatting", ["", "raw", "a/b_c"], ["/raw", "a/../b", "a b", ".x"]),
@@ -131,3 +131,9 @@ def test_setup_finetune_yaml_takes_modules_as_people_write_them_and_nothing_else
 def test_bare_minutes_are_a_time_of_setup_finetune_yaml_alone() -> None:
     assert by_setup("time", "30") == "30"
     assert by_documents("time", "30") is None
+
+
+@pytest.mark.parametrize("text", ["/a, /b", "/Smith, John/x", "/a or /b", "/a ✓"])
+def test_what_may_be_a_remark_or_two_paths_is_no_path_of_a_document(text: str) -> None:
+    assert by_setup("models_dir", text) == text
+    assert by_documents("models_dir", text) is None

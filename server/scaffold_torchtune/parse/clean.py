@@ -32,6 +32,7 @@ _AS_IS = frozenset({"default", "defaults", "off", "no", "disabled"})
 _MAX_CHOICES = 20
 _MAX_CHOICE_TEXT = 2_000
 _COSINE = re.compile(r"cosine(?: (?:schedule|annealing|decay|with warm-?up|schedule with warm-?up))*", re.IGNORECASE)
+_TWO_PATHS = re.compile(r"\s(?:or|and|vs\.?)\s+[/.~]")
 _LINK = re.compile(r"\]\(")
 # `a100:1`, `gpu:a100:1`; in `1:30` no letter tells a type
 _TYPE_OF_GPU = r"(?P<type>(?=[^:]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]*)"
@@ -160,7 +161,7 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
                     f"hours:minutes:seconds: SLURM reads {shown(text)} as {text} minutes, so write 0:{int(text):02d}:00"
                 )
         case "path" | "pattern_free_path":
-            return str(parameter.read(text)).rstrip("/") or "/"
+            return _path(parameter, text)
     if parameter.name == "lr_scheduler" and _COSINE.fullmatch(text):
         return "get_cosine_schedule_with_warmup"
     if parameter.name == "recipe" and (method := recipes.in_words(text)):
@@ -169,6 +170,15 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
         return parameter.read(text)
     except NotTyped as problem:
         raise NotTyped(_ALLOWED.get(parameter.name, problem.allowed)) from problem
+
+
+def _path(parameter: Parameter, text: str) -> str:
+    """Return a path without a slash at its end. A symbol is a remark such as a check mark, and a comma parts two."""
+    if ", " in text or any(unicodedata.category(character) == "So" for character in text):
+        raise NotTyped(kinds.SAFE_PATH)
+    if _TWO_PATHS.search(text):
+        raise NotTyped("one path")
+    return str(parameter.read(text)).rstrip("/") or "/"
 
 
 _ALLOWED: Final = {

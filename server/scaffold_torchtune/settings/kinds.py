@@ -171,9 +171,11 @@ def slurm_seconds(text: str) -> int | None:
 
 _MAX_TEXT: Final = 20_000
 _MAX_PATH: Final = 4_000
-_UNSAFE_IN_PATH: Final = re.compile(r"""["'`\\$;|<>*?{}]|, """)
+SAFE_PATH: Final = (
+    "a path without quotes, '$', braces, backslashes, wildcards, symbols or invisible characters; write variables out"
+)
+_UNSAFE_IN_PATH: Final = re.compile(r"""["'`\\$;|<>*?{}]""")
 _PATTERN: Final = re.compile(r"[\[\]]")
-_TWO_PATHS: Final = re.compile(r"\s(?:or|and|vs\.?)\s+[/.~]")
 _OF_CONTROL: Final = frozenset({"Cc", "Cs"})  # which no file in UTF-8, or no YAML, can carry
 
 
@@ -195,25 +197,15 @@ def _path(text: str, *, pattern_free: bool) -> str:
         or len(text) > _MAX_PATH
         or text != text.strip()
         or _UNSAFE_IN_PATH.search(text)
-        or not all(map(_is_plain, text))
+        or not text.isprintable()
         or (pattern_free and _PATTERN.search(text))
     ):
-        raise NotTyped(
-            "a path without quotes, '$', braces, backslashes, wildcards, symbols or invisible characters; write"
-            " variables out"
-        )
-    if _TWO_PATHS.search(text):
-        raise NotTyped("one path")
+        raise NotTyped(SAFE_PATH)
     if text.startswith("~"):
         raise NotTyped("a path written out in full, without '~'")
     if text.startswith("-") or ".." in text.split("/"):
         raise NotTyped("a path without '..' that does not begin with a dash")
     return text
-
-
-def _is_plain(character: str) -> bool:
-    """Whether a character can be seen and is no symbol such as a check mark, which would be a remark."""
-    return character.isprintable() and unicodedata.category(character) != "So"
 
 
 # --- names and the values of a job
