@@ -15,7 +15,7 @@ from scaffold_torchtune.new import OPTIONS, NewResult, create
 from scaffold_torchtune.pipeline import Request
 
 MODEL = "Llama-3.2-1B-Instruct"
-PARAMETER = {option.flag: option.parameter for option in OPTIONS}
+PARAMETER = {option.flag: name for name, option in OPTIONS.items()}
 USUAL = {
     "--model": MODEL,
     "--rank": "8,16",

@@ -15,7 +15,7 @@ from scaffold_torchtune.cli import main
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.pipeline import Request
-from scaffold_torchtune.shared.parameters import PARAMETERS
+from scaffold_torchtune.settings.parameters import PARAMETERS
 from scaffolding import codes, refusal, scaffold
 
 MODEL = "Llama-3.2-1B-Instruct"

@@ -5,7 +5,7 @@ import pytest
 from documents import MODEL, SUMMARY, planned, refusal, runs, summary, table, told
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.plan.naming import is_safe
-from scaffold_torchtune.shared.parameters import PARAMETERS
+from scaffold_torchtune.settings.parameters import PARAMETERS
 
 
 def plan_of(count: int, **columns: Any) -> Plan:
@@ -80,8 +80,9 @@ def test_every_column_that_varies_is_in_the_name(column: str, cells: list[str], 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in PARAMETERS.values() if p.column and p.name != "recipe"))
 def test_every_parameter_that_may_be_a_column_is_planned_and_told_apart(name: str) -> None:
-    kinds = {"int": ["2", "3"], "float": ["0.1", "0.2"], "bool": ["yes", "no"], "path": ["a.json", "b.json"],
-             "time": ["1:00:00", "2:00:00"], "memory": ["8G", "9G"], "text": ["a", "b"], "tags": ["a", "b"],
+    kinds = {"int": ["2", "3"], "float": ["0.1", "0.2"], "bool": ["yes", "no"],
+             "pattern_free_path": ["a.json", "b.json"], "time": ["1:00:00", "2:00:00"],
+             "memory": ["8G", "9G"], "text": ["a", "b"], "tags": ["a", "b"],
              "name": ["aa", "bb"]}  # fmt: skip
     label = {"lora_rank": "LoRA Rank", "lr": "Learning Rate", "model": "Model"}.get(name, name)
     given = {label: kinds[PARAMETERS[name].kind]}

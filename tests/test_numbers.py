@@ -4,20 +4,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaffold_torchtune.shared import numbers, slurm_time
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.shared.text import close_matches, did_you_mean, escape, shown
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0), ("8", 8), ("123456789012", 123_456_789_012)])
 def test_a_plain_whole_number_is_read(text: str, value: int) -> None:
-    assert numbers.read_int(text) == value
+    assert kinds.read_int(text) == value
 
 
 @pytest.mark.parametrize(
     "text", ["", " 8", "8\n", "-1", "+1", "08", "1_0", "1.0", "1e3", "８", "٣", "²", "1234567890123", "9" * 10_000]
 )
 def test_what_is_not_plainly_a_whole_number_is_none(text: str) -> None:
-    assert numbers.read_int(text) is None
+    assert kinds.read_int(text) is None
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_what_is_not_plainly_a_whole_number_is_none(text: str) -> None:
      "9" * 10_000],
 )  # fmt: skip
 def test_what_is_not_plainly_a_number_is_none(text: str) -> None:
-    assert numbers.read_float(text) is None
+    assert kinds.read_float(text) is None
 
 
 @pytest.mark.parametrize(
@@ -36,16 +36,16 @@ def test_what_is_not_plainly_a_number_is_none(text: str) -> None:
      ("5 x 10⁻⁵", 5e-5), ("2.5·10⁻³", 2.5e-3), ("3 X 10**2", 300.0), ("1×10^−5", 1e-5), ("5 x 10²", 500.0)],
 )  # fmt: skip
 def test_numbers_as_people_write_them(text: str, value: float) -> None:
-    assert numbers.read_float(text) == value
+    assert kinds.read_float(text) == value
 
 
 @settings(deadline=None)
 @given(st.floats(min_value=0, allow_nan=False, allow_infinity=False))
 def test_what_is_canonical_reads_back_as_the_same_number(number: float) -> None:
-    text = numbers.canonical(number)
+    text = kinds.shortest_number(number)
     assert float(text) == number
     short_enough = len(text) < 15
-    assert numbers.read_float(text) == number or not short_enough
+    assert kinds.read_float(text) == number or not short_enough
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_what_is_canonical_reads_back_as_the_same_number(number: float) -> None:
      (0.0, "0"), (8, "8"), (1.0, "1"), (100_000.0, "100000"), (1.5, "1.5"), (0.00012, "1.2e-4"), (-1e-5, "-1e-5")],
 )  # fmt: skip
 def test_the_canonical_form_is_the_shortest(number: float, text: str) -> None:
-    assert numbers.canonical(number) == text
+    assert kinds.shortest_number(number) == text
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,14 @@ def test_the_canonical_form_is_the_shortest(number: float, text: str) -> None:
      ("1-12:30:15", 131_415), ("0", 0), ("0:00:00", 0)],
 )  # fmt: skip
 def test_a_time_limit_as_slurm_counts_it(text: str, seconds: int) -> None:
-    assert slurm_time.seconds(text) == seconds
+    assert kinds.slurm_seconds(text) == seconds
 
 
 @pytest.mark.parametrize(
     "text", ["", "1:2:3:4", "-1", "1-", "a", "12:99x", "１:00", "1:00:00\n", "infinite", "9" * 100]
 )
 def test_what_slurm_would_not_take_is_none(text: str) -> None:
-    assert slurm_time.seconds(text) is None
+    assert kinds.slurm_seconds(text) is None
 
 
 @settings(deadline=None)

@@ -6,7 +6,7 @@ import pytest
 
 from documents import MODEL, SUMMARY, local_md, planned, refusal, runs, summary, table, told
 from scaffold_torchtune.models.plan import Plan
-from scaffold_torchtune.shared import recipes
+from scaffold_torchtune.settings import recipes
 
 FULL = table(
     ["Run Name", "Model", "LR", "Type"], [["a", MODEL, "1e-5", "Fine-tuned"], ["b", MODEL, "2e-5", "Fine-tuned"]]

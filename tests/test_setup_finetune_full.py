@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.setup_finetune import build
 from scaffold_torchtune.setup_finetune.registry import default_resources, find_model, known_models
-from scaffold_torchtune.shared import recipes
 from scaffold_torchtune.torchtune_facts import load
 from setup_texts import config_of, problems_of, script_of, text_of
 

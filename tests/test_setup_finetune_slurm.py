@@ -24,9 +24,9 @@ def directives_of(script: str) -> dict[str, str]:
         {"gpus": 4},
         {"venv": "/opt/my venvs/torch tune"},
         {"modules": "a,b/1.2"},
-        {"output_dir_base": "/scratch/a; (ls) && b|c"},
+        {"output_dir_base": "/scratch/a (ls) && b"},
         {"output_dir_base": "/scratch/#SBATCH --x=y/&& ls"},
-        {"constraint": "[a100*2&h100|(b;c)],d"},
+        {"constraint": "[a100*2&h100|(b,c)],d"},
     ],
 )
 def test_the_script_parses(changes: dict[str, Any], tmp_path: Path) -> None:

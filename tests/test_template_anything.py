@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models.base import SourceKind
 from scaffold_torchtune.models.plan import PlannedRun
-from scaffold_torchtune.shared.parameters import OF_DOCUMENTS, PARAMETERS
+from scaffold_torchtune.settings.parameters import KEYS as PLANNED
 from scaffold_torchtune.shared.yamlio import scalar
 from templates import JSON, NAME, planned_with
 from test_parse_anything import mutated
 
-KEYS = sorted(PARAMETERS.keys() - OF_DOCUMENTS)
+KEYS = sorted(PLANNED)
 VALUES = st.one_of(st.text(max_size=30), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans())
 
 

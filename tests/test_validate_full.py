@@ -7,7 +7,7 @@ from good_files import CONFIG, GOOD_CONFIG, GOOD_SLURM, SETUP, SLURM, files_of, 
 from good_files import RUN as LORA_RUN
 from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.models.plan import PlannedRun
-from scaffold_torchtune.shared.recipes import OF_LORA
+from scaffold_torchtune.settings.recipes import OF_LORA
 from scaffold_torchtune.validate import validate_run
 
 RUN = "lr1e-5_recipe-full"

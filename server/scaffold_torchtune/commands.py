@@ -89,7 +89,7 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
     if options.command == "skill":
         return lambda _request: install_skill(options.directory)
     if options.command == "new":
-        wishes = {option.parameter: getattr(options, option.parameter) for option in OPTIONS}
+        wishes = {name: getattr(options, name) for name in OPTIONS}
         return lambda request: create(request, wishes, control=options.control)
     return _STEPS["plan" if getattr(options, "dry_run", False) else options.command][0]
 

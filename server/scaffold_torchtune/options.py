@@ -99,9 +99,9 @@ def _add_new(command: argparse.ArgumentParser) -> None:
     from scaffold_torchtune.new import OPTIONS
 
     command.add_argument("experiment", type=Path, metavar="DIR", help="the experiment directory to be")
-    for option in OPTIONS:
-        flag, name, metavar, text = option.flag, option.parameter, option.metavar, option.help
-        command.add_argument(flag, dest=name, action="append", default=[], metavar=metavar, help=text)
+    for name, option in OPTIONS.items():
+        flag, metavar = option.flag, option.metavar
+        command.add_argument(flag, dest=name, action="append", default=[], metavar=metavar, help=option.help)
     command.add_argument("--control", action="store_true", help="add a control for each model: the base model")
     _add_common(command)
 

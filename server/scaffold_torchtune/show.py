@@ -30,7 +30,7 @@ from scaffold_torchtune.models.results import (
     SetupRun,
     ValidateResult,
 )
-from scaffold_torchtune.shared import numbers
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.shared.text import escape, one_line
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
@@ -70,7 +70,7 @@ def console(*, stderr: bool = False) -> Console:
 def value(of: Scalar) -> str:
     """A value in a table."""
     if isinstance(of, float):
-        return numbers.canonical(of)
+        return kinds.shortest_number(of)
     return "" if of is None else escape(of) if isinstance(of, str) else str(of)
 
 

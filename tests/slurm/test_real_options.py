@@ -10,7 +10,7 @@ import pytest
 import one_node_slurm
 from one_node_slurm import Slurm
 from scaffold_torchtune.pipeline import submit
-from scaffold_torchtune.shared import job_options
+from scaffold_torchtune.settings import job_options
 from setup_texts import script_of
 
 MISSING = one_node_slurm.missing()

@@ -14,8 +14,8 @@ import one_node_slurm
 from one_node_slurm import Slurm
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.demo import prepare_demo
+from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.setup_finetune.registry import known_models
-from scaffold_torchtune.shared import recipes
 from setup_texts import script_of
 
 MISSING = one_node_slurm.missing()

@@ -10,8 +10,8 @@ from scaffold_torchtune.foresee.places import at, concerning, full, grouped, out
 from scaffold_torchtune.foresee.steps import effective_batch, part_of, rows_of, steps_of
 from scaffold_torchtune.models.plan import Plan, PlannedRun
 from scaffold_torchtune.models.seen import Seen
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.setup_finetune.registry import default_resources, find_model
-from scaffold_torchtune.shared import slurm_time
 from scaffold_torchtune.torchtune_facts import ModelFacts, load
 
 _GIB = 1024**3
@@ -195,7 +195,7 @@ def _time(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterat
 
 
 def _limit(run: PlannedRun) -> float:
-    found = slurm_time.seconds(run.text("time"))
+    found = kinds.slurm_seconds(run.text("time"))
     return math.inf if found is None else found
 
 

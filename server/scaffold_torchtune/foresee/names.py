@@ -14,9 +14,9 @@ from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.foresee.places import at, concerning, full, grouped, row
 from scaffold_torchtune.foresee.steps import effective_batch
 from scaffold_torchtune.models.plan import Plan, PlannedRun
+from scaffold_torchtune.settings.kinds import read_float
 from scaffold_torchtune.setup_finetune.registry import find_model
 from scaffold_torchtune.shared.layout import data_label
-from scaffold_torchtune.shared.numbers import read_float
 from scaffold_torchtune.shared.text import shown
 
 _LABELS: Final = {

@@ -8,7 +8,7 @@ from typing import TypeVar
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, finding
 from scaffold_torchtune.models.plan import PlannedRun
-from scaffold_torchtune.shared.recipes import FULL, method_of
+from scaffold_torchtune.settings.recipes import FULL, method_of
 from scaffold_torchtune.shared.text import shown
 
 _Key = TypeVar("_Key", bound=Hashable)

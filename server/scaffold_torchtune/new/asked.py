@@ -4,73 +4,41 @@ import itertools
 import posixpath
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.parse.draft import Field
 from scaffold_torchtune.pipeline.locate import Document
 from scaffold_torchtune.plan import Place, naming
-from scaffold_torchtune.shared import recipes
-from scaffold_torchtune.shared.parameters import PARAMETERS
+from scaffold_torchtune.settings import recipes
+from scaffold_torchtune.settings.parameters import OF_LOCAL, PARAMETERS
 from scaffold_torchtune.shared.resources import TEMPLATES
 
 MOST_RUNS: Final = 2_000
 
 
-class Option(NamedTuple):
-    """An option of the command: the parameter that it gives, and whether it may have several values."""
-
-    flag: str
-    parameter: str
-    metavar: str
-    help: str
-    many: bool = False
-
-
-OPTIONS: Final = (
-    Option("--name", "experiment_name", "NAME", "name of the experiment; default: that of DIR"),
-    Option("--model", "model", "MODEL", "base model; may be repeated", many=True),
-    Option("--recipe", "recipe", "NAME", "LoRA or full, or torchtune's name of such a recipe; default: LoRA"),
-    Option("--rank", "lora_rank", "N,...", "LoRA ranks", many=True),
-    Option("--lr", "lr", "X,...", "learning rates", many=True),
-    Option("--batch-size", "batch_size", "N,...", "batch sizes", many=True),
-    Option("--epochs", "epochs", "N", "number of epochs"),
-    Option("--seed", "seed", "N,...", "seeds", many=True),
-    Option("--data", "dataset", "PATH", "data set, .json or .parquet; a relative path is taken from DIR"),
-    Option("--system-prompt", "system_prompt", "TEXT", "system prompt, exactly as given"),
-    Option("--model-dir", "models_dir", "PATH", "directory that holds the models; a relative path is taken from DIR"),
-    Option("--conda-env", "conda_env", "NAME", "conda environment of the jobs"),
-    Option("--project", "my_wandb_project", "NAME", "Weights & Biases project; default: the experiment's name"),
-    Option("--output-dir", "output_dir_base", "PATH", "where checkpoints go; default: outputs, taken from DIR"),
-    Option("--account", "account", "NAME", "SLURM account"),
-    Option("--partition", "partition", "NAME", "SLURM partition"),
-    Option("--constraint", "constraint", "FEATURES", "SLURM constraint"),
-    Option("--qos", "qos", "NAME", "SLURM quality of service"),
-    Option("--gpu-type", "gpu_type", "NAME", "type of the GPUs, as SLURM calls it, such as a100"),
-    Option("--mail-user", "mail_user", "ADDRESS", "where SLURM's mails about the jobs go"),
-    Option("--mail-type", "mail_type", "EVENT,...", "what SLURM writes mails about, such as END,FAIL"),
-    Option("--entity", "wandb_entity", "NAME", "Weights & Biases entity: user or team"),
-    Option("--time", "time", "H:MM:SS", "time limit of a job"),
-    Option("--gpus", "gpus", "N", "GPUs of a job"),
-    Option("--module", "modules", "NAME", "module that a job loads; may be repeated", many=True),
-)
-"""What may be asked for. A value is known by the name of its parameter."""
-
-OPTION: Final = {option.parameter: option for option in OPTIONS}
-COLUMNS: Final = {"lora_rank": "LoRA Rank", "lr": "Learning Rate", "batch_size": "Batch Size", "seed": "Seed"}
-TRAINING: Final = {
-    "recipe": "Recipe",
-    "epochs": "Epochs",
-    "seed": "Seed",
-    "gpus": "GPUs",
-    "time": "Time limit",
-    "system_prompt": "System prompt",
-}
-# What only claude.local.md says.
-OF_LOCAL: Final = (
-    "conda_env", "my_wandb_project", "wandb_entity", "output_dir_base", "account", "partition", "constraint",
-    "gpu_type", "qos", "mail_user", "mail_type", "modules",
+_ORDER: Final = (
+    "experiment_name", "model", "recipe", "lora_rank", "lr", "batch_size", "epochs", "seed", "dataset",
+    "system_prompt", "models_dir", "conda_env", "my_wandb_project", "output_dir_base", "account", "partition",
+    "constraint", "qos", "gpu_type", "mail_user", "mail_type", "wandb_entity", "time", "gpus", "modules",
 )  # fmt: skip
+_FOUND: Final = {name: p.option for name, p in PARAMETERS.items() if p.option is not None}
+
+OPTIONS: Final = {name: _FOUND[name] for name in sorted(_FOUND, key=(*_ORDER, *_FOUND).index)}
+"""What may be asked for, by parameter: what people need first stands first, the rest in the parameters' order."""
+
+COLUMNS: Final = {name: option.label for name, option in OPTIONS.items() if option.label and option.many}
+_LINES: Final = ("recipe", "epochs", "seed", "gpus", "time", "system_prompt")
+TRAINING: Final = {
+    name: option.label
+    for name in (*_LINES, *OPTIONS)
+    if (option := OPTIONS[name]).label and (name not in COLUMNS or name == "seed")
+}
+"""The lines of Configuration. One seed is such a line, several are a column."""
+
+ONLY_LOCAL: Final = tuple(name for name in OPTIONS if name in OF_LOCAL.keys() - {"models_dir"} - TRAINING.keys())
+"""What only claude.local.md says."""
+
 # What a run's settings do not hold as it was given.
 PLACED: Final = frozenset({"model", "dataset", "models_dir", "output_dir_base", "modules", "recipe"})
 

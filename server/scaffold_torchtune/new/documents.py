@@ -5,9 +5,10 @@ import re
 from typing import Final
 
 from scaffold_torchtune.findings import Scalar
-from scaffold_torchtune.new.asked import COLUMNS, OF_LOCAL, TRAINING, Asked
+from scaffold_torchtune.new.asked import COLUMNS, ONLY_LOCAL, TRAINING, Asked
 from scaffold_torchtune.pipeline import Request
-from scaffold_torchtune.shared import numbers, templating
+from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.shared import templating
 from scaffold_torchtune.shared.resources import TEMPLATES
 
 _MARKUP: Final = re.compile(r"[\\`*\[\]<>&|]|(?<![^\W_])_|_(?![^\W_])")
@@ -32,7 +33,7 @@ def _code(value: Scalar) -> str:
 
 def _number(value: Scalar) -> str:
     """A number in its shortest form; other values as they are."""
-    return numbers.canonical(value) if isinstance(value, float) else str(value)
+    return kinds.shortest_number(value) if isinstance(value, float) else str(value)
 
 
 def summary_text(asked: Asked, request: Request) -> str:
@@ -70,7 +71,7 @@ def summary_text(asked: Asked, request: Request) -> str:
 
 def local_text(asked: Asked) -> str:
     """The text of claude.local.md."""
-    names = ("models_dir", *(name for name in OF_LOCAL if name != "modules"))
+    names = ("models_dir", *(name for name in ONLY_LOCAL if name != "modules"))
     values = {name: _code(asked.one(name)) if name in asked.values else "(leave empty)" for name in names}
     modules = [str(module) for module in asked.values.get("modules", ())]
     return templating.render("new_local.md.j2", {**values, "modules": modules}, [TEMPLATES])

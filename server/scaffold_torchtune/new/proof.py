@@ -13,8 +13,9 @@ from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.pipeline.locate import Document
 from scaffold_torchtune.plan import make_plan
 from scaffold_torchtune.render import render_run
+from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.setup import run_bundled
-from scaffold_torchtune.shared import layout, recipes
+from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.resources import TEMPLATES
 from scaffold_torchtune.shared.text import escape, shown
 

@@ -8,53 +8,53 @@ from collections.abc import Iterable, Mapping, Sequence
 from scaffold_torchtune.findings import Refused, Scalar, finding
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.plan import Options
-from scaffold_torchtune.new.asked import COLUMNS, MOST_RUNS, OF_LOCAL, OPTION, OPTIONS, Asked, Option
+from scaffold_torchtune.new.asked import COLUMNS, MOST_RUNS, ONLY_LOCAL, OPTIONS, Asked
 from scaffold_torchtune.new.documents import quoted
 from scaffold_torchtune.parse import clean, local
 from scaffold_torchtune.parse.draft import Field
-from scaffold_torchtune.parse.typed import NotTyped
 from scaffold_torchtune.pipeline import Request
 from scaffold_torchtune.pipeline.locate import Document, local_document, read_document
 from scaffold_torchtune.plan import checks
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.parameters import PARAMETERS
 from scaffold_torchtune.setup_finetune.registry import find_model, known_models
 from scaffold_torchtune.shared import layout
-from scaffold_torchtune.shared.parameters import PARAMETERS
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
 
 def type_wishes(asked: Asked, wishes: Mapping[str, Sequence[str]]) -> None:
     """Type what every option says."""
-    for option in OPTIONS:
-        texts = list(wishes.get(option.parameter, ()))
+    for name, option in OPTIONS.items():
+        texts = list(wishes.get(name, ()))
         if option.many:
             texts = [part.strip() for text in texts for part in text.split(",")]
         elif len(texts) > 1:
-            asked.problem("ambiguous", option.parameter, f"{option.flag} is given twice", "give it once")
+            asked.problem("ambiguous", name, f"{option.flag} is given twice", "give it once")
             continue
         for text in texts:
             try:
-                value = _typed(option, text)
+                value = _typed(name, text)
             except NotTyped as problem:
                 message = f"{option.flag}: {shown(text)} is not {problem.allowed}"
                 fix, actual = f"give {problem.allowed}", escape(text)
-                asked.problem("invalid-value", option.parameter, message, fix, actual=actual, expected=problem.allowed)
+                asked.problem("invalid-value", name, message, fix, actual=actual, expected=problem.allowed)
                 continue
-            values = asked.values.setdefault(option.parameter, [])
+            values = asked.values.setdefault(name, [])
             if value in values:
                 message = f"{option.flag} gives {shown(value)} twice"
-                asked.problem("ambiguous", option.parameter, message, "give each value once")
+                asked.problem("ambiguous", name, message, "give each value once")
             values.append(value)
 
 
-def _typed(option: Option, text: str) -> Scalar:
+def _typed(name: str, text: str) -> Scalar:
     """The value of an option, exactly as a document that holds it is read.
 
     Raises:
         NotTyped: the text is not such a value.
     """
-    parameter = PARAMETERS[option.parameter]
+    parameter, flag = PARAMETERS[name], OPTIONS[name].flag
     if parameter.name == "system_prompt":
-        value = clean.typed(parameter, Field(quoted(text), 1, option.flag)).value
+        value = clean.typed(parameter, Field(quoted(text), 1, flag)).value
         if value != text or any("\ud800" <= c <= "\udfff" for c in text):
             raise NotTyped("text that a document can hold: put no white space and no quotes around it")
         return value
@@ -62,7 +62,7 @@ def _typed(option: Option, text: str) -> Scalar:
         raise NotTyped("a value (where there is none, leave the option out)")
     if clean.unquoted(clean.without_remark(text)) != text:
         raise NotTyped("a value alone, without quotes, white space or a remark around it")
-    return clean.typed(parameter, Field(text, 1, option.flag)).value
+    return clean.typed(parameter, Field(text, 1, flag)).value
 
 
 def find_local(asked: Asked, request: Request) -> None:
@@ -96,7 +96,7 @@ def complete(asked: Asked) -> None:
         _default(asked, "output_dir_base", "outputs", given)
     for name in needed:
         if name not in asked.values and name not in given:
-            option = OPTION[name]
+            option = OPTIONS[name]
             asked.problem("missing-field", name, f"{option.flag} is missing", f"add {option.flag} {option.metavar}")
 
 
@@ -109,7 +109,7 @@ def _default_name(asked: Asked) -> None:
     """The directory's name is the experiment's, where it can be."""
     name = asked.directory.name
     try:
-        asked.values["experiment_name"] = [_typed(OPTION["experiment_name"], name)]
+        asked.values["experiment_name"] = [_typed("experiment_name", name)]
     except NotTyped as problem:
         message = f"the directory's name {shown(name)} cannot be the experiment's: it is not {problem.allowed}"
         asked.problem("invalid-value", "experiment_name", message, "add --name NAME", actual=escape(name))
@@ -144,7 +144,7 @@ def check(asked: Asked) -> None:
 
 def _against_local(asked: Asked, found: Document) -> None:
     """What is asked for of the surroundings must be what the found claude.local.md says: that is what is used."""
-    for name in OF_LOCAL:
+    for name in ONLY_LOCAL:
         text = asked.said.get(name)
         if name not in asked.values or (text is None and name == "output_dir_base"):
             continue
@@ -158,7 +158,7 @@ def _against_local(asked: Asked, found: Document) -> None:
             there = posixpath.normpath(posixpath.join(str(found.path.parent), str(there)))
         if value != there:
             says = f"says {shown(there)} (line {text.line})" if text else "does not give it"
-            flag = OPTION[name].flag
+            flag = OPTIONS[name].flag
             message = f"{flag} is {shown(value)}, but {escape(str(found.path))}, which is used here, {says}"
             fix = f"leave {flag} out, or correct that file, or put a {layout.LOCAL} of its own into the directory"
             asked.problem("ambiguous", name, message, fix)

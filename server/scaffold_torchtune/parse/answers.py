@@ -12,8 +12,8 @@ from scaffold_torchtune.models.base import Answer
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field, LocalDraft, SummaryDraft
 from scaffold_torchtune.parse.questions import MODEL_PATH, SETTLED, answerable
-from scaffold_torchtune.parse.typed import NotTyped
-from scaffold_torchtune.shared.parameters import PARAMETERS, by_label
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.parameters import PARAMETERS, by_label
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
 NOTE = "given by the user"

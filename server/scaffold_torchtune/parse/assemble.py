@@ -20,7 +20,7 @@ from scaffold_torchtune.parse import (
 from scaffold_torchtune.parse.answers import apply, used
 from scaffold_torchtune.parse.questions import questions
 from scaffold_torchtune.parse.reading import Reading
-from scaffold_torchtune.shared.parameters import PARAMETERS
+from scaffold_torchtune.settings.parameters import PARAMETERS
 from scaffold_torchtune.shared.text import escape, shown
 
 _OFTEN_THE_CAUSE = frozenset({"unused-column", "unused-field", "unused-row"})

@@ -3,14 +3,16 @@
 import re
 import unicodedata
 from dataclasses import replace
+from typing import Final
 
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.parse import free_text
 from scaffold_torchtune.parse.draft import Field
 from scaffold_torchtune.parse.free_text import unquote
-from scaffold_torchtune.parse.typed import NotTyped, Typed
-from scaffold_torchtune.shared import job_options, numbers, recipes, slurm_time
-from scaffold_torchtune.shared.parameters import Parameter
+from scaffold_torchtune.parse.typed import Typed
+from scaffold_torchtune.settings import kinds, recipes
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.parameters import Parameter
 from scaffold_torchtune.shared.text import shown
 
 _EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
@@ -26,25 +28,20 @@ _REMARK = re.compile(r"(?P<value>\S(?:.*\S)?)\s+(?P<remark>\(.*\))", re.DOTALL)
 # Between several values where one is meant, outside brackets: `16 (1B models), 8 (3B models)`, `8 or 16`.
 _BETWEEN = re.compile(r"(?:\s*[,;]\s+|\s+(?:or|and|vs\.?)\s+)(?![^()]*\))")
 _SLASH = re.compile(r"\s*/\s*(?![^()]*\))")
+_AS_IS = frozenset({"default", "defaults", "off", "no", "disabled"})
 _MAX_CHOICES = 20
 _MAX_CHOICE_TEXT = 2_000
 _COSINE = re.compile(r"cosine(?: (?:schedule|annealing|decay|with warm-?up|schedule with warm-?up))*", re.IGNORECASE)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
-_MODULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(?:/[A-Za-z0-9][A-Za-z0-9._+-]*)*", re.ASCII)
-_CONSTRAINT = re.compile(r"[A-Za-z0-9\[(][A-Za-z0-9._&|()\[\]*,-]*", re.ASCII)
-_MEMORY = re.compile(r"[1-9][0-9]{0,8}[KMGT]?", re.ASCII)
-_LINK = re.compile(r"\]\(")
 _TWO_PATHS = re.compile(r"\s(?:or|and|vs\.?)\s+[/.~]")
-_UNSAFE_IN_PATH = re.compile(r"""["'`\\$;|<>*?{}]|, """)
+_LINK = re.compile(r"\]\(")
 # `a100:1`, `gpu:a100:1`; in `1:30` no letter tells a type
 _TYPE_OF_GPU = r"(?P<type>(?=[^:]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]*)"
 _TYPED_GPUS = re.compile(rf"(?:gpu:)?{_TYPE_OF_GPU}:(?P<number>[0-9]{{1,4}})", re.ASCII)
 _GRES = re.compile(r"gpu:(?P<number>[0-9]{1,4})", re.ASCII)
 _GPUS = re.compile(r"(?P<number>[0-9]{1,4})\s*[×xX]?\s*(?P<type>[A-Za-z0-9 /-]{0,40})\bGPUs?", re.ASCII)
-_WORDS = {"true": True, "yes": True, "on": True, "enabled": True}
-_WORDS |= dict.fromkeys(("false", "no", "off", "disabled"), False)
-_MAX_NAME = 200
-_MAX_PATH = 4_000
+_WORDS = dict.fromkeys(("true", "yes", "on", "enabled"), "true") | dict.fromkeys(
+    ("false", "no", "off", "disabled"), "false"
+)
 
 
 def is_empty(text: str) -> bool:
@@ -55,6 +52,16 @@ def is_empty(text: str) -> bool:
 def is_unset(text: str) -> bool:
     """Whether a setting is left open: blank, a dash, `(leave empty)`, `(none)`, `<placeholder>`."""
     return is_empty(text) or bool(_UNSET.fullmatch(text.strip()))
+
+
+def is_left_out(parameter: Parameter, text: str) -> bool:
+    """Whether a text says of a parameter that a run may lack that it has none: `off`, `disabled`."""
+    return parameter.optional and is_off(text)
+
+
+def is_off(text: str) -> bool:
+    """Whether a text leaves a setting as it is where nobody sets it: `off`, `default`."""
+    return text.strip().lower() in _AS_IS
 
 
 def is_placeholder(text: str) -> bool:
@@ -89,7 +96,7 @@ def typed(parameter: Parameter, field: Field) -> Typed:
         NotTyped: the text is not plainly such a value; says what is allowed, or which values it has.
     """
     try:
-        if parameter.kind == "text" and parameter.name != "constraint":
+        if parameter.kind == "text":
             return free_text.read(field)
         text, remark = _value_and_remark(parameter, field)
         if parameter.name == "gpus" and (several := _GPUS.fullmatch(text)):
@@ -113,7 +120,7 @@ def requested_gpus(field: Field) -> dict[str, Field]:
 
 
 def _value_and_remark(parameter: Parameter, field: Field) -> tuple[str, str]:
-    if parameter.kind == "path" and _LINK.search(field.source or ""):
+    if parameter.kind in {"path", "pattern_free_path"} and _LINK.search(field.source or ""):
         raise NotTyped("a path written out, not a link")
     if parameter.kind == "comment":  # all of it is meant, brackets too
         return unquoted(field.full or field.text), ""
@@ -127,7 +134,7 @@ def _value_and_remark(parameter: Parameter, field: Field) -> tuple[str, str]:
 def _choices(parameter: Parameter, field: Field) -> tuple[str, ...]:
     """The parts of a text each of which is a value of the parameter, where there is more than one."""
     whole = field.full or field.text
-    if parameter.kind in {"text", "names", *job_options.ALLOWED} or len(whole) > _MAX_CHOICE_TEXT:
+    if parameter.kind in {"text", "constraint", "modules", *kinds.OF_JOBS} or len(whole) > _MAX_CHOICE_TEXT:
         return ()
     parts = [part.strip(" `") for part in _BETWEEN.split(whole)]
     if len(parts) == 1 and parameter.kind in {"int", "float"}:
@@ -140,107 +147,42 @@ def _choices(parameter: Parameter, field: Field) -> tuple[str, ...]:
 
 
 def _from_text(parameter: Parameter, text: str) -> Scalar:
-    """The value of a parameter that is not free text.
+    """Return the value of a parameter that is not free text, in the words and forms that people use.
 
     Raises:
         NotTyped: the text is not plainly such a value.
     """
-    if parameter.name == "constraint":
-        return _matching(_CONSTRAINT, text, "feature names joined by & or |")
     match parameter.kind:
-        case "int" | "float":
-            return _number(parameter, text)
         case "bool":
-            if text.lower() not in _WORDS:
-                raise NotTyped("yes or no")
-            return _WORDS[text.lower()]
+            return parameter.read(_WORDS.get(text.lower(), text))
         case "time":
-            return _time(text)
-        case "mail" | "events" | "reservations" | "nodes" | "tags" | "comment":
-            return _of_job(parameter, text)
-        case "path":
-            return path(text)
-        case "memory":
-            return _matching(_MEMORY, text, "a number with K, M, G or T, e.g. 32G")
-        case "names":
-            names = [name.strip() for name in text.split(",")]
-            return ",".join(_matching(_MODULE, name, "bare names such as anaconda3/2025.6") for name in names)
-        case _:
-            return _name(parameter, text)
-
-
-def _name(parameter: Parameter, text: str) -> str:
+            if text.isdigit() and parameter.read(text):
+                raise NotTyped(
+                    f"hours:minutes:seconds: SLURM reads {shown(text)} as {text} minutes, so write 0:{int(text):02d}:00"
+                )
+        case "path" | "pattern_free_path":
+            return _path(parameter, text)
     if parameter.name == "lr_scheduler" and _COSINE.fullmatch(text):
         return "get_cosine_schedule_with_warmup"
-    if parameter.name == "recipe":
-        allowed = "LoRA, full fine-tuning, or the name of a recipe such as full_finetune_single_device"
-        return recipes.in_words(text) or _matching(_NAME, text, allowed)
-    if parameter.name == "model":
-        return _matching(_NAME, text, "the name of one model alone, such as Llama-3.2-1B-Instruct")
-    return _matching(_NAME, text, "letters, digits, '.', '_' and '-', beginning with a letter or digit")
+    if parameter.name == "recipe" and (method := recipes.in_words(text)):
+        return method
+    try:
+        return parameter.read(text)
+    except NotTyped as problem:
+        raise NotTyped(_ALLOWED.get(parameter.name, problem.allowed)) from problem
 
 
-def _of_job(parameter: Parameter, text: str) -> str:
-    value = job_options.canonical(parameter.kind, text)
-    if value is None:
-        raise NotTyped(job_options.ALLOWED[parameter.kind])
-    return value
-
-
-def _matching(grammar: re.Pattern[str], text: str, allowed: str) -> str:
-    if not grammar.fullmatch(text) or ".." in text or len(text) > _MAX_NAME:
-        raise NotTyped(allowed)
-    return text
-
-
-def _number(parameter: Parameter, text: str) -> int | float:
-    number = numbers.read_int(text) if parameter.kind == "int" else numbers.read_float(text)
-    kind = "a whole number" if parameter.kind == "int" else "a number such as 1e-5 or 0.1"
-    low, high, above = parameter.minimum, parameter.maximum, parameter.above
-    bounds = [f"at least {low:g}"] if low is not None else [f"more than {above:g}"] if above is not None else []
-    allowed = ", ".join([kind, *bounds, *([f"at most {high:.15g}"] if high is not None else [])])
-    outside = number is not None and (
-        (low is not None and number < low)
-        or (high is not None and number > high)
-        or (above is not None and number <= above)
-    )
-    if number is None or outside:
-        raise NotTyped(allowed)
-    return number
-
-
-def _time(text: str) -> str:
-    if not slurm_time.seconds(text):
-        raise NotTyped(
-            "a SLURM time such as 0:59:00 (hours:minutes:seconds) or 1-12:00:00; not 0, which means no limit"
-        )
-    if text.isdigit():
-        raise NotTyped(
-            f"hours:minutes:seconds: SLURM reads {shown(text)} as {text} minutes, so write 0:{int(text):02d}:00"
-        )
-    return text
-
-
-def _plain(character: str) -> bool:
-    """Whether a character can be seen and is no symbol such as a check mark, which would be a remark."""
-    return character.isprintable() and unicodedata.category(character) != "So"
-
-
-def path(text: str) -> str:
-    """A path as written, without a trailing slash.
-
-    Raises:
-        NotTyped: it has characters that a shell, SLURM or OmegaConf would take for something else, or starts with `~`.
-    """
-    if not text or len(text) > _MAX_PATH or _UNSAFE_IN_PATH.search(text) or not all(map(_plain, text)):
-        raise NotTyped(
-            "a path without quotes, '$', braces, backslashes, wildcards, symbols or invisible characters; write"
-            " variables out"
-        )
+def _path(parameter: Parameter, text: str) -> str:
+    """Return a path without a slash at its end. A symbol is a remark such as a check mark, and a comma parts two."""
+    if ", " in text or any(unicodedata.category(character) == "So" for character in text):
+        raise NotTyped(kinds.SAFE_PATH)
     if _TWO_PATHS.search(text):
         raise NotTyped("one path")
-    if text.startswith("~"):
-        raise NotTyped("a path written out in full, without '~'")
-    if text.startswith("-") or ".." in text.split("/"):
-        raise NotTyped("a path without '..' that does not begin with a dash")
-    return text.rstrip("/") or "/"
+    return str(parameter.read(text)).rstrip("/") or "/"
+
+
+_ALLOWED: Final = {
+    "recipe": "LoRA, full fine-tuning, or the name of a recipe such as full_finetune_single_device",
+    "model": "the name of one model alone, such as Llama-3.2-1B-Instruct",
+}
+"""What is allowed, where more than the grammar tells it."""

@@ -10,9 +10,9 @@ from scaffold_torchtune.models.experiment import Run
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field
 from scaffold_torchtune.parse.reading import Reading, ignored_remark, not_planned
-from scaffold_torchtune.parse.typed import NotTyped
-from scaffold_torchtune.shared import recipes
-from scaffold_torchtune.shared.parameters import (
+from scaffold_torchtune.settings import recipes
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.parameters import (
     NOT_PLANNED,
     PARAMETERS,
     WORDS_OF_TRAINING,
@@ -27,20 +27,12 @@ from scaffold_torchtune.shared.text import close_matches, escape, shown
 _NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description"})
 # What Configuration does not set: the runs table and Resources name models and data sets.
 _ELSEWHERE = frozenset({"model", "dataset"})
-_AS_IS = frozenset({"default", "defaults", "off", "no", "disabled"})
 _VALIDATION = frozenset({"validation during training", "validation"})
 # `We follow the paper: ...` is prose; `Steps of the warm-up phase: 10` may be meant as a setting.
 _WORDS_OF_A_LABEL = 3
 _WORDS_OF_SETTINGS = WORDS_OF_TRAINING | {
-    "epoch",
-    "seed",
-    "steps",
-    "warm",
-    "decay",
-    "prompt",
-    "scheduler",
-    "accumulation",
-}
+    "epoch", "seed", "steps", "warm", "decay", "prompt", "scheduler", "accumulation",
+}  # fmt: skip
 _MORE = re.compile(r"[(,].*", re.DOTALL)
 _EVERY = re.compile(
     r"(?:yes|true|on)?[\s(,:;–—-]*every\s+(?P<steps>[1-9][0-9]{0,8})\s+steps?(?:\s+during\s+training)?[\s).]*",
@@ -72,13 +64,13 @@ def read(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
         if normalize(label) in _FIXED:
             _fixed(reading, label, text)
             continue
-        if normalize(label) in NOT_PLANNED and not clean.is_unset(text.text) and text.text.lower() not in _AS_IS:
+        if normalize(label) in NOT_PLANNED and not clean.is_unset(text.text) and not clean.is_off(text.text):
             reading.findings.append(not_planned(label, text, reading.summary.file))
             continue
         if parameter is None or not parameter.column or parameter.name in _ELSEWHERE:
             _unused_label(reading, label, text)
             continue
-        if clean.is_unset(text.text):
+        if clean.is_unset(text.text) or clean.is_left_out(parameter, text.text):
             continue
         setting = _setting(reading, parameter, label, text)
         if setting is None:

@@ -7,8 +7,8 @@ from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field
 from scaffold_torchtune.parse.local_labels import parameter
 from scaffold_torchtune.parse.reading import Reading
-from scaffold_torchtune.parse.typed import NotTyped
-from scaffold_torchtune.shared.parameters import PARAMETERS
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.parameters import PARAMETERS
 from scaffold_torchtune.shared.text import escape, shown
 
 _REQUIRED_LOCAL = {

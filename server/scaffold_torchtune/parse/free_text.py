@@ -3,8 +3,11 @@
 import re
 import unicodedata
 
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.parse.draft import Field
-from scaffold_torchtune.parse.typed import NotTyped, Typed
+from scaffold_torchtune.parse.typed import Typed
+from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.shared.text import shown
 
 _NO_TEXT = re.compile(r"\(?(?:none|no|blank|empty|no (?:system )?prompt|no (?:system )?message)\)?\.?", re.IGNORECASE)
@@ -17,7 +20,6 @@ _ONE_PAIR = "text in one pair of quotes that does not hold the same quotes, with
 _QUOTED = re.compile(r"""(?:"(?P<d>[^"]*)"|'(?P<s>[^']*)'|“(?P<c>[^“”]*)”)\s*(?P<remark>\([^()]*\))?""")
 _QUOTES = {'"': '"', "'": "'", "“": "”"}
 _CODE = re.compile(r"(?P<mark>`+)(?P<code>.*?)(?P=mark)(?P<after>.*)", re.DOTALL)
-_MAX_TEXT = 20_000
 
 
 def says_none(text: str) -> bool:
@@ -39,7 +41,7 @@ def read(field: Field) -> Typed:
     What stands for a text (`same as above`, `see table`) is none: quotes or a code span make it one.
     """
     if field.exact:
-        return Typed(_safe_text(field.text))
+        return Typed(kinds.read("text", field.text))
     written = (field.source if field.source is not None else field.full or field.text).strip()
     if span := _CODE.fullmatch(written):
         remark = span["after"].strip()
@@ -63,22 +65,11 @@ def _is_remark(text: str) -> bool:
     return text[0] == "(" or unicodedata.category(text[0]) == "So"
 
 
-def _written(text: str) -> str:
+def _written(text: str) -> Scalar:
     """Text of a Markdown document, in which a line break cannot be written as in a program."""
     if "\\n" in text or "\\t" in text:
         raise NotTyped(
             "text without \\n or \\t, of which nobody knows whether they stand for a line break; give the text in a"
             " fenced block below its label, or in experiment_summary.yaml"
         )
-    return _safe_text(text)
-
-
-def _safe_text(text: str) -> str:
-    """Text that reaches torchtune as it is."""
-    if len(text) > _MAX_TEXT:
-        raise NotTyped(f"at most {_MAX_TEXT} characters")
-    if "${" in text or text == "???":
-        raise NotTyped("text without '${' and other than '???', which torchtune's configuration would not read as text")
-    if any(unicodedata.category(c) == "Cc" and c not in "\n\t" for c in text):
-        raise NotTyped("text without control characters")
-    return text
+    return kinds.read("text", text)

@@ -12,10 +12,9 @@ from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.models.experiment import Run
 from scaffold_torchtune.parse import clean, titles
 from scaffold_torchtune.parse.draft import Field, SummaryDraft
-from scaffold_torchtune.parse.typed import NotTyped
+from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.shared.markdown import Section, Table
-from scaffold_torchtune.shared.numbers import canonical
-from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter, by_label, normalize
 
 _NUMBERS: Final = frozenset({"int", "float"})
 _LEVELS: Final = frozenset({"levels", "level", "values", "value", "settings", "options"})
@@ -82,4 +81,4 @@ def _typed(parameter: Parameter, field: Field) -> list[float]:
 
 def _listed(values: Sequence[float]) -> str:
     more = f", ... ({len(values)} values)" if len(values) > _SHOWN else ""
-    return ", ".join(canonical(value) for value in values[:_SHOWN]) + more
+    return ", ".join(shortest_number(value) for value in values[:_SHOWN]) + more

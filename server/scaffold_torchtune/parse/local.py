@@ -7,8 +7,9 @@ from scaffold_torchtune.parse import clean, local_modules, local_remarks
 from scaffold_torchtune.parse import local_labels as labels
 from scaffold_torchtune.parse.draft import Field, LocalDraft
 from scaffold_torchtune.parse.local_lines import Part, Said, parts
-from scaffold_torchtune.parse.typed import NotTyped
-from scaffold_torchtune.shared import markdown, slurm_time, yamlio
+from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.shared import markdown, yamlio
 from scaffold_torchtune.shared.text import escape, shown
 
 # A document that sets one of these outside a block of YAML keeps its settings there.
@@ -158,7 +159,7 @@ def _same(name: str, one: Field, other: Field) -> bool:
     except NotTyped:
         return False
     if name == "time":
-        values = [slurm_time.seconds(str(value)) for value in values]
+        values = [kinds.slurm_seconds(str(value)) for value in values]
     return values[0] == values[1]
 
 
@@ -166,6 +167,6 @@ def scratch_directory(text: str, file: str) -> str | None:
     """The scratch directory that a claude.local.md names, or None where it names none that is plainly a path."""
     found = read(text, file).settings.get("scratch_dir")
     try:
-        return clean.path(found.text) if found else None
+        return str(clean.typed(labels.parameter("scratch_dir"), found).value) if found else None
     except NotTyped:
         return None

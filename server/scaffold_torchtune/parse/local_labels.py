@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter, by_label, normalize
+from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.shared.text import close_matches
 
 Topic = frozenset[str]
@@ -33,106 +33,15 @@ _NOT_SLURMS: Final = frozenset({"service", "wandb", "other", "mail"})
 _GENERAL: Final = frozenset({"machine", "defaults", "general"})
 _LONGEST_HEADING: Final = 6
 
-_ANYWHERE: Final = {
-    "conda env": "conda_env",
-    "conda environment": "conda_env",
-    "my wandb project": "my_wandb_project",
-    "wandb project": "my_wandb_project",
-    "w b project": "my_wandb_project",
-    "weights biases project": "my_wandb_project",
-    "weights and biases project": "my_wandb_project",
-    "output dir base": "output_dir_base",
-    "output base directory": "output_dir_base",
-    "output base dir": "output_dir_base",
-    "base output directory": "output_dir_base",
-    "scratch dir": "scratch_dir",
-    "scratch directory": "scratch_dir",
-    "working directory": "working_dir",
-    "working dir": "working_dir",
-    "models directory": "models_dir",
-    "models dir": "models_dir",
-    "model directory": "models_dir",
-    "modules": "modules",
-    "wandb entity": "wandb_entity",
-    "w b entity": "wandb_entity",
-    "weights biases entity": "wandb_entity",
-    "weights and biases entity": "wandb_entity",
-    "wandb group": "wandb_group",
-    "wandb tags": "wandb_tags",
-    "mail user": "mail_user",
-    "mail type": "mail_type",
-    "compute nodes offline": "offline",
-    "compute nodes are offline": "offline",
-    "compute nodes have no internet": "offline",
-}
-_UNLESS_OF_OTHERS: Final = {
-    "default project": "my_wandb_project",
-    "outputs": "output_dir_base",
-    "output directory": "output_dir_base",
-    "output dir": "output_dir_base",
-}
-_SOMEWHERE: Final[dict[str, tuple[str, Topic]]] = {
-    "conda": ("conda_env", frozenset({"top", "slurm", "conda", "modules", *_GENERAL})),
-    "environment": ("conda_env", frozenset({"slurm", "conda"})),
-    "env": ("conda_env", frozenset({"slurm", "conda"})),
-    "project": ("my_wandb_project", frozenset({"wandb"})),
-    "entity": ("wandb_entity", frozenset({"wandb"})),
-    "group": ("wandb_group", frozenset({"wandb"})),
-    "run group": ("wandb_group", frozenset({"wandb"})),
-    "tags": ("wandb_tags", frozenset({"wandb"})),
-    "offline": ("offline", frozenset({"top", "slurm", *_GENERAL})),
-    "offline mode": ("offline", frozenset({"top", "slurm", *_GENERAL})),
-    "comment": ("comment", frozenset({"slurm"})),
-    "job comment": ("comment", frozenset({"slurm"})),
-    # an address among contacts is nobody's whom jobs should write to
-    "mail": ("mail_user", frozenset({"slurm"})),
-    "email": ("mail_user", frozenset({"slurm"})),
-    "e mail": ("mail_user", frozenset({"slurm"})),
-    "mail address": ("mail_user", frozenset({"slurm"})),
-    "email address": ("mail_user", frozenset({"slurm"})),
-    "mail to": ("mail_user", frozenset({"slurm"})),
-    "notify": ("mail_user", frozenset({"slurm"})),
-    "notification email": ("mail_user", frozenset({"slurm"})),
-    "mail types": ("mail_type", frozenset({"slurm"})),
-    "email type": ("mail_type", frozenset({"slurm"})),
-    "email types": ("mail_type", frozenset({"slurm"})),
-    "mail events": ("mail_type", frozenset({"slurm"})),
-    "email events": ("mail_type", frozenset({"slurm"})),
-    "email on": ("mail_type", frozenset({"slurm"})),
-    "mail on": ("mail_type", frozenset({"slurm"})),
-    "notify on": ("mail_type", frozenset({"slurm"})),
-}
-_SLURMS: Final = {
-    "account": "account",
-    "partition": "partition",
-    "constraint": "constraint",
-    "constraints": "constraint",
-    "gpu constraint": "constraint",
-    "time": "time",
-    "time limit": "time",
-    "timelimit": "time",
-    "walltime": "time",
-    "wall time": "time",
-    "gpus": "gpus",
-    "gpu": "gpus",
-    "number of gpus": "gpus",
-    "num gpus": "gpus",
-    "mem": "mem",
-    "memory": "mem",
-    "cpus": "cpus_per_task",
-    "cpu": "cpus_per_task",
-    "cpus per task": "cpus_per_task",
-    "number of cpus": "cpus_per_task",
-    "gres": "gpus",
-    "gpu type": "gpu_type",
-    "qos": "qos",
-    "quality of service": "qos",
-    "reservation": "reservation",
-    "exclude": "exclude",
-    "exclude nodes": "exclude",
-    "excluded nodes": "exclude",
-    "nodes to exclude": "exclude",
-    "requeue": "requeue",
+_KNOWN: Final = [(name, p.local) for name, p in (OF_LOCAL | DIRECTORIES).items() if p.local is not None]
+_ANYWHERE: Final = {label: name for name, of in _KNOWN for label in of.anywhere}
+_UNLESS_OF_OTHERS: Final = {label: name for name, of in _KNOWN for label in of.unless_of_others}
+_SLURMS: Final = {label: name for name, of in _KNOWN for label in of.of_jobs}
+_SOMEWHERE: Final = {
+    label: (name, frozenset(topics.split()))
+    for name, of in _KNOWN
+    for topics, labels in of.within.items()
+    for label in labels
 }
 # Labels that nobody gives to anything but a job.
 _OF_JOBS: Final = frozenset({"partition", "constraint", "gpu constraint", "time limit", "walltime", "wall time", "qos"})
@@ -151,7 +60,7 @@ _SHORTEST_MISSPELT: Final = 5
 
 def parameter(name: str) -> Parameter:
     """The parameter of a setting of claude.local.md; two of them are no parameter of a run."""
-    return Parameter(name, "path") if name in {"scratch_dir", "working_dir"} else PARAMETERS[name]
+    return DIRECTORIES.get(name) or PARAMETERS[name]
 
 
 def topic_of(title: str, above: Topic) -> Topic:

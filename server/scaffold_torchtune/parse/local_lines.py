@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from scaffold_torchtune.parse import local_labels as labels
 from scaffold_torchtune.parse.local_labels import TOP, Topic
+from scaffold_torchtune.settings.parameters import normalize
 from scaffold_torchtune.shared.markdown import Bullet, Fence, Section, Table
 from scaffold_torchtune.shared.markdown_text import Labelled, Text
-from scaffold_torchtune.shared.parameters import normalize
 
 # `conda_env=tune`, `export CONDA_ENV=tune`, `#SBATCH --account=lab`
 _ASSIGNED = re.compile(

@@ -7,10 +7,10 @@ from scaffold_torchtune.parse import local_labels as labels
 from scaffold_torchtune.parse.draft import Field, LocalDraft
 from scaffold_torchtune.parse.local_labels import Topic
 from scaffold_torchtune.parse.local_lines import Part, Said, pair_of
-from scaffold_torchtune.parse.typed import NotTyped
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.parameters import Parameter
 from scaffold_torchtune.shared.markdown import Fence, Table
 from scaffold_torchtune.shared.markdown_text import Text
-from scaffold_torchtune.shared.parameters import Parameter
 from scaffold_torchtune.shared.text import escape, shown
 
 _AS_A_LINE = "if it is meant as a setting, write it as a line '- **Name**: value'"

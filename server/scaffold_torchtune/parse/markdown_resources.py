@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from scaffold_torchtune.parse import clean, titles
 from scaffold_torchtune.parse.draft import Field, SummaryDraft
-from scaffold_torchtune.shared import numbers
+from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.parameters import normalize
 from scaffold_torchtune.shared.layout import data_label
 from scaffold_torchtune.shared.markdown import Bullet, Section
 from scaffold_torchtune.shared.markdown_text import Labelled, Text
-from scaffold_torchtune.shared.parameters import normalize
 from scaffold_torchtune.shared.text import shown
 
 _OF_ALL = frozenset({"location", "models directory", "directory"})
@@ -134,7 +134,7 @@ def _splits(text: str) -> dict[str, int]:
     splits: dict[str, int] = {}
     for part in text.split(","):
         words = part.replace("(", " ").replace(")", " ").replace(":", " ").split()
-        counts = [count for word in words if (count := numbers.read_int(word)) is not None]
+        counts = [count for word in words if (count := kinds.read_int(word)) is not None]
         if words and len(counts) == 1:
             splits[words[0].lower()] = counts[0]
     return splits

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 from scaffold_torchtune.parse import clean, titles
 from scaffold_torchtune.parse.draft import Field, SummaryDraft
+from scaffold_torchtune.settings.parameters import by_label, normalize
 from scaffold_torchtune.setup_finetune.registry import find_model
 from scaffold_torchtune.shared.markdown import Bullet, Section, Table
 from scaffold_torchtune.shared.markdown_text import Text
-from scaffold_torchtune.shared.parameters import by_label, normalize
 from scaffold_torchtune.shared.text import shown
 
 _LABEL_COLUMNS = frozenset({"parameter", "setting", "hyperparameter", "name", "key", "option", "field", "variable"})

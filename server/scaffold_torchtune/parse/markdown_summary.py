@@ -2,9 +2,9 @@
 
 from scaffold_torchtune.parse import levels, markdown_resources, markdown_settings, overlooked, runs_table, titles
 from scaffold_torchtune.parse.draft import Field, SummaryDraft
+from scaffold_torchtune.settings.parameters import normalize
 from scaffold_torchtune.shared import markdown
 from scaffold_torchtune.shared.markdown import Section
-from scaffold_torchtune.shared.parameters import normalize
 
 _TITLE_WORDS = frozenset({"experiment", "run", "runs", "plan", "summary", "fine", "tuning", "finetuning", "training"})
 

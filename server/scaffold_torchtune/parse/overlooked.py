@@ -6,33 +6,9 @@ from typing import Final
 
 from scaffold_torchtune.parse import titles
 from scaffold_torchtune.parse.draft import Field, SummaryDraft
+from scaffold_torchtune.settings.parameters import by_label, normalize
 from scaffold_torchtune.shared.markdown import Section
-from scaffold_torchtune.shared.parameters import by_label, normalize
 
-# Names that mean a hyperparameter wherever they stand before a colon. `model`, `time`, `data` are words of any text.
-_SETTINGS: Final = frozenset(
-    [
-        "lora_rank",
-        "lora_alpha",
-        "lora_dropout",
-        "lr",
-        "lr_scheduler",
-        "num_warmup_steps",
-        "weight_decay",
-        "batch_size",
-        "epochs",
-        "max_seq_len",
-        "seed",
-        "gradient_accumulation_steps",
-        "packed",
-        "train_on_input",
-        "system_prompt",
-        "prompt",
-        "max_steps_per_epoch",
-        "dataset_type",
-    ]
-)
-_WORDS: Final = frozenset({"r", "rank", "alpha", "batch", "epoch", "bs", "dropout", "warmup", "scheduler", "packing"})
 _MARKS: Final = " \t>|*+-_`~"
 _BEFORE_LABEL: Final = re.compile(r"\[[ xX]\]|[0-9]{1,9}[.)]|<[a-z]{1,20}>")
 _SEPARATOR: Final = re.compile(r"[:=]")
@@ -53,12 +29,12 @@ def read(text: str, root: Section, draft: SummaryDraft) -> None:
     for number, line in enumerate(lines, start=1):
         label, value = _parted(line) if number not in taken and number not in hidden else ("", "")
         parameter = by_label(label) if label and value else None
-        if parameter is None or parameter.name not in _SETTINGS:
+        if parameter is None or not parameter.warn_unread:
             continue
         here = [one for one in sections if one[0].line <= number][-1:]
         title, above = (here[0][0].title.split("\n")[0], here[0][1]) if here else ("", ())
         about_else = titles.is_factors(title) or any(map(titles.is_elsewhere, (*above, title)))
-        if normalize(label) not in _WORDS and not about_else:
+        if normalize(label) not in parameter.words and not about_else:
             draft.overlooked.append((parameter.name, Field(value, number, title or "the top of the file", value)))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from scaffold_torchtune.findings import Finding, Question, errors_in
-from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter
+from scaffold_torchtune.settings.parameters import DIRECTORIES, PARAMETERS, Parameter
 from scaffold_torchtune.shared.text import escape
 
 SETTLED: Final = frozenset({"missing-field", "ambiguous", "invalid-value"})
@@ -15,20 +15,9 @@ MODEL_PATH: Final = "path of model "
 
 _OTHERS: Final = {
     "experiment name": PARAMETERS["experiment_name"],
-    "scratch_dir": Parameter("scratch_dir", "path"),
-    "working_dir": Parameter("working_dir", "path"),
+    **DIRECTORIES,
 }
 _NEVER: Final = frozenset({"model", "input_dir_base"})  # what differs by run, and what follows from other fields
-_ASKED: Final = {
-    "experiment name": "What is the experiment called? (letters, digits, . _ -)",
-    "epochs": "How many epochs do the runs train?",
-    "batch_size": "Which batch size do the runs use?",
-    "dataset": "Which file holds the data set? (path of a .json or .parquet file)",
-    "conda_env": "Which conda environment do the jobs activate? (its name)",
-    "my_wandb_project": "Which Weights & Biases project do the runs log to? (its name)",
-    "output_dir_base": "Below which directory do the outputs of the runs go? (absolute path)",
-    "models_dir": "In which directory do the base models lie? (absolute path)",
-}
 _KINDS: Final = {"int": "integer", "float": "number", "bool": "boolean"}
 
 
@@ -78,7 +67,8 @@ def _place(problem: Finding) -> str:
 
 def _sentence(field: str, problem: Finding) -> str:
     name = escape(field)
-    asked = _ASKED.get(field) or (f"In which directory does the {name.removeprefix('path of ')} lie?")
-    if not field.startswith(MODEL_PATH) and field not in _ASKED:
-        asked = f"What is {name}?"
+    known = answerable(field)
+    asked = (known.question if known else "") or f"What is {name}?"
+    if field.startswith(MODEL_PATH):
+        asked = f"In which directory does the {name.removeprefix('path of ')} lie?"
     return asked if problem.code == "missing-field" else f"{asked} ({problem.message})"

@@ -9,9 +9,9 @@ from scaffold_torchtune.models.experiment import SummaryForm
 from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field, LocalDraft, SummaryDraft
 from scaffold_torchtune.parse.template_draft import TemplateDraft
-from scaffold_torchtune.parse.typed import NotTyped
-from scaffold_torchtune.shared import numbers
-from scaffold_torchtune.shared.parameters import NOT_PLANNED, Parameter, normalize
+from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.parameters import NOT_PLANNED, Parameter, normalize
 from scaffold_torchtune.shared.text import escape, shown
 
 # Where the YAML form says what a Markdown summary says in its sections, and what to add there.
@@ -130,7 +130,7 @@ def not_planned(label: str, text: Field, file: str) -> Finding:
 
 def ignored_remark(parameter: Parameter, text: Field, value: Scalar, remark: str, file: str) -> Finding:
     """Something stands beside a value that is not part of it."""
-    taken = numbers.canonical(value) if isinstance(value, float) else shown(value)
+    taken = kinds.shortest_number(value) if isinstance(value, float) else shown(value)
     message = f"{text.note}: {parameter.name} is {taken}; {shown(remark)} beside it is not used"
     fix = "nothing, unless the remark was meant to change the runs"
     return finding(

@@ -6,9 +6,9 @@ from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Dataset, ModelPath, Run
 from scaffold_torchtune.parse.reading import Reading
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter
 from scaffold_torchtune.setup_finetune.registry import find_model, known_models
 from scaffold_torchtune.shared import layout
-from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter
 from scaffold_torchtune.shared.text import close_matches, escape, shown
 
 _LIKELY_MISSPELT = 0.9

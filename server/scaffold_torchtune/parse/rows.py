@@ -6,8 +6,15 @@ from scaffold_torchtune.parse import clean
 from scaffold_torchtune.parse.draft import Field, RowDraft
 from scaffold_torchtune.parse.reading import Reading, ignored_remark, not_planned, not_typed
 from scaffold_torchtune.parse.runs_table import NAME_COLUMNS
-from scaffold_torchtune.parse.typed import NotTyped
-from scaffold_torchtune.shared.parameters import NOT_PLANNED, WORDS_OF_TRAINING, Parameter, by_label, labels, normalize
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.parameters import (
+    NOT_PLANNED,
+    WORDS_OF_TRAINING,
+    Parameter,
+    by_label,
+    labels,
+    normalize,
+)
 from scaffold_torchtune.shared.text import close_matches, escape, shown
 
 # Columns that are there for people.
@@ -145,7 +152,7 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading) -> Run | None:
     parameters: dict[str, Setting] = {}
     for i, parameter in columns.parameters.items():
         text = row.cells.get(i)
-        if text is None:
+        if text is None or clean.is_left_out(parameter, text.text):
             continue
         try:
             value, remark = clean.typed(parameter, text)

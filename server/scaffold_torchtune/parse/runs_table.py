@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from scaffold_torchtune.parse import clean, free_text, titles
 from scaffold_torchtune.parse.draft import Field, RowDraft, SummaryDraft
+from scaffold_torchtune.settings.parameters import by_label, normalize
 from scaffold_torchtune.shared.markdown import Row, Section, Table
-from scaffold_torchtune.shared.parameters import by_label, normalize
 
 NAME_COLUMNS = ("run name", "run", "name", "run id", "run number")
 _OVERVIEWS = frozenset({"overview", "summary", "experiment overview", "experimental design", "design"})

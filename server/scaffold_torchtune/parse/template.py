@@ -12,21 +12,13 @@ from scaffold_torchtune.parse import clean, yaml_values
 from scaffold_torchtune.parse.draft import Field, SummaryDraft
 from scaffold_torchtune.parse.reading import not_typed
 from scaffold_torchtune.parse.template_draft import TemplateDraft
-from scaffold_torchtune.parse.typed import NotTyped
 from scaffold_torchtune.parse.yaml_source import Source as Read
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.parameters import KEYS, Parameter
 from scaffold_torchtune.shared import yamlio
-from scaffold_torchtune.shared.parameters import OF_DOCUMENTS, PARAMETERS, Parameter
 from scaffold_torchtune.shared.text import escape
 
 NOTE = "template"
-# What identifies an experiment or one of its runs is always its own; a template has it of another, as an example.
-_OF_THE_EXPERIMENT = frozenset(
-    {
-        "experiment_name", "my_wandb_run_name", "project_dir", "input_dir_base", "input_formatting", "dataset_label",
-        "dataset_ext", "torchtune_model_name", "model_checkpoint",
-    }
-)  # fmt: skip
-_NEVER_OPEN = frozenset({"system_prompt", "prompt", "epochs_to_save"})
 
 
 def read(text: str, file: str) -> TemplateDraft:
@@ -45,7 +37,7 @@ def read(text: str, file: str) -> TemplateDraft:
         return draft
     source = Read(document, data, SummaryDraft(file))
     for key, value in data.items():
-        if key in PARAMETERS and key not in OF_DOCUMENTS:
+        if key in KEYS:
             _known(draft, key, source, file)
         elif value is not None:
             _other(draft, key, value, Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note=NOTE))
@@ -61,7 +53,7 @@ def _unreadable(text: str, file: str, what: str, line: int | None) -> Finding:
 
 def _known(draft: TemplateDraft, key: str, source: Read, file: str) -> None:
     """A key of setup_finetune.yaml: its value in its type, or as it is written, with what is wrong with it."""
-    parameter, told = PARAMETERS[key], len(source.draft.findings)
+    parameter, told = KEYS[key], len(source.draft.findings)
     text = yaml_values.field(source, (key,), key)
     place = Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note=NOTE)
     if text is None:
@@ -69,18 +61,19 @@ def _known(draft: TemplateDraft, key: str, source: Read, file: str) -> None:
             return
         draft.settings[key] = Setting(value=escape(str(source.at((key,)))), source=place)
         draft.doubtful[key] = source.draft.findings[told]
-    elif not _is_open(key, text):
+    elif not _is_open(parameter, text):
         try:
             draft.settings[key] = Setting(value=clean.typed(parameter, text).value, source=place)
         except NotTyped as problem:
             draft.settings[key] = Setting(value=text.text, source=place)
             draft.doubtful[key] = not_typed(parameter, text, problem, key, file, "")
-    if key in _OF_THE_EXPERIMENT:
+    if parameter.scope == "experiment":  # it is the experiment's own; a template has that of another, as an example
         draft.doubtful.pop(key, None)
 
 
-def _is_open(key: str, text: Field) -> bool:
-    return key not in _NEVER_OPEN and (clean.is_unset(text.text) or clean.is_placeholder(text.text))
+def _is_open(parameter: Parameter, text: Field) -> bool:
+    is_open = clean.is_unset(text.text) or clean.is_placeholder(text.text)
+    return parameter.kind != "text" and (is_open or clean.is_left_out(parameter, text.text))
 
 
 def _other(draft: TemplateDraft, key: str, value: Any, place: Source) -> None:

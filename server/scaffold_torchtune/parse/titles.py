@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from scaffold_torchtune.settings.parameters import by_label, normalize
 from scaffold_torchtune.shared.markdown import Section
-from scaffold_torchtune.shared.parameters import by_label, normalize
 
 RUNS: Final = "All Runs"
 _RUNS: Final = frozenset(
@@ -15,27 +15,10 @@ _MORE_RUNS: Final = frozenset({"additional", "more", "further", "extra"})
 _ENDS_OF_RUNS: Final = (" runs", "run table", "run matrix", "run list", "runs table", "runs matrix")
 _NOT_PLANNED: Final = frozenset(
     [
-        "evaluation",
-        "eval",
-        "evaluations",
-        "inference",
-        "previous",
-        "past",
-        "prior",
-        "old",
-        "earlier",
-        "completed",
-        "finished",
-        "failed",
-        "example",
-        "examples",
-        "number",
-        "expected",
-        "no",
-        "without",
-        "notes",
+        "evaluation", "eval", "evaluations", "inference", "previous", "past", "prior", "old", "earlier", "completed",
+        "finished", "failed", "example", "examples", "number", "expected", "no", "without", "notes",
     ]
-)
+)  # fmt: skip
 _MODELS: Final = frozenset({"models", "model", "base models", "base model"})
 _DATA: Final = frozenset({"dataset", "data set", "datasets", "data", "training data"})
 _CONFIGURATION: Final = frozenset(

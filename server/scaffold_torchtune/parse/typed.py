@@ -1,4 +1,4 @@
-"""What becomes of a text: a value with what stood beside it, or the reason why it is none."""
+"""What becomes of a text: a value with what stood beside it."""
 
 from typing import NamedTuple
 
@@ -10,12 +10,3 @@ class Typed(NamedTuple):
 
     value: Scalar
     remark: str = ""
-
-
-class NotTyped(ValueError):
-    """The text is not what the parameter holds: what is allowed, or `choices`, where it gives several values."""
-
-    def __init__(self, allowed: str) -> None:
-        super().__init__(allowed)
-        self.allowed = allowed
-        self.choices: tuple[str, ...] = ()

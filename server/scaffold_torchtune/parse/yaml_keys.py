@@ -2,14 +2,14 @@
 
 from typing import Any, Final
 
-from scaffold_torchtune.parse.yaml_form import Form, RunForm, TrainingDataForm
+from scaffold_torchtune.parse.yaml_form import ComputeForm, Form, RunForm, TrainingDataForm
 from scaffold_torchtune.parse.yaml_source import Source
-from scaffold_torchtune.shared.parameters import PARAMETERS, Parameter, by_label, labels, normalize
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, labels, normalize
 from scaffold_torchtune.shared.text import close_matches
 from scaffold_torchtune.shared.yamlio import Path
 
 LIKELY_MISSPELT: Final = 0.8
-COMPUTE: Final = ("time", "gpus", "mem", "cpus_per_task")
+COMPUTE: Final = tuple(ComputeForm.model_fields)
 _NOTHING: Final = "nothing, unless it was meant to change the runs"
 # Keys that other tools read.
 _NOT_OURS: Final = frozenset({"checkpoint_path", "training_condition", "vis_label"})
@@ -20,19 +20,10 @@ _UNUSED: Final = frozenset(
 # Keys that are there for people, as columns of that name are in the Markdown form.
 _FOR_PEOPLE: Final = frozenset(
     {
-        "description",
-        "note",
-        "notes",
-        "status",
-        "purpose",
-        "comment",
-        "comments",
-        "est time",
-        "estimated time",
-        "gpu hours",
-        "job id",
+        "description", "note", "notes", "status", "purpose", "comment", "comments", "est time", "estimated time",
+        "gpu hours", "job id",
     }
-)
+)  # fmt: skip
 # Settings that `data.training` may hold, and what below `data` only describes the file.
 _OF_DATA: Final = frozenset(TrainingDataForm.model_fields) & PARAMETERS.keys()
 _DESCRIBES_DATA: Final = frozenset({"samples", "train samples"})

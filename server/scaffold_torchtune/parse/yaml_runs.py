@@ -7,7 +7,7 @@ from scaffold_torchtune.parse.draft import Field, RowDraft
 from scaffold_torchtune.parse.yaml_keys import COMPUTE, LIKELY_MISSPELT, is_for_people
 from scaffold_torchtune.parse.yaml_source import Source
 from scaffold_torchtune.parse.yaml_values import field
-from scaffold_torchtune.shared.parameters import Parameter, by_label, labels, normalize
+from scaffold_torchtune.settings.parameters import Parameter, by_label, labels, normalize
 from scaffold_torchtune.shared.text import close_matches, escape
 from scaffold_torchtune.shared.yamlio import Path
 

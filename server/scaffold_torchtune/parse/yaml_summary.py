@@ -9,9 +9,9 @@ from scaffold_torchtune.parse.draft import Field, SummaryDraft
 from scaffold_torchtune.parse.yaml_form import TrainingDataForm
 from scaffold_torchtune.parse.yaml_source import Source
 from scaffold_torchtune.parse.yaml_values import field
+from scaffold_torchtune.settings.parameters import PARAMETERS, by_label
 from scaffold_torchtune.shared import yamlio
 from scaffold_torchtune.shared.layout import data_label
-from scaffold_torchtune.shared.parameters import PARAMETERS, by_label
 from scaffold_torchtune.shared.text import escape, shown
 from scaffold_torchtune.shared.yamlio import Path
 

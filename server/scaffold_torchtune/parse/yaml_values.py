@@ -4,11 +4,13 @@ from typing import Any
 
 from scaffold_torchtune.parse.draft import Field
 from scaffold_torchtune.parse.yaml_source import Source
-from scaffold_torchtune.shared.parameters import by_label
+from scaffold_torchtune.settings.parameters import by_label
 from scaffold_torchtune.shared.text import escape, shown
 from scaffold_torchtune.shared.yamlio import Path
 
-_TEXT_KINDS = frozenset({"text", "name", "path", "memory"})
+_TEXT_KINDS = frozenset(
+    {"text", "name", "label", "path", "pattern_free_path", "memory", "constraint", "folder", "extension", "recipe"}
+)
 
 
 def field(source: Source, path: Path, by_key: str | None = None) -> Field | None:

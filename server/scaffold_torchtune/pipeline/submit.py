@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.models.plan import Plan, PlannedRun
-from scaffold_torchtune.shared import job_options
+from scaffold_torchtune.settings import job_options
 from scaffold_torchtune.shared.files import Tree
 from scaffold_torchtune.shared.layout import FINETUNE_SLURM
 from scaffold_torchtune.validate import submission

@@ -1,17 +1,13 @@
 """What an external script has no option for, and the line that submits can hand over instead."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.models.script import Interface
-from scaffold_torchtune.shared import job_options
+from scaffold_torchtune.settings.parameters import SUBMITTED
 from scaffold_torchtune.shared.text import shown
-
-CARRIED: Final = job_options.SETTINGS | job_options.OF_VARIABLES
-"""Settings that sbatch takes on its command line, or a job from its environment, where no file says them."""
 
 
 def submitted(settings: Mapping[str, Setting], interface: Interface | None) -> tuple[str, ...]:
@@ -19,7 +15,7 @@ def submitted(settings: Mapping[str, Setting], interface: Interface | None) -> t
     if interface is None:
         return ()
     options = interface.options or {}
-    return tuple(name for name in settings if name in CARRIED and name not in options)
+    return tuple(name for name in settings if name in SUBMITTED and name not in options)
 
 
 def remarks(runs: Sequence[PlannedRun]) -> list[Finding]:

@@ -1,7 +1,6 @@
 """What stands against a plan, and what is remarkable about it."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -10,8 +9,10 @@ from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Options, PlannedRun
 from scaffold_torchtune.plan.place import Place
+from scaffold_torchtune.settings import recipes
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.parameters import PARAMETERS
 from scaffold_torchtune.setup_finetune.registry import find_model, known_models
-from scaffold_torchtune.shared import recipes
 from scaffold_torchtune.shared.layout import SETUP_TEMPLATES, data_label
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
@@ -26,8 +27,6 @@ _ANEW: Final = {
     ),
 }
 """Why a job trains from the beginning, and what to do, by the setting that promises more."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 
 def identical_runs(
@@ -83,18 +82,20 @@ def data_problems(data: Sequence[Setting], options: Options, place: Place) -> li
                 at=path.source,
                 fix=f"convert the data set to {formats}",
             )
-        elif not _NAME.fullmatch(label) or ".." in label:
+            continue
+        try:
+            PARAMETERS["dataset_label"].read(label)
+            found.findings += missing_template(extension, options, place)
+        except NotTyped as unsafe:
             found.add(
                 "invalid-value",
                 f"the data set's name {shown(label)} is not a safe name",
                 field="dataset",
-                expected="letters, digits, '.', '_' and '-'",
+                expected=unsafe.allowed,
                 actual=escape(label),
                 at=path.source,
                 fix="rename the file",
             )
-        else:
-            found.findings += missing_template(extension, options, place)
     return list(dict.fromkeys(found.findings))
 
 

@@ -9,18 +9,13 @@ from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import Experiment
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.models.script import Interface
-from scaffold_torchtune.shared.parameters import PARAMETERS, Kind
+from scaffold_torchtune.settings.kinds import ValueKind
+from scaffold_torchtune.settings.parameters import ADOPTED, PARAMETERS
 from scaffold_torchtune.shared.text import shown
 
 OWN_DATA_SETS: Final = ("chat_completion", "text_completion")
 """cruijff_kit's own data sets, which come with its setup_finetune.py."""
 
-_ADOPTED: Final = (
-    "dataset_type", "train_on_input", "packed", "max_seq_len", "prompt", "input_key", "output_key",
-    "lora_rank", "lora_dropout", "lr", "lr_scheduler", "num_warmup_steps", "weight_decay",
-    "gradient_accumulation_steps", "seed", "log_every_n_steps", "run_val_every_n_steps",
-    "save_adapter_weights_only", "save_last_epoch_only", "epochs_to_save", "stash_adapter_weights", "time", "gpus",
-)  # fmt: skip
 _OF_OWN_DATA_SETS: Final = frozenset({"prompt", "input_key", "output_key"})
 
 # What the versions of cruijff_kit's script write that have no option for it: its templates finetune_template.yaml and
@@ -45,7 +40,7 @@ _TELLING: Final = (
 )  # fmt: skip
 """What changes the training and is easily taken for given."""
 _UNASKED: Final = ("lora_rank", "lr", "time", "gpus")
-_TYPES: Final[dict[Kind, tuple[type, ...]]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
+_TYPES: Final[dict[ValueKind, tuple[type, ...]]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
 
 
 def defaults(interface: Interface | None) -> dict[str, Setting]:
@@ -56,8 +51,8 @@ def defaults(interface: Interface | None) -> dict[str, Setting]:
         values = {name: PARAMETERS[name].default for name in _UNASKED}
     else:
         options = interface.options
-        values = {name: options[name].default for name in _ADOPTED if name in options and _fits(name, options)}
-        values |= {name: value for name, value in fixed(interface).items() if name in _ADOPTED}
+        values = {name: options[name].default for name in ADOPTED if name in options and _fits(name, options)}
+        values |= {name: value for name, value in fixed(interface).items() if name in ADOPTED}
     note = "setup_finetune's default"
     source = Source(kind=SourceKind.DEFAULT, note=note)
     return {name: Setting(value=value, source=source) for name, value in values.items() if value is not None}
@@ -132,7 +127,7 @@ def remarks(runs: Sequence[PlannedRun], interface: Interface | None) -> list[Fin
     if interface.options is None:
         return _unknown_defaults(runs)
     found = []
-    always = [f"{name} {shown(value)}" for name, value in fixed(interface).items() if name in _ADOPTED]
+    always = [f"{name} {shown(value)}" for name, value in fixed(interface).items() if name in ADOPTED]
     if always:
         message = f"this setup_finetune.py has no option for, and always writes: {', '.join(always)}"
         found.append(finding("script-writes", message, fix="name a newer one where another value is meant"))

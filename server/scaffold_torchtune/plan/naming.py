@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scaffold_torchtune.findings import Collector, Finding, Scalar
-from scaffold_torchtune.shared import layout, numbers, recipes
-from scaffold_torchtune.shared.parameters import NAMING_ORDER, PARAMETERS
+from scaffold_torchtune.settings import kinds, recipes
+from scaffold_torchtune.settings.parameters import NAMING_ORDER, PARAMETERS
+from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.text import escape, shown
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", re.ASCII)
@@ -92,7 +93,7 @@ def _part(name: str, prefix: str, value: Scalar) -> str:
     if name == "dataset":
         return data_name(str(value))
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{prefix}{numbers.canonical(value)}"
+        return f"{prefix}{kinds.shortest_number(value)}"
     return f"{prefix}-{'none' if value is None else str(value).lower().replace(':', '-')}"
 
 

@@ -1,8 +1,8 @@
 """Where a plan is made."""
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from scaffold_torchtune.models.base import Setting
 from scaffold_torchtune.models.plan import Plan
@@ -26,7 +26,7 @@ class Place:
     previous: Plan | None = None
     interface: Interface | None = None
 
-    @functools.cached_property
-    def defaults(self) -> dict[str, Setting]:
+    @cached_property
+    def defaults(self) -> Mapping[str, Setting]:
         """What a setting is where nobody asked for it."""
         return external.defaults(self.interface)

@@ -12,8 +12,9 @@ from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Excluded, Options, Plan, PlannedRun
 from scaffold_torchtune.plan import carried, checks, external, naming, recipe, template
 from scaffold_torchtune.plan.place import Place
-from scaffold_torchtune.plan.settings import SURROUNDINGS, data_path, named, parameters_of, settings_of
-from scaffold_torchtune.shared import recipes
+from scaffold_torchtune.plan.settings import data_path, named, parameters_of, settings_of
+from scaffold_torchtune.settings import recipes
+from scaffold_torchtune.settings.parameters import SURROUNDINGS
 from scaffold_torchtune.shared.layout import SETUP_TEMPLATES
 
 
@@ -131,7 +132,7 @@ def _names(
 
 def _identity(settings: Mapping[str, Setting], columns: Sequence[str]) -> str:
     """What makes a run the run that it is: what is trained, and what the table tells apart."""
-    beside = SURROUNDINGS.difference(columns) | {"my_wandb_run_name"}
+    beside = SURROUNDINGS - set(columns) | {"my_wandb_run_name"}
     values = {k: s.value for k, s in settings.items() if k not in beside and s.source.kind is not SourceKind.TEMPLATE}
     if "custom_recipe" in values:  # which follows from the number of GPUs, too
         values["custom_recipe"] = recipes.method_of(str(values["custom_recipe"]))

@@ -9,7 +9,7 @@ from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.models.plan import Options, PlannedRun
 from scaffold_torchtune.plan.place import Place
 from scaffold_torchtune.plan.settings import is_full, other_recipe, own_value, value_or_default
-from scaffold_torchtune.shared import recipes
+from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
 

@@ -12,34 +12,11 @@ from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.experiment import Experiment, Run
 from scaffold_torchtune.plan import external
 from scaffold_torchtune.plan.place import Place
-from scaffold_torchtune.shared import recipes
+from scaffold_torchtune.settings import recipes
+from scaffold_torchtune.settings.parameters import KEYS, OF_LOCAL
 from scaffold_torchtune.shared.layout import data_label
 
-# Keys of every setup_finetune.yaml, in the order in which they are written.
-ORDER: Final = (
-    "experiment_name", "my_wandb_project", "my_wandb_run_name", "wandb_entity", "wandb_group", "wandb_tags",
-    "output_dir_base", "project_dir",
-    "input_dir_base", "input_formatting", "dataset_label", "dataset_ext", "dataset_type", "training_samples",
-    "system_prompt", "prompt", "input_key", "output_key", "train_on_input", "packed", "max_seq_len",
-    "torchtune_model_name", "model_checkpoint", "models_dir",
-    "lora_rank", "lora_alpha", "lora_dropout",
-    "lr", "lr_scheduler", "num_warmup_steps", "weight_decay",
-    "batch_size", "batch_size_val", "epochs", "gradient_accumulation_steps", "max_steps_per_epoch", "seed",
-    "log_every_n_steps", "run_val_every_n_steps",
-    "save_adapter_weights_only", "save_last_epoch_only", "epochs_to_save", "stash_adapter_weights",
-    "resume_from_checkpoint",
-    "conda_env", "venv", "modules", "time", "gpus", "gpu_type", "mem", "cpus_per_task", "account", "partition",
-    "constraint", "qos", "reservation", "exclude", "requeue", "mail_user", "mail_type", "comment", "offline",
-    "custom_recipe", "base_recipe",
-)  # fmt: skip
-_FROM_LOCAL: Final = (
-    "my_wandb_project", "wandb_entity", "wandb_group", "wandb_tags", "output_dir_base", "conda_env", "modules",
-    "time", "gpus", "gpu_type", "mem", "cpus_per_task", "account", "partition", "constraint",
-    "qos", "reservation", "exclude", "requeue", "mail_user", "mail_type", "comment", "offline",
-)  # fmt: skip
 _PLANNED_OTHERWISE: Final = frozenset({"experiment_name", "project_dir", "custom_recipe"})
-# What says where and how a run is computed, and not what is trained.
-SURROUNDINGS: Final = frozenset({*_FROM_LOCAL, "models_dir", "log_every_n_steps", "resume_from_checkpoint"})
 
 
 def own_value(name: str, run: Run, experiment: Experiment) -> Setting | None:
@@ -48,7 +25,7 @@ def own_value(name: str, run: Run, experiment: Experiment) -> Setting | None:
         return run.parameters[name]
     if name in experiment.config:
         return experiment.config[name]
-    return experiment.environment.get(name) if name in _FROM_LOCAL else None
+    return experiment.environment.get(name) if name in OF_LOCAL else None
 
 
 def value_or_default(name: str, run: Run, experiment: Experiment, place: Place) -> Setting | None:
@@ -89,7 +66,7 @@ def settings_of(run: Run, data: Setting, experiment: Experiment, place: Place) -
     recipe = other_recipe(run, experiment, place)
     # What a row says of the adapter although there is none is refused, and stays so that it tells rows apart.
     beside = frozenset(recipes.OF_LORA) - run.parameters.keys() if is_full(recipe) else frozenset()
-    for name in ORDER:
+    for name in KEYS:
         setting = value_or_default(name, run, experiment, place) if name not in beside else None
         if setting is not None:
             found[name] = setting
@@ -106,7 +83,7 @@ def settings_of(run: Run, data: Setting, experiment: Experiment, place: Place) -
         found["lora_alpha"] = _derived(2 * int(str(found["lora_rank"].value)), "2 x lora_rank")
     found |= experiment.template_others
     fitted = external.fitted(found, place.interface)
-    return {name: fitted[name] for name in (*ORDER, *experiment.template_others) if name in fitted}
+    return {name: fitted[name] for name in (*KEYS, *experiment.template_others) if name in fitted}
 
 
 def named(settings: Mapping[str, Setting], directory: str) -> dict[str, Setting]:

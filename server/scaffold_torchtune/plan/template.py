@@ -9,15 +9,15 @@ from scaffold_torchtune.models.base import Setting, SourceKind
 from scaffold_torchtune.models.experiment import Experiment
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.models.script import Interface
-from scaffold_torchtune.shared import slurm_time
-from scaffold_torchtune.shared.parameters import OF_DOCUMENTS, PARAMETERS, by_label
+from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.parameters import KEYS, by_label
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
 
 def problems(experiment: Experiment, interface: Interface | None) -> list[Finding]:
     """Keys of the template that neither we nor the external script know."""
     options = interface.options or {} if interface else {}
-    known = [name for name in (*PARAMETERS, *options) if name not in OF_DOCUMENTS]
+    known = [*KEYS, *options]
     found = []
     for key, setting in experiment.template_others.items():
         if key in options:
@@ -87,9 +87,9 @@ def _applies(name: str, setting: Setting, run: PlannedRun) -> bool:
 def _plain(name: str, setting: Setting) -> object:
     """A value as it is compared: how a path or a time is spelt makes no difference."""
     value = setting.value
-    if PARAMETERS[name].kind == "path":
+    if KEYS[name].kind in {"path", "pattern_free_path"}:
         return posixpath.normpath(str(value))
-    return slurm_time.seconds(str(value)) if name == "time" else value
+    return kinds.slurm_seconds(str(value)) if name == "time" else value
 
 
 def _why_not(name: str) -> str:

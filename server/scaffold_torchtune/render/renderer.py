@@ -7,12 +7,10 @@ from pathlib import Path
 from scaffold_torchtune.findings import Finding, Refused, Scalar, finding
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.plan import Plan, PlannedRun
+from scaffold_torchtune.settings.parameters import KEYS
 from scaffold_torchtune.shared import templating, yamlio
 from scaffold_torchtune.shared.layout import SETUP_TEMPLATES, SETUP_YAML, is_plain_template
-from scaffold_torchtune.shared.parameters import OF_DOCUMENTS, PARAMETERS
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
-
-_KEYS = PARAMETERS.keys() - OF_DOCUMENTS
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ def render_run(plan: Plan, run: PlannedRun, folders: Sequence[Path]) -> Rendered
     name = Path(template).name
     written = {key: setting for key, setting in run.settings.items() if key not in run.unwritten}
     values = {key: setting.value for key, setting in written.items()}
-    others = [key for key in values if key not in _KEYS]
+    others = [key for key in values if key not in KEYS]
     context = {"settings": values, "others": others, "run": run.directory, "experiment": plan.experiment}
     try:
         text = templating.render(name, context, folders)
@@ -90,8 +88,8 @@ def _mismatch(key: str, planned: Scalar, read: object, where: str, line: int | N
 
 
 def _extra_problem(key: str, value: object, where: str, line: int | None) -> Finding | None:
-    if key not in _KEYS:
-        message = did_you_mean(key, _KEYS, f"the template gives {shown(key)}, which setup_finetune does not take.")
+    if key not in KEYS:
+        message = did_you_mean(key, KEYS, f"the template gives {shown(key)}, which setup_finetune does not take.")
         fix = "correct or remove the key"
         return finding("unknown-key", message, field=escape(key), file=where, line=line, fix=fix)
     if not isinstance(value, bool | int | float | str):

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaffold_torchtune.findings import Finding, Refused
+from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.setup_finetune import config, keys, rules, slurm
 from scaffold_torchtune.setup_finetune.recipe import is_full, recipe
-from scaffold_torchtune.shared import recipes, templating, yamlio
+from scaffold_torchtune.shared import templating, yamlio
 from scaffold_torchtune.shared.resources import TEMPLATES
 
 __all__ = ["Outputs", "build"]

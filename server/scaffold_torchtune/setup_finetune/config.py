@@ -136,7 +136,7 @@ def _training(settings: Settings) -> dict[str, Any]:
         "max_steps_per_epoch": settings.values["max_steps_per_epoch"],
         "gradient_accumulation_steps": settings.integer("gradient_accumulation_steps"),
         **({"optimizer_in_bwd": False} if is_full(settings) else {}),
-        "clip_grad_norm": None,
+        "clip_grad_norm": settings.values["clip_grad_norm"],
         "compile": False,
         **asked_in_vain(settings),
         "metric_logger": {
@@ -160,12 +160,12 @@ def _whose(settings: Settings) -> dict[str, Any]:
 
 
 def _machine(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
-    full = is_full(settings)
+    full, checkpointing = is_full(settings), settings.values["enable_activation_checkpointing"]
     offload = full and entry.full_offload and settings.integer("gpus") > 1
     return {
         "device": "cuda",
         "dtype": "bf16",
-        "enable_activation_checkpointing": entry.checkpointing(full=full),
+        "enable_activation_checkpointing": entry.checkpointing(full=full) if checkpointing is None else checkpointing,
         "enable_activation_offloading": False,
         **({"fsdp_cpu_offload": True} if offload else {}),
         "profiler": {

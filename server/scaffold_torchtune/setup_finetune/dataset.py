@@ -8,7 +8,8 @@ only, take neither `field` nor unknown arguments, and load their own tokenizer f
 import string
 from typing import Any, Final
 
-from scaffold_torchtune.setup_finetune.keys import KEYS, Report, Settings
+from scaffold_torchtune.settings.parameters import KEYS
+from scaffold_torchtune.setup_finetune.keys import Report, Settings
 from scaffold_torchtune.setup_finetune.registry import ModelEntry
 from scaffold_torchtune.shared.text import did_you_mean, shown
 

@@ -1,23 +1,19 @@
 """Reads the text of one setup_finetune.yaml into typed settings, and collects everything that is wrong with it.
 
-Names, types, ranges and defaults are those of shared/parameters.py. What does not fit is refused, never repaired.
+Names, kinds, bounds and defaults are those of settings/parameters.py. What does not fit is refused, never repaired.
 """
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from scaffold_torchtune.findings import Collector, Finding, Refused, Scalar, errors_in, finding
-from scaffold_torchtune.shared import job_options, numbers, parameters, slurm_time, yamlio
-from scaffold_torchtune.shared.parameters import Parameter
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.parameters import KEYS, Parameter, by_label
+from scaffold_torchtune.shared import yamlio
 from scaffold_torchtune.shared.text import did_you_mean, escape, shown
 
-KEYS: Final = {name: p for name, p in parameters.PARAMETERS.items() if name not in parameters.OF_DOCUMENTS}
-"""Every key of setup_finetune.yaml."""
-
 _EMPTY_IS_A_VALUE: Final = frozenset({"input_formatting", "prompt", "system_prompt"})
-_LONGEST: Final = {"path": 4096, "text": 100_000}
 
 
 class Report(Collector):
@@ -111,7 +107,7 @@ def _not_yaml(file: str, message: str, line: int | None) -> Refused:
 
 
 def _unknown(key: str, value: Any, report: Report) -> None:
-    meant = parameters.by_label(key)
+    meant = by_label(key)
     message = f"{shown(key)} is not a key of setup_finetune.yaml."
     report.refuse(
         "unknown-key",
@@ -136,7 +132,7 @@ def _is_absent(parameter: Parameter, value: Any) -> bool:
 
 
 def _typed(parameter: Parameter, value: Any, plain: str | None) -> Scalar:
-    """The value in its key's type.
+    """Return the value in its key's type.
 
     Raises:
         _Unfit: it does not fit.
@@ -151,121 +147,32 @@ def _typed(parameter: Parameter, value: Any, plain: str | None) -> Scalar:
         if parameter.kind == "memory":
             raise _Unfit("it is not text", "a quoted size with its unit, such as '64G'")
         raise _Unfit("it is not text", "text, in quotes where YAML reads it as something else")
-    if len(value) > _LONGEST.get(parameter.kind, 255):
-        raise _Unfit("it is too long", f"at most {_LONGEST.get(parameter.kind, 255)} characters")
-    if "${" in value or value == "???":
-        raise _Unfit(
-            "torchtune's loader would take it for an interpolation or a gap", "text without ${ and other than ???"
-        )
-    check = _GRAMMARS.get(parameter.name) or _KINDS[parameter.kind]
-    check(value)
-    return value
+    try:
+        read = parameter.read(value)
+    except NotTyped as problem:
+        fix = "write the path out, with your user name" if "$USER" in value else ""
+        raise _Unfit("it is not what the key takes", problem.allowed, fix) from problem
+    if read != value and parameter.kind != "modules":  # here values stand as they arrive
+        raise _Unfit("it is not what the key takes", str(read))
+    return read
 
 
-def _number(parameter: Parameter, value: Any, plain: str | None) -> int | float:
-    whole = parameter.kind == "int"
-    if isinstance(value, str) or plain is None:
-        raise _Unfit("it is not a number", _range(parameter), f"write {_range(parameter)}, without quotes")
-    number = numbers.read_int(plain) if whole else numbers.read_float(plain)
-    if number is None or number != value:
-        raise _Unfit("it is not plainly such a number", _range(parameter))
-    low, high, above = parameter.minimum, parameter.maximum, parameter.above
-    if (
-        (low is not None and number < low)
-        or (high is not None and number > high)
-        or (above is not None and number <= above)
-    ):
-        raise _Unfit("it is out of range", _range(parameter))
+def _number(parameter: Parameter, value: Any, plain: str | None) -> Scalar:
+    """Return the number that is written, which YAML must read as the same one."""
+    text = "" if isinstance(value, str) or plain is None else plain
+    try:
+        number = parameter.read(text)
+    except NotTyped as problem:
+        fix = "" if text else f"write {problem.allowed}, without quotes"
+        raise _Unfit("it is not such a number", problem.allowed, fix) from problem
+    if number != value:
+        raise _Unfit("YAML reads it as another number", "a decimal number")
     return number
 
 
-def _range(parameter: Parameter) -> str:
-    noun = "a whole number" if parameter.kind == "int" else "a number"
-    low = f"above {parameter.above:g}" if parameter.above is not None else f"from {parameter.minimum:g}"
-    return f"{noun} {low} to {parameter.maximum:.15g}"
-
-
 def _boolean(value: Any, plain: str | None) -> bool:
-    """A real YAML boolean, or the text that cruijff_kit's templates quote."""
+    """Return a real YAML boolean, or the text that cruijff_kit's templates quote."""
     word = value if isinstance(value, str) else plain
     if word is None or word.lower() not in {"true", "false"}:
         raise _Unfit("it is neither true nor false", "true or false")
     return word.lower() == "true"
-
-
-def _matches(pattern: str, allowed: str, *, without: str = "..") -> Callable[[str], None]:
-    """A check that text matches the whole pattern and does not hold `without`."""
-    rule = re.compile(pattern, re.ASCII)
-
-    def check(value: str) -> None:
-        if not rule.fullmatch(value) or without in value:
-            raise _Unfit("it is not what the key takes", allowed)
-
-    return check
-
-
-def _path(value: str) -> None:
-    if "$USER" in value:
-        raise _Unfit("$USER is not filled in", "a path without $", "write the path out, with your user name")
-    if not value or value != value.strip() or value[0] in "-~":
-        raise _Unfit("it is not a path that every program reads alike", "a path that starts with / or a name")
-    if not value.isprintable() or any(c in "'\"`\\$" for c in value):
-        raise _Unfit("it has a character that a path may not have here", "no quotes, backslash, $ or control character")
-
-
-def _data_path(value: str) -> None:
-    _path(value)
-    if any(c in "*?[]" for c in value):
-        raise _Unfit("the datasets library would read it as a pattern of file names", "a path without * ? [ ]")
-
-
-def _free_text(value: str) -> None:
-    """Text for people; what YAML or a file cannot carry is refused."""
-    if any((ord(c) < ord(" ") and c not in "\n\t") or c == "\x7f" or "\ud800" <= c <= "\udfff" for c in value):
-        raise _Unfit("it has a control character", "text with no control characters but newline and tab")
-
-
-def _time(value: str) -> None:
-    if not slurm_time.seconds(value):
-        raise _Unfit("SLURM would not take it as a limit", "a time such as '12:30:00' or '1-00:00:00', above 0")
-
-
-def _of_job(kind: str) -> Callable[[str], None]:
-    """A check that text is a value of that kind, as it goes into the job."""
-
-    def check(value: str) -> None:
-        if job_options.canonical(kind, value) != value:
-            raise _Unfit("it is not what the key takes", job_options.ALLOWED[kind])
-
-    return check
-
-
-_NAME: Final = _matches(r"[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits and . _ - only, a letter or digit first")
-_RUN_NAME: Final = _matches(r"[A-Za-z0-9][A-Za-z0-9._+-]*", "letters, digits and . _ + - only, a letter or digit first")
-_MODULE: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]*(?:/[A-Za-z0-9][A-Za-z0-9._+-]*)*"
-_RECIPE: Final = r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:[./][A-Za-z0-9_][A-Za-z0-9_-]*)*"
-
-_KINDS: Final[dict[str, Callable[[str], None]]] = {
-    "name": _NAME,
-    "names": _matches(rf"{_MODULE}(?:\s*,\s*{_MODULE})*", "bare names of modules, such as anaconda3/2025.6, by commas"),
-    "path": _path,
-    "text": _free_text,
-    "time": _time,
-    "memory": _matches(r"[0-9]{1,9}[KMGT]?", "digits and K, M, G or T, such as 64G"),
-    **{kind: _of_job(kind) for kind in job_options.ALLOWED},
-}
-
-_GRAMMARS: Final[dict[str, Callable[[str], None]]] = {
-    "my_wandb_run_name": _RUN_NAME,
-    "experiment_name": _RUN_NAME,
-    "dataset_label": _RUN_NAME,
-    "dataset_ext": _matches(r"\.(?:json|parquet)", ".json or .parquet"),
-    "input_dir_base": _data_path,
-    "input_formatting": _matches(
-        r"(?:[A-Za-z0-9_][A-Za-z0-9._+-]*(?:/[A-Za-z0-9_][A-Za-z0-9._+-]*)*)?", "'' or the name of a folder"
-    ),
-    "constraint": _matches(
-        r"[A-Za-z0-9(\[][A-Za-z0-9._&|()\[\]*,;-]*", "names of features, with & | ( ) [ ] * , ; between them"
-    ),
-    "custom_recipe": _matches(_RECIPE, "a recipe's dotted name or its relative path"),
-}

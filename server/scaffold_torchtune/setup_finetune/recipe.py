@@ -1,7 +1,7 @@
 """Which recipe a run is trained with, and whether that trains all weights or an adapter."""
 
+from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.setup_finetune.keys import Settings
-from scaffold_torchtune.shared import recipes
 
 
 def recipe(settings: Settings) -> str:

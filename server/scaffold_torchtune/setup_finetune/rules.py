@@ -2,44 +2,25 @@
 
 from typing import Final
 
+from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.setup_finetune import dataset
 from scaffold_torchtune.setup_finetune.keys import Report, Settings
 from scaffold_torchtune.setup_finetune.recipe import is_full, recipe
 from scaffold_torchtune.setup_finetune.registry import ModelEntry, find_model, known_models
-from scaffold_torchtune.shared import recipes
 from scaffold_torchtune.shared.text import did_you_mean, shown
 
 _REQUIRED: Final = (
-    "my_wandb_project",
-    "my_wandb_run_name",
-    "torchtune_model_name",
-    "models_dir",
-    "input_dir_base",
-    "dataset_label",
-    "dataset_ext",
-    "epochs",
-    "batch_size",
-)
+    "my_wandb_project", "my_wandb_run_name", "torchtune_model_name", "models_dir", "input_dir_base", "dataset_label",
+    "dataset_ext", "epochs", "batch_size",
+)  # fmt: skip
 
-_OTHER_RECIPES: Final = frozenset(
-    {  # torchtune/_recipe_registry.py of 0.6.1, without those that are scaffolded
-        "lora_dpo_single_device",
-        "lora_dpo_distributed",
-        "full_dpo_distributed",
-        "ppo_full_finetune_single_device",
-        "generate",
-        "eleuther_eval",
-        "quantize",
-        "qat_distributed",
-        "qat_lora_finetune_distributed",
-        "knowledge_distillation_single_device",
-        "knowledge_distillation_distributed",
-        "dev/early_exit_finetune_distributed",
-        "dev/generate_v2",
-        "dev/generate_v2_distributed",
-        "dev/lora_finetune_distributed_multi_dataset",
-    }
-)
+# torchtune/_recipe_registry.py of 0.6.1, without those that are scaffolded
+_OTHER_RECIPES: Final = frozenset({
+    "lora_dpo_single_device", "lora_dpo_distributed", "full_dpo_distributed", "ppo_full_finetune_single_device",
+    "generate", "eleuther_eval", "quantize", "qat_distributed", "qat_lora_finetune_distributed",
+    "knowledge_distillation_single_device", "knowledge_distillation_distributed", "dev/early_exit_finetune_distributed",
+    "dev/generate_v2", "dev/generate_v2_distributed", "dev/lora_finetune_distributed_multi_dataset",
+})  # fmt: skip
 
 _SCHEDULER: Final = "get_cosine_schedule_with_warmup"  # the only one in torchtune/training/lr_schedulers.py of 0.6.1
 

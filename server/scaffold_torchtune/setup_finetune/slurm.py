@@ -3,11 +3,11 @@
 import shlex
 from typing import Any
 
+from scaffold_torchtune.settings import job_options
 from scaffold_torchtune.setup_finetune import config
 from scaffold_torchtune.setup_finetune.keys import Settings
 from scaffold_torchtune.setup_finetune.recipe import is_full, recipe
 from scaffold_torchtune.setup_finetune.registry import ModelEntry, Resources, default_resources
-from scaffold_torchtune.shared import job_options
 
 _RESUME = "resume_from_checkpoint=$resume"
 

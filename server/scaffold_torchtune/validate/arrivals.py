@@ -68,6 +68,8 @@ DIRECT: Final[dict[str, tuple[Path, Kind]]] = {
     "epochs": (("epochs",), Kind.SAME),
     "epochs_to_save": (("epochs_to_save",), Kind.EPOCHS),
     "gradient_accumulation_steps": (("gradient_accumulation_steps",), Kind.SAME),
+    "clip_grad_norm": (("clip_grad_norm",), Kind.NUMBER),
+    "enable_activation_checkpointing": (("enable_activation_checkpointing",), Kind.SAME),
     "log_every_n_steps": (("log_every_n_steps",), Kind.SAME),
     "max_steps_per_epoch": (("max_steps_per_epoch",), Kind.SAME),
     "save_adapter_weights_only": (("save_adapter_weights_only",), Kind.SAME),
@@ -77,6 +79,9 @@ DIRECT: Final[dict[str, tuple[Path, Kind]]] = {
     "resume_from_checkpoint": (("resume_from_checkpoint",), Kind.SAME),
 }
 """Settings that arrive as they are, in one place."""
+
+OF_THE_TRAINING: Final = frozenset({"clip_grad_norm", "dtype", "max_steps_per_epoch", "shuffle"})
+"""Places of finetune.yaml with which it is another training, where nobody planned what stands there."""
 
 GROUPED: Final = frozenset(
     {"experiment_name", "lora_alpha", "lr_scheduler", "model_checkpoint", "models_dir", "output_dir_base"}

@@ -5,7 +5,7 @@ from typing import Final
 from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models.base import SourceKind
 from scaffold_torchtune.models.plan import Plan
-from scaffold_torchtune.shared.numbers import canonical
+from scaffold_torchtune.settings.kinds import shortest_number
 from scaffold_torchtune.shared.text import few
 from scaffold_torchtune.validate.values import quoted
 
@@ -36,5 +36,5 @@ def unchosen(plan: Plan) -> list[Finding]:
 
 
 def _part(name: str, value: Scalar, runs: int, total: int) -> str:
-    shown = canonical(value) if isinstance(value, float) else quoted(value)
+    shown = shortest_number(value) if isinstance(value, float) else quoted(value)
     return f"{name} {shown}" + ("" if runs == total else f" (in {runs} of {total} runs)")

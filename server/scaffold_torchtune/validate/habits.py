@@ -8,6 +8,7 @@ import re
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.validate.arrivals import OF_THE_TRAINING
 from scaffold_torchtune.validate.report import Report
 
 NOTHING: Final = "Nothing to do: this setup_finetune.py always writes it."
@@ -35,8 +36,6 @@ _HARMLESS: Final = frozenset({"mail-type", "mail-user", "comment"})
 _ANOTHER_JOB: Final = frozenset(
     {"account", "array", "chdir", "constraint", "hold", "ntasks-per-node", "partition", "wrap"}
 )
-# With one of these it is another training.
-_ANOTHER_TRAINING: Final = frozenset({"clip_grad_norm", "dtype", "max_steps_per_epoch", "shuffle"})
 _HARMLESS_TO_TORCHRUN: Final = frozenset({"--standalone"})
 
 
@@ -64,7 +63,7 @@ def of_option(report: Report, name: str) -> Severity:
 
 def of_value(report: Report, place: str) -> Severity:
     """How much a value of finetune.yaml matters that nobody planned and that torchtune's makers do not have either."""
-    return Severity.ERROR if report.bundled or place in _ANOTHER_TRAINING else Severity.WARNING
+    return Severity.ERROR if report.bundled or place in OF_THE_TRAINING else Severity.WARNING
 
 
 def is_unread_habit(report: Report, key: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.shared import slurm_time
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.validate import besides, commands, habits, options
 from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.script import Directive, Script
@@ -104,7 +104,7 @@ def _required(report: Report, active: dict[str, Directive]) -> None:
 
 
 def _seconds(text: str) -> int | str:
-    found = slurm_time.seconds(text)
+    found = kinds.slurm_seconds(text)
     return text if found is None else found
 
 

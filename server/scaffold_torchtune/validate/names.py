@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.models.plan import PlannedRun
-from scaffold_torchtune.shared.numbers import read_float
+from scaffold_torchtune.settings.kinds import read_float
 from scaffold_torchtune.validate.arrivals import DIRECT
 from scaffold_torchtune.validate.finetune import at
 from scaffold_torchtune.validate.report import Report

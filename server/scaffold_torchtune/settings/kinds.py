@@ -1,0 +1,301 @@
+"""One reader of kinds: the grammar of each, what is allowed, and the value that a text means.
+
+Documents and setup_finetune.yaml are read by it. What is not plainly a value of its kind is refused, never repaired.
+The forms of a job's values are those of Slurm's sbatch(1). An #SBATCH line is no shell's: sbatch splits it at spaces,
+takes quotes away, and a backslash escapes even within single quotes, so that no value may hold one.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, Literal
+
+from scaffold_torchtune.findings import Scalar
+
+ValueKind = Literal[
+    "int", "float", "bool", "text", "name", "label", "modules", "path", "pattern_free_path", "folder", "extension",
+    "recipe", "time", "memory", "constraint", "mail", "events", "reservations", "nodes", "tags", "comment",
+]  # fmt: skip
+"""`name`: letters, digits and `._-`, as account, partition or environment have; a `label` may hold `+` too.
+`modules`: names of modules, by commas. `pattern_free_path`: a path that the datasets library takes as it is."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The bounds of a number: `minimum` and `maximum` inclusive, `above` an exclusive lower one."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+
+    def hold(self, number: float) -> bool:
+        """Whether a number lies within them."""
+        low = self.minimum is None or number >= self.minimum
+        return low and (self.above is None or number > self.above) and (self.maximum is None or number <= self.maximum)
+
+    def __str__(self) -> str:
+        """The bounds as messages have them, after the noun."""
+        low = f", at least {self.minimum:g}" if self.minimum is not None else ""
+        above = f", more than {self.above:g}" if self.above is not None else ""
+        return low + above + (f", at most {self.maximum:.15g}" if self.maximum is not None else "")
+
+
+UNBOUNDED: Final = Bounds()
+
+
+class NotTyped(ValueError):
+    """The text is not what the parameter holds: what is allowed, or `choices`, where it gives several values."""
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(allowed)
+        self.allowed = allowed
+        self.choices: tuple[str, ...] = ()
+
+
+def read(kind: ValueKind, text: str, bounds: Bounds = UNBOUNDED) -> Scalar:
+    """Return the value that a text means, as it is written: spaces after commas are dropped, events in upper case.
+
+    Raises:
+        NotTyped: the text is not plainly such a value; names what is allowed.
+    """
+    match kind:
+        case "int" | "float":
+            return _number(kind, text, bounds)
+        case "bool":
+            if text not in {"true", "false"}:
+                raise NotTyped("yes or no")
+            return text == "true"
+        case "text":
+            return _free_text(text)
+        case "path" | "pattern_free_path":
+            return _path(text, pattern_free=kind == "pattern_free_path")
+        case "time":
+            if not slurm_seconds(text):
+                raise NotTyped(_TIMES)
+            return text
+        case _:
+            form = _FORMS[kind]
+            value = form.canonical(text)
+            fits = len(value) <= form.longest and (text.isprintable() or kind not in OF_JOBS)
+            if not (fits and form.grammar.fullmatch(value) and form.holds(value)):
+                raise NotTyped(form.allowed)
+            return value
+
+
+# --- numbers
+
+_INTEGER: Final = re.compile(r"(?:0|[1-9][0-9]{0,11})", re.ASCII)
+# 40 decimals: a float's own shortest text has up to 17 digits after up to four zeros, and people write more zeros
+_FLOAT: Final = re.compile(
+    r"(?:(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?", re.ASCII
+)
+# 1 × 10^-5, 5 x 10⁻⁵, 2*10^-4; an exponent that is not marked as one (5 x 105) is not taken
+_POWER: Final = re.compile(
+    r"([0-9]{1,12}(?:\.[0-9]{1,17})?)\s*[×xX*·]\s*10\s*(?:(?:\^|\*\*)\s*([-−]?[0-9]{1,3})|([⁻−]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}))"
+)
+_LARGE: Final = 1e12  # from here on a whole float is written with an exponent, as it is read
+_SUPERSCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻−", "0123456789--")
+
+
+def read_int(text: str) -> int | None:
+    """Return the whole number that `text` is; None where it is not plainly one of at most 12 digits, without a sign."""
+    return int(text) if _INTEGER.fullmatch(text) else None
+
+
+def read_float(text: str) -> float | None:
+    """Return the finite number that `text` is, without a sign; None where it is not plainly one.
+
+    Takes `1e-5`, `5E-5`, `1e-05`, `0.00001`, `1 × 10^-5` and `5 x 10⁻⁵`; neither full-width digits, underscores,
+    leading zeros, comma decimals, nan nor inf.
+    """
+    power = _POWER.fullmatch(text)
+    if power:
+        text = f"{power[1]}e{(power[2] or power[3]).translate(_SUPERSCRIPTS)}"
+    if not _FLOAT.fullmatch(text):
+        return None
+    number = float(text)
+    return number if math.isfinite(number) and (number > 0 or Decimal(text) == 0) else None
+
+
+def shortest_number(number: float) -> str:
+    """Return the shortest way to write a number, as directory names have it: `1e-5`, `0.1`, `2.5e-5`, `8`.
+
+    Where the plain and the scientific form are equally long, the plain one is taken.
+    """
+    if isinstance(number, int) or (number.is_integer() and number < _LARGE):
+        return str(int(number))
+    plain = format(Decimal(repr(number)), "f")
+    digits = Decimal(repr(number)).normalize().as_tuple()
+    exponent = len(digits.digits) - 1 + int(digits.exponent)
+    mantissa = "".join(map(str, digits.digits))
+    mantissa = mantissa[0] + ("." + mantissa[1:] if len(mantissa) > 1 else "")
+    scientific = f"{'-' if digits.sign else ''}{mantissa}e{exponent}"
+    return min(plain, scientific, key=len)
+
+
+def _number(kind: ValueKind, text: str, bounds: Bounds) -> int | float:
+    number = read_int(text) if kind == "int" else read_float(text)
+    if number is None or not bounds.hold(number):
+        raise NotTyped(f"{'a whole number' if kind == 'int' else 'a number such as 1e-5 or 0.1'}{bounds}")
+    return number
+
+
+# --- times
+
+_TIMES: Final = "a SLURM time such as 0:59:00 (hours:minutes:seconds) or 1-12:00:00; not 0, which means no limit"
+_TIME_FORMS: Final = [
+    re.compile(r"(?P<d>[0-9]{1,4})-(?P<h>[0-9]{1,4})(?::(?P<m>[0-9]{1,4})(?::(?P<s>[0-9]{1,4}))?)?", re.ASCII),
+    re.compile(r"(?P<h>[0-9]{1,4}):(?P<m>[0-9]{1,4}):(?P<s>[0-9]{1,4})", re.ASCII),
+    re.compile(r"(?P<m>[0-9]{1,6})(?::(?P<s>[0-9]{1,4}))?", re.ASCII),
+]
+_UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+
+
+def slurm_seconds(text: str) -> int | None:
+    """Return how long a SLURM time limit is, in seconds; None where sbatch(1) would not take the text for `--time`.
+
+    The forms are `minutes`, `minutes:seconds`, `hours:minutes:seconds`, `days-hours`, `days-hours:minutes` and
+    `days-hours:minutes:seconds`; a bare number is minutes. 0 asks for no limit at all.
+    """
+    for form in _TIME_FORMS:
+        match = form.fullmatch(text)
+        if match:
+            return sum(int(value) * _UNITS[unit] for unit, value in match.groupdict().items() if value)
+    return None
+
+
+# --- free text and paths
+
+_MAX_TEXT: Final = 20_000
+_MAX_PATH: Final = 4_000
+SAFE_PATH: Final = (
+    "a path without quotes, '$', braces, backslashes, wildcards, symbols or invisible characters; write variables out"
+)
+_UNSAFE_IN_PATH: Final = re.compile(r"""["'`\\$;|<>*?{}]""")
+_PATTERN: Final = re.compile(r"[\[\]]")
+_OF_CONTROL: Final = frozenset({"Cc", "Cs"})  # which no file in UTF-8, or no YAML, can carry
+
+
+def _free_text(text: str) -> str:
+    """Return text that reaches torchtune as it is."""
+    if len(text) > _MAX_TEXT:
+        raise NotTyped(f"at most {_MAX_TEXT} characters")
+    if "${" in text or text == "???":
+        raise NotTyped("text without '${' and other than '???', which torchtune's configuration would not read as text")
+    if any(unicodedata.category(c) in _OF_CONTROL and c not in "\n\t" for c in text):
+        raise NotTyped("text without control characters")
+    return text
+
+
+def _path(text: str, *, pattern_free: bool) -> str:
+    """Return a path that a shell, SLURM and OmegaConf read alike; if `pattern_free`, the datasets library too."""
+    if (
+        not text
+        or len(text) > _MAX_PATH
+        or text != text.strip()
+        or _UNSAFE_IN_PATH.search(text)
+        or not text.isprintable()
+        or (pattern_free and _PATTERN.search(text))
+    ):
+        raise NotTyped(SAFE_PATH)
+    if text.startswith("~"):
+        raise NotTyped("a path written out in full, without '~'")
+    if text.startswith("-") or ".." in text.split("/"):
+        raise NotTyped("a path without '..' that does not begin with a dash")
+    return text
+
+
+# --- names and the values of a job
+
+_LONGEST: Final = 200
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The form of a kind that is neither a number nor a path nor free text."""
+
+    grammar: re.Pattern[str]
+    allowed: str
+    longest: int = _LONGEST
+    canonical: Callable[[str], str] = str
+    holds: Callable[[str], bool] = lambda text: ".." not in text
+
+
+_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_LABEL: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
+_FOLDER: Final = r"[A-Za-z0-9_][A-Za-z0-9._+-]*"
+_STEP: Final = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
+_NODE: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]|\[[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*\])*"
+_TAG: Final = r"[\w][\w .:/+=@-]{0,63}"
+_MODULE: Final = rf"{_LABEL}(?:/{_LABEL})*"
+_EVENTS: Final = (
+    "NONE", "BEGIN", "END", "FAIL", "REQUEUE", "ALL", "INVALID_DEPEND", "STAGE_OUT", "TIME_LIMIT", "TIME_LIMIT_90",
+    "TIME_LIMIT_80", "TIME_LIMIT_50",
+)  # fmt: skip
+
+
+def _joined(text: str) -> str:
+    return ",".join(part.strip() for part in text.split(","))
+
+
+def _are_short(text: str) -> bool:
+    return ".." not in text and all(len(part) <= _LONGEST for part in text.split(","))
+
+
+def _distinct(text: str) -> bool:
+    parts = text.split(",")
+    return len(set(parts)) == len(parts)
+
+
+def _by_commas(part: str, flags: int = re.ASCII) -> re.Pattern[str]:
+    return re.compile(rf"{part}(?:,{part})*", flags)
+
+
+def _one(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.ASCII)
+
+
+_FORMS: Final[dict[ValueKind, _Form]] = {
+    "name": _Form(_one(_NAME), "letters, digits, '.', '_' and '-', beginning with a letter or digit"),
+    "label": _Form(_one(_LABEL), "letters, digits, '.', '_', '+' and '-', beginning with a letter or digit"),
+    "modules": _Form(_by_commas(_MODULE), "bare names such as anaconda3/2025.6", _MAX_PATH, _joined, _are_short),
+    "folder": _Form(_one(rf"(?:{_FOLDER}(?:/{_FOLDER})*)?"), "'' or the name of a folder"),
+    "extension": _Form(_one(r"\.(?:json|parquet)"), ".json or .parquet"),
+    "recipe": _Form(_one(rf"{_STEP}(?:[./]{_STEP})*"), "a recipe's dotted name or its relative path"),
+    "memory": _Form(_one(r"[1-9][0-9]{0,8}[KMGT]?"), "a number with K, M, G or T, e.g. 32G"),
+    "constraint": _Form(_one(r"[A-Za-z0-9\[(][A-Za-z0-9._&|()\[\]*,-]*"), "feature names joined by & or |"),
+    "mail": _Form(
+        _one(r"[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*"),
+        "one mail address, such as ada@example.org",
+        holds=bool,
+    ),
+    "events": _Form(
+        _by_commas(f"(?:{'|'.join(_EVENTS)})"),
+        f"events by commas, of {', '.join(_EVENTS)}",
+        canonical=lambda text: _joined(text).upper(),
+        holds=lambda text: _distinct(text) and (text == "NONE" or "NONE" not in text.split(",")),
+    ),
+    "reservations": _Form(_by_commas(_NAME), "names of reservations by commas", canonical=_joined),
+    "nodes": _Form(
+        _by_commas(_NODE),
+        "names of nodes by commas, such as node01,gpu[03-05]",
+        canonical=lambda text: re.sub(r",\s+", ",", text),
+    ),
+    "tags": _Form(
+        _by_commas(_TAG, 0),
+        "tags by commas, each of at most 64 letters, digits, spaces and . : / + = @ _ -",
+        100_000,
+        _joined,
+        _distinct,
+    ),
+    "comment": _Form(
+        re.compile(r"[^\"'\\`$<>{}]+"),
+        "one line of at most 200 characters, without quotes, backslash, backtick and $ < > { }",
+        holds=lambda text: text.isprintable() and text.strip() == text,
+    ),
+}
+OF_JOBS: Final[frozenset[ValueKind]] = frozenset({"mail", "events", "reservations", "nodes", "tags", "comment"})
+"""Kinds of what sbatch or the job's environment is told; a text of theirs may hold commas or brackets that count."""

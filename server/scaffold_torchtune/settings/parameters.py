@@ -1,0 +1,417 @@
+"""The parameters of a run: one table, from which everything else follows.
+
+Names are torchtune's and setup_finetune's, in the order in which setup_finetune.yaml has them. Defaults are those of
+cruijff_kit's setup_finetune.py, but for what concerns one site or one package only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from scaffold_torchtune.findings import Scalar
+from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.kinds import UNBOUNDED, Bounds, ValueKind
+
+
+@dataclass(frozen=True)
+class LocalLabels:
+    """What claude.local.md calls a parameter, and where: in lower case, words apart by spaces.
+
+    `anywhere`: whatever the section is about. `unless_of_others`: in sections that speak of no other service.
+    `of_jobs`: where SLURM is spoken of. `within`: in sections about one of some topics, which stand apart by spaces.
+    """
+
+    anywhere: tuple[str, ...] = ()
+    unless_of_others: tuple[str, ...] = ()
+    of_jobs: tuple[str, ...] = ()
+    within: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NewOption:
+    """An option of `new`: `many` says that it may have several values.
+
+    `label` is what the summary calls it that `new` writes; what has none stands in claude.local.md or apart.
+    """
+
+    flag: str
+    metavar: str
+    help: str
+    many: bool = False
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One key of setup_finetune.yaml, or a name that documents use for several of them.
+
+    Attributes:
+        name: its one name.
+        kind: what its values are.
+        aliases: what documents call it besides, in lower case, words apart by spaces.
+        words: aliases that may be words of any text, where no settings are read.
+        bounds: those of a number.
+        default: where nobody gives it.
+        abbreviation: what stands in directory names.
+        column: whether it may be a column of the runs table, and a line of Configuration.
+        optional: whether words such as `off` say that a run has none.
+        key: whether setup_finetune.yaml has it; `model`, `dataset` and `recipe` are names of documents alone.
+        scope: whether it says what is trained, where and how that is computed, or which run it is of which experiment;
+            what claude.local.md may give is of the surroundings.
+        local: its labels in claude.local.md, where that may give it.
+        adopted: whether the default of an external script is planned, though there is none here.
+        submit_as: the option of sbatch or the variable by which a job is told, where a script has no option for it.
+        warn_unread: whether a line that names it where no settings are read deserves a warning.
+        option: the option of `new`.
+        question: what the user is asked where it is missing.
+    """
+
+    name: str
+    kind: ValueKind
+    aliases: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    bounds: Bounds = UNBOUNDED
+    default: Scalar = None
+    abbreviation: str = ""
+    column: bool = True
+    optional: bool = False
+    key: bool = True
+    scope: Literal["training", "surroundings", "experiment"] = "training"
+    local: LocalLabels | None = None
+    adopted: bool = False
+    submit_as: str = ""
+    warn_unread: bool = False
+    option: NewOption | None = None
+    question: str = ""
+
+    def read(self, text: str) -> Scalar:
+        """Return the value that a text means.
+
+        Raises:
+            NotTyped: the text is not plainly such a value.
+        """
+        return kinds.read(self.kind, text, self.bounds)
+
+
+_COUNT: Final = Bounds(minimum=1, maximum=1_000_000_000)
+_FROM_ZERO: Final = Bounds(minimum=0, maximum=1_000_000_000)
+_WHERE_JOBS_ARE: Final = "top slurm machine defaults general"
+
+_ALL: Final = (
+    # which run, where to
+    Parameter(
+        "experiment_name", "label", column=False, scope="experiment",
+        option=NewOption("--name", "NAME", "name of the experiment; default: that of DIR"),
+        question="What is the experiment called? (letters, digits, . _ -)",
+    ),
+    Parameter(
+        "my_wandb_project", "name", ("wandb project", "default project", "project"), column=False,
+        local=LocalLabels(
+            anywhere=(
+                "my wandb project", "wandb project", "w b project", "weights biases project",
+                "weights and biases project",
+            ),
+            unless_of_others=("default project",), within={"wandb": ("project",)},
+        ),
+        option=NewOption("--project", "NAME", "Weights & Biases project; default: the experiment's name"),
+        question="Which Weights & Biases project do the runs log to? (its name)",
+    ),
+    Parameter("my_wandb_run_name", "label", column=False, scope="experiment"),
+    Parameter(
+        "wandb_entity", "name", column=False,
+        local=LocalLabels(
+            anywhere=("wandb entity", "w b entity", "weights biases entity", "weights and biases entity"),
+            within={"wandb": ("entity",)},
+        ),
+        submit_as="WANDB_ENTITY", option=NewOption("--entity", "NAME", "Weights & Biases entity: user or team"),
+    ),
+    Parameter(
+        "wandb_group", "name", local=LocalLabels(anywhere=("wandb group",), within={"wandb": ("group", "run group")}),
+        submit_as="WANDB_RUN_GROUP",
+    ),
+    Parameter(
+        "wandb_tags", "tags", local=LocalLabels(anywhere=("wandb tags",), within={"wandb": ("tags",)}),
+        submit_as="WANDB_TAGS",
+    ),
+    Parameter(
+        "output_dir_base", "path", ("output base directory", "outputs", "output directory"), column=False,
+        local=LocalLabels(
+            anywhere=("output dir base", "output base directory", "output base dir", "base output directory"),
+            unless_of_others=("outputs", "output directory", "output dir"),
+        ),
+        option=NewOption("--output-dir", "PATH", "where checkpoints go; default: outputs, taken from DIR"),
+        question="Below which directory do the outputs of the runs go? (absolute path)",
+    ),
+    Parameter("project_dir", "path", column=False, scope="experiment"),
+    # data
+    Parameter("input_dir_base", "pattern_free_path", column=False, scope="experiment"),
+    Parameter("input_formatting", "folder", column=False, scope="experiment"),
+    Parameter("dataset_label", "label", column=False, scope="experiment"),
+    Parameter("dataset_ext", "extension", column=False, scope="experiment"),
+    Parameter(
+        "dataset", "pattern_free_path", ("data set", "dataset path", "data", "training data"), abbreviation="data",
+        key=False, option=NewOption("--data", "PATH", "data set, .json or .parquet; a relative path is taken from DIR"),
+        question="Which file holds the data set? (path of a .json or .parquet file)",
+    ),
+    Parameter("dataset_type", "name", ("data set type",), default="instruct_dataset", warn_unread=True),
+    Parameter("training_samples", "int", ("train samples", "samples"), bounds=_COUNT),
+    Parameter(
+        "system_prompt", "text", ("system message",), default="", abbreviation="prompt", warn_unread=True,
+        option=NewOption("--system-prompt", "TEXT", "system prompt, exactly as given", label="System prompt"),
+    ),
+    Parameter("prompt", "text", ("prompt template",), adopted=True, warn_unread=True),
+    Parameter("input_key", "name", ("input column",), adopted=True),
+    Parameter("output_key", "name", ("output column",), adopted=True),
+    Parameter("train_on_input", "bool", ("train on inputs",), default=False, warn_unread=True),
+    Parameter("packed", "bool", ("sample packing",), words=("packing",), default=False, warn_unread=True),
+    Parameter(
+        "max_seq_len", "int", ("max sequence length", "maximum sequence length", "max seq length", "sequence length"),
+        bounds=_COUNT, default=2048, warn_unread=True,
+    ),
+    # model
+    Parameter(
+        "model", "name", ("base model",), key=False,
+        option=NewOption("--model", "MODEL", "base model; may be repeated", many=True),
+    ),
+    Parameter("torchtune_model_name", "name", column=False, scope="experiment"),
+    Parameter("model_checkpoint", "name", column=False, scope="experiment"),
+    Parameter(
+        "models_dir", "path", ("models directory", "model directory"), column=False,
+        local=LocalLabels(anywhere=("models directory", "models dir", "model directory")),
+        option=NewOption("--model-dir", "PATH", "directory that holds the models; a relative path is taken from DIR"),
+        question="In which directory do the base models lie? (absolute path)",
+    ),
+    # adapter and optimizer
+    Parameter(
+        "lora_rank", "int", words=("rank", "r"), bounds=_COUNT, default=64, abbreviation="rank", warn_unread=True,
+        option=NewOption("--rank", "N,...", "LoRA ranks", many=True, label="LoRA Rank"),
+    ),
+    Parameter("lora_alpha", "int", words=("alpha",), bounds=_COUNT, warn_unread=True),
+    Parameter(
+        "lora_dropout", "float", words=("dropout",), bounds=Bounds(minimum=0, maximum=0.999_999), default=0.0,
+        warn_unread=True,
+    ),
+    Parameter(
+        "lr", "float", ("learning rate", "peak lr", "peak learning rate"), bounds=Bounds(above=0, maximum=10),
+        default=1e-4, abbreviation="lr", warn_unread=True,
+        option=NewOption("--lr", "X,...", "learning rates", many=True, label="Learning Rate"),
+    ),
+    Parameter(
+        "lr_scheduler", "name", ("lr schedule", "learning rate schedule", "learning rate scheduler"),
+        words=("scheduler",), default="get_cosine_schedule_with_warmup", warn_unread=True,
+    ),
+    Parameter(
+        "num_warmup_steps", "int", ("warmup steps", "warm up steps"), words=("warmup",), bounds=_FROM_ZERO, default=100,
+        warn_unread=True,
+    ),
+    Parameter("weight_decay", "float", ("wd",), bounds=Bounds(minimum=0, maximum=10), default=0.01, warn_unread=True),
+    # training
+    Parameter(
+        "batch_size", "int", words=("batch", "bs"), bounds=_COUNT, abbreviation="bs", warn_unread=True,
+        option=NewOption("--batch-size", "N,...", "batch sizes", many=True, label="Batch Size"),
+        question="Which batch size do the runs use?",
+    ),
+    Parameter("batch_size_val", "int", ("validation batch size",), bounds=_COUNT),
+    Parameter(
+        "epochs", "int", ("ep", "num epochs", "number of epochs"), words=("epoch",), bounds=_COUNT, abbreviation="ep",
+        warn_unread=True, option=NewOption("--epochs", "N", "number of epochs", label="Epochs"),
+        question="How many epochs do the runs train?",
+    ),
+    Parameter(
+        "gradient_accumulation_steps", "int",
+        ("gradient accumulation", "grad accumulation", "accumulation steps", "grad accum"), bounds=_COUNT, default=1,
+        warn_unread=True,
+    ),
+    Parameter(
+        "clip_grad_norm", "float", ("gradient clipping", "max grad norm"), bounds=Bounds(above=0, maximum=1_000_000),
+        optional=True, warn_unread=True,
+    ),
+    Parameter("max_steps_per_epoch", "int", ("maximum steps per epoch",), bounds=_COUNT, warn_unread=True),
+    Parameter(
+        "seed", "int", ("random seed",), bounds=_FROM_ZERO, default=14, abbreviation="seed", warn_unread=True,
+        option=NewOption("--seed", "N,...", "seeds", many=True, label="Seed"),
+    ),
+    Parameter("enable_activation_checkpointing", "bool", ("activation checkpointing",), scope="surroundings"),
+    Parameter("log_every_n_steps", "int", ("log every",), bounds=_COUNT, default=1, scope="surroundings"),
+    Parameter("run_val_every_n_steps", "int", ("validation every n steps",), bounds=_FROM_ZERO, default=0),
+    # checkpoints
+    Parameter("save_adapter_weights_only", "bool", ("adapter weights only",), default=False),
+    Parameter("save_last_epoch_only", "bool", adopted=True),
+    Parameter("epochs_to_save", "text", adopted=True),
+    Parameter("stash_adapter_weights", "bool", adopted=True),
+    Parameter("resume_from_checkpoint", "bool", ("resume", "resume training"), scope="surroundings"),
+    # SLURM and environment
+    Parameter(
+        "conda_env", "name", ("default conda environment", "conda environment"), column=False,
+        local=LocalLabels(
+            anywhere=("conda env", "conda environment"),
+            within={f"{_WHERE_JOBS_ARE} conda modules": ("conda",), "slurm conda": ("environment", "env")},
+        ),
+        option=NewOption("--conda-env", "NAME", "conda environment of the jobs"),
+        question="Which conda environment do the jobs activate? (its name)",
+    ),
+    Parameter("venv", "path", column=False),
+    Parameter(
+        "modules", "modules", column=False, local=LocalLabels(anywhere=("modules",)),
+        option=NewOption("--module", "NAME", "module that a job loads; may be repeated", many=True),
+    ),
+    Parameter(
+        "time", "time", ("time limit", "default time", "walltime", "wall time"), default="00:15:00",
+        local=LocalLabels(of_jobs=("time", "time limit", "timelimit", "walltime", "wall time")),
+        option=NewOption("--time", "H:MM:SS", "time limit of a job", label="Time limit"),
+    ),
+    Parameter(
+        "gpus", "int", ("gpu", "number of gpus", "default gpus", "num gpus"), bounds=_COUNT, default=1,
+        local=LocalLabels(of_jobs=("gpus", "gpu", "number of gpus", "num gpus", "gres")),
+        option=NewOption("--gpus", "N", "GPUs of a job", label="GPUs"),
+    ),
+    Parameter(
+        "gpu_type", "name", local=LocalLabels(of_jobs=("gpu type",)), submit_as="--gres",
+        option=NewOption("--gpu-type", "NAME", "type of the GPUs, as SLURM calls it, such as a100"),
+    ),
+    Parameter("mem", "memory", ("memory",), local=LocalLabels(of_jobs=("mem", "memory"))),
+    Parameter(
+        "cpus_per_task", "int", ("cpus",), bounds=_COUNT,
+        local=LocalLabels(of_jobs=("cpus", "cpu", "cpus per task", "number of cpus")),
+    ),
+    Parameter(
+        "account", "name", ("slurm account",), column=False, local=LocalLabels(of_jobs=("account",)),
+        option=NewOption("--account", "NAME", "SLURM account"),
+    ),
+    Parameter(
+        "partition", "name", ("slurm partition",), column=False, local=LocalLabels(of_jobs=("partition",)),
+        option=NewOption("--partition", "NAME", "SLURM partition"),
+    ),
+    Parameter(
+        "constraint", "constraint", ("gpu constraint",), column=False,
+        local=LocalLabels(of_jobs=("constraint", "constraints", "gpu constraint")),
+        option=NewOption("--constraint", "FEATURES", "SLURM constraint"),
+    ),
+    Parameter(
+        "qos", "name", ("quality of service",), local=LocalLabels(of_jobs=("qos", "quality of service")),
+        submit_as="--qos", option=NewOption("--qos", "NAME", "SLURM quality of service"),
+    ),
+    Parameter(
+        "reservation", "reservations", column=False, local=LocalLabels(of_jobs=("reservation",)),
+        submit_as="--reservation",
+    ),
+    Parameter(
+        "exclude", "nodes", column=False,
+        local=LocalLabels(of_jobs=("exclude", "exclude nodes", "excluded nodes", "nodes to exclude")),
+        submit_as="--exclude",
+    ),
+    Parameter("requeue", "bool", local=LocalLabels(of_jobs=("requeue",)), submit_as="--requeue"),
+    Parameter(
+        "mail_user", "mail", column=False,
+        local=LocalLabels(
+            anywhere=("mail user",),
+            within={  # an address among contacts is nobody's whom jobs should write to
+                "slurm": (
+                    "mail", "email", "e mail", "mail address", "email address", "mail to", "notify",
+                    "notification email",
+                )
+            },
+        ),
+        submit_as="--mail-user", option=NewOption("--mail-user", "ADDRESS", "where SLURM's mails about the jobs go"),
+    ),
+    Parameter(
+        "mail_type", "events", column=False,
+        local=LocalLabels(
+            anywhere=("mail type",),
+            within={
+                "slurm": (
+                    "mail types", "email type", "email types", "mail events", "email events", "email on", "mail on",
+                    "notify on",
+                )
+            },
+        ),
+        submit_as="--mail-type",
+        option=NewOption("--mail-type", "EVENT,...", "what SLURM writes mails about, such as END,FAIL"),
+    ),
+    Parameter(
+        "comment", "comment", column=False, local=LocalLabels(within={"slurm": ("comment", "job comment")}),
+        submit_as="--comment",
+    ),
+    Parameter(
+        "offline", "bool", column=False,
+        local=LocalLabels(
+            anywhere=("compute nodes offline", "compute nodes are offline", "compute nodes have no internet"),
+            within={_WHERE_JOBS_ARE: ("offline", "offline mode")},
+        ),
+        submit_as="WANDB_MODE",
+    ),
+    # recipe
+    Parameter(
+        "recipe", "name", ("method", "fine tuning method", "finetuning method", "training method"), key=False,
+        option=NewOption(
+            "--recipe", "NAME", "LoRA or full, or torchtune's name of such a recipe; default: LoRA", label="Recipe",
+        ),
+    ),
+    Parameter("custom_recipe", "recipe", column=False),
+    Parameter("base_recipe", "recipe", column=False),
+)  # fmt: skip
+
+PARAMETERS: Final = {p.name: p for p in _ALL}
+"""Every parameter by name."""
+
+KEYS: Final = {name: p for name, p in PARAMETERS.items() if p.key}
+"""Every key of setup_finetune.yaml, in the order in which it is written."""
+
+OF_LOCAL: Final = {name: p for name, p in PARAMETERS.items() if p.local is not None}
+"""What claude.local.md may give of a run."""
+
+DIRECTORIES: Final = {
+    "scratch_dir": Parameter("scratch_dir", "path", local=LocalLabels(anywhere=("scratch dir", "scratch directory"))),
+    "working_dir": Parameter("working_dir", "path", local=LocalLabels(anywhere=("working directory", "working dir"))),
+}
+"""What claude.local.md gives besides, and no run has."""
+
+SURROUNDINGS: Final = OF_LOCAL.keys() | {name for name, p in PARAMETERS.items() if p.scope == "surroundings"}
+"""What says where and how a run is computed, and not what is trained."""
+
+ADOPTED: Final = frozenset(name for name, p in KEYS.items() if p.adopted or p.default not in {None, ""})
+"""What an external script says its default of is planned as such."""
+
+SUBMITTED: Final = {name: p.submit_as for name, p in PARAMETERS.items() if p.submit_as}
+"""What sbatch takes on its command line, or a job from its environment, where no file says it."""
+
+NAMING_ORDER: Final = ("model", "lora_rank", "lr", "batch_size")
+"""What comes first in directory names; the rest follows in the table's order."""
+
+NOT_PLANNED: Final = {
+    "max steps": "max_steps_per_epoch limits the steps of each epoch, nothing those of all",
+    "total steps": "the steps follow from the data, the batch size and the epochs",
+    "training steps": "the steps follow from the data, the batch size and the epochs",
+    "warmup ratio": "warm-up is planned in steps (num_warmup_steps)",
+    "warmup fraction": "warm-up is planned in steps (num_warmup_steps)",
+    "warm up ratio": "warm-up is planned in steps (num_warmup_steps)",
+    "target modules": "LoRA is applied to q_proj, v_proj, output_proj and the MLP",
+    "lora target modules": "LoRA is applied to q_proj, v_proj, output_proj and the MLP",
+    "quantization": "models are trained in bf16, not quantized",
+    "momentum": "the optimizer is AdamW",
+    "label smoothing": "the loss is cross-entropy without smoothing",
+}
+"""What people call hyperparameters that no scaffold can honour, and why: refused, as the runs would be other runs."""
+
+WORDS_OF_TRAINING: Final = frozenset(
+    {"lora", "rank", "lr", "learning", "alpha", "batch", "epochs", "warmup", "dropout", "optimizer"}
+)
+"""Words of labels that are about how a run is trained: a label with one is never read over, whatever else it says."""
+
+
+def normalize(label: str) -> str:
+    """Return a label as aliases are written: lower case, words apart by single spaces."""
+    return " ".join("".join(c if c.isalnum() else " " for c in label.lower()).split())
+
+
+_BY_LABEL: Final = {normalize(label): p for p in _ALL for label in (p.name, *p.aliases, *p.words)}
+
+
+def by_label(label: str) -> Parameter | None:
+    """Return the parameter that a document means by `label` (`LoRA Rank`, `lora_rank`, `r`), or None."""
+    return _BY_LABEL.get(normalize(label))
+
+
+def labels() -> list[str]:
+    """Return every label that documents may use, for suggestions."""
+    return sorted(_BY_LABEL)
