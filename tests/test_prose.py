@@ -19,14 +19,13 @@ PROSE = sorted([ROOT / "README.md", ROOT / "SKILL.md", ROOT / "CONTRIBUTING.md",
 SOURCES = sorted((ROOT / "server").rglob("*.py"))
 
 
-STEPS = ("parse", "plan", "render", "setup", "validate", "scaffold")
 OF_SBATCH = {"--array", "--output", "--test-only"}
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
     """The parser of each command."""
     found: dict[str, argparse.ArgumentParser] = {}
-    for action in vars(options.parser(dict.fromkeys(STEPS, "a step")))["_actions"]:
+    for action in vars(options.parser())["_actions"]:
         found |= action.choices if isinstance(action.choices, dict) else {}
     return found
 

@@ -59,7 +59,7 @@ def add_to(server: MCPServer[Any], roots: Roots) -> None:
         from scaffold_torchtune import pipeline
 
         def read(request: "Request") -> str:
-            return _dumped(reply.of_result(pipeline.frozen_plan(request), reply.Asked("plan_runs")))
+            return _dumped(reply.of_result(pipeline.frozen_plan(request), reply.Call("plan_runs")))
 
         return _read(read, experiment, roots)
 
@@ -93,7 +93,7 @@ def _read(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:
     try:
         return read(Request(Path(path), roots=roots.all()))
     except Refused as refused:
-        return _dumped(reply.of_refusal(refused, reply.Asked("resource")))
+        return _dumped(reply.of_refusal(refused, reply.Call("resource")))
 
 
 def _dumped(data: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scaffold_torchtune.errors import Finding, Refused, Scalar, Severity
-from scaffold_torchtune.models.base import Answer
+from scaffold_torchtune.models.base import Answer, SourceKind
 from scaffold_torchtune.models.readiness import Readiness
 from scaffold_torchtune.models.results import (
     ParseResult,
@@ -149,16 +149,15 @@ def _parse(out: Console, of: ParseResult) -> None:
     names = list(dict.fromkeys(name for run in of.runs for name in run.parameters))
     table = _table("line", "run", "type", *names)
     for run in of.runs:
-        _row(table, str(run.line), run.name, run.type, *(value(run.parameters.get(name)) for name in names))
+        own = {name: value(setting.value) for name, setting in run.parameters.items()}
+        _row(table, str(run.line), run.name, run.type, *(own.get(name, "") for name in names))
     out.print(table)
     rows = _table("setting", "value", "from")
-    for group, values in (("config", of.config), ("environment", of.environment), ("template", of.template)):
-        for name, found in values.items():
-            _row(rows, name, value(found), of.sources[f"{group}.{name}"])
-    for model in of.models:
-        _row(rows, f"model {model.name}", model.path, of.sources[f"models.{model.name}"])
-    if of.dataset:
-        _row(rows, "dataset", of.dataset.path, of.sources["dataset"])
+    settings = [*of.config.items(), *of.environment.items(), *of.template.items()]
+    settings += [(f"model {model.name}", model.path) for model in of.models]
+    settings += [("dataset", of.dataset.path)] if of.dataset else []
+    for name, setting in settings:
+        _row(rows, name, value(setting.value), str(setting.source))
     out.print(rows)
     _answers(out, of.answers)
     _warnings(out, of.warnings)
@@ -174,8 +173,8 @@ def _plan(out: Console, of: PlanResult) -> None:
     if places:
         out.print(rows)
     rows = _table("shared by all runs", "value", "from")
-    for setting in of.common:
-        _row(rows, setting.name, value(setting.value), setting.source)
+    for name, shared in of.common.items():
+        _row(rows, name, value(shared.value), str(shared.source))
     out.print(rows)
     if of.defaults:
         pairs = ", ".join(f"{name} {value(setting)}" for name, setting in of.defaults.items())
@@ -199,9 +198,8 @@ def _places(runs: Iterable[RunPlan]) -> dict[str, str]:
     found: dict[str, dict[str, None]] = {}
     for run in runs:
         for name, source in run.sources.items():
-            place, _, note = source.partition(" (")
-            own = place.endswith(f":{run.line}")
-            text = f"the run's row, {note.removesuffix(')')}" if own and note else source
+            own = source.kind is SourceKind.ROW and source.line == run.line and source.note
+            text = f"the run's row, {source.note}" if own else str(source)
             found.setdefault(name, {}).setdefault(text)
     return {name: _few(texts) for name, texts in found.items()}
 
