@@ -94,51 +94,19 @@ _ARGUMENTS: Final[dict[str, Any]] = {
 }
 """The type of each argument, its default and what it means."""
 
-_READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
-_LOGS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
-_REPLACES = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
-_RUNS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True)
 
-_TOOLS: Final = {
-    "parse": (
-        "Parse the experiment's documents",
-        _READS,
-        (
-            "Step 1: read experiment_summary.md and claude.local.md. Writes nothing.\n\n"
-            "Missing or unclear fields are refused all at once, each with file, line and the line to add."
-        ),
-    ),
-    "plan": (
-        "Plan the run directories",
-        _READS,
-        (
-            "Steps 2 and 4: what varies, each run's directory and values, the template. Writes nothing.\n\n"
-            "Show the plan, its warnings and its defaults to the user before render_yaml."
-        ),
-    ),
-    "render": (
-        "Write run directories and setup_finetune.yaml",
-        _REPLACES,
-        "Steps 3 and 5: freeze the plan, make the run directories, write setup_finetune.yaml. Repeating is safe.",
-    ),
-    "setup": (
-        "Run setup_finetune in each run directory",
-        _RUNS,
-        (
-            "Step 6: make finetune.yaml and finetune.slurm of every run. Needs render_yaml first.\n\n"
-            "One run's failure does not stop the others: look at failed and each reason."
-        ),
-    ),
-    "validate": (
-        "Validate every planned value",
-        _LOGS,
-        (
-            "Step 7: prove that every planned value arrived; closes scaffold.log.\n\n"
-            "Only passed: true means that the runs may be submitted."
-        ),
-    ),
+def _hints(*, reads: bool = False, replaces: bool = False, runs: bool = False) -> ToolAnnotations:
+    return ToolAnnotations(read_only_hint=reads, destructive_hint=replaces, idempotent_hint=True, open_world_hint=runs)
+
+
+_ANNOTATIONS: Final = {
+    "parse": _hints(reads=True),
+    "plan": _hints(reads=True),
+    "render": _hints(replaces=True),
+    "setup": _hints(replaces=True, runs=True),
+    "validate": _hints(),
 }
-"""The title of each step's tool, what a host may expect of it, and its description."""
+"""What hosts may expect of each step's tool."""
 
 Replied: TypeAlias = CallToolResult | InputRequiredResult
 """A tool's reply, or the questions to the user that it awaits answers to."""
@@ -209,7 +177,6 @@ class _Arguments(ArgModelBase):
 
 def _tool(step: reply.Step, roots: mcp_work.Roots) -> Tool:
     """Make the tool of a step from the tables."""
-    title, annotations, description = _TOOLS[step.command]
     fields: dict[str, Any] = {name: _ARGUMENTS[name] for name in step.arguments}
     arguments: type[_Arguments] = create_model(f"{step.tool}Arguments", __base__=_Arguments, **fields)
 
@@ -219,13 +186,13 @@ def _tool(step: reply.Step, roots: mcp_work.Roots) -> Tool:
     return Tool(
         fn=answer,
         name=step.tool,
-        title=title,
-        description=description,
+        title=step.title,
+        description=step.description,
         parameters=mcp_schemas.shortened(arguments.model_json_schema()),
         fn_metadata=FuncMetadata(arg_model=arguments, output_schema=mcp_schemas.output(step.result)),
         is_async=True,
         context_kwarg="context",
-        annotations=annotations,
+        annotations=_ANNOTATIONS[step.command],
     )
 
 

@@ -6,7 +6,7 @@ A field declares what becomes of it in a reply: `exclude` keeps it out, `exclude
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from operator import not_
 from typing import Annotated, ClassVar
@@ -46,14 +46,25 @@ class StepResult(Model):
     """The keys of the reply that the output schema lists for agents."""
 
     @property
-    @abstractmethod
     def counts(self) -> dict[str, int]:
-        """How many there are of what the reply may list in part."""
+        """How many there are of what a reply may list in part."""
+        return self._numbers() | _severities(self.all_findings())
 
     @property
-    @abstractmethod
     def outcome(self) -> str:
         """What came of the step, in one line."""
+        return self._outcome()
+
+    def all_findings(self) -> Sequence[Finding]:
+        """Return what was found of the whole experiment, then of each run."""
+        found: tuple[Finding, ...] = getattr(self, "warnings", ())
+        return found
+
+    def _numbers(self) -> dict[str, int]:
+        return {}
+
+    @abstractmethod
+    def _outcome(self) -> str: ...
 
 
 class ParseResult(StepResult):
@@ -75,14 +86,10 @@ class ParseResult(StepResult):
     sources: Lines = Field(description="lines by document and name")
     warnings: Findings
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Rows, those of each type, and warnings."""
-        return {"runs": len(self.runs)} | Counter(run.type for run in self.runs) | _severities(self.warnings)
+    def _numbers(self) -> dict[str, int]:
+        return {"runs": len(self.runs)} | Counter(run.type for run in self.runs)
 
-    @property
-    def outcome(self) -> str:
-        """What was read, in one line."""
+    def _outcome(self) -> str:
         tuned = sum(run.type == "fine-tuned" for run in self.runs)
         rows = f"{self.experiment}: {_count(len(self.runs), 'row')}, {tuned} fine-tuned"
         return f"{rows}; {_warnings(self.warnings)}. Nothing was written."
@@ -135,14 +142,10 @@ class PlanResult(StepResult):
         own = {name: source for run in self.runs for name, source in run.sources.items()}
         return {name: str(source) for name, source in own.items() if not (source.file and source.line)}
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Runs, rows that are left out, and warnings."""
-        return {"runs": len(self.runs), "excluded": len(self.excluded)} | _severities(self.warnings)
+    def _numbers(self) -> dict[str, int]:
+        return {"runs": len(self.runs), "excluded": len(self.excluded)}
 
-    @property
-    def outcome(self) -> str:
-        """What is planned, in one line."""
+    def _outcome(self) -> str:
         varying = ", ".join(self.varying) or "nothing"
         runs = f"{_count(len(self.runs), 'run')} planned, {len(self.excluded)} left out; varying: {varying}"
         return f"{runs}; {_warnings(self.warnings)}. Nothing was written."
@@ -167,14 +170,7 @@ class RenderResult(StepResult):
     warnings: Findings = Field(description="what was found besides")
     logged: Logged = ()
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Warnings."""
-        return _severities(self.warnings)
-
-    @property
-    def outcome(self) -> str:
-        """What was written, in one line."""
+    def _outcome(self) -> str:
         done = f"{self.created} setup_finetune.yaml written, {self.unchanged} already as planned"
         of_plan = _severities(self.plan_warnings)["warnings"]
         return f"{done}; {_warnings(self.warnings)} besides the plan's {of_plan}."
@@ -211,14 +207,7 @@ class SetupResult(StepResult):
     runs: Annotated[tuple[SetupRun, ...], Cut.RUNS]
     logged: Logged = ()
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Warnings."""
-        return _severities(self.warnings)
-
-    @property
-    def outcome(self) -> str:
-        """What was done, in one line."""
+    def _outcome(self) -> str:
         done = f"{_count(self.processed, 'run')} processed: {self.succeeded} succeeded, {self.failed} failed"
         return f"{done}; {_warnings(self.warnings)}."
 
@@ -250,18 +239,14 @@ class ValidateResult(StepResult):
     )
     logged: Logged = ()
 
-    def all_findings(self) -> list[Finding]:
+    def all_findings(self) -> Sequence[Finding]:
         """Return what was found of the whole experiment, then of each run."""
         return [*self.findings, *(each for run in self.runs for each in run.findings)]
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Failed runs, and findings by severity."""
-        return {"failed": sum(not run.passed for run in self.runs)} | _severities(self.all_findings())
+    def _numbers(self) -> dict[str, int]:
+        return {"failed": sum(not run.passed for run in self.runs)}
 
-    @property
-    def outcome(self) -> str:
-        """The verdict in one line; of errors which there are, and how many of each."""
+    def _outcome(self) -> str:
         found = self.all_findings()
         counts = f"{self.checked} of {_count(self.planned, 'run')} checked"
         if self.passed:

@@ -16,11 +16,13 @@ from scaffold_torchtune.models.results import (
 
 
 class Step(NamedTuple):
-    """A step: its command and tool, what its reply holds, and the arguments that it takes."""
+    """A step: its command with its help, its tool with title and description, its result and its arguments."""
 
     command: str
-    tool: str
     help: str
+    tool: str
+    title: str
+    description: str
     result: type[StepResult]
     arguments: tuple[str, ...]
 
@@ -35,36 +37,50 @@ HANDED_ON: Final = frozenset(_PLANNING)
 STEPS: Final = (
     Step(
         "parse",
-        "parse_summary",
         "step 1: read the experiment's documents; writes nothing",
+        "parse_summary",
+        "Parse the experiment's documents",
+        "Step 1: read experiment_summary.md and claude.local.md. Writes nothing.\n\n"
+        "Missing or unclear fields are refused all at once, each with file, line and the line to add.",
         ParseResult,
         (*_DOCUMENTS, "template", "answers", *_PAGE),
     ),
     Step(
         "plan",
-        "plan_runs",
         "steps 2 and 4: what varies, the run directories, the template; writes nothing",
+        "plan_runs",
+        "Plan the run directories",
+        "Steps 2 and 4: what varies, each run's directory and values, the template. Writes nothing.\n\n"
+        "Show the plan, its warnings and its defaults to the user before render_yaml.",
         PlanResult,
         (*_PLANNING, *_PAGE),
     ),
     Step(
         "render",
-        "render_yaml",
         "steps 3 and 5: make the run directories and their setup_finetune.yaml",
+        "render_yaml",
+        "Write run directories and setup_finetune.yaml",
+        "Steps 3 and 5: freeze the plan, make the run directories, write setup_finetune.yaml. Repeating is safe.",
         RenderResult,
         (*_PLANNING, "overwrite", *_PAGE),
     ),
     Step(
         "setup",
-        "run_setup",
         "step 6: run setup_finetune for every run: finetune.yaml and finetune.slurm",
+        "run_setup",
+        "Run setup_finetune in each run directory",
+        "Step 6: make finetune.yaml and finetune.slurm of every run. Needs render_yaml first.\n\n"
+        "One run's failure does not stop the others: look at failed and each reason.",
         SetupResult,
         (*_DOCUMENTS, "overwrite", "jobs", "timeout", *_PAGE),
     ),
     Step(
         "validate",
-        "validate",
         "step 7: prove that every planned value arrived",
+        "validate",
+        "Validate every planned value",
+        "Step 7: prove that every planned value arrived; closes scaffold.log.\n\n"
+        "Only passed: true means that the runs may be submitted.",
         ValidateResult,
         (*_DOCUMENTS, "with_torchtune", *_PAGE),
     ),
