@@ -11,6 +11,7 @@ from skills_ref.validator import validate_metadata
 from mcp_calls import listed
 from scaffold_torchtune import options
 from scaffold_torchtune.errors import CODES
+from scaffold_torchtune.reply import STEPS, Step
 from scaffold_torchtune.shared.resources import shipped
 from scaffold_torchtune.shared.text import close_matches
 
@@ -28,6 +29,12 @@ def commands() -> dict[str, argparse.ArgumentParser]:
     for action in vars(options.parser())["_actions"]:
         found |= action.choices if isinstance(action.choices, dict) else {}
     return found
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.command)
+def test_a_command_takes_all_that_its_tool_takes(step: Step) -> None:
+    options = {action.dest for action in vars(commands()[step.command])["_actions"]}
+    assert {*step.arguments} <= options
 
 
 def test_every_finding_code_has_one_row_in_troubleshooting_and_no_other_has() -> None:

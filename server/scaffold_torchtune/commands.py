@@ -78,8 +78,8 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
     if options.command == "skill":
         return lambda _request: install_skill(options.directory)
     if options.command == "new":
-        wishes = {option.parameter: getattr(options, option.parameter) for option in OPTIONS}
-        return lambda request: create(request, wishes, control=options.control)
+        given = {option.parameter: getattr(options, option.parameter) for option in OPTIONS}
+        return lambda request: create(request, given, control=options.control)
     step: Callable[[Request], BaseModel] = getattr(pipeline, "plan" if options.dry_run else options.command)
     return step
 

@@ -135,8 +135,8 @@ class _Server(MCPServer[None]):
         except UnexpectedToolError as error:
             cause = error.__cause__ or error
             _log.error("%s failed unexpectedly", name, exc_info=cause)  # the SDK has not logged it yet
-            said = f"{type(cause).__name__}: {escape(str(cause))}"
-            message = f"{name} failed unexpectedly ({said}). The server's log has the details; report it"
+            what = f"{type(cause).__name__}: {escape(str(cause))}"
+            message = f"{name} failed unexpectedly ({what}). The server's log has the details; report it"
             return _reply(reply.of_refusal(Refused(message, []), reply.Call("")))
         except ToolError as error:
             refused = _misuse(name, {tool.name: tool.input_schema for tool in await self.list_tools()}, error)
@@ -256,8 +256,8 @@ def _request(given: Mapping[str, Any], work: mcp_work.Work, roots: tuple[Path, .
     options = {name: value for name, value in given.items() if value is not None and name not in {"start", "only"}}
     options |= {name: Path(options[name]) for name in ("experiment", "local", "template") if name in options}
     script = os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT") or given.get("setup_script")
-    told = {"progress": work.progress, "stop": work.stop}
-    return Request(**options | {"roots": roots, "setup_script": script, "will_ask": will_ask} | told)
+    hooks = {"progress": work.progress, "stop": work.stop}
+    return Request(**options | {"roots": roots, "setup_script": script, "will_ask": will_ask} | hooks)
 
 
 def _reply(data: dict[str, Any]) -> CallToolResult:

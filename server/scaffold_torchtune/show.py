@@ -282,12 +282,12 @@ def _scaffold(out: Console, of: ScaffoldResult) -> None:
     _run_table(out, of.plan.runs, setup=_setup_cells(of.setup), validation=_verdict_cells(of.validation))
     _left_out(out, of.plan)
     _answers(out, of.plan.answers)
-    told = dict.fromkeys((*of.render.plan_warnings, *of.render.warnings, *of.setup.warnings))
-    findings(out, told)
+    earlier = dict.fromkeys((*of.render.plan_warnings, *of.render.warnings, *of.setup.warnings))
+    findings(out, earlier)
     _failed(out, of.setup)
-    for judged in of.validation.runs:
-        findings(out, judged.findings)
-    findings(out, (each for each in of.validation.findings if each not in told))
+    for run in of.validation.runs:
+        findings(out, run.findings)
+    findings(out, (each for each in of.validation.findings if each not in earlier))
     counts = f"{of.validation.checked} of {of.validation.planned} runs checked"
     if of.ok:
         _say(out, Text("validation passed", style="bold green"), f": {counts}")

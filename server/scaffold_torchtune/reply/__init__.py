@@ -52,5 +52,5 @@ def of_refusal(refused: Refused, call: Call, *, midway: bool = False, first: str
 
 def _grouped(heads: Iterable[str]) -> list[str]:
     """Return the heads of entries; of several alike that follow each other one, with their number."""
-    counts = [(head, len(list(alike))) for head, alike in groupby(heads)]
+    counts = [(head, len(list(same))) for head, same in groupby(heads)]
     return [head if count == 1 else f"{head} ({count} entries)" for head, count in counts]
