@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from operator import not_
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import Field, PlainSerializer, computed_field, field_serializer
 
@@ -32,8 +32,12 @@ class Cut(Enum):
     PROBLEMS = "the problems of a refusal"
 
 
+T = TypeVar("T")
+OmitEmpty = Annotated[T, Field(exclude_if=not_)]
+"""What a reply leaves out where it is empty, zero, false or None."""
+
 Answers = Annotated[
-    tuple[Answer, ...], Field(exclude_if=not_, description="values that the user gave where documents do not")
+    OmitEmpty[tuple[Answer, ...]], Field(description="values that the user gave where documents do not")
 ]
 Findings = Annotated[tuple[Finding, ...], Cut.FINDINGS]
 Logged = Annotated[tuple[str, ...], Field(description="heads of the entries that scaffold.log got")]
@@ -79,9 +83,7 @@ class ParseResult(StepResult):
     models: tuple[ModelPath, ...]
     config: Values = Field(description="Configuration by parameter name")
     environment: Values = Field(description="claude.local.md by setting name")
-    template: Values = Field(
-        exclude_if=not_, description="what a plain YAML template gives where documents say nothing"
-    )
+    template: OmitEmpty[Values] = Field(description="what a plain YAML template gives where documents say nothing")
     answers: Answers = ()
     sources: Lines = Field(description="lines by document and name")
     warnings: Findings
@@ -102,9 +104,7 @@ class RunPlan(Model):
     name: str = Field(description="the row's Run Name")
     line: int = Field(description="line of the row in the summary")
     parameters: dict[str, Scalar]
-    derived: dict[str, Scalar] = Field(
-        exclude_if=not_, description="what else differs between runs because it follows from these"
-    )
+    derived: OmitEmpty[dict[str, Scalar]] = Field(description="what else differs by run as it follows from these")
     sources: dict[str, Source] = Field(exclude=True, description="where each value stands that is not the same in all")
 
 
@@ -119,7 +119,7 @@ class PlanResult(StepResult):
     setup: str = Field(description="'bundled', or the external setup_finetune.py")
     answers: Answers = ()
     defaults: dict[str, Scalar] = Field(description="settings that come from a default nobody asked for")
-    legend: dict[str, str] = Field(exclude_if=not_, description="free text behind prompt1, prompt2, ...")
+    legend: OmitEmpty[dict[str, str]] = Field(description="free text behind prompt1, prompt2, ...")
     excluded: tuple[Excluded, ...]
     warnings: Findings
     runs: Annotated[tuple[RunPlan, ...], Cut.RUNS]
@@ -181,17 +181,13 @@ class SetupRun(Model):
 
     directory: str
     ok: bool
-    unchanged: bool = Field(exclude_if=not_, description="true where it was already done and nothing was run")
+    unchanged: OmitEmpty[bool] = Field(description="true where it was already done and nothing was run")
     reason: str = Field(default="", description="why it failed: what happened, and the line of its output that matters")
-    cause: str = Field(default="", exclude_if=not_, description="what likely caused it, where that is known")
-    fix: str = Field(default="", exclude_if=not_, description="the next step")
-    status: int | None = Field(
-        default=None, exclude_if=not_, description="exit status of an external script; negative: the signal"
-    )
-    seconds: float | None = Field(default=None, exclude_if=not_, description="how long an external script ran")
-    output: str = Field(
-        default="", exclude_if=not_, description="file with all that was kept of its output, where it failed"
-    )
+    cause: OmitEmpty[str] = Field(default="", description="what likely caused it, where that is known")
+    fix: OmitEmpty[str] = Field(default="", description="the next step")
+    status: OmitEmpty[int | None] = Field(default=None, description="exit status of a script; negative: the signal")
+    seconds: OmitEmpty[float | None] = Field(default=None, description="how long an external script ran")
+    output: OmitEmpty[str] = Field(default="", description="file with what was kept of its output, where it failed")
 
 
 class SetupResult(StepResult):
@@ -294,8 +290,8 @@ class RefusalError(Model):
 
     message: str
     problems: Annotated[tuple[Finding, ...], Cut.PROBLEMS]
-    ask: Annotated[tuple[Question, ...], Cut.FINDINGS] = Field(
-        default=(), exclude_if=not_, description="what to ask the user"
+    ask: Annotated[OmitEmpty[tuple[Question, ...]], Cut.FINDINGS] = Field(
+        default=(), description="what to ask the user"
     )
 
 
