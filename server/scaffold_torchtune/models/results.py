@@ -32,8 +32,8 @@ class Cut(Enum):
     PROBLEMS = "the problems of a refusal"
 
 
-T = TypeVar("T")
-OmitEmpty = Annotated[T, Field(exclude_if=not_)]
+_T = TypeVar("_T")
+OmitEmpty = Annotated[_T, Field(exclude_if=not_)]
 """What a reply leaves out where it is empty, zero, false or None."""
 
 Answers = Annotated[
