@@ -164,7 +164,7 @@ def test_twice_in_claude_local_md_is_settled_too(tmp_path: Path) -> None:
     (question,) = refusal(pipeline.parse, experiment).ask
     assert (question.field, question.options) == ("conda_env", ("cruijff", "other"))
     result = pipeline.parse(Request(experiment, answers={"conda_env": "other"}))
-    assert result.environment["conda_env"] == "other"
+    assert result.environment["conda_env"].value == "other"
 
 
 def test_what_the_summary_says_of_its_surroundings_is_no_answers_to_change(tmp_path: Path) -> None:
@@ -184,16 +184,14 @@ def test_two_directories_of_models_are_settled(tmp_path: Path) -> None:
     (question,) = refusal(pipeline.parse, experiment).ask
     assert (question.field, question.options) == ("models_dir", ("/a", "/b"))
     (model,) = pipeline.parse(Request(experiment, answers={"models_dir": "/b"})).models
-    assert model.path == f"/b/{MODEL}"
+    assert model.path.value == f"/b/{MODEL}"
 
 
 def test_a_value_that_nobody_needs_to_give_can_be_answered_too(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep")
     planned = pipeline.plan(Request(experiment, answers={"seed": 7}))
-    assert {setting.name: (setting.value, setting.source) for setting in planned.common}["seed"] == (
-        7,
-        "answer (given by the user)",
-    )
+    seed = planned.common["seed"]
+    assert (seed.value, str(seed.source)) == (7, "answer (given by the user)")
 
 
 def test_what_a_row_gives_wrongly_is_not_asked_for(tmp_path: Path) -> None:

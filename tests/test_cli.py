@@ -82,7 +82,7 @@ def test_json_equals_the_steps_structured_result(
 ) -> None:
     pipeline.scaffold(Request(experiment))
     assert main([step, str(experiment), "--json"]) == 0
-    asked = reply.Asked(reply.TOOLS[step], {"experiment": str(experiment)})
+    asked = reply.Call(reply.TOOLS[step], {"experiment": str(experiment)})
     assert answer(capsys) == reply.of_result(getattr(pipeline, step)(Request(experiment)), asked)
 
 

@@ -54,7 +54,7 @@ def test_the_lines_for_a_host_start_the_server_that_there_is(host: str) -> None:
 def test_the_lines_of_our_own_command_are_taken() -> None:
     lines = command_lines("scaffold-torchtune")
     assert lines == [["scaffold-torchtune", "skill"]]
-    assert parser({}).parse_args(lines[0][1:]).directory is None
+    assert parser().parse_args(lines[0][1:]).directory is None
 
 
 def test_the_bundle_is_named_as_it_is() -> None:

@@ -78,7 +78,7 @@ def test_any_options_scaffold_to_exactly_these_values(data: st.DataObject) -> No
         create(Request(experiment=directory), {PARAMETER[flag]: values for flag, values in texts.items()})
         plan = pipeline.plan(Request(experiment=directory))
         done = scaffolded(directory)
-        common = {setting.name: setting.value for setting in plan.common}
+        common = {name: setting.value for name, setting in plan.common.items()}
         _check_plan(done, wanted, common, directory)
 
 

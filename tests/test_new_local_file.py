@@ -19,7 +19,7 @@ def test_a_claude_local_md_that_is_found_is_used(tmp_path: Path) -> None:
     assert [Path(path).name for path in result.created] == ["experiment_summary.md"]
     assert result.local == str(tmp_path / "claude.local.md")
     done = scaffolded(tmp_path / "one")
-    values = {setting.name: setting.value for setting in done.plan.common}
+    values = {name: setting.value for name, setting in done.plan.common.items()}
     assert values["models_dir"] == "/scratch/gpfs/LAB/pretrained-llms"
     assert (values["conda_env"], values["my_wandb_project"]) == ("cruijff", "capitalization")
     assert (values["time"], values["output_dir_base"]) == ("0:59:00", "/scratch/gpfs/LAB/ada/ck-outputs")
@@ -29,7 +29,7 @@ def test_what_an_experiment_may_say_for_itself_goes_beside_a_found_claude_local_
     (tmp_path / "claude.local.md").write_text(EXAMPLE_LOCAL)
     change(tmp_path / "claude.local.md", "- **Output base directory**: `/scratch/gpfs/LAB/ada/ck-outputs/`", "")
     make(tmp_path / "one", {"--conda-env": "cruijff", "--time": "2:00:00", "--gpus": "1", "--output-dir": "out/"})
-    values = {setting.name: setting.value for setting in scaffolded(tmp_path / "one").plan.common}
+    values = {name: setting.value for name, setting in scaffolded(tmp_path / "one").plan.common.items()}
     assert (values["time"], values["models_dir"]) == ("2:00:00", "/models")
     assert values["output_dir_base"] == str(tmp_path / "one" / "out")
 

@@ -8,7 +8,7 @@ def test_each_value_that_differs_by_run_has_its_place_and_those_that_do_not_have
     rows = runs(2, LoRA_Rank=["8", "16"], Epochs=["3", "-"], Dataset=["-", "/other/words.json"])
     found = plan_result(planned(summary(table=rows), local_md()))
     assert [run.line for run in found.runs] == [6, 7]
-    assert [run.sources for run in found.runs] == [
+    assert [{name: str(source) for name, source in run.sources.items()} for run in found.runs] == [
         {
             "lora_rank": "experiment_summary.md:6 (LoRA Rank)",
             "epochs": "experiment_summary.md:6 (Epochs)",
@@ -22,7 +22,7 @@ def test_each_value_that_differs_by_run_has_its_place_and_those_that_do_not_have
             "lora_alpha": "derived (2 x lora_rank)",
         },
     ]
-    common = {setting.name: setting.source for setting in found.common}
+    common = {name: str(setting.source) for name, setting in found.common.items()}
     assert common["lr"] == "experiment_summary.md:6 (Learning Rate)"
     assert not common.keys() & {name for run in found.runs for name in run.sources}
 
@@ -30,7 +30,7 @@ def test_each_value_that_differs_by_run_has_its_place_and_those_that_do_not_have
 def test_runs_of_several_models_tell_where_each_is_named() -> None:
     models = {"Llama-3.2-1B": "/m/1", "Llama-3.2-3B": "/m/3"}
     found = plan_result(planned(summary(table=runs(2, Model=list(models)), models=models)))
-    assert [run.sources for run in found.runs] == [
+    assert [{name: str(source) for name, source in run.sources.items()} for run in found.runs] == [
         {"model": "experiment_summary.md:6 (Model)"},
         {"model": "experiment_summary.md:7 (Model)"},
     ]

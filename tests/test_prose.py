@@ -12,6 +12,7 @@ from skills_ref.validator import validate_metadata
 from mcp_calls import listed
 from scaffold_torchtune import options
 from scaffold_torchtune.finding_codes import CODES
+from scaffold_torchtune.reply import STEPS, Step
 from scaffold_torchtune.shared.resources import shipped
 from scaffold_torchtune.shared.text import close_matches
 
@@ -20,14 +21,13 @@ PROSE = sorted([ROOT / "README.md", ROOT / "SKILL.md", ROOT / "CONTRIBUTING.md",
 SOURCES = sorted((ROOT / "server").rglob("*.py"))
 
 
-STEPS = ("parse", "plan", "render", "setup", "validate", "scaffold")
 OF_SBATCH = {"--array", "--output", "--test-only"}
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
     """The parser of each command."""
     found: dict[str, argparse.ArgumentParser] = {}
-    for action in vars(options.parser(dict.fromkeys(STEPS, "a step")))["_actions"]:
+    for action in vars(options.parser())["_actions"]:
         found |= action.choices if isinstance(action.choices, dict) else {}
     return found
 
@@ -35,6 +35,12 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 def test_troubleshooting_is_as_the_registry_writes_it() -> None:
     script = runpy.run_path(str(ROOT / "scripts/write_troubleshooting.py"))
     assert script["PAGE"].read_bytes().decode() == script["page"](script["PAGE"].read_text())
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.command)
+def test_a_command_takes_all_that_its_tool_takes(step: Step) -> None:
+    options = {action.dest for action in vars(commands()[step.command])["_actions"]}
+    assert {*step.arguments} <= options
 
 
 def test_every_finding_code_has_one_row_in_troubleshooting_and_no_other_has() -> None:

@@ -14,15 +14,15 @@ from mcp_calls import STEPS, call, listed
 from scaffold_torchtune import mcp_schemas, pipeline, reply
 from scaffold_torchtune.findings import Refused, finding
 from scaffold_torchtune.pipeline import Request
+from scaffold_torchtune.reply.asked import ARGUMENTS
 from scaffold_torchtune.reply.bounds import bounded
-from scaffold_torchtune.reply.guide import ARGUMENTS
 
 SMALL = 20_000
 """Bytes: far more than any reply takes, and far less than what is cut."""
 
 
 def replied(step: str, experiment: Path, **asked: Any) -> dict[str, Any]:
-    wanted = reply.Asked(reply.TOOLS[step], {"experiment": str(experiment)}, **asked)
+    wanted = reply.Call(reply.TOOLS[step], {"experiment": str(experiment)}, **asked)
     try:
         return reply.of_result(getattr(pipeline, step)(Request(experiment)), wanted)
     except Refused as refused:
@@ -70,9 +70,9 @@ def test_the_arguments_of_the_last_call_are_those_of_the_next(root: Path, sweep:
     assert (result.structured_content or {})["next"]["arguments"] == kept
 
 
-def test_arguments_that_are_handed_on_are_those_of_the_tools(root: Path) -> None:
+def test_the_arguments_in_the_table_are_those_of_the_tools(root: Path) -> None:
     for tool in listed(root):
-        assert set(ARGUMENTS[tool.name]) <= tool.input_schema["properties"].keys()
+        assert list(ARGUMENTS[tool.name]) == list(tool.input_schema["properties"])
 
 
 def test_what_was_logged_is_told_as_it_stands_there(experiment: Path) -> None:
@@ -125,7 +125,7 @@ def test_one_failed_setup_is_told_first_with_its_reason(many: Path) -> None:
         run.model_copy(update={"ok": i != 99, "reason": "" if i != 99 else "boom"}) for i, run in enumerate(result.runs)
     ]
     failed = result.model_copy(update={"runs": tuple(runs), "failed": 1, "succeeded": 119})
-    data = reply.of_result(failed, reply.Asked("run_setup"))
+    data = reply.of_result(failed, reply.Call("run_setup"))
     assert data["outcome"].startswith("120 runs processed: 119 succeeded, 1 failed")
     assert (data["runs"][0]["directory"], data["runs"][0]["reason"]) == (runs[99].directory, "boom")
     assert data["next"]["tool"] == "validate"
@@ -177,7 +177,7 @@ def test_whatever_is_long_is_cut_and_counted(texts: list[str], values: dict[str,
     problems = [finding("invalid-value", text, actual=text).model_dump(mode="json") for text in texts]
     runs = [{"directory": text, "ok": True, "parameters": values} for text in texts]
     data = {"problems": problems, "runs": runs, "config": values}
-    out = bounded(data, reply.Asked("x"))
+    out = bounded(data, reply.Call("x"))
     assert len(json.dumps(out, ensure_ascii=False).encode(errors="replace")) < SMALL + 12_000
     for name, whole in data.items():
         assert len(out[name]) + out.get("left_out", {}).get(name, 0) == len(whole)
@@ -188,9 +188,9 @@ def test_whatever_is_long_is_cut_and_counted(texts: list[str], values: dict[str,
 def test_the_worst_comes_first_where_not_all_fit() -> None:
     infos = [finding("estimate", "x" * 300).model_dump(mode="json") for _ in range(60)]
     error = finding("invalid-value", "bad").model_dump(mode="json")
-    out = bounded({"findings": [*infos, error]}, reply.Asked("x"))
+    out = bounded({"findings": [*infos, error]}, reply.Call("x"))
     assert out["findings"][0]["code"] == "invalid-value"
-    assert bounded({"findings": [infos[0], error]}, reply.Asked("x"))["findings"] == [infos[0], error]
+    assert bounded({"findings": [infos[0], error]}, reply.Call("x"))["findings"] == [infos[0], error]
 
 
 # --- schemas --------------------------------------------------------------------------------------------------------
@@ -199,7 +199,8 @@ def test_the_worst_comes_first_where_not_all_fit() -> None:
 def test_every_key_of_the_output_schemas_is_in_the_replies_and_the_types_hold(root: Path, sweep: Path) -> None:
     results = call(root, *((tool, {"experiment": str(sweep)}) for tool in STEPS.values()))
     for tool, result in zip(STEPS.values(), results, strict=True):
-        named = mcp_schemas.output(tool)["properties"].keys() - {"error"}
+        (schema,) = (mcp_schemas.output(step.result) for step in reply.STEPS if step.tool == tool)
+        named = schema["properties"].keys() - {"error"}
         assert named <= (result.structured_content or {}).keys()
 
 

@@ -21,7 +21,7 @@ def test_lora_is_compared_with_full_fine_tuning(tmp_path: Path) -> None:
     assert (full["model"], lora["model"]["lora_rank"]) == ({"_component_": "torchtune.models.llama3_2.llama3_2_1b"}, 64)
     assert full["optimizer"] == lora["optimizer"]
     by_name = {run.directory: run for run in result.plan.runs}
-    assert by_name["lr1e-5_recipe-full"].sources["recipe"] == "experiment_summary.md:24 (Recipe)"
+    assert str(by_name["lr1e-5_recipe-full"].sources["recipe"]) == "experiment_summary.md:24 (Recipe)"
     told = {w.field: w.actual for w in result.plan.warnings if w.code in {"default-used", "overridden"}}
     assert told == {"lora_rank": 64, "recipe": "full"}
 

@@ -9,7 +9,7 @@ from experiments import change, make_experiment
 from scaffold_torchtune import pipeline, show
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Refused, finding
-from scaffold_torchtune.models.base import Model
+from scaffold_torchtune.models.base import Model, Setting, Source, SourceKind
 from scaffold_torchtune.models.plan import Excluded
 from scaffold_torchtune.models.results import ScaffoldResult, SetupRun
 from scaffold_torchtune.pipeline import Request
@@ -44,8 +44,8 @@ def bad(result: ScaffoldResult) -> ScaffoldResult:
     problem = finding("value-mismatch", EVIL, field="lr", file=EVIL, line=3, fix=EVIL)
     remark = finding("default-used", EVIL, severity=Severity.INFO)
     evil = {"warnings": (problem, remark)}
-    parse = result.parse.model_copy(update=evil | {"experiment": EVIL, "config": result.parse.config | {"seed": EVIL}})
-    parse = parse.model_copy(update={"sources": parse.sources | {"config.seed": EVIL}})
+    seed = Setting(value=EVIL, source=Source(kind=SourceKind.CONFIGURATION, note=EVIL))
+    parse = result.parse.model_copy(update=evil | {"experiment": EVIL, "config": result.parse.config | {"seed": seed}})
     row = Excluded(name=EVIL, reason=EVIL)
     plan = result.plan.model_copy(update=evil | {"legend": {"prompt1": EVIL}, "excluded": (row,)})
     run = SetupRun(directory=result.setup.runs[0].directory, ok=False, unchanged=False, reason=EVIL)
@@ -134,7 +134,9 @@ def test_a_plan_shows_where_each_value_stands_that_differs_by_run(result: Scaffo
     assert "lr the run's row, Learning Rate" in rows
     assert "lora_alpha derived (2 x lora_rank)" in rows
     assert [run.line for run in result.plan.runs] == sorted({run.line for run in result.plan.runs})
-    sources = [{"seed": f"experiment_summary.yaml:{9 * i} (runs.{i}.parameters.seed)"} for i in range(6)]
+    row = Source(kind=SourceKind.ROW, file="experiment_summary.yaml")
+    places = [{"line": 9 * i, "note": f"runs.{i}.parameters.seed"} for i in range(6)]
+    sources = [{"seed": row.model_copy(update=place)} for place in places]
     runs = tuple(result.plan.runs[0].model_copy(update={"sources": source, "line": 1}) for source in sources)
     console = plain()
     show.result(console, result.plan.model_copy(update={"runs": runs}))

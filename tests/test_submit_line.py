@@ -86,7 +86,7 @@ def test_the_line_says_what_the_script_was_not_told(tmp_path: Path, generation: 
     (told,) = [f for f in result.plan.warnings if f.code == "submitted-with"]
     assert told.severity == "info"
     assert all(name in told.message for name in ("qos 'high'", "wandb_tags 'lora,4 letters'", "requeue True"))
-    assert {s.name: s.value for s in result.plan.common}["mail_user"] == "ada@example.org"
+    assert result.plan.common["mail_user"].value == "ada@example.org"
     assert submitted(result.submit, tmp_path, str(shutil.which(shell))) == 0
     for run in RUNS:
         assert call(tmp_path, run) == [

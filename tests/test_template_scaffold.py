@@ -59,7 +59,8 @@ def test_the_bundled_setup_finetune_scaffolds_with_it(tmp_path: Path, text: str,
     assert f"GENERATE_YAMLS\nDetails: Using template {file}\n" in log(experiment)
     assert f"Analyzed experiment_summary.md, claude.local.md, {NAME}" in log(experiment)
     assert result.plan.template == str(file)
-    assert result.parse.sources["template.epochs"] == f"{NAME}:{line_of(text, 'epochs')} (template)"
+    assert str(result.parse.template["epochs"].source) == f"{NAME}:{line_of(text, 'epochs')} (template)"
+    assert result.parse.sources[NAME]["template.epochs"] == line_of(text, "epochs")
     assert {f.severity for f in result.plan.warnings if f.code == "overridden"} == {"info"}
     before = outputs(experiment)
     assert scaffold(experiment, template=file).unchanged

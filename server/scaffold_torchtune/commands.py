@@ -32,23 +32,12 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 _INTERRUPTED = "Interrupted. Repeat the command to go on from there.\n"
-
-_STEPS: dict[str, tuple[Callable[[Request], BaseModel], str]] = {
-    "parse": (pipeline.parse, "step 1: read the experiment's documents; writes nothing"),
-    "plan": (pipeline.plan, "steps 2 and 4: what varies, the run directories, the template; writes nothing"),
-    "render": (pipeline.render, "steps 3 and 5: make the run directories and their setup_finetune.yaml"),
-    "setup": (pipeline.setup, "step 6: run setup_finetune for every run: finetune.yaml and finetune.slurm"),
-    "validate": (pipeline.validate, "step 7: prove that every planned value arrived"),
-    "scaffold": (pipeline.scaffold, "all steps"),
-}
-
-
-_ASKED = ("sbatch", "with_torchtune")
+_OF_REQUEST = {field.name for field in dataclasses.fields(Request)}
 
 
 def run(arguments: Sequence[str]) -> int:
     """Do what a command line asks for, and return its exit status."""
-    options = parser({name: text for name, (_, text) in _STEPS.items()}).parse_args(arguments)
+    options = parser().parse_args(arguments)
     if options.command == "schema":
         from scaffold_torchtune.parse import schema
 
@@ -89,9 +78,10 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
     if options.command == "skill":
         return lambda _request: install_skill(options.directory)
     if options.command == "new":
-        wishes = {name: getattr(options, name) for name in OPTIONS}
-        return lambda request: create(request, wishes, control=options.control)
-    return _STEPS["plan" if getattr(options, "dry_run", False) else options.command][0]
+        given = {name: getattr(options, name) for name in OPTIONS}
+        return lambda request: create(request, given, control=options.control)
+    step: Callable[[Request], BaseModel] = getattr(pipeline, "plan" if options.dry_run else options.command)
+    return step
 
 
 def _demo(request: Request) -> ScaffoldResult:
@@ -113,14 +103,14 @@ def _do(step: Callable[[Request], BaseModel], options: argparse.Namespace) -> in
         midway = isinstance(refused, Stopped)
         interrupted = isinstance(refused, Interrupted)
         if options.json:
-            _print_json(reply.of_refusal(refused, _asked(options), midway=midway))
+            _print_json(reply.of_refusal(refused, _call(options), midway=midway))
         elif interrupted:
             sys.stderr.write(_INTERRUPTED)
         else:
             show.refusal(errors, refused, midway=midway)
         return INTERRUPTED if interrupted else 1 if midway else 2
     if options.json:
-        _print_json(reply.of_result(result, _asked(options)))
+        _print_json(reply.of_result(result, _call(options)))
     elif isinstance(result, NewResult):
         _show_new(result, options)
     elif isinstance(result, SkillResult):
@@ -152,15 +142,15 @@ def _show_skill(of: SkillResult) -> None:
     sys.stdout.write(f"next, where it has not been done: {line}\n")
 
 
-def _asked(options: argparse.Namespace) -> reply.Asked:
-    """What the tool of the same name would have been asked."""
-    given = {name: getattr(options, name, None) for name in ("experiment", "local", "names", "template")}
-    arguments = {name: str(value) for name, value in given.items() if value is not None}
-    if getattr(options, "setup_script", None) == "bundled":
+def _call(options: argparse.Namespace) -> reply.Call:
+    """Return the call of the tool that does the same."""
+    given = {name: vars(options)[name] for name in ("experiment", "local", "names", "template")}
+    arguments: dict[str, Any] = {name: str(value) for name, value in given.items() if value is not None}
+    if options.setup_script == "bundled":
         arguments["setup_script"] = "bundled"
-    answers = dict(getattr(options, "answers", ()))
+    arguments["answers"] = dict(options.answers)
     tool = reply.TOOLS.get(options.command, options.command)
-    return reply.Asked(tool, arguments | {"answers": answers}, options.start, options.only, options.whole)
+    return reply.Call(tool, arguments, options.start, options.only, options.whole)
 
 
 def _print_json(data: dict[str, Any]) -> None:
@@ -184,17 +174,7 @@ def _all_well(result: BaseModel) -> bool:
 
 def _request(options: argparse.Namespace, progress: show.Progress) -> Request:
     root = os.environ.get("SCAFFOLD_TORCHTUNE_ROOT")
-    given: dict[str, object] = {
-        name: getattr(options, name)
-        for name in ("names", "template", "setup_script", "overwrite", "jobs", "timeout", "activate", "venv", *_ASKED)
-        if hasattr(options, name)
-    }
-    answers = dict(getattr(options, "answers", ()))
-    return Request(
-        experiment=options.experiment or Path(),
-        local=options.local,
-        roots=tuple(options.root) or ((Path(root),) if root else ()),
-        progress=progress.update,
-        answers=answers,
-        **given,  # type: ignore[arg-type]  # argparse has typed them
-    )
+    given = {name: value for name, value in vars(options).items() if name in _OF_REQUEST and value is not None}
+    given |= {"experiment": options.experiment or Path(), "answers": dict(options.answers)}
+    roots = tuple(options.root) or ((Path(root),) if root else ())
+    return Request(**given, roots=roots, progress=progress.update)

@@ -5,11 +5,13 @@ older one is asked while its call waits. Where the client cannot ask, the refusa
 """
 
 import json
-from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from mcp.shared.exceptions import MCPError
 from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+
+from scaffold_torchtune.findings import Question
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import Context
@@ -24,44 +26,53 @@ _RETURNED: Final = "2026-07-28"  # from this version of the protocol on, questio
 _TYPES: Final = {"integer": "integer", "number": "number", "boolean": "boolean", "text": "string"}
 
 
-class Step(Protocol):
-    """A step's reply with some answers; told whether its refusal will be followed by a question."""
+class Reply(NamedTuple):
+    """A step's reply, and where it was refused, why, and the questions that the reply has."""
 
-    def __call__(self, answers: Answers, *, will_ask: bool) -> Awaitable[dict[str, Any]]:
-        """The reply."""
+    data: dict[str, Any]
+    message: str = ""
+    questions: tuple[Question, ...] = ()
+
+
+class Step(Protocol):
+    """A step with some answers; told whether its refusal will be followed by a question, or the user declined one."""
+
+    def __call__(self, answers: Answers, *, will_ask: bool, declined: bool = False) -> Awaitable[Reply]:
+        """Return the reply."""
 
 
 async def answered(
     step: Step, given: Mapping[str, Any], context: "Context[None, Any]"
-) -> tuple[dict[str, Any], bool] | InputRequiredResult:
-    """The reply to a call, with the user's answers where they were asked and gave some, and whether they declined.
+) -> dict[str, Any] | InputRequiredResult:
+    """Return the reply to a call, with the user's answers where they were asked and gave some.
 
     `given` are answers that came with the call.
     """
     if not _can_ask(context):
-        return await step(dict(given), will_ask=False), False
+        return (await step(dict(given), will_ask=False)).data
     rounds, answers = _state(context, given)
     response = (context.input_responses or {}).get(_KEY)
     while True:
         if response is not None:
             content = _accepted(response)
             if content is None:
-                return await step(answers, will_ask=False), True
+                return (await step(answers, will_ask=False, declined=True)).data
             answers |= content
         last = rounds == ROUNDS
-        data = await step(answers, will_ask=not last)
-        asked = data.get("error", {}).get("ask", [])
-        if not asked or last:
-            return data, False
+        reply = await step(answers, will_ask=not last)
+        if not reply.questions or last:
+            return reply.data
         rounds += 1
-        params = ElicitRequestFormParams(message=_message(data, rounds), requested_schema=_schema(asked))
+        again = "An answer was not taken. " if rounds > 1 else ""
+        message = f"{again}{reply.message}. Nothing was written yet; what you answer is used for the plan."
+        params = ElicitRequestFormParams(message=message, requested_schema=_schema(reply.questions))
         if (context.protocol_version or "") >= _RETURNED:
             state = json.dumps({"answers": answers, "rounds": rounds})
             return InputRequiredResult(input_requests={_KEY: ElicitRequest(params=params)}, request_state=state)
         try:
             response = await context.session.elicit_form(params.message, params.requested_schema, context.request_id)
         except MCPError:  # it says that it can ask, and does not
-            return await step(answers, will_ask=False), False
+            return (await step(answers, will_ask=False)).data
 
 
 def _can_ask(context: "Context[None, Any]") -> bool:
@@ -87,17 +98,10 @@ def _accepted(response: Any) -> Answers | None:
     return {name: value for name, value in content.items() if isinstance(value, str | int | float | bool)}
 
 
-def _message(data: Mapping[str, Any], rounds: int) -> str:
-    again = "An answer was not taken. " if rounds > 1 else ""
-    return f"{again}{data['error']['message']}. Nothing was written yet; what you answer is used for the plan."
-
-
-def _schema(asked: list[dict[str, Any]]) -> dict[str, Any]:
-    """A flat form: one field for each question."""
+def _schema(questions: Iterable[Question]) -> dict[str, Any]:
+    """Return a flat form: one field for each question."""
     properties = {}
-    for question in asked:
-        kind = {"type": _TYPES[question["kind"]]}
-        if question["options"]:
-            kind = {"type": "string", "enum": question["options"]}
-        properties[question["field"]] = {"title": question["field"], "description": question["question"]} | kind
+    for each in questions:
+        kind = {"type": "string", "enum": list(each.options)} if each.options else {"type": _TYPES[each.kind]}
+        properties[each.field] = {"title": each.field, "description": each.question} | kind
     return {"type": "object", "properties": properties, "required": list(properties)}

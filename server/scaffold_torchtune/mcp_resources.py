@@ -35,7 +35,7 @@ def add_to(server: MCPServer[Any], roots: Roots) -> None:
     @server.resource(f"{SCHEME}doctor", name="doctor", title="Is this machine ready?", mime_type=_JSON)
     def doctor() -> str:
         """Python, roots, claude.local.md, modules, conda, setup script, torchtune, SLURM: each with its fix."""
-        return _looked(roots, None)
+        return _readiness(roots, None)
 
     def template(kind: str, parameter: str, title: str, mime: str) -> Callable[[Callable[[str], str]], object]:
         uri = f"{SCHEME}{kind}{{+{parameter}}}"
@@ -44,7 +44,7 @@ def add_to(server: MCPServer[Any], roots: Roots) -> None:
     @template("doctor", "experiment", "Is this machine ready for an experiment?", _JSON)
     def doctor_for(experiment: str) -> str:
         """The same for an experiment, by its absolute path: torchtune://doctor/path/to/experiment."""
-        return _looked(roots, experiment)
+        return _readiness(roots, experiment)
 
     @template("log", "experiment", "scaffold.log of an experiment", "text/plain")
     def log(experiment: str) -> str:
@@ -59,7 +59,7 @@ def add_to(server: MCPServer[Any], roots: Roots) -> None:
         from scaffold_torchtune import pipeline
 
         def read(request: "Request") -> str:
-            return _dumped(reply.of_result(pipeline.frozen_plan(request), reply.Asked("plan_runs")))
+            return _dumped(reply.of_result(pipeline.frozen_plan(request), reply.Call("plan_runs")))
 
         return _read(read, experiment, roots)
 
@@ -93,14 +93,14 @@ def _read(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:
     try:
         return read(Request(Path(path), roots=roots.all()))
     except Refused as refused:
-        return _dumped(reply.of_refusal(refused, reply.Asked("resource")))
+        return _dumped(reply.of_refusal(refused, reply.Call("resource")))
 
 
 def _dumped(data: dict[str, Any]) -> str:
     return json.dumps(data, ensure_ascii=False)
 
 
-def _looked(roots: Roots, experiment: str | None) -> str:
+def _readiness(roots: Roots, experiment: str | None) -> str:
     """What doctor finds, or its refusal, as JSON."""
     from scaffold_torchtune import pipeline
 

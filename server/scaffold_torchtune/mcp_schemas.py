@@ -6,50 +6,20 @@ clients of the TypeScript SDK hold error results to the output schema too.
 
 from typing import Any, Final
 
-_TYPES: Final[dict[str, str]] = {
-    "outcome": "string",
-    "next": "object",
-    "error": "object",
-    "counts": "object",
-    "runs": "array",
-    "warnings": "array",
-    "findings": "array",
-    "excluded": "array",
-    "passed": "boolean",
-    "checked": "integer",
-    "planned": "integer",
-    "created": "integer",
-    "unchanged": "integer",
-    "processed": "integer",
-    "succeeded": "integer",
-    "failed": "integer",
-    "varying": "array",
-    "common": "object",
-    "defaults": "object",
-    "config": "object",
-    "environment": "object",
-    "submit": "string",
-    "logged": "array",
-    "left_out": "object",
-}
-_ALWAYS: Final = ("outcome", "next", "error")
-_OF: Final[dict[str, tuple[str, ...]]] = {
-    "parse_summary": ("counts", "runs", "config", "environment", "warnings"),
-    "plan_runs": ("counts", "runs", "varying", "common", "defaults", "excluded", "warnings"),
-    "render_yaml": ("created", "unchanged", "runs", "warnings"),
-    "run_setup": ("processed", "succeeded", "failed", "runs", "warnings"),
-    "validate": ("passed", "checked", "planned", "runs", "findings", "submit"),
-}
+from scaffold_torchtune.models.results import StepResult
+
+_OF_REPLIES: Final = {"outcome": "string", "next": "object", "error": "object"}
 
 
-def output(tool: str) -> dict[str, Any]:
-    """The output schema of a tool: the keys that matter of its replies, with their types."""
-    properties = {name: {"type": _TYPES[name]} for name in (*_ALWAYS, *_OF[tool])}
-    return {"type": "object", "properties": properties}
+def output(result: type[StepResult]) -> dict[str, Any]:
+    """Return the output schema of a tool: the keys that matter of its replies, with their types."""
+    known = result.model_json_schema(mode="serialization")["properties"] | {"counts": {"type": "object"}}
+    types = _OF_REPLIES | {name: known[name]["type"] for name in result.LISTED}
+    return {"type": "object", "properties": {name: {"type": kind} for name, kind in types.items()}}
 
 
 def shortened(schema: dict[str, Any]) -> dict[str, Any]:
-    """An input schema without titles, and without the `null` that an argument that is left out stands for.
+    """Return an input schema without titles, and without the `null` that an argument that is left out stands for.
 
     The server takes null all the same.
     """

@@ -4,22 +4,22 @@ A refusal is a result with `is_error` and the structured `error`: raising would 
 imported at the first call, so that the server answers soon after its start.
 """
 
-import inspect
 import json
 import logging
 import os
 import reprlib
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, create_model
 
 from scaffold_torchtune import __version__, mcp_asking, mcp_prompt, mcp_resources, mcp_schemas, mcp_work, reply
 from scaffold_torchtune.findings import Finding, Refused, finding, refuse
@@ -54,41 +54,68 @@ def _a_path(text: str) -> str:
     return text
 
 
-_Path = Annotated[str, Field(min_length=1, max_length=LONGEST_PATH), AfterValidator(_a_path)]
-Experiment = Annotated[_Path, Field(description="Absolute path: the experiment's directory or experiment_summary.md.")]
-Local = Annotated[_Path | None, Field(description="claude.local.md; default: the nearest.")]
-Names = Annotated[
-    Literal["varying", "table"] | None, Field(description="Directory names: what varies (default), or Run Name.")
-]
-Template = Annotated[
-    _Path | None, Field(description="Template of setup_finetune.yaml that the user names; the same in all calls.")
-]
-Script = Annotated[Literal["bundled"] | None, Field(description="The user chose the bundled setup_finetune.")]
-Overwrite = Annotated[bool, Field(description="Replace files that a person edited; only when the user said so.")]
-Jobs = Annotated[int | None, Field(ge=1, le=64, description="External scripts at a time.")]
-WithTorchtune = Annotated[bool | None, Field(description="Ask torchtune itself; default: where it is installed.")]
-Timeout = Annotated[float, Field(gt=0, le=86400, description="Seconds for one external script.")]
-Answers = Annotated[
-    dict[str, str | int | float | bool] | None,
-    Field(max_length=100, description="What the user said when asked (error.ask), by field. Never a guess of yours."),
-]
-Start = Annotated[int, Field(ge=1, description="List from this item on.")]
-Only = Annotated[str | None, Field(description="List only runs whose name matches, e.g. rank8_*.")]
+_FilePath = Annotated[str, Field(min_length=1, max_length=LONGEST_PATH), AfterValidator(_a_path)]
 
-_READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
-_LOGS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
-_REPLACES = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
-_RUNS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True)
+_ARGUMENTS: Final[dict[str, Any]] = {
+    "experiment": (
+        _FilePath,
+        Field(description="Absolute path: the experiment's directory or experiment_summary.md."),
+    ),
+    "local": (_FilePath | None, Field(None, description="claude.local.md; default: the nearest.")),
+    "names": (
+        Literal["varying", "table"] | None,
+        Field(None, description="Directory names: what varies (default), or Run Name."),
+    ),
+    "template": (
+        _FilePath | None,
+        Field(None, description="Template of setup_finetune.yaml that the user names; the same in all calls."),
+    ),
+    "setup_script": (
+        Literal["bundled"] | None,
+        Field(None, description="The user chose the bundled setup_finetune."),
+    ),
+    "answers": (
+        dict[str, str | int | float | bool] | None,
+        Field(
+            None,
+            max_length=100,
+            description="What the user said when asked (error.ask), by field. Never a guess of yours.",
+        ),
+    ),
+    "overwrite": (
+        bool,
+        Field(default=False, description="Replace files that a person edited; only when the user said so."),
+    ),
+    "jobs": (int | None, Field(None, ge=1, le=64, description="External scripts at a time.")),
+    "timeout": (float, Field(300.0, gt=0, le=86400, description="Seconds for one external script.")),
+    "with_torchtune": (bool | None, Field(None, description="Ask torchtune itself; default: where it is installed.")),
+    "start": (int, Field(1, ge=1, description="List from this item on.")),
+    "only": (str | None, Field(None, description="List only runs whose name matches, e.g. rank8_*.")),
+}
+"""The type of each argument, its default and what it means."""
 
-Call = Context[None, Any]
+
+def _hints(*, reads: bool = False, replaces: bool = False, runs: bool = False) -> ToolAnnotations:
+    return ToolAnnotations(read_only_hint=reads, destructive_hint=replaces, idempotent_hint=True, open_world_hint=runs)
+
+
+_ANNOTATIONS: Final = {
+    "parse": _hints(reads=True),
+    "plan": _hints(reads=True),
+    "render": _hints(replaces=True),
+    "setup": _hints(replaces=True, runs=True),
+    "validate": _hints(),
+}
+"""What hosts may expect of each step's tool."""
+
 Replied: TypeAlias = CallToolResult | InputRequiredResult
 """A tool's reply, or the questions to the user that it awaits answers to."""
 
 
 def make_server(roots: Sequence[Path] = ()) -> MCPServer[None]:
-    """A server whose experiments must lie under one of `roots`; without them, under one of the `default_roots`."""
+    """Make a server whose experiments must lie under one of `roots`; without them, under one of `default_roots`."""
     found = mcp_work.Roots(roots)
-    tools = _tools(found)
+    tools = [_tool(step, found) for step in reply.STEPS]
     server = _Server(
         "torchtune", title="scaffold-torchtune", version=__version__, instructions=INSTRUCTIONS, tools=tools
     )
@@ -108,12 +135,12 @@ class _Server(MCPServer[None]):
         except UnexpectedToolError as error:
             cause = error.__cause__ or error
             _log.error("%s failed unexpectedly", name, exc_info=cause)  # the SDK has not logged it yet
-            said = f"{type(cause).__name__}: {escape(str(cause))}"
-            message = f"{name} failed unexpectedly ({said}). The server's log has the details; report it"
-            return _reply(reply.of_refusal(Refused(message, []), reply.Asked("")))
+            what = f"{type(cause).__name__}: {escape(str(cause))}"
+            message = f"{name} failed unexpectedly ({what}). The server's log has the details; report it"
+            return _reply(reply.of_refusal(Refused(message, []), reply.Call("")))
         except ToolError as error:
             refused = _misuse(name, {tool.name: tool.input_schema for tool in await self.list_tools()}, error)
-            return _reply(reply.of_refusal(refused, reply.Asked("")))
+            return _reply(reply.of_refusal(refused, reply.Call("")))
 
 
 def _misuse(name: str, tools: Mapping[str, dict[str, Any]], error: ToolError) -> Refused:
@@ -142,155 +169,84 @@ def _argument(name: str, kind: str, message: str, value: object, known: Mapping[
     return finding("invalid-value", f"{field}: {message}", field=field, actual=actual, fix=f"correct it: {meaning}")
 
 
-def _tools(roots: mcp_work.Roots) -> list[Tool]:
-    tools: list[Tool] = []
+class _Arguments(ArgModelBase):
+    """Takes what the input schema says and nothing else: the SDK's own models drop unknown arguments unsaid."""
 
-    def tool(title: str, annotations: ToolAnnotations) -> Callable[[Callable[..., Awaitable[Replied]]], None]:
-        return lambda function: tools.append(_strict(function, title, annotations))
-
-    async def answer(context: Call, step: str, **given: Any) -> Replied:
-        """Do a step with the arguments that were given, and with what the user says when asked."""
-        if "answers" not in given:
-            return _reply(await mcp_work.run(lambda work: _answer(step, given, work, roots.all()), context))
-
-        async def once(answers: mcp_asking.Answers, *, will_ask: bool) -> dict[str, Any]:
-            call, own = _chosen(given, answers)
-            asks = will_ask and not own
-            data = await mcp_work.run(lambda work: _answer(step, call, work, roots.all(), will_ask=asks), context)
-            return reply.own_script(data) if own else data
-
-        answered = await mcp_asking.answered(once, given["answers"] or {}, context)
-        if isinstance(answered, InputRequiredResult):
-            return answered
-        data, declined = answered
-        return _reply(reply.declined(data) if declined else data)
-
-    @tool("Parse the experiment's documents", _READS)
-    async def parse_summary(
-        context: Call,
-        experiment: Experiment,
-        local: Local = None,
-        template: Template = None,
-        answers: Answers = None,
-        start: Start = 1,
-        only: Only = None,
-    ) -> Replied:
-        """Step 1: read experiment_summary.md and claude.local.md. Writes nothing.
-
-        Missing or unclear fields are refused all at once, each with file, line and the line to add.
-        """
-        given = {"template": template, "answers": answers}
-        return await answer(context, "parse", experiment=experiment, local=local, **given, start=start, only=only)
-
-    @tool("Plan the run directories", _READS)
-    async def plan_runs(
-        context: Call,
-        experiment: Experiment,
-        local: Local = None,
-        names: Names = None,
-        template: Template = None,
-        setup_script: Script = None,
-        answers: Answers = None,
-        start: Start = 1,
-        only: Only = None,
-    ) -> Replied:
-        """Steps 2 and 4: what varies, each run's directory and values, the template. Writes nothing.
-
-        Show the plan, its warnings and its defaults to the user before render_yaml.
-        """
-        given = {"names": names, "template": template, "setup_script": setup_script, "answers": answers}
-        return await answer(context, "plan", experiment=experiment, local=local, **given, start=start, only=only)
-
-    @tool("Write run directories and setup_finetune.yaml", _REPLACES)
-    async def render_yaml(
-        context: Call,
-        experiment: Experiment,
-        local: Local = None,
-        names: Names = None,
-        template: Template = None,
-        setup_script: Script = None,
-        answers: Answers = None,
-        overwrite: Overwrite = False,
-        start: Start = 1,
-        only: Only = None,
-    ) -> Replied:
-        """Steps 3 and 5: freeze the plan, make the run directories, write setup_finetune.yaml. Repeating is safe."""
-        given = {"names": names, "template": template, "setup_script": setup_script, "answers": answers}
-        also: dict[str, Any] = {"overwrite": overwrite, "start": start, "only": only}
-        return await answer(context, "render", experiment=experiment, local=local, **given, **also)
-
-    @tool("Run setup_finetune in each run directory", _RUNS)
-    async def run_setup(
-        context: Call,
-        experiment: Experiment,
-        local: Local = None,
-        overwrite: Overwrite = False,
-        jobs: Jobs = None,
-        timeout: Timeout = 300.0,  # noqa: ASYNC109 - of each script, not of the call
-        start: Start = 1,
-        only: Only = None,
-    ) -> Replied:
-        """Step 6: make finetune.yaml and finetune.slurm of every run. Needs render_yaml first.
-
-        One run's failure does not stop the others: look at failed and each reason.
-        """
-        given = {"overwrite": overwrite, "jobs": jobs, "timeout": timeout}
-        return await answer(context, "setup", experiment=experiment, local=local, **given, start=start, only=only)
-
-    @tool("Validate every planned value", _LOGS)
-    async def validate(
-        context: Call,
-        experiment: Experiment,
-        local: Local = None,
-        with_torchtune: WithTorchtune = None,
-        start: Start = 1,
-        only: Only = None,
-    ) -> Replied:
-        """Step 7: prove that every planned value arrived; closes scaffold.log.
-
-        Only passed: true means that the runs may be submitted.
-        """
-        given = {"with_torchtune": with_torchtune}
-        return await answer(context, "validate", experiment=experiment, local=local, **given, start=start, only=only)
-
-    return tools
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
-def _strict(function: Callable[..., Awaitable[Replied]], title: str, annotations: ToolAnnotations) -> Tool:
-    """A tool that takes what its input schema says and nothing else: the SDK itself drops unknown arguments unsaid."""
-    tool = Tool.from_function(function, title=title, description=inspect.getdoc(function), annotations=annotations)
-    arguments = tool.fn_metadata.arg_model
-    arguments.model_config["extra"] = "forbid"
-    arguments.model_config["strict"] = True
-    arguments.model_rebuild(force=True)
-    tool.parameters = mcp_schemas.shortened(arguments.model_json_schema())
-    tool.fn_metadata.output_schema = mcp_schemas.output(tool.name)
-    return tool
+def _tool(step: reply.Step, roots: mcp_work.Roots) -> Tool:
+    """Make the tool of a step from the tables."""
+    fields: dict[str, Any] = {name: _ARGUMENTS[name] for name in step.arguments}
+    arguments: type[_Arguments] = create_model(f"{step.tool}Arguments", __base__=_Arguments, **fields)
+
+    async def answer(context: Context[None, Any], **given: Any) -> Replied:
+        return await _answer(step, given, context, roots)
+
+    return Tool(
+        fn=answer,
+        name=step.tool,
+        title=step.title,
+        description=step.description,
+        parameters=mcp_schemas.shortened(arguments.model_json_schema()),
+        fn_metadata=FuncMetadata(arg_model=arguments, output_schema=mcp_schemas.output(step.result)),
+        is_async=True,
+        context_kwarg="context",
+        annotations=_ANNOTATIONS[step.command],
+    )
+
+
+async def _answer(
+    step: reply.Step, given: Mapping[str, Any], context: Context[None, Any], roots: mcp_work.Roots
+) -> Replied:
+    """Do a step with the arguments that were given, and with what the user says when asked."""
+
+    async def once(answers: mcp_asking.Answers, *, will_ask: bool, declined: bool = False) -> mcp_asking.Reply:
+        call, own = _chosen(given, answers)
+        first = reply.DECLINED if declined else reply.OWN_SCRIPT if own else ""
+        asks = will_ask and not own
+        return await mcp_work.run(lambda work: _do(step, call, work, roots.all(), first=first, will_ask=asks), context)
+
+    if "answers" not in given:
+        return _reply((await once({}, will_ask=False)).data)
+    answered = await mcp_asking.answered(once, given["answers"] or {}, context)
+    return answered if isinstance(answered, InputRequiredResult) else _reply(answered)
 
 
 def _chosen(given: Mapping[str, Any], answers: mcp_asking.Answers) -> tuple[dict[str, Any], bool]:
-    """The arguments with the answers, and whether the user wants a script of their own, which only the operator names.
+    """Return the arguments with the answers, and whether the user wants a script of their own, which operators name.
 
     Which setup script is used is an argument of its own, where the tool has it.
     """
+    if "answers" not in given:
+        return dict(given), False
     answers = dict(answers)
     choice = answers.pop("setup_script", None)
     chosen = {"setup_script": "bundled"} if choice == "bundled" and "setup_script" in given else {}
     return {**given, "answers": answers, **chosen}, choice == "own"
 
 
-def _answer(
-    step: str, given: Mapping[str, Any], work: mcp_work.Work, roots: tuple[Path, ...], *, will_ask: bool = False
-) -> dict[str, Any]:
-    """The reply to a call: its step's result, or its refusal."""
+def _do(
+    step: reply.Step,
+    given: Mapping[str, Any],
+    work: mcp_work.Work,
+    roots: tuple[Path, ...],
+    *,
+    first: str,
+    will_ask: bool,
+) -> mcp_asking.Reply:
+    """Return the reply to a call: its step's result, or its refusal with what the user may be asked."""
     from scaffold_torchtune import pipeline
 
-    asked = reply.Asked(reply.TOOLS[step], given, given["start"], given["only"])
+    call = reply.Call(step.tool, given, given["start"], given["only"])
     try:
         request = _request(given, work, roots, will_ask=will_ask)
-        return reply.of_result(getattr(pipeline, step)(request), asked)
+        return mcp_asking.Reply(reply.of_result(getattr(pipeline, step.command)(request), call))
     except Refused as refused:
-        return reply.of_refusal(refused, asked, midway=isinstance(refused, pipeline.Stopped))
+        if first == reply.OWN_SCRIPT:
+            refused.ask = ()
+        data = reply.of_refusal(refused, call, midway=isinstance(refused, pipeline.Stopped), first=first)
+        return mcp_asking.Reply(data, refused.message, refused.ask[: len(data["error"].get("ask", ()))])
 
 
 def _request(given: Mapping[str, Any], work: mcp_work.Work, roots: tuple[Path, ...], *, will_ask: bool) -> "Request":
@@ -300,8 +256,8 @@ def _request(given: Mapping[str, Any], work: mcp_work.Work, roots: tuple[Path, .
     options = {name: value for name, value in given.items() if value is not None and name not in {"start", "only"}}
     options |= {name: Path(options[name]) for name in ("experiment", "local", "template") if name in options}
     script = os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT") or given.get("setup_script")
-    told = {"progress": work.progress, "stop": work.stop}
-    return Request(**options | {"roots": roots, "setup_script": script, "will_ask": will_ask} | told)
+    hooks = {"progress": work.progress, "stop": work.stop}
+    return Request(**options | {"roots": roots, "setup_script": script, "will_ask": will_ask} | hooks)
 
 
 def _reply(data: dict[str, Any]) -> CallToolResult:

@@ -49,14 +49,14 @@ class Work:
         self.stop = threading.Event()
         self.ended = threading.Event()
         self._context = context
-        self._told = 0.0
+        self._reported = 0.0
 
     def progress(self, step: str, done: int, total: int) -> None:
         """Tell the client how many runs of a step are done; called in the step's thread."""
         now = time.monotonic()
-        if self.stop.is_set() or (done < total and now - self._told < _BETWEEN):
+        if self.stop.is_set() or (done < total and now - self._reported < _BETWEEN):
             return
-        self._told = now
+        self._reported = now
         try:
             anyio.from_thread.run(self._context.report_progress, done, total, f"{step}: {done} of {total} runs")
         except _GONE:

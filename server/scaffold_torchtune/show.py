@@ -4,7 +4,7 @@ Texts come from documents and files: markup in them is not interpreted, and cont
 """
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Refused, Scalar
-from scaffold_torchtune.models.base import Answer
+from scaffold_torchtune.models.base import Answer, Setting, SourceKind
 from scaffold_torchtune.models.readiness import Readiness
 from scaffold_torchtune.models.results import (
     ParseResult,
@@ -27,7 +27,6 @@ from scaffold_torchtune.models.results import (
     RunPlan,
     ScaffoldResult,
     SetupResult,
-    SetupRun,
     ValidateResult,
 )
 from scaffold_torchtune.settings import kinds
@@ -106,14 +105,6 @@ def findings(out: Console, found: Iterable[Finding]) -> None:
         _say(out, f"  ... and {len(found) - _MANY} more; --json --all shows all of them")
 
 
-def _warnings(out: Console, found: Iterable[Finding]) -> None:
-    """Warnings, or that there is none."""
-    found = list(found)
-    findings(out, found)
-    if not found:
-        _say(out, "warnings: none")
-
-
 def result(out: Console, of: BaseModel) -> None:
     """Any result, as a person reads it."""
     match of:
@@ -134,59 +125,64 @@ def result(out: Console, of: BaseModel) -> None:
             _readiness(out, of)
 
 
-def _table(*columns: str) -> Table:
+def _table(out: Console, columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
-    return table
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(one_line(cell)) for cell in row))
+    out.print(table)
 
 
-def _row(table: Table, *cells: str | Text) -> None:
-    table.add_row(*(cell if isinstance(cell, Text) else Text(one_line(cell)) for cell in cells))
+def _settings(out: Console, title: str, settings: Iterable[tuple[str, Setting]]) -> None:
+    """Settings with their values and sources."""
+    rows = ((name, value(setting.value), str(setting.source)) for name, setting in settings)
+    _table(out, (title, "value", "from"), rows)
 
 
 def _parse(out: Console, of: ParseResult) -> None:
     _say(out, f"{of.experiment} in {of.experiment_dir}", style="bold")
     names = list(dict.fromkeys(name for run in of.runs for name in run.parameters))
-    table = _table("line", "run", "type", *names)
+    rows = []
     for run in of.runs:
-        _row(table, str(run.line), run.name, run.type, *(value(run.parameters.get(name)) for name in names))
-    out.print(table)
-    rows = _table("setting", "value", "from")
-    for group, values in (("config", of.config), ("environment", of.environment), ("template", of.template)):
-        for name, found in values.items():
-            _row(rows, name, value(found), of.sources[f"{group}.{name}"])
-    for model in of.models:
-        _row(rows, f"model {model.name}", model.path, of.sources[f"models.{model.name}"])
-    if of.dataset:
-        _row(rows, "dataset", of.dataset.path, of.sources["dataset"])
-    out.print(rows)
-    _answers(out, of.answers)
-    _warnings(out, of.warnings)
+        own = {name: value(setting.value) for name, setting in run.parameters.items()}
+        rows.append((str(run.line), run.name, run.type, *(own.get(name, "") for name in names)))
+    _table(out, ("line", "run", "type", *names), rows)
+    settings = [*of.config.items(), *of.environment.items(), *of.template.items()]
+    settings += [(f"model {model.name}", model.path) for model in of.models]
+    settings += [("dataset", of.dataset.path)] if of.dataset else []
+    _settings(out, "setting", settings)
+    _notes(out, of)
 
 
 def _plan(out: Console, of: PlanResult) -> None:
     _say(out, f"varying: {', '.join(of.varying) or 'nothing'}; directories: {of.pattern}; template: {of.template}")
-    _run_table(out, of.runs, {}, {})
+    _run_table(out, of.runs)
     places = _places(of.runs)
-    rows = _table("differs by run", "from")
-    for name, found in places.items():
-        _row(rows, name, found)
     if places:
-        out.print(rows)
-    rows = _table("shared by all runs", "value", "from")
-    for setting in of.common:
-        _row(rows, setting.name, value(setting.value), setting.source)
-    out.print(rows)
+        _table(out, ("differs by run", "from"), places.items())
+    _settings(out, "shared by all runs", of.common.items())
     if of.defaults:
         pairs = ", ".join(f"{name} {value(setting)}" for name, setting in of.defaults.items())
         _say(out, f"defaults that nobody asked for: {pairs}")
+    _notes(out, of)
+
+
+def _notes(out: Console, of: ParseResult | PlanResult) -> None:
+    """What is to be known besides: answers, abbreviated texts, rows that are left out, and warnings."""
     _answers(out, of.answers)
-    for name, text in of.legend.items():
-        _say(out, f"{name}: {text}")
+    if isinstance(of, PlanResult):
+        for name, text in of.legend.items():
+            _say(out, f"{name}: {text}")
+        _left_out(out, of)
+    findings(out, of.warnings)
+    if not of.warnings:
+        _say(out, "warnings: none")
+
+
+def _left_out(out: Console, of: PlanResult) -> None:
     for row in of.excluded:
         _say(out, f"left out: {row.name} ({row.reason})")
-    _warnings(out, of.warnings)
 
 
 def _answers(out: Console, found: Iterable[Answer]) -> None:
@@ -200,9 +196,8 @@ def _places(runs: Iterable[RunPlan]) -> dict[str, str]:
     found: dict[str, dict[str, None]] = {}
     for run in runs:
         for name, source in run.sources.items():
-            place, _, note = source.partition(" (")
-            own = place.endswith(f":{run.line}")
-            text = f"the run's row, {note.removesuffix(')')}" if own and note else source
+            own = source.kind is SourceKind.ROW and source.line == run.line and source.note
+            text = f"the run's row, {source.note}" if own else str(source)
             found.setdefault(name, {}).setdefault(text)
     return {name: _few(texts) for name, texts in found.items()}
 
@@ -213,53 +208,54 @@ def _few(texts: Iterable[str]) -> str:
     return "; ".join([*texts[:_FEW], *more])
 
 
-def _run_table(out: Console, runs: Iterable[RunPlan], setup: dict[str, Text], verdicts: dict[str, Text]) -> None:
-    rows = [(run, run.parameters | run.derived) for run in runs]
-    names = list(dict.fromkeys(name for _, values in rows for name in values))
-    extra = (["setup"] if setup else []) + (["validation"] if verdicts else [])
-    table = _table("directory", *names, "line", *extra)
-    for run, values in rows:
-        ends = [found[run.directory] for found in (setup, verdicts) if found]
+def _run_table(out: Console, runs: Iterable[RunPlan], **ends: Mapping[str, Text]) -> None:
+    """The runs with their values, and a last column for each of `ends`, which has a cell for each directory."""
+    by_run = [(run, run.parameters | run.derived) for run in runs]
+    names = list(dict.fromkeys(name for _, values in by_run for name in values))
+    rows: list[list[str | Text]] = []
+    for run, values in by_run:
         cells = [run.directory, *(value(values.get(name)) for name in names), str(run.line)]
-        table.add_row(*cells, *ends)
-    out.print(table)
+        rows.append([*cells, *(found[run.directory] for found in ends.values())])
+    _table(out, ("directory", *names, "line", *ends), rows)
+
+
+def _word(ok: bool, word: str) -> Text:
+    return Text(word, style="green") if ok else Text("FAILED", style="bold red")
 
 
 def _setup_cells(of: SetupResult) -> dict[str, Text]:
-    words = {True: Text("ok", style="green"), False: Text("FAILED", style="bold red")}
-    return {run.directory: Text("unchanged", style="dim") if run.unchanged else words[run.ok] for run in of.runs}
+    unchanged = Text("unchanged", style="dim")
+    return {run.directory: unchanged if run.unchanged else _word(run.ok, "ok") for run in of.runs}
 
 
 def _verdict_cells(of: ValidateResult) -> dict[str, Text]:
-    words = {True: Text("passed", style="green"), False: Text("FAILED", style="bold red")}
-    return {run.directory: words[run.passed] for run in of.runs}
+    return {run.directory: _word(run.passed, "passed") for run in of.runs}
 
 
 def _setup(out: Console, of: SetupResult) -> None:
-    table = _table("directory", "setup", "status", "seconds")
-    for run, cell in zip(of.runs, _setup_cells(of).values(), strict=True):
-        _row(table, run.directory, cell, value(run.status), value(run.seconds))
-    out.print(table)
-    for run in of.runs:
-        if not run.ok:
-            _failed(out, run)
+    cells = _setup_cells(of)
+    rows = ((run.directory, cells[run.directory], value(run.status), value(run.seconds)) for run in of.runs)
+    _table(out, ("directory", "setup", "status", "seconds"), rows)
+    _failed(out, of)
     _say(out, f"{of.processed} processed, {of.succeeded} succeeded, {of.failed} failed")
     findings(out, of.warnings)
 
 
-def _failed(out: Console, run: SetupRun) -> None:
-    """Why a run's setup failed, and what to do."""
-    _say(out, f"  setup failed in {run.directory}: {run.reason}", style="bold red")
-    for label, text in (("likely cause", run.cause), ("fix", run.fix), ("whole output", run.output)):
-        if text:
-            _say(out, f"    {label}: {text}", style="dim")
+def _failed(out: Console, of: SetupResult) -> None:
+    """Why the setup of runs failed, and what to do."""
+    for run in of.runs:
+        if run.ok:
+            continue
+        _say(out, f"  setup failed in {run.directory}: {run.reason}", style="bold red")
+        for label, text in (("likely cause", run.cause), ("fix", run.fix), ("whole output", run.output)):
+            if text:
+                _say(out, f"    {label}: {text}", style="dim")
 
 
 def _validate(out: Console, of: ValidateResult) -> None:
-    table = _table("directory", "validation", "findings")
-    for run, cell in zip(of.runs, _verdict_cells(of).values(), strict=True):
-        _row(table, run.directory, cell, str(len(run.findings)))
-    out.print(table)
+    cells = _verdict_cells(of)
+    rows = ((run.directory, cells[run.directory], str(len(run.findings))) for run in of.runs)
+    _table(out, ("directory", "validation", "findings"), rows)
     for run in of.runs:
         findings(out, run.findings)
     findings(out, of.findings)
@@ -271,31 +267,28 @@ _STATES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
 def _readiness(out: Console, of: Readiness) -> None:
-    table = _table("", "looked at", "found")
+    rows = []
     for check in of.checks:
         found = Text(one_line(check.found))
         if check.fix:
             found.append(f"\nfix: {one_line(check.fix)}", style="dim")
-        _row(table, Text(check.state, style=_STATES[check.state]), check.name, found)
-    out.print(table)
+        rows.append((Text(check.state, style=_STATES[check.state]), check.name, found))
+    _table(out, ("", "looked at", "found"), rows)
     problems = sum(check.state == "problem" for check in of.checks)
     _say(out, "Ready." if of.ready else f"NOT READY: {problems} problem(s).", style="bold" if of.ready else "bold red")
 
 
 def _scaffold(out: Console, of: ScaffoldResult) -> None:
     _say(out, f"{of.parse.experiment} in {of.parse.experiment_dir}", style="bold")
-    _run_table(out, of.plan.runs, _setup_cells(of.setup), _verdict_cells(of.validation))
-    for row in of.plan.excluded:
-        _say(out, f"left out: {row.name} ({row.reason})")
+    _run_table(out, of.plan.runs, setup=_setup_cells(of.setup), validation=_verdict_cells(of.validation))
+    _left_out(out, of.plan)
     _answers(out, of.plan.answers)
-    told = dict.fromkeys((*of.render.plan_warnings, *of.render.warnings, *of.setup.warnings))
-    findings(out, told)
-    for run in of.setup.runs:
-        if not run.ok:
-            _failed(out, run)
-    for judged in of.validation.runs:
-        findings(out, judged.findings)
-    findings(out, (each for each in of.validation.findings if each not in told))
+    earlier = dict.fromkeys((*of.render.plan_warnings, *of.render.warnings, *of.setup.warnings))
+    findings(out, earlier)
+    _failed(out, of.setup)
+    for run in of.validation.runs:
+        findings(out, run.findings)
+    findings(out, (each for each in of.validation.findings if each not in earlier))
     counts = f"{of.validation.checked} of {of.validation.planned} runs checked"
     if of.ok:
         _say(out, Text("validation passed", style="bold green"), f": {counts}")

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-Kind = Literal["modules", "module", "conda", "environment", "venv", "shell"]
+FaultKind = Literal["modules", "module", "conda", "environment", "venv", "shell"]
 """What went wrong: no `module` command, a module, no conda, a conda environment, a virtual one, the shell itself."""
 
 _OF_THE_SHELL: Final = frozenset({"PWD", "OLDPWD", "SHLVL", "_"})
@@ -18,7 +18,7 @@ class Fault:
     as `module avail` or `conda env list` print it. `at` is the command that was at work.
     """
 
-    kind: Kind
+    kind: FaultKind
     what: str = ""
     said: str = ""
     there: str = ""
@@ -39,6 +39,6 @@ def read(report: bytes, mark: str) -> dict[str, str] | Fault:
         return {name: value for name, value in variables.items() if name not in _OF_THE_SHELL}
     words = [text.decode("utf-8", "replace") for text in texts]
     told = dict(zip(words[::2], words[1::2], strict=False))
-    kinds: tuple[Kind, ...] = get_args(Kind)
+    kinds: tuple[FaultKind, ...] = get_args(FaultKind)
     kind = next((kind for kind in kinds if kind == told.get("fault")), kinds[-1])
     return Fault(kind, **{name: told.get(name, "") for name in ("what", "said", "there", "at")})

@@ -1,9 +1,10 @@
 """What all models share."""
 
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from scaffold_torchtune.findings import Scalar
 
@@ -57,6 +58,28 @@ class Setting(Model):
     def integer(self) -> int:
         """The value of a setting that holds a whole number."""
         return int(self.text)
+
+
+Value = Annotated[Setting, PlainSerializer(lambda setting: setting.value, return_type=Scalar)]
+"""A setting that is written as its value alone."""
+
+Values = Annotated[
+    dict[str, Setting],
+    PlainSerializer(lambda of: {name: setting.value for name, setting in of.items()}, return_type=dict[str, Scalar]),
+]
+"""Settings by name that are written as their values alone."""
+
+Lines = dict[str, dict[str, int]]
+"""Lines by document and name."""
+
+
+def lines_of(sources: Iterable[tuple[str, Source]]) -> Lines:
+    """Return the line of each name that stands in a document."""
+    found: Lines = {}
+    for name, source in sources:
+        if source.file and source.line:
+            found.setdefault(source.file, {})[name] = source.line
+    return found
 
 
 class Answer(Model):

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.models.base import Answer, Model, RunType, Setting
+from scaffold_torchtune.models.base import Answer, Model, RunType, Setting, Value, Values
 
 SummaryForm = Literal["markdown", "yaml"]
 
@@ -20,14 +20,14 @@ class Run(Model):
     name: str
     type: RunType
     model: str
-    parameters: dict[str, Setting]
+    parameters: Values
     line: int
 
 
 class Dataset(Model):
     """A data set: `path` as written, `label` its stem, `extension` with its dot (`.json`)."""
 
-    path: Setting
+    path: Value
     label: str
     extension: str
     splits: dict[str, int]
@@ -37,7 +37,7 @@ class ModelPath(Model):
     """A base model and the directory that holds its checkpoint."""
 
     name: str
-    path: Setting
+    path: Value
 
 
 class Experiment(Model):

@@ -15,7 +15,7 @@ from scaffold_torchtune.shared.text import shown
 
 
 @dataclass(frozen=True)
-class Script:
+class SetupScript:
     """An external setup_finetune.py, and the environment that it runs in."""
 
     path: Path
@@ -31,7 +31,7 @@ class Backend:
     """`identity` changes when what it makes may change. `script` is None for the bundled setup_finetune."""
 
     identity: str
-    script: Script | None = None
+    script: SetupScript | None = None
 
 
 def backend_of(plan: Plan, request: Request) -> Backend:
@@ -55,7 +55,7 @@ def backend_of(plan: Plan, request: Request) -> Backend:
         message = f"the setup script {shown(planned)} cannot be read: {error.strerror}"
         fix = "put it back, or render again with another --setup-script"
         raise refuse("setup-script-missing", message, file=planned, fix=fix) from error
-    return Backend(found, Script(Path(planned), environment_of(plan.runs[0].settings, request)))
+    return Backend(found, SetupScript(Path(planned), environment_of(plan.runs[0].settings, request)))
 
 
 def identity(plan: Plan) -> str:

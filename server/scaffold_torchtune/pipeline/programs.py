@@ -47,22 +47,22 @@ def _packages(name: str, python: str, variables: Mapping[str, str], packages: Se
     """Which versions of packages a Python has; `state` is that of one that lacks some."""
     known = load().torchtune
     program = shutil.which(python, path=variables.get("PATH"))
-    said = _said([program, "-c", _VERSIONS, *packages], variables) if program else None
-    rows = [line.split() for line in (said or "").splitlines()]
+    output = _output_of([program, "-c", _VERSIONS, *packages], variables) if program else None
+    rows = [line.split() for line in (output or "").splitlines()]
     found = {row[0]: row[1] for row in rows if len(row) == 2}  # noqa: PLR2004 - a name and its version
     if found.keys() != set(packages):
         fix = "name a Python that runs, or install one there"
         return Check(name=name, state=state, found=f"{shown(python)} does not say which packages it has", fix=fix)
     listed = ", ".join(f"{package} {escape(version)}" for package, version in found.items() if version != "-")
     absent = " and ".join(package for package, version in found.items() if version == "-")
-    told = f"{listed or 'none of them'} in {escape(python)}"
+    listing = f"{listed or 'none of them'} in {escape(python)}"
     if absent:
         fix = f"install it there: {escape(python)} -m pip install {absent.replace(' and ', ' ')}"
-        return Check(name=name, state=state, found=f"{told}; no {absent}", fix=fix)
+        return Check(name=name, state=state, found=f"{listing}; no {absent}", fix=fix)
     if found["torchtune"] != known:
         fix = f"use torchtune {known}, whose rules validate knows, or look at what has changed since"
-        return Check(name=name, state="warning", found=told, fix=fix)
-    return Check(name=name, state="ok", found=told)
+        return Check(name=name, state="warning", found=listing, fix=fix)
+    return Check(name=name, state="ok", found=listing)
 
 
 def sbatch(request: Request) -> Check:
@@ -78,10 +78,10 @@ def sbatch(request: Request) -> Check:
     if configuration and not Path(configuration).exists():  # Slurm's programs would wait a minute for it
         found = f"{escape(program)}; SLURM_CONF names {shown(configuration)}, which is not there"
         return Check(name=name, state="warning", found=found, fix="correct SLURM_CONF, or unset it")
-    said = (_said([program, "--version"], variables) or "").split()
-    version = escape(" ".join(said)) if said[:1] == ["slurm"] else "of an unknown version"
+    output = (_output_of([program, "--version"], variables) or "").split()
+    version = escape(" ".join(output)) if output[:1] == ["slurm"] else "of an unknown version"
     control = shutil.which("scontrol")
-    answer = _said([control, "ping"], variables) if control else None
+    answer = _output_of([control, "ping"], variables) if control else None
     where = f"{escape(program)}, {version}"
     if answer is not None and " is UP" in answer:
         return Check(name=name, state="ok", found=f"{where}; its controller answers")
@@ -90,7 +90,7 @@ def sbatch(request: Request) -> Check:
     return Check(name=name, state="warning", found=found, fix="look at `scontrol ping`, or go to a login node")
 
 
-def _said(command: Sequence[str], variables: Mapping[str, str]) -> str | None:
+def _output_of(command: Sequence[str], variables: Mapping[str, str]) -> str | None:
     """What a program prints; None where it cannot be started, or takes too long."""
     try:
         with tempfile.TemporaryDirectory() as empty:

@@ -53,15 +53,15 @@ def doctor(request: Request, *, with_experiment: bool) -> Readiness:
     if document is not None:
         settings, problems = local_settings(document.text, document.name)
         # with the experiment, they are told with its documents
-        checks += [] if with_experiment else _told(layout.LOCAL, errors_in(problems))
-    environment, told = _environment(settings, request)
-    checks += [*told, *_script(settings, request, environment)]
+        checks += [] if with_experiment else _as_checks(layout.LOCAL, errors_in(problems))
+    environment, found_there = _environment(settings, request)
+    checks += [*found_there, *_script(settings, request, environment)]
     checks += programs.torchtune(environment, request)
     checks.append(programs.sbatch(request))
     return Readiness(ready=all(check.state != "problem" for check in checks), checks=tuple(checks))
 
 
-def _told(name: str, problems: Sequence[Finding], state: State = "problem") -> list[Check]:
+def _as_checks(name: str, problems: Sequence[Finding], state: State = "problem") -> list[Check]:
     """Each finding as a check."""
     places = (f"{p.place()}: " if p.place() else "" for p in problems)
     return [
@@ -87,7 +87,7 @@ def _experiment(request: Request, directory: Path) -> list[Check]:
         experiment = parsed(request).experiment
     except Refused as refused:
         others = [p for p in refused.problems if (p.code, p.file) != ("document-missing", layout.LOCAL)]
-        return checks + _told("documents", others)  # of a claude.local.md that is not there, `_local` tells
+        return checks + _as_checks("documents", others)  # of a claude.local.md that is not there, `_local` tells
     tuned = sum(run.type == "fine-tuned" for run in experiment.runs)
     warned = f"; {len(experiment.warnings)} warning(s), see parse" if experiment.warnings else ""
     found = f"{experiment.name}: {tuned} of {len(experiment.runs)} run(s) to fine-tune{warned}"
@@ -117,7 +117,7 @@ def _local(request: Request, directory: Path) -> tuple[Check, Document | None]:
     try:
         document = read_document(path, path.name, follow=True)
     except Refused as refused:
-        return _told(name, refused.problems)[0], None
+        return _as_checks(name, refused.problems)[0], None
     return Check(name=name, state="ok", found=escape(str(path))), document
 
 
@@ -134,7 +134,7 @@ def _environment(settings: Mapping[str, Setting], request: Request) -> tuple[Env
         raise
     except Refused as refused:
         # where nothing here needs it, the jobs still do
-        return None, _told(name, refused.problems, "warning" if _is_bundled(request) else "problem")
+        return None, _as_checks(name, refused.problems, "warning" if _is_bundled(request) else "problem")
     found = f"{environment.how}; Python: {escape(environment.python)}"
     if environment.name or activates(request):
         return environment, [Check(name=name, state="ok", found=found)]
@@ -159,7 +159,7 @@ def _script(settings: Mapping[str, Setting], request: Request, environment: Envi
             return [Check(name=name, state="problem", found=found, fix=fix)]
         interface = interface_of(str(path), settings, request)
     except Refused as refused:
-        return _told(name, refused.problems)
+        return _as_checks(name, refused.problems)
     if interface is None or interface.options is None:
         found = f"{escape(str(path))} does not say what it takes, as it does not use argparse: it is given every key"
         return [Check(name=name, state="warning", found=found, fix="nothing, if it is meant so")]

@@ -59,8 +59,8 @@ def _command(run: PlannedRun, folders: list[str]) -> str:
     """The command that submits a run from its directory, whose name is in the shell's variable `run`."""
     made = [f"mkdir -p -- {_quoted(folder, run.directory)} && " for folder in folders]
     variables = job_options.variables({name: run.settings[name].value for name in run.submitted})
-    told = words(options(run)) + (["--export=ALL"] if variables else [])
-    parts = [*_assigned(variables), "sbatch", *map(shlex.quote, told), FINETUNE_SLURM]
+    given = words(options(run)) + (["--export=ALL"] if variables else [])
+    parts = [*_assigned(variables), "sbatch", *map(shlex.quote, given), FINETUNE_SLURM]
     return "".join(made) + " ".join(parts)
 
 

@@ -4,10 +4,13 @@ The bounds keep a reply small at any size of an experiment; benchmarks/tokens.py
 """
 
 import json
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from typing import Any, Final
 
-from scaffold_torchtune.reply.asked import Asked
+from pydantic import BaseModel
+
+from scaffold_torchtune.models.results import Cut
+from scaffold_torchtune.reply.asked import Call
 
 ORDINARY: Final = 2_400
 """Bytes of JSON for a list of what is in order."""
@@ -22,29 +25,31 @@ FEW: Final = 36
 LONGEST: Final = 600
 """Characters of a text."""
 
-_KEPT: Final = frozenset({"submit"})
-"""What is copied as it stands: cut it is worth nothing."""
+_BUDGETS: Final[dict[Cut | None, int]] = {Cut.PROBLEMS: SERIOUS, Cut.FINDINGS: FINDINGS}
 _SEVERITIES: Final = ("error", "warning", "info")
 
 
-def bounded(data: dict[str, Any], asked: Asked) -> dict[str, Any]:
-    """A reply's data with its lists cut and its texts shortened.
+def bounded(data: dict[str, Any], call: Call, of: type[BaseModel] = BaseModel) -> dict[str, Any]:
+    """Return a reply's data with its lists cut and its texts shortened, as the fields of its model say.
 
     Where something was cut, `left_out` says how many items of each list are not there and `more` how to see them.
     """
-    if asked.whole:
+    if call.whole:
         return data
+    cuts = {name: each for name, field in of.model_fields.items() for each in field.metadata if isinstance(each, Cut)}
     out: dict[str, Any] = {}
     left_out: dict[str, int] = {}
     following: list[int] = []
     for name, value in data.items():
-        if name in _KEPT:
+        cut = cuts.get(name)
+        if cut is Cut.NEVER:
             out[name] = value
         elif isinstance(value, list):
-            items = _wanted(name, value, asked)
-            budget = _budget(name, items)
+            items = [run for run in value if call.wants(run)] if cut is Cut.RUNS else value
+            budget = SERIOUS if len(items) <= FEW else _BUDGETS.get(cut, ORDINARY)
             fits = len(_fitted(items, budget)) == len(items)
-            start = 1 if fits else asked.start  # what fits whole stands on each page
+            start = 1 if fits else call.start  # what fits whole stands on each page
+            items = items if fits else sorted(items, key=_badness)
             out[name] = shown = _fitted(items[start - 1 :], budget)
             left_out |= _missing(name, items, shown)
             following += [start + len(shown)] if start + len(shown) <= len(items) else []
@@ -68,15 +73,6 @@ def _more(left_out: dict[str, int], start: int) -> str:
     return f"start={start} lists from item {start} on{runs}"
 
 
-def _wanted(name: str, items: list[Any], asked: Asked) -> list[Any]:
-    """The items of a list that are asked for; the worst first where not all fit."""
-    if name == "runs":
-        items = [run for run in items if asked.wants(run)]
-    if len(_fitted(items, _budget(name, items))) == len(items):
-        return items
-    return sorted(items, key=_badness)
-
-
 def _badness(item: Any) -> int:
     if isinstance(item, dict) and "severity" in item:
         return _SEVERITIES.index(item["severity"])
@@ -86,12 +82,6 @@ def _badness(item: Any) -> int:
 def _failed(item: Any) -> bool:
     """Whether an item is a run that failed."""
     return isinstance(item, dict) and not (item.get("ok", True) and item.get("passed", True))
-
-
-def _budget(name: str, items: Sized) -> int:
-    if name == "problems" or len(items) <= FEW:
-        return SERIOUS
-    return FINDINGS if name in {"warnings", "findings", "ask"} else ORDINARY
 
 
 def _fitted(items: Iterable[Any], budget: int) -> list[Any]:

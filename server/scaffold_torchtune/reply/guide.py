@@ -1,40 +1,18 @@
-"""What came of a step in one line, and what is to be done next."""
+"""What is to be done next, after a result or a refusal."""
 
-from collections import Counter
-from collections.abc import Iterable
 from typing import Any, Final
 
-from pydantic import BaseModel
-
-from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Refused, errors_in
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.models.results import (
     ParseResult,
     PlanResult,
     RenderResult,
     ScaffoldResult,
     SetupResult,
+    StepResult,
     ValidateResult,
 )
-from scaffold_torchtune.reply.asked import Asked
-
-TOOLS: Final[dict[str, str]] = {
-    "parse": "parse_summary",
-    "plan": "plan_runs",
-    "render": "render_yaml",
-    "setup": "run_setup",
-    "validate": "validate",
-}
-"""The tool of each step."""
-
-ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
-    "parse_summary": ("experiment", "local", "template", "answers"),
-    "plan_runs": ("experiment", "local", "names", "template", "setup_script", "answers"),
-    "render_yaml": ("experiment", "local", "names", "template", "setup_script", "answers"),
-    "run_setup": ("experiment", "local"),
-    "validate": ("experiment", "local"),
-}
-"""The arguments of each tool that the call before it may have had too."""
+from scaffold_torchtune.reply.asked import ARGUMENTS, HANDED_ON, Call
 
 _SHOW: Final = (
     "tell the user the run directories, what varies and what follows from it, what is left out, every warning, GPUs,"
@@ -81,46 +59,6 @@ _CORRECT: Final = (
 )
 
 
-def outcome(result: BaseModel) -> str:
-    """What came of a step, in one line; empty for what is no step."""
-    match result:
-        case ParseResult():
-            tuned = sum(run.type == "fine-tuned" for run in result.runs)
-            rows = f"{result.experiment}: {_count(len(result.runs), 'row')}, {tuned} fine-tuned"
-            return f"{rows}; {_warnings(result.warnings)}. Nothing was written."
-        case PlanResult():
-            varying = ", ".join(result.varying) or "nothing"
-            runs = f"{_count(len(result.runs), 'run')} planned, {len(result.excluded)} left out; varying: {varying}"
-            return f"{runs}; {_warnings(result.warnings)}. Nothing was written."
-        case RenderResult():
-            done = f"{result.created} setup_finetune.yaml written, {result.unchanged} already as planned"
-            return f"{done}; {_warnings(result.warnings)} besides the plan's {_severe(result.plan_warnings)}."
-        case SetupResult():
-            done = f"{_count(result.processed, 'run')} processed: {result.succeeded} succeeded, {result.failed} failed"
-            return f"{done}; {_warnings(result.warnings)}."
-        case ValidateResult():
-            return _verdict(result)
-        case ScaffoldResult():
-            state = "ready to submit" if result.ok else "NOT READY"
-            unchanged = "; nothing was changed" if result.unchanged else ""
-            return f"{state}: {outcome(result.setup)} {_verdict(result.validation)}{unchanged}"
-        case _:
-            return ""
-
-
-def _verdict(result: ValidateResult) -> str:
-    """The verdict; of errors which there are, and how many of each."""
-    found = result.all_findings()
-    counts = f"{result.checked} of {_count(result.planned, 'run')} checked"
-    if result.passed:
-        return f"PASSED: {counts}, every planned value arrived; {_warnings(found)}."
-    codes = Counter(each.code for each in errors_in(found))
-    kinds = ", ".join(f"{code} ({count})" for code, count in codes.most_common(8))
-    more = f" and {len(codes) - 8} more kinds" if len(codes) > 8 else ""  # noqa: PLR2004 - as many as are named
-    failed = sum(not run.passed for run in result.runs)
-    return f"FAILED: {counts}, {failed} with errors: {kinds}{more}."
-
-
 def refused(refused: Refused, *, midway: bool) -> str:
     """What came of a call that could not proceed."""
     if midway:
@@ -128,56 +66,39 @@ def refused(refused: Refused, *, midway: bool) -> str:
     return f"REFUSED: {refused.message}. No run directory or file was changed."
 
 
-def after(result: BaseModel, asked: Asked) -> dict[str, Any]:
-    """What is next: what to do `first`, then the tool and its arguments; no tool where a person must act."""
+def after(result: StepResult | ScaffoldResult, call: Call) -> dict[str, Any]:
+    """Return what is next: what to do `first`, then the tool and its arguments; no tool where a person must act."""
     match result:
         case ParseResult():
-            return _call("plan_runs", asked)
+            return _next("plan_runs", call)
         case PlanResult():
-            told = {each.code for each in result.warnings}
-            doubtful = ", ".join(code for code in _ASK_FIRST if code in told)
-            return _call("render_yaml", asked, _CONTRADICTED.format(codes=doubtful) if doubtful else _SHOW)
+            found = {each.code for each in result.warnings}
+            doubtful = ", ".join(code for code in _ASK_FIRST if code in found)
+            return _next("render_yaml", call, _CONTRADICTED.format(codes=doubtful) if doubtful else _SHOW)
         case RenderResult():
-            return _call("run_setup", asked)
-        case SetupResult() if result.failed:
-            return _call("validate", asked, _FAILED_SETUP)
+            return _next("run_setup", call)
         case SetupResult():
-            return _call("validate", asked)
+            return _next("validate", call, _FAILED_SETUP if result.failed else "")
         case ScaffoldResult():
-            return after(result.validation, asked)
-        case ValidateResult() if result.passed:
-            return {"first": _PASSED}
-        case ValidateResult():
+            return after(result.validation, call)
+        case ValidateResult() if not result.passed:
             edited = any(each.code == "changed-output" for each in result.all_findings())
             return {"first": _FAILED + (_PUT_BACK if edited else "")}
-        case _:
-            return {}
+    return {"first": _PASSED}
 
 
-def after_refusal(refused: Refused, asked: Asked) -> dict[str, Any]:
-    """What is next after a refusal: the tool that its code asks for, or the same again once things are mended."""
+def after_refusal(refused: Refused, call: Call) -> dict[str, Any]:
+    """Return what is next after a refusal: the tool that its code asks for, or the same once things are mended."""
     codes = {problem.code for problem in refused.problems}
     if codes & {"not-rendered", "plan-outdated"}:
-        return _call("render_yaml", asked)
+        return _next("render_yaml", call)
     first = _ASK if refused.ask else _EDITED if codes == {"edited-output"} else _CORRECT
-    if asked.tool not in ARGUMENTS:
-        return {"first": first if asked.tool else _ARGUMENTS}
-    return _call(asked.tool, asked, first)
+    if call.tool not in ARGUMENTS:
+        return {"first": first if call.tool else _ARGUMENTS}
+    return _next(call.tool, call, first)
 
 
-def _call(tool: str, asked: Asked, first: str = "") -> dict[str, Any]:
-    arguments = {name: asked.arguments[name] for name in ARGUMENTS[tool] if asked.arguments.get(name) is not None}
-    arguments = {name: value for name, value in arguments.items() if value != {}}
+def _next(tool: str, call: Call, first: str = "") -> dict[str, Any]:
+    given = {name: call.arguments.get(name) for name in ARGUMENTS[tool] if name in HANDED_ON}
+    arguments = {name: value for name, value in given.items() if value not in (None, {})}
     return ({"first": first} if first else {}) | {"tool": tool, "arguments": arguments}
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def _warnings(found: Iterable[Finding]) -> str:
-    return _count(_severe(found), "warning")
-
-
-def _severe(found: Iterable[Finding]) -> int:
-    return sum(each.severity is Severity.WARNING for each in found)

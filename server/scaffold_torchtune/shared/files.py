@@ -20,7 +20,7 @@ from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.shared import layout
 from scaffold_torchtune.shared.text import escape
 
-Kind = Literal["file", "directory", "other"]
+EntryKind = Literal["file", "directory", "other"]
 MAX_READ = 10_000_000
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 _READING = frozenset({"open", "look at", "read", "list"})
@@ -147,7 +147,7 @@ class Tree:
                 return None
             raise
 
-    def kind(self, path: str) -> Kind | None:
+    def kind(self, path: str) -> EntryKind | None:
         """What lies at the path, without following a link; None where nothing does."""
         status = self._status(path)
         if status is None:
