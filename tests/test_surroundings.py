@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from scaffold_torchtune.pipeline.stopping import Interrupted
 from scaffold_torchtune.pipeline.surroundings import environment_of
 from scaffolding import codes, refusal
 from setup_scripts import MAKE, scaffold, script
+from waiting import wait_until
 
 IN_CRUIJFF = "assert os.environ['ENVIRONMENT'] == os.environ['CONDA_DEFAULT_ENV'] == 'cruijff', os.environ\n"
 AS_IT_IS = "the environment as it is, nothing activated"
@@ -69,9 +70,10 @@ def test_what_failed_is_tried_again(single: Path, tmp_path: Path, login: Login) 
 def test_who_wants_it_to_end_ends_the_activation(single: Path, tmp_path: Path, login: Login) -> None:
     login.conda.answers("sleep 600")
     request = Request(single, setup_script=str(script(tmp_path, MAKE)))
-    threading.Timer(0.5, request.stop.set).start()
-    with pytest.raises(Interrupted):
-        pipeline.scaffold(request)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(lambda: (wait_until(lambda: login.conda.activated), request.stop.set()))
+        with pytest.raises(Interrupted):
+            pipeline.scaffold(request)
     assert not run_directories(single)
 
 
