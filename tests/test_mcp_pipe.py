@@ -27,6 +27,12 @@ def environment(**given: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in OURS} | given
 
 
+@pytest.fixture(autouse=True)
+def _patient_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client takes a server that is slow to answer for one of the older era."""
+    monkeypatch.setattr("mcp.client.session.DISCOVER_TIMEOUT_SECONDS", PATIENCE)
+
+
 @pytest.fixture
 def demo(tmp_path: Path) -> Path:
     return prepare_demo(tmp_path / "root" / "demo")

@@ -154,6 +154,7 @@ def test_a_script_is_not_shadowed_by_what_lies_in_its_run_directory_or_in_variab
     assert scaffold(three, tmp_path / "setup_finetune.py").ok
 
 
+@pytest.mark.long
 def test_one_gigabyte_of_output_from_each_script_does_no_harm(three: Path, tmp_path: Path) -> None:
     body = "for _ in range(1000):\n    sys.stdout.write('x' * 1_000_000)\n" + MAKE
     free = shutil.disk_usage(three).free

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from documents import local_md, planned, summary
 from example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY, with_training
+from examples import some_of
 from scaffold_torchtune.errors import Refused
 
 
@@ -18,7 +19,8 @@ def read_or_refuse(text: str, local: str) -> None:
         assert planned(text, local).runs
 
 
-@settings(deadline=10_000)
+@pytest.mark.examples
+@settings(max_examples=some_of(100), deadline=60_000)
 @given(text=st.text(max_size=400), local=st.text(max_size=400))
 def test_any_text_is_read_or_refused(text: str, local: str) -> None:
     read_or_refuse(text, EXAMPLE_LOCAL)
@@ -51,7 +53,8 @@ def mutated(draw: st.DrawFn, text: str) -> str:
     return "\n".join(lines)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=300, deadline=10_000)
+@pytest.mark.examples
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=some_of(300), deadline=60_000)
 @given(text=mutated(EXAMPLE_SUMMARY), local=mutated(EXAMPLE_LOCAL))
 def test_any_change_of_the_documents_is_read_or_refused(text: str, local: str) -> None:
     read_or_refuse(text, EXAMPLE_LOCAL)

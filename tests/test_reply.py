@@ -171,7 +171,7 @@ def test_a_pattern_chooses_runs(many: Path) -> None:
     assert data["counts"]["runs"] == 120
 
 
-@settings(deadline=10_000)
+@settings(deadline=60_000)
 @given(st.lists(st.text(max_size=2000), max_size=60), st.dictionaries(st.text(max_size=9), st.text(max_size=3000)))
 def test_whatever_is_long_is_cut_and_counted(texts: list[str], values: dict[str, str]) -> None:
     problems = [finding("invalid-value", text, actual=text).model_dump(mode="json") for text in texts]

@@ -30,11 +30,12 @@ def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
     return Login(tmp_path, monkeypatch, "cruijff", "other")
 
 
-def test_fifty_runs_activate_once(tmp_path: Path, login: Login) -> None:
-    experiment = many_runs(tmp_path, 50)
+@pytest.mark.parametrize("runs", [5, pytest.param(50, marks=pytest.mark.long)])
+def test_many_runs_activate_once(tmp_path: Path, login: Login, runs: int) -> None:
+    experiment = many_runs(tmp_path, runs)
     result = scaffold(experiment, script(tmp_path, IN_CRUIJFF + MAKE), jobs=2)
     assert result.ok, [run.reason for run in result.setup.runs]
-    assert result.setup.processed == len(run_directories(experiment)) == 50
+    assert result.setup.processed == len(run_directories(experiment)) == runs
     assert (login.conda.activated, login.loaded) == (["cruijff"], ["anaconda3/2025.6"])
     how = "the conda environment cruijff, activated once, after module load anaconda3/2025.6"
     assert result.setup.environment == how
