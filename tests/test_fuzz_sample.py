@@ -2,15 +2,15 @@ import pytest
 
 from fuzz_documents import MAX_MEGABYTES, megabytes, tried
 
-# Under coverage and on a busy machine a document takes longer; `make fuzz` holds the limit itself.
-MOST_SECONDS = 30.0
+# Under coverage and beside other tests a document takes longer; `make fuzz` holds the limit itself.
+PATIENCE = 5.0
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(1500, marks=pytest.mark.long)])
 def test_mutated_documents_give_a_plan_or_a_refusal(count: int) -> None:
     before = megabytes()
     outcomes = [tried(seed) for seed in range(count)]
-    slow = [one.seed for one in outcomes if one.seconds > MOST_SECONDS]
+    slow = [one.seed for one in outcomes if one.seconds > PATIENCE]
     failed = [(one.seed, one.failure) for one in outcomes if one.failure and not one.failure.endswith(" s")]
     assert (failed, slow) == ([], [])
     planned = sum(one.planned for one in outcomes)
