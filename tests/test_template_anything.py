@@ -5,13 +5,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from examples import some_of
+from mutated import mutated
 from scaffold_torchtune.errors import Finding, Refused
 from scaffold_torchtune.models.base import SourceKind
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.shared.parameters import OF_DOCUMENTS, PARAMETERS
 from scaffold_torchtune.shared.yamlio import scalar
 from templates import JSON, NAME, planned_with
-from test_parse_anything import mutated
 
 KEYS = sorted(PARAMETERS.keys() - OF_DOCUMENTS)
 VALUES = st.one_of(st.text(max_size=30), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans())
