@@ -140,8 +140,11 @@ def test_children_are_found_however_the_kernel_tells_of_them(monkeypatch: pytest
         os.waitpid(child, 0)
 
 
-def test_a_gigabyte_of_output_fills_neither_memory_nor_the_disk(tmp_path: Path) -> None:
-    program = "import sys\nfor _ in range(1000):\n    sys.stdout.write('x' * 1_000_000)\nprint('\\nthe last line')"
+@pytest.mark.parametrize("megabytes", [100, pytest.param(1000, marks=pytest.mark.long)])
+def test_very_much_output_fills_neither_memory_nor_the_disk(tmp_path: Path, megabytes: int) -> None:
+    program = (
+        f"import sys\nfor _ in range({megabytes}):\n    sys.stdout.write('x' * 1_000_000)\nprint('\\nthe last line')"
+    )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     done = run(tmp_path, program)
     assert done.status == 0
