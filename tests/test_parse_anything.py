@@ -42,7 +42,8 @@ SLOW: dict[str, Callable[[int], str]] = {
     "brackets": lambda n: "[" * (4 * n), "backticks": lambda n: "`" * (6 * n), "remarks": lambda n: "a ( " * (4 * n),
     "title": lambda n: "# " + "x" * (20 * n),
     "columns": lambda n: "| a " * n + "|\n" + "|---" * n + "|\n" + "| 1 |\n" * 20,
-    "backslashes": lambda n: "\\" * (20 * n), "comments": lambda n: "<!--" * (4 * n), "entities": lambda n: "&" * (20 * n),
+    "backslashes": lambda n: "\\" * (20 * n), "comments": lambda n: "<!--" * (4 * n),
+    "entities": lambda n: "&" * (20 * n),
 }  # fmt: skip
 
 
