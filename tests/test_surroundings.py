@@ -71,8 +71,13 @@ def test_what_failed_is_tried_again(single: Path, tmp_path: Path, login: Login) 
 def test_who_wants_it_to_end_ends_the_activation(single: Path, tmp_path: Path, login: Login) -> None:
     login.conda.answers("sleep 600")
     request = Request(single, setup_script=str(script(tmp_path, MAKE)))
+
+    def stop() -> None:
+        wait_until(lambda: login.conda.activated)
+        request.stop.set()
+
     with ThreadPoolExecutor() as pool:
-        pool.submit(lambda: (wait_until(lambda: login.conda.activated), request.stop.set()))
+        pool.submit(stop)
         with pytest.raises(Interrupted):
             pipeline.scaffold(request)
     assert not run_directories(single)
