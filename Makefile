@@ -8,19 +8,27 @@ STAMP := $(VENV)/.installed
 # pip may fail on a passing fault of the network: try three times.
 RETRY := scripts/retry
 
-.PHONY: demo test check format contract slurm modules package bundle tokens facts codes golden fuzz bench explore mutation clean
+.PHONY: demo test test-long test-all check structure format contract slurm modules package bundle tokens facts codes golden fuzz bench explore mutation clean
 
 demo: $(STAMP)  ## scaffold the bundled example into demo/
 	@$(BIN)/scaffold-torchtune demo demo
 
-test: $(STAMP)  ## the tests, with branch coverage
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term-missing:skip-covered
+test: $(STAMP)  ## what every behaviour needs, in minutes; with COVERAGE=1 branch coverage of at least 95 %, too
+	$(BIN)/python -m pytest -n 2 $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered)
+
+test-long: $(STAMP)  ## what takes long: a sample of mutants, fuzzing, a kill at every point, all examples, 50 runs
+	HYPOTHESIS_PROFILE=all $(BIN)/python -m pytest -n 2 -m 'long or examples'
+
+test-all: test test-long  ## all tests that need nothing but Python
 
 check: $(STAMP)  ## lint, format, types, import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+structure:  ## how the package is cut into modules, beside the bounds
+	$(PYTHON) scripts/structure.py
 
 format: $(STAMP)  ## format and mend what can be mended
 	$(BIN)/ruff check --fix .

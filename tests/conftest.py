@@ -1,17 +1,12 @@
 """Fixtures that several modules use."""
 
-import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
+import examples  # noqa: F401 - it chooses the profile of Hypothesis
 from experiments import make_experiment
 from scaffolding import scaffold
-
-# The same examples on every machine and in every run; HYPOTHESIS_PROFILE=default looks for new ones (make explore).
-settings.register_profile("fixed", derandomize=True)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 @pytest.fixture(autouse=True)

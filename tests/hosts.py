@@ -14,6 +14,7 @@ import anyio
 from mcp import Client, StdioServerParameters
 
 from mcp_calls import Call, Era
+from waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 TOOLS = ROOT / ".package-tools/node_modules/.bin"
@@ -43,7 +44,7 @@ def environment(home: Path, **given: str) -> dict[str, str]:
 def run(line: Sequence[object], env: dict[str, str], cwd: Path) -> Run:
     """Run a command, whose words may be paths, to its end, and keep what it says."""
     return subprocess.run(
-        list(map(str, line)), env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+        list(map(str, line)), env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=2 * PATIENCE
     )
 
 

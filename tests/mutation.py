@@ -205,6 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sample", type=int, help="how many mutants of a package, drawn with a fixed seed; else all")
     parser.add_argument("--only", default="", help="only mutants of files that have this in their name")
     asked = parser.parse_args(arguments)
+    os.environ["HYPOTHESIS_PROFILE"] = "all"
     for name in _IMPORTED_ONCE:
         importlib.import_module(name)
     failed = False

@@ -18,6 +18,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from waiting import PATIENCE
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel")
 _PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))  # daemons are not on every PATH
 _ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL"}
@@ -70,13 +72,13 @@ class Slurm:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
 
     def state(self, job: str) -> str:
         """The state of a job, once it has ended."""
-        for _ in _patience(60):
+        for _ in _patience():
             shown = self.call("scontrol", "show", "job", job)
             state = _word("JobState", shown.stdout)
             if state in _ENDED:
@@ -181,16 +183,16 @@ def _word(name: str, text: str) -> str:
 
 
 def _wait_for(folder: Path, what: str, ready: Callable[[], bool]) -> None:
-    for _ in _patience(60):
+    for _ in _patience():
         if ready():
             return
     said = "\n".join(f"{file.name}: {file.read_text(errors='replace')[-2000:]}" for file in folder.glob("*.out"))
     raise TimeoutError(f"Slurm: waited in vain for {what}\n{said}")
 
 
-def _patience(seconds: float) -> Iterator[None]:
-    """Try again and again, with a pause in between, for so long."""
-    end = time.monotonic() + seconds
+def _patience() -> Iterator[None]:
+    """Try again and again, with a pause in between, for as long as a busy machine may take."""
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         yield
         time.sleep(0.2)

@@ -71,3 +71,25 @@ def plan_of(*runs: PlannedRun | Changes, varying: Sequence[str] = (), script: st
         excluded=(),
         **more,
     )
+
+
+def plan_of_directories(*directories: str) -> Plan:
+    """A plan of runs of which nothing but their directories is known."""
+    runs = tuple(
+        PlannedRun(directory=d, name=d, line=1, model="m", data_path="/d", parameters={}, settings={})
+        for d in directories
+    )
+    return Plan(
+        id="",
+        version="",
+        experiment="",
+        experiment_dir="",
+        options=Options(),
+        inputs={},
+        varying=(),
+        pattern="",
+        template="",
+        legend={},
+        runs=runs,
+        excluded=(),
+    )

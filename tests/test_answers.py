@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
+from examples import some_of
 from experiments import SUMMARY, actions, change, make_experiment
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.cli import main
@@ -252,7 +253,8 @@ _VALUES = st.one_of(
 )
 
 
-@settings(deadline=10_000)
+@pytest.mark.examples
+@settings(max_examples=some_of(100), deadline=60_000)
 @given(
     st.dictionaries(_FIELDS, _VALUES, max_size=4),
     st.sampled_from(["", "- **Epochs", "- **Models", "# cap_4L", "| Run"]),

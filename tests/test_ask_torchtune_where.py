@@ -2,21 +2,19 @@
 
 import ast
 import importlib.util
-import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from command_line import answer
+from command_line import answer, started
 from experiments import RUNS, is_alive
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.pipeline import ask_torchtune
 from scaffolding import answers, only, validated
 from stand_in_python import stand_in
+from waiting import PATIENCE, pass_deadlines_once, wait_until, written
 
 NAMED = "SCAFFOLD_TORCHTUNE_PYTHON"
 HERE = "SCAFFOLD_TORCHTUNE_PYTHON=PATH names the Python of an environment that has torchtune 0.6.1"
@@ -54,12 +52,10 @@ def test_without_a_whole_answer_nothing_passes(
 
 
 def test_a_program_that_hangs_is_ended(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ask_torchtune, "DEADLINE", 1.5)
     stand_in(folder, monkeypatch, "(folder / 'pid').write_text(str(os.getpid()))\nhello()\ntime.sleep(600)")
-    begun = time.monotonic()
+    pass_deadlines_once(lambda: written(folder / "pid"), monkeypatch)
     found = only(validated(done))
-    assert time.monotonic() - begun < 30
-    assert (found.code, "the program ran longer than 1.5 s" in found.message) == ("torchtune-unanswered", True)
+    assert (found.code, "the program ran longer than 300 s" in found.message) == ("torchtune-unanswered", True)
     assert not is_alive(int((folder / "pid").read_text()))
 
 
@@ -149,12 +145,9 @@ def test_the_program_runs_on_every_python_that_torchtune_runs_on() -> None:
 
 def test_an_interrupt_ends_the_program(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(folder, monkeypatch, "hello()\n(folder / 'pid').write_text(str(os.getpid()))\ntime.sleep(600)")
-    env = {**os.environ, "SCAFFOLD_TORCHTUNE_SBATCH": "off"}
-    line = [sys.executable, "-m", "scaffold_torchtune", "validate", str(done)]
-    with subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not ((folder / "pid").exists() and (folder / "pid").read_text()):
-            time.sleep(0.05)
+    with started("validate", done, SCAFFOLD_TORCHTUNE_SBATCH="off") as process:
+        wait_until(lambda: written(folder / "pid"))
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=PATIENCE)
     assert (process.returncode, said) == (130, "Interrupted. Repeat the command to go on from there.\n")
     assert not is_alive(int((folder / "pid").read_text()))

@@ -6,14 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from command_line import command
+from command_line import command, started
 from experiments import make_experiment
 from scaffold_torchtune.cli import main
+from waiting import PATIENCE, wait_until
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
@@ -24,30 +24,16 @@ def test_a_reader_that_goes_away_is_no_traceback(experiment: Path, options: list
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(30) == 1
-
-
-def _heed_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+        assert process.wait(PATIENCE) == 1
 
 
 def test_an_interrupt_is_no_traceback_and_the_next_scaffold_goes_on(experiment: Path, tmp_path: Path) -> None:
     script, mark = tmp_path / "setup_finetune.py", tmp_path / "mark"
     script.write_text(f"import time\nopen({str(mark)!r}, 'w')\ntime.sleep(600)\n")
-    line = [sys.executable, "-m", "scaffold_torchtune", "scaffold", str(experiment), "--setup-script", str(script)]
-    # tests that run in the background may have been started with interrupts ignored, which a child would inherit
-    with subprocess.Popen(
-        line,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=_heed_interrupts,  # noqa: PLW1509
-    ) as process:
-        waiting = threading.Event()
-        while not mark.exists() and process.poll() is None:
-            waiting.wait(0.02)
+    with started("scaffold", experiment, "--setup-script", script) as process:
+        wait_until(lambda: mark.exists() or process.poll() is not None)
         process.send_signal(signal.SIGINT)
-        out, error = process.communicate(timeout=30)
+        out, error = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, error) == (130, "", "Interrupted. Repeat the command to go on from there.\n")
     assert not (experiment / ".scaffold" / "lock").exists()
     assert main(["scaffold", str(experiment), "--setup-script", "bundled"]) == 0

@@ -11,6 +11,7 @@ from scaffold_torchtune import pipeline
 from scaffold_torchtune.models.readiness import Check
 from scaffold_torchtune.pipeline import Request, programs
 from stand_in_sbatch import StandIn
+from waiting import pass_deadlines_once
 
 
 def one(experiment: Path, name: str, **given: object) -> Check | None:
@@ -54,7 +55,7 @@ def test_packages_that_jobs_need(
     assert fix.replace("PYTHON", str(python)) in check.fix
 
 
-@pytest.mark.parametrize("text", ["#!/bin/sh\nexit 1\n", "no program", "#!/bin/sh\nsleep 60\n"])
+@pytest.mark.parametrize("text", ["#!/bin/sh\nexit 1\n", "no program", "#!/bin/sh\nsleep 600\n"])
 def test_a_python_that_does_not_answer(
     experiment: Path, python: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
@@ -127,8 +128,8 @@ def test_a_slurm_whose_controller_is_down(experiment: Path, sbatch: StandIn) -> 
 
 
 def test_a_slurm_that_hangs(experiment: Path, sbatch: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs, "SECONDS", 0.5)
-    ping(sbatch, "sleep 60")
+    ping(sbatch, f"echo > {sbatch.folder}/pinged; sleep 600")
+    pass_deadlines_once((sbatch.folder / "pinged").exists, monkeypatch)
     check = one(experiment, "sbatch")
     assert check is not None
     assert check.found.endswith("slurm 22.05.8; no controller answers")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from corpus_cases import plan_of
 from document_forms import FORMS, LOC, LOCAL, Form
 from documents import MODEL, table
+from examples import some_of
 from scaffold_torchtune.models.plan import Plan
 
 RATES: dict[str, Callable[[int, int], str]] = {
@@ -65,8 +67,9 @@ def named_by(form: Form, text: str) -> Plan:
     return plan_of((FORMS[form][0], text), (LOC, LOCAL))
 
 
+@pytest.mark.examples
 @given(RUNS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=some_of(150), deadline=None)
 def test_any_plan_written_in_markdown_is_read_back(runs: list[dict[str, Any]]) -> None:
     header = ["Run Name", "Model", "Rank", "LR", "Batch Size", "Seed", "Epochs", "System Prompt", "Dataset", "Type"]
     rows = []
@@ -83,8 +86,9 @@ def test_any_plan_written_in_markdown_is_read_back(runs: list[dict[str, Any]]) -
     assert json.dumps(read_back(plan), sort_keys=True) == json.dumps(expected(runs), sort_keys=True)
 
 
+@pytest.mark.examples
 @given(RUNS, st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=some_of(150), deadline=None)
 def test_any_plan_written_in_yaml_is_read_back(runs: list[dict[str, Any]], flow: bool) -> None:
     written = []
     for i, run in enumerate(runs):

@@ -117,9 +117,11 @@ def failed_at(number: int, experiment: Path) -> bool:
         return made[0] >= number
 
 
-def every_point(experiment: Path, kept: Path, stopped_at: Callable[[int, Path], bool]) -> Iterator[int]:
-    """Stop a scaffold of the kept experiment at each call in turn; ends when one came to its end undisturbed."""
-    for number in range(1, 300):
+def points(
+    experiment: Path, kept: Path, stopped_at: Callable[[int, Path], bool], first: int, distance: int
+) -> Iterator[int]:
+    """Stop a scaffold of the kept experiment at calls in turn; ends when one came to its end undisturbed."""
+    for number in range(first, 300, distance):
         restore(experiment, kept)
         if not stopped_at(number, experiment):
             assert number > 20, "the calls were counted"
@@ -128,14 +130,23 @@ def every_point(experiment: Path, kept: Path, stopped_at: Callable[[int, Path], 
     pytest.fail("it never came to its end")
 
 
+# Some of the points, an odd distance apart; and every one.
+anywhere = pytest.mark.parametrize(("first", "distance"), [(3, 9), pytest.param(1, 1, marks=pytest.mark.long)])
+
+
+@anywhere
 @pytest.mark.parametrize("stopped_at", [killed_at, failed_at])
 def test_stopped_anywhere_it_ends_like_an_undisturbed_one(
-    experiment: Path, again: tuple[set[tuple[bytes, ...]], dict[str, bytes]], stopped_at: Callable[[int, Path], bool]
+    experiment: Path,
+    again: tuple[set[tuple[bytes, ...]], dict[str, bytes]],
+    stopped_at: Callable[[int, Path], bool],
+    first: int,
+    distance: int,
 ) -> None:
     generations, wanted = again
     kept = experiment.rename(experiment.parent / "kept")
     experiment.mkdir()
-    for number in every_point(experiment, kept, stopped_at):
+    for number in points(experiment, kept, stopped_at, first, distance):
         check_no_mixture(experiment, generations)
         result = pipeline.scaffold(Request(experiment))
         assert result.ok, number
@@ -147,12 +158,15 @@ def test_stopped_anywhere_it_ends_like_an_undisturbed_one(
     assert pipeline.scaffold(Request(experiment)).unchanged
 
 
-def test_a_first_scaffold_that_is_killed_anywhere_ends_like_an_undisturbed_one(experiment: Path) -> None:
+@anywhere
+def test_a_first_scaffold_that_is_killed_anywhere_ends_like_an_undisturbed_one(
+    experiment: Path, first: int, distance: int
+) -> None:
     kept = experiment.parent / "kept"
     shutil.copytree(experiment, kept)
     pipeline.scaffold(Request(experiment))
     wanted, generations = outputs(experiment), generation(experiment)
-    for number in every_point(experiment, kept, killed_at):
+    for number in points(experiment, kept, killed_at, first, distance):
         check_no_mixture(experiment, generations)
         for file in experiment.glob("*/*.yaml"):
             assert isinstance(yaml.safe_load(file.read_text()), dict), "no file is half-written"

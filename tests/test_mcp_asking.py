@@ -1,4 +1,4 @@
-"""The user is asked through the client, in both eras of the protocol, over a real pipe."""
+"""The user is asked through the client, in both eras of the protocol."""
 
 import json
 import sys
@@ -13,13 +13,19 @@ from mcp.types import ElicitRequestFormParams, ElicitResult
 
 from experiments import actions, make_experiment
 from mcp_calls import ERAS, STEPS, Era
+from scaffold_torchtune.mcp_server import make_server
 
 Ask = Callable[[ElicitRequestFormParams], ElicitResult]
 SCRIPT = "tools/torchtune/setup_finetune.py"
 
 
-def called(root: Path, *calls: tuple[str, dict[str, Any]], era: Era, ask: Ask | None = None) -> list[dict[str, Any]]:
-    """The structured results of some calls of one client, which answers questions with `ask`."""
+def called(
+    root: Path, *calls: tuple[str, dict[str, Any]], era: Era, ask: Ask | None = None, pipe: bool = False
+) -> list[dict[str, Any]]:
+    """The structured results of some calls of one client, which answers questions with `ask`.
+
+    The server is one of this process, or with `pipe` a process of its own.
+    """
 
     async def asked(context: Any, params: Any) -> ElicitResult:  # noqa: ARG001 - the name is the SDK's
         assert ask
@@ -27,9 +33,10 @@ def called(root: Path, *calls: tuple[str, dict[str, Any]], era: Era, ask: Ask | 
         return ask(params)
 
     async def main() -> list[dict[str, Any]]:
-        server = StdioServerParameters(
+        process = StdioServerParameters(
             command=sys.executable, args=["-m", "scaffold_torchtune", "serve", "--root", str(root)]
         )
+        server = process if pipe else make_server([root])
         async with Client(server, mode=era, elicitation_callback=asked if ask else None) as client:
             results = [await client.call_tool(name, arguments) for name, arguments in calls]
             return [result.structured_content or {} for result in results]
@@ -57,10 +64,13 @@ def lacking(root: Path) -> Path:
     return make_experiment(root / "sweep", without=["- **Epochs", "- **Default conda"])
 
 
+@pytest.mark.parametrize("pipe", [False, True])
 @pytest.mark.parametrize("era", ERAS)
-def test_all_that_is_missing_is_asked_in_one_form_and_the_call_goes_on(root: Path, lacking: Path, era: Era) -> None:
+def test_all_that_is_missing_is_asked_in_one_form_and_the_call_goes_on(
+    root: Path, lacking: Path, era: Era, pipe: bool
+) -> None:
     person = Person({"epochs": 3, "conda_env": "torchtune"})
-    (data,) = called(root, ("parse_summary", {"experiment": str(lacking)}), era=era, ask=person)
+    (data,) = called(root, ("parse_summary", {"experiment": str(lacking)}), era=era, ask=person, pipe=pipe)
     (form,) = person.forms
     assert "Nothing was written" in form.message
     properties = form.requested_schema["properties"]

@@ -10,22 +10,28 @@ from scaffold_torchtune import pipeline
 from scaffold_torchtune.pipeline import Request
 from scaffold_torchtune.shared import processes
 from setup_scripts import GOOD, MAKE, THREE, failed, scaffold, script
-
-pytestmark = pytest.mark.timeout(120)
+from waiting import PATIENCE, pass_deadlines_once
 
 BAD = THREE[1]
 SLEEPER = "[sys.executable, '-c', 'import time; time.sleep(600)']"
 NOTE = "pathlib.Path(MARKS, str(child.pid)).touch()"
+# It hangs when the other runs are done: only then the time of all that run is let pass.
+HANGS = """
+while not all(os.path.exists(f"{EXPERIMENT}/{other}/finetune.slurm") for other in OTHERS):
+    time.sleep(0.01)
+open(EXPERIMENT + ".hangs", "w")
+time.sleep(600)
+"""
+TOO_LONG = f"ran longer than {PATIENCE:g} s and was ended"
 
 # What the script does in that run, and what its reason must say.
 MISBEHAVIOURS = {
-    "hangs": ("print('waiting', flush=True)\ntime.sleep(600)", "ran longer than 6 s and was ended. It said: waiting"),
+    "hangs": (f"print('waiting', flush=True){HANGS}", f"{TOO_LONG}. It said: waiting"),
     "hangs with a child of its own session": (
-        f"child = subprocess.Popen({SLEEPER}, start_new_session=True)\n{NOTE}\ntime.sleep(600)", "ran longer than 6 s",
+        f"child = subprocess.Popen({SLEEPER}, start_new_session=True)\n{NOTE}{HANGS}", TOO_LONG,
     ),
     "ignores signals": (
-        "import signal\nfor s in (1, 2, 15):\n    signal.signal(s, signal.SIG_IGN)\ntime.sleep(600)",
-        "ran longer than 6 s",
+        f"import signal\nfor s in (1, 2, 15):\n    signal.signal(s, signal.SIG_IGN){HANGS}", TOO_LONG,
     ),
     "forks a daemon that holds the pipe and fails": (
         f"child = subprocess.Popen({SLEEPER}, start_new_session=True, env={{}})\n{NOTE}\nsys.exit('no luck')",
@@ -56,7 +62,7 @@ MISBEHAVIOURS = {
     "writes into another run": (
         (
             "main([])\nother = EXPERIMENT + '/rank8_lr1e-5/finetune.'\n"
-            "while not os.path.exists(other + 'slurm'): pass\n"
+            "while not os.path.exists(other + 'slurm'): time.sleep(0.01)\n"
             "open(other + 'yaml', 'w').write('lora_rank: 64')\nsys.exit(0)"
         ),
         f"wrote outside its working directory, in the experiment: {THREE[0]}/finetune.yaml",
@@ -81,11 +87,13 @@ def test_only_the_run_that_misbehaves_fails(
     monkeypatch.setattr(processes, "MOST", 50_000_000)
     monkeypatch.setenv("MY_API_KEY", "0123456789abcdef")
     body, reason = MISBEHAVIOURS[how]
-    places = f"import subprocess\nMARKS, EXPERIMENT = {str(marks)!r}, {str(three)!r}\n"
+    pass_deadlines_once(Path(f"{three}.hangs").exists, monkeypatch)
+    others = [run for run in THREE if run != BAD]
+    places = f"import subprocess\nMARKS, EXPERIMENT, OTHERS = {str(marks)!r}, {str(three)!r}, {others}\n"
     indented = "".join(f"    {line}\n" for line in body.splitlines())
     file = script(tmp_path, "", GOOD)
     file.write_text(f"{GOOD}{places}if run == {BAD!r}:\n{indented}{MAKE}")
-    result = scaffold(three, file, jobs=2, timeout=6)
+    result = scaffold(three, file, jobs=2, timeout=PATIENCE)
     (run,) = failed(result)
     assert run.directory == BAD
     assert reason in run.reason
@@ -94,9 +102,7 @@ def test_only_the_run_that_misbehaves_fails(
     assert not any(is_alive(int(mark.name)) for mark in marks.iterdir())
     assert not list((three / ".scaffold" / "staging").iterdir())
     assert not (three / BAD / "finetune.slurm").exists()
-    assert {path for path in outputs(three) if path.endswith("slurm")} == {
-        f"{run}/finetune.slurm" for run in THREE if run != BAD
-    }
+    assert {path for path in outputs(three) if path.endswith("slurm")} == {f"{run}/finetune.slurm" for run in others}
     assert actions(three)[-1] == "SCAFFOLD_TORCHTUNE_FAILED"
     texts = [path.read_text() for path in (three / ".scaffold").rglob("*") if path.is_file()]
     assert not [text for text in [log(three), result.model_dump_json(), *texts] if "0123456789abcdef" in text]
@@ -148,6 +154,7 @@ def test_a_script_is_not_shadowed_by_what_lies_in_its_run_directory_or_in_variab
     assert scaffold(three, tmp_path / "setup_finetune.py").ok
 
 
+@pytest.mark.long
 def test_one_gigabyte_of_output_from_each_script_does_no_harm(three: Path, tmp_path: Path) -> None:
     body = "for _ in range(1000):\n    sys.stdout.write('x' * 1_000_000)\n" + MAKE
     free = shutil.disk_usage(three).free

@@ -61,7 +61,8 @@ def test_every_equivalent_mutant_is_a_mutant(package: str) -> None:
     assert {key for key in EQUIVALENT if key[0].startswith(f"{package}/")} <= there
 
 
-@pytest.mark.timeout(1200)  # a minute where nothing else runs
+@pytest.mark.long
+@pytest.mark.timeout(3600)  # a minute where nothing else runs
 def test_no_mutant_of_a_sample_survives() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST"))}
     command = [sys.executable, str(Path(mutation.__file__)), "--sample", "8"]

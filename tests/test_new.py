@@ -11,6 +11,7 @@ import pytest
 from experiments import DATA, outputs, run_directories
 from new_experiments import MODEL, USUAL, Wish, at, finetune, make, scaffolded
 from scaffold_torchtune.cli import main
+from waiting import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("no_local_file")
 
@@ -142,7 +143,7 @@ def test_the_command_works_in_a_process_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "my sweep" / "data").mkdir(parents=True)
     (tmp_path / "my sweep" / "data" / "words.json").write_text(json.dumps(DATA))
     command = [sys.executable, "-m", "scaffold_torchtune", *line(tmp_path / "my sweep", "--name", "sweep")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         f"wrote {tmp_path}/my sweep/experiment_summary.md",
@@ -151,7 +152,7 @@ def test_the_command_works_in_a_process_of_its_own(tmp_path: Path) -> None:
         f"next: scaffold-torchtune scaffold '{tmp_path}/my sweep'",
     ]
     scaffolded(tmp_path / "my sweep")
-    again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
+    again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=tmp_path)
     assert (again.returncode, again.stdout) == (2, "")
     assert "never overwritten" in again.stderr
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from examples import some_of
 from new_experiments import PARAMETER, scaffolded
 from scaffold_torchtune import pipeline
 from scaffold_torchtune.models.results import ScaffoldResult
@@ -39,7 +40,8 @@ def several(values: st.SearchStrategy[Any], most: int = 2) -> st.SearchStrategy[
     return st.lists(values, min_size=1, max_size=most, unique=True)
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.examples
+@settings(deadline=None, max_examples=some_of(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_options_scaffold_to_exactly_these_values(data: st.DataObject) -> None:
     wanted: dict[str, list[Any]] = {

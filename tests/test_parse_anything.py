@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from documents import local_md, planned, summary
 from example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY, with_training
+from examples import some_of
+from mutated import mutated
 from scaffold_torchtune.findings import Refused
 
 
@@ -18,57 +21,38 @@ def read_or_refuse(text: str, local: str) -> None:
         assert planned(text, local).runs
 
 
-@settings(deadline=10_000)
+@pytest.mark.examples
+@settings(max_examples=some_of(100), deadline=60_000)
 @given(text=st.text(max_size=400), local=st.text(max_size=400))
 def test_any_text_is_read_or_refused(text: str, local: str) -> None:
     read_or_refuse(text, EXAMPLE_LOCAL)
     read_or_refuse(EXAMPLE_SUMMARY, local)
 
 
-JUNK = st.text(alphabet=st.sampled_from(list("|-#*`:<>!()[]{}$&\"'\\/ \t\n\u00a0éx10.,_~=+×⁻⁵")), max_size=60)
-
-
-@st.composite
-def mutated(draw: st.DrawFn, text: str) -> str:
-    """The text with a few lines deleted, doubled, swapped, replaced or changed within."""
-    lines = text.split("\n")
-    for _ in range(draw(st.integers(1, 6))):
-        i, j = draw(st.integers(0, len(lines) - 1)), draw(st.integers(0, len(lines) - 1))
-        match draw(st.sampled_from(["delete", "double", "swap", "insert", "replace", "within"])):
-            case "delete" if len(lines) > 1:
-                del lines[i]
-            case "double":
-                lines.insert(j, lines[i])
-            case "swap":
-                lines[i], lines[j] = lines[j], lines[i]
-            case "insert":
-                lines.insert(i, draw(JUNK))
-            case "replace":
-                lines[i] = draw(JUNK)
-            case _:
-                at = draw(st.integers(0, len(lines[i])))
-                lines[i] = lines[i][:at] + draw(JUNK) + lines[i][at + draw(st.integers(0, 3)) :]
-    return "\n".join(lines)
-
-
-@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=300, deadline=10_000)
+@pytest.mark.examples
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=some_of(300), deadline=60_000)
 @given(text=mutated(EXAMPLE_SUMMARY), local=mutated(EXAMPLE_LOCAL))
 def test_any_change_of_the_documents_is_read_or_refused(text: str, local: str) -> None:
     read_or_refuse(text, EXAMPLE_LOCAL)
     read_or_refuse(EXAMPLE_SUMMARY, local)
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["> " * 20_000, "- " * 20_000 + "x",
-     "*a **a " * 5_000, "[" * 20_000, "`" * 30_000, "a ( " * 20_000, "# " + "x" * 100_000,
-     "| a " * 5_000 + "|\n" + "|---" * 5_000 + "|\n" + "| 1 |\n" * 20, "\\" * 100_000, "<!--" * 20_000, "&" * 100_000],
-    ids=["quotes", "lists", "emphasis", "brackets", "backticks", "remarks", "title", "columns", "backslashes",
-         "comments", "entities"],
-)  # fmt: skip
-def test_documents_made_to_be_slow_are_answered_quickly(text: str) -> None:
+SLOW: dict[str, Callable[[int], str]] = {
+    "quotes": lambda n: "> " * (4 * n), "lists": lambda n: "- " * (4 * n) + "x", "emphasis": lambda n: "*a **a " * n,
+    "brackets": lambda n: "[" * (4 * n), "backticks": lambda n: "`" * (6 * n), "remarks": lambda n: "a ( " * (4 * n),
+    "title": lambda n: "# " + "x" * (20 * n),
+    "columns": lambda n: "| a " * n + "|\n" + "|---" * n + "|\n" + "| 1 |\n" * 20,
+    "backslashes": lambda n: "\\" * (20 * n), "comments": lambda n: "<!--" * (4 * n),
+    "entities": lambda n: "&" * (20 * n),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1000, pytest.param(5000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", SLOW)
+def test_documents_made_to_be_slow_are_answered_quickly(kind: str, size: int) -> None:
+    text = SLOW[kind](size)
     started = time.process_time()  # of the processor: a busy machine is no slow document
     read_or_refuse(EXAMPLE_SUMMARY.replace("## All Runs\n", f"## All Runs\n{text}\n\n"), local_md())
     read_or_refuse(with_training(f"- **System prompt 2:** {text}"), local_md())
     read_or_refuse(summary(training={"Epochs": text.replace("\n", "")}), local_md(account=text.replace("\n", "")))
-    assert time.process_time() - started < 30
+    assert time.process_time() - started < size * 0.006

@@ -4,7 +4,6 @@ import os
 import resource
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,20 +12,11 @@ import pytest
 from experiments import is_alive
 from scaffold_torchtune.shared import descendants, processes
 from scaffold_torchtune.shared.processes import Completed
+from waiting import PATIENCE, pass_deadlines_once, wait_until
 
-pytestmark = pytest.mark.timeout(60)
 
-
-def run(folder: Path, program: str, timeout: float = 30, stop: threading.Event | None = None) -> Completed:
+def run(folder: Path, program: str, timeout: float = PATIENCE, stop: threading.Event | None = None) -> Completed:
     return processes.run([sys.executable, "-c", program], folder, timeout, stop)
-
-
-def gone(pids: list[int], seconds: float = 5) -> bool:
-    """Whether none of them is alive, at the latest after some seconds."""
-    deadline = time.monotonic() + seconds
-    while any(map(is_alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return not any(map(is_alive, pids))
 
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -39,12 +29,20 @@ LEAVES_BEHIND = {
 
 
 @pytest.mark.parametrize("how", LEAVES_BEHIND)
-@pytest.mark.parametrize("end", ["", "import time; time.sleep(600)"])
-def test_what_a_program_started_ends_with_it(tmp_path: Path, how: str, end: str) -> None:
+@pytest.mark.parametrize("end", ["", "open('hangs', 'w')\nimport time; time.sleep(600)"])
+def test_what_a_program_started_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, end: str
+) -> None:
+    pass_deadlines_once((tmp_path / "hangs").exists, monkeypatch)
     program = f"import subprocess, sys\nprint({LEAVES_BEHIND[how]}.pid, flush=True)\n{end}"
-    done = run(tmp_path, program, timeout=1.5 if end else 30)
+    done = run(tmp_path, program)
     assert done.ended == ("deadline" if end else "")
-    assert gone([int(done.output)])
+    wait_until(lambda: not is_alive(int(done.output)))
+
+
+def test_a_program_that_runs_too_long_is_ended(tmp_path: Path) -> None:
+    done = run(tmp_path, "import time; time.sleep(600)", timeout=0.5)
+    assert (done.ended, done.status) == ("deadline", -9)
 
 
 def test_a_daemon_that_forked_twice_and_holds_the_pipe_ends_too(tmp_path: Path) -> None:
@@ -54,16 +52,16 @@ if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         print(os.getpid(), flush=True)
+        open("printed", "w")
         time.sleep(600)
     os._exit(0)
 os.wait()
-time.sleep(0.2)
+while not os.path.exists("printed"):
+    time.sleep(0.01)
 """
-    began = time.monotonic()
     done = run(tmp_path, program)
     assert (done.status, done.ended) == (0, "")
-    assert time.monotonic() - began < 10
-    assert gone([int(done.output)])
+    wait_until(lambda: not is_alive(int(done.output)))
 
 
 def test_programs_that_run_at_once_do_not_end_each_others_processes(tmp_path: Path) -> None:
@@ -81,18 +79,17 @@ os.kill(int(open("child").read()), 0)
     done: list[Completed] = []
     thread = threading.Thread(target=lambda: done.append(run(tmp_path, second)))
     thread.start()
-    while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
-        time.sleep(0.01)
+    wait_until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text())
     run(tmp_path, first)
     (tmp_path / "first has ended").touch()
     thread.join()
     assert done[0].status == 0, done[0].output
-    assert gone([int((tmp_path / "child").read_text())])
+    wait_until(lambda: not is_alive(int((tmp_path / "child").read_text())))
 
 
 def test_many_programs_that_start_and_end_at_once_all_come_to_their_end(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        done = list(pool.map(lambda _: processes.run(["/bin/true"], tmp_path, 30), range(100)))
+        done = list(pool.map(lambda _: processes.run(["/bin/true"], tmp_path, PATIENCE), range(100)))
     assert {one.status for one in done} == {0}
 
 
@@ -143,8 +140,11 @@ def test_children_are_found_however_the_kernel_tells_of_them(monkeypatch: pytest
         os.waitpid(child, 0)
 
 
-def test_a_gigabyte_of_output_fills_neither_memory_nor_the_disk(tmp_path: Path) -> None:
-    program = "import sys\nfor _ in range(1000):\n    sys.stdout.write('x' * 1_000_000)\nprint('\\nthe last line')"
+@pytest.mark.parametrize("megabytes", [100, pytest.param(1000, marks=pytest.mark.long)])
+def test_very_much_output_fills_neither_memory_nor_the_disk(tmp_path: Path, megabytes: int) -> None:
+    program = (
+        f"import sys\nfor _ in range({megabytes}):\n    sys.stdout.write('x' * 1_000_000)\nprint('\\nthe last line')"
+    )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     done = run(tmp_path, program)
     assert done.status == 0
@@ -164,11 +164,10 @@ def test_it_is_stopped_within_a_moment(tmp_path: Path) -> None:
     threading.Timer(0.3, stop.set).start()
     done = run(tmp_path, "import time; time.sleep(600)", stop=stop)
     assert done.ended == "stopped"
-    assert done.seconds < 10
 
 
 def test_how_long_it_ran_is_told(tmp_path: Path) -> None:
-    assert 0.3 <= run(tmp_path, "import time; time.sleep(0.3)").seconds < 10
+    assert 0.3 <= run(tmp_path, "import time; time.sleep(0.3)").seconds < PATIENCE
 
 
 def test_a_program_that_closes_its_output_is_waited_for(tmp_path: Path) -> None:
@@ -193,7 +192,7 @@ def test_a_process_ends_with_its_status_and_its_output(tmp_path: Path) -> None:
 def test_a_process_reads_what_it_is_given_and_has_the_variables_that_it_is_given(tmp_path: Path) -> None:
     program = "import os, sys\nprint(sys.stdin.read(), os.environ['MINE'], 'HOME' in os.environ)"
     command = [sys.executable, "-c", program]
-    done = processes.run(command, tmp_path, 30, given=b"x" * 1_000_000, env={"MINE": "yes"}, tail=14)
+    done = processes.run(command, tmp_path, PATIENCE, given=b"x" * 1_000_000, env={"MINE": "yes"}, tail=14)
     assert done.output == "xxx yes False\n"
 
 
@@ -206,7 +205,7 @@ def test_of_a_long_output_the_end_is_kept(tmp_path: Path) -> None:
 def test_a_process_that_should_stop_is_ended_soon(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
-    done = run(tmp_path, "import time\ntime.sleep(60)", stop=stop)
+    done = run(tmp_path, "import time\ntime.sleep(600)", stop=stop)
     assert (done.ended, done.status) == ("stopped", -9)
 
 

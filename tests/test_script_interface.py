@@ -13,6 +13,7 @@ from scaffold_torchtune.pipeline import Request
 from scaffold_torchtune.setup_script import Fault, ask
 from scaffold_torchtune.shared import processes
 from scaffolding import codes, refusal
+from waiting import PATIENCE
 
 ANY = """\
 import argparse, pathlib, sys
@@ -27,7 +28,7 @@ pathlib.Path("made").write_text("")
 """
 
 
-def asked(folder: Path, text: str, timeout: float = 60) -> Interface | Fault:
+def asked(folder: Path, text: str, timeout: float = PATIENCE) -> Interface | Fault:
     script = folder / "setup_finetune.py"
     script.write_text(text)
     return ask(script, sys.executable, processes.environment(), timeout)
@@ -74,7 +75,7 @@ def test_what_can_never_run_is_a_fault(tmp_path: Path, text: str, reason: str) -
 
 
 def test_a_script_that_does_not_answer_in_time(tmp_path: Path) -> None:
-    found = asked(tmp_path, "import argparse, time\ntime.sleep(60)", timeout=1)
+    found = asked(tmp_path, "import argparse, time\ntime.sleep(600)", timeout=1)
     assert isinstance(found, Fault)
     assert found.reason == "it did not say what it takes within 1 s"
 

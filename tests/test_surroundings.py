@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from scaffold_torchtune.pipeline.stopping import Interrupted
 from scaffold_torchtune.pipeline.surroundings import environment_of
 from scaffolding import codes, refusal
 from setup_scripts import MAKE, scaffold, script
+from waiting import wait_until
 
 IN_CRUIJFF = "assert os.environ['ENVIRONMENT'] == os.environ['CONDA_DEFAULT_ENV'] == 'cruijff', os.environ\n"
 AS_IT_IS = "the environment as it is, nothing activated"
@@ -29,11 +30,12 @@ def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
     return Login(tmp_path, monkeypatch, "cruijff", "other")
 
 
-def test_fifty_runs_activate_once(tmp_path: Path, login: Login) -> None:
-    experiment = many_runs(tmp_path, 50)
+@pytest.mark.parametrize("runs", [5, pytest.param(50, marks=pytest.mark.long)])
+def test_many_runs_activate_once(tmp_path: Path, login: Login, runs: int) -> None:
+    experiment = many_runs(tmp_path, runs)
     result = scaffold(experiment, script(tmp_path, IN_CRUIJFF + MAKE), jobs=2)
     assert result.ok, [run.reason for run in result.setup.runs]
-    assert result.setup.processed == len(run_directories(experiment)) == 50
+    assert result.setup.processed == len(run_directories(experiment)) == runs
     assert (login.conda.activated, login.loaded) == (["cruijff"], ["anaconda3/2025.6"])
     how = "the conda environment cruijff, activated once, after module load anaconda3/2025.6"
     assert result.setup.environment == how
@@ -69,9 +71,15 @@ def test_what_failed_is_tried_again(single: Path, tmp_path: Path, login: Login) 
 def test_who_wants_it_to_end_ends_the_activation(single: Path, tmp_path: Path, login: Login) -> None:
     login.conda.answers("sleep 600")
     request = Request(single, setup_script=str(script(tmp_path, MAKE)))
-    threading.Timer(0.5, request.stop.set).start()
-    with pytest.raises(Interrupted):
-        pipeline.scaffold(request)
+
+    def stop() -> None:
+        wait_until(lambda: login.conda.activated)
+        request.stop.set()
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(stop)
+        with pytest.raises(Interrupted):
+            pipeline.scaffold(request)
     assert not run_directories(single)
 
 

@@ -13,6 +13,7 @@ from scaffold_torchtune.activation import Fault, Wanted, problem
 from scaffold_torchtune.findings import Finding
 from scaffolding import refusal
 from setup_scripts import GOOD, MAKE, failed, scaffold, script
+from waiting import pass_deadlines_once
 
 
 @pytest.fixture
@@ -129,12 +130,13 @@ def test_of_what_a_command_prints_the_line_that_tells_most(said: str, told: str)
     assert found.message == f"the environment could not be activated: x. It said: {told}"
 
 
-def test_an_activation_that_hangs(tmp_path: Path, login: Login) -> None:
+def test_an_activation_that_hangs(tmp_path: Path, login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
     login.conda.answers("sleep 600")
-    found = refused(tmp_path, timeout=2)
+    pass_deadlines_once(lambda: login.conda.activated, monkeypatch)
+    found = refused(tmp_path, timeout=60)
     assert (found.code, found.place()) == ("activation-failed", "claude.local.md:22")
     assert found.message == (
-        "the environment could not be activated: conda activate cruijff. It said: it was ended after 2 s"
+        "the environment could not be activated: conda activate cruijff. It said: it was ended after 60 s"
     )
 
 

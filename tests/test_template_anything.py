@@ -1,15 +1,17 @@
 """Any text at all as a plain YAML template: its values are taken or refused, and nothing is planned that it made up."""
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from examples import some_of
+from mutated import mutated
 from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models.base import SourceKind
 from scaffold_torchtune.models.plan import PlannedRun
 from scaffold_torchtune.settings.parameters import KEYS as PLANNED
 from scaffold_torchtune.shared.yamlio import scalar
 from templates import JSON, NAME, planned_with
-from test_parse_anything import mutated
 
 KEYS = sorted(PLANNED)
 VALUES = st.one_of(st.text(max_size=30), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans())
@@ -33,19 +35,22 @@ def check(template: str) -> None:
                 assert setting.source.line
 
 
-@settings(deadline=10_000)
+@pytest.mark.examples
+@settings(max_examples=some_of(100), deadline=60_000)
 @given(st.text(max_size=300))
 def test_any_text_is_taken_or_refused(template: str) -> None:
     check(template)
 
 
-@settings(deadline=10_000, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.examples
+@settings(deadline=60_000, max_examples=some_of(200), suppress_health_check=[HealthCheck.too_slow])
 @given(mutated(JSON))
 def test_any_change_of_a_template_is_taken_or_refused(template: str) -> None:
     check(template)
 
 
-@settings(deadline=10_000, max_examples=200)
+@pytest.mark.examples
+@settings(deadline=60_000, max_examples=some_of(200))
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6))
 def test_any_value_of_any_key_is_taken_or_refused(values: dict[str, str | int | float | bool]) -> None:
     check("".join(f"{key}: {scalar(value)}\n" for key, value in values.items()))

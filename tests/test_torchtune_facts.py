@@ -181,7 +181,6 @@ def test_the_tensors_are_not_read_before_they_are_asked_for() -> None:
 import sys
 opened = []
 sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
-from scaffold_torchtune.torchtune_facts import load
 model = load().models["phi-4"]
 assert any(path.endswith("facts.json") for path in opened)
 assert not any(path.endswith("tensors.json") for path in opened)

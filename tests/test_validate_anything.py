@@ -3,9 +3,11 @@
 import re
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from examples import some_of
 from good_files import CONFIG, SETUP, SLURM, files_of, planned
 from scaffold_torchtune.finding_codes import CODES
 from scaffold_torchtune.findings import Finding
@@ -22,7 +24,8 @@ def check_anything(found: tuple[Finding, ...]) -> None:
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=[]), max_size=300)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.examples
+@settings(max_examples=some_of(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ANY_TEXT, ANY_TEXT, ANY_TEXT, st.booleans())
 @example("a: &a [*a]", "a: 0x" + "f" * 5000, "#SBATCH -\n#SBATCH --\n#SBATCH -Ax --=\n<<A\n\\", True)  # noqa: FBT003
 @example("\ud800", "a: ${a}${a}\nb: ${b", "#!/bin/sh\n#SBATCH --gres= --time= --nodes=9999999999\n'", False)  # noqa: FBT003
@@ -30,7 +33,8 @@ def test_any_text_gives_findings_and_no_exception(setup: str, config: str, slurm
     check_anything(validate_run(planned(), {SETUP: setup, CONFIG: config, SLURM: slurm}, bundled=bundled))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.examples
+@settings(max_examples=some_of(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_mutation_gives_findings_and_no_exception(data: Any) -> None:
     run = planned()

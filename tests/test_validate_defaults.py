@@ -1,15 +1,15 @@
 """The list of the settings that nobody chose."""
 
+from plans import plan_of_directories
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.models.base import Setting, Source, SourceKind
 from scaffold_torchtune.models.plan import Plan
 from scaffold_torchtune.shared.text import escape
 from scaffold_torchtune.validate import unchosen
-from test_validate_verdict import plan_of
 
 
 def plan(*runs: dict[str, Setting]) -> Plan:
-    made = plan_of(*(f"run{n}" for n in range(len(runs))))
+    made = plan_of_directories(*(f"run{n}" for n in range(len(runs))))
     planned = tuple(run.model_copy(update={"settings": given}) for run, given in zip(made.runs, runs, strict=True))
     return made.model_copy(update={"runs": planned})
 

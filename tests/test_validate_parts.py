@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from examples import some_of
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.validate import omega
 from scaffold_torchtune.validate.job import gpus_in, kilobytes
@@ -137,7 +138,8 @@ _LEAVES = st.one_of(st.integers(0, 3), st.booleans(), st.none(), st.sampled_from
 _NODES = st.one_of(_LEAVES, st.fixed_dictionaries({"k": _LEAVES, "l": st.lists(_LEAVES, max_size=2)}))
 
 
-@settings(max_examples=400, deadline=None)
+@pytest.mark.examples
+@settings(max_examples=some_of(400), deadline=None)
 @given(st.fixed_dictionaries(dict.fromkeys("abcd", _NODES)))
 def test_what_is_resolved_is_what_omegaconf_makes_of_the_whole(data: dict[str, Any]) -> None:
     resolved, problems = resolve(data)

@@ -2,48 +2,27 @@
 
 import pytest
 
+from plans import plan_of_directories
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import finding
-from scaffold_torchtune.models.plan import Options, Plan, PlannedRun
 from scaffold_torchtune.validate import verdict
-
-
-def plan_of(*directories: str) -> Plan:
-    runs = tuple(
-        PlannedRun(directory=d, name=d, line=1, model="m", data_path="/d", parameters={}, settings={})
-        for d in directories
-    )
-    return Plan(
-        id="",
-        version="",
-        experiment="",
-        experiment_dir="",
-        options=Options(),
-        inputs={},
-        varying=(),
-        pattern="",
-        template="",
-        legend={},
-        runs=runs,
-        excluded=(),
-    )
 
 
 def test_the_verdict_needs_every_run_and_no_error() -> None:
     warning, error = finding("default-differs", "w"), finding("value-mismatch", "e")
-    good = verdict(plan_of("a", "b"), {"b": (warning,), "a": ()})
+    good = verdict(plan_of_directories("a", "b"), {"b": (warning,), "a": ()})
     assert (good.passed, good.checked, good.planned, good.findings) == (True, 2, 2, ())
     assert [run.directory for run in good.runs] == ["a", "b"]
-    bad = verdict(plan_of("a", "b"), {"a": (), "b": (error,)})
+    bad = verdict(plan_of_directories("a", "b"), {"a": (), "b": (error,)})
     assert (bad.passed, [run.passed for run in bad.runs]) == (False, [True, False])
-    assert not verdict(plan_of("a"), {"a": ()}, [error]).passed
-    assert verdict(plan_of("a"), {"a": ()}, [warning]).passed
+    assert not verdict(plan_of_directories("a"), {"a": ()}, [error]).passed
+    assert verdict(plan_of_directories("a"), {"a": ()}, [warning]).passed
 
 
 @pytest.mark.parametrize(
     ("planned", "checked"), [([], []), (["a"], []), (["a", "b"], ["a"]), (["a"], ["c"]), (["a", "a"], ["a"])]
 )
 def test_success_over_too_little_is_a_failure(planned: list[str], checked: list[str]) -> None:
-    result = verdict(plan_of(*planned), dict.fromkeys(checked, ()))
+    result = verdict(plan_of_directories(*planned), dict.fromkeys(checked, ()))
     assert not result.passed
     assert [(f.code, f.severity) for f in result.findings] == [("nothing-checked", Severity.ERROR)]

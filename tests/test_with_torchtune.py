@@ -4,23 +4,14 @@ import json
 
 import pytest
 
-from good_files import GOOD_CONFIG, replaced
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.shared.yamlio import read
-from scaffold_torchtune.validate.resolve import resolve
-from scaffold_torchtune.with_torchtune import Config, hear, missing, questions, request, unanswered
+from scaffold_torchtune.with_torchtune import hear, missing, questions, request, unanswered
 from scaffold_torchtune.with_torchtune.answers import Heard
 from scaffold_torchtune.with_torchtune.questions import Questions
+from torchtune_configs import config
 
 MARK = "a mark: "
 PARTS = ["model", "tokenizer", "checkpointer", "dataset", "optimizer", "lr_scheduler", "loss", "metric_logger"]
-
-
-def config(*changes: str, directory: str = "rank8") -> Config:
-    """A run's good finetune.yaml with some texts replaced."""
-    document = read(replaced(GOOD_CONFIG, *changes))
-    data, problems = resolve(document.data)
-    return Config(directory, document, data, frozenset(str(path[0]) for path in problems))
 
 
 def heard(*said: object, asked: Questions | None = None) -> Heard:

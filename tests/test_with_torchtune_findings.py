@@ -9,7 +9,7 @@ from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.torchtune_facts import load
 from scaffold_torchtune.with_torchtune import Config, findings, questions
 from scaffold_torchtune.with_torchtune.answers import Heard, Line
-from test_with_torchtune import config
+from torchtune_configs import config
 
 MODEL = {"parameters": 10**9, "lora": 663552 * 8, "layers": 16}
 ATTENTION = {"q_proj": 16, "v_proj": 16, "output_proj": 16}

@@ -15,6 +15,7 @@ from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.models.results import RefusalError
 from setup_scripts import MAKE, script
 from stand_in_conda import StandIn
+from waiting import PATIENCE
 
 ENVIRONMENT_MODULES = Path("/usr/share/modules/init/bash")
 LMOD = Path(__file__).parents[2] / ".lmod/usr/share/lmod/lmod/init/bash"
@@ -44,7 +45,7 @@ class Site:
         environment = {**self.login, "PYTHONPATH": os.pathsep.join(sys.path)}
         line = [sys.executable, "-m", "scaffold_torchtune", "scaffold", str(experiment), "--setup-script", str(script)]
         return subprocess.run(
-            [*line, *options], env=environment, capture_output=True, text=True, check=False, timeout=280
+            [*line, *options], env=environment, capture_output=True, text=True, check=False, timeout=2 * PATIENCE
         )
 
     def refusal(self, experiment: Path, script: Path) -> Finding:
