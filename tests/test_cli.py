@@ -9,7 +9,7 @@ from command_line import answer, command
 from experiments import RUNS, actions, change, everything, make_experiment, outputs
 from scaffold_torchtune import pipeline, reply
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.pipeline import Request
+from scaffold_torchtune.pipeline import Request, steps
 
 KEYS = {
     "parse": {"experiment", "experiment_dir", "runs", "dataset", "models", "config", "environment", "warnings"},
@@ -86,7 +86,7 @@ def test_json_equals_the_steps_structured_result(
     pipeline.scaffold(Request(experiment))
     assert main([step, str(experiment), "--json"]) == 0
     asked = reply.Call(reply.TOOLS[step], {"experiment": str(experiment)})
-    assert answer(capsys) == reply.of_result(getattr(pipeline, step)(Request(experiment)), asked)
+    assert answer(capsys) == reply.of_result(getattr(steps, step)(Request(experiment)), asked)
 
 
 def test_a_refusal_is_json_too(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:

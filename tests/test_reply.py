@@ -13,7 +13,7 @@ from experiments import actions, change, make_experiment, many_runs
 from mcp_calls import STEPS, call, listed
 from scaffold_torchtune import mcp_schemas, pipeline, reply
 from scaffold_torchtune.findings import Refused, finding
-from scaffold_torchtune.pipeline import Request
+from scaffold_torchtune.pipeline import Request, steps
 from scaffold_torchtune.reply.asked import ARGUMENTS
 from scaffold_torchtune.reply.bounds import bounded
 
@@ -24,7 +24,7 @@ SMALL = 20_000
 def replied(step: str, experiment: Path, **asked: Any) -> dict[str, Any]:
     wanted = reply.Call(reply.TOOLS[step], {"experiment": str(experiment)}, **asked)
     try:
-        return reply.of_result(getattr(pipeline, step)(Request(experiment)), wanted)
+        return reply.of_result(getattr(steps, step)(Request(experiment)), wanted)
     except Refused as refused:
         return reply.of_refusal(refused, wanted)
 
@@ -137,7 +137,7 @@ def test_one_failed_setup_is_told_first_with_its_reason(many: Path) -> None:
 
 @pytest.mark.parametrize("step", ["parse", "plan", "render", "setup", "validate"])
 def test_pages_list_every_run_once_and_counts_stay_whole(many: Path, step: str) -> None:
-    result = getattr(pipeline, step)(Request(many))
+    result = getattr(steps, step)(Request(many))
 
     def page(**asked: Any) -> dict[str, Any]:
         return reply.of_result(result, reply.Call(reply.TOOLS[step], {"experiment": str(many)}, **asked))

@@ -24,7 +24,7 @@ from scaffold_torchtune.models.readiness import Readiness
 from scaffold_torchtune.models.results import ScaffoldResult, SetupResult, ValidateResult
 from scaffold_torchtune.new import OPTIONS, NewResult, create
 from scaffold_torchtune.options import parser
-from scaffold_torchtune.pipeline import Interrupted, Request, Stopped
+from scaffold_torchtune.pipeline import Interrupted, Request, Stopped, steps
 from scaffold_torchtune.shared.text import one_line
 from scaffold_torchtune.skill import SkillResult, install_skill
 
@@ -80,7 +80,7 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
     if options.command == "new":
         given = {name: getattr(options, name) for name in OPTIONS}
         return lambda request: create(request, given, control=options.control)
-    step: Callable[[Request], BaseModel] = getattr(pipeline, "plan" if options.dry_run else options.command)
+    step: Callable[[Request], BaseModel] = getattr(steps, "plan" if options.dry_run else options.command)
     return step
 
 

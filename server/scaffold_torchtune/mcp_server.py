@@ -237,11 +237,12 @@ def _do(
 ) -> mcp_asking.Reply:
     """Return the reply to a call: its step's result, or its refusal with what the user may be asked."""
     from scaffold_torchtune import pipeline
+    from scaffold_torchtune.pipeline import steps
 
     call = reply.Call(step.tool, given, given["start"], given["only"])
     try:
         request = _request(given, work, roots, will_ask=will_ask)
-        return mcp_asking.Reply(reply.of_result(getattr(pipeline, step.command)(request), call))
+        return mcp_asking.Reply(reply.of_result(getattr(steps, step.command)(request), call))
     except Refused as refused:
         if first == reply.OWN_SCRIPT:
             refused.ask = ()
