@@ -21,7 +21,6 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
     **{
         ("validate/resolve.py", change): "a short cut: what follows gives the same, later"
         for change in (
-            "'${' in value -> '${' not in value",
             "not isinstance(data, str) or '${' not in data -> not isinstance(data, str)",
             "(name, steps) not in self._known -> True",
             "_is_plain(data) -> False",
@@ -38,10 +37,13 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
             " _HEREDOC.match(self.text, self.position))"
         ),
     ): "the expression itself begins with <",
-    (
-        "validate/values.py",
-        "isinstance(value, str) and '${' in value -> isinstance(value, str)",
-    ): "a short cut: what follows gives the same, later",
+    **{
+        ("validate/values.py", change): "a short cut: what follows gives the same, later"
+        for change in (
+            "isinstance(value, str) and '${' in value -> isinstance(value, str)",
+            "'${' in value -> '${' not in value",
+        )
+    },
     ("validate/values.py", "abs(value) < _LARGEST -> abs(value) <= _LARGEST"): "a bound, not a value",
     (
         "foresee/cost.py",
