@@ -26,6 +26,7 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
             "_is_plain(data) -> False",
         )
     },
+    ("validate/report.py", "False -> True"): "a type, which nothing looks at",
     ("validate/script.py", "name in _LONG or len(matches) != 1 -> len(matches) != 1"): "one match is the name itself",
     ("validate/script.py", "False -> True"): "without a name, nobody asks for the equals sign",
     ("validate/script.py", "word or '' -> word"): "a word that has begun is no longer None",
