@@ -21,12 +21,12 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
     **{
         ("validate/resolve.py", change): "a short cut: what follows gives the same, later"
         for change in (
-            "'${' in value -> '${' not in value",
             "not isinstance(data, str) or '${' not in data -> not isinstance(data, str)",
             "(name, steps) not in self._known -> True",
             "_is_plain(data) -> False",
         )
     },
+    ("validate/report.py", "False -> True"): "a type, which nothing looks at",
     ("validate/script.py", "name in _LONG or len(matches) != 1 -> len(matches) != 1"): "one match is the name itself",
     ("validate/script.py", "False -> True"): "without a name, nobody asks for the equals sign",
     ("validate/script.py", "word or '' -> word"): "a word that has begun is no longer None",
@@ -38,10 +38,13 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
             " _HEREDOC.match(self.text, self.position))"
         ),
     ): "the expression itself begins with <",
-    (
-        "validate/values.py",
-        "isinstance(value, str) and '${' in value -> isinstance(value, str)",
-    ): "a short cut: what follows gives the same, later",
+    **{
+        ("validate/values.py", change): "a short cut: what follows gives the same, later"
+        for change in (
+            "isinstance(value, str) and '${' in value -> isinstance(value, str)",
+            "'${' in value -> '${' not in value",
+        )
+    },
     ("validate/values.py", "abs(value) < _LARGEST -> abs(value) <= _LARGEST"): "a bound, not a value",
     (
         "foresee/cost.py",

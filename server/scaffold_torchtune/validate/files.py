@@ -59,8 +59,8 @@ class RunFiles:
 
     @property
     def readable_config(self) -> ResolvedConfig | None:
-        """finetune.yaml, where it can be read and is not empty."""
+        """finetune.yaml, where it can be read."""
         try:
-            return self.config if self.config and self.config.data else None
+            return self.config
         except (YamlError, RecursionError):
             return None

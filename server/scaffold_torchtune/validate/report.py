@@ -65,8 +65,8 @@ class Report(Collector):
         if path:
             self.paths.add(path)
             parts["line"] = self.document.line(path) if self.document else None
-        if (field := parts.get("field")) is not None:
-            parts["field"] = escape(field)
+        field = parts.get("field")
+        parts["field"] = None if field is None else escape(field)
         super().add(code, message, expected=as_scalar(expected), actual=as_scalar(actual), **parts)
 
     def unplanned(self, message: str, otherwise: Severity, **parts: Unpack[ReportParts]) -> None:
