@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-import examples  # noqa: F401 - it chooses the profile of Hypothesis
-from experiments import make_experiment
-from scaffolding import scaffold
+from support.experiments import make_experiment
+from support.scaffolding import scaffold
 
 
 @pytest.fixture(autouse=True)

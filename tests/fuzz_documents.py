@@ -15,8 +15,8 @@ import time
 import traceback
 from dataclasses import dataclass
 
-from corpus_cases import CASES, CORPUS, documents_of, plan_of, text_of
 from scaffold_torchtune.findings import Refused
+from support.corpus_cases import CASES, CORPUS, documents_of, plan_of, text_of
 
 MAX_SECONDS = 1.0
 MAX_MEGABYTES = 200.0

@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - it prints what survived, and the figures
 """The campaign of sabotage: breaks each check, one place at a time, and asks whether its tests see it.
 
 `make mutation` runs all of it, `--sample N` as many mutants, drawn with a fixed seed. Each mutant is loaded in a child
@@ -25,21 +24,23 @@ from typing import Final
 import coverage
 import pytest
 
-from equivalent_mutants import EQUIVALENT
-from sabotage import Mutant, mutants
+from support.equivalent_mutants import EQUIVALENT
+from support.sabotage import Mutant, mutants
+
+# ruff: noqa: T201 - it prints what survived, and the figures
+
 
 TESTS: Final = Path(__file__).parent
 PACKAGE: Final = TESTS.parent / "server" / "scaffold_torchtune"
 
 CAMPAIGN: Final = {
-    "validate": "test_validate*.py",
-    "foresee": "test_foresee*.py",
-    "look": "test_look*.py",
-    "with_torchtune": "test_with_torchtune*.py",
+    "validate": "validate/test_*.py",
+    "preflight": "preflight/test_*.py",
+    "external_checks": "external_checks/test_*.py",
 }
 """The packages whose checks are broken, and the modules of tests that must see it."""
 
-ELSEWHERE: Final = frozenset({"with_torchtune/program.py"})
+ELSEWHERE: Final = frozenset({"external_checks/torchtune_program.py"})
 """What runs in a Python of its own, where no mutant can take its place: tests/contract runs it."""
 
 SLOW: Final = "_anything.py"
@@ -54,9 +55,9 @@ _CHILD_BYTES: Final = 4 * 1024**3  # a mutant may never stop adding to a list
 _IMPORTED_ONCE: Final = (
     "hypothesis",
     "omegaconf",
-    "scaffold_torchtune.models.results",
-    "scaffold_torchtune.shared.yamlio",
-    "scaffold_torchtune.torchtune_facts",
+    "scaffold_torchtune.results.step_results",
+    "scaffold_torchtune.system.yamlio",
+    "scaffold_torchtune.torchtune_facts.facts",
 )
 
 Passing = dict[str, dict[int, list[str]]]

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from plans import Changes, plan_of, run_of
-from random_model import write_tokenizer
 from scaffold_torchtune.findings import errors_in
-from scaffold_torchtune.foresee import foresee
-from scaffold_torchtune.look import look_at_data
-from scaffold_torchtune.models.seen import Seen
+from scaffold_torchtune.models import Seen
+from scaffold_torchtune.preflight import check_plan
+from scaffold_torchtune.preflight.disk import inspect_data
+from support.plans import Changes, plan_of, run_of
+from support.random_model import write_tokenizer
 
 pytestmark = [
     pytest.mark.torchtune,
@@ -81,8 +81,8 @@ def test_what_is_refused_fails_in_torchtune_and_nothing_else_does(case: str, tmp
 
 def _ours(file: Path, changes: Changes) -> bool:
     run = run_of({"batch_size": 1, "num_warmup_steps": 0, **changes}, data=str(file))
-    seen = Seen(data={str(file): look_at_data(str(file), ".json")})
-    return not [f for f in errors_in(foresee(plan_of(run), seen, {})) if f.code in {"data-mismatch", "no-steps"}]
+    seen = Seen(data={str(file): inspect_data(str(file), ".json")})
+    return not [f for f in errors_in(check_plan(plan_of(run), seen, {})) if f.code in {"data-mismatch", "no-steps"}]
 
 
 def _theirs(file: Path, changes: Changes, tokenizer: Any) -> bool:

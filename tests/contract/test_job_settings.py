@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from random_model import make_qwen
-from scaffold_torchtune.setup_finetune import build
-from scaffold_torchtune.shared import yamlio
+from scaffold_torchtune.setup.bundled import build
+from scaffold_torchtune.system import yamlio
+from support.random_model import make_qwen
 
 pytestmark = [
     pytest.mark.torchtune,

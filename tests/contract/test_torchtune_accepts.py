@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from scaffold_torchtune.setup_finetune import build
-from scaffold_torchtune.setup_finetune.registry import ModelEntry, find_model, known_models
-from scaffold_torchtune.shared import yamlio
-from scaffold_torchtune.torchtune_facts import load
+from scaffold_torchtune.setup.bundled import build
+from scaffold_torchtune.system import yamlio
+from scaffold_torchtune.torchtune_facts.facts import load
+from scaffold_torchtune.torchtune_facts.model_registry import ModelEntry, find_model, known_models
 
 pytestmark = [
     pytest.mark.torchtune,
@@ -107,7 +107,7 @@ def test_every_model_is_valid_for_torchtune(model: str, method: str, gpus: int, 
 
 @pytest.mark.parametrize("recipe", RECIPES.values())
 def test_what_is_warned_about_is_truly_unread(recipe: str) -> None:
-    from scaffold_torchtune.setup_finetune.config import UNREAD
+    from scaffold_torchtune.setup.bundled.config import UNREAD
 
     assert keys_read_by(recipe) & {*UNREAD, "dataset_val"} == set()
     own = "save_adapter_weights_only" if recipe.startswith("lora") else "optimizer_in_bwd"
@@ -117,7 +117,7 @@ def test_what_is_warned_about_is_truly_unread(recipe: str) -> None:
 def test_the_recipes_are_those_that_torchtune_has() -> None:
     from torchtune._recipe_registry import get_all_recipes
 
-    from scaffold_torchtune.setup_finetune.rules import _OTHER_RECIPES
+    from scaffold_torchtune.setup.bundled.rules import _OTHER_RECIPES
 
     assert {recipe.name for recipe in get_all_recipes()} == {*RECIPES.values(), *_OTHER_RECIPES}
 

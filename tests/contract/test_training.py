@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from random_model import VOCABULARY, make_qwen
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.demo import NAME, prepare_demo
+from scaffold_torchtune.cli.commands import NAME, prepare_demo
+from support.random_model import VOCABULARY, make_qwen
 
 pytestmark = [
     pytest.mark.torchtune,

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from experiments import RUNS, TO_RECIPES, change, make_experiment
-from scaffold_torchtune.demo import prepare_demo
-from scaffold_torchtune.pipeline import Request, scaffold
-from scaffold_torchtune.setup_finetune.registry import known_models
-from scaffold_torchtune.shared import processes, yamlio
-from scaffold_torchtune.torchtune_facts import load
-from scaffold_torchtune.with_torchtune import Config, hear, questions, request
-from scaffold_torchtune.with_torchtune.answers import Line
-from scaffolding import answers, validated
+from scaffold_torchtune.cli.commands import prepare_demo
+from scaffold_torchtune.external_checks.ask_torchtune import Config, Line, hear, questions, request
+from scaffold_torchtune.pipeline.steps import scaffold
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.system import processes, yamlio
+from scaffold_torchtune.torchtune_facts.facts import load
+from scaffold_torchtune.torchtune_facts.model_registry import known_models
+from support.experiments import RUNS, TO_RECIPES, change, make_experiment
+from support.scaffolding import answers, validated
 
-PROGRAM = Path(__file__).parents[2] / "server/scaffold_torchtune/with_torchtune/program.py"
+PROGRAM = Path(__file__).parents[2] / "server/scaffold_torchtune/external_checks/torchtune_program.py"
 
 pytestmark = [
     pytest.mark.torchtune,

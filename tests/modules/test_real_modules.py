@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments import log, make_experiment, many_runs, run_directories
-from logins import home
-from scaffold_torchtune.activation import Fault, Wanted, activate
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.models.results import RefusalError
-from setup_scripts import MAKE, script
-from stand_in_conda import StandIn
-from waiting import PATIENCE
+from scaffold_torchtune.results.step_results import RefusalError
+from scaffold_torchtune.setup.external.activation import Fault, Wanted, activate
+from support.experiments import log, make_experiment, many_runs, run_directories
+from support.logins import home
+from support.setup_scripts import MAKE, script
+from support.stand_in_conda import StandIn
+from support.waiting import PATIENCE
 
 ENVIRONMENT_MODULES = Path("/usr/share/modules/init/bash")
 LMOD = Path(__file__).parents[2] / ".lmod/usr/share/lmod/lmod/init/bash"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hosts import ROOT, TOOLS, checkout, environment, lock, run
-from scaffold_torchtune.demo import prepare_demo
+from scaffold_torchtune.cli.commands import prepare_demo
+from support.hosts import ROOT, TOOLS, checkout, environment, lock, run
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hosts import ROOT, STEPS, calls, environment, run, scaffolds
-from mcp_calls import listed
-from scaffold_torchtune.demo import prepare_demo
+from scaffold_torchtune.cli.commands import prepare_demo
+from support.hosts import ROOT, STEPS, calls, environment, run, scaffolds
+from support.mcp_calls import listed
 
 pytestmark = pytest.mark.package
 

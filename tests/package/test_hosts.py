@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from skills_ref.validator import validate
 
-from hosts import Run, run
-from readme import blocks, command_lines
 from scaffold_torchtune import __version__
+from support.hosts import Run, run
+from support.readme import blocks, command_lines
 
 pytestmark = pytest.mark.package
 ROOTS = "/path/to/experiments"

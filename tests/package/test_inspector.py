@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hosts import STEPS, Run, run
+from support.hosts import STEPS, Run, run
 
 pytestmark = pytest.mark.package
 ERAS = ("legacy", "modern")

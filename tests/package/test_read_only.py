@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hosts import ROOT, calls, checkout, confined, environment, lock, run, scaffolds, state
-from scaffold_torchtune.demo import prepare_demo
+from scaffold_torchtune.cli.commands import prepare_demo
+from support.hosts import ROOT, calls, checkout, confined, environment, lock, run, scaffolds, state
 
 pytestmark = pytest.mark.package
 

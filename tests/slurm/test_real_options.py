@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-import one_node_slurm
-from one_node_slurm import Slurm
-from scaffold_torchtune.pipeline import submit
-from scaffold_torchtune.settings import job_options
-from setup_texts import script_of
+from scaffold_torchtune.external_checks import sbatch
+from scaffold_torchtune.settings import parameters
+from support import one_node_slurm
+from support.one_node_slurm import Slurm
+from support.setup_texts import script_of
 
 MISSING = one_node_slurm.missing()
 pytestmark = [
@@ -70,8 +70,8 @@ def test_directives_are_read_as_they_are_meant(slurm: Slurm, tmp_path: Path) -> 
 
 def test_options_of_the_line_that_submits_win_over_the_script(slurm: Slurm, tmp_path: Path) -> None:
     script = script_of(gpus=2, exclude="gpu03", mail_user="bob@example.org", requeue=False, comment="first")
-    options = [*job_options.directives(ASKED), ("gres", job_options.gres(2, "a100"))]
-    shown = submitted(slurm, *submit.words(options), written(script, tmp_path))
+    options = [*parameters.directives(ASKED), ("gres", parameters.gres(2, "a100"))]
+    shown = submitted(slurm, *sbatch.words(options), written(script, tmp_path))
     assert [part for part in READ if part not in shown] == []
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-import one_node_slurm
-from one_node_slurm import Slurm
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.demo import prepare_demo
+from scaffold_torchtune.cli.commands import prepare_demo
 from scaffold_torchtune.settings import recipes
-from scaffold_torchtune.setup_finetune.registry import known_models
-from setup_texts import script_of
+from scaffold_torchtune.torchtune_facts.model_registry import known_models
+from support import one_node_slurm
+from support.one_node_slurm import Slurm
+from support.setup_texts import script_of
 
 MISSING = one_node_slurm.missing()
 pytestmark = [

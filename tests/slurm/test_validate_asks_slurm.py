@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-import one_node_slurm
-from experiments import RUNS, make_experiment
-from one_node_slurm import Slurm
-from scaffold_torchtune import pipeline
-from scaffold_torchtune.models.results import ScaffoldResult
-from scaffold_torchtune.pipeline import Request
-from scaffolding import answers
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.results.step_results import ScaffoldResult
+from support import one_node_slurm
+from support.experiments import RUNS, make_experiment
+from support.one_node_slurm import Slurm
+from support.scaffolding import answers
 
 MISSING = one_node_slurm.missing()
 pytestmark = [
@@ -44,7 +44,7 @@ def calls(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 def scaffold(folder: Path, **changes: str) -> tuple[Path, ScaffoldResult]:
     experiment = make_experiment(folder / "sweep", replace=changes)
-    return experiment, pipeline.scaffold(Request(experiment))
+    return experiment, steps.scaffold(Request(experiment))
 
 
 def jobs(slurm: Slurm) -> str:
@@ -109,7 +109,7 @@ def test_a_variable_does_not_hide_what_the_script_says(
     monkeypatch.setenv("SBATCH_CONSTRAINT", "gpu800")
     assert scaffold(tmp_path)[1].ok
     monkeypatch.setenv("SBATCH_PARTITION", "nowhere")  # stands for what the script does not say
-    result = pipeline.validate(Request(tmp_path / "sweep"))
+    result = steps.validate(Request(tmp_path / "sweep"))
     assert {f.actual for run in result.runs for f in run.findings} == {"Invalid partition name specified"}
     assert len(calls.read_text().splitlines()) == 2
 

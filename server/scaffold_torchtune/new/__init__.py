@@ -1,23 +1,153 @@
-"""`new`: writes an experiment_summary.md, and a claude.local.md where there is none, that scaffold as they are.
+"""`new`: write an experiment_summary.md, and a claude.local.md where there is none, that scaffold as they are."""
 
-Options are typed by what reads documents. What was rendered is read back and planned in memory, and every value is
-compared with what was asked for, before anything is written.
-"""
-
+import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scaffold_torchtune.findings import Finding, Refused, refuse
-from scaffold_torchtune.models.base import Model
-from scaffold_torchtune.new.asked import OPTIONS, Asked
-from scaffold_torchtune.new.documents import local_text, summary_text
-from scaffold_torchtune.new.files import write
-from scaffold_torchtune.new.proof import absent_data, prove
-from scaffold_torchtune.new.wishes import check, complete, find_local, type_wishes
-from scaffold_torchtune.pipeline import Request, check_roots
-from scaffold_torchtune.pipeline.locate import expanded
-from scaffold_torchtune.shared import layout
-from scaffold_torchtune.shared.text import shown
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Refused, Scalar, finding, refuse
+from scaffold_torchtune.models import Model, Options, Plan, SourceKind
+from scaffold_torchtune.new.options import (
+    PLACED,
+    Wanted,
+    check,
+    complete,
+    find_local,
+    local_text,
+    summary_text,
+    type_wishes,
+)
+from scaffold_torchtune.parse.experiment import parse_experiment
+from scaffold_torchtune.pipeline.locate import Document, check_roots, expanded
+from scaffold_torchtune.plan.planner import make_plan
+from scaffold_torchtune.render import render_run
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.settings import recipes
+from scaffold_torchtune.setup import run_bundled
+from scaffold_torchtune.system import layout
+from scaffold_torchtune.system.files import publish
+from scaffold_torchtune.system.layout import TEMPLATES
+from scaffold_torchtune.system.text import escape, shown
+
+# Writes the documents: each appears whole, and all of them or none.
+
+
+def write_documents(directory: Path, documents: Mapping[str, str]) -> list[Path]:
+    """Write the documents: each appears whole, and all of them or none.
+
+    Raises:
+        Refused: the file system said no.
+    """
+    files = {directory / name: text.encode() for name, text in documents.items()}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        publish(files)
+    except OSError as error:
+        message = f"cannot write into {escape(str(directory))}: {error.strerror}"
+        fix = "make room or give write permission, or give another directory"
+        raise Refused(message, [finding("write-failed", message, file=escape(str(directory)), fix=fix)]) from error
+    return list(files)
+
+
+# Reads the documents back and plans them: they must scaffold, to what was asked for.
+
+
+def prove(asked: Wanted, documents: Mapping[str, str]) -> list[Finding]:
+    """Read the documents back and plan them: they must scaffold, to what was asked for. Returns what is remarkable.
+
+    Raises:
+        Refused: they would not; names every problem.
+    """
+    found = asked.local
+    surroundings = (found.name, found.text) if found else (layout.LOCAL, documents[layout.LOCAL])
+    try:
+        experiment = parse_experiment((layout.SUMMARY, documents[layout.SUMMARY]), surroundings, lambda _: True)
+        plan = make_plan(experiment, Options(), asked.place())
+        outcomes = [run_bundled(run, render_run(plan, run, [TEMPLATES]).document) for run in plan.runs]
+    except Refused as refused:
+        message = "what was asked for could not be scaffolded"
+        raise Refused(message, [_unplaced(p, found) for p in refused.problems]) from refused
+    problems = list({p.message: p for outcome in outcomes for p in outcome.problems}.values())
+    if problems:
+        raise Refused("setup_finetune would refuse what was asked for", [_unplaced(p, found) for p in problems])
+    if differing := _differences(asked, plan):
+        raise Refused("what was asked for cannot be written as a summary", differing)
+    warnings = {p.message: p for p in (*plan.warnings, *(w for outcome in outcomes for w in outcome.warnings))}
+    return [_unplaced(p, found) for p in warnings.values()]
+
+
+def _unplaced(problem: Finding, found: Document | None) -> Finding:
+    """The problem without its place, where that is a file that is not written yet."""
+    there = found is not None and problem.file == found.name
+    return problem if there else problem.model_copy(update={"file": None, "line": None})
+
+
+def _differences(asked: Wanted, plan: Plan) -> list[Finding]:
+    """What the plan has otherwise than it was asked for: nothing, or there is a fault in how it was written."""
+    rows = asked.rows()
+    controls = [f"{model}_base" for model in asked.values["model"]] if asked.control else []
+    if [run.directory for run in plan.runs] != [name for name, _ in rows] or controls != [
+        e.name for e in plan.excluded
+    ]:
+        return [_mismatch("runs", None, None)]
+    excused = {SourceKind.DEFAULT, SourceKind.DERIVED, *([SourceKind.LOCAL] if asked.local else [])}
+    problems = {}
+    for (name, row), run in zip(rows, plan.runs, strict=True):
+        wanted = _wanted(asked, name, row)
+        if asked.is_full():
+            gpus = run.settings["gpus"].integer
+            wanted["custom_recipe"] = recipes.for_gpus(str(asked.one("recipe")), gpus)
+        found = {k: s.value for k, s in run.settings.items() if k in wanted or s.source.kind not in excused}
+        for key in sorted(wanted.keys() | found.keys()):
+            one, other = wanted.get(key), found.get(key)
+            if (type(one), one) != (type(other), other):
+                problems[key] = _mismatch(key, one, other)
+    return list(problems.values())
+
+
+def _mismatch(key: str, wanted: Scalar, found: Scalar) -> Finding:
+    message = f"{key}: {shown(wanted)} would be read back as {shown(found)}"
+    fix = "this is a fault of `new`: report it; until then write the summary by hand, after the bundled example"
+    expected, actual = (escape(v) if isinstance(v, str) else v for v in (wanted, found))
+    return finding("render-mismatch", message, field=key, expected=expected, actual=actual, fix=fix)
+
+
+def _wanted(asked: Wanted, name: str, row: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Every setting of a run that was asked for, as the plan must have it."""
+    data = asked.below("dataset")
+    label, extension = layout.data_label(data)
+    wanted = {n: v[0] for n, v in asked.values.items() if n not in PLACED}
+    wanted |= {n: v for n, v in row.items() if n != "model"}
+    wanted |= {
+        "my_wandb_run_name": name,
+        "torchtune_model_name": row["model"],
+        "input_dir_base": posixpath.join(posixpath.dirname(data), ""),
+        "dataset_label": label,
+        "dataset_ext": extension,
+    }
+    if "models_dir" in asked.values:
+        wanted |= {"models_dir": asked.below("models_dir"), "model_checkpoint": row["model"]}
+    if "output_dir_base" in asked.values:
+        wanted["output_dir_base"] = asked.below("output_dir_base")
+    if "modules" in asked.values:
+        wanted["modules"] = ",".join(map(str, asked.values["modules"]))
+    return wanted
+
+
+def absent_data(asked: Wanted) -> list[Finding]:
+    """A reminder of the data set, where it is not there yet."""
+    path = asked.below("dataset")
+    if Path(path).is_file():
+        return []
+    message = f"the data set is not at {escape(path)} yet"
+    fix = "put it there before the runs are submitted, or correct the path in the summary"
+    return [finding("missing-file", message, field="dataset", fix=fix, severity=Severity.WARNING)]
+
+
+# `new`: writes an experiment_summary.md, and a claude.local.md where there is none, that scaffold as they are.
+#
+# Options are typed by what reads documents. What was rendered is read back and planned in memory, and every value is
+# compared with what was asked for, before anything is written.
 
 
 class NewResult(Model):
@@ -39,7 +169,7 @@ def create(request: Request, wishes: Mapping[str, Sequence[str]], *, control: bo
         Refused: something asked for is missing, is not what it must be or cannot be scaffolded, or a file is in the
             way; names every problem, and nothing was written.
     """
-    asked = Asked(_directory(request), control)
+    asked = Wanted(_directory(request), control)
     type_wishes(asked, wishes)
     find_local(asked, request)
     complete(asked)
@@ -50,7 +180,7 @@ def create(request: Request, wishes: Mapping[str, Sequence[str]], *, control: bo
     if asked.local is None:
         documents[layout.LOCAL] = local_text(asked)
     warnings = prove(asked, documents)
-    created = write(asked.directory, documents)
+    created = write_documents(asked.directory, documents)
     path = asked.local.path if asked.local else asked.directory / layout.LOCAL
     return NewResult(
         created=tuple(str(file) for file in created),
@@ -78,6 +208,3 @@ def _directory(request: Request) -> Path:
         message = f"{shown(str(given))} is not a directory for an experiment"
         raise refuse("not-a-directory", message, field="experiment", fix="give another directory")
     return real
-
-
-__all__ = ["OPTIONS", "NewResult", "create"]

@@ -1,20 +1,90 @@
-"""Answers of the user, put where the documents would say the same, so that they are typed and checked as these are.
-
-An answer fills what no document gives, and settles what a document gives twice or wrongly. It never changes what a
-document says plainly: where the two differ, that is a problem.
-"""
+"""Questions to the user about the documents, and the answers put where the documents would say the same."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from scaffold_torchtune.findings import Finding, Question, Scalar, finding
-from scaffold_torchtune.models.base import Answer
-from scaffold_torchtune.parse import clean
-from scaffold_torchtune.parse.draft import Field, LocalDraft, SummaryDraft
-from scaffold_torchtune.parse.questions import MODEL_PATH, SETTLED, answerable
+from scaffold_torchtune.findings import Finding, Question, Scalar, errors_in, finding
+from scaffold_torchtune.models import Answer
+from scaffold_torchtune.parse import values
+from scaffold_torchtune.parse.drafts import Field, LocalDraft, SummaryDraft
 from scaffold_torchtune.settings.kinds import NotTyped
-from scaffold_torchtune.settings.parameters import PARAMETERS, by_label
-from scaffold_torchtune.shared.text import did_you_mean, escape, shown
+from scaffold_torchtune.settings.parameters import DIRECTORIES, PARAMETERS, Parameter, by_label
+from scaffold_torchtune.system.text import did_you_mean, escape, shown
+
+# What to ask the user, made of what stands against reading the documents: the fields that one value settles.
+
+SETTLED: Final = frozenset({"missing-field", "ambiguous", "invalid-value"})
+"""The codes of problems with one value of one field."""
+
+MODEL_PATH: Final = "path of model "
+"""What the field of a model's directory is called, before the model's name."""
+
+_OTHERS: Final = {
+    "experiment name": PARAMETERS["experiment_name"],
+    **DIRECTORIES,
+}
+_NEVER: Final = frozenset({"model", "input_dir_base"})  # what differs by run, and what follows from other fields
+_KINDS: Final = {"int": "integer", "float": "number", "bool": "boolean"}
+
+
+def answerable(field: str) -> Parameter | None:
+    """The parameter of a field that one value settles for all runs; None for any other field."""
+    if field.startswith(MODEL_PATH):
+        return Parameter(field, "path")
+    return None if field in _NEVER else _OTHERS.get(field) or PARAMETERS.get(field)
+
+
+def questions(
+    found: Iterable[Finding], lines: Mapping[str, tuple[str, str]], rows: Iterable[int], summary: str
+) -> list[Question]:
+    """One question for each field that an answer would settle.
+
+    `lines` has the document and the line to add by missing field; `rows` are the lines of the summary's table of runs,
+    in which no single answer can stand.
+    """
+    in_rows = {(summary, line) for line in rows}
+    asked: dict[str, Question] = {}
+    for problem in errors_in(found):
+        field = problem.field or ""
+        if problem.code in SETTLED and answerable(field) and (problem.file or "", problem.line) not in in_rows:
+            asked.setdefault(field, _question(field, problem, lines))
+    return list(asked.values())
+
+
+def _question(field: str, problem: Finding, lines: Mapping[str, tuple[str, str]]) -> Question:
+    file, add = lines.get(field, (problem.file or "", ""))
+    known = answerable(field)
+    return Question(
+        field=field,
+        question=_sentence(field, problem),
+        kind=_KINDS.get(known.kind, "text") if known else "text",
+        options=tuple(map(str, problem.choices)),
+        file=file,
+        add=add or f"- **{field}**: VALUE ({_place(problem)})",
+    )
+
+
+def _place(problem: Finding) -> str:
+    """Where the line goes that an answer is written in: where two disagree, neither may stay beside it."""
+    if problem.code == "ambiguous":
+        return "in the place of both that disagree"
+    return f"in the place of line {problem.line}"
+
+
+def _sentence(field: str, problem: Finding) -> str:
+    name = escape(field)
+    known = answerable(field)
+    asked = (known.question if known else "") or f"What is {name}?"
+    if field.startswith(MODEL_PATH):
+        asked = f"In which directory does the {name.removeprefix('path of ')} lie?"
+    return asked if problem.code == "missing-field" else f"{asked} ({problem.message})"
+
+
+# Answers of the user, put where the documents would say the same, so that they are typed and checked as these are.
+#
+# An answer fills what no document gives, and settles what a document gives twice or wrongly. It never changes what a
+# document says plainly: where the two differ, that is a problem.
 
 NOTE = "given by the user"
 
@@ -28,7 +98,7 @@ class _Slot:
     file: str
 
 
-def apply(
+def apply_answers(
     answers: Mapping[str, Scalar], summary: SummaryDraft, local: LocalDraft, open_fields: Iterable[str]
 ) -> list[Finding]:
     """Put answers into the drafts; what is wrong with an answer is returned. `open_fields` await one."""
@@ -49,7 +119,7 @@ def apply(
     return problems
 
 
-def used(
+def used_answers(
     answers: Mapping[str, Scalar], summary: SummaryDraft, local: LocalDraft, ask: Iterable[Question]
 ) -> list[Answer]:
     """Those answers that no document gives, each with the line that would say it; after `apply`."""
@@ -143,7 +213,7 @@ def _differing(field: str, slot: _Slot, answer: Field) -> list[Finding]:
     assert known is not None, "others are refused before"  # noqa: S101 - an invariant
     said = slot.there[0]
     try:
-        if clean.typed(known, said).value == clean.typed(known, answer).value:
+        if values.typed(known, said).value == values.typed(known, answer).value:
             return []
     except NotTyped:
         pass

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from scaffold_torchtune.findings import Finding, Scalar, finding
-from scaffold_torchtune.models.base import Setting, SourceKind
-from scaffold_torchtune.models.experiment import Run
-from scaffold_torchtune.parse import clean
-from scaffold_torchtune.parse.draft import Field
+from scaffold_torchtune.models import Run, Setting, SourceKind
+from scaffold_torchtune.parse import values
+from scaffold_torchtune.parse.drafts import Field
 from scaffold_torchtune.parse.reading import Reading, ignored_remark, not_planned
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.settings.kinds import NotTyped
@@ -21,7 +20,7 @@ from scaffold_torchtune.settings.parameters import (
     labels,
     normalize,
 )
-from scaffold_torchtune.shared.text import close_matches, escape, shown
+from scaffold_torchtune.system.text import close_matches, escape, shown
 
 # Lines of a Configuration section that are remarks, not settings.
 _NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description"})
@@ -54,7 +53,7 @@ _NO_LORA = re.compile(r"[(,]\s*(?:no|not|without) lora[).\s]*$", re.IGNORECASE)
 _LORA_TOO = re.compile(r"(?<!\bno )(?<!\bnot )(?<!\bwithout )\blora\b", re.IGNORECASE)
 
 
-def read(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
+def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
     """The typed settings of Configuration by parameter name. Problems are noted."""
     config: dict[str, Setting] = {}
     tuned = [run.parameters.keys() for run in runs if run.type == "fine-tuned"]
@@ -64,13 +63,13 @@ def read(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
         if normalize(label) in _FIXED:
             _fixed(reading, label, text)
             continue
-        if normalize(label) in NOT_PLANNED and not clean.is_unset(text.text) and not clean.is_off(text.text):
+        if normalize(label) in NOT_PLANNED and not values.is_unset(text.text) and not values.is_off(text.text):
             reading.findings.append(not_planned(label, text, reading.summary.file))
             continue
         if parameter is None or not parameter.column or parameter.name in _ELSEWHERE:
             _unused_label(reading, label, text)
             continue
-        if clean.is_unset(text.text) or clean.is_left_out(parameter, text.text):
+        if values.is_unset(text.text) or values.is_left_out(parameter, text.text):
             continue
         setting = _setting(reading, parameter, label, text)
         if setting is None:
@@ -91,7 +90,7 @@ def _lines(reading: Reading) -> Iterator[tuple[str, Field]]:
     for label, text in reading.summary.configuration:
         parameter = by_label(label)
         if parameter is not None and parameter.name == "gpus":
-            yield from clean.requested_gpus(text).items()
+            yield from values.requested_gpus(text).items()
         else:
             yield label, text
 
@@ -119,7 +118,7 @@ def _fixed(reading: Reading, label: str, text: Field) -> None:
     """A line about what every scaffold is: what says otherwise is refused, what is more is a remark."""
     allowed, what = _FIXED[normalize(label)]
     written = text.full or text.text
-    if not allowed.fullmatch(written.strip()) and not clean.is_unset(written):
+    if not allowed.fullmatch(written.strip()) and not values.is_unset(written):
         _not_scaffolded(reading, label, text, what)
     else:
         _remark(reading, label, text, what)
@@ -160,7 +159,7 @@ def _said(parameter: Parameter, text: Field) -> Scalar:
     """The value that a line gives for a parameter, of which its first word may be enough; None where it gives none."""
     for written in (text.text, *(word.rstrip(".,;") for word in text.text.split()[:1])):
         try:
-            return clean.typed(parameter, replace(text, text=written, full=written)).value
+            return values.typed(parameter, replace(text, text=written, full=written)).value
         except NotTyped:
             if parameter.kind in {"text", "name"}:
                 return None

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS, Parameter, by_label, normalize
-from scaffold_torchtune.shared.text import close_matches
+from scaffold_torchtune.system.text import close_matches
 
 Topic = frozenset[str]
 """What a part of the document is about, as far as its headings tell: none or several of the names in `_TOPICS`."""

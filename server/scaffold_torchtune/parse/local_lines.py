@@ -4,11 +4,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from scaffold_torchtune.parse import local_labels as labels
+from scaffold_torchtune.parse import local_labels
 from scaffold_torchtune.parse.local_labels import TOP, Topic
 from scaffold_torchtune.settings.parameters import normalize
-from scaffold_torchtune.shared.markdown import Bullet, Fence, Section, Table
-from scaffold_torchtune.shared.markdown_text import Labelled, Text
+from scaffold_torchtune.system.markdown import Bullet, Fence, Labelled, Section, Table, Text
 
 # `conda_env=tune`, `export CONDA_ENV=tune`, `#SBATCH --account=lab`
 _ASSIGNED = re.compile(
@@ -52,9 +51,9 @@ def parts(root: Section) -> list[Part]:
     found = [_part(root, TOP)]
     is_titled = len(root.sections) == 1 and root.sections[0].level == 1
     for i, section in enumerate(root.sections):
-        own = labels.topic_of(section.title, frozenset())
+        own = local_labels.topic_of(section.title, frozenset())
         if i == 0 and section.level == 1 and (is_titled or not own) and not own & {"nothing", "service"}:
-            found.append(_part(section, labels.of_the_title(own)))
+            found.append(_part(section, local_labels.of_the_title(own)))
         else:
             found.append(_part(section, own))
         above = frozenset[str]() if is_titled else own
@@ -63,7 +62,7 @@ def parts(root: Section) -> list[Part]:
 
 
 def _parts(section: Section, above: Topic) -> Iterator[Part]:
-    topic = labels.topic_of(section.title, above)
+    topic = local_labels.topic_of(section.title, above)
     yield _part(section, topic)
     for below in section.sections:
         yield from _parts(below, topic)
@@ -99,9 +98,9 @@ def _below_heading(text: Text, topic: Topic, current: Topic) -> Topic:
     title = text.lead if is_bold else pair.label if pair and not pair.value else ""
     if not title or not (is_bold or len(title.split()) <= _MOST_WORDS):
         return current
-    if labels.slurms(title) or (labels.is_label(title) and not labels.topic_of(title, frozenset())):
+    if local_labels.slurms(title) or (local_labels.is_label(title) and not local_labels.topic_of(title, frozenset())):
         return current  # a setting that is left open
-    return labels.topic_of(title, topic)
+    return local_labels.topic_of(title, topic)
 
 
 def _texts(bullet: Bullet, topic: Topic) -> Iterator[tuple[Text, Topic]]:
@@ -109,8 +108,8 @@ def _texts(bullet: Bullet, topic: Topic) -> Iterator[tuple[Text, Topic]]:
     yield bullet.text, topic
     pair = pair_of(bullet.text)
     title = pair.label if pair else bullet.text.plain
-    is_setting = pair is not None and bool(pair.value) and labels.is_label(pair.label)
-    below = topic if is_setting else labels.topic_of(title, topic)
+    is_setting = pair is not None and bool(pair.value) and local_labels.is_label(pair.label)
+    below = topic if is_setting else local_labels.topic_of(title, topic)
     for child in bullet.children:
         yield from _texts(child, below)
 
@@ -120,10 +119,10 @@ def pair_of(text: Text) -> Labelled | None:
     if text.code is not None and text.code == text.plain:
         text = Text(text.code, text.line)
     pair = text.labelled()
-    if pair and labels.is_label(pair.label):
+    if pair and local_labels.is_label(pair.label):
         return pair
     assigned = _ASSIGNED.fullmatch(text.plain)
-    if assigned and (pair is None or labels.is_label(assigned["label"])):
+    if assigned and (pair is None or local_labels.is_label(assigned["label"])):
         return Labelled(assigned["label"], assigned["value"], assigned["value"], assigned["value"])
     return pair
 
@@ -132,7 +131,7 @@ def _lines(text: Text) -> Iterable[Text]:
     """The text; where a bullet goes on with lines `key: value`, which Markdown takes for its text, those apart."""
     first, *more = text.plain.split("\n")
     pairs = [pair_of(Text(line.strip(), text.line)) for line in more]
-    if not any(pair and labels.is_label(pair.label) for pair in pairs):
+    if not any(pair and local_labels.is_label(pair.label) for pair in pairs):
         return [text]
     code = text.code if text.code and text.code in first else None
     rest = (Text(line.strip(), text.line + number) for number, line in enumerate(more, start=1))
@@ -178,5 +177,5 @@ def _first_two(cells: Sequence[Text]) -> tuple[Text, Text]:
 
 def _tell_of_jobs(part: Part) -> None:
     """Where a heading does not tell that its section is about jobs, a partition or a time limit in it does."""
-    if any(labels.tells_of_jobs(said.label, said.topic) for said in part.said):
+    if any(local_labels.tells_of_jobs(said.label, said.topic) for said in part.said):
         part.said = [replace(said, topic=said.topic | {"defaults"}) for said in part.said]

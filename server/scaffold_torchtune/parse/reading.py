@@ -4,15 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from scaffold_torchtune.findings import Collector, Finding, Scalar, finding
-from scaffold_torchtune.models.base import Setting, Source, SourceKind
-from scaffold_torchtune.models.experiment import SummaryForm
-from scaffold_torchtune.parse import clean
-from scaffold_torchtune.parse.draft import Field, LocalDraft, SummaryDraft
-from scaffold_torchtune.parse.template_draft import TemplateDraft
+from scaffold_torchtune.models import Setting, Source, SourceKind, SummaryForm
+from scaffold_torchtune.parse import values
+from scaffold_torchtune.parse.drafts import Field, LocalDraft, SummaryDraft, TemplateDraft
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import NOT_PLANNED, Parameter, normalize
-from scaffold_torchtune.shared.text import escape, shown
+from scaffold_torchtune.system.text import escape, shown
 
 # Where the YAML form says what a Markdown summary says in its sections, and what to add there.
 _IN_YAML = {
@@ -73,7 +71,7 @@ class Reading(Collector):
     def value(self, parameter: Parameter, text: Field, kind: SourceKind, file: str) -> Setting | None:
         """The typed value, or None with the problem noted."""
         try:
-            value, remark = clean.typed(parameter, text)
+            value, remark = values.typed(parameter, text)
         except NotTyped as problem:
             by_run = kind is SourceKind.CONFIGURATION and parameter.column
             named = normalize(parameter.name) in normalize(text.note)

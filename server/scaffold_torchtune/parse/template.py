@@ -6,22 +6,22 @@ Values are taken as they are written and typed by their parameter, as those of a
 import math
 from typing import Any
 
+from scaffold_torchtune import models
 from scaffold_torchtune.findings import Finding, finding
-from scaffold_torchtune.models.base import Setting, Source, SourceKind
-from scaffold_torchtune.parse import clean, yaml_values
-from scaffold_torchtune.parse.draft import Field, SummaryDraft
+from scaffold_torchtune.models import Setting, SourceKind
+from scaffold_torchtune.parse import values, yaml_source
+from scaffold_torchtune.parse.drafts import Field, SummaryDraft, TemplateDraft
 from scaffold_torchtune.parse.reading import not_typed
-from scaffold_torchtune.parse.template_draft import TemplateDraft
-from scaffold_torchtune.parse.yaml_source import Source as Read
+from scaffold_torchtune.parse.yaml_source import Source
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import KEYS, Parameter
-from scaffold_torchtune.shared import yamlio
-from scaffold_torchtune.shared.text import escape
+from scaffold_torchtune.system import yamlio
+from scaffold_torchtune.system.text import escape
 
 NOTE = "template"
 
 
-def read(text: str, file: str) -> TemplateDraft:
+def read_template(text: str, file: str) -> TemplateDraft:
     """Read a template. What is null, empty or left open (`<placeholder>`) is absent."""
     draft = TemplateDraft()
     try:
@@ -35,12 +35,17 @@ def read(text: str, file: str) -> TemplateDraft:
         draft.problems.append(_unreadable(text, file, "is not a mapping of keys to values", 1))
         draft.readable = False
         return draft
-    source = Read(document, data, SummaryDraft(file))
+    source = Source(document, data, SummaryDraft(file))
     for key, value in data.items():
         if key in KEYS:
             _known(draft, key, source, file)
         elif value is not None:
-            _other(draft, key, value, Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note=NOTE))
+            _other(
+                draft,
+                key,
+                value,
+                models.Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note=NOTE),
+            )
     return draft
 
 
@@ -51,11 +56,11 @@ def _unreadable(text: str, file: str, what: str, line: int | None) -> Finding:
     return finding("template-error", f"the template {escape(what)}", field="template", file=file, line=line, fix=fix)
 
 
-def _known(draft: TemplateDraft, key: str, source: Read, file: str) -> None:
+def _known(draft: TemplateDraft, key: str, source: Source, file: str) -> None:
     """A key of setup_finetune.yaml: its value in its type, or as it is written, with what is wrong with it."""
     parameter, told = KEYS[key], len(source.draft.findings)
-    text = yaml_values.field(source, (key,), key)
-    place = Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note=NOTE)
+    text = yaml_source.field_at(source, (key,), key)
+    place = models.Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note=NOTE)
     if text is None:
         if len(source.draft.findings) == told:
             return
@@ -63,7 +68,7 @@ def _known(draft: TemplateDraft, key: str, source: Read, file: str) -> None:
         draft.doubtful[key] = source.draft.findings[told]
     elif not _is_open(parameter, text):
         try:
-            draft.settings[key] = Setting(value=clean.typed(parameter, text).value, source=place)
+            draft.settings[key] = Setting(value=values.typed(parameter, text).value, source=place)
         except NotTyped as problem:
             draft.settings[key] = Setting(value=text.text, source=place)
             draft.doubtful[key] = not_typed(parameter, text, problem, key, file, "")
@@ -72,18 +77,18 @@ def _known(draft: TemplateDraft, key: str, source: Read, file: str) -> None:
 
 
 def _is_open(parameter: Parameter, text: Field) -> bool:
-    is_open = clean.is_unset(text.text) or clean.is_placeholder(text.text)
-    return parameter.kind != "text" and (is_open or clean.is_left_out(parameter, text.text))
+    is_open = values.is_unset(text.text) or values.is_placeholder(text.text)
+    return parameter.kind != "text" and (is_open or values.is_left_out(parameter, text.text))
 
 
-def _other(draft: TemplateDraft, key: str, value: Any, place: Source) -> None:
+def _other(draft: TemplateDraft, key: str, value: Any, place: models.Source) -> None:
     """A key that only an external script can know: one value, as YAML has it."""
     problem = None
     if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
         problem = "one plain value: text, a number, true or false"
     elif isinstance(value, str):
         try:
-            clean.typed(Parameter(key, "text"), Field(value, place.line or 1, key, exact=True))
+            values.typed(Parameter(key, "text"), Field(value, place.line or 1, key, exact=True))
         except NotTyped as not_text:
             problem = not_text.allowed
     if problem is None:

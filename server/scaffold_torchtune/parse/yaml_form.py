@@ -1,11 +1,17 @@
-"""The form of experiment_summary.yaml, as cruijff_kit v0.3.4 writes it: what it may hold, and its JSON Schema.
+"""The form of experiment_summary.yaml: its keys and shapes, its JSON Schema, and what does not fit it."""
 
-Sections and keys that are not ours (evaluation, data generation, tools) are taken in any shape and left alone.
-"""
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
-from typing import Annotated, Any, Literal
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from scaffold_torchtune.parse.yaml_source import Source
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, labels, normalize
+from scaffold_torchtune.system.text import close_matches, escape, shown
+from scaffold_torchtune.system.yamlio import KeyPath
+
+# The form of experiment_summary.yaml, as cruijff_kit v0.3.4 writes it: what it may hold, and its JSON Schema.
+#
+# Sections and keys that are not ours (evaluation, data generation, tools) are taken in any shape and left alone.
 
 Value = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
 """A single value. The reader types it by its parameter, and says what is wrong with it there."""
@@ -120,3 +126,318 @@ def schema() -> dict[str, Any]:
     """The JSON Schema of experiment_summary.yaml, for editors."""
     made = SummaryForm.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "experiment_summary.yaml"}
+
+
+# The keys of a YAML summary that its form does not know: misspelt, out of place, for people, or not used.
+
+LIKELY_MISSPELT: Final = 0.8
+COMPUTE: Final = tuple(ComputeForm.model_fields)
+_NOTHING: Final = "nothing, unless it was meant to change the runs"
+# Keys that other tools read.
+_NOT_OURS: Final = frozenset({"checkpoint_path", "training_condition", "vis_label"})
+# Keys of the form that are not used: one that is nearly called so is not used either.
+_UNUSED: Final = frozenset(
+    {"tools", "variables", "evaluation", "project", "question", "date", "hypothesis", "purpose", "size_gb", "size_kb"}
+)
+# Keys that are there for people, as columns of that name are in the Markdown form.
+_FOR_PEOPLE: Final = frozenset(
+    {
+        "description", "note", "notes", "status", "purpose", "comment", "comments", "est time", "estimated time",
+        "gpu hours", "job id",
+    }
+)  # fmt: skip
+# Settings that `data.training` may hold, and what below `data` only describes the file.
+_OF_DATA: Final = frozenset(TrainingDataForm.model_fields) & PARAMETERS.keys()
+_DESCRIBES_DATA: Final = frozenset({"samples", "train samples"})
+# What all runs need: a section that holds it, where there are no controls, is meant for them.
+_REQUIRED: Final = frozenset({"epochs", "batch_size"})
+# Keys of a run, of which no section of the document is called so.
+_OF_RUNS: Final = frozenset(RunForm.model_fields) - {"name"}
+
+
+def is_for_people(key: str) -> bool:
+    """Whether a key changes no run: a remark, or a key that other tools read."""
+    return key in _NOT_OURS or normalize(key) in _FOR_PEOPLE
+
+
+def check_keys(source: Source, form: type[Form], path: KeyPath) -> None:
+    """Note every key that the form does not know; what is plainly meant is read on as it was meant."""
+    known = form.model_fields
+    for key in [key for key in source.mapping(path) if key not in known]:
+        if not is_for_people(key) and not _is_generation(key, path):
+            _unknown(source, (*path, key), known)
+
+
+def _is_generation(key: str, path: KeyPath) -> bool:
+    """Whether a section of `data` says how the data were made, which is not ours."""
+    return path == ("data",) and "generat" in key.lower()
+
+
+def _unknown(source: Source, path: KeyPath, known: dict[str, Any]) -> None:
+    key = str(path[-1])
+    parameter = by_label(key)
+    if parameter is not None and not (path[0] == "data" and normalize(key) in _DESCRIBES_DATA):
+        if parameter.name in known:
+            _misspelt(source, path, parameter.name)
+            return
+        if (to := _belongs(path, parameter)) is not None:
+            _move(source, path, to)
+            return
+    if path == ("data", "path"):
+        _move(source, path, ("data", "training", key))
+        return
+    if path == ("name",) and source.at(("experiment", "name")) is None:
+        _move(source, path, ("experiment", key))
+        return
+    near = close_matches(key, known, limit=1, cutoff=LIKELY_MISSPELT)
+    if len(path) == 1 and key in _OF_RUNS and not (near and isinstance(source.at(path), dict | list)):
+        message = f"{key} stands beside runs, where it is not read"
+        source.problem("misspelt-field", message, path, "write it in each run; what all runs share stands in controls")
+    elif near and near[0] not in _UNUSED:
+        _misspelt(source, path, near[0])
+    elif len(path) == 1 and source.at(("controls",)) is None and _REQUIRED & _held(source.at(path)):
+        message = f"{source.name(path)} is not a section here; what all runs share stands in controls"
+        source.problem("misspelt-field", message, path, "call it controls")
+        source.move(path, ("controls",))
+    elif meant := _nearly_a_parameter(key, path):
+        _misspelt_parameter(source, path, meant)
+    else:
+        _not_used(source, path, parameter)
+
+
+def _misspelt(source: Source, path: KeyPath, near: str) -> None:
+    message = f"{source.name(path)} is not a key here; did you mean {near!r}?"
+    source.problem("misspelt-field", message, path, f"write {near!r}")
+    source.move(path, (*path[:-1], near))
+
+
+def _nearly_a_parameter(key: str, path: KeyPath) -> Parameter | None:
+    """The parameter that a key of a run, or of what all runs share, is nearly called by."""
+    if len(path) != 1 and not _is_run(path[:-1]) and path[:-1] != ("data", "training"):
+        return None
+    near = close_matches(normalize(key), labels(), limit=1, cutoff=LIKELY_MISSPELT) if by_label(key) is None else []
+    meant = by_label(near[0]) if near else None
+    return meant if meant is not None and meant.column and meant.name != "model" else None
+
+
+def _misspelt_parameter(source: Source, path: KeyPath, meant: Parameter) -> None:
+    to = _belongs(path, meant) or (*path[:-1], meant.name)
+    where = ".".join(map(str, to[:-1] if not _is_run(path[:-1]) else to[2:-1]))
+    message = f"{source.name(path)} is not a key here; did you mean {meant.name!r}?"
+    source.problem("misspelt-field", message, path, f"write {to[-1]!r}, in {where}")
+    _read_on(source, path, to)
+
+
+def _is_run(path: KeyPath) -> bool:
+    return len(path) == 2 and path[0] == "runs"  # noqa: PLR2004 - runs, and a number
+
+
+def _belongs(path: KeyPath, parameter: Parameter) -> KeyPath | None:
+    """Where a parameter belongs that stands at a path; None where it may describe something there, or nobody knows."""
+    above, name = path[:-1], parameter.name
+    if not parameter.column or name == "model":
+        return None
+    if _is_run(above) or (above[:1] == ("runs",) and above[-1:] == ("compute",)):
+        return (*above[:2], "compute" if name in COMPUTE else "parameters", name)
+    if name == "dataset":
+        return ("data", "training", "path") if above in {(), ("controls",), ("data",), ("data", "training")} else None
+    if above == ("data",) and name in _OF_DATA:
+        return ("data", "training", name)
+    return ("controls", name) if above in {(), ("data",), ("data", "training")} else None
+
+
+def _move(source: Source, path: KeyPath, to: KeyPath) -> None:
+    """Refuse a key that stands where nothing reads it, and read on as if it stood where it belongs."""
+    run = _is_run(to[:2])
+    section = ".".join(map(str, to[2:-1] if run else to[:-1]))
+    beside = f"beside {section}" if path[:-1] == (to[:2] if run else to[:-2]) else f"outside {section}"
+    also = "" if path[-1] == to[-1] else f", as {to[-1]}"
+    if run and to[-1] == "dataset":
+        also = ", or call it dataset_path"
+    message = f"{source.name(path)} stands {beside}, where it is not read"
+    source.problem("misspelt-field", message, path, f"move it into {section}{also}")
+    _read_on(source, path, to)
+
+
+def _read_on(source: Source, path: KeyPath, to: KeyPath) -> None:
+    """Read a key as if it stood where it belongs, making the sections above it."""
+    for end in range(1, len(to)):
+        above = to[:end]
+        if isinstance(above[-1], str) and source.at(above) is None and isinstance(source.at(above[:-1]), dict):
+            source.at(above[:-1])[above[-1]] = {}
+    source.move(path, to)
+
+
+def _not_used(source: Source, path: KeyPath, parameter: Parameter | None) -> None:
+    """A key that changes nothing. Where it holds settings, say where those belong."""
+    held = sorted(_held(source.at(path)))
+    message = f"{source.name(path)} is not used" + (f", though it holds {', '.join(held)}" if held else "")
+    fix = _NOTHING
+    if parameter is not None and not parameter.column:
+        fix = f"{_NOTHING}: {parameter.name} is the same for all, and claude.local.md gives it"
+    elif path[0] == "output":
+        fix = f"{_NOTHING}: where outputs go stands in claude.local.md"
+    elif held or parameter is not None:
+        fix = f"{_NOTHING}: then write it in controls, or in a run's parameters"
+    source.problem("unused-field", message, path, fix)
+
+
+def _held(value: Any) -> set[str]:
+    """The parameters of runs that a section holds."""
+    found = [by_label(key) for key in value] if isinstance(value, dict) else []
+    return {parameter.name for parameter in found if parameter is not None and parameter.column}
+
+
+# The shape of a YAML summary: what must be a mapping, a list or one value, and is something else.
+
+# What each part must be, and how it is written. `*` is the number of an item.
+_MODEL = "- {name: NAME, path: /path/to/it}"
+_RUN = "- {name: NAME, type: fine-tuned, model: MODEL, parameters: {lora_rank: 8}}"
+_RIGHT: Final = {
+    "experiment": ("a mapping with the key name", "experiment: {name: NAME}"),
+    "controls": ("a mapping of settings to values", "controls: {epochs: 1, batch_size: 4}"),
+    "models": ("a mapping with the key base: a list of {name, path}", f"below models, base: and below it {_MODEL}"),
+    "models.base": ("a list of {name, path}", f"below base {_MODEL}"),
+    "models.base.*": ("a mapping with the keys name and path", _MODEL),
+    "data": ("a mapping with the key training", "data: {training: {path: /path/to/data.json}}"),
+    "data.training": (
+        "a mapping with the key path",
+        "training: {path: /path/to/data.json}; a run with another data set gives its dataset_path",
+    ),
+    "data.training.splits": ("a mapping of each split to its samples", "splits: {train: 800, validation: 100}"),
+    "output": ("a mapping with the key wandb_project", "output: {wandb_project: NAME}"),
+    "runs": ("a list of runs", f"below runs {_RUN}"),
+    "runs.*": ("a mapping with the keys name, type and model", _RUN),
+    "runs.*.parameters": ("a mapping of parameters to values", "parameters: {lora_rank: 8, lr: 1e-5}"),
+    "runs.*.compute": ("a mapping of what the job asks for", 'compute: {time: "1:00:00", gpus: 1}'),
+}
+# What is not missing where it is here that something cannot be read.
+_FIELDS: Final = {"experiment": "experiment_name", "data": "dataset", "runs": "runs"}
+_SCALARS: Final = {"string_type": "text", "int": "a whole number"}
+
+
+def check_shape(source: Source) -> None:
+    """Note every key and every shape that the form does not have, from the top."""
+    _check(source, SummaryForm, ())
+
+
+def _check(source: Source, form: type[Form], path: KeyPath) -> None:
+    check_keys(source, form, path)
+    for key, field in form.model_fields.items():
+        place = (*path, key)
+        below, wants_list, wants_mapping = _wanted(field.annotation)
+        if source.at(place) is None or not (below or wants_list or wants_mapping):
+            continue
+        _put_right(source, place, below, is_list=wants_list)
+        for part in [(*place, i) for i in range(len(source.items(place)))] if wants_list else [place]:
+            if wants_list:
+                _put_right(source, part, below, is_list=False)
+            if below and isinstance(source.at(part), dict):
+                _check(source, below, part)
+
+
+def _wanted(annotation: Any) -> tuple[type[Form] | None, bool, bool]:
+    """The form that a field holds, and whether it is a list or a mapping."""
+    if isinstance(annotation, type) and issubclass(annotation, Form):
+        return annotation, False, True
+    origin = get_origin(annotation)
+    if origin in {list, dict}:
+        below = _wanted(get_args(annotation)[-1])[0]
+        return below, origin is list, origin is dict
+    found = [_wanted(part) for part in get_args(annotation)]
+    return next((wanted for wanted in found if any(wanted)), (None, False, False))
+
+
+def _put_right(source: Source, path: KeyPath, below: type[Form] | None, *, is_list: bool) -> None:
+    """Refuse what is no list or no mapping; read on what can be meant by it, and nothing where that is unclear."""
+    value = source.at(path)
+    if isinstance(value, list if is_list else dict):
+        return
+    what, right = _RIGHT[".".join("*" if isinstance(part, int) else part for part in path)]
+    message = f"{source.name(path)} is {_found(source, path)}; it must be {what}"
+    source.problem("invalid-value", message, path, f"write {right}", _FIELDS.get(str(path[0])))
+    source.told.add(path)
+    place = source.place(path)
+    if is_list and isinstance(value, dict):
+        _items_of_mapping(source, path, value, below)
+    elif isinstance(value, list) and path == ("models",):
+        source.put(path, {}, place)
+        source.put((*path, "base"), value, place)
+    elif isinstance(value, list) and _is_dashed(value):
+        _keys_of_list(source, path, value)
+    else:
+        source.at(path[:-1])[path[-1]] = None
+        # Parameters that a run may have given are not missing either.
+        source.unread.add("controls" if path[-1] == "parameters" else str(path[0]))
+
+
+def _items_of_mapping(source: Source, path: KeyPath, value: dict[str, Any], below: type[Form] | None) -> None:
+    """A mapping where a list belongs: one item without its dash, or items by their names."""
+    place = source.place(path)
+    source.put(path, [], place)
+    if below and any(key in below.model_fields for key in value):
+        source.at(path).append(value)
+        source.moved[(*path, 0)] = place
+        return
+    for i, (name, item) in enumerate(value.items()):
+        of_model = {"path": item} if path == ("models", "base") and not isinstance(item, dict) else item
+        source.at(path).append({"name": name, **(of_model if isinstance(of_model, dict) else {})})
+        source.moved |= {(*path, i): (*place, name), (*path, i, "name"): (*place, name)}
+        if of_model is not item:
+            source.moved[(*path, i, "path")] = (*place, name)
+
+
+def _is_dashed(value: list[Any]) -> bool:
+    """Whether a list holds mappings that together are one: each key with a dash before it."""
+    keys = [key for item in value if isinstance(item, dict) for key in item]
+    return bool(keys) and len(keys) == len(set(keys)) and all(isinstance(item, dict) for item in value)
+
+
+def _keys_of_list(source: Source, path: KeyPath, value: list[dict[str, Any]]) -> None:
+    place = source.place(path)
+    source.put(path, {}, place)
+    for i, item in enumerate(value):
+        for key, one in item.items():
+            source.put((*path, key), one, (*place, i, key))
+
+
+def _found(source: Source, path: KeyPath) -> str:
+    """What stands at a place, as messages say it."""
+    value = source.at(path)
+    if value is None:
+        return "empty"
+    if isinstance(value, dict | list):
+        return "a list" if isinstance(value, list) else "a mapping"
+    plain = source.plain(path)
+    return shown(value) if isinstance(value, str) or plain is None else escape(plain)
+
+
+def check_values(source: Source) -> None:
+    """Note the values that are not what the form holds, but what was told; what is missing is told where it is used."""
+    try:
+        SummaryForm.model_validate(source.data)
+    except ValidationError as error:
+        for one in error.errors(include_url=False):
+            path = one["loc"]
+            if not any(path[:end] in source.told for end in range(1, len(path) + 1)):
+                _value_problem(source, path, one["type"], one["input"])
+
+
+def _value_problem(source: Source, path: KeyPath, kind: str, found: Any) -> None:
+    name = source.name(path)
+    if kind == "missing" and path[-1] == "name" and len(path) > 2:  # noqa: PLR2004 - of a list
+        where = source.name(path[:-1])
+        source.problem("missing-field", f"{where} has no name", path, "add name: NAME", name)
+        source.unread.add(str(path[0]))
+    elif found is None or kind == "missing" or path[-1] == "type":
+        return  # told where it is used
+    else:
+        what = next((what for start, what in _SCALARS.items() if kind.startswith(start)), "what the form holds")
+        is_text = kind == "string_type" and not isinstance(found, dict | list)
+        reads = f", which YAML reads as {shown(found)}" if is_text and shown(found) != _found(source, path) else ""
+        fix = f'write "{_found(source, path)}", in quotes' if is_text else f"write {what}"
+        field = "dataset" if path == ("data", "training", "path") else name
+        message = f"{name} is {_found(source, path)}{reads}; it must be {what}"
+        source.problem("invalid-value", message, path, fix, field)
+        if path[0] == "models":
+            source.unread.add("models")

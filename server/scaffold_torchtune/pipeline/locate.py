@@ -1,15 +1,17 @@
-"""Finds the experiment and its claude.local.md, and refuses what lies outside the roots."""
+"""Finding the experiment, its documents and its template, and refusing what is outside the roots."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from scaffold_torchtune.findings import Finding, Refused, refuse
-from scaffold_torchtune.parse import scratch_directory
-from scaffold_torchtune.pipeline.request import Request
-from scaffold_torchtune.shared import layout
-from scaffold_torchtune.shared.files import open_regular, sha256
-from scaffold_torchtune.shared.text import escape, shown
+from scaffold_torchtune.parse.local import scratch_directory
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.system import layout
+from scaffold_torchtune.system.files import open_regular, sha256
+from scaffold_torchtune.system.text import escape, shown
+
+# Finds the experiment and its claude.local.md, and refuses what lies outside the roots.
 
 MAX_DOCUMENT = 1_000_000
 
@@ -176,3 +178,27 @@ def default_roots() -> list[Path]:
         return [project]
     scratch = scratch_directory(document.text, layout.LOCAL)
     return [project, Path(scratch)] if scratch else [project]
+
+
+# Finds the template that the operator names, and reads it where it is plain YAML.
+
+
+def template_path(request: Request) -> str | None:
+    """The real path of the template that was named, there or not; None where none was."""
+    return str(expanded(request.template).resolve()) if request.template else None
+
+
+def plain_template(request: Request) -> Document | None:
+    """The template, where it is plain YAML: its values are read with the documents.
+
+    Raises:
+        Refused: it is not there, or cannot be read.
+    """
+    path = template_path(request)
+    if path is None or not layout.is_plain_template(path):
+        return None
+    named = Path(path)
+    if not named.is_file():
+        message = f"the template is expected at {shown(path)}, and is not there"
+        raise refuse("missing-template", message, file=path, field="template", fix="correct --template")
+    return read_document(named, named.name, follow=True)

@@ -1,4 +1,4 @@
-"""Steps 1, 2, 4 and 5 without writing: from the documents to the plan and the text of every setup_finetune.yaml."""
+"""Steps 1, 2, 4 and 5 without writing: from the documents to the plan and every setup_finetune.yaml."""
 
 import dataclasses
 import os
@@ -8,31 +8,68 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaffold_torchtune.findings import Finding, Question, Refused, errors_in, finding, refuse, serious
-from scaffold_torchtune.models.base import Setting
-from scaffold_torchtune.models.experiment import Experiment
-from scaffold_torchtune.models.plan import Options, Plan, PlannedRun
-from scaffold_torchtune.parse import parse_experiment
-from scaffold_torchtune.pipeline.foresight import foreseen
+from scaffold_torchtune.models import Experiment, Options, Plan, PlannedRun, Seen, Setting
+from scaffold_torchtune.parse.experiment import parse_experiment
+from scaffold_torchtune.pipeline.external_setup import interface_of, trial
 from scaffold_torchtune.pipeline.locate import (
     Document,
     expanded,
     experiment_directory,
+    plain_template,
     read_document,
     read_documents,
     summary_document,
+    template_path,
 )
-from scaffold_torchtune.pipeline.plain_template import plain_template, template_path
-from scaffold_torchtune.pipeline.request import Request
-from scaffold_torchtune.pipeline.script import interface_of, trial
 from scaffold_torchtune.pipeline.state import load_plan
-from scaffold_torchtune.plan import Difference, Place, differences, make_plan, with_id
+from scaffold_torchtune.plan.planner import Difference, differences, make_plan, with_id
+from scaffold_torchtune.plan.run_settings import Place
+from scaffold_torchtune.preflight import check_plan
+from scaffold_torchtune.preflight.disk import free_bytes, inspect_checkpoint, inspect_data
+from scaffold_torchtune.preflight.runs import output_dir
 from scaffold_torchtune.render import Rendered, render_run
+from scaffold_torchtune.request import Request
 from scaffold_torchtune.setup import Outcome, run_bundled
-from scaffold_torchtune.shared import layout
-from scaffold_torchtune.shared.files import Tree
-from scaffold_torchtune.shared.resources import TEMPLATES
-from scaffold_torchtune.shared.text import shown
-from scaffold_torchtune.validate import RunFiles
+from scaffold_torchtune.system import layout
+from scaffold_torchtune.system.files import Tree
+from scaffold_torchtune.system.layout import TEMPLATES
+from scaffold_torchtune.system.text import shown
+from scaffold_torchtune.validate.components import checkpoint_files
+from scaffold_torchtune.validate.run_files import RunFiles
+
+# Looks at what the plan names on disk, and lets foresee judge it.
+
+
+def preflight_findings(plan: Plan, files: Mapping[str, RunFiles]) -> list[Finding]:
+    """What is foreseen of a plan.
+
+    Args:
+        plan: the plan.
+        files: those of the runs by directory, as far as there are any: finetune.yaml names the checkpoint's files.
+    """
+    return check_plan(plan, inspect_disk(plan), _listed(plan, files))
+
+
+def inspect_disk(plan: Plan) -> Seen:
+    """Everything that the plan names on disk, looked at once."""
+    data = {run.data_path: run.text("dataset_ext") for run in plan.runs}
+    checkpoints = {directory for run in plan.runs if (directory := run.checkpoint_dir)}
+    outputs = {directory for run in plan.runs if (directory := output_dir(run))}
+    return Seen(
+        data={path: inspect_data(path, extension) for path, extension in data.items()},
+        checkpoints={directory: inspect_checkpoint(directory) for directory in checkpoints},
+        free={directory: free for directory in outputs if (free := free_bytes(directory)) is not None},
+    )
+
+
+def _listed(plan: Plan, files: Mapping[str, RunFiles]) -> dict[str, tuple[str, ...]]:
+    """The checkpoint files that the first run of each model names."""
+    first = {run.checkpoint_dir: files.get(run.directory) for run in reversed(plan.runs)}
+    found = {directory: checkpoint_files(each) for directory, each in first.items() if directory and each}
+    return {directory: names for directory, names in found.items() if names}
+
+
+# Steps 1, 2, 4 and 5 without writing: from the documents to the plan and the text of every setup_finetune.yaml.
 
 SCRIPT = Question(
     field="setup_script",
@@ -180,7 +217,7 @@ def prepared(request: Request) -> Prepared:
             [_in_documents(each, run) for run, each in tried],
         )
     made = {name: RunFiles({n: data.decode() for n, data in one.files.items()}) for name, one in outcomes.items()}
-    foresight = foreseen(plan, made)
+    foresight = preflight_findings(plan, made)
     if errors_in(foresight):
         raise Refused(f"{len(errors_in(foresight))} problem(s): the runs would fail", serious(foresight))
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *warnings, *foresight)})

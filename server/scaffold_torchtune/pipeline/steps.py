@@ -8,10 +8,17 @@ from datetime import datetime
 from typing import Literal
 
 from scaffold_torchtune import journal
+from scaffold_torchtune.external_checks import sbatch
 from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.journal import Entry
-from scaffold_torchtune.models.plan import Plan
-from scaffold_torchtune.models.results import (
+from scaffold_torchtune.models import Plan
+from scaffold_torchtune.pipeline import apply, prepare, state, validation
+from scaffold_torchtune.pipeline.backend import backend_of
+from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
+from scaffold_torchtune.pipeline.state import LogState
+from scaffold_torchtune.request import Request, Stopped, midway
+from scaffold_torchtune.results import step_results
+from scaffold_torchtune.results.step_results import (
     ParseResult,
     PlanResult,
     RenderResult,
@@ -19,14 +26,8 @@ from scaffold_torchtune.models.results import (
     SetupResult,
     ValidateResult,
 )
-from scaffold_torchtune.pipeline import apply, apply_setup, judge, prepare, results, state, submit
-from scaffold_torchtune.pipeline.backend import backend_of
-from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
-from scaffold_torchtune.pipeline.request import Request
-from scaffold_torchtune.pipeline.state import LogState
-from scaffold_torchtune.pipeline.stopping import Stopped, midway
-from scaffold_torchtune.shared import layout
-from scaffold_torchtune.shared.files import Tree
+from scaffold_torchtune.system import layout
+from scaffold_torchtune.system.files import Tree
 
 
 @contextmanager
@@ -81,12 +82,12 @@ def _unlogged(tree: Tree, step: str) -> bool:
 def parse(request: Request) -> ParseResult:
     """Step 1. Raises `Refused` with every problem of both documents."""
     found = prepare.parsed(request)
-    return results.parse_result(found.experiment, str(found.directory))
+    return step_results.parse_result(found.experiment, str(found.directory))
 
 
 def plan(request: Request) -> PlanResult:
     """Steps 2 and 4. Raises `Refused` with everything that stands against the plan."""
-    return results.plan_result(prepare.prepared(request).plan)
+    return step_results.plan_result(prepare.prepared(request).plan)
 
 
 def render(request: Request) -> RenderResult:
@@ -144,21 +145,21 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None) -> SetupR
     known = prepared.made if prepared else {}
     with _refusals_logged(request), Tree(experiment_directory(request)) as tree:
         frozen = _frozen_plan(tree, prepared.plan.id if prepared else None)
-        outdated = judge.outdated(frozen, request)
+        outdated = validation.outdated(frozen, request)
         if outdated:
             raise Refused("the plan is outdated", outdated)
         backend = backend_of(frozen, request)
-        pending = apply_setup.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
+        pending = apply.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
         if not pending and not _unlogged(tree, "setup"):
-            return apply_setup.run_setups(tree, frozen, backend, {}, request, known)
+            return apply.run_setups(tree, frozen, backend, {}, request, known)
         with apply.writing(tree):
             frozen = _frozen_plan(tree, frozen.id)
-            pending = apply_setup.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
+            pending = apply.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
             before = state.load_log_state(tree)
             started = before.started if before and before.status == "open" else request.now()
             with midway():
                 begun = _begin(tree, frozen, "setup", started)
-                result = apply_setup.run_setups(tree, frozen, backend, pending, request, known)
+                result = apply.run_setups(tree, frozen, backend, pending, request, known)
                 entries = journal.setup_entries(frozen, result)
                 return result.model_copy(update=_logged(tree, begun, entries, request.now()))
 
@@ -176,8 +177,8 @@ def _validate(request: Request, plan_id: str | None = None) -> ValidateResult:
     begun = request.now()
     with Tree(experiment_directory(request)) as tree:
         frozen = _frozen_plan(tree, plan_id)
-        result = judge.judge(tree, frozen, request)
-        line = submit.line(frozen, tree) if result.passed else ""
+        result = validation.validate_plan(tree, frozen, request)
+        line = sbatch.line(frozen, tree) if result.passed else ""
         logged = _close(tree, frozen, result, line, request, begun)
     return result.model_copy(update={"submit": line, "logged": logged})
 
@@ -216,8 +217,8 @@ def scaffold(request: Request) -> ScaffoldResult:
     validated = _validate(request, prepared.plan.id)
     ok = set_up.failed == 0 and validated.passed
     return ScaffoldResult(
-        parse=results.parse_result(prepared.parsed.experiment, str(prepared.directory)),
-        plan=results.plan_result(prepared.plan),
+        parse=step_results.parse_result(prepared.parsed.experiment, str(prepared.directory)),
+        plan=step_results.plan_result(prepared.plan),
         render=rendered,
         setup=set_up,
         validation=validated,

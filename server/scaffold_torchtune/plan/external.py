@@ -1,17 +1,16 @@
-"""How the plan fits an external setup_finetune.py: its defaults, what it cannot be told, where it puts outputs."""
+"""How the plan fits an external setup_finetune.py: its defaults, what it has no option for, its outputs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, finding
-from scaffold_torchtune.models.base import Setting, Source, SourceKind
-from scaffold_torchtune.models.experiment import Experiment
-from scaffold_torchtune.models.plan import PlannedRun
-from scaffold_torchtune.models.script import Interface
+from scaffold_torchtune.models import Experiment, Interface, PlannedRun, Setting, Source, SourceKind
 from scaffold_torchtune.settings.kinds import ValueKind
-from scaffold_torchtune.settings.parameters import ADOPTED, PARAMETERS
-from scaffold_torchtune.shared.text import shown
+from scaffold_torchtune.settings.parameters import ADOPTED, PARAMETERS, SUBMITTED
+from scaffold_torchtune.system.text import shown
+
+# How the plan fits an external setup_finetune.py: its defaults, what it cannot be told, where it puts outputs.
 
 OWN_DATA_SETS: Final = ("chat_completion", "text_completion")
 """cruijff_kit's own data sets, which come with its setup_finetune.py."""
@@ -107,7 +106,7 @@ def unwritten(
     return tuple(name for name in settings if name not in interface.options or name in loaded)
 
 
-def problems(runs: Sequence[PlannedRun], experiment: Experiment, interface: Interface | None) -> list[Finding]:
+def external_problems(runs: Sequence[PlannedRun], experiment: Experiment, interface: Interface | None) -> list[Finding]:
     """What is planned and cannot be told this script, and what it needs and nobody gives."""
     if interface is None or interface.options is None:
         return []
@@ -120,7 +119,7 @@ def problems(runs: Sequence[PlannedRun], experiment: Experiment, interface: Inte
     return [*found.values(), *_lacking(runs, experiment, interface)]
 
 
-def remarks(runs: Sequence[PlannedRun], interface: Interface | None) -> list[Finding]:
+def external_warnings(runs: Sequence[PlannedRun], interface: Interface | None) -> list[Finding]:
     """What the script does in its own way, which the plan follows."""
     if interface is None:
         return []
@@ -220,4 +219,33 @@ def _lacking(runs: Sequence[PlannedRun], experiment: Experiment, interface: Inte
             fix=f"give {name} in Configuration > Training, e.g. `- **{name}:** VALUE`; or use --setup-script bundled",
         )
         for name in sorted(required - {name for run in runs for name in run.settings})
+    ]
+
+
+# What an external script has no option for, and the line that submits can hand over instead.
+
+
+def submitted(settings: Mapping[str, Setting], interface: Interface | None) -> tuple[str, ...]:
+    """The settings of a run that the line that submits hands over: those for which the script has no option."""
+    if interface is None:
+        return ()
+    options = interface.options or {}
+    return tuple(name for name in settings if name in SUBMITTED and name not in options)
+
+
+def submit_warnings(runs: Sequence[PlannedRun]) -> list[Finding]:
+    """What the line that submits hands over, said once."""
+    values = {(name, run.settings[name].value): run.settings[name] for run in runs for name in run.submitted}
+    said = [f"{name} {shown(value)}" for name, value in values if (name, value) != ("offline", False)]
+    if not said:
+        return []
+    first = next(iter(values.values())).source
+    return [
+        finding(
+            "submitted-with",
+            f"this setup_finetune.py has no option for {', '.join(said)}: the line that submits the runs says so"
+            " instead, to sbatch or in the environment of the job; submit with that line",
+            at=first,
+            fix="nothing, if the runs are submitted with that line",
+        )
     ]

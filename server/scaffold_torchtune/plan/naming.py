@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from scaffold_torchtune.findings import Collector, Finding, Scalar
 from scaffold_torchtune.settings import kinds, recipes
 from scaffold_torchtune.settings.parameters import NAMING_ORDER, PARAMETERS
-from scaffold_torchtune.shared import layout
-from scaffold_torchtune.shared.text import escape, shown
+from scaffold_torchtune.system import layout
+from scaffold_torchtune.system.text import escape, shown
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", re.ASCII)
 # Names that some system keeps for itself: devices of Windows, whose users look at shared folders.

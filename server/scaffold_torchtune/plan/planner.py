@@ -1,21 +1,92 @@
-"""Makes the frozen plan from an experiment, or says everything that stands against it."""
+"""The frozen plan of an experiment, and the difference between two plans."""
 
 import hashlib
+import itertools
 import json
 import posixpath
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from scaffold_torchtune import __version__
 from scaffold_torchtune.findings import Finding, Refused, Scalar
-from scaffold_torchtune.models.base import Setting, SourceKind
-from scaffold_torchtune.models.experiment import Experiment, Run
-from scaffold_torchtune.models.plan import Excluded, Options, Plan, PlannedRun
-from scaffold_torchtune.plan import carried, checks, external, naming, recipe, template
-from scaffold_torchtune.plan.place import Place
-from scaffold_torchtune.plan.settings import data_path, named, parameters_of, settings_of
+from scaffold_torchtune.models import Excluded, Experiment, Options, Plan, PlannedRun, Run, Setting, Source, SourceKind
+from scaffold_torchtune.plan import checks, external, naming
+from scaffold_torchtune.plan.run_settings import Place, data_path, named, parameters_of, settings_of
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.settings.parameters import SURROUNDINGS
-from scaffold_torchtune.shared.layout import SETUP_TEMPLATES
+from scaffold_torchtune.system.layout import SETUP_TEMPLATES
+
+# Whether two plans plan the same runs, whatever the runs are called.
+
+
+class Difference(NamedTuple):
+    """The run, the setting that differs, and what it is here and there; None where there is none."""
+
+    run: str
+    name: str
+    here: Setting | None
+    there: Setting | None
+
+
+def differences(here: Sequence[PlannedRun], there: Sequence[PlannedRun]) -> list[Difference]:
+    """What differs between two plans of one experiment.
+
+    Runs that are the same in both are set aside; of the rest, those of one name are compared, then those that are left,
+    in their order. A run that only one plan has differs in `runs`.
+    """
+    rest = list(there)
+    alone: list[PlannedRun] = []
+    for run in here:
+        same = next((other for other in rest if _same(_settings(other), _settings(run))), None)
+        if same is None:
+            alone.append(run)
+        else:
+            rest.remove(same)
+    by_name = {run.name: run for run in rest}
+    pairs = [(run, by_name.pop(run.name)) for run in alone if run.name in by_name]
+    paired = {run.name for run, _ in pairs}
+    left = [run for run in alone if run.name not in paired]
+    pairs_left = itertools.zip_longest(left, by_name.values())
+    return [difference for one, other in itertools.chain(pairs, pairs_left) for difference in _between(one, other)]
+
+
+def _settings(run: PlannedRun) -> dict[str, Setting]:
+    return {name: setting for name, setting in run.settings.items() if name != "my_wandb_run_name"}
+
+
+def _same(one: Mapping[str, Setting], other: Mapping[str, Setting]) -> bool:
+    return {name: s.value for name, s in one.items()} == {name: s.value for name, s in other.items()}
+
+
+def _between(one: PlannedRun | None, other: PlannedRun | None) -> list[Difference]:
+    if one is None or other is None:
+        name = one.name if one else other.name if other else ""
+        return [Difference(name, "runs", _row(one), _row(other))]
+    here, there = _settings(one), _settings(other)
+    found = [
+        Difference(one.name, name, here.get(name), there.get(name))
+        for name in dict.fromkeys([*here, *there])
+        if _value(here.get(name)) != _value(there.get(name))
+    ]
+    differing = {each.name for each in found}
+    return [each for each in found if not (each.name == "lora_alpha" and "lora_rank" in differing and _follow(each))]
+
+
+def _follow(found: Difference) -> bool:
+    """Whether both values follow from others."""
+    return all(s is not None and s.source.kind is SourceKind.DERIVED for s in (found.here, found.there))
+
+
+def _value(setting: Setting | None) -> object:
+    return setting.value if setting else None
+
+
+def _row(run: PlannedRun | None) -> Setting | None:
+    """The name of a run, and the line of its row."""
+    return Setting(value=run.name, source=Source(kind=SourceKind.ROW, line=run.line)) if run else None
+
+
+# Makes the frozen plan from an experiment, or says everything that stands against it.
 
 
 def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
@@ -36,8 +107,8 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
     problems = [
         *checks.unknown_models(tuned, experiment, options),
         *checks.data_problems(data, options, place),
-        *template.problems(experiment, place.interface),
-        *recipe.problems(tuned, experiment, options, place),
+        *checks.template_problems(experiment, place.interface),
+        *checks.recipe_problems(tuned, experiment, options, place),
         *checks.identical_runs(tuned, parameters, experiment),
     ]
     problems += [] if problems else naming.check_names(made, [run.line for run in tuned], experiment.summary_file)
@@ -53,13 +124,13 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
             data_path=path.text,
             parameters=values,
             settings=(settings := named(own, name)),
-            submitted=(submitted := carried.submitted(settings, place.interface)),
+            submitted=(submitted := external.submitted(settings, place.interface)),
             unwritten=external.unwritten(settings, submitted, place.interface),
             generation=place.interface.generation if place.interface else "",
         )
         for run, name, path, values, own in zip(tuned, made, data, parameters, unnamed, strict=True)
     )
-    untaken = external.problems(runs, experiment, place.interface)
+    untaken = external.external_problems(runs, experiment, place.interface)
     if untaken:
         raise Refused(f"{len(untaken)} problem(s): this setup_finetune.py cannot be told the plan", untaken)
     plan = Plan(
@@ -84,8 +155,13 @@ def make_plan(experiment: Experiment, options: Options, place: Place) -> Plan:
 
 def _remarks(experiment: Experiment, runs: Sequence[PlannedRun], place: Place) -> list[Finding]:
     """What the person should see before anything is written."""
-    of_script = [*external.remarks(runs, place.interface), *carried.remarks(runs)]
-    return [*checks.warnings(experiment, runs), *template.remarks(experiment, runs), *recipe.remarks(runs), *of_script]
+    of_script = [*external.external_warnings(runs, place.interface), *external.submit_warnings(runs)]
+    return [
+        *checks.warnings(experiment, runs),
+        *checks.template_warnings(experiment, runs),
+        *checks.recipe_warnings(runs),
+        *of_script,
+    ]
 
 
 def with_id(plan: Plan) -> Plan:

@@ -1,1 +1,1 @@
-"""What a parameter is: one table of all of them, one reader of their kinds, recipes, and options of a job."""
+"""What a parameter is: the table of parameters, their kinds, recipes and options of jobs."""

@@ -1,24 +1,27 @@
-"""Where each setting must arrive in finetune.yaml: a table, and what cannot be said in one.
-
-The places are torchtune 0.6.1's own: what its recipes read of their config and what its components take as arguments.
-Nothing here is shared with the code that writes finetune.yaml.
-"""
+"""Where each setting must arrive in finetune.yaml."""
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Any, Final
 
-from scaffold_torchtune.models.plan import PlannedRun
-from scaffold_torchtune.shared.yamlio import Path
-from scaffold_torchtune.torchtune_facts import load
-from scaffold_torchtune.validate.values import join
+from scaffold_torchtune.models import PlannedRun
+from scaffold_torchtune.system.yamlio import KeyPath
+from scaffold_torchtune.torchtune_facts.facts import load
+from scaffold_torchtune.validate.report import join, normal_path
+
+# Where each setting must arrive in finetune.yaml: a table, and what cannot be said in one.
+#
+# The places are torchtune 0.6.1's own: what its recipes read of their config and what its components take as
+# arguments.
+# Nothing here is shared with the code that writes finetune.yaml.
 
 SCHEDULERS: Final = "torchtune.training.lr_schedulers."
 LOGGER: Final = "torchtune.training.metric_logging.WandBLogger"
 CHECKPOINTER: Final = "torchtune.training.FullModelHFCheckpointer"
 
 
-class Kind(StrEnum):
+class Comparison(StrEnum):
     """How a value in finetune.yaml is compared with the planned one."""
 
     SAME = "same"  # same type and value
@@ -42,41 +45,41 @@ class Expectation:
     """
 
     setting: str
-    path: Path
+    path: KeyPath
     value: Any
-    kind: Kind = Kind.SAME
+    kind: Comparison = Comparison.SAME
     absent_is: Any = None
     optional: bool = False
     note: str = ""
     source_of: str | None = None
 
 
-DIRECT: Final[dict[str, tuple[Path, Kind]]] = {
-    "lora_rank": (("model", "lora_rank"), Kind.SAME),
-    "lora_dropout": (("model", "lora_dropout"), Kind.NUMBER),
-    "lr": (("optimizer", "lr"), Kind.NUMBER),
-    "weight_decay": (("optimizer", "weight_decay"), Kind.NUMBER),
-    "num_warmup_steps": (("lr_scheduler", "num_warmup_steps"), Kind.SAME),
-    "max_seq_len": (("tokenizer", "max_seq_len"), Kind.SAME),
-    "my_wandb_project": (("metric_logger", "project"), Kind.SAME),
-    "my_wandb_run_name": (("metric_logger", "name"), Kind.SAME),
-    "wandb_entity": (("metric_logger", "entity"), Kind.SAME),
-    "wandb_group": (("metric_logger", "group"), Kind.SAME),
-    "wandb_tags": (("metric_logger", "tags"), Kind.PARTS),
-    "batch_size": (("batch_size",), Kind.SAME),
-    "batch_size_val": (("batch_size_val",), Kind.SAME),
-    "epochs": (("epochs",), Kind.SAME),
-    "epochs_to_save": (("epochs_to_save",), Kind.EPOCHS),
-    "gradient_accumulation_steps": (("gradient_accumulation_steps",), Kind.SAME),
-    "clip_grad_norm": (("clip_grad_norm",), Kind.NUMBER),
-    "enable_activation_checkpointing": (("enable_activation_checkpointing",), Kind.SAME),
-    "log_every_n_steps": (("log_every_n_steps",), Kind.SAME),
-    "max_steps_per_epoch": (("max_steps_per_epoch",), Kind.SAME),
-    "save_adapter_weights_only": (("save_adapter_weights_only",), Kind.SAME),
-    "save_last_epoch_only": (("save_last_epoch_only",), Kind.SAME),
-    "seed": (("seed",), Kind.SAME),
-    "stash_adapter_weights": (("stash_adapter_weights",), Kind.SAME),
-    "resume_from_checkpoint": (("resume_from_checkpoint",), Kind.SAME),
+DIRECT: Final[dict[str, tuple[KeyPath, Comparison]]] = {
+    "lora_rank": (("model", "lora_rank"), Comparison.SAME),
+    "lora_dropout": (("model", "lora_dropout"), Comparison.NUMBER),
+    "lr": (("optimizer", "lr"), Comparison.NUMBER),
+    "weight_decay": (("optimizer", "weight_decay"), Comparison.NUMBER),
+    "num_warmup_steps": (("lr_scheduler", "num_warmup_steps"), Comparison.SAME),
+    "max_seq_len": (("tokenizer", "max_seq_len"), Comparison.SAME),
+    "my_wandb_project": (("metric_logger", "project"), Comparison.SAME),
+    "my_wandb_run_name": (("metric_logger", "name"), Comparison.SAME),
+    "wandb_entity": (("metric_logger", "entity"), Comparison.SAME),
+    "wandb_group": (("metric_logger", "group"), Comparison.SAME),
+    "wandb_tags": (("metric_logger", "tags"), Comparison.PARTS),
+    "batch_size": (("batch_size",), Comparison.SAME),
+    "batch_size_val": (("batch_size_val",), Comparison.SAME),
+    "epochs": (("epochs",), Comparison.SAME),
+    "epochs_to_save": (("epochs_to_save",), Comparison.EPOCHS),
+    "gradient_accumulation_steps": (("gradient_accumulation_steps",), Comparison.SAME),
+    "clip_grad_norm": (("clip_grad_norm",), Comparison.NUMBER),
+    "enable_activation_checkpointing": (("enable_activation_checkpointing",), Comparison.SAME),
+    "log_every_n_steps": (("log_every_n_steps",), Comparison.SAME),
+    "max_steps_per_epoch": (("max_steps_per_epoch",), Comparison.SAME),
+    "save_adapter_weights_only": (("save_adapter_weights_only",), Comparison.SAME),
+    "save_last_epoch_only": (("save_last_epoch_only",), Comparison.SAME),
+    "seed": (("seed",), Comparison.SAME),
+    "stash_adapter_weights": (("stash_adapter_weights",), Comparison.SAME),
+    "resume_from_checkpoint": (("resume_from_checkpoint",), Comparison.SAME),
 }
 """Settings that arrive as they are, in one place."""
 
@@ -104,14 +107,16 @@ def direct(run: PlannedRun) -> list[Expectation]:
     rank, alpha = run.settings.get("lora_rank"), run.settings.get("lora_alpha")
     place = ("model", "lora_alpha")
     if alpha is not None:
-        found.append(Expectation("lora_alpha", place, alpha.value, Kind.NUMBER))
+        found.append(Expectation("lora_alpha", place, alpha.value, Comparison.NUMBER))
     elif rank is not None and type(rank.value) is int:
         note = "it must be 2 x lora_rank"
-        found.append(Expectation("lora_alpha", place, 2 * rank.value, Kind.NUMBER, note=note, source_of="lora_rank"))
+        found.append(
+            Expectation("lora_alpha", place, 2 * rank.value, Comparison.NUMBER, note=note, source_of="lora_rank")
+        )
     return found
 
 
-def _place(name: str, value: Any) -> tuple[Path, Any, Kind]:
+def _place(name: str, value: Any) -> tuple[KeyPath, Any, Comparison]:
     path, kind = DIRECT[name]
     return path, value, kind
 
@@ -128,8 +133,8 @@ def output(run: PlannedRun) -> list[Expectation]:
         return []
     place = join(*parts)
     return [
-        Expectation(setting, ("output_dir",), place, Kind.PATH),
-        Expectation(setting, ("checkpointer", "output_dir"), place, Kind.PATH),
+        Expectation(setting, ("output_dir",), place, Comparison.PATH),
+        Expectation(setting, ("checkpointer", "output_dir"), place, Comparison.PATH),
     ]
 
 
@@ -141,9 +146,9 @@ def output_dir(run: PlannedRun) -> str | None:
 def model(run: PlannedRun) -> list[Expectation]:
     """What the model must have become: builder, tokenizer, checkpointer, all from torchtune's stock configs."""
     folder = run.checkpoint_dir
-    found = [Expectation("model_checkpoint", ("checkpointer", "checkpoint_files"), None, Kind.PRESENT)]
+    found = [Expectation("model_checkpoint", ("checkpointer", "checkpoint_files"), None, Comparison.PRESENT)]
     if folder is not None:
-        found.append(Expectation("model_checkpoint", ("checkpointer", "checkpoint_dir"), folder, Kind.PATH))
+        found.append(Expectation("model_checkpoint", ("checkpointer", "checkpoint_dir"), folder, Comparison.PATH))
     name = run.settings.get("torchtune_model_name")
     facts = load().model(name.text) if name is not None else None
     if facts is None:
@@ -157,7 +162,7 @@ def model(run: PlannedRun) -> list[Expectation]:
     ]
     if folder is not None:
         found += [
-            Expectation(setting, ("tokenizer", argument), join(folder, file), Kind.PATH)
+            Expectation(setting, ("tokenizer", argument), join(folder, file), Comparison.PATH)
             for argument, file in facts.tokenizer_files.items()
         ]
     return found
@@ -173,3 +178,182 @@ def other(run: PlannedRun) -> list[Expectation]:
     if "my_wandb_project" in run.settings:
         found.append(Expectation("my_wandb_project", ("metric_logger", "_component_"), LOGGER))
     return found
+
+
+# Where the settings of the data set must arrive, for each type of data set.
+
+DATASET_SETTINGS: Final = frozenset(
+    {"dataset_ext", "dataset_label", "dataset_type", "input_dir_base", "input_formatting", "input_key", "output_key"}
+    | {"packed", "prompt", "run_val_every_n_steps", "system_prompt", "train_on_input", "training_samples"}
+)
+"""Settings whose arrival this module knows."""
+
+PLAIN_PROMPT: Final = "{input}"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a type of data set takes, and under which key: None where it has no place for it.
+
+    torchtune's three are read off its functions (torchtune/datasets/_instruct.py, _chat.py, _text_completion.py),
+    cruijff_kit's two off its own data sets; those read JSON files themselves, so they take `split` and no `field`.
+    """
+
+    component: str
+    own: bool = False  # cruijff_kit's own data set
+    system_prompt: str | None = None
+    train_on_input: bool = True
+    input_key: KeyPath | None = None
+    output_key: KeyPath | None = None
+
+
+SHAPES: Final = {
+    "instruct_dataset": Shape(
+        "torchtune.datasets.instruct_dataset",
+        system_prompt="new_system_prompt",
+        input_key=("column_map", "input"),
+        output_key=("column_map", "output"),
+    ),
+    "chat_dataset": Shape(
+        "torchtune.datasets.chat_dataset", system_prompt="new_system_prompt", input_key=("conversation_column",)
+    ),
+    "text_completion_dataset": Shape(
+        "torchtune.datasets.text_completion_dataset", train_on_input=False, input_key=("column",)
+    ),
+    "chat_completion": Shape(
+        ".datasets.chat_completion.chat_completion_dataset",
+        own=True,
+        system_prompt="system_prompt",
+        input_key=("input_key",),
+        output_key=("output_key",),
+    ),
+    "text_completion": Shape(
+        ".datasets.text_completion.text_completion_dataset",
+        own=True,
+        input_key=("input_key",),
+        output_key=("output_key",),
+    ),
+}
+
+
+def shape_of(run: PlannedRun) -> Shape | None:
+    """The planned type of data set; None where it is not known. torchtune's instruct_dataset where none is planned."""
+    return SHAPES.get(run.text("dataset_type") or "instruct_dataset")
+
+
+def data_file(run: PlannedRun) -> str:
+    """The data set's file. A relative path in the document is completed from the settings that name the same file."""
+    name = f"{run.value('dataset_label')}{run.value('dataset_ext')}"
+    base = run.value("input_dir_base")
+    if run.data_path.startswith("/") or not base or PurePosixPath(run.data_path).name != name:
+        return normal_path(run.data_path)
+    return join(str(base), run.text("input_formatting"), name)
+
+
+def source(run: PlannedRun) -> str:
+    """The data's format as `datasets.load_dataset` names it."""
+    extension = run.text("dataset_ext") or PurePosixPath(run.data_path).suffix
+    return extension.removeprefix(".")
+
+
+def dataset_expectations(run: PlannedRun) -> list[Expectation]:
+    """What the data set's settings must have become in the node `dataset` (and `dataset_val`)."""
+    shape = shape_of(run)
+    if shape is None:
+        return []
+    found = [*_node(run, shape, "dataset", "train"), *_prompts(run, shape), *_columns(run, shape)]
+    if "packed" in run.settings:
+        found.append(Expectation("packed", ("dataset", "packed"), run.value("packed"), absent_is=False))
+    if "train_on_input" in run.settings:
+        found.append(_train_on_input(run, shape))
+    return found + _validation(run, shape)
+
+
+def _node(run: PlannedRun, shape: Shape, node: str, split: str) -> list[Expectation]:
+    form, samples = source(run), run.value("training_samples") if node == "dataset" else None
+    found = [
+        Expectation(
+            "dataset_type", (node, "_component_"), shape.component, Comparison.ENDS if shape.own else Comparison.SAME
+        ),
+        Expectation("dataset_ext", (node, "source"), form),
+    ]
+    if form == "json" or node == "dataset":
+        note = "a folder alone (data_dir) would be loaded as an empty data set" if form == "parquet" else ""
+        found.append(Expectation("dataset_label", (node, "data_files"), data_file(run), Comparison.PATH, note=note))
+    in_field = form == "json" and not shape.own
+    found.append(Expectation("dataset_ext", (node, "field"), split if in_field else None, _kind(present=in_field)))
+    if samples is not None and shape.own:
+        found.append(Expectation("training_samples", (node, "max_samples"), samples))
+    elif samples is not None:
+        found.append(Expectation("training_samples", (node, "split"), f"train[:{samples}]"))
+    if samples is None or shape.own:
+        # load_dataset calls everything that a file or field holds `train`; cruijff_kit's own data sets name the split
+        usual = split if shape.own else "train"
+        found.append(Expectation("dataset_ext", (node, "split"), usual, absent_is="train", optional=True))
+    folder = run.checkpoint_dir
+    if shape.own and folder is not None:
+        found.append(Expectation("model_checkpoint", (node, "model_path"), folder, Comparison.PATH))
+    return found
+
+
+def _kind(*, present: bool) -> Comparison:
+    return Comparison.SAME if present else Comparison.ABSENT
+
+
+def _prompts(run: PlannedRun, shape: Shape) -> list[Expectation]:
+    found = []
+    system = run.value("system_prompt") or None
+    places = [shape.system_prompt] if shape.system_prompt else ["new_system_prompt", "system_prompt"]
+    note = "" if shape.system_prompt else f"{shape.component} has no place for a system prompt"
+    if "system_prompt" in run.settings:
+        found += [
+            Expectation("system_prompt", ("dataset", key), system, _kind(present=system is not None), note=note)
+            for key in places
+        ]
+    prompt = run.value("prompt")
+    if prompt and shape.own:
+        found.append(Expectation("prompt", ("dataset", "prompt"), prompt))
+    elif prompt and prompt != PLAIN_PROMPT:
+        before, _, after = str(prompt).partition(PLAIN_PROMPT)
+        place: KeyPath = ("tokenizer", "prompt_template", "user")
+        found += [
+            Expectation("prompt", (*place, index), part, note="torchtune takes a prompt as the tokenizer's template")
+            for index, part in enumerate((before, after))
+        ]
+    return found
+
+
+def _columns(run: PlannedRun, shape: Shape) -> list[Expectation]:
+    found = []
+    for setting, place, usual in (("input_key", shape.input_key, "input"), ("output_key", shape.output_key, "output")):
+        named = run.value(setting)
+        has_usual = place is not None and (shape.own or place[0] == "column_map")
+        if place is not None and (named or has_usual):
+            absent = usual if has_usual else None
+            found.append(Expectation(setting, ("dataset", *place), named or usual, absent_is=absent, optional=True))
+        elif named and named != usual:
+            note = f"{shape.component} has no such column"
+            found.append(Expectation(setting, ("dataset", setting), named, note=note))
+    return found
+
+
+def _train_on_input(run: PlannedRun, shape: Shape) -> Expectation:
+    path = ("dataset", "train_on_input")
+    if shape.train_on_input:
+        return Expectation("train_on_input", path, run.value("train_on_input"), absent_is=False)
+    return Expectation(
+        "train_on_input", path, None, Comparison.ABSENT, note=f"{shape.component} takes no train_on_input"
+    )
+
+
+def _validation(run: PlannedRun, shape: Shape) -> list[Expectation]:
+    setting, path = "run_val_every_n_steps", ("run_val_every_n_steps",)
+    if setting not in run.settings:
+        return []
+    every = run.value(setting)
+    if not every:
+        return [
+            Expectation(setting, path, None, Comparison.ABSENT),
+            Expectation(setting, ("dataset_val",), None, Comparison.ABSENT),
+        ]
+    return [Expectation(setting, path, every), *_node(run, shape, "dataset_val", "validation")]

@@ -1,22 +1,142 @@
-"""The proof that every planned value stands in finetune.yaml, where torchtune reads it."""
+"""The proof that every planned value is in finetune.yaml, and that nothing unplanned is."""
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.shared.yamlio import Path
-from scaffold_torchtune.torchtune_facts import load
-from scaffold_torchtune.validate import arrivals, components, dataset, habits, stock
-from scaffold_torchtune.validate.arrivals import Expectation, Kind
-from scaffold_torchtune.validate.files import ResolvedConfig
-from scaffold_torchtune.validate.report import Report
-from scaffold_torchtune.validate.resolve import interpolated
-from scaffold_torchtune.validate.values import compare, dotted, normal_path, quoted
+from scaffold_torchtune.system.yamlio import KeyPath
+from scaffold_torchtune.torchtune_facts.facts import load
+from scaffold_torchtune.validate import arrivals, commands, components
+from scaffold_torchtune.validate.arrivals import Comparison, Expectation, is_full, output_dir
+from scaffold_torchtune.validate.report import Report, below, compare, dotted, normal_path, quoted
+from scaffold_torchtune.validate.run_files import ResolvedConfig, interpolated
 
-SETTINGS = frozenset(arrivals.DIRECT) | arrivals.GROUPED | dataset.SETTINGS
+# The reverse of the proof: what finetune.yaml says that nobody planned and that torchtune's makers do not say either.
+#
+# What they say is in their stock configs and, where those are silent, in the defaults of their components' arguments
+# (torchtune_facts). Arguments that components do not take, keys that the recipe does not read, and other places on
+# disk
+# are judged elsewhere.
+
+_OTHER: Final[dict[str, tuple[Any, ...]]] = {
+    "dataset.conversation_column": ("messages",),  # with the style: OpenAI's form of a conversation
+    "dataset.conversation_style": ("openai",),
+    "metric_logger.mode": ("offline",),  # compute nodes often have no network, where `online` waits for it
+    "tokenizer.prompt_template.assistant": (["", ""],),
+}
+"""What a job may hold besides."""
+
+_OF_THE_PLAN: Final[frozenset[KeyPath]] = frozenset(
+    (part, "_component_") for part in ("model", "tokenizer", "checkpointer", "dataset")
+)
+"""Components that follow from the plan; where it does not say which, that is told elsewhere."""
+
+_OUTPUTS: Final[frozenset[KeyPath]] = frozenset({("metric_logger", "log_dir"), ("profiler", "output_dir")})
+"""Directories that torchtune writes to; in its stock configs they lie below `output_dir`."""
+
+
+def check_unplanned(report: Report, data: dict[str, Any], planned: Iterable[KeyPath]) -> None:
+    """Report every value in finetune.yaml, resolved, that neither the plan nor a stock config of torchtune has.
+
+    The stock configs are those of torchtune's own recipe for the run's method and GPUs: whatever else a recipe of
+    somebody's own reads, it reads these values too.
+
+    Args:
+        report: takes the findings.
+        data: the file's resolved data.
+        planned: the places that the plan speaks of; what stands there or below is judged already.
+    """
+    facts = load().recipes[_usual(report)]
+    defaults = dict(_defaults(data))
+    spoken = {*planned, *report.paths}
+    above = {path[:end] for path in spoken for end in range(len(path))}
+    for path, value in _values(data):
+        place = dotted(path)
+        if path[0] not in facts.reads or path in _OF_THE_PLAN or path in above or _is_below(path, spoken):
+            continue
+        if _is_place(value):
+            _output(report, path, value)
+            continue
+        known = (*facts.stock.get(place, ()), *_OTHER.get(place, ())) or defaults.get(path, ())
+        if value in (None, "") or any(_same(value, each) for each in known):
+            continue
+        there = f"; torchtune's own is {' or '.join(quoted(each) for each in known)}" if known else ""
+        report.add(
+            "unplanned-value",
+            f"{place} is {quoted(value)}, which nobody planned{there}",
+            field=place,
+            expected=known[0] if len(known) == 1 else None,
+            actual=value,
+            path=path,
+            severity=commands.of_value(report, place),
+            fix=None if report.bundled else _ITS_OWN,
+        )
+
+
+_ITS_OWN: Final = "If another value is meant, give it in the summary; else nothing: the setup script chose it."
+
+
+def _usual(report: Report) -> str:
+    """Torchtune's own recipe for the run's method and number of GPUs."""
+    gpus = report.planned("gpus")
+    form = "distributed" if isinstance(gpus, int) and gpus > 1 else "single_device"
+    return f"{'full' if is_full(report.run) else 'lora'}_finetune_{form}"
+
+
+def _output(report: Report, path: KeyPath, value: str) -> None:
+    """Logs and profiles go where the run's other outputs go, or they mix with those of other runs."""
+    folder = output_dir(report.run)
+    if path in _OUTPUTS and folder is not None and not below(value, folder):
+        place = dotted(path)
+        report.add(
+            "unplanned-value",
+            f"{place} is {quoted(value)}, which is not in the run's output directory",
+            field=place,
+            expected=folder,
+            actual=value,
+            path=path,
+            severity=commands.of_value(report, place),
+        )
+
+
+def _defaults(data: dict[str, Any]) -> Iterator[tuple[KeyPath, tuple[Any]]]:
+    """The default of each argument of the components that are named, by its path."""
+    for name, node in data.items():
+        component = load().components.get(str(node.get("_component_"))) if isinstance(node, dict) else None
+        if component is not None:
+            yield from (((name, argument), (value,)) for argument, value in component.defaults.items())
+
+
+def _is_below(path: KeyPath, spoken: set[KeyPath]) -> bool:
+    """Whether a path, or one that leads to it, is spoken of."""
+    return any(path[:end] in spoken for end in range(len(path) + 1))
+
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("/")
+
+
+def _same(value: Any, known: Any) -> bool:
+    """The same type and value; a whole number may stand for a float."""
+    return compare(known, value) is None
+
+
+def _values(node: dict[str, Any], above: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """Every value that is no mapping, with its path; a list is one value."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _values(value, (*above, key))
+        else:
+            yield (*above, key), value
+
+
+# The proof that every planned value stands in finetune.yaml, where torchtune reads it.
+
+FINETUNE_SETTINGS = frozenset(arrivals.DIRECT) | arrivals.GROUPED | arrivals.DATASET_SETTINGS
 """Settings whose arrival in finetune.yaml is known."""
 
 
-def check(report: Report, config: ResolvedConfig, recipe: str | None) -> None:
+def check_finetune(report: Report, config: ResolvedConfig, recipe: str | None) -> None:
     """Check finetune.yaml against the plan; findings go to `report`, whose document it is.
 
     Args:
@@ -34,17 +154,17 @@ def check(report: Report, config: ResolvedConfig, recipe: str | None) -> None:
         report.add("value-mismatch", f"{place}: {reason}", field=place, actual=at(raw, path), path=path)
     _models(report)
     expected = [*arrivals.direct(report.run), *arrivals.model(report.run), *arrivals.other(report.run)]
-    expected += [*arrivals.output(report.run), *dataset.expectations(report.run)]
+    expected += [*arrivals.output(report.run), *arrivals.dataset_expectations(report.run)]
     for expectation in expected:
         if expectation.path not in problems:
             _expect(report, expectation, data)
     _unread_text(report)
-    components.check(report, data)
+    components.check_components(report, data)
     _keys(report, data, recipe, interpolated(raw))
-    stock.check(report, data, [expectation.path for expectation in expected])
+    check_unplanned(report, data, [expectation.path for expectation in expected])
 
 
-def at(data: Any, path: Path) -> Any:
+def at(data: Any, path: KeyPath) -> Any:
     """What stands at a path; None where it is absent."""
     for key in path:
         if isinstance(data, dict):
@@ -69,50 +189,50 @@ def _models(report: Report) -> None:
             severity=severity,
             fix="Use a model that is in the registry, or compare the model, tokenizer and checkpointer nodes yourself.",
         )
-    if dataset.shape_of(report.run) is None:
+    if arrivals.shape_of(report.run) is None:
         report.add(
             "invalid-value",
             f"what finetune.yaml must hold for the data set type {quoted(kind)} is not known, so it is not proven",
             field="dataset_type",
-            expected=", ".join(dataset.SHAPES),
+            expected=", ".join(arrivals.SHAPES),
             actual=kind,
             path=("dataset",),
             severity=severity,
             fix="Use one of the data set types named.",
         )
     prompt = report.planned("prompt")
-    if prompt and dataset.PLAIN_PROMPT not in str(prompt):
+    if prompt and arrivals.PLAIN_PROMPT not in str(prompt):
         report.add(
             "invalid-value",
             f"the planned prompt {quoted(prompt)} has no place for a sample's text, so no run would see its input",
             field="prompt",
-            expected=dataset.PLAIN_PROMPT,
+            expected=arrivals.PLAIN_PROMPT,
             actual=prompt,
             path=("tokenizer", "prompt_template"),
-            fix=f"Put {dataset.PLAIN_PROMPT} into the prompt, where the sample's text belongs.",
+            fix=f"Put {arrivals.PLAIN_PROMPT} into the prompt, where the sample's text belongs.",
         )
 
 
 def _verdict(expected: Expectation, actual: Any) -> str | None:
     """The code of the finding that what stands there deserves."""
     value = expected.value
-    if expected.kind is Kind.ABSENT:
+    if expected.kind is Comparison.ABSENT:
         return None if actual is None or actual == "" else "unplanned-value"
-    if expected.kind is Kind.PRESENT:
+    if expected.kind is Comparison.PRESENT:
         return "missing-value" if actual is None or actual in ({}, [], "") else None
     if actual is None:
         return None if value is None else "missing-value"
-    if expected.kind is Kind.NUMBER and type(value) is int:
+    if expected.kind is Comparison.NUMBER and type(value) is int:
         return compare(float(value), actual)
-    if expected.kind is Kind.PATH and isinstance(actual, str):
+    if expected.kind is Comparison.PATH and isinstance(actual, str):
         return None if normal_path(actual) == normal_path(str(value)) else "value-mismatch"
-    if expected.kind is Kind.ENDS and isinstance(actual, str):
+    if expected.kind is Comparison.ENDS and isinstance(actual, str):
         return None if actual.endswith(str(value)) else "value-mismatch"
-    if expected.kind is Kind.EPOCHS and isinstance(actual, list):
+    if expected.kind is Comparison.EPOCHS and isinstance(actual, list):
         wanted = [part.strip() for part in str(value).split(",")] if value != "none" else []
         numbers = all(type(part) is int for part in actual)
         return None if numbers and wanted == [str(part) for part in actual] else "value-mismatch"
-    if expected.kind is Kind.PARTS:
+    if expected.kind is Comparison.PARTS:
         parts = str(value).split(",")
         return ("value-mismatch" if actual != parts else None) if isinstance(actual, list) else "wrong-type"
     return compare(value, actual)
@@ -126,7 +246,7 @@ def _expect(report: Report, expected: Expectation, data: dict[str, Any]) -> None
     code = _verdict(expected, actual)
     if code is None:
         return
-    if expected.kind is Kind.PRESENT:
+    if expected.kind is Comparison.PRESENT:
         report.add(code, f"{dotted(expected.path)} is absent or empty", field=expected.setting, path=expected.path)
         return
     report.differs(
@@ -143,7 +263,7 @@ def _expect(report: Report, expected: Expectation, data: dict[str, Any]) -> None
 
 def _unread_text(report: Report) -> None:
     """A planned `train_on_input: false` for a data set that always trains on the whole text."""
-    shape, setting = dataset.shape_of(report.run), report.run.settings.get("train_on_input")
+    shape, setting = arrivals.shape_of(report.run), report.run.settings.get("train_on_input")
     if shape and not shape.train_on_input and setting and setting.value is False and setting.source.kind != "default":
         message = f"{shape.component} always trains on the whole text, so train_on_input: false has no effect"
         fix = "Take another data set type, or leave train_on_input out."
@@ -178,7 +298,7 @@ def _unread(report: Report, key: str, recipe: str | None) -> None:
 
 
 def _unplanned_keys(report: Report, keys: list[str], recipe: str | None) -> None:
-    own = [key for key in keys if habits.is_unread_habit(report, key)]
+    own = [key for key in keys if commands.is_unread_habit(report, key)]
     if own:
         shown = ", ".join(quoted(key) for key in own)
         message = f"the recipe {recipe} does not read these top-level keys, which the script always adds: {shown}"

@@ -1,17 +1,229 @@
-"""All checks of one run."""
+"""All checks of one run, and the verdict over all runs."""
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
-from scaffold_torchtune.findings import Finding, sort_findings
-from scaffold_torchtune.models.plan import PlannedRun
-from scaffold_torchtune.shared.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML
-from scaffold_torchtune.shared.text import did_you_mean
-from scaffold_torchtune.shared.yamlio import YamlDocument, YamlError
-from scaffold_torchtune.validate import finetune, job, names
-from scaffold_torchtune.validate.files import RunFiles
-from scaffold_torchtune.validate.report import FIX_MISSING, FIX_SETUP, FIX_SETUP_MISSING, Report
-from scaffold_torchtune.validate.values import compare, quoted
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Scalar, errors_in, finding, sort_findings
+from scaffold_torchtune.models import Plan, PlannedRun, SourceKind
+from scaffold_torchtune.results.step_results import ValidatedRun, ValidateResult
+from scaffold_torchtune.settings.kinds import read_float, shortest_number
+from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML
+from scaffold_torchtune.system.text import did_you_mean, few
+from scaffold_torchtune.system.yamlio import YamlDocument, YamlError
+from scaffold_torchtune.validate import directives, finetune
+from scaffold_torchtune.validate.arrivals import DIRECT
+from scaffold_torchtune.validate.finetune import at
+from scaffold_torchtune.validate.report import (
+    FIX_MISSING,
+    FIX_SETUP,
+    FIX_SETUP_MISSING,
+    Report,
+    compare,
+    dotted,
+    quoted,
+)
+from scaffold_torchtune.validate.run_files import RunFiles
+
+# The directory's name as a second check: what it says must be what finetune.yaml holds.
+#
+# `rank8_lr1e-5` says that lora_rank is 8 and lr is 1e-5. This is the check that the directory's name was made for; it
+# knows nothing of the plan.
+
+SHORT: Final = {"rank": "lora_rank", "bs": "batch_size", "ep": "epochs"}
+_PLACES: Final = {name: path for name, (path, _) in DIRECT.items()} | {"lora_alpha": ("model", "lora_alpha")}
+_LABELS: Final = SHORT | {name: name for name in _PLACES}
+
+
+def claims(directory: str) -> list[tuple[str, str, float]]:
+    """What a directory's name says: for each part that is a label and a number, the part, the setting, the number.
+
+    The parts are split at underscores; a label may itself have underscores (`lora_dropout0.1`).
+    """
+    found, tokens = [], directory.split("_")
+    while tokens:
+        longest = next((n for n in range(len(tokens), 0, -1) if _claim("_".join(tokens[:n]))), 1)
+        part = "_".join(tokens[:longest])
+        claim = _claim(part)
+        if claim is not None:
+            found.append((part, *claim))
+        tokens = tokens[longest:]
+    return found
+
+
+def _claim(part: str) -> tuple[str, float] | None:
+    for label, setting in _LABELS.items():
+        number = read_float(part.removeprefix(label)) if part.startswith(label) else None
+        if number is not None:
+            return setting, number
+    return None
+
+
+def _without_names(run: PlannedRun) -> str:
+    """The directory's name without the model's and the data set's, which may hold anything (`words_seed1`)."""
+    folder, file = posixpath.split(run.data_path)
+    names = {run.model, posixpath.splitext(file)[0], posixpath.basename(folder)} - {""}
+    alternatives = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return re.sub(rf"(?:^|(?<=_))(?:{alternatives})(?=_|$)", "", run.directory)
+
+
+def check_name(report: Report, data: dict[str, Any]) -> None:
+    """Compare the directory's name with finetune.yaml, resolved.
+
+    Where the run's own name was taken as it stands and finetune.yaml holds what is planned, a name that says otherwise
+    is the author's choice and only a warning.
+    """
+    run = report.run
+    for part, setting, number in claims(_without_names(run)):
+        path = _PLACES[setting]
+        actual = at(data, path)
+        if type(actual) in {int, float} and actual == number:
+            continue
+        planned = run.settings.get(setting)
+        chosen = run.directory == run.name and planned is not None and compare(planned.value, actual) is None
+        report.add(
+            "name-mismatch",
+            f"the directory's name says {quoted(part)}, but {dotted(path)} is {quoted(actual)}",
+            field=setting,
+            expected=number,
+            actual=actual,
+            path=path,
+            severity=Severity.WARNING if chosen else Severity.ERROR,
+        )
+    name = report.planned("my_wandb_run_name")
+    if name is not None and name != run.directory:
+        report.add(
+            "name-mismatch",
+            f"the directory is named {quoted(run.directory)}, but the run's planned name is {quoted(name)}",
+            field="my_wandb_run_name",
+            expected=run.directory,
+            actual=name,
+            path=("metric_logger", "name"),
+        )
+
+
+# What is found alike in every run is told once, of the whole experiment: a sweep has the same script in each run.
+
+_RUN = "RUN"
+_UNREAD = frozenset({"missing-file", "unreadable-file"})
+"""The codes of runs of which not everything could be looked at."""
+
+
+def deduplicated(checked: Mapping[str, Sequence[Finding]]) -> tuple[dict[str, tuple[Finding, ...]], list[Finding]]:
+    """Set apart what is no error and is found in every run.
+
+    Args:
+        checked: the findings of each run by its directory.
+
+    Returns:
+        The findings that each run has of its own, and those that all have whose files are there, once each: at its
+        place in the first of them, with `RUN` in the message for the run's directory. Where there is one run, it keeps
+        all of its findings.
+    """
+    if len(checked) < 2:  # noqa: PLR2004 - more than one
+        return {name: tuple(found) for name, found in checked.items()}, []
+    whole = [name for name, found in checked.items() if not _UNREAD & {one.code for one in found}]
+    if len(whole) < 2:  # noqa: PLR2004 - as above
+        whole = list(checked)
+    shared = set.intersection(*({_alike(one, name) for one in checked[name]} for name in whole))
+    own = {name: tuple(one for one in found if _alike(one, name) not in shared) for name, found in checked.items()}
+    common = {_alike(one, whole[0]): one for one in checked[whole[0]]}
+    runs = f"all {len(checked)} runs" if len(whole) == len(checked) else f"all {len(whole)} runs whose files are there"
+    return own, [_of_all(one, whole[0], runs) for alike, one in common.items() if alike in shared]
+
+
+def _alike(found: Finding, directory: str) -> object:
+    """What makes findings of several runs one; an error is that of its run alone."""
+    if found.severity is Severity.ERROR:
+        return found, directory
+    file = (found.file or "").removeprefix(f"{directory}/")
+    texts = (_without(found.message, directory), _without(found.fix, directory), _without(found.actual, directory))
+    return found.code, found.severity, found.field, file, texts
+
+
+def _without(text: object, directory: str) -> object:
+    """A text without the name of its run."""
+    return text.replace(directory, _RUN) if isinstance(text, str) else text
+
+
+def _of_all(found: Finding, directory: str, runs: str) -> Finding:
+    message = f"in {runs}: {_without(found.message, directory)}"
+    return found.model_copy(update={"message": message, "actual": _without(found.actual, directory)})
+
+
+# The settings that nobody chose: told once for the experiment, so that no default is mistaken for a choice.
+
+_LISTED: Final = 40
+
+
+def unchosen(plan: Plan) -> list[Finding]:
+    """One finding that lists the settings whose value is a default in some run; none where every value was chosen."""
+    values: dict[str, Scalar] = {}
+    runs: dict[str, int] = {}
+    for run in plan.runs:
+        for name, setting in run.settings.items():
+            if setting.source.kind is SourceKind.DEFAULT:
+                values[name] = setting.value
+                runs[name] = runs.get(name, 0) + 1
+    if not values:
+        return []
+    total = len(plan.runs)
+    listed = few([_part(name, value, runs[name], total) for name, value in values.items()], _LISTED)
+    return [
+        finding(
+            "defaults-unchosen",
+            f"settings that come from a default, as no document gives them: {listed}",
+            actual=len(values),
+            fix="Give a setting in the summary where another value is meant.",
+        )
+    ]
+
+
+def _part(name: str, value: Scalar, runs: int, total: int) -> str:
+    shown = shortest_number(value) if isinstance(value, float) else quoted(value)
+    return f"{name} {shown}" + ("" if runs == total else f" (in {runs} of {total} runs)")
+
+
+# The verdict over all runs.
+
+
+def verdict(plan: Plan, checked: Mapping[str, tuple[Finding, ...]], extra: Iterable[Finding] = ()) -> ValidateResult:
+    """Whether the scaffold is proven.
+
+    Args:
+        plan: the plan.
+        checked: what was found in each run that was checked, by the run's directory.
+        extra: findings about the whole experiment.
+
+    Returns:
+        The result, `passed` only when there are planned runs, all of them were checked and nothing is an error. Runs
+        stand in the plan's order. Directories that are not planned do not count as checked.
+    """
+    directories = list(dict.fromkeys(run.directory for run in plan.runs))
+    runs = tuple(
+        ValidatedRun(directory=name, passed=not errors_in(checked[name]), findings=checked[name])
+        for name in directories
+        if name in checked
+    )
+    findings, planned = list(extra), len(plan.runs)
+    if planned == 0 or len(runs) != planned:
+        message = f"{len(runs)} of {planned} planned runs were checked" if planned else "no run is planned"
+        findings.append(
+            finding(
+                "nothing-checked",
+                message,
+                expected=planned,
+                actual=len(runs),
+                fix="Run setup again, then validate.",
+            )
+        )
+    passed = not errors_in(findings) and all(run.passed for run in runs)
+    return ValidateResult(passed=passed, checked=len(runs), planned=planned, runs=runs, findings=tuple(findings))
+
+
+# All checks of one run.
 
 _Read = TypeVar("_Read")
 
@@ -31,7 +243,7 @@ def validate_run(run: PlannedRun, files: RunFiles | Mapping[str, str | None], *,
     files = files if isinstance(files, RunFiles) else RunFiles(files)
     slurm = Report(run, FINETUNE_SLURM, bundled=bundled)
     script = _opened(slurm, lambda: files.script)
-    recipe = None if script is None else job.check(slurm, script)
+    recipe = None if script is None else directives.check_job(slurm, script)
 
     setup = Report(run, SETUP_YAML, bundled=bundled, fix=FIX_SETUP)
     setup.document = _opened(setup, lambda: files.document(SETUP_YAML))
@@ -43,8 +255,8 @@ def validate_run(run: PlannedRun, files: RunFiles | Mapping[str, str | None], *,
     config = _opened(report, lambda: files.config)
     if config is not None:
         report.document = config.document
-        finetune.check(report, config, recipe)
-        names.check(report, config.data)
+        finetune.check_finetune(report, config, recipe)
+        check_name(report, config.data)
     return tuple(sort_findings([*setup.findings, *report.findings, *slurm.findings]))
 
 
@@ -84,7 +296,7 @@ def _setup(report: Report, document: YamlDocument) -> None:
 
 def _unproven(report: Report) -> None:
     """Settings of which it is not known where they must arrive: their arrival is not proven, which must be seen."""
-    known = finetune.SETTINGS | job.SETTINGS
+    known = finetune.FINETUNE_SETTINGS | directives.JOB_SETTINGS
     for name, setting in report.run.settings.items():
         if name not in known:
             message = f"where the setting {quoted(name)} must arrive is not known, so its arrival is not proven"

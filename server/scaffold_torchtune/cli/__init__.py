@@ -1,0 +1,26 @@
+"""The command line. `serve` is told apart before anything is imported that it does not need, as hosts wait for it."""
+
+import gc
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status. `arguments` are those of the process by default."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["serve"]:
+        from scaffold_torchtune.cli.parser import serve_parser
+        from scaffold_torchtune.mcp_server.server import serve
+
+        return serve(serve_parser().parse_args(given[1:]).root)
+    gc.disable()  # nothing that is imported becomes garbage
+    from scaffold_torchtune.cli import commands
+
+    gc.enable()
+    if arguments is None:  # a process of its own, which ends soon
+        gc.freeze()
+    return commands.run(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""Step 8: the text of scaffold.log. Pure: entries in, text out."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from scaffold_torchtune.findings import Finding, Refused, errors_in
+from scaffold_torchtune.models import Answer, Plan
+from scaffold_torchtune.results.step_results import RenderResult, SetupResult, SetupRun, ValidatedRun, ValidateResult
+from scaffold_torchtune.system.text import one_line, shown
+
+# The entries of scaffold.log: what each step did, in the words of what really happened.
+
+
+class Entry(NamedTuple):
+    """One entry: an action and its labelled lines."""
+
+    action: str
+    details: str
+    result: str
+    duration: str = ""
+
+
+def format_entries(entries: Iterable[Entry], now: datetime) -> bytes:
+    """The entries as they are appended: each with its header, its labels, and a blank line after it.
+
+    Values are escaped, so that none can forge a line or an entry.
+    """
+    parts = []
+    for entry in entries:
+        labels = {"Details": entry.details, "Result": entry.result, "Duration": entry.duration}
+        lines = [f"{label}: {one_line(text)}" for label, text in labels.items() if text]
+        parts.append("\n".join([head(entry, now), *lines]) + "\n\n")
+    return "".join(parts).encode()
+
+
+def head(entry: Entry, now: datetime) -> str:
+    """The first line of an entry: `[2026-11-25 18:00:00] CREATE_RUN_DIRS`."""
+    return f"[{now:%Y-%m-%d %H:%M:%S}] {entry.action}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> list[Entry]:
+    """The entries of steps 1 to 5. `made` are the run directories that were not there."""
+    runs = len(plan.runs)
+    varying = _listed(plan.varying) or "none"
+    excluded = "; ".join(f"left out: {e.name} ({e.reason})" for e in plan.excluded)
+    legend = "; ".join(f"{name} is {text!r}" for name, text in plan.legend.items())
+    answers = "".join(f"; {each.field} is {shown(each.value)}, {_said(each)}" for each in plan.answers)
+    there = [run.directory for run in plan.runs if run.directory not in made]
+    return [
+        Entry(
+            "SCAFFOLD_TORCHTUNE_START",
+            f"Generating fine-tuning configs for {_count(runs, 'run')} of {plan.experiment}",
+            f"Analyzed {_listed(plan.inputs)}" + (f"; {excluded}" if excluded else "") + answers,
+        ),
+        Entry(
+            "ANALYZE_PARAMETERS",
+            f"Varying parameters: {varying}",
+            f"Directory naming pattern: {plan.pattern}" + (f"; {legend}" if legend else ""),
+        ),
+        *_warnings((*plan.warnings, *result.warnings)),
+        Entry(
+            "CREATE_RUN_DIRS",
+            _listed(run.directory for run in plan.runs),
+            f"{len(made)} created" + (f", {len(there)} already there" if there else ""),
+        ),
+        Entry(
+            "GENERATE_YAMLS",
+            f"Using template {plan.template}",
+            f"{result.created} setup_finetune.yaml files written, {result.unchanged} already as planned",
+        ),
+    ]
+
+
+def _said(answer: Answer) -> str:
+    """That a value is an answer of the user, and the line that would say it."""
+    return f"as the user said when asked; to keep it, write in {answer.file}: {answer.add}"
+
+
+def setup_entries(plan: Plan, result: SetupResult) -> list[Entry]:
+    """The entries of step 6: one for each run that failed, and the sum."""
+    bundled = plan.options.setup_script == "bundled"
+    how = (
+        "Bundled setup_finetune, in this process; no conda environment was activated"
+        if bundled
+        else f"{plan.options.setup_script} as a subprocess in each run's staging directory; {result.environment}"
+    )
+    failures = [Entry("SETUP_RUN_FAILED", run.directory, _failure(run)) for run in result.runs if not run.ok]
+    already = sum(run.unchanged for run in result.runs)
+    total = (
+        f"{_count(result.processed, 'run')} processed, {result.succeeded} successful"
+        + (f" ({already} of them already done)" if already else "")
+        + f", {_count(result.failed, 'failure')}"
+    )
+    return [*_warnings(result.warnings), *failures, Entry("RUN_SETUP_SCRIPTS", how, total)]
+
+
+def _failure(run: SetupRun) -> str:
+    """Why a run failed, how it was run, and what to do."""
+    parts = {
+        "Ran for": f"{run.seconds:g} s" if run.seconds is not None else "",
+        "Exit status": "" if run.status is None else str(run.status),
+        "Likely cause": run.cause,
+        "Fix": run.fix,
+        "Whole output": run.output,
+    }
+    return " | ".join([run.reason, *(f"{label}: {text}" for label, text in parts.items() if text)])
+
+
+def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: float) -> list[Entry]:
+    """The entries of step 7 and the end: COMPLETE only where validation passed."""
+    failed = [run for run in result.runs if not run.passed]
+    findings = [f for run in failed for f in errors_in(run.findings)] + errors_in(result.findings)
+    verdict = Entry(
+        "VALIDATE_PARAMETERS",
+        "Comparing finetune.yaml and finetune.slurm with the plan, value by value, and with the directory names",
+        f"All parameters validated: {result.checked} of {result.planned} runs checked, none differs"
+        if result.passed
+        else f"FAILED: {result.checked} of {result.planned} runs checked, {len(failed)} with errors. "
+        + _sentences(findings),
+    )
+    duration = _elapsed(seconds)
+    if result.passed:
+        summary = f"{_count(result.planned, 'run')} of {plan.experiment} scaffolded, validated and ready to submit"
+        return [verdict, Entry("SCAFFOLD_TORCHTUNE_COMPLETE", summary, f"Submit with: {submit}", duration)]
+    summary = f"Not ready: {_not_ready(result, failed)}"
+    advice = "Do not submit. Check setup_finetune and the template, mend the cause, then scaffold again"
+    return [verdict, Entry("SCAFFOLD_TORCHTUNE_FAILED", summary, advice, duration)]
+
+
+def _not_ready(result: ValidateResult, failed: Sequence[ValidatedRun]) -> str:
+    """What is not ready: the runs that failed; none is ready where something is wrong with the whole."""
+    if not result.runs:
+        return "no run could be checked"
+    whole = dict.fromkeys(each.code for each in errors_in(result.findings))
+    names = _listed(run.directory for run in failed)
+    if not whole:
+        return names
+    more = f"; with errors of their own: {names}" if names else ""
+    return f"all {_count(result.planned, 'run')} ({', '.join(whole)}){more}"
+
+
+def _sentences(findings: Iterable[Finding]) -> str:
+    return " | ".join(each.sentence() for each in findings)
+
+
+def refused_entry(refused: Refused) -> Entry:
+    """The entry of a refusal: everything that stood against it."""
+    details = f"Nothing was changed. {_sentences(refused.problems)}"
+    return Entry("SCAFFOLD_TORCHTUNE_REFUSED", refused.message, details)
+
+
+def stopped_entry(refused: Refused) -> Entry:
+    """The entry of a step that could not go on."""
+    again = "Stopped midway: do not submit. What was written stays; scaffold again to go on from there"
+    return Entry("SCAFFOLD_TORCHTUNE_FAILED", refused.message, f"{again}. {_sentences(refused.problems)}")
+
+
+def _warnings(warnings: Iterable[Finding]) -> list[Entry]:
+    return [Entry(each.severity.value.upper(), each.sentence(), "The scaffold goes on") for each in warnings]
+
+
+def _elapsed(seconds: float) -> str:
+    """`3.2 s`, `2 min 5 s`, `1 h 2 min`."""
+    minutes, rest = divmod(round(max(seconds, 0.0), 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {int(rest)} s" if minutes else f"{rest:.1f} s"

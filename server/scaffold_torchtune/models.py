@@ -1,0 +1,371 @@
+"""Frozen models that the stages exchange: the experiment, the plan, and what was found on disk."""
+
+import posixpath
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from scaffold_torchtune.findings import Finding, Scalar
+
+# What all models share.
+
+
+class Model(BaseModel):
+    """A frozen pydantic model that takes no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class SourceKind(StrEnum):
+    """Where a value can come from."""
+
+    ROW = "row"  # a cell of the runs table
+    CONFIGURATION = "configuration"  # the summary's Configuration section
+    RESOURCES = "resources"  # the summary's Resources section
+    SUMMARY = "summary"  # elsewhere in the summary
+    LOCAL = "local"  # claude.local.md
+    TEMPLATE = "template"  # the template of setup_finetune.yaml
+    DERIVED = "derived"  # computed from other values, e.g. the run's name
+    ANSWER = "answer"  # what the user said when asked
+    DEFAULT = "default"  # nobody asked for it
+
+
+class Source(Model):
+    """Where a value comes from."""
+
+    kind: SourceKind
+    file: str | None = Field(default=None, description="document, by its name")
+    line: int | None = Field(default=None, description="line in it, from 1")
+    note: str = Field(default="", description="section, column or rule")
+
+    def __str__(self) -> str:
+        """Short form for people: `experiment_summary.md:24 (LoRA Rank)`, `default`."""
+        place = f"{self.file}:{self.line}" if self.file and self.line else (self.file or self.kind.value)
+        return f"{place} ({self.note})" if self.note else place
+
+
+class Setting(Model):
+    """A typed value and where it comes from."""
+
+    value: Scalar
+    source: Source
+
+    @property
+    def text(self) -> str:
+        """The value as text."""
+        return str(self.value)
+
+    @property
+    def integer(self) -> int:
+        """The value of a setting that holds a whole number."""
+        return int(self.text)
+
+
+Value = Annotated[Setting, PlainSerializer(lambda setting: setting.value, return_type=Scalar)]
+"""A setting that is written as its value alone."""
+
+Values = Annotated[
+    dict[str, Setting],
+    PlainSerializer(lambda of: {name: setting.value for name, setting in of.items()}, return_type=dict[str, Scalar]),
+]
+"""Settings by name that are written as their values alone."""
+
+Lines = dict[str, dict[str, int]]
+"""Lines by document and name."""
+
+
+def lines_of(sources: Iterable[tuple[str, Source]]) -> Lines:
+    """Return the line of each name that stands in a document."""
+    found: Lines = {}
+    for name, source in sources:
+        if source.file and source.line:
+            found.setdefault(source.file, {})[name] = source.line
+    return found
+
+
+class Answer(Model):
+    """What the user said when asked for a field, and the line that would say so in a document."""
+
+    field: str
+    value: Scalar
+    file: str = Field(default="", description="the document that it belongs in")
+    add: str = Field(default="", description="the line to write there")
+
+
+RunType = Literal["fine-tuned", "control", "eval-only"]
+
+
+# What parse hands on: the experiment as its documents describe it, typed, with the source of every value.
+
+SummaryForm = Literal["markdown", "yaml"]
+
+
+class Run(Model):
+    """One row of the runs table.
+
+    `parameters` holds the row's own cells by canonical name (`lora_rank`, `lr`, `dataset`, ...), typed. A cell that is
+    empty or a dash is absent.
+    """
+
+    name: str
+    type: RunType
+    model: str
+    parameters: Values
+    line: int
+
+
+class Dataset(Model):
+    """A data set: `path` as written, `label` its stem, `extension` with its dot (`.json`)."""
+
+    path: Value
+    label: str
+    extension: str
+    splits: dict[str, int]
+
+
+class ModelPath(Model):
+    """A base model and the directory that holds its checkpoint."""
+
+    name: str
+    path: Value
+
+
+class Experiment(Model):
+    """Everything that the two documents say about the experiment.
+
+    `columns` are the canonical names of the parameter columns in the table's order. `config` holds the Configuration
+    section by canonical name. `environment` holds claude.local.md (`conda_env`, `output_dir_base`,
+    `my_wandb_project`, `scratch_dir`, `account`, `partition`, `constraint`, `time`, `gpus`, `modules`, `models_dir`,
+    `working_dir`, ...); what is unset is absent. `template` holds what the operator's plain YAML template gives by key
+    of setup_finetune.yaml, for where the documents say nothing; `template_others` has those of its keys that only an
+    external script can know. `answers` are those values that no document gives and the user was asked for.
+    """
+
+    name: str
+    form: SummaryForm = "markdown"
+    summary_file: str
+    local_file: str
+    columns: tuple[str, ...]
+    runs: tuple[Run, ...]
+    dataset: Dataset | None
+    models: tuple[ModelPath, ...]
+    config: dict[str, Setting]
+    environment: dict[str, Setting]
+    template: dict[str, Setting] = Field(default={})
+    template_others: dict[str, Setting] = Field(default={})
+    answers: tuple[Answer, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+
+
+# What an external setup_finetune.py takes.
+
+
+class Option(Model):
+    """One option of a script, which is a key of its setup_finetune.yaml too."""
+
+    default: Scalar = None
+    required: bool = False
+    choices: tuple[str, ...] = ()
+
+
+class Interface(Model):
+    """What a script says that it takes, when it is asked.
+
+    `options` is None where it could not be asked, as it reads its arguments without argparse. `modules` are those that
+    its SLURM template loads. `drops_conda`: where modules are planned, it deletes the activation of the conda
+    environment.
+    """
+
+    options: dict[str, Option] | None = None
+    modules: tuple[str, ...] = ()
+    drops_conda: bool = False
+
+    @property
+    def of_cruijff_kit(self) -> bool:
+        """Whether it is a version of cruijff_kit's setup_finetune.py: its keys are those of all of them."""
+        return self.options is not None and self.options.keys() >= _OF_ALL_VERSIONS
+
+    @property
+    def generation(self) -> str:
+        """Which generation of cruijff_kit's script it is, by the options that came and went; else empty."""
+        options = self.options or {}
+        if not self.of_cruijff_kit:
+            return ""
+        if "torchtune_model_name" not in options:
+            return "2025-11"
+        return "2025-12" if "output_dir_base" in options else "v0.3.4"
+
+
+_OF_ALL_VERSIONS = frozenset({"my_wandb_run_name", "input_formatting", "dataset_label", "dataset_ext", "lora_rank"})
+
+
+# What plan hands on: every run with every value that will be written, frozen before anything is.
+
+
+class Options(Model):
+    """What the operator chose; part of the plan's identity."""
+
+    names: Literal["varying", "table"] = "varying"
+    template: str | None = Field(default=None, description="a template file instead of the bundled one")
+    setup_script: str = Field(default="bundled", description="'bundled', or the path of a setup_finetune.py")
+    answers: dict[str, Scalar] = Field(default={}, description="what the user said when asked, by field")
+
+
+class PlannedRun(Model):
+    """One run directory to be.
+
+    `parameters` are the run's hyperparameters by canonical name (what an experimenter would list: model, lora_rank,
+    lr, batch_size, epochs and every other column). `settings` are all keys of its setup_finetune.yaml, in the order
+    in which they are written, each with its source. `data_path` is the data set as the document names it. `unwritten`
+    are those settings that setup_finetune.yaml does not hold: what an external script does anyway, and has no key for,
+    is planned, and proved, all the same. `submitted` are those settings that no file says, but the line that submits
+    the run: an external script has no key for them, and SLURM or the job takes them from there. `generation` says which
+    generation of cruijff_kit's script makes its files (`2025-11`, `2025-12`, `v0.3.4`); empty for any other script.
+    """
+
+    directory: str
+    name: str
+    line: int
+    model: str
+    data_path: str
+    parameters: dict[str, Scalar]
+    settings: dict[str, Setting]
+    unwritten: tuple[str, ...] = ()
+    submitted: tuple[str, ...] = ()
+    generation: str = ""
+
+    def value(self, name: str) -> Scalar:
+        """Return a planned value; None where it is not planned."""
+        setting = self.settings.get(name)
+        return None if setting is None else setting.value
+
+    def text(self, name: str) -> str:
+        """Return a planned value as text; '' where it is not planned."""
+        found = self.value(name)
+        return "" if found is None else str(found)
+
+    def integer(self, name: str, default: int) -> int:
+        """Return a planned whole number, or what is taken where none is planned."""
+        found = self.value(name)
+        return found if isinstance(found, int) else default
+
+    @property
+    def checkpoint_dir(self) -> str | None:
+        """The directory of the base model, `models_dir/model_checkpoint`, absolute; None where it is not planned."""
+        folder, name = self.text("models_dir"), self.text("model_checkpoint") or self.text("torchtune_model_name")
+        if name.startswith("/"):
+            return posixpath.normpath(name)
+        return posixpath.normpath(posixpath.join(folder, name)) if folder and name else None
+
+
+class Excluded(Model):
+    """A row that is not fine-tuned, and why it is left out."""
+
+    name: str
+    reason: str
+
+
+class Plan(Model):
+    """The frozen plan of a scaffold.
+
+    `id` is the SHA-256 of everything else but `warnings`. `inputs` maps each input file to the SHA-256 of its bytes.
+    `varying` lists the parameter names in naming order; `pattern` shows how directories are named.
+    `legend` explains abbreviated free text (`prompt1`) in directory names. `splits` holds, by a data set's absolute
+    path, how many samples each of its parts has as the summary says. `answers` are those of
+    the user's answers that the plan uses.
+    """
+
+    id: str
+    version: str
+    experiment: str
+    experiment_dir: str
+    options: Options
+    inputs: dict[str, str]
+    varying: tuple[str, ...]
+    pattern: str
+    template: str
+    legend: dict[str, str]
+    runs: tuple[PlannedRun, ...]
+    excluded: tuple[Excluded, ...]
+    splits: dict[str, dict[str, int]] = Field(default={})
+    answers: tuple[Answer, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+
+
+# What could be seen on disk of what the plan names: data sets, base models and where outputs will go.
+
+CellKind = Literal["text", "number", "boolean", "null", "list", "object", "absent"]
+"""What a cell of a data set holds; `absent` where its row has no such column."""
+
+
+class PartSeen(Model):
+    """One part of a data set: a field of a JSON file, or all of a Parquet file. Rows count from 1."""
+
+    rows: int
+    columns: dict[str, dict[CellKind, int]] = Field(description="by column, what its cells hold and the first such row")
+    characters: dict[str, int] = Field(default={}, description="by column, how many characters its texts have in all")
+    messages: dict[str, int] = Field(default={}, description="faults in the column `messages`, and the first such row")
+
+
+class DataSeen(Model):
+    """A data set file. Where it could not be read, `parts` is empty and one of the others says why."""
+
+    absent: bool = False
+    near: tuple[str, ...] = Field(default=(), description="files beside it with nearly its name, where it is absent")
+    problem: str = Field(default="", description="why what lies there is no data set")
+    unread: str = Field(default="", description="why it was not looked into, though it may be a data set")
+    parts: dict[str, PartSeen] = Field(default={}, description="by field; a Parquet file is one part, `train`")
+
+
+class TensorsSeen(Model):
+    """A safetensors file: its tensors' shapes by name, or why its header cannot be read."""
+
+    problem: str = ""
+    shapes: dict[str, tuple[int, ...]] = Field(default={})
+
+
+class CheckpointSeen(Model):
+    """The directory of a base model. Files are named relative to it."""
+
+    absent: bool = False
+    near: tuple[str, ...] = Field(default=(), description="directories beside it with nearly its name")
+    problem: str = Field(default="", description="why it cannot be looked into")
+    files: dict[str, int] = Field(default={}, description="size in bytes by name, also of files one level below")
+    tensors: dict[str, TensorsSeen] = Field(default={}, description="the *.safetensors files")
+    index: dict[str, str] | None = Field(
+        default=None, description="file by tensor, as model.safetensors.index.json says; None where there is none"
+    )
+    config: dict[str, int] | None = Field(
+        default=None, description="the whole numbers of config.json; None where it is absent or unreadable"
+    )
+
+
+class Seen(Model):
+    """Everything that was looked at, by its absolute path. What is not here was not looked at."""
+
+    data: dict[str, DataSeen] = Field(default={})
+    checkpoints: dict[str, CheckpointSeen] = Field(default={})
+    free: dict[str, int] = Field(default={}, description="free bytes of the file system below which outputs go")
+
+
+# Whether a machine is ready to scaffold: what doctor returns.
+
+State = Literal["ok", "warning", "problem"]
+
+
+class Check(Model):
+    """One thing that was looked at."""
+
+    name: str = Field(description="what was looked at")
+    state: State = Field(description="'problem' keeps the machine from being ready, a 'warning' does not")
+    found: str = Field(description="what was found")
+    fix: str = Field(default="", description="the next step; empty where nothing is to be done")
+
+
+class Readiness(Model):
+    """Whether this machine is ready."""
+
+    ready: bool = Field(description="true where no check is a problem")
+    checks: tuple[Check, ...]

@@ -1,1 +1,0 @@
-"""Frozen models that the stages exchange."""

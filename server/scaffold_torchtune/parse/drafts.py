@@ -1,0 +1,134 @@
+"""Drafts: what the readers of documents hand to `parse.experiment`, texts with their places, not typed yet."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+
+from scaffold_torchtune.findings import Collector, Finding, Scalar
+from scaffold_torchtune.models import Setting
+from scaffold_torchtune.system.markdown import Labelled
+
+# What becomes of a text: a value with what stood beside it.
+
+
+class Typed(NamedTuple):
+    """A value, and what stood beside it in the document and is not part of it."""
+
+    value: Scalar
+    remark: str = ""
+
+
+# What the readers of documents hand to `assemble`: texts with their places, nothing typed yet.
+
+
+@dataclass(frozen=True)
+class Field:
+    """A text that a document gives for something. `note` names its section and label, for messages.
+
+    Where the text is a code span, `full` is the text with what follows the span: a remark, or more of a free text.
+    `exact` text is a value as it is, around which nobody writes quotes or remarks: text of a YAML document, a fenced
+    block. `source` is the full text with the marks of emphasis, code and links, where it comes from Markdown. `answer`:
+    the user said it when asked, and it stands in no document.
+    """
+
+    text: str
+    line: int
+    note: str
+    full: str | None = None
+    exact: bool = False
+    source: str | None = None
+    answer: bool = False
+
+    @classmethod
+    def of(cls, pair: Labelled, line: int, note: str) -> Self:
+        """What stands after a label."""
+        return cls(pair.value, line, note, pair.full, pair.exact, pair.source)
+
+
+@dataclass(frozen=True)
+class RowDraft:
+    """A row of the runs table: its cells by column index, those that are empty or dashes left out."""
+
+    cells: dict[int, Field]
+    line: int
+
+
+@dataclass
+class Draft(Collector):
+    """What was read of a document, with what is wrong with it."""
+
+    file: str
+
+    def __post_init__(self) -> None:
+        super().__init__(self.file)
+
+    def problem(self, code: str, message: str, line: int | None, fix: str, field_name: str | None = None) -> None:
+        """Note a problem at a line."""
+        self.add(code, message, field=field_name, line=line, fix=fix)
+
+
+@dataclass
+class SummaryDraft(Draft):
+    """An experiment summary, before anything is typed. What cannot be read at all lacks nothing in particular.
+
+    `said_runs` is how many fine-tuned runs its overview names, with the line.
+    `levels` are the values that its section Variables names for a parameter.
+    `overlooked` are lines that look like settings and were not read, by parameter, with the title of their section.
+    `sections` has the line of each section that is there, by its name in messages: `Configuration > Training`.
+    """
+
+    name: Field | None = None
+    directories: list[Field] = field(default_factory=list)
+    columns: list[Field] = field(default_factory=list)
+    rows: list[RowDraft] = field(default_factory=list)
+    models: list[tuple[str, Field]] = field(default_factory=list)
+    models_dirs: list[Field] = field(default_factory=list)
+    datasets: list[Field] = field(default_factory=list)
+    splits: dict[str, int] = field(default_factory=dict)
+    configuration: list[tuple[str, Field]] = field(default_factory=list)
+    wandb_project: Field | None = None
+    output_dirs: list[Field] = field(default_factory=list)
+    said_runs: tuple[int, int] | None = None
+    levels: list[tuple[str, Field]] = field(default_factory=list)
+    overlooked: list[tuple[str, Field]] = field(default_factory=list)
+    sections: dict[str, int] = field(default_factory=dict)
+    readable: bool = True
+
+
+@dataclass
+class LocalDraft(Draft):
+    """A claude.local.md, before anything is typed: setting name to what stands there.
+
+    `sections` has the line of each section by its title. Where a block cannot be read, nobody knows what is missing.
+    """
+
+    settings: dict[str, Field] = field(default_factory=dict)
+    sections: dict[str, int] = field(default_factory=dict)
+    readable: bool = True
+
+
+# What the operator's plain YAML template gives, before it is known which of it is needed.
+
+
+@dataclass
+class TemplateDraft:
+    """What a template gives, by key: `settings` of those that are known, `others` as YAML has them.
+
+    `doubtful` holds what is wrong with a value that a document may make unneeded; such a setting has its text as its
+    value. `problems` are those of the file. Where it cannot be read, nobody knows what it gives.
+    """
+
+    settings: dict[str, Setting] = field(default_factory=dict)
+    others: dict[str, Setting] = field(default_factory=dict)
+    doubtful: dict[str, Finding] = field(default_factory=dict)
+    problems: list[Finding] = field(default_factory=list)
+    readable: bool = True
+
+    def gives(self, name: str) -> bool:
+        """Whether a setting is given, or may be."""
+        return name in self.settings or not self.readable
+
+    def unusable(self, is_given: Callable[[str], bool]) -> list[Finding]:
+        """The problems of the file, and of those values that are needed: `is_given` tells what documents give."""
+        needed = [problem for name, problem in self.doubtful.items() if not is_given(name)]
+        return [*self.problems, *needed]

@@ -1,0 +1,252 @@
+"""Doctor: is this machine ready to scaffold?"""
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from scaffold_torchtune import __version__
+from scaffold_torchtune.external_checks.ask_torchtune import python_to_ask
+from scaffold_torchtune.external_checks.sbatch import SWITCH, sbatch_program
+from scaffold_torchtune.findings import Finding, Refused, errors_in
+from scaffold_torchtune.models import Check, Readiness, Setting, State
+from scaffold_torchtune.parse.experiment import local_settings
+from scaffold_torchtune.pipeline.external_setup import activates, environment_of, interface_of
+from scaffold_torchtune.pipeline.locate import Document, expanded, experiment_directory, local_document, read_document
+from scaffold_torchtune.pipeline.prepare import default_script, named_script, parsed
+from scaffold_torchtune.preflight.disk import free_bytes
+from scaffold_torchtune.request import Interrupted, Request
+from scaffold_torchtune.system import layout, processes
+from scaffold_torchtune.system.processes import Environment
+from scaffold_torchtune.system.text import escape, shown
+from scaffold_torchtune.torchtune_facts.facts import load
+
+# Looks at programs that scaffolds are for, for doctor: torchtune where jobs have theirs, and SLURM.
+
+SECONDS: Final = 20.0
+"""How long one program may take to answer."""
+
+_OF_JOBS: Final = ("torchtune", "wandb")
+_VERSIONS: Final = """\
+import sys
+from importlib.metadata import PackageNotFoundError, version
+for name in sys.argv[1:]:
+    try:
+        print(name, version(name))
+    except PackageNotFoundError:
+        print(name, "-")
+"""
+
+
+def torchtune(environment: processes.Environment | None, request: Request) -> Iterator[Check]:
+    """Whether the environment of the jobs has torchtune and wandb, and the Python to be asked for torchtune has it.
+
+    `environment` is None where that of the jobs is not to be had here; what was not activated is not looked at.
+    """
+    if environment is not None and environment.name:
+        yield _packages("packages of jobs", environment.python, environment.variables, _OF_JOBS, "warning")
+    asked = python_to_ask(request)
+    if asked is not None:
+        state: State = "problem" if asked.asked_for else "warning"
+        yield _packages("torchtune", asked.path, processes.environment(), ("torchtune",), state)
+
+
+def _packages(name: str, python: str, variables: Mapping[str, str], packages: Sequence[str], state: State) -> Check:
+    """Which versions of packages a Python has; `state` is that of one that lacks some."""
+    known = load().torchtune
+    program = shutil.which(python, path=variables.get("PATH"))
+    output = _output_of([program, "-c", _VERSIONS, *packages], variables) if program else None
+    rows = [line.split() for line in (output or "").splitlines()]
+    found = {row[0]: row[1] for row in rows if len(row) == 2}  # noqa: PLR2004 - a name and its version
+    if found.keys() != set(packages):
+        fix = "name a Python that runs, or install one there"
+        return Check(name=name, state=state, found=f"{shown(python)} does not say which packages it has", fix=fix)
+    listed = ", ".join(f"{package} {escape(version)}" for package, version in found.items() if version != "-")
+    absent = " and ".join(package for package, version in found.items() if version == "-")
+    listing = f"{listed or 'none of them'} in {escape(python)}"
+    if absent:
+        fix = f"install it there: {escape(python)} -m pip install {absent.replace(' and ', ' ')}"
+        return Check(name=name, state=state, found=f"{listing}; no {absent}", fix=fix)
+    if found["torchtune"] != known:
+        fix = f"use torchtune {known}, whose rules validate knows, or look at what has changed since"
+        return Check(name=name, state="warning", found=listing, fix=fix)
+    return Check(name=name, state="ok", found=listing)
+
+
+def sbatch(request: Request) -> Check:
+    """Whether there is a SLURM to submit to, and whether its controller answers."""
+    name, program = "sbatch", sbatch_program(request)
+    if program is None:
+        off = not request.sbatch or os.environ.get(SWITCH) == "off"
+        found = f"switched off ({SWITCH})" if off else "there is none on PATH: scripts are not tried"
+        fix = "" if off else "nothing, if jobs are submitted elsewhere; else scaffold on a login node"
+        return Check(name=name, state="ok" if off else "warning", found=found, fix=fix)
+    variables = processes.environment()
+    configuration = variables.get("SLURM_CONF", "")
+    if configuration and not Path(configuration).exists():  # Slurm's programs would wait a minute for it
+        found = f"{escape(program)}; SLURM_CONF names {shown(configuration)}, which is not there"
+        return Check(name=name, state="warning", found=found, fix="correct SLURM_CONF, or unset it")
+    output = (_output_of([program, "--version"], variables) or "").split()
+    version = escape(" ".join(output)) if output[:1] == ["slurm"] else "of an unknown version"
+    control = shutil.which("scontrol")
+    answer = _output_of([control, "ping"], variables) if control else None
+    where = f"{escape(program)}, {version}"
+    if answer is not None and " is UP" in answer:
+        return Check(name=name, state="ok", found=f"{where}; its controller answers")
+    last = next((line.strip() for line in reversed((answer or "").splitlines()) if line.strip()), "")
+    found = f"{where}; no controller answers" + (f": {escape(last)}" if last else "")
+    return Check(name=name, state="warning", found=found, fix="look at `scontrol ping`, or go to a login node")
+
+
+def _output_of(command: Sequence[str], variables: Mapping[str, str]) -> str | None:
+    """What a program prints; None where it cannot be started, or takes too long."""
+    try:
+        with tempfile.TemporaryDirectory() as empty:
+            done = processes.run(command, Path(empty), SECONDS, env=variables)
+    except OSError:
+        return None
+    return None if done.ended else done.output
+
+
+# Tells whether this machine is ready to scaffold, check by check. Reads and asks; writes nothing.
+
+_ENOUGH: Final = 50_000_000  # bytes: a run's files are some kilobytes, and scripts need room for theirs
+
+
+def doctor(request: Request, *, with_experiment: bool) -> Readiness:
+    """Look at Python, roots, documents, environment, setup script, torchtune and SLURM. Each is bounded in time.
+
+    Args:
+        request: what a scaffold would be asked with; `experiment` is where documents are looked for.
+        with_experiment: whether it is an experiment, whose documents must be there.
+
+    Raises:
+        Refused: the experiment is not there, or lies outside the roots.
+        Interrupted: who asked for it wants it to end.
+    """
+    directory = experiment_directory(request) if with_experiment else expanded(request.experiment).resolve()
+    found = f"scaffold-torchtune {__version__} on Python {platform.python_version()}"
+    checks = [Check(name="Python", state="ok", found=found), *_roots(request)]
+    checks += _experiment(request, directory) if with_experiment else []
+    local, document = _local(request, directory)
+    checks.append(local)
+    settings: Mapping[str, Setting] = {}
+    if document is not None:
+        settings, problems = local_settings(document.text, document.name)
+        # with the experiment, they are told with its documents
+        checks += [] if with_experiment else _as_checks(layout.LOCAL, errors_in(problems))
+    environment, found_there = _environment(settings, request)
+    checks += [*found_there, *_script(settings, request, environment)]
+    checks += torchtune(environment, request)
+    checks.append(sbatch(request))
+    return Readiness(ready=all(check.state != "problem" for check in checks), checks=tuple(checks))
+
+
+def _as_checks(name: str, problems: Sequence[Finding], state: State = "problem") -> list[Check]:
+    """Each finding as a check."""
+    places = (f"{p.place()}: " if p.place() else "" for p in problems)
+    return [
+        Check(name=name, state=state, found=f"{place}{p.message}", fix=p.fix)
+        for place, p in zip(places, problems, strict=True)
+    ]
+
+
+def _roots(request: Request) -> Iterator[Check]:
+    """The directories below which experiments may lie, where any were given."""
+    roots = [expanded(one).resolve() for one in request.roots]
+    listed = ", ".join(escape(str(one)) for one in roots) or "none given: a command takes the experiment as typed"
+    yield Check(name="roots", state="ok", found=listed)
+    for absent in (one for one in roots if not one.is_dir()):
+        fix = "correct --root or SCAFFOLD_TORCHTUNE_ROOT, or the scratch directory in claude.local.md"
+        yield Check(name="roots", state="warning", found=f"{shown(str(absent))} is not there", fix=fix)
+
+
+def _experiment(request: Request, directory: Path) -> list[Check]:
+    """The experiment directory and its documents."""
+    checks = [_writable(directory)]
+    try:
+        experiment = parsed(request).experiment
+    except Refused as refused:
+        others = [p for p in refused.problems if (p.code, p.file) != ("document-missing", layout.LOCAL)]
+        return checks + _as_checks("documents", others)  # of a claude.local.md that is not there, `_local` tells
+    tuned = sum(run.type == "fine-tuned" for run in experiment.runs)
+    warned = f"; {len(experiment.warnings)} warning(s), see parse" if experiment.warnings else ""
+    found = f"{experiment.name}: {tuned} of {len(experiment.runs)} run(s) to fine-tune{warned}"
+    return [*checks, Check(name="documents", state="ok", found=found)]
+
+
+def _writable(directory: Path) -> Check:
+    """Whether files may be made in the experiment directory, and whether there is room."""
+    place = escape(str(directory))
+    if not os.access(directory, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        fix = "give yourself write permission there, or move the experiment"
+        return Check(name="experiment", state="problem", found=f"{place} cannot be written to", fix=fix)
+    free = free_bytes(str(directory))
+    found = place if free is None else f"{place}, {free / 1e9:.1f} GB free"
+    if free is not None and free < _ENOUGH:
+        return Check(name="experiment", state="problem", found=found, fix="make room there")
+    return Check(name="experiment", state="ok", found=found)
+
+
+def _local(request: Request, directory: Path) -> tuple[Check, Document | None]:
+    """The claude.local.md that would be used."""
+    name, path = layout.LOCAL, local_document(request, directory)
+    if path is None:
+        found = f"there is none in {escape(str(directory))}, in a parent of it, or in the working directory"
+        fix = "write one ('scaffold-torchtune new DIR' makes one to start from), or name one with --local"
+        return Check(name=name, state="problem", found=found, fix=fix), None
+    try:
+        document = read_document(path, path.name, follow=True)
+    except Refused as refused:
+        return _as_checks(name, refused.problems)[0], None
+    return Check(name=name, state="ok", found=escape(str(path))), document
+
+
+def _is_bundled(request: Request) -> bool:
+    return named_script(request) in {None, "", "bundled"}
+
+
+def _environment(settings: Mapping[str, Setting], request: Request) -> tuple[Environment | None, list[Check]]:
+    """The environment that jobs activate, and an external setup script before them; None where it is not to be had."""
+    name = "environment"
+    try:
+        environment = environment_of(settings, request)
+    except Interrupted:
+        raise
+    except Refused as refused:
+        # where nothing here needs it, the jobs still do
+        return None, _as_checks(name, refused.problems, "warning" if _is_bundled(request) else "problem")
+    found = f"{environment.how}; Python: {escape(environment.python)}"
+    if environment.name or activates(request):
+        return environment, [Check(name=name, state="ok", found=found)]
+    fix = f"nothing, if it is the right one; else: {environment.commands}" if environment.commands else ""
+    return environment, [Check(name=name, state="warning", found=found, fix=fix)]
+
+
+def _script(settings: Mapping[str, Setting], request: Request, environment: Environment | None) -> list[Check]:
+    """The setup script that would run, and what it takes."""
+    name, path = "setup script", named_script(request)
+    try:
+        if path is None:
+            default_script(settings.get("working_dir"))
+        if path in {None, "", "bundled"}:
+            return [Check(name=name, state="ok", found="the bundled setup_finetune")]
+        if not Path(str(path)).is_file():
+            fix = "correct --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, or say 'bundled'"
+            return [Check(name=name, state="problem", found=f"there is none at {shown(path)}", fix=fix)]
+        if environment is None:
+            fix = "see environment"
+            found = f"{escape(str(path))} cannot be asked without its environment"
+            return [Check(name=name, state="problem", found=found, fix=fix)]
+        interface = interface_of(str(path), settings, request)
+    except Refused as refused:
+        return _as_checks(name, refused.problems)
+    if interface is None or interface.options is None:
+        found = f"{escape(str(path))} does not say what it takes, as it does not use argparse: it is given every key"
+        return [Check(name=name, state="warning", found=found, fix="nothing, if it is meant so")]
+    version = f"cruijff_kit's, generation {interface.generation}" if interface.generation else "of its own kind"
+    found = f"{escape(str(path))}: {version}, {len(interface.options)} options; it finds the packages that it imports"
+    return [Check(name=name, state="ok", found=found)]

@@ -1,0 +1,33 @@
+"""Preflight checks: what would go wrong later, as far as the plan and the disk show it now."""
+
+from collections.abc import Mapping, Sequence
+
+from scaffold_torchtune.findings import Finding, sort_findings
+from scaffold_torchtune.models import Plan, Seen
+from scaffold_torchtune.preflight import cost, design, inputs, runs, steps
+
+
+def check_plan(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """Everything that can be foreseen.
+
+    Args:
+        plan: the plan.
+        seen: what lies on disk of what the plan names.
+        listed: the checkpoint files that finetune.yaml names, by the model's directory; where it is not known yet,
+            the directory is not here.
+
+    Returns:
+        Findings about the experiment, each told once for all runs that it concerns, at the place in the documents
+        from which the value comes, sorted by it.
+    """
+    return sort_findings(
+        [
+            *inputs.data_findings(plan, seen),
+            *steps.step_findings(plan, seen),
+            *inputs.checkpoint_findings(plan, seen, listed),
+            *runs.output_findings(plan),
+            *design.name_findings(plan),
+            *design.design_findings(plan),
+            *cost.cost_findings(plan, seen),
+        ]
+    )

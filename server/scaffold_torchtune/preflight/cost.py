@@ -1,0 +1,258 @@
+"""GPU memory, disk and time that the runs will need, each with the basis of the estimate."""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from scaffold_torchtune.findings import Finding, finding
+from scaffold_torchtune.models import Plan, PlannedRun, Seen
+from scaffold_torchtune.preflight.runs import at, concerning, full, grouped, output_dir
+from scaffold_torchtune.preflight.steps import effective_batch, part_of, rows_of, steps_of
+from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.torchtune_facts.facts import ModelFacts, load
+from scaffold_torchtune.torchtune_facts.model_registry import default_resources, find_model
+
+# GPUs that people name in a SLURM constraint, and what a run can expect of them.
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A kind of GPU: its memory in GiB, and its bf16 arithmetic in 1e12 operations a second, dense; 0 where unknown."""
+
+    memory: int
+    teraflops: int = 0
+
+
+# Memory and dense bf16 tensor-core rates as the makers' data sheets give them.
+_GPUS: Final = {
+    "b200": Gpu(180, 2250), "h200": Gpu(141, 989), "h100": Gpu(80, 989), "gh200": Gpu(96, 989),
+    "a100": Gpu(80, 312), "l40s": Gpu(48, 362), "l40": Gpu(48, 181), "a40": Gpu(48, 150), "a6000": Gpu(48, 155),
+    "a30": Gpu(24, 165), "a10": Gpu(24, 125), "l4": Gpu(24, 121), "rtx4090": Gpu(24, 165), "rtx3090": Gpu(24, 71),
+    "v100": Gpu(32), "p100": Gpu(16), "t4": Gpu(16), "mi250": Gpu(64, 181), "mi300": Gpu(192, 1307),
+}  # fmt: skip
+_WORD: Final = re.compile(r"[a-z0-9]+")
+_SIZE: Final = re.compile(r"(?!\d+$)(?:gpu|vram|mem)?(?P<size>[0-9]{2,3})(?:g|gb)?")
+
+
+def gpu_of(constraint: str) -> Gpu | None:
+    """The least GPU that a SLURM constraint may give; None where none is named.
+
+    `gpu80` and `80gb` say only how much memory it has; `a100&gpu40` is the A100 of 40 GB. Of alternatives (`a100|h100`)
+    the least memory counts, and the best rate, where all are known: the job may get either.
+    """
+    found = [gpu for part in constraint.lower().split("|") if (gpu := _named(part)) is not None]
+    if not found:
+        return None
+    rates = [gpu.teraflops for gpu in found]
+    return Gpu(min(gpu.memory for gpu in found), max(rates) if all(rates) else 0)
+
+
+def _named(part: str) -> Gpu | None:
+    words = _WORD.findall(part)
+    known = next((_GPUS[word] for word in words if word in _GPUS), None)
+    sizes = [int(match["size"]) for match in map(_SIZE.fullmatch, words) if match]
+    return Gpu(sizes[0], known.teraflops if known else 0) if sizes else known
+
+
+# What the runs will need: GPU memory, disk and time, each with the basis of the estimate.
+
+_GIB = 1024**3
+_BF16 = 2
+_CHARACTERS = 4  # characters in a token, roughly, of English text in the tokenizers of the models here
+_BEST_USE = 0.5  # the best part of its peak that a GPU reaches in training, as published runs report it
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one run needs, in bytes. `held` is on each GPU, without activations."""
+
+    model: int
+    trained: int
+    held: int
+    logits: int
+    saved: int
+
+
+def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
+    """What a run needs for certain.
+
+    Everything is in bf16: the weights, and of what is trained the gradients and AdamW's two moments, which torch keeps
+    in the type of the weights; FSDP shares all of it among the GPUs. Where the bundled setup_finetune keeps it off the
+    GPUs (fsdp_cpu_offload), one layer at a time is there. LoRA's adapter counts as the bundled setup applies it
+    (torchtune_facts: lora_counted_with). Each epoch saves the whole model, merged with the adapter, unless only the
+    adapter is asked for, and every epoch but the last the two moments besides, in one file that the next replaces
+    (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
+    """
+    model = facts.parameters * _BF16
+    rank = run.integer("lora_rank", 0)
+    trained = model if full(run) else facts.lora_parameters_per_rank * rank * _BF16
+    weights = model if full(run) else model + trained
+    vocabulary = dict(facts.tensors())["model.embed_tokens.weight"][0]
+    adapter = 0 if full(run) else trained
+    epoch = adapter if run.value("save_adapter_weights_only") is True else model + adapter
+    gpus, epochs = run.integer("gpus", 1), run.integer("epochs", 1)
+    return Need(
+        model=model,
+        trained=trained,
+        held=model // facts.layers if _offloaded(run, gpus) else (weights + 3 * trained) // gpus,
+        logits=run.integer("batch_size", 1) * run.integer("max_seq_len", 2048) * vocabulary * _BF16,
+        saved=epoch * epochs + (2 * trained if epochs > 1 else 0),
+    )
+
+
+def _offloaded(run: PlannedRun, gpus: int) -> bool:
+    entry = find_model(run.text("torchtune_model_name"))
+    return entry is not None and entry.full_offload and full(run) and gpus > 1
+
+
+def cost_findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
+    """The estimates, and warnings where they are more than what is there."""
+    needs = {run.directory: _need(run) for run in plan.runs}
+    runs = [(run, need) for run in plan.runs if (need := needs[run.directory]) is not None]
+    if runs:
+        yield _estimate(plan, seen, runs)
+    yield from _memory(plan, runs)
+    yield from _disk(plan, seen, runs)
+    yield from _time(plan, seen, runs)
+
+
+def _need(run: PlannedRun) -> Need | None:
+    facts = load().model(run.text("torchtune_model_name"))
+    return None if facts is None else need_of(run, facts)
+
+
+def _gib(size: float) -> str:
+    return f"{size / _GIB:.1f} GiB"
+
+
+def _span(texts: list[str]) -> str:
+    """One text, or the first and the last where they differ."""
+    return texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
+
+
+def _node(plan: Plan, runs: list[PlannedRun]) -> list[str]:
+    """What the bundled setup_finetune asks of a node where nobody says it."""
+    asked = []
+    for run in runs if plan.options.setup_script == "bundled" else ():
+        entry, epochs = find_model(run.text("torchtune_model_name")), run.integer("epochs", 1)
+        if entry and not (run.value("mem") and run.value("cpus_per_task")):
+            made = default_resources(entry, run.integer("gpus", 1), full=full(run), epochs=epochs)
+            asked.append(f"{run.value('mem') or made.mem} and {run.value('cpus_per_task') or made.cpus} CPU(s)")
+    return [f"a job asks its node for {' or '.join(dict.fromkeys(asked))}"] if asked else []
+
+
+def _estimate(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Finding:
+    held = sorted(need.held for _, need in runs)
+    logits = max(need.logits for _, need in runs)
+    parts = [
+        (
+            f"a GPU holds {_span([_gib(held[0]), _gib(held[-1])])} of weights, gradients and optimizer states in bf16,"
+            f" and activations on top (of them the logits up to {_gib(logits)}, where samples fill max_seq_len)"
+        ),
+        f"the checkpoints of all epochs take {_gib(sum(need.saved for _, need in runs))} in all",
+    ]
+    steps = [
+        steps_of(run, rows.count) * run.integer("epochs", 1)
+        for run, _ in runs
+        if (rows := rows_of(run, plan, seen)) is not None and not run.value("packed")
+    ]
+    if len(steps) == len(runs):
+        fewest, most = min(steps), max(steps)
+        samples = sorted(effective_batch(run) for run, _ in runs)
+        each = _span([str(samples[0]), str(samples[-1])])
+        parts.append(f"a run takes {_span([str(fewest), str(most)])} optimizer steps of {each} samples")
+    parts += _node(plan, [run for run, _ in runs])
+    return finding("estimate", f"estimates for {concerning([r for r, _ in runs], len(plan.runs))}: {'; '.join(parts)}")
+
+
+_NAMES_GPUS = ("gpu_type", "constraint")
+
+
+def _gpu(run: PlannedRun) -> Gpu | None:
+    return gpu_of("&".join(run.text(name) for name in _NAMES_GPUS))
+
+
+def _names(run: PlannedRun) -> str:
+    """What names the run's GPUs, as a person would say it: `the gpu type a100 with the constraint gpu40`."""
+    return " with ".join(f"the {n.replace('_', ' ')} {run.value(n)}" for n in _NAMES_GPUS if run.value(n))
+
+
+def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
+    """Runs that cannot fit on the GPU that their type or constraint names, whatever their activations."""
+    large = {
+        run.directory: (need.held, gpu.memory)
+        for run, need in runs
+        if (gpu := _gpu(run)) is not None and need.held > gpu.memory * _GIB
+    }
+    concerned = [run for run in plan.runs if run.directory in large]
+    for (held, memory), some in grouped(concerned, lambda run: large[run.directory]).items():
+        yield finding(
+            "gpu-memory",
+            f"weights, gradients and optimizer states alone take {_gib(held)} on each GPU of"
+            f" {concerning(some, len(plan.runs))}, but {_names(some[0])} names GPUs of"
+            f" {memory} GiB",
+            field="gpus",
+            expected=f"at most {memory} GiB",
+            actual=_gib(held),
+            fix="use more GPUs, larger ones, or a smaller model; or correct what names the GPUs",
+            at=at(some[0], "gpus", *_NAMES_GPUS),
+        )
+
+
+def _disk(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
+    """Outputs that are more than what is free where they go."""
+    needs = {run.directory: need.saved for run, need in runs}
+    for outputs, some in grouped([run for run, _ in runs], output_dir).items():
+        free, needed = seen.free.get(str(outputs)), sum(needs[run.directory] for run in some)
+        if free is not None and needed > free:
+            yield finding(
+                "disk-space",
+                f"the checkpoints of {concerning(some, len(plan.runs))} take {_gib(needed)} in all, but below"
+                f" {outputs} no more than {math.ceil(free / _GIB)} GiB are free",
+                field="output_dir_base",
+                expected=f"{_gib(needed)} free",
+                fix="make room, name another output directory, or save adapter weights only",
+                at=at(some[0], "output_dir_base", "project_dir"),
+            )
+
+
+def _time(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
+    """Runs that cannot be done in time even on a GPU that works at the best rate that is known of training."""
+    short = {
+        run.directory: least for run, need in runs if (least := _least_seconds(run, need, plan, seen)) > _limit(run)
+    }
+    some = [run for run in plan.runs if run.directory in short]
+    if some:
+        run, hours = some[0], max(short.values()) / 3600
+        yield finding(
+            "time-limit",
+            f"the arithmetic alone takes at least {hours:.1f} hours on the GPUs of {_names(run)} in"
+            f" {concerning(some, len(plan.runs))}, but the time limit is {run.value('time')}",
+            field="time",
+            expected=f"more than {hours:.1f} hours",
+            actual=run.text("time"),
+            fix="ask for more time, more GPUs, or train less",
+            at=at(run, "time"),
+        )
+
+
+def _limit(run: PlannedRun) -> float:
+    found = kinds.slurm_seconds(run.text("time"))
+    return math.inf if found is None else found
+
+
+def _least_seconds(run: PlannedRun, need: Need, plan: Plan, seen: Seen) -> float:
+    """Seconds of arithmetic that the run cannot do without; 0 where it is not known.
+
+    A token takes two operations for each weight forward and two backward, and two more for each weight that is trained
+    (Kaplan et al., 2020, section 2.1). Tokens are counted from the characters of the samples; what a prompt or chat
+    template adds is left out.
+    """
+    part, rows, gpu = part_of(run, seen), rows_of(run, plan, seen), _gpu(run)
+    if part is None or rows is None or not part.rows or gpu is None or not gpu.teraflops:
+        return 0.0
+    tokens = sum(part.characters.values()) / _CHARACTERS * rows.count / part.rows * run.integer("epochs", 1)
+    operations = tokens * (4 * need.model + 2 * need.trained) / _BF16
+    return operations / (gpu.teraflops * 1e12 * _BEST_USE * run.integer("gpus", 1))

@@ -1,0 +1,293 @@
+"""Inspection of data sets, base models and free space on disk. It only reads."""
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import stat
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from scaffold_torchtune.models import CellKind, CheckpointSeen, DataSeen, PartSeen, TensorsSeen
+from scaffold_torchtune.system.files import NotRegular, open_regular
+from scaffold_torchtune.system.text import close_matches
+
+# Opening what a document names: regular files alone, without waiting for anybody.
+
+
+class Unfit(Exception):
+    """What lies there cannot be read; the message says why, to follow the path in a sentence."""
+
+
+def regular_file(path: str) -> BinaryIO:
+    """A regular file opened for reading.
+
+    Raises:
+        FileNotFoundError: nothing lies there, or not where we may look.
+        Unfit: something else than a readable regular file lies there.
+    """
+    try:
+        return open_regular(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(path) from error
+    except NotRegular as error:
+        is_directory = Path(path).is_dir()
+        raise Unfit("is a directory, not a file" if is_directory else "is not a regular file") from error
+    except (OSError, ValueError) as error:
+        raise Unfit(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+
+
+def near(path: str) -> tuple[str, ...]:
+    """What lies beside a path that does not exist, with nearly its name."""
+    try:
+        beside = [entry.name for entry in Path(path).parent.iterdir()]
+    except OSError:
+        return ()
+    return tuple(close_matches(Path(path).name, beside, cutoff=0.75))
+
+
+# How much room there is.
+
+
+def free_bytes(directory: str) -> int | None:
+    """What an unprivileged user may still write below a directory, which need not exist yet.
+
+    Returns:
+        Free bytes of the file system of the nearest directory that exists, the root aside: what exists of a path only
+        as `/` is not the file system that a compute node will write to. None where nothing of it exists. Quotas are
+        not known here.
+    """
+    for folder in (Path(directory), *Path(directory).parents):
+        if folder == Path(folder.anchor):
+            break
+        with contextlib.suppress(OSError):
+            found = os.statvfs(folder)
+            return found.f_bavail * found.f_frsize
+    return None
+
+
+# Looking into the directory of a base model: its files, the headers of its safetensors, its index and config.
+
+_MAX_HEADER = 100_000_000  # the format's own bound (safetensors, tensor.rs: MAX_HEADER_SIZE)
+_MAX_JSON = 50_000_000
+_MAX_FILES = 2_000
+_INDEX = "model.safetensors.index.json"
+
+
+def inspect_checkpoint(directory: str) -> CheckpointSeen:
+    """What lies in the directory of a base model. Never raises for what lies there."""
+    try:
+        files = _files(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.lexists(directory):
+            return CheckpointSeen(problem="is not a directory")
+        return CheckpointSeen(absent=True, near=near(directory))
+    except (OSError, ValueError) as error:
+        return CheckpointSeen(problem=f"cannot be looked into: {getattr(error, 'strerror', None) or error}")
+    tensors = {name: _tensors(f"{directory}/{name}") for name in files if _is_weights(name)}
+    index, config = _object(f"{directory}/{_INDEX}"), _object(f"{directory}/config.json")
+    return CheckpointSeen(
+        files=files,
+        tensors=tensors,
+        index=None if index is None else _texts(index.get("weight_map")),
+        config=None if config is None else {k: int(v) for k, v in config.items() if isinstance(v, int)},
+    )
+
+
+def _is_weights(name: str) -> bool:
+    return name.endswith(".safetensors") and "/" not in name
+
+
+def _files(directory: str) -> dict[str, int]:
+    """Size by name of the regular files in a directory and in those directly below it."""
+    found: dict[str, int] = {}
+    for entry in sorted(os.scandir(directory), key=lambda e: e.name):
+        if len(found) > _MAX_FILES:
+            break
+        if entry.is_file():
+            found[entry.name] = entry.stat().st_size
+        else:
+            found |= {f"{entry.name}/{name}": size for name, size in _below(entry.path)}
+    return found
+
+
+def _below(directory: str) -> list[tuple[str, int]]:
+    try:
+        entries = sorted(os.scandir(directory), key=lambda e: e.name)[:_MAX_FILES]
+        return [(entry.name, entry.stat().st_size) for entry in entries if stat.S_ISREG(entry.stat().st_mode)]
+    except OSError:
+        return []
+
+
+def _texts(value: Any) -> dict[str, str]:
+    return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
+
+
+def _object(path: str) -> dict[str, Any] | None:
+    """A JSON object; None where there is none."""
+    try:
+        with regular_file(path) as file:
+            content = json.loads(file.read(_MAX_JSON))
+    except (Unfit, OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _tensors(path: str) -> TensorsSeen:
+    """The header of a safetensors file: eight bytes of length, little-endian, then JSON (the format's README)."""
+    try:
+        with regular_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            begin = file.read(8)
+            if begin == b"version ":
+                return TensorsSeen(problem="is a Git LFS pointer, not the weights: git lfs pull fetches them")
+            length = struct.unpack("<Q", begin)[0] if len(begin) == 8 else 0  # noqa: PLR2004 - see above
+            if not 0 < length <= min(_MAX_HEADER, size - 8):
+                return TensorsSeen(problem="is not a whole safetensors file")
+            return _header(json.loads(file.read(length)), size - 8 - length)
+    except (Unfit, OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return TensorsSeen(problem="cannot be read as a safetensors file")
+
+
+def _header(header: dict[str, Any], size: int) -> TensorsSeen:
+    """The shapes, where the file is as long as its header says."""
+    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    needed = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+    if needed > size:
+        return TensorsSeen(problem=f"is cut off: {needed - size} bytes of its tensors are missing")
+    return TensorsSeen(shapes={name: tuple(int(n) for n in entry["shape"]) for name, entry in tensors.items()})
+
+
+# Looking into a data set file: JSON as `load_dataset("json", field=...)` reads it, and Parquet.
+
+MAX_JSON = 64 * 1024**2
+_MAX_COLUMNS = 50
+_PARQUET_ENDS = 4  # a Parquet file begins and ends with these four bytes
+_KINDS: dict[type, CellKind] = {
+    bool: "boolean", int: "number", float: "number", str: "text", list: "list", dict: "object", type(None): "null",
+}  # fmt: skip
+
+
+def inspect_data(path: str, extension: str) -> DataSeen:
+    """What a data set file holds.
+
+    Args:
+        path: its absolute path.
+        extension: `.json` or `.parquet`; of other formats nothing is known.
+
+    Returns:
+        Rows and columns of every part; of JSON files up to `MAX_JSON` bytes. Never raises for what lies there.
+    """
+    try:
+        with regular_file(path) as file:
+            if extension == ".parquet":
+                return _parquet(file)
+            size = file.seek(0, 2)
+            if size > MAX_JSON:
+                return DataSeen(unread=f"has {size / 1024**2:.0f} MiB; it is looked into up to {MAX_JSON // 1024**2}")
+            file.seek(0)
+            return _json(file.read(MAX_JSON))
+    except FileNotFoundError:
+        return DataSeen(absent=True, near=near(path))
+    except Unfit as unfit:
+        return DataSeen(problem=str(unfit))
+    except OSError as error:
+        return DataSeen(problem=f"cannot be read: {error.strerror}")
+
+
+def _json(data: bytes) -> DataSeen:
+    if data.startswith(b"version https://git-lfs"):
+        return DataSeen(problem="is a Git LFS pointer, not the data: git lfs pull fetches it")
+    if data.startswith(b"\xef\xbb\xbf"):
+        return DataSeen(problem="begins with a byte order mark, which the datasets library does not take")
+    try:
+        content = json.loads(data.decode())
+    except UnicodeDecodeError:
+        return DataSeen(problem="is not UTF-8 text")
+    except RecursionError:
+        return DataSeen(problem="is nested too deeply to be a data set")
+    except ValueError as error:
+        more = error.msg == "Extra data" if isinstance(error, json.JSONDecodeError) else False
+        hint = "; it looks like JSON Lines, which has no parts" if more else ""
+        return DataSeen(problem=f"is not JSON: {error}{hint}")
+    if not isinstance(content, dict):
+        kind = _KINDS[type(content)]
+        return DataSeen(problem=f'holds a {kind}, not parts by name: {{"train": [...], "validation": [...]}}')
+    return DataSeen(parts={str(name): part for name, rows in content.items() if (part := _part(rows)) is not None})
+
+
+def _part(rows: Any) -> PartSeen | None:
+    """A part as the datasets library takes it: a list of rows or of texts, or a list for each column; else None."""
+    if isinstance(rows, dict) and rows and all(isinstance(cells, list) for cells in rows.values()):
+        longest = max(len(cells) for cells in rows.values())
+        rows = [{k: cells[i] for k, cells in rows.items() if i < len(cells)} for i in range(longest)]
+    if not isinstance(rows, list):
+        return None
+    if all(isinstance(row, str) for row in rows):
+        rows = [{"text": row} for row in rows]
+    return _counted([row if isinstance(row, dict) else {} for row in rows])
+
+
+def _counted(rows: list[Mapping[str, Any]]) -> PartSeen:
+    names = list(dict.fromkeys(name for row in rows for name in row))[:_MAX_COLUMNS]
+    columns: dict[str, dict[CellKind, int]] = {name: {} for name in names}
+    characters = dict.fromkeys(names, 0)
+    messages: dict[str, int] = {}
+    for number, row in enumerate(rows, 1):
+        for name, kinds in columns.items():
+            cell = row.get(name)
+            kinds.setdefault(_KINDS[type(cell)] if name in row else "absent", number)
+            characters[name] += len(cell) if isinstance(cell, str) else _characters(cell)
+        if isinstance(row.get("messages"), list):
+            for fault in _message_faults(row["messages"]):
+                messages.setdefault(fault, number)
+    return PartSeen(rows=len(rows), columns=columns, characters=characters, messages=messages)
+
+
+def _characters(cell: Any) -> int:
+    """Characters of a conversation's contents; 0 for what is none."""
+    contents = (m.get("content") for m in cell if isinstance(m, dict)) if isinstance(cell, list) else ()
+    return sum(len(content) for content in contents if isinstance(content, str))
+
+
+def _message_faults(messages: list[Any]) -> Iterable[str]:
+    """What is wrong with a conversation for torchtune's OpenAIToMessages (torchtune/data/_messages.py, 0.6.1)."""
+    if not messages:
+        yield "there is no message in it"
+    for message in messages:
+        if not isinstance(message, dict):
+            yield "a message is no object"
+            continue
+        if message.get("role") not in {"system", "user", "assistant", "ipython", "tool"}:
+            yield "a message has no role among system, user, assistant, ipython and tool"
+        if not isinstance(message.get("content"), str | list):
+            yield "a message has no text as its content"
+
+
+def _parquet(file: Any) -> DataSeen:
+    ends = file.read(_PARQUET_ENDS)
+    if ends != b"PAR1":
+        pointer = "; it looks like a Git LFS pointer: git lfs pull fetches the data" if ends == b"vers" else ""
+        return DataSeen(problem=f"is not a Parquet file{pointer}")
+    if importlib.util.find_spec("pyarrow") is None:
+        return DataSeen(unread="is Parquet, and pyarrow is not installed here to look into it")
+    parquet = importlib.import_module("pyarrow.parquet")
+    try:
+        found = parquet.ParquetFile(file)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors and OSErrors
+        return DataSeen(problem=f"is not a Parquet file: {str(error).splitlines()[0]}")
+    fields = list(found.schema_arrow)[:_MAX_COLUMNS]
+    columns: dict[str, dict[CellKind, int]] = {field.name: {_arrow_kind(str(field.type)): 1} for field in fields}
+    return DataSeen(parts={"train": PartSeen(rows=found.metadata.num_rows, columns=columns)})
+
+
+def _arrow_kind(name: str) -> CellKind:
+    """What a column of an Arrow type holds."""
+    starts: dict[str, CellKind] = {
+        "string": "text", "large_string": "text", "bool": "boolean", "list": "list", "large_list": "list",
+        "struct": "object", "null": "null", "dictionary<values=string": "text",
+    }  # fmt: skip
+    return next((kind for start, kind in starts.items() if name.startswith(start)), "number")

@@ -1,0 +1,264 @@
+"""Checks of data sets and base models on disk against what the runs will ask of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Location, finding
+from scaffold_torchtune.models import CellKind, CheckpointSeen, DataSeen, PartSeen, Plan, PlannedRun, Seen
+from scaffold_torchtune.preflight.runs import Subject, at, concerning, grouped
+from scaffold_torchtune.preflight.steps import TRAIN, VALIDATION
+from scaffold_torchtune.system.text import did_you_mean, few, shown
+from scaffold_torchtune.torchtune_facts.facts import ModelFacts, load
+
+# Whether the data sets hold what the runs will ask of them, and what the summary says of them.
+
+_LISTED = 8
+_MESSAGES = "messages"
+
+
+def data_findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
+    """What stands against each data set, for each way in which runs use it."""
+    for path, runs in grouped(plan.runs, lambda run: run.data_path).items():
+        found = seen.data.get(path)
+        if found is None:
+            continue
+        who = concerning(runs, len(plan.runs))
+        place = at(runs[0], "dataset_label", "input_dir_base")
+        # a script of the user's own may read data in a way of its own
+        severity = None if plan.options.setup_script == "bundled" else Severity.WARNING
+        failure = f"the data set {shown(path)} of {who} will not train"
+        about = Subject(path, "dataset", place, "data-mismatch", failure, severity)
+        if found.absent or found.unread:
+            what = f"the data set {shown(path)} of {who} {found.unread or 'cannot be seen from here'}"
+            yield about.not_seen(what, unchecked="rows and columns", near=found.near)
+        elif found.problem:
+            yield about.mismatch(f"it {found.problem}", fix="correct the file, or the path in the summary")
+        else:
+            yield from _parts(about, runs, found)
+            yield from _splits(about, plan, found)
+            yield from _samples(about, plan, runs, found)
+
+
+def _parts(about: Subject, runs: list[PlannedRun], found: DataSeen) -> Iterator[Finding]:
+    needed = {TRAIN: runs}
+    validated = [run for run in runs if run.integer("run_val_every_n_steps", 0)]
+    if validated:
+        needed[VALIDATION] = validated
+    for name, some in needed.items():
+        part = found.parts.get(name)
+        if part is None:
+            yield _no_part(about, found, name)
+        elif part.rows == 0:
+            yield about.mismatch(f"its part {name} has no rows", fix=f"give {name} rows, or another data set")
+        else:
+            yield from _columns(about, some, name, part)
+
+
+def _no_part(about: Subject, found: DataSeen, name: str) -> Finding:
+    there = ", ".join(shown(part) for part in list(found.parts)[:_LISTED])
+    return about.mismatch(
+        did_you_mean(name, found.parts, f"it has no part {name}."),
+        expected=f"a list of rows under {name!r}",
+        actual=there or "no part",
+        fix=f"name the part {name} in the file" if there else f'give the rows as {{"{name}": [...]}}',
+    )
+
+
+def _wanted(run: PlannedRun) -> dict[str, tuple[CellKind, str]]:
+    """The columns that the run's type of data set reads: what each must hold, and the setting that names it.
+
+    torchtune/datasets/_instruct.py, _chat.py, _text_completion.py of 0.6.1; cruijff_kit's two read the same columns as
+    instruct_dataset.
+    """
+    kind = run.value("dataset_type")  # instruct_dataset where none is planned
+    if kind == "chat_dataset":
+        return {_MESSAGES: ("list", "dataset_type")}
+    usual = {"input_key": "input", "output_key": "output"}
+    if kind == "text_completion_dataset":
+        usual = {"input_key": "text"}
+    return {run.text(key) or name: ("text", key) for key, name in usual.items()}
+
+
+def _columns(about: Subject, runs: list[PlannedRun], name: str, part: PartSeen) -> Iterator[Finding]:
+    told: dict[tuple[str, CellKind], Location | None] = {}
+    for run in runs:
+        for column, (kind, key) in _wanted(run).items():
+            told.setdefault((column, kind), at(run, key) if at(run, key).line else None)
+    for (column, kind), place in told.items():
+        kinds = part.columns.get(column)
+        if kinds is None:
+            there = ", ".join(shown(each) for each in list(part.columns)[:_LISTED])
+            yield about.mismatch(
+                did_you_mean(column, part.columns, f"its part {name} has no column {shown(column)}."),
+                expected=f"a column {column}",
+                actual=there or "no columns",
+                fix="correct Input key or Output key in the summary, give the Dataset type, or rename the column",
+                place=place,
+            )
+            continue
+        for other, row in kinds.items():
+            if other != kind:
+                yield _wrong_cell(about, f"row {row} of {name}", column, kind, other)
+    if any(column == _MESSAGES for column, _ in told):
+        for fault, row in part.messages.items():
+            yield about.mismatch(f"row {row} of {name}: {fault}", fix="correct the row")
+
+
+def _wrong_cell(about: Subject, where: str, column: str, kind: CellKind, other: CellKind) -> Finding:
+    is_what = f"has no {shown(column)}" if other == "absent" else f"has {other} in {shown(column)}, not {kind}"
+    return about.mismatch(
+        f"{where} {is_what}", expected=kind, actual=other, fix=f"give every row {kind} in {shown(column)}"
+    )
+
+
+def _splits(about: Subject, plan: Plan, found: DataSeen) -> Iterator[Finding]:
+    """Where the file and the summary count differently."""
+    for name, said in plan.splits.get(about.name, {}).items():
+        part = found.parts.get(name)
+        if part is not None and part.rows != said:
+            message = f"the summary says {said} samples for {name}, but {shown(about.name)} has {part.rows} rows there"
+            fix = "correct the summary, or use the data set that it describes"
+            yield finding(
+                "split-differs", message, field="dataset", expected=said, actual=part.rows, fix=fix, at=about.place
+            )
+
+
+def _samples(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataSeen) -> Iterator[Finding]:
+    """More training samples asked for than there are: the datasets library takes what there is and says nothing."""
+    part = found.parts.get(TRAIN)
+    for asked, some in grouped(runs, lambda run: run.integer("training_samples", 0)).items():
+        if part is not None and asked > part.rows > 0:
+            yield finding(
+                "split-differs",
+                f"{concerning(some, len(plan.runs))}: {asked} training samples are asked for, but"
+                f" {shown(about.name)} has {part.rows} rows in {TRAIN}, and all of them would be used",
+                field="training_samples",
+                expected=asked,
+                actual=part.rows,
+                fix="ask for fewer samples, or use a larger data set",
+                at=at(some[0], "training_samples"),
+            )
+
+
+# Whether the base models on disk are what torchtune will load.
+
+_CONFIG = "config.json"
+_FEW = 3
+
+
+def checkpoint_findings(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """What stands against each base model's directory."""
+    models = grouped(plan.runs, lambda run: (str(run.checkpoint_dir), run.text("torchtune_model_name")))
+    for (directory, model), runs in models.items():
+        found = seen.checkpoints.get(directory)
+        if found is None:
+            continue
+        who = concerning(runs, len(plan.runs))
+        failure = f"torchtune could not load {model} for {who} from {shown(directory)}"
+        place = at(runs[0], "model_checkpoint", "models_dir")
+        about = Subject(model, "models_dir", place, "checkpoint-mismatch", failure)
+        if found.absent:
+            what = f"the model directory {shown(directory)} of {who} cannot be seen from here"
+            yield about.not_seen(what, unchecked="files", near=found.near)
+        elif found.problem:
+            yield about.mismatch(f"it {found.problem}", fix="correct the model's path in the summary")
+        else:
+            facts = load().model(model)
+            yield from _config(about, found, facts)
+            yield from _weights(about, found, facts, listed.get(directory))
+            yield from _tokenizer(about, found, facts) if facts else ()
+
+
+def _config(about: Subject, found: CheckpointSeen, facts: ModelFacts | None) -> Iterator[Finding]:
+    """The checkpointer reads config.json for the shapes of attention (FullModelHFCheckpointer.load_checkpoint)."""
+    if found.config is None:
+        what = f"{_CONFIG} is not a JSON object" if _CONFIG in found.files else f"{_CONFIG} is not there"
+        yield about.mismatch(what, expected=_CONFIG, fix="download the whole model repository again")
+        return
+    missing = [key for key in ("num_attention_heads", "num_key_value_heads", "hidden_size") if key not in found.config]
+    if missing:
+        what = f"{_CONFIG} has no {', '.join(missing)}"
+        yield about.mismatch(what, expected=", ".join(missing), fix=f"use the {_CONFIG} of the model repository")
+    shapes = dict(facts.tensors()) if facts else {}
+    width = shapes.get("model.embed_tokens.weight", (0, 0))[1]
+    actual = found.config.get("hidden_size")
+    if width and actual not in {None, width}:
+        message = f"{_CONFIG} has the hidden_size {actual}, which is another model's; {about.name} has {width}"
+        yield about.mismatch(
+            message, expected=str(width), actual=str(actual), fix="correct the model's name or its path in the summary"
+        )
+
+
+def _weights(
+    about: Subject, found: CheckpointSeen, facts: ModelFacts | None, listed: Sequence[str] | None
+) -> Iterator[Finding]:
+    """The files that will be loaded, and their tensors against those that torchtune's builder makes.
+
+    Of files in torch's own format (`.bin`) only whether they are there is known.
+    """
+    names = list(listed or found.tensors or ["model.safetensors"])
+    missing = [name for name in names if name not in found.files]
+    if missing:
+        yield about.mismatch(
+            f"{_few(missing)} is not there",
+            expected=_few(names),
+            actual=_few(list(found.tensors)) or "no .safetensors file",
+            fix="download the whole model repository again, or correct the model's name or path in the summary",
+        )
+        return
+    loaded = {name: found.tensors[name] for name in names if name in found.tensors}
+    broken = {name: each.problem for name, each in loaded.items() if each.problem}
+    for name, problem in broken.items():
+        yield about.mismatch(f"{name} {problem}", actual=name, fix=f"download {name} again")
+    shapes = {name: shape for each in loaded.values() for name, shape in each.shapes.items()}
+    if facts is not None and not broken and len(loaded) == len(names):
+        yield from _shapes(about, shapes, facts)
+    yield from _index(about, found)
+
+
+def _shapes(about: Subject, shapes: Mapping[str, tuple[int, ...]], facts: ModelFacts) -> Iterator[Finding]:
+    needed = dict(facts.tensors())
+    fix = "correct the model's name or its path in the summary, or download the model again"
+    missing = [name for name in needed if name not in shapes]
+    if missing:
+        message = f"{len(missing)} of the {len(needed)} tensors of {about.name} are missing: {_few(missing)}"
+        yield about.mismatch(message, expected=_few(missing), fix=fix)
+    for name in [n for n in needed if n in shapes and shapes[n] != needed[n]][:1]:
+        message = f"{name} has the shape {_shape(shapes[name])}, but in {about.name} it has {_shape(needed[name])}"
+        yield about.mismatch(message, expected=_shape(needed[name]), actual=_shape(shapes[name]), fix=fix)
+    spare = sorted(shapes.keys() - needed.keys() - set(facts.skipped_tensors()))
+    if spare:
+        what = f"its files hold {len(spare)} tensor(s) that torchtune does not know in {about.name}: {_few(spare)}"
+        yield about.mismatch(what, actual=_few(spare), fix=f"{fix}, or take them out of the files")
+
+
+def _index(about: Subject, found: CheckpointSeen) -> Iterator[Finding]:
+    """The index names files that are there, with the tensors in them that it says."""
+    absent = sorted({file for file in (found.index or {}).values() if file not in found.files})
+    if absent:
+        what = f"model.safetensors.index.json names {_few(absent)}, which is not there"
+        yield about.mismatch(what, expected=_few(absent), fix="download the missing files")
+        return
+    for tensor, file in (found.index or {}).items():
+        seen = found.tensors.get(file)
+        if seen is not None and not seen.problem and tensor not in seen.shapes:
+            what = f"model.safetensors.index.json says that {file} holds {tensor}, which it does not"
+            yield about.mismatch(what, expected=tensor, fix=f"download {file} and the index again")
+            return
+
+
+def _tokenizer(about: Subject, found: CheckpointSeen, facts: ModelFacts) -> Iterator[Finding]:
+    for name in facts.tokenizer_files.values():
+        size = found.files.get(name)
+        if size is None or size == 0:
+            what = f"the tokenizer's file {name} is {'not there' if size is None else 'empty'}"
+            fix = f"download {name} of the model repository (original/ is left out by some downloads)"
+            yield about.mismatch(what, expected=name, fix=fix)
+
+
+def _few(names: Sequence[str]) -> str:
+    return few(names, _FEW, more=" and {} more")
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in shape)

@@ -1,0 +1,138 @@
+"""Optimizer steps of a run as torchtune 0.6.1 counts them, and checks of them."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scaffold_torchtune.findings import Finding, finding
+from scaffold_torchtune.models import PartSeen, Plan, PlannedRun, Seen
+from scaffold_torchtune.preflight.runs import at, concerning, grouped
+
+# How many optimizer steps a run takes, as torchtune 0.6.1 counts them.
+
+TRAIN = "train"
+VALIDATION = "validation"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How many samples a run trains on in an epoch, and how that is known."""
+
+    count: int
+    basis: str
+
+
+def steps_per_epoch(rows: int, *, batch_size: int, accumulation: int, processes: int, limit: int | None = None) -> int:
+    """Optimizer steps in an epoch.
+
+    The recipes deal the samples out to the processes with a sampler that fills up the last share
+    (StatefulDistributedSampler, drop_last false), drop each process's last batch where it is not full (DataLoader,
+    drop_last true), divide by the accumulation, and stop at `max_steps_per_epoch` (recipes/lora_finetune_*.py and
+    full_finetune_*.py, `_setup_data` and `_steps_per_epoch`).
+    """
+    batches = math.ceil(rows / processes) // batch_size
+    steps = batches // accumulation
+    return steps if limit is None else min(steps, limit)
+
+
+def part_of(run: PlannedRun, seen: Seen, name: str = TRAIN) -> PartSeen | None:
+    """A part of the run's data set, where it was seen."""
+    found = seen.data.get(run.data_path)
+    return None if found is None else found.parts.get(name)
+
+
+def rows_of(run: PlannedRun, plan: Plan, seen: Seen) -> Rows | None:
+    """The samples of a training epoch: counted where they were seen, else as the summary says, else None."""
+    part, declared = part_of(run, seen), plan.splits.get(run.data_path, {}).get(TRAIN)
+    label = f"{run.value('dataset_label')}{run.value('dataset_ext')}"
+    if part is not None:
+        rows = Rows(part.rows, f"{label} has {part.rows} rows")
+    elif declared is not None:
+        rows = Rows(declared, f"the summary says {declared} samples")
+    else:
+        return None
+    asked = run.value("training_samples")
+    if isinstance(asked, int) and asked < rows.count:
+        return Rows(asked, f"{asked} training samples")
+    return rows
+
+
+def effective_batch(run: PlannedRun) -> int:
+    """Samples in an optimizer step: batch size x accumulation x GPUs."""
+    return run.integer("batch_size", 1) * run.integer("gradient_accumulation_steps", 1) * run.integer("gpus", 1)
+
+
+def steps_of(run: PlannedRun, rows: int) -> int:
+    """Optimizer steps in an epoch of the run."""
+    limit = run.value("max_steps_per_epoch")
+    return steps_per_epoch(
+        rows,
+        batch_size=run.integer("batch_size", 1),
+        accumulation=run.integer("gradient_accumulation_steps", 1),
+        processes=run.integer("gpus", 1),
+        limit=limit if isinstance(limit, int) else None,
+    )
+
+
+# Whether training takes any step at all, and gets past its warm-up.
+
+
+def step_findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
+    """Runs without a step, and runs whose learning rate is at what is planned only late or never.
+
+    Samples that are packed are put together by their length in tokens, which is not known here: of such runs only an
+    empty data set is told.
+    """
+    for key, runs in grouped(plan.runs, lambda run: _case(run, plan, seen)).items():
+        if key is None:
+            continue
+        basis, steps, epochs, warmup = key
+        if steps == 0:
+            yield _no_steps(plan, runs, basis)
+        elif 2 * warmup > steps * epochs:
+            yield _long_warmup(plan, runs, basis, steps)
+
+
+def _case(run: PlannedRun, plan: Plan, seen: Seen) -> tuple[str, int, int, int] | None:
+    rows = rows_of(run, plan, seen)
+    if rows is None or (run.value("packed") and rows.count):
+        return None
+    warmup = run.integer("num_warmup_steps", 0)
+    return rows.basis, steps_of(run, rows.count), run.integer("epochs", 1), warmup
+
+
+def _no_steps(plan: Plan, runs: list[PlannedRun], basis: str) -> Finding:
+    run = runs[0]
+    batch = effective_batch(run)
+    return finding(
+        "no-steps",
+        f"{concerning(runs, len(plan.runs))} would train no step: {basis}, and a step takes {batch} samples"
+        f" (batch size x gradient accumulation x GPUs); torchtune drops what does not fill a step",
+        field="batch_size",
+        expected="at least one step in an epoch",
+        actual=0,
+        fix="lower the batch size, accumulation or GPUs until a step takes no more than there is, or give more data",
+        at=at(run, "batch_size", "gradient_accumulation_steps"),
+    )
+
+
+def _long_warmup(plan: Plan, runs: list[PlannedRun], basis: str, steps: int) -> Finding:
+    run = runs[0]
+    epochs, warmup = run.integer("epochs", 1), run.integer("num_warmup_steps", 0)
+    total = steps * epochs
+    chosen = "" if at(run, "num_warmup_steps").line else ", a default that nobody chose,"
+    long, so_what = (
+        ("is not shorter than", "the learning rate never reaches what is planned")
+        if warmup >= total
+        else ("takes more than half of", "in most steps the learning rate is below what is planned")
+    )
+    return finding(
+        "long-warmup",
+        f"in {concerning(runs, len(plan.runs))} the warm-up of {warmup} steps{chosen} {long} the training"
+        f" of {total} steps ({steps} in each of {epochs} epoch(s): {basis}), so {so_what}",
+        field="num_warmup_steps",
+        expected=f"at most {total // 2}",
+        actual=warmup,
+        fix=f"write '- **Warmup steps:** {total // 10}' (a tenth of training) in Configuration, or another number",
+        at=at(run, "num_warmup_steps", "epochs"),
+    )

@@ -1,0 +1,1 @@
+"""What tools and commands return, and how it is made small for agents."""

@@ -1,0 +1,276 @@
+"""The reply to an agent, or to `--json`: a result made small, with what to do next."""
+
+import json
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.results.step_results import (
+    Cut,
+    ParseResult,
+    PlanResult,
+    RefusalError,
+    RenderResult,
+    ScaffoldResult,
+    SetupResult,
+    StepResult,
+    ValidateResult,
+)
+from scaffold_torchtune.results.tools import ARGUMENTS, HANDED_ON, Call
+
+# Cutting what is long: lists at a number of bytes, texts at a number of characters; counts stay whole.
+#
+# The bounds keep a reply small at any size of an experiment; benchmarks/tokens.py counts what comes of them.
+
+ORDINARY: Final = 2_400
+"""Bytes of JSON for a list of what is in order."""
+SERIOUS: Final = 9_000
+"""Bytes of JSON for a list of runs that failed, or of the problems of a refusal."""
+FINDINGS: Final = 4_500
+"""Bytes of JSON for a list of findings, and for a mapping of values."""
+WITHIN: Final = 1_500
+"""Bytes of JSON for a list or a mapping within an item of a list."""
+FEW: Final = 36
+"""Items of a list that is given whole where it takes no more than what is serious: most sweeps are no longer."""
+LONGEST: Final = 600
+"""Characters of a text."""
+
+_BUDGETS: Final[dict[Cut | None, int]] = {Cut.PROBLEMS: SERIOUS, Cut.FINDINGS: FINDINGS}
+_SEVERITIES: Final = ("error", "warning", "info")
+
+
+def bounded(data: dict[str, Any], call: Call, of: type[BaseModel] = BaseModel) -> dict[str, Any]:
+    """Return a reply's data with its lists cut and its texts shortened, as the fields of its model say.
+
+    Where something was cut, `left_out` says how many items of each list are not there and `more` how to see them.
+    """
+    if call.whole:
+        return data
+    cuts = {name: each for name, field in of.model_fields.items() for each in field.metadata if isinstance(each, Cut)}
+    out: dict[str, Any] = {}
+    left_out: dict[str, int] = {}
+    following: list[int] = []
+    for name, value in data.items():
+        cut = cuts.get(name)
+        if cut is Cut.NEVER:
+            out[name] = value
+        elif isinstance(value, list):
+            items = [run for run in value if call.wants(run)] if cut is Cut.RUNS else value
+            budget = SERIOUS if len(items) <= FEW else _BUDGETS.get(cut, ORDINARY)
+            fits = len(_fitted(items, budget)) == len(items)
+            start = 1 if fits else call.start  # what fits whole stands on each page
+            items = items if fits else sorted(items, key=_badness)
+            out[name] = shown = _fitted(items[start - 1 :], budget)
+            left_out |= _missing(name, items, shown)
+            following += [start + len(shown)] if start + len(shown) <= len(items) else []
+        else:
+            out[name] = small = _smaller(value, FINDINGS)
+            left_out |= _missing(name, value, small)
+    if left_out:
+        out |= {"left_out": left_out, "more": _more(left_out, min(following, default=1))}
+    return out
+
+
+def _missing(name: str, whole: Any, shown: Any) -> dict[str, int]:
+    """How many items of a list or mapping are not shown, by its name; nothing where all are."""
+    cut = len(whole) - len(shown) if isinstance(whole, list | dict) else 0
+    return {name: cut} if cut else {}
+
+
+def _more(left_out: dict[str, int], start: int) -> str:
+    """How to see what was left out; `start` is the first item of a list that was not seen."""
+    runs = "; only='PATTERN' lists the runs whose name matches" if "runs" in left_out else ""
+    return f"start={start} lists from item {start} on{runs}"
+
+
+def _badness(item: Any) -> int:
+    if isinstance(item, dict) and "severity" in item:
+        return _SEVERITIES.index(item["severity"])
+    return int(not _failed(item))
+
+
+def _failed(item: Any) -> bool:
+    """Whether an item is a run that failed."""
+    return isinstance(item, dict) and not (item.get("ok", True) and item.get("passed", True))
+
+
+def _fitted(items: Iterable[Any], budget: int) -> list[Any]:
+    """The first of the items that fit into a number of bytes, each made small; at least one, and more that failed."""
+    kept: list[Any] = []
+    used = 0
+    for item in items:
+        small = _item(item)
+        used += _size(small)
+        if kept and used > (SERIOUS if _failed(item) else budget):
+            break
+        kept.append(small)
+    return kept
+
+
+def _item(item: Any) -> Any:
+    """An item of a list with what is long in it cut, and how much of that was left out."""
+    if not isinstance(item, dict):
+        return _smaller(item, WITHIN)
+    small = {name: _smaller(value, WITHIN) for name, value in item.items()}
+    cut = {name: count for key in item for name, count in _missing(key, item[key], small[key]).items()}
+    return small | ({"left_out": cut} if cut else {})
+
+
+def _smaller(value: Any, budget: int) -> Any:
+    """A value with its texts cut, and with as much of a list or mapping as fits into a number of bytes."""
+    if isinstance(value, str):
+        cut = len(value) - LONGEST
+        return value if cut <= 0 else f"{value[:LONGEST]}... ({cut} more characters)"
+    if isinstance(value, list):
+        return _fitted(value, budget)
+    if not isinstance(value, dict):
+        return value
+    out: dict[str, Any] = {}
+    for name, each in value.items():
+        out[name] = small = _smaller(each, budget)
+        budget -= _size({name: small})
+        if budget < 0 and len(out) > 1:
+            del out[name]
+            break
+    return out
+
+
+def _size(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")) + 1
+
+
+# What is to be done next, after a result or a refusal.
+
+_SHOW: Final = (
+    "tell the user the run directories, what varies and what follows from it, what is left out, every warning, GPUs,"
+    " time and defaults; go on when they agree, or at once where they asked for the whole scaffold"
+)
+_CONTRADICTED: Final = (
+    "tell the user the plan and every warning, and ask about {codes} before anything is written; have it corrected and"
+    " plan again, or go on as they say"
+)
+_ASK_FIRST: Final = ("levels-differ", "runs-differ", "name-mismatch", "default-used")
+"""The codes of warnings of a plan that may be another than the user means."""
+_PUT_BACK: Final = (
+    "; what was changed by hand (changed-output), run_setup puts back with overwrite: true, once the user agrees"
+)
+_FAILED_SETUP: Final = (
+    "keep which runs failed, each reason and fix, for the user; validate closes the log. When the cause is mended call"
+    " run_setup again, which takes up only what is not done"
+)
+_FAILED: Final = (
+    "report run, field, expected and actual of the errors, and the fix; have the cause mended in the summary, the"
+    " template or the setup script, never in finetune.yaml; then call render_yaml, run_setup and validate again"
+)
+_PASSED: Final = "tell the user that all runs passed, every warning, where scaffold.log is, and the submit line"
+_ARGUMENTS: Final = "correct the arguments as each problem's fix says, and call again"
+_ASK: Final = (
+    "ask the user the questions of error.ask, and give what they say as answers of this tool, by field; show them the"
+    " other problems; invent no value"
+)
+OWN_SCRIPT: Final = (
+    "the user wants their own script: tell them to start the server with SCAFFOLD_TORCHTUNE_SETUP_SCRIPT set to its"
+    " path, as what runs on their machine is theirs to configure; then call this tool again"
+)
+DECLINED: Final = (
+    "the user was asked and did not answer: do not ask the same again and invent no value; tell them what is missing"
+    " and the line that each document needs (error.ask)"
+)
+_EDITED: Final = (
+    "show the user each file (validate tells which values differ) and ask: replace it, or move it away first? A value"
+    " worth keeping goes into the summary. Then call this tool again, with overwrite: true to replace"
+)
+_CORRECT: Final = (
+    "show the user every problem with file, line and fix; correct the document with their consent, invent no value;"
+    " then call this tool again"
+)
+
+
+def refused_outcome(refused: Refused, *, midway: bool) -> str:
+    """What came of a call that could not proceed."""
+    if midway:
+        return f"STOPPED MIDWAY: {refused.message}. What was written stays; repeating the call goes on from there."
+    return f"REFUSED: {refused.message}. No run directory or file was changed."
+
+
+def after(result: StepResult | ScaffoldResult, call: Call) -> dict[str, Any]:
+    """Return what is next: what to do `first`, then the tool and its arguments; no tool where a person must act."""
+    match result:
+        case ParseResult():
+            return _next("plan_runs", call)
+        case PlanResult():
+            found = {each.code for each in result.warnings}
+            doubtful = ", ".join(code for code in _ASK_FIRST if code in found)
+            return _next("render_yaml", call, _CONTRADICTED.format(codes=doubtful) if doubtful else _SHOW)
+        case RenderResult():
+            return _next("run_setup", call)
+        case SetupResult():
+            return _next("validate", call, _FAILED_SETUP if result.failed else "")
+        case ScaffoldResult():
+            return after(result.validation, call)
+        case ValidateResult() if not result.passed:
+            edited = any(each.code == "changed-output" for each in result.all_findings())
+            return {"first": _FAILED + (_PUT_BACK if edited else "")}
+    return {"first": _PASSED}
+
+
+def after_refusal(refused: Refused, call: Call) -> dict[str, Any]:
+    """Return what is next after a refusal: the tool that its code asks for, or the same once things are mended."""
+    codes = {problem.code for problem in refused.problems}
+    if codes & {"not-rendered", "plan-outdated"}:
+        return _next("render_yaml", call)
+    first = _ASK if refused.ask else _EDITED if codes == {"edited-output"} else _CORRECT
+    if call.tool not in ARGUMENTS:
+        return {"first": first if call.tool else _ARGUMENTS}
+    return _next(call.tool, call, first)
+
+
+def _next(tool: str, call: Call, first: str = "") -> dict[str, Any]:
+    given = {name: call.arguments.get(name) for name in ARGUMENTS[tool] if name in HANDED_ON}
+    arguments = {name: value for name, value in given.items() if value not in (None, {})}
+    return ({"first": first} if first else {}) | {"tool": tool, "arguments": arguments}
+
+
+# What an agent, or `--json`, gets of a step: its result made small, and what guides whoever reads it.
+#
+# Each reply says in one line what came of the step (`outcome`), what is to be done next with which tool and arguments
+# (`next`), and which entries scaffold.log got (`logged`). Counts are always whole; lists are cut where they are long,
+# with how much was left out (`left_out`) and how to see it (`more`).
+
+
+def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
+    """Return the reply to a call whose step gave a result; any model but that of a step is dumped as it is."""
+    if isinstance(result, ScaffoldResult):
+        body = {name: _body(part, call) for name, part in result.steps.items()}
+        body |= result.model_dump(mode="json", include={"ok", "unchanged", "log", "submit"})
+    elif isinstance(result, StepResult):
+        body = _body(result, call)
+    else:
+        return result.model_dump(mode="json")
+    guides = {"outcome": result.outcome, "next": after(result, call)}
+    return {**guides, **body, "logged": _grouped(getattr(result, "logged", ()))}
+
+
+def _body(result: StepResult, call: Call) -> dict[str, Any]:
+    return {"counts": result.counts, **bounded(result.model_dump(mode="json", exclude={"logged"}), call, type(result))}
+
+
+def of_refusal(refused: Refused, call: Call, *, midway: bool = False, first: str = "") -> dict[str, Any]:
+    """Return the reply to a call that was refused or stopped midway; with `first`, nothing else is to be done next."""
+    error = RefusalError(message=refused.message, problems=refused.problems, ask=refused.ask)
+    return {
+        "outcome": refused_outcome(refused, midway=midway),
+        "next": {"first": first} if first else after_refusal(refused, call),
+        "counts": {"problems": len(refused.problems)},
+        "error": bounded(error.model_dump(mode="json"), call, RefusalError),
+        "logged": list(refused.logged),
+    }
+
+
+def _grouped(heads: Iterable[str]) -> list[str]:
+    """Return the heads of entries; of several alike that follow each other one, with their number."""
+    counts = [(head, len(list(same))) for head, same in groupby(heads)]
+    return [head if count == 1 else f"{head} ({count} entries)" for head, count in counts]

@@ -1,0 +1,396 @@
+"""What tools and commands return: each model is the schema of its reply. Keys are a contract: others rely on them.
+
+A field declares what becomes of it in a reply: `exclude` keeps it out, `exclude_if` does so where it says nothing, and
+`Cut` is the rule by which it is shortened where it is long.
+"""
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from operator import not_
+from typing import Annotated, ClassVar, TypeVar
+
+from pydantic import Field, PlainSerializer, computed_field, field_serializer
+
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Question, Scalar, errors_in
+from scaffold_torchtune.models import (
+    Answer,
+    Dataset,
+    Excluded,
+    Experiment,
+    Lines,
+    Model,
+    ModelPath,
+    Plan,
+    PlannedRun,
+    Run,
+    Setting,
+    Source,
+    SourceKind,
+    Values,
+    lines_of,
+)
+
+_NAMED_CODES = 8
+_LONGEST_SUBMIT = 700
+_SUBMIT_IN_LOG = "it is long: the last line that grep 'Submit with:' scaffold.log prints"
+
+
+class Cut(Enum):
+    """What a field holds that a reply cuts in its own way."""
+
+    NEVER = "what is worth nothing when it is cut"
+    RUNS = "runs, of which a pattern of names chooses"
+    FINDINGS = "findings and questions"
+    PROBLEMS = "the problems of a refusal"
+
+
+_T = TypeVar("_T")
+OmitEmpty = Annotated[_T, Field(exclude_if=not_)]
+"""What a reply leaves out where it is empty, zero, false or None."""
+
+Answers = Annotated[
+    OmitEmpty[tuple[Answer, ...]], Field(description="values that the user gave where documents do not")
+]
+Findings = Annotated[tuple[Finding, ...], Cut.FINDINGS]
+Logged = Annotated[tuple[str, ...], Field(description="heads of the entries that scaffold.log got")]
+
+
+class StepResult(Model):
+    """What one step returns."""
+
+    LISTED: ClassVar[tuple[str, ...]]
+    """The keys of the reply that the output schema lists for agents."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many there are of what a reply may list in part."""
+        return self._numbers() | _severities(self.all_findings())
+
+    @property
+    def outcome(self) -> str:
+        """What came of the step, in one line."""
+        return self._outcome()
+
+    def all_findings(self) -> Sequence[Finding]:
+        """Return what was found of the whole experiment, then of each run."""
+        found: tuple[Finding, ...] = getattr(self, "warnings", ())
+        return found
+
+    def _numbers(self) -> dict[str, int]:
+        return {}
+
+    @abstractmethod
+    def _outcome(self) -> str: ...
+
+
+class ParseResult(StepResult):
+    """The experiment as its documents describe it."""
+
+    LISTED = ("counts", "runs", "config", "environment", "warnings")
+
+    experiment: str = Field(description="the experiment's name")
+    experiment_dir: str
+    runs: Annotated[tuple[Run, ...], Cut.RUNS] = Field(description="every row, controls too")
+    dataset: Dataset | None
+    models: tuple[ModelPath, ...]
+    config: Values = Field(description="Configuration by parameter name")
+    environment: Values = Field(description="claude.local.md by setting name")
+    template: OmitEmpty[Values] = Field(description="what a plain YAML template gives where documents say nothing")
+    answers: Answers = ()
+    sources: Lines = Field(description="lines by document and name")
+    warnings: Findings
+
+    def _numbers(self) -> dict[str, int]:
+        return {"runs": len(self.runs)} | Counter(run.type for run in self.runs)
+
+    def _outcome(self) -> str:
+        tuned = sum(run.type == "fine-tuned" for run in self.runs)
+        rows = f"{self.experiment}: {_count(len(self.runs), 'row')}, {tuned} fine-tuned"
+        return f"{rows}; {_warnings(self.warnings)}. Nothing was written."
+
+
+class RunPlan(Model):
+    """A run directory to be."""
+
+    directory: str
+    name: str = Field(description="the row's Run Name")
+    line: int = Field(description="line of the row in the summary")
+    parameters: dict[str, Scalar]
+    derived: OmitEmpty[dict[str, Scalar]] = Field(description="what else differs by run as it follows from these")
+    sources: dict[str, Source] = Field(exclude=True, description="where each value stands that is not the same in all")
+
+
+class PlanResult(StepResult):
+    """What would be written."""
+
+    LISTED = ("counts", "runs", "varying", "common", "defaults", "excluded", "warnings")
+
+    varying: tuple[str, ...] = Field(description="parameters that vary, in naming order")
+    pattern: str = Field(description="how run directories are named")
+    template: str
+    setup: str = Field(description="'bundled', or the external setup_finetune.py")
+    answers: Answers = ()
+    defaults: dict[str, Scalar] = Field(description="settings that come from a default nobody asked for")
+    legend: OmitEmpty[dict[str, str]] = Field(description="free text behind prompt1, prompt2, ...")
+    excluded: tuple[Excluded, ...]
+    warnings: Findings
+    runs: Annotated[tuple[RunPlan, ...], Cut.RUNS]
+    common: Values = Field(description="settings that all runs share; a reply has those that somebody chose")
+
+    @field_serializer("common")
+    def _chosen(self, common: Values) -> dict[str, Scalar]:
+        return {name: setting.value for name, setting in common.items() if name not in self.defaults}
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated properties
+    @property
+    def sources(self) -> Lines:
+        """Lines by document and name, of settings that all runs share."""
+        return lines_of((name, each.source) for name, each in self.common.items() if name not in self.defaults)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def rules(self) -> dict[str, str]:
+        """From what each value follows that differs between runs and stands in no document."""
+        own = {name: source for run in self.runs for name, source in run.sources.items()}
+        return {name: str(source) for name, source in own.items() if not (source.file and source.line)}
+
+    def _numbers(self) -> dict[str, int]:
+        return {"runs": len(self.runs), "excluded": len(self.excluded)}
+
+    def _outcome(self) -> str:
+        varying = ", ".join(self.varying) or "nothing"
+        runs = f"{_count(len(self.runs), 'run')} planned, {len(self.excluded)} left out; varying: {varying}"
+        return f"{runs}; {_warnings(self.warnings)}. Nothing was written."
+
+
+class RenderedRun(Model):
+    """A run whose setup_finetune.yaml is written."""
+
+    directory: str
+    created: bool = Field(description="false where it already was as planned")
+
+
+class RenderResult(StepResult):
+    """What render wrote."""
+
+    LISTED = ("created", "unchanged", "runs", "warnings")
+
+    created: int
+    unchanged: int
+    runs: Annotated[tuple[RenderedRun, ...], Cut.RUNS]
+    plan_warnings: Findings = Field(default=(), exclude=True, description="those of the plan, as plan_runs tells them")
+    warnings: Findings = Field(description="what was found besides")
+    logged: Logged = ()
+
+    def _outcome(self) -> str:
+        done = f"{self.created} setup_finetune.yaml written, {self.unchanged} already as planned"
+        of_plan = _severities(self.plan_warnings)["warnings"]
+        return f"{done}; {_warnings(self.warnings)} besides the plan's {of_plan}."
+
+
+class SetupRun(Model):
+    """What setup_finetune did for one run."""
+
+    directory: str
+    ok: bool
+    unchanged: OmitEmpty[bool] = Field(description="true where it was already done and nothing was run")
+    reason: str = Field(default="", description="why it failed: what happened, and the line of its output that matters")
+    cause: OmitEmpty[str] = Field(default="", description="what likely caused it, where that is known")
+    fix: OmitEmpty[str] = Field(default="", description="the next step")
+    status: OmitEmpty[int | None] = Field(default=None, description="exit status of a script; negative: the signal")
+    seconds: OmitEmpty[float | None] = Field(default=None, description="how long an external script ran")
+    output: OmitEmpty[str] = Field(default="", description="file with what was kept of its output, where it failed")
+
+
+class SetupResult(StepResult):
+    """What run_setup did."""
+
+    LISTED = ("processed", "succeeded", "failed", "runs", "warnings")
+
+    environment: str = Field(default="", description="what an external script ran in; empty for the bundled one")
+    processed: int
+    succeeded: int
+    failed: int
+    warnings: Findings
+    runs: Annotated[tuple[SetupRun, ...], Cut.RUNS]
+    logged: Logged = ()
+
+    def _outcome(self) -> str:
+        done = f"{_count(self.processed, 'run')} processed: {self.succeeded} succeeded, {self.failed} failed"
+        return f"{done}; {_warnings(self.warnings)}."
+
+
+class ValidatedRun(Model):
+    """One run's verdict."""
+
+    directory: str
+    passed: bool
+    findings: tuple[Finding, ...]
+
+
+def _short(submit: str) -> str:
+    return submit if len(submit) <= _LONGEST_SUBMIT else _SUBMIT_IN_LOG
+
+
+class ValidateResult(StepResult):
+    """The verdict: `passed` only when every planned run was checked and has no error."""
+
+    LISTED = ("passed", "checked", "planned", "runs", "findings", "submit")
+
+    passed: bool
+    checked: int
+    planned: int
+    runs: Annotated[tuple[ValidatedRun, ...], Cut.RUNS]
+    findings: Findings = Field(description="findings about the whole experiment")
+    submit: Annotated[str, PlainSerializer(_short, return_type=str), Cut.NEVER] = Field(
+        default="", description="the line that submits the runs; empty unless passed"
+    )
+    logged: Logged = ()
+
+    def all_findings(self) -> Sequence[Finding]:
+        """Return what was found of the whole experiment, then of each run."""
+        return [*self.findings, *(each for run in self.runs for each in run.findings)]
+
+    def _numbers(self) -> dict[str, int]:
+        return {"failed": sum(not run.passed for run in self.runs)}
+
+    def _outcome(self) -> str:
+        found = self.all_findings()
+        counts = f"{self.checked} of {_count(self.planned, 'run')} checked"
+        if self.passed:
+            return f"PASSED: {counts}, every planned value arrived; {_warnings(found)}."
+        codes = Counter(each.code for each in errors_in(found))
+        kinds = ", ".join(f"{code} ({count})" for code, count in codes.most_common(_NAMED_CODES))
+        more = f" and {len(codes) - _NAMED_CODES} more kinds" if len(codes) > _NAMED_CODES else ""
+        return f"FAILED: {counts}, {self.counts['failed']} with errors: {kinds}{more}."
+
+
+class ScaffoldResult(Model):
+    """All steps in one."""
+
+    parse: ParseResult
+    plan: PlanResult
+    render: RenderResult
+    setup: SetupResult
+    validation: ValidateResult = Field(serialization_alias="validate")  # `validate` is taken in pydantic
+    ok: bool
+    unchanged: bool = Field(description="true where everything already was as planned and nothing was written")
+    log: str = Field(description="path of scaffold.log")
+    submit: str = Field(description="the line that submits the runs; empty unless all is well")
+
+    @property
+    def steps(self) -> dict[str, StepResult]:
+        """The results of the steps by command."""
+        named = {"parse": self.parse, "plan": self.plan, "render": self.render, "setup": self.setup}
+        return {**named, "validate": self.validation}
+
+    @property
+    def logged(self) -> tuple[str, ...]:
+        """Heads of the entries that scaffold.log got."""
+        return (*self.render.logged, *self.setup.logged, *self.validation.logged)
+
+    @property
+    def outcome(self) -> str:
+        """What came of all steps, in one line."""
+        state = "ready to submit" if self.ok else "NOT READY"
+        unchanged = "; nothing was changed" if self.unchanged else ""
+        return f"{state}: {self.setup.outcome} {self.validation.outcome}{unchanged}"
+
+
+class RefusalError(Model):
+    """Why the work cannot proceed: a refusal's `error`."""
+
+    message: str
+    problems: Annotated[tuple[Finding, ...], Cut.PROBLEMS]
+    ask: Annotated[OmitEmpty[tuple[Question, ...]], Cut.FINDINGS] = Field(
+        default=(), description="what to ask the user"
+    )
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _warnings(found: Iterable[Finding]) -> str:
+    return _count(_severities(found)["warnings"], "warning")
+
+
+def _severities(found: Iterable[Finding]) -> dict[str, int]:
+    """Return how many findings there are of each severity; of errors and information only where there are any."""
+    counts = Counter(each.severity for each in found)
+    names = {Severity.ERROR: "errors", Severity.WARNING: "warnings", Severity.INFO: "infos"}
+    return {name: counts[each] for each, name in names.items() if counts[each] or each is Severity.WARNING}
+
+
+# Turns what the stages hand on into the results that tools and commands return.
+
+# The settings that hold a parameter, where they have other names.
+_SETTINGS_OF = {
+    "model": ("torchtune_model_name",),
+    "dataset": ("dataset_label", "input_dir_base", "dataset_ext"),
+    "recipe": ("custom_recipe",),
+}
+
+
+def parse_result(experiment: Experiment, directory: str) -> ParseResult:
+    """Return the experiment as parse_summary does."""
+    settings = [*experiment.config.items(), *experiment.environment.items()]
+    settings += [(f"models.{model.name}", model.path) for model in experiment.models]
+    settings += [(f"template.{name}", setting) for name, setting in experiment.template.items()]
+    settings += [("dataset", experiment.dataset.path)] if experiment.dataset else []
+    return ParseResult(
+        experiment=experiment.name,
+        experiment_dir=directory,
+        runs=experiment.runs,
+        dataset=experiment.dataset,
+        models=experiment.models,
+        config=experiment.config,
+        environment=experiment.environment,
+        template=experiment.template,
+        answers=experiment.answers,
+        sources=lines_of((name, setting.source) for name, setting in settings),
+        warnings=experiment.warnings,
+    )
+
+
+def plan_result(plan: Plan) -> PlanResult:
+    """Return the plan as plan_runs does: what differs by run, and what all runs share."""
+    first = plan.runs[0].settings
+    common = {name: s for name, s in first.items() if all(_same(run.settings.get(name), s) for run in plan.runs)}
+    every = [(name, setting) for run in plan.runs for name, setting in run.settings.items()]
+    return PlanResult(
+        varying=plan.varying,
+        pattern=plan.pattern,
+        template=plan.template,
+        setup=plan.options.setup_script,
+        answers=plan.answers,
+        defaults={name: setting.value for name, setting in every if setting.source.kind is SourceKind.DEFAULT},
+        legend=plan.legend,
+        excluded=plan.excluded,
+        warnings=plan.warnings,
+        runs=tuple(_run_plan(run, common) for run in plan.runs),
+        common=common,
+    )
+
+
+def _run_plan(run: PlannedRun, common: Mapping[str, Setting]) -> RunPlan:
+    """Return what a run has of its own, with its sources; what is derived is computed from others, but for names."""
+    own = {name: setting for name, setting in run.settings.items() if name not in common}
+    derived = {n: s for n, s in own.items() if s.source.kind is SourceKind.DERIVED and n != "my_wandb_run_name"}
+    keys = {name: next((k for k in _SETTINGS_OF.get(name, (name,)) if k in own), None) for name in run.parameters}
+    stands = {name: own[key] for name, key in keys.items() if key} | derived
+    return RunPlan(
+        directory=run.directory,
+        name=run.name,
+        line=run.line,
+        parameters=run.parameters,
+        derived={name: setting.value for name, setting in derived.items()},
+        sources={name: setting.source for name, setting in stands.items()},
+    )
+
+
+def _same(one: Setting | None, other: Setting) -> bool:
+    return one is not None and one.value == other.value

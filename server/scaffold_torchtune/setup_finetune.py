@@ -1,0 +1,82 @@
+"""`python -m scaffold_torchtune.setup_finetune`: set up the run in the current directory.
+
+Reads setup_finetune.yaml (or `--config_file`) and writes finetune.yaml and finetune.slurm there. Exit status: 0 all
+well, 2 refused, with nothing written.
+"""
+
+import argparse
+import os
+import stat
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from scaffold_torchtune.findings import Refused, refuse
+from scaffold_torchtune.setup.bundled import Outputs, build
+from scaffold_torchtune.system import layout, yamlio
+from scaffold_torchtune.system.files import NotRegular, open_regular, publish
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with `arguments` (those of the process where absent) and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scaffold_torchtune.setup_finetune",
+        description="Write finetune.yaml and finetune.slurm in the current directory, from setup_finetune.yaml.",
+    )
+    parser.add_argument("--config_file", default=layout.SETUP_YAML, help="the file to read (default: %(default)s)")
+    name: str = parser.parse_args(arguments).config_file
+    try:
+        outputs = build(_read(name), file=name)
+        _write(outputs)
+    except Refused as refusal:
+        for problem in refusal.problems:
+            sys.stderr.write(problem.sentence() + "\n")
+        return 2
+    for warning in outputs.warnings:
+        sys.stderr.write(f"warning: {warning.sentence()}\n")
+    sys.stdout.write(f"wrote {layout.FINETUNE_YAML} and {layout.FINETUNE_SLURM}\n")
+    return 0
+
+
+def _read(name: str) -> str:
+    """The text of a regular file of a sensible size.
+
+    Raises:
+        Refused: it is not there, no such file, or not UTF-8.
+    """
+    try:
+        with open_regular(name) as file:
+            return file.read(yamlio.MAX_BYTES + 1).decode("utf-8")
+    except NotRegular as error:
+        raise _refused("document-unreadable", name, str(error.strerror), "name a regular file") from error
+    except FileNotFoundError as error:
+        fix = "run this in a run directory, or name the file with --config_file"
+        raise _refused("document-missing", name, "there is no such file", fix) from error
+    except UnicodeDecodeError as error:
+        raise _refused("document-unreadable", name, "it is not UTF-8 text", "save it as UTF-8") from error
+    except (OSError, ValueError) as error:
+        raise _refused("document-unreadable", name, f"it cannot be read: {error}", "make it readable") from error
+
+
+def _write(outputs: Outputs) -> None:
+    """Publish both files; finetune.slurm, which makes a run look ready, is the last.
+
+    Raises:
+        Refused: an output is a link or not a regular file, or the file system refused the write.
+    """
+    texts = {layout.FINETUNE_YAML: outputs.finetune_yaml, layout.FINETUNE_SLURM: outputs.finetune_slurm}
+    for name in texts:
+        if os.path.lexists(name) and not stat.S_ISREG(os.lstat(name).st_mode):
+            raise _refused("unsafe-path", name, "it is a link or not a regular file", "move it away and run this again")
+    try:
+        publish({Path(name): text.encode("utf-8") for name, text in texts.items()})
+    except OSError as error:
+        raise _refused("write-failed", str(error.filename or ""), str(error.strerror), "make room for it") from error
+
+
+def _refused(code: str, name: str, message: str, fix: str) -> Refused:
+    return refuse(code, message, file=name, fix=fix)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

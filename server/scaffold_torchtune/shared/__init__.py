@@ -1,1 +1,0 @@
-"""Parts that several stages use: Markdown, YAML, templating, numbers, files, processes."""

@@ -1,0 +1,1 @@
+"""Access to files, processes, YAML, Markdown and templates."""

@@ -1,0 +1,294 @@
+"""The only part that touches the disk: an experiment directory, opened once, in which no link is ever followed.
+
+Files are made in staging, synced, and published by rename, so that a half-made file never carries a final name. Their
+modes are what the user's umask says.
+"""
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, Literal, Self
+
+from filelock import SoftFileLock, Timeout
+
+from scaffold_torchtune.findings import Refused, refuse
+from scaffold_torchtune.system import layout
+from scaffold_torchtune.system.text import escape
+
+EntryKind = Literal["file", "directory", "other"]
+MAX_READ = 10_000_000
+_NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
+_READING = frozenset({"open", "look at", "read", "list"})
+_counter = itertools.count()
+
+
+def sha256(data: bytes) -> str:
+    """The SHA-256 of some bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class NotRegular(OSError):
+    """Something else than a regular file lies there."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EINVAL, "it is not a regular file")
+
+
+def open_regular(path: str | Path, *, follow: bool = True, dir_fd: int | None = None) -> BinaryIO:
+    """Open a regular file for reading, without waiting for anybody. `follow` says whether it may be a link.
+
+    Raises:
+        OSError: it is not there or cannot be opened; `NotRegular` where it is no regular file.
+    """
+    # O_NONBLOCK: a FIFO in place of the file must not make us wait.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags, dir_fd=dir_fd)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegular
+    return os.fdopen(descriptor, "rb")
+
+
+def publish(files: Mapping[Path, bytes]) -> None:
+    """Write files: each appears whole, and all of them or none.
+
+    The last is what makes them complete: it is taken away first and published last, so that halves of two generations
+    never look complete.
+
+    Raises:
+        OSError: the file system said no.
+    """
+    halves: list[Path] = []
+    done: list[Path] = []
+    try:
+        for path, data in files.items():
+            half = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o666)
+            halves.append(half)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(descriptor)
+        [*files][-1].unlink(missing_ok=True)
+        for half, path in zip(halves, files, strict=True):
+            half.replace(path)
+            done.append(path)
+    except BaseException:
+        for path in (*halves, *done):
+            path.unlink(missing_ok=True)
+        raise
+    for folder in {path.parent for path in files}:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class Tree:
+    """An experiment directory. Paths are relative to it, with `/`; use it as a context manager.
+
+    Every method raises `Refused` with `unsafe-path` where a part of the path is a link or not what it should be, and
+    with `write-failed` where the file system says no.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _refused(str(root), error, "open") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the directory."""
+        os.close(self._fd)
+
+    @contextlib.contextmanager
+    def _opened(self, parts: Sequence[str], path: str, action: str) -> Iterator[int]:
+        """The directory that the parts lead to; what the file system says is a refusal about `path`."""
+        fd = os.dup(self._fd)
+        try:
+            for part in parts:
+                below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | _NOFOLLOW, dir_fd=fd)
+                os.close(fd)
+                fd = below
+            yield fd
+        except OSError as error:
+            raise _refused(path, error, action) from error
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def _parent(self, path: str, action: str) -> Iterator[tuple[int, str]]:
+        """The opened parent directory of a path, and the last part of the path."""
+        parts = path.split("/")
+        if not {"", ".", ".."}.isdisjoint(parts):
+            raise _refused(path, OSError(errno.EINVAL, "not a path below the experiment"), action)
+        with self._opened(parts[:-1], path, action) as fd:
+            yield fd, parts[-1]
+
+    def _status(self, path: str) -> os.stat_result | None:
+        try:
+            with self._parent(path, "look at") as (fd, name):
+                return os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except Refused as refused:
+            if isinstance(refused.__cause__, FileNotFoundError):
+                return None
+            raise
+
+    def kind(self, path: str) -> EntryKind | None:
+        """What lies at the path, without following a link; None where nothing does."""
+        status = self._status(path)
+        if status is None:
+            return None
+        if stat.S_ISREG(status.st_mode):
+            return "file"
+        return "directory" if stat.S_ISDIR(status.st_mode) else "other"
+
+    def size(self, path: str) -> int:
+        """The size of a file in bytes; 0 where nothing lies there."""
+        status = self._status(path)
+        return 0 if status is None else status.st_size
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of a regular file; None where nothing lies there."""
+        if self.kind(path) is None:
+            return None
+        with self._parent(path, "read") as (fd, name), open_regular(name, follow=False, dir_fd=fd) as stream:
+            if os.fstat(stream.fileno()).st_size > MAX_READ:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            return stream.read()
+
+    def names(self, path: str = "") -> list[str]:
+        """The names in a directory, sorted; none where it is not there."""
+        if path and self.kind(path) is None:
+            return []
+        with self._opened(path.split("/") if path else [], path, "list") as fd:
+            return sorted(os.listdir(fd))  # noqa: PTH208 - a descriptor has no path
+
+    def make_directory(self, path: str, *, durable: bool = True) -> bool:
+        """Make a directory, not its parents; true where it was not there. `durable` as in `write`."""
+        found = self.kind(path)
+        if found == "directory":
+            return False
+        if found is not None:
+            raise _refused(path, OSError(errno.ENOTDIR, "not a directory"), "make the directory")
+        with self._parent(path, "make the directory") as (fd, name):
+            os.mkdir(name, dir_fd=fd)
+            if durable:
+                os.fsync(fd)
+        return True
+
+    def write(self, path: str, data: bytes, *, durable: bool = True) -> None:
+        """Write a file through staging: it appears whole or not at all. What lay there must be a regular file.
+
+        A file that need not outlive a crash of the machine is not `durable`: it is not synced.
+        """
+        if self.kind(path) not in {None, "file"}:
+            raise _refused(path, OSError(errno.EINVAL, "not a regular file"), "write")
+        staged = f"{layout.STAGING}/{os.getpid()}-{next(_counter)}"
+        with self._parent(staged, "write") as (staging, temporary):
+            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o666, dir_fd=staging)
+            try:
+                with os.fdopen(file, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    if durable:
+                        os.fsync(file)
+                with self._parent(path, "write") as (fd, name):
+                    os.rename(temporary, name, src_dir_fd=staging, dst_dir_fd=fd)
+                    if durable:
+                        os.fsync(fd)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=staging)
+                raise
+
+    def append(self, path: str, data: bytes) -> None:
+        """Append to a file in one write; it is made where it is not there."""
+        if self.kind(path) not in {None, "file"}:
+            raise _refused(path, OSError(errno.EINVAL, "not a regular file"), "append to")
+        with self._parent(path, "append to") as (fd, name):
+            file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | _NOFOLLOW, 0o666, dir_fd=fd)
+            with os.fdopen(file, "ab", buffering=0) as stream:
+                size = os.fstat(file).st_size
+                if stream.write(data) != len(data):
+                    os.ftruncate(file, size)
+                    raise OSError(errno.ENOSPC, "only a part was written")
+                os.fsync(file)
+
+    def remove(self, path: str, *, durable: bool = True) -> None:
+        """Remove a file; nothing happens where it is not there. `durable` as in `write`."""
+        if self.kind(path) is None:
+            return
+        with self._parent(path, "remove") as (fd, name):
+            os.unlink(name, dir_fd=fd)
+            if durable:
+                os.fsync(fd)
+
+    def prepare(self) -> None:
+        """Make the state directories. Leftovers of a killed scaffold in staging are cleared by `locked`."""
+        for path in (layout.STATE, layout.STAGING, layout.RUNS, layout.OUTPUT):
+            self.make_directory(path)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the one lock of the experiment; `prepare` must have been called.
+
+        The lock is a marker file made exclusively, with its owner's process and host: a dead owner on this host is
+        noticed, one on another host never is.
+
+        Raises:
+            Refused: another process holds it (`busy`).
+        """
+        lock = SoftFileLock(self.root / layout.LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            message = "another scaffold works on this experiment"
+            fix = f"wait for it; if none runs anywhere, remove {layout.LOCK}"
+            raise refuse("busy", message, file=layout.LOCK, fix=fix) from error
+        except OSError as error:
+            raise _refused(layout.LOCK, error, "make the lock") from error
+        try:
+            for name in self.names(layout.STAGING):
+                self.clear(f"{layout.STAGING}/{name}")
+            yield
+        finally:
+            lock.release()
+
+    def clear(self, path: str) -> None:
+        """Remove a leftover in staging, whatever it is, without leaving staging."""
+        if self.kind(path) != "directory":
+            self.remove(path, durable=False)
+            return
+        for name in self.names(path):
+            self.clear(f"{path}/{name}")
+        with self._parent(path, "remove") as (fd, name):
+            os.rmdir(name, dir_fd=fd)
+
+
+def _refused(path: str, error: OSError, action: str) -> Refused:
+    """What the file system said, as a refusal."""
+    if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENXIO}:
+        code, reason = "unsafe-path", "it is a link, or not the plain file or directory that it should be"
+        fix = "look at what lies there; remove or rename it"
+    elif action in _READING:
+        code, reason = "unreadable-file", os.strerror(error.errno or 0)
+        fix = "give read permission, or move it away, then repeat the step"
+    else:
+        code, reason = "write-failed", os.strerror(error.errno or 0)
+        fix = "make room or give write permission, then repeat the step"
+    message = f"cannot {action} {escape(path)}: {reason}"
+    return refuse(code, message, file=escape(path), fix=fix)

@@ -1,0 +1,383 @@
+"""Markdown as a tree of sections, bullets, tables and fences, each with its line; read by markdown-it-py."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from markdown_it import MarkdownIt
+from markdown_it.rules_block.table import escapedSplit
+from markdown_it.token import Token
+from markdown_it.tree import SyntaxTreeNode
+
+# The texts of a Markdown document: label and value, emphasis and code spans, and the marks that make them.
+
+_OF_PATHS = frozenset("/.-")
+_AFTER_LABEL = (":", "=", "–", "—", "→", "- ")
+_ASIDE = re.compile(r"\([^()]*\)\s*(?=[:=–—→])")
+_LABEL = re.compile(r"([^:=]*)(?::|=)")
+_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
+_CHECKBOX = re.compile(r"^\[[ xX]\]\s+")
+
+
+class Labelled(NamedTuple):
+    """A label and its value.
+
+    `full` is the value with what follows it: more than `value` where that is a code span. `source` is `full` with the
+    marks of emphasis, code and links left in. `exact` says that the value is the content of a fenced block.
+    """
+
+    label: str
+    value: str
+    full: str
+    source: str
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Text:
+    """One inline text. `lead` is the bold, italic or code label that it starts with, `rest` what follows it.
+
+    `code` is the code span that `rest`, or `plain` after a label, starts with; None where there are several. `source`
+    is the text, or `rest`, with the marks of emphasis, code and links left in; `whole` is all of the text with them.
+    `below` is what stands directly below a label without a value: a fenced block (`fenced`), a quote, one paragraph or
+    one item.
+    """
+
+    plain: str
+    line: int
+    lead: str = ""
+    rest: str = ""
+    code: str | None = None
+    source: str = ""
+    whole: str = ""
+    below: str | None = None
+    fenced: bool = False
+
+    def labelled(self) -> Labelled | None:
+        """Label and value of `**Label:** value`, `**Label**: value`, `Label: value`, `label = value`; None else.
+
+        A value that starts with a code span is that span's content: what follows it is a remark.
+        """
+        if self.lead:
+            label, value, source = self.lead, self.rest, self.source
+            if not label.endswith(":"):
+                if aside := _ASIDE.match(value):  # **NAME** (remark): value
+                    value, source = value[aside.end() :], source[aside.end() :]
+                if not value.startswith(_AFTER_LABEL):
+                    return None
+                value, source = value[1:], source[1:]
+        else:
+            match = _LABEL.match(self.plain)
+            if not match:
+                return None
+            label, value = match[1], self.plain[match.end() :]
+            source = self.source[match.end() :] if self.source.startswith(match[0]) else value
+        label = _CHECKBOX.sub("", label.rstrip(":").strip())
+        value, source = value.strip(), source.strip()
+        if not value and self.below is not None:
+            return Labelled(label, self.below, self.below, self.below, self.fenced)
+        return Labelled(label, value if self.code in {None, self.plain} else str(self.code), value, source)
+
+
+def inline_of(node: SyntaxTreeNode) -> SyntaxTreeNode | None:
+    """The node that holds the text of a block, if it has one."""
+    return next((child for child in node.children if child.type == "inline"), None)
+
+
+def plain_of(node: SyntaxTreeNode | None) -> str:
+    """The text of a node without its marks; comments are nothing, breaks are line breaks."""
+    if node is None:
+        return ""
+    if node.type in {"softbreak", "hardbreak"}:
+        return "\n"
+    if node.type == "html_inline" and node.content.startswith("<!--"):
+        return ""
+    if node.type == "html_inline" and _BREAK.fullmatch(node.content):
+        return "\n"
+    if node.children:
+        return joined(node.children)
+    return node.content if node.type in {"text", "code_inline", "html_inline"} else ""
+
+
+def joined(nodes: list[SyntaxTreeNode]) -> str:
+    """The text of several nodes. Underscores that stand in a word or path are part of it, not emphasis."""
+    texts = [plain_of(node) for node in nodes]
+    for i, node in enumerate(nodes):
+        before = texts[i - 1][-1:] if i else ""
+        after = texts[i + 1][:1] if i + 1 < len(nodes) else ""
+        if node.markup in {"_", "__"} and (before in _OF_PATHS or after in _OF_PATHS):
+            texts[i] = f"{node.markup}{texts[i]}{node.markup}"
+    return "".join(texts)
+
+
+def source_of(node: SyntaxTreeNode | None) -> str:
+    """The text of a node with the marks of emphasis, code and links; escapes are resolved."""
+    if node is None:
+        return ""
+    inner = "".join(map(source_of, node.children)) if node.children else plain_of(node)
+    if node.type == "link" and node.markup != "autolink":
+        return f"[{inner}]({node.attrs.get('href', '')})"
+    return f"{node.markup}{inner}{node.markup}" if node.type in {"em", "strong", "code_inline"} else inner
+
+
+def _sources(parts: list[SyntaxTreeNode]) -> str:
+    """The source of several nodes; of one that is emphasised as a whole, its text."""
+    said = [part for part in parts if part.type != "text" or part.content.strip()]
+    if len(said) == 1 and said[0].type in {"em", "strong"}:
+        return plain_of(said[0])
+    return "".join(map(source_of, parts))
+
+
+def _is_label(part: SyntaxTreeNode, after: list[SyntaxTreeNode]) -> bool:
+    """Whether a text's first part is its label: bold; or italic or code that ends with a colon or has one after it."""
+    if part.type == "strong":
+        return True
+    follows = after[0].content.lstrip() if after and after[0].type == "text" else ""
+    return part.type in {"em", "code_inline"} and (
+        plain_of(part).rstrip().endswith(":") or follows.startswith((":", "="))
+    )
+
+
+def text_of(parts: list[SyntaxTreeNode], line: int) -> Text:
+    """The text that inline nodes make, which stand in `line`."""
+    if parts and parts[0].type == "text" and _CHECKBOX.fullmatch(parts[0].content):
+        return text_of(parts[1:], line)
+    plain, written = joined(parts).strip(), parts
+    source, whole = _sources(parts).strip(), "".join(map(source_of, parts)).strip()
+    parts = [part for part in parts if part.type != "text" or part.content.strip()]
+    lead = ""
+    if parts and _is_label(parts[0], parts[1:]):
+        source = _sources(written[written.index(parts[0]) + 1 :]).strip()
+        lead, parts = plain_of(parts[0]).strip(), parts[1:]
+    rest = joined(parts).strip()
+    before_code = parts[0].content.strip() if parts and parts[0].type == "text" else ""
+    spans = [i for i, part in enumerate(parts) if part.type == "code_inline"]
+    starts = len(spans) == 1 and (spans[0] == 0 or (spans[0] == 1 and before_code.endswith(":")))
+    code = parts[spans[0]].content.strip() if starts else None
+    return Text(plain, line, lead, rest, code, source, whole)
+
+
+# Markdown as a tree of sections, bullets, tables and fences, each with its line; read by markdown-it-py.
+#
+# Fenced blocks are never looked into, comments and other HTML are dropped, and every text is plain: emphasis, code
+# spans
+# and escapes are resolved as Markdown defines them.
+
+MAX_DEPTH = 50
+"""Levels of lists, quotes, emphasis and so on, that a document may have. The tree is built by recursion."""
+
+_LABELLED = re.compile(r"[^\"'“`:=]{1,60}[:=]")
+# Where Markdown knows spaces and tabs alone: before and after the mark of a bullet, quote or heading, and in the line
+# below a table's header. Editors on some keyboards put other spaces there, which cannot be seen.
+_OTHER_SPACES = "\u00a0\u2007\u202f"
+_SPACE = rf"[ \t{_OTHER_SPACES}]"
+_MARKS = re.compile(rf"^{_SPACE}*(?:(?:[-*+>]|#{{1,6}}|[0-9]{{1,9}}[.)]){_SPACE}+)*", re.MULTILINE)
+_DELIMITERS = re.compile(rf"^[|: \t{_OTHER_SPACES}-]+$", re.MULTILINE)
+
+
+class TooDeepError(ValueError):
+    """The document is nested deeper than `MAX_DEPTH`. `line` is where, from 1."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.message = f"it is nested deeper than {MAX_DEPTH} levels"
+        self.line = line
+
+
+@dataclass(frozen=True)
+class Bullet:
+    """A list item and the items below it."""
+
+    text: Text
+    children: tuple["Bullet", ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table. `cells` has as many entries as were written."""
+
+    cells: tuple[Text, ...]
+    line: int
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its header."""
+
+    header: tuple[Text, ...]
+    rows: tuple[Row, ...]
+    line: int
+
+
+@dataclass(frozen=True)
+class Fence:
+    """A fenced code block."""
+
+    language: str
+    content: str
+    line: int
+
+
+@dataclass
+class Section:
+    """A heading and what stands below it, in order; level 0 is the document itself."""
+
+    title: str
+    level: int
+    line: int
+    bullets: list[Bullet] = field(default_factory=list)
+    paragraphs: list[Text] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    fences: list[Fence] = field(default_factory=list)
+    sections: list["Section"] = field(default_factory=list)
+    last_is_text: bool = False
+
+    def walk(self) -> Iterator["Section"]:
+        """This section and all below it, in document order."""
+        yield self
+        for section in self.sections:
+            yield from section.walk()
+
+    def all_bullets(self) -> Iterator[Bullet]:
+        """Every bullet of this section itself, nested ones after their parents."""
+        stack = list(reversed(self.bullets))
+        while stack:
+            bullet = stack.pop()
+            yield bullet
+            stack.extend(reversed(bullet.children))
+
+
+def read(text: str) -> Section:
+    """Read a Markdown document into its tree of sections.
+
+    Raises:
+        TooDeepError: it is nested deeper than `MAX_DEPTH` levels.
+    """
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    for where in (_MARKS, _DELIMITERS):
+        text = where.sub(_plain_spaces, text)
+    lines = text.split("\n")
+    parser = MarkdownIt("commonmark", {"maxNesting": 2 * MAX_DEPTH}).enable("table")
+    tokens = parser.parse(text)
+    _check_depth(tokens)
+    root = Section("", 0, 1)
+    path = [root]
+    for node in SyntaxTreeNode(tokens).children:
+        if node.type == "heading":
+            level = int(node.tag[1])
+            path = [s for s in path if s.level < level]
+            section = Section(plain_of(inline_of(node)), level, _line(node))
+            path[-1].sections.append(section)
+            path.append(section)
+        else:
+            _add(path[-1], node, lines)
+    return root
+
+
+def _plain_spaces(found: re.Match[str]) -> str:
+    return re.sub(f"[{_OTHER_SPACES}]", " ", found[0])
+
+
+def _check_depth(tokens: Iterable[Token]) -> None:
+    line = 1
+    for token in tokens:
+        line = token.map[0] + 1 if token.map else line
+        if max([token.level, *(child.level for child in token.children or ())]) > MAX_DEPTH:
+            raise TooDeepError(line)
+
+
+def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:
+    found = None if node.type == "paragraph" else _below(node)
+    if found is not None and section.paragraphs and _lacks_value(section.paragraphs[-1]) and section.last_is_text:
+        section.paragraphs[-1] = replace(section.paragraphs[-1], below=found, fenced=node.type == "fence")
+    section.last_is_text = node.type == "paragraph"
+    if node.type in {"bullet_list", "ordered_list"}:
+        section.bullets.extend(_bullet(item) for item in node.children)
+    elif node.type == "paragraph":
+        section.paragraphs.extend(_texts(node))
+    elif node.type == "table":
+        section.tables.append(_table(node, lines))
+    elif node.type in {"fence", "code_block"}:
+        section.fences.append(Fence(node.info.strip() if node.type == "fence" else "", node.content, _line(node)))
+    elif node.type == "blockquote":
+        for child in node.children:
+            _add(section, child, lines)
+
+
+def _below(node: SyntaxTreeNode) -> str | None:
+    """What stands in a block below a label: the text of a fence, quote, paragraph or list of one item."""
+    if node.type == "fence":
+        return str(node.content).removesuffix("\n")
+    if node.type in {"blockquote", "bullet_list", "list_item"}:
+        found = _below(node.children[0]) if len(node.children) == 1 else None
+        # one item that has a label is a setting, not the value of the label above it
+        return None if found is not None and node.type == "bullet_list" and _LABELLED.match(found) else found
+    return source_of(inline_of(node)).strip() if node.type == "paragraph" else None
+
+
+def _lacks_value(text: Text) -> bool:
+    pair = text.labelled()
+    return pair is not None and not pair.full and text.below is None
+
+
+def _line(node: SyntaxTreeNode) -> int:
+    return node.map[0] + 1 if node.map else 1
+
+
+def _texts(paragraph: SyntaxTreeNode) -> list[Text]:
+    """A paragraph's text, line by line."""
+    inline = inline_of(paragraph)
+    texts: list[Text] = []
+    parts: list[SyntaxTreeNode] = []
+    line, more = _line(paragraph), 1
+    for child in inline.children if inline else []:
+        if child.type in {"softbreak", "hardbreak"}:
+            texts.append(text_of(parts, line))
+            parts, line, more = [], line + more, 1
+        else:
+            parts.append(child)
+            more += child.content.count("\n") if child.type == "html_inline" else 0
+    return [*texts, text_of(parts, line)]
+
+
+def _bullet(item: SyntaxTreeNode) -> Bullet:
+    text = Text("", _line(item))
+    children: list[Bullet] = []
+    for child in item.children:
+        if child.type == "paragraph" and not text.plain:
+            inline = inline_of(child)
+            text = text_of(list(inline.children) if inline else [], _line(child))
+            continue
+        found = _below(child)
+        if found is not None and not children and _lacks_value(text):
+            text = replace(text, below=found, fenced=child.type == "fence")
+        if child.type in {"bullet_list", "ordered_list"}:
+            children.extend(_bullet(nested) for nested in child.children)
+    return Bullet(text, tuple(children))
+
+
+def _table(node: SyntaxTreeNode, lines: list[str]) -> Table:
+    rows = [row for part in node.children for row in part.children]
+    header, *body = [
+        Row(
+            tuple(
+                text_of(list(inline.children) if (inline := inline_of(cell)) else [], _line(row))
+                for cell in row.children
+            ),
+            _line(row),
+        )
+        for row in rows
+    ]
+    return Table(header.cells, tuple(_as_written(row, lines) for row in body), _line(node))
+
+
+def _as_written(row: Row, lines: list[str]) -> Row:
+    """The row with as many cells as the document has; the parser pads short rows and cuts long ones."""
+    cells = escapedSplit(lines[row.line - 1].lstrip("> \t").strip())
+    if cells and not cells[0]:
+        cells = cells[1:]
+    if cells and not cells[-1]:
+        cells = cells[:-1]
+    missing = tuple(Text(cell.strip(), row.line) for cell in cells[len(row.cells) :])
+    return Row(row.cells[: len(cells)] + missing, row.line)

@@ -1,0 +1,149 @@
+"""The base models that the bundled setup_finetune knows, read from registry.yaml next to this file."""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from scaffold_torchtune.system import yamlio
+
+_GIB: Final = 1024**3
+_NUMBERS: Final = {1: "one copy", 2: "two copies", 4: "four copies"}
+_LISTED: Final = 4  # up to so many checkpoint files are listed one by one, as the stock configs do
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A base model as torchtune 0.6.1 sets it up.
+
+    `files` is its number of checkpoint files on Hugging Face, `bytes` the bytes of a parameter in them, `billions` its
+    number of parameters in billions, `source` the stock config that the entry was read from. `prompt` says what the
+    tokenizer does with the text of a prompt template, see registry.yaml. `full_checkpointing` is the activation
+    checkpointing of full fine-tuning, where it is another; `full_offload` says that its weights and optimizer stay in
+    the memory of the node.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    component: str
+    model_type: str
+    tokenizer: str
+    tokenizer_files: tuple[tuple[str, str], ...]
+    prompt: Literal["kept", "stripped", "own"]
+    files: int
+    billions: float
+    bytes: int
+    activation_checkpointing: bool
+    source: str
+    full_checkpointing: bool | None = None
+    full_offload: bool = False
+
+    @property
+    def full_component(self) -> str:
+        """The builder for full fine-tuning, which torchtune calls as the one for LoRA, without its prefix."""
+        return self.component.replace(".lora_", ".")
+
+    def checkpointing(self, *, full: bool) -> bool:
+        """Whether activations are computed again in the backward pass instead of kept."""
+        own = self.full_checkpointing if full else None
+        return self.activation_checkpointing if own is None else own
+
+    @property
+    def checkpoint_files(self) -> list[str] | dict[str, str]:
+        """The value of `checkpointer.checkpoint_files`: names, or for many files torchtune's format and last number."""
+        if self.files == 1:
+            return ["model.safetensors"]
+        if self.files <= _LISTED:
+            return [f"model-{i:05}-of-{self.files:05}.safetensors" for i in range(1, self.files + 1)]
+        return {"filename_format": "model-{}-of-{}.safetensors", "max_filename": f"{self.files:05}"}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a job asks of its node: `mem` as `--mem` takes it, `cpus` per task, and how each comes about."""
+
+    mem: str
+    cpus: int
+    mem_source: str
+    cpus_source: str
+
+    @property
+    def source(self) -> str:
+        """How both come about, in one line."""
+        return f"mem: {self.mem_source}; cpus: {self.cpus_source}"
+
+
+def _copies(entry: ModelEntry, gpus: int, epochs: int) -> dict[str, int]:
+    """How often the weights lie in the memory of the node, in bf16, for full fine-tuning; by what for.
+
+    Gradients and the two states of AdamW are as large as the weights and stay on the GPUs, but where FSDP offloads to
+    the CPU (fsdp_cpu_offload). full_finetune_single_device saves from the GPU, so the file that is written is the only
+    copy. In full_finetune_distributed rank 0 gathers the weights on the CPU besides, and, unless the epoch is the last,
+    both states of the optimizer (training/checkpointing/_checkpoint_client.py, _save_checkpoint_sync).
+    """
+    copies = {"for saving": 1}
+    if gpus > 1:
+        copies = {"for saving": 2} | ({"for the optimizer's states, saved between epochs": 2} if epochs > 1 else {})
+    if gpus > 1 and entry.full_offload:
+        copies["for weights, gradients and optimizer, kept off the GPUs"] = 4
+    return copies
+
+
+@cache
+def _entries() -> dict[str, ModelEntry]:
+    """Every model by its name, in the order of the file."""
+    path = Path(__file__).with_name("models.yaml")
+    data: dict[str, Any] = yamlio.read(path.read_text(encoding="utf-8")).data
+    return {name: _entry(name, fields, data["families"][fields["family"]]) for name, fields in data["models"].items()}
+
+
+def _entry(name: str, fields: dict[str, Any], family: dict[str, Any]) -> ModelEntry:
+    own = {key: value for key, value in fields.items() if key not in {"family", "aliases"}}
+    shared = {key: value for key, value in family.items() if key != "tokenizer_files"}
+    return ModelEntry(
+        name=name,
+        aliases=tuple(fields["aliases"]),
+        tokenizer_files=tuple(family["tokenizer_files"].items()),
+        **own,
+        **shared,
+    )
+
+
+@cache
+def _by_label() -> dict[str, ModelEntry]:
+    return {label.casefold(): entry for entry in _entries().values() for label in (entry.name, *entry.aliases)}
+
+
+def known_models() -> tuple[str, ...]:
+    """The names of all models, without their aliases."""
+    return tuple(_entries())
+
+
+def find_model(name: str) -> ModelEntry | None:
+    """The model of that name or alias, whatever its case, or None."""
+    return _by_label().get(name.casefold())
+
+
+def default_resources(entry: ModelEntry, gpus: int, *, full: bool = False, epochs: int = 1) -> Resources:
+    """Memory and CPUs for a run of the model on `gpus` GPUs of one node, with LoRA or with `full` fine-tuning.
+
+    Read from torchtune 0.6.1: the checkpoint files are mapped into memory (checkpointing/_utils.py, safe_torch_load),
+    and every process of a distributed recipe maps the same pages, so the load counts once. For LoRA only rank 0 gathers
+    the weights on the CPU, merges the adapter and converts them for saving, which is two more copies in bf16; for full
+    fine-tuning see `_copies`. On top come 16 GiB for Python, CUDA and the data set. Each further process takes 8 GiB of
+    its own and an eighth of the weights, for the query and key projections that the conversion on load copies (8 to
+    11 % of the models here). The data loader works in the training process (num_workers is 0), so a process needs one
+    CPU.
+    """
+    weights = entry.billions * 1e9 * 2 / _GIB
+    mapped = entry.billions * 1e9 * entry.bytes / _GIB
+    copies = _copies(entry, gpus, epochs) if full else {"for saving": 2}
+    needed = mapped + sum(copies.values()) * weights + 16 + (gpus - 1) * (weights / 8 + 8)
+    mem = math.ceil(needed / 8) * 8
+    more = f", {weights / 8 + 8:.1f} for each further process" if gpus > 1 else ""
+    in_bf16 = ", ".join(f"{_NUMBERS[n]} of {weights:.1f} in bf16 {purpose}" for purpose, n in copies.items())
+    mem_source = (
+        f"{mapped:.1f} GiB of checkpoint files, {in_bf16}, 16 for the rest{more}, rounded up to a multiple of 8"
+    )
+    return Resources(f"{mem}G", gpus, mem_source, "one for each process, which in torchtune 0.6.1 also loads the data")

@@ -1,0 +1,157 @@
+"""The steps on the command line: what they say, as text and as JSON, and what they leave on disk."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.cli import main
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.results import reply, tools
+from support.command_line import answer, command
+from support.experiments import RUNS, actions, change, everything, make_experiment, outputs
+
+KEYS = {
+    "parse": {"experiment", "experiment_dir", "runs", "dataset", "models", "config", "environment", "warnings"},
+    "plan": {"varying", "pattern", "template", "runs", "excluded", "warnings"},
+    "render": {"created", "unchanged", "runs"},
+    "setup": {"processed", "succeeded", "failed", "runs"},
+    "validate": {"passed", "checked", "planned", "runs", "findings"},
+    "scaffold": {"parse", "plan", "render", "setup", "validate", "ok", "log"},
+}
+RUN_KEYS = {
+    "parse": {"name", "type", "model", "parameters", "line"},
+    "plan": {"directory", "name", "parameters"},
+    "render": {"directory"},
+    "setup": {"directory", "ok", "reason"},
+    "validate": {"directory", "passed", "findings"},
+}
+FINDING = {"code", "severity", "field", "expected", "actual", "file", "line", "message", "fix"}
+
+
+def test_each_step_works_alone_in_a_process_of_its_own(experiment: Path, tmp_path: Path) -> None:
+    results = {}
+    for step in ("parse", "plan", "render", "setup", "validate"):
+        before = everything(experiment)
+        done = command(step, experiment, "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        results[step] = json.loads(done.stdout)
+        assert results[step].keys() >= KEYS[step]
+        if step in {"parse", "plan"}:
+            assert everything(experiment) == before
+    assert results["render"]["created"] == 4
+    assert (results["setup"]["processed"], results["setup"]["succeeded"]) == (4, 4)
+    assert results["validate"]["passed"]
+    assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
+    at_once = make_experiment(tmp_path / "at once" / "sweep")
+    steps.scaffold(Request(at_once))
+    assert outputs(experiment) == outputs(at_once)
+    assert actions(experiment) == actions(at_once)
+
+
+def test_steps_by_hand_say_what_they_do(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = {}
+    for step in ("parse", "plan", "render", "setup", "validate"):
+        assert main([step, str(experiment)]) == 0
+        said[step] = capsys.readouterr().out
+    assert "rank{lora_rank}_lr{lr}" in said["plan"]
+    assert "4 setup_finetune.yaml written, 0 already as planned" in said["render"]
+    assert "4 processed, 4 succeeded, 0 failed" in said["setup"]
+    assert "validation passed: 4 of 4 runs checked" in said["validate"]
+    assert not any("\x1b" in text for text in said.values())
+
+
+def test_json_has_the_contracts_keys_at_every_level(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scaffold", str(experiment), "--json"]) == 0
+    result = answer(capsys)
+    assert result.keys() >= KEYS["scaffold"]
+    for step in ("parse", "plan", "render", "setup", "validate"):
+        assert result[step].keys() >= KEYS[step]
+        for run in result[step]["runs"]:
+            assert run.keys() >= RUN_KEYS[step]
+    assert all(row.keys() >= {"name", "reason"} for row in result["plan"]["excluded"])
+    assert result["ok"] is True
+    assert result["log"] == str(experiment / "scaffold.log")
+    change(experiment / RUNS[0] / "finetune.yaml", "lora_rank: 8", "lora_rank: 9")
+    assert main(["validate", str(experiment), "--json"]) == 1
+    findings = [finding for run in answer(capsys)["runs"] for finding in run["findings"]]
+    assert findings
+    assert all(finding.keys() >= FINDING for finding in findings)
+
+
+@pytest.mark.parametrize("step", ["parse", "plan", "render", "setup", "validate"])
+def test_json_equals_the_steps_structured_result(
+    experiment: Path, step: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps.scaffold(Request(experiment))
+    assert main([step, str(experiment), "--json"]) == 0
+    asked = tools.Call(tools.TOOLS[step], {"experiment": str(experiment)})
+    assert answer(capsys) == reply.of_result(getattr(steps, step)(Request(experiment)), asked)
+
+
+def test_a_refusal_is_json_too(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** two\N{LATIN SMALL LETTER E WITH ACUTE}")
+    assert main(["parse", str(experiment), "--json"]) == 2
+    out = capsys.readouterr().out
+    assert out.isascii()
+    error = json.loads(out)["error"]
+    assert set(error) == {"message", "problems", "ask"}
+    assert error["problems"][0].keys() >= FINDING
+    assert error["problems"][0]["line"] == 46
+
+
+@pytest.mark.parametrize("step", ["parse", "plan", "validate"])
+def test_reading_steps_write_nothing_at_all(experiment: Path, step: str) -> None:
+    before = everything(experiment)
+    main([step, str(experiment)])
+    assert everything(experiment) == before
+    steps.scaffold(Request(experiment))
+    before = everything(experiment)
+    assert main([step, str(experiment)]) == 0
+    assert everything(experiment) == before
+
+
+def test_a_dry_run_is_the_plan_and_writes_nothing(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = everything(experiment)
+    assert main(["scaffold", str(experiment), "--dry-run", "--json"]) == 0
+    dry = answer(capsys)
+    assert main(["plan", str(experiment), "--json"]) == 0
+    assert answer(capsys) == dry
+    assert everything(experiment) == before
+
+
+def test_a_scaffold_shows_the_runs_and_a_second_one_that_nothing_changed(
+    experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["scaffold", str(experiment)]) == 0
+    first = capsys.readouterr()
+    assert first.err == ""
+    assert all(run in first.out for run in RUNS)
+    assert "Ready." in first.out
+    assert f"log: {experiment / 'scaffold.log'}\n" in first.out
+    assert f"submit with: cd {experiment} && " in first.out
+    before = everything(experiment)
+    assert main(["scaffold", str(experiment)]) == 0
+    assert "Everything already was as planned: nothing was changed." in capsys.readouterr().out
+    assert everything(experiment) == before
+
+
+def test_a_tampered_value_fails_and_overwrite_restores_it(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["scaffold", str(experiment)])
+    good = outputs(experiment)
+    change(experiment / RUNS[2] / "finetune.yaml", "lr: 1.0e-05", "lr: 1.0e-04")
+    capsys.readouterr()
+    assert main(["validate", str(experiment)]) == 1
+    out = capsys.readouterr().out
+    assert f"error: {RUNS[2]}/finetune.yaml:" in out
+    assert "0.0001" in out
+    assert "1e-05" in out
+    assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_FAILED"
+    assert main(["scaffold", str(experiment)]) == 2
+    error = capsys.readouterr().err
+    assert "[edited-output]" in error
+    assert "No run directory or file was changed." in error
+    assert main(["scaffold", str(experiment), "--overwrite"]) == 0
+    assert outputs(experiment) == good
+    assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"

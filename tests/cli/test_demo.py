@@ -1,0 +1,44 @@
+"""The demo: the bundled example, scaffolded."""
+
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.cli import main
+from scaffold_torchtune.system.layout import EXAMPLES
+from support.command_line import answer
+from support.experiments import RUNS, actions, everything, make_experiment, run_directories
+
+
+def test_the_demo_works_and_a_second_one_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (EXAMPLES / "capitalization_lora_sweep").is_dir()
+    demo = tmp_path / "demo"
+    assert main(["demo", str(demo)]) == 0
+    assert "Ready." in capsys.readouterr().out
+    assert actions(demo)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
+    before = everything(demo)
+    assert main(["demo", str(demo)]) == 0
+    assert "nothing was changed" in capsys.readouterr().out
+    assert everything(demo) == before
+
+
+def test_the_demo_leaves_what_lies_there(tmp_path: Path) -> None:
+    demo = make_experiment(tmp_path / "demo")
+    mine = (demo / "experiment_summary.md").read_text()
+    assert main(["demo", str(demo)]) == 0
+    assert (demo / "experiment_summary.md").read_text() == mine
+    assert run_directories(demo) == sorted(RUNS)
+
+
+def test_a_demo_that_cannot_be_written_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "demo").write_text("in the way")
+    assert main(["demo", str(tmp_path / "demo"), "--json"]) == 2
+    assert answer(capsys)["error"]["problems"][0]["code"] == "write-failed"
+    assert (tmp_path / "demo").read_text() == "in the way"
+
+
+def test_the_demo_outside_the_roots_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "root").mkdir()
+    assert main(["demo", str(tmp_path / "demo"), "--root", str(tmp_path / "root")]) == 2
+    assert not (tmp_path / "demo").exists()
+    assert "lies under none of the roots" in capsys.readouterr().err

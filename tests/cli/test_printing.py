@@ -1,0 +1,221 @@
+import io
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from scaffold_torchtune.cli import printing
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Refused, finding
+from scaffold_torchtune.models import Excluded, Model, Setting, Source, SourceKind
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.results.step_results import ScaffoldResult, SetupRun
+from support.experiments import change, make_experiment
+
+EVIL = "[red]x[/red] :smile: \x1b[31m\x07\nnew line \u202e"
+ESCAPED = "[red]x[/red] :smile: \\x1b[31m\\x07\\nnew line \\u202e"
+
+
+def terminal(width: int = 200) -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=width, highlight=False, markup=False, emoji=False)
+
+
+def plain() -> Console:
+    return Console(file=io.StringIO(), width=500, highlight=False, markup=False, emoji=False)
+
+
+def text(console: Console) -> str:
+    """What was printed, without the escape sequences of styles."""
+    assert isinstance(console.file, io.StringIO)
+    return re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue())
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> ScaffoldResult:
+    experiment = make_experiment(tmp_path / "sweep", replace={"| 8 | 5e-5 | 4 |": "| 8 | 5e-5 | 2 |"})
+    return steps.scaffold(Request(experiment))
+
+
+@pytest.fixture
+def bad(result: ScaffoldResult) -> ScaffoldResult:
+    """A result in which everything that can say something says something evil."""
+    problem = finding("value-mismatch", EVIL, field="lr", file=EVIL, line=3, fix=EVIL)
+    remark = finding("default-used", EVIL, severity=Severity.INFO)
+    evil = {"warnings": (problem, remark)}
+    seed = Setting(value=EVIL, source=Source(kind=SourceKind.CONFIGURATION, note=EVIL))
+    parse = result.parse.model_copy(update=evil | {"experiment": EVIL, "config": result.parse.config | {"seed": seed}})
+    row = Excluded(name=EVIL, reason=EVIL)
+    plan = result.plan.model_copy(update=evil | {"legend": {"prompt1": EVIL}, "excluded": (row,)})
+    run = SetupRun(directory=result.setup.runs[0].directory, ok=False, unchanged=False, reason=EVIL)
+    setup = result.setup.model_copy(update=evil | {"failed": 1, "runs": (run, *result.setup.runs[1:])})
+    judged = result.validation.runs[0].model_copy(update={"passed": False, "findings": (problem,)})
+    validation = result.validation.model_copy(
+        update={"passed": False, "runs": (judged, *result.validation.runs[1:]), "findings": (problem,)}
+    )
+    return result.model_copy(
+        update={
+            "parse": parse, "plan": plan, "setup": setup, "validation": validation, "ok": False, "submit": "",
+            "render": result.render.model_copy(update=evil),
+        }
+    )  # fmt: skip
+
+
+def parts(of: ScaffoldResult) -> list[Model]:
+    return [of.parse, of.plan, of.render, of.setup, of.validation, of]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_every_result_prints_plain_and_on_a_terminal(result: ScaffoldResult, number: int) -> None:
+    for console in (plain(), terminal(), terminal(20)):
+        printing.result(console, parts(result)[number])
+        assert text(console).strip()
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_markup_is_printed_literally_and_control_characters_are_escaped(bad: ScaffoldResult, number: int) -> None:
+    for console in (plain(), terminal(500)):
+        printing.result(console, parts(bad)[number])
+        printed = text(console)
+        assert ESCAPED in printed
+        assert all(character.isprintable() or character == "\n" for character in printed)
+        assert "\nnew line" not in printed
+
+
+def test_a_plain_console_has_no_escape_sequences_and_breaks_no_line(bad: ScaffoldResult) -> None:
+    long = "word " * 500 + "end"
+    reason = bad.setup.runs[0].model_copy(update={"reason": long})
+    changed = bad.setup.model_copy(update={"runs": (reason,)})
+    console = plain()
+    printing.result(
+        console, bad.model_copy(update={"setup": changed, "plan": bad.plan.model_copy(update={"runs": ()})})
+    )
+    assert isinstance(console.file, io.StringIO)
+    assert "\x1b" not in console.file.getvalue()
+    assert f"setup failed in {reason.directory}: {long}\n" in text(console)
+
+
+def test_a_scaffold_shows_its_runs_the_verdict_the_log_and_the_line_that_submits(result: ScaffoldResult) -> None:
+    console = terminal(60)
+    printing.result(console, result.model_copy(update={"submit": "cd " + "x" * 100}))
+    printed = text(console)
+    assert "submit with: cd " + "x" * 100 + "\n" in printed
+    assert "validation passed: 4 of 4 runs checked" in printed
+    assert "Ready." in printed
+    console = plain()
+    printing.result(console, result.model_copy(update={"unchanged": True}))
+    assert "nothing was changed" in text(console)
+    assert f"log: {result.log}\n" in text(console)
+    rows = [line.split() for line in text(console).splitlines() if line.startswith(" rank")]
+    assert [row[0] for row in rows] == [run.directory for run in result.plan.runs]
+    assert all(row[-2:] == ["ok", "passed"] for row in rows)
+
+
+def test_a_failed_scaffold_shows_what_failed_and_no_line_that_submits(bad: ScaffoldResult) -> None:
+    console = plain()
+    printing.result(console, bad)
+    printed = text(console)
+    assert "NOT READY: 1 setup failure(s), 4 of 4 runs checked" in printed
+    assert printed.count("FAILED") == 2
+    assert "submit with" not in printed
+    assert "[value-mismatch]" in printed
+
+
+def test_a_parse_without_a_common_data_set_prints(result: ScaffoldResult) -> None:
+    console = plain()
+    printing.result(console, result.parse.model_copy(update={"dataset": None}))
+    assert "dataset" not in text(console)
+
+
+def test_a_plan_shows_where_each_value_stands_that_differs_by_run(result: ScaffoldResult) -> None:
+    console = plain()
+    printing.result(console, result.plan)
+    rows = [" ".join(line.split()) for line in text(console).splitlines()]
+    assert "lora_rank the run's row, LoRA Rank" in rows
+    assert "lr the run's row, Learning Rate" in rows
+    assert "lora_alpha derived (2 x lora_rank)" in rows
+    assert [run.line for run in result.plan.runs] == sorted({run.line for run in result.plan.runs})
+    row = Source(kind=SourceKind.ROW, file="experiment_summary.yaml")
+    places = [{"line": 9 * i, "note": f"runs.{i}.parameters.seed"} for i in range(6)]
+    sources = [{"seed": row.model_copy(update=place)} for place in places]
+    runs = tuple(result.plan.runs[0].model_copy(update={"sources": source, "line": 1}) for source in sources)
+    console = plain()
+    printing.result(console, result.plan.model_copy(update={"runs": runs}))
+    assert "experiment_summary.yaml:27 (runs.3.parameters.seed); and 2 more (--json --all shows all)" in text(console)
+
+
+def test_a_plan_without_varying_parameters_or_defaults_prints(result: ScaffoldResult) -> None:
+    console = plain()
+    printing.result(console, result.plan.model_copy(update={"varying": (), "defaults": ()}))
+    assert "varying: nothing;" in text(console)
+    assert "nobody asked for" not in text(console)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(1e-5, "1e-5"), (8, "8"), (None, ""), (True, "True"), ("a\nb", "a\\nb"), ("", "")],
+)
+def test_values_in_tables(value: float | str | None, shown: str) -> None:
+    assert printing.value(value) == shown
+
+
+def test_a_refusal_shows_every_problem_and_that_nothing_was_changed() -> None:
+    problems = [finding("missing-field", f"epochs{EVIL}", file="a.md", line=3, fix="add it"), finding("busy", "wait")]
+    console = plain()
+    printing.refusal(console, Refused(EVIL, problems))
+    assert text(console) == (
+        f"Refused: {ESCAPED}\n"
+        "  error: wait [busy]\n"
+        f"  error: a.md:3: epochs{ESCAPED} [missing-field]\n"
+        "    fix: add it\n"
+        "No run directory or file was changed.\n"
+    )
+
+
+def test_what_was_stopped_midway_does_not_claim_that_nothing_was_changed() -> None:
+    console = plain()
+    printing.refusal(console, Refused("disk full", []), midway=True)
+    assert text(console) == (
+        "Stopped midway: disk full\nWhat was written stays. Repeat the command to go on from there.\n"
+    )
+
+
+def test_progress_is_a_bar_on_a_terminal_and_silent_elsewhere() -> None:
+    printed = {}
+    for name, console, quiet in (
+        ("terminal", terminal(), False),
+        ("quiet", terminal(), True),
+        ("plain", plain(), False),
+    ):
+        with printing.Progress(console, quiet=quiet) as progress:
+            for done in (1, 2):
+                progress.update("setup", done, 2)
+        printed[name] = text(console)
+    assert "setup" in printed["terminal"]
+    assert "2/2" in printed["terminal"]
+    assert printed["quiet"] == printed["plain"] == ""
+
+
+def test_consoles_are_wide_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    printing.console().print("[b]x[/b] :smile: " + "y" * 300)
+    printing.console(stderr=True).print("error")
+    out, error = capsys.readouterr()
+    assert out == "[b]x[/b] :smile: " + "y" * 300 + "\n"
+    assert error == "error\n"
+
+
+def test_a_terminal_is_as_wide_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "70")
+    assert printing.console().width == 70
+
+
+def test_a_tampered_run_is_shown_with_its_place(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "sweep")
+    steps.scaffold(Request(experiment))
+    change(experiment / "rank8_lr1e-5" / "finetune.yaml", "lora_rank: 8", "lora_rank: 9")
+    console = plain()
+    printing.result(console, steps.validate(Request(experiment)))
+    assert re.search(r"error: rank8_lr1e-5/finetune.yaml:[0-9]+: .*lora_rank is 9, planned is 8", text(console))
+    assert "validation FAILED: 4 of 4 runs checked" in text(console)

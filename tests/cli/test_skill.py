@@ -1,0 +1,153 @@
+"""`skill`: the folder that an agent finds, made whole, replaced when it is ours, and never when it is not."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from skills_ref.validator import validate
+
+from scaffold_torchtune.cli import main
+from scaffold_torchtune.cli.skill import RECORD, install_skill
+from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.system.files import sha256
+from support.command_line import answer, command
+from support.mcp_calls import snapshot
+from support.permissions import held_to_modes
+
+ROOT = Path(__file__).parents[2]
+FILES = ["SKILL.md", "workflows/torchtune.md", "workflows/troubleshooting.md"]
+
+
+@pytest.fixture
+def skill(tmp_path: Path) -> Path:
+    """The skill as an earlier call put it there."""
+    return Path(install_skill(tmp_path / "skills").directory)
+
+
+def codes(directory: Path) -> list[tuple[str, str | None]]:
+    """The code and the file of every problem of a refused call."""
+    with pytest.raises(Refused) as refused:
+        install_skill(directory)
+    return [(problem.code, problem.file) for problem in refused.value.problems]
+
+
+def test_the_folder_is_a_valid_skill_whose_links_lead_to_files_in_it(skill: Path) -> None:
+    assert validate(skill) == []
+    assert [name for name in sorted(snapshot(skill)) if (skill / name).is_file()] == [RECORD, *FILES]
+    for name in FILES:
+        assert (skill / name).read_bytes() == (ROOT / name).read_bytes()
+        links = [link for link in re.findall(r"\]\(([^)#]+)\)", (skill / name).read_text()) if ":" not in link]
+        assert not [link for link in links if not (skill / name).parent.joinpath(link).resolve().is_file()]
+
+
+def test_by_default_it_goes_where_claude_code_looks(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "CLAUDE_CONFIG_DIR"}
+    done = command("skill", env=environment | {"HOME": str(tmp_path)})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"wrote {tmp_path}/.claude/skills/scaffold-torchtune: {', '.join(FILES)}",
+        "next, where it has not been done: claude mcp add --scope user torchtune -- scaffold-torchtune serve",
+    ]
+    assert (tmp_path / ".claude/skills/scaffold-torchtune/SKILL.md").is_file()
+    done = command("skill", "--json", env=environment | {"CLAUDE_CONFIG_DIR": str(tmp_path / "config")})
+    assert json.loads(done.stdout)["directory"] == str(tmp_path / "config/skills/scaffold-torchtune")
+
+
+def test_the_skills_own_folder_may_be_named_too(tmp_path: Path) -> None:
+    assert install_skill(tmp_path / "scaffold-torchtune").directory == str(tmp_path / "scaffold-torchtune")
+
+
+def test_a_second_call_changes_nothing(skill: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_ctime_ns for path in (skill, *skill.rglob("*"))}
+    assert main(["skill", str(skill.parent), "--json"]) == 0
+    assert answer(capsys) == {"directory": str(skill), "files": FILES, "unchanged": True, "replaced": False}
+    assert main(["skill", str(skill.parent)]) == 0
+    assert capsys.readouterr().out.startswith(f"nothing was changed in {skill}: SKILL.md, ")
+    assert {path: path.stat().st_ctime_ns for path in (skill, *skill.rglob("*"))} == before
+
+
+def test_another_version_that_nobody_edited_is_replaced_whole(skill: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    now = snapshot(skill)
+    old = {"SKILL.md": b"as it was\n", "workflows/gone.md": b"no more\n"}
+    (skill / "workflows/torchtune.md").unlink()
+    (skill / "workflows/troubleshooting.md").unlink()
+    for name, data in old.items():
+        (skill / name).write_bytes(data)
+    record = {"version": "0.0.1", "files": {name: sha256(data) for name, data in old.items()}}
+    (skill / RECORD).write_text(json.dumps(record))
+    assert main(["skill", str(skill.parent)]) == 0
+    assert capsys.readouterr().out.startswith(f"replaced {skill}: ")
+    assert snapshot(skill) == now
+    assert list(skill.parent.iterdir()) == [skill], "nothing is left beside it"
+
+
+def test_a_file_that_somebody_removed_is_there_again(skill: Path) -> None:
+    (skill / "workflows/torchtune.md").unlink()
+    result = install_skill(skill.parent)
+    assert (result.replaced, result.unchanged) == (True, False)
+    assert (skill / "workflows/torchtune.md").is_file()
+
+
+def edit(skill: Path) -> str:
+    (skill / "SKILL.md").write_text("mine\n")
+    return "SKILL.md"
+
+
+def add(skill: Path) -> str:
+    (skill / "notes.md").write_text("mine\n")
+    return "notes.md"
+
+
+def link(skill: Path) -> str:
+    """The same bytes, but by way of a link."""
+    (skill / "SKILL.md").rename(skill.parent / "elsewhere.md")
+    (skill / "SKILL.md").symlink_to(skill.parent / "elsewhere.md")
+    return "SKILL.md"
+
+
+@pytest.mark.parametrize("change", [edit, add, link])
+def test_what_somebody_changed_is_named_and_left(skill: Path, change: Callable[[Path], str]) -> None:
+    name = change(skill)
+    before = snapshot(skill.parent)
+    assert codes(skill.parent) == [("edited-output", str(skill / name))]
+    assert snapshot(skill.parent) == before
+
+
+@pytest.mark.parametrize("record", [None, "not json", "[]", '{"files": 5}'])
+def test_a_folder_without_a_record_of_ours_is_left(skill: Path, record: str | None) -> None:
+    (skill / RECORD).unlink() if record is None else (skill / RECORD).write_text(record)
+    before = snapshot(skill)
+    assert ("edited-output", str(skill / "SKILL.md")) in codes(skill.parent)
+    assert snapshot(skill) == before
+
+
+def test_what_is_no_folder_is_left(tmp_path: Path, skill: Path) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/scaffold-torchtune").symlink_to(skill)
+    assert codes(tmp_path / "links") == [("edited-output", str(tmp_path / "links/scaffold-torchtune"))]
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/scaffold-torchtune").write_text("mine\n")
+    assert codes(tmp_path / "files") == [("edited-output", str(tmp_path / "files/scaffold-torchtune"))]
+
+
+def test_where_nothing_may_be_written_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path.chmod(0o500)
+    with held_to_modes():
+        assert main(["skill", str(tmp_path / "skills")]) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert f"cannot write {tmp_path}/skills/scaffold-torchtune: Permission denied" in error
+    assert "write-failed" in error
+
+
+def test_a_user_without_a_home_is_told_to_name_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(Refused, match="no home directory"):
+        install_skill()

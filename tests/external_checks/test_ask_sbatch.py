@@ -1,0 +1,225 @@
+"""validate asks sbatch whether SLURM would take the scripts. Here a stand-in answers; tests/slurm has the real one."""
+
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.cli import main
+from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.results.step_results import ValidateResult
+from support.command_line import answer, command
+from support.experiments import RUNS, change, is_alive, log
+from support.scaffolding import answers, validated
+from support.stand_in_sbatch import StandIn
+from support.waiting import pass_deadlines_once, written
+
+NO_CONTROLLER = "allocation failure: Unable to contact slurm controller (connect failure)"
+WRONG_ACCOUNT = "allocation failure: Invalid account or account/partition combination specified"
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: Path) -> StandIn:
+    """A stand-in that takes everything."""
+    del done  # scaffolded before there is an sbatch
+    return StandIn(tmp_path / "bin", monkeypatch)
+
+
+def of_runs(result: ValidateResult) -> dict[str, list[Finding]]:
+    return {run.directory: list(run.findings) for run in result.runs if run.findings}
+
+
+def test_what_sbatch_takes_makes_no_finding_and_one_call(done: Path, sbatch: StandIn) -> None:
+    result = validated(done)
+    assert result.passed
+    assert (answers(result), of_runs(result)) == ([], {})
+    assert sbatch.calls == [f"--test-only in {done} with "]
+
+
+def test_runs_that_ask_for_something_else_are_asked_for_apart(done: Path, sbatch: StandIn) -> None:
+    change(done / RUNS[1] / "finetune.slurm", "--mem=", "--mem=1")
+    change(done / RUNS[2] / "finetune.slurm", "#SBATCH --output=", "#SBATCH --comment=x\n#SBATCH --output=other-")
+    change(done / RUNS[3] / "finetune.slurm", "#SBATCH --output=", "#SBATCH --output=other-")
+    validated(done)
+    assert len(sbatch.calls) == 3
+
+
+def test_the_script_itself_is_what_sbatch_reads(done: Path, sbatch: StandIn, tmp_path: Path) -> None:
+    sbatch.answers(f'printf "%s\\n" "$script" > {tmp_path}/read')
+    validated(done)
+    assert (tmp_path / "read").read_text() == (done / RUNS[0] / "finetune.slurm").read_text()
+
+
+def test_a_refused_account_is_named_in_every_run_that_has_it(done: Path, sbatch: StandIn) -> None:
+    sbatch.says(1, WRONG_ACCOUNT)
+    result = validated(done)
+    assert not result.passed
+    assert list(of_runs(result)) == list(RUNS)
+    for run, (found,) in of_runs(result).items():
+        assert (found.code, found.severity, found.field) == ("sbatch-refused", "error", "account")
+        assert found.actual == "Invalid account or account/partition combination specified"
+        assert found.file == f"{run}/finetune.slurm"
+        lines = (done / run / "finetune.slurm").read_text().splitlines()
+        assert found.line is not None
+        assert lines[found.line - 1] == "#SBATCH --account=lab"
+        assert f"--account=lab (line {found.line}, from claude.local.md:" in found.fix
+        assert "sacctmgr show associations" in found.fix
+    assert len(sbatch.calls) == 1
+
+
+def test_a_repeated_refusal_changes_nothing_in_the_log(done: Path, sbatch: StandIn) -> None:
+    sbatch.says(1, WRONG_ACCOUNT)
+    validated(done)
+    before = log(done)
+    assert "Invalid account" in before
+    validated(done)
+    assert log(done) == before
+
+
+def test_when_a_job_would_start_is_told_nobody(done: Path, sbatch: StandIn) -> None:
+    sbatch.answers('echo "sbatch: Job $$ to start at $(date +%s%N) using 1 processors on nodes gpu01" >&2')
+    assert validated(done) == validated(done)
+
+
+@pytest.mark.parametrize(
+    ("status", "lines", "last"),
+    [
+        (1, [NO_CONTROLLER], "Unable to contact slurm controller (connect failure)"),
+        (1, ["sbatch: error: DNS SRV lookup failed", "sbatch: fatal: Could not establish a configuration source"], ""),
+        (1, ["sbatch: error: Munge encode failed: Failed", "allocation failure: Protocol authentication error"], ""),
+        (1, ["sbatch: fatal: Unable to process configuration file"], "Unable to process configuration file"),
+        (127, ["sbatch: error while loading shared libraries: libslurm.so: no such file"], ""),
+        (126, [], "nothing, and ended with status 126"),
+    ],
+)
+def test_where_no_slurm_works_one_remark_says_that_nothing_was_tested(
+    status: int, lines: list[str], last: str, done: Path, sbatch: StandIn
+) -> None:
+    change(done / RUNS[1] / "finetune.slurm", "#SBATCH --output=", "#SBATCH --mail-type=NONE\n#SBATCH --output=")
+    assert not validated(done).passed  # nobody planned it
+    sbatch.says(status, *lines)
+    result = validated(done)
+    (found,) = answers(result)
+    assert (found.code, found.severity) == ("sbatch-unavailable", "info")
+    assert found.message.startswith("the scripts were not tested with sbatch --test-only: ")
+    assert last in found.message
+    assert len(sbatch.calls) == 2 + 1  # after the first such answer nobody is asked any more
+
+
+def test_what_was_refused_before_sbatch_went_away_stays(done: Path, sbatch: StandIn, tmp_path: Path) -> None:
+    change(done / RUNS[3] / "finetune.slurm", "--mem=", "--mem=1")
+    sbatch.answers(
+        f'[ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; echo "{WRONG_ACCOUNT}" >&2; exit 1; }}\nexit 127'
+    )
+    result = validated(done)
+    (found,) = answers(result)
+    assert found.message.startswith("1 of 2 kinds of scripts were not tested")
+    assert [run for run, all_found in of_runs(result).items() if "sbatch-refused" in {f.code for f in all_found}] == [
+        *RUNS[:3]
+    ]
+
+
+def test_an_sbatch_that_hangs_is_ended_and_makes_a_remark(
+    done: Path, sbatch: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sbatch.answers(f"echo $$ > {tmp_path}/pid; sleep 600")
+    pass_deadlines_once(lambda: written(tmp_path / "pid"), monkeypatch)
+    (found,) = answers(validated(done))
+    assert (found.code, "did not answer within 30 s" in found.message) == ("sbatch-unavailable", True)
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+def test_an_sbatch_that_cannot_be_started_makes_a_remark(done: Path, sbatch: StandIn) -> None:
+    (sbatch.folder / "sbatch").write_text("no program")
+    (found,) = answers(validated(done))
+    assert "sbatch could not be started: Exec format error" in found.message
+
+
+def test_a_configuration_that_is_not_there_is_not_waited_for(
+    done: Path, sbatch: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
+    (found,) = answers(validated(done))
+    assert "SLURM_CONF names '/nowhere/slurm.conf', which is not there" in found.message
+    assert sbatch.calls == []
+
+
+def test_a_cluster_that_takes_it_later_is_a_warning(done: Path, sbatch: StandIn) -> None:
+    sbatch.says(1, "allocation failure: Required partition not available (inactive or drain)")
+    result = validated(done)
+    assert result.passed
+    found = of_runs(result)[RUNS[0]][0]
+    assert (found.severity, found.message.startswith("sbatch does not take the script now:")) == ("warning", True)
+
+
+def test_a_script_that_cannot_be_read_is_not_asked_for(done: Path, sbatch: StandIn) -> None:
+    for run, (old, new) in zip(
+        RUNS,
+        [
+            ("#!/bin/bash", "#!bash"),
+            ("#SBATCH --mem=", "#SBATCH hetjob\n#SBATCH --mem="),
+            ("#SBATCH --mem=", '#SBATCH --comment="\n#SBATCH --mem='),
+            ("#!/bin/bash\n", "#!/bin/bash\r\n"),
+        ],
+        strict=True,
+    ):
+        change(done / run / "finetune.slurm", old, new)
+    assert not validated(done).passed
+    assert sbatch.calls == []
+    for run in RUNS:
+        (done / run / "finetune.slurm").unlink()
+    assert not validated(done).passed
+    assert sbatch.calls == []
+
+
+def test_variables_stand_only_for_what_the_script_does_not_say(
+    done: Path, sbatch: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ACCOUNT", "PARTITION", "QOS", "TIMELIMIT", "WAIT", "DEBUG"):
+        monkeypatch.setenv(f"SBATCH_{name}", "mine")
+    validated(done)  # the scripts have an account, and no partition
+    assert sbatch.calls == [f"--test-only in {done} with SBATCH_PARTITION=mine SBATCH_QOS=mine "]
+
+
+@pytest.mark.parametrize("arguments", [["--no-sbatch"], []])
+def test_the_operator_switches_it_off(
+    arguments: list[str],
+    done: Path,
+    sbatch: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if not arguments:
+        monkeypatch.setenv("SCAFFOLD_TORCHTUNE_SBATCH", "off")
+    sbatch.says(1, WRONG_ACCOUNT)
+    assert main(["validate", str(done), "--json", *arguments]) == 0
+    assert answer(capsys)["passed"] is True
+    assert main(["scaffold", str(done), "--json", *arguments]) == 0
+    assert sbatch.calls == []
+
+
+def test_the_demo_asks_no_cluster(tmp_path: Path, sbatch: StandIn) -> None:
+    sbatch.says(1, WRONG_ACCOUNT)
+    shown = command("demo", tmp_path / "demo")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert sbatch.calls == []
+
+
+def test_a_scaffold_is_not_ready_where_sbatch_refuses(
+    done: Path, sbatch: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sbatch.says(
+        1, "sbatch: error: invalid partition specified: x", "allocation failure: Invalid partition name specified"
+    )
+    assert main(["scaffold", str(done)]) == 1
+    out = capsys.readouterr().out
+    assert "sbatch does not take the script: invalid partition specified: x; Invalid partition name specified" in out
+    assert "NOT READY" in out
+    assert "give what SLURM misses in claude.local.md" in out  # the script names no partition
+
+
+def test_progress_is_told_of_each_kind_of_script(done: Path, sbatch: StandIn) -> None:
+    change(done / RUNS[1] / "finetune.slurm", "--mem=", "--mem=1")
+    told: list[tuple[str, int, int]] = []
+    validated(done, progress=lambda *now: told.append(now))
+    assert [now for now in told if now[0] == "sbatch"] == [("sbatch", 1, 2), ("sbatch", 2, 2)]
+    assert len(sbatch.calls) == 2

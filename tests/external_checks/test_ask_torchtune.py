@@ -1,0 +1,183 @@
+"""validate asks torchtune in another Python. Here a stand-in answers; tests/contract has the real one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.external_checks import ask_torchtune
+from support.experiments import RUNS, change, log
+from support.scaffolding import answers, only, validated
+from support.stand_in_python import stand_in
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "stand-in"
+
+
+def test_where_torchtune_agrees_one_remark_says_what_was_built(
+    done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = stand_in(folder, monkeypatch, "hello()\nprint('of no interest')\nagree()")
+    result = validated(done)
+    assert result.passed
+    found = only(result)
+    assert (found.code, found.severity, found.fix) == ("torchtune-agrees", "info", "")
+    assert found.message == (
+        f"torchtune 0.6.1 with torch 2.13.0 ('{python}') takes 4 config(s), and built 2 distinct model(s):"
+        " lora_llama3_2_1b with rank 8: 1,000,000,000 parameters, 5,308,416 of them LoRA;"
+        " lora_llama3_2_1b with rank 16: 1,000,000,000 parameters, 10,616,832 of them LoRA."
+    )
+
+
+def test_what_runs_have_alike_is_asked_about_once_by_the_program_of_the_package(
+    done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(folder, monkeypatch, "hello()\nagree()")
+    validated(done)
+    ((arguments, cwd),) = (json.loads(line) for line in (folder / "calls").read_text().splitlines())
+    assert arguments == [str(ask_torchtune.PROGRAM)]
+    assert not Path(cwd).exists()  # an empty directory of its own
+    parts = [one["part"] for one in json.loads((folder / "asked").read_text())["nodes"]]
+    counts = {part: parts.count(part) for part in parts}
+    assert counts == {
+        "model": 2,
+        "optimizer": 2,
+        "checkpointer": 4,
+        "metric_logger": 4,
+        "profiler": 4,
+        **dict.fromkeys(("tokenizer", "dataset", "loss", "lr_scheduler"), 1),
+    }
+
+
+def test_nothing_is_left_to_resolve_in_what_is_asked(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(folder, monkeypatch, "hello()\nagree()")
+    monkeypatch.setenv("MINE", "a secret of mine")
+    for run in RUNS:
+        change(done / run / "finetune.yaml", "loss:\n", "loss:\n  more: ${oc.env:MINE}\n")
+    result = validated(done)
+    assert not result.passed  # validate itself says that a resolver is called
+    text = (folder / "asked").read_text()
+    assert "${" not in text
+    assert "a secret" not in text
+    assert "loss" not in [one["part"] for one in json.loads(text)["nodes"]]
+
+
+def test_what_torchtune_refuses_is_named_where_it_stands(
+    done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = "dict(refused='Invalid weight_decay value: \\x1b', path=['optimizer', 'weight_decay'])"
+    stand_in(folder, monkeypatch, f"hello()\nagree(optimizer={refused})")
+    result = validated(done)
+    assert not result.passed
+    assert answers(result) == []
+    for run in result.runs:
+        (found,) = run.findings
+        assert (found.code, found.severity, found.field) == ("torchtune-refused", "error", "optimizer.weight_decay")
+        assert found.message == "torchtune 0.6.1 does not take it: Invalid weight_decay value: \\x1b"
+        assert (found.file, found.actual) == (f"{run.directory}/finetune.yaml", "0.01")
+        lines = (done / run.directory / "finetune.yaml").read_text().splitlines()
+        assert found.line is not None
+        assert lines[found.line - 1] == "  weight_decay: 0.01"
+        assert found.fix
+    before = log(done)
+    assert "torchtune 0.6.1 does not take it" in before
+    validated(done)
+    assert log(done) == before
+
+
+def test_a_node_that_is_refused_as_a_whole_has_its_own_line(
+    done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(folder, monkeypatch, "hello()\nagree(loss=dict(refused='no', path=['loss', 'gone', 'too']))")
+    found = validated(done).runs[0].findings[0]
+    lines = (done / RUNS[0] / "finetune.yaml").read_text().splitlines()
+    assert found.line is not None
+    assert (lines[found.line - 1], found.actual) == ("loss:", None)
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "expected", "actual"),
+    [
+        ("attention=dict(q_proj=16)", "model.lora_attn_modules", "q_proj, v_proj, output_proj", "q_proj"),
+        ("attention=dict()", "model.lora_attn_modules", "q_proj, v_proj, output_proj", "none"),
+        (
+            "attention=dict(q_proj=16, v_proj=16, output_proj=15)",
+            "model.lora_attn_modules",
+            "q_proj, v_proj, output_proj",
+            "output_proj, q_proj, v_proj",
+        ),
+        (
+            "attention=dict(q_proj=16, v_proj=16, output_proj=16, k_proj=16)",
+            "model.lora_attn_modules",
+            "q_proj, v_proj, output_proj",
+            "k_proj, output_proj, q_proj, v_proj",
+        ),
+        ("lora=7", "model.lora_rank", 5308416, 7),
+    ],
+)
+def test_other_lora_than_was_asked_for_is_an_error(
+    model: str, field: str, expected: Any, actual: Any, done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(folder, monkeypatch, f"hello()\nagree(model=dict({model}))")
+    result = validated(done)
+    assert not result.passed
+    (found,) = result.runs[0].findings
+    assert (found.code, found.field, found.expected, found.actual) == ("lora-differs", field, expected, actual)
+    assert found.line is not None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("apply_lora_to_mlp: true", "apply_lora_to_mlp: false"),
+        ("  lora_rank: 8\n", "  lora_rank: eight\n"),
+        ("  lora_rank: 8\n", "  lora_rank: 8\n  use_dora: true\n"),
+        ("lora_llama3_2_1b", "lora_llama3_2"),
+    ],
+)
+def test_lora_of_another_kind_than_the_facts_count_is_not_counted(
+    old: str, new: str, done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(done / RUNS[0] / "finetune.yaml", old, new)
+    stand_in(folder, monkeypatch, "hello()\nagree(model=dict(lora=7))")
+    found = {run.directory: {f.code for f in run.findings} for run in validated(done).runs}
+    assert "lora-differs" not in found[RUNS[0]]
+    assert "lora-differs" in found[RUNS[1]]
+
+
+def test_a_model_without_layers_is_not_searched_for_lora(
+    done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(folder, monkeypatch, "hello()\nagree(model=dict(layers=0, attention={}))")
+    assert validated(done).passed
+
+
+def test_modules_that_are_no_list_are_none(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = (done / RUNS[0] / "finetune.yaml").read_text().partition("lora_attn_modules: ")[2].partition("\n")[0]
+    change(done / RUNS[0] / "finetune.yaml", f"lora_attn_modules: {old}", "lora_attn_modules: q_proj")
+    stand_in(folder, monkeypatch, "hello()\nagree()")
+    assert "lora-differs" in {found.code for found in validated(done).runs[0].findings}
+
+
+def test_components_of_others_are_one_remark(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(folder, monkeypatch, "hello()\nagree(dataset=dict(unasked='not ours'), metric_logger=dict(unasked='no'))")
+    result = validated(done)
+    assert result.passed
+    unasked, agrees = answers(result)
+    assert (unasked.code, unasked.severity, agrees.code) == ("torchtune-unasked", "info", "torchtune-agrees")
+    assert (
+        "dataset is 'torchtune.datasets.instruct_dataset' (not ours); metric_logger is 'torchtune." in unasked.message
+    )
+
+
+def test_another_version_is_named(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(folder, monkeypatch, "hello('0.7.0+cu')\nagree()")
+    found = only(validated(done))
+    assert "torchtune 0.7.0+cu with" in found.message
+    assert found.message.endswith("All else that validate checks is known of 0.6.1.")
+    assert found.fix == "train with torchtune 0.6.1, or compare the two versions"
+    stand_in(folder, monkeypatch, "hello('0.6.1+cpu')\nagree()")
+    assert only(validated(done)).fix == ""

@@ -1,0 +1,153 @@
+"""Who asks torchtune, in which Python, and what is said where it gives no answer. Here a stand-in answers."""
+
+import ast
+import importlib.util
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.cli import main
+from scaffold_torchtune.external_checks import ask_torchtune
+from support.command_line import answer, started
+from support.experiments import RUNS, is_alive
+from support.scaffolding import answers, only, validated
+from support.stand_in_python import stand_in
+from support.waiting import PATIENCE, pass_deadlines_once, wait_until, written
+
+NAMED = "SCAFFOLD_TORCHTUNE_PYTHON"
+HERE = "SCAFFOLD_TORCHTUNE_PYTHON=PATH names the Python of an environment that has torchtune 0.6.1"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "stand-in"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "reason"),
+    [
+        ("say(missing='ModuleNotFoundError: x')", "torchtune-missing", "tested with it: ModuleNotFoundError: x"),
+        ("hello(); sys.exit('of its own making')", "torchtune-unanswered", "status 1, and said: of its own making"),
+        ("hello(); os.kill(os.getpid(), 11)", "torchtune-unanswered", "ended with status -11, and said: nothing"),
+        ("print('[]\\n{\"done\": 1}')", "torchtune-unanswered", 'ended with status 0, and said: {"done": 1}'),
+        ("hello(); print(asked['mark'] + 'garbage')", "torchtune-unanswered", "status 0, and said: garbage"),
+        ("hello(); say(node=0, other=1)", "torchtune-unanswered", 'said: {"node": 0, "other": 1}'),
+        ("hello(); say(done=0)", "torchtune-unanswered", "ended with status 0, and said: nothing"),
+        ("hello(); say(node=99); say(done=99)", "torchtune-unanswered", "said: nothing"),
+    ],
+)
+def test_without_a_whole_answer_nothing_passes(
+    body: str, code: str, reason: str, done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(folder, monkeypatch, body)
+    result = validated(done)
+    assert not result.passed
+    found = only(result)
+    assert (found.code, found.severity) == (code, "error")
+    assert reason in found.message
+    assert HERE in found.fix
+    assert "--no-with-torchtune" in found.fix
+
+
+def test_a_program_that_hangs_is_ended(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(folder, monkeypatch, "(folder / 'pid').write_text(str(os.getpid()))\nhello()\ntime.sleep(600)")
+    pass_deadlines_once(lambda: written(folder / "pid"), monkeypatch)
+    found = only(validated(done))
+    assert (found.code, "the program ran longer than 300 s" in found.message) == ("torchtune-unanswered", True)
+    assert not is_alive(int((folder / "pid").read_text()))
+
+
+@pytest.mark.parametrize("named", ["/nowhere/python", "no-such-python"])
+def test_a_python_that_is_not_there_is_named(named: str, done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAMED, named)
+    found = only(validated(done))
+    assert found.code == "torchtune-missing"
+    assert f"'{named}' cannot import torchtune" in found.message
+    assert "there is no such program (SCAFFOLD_TORCHTUNE_PYTHON)" in found.message
+
+
+def test_a_python_that_cannot_be_started_is_named(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(folder, monkeypatch, "").write_text("no program")
+    found = only(validated(done))
+    assert (found.code, "it cannot be started: Exec format error" in found.message) == ("torchtune-missing", True)
+
+
+@pytest.fixture
+def without_torchtune(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python that runs us has no torchtune, wherever the tests run."""
+    monkeypatch.delenv(NAMED)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+
+
+@pytest.mark.usefixtures("without_torchtune")
+def test_where_nobody_asks_and_there_is_no_torchtune_nothing_is_said(done: Path) -> None:
+    assert answers(validated(done)) == []
+
+
+def test_off_is_off_unless_somebody_asks(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
+    assert answers(validated(done)) == []
+    monkeypatch.delenv(NAMED)
+    assert answers(validated(done, with_torchtune=False)) == []
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchtune") is not None, reason="this Python has torchtune")
+def test_a_torchtune_at_hand_that_cannot_be_imported_is_a_warning_unless_it_was_asked_for(
+    done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program itself runs here, in a Python without torch."""
+    monkeypatch.delenv(NAMED)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
+    for asked_for, severity in ((None, "warning"), (True, "error")):
+        result = validated(done, with_torchtune=asked_for)
+        found = only(result)
+        assert (found.code, found.severity, result.passed) == ("torchtune-missing", severity, asked_for is None)
+        assert f"'{sys.executable}' cannot import torchtune" in found.message
+        assert "No module named 'torch'" in found.message
+
+
+def test_the_operator_switches_it_on_and_off(
+    done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in(folder, monkeypatch, "hello()\nagree()")
+    for command in ("validate", "scaffold"):
+        for arguments, calls in ((["--no-with-torchtune"], 0), (["--with-torchtune"], 1), ([], 1)):
+            (folder / "calls").write_text("")
+            assert main([command, str(done), "--json", *arguments]) == 0
+            assert answer(capsys)
+            assert len((folder / "calls").read_text().splitlines()) == calls
+
+
+def test_configs_that_cannot_be_read_are_not_asked_about(
+    done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(folder, monkeypatch, "hello()\nagree()")
+    for run, text in zip(RUNS, ["- a list\n", "a: [", "[" * 30, ""], strict=True):
+        (done / run / "finetune.yaml").write_text(text)
+    assert not validated(done).passed
+    assert not (folder / "calls").exists()
+
+
+def test_progress_is_told_at_the_begin_and_at_the_end(
+    done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(folder, monkeypatch, "hello()\nagree()")
+    told: list[tuple[str, int, int]] = []
+    validated(done, progress=lambda *now: told.append(now))
+    assert [now for now in told if now[0] == "torchtune"] == [("torchtune", 0, 20), ("torchtune", 20, 20)]
+
+
+def test_the_program_runs_on_every_python_that_torchtune_runs_on() -> None:
+    ast.parse(ask_torchtune.PROGRAM.read_text(), feature_version=(3, 9))
+
+
+def test_an_interrupt_ends_the_program(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(folder, monkeypatch, "hello()\n(folder / 'pid').write_text(str(os.getpid()))\ntime.sleep(600)")
+    with started("validate", done, SCAFFOLD_TORCHTUNE_SBATCH="off") as process:
+        wait_until(lambda: written(folder / "pid"))
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, said) == (130, "Interrupted. Repeat the command to go on from there.\n")
+    assert not is_alive(int((folder / "pid").read_text()))

@@ -1,0 +1,198 @@
+"""What the answers of sbatch mean: messages as Slurm 22.05 prints them, with the directive that each is about."""
+
+import pytest
+
+from scaffold_torchtune.external_checks import sbatch
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.validate.slurm_script import parse_script
+from support.good_files import GOOD_SLURM, planned, replaced
+
+# ruff: noqa: E501 - the tables of messages have one case a line
+
+
+SCRIPT = replaced(
+    GOOD_SLURM,
+    "#SBATCH --nodes=1\n",
+    "#SBATCH --nodes=1\n#SBATCH -A lab\n#SBATCH --partition=gpu\n#SBATCH --constraint=gpu80\n#SBATCH --qos=day\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "line"),
+    [
+        (1, "Invalid account or account/partition combination specified", "-A lab"),
+        (1, "Invalid partition name specified", "--partition=gpu"),
+        (1, "Invalid feature specification", "--constraint=gpu80"),
+        (1, "Invalid qos specification", "--qos=day"),
+        (1, "Requested time limit is invalid (missing or exceeds some limit)", "--time=00:59:00 # Time limit"),
+        (1, "Requested node configuration is not available", "--gres=gpu:1"),
+        (1, "More processors requested than permitted", "--cpus-per-task=1"),
+        (1, "Invalid generic resource (gres) specification", "--gres=gpu:1"),
+        (1, "Memory required by task is not available", "--mem=8G"),
+        (1, "Node count specification invalid", "--nodes=1"),
+        (255, "Invalid --time specification", "--time=00:59:00 # Time limit"),
+        (255, "invalid option -- 'z'", None),
+        (1, "Requested reservation is invalid", None),
+        (1, "Unspecified error", None),
+    ],
+)
+def test_a_refusal_points_at_the_directive_that_it_is_about(status: int, said: str, line: str | None) -> None:
+    of = sbatch.answer(status, f"sbatch: error: a plugin speaks first\nallocation failure: {said}\n")
+    assert (of.verdict, of.said) == ("refused", said)
+    found = sbatch.refusal(planned(), parse_script(SCRIPT), of)
+    assert found.message == f"sbatch does not take the script: a plugin speaks first; {said}"
+    assert (found.actual, found.file) == (said, "rank8_lr1e-5/finetune.slurm")
+    lines = SCRIPT.splitlines()
+    assert (lines[found.line - 1] if found.line else None) == (f"#SBATCH {line}" if line else None)
+    assert found.fix
+
+
+def test_the_hint_of_sbatch_is_no_message() -> None:
+    said = "sbatch: unrecognized option '--bogus=3'\nTry \"sbatch --help\" for more information\n"
+    of = sbatch.answer(255, said)
+    assert of.said == "unrecognized option '--bogus=3'"
+    script = replaced(SCRIPT, "#SBATCH --nodes=1\n", "#SBATCH --nodes=1\n#SBATCH --bogus=3\n")
+    assert sbatch.refusal(planned(), parse_script(script), of).field == "bogus"
+
+
+def test_an_option_of_one_letter_is_found_by_it() -> None:
+    script = replaced(SCRIPT, "#SBATCH --nodes=1\n", "#SBATCH --nodes=1\n#SBATCH -z 3\n")
+    found = sbatch.refusal(planned(), parse_script(script), sbatch.answer(255, "sbatch: invalid option -- 'z'"))
+    assert (found.field, found.line) == ("z", 4)
+
+
+def test_only_what_is_named_is_likely() -> None:
+    of = sbatch.answer(255, "sbatch: error: Invalid --time specification of the partition")
+    assert sbatch.refusal(planned(), parse_script(SCRIPT), of).fix.startswith("likely: --time=00:59:00 (line ")
+    assert "--partition" not in sbatch.refusal(planned(), parse_script(SCRIPT), of).fix
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "verdict", "said"),
+    [
+        (0, "sbatch: Job 5 to start at 2026-01-01T00:00:00", "taken", "Job 5 to start at 2026-01-01T00:00:00"),
+        (0, "", "taken", "nothing, and ended with status 0"),
+        (1, "", "refused", "nothing, and ended with status 1"),
+        (1, "sbatch: error: \n\nno\n\n", "refused", "no"),
+        (126, "no", "unavailable", "no"),
+        (127, "", "unavailable", "nothing, and ended with status 127"),
+        (-11, "no", "unavailable", "no"),
+        (1, "allocation failure: Unable to contact slurm", "unavailable", "Unable to contact slurm"),
+        (1, "sbatch: error: Munge encode failed", "unavailable", "Munge encode failed"),
+        (1, "sbatch: fatal: DNS SRV lookup failed", "unavailable", "DNS SRV lookup failed"),
+        (1, "Required partition not available (inactive or drain)", "not-now",
+         "Required partition not available (inactive or drain)"),
+        (1, "Requested nodes are busy", "not-now", "Requested nodes are busy"),
+    ],
+)  # fmt: skip
+def test_what_status_and_last_message_mean(status: int, output: str, verdict: str, said: str) -> None:
+    of = sbatch.answer(status, output)
+    assert (of.verdict, of.said, of.all_said) == (verdict, said, said)
+
+
+def test_the_last_three_messages_are_told_each_once() -> None:
+    of = sbatch.answer(1, "sbatch: one\nsbatch: two\nsbatch: three\nsbatch: error: three\n")
+    assert (of.said, of.all_said) == ("three", "two; three")
+
+
+def test_what_the_cluster_takes_later_is_a_warning_to_look_at() -> None:
+    of = sbatch.answer(1, "Requested nodes are busy")
+    found = sbatch.refusal(planned(), parse_script(SCRIPT), of)
+    assert (found.code, found.severity) == ("sbatch-refused", Severity.WARNING)
+    assert found.message == "sbatch does not take the script now: Requested nodes are busy"
+    assert found.fix.startswith("nothing, where the cluster is to take it later; `sinfo ")
+
+
+@pytest.mark.parametrize(
+    ("said", "fix", "look"),
+    [
+        ("Invalid account or account/partition combination specified",
+         "likely: --account=lab (line 4, from configuration); --partition=gpu (line 5). Correct", "sacctmgr show assoc"),
+        ("Invalid qos specification", "likely: --qos=day (line 7); --account=lab", "`sacctmgr show qos`"),
+        ("Invalid generic resource (gres) specification",
+         "likely: --gres=gpu:1 (line 12, from configuration); --partition=gpu (line 5). ", "`sinfo "),
+        ("More processors requested than permitted",
+         "likely: --cpus-per-task=1 (line 9, from configuration); --ntasks=1 (line 8); --nodes=1 (line 3); ", "`sinfo "),
+        ("Memory required by task is not available", "likely: --mem=8G (line 10); --partition=gpu (line 5). ", "`sinfo "),
+        ("Invalid license specification", "give what SLURM misses in claude.local.md", "`sinfo "),
+    ],
+)  # fmt: skip
+def test_the_fix_names_the_likely_directives_and_where_each_comes_from(said: str, fix: str, look: str) -> None:
+    run = planned({"account": "lab", "cpus_per_task": 1})
+    found = sbatch.refusal(run, parse_script(SCRIPT), sbatch.answer(1, said))
+    assert found.severity is Severity.ERROR
+    assert found.fix.startswith(fix), found.fix
+    assert look in found.fix
+
+
+@pytest.mark.parametrize(
+    ("untested", "what"), [(3, "the scripts were not tested"), (2, "2 of 3 kinds of scripts were not tested")]
+)
+def test_where_no_slurm_works_what_is_untested_is_counted(untested: int, what: str) -> None:
+    found = sbatch.unavailable("no controller", untested, 3)
+    assert (found.code, found.severity) == ("sbatch-unavailable", Severity.INFO)
+    assert found.message == f"{what} with sbatch --test-only: no controller"
+
+
+def test_a_message_that_repeats_the_script_is_not_taken_for_a_lack_of_slurm() -> None:
+    said = "sbatch: error: invalid partition specified: munge\nallocation failure: Invalid partition name specified"
+    assert sbatch.answer(1, said).verdict == "refused"
+
+
+def test_what_sbatch_prints_is_escaped() -> None:
+    assert sbatch.answer(1, "error: \x1b[31mred").said == "\\x1b[31mred"
+
+
+def test_an_sbatch_that_was_killed_is_none() -> None:
+    assert sbatch.answer(-9, "").verdict == "unavailable"
+
+
+def test_scripts_that_ask_for_the_same_are_alike() -> None:
+    other = replaced(
+        SCRIPT, "--job-name=rank8_lr1e-5", "--job-name=b", "--output=slurm-%j.out", "--error=e", "tune run", "run"
+    )
+    assert sbatch.test_requests(parse_script(other)) == sbatch.test_requests(parse_script(SCRIPT))
+    late = SCRIPT + "#SBATCH --mem=9G\n"
+    assert sbatch.test_requests(parse_script(late)) == sbatch.test_requests(parse_script(SCRIPT))
+    assert sbatch.test_requests(parse_script(replaced(SCRIPT, "--mem=8G", "--mem=9G"))) != sbatch.test_requests(
+        parse_script(SCRIPT)
+    )
+    swapped = replaced(SCRIPT, "--nodes=1\n#SBATCH -A lab", "--account=lab\n#SBATCH --nodes=1")
+    assert sbatch.test_requests(parse_script(swapped)) == sbatch.test_requests(parse_script(SCRIPT))
+    assert sbatch.test_requests(
+        parse_script(replaced(SCRIPT, "--nodes=1\n", "--nodes=2\n#SBATCH --nodes=1\n"))
+    ) == sbatch.test_requests(parse_script(SCRIPT))
+
+
+def test_a_script_that_cannot_be_read_asks_for_nothing() -> None:
+    assert sbatch.test_requests(parse_script("echo")) is None
+
+
+def test_what_the_cluster_takes_at_another_time_is_a_warning_that_says_so() -> None:
+    of = sbatch.answer(1, "allocation failure: Nodes are busy")
+    found = sbatch.refusal(planned(), parse_script(GOOD_SLURM), of)
+    assert (found.severity, found.message) == ("warning", "sbatch does not take the script now: Nodes are busy")
+    assert found.fix.startswith("nothing, where")
+
+
+@pytest.mark.parametrize(
+    ("lines", "folders"),
+    [
+        ("#SBATCH --output=a.out\n", []),
+        ("#SBATCH --output=logs/%j.out\n", ["logs"]),
+        ("#SBATCH --error=logs/%j.err\n", ["logs"]),
+        ("#SBATCH --output=logs/a\n#SBATCH --error=logs/b\n", ["logs"]),
+        ("#SBATCH --output=/a\n#SBATCH --error=/logs/b\n", ["/", "/logs"]),
+        ("#SBATCH --output=%x/a\n#SBATCH --error=/%x/b\n", []),
+        ("#SBATCH --chdir=/c\n#SBATCH --output=logs/a\n#SBATCH --error=/logs/b\n", ["/logs"]),
+    ],
+)
+def test_the_directories_of_logs_that_slurm_does_not_make(lines: str, folders: list[str]) -> None:
+    assert sbatch.log_folders(replaced(GOOD_SLURM, "#SBATCH --output=slurm-%j.out\n", lines)) == folders
+
+
+def test_an_option_of_the_line_that_submits_wins_over_the_script() -> None:
+    of = sbatch.answer(1, "Invalid qos specification")
+    found = sbatch.refusal(planned(), parse_script(SCRIPT), of, [("qos", "night")])
+    assert (found.field, found.line) == ("qos", None)
+    assert found.fix.startswith("likely: --qos=night (on the line that submits); --account=lab (line 4)")

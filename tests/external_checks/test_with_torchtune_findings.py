@@ -1,0 +1,204 @@
+"""What torchtune's answers mean for the runs: what it refuses, LoRA that is not what was asked for, and its consent."""
+
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.external_checks.ask_torchtune import Config, Heard, Line, findings, questions
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.torchtune_facts.facts import load
+from support.torchtune_configs import config
+
+MODEL = {"parameters": 10**9, "lora": 663552 * 8, "layers": 16}
+ATTENTION = {"q_proj": 16, "v_proj": 16, "output_proj": 16}
+Found = tuple[dict[str, list[Finding]], list[Finding]]
+
+
+def answered(*configs: Config, **said: Any) -> Found:
+    """The findings where torchtune, of some `version`, says something of some parts, and takes all others."""
+    version = said.pop("version", "0.6.1")
+    asked = questions(configs or [config()])
+    usual = {"model": {**MODEL, "attention": ATTENTION}} | said
+    nodes = {number: Line(**usual.get(part, {})) for number, (part, _) in enumerate(asked.nodes)}
+    return findings(asked, Heard(torchtune=version, torch="2.13.0", nodes=nodes, done=True), "/env/bin/python")
+
+
+def built(**changes: Any) -> dict[str, Any]:
+    return {**MODEL, "attention": ATTENTION, **changes}
+
+
+def the_one(found: Found) -> Finding:
+    """The one finding in the run; where there is one, nothing says that torchtune agrees."""
+    runs, whole = found
+    assert whole == []
+    ((finding,),) = runs.values()
+    return finding
+
+
+def consent(found: Found) -> Finding:
+    runs, whole = found
+    assert not any(runs.values())
+    assert whole[-1].code == "torchtune-agrees"
+    return whole[-1]
+
+
+def test_consent_names_what_was_built_once_each() -> None:
+    alike = [config(directory=f"run{n}") for n in range(3)]
+    found = consent(answered(*alike))
+    assert (found.severity, found.fix) == (Severity.INFO, "")
+    assert found.message == (
+        "torchtune 0.6.1 with torch 2.13.0 ('/env/bin/python') takes 3 config(s), and built 1 distinct model(s):"
+        " lora_llama3_2_1b with rank 8: 1,000,000,000 parameters, 5,308,416 of them LoRA."
+    )
+    uncounted = [config("lora_rank: 8", f"lora_rank: '{n}'", directory=f"rank{n}") for n in (8, 9)]
+    assert "takes 2 config(s), and built 2 distinct model(s):" in consent(answered(*uncounted)).message
+
+
+def test_consent_without_a_model_names_none() -> None:
+    found = consent(answered(model={"unasked": "not built"}))
+    assert "takes 1 config(s), and built 0 distinct model(s). " not in found.message
+    assert "built 0 distinct model(s)." in found.message
+
+
+def test_consent_names_five_models_at_most() -> None:
+    for count, more in ((5, False), (6, True)):
+        many = [config("lora_rank: 8", f"lora_rank: '{n}'", directory=f"rank{n}") for n in range(count)]
+        assert consent(answered(*many)).message.endswith("; ....") is more
+
+
+def test_a_model_without_lora_is_all_trained() -> None:
+    whole = config("lora_llama3_2_1b", "llama3_2_1b", "  lora_rank: 8\n", "", "lora_attn_modules", "# ")
+    found = consent(answered(whole, model={"parameters": 5}))
+    assert "llama3_2_1b: 5 parameters, all trained." in found.message
+
+
+@pytest.mark.parametrize(
+    ("version", "other"), [("0.6.1", False), ("0.6.1+cpu", False), ("0.7.0", True), ("0.7.0.dev1+cu", True)]
+)
+def test_another_version_is_named(version: str, other: bool) -> None:
+    found = consent(answered(version=version))
+    assert ("All else that validate checks is known of 0.6.1." in found.message) is other
+    assert found.fix == ("train with torchtune 0.6.1, or compare the two versions" if other else "")
+
+
+def test_a_refusal_stands_at_the_value_that_is_refused() -> None:
+    refused = {"refused": "no such \x1b" + "x" * 600, "path": ("optimizer", "weight_decay")}
+    found = the_one(answered(optimizer=refused))
+    assert (found.code, found.severity, found.field) == ("torchtune-refused", Severity.ERROR, "optimizer.weight_decay")
+    assert (found.actual, found.file) == ("0.01", "rank8/finetune.yaml")
+    assert found.line == config().document.line(("optimizer", "weight_decay"))
+    assert found.message.startswith("torchtune 0.6.1 does not take it: no such \\x1bxxx")
+    assert len(found.message) < 600
+
+
+@pytest.mark.parametrize(
+    ("path", "actual"),
+    [
+        (("optimizer", "lr"), "1e-05"),
+        (("model", "lora_rank"), "8"),
+        (("loss", "_component_"), "torchtune.modules.loss.CEWithChunkedOutputLoss"),
+        (("loss",), None),
+        (("loss", "gone", "too"), None),
+        (("model", "lora_attn_modules"), None),
+        (("epochs", "x"), None),
+    ],
+)
+def test_a_refusal_names_the_value_where_it_is_a_single_one(path: tuple[str, ...], actual: str | None) -> None:
+    assert the_one(answered(loss={"refused": "no", "path": path})).actual == actual
+
+
+def test_every_run_with_what_is_refused_has_the_finding() -> None:
+    runs, _ = answered(*(config(directory=name) for name in "ab"), loss={"refused": "no", "path": ("loss",)})
+    assert {name: [each.file for each in found] for name, found in runs.items()} == {
+        "a": ["a/finetune.yaml"],
+        "b": ["b/finetune.yaml"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("attention", "has"),
+    [
+        ({}, "none"),
+        ({"q_proj": 16}, "q_proj"),
+        (ATTENTION | {"v_proj": 15}, "output_proj, q_proj, v_proj"),
+        (ATTENTION | {"k_proj": 16}, "k_proj, output_proj, q_proj, v_proj"),
+        (ATTENTION | {"k_proj": 1}, "k_proj, output_proj, q_proj, v_proj"),
+    ],
+)
+def test_lora_in_other_modules_than_was_asked_for_is_an_error(attention: dict[str, int], has: str) -> None:
+    found = the_one(answered(model=built(attention=attention)))
+    assert (found.code, found.severity, found.field) == ("lora-differs", Severity.ERROR, "model.lora_attn_modules")
+    assert (found.expected, found.actual) == ("q_proj, v_proj, output_proj", has)
+    assert found.line == config().document.line(("model", "lora_attn_modules"))
+
+
+def test_modules_that_are_no_list_are_none() -> None:
+    text = config("[q_proj, v_proj, output_proj]", "q_proj")
+    assert the_one(answered(text)).expected == ""
+    consent(answered(text, model=built(attention={})))
+
+
+def test_lora_of_another_size_is_an_error() -> None:
+    found = the_one(answered(model=built(lora=7)))
+    assert (found.code, found.field, found.expected, found.actual) == ("lora-differs", "model.lora_rank", 5308416, 7)
+
+
+@pytest.mark.parametrize("said", [{"parameters": 0, "lora": 7, "layers": 16}, {"unasked": "no"}])
+def test_what_was_not_built_is_not_counted(said: dict[str, Any]) -> None:
+    consent(answered(model=said))
+
+
+def test_a_model_of_which_no_layer_is_known_is_not_searched() -> None:
+    consent(answered(model=built(layers=0, attention={})))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("apply_lora_to_mlp: true", "apply_lora_to_mlp: false"),
+        ("apply_lora_to_mlp: true", "apply_lora_to_output: true"),
+        ("  lora_rank: 8\n", "  lora_rank: eight\n"),
+        ("  lora_rank: 8\n", "  lora_rank: true\n"),
+        ("  lora_rank: 8\n", "  lora_rank: 8\n  use_dora: true\n"),
+        ("torchtune.models.llama3_2.lora_llama3_2_1b", "torchtune.models.llama3_2.lora_llama3_2"),
+    ],
+)
+def test_lora_of_another_kind_than_the_facts_count_is_not_counted(old: str, new: str) -> None:
+    consent(answered(config(old, new), model=built(lora=7)))
+
+
+def test_modules_in_another_order_are_the_same() -> None:
+    other = config("[q_proj, v_proj, output_proj]", "[output_proj, v_proj, q_proj]")
+    assert the_one(answered(other, model=built(lora=7))).field == "model.lora_rank"
+    consent(answered(other))
+
+
+def test_modules_other_than_the_facts_count_are_not_counted() -> None:
+    assert load().lora_counted_with["lora_attn_modules"] != ("q_proj",)
+    fewer = config("[q_proj, v_proj, output_proj]", "[q_proj]")
+    consent(answered(fewer, model=built(lora=7, attention={"q_proj": 16})))
+
+
+def test_components_of_others_are_one_remark() -> None:
+    said = {part: {"unasked": "not torchtune's"} for part in ("dataset", "loss")}
+    _, (unasked, agrees) = answered(**said)
+    assert (unasked.code, unasked.severity, agrees.code) == ("torchtune-unasked", Severity.INFO, "torchtune-agrees")
+    assert unasked.message == (
+        "torchtune was not asked about all components: dataset is 'torchtune.datasets.instruct_dataset' (not"
+        " torchtune's); loss is 'torchtune.modules.loss.CEWithChunkedOutputLoss' (not torchtune's)"
+    )
+
+
+def test_five_components_are_named_and_the_others_counted() -> None:
+    parts = ["tokenizer", "dataset", "loss", "optimizer", "lr_scheduler", "metric_logger"]
+    _, (five, _) = answered(**{part: {"unasked": "no"} for part in parts[:5]})
+    assert "more" not in five.message
+    _, (six, _) = answered(**{part: {"unasked": "no"} for part in parts})
+    assert six.message.endswith(", and 1 more")
+
+
+def test_what_was_not_asked_is_told_beside_what_is_refused() -> None:
+    runs, (unasked,) = answered(loss={"unasked": "no"}, model={"refused": "no", "path": ("model",)})
+    assert unasked.code == "torchtune-unasked"
+    assert [found.code for found in runs["rank8"]] == ["torchtune-refused"]

@@ -1,0 +1,194 @@
+"""The user is asked through the client, in both eras of the protocol."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.types import ElicitRequestFormParams, ElicitResult
+
+from scaffold_torchtune.mcp_server.server import make_server
+from support.experiments import actions, make_experiment
+from support.mcp_calls import ERAS, STEPS, Era
+
+Ask = Callable[[ElicitRequestFormParams], ElicitResult]
+SCRIPT = "tools/torchtune/setup_finetune.py"
+
+
+def called(
+    root: Path, *calls: tuple[str, dict[str, Any]], era: Era, ask: Ask | None = None, pipe: bool = False
+) -> list[dict[str, Any]]:
+    """The structured results of some calls of one client, which answers questions with `ask`.
+
+    The server is one of this process, or with `pipe` a process of its own.
+    """
+
+    async def asked(context: Any, params: Any) -> ElicitResult:  # noqa: ARG001 - the name is the SDK's
+        assert ask
+        assert isinstance(params, ElicitRequestFormParams)
+        return ask(params)
+
+    async def main() -> list[dict[str, Any]]:
+        process = StdioServerParameters(
+            command=sys.executable, args=["-m", "scaffold_torchtune", "serve", "--root", str(root)]
+        )
+        server = process if pipe else make_server([root])
+        async with Client(server, mode=era, elicitation_callback=asked if ask else None) as client:
+            results = [await client.call_tool(name, arguments) for name, arguments in calls]
+            return [result.structured_content or {} for result in results]
+
+    return anyio.run(main)
+
+
+class Person:
+    """Answers with what is given, one form after the other; keeps the forms."""
+
+    def __init__(self, *contents: dict[str, Any] | str) -> None:
+        self.contents = list(contents)
+        self.forms: list[ElicitRequestFormParams] = []
+
+    def __call__(self, form: ElicitRequestFormParams) -> ElicitResult:
+        self.forms.append(form)
+        content = self.contents.pop(0)
+        if isinstance(content, str):
+            return ElicitResult(action=content)  # type: ignore[arg-type]  # "decline" or "cancel"
+        return ElicitResult(action="accept", content=content)
+
+
+@pytest.fixture
+def lacking(root: Path) -> Path:
+    return make_experiment(root / "sweep", without=["- **Epochs", "- **Default conda"])
+
+
+@pytest.mark.parametrize("pipe", [False, True])
+@pytest.mark.parametrize("era", ERAS)
+def test_all_that_is_missing_is_asked_in_one_form_and_the_call_goes_on(
+    root: Path, lacking: Path, era: Era, pipe: bool
+) -> None:
+    person = Person({"epochs": 3, "conda_env": "torchtune"})
+    (data,) = called(root, ("parse_summary", {"experiment": str(lacking)}), era=era, ask=person, pipe=pipe)
+    (form,) = person.forms
+    assert "Nothing was written" in form.message
+    properties = form.requested_schema["properties"]
+    assert {name: field["type"] for name, field in properties.items()} == {"epochs": "integer", "conda_env": "string"}
+    assert properties["epochs"]["description"] == "How many epochs do the runs train?"
+    assert set(form.requested_schema["required"]) == {"epochs", "conda_env"}
+    assert "error" not in data
+    assert {answer["field"]: answer["add"] for answer in data["answers"]} == {
+        "epochs": "- **Epochs:** 3",
+        "conda_env": "- **Default conda environment**: `torchtune`",
+    }
+    assert data["next"]["arguments"] == {
+        "experiment": str(lacking),
+        "answers": {"epochs": 3, "conda_env": "torchtune"},
+    }
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_the_answers_lead_to_a_passed_validation_and_are_asked_once(root: Path, lacking: Path, era: Era) -> None:
+    person = Person({"epochs": 3, "conda_env": "torchtune"})
+    (data,) = called(root, ("parse_summary", {"experiment": str(lacking)}), era=era, ask=person)
+    while "tool" in data["next"]:
+        (data,) = called(root, (data["next"]["tool"], data["next"]["arguments"]), era=era, ask=person)
+    assert data["passed"] is True
+    assert len(person.forms) == 1
+    assert "epochs is 3, as the user said when asked" in (lacking / "scaffold.log").read_text()
+    assert "epochs: 3" in (lacking / "rank8_lr1e-5" / "finetune.yaml").read_text()
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("word", ["decline", "cancel"])
+def test_who_does_not_answer_is_told_and_nothing_is_written(root: Path, lacking: Path, era: Era, word: str) -> None:
+    person = Person(word)
+    (data,) = called(root, ("render_yaml", {"experiment": str(lacking)}), era=era, ask=person)
+    assert {question["field"] for question in data["error"]["ask"]} == {"epochs", "conda_env"}
+    assert "did not answer" in data["next"]["first"]
+    assert not (lacking / "rank8_lr1e-5").exists()
+    assert actions(lacking) == ["SCAFFOLD_TORCHTUNE_REFUSED"]
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_render_asks_before_it_logs_a_refusal(root: Path, lacking: Path, era: Era) -> None:
+    person = Person({"epochs": 3, "conda_env": "torchtune"})
+    (data,) = called(root, ("render_yaml", {"experiment": str(lacking)}), era=era, ask=person)
+    assert data["created"] == 4
+    assert "SCAFFOLD_TORCHTUNE_REFUSED" not in actions(lacking)
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_bad_answer_is_asked_again_and_at_last_refused(root: Path, lacking: Path, era: Era) -> None:
+    person = Person({"epochs": "many", "conda_env": "torchtune"}, {"epochs": 2})
+    (data,) = called(root, ("parse_summary", {"experiment": str(lacking)}), era=era, ask=person)
+    assert "error" not in data
+    assert data["config"]["epochs"] == 2
+    assert list(person.forms[1].requested_schema["properties"]) == ["epochs"]
+    assert "'many' is not a whole number" in person.forms[1].requested_schema["properties"]["epochs"]["description"]
+    person = Person(*[{"epochs": "many", "conda_env": "torchtune"}] * 3)
+    (data,) = called(root, ("parse_summary", {"experiment": str(lacking)}), era=era, ask=person)
+    assert len(person.forms) == 3
+    assert [question["field"] for question in data["error"]["ask"]] == ["epochs"]
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_of_two_values_one_is_chosen(root: Path, era: Era) -> None:
+    sweep = make_experiment(root / "sweep", replace={"- **Epochs:** 2": "- **Epochs:** 2\n- **Epochs:** 3"})
+    person = Person({"epochs": "3"})
+    (data,) = called(root, ("plan_runs", {"experiment": str(sweep)}), era=era, ask=person)
+    assert person.forms[0].requested_schema["properties"]["epochs"]["enum"] == ["2", "3"]
+    assert {run["parameters"]["epochs"] for run in data["runs"]} == {3}
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_client_that_cannot_ask_gets_the_questions_and_gives_answers(root: Path, lacking: Path, era: Era) -> None:
+    arguments: dict[str, Any] = {"experiment": str(lacking)}
+    (data,) = called(root, ("parse_summary", arguments), era=era)
+    assert {question["field"] for question in data["error"]["ask"]} == {"epochs", "conda_env"}
+    assert data["next"]["tool"] == "parse_summary"
+    assert "answers" in data["next"]["first"]
+    arguments["answers"] = {"epochs": 2, "conda_env": "torchtune"}
+    results = called(root, *((STEPS[step], arguments) for step in ("parse", "plan", "render")), era=era)
+    results += called(root, *((STEPS[step], {"experiment": str(lacking)}) for step in ("setup", "validate")), era=era)
+    assert results[-1]["passed"] is True
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("choice", ["bundled", "own"])
+def test_which_setup_script_runs_is_the_users_choice_and_their_own_is_configured(
+    root: Path, era: Era, choice: str
+) -> None:
+    work = root / "work"
+    (work / SCRIPT).parent.mkdir(parents=True)
+    (work / SCRIPT).write_text("raise SystemExit('it ran')\n")
+    line = "- **Working directory**: `"
+    sweep = make_experiment(root / "sweep")
+    local = sweep / "claude.local.md"
+    kept = [each for each in local.read_text().splitlines(keepends=True) if "orking directory" not in each]
+    local.write_text("".join(kept).replace("## HPC Environment\n", f"## HPC Environment\n\n{line}{work}`\n"))
+    person = Person({"setup_script": choice})
+    (data,) = called(root, ("plan_runs", {"experiment": str(sweep)}), era=era, ask=person)
+    assert len(person.forms) == 1
+    asked = person.forms[0].requested_schema["properties"]["setup_script"]
+    assert asked["enum"] == ["bundled", "own"]
+    assert str(work / SCRIPT) in json.dumps(asked)
+    if choice == "bundled":
+        assert data["setup"] == "bundled"
+        assert data["next"]["arguments"]["setup_script"] == "bundled"
+    else:
+        assert "SCAFFOLD_TORCHTUNE_SETUP_SCRIPT" in data["next"]["first"]
+        assert "ask" not in data["error"]
+        (problem,) = data["error"]["problems"]
+        assert "answer setup_script" in problem["fix"]
+        assert f"SCAFFOLD_TORCHTUNE_SETUP_SCRIPT={work / SCRIPT}" in problem["fix"]
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_what_no_answer_settles_is_not_asked(root: Path, era: Era) -> None:
+    sweep = make_experiment(root / "sweep", replace={" | 8 | 1e-5 |": " | eight | 1e-5 |"})
+    person = Person()
+    (data,) = called(root, ("parse_summary", {"experiment": str(sweep)}), era=era, ask=person)
+    assert person.forms == []
+    assert "correct the document" in data["next"]["first"]

@@ -1,0 +1,73 @@
+"""`new` where a claude.local.md is there already, or named."""
+
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.cli import main
+from support.example import EXAMPLE_LOCAL
+from support.experiments import change
+from support.new_experiments import MODEL, make, problems, refused, scaffolded
+
+pytestmark = pytest.mark.usefixtures("no_local_file")
+
+
+def test_a_claude_local_md_that_is_found_is_used(tmp_path: Path) -> None:
+    (tmp_path / "claude.local.md").write_text(EXAMPLE_LOCAL)
+    nothing = {"--conda-env": None, "--model-dir": None}
+    result = make(tmp_path / "one", nothing)
+    assert [Path(path).name for path in result.created] == ["experiment_summary.md"]
+    assert result.local == str(tmp_path / "claude.local.md")
+    done = scaffolded(tmp_path / "one")
+    values = {name: setting.value for name, setting in done.plan.common.items()}
+    assert values["models_dir"] == "/scratch/gpfs/LAB/pretrained-llms"
+    assert (values["conda_env"], values["my_wandb_project"]) == ("cruijff", "capitalization")
+    assert (values["time"], values["output_dir_base"]) == ("0:59:00", "/scratch/gpfs/LAB/ada/ck-outputs")
+
+
+def test_what_an_experiment_may_say_for_itself_goes_beside_a_found_claude_local_md(tmp_path: Path) -> None:
+    (tmp_path / "claude.local.md").write_text(EXAMPLE_LOCAL)
+    change(tmp_path / "claude.local.md", "- **Output base directory**: `/scratch/gpfs/LAB/ada/ck-outputs/`", "")
+    make(tmp_path / "one", {"--conda-env": "cruijff", "--time": "2:00:00", "--gpus": "1", "--output-dir": "out/"})
+    values = {name: setting.value for name, setting in scaffolded(tmp_path / "one").plan.common.items()}
+    assert (values["time"], values["models_dir"]) == ("2:00:00", "/models")
+    assert values["output_dir_base"] == str(tmp_path / "one" / "out")
+
+
+def test_what_a_found_claude_local_md_says_otherwise_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "claude.local.md").write_text(EXAMPLE_LOCAL)
+    wanted = {"--conda-env": "tune", "--partition": "gpu", "--output-dir": "out", "--account": "lab"}
+    found = problems(tmp_path / "one", wanted)
+    assert [(p.code, p.field) for p in found] == [
+        ("ambiguous", "conda_env"),
+        ("ambiguous", "output_dir_base"),
+        ("ambiguous", "partition"),
+    ]
+    assert "'cruijff' (line" in found[0].message
+    assert "does not give it" in found[2].message
+
+
+def test_what_is_wrong_with_a_found_claude_local_md_is_told_at_its_line(tmp_path: Path) -> None:
+    local = tmp_path / "claude.local.md"
+    local.write_text("- conda_env: a/b\n- my_wandb_project: <name>\n")
+    found = problems(tmp_path / "one", {"--conda-env": "tune"})
+    assert [(p.code, p.field, p.place()) for p in found] == [
+        ("missing-field", "my_wandb_project", "claude.local.md"),
+        ("invalid-value", "conda_env", "claude.local.md:1"),
+    ]
+    local.write_bytes(b"\xff")
+    assert refused(tmp_path / "one", {"--conda-env": None, "--epochs": "x"}) == [
+        ("invalid-value", "epochs"),
+        ("document-unreadable", None),
+    ]
+    local.write_text("- conda_env: a\n- conda_env: b\n")
+    assert ("ambiguous", "conda_env") in refused(tmp_path / "one", {"--conda-env": None})
+
+
+def test_another_claude_local_md_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.md").write_text(EXAMPLE_LOCAL)
+    line = ["new", str(tmp_path / "one"), "--local", str(tmp_path / "mine.md"), "--model", MODEL, "--data", "x.json"]
+    assert main([*line, "--batch-size", "4", "--epochs", "1"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert f"uses {tmp_path / 'mine.md'}" in out
+    assert main(out[-1].removeprefix("next: scaffold-torchtune ").split()) == 0

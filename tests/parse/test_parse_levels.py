@@ -1,0 +1,97 @@
+"""What the section Variables says of the values that vary, held against the runs."""
+
+import pytest
+
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.models import Experiment
+from scaffold_torchtune.parse.experiment import parse_experiment
+from support.documents import MODEL, SUMMARY, local_md, parsed, runs, summary, table
+
+RUNS = runs(2, controls=1, LoRA_Rank=["8", "16"], Learning_Rate=["1e-5", "5e-5"])
+
+
+def levels(experiment: Experiment) -> list[tuple[str | None, int | None]]:
+    return [(each.field, each.line) for each in experiment.warnings if each.code == "levels-differ"]
+
+
+def with_factors(text: str, table: str = RUNS) -> Experiment:
+    return parsed(summary(table=table, extra=f"## Variables\n{text}"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "| Factor | Levels |\n|---|---|\n| LoRA Rank | 8, 16 |\n| Learning Rate | 1e-5, 0.00005 |\n",
+        "| Factor | Note | Values |\n|---|---|---|\n| rank | the rank | {16; 8} |\n",
+        "| Factor | Levels |\n|---|---|\n| LoRA Rank | 8 and 16 |\n",
+        "- **LoRA rank**: 8, 16\n- **Epochs**: 2\n- Batch size: 4\n",
+        "### Independent\n- **LoRA rank**: [8, 16]\n",
+        "- **LoRA rank**: low, high\n- **Learning rate**: 1e-6 to 1e-3\n- **Nothing known**: 3\n",
+        "| LoRA Rank |\n|---|\n| 5 |\n",
+        "| Levels | Factor |\n|---|---|\n| 5 | LoRA Rank |\n",
+        "- **Model**: one, two\n- **LoRA rank**:\n",
+    ],
+)
+def test_levels_that_the_runs_have_or_that_are_no_list_of_numbers_are_no_matter(text: str) -> None:
+    assert levels(with_factors(text)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "| Factor | Levels |\n|---|---|\n| Learning Rate | 1e-5, 2e-5 |\n",
+            "Variables says that lr takes 1e-5, 2e-5, but the runs have 1e-5, 5e-5",
+        ),
+        (
+            "| Factor | Note | Values |\n|---|---|---|\n| rank | the rank | {16; 4} |\n",
+            "Variables says that lora_rank takes 16, 4, but the runs have 8, 16",
+        ),
+        (
+            "### Independent\n- **LoRA rank**: [8, 9]\n",
+            "Independent says that lora_rank takes 8, 9, but the runs have ",
+        ),
+        ("- **LoRA rank**: 8, 16, 32\n", "Variables says that lora_rank takes 8, 16, 32, but the runs have 8, 16"),
+        ("- **LoRA rank**: 8\n", "Variables says that lora_rank takes 8, but the runs have 8, 16"),
+        ("- **Epochs**: 1 or 2\n", "Variables says that epochs takes 1, 2, but the runs have 2"),
+        ("- **Seed**: 1 vs. 2\n", "Variables says that seed takes 1, 2, but no run is given one"),
+        (
+            "- **Weight decay**: 1, 2, 3, 4, 5, 6, 7, 8, 9\n",
+            "Variables says that weight_decay takes 1, 2, 3, 4, 5, 6, 7, 8, ... (9 values), but no run",
+        ),
+    ],
+)
+def test_levels_that_the_runs_do_not_have_are_a_warning_at_their_line(text: str, message: str) -> None:
+    experiment = with_factors(text)
+    (found,) = [each for each in experiment.warnings if each.code == "levels-differ"]
+    assert found.severity is Severity.WARNING
+    assert found.message.startswith(message)
+    assert found.file == SUMMARY
+    lines = summary(table=RUNS, extra=f"## Variables\n{text}").splitlines()
+    assert lines[(found.line or 0) - 1] == text.splitlines()[-1]
+
+
+def test_runs_that_are_not_fine_tuned_do_not_count() -> None:
+    cells = [["a", MODEL, "8", "Fine-tuned"], ["b", MODEL, "64", "Control"]]
+    rows = table(["Run Name", "Model", "LoRA Rank", "Type"], cells)
+    assert levels(with_factors("- **LoRA rank**: 8\n", rows)) == []
+    assert len(levels(with_factors("- **LoRA rank**: 8, 64\n", rows))) == 1
+
+
+YAML = f"""\
+experiment: {{name: sweep, dir: /lab/sweep}}
+variables: {{lora_rank: [8, %s], lr: [1e-5], prompt: [a, b], other: [1], seed: 3, lora_alpha: [[1], 2]}}
+controls: {{epochs: 2, batch_size: 4}}
+models: {{base: [{{name: {MODEL}, path: /models/{MODEL}}}]}}
+data: {{training: {{path: /data/words.json}}}}
+runs:
+  - {{name: rank8, type: fine-tuned, model: {MODEL}, parameters: {{lora_rank: 8, lr: 1e-5}}}}
+  - {{name: rank16, type: fine-tuned, model: {MODEL}, parameters: {{lora_rank: 16, lr: 1e-5}}}}
+"""
+
+
+@pytest.mark.parametrize(("level", "found"), [("16", []), ("32", [("lora_rank", 2)])])
+def test_the_yaml_form_is_held_to_its_variables_too(level: str, found: list[tuple[str, int]]) -> None:
+    local = ("claude.local.md", local_md())
+    experiment = parse_experiment(("experiment_summary.yaml", YAML % level), local, lambda _: True)
+    assert levels(experiment) == found

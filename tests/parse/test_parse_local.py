@@ -1,0 +1,267 @@
+import pytest
+
+from scaffold_torchtune.findings import Scalar
+from scaffold_torchtune.parse.local import scratch_directory
+from support.documents import LOCAL, SUMMARY, local_md, parsed, refusal, summary, told
+from support.example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
+
+
+def environment(local: str) -> dict[str, Scalar]:
+    return {name: setting.value for name, setting in parsed(local=local).environment.items()}
+
+
+REQUIRED = {"conda_env": "tune", "my_wandb_project": "words", "output_dir_base": "/scratch/out"}
+
+
+def test_plain_lines_bullets_and_bold_labels_mean_the_same() -> None:
+    plain = "conda_env: tune\nmy_wandb_project: words\noutput_dir_base: /scratch/out\n"
+    bold = "- **Conda environment:** `tune`\n- **Wandb project**: words\n- **Outputs**: `/scratch/out/`\n"
+    assert environment(plain) == environment(bold) == environment(local_md()) == REQUIRED
+
+
+def test_what_is_left_open_is_absent() -> None:
+    local = local_md(account="(none)", partition="(leave empty)", constraint="`<your_constraint>`", time="-", gpus="")
+    assert environment(local) == REQUIRED
+
+
+def test_slurm_settings_are_typed() -> None:
+    local = local_md(account="lab", partition="gpu", constraint="a100|h100", time="1-12:00:00", gpus="2")
+    assert environment(local) == REQUIRED | {
+        "account": "lab",
+        "partition": "gpu",
+        "constraint": "a100|h100",
+        "time": "1-12:00:00",
+        "gpus": 2,
+    }
+
+
+@pytest.mark.parametrize("name", ["account", "partition", "constraint", "conda_env", "my_wandb_project", "modules"])
+@pytest.mark.parametrize(
+    "value",
+    ["../x", "/abs", "a b", "$(id)", "`` `id` ``", "-x", "a;b", "a..b", "a&quot;b", "a\u200bb", "ａ", "a'b", "${x}",
+     "a\u202eb", "x" * 300],
+)  # fmt: skip
+def test_a_setting_that_is_no_plain_name_is_refused(name: str, value: str) -> None:
+    problems = refusal(parsed, local=local_md(**{name: value}))
+    assert [(p.code, p.field, p.file) for p in problems] == [("invalid-value", name, LOCAL)]
+
+
+@pytest.mark.parametrize("name", ["account", "conda_env"])
+def test_a_newline_cannot_come_into_a_setting(name: str) -> None:
+    local = local_md(**{name: "a\n  --wrap=id"})
+    assert [(p.code, p.field) for p in refusal(parsed, local=local)] == [("invalid-value", name)]
+
+
+@pytest.mark.parametrize("value", ["59", "0", "12:99x", "unlimited"])
+def test_a_time_limit_that_slurm_reads_otherwise_is_refused(value: str) -> None:
+    assert told(refusal(parsed, local=local_md(time=value))) == [("invalid-value", "time", LOCAL, 6)]
+
+
+@pytest.mark.parametrize("name", ["output_dir_base", "scratch_dir", "working_dir", "models_dir"])
+@pytest.mark.parametrize("value", ["/a/../b", "~/x", "/x/$USER", "/a'b", "/a;b"])
+def test_an_unsafe_path_is_refused_once(name: str, value: str) -> None:
+    problems = refusal(parsed, EXAMPLE_SUMMARY.replace("/scratch", "/data"), local=local_md(**{name: value}))
+    assert [(p.code, p.field, p.file) for p in problems] == [("invalid-value", name, LOCAL)]
+
+
+def test_an_unsafe_models_directory_is_not_reported_as_missing_model_paths() -> None:
+    text = EXAMPLE_SUMMARY.replace("- **Llama-3.2-1B-Instruct**", "- **Other**").replace("- Models:", "- Else:")
+    problems = refusal(parsed, text, local=local_md(models_dir="~/models"))
+    assert told(problems) == [("invalid-value", "models_dir", LOCAL, 6)]
+
+
+def test_a_setting_given_twice_is_refused_unless_it_is_the_same() -> None:
+    local = EXAMPLE_LOCAL + "\nconda_env: other\n"
+    (problem,) = refusal(parsed, local=local)
+    assert told([problem]) == [("ambiguous", "conda_env", LOCAL, 39)]
+    assert "line 22" in problem.message
+    assert environment(EXAMPLE_LOCAL + "\nconda_env: cruijff\n")["conda_env"] == "cruijff"
+
+
+def test_settings_in_fences_and_comments_are_not_the_users() -> None:
+    local = local_md() + "\n```\nconda_env: other\n```\n\n<!--\nconda_env: third\n-->\n"
+    assert environment(local) == REQUIRED
+
+
+def test_nested_bullets_are_read() -> None:
+    assert environment(local_md() + "- SLURM\n  - Account: lab\n")["account"] == "lab"
+
+
+def test_modules_come_in_order_from_the_block_of_their_section() -> None:
+    block = "## Module System\n```bash\nmodule purge\nmodule load a/1 b\nmodule add c/2.0 # why\nmodule load a/1\n```\n"
+    assert environment(local_md() + block)["modules"] == "a/1,b,c/2.0"
+    assert environment(local_md(modules="`a/1`"))["modules"] == "a/1"
+    assert environment(local_md(modules="a/1, b"))["modules"] == "a/1,b"
+
+
+@pytest.mark.parametrize("line", ["module load $(id)", "module load 'a b'", "module load ../x", "module load a;id"])
+def test_modules_that_are_no_bare_names_are_refused(line: str) -> None:
+    local = local_md() + f"## Modules\n```\n{line}\n```\n"
+    assert told(refusal(parsed, local=local)) == [("invalid-value", "modules", LOCAL, 8)]
+
+
+def test_a_block_without_module_lines_or_with_an_open_quote_names_no_module() -> None:
+    local = local_md() + "## Modules\n```\necho 'x\nmodule list\n```\n"
+    assert environment(local) == REQUIRED
+
+
+@pytest.mark.parametrize(
+    ("local", "expected"),
+    [(EXAMPLE_LOCAL, "/scratch/gpfs/LAB/ada"), ("scratch_dir: ~/x", None), ("nothing", None)],
+)
+def test_the_scratch_directory_is_a_plain_path_or_none(local: str, expected: str | None) -> None:
+    assert scratch_directory(local, LOCAL) == expected
+
+
+def test_an_account_of_another_service_is_not_slurms() -> None:
+    text = local_md(account="lab") + "\n## GitHub\n- **Account**: me\n- **Time**: UTC\n"
+    assert parsed(local=text).environment["account"].value == "lab"
+
+
+def remarks(local: str) -> list[tuple[str, int | None]]:
+    return [(w.code, w.line) for w in parsed(local=local).warnings]
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("## Weights & Biases\n- Account: ada\n", {}),
+        ("## Google Cloud\n### Defaults\n- Account: ada\n", {}),
+        ("## Jira\n- Default project: other\n", {}),
+        ("## SLURM\n### Hugging Face\n- Account: ada\n", {}),
+        ("- Code directory: /home/ada/code\n", {}),
+        ("- Working directory: /w\n  - Account: lab\n", {"account": "lab", "working_dir": "/w"}),
+        ("- see the wiki: conda_env=tune\n- https://example.org/?account=ada\n", {}),
+        ("## Anything\n**SLURM:**\naccount:\npartition:\ngpus: 2\n", {"gpus": 2}),
+        ("partition:\nfoo: bar\n", {}),
+        ("scratch_dir=/scratch/a:b\n", {"scratch_dir": "/scratch/a:b"}),
+        ("## HPC\n- Account: lab\n- GPUs: 2\n", {"account": "lab", "gpus": 2}),
+        ("## HPC\n### Della\n- Account: lab\n", {"account": "lab"}),
+        ("- SLURM\n  - Account: lab\n- GitHub\n  - Account: ada\n", {"account": "lab"}),
+        ("**SLURM:**\naccount: lab\npartition:\n\n**Hugging Face**\n\n- Account: ada\n", {"account": "lab"}),
+        ("## Anything\n- SLURM account: lab\n", {"account": "lab"}),
+        ("## Zoom\n- SBATCH_ACCOUNT=lab\n", {"account": "lab"}),
+        ("## SLURM\n- Account (ask Bob): lab\n- Time limit: (none)\n", {"account": "lab"}),
+        ("## Examples\n### Module System\n```\nmodule load a\n```\n", {}),
+        ("## Python modules\n```\nml = 3\n```\n", {}),
+    ],
+)
+def test_a_label_counts_where_it_plainly_means_the_setting(section: str, expected: dict[str, Scalar]) -> None:
+    local = local_md() + "\n" + section
+    assert environment(local) == REQUIRED | expected
+    assert remarks(local) == []
+
+
+@pytest.mark.parametrize(
+    ("section", "lines"),
+    [
+        ("## More\n- Account: lab\n", [8]),
+        ("- Paths\n  - Account: lab\n", [8]),
+        ("## More\n- Account: see the wiki\n- GPUs: several\n", []),
+        ("## Hardware\n- GPUs: 8\n- GPU type: H200\n", [8, 9]),
+        ("Memory: as told\n\nCPUs: many\n", [7, 9]),
+        ("## HPC\n- nodelist: gpu01\n- Username: ada\n- Acount: lab\n- Seed: 7\n- Scheduler: SLURM\n", [8, 10, 11]),
+        ("## SLURM\n- **Account** lab\n- Partition → gpu\n- Ask Ada.\n- Notes: none of it is tested\n", [8, 9]),
+        ("## SLURM\n- Nodes: (none)\n- Email: `<yours>`\n- Reservation: TODO\n", []),
+        ("## SLURM\n```\nCluster: della\npartition: gpu\n```\n", [10]),
+        ("## SLURM\n|  |  |\n|---|---|\n| Nodelist | short |\n|  | x |\n", [10, 11]),
+        ("## Cluster\n| Partition | GPUs |\n|---|---|\n| gpu | 8 |\n", [8]),
+        ("## Notes\n| Person | Office |\n|---|---|\n| Ada | 8 |\n", []),
+        ("## Modules\n- anaconda3\n- none\n- ml is short for machine learning\n- Python: python/3\n", [8, 10, 11]),
+        ("## Running\n- `module load a/1`\n- `ml b/2`\n- `ml models`\n", [8, 9]),
+    ],
+)
+def test_what_may_be_meant_as_a_setting_and_is_not_taken_is_told(section: str, lines: list[int]) -> None:
+    local = local_md() + "\n" + section
+    assert environment(local) == REQUIRED
+    assert remarks(local) == [("unused-field", line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("block", "names"),
+    [
+        ("ml a/1 b", "a/1,b"),
+        ("ml\nml purge\nml avail cuda\nml add a", "a"),
+        ("$ module --quiet load a; module load b && conda activate tune", "a,b"),
+        ("module purge; module load a  # why", "a"),
+    ],
+)
+def test_every_usual_way_to_load_modules_is_read(block: str, names: str) -> None:
+    local = local_md() + f"## Modules\n```\n{block}\n```\n"
+    assert environment(local)["modules"] == names
+    assert remarks(local) == []
+
+
+def test_modules_may_be_named_by_a_command_or_as_bullets() -> None:
+    assert environment(local_md(modules="`module load a/1 b`"))["modules"] == "a/1,b"
+    assert environment(local_md() + "- Modules:\n  - `a/1`\n  - b/2\n")["modules"] == "a/1,b/2"
+
+
+@pytest.mark.parametrize("line", ["module load a || exit 1", "module load 'x", "ml -gcc", "module load a&&b"])
+def test_a_load_that_is_not_understood_is_refused(line: str) -> None:
+    problems = refusal(parsed, local=local_md() + f"## Modules\n```\n{line}\n```\n")
+    assert told(problems) == [("invalid-value", "modules", LOCAL, 8)]
+
+
+@pytest.mark.parametrize("line", ["module swap gcc intel", "module use /opt/ours", "ml unload a"])
+def test_a_change_of_modules_that_no_setting_stands_for_is_told(line: str) -> None:
+    assert remarks(local_md() + f"## Modules\n```\n{line}\n```\n") == [("unused-field", 8)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["YOUR_ACCOUNT", "`your-account`", "TODO", "todo: ask Ada", "CHANGEME", "xxx", "?", "[your account]", "{account}",
+     "NAME", "not set", "...", "no account"],
+)  # fmt: skip
+def test_what_is_still_to_be_written_is_unset(value: str) -> None:
+    assert environment(local_md(account=value)) == REQUIRED
+
+
+@pytest.mark.parametrize("value", ["todo-env", "xx", "changement", "name", "yours"])
+def test_what_only_begins_like_a_placeholder_is_a_name(value: str) -> None:
+    assert environment(local_md(conda_env=value))["conda_env"] == value
+
+
+@pytest.mark.parametrize("path", ["/path/to/outputs", "/scratch/your_netid/out", "/CHANGEME/out"])
+def test_a_path_with_a_placeholder_in_it_is_refused(path: str) -> None:
+    (problem,) = refusal(parsed, local=local_md(output_dir_base=path))
+    assert told([problem]) == [("invalid-value", "output_dir_base", LOCAL, 5)]
+    assert "placeholder" in problem.message
+
+
+@pytest.mark.parametrize("value", ["null", "~", ""])
+def test_null_in_yaml_is_unset(value: str) -> None:
+    local = f"---\nconda_env: tune\nmy_wandb_project: words\noutput_dir_base: /scratch/out\naccount: {value}\n---\n"
+    assert environment(local) == REQUIRED
+
+
+def test_blocks_of_yaml_are_about_what_their_sections_are_about() -> None:
+    core = "conda_env: tune\nmy_wandb_project: words\noutput_dir_base: /scratch/out\n"
+    local = f"## SLURM\n```yaml\n{core}time: 1:00:00\n```\n## Hugging Face\n```yaml\naccount: ada\n```\n"
+    assert environment(local) == REQUIRED | {"time": "1:00:00"}
+    assert remarks(local) == []
+
+
+@pytest.mark.parametrize(("value", "quoted"), [("default", "`default`"), ("Any", "`Any`")])
+def test_a_word_that_may_mean_none_is_refused_with_the_choices(value: str, quoted: str) -> None:
+    (problem,) = refusal(parsed, local=local_md(partition=value))
+    assert told([problem]) == [("ambiguous", "partition", LOCAL, 6)]
+    assert "'(none)'" in problem.fix
+    assert quoted in problem.fix
+    assert environment(local_md(partition=quoted))["partition"] == value
+
+
+def test_two_sections_of_the_first_level_are_sections() -> None:
+    local = local_md() + "\n# SLURM\n- Account: lab\n\n# GitHub\n- Account: ada\n"
+    assert environment(local) == REQUIRED | {"account": "lab"}
+
+
+@pytest.mark.parametrize(
+    ("directory", "is_told"),
+    [("`/scratch/out/`", False), ("/scratch/./out", False), ("/scratch/out/sweep", False), ("(none)", False),
+     ("`/scratch/other`", True), ("~/out", True)],
+)  # fmt: skip
+def test_a_checkpoint_directory_that_is_not_used_is_told(directory: str, is_told: bool) -> None:
+    experiment = parsed(summary(output=directory))
+    assert experiment.environment["output_dir_base"].value == "/scratch/out"
+    assert told(experiment.warnings) == [("overridden", "output_dir_base", SUMMARY, 27)] * is_told

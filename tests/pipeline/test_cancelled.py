@@ -1,0 +1,180 @@
+"""Ctrl-C, a cancelled call and a closed pipe in the middle of many runs, each as a process of its own meets them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import pytest
+from mcp import Client, StdioServerParameters
+
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Request
+from support.command_line import started
+from support.experiments import SUMMARY, actions, is_alive, make_experiment
+from support.setup_scripts import script
+from support.waiting import PATIENCE, wait_until
+
+DONE = 5
+
+# After some runs each script starts a child of its own session, notes both, and waits until it is told to go on.
+BODY = """\
+marks = pathlib.Path(MARKS)
+if len(list(marks.glob("done.*"))) >= DONE and not (marks / "go").exists():
+    import subprocess
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    (marks / f"waits.{run}").write_text(f"{os.getpid()} {child.pid}")
+    time.sleep(600)
+(marks / f"done.{run}").touch()
+for name in ("finetune.yaml", "finetune.slurm"):  # as the bundled setup_finetune made them, which takes longer
+    made = pathlib.Path(MADE, run, name).read_text()
+    pathlib.Path(name).write_text(made.replace(MADE, EXPERIMENT))
+"""
+
+
+@pytest.fixture(params=[8, pytest.param(50, marks=pytest.mark.long)])
+def runs(request: pytest.FixtureRequest) -> int:
+    """How many runs there are."""
+    number: int = request.param
+    return number
+
+
+def experiment_of(directory: Path, runs: int) -> Path:
+    """An experiment with so many runs."""
+    row = "| Llama-3.2-1B-Instruct_rank8_lr1e-5 | Llama-3.2-1B-Instruct | 8 | 1e-5 | 4 | Fine-tuned | ~10min |\n"
+    assert row in SUMMARY
+    start = SUMMARY.index(row)
+    end = SUMMARY.index("| Llama-3.2-1B-Instruct_base")
+    rows = "".join(row.replace("rank8", f"rank{n}").replace("| 8 |", f"| {n} |") for n in range(1, runs + 1))
+    number = {"4 fine-tuned + 1 control = 5": f"{runs} + 1 control = {runs + 1}"}
+    return make_experiment(directory, summary=SUMMARY[:start] + rows + SUMMARY[end:], replace=number)
+
+
+@pytest.fixture
+def many(tmp_path: Path, runs: int) -> Path:
+    """An experiment with many runs."""
+    return experiment_of(tmp_path / "sweep", runs)
+
+
+@pytest.fixture
+def waiting(tmp_path: Path, many: Path, runs: int) -> Path:
+    """A script that waits after some runs, for an experiment that is rendered already."""
+    (tmp_path / "marks").mkdir()
+    made = experiment_of(tmp_path / "made", runs)
+    assert steps.scaffold(Request(made)).ok
+    start = f"MARKS, DONE, MADE, EXPERIMENT = {str(tmp_path / 'marks')!r}, {DONE}, {str(made)!r}, {str(many)!r}\n"
+    file = script(tmp_path, start + BODY)
+    (tmp_path / "marks" / "go").touch()
+    steps.render(Request(many, setup_script=str(file), activate=False))
+    (tmp_path / "marks" / "go").unlink()
+    for mark in (tmp_path / "marks").glob("done.*"):
+        mark.unlink()
+    return file
+
+
+def pids(script: Path) -> list[int]:
+    return [int(pid) for mark in (script.parent / "marks").glob("waits.*") for pid in mark.read_text().split()]
+
+
+def check_is_gone(experiment: Path, script: Path) -> None:
+    """No process is left of those that would wait for longer than we do, and the lock is free."""
+    lock = experiment / ".scaffold" / "lock"
+    wait_until(lambda: not any(map(is_alive, pids(script))) and not lock.exists())
+    assert len(pids(script)) == 4, "two scripts ran, each with a child"
+
+
+def check_goes_on(experiment: Path, script: Path, runs: int) -> None:
+    """What was done stays done, and the next call does the rest."""
+    kept = {path: path.stat().st_mtime_ns for path in experiment.glob("rank*/finetune.slurm")}
+    assert len(kept) >= DONE
+    assert not list((experiment / ".scaffold" / "staging").iterdir())
+    assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_FAILED"
+    (script.parent / "marks" / "go").touch()
+    done = steps.setup(Request(experiment, setup_script=str(script), activate=False))
+    assert (done.processed, done.succeeded) == (runs, runs)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert sum(run.unchanged for run in done.runs) == len(kept)
+    assert steps.validate(Request(experiment, setup_script=str(script), activate=False)).passed
+
+
+def waits(experiment: Path, script: Path) -> bool:
+    """Whether two scripts wait, and what the others made is in its place."""
+    return len(pids(script)) == 4 and len(list(experiment.glob("rank*/finetune.slurm"))) >= DONE
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_command_ends_its_scripts(many: Path, waiting: Path, runs: int, number: signal.Signals) -> None:
+    with started("setup", many, "--setup-script", waiting, "--no-activate", "--jobs", "2") as process:
+        wait_until(lambda: waits(many, waiting))
+        process.send_signal(number)
+        out, error = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out, error) == (130, "", "Interrupted. Repeat the command to go on from there.\n")
+    check_is_gone(many, waiting)
+    check_goes_on(many, waiting, runs)
+
+
+@pytest.mark.parametrize("era", ["auto", "legacy"])
+def test_a_cancelled_call_ends_its_scripts_and_the_server_goes_on(
+    many: Path, waiting: Path, runs: int, era: Literal["auto", "legacy"]
+) -> None:
+    told: list[tuple[float, float | None, str | None]] = []
+
+    async def progress(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, total, message))
+
+    async def main() -> None:
+        environment = {
+            **os.environ, "SCAFFOLD_TORCHTUNE_SETUP_SCRIPT": str(waiting), "SCAFFOLD_TORCHTUNE_ACTIVATE": "off"
+        }  # fmt: skip
+        server = StdioServerParameters(
+            command=sys.executable, args=["-m", "scaffold_torchtune", "serve", "--root", str(many)], env=environment
+        )
+        async with Client(server, mode=era) as client:
+            async with anyio.create_task_group() as group:
+
+                async def call() -> None:
+                    arguments = {"experiment": str(many), "jobs": 2}
+                    await client.call_tool("run_setup", arguments, progress_callback=progress)
+
+                group.start_soon(call)
+                await anyio.to_thread.run_sync(wait_until, lambda: told and waits(many, waiting))
+                group.cancel_scope.cancel()
+            await anyio.to_thread.run_sync(check_is_gone, many, waiting)
+            result = await client.call_tool("parse_summary", {"experiment": str(many)})
+            assert not result.is_error, "the same server serves on"
+
+    anyio.run(main)
+    check_goes_on(many, waiting, runs)
+    assert told
+    assert told[0][1:] == (runs, f"setup: {int(told[0][0])} of {runs} runs")
+
+
+def frame(process: "subprocess.Popen[str]", **content: Any) -> None:
+    assert process.stdin
+    process.stdin.write(json.dumps({"jsonrpc": "2.0", **content}) + "\n")
+    process.stdin.flush()
+
+
+@pytest.mark.parametrize("how", ["close", "terminate", "interrupt"])
+def test_the_end_of_the_server_ends_its_scripts(many: Path, waiting: Path, runs: int, how: str) -> None:
+    configured = {"SCAFFOLD_TORCHTUNE_SETUP_SCRIPT": str(waiting), "SCAFFOLD_TORCHTUNE_ACTIVATE": "off"}
+    with started("serve", "--root", many, **configured) as process:
+        info = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+        frame(process, id=1, method="initialize", params=info)
+        frame(process, method="notifications/initialized")
+        arguments = {"experiment": str(many), "jobs": 2}
+        frame(process, id=2, method="tools/call", params={"name": "run_setup", "arguments": arguments})
+        wait_until(lambda: waits(many, waiting))
+        assert process.stdin
+        if how == "close":
+            process.stdin.close()
+        else:
+            process.send_signal(signal.SIGTERM if how == "terminate" else signal.SIGINT)
+        status = process.wait(timeout=PATIENCE)
+        assert status == {"close": 0, "terminate": 143, "interrupt": 130}[how]
+        check_is_gone(many, waiting)
+    check_goes_on(many, waiting, runs)

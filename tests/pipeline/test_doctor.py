@@ -1,0 +1,202 @@
+"""Whether a machine is ready: each thing that doctor looks at, good and bad, with what to do."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.cli import main
+from scaffold_torchtune.models import Check, Readiness
+from scaffold_torchtune.pipeline import doctor
+from scaffold_torchtune.request import Interrupted, Request
+from support.command_line import answer
+from support.experiments import change, everything, make_experiment
+from support.kit_generations import GENERATIONS, kit
+from support.logins import Login
+from support.permissions import held_to_modes
+from support.setup_scripts import script
+
+
+def looked(experiment: Path, **given: object) -> Readiness:
+    return doctor.doctor(Request(experiment, **given), with_experiment=True)  # type: ignore[arg-type]
+
+
+def checks(of: Readiness, name: str) -> list[tuple[str, str]]:
+    return [(check.state, check.found) for check in of.checks if check.name == name]
+
+
+def one(of: Readiness, name: str) -> Check:
+    (found,) = (check for check in of.checks if check.name == name)
+    return found
+
+
+@pytest.fixture
+def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
+    return Login(tmp_path, monkeypatch, "cruijff")
+
+
+def test_a_machine_that_is_ready(
+    experiment: Path, tmp_path: Path, login: Login, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = everything(experiment)
+    file = kit(tmp_path / "kit", "december")
+    line = ["doctor", str(experiment), "--setup-script", str(file), "--root", str(tmp_path)]
+    assert main([*line, "--json"]) == 0
+    found = Readiness.model_validate(answer(capsys))
+    assert found.ready
+    assert checks(found, "roots") == [("ok", str(tmp_path))]
+    assert one(found, "experiment").found.startswith(f"{experiment}, ")
+    assert checks(found, "documents")[0][1].startswith("cap_4L_lora_lr_sweep: 4 of 5 run(s) to fine-tune")
+    assert checks(found, "claude.local.md") == [("ok", str(experiment / "claude.local.md"))]
+    python = login.conda.root / "envs" / "cruijff" / "bin" / "python"
+    how = f"the conda environment cruijff, activated once, after module load anaconda3/2025.6; Python: {python}"
+    assert checks(found, "environment") == [("ok", how)]
+    assert login.conda.activated == ["cruijff"]
+    options = len(GENERATIONS["december"]["options"]) + 1  # and the file's own, --config_file
+    told = f"{file}: cruijff_kit's, generation 2025-12, {options} options; it finds the packages that it imports"
+    assert checks(found, "setup script") == [("ok", told)]
+    assert everything(experiment) == before
+    assert main(line) == 0
+    out = capsys.readouterr().out
+    assert "Ready." in out
+    assert how in out
+
+
+def test_without_an_experiment_the_documents_of_the_working_directory_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert f"there is none in {tmp_path}, in a parent of it, or in the working directory" in out
+    assert "fix: write one ('scaffold-torchtune new DIR' makes one to start from)" in out
+    assert "NOT READY: 1 problem(s)." in out
+    local = tmp_path / "claude.local.md"
+    capsys.readouterr()
+    local.write_text("- conda_env: a/b\n- my_wandb_project: words\n- output_dir_base: /out\n")
+    assert main(["doctor", "--json"]) == 1
+    found = Readiness.model_validate(answer(capsys))
+    assert [state for state, _ in checks(found, "claude.local.md")] == ["ok", "problem"]
+    assert "claude.local.md:1: " in checks(found, "claude.local.md")[1][1]
+    assert not [check for check in found.checks if check.name in {"documents", "experiment"}]
+    change(local, "a/b", "tune")
+    assert main(["doctor"]) == 0
+    capsys.readouterr()
+    local.write_bytes(b"\xff")
+    assert main(["doctor", "--json"]) == 1
+    assert "it is not UTF-8" in one(Readiness.model_validate(answer(capsys)), "claude.local.md").found
+
+
+def test_an_experiment_that_is_not_there_or_outside_the_roots_is_refused(
+    experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", str(tmp_path / "gone")]) == 2
+    (tmp_path / "other").mkdir()
+    assert main(["doctor", str(experiment), "--root", str(tmp_path / "other"), "--json"]) == 2
+    (problem,) = json.loads(capsys.readouterr().out)["error"]["problems"]
+    assert problem["code"] == "outside-roots"
+
+
+def test_roots_that_are_not_there(experiment: Path, tmp_path: Path) -> None:
+    found = looked(experiment, roots=(tmp_path, tmp_path / "gone"))
+    assert [state for state, _ in checks(found, "roots")] == ["ok", "warning"]
+    assert found.ready
+
+
+def test_every_problem_of_the_documents_is_told_once(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "sweep", without=["**Epochs:**", "Default conda environment"])
+    found = looked(experiment)
+    told = checks(found, "documents")
+    assert [state for state, _ in told] == ["problem", "problem"]
+    assert {text.partition(" is missing")[0].split()[-1] for _, text in told} == {"conda_env", "epochs"}
+    assert not found.ready
+    assert [state for state, _ in checks(found, "claude.local.md")] == ["ok"]
+
+
+def test_an_experiment_that_cannot_be_written_to(experiment: Path) -> None:
+    experiment.chmod(0o500)
+    with held_to_modes():
+        found = looked(experiment)
+    assert one(found, "experiment") == Check(
+        name="experiment",
+        state="problem",
+        found=f"{experiment} cannot be written to",
+        fix="give yourself write permission there, or move the experiment",
+    )
+    assert not found.ready
+
+
+def test_an_experiment_without_room(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "free_bytes", lambda _: 1_000_000)
+    assert checks(looked(experiment), "experiment") == [("problem", f"{experiment}, 0.0 GB free")]
+    monkeypatch.setattr(doctor, "free_bytes", lambda _: None)
+    assert checks(looked(experiment), "experiment") == [("ok", str(experiment))]
+
+
+@pytest.mark.usefixtures("login")
+def test_an_environment_that_is_not_to_be_had(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "sweep", replace={"`cruijff`": "`crujff`"})
+    bundled = looked(experiment)
+    assert bundled.ready, "nothing needs it here"
+    assert one(bundled, "environment").state == "warning"
+    assert checks(bundled, "setup script") == [("ok", "the bundled setup_finetune")]
+    found = looked(experiment, setup_script=str(script(tmp_path, "import argparse\n")))
+    environment, asked = one(found, "environment"), one(found, "setup script")
+    assert (environment.state, asked.state) == ("problem", "problem")
+    assert environment.found.startswith("claude.local.md:22: there is no conda environment 'crujff'")
+    assert "Did you mean 'cruijff'?" in environment.fix
+    assert asked.found.endswith("cannot be asked without its environment")
+
+
+def test_an_environment_as_it_is(experiment: Path, login: Login) -> None:
+    found = one(looked(experiment, activate=False), "environment")
+    assert found.state == "warning"
+    assert found.found.startswith("the environment as it is, nothing activated; Python: ")
+    assert found.fix == "nothing, if it is the right one; else: module load anaconda3/2025.6; conda activate cruijff"
+    assert login.loaded == []
+
+
+def test_who_wants_it_to_end_ends_it(experiment: Path, login: Login) -> None:
+    login.conda.answers("sleep 600")
+    request = Request(experiment)
+    request.stop.set()
+    with pytest.raises(Interrupted):
+        doctor.doctor(request, with_experiment=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "state", "told"),
+    [
+        ("import argparse, of_nobody\n", "problem", "has no package 'of_nobody'"),
+        ("import argparse\nif\n", "problem", "SyntaxError"),
+        ("print('hello')\n", "warning", "does not say what it takes, as it does not use argparse"),
+        ("import argparse\np = argparse.ArgumentParser()\np.add_argument('--lr')\np.parse_args()\n", "ok",
+         ": of its own kind, 1 options; it finds the packages that it imports"),
+    ],
+)  # fmt: skip
+def test_what_a_setup_script_says_of_itself(experiment: Path, tmp_path: Path, body: str, state: str, told: str) -> None:
+    found = one(looked(experiment, setup_script=str(script(tmp_path, body, start=""))), "setup script")
+    assert found.state == state
+    assert told in found.found
+
+
+def test_a_setup_script_that_is_not_there_or_not_chosen(tmp_path: Path) -> None:
+    home = tmp_path / "kit"
+    experiment = make_experiment(tmp_path / "sweep", replace={"`/home/ada/cruijff_kit`": f"`{home}`"})
+    gone = one(looked(experiment, setup_script=str(tmp_path / "gone.py")), "setup script")
+    assert (gone.state, gone.found) == ("problem", f"there is none at '{tmp_path / 'gone.py'}'")
+    file = script(home / "tools" / "torchtune", "import argparse\n")
+    unchosen = one(looked(experiment), "setup script")
+    assert unchosen.state == "problem"
+    assert f"--setup-script {file}" in unchosen.fix
+
+
+def test_a_claude_local_md_that_is_not_there_is_one_problem_and_what_it_lacks_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = make_experiment(tmp_path / "sweep", local=None)
+    monkeypatch.chdir(experiment)
+    found = looked(experiment)
+    assert [state for state, _ in checks(found, "claude.local.md")] == ["problem"]
+    told = [text.partition(" is missing")[0].split()[-1] for _, text in checks(found, "documents")]
+    assert sorted(told) == ["conda_env", "my_wandb_project"]

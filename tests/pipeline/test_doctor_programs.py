@@ -1,0 +1,157 @@
+"""What doctor finds of torchtune, wandb and SLURM."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.models import Check
+from scaffold_torchtune.pipeline import doctor
+from scaffold_torchtune.request import Request
+from support.logins import Login
+from support.stand_in_sbatch import StandIn
+from support.waiting import pass_deadlines_once
+
+
+def one(experiment: Path, name: str, **given: object) -> Check | None:
+    request = Request(experiment, **given)  # type: ignore[arg-type]
+    found = [check for check in doctor.doctor(request, with_experiment=True).checks if check.name == name]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def has(python: Path, **packages: str) -> None:
+    """Let a Python have just these packages, in these versions."""
+    site = python.parent.parent / "site"
+    for name, version in packages.items():
+        (info := site / f"{name}-{version}.dist-info").mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(site))} exec {sys.executable} -S "$@"\n')
+
+
+@pytest.fixture
+def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The Python of the conda environment that the documents name."""
+    return Login(tmp_path, monkeypatch, "cruijff").conda.root / "envs" / "cruijff" / "bin" / "python"
+
+
+@pytest.mark.parametrize(
+    ("packages", "state", "found", "fix"),
+    [
+        ({"torchtune": "0.6.1", "wandb": "0.31.0"}, "ok", "torchtune 0.6.1, wandb 0.31.0 in PYTHON", ""),
+        ({"torchtune": "0.5.0", "wandb": "1"}, "warning", "torchtune 0.5.0, wandb 1 in PYTHON", "use torchtune 0.6.1,"),
+        ({"torchtune": "0.6.1"}, "warning", "torchtune 0.6.1 in PYTHON; no wandb", "PYTHON -m pip install wandb"),
+        ({}, "warning", "none of them in PYTHON; no torchtune and wandb", "PYTHON -m pip install torchtune wandb"),
+    ],
+)
+def test_packages_that_jobs_need(
+    experiment: Path, python: Path, packages: dict[str, str], state: str, found: str, fix: str
+) -> None:
+    has(python, **packages)
+    check = one(experiment, "packages of jobs")
+    assert check is not None
+    assert (check.state, check.found) == (state, found.replace("PYTHON", str(python)))
+    assert fix.replace("PYTHON", str(python)) in check.fix
+
+
+@pytest.mark.parametrize("text", ["#!/bin/sh\nexit 1\n", "no program", "#!/bin/sh\nsleep 600\n"])
+def test_a_python_that_does_not_answer(
+    experiment: Path, python: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(doctor, "SECONDS", 1.0)
+    python.write_text(text)
+    check = one(experiment, "packages of jobs")
+    assert check is not None
+    assert (check.state, check.found) == ("warning", f"'{python}' does not say which packages it has")
+
+
+def test_nothing_is_said_of_an_environment_that_is_not_active(experiment: Path) -> None:
+    assert one(experiment, "packages of jobs", activate=False) is None
+
+
+def test_the_python_that_is_asked_for_torchtune(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert one(experiment, "torchtune") is None, "nobody asked for it"
+    monkeypatch.setenv("SCAFFOLD_TORCHTUNE_PYTHON", str(tmp_path / "gone"))
+    gone = one(experiment, "torchtune")
+    assert gone == Check(
+        name="torchtune",
+        state="problem",
+        found=f"'{tmp_path / 'gone'}' does not say which packages it has",
+        fix="name a Python that runs, or install one there",
+    )
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    has(python, torchtune="0.6.1")
+    python.chmod(0o755)
+    monkeypatch.setenv("SCAFFOLD_TORCHTUNE_PYTHON", str(python))
+    there = one(experiment, "torchtune")
+    assert there == Check(name="torchtune", state="ok", found=f"torchtune 0.6.1 in {python}")
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    stand_in = StandIn(tmp_path / "slurm", monkeypatch)
+    stand_in.answers("echo slurm 22.05.8")
+    return stand_in
+
+
+def ping(sbatch: StandIn, answer: str) -> None:
+    control = sbatch.folder / "scontrol"
+    control.write_text(f'#!/bin/sh\n[ "$*" = ping ] || exit 9\n{answer}\n')
+    control.chmod(0o755)
+
+
+def test_a_slurm_that_answers(experiment: Path, sbatch: StandIn) -> None:
+    ping(sbatch, "echo 'Slurmctld(primary) at head is UP'")
+    found = f"{sbatch.folder}/sbatch, slurm 22.05.8; its controller answers"
+    assert one(experiment, "sbatch") == Check(name="sbatch", state="ok", found=found)
+    assert [call.split()[0] for call in sbatch.calls] == ["--version"], "nothing is submitted"
+
+
+def test_a_slurm_whose_controller_is_down(experiment: Path, sbatch: StandIn) -> None:
+    ping(sbatch, "echo 'Slurmctld(primary) at head is DOWN'")
+    sbatch.answers("echo odd; exit 1")
+    check = one(experiment, "sbatch")
+    assert check is not None
+    assert check.state == "warning"
+    assert check.found == (
+        f"{sbatch.folder}/sbatch, of an unknown version; no controller answers: Slurmctld(primary) at head is DOWN"
+    )
+    ping(sbatch, "exit 1")
+    silent = one(experiment, "sbatch")
+    assert silent is not None
+    assert silent.found.endswith("; no controller answers")
+
+
+def test_a_slurm_that_hangs(experiment: Path, sbatch: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    ping(sbatch, f"echo > {sbatch.folder}/pinged; sleep 600")
+    pass_deadlines_once((sbatch.folder / "pinged").exists, monkeypatch)
+    check = one(experiment, "sbatch")
+    assert check is not None
+    assert check.found.endswith("slurm 22.05.8; no controller answers")
+
+
+def test_a_slurm_without_its_configuration_is_not_waited_for(
+    experiment: Path, sbatch: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", "/gone/slurm.conf")
+    check = one(experiment, "sbatch")
+    assert check is not None
+    assert check.found == f"{sbatch.folder}/sbatch; SLURM_CONF names '/gone/slurm.conf', which is not there"
+    assert sbatch.calls == []
+
+
+def test_no_slurm_and_one_that_is_switched_off(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    off = one(experiment, "sbatch")
+    assert off == Check(name="sbatch", state="ok", found="switched off (SCAFFOLD_TORCHTUNE_SBATCH)")
+    monkeypatch.delenv("SCAFFOLD_TORCHTUNE_SBATCH")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check = one(experiment, "sbatch")
+    assert check is not None
+    assert (check.state, check.found) == ("warning", "there is none on PATH: scripts are not tried")

@@ -1,0 +1,183 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from scaffold_torchtune import journal
+from scaffold_torchtune.findings import Refused, finding
+from scaffold_torchtune.journal import Entry
+from scaffold_torchtune.models import Excluded, Options, Plan, PlannedRun
+from scaffold_torchtune.results.step_results import (
+    RenderedRun,
+    RenderResult,
+    SetupResult,
+    SetupRun,
+    ValidatedRun,
+    ValidateResult,
+)
+from scaffold_torchtune.system.text import one_line
+
+NOW = datetime(2026, 11, 20, 9, 5, 3, tzinfo=UTC)
+MISMATCH = finding(
+    "value-mismatch", "lr is 0.1, planned is 1e-5", field="lr", file="rank8/finetune.yaml", line=7, fix="look"
+)
+
+
+def plan(*directories: str, script: str = "bundled", legend: dict[str, str] | None = None) -> Plan:
+    runs = tuple(
+        PlannedRun(directory=d, name=d, line=n, model="m", data_path="/d.json", parameters={}, settings={})
+        for n, d in enumerate(directories)
+    )
+    return Plan(
+        id="1", version="0", experiment="sweep", experiment_dir="/e", options=Options(setup_script=script),
+        inputs={"experiment_summary.md": "a", "claude.local.md": "b"}, varying=("lora_rank",),
+        pattern="rank{lora_rank}", template="t.j2", legend=legend or {}, runs=runs,
+        excluded=(Excluded(name="base", reason="a control"),) if legend else (),
+    )  # fmt: skip
+
+
+def text(entries: list[Entry]) -> str:
+    return journal.format_entries(entries, NOW).decode()
+
+
+def test_an_entry_has_a_header_its_labels_and_a_blank_line_after_it() -> None:
+    entries = [Entry("ONE", "what", "how it went"), Entry("TWO", "what", "", "3.0 s")]
+    assert text(entries) == (
+        "[2026-11-20 09:05:03] ONE\nDetails: what\nResult: how it went\n\n"
+        "[2026-11-20 09:05:03] TWO\nDetails: what\nDuration: 3.0 s\n\n"
+    )
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_no_value_forges_an_entry(line_break: str) -> None:
+    forged = f"x{line_break}{line_break}[2026-01-01 00:00:00] SCAFFOLD_TORCHTUNE_COMPLETE"
+    lines = text([Entry("ONE", forged, forged, forged)]).splitlines()
+    assert len(lines) == 5
+    assert [line for line in lines if line.startswith("[")] == ["[2026-11-20 09:05:03] ONE"]
+
+
+def test_what_is_plain_stays_exactly_and_what_is_not_is_escaped() -> None:
+    assert one_line("a\\b 'q' \"d\" $x é ✓") == "a\\b 'q' \"d\" $x é ✓"
+    assert one_line("\x1b[31m\u202e\u200b\t") == "\\x1b[31m\\u202e\\u200b\\t"
+
+
+def test_a_line_that_submits_very_many_runs_is_never_cut() -> None:
+    assert "x" * 1_000_000 in text([Entry("ONE", "x" * 1_000_000, "")])
+
+
+def test_rendering_tells_what_was_made_what_was_there_and_what_was_left_out() -> None:
+    runs = (RenderedRun(directory="a", created=True), RenderedRun(directory="b", created=False))
+    warning = finding("default-used", "lr is not given", file="experiment_summary.md", line=3)
+    result = RenderResult(created=1, unchanged=1, runs=runs, warnings=(warning,))
+    entries = journal.render_entries(plan("a", "b", legend={"prompt1": "Say\nit"}), result, ["a"])
+    assert text(entries) == (
+        "[2026-11-20 09:05:03] SCAFFOLD_TORCHTUNE_START\n"
+        "Details: Generating fine-tuning configs for 2 runs of sweep\n"
+        "Result: Analyzed experiment_summary.md, claude.local.md; left out: base (a control)\n\n"
+        "[2026-11-20 09:05:03] ANALYZE_PARAMETERS\n"
+        "Details: Varying parameters: lora_rank\n"
+        "Result: Directory naming pattern: rank{lora_rank}; prompt1 is 'Say\\nit'\n\n"
+        "[2026-11-20 09:05:03] WARNING\n"
+        "Details: experiment_summary.md:3: lr is not given\n"
+        "Result: The scaffold goes on\n\n"
+        "[2026-11-20 09:05:03] CREATE_RUN_DIRS\nDetails: a, b\nResult: 1 created, 1 already there\n\n"
+        "[2026-11-20 09:05:03] GENERATE_YAMLS\nDetails: Using template t.j2\n"
+        "Result: 1 setup_finetune.yaml files written, 1 already as planned\n\n"
+    )
+
+
+def test_each_failed_run_has_its_own_entry_with_the_reason() -> None:
+    runs = (
+        SetupRun(directory="a", ok=True, unchanged=True),
+        SetupRun(directory="b", ok=False, unchanged=False, reason="it\nfell"),
+    )
+    how = "the conda environment tune, activated once"
+    result = SetupResult(environment=how, processed=2, succeeded=1, failed=1, runs=runs, warnings=(MISMATCH,))
+    entries = journal.setup_entries(plan("a", "b", script="/s.py"), result)
+    assert [entry.action for entry in entries] == ["ERROR", "SETUP_RUN_FAILED", "RUN_SETUP_SCRIPTS"]
+    assert text(entries[1:]) == (
+        "[2026-11-20 09:05:03] SETUP_RUN_FAILED\nDetails: b\nResult: it\\nfell\n\n"
+        "[2026-11-20 09:05:03] RUN_SETUP_SCRIPTS\n"
+        "Details: /s.py as a subprocess in each run's staging directory; the conda environment tune, activated once\n"
+        "Result: 2 runs processed, 1 successful (1 of them already done), 1 failure\n\n"
+    )
+
+
+def test_the_bundled_script_claims_no_activation() -> None:
+    result = SetupResult(processed=1, succeeded=1, failed=0, runs=(), warnings=())
+    (entry,) = journal.setup_entries(plan("a"), result)
+    assert "no conda environment was activated" in entry.details
+    assert entry.result == "1 run processed, 1 successful, 0 failures"
+
+
+def test_what_passed_is_complete_with_the_line_that_submits() -> None:
+    runs = (ValidatedRun(directory="a", passed=True, findings=()),)
+    result = ValidateResult(passed=True, checked=1, planned=1, runs=runs, findings=())
+    verdict, last = journal.closing_entries(plan("a"), result, "cd /e", 3.21)
+    assert verdict.result == "All parameters validated: 1 of 1 runs checked, none differs"
+    assert last == Entry(
+        "SCAFFOLD_TORCHTUNE_COMPLETE",
+        "1 run of sweep scaffolded, validated and ready to submit",
+        "Submit with: cd /e",
+        "3.2 s",
+    )
+
+
+def test_what_did_not_pass_is_failed_with_run_place_values_and_advice() -> None:
+    runs = (
+        ValidatedRun(directory="a", passed=True, findings=()),
+        ValidatedRun(directory="b", passed=False, findings=(MISMATCH,)),
+    )
+    result = ValidateResult(passed=False, checked=2, planned=2, runs=runs, findings=())
+    verdict, last = journal.closing_entries(plan("a", "b"), result, "cd /e", 0)
+    assert verdict.result == (
+        "FAILED: 2 of 2 runs checked, 1 with errors. rank8/finetune.yaml:7: lr is 0.1, planned is 1e-5. Fix: look"
+    )
+    assert (last.action, last.details, last.duration) == ("SCAFFOLD_TORCHTUNE_FAILED", "Not ready: b", "0.0 s")
+    assert "Check setup_finetune and the template" in last.result
+    assert "cd /e" not in text([verdict, last])
+
+
+def test_success_over_nothing_is_failed() -> None:
+    result = ValidateResult(passed=False, checked=0, planned=0, runs=(), findings=(MISMATCH,))
+    last = journal.closing_entries(plan(), result, "", 0)[-1]
+    assert (last.action, last.details) == ("SCAFFOLD_TORCHTUNE_FAILED", "Not ready: no run could be checked")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(-3, "0.0 s"), (0.04, "0.0 s"), (59.94, "59.9 s"), (59.96, "1 min 0 s"), (60, "1 min 0 s"), (125.9, "2 min 5 s"),
+     (3599.9, "59 min 59 s"), (3600, "1 h 0 min"), (7325, "2 h 2 min"), (90061, "25 h 1 min")],
+)  # fmt: skip
+def test_durations(seconds: float, shown: str) -> None:
+    result = ValidateResult(passed=True, checked=1, planned=1, runs=(), findings=())
+    assert journal.closing_entries(plan("a"), result, "", seconds)[-1].duration == shown
+
+
+def test_a_refusal_names_everything_and_says_that_nothing_was_changed() -> None:
+    entry = journal.refused_entry(Refused("1 problem", [MISMATCH]))
+    assert entry.action == "SCAFFOLD_TORCHTUNE_REFUSED"
+    assert entry.result == f"Nothing was changed. {MISMATCH.sentence()}"
+
+
+def test_what_was_stopped_midway_does_not_claim_that_nothing_was_changed() -> None:
+    entry = journal.stopped_entry(Refused("cannot write", [MISMATCH]))
+    assert entry.action == "SCAFFOLD_TORCHTUNE_FAILED"
+    assert "Nothing was changed" not in entry.result
+    assert MISMATCH.sentence() in entry.result
+
+
+@pytest.mark.parametrize(
+    ("failed", "details"),
+    [
+        ([], "Not ready: all 2 runs (plan-outdated)"),
+        (["b"], "Not ready: all 2 runs (plan-outdated); with errors of their own: b"),
+    ],
+)
+def test_what_is_wrong_with_the_whole_leaves_no_run_ready(failed: list[str], details: str) -> None:
+    runs = tuple(
+        ValidatedRun(directory=name, passed=name not in failed, findings=(MISMATCH,) if name in failed else ())
+        for name in ("a", "b")
+    )
+    outdated = finding("plan-outdated", "the documents have changed")
+    result = ValidateResult(passed=False, checked=2, planned=2, runs=runs, findings=(outdated, outdated))
+    assert journal.closing_entries(plan("a", "b"), result, "", 0)[-1].details == details

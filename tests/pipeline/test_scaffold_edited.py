@@ -1,0 +1,132 @@
+"""Files of ours that somebody edited: found by validate, never lost, and restored by overwrite."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.results.step_results import ValidateResult
+from support.experiments import FILES, RUNS, Clock, actions, change, everything, log, outputs, run_directories
+from support.scaffolding import codes, refusal, scaffold
+
+
+def tampered(experiment: Path) -> Path:
+    """Scaffold, and change one value in one finetune.yaml."""
+    scaffold(experiment)
+    file = experiment / "rank16_lr1e-5" / "finetune.yaml"
+    change(file, "lr: 1.0e-05", "lr: 1.0e-04")
+    return file
+
+
+def mismatch(result: ValidateResult) -> tuple[object, ...]:
+    (finding,) = [f for run in result.runs for f in run.findings if f.code == "value-mismatch"]
+    return (finding.field, finding.expected, finding.actual, finding.file, finding.line)
+
+
+def test_a_tampered_value_fails_with_run_field_values_file_and_line(experiment: Path) -> None:
+    file = tampered(experiment)
+    result = steps.validate(Request(experiment))
+    line = next(n for n, text in enumerate(file.read_text().splitlines(), start=1) if "lr: 1.0e-04" in text)
+    assert mismatch(result) == ("lr", 1e-5, 1e-4, "rank16_lr1e-5/finetune.yaml", line)
+    assert [run.directory for run in result.runs if not run.passed] == ["rank16_lr1e-5"]
+    assert not result.passed
+    assert actions(experiment)[-2:] == ["VALIDATE_PARAMETERS", "SCAFFOLD_TORCHTUNE_FAILED"]
+    assert f"rank16_lr1e-5/finetune.yaml:{line}" in log(experiment)
+
+
+def test_a_later_verdict_lasts_as_long_as_its_own_validation(experiment: Path) -> None:
+    scaffold(experiment, now=Clock())
+    (experiment / RUNS[0] / "finetune.yaml").unlink()
+    steps.validate(Request(experiment))  # long after the scaffold began
+    assert re.search(r"Duration: [0-9]\.[0-9] s$", log(experiment).rstrip())
+
+
+def test_the_same_failure_is_logged_once(experiment: Path) -> None:
+    tampered(experiment)
+    steps.validate(Request(experiment))
+    before = everything(experiment)
+    assert not steps.validate(Request(experiment)).passed
+    assert everything(experiment) == before
+
+
+def test_a_failure_that_a_person_mended_is_complete_again(experiment: Path) -> None:
+    file = tampered(experiment)
+    steps.validate(Request(experiment))
+    change(file, "lr: 1.0e-04", "lr: 1.0e-05")
+    assert steps.validate(Request(experiment)).passed
+    assert actions(experiment)[-2:] == ["VALIDATE_PARAMETERS", "SCAFFOLD_TORCHTUNE_COMPLETE"]
+
+
+def test_an_edited_output_is_refused_until_overwrite_restores_it(experiment: Path) -> None:
+    scaffold(experiment)
+    good = outputs(experiment)
+    file = experiment / "rank16_lr1e-5" / "finetune.yaml"
+    change(file, "lr: 1.0e-05", "lr: 1.0e-04")
+    edited = outputs(experiment)
+    refused = refusal(steps.scaffold, experiment)
+    assert codes(refused) == ["edited-output"]
+    assert refused.problems[0].file == "rank16_lr1e-5/finetune.yaml"
+    assert outputs(experiment) == edited
+    assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_REFUSED"
+    assert scaffold(experiment, overwrite=True).ok
+    assert outputs(experiment) == good
+    assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
+
+
+def test_an_edited_setup_finetune_yaml_is_refused_by_every_writing_step(experiment: Path) -> None:
+    scaffold(experiment)
+    good = outputs(experiment)
+    change(experiment / RUNS[0] / "setup_finetune.yaml", "epochs: 2", "epochs: 20")
+    for step in (steps.render, steps.setup, steps.scaffold):
+        assert codes(refusal(step, experiment)) == ["edited-output"]
+    assert codes(refusal(steps.setup, experiment, overwrite=True)) == ["edited-output"]
+    assert scaffold(experiment, overwrite=True).ok
+    assert outputs(experiment) == good
+
+
+def test_a_file_of_ours_that_is_not_text_any_more_is_refused_and_judged(experiment: Path) -> None:
+    scaffold(experiment)
+    file = experiment / RUNS[0] / "setup_finetune.yaml"
+    file.write_bytes(b"\xff\xfe")
+    assert codes(refusal(steps.setup, experiment)) == ["edited-output"]
+    result = steps.validate(Request(experiment))
+    assert "unreadable-file" in [f.code for f in result.runs[0].findings]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_the_user_in_the_way_is_not_lost(experiment: Path, name: str) -> None:
+    mine = experiment / RUNS[1] / name
+    mine.parent.mkdir()
+    mine.write_text("mine\n")
+    refused = refusal(steps.scaffold, experiment)
+    assert codes(refused) == ["edited-output"]
+    assert mine.read_text() == "mine\n"
+    assert run_directories(experiment) == [RUNS[1]]
+    assert scaffold(experiment, overwrite=True).ok
+
+
+def test_other_files_in_a_run_directory_stay(experiment: Path) -> None:
+    (experiment / RUNS[0]).mkdir()
+    notes = experiment / RUNS[0] / "notes.txt"
+    notes.write_text("keep")
+    assert scaffold(experiment).ok
+    assert notes.read_text() == "keep"
+
+
+def test_what_render_may_overwrite_setup_may_too_and_nothing_that_is_edited_later(experiment: Path) -> None:
+    scaffold(experiment)
+    change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 4")
+    file = experiment / RUNS[0] / "finetune.yaml"
+    change(file, "weight_decay: 0.01", "weight_decay: 0.05")
+    assert codes(refusal(steps.render, experiment)) == ["edited-output"]
+    steps.render(Request(experiment, overwrite=True))
+    kept = file.read_text()
+    change(file, "weight_decay: 0.05", "weight_decay: 0.5")
+    assert codes(refusal(steps.setup, experiment)) == ["edited-output"]
+    file.write_text(kept)
+    assert steps.setup(Request(experiment)).succeeded == 4
+    assert steps.validate(Request(experiment)).passed
+    change(file, "weight_decay: 0.01", "weight_decay: 0.05")  # it was let go once, not for ever
+    assert codes(refusal(steps.setup, experiment)) == ["edited-output"]

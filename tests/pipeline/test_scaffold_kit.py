@@ -1,0 +1,160 @@
+"""Scaffolds by three generations of an external setup_finetune.py: the plan fits each, or names what it cannot take."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scaffold_torchtune.findings import Finding, errors_in
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.results.step_results import ScaffoldResult
+from support.experiments import change, log, make_experiment
+from support.kit_generations import GENERATIONS, kit
+from support.new_experiments import finetune
+from support.scaffolding import refusal, scaffold
+
+RUN = "rank8_lr1e-5"
+CHAT = {"**Epochs:** 2": "**Epochs:** 2\n- **Dataset type:** chat_completion"}
+
+
+def setup_yaml(experiment: Path, run: str) -> dict[str, Any]:
+    """What setup_finetune.yaml of a run says."""
+    read: dict[str, Any] = yaml.safe_load((experiment / run / "setup_finetune.yaml").read_text())
+    return read
+
+
+@pytest.fixture(autouse=True)
+def _user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER", "ada")
+
+
+def experiment(folder: Path, generation: str, replace: dict[str, str] | None = None) -> Path:
+    more = CHAT if generation == "august" else {}
+    return make_experiment(folder / "sweep", replace={**more, **(replace or {})})
+
+
+def done(folder: Path, generation: str, replace: dict[str, str] | None = None) -> ScaffoldResult:
+    script = str(kit(folder / "kit", generation))
+    return scaffold(experiment(folder, generation, replace), setup_script=script)
+
+
+def refused(folder: Path, generation: str, replace: dict[str, str]) -> list[Finding]:
+    script = str(kit(folder / "kit", generation))
+    directory = experiment(folder, generation, replace)
+    before = {path.name for path in directory.iterdir()}
+    found = refusal(steps.scaffold, directory, setup_script=script)
+    assert {path.name for path in directory.iterdir()} - {"scaffold.log"} == before
+    return list(found.problems)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_each_generation_scaffolds_to_a_passed_validation(tmp_path: Path, generation: str) -> None:
+    result = done(tmp_path, generation)
+    assert result.ok
+    found = [f for run in result.validation.runs for f in run.findings if f.severity != "info"]
+    assert [f.sentence() for f in found] == []
+    assert "SCAFFOLD_TORCHTUNE_COMPLETE" in log(tmp_path / "sweep")
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_what_it_writes_by_itself_is_told_once_for_all_runs(tmp_path: Path, generation: str) -> None:
+    result = done(tmp_path, generation)
+    assert [f.message for run in result.validation.runs for f in run.findings] == []
+    told = {f.field: f for f in result.validation.findings if f.message.startswith("in all 4 runs: ")}
+    assert {"mail-type", "mail-user"} <= told.keys()
+    assert {str(f.severity) for f in told.values()} == {"info"}
+    assert ("partition" in told) == (generation == "december")
+    assert ("custom_recipe" in told) == (generation == "august")
+
+
+def with_directive(folder: Path, line: str) -> str:
+    """The stand-in of December 2025 with a further directive in its template."""
+    script = kit(folder / "kit", "december")
+    change(script.parent / "templates" / "finetune_template.slurm", "##SBATCH --acc", f"#SBATCH {line}\n##SBATCH --acc")
+    return str(script)
+
+
+def test_what_nobody_knows_of_the_version_is_no_information(tmp_path: Path) -> None:
+    result = scaffold(experiment(tmp_path, "december"), setup_script=with_directive(tmp_path, "--qos=short"))
+    assert result.ok
+    found = [
+        f for f in result.validation.findings if f.severity == "warning" and f.code not in {"not-seen", "long-warmup"}
+    ]
+    assert [f.field for f in found] == ["qos"]
+
+
+def test_what_makes_another_job_of_it_is_refused(tmp_path: Path) -> None:
+    script = with_directive(tmp_path, "--array=0-9")
+    refused = refusal(steps.scaffold, experiment(tmp_path, "december"), setup_script=script)
+    assert [(problem.code, problem.field) for problem in refused.problems] == [("unplanned-value", "array")]
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_it_is_given_the_keys_that_it_takes_and_no_others(tmp_path: Path, generation: str) -> None:
+    assert done(tmp_path, generation).ok
+    given = setup_yaml(tmp_path / "sweep", RUN)
+    assert given.keys() <= GENERATIONS[generation]["options"].keys()
+    assert "modules" not in given  # they are those that it loads by itself; told, it would drop the environment
+    assert ("torchtune_model_name" in given) == (generation != "november")
+
+
+def test_outputs_follow_the_rule_of_the_version_below_the_same_base(tmp_path: Path) -> None:
+    result = done(tmp_path, "august")
+    place = f"/scratch/gpfs/LAB/ada/ck-outputs/cap_4L_lora_lr_sweep/{RUN}/artifacts"
+    assert finetune(tmp_path / "sweep", RUN)["output_dir"].rstrip("/") == place
+    (told,) = [f for f in result.plan.warnings if f.code == "script-writes"]
+    assert "/scratch/gpfs/LAB/ada/ck-outputs/cap_4L_lora_lr_sweep/RUN/artifacts" in told.message
+
+
+def test_what_a_version_mistakes_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    (problem,) = refused(tmp_path, "august", {"chat_completion": "instruct_dataset"})
+    assert problem.code == "setup-would-fail"
+    assert f"would fail for {RUN}" in problem.message
+    assert "KeyError: 'data_dir'" in problem.message
+
+
+def test_what_a_version_would_make_of_it_is_refused_where_it_is_written(tmp_path: Path) -> None:
+    script = kit(tmp_path / "kit", "december")
+    script.write_text(script.read_text().replace('"lora_rank": given.lora_rank,', '"lora_rank": 64,'))
+    found = refusal(steps.scaffold, experiment(tmp_path, "december"), setup_script=str(script))
+    assert {(p.code, p.field, p.file) for p in found.problems} == {
+        ("value-mismatch", "lora_rank", "experiment_summary.md"),
+        ("name-mismatch", "lora_rank", "experiment_summary.md"),
+    }
+
+
+def test_what_a_version_always_does_is_planned_and_told(tmp_path: Path) -> None:
+    result = done(tmp_path, "november")
+    defaults = result.plan.defaults
+    assert {"seed": 1234, "packed": True, "weight_decay": 0.01, "log_every_n_steps": 5}.items() <= defaults.items()
+    (told,) = [f for f in result.plan.warnings if f.code == "script-writes"]
+    assert "seed 1234" in told.message
+    assert "seed" not in setup_yaml(tmp_path / "sweep", RUN)
+
+
+def test_a_planned_value_that_is_the_fixed_one_is_no_problem(tmp_path: Path) -> None:
+    assert done(tmp_path, "november", {"**Epochs:** 2": "**Epochs:** 2\n- **Seed:** 1234"}).ok
+
+
+@pytest.mark.parametrize(
+    ("generation", "old", "new", "code", "field", "told"),
+    [
+        ("november", "**Epochs:** 2", "**Epochs:** 2\n- **Seed:** 7", "untaken-setting", "seed", "always writes 1234"),
+        ("december", "**Epochs:** 2", "**Epochs:** 2\n- **Seed:** 7", "untaken-setting", "seed", "always writes 1234"),
+        ("november", "Llama-3.2-1B-Instruct", "Llama-3.2-3B-Instruct", "untaken-setting", "torchtune_model_name", "1B"),
+        ("december", "**Epochs:** 2", "**Epochs:** 2\n- **Max steps per epoch:** 5\n- **Batch size val:** 2",
+         "untaken-setting", "batch_size_val", "has no way to take it"),
+        ("december", "**Epochs:** 2", "**Epochs:** 2\n- **LoRA alpha:** 16",
+         "untaken-setting", "lora_alpha", "always writes 32"),
+        ("december", "anaconda3/2025.6", "gcc/12", "untaken-setting", "modules", "deletes each line"),
+        ("august", "\n- **Dataset type:** chat_completion", "", "missing-field", "dataset_type", "requires"),
+    ],
+)  # fmt: skip
+def test_what_a_version_cannot_take_is_refused_by_name(
+    tmp_path: Path, generation: str, old: str, new: str, code: str, field: str, told: str
+) -> None:
+    (problem, *_) = errors_in(refused(tmp_path, generation, {old: new}))
+    assert (problem.code, problem.field) == (code, field)
+    assert told in problem.message
+    assert problem.file

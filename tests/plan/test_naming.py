@@ -1,0 +1,230 @@
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.models import Plan
+from scaffold_torchtune.plan.naming import is_safe
+from scaffold_torchtune.settings.parameters import PARAMETERS
+from support.documents import MODEL, SUMMARY, planned, refusal, runs, summary, table, told
+
+
+def plan_of(count: int, **columns: Any) -> Plan:
+    return planned(summary(table=runs(count, controls=1, **columns)))
+
+
+def directories(plan: Plan) -> list[str]:
+    return [run.directory for run in plan.runs]
+
+
+def test_names_hold_exactly_what_varies() -> None:
+    plan = plan_of(4, LoRA_Rank=["8", "8", "16", "16"], Learning_Rate=["1e-5", "5e-5"] * 2, Seed=["7"] * 4)
+    assert plan.varying == ("lora_rank", "lr")
+    assert plan.pattern == "rank{lora_rank}_lr{lr}"
+    assert directories(plan) == ["rank8_lr1e-5", "rank8_lr5e-5", "rank16_lr1e-5", "rank16_lr5e-5"]
+
+
+def test_one_value_in_several_spellings_does_not_vary() -> None:
+    plan = plan_of(3, LoRA_Rank=["4", "8", "16"], Learning_Rate=["1e-5", "0.00001", "1E-05"])
+    assert plan.varying == ("lora_rank",)
+    assert {run.parameters["lr"] for run in plan.runs} == {1e-5}
+
+
+def test_names_have_the_canonical_form_whatever_the_spelling() -> None:
+    plan = plan_of(3, Learning_Rate=["0.00001", "5 × 10^-5", "1E-04"])
+    assert directories(plan) == ["lr1e-5", "lr5e-5", "lr1e-4"]
+
+
+def test_controls_do_not_count_as_a_value() -> None:
+    rows = table(
+        ["Run Name", "Model", "LoRA Rank", "Batch Size", "Type"],
+        [["a", MODEL, "8", "4", "Fine-tuned"], ["b", MODEL, "16", "4", "Fine-tuned"], ["c", "other", "-", "1",
+         "Control"]],
+    )  # fmt: skip
+    assert planned(summary(table=rows)).varying == ("lora_rank",)
+
+
+def test_a_row_that_leaves_a_value_open_has_that_of_configuration() -> None:
+    text = summary(table=runs(2, LoRA_Rank=["8", "16"], Seed=["3", "-"]), training={"Seed": "3"})
+    assert planned(text).varying == ("lora_rank",)
+    text = summary(table=runs(2, Seed=["3", "-"]), training={"Seed": "4"})
+    assert directories(planned(text)) == ["seed3", "seed4"]
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "expected"),
+    [
+        ("Model", [MODEL, "Llama-3.2-3B-Instruct"], [MODEL, "Llama-3.2-3B-Instruct"]),
+        ("Batch Size", ["4", "8"], ["bs4", "bs8"]),
+        ("Epochs", ["1", "2"], ["ep1", "ep2"]),
+        ("Seed", ["1", "2"], ["seed1", "seed2"]),
+        ("lora_alpha", ["8", "32"], ["lora_alpha8", "lora_alpha32"]),
+        ("Dropout", ["0", "0.05"], ["lora_dropout0", "lora_dropout0.05"]),
+        ("Weight Decay", ["0.01", "0.1"], ["weight_decay0.01", "weight_decay0.1"]),
+        ("num_warmup_steps", ["0", "50"], ["num_warmup_steps0", "num_warmup_steps50"]),
+        ("Packed", ["yes", "no"], ["packed-true", "packed-false"]),
+        ("Time", ["1:00:00", "0:30:00"], ["time-1-00-00", "time-0-30-00"]),
+        ("GPUs", ["1", "2"], ["gpus1", "gpus2"]),
+        ("Dataset", ["/a/x.json", "/b/y.json"], ["x", "y"]),
+        ("Dataset", ["/a/train5L/train.parquet", "/a/train9L/train.parquet"], ["train5L", "train9L"]),
+        ("Dataset", ["a/train.json", "train.json"], ["a", "sweep"]),
+        ("System Prompt", ["Be kind", '"Be brief"'], ["prompt1", "prompt2"]),
+        ("Prompt", ["{input}", "-"], ["prompt1", "prompt2"]),
+    ],
+)
+def test_every_column_that_varies_is_in_the_name(column: str, cells: list[str], expected: list[str]) -> None:
+    models = {name: f"/models/{name}" for name in (MODEL, "Llama-3.2-3B-Instruct")}
+    columns: dict[str, Any] = {column.replace(" ", "_"): cells}
+    plan = planned(summary(table=runs(2, **columns), models=models))
+    assert directories(plan) == expected
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in PARAMETERS.values() if p.column and p.name != "recipe"))
+def test_every_parameter_that_may_be_a_column_is_planned_and_told_apart(name: str) -> None:
+    kinds = {"int": ["2", "3"], "float": ["0.1", "0.2"], "bool": ["yes", "no"],
+             "pattern_free_path": ["a.json", "b.json"], "time": ["1:00:00", "2:00:00"],
+             "memory": ["8G", "9G"], "text": ["a", "b"], "tags": ["a", "b"],
+             "name": ["aa", "bb"]}  # fmt: skip
+    label = {"lora_rank": "LoRA Rank", "lr": "Learning Rate", "model": "Model"}.get(name, name)
+    given = {label: kinds[PARAMETERS[name].kind]}
+    rows = table(
+        ["Run Name", "Model", *([] if label == "Model" else [label])],
+        [[f"run{i}", *(given[label][i : i + 1] if label == "Model" else [MODEL, given[label][i]])] for i in (0, 1)],
+    )
+    models = dict.fromkeys((MODEL, "aa", "bb"), "/models/x")
+    plan = planned(summary(table=rows, models=models), setup_script="/opt/setup_finetune.py")
+    assert plan.varying == (name,)
+    assert len(set(directories(plan))) == 2
+    key = {"model": "torchtune_model_name", "dataset": "dataset_label"}.get(name, name)
+    assert plan.runs[0].settings[key].value != plan.runs[1].settings[key].value
+    assert plan.runs[0].settings[key].source.line == 6
+
+
+def test_the_order_is_model_rank_rate_batch_size_and_then_the_tables_own() -> None:
+    rows = table(
+        ["Run Name", "Seed", "Epochs", "Batch Size", "LR", "Rank", "Model"],
+        [["a", "1", "1", "1", "1e-5", "8", MODEL], ["b", "2", "2", "2", "2e-5", "16", "Llama-3.2-3B-Instruct"]],
+    )
+    models = {name: f"/models/{name}" for name in (MODEL, "Llama-3.2-3B-Instruct")}
+    plan = planned(summary(table=rows, models=models))
+    assert plan.varying == ("model", "lora_rank", "lr", "batch_size", "seed", "epochs")
+    assert directories(plan)[1] == "Llama-3.2-3B-Instruct_rank16_lr2e-5_bs2_seed2_ep2"
+    assert plan.pattern == "{model}_rank{lora_rank}_lr{lr}_bs{batch_size}_seed{seed}_ep{epochs}"
+
+
+# --- free text ---
+
+
+def test_free_text_has_a_legend() -> None:
+    plan = plan_of(3, System_Prompt=["Be kind", "Be brief", "Be kind"], LoRA_Rank=["8", "8", "16"])
+    assert directories(plan) == ["rank8_prompt1", "rank8_prompt2", "rank16_prompt1"]
+    assert plan.legend == {"prompt1": "Be kind", "prompt2": "Be brief"}
+
+
+def test_two_kinds_of_free_text_do_not_share_a_legend() -> None:
+    plan = plan_of(2, System_Prompt=["Be kind", "Be brief"], Prompt=["{input}", "-"])
+    assert directories(plan) == ["system_prompt1_prompt1", "system_prompt2_prompt2"]
+    assert plan.legend == {
+        "system_prompt1": "Be kind",
+        "system_prompt2": "Be brief",
+        "prompt1": "{input}",
+        "prompt2": "(not given)",
+    }
+
+
+# --- one run, nothing varying, and the table's names ---
+
+
+def test_a_single_run_has_its_rows_name_where_that_is_safe() -> None:
+    assert directories(planned(summary(table=runs(1)))) == ["run_1"]
+
+
+@pytest.mark.parametrize(
+    "name", ["my run", "../x", ".hidden", "-x", "a/b", "nul", "COM1.txt", "scaffold.log", "a.", "a..b", "é", "x" * 201]
+)
+def test_a_single_run_with_an_unsafe_name_is_named_by_what_it_is(name: str) -> None:
+    plan = planned(summary(table=runs(1).replace("run_1", name)))
+    assert directories(plan) == [f"{MODEL}_rank8_lr1e-5"]
+
+
+def test_a_single_run_without_a_name_is_named_by_what_it_is() -> None:
+    assert directories(planned(summary(table=runs(1).replace("run_1", "-")))) == [f"{MODEL}_rank8_lr1e-5"]
+
+
+def test_the_tables_names_are_taken_where_they_are_asked_for() -> None:
+    plan = planned(summary(table=runs(2, LoRA_Rank=["8", "16"])), names="table")
+    assert directories(plan) == ["run_1", "run_2"]
+    assert plan.pattern == "{run name}"
+
+
+@pytest.mark.parametrize("name", ["a b", "..", ".scaffold", "con", "a/b", "$(id)", ""])
+def test_an_unsafe_name_of_the_table_is_refused(name: str) -> None:
+    text = summary(table=runs(2, LoRA_Rank=["8", "16"]).replace("run_2", name))
+    assert told(refusal(planned, text, names="table")) == [("unsafe-name", "run name", SUMMARY, 7)]
+
+
+@pytest.mark.parametrize("name", ["run_1", "RUN_1"])
+def test_names_that_are_the_same_on_some_file_system_are_refused_with_both_lines(name: str) -> None:
+    text = summary(table=runs(2, LoRA_Rank=["8", "16"]).replace("run_2", name))
+    (problem,) = refusal(planned, text, names="table")
+    assert told([problem]) == [("name-collision", "run name", SUMMARY, 7)]
+    assert "lines 6 and 7" in problem.message
+
+
+def test_two_data_sets_of_one_name_are_refused() -> None:
+    text = summary(table=runs(2, Dataset=["/a/words.json", "/b/words.json"]))
+    assert told(refusal(planned, text)) == [("name-collision", "run name", SUMMARY, 7)]
+
+
+def test_a_folder_that_cannot_be_a_name_is_refused() -> None:
+    text = summary(table=runs(2, Dataset=["/a b/train.json", "/c/train.json"]))
+    assert told(refusal(planned, text)) == [("unsafe-name", "run name", SUMMARY, 6)]
+
+
+@pytest.mark.parametrize(("name", "safe"), [("rank8_lr1e-5", True), ("a+b", True), ("a" * 200, True), ("lpt9.x", False),
+                                            ("claude.local.md", False), ("Scaffold.LOG", False), ("a\n", False),
+                                            ("", False)])  # fmt: skip
+def test_what_a_safe_name_is(name: str, *, safe: bool) -> None:
+    assert is_safe(name) is safe
+
+
+# --- what was scaffolded before ---
+
+
+def test_a_scaffolded_run_keeps_its_directory_when_the_table_grows() -> None:
+    before = plan_of(2, LoRA_Rank=["8", "16"])
+    grown = summary(table=runs(3, LoRA_Rank=["8", "16", "8"], Learning_Rate=["1e-5", "1e-5", "5e-5"], Seed=["14"] * 3))
+    assert directories(planned(grown, previous=before)) == ["rank8", "rank16", "rank8_lr5e-5"]
+    assert directories(planned(grown)) == ["rank8_lr1e-5", "rank16_lr1e-5", "rank8_lr5e-5"]
+
+
+def test_a_scaffolded_run_keeps_its_directory_when_only_its_surroundings_change() -> None:
+    before = plan_of(2, LoRA_Rank=["8", "16"])
+    grown = summary(table=runs(3, LoRA_Rank=["8", "16", "8"], Learning_Rate=["1e-5", "1e-5", "5e-5"]))
+    local = "conda_env: other\nmy_wandb_project: words\noutput_dir_base: /elsewhere\ntime: 9:00:00\n"
+    assert directories(planned(grown, local, before)) == ["rank8", "rank16", "rank8_lr5e-5"]
+
+
+def test_a_run_whose_values_change_is_named_anew() -> None:
+    before = planned(summary(table=runs(1)))
+    changed = summary(table=runs(1, LoRA_Rank=["16"]).replace("run_1", "other"))
+    assert directories(planned(changed, previous=before)) == ["other"]
+
+
+def test_runs_that_differ_by_their_surroundings_alone_keep_their_own_directories() -> None:
+    text = summary(table=runs(2, GPUs=["1", "2"]))
+    before = planned(text)
+    assert directories(planned(text, previous=before)) == ["gpus1", "gpus2"]
+
+
+def test_a_prompt_keeps_its_number_when_another_comes_before_it() -> None:
+    before = plan_of(2, System_Prompt=["Be kind", "Be brief"])
+    grown = summary(table=runs(3, System_Prompt=["Be new", "Be kind", "Be brief"]))
+    plan = planned(grown, previous=before)
+    assert directories(plan) == ["prompt3", "prompt1", "prompt2"]
+    assert plan.legend == {"prompt1": "Be kind", "prompt2": "Be brief", "prompt3": "Be new"}
+
+
+def test_another_way_of_naming_names_anew() -> None:
+    before = plan_of(2, LoRA_Rank=["8", "16"])
+    text = summary(table=runs(2, LoRA_Rank=["8", "16"]))
+    assert directories(planned(text, previous=before, names="table")) == ["run_1", "run_2"]

@@ -1,0 +1,113 @@
+"""Looking into the directories of base models, and how much room there is."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.models import CheckpointSeen
+from scaffold_torchtune.preflight import disk
+from scaffold_torchtune.preflight.disk import free_bytes, inspect_checkpoint
+from support.checkpoints import facts_of, make_checkpoint, write_safetensors
+from support.permissions import held_to_modes
+
+MODEL = "Llama-3.2-1B-Instruct"
+
+
+def test_a_models_directory_is_read_without_its_weights(tmp_path: Path) -> None:
+    found = inspect_checkpoint(str(make_checkpoint(tmp_path / "model", "Qwen2.5-3B-Instruct", files=2)))
+    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    assert list(found.tensors) == names
+    shapes = {name: shape for each in found.tensors.values() for name, shape in each.shapes.items()}
+    assert shapes == dict(facts_of("Qwen2.5-3B-Instruct").tensors())
+    assert found.index is not None
+    assert set(found.index.values()) == set(names)
+    assert found.config == {
+        "hidden_size": 2048, "num_attention_heads": 32, "num_key_value_heads": 8, "tie_word_embeddings": 1,
+    }  # fmt: skip
+    assert {"vocab.json", "merges.txt", "config.json"} <= found.files.keys()
+
+
+def test_files_one_level_below_count(tmp_path: Path) -> None:
+    found = inspect_checkpoint(str(make_checkpoint(tmp_path / "model", MODEL)))
+    assert found.files["original/tokenizer.model"] == len("tokens")
+    assert found.index is None
+    (tmp_path / "model" / "original" / "below").mkdir()
+    (tmp_path / "model" / "original" / "consolidated.safetensors").write_text("")
+    again = inspect_checkpoint(str(tmp_path / "model"))
+    assert "original/below" not in again.files
+    assert "original/consolidated.safetensors" in again.files
+    assert list(again.tensors) == ["model.safetensors"]
+    (tmp_path / "model" / "original").chmod(0o111)
+    with held_to_modes():
+        assert "original/tokenizer.model" not in inspect_checkpoint(str(tmp_path / "model")).files
+    (tmp_path / "model" / "original").chmod(0o755)
+
+
+def test_what_is_no_directory_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "Llama-3.2-1B").mkdir()
+    (tmp_path / "file").write_text("x")
+    assert inspect_checkpoint(str(tmp_path / "Llama-3.2-1B-")) == CheckpointSeen(absent=True, near=("Llama-3.2-1B",))
+    assert inspect_checkpoint(str(tmp_path / "none" / "model")) == CheckpointSeen(absent=True)
+    assert inspect_checkpoint(str(tmp_path / "file")) == CheckpointSeen(problem="is not a directory")
+    assert inspect_checkpoint("a\0b").problem == "cannot be looked into: embedded null byte"
+    assert inspect_checkpoint(f"/{'a' * 300}").problem == "cannot be looked into: File name too long"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "is not a whole safetensors file"),
+        (b"\xff" * 8, "is not a whole safetensors file"),
+        (b"\x40" + bytes(7) + b"{}", "is not a whole safetensors file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+        (b"\x02" + bytes(7) + b"[]", "cannot be read as a safetensors file"),
+        (b"\x02" + bytes(7) + b"xx", "cannot be read as a safetensors file"),
+        (b"\x08" + bytes(7) + b'{"a": 1}', "cannot be read as a safetensors file"),
+    ],
+)
+def test_what_is_no_safetensors_file_is_told(tmp_path: Path, content: bytes, problem: str) -> None:
+    (tmp_path / "model.safetensors").write_bytes(content)
+    found = inspect_checkpoint(str(tmp_path)).tensors["model.safetensors"]
+    assert problem in found.problem
+
+
+def test_a_file_that_is_cut_off_says_by_how_much(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    write_safetensors(file, {"a": (2, 3), "b": (4,)})
+    os.truncate(file, file.stat().st_size - 5)
+    found = inspect_checkpoint(str(tmp_path)).tensors["model.safetensors"]
+    assert found.problem == "is cut off: 5 bytes of its tensors are missing"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"weight_map": []}'])
+def test_an_index_or_config_that_cannot_be_read_is_none_or_empty(tmp_path: Path, text: str) -> None:
+    for name in ("config.json", "model.safetensors.index.json"):
+        (tmp_path / name).write_text(text)
+    found = inspect_checkpoint(str(tmp_path))
+    assert not found.index
+    assert (found.config is None) == (text != '{"weight_map": []}')
+
+
+def test_the_index_says_which_file_holds_a_tensor(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "x.safetensors"}}))
+    assert inspect_checkpoint(str(tmp_path)).index == {"a": "x.safetensors"}
+
+
+def test_free_space_is_that_of_the_nearest_directory_that_exists(tmp_path: Path) -> None:
+    there = free_bytes(str(tmp_path / "not" / "yet"))
+    assert there is not None
+    assert there > 0
+    assert free_bytes("/no-such-file-system/at/all") is None
+    assert free_bytes(f"/{tmp_path.parts[1]}") is not None
+
+
+def test_a_directory_with_very_many_files_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "_MAX_FILES", 3)
+    for number in range(9):
+        (tmp_path / str(number)).write_text("")
+    os.mkfifo(tmp_path / "00")
+    assert list(inspect_checkpoint(str(tmp_path)).files) == ["0", "1", "2", "3"]

@@ -1,0 +1,211 @@
+"""Looking into data set files: what is counted, and what can lie there instead."""
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from scaffold_torchtune.models import DataSeen, PartSeen
+from scaffold_torchtune.preflight import disk
+from scaffold_torchtune.preflight.disk import inspect_data
+
+
+def looked_at(tmp_path: Path, content: Any) -> DataSeen:
+    file = tmp_path / "words.json"
+    file.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return inspect_data(str(file), ".json")
+
+
+def test_rows_and_columns_of_every_part_are_counted(tmp_path: Path) -> None:
+    found = looked_at(
+        tmp_path,
+        {
+            "train": [{"input": "ab", "output": "A"}, {"input": 5}, {"input": None, "output": "A", "n": True}],
+            "validation": [{"input": [1], "output": {}}],
+            "note": "not rows",
+        },
+    )
+    assert found.parts == {
+        "train": PartSeen(
+            rows=3,
+            columns={
+                "input": {"text": 1, "number": 2, "null": 3},
+                "output": {"text": 1, "absent": 2},
+                "n": {"absent": 1, "boolean": 3},
+            },
+            characters={"input": 2, "output": 2, "n": 0},
+        ),
+        "validation": PartSeen(
+            rows=1, columns={"input": {"list": 1}, "output": {"object": 1}}, characters={"input": 0, "output": 0}
+        ),
+    }
+
+
+def test_a_list_for_each_column_and_a_list_of_texts_are_rows_too(tmp_path: Path) -> None:
+    """As the datasets library takes them (tests/contract/test_data_sets.py)."""
+    found = looked_at(tmp_path, {"train": {"input": ["a", "b"], "output": ["c"]}, "validation": ["x", "y"]})
+    assert found.parts["train"].columns == {"input": {"text": 1}, "output": {"text": 1, "absent": 2}}
+    assert found.parts["validation"].columns == {"text": {"text": 1}}
+    assert [part.rows for part in found.parts.values()] == [2, 2]
+
+
+def test_what_is_neither_rows_nor_columns_is_no_part(tmp_path: Path) -> None:
+    assert looked_at(tmp_path, {"train": {}, "validation": {"input": 1}, "test": {"input": ["a"], "n": 1}}).parts == {}
+
+
+@pytest.mark.parametrize("cell", [5, 0.5])
+def test_a_number_is_a_number(tmp_path: Path, cell: float) -> None:
+    assert looked_at(tmp_path, {"train": [{"n": cell}]}).parts["train"].columns == {"n": {"number": 1}}
+
+
+def test_a_number_that_python_does_not_read_is_no_json(tmp_path: Path) -> None:
+    found = looked_at(tmp_path, b'{"train": [' + b"1" * 5000 + b"]}")
+    assert found.problem.startswith("is not JSON: Exceeds the limit")
+    assert "JSON Lines" not in found.problem
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "ipython", "tool"])
+@pytest.mark.parametrize("content", ["hello", [{"type": "text", "content": "hello"}]])
+def test_a_message_has_a_role_and_a_text_or_list(tmp_path: Path, role: str, content: Any) -> None:
+    rows = [{"messages": [{"role": role, "content": content}]}]
+    assert looked_at(tmp_path, {"train": rows}).parts["train"].messages == {}
+
+
+def test_rows_that_are_no_objects_have_no_columns(tmp_path: Path) -> None:
+    assert looked_at(tmp_path, {"train": [1, 2]}).parts == {"train": PartSeen(rows=2, columns={})}
+
+
+def test_conversations_are_looked_into(tmp_path: Path) -> None:
+    good = {"role": "user", "content": "hello"}
+    rows = [[good], [], [{**good, "role": "human"}], [{"role": "user", "content": None}], ["hello"]]
+    part = looked_at(tmp_path, {"train": [{"messages": row} for row in rows]}).parts["train"]
+    assert part.messages == {
+        "there is no message in it": 2,
+        "a message has no role among system, user, assistant, ipython and tool": 3,
+        "a message has no text as its content": 4,
+        "a message is no object": 5,
+    }
+    assert part.characters == {"messages": 10}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "is not JSON: Expecting value: line 1 column 1 (char 0)"),
+        (b'{"train": [', "is not JSON: Expecting value: line 1 column 12 (char 11)"),
+        (b'{"input": "a"}\n{"input": "b"}\n', "it looks like JSON Lines, which has no parts"),
+        (b'\xef\xbb\xbf{"train": []}', "begins with a byte order mark"),
+        (b'{"train": "\xff"}', "is not UTF-8 text"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
+        (b'[{"input": "a"}]', "holds a list, not parts by name"),
+        (b"3", "holds a number, not parts by name"),
+        (b"[" * 100_000, "is nested too deeply to be a data set"),
+    ],
+)
+def test_what_is_no_data_set_is_told_apart(tmp_path: Path, content: bytes, problem: str) -> None:
+    found = looked_at(tmp_path, content)
+    assert problem in found.problem
+    assert not found.parts
+
+
+def test_a_large_file_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "MAX_JSON", 1024**2)
+    found = looked_at(tmp_path, b" " * (1024**2 + 1))
+    assert found == DataSeen(unread="has 1 MiB; it is looked into up to 1")
+    whole = b'{"train": []}'
+    assert looked_at(tmp_path, whole + b" " * (1024**2 - len(whole))).parts == {"train": PartSeen(rows=0, columns={})}
+
+
+def test_what_is_not_there_names_what_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "words_4L_300.json").write_text("{}")
+    found = inspect_data(str(tmp_path / "words_4L_30.json"), ".json")
+    assert found == DataSeen(absent=True, near=("words_4L_300.json",))
+    assert inspect_data(str(tmp_path / "none" / "words.json"), ".json") == DataSeen(absent=True)
+    assert inspect_data(str(tmp_path / "words_4L_300.json" / "words.json"), ".json") == DataSeen(absent=True)
+
+
+def test_only_regular_files_are_opened_and_nobody_is_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    assert inspect_data(str(tmp_path / "pipe.json"), ".json").problem == "is not a regular file"
+    assert inspect_data(str(tmp_path), ".json").problem == "is a directory, not a file"
+    assert inspect_data("a\0b", ".json").problem == "cannot be opened: embedded null byte"
+    assert inspect_data(f"/{'a' * 300}", ".json").problem == "cannot be opened: File name too long"
+
+
+def test_what_was_opened_is_closed(tmp_path: Path) -> None:
+    inspect_data(str(tmp_path), ".json")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        inspect_data(str(tmp_path), ".json")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_what_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_file: Any) -> DataSeen:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(disk, "_json", fail)
+    assert looked_at(tmp_path, {}).problem == "cannot be read: Input/output error"
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    looked_at(tmp_path, {"train": [{"input": "a"}]})
+    (tmp_path / "link.json").symlink_to(tmp_path / "words.json")
+    assert inspect_data(str(tmp_path / "link.json"), ".json").parts["train"].rows == 1
+
+
+# --- Parquet ----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_and_columns_of_parquet_come_from_its_footer(tmp_path: Path) -> None:
+    columns = {"input": ["a", "b"], "n": [1, 2], "f": [0.5, 1.0], "b": [True, False], "l": [["x"], []],
+               "o": [{"k": 1}, {"k": 2}], "z": pa.nulls(2)}  # fmt: skip
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "words.parquet")
+    found = inspect_data(str(tmp_path / "words.parquet"), ".parquet")
+    kinds = {"input": "text", "n": "number", "f": "number", "b": "boolean", "l": "list", "o": "object", "z": "null"}
+    assert {name: next(iter(kind)) for name, kind in found.parts["train"].columns.items()} == kinds
+    assert found.parts["train"].rows == 2
+
+
+def test_the_wide_and_the_coded_types_of_parquet_are_what_they_hold(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "s": pa.array(["a"], pa.large_string()),
+            "l": pa.array([["a"]], pa.large_list(pa.string())),
+            "d": pa.array(["a"]).dictionary_encode(),
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "words.parquet")
+    found = inspect_data(str(tmp_path / "words.parquet"), ".parquet")
+    kinds = {name: next(iter(kind)) for name, kind in found.parts["train"].columns.items()}
+    assert kinds == {"s": "text", "l": "list", "d": "text"}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "is not a Parquet file"),
+        (
+            b"version https://git-lfs",
+            "is not a Parquet file; it looks like a Git LFS pointer: git lfs pull fetches the data",
+        ),
+        (b"PAR1 and more", "is not a Parquet file: "),
+    ],
+)
+def test_what_is_no_parquet_is_told(tmp_path: Path, content: bytes, problem: str) -> None:
+    (tmp_path / "words.parquet").write_bytes(content)
+    found = inspect_data(str(tmp_path / "words.parquet"), ".parquet").problem
+    assert found.startswith(problem)
+    assert found == problem or problem.endswith(": ")
+
+
+def test_without_pyarrow_parquet_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    (tmp_path / "words.parquet").write_bytes(b"PAR1")
+    unread = "is Parquet, and pyarrow is not installed here to look into it"
+    assert inspect_data(str(tmp_path / "words.parquet"), ".parquet") == DataSeen(unread=unread)

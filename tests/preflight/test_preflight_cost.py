@@ -1,0 +1,253 @@
+"""Estimates of what the runs need, and warnings where it is more than what is there."""
+
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.models import DataSeen, PartSeen, Seen
+from scaffold_torchtune.preflight import check_plan
+from scaffold_torchtune.preflight.cost import gpu_of
+from support.checkpoints import facts_of
+from support.plans import DATA, LINES, SUMMARY, Changes, plan_of
+
+GIB = 1024**3
+BASE = "/scratch/me/out/capitals"
+LLAMA_8B: Changes = {"torchtune_model_name": "Llama-3.1-8B-Instruct"}
+LLAMA_70B: Changes = {"torchtune_model_name": "Llama-3.3-70B-Instruct", "lora_rank": 16}
+
+
+def found(code: str, *runs: Any, seen: Seen | None = None, **more: Any) -> list[Finding]:
+    return [each for each in check_plan(plan_of(*runs, **more), seen or Seen(), {}) if each.code == code]
+
+
+def test_the_estimate_counts_memory_disk_and_steps() -> None:
+    """By hand: 1,235,814,400 parameters x 2 bytes; LoRA adds 663,552 x rank 8, four times 2 bytes each."""
+    facts = facts_of("Llama-3.2-1B-Instruct")
+    assert (facts.parameters, facts.lora_parameters_per_rank) == (1_235_814_400, 663_552)
+    (finding,) = found("estimate", {"save_adapter_weights_only": False}, splits={DATA: {"train": 100}})
+    held = (1_235_814_400 * 2 + 663_552 * 8 * 2 * 4) / GIB
+    saved = (2 * (1_235_814_400 * 2 + 663_552 * 8 * 2) + 2 * 663_552 * 8 * 2) / GIB
+    logits = 4 * 2048 * 128_256 * 2 / GIB
+    assert finding.severity is Severity.INFO
+    assert finding.message == (
+        f"estimates for the run: a GPU holds {held:.1f} GiB of weights, gradients and optimizer states in bf16, and"
+        f" activations on top (of them the logits up to {logits:.1f} GiB, where samples fill max_seq_len); the"
+        f" checkpoints of all epochs take {saved:.1f} GiB in all; a run takes 50 optimizer steps of"
+        " 4 samples; a job asks its node for 24G and 1 CPU(s)"
+    )
+    assert (round(held, 1), round(saved, 1), round(logits, 1)) == (2.3, 4.6, 2.0)
+
+
+def test_saving_the_adapter_alone_takes_little_room() -> None:
+    (finding,) = found("estimate", {"save_adapter_weights_only": True})
+    assert "take 0.0 GiB in all" in finding.message
+    assert "optimizer steps" not in finding.message
+
+
+def test_runs_that_differ_have_a_span() -> None:
+    (finding,) = found("estimate", {"epochs": 1}, {"epochs": 3}, {**LLAMA_8B}, splits={DATA: {"train": 40}})
+    assert "a GPU holds 2.3 GiB to 15.1 GiB of" in finding.message
+    assert "a run takes 10 to 30 optimizer steps of 4 samples" in finding.message
+
+
+def test_samples_in_a_step_and_what_a_job_asks_of_its_node_are_told() -> None:
+    def told(*runs: Any, **more: Any) -> list[str]:
+        (finding,) = found("estimate", *runs, splits={DATA: {"train": 400}}, **more)
+        return finding.message.partition("; a run takes ")[2].split("; ")
+
+    assert told({"batch_size": 2}, {"batch_size": 8, "gpus": 2}) == [
+        "50 to 400 optimizer steps of 2 to 16 samples", "a job asks its node for 24G and 1 CPU(s) or 32G and 2 CPU(s)",
+    ]  # fmt: skip
+    assert told({"mem": "90G"})[1] == "a job asks its node for 90G and 1 CPU(s)"
+    assert told({"cpus_per_task": 7})[1] == "a job asks its node for 24G and 7 CPU(s)"
+    assert told({"mem": "90G", "cpus_per_task": 7})[1:] == []
+    assert told({"mem": "90G", "cpus_per_task": 7}, {})[1] == "a job asks its node for 24G and 1 CPU(s)"
+    assert told({}, script="/s.py")[1:] == []
+    full = {**LLAMA_8B, "custom_recipe": "full_finetune_single_device", "lora_rank": None, "lora_alpha": None}
+    distributed = {**full, "custom_recipe": "full_finetune_distributed", "gpus": 2}
+    assert told(full)[1] != told(LLAMA_8B)[1]
+    assert told({**distributed, "epochs": 1})[1] != told({**distributed, "epochs": 2})[1]
+
+
+def test_an_unknown_model_has_no_estimate() -> None:
+    assert not found("estimate", {"torchtune_model_name": "My-Model"})
+    (finding,) = found("estimate", {"torchtune_model_name": "My-Model"}, {})
+    assert finding.message.startswith("estimates for the run run1: ")
+
+
+def test_the_moments_of_the_optimizer_are_saved_between_epochs() -> None:
+    """By hand: 8,030,261,248 parameters x 2 bytes, once for each epoch, and twice more where there are several."""
+    full: Changes = {
+        **LLAMA_8B,
+        "custom_recipe": "full_finetune_single_device",
+        "lora_rank": None,
+        "lora_alpha": None,
+        "save_adapter_weights_only": None,
+    }
+    for epochs, copies in ((1, 1), (3, 5)):
+        (finding,) = found("estimate", {**full, "epochs": epochs})
+        assert f"take {copies * 8_030_261_248 * 2 / GIB:.1f} GiB in all" in finding.message
+
+
+# --- GPU memory -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("constraint", "memory", "teraflops"),
+    [
+        ("a100", 80, 312), ("gpu80", 80, 0), ("gpu40", 40, 0), ("a100&gpu40", 40, 312), ("A100-80GB", 80, 312),
+        ("h100|a100", 80, 989), ("a100|h200", 80, 989), ("v100|h100", 32, 0), ("h100|80gb", 80, 0),
+        ("[a40*1&ib]", 48, 150), ("vram16", 16, 0), ("l40s", 48, 362),
+        ("h200", 141, 989), ("a100_40g", 40, 312),
+    ],
+)  # fmt: skip
+def test_the_gpu_that_a_constraint_names(constraint: str, memory: int, teraflops: int) -> None:
+    gpu = gpu_of(constraint)
+    assert gpu is not None
+    assert (gpu.memory, gpu.teraflops) == (memory, teraflops)
+
+
+def test_the_kinds_of_gpus_that_are_known() -> None:
+    """Memory in GiB, and dense bf16 arithmetic, from the makers' data sheets."""
+    known = {
+        "b200": (180, 2250), "h200": (141, 989), "h100": (80, 989), "gh200": (96, 989), "a100": (80, 312),
+        "l40s": (48, 362), "l40": (48, 181), "a40": (48, 150), "a6000": (48, 155), "a30": (24, 165), "a10": (24, 125),
+        "l4": (24, 121), "rtx4090": (24, 165), "rtx3090": (24, 71), "v100": (32, 0), "p100": (16, 0), "t4": (16, 0),
+        "mi250": (64, 181), "mi300": (192, 1307),
+    }  # fmt: skip
+    assert {name: (gpu.memory, gpu.teraflops) for name in known if (gpu := gpu_of(name))} == known
+
+
+@pytest.mark.parametrize("constraint", ["", "ib", "cascade", "80", "rack12", "nomig"])
+def test_a_constraint_that_names_no_gpu(constraint: str) -> None:
+    assert gpu_of(constraint) is None
+
+
+def test_more_than_the_gpu_has_is_a_warning() -> None:
+    (finding,) = found("gpu-memory", {**LLAMA_70B, "constraint": "gpu80"})
+    assert finding.severity is Severity.WARNING
+    assert (finding.file, finding.line) == (SUMMARY, LINES["gpus"])
+    assert finding.message == (
+        "weights, gradients and optimizer states alone take 132.9 GiB on each GPU of the run, but the constraint gpu80"
+        " names GPUs of 80 GiB"
+    )
+
+
+def test_the_type_of_the_gpus_says_what_they_are() -> None:
+    (finding,) = found("gpu-memory", {**LLAMA_70B, "gpu_type": "a100"})
+    assert "but the gpu type a100 names GPUs of 80 GiB" in finding.message
+    (finding,) = found("gpu-memory", {**LLAMA_70B, "gpu_type": "a100", "constraint": "gpu40"})
+    assert "but the gpu type a100 with the constraint gpu40 names GPUs of 40 GiB" in finding.message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{**LLAMA_70B, "constraint": "gpu80", "gpus": 2}, {**LLAMA_70B}, {**LLAMA_8B, "constraint": "gpu40"}],
+)
+def test_what_fits_or_is_not_known_is_not_warned_of(changes: Changes) -> None:
+    assert not found("gpu-memory", changes)
+
+
+def test_full_fine_tuning_holds_gradients_and_moments_of_all_weights() -> None:
+    full: Changes = {**LLAMA_8B, "custom_recipe": "full_finetune_single_device", "lora_rank": None, "lora_alpha": None}
+    (finding,) = found("gpu-memory", {**full, "constraint": "gpu40"})
+    assert finding.actual == f"{8_030_261_248 * 8 / GIB:.1f} GiB"
+    assert not found("gpu-memory", {**full, "constraint": "gpu80"})
+
+
+def test_what_fsdp_keeps_off_the_gpus_takes_no_room_there() -> None:
+    full: Changes = {**LLAMA_70B, "custom_recipe": "full_finetune_distributed", "lora_rank": None, "lora_alpha": None}
+    assert not found("gpu-memory", {**full, "gpus": 4, "constraint": "gpu40"})
+    assert found("gpu-memory", {**full, "gpus": 1, "constraint": "gpu80"})
+    assert found("gpu-memory", {**LLAMA_70B, "gpus": 2, "constraint": "gpu40"})  # LoRA keeps all of it there
+    small: Changes = {**full, **LLAMA_8B, "gpus": 2, "constraint": "a10"}
+    assert found("gpu-memory", small)  # and so does the recipe of a model that fits
+
+
+# --- disk -------------------------------------------------------------------------------------------------------------
+
+
+def test_outputs_that_do_not_fit_on_disk_are_a_warning() -> None:
+    runs: list[Changes] = [{"save_adapter_weights_only": False}, {"save_adapter_weights_only": False, "lora_rank": 16}]
+    (finding,) = found("disk-space", *runs, seen=Seen(free={BASE: 9 * GIB}))
+    assert (finding.severity, finding.line) == (Severity.WARNING, LINES["output_dir_base"])
+    assert "take 9.3 GiB in all, but below /scratch/me/out/capitals no more than 9 GiB are free" in finding.message
+    assert not found("disk-space", *runs, seen=Seen(free={BASE: 10 * GIB}))
+    assert not found("disk-space", *runs, seen=Seen(free={"/elsewhere": 1}))
+    assert not found("disk-space", {"output_dir_base": None}, seen=Seen(free={BASE: 1}))
+
+
+def test_outputs_that_just_fit_on_disk_fit() -> None:
+    """By hand: 663,552 parameters x rank 8 x 2 bytes, after each of 2 epochs, and two moments of as many bytes once."""
+    needed = 4 * 663_552 * 8 * 2
+    assert not found("disk-space", {}, seen=Seen(free={BASE: needed}))
+    assert found("disk-space", {}, seen=Seen(free={BASE: needed - 1}))
+
+
+def test_the_adapter_is_saved_beside_the_merged_model() -> None:
+    lora: Changes = {"lora_rank": 512, "epochs": 1}
+    adapter = 663_552 * 512 * 2 / GIB
+    (finding,) = found("estimate", {**lora, "save_adapter_weights_only": False})
+    assert f"take {1_235_814_400 * 2 / GIB + adapter:.1f} GiB in all" in finding.message
+    (finding,) = found("estimate", {**lora, "save_adapter_weights_only": True})
+    assert f"take {adapter:.1f} GiB in all" in finding.message
+
+
+def test_how_many_steps_packed_samples_make_is_not_estimated() -> None:
+    (finding,) = found("estimate", {"packed": True}, {}, splits={DATA: {"train": 100}})
+    assert "optimizer steps" not in finding.message
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+def long_data(characters: int) -> Seen:
+    kinds: Any = {"input": {"text": 1}, "output": {"text": 1}}
+    part = PartSeen(rows=1000, columns=kinds, characters={"input": characters, "output": 0})
+    return Seen(data={DATA: DataSeen(parts={"train": part})})
+
+
+def test_a_time_limit_below_the_arithmetic_is_a_warning() -> None:
+    """By hand: 1e9 characters are 2.5e8 tokens; 2 epochs x 4 x 1.236e9 operations on an A100 at half its peak."""
+    run: Changes = {"constraint": "a100", "time": "04:24:00"}
+    (finding,) = found("time-limit", run, seen=long_data(1_000_000_000))
+    hours = 2 * 2.5e8 * (4 * 1_235_814_400 + 2 * 8 * 663_552) / (312e12 * 0.5) / 3600
+    assert (finding.severity, finding.line) == (Severity.WARNING, LINES["time"])
+    assert f"takes at least {hours:.1f} hours on the GPUs of the constraint a100 in the run, but the" in finding.message
+    assert finding.message.endswith("time limit is 04:24:00")
+    assert round(hours, 1) == 4.4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"constraint": "a100", "time": "04:27:00"},
+        {"constraint": "a100", "gpus": 2, "batch_size": 4},
+        {"constraint": "a100|h100"},
+        {"constraint": "gpu80"},
+        {},
+        {"constraint": "a100", "time": None},
+        {"constraint": "a100", "torchtune_model_name": "My-Model"},
+    ],
+)
+def test_enough_time_or_none_known_is_not_warned_of(changes: Changes) -> None:
+    run = {"time": "02:30:00", **changes}
+    assert not found("time-limit", run, seen=long_data(1_000_000_000))
+    assert not found("time-limit", {"constraint": "a100", "time": "00:00:01"})
+
+
+def test_samples_that_are_not_counted_take_no_known_time() -> None:
+    run: Changes = {"constraint": "a100", "time": "00:00:00"}
+    assert not found("time-limit", run, splits={DATA: {"train": 10**9}})
+    assert not found("time-limit", run, seen=Seen(data={DATA: DataSeen(parts={"train": PartSeen(rows=0, columns={})})}))
+
+
+def test_full_fine_tuning_computes_the_gradients_of_all_weights() -> None:
+    """By hand: six operations a weight and token instead of four: 6.6 hours instead of 4.4."""
+    full: Changes = {"custom_recipe": "full_finetune_single_device", "lora_rank": None, "lora_alpha": None}
+    run = {"constraint": "a100", "time": "06:30:00"}
+    (finding,) = found("time-limit", {**run, **full}, seen=long_data(1_000_000_000))
+    assert finding.expected == "more than 6.6 hours"
+    assert not found("time-limit", run, seen=long_data(1_000_000_000))

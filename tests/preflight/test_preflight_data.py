@@ -1,0 +1,160 @@
+"""Foreseeing what a data set will not give the runs."""
+
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.models import DataSeen, PartSeen, Seen
+from scaffold_torchtune.preflight import check_plan
+from support.plans import DATA, LINES, SUMMARY, Changes, plan_of, run_of
+
+# ruff: noqa: E501 - the table of columns has one case a line
+
+
+CODES = {"not-seen", "data-mismatch", "split-differs"}
+TEXTS: Any = {"input": {"text": 1}, "output": {"text": 1}}
+GOOD = PartSeen(rows=1000, columns=TEXTS)
+
+
+def found(seen: DataSeen | PartSeen, *runs: Any, **more: Any) -> list[Finding]:
+    data = DataSeen(parts={"train": seen}) if isinstance(seen, PartSeen) else seen
+    return [each for each in check_plan(plan_of(*runs, **more), Seen(data={DATA: data}), {}) if each.code in CODES]
+
+
+def mismatch(seen: DataSeen | PartSeen, changes: Changes | None = None, named: str = "dataset_label") -> str:
+    """The message of the one finding, which must be an error at the line of the setting that names what is wrong."""
+    (finding,) = found(seen, changes or {})
+    assert (finding.code, finding.severity) == ("data-mismatch", Severity.ERROR)
+    assert (finding.file, finding.line) == (SUMMARY, LINES[named])
+    return finding.message
+
+
+def columns(**kinds: Any) -> PartSeen:
+    return PartSeen(
+        rows=9, columns={name: kind if isinstance(kind, dict) else {kind: 1} for name, kind in kinds.items()}
+    )
+
+
+def test_what_holds_all_that_is_read_has_no_finding() -> None:
+    assert not found(GOOD)
+    assert not found(columns(input="text", output="text", note="null"))
+
+
+def test_what_cannot_be_seen_is_a_warning() -> None:
+    (finding,) = found(DataSeen(absent=True, near=("word.json",)))
+    assert (finding.code, finding.severity, finding.actual) == ("not-seen", Severity.WARNING, "word.json")
+    assert finding.message.endswith("beside it lies 'word.json'")
+    (finding,) = found(DataSeen(unread="has 70 MiB"))
+    assert (finding.code, finding.actual) == ("not-seen", None)
+    assert "has 70 MiB, so its rows and columns are not checked" in finding.message
+
+
+def test_what_is_no_data_set_is_an_error() -> None:
+    assert mismatch(DataSeen(problem="is not JSON")).endswith("will not train: it is not JSON")
+
+
+def test_for_a_script_of_the_users_own_it_is_a_warning() -> None:
+    (finding,) = found(DataSeen(problem="is not JSON"), script="/setup.py")
+    assert (finding.code, finding.severity) == ("data-mismatch", Severity.WARNING)
+
+
+def test_a_part_that_is_missing_names_those_that_are_there() -> None:
+    assert "it has no part train. Did you mean" in mismatch(DataSeen(parts={"trian": GOOD}))
+    (finding,) = found(DataSeen(parts={"a": GOOD, "b": GOOD}))
+    assert finding.actual == "'a', 'b'"
+    assert finding.fix == "name the part train in the file"
+    (finding,) = found(DataSeen())
+    assert (finding.actual, finding.fix) == ("no part", 'give the rows as {"train": [...]}')
+
+
+def test_validation_needs_a_part_of_its_own() -> None:
+    assert "no part validation" in mismatch(GOOD, {"run_val_every_n_steps": 5})
+    both = DataSeen(parts={"train": GOOD, "validation": columns(input="text")})
+    assert "part validation has no column 'output'" in mismatch(both, {"run_val_every_n_steps": 5})
+    assert not found(both)
+
+
+def test_a_part_without_rows() -> None:
+    both = DataSeen(parts={"train": GOOD, "validation": PartSeen(rows=0, columns={})})
+    assert "its part validation has no rows" in mismatch(both, {"run_val_every_n_steps": 5})
+
+
+@pytest.mark.parametrize(
+    ("changes", "part", "told", "named"),
+    [
+        ({}, columns(inptu="text", output="text"), "no column 'input'. Did you mean 'inptu'?", "dataset_label"),
+        ({}, columns(input="text"), "no column 'output'", "dataset_label"),
+        ({}, columns(input={"text": 1, "number": 7}, output="text"), "row 7 of train has number in 'input', not text", "dataset_label"),
+        ({}, columns(input={"text": 1, "absent": 2}, output="text"), "row 2 of train has no 'input'", "dataset_label"),
+        ({}, columns(input="null", output="text"), "row 1 of train has null in 'input', not text", "dataset_label"),
+        ({"input_key": "question"}, columns(input="text", output="text"), "no column 'question'", "input_key"),
+        ({"output_key": "answer"}, columns(input="text", output="text"), "no column 'answer'", "output_key"),
+        ({"dataset_type": "chat_completion"}, columns(input="text"), "no column 'output'", "dataset_label"),
+        ({"dataset_type": "text_completion_dataset"}, columns(input="text"), "no column 'text'", "dataset_label"),
+        ({"dataset_type": "text_completion_dataset", "input_key": "t"}, columns(text="text"), "no column 't'", "input_key"),
+        ({"dataset_type": "chat_dataset"}, columns(input="text"), "no column 'messages'", "dataset_type"),
+        ({"dataset_type": "chat_dataset"}, columns(messages="text"), "has text in 'messages', not list", "dataset_label"),
+        ({"dataset_type": None}, columns(input="text"), "no column 'output'", "dataset_label"),
+    ],
+)  # fmt: skip
+def test_columns_that_the_type_of_data_set_reads(changes: Changes, part: PartSeen, told: str, named: str) -> None:
+    assert told in mismatch(part, changes, named)
+
+
+def test_columns_that_the_type_of_data_set_does_not_read_do_not_matter() -> None:
+    assert not found(columns(text="text", n="number"), {"dataset_type": "text_completion_dataset"})
+    assert not found(columns(q="text", a="text"), {"input_key": "q", "output_key": "a"})
+    chat = PartSeen(rows=2, columns={"messages": {"list": 1}})
+    assert not found(chat, {"dataset_type": "chat_dataset"})
+
+
+def test_a_faulty_conversation_names_its_row() -> None:
+    faulty = PartSeen(rows=9, columns={"messages": {"list": 1}}, messages={"a message is no object": 4})
+    assert "row 4 of train: a message is no object" in mismatch(faulty, {"dataset_type": "chat_dataset"})
+    other = faulty.model_copy(update={"columns": {**TEXTS, "messages": {"list": 1}}})
+    assert not found(other)
+
+
+def test_runs_that_read_other_columns_are_each_told() -> None:
+    findings = found(GOOD, {"input_key": "q"}, {"input_key": "r"}, {})
+    assert [each.expected for each in findings] == ["a column q", "a column r"]
+
+
+# --- counts -----------------------------------------------------------------------------------------------------------
+
+
+def test_other_counts_than_the_summary_says_are_a_warning() -> None:
+    parts = DataSeen(parts={"train": GOOD, "validation": PartSeen(rows=3, columns=TEXTS)})
+    findings = found(parts, splits={DATA: {"train": 1000, "validation": 30, "test": 5}})
+    assert [(f.code, f.severity, f.expected, f.actual) for f in findings] == [
+        ("split-differs", Severity.WARNING, 30, 3)
+    ]
+    assert findings[0].line == LINES["dataset_label"]
+
+
+def test_a_part_without_rows_that_the_summary_counts_is_told() -> None:
+    parts = DataSeen(parts={"train": GOOD, "test": PartSeen(rows=0, columns={})})
+    (finding,) = found(parts, splits={DATA: {"test": 5}})
+    assert (finding.code, finding.expected, finding.actual) == ("split-differs", 5, 0)
+
+
+def test_the_columns_that_are_there_are_named() -> None:
+    (finding,) = found(columns(input="text", more="text"))
+    assert (finding.expected, finding.actual) == ("a column output", "'input', 'more'")
+    findings = found(columns())
+    assert [each.actual for each in findings] == ["no columns", "no columns"]
+
+
+def test_more_training_samples_than_there_are() -> None:
+    (finding,) = found(GOOD, {"training_samples": 1001})
+    assert (finding.code, finding.expected, finding.actual) == ("split-differs", 1001, 1000)
+    assert finding.line == LINES["training_samples"]
+    assert not found(GOOD, {"training_samples": 1000})
+
+
+def test_a_finding_names_the_runs_that_use_the_data_set() -> None:
+    other = run_of({}, 1, data="/elsewhere/words.json")
+    (finding,) = found(DataSeen(absent=True), run_of({}, 0), other)
+    assert "of the run run0 cannot be seen" in finding.message

@@ -1,0 +1,134 @@
+"""What is remarkable about the design of an experiment."""
+
+import itertools
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Scalar
+from scaffold_torchtune.models import Seen
+from scaffold_torchtune.preflight import check_plan
+from support.plans import LINES, SUMMARY, Changes, plan_of
+
+
+def found(code: str, *runs: Changes, varying: list[str]) -> list[Finding]:
+    findings = [each for each in check_plan(plan_of(*runs, varying=varying), Seen(), {}) if each.code == code]
+    assert all(each.severity is Severity.INFO for each in findings)
+    return findings
+
+
+def grid(**levels: list[Scalar]) -> list[dict[str, Scalar]]:
+    return [dict(zip(levels, each, strict=True)) for each in itertools.product(*levels.values())]
+
+
+def test_a_whole_grid_is_not_remarkable() -> None:
+    runs = grid(lora_rank=[8, 16], lr=[1e-5, 5e-5])
+    assert not found("incomplete-factorial", *runs, varying=["lora_rank", "lr"])
+    assert not found("incomplete-factorial", *grid(lr=[1e-5, 5e-5]), varying=["lr"])
+    assert not found("incomplete-factorial", {}, varying=[])
+
+
+def test_combinations_that_are_left_out_are_named() -> None:
+    runs = grid(lora_rank=[8, 16], lr=[1e-5, 5e-5])
+    (finding,) = found("incomplete-factorial", *runs[:3], varying=["lora_rank", "lr"])
+    assert finding.message == "1 of the 4 combinations of lora_rank x lr are not planned: lora_rank 16, lr 5e-05"
+    assert (finding.file, finding.line, finding.expected, finding.actual) == (SUMMARY, 3, 4, 3)
+
+
+def test_of_many_combinations_a_few_are_named() -> None:
+    levels: list[Scalar] = [1, 2, 3, 4]
+    runs = grid(lora_rank=levels, batch_size=levels)[:9]
+    (finding,) = found("incomplete-factorial", *runs, varying=["lora_rank", "batch_size"])
+    assert finding.message.startswith("3 of the 12 ")  # no run has the rank 4
+    runs = grid(lora_rank=levels, batch_size=levels)
+    (finding,) = found("incomplete-factorial", *runs[:8], runs[-1], varying=["lora_rank", "batch_size"])
+    assert finding.message.startswith("3 of the 12 ")
+    more: list[Scalar] = list(range(1, 7))
+    (finding,) = found("incomplete-factorial", *grid(lora_rank=more, batch_size=more)[:29], {"lora_rank": 6,
+        "batch_size": 6}, varying=["lora_rank", "batch_size"])  # fmt: skip
+    assert finding.message.startswith("6 of the 36 ")
+    assert "more" not in finding.message
+    (finding,) = found("incomplete-factorial", *grid(lora_rank=more, batch_size=more)[:28], {"lora_rank": 6,
+        "batch_size": 6}, varying=["lora_rank", "batch_size"])  # fmt: skip
+    assert finding.message.endswith("; and 1 more")
+
+
+def test_runs_that_repeat_without_a_seed_are_no_replicates() -> None:
+    runs: list[Changes] = [{"lr": 1e-5}, {"lr": 1e-5}, {"lr": 2e-5}]
+    assert not found("incomplete-factorial", *runs, varying=["lr"])
+
+
+def test_a_design_that_varies_one_at_a_time_is_no_grid() -> None:
+    runs: list[Changes] = [{"lr": lr, "lora_rank": 8, "seed": 1} for lr in (1e-5, 2e-5, 3e-5, 4e-5)]
+    runs += [{"lr": 1e-5, "lora_rank": rank, "seed": 1} for rank in (16, 32, 64)]
+    assert not found("incomplete-factorial", *runs, varying=["lr", "lora_rank"])
+
+
+@pytest.mark.parametrize("varying", [["lora_rank", "seed"], ["seed", "lora_rank"]])
+def test_seeds_that_not_all_combinations_have(varying: list[str]) -> None:
+    runs = grid(lora_rank=[8, 16], seed=[1, 2, 3])
+    assert not found("incomplete-factorial", *runs, varying=varying)
+    (finding,) = found("incomplete-factorial", *runs[:-1], varying=varying)
+    assert finding.message.startswith("the seeds are not the same for all combinations: some have 2 run(s), some 3")
+
+
+def test_seeds_alone_are_not_remarkable() -> None:
+    assert not found("incomplete-factorial", *grid(seed=[1, 2, 3]), varying=["seed"])
+
+
+def test_two_parameters_that_change_together_cannot_be_told_apart() -> None:
+    runs: list[Changes] = [{"lr": 1e-5, "seed": 1}, {"lr": 2e-5, "seed": 2}, {"lr": 3e-5, "seed": 3}]
+    (finding,) = found("confound", *runs, varying=["lr", "seed"])
+    assert finding.message.startswith("lr and seed change together in all runs")
+    assert (finding.file, finding.line) == (SUMMARY, LINES["lr"])
+    assert not found("confound", *runs, {"lr": 1e-5, "seed": 2}, varying=["lr", "seed"])
+
+
+def test_all_that_changes_together_is_one_remark() -> None:
+    runs: list[Changes] = [{"lr": lr, "seed": n, "epochs": n + 4} for n, lr in enumerate((1e-5, 2e-5, 3e-5, 1e-5))]
+    (finding,) = found("confound", *runs, varying=["lr", "seed", "epochs"])
+    assert finding.message.startswith("seed and epochs change together")
+    (finding,) = found("confound", *runs[:3], varying=["lr", "seed", "epochs"])
+    assert finding.message.startswith("lr, seed and epochs change together in all runs")
+
+
+def alpha(*pairs: tuple[int, int], varying: list[str] | None = None) -> list[str]:
+    runs: list[Any] = [{"lora_rank": rank, "lora_alpha": alpha} for rank, alpha in pairs]
+    return [each.message for each in found("confound", *runs, varying=varying or ["lora_rank"])]
+
+
+def test_alpha_that_moves_with_rank() -> None:
+    assert alpha((8, 16), (16, 32)) == ["lora_alpha moves with lora_rank, so that alpha / rank is 2 in all runs"]
+
+
+def test_alpha_that_stays_while_rank_changes() -> None:
+    (message,) = alpha((8, 16), (16, 16), (32, 16))
+    assert message.startswith("lora_alpha is 16 in all runs, so alpha / rank")
+    assert "from 2 to 0.5" in message
+
+
+def test_alpha_that_is_planned_by_row_is_the_experimenters_own() -> None:
+    assert not alpha((8, 16), (16, 16), (8, 32), (16, 32), varying=["lora_rank", "lora_alpha"])
+    assert not alpha((8, 16), (8, 16))
+    assert not alpha((8, 16), (16, 48))
+    (message,) = alpha((8, 16), (16, 32), varying=["lora_rank", "lora_alpha"])
+    assert message.startswith("lora_rank and lora_alpha change together")
+
+
+def test_runs_without_an_adapter_have_no_alpha() -> None:
+    full: Changes = {"lora_rank": None, "lora_alpha": 16}
+    no_alpha: Changes = {"lora_rank": 16, "lora_alpha": None}
+    for other in (full, no_alpha):
+        assert not found("confound", {"lora_rank": 8, "lora_alpha": 16}, other, varying=["lora_rank"])
+
+
+def test_samples_in_a_step_that_differ() -> None:
+    runs: list[Changes] = [{"batch_size": 4, "gpus": 1}, {"batch_size": 4, "gpus": 2}, {"batch_size": 8, "gpus": 1}]
+    (finding,) = found("confound", *runs, varying=["batch_size", "gpus"])
+    assert "differ: 4 in 1 run(s), 8 in 2 run(s); with them" in finding.message
+    assert finding.line == LINES["batch_size"]
+    (finding,) = found("confound", *runs[:2], varying=["gpus"])
+    assert (finding.field, finding.line) == ("gpus", LINES["gpus"])
+    same: list[Changes] = [{"batch_size": 4, "gpus": 2}, {"batch_size": 8, "gpus": 1}]
+    assert not [f for f in found("confound", *same, varying=["batch_size"]) if "samples" in f.message]

@@ -1,0 +1,132 @@
+"""Names of runs that say another value than is planned."""
+
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.models import PlannedRun, Seen
+from scaffold_torchtune.preflight import check_plan
+from support.documents import MODEL, planned, summary, table
+from support.plans import LINES, SUMMARY, plan_of, run_of
+
+
+def named(name: str, changes: dict[str, Any] | None = None, number: int = 0, **more: Any) -> PlannedRun:
+    return run_of(changes or {}, number, **more).model_copy(update={"name": name})
+
+
+def mismatches(*named_runs: PlannedRun) -> list[Finding]:
+    return [each for each in check_plan(plan_of(*named_runs), Seen(), {}) if each.code == "name-mismatch"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Llama-3.2-1B-Instruct_rank8_lr1e-5", "r8-lr0.00001-bs4-ep2", "lora_rank=8, lr=1e-05", "rank-8_alpha16",
+        "lr1e5", "lr1", "r1", "sweep_r2", "R1_rank8", "deepseek-r1x", "run8", "rank9b", "rank9.5.1", "bs12", "bs4",
+        "rank", "",
+        "wd0.01 lora_dropout0", "words_seed3_rank8", "Llama-3.2-1B-Instruct", "xlr3", "rank 3", "a" * 400 + "_rank3",
+    ],
+)  # fmt: skip
+def test_names_that_say_what_is_planned_or_nothing_are_no_matter(name: str) -> None:
+    run = named(name, {"seed": 7, "gradient_accumulation_steps": 3}, data="/data/words_seed3.json")
+    assert mismatches(run) == []
+
+
+def test_what_is_part_of_the_models_name_says_nothing() -> None:
+    changes = {"torchtune_model_name": "My_r16_seed3"}
+    assert mismatches(named("My_r16_seed3_rank8", changes)) == []
+    assert len(mismatches(named("My_r16_rank8", changes))) == 1
+
+
+def test_what_is_no_finite_number_says_nothing() -> None:
+    assert mismatches(named("rank1e999_lr1e999")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "setting", "number"),
+    [
+        ("x_rank16_lr1e-5", "rank16", "lora_rank", 16), ("r16_lr1e-5", "r16", "lora_rank", 16),
+        ("lora_rank-4", "lora_rank-4", "lora_rank", 4), ("alpha8", "alpha8", "lora_alpha", 8),
+        ("lora_alpha8", "lora_alpha8", "lora_alpha", 8), ("lr2e-5", "lr2e-5", "lr", 2e-5),
+        ("lr=0.1", "lr=0.1", "lr", 0.1), ("a_bs8", "bs8", "batch_size", 8),
+        ("batch_size16", "batch_size16", "batch_size", 16), ("ep3", "ep3", "epochs", 3),
+        ("epoch3", "epoch3", "epochs", 3), ("epochs3", "epochs3", "epochs", 3), ("seed1", "seed1", "seed", 1),
+        ("wd0.1", "wd0.1", "weight_decay", 0.1), ("weight_decay0.1", "weight_decay0.1", "weight_decay", 0.1),
+        ("lora_dropout0.1", "lora_dropout0.1", "lora_dropout", 0.1), ("bs 4_rank_9", "rank_9", "lora_rank", 9),
+    ],
+)  # fmt: skip
+def test_a_name_that_says_another_value_is_a_warning_at_its_row(
+    name: str, said: str, setting: str, number: float
+) -> None:
+    (found,) = mismatches(named(name, number=4))
+    assert (found.severity, found.field, found.expected) == (Severity.WARNING, setting, number)
+    assert (found.file, found.line) == (SUMMARY, 7)
+    assert found.message.startswith(f"the name '{name}' says '{said}', but {setting} is ")
+    assert "nobody chose" not in found.message
+    assert "have such a name" not in found.message
+
+
+def test_a_default_under_another_name_is_said_to_be_one_and_told_once_for_all_runs() -> None:
+    some = [named(f"rank8_{n}", {"lora_rank": 64}, n, defaults=["lora_rank"]) for n in range(3)]
+    (found,) = mismatches(*some, named("rank64", {"lora_rank": 64}, 3))
+    assert found.message == (
+        "the name 'rank8_0' says 'rank8', but lora_rank is 64, a default that nobody chose; 3 runs have such a name"
+    )
+    assert found.actual == 64
+    (two,) = mismatches(*some[:2])
+    assert two.message.endswith("; 2 runs have such a name")
+
+
+def test_each_setting_is_told_of_its_own() -> None:
+    assert [each.field for each in mismatches(named("rank9_lr2e-5"))] == ["lora_rank", "lr"]
+
+
+def test_a_rank_in_the_name_of_a_run_that_trains_all_weights_is_none() -> None:
+    full = {"custom_recipe": "full_finetune_single_device", "lora_rank": None, "lora_alpha": None, "seed": None}
+    (found,) = mismatches(named("rank16_seed3", full))
+    assert found.message == "the name 'rank16_seed3' says 'rank16', but all of its weights are trained"
+    assert found.actual is None
+    assert mismatches(named("alpha3", full))
+    assert not mismatches(named("rank16", {"lora_rank": None}))  # what a script takes by itself is not known
+
+
+def test_runs_without_the_setting_are_told_apart_from_runs_with_another_value() -> None:
+    full = {"custom_recipe": "full_finetune_single_device", "lora_rank": None, "lora_alpha": None}
+    found = mismatches(named("rank16", {"lora_rank": 8}), named("rank4", full, 1), named("rank5", full, 2))
+    assert [each.actual for each in found] == [8, None]
+    assert found[1].message.endswith("all of its weights are trained; 2 runs have such a name")
+
+
+def test_a_batch_may_be_named_by_all_of_its_samples() -> None:
+    several = {"batch_size": 2, "gradient_accumulation_steps": 3, "gpus": 4}
+    for name in ("bs2", "bs6", "bs24"):
+        assert not mismatches(named(name, several))
+    for name in ("bs4", "bs8", "bs3"):
+        assert mismatches(named(name, several))
+    assert mismatches(named("ep24", several))  # what is a number of samples is no number of epochs
+    assert not mismatches(named("bs5", {"batch_size": None}))
+
+
+def test_a_models_directory_that_is_named_as_another_model_is_a_warning_at_its_path() -> None:
+    for name in ("Llama-3.2-1B-Instruct", "LLAMA-3.2-1b-instruct", "my-llama", "/models/any"):
+        assert not mismatches(named("", {"model_checkpoint": name}))
+    other = {"model_checkpoint": "Llama-3.2-1B"}
+    found = mismatches(named("", other), named("", other, 1), named("", {}, 2))
+    (told,) = found
+    assert told.message == (
+        "the directory of the model 'Llama-3.2-1B-Instruct' of 2 of 3 runs (run0, run1) is named as another model:"
+        " '/scratch/me/models/Llama-3.2-1B'"
+    )
+    assert (told.severity, told.field) == (Severity.WARNING, "model_checkpoint")
+    assert (told.expected, told.actual) == ("Llama-3.2-1B-Instruct", "Llama-3.2-1B")
+    assert (told.file, told.line) == (SUMMARY, LINES["model_checkpoint"])
+    assert not mismatches(named("", {"torchtune_model_name": "my-own", "model_checkpoint": "Llama-3.2-1B"}))
+
+
+def test_the_plan_of_documents_has_the_rows_name_to_compare() -> None:
+    cells = [["a_rank8", MODEL, "1e-5", "Fine-tuned"]]
+    plan = planned(summary(table=table(["Run Name", "Model", "LR", "Type"], cells)))
+    (found,) = [each for each in check_plan(plan, Seen(), {}) if each.code == "name-mismatch"]
+    assert "says 'rank8', but lora_rank is 64, a default that nobody chose" in found.message

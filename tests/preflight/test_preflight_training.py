@@ -1,0 +1,176 @@
+"""Foreseeing runs that train nothing, or never get past their warm-up, and outputs that go into a model."""
+
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Location
+from scaffold_torchtune.models import DataSeen, PartSeen, Seen, Setting, Source, SourceKind
+from scaffold_torchtune.preflight import check_plan
+from scaffold_torchtune.preflight.runs import at, output_dir
+from scaffold_torchtune.preflight.steps import Rows, rows_of, steps_of, steps_per_epoch
+from support.plans import DATA, LINES, SUMMARY, Changes, plan_of, run_of
+
+CODES = {"no-steps", "long-warmup", "output-in-checkpoint"}
+
+
+def seen_rows(train: int) -> Seen:
+    columns: Any = {"input": {"text": 1}, "output": {"text": 1}}
+    return Seen(data={DATA: DataSeen(parts={"train": PartSeen(rows=train, columns=columns)})})
+
+
+def found(*runs: Any, rows: int | None = 1000, **more: Any) -> list[Finding]:
+    seen = Seen() if rows is None else seen_rows(rows)
+    return [each for each in check_plan(plan_of(*runs, **more), seen, {}) if each.code in CODES]
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "accumulation", "processes", "limit", "steps"),
+    [
+        (240, 4, 1, 1, None, 60),
+        (243, 4, 1, 1, None, 60),
+        (3, 4, 1, 1, None, 0),
+        (240, 4, 7, 1, None, 8),
+        (9, 2, 1, 4, None, 1),  # 9 samples dealt to 4 processes: 3 each, one batch of 2
+        (8, 2, 1, 4, None, 1),
+        (240, 4, 1, 1, 10, 10),
+        (240, 4, 1, 1, 100, 60),
+        (0, 4, 1, 1, None, 0),
+    ],
+)
+def test_steps_in_an_epoch(rows: int, batch: int, accumulation: int, processes: int, limit: int, steps: int) -> None:
+    """Each number was counted by hand; tests/contract/test_steps.py holds the rule to the recipes' own classes."""
+    made = steps_per_epoch(rows, batch_size=batch, accumulation=accumulation, processes=processes, limit=limit)
+    assert made == steps
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"batch_size": 1001}, {"gradient_accumulation_steps": 251}, {"batch_size": 501, "gpus": 2}],
+)
+def test_a_run_without_a_step_is_an_error_at_its_batch_size(changes: Changes) -> None:
+    (finding,) = found(changes)
+    assert (finding.code, finding.severity) == ("no-steps", Severity.ERROR)
+    assert (finding.file, finding.line) == (SUMMARY, LINES["batch_size"])
+    assert "words.json has 1000 rows" in finding.message
+
+
+def test_as_many_samples_as_a_step_takes_are_enough() -> None:
+    assert not found({"batch_size": 1000, "num_warmup_steps": 0})
+
+
+def test_what_the_summary_says_counts_where_the_data_is_not_seen() -> None:
+    (finding,) = found({"batch_size": 8}, rows=None, splits={DATA: {"train": 7}})
+    assert "the summary says 7 samples" in finding.message
+    assert not found({"batch_size": 8}, rows=None)
+    assert not found({"batch_size": 8}, rows=None, splits={DATA: {"test": 7}})
+
+
+def test_what_is_counted_wins_over_what_the_summary_says() -> None:
+    assert not found({}, rows=1000, splits={DATA: {"train": 1}})
+
+
+def test_fewer_training_samples_count() -> None:
+    (finding,) = found({"training_samples": 3})
+    assert finding.code == "no-steps"
+    assert "3 training samples" in finding.message
+    assert not found({"training_samples": 2000})
+
+
+@pytest.mark.parametrize(("asked", "count"), [(None, 1000), (999, 999), (1000, 1000), (1001, 1000)])
+def test_the_samples_of_an_epoch(asked: int | None, count: int) -> None:
+    run = run_of({"training_samples": asked})
+    basis = f"{asked} training samples" if asked == 999 else "words.json has 1000 rows"
+    assert rows_of(run, plan_of(run), seen_rows(1000)) == Rows(count, basis)
+
+
+def test_an_epoch_may_be_limited() -> None:
+    assert steps_of(run_of({}), 1000) == 250
+    assert steps_of(run_of({"max_steps_per_epoch": 10}), 1000) == 10
+
+
+def test_an_empty_data_set_trains_nothing_packed_or_not() -> None:
+    assert [each.code for each in found({"packed": True}, rows=0)] == ["no-steps"]
+    assert not found({"packed": True}, rows=1)
+
+
+def test_a_warmup_as_long_as_training_is_a_warning_with_the_number_to_write() -> None:
+    (finding,) = found({"num_warmup_steps": 500})
+    assert (finding.code, finding.severity) == ("long-warmup", Severity.WARNING)
+    assert (finding.file, finding.line) == (SUMMARY, LINES["num_warmup_steps"])
+    assert (finding.expected, finding.actual) == ("at most 250", 500)
+    assert "500 steps (250 in each of 2 epoch(s): words.json has 1000 rows)" in finding.message
+    assert finding.fix.startswith("write '- **Warmup steps:** 50' (a tenth of training) in Configuration")
+    assert "nobody chose" not in finding.message
+    assert finding.message.endswith("so the learning rate never reaches what is planned")
+
+
+def test_a_warmup_of_more_than_half_of_training_is_a_warning_too() -> None:
+    (finding,) = found({"num_warmup_steps": 499})
+    assert (finding.code, finding.actual) == ("long-warmup", 499)
+    assert "takes more than half of the training of 500 steps" in finding.message
+    assert "in most steps the learning rate is below" in finding.message
+    assert found({"num_warmup_steps": 251})
+    assert not found({"num_warmup_steps": 250})
+
+
+def test_a_default_warmup_that_nobody_chose_is_said_to_be_one() -> None:
+    (finding,) = found(run_of({"num_warmup_steps": 100}, defaults=["num_warmup_steps"]), rows=100)
+    assert "of 100 steps, a default that nobody chose, is" in finding.message
+    assert finding.line == LINES["epochs"]
+
+
+def test_runs_with_the_same_trouble_are_told_once() -> None:
+    findings = found({"batch_size": 2000}, {"batch_size": 2000, "lr": 1.0}, {"batch_size": 4})
+    assert [each.message.partition(" would")[0] for each in findings] == ["2 of 3 runs (run0, run1)"]
+    (one,) = found({"batch_size": 2000}, {"batch_size": 4})
+    assert one.message.startswith("the run run0 would train no step")
+    (every,) = found(*[{"batch_size": 2000}] * 5)
+    assert every.message.startswith("all 5 runs would")
+    (three,) = found(*[{"batch_size": 2000}] * 3, {})
+    assert three.message.startswith("3 of 4 runs (run0, run1, run2) would")
+    (many,) = found(*[{"batch_size": 2000}] * 4, {})
+    assert many.message.startswith("4 of 5 runs (run0, run1, run2, ...) would")
+
+
+# --- outputs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"output_dir_base": "/scratch/me/models/Llama-3.2-1B-Instruct"},
+        {"output_dir_base": "/scratch/me/models/Llama-3.2-1B-Instruct/out/"},
+        {"output_dir_base": "/scratch/me/models/", "experiment_name": "Llama-3.2-1B-Instruct"},
+        {"output_dir_base": None, "project_dir": "/scratch/me/models/x/../Llama-3.2-1B-Instruct"},
+    ],
+)
+def test_outputs_inside_the_base_model_are_an_error(changes: Changes) -> None:
+    (finding,) = found(changes)
+    assert (finding.code, finding.severity) == ("output-in-checkpoint", Severity.ERROR)
+    place = "output_dir_base" if changes.get("output_dir_base") else "project_dir"
+    assert finding.line == LINES.get(place, 99)
+
+
+def test_outputs_beside_the_model_or_around_it_are_fine() -> None:
+    assert not found({"output_dir_base": "/scratch/me/models/", "experiment_name": "Llama-3.2-1B-Instruct-out"})
+    assert not found({"output_dir_base": "/scratch"})
+    assert not found({"output_dir_base": None})
+    assert not found({"models_dir": None})
+    assert not found({"models_dir": None, "output_dir_base": None})
+
+
+def test_outputs_go_below_what_is_planned() -> None:
+    assert output_dir(run_of({})) == "/scratch/me/out/capitals"
+    assert output_dir(run_of({"experiment_name": None})) == "/scratch/me/out"
+    assert output_dir(run_of({"output_dir_base": None})) is None
+
+
+def test_a_value_without_a_line_has_its_file() -> None:
+    run = run_of({})
+    derived = Setting(value="x", source=Source(kind=SourceKind.DERIVED, file=SUMMARY))
+    run = run.model_copy(update={"settings": {**run.settings, "lr": derived}})
+    assert at(run, "lr") == Location(SUMMARY, None)
+    assert at(run, "lr", "epochs") == Location(SUMMARY, LINES["epochs"])
+    assert at(run, "nothing") == Location(None, None)

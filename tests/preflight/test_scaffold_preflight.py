@@ -1,0 +1,106 @@
+"""What is foreseen refuses the plan before anything is written, and is looked at again by validate."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from scaffold_torchtune.findings import errors_in
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Request
+from support.checkpoints import make_checkpoint
+from support.experiments import DATA, change, everything, log, make_experiment, outputs
+from support.scaffolding import codes, refusal, scaffold
+
+MODEL = "Llama-3.2-1B-Instruct"
+OWN_DATA = {"/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json": "data/words.json"}
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """The example with its data set and its model on this machine."""
+    make_checkpoint(tmp_path / "models" / MODEL, MODEL)
+    replace = {**OWN_DATA, "/scratch/gpfs/LAB/pretrained-llms": str(tmp_path / "models")}
+    return make_experiment(tmp_path / "sweep", replace=replace)
+
+
+def test_where_all_is_seen_and_right_there_is_information_alone(here: Path) -> None:
+    change(here / "experiment_summary.md", "**Batch size:** 4", "**Batch size:** 4\n- **Warmup steps:** 10")
+    result = scaffold(here)
+    assert result.ok
+    assert {f.code: f.severity.value for f in result.plan.warnings} == {"estimate": "info", "confound": "info"}
+    assert [f.code for f in result.validation.findings] == ["defaults-unchosen"]
+    assert "a run takes 120 optimizer steps" in log(here)
+    assert "WARNING" not in log(here)
+
+
+@pytest.mark.parametrize("step", [steps.plan, steps.render, steps.scaffold])
+def test_what_would_fail_is_refused_before_anything_is_written(here: Path, step: Any) -> None:
+    (here / "data" / "words.json").write_text(json.dumps({"train": [{"input": "a"}]}))
+    (here.parent / "models" / MODEL / "config.json").unlink()
+    before = set(everything(here))
+    refused = refusal(step, here)
+    assert {"data-mismatch", "no-steps", "checkpoint-mismatch"} <= set(codes(refused))
+    assert refused.message == "3 problem(s): the runs would fail"
+    assert all(problem.file == "experiment_summary.md" and problem.line for problem in errors_in(refused.problems))
+    assert set(everything(here)) - {"scaffold.log"} == before
+
+
+def test_what_goes_wrong_after_the_scaffold_fails_the_validation(here: Path) -> None:
+    assert scaffold(here).ok
+    (here.parent / "models" / MODEL / "original" / "tokenizer.model").unlink()
+    (here / "data" / "words.json").write_text(json.dumps({**DATA, "train": []}))
+    result = steps.validate(Request(here))
+    assert not result.passed
+    assert sorted(f.code for f in errors_in(result.findings)) == ["checkpoint-mismatch", "data-mismatch", "no-steps"]
+    assert all(run.passed for run in result.runs)
+
+
+def test_checkpoint_files_are_those_that_finetune_yaml_names(here: Path) -> None:
+    """A model in two parts, where the bundled setup_finetune names one file."""
+    directory = here.parent / "models" / MODEL
+    directory.rename(directory.with_name("whole"))
+    make_checkpoint(directory, MODEL, files=2)
+    (problem,) = errors_in(refusal(steps.plan, here).problems)
+    assert "model.safetensors is not there" in problem.message
+
+
+def test_a_second_scaffold_of_the_same_finds_nothing_to_do(here: Path) -> None:
+    assert scaffold(here).ok
+    before = everything(here)
+    assert scaffold(here).unchanged
+    assert everything(here) == before
+
+
+def test_what_comes_into_sight_changes_the_warnings_and_no_run(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "sweep", replace=OWN_DATA)
+    (experiment / "data" / "words.json").rename(experiment / "data" / "later.json")
+    assert "not-seen" in {f.code for f in scaffold(experiment).plan.warnings if f.field == "dataset"}
+    made = outputs(experiment)
+    (experiment / "data" / "later.json").rename(experiment / "data" / "words.json")
+    result = scaffold(experiment)
+    assert result.ok
+    assert not [f for f in result.plan.warnings if f.field == "dataset"]
+    assert outputs(experiment) == made
+
+
+def test_parquet_is_counted_too(tmp_path: Path) -> None:
+    replace = {"/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json": "data/words.parquet"}
+    replace["**Format:** JSON"] = "**Format:** Parquet"
+    experiment = make_experiment(tmp_path / "sweep", replace=replace)
+    columns = {"input": ["a"] * 3, "output": ["b"] * 3}
+    pyarrow.parquet.write_table(pa.table(columns), experiment / "data" / "words.parquet")
+    (problem,) = errors_in(refusal(steps.plan, experiment).problems)
+    assert problem.code == "no-steps"
+    assert "words.parquet has 3 rows" in problem.message
+
+
+def test_for_an_external_script_data_is_a_warning(here: Path, tmp_path: Path) -> None:
+    script = tmp_path / "setup_finetune.py"
+    script.write_text("")
+    (here / "data" / "words.json").write_text(json.dumps({"training": []}))
+    found = steps.plan(Request(here, setup_script=str(script))).warnings
+    assert {f.severity.value for f in found if f.code == "data-mismatch"} == {"warning"}

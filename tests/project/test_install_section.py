@@ -1,0 +1,61 @@
+"""What README.md says about installing is true: its blocks and its commands start a server with the tools."""
+
+import json
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune import __version__
+from scaffold_torchtune.cli.commands import prepare_demo
+from scaffold_torchtune.cli.parser import parser, serve_parser
+from support.hosts import STEPS, calls
+from support.readme import blocks, command_lines, install_section
+
+
+def servers() -> list[dict[str, Any]]:
+    """The server of each block that configures a client."""
+    found = [json.loads(block) for block in blocks("json")] + [tomllib.loads(block) for block in blocks("toml")]
+    (keys,) = zip(*found, strict=True)
+    assert keys == ("mcpServers", "servers", "mcp_servers")
+    for block in found:
+        ((name, _),) = next(iter(block.values())).items()
+        assert name == "torchtune"
+    return [next(iter(block.values()))["torchtune"] for block in found]
+
+
+@pytest.mark.parametrize("server", servers(), ids=["generic", "VS Code", "Codex"])
+def test_a_block_starts_a_server_that_lists_the_tools_and_takes_the_experiments(
+    server: dict[str, Any], tmp_path: Path
+) -> None:
+    example = prepare_demo(tmp_path / "experiments/sweep")
+    places = {"/path/to/experiments": str(example.parent), "${workspaceFolder}": str(example.parent)}
+    line = [server["command"], *(places.get(part, part) for part in server["args"])]
+    assert str(example.parent) in line
+    assert server.get("type", "stdio") == "stdio"
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    names, parsed = calls(line, {**os.environ, "PATH": path}, tmp_path, ("parse_summary", {"experiment": str(example)}))
+    assert names == list(STEPS)
+    assert parsed["experiment"] == "capitalization_lora_sweep"
+
+
+@pytest.mark.parametrize("host", ["claude", "codex", "gemini"])
+def test_the_lines_for_a_host_start_the_server_that_there_is(host: str) -> None:
+    (line,) = [line for line in command_lines(host) if "mcp" in line]
+    command = line[line.index("scaffold-torchtune") :]
+    assert command[1] == "serve"
+    serve_parser().parse_args(command[2:])
+    assert (command == ["scaffold-torchtune", "serve"]) == (host == "claude"), "Claude Code names its project directory"
+
+
+def test_the_lines_of_our_own_command_are_taken() -> None:
+    lines = command_lines("scaffold-torchtune")
+    assert lines == [["scaffold-torchtune", "skill"]]
+    assert parser().parse_args(lines[0][1:]).directory is None
+
+
+def test_the_bundle_is_named_as_it_is() -> None:
+    assert f"dist/scaffold-torchtune-{__version__}.mcpb" in install_section()

@@ -1,0 +1,71 @@
+"""Whether the tests of what checks see a check that is broken: a sample; `make mutation` tries every mutant."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mutation
+from support.equivalent_mutants import EQUIVALENT
+from support.sabotage import mutants
+
+CODE = """\
+TABLE = {"a": 1, "b": 2}
+def check(report, value, ok: bool = True) -> str | None:
+    if not value and ok:
+        message = "a" if value else "b"
+        report.add("x", message, severity=Severity.ERROR)
+    while value > 2:
+        value -= 1
+    return [item for item in {"q"} | TABLE.keys() if item in ("a", "b")]
+"""
+
+
+def test_every_place_that_decides_has_its_mutants(tmp_path: Path) -> None:
+    path = tmp_path / "checks.py"
+    path.write_text(CODE)
+    found = list(mutants("checks", path))
+    changes = [f"{mutant.lines[0]}: {mutant.change}" for mutant in found]
+    assert changes == [
+        "1: without 'a'",
+        "1: without 'b'",
+        "2: True -> False",
+        "3: not value and ok -> True",
+        "3: not value and ok -> False",
+        "3: not value and ok -> ok",
+        "3: not value and ok -> not value",
+        "3: not value -> value",
+        "5: report.add('x', message, severity=Severity.ERROR) -> pass",
+        "5: Severity.ERROR -> Severity.INFO",
+        "6: value > 2 -> False",
+        "6: value > 2 -> value >= 2",
+        "7: value -= 1 -> pass",
+        "8: {'q'} | TABLE.keys() -> {'q'}",
+        "8: {'q'} | TABLE.keys() -> TABLE.keys()",
+        "8: item in ('a', 'b') -> True",
+        "8: item in ('a', 'b') -> False",
+        "8: item in ('a', 'b') -> item not in ('a', 'b')",
+        "8: without 'a'",
+        "8: without 'b'",
+    ]
+    space: dict[str, object] = {}
+    exec(found[0].code, space)  # noqa: S102 - the code above
+    assert space["TABLE"] == {"b": 2}
+
+
+@pytest.mark.parametrize("package", mutation.CAMPAIGN)
+def test_every_equivalent_mutant_is_a_mutant(package: str) -> None:
+    there = {(mutant.file, mutant.change) for mutant in mutation.every_mutant(package)}
+    assert {key for key in EQUIVALENT if key[0].startswith(f"{package}/")} <= there
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)  # a minute where nothing else runs
+def test_no_mutant_of_a_sample_survives() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST"))}
+    command = [sys.executable, str(Path(mutation.__file__)), "--sample", "8"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert " 0 survived" in done.stdout

@@ -1,0 +1,274 @@
+"""What agents get of a step: an outcome in one line, what is next, what was logged; lists cut with right counts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scaffold_torchtune.findings import Refused, finding
+from scaffold_torchtune.mcp_server import server
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.results import reply, tools
+from scaffold_torchtune.results.reply import bounded
+from scaffold_torchtune.results.tools import ARGUMENTS
+from support.experiments import actions, change, make_experiment, many_runs
+from support.mcp_calls import STEPS, call, listed
+
+SMALL = 20_000
+"""Bytes: far more than any reply takes, and far less than what is cut."""
+
+
+def replied(step: str, experiment: Path, **asked: Any) -> dict[str, Any]:
+    wanted = tools.Call(tools.TOOLS[step], {"experiment": str(experiment)}, **asked)
+    try:
+        return reply.of_result(getattr(steps, step)(Request(experiment)), wanted)
+    except Refused as refused:
+        return reply.of_refusal(refused, wanted)
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    return make_experiment(tmp_path / "sweep")
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 runs, scaffolded."""
+    experiment = many_runs(tmp_path_factory.mktemp("many"), 120)
+    assert steps.scaffold(Request(experiment)).ok
+    return experiment
+
+
+# --- what guides ----------------------------------------------------------------------------------------------------
+
+
+def test_who_follows_what_is_next_comes_to_a_passed_validation(root: Path, sweep: Path) -> None:
+    tools = {tool.name: tool.input_schema for tool in listed(root)}
+    follow: dict[str, Any] = {"tool": "parse_summary", "arguments": {"experiment": str(sweep)}}
+    made = []
+    while "tool" in follow:
+        jsonschema.Draft202012Validator(tools[follow["tool"]]).validate(follow["arguments"])
+        made.append(follow["tool"])
+        (result,) = call(root, (follow["tool"], follow["arguments"]))
+        data = result.structured_content or {}
+        assert list(data)[:2] == ["outcome", "next"]
+        assert "\n" not in data["outcome"]
+        follow = data["next"]
+    assert made == list(STEPS.values())
+    assert data["outcome"].startswith("PASSED: 4 of 4 runs checked")
+    assert "scaffold.log" in follow["first"]
+    assert data["submit"] in (sweep / "scaffold.log").read_text()
+
+
+def test_the_arguments_of_the_last_call_are_those_of_the_next(root: Path, sweep: Path) -> None:
+    given = {"experiment": str(sweep), "names": "table", "setup_script": "bundled", "only": "x*", "local": None}
+    (result,) = call(root, ("plan_runs", given))
+    kept = {name: given[name] for name in ("experiment", "names", "setup_script")}
+    assert (result.structured_content or {})["next"]["arguments"] == kept
+
+
+def test_the_arguments_in_the_table_are_those_of_the_tools(root: Path) -> None:
+    for tool in listed(root):
+        assert list(ARGUMENTS[tool.name]) == list(tool.input_schema["properties"])
+
+
+def test_what_was_logged_is_told_as_it_stands_there(experiment: Path) -> None:
+    heads = []
+    for step in ("parse", "plan", "render", "setup", "validate"):
+        heads += replied(step, experiment)["logged"]
+    log = (experiment / "scaffold.log").read_text().splitlines()
+    assert heads[0] in log
+    told = [head.partition("] ")[2].partition(" (")[0] for head in heads]
+    assert told == [action for i, action in enumerate(all_actions(log)) if action != all_actions(log)[i - 1]]
+    assert replied("validate", experiment)["logged"] == []
+
+
+def all_actions(log: list[str]) -> list[str]:
+    return [line.partition("] ")[2] for line in log if line.startswith("[")]
+
+
+def test_a_refused_writing_step_tells_its_entry(experiment: Path) -> None:
+    change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** two")
+    data = replied("render", experiment)
+    assert (
+        data["outcome"] == "REFUSED: 1 problem(s) in the experiment's documents. No run directory or file was changed."
+    )
+    assert data["next"]["tool"] == "render_yaml"
+    assert data["counts"] == {"problems": 1}
+    (head,) = data["logged"]
+    assert head.endswith("SCAFFOLD_TORCHTUNE_REFUSED")
+    assert actions(experiment) == ["SCAFFOLD_TORCHTUNE_REFUSED"]
+
+
+@pytest.mark.parametrize("step", ["setup", "validate"])
+def test_a_step_that_needs_a_plan_names_the_tool_that_makes_it(experiment: Path, step: str) -> None:
+    assert replied(step, experiment)["next"] == {"tool": "render_yaml", "arguments": {"experiment": str(experiment)}}
+
+
+def test_a_failed_validation_names_its_errors_and_asks_for_no_tool(experiment: Path) -> None:
+    assert steps.scaffold(Request(experiment)).ok
+    for run in ("rank8_lr1e-5", "rank16_lr1e-5"):
+        change(experiment / run / "finetune.yaml", "seed: 14", "seed: 15")
+    data = replied("validate", experiment)
+    assert data["outcome"] == "FAILED: 4 of 4 runs checked, 2 with errors: value-mismatch (2)."
+    assert data["counts"]["failed"] == 2
+    assert "tool" not in data["next"]
+    assert data["submit"] == ""
+
+
+def test_one_failed_setup_is_told_first_with_its_reason(many: Path) -> None:
+    result = steps.setup(Request(many))
+    runs = [
+        run.model_copy(update={"ok": i != 99, "reason": "" if i != 99 else "boom"}) for i, run in enumerate(result.runs)
+    ]
+    failed = result.model_copy(update={"runs": tuple(runs), "failed": 1, "succeeded": 119})
+    data = reply.of_result(failed, tools.Call("run_setup"))
+    assert data["outcome"].startswith("120 runs processed: 119 succeeded, 1 failed")
+    assert (data["runs"][0]["directory"], data["runs"][0]["reason"]) == (runs[99].directory, "boom")
+    assert data["next"]["tool"] == "validate"
+    assert "run_setup again" in data["next"]["first"]
+
+
+# --- bounds ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", ["parse", "plan", "render", "setup", "validate"])
+def test_pages_list_every_run_once_and_counts_stay_whole(many: Path, step: str) -> None:
+    result = getattr(steps, step)(Request(many))
+
+    def page(**asked: Any) -> dict[str, Any]:
+        return reply.of_result(result, tools.Call(tools.TOOLS[step], {"experiment": str(many)}, **asked))
+
+    start, seen, pages = 1, [], 0
+    total = 120 if step != "parse" else 121  # and the control
+    while True:
+        data = page(start=start)
+        assert len(json.dumps(data)) < SMALL
+        seen += [run.get("directory", run.get("name")) for run in data["runs"]]
+        assert data.get("left_out", {}).get("runs", 0) == total - len(data["runs"])
+        if start + len(data["runs"]) > total:
+            break
+        start += len(data["runs"])
+        assert f"start={start}" in data["more"]
+        pages += 1
+    assert len(seen) == len(set(seen)) == total
+    assert pages > 0
+    assert "120" in page()["outcome"]
+    whole = page(whole=True)
+    assert len(whole["runs"]) == total
+    assert "left_out" not in whole
+
+
+@pytest.mark.parametrize("step", ["parse", "plan", "render"])
+def test_a_sweep_of_usual_size_is_listed_whole(tmp_path: Path, step: str) -> None:
+    experiment = many_runs(tmp_path, 32)
+    data = replied(step, experiment)
+    assert len(data["runs"]) == 32 + (step == "parse")
+    assert "left_out" not in data
+
+
+def test_a_pattern_chooses_runs(many: Path) -> None:
+    data = replied("plan", many, only="lr1.1e-?")
+    assert [run["directory"] for run in data["runs"]] == ["lr1.1e-5", "lr1.1e-4"]
+    assert data["counts"]["runs"] == 120
+
+
+@settings(deadline=60_000)
+@given(st.lists(st.text(max_size=2000), max_size=60), st.dictionaries(st.text(max_size=9), st.text(max_size=3000)))
+def test_whatever_is_long_is_cut_and_counted(texts: list[str], values: dict[str, str]) -> None:
+    problems = [finding("invalid-value", text, actual=text).model_dump(mode="json") for text in texts]
+    runs = [{"directory": text, "ok": True, "parameters": values} for text in texts]
+    data = {"problems": problems, "runs": runs, "config": values}
+    out = bounded(data, tools.Call("x"))
+    assert len(json.dumps(out, ensure_ascii=False).encode(errors="replace")) < SMALL + 12_000
+    for name, whole in data.items():
+        assert len(out[name]) + out.get("left_out", {}).get(name, 0) == len(whole)
+    for run in out["runs"]:
+        assert len(run["parameters"]) + run.get("left_out", {}).get("parameters", 0) == len(values)
+
+
+def test_the_worst_comes_first_where_not_all_fit() -> None:
+    infos = [finding("estimate", "x" * 300).model_dump(mode="json") for _ in range(60)]
+    error = finding("invalid-value", "bad").model_dump(mode="json")
+    out = bounded({"findings": [*infos, error]}, tools.Call("x"))
+    assert out["findings"][0]["code"] == "invalid-value"
+    assert bounded({"findings": [infos[0], error]}, tools.Call("x"))["findings"] == [infos[0], error]
+
+
+# --- schemas --------------------------------------------------------------------------------------------------------
+
+
+def test_every_key_of_the_output_schemas_is_in_the_replies_and_the_types_hold(root: Path, sweep: Path) -> None:
+    results = call(root, *((tool, {"experiment": str(sweep)}) for tool in STEPS.values()))
+    for tool, result in zip(STEPS.values(), results, strict=True):
+        (schema,) = (server.output(step.result) for step in tools.STEPS if step.tool == tool)
+        named = schema["properties"].keys() - {"error"}
+        assert named <= (result.structured_content or {}).keys()
+
+
+# --- what trials of agents stumbled over ------------------------------------------------------------------------------
+
+
+def test_renders_outcome_and_counts_tell_the_same(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "sweep")
+    planned = replied("plan", experiment)["counts"]["warnings"]
+    data = replied("render", experiment)
+    assert planned > 0
+    assert data["outcome"].endswith(f"0 warnings besides the plan's {planned}.")
+    assert data["counts"] == {"warnings": 0}
+
+
+def test_what_fits_on_the_first_page_stands_on_every_page(many: Path) -> None:
+    first, later = replied("plan", many), replied("plan", many, start=100)
+    for name in ("warnings", "varying", "excluded"):
+        assert first[name] == later[name] != []
+    assert first["runs"] != later["runs"] == replied("plan", many, whole=True)["runs"][99 : 99 + len(later["runs"])]
+
+
+def test_a_field_has_its_line_in_each_document_that_gives_it(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "sweep")
+    sources = replied("parse", experiment)["sources"]
+    for document, label in (("experiment_summary.md", "- **GPUs"), ("claude.local.md", "- **Default GPUs")):
+        lines = (experiment / document).read_text().splitlines()
+        assert lines[sources[document]["gpus"] - 1].startswith(label)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [("| 8, 16 |", "| 8, 32 |", "levels-differ"), ("rank8_lr1e-5 |", "rank4_lr1e-5 |", "name-mismatch")],
+)
+def test_a_plan_that_may_not_be_what_is_meant_asks_before_anything_is_written(
+    experiment: Path, old: str, new: str, code: str
+) -> None:
+    usual = replied("plan", experiment)["next"]
+    assert "at once where they asked for the whole scaffold" in usual["first"]
+    change(experiment / "experiment_summary.md", old, new)
+    data = replied("plan", experiment)
+    assert f"ask about {code} before anything is written" in data["next"]["first"]
+    assert data["next"]["arguments"] == usual["arguments"]
+
+
+def test_a_file_that_was_edited_leads_to_the_user_and_overwrite(experiment: Path) -> None:
+    assert steps.scaffold(Request(experiment)).ok
+    change(experiment / "rank8_lr1e-5" / "finetune.yaml", "lora_rank: 8", "lora_rank: 9")
+    judged = replied("validate", experiment)
+    assert "run_setup puts back with overwrite: true" in judged["next"]["first"]
+    data = replied("setup", experiment)
+    assert data["next"]["tool"] == "run_setup"
+    assert "overwrite: true" in data["next"]["first"]
+    assert "validate tells which values differ" in data["next"]["first"]
+    change(experiment / "rank8_lr1e-5" / "finetune.yaml", "lora_rank: 9", "lora_rank: 8")
+    (experiment / "rank8_lr1e-5" / "finetune.slurm").unlink()
+    assert "overwrite" not in replied("validate", experiment)["next"]["first"]
+
+
+def test_a_long_line_that_submits_is_found_in_the_log(many: Path) -> None:
+    data = replied("validate", many)
+    assert "grep 'Submit with:' scaffold.log" in data["submit"]
+    lines = [line for line in (many / "scaffold.log").read_text().splitlines() if "Submit with:" in line]
+    assert lines[-1].count("lr") > 100

@@ -1,0 +1,145 @@
+"""What an external script says that it takes, when it is asked."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.models import Interface, Option
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.setup.external import InterfaceFault, ask_interface
+from scaffold_torchtune.system import processes
+from support.experiments import change, make_experiment
+from support.scaffolding import codes, refusal
+from support.waiting import PATIENCE
+
+ANY = """\
+import argparse, pathlib, sys
+print("hello")
+parser = argparse.ArgumentParser()
+parser.add_argument("--rank", type=int, default=8)
+parser.add_argument("--form", choices=["a", "b"], required=True)
+parser.add_argument("--when", default=pathlib.Path("now"))
+parser.add_argument("place", nargs="?")
+arguments = parser.parse_args()
+pathlib.Path("made").write_text("")
+"""
+
+
+def asked(folder: Path, text: str, timeout: float = PATIENCE) -> Interface | InterfaceFault:
+    script = folder / "setup_finetune.py"
+    script.write_text(text)
+    return ask_interface(script, sys.executable, processes.environment(), timeout)
+
+
+def test_options_are_told_with_defaults_and_nothing_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert asked(tmp_path, ANY) == Interface(
+        options={"rank": Option(default=8), "form": Option(required=True, choices=("a", "b")), "when": Option()}
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["setup_finetune.py"]
+
+
+def test_known_arguments_are_asked_for_too(tmp_path: Path) -> None:
+    found = asked(tmp_path, ANY.replace("parse_args()", "parse_known_args()"))
+    assert isinstance(found, Interface)
+    assert found.options is not None
+
+
+def test_a_script_that_is_not_of_argparse_is_not_run(tmp_path: Path) -> None:
+    assert asked(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')") == Interface()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["import argparse", "import argparse\n1 / 0", "import argparse\nargparse.ArgumentParser().parse_args()"]
+)
+def test_a_script_that_names_no_options_is_taken_as_it_is(tmp_path: Path, text: str) -> None:
+    assert asked(tmp_path, text) == Interface()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import argparse, of_nobody", "ModuleNotFoundError: No module named 'of_nobody'"),
+        ("import argparse\nfrom sys import nothing_of_it", "ImportError: cannot import name 'nothing_of_it'"),
+        ("import argparse\nif", "SyntaxError: invalid syntax"),
+    ],
+)
+def test_what_can_never_run_is_a_fault(tmp_path: Path, text: str, reason: str) -> None:
+    found = asked(tmp_path, text)
+    assert isinstance(found, InterfaceFault)
+    assert found.reason.startswith(reason)
+
+
+def test_a_script_that_does_not_answer_in_time(tmp_path: Path) -> None:
+    found = asked(tmp_path, "import argparse, time\ntime.sleep(600)", timeout=1)
+    assert isinstance(found, InterfaceFault)
+    assert found.reason == "it did not say what it takes within 1 s"
+
+
+def test_a_python_or_a_script_that_is_not_there(tmp_path: Path) -> None:
+    script = tmp_path / "setup_finetune.py"
+    script.write_text(ANY)
+    found = ask_interface(script, str(tmp_path / "python"), {}, 5)
+    assert isinstance(found, InterfaceFault)
+    assert found.reason.endswith("cannot be started: No such file or directory")
+    assert isinstance(ask_interface(tmp_path / "none.py", sys.executable, {}, 5), InterfaceFault)
+
+
+def test_an_answer_that_is_none_is_not_believed(tmp_path: Path) -> None:
+    odd = "import argparse, json\njson.dumps = lambda options: '[1]'\nargparse.ArgumentParser().parse_args()"
+    assert asked(tmp_path, odd) == Interface()
+
+
+def test_its_slurm_template_is_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "finetune_template.slurm").write_text(
+        "module purge\nmodule load a/1 b/2\nmodule load c\n"
+    )
+    found = asked(tmp_path, "lines = [line for line in text if 'conda' not in line]")
+    assert found == Interface(modules=("a/1", "b/2", "c"), drops_conda=True)
+
+
+def test_a_script_that_cannot_run_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    script = tmp_path / "setup_finetune.py"
+    script.write_text("import argparse, cruijff_kit_of_nobody")
+    experiment = make_experiment(tmp_path / "sweep")
+    before = sorted(path.name for path in experiment.iterdir())
+    refused = refusal(steps.plan, experiment, setup_script=str(script))
+    assert codes(refused) == ["package-missing"]
+    assert "No module named 'cruijff_kit_of_nobody'" in refused.problems[0].message
+    script.write_text("import argparse\nif")
+    assert codes(refusal(steps.plan, experiment, setup_script=str(script))) == ["script-unasked"]
+    assert sorted(path.name for path in experiment.iterdir()) == before
+
+
+def test_a_required_option_that_nobody_gives_is_asked_for(tmp_path: Path) -> None:
+    script = tmp_path / "setup_finetune.py"
+    script.write_text(
+        "import argparse\np = argparse.ArgumentParser()\np.add_argument('--seed', required=True)\np.parse_args()"
+    )
+    refused = refusal(steps.plan, make_experiment(tmp_path / "sweep"), setup_script=str(script))
+    assert {(p.code, p.field) for p in refused.problems} >= {
+        ("missing-field", "seed"),
+        ("untaken-setting", "lora_rank"),
+    }
+
+
+def test_the_user_is_warned_of_defaults_that_a_script_does_not_tell(tmp_path: Path) -> None:
+    script = tmp_path / "setup_finetune.py"
+    script.write_text("import sys\n")
+    experiment = make_experiment(tmp_path / "sweep")
+    found = steps.plan(Request(experiment, setup_script=str(script))).warnings
+    (told,) = [each for each in found if each.code == "script-writes"]
+    assert told.severity is Severity.WARNING
+    names = "lora_alpha, lora_dropout, lr_scheduler, num_warmup_steps, weight_decay, gradient_accumulation_steps, "
+    assert told.message.endswith(f"for {names}max_seq_len, seed")
+    lines = ["LoRA alpha", "LoRA dropout", "Warmup steps", "Weight decay", "Gradient accumulation steps", "Seed"]
+    given = "".join(f"- **{line}:** 1\n" for line in lines).replace("dropout:** 1", "dropout:** 0.1")
+    given += "- **LR scheduler:** cosine\n- **Max seq len:** 512\n"
+    change(experiment / "experiment_summary.md", "- **Epochs:** 2\n", f"- **Epochs:** 2\n{given}")
+    found = steps.plan(Request(experiment, setup_script=str(script))).warnings
+    assert not [each for each in found if each.code == "script-writes"]

@@ -1,0 +1,219 @@
+"""What becomes of a script that works, fails, or leaves its work undone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.cli import main
+from scaffold_torchtune.findings import errors_in
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Request
+from support.experiments import FILES, actions, log, make_experiment, outputs, run_directories
+from support.setup_scripts import GOOD, MAKE, THREE, failed, scaffold, script
+
+
+def test_a_script_that_works_makes_the_same_files_as_the_bundled_one(three: Path, tmp_path: Path) -> None:
+    file = script(tmp_path, MAKE)
+    result = scaffold(three, file)
+    assert result.ok
+    assert result.plan.setup == str(file)
+    made = outputs(three)
+    assert sorted(made) == sorted(f"{run}/{name}" for run in THREE for name in FILES)
+    how = "the environment as it is, nothing activated"
+    assert f"Details: {file} as a subprocess in each run's staging directory; {how}\n" in log(three)
+    assert "conda" not in log(three)
+    assert not list((three / ".scaffold" / "staging").iterdir())
+    assert scaffold(three, file).unchanged
+    bundled = make_experiment(tmp_path / "other" / "sweep", without=["_rank16_lr5e-5"])
+    steps.scaffold(Request(bundled))
+    ours = outputs(bundled)
+    assert {name: made[name] for name in made if "/setup_" not in name} == {
+        name: ours[name] for name in ours if "/setup_" not in name
+    }
+
+
+def test_one_of_three_fails_and_the_others_do_not(
+    three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = "if run == 'rank8_lr5e-5':\n    sys.exit('this run has\\tno luck')\n" + MAKE
+    file = script(tmp_path, body)
+    assert main(["scaffold", str(three), "--setup-script", str(file), "--json"]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert [(run["directory"], run["ok"]) for run in result["setup"]["runs"]] == [
+        (THREE[0], True),
+        (THREE[1], False),
+        (THREE[2], True),
+    ]
+    assert (result["setup"]["processed"], result["setup"]["succeeded"], result["setup"]["failed"]) == (3, 2, 1)
+    reason = "the script ended with status 1. It said: this run has\\tno luck"
+    assert result["setup"]["runs"][1]["reason"] == reason
+    assert not result["ok"]
+    assert actions(three)[-4:] == [
+        "SETUP_RUN_FAILED",
+        "RUN_SETUP_SCRIPTS",
+        "VALIDATE_PARAMETERS",
+        "SCAFFOLD_TORCHTUNE_FAILED",
+    ]
+    assert f"SETUP_RUN_FAILED\nDetails: rank8_lr5e-5\nResult: {reason} | Ran for: " in log(three)
+    output = ".scaffold/output/rank8_lr5e-5.txt"
+    assert f"| Exit status: 1 | Whole output: {output}\n" in log(three)
+    assert (three / output).read_text() == "this run has\\tno luck\n"
+    assert [result["setup"]["runs"][1][key] for key in ("status", "output")] == [1, output]
+    assert "3 runs processed, 2 successful, 1 failure\n" in log(three)
+    assert sorted(path.name for path in (three / THREE[1]).iterdir()) == ["setup_finetune.yaml"]
+    assert main(["scaffold", str(three), "--setup-script", str(file)]) == 1
+    assert f"setup failed in rank8_lr5e-5: {reason}" in capsys.readouterr().out
+
+
+def test_a_second_call_runs_only_what_failed(three: Path, tmp_path: Path, marks: Path) -> None:
+    body = f"""\
+        marks = pathlib.Path({str(marks)!r})
+        (marks / f"{{run}}.{{time.monotonic_ns()}}").touch()
+        if run == "rank8_lr5e-5" and not (marks / "ready").exists():
+            sys.exit("not ready")
+        """
+    file = script(tmp_path, body, GOOD)
+    file.write_text(file.read_text() + MAKE)
+    assert [run.directory for run in failed(scaffold(three, file))] == ["rank8_lr5e-5"]
+    assert len(list(marks.iterdir())) == 3
+    (marks / "ready").touch()
+    result = scaffold(three, file)
+    assert result.ok
+    assert [run.unchanged for run in result.setup.runs] == [True, False, True]
+    started = sorted(path.name.partition(".")[0] for path in marks.iterdir())
+    assert started == ["rank16_lr1e-5", "rank8_lr1e-5", "rank8_lr5e-5", "rank8_lr5e-5", "ready"]
+    assert "(2 of them already done)" in log(three)
+
+
+def test_a_changed_script_runs_again_and_where_it_fails_what_was_there_stays_but_does_not_pass(
+    three: Path, tmp_path: Path
+) -> None:
+    file = script(tmp_path, MAKE)
+    assert scaffold(three, file).ok
+    before = outputs(three)
+    script(tmp_path, "if run == 'rank8_lr5e-5':\n    print('so it goes')\n    sys.exit(3)\n" + MAKE)
+    result = scaffold(three, file)
+    assert [run.directory for run in failed(result)] == ["rank8_lr5e-5"]
+    assert [run.passed for run in result.validation.runs] == [True, False, True]
+    validated = steps.validate(Request(three, setup_script=str(file)))
+    assert [f.code for run in validated.runs for f in errors_in(run.findings)] == ["setup-failed"]
+    (told,) = [f for run in validated.runs for f in errors_in(run.findings)]
+    kept = three / ".scaffold" / "output" / "rank8_lr5e-5.txt"
+    assert str(kept.relative_to(three)) in told.fix
+    assert kept.read_text() == "so it goes\n"
+    kept.unlink()
+    (told,) = [
+        f for run in steps.validate(Request(three, setup_script=str(file))).runs for f in errors_in(run.findings)
+    ]
+    assert told.fix == "mend the cause, then run setup again"
+    assert outputs(three) == before
+    assert scaffold(three, Path("bundled")).ok
+
+
+def test_outputs_of_a_script_that_has_changed_since_do_not_pass(three: Path, tmp_path: Path) -> None:
+    file = script(tmp_path, MAKE)
+    assert scaffold(three, file).ok
+    file.write_text(file.read_text() + "# newer\n")
+    validated = steps.validate(Request(three, setup_script=str(file)))
+    assert {f.code for run in validated.runs for f in errors_in(run.findings)} == {"stale-output"}
+    assert scaffold(three, file).ok
+
+
+def test_a_missing_cruijff_kit_is_answered_with_how_to_activate(three: Path, tmp_path: Path) -> None:
+    file = script(tmp_path, "import cruijff_kit\n", start="")
+    (run, *others) = failed(scaffold(three, file))
+    assert len(others) == 2
+    assert run.reason.endswith("It said: ModuleNotFoundError: No module named 'cruijff_kit'")
+    assert run.cause == "the environment that is active has no package 'cruijff_kit'"
+    activate = "module load anaconda3/2025.6; conda activate cruijff"
+    assert run.fix == f"activate the environment that has it ({activate}), or leave out --no-activate"
+    assert run.fix in log(three)
+
+
+def test_without_modules_the_reminder_names_the_environment_alone(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "sweep", without=["module load"])
+    file = script(tmp_path, "import cruijff_kit\n", start="")
+    assert "(conda activate cruijff)" in failed(scaffold(experiment, file))[0].fix
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("", "the script ended well but made no finetune.yaml. It said nothing."),
+        ("print('done\\n\\n')\nopen('finetune.yaml', 'w').write('x: 1')", "but made no finetune.slurm. It said: done"),
+        (
+            "open('finetune.slurm', 'w').write('#!x')\nopen('finetune.yaml', 'w').write('x')",
+            "a finetune.yaml that is no YAML",
+        ),
+        ("main([])\nopen('finetune.slurm', 'w').write('x')", "made a finetune.slurm that does not begin with #!"),
+        ("main([])\nopen('finetune.slurm', 'w')", "the script ended well but made a finetune.slurm of 0 bytes"),
+        ("main([])\nopen('finetune.yaml', 'w').write('x' * 1_000_001)", "made a finetune.yaml of 1000001 bytes"),
+        ("main([])\nos.rename('finetune.yaml', 'x')\nos.symlink('x', 'finetune.yaml')", "made no finetune.yaml"),
+        ("main([])\nos.unlink('finetune.slurm')\nos.mkdir('finetune.slurm')", "made no finetune.slurm"),
+        ("main([])\nos.unlink('finetune.slurm')\nos.mkfifo('finetune.slurm')", "made no finetune.slurm"),
+        ("main([])\nsys.exit(4)", "the script ended with status 4."),
+        ("main([])\nos.kill(os.getpid(), 9)", "the script ended with status -9. "),
+        ("import shutil\nshutil.rmtree(os.getcwd())", "made no finetune.yaml"),
+    ],
+    ids=[
+        "nothing",
+        "half",
+        "no yaml",
+        "no script",
+        "empty",
+        "huge",
+        "link",
+        "directory",
+        "fifo",
+        "status",
+        "killed",
+        "removed",
+    ],
+)
+def test_what_a_script_leaves_undone_is_a_failure_with_its_reason(
+    single: Path, tmp_path: Path, body: str, reason: str
+) -> None:
+    result = scaffold(single, script(tmp_path, body))
+    assert len(failed(result)) == 1
+    assert all(reason in run.reason for run in result.setup.runs)
+    assert not list(single.glob("rank*/finetune.*"))
+    assert not list((single / ".scaffold" / "staging").iterdir())
+
+
+def test_what_else_a_script_leaves_in_its_directory_is_cleared(single: Path, tmp_path: Path) -> None:
+    body = "os.makedirs('deep/er')\nopen('deep/er/x', 'w')\nos.symlink('/', 'root')\nos.mkfifo('fifo')\n" + MAKE
+    assert scaffold(single, script(tmp_path, body)).ok
+    assert all(sorted(path.name for path in (single / run).iterdir()) == list(FILES) for run in run_directories(single))
+    assert not list((single / ".scaffold" / "staging").iterdir())
+
+
+def test_outputs_that_are_not_utf8_do_not_pass(single: Path, tmp_path: Path) -> None:
+    body = "main([])\nopen('finetune.yaml', 'ab').write(b'\\xff')\n"
+    (run,) = failed(scaffold(single, script(tmp_path, body)))
+    assert (
+        run.reason.removesuffix(" finetune.slurm")
+        == "the script ended well but made a finetune.yaml that is not UTF-8 text. It said: wrote finetune.yaml and"
+    )
+
+
+def test_wrong_values_of_a_script_do_not_pass(three: Path, tmp_path: Path) -> None:
+    body = """\
+        main([])
+        file = pathlib.Path("finetune.yaml")
+        file.write_text(file.read_text().replace("lora_rank: 8", "lora_rank: 64"))
+        """
+    result = scaffold(three, script(tmp_path, body))
+    assert result.setup.failed == 0
+    assert [run.passed for run in result.validation.runs] == [False, False, True]
+    assert actions(three)[-1] == "SCAFFOLD_TORCHTUNE_FAILED"
+
+
+def test_a_staging_directory_that_cannot_be_made_is_a_failure(three: Path, tmp_path: Path) -> None:
+    def spoil(step: str, _done: int, _total: int) -> None:
+        if step == "setup" and not (three / ".scaffold" / "staging" / THREE[2]).exists():
+            (three / ".scaffold" / "staging" / THREE[2]).write_text("in the way")
+
+    result = scaffold(three, script(tmp_path, "time.sleep(0.3)\n" + MAKE), jobs=1, progress=spoil)
+    assert [run.directory for run in failed(result)] == [THREE[2]]
+    assert "cannot make the directory" in result.setup.runs[2].reason

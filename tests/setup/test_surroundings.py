@@ -1,0 +1,172 @@
+"""The environment of an external script: activated once for all runs, or as it is."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.cli import main
+from scaffold_torchtune.models import Setting, Source, SourceKind
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.pipeline.external_setup import environment_of
+from scaffold_torchtune.request import Interrupted, Request
+from scaffold_torchtune.setup.external.activation import Wanted
+from support.experiments import log, make_experiment, many_runs, run_directories
+from support.logins import Login
+from support.scaffolding import codes, refusal
+from support.setup_scripts import MAKE, scaffold, script
+from support.waiting import wait_until
+
+IN_CRUIJFF = "assert os.environ['ENVIRONMENT'] == os.environ['CONDA_DEFAULT_ENV'] == 'cruijff', os.environ\n"
+AS_IT_IS = "the environment as it is, nothing activated"
+
+
+@pytest.fixture
+def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
+    return Login(tmp_path, monkeypatch, "cruijff", "other")
+
+
+@pytest.mark.parametrize("runs", [5, pytest.param(50, marks=pytest.mark.long)])
+def test_many_runs_activate_once(tmp_path: Path, login: Login, runs: int) -> None:
+    experiment = many_runs(tmp_path, runs)
+    result = scaffold(experiment, script(tmp_path, IN_CRUIJFF + MAKE), jobs=2)
+    assert result.ok, [run.reason for run in result.setup.runs]
+    assert result.setup.processed == len(run_directories(experiment)) == runs
+    assert (login.conda.activated, login.loaded) == (["cruijff"], ["anaconda3/2025.6"])
+    how = "the conda environment cruijff, activated once, after module load anaconda3/2025.6"
+    assert result.setup.environment == how
+    assert f"staging directory; {how}\n" in log(experiment)
+    kept = "".join(file.read_text() for file in (experiment / ".scaffold").rglob("*") if file.is_file())
+    assert str(login.conda.root) not in kept, "the environment itself is not remembered"
+
+
+def test_each_step_as_a_call_of_a_server_shares_one_activation(single: Path, tmp_path: Path, login: Login) -> None:
+    request = Request(single, setup_script=str(script(tmp_path, IN_CRUIJFF + "import argparse\n" + MAKE)))
+    steps.plan(request)
+    steps.render(request)
+    assert steps.setup(request).succeeded == 1
+    assert login.conda.activated == ["cruijff"]
+
+
+def test_another_environment_is_activated_for_itself(tmp_path: Path, login: Login) -> None:
+    file = script(tmp_path, MAKE)
+    assert scaffold(make_experiment(tmp_path / "one"), file).ok
+    assert scaffold(make_experiment(tmp_path / "two", replace={"`cruijff`": "`other`"}), file).ok
+    assert login.conda.activated == ["cruijff", "other"]
+
+
+def test_what_failed_is_tried_again(single: Path, tmp_path: Path, login: Login) -> None:
+    request = Request(single, setup_script=str(script(tmp_path, MAKE)))
+    login.conda.answers("exit 1")
+    assert codes(refusal(steps.scaffold, single, setup_script=request.setup_script)) == ["activation-failed"]
+    login.conda.answers("")
+    assert steps.scaffold(request).ok
+    assert login.conda.activated == ["cruijff", "cruijff"]
+
+
+def test_who_wants_it_to_end_ends_the_activation(single: Path, tmp_path: Path, login: Login) -> None:
+    login.conda.answers("sleep 600")
+    request = Request(single, setup_script=str(script(tmp_path, MAKE)))
+
+    def stop() -> None:
+        wait_until(lambda: login.conda.activated)
+        request.stop.set()
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(stop)
+        with pytest.raises(Interrupted):
+            steps.scaffold(request)
+    assert not run_directories(single)
+
+
+def test_secrets_of_a_profile_do_not_reach_the_script(single: Path, tmp_path: Path, login: Login) -> None:
+    login.adds("export HF_TOKEN=secret SITE_KEPT=kept BASH_ENV=/tmp/evil")
+    body = "assert os.environ['SITE_KEPT'] == 'kept' and not {'HF_TOKEN', 'BASH_ENV'} & set(os.environ)\n"
+    assert scaffold(single, script(tmp_path, body + MAKE)).ok
+
+
+def test_what_is_active_already_is_not_activated(
+    single: Path, tmp_path: Path, login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONDA_DEFAULT_ENV", "cruijff")
+    monkeypatch.setenv("CONDA_PREFIX", str(login.conda.root / "envs" / "cruijff"))
+    monkeypatch.setenv("PATH", f"{login.conda.root}/envs/cruijff/bin:{os.environ['PATH']}")
+    monkeypatch.setenv("LOADEDMODULES", "gcc/12:anaconda3/2025.6")
+    result = scaffold(single, script(tmp_path, IN_CRUIJFF + MAKE))
+    assert result.ok
+    assert result.setup.environment.startswith("the conda environment cruijff, active already")
+    assert (login.conda.activated, login.loaded) == ([], [])
+    monkeypatch.setenv("LOADEDMODULES", "gcc/12:anaconda3/2025.60")
+    assert scaffold(make_experiment(tmp_path / "two"), script(tmp_path, MAKE)).ok
+    assert (login.conda.activated, login.loaded) == (["cruijff"], ["anaconda3/2025.6"])
+
+
+@pytest.mark.parametrize("flag", [["--no-activate"], []])
+def test_nothing_is_activated_where_the_operator_says_so(
+    single: Path, tmp_path: Path, login: Login, monkeypatch: pytest.MonkeyPatch, flag: list[str]
+) -> None:
+    if not flag:
+        monkeypatch.setenv("SCAFFOLD_TORCHTUNE_ACTIVATE", "off")
+    file = script(tmp_path, "assert 'ENVIRONMENT' not in os.environ\n" + MAKE)
+    for step in ("plan", "render", "setup", "validate", "scaffold"):
+        chosen = [] if step == "validate" else ["--setup-script", str(file)]
+        assert main([step, str(single), *chosen, *flag]) == 0, step
+    assert f"staging directory; {AS_IT_IS}\n" in log(single)
+    assert (login.conda.activated, login.loaded) == ([], [])
+
+
+def test_the_bundled_script_activates_nothing(tmp_path: Path, login: Login) -> None:
+    result = steps.scaffold(Request(make_experiment(tmp_path / "sweep", replace={"`cruijff`": "`gone`"})))
+    assert result.ok
+    assert result.setup.environment == ""
+    assert (login.conda.activated, login.loaded) == ([], [])
+
+
+@pytest.mark.parametrize("flag", ["--venv", ""])
+def test_a_virtual_environment_that_the_operator_names(
+    single: Path, tmp_path: Path, login: Login, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    venv = tmp_path / "tuning"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--system-site-packages", venv], check=True)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    body = f"assert sys.prefix == os.environ['VIRTUAL_ENV'] == {str(venv)!r}\n" + MAKE
+    if not flag:
+        monkeypatch.setenv("SCAFFOLD_TORCHTUNE_VENV", str(venv))
+    options = ["--setup-script", str(script(tmp_path, body)), *([flag, str(venv)] if flag else [])]
+    assert main(["scaffold", str(single), *options]) == 0
+    assert f"the virtual environment {venv}, activated once, after module load anaconda3/2025.6\n" in log(single)
+    assert "conda activate cruijff" in next(single.glob("*/finetune.slurm")).read_text()
+    assert login.conda.activated == []
+    monkeypatch.setenv("VIRTUAL_ENV", str(venv))
+    monkeypatch.setenv("LOADEDMODULES", "anaconda3/2025.6")
+    request = Request(single, setup_script="bundled", venv=venv)
+    assert steps.scaffold(request).ok
+
+
+def test_documents_name_no_virtual_environment_that_runs_here(tmp_path: Path, login: Login) -> None:
+    evil = tmp_path / "evil" / "bin" / "activate"
+    evil.parent.mkdir(parents=True)
+    evil.write_text(f"touch {tmp_path}/ran")
+    venv = f"- **Venv:** `{tmp_path / 'evil'}`\n- **Default conda environment**"
+    experiment = make_experiment(tmp_path / "sweep", replace={"- **Default conda environment**": venv})
+    scaffold(experiment, script(tmp_path, MAKE))
+    assert login.conda.activated == ["cruijff"]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_modules_alone_and_a_virtual_environment_are_called_by_what_a_person_types(login: Login) -> None:
+    modules = Setting(value="gcc, cuda/12", source=Source(kind=SourceKind.LOCAL))
+    found = environment_of({"modules": modules}, Request(Path("any")))
+    assert (found.how, found.name) == ("module load gcc cuda/12, activated once", "")
+    assert login.loaded == ["gcc", "cuda/12"]
+    assert Wanted(("gcc",), "tune").commands == "module load gcc; conda activate tune"
+    assert Wanted(("gcc",), venv="/opt/tune").commands == "module load gcc; source /opt/tune/bin/activate"
+
+
+def test_without_an_environment_to_activate_it_is_used_as_it_is(login: Login) -> None:
+    found = environment_of({}, Request(Path("any")))
+    assert (found.how, found.name, found.python) == ("the environment as it is", "", sys.executable)
+    assert login.conda.activated == []

@@ -1,0 +1,52 @@
+"""Runs the command, and reads its answer."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.waiting import PATIENCE
+
+
+def command(*arguments: str | Path, **given: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own."""
+    line = [sys.executable, "-m", "scaffold_torchtune", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=PATIENCE, **given)
+
+
+def _heed_signals() -> None:
+    """Undo what a child inherits of tests that run in the background: interrupts and hang-ups may be ignored there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@contextmanager
+def started(*arguments: str | Path, **variables: str) -> Iterator["subprocess.Popen[str]"]:
+    """Start the command in a process of its own, which heeds signals and is killed at the latest in the end."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "scaffold_torchtune", *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | variables,
+        preexec_fn=_heed_signals,  # noqa: PLW1509
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def answer(capsys: pytest.CaptureFixture[str]) -> Any:
+    """The one JSON document on stdout; nothing on stderr."""
+    out, error = capsys.readouterr()
+    assert error == ""
+    return json.loads(out)

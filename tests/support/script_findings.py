@@ -1,0 +1,19 @@
+"""What validate finds in a script, all else being good."""
+
+from collections.abc import Mapping
+
+from scaffold_torchtune.findings import Scalar
+from scaffold_torchtune.validate.runs import validate_run
+from support.good_files import EXTERNAL_CONFIG, GOOD_CONFIG, SLURM, files_of, planned
+
+Found = list[tuple[str, str, str | None]]
+
+
+def found(changes: Mapping[str, Scalar], slurm: str, *, bundled: bool) -> Found:
+    """Code, severity and field of each finding; a planned value of None is no setting at all."""
+    run = planned(changes)
+    settings = {name: setting for name, setting in run.settings.items() if changes.get(name, "") is not None}
+    run = run.model_copy(update={"settings": settings})
+    findings = validate_run(run, files_of(run, GOOD_CONFIG if bundled else EXTERNAL_CONFIG, slurm), bundled=bundled)
+    kept = [f for f in findings if bundled or f.file == f"{run.directory}/{SLURM}"]
+    return [(f.code, str(f.severity), f.field) for f in kept]

@@ -1,0 +1,45 @@
+"""Texts of setup_finetune.yaml, and what the bundled setup_finetune makes of them."""
+
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.setup.bundled import build
+from scaffold_torchtune.system import yamlio
+
+MINIMAL: dict[str, Any] = {
+    "my_wandb_project": "words",
+    "my_wandb_run_name": "rank8_lr1e-5",
+    "torchtune_model_name": "Llama-3.2-1B-Instruct",
+    "models_dir": "/data/models",
+    "input_dir_base": "/data/sets",
+    "input_formatting": "",
+    "dataset_label": "words_5L",
+    "dataset_ext": ".json",
+    "output_dir_base": "/scratch/out",
+    "conda_env": "tune",
+    "epochs": 1,
+    "batch_size": 4,
+}
+
+
+def text_of(**changes: Any) -> str:
+    """A setup_finetune.yaml; a key whose change is `...` is left out."""
+    keys = {name: value for name, value in {**MINIMAL, **changes}.items() if value is not ...}
+    return "".join(f"{name}: {yamlio.scalar(value)}\n" for name, value in keys.items())
+
+
+def config_of(**changes: Any) -> dict[str, Any]:
+    data: dict[str, Any] = yamlio.read(build(text_of(**changes)).finetune_yaml).data
+    return data
+
+
+def script_of(**changes: Any) -> str:
+    return build(text_of(**changes)).finetune_slurm
+
+
+def problems_of(text: str) -> list[tuple[str, str | None]]:
+    with pytest.raises(Refused) as refusal:
+        build(text)
+    return [(p.code, p.field) for p in refusal.value.problems]

@@ -1,0 +1,74 @@
+"""Plain YAML templates as cruijff_kit's users have them, and the plans that they give."""
+
+from typing import Any
+
+from scaffold_torchtune.models import Experiment, Interface, Options, Plan, Setting
+from scaffold_torchtune.parse.experiment import parse_experiment
+from scaffold_torchtune.plan.planner import make_plan
+from scaffold_torchtune.plan.run_settings import Place
+from support.documents import DIRECTORY, LOCAL, SUMMARY, local_md, summary
+
+NAME = "setup_finetune_json.yaml"
+PATH = f"/lab/{NAME}"
+OWN_RECIPE = "cruijff_kit.tools.torchtune.custom_recipes.lora_finetune_single_device_stable"
+
+JSON = f"""\
+# Wandb Configuration
+my_wandb_project: words
+my_wandb_run_name: may1-prompt-1
+
+input_dir_base: /site/data/
+input_formatting: ''
+dataset_label: words_5L
+dataset_ext: '.json'
+system_prompt: 'Say it in capitals'
+
+batch_size: 1
+epochs: 3
+lr: 3e-5
+log_every_n_steps: 7
+run_val_every_n_steps: 0
+stash_adapter_weights: 'true'
+conda_env: kit
+
+custom_recipe: {OWN_RECIPE}
+"""
+"""As of November 2025: a data set of torchtune's, and the script's own recipe."""
+
+PARQUET = JSON.replace(".json", ".parquet") + "dataset_type: instruct_dataset\n"
+
+SILENT = {"conda_env": None, "my_wandb_project": None, "output_dir_base": None}
+"""Takes from claude.local.md what it must say where no template does."""
+
+
+def line_of(template: str, start: str) -> int:
+    """The line of a template that starts so."""
+    return next(number for number, line in enumerate(template.splitlines(), start=1) if line.startswith(start))
+
+
+def parsed_with(template: str, text: str | None = None, local: str | None = None) -> Experiment:
+    """The experiment of the two documents and a template."""
+    documents = (SUMMARY, text or summary()), (LOCAL, local or local_md())
+    return parse_experiment(*documents, lambda _: True, (NAME, template))
+
+
+def planned_with(
+    template: str,
+    text: str | None = None,
+    local: str | None = None,
+    *,
+    interface: Interface | None = None,
+    script: str = "bundled",
+) -> Plan:
+    """The plan of the two documents and a template."""
+    place = Place(DIRECTORY, "/home/ada", "/templates", lambda _: True, interface=interface)
+    return make_plan(parsed_with(template, text, local), Options(template=PATH, setup_script=script), place)
+
+
+def setting(plan: Plan, name: str, run: int = 0) -> Setting:
+    """A setting of one run."""
+    return plan.runs[run].settings[name]
+
+
+def value(plan: Plan, name: str, run: int = 0) -> Any:
+    return setting(plan, name, run).value

@@ -1,0 +1,216 @@
+import pytest
+
+from scaffold_torchtune.system.markdown import Section, TooDeepError, read
+
+DOCUMENT = """\
+Before.
+
+# Title with **bold**, `code` and <!-- no --> words
+
+First line
+second line
+
+## List
+- **Bold:** value
+- **Colon out**: `code` remark
+- **No value**
+- Plain: value
+  - nested: `a`
+    - deep: b
+- no label
+1. numbered: one
+
+### Table
+| A | B |
+|---|---|
+| `x` | **y** z |
+| a \\| b | |
+
+```yaml
+key: value
+```
+
+    indented code
+
+> quoted: yes
+>
+> | C |
+> |---|
+> | d |
+
+## Second
+"""
+
+
+def sections() -> dict[str, Section]:
+    return {section.title: section for section in read(DOCUMENT).walk()}
+
+
+def test_sections_form_a_tree_with_lines() -> None:
+    root = read(DOCUMENT)
+    assert [(s.title, s.level, s.line) for s in root.walk()] == [
+        ("", 0, 1),
+        ("Title with bold, code and  words", 1, 3),
+        ("List", 2, 8),
+        ("Table", 3, 18),
+        ("Second", 2, 36),
+    ]
+    assert root.paragraphs[0].plain == "Before."
+
+
+def test_paragraphs_are_read_line_by_line() -> None:
+    (title,) = (s for s in read(DOCUMENT).walk() if s.level == 1)
+    assert [(t.plain, t.line) for t in title.paragraphs] == [("First line", 5), ("second line", 6)]
+
+
+def test_a_comment_over_several_lines_does_not_shift_what_follows() -> None:
+    assert [(t.plain, t.line) for t in read("a <!-- x\ny --> b\nc: d\n").paragraphs] == [("a  b", 1), ("c: d", 3)]
+
+
+def test_bullets_nest_and_give_label_and_value() -> None:
+    bullets = list(sections()["List"].all_bullets())
+    pairs = [(b.text.line, b.text.labelled()) for b in bullets]
+    assert [(line, pair and pair[:3]) for line, pair in pairs] == [
+        (9, ("Bold", "value", "value")),
+        (10, ("Colon out", "code", "code remark")),
+        (11, None),
+        (12, ("Plain", "value", "value")),
+        (13, ("nested", "a", "a")),
+        (14, ("deep", "b", "b")),
+        (15, None),
+        (16, ("numbered", "one", "one")),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["**Seed:** 7", "**Seed**: 7", "Seed: 7", "*Seed:* 7", "*Seed*: 7", "`Seed`: 7", "`Seed:` 7", "Seed = 7",
+     "`Seed=7`", "**Seed** = 7", "**Seed** – 7", "**Seed** — 7", "**Seed** → 7", "**Seed** - 7", "[x] **Seed:** 7",
+     "[ ] Seed: 7", "**Seed**: `7`", "`Seed`: `7`"],
+)  # fmt: skip
+def test_labels_and_values_in_the_ways_that_people_write_them(text: str) -> None:
+    (bullet,) = read(f"- {text}\n").bullets
+    pair = bullet.text.labelled()
+    assert pair is not None
+    assert (pair.label, pair.value) == ("Seed", "7")
+
+
+@pytest.mark.parametrize("text", ["**Note** this", "*very* well", "nothing", "`code` then"])
+def test_what_is_no_label(text: str) -> None:
+    (bullet,) = read(f"- {text}\n").bullets
+    assert bullet.text.labelled() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "below", "exact"),
+    [
+        ("- **P:**\n\n  ```\n  a *b*\n  c\n  ```\n", "a *b*\nc", True),
+        ("- **P:**\n  > a *b*\n", "a *b*", False),
+        ("- **P:**\n  - a *b*\n", "a *b*", False),
+        ("- **P:**\n\n  a *b*\n", "a *b*", False),
+        ("**P:**\n\n```\na\n```\n", "a", True),
+        ("**P:**\n\n> a\n", "a", False),
+        ("**P:**\n\n- a\n", "a", False),
+        ("- **P:**\n  - a\n  - b\n", "", False),
+        ("**P:**\n\n- q: a\n", "", False),
+        ('**P:**\n\n- "q: a"\n', '"q: a"', False),
+        ("**P:**\n\n## Q\n", "", False),
+    ],
+)
+def test_what_stands_below_a_label_without_a_value_is_its_value(text: str, below: str, exact: bool) -> None:
+    root = read(text)
+    found = root.bullets[0].text if text.startswith("-") else root.paragraphs[0]
+    pair = found.labelled()
+    assert pair is not None
+    assert (pair.label, pair.value, pair.exact) == ("P", below, exact)
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("**P:** a *b* and __c__ `d` [e](/f) \\*g", "a *b* and __c__ `d` [e](/f) *g"),
+        ("P: a *b*", "a *b*"),
+        ("**P:** **all**", "all"),
+        ("**P:** <https://x.org>", "https://x.org"),
+    ],
+)
+def test_the_source_of_a_value_keeps_the_marks(text: str, source: str) -> None:
+    (bullet,) = read(f"- {text}\n").bullets
+    pair = bullet.text.labelled()
+    assert pair is not None
+    assert pair.source == source
+
+
+def test_a_code_span_is_the_value_only_where_it_stands_alone_at_the_start() -> None:
+    def value(text: str) -> str | None:
+        pair = read(f"- **Key:** {text}\n").bullets[0].text.labelled()
+        return pair and pair.value
+
+    assert value("`a` then") == "a"
+    assert value("see `a`") == "see a"
+    assert value("`a`, `b`") == "a, b"
+    assert value("") == ""
+
+
+def test_underscores_in_a_path_are_no_emphasis() -> None:
+    texts = [t.plain for t in read("/a/_b_/c\n__x__.json\n_word_ and __word__\n/_a/b_/c\n").paragraphs]
+    assert texts == ["/a/_b_/c", "__x__.json", "word and word", "/_a/b_/c"]
+
+
+def test_a_table_has_its_cells_and_lines() -> None:
+    first, quoted = sections()["Table"].tables
+    assert (first.line, [cell.plain for cell in first.header]) == (19, ["A", "B"])
+    assert [(row.line, [cell.plain for cell in row.cells]) for row in first.rows] == [
+        (21, ["x", "y z"]),
+        (22, ["a | b", ""]),
+    ]
+    assert first.rows[0].cells[0].code == "x"
+    assert [[cell.plain for cell in row.cells] for row in quoted.rows] == [["d"]]
+
+
+def test_rows_have_as_many_cells_as_were_written() -> None:
+    (table,) = read("| a | b |\n|---|---|\n| 1 |\n| 1 | 2 | 3 |\n1 | 2\n").tables
+    assert [[cell.plain for cell in row.cells] for row in table.rows] == [["1"], ["1", "2", "3"], ["1", "2"]]
+
+
+def test_fences_keep_their_text_and_are_not_looked_into() -> None:
+    fences = sections()["Table"].fences
+    assert [(f.language, f.content, f.line) for f in fences] == [
+        ("yaml", "key: value\n", 24),
+        ("", "indented code\n", 28),
+    ]
+    assert [t.plain for t in sections()["Table"].paragraphs] == ["quoted: yes"]
+
+
+@pytest.mark.parametrize("space", ["\u00a0", "\u2007", "\u202f"])
+def test_other_spaces_around_marks_are_spaces_and_those_in_texts_stay(space: str) -> None:
+    root = read(f"#{space}a{space}b\n\n-{space}one\n{space * 2}-{space}two\n3.{space}three\n")
+    (section,) = root.sections
+    assert section.title == f"a{space}b"
+    assert [b.text.plain for b in section.all_bullets()] == ["one", "two", "three"]
+    assert section.bullets[0].children[0].text.line == 4
+
+
+@pytest.mark.parametrize(
+    "deep",
+    ["*a **b " * 100 + " d* c**" * 100, "\n".join("  " * i + "- a" for i in range(60)), "> " * 60 + "x"],
+)
+def test_what_is_nested_too_deeply_is_refused_with_its_line(deep: str) -> None:
+    with pytest.raises(TooDeepError) as caught:
+        read(f"# a\n\n{deep}\n")
+    assert caught.value.line >= 3
+    assert "50 levels" in caught.value.message
+
+
+def test_an_empty_document_is_an_empty_section() -> None:
+    assert read("") == Section("", 0, 1)
+
+
+def test_an_empty_heading_bullet_and_rule_are_nothing() -> None:
+    root = read("#\n-\n\n---\n")
+    assert [s.title for s in root.walk()] == ["", ""]
+    assert [b.text.plain for s in root.walk() for b in s.bullets] == [""]
+
+
+def test_line_ends_of_every_system_and_a_byte_order_mark_give_the_same_tree() -> None:
+    assert read("\ufeff" + DOCUMENT.replace("\n", "\r\n")) == read(DOCUMENT)

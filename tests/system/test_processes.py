@@ -1,0 +1,228 @@
+"""How a program is run: what it printed is bounded, and everything that it started ends with it."""
+
+import os
+import resource
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.system import processes
+from scaffold_torchtune.system.processes import Completed
+from support.experiments import is_alive
+from support.waiting import PATIENCE, pass_deadlines_once, wait_until
+
+
+def run(folder: Path, program: str, timeout: float = PATIENCE, stop: threading.Event | None = None) -> Completed:
+    return processes.run([sys.executable, "-c", program], folder, timeout, stop)
+
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+SLEEPER = "[sys.executable, '-c', 'import time; time.sleep(600)']"
+LEAVES_BEHIND = {
+    "a child": f"subprocess.Popen({SLEEPER})",
+    "a child with its own session": f"subprocess.Popen({SLEEPER}, start_new_session=True)",
+    "one without a mark": f"subprocess.Popen({SLEEPER}, start_new_session=True, env={{}})",
+}
+
+
+@pytest.mark.parametrize("how", LEAVES_BEHIND)
+@pytest.mark.parametrize("end", ["", "open('hangs', 'w')\nimport time; time.sleep(600)"])
+def test_what_a_program_started_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, end: str
+) -> None:
+    pass_deadlines_once((tmp_path / "hangs").exists, monkeypatch)
+    program = f"import subprocess, sys\nprint({LEAVES_BEHIND[how]}.pid, flush=True)\n{end}"
+    done = run(tmp_path, program)
+    assert done.ended == ("deadline" if end else "")
+    wait_until(lambda: not is_alive(int(done.output)))
+
+
+def test_a_program_that_runs_too_long_is_ended(tmp_path: Path) -> None:
+    done = run(tmp_path, "import time; time.sleep(600)", timeout=0.5)
+    assert (done.ended, done.status) == ("deadline", -9)
+
+
+def test_a_daemon_that_forked_twice_and_holds_the_pipe_ends_too(tmp_path: Path) -> None:
+    program = """\
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        open("printed", "w")
+        time.sleep(600)
+    os._exit(0)
+os.wait()
+while not os.path.exists("printed"):
+    time.sleep(0.01)
+"""
+    done = run(tmp_path, program)
+    assert (done.status, done.ended) == (0, "")
+    wait_until(lambda: not is_alive(int(done.output)))
+
+
+def test_programs_that_run_at_once_do_not_end_each_others_processes(tmp_path: Path) -> None:
+    first = f"import subprocess, sys\nsubprocess.Popen({SLEEPER}, start_new_session=True)"
+    second = f"""\
+import os, subprocess, sys, time
+if os.fork() == 0:
+    child = subprocess.Popen({SLEEPER}, start_new_session=True)
+    open("child", "w").write(str(child.pid))
+    os._exit(0)
+while not os.path.exists("first has ended"):
+    time.sleep(0.01)
+os.kill(int(open("child").read()), 0)
+"""
+    done: list[Completed] = []
+    thread = threading.Thread(target=lambda: done.append(run(tmp_path, second)))
+    thread.start()
+    wait_until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text())
+    run(tmp_path, first)
+    (tmp_path / "first has ended").touch()
+    thread.join()
+    assert done[0].status == 0, done[0].output
+    wait_until(lambda: not is_alive(int((tmp_path / "child").read_text())))
+
+
+def test_many_programs_that_start_and_end_at_once_all_come_to_their_end(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda _: processes.run(["/bin/true"], tmp_path, PATIENCE), range(100)))
+    assert {one.status for one in done} == {0}
+
+
+def test_a_program_that_is_being_started_meanwhile_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = processes._children  # noqa: SLF001 - the moment between two steps cannot be met otherwise
+    started: list[int] = []
+
+    def children() -> set[int]:
+        if not started:
+            running.add("another")
+            started.append(os.spawnv(os.P_NOWAIT, sys.executable, SLEEP))  # noqa: S606
+        return real()
+
+    running: set[str] = processes._running  # noqa: SLF001
+    with processes.marked() as program:
+        monkeypatch.setattr(processes, "_children", children)
+        try:
+            program.end()
+            assert is_alive(started[0])
+        finally:
+            running.discard("another")
+            os.kill(started[0], 9)
+            os.waitpid(started[0], 0)
+
+
+def test_our_own_other_children_are_left_alone(tmp_path: Path) -> None:
+    child = os.spawnv(os.P_NOWAIT, sys.executable, SLEEP)  # noqa: S606
+    try:
+        run(tmp_path, "pass")
+        assert is_alive(child)
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_children_are_found_however_the_kernel_tells_of_them(monkeypatch: pytest.MonkeyPatch, listed: bool) -> None:
+    child = os.spawnv(os.P_NOWAIT, sys.executable, SLEEP)  # noqa: S606
+    try:
+        if listed:
+            read = Path.read_text
+            found = [Path("/proc/self/task/1/children"), Path("/proc/self/task/2/children")]
+            monkeypatch.setattr(Path, "glob", lambda _self, _pattern: iter(found))
+            monkeypatch.setattr(Path, "read_text", lambda self: f"{child} " if self == found[0] else read(self))
+        assert child in processes._children()  # noqa: SLF001 - the kernel of the machine decides which way is taken
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("megabytes", [100, pytest.param(1000, marks=pytest.mark.long)])
+def test_very_much_output_fills_neither_memory_nor_the_disk(tmp_path: Path, megabytes: int) -> None:
+    program = (
+        f"import sys\nfor _ in range({megabytes}):\n    sys.stdout.write('x' * 1_000_000)\nprint('\\nthe last line')"
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    done = run(tmp_path, program)
+    assert done.status == 0
+    assert done.output.endswith("x\nthe last line\n")
+    assert len(done.output) == processes.TAIL
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kilobytes
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_that_prints_without_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "MOST", 1_000_000)
+    assert run(tmp_path, "while True:\n    print('on and on')").ended == "output"
+
+
+def test_it_is_stopped_within_a_moment(tmp_path: Path) -> None:
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    done = run(tmp_path, "import time; time.sleep(600)", stop=stop)
+    assert done.ended == "stopped"
+
+
+def test_how_long_it_ran_is_told(tmp_path: Path) -> None:
+    assert 0.3 <= run(tmp_path, "import time; time.sleep(0.3)").seconds < PATIENCE
+
+
+def test_a_program_that_closes_its_output_is_waited_for(tmp_path: Path) -> None:
+    program = "import os, time\nos.close(1)\nos.close(2)\ntime.sleep(0.5)\nopen('done', 'w')\nos._exit(3)"
+    assert run(tmp_path, program).status == 3
+    assert (tmp_path / "done").exists()
+
+
+def test_secrets_that_a_program_prints_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
+    monkeypatch.setenv("SHORT_TOKEN", "1")
+    done = run(tmp_path, "print('0123456789' + 'abcdef 1 hf_' + 'a' * 30)")
+    assert done.output == "[WANDB_API_KEY] 1 [secret]\n"
+
+
+def test_a_process_ends_with_its_status_and_its_output(tmp_path: Path) -> None:
+    program = "import os, sys\nprint(os.getcwd(), flush=True)\nprint('error', file=sys.stderr)\nsys.exit(3)"
+    done = run(tmp_path, program)
+    assert (done.status, done.output, done.ended) == (3, f"{tmp_path}\nerror\n", "")
+
+
+def test_a_process_reads_what_it_is_given_and_has_the_variables_that_it_is_given(tmp_path: Path) -> None:
+    program = "import os, sys\nprint(sys.stdin.read(), os.environ['MINE'], 'HOME' in os.environ)"
+    command = [sys.executable, "-c", program]
+    done = processes.run(command, tmp_path, PATIENCE, given=b"x" * 1_000_000, env={"MINE": "yes"}, tail=14)
+    assert done.output == "xxx yes False\n"
+
+
+def test_of_a_long_output_the_end_is_kept(tmp_path: Path) -> None:
+    done = run(tmp_path, "print('x' * 1_000_000 + 'end')")
+    assert len(done.output) == processes.TAIL
+    assert done.output.endswith("xend\n")
+
+
+def test_a_process_that_should_stop_is_ended_soon(tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    done = run(tmp_path, "import time\ntime.sleep(600)", stop=stop)
+    assert (done.ended, done.status) == ("stopped", -9)
+
+
+def test_a_running_process_that_nobody_stops_goes_on(tmp_path: Path) -> None:
+    done = run(tmp_path, "import time\ntime.sleep(0.5)", stop=threading.Event())
+    assert (done.ended, done.status) == ("", 0)
+
+
+def test_a_program_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        processes.run([str(tmp_path / "nothing")], tmp_path, 1)
+
+
+def test_without_an_active_environment_our_own_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    monkeypatch.delenv("CONDA_PREFIX", raising=False)
+    assert processes.python() == sys.executable
+    monkeypatch.setenv("CONDA_PREFIX", "/env")
+    monkeypatch.setenv("PATH", "")
+    assert processes.python() == sys.executable

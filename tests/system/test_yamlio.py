@@ -1,0 +1,128 @@
+import contextlib
+import math
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from scaffold_torchtune.findings import Scalar
+from scaffold_torchtune.system import yamlio
+
+TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**18), 10**18)
+LOOKALIKES = st.sampled_from(
+    ["yes", "No", "ON", "off", "null", "~", "", "012", "0x1F", "1e-5", "1e5", "1:30:00", "1_000", ".5", "-", "=",
+     "<<", "y", "N",
+     "NaN", ".inf", "2026-01-01", "[a]", "{a}", "a: b", "a #b", "#", "&a", "*a", "!a", "|", ">", "%a", "@a", "`a`",
+     "'a'", '"a"',
+     "a\nb", "a\r\nb", " a ", "a\tb", "\u0085", "\u2028", "\ufeff", "\x00", "\x07", "é😀", "True", "---", "...",
+     "?", "- a"]
+)  # fmt: skip
+
+
+def agree(read: object, value: Scalar) -> None:
+    assert (type(read), read) == (type(value), value)
+    if isinstance(value, float):
+        assert math.copysign(1, value) == math.copysign(1, float(str(read)))
+
+
+@settings(deadline=None)
+@given(TEXT | LOOKALIKES | NUMBERS | st.booleans() | st.none())
+@example(1e-5)
+@example(1e22)
+@example(5e-324)
+def test_a_scalar_reads_back_with_value_and_type_in_every_loader(value: Scalar) -> None:
+    text = f"before: 1\nkey: {yamlio.scalar(value)}\nafter: 2\n"
+    assert len(text.splitlines()) >= 3
+    agree(yaml.safe_load(text)["key"], value)
+    data = yamlio.read(text).data
+    assert list(data) == ["before", "key", "after"]
+    agree(data["key"], value)
+    if not (isinstance(value, str) and ("${" in value or value == "???")):
+        agree(OmegaConf.create(text).key, value)
+
+
+@settings(deadline=None)
+@given(st.lists(TEXT | LOOKALIKES))
+def test_a_list_of_texts_reads_back(values: list[str]) -> None:
+    text = f"key: {yamlio.scalar(values)}\n"
+    assert yamlio.read(text).data == yaml.safe_load(text) == {"key": values}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_not_written(value: float) -> None:
+    with pytest.raises(ValueError, match="cannot be a setting"):
+        yamlio.scalar(value)
+
+
+@pytest.mark.parametrize(("value", "text"), [(1e-5, "1.0e-05"), (0.1, "0.1"), (8, "8"), (True, "true"), (None, "null"),
+                                             ("Llama-3.2", "Llama-3.2"), ("/a/b", "/a/b"), ("a b", '"a b"'),
+                                             ("on", '"on"')])  # fmt: skip
+def test_plain_values_are_written_plainly(value: Scalar, text: str) -> None:
+    assert yamlio.scalar(value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-5", 1e-5), ("1.0e-05", 1e-5), ("1E5", 1e5), ("8", 8), ("0.5", 0.5), ("'8'", "8"),
+     ("2026-01-01", "2026-01-01"),
+     ("true", True), ("yes", True), ("null", None), ("", None), ("abc", "abc")],
+)  # fmt: skip
+def test_scalars_are_read_as_torchtune_reads_them(text: str, value: Scalar) -> None:
+    agree(yamlio.read(f"key: {text}").data["key"], value)
+
+
+def test_every_key_and_item_knows_its_line_and_how_it_was_written() -> None:
+    document = yamlio.read("a: 012\nb:\n  c: yes\n  d: 'yes'\ne:\n- 1:30\n- x\n")
+    assert document.data["b"] == {"c": True, "d": "yes"}
+    assert document.lines == {("a",): 1, ("b",): 2, ("b", "c"): 3, ("b", "d"): 4, ("e",): 5, ("e", 0): 6, ("e", 1): 7}
+    assert document.plain == {("a",): "012", ("b", "c"): "yes", ("e", 0): "1:30", ("e", 1): "x"}
+    assert (document.line(("b", "x", "y")), document.line(("zzz",)), document.line(())) == (2, None, None)
+
+
+def test_an_empty_document_is_none() -> None:
+    assert yamlio.read("# nothing\n").data is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "line"),
+    [
+        ("a: 1\na: 2\n", "stands twice", 2),
+        ("a: &x 1\nb: *x\n", "anchors and aliases", 1),
+        ("b: *x\n", "", 1),
+        ("a: !!python/object:os.system 1\n", "tag", 1),
+        ("a: !x 1\n", "tag", 1),
+        ("a: 1\n---\nb: 2\n", "more than one document", 2),
+        ("1: a\n", "a key is not text", 1),
+        ("a: 1\nyes: b\n", "a key is not text", 2),
+        ("? [a]\n: b\n", "a key is not text", 1),
+        ("<<: {a: 1}\n", "merge keys (<<) are not taken", 1), ("a: 1\nb: \0\n", "unacceptable character", 2),
+        ("a: [1\n", "", None),
+        ("a: b: c\n", "", 1),
+        ("a: =\n", "", 1),
+        ("a: \x00\n", "", None),
+        ("a: " + "9" * 5000, "", None),
+        ("[" * 25 + "]" * 25, "nested deeper", 1),
+        ("[" * 100_000, "nested deeper", 1),
+        ("a: " + "x" * 1_000_001, "larger than", None),
+        ("\ud800", "", None),
+    ],
+)  # fmt: skip
+def test_yaml_that_could_surprise_is_refused_with_its_line(text: str, message: str, line: int | None) -> None:
+    with pytest.raises(yamlio.YamlError) as caught:
+        yamlio.read(text)
+    assert message in caught.value.message
+    assert caught.value.message
+    if line is not None:
+        assert caught.value.line == line
+
+
+@settings(deadline=None)
+@given(TEXT | st.text(alphabet=list("ab:-?[]{}&*!|>'\"%@#, \n\t01e.~=<")))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(yamlio.YamlError):
+        data: Any = yamlio.read(text).data
+        assert data is None or isinstance(data, str | bool | int | float | list | dict)

@@ -1,0 +1,162 @@
+"""The validate stage against scripts that do more than their work, or that may not come to train at all."""
+
+import pytest
+
+from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.validate.slurm_script import parse_script
+from support.good_files import GOOD_SLURM, SLURM, files_of, planned, replaced
+from support.script_findings import found
+
+RUN = "tune run lora_finetune_single_device \\\n    --config finetune.yaml\n"
+
+
+def told(slurm: str, *, bundled: bool = True) -> list[tuple[str, str, str]]:
+    """What is unplanned: severity, field, and the text of its line."""
+    findings = validate_run(planned(), files_of(planned(), slurm=slurm), bundled=bundled)
+    assert {f.code for f in findings} <= {"unplanned-value"}
+    assert all(f.actual and f.fix and f.file == f"{planned().directory}/{SLURM}" for f in findings)
+    return [(str(f.severity), str(f.field), slurm.splitlines()[(f.line or 0) - 1]) for f in findings]
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("srun hostname", "srun"),
+        ("sed -i s/8/9/ finetune.yaml", "sed"),
+        ("cat > finetune.yaml <<EOF\nlora_rank: 1\nEOF", "cat"),
+        ("export CUDA_VISIBLE_DEVICES=", "export"),
+        ("export HF_HOME=/x WANDB_MODE", "export"),
+        ("CUDA_VISIBLE_DEVICES=7", "CUDA_VISIBLE_DEVICES"),
+        ("resume=maybe", "resume"),
+        ("pip install torchtune==0.5", "pip"),
+        ("set +e", "set"),
+        ("conda deactivate", "conda"),
+        ("module swap a b", "module"),
+        ("tune download x", "tune"),
+        ("if true; then echo a; fi", "if"),
+    ],
+)
+def test_a_command_that_nobody_planned_is_named_where_it_stands(line: str, field: str) -> None:
+    expected = [("error", "true" if field == "if" else field, line.splitlines()[0])]
+    for slurm in (replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir"), f"{GOOD_SLURM}{line}\n"):
+        assert told(slurm) == expected
+        assert told(slurm, bundled=False) == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "if [ ! -f finetune.yaml ]; then\n    echo none >&2\n    exit 1\nfi",
+        'stop() {\n    echo "$1" 2>&1\n    exit 1\n}',
+        "module purge || stop no",
+        "resume=true\n[ -e state ] || resume=false",
+        "echo a &>log || exit",
+        "[ -e a ] && exit",
+        "{ echo a; exit 1; } < b",
+        "exit_code=1",
+    ],
+)
+def test_what_a_job_needs_is_its_work(lines: str) -> None:
+    slurm = replaced(GOOD_SLURM, "mkdir", f"{lines}\nmkdir")
+    if lines == "exit_code=1":
+        assert told(slurm, bundled=False) == []
+    elif lines.startswith("{"):
+        assert "exit" not in {field for _, field, _ in told(slurm)}
+    else:
+        assert told(slurm) == []
+
+
+@pytest.mark.parametrize(("bundled", "severity"), [(True, "error"), (False, "warning")])
+@pytest.mark.parametrize(
+    "line", ["exit 0", "then exit", "[ -e a ]; exit", "echo a & exit", "if true; then a; fi; exit"]
+)
+def test_a_job_that_ends_before_it_trains_is_told(line: str, severity: str, *, bundled: bool) -> None:
+    slurm = replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir")
+    assert (severity, "exit", line) in told(slurm, bundled=bundled)
+
+
+def test_a_job_may_end_when_it_has_trained() -> None:
+    assert told(f"{GOOD_SLURM}exit 0\n") == []
+
+
+@pytest.mark.parametrize(("bundled", "severity"), [(True, "error"), (False, "warning")])
+def test_training_in_the_background_is_told(severity: str, *, bundled: bool) -> None:
+    slurm = replaced(GOOD_SLURM, "--config finetune.yaml\n", "--config finetune.yaml & echo a\n")
+    assert told(slurm, bundled=bundled) == [(severity, "tune run", "tune run lora_finetune_single_device \\")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("if [ -e a ]; then\n", "fi\n"),
+        ("train() {\n", "}\n"),
+        ("[ -e a ] && ", ""),
+        ("[ -e a ] || ", ""),
+        ("echo y | ", ""),
+    ],
+)
+def test_training_under_a_condition_is_told(before: str, after: str) -> None:
+    slurm = replaced(GOOD_SLURM, RUN, f"{before}{RUN}{after}")
+    assert ("error", "tune run") in [each[:2] for each in told(slurm)]
+    assert told(slurm, bundled=False) == []
+
+
+@pytest.mark.parametrize("loop", ["for a in b", "while a", "until a", "case a in b", "select a in b"])
+def test_what_stands_in_a_loop_is_under_a_condition(loop: str) -> None:
+    end = "esac" if loop.startswith("case") else "done"
+    inside = replaced(GOOD_SLURM, "mkdir", f"{loop}; do\nexit 0\n{end}\nmkdir")
+    assert "exit" not in {field for _, field, _ in told(inside, bundled=False)}
+    outside = replaced(GOOD_SLURM, "mkdir", f"{loop}; do\necho\n{end}\nexit 0\nmkdir")
+    assert told(outside, bundled=False) == [("warning", "exit", "exit 0")]
+
+
+def test_what_stands_in_a_function_runs_when_it_is_called() -> None:
+    for begin in ("f() {", "function f {", "f() { echo;"):
+        inside = replaced(GOOD_SLURM, "mkdir", f"{begin}\nexit 0\n}}\nmkdir")
+        assert told(inside, bundled=False) == []
+        outside = replaced(GOOD_SLURM, "mkdir", f"{begin}\necho\n}}\nexit 0\nmkdir")
+        assert told(outside, bundled=False) == [("warning", "exit", "exit 0")]
+
+
+def test_what_is_judged_elsewhere_is_told_once() -> None:
+    for before in ("export WANDB_MODE=online\n", "WANDB_MODE=online "):
+        assert found({}, replaced(GOOD_SLURM, "tune run", f"{before}tune run"), bundled=True) == [
+            ("unplanned-value", "error", "offline")
+        ]
+    twice = found({}, f"{GOOD_SLURM}{RUN}", bundled=True)
+    assert twice == [("unplanned-value", "error", "tune run")]
+    assert found({}, replaced(GOOD_SLURM, "tune run", "echo"), bundled=True) == [("missing-value", "error", "tune run")]
+
+
+@pytest.mark.parametrize(
+    ("first", "problems"),
+    [
+        ("#!/bin/bash", 0),
+        ("#!/bin/bash -l", 0),
+        ("#! /bin/sh", 0),
+        ("#!/usr/bin/env bash", 0),
+        ("#!/usr/bin/env -S bash -l", 0),
+        ("#!/usr/bin/zsh", 0),
+        ("#!/usr/bin/env python3", 1),
+        ("#!/bin/tcsh", 1),
+        ("#!/bin/bashful", 1),
+        ("#!/bin/bash/python", 1),
+        ("#!bash", 1),
+        ("\ufeff#!/bin/bash", 1),
+    ],
+)
+def test_the_first_line_names_a_shell_that_knows_the_commands(first: str, problems: int) -> None:
+    script = parse_script(replaced(GOOD_SLURM, "#!/bin/bash", first))
+    assert [line for line, _ in script.problems] == [1] * problems
+    assert not any(directive.late for directive in script.directives)
+
+
+def test_where_output_goes_is_part_of_a_command() -> None:
+    (command,) = parse_script("#!/bin/bash\nread a 2>&1 <&3 &>b &\n").commands
+    assert (command.words, command.joined) == (("read", "a", "2>&1", "<&3", "&>b"), "&")
+
+
+def test_a_character_that_sbatch_never_takes_is_told_where_it_stands() -> None:
+    for character in ("\r", "\0"):
+        script = parse_script(replaced(GOOD_SLURM, "--mem=8G", f"--mem=8G{character}"))
+        assert [line for line, _ in script.problems] == [6]

@@ -1,0 +1,53 @@
+"""Which checkpoint files a finetune.yaml names."""
+
+import pytest
+
+from scaffold_torchtune.system.layout import FINETUNE_YAML
+from scaffold_torchtune.validate.components import checkpoint_files
+from scaffold_torchtune.validate.run_files import RunFiles
+from support.good_files import GOOD_CONFIG
+
+
+def named(text: str) -> tuple[str, ...] | None:
+    return checkpoint_files(RunFiles({FINETUNE_YAML: text}))
+
+
+def of(node: str) -> tuple[str, ...] | None:
+    return named(f"name: model\ncheckpointer: {{checkpoint_files: {node}}}\n")
+
+
+def test_files_are_listed_or_follow_a_format() -> None:
+    assert named(GOOD_CONFIG) == ("model.safetensors",)
+    assert of("[a.safetensors, '${name}.safetensors']") == ("a.safetensors", "model.safetensors")
+    assert of("{filename_format: 'model-{}-of-{}.safetensors', max_filename: '00012'}") == tuple(
+        f"model-{n:05}-of-00012.safetensors" for n in range(1, 13)
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a: [",
+        "[" * 5000,
+        "- a",
+        "model: {}",
+        "checkpointer: x",
+        "checkpointer: {}",
+        "checkpointer: {checkpoint_files: model.safetensors}",
+        "checkpointer: {checkpoint_files: []}",
+        "checkpointer: {checkpoint_files: [1, null]}",
+        "checkpointer: {checkpoint_files: {filename_format: 'model-{}.safetensors', max_filename: '3'}}",
+        "checkpointer: {checkpoint_files: {filename_format: 'model-{}-of-{}.safetensors', max_filename: 3}}",
+        "checkpointer: {checkpoint_files: {filename_format: 'model-{}-of-{}.safetensors', max_filename: three}}",
+        "checkpointer: {checkpoint_files: {max_filename: '3'}}",
+    ],
+)
+def test_what_names_none_has_none(text: str) -> None:
+    assert named(text) is None
+
+
+def test_a_format_without_end_is_bounded() -> None:
+    found = of("{filename_format: 'model-{}-of-{}.safetensors', max_filename: '999999999'}")
+    assert found is not None
+    assert len(found) == 1000

@@ -1,0 +1,297 @@
+"""What decides in the checks, one condition at a time: each of these tests fails where that condition is broken."""
+
+import pytest
+
+from scaffold_torchtune.findings import Finding, Scalar
+from scaffold_torchtune.models import PlannedRun, Setting, Source, SourceKind
+from scaffold_torchtune.validate.runs import claims, validate_run
+from support.good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, RUN, SETUP, files_of, planned, replaced
+
+CHAT = "  _component_: torchtune.datasets.chat_dataset\n  conversation_column: messages\n  conversation_style: openai\n"
+INSTRUCT = "  _component_: torchtune.datasets.instruct_dataset\n"
+OWN = "cruijff_kit.tools.torchtune.datasets.chat_completion.chat_completion_dataset"
+OWN_NODE = f"""\
+  _component_: {OWN}
+  model_path: ${{models_dir}}/Llama-3.2-1B-Instruct
+  input_key: input
+  prompt: Say {{input}}
+"""
+OWN_PLAN: dict[str, Scalar] = {"dataset_type": "chat_completion", "prompt": "Say {input}"}
+OWN_PAIRS = (INSTRUCT, OWN_NODE, "  field: train\n", "  split: train\n", "new_system_prompt", "system_prompt")
+
+
+def bundled(run: PlannedRun, *pairs: str) -> tuple[Finding, ...]:
+    return validate_run(run, files_of(run, replaced(GOOD_CONFIG, *pairs)), bundled=True)
+
+
+def external(run: PlannedRun, *pairs: str) -> list[Finding]:
+    files = files_of(run, replaced(EXTERNAL_CONFIG, *pairs), EXTERNAL_SLURM)
+    return [found for found in validate_run(run, files, bundled=False) if found.severity != "info"]
+
+
+def told(findings: tuple[Finding, ...] | list[Finding]) -> list[tuple[str, str, str | None]]:
+    return sorted((f.code, str(f.severity), f.field) for f in findings)
+
+
+def by_default(run: PlannedRun, name: str, value: Scalar) -> PlannedRun:
+    setting = Setting(value=value, source=Source(kind=SourceKind.DEFAULT))
+    return run.model_copy(update={"settings": run.settings | {name: setting}})
+
+
+# --- components -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("resume_from_checkpoint: false", "resume_from_checkpoint: true", "resume_from_checkpoint"),
+        ("recipe_checkpoint: null", "recipe_checkpoint: state.pt", "checkpointer.recipe_checkpoint"),
+        ("recipe_checkpoint: null", "adapter_checkpoint: adapter.pt", "checkpointer.adapter_checkpoint"),
+        ("recipe_checkpoint: null", "resume_from_checkpoint: true", "checkpointer.resume_from_checkpoint"),
+        ("lora_rank: 8\n", "lora_rank: 8\n  use_dora: true\n", "model.use_dora"),
+        ("lora_rank: 8\n", "lora_rank: 8\n  quantize_base: true\n", "model.quantize_base"),
+        ("source: json\n", "source: json\n  data_dir: /elsewhere\n", "dataset.data_dir"),
+        ("source: json\n", "source: json\n  filter_fn: mine\n", "dataset.filter_fn"),
+    ],
+)
+def test_no_script_may_change_what_is_trained_or_from_where(old: str, new: str, field: str) -> None:
+    assert ("unplanned-value", "error", field) in told(external(planned(), old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("recipe_checkpoint: null", "should_load_recipe_state: false", "checkpointer.should_load_recipe_state"),
+        ("num_warmup_steps: 100", "num_warmup_steps: 100\n  last_epoch: -1", "lr_scheduler.last_epoch"),
+        ("fused: true", "fused: true\n  fast: true", "optimizer.fast"),
+        ("source: json\n", "source: json\n  feild: train\n", "dataset.feild"),
+    ],
+)
+def test_an_argument_that_is_not_taken_is_named_so(old: str, new: str, field: str) -> None:
+    (found,) = bundled(planned(), old, new)
+    assert (found.code, found.field) == ("unplanned-value", field)
+    assert f" takes no '{field.rpartition('.')[2]}'" in found.message
+
+
+def test_a_planned_stock_recipe_of_lora_is_lora() -> None:
+    assert not bundled(planned({"custom_recipe": "lora_finetune_single_device"}))
+
+
+def test_packing_needs_a_tokenizer_at_all() -> None:
+    found = bundled(
+        planned({"packed": True}), "packed: false", "packed: true", "tokenizer:\n", "tokenizer: 5\nother:\n"
+    )
+    assert ("missing-value", "error", "max_seq_len") in told(found)
+
+
+def test_what_is_torchs_own_and_not_known_is_a_warning() -> None:
+    found = external(planned(), "torch.optim.AdamW", "torch.optim.Nope")
+    assert told(found) == [("unplanned-value", "warning", "optimizer._component_")]
+
+
+# --- the data set ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("run", "file"),
+    [
+        (planned(data="data/words.json"), "/scratch/me/data/words.json"),
+        (planned(data="data/words.json", without="input_formatting"), "/scratch/me/data/words.json"),
+        (planned(data="data/words.json", without="input_dir_base"), "data/words.json"),
+        (planned({"dataset_label": "tales"}, data="data/words.json"), "data/words.json"),
+        (planned(without="dataset_ext"), "/scratch/me/data/words.json"),
+    ],
+)
+def test_where_the_data_set_is(run: PlannedRun, file: str) -> None:
+    found = bundled(run, "data_files: ${input_dir}/${dataset_label}.json", f"data_files: {file}")
+    assert [f for f in found if f.code == "value-mismatch"] == []
+
+
+def test_another_packages_data_set_of_the_same_name_is_another() -> None:
+    name = "torchtune.datasets.instruct_dataset"
+    assert ("value-mismatch", "error", "dataset_type") in told(bundled(planned(), name, f"my.{name}"))
+
+
+def test_nothing_is_expected_where_a_field_must_not_be() -> None:
+    (found,) = [f for f in bundled(planned({"dataset_ext": ".parquet"}, data="/d/w.parquet")) if "field" in f.message]
+    assert (found.code, found.expected, found.actual) == ("unplanned-value", None, "train")
+
+
+def test_a_data_set_of_cruijff_kit_without_findings() -> None:
+    assert not bundled(planned(OWN_PLAN), *OWN_PAIRS)
+
+
+@pytest.mark.parametrize(
+    ("run", "pairs", "code", "field"),
+    [
+        (
+            planned(OWN_PLAN),
+            ("Say {input}\n", "Say {input}\n  max_samples: 5\n"),
+            "unplanned-value",
+            "dataset.max_samples",
+        ),
+        (planned(OWN_PLAN, without="prompt"), (), "unplanned-value", "dataset.prompt"),
+    ],
+)
+def test_what_is_not_planned_of_a_data_set_is_unplanned(
+    run: PlannedRun, pairs: tuple[str, ...], code: str, field: str
+) -> None:
+    found = bundled(run, *OWN_PAIRS, *pairs)
+    assert (code, "error", field) in told(found)
+    assert field.rpartition(".")[2] not in {f.field for f in found}
+
+
+def test_where_the_model_lies_need_not_be_planned() -> None:
+    assert not bundled(planned(OWN_PLAN, without="models_dir"), *OWN_PAIRS)
+
+
+def test_the_column_of_a_conversation_need_not_be_planned() -> None:
+    assert not bundled(planned({"dataset_type": "chat_dataset"}), INSTRUCT, CHAT)
+
+
+def test_a_planned_column_of_a_conversation_must_be_there() -> None:
+    run = planned({"dataset_type": "chat_dataset", "input_key": "input"})
+    assert ("missing-value", "error", "input_key") in told(
+        bundled(run, INSTRUCT, CHAT.replace("  conversation_column: messages\n", ""))
+    )
+
+
+def test_columns_that_nobody_planned_are_the_usual_ones() -> None:
+    found = bundled(planned(), "source: json\n", "source: json\n  column_map: {input: a, output: output}\n")
+    assert told(found) == [("value-mismatch", "error", "input_key")]
+
+
+def test_the_usual_output_of_text_alone_need_not_arrive() -> None:
+    text = "  _component_: torchtune.datasets.text_completion_dataset\n  column: text\n"
+    pairs = (INSTRUCT, text, "  train_on_input: false\n", "", "  new_system_prompt: Capitalise the word.\n", "")
+    plan: dict[str, Scalar] = {
+        "dataset_type": "text_completion_dataset", "input_key": "text", "system_prompt": "", "train_on_input": True,
+    }  # fmt: skip
+    assert not bundled(planned({**plan, "output_key": "output"}), *pairs)
+    (found,) = bundled(planned({**plan, "output_key": "answer"}), *pairs)
+    assert found.message.startswith("dataset.output_key is absent, planned is 'answer'")
+    (found,) = bundled(planned(plan), *pairs, "column: text\n", "column: text\n  output_key: x\n")
+    assert found.field == "dataset.output_key"
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_training_on_the_input_may_be_left_out_where_it_is_not_planned(trained: bool) -> None:
+    found = external(planned({"train_on_input": trained}), "  train_on_input: false\n", "")
+    assert told(found) == ([("missing-value", "error", "train_on_input")] if trained else [])
+
+
+def test_validation_that_is_not_planned_and_validation_that_is_planned_off() -> None:
+    pairs = ("epochs: 2", "epochs: 2\nrun_val_every_n_steps: 5")
+    assert told(external(planned(without="run_val_every_n_steps"), *pairs)) == []
+    assert told(external(planned(), *pairs)) == [("unplanned-value", "error", "run_val_every_n_steps")]
+
+
+def test_text_alone_is_always_trained_on() -> None:
+    plan: dict[str, Scalar] = {"dataset_type": "text_completion_dataset", "input_key": "text", "system_prompt": ""}
+    asked = [f for f in bundled(planned({**plan, "train_on_input": False})) if f.code == "unread-setting"]
+    assert [(f.field, f.expected) for f in asked] == [("train_on_input", False)]
+    for run in (
+        planned({**plan, "train_on_input": True}),
+        planned(plan, without="train_on_input"),
+        by_default(planned(plan), "train_on_input", value=False),
+        planned({"dataset_type": "of_mine", "train_on_input": False}),
+    ):
+        assert "unread-setting" not in {f.code for f in bundled(run)}
+
+
+# --- what is said ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "pairs", "message"),
+    [
+        ({}, ("seed: 14\n", ""), "seed is absent, planned is 14"),
+        ({}, ("seed: 14", "seed: '14'"), "seed is '14', of type str, planned is 14"),
+        ({}, ("seed: 14", "seed: 15"), "seed is 15, planned is 14"),
+        ({}, ("checkpoint_files: [model.safetensors]", "a: 1"), "checkpointer.checkpoint_files is absent or empty"),
+        ({}, ("epochs: 2", "epochs: 2\nrun_val_every_n_steps: 5"), "run_val_every_n_steps is 5, planned is nothing"),
+        (
+            {"lora_alpha": 8},
+            ("lora_rank: 8\n  lora_alpha: 16", "lora_rank: 8\n  lora_alpha: 32"),
+            "model.lora_alpha is 32, planned is 8",
+        ),
+    ],
+)
+def test_the_sentence_of_a_difference(changes: dict[str, Scalar], pairs: tuple[str, ...], message: str) -> None:
+    assert message in [f.message for f in bundled(planned(changes), *pairs)]
+
+
+def test_why_alpha_is_what_it_is() -> None:
+    found = bundled(planned(without="lora_alpha"), "lora_alpha: 16", "lora_alpha: 8")
+    assert [f.message for f in found] == ["model.lora_alpha is 8, planned is 16: it must be 2 x lora_rank"]
+
+
+def test_a_default_of_an_external_script_keeps_its_type() -> None:
+    found = external(planned(), "weight_decay: 0.01", "weight_decay: '0.01'")
+    assert told(found) == [("wrong-type", "error", "weight_decay")]
+
+
+def test_alpha_is_as_much_a_default_as_the_rank_that_it_follows_from() -> None:
+    run = by_default(planned(without="lora_alpha"), "lora_rank", 8)
+    assert told(external(run, "lora_alpha: 16", "lora_alpha: 8")) == [("default-differs", "warning", "lora_alpha")]
+
+
+def test_a_default_that_the_recipe_does_not_read_is_no_matter() -> None:
+    run = by_default(planned(), "epochs_to_save", "all")
+    assert not external(run, "epochs: 2", "epochs: 2\nepochs_to_save: all")
+
+
+def test_an_unproven_setting_is_told_without_a_file_to_point_into() -> None:
+    run = planned({"new_one": 1})
+    files = {**files_of(run), SETUP: None}
+    assert {f.code for f in validate_run(run, files, bundled=True)} == {"missing-file", "unproven-setting"}
+
+
+# --- the directory's name -------------------------------------------------------------------------------------------
+
+
+def test_a_number_alone_claims_nothing() -> None:
+    assert claims("run_8") == []
+
+
+@pytest.mark.parametrize(
+    ("directory", "model", "data"),
+    [
+        ("m_seed1_rank8", "m_seed1", "/d/words.json"),
+        ("words_seed1_rank8", "m", "/d/words_seed1.json"),
+        ("all_seed1_rank8", "m", "/d/all_seed1/train.parquet"),
+        ("words_seed1_rank8", "m", "/d/words/words_seed1.json"),
+    ],
+)
+def test_the_names_of_model_and_data_claim_nothing(directory: str, model: str, data: str) -> None:
+    run = planned(data=data).model_copy(update={"directory": directory, "model": model})
+    found = [f.field for f in bundled(run) if f.code == "name-mismatch"]
+    assert found == ["my_wandb_run_name"]
+
+
+def named(directory: str, name: str, seed: Scalar, config: str) -> list[str]:
+    run = planned({"seed": seed}) if seed is not None else planned(without="seed")
+    run = run.model_copy(update={"directory": directory, "name": name})
+    found = bundled(run, "seed: 14", f"seed: {config}")
+    return [str(f.severity) for f in found if f.code == "name-mismatch" and f.field == "seed"]
+
+
+def test_a_name_that_the_author_chose_may_say_otherwise_than_what_is_planned() -> None:
+    assert named("seed1", "seed1", 14, "14") == ["warning"]
+    assert named("seed1", "other", 14, "14") == ["error"]
+    assert named("seed1", "seed1", 14, "15") == ["error"]
+    assert named("seed1", "seed1", None, "14") == ["error"]
+    assert named("seed1", "seed1", 1, "1") == []
+    assert named("seed1", "seed1", 1, "true") == ["error"]
+    assert RUN != "seed1"
+
+
+# --- setup_finetune.yaml --------------------------------------------------------------------------------------------
+
+
+def test_what_a_script_must_not_be_told_is_not_written() -> None:
+    run = planned({"seed": 14}).model_copy(update={"unwritten": ("seed",)})
+    files = files_of(run)
+    assert told(validate_run(run, files, bundled=True)) == [("unplanned-value", "error", "seed")]
+    files[SETUP] = str(files[SETUP]).replace("seed: 14\n", "")
+    assert not validate_run(run, files, bundled=True)

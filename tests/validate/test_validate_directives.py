@@ -1,0 +1,162 @@
+"""The validate stage against what scripts ask SLURM for, in all the ways in which it can be asked."""
+
+import pytest
+
+from scaffold_torchtune.findings import Scalar
+from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.validate.slurm_script import parse_script
+from support.good_files import GOOD_SLURM, files_of, planned, replaced
+from support.script_findings import Found, found
+
+# ruff: noqa: E501 - the table of cases has one case a line
+
+
+TIME = "#SBATCH --time=00:59:00 # Time limit\n"
+
+# What is planned besides the usual, where None is no setting at all; what is replaced by what in the script; whether
+# the bundled setup made it; what is found.
+CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
+    # time
+    ({}, ("00:59:00", "59"), True, []),
+    ({}, ("00:59:00", "59:00"), True, []),
+    ({"time": "24:00:00"}, ("00:59:00", "1-00"), True, []),
+    ({"time": "02:00:00"}, ("00:59:00", "2:00"), True, [("value-mismatch", "error", "time")]),
+    ({"time": "24:00:00"}, ("00:59:00", "1-01"), True, [("value-mismatch", "error", "time")]),
+    ({}, ("00:59:00", "0"), True, [("value-mismatch", "error", "time")]),
+    ({}, (TIME, "#" + TIME), True, [("missing-value", "error", "time")]),
+    ({}, (TIME, " " + TIME), True, [("missing-value", "error", "time"), ("unreadable-file", "error", None)]),
+    ({}, (TIME, TIME.replace("#", "# ", 1)), True, [("missing-value", "error", "time"), ("unreadable-file", "error", None)]),
+    ({}, (TIME, TIME.replace("SBATCH", "sbatch", 1)), True, [("missing-value", "error", "time"), ("unreadable-file", "error", None)]),
+    ({}, (TIME, TIME.replace(" --", "--", 1)), True, [("missing-value", "error", "time"), ("unreadable-file", "error", None)]),
+    ({}, (TIME, f"{TIME}# SBATCH lines end here\n"), True, []),
+    ({}, (TIME, "", "mkdir ", f"{TIME}mkdir "), True, [("late-directive", "error", "time"), ("missing-value", "error", "time")]),
+    ({"time": "soon"}, ("00:59:00", "later"), True, [("value-mismatch", "error", "time")]),
+    # GPUs
+    ({}, ("--gres=gpu:1", "--gpus=1"), True, []),
+    ({}, ("--gres=gpu:1", "--gres=gpu"), True, []),
+    ({}, ("--gres=gpu:1", "--gpus-per-node=a100:1"), True, [("unplanned-value", "error", "gpu_type")]),
+    ({}, ("--gres=gpu:1", "--gpus-per-node=a100:1"), False, [("unplanned-value", "info", "gpu_type")]),
+    ({}, ("--gres=gpu:1", "--gres=gpu:a100:2"), True, [("value-mismatch", "error", "gpus"), ("unplanned-value", "error", "gpu_type")]),
+    ({}, ("--gres=gpu:1", "--gres=gpu:1 --gpus=2"), True, [("value-mismatch", "error", "gpus")]),
+    ({}, ("--gres=gpu:1", "--gpus-per-node=2"), True, [("value-mismatch", "error", "gpus")]),
+    ({}, ("--gres=gpu:1", "--gpus=2"), True, [("value-mismatch", "error", "gpus")]),
+    ({}, ("--gres=gpu:1", "--gpus-per-task=1"), True, [("missing-value", "error", "gpus"), ("unplanned-value", "error", "gpus-per-task")]),
+    # memory and CPUs
+    ({"mem": ""}, (), True, []),
+    ({}, ("#SBATCH --mem=8G\n", ""), True, [("missing-value", "error", "mem")]),
+    ({"mem": ""}, ("#SBATCH --mem=8G\n", ""), True, [("missing-value", "error", "mem")]),
+    ({"mem": "8G"}, ("#SBATCH --mem=8G\n", ""), True, [("missing-value", "error", "mem")]),
+    ({}, ("#SBATCH --mem=8G\n", ""), False, []),
+    ({}, ("#SBATCH --cpus-per-task=1\n", ""), True, [("missing-value", "error", "cpus_per_task")]),
+    ({}, ("#SBATCH --cpus-per-task=1\n", ""), False, []),
+    ({"mem": "8G"}, ("--mem=8G", "--mem=8192"), True, []),
+    ({"mem": "8G"}, ("--mem=8G", "--mem=8388608K"), True, []),
+    ({"mem": "8T"}, ("--mem=8G", "--mem=8192G"), True, []),
+    ({"mem": "8G"}, ("--mem=8G", "--mem=8"), True, [("value-mismatch", "error", "mem")]),
+    ({"mem": "8G"}, ("--mem=8G", "--mem=8000M"), True, [("value-mismatch", "error", "mem")]),
+    ({"mem": "8G"}, ("--mem=8G", "--mem-per-cpu=8G"), True, [("missing-value", "error", "mem"), ("unplanned-value", "error", "mem-per-cpu")]),
+    ({"mem": "8G"}, ("#SBATCH --mem=8G\n", ""), True, [("missing-value", "error", "mem")]),
+    ({"cpus_per_task": 1}, ("--cpus-per-task=1", "-c 01"), True, []),
+    ({"cpus_per_task": 1}, ("--cpus-per-task=1", "-c 4"), True, [("value-mismatch", "error", "cpus_per_task")]),
+    ({"cpus_per_task": 1}, ("#SBATCH --cpus-per-task=1\n", ""), True, [("missing-value", "error", "cpus_per_task")]),
+    ({}, ("--ntasks=1", "--ntasks=2"), True, [("value-mismatch", "error", "ntasks")]),
+    ({}, ("--nodes=1", "-N 1-4"), True, [("value-mismatch", "error", "nodes")]),
+    ({}, ("#SBATCH --nodes=1\n#SBATCH --ntasks=1\n", ""), True, []),
+    # where, and on whose account
+    ({"account": "lab"}, ("##SBATCH --account=<ACT>", "#SBATCH -A lab"), True, []),
+    ({"account": "lab"}, (), True, [("missing-value", "error", "account")]),
+    ({"partition": "gpu"}, ("##SBATCH --account=<ACT>", "#SBATCH -p cpu"), True, [("value-mismatch", "error", "partition")]),
+    ({"constraint": ""}, ("##SBATCH --account=<ACT>", "#SBATCH -C a100"), True, [("unplanned-value", "error", "constraint")]),
+    ({}, ("##SBATCH --account=<ACT>", "#SBATCH -C a100"), False, [("unplanned-value", "error", "constraint")]),
+    ({}, ("##SBATCH --account=<ACT>", "#SBATCH --account=<YOUR_ACT2>"), True,
+     [("placeholder-left", "error", None), ("unplanned-value", "error", "account")]),
+    # names and logs
+    ({"my_wandb_run_name": "other"}, ("--job-name=rank8_lr1e-5", "--job-name=other"), True,
+     [("value-mismatch", "error", "my_wandb_run_name"), ("name-mismatch", "error", "my_wandb_run_name")]),
+    ({"my_wandb_run_name": None}, (), True, [("unplanned-value", "error", "metric_logger.name")]),
+    ({"my_wandb_run_name": None}, ("--job-name=rank8_lr1e-5", "-J other"), True,
+     [("value-mismatch", "error", "my_wandb_run_name"), ("unplanned-value", "error", "metric_logger.name")]),
+    ({}, ("--job-name=rank8_lr1e-5", "-J rank8_lr1e-5"), True, []),
+    ({}, ("--output=slurm-%j.out", "--error=slurm-%j.err"), True, []),
+    ({}, ("--output=slurm-%j.out", "-e logs/slurm-%j.err"), True, [("unplanned-value", "error", "error")]),
+    ({}, ("--output=slurm-%j.out", "-o logs/slurm-%j.out"), False, [("unplanned-value", "info", "output")]),
+    ({}, ("--output=slurm-%j.out", "-o logs/%x/slurm-%j.out"), False, [("unplanned-value", "warning", "output")]),
+    # what nobody planned
+    ({}, ("##SBATCH --account=<ACT>", "#SBATCH --requeue --exclusive --hold --no-requeue"), False,
+     [("unplanned-value", "error", "hold"), *[("unplanned-value", "warning", name) for name in ("requeue", "exclusive", "no-requeue")]]),
+    ({}, ("##SBATCH --account=<ACT>", "#SBATCH -a 0-9"), True, [("unplanned-value", "error", "array")]),
+    ({}, ("##SBATCH --account=<ACT>", "#SBATCH -D /elsewhere"), True, [("unplanned-value", "error", "chdir")]),
+    ({}, ("##SBATCH --account=<ACT>", "#SBATCH --wrap=x"), False, [("unplanned-value", "error", "wrap")]),
+    # what is said twice
+    ({}, ("##SBATCH --account=<ACT>", TIME), True, [("duplicate-directive", "error", "time")]),
+    ({}, ("##SBATCH --account=<ACT>", "#SBATCH -t 1"), True, [("duplicate-directive", "error", "time"), ("value-mismatch", "error", "time")]),
+    ({}, ("##SBATCH --account=<ACT>", TIME), False, [("duplicate-directive", "error", "time")]),
+    ({}, ("##SBATCH --account=<ACT>", "#SBATCH --mail-type=END\n#SBATCH --mail-type=FAIL"), False, [("unplanned-value", "info", "mail-type")]),
+    ({}, ("##SBATCH --account=<ACT>", "#SBATCH --mail-type=END\n#SBATCH --mail-type=FAIL"), True,
+     [("duplicate-directive", "error", "mail-type"), ("unplanned-value", "error", "mail-type")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "pairs", "bundled", "expected"), CASES)
+def test_each_way_to_ask_slurm(
+    changes: dict[str, Scalar], pairs: tuple[str, ...], *, bundled: bool, expected: Found
+) -> None:
+    assert sorted(map(str, found(changes, replaced(GOOD_SLURM, *pairs), bundled=bundled))) == sorted(map(str, expected))
+
+
+def test_a_log_elsewhere_has_a_fix_of_its_own_for_an_external_script() -> None:
+    run, slurm = planned(), replaced(GOOD_SLURM, "slurm-%j.out", "logs/slurm-%j.out")
+    fixes = [
+        [f.fix for f in validate_run(run, files_of(run, slurm=slurm), bundled=bundled) if f.field == "output"]
+        for bundled in (True, False)
+    ]
+    assert "setup_finetune" in fixes[0][0]
+    assert "makes that directory first" in fixes[1][0]
+    files = files_of(run, slurm=replaced(slurm, "logs/", "logs/%x/"))
+    (fix,) = [f.fix for f in validate_run(run, files, bundled=False) if f.field == "output"]
+    assert "Create that directory" in fix
+
+
+LONG = [
+    *("account", "constraint", "chdir", "gpus", "job-name", "nodes", "array", "cpus-per-task", "dependency", "error"),
+    *("ntasks", "output", "partition", "qos", "time", "begin", "comment", "cpus-per-gpu", "exclude", "export"),
+    *("gpus-per-node", "gpus-per-task", "gres", "licenses", "mail-type", "mail-user", "mem", "mem-per-cpu"),
+    *("mem-per-gpu", "nodelist", "ntasks-per-node", "open-mode", "reservation", "signal", "time-min", "wrap"),
+]
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_option_has_its_value_after_an_equals_sign_or_a_space(name: str) -> None:
+    script = parse_script(f"#!/bin/sh\n#SBATCH --{name}=a\n#SBATCH --{name} a\n")
+    assert [(d.name, d.value) for d in script.directives] == [(name, "a")] * 2
+
+
+@pytest.mark.parametrize("name", [name for name in LONG if not any(o != name and o.startswith(name) for o in LONG)])
+def test_a_long_option_may_be_cut_where_no_other_begins_so(name: str) -> None:
+    others = [other for other in (*LONG, "exclusive", "hold", "requeue", "no-requeue") if other != name]
+    short = next(name[:n] for n in range(1, len(name) + 1) if not any(o.startswith(name[:n]) for o in others))
+    assert [d.name for d in parse_script(f"#!/bin/sh\n#SBATCH --{short}=a\n").directives] == [name]
+
+
+@pytest.mark.parametrize("letter", "ACDGJNacdenopqt")
+def test_a_short_option_is_a_long_one(letter: str) -> None:
+    names = "account constraint chdir gpus job-name nodes array cpus-per-task dependency error ntasks output partition qos time"
+    script = parse_script(f"#!/bin/sh\n#SBATCH -{letter}a\n#SBATCH -{letter} a\n")
+    long = dict(zip("ACDGJNacdenopqt", names.split(), strict=True))[letter]
+    assert [(d.name, d.value) for d in script.directives] == [(long, "a")] * 2
+
+
+@pytest.mark.parametrize("name", ["exclusive", "hold", "no-requeue", "requeue"])
+def test_an_option_without_a_value_takes_none(name: str) -> None:
+    script = parse_script(f"#!/bin/sh\n#SBATCH --{name} --mem=1\n#SBATCH --{name[:-1]} word\n")
+    assert [(d.name, d.value) for d in script.directives] == [(name, ""), ("mem", "1"), (name, "")]
+    assert [line for line, _ in script.problems] == [3]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("--job-name=rank8_lr1e-5", "--job-name is absent"), ("--time=00:59:00", "--time is absent")],
+)
+def test_a_message_names_the_directive(line: str, message: str) -> None:
+    run, slurm = planned(), replaced(GOOD_SLURM, f"#SBATCH {line}", "#")
+    assert message in validate_run(run, files_of(run, slurm=slurm), bundled=True)[0].message

@@ -1,0 +1,107 @@
+"""The validate stage against files of an external script."""
+
+import pytest
+
+from scaffold_torchtune.findings import errors_in
+from scaffold_torchtune.validate.runs import validate_run
+from support.good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, GOOD_SLURM, files_of, planned, replaced
+
+
+def test_defaults_of_an_external_script_are_warnings_only() -> None:
+    run = planned()
+    config = replaced(EXTERNAL_CONFIG, "weight_decay: 0.01", "weight_decay: 0.1", "seed: 14\n", "")
+    found = [f for f in validate_run(run, files_of(run, config, EXTERNAL_SLURM), bundled=False) if f.severity != "info"]
+    assert {(f.code, f.severity, f.field) for f in found} == {
+        ("default-differs", "warning", "weight_decay"),
+        ("default-differs", "warning", "seed"),
+    }
+
+
+def test_an_external_script_may_not_change_what_was_asked_for() -> None:
+    run = planned()
+    config = replaced(EXTERNAL_CONFIG, "lora_rank: 8", "lora_rank: 64")
+    found = errors_in(validate_run(run, files_of(run, config, EXTERNAL_SLURM), bundled=False))
+    assert {(f.code, f.field) for f in found} == {("value-mismatch", "lora_rank"), ("name-mismatch", "lora_rank")}
+
+
+def test_the_known_fault_of_deleted_conda_lines_is_explained() -> None:
+    run = planned({"modules": "gcc/12"})
+    slurm = replaced(EXTERNAL_SLURM, "conda activate tuning\n", "", "anaconda3/2025.6", "gcc/12")
+    found = errors_in(validate_run(run, files_of(run, EXTERNAL_CONFIG, slurm), bundled=False))
+    assert [(f.code, f.field) for f in found] == [("missing-value", "conda_env")]
+    assert "known fault" in found[0].message
+
+
+def test_an_external_scripts_own_recipe_is_told() -> None:
+    run = planned()
+    own = "kit.recipes.lora_finetune_single_device_nightly.__main__"
+    slurm = replaced(EXTERNAL_SLURM, "lora_finetune_single_device", own)
+    found = validate_run(run, files_of(run, EXTERNAL_CONFIG, slurm), bundled=False)
+    assert not errors_in(found)
+    assert "wrong-recipe" in {f.code for f in found}
+    slurm = replaced(EXTERNAL_SLURM, "lora_finetune_single_device", own.replace("single_device", "distributed"))
+    found = validate_run(run, files_of(run, EXTERNAL_CONFIG, slurm), bundled=False)
+    assert [f.code for f in errors_in(found)] == ["wrong-recipe"]
+
+
+def test_external_components_and_arguments() -> None:
+    run = planned()
+    config = replaced(
+        EXTERNAL_CONFIG, "loss.CEWithChunkedOutputLoss", "loss.Newer", "  fused: true", "  fused: true\n  fast: true"
+    )
+    config += "extra:\n  _component_: other.package.thing\n"
+    found = validate_run(run, files_of(run, config, EXTERNAL_SLURM), bundled=False)
+    assert not errors_in(found)
+    assert {(f.field, str(f.severity)) for f in found if f.field} >= {
+        ("loss._component_", "warning"), ("optimizer.fast", "warning"), ("extra._component_", "info"),
+    }  # fmt: skip
+    config = replaced(EXTERNAL_CONFIG, "get_cosine", "get_linear")
+    run = planned({"lr_scheduler": "get_linear_schedule_with_warmup"})
+    errors = errors_in(validate_run(run, files_of(run, config, EXTERNAL_SLURM), bundled=False))
+    assert [f.field for f in errors] == ["lr_scheduler._component_"]
+
+
+@pytest.mark.parametrize("value", ["null", "''", "{}"])
+def test_an_unread_key_that_says_nothing_is_nothing(value: str) -> None:
+    run, config = planned(), f"{GOOD_CONFIG}nobodys: {value}\n"
+    assert validate_run(run, files_of(run, config), bundled=False) == ()
+    assert [f.field for f in validate_run(run, files_of(run, config), bundled=True)] == ["nobodys"]
+
+
+@pytest.mark.parametrize(("bundled", "severity"), [(True, "error"), (False, "warning")])
+def test_checkpoint_files_of_other_names_may_be_an_external_scripts_own(severity: str, *, bundled: bool) -> None:
+    run = planned()
+    for name, told in (("mine.safetensors", True), ("consolidated.00.pth", False), ("pytorch_model.bin", False)):
+        config = replaced(GOOD_CONFIG, "[model.safetensors]", f"[{name}]")
+        found = validate_run(run, files_of(run, config), bundled=bundled)
+        assert [(f.severity, f.actual) for f in found] == ([(severity, name)] if told else [])
+
+
+@pytest.mark.parametrize("bundled", [True, False])
+@pytest.mark.parametrize(
+    ("recipe", "gpus", "field"),
+    [
+        ("mine.lora_distributed", 1, "custom_recipe"),
+        ("mine.lora_single_device", 2, "custom_recipe"),
+        ("mine.lora_distributed", 2, None),
+        ("mine.lora_single_device", 1, None),
+        ("mine.train", 1, None),
+        ("mine.train", 2, None),
+        ("lora_finetune_distributed", 1, "gpus"),
+        ("lora_finetune_single_device", 2, "gpus"),
+    ],
+)
+def test_a_planned_recipe_must_be_for_the_gpus(recipe: str, gpus: int, field: str | None, *, bundled: bool) -> None:
+    run = planned({"custom_recipe": recipe, "gpus": gpus})
+    processes = f"--nproc_per_node {gpus} " if gpus > 1 else ""
+    slurm = replaced(
+        GOOD_SLURM, "gpu:1", f"gpu:{gpus}", "tune run lora_finetune_single_device", f"tune run {processes}{recipe}"
+    )
+    found = validate_run(run, files_of(run, slurm=slurm), bundled=bundled)
+    assert [f.field for f in found if f.code == "wrong-recipe"] == ([field] if field else [])
+
+
+def test_a_recipe_of_torchtune_is_no_package() -> None:
+    slurm = replaced(GOOD_SLURM, "single_device", "single_device.__main__")
+    found = errors_in(validate_run(planned(), files_of(planned(), slurm=slurm), bundled=True))
+    assert [(f.code, f.field) for f in found] == [("wrong-recipe", "gpus")]

@@ -1,0 +1,172 @@
+"""What each generation of cruijff_kit's script writes by itself, told from what nobody knows."""
+
+import pytest
+
+from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.validate.runs import deduplicated, validate_run
+from support.good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, files_of, planned, replaced
+
+GENERATIONS = ("", "2025-11", "2025-12", "v0.3.4")
+
+
+def directive(line: str, generation: str) -> list[tuple[str, str | None]]:
+    """What is said of a further line of #SBATCH, beside the usual ones."""
+    run = planned(generation=generation)
+    slurm = replaced(EXTERNAL_SLURM, "#SBATCH --mail-type=begin\n", f"#SBATCH {line}\n")
+    found = validate_run(run, files_of(run, EXTERNAL_CONFIG, slurm), bundled=False)
+    name = line.partition("=")[0].strip("-")
+    return [(str(f.severity), f.fix[:13]) for f in found if f.field == name]
+
+
+NOTHING, LOOK = "Nothing to do", "Do not edit t"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("--partition=nomig", {"2025-12": ("info", NOTHING)}),
+        ("--constraint=gpu80", {"2025-12": ("info", NOTHING)}),
+        ("--partition=other", {}),
+        ("--array=0-3", {}),
+        ("--wrap=x", {}),
+        ("--account=other", {}),
+        ("--ntasks-per-node=2", {}),
+        ("--chdir=/elsewhere", {}),
+        ("--qos=gpu-test", dict.fromkeys(GENERATIONS, ("warning", LOOK))),
+        ("--exclusive", dict.fromkeys(GENERATIONS, ("warning", LOOK))),
+        ("--comment=mine", dict.fromkeys(GENERATIONS, ("info", LOOK))),
+    ],
+)
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_directive_is_information_only_where_the_generation_has_it(
+    line: str, told: dict[str, tuple[str, str]], generation: str
+) -> None:
+    assert directive(line, generation) == [told.get(generation, ("error", LOOK))]
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_mail_is_no_matter_and_known_of_the_kit(generation: str) -> None:
+    run = planned(generation=generation)
+    found = validate_run(run, files_of(run, EXTERNAL_CONFIG, EXTERNAL_SLURM), bundled=False)
+    mail = {f.field: (str(f.severity), f.fix[:13]) for f in found if f.file and f.file.endswith(".slurm")}
+    both = dict.fromkeys(("mail-type", "mail-user"), ("info", NOTHING if generation else LOOK))
+    assert {name: told for name, told in mail.items() if name in both} == both
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_keys_that_nothing_reads_are_told_one_by_one_unless_the_script_always_adds_them(generation: str) -> None:
+    run = planned(generation=generation)
+    found = validate_run(run, files_of(run, EXTERNAL_CONFIG + "learning_rate: 1.0\n", EXTERNAL_SLURM), bundled=False)
+    unread = {f.field: str(f.severity) for f in found if "does not read" in f.message}
+    assert unread["learning_rate"] == "warning"
+    assert (None in unread) == bool(generation)
+    assert ("hf_token" in unread) == (not generation)
+    assert "venv" not in unread  # which is empty
+
+
+UNREAD = (
+    "base_recipe batch_size_val config_file custom_recipe dataset_val epochs_to_save hf_token input_formatting modules"
+    " save_last_epoch_only stash_adapter_weights venv"
+)
+
+
+@pytest.mark.parametrize("key", UNREAD.split())
+def test_a_key_that_the_script_always_adds_is_information(key: str) -> None:
+    run, config = planned(generation="v0.3.4"), f"{GOOD_CONFIG}{key}: mine\n"
+    (found,) = (f for f in validate_run(run, files_of(run, config), bundled=False) if "does not read" in f.message)
+    assert (str(found.severity), found.field) == ("info", None)
+    assert found.message.endswith(f"which the script always adds: '{key}'")
+    nobodys = planned(generation="")
+    others = validate_run(nobodys, files_of(nobodys, config), bundled=False)
+    assert {str(f.severity) for f in others if f.line == config.count("\n")} in ({"warning"}, {"error"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "severity"),
+    [
+        ("dtype: bf16", "dtype: fp32", "error"),
+        ("shuffle: true", "shuffle: false", "error"),
+        ("compile: false", "compile: false\nclip_grad_norm: 1.0", "error"),
+        ("max_steps_per_epoch: null", "max_steps_per_epoch: 3", "error"),
+        ("compile: false", "compile: true", "warning"),
+    ],
+)
+def test_a_value_of_a_script_of_ones_own_matters_where_it_is_another_training(
+    old: str, new: str, severity: str
+) -> None:
+    run = planned()
+    (found,) = validate_run(run, files_of(run, replaced(GOOD_CONFIG, old, new)), bundled=False)
+    assert (found.code, str(found.severity)) == ("unplanned-value", severity)
+
+
+# --- once for all runs ---
+
+
+def finding(directory: str, message: str, severity: str = "info", code: str = "unplanned-value") -> Finding:
+    return Finding(code=code, severity=severity, message=message, file=f"{directory}/finetune.slurm", line=3)  # type: ignore[arg-type]
+
+
+def test_what_all_runs_have_alike_is_told_once() -> None:
+    checked = {
+        name: (finding(name, "--mail"), finding(name, f"at /out/{name}/x", "warning"), finding(name, f"own {name[1:]}"))
+        for name in ("r1", "r2", "r3")
+    }
+    own, whole = deduplicated(checked)
+    assert [f.message for f in whole] == ["in all 3 runs: --mail", "in all 3 runs: at /out/RUN/x"]
+    assert [(f.severity, f.file, f.line) for f in whole] == [
+        ("info", "r1/finetune.slurm", 3),
+        ("warning", "r1/finetune.slurm", 3),
+    ]
+    assert {name: [f.message for f in found] for name, found in own.items()} == {
+        "r1": ["own 1"],
+        "r2": ["own 2"],
+        "r3": ["own 3"],
+    }
+
+
+def test_what_one_run_lacks_or_has_otherwise_stays_in_the_others() -> None:
+    checked = {"r1": (finding("r1", "a"), finding("r1", "b")), "r2": (finding("r2", "b", "warning"),)}
+    assert deduplicated(checked) == (checked, [])
+
+
+def test_errors_stay_where_they_are_and_so_does_all_of_a_single_run() -> None:
+    checked = {name: (finding(name, "bad", "error"),) for name in ("r1", "r2")}
+    assert deduplicated(checked) == (checked, [])
+    single = {"r1": (finding("r1", "a"),)}
+    assert deduplicated(single) == (single, [])
+    assert deduplicated({}) == ({}, [])
+
+
+def test_two_runs_are_enough_and_a_finding_needs_no_file() -> None:
+    alike = {
+        name: (Finding(code="confound", severity="info", message="a", actual=f"out/{name}"),)  # type: ignore[arg-type]
+        for name in ("r1", "r2")
+    }
+    own, (whole,) = deduplicated(alike)
+    assert own == {"r1": (), "r2": ()}
+    assert (whole.message, whole.actual, whole.file) == ("in all 2 runs: a", "out/RUN", None)
+
+
+def test_what_stands_in_other_files_is_not_alike() -> None:
+    other = finding("r2", "a").model_copy(update={"file": "r2/finetune.yaml"})
+    checked = {"r1": (finding("r1", "a"),), "r2": (other,)}
+    assert deduplicated(checked) == (checked, [])
+
+
+Checked = dict[str, tuple[Finding, ...]]
+
+
+def test_runs_whose_files_are_not_there_do_not_keep_the_others_from_being_alike() -> None:
+    checked: Checked = {name: (finding(name, "a"), finding(name, f"own {name[1:]}")) for name in ("r2", "r3")}
+    gone: Checked = {"r1": (finding("r1", "gone", "error", "missing-file"),)}
+    own, (whole,) = deduplicated(gone | checked)
+    assert (whole.message, whole.file) == ("in all 2 runs whose files are there: a", "r2/finetune.slurm")
+    assert {name: [each.message for each in found] for name, found in own.items()} == {
+        "r1": ["gone"],
+        "r2": ["own 2"],
+        "r3": ["own 3"],
+    }
+    unread: Checked = {"r1": (finding("r1", "torn", "error", "unreadable-file"),)}
+    assert len(deduplicated(unread | checked)[1]) == 1
+    alone: Checked = gone | {"r2": (finding("r2", "a"),)}
+    assert deduplicated(alone) == (alone, [])

@@ -1,0 +1,133 @@
+"""How the files are read that are checked: SLURM scripts as sbatch and bash do, interpolations as OmegaConf does."""
+
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.validate.run_files import resolve
+from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.validate.slurm_script import parse_script
+from support.good_files import CONFIG, GOOD_CONFIG, SETUP, files_of, planned
+
+BASH = "#!/bin/bash\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "found", "problems"),
+    [
+        ("--time= 10", [("time", "")], ["an #SBATCH line holds '10', which is no option"]),
+        ("-t10 5", [("time", "10")], ["an #SBATCH line holds '5', which is no option"]),
+        ("--time --mem=4G", [("time", ""), ("mem", "4G")], []),
+        ("- --time=1", [("time", "1")], ["an #SBATCH line holds '-', which is no option"]),
+        ('"" --time=1', [("time", "1")], ["an #SBATCH line holds '', which is no option"]),
+        ("--comment=a'b c'd", [("comment", "ab cd")], []),
+        ("--comment=a#b # c", [("comment", "a#b")], []),
+        ("--comment='a", [], ["a quote in this #SBATCH line is never closed"]),
+    ],
+)
+def test_a_line_of_directives(line: str, found: list[tuple[str, str]], problems: list[str]) -> None:
+    script = parse_script(f"{BASH}#SBATCH {line}\n")
+    assert [(d.name, d.value) for d in script.directives] == found
+    assert [problem for _, problem in script.problems] == problems
+
+
+def test_empty_lines_and_comments_are_no_commands() -> None:
+    script = parse_script(f"{BASH}\n  \n  # a comment\n#SBATCH --time=1\n")
+    assert [d.late for d in script.directives] == [False]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("echo a", [("echo", "a")]),
+        ("echo a#b # c", [("echo", "a#b")]),
+        ("echo '' b", [("echo", "", "b")]),
+        ('echo "a\\nb"', [("echo", "a\\nb")]),
+        ("echo 'a\\\"b'", [("echo", 'a\\"b')]),
+        ('echo "a\\\\b"', [("echo", "a\\b")]),
+        ('echo "\\$x"', [("echo", "$x")]),
+        ("echo a\n# the end", [("echo", "a")]),
+        ("cat <<EOF EOF\ncd /x\nEOF\necho b", [("cat",), ("echo", "b")]),
+        ("cat <<EOF > x\ncd /x\nEOF\necho b", [("cat",), ("echo", "b")]),
+    ],
+)
+def test_commands(text: str, words: list[tuple[str, ...]]) -> None:
+    assert [command.words for command in parse_script(BASH + text).commands] == words
+
+
+@pytest.mark.parametrize(
+    ("data", "resolved"),
+    [
+        ({"a": "$\\{b}", "b": 1}, {"a": "$\\{b}", "b": 1}),
+        ({"a": "\\${b}", "b": 1, "c": "x"}, {"a": "${b}", "b": 1, "c": "x"}),
+        ({"a": "${b}", "b": {"c": [1, {"d": 2}]}}, {"a": {"c": [1, {"d": 2}]}, "b": {"c": [1, {"d": 2}]}}),
+        ({"a": "${b}", "b": [1, 2]}, {"a": [1, 2], "b": [1, 2]}),
+        ({"a": {"b": ["${c}", "x"]}, "c": 3}, {"a": {"b": [3, "x"]}, "c": 3}),
+        ({1: "${a}", "a": 2}, {1: 2, "a": 2}),
+    ],
+)
+def test_what_interpolations_become(data: dict[Any, Any], resolved: dict[Any, Any]) -> None:
+    assert resolve(data) == (resolved, {})
+
+
+@pytest.mark.parametrize(
+    ("data", "path", "reason"),
+    [
+        ({"a": {"b": ["x", "${no}"]}}, ("a", "b", 1), "it cannot be resolved (Interpolation key 'no' not found)"),
+        ({"a": {"b": ["x", "${c:d}"]}}, ("a", "b", 1), "it calls a resolver, which would read something outside"),
+        ({"a": {"b": ["x", "${"]}}, ("a", "b", 1), "it is not an interpolation that OmegaConf can read"),
+    ],
+)
+def test_what_cannot_be_resolved_is_told_where_it_stands(
+    data: dict[str, Any], path: tuple[Any, ...], reason: str
+) -> None:
+    _, problems = resolve(data)
+    assert list(problems) == [path]
+    assert problems[path].startswith(reason)
+
+
+def test_text_that_would_grow_without_bound_is_left_alone_where_it_stands() -> None:
+    data: dict[str, Any] = {"a0": "x" * 100}
+    for n in range(1, 9):
+        data[f"a{n}"] = {"l": ["x", f"${{a{n - 1}}}" * 10]}
+    resolved, problems = resolve(data)
+    assert set(problems) == {(f"a{n}", "l", 1) for n in range(1, 9)}
+    assert resolved["a0"] == data["a0"]
+
+
+@pytest.mark.parametrize("name", [SETUP, CONFIG])
+@pytest.mark.parametrize("text", ["[" * 5000, "- a\n", "a: [\n"])
+def test_what_cannot_be_read_is_unreadable(name: str, text: str) -> None:
+    run = planned()
+    found = validate_run(run, {**files_of(run), name: text}, bundled=True)
+    assert "unreadable-file" in {f.code for f in found if (f.file or "").endswith(name)}
+
+
+def test_an_argument_of_nothing_is_no_value() -> None:
+    run = planned()
+    text = GOOD_CONFIG.replace("fused: true", "fused: null")
+    assert "optimizer.fused" not in {f.field for f in validate_run(run, files_of(run, text), bundled=True)}
+
+
+def test_of_what_torchtune_says_nothing_nothing_is_told() -> None:
+    run = planned()
+    text = GOOD_CONFIG.replace("mode: offline", "mode: offline\n  group: mine")
+    (found,) = validate_run(run, files_of(run, text), bundled=True)
+    assert found.message == "metric_logger.group is 'mine', which nobody planned"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "clip_grad_norm: null\n",
+        "log_peak_memory_stats: false\n",
+        "profiler: {enabled: ''}\n",
+        "fsdp_cpu_offload: null\n",
+    ],
+)
+def test_nothing_is_no_value(more: str) -> None:
+    text = GOOD_CONFIG.replace("log_peak_memory_stats: true\n", "") + more
+    run = planned()
+    assert "unplanned-value" not in {
+        f.code for f in validate_run(run, files_of(run, text), bundled=False) if f.severity != "info"
+    }

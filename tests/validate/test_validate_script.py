@@ -1,0 +1,136 @@
+"""The validate stage against scripts that say the same in other ways, and scripts that do not."""
+
+import pytest
+
+from scaffold_torchtune.findings import Scalar
+from scaffold_torchtune.validate.runs import validate_run
+from support.good_files import EXTERNAL_SLURM, GOOD_SLURM, RUN, files_of, planned, replaced
+from support.script_findings import Found, found
+
+# ruff: noqa: E501 - the table of cases has one case a line
+
+
+# What is planned besides the usual, where None is no setting at all; what is replaced by what in the script; whether
+# the bundled setup made it; what is found.
+CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
+    # nothing planned, nothing asked
+    ({"gpus": None}, (), True, []),
+    ({"conda_env": None}, (), True, []),
+    ({"conda_env": None}, ("conda activate tuning\n", ""), True, []),
+    ({"conda_env": ""}, ("conda activate tuning\n", ""), True, []),
+    ({"time": None}, (), True, []),
+    ({"my_wandb_run_name": None}, (), True, [("unplanned-value", "error", "metric_logger.name")]),
+    # modules
+    ({"modules": "gcc/12"}, ("eval ", "ml load gcc/12\neval "), True, []),
+    ({"modules": "gcc/12"}, ("eval ", "module unload gcc/12\neval "), True,
+     [("missing-value", "error", "modules"), ("unplanned-value", "error", "module")]),
+    ({"modules": "gcc/12"}, ("eval ", "echo load gcc/12\neval "), True, [("missing-value", "error", "modules")]),
+    ({}, ("eval ", "module load gcc\neval "), False, [("unplanned-value", "info", "modules")]),
+    ({"modules": "a,b"}, ("eval ", "module load x b a\neval "), False,
+     [("value-mismatch", "error", "modules"), ("unplanned-value", "info", "modules")]),
+    # the environment
+    ({}, ("conda activate", "micromamba activate"), True, []),
+    ({}, ('eval "$(conda shell.bash hook)"', "source /opt/conda/etc/profile.d/conda.sh"), True, []),
+    ({}, ('eval "$(conda shell.bash hook)"\n', ""), True, [("missing-value", "error", "conda_env")]),
+    ({}, ('eval "$(conda shell.bash hook)"\n', ""), False, []),
+    ({}, ('eval "$(conda shell.bash hook)"\nconda activate tuning\n', 'conda activate tuning\neval "$(conda shell.bash hook)"\n'),
+     True, [("missing-value", "error", "conda_env")]),
+    ({}, ("conda activate tuning\n", "conda activate tuning\nconda activate base\n"), True, [("value-mismatch", "error", "conda_env")]),
+    ({}, ("conda activate tuning\n", "conda activate base\nconda activate tuning\n"), True, []),
+    ({"venv": "mine"}, ("conda activate tuning", ". /home/me/mine/bin/activate"), True, []),
+    ({"venv": "/home/me/mine/"}, ("conda activate tuning", "source /home/me//mine/bin/activate"), True, []),
+    ({"venv": "mine"}, ("conda activate tuning", "source mine/bin/activate\nsource settings"), True, []),
+    ({"venv": "mine"}, ("conda activate tuning", "source other/bin/activate\nsource mine/bin/activate"), True, []),
+    ({"venv": "mine"}, ("conda activate tuning", "cat mine/bin/activate"), False, [("missing-value", "error", "venv")]),
+    ({"venv": "mine"}, ("conda activate tuning", "source"), True, [("missing-value", "error", "venv")]),
+    ({"venv": "mine"}, ("conda activate tuning", "source notmine/bin/activate"), True, [("value-mismatch", "error", "venv")]),
+    # where the job is
+    ({}, ("tune run", 'cd "$SLURM_SUBMIT_DIR"\ntune run'), True, []),
+    ({}, ("tune run", "cd ${SLURM_SUBMIT_DIR}/\ntune run"), True, []),
+    ({}, ("tune run", "cd .\ntune run"), True, []),
+    ({}, ("tune run", "cd $PWD\ntune run"), True, []),
+    ({}, ("tune run", f"cd /scratch/me/sweep/{RUN}/\ntune run"), True, []),
+    ({}, ("tune run", "cd /scratch/me/old\ntune run"), True, [("unplanned-value", "error", "cd")]),
+    ({}, ("tune run", "pushd /scratch/me/old\ntune run"), True, [("unplanned-value", "error", "cd")]),
+    ({}, ("tune run", f"cd not-{RUN}\ntune run"), True, [("unplanned-value", "error", "cd")]),
+    ({}, ("tune run", "cd\ntune run"), True, [("unplanned-value", "error", "cd")]),
+    ({}, ("tune run", "cd ..\ntune run"), False, [("unplanned-value", "warning", "cd")]),
+    ({}, ("finetune.yaml\n", "finetune.yaml\ncd /elsewhere\n"), True, []),
+    # what the job makes
+    ({}, ("mkdir ", "ls /somewhere\nmkdir "), False, []),
+    ({}, ("mkdir ", "mkdir /elsewhere\nmkdir "), False, [("unplanned-value", "warning", "output_dir_base")]),
+    ({}, ("mkdir ", "mkdir -p logs\nmkdir "), True, []),
+    # tune run
+    ({}, ("tune run", "tune run --standalone"), False, [("unplanned-value", "info", "tune run")]),
+    ({}, ("run lora_finetune_single_device \\\n    --config finetune.yaml", "run --standalone"), False,
+     [("missing-value", "error", "config"), ("wrong-recipe", "error", "gpus"), ("unplanned-value", "info", "tune run")]),
+    ({}, ("run lora_finetune_single_device \\\n    --config finetune.yaml", "run --nnodes"), False,
+     [("missing-value", "error", "config"), ("wrong-recipe", "error", "gpus"), ("unplanned-value", "warning", "tune run")]),
+    ({}, (" \\\n    --config finetune.yaml", " --config=./finetune.yaml"), True, []),
+    ({}, ("--config finetune.yaml", "--config=other.yaml"), True, [("value-mismatch", "error", "config")]),
+    ({}, ("--config finetune.yaml", "--config"), True, [("value-mismatch", "error", "config")]),
+    ({}, ("--config finetune.yaml", "--config finetune.yaml --conf other.yaml"), True, [("unplanned-value", "error", "--conf")]),
+    ({}, ("--config finetune.yaml", "--config finetune.yaml > train.log"), True, []),
+    ({}, ("--config finetune.yaml", "--config finetune.yaml ~optimizer.fused"), True, [("unplanned-value", "error", "~optimizer.fused")]),
+    ({}, ("--config finetune.yaml", "--config old/finetune.yaml --config finetune.yaml"), True, []),
+    # its recipe
+    ({"gpus": 2}, ("gpu:1", "gpu:2", "run lora_finetune_single_device", "run --nproc_per_node 2 lora_finetune_single_device"), True,
+     [("wrong-recipe", "error", "gpus")]),
+    ({"gpus": 2}, ("gpu:1", "gpu:2", "run lora_finetune_single_device", "run --nproc_per_node 4 lora_finetune_distributed"), True,
+     [("wrong-recipe", "error", "gpus")]),
+    ({"gpus": 2}, ("gpu:1", "gpu:2", "run lora_finetune_single_device",
+                   "run --nproc_per_node 2 --nproc-per-node 4 lora_finetune_distributed"), True, [("wrong-recipe", "error", "gpus")]),
+    ({}, ("lora_finetune_single_device", "kit.lora_finetune_single_device_nightly"), True, [("wrong-recipe", "error", "gpus")]),
+    ({}, ("lora_finetune_single_device", "kit.lora_finetune_single_device_nightly"), False, [("wrong-recipe", "info", "custom_recipe")]),
+    ({}, ("lora_finetune_single_device", "lora_finetune_single_device_nightly"), False, [("wrong-recipe", "error", "gpus")]),
+    ({}, ("lora_finetune_single_device", "kit.full_finetune_single_device"), False, [("wrong-recipe", "error", "gpus")]),
+    ({}, ("lora_finetune_single_device", "kit.lora_finetune_distributed"), False, [("wrong-recipe", "error", "gpus")]),
+    ({"custom_recipe": "mine"}, ("lora_finetune_single_device", "kit.lora_finetune_single_device_nightly"), False,
+     [("wrong-recipe", "error", "custom_recipe")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "pairs", "bundled", "expected"), CASES)
+def test_each_way_to_write_a_script(
+    changes: dict[str, Scalar], pairs: tuple[str, ...], *, bundled: bool, expected: Found
+) -> None:
+    assert sorted(map(str, found(changes, replaced(GOOD_SLURM, *pairs), bundled=bundled))) == sorted(map(str, expected))
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["!", "command", "do", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "{", "A=1", "env A=1 B=2"],
+)
+def test_what_may_stand_before_a_command(before: str) -> None:
+    slurm = replaced(GOOD_SLURM, "tune run", f"{before} tune run")
+    assert found({}, slurm, bundled=False) == []
+    assert found({}, slurm, bundled=True) == [("unplanned-value", "error", "tune run")]
+
+
+def test_an_assignment_alone_is_no_command() -> None:
+    assert found({}, replaced(GOOD_SLURM, "eval ", "A=1\neval "), bundled=False) == []
+
+
+@pytest.mark.parametrize(
+    "flag", ["--standalone", "--no-python", "--no_python", "--run-path", "--run_path", "-m", "--module"]
+)
+def test_a_flag_of_torchrun_takes_no_value(flag: str) -> None:
+    slurm = replaced(GOOD_SLURM, "tune run", f"tune run {flag}")
+    assert found({}, slurm, bundled=True) == [("unplanned-value", "error", "tune run")]
+
+
+@pytest.mark.parametrize(
+    ("modules", "environment", "bundled", "known"),
+    [
+        ("gcc/12", "", False, True),
+        ("gcc/12", "", True, False),
+        ("", "", False, False),
+        ("gcc/12", "other", False, False),
+    ],
+)
+def test_only_the_known_fault_is_called_one(modules: str, environment: str, *, bundled: bool, known: bool) -> None:
+    run = planned({"modules": modules})
+    activation = f"conda activate {environment}\n" if environment else ""
+    slurm = replaced(EXTERNAL_SLURM, "conda activate tuning\n", activation, "anaconda3/2025.6", "gcc/12")
+    (one,) = [f for f in validate_run(run, files_of(run, slurm=slurm), bundled=bundled) if f.field == "conda_env"]
+    assert ("known fault" in one.message) is known

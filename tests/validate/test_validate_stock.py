@@ -1,0 +1,161 @@
+"""Values that neither the plan nor torchtune's stock configs have: found wherever the recipe reads them."""
+
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.findings import errors_in
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.system.yamlio import read
+from scaffold_torchtune.torchtune_facts.model_registry import known_models
+from scaffold_torchtune.validate import finetune
+from scaffold_torchtune.validate.report import Report
+from scaffold_torchtune.validate.runs import validate_run
+from support.experiments import make_experiment
+from support.good_files import CONFIG, EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, RUN, files_of, planned, replaced
+
+# ruff: noqa: E501 - the table of faults has one fault a line
+
+
+# What is replaced by what in a good finetune.yaml, and the field of the one finding.
+FAULTS = [
+    ("dtype: bf16", "dtype: fp32", "dtype"),
+    ("device: cuda", "device: cpu", "device"),
+    ("shuffle: true", "shuffle: false", "shuffle"),
+    ("shuffle: true", "shuffle: 1", "shuffle"),
+    ("compile: false", "compile: true", "compile"),
+    ("compile: false", "compile: 'false'", "compile"),
+    ("compile: false", "compile: false\nclip_grad_norm: 1.0", "clip_grad_norm"),
+    ("max_steps_per_epoch: null", "max_steps_per_epoch: 3", "max_steps_per_epoch"),
+    ("fused: true", "fused: false", "optimizer.fused"),
+    ("fused: true", "fused: true\n  amsgrad: true", "optimizer.amsgrad"),
+    ("fused: true", "fused: true\n  betas: [0.9, 0.95]", "optimizer.betas"),
+    ("num_warmup_steps: 100", "num_warmup_steps: 100\n  num_cycles: 2", "lr_scheduler.num_cycles"),
+    ("apply_lora_to_mlp: true", "apply_lora_to_mlp: false", "model.apply_lora_to_mlp"),
+    ("apply_lora_to_mlp: true", "apply_lora_to_mlp: true\n  quantize_base: true", "model.quantize_base"),
+    ("[q_proj, v_proj, output_proj]", "[q_proj]", "model.lora_attn_modules"),
+    ("[q_proj, v_proj, output_proj]", "[q_proj, k_proj, v_proj, output_proj]", "model.lora_attn_modules"),
+    ("max_seq_len: 2048\n", "max_seq_len: 2048\n  prompt_template: {user: ['Say ', '!']}\n", "tokenizer.prompt_template.user"),
+    ("max_seq_len: 2048\n", "max_seq_len: 2048\n  prompt_template: {assistant: ['So: ', '']}\n", "tokenizer.prompt_template.assistant"),
+    ("enable_activation_offloading: false", "enable_activation_offloading: true", "enable_activation_offloading"),
+    ("mode: offline", "mode: online", "metric_logger.mode"),
+    ("mode: offline", "mode: offline\n  group: mine", "metric_logger.group"),
+    ("dtype: bf16", "dtype: bf16\nprofiler: {_component_: torchtune.training.setup_torch_profiler, enabled: true}", "profiler.enabled"),
+    ("dtype: bf16", "dtype: bf16\nprofiler: {_component_: torchtune.training.setup_torch_profiler, output_dir: /x}", "profiler.output_dir"),
+    ("log_dir: ${output_dir}/logs", "log_dir: /scratch/me/out/capitals/ck-out-rank8_lr1e-51", "metric_logger.log_dir"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "field"), FAULTS, ids=[f"{new}" for _, new, _ in FAULTS])
+def test_a_value_that_nobody_planned_is_an_error_at_its_line(old: str, new: str, field: str) -> None:
+    run = planned()
+    text = replaced(GOOD_CONFIG, old, new)
+    (finding,) = errors_in(validate_run(run, files_of(run, text), bundled=True))
+    assert (finding.code, finding.field, finding.file) == ("unplanned-value", field, f"{RUN}/{CONFIG}")
+    assert finding.line is not None
+    assert field.rsplit(".", 1)[-1] in text.splitlines()[finding.line - 1]
+
+
+def test_the_value_of_the_stock_configs_is_told() -> None:
+    run = planned()
+    files = files_of(run, replaced(GOOD_CONFIG, "dtype: bf16", "dtype: fp32"))
+    (finding,) = errors_in(validate_run(run, files, bundled=True))
+    assert finding.message == "dtype is 'fp32', which nobody planned; torchtune's own is 'bf16'"
+    assert (finding.expected, finding.actual) == ("bf16", "fp32")
+
+
+@pytest.mark.parametrize("same", ["use_dora: false", "quantize_base: false", "tie_word_embeddings: true"])
+def test_what_is_the_default_of_an_argument_says_nothing(same: str) -> None:
+    run = planned()
+    text = replaced(GOOD_CONFIG, "lora_rank: 8\n", f"lora_rank: 8\n  {same}\n")
+    assert not validate_run(run, files_of(run, text), bundled=True)
+
+
+def test_a_default_is_told_where_no_stock_config_speaks() -> None:
+    run = planned()
+    files = files_of(run, replaced(GOOD_CONFIG, "fused: true", "fused: true\n  amsgrad: true"))
+    (finding,) = errors_in(validate_run(run, files, bundled=True))
+    assert finding.message == "optimizer.amsgrad is True, which nobody planned; torchtune's own is False"
+
+
+OTHER_RECIPES = {"": "", "my.recipe": "my.recipe.__main__", "own": "kit.lora_finetune_single_device_nightly.__main__"}
+
+
+@pytest.mark.parametrize("recipe", OTHER_RECIPES)
+@pytest.mark.parametrize(
+    ("old", "new", "field", "severity"),
+    [
+        ("dtype: bf16", "dtype: fp32", "dtype", "error"),
+        ("max_steps_per_epoch: null", "max_steps_per_epoch: 5", "max_steps_per_epoch", "error"),
+        ("compile: false", "compile: true", "compile", "warning"),
+        ("fused: true", "fused: true\n  amsgrad: true", "optimizer.amsgrad", "warning"),
+    ],
+)
+def test_of_another_script_it_is_an_error_where_it_changes_the_training(
+    recipe: str, old: str, new: str, field: str, severity: str
+) -> None:
+    run = planned({"custom_recipe": recipe} if recipe == "my.recipe" else {})
+    slurm = replaced(EXTERNAL_SLURM, "lora_finetune_single_device", OTHER_RECIPES[recipe]) if recipe else EXTERNAL_SLURM
+    files = files_of(run, replaced(EXTERNAL_CONFIG, old, new), slurm)
+    found = [f for f in validate_run(run, files, bundled=False) if f.field == field]
+    assert [(f.code, str(f.severity)) for f in found] == [("unplanned-value", severity)]
+
+
+def test_what_a_recipe_of_ones_own_reads_besides_says_nothing() -> None:
+    run = planned({"custom_recipe": "my.recipe"})
+    slurm = replaced(EXTERNAL_SLURM, "lora_finetune_single_device", "my.recipe.__main__")
+    found = validate_run(run, files_of(run, EXTERNAL_CONFIG + "my_own: 7\n", slurm), bundled=False)
+    assert "my_own" not in {f.field for f in found}
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+@pytest.mark.parametrize("model", known_models())
+def test_no_model_has_a_finding_as_it_is_scaffolded(tmp_path: Path, model: str, gpus: int) -> None:
+    replace = {"Llama-3.2-1B-Instruct": model, "**GPUs:** 1": f"**GPUs:** {gpus}"}
+    without = ["- **Recipe:**", "- **Runs:**", "_rank16_", "_rank8_lr5e-5"]
+    if model.startswith("Mistral"):
+        without.append("System prompt")  # its chat template takes none
+    experiment = make_experiment(tmp_path / "sweep", replace=replace, without=without)
+    result = steps.scaffold(Request(experiment))
+    assert result.ok
+    assert [f for run in result.validation.runs for f in run.findings] == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "gpus", "text", "fields"),
+    [
+        ("mine.train", 1, "low_cpu_ram: true", ["low_cpu_ram"]),
+        ("mine.train", 2, "low_cpu_ram: true", []),
+        ("mine.train", None, "low_cpu_ram: true", ["low_cpu_ram"]),
+        ("mine.train", 1, "fsdp_cpu_offload: true", []),
+        ("mine.train", 2, "fsdp_cpu_offload: true", ["fsdp_cpu_offload"]),
+        ("full_finetune_single_device", 1, "optimizer:\n  _component_: bitsandbytes.optim.PagedAdamW", []),
+        (
+            "lora_finetune_single_device",
+            1,
+            "optimizer:\n  _component_: bitsandbytes.optim.PagedAdamW",
+            ["optimizer._component_"],
+        ),
+    ],
+)
+def test_the_stock_configs_of_the_method_and_the_gpus_tell(
+    recipe: str, gpus: int | None, text: str, fields: list[str]
+) -> None:
+    run = planned({"custom_recipe": recipe, "gpus": gpus})
+    report = Report(run, CONFIG, bundled=True)
+    finetune.check_unplanned(report, read(text).data, [])
+    assert [found.field for found in report.findings] == fields
+
+
+def test_components_that_follow_from_the_plan_are_judged_elsewhere() -> None:
+    report = Report(planned(), CONFIG, bundled=True)
+    parts = ("model", "tokenizer", "checkpointer", "dataset")
+    finetune.check_unplanned(report, {part: {"_component_": "mine.own"} for part in parts}, [])
+    assert report.findings == []
+
+
+def test_without_a_planned_output_directory_logs_go_anywhere() -> None:
+    report = Report(planned(without="output_dir_base"), CONFIG, bundled=True)
+    finetune.check_unplanned(report, {"metric_logger": {"log_dir": "/x"}, "output_dir": "/y"}, [])
+    assert report.findings == []
