@@ -118,6 +118,21 @@ def test_the_single_steps_change_nothing_either_when_repeated(experiment: Path) 
     assert everything(experiment) == before
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("- **Run val every n steps:** 25", "unread-setting"),
+        ("- **LoRA alpha:** 128 (2 x rank, 64 by default)", "ignored-remark"),
+    ],
+)
+def test_a_second_scaffold_changes_nothing_whatever_the_plan_warns_of(experiment: Path, line: str, code: str) -> None:
+    change(experiment / "experiment_summary.md", "- **Epochs:**", f"{line}\n- **Epochs:**")
+    assert code in [found.code for found in scaffold(experiment).plan.warnings]
+    before = everything(experiment)
+    assert scaffold(experiment).unchanged
+    assert everything(experiment) == before
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_deleted_file_is_made_again_and_no_other_run_is_touched(experiment: Path, name: str) -> None:
     scaffold(experiment)

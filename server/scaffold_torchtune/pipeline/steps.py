@@ -108,7 +108,7 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
 def _render(request: Request, prepared: prepare.Prepared) -> RenderResult:
     with Tree(prepared.directory) as tree:
         pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
-        if not pending and state.load_plan(tree) == prepared.plan and not _unlogged(tree, "render"):
+        if not pending and _is_frozen(tree, prepared.plan) and not _unlogged(tree, "render"):
             return apply.nothing_rendered(tree, prepared)
         with apply.writing(tree):
             pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
@@ -117,6 +117,14 @@ def _render(request: Request, prepared: prepare.Prepared) -> RenderResult:
                 result, made = apply.write_renders(tree, prepared, pending, request)
                 entries = journal.render_entries(prepared.plan, result, made)
                 return result.model_copy(update=_logged(tree, begun, entries, request.now()))
+
+
+def _is_frozen(tree: Tree, plan: Plan) -> bool:
+    """Return whether a plan is the one that is stored: its id covers everything but its warnings."""
+    frozen = state.load_plan(tree)
+    if frozen is None or frozen.id != plan.id:
+        return False
+    return [each.model_dump() for each in frozen.warnings] == [each.model_dump() for each in plan.warnings]
 
 
 def _frozen_plan(tree: Tree, plan_id: str | None = None) -> Plan:
