@@ -141,7 +141,7 @@ def setting(label: str, topic: Topic) -> str | None:
     return slurms(label) if says_so or is_of_slurm(topic) else None
 
 
-def tells_of_jobs(label: str, topic: Topic) -> bool:
+def is_about_jobs(label: str, topic: Topic) -> bool:
     """Whether a label shows that its section speaks of jobs, where the section's heading does not."""
     if _OF_JOBS & set(spellings(label)):
         return not topic & _NOT_SLURMS

@@ -3,7 +3,6 @@
 import re
 import unicodedata
 from dataclasses import replace
-from typing import Final
 
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.parse.drafts import Field, Typed
@@ -11,8 +10,6 @@ from scaffold_torchtune.settings import kinds, recipes
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import Parameter
 from scaffold_torchtune.system.text import shown
-
-# Free text of documents: prompts, which must arrive as they are written, and what only stands for one.
 
 _NO_TEXT = re.compile(r"\(?(?:none|no|blank|empty|no (?:system )?prompt|no (?:system )?message)\)?\.?", re.IGNORECASE)
 _STANDS_FOR_TEXT = re.compile(
@@ -31,7 +28,7 @@ def says_none(text: str) -> bool:
     return bool(_NO_TEXT.fullmatch(text.strip()))
 
 
-def unquote(text: str) -> tuple[str, str]:
+def _unquote(text: str) -> tuple[str, str]:
     """The text inside one pair of quotes, and a (remark) after them; other text as it is, without a remark."""
     match = _QUOTED.fullmatch(text.strip())
     if match is None:
@@ -39,7 +36,12 @@ def unquote(text: str) -> tuple[str, str]:
     return next(t for t in match.group("d", "s", "c") if t is not None), match["remark"] or ""
 
 
-def read_free_text(field: Field) -> Typed:
+def unquoted(text: str) -> str:
+    """The text inside one pair of quotes, without a remark after them; other text as it is."""
+    return _unquote(text)[0]
+
+
+def _free_text(field: Field) -> Typed:
     """Free text: as it is, in one pair of quotes or in one code span; a (remark) may follow either.
 
     What stands for a text (`same as above`, `see table`) is none: quotes or a code span make it one.
@@ -49,11 +51,11 @@ def read_free_text(field: Field) -> Typed:
     written = (field.source if field.source is not None else field.full or field.text).strip()
     if span := _CODE.fullmatch(written):
         remark = span["after"].strip()
-        if remark and not _is_remark(remark):
+        if remark and remark[0] != "(" and not _is_symbol(remark[0]):
             raise NotTyped(_ONE_PAIR)
-        inner, _ = unquote(span["code"])
+        inner = unquoted(span["code"])
         return Typed(_written(span["code"] if inner == span["code"].strip() else inner), remark)
-    text, remark = unquote(written)
+    text, remark = _unquote(written)
     if text != written:
         return Typed(_written(text), remark)
     if written[:1] in _QUOTES and not _STANDS_FOR_TEXT.fullmatch(written):
@@ -65,8 +67,9 @@ def read_free_text(field: Field) -> Typed:
     return Typed(_written(text))
 
 
-def _is_remark(text: str) -> bool:
-    return text[0] == "(" or unicodedata.category(text[0]) == "So"
+def _is_symbol(character: str) -> bool:
+    """Whether a character is a check mark or the like, with which a remark begins."""
+    return unicodedata.category(character) == "So"
 
 
 def _written(text: str) -> Scalar:
@@ -78,8 +81,6 @@ def _written(text: str) -> Scalar:
         )
     return kinds.read("text", text)
 
-
-# Texts of documents, cleaned of what people write around a value; and values, typed.
 
 _EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
 _UNSET = re.compile(r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>]*>", re.IGNORECASE)
@@ -105,9 +106,12 @@ _TYPE_OF_GPU = r"(?P<type>(?=[^:]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]*)"
 _TYPED_GPUS = re.compile(rf"(?:gpu:)?{_TYPE_OF_GPU}:(?P<number>[0-9]{{1,4}})", re.ASCII)
 _GRES = re.compile(r"gpu:(?P<number>[0-9]{1,4})", re.ASCII)
 _GPUS = re.compile(r"(?P<number>[0-9]{1,4})\s*[×xX]?\s*(?P<type>[A-Za-z0-9 /-]{0,40})\bGPUs?", re.ASCII)
-_WORDS = dict.fromkeys(("true", "yes", "on", "enabled"), "true") | dict.fromkeys(
-    ("false", "no", "off", "disabled"), "false"
-)
+_WORDS = dict.fromkeys(("yes", "on", "enabled"), "true") | dict.fromkeys(("no", "off", "disabled"), "false")
+# What is allowed, where more than the grammar tells it.
+_ALLOWED = {
+    "recipe": "LoRA, full fine-tuning, or the name of a recipe such as full_finetune_single_device",
+    "model": "the name of one model alone, such as Llama-3.2-1B-Instruct",
+}
 
 
 def is_empty(text: str) -> bool:
@@ -136,21 +140,21 @@ def is_placeholder(text: str) -> bool:
     return text == "NAME" or bool(_PLACEHOLDER.fullmatch(text))
 
 
+def is_open(text: str) -> bool:
+    """Whether a setting is not given: left open, or its value still to come."""
+    return is_unset(text) or is_placeholder(text)
+
+
 def without_remark(text: str) -> str:
     """The value of `value (remark)`."""
     return _apart(text)[0]
 
 
-def unquoted(text: str) -> str:
-    """The text inside one pair of quotes, without a remark after them; other text as it is."""
-    return unquote(text)[0]
-
-
 def _apart(text: str) -> tuple[str, str]:
     text = text.strip()
-    for place in re.finditer(r"\s+(?=\S)", text):
-        if unicodedata.category(text[place.end()]) == "So":  # a check mark, and what follows it
-            return text[: place.start()], text[place.end() :]
+    for space in re.finditer(r"\s+(?=\S)", text):
+        if _is_symbol(text[space.end()]):
+            return text[: space.start()], text[space.end() :]
     match = _REMARK.fullmatch(text) if text.endswith(")") else None
     return (match["value"], match["remark"]) if match else (text, "")
 
@@ -163,7 +167,7 @@ def typed(parameter: Parameter, field: Field) -> Typed:
     """
     try:
         if parameter.kind == "text":
-            return read_free_text(field)
+            return _free_text(field)
         text, remark = _value_and_remark(parameter, field)
         if parameter.name == "gpus" and (several := _GPUS.fullmatch(text)):
             text, remark = several["number"], f"{several['type'].strip()} {remark}".strip()
@@ -171,6 +175,14 @@ def typed(parameter: Parameter, field: Field) -> Typed:
     except NotTyped as problem:
         problem.choices = () if field.exact else _choices(parameter, field)
         raise
+
+
+def value_of(parameter: Parameter, field: Field) -> Scalar:
+    """The value of a parameter from its text; None where the text is not plainly one."""
+    try:
+        return typed(parameter, field).value
+    except NotTyped:
+        return None
 
 
 def requested_gpus(field: Field) -> dict[str, Field]:
@@ -220,7 +232,7 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
     """
     match parameter.kind:
         case "bool":
-            return parameter.read(_WORDS.get(text.lower(), text))
+            return parameter.read(_WORDS.get(text.lower(), text.lower()))
         case "time":
             if text.isdigit() and parameter.read(text):
                 raise NotTyped(
@@ -240,15 +252,8 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
 
 def _path(parameter: Parameter, text: str) -> str:
     """Return a path without a slash at its end. A symbol is a remark such as a check mark, and a comma parts two."""
-    if ", " in text or any(unicodedata.category(character) == "So" for character in text):
+    if ", " in text or any(map(_is_symbol, text)):
         raise NotTyped(kinds.SAFE_PATH)
     if _TWO_PATHS.search(text):
         raise NotTyped("one path")
     return str(parameter.read(text)).rstrip("/") or "/"
-
-
-_ALLOWED: Final = {
-    "recipe": "LoRA, full fine-tuning, or the name of a recipe such as full_finetune_single_device",
-    "model": "the name of one model alone, such as Llama-3.2-1B-Instruct",
-}
-"""What is allowed, where more than the grammar tells it."""

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import UNBOUNDED, Bounds, ValueKind
+from scaffold_torchtune.system.text import close_matches
 
 
 @dataclass(frozen=True)
@@ -379,15 +380,14 @@ SUBMITTED: Final = {name: p.submit_as for name, p in PARAMETERS.items() if p.sub
 NAMING_ORDER: Final = ("model", "lora_rank", "lr", "batch_size")
 """What comes first in directory names; the rest follows in the table's order."""
 
+_STEPS_FOLLOW: Final = "the steps follow from the data, the batch size and the epochs"
+_WARMUP_IS_STEPS: Final = "warm-up is planned in steps (num_warmup_steps)"
+_LORA_IS_FIXED: Final = "LoRA is applied to q_proj, v_proj, output_proj and the MLP"
 NOT_PLANNED: Final = {
     "max steps": "max_steps_per_epoch limits the steps of each epoch, nothing those of all",
-    "total steps": "the steps follow from the data, the batch size and the epochs",
-    "training steps": "the steps follow from the data, the batch size and the epochs",
-    "warmup ratio": "warm-up is planned in steps (num_warmup_steps)",
-    "warmup fraction": "warm-up is planned in steps (num_warmup_steps)",
-    "warm up ratio": "warm-up is planned in steps (num_warmup_steps)",
-    "target modules": "LoRA is applied to q_proj, v_proj, output_proj and the MLP",
-    "lora target modules": "LoRA is applied to q_proj, v_proj, output_proj and the MLP",
+    **dict.fromkeys(("total steps", "training steps"), _STEPS_FOLLOW),
+    **dict.fromkeys(("warmup ratio", "warmup fraction", "warm up ratio"), _WARMUP_IS_STEPS),
+    **dict.fromkeys(("target modules", "lora target modules"), _LORA_IS_FIXED),
     "quantization": "models are trained in bf16, not quantized",
     "momentum": "the optimizer is AdamW",
     "label smoothing": "the loss is cross-entropy without smoothing",
@@ -405,6 +405,7 @@ def normalize(label: str) -> str:
     return " ".join("".join(c if c.isalnum() else " " for c in label.lower()).split())
 
 
+_LIKELY_MISSPELT: Final = 0.8
 _BY_LABEL: Final = {normalize(label): p for p in _ALL for label in (p.name, *p.aliases, *p.words)}
 
 
@@ -413,32 +414,21 @@ def by_label(label: str) -> Parameter | None:
     return _BY_LABEL.get(normalize(label))
 
 
-def labels() -> list[str]:
-    """Return every label that documents may use, for suggestions."""
-    return sorted(_BY_LABEL)
+def nearest_label(label: str) -> str | None:
+    """Return the label of documents that a person may have meant by another, or None."""
+    return next(iter(close_matches(normalize(label), sorted(_BY_LABEL), limit=1, cutoff=_LIKELY_MISSPELT)), None)
 
-
-# What a job is asked for besides time, memory and CPUs, as options of sbatch and as variables of its environment.
 
 _APART: Final = re.compile(r"[\s#]")
 
-OFFLINE: Final = {
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "WANDB_MODE": "offline",
+OFFLINE: Final = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1") | {
+    "WANDB_MODE": "offline"
 }
 """The variables that keep a job on a node without internet from waiting for it."""
 
 # A type of GPU is part of another option, requeue is a flag that has an opposite, offline is several variables.
-_OF_THEIR_OWN: Final = frozenset({"gpu_type", "requeue", "offline"})
-_DIRECTIVES: Final = {
-    name: text.removeprefix("--")
-    for name, text in SUBMITTED.items()
-    if text.startswith("--") and name not in _OF_THEIR_OWN
-}
-_VARIABLES: Final = {
-    name: text for name, text in SUBMITTED.items() if not text.startswith("--") and name not in _OF_THEIR_OWN
+_PLAINLY_SUBMITTED: Final = {
+    name: text for name, text in SUBMITTED.items() if name not in {"gpu_type", "requeue", "offline"}
 }
 
 
@@ -447,7 +437,8 @@ def directives(values: Mapping[str, Scalar]) -> list[tuple[str, str]]:
 
     A type of GPU is none of its own: `gres` says it.
     """
-    found = [(option, str(values[name])) for name, option in _DIRECTIVES.items() if values.get(name)]
+    options = [(name, text.removeprefix("--")) for name, text in _PLAINLY_SUBMITTED.items() if text.startswith("--")]
+    found = [(option, str(values[name])) for name, option in options if values.get(name)]
     requeue = values.get("requeue")
     return found if requeue is None else [*found, ("requeue" if requeue else "no-requeue", "")]
 
@@ -457,7 +448,8 @@ def variables(values: Mapping[str, Scalar]) -> dict[str, str]:
 
     wandb.init reads its own (wandb's documentation, "Environment variables"); an argument wins over them.
     """
-    found = {name: str(values[setting]) for setting, name in _VARIABLES.items() if values.get(setting)}
+    names = {text: name for name, text in _PLAINLY_SUBMITTED.items() if not text.startswith("--")}
+    found = {variable: str(values[name]) for variable, name in names.items() if values.get(name)}
     return found | (OFFLINE if values.get("offline") is True else {})
 
 
