@@ -17,7 +17,192 @@ from scaffold_torchtune.system.text import close_matches, escape, shown
 from scaffold_torchtune.torchtune_facts.model_registry import find_model, known_models
 
 _LIKELY_MISSPELT = 0.9
+_OFTEN_THE_CAUSE = frozenset({"unused-column", "unused-field", "unused-row"})
+_REQUIRED_LOCAL = {
+    "conda_env": ("SLURM Defaults", "- **Default conda environment**: `NAME`"),
+    "my_wandb_project": ("Weights & Biases", "- **Default project**: `NAME`"),
+}
 _ORGANISATIONS = frozenset({"meta-llama", "qwen", "mistralai", "google", "microsoft", "unsloth"})
+
+
+def parse_experiment(
+    summary: tuple[str, str],
+    local_document: tuple[str, str],
+    is_experiment_dir: Callable[[str], bool],
+    plain_template: tuple[str, str] | None = None,
+    answers: Mapping[str, Scalar] | None = None,
+) -> Experiment:
+    """Read an experiment from the (name, text) of its summary, its claude.local.md, and a plain YAML template, if any.
+
+    `is_experiment_dir` returns whether a path is the directory that holds the summary (compared as files). What the
+    template gives, no document needs to give. `answers` are what the user gave when asked, by field.
+
+    Raises:
+        Refused: something required is missing, or something is not what it must be; names every problem of all, and
+            what the user may be asked.
+    """
+
+    def read() -> Reading:
+        """The drafts of all documents, before anything is typed."""
+        form: SummaryForm = "yaml" if summary[0].endswith((".yaml", ".yml")) else "markdown"
+        reader = yaml_summary.read_yaml_summary if form == "yaml" else markdown_summary.read_markdown_summary
+        local_draft = local.read_local(local_document[1], local_document[0])
+        reading = Reading(reader(summary[1], summary[0]), local_draft, form, is_experiment_dir)
+        if plain_template is not None:
+            reading.template = template.read_template(plain_template[1], plain_template[0])
+        return reading
+
+    if not answers:
+        return _experiment(read())
+    ask: tuple[Question, ...] = ()
+    try:
+        _experiment(read())
+    except Refused as refused:
+        ask = refused.ask
+    found = read()
+    found.additions |= {question.field: (question.file, question.add) for question in ask}
+    found.findings += apply_answers(answers, found.summary, found.local, {question.field for question in ask})
+    experiment = _experiment(found)
+    return experiment.model_copy(update={"answers": tuple(used_answers(answers, found.summary, found.local, ask))})
+
+
+def local_settings(text: str, file: str) -> tuple[dict[str, Setting], tuple[Finding, ...]]:
+    """The typed settings of a claude.local.md by name, and what is wrong or remarkable with it.
+
+    Args:
+        text: the document.
+        file: its name in messages.
+    """
+    draft = local.read_local(text, file)
+    reading = Reading(SummaryDraft(file), draft, "markdown", lambda _: False)
+    settings = _environment(reading)
+    return settings, (*draft.findings, *reading.findings)
+
+
+def _experiment(reading: Reading) -> Experiment:
+    """Return the experiment of the drafts.
+
+    Raises:
+        Refused: see `parse_experiment`.
+    """
+    reading.findings += [*reading.summary.findings, *reading.local.findings]
+    name = _name(reading)
+    _experiment_dir(reading)
+    columns, runs = runs_table.read_rows(reading)
+    config = configuration.read_configuration(reading, runs)
+    reading.findings += runs_table.differing_levels(reading.summary, runs, config)
+    environment = _environment(reading)
+    dataset = _dataset(reading)
+    runs = tuple(_with_dataset_path(run, dataset) for run in runs) if dataset else runs
+    models = _models(reading, runs, environment)
+    _required_by_runs(reading, runs, config, dataset)
+    # What is wrong with a template's values that documents give for every run does not matter.
+    given = {*config, *environment, *configuration.given_by_every_run(runs)}
+    if not any(model.path.source.kind is SourceKind.TEMPLATE for model in models):
+        given.add("models_dir")
+    reading.findings += reading.template.unusable(given)
+    if problems := errors_in(reading.findings):
+        # What was not read often is the cause of what is missing.
+        unread = [f for f in reading.findings if f.code in _OFTEN_THE_CAUSE]
+        ask = questions(problems, reading.additions, [row.line for row in reading.summary.rows], reading.summary.file)
+        raise Refused(f"{len(problems)} problem(s) in the experiment's documents", [*problems, *unread], ask)
+    return Experiment(
+        name=name,
+        form=reading.form,
+        summary_file=reading.summary.file,
+        local_file=reading.local.file,
+        columns=columns,
+        runs=runs,
+        dataset=dataset,
+        models=models,
+        config=config,
+        environment=environment,
+        template=reading.template.settings,
+        template_others=reading.template.others,
+        warnings=tuple(sort_findings(f for f in reading.findings if f.severity is not Severity.ERROR)),
+    )
+
+
+def _name(reading: Reading) -> str:
+    title = reading.summary.name
+    if title is None:
+        if "experiment_name" not in {f.field for f in reading.findings}:
+            reading.missing("experiment name", "at the top", "# EXPERIMENT_NAME")
+        return ""
+    setting = reading.value(PARAMETERS["experiment_name"], title, SourceKind.SUMMARY)
+    return setting.text if setting else ""
+
+
+def _experiment_dir(reading: Reading) -> None:
+    for text in reading.summary.directories:
+        if not reading.is_experiment_dir(text.text):
+            message = f"{text.note} says {shown(text.text)}, which is not the directory of {reading.summary.file}"
+            fix = "correct the path, or move the summary to the directory that it names"
+            field, actual = "experiment directory", escape(text.text)
+            reading.add("wrong-experiment-dir", message, field=field, actual=actual, line=text.line, fix=fix)
+
+
+def _environment(reading: Reading) -> dict[str, Setting]:
+    """The typed settings of the surroundings by name. What is required and missing is noted."""
+    environment: dict[str, Setting] = {}
+    for name, text in reading.local.settings.items():
+        setting = reading.value(parameter(name), text, SourceKind.LOCAL, reading.local.file)
+        if setting is not None:
+            environment[name] = setting
+    _project(reading, environment)
+    for name, (section, line) in _REQUIRED_LOCAL.items():
+        given = name in reading.local.settings or name in environment or reading.template.gives(name)
+        if not given and not (name == "conda_env" and reading.template.gives("venv")):
+            reading.missing(name, section, line, file=reading.local.file)
+    base, texts = PARAMETERS["output_dir_base"], reading.summary.output_dirs
+    # Without one, the YAML form keeps each run's output in its own artifacts/.
+    if base.name not in reading.local.settings and reading.form == "markdown":
+        if texts:
+            for setting in reading.all_values(base, texts[:1], SourceKind.CONFIGURATION):
+                environment[base.name] = setting
+        elif not reading.template.gives(base.name):
+            line = "- **Output base directory**: `/path/to/outputs`"
+            reading.missing(base.name, "Common Paths", line, file=reading.local.file)
+    if base.name in environment and environment[base.name].source.kind is SourceKind.LOCAL:
+        _checkpoints(reading, environment[base.name])
+    return environment
+
+
+def _checkpoints(reading: Reading, base: Setting) -> None:
+    """Note where the summary has the checkpoints elsewhere than claude.local.md: that one wins."""
+    folder, file = posixpath.normpath(base.text), base.source.file
+    name = reading.summary.name.text if reading.summary.name else ""
+    for text in reading.summary.output_dirs:
+        value = values.value_of(PARAMETERS["output_dir_base"], text)
+        path = text.text if value is None else posixpath.normpath(str(value))
+        if path not in {folder, posixpath.join(folder, name)}:
+            message = (
+                f"{text.note} is {shown(path)}, but the output base directory is {shown(folder)} in {file}"
+                f" (line {base.source.line}); {file} wins"
+            )
+            reading.add(
+                "overridden", message, field="output_dir_base", expected=folder, actual=escape(path), line=text.line,
+                fix=f"nothing, if {file} is right; else remove its output base directory",
+            )  # fmt: skip
+
+
+def _project(reading: Reading, environment: dict[str, Setting]) -> None:
+    """The summary's own Weights & Biases project wins over the default of claude.local.md."""
+    text, project = reading.summary.wandb_project, PARAMETERS["my_wandb_project"]
+    setting = reading.value(project, text, SourceKind.CONFIGURATION) if text else None
+    if setting is None:
+        return
+    default = environment.get(project.name, setting)
+    environment[project.name] = setting
+    if default.value != setting.value:
+        message = (
+            f"the project is {shown(setting.value)} here, but {shown(default.value)} in {reading.local.file}"
+            f" (line {default.source.line}); the summary wins"
+        )
+        reading.add(
+            "overridden", message, field=project.name, expected=default.value, actual=setting.value,
+            line=setting.source.line, fix="nothing, if the summary is right",
+        )  # fmt: skip
 
 
 def _dataset(reading: Reading) -> Dataset | None:
@@ -102,182 +287,6 @@ def _meant(name: str, listed: set[str]) -> list[str]:
     return close_matches(name, listed, limit=1, cutoff=_LIKELY_MISSPELT) or (parts if len(parts) == 1 else [])
 
 
-_REQUIRED_LOCAL = {
-    "conda_env": ("SLURM Defaults", "- **Default conda environment**: `NAME`"),
-    "my_wandb_project": ("Weights & Biases", "- **Default project**: `NAME`"),
-}
-
-
-def _environment(reading: Reading) -> dict[str, Setting]:
-    """The typed settings of the surroundings by name. What is required and missing is noted."""
-    environment: dict[str, Setting] = {}
-    for name, text in reading.local.settings.items():
-        setting = reading.value(parameter(name), text, SourceKind.LOCAL, reading.local.file)
-        if setting is not None:
-            environment[name] = setting
-    _project(reading, environment)
-    for name, (section, line) in _REQUIRED_LOCAL.items():
-        given = name in reading.local.settings or name in environment or reading.template.gives(name)
-        if not given and not (name == "conda_env" and reading.template.gives("venv")):
-            reading.missing(name, section, line, file=reading.local.file)
-    base, texts = PARAMETERS["output_dir_base"], reading.summary.output_dirs
-    # Without one, the YAML form keeps each run's output in its own artifacts/.
-    if base.name not in reading.local.settings and reading.form == "markdown":
-        if texts:
-            for setting in reading.all_values(base, texts[:1], SourceKind.CONFIGURATION):
-                environment[base.name] = setting
-        elif not reading.template.gives(base.name):
-            line = "- **Output base directory**: `/path/to/outputs`"
-            reading.missing(base.name, "Common Paths", line, file=reading.local.file)
-    if base.name in environment and environment[base.name].source.kind is SourceKind.LOCAL:
-        _checkpoints(reading, environment[base.name])
-    return environment
-
-
-def _checkpoints(reading: Reading, base: Setting) -> None:
-    """Note where the summary has the checkpoints elsewhere than claude.local.md: that one wins."""
-    folder, file = posixpath.normpath(base.text), base.source.file
-    name = reading.summary.name.text if reading.summary.name else ""
-    for text in reading.summary.output_dirs:
-        value = values.value_of(PARAMETERS["output_dir_base"], text)
-        path = text.text if value is None else posixpath.normpath(str(value))
-        if path not in {folder, posixpath.join(folder, name)}:
-            message = (
-                f"{text.note} is {shown(path)}, but the output base directory is {shown(folder)} in {file}"
-                f" (line {base.source.line}); {file} wins"
-            )
-            reading.add(
-                "overridden", message, field="output_dir_base", expected=folder, actual=escape(path), line=text.line,
-                fix=f"nothing, if {file} is right; else remove its output base directory",
-            )  # fmt: skip
-
-
-def _project(reading: Reading, environment: dict[str, Setting]) -> None:
-    """The summary's own Weights & Biases project wins over the default of claude.local.md."""
-    text, project = reading.summary.wandb_project, PARAMETERS["my_wandb_project"]
-    setting = reading.value(project, text, SourceKind.CONFIGURATION) if text else None
-    if setting is None:
-        return
-    default = environment.get(project.name, setting)
-    environment[project.name] = setting
-    if default.value != setting.value:
-        message = (
-            f"the project is {shown(setting.value)} here, but {shown(default.value)} in {reading.local.file}"
-            f" (line {default.source.line}); the summary wins"
-        )
-        reading.add(
-            "overridden", message, field=project.name, expected=default.value, actual=setting.value,
-            line=setting.source.line, fix="nothing, if the summary is right",
-        )  # fmt: skip
-
-
-_OFTEN_THE_CAUSE = frozenset({"unused-column", "unused-field", "unused-row"})
-
-
-def parse_experiment(
-    summary: tuple[str, str],
-    local_document: tuple[str, str],
-    is_experiment_dir: Callable[[str], bool],
-    plain_template: tuple[str, str] | None = None,
-    answers: Mapping[str, Scalar] | None = None,
-) -> Experiment:
-    """Read an experiment from the (name, text) of its summary, its claude.local.md, and a plain YAML template, if any.
-
-    `is_experiment_dir` tells whether a path is the directory that holds the summary (compared as files). What the
-    template gives, no document needs to give. `answers` are what the user said when asked, by field.
-
-    Raises:
-        Refused: something required is missing, or something is not what it must be; names every problem of all, and
-            what the user may be asked.
-    """
-
-    def read() -> Reading:
-        """The drafts of all documents, before anything is typed."""
-        form: SummaryForm = "yaml" if summary[0].endswith((".yaml", ".yml")) else "markdown"
-        reader = yaml_summary.read_yaml_summary if form == "yaml" else markdown_summary.read_markdown_summary
-        local_draft = local.read_local(local_document[1], local_document[0])
-        reading = Reading(reader(summary[1], summary[0]), local_draft, form, is_experiment_dir)
-        if plain_template is not None:
-            reading.template = template.read_template(plain_template[1], plain_template[0])
-        return reading
-
-    if not answers:
-        return _experiment(read())
-    ask: tuple[Question, ...] = ()
-    try:
-        _experiment(read())
-    except Refused as refused:
-        ask = refused.ask
-    found = read()
-    found.additions |= {question.field: (question.file, question.add) for question in ask}
-    found.findings += apply_answers(answers, found.summary, found.local, {question.field for question in ask})
-    experiment = _experiment(found)
-    return experiment.model_copy(update={"answers": tuple(used_answers(answers, found.summary, found.local, ask))})
-
-
-def _experiment(reading: Reading) -> Experiment:
-    """The experiment that the drafts tell of.
-
-    Raises:
-        Refused: see `parse_experiment`.
-    """
-    reading.findings += [*reading.summary.findings, *reading.local.findings]
-    name = _name(reading)
-    _experiment_dir(reading)
-    columns, runs = runs_table.read_rows(reading)
-    config = configuration.read_configuration(reading, runs)
-    reading.findings += runs_table.differing_levels(reading.summary, runs, config)
-    environment = _environment(reading)
-    dataset = _dataset(reading)
-    runs = tuple(_with_dataset_path(run, dataset) for run in runs) if dataset else runs
-    models = _models(reading, runs, environment)
-    _required_by_runs(reading, runs, config, dataset)
-    # What is wrong with a template's values that documents give for every run does not matter.
-    given = {*config, *environment, *configuration.given_by_every_run(runs)}
-    if not any(model.path.source.kind is SourceKind.TEMPLATE for model in models):
-        given.add("models_dir")
-    reading.findings += reading.template.unusable(given)
-    if problems := errors_in(reading.findings):
-        # What was not read often is the cause of what is missing.
-        unread = [f for f in reading.findings if f.code in _OFTEN_THE_CAUSE]
-        ask = questions(problems, reading.additions, [row.line for row in reading.summary.rows], reading.summary.file)
-        raise Refused(f"{len(problems)} problem(s) in the experiment's documents", [*problems, *unread], ask)
-    return Experiment(
-        name=name,
-        form=reading.form,
-        summary_file=reading.summary.file,
-        local_file=reading.local.file,
-        columns=columns,
-        runs=runs,
-        dataset=dataset,
-        models=models,
-        config=config,
-        environment=environment,
-        template=reading.template.settings,
-        template_others=reading.template.others,
-        warnings=tuple(sort_findings(f for f in reading.findings if f.severity is not Severity.ERROR)),
-    )
-
-
-def _name(reading: Reading) -> str:
-    title = reading.summary.name
-    if title is None:
-        if "experiment_name" not in {f.field for f in reading.findings}:
-            reading.missing("experiment name", "at the top", "# EXPERIMENT_NAME")
-        return ""
-    setting = reading.value(PARAMETERS["experiment_name"], title, SourceKind.SUMMARY)
-    return setting.text if setting else ""
-
-
-def _experiment_dir(reading: Reading) -> None:
-    for text in reading.summary.directories:
-        if not reading.is_experiment_dir(text.text):
-            message = f"{text.note} says {shown(text.text)}, which is not the directory of {reading.summary.file}"
-            fix = "correct the path, or move the summary to the directory that it names"
-            field, actual = "experiment directory", escape(text.text)
-            reading.add("wrong-experiment-dir", message, field=field, actual=actual, line=text.line, fix=fix)
-
-
 def _required_by_runs(
     reading: Reading, runs: tuple[Run, ...], config: dict[str, Setting], dataset: Dataset | None
 ) -> None:
@@ -293,16 +302,3 @@ def _required_by_runs(
         reading.missing("dataset", "Resources > Dataset", "- **Path**: `/path/to/data.json`")
     if unread and "type" not in given:
         reading.missing("fine-tuned runs", "All Runs", "| RUN_NAME | MODEL | ... | Fine-tuned |")
-
-
-def local_settings(text: str, file: str) -> tuple[dict[str, Setting], tuple[Finding, ...]]:
-    """The typed settings of a claude.local.md by name, and what is wrong or remarkable with it.
-
-    Args:
-        text: the document.
-        file: its name in messages.
-    """
-    draft = local.read_local(text, file)
-    reading = Reading(SummaryDraft(file), draft, "markdown", lambda _: False)
-    settings = _environment(reading)
-    return settings, (*draft.findings, *reading.findings)

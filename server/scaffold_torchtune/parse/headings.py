@@ -22,6 +22,9 @@ _NOT_PLANNED: Final = frozenset(
 )  # fmt: skip
 _NUMBER: Final = re.compile(r"^(?:[0-9]{1,4}(?:\.[0-9]{1,4}){0,4}|[IVX]{1,6})[.):]?\s+")
 _LONGEST: Final = 300
+_MARKS: Final = " \t>|*+-_`~"
+_BEFORE_LABEL: Final = re.compile(r"\[[ xX]\]|[0-9]{1,9}[.)]|<[a-z]{1,20}>")
+_SEPARATOR: Final = re.compile(r"[:=]")
 
 
 def plain(title: str) -> str:
@@ -77,7 +80,7 @@ def is_runs(title: str) -> bool:
 
 
 def is_exactly_runs(title: str) -> bool:
-    """Whether a section is called as the table of runs usually is; others that end in `runs` then tell about them."""
+    """Whether a section is called as the table of runs usually is; others that end in `runs` are then about them."""
     words = plain(title)
     return words in _RUNS or bool(_MORE_RUNS & set(words.split()))
 
@@ -108,11 +111,6 @@ def topmost(root: Section, is_wanted: Callable[[str], bool]) -> Iterator[Section
             yield section
         elif not (is_elsewhere(section.title) or is_runs(section.title) or _is_report(section.title)):
             yield from topmost(section, is_wanted)
-
-
-_MARKS: Final = " \t>|*+-_`~"
-_BEFORE_LABEL: Final = re.compile(r"\[[ xX]\]|[0-9]{1,9}[.)]|<[a-z]{1,20}>")
-_SEPARATOR: Final = re.compile(r"[:=]")
 
 
 def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:

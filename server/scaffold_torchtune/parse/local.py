@@ -20,6 +20,16 @@ _CORE = frozenset({"conda_env", "output_dir_base", "my_wandb_project"})
 # As the value of one of these: the site's own choice, or something of this name?
 _OF_THE_SITE = frozenset({"account", "partition", "constraint"})
 _NO_NAMES = frozenset({"default", "any", "auto"})
+_LOAD = frozenset({"load", "add", "try-load"})
+# They change which modules are loaded, and no setting of ours stands for them. A job purges by itself.
+_CHANGE = frozenset({"unload", "rm", "del", "delete", "swap", "sw", "switch", "use", "unuse", "restore"})
+_REST = frozenset(
+    {"purge", "list", "av", "avail", "spider", "show", "display", "whatis", "help", "keyword", "save", "savelist"}
+    | {"reset", "refresh", "reload", "is-loaded", "is-avail", "overview", "category", "describe"}
+)
+_IN_A_BLOCK = "if a job is to load it, write it as a line of the code block below '## Module System'"
+_VERSIONED = re.compile(r"[A-Za-z0-9][\w.+-]*(?:/[\w.+-]+)+", re.ASCII)
+_ONE_WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 _AS_A_LINE = "if it is meant as a setting, write it as a line '- **Name**: value'"
 
 
@@ -112,7 +122,7 @@ def _of_key(
 
 
 def _take(entries: list[Entry], draft: LocalDraft) -> None:
-    """Take every setting among what a document says. What each node of a cluster has is looked at last."""
+    """Take every setting among what a document says. What each node of a cluster has comes last."""
     doubtful: list[Entry] = []
     for entry in [entry for entry in entries if not values.is_open(entry.value)]:
         name = local_labels.setting(entry.label, entry.topic)
@@ -267,18 +277,6 @@ def _settings_in(fence: Fence, topic: Topic) -> Iterator[int]:
 
 def _numbered(fence: Fence) -> Iterator[tuple[int, str]]:
     yield from enumerate(fence.content.splitlines(), start=fence.line + 1)
-
-
-_LOAD = frozenset({"load", "add", "try-load"})
-# They change which modules are loaded, and no setting of ours stands for them. A job purges by itself.
-_CHANGE = frozenset({"unload", "rm", "del", "delete", "swap", "sw", "switch", "use", "unuse", "restore"})
-_REST = frozenset(
-    {"purge", "list", "av", "avail", "spider", "show", "display", "whatis", "help", "keyword", "save", "savelist"}
-    | {"reset", "refresh", "reload", "is-loaded", "is-avail", "overview", "category", "describe"}
-)
-_IN_A_BLOCK = "if a job is to load it, write it as a line of the code block below '## Module System'"
-_VERSIONED = re.compile(r"[A-Za-z0-9][\w.+-]*(?:/[\w.+-]+)+", re.ASCII)
-_ONE_WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 
 
 class _Loads(NamedTuple):

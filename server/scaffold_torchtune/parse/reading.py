@@ -1,4 +1,4 @@
-"""What the steps of reading share: the two drafts, and what was found wrong or remarkable so far."""
+"""What the steps from drafts to an `Experiment` share: the drafts, and the findings so far."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

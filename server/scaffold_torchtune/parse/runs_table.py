@@ -18,6 +18,22 @@ _NAME_COLUMNS = frozenset({"run name", "run", "name", "run id", "run number"})
 _OVERVIEWS = frozenset({"overview", "summary", "experiment overview", "experimental design", "design"})
 _STATED_RUNS = re.compile(r"\b([0-9]{1,5})\s+fine[\s-]?tun", re.IGNORECASE)
 _NOTHING = frozenset({"...", "…", "⋮", ""})
+_LEVELS = frozenset({"levels", "level", "values", "value", "settings", "options"})
+_BETWEEN = re.compile(r"\s*[,;]\s*(?:and\s+|or\s+)?|\s+(?:and|or|vs\.?)\s+")
+_SHOWN = 8
+# Columns that are there for people.
+_FOR_PEOPLE = frozenset(
+    {"est time", "estimated time", "status", "notes", "note", "description", "gpu hours", "hypothesis", "role"}
+    | {"job id", "purpose", "comment"}
+)
+_FINE_TUNED = ("fine tuned", "finetuned", "fine tune", "finetune", "fine tuning", "finetuning")
+_TYPES: dict[str, RunType] = {
+    **dict.fromkeys(_FINE_TUNED, "fine-tuned"),
+    **dict.fromkeys(("control", "base", "baseline"), "control"),
+    **dict.fromkeys(("eval only", "evaluation only", "eval"), "eval-only"),
+}
+_ALLOWED_TYPES = "Fine-tuned, Control or eval-only"
+_ANOTHER = frozenset({"effective", "eff", "total", "global", "ratio", "fraction"})
 
 
 def read_runs_table(root: Section, draft: SummaryDraft) -> None:
@@ -154,14 +170,11 @@ def _all_tables(root: Section) -> Iterator[tuple[Section, Table]]:
             yield from _all_tables(section)
 
 
-# The levels that the section Variables names are compared with those of the runs, never planned.
-_LEVELS = frozenset({"levels", "level", "values", "value", "settings", "options"})
-_BETWEEN = re.compile(r"\s*[,;]\s*(?:and\s+|or\s+)?|\s+(?:and|or|vs\.?)\s+")
-_SHOWN = 8
-
-
 def read_levels(root: Section, draft: SummaryDraft) -> None:
-    """Take the levels of every parameter that a section Variables lists, in a table or as `label: levels`."""
+    """Take the levels of every parameter that a section Variables lists, in a table or as `label: levels`.
+
+    They are compared with those of the runs, never planned.
+    """
     for section in headings.topmost(root, headings.is_factors):
         for part in section.walk():
             for table in part.tables:
@@ -208,21 +221,6 @@ def _numbers(parameter: Parameter, field: Field) -> list[float]:
 
 def _listed(levels: Sequence[float]) -> str:
     return few(list(map(shortest_number, levels)), _SHOWN, more=f", ... ({len(levels)} values)")
-
-
-# Columns that are there for people.
-_FOR_PEOPLE = frozenset(
-    {"est time", "estimated time", "status", "notes", "note", "description", "gpu hours", "hypothesis", "role"}
-    | {"job id", "purpose", "comment"}
-)
-_FINE_TUNED = ("fine tuned", "finetuned", "fine tune", "finetune", "fine tuning", "finetuning")
-_TYPES: dict[str, RunType] = {
-    **dict.fromkeys(_FINE_TUNED, "fine-tuned"),
-    **dict.fromkeys(("control", "base", "baseline"), "control"),
-    **dict.fromkeys(("eval only", "evaluation only", "eval"), "eval-only"),
-}
-_ALLOWED_TYPES = "Fine-tuned, Control or eval-only"
-_ANOTHER = frozenset({"effective", "eff", "total", "global", "ratio", "fraction"})
 
 
 class _Columns:

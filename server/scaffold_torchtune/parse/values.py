@@ -21,6 +21,36 @@ _ONE_PAIR = "text in one pair of quotes that does not hold the same quotes, with
 _QUOTED = re.compile(r"""(?:"(?P<d>[^"]*)"|'(?P<s>[^']*)'|“(?P<c>[^“”]*)”)\s*(?P<remark>\([^()]*\))?""")
 _QUOTES = {'"': '"', "'": "'", "“": "”"}
 _CODE = re.compile(r"(?P<mark>`+)(?P<code>.*?)(?P=mark)(?P<after>.*)", re.DOTALL)
+_EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
+_UNSET = re.compile(r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>]*>", re.IGNORECASE)
+# What people write where a value is still to come. Whole texts alone: `todo-env` is a name.
+_PLACEHOLDER = re.compile(
+    r"your[\s_-].*|(?:todo|tbd|tba|fixme|change[\s_-]?me|replace[\s_-]?me|fill[\s_-](?:me[\s_-])?in|placeholder)(?:[:\s(].*)?"
+    r"|x{3,10}|\?+|\.{3}|…|unset|n\.a\.|(?:no|not|none)\s(?:account|partition|constraints?|needed|required|used|set|yet)"
+    r"|\[(?:your|my|fill|enter|insert|todo|tbd)\b.*\]|\{+[^{}]*\}+",
+    re.IGNORECASE | re.DOTALL,
+)
+_REMARK = re.compile(r"(?P<value>\S(?:.*\S)?)\s+(?P<remark>\(.*\))", re.DOTALL)
+# Between several values where one is meant, outside brackets: `16 (1B models), 8 (3B models)`, `8 or 16`.
+_BETWEEN = re.compile(r"(?:\s*[,;]\s+|\s+(?:or|and|vs\.?)\s+)(?![^()]*\))")
+_SLASH = re.compile(r"\s*/\s*(?![^()]*\))")
+_AS_IS = frozenset({"default", "defaults", "off", "no", "disabled"})
+_MAX_CHOICES = 20
+_MAX_CHOICE_TEXT = 2_000
+_COSINE = re.compile(r"cosine(?: (?:schedule|annealing|decay|with warm-?up|schedule with warm-?up))*", re.IGNORECASE)
+_TWO_PATHS = re.compile(r"\s(?:or|and|vs\.?)\s+[/.~]")
+_LINK = re.compile(r"\]\(")
+# `a100:1`, `gpu:a100:1`; in `1:30` no letter tells a type
+_TYPE_OF_GPU = r"(?P<type>(?=[^:]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]*)"
+_TYPED_GPUS = re.compile(rf"(?:gpu:)?{_TYPE_OF_GPU}:(?P<number>[0-9]{{1,4}})", re.ASCII)
+_GRES = re.compile(r"gpu:(?P<number>[0-9]{1,4})", re.ASCII)
+_GPUS = re.compile(r"(?P<number>[0-9]{1,4})\s*[×xX]?\s*(?P<type>[A-Za-z0-9 /-]{0,40})\bGPUs?", re.ASCII)
+_WORDS = dict.fromkeys(("yes", "on", "enabled"), "true") | dict.fromkeys(("no", "off", "disabled"), "false")
+# What is allowed, where more than the grammar tells it.
+_ALLOWED = {
+    "recipe": "LoRA, full fine-tuning, or the name of a recipe such as full_finetune_single_device",
+    "model": "the name of one model alone, such as Llama-3.2-1B-Instruct",
+}
 
 
 def says_none(text: str) -> bool:
@@ -80,38 +110,6 @@ def _written(text: str) -> Scalar:
             " fenced block below its label, or in experiment_summary.yaml"
         )
     return kinds.read("text", text)
-
-
-_EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
-_UNSET = re.compile(r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>]*>", re.IGNORECASE)
-# What people write where a value is still to come. Whole texts alone: `todo-env` is a name.
-_PLACEHOLDER = re.compile(
-    r"your[\s_-].*|(?:todo|tbd|tba|fixme|change[\s_-]?me|replace[\s_-]?me|fill[\s_-](?:me[\s_-])?in|placeholder)(?:[:\s(].*)?"
-    r"|x{3,10}|\?+|\.{3}|…|unset|n\.a\.|(?:no|not|none)\s(?:account|partition|constraints?|needed|required|used|set|yet)"
-    r"|\[(?:your|my|fill|enter|insert|todo|tbd)\b.*\]|\{+[^{}]*\}+",
-    re.IGNORECASE | re.DOTALL,
-)
-_REMARK = re.compile(r"(?P<value>\S(?:.*\S)?)\s+(?P<remark>\(.*\))", re.DOTALL)
-# Between several values where one is meant, outside brackets: `16 (1B models), 8 (3B models)`, `8 or 16`.
-_BETWEEN = re.compile(r"(?:\s*[,;]\s+|\s+(?:or|and|vs\.?)\s+)(?![^()]*\))")
-_SLASH = re.compile(r"\s*/\s*(?![^()]*\))")
-_AS_IS = frozenset({"default", "defaults", "off", "no", "disabled"})
-_MAX_CHOICES = 20
-_MAX_CHOICE_TEXT = 2_000
-_COSINE = re.compile(r"cosine(?: (?:schedule|annealing|decay|with warm-?up|schedule with warm-?up))*", re.IGNORECASE)
-_TWO_PATHS = re.compile(r"\s(?:or|and|vs\.?)\s+[/.~]")
-_LINK = re.compile(r"\]\(")
-# `a100:1`, `gpu:a100:1`; in `1:30` no letter tells a type
-_TYPE_OF_GPU = r"(?P<type>(?=[^:]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]*)"
-_TYPED_GPUS = re.compile(rf"(?:gpu:)?{_TYPE_OF_GPU}:(?P<number>[0-9]{{1,4}})", re.ASCII)
-_GRES = re.compile(r"gpu:(?P<number>[0-9]{1,4})", re.ASCII)
-_GPUS = re.compile(r"(?P<number>[0-9]{1,4})\s*[×xX]?\s*(?P<type>[A-Za-z0-9 /-]{0,40})\bGPUs?", re.ASCII)
-_WORDS = dict.fromkeys(("yes", "on", "enabled"), "true") | dict.fromkeys(("no", "off", "disabled"), "false")
-# What is allowed, where more than the grammar tells it.
-_ALLOWED = {
-    "recipe": "LoRA, full fine-tuning, or the name of a recipe such as full_finetune_single_device",
-    "model": "the name of one model alone, such as Llama-3.2-1B-Instruct",
-}
 
 
 def is_empty(text: str) -> bool:

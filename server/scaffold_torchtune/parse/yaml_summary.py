@@ -45,7 +45,7 @@ def read_yaml_summary(text: str, file: str) -> SummaryDraft:
 
 
 def _general(source: Source) -> None:
-    """What stands outside the runs and the data."""
+    """All but the runs and the data."""
     draft = source.draft
     draft.name = field_at(source, ("experiment", "name"), "experiment_name")
     if isinstance(source.at(("experiment", "dir")), str):
@@ -62,7 +62,7 @@ def _general(source: Source) -> None:
 
 
 def _levels(source: Source, key: str) -> None:
-    """The values that a parameter is said to take."""
+    """The values that the section variables lists for a parameter."""
     parameter, path = by_label(str(key)), ("variables", key)
     texts = [field_at(source, (*path, i)) for i, _ in enumerate(source.items(path))]
     if parameter and texts and all(texts):

@@ -50,7 +50,7 @@ class Parameter:
     Attributes:
         name: its one name.
         kind: what its values are.
-        aliases: what documents call it besides, in lower case, words apart by spaces.
+        aliases: what documents call it too, in lower case, words apart by spaces.
         words: aliases that may be words of any text, where no settings are read.
         bounds: those of a number.
         default: where nobody gives it.
@@ -62,7 +62,7 @@ class Parameter:
             what claude.local.md may give is of the surroundings.
         local: its labels in claude.local.md, where that may give it.
         adopted: whether the default of an external script is planned, though there is none here.
-        submit_as: the option of sbatch or the variable by which a job is told, where a script has no option for it.
+        submit_as: the option of sbatch or the variable by which a job gets it, where a script has no option for it.
         warn_unread: whether a line that names it where no settings are read deserves a warning.
         option: the option of `new`.
         question: what the user is asked where it is missing.
@@ -366,7 +366,7 @@ DIRECTORIES: Final = {
     "scratch_dir": Parameter("scratch_dir", "path", local=LocalLabels(anywhere=("scratch dir", "scratch directory"))),
     "working_dir": Parameter("working_dir", "path", local=LocalLabels(anywhere=("working directory", "working dir"))),
 }
-"""What claude.local.md gives besides, and no run has."""
+"""What claude.local.md may give and no run has."""
 
 SURROUNDINGS: Final = OF_LOCAL.keys() | {name for name, p in PARAMETERS.items() if p.scope == "surroundings"}
 """What says where and how a run is computed, and not what is trained."""
@@ -444,7 +444,7 @@ def directives(values: Mapping[str, Scalar]) -> list[tuple[str, str]]:
 
 
 def variables(values: Mapping[str, Scalar]) -> dict[str, str]:
-    """Return the variables that tell a job those settings that have a value, by name.
+    """Return the variables that give a job those settings that have a value, by name.
 
     wandb.init reads its own (wandb's documentation, "Environment variables"); an argument wins over them.
     """
