@@ -27,7 +27,7 @@ _KINDS: Final = {"int": "integer", "float": "number", "bool": "boolean"}
 
 
 def answerable(field: str) -> Parameter | None:
-    """The parameter of a field that one value settles for all runs; None for any other field."""
+    """Return the parameter of a field that one value settles for all runs; None for any other field."""
     if field.startswith(MODEL_PATH):
         return Parameter(field, "path")
     return None if field in _NEVER else _OTHERS.get(field) or PARAMETERS.get(field)
@@ -36,7 +36,7 @@ def answerable(field: str) -> Parameter | None:
 def questions(
     found: Iterable[Finding], lines: Mapping[str, tuple[str, str]], rows: Iterable[int], summary: str
 ) -> list[Question]:
-    """One question for each field that an answer would settle.
+    """Return one question for each field that an answer would settle.
 
     `lines` has the document and the line to add by missing field; `rows` are the lines of the summary's table of runs,
     in which no single answer can stand.
@@ -102,7 +102,7 @@ def apply_answers(
 def used_answers(
     answers: Mapping[str, Scalar], summary: SummaryDraft, local: LocalDraft, ask: Iterable[Question]
 ) -> list[Answer]:
-    """Those answers that no document gives, each with the line that would say it; after `apply`."""
+    """Return those answers that no document gives, each with the line that would say it; after `apply_answers`."""
     lines = {question.field: question for question in ask}
     found = []
     for field, value in answers.items():
@@ -115,7 +115,7 @@ def used_answers(
 
 
 def _written(line: str, value: Scalar) -> str:
-    """The line to add, with the value in the place of what stands for it."""
+    """Return the line to add, with the value in the place of what stands for it."""
     for holder in ("/path/to/data.json", "/path/to/outputs", "EXPERIMENT_NAME", "NUMBER", "VALUE", "NAME"):
         if holder in line:
             return line.replace(holder, _text(value))
@@ -128,7 +128,7 @@ def _text(value: Scalar) -> str:
 
 
 def _slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
-    """Where a field stands."""
+    """Return where a field stands."""
     if field == "experiment name":
         return _Slot((summary.name,) if summary.name else (), lambda text: setattr(summary, "name", text), summary.file)
     if field == "dataset":
@@ -143,7 +143,7 @@ def _slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
 
 
 def _slot_in(pairs: list[tuple[str, Field]], name: str, is_meant: Callable[[str], bool], file: str) -> _Slot:
-    """A field among the labels and texts of a document."""
+    """Return a field among the labels and texts of a document."""
 
     def put(text: Field) -> None:
         pairs[:] = [*(pair for pair in pairs if not is_meant(pair[0])), (name, text)]
@@ -152,7 +152,7 @@ def _slot_in(pairs: list[tuple[str, Field]], name: str, is_meant: Callable[[str]
 
 
 def _local_slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
-    """A field of claude.local.md; of some the summary may speak too. What wins stands first."""
+    """Return a field of claude.local.md; of some the summary may speak too. What wins stands first."""
     there = [summary.wandb_project] if field == "my_wandb_project" and summary.wandb_project else []
     there += summary.models_dirs if field == "models_dir" else []
     there += [local.settings[field]] if field in local.settings else []
@@ -171,7 +171,7 @@ def _local_slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
 
 
 def _differing(known: Parameter, field: str, slot: _Slot, answer: Field) -> list[Finding]:
-    """That a document plainly says something else than the answer."""
+    """Return a finding where a document plainly says something else than the answer."""
     given = slot.there[0]
     value = values.value_of(known, given)
     if value is not None and value == values.value_of(known, answer):

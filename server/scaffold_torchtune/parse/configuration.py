@@ -43,7 +43,7 @@ _LORA_TOO = re.compile(r"(?<!\bno )(?<!\bnot )(?<!\bwithout )\blora\b", re.IGNOR
 
 
 def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
-    """The typed settings of Configuration by parameter name. Problems are noted."""
+    """Return the typed settings of Configuration by parameter name. Problems are noted."""
     config: dict[str, Setting] = {}
     given = given_by_every_run(runs)
     for label, text in _lines(reading):
@@ -74,13 +74,13 @@ def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Set
 
 
 def given_by_every_run(runs: tuple[Run, ...]) -> set[str]:
-    """The parameters of which every fine-tuned run says its own."""
+    """Return the parameters of which every fine-tuned run says its own."""
     tuned = [set(run.parameters) for run in runs if run.type == "fine-tuned"]
     return set.intersection(*tuned) if tuned else set()
 
 
 def _lines(reading: Reading) -> Iterator[tuple[str, Field]]:
-    """Labels and texts of Configuration; `GPUs: a100:2` is two."""
+    """Return labels and texts of Configuration; `GPUs: a100:2` is two."""
     for label, text in reading.summary.configuration:
         parameter = by_label(label)
         if parameter is not None and parameter.name == "gpus":
@@ -90,7 +90,7 @@ def _lines(reading: Reading) -> Iterator[tuple[str, Field]]:
 
 
 def _setting(reading: Reading, parameter: Parameter, label: str, text: Field) -> Setting | None:
-    """What a line says of its parameter; None with the problem noted."""
+    """Return what a line says of its parameter; None with the problem noted."""
     if normalize(label) in _VALIDATION:
         text = _validation_steps(text)
     elif parameter.name == "recipe" and normalize(label) != "recipe":
@@ -109,7 +109,7 @@ def _parameter(label: str) -> Parameter | None:
 
 
 def _fixed(reading: Reading, label: str, text: Field) -> None:
-    """A line about what every scaffold is: what says otherwise is refused, what is more is a remark."""
+    """Read a line about what every scaffold is: what says otherwise is refused, what is more is a remark."""
     allowed, what = _FIXED[normalize(label)]
     written = text.full or text.text
     if not allowed.fullmatch(written.strip()) and not values.is_unset(written):
@@ -128,13 +128,13 @@ def _not_scaffolded(reading: Reading, label: str, text: Field, what: str) -> Non
 
 
 def _remark(reading: Reading, label: str, text: Field, what: str) -> None:
-    """What stands after a bracket or comma is a remark."""
+    """Note what stands after a bracket or comma as a remark."""
     if more := _MORE.search(text.full or text.text):
         reading.ignored_remark(normalize(label), text, what, more[0])
 
 
 def _method(text: Field) -> str | None:
-    """The method or recipe that a line names, with whatever remark; None where it names no such method, or two."""
+    """Return the method or recipe that a line names, whatever its remark; None where it names none, or two."""
     written = (text.full or text.text).strip()
     if _LORA.fullmatch(written):
         return recipes.LORA
@@ -144,14 +144,14 @@ def _method(text: Field) -> str | None:
 
 
 def _value(parameter: Parameter, text: Field) -> Scalar:
-    """The value that a line gives for a parameter, of which its first word may be enough; None where it gives none."""
+    """Return the value that a line, or its first word, gives for a parameter; None where it gives none."""
     words = [word.rstrip(".,;") for word in text.text.split()[:1]] if parameter.kind not in {"text", "name"} else []
     found = (values.value_of(parameter, replace(text, text=word, full=word)) for word in (text.text, *words))
     return next((value for value in found if value is not None), None)
 
 
 def _unread_lines(reading: Reading, config: dict[str, Setting], runs: tuple[Run, ...]) -> None:
-    """Lines elsewhere that name a hyperparameter, where what they say is not what is planned."""
+    """Note lines elsewhere that name a hyperparameter, where what they say is not what is planned."""
     by_run = {name for run in runs for name in run.parameters}
     for name, text in reading.summary.unread_lines:
         value, planned = _value(PARAMETERS[name], text), config.get(name)
@@ -173,7 +173,7 @@ def _not_needed(reading: Reading) -> None:
 
 
 def _validation_steps(text: Field) -> Field:
-    """`Yes (every 25 steps during training)` as the number of steps, `Yes` as cruijff_kit's 50, `No` as 0.
+    """Return `Yes (every 25 steps during training)` as the number of steps, `Yes` as cruijff_kit's 50, `No` as 0.
 
     Text that is none of these stays, and is refused as no number of steps: `once per epoch`, `every 1,000 steps`.
     """
@@ -189,7 +189,7 @@ def _validation_steps(text: Field) -> Field:
 
 
 def _unused_label(reading: Reading, label: str, text: Field) -> None:
-    """A label of Configuration that is not a setting there: nearly one, set elsewhere, or something else."""
+    """Note a label of Configuration that is not a setting there: nearly one, set elsewhere, or something else."""
     words = normalize(label).split()
     is_prose = len(label.split()) > _WORDS_OF_A_LABEL and not _WORDS_OF_SETTINGS & set(words)
     if " ".join(words) in _NOT_SETTINGS or is_prose:

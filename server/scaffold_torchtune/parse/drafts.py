@@ -36,12 +36,12 @@ class Field:
 
     @classmethod
     def of(cls, pair: Labelled, line: int, note: str) -> Self:
-        """What stands after a label."""
+        """Return what stands after a label."""
         return cls(pair.value, line, note, pair.full, pair.exact, pair.source)
 
     @classmethod
     def of_cell(cls, cell: Text, line: int, note: str) -> Self:
-        """What stands in a cell of a table."""
+        """Return what stands in a cell of a table."""
         begins_with_code = cell.code is not None and cell.plain.startswith(cell.code)
         text = cell.code if cell.code is not None and begins_with_code else cell.plain
         return cls(text, line, note, cell.plain, source=cell.source)
@@ -117,9 +117,9 @@ class TemplateDraft:
     readable: bool = True
 
     def gives(self, name: str) -> bool:
-        """Whether a setting is given, or may be."""
+        """Return whether a setting is given, or may be."""
         return name in self.settings or not self.readable
 
     def unusable(self, given: Container[str]) -> list[Finding]:
-        """The problems of the file, and of those values that are needed: all but those that documents have `given`."""
+        """Return the problems of the file, and of the values that are needed: those that no document has `given`."""
         return [*self.problems, *(problem for name, problem in self.doubtful.items() if name not in given)]

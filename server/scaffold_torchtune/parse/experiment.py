@@ -43,7 +43,7 @@ def parse_experiment(
     """
 
     def read() -> Reading:
-        """The drafts of all documents, before anything is typed."""
+        """Return the drafts of all documents, before anything is typed."""
         form: SummaryForm = "yaml" if summary[0].endswith((".yaml", ".yml")) else "markdown"
         reader = yaml_summary.read_yaml_summary if form == "yaml" else markdown_summary.read_markdown_summary
         local_draft = local.read_local(local_document[1], local_document[0])
@@ -67,7 +67,7 @@ def parse_experiment(
 
 
 def local_settings(text: str, file: str) -> tuple[dict[str, Setting], tuple[Finding, ...]]:
-    """The typed settings of a claude.local.md by name, and what is wrong or remarkable with it.
+    """Return the typed settings of a claude.local.md by name, and what is wrong or remarkable with it.
 
     Args:
         text: the document.
@@ -143,7 +143,7 @@ def _experiment_dir(reading: Reading) -> None:
 
 
 def _environment(reading: Reading) -> dict[str, Setting]:
-    """The typed settings of the surroundings by name. What is required and missing is noted."""
+    """Return the typed settings of the surroundings by name. What is required and missing is noted."""
     environment: dict[str, Setting] = {}
     for name, text in reading.local.settings.items():
         setting = reading.value(parameter(name), text, SourceKind.LOCAL, reading.local.file)
@@ -187,7 +187,7 @@ def _checkpoints(reading: Reading, base: Setting) -> None:
 
 
 def _project(reading: Reading, environment: dict[str, Setting]) -> None:
-    """The summary's own Weights & Biases project wins over the default of claude.local.md."""
+    """Let the summary's own Weights & Biases project win over the default of claude.local.md."""
     text, project = reading.summary.wandb_project, PARAMETERS["my_wandb_project"]
     setting = reading.value(project, text, SourceKind.CONFIGURATION) if text else None
     if setting is None:
@@ -206,7 +206,7 @@ def _project(reading: Reading, environment: dict[str, Setting]) -> None:
 
 
 def _dataset(reading: Reading) -> Dataset | None:
-    """The data set that the summary names, or None where it names none. Two different ones are noted."""
+    """Return the data set that the summary names, or None where it names none. Two different ones are noted."""
     found = reading.all_values(PARAMETERS["dataset"], reading.summary.datasets, SourceKind.RESOURCES)
     if not found:
         return None
@@ -219,7 +219,7 @@ def _dataset(reading: Reading) -> Dataset | None:
 
 
 def _with_dataset_path(run: Run, dataset: Dataset) -> Run:
-    """The run; where its row names the summary's data set (`words` for `/data/words.json`), with the path of that."""
+    """Return the run, with the path of the summary's data set where its row names that (`words`)."""
     own = run.parameters.get("dataset")
     if own is None or own.value != dataset.label:
         return run
@@ -228,14 +228,14 @@ def _with_dataset_path(run: Run, dataset: Dataset) -> Run:
 
 
 def _same_file(reading: Reading, one: str, other: str) -> bool:
-    """Whether two paths are one: spelt otherwise, or one of them taken from the experiment directory."""
+    """Return whether two paths are one: spelt otherwise, or one of them taken from the experiment directory."""
     short, long = sorted((posixpath.normpath(one), posixpath.normpath(other)), key=len)
     folder = long.removesuffix(f"/{short}")
     return short == long or (not short.startswith("/") and folder != long and reading.is_experiment_dir(folder))
 
 
 def _models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Setting]) -> tuple[ModelPath, ...]:
-    """The path of every model that a run names: as listed, else below the models directory."""
+    """Return the path of every model that a run names: as listed, else below the models directory."""
     found: dict[str, Setting] = {}
     named = {run.model for run in runs}
     for name, text in reading.summary.models:
@@ -282,7 +282,7 @@ def _refuse_model_name(reading: Reading, field: str, setting: Setting) -> None:
 
 
 def _meant(name: str, listed: set[str]) -> list[str]:
-    """The listed model that a row means: nearly its name, or a part of one name alone (`1B`)."""
+    """Return the listed model that a row means: nearly its name, or a part of one name alone (`1B`)."""
     parts = [other for other in sorted(listed) if name.casefold() in other.casefold()]
     return close_matches(name, listed, limit=1, cutoff=_LIKELY_MISSPELT) or (parts if len(parts) == 1 else [])
 

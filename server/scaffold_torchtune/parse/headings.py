@@ -28,7 +28,7 @@ _SEPARATOR: Final = re.compile(r"[:=]")
 
 
 def plain(title: str) -> str:
-    """A title without its number, a (remark) at its end, case, emphasis and symbols."""
+    """Return a title without its number, a (remark) at its end, case, emphasis and symbols."""
     title = _NUMBER.sub("", title[:_LONGEST].strip())
     return normalize(title.rpartition("(")[0] if title.endswith(")") and "(" in title else title)
 
@@ -74,25 +74,25 @@ _is_report: Final = _with_a_word_of("estimates estimate estimated cost costs nam
 
 
 def is_runs(title: str) -> bool:
-    """Whether a section holds the table of the planned runs: `All Runs`, `3. Planned Runs (4 total)`, `Run Matrix`."""
+    """Return whether a section holds the table of the planned runs: `All Runs`, `3. Planned Runs (4 total)`."""
     words = plain(title)
     return words in _RUNS or (f" {words}".endswith(_ENDS_OF_RUNS) and not _NOT_PLANNED & set(words.split()))
 
 
 def is_exactly_runs(title: str) -> bool:
-    """Whether a section is called as the table of runs usually is; others that end in `runs` are then about them."""
+    """Return whether a section is called as the table of runs usually is; others are then about them."""
     words = plain(title)
     return words in _RUNS or bool(_MORE_RUNS & set(words.split()))
 
 
 def is_prompt(title: str) -> bool:
-    """Whether a section holds a free text that its title names: `System prompt`."""
+    """Return whether a section holds a free text that its title names: `System prompt`."""
     parameter = by_label(plain(title))
     return parameter is not None and parameter.kind == "text" and parameter.column
 
 
 def lines_of(root: Section, above: str = "") -> dict[str, int]:
-    """The line of each section by its name in messages, `Resources > Models`; of several with one name the first."""
+    """Return the line of each section by its name in messages, `Resources > Models`; of one name the first."""
     lines: dict[str, int] = {}
     for section in root.sections:
         title = section.title
@@ -105,7 +105,7 @@ def lines_of(root: Section, above: str = "") -> dict[str, int]:
 
 
 def topmost(root: Section, is_wanted: Callable[[str], bool]) -> Iterator[Section]:
-    """Sections that are wanted by their title and lie below no other such section, no runs and no evaluation."""
+    """Yield sections that are wanted by their title, and lie below no other such section, runs or evaluation."""
     for section in root.sections:
         if is_wanted(section.title):
             yield section
@@ -139,7 +139,7 @@ def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
 
 
 def _parted(line: str) -> tuple[str, str]:
-    """Label and value of `label: value` or `label = value` without the marks around them; empty for other lines."""
+    """Return label and value of `label: value` or `label = value` without marks around them; empty for others."""
     line = line[:_LONGEST].lstrip(_MARKS)
     while before := _BEFORE_LABEL.match(line):
         line = line[before.end() :].lstrip(_MARKS)
@@ -157,7 +157,7 @@ def _walk(root: Section, above: tuple[str, ...] = ()) -> Iterator[tuple[Section,
 
 
 def _fenced(root: Section, within: bool = False) -> set[int]:
-    """Lines of fenced blocks that are examples: all but those in a section of settings."""
+    """Return lines of fenced blocks that are examples: all but those in a section of settings."""
     lines: set[int] = set()
     for section in root.sections:
         of_settings = within or is_configuration(section.title)
@@ -168,7 +168,7 @@ def _fenced(root: Section, within: bool = False) -> set[int]:
 
 
 def _commented(lines: list[str]) -> Iterator[int]:
-    """Lines that an HTML comment covers."""
+    """Return lines that an HTML comment covers."""
     inside = False
     for number, line in enumerate(lines, start=1):
         opens = "<!--" in line

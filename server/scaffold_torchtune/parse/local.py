@@ -59,14 +59,14 @@ def read_local(text: str, file: str) -> LocalDraft:
 
 
 def scratch_directory(text: str, file: str) -> str | None:
-    """The scratch directory that a claude.local.md names, or None where it names none that is plainly a path."""
+    """Return the scratch directory that a claude.local.md names, or None where it names none that is plainly a path."""
     found = read_local(text, file).settings.get("scratch_dir")
     value = values.value_of(local_labels.parameter("scratch_dir"), found) if found else None
     return None if value is None else str(value)
 
 
 def _front_matter(text: str) -> tuple[str, str]:
-    """The YAML between `---` lines that opens a document, and the text with those lines left blank."""
+    """Return the YAML between `---` lines that opens a document, and the text with those lines left blank."""
     lines = text.removeprefix("\ufeff").splitlines()
     marks = [i for i, line in enumerate(lines) if line.strip() == "---"]
     if marks[:1] != [0] or len(marks) == 1:
@@ -87,7 +87,7 @@ def _blocks(found: list[Part], draft: LocalDraft) -> set[int]:
 
 
 def _block(text: str, offset: int, topic: Topic, draft: LocalDraft) -> Iterator[Entry]:
-    """What a block of YAML says, whose first line is line `offset` + 1 of the document: its keys and those below."""
+    """Yield what a block of YAML says, whose first line is line `offset` + 1 of the document."""
     try:
         document = yamlio.read(text)
     except yamlio.YamlError as error:
@@ -112,7 +112,7 @@ def _block(text: str, offset: int, topic: Topic, draft: LocalDraft) -> Iterator[
 def _of_key(
     document: yamlio.YamlDocument, path: tuple[str, ...], value: object, offset: int, topic: Topic
 ) -> Iterator[Entry]:
-    """One key of a block of YAML, with its value as it is written."""
+    """Return one key of a block of YAML, with its value as it is written."""
     if isinstance(value, list) and value:
         value = ",".join(document.plain.get((*path, i), str(item)) for i, item in enumerate(value))
     written = "" if value is None else document.plain.get(path, value)
@@ -175,7 +175,7 @@ def _set(draft: LocalDraft, name: str, field: Field) -> None:
 
 
 def _same(name: str, one: Field, other: Field) -> bool:
-    """Whether two texts are one value: a slash at the end of a path, or quotes, make no other."""
+    """Return whether two texts are one value: a slash at the end of a path, or quotes, make no other."""
     if one.text == other.text:
         return True
     first, second = (values.value_of(local_labels.parameter(name), field) for field in (one, other))
@@ -194,7 +194,7 @@ def _refuse(draft: LocalDraft, code: str, entry: Entry, name: str, message: str,
 
 
 def _fits(name: str, entry: Entry) -> bool:
-    """Whether the value is one that the parameter may have."""
+    """Return whether the value is one that the parameter may have."""
     return values.value_of(local_labels.parameter(name), entry.as_field()) is not None
 
 
@@ -268,7 +268,7 @@ def _names_settings(table: Table, topic: Topic) -> bool:
 
 
 def _settings_in(fence: Fence, topic: Topic) -> Iterator[int]:
-    """The lines of a block below SLURM Defaults or the like that set something."""
+    """Return the lines of a block below SLURM Defaults or the like that set something."""
     for number, line in _numbered(fence) if "slurm" in topic else ():
         pair = pair_of(Text(line.strip(), number))
         if pair and local_labels.setting(pair.label, topic) and not values.is_unset(pair.value):
@@ -287,12 +287,12 @@ class _Loads(NamedTuple):
 
 
 def _is_versioned(text: str) -> bool:
-    """Whether a text is plainly a module with its version: `cuda/12.4`."""
+    """Return whether a text is plainly a module with its version: `cuda/12.4`."""
     return bool(_VERSIONED.fullmatch(text)) and any(c.isdigit() for c in text)
 
 
 def _commands(line: str) -> Iterator[list[str]]:
-    """The commands of a line, each as its words."""
+    """Return the commands of a line, each as its words."""
     try:
         words = shlex.split(line, comments=True)
     except ValueError:  # a quote that is not closed: as it is, to be refused where it is in a name
@@ -308,7 +308,7 @@ def _commands(line: str) -> Iterator[list[str]]:
 
 
 def _loads(line: str) -> _Loads:
-    """What a line of a shell loads: `module load a b`, or `ml a b`, Lmod's short form. Names are as written."""
+    """Return what a line of a shell loads: `module load a b`, or `ml a b`, Lmod's short form. Names are as written."""
     names: list[str] = []
     changes = False
     for command in _commands(line):
@@ -327,14 +327,14 @@ def _loads(line: str) -> _Loads:
 
 
 def _plainly_loads(line: str, *, in_prose: bool) -> tuple[str, ...]:
-    """The names that a line plainly loads: `ml` may be a variable, and prose may go on behind `module load x`."""
+    """Return the names that a line plainly loads: `ml` may be a variable, and prose may go on behind it."""
     found = _loads(line).names
     is_doubtful = "module" not in line.split() or (in_prose and len(found) > 1)
     return () if is_doubtful and not all(map(_is_versioned, found)) else found
 
 
 def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[Field]:
-    """What each section about modules loads, in order, as `a,b`. A line that does more is remarked on."""
+    """Return what each section about modules loads, in order, as `a,b`. A line that does more is remarked on."""
     fields: list[Field] = []
     for part in found:
         lines = [(n, text, _loads(text)) for f, topic in part.fences if "modules" in topic for n, text in _numbered(f)]
@@ -354,7 +354,7 @@ def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[Field]:
 
 
 def _of_text(text: Text, draft: LocalDraft) -> _Loads:
-    """What a line of Markdown in a section about modules loads: a command, or a name with its version."""
+    """Return what a line of Markdown in a section about modules loads: a command, or a name with its version."""
     written = text.code or text.plain
     if text.plain.startswith(("module ", "ml ")):
         is_prose = text.code is None or not text.plain.startswith(text.code)

@@ -35,7 +35,7 @@ class Entry:
     literal: bool = False
 
     def as_field(self) -> Field:
-        """The value as a text to be typed."""
+        """Return the value as a text to be typed."""
         return Field(self.value, self.line, self.note, self.full)
 
 
@@ -51,12 +51,12 @@ class Part:
     lines: list[tuple[Text, Topic]] = field(default_factory=list)
 
     def entry(self, label: str, value: str, full: str, line: int, topic: Topic, *, literal: bool = False) -> Entry:
-        """An entry of this section."""
+        """Return an entry of this section."""
         return Entry(label, value, full, line, f"{self.title} > {label}" if self.title else label, topic, literal)
 
 
 def parts(root: Section) -> list[Part]:
-    """Every section of the document, in its order."""
+    """Return every section of the document, in its order."""
     found = [_part(root, TOP)]
     is_titled = len(root.sections) == 1 and root.sections[0].level == 1
     for i, section in enumerate(root.sections):
@@ -76,7 +76,7 @@ def _parts(section: Section, above: Topic) -> Iterator[Part]:
 
 
 def _part(section: Section, topic: Topic) -> Part:
-    """What a section says itself. A line such as `**SLURM:**` is a heading of what follows it."""
+    """Return what a section says itself. A line such as `**SLURM:**` is a heading of what follows it."""
     part, current = Part(section.title), topic
     items: list[Text | Bullet | Table | Fence]
     items = [*section.paragraphs, *section.bullets, *section.tables, *section.fences]
@@ -100,7 +100,7 @@ def _part(section: Section, topic: Topic) -> Part:
 
 
 def _below_heading(text: Text, topic: Topic, current: Topic) -> Topic:
-    """What the lines after a paragraph are about."""
+    """Return what the lines after a paragraph are about."""
     pair = text.labelled()
     is_bold = bool(text.lead) and text.lead.rstrip(": ") == text.plain.rstrip(": ")
     title = text.lead if is_bold else pair.label if pair and not pair.value else ""
@@ -112,7 +112,7 @@ def _below_heading(text: Text, topic: Topic, current: Topic) -> Topic:
 
 
 def _texts(bullet: Bullet, topic: Topic) -> Iterator[tuple[Text, Topic]]:
-    """A bullet and those below it: it is a heading of theirs."""
+    """Return a bullet and those below it: it is a heading of theirs."""
     yield bullet.text, topic
     pair = pair_of(bullet.text)
     title = pair.label if pair else bullet.text.plain
@@ -123,7 +123,7 @@ def _texts(bullet: Bullet, topic: Topic) -> Iterator[tuple[Text, Topic]]:
 
 
 def pair_of(text: Text) -> Labelled | None:
-    """Label and value of a line: `label: value` or `key=value`, in a code span too."""
+    """Return label and value of a line: `label: value` or `key=value`, in a code span too."""
     if text.code is not None and text.code == text.plain:
         text = Text(text.code, text.line)
     pair = text.labelled()
@@ -136,7 +136,7 @@ def pair_of(text: Text) -> Labelled | None:
 
 
 def _lines(text: Text) -> Iterable[Text]:
-    """The text; where a bullet goes on with lines `key: value`, which Markdown takes for its text, those apart."""
+    """Return the text, with lines `key: value` in which a bullet goes on apart: Markdown joins them."""
     first, *more = text.plain.split("\n")
     pairs = [pair_of(Text(line.strip(), text.line)) for line in more]
     if not any(pair and local_labels.is_label(pair.label) for pair in pairs):
@@ -158,7 +158,7 @@ def _read_line(text: Text, topic: Topic, part: Part) -> None:
 
 
 def _read_table(table: Table, topic: Topic, part: Part) -> None:
-    """A table of two columns, key and value, says what lines would; others are kept as they are."""
+    """Read a table of two columns, key and value, as lines; keep others as they are."""
     key, value, *others = [*(normalize(cell.plain) for cell in table.header), "", ""][: max(2, len(table.header))]
     is_read = (key in _KEY_COLUMNS and value in _VALUE_COLUMNS and key != value) or (key, value) == ("", "")
     if len(table.header) < 2 or not is_read or not _REMARK_COLUMNS.issuperset(others):  # noqa: PLR2004

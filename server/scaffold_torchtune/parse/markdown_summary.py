@@ -72,14 +72,14 @@ def _name(root: Section, draft: SummaryDraft) -> None:
 
 
 def _pairs(texts: Iterable[Text]) -> Iterator[tuple[str, Labelled, int]]:
-    """Those texts that are a label and a value, each with its label as aliases are written, and its line."""
+    """Return those texts that are a label and a value, each with its label as aliases are written, and its line."""
     for text in texts:
         if pair := text.labelled():
             yield normalize(pair.label), pair, text.line
 
 
 def _models(section: Section, draft: SummaryDraft) -> None:
-    """Each model's path, beside its name or below it; or the `Location` of all, where `Models Used` lists them."""
+    """Read each model's path, beside its name or below it; or the `Location` of all that `Models Used` lists."""
     note = "Resources > Models"
     _named_models(section.bullets, draft, note)
     for label, pair, line in _pairs(bullet.text for bullet in section.all_bullets()):
@@ -95,7 +95,7 @@ def _models(section: Section, draft: SummaryDraft) -> None:
 
 
 def _named_models(bullets: list[Bullet], draft: SummaryDraft, note: str) -> None:
-    """`- NAME` with `Path: ...` below it, and `- Name: NAME` followed by `- Path: ...`."""
+    """Read `- NAME` with `Path: ...` below it, and `- Name: NAME` followed by `- Path: ...`."""
     name = ""
     for bullet in bullets:
         pair = bullet.text.labelled()
@@ -123,7 +123,7 @@ def _dataset(section: Section, draft: SummaryDraft) -> None:
 
 
 def _of_dataset(label: str, field: Field, written: str, draft: SummaryDraft) -> None:
-    """What a line says of the data set: its path, its splits, a setting of the runs or its format."""
+    """Read a line about the data set: its path, its splits, a setting of the runs or its format."""
     if label in _DATA_PATH and (label != "dataset" or _is_path(field.text)):
         draft.datasets.append(field)
     elif label in {"splits", "split"}:
@@ -148,7 +148,7 @@ def _extension(path: str) -> str:
 
 
 def _format(field: Field, draft: SummaryDraft) -> None:
-    """A format that the path contradicts."""
+    """Note a format that the path contradicts."""
     written = values.without_remark(field.text).lower().removeprefix(".")
     for path in draft.datasets[:1]:
         extension = _extension(path.text)
@@ -158,7 +158,7 @@ def _format(field: Field, draft: SummaryDraft) -> None:
 
 
 def _splits(text: str) -> dict[str, int]:
-    """`train (240 samples), validation (30 samples)` as numbers by split; what is written otherwise is left out."""
+    """Return `train (240 samples), validation (30 samples)` as numbers by split; leave out what is no number."""
     splits: dict[str, int] = {}
     for part in text.split(","):
         words = re.sub(r"[():]", " ", part).split()
@@ -178,7 +178,7 @@ def _paths(section: Section, draft: SummaryDraft) -> None:
 
 
 def _training(section: Section, note: str, draft: SummaryDraft) -> None:
-    """Settings of training in a section and below it; what stands below Evaluation or Output is none."""
+    """Read settings of training in a section and below it; what stands below Evaluation or Output is none."""
     for text in [*_texts(section.bullets, note, draft), *section.paragraphs]:
         pair = text.labelled()
         if pair and normalize(pair.label) in _WANDB and draft.wandb_project is None and pair.value:
@@ -201,7 +201,7 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
 
 
 def _texts(bullets: Iterable[Bullet], note: str, draft: SummaryDraft) -> Iterator[Text]:
-    """The texts of bullets and of those below them; a group that is for some runs alone is refused."""
+    """Return the texts of bullets and of those below them; a group that is for some runs alone is refused."""
     for bullet in bullets:
         pair = bullet.text.labelled()
         says = pair.label if pair else bullet.text.plain
@@ -236,7 +236,7 @@ def _conditional(group: str, line: int, draft: SummaryDraft) -> None:
 
 
 def _prompt(section: Section, draft: SummaryDraft) -> None:
-    """`## System prompt` with the text below it: one fenced block, or paragraphs alone."""
+    """Read `## System prompt` with the text below it: one fenced block, or paragraphs alone."""
     title, paragraphs, fences = section.title, section.paragraphs, section.fences
     others = section.bullets or section.tables or section.sections
     if len(fences) == 1 and not paragraphs and not others:
@@ -253,7 +253,7 @@ def _prompt(section: Section, draft: SummaryDraft) -> None:
 
 
 def _table(table: Table, note: str, draft: SummaryDraft) -> None:
-    """A table of names and values; another table is not read, and which settings it names is noted."""
+    """Read a table of names and values; note which settings another table names."""
     header = [normalize(cell.plain) for cell in table.header]
     columns = [i for i, label in enumerate(header) if i and label in _VALUE_COLUMNS]
     if len(header) > 1 and header[0] in _LABEL_COLUMNS and len(columns) <= 1:

@@ -65,7 +65,7 @@ class Reading(Collector):
         )  # fmt: skip
 
     def value(self, parameter: Parameter, text: Field, kind: SourceKind, file: str | None = None) -> Setting | None:
-        """The typed value, or None with the problem noted; of the summary, unless another file is named."""
+        """Return the typed value, or None with the problem noted; of the summary, unless another file is named."""
         file = file or self.summary.file
         try:
             value, remark = values.typed(parameter, text)
@@ -86,7 +86,7 @@ class Reading(Collector):
         return Setting(value=value, source=Source(kind=kind, file=file, line=text.line, note=text.note))
 
     def all_values(self, parameter: Parameter, texts: list[Field], kind: SourceKind) -> list[Setting]:
-        """The typed values of several texts of the summary, with the problems of the others noted."""
+        """Return the typed values of several texts of the summary, with the problems of the others noted."""
         return [setting for text in texts if (setting := self.value(parameter, text, kind)) is not None]
 
     def not_planned(self, label: str, text: Field) -> None:
@@ -107,7 +107,7 @@ class Reading(Collector):
 def not_typed(
     parameter: Parameter, text: Field, problem: NotTyped, where: str, file: str | None, elsewhere: str
 ) -> Finding:
-    """What a document gives for a parameter is no such value, or is several; `elsewhere` says where several belong."""
+    """Return the problem of a text that is no such value, or several; `elsewhere` says where several belong."""
     choices = tuple(map(escape, problem.choices))
     if choices:
         written, expected = text.full or text.text, " or ".join(choices)

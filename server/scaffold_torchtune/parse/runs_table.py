@@ -61,7 +61,7 @@ def read_runs_table(root: Section, draft: SummaryDraft) -> None:
 
 
 def _read_stated_runs(root: Section, draft: SummaryDraft) -> None:
-    """`- **Runs:** 4 fine-tuned + 1 control` in an overview."""
+    """Read `- **Runs:** 4 fine-tuned + 1 control` in an overview."""
     for section in root.walk():
         for bullet in section.bullets if headings.plain(section.title) in _OVERVIEWS else ():
             pair = bullet.text.labelled()
@@ -75,7 +75,7 @@ def _header(table: Table) -> list[str]:
 
 
 def _tables(section: Section) -> tuple[list[Table], list[Table]]:
-    """The parts of the table of runs of a section, and other such tables beside it.
+    """Return the parts of the table of runs of a section, and other such tables beside it.
 
     It is the section's own, else those of its subsections, into which people part one table.
     """
@@ -87,7 +87,7 @@ def _tables(section: Section) -> tuple[list[Table], list[Table]]:
 
 
 def _column_indexes(table: Table, draft: SummaryDraft) -> list[int]:
-    """Which of the draft's columns each column of a table is; what another part has no column for is added."""
+    """Return which of the draft's columns each column of a table is; what another part has no column for is added."""
     indexes: list[int] = []
     for cell in table.header:
         same = [i for i, c in enumerate(draft.columns) if _meaning(c.text) == _meaning(cell.plain) and i not in indexes]
@@ -105,12 +105,12 @@ def _meaning(label: str) -> str:
 
 
 def _columns(labels: list[str]) -> list[str]:
-    """The parameters that the columns of a table are."""
+    """Return the parameters that the columns of a table are."""
     return [p.name for label in labels if (p := by_label(label)) is not None and p.column]
 
 
 def _is_of_runs(table: Table) -> bool:
-    """Whether a table in a section of runs is one: it names them, or has models and their parameters."""
+    """Return whether a table in a section of runs is one: it names them, or has models and their parameters."""
     columns = _columns(_header(table))
     named = not _NAME_COLUMNS.isdisjoint(_header(table))
     return named or ("model" in columns and len(columns) > 1)
@@ -144,7 +144,7 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
 
 
 def _stray_rows(section: Section, draft: SummaryDraft) -> None:
-    """Lines that look like rows but belong to no table: below a blank line, or without a line |---| above them."""
+    """Note lines that look like rows but belong to no table: below a blank line, or without a line |---|."""
     lines = [text for part in section.walk() for text in part.paragraphs if text.plain.startswith("|")]
     if lines:
         message = f"{len(lines)} line(s) look like rows of a table, but belong to none"
@@ -153,7 +153,7 @@ def _stray_rows(section: Section, draft: SummaryDraft) -> None:
 
 
 def _elsewhere(root: Section, draft: SummaryDraft, taken: list[Table]) -> None:
-    """Tables that look like runs, and are not read as they stand below another title."""
+    """Note tables that look like runs, and are not read as they stand below another title."""
     for section, table in _all_tables(root):
         labels = _header(table)
         named = "model" in labels and not _NAME_COLUMNS.isdisjoint(labels)
@@ -195,7 +195,7 @@ def _of_table(table: Table, title: str) -> Iterator[tuple[str, Field]]:
 
 
 def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[str, Setting]) -> list[Finding]:
-    """Where the fine-tuned runs have other values of a number than the summary says it takes."""
+    """Return findings where the fine-tuned runs have other values of a number than the summary says it takes."""
     tuned = [run for run in runs if run.type == "fine-tuned"]
     found = []
     for name, field in draft.levels if tuned else ():
@@ -211,7 +211,7 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
 
 
 def _numbers(parameter: Parameter, field: Field) -> list[float]:
-    """The levels of a number; none where the text is anything but a list of them (`8 to 64`, `low and high`)."""
+    """Return the levels of a number; none where the text is anything but a list of them (`8 to 64`, `low and high`)."""
     if parameter.kind not in {"int", "float"}:
         return []
     texts = [text for text in _BETWEEN.split((field.full or field.text).strip("[]{}() ")) if text]
@@ -242,7 +242,7 @@ class _Columns:
                 seen[meaning] = column.text
 
     def name_of(self, row: RowDraft) -> str | None:
-        """The name that a row gives its run, if any."""
+        """Return the name that a row gives its run, if any."""
         cell = row.cells.get(self.name) if self.name is not None else None
         return cell.text if cell else None
 
@@ -272,7 +272,7 @@ class _Columns:
 
 
 def _with_remark(label: str) -> Parameter | None:
-    """The parameter of `LoRA Rank (r)` or `Batch Size (per device)`; what is `(effective)` or `(total)` is another."""
+    """Return the parameter of `LoRA Rank (r)` or `Batch Size (per device)`; `(effective)` or `(total)` is another."""
     remark = normalize(label.removeprefix(values.without_remark(label)))
     return None if set(remark.split()) & _ANOTHER else by_label(values.without_remark(label))
 
@@ -294,7 +294,7 @@ def _unknown_column(column: Field, reading: Reading) -> None:
 
 
 def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
-    """The names of the parameter columns in the table's order, and every row, typed. Problems are noted."""
+    """Return the names of the parameter columns in the table's order, and every row, typed. Problems are noted."""
     draft = reading.summary
     if not draft.columns:
         return (), ()
@@ -346,7 +346,7 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading) -> Run | None:
 
 
 def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
-    """The row's type: as its Type column says; without one, as its cells do."""
+    """Return the row's type: as its Type column says; without one, as its cells do."""
     if columns.type is None:
         return _type_by_cells(row, columns, reading)
     text = row.cells.get(columns.type)
@@ -365,7 +365,7 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
 
 
 def _type_by_cells(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
-    """Without a Type column a row without any hyperparameter is a control; with some, but no rank or rate, unclear."""
+    """Return the type of a row without a Type column: control without hyperparameters, unclear without rank or rate."""
     hyperparameters = {i: p.name for i, p in columns.parameters.items() if p.name != "model"}
     written = [name for i, name in hyperparameters.items() if i in row.cells]
     if hyperparameters and not written:

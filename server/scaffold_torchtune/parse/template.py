@@ -51,7 +51,7 @@ def _unreadable(draft: TemplateDraft, text: str, file: str, what: str, line: int
 
 
 def _known(draft: TemplateDraft, parameter: Parameter, source: Source, place: models.Source) -> None:
-    """A key of setup_finetune.yaml: its value in its type, or as it is written, with what is wrong with it."""
+    """Take a key of setup_finetune.yaml: its value in its type, or as it is written, with what is wrong with it."""
     key, problems = parameter.name, source.draft.findings
     before = len(problems)
     text = yaml_source.field_at(source, (key,), key)
@@ -74,7 +74,7 @@ def _is_open(parameter: Parameter, text: Field) -> bool:
 
 
 def _other(draft: TemplateDraft, key: str, value: Any, place: models.Source) -> None:
-    """A key that only an external script can know: one value, as YAML has it."""
+    """Take a key that only an external script can know: one value, as YAML has it."""
     allowed = None
     if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
         allowed = "one plain value: text, a number, true or false"

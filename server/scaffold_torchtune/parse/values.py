@@ -54,12 +54,12 @@ _ALLOWED = {
 
 
 def says_none(text: str) -> bool:
-    """Whether a text says in words that there is no text: `none`, `(blank)`, `no system prompt`."""
+    """Return whether a text says in words that there is no text: `none`, `(blank)`, `no system prompt`."""
     return bool(_NO_TEXT.fullmatch(text.strip()))
 
 
 def _unquote(text: str) -> tuple[str, str]:
-    """The text inside one pair of quotes, and a (remark) after them; other text as it is, without a remark."""
+    """Return the text inside one pair of quotes, and a (remark) after them; other text as it is, without a remark."""
     match = _QUOTED.fullmatch(text.strip())
     if match is None:
         return text.strip(), ""
@@ -67,12 +67,12 @@ def _unquote(text: str) -> tuple[str, str]:
 
 
 def unquoted(text: str) -> str:
-    """The text inside one pair of quotes, without a remark after them; other text as it is."""
+    """Return the text inside one pair of quotes, without a remark after them; other text as it is."""
     return _unquote(text)[0]
 
 
 def _free_text(field: Field) -> Typed:
-    """Free text: as it is, in one pair of quotes or in one code span; a (remark) may follow either.
+    """Read free text: as it is, in one pair of quotes or in one code span; a (remark) may follow either.
 
     What stands for a text (`same as above`, `see table`) is none: quotes or a code span make it one.
     """
@@ -98,12 +98,12 @@ def _free_text(field: Field) -> Typed:
 
 
 def _is_symbol(character: str) -> bool:
-    """Whether a character is a check mark or the like, with which a remark begins."""
+    """Return whether a character is a check mark or the like, with which a remark begins."""
     return unicodedata.category(character) == "So"
 
 
 def _written(text: str) -> Scalar:
-    """Text of a Markdown document, in which a line break cannot be written as in a program."""
+    """Return text of a Markdown document, in which a line break cannot be written as in a program."""
     if "\\n" in text or "\\t" in text:
         raise NotTyped(
             "text without \\n or \\t, of which nobody knows whether they stand for a line break; give the text in a"
@@ -113,38 +113,38 @@ def _written(text: str) -> Scalar:
 
 
 def is_empty(text: str) -> bool:
-    """Whether a cell says nothing: blank, a dash, `N/A`."""
+    """Return whether a cell says nothing: blank, a dash, `N/A`."""
     return text.strip().lower() in _EMPTY
 
 
 def is_unset(text: str) -> bool:
-    """Whether a setting is left open: blank, a dash, `(leave empty)`, `(none)`, `<placeholder>`."""
+    """Return whether a setting is left open: blank, a dash, `(leave empty)`, `(none)`, `<placeholder>`."""
     return is_empty(text) or bool(_UNSET.fullmatch(text.strip()))
 
 
 def is_left_out(parameter: Parameter, text: str) -> bool:
-    """Whether a text says of a parameter that a run may lack that it has none: `off`, `disabled`."""
+    """Return whether a text says of a parameter that a run may lack that it has none: `off`, `disabled`."""
     return parameter.optional and is_off(text)
 
 
 def is_off(text: str) -> bool:
-    """Whether a text leaves a setting as it is where nobody sets it: `off`, `default`."""
+    """Return whether a text leaves a setting as it is where nobody sets it: `off`, `default`."""
     return text.strip().lower() in _AS_IS
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether a text stands where a value is still to come: `YOUR_ACCOUNT`, `TODO`, `CHANGEME`, `xxx`, `NAME`."""
+    """Return whether a text stands where a value is still to come: `YOUR_ACCOUNT`, `TODO`, `xxx`, `NAME`."""
     text = text.strip()
     return text == "NAME" or bool(_PLACEHOLDER.fullmatch(text))
 
 
 def is_open(text: str) -> bool:
-    """Whether a setting is not given: left open, or its value still to come."""
+    """Return whether a setting is not given: left open, or its value still to come."""
     return is_unset(text) or is_placeholder(text)
 
 
 def without_remark(text: str) -> str:
-    """The value of `value (remark)`."""
+    """Return the value of `value (remark)`."""
     return _apart(text)[0]
 
 
@@ -158,7 +158,7 @@ def _apart(text: str) -> tuple[str, str]:
 
 
 def typed(parameter: Parameter, field: Field) -> Typed:
-    """The value of a parameter from its text, and the remark that stood beside it.
+    """Return the value of a parameter from its text, and the remark that stood beside it.
 
     Raises:
         NotTyped: the text is not plainly such a value; says what is allowed, or which values it has.
@@ -176,7 +176,7 @@ def typed(parameter: Parameter, field: Field) -> Typed:
 
 
 def value_of(parameter: Parameter, field: Field) -> Scalar:
-    """The value of a parameter from its text; None where the text is not plainly one."""
+    """Return the value of a parameter from its text; None where the text is not plainly one."""
     try:
         return typed(parameter, field).value
     except NotTyped:
@@ -184,7 +184,7 @@ def value_of(parameter: Parameter, field: Field) -> Scalar:
 
 
 def requested_gpus(field: Field) -> dict[str, Field]:
-    """What a request for GPUs says, by parameter: `a100:2` and `gpu:a100:2` are `gpus` and `gpu_type`."""
+    """Return what a request for GPUs says, by parameter: `a100:2` and `gpu:a100:2` are `gpus` and `gpu_type`."""
     text, remark = _apart(field.text)
     match = _GRES.fullmatch(unquoted(text)) or _TYPED_GPUS.fullmatch(unquoted(text))
     if match is None:
@@ -208,7 +208,7 @@ def _value_and_remark(parameter: Parameter, field: Field) -> tuple[str, str]:
 
 
 def _choices(parameter: Parameter, field: Field) -> tuple[str, ...]:
-    """The parts of a text each of which is a value of the parameter, where there is more than one."""
+    """Return the parts of a text each of which is a value of the parameter, where there is more than one."""
     whole = field.full or field.text
     if parameter.kind in {"text", "constraint", "modules", *kinds.OF_JOBS} or len(whole) > _MAX_CHOICE_TEXT:
         return ()

@@ -123,7 +123,7 @@ class SummaryForm(Form):
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of experiment_summary.yaml, for editors."""
+    """Return the JSON Schema of experiment_summary.yaml, for editors."""
     made = SummaryForm.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "experiment_summary.yaml"}
 
@@ -151,7 +151,7 @@ _OF_RUNS: Final = frozenset(RunForm.model_fields) - {"name"}
 
 
 def is_for_people(key: str) -> bool:
-    """Whether a key changes no run: a remark, or a key that other tools read."""
+    """Return whether a key changes no run: a remark, or a key that other tools read."""
     return key in _NOT_OURS or normalize(key) in _FOR_PEOPLE
 
 
@@ -202,14 +202,14 @@ def _misspelt(source: Source, path: KeyPath, meant: str, to: KeyPath, where: str
 
 
 def nearest_parameter(key: str) -> Parameter | None:
-    """The parameter of runs that a key is nearly called by; None for a key that is a parameter itself."""
+    """Return the parameter of runs that a key is nearly called by; None for a key that is a parameter itself."""
     near = None if by_label(key) else nearest_label(key)
     meant = by_label(near) if near else None
     return meant if meant is not None and meant.column else None
 
 
 def _nearly_a_parameter(key: str, above: KeyPath) -> Parameter | None:
-    """The parameter that a key of a run, or of what all runs share, is nearly called by."""
+    """Return the parameter that a key of a run, or of what all runs share, is nearly called by."""
     meant = nearest_parameter(key) if not above or _is_run(above) or above == ("data", "training") else None
     return meant if meant is not None and meant.name != "model" else None
 
@@ -219,7 +219,7 @@ def _is_run(path: KeyPath) -> bool:
 
 
 def _belongs(path: KeyPath, parameter: Parameter) -> KeyPath | None:
-    """Where a parameter belongs that stands at a path; None where it may describe something there, or nobody knows."""
+    """Return where a parameter at a path belongs; None where it may describe something there, or nobody knows."""
     above, name = path[:-1], parameter.name
     if not parameter.column or name == "model":
         return None
@@ -256,7 +256,7 @@ def _read_on(source: Source, path: KeyPath, to: KeyPath) -> None:
 
 
 def _not_used(source: Source, path: KeyPath, parameter: Parameter | None) -> None:
-    """A key that changes nothing. Where it holds settings, say where those belong."""
+    """Note a key that changes nothing. Where it holds settings, say where those belong."""
     held, name = sorted(_held(source.at(path))), source.name(path)
     message = f"{name} is not used" + (f", though it holds {', '.join(held)}" if held else "")
     fix = "nothing, unless it was meant to change the runs"
@@ -270,7 +270,7 @@ def _not_used(source: Source, path: KeyPath, parameter: Parameter | None) -> Non
 
 
 def _held(value: Any) -> set[str]:
-    """The parameters of runs that a section holds."""
+    """Return the parameters of runs that a section holds."""
     found = [by_label(key) for key in value] if isinstance(value, dict) else []
     return {parameter.name for parameter in found if parameter is not None and parameter.column}
 
@@ -318,7 +318,7 @@ def check_shape(source: Source, form: type[Form] = SummaryForm, path: KeyPath = 
 
 
 def _wanted(annotation: Any) -> tuple[type[Form] | None, type | None]:
-    """The form that a field holds, and whether it is a list or a mapping."""
+    """Return the form that a field holds, and whether it is a list or a mapping."""
     if isinstance(annotation, type) and issubclass(annotation, Form):
         return annotation, dict
     origin = get_origin(annotation)
@@ -355,7 +355,7 @@ def _put_right(source: Source, path: KeyPath, below: type[Form] | None, shape: t
 
 
 def _items_of_mapping(source: Source, path: KeyPath, value: dict[str, Any], below: type[Form] | None) -> None:
-    """A mapping where a list belongs: one item without its dash, or items by their names."""
+    """Read a mapping where a list belongs: one item without its dash, or items by their names."""
     origin, items = source.origin(path), list[Any]()
     source.put(path, items, origin)
     if below and any(key in below.model_fields for key in value):
@@ -371,7 +371,7 @@ def _items_of_mapping(source: Source, path: KeyPath, value: dict[str, Any], belo
 
 
 def _is_dashed(value: list[Any]) -> bool:
-    """Whether a list holds mappings that together are one: each key with a dash before it."""
+    """Return whether a list holds mappings that together are one: each key with a dash before it."""
     keys = [key for item in value if isinstance(item, dict) for key in item]
     return bool(keys) and len(keys) == len(set(keys)) and all(isinstance(item, dict) for item in value)
 

@@ -29,26 +29,26 @@ class Source:
     unread: set[str] = field(default_factory=set)
 
     def origin(self, path: KeyPath) -> KeyPath:
-        """Where the document has what is at a path now."""
+        """Return where the document has what is at a path now."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.moved:
                 return (*self.moved[path[:end]], *path[end:])
         return path
 
     def name(self, path: KeyPath) -> str:
-        """A place as messages name it."""
+        """Return a place as messages name it."""
         return escape(".".join(map(str, self.origin(path))))
 
     def line(self, path: KeyPath) -> int:
-        """The line of a place."""
+        """Return the line of a place."""
         return self.document.line(self.origin(path)) or 1
 
     def plain(self, path: KeyPath) -> str | None:
-        """An unquoted scalar as it is written."""
+        """Return an unquoted scalar as it is written."""
         return self.document.plain.get(self.origin(path))
 
     def at(self, path: KeyPath) -> Any:
-        """What lies at a path, or None."""
+        """Return what lies at a path, or None."""
         found: Any = self.data
         for part in path:
             if isinstance(found, list) and isinstance(part, int):
@@ -58,17 +58,17 @@ class Source:
         return found
 
     def mapping(self, path: KeyPath) -> Mapping[str, Any]:
-        """The mapping at a path, empty where there is none."""
+        """Return the mapping at a path, empty where there is none."""
         found = self.at(path)
         return found if isinstance(found, dict) else {}
 
     def items(self, path: KeyPath) -> list[Any]:
-        """The list at a path, empty where there is none."""
+        """Return the list at a path, empty where there is none."""
         found = self.at(path)
         return found if isinstance(found, list) else []
 
     def has(self, path: KeyPath) -> bool:
-        """Whether a key stands there, be it with null."""
+        """Return whether a key stands there, be it with null."""
         return path[-1] in self.mapping(path[:-1])
 
     def put(self, path: KeyPath, value: Any, origin: KeyPath) -> None:
@@ -85,7 +85,7 @@ class Source:
             self.put(new, value, origin)
 
     def described(self, path: KeyPath) -> str:
-        """What stands at a path, as messages say it."""
+        """Return what stands at a path, as messages say it."""
         value, plain = self.at(path), self.plain(path)
         if isinstance(value, dict | list):
             return "a list" if isinstance(value, list) else "a mapping"
@@ -94,7 +94,7 @@ class Source:
         return shown(value) if isinstance(value, str) or plain is None else escape(plain)
 
     def sections(self) -> dict[str, int]:
-        """The line of every key and item by its name."""
+        """Return the line of every key and item by its name."""
         lines = {".".join(map(str, path)): line for path, line in self.document.lines.items()}
         return lines | {".".join(map(str, path)): self.line(path) for path in self.moved}
 
@@ -105,7 +105,7 @@ _TEXT_KINDS = frozenset(
 
 
 def field_at(source: Source, path: KeyPath, by_key: str | None = None) -> Field | None:
-    """The scalar at a path as it is written; None where there is none or it is null.
+    """Return the scalar at a path as it is written; None where there is none or it is null.
 
     `by_key` is the parameter that it is of: text that YAML reads as something else is refused there.
     """

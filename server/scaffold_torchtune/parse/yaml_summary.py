@@ -45,7 +45,7 @@ def read_yaml_summary(text: str, file: str) -> SummaryDraft:
 
 
 def _general(source: Source) -> None:
-    """All but the runs and the data."""
+    """Read all but the runs and the data."""
     draft = source.draft
     draft.name = field_at(source, ("experiment", "name"), "experiment_name")
     if isinstance(source.at(("experiment", "dir")), str):
@@ -62,7 +62,7 @@ def _general(source: Source) -> None:
 
 
 def _levels(source: Source, key: str) -> None:
-    """The values that the section variables lists for a parameter."""
+    """Read the values that the section variables lists for a parameter."""
     parameter, path = by_label(str(key)), ("variables", key)
     texts = [field_at(source, (*path, i)) for i, _ in enumerate(source.items(path))]
     if parameter and texts and all(texts):
@@ -71,7 +71,7 @@ def _levels(source: Source, key: str) -> None:
 
 
 def _shared(source: Source, path: KeyPath) -> None:
-    """A setting that all runs share."""
+    """Read a setting that all runs share."""
     if text := field_at(source, path, str(path[-1])):
         source.draft.configuration.append((str(path[-1]), text))
 
@@ -82,7 +82,7 @@ def _found(source: Source, path: KeyPath) -> list[Field]:
 
 
 def _data(source: Source) -> None:
-    """The data set: its path and splits; label and format, which must be those of the path; settings that it gives."""
+    """Read the data set: path and splits; label and format, which must be those of the path; settings it gives."""
     draft = source.draft
     draft.datasets = _found(source, (*_TRAINING, "path"))
     splits = source.mapping((*_TRAINING, "splits"))
@@ -123,7 +123,7 @@ def _runs(source: Source) -> None:
 
 
 def _keys(source: Source, i: int, unknown: set[str]) -> dict[str, KeyPath]:
-    """The place of everything that a run says, by its one name. What is given twice is refused."""
+    """Return the place of everything that a run says, by its one name. What is given twice is refused."""
     run: KeyPath = ("runs", i)
     found: list[tuple[str, KeyPath]] = [(key, (*run, key)) for key in ("name", "type", "model")]
     for key in source.mapping((*run, "parameters")):
@@ -148,7 +148,7 @@ def _keys(source: Source, i: int, unknown: set[str]) -> dict[str, KeyPath]:
 
 
 def _parameter(source: Source, path: KeyPath, unknown: set[str]) -> Parameter | None:
-    """The parameter that a key of a run's `parameters` means. One that is unknown is noted of the first run."""
+    """Return the parameter that a key of a run's `parameters` means. One that is unknown is noted of the first run."""
     key = str(path[-1])
     found = by_label(key)
     if found is not None and found.column:
@@ -177,7 +177,7 @@ def _unknown(source: Source, path: KeyPath, found: Parameter | None, meant: Para
 
 
 def _cell(source: Source, key: str, path: KeyPath) -> Field | None:
-    """What a run gives for a parameter. Free text that is null says that there is none."""
+    """Return what a run gives for a parameter. Free text that is null says that there is none."""
     if source.at(path) is not None:
         return field_at(source, path, key)
     name, line = source.name(path), source.line(path)

@@ -32,12 +32,12 @@ class Bounds:
     above: float | None = None
 
     def hold(self, number: float) -> bool:
-        """Whether a number lies within them."""
+        """Return whether a number lies within them."""
         low = self.minimum is None or number >= self.minimum
         return low and (self.above is None or number > self.above) and (self.maximum is None or number <= self.maximum)
 
     def __str__(self) -> str:
-        """The bounds as messages have them, after the noun."""
+        """Return the bounds as messages have them, after the noun."""
         low = f", at least {self.minimum:g}" if self.minimum is not None else ""
         above = f", more than {self.above:g}" if self.above is not None else ""
         return low + above + (f", at most {self.maximum:.15g}" if self.maximum is not None else "")

@@ -454,12 +454,12 @@ def variables(values: Mapping[str, Scalar]) -> dict[str, str]:
 
 
 def gres(gpus: Scalar, gpu_type: Scalar) -> str:
-    """What `--gres` asks for: `gpu:2`, or `gpu:a100:2`."""
+    """Return what `--gres` asks for: `gpu:2`, or `gpu:a100:2`."""
     return f"gpu:{gpu_type}:{gpus}" if gpu_type else f"gpu:{gpus}"
 
 
 def line(name: str, value: str) -> str:
-    """An option as an #SBATCH line has it; what would be split or cut stands in double quotes, which no value holds."""
+    """Return an option as an #SBATCH line has it; what would be split or cut stands in quotes, which no value holds."""
     if not value:
         return f"--{name}"
     return f'--{name}="{value}"' if _APART.search(value) else f"--{name}={value}"
