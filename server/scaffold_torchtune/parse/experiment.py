@@ -158,8 +158,8 @@ def _environment(reading: Reading) -> dict[str, Setting]:
     # Without one, the YAML form keeps each run's output in its own artifacts/.
     if base.name not in reading.local.settings and reading.form == "markdown":
         if texts:
-            for setting in reading.all_values(base, texts[:1], SourceKind.CONFIGURATION):
-                environment[base.name] = setting
+            setting = reading.value(base, texts[0], SourceKind.CONFIGURATION)
+            environment |= {} if setting is None else {base.name: setting}
         elif not reading.template.gives(base.name):
             line = "- **Output base directory**: `/path/to/outputs`"
             reading.missing(base.name, "Common Paths", line, file=reading.local.file)
@@ -248,8 +248,8 @@ def _models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Sett
             if first.value != setting.value:
                 reading.contradiction(path.name, setting, first)
     bases = reading.all_values(PARAMETERS["models_dir"], reading.summary.models_dirs, SourceKind.SUMMARY)
-    for setting in bases[:1]:  # the environment knows it too, if nothing else gave it there
-        environment.setdefault("models_dir", setting)
+    if bases:  # the environment knows it too, if nothing else gave it there
+        environment.setdefault("models_dir", bases[0])
     base = bases[0] if bases else environment.get("models_dir") or reading.template.settings.get("models_dir")
     listed = {name for name, _ in reading.summary.models}
     tuned = [run for run in runs if run.type == "fine-tuned"]

@@ -181,8 +181,7 @@ def nearly(label: str) -> tuple[str, str] | None:
     known = _ANYWHERE | _SLURMS
     for spelling in spellings(label):
         likely = [one for one in known if one[0] == spelling[:1]]
-        if len(spelling) >= _SHORTEST_MISSPELT and (
-            near := close_matches(spelling, likely, limit=1, cutoff=_LIKELY_MISSPELT)
-        ):
+        near = close_matches(spelling, likely, limit=1, cutoff=_LIKELY_MISSPELT)
+        if near and len(spelling) >= _SHORTEST_MISSPELT:
             return near[0], known[near[0]]
     return None

@@ -149,12 +149,13 @@ def _extension(path: str) -> str:
 
 def _format(field: Field, draft: SummaryDraft) -> None:
     """Note a format that the path contradicts."""
-    written = values.without_remark(field.text).lower().removeprefix(".")
-    for path in draft.datasets[:1]:
-        extension = _extension(path.text)
-        if written != extension and {written, extension} <= _FORMATS:
-            message = f"{field.note} is {shown(field.text)}, but the path at line {path.line} says {shown(extension)}"
-            draft.add("ambiguous", message, field="dataset", line=field.line, fix="correct the one that is wrong")
+    if not draft.datasets:
+        return
+    path, written = draft.datasets[0], values.without_remark(field.text).lower().removeprefix(".")
+    extension = _extension(path.text)
+    if written != extension and {written, extension} <= _FORMATS:
+        message = f"{field.note} is {shown(field.text)}, but the path at line {path.line} says {shown(extension)}"
+        draft.add("ambiguous", message, field="dataset", line=field.line, fix="correct the one that is wrong")
 
 
 def _splits(text: str) -> dict[str, int]:

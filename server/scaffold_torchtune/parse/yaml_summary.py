@@ -183,9 +183,10 @@ def _cell(source: Source, key: str, path: KeyPath) -> Field | None:
     name, line = source.name(path), source.line(path)
     if key == "system_prompt":
         return Field("", line, name, exact=True)
-    is_trained = source.mapping(path[:2]).get("type") not in {"control", "eval-only"}
+    is_trained = str(source.mapping(path[:2]).get("type")) not in {"control", "eval-only"}
     prompts: tuple[KeyPath, ...] = (("controls", "prompt"), (*_TRAINING, "prompt"))
-    for shared in [one for one in prompts if source.at(one) is not None][:1] if key == "prompt" and is_trained else ():
+    shared = next((path for path in prompts if source.at(path) is not None), None)
+    if key == "prompt" and is_trained and shared:
         message = (
             f"{name} is null, where {source.name(shared)} (line {source.line(shared)}) gives one,"
             " and no run is trained without a prompt"
