@@ -118,6 +118,7 @@ def test_an_output_directory_in_claude_local_md_is_used(tmp_path: Path) -> None:
         ("lora_rank: 4,", "lora_rank: [4, [8]],", ("invalid-value", "lora_rank", 33)),
         ("    type: control\n", "", ("missing-field", "type", 40)),
         ("type: control", "type: baseline model", ("invalid-value", "type", 41)),
+        ("type: fine-tuned", "type: [control]\n    prompt: null", ("invalid-value", "type", 31)),
         ("wandb_project", "wandb_projekt", ("misspelt-field", "output.wandb_projekt", 28)),
         ("    format: json\n", "    format: parquet\n", ("ambiguous", "dataset", 25)),
         ("experiment:\n", "experiment:\n  dir: /somewhere/else\n", ("wrong-experiment-dir", "experiment directory", 2)),

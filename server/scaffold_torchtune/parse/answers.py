@@ -1,18 +1,19 @@
-"""Questions to the user about the documents, and the answers put where the documents would say the same."""
+"""Questions to the user about the documents, and the answers put where the documents would say the same.
+
+An answer fills what no document gives, and settles what a document gives twice or wrongly. It never changes what a
+document says plainly: where the two differ, that is a problem.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from scaffold_torchtune.findings import Finding, Question, Scalar, errors_in, finding
+from scaffold_torchtune.findings import Finding, Location, Question, Scalar, errors_in, finding
 from scaffold_torchtune.models import Answer
 from scaffold_torchtune.parse import values
 from scaffold_torchtune.parse.drafts import Field, LocalDraft, SummaryDraft
-from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import DIRECTORIES, PARAMETERS, Parameter, by_label
 from scaffold_torchtune.system.text import did_you_mean, escape, shown
-
-# What to ask the user, made of what stands against reading the documents: the fields that one value settles.
 
 SETTLED: Final = frozenset({"missing-field", "ambiguous", "invalid-value"})
 """The codes of problems with one value of one field."""
@@ -20,16 +21,13 @@ SETTLED: Final = frozenset({"missing-field", "ambiguous", "invalid-value"})
 MODEL_PATH: Final = "path of model "
 """What the field of a model's directory is called, before the model's name."""
 
-_OTHERS: Final = {
-    "experiment name": PARAMETERS["experiment_name"],
-    **DIRECTORIES,
-}
+_OTHERS: Final = {"experiment name": PARAMETERS["experiment_name"], **DIRECTORIES}
 _NEVER: Final = frozenset({"model", "input_dir_base"})  # what differs by run, and what follows from other fields
 _KINDS: Final = {"int": "integer", "float": "number", "bool": "boolean"}
 
 
 def answerable(field: str) -> Parameter | None:
-    """The parameter of a field that one value settles for all runs; None for any other field."""
+    """Return the parameter of a field that one value settles for all runs; None for any other field."""
     if field.startswith(MODEL_PATH):
         return Parameter(field, "path")
     return None if field in _NEVER else _OTHERS.get(field) or PARAMETERS.get(field)
@@ -38,7 +36,7 @@ def answerable(field: str) -> Parameter | None:
 def questions(
     found: Iterable[Finding], lines: Mapping[str, tuple[str, str]], rows: Iterable[int], summary: str
 ) -> list[Question]:
-    """One question for each field that an answer would settle.
+    """Return one question for each field that an answer would settle.
 
     `lines` has the document and the line to add by missing field; `rows` are the lines of the summary's table of runs,
     in which no single answer can stand.
@@ -54,39 +52,20 @@ def questions(
 
 def _question(field: str, problem: Finding, lines: Mapping[str, tuple[str, str]]) -> Question:
     file, add = lines.get(field, (problem.file or "", ""))
-    known = answerable(field)
-    return Question(
-        field=field,
-        question=_sentence(field, problem),
-        kind=_KINDS.get(known.kind, "text") if known else "text",
-        options=tuple(map(str, problem.choices)),
-        file=file,
-        add=add or f"- **{field}**: VALUE ({_place(problem)})",
-    )
-
-
-def _place(problem: Finding) -> str:
-    """Where the line goes that an answer is written in: where two disagree, neither may stay beside it."""
-    if problem.code == "ambiguous":
-        return "in the place of both that disagree"
-    return f"in the place of line {problem.line}"
-
-
-def _sentence(field: str, problem: Finding) -> str:
-    name = escape(field)
-    known = answerable(field)
+    known, name = answerable(field), escape(field)
     asked = (known.question if known else "") or f"What is {name}?"
     if field.startswith(MODEL_PATH):
         asked = f"In which directory does the {name.removeprefix('path of ')} lie?"
-    return asked if problem.code == "missing-field" else f"{asked} ({problem.message})"
-
-
-# Answers of the user, put where the documents would say the same, so that they are typed and checked as these are.
-#
-# An answer fills what no document gives, and settles what a document gives twice or wrongly. It never changes what a
-# document says plainly: where the two differ, that is a problem.
-
-NOTE = "given by the user"
+    # Where two lines disagree, neither may stay beside the one that the answer is written in.
+    where = "both that disagree" if problem.code == "ambiguous" else f"line {problem.line}"
+    return Question(
+        field=field,
+        question=asked if problem.code == "missing-field" else f"{asked} ({problem.message})",
+        kind=_KINDS.get(known.kind, "text") if known else "text",
+        options=tuple(map(str, problem.choices)),
+        file=file,
+        add=add or f"- **{field}**: VALUE (in the place of {where})",
+    )
 
 
 @dataclass(frozen=True)
@@ -102,16 +81,17 @@ def apply_answers(
     answers: Mapping[str, Scalar], summary: SummaryDraft, local: LocalDraft, open_fields: Iterable[str]
 ) -> list[Finding]:
     """Put answers into the drafts; what is wrong with an answer is returned. `open_fields` await one."""
-    wanted = set(open_fields)
+    wanted, models = set(open_fields), {f"{MODEL_PATH}{name}" for name, _ in summary.models}
     problems: list[Finding] = []
     for field, value in answers.items():
-        if answerable(field) is None or (field.startswith(MODEL_PATH) and field not in wanted | _models(summary)):
+        known = answerable(field)
+        if known is None or (field.startswith(MODEL_PATH) and field not in wanted | models):
             problems.append(_unknown(field, wanted))
             continue
         slot = _slot(field, summary, local)
-        text = Field(_text(value), 0, NOTE, exact=True, answer=True)
+        text = Field(_text(value), 0, "given by the user", exact=True, answer=True)
         if slot.there and field not in wanted:
-            problems += _differing(field, slot, text)
+            problems += _differing(known, field, slot, text)
             continue
         for draft in (summary, local):
             draft.findings = [p for p in draft.findings if p.field != field or p.code not in SETTLED]
@@ -122,7 +102,7 @@ def apply_answers(
 def used_answers(
     answers: Mapping[str, Scalar], summary: SummaryDraft, local: LocalDraft, ask: Iterable[Question]
 ) -> list[Answer]:
-    """Those answers that no document gives, each with the line that would say it; after `apply`."""
+    """Return those answers that no document gives, each with the line that would say it; after `apply_answers`."""
     lines = {question.field: question for question in ask}
     found = []
     for field, value in answers.items():
@@ -135,7 +115,7 @@ def used_answers(
 
 
 def _written(line: str, value: Scalar) -> str:
-    """The line to add, with the value in the place of what stands for it."""
+    """Return the line to add, with the value in the place of what stands for it."""
     for holder in ("/path/to/data.json", "/path/to/outputs", "EXPERIMENT_NAME", "NUMBER", "VALUE", "NAME"):
         if holder in line:
             return line.replace(holder, _text(value))
@@ -147,38 +127,32 @@ def _text(value: Scalar) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _models(summary: SummaryDraft) -> set[str]:
-    return {f"{MODEL_PATH}{name}" for name, _ in summary.models}
-
-
 def _slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
-    """The place of a field."""
+    """Return where a field stands."""
     if field == "experiment name":
         return _Slot((summary.name,) if summary.name else (), lambda text: setattr(summary, "name", text), summary.file)
     if field == "dataset":
         return _Slot(tuple(summary.datasets), lambda text: setattr(summary, "datasets", [text]), summary.file)
     if field.startswith(MODEL_PATH):
-        return _model_slot(field.removeprefix(MODEL_PATH), summary)
-    if _is_local(field, local):
-        return _local_slot(field, summary, local)
-    return _configuration_slot(field, summary)
-
-
-def _is_local(field: str, local: LocalDraft) -> bool:
+        model = field.removeprefix(MODEL_PATH)
+        return _slot_in(summary.models, model, lambda name: name == model, summary.file)
     known = PARAMETERS.get(field)
-    there = field in local.settings or any(problem.field == field for problem in local.findings)
-    return known is None or not known.column or there
+    if known is None or not known.column or field in {*local.settings, *(problem.field for problem in local.findings)}:
+        return _local_slot(field, summary, local)
+    return _slot_in(summary.configuration, field, lambda label: by_label(label) is known, summary.file)
 
 
-def _model_slot(name: str, summary: SummaryDraft) -> _Slot:
+def _slot_in(pairs: list[tuple[str, Field]], name: str, is_meant: Callable[[str], bool], file: str) -> _Slot:
+    """Return a field among the labels and texts of a document."""
+
     def put(text: Field) -> None:
-        summary.models = [pair for pair in summary.models if pair[0] != name] + [(name, text)]
+        pairs[:] = [*(pair for pair in pairs if not is_meant(pair[0])), (name, text)]
 
-    return _Slot(tuple(text for other, text in summary.models if other == name), put, summary.file)
+    return _Slot(tuple(text for label, text in pairs if is_meant(label)), put, file)
 
 
 def _local_slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
-    """A field of claude.local.md; of some the summary may speak too. What wins stands first."""
+    """Return a field of claude.local.md; of some the summary may speak too. What wins stands first."""
     there = [summary.wandb_project] if field == "my_wandb_project" and summary.wandb_project else []
     there += summary.models_dirs if field == "models_dir" else []
     there += [local.settings[field]] if field in local.settings else []
@@ -188,43 +162,24 @@ def _local_slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
         local.settings[field] = text
         if field == "my_wandb_project":
             summary.wandb_project = None
-        if field == "output_dir_base":
+        elif field == "output_dir_base":
             summary.output_dirs = []
-        if field == "models_dir":
+        elif field == "models_dir":
             summary.models_dirs = []
 
     return _Slot(tuple(there), put, local.file)
 
 
-def _configuration_slot(field: str, summary: SummaryDraft) -> _Slot:
-    def says(label: str) -> bool:
-        found = by_label(label)
-        return found is not None and found.name == field
-
-    def put(text: Field) -> None:
-        summary.configuration = [pair for pair in summary.configuration if not says(pair[0])] + [(field, text)]
-
-    return _Slot(tuple(text for label, text in summary.configuration if says(label)), put, summary.file)
-
-
-def _differing(field: str, slot: _Slot, answer: Field) -> list[Finding]:
-    """That a document plainly says something else than the answer."""
-    known = answerable(field)
-    assert known is not None, "others are refused before"  # noqa: S101 - an invariant
-    said = slot.there[0]
-    try:
-        if values.typed(known, said).value == values.typed(known, answer).value:
-            return []
-    except NotTyped:
-        pass
-    message = f"the answer for {field} is {shown(answer.text)}, but {slot.file} says {shown(said.text)}"
-    fix = "leave the answer out, or correct the document first"
-    return [
-        finding(
-            "answer-differs", message, field=field, expected=escape(said.text), actual=escape(answer.text),
-            file=slot.file, line=said.line or None, fix=fix,
-        )
-    ]  # fmt: skip
+def _differing(known: Parameter, field: str, slot: _Slot, answer: Field) -> list[Finding]:
+    """Return a finding where a document plainly says something else than the answer."""
+    given = slot.there[0]
+    value = values.value_of(known, given)
+    if value is not None and value == values.value_of(known, answer):
+        return []
+    message = f"the answer for {field} is {shown(answer.text)}, but {slot.file} says {shown(given.text)}"
+    at, fix = Location(slot.file, given.line or None), "leave the answer out, or correct the document first"
+    expected, actual = escape(given.text), escape(answer.text)
+    return [finding("answer-differs", message, field=field, expected=expected, actual=actual, at=at, fix=fix)]
 
 
 def _unknown(field: str, wanted: set[str]) -> Finding:

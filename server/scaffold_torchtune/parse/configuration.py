@@ -4,23 +4,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from scaffold_torchtune.findings import Finding, Scalar, finding
+from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models import Run, Setting, SourceKind
 from scaffold_torchtune.parse import values
 from scaffold_torchtune.parse.drafts import Field
-from scaffold_torchtune.parse.reading import Reading, ignored_remark, not_planned
-from scaffold_torchtune.settings import recipes
-from scaffold_torchtune.settings.kinds import NotTyped
-from scaffold_torchtune.settings.parameters import (
-    NOT_PLANNED,
-    PARAMETERS,
-    WORDS_OF_TRAINING,
-    Parameter,
-    by_label,
-    labels,
-    normalize,
-)
-from scaffold_torchtune.system.text import close_matches, escape, shown
+from scaffold_torchtune.parse.reading import Reading
+from scaffold_torchtune.settings import parameters, recipes
+from scaffold_torchtune.settings.parameters import NOT_PLANNED, PARAMETERS, Parameter, by_label, normalize
+from scaffold_torchtune.system.text import escape, shown
 
 # Lines of a Configuration section that are remarks, not settings.
 _NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description"})
@@ -29,20 +20,18 @@ _ELSEWHERE = frozenset({"model", "dataset"})
 _VALIDATION = frozenset({"validation during training", "validation"})
 # `We follow the paper: ...` is prose; `Steps of the warm-up phase: 10` may be meant as a setting.
 _WORDS_OF_A_LABEL = 3
-_WORDS_OF_SETTINGS = WORDS_OF_TRAINING | {
-    "epoch", "seed", "steps", "warm", "decay", "prompt", "scheduler", "accumulation",
-}  # fmt: skip
+_WORDS_OF_SETTINGS = parameters.WORDS_OF_TRAINING.union(
+    ("epoch", "seed", "steps", "warm", "decay", "prompt", "scheduler", "accumulation")
+)
 _MORE = re.compile(r"[(,].*", re.DOTALL)
 _EVERY = re.compile(
     r"(?:yes|true|on)?[\s(,:;–—-]*every\s+(?P<steps>[1-9][0-9]{0,8})\s+steps?(?:\s+during\s+training)?[\s).]*",
     re.IGNORECASE,
 )
+_BF16 = (re.compile(r"(?:bf16|bfloat16)\b.*", re.IGNORECASE), "bf16")
 # What every scaffold is, by the label under which people say so; anything else cannot be had.
-_FIXED = {
-    "optimizer": (re.compile(r"(?:torch\.optim\.)?adamw\b.*", re.IGNORECASE), "AdamW"),
-    "precision": (re.compile(r"(?:bf16|bfloat16)\b.*", re.IGNORECASE), "bf16"),
-    "dtype": (re.compile(r"(?:bf16|bfloat16)\b.*", re.IGNORECASE), "bf16"),
-    "data type": (re.compile(r"(?:bf16|bfloat16)\b.*", re.IGNORECASE), "bf16"),
+_FIXED = dict.fromkeys(("precision", "dtype", "data type"), _BF16) | {
+    "optimizer": (re.compile(r"(?:torch\.optim\.)?adamw\b.*", re.IGNORECASE), "AdamW")
 }
 # `LoRA (rank 8)`, but not `LoRA and full`; `Full fine-tuning (no LoRA)`, but not `Full fine-tuning, LoRA`.
 _LORA = re.compile(
@@ -54,17 +43,16 @@ _LORA_TOO = re.compile(r"(?<!\bno )(?<!\bnot )(?<!\bwithout )\blora\b", re.IGNOR
 
 
 def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
-    """The typed settings of Configuration by parameter name. Problems are noted."""
+    """Return the typed settings of Configuration by parameter name. Problems are noted."""
     config: dict[str, Setting] = {}
-    tuned = [run.parameters.keys() for run in runs if run.type == "fine-tuned"]
-    given = set.intersection(*map(set, tuned)) if tuned else set()
+    given = given_by_every_run(runs)
     for label, text in _lines(reading):
         parameter = _parameter(label)
         if normalize(label) in _FIXED:
             _fixed(reading, label, text)
             continue
         if normalize(label) in NOT_PLANNED and not values.is_unset(text.text) and not values.is_off(text.text):
-            reading.findings.append(not_planned(label, text, reading.summary.file))
+            reading.not_planned(label, text)
             continue
         if parameter is None or not parameter.column or parameter.name in _ELSEWHERE:
             _unused_label(reading, label, text)
@@ -74,19 +62,25 @@ def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Set
         setting = _setting(reading, parameter, label, text)
         if setting is None:
             if parameter.name in given:  # `8, 16`, `see the table`: harmless where every row says its own
-                reading.findings[-1] = _not_needed(reading.findings[-1])
+                _not_needed(reading)
             continue
         first = config.setdefault(parameter.name, setting)
         if parameter.name == "recipe" and recipes.agree(str(first.value), str(setting.value)):
             config["recipe"] = setting if setting.value in recipes.NAMES else first
         elif first.value != setting.value:
             reading.contradiction(parameter.name, setting, first)
-    _overlooked(reading, config, runs)
+    _unread_lines(reading, config, runs)
     return config
 
 
+def given_by_every_run(runs: tuple[Run, ...]) -> set[str]:
+    """Return the parameters of which every fine-tuned run says its own."""
+    tuned = [set(run.parameters) for run in runs if run.type == "fine-tuned"]
+    return set.intersection(*tuned) if tuned else set()
+
+
 def _lines(reading: Reading) -> Iterator[tuple[str, Field]]:
-    """Labels and texts of Configuration; `GPUs: a100:2` is two."""
+    """Return labels and texts of Configuration; `GPUs: a100:2` is two."""
     for label, text in reading.summary.configuration:
         parameter = by_label(label)
         if parameter is not None and parameter.name == "gpus":
@@ -96,7 +90,7 @@ def _lines(reading: Reading) -> Iterator[tuple[str, Field]]:
 
 
 def _setting(reading: Reading, parameter: Parameter, label: str, text: Field) -> Setting | None:
-    """What a line says of its parameter; None with the problem noted."""
+    """Return what a line says of its parameter; None with the problem noted."""
     if normalize(label) in _VALIDATION:
         text = _validation_steps(text)
     elif parameter.name == "recipe" and normalize(label) != "recipe":
@@ -107,7 +101,7 @@ def _setting(reading: Reading, parameter: Parameter, label: str, text: Field) ->
         if not _NO_LORA.search(text.full or text.text):
             _remark(reading, label, text, method)
         text = replace(text, text=method, full=None, source=None)
-    return reading.value(parameter, text, SourceKind.CONFIGURATION, reading.summary.file)
+    return reading.value(parameter, text, SourceKind.CONFIGURATION)
 
 
 def _parameter(label: str) -> Parameter | None:
@@ -115,7 +109,7 @@ def _parameter(label: str) -> Parameter | None:
 
 
 def _fixed(reading: Reading, label: str, text: Field) -> None:
-    """A line about what every scaffold is: what says otherwise is refused, what is more is a remark."""
+    """Read a line about what every scaffold is: what says otherwise is refused, what is more is a remark."""
     allowed, what = _FIXED[normalize(label)]
     written = text.full or text.text
     if not allowed.fullmatch(written.strip()) and not values.is_unset(written):
@@ -126,27 +120,21 @@ def _fixed(reading: Reading, label: str, text: Field) -> None:
 
 def _not_scaffolded(reading: Reading, label: str, text: Field, what: str) -> None:
     written = text.full or text.text
+    message = f"{text.note}: {escape(label)} is {shown(written)}, but what is scaffolded is {what}"
     reading.add(
-        "unsupported-setting",
-        f"{text.note}: {escape(label)} is {shown(written)}, but what is scaffolded is {what}",
-        field=normalize(label),
-        expected=what,
-        actual=escape(written),
-        line=text.line,
+        "unsupported-setting", message, field=normalize(label), expected=what, actual=escape(written), line=text.line,
         fix=f"write {what}, or do not scaffold this experiment with this tool",
-    )
+    )  # fmt: skip
 
 
 def _remark(reading: Reading, label: str, text: Field, what: str) -> None:
-    """What stands after a bracket or comma is a remark."""
-    more = _MORE.search(text.full or text.text)
-    if more is not None:
-        parameter = Parameter(normalize(label), "text")
-        reading.findings.append(ignored_remark(parameter, text, what, more[0], reading.summary.file))
+    """Note what stands after a bracket or comma as a remark."""
+    if more := _MORE.search(text.full or text.text):
+        reading.ignored_remark(normalize(label), text, what, more[0])
 
 
 def _method(text: Field) -> str | None:
-    """The method or recipe that a line names, with whatever remark; None where it names no such method, or two."""
+    """Return the method or recipe that a line names, whatever its remark; None where it names none, or two."""
     written = (text.full or text.text).strip()
     if _LORA.fullmatch(written):
         return recipes.LORA
@@ -155,77 +143,62 @@ def _method(text: Field) -> str | None:
     return None if found == recipes.FULL and _LORA_TOO.search(written) else found
 
 
-def _said(parameter: Parameter, text: Field) -> Scalar:
-    """The value that a line gives for a parameter, of which its first word may be enough; None where it gives none."""
-    for written in (text.text, *(word.rstrip(".,;") for word in text.text.split()[:1])):
-        try:
-            return values.typed(parameter, replace(text, text=written, full=written)).value
-        except NotTyped:
-            if parameter.kind in {"text", "name"}:
-                return None
-    return None
+def _value(parameter: Parameter, text: Field) -> Scalar:
+    """Return the value that a line, or its first word, gives for a parameter; None where it gives none."""
+    words = [word.rstrip(".,;") for word in text.text.split()[:1]] if parameter.kind not in {"text", "name"} else []
+    found = (values.value_of(parameter, replace(text, text=word, full=word)) for word in (text.text, *words))
+    return next((value for value in found if value is not None), None)
 
 
-def _overlooked(reading: Reading, config: dict[str, Setting], runs: tuple[Run, ...]) -> None:
-    """Lines elsewhere that name a hyperparameter, where what they say is not what is planned."""
+def _unread_lines(reading: Reading, config: dict[str, Setting], runs: tuple[Run, ...]) -> None:
+    """Note lines elsewhere that name a hyperparameter, where what they say is not what is planned."""
     by_run = {name for run in runs for name in run.parameters}
-    for name, text in reading.summary.overlooked:
-        parameter = PARAMETERS[name]
-        value = _said(parameter, text)
-        if value is None:  # prose
-            continue
-        planned = config.get(name)
-        if name in by_run or (planned is not None and planned.value == value):
+    for name, text in reading.summary.unread_lines:
+        value, planned = _value(PARAMETERS[name], text), config.get(name)
+        # a line without a value is prose
+        if value is None or name in by_run or (planned is not None and planned.value == value):
             continue
         taken = f"line {planned.source.line} is read" if planned else "no other line sets it"
-        reading.add(
-            "unused-field",
-            f"{name} is {shown(value)} here (under {shown(text.note)}), where no settings are read; {taken}",
-            field=name,
-            actual=value,
-            line=text.line,
-            fix="write it as a line '- **Name:** value' under '## Configuration', if the runs are to have it",
-        )
+        message = f"{name} is {shown(value)} here (under {shown(text.note)}), where no settings are read; {taken}"
+        fix = "write it as a line '- **Name:** value' under '## Configuration', if the runs are to have it"
+        reading.add("unused-field", message, field=name, actual=value, line=text.line, fix=fix)
 
 
-def _not_needed(problem: Finding) -> Finding:
-    """The problem of a value that nobody needs, as a warning."""
-    return finding(
-        "unused-field",
-        f"{problem.message}; it is not needed, as every row gives its own",
-        field=problem.field,
-        actual=problem.actual,
-        file=problem.file,
-        line=problem.line,
-        fix="nothing, if the rows are right",
-    )
+def _not_needed(reading: Reading) -> None:
+    """Make the last problem a warning: nobody needs its value."""
+    problem = reading.findings.pop()
+    message = f"{problem.message}; it is not needed, as every row gives its own"
+    fix = "nothing, if the rows are right"
+    reading.add("unused-field", message, field=problem.field, actual=problem.actual, at=problem, fix=fix)
 
 
 def _validation_steps(text: Field) -> Field:
-    """`Yes (every 25 steps during training)` as the number of steps, `Yes` as cruijff_kit's 50, `No` as 0.
+    """Return `Yes (every 25 steps during training)` as the number of steps, `Yes` as cruijff_kit's 50, `No` as 0.
 
     Text that is none of these stays, and is refused as no number of steps: `once per epoch`, `every 1,000 steps`.
     """
     written = (text.full or text.text).strip()
     if written.lower() in {"no", "false", "off", "none", "disabled"}:
-        return replace(text, text="0", full=None, source=None)
-    if written.lower() in {"yes", "true", "on"}:
-        return replace(text, text="50", full=None, source=None)
-    every = _EVERY.fullmatch(written)
-    return replace(text, text=every["steps"] if every else written, full=None, source=None)
+        steps = "0"
+    elif written.lower() in {"yes", "true", "on"}:
+        steps = "50"
+    else:
+        every = _EVERY.fullmatch(written)
+        steps = every["steps"] if every else written
+    return replace(text, text=steps, full=None, source=None)
 
 
 def _unused_label(reading: Reading, label: str, text: Field) -> None:
-    """A label of Configuration that is not a setting there: nearly one, set elsewhere, or something else."""
+    """Note a label of Configuration that is not a setting there: nearly one, set elsewhere, or something else."""
     words = normalize(label).split()
     is_prose = len(label.split()) > _WORDS_OF_A_LABEL and not _WORDS_OF_SETTINGS & set(words)
     if " ".join(words) in _NOT_SETTINGS or is_prose:
         return
-    near = close_matches(normalize(label), labels(), limit=1, cutoff=0.8) if by_label(label) is None else []
-    reading.add(
-        "misspelt-field" if near else "unused-field",
-        f"{text.note}: {shown(label)} is not a setting here" + (f"; did you mean {near[0]!r}?" if near else ""),
-        field=escape(label),
-        line=text.line,
-        fix=f"write {near[0]!r}" if near else "remove the line if it was meant to change the runs",
-    )
+    message, name = f"{text.note}: {shown(label)} is not a setting here", escape(label)
+    near = None if by_label(label) else parameters.nearest_label(label)
+    if near:
+        message += f"; did you mean {near!r}?"
+        reading.add("misspelt-field", message, field=name, line=text.line, fix=f"write {near!r}")
+    else:
+        fix = "remove the line if it was meant to change the runs"
+        reading.add("unused-field", message, field=name, line=text.line, fix=fix)

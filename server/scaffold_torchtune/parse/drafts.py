@@ -1,14 +1,12 @@
 """Drafts: what the readers of documents hand to `parse.experiment`, texts with their places, not typed yet."""
 
-from collections.abc import Callable
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from scaffold_torchtune.findings import Collector, Finding, Scalar
 from scaffold_torchtune.models import Setting
-from scaffold_torchtune.system.markdown import Labelled
-
-# What becomes of a text: a value with what stood beside it.
+from scaffold_torchtune.system.markdown import Labelled, Text
 
 
 class Typed(NamedTuple):
@@ -18,9 +16,6 @@ class Typed(NamedTuple):
     remark: str = ""
 
 
-# What the readers of documents hand to `assemble`: texts with their places, nothing typed yet.
-
-
 @dataclass(frozen=True)
 class Field:
     """A text that a document gives for something. `note` names its section and label, for messages.
@@ -28,7 +23,7 @@ class Field:
     Where the text is a code span, `full` is the text with what follows the span: a remark, or more of a free text.
     `exact` text is a value as it is, around which nobody writes quotes or remarks: text of a YAML document, a fenced
     block. `source` is the full text with the marks of emphasis, code and links, where it comes from Markdown. `answer`:
-    the user said it when asked, and it stands in no document.
+    the user gave it when asked, and it stands in no document.
     """
 
     text: str
@@ -41,8 +36,15 @@ class Field:
 
     @classmethod
     def of(cls, pair: Labelled, line: int, note: str) -> Self:
-        """What stands after a label."""
+        """Return what stands after a label."""
         return cls(pair.value, line, note, pair.full, pair.exact, pair.source)
+
+    @classmethod
+    def of_cell(cls, cell: Text, line: int, note: str) -> Self:
+        """Return what stands in a cell of a table."""
+        begins_with_code = cell.code is not None and cell.plain.startswith(cell.code)
+        text = cell.code if cell.code is not None and begins_with_code else cell.plain
+        return cls(text, line, note, cell.plain, source=cell.source)
 
 
 @dataclass(frozen=True)
@@ -55,26 +57,26 @@ class RowDraft:
 
 @dataclass
 class Draft(Collector):
-    """What was read of a document, with what is wrong with it."""
+    """What was read of a document, with what is wrong with it. What cannot be read lacks nothing in particular.
+
+    `sections` has the line of each section by its name in messages: `Configuration > Training`.
+    """
 
     file: str
+    sections: dict[str, int] = field(default_factory=dict)
+    readable: bool = True
 
     def __post_init__(self) -> None:
         super().__init__(self.file)
 
-    def problem(self, code: str, message: str, line: int | None, fix: str, field_name: str | None = None) -> None:
-        """Note a problem at a line."""
-        self.add(code, message, field=field_name, line=line, fix=fix)
-
 
 @dataclass
 class SummaryDraft(Draft):
-    """An experiment summary, before anything is typed. What cannot be read at all lacks nothing in particular.
+    """An experiment summary, before anything is typed.
 
-    `said_runs` is how many fine-tuned runs its overview names, with the line.
+    `stated_runs` is how many fine-tuned runs its overview names, with the line.
     `levels` are the values that its section Variables names for a parameter.
-    `overlooked` are lines that look like settings and were not read, by parameter, with the title of their section.
-    `sections` has the line of each section that is there, by its name in messages: `Configuration > Training`.
+    `unread_lines` look like settings and were not read, by parameter, with the title of their section.
     """
 
     name: Field | None = None
@@ -88,26 +90,16 @@ class SummaryDraft(Draft):
     configuration: list[tuple[str, Field]] = field(default_factory=list)
     wandb_project: Field | None = None
     output_dirs: list[Field] = field(default_factory=list)
-    said_runs: tuple[int, int] | None = None
+    stated_runs: tuple[int, int] | None = None
     levels: list[tuple[str, Field]] = field(default_factory=list)
-    overlooked: list[tuple[str, Field]] = field(default_factory=list)
-    sections: dict[str, int] = field(default_factory=dict)
-    readable: bool = True
+    unread_lines: list[tuple[str, Field]] = field(default_factory=list)
 
 
 @dataclass
 class LocalDraft(Draft):
-    """A claude.local.md, before anything is typed: setting name to what stands there.
-
-    `sections` has the line of each section by its title. Where a block cannot be read, nobody knows what is missing.
-    """
+    """A claude.local.md, before anything is typed: setting name to what stands there."""
 
     settings: dict[str, Field] = field(default_factory=dict)
-    sections: dict[str, int] = field(default_factory=dict)
-    readable: bool = True
-
-
-# What the operator's plain YAML template gives, before it is known which of it is needed.
 
 
 @dataclass
@@ -125,10 +117,9 @@ class TemplateDraft:
     readable: bool = True
 
     def gives(self, name: str) -> bool:
-        """Whether a setting is given, or may be."""
+        """Return whether a setting is given, or may be."""
         return name in self.settings or not self.readable
 
-    def unusable(self, is_given: Callable[[str], bool]) -> list[Finding]:
-        """The problems of the file, and of those values that are needed: `is_given` tells what documents give."""
-        needed = [problem for name, problem in self.doubtful.items() if not is_given(name)]
-        return [*self.problems, *needed]
+    def unusable(self, given: Container[str]) -> list[Finding]:
+        """Return the problems of the file, and of the values that are needed: those that no document has `given`."""
+        return [*self.problems, *(problem for name, problem in self.doubtful.items() if name not in given)]

@@ -8,8 +8,6 @@ from scaffold_torchtune.parse.drafts import Field, SummaryDraft
 from scaffold_torchtune.settings.parameters import by_label, normalize
 from scaffold_torchtune.system.markdown import Section
 
-# What the sections of a Markdown summary are called, and what each is for.
-
 RUNS: Final = "All Runs"
 _RUNS: Final = frozenset(
     {"all runs", "fine tuning runs", "finetuning runs", "runs", "fine tuned runs", "finetuned runs", "planned runs"}
@@ -22,102 +20,84 @@ _NOT_PLANNED: Final = frozenset(
         "finished", "failed", "example", "examples", "number", "expected", "no", "without", "notes",
     ]
 )  # fmt: skip
-_MODELS: Final = frozenset({"models", "model", "base models", "base model"})
-_DATA: Final = frozenset({"dataset", "data set", "datasets", "data", "training data"})
-_CONFIGURATION: Final = frozenset(
-    {
-        "configuration", "training configuration", "hyperparameters", "training hyperparameters",
-        "shared configuration", "shared hyperparameters", "common configuration", "common hyperparameters",
-        "fixed hyperparameters", "fixed parameters", "training parameters", "training settings", "training",
-        "training setup", "training config", "common settings", "fixed settings", "prompts",
-        "fine tuning hyperparameters",
-         "controls", "controlled variables", "constants", "fine tuning configuration",
-    }
-)  # fmt: skip
-# Words of titles below which settings of something else stand than of training.
-_ELSEWHERE: Final = frozenset(
-    {
-        "evaluation", "evaluations", "eval", "evals", "inference", "generation", "scoring", "scorer", "grading",
-        "judge", "analysis", "inspect", "benchmark", "results", "previous",
-    }
-)  # fmt: skip
-# Sections that tell about runs and do not plan them: `Compute Estimates > Training` holds no settings.
-_TELLING: Final = frozenset({"estimates", "estimate", "estimated", "cost", "costs", "naming", "status", "progress"})
-_FACTORS: Final = frozenset({"variables", "factors", "independent"})
 _NUMBER: Final = re.compile(r"^(?:[0-9]{1,4}(?:\.[0-9]{1,4}){0,4}|[IVX]{1,6})[.):]?\s+")
 _LONGEST: Final = 300
+_MARKS: Final = " \t>|*+-_`~"
+_BEFORE_LABEL: Final = re.compile(r"\[[ xX]\]|[0-9]{1,9}[.)]|<[a-z]{1,20}>")
+_SEPARATOR: Final = re.compile(r"[:=]")
 
 
 def plain(title: str) -> str:
-    """A title without its number, a (remark) at its end, case, emphasis and symbols."""
+    """Return a title without its number, a (remark) at its end, case, emphasis and symbols."""
     title = _NUMBER.sub("", title[:_LONGEST].strip())
     return normalize(title.rpartition("(")[0] if title.endswith(")") and "(" in title else title)
 
 
+def _called(*titles: str) -> Callable[[str], bool]:
+    return lambda title: plain(title) in titles
+
+
+def _with_a_word_of(words: str) -> Callable[[str], bool]:
+    known = frozenset(words.split())
+    return lambda title: not known.isdisjoint(plain(title).split())
+
+
+is_models: Final = _called("models", "model", "base models", "base model")
+"""Whether a section lists the base models."""
+
+is_data: Final = _called("dataset", "data set", "datasets", "data", "training data")
+"""Whether a section names the data set."""
+
+is_configuration: Final = _called(
+    "configuration", "training configuration", "hyperparameters", "training hyperparameters", "shared configuration",
+    "shared hyperparameters", "common configuration", "common hyperparameters", "fixed hyperparameters",
+    "fixed parameters", "training parameters", "training settings", "training", "training setup", "training config",
+    "common settings", "fixed settings", "prompts", "fine tuning hyperparameters", "controls", "controlled variables",
+    "constants", "fine tuning configuration",
+)  # fmt: skip
+"""Whether a section holds what all runs share."""
+
+is_output: Final = _called("output", "outputs", "output paths")
+"""Whether a section says where outputs go."""
+
+is_factors: Final = _with_a_word_of("variables factors independent")
+"""Whether a section lists what varies, of which the runs themselves decide."""
+
+is_elsewhere: Final = _with_a_word_of(
+    "evaluation evaluations eval evals inference generation scoring scorer grading judge analysis inspect benchmark"
+    " results previous"
+)
+"""Whether a section is about something else than training: evaluation, generation of data."""
+
+# Sections about runs that do not plan them: `Compute Estimates > Training` holds no settings.
+_is_report: Final = _with_a_word_of("estimates estimate estimated cost costs naming status progress")
+
+
 def is_runs(title: str) -> bool:
-    """Whether a section holds the table of the planned runs: `All Runs`, `3. Planned Runs (4 total)`, `Run Matrix`."""
+    """Return whether a section holds the table of the planned runs: `All Runs`, `3. Planned Runs (4 total)`."""
     words = plain(title)
     return words in _RUNS or (f" {words}".endswith(_ENDS_OF_RUNS) and not _NOT_PLANNED & set(words.split()))
 
 
-def is_models(title: str) -> bool:
-    """Whether a section lists the base models."""
-    return plain(title) in _MODELS
-
-
-def is_data(title: str) -> bool:
-    """Whether a section names the data set."""
-    return plain(title) in _DATA
-
-
-def is_configuration(title: str) -> bool:
-    """Whether a section holds what all runs share."""
-    return plain(title) in _CONFIGURATION
-
-
-def is_prompt(title: str) -> bool:
-    """Whether a section holds a free text that its title names: `System prompt`."""
-    parameter = by_label(plain(title))
-    return parameter is not None and parameter.kind == "text" and parameter.column
-
-
 def is_exactly_runs(title: str) -> bool:
-    """Whether a section is called as the table of runs usually is; others that end in `runs` then tell about them."""
+    """Return whether a section is called as the table of runs usually is; others are then about them."""
     words = plain(title)
     return words in _RUNS or bool(_MORE_RUNS & set(words.split()))
 
 
-def is_output(title: str) -> bool:
-    """Whether a section says where outputs go."""
-    return plain(title) in {"output", "outputs", "output paths"}
-
-
-def is_elsewhere(title: str) -> bool:
-    """Whether a section is about something else than training: evaluation, generation of data."""
-    return bool(_ELSEWHERE & set(plain(title).split()))
-
-
-def _is_telling(title: str) -> bool:
-    return bool(_TELLING & set(plain(title).split()))
-
-
-def is_factors(title: str) -> bool:
-    """Whether a section lists what varies, of which the runs themselves decide."""
-    return bool(_FACTORS & set(plain(title).split()))
-
-
-def name(title: str) -> str:
-    """What messages call a section that has several names."""
-    if is_runs(title):
-        return RUNS
-    return "Models" if is_models(title) else "Dataset" if is_data(title) else title
+def is_prompt(title: str) -> bool:
+    """Return whether a section holds a free text that its title names: `System prompt`."""
+    parameter = by_label(plain(title))
+    return parameter is not None and parameter.kind == "text" and parameter.column
 
 
 def lines_of(root: Section, above: str = "") -> dict[str, int]:
-    """The line of each section by its name in messages, `Resources > Models`; of several with one name the first."""
+    """Return the line of each section by its name in messages, `Resources > Models`; of one name the first."""
     lines: dict[str, int] = {}
     for section in root.sections:
-        path = f"{above} > {name(section.title)}" if above else name(section.title)
+        title = section.title
+        name = RUNS if is_runs(title) else "Models" if is_models(title) else "Dataset" if is_data(title) else title
+        path = f"{above} > {name}" if above else name
         below = lines_of(section, path if section.level > 1 else "")
         for found, line in [(path, section.line), *below.items()]:
             lines.setdefault(found, line)
@@ -125,46 +105,41 @@ def lines_of(root: Section, above: str = "") -> dict[str, int]:
 
 
 def topmost(root: Section, is_wanted: Callable[[str], bool]) -> Iterator[Section]:
-    """Sections that are wanted by their title and lie below no other such section, no runs and no evaluation."""
+    """Yield sections that are wanted by their title, and lie below no other such section, runs or evaluation."""
     for section in root.sections:
         if is_wanted(section.title):
             yield section
-        elif not (is_elsewhere(section.title) or is_runs(section.title) or _is_telling(section.title)):
+        elif not (is_elsewhere(section.title) or is_runs(section.title) or _is_report(section.title)):
             yield from topmost(section, is_wanted)
 
 
-# Finds lines of a Markdown summary that look like settings of training and were not read as such.
-
-_MARKS: Final = " \t>|*+-_`~"
-_BEFORE_LABEL: Final = re.compile(r"\[[ xX]\]|[0-9]{1,9}[.)]|<[a-z]{1,20}>")
-_SEPARATOR: Final = re.compile(r"[:=]")
-
-
 def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
-    """Note in `draft.overlooked` every line that names a hyperparameter and gave nothing to the draft."""
+    """Note in `draft.unread_lines` every line that names a hyperparameter and gave nothing to the draft."""
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     taken = {row.line for row in draft.rows}
     for _, field in draft.configuration:  # a text of several lines may begin below its label, and below a mark
         taken |= set(range(field.line, field.line + (field.text.count("\n") + 4 if "\n" in field.text else 1)))
     for section in topmost(root, is_prompt):
-        taken |= set(range(section.line, _end(root, section, len(lines)) + 1))
+        end = min([other.line for other in root.walk() if other.line > section.line], default=len(lines) + 1)
+        taken |= set(range(section.line, end))
     taken |= {problem.line for problem in draft.findings if problem.line}
-    hidden = _fenced(root) | set(_commented(lines))
-    sections = [(section, above) for section, above in _walk(root)]
+    taken |= _fenced(root) | set(_commented(lines))
+    sections = list(_walk(root))
     for number, line in enumerate(lines, start=1):
-        label, value = _parted(line) if number not in taken and number not in hidden else ("", "")
+        label, value = _parted(line) if number not in taken else ("", "")
         parameter = by_label(label) if label and value else None
         if parameter is None or not parameter.warn_unread:
             continue
-        here = [one for one in sections if one[0].line <= number][-1:]
-        title, above = (here[0][0].title.split("\n")[0], here[0][1]) if here else ("", ())
+        here = [(section.title, above) for section, above in sections if section.line <= number]
+        title, above = here[-1] if here else ("", ())
+        title = title.split("\n")[0]
         about_else = is_factors(title) or any(map(is_elsewhere, (*above, title)))
         if normalize(label) not in parameter.words and not about_else:
-            draft.overlooked.append((parameter.name, Field(value, number, title or "the top of the file", value)))
+            draft.unread_lines.append((parameter.name, Field(value, number, title or "the top of the file", value)))
 
 
 def _parted(line: str) -> tuple[str, str]:
-    """Label and value of `label: value` or `label = value` without the marks around them; empty for other lines."""
+    """Return label and value of `label: value` or `label = value` without marks around them; empty for others."""
     line = line[:_LONGEST].lstrip(_MARKS)
     while before := _BEFORE_LABEL.match(line):
         line = line[before.end() :].lstrip(_MARKS)
@@ -175,11 +150,6 @@ def _parted(line: str) -> tuple[str, str]:
     return line[: found.start()].strip(_MARKS), value.strip(_MARKS)
 
 
-def _end(root: Section, section: Section, last: int) -> int:
-    """The last line of a section."""
-    return min([other.line - 1 for other in root.walk() if other.line > section.line], default=last)
-
-
 def _walk(root: Section, above: tuple[str, ...] = ()) -> Iterator[tuple[Section, tuple[str, ...]]]:
     for section in root.sections:
         yield section, above
@@ -187,7 +157,7 @@ def _walk(root: Section, above: tuple[str, ...] = ()) -> Iterator[tuple[Section,
 
 
 def _fenced(root: Section, within: bool = False) -> set[int]:
-    """Lines of fenced blocks that are examples: all but those in a section of settings."""
+    """Return lines of fenced blocks that are examples: all but those in a section of settings."""
     lines: set[int] = set()
     for section in root.sections:
         of_settings = within or is_configuration(section.title)
@@ -198,7 +168,7 @@ def _fenced(root: Section, within: bool = False) -> set[int]:
 
 
 def _commented(lines: list[str]) -> Iterator[int]:
-    """Lines that an HTML comment covers."""
+    """Return lines that an HTML comment covers."""
     inside = False
     for number, line in enumerate(lines, start=1):
         opens = "<!--" in line

@@ -59,12 +59,12 @@ _SHORTEST_MISSPELT: Final = 5
 
 
 def parameter(name: str) -> Parameter:
-    """The parameter of a setting of claude.local.md; two of them are no parameter of a run."""
+    """Return the parameter of a setting of claude.local.md; two of them are no parameter of a run."""
     return DIRECTORIES.get(name) or PARAMETERS[name]
 
 
 def topic_of(title: str, above: Topic) -> Topic:
-    """What stands below a heading, or below a bullet, is about, where what stands around it is about `above`."""
+    """Return what stands below a heading, or below a bullet, is about, where what stands around it is about `above`."""
     words = normalize(title).split()
     if len(words) > _LONGEST_HEADING:
         words = []
@@ -83,27 +83,27 @@ def topic_of(title: str, above: Topic) -> Topic:
 
 
 def of_the_title(topic: Topic) -> Topic:
-    """What stands below the document's title is about, outside all sections."""
+    """Return what stands below the document's title is about, outside all sections."""
     return (topic - _GENERAL) | TOP
 
 
 def is_of_slurm(topic: Topic) -> bool:
-    """Whether an account or a time there is SLURM's."""
+    """Return whether an account or a time there is SLURM's."""
     return bool(topic & {"slurm", "top"}) or bool(topic & _GENERAL and not topic & _NOT_SLURMS)
 
 
 def is_of_others(topic: Topic) -> bool:
-    """Whether an account there is certainly not SLURM's."""
+    """Return whether an account there is certainly not SLURM's."""
     return bool(topic & {"nothing", "service", "mail", "wandb"}) and not is_of_slurm(topic)
 
 
 def is_strict(topic: Topic) -> bool:
-    """Whether every label there ought to be a setting."""
+    """Return whether every label there ought to be a setting."""
     return bool(topic & {"slurm", "modules"})
 
 
 def spellings(label: str) -> Iterator[str]:
-    """A label as the tables above have it: as it is, without `default` and the like before it, `name` after it."""
+    """Yield a label as the tables above have it: as it is, without `default` before it or `name` after it."""
     plain = normalize(re.sub(r"\([^()]*\)", " ", label)) or normalize(label)
     words = plain.split()
     starts = 0
@@ -116,18 +116,18 @@ def spellings(label: str) -> Iterator[str]:
 
 
 def slurms(label: str) -> str | None:
-    """The setting of SLURM that a label names where SLURM is spoken of."""
+    """Return the setting of SLURM that a label names where SLURM is spoken of."""
     return next((_SLURMS[s] for s in spellings(label) if s in _SLURMS), None)
 
 
 def is_label(label: str) -> bool:
-    """Whether a label names a setting anywhere."""
+    """Return whether a label names a setting anywhere."""
     known = (_ANYWHERE, _UNLESS_OF_OTHERS, _SOMEWHERE, _SLURMS)
     return any(spelling in labels for spelling in spellings(label) for labels in known)
 
 
 def setting(label: str, topic: Topic) -> str | None:
-    """The setting that a label names in a part of the document about `topic`."""
+    """Return the setting that a label names in a part of the document about `topic`."""
     if "nothing" in topic:
         return None
     for spelling in spellings(label):
@@ -141,15 +141,15 @@ def setting(label: str, topic: Topic) -> str | None:
     return slurms(label) if says_so or is_of_slurm(topic) else None
 
 
-def tells_of_jobs(label: str, topic: Topic) -> bool:
-    """Whether a label shows that its section speaks of jobs, where the section's heading does not."""
+def is_about_jobs(label: str, topic: Topic) -> bool:
+    """Return whether a label shows that its section speaks of jobs, where the section's heading does not."""
     if _OF_JOBS & set(spellings(label)):
         return not topic & _NOT_SLURMS
     return "machine" in topic and slurms(label) in {"account", "time"} and not topic & _NOT_SLURMS
 
 
 def may_describe_the_machine(label: str, value: str, topic: Topic) -> bool:
-    """Whether `GPUs: 8` may be what each node has: below Cluster, and without `Default` before it.
+    """Return whether `GPUs: 8` may be what each node has: below Cluster, and without `Default` before it.
 
     `Memory: see the wiki` may be anything outside a section about jobs.
     """
@@ -160,29 +160,28 @@ def may_describe_the_machine(label: str, value: str, topic: Topic) -> bool:
 
 
 def is_for_people(label: str) -> bool:
-    """Whether a label is known to set nothing."""
+    """Return whether a label is known to set nothing."""
     return normalize(label) in _FOR_PEOPLE
 
 
 def is_other_option(label: str) -> bool:
-    """Whether a label is an option of sbatch that cannot be set."""
+    """Return whether a label is an option of sbatch that cannot be set."""
     return bool(_OTHER_OPTIONS & set(spellings(label)))
 
 
 def of_the_summary(label: str) -> Parameter | None:
-    """The hyperparameter that a label names: the summary sets those."""
+    """Return the hyperparameter that a label names: the summary sets those."""
     found = by_label(label)
     is_one = found and found.column and (found.kind in {"int", "float", "bool"} or found.name == "system_prompt")
     return found if is_one else None
 
 
 def nearly(label: str) -> tuple[str, str] | None:
-    """The label that a person may have meant by one that is none, and the setting that it names."""
+    """Return the label that a person may have meant by one that is none, and the setting that it names."""
     known = _ANYWHERE | _SLURMS
     for spelling in spellings(label):
         likely = [one for one in known if one[0] == spelling[:1]]
-        if len(spelling) >= _SHORTEST_MISSPELT and (
-            near := close_matches(spelling, likely, limit=1, cutoff=_LIKELY_MISSPELT)
-        ):
+        near = close_matches(spelling, likely, limit=1, cutoff=_LIKELY_MISSPELT)
+        if near and len(spelling) >= _SHORTEST_MISSPELT:
             return near[0], known[near[0]]
     return None

@@ -1,10 +1,11 @@
 """What the sections of a claude.local.md say, line by line, each with what it is about."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from scaffold_torchtune.parse import local_labels
+from scaffold_torchtune.parse.drafts import Field
 from scaffold_torchtune.parse.local_labels import TOP, Topic
 from scaffold_torchtune.settings.parameters import normalize
 from scaffold_torchtune.system.markdown import Bullet, Fence, Labelled, Section, Table, Text
@@ -22,7 +23,7 @@ _MOST_WORDS = 3
 
 
 @dataclass(frozen=True)
-class Said:
+class Entry:
     """A label and its value. `literal` values stand in a code span or in quotes: they are meant letter by letter."""
 
     label: str
@@ -33,29 +34,35 @@ class Said:
     topic: Topic
     literal: bool = False
 
+    def as_field(self) -> Field:
+        """Return the value as a text to be typed."""
+        return Field(self.value, self.line, self.note, self.full)
+
 
 @dataclass
 class Part:
     """A section: what it says, what only looks as if it said something, its blocks of code and its loose lines."""
 
     title: str
-    said: list[Said] = field(default_factory=list)
-    unclear: list[Said] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    unclear: list[Entry] = field(default_factory=list)
     tables: list[tuple[Table, Topic]] = field(default_factory=list)
     fences: list[tuple[Fence, Topic]] = field(default_factory=list)
     lines: list[tuple[Text, Topic]] = field(default_factory=list)
 
+    def entry(self, label: str, value: str, full: str, line: int, topic: Topic, *, literal: bool = False) -> Entry:
+        """Return an entry of this section."""
+        return Entry(label, value, full, line, f"{self.title} > {label}" if self.title else label, topic, literal)
+
 
 def parts(root: Section) -> list[Part]:
-    """Every section of the document, in its order."""
+    """Return every section of the document, in its order."""
     found = [_part(root, TOP)]
     is_titled = len(root.sections) == 1 and root.sections[0].level == 1
     for i, section in enumerate(root.sections):
         own = local_labels.topic_of(section.title, frozenset())
-        if i == 0 and section.level == 1 and (is_titled or not own) and not own & {"nothing", "service"}:
-            found.append(_part(section, local_labels.of_the_title(own)))
-        else:
-            found.append(_part(section, own))
+        is_title = i == 0 and section.level == 1 and (is_titled or not own) and not own & {"nothing", "service"}
+        found.append(_part(section, local_labels.of_the_title(own) if is_title else own))
         above = frozenset[str]() if is_titled else own
         found += [part for below in section.sections for part in _parts(below, above)]
     return found
@@ -69,12 +76,11 @@ def _parts(section: Section, above: Topic) -> Iterator[Part]:
 
 
 def _part(section: Section, topic: Topic) -> Part:
-    """What a section says itself. A line such as `**SLURM:**` is a heading of what follows it."""
-    part = Part(section.title)
-    said: list[Text | Bullet | Table | Fence]
-    said = [*section.paragraphs, *section.bullets, *section.tables, *section.fences]
-    current = topic
-    for item in sorted(said, key=lambda one: one.text.line if isinstance(one, Bullet) else one.line):
+    """Return what a section says itself. A line such as `**SLURM:**` is a heading of what follows it."""
+    part, current = Part(section.title), topic
+    items: list[Text | Bullet | Table | Fence]
+    items = [*section.paragraphs, *section.bullets, *section.tables, *section.fences]
+    for item in sorted(items, key=lambda one: one.text.line if isinstance(one, Bullet) else one.line):
         match item:
             case Text():
                 current = _below_heading(item, topic, current)
@@ -87,12 +93,14 @@ def _part(section: Section, topic: Topic) -> Part:
                 _read_table(item, current, part)
             case Fence():
                 part.fences.append((item, current))
-    _tell_of_jobs(part)
+    # Where a heading does not show that its section is about jobs, a partition or a time limit in it does.
+    if any(local_labels.is_about_jobs(entry.label, entry.topic) for entry in part.entries):
+        part.entries = [replace(entry, topic=entry.topic | {"defaults"}) for entry in part.entries]
     return part
 
 
 def _below_heading(text: Text, topic: Topic, current: Topic) -> Topic:
-    """What the lines after a paragraph are about."""
+    """Return what the lines after a paragraph are about."""
     pair = text.labelled()
     is_bold = bool(text.lead) and text.lead.rstrip(": ") == text.plain.rstrip(": ")
     title = text.lead if is_bold else pair.label if pair and not pair.value else ""
@@ -104,7 +112,7 @@ def _below_heading(text: Text, topic: Topic, current: Topic) -> Topic:
 
 
 def _texts(bullet: Bullet, topic: Topic) -> Iterator[tuple[Text, Topic]]:
-    """A bullet and those below it: it is a heading of theirs."""
+    """Return a bullet and those below it: it is a heading of theirs."""
     yield bullet.text, topic
     pair = pair_of(bullet.text)
     title = pair.label if pair else bullet.text.plain
@@ -115,7 +123,7 @@ def _texts(bullet: Bullet, topic: Topic) -> Iterator[tuple[Text, Topic]]:
 
 
 def pair_of(text: Text) -> Labelled | None:
-    """Label and value of a line: `label: value` or `key=value`, in a code span too."""
+    """Return label and value of a line: `label: value` or `key=value`, in a code span too."""
     if text.code is not None and text.code == text.plain:
         text = Text(text.code, text.line)
     pair = text.labelled()
@@ -128,7 +136,7 @@ def pair_of(text: Text) -> Labelled | None:
 
 
 def _lines(text: Text) -> Iterable[Text]:
-    """The text; where a bullet goes on with lines `key: value`, which Markdown takes for its text, those apart."""
+    """Return the text, with lines `key: value` in which a bullet goes on apart: Markdown joins them."""
     first, *more = text.plain.split("\n")
     pairs = [pair_of(Text(line.strip(), text.line)) for line in more]
     if not any(pair and local_labels.is_label(pair.label) for pair in pairs):
@@ -138,44 +146,25 @@ def _lines(text: Text) -> Iterable[Text]:
     return [Text(first, text.line, text.lead, text.rest.split("\n")[0], code), *rest]
 
 
-def _note(part: Part, label: str) -> str:
-    return f"{part.title} > {label}" if part.title else label
-
-
 def _read_line(text: Text, topic: Topic, part: Part) -> None:
     part.lines.append((text, topic))
-    pair = pair_of(text)
-    if pair:
+    if pair := pair_of(text):
         is_literal = text.code is not None and pair.value == text.code
-        note = _note(part, pair.label)
-        part.said.append(Said(pair.label, pair.value, pair.full, text.line, note, topic, is_literal))
+        part.entries.append(part.entry(pair.label, pair.value, pair.full, text.line, topic, literal=is_literal))
     elif unclear := _UNCLEAR.fullmatch(text.plain):
-        label, value = unclear["label"], unclear["value"]
-        part.unclear.append(Said(label, value, value, text.line, _note(part, label), topic))
+        part.unclear.append(part.entry(unclear["label"], unclear["value"], unclear["value"], text.line, topic))
     elif text.lead and text.rest:
-        part.unclear.append(Said(text.lead, text.rest, text.rest, text.line, _note(part, text.lead), topic))
+        part.unclear.append(part.entry(text.lead, text.rest, text.rest, text.line, topic))
 
 
 def _read_table(table: Table, topic: Topic, part: Part) -> None:
-    """A table of two columns, key and value, says what lines would; others are kept as they are."""
+    """Read a table of two columns, key and value, as lines; keep others as they are."""
     key, value, *others = [*(normalize(cell.plain) for cell in table.header), "", ""][: max(2, len(table.header))]
     is_read = (key in _KEY_COLUMNS and value in _VALUE_COLUMNS and key != value) or (key, value) == ("", "")
     if len(table.header) < 2 or not is_read or not _REMARK_COLUMNS.issuperset(others):  # noqa: PLR2004
         part.tables.append((table, topic))
         return
     for row in table.rows:
-        label, cell = _first_two(row.cells)
+        label, cell = [*row.cells, Text("", 0), Text("", 0)][:2]
         text, literal = cell.code or cell.plain, cell.code is not None
-        note = _note(part, label.plain)
-        part.said.append(Said(label.plain, text, cell.plain, row.line, note, topic, literal))
-
-
-def _first_two(cells: Sequence[Text]) -> tuple[Text, Text]:
-    first, second = [*cells, Text("", 0), Text("", 0)][:2]
-    return first, second
-
-
-def _tell_of_jobs(part: Part) -> None:
-    """Where a heading does not tell that its section is about jobs, a partition or a time limit in it does."""
-    if any(local_labels.tells_of_jobs(said.label, said.topic) for said in part.said):
-        part.said = [replace(said, topic=said.topic | {"defaults"}) for said in part.said]
+        part.entries.append(part.entry(label.plain, text, cell.plain, row.line, topic, literal=literal))

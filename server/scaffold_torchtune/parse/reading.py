@@ -1,4 +1,4 @@
-"""What the steps of reading share: the two drafts, and what was found wrong or remarkable so far."""
+"""What the steps from drafts to an `Experiment` share: the drafts, and the findings so far."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -57,80 +57,65 @@ class Reading(Collector):
 
     def contradiction(self, name: str, here: Setting, first: Setting, fix: str = "keep one of the two lines") -> None:
         """Note that the summary gives a field two values."""
+        message = f"{name} is {shown(here.value)} here and {shown(first.value)} at line {first.source.line}"
+        choices = (first.value, here.value)
         self.add(
-            "ambiguous",
-            f"{name} is {shown(here.value)} here and {shown(first.value)} at line {first.source.line}",
-            field=name,
-            expected=first.value,
-            actual=here.value,
-            choices=(first.value, here.value),
-            line=here.source.line,
-            fix=fix,
-        )
+            "ambiguous", message, field=name, expected=first.value, actual=here.value, choices=choices,
+            line=here.source.line, fix=fix,
+        )  # fmt: skip
 
-    def value(self, parameter: Parameter, text: Field, kind: SourceKind, file: str) -> Setting | None:
-        """The typed value, or None with the problem noted."""
+    def value(self, parameter: Parameter, text: Field, kind: SourceKind, file: str | None = None) -> Setting | None:
+        """Return the typed value, or None with the problem noted; of the summary, unless another file is named."""
+        file = file or self.summary.file
         try:
             value, remark = values.typed(parameter, text)
         except NotTyped as problem:
-            by_run = kind is SourceKind.CONFIGURATION and parameter.column
             named = normalize(parameter.name) in normalize(text.note)
             where = text.note if named else f"{text.note}: {parameter.name}"
-            found = not_typed(parameter, text, problem, where, file, self._elsewhere(by_run))
+            elsewhere = ""
+            if kind is SourceKind.CONFIGURATION and parameter.column:
+                of_run = "write it in each run's parameters" if self.form == "yaml" else "make it a column"
+                elsewhere = f"; where it differs by run, {of_run}"
+            found = not_typed(parameter, text, problem, where, file, elsewhere)
             self.findings.append(found.model_copy(update={"file": None, "line": None}) if text.answer else found)
             return None
         if remark:
-            self.findings.append(ignored_remark(parameter, text, value, remark, file))
+            self.ignored_remark(parameter.name, text, value, remark, file)
         if text.answer:
             return Setting(value=value, source=Source(kind=SourceKind.ANSWER, note=text.note))
         return Setting(value=value, source=Source(kind=kind, file=file, line=text.line, note=text.note))
 
-    def _elsewhere(self, by_run: bool) -> str:
-        """Where several values of a setting belong."""
-        if not by_run:
-            return ""
-        yaml = self.form == "yaml"
-        return "; where it differs by run, " + ("write it in each run's parameters" if yaml else "make it a column")
+    def all_values(self, parameter: Parameter, texts: list[Field], kind: SourceKind) -> list[Setting]:
+        """Return the typed values of several texts of the summary, with the problems of the others noted."""
+        return [setting for text in texts if (setting := self.value(parameter, text, kind)) is not None]
+
+    def not_planned(self, label: str, text: Field) -> None:
+        """Note a hyperparameter that no scaffold can honour."""
+        name = normalize(label)
+        message = f"{escape(label)} cannot be planned: {NOT_PLANNED[name]}"
+        fix = "take it out if that is right for the experiment, else do not scaffold it with this tool"
+        self.add("unsupported-setting", message, field=name, actual=escape(text.text), line=text.line, fix=fix)
+
+    def ignored_remark(self, name: str, text: Field, value: Scalar, remark: str, file: str | None = None) -> None:
+        """Note that something stands beside a value that is not part of it."""
+        taken = kinds.shortest_number(value) if isinstance(value, float) else shown(value)
+        message = f"{text.note}: {name} is {taken}; {shown(remark)} beside it is not used"
+        file, fix = file or self.summary.file, "nothing, unless the remark was meant to change the runs"
+        self.add("ignored-remark", message, field=name, actual=escape(remark), file=file, line=text.line, fix=fix)
 
 
-def not_typed(parameter: Parameter, text: Field, problem: NotTyped, where: str, file: str, elsewhere: str) -> Finding:
-    """What a document gives for a parameter is no such value, or is several; `elsewhere` says where several belong."""
-    written = text.full or text.text if problem.choices else text.text
-    is_several = f"gives {len(problem.choices)} values" if problem.choices else f"is not {problem.allowed}"
+def not_typed(
+    parameter: Parameter, text: Field, problem: NotTyped, where: str, file: str | None, elsewhere: str
+) -> Finding:
+    """Return the problem of a text that is no such value, or several; `elsewhere` says where several belong."""
     choices = tuple(map(escape, problem.choices))
-    one_of = " or ".join(choices)
+    if choices:
+        written, expected = text.full or text.text, " or ".join(choices)
+        code, what, fix = "ambiguous", f"gives {len(choices)} values", f"keep one of them: {expected}{elsewhere}"
+    else:
+        written, expected = text.text, problem.allowed
+        code, what, fix = "invalid-value", f"is not {expected}", f"write {expected}"
     return finding(
-        "ambiguous" if problem.choices else "invalid-value",
-        f"{where}: {shown(written)} {is_several}",
-        field=parameter.name,
-        expected=one_of or problem.allowed,
-        actual=escape(written),
-        choices=choices,
-        file=file,
-        line=text.line,
-        fix=f"keep one of them: {one_of}{elsewhere}" if problem.choices else f"write {problem.allowed}",
-    )
-
-
-def not_planned(label: str, text: Field, file: str) -> Finding:
-    """A hyperparameter that no scaffold can honour."""
-    why = NOT_PLANNED[normalize(label)]
-    return finding(
-        "unsupported-setting",
-        f"{escape(label)} cannot be planned: {why}",
-        field=normalize(label),
-        actual=escape(text.text),
-        file=file,
-        line=text.line,
-        fix="take it out if that is right for the experiment, else do not scaffold it with this tool",
-    )
-
-
-def ignored_remark(parameter: Parameter, text: Field, value: Scalar, remark: str, file: str) -> Finding:
-    """Something stands beside a value that is not part of it."""
-    taken = kinds.shortest_number(value) if isinstance(value, float) else shown(value)
-    message = f"{text.note}: {parameter.name} is {taken}; {shown(remark)} beside it is not used"
-    fix = "nothing, unless the remark was meant to change the runs"
-    return finding(
-        "ignored-remark", message, field=parameter.name, actual=escape(remark), file=file, line=text.line, fix=fix
-    )
+        code, f"{where}: {shown(written)} {what}", field=parameter.name, expected=expected, actual=escape(written),
+        choices=choices, file=file, line=text.line, fix=fix,
+    )  # fmt: skip

@@ -7,18 +7,17 @@ import math
 from typing import Any
 
 from scaffold_torchtune import models
-from scaffold_torchtune.findings import Finding, finding
+from scaffold_torchtune.findings import finding
 from scaffold_torchtune.models import Setting, SourceKind
 from scaffold_torchtune.parse import values, yaml_source
 from scaffold_torchtune.parse.drafts import Field, SummaryDraft, TemplateDraft
 from scaffold_torchtune.parse.reading import not_typed
 from scaffold_torchtune.parse.yaml_source import Source
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import KEYS, Parameter
 from scaffold_torchtune.system import yamlio
 from scaffold_torchtune.system.text import escape
-
-NOTE = "template"
 
 
 def read_template(text: str, file: str) -> TemplateDraft:
@@ -27,77 +26,68 @@ def read_template(text: str, file: str) -> TemplateDraft:
     try:
         document = yamlio.read(text)
     except yamlio.YamlError as error:
-        draft.problems.append(_unreadable(text, file, f"is not YAML: {error.message}", error.line))
-        draft.readable = False
-        return draft
+        return _unreadable(draft, text, file, f"is not YAML: {error.message}", error.line)
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):
-        draft.problems.append(_unreadable(text, file, "is not a mapping of keys to values", 1))
-        draft.readable = False
-        return draft
+        return _unreadable(draft, text, file, "is not a mapping of keys to values", 1)
     source = Source(document, data, SummaryDraft(file))
     for key, value in data.items():
+        place = models.Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note="template")
         if key in KEYS:
-            _known(draft, key, source, file)
+            _known(draft, KEYS[key], source, place)
         elif value is not None:
-            _other(
-                draft,
-                key,
-                value,
-                models.Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note=NOTE),
-            )
+            _other(draft, key, value, place)
     return draft
 
 
-def _unreadable(text: str, file: str, what: str, line: int | None) -> Finding:
+def _unreadable(draft: TemplateDraft, text: str, file: str, what: str, line: int | None) -> TemplateDraft:
     fix = "correct the YAML, one `key: value` a line"
     if any(mark in text for mark in ("{{", "{%", "{#")):
         fix += "; if it is a Jinja2 template, let its name end in .j2"
-    return finding("template-error", f"the template {escape(what)}", field="template", file=file, line=line, fix=fix)
+    message = f"the template {escape(what)}"
+    draft.problems.append(finding("template-error", message, field="template", file=file, line=line, fix=fix))
+    draft.readable = False
+    return draft
 
 
-def _known(draft: TemplateDraft, key: str, source: Source, file: str) -> None:
-    """A key of setup_finetune.yaml: its value in its type, or as it is written, with what is wrong with it."""
-    parameter, told = KEYS[key], len(source.draft.findings)
+def _known(draft: TemplateDraft, parameter: Parameter, source: Source, place: models.Source) -> None:
+    """Take a key of setup_finetune.yaml: its value in its type, or as it is written, with what is wrong with it."""
+    key, problems = parameter.name, source.draft.findings
+    before = len(problems)
     text = yaml_source.field_at(source, (key,), key)
-    place = models.Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note=NOTE)
     if text is None:
-        if len(source.draft.findings) == told:
-            return
-        draft.settings[key] = Setting(value=escape(str(source.at((key,)))), source=place)
-        draft.doubtful[key] = source.draft.findings[told]
+        if len(problems) > before:
+            draft.settings[key] = Setting(value=escape(str(source.at((key,)))), source=place)
+            draft.doubtful[key] = problems[before]
     elif not _is_open(parameter, text):
         try:
             draft.settings[key] = Setting(value=values.typed(parameter, text).value, source=place)
         except NotTyped as problem:
             draft.settings[key] = Setting(value=text.text, source=place)
-            draft.doubtful[key] = not_typed(parameter, text, problem, key, file, "")
+            draft.doubtful[key] = not_typed(parameter, text, problem, key, place.file, "")
     if parameter.scope == "experiment":  # it is the experiment's own; a template has that of another, as an example
         draft.doubtful.pop(key, None)
 
 
 def _is_open(parameter: Parameter, text: Field) -> bool:
-    is_open = values.is_unset(text.text) or values.is_placeholder(text.text)
-    return parameter.kind != "text" and (is_open or values.is_left_out(parameter, text.text))
+    return parameter.kind != "text" and (values.is_open(text.text) or values.is_left_out(parameter, text.text))
 
 
 def _other(draft: TemplateDraft, key: str, value: Any, place: models.Source) -> None:
-    """A key that only an external script can know: one value, as YAML has it."""
-    problem = None
+    """Take a key that only an external script can know: one value, as YAML has it."""
+    allowed = None
     if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
-        problem = "one plain value: text, a number, true or false"
+        allowed = "one plain value: text, a number, true or false"
     elif isinstance(value, str):
         try:
-            values.typed(Parameter(key, "text"), Field(value, place.line or 1, key, exact=True))
+            kinds.read("text", value)
         except NotTyped as not_text:
-            problem = not_text.allowed
-    if problem is None:
+            allowed = not_text.allowed
+    if allowed is None:
         draft.others[key] = Setting(value=value, source=place)
         return
-    message = f"the template gives {escape(key)} a value that it cannot have; allowed is {problem}"
+    name, message = escape(key), f"the template gives {escape(key)} a value that it cannot have; allowed is {allowed}"
+    fix = f"write {allowed}, or take the line out"
     draft.problems.append(
-        finding(
-            "invalid-value", message, field=escape(key), expected=problem, actual=escape(str(value)),
-            file=place.file, line=place.line, fix=f"write {problem}, or take the line out",
-        )
-    )  # fmt: skip
+        finding("invalid-value", message, field=name, expected=allowed, actual=escape(str(value)), at=place, fix=fix)
+    )

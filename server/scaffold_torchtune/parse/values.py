@@ -3,7 +3,6 @@
 import re
 import unicodedata
 from dataclasses import replace
-from typing import Final
 
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.parse.drafts import Field, Typed
@@ -11,8 +10,6 @@ from scaffold_torchtune.settings import kinds, recipes
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import Parameter
 from scaffold_torchtune.system.text import shown
-
-# Free text of documents: prompts, which must arrive as they are written, and what only stands for one.
 
 _NO_TEXT = re.compile(r"\(?(?:none|no|blank|empty|no (?:system )?prompt|no (?:system )?message)\)?\.?", re.IGNORECASE)
 _STANDS_FOR_TEXT = re.compile(
@@ -24,63 +21,6 @@ _ONE_PAIR = "text in one pair of quotes that does not hold the same quotes, with
 _QUOTED = re.compile(r"""(?:"(?P<d>[^"]*)"|'(?P<s>[^']*)'|“(?P<c>[^“”]*)”)\s*(?P<remark>\([^()]*\))?""")
 _QUOTES = {'"': '"', "'": "'", "“": "”"}
 _CODE = re.compile(r"(?P<mark>`+)(?P<code>.*?)(?P=mark)(?P<after>.*)", re.DOTALL)
-
-
-def says_none(text: str) -> bool:
-    """Whether a text says in words that there is no text: `none`, `(blank)`, `no system prompt`."""
-    return bool(_NO_TEXT.fullmatch(text.strip()))
-
-
-def unquote(text: str) -> tuple[str, str]:
-    """The text inside one pair of quotes, and a (remark) after them; other text as it is, without a remark."""
-    match = _QUOTED.fullmatch(text.strip())
-    if match is None:
-        return text.strip(), ""
-    return next(t for t in match.group("d", "s", "c") if t is not None), match["remark"] or ""
-
-
-def read_free_text(field: Field) -> Typed:
-    """Free text: as it is, in one pair of quotes or in one code span; a (remark) may follow either.
-
-    What stands for a text (`same as above`, `see table`) is none: quotes or a code span make it one.
-    """
-    if field.exact:
-        return Typed(kinds.read("text", field.text))
-    written = (field.source if field.source is not None else field.full or field.text).strip()
-    if span := _CODE.fullmatch(written):
-        remark = span["after"].strip()
-        if remark and not _is_remark(remark):
-            raise NotTyped(_ONE_PAIR)
-        inner, _ = unquote(span["code"])
-        return Typed(_written(span["code"] if inner == span["code"].strip() else inner), remark)
-    text, remark = unquote(written)
-    if text != written:
-        return Typed(_written(text), remark)
-    if written[:1] in _QUOTES and not _STANDS_FOR_TEXT.fullmatch(written):
-        raise NotTyped(_ONE_PAIR)
-    if says_none(written):
-        return Typed("")
-    if _STANDS_FOR_TEXT.fullmatch(written):
-        raise NotTyped(f"the text itself; where it really is {shown(written)}, put quotes around it")
-    return Typed(_written(text))
-
-
-def _is_remark(text: str) -> bool:
-    return text[0] == "(" or unicodedata.category(text[0]) == "So"
-
-
-def _written(text: str) -> Scalar:
-    """Text of a Markdown document, in which a line break cannot be written as in a program."""
-    if "\\n" in text or "\\t" in text:
-        raise NotTyped(
-            "text without \\n or \\t, of which nobody knows whether they stand for a line break; give the text in a"
-            " fenced block below its label, or in experiment_summary.yaml"
-        )
-    return kinds.read("text", text)
-
-
-# Texts of documents, cleaned of what people write around a value; and values, typed.
-
 _EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
 _UNSET = re.compile(r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>]*>", re.IGNORECASE)
 # What people write where a value is still to come. Whole texts alone: `todo-env` is a name.
@@ -105,65 +45,127 @@ _TYPE_OF_GPU = r"(?P<type>(?=[^:]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]*)"
 _TYPED_GPUS = re.compile(rf"(?:gpu:)?{_TYPE_OF_GPU}:(?P<number>[0-9]{{1,4}})", re.ASCII)
 _GRES = re.compile(r"gpu:(?P<number>[0-9]{1,4})", re.ASCII)
 _GPUS = re.compile(r"(?P<number>[0-9]{1,4})\s*[×xX]?\s*(?P<type>[A-Za-z0-9 /-]{0,40})\bGPUs?", re.ASCII)
-_WORDS = dict.fromkeys(("true", "yes", "on", "enabled"), "true") | dict.fromkeys(
-    ("false", "no", "off", "disabled"), "false"
-)
+_WORDS = dict.fromkeys(("yes", "on", "enabled"), "true") | dict.fromkeys(("no", "off", "disabled"), "false")
+# What is allowed, where more than the grammar tells it.
+_ALLOWED = {
+    "recipe": "LoRA, full fine-tuning, or the name of a recipe such as full_finetune_single_device",
+    "model": "the name of one model alone, such as Llama-3.2-1B-Instruct",
+}
+
+
+def says_none(text: str) -> bool:
+    """Return whether a text says in words that there is no text: `none`, `(blank)`, `no system prompt`."""
+    return bool(_NO_TEXT.fullmatch(text.strip()))
+
+
+def _unquote(text: str) -> tuple[str, str]:
+    """Return the text inside one pair of quotes, and a (remark) after them; other text as it is, without a remark."""
+    match = _QUOTED.fullmatch(text.strip())
+    if match is None:
+        return text.strip(), ""
+    return next(t for t in match.group("d", "s", "c") if t is not None), match["remark"] or ""
+
+
+def unquoted(text: str) -> str:
+    """Return the text inside one pair of quotes, without a remark after them; other text as it is."""
+    return _unquote(text)[0]
+
+
+def _free_text(field: Field) -> Typed:
+    """Read free text: as it is, in one pair of quotes or in one code span; a (remark) may follow either.
+
+    What stands for a text (`same as above`, `see table`) is none: quotes or a code span make it one.
+    """
+    if field.exact:
+        return Typed(kinds.read("text", field.text))
+    written = (field.source if field.source is not None else field.full or field.text).strip()
+    if span := _CODE.fullmatch(written):
+        remark = span["after"].strip()
+        if remark and remark[0] != "(" and not _is_symbol(remark[0]):
+            raise NotTyped(_ONE_PAIR)
+        inner = unquoted(span["code"])
+        return Typed(_written(span["code"] if inner == span["code"].strip() else inner), remark)
+    text, remark = _unquote(written)
+    if text != written:
+        return Typed(_written(text), remark)
+    if written[:1] in _QUOTES and not _STANDS_FOR_TEXT.fullmatch(written):
+        raise NotTyped(_ONE_PAIR)
+    if says_none(written):
+        return Typed("")
+    if _STANDS_FOR_TEXT.fullmatch(written):
+        raise NotTyped(f"the text itself; where it really is {shown(written)}, put quotes around it")
+    return Typed(_written(text))
+
+
+def _is_symbol(character: str) -> bool:
+    """Return whether a character is a check mark or the like, with which a remark begins."""
+    return unicodedata.category(character) == "So"
+
+
+def _written(text: str) -> Scalar:
+    """Return text of a Markdown document, in which a line break cannot be written as in a program."""
+    if "\\n" in text or "\\t" in text:
+        raise NotTyped(
+            "text without \\n or \\t, of which nobody knows whether they stand for a line break; give the text in a"
+            " fenced block below its label, or in experiment_summary.yaml"
+        )
+    return kinds.read("text", text)
 
 
 def is_empty(text: str) -> bool:
-    """Whether a cell says nothing: blank, a dash, `N/A`."""
+    """Return whether a cell says nothing: blank, a dash, `N/A`."""
     return text.strip().lower() in _EMPTY
 
 
 def is_unset(text: str) -> bool:
-    """Whether a setting is left open: blank, a dash, `(leave empty)`, `(none)`, `<placeholder>`."""
+    """Return whether a setting is left open: blank, a dash, `(leave empty)`, `(none)`, `<placeholder>`."""
     return is_empty(text) or bool(_UNSET.fullmatch(text.strip()))
 
 
 def is_left_out(parameter: Parameter, text: str) -> bool:
-    """Whether a text says of a parameter that a run may lack that it has none: `off`, `disabled`."""
+    """Return whether a text says of a parameter that a run may lack that it has none: `off`, `disabled`."""
     return parameter.optional and is_off(text)
 
 
 def is_off(text: str) -> bool:
-    """Whether a text leaves a setting as it is where nobody sets it: `off`, `default`."""
+    """Return whether a text leaves a setting as it is where nobody sets it: `off`, `default`."""
     return text.strip().lower() in _AS_IS
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether a text stands where a value is still to come: `YOUR_ACCOUNT`, `TODO`, `CHANGEME`, `xxx`, `NAME`."""
+    """Return whether a text stands where a value is still to come: `YOUR_ACCOUNT`, `TODO`, `xxx`, `NAME`."""
     text = text.strip()
     return text == "NAME" or bool(_PLACEHOLDER.fullmatch(text))
 
 
+def is_open(text: str) -> bool:
+    """Return whether a setting is not given: left open, or its value still to come."""
+    return is_unset(text) or is_placeholder(text)
+
+
 def without_remark(text: str) -> str:
-    """The value of `value (remark)`."""
+    """Return the value of `value (remark)`."""
     return _apart(text)[0]
-
-
-def unquoted(text: str) -> str:
-    """The text inside one pair of quotes, without a remark after them; other text as it is."""
-    return unquote(text)[0]
 
 
 def _apart(text: str) -> tuple[str, str]:
     text = text.strip()
-    for place in re.finditer(r"\s+(?=\S)", text):
-        if unicodedata.category(text[place.end()]) == "So":  # a check mark, and what follows it
-            return text[: place.start()], text[place.end() :]
+    for space in re.finditer(r"\s+(?=\S)", text):
+        if _is_symbol(text[space.end()]):
+            return text[: space.start()], text[space.end() :]
     match = _REMARK.fullmatch(text) if text.endswith(")") else None
     return (match["value"], match["remark"]) if match else (text, "")
 
 
 def typed(parameter: Parameter, field: Field) -> Typed:
-    """The value of a parameter from its text, and the remark that stood beside it.
+    """Return the value of a parameter from its text, and the remark that stood beside it.
 
     Raises:
         NotTyped: the text is not plainly such a value; says what is allowed, or which values it has.
     """
     try:
         if parameter.kind == "text":
-            return read_free_text(field)
+            return _free_text(field)
         text, remark = _value_and_remark(parameter, field)
         if parameter.name == "gpus" and (several := _GPUS.fullmatch(text)):
             text, remark = several["number"], f"{several['type'].strip()} {remark}".strip()
@@ -173,8 +175,16 @@ def typed(parameter: Parameter, field: Field) -> Typed:
         raise
 
 
+def value_of(parameter: Parameter, field: Field) -> Scalar:
+    """Return the value of a parameter from its text; None where the text is not plainly one."""
+    try:
+        return typed(parameter, field).value
+    except NotTyped:
+        return None
+
+
 def requested_gpus(field: Field) -> dict[str, Field]:
-    """What a request for GPUs says, by parameter: `a100:2` and `gpu:a100:2` are `gpus` and `gpu_type`."""
+    """Return what a request for GPUs says, by parameter: `a100:2` and `gpu:a100:2` are `gpus` and `gpu_type`."""
     text, remark = _apart(field.text)
     match = _GRES.fullmatch(unquoted(text)) or _TYPED_GPUS.fullmatch(unquoted(text))
     if match is None:
@@ -198,7 +208,7 @@ def _value_and_remark(parameter: Parameter, field: Field) -> tuple[str, str]:
 
 
 def _choices(parameter: Parameter, field: Field) -> tuple[str, ...]:
-    """The parts of a text each of which is a value of the parameter, where there is more than one."""
+    """Return the parts of a text each of which is a value of the parameter, where there is more than one."""
     whole = field.full or field.text
     if parameter.kind in {"text", "constraint", "modules", *kinds.OF_JOBS} or len(whole) > _MAX_CHOICE_TEXT:
         return ()
@@ -220,7 +230,7 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
     """
     match parameter.kind:
         case "bool":
-            return parameter.read(_WORDS.get(text.lower(), text))
+            return parameter.read(_WORDS.get(text.lower(), text.lower()))
         case "time":
             if text.isdigit() and parameter.read(text):
                 raise NotTyped(
@@ -240,15 +250,8 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
 
 def _path(parameter: Parameter, text: str) -> str:
     """Return a path without a slash at its end. A symbol is a remark such as a check mark, and a comma parts two."""
-    if ", " in text or any(unicodedata.category(character) == "So" for character in text):
+    if ", " in text or any(map(_is_symbol, text)):
         raise NotTyped(kinds.SAFE_PATH)
     if _TWO_PATHS.search(text):
         raise NotTyped("one path")
     return str(parameter.read(text)).rstrip("/") or "/"
-
-
-_ALLOWED: Final = {
-    "recipe": "LoRA, full fine-tuning, or the name of a recipe such as full_finetune_single_device",
-    "model": "the name of one model alone, such as Llama-3.2-1B-Instruct",
-}
-"""What is allowed, where more than the grammar tells it."""

@@ -1,17 +1,17 @@
-"""The form of experiment_summary.yaml: its keys and shapes, its JSON Schema, and what does not fit it."""
+"""The form of experiment_summary.yaml: its keys and shapes, its JSON Schema, and what does not fit it.
+
+It is as cruijff_kit v0.3.4 writes it. Sections and keys that are not ours (evaluation, data generation, tools) are
+taken in any shape and left alone.
+"""
 
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from scaffold_torchtune.parse.yaml_source import Source
-from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, labels, normalize
-from scaffold_torchtune.system.text import close_matches, escape, shown
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, nearest_label, normalize
+from scaffold_torchtune.system.text import close_matches, shown
 from scaffold_torchtune.system.yamlio import KeyPath
-
-# The form of experiment_summary.yaml, as cruijff_kit v0.3.4 writes it: what it may hold, and its JSON Schema.
-#
-# Sections and keys that are not ours (evaluation, data generation, tools) are taken in any shape and left alone.
 
 Value = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
 """A single value. The reader types it by its parameter, and says what is wrong with it there."""
@@ -123,16 +123,13 @@ class SummaryForm(Form):
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of experiment_summary.yaml, for editors."""
+    """Return the JSON Schema of experiment_summary.yaml, for editors."""
     made = SummaryForm.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "experiment_summary.yaml"}
 
 
-# The keys of a YAML summary that its form does not know: misspelt, out of place, for people, or not used.
-
-LIKELY_MISSPELT: Final = 0.8
+_LIKELY_MISSPELT: Final = 0.8
 COMPUTE: Final = tuple(ComputeForm.model_fields)
-_NOTHING: Final = "nothing, unless it was meant to change the runs"
 # Keys that other tools read.
 _NOT_OURS: Final = frozenset({"checkpoint_path", "training_condition", "vis_label"})
 # Keys of the form that are not used: one that is nearly called so is not used either.
@@ -141,11 +138,9 @@ _UNUSED: Final = frozenset(
 )
 # Keys that are there for people, as columns of that name are in the Markdown form.
 _FOR_PEOPLE: Final = frozenset(
-    {
-        "description", "note", "notes", "status", "purpose", "comment", "comments", "est time", "estimated time",
-        "gpu hours", "job id",
-    }
-)  # fmt: skip
+    {"description", "note", "notes", "status", "purpose", "comment", "comments"}
+    | {"est time", "estimated time", "gpu hours", "job id"}
+)
 # Settings that `data.training` may hold, and what below `data` only describes the file.
 _OF_DATA: Final = frozenset(TrainingDataForm.model_fields) & PARAMETERS.keys()
 _DESCRIBES_DATA: Final = frozenset({"samples", "train samples"})
@@ -156,76 +151,67 @@ _OF_RUNS: Final = frozenset(RunForm.model_fields) - {"name"}
 
 
 def is_for_people(key: str) -> bool:
-    """Whether a key changes no run: a remark, or a key that other tools read."""
+    """Return whether a key changes no run: a remark, or a key that other tools read."""
     return key in _NOT_OURS or normalize(key) in _FOR_PEOPLE
 
 
-def check_keys(source: Source, form: type[Form], path: KeyPath) -> None:
+def _check_keys(source: Source, form: type[Form], path: KeyPath) -> None:
     """Note every key that the form does not know; what is plainly meant is read on as it was meant."""
-    known = form.model_fields
-    for key in [key for key in source.mapping(path) if key not in known]:
-        if not is_for_people(key) and not _is_generation(key, path):
-            _unknown(source, (*path, key), known)
-
-
-def _is_generation(key: str, path: KeyPath) -> bool:
-    """Whether a section of `data` says how the data were made, which is not ours."""
-    return path == ("data",) and "generat" in key.lower()
+    for key in [key for key in source.mapping(path) if key not in form.model_fields]:
+        is_generation = path == ("data",) and "generat" in key.lower()  # how the data were made is not ours
+        if not is_for_people(key) and not is_generation:
+            _unknown(source, (*path, key), form.model_fields)
 
 
 def _unknown(source: Source, path: KeyPath, known: dict[str, Any]) -> None:
-    key = str(path[-1])
+    key, above, name = str(path[-1]), path[:-1], source.name(path)
     parameter = by_label(key)
-    if parameter is not None and not (path[0] == "data" and normalize(key) in _DESCRIBES_DATA):
-        if parameter.name in known:
-            _misspelt(source, path, parameter.name)
-            return
-        if (to := _belongs(path, parameter)) is not None:
-            _move(source, path, to)
-            return
-    if path == ("data", "path"):
+    is_setting = parameter is not None and not (path[0] == "data" and normalize(key) in _DESCRIBES_DATA)
+    near = close_matches(key, known, limit=1, cutoff=_LIKELY_MISSPELT)
+    if parameter is not None and is_setting and parameter.name in known:
+        _misspelt(source, path, parameter.name, (*above, parameter.name))
+    elif parameter is not None and is_setting and (to := _belongs(path, parameter)) is not None:
+        _move(source, path, to)
+    elif path == ("data", "path"):
         _move(source, path, ("data", "training", key))
-        return
-    if path == ("name",) and source.at(("experiment", "name")) is None:
+    elif path == ("name",) and source.at(("experiment", "name")) is None:
         _move(source, path, ("experiment", key))
-        return
-    near = close_matches(key, known, limit=1, cutoff=LIKELY_MISSPELT)
-    if len(path) == 1 and key in _OF_RUNS and not (near and isinstance(source.at(path), dict | list)):
+    elif not above and key in _OF_RUNS and not (near and isinstance(source.at(path), dict | list)):
         message = f"{key} stands beside runs, where it is not read"
-        source.problem("misspelt-field", message, path, "write it in each run; what all runs share stands in controls")
+        fix = "write it in each run; what all runs share stands in controls"
+        source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=fix)
     elif near and near[0] not in _UNUSED:
-        _misspelt(source, path, near[0])
-    elif len(path) == 1 and source.at(("controls",)) is None and _REQUIRED & _held(source.at(path)):
-        message = f"{source.name(path)} is not a section here; what all runs share stands in controls"
-        source.problem("misspelt-field", message, path, "call it controls")
+        _misspelt(source, path, near[0], (*above, near[0]))
+    elif not above and source.at(("controls",)) is None and _REQUIRED & _held(source.at(path)):
+        message = f"{name} is not a section here; what all runs share stands in controls"
+        source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix="call it controls")
         source.move(path, ("controls",))
-    elif meant := _nearly_a_parameter(key, path):
-        _misspelt_parameter(source, path, meant)
+    elif meant := _nearly_a_parameter(key, above):
+        to = _belongs(path, meant) or (*above, meant.name)
+        where = ".".join(map(str, to[2:-1] if _is_run(above) else to[:-1]))
+        _misspelt(source, path, meant.name, to, f", in {where}")
     else:
         _not_used(source, path, parameter)
 
 
-def _misspelt(source: Source, path: KeyPath, near: str) -> None:
-    message = f"{source.name(path)} is not a key here; did you mean {near!r}?"
-    source.problem("misspelt-field", message, path, f"write {near!r}")
-    source.move(path, (*path[:-1], near))
-
-
-def _nearly_a_parameter(key: str, path: KeyPath) -> Parameter | None:
-    """The parameter that a key of a run, or of what all runs share, is nearly called by."""
-    if len(path) != 1 and not _is_run(path[:-1]) and path[:-1] != ("data", "training"):
-        return None
-    near = close_matches(normalize(key), labels(), limit=1, cutoff=LIKELY_MISSPELT) if by_label(key) is None else []
-    meant = by_label(near[0]) if near else None
-    return meant if meant is not None and meant.column and meant.name != "model" else None
-
-
-def _misspelt_parameter(source: Source, path: KeyPath, meant: Parameter) -> None:
-    to = _belongs(path, meant) or (*path[:-1], meant.name)
-    where = ".".join(map(str, to[:-1] if not _is_run(path[:-1]) else to[2:-1]))
-    message = f"{source.name(path)} is not a key here; did you mean {meant.name!r}?"
-    source.problem("misspelt-field", message, path, f"write {to[-1]!r}, in {where}")
+def _misspelt(source: Source, path: KeyPath, meant: str, to: KeyPath, where: str = "") -> None:
+    name = source.name(path)
+    message = f"{name} is not a key here; did you mean {meant!r}?"
+    source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=f"write {to[-1]!r}{where}")
     _read_on(source, path, to)
+
+
+def nearest_parameter(key: str) -> Parameter | None:
+    """Return the parameter of runs that a key is nearly called by; None for a key that is a parameter itself."""
+    near = None if by_label(key) else nearest_label(key)
+    meant = by_label(near) if near else None
+    return meant if meant is not None and meant.column else None
+
+
+def _nearly_a_parameter(key: str, above: KeyPath) -> Parameter | None:
+    """Return the parameter that a key of a run, or of what all runs share, is nearly called by."""
+    meant = nearest_parameter(key) if not above or _is_run(above) or above == ("data", "training") else None
+    return meant if meant is not None and meant.name != "model" else None
 
 
 def _is_run(path: KeyPath) -> bool:
@@ -233,7 +219,7 @@ def _is_run(path: KeyPath) -> bool:
 
 
 def _belongs(path: KeyPath, parameter: Parameter) -> KeyPath | None:
-    """Where a parameter belongs that stands at a path; None where it may describe something there, or nobody knows."""
+    """Return where a parameter at a path belongs; None where it may describe something there, or nobody knows."""
     above, name = path[:-1], parameter.name
     if not parameter.column or name == "model":
         return None
@@ -254,8 +240,9 @@ def _move(source: Source, path: KeyPath, to: KeyPath) -> None:
     also = "" if path[-1] == to[-1] else f", as {to[-1]}"
     if run and to[-1] == "dataset":
         also = ", or call it dataset_path"
-    message = f"{source.name(path)} stands {beside}, where it is not read"
-    source.problem("misspelt-field", message, path, f"move it into {section}{also}")
+    name = source.name(path)
+    message, fix = f"{name} stands {beside}, where it is not read", f"move it into {section}{also}"
+    source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=fix)
     _read_on(source, path, to)
 
 
@@ -269,26 +256,24 @@ def _read_on(source: Source, path: KeyPath, to: KeyPath) -> None:
 
 
 def _not_used(source: Source, path: KeyPath, parameter: Parameter | None) -> None:
-    """A key that changes nothing. Where it holds settings, say where those belong."""
-    held = sorted(_held(source.at(path)))
-    message = f"{source.name(path)} is not used" + (f", though it holds {', '.join(held)}" if held else "")
-    fix = _NOTHING
+    """Note a key that changes nothing. Where it holds settings, say where those belong."""
+    held, name = sorted(_held(source.at(path))), source.name(path)
+    message = f"{name} is not used" + (f", though it holds {', '.join(held)}" if held else "")
+    fix = "nothing, unless it was meant to change the runs"
     if parameter is not None and not parameter.column:
-        fix = f"{_NOTHING}: {parameter.name} is the same for all, and claude.local.md gives it"
+        fix += f": {parameter.name} is the same for all, and claude.local.md gives it"
     elif path[0] == "output":
-        fix = f"{_NOTHING}: where outputs go stands in claude.local.md"
+        fix += ": where outputs go stands in claude.local.md"
     elif held or parameter is not None:
-        fix = f"{_NOTHING}: then write it in controls, or in a run's parameters"
-    source.problem("unused-field", message, path, fix)
+        fix += ": then write it in controls, or in a run's parameters"
+    source.draft.add("unused-field", message, field=name, line=source.line(path), fix=fix)
 
 
 def _held(value: Any) -> set[str]:
-    """The parameters of runs that a section holds."""
+    """Return the parameters of runs that a section holds."""
     found = [by_label(key) for key in value] if isinstance(value, dict) else []
     return {parameter.name for parameter in found if parameter is not None and parameter.column}
 
-
-# The shape of a YAML summary: what must be a mapping, a list or one value, and is something else.
 
 # What each part must be, and how it is written. `*` is the number of an item.
 _MODEL = "- {name: NAME, path: /path/to/it}"
@@ -316,55 +301,53 @@ _FIELDS: Final = {"experiment": "experiment_name", "data": "dataset", "runs": "r
 _SCALARS: Final = {"string_type": "text", "int": "a whole number"}
 
 
-def check_shape(source: Source) -> None:
+def check_shape(source: Source, form: type[Form] = SummaryForm, path: KeyPath = ()) -> None:
     """Note every key and every shape that the form does not have, from the top."""
-    _check(source, SummaryForm, ())
-
-
-def _check(source: Source, form: type[Form], path: KeyPath) -> None:
-    check_keys(source, form, path)
+    _check_keys(source, form, path)
     for key, field in form.model_fields.items():
         place = (*path, key)
-        below, wants_list, wants_mapping = _wanted(field.annotation)
-        if source.at(place) is None or not (below or wants_list or wants_mapping):
+        below, shape = _wanted(field.annotation)
+        if shape is None or source.at(place) is None:
             continue
-        _put_right(source, place, below, is_list=wants_list)
-        for part in [(*place, i) for i in range(len(source.items(place)))] if wants_list else [place]:
-            if wants_list:
-                _put_right(source, part, below, is_list=False)
+        _put_right(source, place, below, shape)
+        for part in [(*place, i) for i in range(len(source.items(place)))] if shape is list else [place]:
+            if shape is list:
+                _put_right(source, part, below, dict)
             if below and isinstance(source.at(part), dict):
-                _check(source, below, part)
+                check_shape(source, below, part)
 
 
-def _wanted(annotation: Any) -> tuple[type[Form] | None, bool, bool]:
-    """The form that a field holds, and whether it is a list or a mapping."""
+def _wanted(annotation: Any) -> tuple[type[Form] | None, type | None]:
+    """Return the form that a field holds, and whether it is a list or a mapping."""
     if isinstance(annotation, type) and issubclass(annotation, Form):
-        return annotation, False, True
+        return annotation, dict
     origin = get_origin(annotation)
     if origin in {list, dict}:
-        below = _wanted(get_args(annotation)[-1])[0]
-        return below, origin is list, origin is dict
+        return _wanted(get_args(annotation)[-1])[0], origin
     found = [_wanted(part) for part in get_args(annotation)]
-    return next((wanted for wanted in found if any(wanted)), (None, False, False))
+    return next((wanted for wanted in found if any(wanted)), (None, None))
 
 
-def _put_right(source: Source, path: KeyPath, below: type[Form] | None, *, is_list: bool) -> None:
+def _put_right(source: Source, path: KeyPath, below: type[Form] | None, shape: type) -> None:
     """Refuse what is no list or no mapping; read on what can be meant by it, and nothing where that is unclear."""
     value = source.at(path)
-    if isinstance(value, list if is_list else dict):
+    if isinstance(value, shape):
         return
     what, right = _RIGHT[".".join("*" if isinstance(part, int) else part for part in path)]
-    message = f"{source.name(path)} is {_found(source, path)}; it must be {what}"
-    source.problem("invalid-value", message, path, f"write {right}", _FIELDS.get(str(path[0])))
-    source.told.add(path)
-    place = source.place(path)
-    if is_list and isinstance(value, dict):
+    name, origin = source.name(path), source.origin(path)
+    message, field = f"{name} is {source.described(path)}; it must be {what}", _FIELDS.get(str(path[0]), name)
+    source.draft.add("invalid-value", message, field=field, line=source.line(path), fix=f"write {right}")
+    source.reported.add(path)
+    if shape is list and isinstance(value, dict):
         _items_of_mapping(source, path, value, below)
     elif isinstance(value, list) and path == ("models",):
-        source.put(path, {}, place)
-        source.put((*path, "base"), value, place)
+        source.put(path, {}, origin)
+        source.put((*path, "base"), value, origin)
     elif isinstance(value, list) and _is_dashed(value):
-        _keys_of_list(source, path, value)
+        source.put(path, {}, origin)
+        for i, item in enumerate(value):
+            for key, one in item.items():
+                source.put((*path, key), one, (*origin, i, key))
     else:
         source.at(path[:-1])[path[-1]] = None
         # Parameters that a run may have given are not missing either.
@@ -372,72 +355,52 @@ def _put_right(source: Source, path: KeyPath, below: type[Form] | None, *, is_li
 
 
 def _items_of_mapping(source: Source, path: KeyPath, value: dict[str, Any], below: type[Form] | None) -> None:
-    """A mapping where a list belongs: one item without its dash, or items by their names."""
-    place = source.place(path)
-    source.put(path, [], place)
+    """Read a mapping where a list belongs: one item without its dash, or items by their names."""
+    origin, items = source.origin(path), list[Any]()
+    source.put(path, items, origin)
     if below and any(key in below.model_fields for key in value):
-        source.at(path).append(value)
-        source.moved[(*path, 0)] = place
+        items.append(value)
+        source.moved[(*path, 0)] = origin
         return
     for i, (name, item) in enumerate(value.items()):
-        of_model = {"path": item} if path == ("models", "base") and not isinstance(item, dict) else item
-        source.at(path).append({"name": name, **(of_model if isinstance(of_model, dict) else {})})
-        source.moved |= {(*path, i): (*place, name), (*path, i, "name"): (*place, name)}
-        if of_model is not item:
-            source.moved[(*path, i, "path")] = (*place, name)
+        source.moved |= {(*path, i): (*origin, name), (*path, i, "name"): (*origin, name)}
+        if path == ("models", "base") and not isinstance(item, dict):
+            source.moved[(*path, i, "path")] = (*origin, name)
+            item = {"path": item}  # noqa: PLW2901 - the item as it is meant
+        items.append({"name": name, **(item if isinstance(item, dict) else {})})
 
 
 def _is_dashed(value: list[Any]) -> bool:
-    """Whether a list holds mappings that together are one: each key with a dash before it."""
+    """Return whether a list holds mappings that together are one: each key with a dash before it."""
     keys = [key for item in value if isinstance(item, dict) for key in item]
     return bool(keys) and len(keys) == len(set(keys)) and all(isinstance(item, dict) for item in value)
 
 
-def _keys_of_list(source: Source, path: KeyPath, value: list[dict[str, Any]]) -> None:
-    place = source.place(path)
-    source.put(path, {}, place)
-    for i, item in enumerate(value):
-        for key, one in item.items():
-            source.put((*path, key), one, (*place, i, key))
-
-
-def _found(source: Source, path: KeyPath) -> str:
-    """What stands at a place, as messages say it."""
-    value = source.at(path)
-    if value is None:
-        return "empty"
-    if isinstance(value, dict | list):
-        return "a list" if isinstance(value, list) else "a mapping"
-    plain = source.plain(path)
-    return shown(value) if isinstance(value, str) or plain is None else escape(plain)
-
-
 def check_values(source: Source) -> None:
-    """Note the values that are not what the form holds, but what was told; what is missing is told where it is used."""
+    """Note the values that are not what the form holds, once each; what is missing is noted where it is used."""
     try:
         SummaryForm.model_validate(source.data)
     except ValidationError as error:
         for one in error.errors(include_url=False):
             path = one["loc"]
-            if not any(path[:end] in source.told for end in range(1, len(path) + 1)):
+            if source.reported.isdisjoint(path[:end] for end in range(1, len(path) + 1)):
                 _value_problem(source, path, one["type"], one["input"])
 
 
 def _value_problem(source: Source, path: KeyPath, kind: str, found: Any) -> None:
-    name = source.name(path)
+    name, line = source.name(path), source.line(path)
     if kind == "missing" and path[-1] == "name" and len(path) > 2:  # noqa: PLR2004 - of a list
-        where = source.name(path[:-1])
-        source.problem("missing-field", f"{where} has no name", path, "add name: NAME", name)
+        message = f"{source.name(path[:-1])} has no name"
+        source.draft.add("missing-field", message, field=name, line=line, fix="add name: NAME")
         source.unread.add(str(path[0]))
-    elif found is None or kind == "missing" or path[-1] == "type":
-        return  # told where it is used
-    else:
+    elif found is not None and kind != "missing" and path[-1] != "type":  # those are noted where they are used
+        described = source.described(path)
         what = next((what for start, what in _SCALARS.items() if kind.startswith(start)), "what the form holds")
         is_text = kind == "string_type" and not isinstance(found, dict | list)
-        reads = f", which YAML reads as {shown(found)}" if is_text and shown(found) != _found(source, path) else ""
-        fix = f'write "{_found(source, path)}", in quotes' if is_text else f"write {what}"
+        reads = f", which YAML reads as {shown(found)}" if is_text and shown(found) != described else ""
+        fix = f'write "{described}", in quotes' if is_text else f"write {what}"
         field = "dataset" if path == ("data", "training", "path") else name
-        message = f"{name} is {_found(source, path)}{reads}; it must be {what}"
-        source.problem("invalid-value", message, path, fix, field)
+        message = f"{name} is {described}{reads}; it must be {what}"
+        source.draft.add("invalid-value", message, field=field, line=line, fix=fix)
         if path[0] == "models":
             source.unread.add("models")

@@ -1,146 +1,19 @@
-"""Reader of experiment_summary.yaml, into a `SummaryDraft`."""
+"""Reader of experiment_summary.yaml, into a `SummaryDraft`.
 
-from dataclasses import replace
-from typing import Any
+Values are taken as they are written and typed later by their parameter, like the cells of a Markdown table: what YAML
+makes of `1e-5` or `1:30:00` does not matter. Text that YAML reads as something else (`no`, `012`) is refused.
+"""
 
 from scaffold_torchtune.parse import yaml_form
 from scaffold_torchtune.parse.drafts import Field, RowDraft, SummaryDraft
-from scaffold_torchtune.parse.yaml_form import COMPUTE, LIKELY_MISSPELT, TrainingDataForm, is_for_people
 from scaffold_torchtune.parse.yaml_source import Source, field_at
-from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, labels, normalize
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label
 from scaffold_torchtune.system import yamlio
 from scaffold_torchtune.system.layout import data_label
-from scaffold_torchtune.system.text import close_matches, escape, shown
+from scaffold_torchtune.system.text import escape, shown
 from scaffold_torchtune.system.yamlio import KeyPath
 
-# Reads the runs of a YAML summary into rows of a table whose columns are all that any of them gives.
-
 _OWN = {"prompt": "prompt", "system_prompt": "system_prompt", "dataset_path": "dataset"}
-
-
-def read_runs(source: Source) -> None:
-    """Fill the draft's columns and rows. Problems are noted."""
-    columns: dict[str, int] = {}
-    places: dict[str, int] = {}
-    unknown: set[str] = set()
-    for i, run in enumerate(source.items(("runs",))):
-        if isinstance(run, dict):
-            cells: dict[int, Field] = {}
-            for key, path in _keys(source, i, unknown).items():
-                found = _cell(source, key, path)
-                column = columns.setdefault(key, len(columns))
-                places.setdefault(key, source.line(path))
-                if found is not None:
-                    cells[column] = found
-            source.draft.rows.append(RowDraft(cells, source.line(("runs", i))))
-    if columns:
-        for key in ("type", "model"):  # where no run says it, each lacks it
-            columns.setdefault(key, len(columns))
-    whole = source.line(("runs",))
-    source.draft.columns = [Field(key, places.get(key, whole), "runs") for key in columns]
-
-
-def _keys(source: Source, i: int, unknown: set[str]) -> dict[str, KeyPath]:
-    """The place of everything that a run says, by its one name. What is given twice is refused."""
-    run: KeyPath = ("runs", i)
-    found: list[tuple[str, KeyPath]] = [(key, (*run, key)) for key in ("name", "type", "model")]
-    for key in source.mapping((*run, "parameters")):
-        path = (*run, "parameters", key)
-        if not is_for_people(key) and (parameter := _parameter(source, path, unknown)):
-            found.append((parameter.name, path))
-    found += [(key, (*run, "compute", key)) for key in COMPUTE]
-    found += [(name, (*run, key)) for key, name in _OWN.items()]
-    keys: dict[str, KeyPath] = {}
-    for name, path in found:
-        if not source.has(path):
-            continue
-        if name in keys and _says(source, path) and _says(source, keys[name]):
-            first = keys[name]
-            # Two names of one parameter are refused as two columns of a table are; one value in two places is one.
-            if path[:-1] == first[:-1] or source.at(path) != source.at(first):
-                _given_twice(source, name, first, path)
-        elif name not in keys or _says(source, path):
-            keys[name] = path
-    return keys
-
-
-def _says(source: Source, path: KeyPath) -> bool:
-    return source.at(path) is not None
-
-
-def _given_twice(source: Source, name: str, first: KeyPath, second: KeyPath) -> None:
-    message = (
-        f"{name} is given twice in one run: {source.name(first)} (line {source.line(first)}) and"
-        f" {source.name(second)} (line {source.line(second)})"
-    )
-    source.problem("ambiguous", message, second, "keep one of the two", name)
-
-
-def _parameter(source: Source, path: KeyPath, unknown: set[str]) -> Parameter | None:
-    """The parameter that a key of a run's `parameters` means. One that is unknown is told of the first run."""
-    key = str(path[-1])
-    found = by_label(key)
-    if found is not None and found.column:
-        return found
-    near = close_matches(normalize(key), labels(), limit=1, cutoff=LIKELY_MISSPELT) if found is None else []
-    meant = by_label(near[0]) if near else None
-    if meant is not None and not meant.column:
-        meant = None
-    if key not in unknown:
-        unknown.add(key)
-        _unknown(source, path, found, meant)
-    return meant
-
-
-def _unknown(source: Source, path: KeyPath, found: Parameter | None, meant: Parameter | None) -> None:
-    key = escape(str(path[-1]))
-    if meant is not None:
-        message = f"{source.name(path)} is not a parameter; did you mean {meant.name!r}?"
-        source.problem("misspelt-field", message, path, f"write {meant.name!r}", key)
-        return
-    if isinstance(source.at(path), dict | list):
-        shape = "a mapping" if isinstance(source.at(path), dict) else "a list"
-        message = f"{source.name(path)} is {shape}, and not a parameter of a run"
-        source.problem("invalid-value", message, path, "write each setting in parameters itself, with one value", key)
-        source.unread.add("controls")  # nobody knows whether it holds what all runs need
-        return
-    fix = "nothing, unless it was meant to change the runs: see the parameters in workflows/torchtune.md"
-    if found is not None:
-        fix = "take it out, or write it in claude.local.md: it is the same for all runs"
-    source.problem("unused-field", f"{source.name(path)} is not a parameter of a run", path, fix, key)
-
-
-def _cell(source: Source, key: str, path: KeyPath) -> Field | None:
-    """What a run gives for a parameter. Free text that is null says that there is none."""
-    if _says(source, path):
-        return field_at(source, path, key)
-    if key == "system_prompt":
-        return replace(Field("", source.line(path), source.name(path)), exact=True)
-    if key == "prompt" and _is_trained(source.at(path[:2])) and (shared := _shared_prompt(source)):
-        message = (
-            f"{source.name(path)} is null, where {source.name(shared)} (line {source.line(shared)}) gives one,"
-            " and no run is trained without a prompt"
-        )
-        fix = 'write the run\'s own prompt ("{input}" is the input alone), or take the line out for the shared one'
-        source.problem("ambiguous", message, path, fix, key)
-    return None
-
-
-def _is_trained(run: Any) -> bool:
-    return not (isinstance(run, dict) and run.get("type") in {"control", "eval-only"})
-
-
-def _shared_prompt(source: Source) -> KeyPath | None:
-    shared: tuple[KeyPath, ...] = (("controls", "prompt"), ("data", "training", "prompt"))
-    return next((path for path in shared if _says(source, path)), None)
-
-
-# Reads experiment_summary.yaml into a `SummaryDraft`.
-#
-# Values are taken as they are written and typed later by their parameter, like the cells of a Markdown table: what
-# YAML
-# makes of `1e-5` or `1:30:00` does not matter. Text that YAML reads as something else (`no`, `012`) is refused.
-
 _TRAINING: KeyPath = ("data", "training")
 
 
@@ -150,15 +23,14 @@ def read_yaml_summary(text: str, file: str) -> SummaryDraft:
     try:
         document = yamlio.read(text)
     except yamlio.YamlError as error:
-        fix = "correct the YAML at this line"
-        draft.problem(
-            "invalid-value", f"the file is not YAML that can be read: {escape(error.message)}", error.line, fix
-        )
+        message = f"the file is not YAML that can be read: {escape(error.message)}"
+        draft.add("invalid-value", message, line=error.line, fix="correct the YAML at this line")
         draft.readable = False
         return draft
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):
-        draft.problem("invalid-value", "the file is not a mapping of sections", 1, "write sections: experiment, runs")
+        fix = "write sections: experiment, runs"
+        draft.add("invalid-value", "the file is not a mapping of sections", line=1, fix=fix)
         draft.readable = False
         return draft
     source = Source(document, data, draft)
@@ -166,18 +38,18 @@ def read_yaml_summary(text: str, file: str) -> SummaryDraft:
     draft.sections = source.sections()
     _general(source)
     _data(source)
-    read_runs(source)
+    _runs(source)
     yaml_form.check_values(source)
     _stand_in(source)
     return draft
 
 
 def _general(source: Source) -> None:
-    """What stands outside the runs and the data."""
+    """Read all but the runs and the data."""
     draft = source.draft
     draft.name = field_at(source, ("experiment", "name"), "experiment_name")
     if isinstance(source.at(("experiment", "dir")), str):
-        draft.directories = _one(field_at(source, ("experiment", "dir")))
+        draft.directories = _found(source, ("experiment", "dir"))
     draft.wandb_project = field_at(source, ("output", "wandb_project"), "my_wandb_project")
     for i, _ in enumerate(source.items(("models", "base"))):
         name, path = (field_at(source, ("models", "base", i, key)) for key in ("name", "path"))
@@ -190,31 +62,32 @@ def _general(source: Source) -> None:
 
 
 def _levels(source: Source, key: str) -> None:
-    """The values that a parameter is said to take."""
+    """Read the values that the section variables lists for a parameter."""
     parameter, path = by_label(str(key)), ("variables", key)
     texts = [field_at(source, (*path, i)) for i, _ in enumerate(source.items(path))]
     if parameter and texts and all(texts):
-        said = ", ".join(text.text for text in texts if text)
-        source.draft.levels.append((parameter.name, Field(said, source.line(path), f"variables.{escape(str(key))}")))
+        levels = ", ".join(text.text for text in texts if text)
+        source.draft.levels.append((parameter.name, Field(levels, source.line(path), f"variables.{escape(str(key))}")))
 
 
 def _shared(source: Source, path: KeyPath) -> None:
-    """A setting that all runs share."""
+    """Read a setting that all runs share."""
     if text := field_at(source, path, str(path[-1])):
         source.draft.configuration.append((str(path[-1]), text))
 
 
-def _one(found: Field | None) -> list[Field]:
+def _found(source: Source, path: KeyPath) -> list[Field]:
+    found = field_at(source, path)
     return [found] if found else []
 
 
 def _data(source: Source) -> None:
-    """The data set: its path and splits; label and format, which must be those of the path; settings that it gives."""
+    """Read the data set: path and splits; label and format, which must be those of the path; settings it gives."""
     draft = source.draft
-    draft.datasets = _one(field_at(source, (*_TRAINING, "path")))
+    draft.datasets = _found(source, (*_TRAINING, "path"))
     splits = source.mapping((*_TRAINING, "splits"))
     draft.splits = {k: v for k, v in splits.items() if isinstance(v, int) and not isinstance(v, bool)}
-    for key in TrainingDataForm.model_fields:
+    for key in yaml_form.TrainingDataForm.model_fields:
         if key in PARAMETERS and PARAMETERS[key].column:
             _shared(source, (*_TRAINING, key))
     if not draft.datasets:
@@ -224,7 +97,103 @@ def _data(source: Source) -> None:
         found = field_at(source, (*_TRAINING, key))
         if found and found.text.lower().removeprefix(".") != expected.lower():
             message = f"{found.note} is {shown(found.text)}, but the path says {shown(expected)}"
-            draft.problem("ambiguous", message, found.line, "correct the one that is wrong", "dataset")
+            fix = "correct the one that is wrong"
+            draft.add("ambiguous", message, field="dataset", line=found.line, fix=fix)
+
+
+def _runs(source: Source) -> None:
+    """Fill the draft's columns and rows. Problems are noted."""
+    columns: dict[str, int] = {}
+    lines: dict[str, int] = {}
+    unknown: set[str] = set()
+    for i, run in enumerate(source.items(("runs",))):
+        if isinstance(run, dict):
+            cells: dict[int, Field] = {}
+            for key, path in _keys(source, i, unknown).items():
+                column = columns.setdefault(key, len(columns))
+                lines.setdefault(key, source.line(path))
+                if (found := _cell(source, key, path)) is not None:
+                    cells[column] = found
+            source.draft.rows.append(RowDraft(cells, source.line(("runs", i))))
+    if columns:
+        for key in ("type", "model"):  # where no run says it, each lacks it
+            columns.setdefault(key, len(columns))
+    whole = source.line(("runs",))
+    source.draft.columns = [Field(key, lines.get(key, whole), "runs") for key in columns]
+
+
+def _keys(source: Source, i: int, unknown: set[str]) -> dict[str, KeyPath]:
+    """Return the place of everything that a run says, by its one name. What is given twice is refused."""
+    run: KeyPath = ("runs", i)
+    found: list[tuple[str, KeyPath]] = [(key, (*run, key)) for key in ("name", "type", "model")]
+    for key in source.mapping((*run, "parameters")):
+        path = (*run, "parameters", key)
+        if not yaml_form.is_for_people(key) and (parameter := _parameter(source, path, unknown)):
+            found.append((parameter.name, path))
+    found += [(key, (*run, "compute", key)) for key in yaml_form.COMPUTE]
+    found += [(name, (*run, key)) for key, name in _OWN.items()]
+    keys: dict[str, KeyPath] = {}
+    for name, path in found:
+        if not source.has(path):
+            continue
+        first = keys.get(name)
+        if first is None or (source.at(first) is None and source.at(path) is not None):
+            keys[name] = path
+        # Two names of one parameter are refused as two columns of a table are; one value in two places is one.
+        elif source.at(path) is not None and (path[:-1] == first[:-1] or source.at(path) != source.at(first)):
+            second = f"{source.name(path)} (line {source.line(path)})"
+            message = f"{name} is given twice in one run: {source.name(first)} (line {source.line(first)}) and {second}"
+            source.draft.add("ambiguous", message, field=name, line=source.line(path), fix="keep one of the two")
+    return keys
+
+
+def _parameter(source: Source, path: KeyPath, unknown: set[str]) -> Parameter | None:
+    """Return the parameter that a key of a run's `parameters` means. One that is unknown is noted of the first run."""
+    key = str(path[-1])
+    found = by_label(key)
+    if found is not None and found.column:
+        return found
+    meant = yaml_form.nearest_parameter(key)
+    if key not in unknown:
+        unknown.add(key)
+        _unknown(source, path, found, meant)
+    return meant
+
+
+def _unknown(source: Source, path: KeyPath, found: Parameter | None, meant: Parameter | None) -> None:
+    key, name = escape(str(path[-1])), source.name(path)
+    code, message = "unused-field", f"{name} is not a parameter of a run"
+    fix = "nothing, unless it was meant to change the runs: see the parameters in workflows/torchtune.md"
+    if meant is not None:
+        code, fix = "misspelt-field", f"write {meant.name!r}"
+        message = f"{name} is not a parameter; did you mean {meant.name!r}?"
+    elif isinstance(source.at(path), dict | list):
+        code, fix = "invalid-value", "write each setting in parameters itself, with one value"
+        message = f"{name} is {source.described(path)}, and not a parameter of a run"
+        source.unread.add("controls")  # nobody knows whether it holds what all runs need
+    elif found is not None:
+        fix = "take it out, or write it in claude.local.md: it is the same for all runs"
+    source.draft.add(code, message, field=key or name, line=source.line(path), fix=fix)
+
+
+def _cell(source: Source, key: str, path: KeyPath) -> Field | None:
+    """Return what a run gives for a parameter. Free text that is null says that there is none."""
+    if source.at(path) is not None:
+        return field_at(source, path, key)
+    name, line = source.name(path), source.line(path)
+    if key == "system_prompt":
+        return Field("", line, name, exact=True)
+    is_trained = str(source.mapping(path[:2]).get("type")) not in {"control", "eval-only"}
+    prompts: tuple[KeyPath, ...] = (("controls", "prompt"), (*_TRAINING, "prompt"))
+    shared = next((path for path in prompts if source.at(path) is not None), None)
+    if key == "prompt" and is_trained and shared:
+        message = (
+            f"{name} is null, where {source.name(shared)} (line {source.line(shared)}) gives one,"
+            " and no run is trained without a prompt"
+        )
+        fix = 'write the run\'s own prompt ("{input}" is the input alone), or take the line out for the shared one'
+        source.draft.add("ambiguous", message, field=key, line=line, fix=fix)
+    return None
 
 
 def _stand_in(source: Source) -> None:

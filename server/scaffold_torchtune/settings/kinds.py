@@ -32,12 +32,12 @@ class Bounds:
     above: float | None = None
 
     def hold(self, number: float) -> bool:
-        """Whether a number lies within them."""
+        """Return whether a number lies within them."""
         low = self.minimum is None or number >= self.minimum
         return low and (self.above is None or number > self.above) and (self.maximum is None or number <= self.maximum)
 
     def __str__(self) -> str:
-        """The bounds as messages have them, after the noun."""
+        """Return the bounds as messages have them, after the noun."""
         low = f", at least {self.minimum:g}" if self.minimum is not None else ""
         above = f", more than {self.above:g}" if self.above is not None else ""
         return low + above + (f", at most {self.maximum:.15g}" if self.maximum is not None else "")
@@ -175,7 +175,6 @@ SAFE_PATH: Final = (
     "a path without quotes, '$', braces, backslashes, wildcards, symbols or invisible characters; write variables out"
 )
 _UNSAFE_IN_PATH: Final = re.compile(r"""["'`\\$;|<>*?{}]""")
-_PATTERN: Final = re.compile(r"[\[\]]")
 _OF_CONTROL: Final = frozenset({"Cc", "Cs"})  # which no file in UTF-8, or no YAML, can carry
 
 
@@ -192,14 +191,8 @@ def _free_text(text: str) -> str:
 
 def _path(text: str, *, pattern_free: bool) -> str:
     """Return a path that a shell, SLURM and OmegaConf read alike; if `pattern_free`, the datasets library too."""
-    if (
-        not text
-        or len(text) > _MAX_PATH
-        or text != text.strip()
-        or _UNSAFE_IN_PATH.search(text)
-        or not text.isprintable()
-        or (pattern_free and _PATTERN.search(text))
-    ):
+    fits = 0 < len(text) <= _MAX_PATH and text == text.strip() and text.isprintable()
+    if not fits or _UNSAFE_IN_PATH.search(text) or (pattern_free and not {"[", "]"}.isdisjoint(text)):
         raise NotTyped(SAFE_PATH)
     if text.startswith("~"):
         raise NotTyped("a path written out in full, without '~'")
@@ -298,4 +291,4 @@ _FORMS: Final[dict[ValueKind, _Form]] = {
     ),
 }
 OF_JOBS: Final[frozenset[ValueKind]] = frozenset({"mail", "events", "reservations", "nodes", "tags", "comment"})
-"""Kinds of what sbatch or the job's environment is told; a text of theirs may hold commas or brackets that count."""
+"""Kinds of what sbatch or the job's environment gets; a text of theirs may hold commas or brackets that count."""

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import UNBOUNDED, Bounds, ValueKind
+from scaffold_torchtune.system.text import close_matches
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Parameter:
     Attributes:
         name: its one name.
         kind: what its values are.
-        aliases: what documents call it besides, in lower case, words apart by spaces.
+        aliases: what documents call it too, in lower case, words apart by spaces.
         words: aliases that may be words of any text, where no settings are read.
         bounds: those of a number.
         default: where nobody gives it.
@@ -61,7 +62,7 @@ class Parameter:
             what claude.local.md may give is of the surroundings.
         local: its labels in claude.local.md, where that may give it.
         adopted: whether the default of an external script is planned, though there is none here.
-        submit_as: the option of sbatch or the variable by which a job is told, where a script has no option for it.
+        submit_as: the option of sbatch or the variable by which a job gets it, where a script has no option for it.
         warn_unread: whether a line that names it where no settings are read deserves a warning.
         option: the option of `new`.
         question: what the user is asked where it is missing.
@@ -365,7 +366,7 @@ DIRECTORIES: Final = {
     "scratch_dir": Parameter("scratch_dir", "path", local=LocalLabels(anywhere=("scratch dir", "scratch directory"))),
     "working_dir": Parameter("working_dir", "path", local=LocalLabels(anywhere=("working directory", "working dir"))),
 }
-"""What claude.local.md gives besides, and no run has."""
+"""What claude.local.md may give and no run has."""
 
 SURROUNDINGS: Final = OF_LOCAL.keys() | {name for name, p in PARAMETERS.items() if p.scope == "surroundings"}
 """What says where and how a run is computed, and not what is trained."""
@@ -379,15 +380,14 @@ SUBMITTED: Final = {name: p.submit_as for name, p in PARAMETERS.items() if p.sub
 NAMING_ORDER: Final = ("model", "lora_rank", "lr", "batch_size")
 """What comes first in directory names; the rest follows in the table's order."""
 
+_STEPS_FOLLOW: Final = "the steps follow from the data, the batch size and the epochs"
+_WARMUP_IS_STEPS: Final = "warm-up is planned in steps (num_warmup_steps)"
+_LORA_IS_FIXED: Final = "LoRA is applied to q_proj, v_proj, output_proj and the MLP"
 NOT_PLANNED: Final = {
     "max steps": "max_steps_per_epoch limits the steps of each epoch, nothing those of all",
-    "total steps": "the steps follow from the data, the batch size and the epochs",
-    "training steps": "the steps follow from the data, the batch size and the epochs",
-    "warmup ratio": "warm-up is planned in steps (num_warmup_steps)",
-    "warmup fraction": "warm-up is planned in steps (num_warmup_steps)",
-    "warm up ratio": "warm-up is planned in steps (num_warmup_steps)",
-    "target modules": "LoRA is applied to q_proj, v_proj, output_proj and the MLP",
-    "lora target modules": "LoRA is applied to q_proj, v_proj, output_proj and the MLP",
+    **dict.fromkeys(("total steps", "training steps"), _STEPS_FOLLOW),
+    **dict.fromkeys(("warmup ratio", "warmup fraction", "warm up ratio"), _WARMUP_IS_STEPS),
+    **dict.fromkeys(("target modules", "lora target modules"), _LORA_IS_FIXED),
     "quantization": "models are trained in bf16, not quantized",
     "momentum": "the optimizer is AdamW",
     "label smoothing": "the loss is cross-entropy without smoothing",
@@ -405,6 +405,7 @@ def normalize(label: str) -> str:
     return " ".join("".join(c if c.isalnum() else " " for c in label.lower()).split())
 
 
+_LIKELY_MISSPELT: Final = 0.8
 _BY_LABEL: Final = {normalize(label): p for p in _ALL for label in (p.name, *p.aliases, *p.words)}
 
 
@@ -413,32 +414,21 @@ def by_label(label: str) -> Parameter | None:
     return _BY_LABEL.get(normalize(label))
 
 
-def labels() -> list[str]:
-    """Return every label that documents may use, for suggestions."""
-    return sorted(_BY_LABEL)
+def nearest_label(label: str) -> str | None:
+    """Return the label of documents that a person may have meant by another, or None."""
+    return next(iter(close_matches(normalize(label), sorted(_BY_LABEL), limit=1, cutoff=_LIKELY_MISSPELT)), None)
 
-
-# What a job is asked for besides time, memory and CPUs, as options of sbatch and as variables of its environment.
 
 _APART: Final = re.compile(r"[\s#]")
 
-OFFLINE: Final = {
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "WANDB_MODE": "offline",
+OFFLINE: Final = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1") | {
+    "WANDB_MODE": "offline"
 }
 """The variables that keep a job on a node without internet from waiting for it."""
 
 # A type of GPU is part of another option, requeue is a flag that has an opposite, offline is several variables.
-_OF_THEIR_OWN: Final = frozenset({"gpu_type", "requeue", "offline"})
-_DIRECTIVES: Final = {
-    name: text.removeprefix("--")
-    for name, text in SUBMITTED.items()
-    if text.startswith("--") and name not in _OF_THEIR_OWN
-}
-_VARIABLES: Final = {
-    name: text for name, text in SUBMITTED.items() if not text.startswith("--") and name not in _OF_THEIR_OWN
+_PLAINLY_SUBMITTED: Final = {
+    name: text for name, text in SUBMITTED.items() if name not in {"gpu_type", "requeue", "offline"}
 }
 
 
@@ -447,27 +437,29 @@ def directives(values: Mapping[str, Scalar]) -> list[tuple[str, str]]:
 
     A type of GPU is none of its own: `gres` says it.
     """
-    found = [(option, str(values[name])) for name, option in _DIRECTIVES.items() if values.get(name)]
+    options = [(name, text.removeprefix("--")) for name, text in _PLAINLY_SUBMITTED.items() if text.startswith("--")]
+    found = [(option, str(values[name])) for name, option in options if values.get(name)]
     requeue = values.get("requeue")
     return found if requeue is None else [*found, ("requeue" if requeue else "no-requeue", "")]
 
 
 def variables(values: Mapping[str, Scalar]) -> dict[str, str]:
-    """Return the variables that tell a job those settings that have a value, by name.
+    """Return the variables that give a job those settings that have a value, by name.
 
     wandb.init reads its own (wandb's documentation, "Environment variables"); an argument wins over them.
     """
-    found = {name: str(values[setting]) for setting, name in _VARIABLES.items() if values.get(setting)}
+    names = {text: name for name, text in _PLAINLY_SUBMITTED.items() if not text.startswith("--")}
+    found = {variable: str(values[name]) for variable, name in names.items() if values.get(name)}
     return found | (OFFLINE if values.get("offline") is True else {})
 
 
 def gres(gpus: Scalar, gpu_type: Scalar) -> str:
-    """What `--gres` asks for: `gpu:2`, or `gpu:a100:2`."""
+    """Return what `--gres` asks for: `gpu:2`, or `gpu:a100:2`."""
     return f"gpu:{gpu_type}:{gpus}" if gpu_type else f"gpu:{gpus}"
 
 
 def line(name: str, value: str) -> str:
-    """An option as an #SBATCH line has it; what would be split or cut stands in double quotes, which no value holds."""
+    """Return an option as an #SBATCH line has it; what would be split or cut stands in quotes, which no value holds."""
     if not value:
         return f"--{name}"
     return f'--{name}="{value}"' if _APART.search(value) else f"--{name}={value}"

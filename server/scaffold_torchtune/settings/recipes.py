@@ -29,20 +29,20 @@ _WORDS: Final = {
 
 
 def in_words(text: str) -> str | None:
-    """The method that a text names in words (`Full fine-tuning`), or None."""
+    """Return the method that a text names in words (`Full fine-tuning`), or None."""
     return next((method for method, words in _WORDS.items() if words.fullmatch(text)), None)
 
 
 def method_of(recipe: str) -> str | None:
-    """The method of a recipe, or the method itself; None for what is not scaffolded."""
+    """Return the method of a recipe, or the method itself; None for what is not scaffolded."""
     return next((method for method, names in RECIPES.items() if recipe in {method, *names}), None)
 
 
 def for_gpus(recipe: str, gpus: int) -> str:
-    """The recipe that a method means on that many GPUs; what names a recipe already stays."""
+    """Return the recipe that a method means on that many GPUs; what names a recipe already stays."""
     return RECIPES[recipe][gpus > 1] if recipe in RECIPES else recipe
 
 
 def agree(one: str, other: str) -> bool:
-    """Whether one of the two says the same as the other, or says it less exactly."""
+    """Return whether one of the two says the same as the other, or says it less exactly."""
     return one == other or (method_of(one) == method_of(other) and (one in RECIPES or other in RECIPES))
