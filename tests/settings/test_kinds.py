@@ -53,6 +53,7 @@ KINDS: dict[ValueKind, tuple[str, list[str], list[str]]] = {
         ["a100", "[a100*2&h100|(b,c)]", "gpu80"],
         ["a100 h100", "a;b", "$(ls)", "a..b", "-a", "x" * 201],
     ),
+    "gpu_type": ("gpu_type", ["a100", "nvidia_h100.80gb", "8x"], ["0", "80", "1-2", "", "a b", "a:b", "x" * 201]),
     "mail": ("mail_user", ["ada@example.org", "ada@x"], ["ada", "a b@x", "ada@x --wrap=id", ""]),
     "events": ("mail_type", ["NONE", "END,FAIL", "TIME_LIMIT_90"], ["EVER", "END,END", "NONE,END", "END;FAIL", ""]),
     "reservations": ("reservation", ["course", "a,b"], ["a b", "a;b", "a,,b", "a..b", "a\n,b"]),

@@ -17,7 +17,7 @@ from scaffold_torchtune.findings import Scalar
 
 ValueKind = Literal[
     "int", "float", "bool", "text", "name", "label", "modules", "path", "pattern_free_path", "folder", "extension",
-    "recipe", "time", "memory", "constraint", "mail", "events", "reservations", "nodes", "tags", "comment",
+    "recipe", "time", "memory", "constraint", "gpu_type", "mail", "events", "reservations", "nodes", "tags", "comment",
 ]  # fmt: skip
 """`name`: letters, digits and `._-`, as account, partition or environment have; a `label` may hold `+` too.
 `modules`: names of modules, by commas. `pattern_free_path`: a path that the datasets library takes as it is."""
@@ -260,6 +260,9 @@ _FORMS: Final[dict[ValueKind, _Form]] = {
     "recipe": _Form(_one(rf"{_STEP}(?:[./]{_STEP})*"), "a recipe's dotted name or its relative path"),
     "memory": _Form(_one(r"[1-9][0-9]{0,8}[KMGT]?"), "a number with K, M, G or T, e.g. 32G"),
     "constraint": _Form(_one(r"[A-Za-z0-9\[(][A-Za-z0-9._&|()\[\]*,-]*"), "feature names joined by & or |"),
+    "gpu_type": _Form(  # without a letter, `gpu:8:1` could as well be read as a number
+        _one(rf"(?=.*[A-Za-z]){_NAME}"), "letters, digits, '.', '_' and '-', at least one of them a letter"
+    ),
     "mail": _Form(
         _one(r"[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*"),
         "one mail address, such as ada@example.org",

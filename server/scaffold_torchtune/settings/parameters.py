@@ -268,7 +268,7 @@ _ALL: Final = (
         option=NewOption("--gpus", "N", "GPUs of a job", label="GPUs"),
     ),
     Parameter(
-        "gpu_type", "name", local=LocalLabels(of_jobs=("gpu type",)), submit_as="--gres",
+        "gpu_type", "gpu_type", local=LocalLabels(of_jobs=("gpu type",)), submit_as="--gres",
         option=NewOption("--gpu-type", "NAME", "type of the GPUs, as SLURM calls it, such as a100"),
     ),
     Parameter("mem", "memory", ("memory",), local=LocalLabels(of_jobs=("mem", "memory"))),
