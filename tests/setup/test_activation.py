@@ -97,14 +97,14 @@ def test_a_conda_that_has_no_hook_is_none(tmp_path: Path) -> None:
     program.chmod(0o755)
     found = fault(TUNE, home(tmp_path / "home") | {"CONDA_EXE": str(program)})
     assert (found.kind, found.what) == ("conda", "tune")
-    assert "invalid choice" in found.said
+    assert "invalid choice" in found.output
 
 
 def test_an_environment_that_is_not_there(tmp_path: Path, conda: StandIn) -> None:
     found = fault(Wanted(conda_env="tun"), home(tmp_path / "home", f". '{conda.hook}'"))
     assert (found.kind, found.what, found.at) == ("environment", "tun", "conda activate tun")
-    assert "EnvironmentNameNotFound: Could not find conda environment: tun" in found.said
-    assert str(conda.root / "envs" / "tune") in found.there
+    assert "EnvironmentNameNotFound: Could not find conda environment: tun" in found.output
+    assert str(conda.root / "envs" / "tune") in found.available
 
 
 def test_only_what_is_active_proves_that_an_environment_is(tmp_path: Path, conda: StandIn) -> None:
@@ -112,7 +112,7 @@ def test_only_what_is_active_proves_that_an_environment_is(tmp_path: Path, conda
     found = fault(TUNE, home(tmp_path / "home", f". '{conda.hook}'") | {"CONDA_DEFAULT_ENV": "other"})
     assert (found.kind, found.what) == ("environment", "tune")
     conda.answers("echo 'echo no such thing >&2; false'; exit 0")
-    assert "no such thing" in fault(TUNE, home(tmp_path / "two", f". '{conda.hook}'")).said
+    assert "no such thing" in fault(TUNE, home(tmp_path / "two", f". '{conda.hook}'")).output
 
 
 def test_a_virtual_environment(tmp_path: Path) -> None:
@@ -152,8 +152,8 @@ def test_a_module_that_is_not_loaded_is_a_fault_whatever_the_status(tmp_path: Pa
     login = home(tmp_path / "home", MODULES) | {"MODULES_OLD": old, "LOADEDMODULES": "anaconda3/2024.2"}
     found = fault(Wanted((name,), "tune"), login)
     assert (found.kind, found.what, found.at) == ("module", name, f"module load {name}")
-    assert "ERROR: " in found.said
-    assert "anaconda3/2025.6(default)" in found.there
+    assert "ERROR: " in found.output
+    assert "anaconda3/2025.6(default)" in found.available
 
 
 @pytest.mark.skipif(has_modules(), reason="this machine has a module system")
@@ -204,17 +204,17 @@ def test_what_is_named_is_never_read_as_shell(tmp_path: Path, conda: StandIn) ->
     ],
 )
 def test_a_profile_that_leaves_no_shell(tmp_path: Path, profile: str, said: str) -> None:
-    assert fault(TUNE, home(tmp_path / "home", profile)) == Fault("shell", said=said)
+    assert fault(TUNE, home(tmp_path / "home", profile)) == Fault("shell", output=said)
 
 
 def test_a_shell_that_hangs_is_ended(tmp_path: Path, conda: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     conda.answers("sleep 600")
     pass_deadlines_once(lambda: conda.activated, monkeypatch)
     found = fault(TUNE, home(tmp_path / "home", f". '{conda.hook}'"), timeout=60)
-    assert found == Fault("shell", said="it was ended after 60 s", at="conda activate tune")
+    assert found == Fault("shell", output="it was ended after 60 s", at="conda activate tune")
 
 
 def test_a_machine_without_bash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     found = fault(TUNE, {"PATH": os.environ["PATH"]})
-    assert found == Fault("shell", said="bash cannot be started: No such file or directory")
+    assert found == Fault("shell", output="bash cannot be started: No such file or directory")

@@ -126,7 +126,7 @@ def test_environments_that_cannot_be_listed() -> None:
     ],
 )
 def test_of_what_a_command_prints_the_line_that_tells_most(said: str, told: str) -> None:
-    found = activation_problem(Fault("shell", said=said, at="x"), Wanted(conda_env="tune"), {})
+    found = activation_problem(Fault("shell", output=said, at="x"), Wanted(conda_env="tune"), {})
     assert found.message == f"the environment could not be activated: x. It said: {told}"
 
 
@@ -165,7 +165,7 @@ def test_a_virtual_environment_that_is_not_there(tmp_path: Path, login: Login) -
 
 def test_many_environments_are_counted() -> None:
     listed = "\n".join(f"env{number:02}   /opt/envs/env{number:02}" for number in range(20))
-    found = activation_problem(Fault("environment", "tune", there=listed), Wanted(conda_env="tune"), {})
+    found = activation_problem(Fault("environment", "tune", available=listed), Wanted(conda_env="tune"), {})
     assert str(found.expected).endswith("env10, env11, and 8 more")
 
 
