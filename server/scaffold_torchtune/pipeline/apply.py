@@ -132,7 +132,7 @@ def write_renders(
         # Halves of two generations must never look ready: what makes a run submit-ready goes first.
         tree.remove(f"{directory}/{FINETUNE_SLURM}")
         tree.write(f"{directory}/{SETUP_YAML}", one.text.encode())
-        request.told("render", done, len(pending))
+        request.report("render", done, len(pending))
     return _render_result(tree, prepared, changed), made
 
 
@@ -231,7 +231,7 @@ def run_setups(
             made.take(run, outcome)
             if pool and not made.reasons[run.directory]:
                 pool.watch.wrote(run.directory, made.is_ours)
-            request.told("setup", len(made.outcomes), len(work))
+            request.report("setup", len(made.outcomes), len(work))
     changed = pool.changes() if pool else set[str]()
     if changed:
         changed -= made.restored()

@@ -106,7 +106,7 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
             f for f in validate_run(run, files[run.directory], bundled=bundled) if (f.file, f.code) not in told
         ]
         checked[run.directory] = (*problems, *freshness_findings(tree, run, made_by), *judged_run)
-        request.told("validate", len(checked), len(plan.runs))
+        request.report("validate", len(checked), len(plan.runs))
     own, alike = deduplicated(checked)
     judged, said = with_external_checks(tree.root, plan, files, own, request)
     ahead = serious(preflight_findings(plan, files))
