@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from scaffold_torchtune.findings import Finding, Refused, errors_in
-from scaffold_torchtune.models import Answer, Plan
+from scaffold_torchtune.models import Plan
 from scaffold_torchtune.results.step_results import RenderResult, SetupResult, SetupRun, ValidatedRun, ValidateResult
 from scaffold_torchtune.system.text import counted, one_line, shown
 
@@ -42,10 +42,8 @@ def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> lis
     varying = ", ".join(plan.varying) or "none"
     excluded = "; ".join(f"left out: {e.name} ({e.reason})" for e in plan.excluded)
     legend = "; ".join(f"{name} is {text!r}" for name, text in plan.legend.items())
-    answers = "".join(
-        f"; {each.field} is {shown(each.value)}, as the user said when asked; to keep it, write in {each.file}: {each.add}"
-        for each in plan.answers
-    )
+    kept = "as the user said when asked; to keep it, write in"
+    answers = "".join(f"; {a.field} is {shown(a.value)}, {kept} {a.file}: {a.add}" for a in plan.answers)
     there = [run.directory for run in plan.runs if run.directory not in made]
     return [
         Entry(
