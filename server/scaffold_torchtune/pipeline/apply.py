@@ -204,7 +204,7 @@ def run_setups(
     """
     work = [(run, pending[run.directory]) for run in plan.runs if run.directory in pending]
     made, script = _Made(tree, backend), backend.script
-    pool = Pool(tree, work, lambda _, at: script.run(tree.root / at, request), request) if script and work else None
+    pool = Pool(tree, work, lambda at: script.run(tree.root / at, request), request) if script and work else None
     with closing(pool.outcomes() if pool else _bundled(work, known)) as outcomes:
         for run, outcome in outcomes:
             if request.stop.is_set() and not outcome.files:
