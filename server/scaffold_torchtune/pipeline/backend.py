@@ -17,7 +17,7 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.setup import Outcome, run_script
 from scaffold_torchtune.setup.external.failures import Cause
 from scaffold_torchtune.system import layout, processes
-from scaffold_torchtune.system.files import Tree, sha256
+from scaffold_torchtune.system.files import Tree, open_regular, sha256
 from scaffold_torchtune.system.text import few, shown
 
 
@@ -74,7 +74,8 @@ def identity(plan: Plan) -> str:
     planned = plan.options.setup_script
     if planned == "bundled":
         return f"bundled {plan.version}"
-    return f"{planned} {sha256(Path(planned).read_bytes())}"
+    with open_regular(planned) as script:
+        return f"{planned} {sha256(script.read())}"
 
 
 def _other_script(message: str) -> Refused:

@@ -16,7 +16,7 @@ from scaffold_torchtune.models import Check, Readiness, Setting, State
 from scaffold_torchtune.parse.experiment import local_settings
 from scaffold_torchtune.pipeline.external_setup import activates, environment_of, interface_of
 from scaffold_torchtune.pipeline.locate import Document, expanded, experiment_directory, local_document, read_document
-from scaffold_torchtune.pipeline.prepare import default_script, named_script, parsed
+from scaffold_torchtune.pipeline.prepare import default_script, named_script, parse
 from scaffold_torchtune.preflight.disk import free_bytes
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.system import layout, processes
@@ -49,7 +49,7 @@ def doctor(request: Request, *, with_experiment: bool) -> Readiness:
         with_experiment: whether it is an experiment, whose documents must be there.
 
     Raises:
-        Refused: the experiment is not there, or lies outside the roots.
+        Refused: the experiment is not there, or lies under none of the roots.
         Interrupted: who asked for it wants it to end.
     """
     directory = experiment_directory(request) if with_experiment else expanded(request.experiment).resolve()
@@ -91,7 +91,7 @@ def _experiment(request: Request, directory: Path) -> list[Check]:
     """Check the experiment directory and its documents."""
     checks = [_writable(directory)]
     try:
-        experiment = parsed(request).experiment
+        experiment = parse(request).experiment
     except Refused as refused:
         others = [p for p in refused.problems if (p.code, p.file) != ("document-missing", layout.LOCAL)]
         return checks + _as_checks("documents", others)  # `_local` reports a claude.local.md that is not there

@@ -36,7 +36,7 @@ def experiment_directory(request: Request) -> Path:
     """Return the real path of the experiment directory.
 
     Raises:
-        Refused: it is not there, lies outside the roots, or cannot be written in a document.
+        Refused: it is not there, lies under none of the roots, or cannot be written in a document.
     """
     given = expanded(request.experiment)
     try:

@@ -70,7 +70,7 @@ class Prepared:
         return {(one.run.directory, one.text): self.outcomes[one.run.directory] for one in rendered}
 
 
-def parsed(request: Request) -> Parsed:
+def parse(request: Request) -> Parsed:
     """Find and read the experiment.
 
     Raises:
@@ -86,8 +86,8 @@ def parsed(request: Request) -> Parsed:
         except (OSError, ValueError):
             return False
 
-    def read(form: Document, beside: tuple[str, str]) -> Experiment:
-        return parse_experiment((form.name, form.text), beside, is_here, template, request.answers)
+    def read(form: Document, local: tuple[str, str]) -> Experiment:
+        return parse_experiment((form.name, form.text), local, is_here, template, request.answers)
 
     try:
         summary, local, *others = documents = read_documents(request, directory)
@@ -97,7 +97,7 @@ def parsed(request: Request) -> Parsed:
         raise _without_local(refused, lambda: read(summary_document(request, directory), (layout.LOCAL, ""))) from None
     experiment, twin = read(summary, (local.name, local.text)), None
     for other in others:
-        with _beside(summary.name, other.name):
+        with _refused_as_twin(summary.name, other.name):
             twin = read(other, (local.name, local.text))
     return Parsed(directory, documents, experiment, twin)
 
@@ -117,7 +117,7 @@ def _without_local(refused: Refused, read: Callable[[], Experiment]) -> Refused:
 
 
 @contextmanager
-def _beside(used: str, other: str) -> Iterator[None]:
+def _refused_as_twin(used: str, other: str) -> Iterator[None]:
     """Let what refuses the form that is not used say first why it is looked at at all, and how to be rid of it."""
     try:
         yield
@@ -131,14 +131,14 @@ def _beside(used: str, other: str) -> Iterator[None]:
         raise Refused(message, [problem, *refused.problems], refused.ask) from refused
 
 
-def prepared(request: Request) -> Prepared:
+def prepare(request: Request) -> Prepared:
     """Plan the experiment and render every text in memory.
 
     Raises:
-        Refused: everything that `parsed` raises, what stands against the plan, what the template or the bundled
+        Refused: everything that `parse` raises, what stands against the plan, what the template or the bundled
             setup_finetune would refuse, and what would fail when the runs are trained.
     """
-    found = parsed(request)
+    found = parse(request)
     options = _options(request, found.experiment)
     with Tree(found.directory) as tree:
         previous = load_plan(tree)
@@ -186,7 +186,7 @@ def _same_in_twin(found: Parsed, twin: Experiment, options: Options, place: Plac
     used, unused = found.experiment.summary_file, twin.summary_file
     options, place = options.model_copy(update={"names": "varying"}), dataclasses.replace(place, previous=None)
     one = make_plan(found.experiment, options, place)
-    with _beside(used, unused):
+    with _refused_as_twin(used, unused):
         other = make_plan(twin, options, place)
     problems: dict[object, Finding] = {}
     for each in differences(one.runs, other.runs):

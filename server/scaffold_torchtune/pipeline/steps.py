@@ -78,13 +78,13 @@ def _unlogged(tree: Tree, step: str) -> bool:
 
 def parse(request: Request) -> ParseResult:
     """Step 1. Raises `Refused` with every problem of both documents."""
-    found = prepare.parsed(request)
+    found = prepare.parse(request)
     return step_results.parse_result(found.experiment, str(found.directory))
 
 
 def plan(request: Request) -> PlanResult:
     """Steps 2 and 4. Raises `Refused` with everything that stands against the plan."""
-    return step_results.plan_result(prepare.prepared(request).plan)
+    return step_results.plan_result(prepare.prepare(request).plan)
 
 
 def render(request: Request) -> RenderResult:
@@ -98,7 +98,7 @@ def render(request: Request) -> RenderResult:
 
 def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResult]:
     with _refusals_logged(request):
-        prepared = prepare.prepared(request)
+        prepared = prepare.prepare(request)
         with Tree(prepared.directory) as tree:
             pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
             if not pending and state.load_plan(tree) == prepared.plan and not _unlogged(tree, "render"):

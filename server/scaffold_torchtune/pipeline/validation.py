@@ -114,7 +114,7 @@ def outdated(plan: Plan, request: Request) -> list[Finding]:
         if plan.options.setup_script not in {"bundled", prepare.named_script(request)}:
             # planning asks the script, and a plan, which may come from elsewhere, must not choose what runs
             return [_outdated(_UNNAMED.format(script=shown(plan.options.setup_script)))]
-        now = prepare.prepared(same).plan
+        now = prepare.prepare(same).plan
     except Refused as refused:
         reason = refused.problems[0].sentence() if refused.problems else refused.message
         return [_outdated(f"the documents have changed since the plan was made, and are refused now: {reason}")]

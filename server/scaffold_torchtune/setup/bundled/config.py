@@ -1,7 +1,7 @@
 """What finetune.yaml says: torchtune 0.6.1's configuration as plain data, in the order of the stock configs.
 
 The fixed values (optimizer, loss, profiler, ...) are those of recipes/configs/llama3_2/1B_lora_single_device.yaml. Full
-fine-tuning keeps them, AdamW of torch and the schedule too, which its recipes take alike, so that runs of both kinds
+fine-tuning keeps them, AdamW of torch and the schedule too, which its recipes take too, so that runs of both kinds
 can be compared; what only its recipes read is that of recipes/configs/llama3_2/1B_full.yaml, with the optimizer's step
 after the whole backward pass (optimizer_in_bwd would forbid gradient accumulation).
 Only this module and rules.py write `${...}`; a value that holds it was refused before.

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from scaffold_torchtune.models import Interface, Option
 from scaffold_torchtune.system import processes
+from scaffold_torchtune.system.files import open_regular
 
 PROGRAM = Path(__file__).with_name("options_program.py")
 
@@ -42,14 +43,18 @@ def ask_interface(script: Path, python: str, environment: Mapping[str, str], tim
         InterfaceFault: it cannot be asked; this is not remembered, as it may be mended while a server runs.
     """
     try:
-        text = script.read_text(encoding="utf-8", errors="replace")
-        file = script.parent / SLURM_TEMPLATE
-        template = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        text, file = _read(script), script.parent / SLURM_TEMPLATE
+        template = _read(file) if file.is_file() else ""
     except OSError as error:
         raise InterfaceFault(f"it cannot be read: {error.strerror}") from error
     options = _ask(script, text, python, tuple(environment.items()), timeout) if "argparse" in text else None
     modules = tuple(name for line in _LOADS.findall(template) for name in line.split())
     return Interface(options=options, modules=modules, drops_conda=bool(_DROPS_CONDA.search(text)))
+
+
+def _read(path: Path) -> str:
+    with open_regular(path) as file:
+        return file.read().decode("utf-8", "replace")
 
 
 @functools.lru_cache(maxsize=16)

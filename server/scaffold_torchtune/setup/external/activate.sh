@@ -26,7 +26,7 @@ _st_report() {
     done
 }
 
-# KIND WHAT: end with what the last command said, and with what there is instead.
+# KIND WHAT: end with what the last command printed, and with what there is instead.
 _st_stop() {
     _st_report fault "$1" what "$2" output "$(command -p tail -c 8000 "$_st_file.output" 2>/dev/null)"
     _st_report available "$(command -p head -c 400000 "$_st_file.available" 2>/dev/null)"
@@ -80,26 +80,26 @@ _st_load() {
 _st_quiet() { CONDA_AUTO_ACTIVATE_BASE=false CONDA_AUTO_ACTIVATE=false "$@" 2>>"$_st_file.output" </dev/null; }
 
 # Conda needs its hook in a shell that is not interactive: from what is there already, from PATH, from where people
-# install it; else micromamba or mamba, which are used alike.
+# install it; else micromamba or mamba, which are used the same way.
 _st_find_conda() {
-    local place tool
+    local found tool
     _st_tool=conda
     _st_is_function conda && return
-    for place in "$(type -P conda)" "$CONDA_EXE"; do
-        [ -x "$place" ] && eval "$(_st_quiet "$place" shell.bash hook)" >/dev/null
+    for found in "$(type -P conda)" "$CONDA_EXE"; do
+        [ -x "$found" ] && eval "$(_st_quiet "$found" shell.bash hook)" >/dev/null
         _st_is_function conda && return
     done
-    for place in "$HOME" /opt; do
+    for found in "$HOME" /opt; do
         for tool in miniconda3 anaconda3 miniforge3 mambaforge conda miniconda anaconda miniforge; do
-            [ -r "$place/$tool/etc/profile.d/conda.sh" ] && . "$place/$tool/etc/profile.d/conda.sh" >/dev/null
+            [ -r "$found/$tool/etc/profile.d/conda.sh" ] && . "$found/$tool/etc/profile.d/conda.sh" >/dev/null
             _st_is_function conda && return
         done
     done
     for _st_tool in micromamba mamba; do
         _st_is_function "$_st_tool" && return
-        for place in "$(type -P "$_st_tool")" "$MAMBA_EXE"; do
-            [ "${place##*/}" = "$_st_tool" ] && [ -x "$place" ] &&
-                eval "$(_st_quiet "$place" shell hook --shell bash)" >/dev/null
+        for found in "$(type -P "$_st_tool")" "$MAMBA_EXE"; do
+            [ "${found##*/}" = "$_st_tool" ] && [ -x "$found" ] &&
+                eval "$(_st_quiet "$found" shell hook --shell bash)" >/dev/null
             _st_is_function "$_st_tool" && return
         done
     done

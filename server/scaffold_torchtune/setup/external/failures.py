@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from scaffold_torchtune.system.files import open_regular
 from scaffold_torchtune.system.processes import Environment
 from scaffold_torchtune.system.text import escape, shown
 
@@ -45,7 +46,8 @@ def _belongs(package: str, home: Path) -> bool:
     if home.name == package or any((home / part / package).is_dir() for part in ("", "src")):
         return True
     try:
-        return re.search(rf"\b{package}\b", (home / "pyproject.toml").read_text(encoding="utf-8")) is not None
+        with open_regular(home / "pyproject.toml") as file:
+            return re.search(rf"\b{package}\b", file.read().decode()) is not None
     except (OSError, UnicodeDecodeError):
         return False
 
