@@ -14,7 +14,7 @@ from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.setup import run_script
 from scaffold_torchtune.setup.external import InterfaceFault, ask_interface
-from scaffold_torchtune.setup.external.activation import Fault, Wanted, activate, activation_problem
+from scaffold_torchtune.setup.external.activation import Activation, Fault, activate, activation_problem
 from scaffold_torchtune.setup.external.failures import lack_of
 from scaffold_torchtune.system import processes
 from scaffold_torchtune.system.layout import SETUP_YAML
@@ -32,18 +32,18 @@ _SECONDS: Final = 120.0  # for an activation, conda on a slow file system takes 
 _KIND: Final = ("torchtune_model_name", "custom_recipe", "gpus", "dataset_type", "dataset_ext")
 _MOST_TRIED: Final = 8
 
-_activated: dict[tuple[Wanted, tuple[tuple[str, str], ...]], dict[str, str]] = {}
+_activated: dict[tuple[Activation, tuple[tuple[str, str], ...]], dict[str, str]] = {}
 _one_at_a_time = threading.Lock()
 
 
 def environment_of(settings: Mapping[str, Setting], request: Request) -> Environment:
-    """Return the environment with what `wanted` says active; activated at most once in this process, then remembered.
+    """Return the environment with what `settings` name active; activated at most once in this process, then remembered.
 
     Raises:
         Refused: it cannot be activated; names the line that asks for it, and what there is instead.
         Interrupted: who asked for it wants it to end.
     """
-    named = wanted(settings, request)
+    named = activation_of(settings, request)
     if named.is_active(os.environ):
         how, name = _how(named, "active already"), named.environment
     elif activates(request):
@@ -53,7 +53,7 @@ def environment_of(settings: Mapping[str, Setting], request: Request) -> Environ
     return Environment(processes.python(), processes.environment(), how, name, named.commands)
 
 
-def wanted(settings: Mapping[str, Setting], request: Request) -> Wanted:
+def activation_of(settings: Mapping[str, Setting], request: Request) -> Activation:
     """Return the modules of `settings`, and their conda environment or the virtual one that the operator named.
 
     Raises:
@@ -63,13 +63,13 @@ def wanted(settings: Mapping[str, Setting], request: Request) -> Wanted:
     modules = tuple(name.strip() for name in texts.get("modules", "").split(",") if name.strip())
     named = str(request.venv or os.environ.get(VENV) or "")
     if not named:
-        return Wanted(modules, texts.get("conda_env", ""))
+        return Activation(modules, texts.get("conda_env", ""))
     venv = os.path.abspath(expanded(Path(named)))  # noqa: PTH100 - a link is called by its own name
     if not Path(venv, "bin", "activate").is_file():
         message = f"there is no virtual environment at {shown(venv)}: it has no bin/activate"
         fix = f"correct --venv or {VENV}, make it (python3 -m venv {venv}), or add --no-activate"
         raise _refused(finding("environment-missing", message, field="venv", actual=venv, fix=fix))
-    return Wanted(modules, venv=venv)
+    return Activation(modules, venv=venv)
 
 
 def activates(request: Request) -> bool:
@@ -77,7 +77,7 @@ def activates(request: Request) -> bool:
     return request.activate and os.environ.get(SWITCH) != "off"
 
 
-def _activated_environment(named: Wanted, settings: Mapping[str, Setting], request: Request) -> Environment:
+def _activated_environment(named: Activation, settings: Mapping[str, Setting], request: Request) -> Environment:
     ours = processes.environment()
     key = (named, tuple(sorted(ours.items())))
     with _one_at_a_time:  # what fails is tried anew each time
@@ -98,7 +98,7 @@ def _activated_environment(named: Wanted, settings: Mapping[str, Setting], reque
     return Environment(processes.python(found), found, _how(named, "activated once"), named.environment)
 
 
-def _how(named: Wanted, word: str) -> str:
+def _how(named: Activation, word: str) -> str:
     """Return `the conda environment cruijff, activated once, after module load anaconda3/2025.6`."""
     load = f"module load {' '.join(named.modules)}" if named.modules else ""
     if not named.environment:

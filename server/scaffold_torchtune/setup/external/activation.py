@@ -19,7 +19,7 @@ from scaffold_torchtune.system.text import close_matches, did_you_mean, escape, 
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Activation:
     """Modules, and a conda environment or, in its place, a virtual environment (its directory); empty for none."""
 
     modules: tuple[str, ...] = ()
@@ -44,14 +44,16 @@ class Wanted:
         return "; ".join(commands)
 
     def is_active(self, variables: Mapping[str, str]) -> bool:
-        """Whether environment variables tell that all of it is active."""
+        """Return whether all of it is active, by environment variables."""
         if self.venv:
             active = variables.get("VIRTUAL_ENV", "")
-            there = bool(active) and os.path.realpath(active) == os.path.realpath(self.venv)
+            is_found = bool(active) and os.path.realpath(active) == os.path.realpath(self.venv)
         else:
-            there = variables.get("CONDA_DEFAULT_ENV", "") == self.conda_env or not self.conda_env
+            is_found = variables.get("CONDA_DEFAULT_ENV", "") == self.conda_env or not self.conda_env
         loaded = variables.get("LOADEDMODULES", "").split(":")
-        return there and all(any(one == name or one.startswith(f"{name}/") for one in loaded) for name in self.modules)
+        return is_found and all(
+            any(one == name or one.startswith(f"{name}/") for one in loaded) for name in self.modules
+        )
 
 
 FaultKind = Literal["modules", "module", "conda", "environment", "venv", "shell"]
@@ -83,12 +85,12 @@ _MOST: Final = 4_000_000  # bytes of a report; an environment is a few kilobytes
 
 
 def activate(
-    wanted: Wanted, variables: Mapping[str, str], timeout: float, stop: threading.Event | None = None
+    asked: Activation, variables: Mapping[str, str], timeout: float, stop: threading.Event | None = None
 ) -> dict[str, str] | Fault:
-    """Activate what is wanted in a login shell; return the variables of the environment then, or why it cannot be.
+    """Activate what is asked for in a login shell; return the variables of the environment then, or why it cannot be.
 
     Args:
-        wanted: names that are bare by their grammar; a virtual environment whose directory is there.
+        asked: names that are bare by their grammar; a virtual environment whose directory is there.
         variables: the environment to start from; it must hold neither secrets nor BASH_ENV.
         timeout: in seconds.
         stop: ends it when it is set.
@@ -101,7 +103,7 @@ def activate(
         report = Path(folder, "report")
         report.touch()
         command = ["bash", "-l", str(PROGRAM), str(report), mark, variables.get("PATH", "")]
-        command += [wanted.venv, wanted.conda_env, *wanted.modules]
+        command += [asked.venv, asked.conda_env, *asked.modules]
         try:
             done = processes.run(command, Path(folder), timeout, stop, env=variables)
         except OSError as error:
@@ -144,9 +146,9 @@ _Problem = tuple[str, str, str, str, str | None]
 """The setting that a fault is about, the code, the message, the fix, what there is instead."""
 
 
-def activation_problem(fault: Fault, wanted: Wanted, settings: Mapping[str, Setting]) -> Finding:
+def activation_problem(fault: Fault, asked: Activation, settings: Mapping[str, Setting]) -> Finding:
     """Return the finding for a fault, at the line of the setting (`modules`, `conda_env`) that asks for it."""
-    field, code, message, fix, expected = _problem(fault, wanted)
+    field, code, message, fix, expected = _problem(fault, asked)
     setting = settings.get(field)
     return finding(
         code,
@@ -155,11 +157,11 @@ def activation_problem(fault: Fault, wanted: Wanted, settings: Mapping[str, Sett
         expected=expected,
         actual=setting.text if setting else None,
         at=setting.source if setting else None,
-        fix=f"{fix}; or activate it yourself ({wanted.commands}) and add --no-activate",
+        fix=f"{fix}; or activate it yourself ({asked.commands}) and add --no-activate",
     )
 
 
-def _problem(fault: Fault, wanted: Wanted) -> _Problem:
+def _problem(fault: Fault, asked: Activation) -> _Problem:
     reason = _reason(fault.output)
     match fault.kind:
         case "modules":
@@ -174,7 +176,7 @@ def _problem(fault: Fault, wanted: Wanted) -> _Problem:
         case "module":
             return _module_problem(fault.what, modules(fault.available), reason)
         case "conda":
-            after = f" after `module load {' '.join(wanted.modules)}`" if wanted.modules else " in a login shell"
+            after = f" after `module load {' '.join(asked.modules)}`" if asked.modules else " in a login shell"
             message = (
                 f"the conda environment {shown(fault.what)} is to be activated, but there is no conda, mamba or"
                 f" micromamba{after}, on PATH, in CONDA_EXE, or where people install it{reason}"
