@@ -51,6 +51,10 @@ class Finding(BaseModel):
         stop = "" if self.message.endswith((".", "?", "!")) else "."
         return f"{place}{self.message}" + (f"{stop} Fix: {self.fix}" if self.fix else "")
 
+    def unplaced(self) -> "Finding":
+        """Return the finding without its place and its value: the same for all runs of which the same is found."""
+        return self.model_copy(update={"file": None, "line": None, "actual": None})
+
 
 class Question(BaseModel):
     """What only the user can say: a field that no document gives, or gives twice, or gives wrongly."""

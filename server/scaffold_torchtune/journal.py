@@ -5,11 +5,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from scaffold_torchtune.findings import Finding, Refused, errors_in
-from scaffold_torchtune.models import Answer, Plan
+from scaffold_torchtune.models import Plan
 from scaffold_torchtune.results.step_results import RenderResult, SetupResult, SetupRun, ValidatedRun, ValidateResult
-from scaffold_torchtune.system.text import one_line, shown
-
-# The entries of scaffold.log: what each step did, in the words of what really happened.
+from scaffold_torchtune.system.text import counted, one_line, shown
 
 
 class Entry(NamedTuple):
@@ -22,7 +20,7 @@ class Entry(NamedTuple):
 
 
 def format_entries(entries: Iterable[Entry], now: datetime) -> bytes:
-    """The entries as they are appended: each with its header, its labels, and a blank line after it.
+    """Return the entries as they are appended: each with its header, its labels, and a blank line after it.
 
     Values are escaped, so that none can forge a line or an entry.
     """
@@ -35,31 +33,23 @@ def format_entries(entries: Iterable[Entry], now: datetime) -> bytes:
 
 
 def head(entry: Entry, now: datetime) -> str:
-    """The first line of an entry: `[2026-11-25 18:00:00] CREATE_RUN_DIRS`."""
+    """Return the first line of an entry: `[2026-11-25 18:00:00] CREATE_RUN_DIRS`."""
     return f"[{now:%Y-%m-%d %H:%M:%S}] {entry.action}"
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
-
-
 def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> list[Entry]:
-    """The entries of steps 1 to 5. `made` are the run directories that were not there."""
-    runs = len(plan.runs)
-    varying = _listed(plan.varying) or "none"
+    """Return the entries of steps 1 to 5. `made` are the run directories that were not there."""
+    varying = ", ".join(plan.varying) or "none"
     excluded = "; ".join(f"left out: {e.name} ({e.reason})" for e in plan.excluded)
     legend = "; ".join(f"{name} is {text!r}" for name, text in plan.legend.items())
-    answers = "".join(f"; {each.field} is {shown(each.value)}, {_said(each)}" for each in plan.answers)
+    kept = "as the user said when asked; to keep it, write in"
+    answers = "".join(f"; {a.field} is {shown(a.value)}, {kept} {a.file}: {a.add}" for a in plan.answers)
     there = [run.directory for run in plan.runs if run.directory not in made]
     return [
         Entry(
             "SCAFFOLD_TORCHTUNE_START",
-            f"Generating fine-tuning configs for {_count(runs, 'run')} of {plan.experiment}",
-            f"Analyzed {_listed(plan.inputs)}" + (f"; {excluded}" if excluded else "") + answers,
+            f"Generating fine-tuning configs for {counted(len(plan.runs), 'run')} of {plan.experiment}",
+            f"Analyzed {', '.join(plan.inputs)}" + (f"; {excluded}" if excluded else "") + answers,
         ),
         Entry(
             "ANALYZE_PARAMETERS",
@@ -69,7 +59,7 @@ def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> lis
         *_warnings((*plan.warnings, *result.warnings)),
         Entry(
             "CREATE_RUN_DIRS",
-            _listed(run.directory for run in plan.runs),
+            ", ".join(run.directory for run in plan.runs),
             f"{len(made)} created" + (f", {len(there)} already there" if there else ""),
         ),
         Entry(
@@ -80,31 +70,21 @@ def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> lis
     ]
 
 
-def _said(answer: Answer) -> str:
-    """That a value is an answer of the user, and the line that would say it."""
-    return f"as the user said when asked; to keep it, write in {answer.file}: {answer.add}"
-
-
 def setup_entries(plan: Plan, result: SetupResult) -> list[Entry]:
-    """The entries of step 6: one for each run that failed, and the sum."""
-    bundled = plan.options.setup_script == "bundled"
-    how = (
-        "Bundled setup_finetune, in this process; no conda environment was activated"
-        if bundled
-        else f"{plan.options.setup_script} as a subprocess in each run's staging directory; {result.environment}"
-    )
+    """Return the entries of step 6: one for each run that failed, and the sum."""
+    how = f"{plan.options.setup_script} as a subprocess in each run's staging directory; {result.environment}"
+    if plan.options.setup_script == "bundled":
+        how = "Bundled setup_finetune, in this process; no conda environment was activated"
     failures = [Entry("SETUP_RUN_FAILED", run.directory, _failure(run)) for run in result.runs if not run.ok]
     already = sum(run.unchanged for run in result.runs)
-    total = (
-        f"{_count(result.processed, 'run')} processed, {result.succeeded} successful"
-        + (f" ({already} of them already done)" if already else "")
-        + f", {_count(result.failed, 'failure')}"
-    )
+    done = f" ({already} of them already done)" if already else ""
+    total = f"{counted(result.processed, 'run')} processed, {result.succeeded} successful{done}"
+    total += f", {counted(result.failed, 'failure')}"
     return [*_warnings(result.warnings), *failures, Entry("RUN_SETUP_SCRIPTS", how, total)]
 
 
 def _failure(run: SetupRun) -> str:
-    """Why a run failed, how it was run, and what to do."""
+    """Return why a run failed, how it was run, and what to do."""
     parts = {
         "Ran for": f"{run.seconds:g} s" if run.seconds is not None else "",
         "Exit status": "" if run.status is None else str(run.status),
@@ -116,36 +96,32 @@ def _failure(run: SetupRun) -> str:
 
 
 def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: float) -> list[Entry]:
-    """The entries of step 7 and the end: COMPLETE only where validation passed."""
+    """Return the entries of step 7 and the end: COMPLETE only where validation passed."""
     failed = [run for run in result.runs if not run.passed]
     findings = [f for run in failed for f in errors_in(run.findings)] + errors_in(result.findings)
-    verdict = Entry(
-        "VALIDATE_PARAMETERS",
-        "Comparing finetune.yaml and finetune.slurm with the plan, value by value, and with the directory names",
-        f"All parameters validated: {result.checked} of {result.planned} runs checked, none differs"
-        if result.passed
-        else f"FAILED: {result.checked} of {result.planned} runs checked, {len(failed)} with errors. "
-        + _sentences(findings),
-    )
-    duration = _elapsed(seconds)
+    checked = f"{result.checked} of {result.planned} runs checked"
     if result.passed:
-        summary = f"{_count(result.planned, 'run')} of {plan.experiment} scaffolded, validated and ready to submit"
-        return [verdict, Entry("SCAFFOLD_TORCHTUNE_COMPLETE", summary, f"Submit with: {submit}", duration)]
-    summary = f"Not ready: {_not_ready(result, failed)}"
-    advice = "Do not submit. Check setup_finetune and the template, mend the cause, then scaffold again"
-    return [verdict, Entry("SCAFFOLD_TORCHTUNE_FAILED", summary, advice, duration)]
+        verdict = f"All parameters validated: {checked}, none differs"
+        summary = f"{counted(result.planned, 'run')} of {plan.experiment} scaffolded, validated and ready to submit"
+        end, advice = "SCAFFOLD_TORCHTUNE_COMPLETE", f"Submit with: {submit}"
+    else:
+        verdict = f"FAILED: {checked}, {len(failed)} with errors. {_sentences(findings)}"
+        end, summary = "SCAFFOLD_TORCHTUNE_FAILED", f"Not ready: {_not_ready(result, failed)}"
+        advice = "Do not submit. Check setup_finetune and the template, mend the cause, then scaffold again"
+    what = "Comparing finetune.yaml and finetune.slurm with the plan, value by value, and with the directory names"
+    return [Entry("VALIDATE_PARAMETERS", what, verdict), Entry(end, summary, advice, _elapsed(seconds))]
 
 
 def _not_ready(result: ValidateResult, failed: Sequence[ValidatedRun]) -> str:
-    """What is not ready: the runs that failed; none is ready where something is wrong with the whole."""
+    """Return what is not ready: the runs that failed; none is ready where something is wrong with the whole."""
     if not result.runs:
         return "no run could be checked"
     whole = dict.fromkeys(each.code for each in errors_in(result.findings))
-    names = _listed(run.directory for run in failed)
+    names = ", ".join(run.directory for run in failed)
     if not whole:
         return names
     more = f"; with errors of their own: {names}" if names else ""
-    return f"all {_count(result.planned, 'run')} ({', '.join(whole)}){more}"
+    return f"all {counted(result.planned, 'run')} ({', '.join(whole)}){more}"
 
 
 def _sentences(findings: Iterable[Finding]) -> str:
@@ -153,13 +129,13 @@ def _sentences(findings: Iterable[Finding]) -> str:
 
 
 def refused_entry(refused: Refused) -> Entry:
-    """The entry of a refusal: everything that stood against it."""
+    """Return the entry of a refusal: everything that stood against it."""
     details = f"Nothing was changed. {_sentences(refused.problems)}"
     return Entry("SCAFFOLD_TORCHTUNE_REFUSED", refused.message, details)
 
 
 def stopped_entry(refused: Refused) -> Entry:
-    """The entry of a step that could not go on."""
+    """Return the entry of a step that could not go on."""
     again = "Stopped midway: do not submit. What was written stays; scaffold again to go on from there"
     return Entry("SCAFFOLD_TORCHTUNE_FAILED", refused.message, f"{again}. {_sentences(refused.problems)}")
 
@@ -169,7 +145,7 @@ def _warnings(warnings: Iterable[Finding]) -> list[Entry]:
 
 
 def _elapsed(seconds: float) -> str:
-    """`3.2 s`, `2 min 5 s`, `1 h 2 min`."""
+    """Return `3.2 s`, `2 min 5 s`, `1 h 2 min`."""
     minutes, rest = divmod(round(max(seconds, 0.0), 1), 60)
     hours, minutes = divmod(int(minutes), 60)
     if hours:

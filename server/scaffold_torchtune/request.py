@@ -12,8 +12,6 @@ from typing import Literal
 from scaffold_torchtune.findings import Refused, Scalar
 from scaffold_torchtune.models import Options
 
-# How a writing step ends before it is done: what it had written stays, and repeating it goes on from there.
-
 
 class Stopped(Refused):
     """A writing step could not go on: what it had written stays, and repeating the step takes it from there."""
@@ -28,7 +26,7 @@ class Interrupted(Stopped):
 
 @contextmanager
 def midway() -> Iterator[None]:
-    """What is refused in here is refused after something was written: it becomes `Stopped`, Ctrl-C `Interrupted`."""
+    """Turn what is refused in here, after something was written, into `Stopped`, and Ctrl-C into `Interrupted`."""
     try:
         yield
     except Stopped:
@@ -39,26 +37,15 @@ def midway() -> Iterator[None]:
         raise Interrupted from interrupt
 
 
-# What an operator asks for, the same from the command line and over MCP.
-
 Progress = Callable[[str, int, int], None]
-"""Told of progress: the step, how many runs are done, how many there are."""
-
+"""Called with the step, how many runs are done, and how many there are."""
 
 _MOST_JOBS = 4
 
 
-def _now() -> datetime:
-    return datetime.now().astimezone()
-
-
 def default_jobs() -> int:
-    """How many external scripts run at a time: as many as we have cores, but few, for login nodes are shared."""
+    """Return how many external scripts run at a time: one for each core, but few, for login nodes are shared."""
     return min(_MOST_JOBS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-def _silent(_step: str, _done: int, _total: int) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +78,12 @@ class Request:
     timeout: float = 300.0
     sbatch: bool = True
     with_torchtune: bool | None = None
-    now: Callable[[], datetime] = field(default=_now)
-    progress: Progress = field(default=_silent)
+    now: Callable[[], datetime] = lambda: datetime.now().astimezone()
+    progress: Progress = lambda _step, _done, _total: None
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def told(self, step: str, done: int, total: int) -> None:
-        """Tell of progress.
+    def report(self, step: str, done: int, total: int) -> None:
+        """Report progress.
 
         Raises:
             Interrupted: who asked wants the call to end.
@@ -106,7 +93,7 @@ class Request:
         self.progress(step, done, total)
 
     def with_options(self, options: Options) -> "Request":
-        """The same request with the options that a plan was made with."""
+        """Return the same request with the options that a plan was made with."""
         return replace(
             self,
             names=options.names,

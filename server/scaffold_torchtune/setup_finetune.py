@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _read(name: str) -> str:
-    """The text of a regular file of a sensible size.
+    """Return the text of a regular file of a sensible size.
 
     Raises:
         Refused: it is not there, no such file, or not UTF-8.
@@ -48,14 +48,15 @@ def _read(name: str) -> str:
         with open_regular(name) as file:
             return file.read(yamlio.MAX_BYTES + 1).decode("utf-8")
     except NotRegular as error:
-        raise _refused("document-unreadable", name, str(error.strerror), "name a regular file") from error
+        raise refuse("document-unreadable", str(error.strerror), file=name, fix="name a regular file") from error
     except FileNotFoundError as error:
         fix = "run this in a run directory, or name the file with --config_file"
-        raise _refused("document-missing", name, "there is no such file", fix) from error
+        raise refuse("document-missing", "there is no such file", file=name, fix=fix) from error
     except UnicodeDecodeError as error:
-        raise _refused("document-unreadable", name, "it is not UTF-8 text", "save it as UTF-8") from error
+        raise refuse("document-unreadable", "it is not UTF-8 text", file=name, fix="save it as UTF-8") from error
     except (OSError, ValueError) as error:
-        raise _refused("document-unreadable", name, f"it cannot be read: {error}", "make it readable") from error
+        message = f"it cannot be read: {error}"
+        raise refuse("document-unreadable", message, file=name, fix="make it readable") from error
 
 
 def _write(outputs: Outputs) -> None:
@@ -67,15 +68,13 @@ def _write(outputs: Outputs) -> None:
     texts = {layout.FINETUNE_YAML: outputs.finetune_yaml, layout.FINETUNE_SLURM: outputs.finetune_slurm}
     for name in texts:
         if os.path.lexists(name) and not stat.S_ISREG(os.lstat(name).st_mode):
-            raise _refused("unsafe-path", name, "it is a link or not a regular file", "move it away and run this again")
+            message = "it is a link or not a regular file"
+            raise refuse("unsafe-path", message, file=name, fix="move it away and run this again")
     try:
         publish({Path(name): text.encode("utf-8") for name, text in texts.items()})
     except OSError as error:
-        raise _refused("write-failed", str(error.filename or ""), str(error.strerror), "make room for it") from error
-
-
-def _refused(code: str, name: str, message: str, fix: str) -> Refused:
-    return refuse(code, message, file=name, fix=fix)
+        name = str(error.filename or "")
+        raise refuse("write-failed", str(error.strerror), file=name, fix="make room for it") from error
 
 
 if __name__ == "__main__":

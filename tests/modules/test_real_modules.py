@@ -10,7 +10,7 @@ import pytest
 
 from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.results.step_results import RefusalError
-from scaffold_torchtune.setup.external.activation import Fault, Wanted, activate
+from scaffold_torchtune.setup.external.activation import Activation, Fault, activate
 from support.experiments import log, make_experiment, many_runs, run_directories
 from support.logins import home
 from support.setup_scripts import MAKE, script
@@ -66,7 +66,7 @@ def site(tmp_path: Path, request: pytest.FixtureRequest) -> Site:
 
 
 def loads(site: Site, *names: str) -> dict[str, str] | Fault:
-    return activate(Wanted(names), site.login, 60)
+    return activate(Activation(names), site.login, 60)
 
 
 def test_what_a_module_sets_is_there_and_its_noise_and_secrets_are_not(site: Site) -> None:
@@ -94,7 +94,7 @@ def test_the_module_command_is_found_where_the_login_shell_has_none(site: Site, 
     profile = "unset -f module ml _module_raw\nunset MODULESHOME\n"
     bare = Site(tmp_path / "bare", site.init, profile)
     variables = bare.login | {"LMOD_PKG": str(site.init.parents[1])}
-    found = activate(Wanted(("anaconda3/2025.6",)), variables, 60)
+    found = activate(Activation(("anaconda3/2025.6",)), variables, 60)
     assert isinstance(found, dict), found
     assert found["SITE"] == "anaconda"
 

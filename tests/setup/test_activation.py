@@ -7,25 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from scaffold_torchtune.setup.external.activation import Fault, Wanted, activate
+from scaffold_torchtune.setup.external.activation import Activation, Fault, activate
 from support.logins import MODULES, has_modules, home, loaded
 from support.stand_in_conda import StandIn
 from support.waiting import PATIENCE, pass_deadlines_once
 
 
-def activated(wanted: Wanted, login: dict[str, str], timeout: float = PATIENCE) -> dict[str, str]:
-    found = activate(wanted, login, timeout)
+def activated(asked: Activation, login: dict[str, str], timeout: float = PATIENCE) -> dict[str, str]:
+    found = activate(asked, login, timeout)
     assert not isinstance(found, Fault), found
     return found
 
 
-def fault(wanted: Wanted, login: dict[str, str], timeout: float = PATIENCE) -> Fault:
-    found = activate(wanted, login, timeout)
+def fault(asked: Activation, login: dict[str, str], timeout: float = PATIENCE) -> Fault:
+    found = activate(asked, login, timeout)
     assert isinstance(found, Fault), found
     return found
 
 
-TUNE = Wanted(conda_env="tune")
+TUNE = Activation(conda_env="tune")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_conda_that_a_module_puts_on_path(tmp_path: Path, conda: StandIn) -> Non
     profile = MODULES.replace("SITE=$name", f'SITE=$name PATH="$PATH:{conda.program.parent}"')
     login = home(tmp_path / "home", profile)
     assert fault(TUNE, login).kind == "conda"
-    found = activated(Wanted(("anaconda3/2025.6",), "tune"), login)
+    found = activated(Activation(("anaconda3/2025.6",), "tune"), login)
     assert is_tune(conda, found)
     assert found["SITE"] == "anaconda3/2025.6"
 
@@ -97,14 +97,14 @@ def test_a_conda_that_has_no_hook_is_none(tmp_path: Path) -> None:
     program.chmod(0o755)
     found = fault(TUNE, home(tmp_path / "home") | {"CONDA_EXE": str(program)})
     assert (found.kind, found.what) == ("conda", "tune")
-    assert "invalid choice" in found.said
+    assert "invalid choice" in found.output
 
 
 def test_an_environment_that_is_not_there(tmp_path: Path, conda: StandIn) -> None:
-    found = fault(Wanted(conda_env="tun"), home(tmp_path / "home", f". '{conda.hook}'"))
+    found = fault(Activation(conda_env="tun"), home(tmp_path / "home", f". '{conda.hook}'"))
     assert (found.kind, found.what, found.at) == ("environment", "tun", "conda activate tun")
-    assert "EnvironmentNameNotFound: Could not find conda environment: tun" in found.said
-    assert str(conda.root / "envs" / "tune") in found.there
+    assert "EnvironmentNameNotFound: Could not find conda environment: tun" in found.output
+    assert str(conda.root / "envs" / "tune") in found.available
 
 
 def test_only_what_is_active_proves_that_an_environment_is(tmp_path: Path, conda: StandIn) -> None:
@@ -112,13 +112,13 @@ def test_only_what_is_active_proves_that_an_environment_is(tmp_path: Path, conda
     found = fault(TUNE, home(tmp_path / "home", f". '{conda.hook}'") | {"CONDA_DEFAULT_ENV": "other"})
     assert (found.kind, found.what) == ("environment", "tune")
     conda.answers("echo 'echo no such thing >&2; false'; exit 0")
-    assert "no such thing" in fault(TUNE, home(tmp_path / "two", f". '{conda.hook}'")).said
+    assert "no such thing" in fault(TUNE, home(tmp_path / "two", f". '{conda.hook}'")).output
 
 
 def test_a_virtual_environment(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "my venv"], check=True)
     login = home(tmp_path / "home", MODULES)
-    found = activated(Wanted(("gcc",), venv=str(tmp_path / "my venv")), login)
+    found = activated(Activation(("gcc",), venv=str(tmp_path / "my venv")), login)
     assert found["VIRTUAL_ENV"] == str(tmp_path / "my venv")
     assert found["PATH"].startswith(f"{tmp_path / 'my venv' / 'bin'}:")
     assert found["SITE"] == "gcc/12.2"
@@ -127,38 +127,38 @@ def test_a_virtual_environment(tmp_path: Path) -> None:
 def test_a_virtual_environment_that_activates_another_place(tmp_path: Path) -> None:
     (tmp_path / "moved" / "bin").mkdir(parents=True)
     (tmp_path / "moved" / "bin" / "activate").write_text("VIRTUAL_ENV=/gone; export VIRTUAL_ENV\n")
-    found = fault(Wanted(venv=str(tmp_path / "moved")), home(tmp_path / "home"))
+    found = fault(Activation(venv=str(tmp_path / "moved")), home(tmp_path / "home"))
     assert (found.kind, found.at) == ("venv", f"source {tmp_path / 'moved'}/bin/activate")
 
 
 def test_modules_are_loaded_in_order_each_once(tmp_path: Path) -> None:
     login = home(tmp_path / "home", MODULES)
-    found = activated(Wanted(("gcc", "cuda/12", "anaconda3/latest")), login)
+    found = activated(Activation(("gcc", "cuda/12", "anaconda3/latest")), login)
     assert found["LOADEDMODULES"] == "gcc/12.2:cuda/12:anaconda3/2025.6"
     assert loaded(login) == ["gcc", "cuda/12", "anaconda3/latest"]
 
 
 def test_a_module_by_a_name_that_only_the_module_system_knows(tmp_path: Path) -> None:
     profile = MODULES.replace("gcc | cuda/12)", "nickname)")
-    found = activated(Wanted(("nickname",)), home(tmp_path / "home", profile))
+    found = activated(Activation(("nickname",)), home(tmp_path / "home", profile))
     assert found["SITE"] == "nickname"
     unloaded = MODULES.replace("broken/1)", "nickname) ;; broken/1)")
-    assert "SITE" not in activated(Wanted(("nickname",)), home(tmp_path / "two", unloaded))
+    assert "SITE" not in activated(Activation(("nickname",)), home(tmp_path / "two", unloaded))
 
 
 @pytest.mark.parametrize("old", ["", "1"])
 @pytest.mark.parametrize("name", ["gone/1", "gone", "anaconda3/2023", "broken/1"])
 def test_a_module_that_is_not_loaded_is_a_fault_whatever_the_status(tmp_path: Path, name: str, old: str) -> None:
     login = home(tmp_path / "home", MODULES) | {"MODULES_OLD": old, "LOADEDMODULES": "anaconda3/2024.2"}
-    found = fault(Wanted((name,), "tune"), login)
+    found = fault(Activation((name,), "tune"), login)
     assert (found.kind, found.what, found.at) == ("module", name, f"module load {name}")
-    assert "ERROR: " in found.said
-    assert "anaconda3/2025.6(default)" in found.there
+    assert "ERROR: " in found.output
+    assert "anaconda3/2025.6(default)" in found.available
 
 
 @pytest.mark.skipif(has_modules(), reason="this machine has a module system")
 def test_a_machine_without_modules(tmp_path: Path) -> None:
-    found = fault(Wanted(("gcc", "cuda/12"), "tune"), home(tmp_path / "home"))
+    found = fault(Activation(("gcc", "cuda/12"), "tune"), home(tmp_path / "home"))
     assert (found.kind, found.what) == ("modules", "gcc cuda/12")
 
 
@@ -167,7 +167,7 @@ def test_modules_of_moduleshome_where_the_login_shell_has_none(tmp_path: Path) -
     init.parent.mkdir(parents=True)
     init.write_text(MODULES)
     login = home(tmp_path / "home", "unset -f module") | {"MODULESHOME": str(tmp_path / "site")}
-    assert activated(Wanted(("gcc",)), login)["SITE"] == "gcc/12.2"
+    assert activated(Activation(("gcc",)), login)["SITE"] == "gcc/12.2"
 
 
 def test_what_is_printed_and_set_on_the_way_reaches_nobody(tmp_path: Path, conda: StandIn) -> None:
@@ -190,8 +190,8 @@ def test_what_is_printed_and_set_on_the_way_reaches_nobody(tmp_path: Path, conda
 def test_what_is_named_is_never_read_as_shell(tmp_path: Path, conda: StandIn) -> None:
     login = home(tmp_path / "home", MODULES + f". '{conda.hook}'")
     name = f"$(touch {tmp_path}/ran);`touch {tmp_path}/ran`"
-    assert fault(Wanted((name,)), login).what == name
-    assert fault(Wanted(conda_env=name), login).what == name
+    assert fault(Activation((name,)), login).what == name
+    assert fault(Activation(conda_env=name), login).what == name
     assert not (tmp_path / "ran").exists()
 
 
@@ -204,17 +204,17 @@ def test_what_is_named_is_never_read_as_shell(tmp_path: Path, conda: StandIn) ->
     ],
 )
 def test_a_profile_that_leaves_no_shell(tmp_path: Path, profile: str, said: str) -> None:
-    assert fault(TUNE, home(tmp_path / "home", profile)) == Fault("shell", said=said)
+    assert fault(TUNE, home(tmp_path / "home", profile)) == Fault("shell", output=said)
 
 
 def test_a_shell_that_hangs_is_ended(tmp_path: Path, conda: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     conda.answers("sleep 600")
     pass_deadlines_once(lambda: conda.activated, monkeypatch)
     found = fault(TUNE, home(tmp_path / "home", f". '{conda.hook}'"), timeout=60)
-    assert found == Fault("shell", said="it was ended after 60 s", at="conda activate tune")
+    assert found == Fault("shell", output="it was ended after 60 s", at="conda activate tune")
 
 
 def test_a_machine_without_bash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     found = fault(TUNE, {"PATH": os.environ["PATH"]})
-    assert found == Fault("shell", said="bash cannot be started: No such file or directory")
+    assert found == Fault("shell", output="bash cannot be started: No such file or directory")

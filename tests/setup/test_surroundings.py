@@ -13,7 +13,7 @@ from scaffold_torchtune.models import Setting, Source, SourceKind
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.pipeline.external_setup import environment_of
 from scaffold_torchtune.request import Interrupted, Request
-from scaffold_torchtune.setup.external.activation import Wanted
+from scaffold_torchtune.setup.external.activation import Activation
 from support.experiments import log, make_experiment, many_runs, run_directories
 from support.logins import Login
 from support.scaffolding import codes, refusal
@@ -162,8 +162,8 @@ def test_modules_alone_and_a_virtual_environment_are_called_by_what_a_person_typ
     found = environment_of({"modules": modules}, Request(Path("any")))
     assert (found.how, found.name) == ("module load gcc cuda/12, activated once", "")
     assert login.loaded == ["gcc", "cuda/12"]
-    assert Wanted(("gcc",), "tune").commands == "module load gcc; conda activate tune"
-    assert Wanted(("gcc",), venv="/opt/tune").commands == "module load gcc; source /opt/tune/bin/activate"
+    assert Activation(("gcc",), "tune").commands == "module load gcc; conda activate tune"
+    assert Activation(("gcc",), venv="/opt/tune").commands == "module load gcc; source /opt/tune/bin/activate"
 
 
 def test_without_an_environment_to_activate_it_is_used_as_it_is(login: Login) -> None:

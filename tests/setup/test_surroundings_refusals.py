@@ -8,7 +8,7 @@ import pytest
 
 from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.pipeline import steps
-from scaffold_torchtune.setup.external.activation import Fault, Wanted, activation_problem
+from scaffold_torchtune.setup.external.activation import Activation, Fault, activation_problem
 from support.experiments import actions, everything, make_experiment
 from support.logins import Login
 from support.scaffolding import refusal
@@ -69,7 +69,7 @@ def test_a_module_that_cannot_be_loaded(tmp_path: Path) -> None:
 
 
 def test_no_module_system() -> None:
-    found = activation_problem(Fault("modules", "a/1 b"), Wanted(("a/1", "b"), "tune"), {})
+    found = activation_problem(Fault("modules", "a/1 b"), Activation(("a/1", "b"), "tune"), {})
     assert found.code == "modules-missing"
     assert "the modules a/1 b are to be loaded, but there is no `module` command here" in found.message
     assert found.fix.endswith("activate it yourself (module load a/1; module load b; conda activate tune)"
@@ -82,7 +82,7 @@ def test_no_conda(tmp_path: Path, login: Login) -> None:
     assert (found.code, found.field, found.place()) == ("conda-missing", "conda_env", "claude.local.md:22")
     assert "there is no conda, mamba or micromamba after `module load anaconda3/2025.6`, on PATH" in found.message
     assert "--venv DIR" in found.fix
-    bare = activation_problem(Fault("conda", "tune", "no hook"), Wanted(conda_env="tune"), {})
+    bare = activation_problem(Fault("conda", "tune", "no hook"), Activation(conda_env="tune"), {})
     assert "micromamba in a login shell, on PATH" in bare.message
     assert bare.message.endswith("It said: no hook")
 
@@ -109,7 +109,7 @@ def test_a_conda_environment_that_cannot_be_activated(tmp_path: Path, login: Log
 
 
 def test_environments_that_cannot_be_listed() -> None:
-    found = activation_problem(Fault("environment", "tune"), Wanted(conda_env="tune"), {})
+    found = activation_problem(Fault("environment", "tune"), Activation(conda_env="tune"), {})
     assert (found.code, found.expected, found.message) == (
         "environment-missing", None, "there is no conda environment 'tune'"
     )  # fmt: skip
@@ -126,7 +126,7 @@ def test_environments_that_cannot_be_listed() -> None:
     ],
 )
 def test_of_what_a_command_prints_the_line_that_tells_most(said: str, told: str) -> None:
-    found = activation_problem(Fault("shell", said=said, at="x"), Wanted(conda_env="tune"), {})
+    found = activation_problem(Fault("shell", output=said, at="x"), Activation(conda_env="tune"), {})
     assert found.message == f"the environment could not be activated: x. It said: {told}"
 
 
@@ -165,7 +165,7 @@ def test_a_virtual_environment_that_is_not_there(tmp_path: Path, login: Login) -
 
 def test_many_environments_are_counted() -> None:
     listed = "\n".join(f"env{number:02}   /opt/envs/env{number:02}" for number in range(20))
-    found = activation_problem(Fault("environment", "tune", there=listed), Wanted(conda_env="tune"), {})
+    found = activation_problem(Fault("environment", "tune", available=listed), Activation(conda_env="tune"), {})
     assert str(found.expected).endswith("env10, env11, and 8 more")
 
 

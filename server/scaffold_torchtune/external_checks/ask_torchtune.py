@@ -279,9 +279,9 @@ def ask_torchtune(_root: Path, plan: Plan, files: FilesByRun, request: Request) 
     asked = questions(_configs(plan, files)) if python else Questions()
     if python is None or not asked.nodes:
         return Said()
-    request.told("torchtune", 0, len(asked.nodes))
+    request.report("torchtune", 0, len(asked.nodes))
     said = _said(python, asked)
-    request.told("torchtune", len(asked.nodes), len(asked.nodes))
+    request.report("torchtune", len(asked.nodes), len(asked.nodes))
     return said
 
 

@@ -273,7 +273,7 @@ def ask_sbatch(root: Path, plan: Plan, files: FilesByRun, request: Request) -> S
             for run in runs:
                 if script := files[run.directory].script:
                     said.of(run.directory, refusal(run, script, answer, options(run)))
-        request.told("sbatch", done + 1, len(groups))
+        request.report("sbatch", done + 1, len(groups))
     return said
 
 

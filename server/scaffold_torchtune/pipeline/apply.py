@@ -1,6 +1,9 @@
-"""The writing halves of render and setup, under the experiment's lock."""
+"""The writing halves of render and setup, under the experiment's lock.
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
+What a person edited is never overwritten unasked.
+"""
+
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 
 from scaffold_torchtune.findings import Finding, Refused, finding, refuse
@@ -15,14 +18,10 @@ from scaffold_torchtune.results.step_results import RenderedRun, RenderResult, S
 from scaffold_torchtune.setup import Outcome, run_bundled
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, sha256
-from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML
+from scaffold_torchtune.system.layout import FINETUNE_SLURM, OUTPUTS, SETUP_YAML
 from scaffold_torchtune.system.text import few, one_line
 
-# The writing half of render, under the experiment's lock, and what it shares with that of setup.
-#
-# What a person edited is never overwritten unasked.
-
-OUTPUTS = (FINETUNE_YAML, FINETUNE_SLURM)
+_LISTED = 5
 
 
 @contextmanager
@@ -42,19 +41,24 @@ def writing(tree: Tree) -> Iterator[None]:
 
 
 def hash_of(tree: Tree, path: str) -> str | None:
-    """The SHA-256 of a file, or None where it is not there."""
+    """Return the SHA-256 of a file, or None where it is not there."""
     data = tree.read(path)
     return None if data is None else sha256(data)
 
 
-def edited(path: str, what: str, again: str = "repeat the step") -> Finding:
-    """A file that is not as we wrote it. `again` is what replaces it."""
+def hashes_of(tree: Tree, directory: str, names: Iterable[str] = OUTPUTS) -> dict[str, str]:
+    """Return the SHA-256 of those files of a run that are there, by name."""
+    return {name: digest for name in names if (digest := hash_of(tree, f"{directory}/{name}"))}
+
+
+def _edited(path: str, what: str, again: str = "repeat the step") -> Finding:
+    """Return a problem for a file that is not as we wrote it. `again` is what replaces it."""
     fix = f"move it away to keep it, or {again} with --overwrite (overwrite: true) to replace it"
     return finding("edited-output", f"it {what}", file=path, fix=fix)
 
 
 def left_over(tree: Tree, plan: Plan) -> list[Finding]:
-    """Runs of an earlier plan that are not planned any more and still look ready to submit."""
+    """Return a finding for each run of an earlier plan that is not planned any more and still looks ready to submit."""
     planned = {run.directory for run in plan.runs}
     recorded = [name.removesuffix(".json") for name in tree.names(layout.RUNS) if name.endswith(".json")]
     return [
@@ -71,7 +75,7 @@ def left_over(tree: Tree, plan: Plan) -> list[Finding]:
 
 
 def pending_renders(tree: Tree, prepared: Prepared, *, overwrite: bool) -> list[Rendered]:
-    """The runs whose setup_finetune.yaml is not yet as planned.
+    """Return the runs whose setup_finetune.yaml is not yet as planned.
 
     Raises:
         Refused: a file in the way was edited, or is not ours, and `overwrite` is false; names all of them.
@@ -88,80 +92,65 @@ def pending_renders(tree: Tree, prepared: Prepared, *, overwrite: bool) -> list[
         if record is not None and record.setup_yaml == planned == hash_of(tree, f"{directory}/{SETUP_YAML}"):
             continue
         pending.append(one)
-        problems += foreign(tree, directory, (SETUP_YAML, *OUTPUTS), record, {planned})
+        problems += _foreign(tree, directory, (SETUP_YAML, *OUTPUTS), record, {planned})
     if problems and not overwrite:
         raise Refused("files would be overwritten that scaffold-torchtune did not write as they are", problems)
     return pending
 
 
-def foreign(
+def _foreign(
     tree: Tree, directory: str, names: Iterable[str], record: Record | None, planned: Iterable[str] = ()
 ) -> list[Finding]:
-    """Files of a run that are neither as its record says nor as planned, as problems."""
+    """Return a problem for each file of a run that is neither as its record says nor as planned."""
     ours = {*planned, *(record.ours() if record else ())}
-    found = {name: hash_of(tree, f"{directory}/{name}") for name in names}
     return [
-        edited(f"{directory}/{name}", "was changed since it was written, or is not ours")
-        for name, digest in found.items()
-        if digest is not None and digest not in ours
+        _edited(f"{directory}/{name}", "was changed since it was written, or is not ours")
+        for name, digest in hashes_of(tree, directory, names).items()
+        if digest not in ours
     ]
 
 
-def write_renders(
-    tree: Tree, prepared: Prepared, pending: list[Rendered], request: Request
-) -> tuple[RenderResult, list[str]]:
+def write_renders(tree: Tree, plan: Plan, pending: list[Rendered], request: Request) -> tuple[RenderResult, list[str]]:
     """Write the plan, the run directories and each pending setup_finetune.yaml.
 
     Returns the result and the directories that were made.
     """
-    state.save(tree, layout.PLAN, prepared.plan)
+    state.save(tree, layout.PLAN, plan)
     made: list[str] = []
-    changed = {one.run.directory for one in pending}
     for done, one in enumerate(pending, start=1):
-        directory = one.run.directory
+        directory, text = one.run.directory, one.text.encode()
         if tree.make_directory(directory):
             made.append(directory)
         before = state.load_record(tree, directory)
+        # setup may replace what was ours, and the outputs there, which the user let go if edited
+        replaced = {*hashes_of(tree, directory).values(), *(before.ours() if before else ())}
         record = Record(
             directory=directory,
-            setup_yaml=sha256(one.text.encode()),
-            replaced=_replaceable(tree, directory, before),
+            setup_yaml=sha256(text),
+            replaced=tuple(sorted(replaced)),
             sources={key: str(setting.source) for key, setting in one.run.settings.items()},
         )
         state.save(tree, layout.record(directory), record)
         # Halves of two generations must never look ready: what makes a run submit-ready goes first.
         tree.remove(f"{directory}/{FINETUNE_SLURM}")
-        tree.write(f"{directory}/{SETUP_YAML}", one.text.encode())
-        request.told("render", done, len(pending))
-    return _render_result(tree, prepared, changed), made
+        tree.write(f"{directory}/{SETUP_YAML}", text)
+        request.report("render", done, len(pending))
+    return render_result(tree, plan, frozenset(one.run.directory for one in pending)), made
 
 
-def _replaceable(tree: Tree, directory: str, before: Record | None) -> tuple[str, ...]:
-    """The SHA-256 of what setup may replace: what was ours, and the outputs there, which the user let go if edited."""
-    there = {digest for name in OUTPUTS if (digest := hash_of(tree, f"{directory}/{name}"))}
-    return tuple(sorted(there | (before.ours() if before else frozenset())))
-
-
-def nothing_rendered(tree: Tree, prepared: Prepared) -> RenderResult:
-    """The result where everything already was as planned."""
-    return _render_result(tree, prepared, set())
-
-
-def _render_result(tree: Tree, prepared: Prepared, changed: set[str]) -> RenderResult:
-    runs = tuple(RenderedRun(directory=r.directory, created=r.directory in changed) for r in prepared.plan.runs)
-    unchanged = len(runs) - len(changed)
-    found = tuple(left_over(tree, prepared.plan))
-    told = prepared.plan.warnings
-    return RenderResult(created=len(changed), unchanged=unchanged, runs=runs, plan_warnings=told, warnings=found)
-
-
-# The writing half of setup, under the experiment's lock: runs setup_finetune and publishes what it made.
-
-_LISTED = 5
+def render_result(tree: Tree, plan: Plan, changed: frozenset[str] = frozenset()) -> RenderResult:
+    """Return the result of a render that wrote the setup_finetune.yaml of the `changed` directories."""
+    return RenderResult(
+        created=len(changed),
+        unchanged=len(plan.runs) - len(changed),
+        runs=tuple(RenderedRun(directory=r.directory, created=r.directory in changed) for r in plan.runs),
+        plan_warnings=plan.warnings,
+        warnings=tuple(left_over(tree, plan)),
+    )
 
 
 def pending_setups(tree: Tree, plan: Plan, backend: Backend, *, overwrite: bool) -> dict[str, str]:
-    """The text of setup_finetune.yaml by directory, for each run whose outputs are not yet made from it.
+    """Return the text of setup_finetune.yaml by directory, for each run whose outputs are not yet made from it.
 
     Raises:
         Refused: a setup_finetune.yaml is not as it was rendered, or an output was edited and `overwrite` is false.
@@ -173,27 +162,16 @@ def pending_setups(tree: Tree, plan: Plan, backend: Backend, *, overwrite: bool)
         path = f"{run.directory}/{SETUP_YAML}"
         data = tree.read(path) if tree.kind(run.directory) else None
         if record is None or data is None:
-            fix = "run render again"
-            problems.append(finding("not-rendered", f"{path} is not there", file=path, fix=fix))
-            continue
-        text = _text(data)
-        if text is None or sha256(data) != record.setup_yaml:
-            problems.append(edited(path, "was changed since it was rendered", "render again"))
-            continue
-        if _is_done(tree, record, backend):
-            continue
-        pending[run.directory] = text
-        if not overwrite:
-            problems += foreign(tree, run.directory, OUTPUTS, record)
+            problems.append(finding("not-rendered", f"{path} is not there", file=path, fix="run render again"))
+        elif (text := _text(data)) is None or sha256(data) != record.setup_yaml:
+            problems.append(_edited(path, "was changed since it was rendered", "render again"))
+        elif not _is_done(tree, record, backend):
+            pending[run.directory] = text
+            if not overwrite:
+                problems += _foreign(tree, run.directory, OUTPUTS, record)
     if problems:
         raise Refused("setup cannot proceed", problems)
     return pending
-
-
-def _is_done(tree: Tree, record: Record, backend: Backend) -> bool:
-    """Whether a run's outputs lie there as this backend made them."""
-    made = record.outputs if record.backend == backend.identity and not record.failed else {}
-    return bool(made) and made == {name: hash_of(tree, f"{record.directory}/{name}") for name in OUTPUTS}
 
 
 def _text(data: bytes) -> str | None:
@@ -201,6 +179,12 @@ def _text(data: bytes) -> str | None:
         return data.decode()
     except UnicodeDecodeError:
         return None
+
+
+def _is_done(tree: Tree, record: Record, backend: Backend) -> bool:
+    """Return whether a run's outputs lie there as this backend made them."""
+    made = record.outputs if record.backend == backend.identity and not record.failed else {}
+    return bool(made) and made == hashes_of(tree, record.directory)
 
 
 def run_setups(
@@ -219,11 +203,8 @@ def run_setups(
         Interrupted: who asked for it wants it to end.
     """
     work = [(run, pending[run.directory]) for run in plan.runs if run.directory in pending]
-    made = _Made(tree, backend)
-    pool = None
-    if backend.script is not None and work:
-        script = backend.script
-        pool = Pool(tree, work, lambda _, folder: script.run(tree.root / folder, request), request)
+    made, script = _Made(tree, backend), backend.script
+    pool = Pool(tree, work, lambda at: script.run(tree.root / at, request), request) if script and work else None
     with closing(pool.outcomes() if pool else _bundled(work, known)) as outcomes:
         for run, outcome in outcomes:
             if request.stop.is_set() and not outcome.files:
@@ -231,12 +212,11 @@ def run_setups(
             made.take(run, outcome)
             if pool and not made.reasons[run.directory]:
                 pool.watch.wrote(run.directory, made.is_ours)
-            request.told("setup", len(made.outcomes), len(work))
+            request.report("setup", len(made.outcomes), len(work))
     changed = pool.changes() if pool else set[str]()
     if changed:
         changed -= made.restored()
-    how = backend.script.environment.how if backend.script else ""
-    return _result(plan, made, {*pending}, sorted(changed)).model_copy(update={"environment": how})
+    return made.result(plan, pending, sorted(changed))
 
 
 def _bundled(work: Work, known: Mapping[tuple[str, str], Outcome]) -> Generator[tuple[PlannedRun, Outcome], None, None]:
@@ -262,23 +242,27 @@ class _Made:
             if is_published:  # found out only afterwards
                 self._tree.remove(f"{run.directory}/{FINETUNE_SLURM}")
 
+    def _record(self, run: PlannedRun) -> Record:
+        record = state.load_record(self._tree, run.directory)
+        assert record is not None, "pending runs have a record"  # noqa: S101 - an invariant of pending_setups
+        return record
+
     def _publish(self, run: PlannedRun, outcome: Outcome) -> str:
         """Publish a run's outputs, finetune.slurm last, and return why that failed, if it did."""
-        tree, outputs = self._tree, {name: sha256(outcome.files[name]) for name in OUTPUTS}
+        tree, path = self._tree, layout.record(run.directory)
         try:
-            record = state.load_record(tree, run.directory)
-            assert record is not None, "pending runs have a record"  # noqa: S101 - an invariant of pending_setups
+            record = self._record(run)
             replaced = tuple(sorted({*record.outputs.values(), *record.replaced}))
-            new = record.model_copy(
-                update={"backend": self._backend.identity, "outputs": outputs, "replaced": replaced, "failed": ""}
-            )
-            state.save(tree, layout.record(run.directory), new)
+            outputs = {name: sha256(outcome.files[name]) for name in OUTPUTS}
+            changes = {"backend": self._backend.identity, "outputs": outputs, "replaced": replaced, "failed": ""}
+            new = record.model_copy(update=changes)
+            state.save(tree, path, new)
             # Halves of two generations must never look ready: what makes a run submit-ready goes first.
             tree.remove(f"{run.directory}/{FINETUNE_SLURM}")
             for name in OUTPUTS:
                 tree.write(f"{run.directory}/{name}", outcome.files[name])
             if replaced:
-                state.save(tree, layout.record(run.directory), new.model_copy(update={"replaced": ()}))
+                state.save(tree, path, new.model_copy(update={"replaced": ()}))
             tree.remove(layout.output(run.directory))
         except Refused as refused:
             return refused.message
@@ -287,9 +271,8 @@ class _Made:
     def _note(self, run: PlannedRun, outcome: Outcome, reason: str) -> None:
         """Note that a run failed, and keep what its script printed; what the run had before stays."""
         try:
-            record = state.load_record(self._tree, run.directory)
-            assert record is not None, "pending runs have a record"  # noqa: S101 - as above
-            state.save(self._tree, layout.record(run.directory), record.model_copy(update={"failed": reason}))
+            record = self._record(run).model_copy(update={"failed": reason})
+            state.save(self._tree, layout.record(run.directory), record)
             if outcome.ran and outcome.ran.output:
                 lines = [one_line(line) for line in outcome.ran.output.splitlines()]
                 self._tree.write(layout.output(run.directory), ("\n".join(lines) + "\n").encode())
@@ -297,13 +280,13 @@ class _Made:
             self.reasons[run.directory] = f"{reason}; and that could not be noted: {refused.message}"
 
     def is_ours(self, path: str) -> bool:
-        """Whether a file in a run directory is as it was published, or none that we publish."""
+        """Return whether a file in a run directory is as it was published, or none that we publish."""
         directory, _, name = path.rpartition("/")
         made = self.outcomes[directory].files.get(name)
         return made is None or hash_of(self._tree, path) == sha256(made)
 
     def restored(self) -> set[str]:
-        """Publish again what was changed since it was published; the paths that are as they should be now."""
+        """Publish again what was changed since it was published; return the paths that are as they should be now."""
         paths: set[str] = set()
         for directory, outcome in self.outcomes.items():
             if self.reasons[directory]:
@@ -315,11 +298,31 @@ class _Made:
                 paths.add(path)
         return paths
 
-    def run(self, directory: str, *, pending: bool) -> SetupRun:
-        """What became of a run."""
+    def result(self, plan: Plan, pending: Container[str], changed: list[str]) -> SetupResult:
+        """Return what became of all runs. `changed` are paths that were changed while scripts ran."""
+        warnings: dict[tuple[str, str | None], Finding] = {}
+        for outcome in self.outcomes.values():
+            for warning in outcome.warnings:
+                warnings.setdefault((warning.code, warning.field), warning)
+        found = [*warnings.values()]
+        if changed:
+            message = f"changed while the setup script ran: {few(changed, _LISTED, more=' and {} more')}"
+            fix = "nothing, if it was you; else look at what the setup script does there"
+            found.append(finding("changed-meanwhile", message, file=changed[0], fix=fix))
+        runs = tuple(self._run(run.directory, pending=run.directory in pending) for run in plan.runs)
+        failed = sum(not run.ok for run in runs)
+        return SetupResult(
+            environment=self._backend.script.environment.how if self._backend.script else "",
+            processed=len(runs),
+            succeeded=len(runs) - failed,
+            failed=failed,
+            runs=runs,
+            warnings=tuple(found),
+        )
+
+    def _run(self, directory: str, *, pending: bool) -> SetupRun:
         outcome, reason = self.outcomes.get(directory, Outcome()), self.reasons.get(directory, "")
-        ran = outcome.ran
-        kept = self._tree.kind(layout.output(directory)) if reason else None
+        ran, output = outcome.ran, layout.output(directory)
         return SetupRun(
             directory=directory,
             ok=not reason,
@@ -329,30 +332,5 @@ class _Made:
             fix=outcome.cause.fix,
             status=ran.status if ran else None,
             seconds=round(ran.seconds, 2) if ran else None,
-            output=layout.output(directory) if kept else "",
+            output=output if reason and self._tree.kind(output) else "",
         )
-
-
-def _result(plan: Plan, made: _Made, pending: set[str], changed: list[str]) -> SetupResult:
-    warnings: dict[tuple[str, str | None], Finding] = {}
-    for outcome in made.outcomes.values():
-        for warning in outcome.warnings:
-            warnings.setdefault((warning.code, warning.field), warning)
-    runs = tuple(made.run(run.directory, pending=run.directory in pending) for run in plan.runs)
-    failed = sum(not run.ok for run in runs)
-    return SetupResult(
-        processed=len(runs),
-        succeeded=len(runs) - failed,
-        failed=failed,
-        runs=runs,
-        warnings=(*warnings.values(), *_changed(changed)),
-    )
-
-
-def _changed(paths: list[str]) -> list[Finding]:
-    """What was changed in the experiment while scripts ran there."""
-    if not paths:
-        return []
-    message = f"changed while the setup script ran: {few(paths, _LISTED, more=' and {} more')}"
-    fix = "nothing, if it was you; else look at what the setup script does there"
-    return [finding("changed-meanwhile", message, file=paths[0], fix=fix)]

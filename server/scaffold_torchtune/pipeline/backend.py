@@ -17,10 +17,8 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.setup import Outcome, run_script
 from scaffold_torchtune.setup.external.failures import Cause
 from scaffold_torchtune.system import layout, processes
-from scaffold_torchtune.system.files import Tree, sha256
+from scaffold_torchtune.system.files import Tree, open_regular, sha256
 from scaffold_torchtune.system.text import few, shown
-
-# Who makes finetune.yaml and finetune.slurm: the bundled setup_finetune, or the script that the operator named.
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Backend:
 
 
 def backend_of(plan: Plan, request: Request) -> Backend:
-    """The backend that the plan names.
+    """Return the backend that the plan names.
 
     Raises:
         Refused: the plan names another script than the operator does (a plan is a file, and may come from elsewhere),
@@ -68,7 +66,7 @@ def backend_of(plan: Plan, request: Request) -> Backend:
 
 
 def identity(plan: Plan) -> str:
-    """What the plan's setup_finetune is, as it is now: it changes when what it makes may change.
+    """Return what the plan's setup_finetune is now: it changes when what it makes may change.
 
     Raises:
         OSError: the script cannot be read.
@@ -76,7 +74,8 @@ def identity(plan: Plan) -> str:
     planned = plan.options.setup_script
     if planned == "bundled":
         return f"bundled {plan.version}"
-    return f"{planned} {sha256(Path(planned).read_bytes())}"
+    with open_regular(planned) as script:
+        return f"{planned} {sha256(script.read())}"
 
 
 def _other_script(message: str) -> Refused:
@@ -87,39 +86,34 @@ def _other_script(message: str) -> Refused:
     return refuse("setup-choice", message, field="setup_script", file=layout.PLAN, fix=fix)
 
 
-# Notices what an external script changes in the experiment besides its own staging directory.
-
 Status = tuple[int, int, int, int]
 """Inode, mode, size and time of the last change of content, in nanoseconds."""
 
-# Ours: we write there while scripts run, and so does who asks for what is running.
-_OURS = frozenset({layout.STATE})
-
 
 class Watch:
-    """What lies in the experiment directory and in its run directories, as it was when we looked last."""
+    """What lies in the experiment directory and in its run directories, as it was at the last check."""
 
     def __init__(self, tree: Tree, directories: Iterable[str]) -> None:
         self._root = tree.root
         self._directories = tuple(directories)
-        self._seen = self._look("", *self._directories)
+        self._seen = self._scan("", *self._directories)
 
-    def _look(self, *directories: str) -> dict[str, Status]:
+    def _scan(self, *directories: str) -> dict[str, Status]:
         found: dict[str, Status] = {}
         for directory in directories:
             # the directory may be gone, or not readable, which is a change too
             with contextlib.suppress(OSError), os.scandir(self._root / directory) as entries:
                 for entry in entries:
                     path = f"{directory}/{entry.name}" if directory else entry.name
-                    if path not in _OURS:
-                        found[path] = _status(entry)
+                    if path != layout.STATE:  # we write there while scripts run
+                        found[path] = _status(entry.stat(follow_symlinks=False))
         return found
 
     def changes(self) -> list[str]:
-        """The paths that are not as they were, relative to the experiment; from now on they are to stay as they are."""
-        before, self._seen = self._seen, self._look("", *self._directories)
+        """Return the paths that have changed since the last check, relative to the experiment."""
+        before, self._seen = self._seen, self._scan("", *self._directories)
         changed = {path for path in {*before, *self._seen} if before.get(path) != self._seen.get(path)}
-        # a directory has another time when something in it comes or goes, which is told itself
+        # a directory has another time when something in it comes or goes, which is a change itself
         return sorted(p for p in changed if not any(other.startswith(f"{p}/") for other in changed))
 
     def wrote(self, directory: str, is_ours: Callable[[str], bool]) -> None:
@@ -129,33 +123,33 @@ class Watch:
         """
         kept = {path: status for path, status in self._seen.items() if not path.startswith(f"{directory}/")}
         with contextlib.suppress(OSError):
-            status = os.lstat(self._root / directory)
-            kept[directory] = (status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns)
-        self._seen = kept | {path: status for path, status in self._look(directory).items() if is_ours(path)}
+            kept[directory] = _status(os.lstat(self._root / directory))
+        self._seen = kept | {path: status for path, status in self._scan(directory).items() if is_ours(path)}
 
 
-def _status(entry: "os.DirEntry[str]") -> Status:
-    status = entry.stat(follow_symlinks=False)
+def _status(status: os.stat_result) -> Status:
     return status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns
 
 
-# Runs an external script for several runs at a time, each in a staging directory of its own.
-
-Run = Callable[[PlannedRun, str], Outcome]
-"""Runs the script in the staging directory that the text names, relative to the experiment."""
+Run = Callable[[str], Outcome]
+"""Runs the script in a staging directory, relative to the experiment."""
 
 Work = Sequence[tuple[PlannedRun, str]]
 """Runs, each with the text of its setup_finetune.yaml."""
 
-_LOOK: Final = 1.0  # seconds at least between two looks at what scripts change elsewhere, where there are many runs
+_PAUSE: Final = 1.0  # seconds at least between two checks of what scripts change elsewhere, where there are many runs
 _FEW: Final = 20
 _LISTED: Final = 5
+_WROTE_ELSEWHERE: Final = Cause(
+    "it names files of the experiment by their path, or goes up from where it runs",
+    "look at what it changed there, and name a script that writes into its working directory alone",
+)
 
 
 class Pool:
     """Runs the script for each piece of work, as many at a time as the request says; its `stop` ends those that run.
 
-    Who changes something elsewhere in the experiment is found out: runs that may have done it are run again, alone.
+    It notices what scripts change elsewhere in the experiment: runs that may have done it are run again, alone.
     """
 
     def __init__(self, tree: Tree, work: Work, run: Run, request: Request) -> None:
@@ -164,13 +158,13 @@ class Pool:
         self.watch = Watch(tree, [one.directory for one, _ in work])
         self.changed: set[str] = set()
         self._suspects: set[str] = set()
-        self._cleared: set[str] = set()  # had ended when we looked last
-        self._looked = time.monotonic()
+        self._cleared: set[str] = set()  # had ended at the last check
+        self._checked = time.monotonic()
 
     def outcomes(self) -> Generator[tuple[PlannedRun, Outcome], None, None]:
-        """Each run with what became of it, as they end. Close it: scripts that still run then are ended.
+        """Yield each run with what became of it, as they end. Close it: scripts that still run then are ended.
 
-        A run that is found out later comes once more.
+        A run that wrote elsewhere comes once more.
         """
         with ThreadPoolExecutor(self._jobs) as pool:
             futures = {pool.submit(self._staged, run, text): run for run, text in self._work}
@@ -178,44 +172,45 @@ class Pool:
             try:
                 for future in as_completed(futures):
                     ended.add(futures[future].directory)
-                    self._look(futures, last=len(ended) == len(futures))
+                    self._check(futures, last=len(ended) == len(futures))
                     yield futures[future], future.result()
             finally:
                 if len(ended) < len(futures):
                     self._request.stop.set()
                     pool.shutdown(cancel_futures=True)
-        yield from self._found_out()
+        yield from self._suspected()
 
     def changes(self) -> set[str]:
-        """All that was changed elsewhere until now, by whom ever."""
+        """Return all that was changed elsewhere until now, by whom ever."""
         self.changed.update(self.watch.changes())
         return self.changed
 
-    def _look(self, futures: dict[Future[Outcome], PlannedRun], *, last: bool) -> None:
-        """Look at what was changed elsewhere; every run that has been running since the last look may have done it."""
-        due = last or len(futures) <= _FEW or time.monotonic() - self._looked >= _LOOK
-        if not due:
+    def _check(self, futures: dict[Future[Outcome], PlannedRun], *, last: bool) -> None:
+        """Find what was changed elsewhere; every run that has been running since the last check may have done it."""
+        if not last and len(futures) > _FEW and time.monotonic() - self._checked < _PAUSE:
             return
-        # what ends while we look may have done it after we looked: it is not cleared yet
+        # what ends during the check may have done it after the check: it is not cleared yet
         done = {run.directory for future, run in futures.items() if future.done()}
         changes = self.watch.changes()
-        self._looked = time.monotonic()
+        self._checked = time.monotonic()
         self.changed.update(changes)
         if changes:
             begun = {run.directory for future, run in futures.items() if future.running() or future.done()}
             self._suspects |= begun - self._cleared
         self._cleared = done
 
-    def _found_out(self) -> Generator[tuple[PlannedRun, Outcome], None, None]:
-        """The runs that change something elsewhere, each run once more, alone."""
+    def _suspected(self) -> Generator[tuple[PlannedRun, Outcome], None, None]:
+        """Run each suspect once more, alone; yield those that change something elsewhere."""
         for run, text in self._work:
             if run.directory not in self._suspects or self._request.stop.is_set():
                 continue
             self.watch.changes()
-            outcome = self._staged(run, text)
+            ran = self._staged(run, text).ran
             if changes := self.watch.changes():
                 self.changed.update(changes)
-                yield run, _blamed(changes, outcome)
+                what = few(changes, _LISTED, more=" and {} more")
+                reason = f"the script wrote outside its working directory, in the experiment: {what}"
+                yield run, Outcome(reason=reason, cause=_WROTE_ELSEWHERE, ran=ran)
 
     def _staged(self, run: PlannedRun, text: str) -> Outcome:
         """Run the script in a staging directory, which holds nothing but the run's setup_finetune.yaml."""
@@ -226,17 +221,8 @@ class Pool:
             self._tree.make_directory(staged, durable=False)
             try:
                 self._tree.write(f"{staged}/{layout.SETUP_YAML}", text.encode(), durable=False)
-                return self._run(run, staged)
+                return self._run(staged)
             finally:
                 self._tree.clear(staged)
         except Refused as refused:
             return Outcome(reason=refused.message)
-
-
-def _blamed(changes: Sequence[str], outcome: Outcome) -> Outcome:
-    """What becomes of a run whose script changed something elsewhere in the experiment."""
-    what = few(changes, _LISTED, more=" and {} more")
-    reason = f"the script wrote outside its working directory, in the experiment: {what}"
-    fix = "look at what it changed there, and name a script that writes into its working directory alone"
-    cause = Cause("it names files of the experiment by their path, or goes up from where it runs", fix)
-    return Outcome(reason=reason, cause=cause, ran=outcome.ran)

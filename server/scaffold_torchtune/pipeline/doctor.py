@@ -1,4 +1,4 @@
-"""Doctor: is this machine ready to scaffold?"""
+"""Doctor: is this machine ready to scaffold? Reads and asks; writes nothing."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ from scaffold_torchtune.models import Check, Readiness, Setting, State
 from scaffold_torchtune.parse.experiment import local_settings
 from scaffold_torchtune.pipeline.external_setup import activates, environment_of, interface_of
 from scaffold_torchtune.pipeline.locate import Document, expanded, experiment_directory, local_document, read_document
-from scaffold_torchtune.pipeline.prepare import default_script, named_script, parsed
+from scaffold_torchtune.pipeline.prepare import default_script, named_script, parse
 from scaffold_torchtune.preflight.disk import free_bytes
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.system import layout, processes
@@ -24,11 +24,11 @@ from scaffold_torchtune.system.processes import Environment
 from scaffold_torchtune.system.text import escape, shown
 from scaffold_torchtune.torchtune_facts.facts import load
 
-# Looks at programs that scaffolds are for, for doctor: torchtune where jobs have theirs, and SLURM.
-
 SECONDS: Final = 20.0
 """How long one program may take to answer."""
 
+_ENOUGH: Final = 50_000_000  # bytes: a run's files are some kilobytes, and scripts need room for theirs
+_BUNDLED: Final = (None, "", "bundled")
 _OF_JOBS: Final = ("torchtune", "wandb")
 _VERSIONS: Final = """\
 import sys
@@ -41,8 +41,136 @@ for name in sys.argv[1:]:
 """
 
 
-def torchtune(environment: processes.Environment | None, request: Request) -> Iterator[Check]:
-    """Whether the environment of the jobs has torchtune and wandb, and the Python to be asked for torchtune has it.
+def doctor(request: Request, *, with_experiment: bool) -> Readiness:
+    """Look at Python, roots, documents, environment, setup script, torchtune and SLURM. Each is bounded in time.
+
+    Args:
+        request: what a scaffold would be asked with; `experiment` is where documents are looked for.
+        with_experiment: whether it is an experiment, whose documents must be there.
+
+    Raises:
+        Refused: the experiment is not there, or lies under none of the roots.
+        Interrupted: who asked for it wants it to end.
+    """
+    directory = experiment_directory(request) if with_experiment else expanded(request.experiment).resolve()
+    found = f"scaffold-torchtune {__version__} on Python {platform.python_version()}"
+    checks = [Check(name="Python", state="ok", found=found), *_roots(request)]
+    checks += _experiment(request, directory) if with_experiment else []
+    local, document = _local(request, directory)
+    checks.append(local)
+    settings: Mapping[str, Setting] = {}
+    if document is not None:
+        settings, problems = local_settings(document.text, document.name)
+        # with the experiment, they are reported with its documents
+        checks += [] if with_experiment else _as_checks(layout.LOCAL, errors_in(problems))
+    environment, found_there = _environment(settings, request)
+    checks += [*found_there, *_script(settings, request, environment)]
+    checks += _torchtune(environment, request)
+    checks.append(_sbatch(request))
+    return Readiness(ready=all(check.state != "problem" for check in checks), checks=tuple(checks))
+
+
+def _as_checks(name: str, problems: Sequence[Finding], state: State = "problem") -> list[Check]:
+    """Return each finding as a check."""
+    places = [f"{p.place()}: " if p.place() else "" for p in problems]
+    found = zip(places, problems, strict=True)
+    return [Check(name=name, state=state, found=f"{place}{p.message}", fix=p.fix) for place, p in found]
+
+
+def _roots(request: Request) -> Iterator[Check]:
+    """Yield the directories below which experiments may lie, where any were given."""
+    roots = [expanded(one).resolve() for one in request.roots]
+    listed = ", ".join(escape(str(one)) for one in roots) or "none given: a command takes the experiment as typed"
+    yield Check(name="roots", state="ok", found=listed)
+    for absent in (one for one in roots if not one.is_dir()):
+        fix = "correct --root or SCAFFOLD_TORCHTUNE_ROOT, or the scratch directory in claude.local.md"
+        yield Check(name="roots", state="warning", found=f"{shown(str(absent))} is not there", fix=fix)
+
+
+def _experiment(request: Request, directory: Path) -> list[Check]:
+    """Check the experiment directory and its documents."""
+    checks = [_writable(directory)]
+    try:
+        experiment = parse(request).experiment
+    except Refused as refused:
+        others = [p for p in refused.problems if (p.code, p.file) != ("document-missing", layout.LOCAL)]
+        return checks + _as_checks("documents", others)  # `_local` reports a claude.local.md that is not there
+    tuned = sum(run.type == "fine-tuned" for run in experiment.runs)
+    warned = f"; {len(experiment.warnings)} warning(s), see parse" if experiment.warnings else ""
+    found = f"{experiment.name}: {tuned} of {len(experiment.runs)} run(s) to fine-tune{warned}"
+    return [*checks, Check(name="documents", state="ok", found=found)]
+
+
+def _writable(directory: Path) -> Check:
+    """Check whether files may be made in the experiment directory, and whether there is room."""
+    found, fix = escape(str(directory)), ""
+    free = free_bytes(str(directory))
+    if not os.access(directory, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        found, fix = f"{found} cannot be written to", "give yourself write permission there, or move the experiment"
+    elif free is not None:
+        found, fix = f"{found}, {free / 1e9:.1f} GB free", "make room there" if free < _ENOUGH else ""
+    return Check(name="experiment", state="problem" if fix else "ok", found=found, fix=fix)
+
+
+def _local(request: Request, directory: Path) -> tuple[Check, Document | None]:
+    """Find the claude.local.md that would be used."""
+    name, path = layout.LOCAL, local_document(request, directory)
+    if path is None:
+        found = f"there is none in {escape(str(directory))}, in a parent of it, or in the working directory"
+        fix = "write one ('scaffold-torchtune new DIR' makes one to start from), or name one with --local"
+        return Check(name=name, state="problem", found=found, fix=fix), None
+    try:
+        document = read_document(path, path.name, follow=True)
+    except Refused as refused:
+        return _as_checks(name, refused.problems)[0], None
+    return Check(name=name, state="ok", found=escape(str(path))), document
+
+
+def _environment(settings: Mapping[str, Setting], request: Request) -> tuple[Environment | None, list[Check]]:
+    """Find the environment that jobs and an external setup script activate; None where it is not to be had."""
+    name = "environment"
+    try:
+        environment = environment_of(settings, request)
+    except Interrupted:
+        raise
+    except Refused as refused:
+        # where nothing here needs it, the jobs still do
+        state: State = "warning" if named_script(request) in _BUNDLED else "problem"
+        return None, _as_checks(name, refused.problems, state)
+    found = f"{environment.how}; Python: {escape(environment.python)}"
+    if environment.name or activates(request):
+        return environment, [Check(name=name, state="ok", found=found)]
+    fix = f"nothing, if it is the right one; else: {environment.commands}" if environment.commands else ""
+    return environment, [Check(name=name, state="warning", found=found, fix=fix)]
+
+
+def _script(settings: Mapping[str, Setting], request: Request, environment: Environment | None) -> list[Check]:
+    """Check the setup script that would run, and what it takes."""
+    name, path = "setup script", named_script(request)
+    try:
+        if path is None:
+            default_script(settings.get("working_dir"))
+        if path is None or path in _BUNDLED:
+            return [Check(name=name, state="ok", found="the bundled setup_finetune")]
+        if not Path(path).is_file():
+            fix = "correct --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, or say 'bundled'"
+            return [Check(name=name, state="problem", found=f"there is none at {shown(path)}", fix=fix)]
+        if environment is None:
+            found = f"{escape(path)} cannot be asked without its environment"
+            return [Check(name=name, state="problem", found=found, fix="see environment")]
+        interface = interface_of(path, settings, request)
+    except Refused as refused:
+        return _as_checks(name, refused.problems)
+    if interface is None or interface.options is None:
+        found = f"{escape(path)} does not say what it takes, as it does not use argparse: it is given every key"
+        return [Check(name=name, state="warning", found=found, fix="nothing, if it is meant so")]
+    version = f"cruijff_kit's, generation {interface.generation}" if interface.generation else "of its own kind"
+    found = f"{escape(path)}: {version}, {len(interface.options)} options; it finds the packages that it imports"
+    return [Check(name=name, state="ok", found=found)]
+
+
+def _torchtune(environment: processes.Environment | None, request: Request) -> Iterator[Check]:
+    """Check that the environment of the jobs has torchtune and wandb, and the Python to be asked for torchtune has it.
 
     `environment` is None where that of the jobs is not to be had here; what was not activated is not looked at.
     """
@@ -55,7 +183,7 @@ def torchtune(environment: processes.Environment | None, request: Request) -> It
 
 
 def _packages(name: str, python: str, variables: Mapping[str, str], packages: Sequence[str], state: State) -> Check:
-    """Which versions of packages a Python has; `state` is that of one that lacks some."""
+    """Check which versions of packages a Python has; `state` is that of one that lacks some."""
     known = load().torchtune
     program = shutil.which(python, path=variables.get("PATH"))
     output = _output_of([program, "-c", _VERSIONS, *packages], variables) if program else None
@@ -76,8 +204,8 @@ def _packages(name: str, python: str, variables: Mapping[str, str], packages: Se
     return Check(name=name, state="ok", found=listing)
 
 
-def sbatch(request: Request) -> Check:
-    """Whether there is a SLURM to submit to, and whether its controller answers."""
+def _sbatch(request: Request) -> Check:
+    """Check whether there is a SLURM to submit to, and whether its controller answers."""
     name, program = "sbatch", sbatch_program(request)
     if program is None:
         off = not request.sbatch or os.environ.get(SWITCH) == "off"
@@ -102,151 +230,10 @@ def sbatch(request: Request) -> Check:
 
 
 def _output_of(command: Sequence[str], variables: Mapping[str, str]) -> str | None:
-    """What a program prints; None where it cannot be started, or takes too long."""
+    """Return what a program prints; None where it cannot be started, or takes too long."""
     try:
         with tempfile.TemporaryDirectory() as empty:
             done = processes.run(command, Path(empty), SECONDS, env=variables)
     except OSError:
         return None
     return None if done.ended else done.output
-
-
-# Tells whether this machine is ready to scaffold, check by check. Reads and asks; writes nothing.
-
-_ENOUGH: Final = 50_000_000  # bytes: a run's files are some kilobytes, and scripts need room for theirs
-
-
-def doctor(request: Request, *, with_experiment: bool) -> Readiness:
-    """Look at Python, roots, documents, environment, setup script, torchtune and SLURM. Each is bounded in time.
-
-    Args:
-        request: what a scaffold would be asked with; `experiment` is where documents are looked for.
-        with_experiment: whether it is an experiment, whose documents must be there.
-
-    Raises:
-        Refused: the experiment is not there, or lies outside the roots.
-        Interrupted: who asked for it wants it to end.
-    """
-    directory = experiment_directory(request) if with_experiment else expanded(request.experiment).resolve()
-    found = f"scaffold-torchtune {__version__} on Python {platform.python_version()}"
-    checks = [Check(name="Python", state="ok", found=found), *_roots(request)]
-    checks += _experiment(request, directory) if with_experiment else []
-    local, document = _local(request, directory)
-    checks.append(local)
-    settings: Mapping[str, Setting] = {}
-    if document is not None:
-        settings, problems = local_settings(document.text, document.name)
-        # with the experiment, they are told with its documents
-        checks += [] if with_experiment else _as_checks(layout.LOCAL, errors_in(problems))
-    environment, found_there = _environment(settings, request)
-    checks += [*found_there, *_script(settings, request, environment)]
-    checks += torchtune(environment, request)
-    checks.append(sbatch(request))
-    return Readiness(ready=all(check.state != "problem" for check in checks), checks=tuple(checks))
-
-
-def _as_checks(name: str, problems: Sequence[Finding], state: State = "problem") -> list[Check]:
-    """Each finding as a check."""
-    places = (f"{p.place()}: " if p.place() else "" for p in problems)
-    return [
-        Check(name=name, state=state, found=f"{place}{p.message}", fix=p.fix)
-        for place, p in zip(places, problems, strict=True)
-    ]
-
-
-def _roots(request: Request) -> Iterator[Check]:
-    """The directories below which experiments may lie, where any were given."""
-    roots = [expanded(one).resolve() for one in request.roots]
-    listed = ", ".join(escape(str(one)) for one in roots) or "none given: a command takes the experiment as typed"
-    yield Check(name="roots", state="ok", found=listed)
-    for absent in (one for one in roots if not one.is_dir()):
-        fix = "correct --root or SCAFFOLD_TORCHTUNE_ROOT, or the scratch directory in claude.local.md"
-        yield Check(name="roots", state="warning", found=f"{shown(str(absent))} is not there", fix=fix)
-
-
-def _experiment(request: Request, directory: Path) -> list[Check]:
-    """The experiment directory and its documents."""
-    checks = [_writable(directory)]
-    try:
-        experiment = parsed(request).experiment
-    except Refused as refused:
-        others = [p for p in refused.problems if (p.code, p.file) != ("document-missing", layout.LOCAL)]
-        return checks + _as_checks("documents", others)  # of a claude.local.md that is not there, `_local` tells
-    tuned = sum(run.type == "fine-tuned" for run in experiment.runs)
-    warned = f"; {len(experiment.warnings)} warning(s), see parse" if experiment.warnings else ""
-    found = f"{experiment.name}: {tuned} of {len(experiment.runs)} run(s) to fine-tune{warned}"
-    return [*checks, Check(name="documents", state="ok", found=found)]
-
-
-def _writable(directory: Path) -> Check:
-    """Whether files may be made in the experiment directory, and whether there is room."""
-    place = escape(str(directory))
-    if not os.access(directory, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        fix = "give yourself write permission there, or move the experiment"
-        return Check(name="experiment", state="problem", found=f"{place} cannot be written to", fix=fix)
-    free = free_bytes(str(directory))
-    found = place if free is None else f"{place}, {free / 1e9:.1f} GB free"
-    if free is not None and free < _ENOUGH:
-        return Check(name="experiment", state="problem", found=found, fix="make room there")
-    return Check(name="experiment", state="ok", found=found)
-
-
-def _local(request: Request, directory: Path) -> tuple[Check, Document | None]:
-    """The claude.local.md that would be used."""
-    name, path = layout.LOCAL, local_document(request, directory)
-    if path is None:
-        found = f"there is none in {escape(str(directory))}, in a parent of it, or in the working directory"
-        fix = "write one ('scaffold-torchtune new DIR' makes one to start from), or name one with --local"
-        return Check(name=name, state="problem", found=found, fix=fix), None
-    try:
-        document = read_document(path, path.name, follow=True)
-    except Refused as refused:
-        return _as_checks(name, refused.problems)[0], None
-    return Check(name=name, state="ok", found=escape(str(path))), document
-
-
-def _is_bundled(request: Request) -> bool:
-    return named_script(request) in {None, "", "bundled"}
-
-
-def _environment(settings: Mapping[str, Setting], request: Request) -> tuple[Environment | None, list[Check]]:
-    """The environment that jobs activate, and an external setup script before them; None where it is not to be had."""
-    name = "environment"
-    try:
-        environment = environment_of(settings, request)
-    except Interrupted:
-        raise
-    except Refused as refused:
-        # where nothing here needs it, the jobs still do
-        return None, _as_checks(name, refused.problems, "warning" if _is_bundled(request) else "problem")
-    found = f"{environment.how}; Python: {escape(environment.python)}"
-    if environment.name or activates(request):
-        return environment, [Check(name=name, state="ok", found=found)]
-    fix = f"nothing, if it is the right one; else: {environment.commands}" if environment.commands else ""
-    return environment, [Check(name=name, state="warning", found=found, fix=fix)]
-
-
-def _script(settings: Mapping[str, Setting], request: Request, environment: Environment | None) -> list[Check]:
-    """The setup script that would run, and what it takes."""
-    name, path = "setup script", named_script(request)
-    try:
-        if path is None:
-            default_script(settings.get("working_dir"))
-        if path in {None, "", "bundled"}:
-            return [Check(name=name, state="ok", found="the bundled setup_finetune")]
-        if not Path(str(path)).is_file():
-            fix = "correct --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, or say 'bundled'"
-            return [Check(name=name, state="problem", found=f"there is none at {shown(path)}", fix=fix)]
-        if environment is None:
-            fix = "see environment"
-            found = f"{escape(str(path))} cannot be asked without its environment"
-            return [Check(name=name, state="problem", found=found, fix=fix)]
-        interface = interface_of(str(path), settings, request)
-    except Refused as refused:
-        return _as_checks(name, refused.problems)
-    if interface is None or interface.options is None:
-        found = f"{escape(str(path))} does not say what it takes, as it does not use argparse: it is given every key"
-        return [Check(name=name, state="warning", found=found, fix="nothing, if it is meant so")]
-    version = f"cruijff_kit's, generation {interface.generation}" if interface.generation else "of its own kind"
-    found = f"{escape(str(path))}: {version}, {len(interface.options)} options; it finds the packages that it imports"
-    return [Check(name=name, state="ok", found=found)]

@@ -1,4 +1,4 @@
-"""Finding the experiment, its documents and its template, and refusing what is outside the roots."""
+"""Finding the experiment, its documents and its template, and refusing what lies under none of the roots."""
 
 import os
 from dataclasses import dataclass
@@ -10,8 +10,6 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import open_regular, sha256
 from scaffold_torchtune.system.text import escape, shown
-
-# Finds the experiment and its claude.local.md, and refuses what lies outside the roots.
 
 MAX_DOCUMENT = 1_000_000
 
@@ -27,7 +25,7 @@ class Document:
 
 
 def expanded(path: Path) -> Path:
-    """The path with `~` replaced, where there is such a home."""
+    """Return the path with `~` replaced, where there is such a home."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -35,10 +33,10 @@ def expanded(path: Path) -> Path:
 
 
 def experiment_directory(request: Request) -> Path:
-    """The real path of the experiment directory.
+    """Return the real path of the experiment directory.
 
     Raises:
-        Refused: it is not there, lies outside the roots, or cannot be written in a document.
+        Refused: it is not there, lies under none of the roots, or cannot be written in a document.
     """
     given = expanded(request.experiment)
     try:
@@ -101,7 +99,7 @@ def _unreadable(name: str, reason: str, line: int | None = None) -> Refused:
 
 
 def read_documents(request: Request, directory: Path) -> tuple[Document, ...]:
-    """The summary and the claude.local.md of the experiment, and the summary's other form where it lies beside it.
+    """Read the summary and the claude.local.md of the experiment, and the summary's other form where it lies beside it.
 
     Raises:
         Refused: one of them is missing or cannot be read; both are named.
@@ -123,7 +121,7 @@ def read_documents(request: Request, directory: Path) -> tuple[Document, ...]:
 
 
 def summary_document(request: Request, directory: Path) -> Document:
-    """The summary.
+    """Read the summary.
 
     Raises:
         Refused: it is missing or cannot be read.
@@ -133,17 +131,17 @@ def summary_document(request: Request, directory: Path) -> Document:
 
 
 def summary_path(request: Request, directory: Path) -> Path:
-    """Where the summary must lie: the file that was given, else the YAML form where it is there, else Markdown."""
+    """Return where the summary must lie: the file that was given, else the YAML form if it is there, else Markdown."""
     given = expanded(request.experiment)
     usual = layout.SUMMARY_YAML if os.path.lexists(directory / layout.SUMMARY_YAML) else layout.SUMMARY
     return directory / (usual if given.is_dir() else given.name)
 
 
 def _twin(summary: Path) -> list[Path]:
-    """The other form of a summary, if it lies beside it."""
-    forms = {layout.SUMMARY: layout.SUMMARY_YAML, layout.SUMMARY_YAML: layout.SUMMARY}
-    other = summary.with_name(forms[summary.name]) if summary.name in forms else None
-    return [other] if other is not None and os.path.lexists(other) else []
+    """Return the other form of a summary, if it lies beside it."""
+    forms = {layout.SUMMARY, layout.SUMMARY_YAML}
+    others = forms - {summary.name} if summary.name in forms else set[str]()
+    return [summary.with_name(name) for name in others if os.path.lexists(summary.with_name(name))]
 
 
 def _no_local(directory: Path) -> Refused:
@@ -156,7 +154,7 @@ def _no_local(directory: Path) -> Refused:
 
 
 def local_document(request: Request, directory: Path) -> Path | None:
-    """Where claude.local.md lies: as given, else in the experiment, a parent, the project, the working directory."""
+    """Return where claude.local.md lies: as given, else in the experiment, a parent, the project, the current one."""
     if request.local is not None:
         return expanded(request.local).resolve()
     project = os.environ.get("CLAUDE_PROJECT_DIR")
@@ -165,7 +163,7 @@ def local_document(request: Request, directory: Path) -> Path | None:
 
 
 def default_roots() -> list[Path]:
-    """The server's roots where the operator gave none.
+    """Return the server's roots where the operator gave none.
 
     They are the project directory (CLAUDE_PROJECT_DIR, else the working directory) and the scratch directory that the
     claude.local.md there names.
@@ -180,16 +178,13 @@ def default_roots() -> list[Path]:
     return [project, Path(scratch)] if scratch else [project]
 
 
-# Finds the template that the operator names, and reads it where it is plain YAML.
-
-
 def template_path(request: Request) -> str | None:
-    """The real path of the template that was named, there or not; None where none was."""
+    """Return the real path of the template that was named, there or not; None where none was."""
     return str(expanded(request.template).resolve()) if request.template else None
 
 
 def plain_template(request: Request) -> Document | None:
-    """The template, where it is plain YAML: its values are read with the documents.
+    """Read the template, where it is plain YAML: its values are read with the documents.
 
     Raises:
         Refused: it is not there, or cannot be read.

@@ -32,51 +32,9 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.setup import Outcome, run_bundled
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
-from scaffold_torchtune.system.layout import TEMPLATES
 from scaffold_torchtune.system.text import shown
 from scaffold_torchtune.validate.components import checkpoint_files
 from scaffold_torchtune.validate.run_files import RunFiles
-
-# Looks at what the plan names on disk, and lets foresee judge it.
-
-
-def preflight_findings(plan: Plan, files: Mapping[str, RunFiles]) -> list[Finding]:
-    """What is foreseen of a plan.
-
-    Args:
-        plan: the plan.
-        files: those of the runs by directory, as far as there are any: finetune.yaml names the checkpoint's files.
-    """
-    return check_plan(plan, inspect_disk(plan), _listed(plan, files))
-
-
-def inspect_disk(plan: Plan) -> Seen:
-    """Everything that the plan names on disk, looked at once."""
-    data = {run.data_path: run.text("dataset_ext") for run in plan.runs}
-    checkpoints = {directory for run in plan.runs if (directory := run.checkpoint_dir)}
-    outputs = {directory for run in plan.runs if (directory := output_dir(run))}
-    return Seen(
-        data={path: inspect_data(path, extension) for path, extension in data.items()},
-        checkpoints={directory: inspect_checkpoint(directory) for directory in checkpoints},
-        free={directory: free for directory in outputs if (free := free_bytes(directory)) is not None},
-    )
-
-
-def _listed(plan: Plan, files: Mapping[str, RunFiles]) -> dict[str, tuple[str, ...]]:
-    """The checkpoint files that the first run of each model names."""
-    first = {run.checkpoint_dir: files.get(run.directory) for run in reversed(plan.runs)}
-    found = {directory: checkpoint_files(each) for directory, each in first.items() if directory and each}
-    return {directory: names for directory, names in found.items() if names}
-
-
-# Steps 1, 2, 4 and 5 without writing: from the documents to the plan and the text of every setup_finetune.yaml.
-
-SCRIPT = Question(
-    field="setup_script",
-    question="Which setup_finetune makes the runs' files: the bundled one, or your own in the working directory?",
-    options=("bundled", "own"),
-)
-"""The choice that no document makes: what runs on the machine is the user's to say."""
 
 _SCRIPTS = ("src/tools/torchtune/setup_finetune.py", "tools/torchtune/setup_finetune.py")
 
@@ -112,7 +70,7 @@ class Prepared:
         return {(one.run.directory, one.text): self.outcomes[one.run.directory] for one in rendered}
 
 
-def parsed(request: Request) -> Parsed:
+def parse(request: Request) -> Parsed:
     """Find and read the experiment.
 
     Raises:
@@ -128,26 +86,24 @@ def parsed(request: Request) -> Parsed:
         except (OSError, ValueError):
             return False
 
-    def read(form: Document, beside: tuple[str, str]) -> Experiment:
-        return parse_experiment((form.name, form.text), beside, is_here, template, request.answers)
+    def read(form: Document, local: tuple[str, str]) -> Experiment:
+        return parse_experiment((form.name, form.text), local, is_here, template, request.answers)
 
     try:
-        documents = read_documents(request, directory)
+        summary, local, *others = documents = read_documents(request, directory)
     except Refused as refused:
         if [(problem.code, problem.file) for problem in refused.problems] != [("document-missing", layout.LOCAL)]:
             raise
         raise _without_local(refused, lambda: read(summary_document(request, directory), (layout.LOCAL, ""))) from None
-    summary, *others = documents[0], *documents[2:]
-    local = (documents[1].name, documents[1].text)
-    experiment, twin = read(summary, local), None
+    experiment, twin = read(summary, (local.name, local.text)), None
     for other in others:
-        with _beside(summary.name, other.name):
-            twin = read(other, local)
+        with _refused_as_twin(summary.name, other.name):
+            twin = read(other, (local.name, local.text))
     return Parsed(directory, documents, experiment, twin)
 
 
 def _without_local(refused: Refused, read: Callable[[], Experiment]) -> Refused:
-    """The refusal of an experiment without claude.local.md, with everything else that stands against it.
+    """Return the refusal of an experiment without claude.local.md, with everything else that stands against it.
 
     Nothing is asked for: answers fill a document, and there is none.
     """
@@ -161,7 +117,7 @@ def _without_local(refused: Refused, read: Callable[[], Experiment]) -> Refused:
 
 
 @contextmanager
-def _beside(used: str, other: str) -> Iterator[None]:
+def _refused_as_twin(used: str, other: str) -> Iterator[None]:
     """Let what refuses the form that is not used say first why it is looked at at all, and how to be rid of it."""
     try:
         yield
@@ -175,33 +131,32 @@ def _beside(used: str, other: str) -> Iterator[None]:
         raise Refused(message, [problem, *refused.problems], refused.ask) from refused
 
 
-def prepared(request: Request) -> Prepared:
+def prepare(request: Request) -> Prepared:
     """Plan the experiment and render every text in memory.
 
     Raises:
-        Refused: everything that `parsed` raises, what stands against the plan, what the template or the bundled
-            setup_finetune would refuse, and what is foreseen to fail.
+        Refused: everything that `parse` raises, what stands against the plan, what the template or the bundled
+            setup_finetune would refuse, and what would fail when the runs are trained.
     """
-    found = parsed(request)
+    found = parse(request)
     options = _options(request, found.experiment)
     with Tree(found.directory) as tree:
         previous = load_plan(tree)
-    inputs = input_hashes(found.documents, options)
-    surroundings = found.experiment.template | found.experiment.environment
-    interface = interface_of(options.setup_script, surroundings, request)
+    environment = found.experiment.template | found.experiment.environment
+    interface = interface_of(options.setup_script, environment, request)
     place = Place(
         experiment_dir=str(found.directory),
         local_dir=str(found.documents[1].path.parent),
-        templates_dir=str(TEMPLATES),
+        templates_dir=str(layout.TEMPLATES),
         is_file=lambda path: Path(path).is_file(),
-        inputs=inputs,
+        inputs=input_hashes(found.documents, options),
         previous=previous,
         interface=interface,
     )
     plan = make_plan(found.experiment, options, place)
     same = _same_in_twin(found, found.twin, options, place) if found.twin else []
     own = options.template and not layout.is_plain_template(options.template)
-    folders = [Path(str(options.template)).parent, TEMPLATES] if own else [TEMPLATES]
+    folders = [Path(str(options.template)).parent, layout.TEMPLATES] if own else [layout.TEMPLATES]
     rendered = tuple(render_run(plan, run, folders) for run in plan.runs)
     bundled = rendered if options.setup_script == "bundled" else ()
     outcomes = {one.run.directory: run_bundled(one.run, one.document) for one in bundled}
@@ -212,49 +167,41 @@ def prepared(request: Request) -> Prepared:
     # What was planned here before was tried then.
     is_new = previous is None or (previous.runs, previous.options) != (plan.runs, plan.options)
     if is_new and (tried := trial(plan, rendered, interface, request)):
-        raise Refused(
-            f"{len(tried)} problem(s): the setup script would not make what is planned",
-            [_in_documents(each, run) for run, each in tried],
-        )
+        message = f"{len(tried)} problem(s): the setup script would not make what is planned"
+        raise Refused(message, [_in_documents(each, run) for run, each in tried])
     made = {name: RunFiles({n: data.decode() for n, data in one.files.items()}) for name, one in outcomes.items()}
-    foresight = preflight_findings(plan, made)
-    if errors_in(foresight):
-        raise Refused(f"{len(errors_in(foresight))} problem(s): the runs would fail", serious(foresight))
-    plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *warnings, *foresight)})
+    ahead = preflight_findings(plan, made)
+    if errors := errors_in(ahead):
+        raise Refused(f"{len(errors)} problem(s): the runs would fail", serious(ahead))
+    plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *warnings, *ahead)})
     return Prepared(found, plan, rendered, outcomes)
 
 
 def _same_in_twin(found: Parsed, twin: Experiment, options: Options, place: Place) -> list[Finding]:
-    """That the summary's other form plans the same, as a remark.
+    """Return that the summary's other form plans the same, as a remark.
 
     Raises:
         Refused: the two forms disagree; names each two places that do, with the first run and setting there.
     """
     used, unused = found.experiment.summary_file, twin.summary_file
-    alike = options.model_copy(update={"names": "varying"})
-    somewhere = dataclasses.replace(place, previous=None)
-    one = make_plan(found.experiment, alike, somewhere)
-    with _beside(used, unused):
-        other = make_plan(twin, alike, somewhere)
+    options, place = options.model_copy(update={"names": "varying"}), dataclasses.replace(place, previous=None)
+    one = make_plan(found.experiment, options, place)
+    with _refused_as_twin(used, unused):
+        other = make_plan(twin, options, place)
     problems: dict[object, Finding] = {}
     for each in differences(one.runs, other.runs):
-        problems.setdefault(_cause(each), _differs(each, used, unused))
+        # two differences are one where they have the same two places, for all runs and settings that come from them
+        sources = tuple(setting.source for setting in (each.here, each.there) if setting and setting.source.line)
+        key = sources if len(sources) == 2 else (each.name, each.here, each.there)  # noqa: PLR2004 - both
+        problems.setdefault(key, _differs(each, used, unused))
     if problems:
         raise Refused(f"{used} and {unused} plan different things", problems.values())
-    message = f"{unused} plans the same; {used} is used, as other tools rely on its run names"
-    if used != layout.SUMMARY_YAML:
-        message = f"{unused} plans the same; {used} is used, as it was named"
-    return [finding("two-summaries", message, file=unused, fix="nothing")]
-
-
-def _cause(found: Difference) -> object:
-    """What makes two differences one: the same two places, for all runs and all settings that come from them."""
-    sources = tuple(setting.source for setting in (found.here, found.there) if setting and setting.source.line)
-    return sources if len(sources) == 2 else (found.name, found.here, found.there)  # noqa: PLR2004 - both
+    why = "as other tools rely on its run names" if used == layout.SUMMARY_YAML else "as it was named"
+    return [finding("two-summaries", f"{unused} plans the same; {used} is used, {why}", file=unused, fix="nothing")]
 
 
 def _differs(found: Difference, used: str, unused: str) -> Finding:
-    """A difference between the two forms, with both places."""
+    """Return a difference between the two forms, with both places."""
     here, there = _value_at(found.here, used), _value_at(found.there, unused)
     source = found.there.source if found.there else None
     message = f"run {found.run}: {found.name} is {here}, but {there}"
@@ -271,7 +218,7 @@ def _differs(found: Difference, used: str, unused: str) -> Finding:
 
 
 def _value_at(setting: Setting | None, document: str) -> str:
-    """A value and its place in a form of the summary: `2 in experiment_summary.yaml:4`."""
+    """Return a value and its place in a form of the summary: `2 in experiment_summary.yaml:4`."""
     if setting is None:
         return f"not there in {document}"
     source = setting.source
@@ -280,8 +227,29 @@ def _value_at(setting: Setting | None, document: str) -> str:
     return f"{shown(setting.value)} in {source.file or document}:{source.line}"
 
 
+def preflight_findings(plan: Plan, files: Mapping[str, RunFiles]) -> list[Finding]:
+    """Return what would fail or surprise when the runs are trained.
+
+    Args:
+        plan: the plan.
+        files: those of the runs by directory, as far as there are any: finetune.yaml names the checkpoint's files.
+    """
+    data = {run.data_path: run.text("dataset_ext") for run in plan.runs}
+    checkpoints = {directory for run in plan.runs if (directory := run.checkpoint_dir)}
+    outputs = {directory for run in plan.runs if (directory := output_dir(run))}
+    seen = Seen(
+        data={path: inspect_data(path, extension) for path, extension in data.items()},
+        checkpoints={directory: inspect_checkpoint(directory) for directory in checkpoints},
+        free={directory: free for directory in outputs if (free := free_bytes(directory)) is not None},
+    )
+    # the checkpoint files that the first run of each model names
+    first = {run.checkpoint_dir: files.get(run.directory) for run in reversed(plan.runs)}
+    found = {directory: checkpoint_files(each) for directory, each in first.items() if directory and each}
+    return check_plan(plan, seen, {directory: names for directory, names in found.items() if names})
+
+
 def input_hashes(documents: Iterable[Document], options: Options) -> dict[str, str]:
-    """The SHA-256 of every input file by its name: the documents, and the template where the operator gave one.
+    """Return the SHA-256 of every input file by its name: the documents, and the template where the operator gave one.
 
     A template that is not there is left out; planning names it.
     """
@@ -293,33 +261,32 @@ def input_hashes(documents: Iterable[Document], options: Options) -> dict[str, s
 
 
 def _bundled_warnings(rendered: Iterable[Rendered], outcomes: Mapping[str, Outcome]) -> list[Finding]:
-    """What the bundled setup_finetune warns of, found before anything is written; each is told of its first run.
+    """Return what the bundled setup_finetune warns of, before anything is written; each for its first run.
 
     Raises:
         Refused: it would refuse a run; names each problem once of each place that must be mended.
     """
-    problems: dict[tuple[object, ...], Finding] = {}
-    warnings: dict[tuple[object, ...], Finding] = {}
-    for one in rendered:
-        outcome = outcomes[one.run.directory]
-        for each in outcome.problems:
-            told = _in_documents(each, one.run)
-            place = told.place() if told is not each else None
-            problems.setdefault((each.code, each.field, each.message, place), told)
-        for each in outcome.warnings:
-            warnings.setdefault((each.code, each.field, each.message), _in_documents(each, one.run))
+    problems: dict[tuple[Finding, str], Finding] = {}
+    warnings: dict[Finding, Finding] = {}
+    for run in (one.run for one in rendered):
+        for each in outcomes[run.directory].problems:
+            located = _in_documents(each, run)
+            place = located.place() if located is not each else ""
+            problems.setdefault((each.unplaced(), place), located)
+        for each in outcomes[run.directory].warnings:
+            warnings.setdefault(each.unplaced(), _in_documents(each, run))
     if problems:
         raise Refused(f"{len(problems)} problem(s): setup_finetune would refuse the plan", problems.values())
     return list(warnings.values())
 
 
 def _in_documents(found: Finding, run: PlannedRun) -> Finding:
-    """A finding about a setup_finetune.yaml that is not written yet, at the place where its setting comes from."""
+    """Return a finding about a setup_finetune.yaml that is not written yet, at the place of its setting's source."""
     setting = run.settings.get(found.field or "")
     if setting is None or setting.source.file is None or setting.source.line is None:
         return found
-    fix = found.fix_in_document or found.fix
-    return found.model_copy(update={"file": setting.source.file, "line": setting.source.line, "fix": fix})
+    source, fix = setting.source, found.fix_in_document or found.fix
+    return found.model_copy(update={"file": source.file, "line": source.line, "fix": fix})
 
 
 def _options(request: Request, experiment: Experiment) -> Options:
@@ -333,7 +300,7 @@ def _options(request: Request, experiment: Experiment) -> Options:
 
 
 def _setup_script(request: Request, experiment: Experiment) -> str:
-    """'bundled', or the real path of the script that the operator named. A document never chooses.
+    """Return 'bundled', or the real path of the script that the operator named. A document never chooses.
 
     Raises:
         Refused: the named script is not there; or none was named and the working directory holds one.
@@ -349,7 +316,7 @@ def _setup_script(request: Request, experiment: Experiment) -> str:
 
 
 def named_script(request: Request) -> str | None:
-    """What the operator named: 'bundled', the real path of a script, or None. An empty variable names nothing."""
+    """Return what the operator named: 'bundled', the real path of a script, or None. An empty variable is none."""
     named = request.setup_script
     if named is None:
         named = os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT") or None
@@ -357,22 +324,22 @@ def named_script(request: Request) -> str | None:
 
 
 def default_script(working_dir: Setting | None) -> str:
-    """'bundled', where nobody named a script and the working directory of claude.local.md holds none.
+    """Return 'bundled', where nobody named a script and the working directory of claude.local.md holds none.
 
     Raises:
         Refused: it holds one.
     """
-    if working_dir is None:
-        return "bundled"
-    script = next((s for path in _SCRIPTS if (s := Path(working_dir.text) / path).is_file()), None)
-    if script is None:
+    scripts = (Path(working_dir.text) / path for path in _SCRIPTS) if working_dir else ()
+    script = next((each for each in scripts if each.is_file()), None)
+    if working_dir is None or script is None:
         return "bundled"
     message = f"the working directory holds {script}; it was not said whether to use it"
     fix = (
         "choose: bundled (the argument or answer setup_script, or --setup-script bundled), or this script, which only"
         f" the user can let run: --setup-script {script}, for the server SCAFFOLD_TORCHTUNE_SETUP_SCRIPT={script}"
     )
-    source = working_dir.source
-    problem = finding("setup-choice", message, field="setup_script", at=source, fix=fix)
-    question = f"{SCRIPT.question.removesuffix('?')} ({script})?"
-    raise Refused(message, [problem], [SCRIPT.model_copy(update={"question": question})])
+    problem = finding("setup-choice", message, field="setup_script", at=working_dir.source, fix=fix)
+    question = (
+        f"Which setup_finetune makes the runs' files: the bundled one, or your own in the working directory ({script})?"
+    )
+    raise Refused(message, [problem], [Question(field="setup_script", question=question, options=("bundled", "own"))])

@@ -1,4 +1,4 @@
-"""What a scaffold remembers between calls in .scaffold, and reading it back."""
+"""What a scaffold keeps between calls, in .scaffold: the plan, one record a run, how far the log is; and its files."""
 
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -13,8 +13,6 @@ from scaffold_torchtune.results import step_results
 from scaffold_torchtune.results.step_results import PlanResult
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
-
-# What a scaffold remembers between calls, in .scaffold: the plan, one record a run, and how far the log is.
 
 M = TypeVar("M", bound=Model)
 
@@ -73,30 +71,34 @@ def save(tree: Tree, path: str, model: Model) -> None:
 
 
 def load_plan(tree: Tree) -> Plan | None:
-    """The plan that was frozen, or None. Raises `Refused` where it cannot be read."""
+    """Return the plan that was frozen, or None. Raises `Refused` where it cannot be read."""
     return _load(tree, layout.PLAN, Plan)
 
 
+def existing_plan(tree: Tree) -> Plan:
+    """Return the plan that was frozen. Raises `Refused` where there is none, or it cannot be read."""
+    plan = load_plan(tree)
+    if plan is None or not plan.runs:
+        raise refuse("not-rendered", "there is no plan yet", file=layout.PLAN, fix="run render_yaml (render) first")
+    return plan
+
+
 def load_record(tree: Tree, directory: str) -> Record | None:
-    """The record of a run, or None. Raises `Refused` where it cannot be read."""
+    """Return the record of a run, or None. Raises `Refused` where it cannot be read."""
     return _load(tree, layout.record(directory), Record)
 
 
 def load_log_state(tree: Tree) -> LogState | None:
-    """How far the log is, or None. Raises `Refused` where it cannot be read."""
+    """Return how far the log is, or None. Raises `Refused` where it cannot be read."""
     return _load(tree, layout.PROGRESS, LogState)
 
-
-# What a scaffold left, to be read: its log, its frozen plan, the files of its runs. Nothing else below it.
 
 LONGEST = 40_000
 """How many bytes of a text are given: of a log the end, where the verdict stands, of any other file the beginning."""
 
-_RUN_FILES = (layout.SETUP_YAML, layout.FINETUNE_YAML, layout.FINETUNE_SLURM)
-
 
 def log_text(request: Request) -> str:
-    """The end of scaffold.log; the first line says so where something is left out.
+    """Return the end of scaffold.log; the first line says so where something is left out.
 
     Raises:
         Refused: no experiment lies there, or it has no log.
@@ -111,17 +113,17 @@ def log_text(request: Request) -> str:
 
 
 def frozen_plan(request: Request) -> PlanResult:
-    """The plan that was frozen.
+    """Return the plan that was frozen.
 
     Raises:
         Refused: no experiment lies there, or nothing was rendered yet.
     """
     with Tree(experiment_directory(request)) as tree:
-        return step_results.plan_result(_plan(tree))
+        return step_results.plan_result(existing_plan(tree))
 
 
 def run_file(request: Request) -> str:
-    """A file of a planned run; `request.experiment` is its path: EXPERIMENT/RUN/finetune.yaml.
+    """Return a file of a planned run; `request.experiment` is its path: EXPERIMENT/RUN/finetune.yaml.
 
     Raises:
         Refused: it is none of the three files of a planned run, or it is not there.
@@ -130,18 +132,13 @@ def run_file(request: Request) -> str:
     directory, name = path.parent.name, path.name
     there = Request(path.parent.parent, roots=request.roots)
     with Tree(experiment_directory(there)) as tree:
-        if name not in _RUN_FILES or directory not in {run.directory for run in _plan(tree).runs}:
-            raise _not_there(f"{directory}/{name}", f"name one of {', '.join(_RUN_FILES)} in a planned run's directory")
+        if name not in layout.RUN_FILES or directory not in {run.directory for run in existing_plan(tree).runs}:
+            raise _not_there(
+                f"{directory}/{name}", f"name one of {', '.join(layout.RUN_FILES)} in a planned run's directory"
+            )
         text = _content(tree, f"{directory}/{name}").decode(errors="replace")
     cut = len(text) - LONGEST
     return text if cut <= 0 else f"{text[:LONGEST]}\n... ({cut} more characters)\n"
-
-
-def _plan(tree: Tree) -> Plan:
-    plan = load_plan(tree)
-    if plan is None or not plan.runs:
-        raise refuse("not-rendered", "there is no plan yet", file=layout.PLAN, fix="run render_yaml (render) first")
-    return plan
 
 
 def _content(tree: Tree, path: str) -> bytes:

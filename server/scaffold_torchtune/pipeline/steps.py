@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Literal
 
@@ -32,29 +32,26 @@ from scaffold_torchtune.system.files import Tree
 
 @contextmanager
 def _refusals_logged(request: Request) -> Iterator[None]:
-    """Let a writing step leave one SCAFFOLD_TORCHTUNE_REFUSED entry when it is refused, where that is safe."""
+    """Let a writing step leave one entry when it is refused; where it is not ours to write to, nothing is written."""
     try:
         yield
     except Refused as refused:
         if not (request.will_ask and refused.ask):
-            _log_refusal(request, refused)
+            with suppress(Refused):
+                _log_refusal(request, refused)
         raise
 
 
 def _log_refusal(request: Request, refused: Refused) -> None:
-    """Append the entry; where no experiment lies, or it is not ours to write to, nothing is written."""
-    try:
-        directory = experiment_directory(request)
-        with Tree(directory) as tree:
-            if os.path.lexists(summary_path(request, directory)) or tree.kind(layout.STATE):
-                entry = journal.stopped_entry if isinstance(refused, Stopped) else journal.refused_entry
-                refused.logged = _append(tree, [entry(refused)], request.now())
-    except Refused:
-        return
+    directory = experiment_directory(request)
+    with Tree(directory) as tree:
+        if os.path.lexists(summary_path(request, directory)) or tree.kind(layout.STATE):
+            entry = journal.stopped_entry if isinstance(refused, Stopped) else journal.refused_entry
+            refused.logged = _append(tree, [entry(refused)], request.now())
 
 
 def _append(tree: Tree, entries: list[Entry], now: datetime) -> tuple[str, ...]:
-    """Append entries to the log, and give their heads."""
+    """Append entries to the log, and return their heads."""
     tree.append(layout.LOG, journal.format_entries(entries, now))
     return tuple(journal.head(entry, now) for entry in entries)
 
@@ -67,27 +64,27 @@ def _begin(tree: Tree, plan: Plan, step: Literal["render", "setup"], started: da
 
 
 def _logged(tree: Tree, begun: LogState, entries: list[Entry], now: datetime) -> dict[str, tuple[str, ...]]:
-    """Log what the step did, and give what its result says of that."""
+    """Log what the step did, and return what its result says of that."""
     heads = _append(tree, entries, now)
     state.save(tree, layout.PROGRESS, begun.model_copy(update={"unlogged": ""}))
     return {"logged": heads}
 
 
 def _unlogged(tree: Tree, step: str) -> bool:
-    """Whether the step was killed after it had begun."""
+    """Return whether the step was killed after it had begun."""
     log = state.load_log_state(tree)
     return log is not None and log.unlogged == step
 
 
 def parse(request: Request) -> ParseResult:
     """Step 1. Raises `Refused` with every problem of both documents."""
-    found = prepare.parsed(request)
+    found = prepare.parse(request)
     return step_results.parse_result(found.experiment, str(found.directory))
 
 
 def plan(request: Request) -> PlanResult:
     """Steps 2 and 4. Raises `Refused` with everything that stands against the plan."""
-    return step_results.plan_result(prepare.prepared(request).plan)
+    return step_results.plan_result(prepare.prepare(request).plan)
 
 
 def render(request: Request) -> RenderResult:
@@ -101,22 +98,18 @@ def render(request: Request) -> RenderResult:
 
 def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResult]:
     with _refusals_logged(request):
-        prepared = prepare.prepared(request)
-        return prepared, _render(request, prepared)
-
-
-def _render(request: Request, prepared: prepare.Prepared) -> RenderResult:
-    with Tree(prepared.directory) as tree:
-        pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
-        if not pending and _is_frozen(tree, prepared.plan) and not _unlogged(tree, "render"):
-            return apply.nothing_rendered(tree, prepared)
-        with apply.writing(tree):
+        prepared = prepare.prepare(request)
+        with Tree(prepared.directory) as tree:
             pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
-            with midway():
-                begun = _begin(tree, prepared.plan, "render", request.now())
-                result, made = apply.write_renders(tree, prepared, pending, request)
-                entries = journal.render_entries(prepared.plan, result, made)
-                return result.model_copy(update=_logged(tree, begun, entries, request.now()))
+            if not pending and _is_frozen(tree, prepared.plan) and not _unlogged(tree, "render"):
+                return prepared, apply.render_result(tree, prepared.plan)
+            with apply.writing(tree):
+                pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
+                with midway():
+                    begun = _begin(tree, prepared.plan, "render", request.now())
+                    result, made = apply.write_renders(tree, prepared.plan, pending, request)
+                    entries = journal.render_entries(prepared.plan, result, made)
+                    return prepared, result.model_copy(update=_logged(tree, begun, entries, request.now()))
 
 
 def _is_frozen(tree: Tree, plan: Plan) -> bool:
@@ -128,33 +121,27 @@ def _is_frozen(tree: Tree, plan: Plan) -> bool:
 
 
 def _frozen_plan(tree: Tree, plan_id: str | None = None) -> Plan:
-    """The plan that was frozen; it must be the one with `plan_id`, where that is given."""
-    frozen = state.load_plan(tree)
-    if frozen is None:
-        raise refuse("not-rendered", "there is no plan yet", file=layout.PLAN, fix="run render_yaml (render) first")
+    """Return the plan that was frozen; it must be the one with `plan_id`, where that is given."""
+    frozen = state.existing_plan(tree)
     if plan_id not in {None, frozen.id}:
         message = "another scaffold has replaced the plan meanwhile"
         raise refuse("busy", message, file=layout.PLAN, fix="wait for it, then repeat the step")
     return frozen
 
 
-def setup(request: Request) -> SetupResult:
+def setup(request: Request, prepared: prepare.Prepared | None = None) -> SetupResult:
     """Step 6: run setup_finetune for every run whose outputs are not yet made.
+
+    The plan must be the one that was `prepared`, where one was.
 
     Raises:
         Refused: nothing was rendered yet, the documents plan something else by now, a file was edited, or another
             scaffold is at work. A run that fails is a value in the result.
     """
-    return _setup(request)
-
-
-def _setup(request: Request, prepared: prepare.Prepared | None = None) -> SetupResult:
-    """Run setup_finetune for the plan, which must be the one that was prepared, if one was."""
     known = prepared.made if prepared else {}
     with _refusals_logged(request), Tree(experiment_directory(request)) as tree:
         frozen = _frozen_plan(tree, prepared.plan.id if prepared else None)
-        outdated = validation.outdated(frozen, request)
-        if outdated:
+        if outdated := validation.outdated(frozen, request):
             raise Refused("the plan is outdated", outdated)
         backend = backend_of(frozen, request)
         pending = apply.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
@@ -172,16 +159,12 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None) -> SetupR
                 return result.model_copy(update=_logged(tree, begun, entries, request.now()))
 
 
-def validate(request: Request) -> ValidateResult:
-    """Step 7: judge every planned run. The verdict is logged where it closes an open scaffold or changes the last one.
+def validate(request: Request, plan_id: str | None = None) -> ValidateResult:
+    """Step 7: check every planned run. The verdict is logged where it closes an open scaffold or changes the last one.
 
     Raises:
-        Refused: nothing was rendered yet.
+        Refused: nothing was rendered yet, or another plan than the one with `plan_id`, where that is given.
     """
-    return _validate(request)
-
-
-def _validate(request: Request, plan_id: str | None = None) -> ValidateResult:
     begun = request.now()
     with Tree(experiment_directory(request)) as tree:
         frozen = _frozen_plan(tree, plan_id)
@@ -194,7 +177,7 @@ def _validate(request: Request, plan_id: str | None = None) -> ValidateResult:
 def _close(
     tree: Tree, frozen: Plan, result: ValidateResult, line: str, request: Request, begun: datetime
 ) -> tuple[str, ...]:
-    """Log the verdict, unless the log already ends with it; the heads of what was logged.
+    """Log the verdict, unless the log already ends with it; return the heads of what was logged.
 
     `line` submits the runs, `begun` is when the validation began.
     """
@@ -221,8 +204,8 @@ def scaffold(request: Request) -> ScaffoldResult:
     """
     before = _log_size(request)
     prepared, rendered = _prepare_and_render(request)
-    set_up = _setup(request, prepared)
-    validated = _validate(request, prepared.plan.id)
+    set_up = setup(request, prepared)
+    validated = validate(request, prepared.plan.id)
     ok = set_up.failed == 0 and validated.passed
     return ScaffoldResult(
         parse=step_results.parse_result(prepared.parsed.experiment, str(prepared.directory)),
@@ -238,6 +221,6 @@ def scaffold(request: Request) -> ScaffoldResult:
 
 
 def _log_size(request: Request) -> int:
-    """The size of the log, to which every step that writes anything appends."""
+    """Return the size of the log, to which every step that writes anything appends."""
     with Tree(experiment_directory(request)) as tree:
         return tree.size(layout.LOG)

@@ -1,14 +1,13 @@
 """Step 7: read the files of the run directories and validate them."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from contextlib import suppress
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.external_checks import FilesByRun, Said, ask_torchtune, sbatch
+from scaffold_torchtune.external_checks import Said, ask_torchtune, sbatch
 from scaffold_torchtune.findings import Finding, Refused, finding, serious, sort_findings
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.pipeline import prepare, state
-from scaffold_torchtune.pipeline.apply import OUTPUTS, hash_of, left_over
+from scaffold_torchtune.pipeline.apply import hashes_of, left_over
 from scaffold_torchtune.pipeline.backend import identity
 from scaffold_torchtune.pipeline.locate import experiment_directory, read_documents
 from scaffold_torchtune.pipeline.prepare import preflight_findings
@@ -20,23 +19,17 @@ from scaffold_torchtune.system.text import one_line, shown
 from scaffold_torchtune.validate.run_files import RunFiles
 from scaffold_torchtune.validate.runs import deduplicated, unchosen, validate_run, verdict
 
-# Whether a run's files were made by this setup from this plan, as its record tells, or are left over.
-
 _AGAIN = "run setup again"
-
-
-def expected_maker(plan: Plan) -> str | None:
-    """What the plan's setup_finetune is now; None where its script cannot be read any more."""
-    try:
-        return identity(plan)
-    except OSError:
-        return None
+_UNNAMED = (
+    "the documents have changed since the plan was made, and whether they still plan the same cannot be said without"
+    " the setup script {script}: name it with --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT"
+)
 
 
 def freshness_findings(tree: Tree, run: PlannedRun, made_by: str | None) -> list[Finding]:
-    """What the run's record says against its outputs. `made_by` is what setup would make them with now."""
+    """Return what the run's record says against its outputs. `made_by` is what setup would make them with now."""
     try:
-        there = {name: digest for name in OUTPUTS if (digest := hash_of(tree, f"{run.directory}/{name}"))}
+        there = hashes_of(tree, run.directory)
         record = state.load_record(tree, run.directory)
     except Refused:
         return []  # reported where the file itself is read
@@ -68,57 +61,34 @@ def _stale(run: PlannedRun, name: str, what: str) -> Finding:
     return finding("stale-output", f"{name} {what}", file=f"{run.directory}/{name}", fix=_AGAIN)
 
 
-# What the programs say that the runs are for: SLURM's sbatch of the scripts, torchtune of the configs.
-
-Checked = Mapping[str, tuple[Finding, ...]]
-"""Findings by the run's directory."""
-
-
-def with_external_checks(
-    root: Path, plan: Plan, files: FilesByRun, checked: Checked, request: Request
-) -> tuple[dict[str, tuple[Finding, ...]], list[Finding]]:
-    """What was found in each run with what the programs find besides, and what they say of the whole experiment.
-
-    `root` is the experiment directory, `files` are the files of each run by its directory and their name.
-    """
-    said = Said()
-    for ask in (sbatch.ask_sbatch, ask_torchtune.ask_torchtune):
-        said.add(ask(root, plan, files, request))
-    joined = {name: tuple(sort_findings([*found, *said.runs.get(name, ())])) for name, found in checked.items()}
-    return joined, said.whole
-
-
-# Step 7: reads what lies in the run directories and lets validate judge it.
-
-_FILES = (layout.SETUP_YAML, layout.FINETUNE_YAML, layout.FINETUNE_SLURM)
-
-
 def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
     """Validate every planned run, from the files as they lie there, and by what sbatch and torchtune say of them."""
-    bundled = plan.options.setup_script == "bundled"
-    made_by = expected_maker(plan)
+    bundled, made_by = plan.options.setup_script == "bundled", None
+    with suppress(OSError):  # the script cannot be read any more
+        made_by = identity(plan)
     checked: dict[str, tuple[Finding, ...]] = {}
     files: dict[str, RunFiles] = {}
     for run in plan.runs:
         files[run.directory], problems = _read(tree, run)
-        told = {(problem.file, "missing-file") for problem in problems}  # it is there, but cannot be read
-        judged_run = [
-            f for f in validate_run(run, files[run.directory], bundled=bundled) if (f.file, f.code) not in told
-        ]
-        checked[run.directory] = (*problems, *freshness_findings(tree, run, made_by), *judged_run)
-        request.told("validate", len(checked), len(plan.runs))
-    own, alike = deduplicated(checked)
-    judged, said = with_external_checks(tree.root, plan, files, own, request)
+        unread = {(problem.file, "missing-file") for problem in problems}  # it is there, but cannot be read
+        found = [f for f in validate_run(run, files[run.directory], bundled=bundled) if (f.file, f.code) not in unread]
+        checked[run.directory] = (*problems, *freshness_findings(tree, run, made_by), *found)
+        request.report("validate", len(checked), len(plan.runs))
+    own, shared = deduplicated(checked)
+    external = Said()
+    for ask in (sbatch.ask_sbatch, ask_torchtune.ask_torchtune):
+        external.add(ask(tree.root, plan, files, request))
+    joined = {name: tuple(sort_findings([*found, *external.runs.get(name, ())])) for name, found in own.items()}
     ahead = serious(preflight_findings(plan, files))
-    whole = [*outdated(plan, request), *left_over(tree, plan), *ahead, *said, *alike, *unchosen(plan)]
-    return verdict(plan, judged, whole)
+    whole = [*outdated(plan, request), *left_over(tree, plan), *ahead, *external.whole, *shared, *unchosen(plan)]
+    return verdict(plan, joined, whole)
 
 
 def _read(tree: Tree, run: PlannedRun) -> tuple[RunFiles, list[Finding]]:
-    """The texts of a run's files, and what kept one from being read."""
+    """Return the texts of a run's files, and what kept one from being read."""
     texts: dict[str, str | None] = {}
     problems: list[Finding] = []
-    for name in _FILES:
+    for name in layout.RUN_FILES:
         path = f"{run.directory}/{name}"
         texts[name] = None
         try:
@@ -129,12 +99,12 @@ def _read(tree: Tree, run: PlannedRun) -> tuple[RunFiles, list[Finding]]:
         except UnicodeDecodeError as error:
             line = error.object.count(b"\n", 0, error.start) + 1
             message = f"{path} is not UTF-8 text"
-            problems.append(finding("unreadable-file", message, file=path, line=line, fix="run setup again"))
+            problems.append(finding("unreadable-file", message, file=path, line=line, fix=_AGAIN))
     return RunFiles(texts), problems
 
 
 def outdated(plan: Plan, request: Request) -> list[Finding]:
-    """Whether the documents now plan something else than what was frozen. A change that plans the same is none."""
+    """Return whether the documents now plan something else than was frozen. A change that plans the same is none."""
     same = request.with_options(plan.options)
     try:
         directory = experiment_directory(same)
@@ -144,22 +114,17 @@ def outdated(plan: Plan, request: Request) -> list[Finding]:
         if plan.options.setup_script not in {"bundled", prepare.named_script(request)}:
             # planning asks the script, and a plan, which may come from elsewhere, must not choose what runs
             return [_outdated(_UNNAMED.format(script=shown(plan.options.setup_script)))]
-        now = prepare.prepared(same).plan
+        now = prepare.prepare(same).plan
     except Refused as refused:
         reason = refused.problems[0].sentence() if refused.problems else refused.message
         return [_outdated(f"the documents have changed since the plan was made, and are refused now: {reason}")]
-    before = {run.directory: {k: s.value for k, s in run.settings.items()} for run in plan.runs}
-    after = {run.directory: {k: s.value for k, s in run.settings.items()} for run in now.runs}
+    before, after = (
+        {run.directory: {k: s.value for k, s in run.settings.items()} for run in each.runs} for each in (plan, now)
+    )
     if before == after:
         return []
     differing = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     return [_outdated(f"the documents have changed since the plan was made; {', '.join(differing)} would differ now")]
-
-
-_UNNAMED = (
-    "the documents have changed since the plan was made, and whether they still plan the same cannot be said without"
-    " the setup script {script}: name it with --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT"
-)
 
 
 def _outdated(message: str) -> Finding:

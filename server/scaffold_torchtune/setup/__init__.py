@@ -1,30 +1,24 @@
-"""Step 6: run setup_finetune, the bundled one or an external script, for one run."""
+"""Step 6: run setup_finetune, the bundled one or an external script, for one run.
 
+A failure of a run is a value, never an exception.
+"""
+
+import os
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models import PlannedRun
 from scaffold_torchtune.setup.bundled import build
-from scaffold_torchtune.setup.external.failures import Cause, cause_of, lacking, line_that_matters, remedy
+from scaffold_torchtune.setup.external.failures import Cause, cause_of, lack_of, line_that_matters
 from scaffold_torchtune.system import processes
-from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML
+from scaffold_torchtune.system.files import open_regular
+from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, OUTPUTS, SETUP_YAML
 from scaffold_torchtune.system.yamlio import YamlDocument, YamlError, read
 
-# The two ways to run setup_finetune. A failure of a run is a value, never an exception.
-
 MAX_OUTPUT = 1_000_000
-_UNKNOWN = Cause()
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a script was run: its exit status, how long it ran in seconds, and the end of what it printed."""
-
-    status: int
-    seconds: float
-    output: str
 
 
 @dataclass(frozen=True)
@@ -36,10 +30,10 @@ class Outcome:
 
     files: dict[str, bytes] = field(default_factory=dict)
     reason: str = ""
-    cause: Cause = _UNKNOWN
+    cause: Cause = field(default_factory=Cause)
     problems: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
-    ran: Ran | None = None
+    ran: processes.Completed | None = None
 
 
 def run_bundled(run: PlannedRun, content: str | YamlDocument) -> Outcome:
@@ -53,6 +47,21 @@ def run_bundled(run: PlannedRun, content: str | YamlDocument) -> Outcome:
     return Outcome(files, warnings=outputs.warnings)
 
 
+class _NoOutput(Exception):
+    """A script did not make a file that it should have made."""
+
+
+_HANGS: Final = "it hangs, waits for something, or the file system is slow"
+_ENDED: Final = {
+    "deadline": ("ran longer than {:g} s", Cause(_HANGS, "allow it more with --timeout, if it only is slow")),
+    "output": ("printed without end", Cause("it repeats itself", "look at its output, and mend it")),
+    "stopped": ("was stopped", Cause("the scaffold was stopped", "scaffold again to go on from there")),
+}
+_UNFINISHED: Final = Cause(
+    "it did not do its work, though it says so", "look at its whole output, or name another version of the script"
+)
+
+
 def run_script(
     script: Path,
     folder: Path,
@@ -64,67 +73,53 @@ def run_script(
 
     `timeout` is in seconds; the script is ended when `stop` is set.
     """
-    command = [environment.python, str(script)]
     try:
-        done = processes.run(command, folder, timeout, stop, env=environment.variables)
+        done = processes.run([environment.python, str(script)], folder, timeout, stop, env=environment.variables)
     except OSError as error:
         return Outcome(reason=f"the script could not be started: {error.strerror}")
-    ran = Ran(done.status, done.seconds, done.output)
+    line = line_that_matters(done.output)
     if done.ended:
-        return Outcome(reason=f"the script {_ended(done, timeout)}. {_said(done)}", cause=_CAUSES[done.ended], ran=ran)
-    if done.status != 0:
-        lacks = lacking(line_that_matters(done.output))
-        cause = cause_of(line_that_matters(done.output), done.status)
-        if lacks:
-            cause = Cause(*remedy(lacks, script, environment))
-        return Outcome(reason=f"the script ended with status {done.status}. {_said(done)}", cause=cause, ran=ran)
-    files: dict[str, bytes] = {}
-    for name in (FINETUNE_YAML, FINETUNE_SLURM):
-        path = folder / name
-        problem = _problem(path)
-        if problem:
-            return Outcome(reason=f"the script ended well but {problem}. {_said(done)}", cause=_UNFINISHED, ran=ran)
-        files[name] = path.read_bytes()
-    return Outcome(files, ran=ran)
+        what, cause = _ENDED[done.ended]
+        what = f"{what.format(timeout)} and was ended"
+    elif done.status != 0:
+        what = f"ended with status {done.status}"
+        cause = lack_of(line, script, environment) or cause_of(line, done.status)
+    else:
+        try:
+            return Outcome({name: _output(folder / name) for name in OUTPUTS}, ran=done)
+        except _NoOutput as problem:
+            what, cause = f"ended well but made {problem}", _UNFINISHED
+    said = f"It said: {line}" if line else "It said nothing."
+    return Outcome(reason=f"the script {what}. {said}", cause=cause, ran=done)
 
 
-_UNFINISHED = Cause(
-    "it did not do its work, though it says so", "look at its whole output, or name another version of the script"
-)
-_CAUSES = {
-    "deadline": Cause(
-        "it hangs, waits for something, or the file system is slow", "allow it more with --timeout, if it only is slow"
-    ),
-    "output": Cause("it repeats itself", "look at its output, and mend it"),
-    "stopped": Cause("the scaffold was stopped", "scaffold again to go on from there"),
-}
+def _output(path: Path) -> bytes:
+    """Return what a script made.
 
-
-def _ended(done: processes.Completed, timeout: float) -> str:
-    why = {"deadline": f"ran longer than {timeout:g} s", "output": "printed without end", "stopped": "was stopped"}
-    return f"{why[done.ended]} and was ended"
-
-
-def _problem(path: Path) -> str:
-    """What is wrong with a file that a script should have made; empty where nothing is."""
-    if path.is_symlink() or not path.is_file():
-        return f"made no {path.name}"
-    size = path.stat().st_size
-    if not 0 < size <= MAX_OUTPUT:
-        return f"made a {path.name} of {size} bytes"
+    Raises:
+        _NoOutput: it made nothing that can be published.
+    """
     try:
-        text = path.read_bytes().decode()
-    except UnicodeDecodeError:
-        return f"made a {path.name} that is not UTF-8 text"
-    if path.name == FINETUNE_SLURM:
-        return "" if text.startswith("#!") else f"made a {path.name} that does not begin with #!, as sbatch demands"
+        with open_regular(path, follow=False) as file:
+            size, data = os.fstat(file.fileno()).st_size, file.read(MAX_OUTPUT)
+    except OSError as error:
+        raise _NoOutput(f"no {path.name}") from error
+    if not 0 < size <= MAX_OUTPUT:
+        raise _NoOutput(f"a {path.name} of {size} bytes")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise _NoOutput(f"a {path.name} that is not UTF-8 text") from error
+    if path.name == FINETUNE_YAML and not _is_mapping(text):
+        raise _NoOutput(f"a {path.name} that is no YAML mapping")
+    if path.name == FINETUNE_SLURM and not text.startswith("#!"):
+        raise _NoOutput(f"a {path.name} that does not begin with #!, as sbatch demands")
+    return data
+
+
+def _is_mapping(text: str) -> bool:
     try:
         data = read(text).data
     except (YamlError, RecursionError):
-        data = None
-    return "" if data and isinstance(data, dict) else f"made a {path.name} that is no YAML mapping"
-
-
-def _said(done: processes.Completed) -> str:
-    said = line_that_matters(done.output)
-    return f"It said: {said}" if said else "It said nothing."
+        return False
+    return bool(data) and isinstance(data, dict)

@@ -29,6 +29,9 @@ SETUP_TEMPLATES: Final = {".json": "setup_finetune_json.yaml.j2", ".parquet": "s
 PLAIN_TEMPLATES: Final = (".yaml", ".yml")
 """How the name of a template ends that is plain YAML, whose values are defaults; any other is Jinja2."""
 
+OUTPUTS: Final = (FINETUNE_YAML, FINETUNE_SLURM)
+RUN_FILES: Final = (SETUP_YAML, *OUTPUTS)
+
 RESERVED: Final = frozenset({SUMMARY, SUMMARY_YAML, LOCAL, LOG, STATE})
 
 

@@ -37,6 +37,11 @@ def shown(value: Scalar) -> str:
     return f"'{escape(value)}'" if isinstance(value, str) else str(value)
 
 
+def counted(number: int, thing: str) -> str:
+    """Return a number with what it counts: `1 run`, `2 runs`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def few(texts: Sequence[str], most: int, *, between: str = ", ", more: str = ", and {} more") -> str:
     """Return at most so many texts in a row, with how many more there are."""
     left_out = len(texts) - most

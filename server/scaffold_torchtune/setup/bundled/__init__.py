@@ -11,9 +11,9 @@ from typing import Any
 from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.setup.bundled import batch_script, config, keys, rules
-from scaffold_torchtune.setup.bundled.keys import is_full, recipe
 from scaffold_torchtune.system import templating, yamlio
 from scaffold_torchtune.system.layout import TEMPLATES
+from scaffold_torchtune.system.text import counted
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,11 @@ def build(content: str | yamlio.YamlDocument, *, file: str = "setup_finetune.yam
     settings, report = keys.read_keys(content, file)
     entry = rules.check_rules(settings, report)
     if report.errors or entry is None:
-        raise Refused(f"{file} cannot be set up: {_count(len(report.errors))}", report.errors)
-    name = recipe(settings)
-    if name in recipes.NAMES:
-        config.warn_unread(settings, name, report)
+        raise Refused(f"{file} cannot be set up: {counted(len(report.errors), 'problem')}", report.errors)
+    if settings.recipe in recipes.NAMES:
+        config.warn_unread(settings, report)
     meant = config.finetune_config(settings, entry)
-    kind = "full fine-tuning" if is_full(settings) else "LoRA"
+    kind = "full fine-tuning" if settings.is_full else "LoRA"
     finetune_yaml = templating.render("finetune.yaml.j2", {"config": meant, "kind": kind}, [TEMPLATES])
     _check_yaml(finetune_yaml, meant)
     finetune_slurm = templating.render("finetune.slurm.j2", batch_script.values(settings, entry), [TEMPLATES])
@@ -50,25 +49,13 @@ def build(content: str | yamlio.YamlDocument, *, file: str = "setup_finetune.yam
     return Outputs(finetune_yaml, finetune_slurm, tuple(report.findings))
 
 
-def _count(number: int) -> str:
-    return "1 problem" if number == 1 else f"{number} problems"
-
-
 def _check_yaml(text: str, meant: dict[str, Any]) -> None:
-    """Compare what was rendered with what was meant, in values and types (JSON writes 1, 1.0, true and "1" apart).
-
-    Raises:
-        AssertionError: they differ.
-    """
+    """Raise AssertionError where the text is not what was meant (JSON writes 1, 1.0, true and "1" apart)."""
     if json.dumps(yamlio.read(text).data, sort_keys=True) != json.dumps(meant, sort_keys=True):
         raise AssertionError("finetune.yaml.j2 rendered something else than the configuration")
 
 
 def _check_slurm(text: str, directives: list[tuple[str, str]], command: list[str]) -> None:
-    """Compare what sbatch and the shell would read with what was meant.
-
-    Raises:
-        AssertionError: they differ.
-    """
+    """Raise AssertionError where sbatch and the shell would read something else than was meant."""
     if batch_script.read_back(text) != (directives, command):
         raise AssertionError("finetune.slurm.j2 rendered something else than the job")

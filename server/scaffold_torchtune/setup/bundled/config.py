@@ -1,16 +1,16 @@
 """What finetune.yaml says: torchtune 0.6.1's configuration as plain data, in the order of the stock configs.
 
 The fixed values (optimizer, loss, profiler, ...) are those of recipes/configs/llama3_2/1B_lora_single_device.yaml. Full
-fine-tuning keeps them, AdamW of torch and the schedule too, which its recipes take alike, so that runs of both kinds
+fine-tuning keeps them, AdamW of torch and the schedule too, which its recipes take too, so that runs of both kinds
 can be compared; what only its recipes read is that of recipes/configs/llama3_2/1B_full.yaml, with the optimizer's step
 after the whole backward pass (optimizer_in_bwd would forbid gradient accumulation).
-Only this module and dataset.py write `${...}`; a value that holds it was refused before.
+Only this module and rules.py write `${...}`; a value that holds it was refused before.
 """
 
 from typing import Any, Final
 
 from scaffold_torchtune.setup.bundled import rules
-from scaffold_torchtune.setup.bundled.keys import Report, Settings, is_full
+from scaffold_torchtune.setup.bundled.keys import Report, Settings
 from scaffold_torchtune.system.text import escape
 from scaffold_torchtune.torchtune_facts.model_registry import ModelEntry
 
@@ -25,51 +25,44 @@ UNREAD: Final = {
 
 
 def output_dir(settings: Settings) -> str:
-    """Where the run's checkpoints and logs go: the rule of 2025 with `output_dir_base`, else that of v0.3.4."""
+    """Return where the run's checkpoints and logs go: the rule of 2025 with `output_dir_base`, else that of v0.3.4."""
     run, experiment = settings.text("my_wandb_run_name"), settings.text("experiment_name")
-    if settings.text("project_dir"):
-        return f"{_folder(settings.text('project_dir'))}{experiment}/{run}/artifacts/"
+    if project := settings.text("project_dir"):
+        return f"{project.rstrip('/')}/{experiment}/{run}/artifacts/"
     inner = f"{experiment}/" if experiment else ""
-    return f"{_folder(settings.text('output_dir_base'))}{inner}ck-out-{run}/"
+    return f"{settings.text('output_dir_base').rstrip('/')}/{inner}ck-out-{run}/"
 
 
 def input_dir(settings: Settings) -> str:
-    """Where the data set is: `input_dir_base`, and below it the folder `input_formatting`, by default `raw`."""
-    base = settings.text("input_dir_base")
-    value = settings.values["input_formatting"]
-    folder = "raw" if value is None else str(value)
-    return f"{_folder(base)}{folder}" if folder else base
+    """Return where the data set is: `input_dir_base`, and below it the folder `input_formatting`, by default `raw`."""
+    base, value = settings.text("input_dir_base"), settings.values["input_formatting"]
+    folder = "raw" if value is None else value
+    return f"{base.rstrip('/')}/{folder}" if folder else base
 
 
-def _folder(path: str) -> str:
-    return path.rstrip("/") + "/"
-
-
-def asked_in_vain(settings: Settings) -> dict[str, Any]:
-    """Settings that are asked for although no stock recipe reads them, by key."""
+def _unread(settings: Settings) -> dict[str, Any]:
+    """Return settings that are asked for although no stock recipe reads them, by key."""
     values = {name: settings.values[name] for name in UNREAD}
-    return {name: value for name, value in values.items() if value is not None and value != UNREAD[name]}
+    return {name: value for name, value in values.items() if value not in {None, UNREAD[name]}}
 
 
 def finetune_config(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
-    """The whole of finetune.yaml as plain data, in the order in which it is written."""
-    model = {"model": _model(settings, entry)} | _checkpoints(settings, entry)
-    return _places(settings) | model | _data(settings) | _training(settings) | _machine(settings, entry)
-
-
-def _places(settings: Settings) -> dict[str, Any]:
+    """Return the whole of finetune.yaml as plain data, in the order in which it is written."""
+    texts = ("models_dir", "dataset_label", "my_wandb_project", "my_wandb_run_name")
     return {
         "output_dir": output_dir(settings),
         "input_dir": input_dir(settings),
-        "models_dir": settings.text("models_dir"),
-        "dataset_label": settings.text("dataset_label"),
-        "my_wandb_project": settings.text("my_wandb_project"),
-        "my_wandb_run_name": settings.text("my_wandb_run_name"),
+        **{name: settings.text(name) for name in texts},
+        "model": _model(settings, entry),
+        **_checkpoints(settings, entry),
+        **_data(settings),
+        **_training(settings),
+        **_machine(settings, entry),
     }
 
 
 def _model(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
-    if is_full(settings):
+    if settings.is_full:
         return {"_component_": entry.full_component}
     rank = settings.integer("lora_rank")
     return {
@@ -83,17 +76,16 @@ def _model(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
 
 
 def _checkpoints(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
-    """The tokenizer, and what is loaded and saved."""
-    directory = rules.model_directory(settings)
-    tokenizer: dict[str, Any] = {"_component_": entry.tokenizer}
-    tokenizer |= {argument: f"{directory}/{name}" for argument, name in entry.tokenizer_files}
-    tokenizer["max_seq_len"] = settings.integer("max_seq_len")
-    template = rules.prompt_template(settings)
-    if template:
-        tokenizer["prompt_template"] = template
+    """Return the tokenizer, and what is loaded and saved."""
+    directory, template = rules.model_directory(settings), rules.prompt_template(settings)
     only_adapter = {"save_adapter_weights_only": settings.flag("save_adapter_weights_only")}
     return {
-        "tokenizer": tokenizer,
+        "tokenizer": {
+            "_component_": entry.tokenizer,
+            **{argument: f"{directory}/{name}" for argument, name in entry.tokenizer_files},
+            "max_seq_len": settings.integer("max_seq_len"),
+            **({"prompt_template": template} if template else {}),
+        },
         "checkpointer": {
             "_component_": "torchtune.training.FullModelHFCheckpointer",
             "checkpoint_dir": f"{directory}/",
@@ -103,15 +95,15 @@ def _checkpoints(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
             "model_type": entry.model_type,
         },
         "resume_from_checkpoint": settings.flag("resume_from_checkpoint"),
-        **({} if is_full(settings) else only_adapter),
+        **({} if settings.is_full else only_adapter),
     }
 
 
 def _data(settings: Settings) -> dict[str, Any]:
-    data: dict[str, Any] = {"dataset": rules.dataset_node(settings)}
-    if settings.integer("run_val_every_n_steps"):
-        data["dataset_val"] = rules.dataset_node(settings, "validation")
-    return data | {
+    validates = settings.integer("run_val_every_n_steps")
+    return {
+        "dataset": rules.dataset_node(settings),
+        **({"dataset_val": rules.dataset_node(settings, "validation")} if validates else {}),
         "seed": settings.integer("seed"),
         "shuffle": True,
         "batch_size": settings.integer("batch_size"),
@@ -134,10 +126,10 @@ def _training(settings: Settings) -> dict[str, Any]:
         "epochs": settings.integer("epochs"),
         "max_steps_per_epoch": settings.values["max_steps_per_epoch"],
         "gradient_accumulation_steps": settings.integer("gradient_accumulation_steps"),
-        **({"optimizer_in_bwd": False} if is_full(settings) else {}),
+        **({"optimizer_in_bwd": False} if settings.is_full else {}),
         "clip_grad_norm": settings.values["clip_grad_norm"],
         "compile": False,
-        **asked_in_vain(settings),
+        **_unread(settings),
         "metric_logger": {
             "_component_": "torchtune.training.metric_logging.WandBLogger",
             "project": "${my_wandb_project}",
@@ -152,14 +144,14 @@ def _training(settings: Settings) -> dict[str, Any]:
 
 
 def _whose(settings: Settings) -> dict[str, Any]:
-    """Entity, group and tags of the run, as far as they are given; WandBLogger hands tags on to wandb.init."""
+    """Return entity, group and tags of the run, as far as they are given; WandBLogger hands tags on to wandb.init."""
     found = {name: settings.text(f"wandb_{name}") for name in ("entity", "group")}
     tags = settings.text("wandb_tags")
     return {name: text for name, text in found.items() if text} | ({"tags": tags.split(",")} if tags else {})
 
 
 def _machine(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
-    full, checkpointing = is_full(settings), settings.values["enable_activation_checkpointing"]
+    full, checkpointing = settings.is_full, settings.values["enable_activation_checkpointing"]
     offload = full and entry.full_offload and settings.integer("gpus") > 1
     return {
         "device": "cuda",
@@ -185,10 +177,10 @@ def _machine(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
     }
 
 
-def warn_unread(settings: Settings, recipe: str, report: Report) -> None:
+def warn_unread(settings: Settings, report: Report) -> None:
     """Warn about each setting that is written but that the stock recipe does not read."""
-    for key, value in asked_in_vain(settings).items():
-        message = f"{key} is written, but the recipe {recipe} of torchtune 0.6.1 does not read it"
+    for key, value in _unread(settings).items():
+        message = f"{key} is written, but the recipe {settings.recipe} of torchtune 0.6.1 does not read it"
         fix = "take it out, or name a custom_recipe that reads it"  # which no document can name
         instead = "take it out, or leave it: it changes nothing"
         actual = escape(value) if isinstance(value, str) else value

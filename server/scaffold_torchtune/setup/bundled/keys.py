@@ -1,4 +1,7 @@
-"""Typed settings from the text of one setup_finetune.yaml, and what is wrong with it."""
+"""Typed settings from the text of one setup_finetune.yaml, and what is wrong with it.
+
+Names, kinds, bounds and defaults are those of settings/parameters.py. What does not fit is refused, never repaired.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +14,12 @@ from scaffold_torchtune.settings.parameters import KEYS, Parameter, by_label
 from scaffold_torchtune.system import yamlio
 from scaffold_torchtune.system.text import did_you_mean, escape, shown
 
-# Reads the text of one setup_finetune.yaml into typed settings, and collects everything that is wrong with it.
-#
-# Names, kinds, bounds and defaults are those of settings/parameters.py. What does not fit is refused, never repaired.
-
 _EMPTY_IS_A_VALUE: Final = frozenset({"input_formatting", "prompt", "system_prompt"})
+# What is wrong with a value that is not text, and what is allowed, by kind.
+_NO_TEXT: Final = {
+    "time": ("unquoted, YAML reads it as a number", "a quoted time, such as '12:30:00'"),
+    "memory": ("it is not text", "a quoted size with its unit, such as '64G'"),
+}
 
 
 class Report(Collector):
@@ -27,7 +31,14 @@ class Report(Collector):
         return errors_in(self.findings)
 
     def refuse(
-        self, code: str, key: str, message: str, fix: str, *, found: Scalar = None, allowed: Scalar = None
+        self,
+        key: str,
+        message: str,
+        fix: str,
+        *,
+        code: str = "unsupported-setting",
+        found: Scalar = None,
+        allowed: Scalar = None,
     ) -> None:
         """Add an error about `key`, at its line."""
         actual = escape(found) if isinstance(found, str) else found
@@ -55,17 +66,27 @@ class Settings:
         """The value of a bool key, False where there is none."""
         return self.values[name] is True
 
+    @property
+    def recipe(self) -> str:
+        """The recipe that is named, else torchtune's own for LoRA on that many GPUs."""
+        return self.text("custom_recipe") or recipes.for_gpus(recipes.LORA, self.integer("gpus"))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all weights are trained. A recipe that torchtune does not have is taken for one of LoRA."""
+        return recipes.method_of(self.recipe) == recipes.FULL
+
 
 class _Unfit(Exception):
     """A value does not fit its key: what is wrong, what is allowed, what to do."""
 
     def __init__(self, message: str, allowed: str, fix: str = "") -> None:
         super().__init__(message)
-        self.message, self.allowed, self.fix = message, allowed, fix
+        self.message, self.allowed, self.fix = message, allowed, fix or f"write {allowed}"
 
 
 def read_keys(content: str | yamlio.YamlDocument, file: str) -> tuple[Settings, Report]:
-    """The typed settings of the file and the findings so far; a value that does not fit has its default.
+    """Return the typed settings of the file and the findings so far; a value that does not fit has its default.
 
     Raises:
         Refused: the text is not a YAML mapping.
@@ -81,7 +102,7 @@ def read_keys(content: str | yamlio.YamlDocument, file: str) -> tuple[Settings, 
     given: set[str] = set()
     for key, value in document.data.items():
         if key not in KEYS:
-            _unknown(key, value, report)
+            _refuse_unknown(key, value, report)
             continue
         plain = document.plain.get((key,))
         try:
@@ -89,45 +110,34 @@ def read_keys(content: str | yamlio.YamlDocument, file: str) -> tuple[Settings, 
                 given.add(key)
                 values[key] = _typed(KEYS[key], value, plain)
         except _Unfit as error:
-            found = plain if plain is not None else (value if isinstance(value, str) else _kind_of(value))
+            found = _text(value) if plain is None else plain
             message = f"{key} is {shown(found)}: {error.message}"
-            fix = error.fix or f"write {error.allowed}"
-            report.refuse("invalid-value", key, message, fix, found=found, allowed=error.allowed)
+            report.refuse(key, message, error.fix, code="invalid-value", found=found, allowed=error.allowed)
     return Settings(values, frozenset(given)), report
 
 
-def _not_yaml(file: str, message: str, line: int | None) -> Refused:
-    problem = finding(
-        "unreadable-file",
-        f"it cannot be read as a setup_finetune.yaml: {escape(message)}",
-        file=file,
-        line=line,
-        expected="one YAML mapping of keys to values",
-        fix="correct the YAML, one `key: value` a line",
-    )
+def _not_yaml(file: str, reason: str, line: int | None) -> Refused:
+    message = f"it cannot be read as a setup_finetune.yaml: {escape(reason)}"
+    expected, fix = "one YAML mapping of keys to values", "correct the YAML, one `key: value` a line"
+    problem = finding("unreadable-file", message, file=file, line=line, expected=expected, fix=fix)
     return Refused(f"{file} cannot be read", [problem])
 
 
-def _unknown(key: str, value: Any, report: Report) -> None:
+def _refuse_unknown(key: str, value: Any, report: Report) -> None:
     meant = by_label(key)
     message = f"{shown(key)} is not a key of setup_finetune.yaml."
-    report.refuse(
-        "unknown-key",
-        key,
-        did_you_mean(key, KEYS, message, meant.name if meant else None),
-        "correct the key's name or take the line out",
-        found=value if isinstance(value, str) else _kind_of(value),
-        allowed="a key of setup_finetune.yaml",
-    )
+    message = did_you_mean(key, KEYS, message, meant.name if meant else None)
+    fix, allowed = "correct the key's name or take the line out", "a key of setup_finetune.yaml"
+    report.refuse(key, message, fix, code="unknown-key", found=_text(value), allowed=allowed)
 
 
-def _kind_of(value: Any) -> str:
-    """A value as messages show it: a scalar as it is, else what it is."""
+def _text(value: Any) -> str:
+    """Return a value as messages show it: a scalar as it is, else what it is."""
     return "a list" if isinstance(value, list) else "a mapping" if isinstance(value, dict) else str(value)
 
 
 def _is_absent(parameter: Parameter, value: Any) -> bool:
-    """Whether the file leaves the key open: null, or empty text where that can mean nothing else."""
+    """Return whether the file leaves the key open: null, or empty text where that can mean nothing else."""
     if parameter.default is not None or parameter.name in _EMPTY_IS_A_VALUE:
         return False
     return value is None or value == ""
@@ -141,14 +151,14 @@ def _typed(parameter: Parameter, value: Any, plain: str | None) -> Scalar:
     """
     if parameter.kind in {"int", "float"}:
         return _number(parameter, value, plain)
-    if parameter.kind == "bool":
-        return _boolean(value, plain)
+    if parameter.kind == "bool":  # a real boolean, or the text that cruijff_kit's templates quote
+        word = str(value if isinstance(value, str) else plain).lower()
+        if word not in {"true", "false"}:
+            raise _Unfit("it is neither true nor false", "true or false")
+        return word == "true"
     if not isinstance(value, str):
-        if parameter.kind == "time":
-            raise _Unfit("unquoted, YAML reads it as a number", "a quoted time, such as '12:30:00'")
-        if parameter.kind == "memory":
-            raise _Unfit("it is not text", "a quoted size with its unit, such as '64G'")
-        raise _Unfit("it is not text", "text, in quotes where YAML reads it as something else")
+        default = ("it is not text", "text, in quotes where YAML reads it as something else")
+        raise _Unfit(*_NO_TEXT.get(parameter.kind, default))
     try:
         read = parameter.read(value)
     except NotTyped as problem:
@@ -170,24 +180,3 @@ def _number(parameter: Parameter, value: Any, plain: str | None) -> Scalar:
     if number != value:
         raise _Unfit("YAML reads it as another number", "a decimal number")
     return number
-
-
-def _boolean(value: Any, plain: str | None) -> bool:
-    """Return a real YAML boolean, or the text that cruijff_kit's templates quote."""
-    word = value if isinstance(value, str) else plain
-    if word is None or word.lower() not in {"true", "false"}:
-        raise _Unfit("it is neither true nor false", "true or false")
-    return word.lower() == "true"
-
-
-# Which recipe a run is trained with, and whether that trains all weights or an adapter.
-
-
-def recipe(settings: Settings) -> str:
-    """The recipe as setup_finetune.yaml names it, else torchtune's own for LoRA on that many GPUs."""
-    return settings.text("custom_recipe") or recipes.for_gpus(recipes.LORA, settings.integer("gpus"))
-
-
-def is_full(settings: Settings) -> bool:
-    """Whether all weights are trained. A recipe that torchtune does not have is taken for one of LoRA."""
-    return recipes.method_of(recipe(settings)) == recipes.FULL

@@ -1,6 +1,6 @@
-# Activates modules, and a conda environment or a virtual environment; tells what came of it in a file.
+# Activates modules, and a conda environment or a virtual environment; writes what came of it to a file.
 #
-#     bash -l program.sh FILE MARK PATH VENV CONDA_ENV [MODULE]...
+#     bash -l activate.sh FILE MARK PATH VENV CONDA_ENV [MODULE]...
 #
 # FILE gets texts that end in NUL: pairs of a name and a value, then, where all is active, MARK, the variables of the
 # environment, and MARK again. What profiles and modules print cannot get there. PATH is the PATH from before the login
@@ -19,17 +19,17 @@ shift 5
 _st_modules=("$@")
 set --
 
-_st_tell() {
+_st_report() {
     while [ $# -gt 1 ]; do
         printf '%s\0%s\0' "$1" "$2" >>"$_st_file"
         shift 2
     done
 }
 
-# KIND WHAT: end with what the last command said, and with what there is instead.
+# KIND WHAT: end with what the last command printed, and with what there is instead.
 _st_stop() {
-    _st_tell fault "$1" what "$2" said "$(command -p tail -c 8000 "$_st_file.said" 2>/dev/null)"
-    _st_tell there "$(command -p head -c 400000 "$_st_file.there" 2>/dev/null)"
+    _st_report fault "$1" what "$2" output "$(command -p tail -c 8000 "$_st_file.output" 2>/dev/null)"
+    _st_report available "$(command -p head -c 400000 "$_st_file.available" 2>/dev/null)"
     exit 3
 }
 
@@ -50,7 +50,7 @@ _st_find_module() {
     for init in "$MODULESHOME/init/bash" "$LMOD_PKG/init/bash" /etc/profile.d/*modules*.sh /etc/profile.d/*lmod*.sh \
         /usr/share/lmod/lmod/init/bash /usr/share/modules/init/bash /usr/share/Modules/init/bash; do
         _st_is_function module && return
-        [ -r "$init" ] && . "$init" >>"$_st_file.said" 2>&1 </dev/null
+        [ -r "$init" ] && . "$init" >>"$_st_file.output" 2>&1 </dev/null
     done
     _st_is_function module
 }
@@ -66,40 +66,40 @@ _st_is_loaded() {
 _st_load() {
     local one
     for one in "${_st_modules[@]}"; do
-        _st_tell at "module load $one"
+        _st_report at "module load $one"
         _st_loaded=$LOADEDMODULES
-        module load "$one" >"$_st_file.said" 2>&1 </dev/null
+        module load "$one" >"$_st_file.output" 2>&1 </dev/null
         if ! _st_is_loaded "$one" $?; then
-            module -t avail >"$_st_file.there" 2>&1 </dev/null
+            module -t avail >"$_st_file.available" 2>&1 </dev/null
             _st_stop module "$one"
         fi
     done
 }
 
 # A hook must not activate the base environment by itself.
-_st_quiet() { CONDA_AUTO_ACTIVATE_BASE=false CONDA_AUTO_ACTIVATE=false "$@" 2>>"$_st_file.said" </dev/null; }
+_st_quiet() { CONDA_AUTO_ACTIVATE_BASE=false CONDA_AUTO_ACTIVATE=false "$@" 2>>"$_st_file.output" </dev/null; }
 
 # Conda needs its hook in a shell that is not interactive: from what is there already, from PATH, from where people
-# install it; else micromamba or mamba, which are used alike.
+# install it; else micromamba or mamba, which are used the same way.
 _st_find_conda() {
-    local place tool
+    local found tool
     _st_tool=conda
     _st_is_function conda && return
-    for place in "$(type -P conda)" "$CONDA_EXE"; do
-        [ -x "$place" ] && eval "$(_st_quiet "$place" shell.bash hook)" >/dev/null
+    for found in "$(type -P conda)" "$CONDA_EXE"; do
+        [ -x "$found" ] && eval "$(_st_quiet "$found" shell.bash hook)" >/dev/null
         _st_is_function conda && return
     done
-    for place in "$HOME" /opt; do
+    for found in "$HOME" /opt; do
         for tool in miniconda3 anaconda3 miniforge3 mambaforge conda miniconda anaconda miniforge; do
-            [ -r "$place/$tool/etc/profile.d/conda.sh" ] && . "$place/$tool/etc/profile.d/conda.sh" >/dev/null
+            [ -r "$found/$tool/etc/profile.d/conda.sh" ] && . "$found/$tool/etc/profile.d/conda.sh" >/dev/null
             _st_is_function conda && return
         done
     done
     for _st_tool in micromamba mamba; do
         _st_is_function "$_st_tool" && return
-        for place in "$(type -P "$_st_tool")" "$MAMBA_EXE"; do
-            [ "${place##*/}" = "$_st_tool" ] && [ -x "$place" ] &&
-                eval "$(_st_quiet "$place" shell hook --shell bash)" >/dev/null
+        for found in "$(type -P "$_st_tool")" "$MAMBA_EXE"; do
+            [ "${found##*/}" = "$_st_tool" ] && [ -x "$found" ] &&
+                eval "$(_st_quiet "$found" shell hook --shell bash)" >/dev/null
             _st_is_function "$_st_tool" && return
         done
     done
@@ -107,32 +107,32 @@ _st_find_conda() {
 }
 
 _st_conda() {
-    _st_tell at "looking for conda"
-    : >"$_st_file.said"
+    _st_report at "looking for conda"
+    : >"$_st_file.output"
     _st_find_conda || _st_stop conda "$_st_env"
-    _st_tell at "$_st_tool activate $_st_env"
-    if "$_st_tool" activate "$_st_env" >"$_st_file.said" 2>&1 </dev/null &&
+    _st_report at "$_st_tool activate $_st_env"
+    if "$_st_tool" activate "$_st_env" >"$_st_file.output" 2>&1 </dev/null &&
         { [ "$CONDA_DEFAULT_ENV" = "$_st_env" ] || [ "${CONDA_PREFIX##*/}" = "$_st_env" ]; }; then
         return
     fi
-    "$_st_tool" env list >"$_st_file.there" 2>/dev/null </dev/null
+    "$_st_tool" env list >"$_st_file.available" 2>/dev/null </dev/null
     _st_stop environment "$_st_env"
 }
 
 _st_venv() {
-    _st_tell at "source $_st_venv/bin/activate"
-    . "$_st_venv/bin/activate" >"$_st_file.said" 2>&1 </dev/null
+    _st_report at "source $_st_venv/bin/activate"
+    . "$_st_venv/bin/activate" >"$_st_file.output" 2>&1 </dev/null
     [ "$VIRTUAL_ENV" -ef "$_st_venv" ] || _st_stop venv "$_st_venv"
 }
 
 _st_keep_path
 if [ "${#_st_modules[@]}" -gt 0 ]; then
-    _st_tell at "looking for the module command"
+    _st_report at "looking for the module command"
     _st_find_module || _st_stop modules "${_st_modules[*]}"
     _st_load
 fi
 if [ -n "$_st_venv" ]; then _st_venv; elif [ -n "$_st_env" ]; then _st_conda; fi
-_st_tell at "reading the environment"
+_st_report at "reading the environment"
 printf '%s\0' "$_st_mark" >>"$_st_file"
 command -p env -0 >>"$_st_file"
 printf '%s\0' "$_st_mark" >>"$_st_file"

@@ -4,55 +4,9 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from scaffold_torchtune.system.files import open_regular
 from scaffold_torchtune.system.processes import Environment
 from scaffold_torchtune.system.text import escape, shown
-
-# What to do where a script lacks a package: the environment is not active, or the package is not in it.
-
-_LACKS: Final = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
-
-
-def lacking(output: str) -> str:
-    """The package that a program says it lacks, by its name for `import`; empty where it does not say so."""
-    found = _LACKS.findall(output)
-    return str(found[-1]).partition(".")[0] if found else ""
-
-
-def remedy(package: str, script: Path, environment: Environment) -> tuple[str, str]:
-    """What is wrong where `script`, run in `environment`, lacks a package; and what to do."""
-    if not environment.name:
-        wrong = f"the environment that is active has no package {shown(package)}"
-        activate = f" ({environment.commands})" if environment.commands else ""
-        return wrong, f"activate the environment that has it{activate}, or leave out --no-activate"
-    home = checkout(script)
-    what = f"-e {home}" if home and _belongs(package, home) else package
-    wrong = f"{environment.name} has no package {shown(package)}"
-    return wrong, f"install it there: {escape(environment.python, 500)} -m pip install {what}"
-
-
-def checkout(script: Path) -> Path | None:
-    """The directory above a script that pip can install, where there is one."""
-    above = (folder for folder in script.parents[:6] if folder != Path.home())
-    return next((f for f in above if (f / "pyproject.toml").is_file() or (f / "setup.py").is_file()), None)
-
-
-def _belongs(package: str, home: Path) -> bool:
-    """Whether a checkout has the package: as a folder, by its own name, or in its pyproject.toml."""
-    if home.name == package or any((home / part / package).is_dir() for part in ("", "src")):
-        return True
-    try:
-        return re.search(rf"\b{package}\b", (home / "pyproject.toml").read_text(encoding="utf-8")) is not None
-    except (OSError, UnicodeDecodeError):
-        return False
-
-
-# Of what a script printed: the line that matters, what likely caused it, and what to do.
-
-_TRACEBACK: Final = "Traceback (most recent call last):"
-_EXCEPTION: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning|[A-Z]\w*)(?::.*)?$")
-_RAISED: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception): ")
-_ARGPARSE: Final = re.compile(r"^\S.*: error: ")
-_LONGEST: Final = 500
 
 
 class Cause(NamedTuple):
@@ -62,73 +16,93 @@ class Cause(NamedTuple):
     fix: str = ""
 
 
-# What the error says, the likely cause, the next step. `{0}`, ... stand for the groups of the expression.
-_KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
-    (
-        r"KeyError: 'data_dir'",
+_LACKS: Final = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
+_TRACEBACK: Final = "Traceback (most recent call last):"
+_EXCEPTION: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning|[A-Z]\w*)(?::.*)?$")
+_RAISED: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception): ")
+_ARGPARSE: Final = re.compile(r"^\S.*: error: ")
+_LONGEST: Final = 500
+
+
+def lack_of(output: str, script: Path, environment: Environment) -> Cause | None:
+    """Return which package `script`, run in `environment`, says it lacks, and what to do; None where it lacks none."""
+    found = _LACKS.findall(output)
+    if not found:
+        return None
+    package = str(found[-1]).partition(".")[0]
+    if not environment.name:
+        activate = f" ({environment.commands})" if environment.commands else ""
+        fix = f"activate the environment that has it{activate}, or leave out --no-activate"
+        return Cause(f"the environment that is active has no package {shown(package)}", fix)
+    above = (folder for folder in script.parents[:6] if folder != Path.home())
+    home = next((f for f in above if (f / "pyproject.toml").is_file() or (f / "setup.py").is_file()), None)
+    what = f"-e {home}" if home and _belongs(package, home) else package
+    fix = f"install it there: {escape(environment.python, 500)} -m pip install {what}"
+    return Cause(f"{environment.name} has no package {shown(package)}", fix)
+
+
+def _belongs(package: str, home: Path) -> bool:
+    """Return whether a checkout has the package: as a folder, by its own name, or in its pyproject.toml."""
+    if home.name == package or any((home / part / package).is_dir() for part in ("", "src")):
+        return True
+    try:
+        with open_regular(home / "pyproject.toml") as file:
+            return re.search(rf"\b{package}\b", file.read().decode()) is not None
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+# The likely cause and the next step by what the error says. `{0}`, ... stand for the groups of the expression.
+_KNOWN: Final = {
+    r"KeyError: 'data_dir'": Cause(
         "this version of the script cannot make this kind of data set",
         "give dataset_type chat_completion or text_completion with JSON data, or use --setup-script bundled",
     ),
-    (
-        r"KeyError: '(USER|HOME|LOGNAME)'|TypeError: .*NoneType",
+    r"KeyError: '(USER|HOME|LOGNAME)'|TypeError: .*NoneType": Cause(
         "the script reads an environment variable that is not set, mostly USER",
         "set it ('export USER=$(id -un)'), then scaffold again",
     ),
-    (
-        r"FileNotFoundError: .*?No such file or directory: (.*)",
+    r"FileNotFoundError: .*?No such file or directory: (.*)": Cause(
         "the script looks for {0}, which is not there",
         "correct the path in the documents, or make what is missing, then scaffold again",
     ),
-    (
-        r"PermissionError: .*?: (.*)",
-        "you may not read or write {0}",
-        "ask for access, or correct the path, then scaffold again",
+    r"PermissionError: .*?: (.*)": Cause(
+        "you may not read or write {0}", "ask for access, or correct the path, then scaffold again"
     ),
-    (
-        r"No space left on device|Disk quota exceeded",
-        "the file system or your quota is full",
-        "make room, then scaffold again",
+    r"No space left on device|Disk quota exceeded": Cause(
+        "the file system or your quota is full", "make room, then scaffold again"
     ),
-    (
-        r"MemoryError|Cannot allocate memory",
-        "there was not enough memory",
-        "run fewer scripts at a time (--jobs 1), or use a node with more memory",
+    r"MemoryError|Cannot allocate memory": Cause(
+        "there was not enough memory", "run fewer scripts at a time (--jobs 1), or use a node with more memory"
     ),
-    (
-        r"yaml\.\w+\.\w+Error|ScannerError|ParserError|ConstructorError",
+    r"yaml\.\w+\.\w+Error|ScannerError|ParserError|ConstructorError": Cause(
         "the script could not read its setup_finetune.yaml",
         "look at the line that it names; a template of your own may render it so",
     ),
-    (
-        r"error: unrecognized arguments|error: argument|error: the following arguments are required",
+    r"error: unrecognized arguments|error: argument|error: the following arguments are required": Cause(
         "the script does not take what it was given",
         "name the version of setup_finetune.py that the plan was made with, then render again",
     ),
-    (
-        r"SyntaxError|IndentationError",
+    r"SyntaxError|IndentationError": Cause(
         "the script is not written for the Python that runs it, or is damaged",
         "activate the environment that it needs, or restore the script",
     ),
-    (
-        r"UnicodeEncodeError|UnicodeDecodeError",
+    r"UnicodeEncodeError|UnicodeDecodeError": Cause(
         "the locale of this shell cannot write or read a character of the run's texts",
         "set a UTF-8 locale ('export LANG=C.UTF-8 PYTHONUTF8=1'), then scaffold again",
     ),
-    (
-        r"BlockingIOError|Resource temporarily unavailable|can't start new thread",
-        "this node does not allow you more processes",
-        "run fewer scripts at a time (--jobs 1)",
+    r"BlockingIOError|Resource temporarily unavailable|can't start new thread": Cause(
+        "this node does not allow you more processes", "run fewer scripts at a time (--jobs 1)"
     ),
-    (
-        r"ValueError: Unknown model: (.*)",
+    r"ValueError: Unknown model: (.*)": Cause(
         "this version of the script does not know the model {0}",
         "name a newer setup_finetune.py, or use --setup-script bundled",
     ),
-)
+}
 
 
 def line_that_matters(output: str) -> str:
-    """The line of an output that says what went wrong, escaped; empty where it says nothing.
+    """Return the line of an output that says what went wrong, escaped; empty where it says nothing.
 
     Of a traceback that is the exception, whatever was printed after it; of argparse its error; else the last line.
     """
@@ -139,7 +113,7 @@ def line_that_matters(output: str) -> str:
 
 
 def _exception(lines: list[str]) -> str:
-    """The exception of the last traceback.
+    """Return the exception of the last traceback.
 
     A script that prints the heading to another stream than the rest has it at another place, as streams are buffered:
     where nothing stands below it, the last exception of all is taken.
@@ -153,13 +127,12 @@ def _exception(lines: list[str]) -> str:
     return found or next((line for line in reversed(lines) if _RAISED.match(line)), "")
 
 
-def cause_of(said: str, status: int) -> Cause:
-    """What likely caused a script's end with `status`, by the line that matters."""
-    for pattern, cause, fix in _KNOWN:
-        match = re.search(pattern, said)
-        if match:
+def cause_of(line: str, status: int) -> Cause:
+    """Return what likely caused a script's end with `status`, by the line that matters."""
+    for pattern, known in _KNOWN.items():
+        if match := re.search(pattern, line):
             groups = [group or "" for group in match.groups()]
-            return Cause(cause.format(*groups), fix)
+            return Cause(known.cause.format(*groups), known.fix)
     if status == -9:  # noqa: PLR2004 - SIGKILL, which we did not send
         return Cause(
             "the system ended it: mostly for the memory that it took",

@@ -1,6 +1,6 @@
-"""Tells what options a script has: runs it up to where it reads its arguments. A program, run by its path.
+"""Print what options a script has: run it up to where it reads its arguments. A program, run by its path.
 
-    python program.py MARK SCRIPT
+    python options_program.py MARK SCRIPT
 
 It answers with one line of JSON after the mark: `{OPTION: {"default": VALUE, "required": BOOL, "choices": [TEXT]}}`.
 Where the script never asks argparse, it answers nothing.
@@ -19,7 +19,7 @@ def plain(value: Any) -> Any:
     return value if type(value) in (bool, int, float, str) else None
 
 
-def told(parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
+def answer(parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
     """Answer in the place of reading the arguments."""
     options: Dict[str, Any] = {}  # noqa: UP006
     for action in parser._actions:  # noqa: SLF001 - argparse has no other list of them
@@ -32,8 +32,8 @@ def told(parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
 
 
 mark, script = sys.argv[1:3]
-argparse.ArgumentParser.parse_args = told  # type: ignore[method-assign, assignment]
-argparse.ArgumentParser.parse_known_args = told  # type: ignore[method-assign, assignment]
+argparse.ArgumentParser.parse_args = answer  # type: ignore[method-assign, assignment]
+argparse.ArgumentParser.parse_known_args = answer  # type: ignore[method-assign, assignment]
 sys.argv = [script, "--help"]
 sys.path[0] = os.path.dirname(os.path.abspath(script))  # noqa: PTH100, PTH120 - as Python itself sets it
 runpy.run_path(script, run_name="__main__")
