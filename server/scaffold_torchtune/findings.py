@@ -5,7 +5,7 @@ every problem that was found, so that one answer names them all.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Protocol, TypedDict, Unpack
+from typing import Any, NamedTuple, Protocol, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -65,6 +65,13 @@ class Question(BaseModel):
     add: str = Field(default="", description="the line to write there, with the answer in it")
 
 
+class Location(NamedTuple):
+    """A place in a file, as much of it as is known."""
+
+    file: str | None = None
+    line: int | None = None
+
+
 class Located(Protocol):
     """What has a place in a file: the source of a value, a `Location`."""
 
@@ -72,13 +79,6 @@ class Located(Protocol):
     def file(self) -> str | None: ...  # noqa: D102
     @property
     def line(self) -> int | None: ...  # noqa: D102
-
-
-class Location(NamedTuple):
-    """A place in a file, as much of it as is known."""
-
-    file: str | None = None
-    line: int | None = None
 
 
 class Parts(TypedDict, total=False):
@@ -102,20 +102,11 @@ def finding(
     Raises:
         KeyError: the code is not in `CODES`.
     """
-    at = parts.get("at") or Location(parts.get("file"), parts.get("line"))
-    return Finding(
-        code=code,
-        severity=parts.get("severity") or CODES[code].severity,
-        message=message,
-        field=parts.get("field"),
-        expected=expected,
-        actual=actual,
-        file=at.file,
-        line=at.line,
-        fix=parts.get("fix") or "",
-        fix_in_document=parts.get("fix_in_document", ""),
-        choices=parts.get("choices", ()),
-    )
+    given: dict[str, Any] = {name: part for name, part in parts.items() if part is not None and name != "at"}
+    if at := parts.get("at"):
+        given |= {"file": at.file, "line": at.line}
+    severity = parts.get("severity") or CODES[code].severity
+    return Finding(code=code, message=message, expected=expected, actual=actual, **given | {"severity": severity})
 
 
 class Collector:

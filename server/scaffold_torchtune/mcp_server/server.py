@@ -96,10 +96,7 @@ def _a_path(text: str) -> str:
 _FilePath = Annotated[str, Field(min_length=1, max_length=LONGEST_PATH), AfterValidator(_a_path)]
 
 _ARGUMENTS: Final[dict[str, Any]] = {
-    "experiment": (
-        _FilePath,
-        Field(description="Absolute path: the experiment's directory or experiment_summary.md."),
-    ),
+    "experiment": (_FilePath, Field(description="Absolute path: the experiment's directory or experiment_summary.md.")),
     "local": (_FilePath | None, Field(None, description="claude.local.md; default: the nearest.")),
     "names": (
         Literal["varying", "table"] | None,
@@ -109,10 +106,7 @@ _ARGUMENTS: Final[dict[str, Any]] = {
         _FilePath | None,
         Field(None, description="Template of setup_finetune.yaml that the user names; the same in all calls."),
     ),
-    "setup_script": (
-        Literal["bundled"] | None,
-        Field(None, description="The user chose the bundled setup_finetune."),
-    ),
+    "setup_script": (Literal["bundled"] | None, Field(None, description="The user chose the bundled setup_finetune.")),
     "answers": (
         dict[str, str | int | float | bool] | None,
         Field(
@@ -266,13 +260,7 @@ def _chosen(given: Mapping[str, Any], answers: calls.Answers) -> tuple[dict[str,
 
 
 def _do(
-    step: tools.Step,
-    given: Mapping[str, Any],
-    work: calls.Work,
-    roots: tuple[Path, ...],
-    *,
-    first: str,
-    will_ask: bool,
+    step: tools.Step, given: Mapping[str, Any], work: calls.Work, roots: tuple[Path, ...], *, first: str, will_ask: bool
 ) -> calls.Reply:
     """Return the reply to a call: its step's result, or its refusal with what the user may be asked."""
     from scaffold_torchtune.pipeline import steps
