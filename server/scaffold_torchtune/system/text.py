@@ -1,4 +1,4 @@
-"""Showing values that come from elsewhere, so that they can neither hide nor forge anything."""
+"""Texts that come from elsewhere: shown so that they can neither hide nor forge anything, or refused at a line."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -8,12 +8,19 @@ from scaffold_torchtune.findings import Scalar
 LONGEST = 200
 
 
+class LineError(ValueError):
+    """A text cannot be read. `line` is where, from 1, where that is known."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+
+
 def _visible(character: str) -> str:
     """The character itself, or its escape where it is not plainly printable (controls, bidi, invisible)."""
-    if character == "\\":
-        return "\\\\"
     if character.isprintable():
-        return character
+        return "\\\\" if character == "\\" else character
     return character.encode("unicode_escape").decode("ascii")
 
 
@@ -22,9 +29,8 @@ def escape(text: str, limit: int = LONGEST) -> str:
 
     Longer text is cut at `limit` characters, with the number of characters left out.
     """
-    cut = text if len(text) <= limit else text[:limit]
     left_out = f"... ({len(text) - limit} more characters)" if len(text) > limit else ""
-    return "".join(map(_visible, cut)) + left_out
+    return "".join(map(_visible, text[:limit])) + left_out
 
 
 def one_line(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from scaffold_torchtune.findings import Scalar
+from scaffold_torchtune.system.text import LineError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -25,13 +26,8 @@ _Event = Any  # the type stubs of PyYAML leave out what events hold
 _TEXT = "tag:yaml.org,2002:str"
 
 
-class YamlError(ValueError):
-    """The text is not YAML that we take. `line` is where, from 1."""
-
-    def __init__(self, message: str, line: int | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.line = line
+class YamlError(LineError):
+    """The text is not YAML that we take."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +96,9 @@ def read(text: str) -> YamlDocument:
         raise YamlError(str(error.problem or error.context), mark.line + 1 if mark else None) from error
     except yaml.reader.ReaderError as error:
         raise YamlError(str(error).splitlines()[0], text.count("\n", 0, error.position) + 1) from error
+    except YamlError:
+        raise
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        if isinstance(error, YamlError):
-            raise
         raise YamlError(str(error).splitlines()[0]) from error
 
 

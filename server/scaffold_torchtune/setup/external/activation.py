@@ -132,7 +132,7 @@ def activate(
         with report.open("rb") as file:
             found = read_report(file.read(_MOST), mark)
     if not isinstance(found, Fault):
-        return processes.cleaned({name: value for name, value in found.items() if name != VARIABLE})
+        return processes.environment({name: value for name, value in found.items() if name != VARIABLE})
     if found.kind != "shell":
         return found
     if done.ended:
