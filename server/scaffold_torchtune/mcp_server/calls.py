@@ -1,11 +1,14 @@
-"""One call of a tool: work beside the event loop, progress, cancelling, and questions to the user."""
+"""One call of a tool: work beside the event loop, progress, cancelling, and questions to the user.
+
+A client of the 2026-07-28 protocol gets the questions as the result of its call, and calls again with the answers; an
+older one is asked while its call waits. Where the client cannot ask, the refusal has the questions, for the agent.
+"""
 
 import json
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -21,33 +24,21 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import Context
 
 
-# Runs a step beside the server's event loop: its progress is told to the client, and a cancelled call ends it.
-
 T = TypeVar("T")
+Answers: TypeAlias = dict[str, Any]
+Roots: TypeAlias = Callable[[], tuple[Path, ...]]
+"""Returns the directories that experiments must lie under: the defaults are found at the first call, not before."""
 
-GRACE: Final = 8.0
-"""How long a cancelled step may take to end its scripts and give back the lock, in seconds."""
-
+_GRACE: Final = 8.0  # seconds that a cancelled step may take to end its scripts and give back the lock
 _BETWEEN: Final = 0.2  # seconds at least between two notices of progress
 _GONE = (RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError)  # nobody listens any more
 
+_ROUNDS: Final = 3  # how often one call asks: an answer that is not taken is asked for again
+_KEY: Final = "answers"
+_RETURNED: Final = "2026-07-28"  # from this version of the protocol on, questions are returned
+_TYPES: Final = {"integer": "integer", "number": "number", "boolean": "boolean", "text": "string"}
 
 _working: set["Work"] = set()
-
-
-class Roots:
-    """The directories that experiments must lie under. The defaults are found at the first call, not at the start."""
-
-    def __init__(self, given: Sequence[Path]) -> None:
-        self._found = tuple(given)
-
-    def all(self) -> tuple[Path, ...]:
-        """The roots that the operator gave, else the `default_roots`."""
-        if not self._found:
-            from scaffold_torchtune.pipeline.locate import default_roots
-
-            self._found = tuple(default_roots())
-        return self._found
 
 
 class Work:
@@ -89,10 +80,10 @@ async def run(step: Callable[[Work], T], context: "Context[None, Any]") -> T:
                 work.stop.set()
 
     try:
-        return await anyio.to_thread.run_sync(partial(in_thread), abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(in_thread, abandon_on_cancel=True)
     except anyio.get_cancelled_exc_class():
         work.stop.set()
-        with anyio.move_on_after(GRACE, shield=True):
+        with anyio.move_on_after(_GRACE, shield=True):
             await ended.wait()
         raise
 
@@ -107,28 +98,12 @@ def end_all(number: int, _frame: object = None) -> None:
         working = tuple(_working)
         for work in working:
             work.stop.set()
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + _GRACE
         for work in working:
             work.ended.wait(max(0.0, deadline - time.monotonic()))
         os._exit(128 + number)
 
     threading.Thread(target=end, daemon=True).start()
-
-
-# Asks the user, through the client, for what no document says, and calls the step again with the answers.
-#
-# A client of the 2026-07-28 protocol gets the questions as the result of its call, and calls again with the answers;
-# an
-# older one is asked while its call waits. Where the client cannot ask, the refusal has the questions, for the agent.
-
-Answers: TypeAlias = dict[str, Any]
-
-ROUNDS: Final = 3
-"""How often one call asks: an answer that is not taken is asked for again."""
-
-_KEY: Final = "answers"
-_RETURNED: Final = "2026-07-28"  # from this version of the protocol on, questions are returned
-_TYPES: Final = {"integer": "integer", "number": "number", "boolean": "boolean", "text": "string"}
 
 
 class Reply(NamedTuple):
@@ -163,7 +138,7 @@ async def answered(
             if content is None:
                 return (await step(answers, will_ask=False, declined=True)).data
             answers |= content
-        last = rounds == ROUNDS
+        last = rounds == _ROUNDS
         reply = await step(answers, will_ask=not last)
         if not reply.questions or last:
             return reply.data

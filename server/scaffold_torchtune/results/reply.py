@@ -1,4 +1,10 @@
-"""The reply to an agent, or to `--json`: a result made small, with what to do next."""
+"""The reply to an agent, or to `--json`: a result made small, with what to do next.
+
+Each reply says in one line what came of the step (`outcome`), what is to be done next with which tool and arguments
+(`next`), and which entries scaffold.log got (`logged`). Counts are always whole; lists are cut at a number of bytes,
+texts at a number of characters, with how much was left out (`left_out`) and how to see it (`more`).
+benchmarks/tokens.py counts what comes of the bounds.
+"""
 
 import json
 from collections.abc import Iterable
@@ -21,24 +27,15 @@ from scaffold_torchtune.results.step_results import (
 )
 from scaffold_torchtune.results.tools import ARGUMENTS, HANDED_ON, Call
 
-# Cutting what is long: lists at a number of bytes, texts at a number of characters; counts stay whole.
-#
-# The bounds keep a reply small at any size of an experiment; benchmarks/tokens.py counts what comes of them.
+# Bytes of JSON for a list
+_ORDINARY: Final = 2_400  # of what is in order
+_SERIOUS: Final = 9_000  # of runs that failed, or of the problems of a refusal
+_FINDINGS: Final = 4_500  # of findings; and for a mapping of values
+_WITHIN: Final = 1_500  # or a mapping, within an item of a list
+_FEW: Final = 36  # items of a list that is given whole where it takes no more than what is serious: as most sweeps
+_LONGEST: Final = 600  # characters of a text
 
-ORDINARY: Final = 2_400
-"""Bytes of JSON for a list of what is in order."""
-SERIOUS: Final = 9_000
-"""Bytes of JSON for a list of runs that failed, or of the problems of a refusal."""
-FINDINGS: Final = 4_500
-"""Bytes of JSON for a list of findings, and for a mapping of values."""
-WITHIN: Final = 1_500
-"""Bytes of JSON for a list or a mapping within an item of a list."""
-FEW: Final = 36
-"""Items of a list that is given whole where it takes no more than what is serious: most sweeps are no longer."""
-LONGEST: Final = 600
-"""Characters of a text."""
-
-_BUDGETS: Final[dict[Cut | None, int]] = {Cut.PROBLEMS: SERIOUS, Cut.FINDINGS: FINDINGS}
+_BUDGETS: Final[dict[Cut | None, int]] = {Cut.PROBLEMS: _SERIOUS, Cut.FINDINGS: _FINDINGS}
 _SEVERITIES: Final = ("error", "warning", "info")
 
 
@@ -59,7 +56,7 @@ def bounded(data: dict[str, Any], call: Call, of: type[BaseModel] = BaseModel) -
             out[name] = value
         elif isinstance(value, list):
             items = [run for run in value if call.wants(run)] if cut is Cut.RUNS else value
-            budget = SERIOUS if len(items) <= FEW else _BUDGETS.get(cut, ORDINARY)
+            budget = _SERIOUS if len(items) <= _FEW else _BUDGETS.get(cut, _ORDINARY)
             fits = len(_fitted(items, budget)) == len(items)
             start = 1 if fits else call.start  # what fits whole stands on each page
             items = items if fits else sorted(items, key=_badness)
@@ -67,10 +64,12 @@ def bounded(data: dict[str, Any], call: Call, of: type[BaseModel] = BaseModel) -
             left_out |= _missing(name, items, shown)
             following += [start + len(shown)] if start + len(shown) <= len(items) else []
         else:
-            out[name] = small = _smaller(value, FINDINGS)
+            out[name] = small = _smaller(value, _FINDINGS)
             left_out |= _missing(name, value, small)
     if left_out:
-        out |= {"left_out": left_out, "more": _more(left_out, min(following, default=1))}
+        start = min(following, default=1)
+        runs = "; only='PATTERN' lists the runs whose name matches" if "runs" in left_out else ""
+        out |= {"left_out": left_out, "more": f"start={start} lists from item {start} on{runs}"}
     return out
 
 
@@ -78,12 +77,6 @@ def _missing(name: str, whole: Any, shown: Any) -> dict[str, int]:
     """How many items of a list or mapping are not shown, by its name; nothing where all are."""
     cut = len(whole) - len(shown) if isinstance(whole, list | dict) else 0
     return {name: cut} if cut else {}
-
-
-def _more(left_out: dict[str, int], start: int) -> str:
-    """How to see what was left out; `start` is the first item of a list that was not seen."""
-    runs = "; only='PATTERN' lists the runs whose name matches" if "runs" in left_out else ""
-    return f"start={start} lists from item {start} on{runs}"
 
 
 def _badness(item: Any) -> int:
@@ -104,7 +97,7 @@ def _fitted(items: Iterable[Any], budget: int) -> list[Any]:
     for item in items:
         small = _item(item)
         used += _size(small)
-        if kept and used > (SERIOUS if _failed(item) else budget):
+        if kept and used > (_SERIOUS if _failed(item) else budget):
             break
         kept.append(small)
     return kept
@@ -113,8 +106,8 @@ def _fitted(items: Iterable[Any], budget: int) -> list[Any]:
 def _item(item: Any) -> Any:
     """An item of a list with what is long in it cut, and how much of that was left out."""
     if not isinstance(item, dict):
-        return _smaller(item, WITHIN)
-    small = {name: _smaller(value, WITHIN) for name, value in item.items()}
+        return _smaller(item, _WITHIN)
+    small = {name: _smaller(value, _WITHIN) for name, value in item.items()}
     cut = {name: count for key in item for name, count in _missing(key, item[key], small[key]).items()}
     return small | ({"left_out": cut} if cut else {})
 
@@ -122,8 +115,8 @@ def _item(item: Any) -> Any:
 def _smaller(value: Any, budget: int) -> Any:
     """A value with its texts cut, and with as much of a list or mapping as fits into a number of bytes."""
     if isinstance(value, str):
-        cut = len(value) - LONGEST
-        return value if cut <= 0 else f"{value[:LONGEST]}... ({cut} more characters)"
+        cut = len(value) - _LONGEST
+        return value if cut <= 0 else f"{value[:_LONGEST]}... ({cut} more characters)"
     if isinstance(value, list):
         return _fitted(value, budget)
     if not isinstance(value, dict):
@@ -142,8 +135,7 @@ def _size(value: Any) -> int:
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")) + 1
 
 
-# What is to be done next, after a result or a refusal.
-
+# What is to be done first, after a result or a refusal.
 _SHOW: Final = (
     "tell the user the run directories, what varies and what follows from it, what is left out, every warning, GPUs,"
     " time and defaults; go on when they agree, or at once where they asked for the whole scaffold"
@@ -189,14 +181,7 @@ _CORRECT: Final = (
 )
 
 
-def refused_outcome(refused: Refused, *, midway: bool) -> str:
-    """What came of a call that could not proceed."""
-    if midway:
-        return f"STOPPED MIDWAY: {refused.message}. What was written stays; repeating the call goes on from there."
-    return f"REFUSED: {refused.message}. No run directory or file was changed."
-
-
-def after(result: StepResult | ScaffoldResult, call: Call) -> dict[str, Any]:
+def _after(result: StepResult | ScaffoldResult, call: Call) -> dict[str, Any]:
     """Return what is next: what to do `first`, then the tool and its arguments; no tool where a person must act."""
     match result:
         case ParseResult():
@@ -210,14 +195,14 @@ def after(result: StepResult | ScaffoldResult, call: Call) -> dict[str, Any]:
         case SetupResult():
             return _next("validate", call, _FAILED_SETUP if result.failed else "")
         case ScaffoldResult():
-            return after(result.validation, call)
+            return _after(result.validation, call)
         case ValidateResult() if not result.passed:
             edited = any(each.code == "changed-output" for each in result.all_findings())
             return {"first": _FAILED + (_PUT_BACK if edited else "")}
     return {"first": _PASSED}
 
 
-def after_refusal(refused: Refused, call: Call) -> dict[str, Any]:
+def _after_refusal(refused: Refused, call: Call) -> dict[str, Any]:
     """Return what is next after a refusal: the tool that its code asks for, or the same once things are mended."""
     codes = {problem.code for problem in refused.problems}
     if codes & {"not-rendered", "plan-outdated"}:
@@ -234,13 +219,6 @@ def _next(tool: str, call: Call, first: str = "") -> dict[str, Any]:
     return ({"first": first} if first else {}) | {"tool": tool, "arguments": arguments}
 
 
-# What an agent, or `--json`, gets of a step: its result made small, and what guides whoever reads it.
-#
-# Each reply says in one line what came of the step (`outcome`), what is to be done next with which tool and arguments
-# (`next`), and which entries scaffold.log got (`logged`). Counts are always whole; lists are cut where they are long,
-# with how much was left out (`left_out`) and how to see it (`more`).
-
-
 def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
     """Return the reply to a call whose step gave a result; any model but that of a step is dumped as it is."""
     if isinstance(result, ScaffoldResult):
@@ -250,7 +228,7 @@ def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
         body = _body(result, call)
     else:
         return result.model_dump(mode="json")
-    guides = {"outcome": result.outcome, "next": after(result, call)}
+    guides = {"outcome": result.outcome, "next": _after(result, call)}
     return {**guides, **body, "logged": _grouped(getattr(result, "logged", ()))}
 
 
@@ -261,9 +239,11 @@ def _body(result: StepResult, call: Call) -> dict[str, Any]:
 def of_refusal(refused: Refused, call: Call, *, midway: bool = False, first: str = "") -> dict[str, Any]:
     """Return the reply to a call that was refused or stopped midway; with `first`, nothing else is to be done next."""
     error = RefusalError(message=refused.message, problems=refused.problems, ask=refused.ask)
+    stays = "What was written stays; repeating the call goes on from there."
+    changed = stays if midway else "No run directory or file was changed."
     return {
-        "outcome": refused_outcome(refused, midway=midway),
-        "next": {"first": first} if first else after_refusal(refused, call),
+        "outcome": f"{'STOPPED MIDWAY' if midway else 'REFUSED'}: {refused.message}. {changed}",
+        "next": {"first": first} if first else _after_refusal(refused, call),
         "counts": {"problems": len(refused.problems)},
         "error": bounded(error.model_dump(mode="json"), call, RefusalError),
         "logged": list(refused.logged),
