@@ -11,8 +11,7 @@ from typing import Self
 from pydantic import BaseModel
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -29,7 +28,7 @@ from scaffold_torchtune.results.step_results import (
     ValidateResult,
 )
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.system.text import escape, one_line
+from scaffold_torchtune.system.text import escape, few, one_line
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 _MANY = 40
@@ -37,12 +36,12 @@ _FEW = 4
 _WIDE = 500  # where there is no terminal, nothing is wrapped or cut
 
 
-class Progress:
+class ProgressBar:
     """A progress bar on a terminal; silent elsewhere, and where the output is for a program."""
 
     def __init__(self, console: Console, *, quiet: bool) -> None:
         columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn())
-        self._bar = Bar(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+        self._bar = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
@@ -62,14 +61,16 @@ class Progress:
 def console(*, stderr: bool = False) -> Console:
     """A console for people: as wide as the terminal, or wide enough for anything where there is none."""
     made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=_WIDE)
+    if not made.is_terminal:
+        made.width = _WIDE
+    return made
 
 
 def value(of: Scalar) -> str:
-    """A value in a table."""
-    if isinstance(of, float):
-        return kinds.shortest_number(of)
-    return "" if of is None else escape(of) if isinstance(of, str) else str(of)
+    """Return a value as it stands in a table."""
+    if isinstance(of, str):
+        return escape(of)
+    return "" if of is None else kinds.shortest_number(of) if isinstance(of, float) else str(of)
 
 
 def _say(out: Console, *parts: str | Text, style: str = "") -> None:
@@ -157,9 +158,8 @@ def _parse(out: Console, of: ParseResult) -> None:
 def _plan(out: Console, of: PlanResult) -> None:
     _say(out, f"varying: {', '.join(of.varying) or 'nothing'}; directories: {of.pattern}; template: {of.template}")
     _run_table(out, of.runs)
-    places = _places(of.runs)
-    if places:
-        _table(out, ("differs by run", "from"), places.items())
+    if sources := _sources(of.runs):
+        _table(out, ("differs by run", "from"), sources.items())
     _settings(out, "shared by all runs", of.common.items())
     if of.defaults:
         pairs = ", ".join(f"{name} {value(setting)}" for name, setting in of.defaults.items())
@@ -190,7 +190,7 @@ def _answers(out: Console, found: Iterable[Answer]) -> None:
         _say(out, f"answered: {one.field} is {value(one.value)}; to keep it, write in {one.file}: {one.add}")
 
 
-def _places(runs: Iterable[RunPlan]) -> dict[str, str]:
+def _sources(runs: Iterable[RunPlan]) -> dict[str, str]:
     """Where each value stands that differs by run: its row, or a few of the places and how many more there are."""
     found: dict[str, dict[str, None]] = {}
     for run in runs:
@@ -198,13 +198,8 @@ def _places(runs: Iterable[RunPlan]) -> dict[str, str]:
             own = source.kind is SourceKind.ROW and source.line == run.line and source.note
             text = f"the run's row, {source.note}" if own else str(source)
             found.setdefault(name, {}).setdefault(text)
-    return {name: _few(texts) for name, texts in found.items()}
-
-
-def _few(texts: Iterable[str]) -> str:
-    texts = list(texts)
-    more = [f"and {len(texts) - _FEW} more (--json --all shows all)"] if len(texts) > _FEW else []
-    return "; ".join([*texts[:_FEW], *more])
+    more = "; and {} more (--json --all shows all)"
+    return {name: few([*texts], _FEW, between="; ", more=more) for name, texts in found.items()}
 
 
 def _run_table(out: Console, runs: Iterable[RunPlan], **ends: Mapping[str, Text]) -> None:
@@ -242,9 +237,7 @@ def _setup(out: Console, of: SetupResult) -> None:
 
 def _failed(out: Console, of: SetupResult) -> None:
     """Why the setup of runs failed, and what to do."""
-    for run in of.runs:
-        if run.ok:
-            continue
+    for run in (run for run in of.runs if not run.ok):
         _say(out, f"  setup failed in {run.directory}: {run.reason}", style="bold red")
         for label, text in (("likely cause", run.cause), ("fix", run.fix), ("whole output", run.output)):
             if text:
