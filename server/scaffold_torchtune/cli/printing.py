@@ -18,15 +18,7 @@ from rich.text import Text
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Refused, Scalar
 from scaffold_torchtune.models import Answer, Readiness, Setting, SourceKind
-from scaffold_torchtune.results.step_results import (
-    ParseResult,
-    PlanResult,
-    RenderResult,
-    RunPlan,
-    ScaffoldResult,
-    SetupResult,
-    ValidateResult,
-)
+from scaffold_torchtune.results import step_results as results
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.system.text import escape, few, one_line
 
@@ -108,18 +100,18 @@ def findings(out: Console, found: Iterable[Finding]) -> None:
 def result(out: Console, of: BaseModel) -> None:
     """Any result, as a person reads it."""
     match of:
-        case ParseResult():
+        case results.ParseResult():
             _parse(out, of)
-        case PlanResult():
+        case results.PlanResult():
             _plan(out, of)
-        case RenderResult():
+        case results.RenderResult():
             _say(out, f"{of.created} setup_finetune.yaml written, {of.unchanged} already as planned")
             findings(out, (*of.plan_warnings, *of.warnings))
-        case SetupResult():
+        case results.SetupResult():
             _setup(out, of)
-        case ValidateResult():
+        case results.ValidateResult():
             _validate(out, of)
-        case ScaffoldResult():
+        case results.ScaffoldResult():
             _scaffold(out, of)
         case Readiness():
             _readiness(out, of)
@@ -140,7 +132,7 @@ def _settings(out: Console, title: str, settings: Iterable[tuple[str, Setting]])
     _table(out, (title, "value", "from"), rows)
 
 
-def _parse(out: Console, of: ParseResult) -> None:
+def _parse(out: Console, of: results.ParseResult) -> None:
     _say(out, f"{of.experiment} in {of.experiment_dir}", style="bold")
     names = list(dict.fromkeys(name for run in of.runs for name in run.parameters))
     rows = []
@@ -155,7 +147,7 @@ def _parse(out: Console, of: ParseResult) -> None:
     _notes(out, of)
 
 
-def _plan(out: Console, of: PlanResult) -> None:
+def _plan(out: Console, of: results.PlanResult) -> None:
     _say(out, f"varying: {', '.join(of.varying) or 'nothing'}; directories: {of.pattern}; template: {of.template}")
     _run_table(out, of.runs)
     if sources := _sources(of.runs):
@@ -167,10 +159,10 @@ def _plan(out: Console, of: PlanResult) -> None:
     _notes(out, of)
 
 
-def _notes(out: Console, of: ParseResult | PlanResult) -> None:
+def _notes(out: Console, of: results.ParseResult | results.PlanResult) -> None:
     """What is to be known besides: answers, abbreviated texts, rows that are left out, and warnings."""
     _answers(out, of.answers)
-    if isinstance(of, PlanResult):
+    if isinstance(of, results.PlanResult):
         for name, text in of.legend.items():
             _say(out, f"{name}: {text}")
         _left_out(out, of)
@@ -179,7 +171,7 @@ def _notes(out: Console, of: ParseResult | PlanResult) -> None:
         _say(out, "warnings: none")
 
 
-def _left_out(out: Console, of: PlanResult) -> None:
+def _left_out(out: Console, of: results.PlanResult) -> None:
     for row in of.excluded:
         _say(out, f"left out: {row.name} ({row.reason})")
 
@@ -190,7 +182,7 @@ def _answers(out: Console, found: Iterable[Answer]) -> None:
         _say(out, f"answered: {one.field} is {value(one.value)}; to keep it, write in {one.file}: {one.add}")
 
 
-def _sources(runs: Iterable[RunPlan]) -> dict[str, str]:
+def _sources(runs: Iterable[results.RunPlan]) -> dict[str, str]:
     """Where each value stands that differs by run: its row, or a few of the places and how many more there are."""
     found: dict[str, dict[str, None]] = {}
     for run in runs:
@@ -202,7 +194,7 @@ def _sources(runs: Iterable[RunPlan]) -> dict[str, str]:
     return {name: few([*texts], _FEW, between="; ", more=more) for name, texts in found.items()}
 
 
-def _run_table(out: Console, runs: Iterable[RunPlan], **ends: Mapping[str, Text]) -> None:
+def _run_table(out: Console, runs: Iterable[results.RunPlan], **ends: Mapping[str, Text]) -> None:
     """The runs with their values, and a last column for each of `ends`, which has a cell for each directory."""
     by_run = [(run, run.parameters | run.derived) for run in runs]
     names = list(dict.fromkeys(name for _, values in by_run for name in values))
@@ -217,16 +209,16 @@ def _word(ok: bool, word: str) -> Text:
     return Text(word, style="green") if ok else Text("FAILED", style="bold red")
 
 
-def _setup_cells(of: SetupResult) -> dict[str, Text]:
+def _setup_cells(of: results.SetupResult) -> dict[str, Text]:
     unchanged = Text("unchanged", style="dim")
     return {run.directory: unchanged if run.unchanged else _word(run.ok, "ok") for run in of.runs}
 
 
-def _verdict_cells(of: ValidateResult) -> dict[str, Text]:
+def _verdict_cells(of: results.ValidateResult) -> dict[str, Text]:
     return {run.directory: _word(run.passed, "passed") for run in of.runs}
 
 
-def _setup(out: Console, of: SetupResult) -> None:
+def _setup(out: Console, of: results.SetupResult) -> None:
     cells = _setup_cells(of)
     rows = ((run.directory, cells[run.directory], value(run.status), value(run.seconds)) for run in of.runs)
     _table(out, ("directory", "setup", "status", "seconds"), rows)
@@ -235,7 +227,7 @@ def _setup(out: Console, of: SetupResult) -> None:
     findings(out, of.warnings)
 
 
-def _failed(out: Console, of: SetupResult) -> None:
+def _failed(out: Console, of: results.SetupResult) -> None:
     """Why the setup of runs failed, and what to do."""
     for run in (run for run in of.runs if not run.ok):
         _say(out, f"  setup failed in {run.directory}: {run.reason}", style="bold red")
@@ -244,7 +236,7 @@ def _failed(out: Console, of: SetupResult) -> None:
                 _say(out, f"    {label}: {text}", style="dim")
 
 
-def _validate(out: Console, of: ValidateResult) -> None:
+def _validate(out: Console, of: results.ValidateResult) -> None:
     cells = _verdict_cells(of)
     rows = ((run.directory, cells[run.directory], str(len(run.findings))) for run in of.runs)
     _table(out, ("directory", "validation", "findings"), rows)
@@ -270,7 +262,7 @@ def _readiness(out: Console, of: Readiness) -> None:
     _say(out, "Ready." if of.ready else f"NOT READY: {problems} problem(s).", style="bold" if of.ready else "bold red")
 
 
-def _scaffold(out: Console, of: ScaffoldResult) -> None:
+def _scaffold(out: Console, of: results.ScaffoldResult) -> None:
     _say(out, f"{of.parse.experiment} in {of.parse.experiment_dir}", style="bold")
     _run_table(out, of.plan.runs, setup=_setup_cells(of.setup), validation=_verdict_cells(of.validation))
     _left_out(out, of.plan)

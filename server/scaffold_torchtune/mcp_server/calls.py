@@ -130,7 +130,10 @@ async def answered(
     """
     if not _can_ask(context):
         return (await step(dict(given), will_ask=False)).data
-    rounds, answers = _state(context, given)
+    state: dict[str, Any] = {"rounds": 0, "answers": dict(given)}
+    if context.request_state is not None:
+        state = json.loads(context.request_state)
+    rounds, answers = state["rounds"], state["answers"]
     response = (context.input_responses or {}).get(_KEY)
     while True:
         if response is not None:
@@ -147,8 +150,9 @@ async def answered(
         message = f"{again}{reply.message}. Nothing was written yet; what you answer is used for the plan."
         params = ElicitRequestFormParams(message=message, requested_schema=_schema(reply.questions))
         if (context.protocol_version or "") >= _RETURNED:
-            state = json.dumps({"answers": answers, "rounds": rounds})
-            return InputRequiredResult(input_requests={_KEY: ElicitRequest(params=params)}, request_state=state)
+            state = {"answers": answers, "rounds": rounds}
+            asked = ElicitRequest(params=params)
+            return InputRequiredResult(input_requests={_KEY: asked}, request_state=json.dumps(state))
         try:
             response = await context.session.elicit_form(params.message, params.requested_schema, context.request_id)
         except MCPError:  # it says that it can ask, and does not
@@ -160,14 +164,6 @@ def _can_ask(context: "Context[None, Any]") -> bool:
     capabilities = context.client_capabilities
     asks = capabilities.elicitation if capabilities else None
     return asks is not None and (asks.form is not None or asks.url is None)
-
-
-def _state(context: "Context[None, Any]", given: Mapping[str, Any]) -> tuple[int, Answers]:
-    """How often was asked before this leg of the call, and the answers so far."""
-    if context.request_state is None:
-        return 0, dict(given)
-    state = json.loads(context.request_state)
-    return state["rounds"], state["answers"]
 
 
 def _accepted(response: Any) -> Answers | None:

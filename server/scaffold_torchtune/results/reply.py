@@ -14,17 +14,8 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from scaffold_torchtune.findings import Refused
-from scaffold_torchtune.results.step_results import (
-    Cut,
-    ParseResult,
-    PlanResult,
-    RefusalError,
-    RenderResult,
-    ScaffoldResult,
-    SetupResult,
-    StepResult,
-    ValidateResult,
-)
+from scaffold_torchtune.results import step_results as results
+from scaffold_torchtune.results.step_results import Cut, RefusalError, StepResult
 from scaffold_torchtune.results.tools import ARGUMENTS, HANDED_ON, Call
 
 # Bytes of JSON for a list
@@ -181,22 +172,22 @@ _CORRECT: Final = (
 )
 
 
-def _after(result: StepResult | ScaffoldResult, call: Call) -> dict[str, Any]:
+def _after(result: StepResult | results.ScaffoldResult, call: Call) -> dict[str, Any]:
     """Return what is next: what to do `first`, then the tool and its arguments; no tool where a person must act."""
     match result:
-        case ParseResult():
+        case results.ParseResult():
             return _next("plan_runs", call)
-        case PlanResult():
+        case results.PlanResult():
             found = {each.code for each in result.warnings}
             doubtful = ", ".join(code for code in _ASK_FIRST if code in found)
             return _next("render_yaml", call, _CONTRADICTED.format(codes=doubtful) if doubtful else _SHOW)
-        case RenderResult():
+        case results.RenderResult():
             return _next("run_setup", call)
-        case SetupResult():
+        case results.SetupResult():
             return _next("validate", call, _FAILED_SETUP if result.failed else "")
-        case ScaffoldResult():
+        case results.ScaffoldResult():
             return _after(result.validation, call)
-        case ValidateResult() if not result.passed:
+        case results.ValidateResult() if not result.passed:
             edited = any(each.code == "changed-output" for each in result.all_findings())
             return {"first": _FAILED + (_PUT_BACK if edited else "")}
     return {"first": _PASSED}
@@ -221,7 +212,7 @@ def _next(tool: str, call: Call, first: str = "") -> dict[str, Any]:
 
 def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
     """Return the reply to a call whose step gave a result; any model but that of a step is dumped as it is."""
-    if isinstance(result, ScaffoldResult):
+    if isinstance(result, results.ScaffoldResult):
         body = {name: _body(part, call) for name, part in result.steps.items()}
         body |= result.model_dump(mode="json", include={"ok", "unchanged", "log", "submit"})
     elif isinstance(result, StepResult):
