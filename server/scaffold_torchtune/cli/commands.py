@@ -124,8 +124,7 @@ def _do(step: Callable[[Request], BaseModel], options: argparse.Namespace) -> in
         with progress:
             result = step(_request(options, progress))
     except Refused as refused:
-        midway = isinstance(refused, Stopped)
-        interrupted = isinstance(refused, Interrupted)
+        midway, interrupted = isinstance(refused, Stopped), isinstance(refused, Interrupted)
         if options.json:
             _print_json(reply.of_refusal(refused, _call(options), midway=midway))
         elif interrupted:

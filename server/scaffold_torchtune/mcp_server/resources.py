@@ -65,8 +65,11 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
         """The frozen plan, as plan_runs gives it: torchtune://plan/path/to/experiment."""
         from scaffold_torchtune.pipeline import state
 
-        call = tools.Call("plan_runs")
-        return _read(lambda request: _dumped(reply.of_result(state.frozen_plan(request), call)), experiment, roots)
+        def read(request: "Request") -> str:
+            found = reply.of_result(state.frozen_plan(request), tools.Call("plan_runs"))
+            return json.dumps(found, ensure_ascii=False)
+
+        return _read(read, experiment, roots)
 
     @template("run", "file", "A file of a run", "text/plain")
     def run(file: str) -> str:
@@ -83,11 +86,7 @@ def _read(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:
     try:
         return read(Request(Path(path), roots=roots()))
     except Refused as refused:
-        return _dumped(reply.of_refusal(refused, tools.Call("resource")))
-
-
-def _dumped(data: dict[str, Any]) -> str:
-    return json.dumps(data, ensure_ascii=False)
+        return json.dumps(reply.of_refusal(refused, tools.Call("resource")), ensure_ascii=False)
 
 
 def _readiness(roots: Roots, experiment: str | None) -> str:

@@ -220,7 +220,10 @@ def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
     else:
         return result.model_dump(mode="json")
     guides = {"outcome": result.outcome, "next": _after(result, call)}
-    return {**guides, **body, "logged": _grouped(getattr(result, "logged", ()))}
+    # Of several entries that follow each other with the same head one, with their number.
+    heads = [(head, len([*entries])) for head, entries in groupby(getattr(result, "logged", ()))]
+    logged = [head if count == 1 else f"{head} ({count} entries)" for head, count in heads]
+    return {**guides, **body, "logged": logged}
 
 
 def _body(result: StepResult, call: Call) -> dict[str, Any]:
@@ -239,9 +242,3 @@ def of_refusal(refused: Refused, call: Call, *, midway: bool = False, first: str
         "error": bounded(error.model_dump(mode="json"), call, RefusalError),
         "logged": list(refused.logged),
     }
-
-
-def _grouped(heads: Iterable[str]) -> list[str]:
-    """Return the heads of entries; of several alike that follow each other one, with their number."""
-    counts = [(head, len(list(same))) for head, same in groupby(heads)]
-    return [head if count == 1 else f"{head} ({count} entries)" for head, count in counts]

@@ -108,10 +108,6 @@ class Tree:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the directory."""
         os.close(self._fd)
 
     @contextlib.contextmanager

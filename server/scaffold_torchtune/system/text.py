@@ -5,8 +5,6 @@ from collections.abc import Iterable, Sequence
 
 from scaffold_torchtune.findings import Scalar
 
-LONGEST = 200
-
 
 class LineError(ValueError):
     """A text cannot be read. `line` is where, from 1, where that is known."""
@@ -24,7 +22,7 @@ def _visible(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def escape(text: str, limit: int = LONGEST) -> str:
+def escape(text: str, limit: int = 200) -> str:
     """One line of text in which every control, invisible or bidirectional character is escaped.
 
     Longer text is cut at `limit` characters, with the number of characters left out.
