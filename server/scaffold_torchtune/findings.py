@@ -39,15 +39,15 @@ class Finding(BaseModel):
         default=(), exclude=True, description="the values of which one is meant"
     )
 
-    def place(self) -> str:
-        """The place as `file:line`, as much of it as is known."""
+    def location(self) -> str:
+        """Return the place as `file:line`, as much of it as is known."""
         if self.file is None:
             return ""
         return self.file if self.line is None else f"{self.file}:{self.line}"
 
     def sentence(self) -> str:
-        """The whole finding on one line, for a person."""
-        place = f"{self.place()}: " if self.place() else ""
+        """Return the whole finding on one line, for a person."""
+        place = f"{self.location()}: " if self.location() else ""
         stop = "" if self.message.endswith((".", "?", "!")) else "."
         return f"{place}{self.message}" + (f"{stop} Fix: {self.fix}" if self.fix else "")
 

@@ -90,7 +90,7 @@ def findings(out: Console, found: Iterable[Finding]) -> None:
     found = list(found)
     for one in found[:_MANY]:
         head = Text(f"  {one.severity.value}: ", style=_STYLES[one.severity])
-        _say(out, head, f"{one.place()}: " if one.place() else "", f"{one.message} [{one.code}]")
+        _say(out, head, f"{one.location()}: " if one.location() else "", f"{one.message} [{one.code}]")
         if one.fix:
             _say(out, f"    fix: {one.fix}", style="dim")
     if len(found) > _MANY:

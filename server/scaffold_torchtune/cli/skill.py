@@ -23,11 +23,6 @@ NAME: Final = "scaffold-torchtune"
 RECORD: Final = ".scaffold-torchtune.json"
 """The file of the folder that says what was written into it: the version, and the SHA-256 of each file."""
 
-_WHY: Final = {
-    "edited-output": "a file was changed by hand, or is not ours, and would be overwritten",
-    "write-failed": "the file system refused a write",
-}
-
 
 class SkillResult(Model):
     """What was done: the skill's folder and its files; whether all of it was there already, or was another version."""
@@ -135,6 +130,8 @@ def _not_ours(target: Path, paths: list[Path]) -> Refused:
 
 
 def _refused(code: str, message: str, paths: list[Path], fix: str) -> Refused:
-    """A refusal with a finding for each path, or one where there is none."""
+    """Return a refusal with a finding for each path, or one where there is none."""
+    edited = "a file was changed by hand, or is not ours, and would be overwritten"
+    why = edited if code == "edited-output" else "the file system refused a write"
     files: list[str | None] = [escape(str(path)) for path in paths]
-    return Refused(message, [finding(code, _WHY[code], file=file, fix=fix) for file in files or [None]])
+    return Refused(message, [finding(code, why, file=file, fix=fix) for file in files or [None]])

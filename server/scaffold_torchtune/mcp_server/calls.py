@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-Answers: TypeAlias = dict[str, Any]
+GivenAnswers: TypeAlias = dict[str, Any]
 Roots: TypeAlias = Callable[[], tuple[Path, ...]]
 """Returns the directories that experiments must lie under: the defaults are found at the first call, not before."""
 
@@ -38,10 +38,10 @@ _KEY: Final = "answers"
 _RETURNED: Final = "2026-07-28"  # from this version of the protocol on, questions are returned
 _TYPES: Final = {"integer": "integer", "number": "number", "boolean": "boolean", "text": "string"}
 
-_working: set["Work"] = set()
+_working: set["StepCall"] = set()
 
 
-class Work:
+class StepCall:
     """What a step is handed: whom to tell of its progress, and the event that says that it is to end."""
 
     def __init__(self, context: "Context[None, Any]") -> None:
@@ -62,9 +62,9 @@ class Work:
             return
 
 
-async def run(step: Callable[[Work], T], context: "Context[None, Any]") -> T:
+async def run(step: Callable[[StepCall], T], context: "Context[None, Any]") -> T:
     """Run a step in a thread. Where the call is cancelled, the step is told, and waited for a while."""
-    work = Work(context)
+    work = StepCall(context)
     ended = anyio.Event()
 
     def in_thread() -> T:
@@ -114,15 +114,15 @@ class Reply(NamedTuple):
     questions: tuple[Question, ...] = ()
 
 
-class Step(Protocol):
+class AnsweredStep(Protocol):
     """A step with some answers; told whether its refusal will be followed by a question, or the user declined one."""
 
-    def __call__(self, answers: Answers, *, will_ask: bool, declined: bool = False) -> Awaitable[Reply]:
+    def __call__(self, answers: GivenAnswers, *, will_ask: bool, declined: bool = False) -> Awaitable[Reply]:
         """Return the reply."""
 
 
 async def answered(
-    step: Step, given: Mapping[str, Any], context: "Context[None, Any]"
+    step: AnsweredStep, given: Mapping[str, Any], context: "Context[None, Any]"
 ) -> dict[str, Any] | InputRequiredResult:
     """Return the reply to a call, with the user's answers where they were asked and gave some.
 
@@ -166,7 +166,7 @@ def _can_ask(context: "Context[None, Any]") -> bool:
     return asks is not None and (asks.form is not None or asks.url is None)
 
 
-def _accepted(response: Any) -> Answers | None:
+def _accepted(response: Any) -> GivenAnswers | None:
     """The answers of a form; None where the user declined or dismissed it."""
     if not isinstance(response, ElicitResult) or response.action != "accept":
         return None

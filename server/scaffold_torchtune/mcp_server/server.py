@@ -229,7 +229,7 @@ async def _answer(
 ) -> _Replied:
     """Do a step with the arguments that were given, and with what the user says when asked."""
 
-    async def once(answers: calls.Answers, *, will_ask: bool, declined: bool = False) -> calls.Reply:
+    async def once(answers: calls.GivenAnswers, *, will_ask: bool, declined: bool = False) -> calls.Reply:
         call, own = _chosen(given, answers)
         first = reply.DECLINED if declined else reply.OWN_SCRIPT if own else ""
         asks = will_ask and not own
@@ -241,7 +241,7 @@ async def _answer(
     return answered if isinstance(answered, InputRequiredResult) else _reply(answered)
 
 
-def _chosen(given: Mapping[str, Any], answers: calls.Answers) -> tuple[dict[str, Any], bool]:
+def _chosen(given: Mapping[str, Any], answers: calls.GivenAnswers) -> tuple[dict[str, Any], bool]:
     """Return the arguments with the answers, and whether the user wants a script of their own, which operators name.
 
     Which setup script is used is an argument of its own, where the tool has it.
@@ -255,7 +255,13 @@ def _chosen(given: Mapping[str, Any], answers: calls.Answers) -> tuple[dict[str,
 
 
 def _do(
-    step: tools.Step, given: Mapping[str, Any], work: calls.Work, roots: tuple[Path, ...], *, first: str, will_ask: bool
+    step: tools.Step,
+    given: Mapping[str, Any],
+    work: calls.StepCall,
+    roots: tuple[Path, ...],
+    *,
+    first: str,
+    will_ask: bool,
 ) -> calls.Reply:
     """Return the reply to a call: its step's result, or its refusal with what the user may be asked."""
     from scaffold_torchtune.pipeline import steps
@@ -272,7 +278,7 @@ def _do(
         return calls.Reply(data, refused.message, refused.ask[: len(data["error"].get("ask", ()))])
 
 
-def _request(given: Mapping[str, Any], work: calls.Work, roots: tuple[Path, ...], *, will_ask: bool) -> "Request":
+def _request(given: Mapping[str, Any], work: calls.StepCall, roots: tuple[Path, ...], *, will_ask: bool) -> "Request":
     """What a step is asked for. The operator's script wins over the caller's choice, which can only be the bundled."""
     from scaffold_torchtune.request import Request
 

@@ -109,7 +109,7 @@ def _read_back(asked: NewExperiment, documents: Mapping[str, str]) -> list[Findi
     surroundings = (found.name, found.text) if found else (layout.LOCAL, documents[layout.LOCAL])
     try:
         experiment = parse_experiment((layout.SUMMARY, documents[layout.SUMMARY]), surroundings, lambda _: True)
-        plan = make_plan(experiment, Options(), asked.planned_in())
+        plan = make_plan(experiment, Options(), asked.context())
         outcomes = [run_bundled(run, render_run(plan, run, [layout.TEMPLATES]).document) for run in plan.runs]
     except Refused as refused:
         message = "what was asked for could not be scaffolded"

@@ -76,7 +76,7 @@ class NewExperiment:
         """An absolute path: a relative one is taken from the experiment directory."""
         return posixpath.normpath(posixpath.join(str(self.directory), str(self.one(name))))
 
-    def planned_in(self) -> Place:
+    def context(self) -> Place:
         """Return where the experiment will be planned."""
         folder = self.local.path.parent if self.local else self.directory
         return Place(str(self.directory), str(folder), str(TEMPLATES), lambda path: Path(path).is_file())
@@ -268,7 +268,7 @@ def check(asked: NewExperiment) -> None:
         add("unsupported-setting", message, field="lora_rank", fix="leave one of the two out")
     if "dataset" in asked.values:
         data = Setting(value=asked.one("dataset"), source=Source(kind=SourceKind.RESOURCES))
-        asked.problems.findings += checks.data_problems([data], Options(), asked.planned_in())
+        asked.problems.findings += checks.data_problems([data], Options(), asked.context())
     if asked.local is not None:
         _against_local(asked, asked.local)
     for name in (layout.SUMMARY, layout.SUMMARY_YAML, *([] if asked.local else [layout.LOCAL])):

@@ -304,7 +304,7 @@ def _bundled_warnings(rendered: Iterable[Rendered], outcomes: Mapping[str, Outco
         outcome = outcomes[one.run.directory]
         for each in outcome.problems:
             told = _in_documents(each, one.run)
-            place = told.place() if told is not each else None
+            place = told.location() if told is not each else None
             problems.setdefault((each.code, each.field, each.message, place), told)
         for each in outcome.warnings:
             warnings.setdefault((each.code, each.field, each.message), _in_documents(each, one.run))

@@ -20,7 +20,6 @@ from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.text import escape
 
-EntryKind = Literal["file", "directory", "other"]
 MAX_READ = 10_000_000
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 _READING = frozenset({"open", "look at", "read", "list"})
@@ -150,7 +149,7 @@ class Tree:
                 return None
             raise
 
-    def kind(self, path: str) -> EntryKind | None:
+    def kind(self, path: str) -> Literal["file", "directory", "other"] | None:
         """What lies at the path, without following a link; None where nothing does."""
         status = self._status(path)
         if status is None:

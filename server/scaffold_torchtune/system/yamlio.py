@@ -43,11 +43,8 @@ class YamlDocument:
 
     def line(self, path: KeyPath) -> int | None:
         """The line of the path, or of the nearest part of it that exists."""
-        while path:
-            if path in self.lines:
-                return self.lines[path]
-            path = path[:-1]
-        return None
+        parts = (path[:end] for end in range(len(path), 0, -1))
+        return next((self.lines[part] for part in parts if part in self.lines), None)
 
 
 # libyaml's parser is many times faster; every wheel of PyYAML has it, a build from source may not.
@@ -108,22 +105,19 @@ def _screened(text: str) -> list[yaml.Event]:
     events: list[_Event] = []
     event: _Event
     for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, yaml.AliasEvent | yaml.ScalarEvent | yaml.CollectionStartEvent):
-            if isinstance(event, yaml.AliasEvent) or event.anchor:
-                raise YamlError("anchors and aliases are not taken", _line(event))
-            if event.tag:
-                raise YamlError(f"the tag {event.tag} is not taken", _line(event))
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            if depth > MAX_DEPTH:
-                raise YamlError(f"it is nested deeper than {MAX_DEPTH} levels", _line(event))
-            events.append(event)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-            events.append(event)
-        elif isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-            if documents > 1:
-                raise YamlError("there is more than one document", _line(event))
+        documents += isinstance(event, yaml.DocumentStartEvent)
+        if documents > 1:
+            raise YamlError("there is more than one document", _line(event))
+        if not isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
+            continue
+        events.append(event)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if getattr(event, "anchor", None):
+            raise YamlError("anchors and aliases are not taken", _line(event))
+        if tag := getattr(event, "tag", None):
+            raise YamlError(f"the tag {tag} is not taken", _line(event))
+        if depth > MAX_DEPTH:
+            raise YamlError(f"it is nested deeper than {MAX_DEPTH} levels", _line(event))
     return events
 
 
