@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "server/scaffold_torchtune"
 FAMILIAR = (collections, collections.abc, dataclasses, enum, functools, pathlib, threading, typing)
 STANDARD = frozenset(name for module in FAMILIAR for name in module.__all__) - {"Text", "fields"}
-"""The names that a reader of Python takes for the standard library's; `typing.Text` and `dataclasses.fields` are rare."""
+"""The names that a reader of Python takes for the standard library's, but for two that are rare."""
 
 PENDING = frozenset(
     {"Answer", "Field", "Parts", "Report", "Run", "Said", "Source", "SummaryForm", "Value", "runs.py", "steps.py"}

@@ -46,10 +46,11 @@ def install_skill(directory: Path | None = None) -> SkillResult:
     target = directory if directory.name == NAME else directory / NAME
     files = _files()
     try:
-        there = _files_in(target)
-        known = _recorded(target)
-        _refuse_what_is_not_ours(target, there, known)
-        unchanged = there == sorted(files) and (target / RECORD).read_bytes() == files[RECORD]
+        there, known = _hashes(target), _recorded(target)
+        edited = [name for name, found in there.items() if found is None or known.get(name) != found]
+        if others := [target / name for name in edited if name != RECORD or not known]:
+            raise _not_ours(target, others)
+        unchanged = there == {name: sha256(data) for name, data in files.items()}
         if not unchanged:
             _publish(target, files)
     except OSError as error:
@@ -80,16 +81,18 @@ def _files() -> dict[str, bytes]:
     return files | {RECORD: record.encode() + b"\n"}
 
 
-def _files_in(target: Path) -> list[str]:
-    """The path of whatever lies in the folder and is not a folder, sorted; none where there is no folder.
+def _hashes(target: Path) -> dict[str, str | None]:
+    """Return the SHA-256 of each file in the folder by its path, sorted; None for a link and what is no file.
 
     Raises:
-        Refused: it is a link, or no folder.
+        Refused: the folder is a link, or no folder.
     """
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise _not_ours(target, [target])
-    below = (path for path in target.rglob("*") if path.is_symlink() or not path.is_dir())
-    return sorted(path.relative_to(target).as_posix() for path in below)
+    below = {path.relative_to(target).as_posix(): path for path in target.rglob("*")}
+    found = {name: path for name, path in sorted(below.items()) if path.is_symlink() or not path.is_dir()}
+    regular = {name for name, path in found.items() if path.is_file() and not path.is_symlink()}
+    return {name: sha256(path.read_bytes()) if name in regular else None for name, path in found.items()}
 
 
 def _recorded(target: Path) -> dict[str, str]:
@@ -98,16 +101,6 @@ def _recorded(target: Path) -> dict[str, str]:
         return dict(json.loads((target / RECORD).read_bytes())["files"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return {}
-
-
-def _refuse_what_is_not_ours(target: Path, there: list[str], known: Mapping[str, str]) -> None:
-    def ours(name: str) -> bool:
-        path = target / name
-        return name in known and path.is_file() and not path.is_symlink() and sha256(path.read_bytes()) == known[name]
-
-    others = [target / name for name in there if not (name == RECORD and known) and not ours(name)]
-    if others:
-        raise _not_ours(target, others)
 
 
 def _publish(target: Path, files: Mapping[str, bytes]) -> None:

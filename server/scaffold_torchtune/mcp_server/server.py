@@ -233,7 +233,7 @@ async def _answer(
         call, own = _chosen(given, answers)
         first = reply.DECLINED if declined else reply.OWN_SCRIPT if own else ""
         asks = will_ask and not own
-        return await calls.run(lambda work: _do(step, call, work, roots(), first=first, will_ask=asks), context)
+        return await calls.run(lambda work: _do(step, call, _request(call, work, roots(), asks), first), context)
 
     if "answers" not in given:
         return _reply((await once({}, will_ask=False)).data)
@@ -254,22 +254,13 @@ def _chosen(given: Mapping[str, Any], answers: calls.GivenAnswers) -> tuple[dict
     return {**given, "answers": answers, **chosen}, choice == "own"
 
 
-def _do(
-    step: tools.Step,
-    given: Mapping[str, Any],
-    work: calls.StepCall,
-    roots: tuple[Path, ...],
-    *,
-    first: str,
-    will_ask: bool,
-) -> calls.Reply:
+def _do(step: tools.Step, given: Mapping[str, Any], request: "Request", first: str) -> calls.Reply:
     """Return the reply to a call: its step's result, or its refusal with what the user may be asked."""
     from scaffold_torchtune.pipeline import steps
     from scaffold_torchtune.request import Stopped
 
     call = tools.Call(step.tool, given, given["start"], given["only"])
     try:
-        request = _request(given, work, roots, will_ask=will_ask)
         return calls.Reply(reply.of_result(getattr(steps, step.command)(request), call))
     except Refused as refused:
         if first == reply.OWN_SCRIPT:
@@ -278,15 +269,15 @@ def _do(
         return calls.Reply(data, refused.message, refused.ask[: len(data["error"].get("ask", ()))])
 
 
-def _request(given: Mapping[str, Any], work: calls.StepCall, roots: tuple[Path, ...], *, will_ask: bool) -> "Request":
+def _request(given: Mapping[str, Any], work: calls.StepCall, roots: tuple[Path, ...], will_ask: bool) -> "Request":
     """What a step is asked for. The operator's script wins over the caller's choice, which can only be the bundled."""
     from scaffold_torchtune.request import Request
 
     options = {name: value for name, value in given.items() if value is not None and name not in {"start", "only"}}
     options |= {name: Path(options[name]) for name in ("experiment", "local", "template") if name in options}
     script = os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT") or given.get("setup_script")
-    hooks = {"progress": work.progress, "stop": work.stop}
-    return Request(**options | {"roots": roots, "setup_script": script, "will_ask": will_ask} | hooks)
+    options |= {"roots": roots, "setup_script": script, "will_ask": will_ask}
+    return Request(**options, progress=work.progress, stop=work.stop)
 
 
 def _reply(data: dict[str, Any]) -> CallToolResult:
