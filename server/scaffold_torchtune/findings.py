@@ -158,15 +158,15 @@ def refuse(
 
 
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings by file and line, those without a place first."""
+    """Return findings by file and line, those without a place first."""
     return sorted(findings, key=lambda f: (f.file or "", f.line or 0, f.field or "", f.code))
 
 
 def errors_in(findings: Iterable[Finding]) -> list[Finding]:
-    """Those findings that are errors."""
+    """Return those findings that are errors."""
     return [f for f in findings if f.severity is Severity.ERROR]
 
 
 def serious(findings: Iterable[Finding]) -> list[Finding]:
-    """Those findings that are more than information."""
+    """Return those findings that are more than information."""
     return [f for f in findings if f.severity is not Severity.INFO]

@@ -96,7 +96,7 @@ def _end_in_good_order() -> None:
 
 
 def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
-    """The step that a command means."""
+    """Return the step that a command means."""
     if options.command == "demo":
         return _demo
     if options.command == "doctor":
@@ -144,7 +144,7 @@ def _do(step: Callable[[Request], BaseModel], options: argparse.Namespace) -> in
 
 
 def _show_new(of: NewResult, options: argparse.Namespace) -> None:
-    """What was written, what is remarkable, and the next command."""
+    """Print what was written, what is remarkable, and the next command."""
     for path in of.created:
         sys.stdout.write(one_line(f"wrote {path}") + "\n")
     if of.local not in of.created:
@@ -158,7 +158,7 @@ def _show_new(of: NewResult, options: argparse.Namespace) -> None:
 
 
 def _show_skill(of: SkillResult) -> None:
-    """What was written, and how agents get the tools that the skill calls."""
+    """Print what was written, and how agents get the tools that the skill calls."""
     done = "nothing was changed in" if of.unchanged else "replaced" if of.replaced else "wrote"
     sys.stdout.write(one_line(f"{done} {of.directory}: {', '.join(of.files)}") + "\n")
     line = "claude mcp add --scope user torchtune -- scaffold-torchtune serve"
@@ -177,7 +177,7 @@ def _call(options: argparse.Namespace) -> tools.Call:
 
 
 def _print_json(data: dict[str, Any]) -> None:
-    """One JSON document, in ASCII: any terminal and any pipe takes it."""
+    """Print one JSON document, in ASCII: any terminal and any pipe takes it."""
     sys.stdout.write(json.dumps(data, indent=2) + "\n")
 
 

@@ -51,7 +51,7 @@ class ProgressBar:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console for people: as wide as the terminal, or wide enough for anything where there is none."""
+    """Return a console for people: as wide as the terminal, or wide enough for anything where there is none."""
     made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not made.is_terminal:
         made.width = _WIDE
@@ -74,7 +74,7 @@ def _say(out: Console, *parts: str | Text, style: str = "") -> None:
 
 
 def refusal(out: Console, refused: Refused, *, midway: bool = False) -> None:
-    """Why nothing was done, or why it was stopped midway; each problem with its place and its fix."""
+    """Print why nothing was done, or why it was stopped midway; each problem with its place and its fix."""
     _say(out, "Stopped midway: " if midway else "Refused: ", refused.message, style="bold red")
     findings(out, refused.problems)
     for question in refused.ask:
@@ -86,7 +86,7 @@ def refusal(out: Console, refused: Refused, *, midway: bool = False) -> None:
 
 
 def findings(out: Console, found: Iterable[Finding]) -> None:
-    """Findings, one block each; after the first of many only their number."""
+    """Print findings, one block each; after the first of many only their number."""
     found = list(found)
     for one in found[:_MANY]:
         head = Text(f"  {one.severity.value}: ", style=_STYLES[one.severity])
@@ -98,7 +98,7 @@ def findings(out: Console, found: Iterable[Finding]) -> None:
 
 
 def result(out: Console, of: BaseModel) -> None:
-    """Any result, as a person reads it."""
+    """Print any result, as a person reads it."""
     match of:
         case results.ParseResult():
             _parse(out, of)
@@ -127,7 +127,7 @@ def _table(out: Console, columns: Iterable[str], rows: Iterable[Iterable[str | T
 
 
 def _settings(out: Console, title: str, settings: Iterable[tuple[str, Setting]]) -> None:
-    """Settings with their values and sources."""
+    """Print settings with their values and sources."""
     rows = ((name, value(setting.value), str(setting.source)) for name, setting in settings)
     _table(out, (title, "value", "from"), rows)
 
@@ -160,7 +160,7 @@ def _plan(out: Console, of: results.PlanResult) -> None:
 
 
 def _notes(out: Console, of: results.ParseResult | results.PlanResult) -> None:
-    """What is to be known besides: answers, abbreviated texts, rows that are left out, and warnings."""
+    """Print answers, abbreviated texts, rows that are left out, and warnings."""
     _answers(out, of.answers)
     if isinstance(of, results.PlanResult):
         for name, text in of.legend.items():
@@ -177,13 +177,13 @@ def _left_out(out: Console, of: results.PlanResult) -> None:
 
 
 def _answers(out: Console, found: Iterable[Answer]) -> None:
-    """The user's answers, and the line that would say each in a document."""
+    """Print the user's answers, and the line that would give each in a document."""
     for one in found:
         _say(out, f"answered: {one.field} is {value(one.value)}; to keep it, write in {one.file}: {one.add}")
 
 
 def _sources(runs: Iterable[results.RunPlan]) -> dict[str, str]:
-    """Where each value stands that differs by run: its row, or a few of the places and how many more there are."""
+    """Return where each value stands that differs by run: its row, or a few of the places and how many more."""
     found: dict[str, dict[str, None]] = {}
     for run in runs:
         for name, source in run.sources.items():
@@ -195,7 +195,7 @@ def _sources(runs: Iterable[results.RunPlan]) -> dict[str, str]:
 
 
 def _run_table(out: Console, runs: Iterable[results.RunPlan], **ends: Mapping[str, Text]) -> None:
-    """The runs with their values, and a last column for each of `ends`, which has a cell for each directory."""
+    """Print the runs with their values, and a last column for each of `ends`, which has a cell for each directory."""
     by_run = [(run, run.parameters | run.derived) for run in runs]
     names = list(dict.fromkeys(name for _, values in by_run for name in values))
     rows: list[list[str | Text]] = []
@@ -228,7 +228,7 @@ def _setup(out: Console, of: results.SetupResult) -> None:
 
 
 def _failed(out: Console, of: results.SetupResult) -> None:
-    """Why the setup of runs failed, and what to do."""
+    """Print why the setup of runs failed, and what to do."""
     for run in (run for run in of.runs if not run.ok):
         _say(out, f"  setup failed in {run.directory}: {run.reason}", style="bold red")
         for label, text in (("likely cause", run.cause), ("fix", run.fix), ("whole output", run.output)):

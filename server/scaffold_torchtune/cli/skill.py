@@ -73,7 +73,7 @@ def _default() -> Path:
 
 
 def _files() -> dict[str, bytes]:
-    """Every file of the skill by its path in the folder, the record among them."""
+    """Return every file of the skill by its path in the folder, the record among them."""
     sources = [shipped("SKILL.md"), *shipped("workflows").glob("*.md")]
     files = {source.relative_to(shipped()).as_posix(): source.read_bytes() for source in sources}
     hashes = {name: sha256(data) for name, data in sorted(files.items())}
@@ -96,7 +96,7 @@ def _hashes(target: Path) -> dict[str, str | None]:
 
 
 def _recorded(target: Path) -> dict[str, str]:
-    """The SHA-256 of each file that an earlier call wrote; none where there is no readable record."""
+    """Return the SHA-256 of each file that an earlier call wrote; none where there is no readable record."""
     try:
         return dict(json.loads((target / RECORD).read_bytes())["files"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):

@@ -160,14 +160,14 @@ async def answered(
 
 
 def _can_ask(context: "Context[None, Any]") -> bool:
-    """Whether the client asks with forms: it says so, or says no more than that it asks."""
+    """Return whether the client asks with forms: it says so, or says no more than that it asks."""
     capabilities = context.client_capabilities
     asks = capabilities.elicitation if capabilities else None
     return asks is not None and (asks.form is not None or asks.url is None)
 
 
 def _accepted(response: Any) -> GivenAnswers | None:
-    """The answers of a form; None where the user declined or dismissed it."""
+    """Return the answers of a form; None where the user declined or dismissed it."""
     if not isinstance(response, ElicitResult) or response.action != "accept":
         return None
     content = response.content or {}

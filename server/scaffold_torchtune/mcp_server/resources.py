@@ -80,7 +80,7 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
 
 
 def _read(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:
-    """What is read of an experiment, or the refusal, as JSON."""
+    """Return what is read of an experiment, or the refusal, as JSON."""
     from scaffold_torchtune.request import Request
 
     try:
@@ -90,7 +90,7 @@ def _read(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:
 
 
 def _readiness(roots: Roots, experiment: str | None) -> str:
-    """What doctor finds, or its refusal, as JSON."""
+    """Return what doctor finds, or its refusal, as JSON."""
     from scaffold_torchtune.pipeline import doctor
 
     def read(request: "Request") -> str:

@@ -142,7 +142,7 @@ class _Server(MCPServer[None]):
 
 
 def _misuse(name: str, known: Mapping[str, dict[str, Any]], error: ToolError) -> Refused:
-    """What is wrong with a call that reached no step: its tool's name, or its arguments."""
+    """Return what is wrong with a call that reached no step: its tool's name, or its arguments."""
     if name not in known:
         message = f"there is no tool {shown(name)}"
         fix = did_you_mean(name, known) or f"call one of {', '.join(known)}"
@@ -154,7 +154,7 @@ def _misuse(name: str, known: Mapping[str, dict[str, Any]], error: ToolError) ->
 
 
 def _argument_problem(error: ErrorDetails, known: Mapping[str, dict[str, Any]]) -> Finding:
-    """What is wrong with one argument, in pydantic's words where they are plain."""
+    """Return what is wrong with one argument, in pydantic's words where they are plain."""
     name, kind, value = str(error["loc"][0]), error["type"], error["input"]
     field = escape(name)
     if kind == "extra_forbidden":
@@ -270,7 +270,7 @@ def _do(step: tools.Step, given: Mapping[str, Any], request: "Request", first: s
 
 
 def _request(given: Mapping[str, Any], work: calls.StepCall, roots: tuple[Path, ...], will_ask: bool) -> "Request":
-    """What a step is asked for. The operator's script wins over the caller's choice, which can only be the bundled."""
+    """Return what a step is asked for. The operator's script wins over the caller's choice, which is the bundled one."""
     from scaffold_torchtune.request import Request
 
     options = {name: value for name, value in given.items() if value is not None and name not in {"start", "only"}}
@@ -281,7 +281,7 @@ def _request(given: Mapping[str, Any], work: calls.StepCall, roots: tuple[Path, 
 
 
 def _reply(data: dict[str, Any]) -> CallToolResult:
-    """The same JSON as text and as structure; a refusal is an error."""
+    """Return the same JSON as text and as structure; a refusal is an error."""
     text = TextContent(type="text", text=json.dumps(data, ensure_ascii=False, separators=(",", ":")))
     return CallToolResult(content=[text], structured_content=data, is_error="error" in data)
 

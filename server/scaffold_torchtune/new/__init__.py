@@ -67,7 +67,7 @@ def create(request: Request, given: Mapping[str, Sequence[str]], *, control: boo
 
 
 def _directory(request: Request) -> Path:
-    """The real path of the directory, which need not be there."""
+    """Return the real path of the directory, which need not be there."""
     given = expanded(request.experiment)
     fix = "give another directory"
     try:
@@ -124,13 +124,13 @@ def _read_back(asked: NewExperiment, documents: Mapping[str, str]) -> list[Findi
 
 
 def _unplaced(problem: Finding, found: Document | None) -> Finding:
-    """The problem without its place, where that is a file that is not written yet."""
+    """Return the problem without its place, where that is a file that is not written yet."""
     there = found is not None and problem.file == found.name
     return problem if there else problem.model_copy(update={"file": None, "line": None})
 
 
 def _differences(asked: NewExperiment, plan: Plan) -> list[Finding]:
-    """What the plan has otherwise than it was asked for: nothing, or there is a fault in how it was written."""
+    """Return what the plan has otherwise than it was asked for: nothing, or there is a fault in how it was written."""
     rows = asked.rows()
     controls = [f"{model}_base" for model in asked.values["model"]] if asked.control else []
     planned = [run.directory for run in plan.runs], [row.name for row in plan.excluded]
@@ -159,7 +159,7 @@ def _mismatch(key: str, wanted: Scalar, found: Scalar) -> Finding:
 
 
 def _wanted(asked: NewExperiment, name: str, row: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Every setting of a run that was asked for, as the plan must have it."""
+    """Return every setting of a run that was asked for, as the plan must have it."""
     converted = {"model", "dataset", "models_dir", "output_dir_base", "modules", "recipe"}
     data = asked.below("dataset")
     label, extension = layout.data_label(data)
@@ -182,7 +182,7 @@ def _wanted(asked: NewExperiment, name: str, row: Mapping[str, Scalar]) -> dict[
 
 
 def _absent_data(asked: NewExperiment) -> list[Finding]:
-    """A reminder of the data set, where it is not there yet."""
+    """Return a reminder of the data set, where it is not there yet."""
     path = asked.below("dataset")
     if Path(path).is_file():
         return []

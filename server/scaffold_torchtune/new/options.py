@@ -65,15 +65,15 @@ class NewExperiment:
     problems: Collector = field(default_factory=Collector)
 
     def one(self, name: str) -> Scalar:
-        """The value of a parameter that has one; None where it has none."""
+        """Return the value of a parameter that has one; None where it has none."""
         return self.values[name][0] if name in self.values else None
 
     def is_full(self) -> bool:
-        """Whether all weights are to be trained."""
+        """Return whether all weights are to be trained."""
         return recipes.method_of(str(self.one("recipe"))) == recipes.FULL
 
     def below(self, name: str) -> str:
-        """An absolute path: a relative one is taken from the experiment directory."""
+        """Return an absolute path: a relative one is taken from the experiment directory."""
         return posixpath.normpath(posixpath.join(str(self.directory), str(self.one(name))))
 
     def context(self) -> Place:
@@ -83,12 +83,12 @@ class NewExperiment:
 
     @property
     def columns(self) -> list[str]:
-        """The parameters that are columns of the runs table beside the model. One seed is a line of Configuration."""
+        """Return the columns of the runs table beside the model. One seed is a line of Configuration."""
         given = {name: len(self.values.get(name, ())) for name in COLUMNS}
         return [name for name, count in given.items() if count > 1 or (count and name != "seed")]
 
     def rows(self) -> list[tuple[str, dict[str, Scalar]]]:
-        """Every fine-tuned run: its name, as `plan` names it, and its parameters."""
+        """Return every fine-tuned run: its name, as `plan` names it, and its parameters."""
         names = ["model", *self.columns]
         rows = [dict(zip(names, row, strict=True)) for row in itertools.product(*(self.values[n] for n in names))]
         varying = naming.varying_parameters(names, rows)
@@ -104,24 +104,24 @@ _MARKUP: Final = re.compile(r"[\\`*\[\]<>&|]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def quoted(text: str) -> str:
-    """The text in quotes that it does not hold; as it is where it holds all of them."""
+    """Return the text in quotes that it does not hold; as it is where it holds all of them."""
     pairs = (('"', '"'), ("'", "'"), ("“", "”"))
     opening, closing = next((pair for pair in pairs if not any(quote in text for quote in pair)), ("", ""))
     return f"{opening}{text}{closing}"
 
 
 def _prose(text: str) -> str:
-    """Text as Markdown that is read back as it is."""
+    """Return text as Markdown that is read back as it is."""
     return _MARKUP.sub(r"\\\g<0>", text).replace("\n", "&#10;").replace("\t", "&#9;")
 
 
 def _number(value: Scalar) -> str:
-    """A number in its shortest form; other values as they are."""
+    """Return a number in its shortest form; other values as they are."""
     return kinds.shortest_number(value) if isinstance(value, float) else str(value)
 
 
 def summary_text(asked: NewExperiment, request: Request) -> str:
-    """The text of experiment_summary.md."""
+    """Return the text of experiment_summary.md."""
     columns, rows, models = asked.columns, asked.rows(), [str(model) for model in asked.values["model"]]
     controls = models if asked.control else []
     count = f"{len(rows)} fine-tuned"
@@ -155,7 +155,7 @@ def summary_text(asked: NewExperiment, request: Request) -> str:
 
 
 def local_text(asked: NewExperiment) -> str:
-    """The text of claude.local.md."""
+    """Return the text of claude.local.md."""
     names = ("models_dir", *(name for name in ONLY_LOCAL if name != "modules"))
     values = {name: f"`{asked.one(name)}`" if name in asked.values else "(leave empty)" for name in names}
     modules = [str(module) for module in asked.values.get("modules", ())]
@@ -186,7 +186,7 @@ def type_options(asked: NewExperiment, given: Mapping[str, Sequence[str]]) -> No
 
 
 def _typed(name: str, text: str) -> Scalar:
-    """The value of an option, exactly as a document that holds it is read.
+    """Return the value of an option, exactly as a document that holds it is read.
 
     Raises:
         NotTyped: the text is not such a value.
@@ -205,7 +205,7 @@ def _typed(name: str, text: str) -> Scalar:
 
 
 def find_local(asked: NewExperiment, request: Request) -> None:
-    """The claude.local.md that the experiment will use, if there is one already."""
+    """Find the claude.local.md that the experiment will use, if there is one already."""
     path = local_document(request, asked.directory)
     if path is None:
         return
@@ -242,7 +242,7 @@ def complete(asked: NewExperiment) -> None:
 
 
 def _default_name(asked: NewExperiment) -> None:
-    """The directory's name is the experiment's, where it can be."""
+    """Name the experiment as its directory, where it can be."""
     name = asked.directory.name
     try:
         asked.values["experiment_name"] = [_typed("experiment_name", name)]
@@ -278,7 +278,7 @@ def check(asked: NewExperiment) -> None:
 
 
 def _against_local(asked: NewExperiment, found: Document) -> None:
-    """What is asked for of the surroundings must be what the found claude.local.md says: that is what is used."""
+    """Note what is asked for of the surroundings and differs from the found claude.local.md, which is used."""
     for name in ONLY_LOCAL:
         text = asked.fields.get(name)
         if name not in asked.values or (text is None and name == "output_dir_base"):

@@ -65,7 +65,7 @@ def bounded(data: dict[str, Any], call: Call, of: type[BaseModel] = BaseModel) -
 
 
 def _missing(name: str, whole: Any, shown: Any) -> dict[str, int]:
-    """How many items of a list or mapping are not shown, by its name; nothing where all are."""
+    """Return how many items of a list or mapping are not shown, by its name; nothing where all are."""
     cut = len(whole) - len(shown) if isinstance(whole, list | dict) else 0
     return {name: cut} if cut else {}
 
@@ -77,12 +77,12 @@ def _badness(item: Any) -> int:
 
 
 def _failed(item: Any) -> bool:
-    """Whether an item is a run that failed."""
+    """Return whether an item is a run that failed."""
     return isinstance(item, dict) and not (item.get("ok", True) and item.get("passed", True))
 
 
 def _fitted(items: Iterable[Any], budget: int) -> list[Any]:
-    """The first of the items that fit into a number of bytes, each made small; at least one, and more that failed."""
+    """Return the first items that fit into a number of bytes, each made small; at least one, and more that failed."""
     kept: list[Any] = []
     used = 0
     for item in items:
@@ -95,7 +95,7 @@ def _fitted(items: Iterable[Any], budget: int) -> list[Any]:
 
 
 def _item(item: Any) -> Any:
-    """An item of a list with what is long in it cut, and how much of that was left out."""
+    """Return an item of a list with what is long in it cut, and how much of that was left out."""
     if not isinstance(item, dict):
         return _smaller(item, _WITHIN)
     small = {name: _smaller(value, _WITHIN) for name, value in item.items()}
@@ -104,7 +104,7 @@ def _item(item: Any) -> Any:
 
 
 def _smaller(value: Any, budget: int) -> Any:
-    """A value with its texts cut, and with as much of a list or mapping as fits into a number of bytes."""
+    """Return a value with its texts cut, and with as much of a list or mapping as fits into a number of bytes."""
     if isinstance(value, str):
         cut = len(value) - _LONGEST
         return value if cut <= 0 else f"{value[:_LONGEST]}... ({cut} more characters)"

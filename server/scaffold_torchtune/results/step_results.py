@@ -64,12 +64,12 @@ class StepResult(Model):
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many there are of what a reply may list in part."""
+        """Return how many there are of what a reply may list in part."""
         return self._numbers() | _severities(self.all_findings())
 
     @property
     def outcome(self) -> str:
-        """What came of the step, in one line."""
+        """Return what came of the step, in one line."""
         return self._outcome()
 
     def all_findings(self) -> Sequence[Finding]:
@@ -145,13 +145,13 @@ class PlanResult(StepResult):
     @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated properties
     @property
     def sources(self) -> Lines:
-        """Lines by document and name, of settings that all runs share."""
+        """Return lines by document and name, of settings that all runs share."""
         return lines_of((name, each.source) for name, each in self.common.items() if name not in self.defaults)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def rules(self) -> dict[str, str]:
-        """From what each value follows that differs between runs and stands in no document."""
+        """Return from what each value follows that differs between runs and stands in no document."""
         own = {name: source for run in self.runs for name, source in run.sources.items()}
         return {name: str(source) for name, source in own.items() if not (source.file and source.line)}
 
@@ -282,18 +282,18 @@ class ScaffoldResult(Model):
 
     @property
     def steps(self) -> dict[str, StepResult]:
-        """The results of the steps by command."""
+        """Return the results of the steps by command."""
         named = {"parse": self.parse, "plan": self.plan, "render": self.render, "setup": self.setup}
         return {**named, "validate": self.validation}
 
     @property
     def logged(self) -> tuple[str, ...]:
-        """Heads of the entries that scaffold.log got."""
+        """Return heads of the entries that scaffold.log got."""
         return (*self.render.logged, *self.setup.logged, *self.validation.logged)
 
     @property
     def outcome(self) -> str:
-        """What came of all steps, in one line."""
+        """Return what came of all steps, in one line."""
         state = "ready to submit" if self.ok else "NOT READY"
         unchanged = "; nothing was changed" if self.unchanged else ""
         return f"{state}: {self.setup.outcome} {self.validation.outcome}{unchanged}"

@@ -101,6 +101,6 @@ class Call:
     whole: bool = False
 
     def wants(self, run: Mapping[str, Any]) -> bool:
-        """Whether a run is to be listed: by its directory, or by its name in the table."""
+        """Return whether a run is to be listed: by its directory, or by its name in the table."""
         names = [str(run[key]) for key in ("directory", "name") if key in run]
         return self.only is None or any(fnmatch.fnmatchcase(name, self.only) for name in names)

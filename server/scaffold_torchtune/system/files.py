@@ -27,7 +27,7 @@ _counter = itertools.count()
 
 
 def sha256(data: bytes) -> str:
-    """The SHA-256 of some bytes, in hexadecimal."""
+    """Return the SHA-256 of some bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -111,7 +111,7 @@ class Tree:
 
     @contextlib.contextmanager
     def _opened(self, parts: Sequence[str], path: str, action: str) -> Iterator[int]:
-        """The directory that the parts lead to; what the file system says is a refusal about `path`."""
+        """Open the directory that the parts lead to; what the file system says is a refusal about `path`."""
         fd = os.dup(self._fd)
         try:
             for part in parts:
@@ -126,7 +126,7 @@ class Tree:
 
     @contextlib.contextmanager
     def _parent(self, path: str, action: str, *, synced: bool = False) -> Iterator[tuple[int, str]]:
-        """The opened parent directory of a path, and the last part of the path; `synced` when done with it."""
+        """Open the parent directory of a path, and yield it with the last part; it is `synced` at the end."""
         parts = path.split("/")
         if not {"", ".", ".."}.isdisjoint(parts):
             raise _refused(path, OSError(errno.EINVAL, "not a path below the experiment"), action)
@@ -150,19 +150,19 @@ class Tree:
             raise
 
     def kind(self, path: str) -> Literal["file", "directory", "other"] | None:
-        """What lies at the path, without following a link; None where nothing does."""
+        """Return what lies at the path, without following a link; None where nothing does."""
         status = self._status(path)
         if status is None:
             return None
         return "file" if stat.S_ISREG(status.st_mode) else "directory" if stat.S_ISDIR(status.st_mode) else "other"
 
     def size(self, path: str) -> int:
-        """The size of a file in bytes; 0 where nothing lies there."""
+        """Return the size of a file in bytes; 0 where nothing lies there."""
         status = self._status(path)
         return 0 if status is None else status.st_size
 
     def read(self, path: str) -> bytes | None:
-        """The bytes of a regular file; None where nothing lies there."""
+        """Return the bytes of a regular file; None where nothing lies there."""
         if self.kind(path) is None:
             return None
         with self._parent(path, "read") as (fd, name), open_regular(name, follow=False, dir_fd=fd) as stream:
@@ -171,7 +171,7 @@ class Tree:
             return stream.read()
 
     def names(self, path: str = "") -> list[str]:
-        """The names in a directory, sorted; none where it is not there."""
+        """Return the names in a directory, sorted; none where it is not there."""
         if path and self.kind(path) is None:
             return []
         with self._opened(path.split("/") if path else [], path, "list") as fd:
@@ -272,7 +272,7 @@ class Tree:
 
 
 def _refused(path: str, error: OSError, action: str) -> Refused:
-    """What the file system said, as a refusal."""
+    """Return what the file system said, as a refusal."""
     if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENXIO}:
         code, reason = "unsafe-path", "it is a link, or not the plain file or directory that it should be"
         fix = "look at what lies there; remove or rename it"

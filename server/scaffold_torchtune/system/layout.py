@@ -33,17 +33,17 @@ def is_plain_template(path: str) -> bool:
 
 
 def record(directory: str) -> str:
-    """The record of a run: what was made for it, and from what."""
+    """Return the record of a run: what was made for it, and from what."""
     return f"{RUNS}/{directory}.json"
 
 
 def output(directory: str) -> str:
-    """What the setup script printed for a run that failed, as far as it was kept."""
+    """Return what the setup script printed for a run that failed, as far as it was kept."""
     return f"{OUTPUT}/{directory}.txt"
 
 
 def data_label(path: str) -> tuple[str, str]:
-    """The label and the extension of a data set file: `/data/words_4L.json` gives `("words_4L", ".json")`."""
+    """Return the label and the extension of a data set file: `/data/words_4L.json` gives `("words_4L", ".json")`."""
     name = posixpath.basename(path.rstrip("/"))
     stem, dot, extension = name.rpartition(".")
     return (stem, f".{extension}") if dot and stem else (name, "")

@@ -59,7 +59,7 @@ class Text:
     fenced: bool = False
 
     def labelled(self) -> Labelled | None:
-        """Label and value of `**Label:** value`, `**Label**: value`, `Label: value`, `label = value`; None else.
+        """Return label and value of `**Label:** value`, `**Label**: value`, `Label: value`, `label = value`; None else.
 
         A value that starts with a code span is that span's content: what follows it is a remark.
         """
@@ -102,7 +102,7 @@ def _plain(node: SyntaxTreeNode) -> str:
 
 
 def _joined(nodes: list[SyntaxTreeNode]) -> str:
-    """The text of several nodes. Underscores that stand in a word or path are part of it, not emphasis."""
+    """Return the text of several nodes. Underscores that stand in a word or path are part of it, not emphasis."""
     texts = [_plain(node) for node in nodes]
     for i, node in enumerate(nodes):
         before = texts[i - 1][-1:] if i else ""
@@ -121,7 +121,7 @@ def _source(node: SyntaxTreeNode) -> str:
 
 
 def _sources(parts: list[SyntaxTreeNode]) -> str:
-    """The source of several nodes; of one that is emphasised as a whole, its text."""
+    """Return the source of several nodes; of one that is emphasised as a whole, its text."""
     filled = _filled(parts)
     if len(filled) == 1 and filled[0].type in {"em", "strong"}:
         return _plain(filled[0])
@@ -134,7 +134,7 @@ def _filled(parts: list[SyntaxTreeNode]) -> list[SyntaxTreeNode]:
 
 
 def _is_label(part: SyntaxTreeNode, after: list[SyntaxTreeNode]) -> bool:
-    """Whether a text's first part is its label: bold; or italic or code that ends with a colon or has one after it."""
+    """Return whether a text's first part is its label: bold, or italic or code that a colon ends or follows."""
     if part.type == "strong":
         return True
     follows = after[0].content.lstrip() if after and after[0].type == "text" else ""
@@ -225,13 +225,13 @@ class Section:
     last_is_text: bool = False
 
     def walk(self) -> Iterator["Section"]:
-        """This section and all below it, in document order."""
+        """Yield this section and all below it, in document order."""
         yield self
         for section in self.sections:
             yield from section.walk()
 
     def all_bullets(self) -> Iterator[Bullet]:
-        """Every bullet of this section itself, nested ones after their parents."""
+        """Yield every bullet of this section itself, nested ones after their parents."""
         stack = list(reversed(self.bullets))
         while stack:
             bullet = stack.pop()
@@ -297,7 +297,7 @@ def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:
 
 
 def _below(node: SyntaxTreeNode) -> str | None:
-    """What stands in a block below a label: the text of a fence, quote, paragraph or list of one item."""
+    """Return what stands in a block below a label: the text of a fence, quote, paragraph or list of one item."""
     if node.type == "fence":
         return str(node.content).removesuffix("\n")
     if node.type in {"blockquote", "bullet_list", "list_item"}:
@@ -317,7 +317,7 @@ def _line(node: SyntaxTreeNode) -> int:
 
 
 def _texts(paragraph: SyntaxTreeNode) -> list[Text]:
-    """A paragraph's text, line by line."""
+    """Return a paragraph's text, line by line."""
     texts: list[Text] = []
     parts: list[SyntaxTreeNode] = []
     line, more = _line(paragraph), 1
@@ -353,7 +353,7 @@ def _table(node: SyntaxTreeNode, lines: list[str]) -> Table:
 
 
 def _as_written(row: Row, lines: list[str]) -> Row:
-    """The row with as many cells as the document has; the parser pads short rows and cuts long ones."""
+    """Return the row with as many cells as the document has; the parser pads short rows and cuts long ones."""
     cells = escapedSplit(lines[row.line - 1].lstrip("> \t").strip())
     if cells and not cells[0]:
         cells = cells[1:]

@@ -62,7 +62,7 @@ class Marked:
                     os.waitpid(child, os.WNOHANG)
 
     def _left(self) -> list[int]:
-        """Our children that came from this program; where no other runs, also those that hide where they come from."""
+        """Return our children that came from this program; where no other runs, also those that hide their origin."""
         children = _children()
         # only now: a program that was started meanwhile is not among them, and one whose process is makes us not alone
         with _lock:
@@ -98,7 +98,7 @@ def _be_subreaper(*, on: bool) -> None:
 
 
 def _children() -> set[int]:
-    """Our children: as the kernel lists them by thread, else as every process names its parent (proc(5))."""
+    """Return our children: as the kernel lists them by thread, else as every process names its parent (proc(5))."""
     found: set[int] = set()
     is_listed = False
     for task in Path("/proc/self/task").glob("*/children"):
@@ -113,7 +113,7 @@ def _children() -> set[int]:
 
 
 def _parent(pid: int) -> int | None:
-    """The parent of a process; None where it has ended."""
+    """Return the parent of a process; None where it has ended."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
     except (OSError, IndexError, ValueError):
@@ -121,7 +121,7 @@ def _parent(pid: int) -> int | None:
 
 
 def _mark(pid: int) -> str:
-    """The mark of a process; empty where it has none, or does not tell."""
+    """Return the mark of a process; empty where it has none, or does not tell."""
     try:
         variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
@@ -272,7 +272,7 @@ class _Tail:
 
 @contextlib.contextmanager
 def _stdin(given: bytes) -> Iterator[int]:
-    """What a process reads as its stdin: a file, so that nobody waits where it does not read it."""
+    """Yield what a process reads as its stdin: a file, so that nobody waits where it does not read it."""
     if not given:
         yield subprocess.DEVNULL
         return
@@ -309,7 +309,7 @@ def _watch(pid: int, output: _Tail, deadline: float, stop: threading.Event | Non
 
 
 def _has_ended(pid: int) -> bool:
-    """Whether a child of ours has ended; it stays to be waited for."""
+    """Return whether a child of ours has ended; it stays to be waited for."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
     except ChildProcessError:
@@ -317,7 +317,7 @@ def _has_ended(pid: int) -> bool:
 
 
 def without_secrets(text: str) -> str:
-    """A text with the values of our environment's secrets, and what looks like a token, replaced."""
+    """Return a text with the values of our environment's secrets, and what looks like a token, replaced."""
     for name, value in os.environ.items():
         if _SECRET.search(name) and len(value) >= _SHORTEST_SECRET:
             text = text.replace(value, f"[{name}]")

@@ -38,7 +38,7 @@ def _entries(values: Mapping[str, Any], names: Iterable[str], indent: str = "") 
 
 @functools.lru_cache(maxsize=8)
 def _environment(folders: tuple[Path, ...]) -> jinja2.Environment:
-    """The environment for some folders; it keeps compiled templates, and notices when a file changes."""
+    """Return the environment for some folders; it keeps compiled templates, and notices when a file changes."""
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,

@@ -16,14 +16,14 @@ class LineError(ValueError):
 
 
 def _visible(character: str) -> str:
-    """The character itself, or its escape where it is not plainly printable (controls, bidi, invisible)."""
+    """Return the character itself, or its escape where it is not plainly printable (controls, bidi, invisible)."""
     if character.isprintable():
         return "\\\\" if character == "\\" else character
     return character.encode("unicode_escape").decode("ascii")
 
 
 def escape(text: str, limit: int = 200) -> str:
-    """One line of text in which every control, invisible or bidirectional character is escaped.
+    """Return one line of text in which every control, invisible or bidirectional character is escaped.
 
     Longer text is cut at `limit` characters, with the number of characters left out.
     """
@@ -32,12 +32,12 @@ def escape(text: str, limit: int = 200) -> str:
 
 
 def one_line(text: str) -> str:
-    """The whole text with every control, invisible or bidirectional character escaped; what is plain stays as it is."""
+    """Return the whole text with what cannot be seen plainly escaped; what is plain stays as it is."""
     return "".join(character if character == "\\" else _visible(character) for character in text)
 
 
 def shown(value: Scalar) -> str:
-    """A value as messages show it: text in quotes, so that a type is never in doubt."""
+    """Return a value as messages show it: text in quotes, so that a type is never in doubt."""
     return f"'{escape(value)}'" if isinstance(value, str) else str(value)
 
 
@@ -48,7 +48,7 @@ def few(texts: Sequence[str], most: int, *, between: str = ", ", more: str = ", 
 
 
 def close_matches(word: str, known: Iterable[str], limit: int = 3, cutoff: float = 0.6) -> list[str]:
-    """Known words that a person may have meant, best first; case does not matter. `cutoff` is difflib's, 0 to 1."""
+    """Return known words that may be meant, best first; case does not matter. `cutoff` is difflib's, 0 to 1."""
     by_lower = {k.lower(): k for k in known}
     return [by_lower[m] for m in difflib.get_close_matches(word.lower(), by_lower, n=limit, cutoff=cutoff)]
 

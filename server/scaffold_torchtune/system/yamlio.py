@@ -42,7 +42,7 @@ class YamlDocument:
     plain: dict[KeyPath, str] = field(default_factory=dict)
 
     def line(self, path: KeyPath) -> int | None:
-        """The line of the path, or of the nearest part of it that exists."""
+        """Return the line of the path, or of the nearest part of it that exists."""
         parts = (path[:end] for end in range(len(path), 0, -1))
         return next((self.lines[part] for part in parts if part in self.lines), None)
 
@@ -181,7 +181,7 @@ _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "nul
 
 
 def scalar(value: Scalar | list[str]) -> str:
-    """A value in YAML, on one line, that reads back with its value and type in every loader.
+    """Return a value in YAML, on one line, that reads back with its value and type in every loader.
 
     A float always has a dot (`1.0e-05`), which PyYAML needs; text is quoted unless it cannot be anything else.
 
