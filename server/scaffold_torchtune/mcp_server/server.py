@@ -270,7 +270,7 @@ def _do(step: tools.Step, given: Mapping[str, Any], request: "Request", first: s
 
 
 def _request(given: Mapping[str, Any], work: calls.StepCall, roots: tuple[Path, ...], will_ask: bool) -> "Request":
-    """Return what a step is asked for. The operator's script wins over the caller's choice, which is the bundled one."""
+    """Return what a step is asked for. The operator's script wins over the caller's choice, the bundled one."""
     from scaffold_torchtune.request import Request
 
     options = {name: value for name, value in given.items() if value is not None and name not in {"start", "only"}}
