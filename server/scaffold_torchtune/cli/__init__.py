@@ -20,7 +20,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:  # a process of its own, which ends soon
         gc.freeze()
     return dispatch.run(given)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

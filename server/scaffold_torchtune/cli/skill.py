@@ -42,7 +42,10 @@ def install_skill(directory: Path | None = None) -> SkillResult:
     Raises:
         Refused: what lies there was not written by this command or was edited since, or nothing can be written there.
     """
-    directory = directory or _default()
+    try:
+        directory = directory or Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude") / "skills"
+    except RuntimeError as error:
+        raise _refused("write-failed", "this user has no home directory", [], "name the directory") from error
     target = directory if directory.name == NAME else directory / NAME
     files = _files()
     try:
@@ -62,14 +65,6 @@ def install_skill(directory: Path | None = None) -> SkillResult:
         unchanged=unchanged,
         replaced=bool(there) and not unchanged,
     )
-
-
-def _default() -> Path:
-    configured = os.environ.get("CLAUDE_CONFIG_DIR")
-    try:
-        return Path(configured or Path.home() / ".claude") / "skills"
-    except RuntimeError as error:
-        raise _refused("write-failed", "this user has no home directory", [], "name the directory") from error
 
 
 def _files() -> dict[str, bytes]:

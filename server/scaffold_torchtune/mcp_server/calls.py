@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -114,19 +114,13 @@ class Reply(NamedTuple):
     questions: tuple[Question, ...] = ()
 
 
-class AnsweredStep(Protocol):
-    """A step with some answers; told whether its refusal will be followed by a question, or the user declined one."""
-
-    def __call__(self, answers: GivenAnswers, *, will_ask: bool, declined: bool = False) -> Awaitable[Reply]:
-        """Return the reply."""
-
-
 async def answered(
-    step: AnsweredStep, given: Mapping[str, Any], context: "Context[None, Any]"
+    step: Callable[..., Awaitable[Reply]], given: Mapping[str, Any], context: "Context[None, Any]"
 ) -> dict[str, Any] | InputRequiredResult:
     """Return the reply to a call, with the user's answers where they were asked and gave some.
 
-    `given` are answers that came with the call.
+    `given` are answers that came with the call. `step` takes the answers so far, and whether its refusal will be
+    followed by a question (`will_ask`), or the user declined one (`declined`).
     """
     if not _can_ask(context):
         return (await step(dict(given), will_ask=False)).data

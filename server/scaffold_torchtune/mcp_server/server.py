@@ -88,19 +88,6 @@ _ARGUMENTS: Final[dict[str, Any]] = {
 """The type of each argument, its default and what it means."""
 
 
-def _hints(*, reads: bool = False, replaces: bool = False, runs: bool = False) -> ToolAnnotations:
-    return ToolAnnotations(read_only_hint=reads, destructive_hint=replaces, idempotent_hint=True, open_world_hint=runs)
-
-
-_ANNOTATIONS: Final = {
-    "parse": _hints(reads=True),
-    "plan": _hints(reads=True),
-    "render": _hints(replaces=True),
-    "setup": _hints(replaces=True, runs=True),
-    "validate": _hints(),
-}
-"""What hosts may expect of each step's tool."""
-
 _Replied: TypeAlias = CallToolResult | InputRequiredResult  # a reply, or the questions that it awaits answers to
 
 
@@ -196,7 +183,12 @@ def _tool(step: tools.Step, roots: calls.Roots) -> Tool:
         fn_metadata=FuncMetadata(arg_model=arguments, output_schema=output(step.result)),
         is_async=True,
         context_kwarg="context",
-        annotations=_ANNOTATIONS[step.command],
+        annotations=ToolAnnotations(
+            read_only_hint=step.command in {"parse", "plan"},
+            destructive_hint=step.command in {"render", "setup"},
+            idempotent_hint=True,
+            open_world_hint=step.command == "setup",
+        ),
     )
 
 

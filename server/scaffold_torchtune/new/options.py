@@ -223,7 +223,13 @@ def complete(asked: NewExperiment) -> None:
     """Fill in what has a default, and note what is missing."""
     wrong = {problem.field for problem in asked.problems.findings}
     if "experiment_name" not in wrong | asked.values.keys():
-        _default_name(asked)
+        name = asked.directory.name
+        try:
+            asked.values["experiment_name"] = [_typed("experiment_name", name)]
+        except NotTyped as problem:
+            message = f"the directory's name {shown(name)} cannot be the experiment's: it is not {problem.allowed}"
+            fix = "add --name NAME"
+            asked.problems.add("invalid-value", message, field="experiment_name", fix=fix, actual=escape(name))
     needed, defaults = ["model", "batch_size", "epochs", "dataset"], {}
     if asked.local is None:
         needed.append("conda_env")
@@ -239,17 +245,6 @@ def complete(asked: NewExperiment) -> None:
         if name not in wrong | asked.values.keys():
             flag, metavar = OPTIONS[name].flag, OPTIONS[name].metavar
             asked.problems.add("missing-field", f"{flag} is missing", field=name, fix=f"add {flag} {metavar}")
-
-
-def _default_name(asked: NewExperiment) -> None:
-    """Name the experiment as its directory, where it can be."""
-    name = asked.directory.name
-    try:
-        asked.values["experiment_name"] = [_typed("experiment_name", name)]
-    except NotTyped as problem:
-        message = f"the directory's name {shown(name)} cannot be the experiment's: it is not {problem.allowed}"
-        fix = "add --name NAME"
-        asked.problems.add("invalid-value", message, field="experiment_name", fix=fix, actual=escape(name))
 
 
 def check(asked: NewExperiment) -> None:

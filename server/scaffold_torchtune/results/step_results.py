@@ -356,7 +356,7 @@ def plan_result(plan: Plan) -> PlanResult:
     return PlanResult(**_shared(plan, PlanResult) | own)
 
 
-def _shared(of: Experiment | Plan, result: type[StepResult]) -> dict[str, Any]:
+def _shared(of: Model, result: type[Model]) -> dict[str, Any]:
     """Return the fields that a stage's model and its result have both."""
     return {name: getattr(of, name) for name in result.model_fields if name in type(of).model_fields}
 
@@ -373,11 +373,4 @@ def _run_plan(run: PlannedRun, common: Mapping[str, Setting]) -> RunPlan:
     stands = {name: own[key] for name, key in keys.items() if key} | derived
     sources = {name: setting.source for name, setting in stands.items()}
     values = {name: setting.value for name, setting in derived.items()}
-    return RunPlan(
-        directory=run.directory,
-        name=run.name,
-        line=run.line,
-        parameters=run.parameters,
-        derived=values,
-        sources=sources,
-    )
+    return RunPlan(**_shared(run, RunPlan) | {"derived": values, "sources": sources})

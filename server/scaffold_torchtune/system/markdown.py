@@ -247,7 +247,7 @@ def read(text: str) -> Section:
     """
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     for where in (_MARKS, _DELIMITERS):
-        text = where.sub(_plain_spaces, text)
+        text = where.sub(lambda found: re.sub(f"[{_OTHER_SPACES}]", " ", found[0]), text)
     lines = text.split("\n")
     parser = MarkdownIt("commonmark", {"maxNesting": 2 * MAX_DEPTH}).enable("table")
     tokens = parser.parse(text)
@@ -264,10 +264,6 @@ def read(text: str) -> Section:
         else:
             _add(path[-1], node, lines)
     return root
-
-
-def _plain_spaces(found: re.Match[str]) -> str:
-    return re.sub(f"[{_OTHER_SPACES}]", " ", found[0])
 
 
 def _check_depth(tokens: Iterable[Token]) -> None:

@@ -136,7 +136,7 @@ TAIL = 20_000
 MOST = 10_000_000_000
 """How much a process may print, in bytes, before it is ended."""
 
-_LOOK = 0.1  # seconds between two looks at whether a process must be ended
+_INTERVAL = 0.1  # seconds between two looks at whether a process must be ended
 _SOON = 0.0005  # seconds between two looks at whether a process has ended, at first
 _READ = 1_000_000  # bytes at a time
 _REAPED = 5.0  # seconds that a killed process may take: on a file system that hangs, it may not end at all
@@ -295,8 +295,8 @@ def _watch(pid: int, output: _Tail, deadline: float, stop: threading.Event | Non
         left = max(0.0, deadline - time.monotonic())
         if not is_open:
             time.sleep(min(pause, left))
-            pause = min(2 * pause, _LOOK)
-        elif poll.poll(1000 * min(_LOOK, left)):
+            pause = min(2 * pause, _INTERVAL)
+        elif poll.poll(1000 * min(_INTERVAL, left)):
             is_open = output.read()
         if _has_ended(pid):
             return ""
