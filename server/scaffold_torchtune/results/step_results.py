@@ -145,13 +145,13 @@ class PlanResult(StepResult):
     @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated properties
     @property
     def sources(self) -> Lines:
-        """Return lines by document and name, of settings that all runs share."""
+        """Lines by document and name, of settings that all runs share."""
         return lines_of((name, each.source) for name, each in self.common.items() if name not in self.defaults)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def rules(self) -> dict[str, str]:
-        """Return from what each value follows that differs between runs and stands in no document."""
+        """From what each value follows that differs between runs and stands in no document."""
         own = {name: source for run in self.runs for name, source in run.sources.items()}
         return {name: str(source) for name, source in own.items() if not (source.file and source.line)}
 
