@@ -64,7 +64,7 @@ def main() -> None:
             make_experiment(experiment, options.runs)
             taken["scaffold"].append(seconds(*COMMAND, "scaffold", str(experiment), "--json"))
             taken["validate"].append(seconds(*COMMAND, "validate", str(experiment), "--json"))
-            taken["import"].append(seconds(sys.executable, "-c", "import scaffold_torchtune.cli.commands"))
+            taken["import"].append(seconds(sys.executable, "-c", "import scaffold_torchtune.cli.dispatch"))
     middle = {name: statistics.median(times) for name, times in taken.items()}
     for name, value in middle.items():
         sys.stdout.write(f"{name:>9}: {value:.2f} s (median of {options.times}, {options.runs} runs)\n")

@@ -5,7 +5,7 @@ every problem that was found, so that one answer names them all.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Protocol, TypedDict, Unpack
+from typing import Any, NamedTuple, Protocol, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -39,15 +39,15 @@ class Finding(BaseModel):
         default=(), exclude=True, description="the values of which one is meant"
     )
 
-    def place(self) -> str:
-        """The place as `file:line`, as much of it as is known."""
+    def location(self) -> str:
+        """Return the place as `file:line`, as much of it as is known."""
         if self.file is None:
             return ""
         return self.file if self.line is None else f"{self.file}:{self.line}"
 
     def sentence(self) -> str:
-        """The whole finding on one line, for a person."""
-        place = f"{self.place()}: " if self.place() else ""
+        """Return the whole finding on one line, for a person."""
+        place = f"{self.location()}: " if self.location() else ""
         stop = "" if self.message.endswith((".", "?", "!")) else "."
         return f"{place}{self.message}" + (f"{stop} Fix: {self.fix}" if self.fix else "")
 
@@ -69,6 +69,13 @@ class Question(BaseModel):
     add: str = Field(default="", description="the line to write there, with the answer in it")
 
 
+class Location(NamedTuple):
+    """A place in a file, as much of it as is known."""
+
+    file: str | None = None
+    line: int | None = None
+
+
 class Located(Protocol):
     """What has a place in a file: the source of a value, a `Location`."""
 
@@ -76,13 +83,6 @@ class Located(Protocol):
     def file(self) -> str | None: ...  # noqa: D102
     @property
     def line(self) -> int | None: ...  # noqa: D102
-
-
-class Location(NamedTuple):
-    """A place in a file, as much of it as is known."""
-
-    file: str | None = None
-    line: int | None = None
 
 
 class Parts(TypedDict, total=False):
@@ -106,20 +106,11 @@ def finding(
     Raises:
         KeyError: the code is not in `CODES`.
     """
-    at = parts.get("at") or Location(parts.get("file"), parts.get("line"))
-    return Finding(
-        code=code,
-        severity=parts.get("severity") or CODES[code].severity,
-        message=message,
-        field=parts.get("field"),
-        expected=expected,
-        actual=actual,
-        file=at.file,
-        line=at.line,
-        fix=parts.get("fix") or "",
-        fix_in_document=parts.get("fix_in_document", ""),
-        choices=parts.get("choices", ()),
-    )
+    given: dict[str, Any] = {name: part for name, part in parts.items() if part is not None and name != "at"}
+    if at := parts.get("at"):
+        given |= {"file": at.file, "line": at.line}
+    severity = parts.get("severity") or CODES[code].severity
+    return Finding(code=code, message=message, expected=expected, actual=actual, **given | {"severity": severity})
 
 
 class Collector:
@@ -171,15 +162,15 @@ def refuse(
 
 
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings by file and line, those without a place first."""
+    """Return findings by file and line, those without a place first."""
     return sorted(findings, key=lambda f: (f.file or "", f.line or 0, f.field or "", f.code))
 
 
 def errors_in(findings: Iterable[Finding]) -> list[Finding]:
-    """Those findings that are errors."""
+    """Return those findings that are errors."""
     return [f for f in findings if f.severity is Severity.ERROR]
 
 
 def serious(findings: Iterable[Finding]) -> list[Finding]:
-    """Those findings that are more than information."""
+    """Return those findings that are more than information."""
     return [f for f in findings if f.severity is not Severity.INFO]

@@ -188,7 +188,7 @@ def test_progress_is_a_bar_on_a_terminal_and_silent_elsewhere() -> None:
         ("quiet", terminal(), True),
         ("plain", plain(), False),
     ):
-        with printing.Progress(console, quiet=quiet) as progress:
+        with printing.ProgressBar(console, quiet=quiet) as progress:
             for done in (1, 2):
                 progress.update("setup", done, 2)
         printed[name] = text(console)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.cli.commands import NAME, prepare_demo
+from scaffold_torchtune.cli.dispatch import NAME, prepare_demo
 from support.random_model import VOCABULARY, make_qwen
 
 pytestmark = [

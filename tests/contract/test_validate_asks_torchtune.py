@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scaffold_torchtune.cli.commands import prepare_demo
+from scaffold_torchtune.cli.dispatch import prepare_demo
 from scaffold_torchtune.external_checks.ask_torchtune import Config, Line, hear, questions, request
 from scaffold_torchtune.pipeline.steps import scaffold
 from scaffold_torchtune.request import Request

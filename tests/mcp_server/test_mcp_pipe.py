@@ -17,7 +17,7 @@ from mcp import Client, StdioServerParameters
 from mcp.server import MCPServer
 
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.cli.commands import prepare_demo
+from scaffold_torchtune.cli.dispatch import prepare_demo
 from support.waiting import PATIENCE
 
 TOOLS = ["parse_summary", "plan_runs", "render_yaml", "run_setup", "validate"]

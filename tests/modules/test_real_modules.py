@@ -113,7 +113,7 @@ def test_a_missing_module_is_told_with_those_that_are_near(site: Site, tmp_path:
     for number, name in enumerate(("anaconda3/2023.9", "anacoda3/2025.6")):
         experiment = make_experiment(tmp_path / f"sweep{number}", replace={"anaconda3/2025.6": name})
         found = site.refusal(experiment, script(tmp_path, MAKE))
-        assert (found.code, found.place(), found.expected) == ("module-missing", "claude.local.md:27", near)
+        assert (found.code, found.location(), found.expected) == ("module-missing", "claude.local.md:27", near)
         assert f"there is no module '{name}'. It said: " in found.message
 
 

@@ -51,7 +51,7 @@ def test_what_is_wrong_with_a_found_claude_local_md_is_told_at_its_line(tmp_path
     local = tmp_path / "claude.local.md"
     local.write_text("- conda_env: a/b\n- my_wandb_project: <name>\n")
     found = problems(tmp_path / "one", {"--conda-env": "tune"})
-    assert [(p.code, p.field, p.place()) for p in found] == [
+    assert [(p.code, p.field, p.location()) for p in found] == [
         ("missing-field", "my_wandb_project", "claude.local.md"),
         ("invalid-value", "conda_env", "claude.local.md:1"),
     ]

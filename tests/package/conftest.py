@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scaffold_torchtune.cli.commands import prepare_demo
+from scaffold_torchtune.cli.dispatch import prepare_demo
 from support.hosts import ROOT, TOOLS, checkout, environment, lock, run
 
 

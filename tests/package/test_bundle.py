@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scaffold_torchtune.cli.commands import prepare_demo
+from scaffold_torchtune.cli.dispatch import prepare_demo
 from support.hosts import ROOT, STEPS, calls, environment, run, scaffolds
 from support.mcp_calls import listed
 

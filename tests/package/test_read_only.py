@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scaffold_torchtune.cli.commands import prepare_demo
+from scaffold_torchtune.cli.dispatch import prepare_demo
 from support.hosts import ROOT, calls, checkout, confined, environment, lock, run, scaffolds, state
 
 pytestmark = pytest.mark.package

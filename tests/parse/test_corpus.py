@@ -19,7 +19,7 @@ UPDATE = bool(os.environ.get("UPDATE_CORPUS"))
 
 
 def _found(findings: Sequence[Finding]) -> list[list[str | None]]:
-    return [[f.code, f.place(), f.field] for f in findings]
+    return [[f.code, f.location(), f.field] for f in findings]
 
 
 def _settings(settings: dict[str, Setting]) -> dict[str, list[Any]]:
@@ -89,6 +89,6 @@ def test_nothing_is_expected_of_a_document_that_is_not_there() -> None:
 def test_a_summary_with_seven_mistakes_gets_one_answer_that_names_seven_places(case: str) -> None:
     with pytest.raises(Refused) as refused:
         plan_of(*documents_of(case))
-    places = [problem.place() for problem in refused.value.problems]
+    places = [problem.location() for problem in refused.value.problems]
     assert len(places) == len(set(places)) == 7
     assert places == sorted(places, key=lambda place: int(place.rpartition(":")[2]))

@@ -174,7 +174,7 @@ def test_where_the_two_forms_disagree_both_values_are_told(tmp_path: Path) -> No
     with pytest.raises(Refused) as refused:
         steps.plan(Request(folder))
     (problem,) = refused.value.problems
-    assert (problem.code, problem.field, problem.place()) == ("ambiguous", "epochs", "experiment_summary.md:15")
+    assert (problem.code, problem.field, problem.location()) == ("ambiguous", "epochs", "experiment_summary.md:15")
     assert "epochs is 1 in experiment_summary.yaml:13, but 3 in experiment_summary.md:15" in problem.message
 
 
@@ -229,10 +229,10 @@ def test_what_setup_finetune_would_say_is_told_at_the_place_in_the_documents(tmp
     with pytest.raises(Refused) as refused:
         steps.plan(Request(folder))
     places = ["experiment_summary.yaml:33", "experiment_summary.yaml:38"]
-    assert [problem.place() for problem in refused.value.problems] == places
+    assert [problem.location() for problem in refused.value.problems] == places
     warned = steps.plan(Request(write(tmp_path / "warned"))).warnings
     (unread,) = [warning for warning in warned if warning.code == "unread-setting"]
-    assert unread.place() == "experiment_summary.yaml:15"
+    assert unread.location() == "experiment_summary.yaml:15"
     assert "custom_recipe" not in unread.fix
 
 

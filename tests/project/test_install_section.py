@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.cli.commands import prepare_demo
+from scaffold_torchtune.cli.dispatch import prepare_demo
 from scaffold_torchtune.cli.parser import parser, serve_parser
 from support.hosts import STEPS, calls
 from support.readme import blocks, command_lines, install_section

@@ -43,7 +43,7 @@ def refused(folder: Path, replace: dict[str, str] | None = None, body: str = MAK
 )
 def test_a_module_that_is_not_there(tmp_path: Path, login: Login, name: str, near: str) -> None:
     found = refused(tmp_path, {"anaconda3/2025.6": name})
-    assert (found.code, found.field, found.place()) == ("module-missing", "modules", "claude.local.md:27")
+    assert (found.code, found.field, found.location()) == ("module-missing", "modules", "claude.local.md:27")
     assert (found.expected, found.actual) == (near, name)
     said = f"ERROR: Unable to locate a modulefile for '{name}'"
     assert found.message == f"there is no module '{name}'. It said: {said}"
@@ -79,7 +79,7 @@ def test_no_module_system() -> None:
 def test_no_conda(tmp_path: Path, login: Login) -> None:
     shutil.rmtree(login.conda.root)
     found = refused(tmp_path)
-    assert (found.code, found.field, found.place()) == ("conda-missing", "conda_env", "claude.local.md:22")
+    assert (found.code, found.field, found.location()) == ("conda-missing", "conda_env", "claude.local.md:22")
     assert "there is no conda, mamba or micromamba after `module load anaconda3/2025.6`, on PATH" in found.message
     assert "--venv DIR" in found.fix
     bare = activation_problem(Fault("conda", "tune", "no hook"), Activation(conda_env="tune"), {})
@@ -90,7 +90,7 @@ def test_no_conda(tmp_path: Path, login: Login) -> None:
 @pytest.mark.usefixtures("login")
 def test_a_conda_environment_that_is_not_there(tmp_path: Path) -> None:
     found = refused(tmp_path, {"`cruijff`": "`tunin`"})
-    assert (found.code, found.field, found.place()) == ("environment-missing", "conda_env", "claude.local.md:22")
+    assert (found.code, found.field, found.location()) == ("environment-missing", "conda_env", "claude.local.md:22")
     assert (found.expected, found.actual) == ("base, cruijff, tuned, tuning", "tunin")
     assert found.message == (
         "there is no conda environment 'tunin'."
@@ -134,7 +134,7 @@ def test_an_activation_that_hangs(tmp_path: Path, login: Login, monkeypatch: pyt
     login.conda.answers("sleep 600")
     pass_deadlines_once(lambda: login.conda.activated, monkeypatch)
     found = refused(tmp_path, timeout=60)
-    assert (found.code, found.place()) == ("activation-failed", "claude.local.md:22")
+    assert (found.code, found.location()) == ("activation-failed", "claude.local.md:22")
     assert found.message == (
         "the environment could not be activated: conda activate cruijff. It said: it was ended after 60 s"
     )

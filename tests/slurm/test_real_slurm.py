@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.cli.commands import prepare_demo
+from scaffold_torchtune.cli.dispatch import prepare_demo
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.torchtune_facts.model_registry import known_models
 from support import one_node_slurm

@@ -14,13 +14,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return serve(serve_parser().parse_args(given[1:]).root)
     gc.disable()  # nothing that is imported becomes garbage
-    from scaffold_torchtune.cli import commands
+    from scaffold_torchtune.cli import dispatch
 
     gc.enable()
     if arguments is None:  # a process of its own, which ends soon
         gc.freeze()
-    return commands.run(given)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return dispatch.run(given)

@@ -30,59 +30,54 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
     return read
 
 
-def _option(flag: str, text: str, **settings: Any) -> tuple[str, dict[str, Any]]:
-    return flag, {"help": text, **settings}
+def _option(usage: str, text: str, **settings: Any) -> tuple[str, dict[str, Any]]:
+    flag, _, metavar = usage.partition(" ")
+    return flag, {"help": text} | ({"metavar": metavar} if metavar else {}) | settings
 
 
 _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
-    "local": _option("--local", "the claude.local.md to use", type=Path, metavar="FILE"),
-    "root": _option("--root", _ROOT, type=Path, action="append", default=[], metavar="DIR"),
+    "local": _option("--local FILE", "the claude.local.md to use", type=Path),
+    "root": _option("--root DIR", _ROOT, type=Path, action="append", default=[]),
     "json": _option("--json", "print the structured result and nothing else", action="store_true"),
-    "start": _option("--start", "with --json: list from item N on", type=_positive(int), default=1, metavar="N"),
-    "only": _option("--only", "with --json: list only runs whose name matches", metavar="PATTERN"),
+    "start": _option("--start N", "with --json: list from item N on", type=_positive(int), default=1),
+    "only": _option("--only PATTERN", "with --json: list only runs whose name matches"),
     "whole": _option("--all", "with --json: cut no list and no text", action="store_true"),
     "template": _option(
-        "--template",
+        "--template FILE",
         "a template of setup_finetune.yaml: Jinja2 (.j2), instead of the bundled one; or plain YAML (.yaml), whose"
         " values count where the documents say nothing",
         type=Path,
-        metavar="FILE",
     ),
     "answers": _option(
-        "--answer",
+        "--answer FIELD=VALUE",
         "a value that no document gives, as asked for; may be repeated",
         type=_answer,
         action="append",
         default=[],
-        metavar="FIELD=VALUE",
     ),
     "names": _option(
         "--names",
         "name run directories by what varies (default), or by the table's Run Name",
         choices=("varying", "table"),
     ),
-    "setup_script": _option(
-        "--setup-script", "an existing setup_finetune.py; default: the bundled one", metavar="FILE|bundled"
-    ),
+    "setup_script": _option("--setup-script FILE|bundled", "an existing setup_finetune.py; default: the bundled one"),
     "activate": _option(
         "--no-activate",
         "the environment of an external script is already the right one: load no module, activate nothing",
         action="store_false",
     ),
     "venv": _option(
-        "--venv",
+        "--venv DIR",
         "a virtual environment for an external script, in the place of the conda environment of claude.local.md",
         type=Path,
-        metavar="DIR",
     ),
     "overwrite": _option("--overwrite", "replace files that were edited by hand", action="store_true"),
     "jobs": _option(
-        "--jobs",
+        "--jobs N",
         "external scripts at a time; default: as many as there are cores, at most 4 (login nodes are shared)",
         type=_positive(int),
-        metavar="N",
     ),
-    "timeout": _option("--timeout", "for one run of an external script", type=_positive(float), metavar="SECONDS"),
+    "timeout": _option("--timeout SECONDS", "for one run of an external script", type=_positive(float)),
     "sbatch": _option("--no-sbatch", "do not ask SLURM's sbatch whether it takes the scripts", action="store_false"),
     "with_torchtune": _option(
         "--with-torchtune",

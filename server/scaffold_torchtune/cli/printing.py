@@ -11,25 +11,16 @@ from typing import Self
 from pydantic import BaseModel
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Refused, Scalar
 from scaffold_torchtune.models import Answer, Readiness, Setting, SourceKind
-from scaffold_torchtune.results.step_results import (
-    ParseResult,
-    PlanResult,
-    RenderResult,
-    RunPlan,
-    ScaffoldResult,
-    SetupResult,
-    ValidateResult,
-)
+from scaffold_torchtune.results import step_results as results
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.system.text import escape, one_line
+from scaffold_torchtune.system.text import escape, few, one_line
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 _MANY = 40
@@ -37,12 +28,12 @@ _FEW = 4
 _WIDE = 500  # where there is no terminal, nothing is wrapped or cut
 
 
-class Progress:
+class ProgressBar:
     """A progress bar on a terminal; silent elsewhere, and where the output is for a program."""
 
     def __init__(self, console: Console, *, quiet: bool) -> None:
         columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn())
-        self._bar = Bar(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+        self._bar = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
@@ -60,16 +51,18 @@ class Progress:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console for people: as wide as the terminal, or wide enough for anything where there is none."""
+    """Return a console for people: as wide as the terminal, or wide enough for anything where there is none."""
     made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=_WIDE)
+    if not made.is_terminal:
+        made.width = _WIDE
+    return made
 
 
 def value(of: Scalar) -> str:
-    """A value in a table."""
-    if isinstance(of, float):
-        return kinds.shortest_number(of)
-    return "" if of is None else escape(of) if isinstance(of, str) else str(of)
+    """Return a value as it stands in a table."""
+    if isinstance(of, str):
+        return escape(of)
+    return "" if of is None else kinds.shortest_number(of) if isinstance(of, float) else str(of)
 
 
 def _say(out: Console, *parts: str | Text, style: str = "") -> None:
@@ -81,7 +74,7 @@ def _say(out: Console, *parts: str | Text, style: str = "") -> None:
 
 
 def refusal(out: Console, refused: Refused, *, midway: bool = False) -> None:
-    """Why nothing was done, or why it was stopped midway; each problem with its place and its fix."""
+    """Print why nothing was done, or why it was stopped midway; each problem with its place and its fix."""
     _say(out, "Stopped midway: " if midway else "Refused: ", refused.message, style="bold red")
     findings(out, refused.problems)
     for question in refused.ask:
@@ -93,11 +86,11 @@ def refusal(out: Console, refused: Refused, *, midway: bool = False) -> None:
 
 
 def findings(out: Console, found: Iterable[Finding]) -> None:
-    """Findings, one block each; after the first of many only their number."""
+    """Print findings, one block each; after the first of many only their number."""
     found = list(found)
     for one in found[:_MANY]:
         head = Text(f"  {one.severity.value}: ", style=_STYLES[one.severity])
-        _say(out, head, f"{one.place()}: " if one.place() else "", f"{one.message} [{one.code}]")
+        _say(out, head, f"{one.location()}: " if one.location() else "", f"{one.message} [{one.code}]")
         if one.fix:
             _say(out, f"    fix: {one.fix}", style="dim")
     if len(found) > _MANY:
@@ -105,20 +98,20 @@ def findings(out: Console, found: Iterable[Finding]) -> None:
 
 
 def result(out: Console, of: BaseModel) -> None:
-    """Any result, as a person reads it."""
+    """Print any result, as a person reads it."""
     match of:
-        case ParseResult():
+        case results.ParseResult():
             _parse(out, of)
-        case PlanResult():
+        case results.PlanResult():
             _plan(out, of)
-        case RenderResult():
+        case results.RenderResult():
             _say(out, f"{of.created} setup_finetune.yaml written, {of.unchanged} already as planned")
             findings(out, (*of.plan_warnings, *of.warnings))
-        case SetupResult():
+        case results.SetupResult():
             _setup(out, of)
-        case ValidateResult():
+        case results.ValidateResult():
             _validate(out, of)
-        case ScaffoldResult():
+        case results.ScaffoldResult():
             _scaffold(out, of)
         case Readiness():
             _readiness(out, of)
@@ -134,12 +127,12 @@ def _table(out: Console, columns: Iterable[str], rows: Iterable[Iterable[str | T
 
 
 def _settings(out: Console, title: str, settings: Iterable[tuple[str, Setting]]) -> None:
-    """Settings with their values and sources."""
+    """Print settings with their values and sources."""
     rows = ((name, value(setting.value), str(setting.source)) for name, setting in settings)
     _table(out, (title, "value", "from"), rows)
 
 
-def _parse(out: Console, of: ParseResult) -> None:
+def _parse(out: Console, of: results.ParseResult) -> None:
     _say(out, f"{of.experiment} in {of.experiment_dir}", style="bold")
     names = list(dict.fromkeys(name for run in of.runs for name in run.parameters))
     rows = []
@@ -154,12 +147,11 @@ def _parse(out: Console, of: ParseResult) -> None:
     _notes(out, of)
 
 
-def _plan(out: Console, of: PlanResult) -> None:
+def _plan(out: Console, of: results.PlanResult) -> None:
     _say(out, f"varying: {', '.join(of.varying) or 'nothing'}; directories: {of.pattern}; template: {of.template}")
     _run_table(out, of.runs)
-    places = _places(of.runs)
-    if places:
-        _table(out, ("differs by run", "from"), places.items())
+    if sources := _sources(of.runs):
+        _table(out, ("differs by run", "from"), sources.items())
     _settings(out, "shared by all runs", of.common.items())
     if of.defaults:
         pairs = ", ".join(f"{name} {value(setting)}" for name, setting in of.defaults.items())
@@ -167,10 +159,10 @@ def _plan(out: Console, of: PlanResult) -> None:
     _notes(out, of)
 
 
-def _notes(out: Console, of: ParseResult | PlanResult) -> None:
-    """What is to be known besides: answers, abbreviated texts, rows that are left out, and warnings."""
+def _notes(out: Console, of: results.ParseResult | results.PlanResult) -> None:
+    """Print answers, abbreviated texts, rows that are left out, and warnings."""
     _answers(out, of.answers)
-    if isinstance(of, PlanResult):
+    if isinstance(of, results.PlanResult):
         for name, text in of.legend.items():
             _say(out, f"{name}: {text}")
         _left_out(out, of)
@@ -179,36 +171,31 @@ def _notes(out: Console, of: ParseResult | PlanResult) -> None:
         _say(out, "warnings: none")
 
 
-def _left_out(out: Console, of: PlanResult) -> None:
+def _left_out(out: Console, of: results.PlanResult) -> None:
     for row in of.excluded:
         _say(out, f"left out: {row.name} ({row.reason})")
 
 
 def _answers(out: Console, found: Iterable[Answer]) -> None:
-    """The user's answers, and the line that would say each in a document."""
+    """Print the user's answers, and the line that would give each in a document."""
     for one in found:
         _say(out, f"answered: {one.field} is {value(one.value)}; to keep it, write in {one.file}: {one.add}")
 
 
-def _places(runs: Iterable[RunPlan]) -> dict[str, str]:
-    """Where each value stands that differs by run: its row, or a few of the places and how many more there are."""
+def _sources(runs: Iterable[results.RunPlan]) -> dict[str, str]:
+    """Return where each value stands that differs by run: its row, or a few of the places and how many more."""
     found: dict[str, dict[str, None]] = {}
     for run in runs:
         for name, source in run.sources.items():
             own = source.kind is SourceKind.ROW and source.line == run.line and source.note
             text = f"the run's row, {source.note}" if own else str(source)
             found.setdefault(name, {}).setdefault(text)
-    return {name: _few(texts) for name, texts in found.items()}
+    more = "; and {} more (--json --all shows all)"
+    return {name: few([*texts], _FEW, between="; ", more=more) for name, texts in found.items()}
 
 
-def _few(texts: Iterable[str]) -> str:
-    texts = list(texts)
-    more = [f"and {len(texts) - _FEW} more (--json --all shows all)"] if len(texts) > _FEW else []
-    return "; ".join([*texts[:_FEW], *more])
-
-
-def _run_table(out: Console, runs: Iterable[RunPlan], **ends: Mapping[str, Text]) -> None:
-    """The runs with their values, and a last column for each of `ends`, which has a cell for each directory."""
+def _run_table(out: Console, runs: Iterable[results.RunPlan], **ends: Mapping[str, Text]) -> None:
+    """Print the runs with their values, and a last column for each of `ends`, which has a cell for each directory."""
     by_run = [(run, run.parameters | run.derived) for run in runs]
     names = list(dict.fromkeys(name for _, values in by_run for name in values))
     rows: list[list[str | Text]] = []
@@ -222,16 +209,16 @@ def _word(ok: bool, word: str) -> Text:
     return Text(word, style="green") if ok else Text("FAILED", style="bold red")
 
 
-def _setup_cells(of: SetupResult) -> dict[str, Text]:
+def _setup_cells(of: results.SetupResult) -> dict[str, Text]:
     unchanged = Text("unchanged", style="dim")
     return {run.directory: unchanged if run.unchanged else _word(run.ok, "ok") for run in of.runs}
 
 
-def _verdict_cells(of: ValidateResult) -> dict[str, Text]:
+def _verdict_cells(of: results.ValidateResult) -> dict[str, Text]:
     return {run.directory: _word(run.passed, "passed") for run in of.runs}
 
 
-def _setup(out: Console, of: SetupResult) -> None:
+def _setup(out: Console, of: results.SetupResult) -> None:
     cells = _setup_cells(of)
     rows = ((run.directory, cells[run.directory], value(run.status), value(run.seconds)) for run in of.runs)
     _table(out, ("directory", "setup", "status", "seconds"), rows)
@@ -240,18 +227,16 @@ def _setup(out: Console, of: SetupResult) -> None:
     findings(out, of.warnings)
 
 
-def _failed(out: Console, of: SetupResult) -> None:
-    """Why the setup of runs failed, and what to do."""
-    for run in of.runs:
-        if run.ok:
-            continue
+def _failed(out: Console, of: results.SetupResult) -> None:
+    """Print why the setup of runs failed, and what to do."""
+    for run in (run for run in of.runs if not run.ok):
         _say(out, f"  setup failed in {run.directory}: {run.reason}", style="bold red")
         for label, text in (("likely cause", run.cause), ("fix", run.fix), ("whole output", run.output)):
             if text:
                 _say(out, f"    {label}: {text}", style="dim")
 
 
-def _validate(out: Console, of: ValidateResult) -> None:
+def _validate(out: Console, of: results.ValidateResult) -> None:
     cells = _verdict_cells(of)
     rows = ((run.directory, cells[run.directory], str(len(run.findings))) for run in of.runs)
     _table(out, ("directory", "validation", "findings"), rows)
@@ -277,7 +262,7 @@ def _readiness(out: Console, of: Readiness) -> None:
     _say(out, "Ready." if of.ready else f"NOT READY: {problems} problem(s).", style="bold" if of.ready else "bold red")
 
 
-def _scaffold(out: Console, of: ScaffoldResult) -> None:
+def _scaffold(out: Console, of: results.ScaffoldResult) -> None:
     _say(out, f"{of.parse.experiment} in {of.parse.experiment_dir}", style="bold")
     _run_table(out, of.plan.runs, setup=_setup_cells(of.setup), validation=_verdict_cells(of.validation))
     _left_out(out, of.plan)

@@ -23,11 +23,6 @@ NAME: Final = "scaffold-torchtune"
 RECORD: Final = ".scaffold-torchtune.json"
 """The file of the folder that says what was written into it: the version, and the SHA-256 of each file."""
 
-_WHY: Final = {
-    "edited-output": "a file was changed by hand, or is not ours, and would be overwritten",
-    "write-failed": "the file system refused a write",
-}
-
 
 class SkillResult(Model):
     """What was done: the skill's folder and its files; whether all of it was there already, or was another version."""
@@ -47,14 +42,18 @@ def install_skill(directory: Path | None = None) -> SkillResult:
     Raises:
         Refused: what lies there was not written by this command or was edited since, or nothing can be written there.
     """
-    directory = directory or _default()
+    try:
+        directory = directory or Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude") / "skills"
+    except RuntimeError as error:
+        raise _refused("write-failed", "this user has no home directory", [], "name the directory") from error
     target = directory if directory.name == NAME else directory / NAME
     files = _files()
     try:
-        there = _files_in(target)
-        known = _recorded(target)
-        _refuse_what_is_not_ours(target, there, known)
-        unchanged = there == sorted(files) and (target / RECORD).read_bytes() == files[RECORD]
+        there, known = _hashes(target), _recorded(target)
+        edited = [name for name, found in there.items() if found is None or known.get(name) != found]
+        if others := [target / name for name in edited if name != RECORD or not known]:
+            raise _not_ours(target, others)
+        unchanged = there == {name: sha256(data) for name, data in files.items()}
         if not unchanged:
             _publish(target, files)
     except OSError as error:
@@ -68,16 +67,8 @@ def install_skill(directory: Path | None = None) -> SkillResult:
     )
 
 
-def _default() -> Path:
-    configured = os.environ.get("CLAUDE_CONFIG_DIR")
-    try:
-        return Path(configured or Path.home() / ".claude") / "skills"
-    except RuntimeError as error:
-        raise _refused("write-failed", "this user has no home directory", [], "name the directory") from error
-
-
 def _files() -> dict[str, bytes]:
-    """Every file of the skill by its path in the folder, the record among them."""
+    """Return every file of the skill by its path in the folder, the record among them."""
     sources = [shipped("SKILL.md"), *shipped("workflows").glob("*.md")]
     files = {source.relative_to(shipped()).as_posix(): source.read_bytes() for source in sources}
     hashes = {name: sha256(data) for name, data in sorted(files.items())}
@@ -85,34 +76,26 @@ def _files() -> dict[str, bytes]:
     return files | {RECORD: record.encode() + b"\n"}
 
 
-def _files_in(target: Path) -> list[str]:
-    """The path of whatever lies in the folder and is not a folder, sorted; none where there is no folder.
+def _hashes(target: Path) -> dict[str, str | None]:
+    """Return the SHA-256 of each file in the folder by its path, sorted; None for a link and what is no file.
 
     Raises:
-        Refused: it is a link, or no folder.
+        Refused: the folder is a link, or no folder.
     """
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise _not_ours(target, [target])
-    below = (path for path in target.rglob("*") if path.is_symlink() or not path.is_dir())
-    return sorted(path.relative_to(target).as_posix() for path in below)
+    below = {path.relative_to(target).as_posix(): path for path in target.rglob("*")}
+    found = {name: path for name, path in sorted(below.items()) if path.is_symlink() or not path.is_dir()}
+    regular = {name for name, path in found.items() if path.is_file() and not path.is_symlink()}
+    return {name: sha256(path.read_bytes()) if name in regular else None for name, path in found.items()}
 
 
 def _recorded(target: Path) -> dict[str, str]:
-    """The SHA-256 of each file that an earlier call wrote; none where there is no readable record."""
+    """Return the SHA-256 of each file that an earlier call wrote; none where there is no readable record."""
     try:
         return dict(json.loads((target / RECORD).read_bytes())["files"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return {}
-
-
-def _refuse_what_is_not_ours(target: Path, there: list[str], known: Mapping[str, str]) -> None:
-    def ours(name: str) -> bool:
-        path = target / name
-        return name in known and path.is_file() and not path.is_symlink() and sha256(path.read_bytes()) == known[name]
-
-    others = [target / name for name in there if not (name == RECORD and known) and not ours(name)]
-    if others:
-        raise _not_ours(target, others)
 
 
 def _publish(target: Path, files: Mapping[str, bytes]) -> None:
@@ -135,6 +118,8 @@ def _not_ours(target: Path, paths: list[Path]) -> Refused:
 
 
 def _refused(code: str, message: str, paths: list[Path], fix: str) -> Refused:
-    """A refusal with a finding for each path, or one where there is none."""
+    """Return a refusal with a finding for each path, or one where there is none."""
+    edited = "a file was changed by hand, or is not ours, and would be overwritten"
+    why = edited if code == "edited-output" else "the file system refused a write"
     files: list[str | None] = [escape(str(path)) for path in paths]
-    return Refused(message, [finding(code, _WHY[code], file=file, fix=fix) for file in files or [None]])
+    return Refused(message, [finding(code, why, file=file, fix=fix) for file in files or [None]])

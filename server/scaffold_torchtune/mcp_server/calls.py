@@ -1,13 +1,16 @@
-"""One call of a tool: work beside the event loop, progress, cancelling, and questions to the user."""
+"""One call of a tool: work beside the event loop, progress, cancelling, and questions to the user.
+
+A client of the 2026-07-28 protocol gets the questions as the result of its call, and calls again with the answers; an
+older one is asked while its call waits. Where the client cannot ask, the refusal has the questions, for the agent.
+"""
 
 import json
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -21,36 +24,24 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import Context
 
 
-# Runs a step beside the server's event loop: its progress is told to the client, and a cancelled call ends it.
-
 T = TypeVar("T")
+GivenAnswers: TypeAlias = dict[str, Any]
+Roots: TypeAlias = Callable[[], tuple[Path, ...]]
+"""Returns the directories that experiments must lie under: the defaults are found at the first call, not before."""
 
-GRACE: Final = 8.0
-"""How long a cancelled step may take to end its scripts and give back the lock, in seconds."""
-
+_GRACE: Final = 8.0  # seconds that a cancelled step may take to end its scripts and give back the lock
 _BETWEEN: Final = 0.2  # seconds at least between two notices of progress
 _GONE = (RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError)  # nobody listens any more
 
+_ROUNDS: Final = 3  # how often one call asks: an answer that is not taken is asked for again
+_KEY: Final = "answers"
+_RETURNED: Final = "2026-07-28"  # from this version of the protocol on, questions are returned
+_TYPES: Final = {"integer": "integer", "number": "number", "boolean": "boolean", "text": "string"}
 
-_working: set["Work"] = set()
-
-
-class Roots:
-    """The directories that experiments must lie under. The defaults are found at the first call, not at the start."""
-
-    def __init__(self, given: Sequence[Path]) -> None:
-        self._found = tuple(given)
-
-    def all(self) -> tuple[Path, ...]:
-        """The roots that the operator gave, else the `default_roots`."""
-        if not self._found:
-            from scaffold_torchtune.pipeline.locate import default_roots
-
-            self._found = tuple(default_roots())
-        return self._found
+_working: set["StepCall"] = set()
 
 
-class Work:
+class StepCall:
     """What a step is handed: whom to tell of its progress, and the event that says that it is to end."""
 
     def __init__(self, context: "Context[None, Any]") -> None:
@@ -71,9 +62,9 @@ class Work:
             return
 
 
-async def run(step: Callable[[Work], T], context: "Context[None, Any]") -> T:
+async def run(step: Callable[[StepCall], T], context: "Context[None, Any]") -> T:
     """Run a step in a thread. Where the call is cancelled, the step is told, and waited for a while."""
-    work = Work(context)
+    work = StepCall(context)
     ended = anyio.Event()
 
     def in_thread() -> T:
@@ -89,10 +80,10 @@ async def run(step: Callable[[Work], T], context: "Context[None, Any]") -> T:
                 work.stop.set()
 
     try:
-        return await anyio.to_thread.run_sync(partial(in_thread), abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(in_thread, abandon_on_cancel=True)
     except anyio.get_cancelled_exc_class():
         work.stop.set()
-        with anyio.move_on_after(GRACE, shield=True):
+        with anyio.move_on_after(_GRACE, shield=True):
             await ended.wait()
         raise
 
@@ -107,28 +98,12 @@ def end_all(number: int, _frame: object = None) -> None:
         working = tuple(_working)
         for work in working:
             work.stop.set()
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + _GRACE
         for work in working:
             work.ended.wait(max(0.0, deadline - time.monotonic()))
         os._exit(128 + number)
 
     threading.Thread(target=end, daemon=True).start()
-
-
-# Asks the user, through the client, for what no document says, and calls the step again with the answers.
-#
-# A client of the 2026-07-28 protocol gets the questions as the result of its call, and calls again with the answers;
-# an
-# older one is asked while its call waits. Where the client cannot ask, the refusal has the questions, for the agent.
-
-Answers: TypeAlias = dict[str, Any]
-
-ROUNDS: Final = 3
-"""How often one call asks: an answer that is not taken is asked for again."""
-
-_KEY: Final = "answers"
-_RETURNED: Final = "2026-07-28"  # from this version of the protocol on, questions are returned
-_TYPES: Final = {"integer": "integer", "number": "number", "boolean": "boolean", "text": "string"}
 
 
 class Reply(NamedTuple):
@@ -139,23 +114,20 @@ class Reply(NamedTuple):
     questions: tuple[Question, ...] = ()
 
 
-class Step(Protocol):
-    """A step with some answers; told whether its refusal will be followed by a question, or the user declined one."""
-
-    def __call__(self, answers: Answers, *, will_ask: bool, declined: bool = False) -> Awaitable[Reply]:
-        """Return the reply."""
-
-
 async def answered(
-    step: Step, given: Mapping[str, Any], context: "Context[None, Any]"
+    step: Callable[..., Awaitable[Reply]], given: Mapping[str, Any], context: "Context[None, Any]"
 ) -> dict[str, Any] | InputRequiredResult:
     """Return the reply to a call, with the user's answers where they were asked and gave some.
 
-    `given` are answers that came with the call.
+    `given` are answers that came with the call. `step` takes the answers so far, and whether its refusal will be
+    followed by a question (`will_ask`), or the user declined one (`declined`).
     """
     if not _can_ask(context):
         return (await step(dict(given), will_ask=False)).data
-    rounds, answers = _state(context, given)
+    state: dict[str, Any] = {"rounds": 0, "answers": dict(given)}
+    if context.request_state is not None:
+        state = json.loads(context.request_state)
+    rounds, answers = state["rounds"], state["answers"]
     response = (context.input_responses or {}).get(_KEY)
     while True:
         if response is not None:
@@ -163,7 +135,7 @@ async def answered(
             if content is None:
                 return (await step(answers, will_ask=False, declined=True)).data
             answers |= content
-        last = rounds == ROUNDS
+        last = rounds == _ROUNDS
         reply = await step(answers, will_ask=not last)
         if not reply.questions or last:
             return reply.data
@@ -172,8 +144,9 @@ async def answered(
         message = f"{again}{reply.message}. Nothing was written yet; what you answer is used for the plan."
         params = ElicitRequestFormParams(message=message, requested_schema=_schema(reply.questions))
         if (context.protocol_version or "") >= _RETURNED:
-            state = json.dumps({"answers": answers, "rounds": rounds})
-            return InputRequiredResult(input_requests={_KEY: ElicitRequest(params=params)}, request_state=state)
+            state = {"answers": answers, "rounds": rounds}
+            asked = ElicitRequest(params=params)
+            return InputRequiredResult(input_requests={_KEY: asked}, request_state=json.dumps(state))
         try:
             response = await context.session.elicit_form(params.message, params.requested_schema, context.request_id)
         except MCPError:  # it says that it can ask, and does not
@@ -181,22 +154,14 @@ async def answered(
 
 
 def _can_ask(context: "Context[None, Any]") -> bool:
-    """Whether the client asks with forms: it says so, or says no more than that it asks."""
+    """Return whether the client asks with forms: it says so, or says no more than that it asks."""
     capabilities = context.client_capabilities
     asks = capabilities.elicitation if capabilities else None
     return asks is not None and (asks.form is not None or asks.url is None)
 
 
-def _state(context: "Context[None, Any]", given: Mapping[str, Any]) -> tuple[int, Answers]:
-    """How often was asked before this leg of the call, and the answers so far."""
-    if context.request_state is None:
-        return 0, dict(given)
-    state = json.loads(context.request_state)
-    return state["rounds"], state["answers"]
-
-
-def _accepted(response: Any) -> Answers | None:
-    """The answers of a form; None where the user declined or dismissed it."""
+def _accepted(response: Any) -> GivenAnswers | None:
+    """Return the answers of a form; None where the user declined or dismissed it."""
     if not isinstance(response, ElicitResult) or response.action != "accept":
         return None
     content = response.content or {}

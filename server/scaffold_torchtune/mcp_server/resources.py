@@ -1,4 +1,7 @@
-"""Resources and the prompt of the MCP server."""
+"""What the MCP server has to read besides its tools: readiness, a scaffold's log, plan and files, guides; its prompt.
+
+The pipeline is imported at the first reading, so that the server answers soon after its start.
+"""
 
 import json
 import os
@@ -7,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from mcp.server import MCPServer
+from mcp.server.mcpserver.resources import FileResource
 from mcp.server.mcpserver.resources.templates import ResourceSecurity
 from pydantic import Field
 
@@ -20,29 +24,28 @@ if TYPE_CHECKING:
     from scaffold_torchtune.request import Request
 
 
-# What the MCP server has to read besides its tools: the machine's readiness; a scaffold's log, plan, files; guides.
-#
-# The pipeline is imported at the first reading, so that the server answers soon after its start.
-
-SCHEME: Final = "torchtune://"
-"""How the address of each resource begins; a path follows the kind: `torchtune://log/path/to/experiment`."""
-
-_JSON = "application/json"
+_SCHEME: Final = "torchtune://"  # a path follows the kind of resource: torchtune://log/path/to/experiment
+_JSON, _MARKDOWN = "application/json", "text/markdown"
 # The path is held to the server's roots as that of any tool is.
 _PATHS = ResourceSecurity(reject_path_traversal=False, reject_absolute_paths=False)
 
 
 def add_resources(server: MCPServer[Any], roots: Roots) -> None:
     """Add the resources to a server whose experiments must lie under one of `roots`."""
-    _add_guides(server)
+    # The workflows that SKILL.md points to, for who has the server and not the skill.
+    guides = {"torchtune": "The eight steps in full", "troubleshooting": "Every finding code, its cause and fix"}
+    for name, title in guides.items():
+        uri, file = f"{_SCHEME}guide/{name}", shipped("workflows", f"{name}.md")
+        guide = FileResource(uri=uri, name=f"guide-{name}", title=title, mime_type=_MARKDOWN, path=file, description="")
+        server.add_resource(guide)
 
-    @server.resource(f"{SCHEME}doctor", name="doctor", title="Is this machine ready?", mime_type=_JSON)
+    @server.resource(f"{_SCHEME}doctor", name="doctor", title="Is this machine ready?", mime_type=_JSON)
     def doctor() -> str:
         """Python, roots, claude.local.md, modules, conda, setup script, torchtune, SLURM: each with its fix."""
         return _readiness(roots, None)
 
     def template(kind: str, parameter: str, title: str, mime: str) -> Callable[[Callable[[str], str]], object]:
-        uri = f"{SCHEME}{kind}{{+{parameter}}}"
+        uri = f"{_SCHEME}{kind}{{+{parameter}}}"
         return server.resource(uri, name=f"{kind}-of-{parameter}", title=title, mime_type=mime, security=_PATHS)
 
     @template("doctor", "experiment", "Is this machine ready for an experiment?", _JSON)
@@ -63,7 +66,8 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
         from scaffold_torchtune.pipeline import state
 
         def read(request: "Request") -> str:
-            return _dumped(reply.of_result(state.frozen_plan(request), tools.Call("plan_runs")))
+            found = reply.of_result(state.frozen_plan(request), tools.Call("plan_runs"))
+            return json.dumps(found, ensure_ascii=False)
 
         return _read(read, experiment, roots)
 
@@ -75,46 +79,29 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
         return _read(state.run_file, file, roots)
 
 
-def _add_guides(server: MCPServer[Any]) -> None:
-    """The workflows that SKILL.md points to, for who has the server and not the skill."""
-    titles = {"torchtune": "The eight steps in full", "troubleshooting": "Every finding code, its cause and fix"}
-    for name, title in titles.items():
-        uri = f"{SCHEME}guide/{name}"
-        server.resource(uri, name=f"guide-{name}", title=title, mime_type="text/markdown")(_guide(name))
-
-
-def _guide(name: str) -> Callable[[], str]:
-    def guide() -> str:
-        return shipped("workflows", f"{name}.md").read_text(encoding="utf-8")
-
-    return guide
-
-
 def _read(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:
-    """What is read of an experiment, or the refusal, as JSON."""
+    """Return what is read of an experiment, or the refusal, as JSON."""
     from scaffold_torchtune.request import Request
 
     try:
-        return read(Request(Path(path), roots=roots.all()))
+        return read(Request(Path(path), roots=roots()))
     except Refused as refused:
-        return _dumped(reply.of_refusal(refused, tools.Call("resource")))
-
-
-def _dumped(data: dict[str, Any]) -> str:
-    return json.dumps(data, ensure_ascii=False)
+        return json.dumps(reply.of_refusal(refused, tools.Call("resource")), ensure_ascii=False)
 
 
 def _readiness(roots: Roots, experiment: str | None) -> str:
-    """What doctor finds, or its refusal, as JSON."""
+    """Return what doctor finds, or its refusal, as JSON."""
     from scaffold_torchtune.pipeline import doctor
 
-    def look(request: "Request") -> str:
+    def read(request: "Request") -> str:
         return doctor.doctor(request, with_experiment=experiment is not None).model_dump_json()
 
-    return _read(look, experiment or os.environ.get("CLAUDE_PROJECT_DIR") or str(Path.cwd()), roots)
+    return _read(read, experiment or _project(), roots)
 
 
-# The prompt that hosts offer as a slash command.
+def _project() -> str:
+    return os.environ.get("CLAUDE_PROJECT_DIR") or str(Path.cwd())
+
 
 _TEXT = """\
 Scaffold torchtune for the experiment {where}.
@@ -136,12 +123,11 @@ run_setup, validate. Every result says what came of it (`outcome`) and what is `
 
 
 def add_prompt(server: MCPServer[Any]) -> None:
-    """Add the prompt to a server."""
+    """Add the prompt, which hosts offer as a slash command, to a server."""
 
     @server.prompt(title="Scaffold torchtune runs for an experiment")
     def scaffold_torchtune(
         experiment: Annotated[str, Field(description="The experiment directory. Default: the project directory.")] = "",
     ) -> str:
         """From experiment_summary.md and claude.local.md to checked run directories; asks for what is missing."""
-        project = os.environ.get("CLAUDE_PROJECT_DIR") or str(Path.cwd())
-        return _TEXT.format(where=escape(experiment.strip() or project, limit=4096))
+        return _TEXT.format(where=escape(experiment.strip() or _project(), limit=4096))

@@ -1,4 +1,8 @@
-"""`new`: write an experiment_summary.md, and a claude.local.md where there is none, that scaffold as they are."""
+"""`new`: write an experiment_summary.md, and a claude.local.md where there is none, that scaffold as they are.
+
+Options are typed by what reads documents. What was rendered is read back and planned in memory, and every value is
+compared with what was asked for, before anything is written.
+"""
 
 import posixpath
 from collections.abc import Mapping, Sequence
@@ -7,16 +11,8 @@ from pathlib import Path
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Refused, Scalar, finding, refuse
 from scaffold_torchtune.models import Model, Options, Plan, SourceKind
-from scaffold_torchtune.new.options import (
-    PLACED,
-    Wanted,
-    check,
-    complete,
-    find_local,
-    local_text,
-    summary_text,
-    type_wishes,
-)
+from scaffold_torchtune.new import options
+from scaffold_torchtune.new.options import NewExperiment
 from scaffold_torchtune.parse.experiment import parse_experiment
 from scaffold_torchtune.pipeline.locate import Document, check_roots, expanded
 from scaffold_torchtune.plan.planner import make_plan
@@ -26,18 +22,72 @@ from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.setup import run_bundled
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import publish
-from scaffold_torchtune.system.layout import TEMPLATES
 from scaffold_torchtune.system.text import escape, shown
 
-# Writes the documents: each appears whole, and all of them or none.
+
+class NewResult(Model):
+    """What was written: paths, the experiment's name, its number of fine-tuned runs, the claude.local.md it uses."""
+
+    created: tuple[str, ...]
+    experiment: str
+    runs: int
+    local: str
+    warnings: tuple[Finding, ...] = ()
 
 
-def write_documents(directory: Path, documents: Mapping[str, str]) -> list[Path]:
-    """Write the documents: each appears whole, and all of them or none.
+def create(request: Request, given: Mapping[str, Sequence[str]], *, control: bool = False) -> NewResult:
+    """Write the documents of a new experiment into `request.experiment`.
+
+    `given` are the texts of the options by parameter, as they were typed. `control` adds a control for each model.
 
     Raises:
-        Refused: the file system said no.
+        Refused: something asked for is missing, is not what it must be or cannot be scaffolded, or a file is in the
+            way; names every problem, and nothing was written.
     """
+    asked = NewExperiment(_directory(request), control)
+    options.type_options(asked, given)
+    options.find_local(asked, request)
+    options.complete(asked)
+    options.check(asked)
+    if problems := asked.problems.findings:
+        raise Refused(f"{len(problems)} problem(s) with what was asked for", problems)
+    documents = {layout.SUMMARY: options.summary_text(asked, request)}
+    if asked.local is None:
+        documents[layout.LOCAL] = options.local_text(asked)
+    warnings = _read_back(asked, documents)
+    created = _write(asked.directory, documents)
+    path = asked.local.path if asked.local else asked.directory / layout.LOCAL
+    return NewResult(
+        created=tuple(str(file) for file in created),
+        experiment=str(asked.one("experiment_name")),
+        runs=len(asked.rows()),
+        local=str(path),
+        warnings=(*warnings, *_absent_data(asked)),
+    )
+
+
+def _directory(request: Request) -> Path:
+    """Return the real path of the directory, which need not be there."""
+    given = expanded(request.experiment)
+    fix = "give another directory"
+    try:
+        real = given.resolve()
+        taken = real.exists() and not real.is_dir()
+    except (OSError, RuntimeError) as error:
+        message = f"{shown(str(given))} cannot be looked at"
+        raise refuse("not-a-directory", message, field="experiment", fix="give another path") from error
+    if not str(real).isprintable():
+        message = f"the path {shown(str(real))} holds a character that cannot be printed"
+        raise refuse("unsafe-path", message, field="experiment", fix=fix)
+    check_roots(real, request)
+    if taken or real.name.lower() in layout.RESERVED:
+        message = f"{shown(str(given))} is not a directory for an experiment"
+        raise refuse("not-a-directory", message, field="experiment", fix=fix)
+    return real
+
+
+def _write(directory: Path, documents: Mapping[str, str]) -> list[Path]:
+    """Write the documents: each appears whole, and all of them or none."""
     files = {directory / name: text.encode() for name, text in documents.items()}
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -45,14 +95,11 @@ def write_documents(directory: Path, documents: Mapping[str, str]) -> list[Path]
     except OSError as error:
         message = f"cannot write into {escape(str(directory))}: {error.strerror}"
         fix = "make room or give write permission, or give another directory"
-        raise Refused(message, [finding("write-failed", message, file=escape(str(directory)), fix=fix)]) from error
+        raise refuse("write-failed", message, file=escape(str(directory)), fix=fix) from error
     return list(files)
 
 
-# Reads the documents back and plans them: they must scaffold, to what was asked for.
-
-
-def prove(asked: Wanted, documents: Mapping[str, str]) -> list[Finding]:
+def _read_back(asked: NewExperiment, documents: Mapping[str, str]) -> list[Finding]:
     """Read the documents back and plan them: they must scaffold, to what was asked for. Returns what is remarkable.
 
     Raises:
@@ -62,8 +109,8 @@ def prove(asked: Wanted, documents: Mapping[str, str]) -> list[Finding]:
     surroundings = (found.name, found.text) if found else (layout.LOCAL, documents[layout.LOCAL])
     try:
         experiment = parse_experiment((layout.SUMMARY, documents[layout.SUMMARY]), surroundings, lambda _: True)
-        plan = make_plan(experiment, Options(), asked.place())
-        outcomes = [run_bundled(run, render_run(plan, run, [TEMPLATES]).document) for run in plan.runs]
+        plan = make_plan(experiment, Options(), asked.context())
+        outcomes = [run_bundled(run, render_run(plan, run, [layout.TEMPLATES]).document) for run in plan.runs]
     except Refused as refused:
         message = "what was asked for could not be scaffolded"
         raise Refused(message, [_unplaced(p, found) for p in refused.problems]) from refused
@@ -77,18 +124,17 @@ def prove(asked: Wanted, documents: Mapping[str, str]) -> list[Finding]:
 
 
 def _unplaced(problem: Finding, found: Document | None) -> Finding:
-    """The problem without its place, where that is a file that is not written yet."""
+    """Return the problem without its place, where that is a file that is not written yet."""
     there = found is not None and problem.file == found.name
     return problem if there else problem.model_copy(update={"file": None, "line": None})
 
 
-def _differences(asked: Wanted, plan: Plan) -> list[Finding]:
-    """What the plan has otherwise than it was asked for: nothing, or there is a fault in how it was written."""
+def _differences(asked: NewExperiment, plan: Plan) -> list[Finding]:
+    """Return what the plan has otherwise than it was asked for: nothing, or there is a fault in how it was written."""
     rows = asked.rows()
     controls = [f"{model}_base" for model in asked.values["model"]] if asked.control else []
-    if [run.directory for run in plan.runs] != [name for name, _ in rows] or controls != [
-        e.name for e in plan.excluded
-    ]:
+    planned = [run.directory for run in plan.runs], [row.name for row in plan.excluded]
+    if planned != ([name for name, _ in rows], controls):
         return [_mismatch("runs", None, None)]
     excused = {SourceKind.DEFAULT, SourceKind.DERIVED, *([SourceKind.LOCAL] if asked.local else [])}
     problems = {}
@@ -112,11 +158,12 @@ def _mismatch(key: str, wanted: Scalar, found: Scalar) -> Finding:
     return finding("render-mismatch", message, field=key, expected=expected, actual=actual, fix=fix)
 
 
-def _wanted(asked: Wanted, name: str, row: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Every setting of a run that was asked for, as the plan must have it."""
+def _wanted(asked: NewExperiment, name: str, row: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return every setting of a run that was asked for, as the plan must have it."""
+    converted = {"model", "dataset", "models_dir", "output_dir_base", "modules", "recipe"}
     data = asked.below("dataset")
     label, extension = layout.data_label(data)
-    wanted = {n: v[0] for n, v in asked.values.items() if n not in PLACED}
+    wanted = {n: v[0] for n, v in asked.values.items() if n not in converted}
     wanted |= {n: v for n, v in row.items() if n != "model"}
     wanted |= {
         "my_wandb_run_name": name,
@@ -134,77 +181,11 @@ def _wanted(asked: Wanted, name: str, row: Mapping[str, Scalar]) -> dict[str, Sc
     return wanted
 
 
-def absent_data(asked: Wanted) -> list[Finding]:
-    """A reminder of the data set, where it is not there yet."""
+def _absent_data(asked: NewExperiment) -> list[Finding]:
+    """Return a reminder of the data set, where it is not there yet."""
     path = asked.below("dataset")
     if Path(path).is_file():
         return []
     message = f"the data set is not at {escape(path)} yet"
     fix = "put it there before the runs are submitted, or correct the path in the summary"
     return [finding("missing-file", message, field="dataset", fix=fix, severity=Severity.WARNING)]
-
-
-# `new`: writes an experiment_summary.md, and a claude.local.md where there is none, that scaffold as they are.
-#
-# Options are typed by what reads documents. What was rendered is read back and planned in memory, and every value is
-# compared with what was asked for, before anything is written.
-
-
-class NewResult(Model):
-    """What was written: paths, the experiment's name, its number of fine-tuned runs, the claude.local.md it uses."""
-
-    created: tuple[str, ...]
-    experiment: str
-    runs: int
-    local: str
-    warnings: tuple[Finding, ...] = ()
-
-
-def create(request: Request, wishes: Mapping[str, Sequence[str]], *, control: bool = False) -> NewResult:
-    """Write the documents of a new experiment into `request.experiment`.
-
-    `wishes` are the texts of the options by parameter, as they were typed. `control` adds a control for each model.
-
-    Raises:
-        Refused: something asked for is missing, is not what it must be or cannot be scaffolded, or a file is in the
-            way; names every problem, and nothing was written.
-    """
-    asked = Wanted(_directory(request), control)
-    type_wishes(asked, wishes)
-    find_local(asked, request)
-    complete(asked)
-    check(asked)
-    if asked.problems:
-        raise Refused(f"{len(asked.problems)} problem(s) with what was asked for", asked.problems)
-    documents = {layout.SUMMARY: summary_text(asked, request)}
-    if asked.local is None:
-        documents[layout.LOCAL] = local_text(asked)
-    warnings = prove(asked, documents)
-    created = write_documents(asked.directory, documents)
-    path = asked.local.path if asked.local else asked.directory / layout.LOCAL
-    return NewResult(
-        created=tuple(str(file) for file in created),
-        experiment=str(asked.one("experiment_name")),
-        runs=len(asked.rows()),
-        local=str(path),
-        warnings=(*warnings, *absent_data(asked)),
-    )
-
-
-def _directory(request: Request) -> Path:
-    """The real path of the directory, which need not be there."""
-    given = expanded(request.experiment)
-    try:
-        real = given.resolve()
-        taken = real.exists() and not real.is_dir()
-    except (OSError, RuntimeError) as error:
-        message = f"{shown(str(given))} cannot be looked at"
-        raise refuse("not-a-directory", message, field="experiment", fix="give another path") from error
-    if not str(real).isprintable():
-        message = f"the path {shown(str(real))} holds a character that cannot be printed"
-        raise refuse("unsafe-path", message, field="experiment", fix="give another directory")
-    check_roots(real, request)
-    if taken or real.name.lower() in layout.RESERVED:
-        message = f"{shown(str(given))} is not a directory for an experiment"
-        raise refuse("not-a-directory", message, field="experiment", fix="give another directory")
-    return real

@@ -5,12 +5,12 @@ import math
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from scaffold_torchtune.findings import Finding, Refused, Scalar, finding
+from scaffold_torchtune.findings import Collector, Refused, Scalar
 from scaffold_torchtune.models import Options, Setting, Source, SourceKind
 from scaffold_torchtune.parse import local, values
 from scaffold_torchtune.parse.drafts import Field
@@ -26,11 +26,7 @@ from scaffold_torchtune.system.layout import TEMPLATES
 from scaffold_torchtune.system.text import did_you_mean, escape, shown
 from scaffold_torchtune.torchtune_facts.model_registry import find_model, known_models
 
-# What may be asked for, and what was: the options of `new`, and their values.
-
-MOST_RUNS: Final = 2_000
-
-
+_MOST_RUNS: Final = 2_000
 _ORDER: Final = (
     "experiment_name", "model", "recipe", "lora_rank", "lr", "batch_size", "epochs", "seed", "dataset",
     "system_prompt", "models_dir", "conda_env", "my_wandb_project", "output_dir_base", "account", "partition",
@@ -53,53 +49,46 @@ TRAINING: Final = {
 ONLY_LOCAL: Final = tuple(name for name in OPTIONS if name in OF_LOCAL.keys() - {"models_dir"} - TRAINING.keys())
 """What only claude.local.md says."""
 
-# What a run's settings do not hold as it was given.
-PLACED: Final = frozenset({"model", "dataset", "models_dir", "output_dir_base", "modules", "recipe"})
-
 
 @dataclass
-class Wanted:
+class NewExperiment:
     """What was asked for, typed: the values by parameter, the runs that follow from them, and what is wrong.
 
-    `local` is the claude.local.md that was found, and `said` what it says as text; None where one is to be written.
+    `local` is the claude.local.md that was found, None where one is to be written, and `fields` are its texts.
     """
 
     directory: Path
     control: bool
     local: Document | None = None
-    said: dict[str, Field] = field(default_factory=dict)
+    fields: dict[str, Field] = field(default_factory=dict)
     values: dict[str, list[Scalar]] = field(default_factory=dict)
-    problems: list[Finding] = field(default_factory=list)
+    problems: Collector = field(default_factory=Collector)
 
     def one(self, name: str) -> Scalar:
-        """The value of a parameter that has one; None where it has none."""
+        """Return the value of a parameter that has one; None where it has none."""
         return self.values[name][0] if name in self.values else None
 
     def is_full(self) -> bool:
-        """Whether all weights are to be trained."""
+        """Return whether all weights are to be trained."""
         return recipes.method_of(str(self.one("recipe"))) == recipes.FULL
 
-    def problem(self, code: str, name: str, message: str, fix: str, **found: Scalar) -> None:
-        """Note what is wrong with an option."""
-        self.problems.append(finding(code, message, field=name, fix=fix, **found))  # type: ignore[arg-type]
-
     def below(self, name: str) -> str:
-        """An absolute path: a relative one is taken from the experiment directory."""
+        """Return an absolute path: a relative one is taken from the experiment directory."""
         return posixpath.normpath(posixpath.join(str(self.directory), str(self.one(name))))
 
-    def place(self) -> Place:
-        """Where the experiment will be planned."""
+    def context(self) -> Place:
+        """Return where the experiment will be planned."""
         folder = self.local.path.parent if self.local else self.directory
         return Place(str(self.directory), str(folder), str(TEMPLATES), lambda path: Path(path).is_file())
 
     @property
     def columns(self) -> list[str]:
-        """The parameters that are columns of the runs table beside the model. One seed is a line of Configuration."""
+        """Return the columns of the runs table beside the model. One seed is a line of Configuration."""
         given = {name: len(self.values.get(name, ())) for name in COLUMNS}
         return [name for name, count in given.items() if count > 1 or (count and name != "seed")]
 
     def rows(self) -> list[tuple[str, dict[str, Scalar]]]:
-        """Every fine-tuned run: its name, as `plan` names it, and its parameters."""
+        """Return every fine-tuned run: its name, as `plan` names it, and its parameters."""
         names = ["model", *self.columns]
         rows = [dict(zip(names, row, strict=True)) for row in itertools.product(*(self.values[n] for n in names))]
         varying = naming.varying_parameters(names, rows)
@@ -111,35 +100,28 @@ class Wanted:
         return [(naming.single_name("", usual | rows[0]), rows[0])]
 
 
-# The texts of experiment_summary.md and claude.local.md.
-
 _MARKUP: Final = re.compile(r"[\\`*\[\]<>&|]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def quoted(text: str) -> str:
-    """The text in quotes that it does not hold; as it is where it holds all of them."""
+    """Return the text in quotes that it does not hold; as it is where it holds all of them."""
     pairs = (('"', '"'), ("'", "'"), ("“", "”"))
     opening, closing = next((pair for pair in pairs if not any(quote in text for quote in pair)), ("", ""))
     return f"{opening}{text}{closing}"
 
 
 def _prose(text: str) -> str:
-    """Text as Markdown that is read back as it is."""
+    """Return text as Markdown that is read back as it is."""
     return _MARKUP.sub(r"\\\g<0>", text).replace("\n", "&#10;").replace("\t", "&#9;")
 
 
-def _code(value: Scalar) -> str:
-    """A name or path as a code span: no such value holds a backtick."""
-    return f"`{value}`"
-
-
 def _number(value: Scalar) -> str:
-    """A number in its shortest form; other values as they are."""
+    """Return a number in its shortest form; other values as they are."""
     return kinds.shortest_number(value) if isinstance(value, float) else str(value)
 
 
-def summary_text(asked: Wanted, request: Request) -> str:
-    """The text of experiment_summary.md."""
+def summary_text(asked: NewExperiment, request: Request) -> str:
+    """Return the text of experiment_summary.md."""
     columns, rows, models = asked.columns, asked.rows(), [str(model) for model in asked.values["model"]]
     controls = models if asked.control else []
     count = f"{len(rows)} fine-tuned"
@@ -155,7 +137,7 @@ def summary_text(asked: Wanted, request: Request) -> str:
         if name in asked.values and name not in columns
     ]
     base = asked.one("models_dir")
-    lacking = asked.local is not None and "output_dir_base" not in asked.said
+    lacking = asked.local is not None and "output_dir_base" not in asked.fields
     context = {
         "name": _prose(str(asked.one("experiment_name"))),
         "created": request.now().date().isoformat(),
@@ -163,51 +145,48 @@ def summary_text(asked: Wanted, request: Request) -> str:
         "variables": [(label, ", ".join(map(_number, values))) for label, values in several.items()],
         "columns": ["Run Name", *labels.values(), "Type"],
         "rows": cells,
-        "models": [(m, _code(posixpath.join(str(base), m))) for m in models] if base else [],
-        "dataset": _code(asked.one("dataset")),
+        # Names and paths stand in code spans: none holds a backtick.
+        "models": [(m, f"`{posixpath.join(str(base), m)}`") for m in models] if base else [],
+        "dataset": f"`{asked.one('dataset')}`",
         "training": training,
-        "output": _code(asked.one("output_dir_base")) if lacking else None,
+        "output": f"`{asked.one('output_dir_base')}`" if lacking else None,
     }
     return templating.render("new_summary.md.j2", context, [TEMPLATES])
 
 
-def local_text(asked: Wanted) -> str:
-    """The text of claude.local.md."""
+def local_text(asked: NewExperiment) -> str:
+    """Return the text of claude.local.md."""
     names = ("models_dir", *(name for name in ONLY_LOCAL if name != "modules"))
-    values = {name: _code(asked.one(name)) if name in asked.values else "(leave empty)" for name in names}
+    values = {name: f"`{asked.one(name)}`" if name in asked.values else "(leave empty)" for name in names}
     modules = [str(module) for module in asked.values.get("modules", ())]
     return templating.render("new_local.md.j2", {**values, "modules": modules}, [TEMPLATES])
 
 
-# From the texts of the options to what was asked for: typed, completed by defaults, checked.
-
-
-def type_wishes(asked: Wanted, wishes: Mapping[str, Sequence[str]]) -> None:
-    """Type what every option says."""
+def type_options(asked: NewExperiment, given: Mapping[str, Sequence[str]]) -> None:
+    """Type the texts of every option."""
+    add = asked.problems.add
     for name, option in OPTIONS.items():
-        texts = list(wishes.get(name, ()))
+        texts = list(given.get(name, ()))
         if option.many:
             texts = [part.strip() for text in texts for part in text.split(",")]
         elif len(texts) > 1:
-            asked.problem("ambiguous", name, f"{option.flag} is given twice", "give it once")
+            add("ambiguous", f"{option.flag} is given twice", field=name, fix="give it once")
             continue
         for text in texts:
             try:
                 value = _typed(name, text)
             except NotTyped as problem:
-                message = f"{option.flag}: {shown(text)} is not {problem.allowed}"
-                fix, actual = f"give {problem.allowed}", escape(text)
-                asked.problem("invalid-value", name, message, fix, actual=actual, expected=problem.allowed)
+                message, fix = f"{option.flag}: {shown(text)} is not {problem.allowed}", f"give {problem.allowed}"
+                add("invalid-value", message, field=name, fix=fix, actual=escape(text), expected=problem.allowed)
                 continue
             values = asked.values.setdefault(name, [])
             if value in values:
-                message = f"{option.flag} gives {shown(value)} twice"
-                asked.problem("ambiguous", name, message, "give each value once")
+                add("ambiguous", f"{option.flag} gives {shown(value)} twice", field=name, fix="give each value once")
             values.append(value)
 
 
 def _typed(name: str, text: str) -> Scalar:
-    """The value of an option, exactly as a document that holds it is read.
+    """Return the value of an option, exactly as a document that holds it is read.
 
     Raises:
         NotTyped: the text is not such a value.
@@ -225,8 +204,8 @@ def _typed(name: str, text: str) -> Scalar:
     return values.typed(parameter, Field(text, 1, flag)).value
 
 
-def find_local(asked: Wanted, request: Request) -> None:
-    """The claude.local.md that the experiment will use, if there is one already."""
+def find_local(asked: NewExperiment, request: Request) -> None:
+    """Find the claude.local.md that the experiment will use, if there is one already."""
     path = local_document(request, asked.directory)
     if path is None:
         return
@@ -234,85 +213,76 @@ def find_local(asked: Wanted, request: Request) -> None:
     try:
         asked.local = read_document(path, path.name, follow=True)
     except Refused as refused:
-        asked.problems += refused.problems
+        asked.problems.findings += refused.problems
     draft = local.read_local(asked.local.text, asked.local.name)
-    asked.problems += draft.findings
-    asked.said = draft.settings
+    asked.problems.findings += draft.findings
+    asked.fields = draft.settings
 
 
-def complete(asked: Wanted) -> None:
+def complete(asked: NewExperiment) -> None:
     """Fill in what has a default, and note what is missing."""
-    given = {problem.field for problem in asked.problems}
-    if not given & {"experiment_name"} and "experiment_name" not in asked.values:
-        _default_name(asked)
-        given |= {problem.field for problem in asked.problems}
-    needed = ["model", "batch_size", "epochs", "dataset"]
+    wrong = {problem.field for problem in asked.problems.findings}
+    if "experiment_name" not in wrong | asked.values.keys():
+        name = asked.directory.name
+        try:
+            asked.values["experiment_name"] = [_typed("experiment_name", name)]
+        except NotTyped as problem:
+            message = f"the directory's name {shown(name)} cannot be the experiment's: it is not {problem.allowed}"
+            fix = "add --name NAME"
+            asked.problems.add("invalid-value", message, field="experiment_name", fix=fix, actual=escape(name))
+    needed, defaults = ["model", "batch_size", "epochs", "dataset"], {}
     if asked.local is None:
         needed.append("conda_env")
-        _default(asked, "my_wandb_project", asked.one("experiment_name"), given)
-    if "models_dir" not in asked.said:
+        defaults["my_wandb_project"] = asked.one("experiment_name")
+    if "models_dir" not in asked.fields:
         needed.append("models_dir")
-    if "output_dir_base" not in asked.said:
-        _default(asked, "output_dir_base", "outputs", given)
+    if "output_dir_base" not in asked.fields:
+        defaults["output_dir_base"] = "outputs"
+    for name, value in defaults.items():
+        if value is not None and name not in wrong:
+            asked.values.setdefault(name, [value])
     for name in needed:
-        if name not in asked.values and name not in given:
-            option = OPTIONS[name]
-            asked.problem("missing-field", name, f"{option.flag} is missing", f"add {option.flag} {option.metavar}")
+        if name not in wrong | asked.values.keys():
+            flag, metavar = OPTIONS[name].flag, OPTIONS[name].metavar
+            asked.problems.add("missing-field", f"{flag} is missing", field=name, fix=f"add {flag} {metavar}")
 
 
-def _default(asked: Wanted, name: str, value: Scalar, given: Iterable[str | None]) -> None:
-    if value is not None and name not in given:
-        asked.values.setdefault(name, [value])
-
-
-def _default_name(asked: Wanted) -> None:
-    """The directory's name is the experiment's, where it can be."""
-    name = asked.directory.name
-    try:
-        asked.values["experiment_name"] = [_typed("experiment_name", name)]
-    except NotTyped as problem:
-        message = f"the directory's name {shown(name)} cannot be the experiment's: it is not {problem.allowed}"
-        asked.problem("invalid-value", "experiment_name", message, "add --name NAME", actual=escape(name))
-
-
-def check(asked: Wanted) -> None:
+def check(asked: NewExperiment) -> None:
     """Note what cannot be scaffolded, contradicts the claude.local.md that was found, or is in the way."""
+    add = asked.problems.add
     for model in asked.values.get("model", ()):
         if find_model(str(model)) is None:
             message = f"{shown(model)} is not a known model. {did_you_mean(str(model), known_models())}".strip()
-            asked.problem("unknown-model", "model", message, f"give one of {', '.join(known_models())}", actual=model)
+            add("unknown-model", message, field="model", fix=f"give one of {', '.join(known_models())}", actual=model)
     runs = math.prod(len(values) for name, values in asked.values.items() if name in {"model", *COLUMNS})
-    if runs > MOST_RUNS:
-        message = f"that makes {runs} runs, more than {MOST_RUNS}"
-        asked.problem("unsupported-setting", "runs", message, "give fewer values, or several experiments")
+    if runs > _MOST_RUNS:
+        message, fix = f"that makes {runs} runs, more than {_MOST_RUNS}", "give fewer values, or several experiments"
+        add("unsupported-setting", message, field="runs", fix=fix)
     if asked.is_full() and "lora_rank" in asked.values:
         message = "--rank is of LoRA, and --recipe asks for full fine-tuning"
-        asked.problem("unsupported-setting", "lora_rank", message, "leave one of the two out")
+        add("unsupported-setting", message, field="lora_rank", fix="leave one of the two out")
     if "dataset" in asked.values:
-        source = Source(kind=SourceKind.RESOURCES)
-        data = [Setting(value=asked.one("dataset"), source=source)]
-        asked.problems += checks.data_problems(data, Options(), asked.place())
+        data = Setting(value=asked.one("dataset"), source=Source(kind=SourceKind.RESOURCES))
+        asked.problems.findings += checks.data_problems([data], Options(), asked.context())
     if asked.local is not None:
         _against_local(asked, asked.local)
-    names = (layout.SUMMARY, layout.SUMMARY_YAML, *([] if asked.local else [layout.LOCAL]))
-    for name in names:
+    for name in (layout.SUMMARY, layout.SUMMARY_YAML, *([] if asked.local else [layout.LOCAL])):
         if os.path.lexists(asked.directory / name):
             message = f"{name} is in {escape(str(asked.directory))} already, and is never overwritten"
-            fix = "give another directory, or move the file away"
-            asked.problems.append(finding("edited-output", message, file=name, fix=fix))
+            add("edited-output", message, file=name, fix="give another directory, or move the file away")
 
 
-def _against_local(asked: Wanted, found: Document) -> None:
-    """What is asked for of the surroundings must be what the found claude.local.md says: that is what is used."""
+def _against_local(asked: NewExperiment, found: Document) -> None:
+    """Note what is asked for of the surroundings and differs from the found claude.local.md, which is used."""
     for name in ONLY_LOCAL:
-        text = asked.said.get(name)
+        text = asked.fields.get(name)
         if name not in asked.values or (text is None and name == "output_dir_base"):
             continue
         value: Scalar = ",".join(map(str, asked.values[name]))
         try:
             there = values.typed(PARAMETERS[name], text).value if text else None
         except NotTyped:
-            continue  # which is told when the documents are read
+            continue  # which is found when the documents are read
         if name == "output_dir_base":
             value = asked.below(name)
             there = posixpath.normpath(posixpath.join(str(found.path.parent), str(there)))
@@ -321,4 +291,4 @@ def _against_local(asked: Wanted, found: Document) -> None:
             flag = OPTIONS[name].flag
             message = f"{flag} is {shown(value)}, but {escape(str(found.path))}, which is used here, {says}"
             fix = f"leave {flag} out, or correct that file, or put a {layout.LOCAL} of its own into the directory"
-            asked.problem("ambiguous", name, message, fix)
+            asked.problems.add("ambiguous", message, field=name, fix=fix)

@@ -72,7 +72,7 @@ def doctor(request: Request, *, with_experiment: bool) -> Readiness:
 
 def _as_checks(name: str, problems: Sequence[Finding], state: State = "problem") -> list[Check]:
     """Return each finding as a check."""
-    places = [f"{p.place()}: " if p.place() else "" for p in problems]
+    places = [f"{p.location()}: " if p.location() else "" for p in problems]
     found = zip(places, problems, strict=True)
     return [Check(name=name, state=state, found=f"{place}{p.message}", fix=p.fix) for place, p in found]
 

@@ -271,7 +271,7 @@ def _bundled_warnings(rendered: Iterable[Rendered], outcomes: Mapping[str, Outco
     for run in (one.run for one in rendered):
         for each in outcomes[run.directory].problems:
             located = _in_documents(each, run)
-            place = located.place() if located is not each else ""
+            place = located.location() if located is not each else ""
             problems.setdefault((each.unplaced(), place), located)
         for each in outcomes[run.directory].warnings:
             warnings.setdefault(each.unplaced(), _in_documents(each, run))

@@ -1,4 +1,10 @@
-"""The reply to an agent, or to `--json`: a result made small, with what to do next."""
+"""The reply to an agent, or to `--json`: a result made small, with what to do next.
+
+Each reply says in one line what came of the step (`outcome`), what is to be done next with which tool and arguments
+(`next`), and which entries scaffold.log got (`logged`). Counts are always whole; lists are cut at a number of bytes,
+texts at a number of characters, with how much was left out (`left_out`) and how to see it (`more`).
+benchmarks/tokens.py counts what comes of the bounds.
+"""
 
 import json
 from collections.abc import Iterable
@@ -8,37 +14,19 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from scaffold_torchtune.findings import Refused
-from scaffold_torchtune.results.step_results import (
-    Cut,
-    ParseResult,
-    PlanResult,
-    RefusalError,
-    RenderResult,
-    ScaffoldResult,
-    SetupResult,
-    StepResult,
-    ValidateResult,
-)
+from scaffold_torchtune.results import step_results as results
+from scaffold_torchtune.results.step_results import Cut, RefusalError, StepResult
 from scaffold_torchtune.results.tools import ARGUMENTS, HANDED_ON, Call
 
-# Cutting what is long: lists at a number of bytes, texts at a number of characters; counts stay whole.
-#
-# The bounds keep a reply small at any size of an experiment; benchmarks/tokens.py counts what comes of them.
+# Bytes of JSON for a list
+_ORDINARY: Final = 2_400  # of what is in order
+_SERIOUS: Final = 9_000  # of runs that failed, or of the problems of a refusal
+_FINDINGS: Final = 4_500  # of findings; and for a mapping of values
+_WITHIN: Final = 1_500  # or a mapping, within an item of a list
+_FEW: Final = 36  # items of a list that is given whole where it takes no more than what is serious: as most sweeps
+_LONGEST: Final = 600  # characters of a text
 
-ORDINARY: Final = 2_400
-"""Bytes of JSON for a list of what is in order."""
-SERIOUS: Final = 9_000
-"""Bytes of JSON for a list of runs that failed, or of the problems of a refusal."""
-FINDINGS: Final = 4_500
-"""Bytes of JSON for a list of findings, and for a mapping of values."""
-WITHIN: Final = 1_500
-"""Bytes of JSON for a list or a mapping within an item of a list."""
-FEW: Final = 36
-"""Items of a list that is given whole where it takes no more than what is serious: most sweeps are no longer."""
-LONGEST: Final = 600
-"""Characters of a text."""
-
-_BUDGETS: Final[dict[Cut | None, int]] = {Cut.PROBLEMS: SERIOUS, Cut.FINDINGS: FINDINGS}
+_BUDGETS: Final[dict[Cut | None, int]] = {Cut.PROBLEMS: _SERIOUS, Cut.FINDINGS: _FINDINGS}
 _SEVERITIES: Final = ("error", "warning", "info")
 
 
@@ -59,7 +47,7 @@ def bounded(data: dict[str, Any], call: Call, of: type[BaseModel] = BaseModel) -
             out[name] = value
         elif isinstance(value, list):
             items = [run for run in value if call.wants(run)] if cut is Cut.RUNS else value
-            budget = SERIOUS if len(items) <= FEW else _BUDGETS.get(cut, ORDINARY)
+            budget = _SERIOUS if len(items) <= _FEW else _BUDGETS.get(cut, _ORDINARY)
             fits = len(_fitted(items, budget)) == len(items)
             start = 1 if fits else call.start  # what fits whole stands on each page
             items = items if fits else sorted(items, key=_badness)
@@ -67,23 +55,19 @@ def bounded(data: dict[str, Any], call: Call, of: type[BaseModel] = BaseModel) -
             left_out |= _missing(name, items, shown)
             following += [start + len(shown)] if start + len(shown) <= len(items) else []
         else:
-            out[name] = small = _smaller(value, FINDINGS)
+            out[name] = small = _smaller(value, _FINDINGS)
             left_out |= _missing(name, value, small)
     if left_out:
-        out |= {"left_out": left_out, "more": _more(left_out, min(following, default=1))}
+        start = min(following, default=1)
+        runs = "; only='PATTERN' lists the runs whose name matches" if "runs" in left_out else ""
+        out |= {"left_out": left_out, "more": f"start={start} lists from item {start} on{runs}"}
     return out
 
 
 def _missing(name: str, whole: Any, shown: Any) -> dict[str, int]:
-    """How many items of a list or mapping are not shown, by its name; nothing where all are."""
+    """Return how many items of a list or mapping are not shown, by its name; nothing where all are."""
     cut = len(whole) - len(shown) if isinstance(whole, list | dict) else 0
     return {name: cut} if cut else {}
-
-
-def _more(left_out: dict[str, int], start: int) -> str:
-    """How to see what was left out; `start` is the first item of a list that was not seen."""
-    runs = "; only='PATTERN' lists the runs whose name matches" if "runs" in left_out else ""
-    return f"start={start} lists from item {start} on{runs}"
 
 
 def _badness(item: Any) -> int:
@@ -93,37 +77,37 @@ def _badness(item: Any) -> int:
 
 
 def _failed(item: Any) -> bool:
-    """Whether an item is a run that failed."""
+    """Return whether an item is a run that failed."""
     return isinstance(item, dict) and not (item.get("ok", True) and item.get("passed", True))
 
 
 def _fitted(items: Iterable[Any], budget: int) -> list[Any]:
-    """The first of the items that fit into a number of bytes, each made small; at least one, and more that failed."""
+    """Return the first items that fit into a number of bytes, each made small; at least one, and more that failed."""
     kept: list[Any] = []
     used = 0
     for item in items:
         small = _item(item)
         used += _size(small)
-        if kept and used > (SERIOUS if _failed(item) else budget):
+        if kept and used > (_SERIOUS if _failed(item) else budget):
             break
         kept.append(small)
     return kept
 
 
 def _item(item: Any) -> Any:
-    """An item of a list with what is long in it cut, and how much of that was left out."""
+    """Return an item of a list with what is long in it cut, and how much of that was left out."""
     if not isinstance(item, dict):
-        return _smaller(item, WITHIN)
-    small = {name: _smaller(value, WITHIN) for name, value in item.items()}
+        return _smaller(item, _WITHIN)
+    small = {name: _smaller(value, _WITHIN) for name, value in item.items()}
     cut = {name: count for key in item for name, count in _missing(key, item[key], small[key]).items()}
     return small | ({"left_out": cut} if cut else {})
 
 
 def _smaller(value: Any, budget: int) -> Any:
-    """A value with its texts cut, and with as much of a list or mapping as fits into a number of bytes."""
+    """Return a value with its texts cut, and with as much of a list or mapping as fits into a number of bytes."""
     if isinstance(value, str):
-        cut = len(value) - LONGEST
-        return value if cut <= 0 else f"{value[:LONGEST]}... ({cut} more characters)"
+        cut = len(value) - _LONGEST
+        return value if cut <= 0 else f"{value[:_LONGEST]}... ({cut} more characters)"
     if isinstance(value, list):
         return _fitted(value, budget)
     if not isinstance(value, dict):
@@ -142,8 +126,7 @@ def _size(value: Any) -> int:
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")) + 1
 
 
-# What is to be done next, after a result or a refusal.
-
+# What is to be done first, after a result or a refusal.
 _SHOW: Final = (
     "tell the user the run directories, what varies and what follows from it, what is left out, every warning, GPUs,"
     " time and defaults; go on when they agree, or at once where they asked for the whole scaffold"
@@ -189,35 +172,28 @@ _CORRECT: Final = (
 )
 
 
-def refused_outcome(refused: Refused, *, midway: bool) -> str:
-    """What came of a call that could not proceed."""
-    if midway:
-        return f"STOPPED MIDWAY: {refused.message}. What was written stays; repeating the call goes on from there."
-    return f"REFUSED: {refused.message}. No run directory or file was changed."
-
-
-def after(result: StepResult | ScaffoldResult, call: Call) -> dict[str, Any]:
+def _after(result: StepResult | results.ScaffoldResult, call: Call) -> dict[str, Any]:
     """Return what is next: what to do `first`, then the tool and its arguments; no tool where a person must act."""
     match result:
-        case ParseResult():
+        case results.ParseResult():
             return _next("plan_runs", call)
-        case PlanResult():
+        case results.PlanResult():
             found = {each.code for each in result.warnings}
             doubtful = ", ".join(code for code in _ASK_FIRST if code in found)
             return _next("render_yaml", call, _CONTRADICTED.format(codes=doubtful) if doubtful else _SHOW)
-        case RenderResult():
+        case results.RenderResult():
             return _next("run_setup", call)
-        case SetupResult():
+        case results.SetupResult():
             return _next("validate", call, _FAILED_SETUP if result.failed else "")
-        case ScaffoldResult():
-            return after(result.validation, call)
-        case ValidateResult() if not result.passed:
+        case results.ScaffoldResult():
+            return _after(result.validation, call)
+        case results.ValidateResult() if not result.passed:
             edited = any(each.code == "changed-output" for each in result.all_findings())
             return {"first": _FAILED + (_PUT_BACK if edited else "")}
     return {"first": _PASSED}
 
 
-def after_refusal(refused: Refused, call: Call) -> dict[str, Any]:
+def _after_refusal(refused: Refused, call: Call) -> dict[str, Any]:
     """Return what is next after a refusal: the tool that its code asks for, or the same once things are mended."""
     codes = {problem.code for problem in refused.problems}
     if codes & {"not-rendered", "plan-outdated"}:
@@ -234,24 +210,20 @@ def _next(tool: str, call: Call, first: str = "") -> dict[str, Any]:
     return ({"first": first} if first else {}) | {"tool": tool, "arguments": arguments}
 
 
-# What an agent, or `--json`, gets of a step: its result made small, and what guides whoever reads it.
-#
-# Each reply says in one line what came of the step (`outcome`), what is to be done next with which tool and arguments
-# (`next`), and which entries scaffold.log got (`logged`). Counts are always whole; lists are cut where they are long,
-# with how much was left out (`left_out`) and how to see it (`more`).
-
-
 def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
     """Return the reply to a call whose step gave a result; any model but that of a step is dumped as it is."""
-    if isinstance(result, ScaffoldResult):
+    if isinstance(result, results.ScaffoldResult):
         body = {name: _body(part, call) for name, part in result.steps.items()}
         body |= result.model_dump(mode="json", include={"ok", "unchanged", "log", "submit"})
     elif isinstance(result, StepResult):
         body = _body(result, call)
     else:
         return result.model_dump(mode="json")
-    guides = {"outcome": result.outcome, "next": after(result, call)}
-    return {**guides, **body, "logged": _grouped(getattr(result, "logged", ()))}
+    guides = {"outcome": result.outcome, "next": _after(result, call)}
+    # Of several entries that follow each other with the same head one, with their number.
+    heads = [(head, len([*entries])) for head, entries in groupby(getattr(result, "logged", ()))]
+    logged = [head if count == 1 else f"{head} ({count} entries)" for head, count in heads]
+    return {**guides, **body, "logged": logged}
 
 
 def _body(result: StepResult, call: Call) -> dict[str, Any]:
@@ -261,16 +233,12 @@ def _body(result: StepResult, call: Call) -> dict[str, Any]:
 def of_refusal(refused: Refused, call: Call, *, midway: bool = False, first: str = "") -> dict[str, Any]:
     """Return the reply to a call that was refused or stopped midway; with `first`, nothing else is to be done next."""
     error = RefusalError(message=refused.message, problems=refused.problems, ask=refused.ask)
+    stays = "What was written stays; repeating the call goes on from there."
+    changed = stays if midway else "No run directory or file was changed."
     return {
-        "outcome": refused_outcome(refused, midway=midway),
-        "next": {"first": first} if first else after_refusal(refused, call),
+        "outcome": f"{'STOPPED MIDWAY' if midway else 'REFUSED'}: {refused.message}. {changed}",
+        "next": {"first": first} if first else _after_refusal(refused, call),
         "counts": {"problems": len(refused.problems)},
         "error": bounded(error.model_dump(mode="json"), call, RefusalError),
         "logged": list(refused.logged),
     }
-
-
-def _grouped(heads: Iterable[str]) -> list[str]:
-    """Return the heads of entries; of several alike that follow each other one, with their number."""
-    counts = [(head, len(list(same))) for head, same in groupby(heads)]
-    return [head if count == 1 else f"{head} ({count} entries)" for head, count in counts]

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from operator import not_
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field, PlainSerializer, computed_field, field_serializer
 
@@ -35,7 +35,6 @@ from scaffold_torchtune.models import (
 
 _NAMED_CODES = 8
 _LONGEST_SUBMIT = 700
-_SUBMIT_IN_LOG = "it is long: the last line that grep 'Submit with:' scaffold.log prints"
 
 
 class Cut(Enum):
@@ -51,9 +50,8 @@ _T = TypeVar("_T")
 OmitEmpty = Annotated[_T, Field(exclude_if=not_)]
 """What a reply leaves out where it is empty, zero, false or None."""
 
-Answers = Annotated[
-    OmitEmpty[tuple[Answer, ...]], Field(description="values that the user gave where documents do not")
-]
+_ANSWERS = "values that the user gave where documents do not"
+Answers = Annotated[OmitEmpty[tuple[Answer, ...]], Field(description=_ANSWERS)]
 Findings = Annotated[tuple[Finding, ...], Cut.FINDINGS]
 Logged = Annotated[tuple[str, ...], Field(description="heads of the entries that scaffold.log got")]
 
@@ -66,12 +64,12 @@ class StepResult(Model):
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many there are of what a reply may list in part."""
+        """Return how many there are of what a reply may list in part."""
         return self._numbers() | _severities(self.all_findings())
 
     @property
     def outcome(self) -> str:
-        """What came of the step, in one line."""
+        """Return what came of the step, in one line."""
         return self._outcome()
 
     def all_findings(self) -> Sequence[Finding]:
@@ -232,7 +230,8 @@ class ValidatedRun(Model):
 
 
 def _short(submit: str) -> str:
-    return submit if len(submit) <= _LONGEST_SUBMIT else _SUBMIT_IN_LOG
+    in_log = "it is long: the last line that grep 'Submit with:' scaffold.log prints"
+    return submit if len(submit) <= _LONGEST_SUBMIT else in_log
 
 
 class ValidateResult(StepResult):
@@ -283,18 +282,18 @@ class ScaffoldResult(Model):
 
     @property
     def steps(self) -> dict[str, StepResult]:
-        """The results of the steps by command."""
+        """Return the results of the steps by command."""
         named = {"parse": self.parse, "plan": self.plan, "render": self.render, "setup": self.setup}
         return {**named, "validate": self.validation}
 
     @property
     def logged(self) -> tuple[str, ...]:
-        """Heads of the entries that scaffold.log got."""
+        """Return heads of the entries that scaffold.log got."""
         return (*self.render.logged, *self.setup.logged, *self.validation.logged)
 
     @property
     def outcome(self) -> str:
-        """What came of all steps, in one line."""
+        """Return what came of all steps, in one line."""
         state = "ready to submit" if self.ok else "NOT READY"
         unchanged = "; nothing was changed" if self.unchanged else ""
         return f"{state}: {self.setup.outcome} {self.validation.outcome}{unchanged}"
@@ -305,9 +304,8 @@ class RefusalError(Model):
 
     message: str
     problems: Annotated[tuple[Finding, ...], Cut.PROBLEMS]
-    ask: Annotated[OmitEmpty[tuple[Question, ...]], Cut.FINDINGS] = Field(
-        default=(), description="what to ask the user"
-    )
+    ask: Annotated[OmitEmpty[tuple[Question, ...]], Cut.FINDINGS] = ()
+    """What to ask the user."""
 
 
 def _count(number: int, thing: str) -> str:
@@ -325,8 +323,6 @@ def _severities(found: Iterable[Finding]) -> dict[str, int]:
     return {name: counts[each] for each, name in names.items() if counts[each] or each is Severity.WARNING}
 
 
-# Turns what the stages hand on into the results that tools and commands return.
-
 # The settings that hold a parameter, where they have other names.
 _SETTINGS_OF = {
     "model": ("torchtune_model_name",),
@@ -341,39 +337,32 @@ def parse_result(experiment: Experiment, directory: str) -> ParseResult:
     settings += [(f"models.{model.name}", model.path) for model in experiment.models]
     settings += [(f"template.{name}", setting) for name, setting in experiment.template.items()]
     settings += [("dataset", experiment.dataset.path)] if experiment.dataset else []
-    return ParseResult(
-        experiment=experiment.name,
-        experiment_dir=directory,
-        runs=experiment.runs,
-        dataset=experiment.dataset,
-        models=experiment.models,
-        config=experiment.config,
-        environment=experiment.environment,
-        template=experiment.template,
-        answers=experiment.answers,
-        sources=lines_of((name, setting.source) for name, setting in settings),
-        warnings=experiment.warnings,
-    )
+    sources = lines_of((name, setting.source) for name, setting in settings)
+    own = {"experiment": experiment.name, "experiment_dir": directory, "sources": sources}
+    return ParseResult(**_shared(experiment, ParseResult) | own)
 
 
 def plan_result(plan: Plan) -> PlanResult:
     """Return the plan as plan_runs does: what differs by run, and what all runs share."""
     first = plan.runs[0].settings
-    common = {name: s for name, s in first.items() if all(_same(run.settings.get(name), s) for run in plan.runs)}
+    common = {name: each for name, each in first.items() if all(_has(run, name, each.value) for run in plan.runs)}
     every = [(name, setting) for run in plan.runs for name, setting in run.settings.items()]
-    return PlanResult(
-        varying=plan.varying,
-        pattern=plan.pattern,
-        template=plan.template,
-        setup=plan.options.setup_script,
-        answers=plan.answers,
-        defaults={name: setting.value for name, setting in every if setting.source.kind is SourceKind.DEFAULT},
-        legend=plan.legend,
-        excluded=plan.excluded,
-        warnings=plan.warnings,
-        runs=tuple(_run_plan(run, common) for run in plan.runs),
-        common=common,
-    )
+    own = {
+        "setup": plan.options.setup_script,
+        "defaults": {name: setting.value for name, setting in every if setting.source.kind is SourceKind.DEFAULT},
+        "runs": tuple(_run_plan(run, common) for run in plan.runs),
+        "common": common,
+    }
+    return PlanResult(**_shared(plan, PlanResult) | own)
+
+
+def _shared(of: Model, result: type[Model]) -> dict[str, Any]:
+    """Return the fields that a stage's model and its result have both."""
+    return {name: getattr(of, name) for name in result.model_fields if name in type(of).model_fields}
+
+
+def _has(run: PlannedRun, name: str, value: Scalar) -> bool:
+    return name in run.settings and run.settings[name].value == value
 
 
 def _run_plan(run: PlannedRun, common: Mapping[str, Setting]) -> RunPlan:
@@ -382,15 +371,6 @@ def _run_plan(run: PlannedRun, common: Mapping[str, Setting]) -> RunPlan:
     derived = {n: s for n, s in own.items() if s.source.kind is SourceKind.DERIVED and n != "my_wandb_run_name"}
     keys = {name: next((k for k in _SETTINGS_OF.get(name, (name,)) if k in own), None) for name in run.parameters}
     stands = {name: own[key] for name, key in keys.items() if key} | derived
-    return RunPlan(
-        directory=run.directory,
-        name=run.name,
-        line=run.line,
-        parameters=run.parameters,
-        derived={name: setting.value for name, setting in derived.items()},
-        sources={name: setting.source for name, setting in stands.items()},
-    )
-
-
-def _same(one: Setting | None, other: Setting) -> bool:
-    return one is not None and one.value == other.value
+    sources = {name: setting.source for name, setting in stands.items()}
+    values = {name: setting.value for name, setting in derived.items()}
+    return RunPlan(**_shared(run, RunPlan) | {"derived": values, "sources": sources})

@@ -5,14 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from scaffold_torchtune.results.step_results import (
-    ParseResult,
-    PlanResult,
-    RenderResult,
-    SetupResult,
-    StepResult,
-    ValidateResult,
-)
+from scaffold_torchtune.results import step_results as results
 
 
 class Step(NamedTuple):
@@ -23,7 +16,7 @@ class Step(NamedTuple):
     tool: str
     title: str
     description: str
-    result: type[StepResult]
+    result: type[results.StepResult]
     arguments: tuple[str, ...]
 
 
@@ -42,7 +35,7 @@ STEPS: Final = (
         "Parse the experiment's documents",
         "Step 1: read experiment_summary.md and claude.local.md. Writes nothing.\n\n"
         "Missing or unclear fields are refused all at once, each with file, line and the line to add.",
-        ParseResult,
+        results.ParseResult,
         (*_DOCUMENTS, "template", "answers", *_PAGE),
     ),
     Step(
@@ -52,7 +45,7 @@ STEPS: Final = (
         "Plan the run directories",
         "Steps 2 and 4: what varies, each run's directory and values, the template. Writes nothing.\n\n"
         "Show the plan, its warnings and its defaults to the user before render_yaml.",
-        PlanResult,
+        results.PlanResult,
         (*_PLANNING, *_PAGE),
     ),
     Step(
@@ -61,7 +54,7 @@ STEPS: Final = (
         "render_yaml",
         "Write run directories and setup_finetune.yaml",
         "Steps 3 and 5: freeze the plan, make the run directories, write setup_finetune.yaml. Repeating is safe.",
-        RenderResult,
+        results.RenderResult,
         (*_PLANNING, "overwrite", *_PAGE),
     ),
     Step(
@@ -71,7 +64,7 @@ STEPS: Final = (
         "Run setup_finetune in each run directory",
         "Step 6: make finetune.yaml and finetune.slurm of every run. Needs render_yaml first.\n\n"
         "One run's failure does not stop the others: look at failed and each reason.",
-        SetupResult,
+        results.SetupResult,
         (*_DOCUMENTS, "overwrite", "jobs", "timeout", *_PAGE),
     ),
     Step(
@@ -81,7 +74,7 @@ STEPS: Final = (
         "Validate every planned value",
         "Step 7: prove that every planned value arrived; closes scaffold.log.\n\n"
         "Only passed: true means that the runs may be submitted.",
-        ValidateResult,
+        results.ValidateResult,
         (*_DOCUMENTS, "with_torchtune", *_PAGE),
     ),
 )
@@ -108,6 +101,6 @@ class Call:
     whole: bool = False
 
     def wants(self, run: Mapping[str, Any]) -> bool:
-        """Whether a run is to be listed: by its directory, or by its name in the table."""
+        """Return whether a run is to be listed: by its directory, or by its name in the table."""
         names = [str(run[key]) for key in ("directory", "name") if key in run]
         return self.only is None or any(fnmatch.fnmatchcase(name, self.only) for name in names)

@@ -20,7 +20,6 @@ from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.text import escape
 
-EntryKind = Literal["file", "directory", "other"]
 MAX_READ = 10_000_000
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 _READING = frozenset({"open", "look at", "read", "list"})
@@ -28,7 +27,7 @@ _counter = itertools.count()
 
 
 def sha256(data: bytes) -> str:
-    """The SHA-256 of some bytes, in hexadecimal."""
+    """Return the SHA-256 of some bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -108,15 +107,11 @@ class Tree:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the directory."""
         os.close(self._fd)
 
     @contextlib.contextmanager
     def _opened(self, parts: Sequence[str], path: str, action: str) -> Iterator[int]:
-        """The directory that the parts lead to; what the file system says is a refusal about `path`."""
+        """Open the directory that the parts lead to; what the file system says is a refusal about `path`."""
         fd = os.dup(self._fd)
         try:
             for part in parts:
@@ -130,13 +125,20 @@ class Tree:
             os.close(fd)
 
     @contextlib.contextmanager
-    def _parent(self, path: str, action: str) -> Iterator[tuple[int, str]]:
-        """The opened parent directory of a path, and the last part of the path."""
+    def _parent(self, path: str, action: str, *, synced: bool = False) -> Iterator[tuple[int, str]]:
+        """Open the parent directory of a path, and yield it with the last part; it is `synced` at the end."""
         parts = path.split("/")
         if not {"", ".", ".."}.isdisjoint(parts):
             raise _refused(path, OSError(errno.EINVAL, "not a path below the experiment"), action)
         with self._opened(parts[:-1], path, action) as fd:
             yield fd, parts[-1]
+            if synced:
+                os.fsync(fd)
+
+    def _check_file(self, path: str, action: str) -> None:
+        """Refuse what lies at the path where it is not a regular file."""
+        if self.kind(path) not in {None, "file"}:
+            raise _refused(path, OSError(errno.EINVAL, "not a regular file"), action)
 
     def _status(self, path: str) -> os.stat_result | None:
         try:
@@ -147,22 +149,20 @@ class Tree:
                 return None
             raise
 
-    def kind(self, path: str) -> EntryKind | None:
-        """What lies at the path, without following a link; None where nothing does."""
+    def kind(self, path: str) -> Literal["file", "directory", "other"] | None:
+        """Return what lies at the path, without following a link; None where nothing does."""
         status = self._status(path)
         if status is None:
             return None
-        if stat.S_ISREG(status.st_mode):
-            return "file"
-        return "directory" if stat.S_ISDIR(status.st_mode) else "other"
+        return "file" if stat.S_ISREG(status.st_mode) else "directory" if stat.S_ISDIR(status.st_mode) else "other"
 
     def size(self, path: str) -> int:
-        """The size of a file in bytes; 0 where nothing lies there."""
+        """Return the size of a file in bytes; 0 where nothing lies there."""
         status = self._status(path)
         return 0 if status is None else status.st_size
 
     def read(self, path: str) -> bytes | None:
-        """The bytes of a regular file; None where nothing lies there."""
+        """Return the bytes of a regular file; None where nothing lies there."""
         if self.kind(path) is None:
             return None
         with self._parent(path, "read") as (fd, name), open_regular(name, follow=False, dir_fd=fd) as stream:
@@ -171,7 +171,7 @@ class Tree:
             return stream.read()
 
     def names(self, path: str = "") -> list[str]:
-        """The names in a directory, sorted; none where it is not there."""
+        """Return the names in a directory, sorted; none where it is not there."""
         if path and self.kind(path) is None:
             return []
         with self._opened(path.split("/") if path else [], path, "list") as fd:
@@ -184,10 +184,8 @@ class Tree:
             return False
         if found is not None:
             raise _refused(path, OSError(errno.ENOTDIR, "not a directory"), "make the directory")
-        with self._parent(path, "make the directory") as (fd, name):
+        with self._parent(path, "make the directory", synced=durable) as (fd, name):
             os.mkdir(name, dir_fd=fd)
-            if durable:
-                os.fsync(fd)
         return True
 
     def write(self, path: str, data: bytes, *, durable: bool = True) -> None:
@@ -195,8 +193,7 @@ class Tree:
 
         A file that need not outlive a crash of the machine is not `durable`: it is not synced.
         """
-        if self.kind(path) not in {None, "file"}:
-            raise _refused(path, OSError(errno.EINVAL, "not a regular file"), "write")
+        self._check_file(path, "write")
         staged = f"{layout.STAGING}/{os.getpid()}-{next(_counter)}"
         with self._parent(staged, "write") as (staging, temporary):
             file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o666, dir_fd=staging)
@@ -206,10 +203,8 @@ class Tree:
                     stream.flush()
                     if durable:
                         os.fsync(file)
-                with self._parent(path, "write") as (fd, name):
+                with self._parent(path, "write", synced=durable) as (fd, name):
                     os.rename(temporary, name, src_dir_fd=staging, dst_dir_fd=fd)
-                    if durable:
-                        os.fsync(fd)
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary, dir_fd=staging)
@@ -217,8 +212,7 @@ class Tree:
 
     def append(self, path: str, data: bytes) -> None:
         """Append to a file in one write; it is made where it is not there."""
-        if self.kind(path) not in {None, "file"}:
-            raise _refused(path, OSError(errno.EINVAL, "not a regular file"), "append to")
+        self._check_file(path, "append to")
         with self._parent(path, "append to") as (fd, name):
             file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | _NOFOLLOW, 0o666, dir_fd=fd)
             with os.fdopen(file, "ab", buffering=0) as stream:
@@ -232,10 +226,8 @@ class Tree:
         """Remove a file; nothing happens where it is not there. `durable` as in `write`."""
         if self.kind(path) is None:
             return
-        with self._parent(path, "remove") as (fd, name):
+        with self._parent(path, "remove", synced=durable) as (fd, name):
             os.unlink(name, dir_fd=fd)
-            if durable:
-                os.fsync(fd)
 
     def prepare(self) -> None:
         """Make the state directories. Leftovers of a killed scaffold in staging are cleared by `locked`."""
@@ -280,7 +272,7 @@ class Tree:
 
 
 def _refused(path: str, error: OSError, action: str) -> Refused:
-    """What the file system said, as a refusal."""
+    """Return what the file system said, as a refusal."""
     if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENXIO}:
         code, reason = "unsafe-path", "it is a link, or not the plain file or directory that it should be"
         fix = "look at what lies there; remove or rename it"
@@ -290,5 +282,4 @@ def _refused(path: str, error: OSError, action: str) -> Refused:
     else:
         code, reason = "write-failed", os.strerror(error.errno or 0)
         fix = "make room or give write permission, then repeat the step"
-    message = f"cannot {action} {escape(path)}: {reason}"
-    return refuse(code, message, file=escape(path), fix=fix)
+    return refuse(code, f"cannot {action} {escape(path)}: {reason}", file=escape(path), fix=fix)

@@ -1,10 +1,8 @@
-"""The names of all files that a scaffold reads or writes, and where the files of the package are."""
+"""The names of all files that a scaffold reads or writes, relative to the experiment, and where the package's are."""
 
 import posixpath
 from pathlib import Path
 from typing import Final
-
-# The names of all files that a scaffold reads or writes, in one place. Paths are relative to the experiment.
 
 SUMMARY: Final = "experiment_summary.md"
 SUMMARY_YAML: Final = "experiment_summary.yaml"
@@ -26,9 +24,6 @@ FINETUNE_SLURM: Final = "finetune.slurm"
 SETUP_TEMPLATES: Final = {".json": "setup_finetune_json.yaml.j2", ".parquet": "setup_finetune_parquet.yaml.j2"}
 """The template of setup_finetune.yaml for each data format."""
 
-PLAIN_TEMPLATES: Final = (".yaml", ".yml")
-"""How the name of a template ends that is plain YAML, whose values are defaults; any other is Jinja2."""
-
 OUTPUTS: Final = (FINETUNE_YAML, FINETUNE_SLURM)
 RUN_FILES: Final = (SETUP_YAML, *OUTPUTS)
 
@@ -36,40 +31,35 @@ RESERVED: Final = frozenset({SUMMARY, SUMMARY_YAML, LOCAL, LOG, STATE})
 
 
 def is_plain_template(path: str) -> bool:
-    """Whether a template of setup_finetune.yaml is plain YAML. The name says it: text with braces can be either."""
-    return path.endswith(PLAIN_TEMPLATES)
+    """Return whether a template is plain YAML, whose values are defaults, by its name; any other is Jinja2."""
+    return path.endswith((".yaml", ".yml"))
 
 
 def record(directory: str) -> str:
-    """The record of a run: what was made for it, and from what."""
+    """Return the record of a run: what was made for it, and from what."""
     return f"{RUNS}/{directory}.json"
 
 
 def output(directory: str) -> str:
-    """What the setup script printed for a run that failed, as far as it was kept."""
+    """Return what the setup script printed for a run that failed, as far as it was kept."""
     return f"{OUTPUT}/{directory}.txt"
 
 
 def data_label(path: str) -> tuple[str, str]:
-    """The label and the extension of a data set file: `/data/words_4L.json` gives `("words_4L", ".json")`."""
+    """Return the label and the extension of a data set file: `/data/words_4L.json` gives `("words_4L", ".json")`."""
     name = posixpath.basename(path.rstrip("/"))
     stem, dot, extension = name.rpartition(".")
     return (stem, f".{extension}") if dot and stem else (name, "")
 
 
-# Where the files that ship with the package lie: templates, workflows, examples, SKILL.md.
-#
-# In a wheel they are package data; in an editable install they are the folders of the checkout.
-
-_PACKAGE = Path(__file__).resolve().parent.parent
-_PACKAGED = _PACKAGE / "data"
-_CHECKOUT = _PACKAGE.parent.parent
-
-
 def shipped(*parts: str) -> Path:
-    """The path of something that ships with the package, e.g. `shipped("templates", "finetune.yaml.j2")`."""
-    base = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
-    return base.joinpath(*parts)
+    """Return the path of something that ships with the package, e.g. `shipped("templates", "finetune.yaml.j2")`.
+
+    In a wheel it is package data; in an editable install it is in a folder of the checkout.
+    """
+    package = Path(__file__).resolve().parent.parent
+    data = package / "data"
+    return (data if data.is_dir() else package.parent.parent).joinpath(*parts)
 
 
 TEMPLATES = shipped("templates")

@@ -1,4 +1,8 @@
-"""Markdown as a tree of sections, bullets, tables and fences, each with its line; read by markdown-it-py."""
+"""Markdown as a tree of sections, bullets, tables and fences, each with its line; read by markdown-it-py.
+
+Fenced blocks are never looked into, comments and other HTML are dropped, and every text is plain: emphasis, code spans
+and escapes are resolved as Markdown defines them.
+"""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,7 +14,7 @@ from markdown_it.rules_block.table import escapedSplit
 from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
 
-# The texts of a Markdown document: label and value, emphasis and code spans, and the marks that make them.
+from scaffold_torchtune.system.text import LineError
 
 _OF_PATHS = frozenset("/.-")
 _AFTER_LABEL = (":", "=", "–", "—", "→", "- ")
@@ -55,7 +59,7 @@ class Text:
     fenced: bool = False
 
     def labelled(self) -> Labelled | None:
-        """Label and value of `**Label:** value`, `**Label**: value`, `Label: value`, `label = value`; None else.
+        """Return label and value of `**Label:** value`, `**Label**: value`, `Label: value`, `label = value`; None else.
 
         A value that starts with a code span is that span's content: what follows it is a remark.
         """
@@ -80,29 +84,26 @@ class Text:
         return Labelled(label, value if self.code in {None, self.plain} else str(self.code), value, source)
 
 
-def inline_of(node: SyntaxTreeNode) -> SyntaxTreeNode | None:
-    """The node that holds the text of a block, if it has one."""
-    return next((child for child in node.children if child.type == "inline"), None)
+def _inline(block: SyntaxTreeNode) -> list[SyntaxTreeNode]:
+    """Return the nodes that make the text of a block."""
+    return next((list(child.children) for child in block.children if child.type == "inline"), [])
 
 
-def plain_of(node: SyntaxTreeNode | None) -> str:
-    """The text of a node without its marks; comments are nothing, breaks are line breaks."""
-    if node is None:
-        return ""
-    if node.type in {"softbreak", "hardbreak"}:
+def _plain(node: SyntaxTreeNode) -> str:
+    """Return the text of a node without its marks; comments are nothing, breaks are line breaks."""
+    is_html = node.type == "html_inline"
+    if node.type in {"softbreak", "hardbreak"} or (is_html and _BREAK.fullmatch(node.content)):
         return "\n"
-    if node.type == "html_inline" and node.content.startswith("<!--"):
+    if is_html and node.content.startswith("<!--"):
         return ""
-    if node.type == "html_inline" and _BREAK.fullmatch(node.content):
-        return "\n"
     if node.children:
-        return joined(node.children)
+        return _joined(node.children)
     return node.content if node.type in {"text", "code_inline", "html_inline"} else ""
 
 
-def joined(nodes: list[SyntaxTreeNode]) -> str:
-    """The text of several nodes. Underscores that stand in a word or path are part of it, not emphasis."""
-    texts = [plain_of(node) for node in nodes]
+def _joined(nodes: list[SyntaxTreeNode]) -> str:
+    """Return the text of several nodes. Underscores that stand in a word or path are part of it, not emphasis."""
+    texts = [_plain(node) for node in nodes]
     for i, node in enumerate(nodes):
         before = texts[i - 1][-1:] if i else ""
         after = texts[i + 1][:1] if i + 1 < len(nodes) else ""
@@ -111,58 +112,53 @@ def joined(nodes: list[SyntaxTreeNode]) -> str:
     return "".join(texts)
 
 
-def source_of(node: SyntaxTreeNode | None) -> str:
-    """The text of a node with the marks of emphasis, code and links; escapes are resolved."""
-    if node is None:
-        return ""
-    inner = "".join(map(source_of, node.children)) if node.children else plain_of(node)
+def _source(node: SyntaxTreeNode) -> str:
+    """Return the text of a node with the marks of emphasis, code and links; escapes are resolved."""
+    inner = "".join(map(_source, node.children)) if node.children else _plain(node)
     if node.type == "link" and node.markup != "autolink":
         return f"[{inner}]({node.attrs.get('href', '')})"
     return f"{node.markup}{inner}{node.markup}" if node.type in {"em", "strong", "code_inline"} else inner
 
 
 def _sources(parts: list[SyntaxTreeNode]) -> str:
-    """The source of several nodes; of one that is emphasised as a whole, its text."""
-    said = [part for part in parts if part.type != "text" or part.content.strip()]
-    if len(said) == 1 and said[0].type in {"em", "strong"}:
-        return plain_of(said[0])
-    return "".join(map(source_of, parts))
+    """Return the source of several nodes; of one that is emphasised as a whole, its text."""
+    filled = _filled(parts)
+    if len(filled) == 1 and filled[0].type in {"em", "strong"}:
+        return _plain(filled[0])
+    return "".join(map(_source, parts))
+
+
+def _filled(parts: list[SyntaxTreeNode]) -> list[SyntaxTreeNode]:
+    """Return the nodes without those of white space."""
+    return [part for part in parts if part.type != "text" or part.content.strip()]
 
 
 def _is_label(part: SyntaxTreeNode, after: list[SyntaxTreeNode]) -> bool:
-    """Whether a text's first part is its label: bold; or italic or code that ends with a colon or has one after it."""
+    """Return whether a text's first part is its label: bold, or italic or code that a colon ends or follows."""
     if part.type == "strong":
         return True
     follows = after[0].content.lstrip() if after and after[0].type == "text" else ""
-    return part.type in {"em", "code_inline"} and (
-        plain_of(part).rstrip().endswith(":") or follows.startswith((":", "="))
-    )
+    has_colon = _plain(part).rstrip().endswith(":") or follows.startswith((":", "="))
+    return part.type in {"em", "code_inline"} and has_colon
 
 
-def text_of(parts: list[SyntaxTreeNode], line: int) -> Text:
-    """The text that inline nodes make, which stand in `line`."""
+def _text(parts: list[SyntaxTreeNode], line: int) -> Text:
+    """Return the text that inline nodes make, which stand in `line`."""
     if parts and parts[0].type == "text" and _CHECKBOX.fullmatch(parts[0].content):
-        return text_of(parts[1:], line)
-    plain, written = joined(parts).strip(), parts
-    source, whole = _sources(parts).strip(), "".join(map(source_of, parts)).strip()
-    parts = [part for part in parts if part.type != "text" or part.content.strip()]
-    lead = ""
+        return _text(parts[1:], line)
+    plain, written = _joined(parts).strip(), parts
+    source, whole = _sources(parts).strip(), "".join(map(_source, parts)).strip()
+    parts, lead = _filled(parts), ""
     if parts and _is_label(parts[0], parts[1:]):
         source = _sources(written[written.index(parts[0]) + 1 :]).strip()
-        lead, parts = plain_of(parts[0]).strip(), parts[1:]
-    rest = joined(parts).strip()
+        lead, parts = _plain(parts[0]).strip(), parts[1:]
+    rest = _joined(parts).strip()
     before_code = parts[0].content.strip() if parts and parts[0].type == "text" else ""
     spans = [i for i, part in enumerate(parts) if part.type == "code_inline"]
     starts = len(spans) == 1 and (spans[0] == 0 or (spans[0] == 1 and before_code.endswith(":")))
     code = parts[spans[0]].content.strip() if starts else None
     return Text(plain, line, lead, rest, code, source, whole)
 
-
-# Markdown as a tree of sections, bullets, tables and fences, each with its line; read by markdown-it-py.
-#
-# Fenced blocks are never looked into, comments and other HTML are dropped, and every text is plain: emphasis, code
-# spans
-# and escapes are resolved as Markdown defines them.
 
 MAX_DEPTH = 50
 """Levels of lists, quotes, emphasis and so on, that a document may have. The tree is built by recursion."""
@@ -176,13 +172,8 @@ _MARKS = re.compile(rf"^{_SPACE}*(?:(?:[-*+>]|#{{1,6}}|[0-9]{{1,9}}[.)]){_SPACE}
 _DELIMITERS = re.compile(rf"^[|: \t{_OTHER_SPACES}-]+$", re.MULTILINE)
 
 
-class TooDeepError(ValueError):
-    """The document is nested deeper than `MAX_DEPTH`. `line` is where, from 1."""
-
-    def __init__(self, line: int) -> None:
-        super().__init__(line)
-        self.message = f"it is nested deeper than {MAX_DEPTH} levels"
-        self.line = line
+class TooDeepError(LineError):
+    """The document is nested deeper than `MAX_DEPTH`."""
 
 
 @dataclass(frozen=True)
@@ -234,13 +225,13 @@ class Section:
     last_is_text: bool = False
 
     def walk(self) -> Iterator["Section"]:
-        """This section and all below it, in document order."""
+        """Yield this section and all below it, in document order."""
         yield self
         for section in self.sections:
             yield from section.walk()
 
     def all_bullets(self) -> Iterator[Bullet]:
-        """Every bullet of this section itself, nested ones after their parents."""
+        """Yield every bullet of this section itself, nested ones after their parents."""
         stack = list(reversed(self.bullets))
         while stack:
             bullet = stack.pop()
@@ -256,7 +247,7 @@ def read(text: str) -> Section:
     """
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     for where in (_MARKS, _DELIMITERS):
-        text = where.sub(_plain_spaces, text)
+        text = where.sub(lambda found: re.sub(f"[{_OTHER_SPACES}]", " ", found[0]), text)
     lines = text.split("\n")
     parser = MarkdownIt("commonmark", {"maxNesting": 2 * MAX_DEPTH}).enable("table")
     tokens = parser.parse(text)
@@ -267,7 +258,7 @@ def read(text: str) -> Section:
         if node.type == "heading":
             level = int(node.tag[1])
             path = [s for s in path if s.level < level]
-            section = Section(plain_of(inline_of(node)), level, _line(node))
+            section = Section(_joined(_inline(node)), level, _line(node))
             path[-1].sections.append(section)
             path.append(section)
         else:
@@ -275,16 +266,12 @@ def read(text: str) -> Section:
     return root
 
 
-def _plain_spaces(found: re.Match[str]) -> str:
-    return re.sub(f"[{_OTHER_SPACES}]", " ", found[0])
-
-
 def _check_depth(tokens: Iterable[Token]) -> None:
     line = 1
     for token in tokens:
         line = token.map[0] + 1 if token.map else line
         if max([token.level, *(child.level for child in token.children or ())]) > MAX_DEPTH:
-            raise TooDeepError(line)
+            raise TooDeepError(f"it is nested deeper than {MAX_DEPTH} levels", line)
 
 
 def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:
@@ -306,14 +293,14 @@ def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:
 
 
 def _below(node: SyntaxTreeNode) -> str | None:
-    """What stands in a block below a label: the text of a fence, quote, paragraph or list of one item."""
+    """Return what stands in a block below a label: the text of a fence, quote, paragraph or list of one item."""
     if node.type == "fence":
         return str(node.content).removesuffix("\n")
     if node.type in {"blockquote", "bullet_list", "list_item"}:
         found = _below(node.children[0]) if len(node.children) == 1 else None
         # one item that has a label is a setting, not the value of the label above it
         return None if found is not None and node.type == "bullet_list" and _LABELLED.match(found) else found
-    return source_of(inline_of(node)).strip() if node.type == "paragraph" else None
+    return "".join(map(_source, _inline(node))).strip() if node.type == "paragraph" else None
 
 
 def _lacks_value(text: Text) -> bool:
@@ -326,19 +313,18 @@ def _line(node: SyntaxTreeNode) -> int:
 
 
 def _texts(paragraph: SyntaxTreeNode) -> list[Text]:
-    """A paragraph's text, line by line."""
-    inline = inline_of(paragraph)
+    """Return a paragraph's text, line by line."""
     texts: list[Text] = []
     parts: list[SyntaxTreeNode] = []
     line, more = _line(paragraph), 1
-    for child in inline.children if inline else []:
+    for child in _inline(paragraph):
         if child.type in {"softbreak", "hardbreak"}:
-            texts.append(text_of(parts, line))
+            texts.append(_text(parts, line))
             parts, line, more = [], line + more, 1
         else:
             parts.append(child)
             more += child.content.count("\n") if child.type == "html_inline" else 0
-    return [*texts, text_of(parts, line)]
+    return [*texts, _text(parts, line)]
 
 
 def _bullet(item: SyntaxTreeNode) -> Bullet:
@@ -346,8 +332,7 @@ def _bullet(item: SyntaxTreeNode) -> Bullet:
     children: list[Bullet] = []
     for child in item.children:
         if child.type == "paragraph" and not text.plain:
-            inline = inline_of(child)
-            text = text_of(list(inline.children) if inline else [], _line(child))
+            text = _text(_inline(child), _line(child))
             continue
         found = _below(child)
         if found is not None and not children and _lacks_value(text):
@@ -359,21 +344,12 @@ def _bullet(item: SyntaxTreeNode) -> Bullet:
 
 def _table(node: SyntaxTreeNode, lines: list[str]) -> Table:
     rows = [row for part in node.children for row in part.children]
-    header, *body = [
-        Row(
-            tuple(
-                text_of(list(inline.children) if (inline := inline_of(cell)) else [], _line(row))
-                for cell in row.children
-            ),
-            _line(row),
-        )
-        for row in rows
-    ]
+    header, *body = [Row(tuple(_text(_inline(cell), _line(row)) for cell in row.children), _line(row)) for row in rows]
     return Table(header.cells, tuple(_as_written(row, lines) for row in body), _line(node))
 
 
 def _as_written(row: Row, lines: list[str]) -> Row:
-    """The row with as many cells as the document has; the parser pads short rows and cuts long ones."""
+    """Return the row with as many cells as the document has; the parser pads short rows and cuts long ones."""
     cells = escapedSplit(lines[row.line - 1].lstrip("> \t").strip())
     if cells and not cells[0]:
         cells = cells[1:]

@@ -1,4 +1,10 @@
-"""Starting programs, and ending everything that they started."""
+"""The only part that starts processes: argument lists, no stdin or a given one, a bounded output, a deadline.
+
+What a program prints is read as it comes, and only its end is kept: neither memory nor disk fills. When a program ends,
+or is ended, everything that it started ends too, also what left its process group. For that, this process is the
+subreaper of all that it starts (Linux, prctl(2)): a process whose parent has ended becomes our child. A mark in its
+environment says which program it came from. Elsewhere than on Linux ending the process group has to do.
+"""
 
 import contextlib
 import ctypes
@@ -15,17 +21,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import Final, Literal
-
-# Ends every process that a program leaves behind, those too that left its process group.
-#
-# While a program runs, this process is the subreaper of all that it starts (Linux, prctl(2)): a process whose parent
-# has
-# ended becomes our child, whatever session it made for itself. A mark in its environment says which program it came
-# from.
-# Elsewhere than on Linux nothing is found here, and ending the process group has to do.
 
 VARIABLE: Final = "SCAFFOLD_TORCHTUNE_PROCESS"
 """The environment variable that marks what a program started."""
@@ -65,7 +62,7 @@ class Marked:
                     os.waitpid(child, os.WNOHANG)
 
     def _left(self) -> list[int]:
-        """Our children that came from this program; where no other runs, also those that hide where they come from."""
+        """Return our children that came from this program; where no other runs, also those that hide their origin."""
         children = _children()
         # only now: a program that was started meanwhile is not among them, and one whose process is makes us not alone
         with _lock:
@@ -101,24 +98,22 @@ def _be_subreaper(*, on: bool) -> None:
 
 
 def _children() -> set[int]:
-    """Our children: as the kernel lists them by thread, else as every process names its parent (proc(5))."""
+    """Return our children: as the kernel lists them by thread, else as every process names its parent (proc(5))."""
     found: set[int] = set()
     is_listed = False
     for task in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):  # the thread has ended
             found |= {int(pid) for pid in task.read_text().split()}
             is_listed = True
-    return found if is_listed else {pid for pid in _processes() if _parent(pid) == os.getpid()}
-
-
-def _processes() -> Iterator[int]:
-    """All processes that can be seen."""
-    with contextlib.suppress(OSError):
-        yield from (int(name) for name in os.listdir("/proc") if name.isdecimal())  # noqa: PTH208 - many, and often
+    if not is_listed:
+        with contextlib.suppress(OSError):
+            pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - many, and often
+            found = {pid for pid in pids if _parent(pid) == os.getpid()}
+    return found
 
 
 def _parent(pid: int) -> int | None:
-    """The parent of a process; None where it has ended."""
+    """Return the parent of a process; None where it has ended."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
     except (OSError, IndexError, ValueError):
@@ -126,7 +121,7 @@ def _parent(pid: int) -> int | None:
 
 
 def _mark(pid: int) -> str:
-    """The mark of a process; empty where it has none, or does not tell."""
+    """Return the mark of a process; empty where it has none, or does not tell."""
     try:
         variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
@@ -135,19 +130,13 @@ def _mark(pid: int) -> str:
     return next((one.removeprefix(start).decode("ascii", "replace") for one in variables if one.startswith(start)), "")
 
 
-# The only part that starts processes: argument lists, a given text or none as stdin, a bounded output, a deadline.
-#
-# What a program prints is read as it comes, and only its end is kept: neither memory nor disk fills. When a program
-# ends,
-# or is ended, everything that it started ends too.
-
 TAIL = 20_000
 """How much of a process's output is kept, in bytes, from its end."""
 
 MOST = 10_000_000_000
 """How much a process may print, in bytes, before it is ended."""
 
-_LOOK = 0.1  # seconds between two looks at whether a process must be ended
+_INTERVAL = 0.1  # seconds between two looks at whether a process must be ended
 _SOON = 0.0005  # seconds between two looks at whether a process has ended, at first
 _READ = 1_000_000  # bytes at a time
 _REAPED = 5.0  # seconds that a killed process may take: on a file system that hangs, it may not end at all
@@ -158,7 +147,6 @@ _SHORTEST_SECRET = 6  # a shorter value may be anything
 _TOKEN = re.compile(r"\b(?:hf|sk|gh[opsu]|github_pat|glpat|xox[abp])[-_][A-Za-z0-9_-]{16,}")
 # They make a shell or Python run something that nobody named, or another Python's library.
 _HIJACK = re.compile(r"BASH_ENV|ENV|SHELLOPTS|BASHOPTS|PS4|PYTHON(?!PATH|UTF8|IOENCODING|NOUSERSITE).*")
-
 
 Ended = Literal["", "deadline", "output", "stopped"]
 """Why a process was ended; empty where it ended by itself."""
@@ -177,13 +165,8 @@ class Completed:
     seconds: float = 0.0
 
 
-def environment() -> dict[str, str]:
-    """Our environment as a process may have it: see `cleaned`."""
-    return cleaned(os.environ)
-
-
-def cleaned(variables: Mapping[str, str]) -> dict[str, str]:
-    """An environment without secrets and without what makes a shell or Python run something unasked."""
+def environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return an environment without secrets and without what makes a shell or Python run something unasked."""
     kept = {k: v for k, v in variables.items() if not _HIJACK.fullmatch(k) and not _SECRET.search(k)}
     return kept | {"PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -203,17 +186,10 @@ class Environment:
     commands: str = ""
 
 
-def python(variables: Mapping[str, str] | None = None) -> str:
-    """The Python of the environment that is active in `variables` (by default ours), else the one that runs us."""
-    active = os.environ if variables is None else variables
-    if not (active.get("VIRTUAL_ENV") or active.get("CONDA_PREFIX")):
-        return sys.executable
-    return shutil.which("python", path=active.get("PATH")) or sys.executable
-
-
-def as_it_is() -> Environment:
-    """The environment that is active already."""
-    return Environment(python(), environment())
+def python(variables: Mapping[str, str] = os.environ) -> str:
+    """Return the Python of the environment that is active in `variables`, else the one that runs us."""
+    active = variables.get("VIRTUAL_ENV") or variables.get("CONDA_PREFIX")
+    return (shutil.which("python", path=variables.get("PATH")) if active else None) or sys.executable
 
 
 def run(
@@ -237,20 +213,21 @@ def run(
     """
     began = time.monotonic()
     variables = environment() if env is None else env
-    with marked() as program, _stdin(given) as stdin, _pipe() as (reader, writer):
+    with marked() as program, _stdin(given) as stdin, contextlib.ExitStack() as pipe:
         process = subprocess.Popen(  # noqa: S603 - an argument list; what runs is named by the operator
             command,
+            bufsize=0,
             cwd=cwd,
             env={**variables, VARIABLE: program.mark},
             stdin=stdin,
-            stdout=writer,
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         program.started(process.pid)
-        output = _Tail(reader.fileno(), tail)
+        assert process.stdout is not None  # noqa: S101 - a pipe
+        output = _Tail(pipe.enter_context(process.stdout).fileno(), tail)
         try:
-            writer.close()
             ended = _watch(process.pid, output, began + timeout, stop)
         finally:
             seconds = time.monotonic() - began
@@ -294,16 +271,8 @@ class _Tail:
 
 
 @contextlib.contextmanager
-def _pipe() -> Iterator[tuple[FileIO, FileIO]]:
-    """The ends of a pipe for reading and for writing."""
-    read, write = os.pipe()
-    with FileIO(read, "rb") as reader, FileIO(write, "wb") as writer:
-        yield reader, writer
-
-
-@contextlib.contextmanager
 def _stdin(given: bytes) -> Iterator[int]:
-    """What a process reads as its stdin: a file, so that nobody waits where it does not read it."""
+    """Yield what a process reads as its stdin: a file, so that nobody waits where it does not read it."""
     if not given:
         yield subprocess.DEVNULL
         return
@@ -326,8 +295,8 @@ def _watch(pid: int, output: _Tail, deadline: float, stop: threading.Event | Non
         left = max(0.0, deadline - time.monotonic())
         if not is_open:
             time.sleep(min(pause, left))
-            pause = min(2 * pause, _LOOK)
-        elif poll.poll(1000 * min(_LOOK, left)):
+            pause = min(2 * pause, _INTERVAL)
+        elif poll.poll(1000 * min(_INTERVAL, left)):
             is_open = output.read()
         if _has_ended(pid):
             return ""
@@ -340,7 +309,7 @@ def _watch(pid: int, output: _Tail, deadline: float, stop: threading.Event | Non
 
 
 def _has_ended(pid: int) -> bool:
-    """Whether a child of ours has ended; it stays to be waited for."""
+    """Return whether a child of ours has ended; it stays to be waited for."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
     except ChildProcessError:
@@ -348,7 +317,7 @@ def _has_ended(pid: int) -> bool:
 
 
 def without_secrets(text: str) -> str:
-    """A text with the values of our environment's secrets, and what looks like a token, replaced."""
+    """Return a text with the values of our environment's secrets, and what looks like a token, replaced."""
     for name, value in os.environ.items():
         if _SECRET.search(name) and len(value) >= _SHORTEST_SECRET:
             text = text.replace(value, f"[{name}]")

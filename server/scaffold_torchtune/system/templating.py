@@ -10,15 +10,11 @@ import jinja2
 import jinja2.sandbox
 
 from scaffold_torchtune.system import yamlio
+from scaffold_torchtune.system.text import LineError
 
 
-class TemplateProblem(Exception):
-    """The template is missing, malformed, or uses a value that is not given. `line` is where, where it is known."""
-
-    def __init__(self, message: str, line: int | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.line = line
+class TemplateProblem(LineError):
+    """The template is missing, malformed, or uses a value that is not given."""
 
 
 def _yaml(value: Any) -> str:
@@ -42,7 +38,7 @@ def _entries(values: Mapping[str, Any], names: Iterable[str], indent: str = "") 
 
 @functools.lru_cache(maxsize=8)
 def _environment(folders: tuple[Path, ...]) -> jinja2.Environment:
-    """The environment for some folders; it keeps compiled templates, and notices when a file changes."""
+    """Return the environment for some folders; it keeps compiled templates, and notices when a file changes."""
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,
@@ -51,9 +47,7 @@ def _environment(folders: tuple[Path, ...]) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["yaml"] = _yaml
-    environment.filters["entries"] = _entries
-    environment.filters["sh"] = shlex.quote
+    environment.filters |= {"yaml": _yaml, "entries": _entries, "sh": shlex.quote}
     return environment
 
 

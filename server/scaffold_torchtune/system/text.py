@@ -1,39 +1,43 @@
-"""Showing values that come from elsewhere, so that they can neither hide nor forge anything."""
+"""Texts that come from elsewhere: shown so that they can neither hide nor forge anything, or refused at a line."""
 
 import difflib
 from collections.abc import Iterable, Sequence
 
 from scaffold_torchtune.findings import Scalar
 
-LONGEST = 200
+
+class LineError(ValueError):
+    """A text cannot be read. `line` is where, from 1, where that is known."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
 
 
 def _visible(character: str) -> str:
-    """The character itself, or its escape where it is not plainly printable (controls, bidi, invisible)."""
-    if character == "\\":
-        return "\\\\"
+    """Return the character itself, or its escape where it is not plainly printable (controls, bidi, invisible)."""
     if character.isprintable():
-        return character
+        return "\\\\" if character == "\\" else character
     return character.encode("unicode_escape").decode("ascii")
 
 
-def escape(text: str, limit: int = LONGEST) -> str:
-    """One line of text in which every control, invisible or bidirectional character is escaped.
+def escape(text: str, limit: int = 200) -> str:
+    """Return one line of text in which every control, invisible or bidirectional character is escaped.
 
     Longer text is cut at `limit` characters, with the number of characters left out.
     """
-    cut = text if len(text) <= limit else text[:limit]
     left_out = f"... ({len(text) - limit} more characters)" if len(text) > limit else ""
-    return "".join(map(_visible, cut)) + left_out
+    return "".join(map(_visible, text[:limit])) + left_out
 
 
 def one_line(text: str) -> str:
-    """The whole text with every control, invisible or bidirectional character escaped; what is plain stays as it is."""
+    """Return the whole text with what cannot be seen plainly escaped; what is plain stays as it is."""
     return "".join(character if character == "\\" else _visible(character) for character in text)
 
 
 def shown(value: Scalar) -> str:
-    """A value as messages show it: text in quotes, so that a type is never in doubt."""
+    """Return a value as messages show it: text in quotes, so that a type is never in doubt."""
     return f"'{escape(value)}'" if isinstance(value, str) else str(value)
 
 
@@ -49,7 +53,7 @@ def few(texts: Sequence[str], most: int, *, between: str = ", ", more: str = ", 
 
 
 def close_matches(word: str, known: Iterable[str], limit: int = 3, cutoff: float = 0.6) -> list[str]:
-    """Known words that a person may have meant, best first; case does not matter. `cutoff` is difflib's, 0 to 1."""
+    """Return known words that may be meant, best first; case does not matter. `cutoff` is difflib's, 0 to 1."""
     by_lower = {k.lower(): k for k in known}
     return [by_lower[m] for m in difflib.get_close_matches(word.lower(), by_lower, n=limit, cutoff=cutoff)]
 

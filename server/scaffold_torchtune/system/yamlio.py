@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from scaffold_torchtune.findings import Scalar
+from scaffold_torchtune.system.text import LineError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -25,13 +26,8 @@ _Event = Any  # the type stubs of PyYAML leave out what events hold
 _TEXT = "tag:yaml.org,2002:str"
 
 
-class YamlError(ValueError):
-    """The text is not YAML that we take. `line` is where, from 1."""
-
-    def __init__(self, message: str, line: int | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.line = line
+class YamlError(LineError):
+    """The text is not YAML that we take."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +42,9 @@ class YamlDocument:
     plain: dict[KeyPath, str] = field(default_factory=dict)
 
     def line(self, path: KeyPath) -> int | None:
-        """The line of the path, or of the nearest part of it that exists."""
-        while path:
-            if path in self.lines:
-                return self.lines[path]
-            path = path[:-1]
-        return None
+        """Return the line of the path, or of the nearest part of it that exists."""
+        parts = (path[:end] for end in range(len(path), 0, -1))
+        return next((self.lines[part] for part in parts if part in self.lines), None)
 
 
 # libyaml's parser is many times faster; every wheel of PyYAML has it, a build from source may not.
@@ -100,9 +93,9 @@ def read(text: str) -> YamlDocument:
         raise YamlError(str(error.problem or error.context), mark.line + 1 if mark else None) from error
     except yaml.reader.ReaderError as error:
         raise YamlError(str(error).splitlines()[0], text.count("\n", 0, error.position) + 1) from error
+    except YamlError:
+        raise
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        if isinstance(error, YamlError):
-            raise
         raise YamlError(str(error).splitlines()[0]) from error
 
 
@@ -112,22 +105,19 @@ def _screened(text: str) -> list[yaml.Event]:
     events: list[_Event] = []
     event: _Event
     for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, yaml.AliasEvent | yaml.ScalarEvent | yaml.CollectionStartEvent):
-            if isinstance(event, yaml.AliasEvent) or event.anchor:
-                raise YamlError("anchors and aliases are not taken", _line(event))
-            if event.tag:
-                raise YamlError(f"the tag {event.tag} is not taken", _line(event))
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            if depth > MAX_DEPTH:
-                raise YamlError(f"it is nested deeper than {MAX_DEPTH} levels", _line(event))
-            events.append(event)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-            events.append(event)
-        elif isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-            if documents > 1:
-                raise YamlError("there is more than one document", _line(event))
+        documents += isinstance(event, yaml.DocumentStartEvent)
+        if documents > 1:
+            raise YamlError("there is more than one document", _line(event))
+        if not isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
+            continue
+        events.append(event)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if getattr(event, "anchor", None):
+            raise YamlError("anchors and aliases are not taken", _line(event))
+        if tag := getattr(event, "tag", None):
+            raise YamlError(f"the tag {tag} is not taken", _line(event))
+        if depth > MAX_DEPTH:
+            raise YamlError(f"it is nested deeper than {MAX_DEPTH} levels", _line(event))
     return events
 
 
@@ -191,7 +181,7 @@ _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "nul
 
 
 def scalar(value: Scalar | list[str]) -> str:
-    """A value in YAML, on one line, that reads back with its value and type in every loader.
+    """Return a value in YAML, on one line, that reads back with its value and type in every loader.
 
     A float always has a dot (`1.0e-05`), which PyYAML needs; text is quoted unless it cannot be anything else.
 

@@ -127,7 +127,7 @@ def _read_report(report: bytes, mark: str) -> dict[str, str] | Fault:
         first = texts.index(end)
         pairs = [text.partition(b"=") for text in texts[first + 1 : texts.index(end, first + 1)]]
         variables = {os.fsdecode(name): os.fsdecode(value) for name, equals, value in pairs if equals}
-        return processes.cleaned({name: value for name, value in variables.items() if name not in _OF_THE_SHELL})
+        return processes.environment({name: value for name, value in variables.items() if name not in _OF_THE_SHELL})
     words = [text.decode("utf-8", "replace") for text in texts]
     reported = dict(zip(words[::2], words[1::2], strict=False))
     kinds: tuple[FaultKind, ...] = get_args(FaultKind)

@@ -1,4 +1,7 @@
-"""The commands, but for `serve`: a step, all of them, `doctor`, `new`, `demo`, `schema`, `skill`."""
+"""The commands, but for `serve`: a step, all of them, `doctor`, `new`, `demo`, `schema`, `skill`.
+
+Exit status: 0 all well; 1 some run failed, some value does not match, or a step was stopped midway; 2 refused.
+"""
 
 import argparse
 import dataclasses
@@ -18,7 +21,7 @@ from pydantic import BaseModel
 from scaffold_torchtune.cli import printing
 from scaffold_torchtune.cli.parser import parser
 from scaffold_torchtune.cli.skill import SkillResult, install_skill
-from scaffold_torchtune.findings import Refused, finding
+from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.models import Readiness
 from scaffold_torchtune.new import NewResult, create
 from scaffold_torchtune.new.options import OPTIONS
@@ -30,9 +33,14 @@ from scaffold_torchtune.system.files import publish
 from scaffold_torchtune.system.layout import EXAMPLES
 from scaffold_torchtune.system.text import one_line
 
-# The bundled example, put where it can be scaffolded.
-
 NAME = "capitalization_lora_sweep"
+"""The bundled example."""
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+_INTERRUPTED = "Interrupted. Repeat the command to go on from there.\n"
+_OF_REQUEST = {field.name for field in dataclasses.fields(Request)}
 
 
 def prepare_demo(directory: Path) -> Path:
@@ -50,20 +58,8 @@ def prepare_demo(directory: Path) -> Path:
                 publish({target: file.read_bytes()})
         except OSError as error:
             message = f"cannot write {target}: {error.strerror}"
-            problem = finding("write-failed", message, file=str(target), fix="give another directory")
-            raise Refused(message, [problem]) from error
+            raise refuse("write-failed", message, file=str(target), fix="give another directory") from error
     return directory
-
-
-# Does what a command line asks for, but for `serve`: a step, all of them, `doctor`, `new`, `demo`, `schema`, `skill`.
-#
-# Exit status: 0 all well; 1 some run failed, some value does not match, or a step was stopped midway; 2 refused.
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
-
-_INTERRUPTED = "Interrupted. Repeat the command to go on from there.\n"
-_OF_REQUEST = {field.name for field in dataclasses.fields(Request)}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -72,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
     if options.command == "schema":
         from scaffold_torchtune.parse.yaml_form import schema
 
-        sys.stdout.write(json.dumps(schema(), indent=2) + "\n")
+        _print_json(schema())
         return 0
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -100,12 +96,11 @@ def _end_in_good_order() -> None:
 
 
 def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
-    """The step that a command means."""
+    """Return the step that a command means."""
     if options.command == "demo":
         return _demo
     if options.command == "doctor":
-        where = options.experiment
-        return lambda request: doctor.doctor(request, with_experiment=where is not None)
+        return lambda request: doctor.doctor(request, with_experiment=options.experiment is not None)
     if options.command == "skill":
         return lambda _request: install_skill(options.directory)
     if options.command == "new":
@@ -116,7 +111,6 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
 
 
 def _demo(request: Request) -> ScaffoldResult:
-
     locate.check_roots(request.experiment.resolve(), request)
     prepare_demo(request.experiment)
     # what clusters and environments are called in the example is not what they are called here
@@ -125,13 +119,12 @@ def _demo(request: Request) -> ScaffoldResult:
 
 def _do(step: Callable[[Request], BaseModel], options: argparse.Namespace) -> int:
     errors = printing.console(stderr=True)
-    progress = printing.Progress(errors, quiet=options.json)
+    progress = printing.ProgressBar(errors, quiet=options.json)
     try:
         with progress:
             result = step(_request(options, progress))
     except Refused as refused:
-        midway = isinstance(refused, Stopped)
-        interrupted = isinstance(refused, Interrupted)
+        midway, interrupted = isinstance(refused, Stopped), isinstance(refused, Interrupted)
         if options.json:
             _print_json(reply.of_refusal(refused, _call(options), midway=midway))
         elif interrupted:
@@ -151,7 +144,7 @@ def _do(step: Callable[[Request], BaseModel], options: argparse.Namespace) -> in
 
 
 def _show_new(of: NewResult, options: argparse.Namespace) -> None:
-    """What was written, what is remarkable, and the next command."""
+    """Print what was written, what is remarkable, and the next command."""
     for path in of.created:
         sys.stdout.write(one_line(f"wrote {path}") + "\n")
     if of.local not in of.created:
@@ -165,7 +158,7 @@ def _show_new(of: NewResult, options: argparse.Namespace) -> None:
 
 
 def _show_skill(of: SkillResult) -> None:
-    """What was written, and how agents get the tools that the skill calls."""
+    """Print what was written, and how agents get the tools that the skill calls."""
     done = "nothing was changed in" if of.unchanged else "replaced" if of.replaced else "wrote"
     sys.stdout.write(one_line(f"{done} {of.directory}: {', '.join(of.files)}") + "\n")
     line = "claude mcp add --scope user torchtune -- scaffold-torchtune serve"
@@ -184,25 +177,20 @@ def _call(options: argparse.Namespace) -> tools.Call:
 
 
 def _print_json(data: dict[str, Any]) -> None:
-    """One JSON document, in ASCII: any terminal and any pipe takes it."""
+    """Print one JSON document, in ASCII: any terminal and any pipe takes it."""
     sys.stdout.write(json.dumps(data, indent=2) + "\n")
 
 
 def _all_well(result: BaseModel) -> bool:
     match result:
-        case ScaffoldResult():
-            return result.ok
+        case ScaffoldResult(ok=False) | ValidateResult(passed=False) | Readiness(ready=False):
+            return False
         case SetupResult():
             return result.failed == 0
-        case ValidateResult():
-            return result.passed
-        case Readiness():
-            return result.ready
-        case _:
-            return True
+    return True
 
 
-def _request(options: argparse.Namespace, progress: printing.Progress) -> Request:
+def _request(options: argparse.Namespace, progress: printing.ProgressBar) -> Request:
     root = os.environ.get("SCAFFOLD_TORCHTUNE_ROOT")
     given = {name: value for name, value in vars(options).items() if name in _OF_REQUEST and value is not None}
     given |= {"experiment": options.experiment or Path(), "answers": dict(options.answers)}
