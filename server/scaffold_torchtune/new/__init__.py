@@ -62,7 +62,7 @@ def prove(asked: Wanted, documents: Mapping[str, str]) -> list[Finding]:
     surroundings = (found.name, found.text) if found else (layout.LOCAL, documents[layout.LOCAL])
     try:
         experiment = parse_experiment((layout.SUMMARY, documents[layout.SUMMARY]), surroundings, lambda _: True)
-        plan = make_plan(experiment, Options(), asked.place())
+        plan = make_plan(experiment, Options(), asked.context())
         outcomes = [run_bundled(run, render_run(plan, run, [TEMPLATES]).document) for run in plan.runs]
     except Refused as refused:
         message = "what was asked for could not be scaffolded"

@@ -16,7 +16,7 @@ from scaffold_torchtune.parse import local, values
 from scaffold_torchtune.parse.drafts import Field
 from scaffold_torchtune.pipeline.locate import Document, local_document, read_document
 from scaffold_torchtune.plan import checks, naming
-from scaffold_torchtune.plan.run_settings import Place
+from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings import kinds, recipes
 from scaffold_torchtune.settings.kinds import NotTyped
@@ -87,10 +87,10 @@ class Wanted:
         """An absolute path: a relative one is taken from the experiment directory."""
         return posixpath.normpath(posixpath.join(str(self.directory), str(self.one(name))))
 
-    def place(self) -> Place:
+    def context(self) -> PlanContext:
         """Where the experiment will be planned."""
         folder = self.local.path.parent if self.local else self.directory
-        return Place(str(self.directory), str(folder), str(TEMPLATES), lambda path: Path(path).is_file())
+        return PlanContext(str(self.directory), str(folder), str(TEMPLATES), lambda path: Path(path).is_file())
 
     @property
     def columns(self) -> list[str]:
@@ -291,7 +291,7 @@ def check(asked: Wanted) -> None:
     if "dataset" in asked.values:
         source = Source(kind=SourceKind.RESOURCES)
         data = [Setting(value=asked.one("dataset"), source=source)]
-        asked.problems += checks.data_problems(data, Options(), asked.place())
+        asked.problems += checks.data_problems(data, Options(), asked.context())
     if asked.local is not None:
         _against_local(asked, asked.local)
     names = (layout.SUMMARY, layout.SUMMARY_YAML, *([] if asked.local else [layout.LOCAL]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaffold_torchtune.findings import Finding, Question, Refused, errors_in, finding, refuse, serious
-from scaffold_torchtune.models import Experiment, Options, Plan, PlannedRun, Seen, Setting
+from scaffold_torchtune.models import DiskState, Experiment, Options, Plan, PlannedRun, Setting
 from scaffold_torchtune.parse.experiment import parse_experiment
 from scaffold_torchtune.pipeline.external_setup import interface_of, trial
 from scaffold_torchtune.pipeline.locate import (
@@ -23,7 +23,7 @@ from scaffold_torchtune.pipeline.locate import (
 )
 from scaffold_torchtune.pipeline.state import load_plan
 from scaffold_torchtune.plan.planner import Difference, differences, make_plan, with_id
-from scaffold_torchtune.plan.run_settings import Place
+from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan
 from scaffold_torchtune.preflight.disk import free_bytes, inspect_checkpoint, inspect_data
 from scaffold_torchtune.preflight.runs import output_dir
@@ -50,12 +50,12 @@ def preflight_findings(plan: Plan, files: Mapping[str, RunFiles]) -> list[Findin
     return check_plan(plan, inspect_disk(plan), _listed(plan, files))
 
 
-def inspect_disk(plan: Plan) -> Seen:
+def inspect_disk(plan: Plan) -> DiskState:
     """Everything that the plan names on disk, looked at once."""
     data = {run.data_path: run.text("dataset_ext") for run in plan.runs}
     checkpoints = {directory for run in plan.runs if (directory := run.checkpoint_dir)}
     outputs = {directory for run in plan.runs if (directory := output_dir(run))}
-    return Seen(
+    return DiskState(
         data={path: inspect_data(path, extension) for path, extension in data.items()},
         checkpoints={directory: inspect_checkpoint(directory) for directory in checkpoints},
         free={directory: free for directory in outputs if (free := free_bytes(directory)) is not None},
@@ -189,7 +189,7 @@ def prepared(request: Request) -> Prepared:
     inputs = input_hashes(found.documents, options)
     surroundings = found.experiment.template | found.experiment.environment
     interface = interface_of(options.setup_script, surroundings, request)
-    place = Place(
+    context = PlanContext(
         experiment_dir=str(found.directory),
         local_dir=str(found.documents[1].path.parent),
         templates_dir=str(TEMPLATES),
@@ -198,8 +198,8 @@ def prepared(request: Request) -> Prepared:
         previous=previous,
         interface=interface,
     )
-    plan = make_plan(found.experiment, options, place)
-    same = _same_in_twin(found, found.twin, options, place) if found.twin else []
+    plan = make_plan(found.experiment, options, context)
+    same = _same_in_twin(found, found.twin, options, context) if found.twin else []
     own = options.template and not layout.is_plain_template(options.template)
     folders = [Path(str(options.template)).parent, TEMPLATES] if own else [TEMPLATES]
     rendered = tuple(render_run(plan, run, folders) for run in plan.runs)
@@ -224,7 +224,7 @@ def prepared(request: Request) -> Prepared:
     return Prepared(found, plan, rendered, outcomes)
 
 
-def _same_in_twin(found: Parsed, twin: Experiment, options: Options, place: Place) -> list[Finding]:
+def _same_in_twin(found: Parsed, twin: Experiment, options: Options, context: PlanContext) -> list[Finding]:
     """That the summary's other form plans the same, as a remark.
 
     Raises:
@@ -232,7 +232,7 @@ def _same_in_twin(found: Parsed, twin: Experiment, options: Options, place: Plac
     """
     used, unused = found.experiment.summary_file, twin.summary_file
     alike = options.model_copy(update={"names": "varying"})
-    somewhere = dataclasses.replace(place, previous=None)
+    somewhere = dataclasses.replace(context, previous=None)
     one = make_plan(found.experiment, alike, somewhere)
     with _beside(used, unused):
         other = make_plan(twin, alike, somewhere)

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from scaffold_torchtune.findings import Finding, sort_findings
-from scaffold_torchtune.models import Plan, Seen
+from scaffold_torchtune.models import DiskState, Plan
 from scaffold_torchtune.preflight import cost, design, inputs, runs, steps
 
 
-def check_plan(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[str]]) -> list[Finding]:
+def check_plan(plan: Plan, seen: DiskState, listed: Mapping[str, Sequence[str]]) -> list[Finding]:
     """Everything that can be foreseen.
 
     Args:

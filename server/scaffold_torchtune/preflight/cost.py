@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from scaffold_torchtune.findings import Finding, finding
-from scaffold_torchtune.models import Plan, PlannedRun, Seen
+from scaffold_torchtune.models import DiskState, Plan, PlannedRun
 from scaffold_torchtune.preflight.runs import at, concerning, full, grouped, output_dir
 from scaffold_torchtune.preflight.steps import effective_batch, part_of, rows_of, steps_of
 from scaffold_torchtune.settings import kinds
@@ -107,7 +107,7 @@ def _offloaded(run: PlannedRun, gpus: int) -> bool:
     return entry is not None and entry.full_offload and full(run) and gpus > 1
 
 
-def cost_findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
+def cost_findings(plan: Plan, seen: DiskState) -> Iterator[Finding]:
     """The estimates, and warnings where they are more than what is there."""
     needs = {run.directory: _need(run) for run in plan.runs}
     runs = [(run, need) for run in plan.runs if (need := needs[run.directory]) is not None]
@@ -143,7 +143,7 @@ def _node(plan: Plan, runs: list[PlannedRun]) -> list[str]:
     return [f"a job asks its node for {' or '.join(dict.fromkeys(asked))}"] if asked else []
 
 
-def _estimate(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Finding:
+def _estimate(plan: Plan, seen: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Finding:
     held = sorted(need.held for _, need in runs)
     logits = max(need.logits for _, need in runs)
     parts = [
@@ -201,7 +201,7 @@ def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding
         )
 
 
-def _disk(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
+def _disk(plan: Plan, seen: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
     """Outputs that are more than what is free where they go."""
     needs = {run.directory: need.saved for run, need in runs}
     for outputs, some in grouped([run for run, _ in runs], output_dir).items():
@@ -218,7 +218,7 @@ def _disk(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterat
             )
 
 
-def _time(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
+def _time(plan: Plan, seen: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
     """Runs that cannot be done in time even on a GPU that works at the best rate that is known of training."""
     short = {
         run.directory: least for run, need in runs if (least := _least_seconds(run, need, plan, seen)) > _limit(run)
@@ -243,7 +243,7 @@ def _limit(run: PlannedRun) -> float:
     return math.inf if found is None else found
 
 
-def _least_seconds(run: PlannedRun, need: Need, plan: Plan, seen: Seen) -> float:
+def _least_seconds(run: PlannedRun, need: Need, plan: Plan, seen: DiskState) -> float:
     """Seconds of arithmetic that the run cannot do without; 0 where it is not known.
 
     A token takes two operations for each weight forward and two backward, and two more for each weight that is trained

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, finding
-from scaffold_torchtune.models import CellKind, CheckpointSeen, DataSeen, PartSeen, Plan, PlannedRun, Seen
+from scaffold_torchtune.models import CellKind, CheckpointState, DataFile, DataPart, DiskState, Plan, PlannedRun
 from scaffold_torchtune.preflight.runs import Subject, at, concerning, grouped
 from scaffold_torchtune.preflight.steps import TRAIN, VALIDATION
 from scaffold_torchtune.system.text import did_you_mean, few, shown
@@ -16,7 +16,7 @@ _LISTED = 8
 _MESSAGES = "messages"
 
 
-def data_findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
+def data_findings(plan: Plan, seen: DiskState) -> Iterator[Finding]:
     """What stands against each data set, for each way in which runs use it."""
     for path, runs in grouped(plan.runs, lambda run: run.data_path).items():
         found = seen.data.get(path)
@@ -39,7 +39,7 @@ def data_findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
             yield from _samples(about, plan, runs, found)
 
 
-def _parts(about: Subject, runs: list[PlannedRun], found: DataSeen) -> Iterator[Finding]:
+def _parts(about: Subject, runs: list[PlannedRun], found: DataFile) -> Iterator[Finding]:
     needed = {TRAIN: runs}
     validated = [run for run in runs if run.integer("run_val_every_n_steps", 0)]
     if validated:
@@ -54,7 +54,7 @@ def _parts(about: Subject, runs: list[PlannedRun], found: DataSeen) -> Iterator[
             yield from _columns(about, some, name, part)
 
 
-def _no_part(about: Subject, found: DataSeen, name: str) -> Finding:
+def _no_part(about: Subject, found: DataFile, name: str) -> Finding:
     there = ", ".join(shown(part) for part in list(found.parts)[:_LISTED])
     return about.mismatch(
         did_you_mean(name, found.parts, f"it has no part {name}."),
@@ -79,7 +79,7 @@ def _wanted(run: PlannedRun) -> dict[str, tuple[CellKind, str]]:
     return {run.text(key) or name: ("text", key) for key, name in usual.items()}
 
 
-def _columns(about: Subject, runs: list[PlannedRun], name: str, part: PartSeen) -> Iterator[Finding]:
+def _columns(about: Subject, runs: list[PlannedRun], name: str, part: DataPart) -> Iterator[Finding]:
     told: dict[tuple[str, CellKind], Location | None] = {}
     for run in runs:
         for column, (kind, key) in _wanted(run).items():
@@ -111,7 +111,7 @@ def _wrong_cell(about: Subject, where: str, column: str, kind: CellKind, other: 
     )
 
 
-def _splits(about: Subject, plan: Plan, found: DataSeen) -> Iterator[Finding]:
+def _splits(about: Subject, plan: Plan, found: DataFile) -> Iterator[Finding]:
     """Where the file and the summary count differently."""
     for name, said in plan.splits.get(about.name, {}).items():
         part = found.parts.get(name)
@@ -123,7 +123,7 @@ def _splits(about: Subject, plan: Plan, found: DataSeen) -> Iterator[Finding]:
             )
 
 
-def _samples(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataSeen) -> Iterator[Finding]:
+def _samples(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile) -> Iterator[Finding]:
     """More training samples asked for than there are: the datasets library takes what there is and says nothing."""
     part = found.parts.get(TRAIN)
     for asked, some in grouped(runs, lambda run: run.integer("training_samples", 0)).items():
@@ -146,7 +146,7 @@ _CONFIG = "config.json"
 _FEW = 3
 
 
-def checkpoint_findings(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+def checkpoint_findings(plan: Plan, seen: DiskState, listed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
     """What stands against each base model's directory."""
     models = grouped(plan.runs, lambda run: (str(run.checkpoint_dir), run.text("torchtune_model_name")))
     for (directory, model), runs in models.items():
@@ -169,7 +169,7 @@ def checkpoint_findings(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[st
             yield from _tokenizer(about, found, facts) if facts else ()
 
 
-def _config(about: Subject, found: CheckpointSeen, facts: ModelFacts | None) -> Iterator[Finding]:
+def _config(about: Subject, found: CheckpointState, facts: ModelFacts | None) -> Iterator[Finding]:
     """The checkpointer reads config.json for the shapes of attention (FullModelHFCheckpointer.load_checkpoint)."""
     if found.config is None:
         what = f"{_CONFIG} is not a JSON object" if _CONFIG in found.files else f"{_CONFIG} is not there"
@@ -190,7 +190,7 @@ def _config(about: Subject, found: CheckpointSeen, facts: ModelFacts | None) -> 
 
 
 def _weights(
-    about: Subject, found: CheckpointSeen, facts: ModelFacts | None, listed: Sequence[str] | None
+    about: Subject, found: CheckpointState, facts: ModelFacts | None, listed: Sequence[str] | None
 ) -> Iterator[Finding]:
     """The files that will be loaded, and their tensors against those that torchtune's builder makes.
 
@@ -232,7 +232,7 @@ def _shapes(about: Subject, shapes: Mapping[str, tuple[int, ...]], facts: ModelF
         yield about.mismatch(what, actual=_few(spare), fix=f"{fix}, or take them out of the files")
 
 
-def _index(about: Subject, found: CheckpointSeen) -> Iterator[Finding]:
+def _index(about: Subject, found: CheckpointState) -> Iterator[Finding]:
     """The index names files that are there, with the tensors in them that it says."""
     absent = sorted({file for file in (found.index or {}).values() if file not in found.files})
     if absent:
@@ -247,7 +247,7 @@ def _index(about: Subject, found: CheckpointSeen) -> Iterator[Finding]:
             return
 
 
-def _tokenizer(about: Subject, found: CheckpointSeen, facts: ModelFacts) -> Iterator[Finding]:
+def _tokenizer(about: Subject, found: CheckpointState, facts: ModelFacts) -> Iterator[Finding]:
     for name in facts.tokenizer_files.values():
         size = found.files.get(name)
         if size is None or size == 0:

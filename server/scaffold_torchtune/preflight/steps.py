@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scaffold_torchtune.findings import Finding, finding
-from scaffold_torchtune.models import PartSeen, Plan, PlannedRun, Seen
+from scaffold_torchtune.models import DataPart, DiskState, Plan, PlannedRun
 from scaffold_torchtune.preflight.runs import at, concerning, grouped
 
 # How many optimizer steps a run takes, as torchtune 0.6.1 counts them.
@@ -35,13 +35,13 @@ def steps_per_epoch(rows: int, *, batch_size: int, accumulation: int, processes:
     return steps if limit is None else min(steps, limit)
 
 
-def part_of(run: PlannedRun, seen: Seen, name: str = TRAIN) -> PartSeen | None:
+def part_of(run: PlannedRun, seen: DiskState, name: str = TRAIN) -> DataPart | None:
     """A part of the run's data set, where it was seen."""
     found = seen.data.get(run.data_path)
     return None if found is None else found.parts.get(name)
 
 
-def rows_of(run: PlannedRun, plan: Plan, seen: Seen) -> Rows | None:
+def rows_of(run: PlannedRun, plan: Plan, seen: DiskState) -> Rows | None:
     """The samples of a training epoch: counted where they were seen, else as the summary says, else None."""
     part, declared = part_of(run, seen), plan.splits.get(run.data_path, {}).get(TRAIN)
     label = f"{run.value('dataset_label')}{run.value('dataset_ext')}"
@@ -77,7 +77,7 @@ def steps_of(run: PlannedRun, rows: int) -> int:
 # Whether training takes any step at all, and gets past its warm-up.
 
 
-def step_findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
+def step_findings(plan: Plan, seen: DiskState) -> Iterator[Finding]:
     """Runs without a step, and runs whose learning rate is at what is planned only late or never.
 
     Samples that are packed are put together by their length in tokens, which is not known here: of such runs only an
@@ -93,7 +93,7 @@ def step_findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
             yield _long_warmup(plan, runs, basis, steps)
 
 
-def _case(run: PlannedRun, plan: Plan, seen: Seen) -> tuple[str, int, int, int] | None:
+def _case(run: PlannedRun, plan: Plan, seen: DiskState) -> tuple[str, int, int, int] | None:
     rows = rows_of(run, plan, seen)
     if rows is None or (run.value("packed") and rows.count):
         return None
