@@ -164,7 +164,7 @@ def _estimate(plan: Plan, seen: DiskState, runs: list[tuple[PlannedRun, Need]]) 
         each = _span([str(samples[0]), str(samples[-1])])
         parts.append(f"a run takes {_span([str(fewest), str(most)])} optimizer steps of {each} samples")
     parts += _node(plan, [run for run, _ in runs])
-    return finding("estimate", f"estimates for {concerning([r for r, _ in runs], len(plan.runs))}: {'; '.join(parts)}")
+    return finding("estimate", f"estimates for {concerning([r for r, _ in runs], plan)}: {'; '.join(parts)}")
 
 
 _NAMES_GPUS = ("gpu_type", "constraint")
@@ -191,7 +191,7 @@ def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding
         yield finding(
             "gpu-memory",
             f"weights, gradients and optimizer states alone take {_gib(held)} on each GPU of"
-            f" {concerning(some, len(plan.runs))}, but {_names(some[0])} names GPUs of"
+            f" {concerning(some, plan)}, but {_names(some[0])} names GPUs of"
             f" {memory} GiB",
             field="gpus",
             expected=f"at most {memory} GiB",
@@ -209,7 +209,7 @@ def _disk(plan: Plan, seen: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
         if free is not None and needed > free:
             yield finding(
                 "disk-space",
-                f"the checkpoints of {concerning(some, len(plan.runs))} take {_gib(needed)} in all, but below"
+                f"the checkpoints of {concerning(some, plan)} take {_gib(needed)} in all, but below"
                 f" {outputs} no more than {math.ceil(free / _GIB)} GiB are free",
                 field="output_dir_base",
                 expected=f"{_gib(needed)} free",
@@ -229,7 +229,7 @@ def _time(plan: Plan, seen: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
         yield finding(
             "time-limit",
             f"the arithmetic alone takes at least {hours:.1f} hours on the GPUs of {_names(run)} in"
-            f" {concerning(some, len(plan.runs))}, but the time limit is {run.value('time')}",
+            f" {concerning(some, plan)}, but the time limit is {run.value('time')}",
             field="time",
             expected=f"more than {hours:.1f} hours",
             actual=run.text("time"),
