@@ -15,15 +15,13 @@ from scaffold_torchtune.models import CellKind, CheckpointState, DataFile, DataP
 from scaffold_torchtune.system.files import NotRegular, open_regular
 from scaffold_torchtune.system.text import close_matches
 
-# Opening what a document names: regular files alone, without waiting for anybody.
-
 
 class Unfit(Exception):
     """What lies there cannot be read; the message says why, to follow the path in a sentence."""
 
 
 def regular_file(path: str) -> BinaryIO:
-    """A regular file opened for reading.
+    """Open what a document names for reading, if it is a regular file, without waiting for anybody.
 
     Raises:
         FileNotFoundError: nothing lies there, or not where we may look.
@@ -41,7 +39,7 @@ def regular_file(path: str) -> BinaryIO:
 
 
 def near(path: str) -> tuple[str, ...]:
-    """What lies beside a path that does not exist, with nearly its name."""
+    """Return what lies beside a path that does not exist, with nearly its name."""
     try:
         beside = [entry.name for entry in Path(path).parent.iterdir()]
     except OSError:
@@ -49,11 +47,8 @@ def near(path: str) -> tuple[str, ...]:
     return tuple(close_matches(Path(path).name, beside, cutoff=0.75))
 
 
-# How much room there is.
-
-
 def free_bytes(directory: str) -> int | None:
-    """What an unprivileged user may still write below a directory, which need not exist yet.
+    """Return what an unprivileged user may still write below a directory, which need not exist yet.
 
     Returns:
         Free bytes of the file system of the nearest directory that exists, the root aside: what exists of a path only
@@ -69,8 +64,6 @@ def free_bytes(directory: str) -> int | None:
     return None
 
 
-# Looking into the directory of a base model: its files, the headers of its safetensors, its index and config.
-
 _MAX_HEADER = 100_000_000  # the format's own bound (safetensors, tensor.rs: MAX_HEADER_SIZE)
 _MAX_JSON = 50_000_000
 _MAX_FILES = 2_000
@@ -78,7 +71,7 @@ _INDEX = "model.safetensors.index.json"
 
 
 def inspect_checkpoint(directory: str) -> CheckpointState:
-    """What lies in the directory of a base model. Never raises for what lies there."""
+    """Return what lies in the directory of a base model. Never raises for what lies there."""
     try:
         files = _files(directory)
     except (FileNotFoundError, NotADirectoryError):
@@ -87,18 +80,16 @@ def inspect_checkpoint(directory: str) -> CheckpointState:
         return CheckpointState(absent=True, near=near(directory))
     except (OSError, ValueError) as error:
         return CheckpointState(problem=f"cannot be looked into: {getattr(error, 'strerror', None) or error}")
-    tensors = {name: _tensors(f"{directory}/{name}") for name in files if _is_weights(name)}
+    weights = [name for name in files if name.endswith(".safetensors") and "/" not in name]
     index, config = _object(f"{directory}/{_INDEX}"), _object(f"{directory}/config.json")
+    listed = index.get("weight_map") if index else None
+    listed = listed if isinstance(listed, dict) else {}
     return CheckpointState(
         files=files,
-        tensors=tensors,
-        index=None if index is None else _texts(index.get("weight_map")),
+        tensors={name: _tensors(f"{directory}/{name}") for name in weights},
+        index=None if index is None else {str(k): str(v) for k, v in listed.items()},
         config=None if config is None else {k: int(v) for k, v in config.items() if isinstance(v, int)},
     )
-
-
-def _is_weights(name: str) -> bool:
-    return name.endswith(".safetensors") and "/" not in name
 
 
 def _files(directory: str) -> dict[str, int]:
@@ -115,15 +106,10 @@ def _files(directory: str) -> dict[str, int]:
 
 
 def _below(directory: str) -> list[tuple[str, int]]:
-    try:
+    with contextlib.suppress(OSError):
         entries = sorted(os.scandir(directory), key=lambda e: e.name)[:_MAX_FILES]
         return [(entry.name, entry.stat().st_size) for entry in entries if stat.S_ISREG(entry.stat().st_mode)]
-    except OSError:
-        return []
-
-
-def _texts(value: Any) -> dict[str, str]:
-    return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
+    return []
 
 
 def _object(path: str) -> dict[str, Any] | None:
@@ -161,18 +147,15 @@ def _header(header: dict[str, Any], size: int) -> TensorFile:
     return TensorFile(shapes={name: tuple(int(n) for n in entry["shape"]) for name, entry in tensors.items()})
 
 
-# Looking into a data set file: JSON as `load_dataset("json", field=...)` reads it, and Parquet.
-
 MAX_JSON = 64 * 1024**2
 _MAX_COLUMNS = 50
-_PARQUET_ENDS = 4  # a Parquet file begins and ends with these four bytes
 _KINDS: dict[type, CellKind] = {
     bool: "boolean", int: "number", float: "number", str: "text", list: "list", dict: "object", type(None): "null",
 }  # fmt: skip
 
 
 def inspect_data(path: str, extension: str) -> DataFile:
-    """What a data set file holds.
+    """Return what a data set file holds: JSON as `load_dataset("json", field=...)` reads it, or Parquet.
 
     Args:
         path: its absolute path.
@@ -268,9 +251,9 @@ def _message_faults(messages: list[Any]) -> Iterable[str]:
 
 
 def _parquet(file: Any) -> DataFile:
-    ends = file.read(_PARQUET_ENDS)
-    if ends != b"PAR1":
-        pointer = "; it looks like a Git LFS pointer: git lfs pull fetches the data" if ends == b"vers" else ""
+    begin = file.read(4)  # as a Parquet file ends, too
+    if begin != b"PAR1":
+        pointer = "; it looks like a Git LFS pointer: git lfs pull fetches the data" if begin == b"vers" else ""
         return DataFile(problem=f"is not a Parquet file{pointer}")
     if importlib.util.find_spec("pyarrow") is None:
         return DataFile(unread="is Parquet, and pyarrow is not installed here to look into it")
