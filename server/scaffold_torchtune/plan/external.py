@@ -161,7 +161,7 @@ def _untaken_setting(name: str, message: str, fix: str, setting: Setting, expect
 
 
 def _loads_all(settings: Mapping[str, Setting], interface: Interface) -> bool:
-    """Whether the script's SLURM template loads just the planned modules: then it need not, and must not, be told."""
+    """Whether the script's SLURM template loads just the planned modules: then setup_finetune.yaml must not have them."""
     planned = settings.get("modules")
     names = tuple(part.strip() for part in planned.text.split(",")) if planned else ()
     return interface.drops_conda and bool(names) and names == interface.modules
@@ -186,7 +186,7 @@ def _conda_dropped(setting: Setting, run: PlannedRun, interface: Interface) -> F
 def _lacking(runs: Sequence[PlannedRun], experiment: Experiment, interface: Interface) -> list[Finding]:
     """Options that the script requires and nobody gives.
 
-    Of cruijff_kit's newer versions dataset_type is one, though argparse is not told: they end with an error without it.
+    Of cruijff_kit's newer versions dataset_type is one, though not for argparse: they end with an error without it.
     """
     options = interface.options or {}
     required = {name for name, option in options.items() if option.required}

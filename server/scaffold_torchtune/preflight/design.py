@@ -86,7 +86,7 @@ def _replicates(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Findin
 
 
 def _together(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding]:
-    """Parameters of which each tells the others: their effects cannot be told apart."""
+    """Parameters of which each gives the others: their effects cannot be separated."""
     by_pattern: dict[tuple[int, ...], list[str]] = {}
     for name, values in factors.items():
         levels = list(dict.fromkeys(values))
@@ -183,7 +183,7 @@ def _claims(run: PlannedRun) -> Iterator[_Claim]:
 
 
 def _holds(run: PlannedRun, claim: _Claim) -> bool:
-    """Whether it is so; of what is not planned, nothing can be said, but that all weights have no LoRA."""
+    """Whether a claim is right, or nothing is known of it: full fine-tuning has no LoRA rank and no alpha."""
     planned = run.value(claim.setting)
     if planned is None:
         return not (claim.setting in {"lora_rank", "lora_alpha"} and full(run))
