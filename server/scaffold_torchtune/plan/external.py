@@ -161,7 +161,7 @@ def _untaken_setting(name: str, message: str, fix: str, setting: Setting, expect
 
 
 def _loads_all(settings: Mapping[str, Setting], interface: Interface) -> bool:
-    """Whether the script's SLURM template loads just the planned modules: setup_finetune.yaml must not hold them then."""
+    """Whether the script's SLURM template just loads what is planned: then setup_finetune.yaml must not have it."""
     planned = settings.get("modules")
     names = tuple(part.strip() for part in planned.text.split(",")) if planned else ()
     return interface.drops_conda and bool(names) and names == interface.modules
