@@ -254,15 +254,10 @@ def _template_overridden(experiment: Experiment, runs: Sequence[PlannedRun]) -> 
                 f"{name} is {shown(planned.value)} {'in all runs' if everywhere else some}, by {by}, which wins over"
                 f" {value} in {line}"
             )
+        expected, actual, at = planned.value if planned else None, setting.value, setting.source
+        fix, severity = "nothing, if the documents are right", Severity.INFO
         yield finding(
-            "overridden",
-            message,
-            field=name,
-            expected=planned.value if planned else None,
-            actual=setting.value,
-            at=setting.source,
-            fix="nothing, if the documents are right",
-            severity=Severity.INFO,
+            "overridden", message, field=name, expected=expected, actual=actual, at=at, fix=fix, severity=severity
         )
 
 
@@ -283,16 +278,14 @@ def _plain(name: str, setting: Setting) -> object:
 
 def _own_recipe(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
     """That a recipe of the template's is not one of torchtune's own."""
-    custom = next((found for run in runs if (found := run.settings.get("custom_recipe")) is not None), None)
-    if custom is None or custom.text in recipes.NAMES:
+    recipe = next((found for run in runs if (found := run.settings.get("custom_recipe")) is not None), None)
+    if recipe is None or recipe.text in recipes.NAMES:
         return
-    yield finding(
-        "own-recipe",
-        f"the runs start the recipe {shown(custom.value)}, which is not torchtune's own: it must be there in the"
-        " environment of the job, and what it reads of finetune.yaml is not known here",
-        field="custom_recipe",
-        actual=custom.value,
-        at=custom.source,
-        fix="take it out of the template to start torchtune's own recipe",
-        severity=Severity.INFO if runs[0].generation else None,  # which always starts recipes of its own
+    message = (
+        f"the runs start the recipe {shown(recipe.value)}, which is not torchtune's own: it must be there in the"
+        " environment of the job, and what it reads of finetune.yaml is not known here"
     )
+    field, fix = "custom_recipe", "take it out of the template to start torchtune's own recipe"
+    severity = Severity.INFO if runs[0].generation else None  # which always starts recipes of its own
+    at = recipe.source
+    yield finding("own-recipe", message, field=field, actual=recipe.value, at=at, fix=fix, severity=severity)

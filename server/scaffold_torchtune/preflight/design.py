@@ -23,9 +23,6 @@ from scaffold_torchtune.system.text import few, shown
 from scaffold_torchtune.torchtune_facts.model_registry import find_model
 
 _LISTED = 6
-_REPLICATES = frozenset({"seed"})
-"""Parameters that repeat a combination instead of making another."""
-
 _LABELS: Final = {
     "lora_rank": "lora_rank", "rank": "lora_rank", "r": "lora_rank", "lora_alpha": "lora_alpha", "alpha": "lora_alpha",
     "lr": "lr", "batch_size": "batch_size", "bs": "batch_size", "epochs": "epochs", "epoch": "epochs", "ep": "epochs",
@@ -43,8 +40,10 @@ _CLAIM: Final = re.compile(
 def design_findings(plan: Plan) -> Iterator[Finding]:
     """Yield remarks about the design."""
     factors = {name: [run.parameters.get(name) for run in plan.runs] for name in plan.varying}
-    yield from _factorial(plan, {k: v for k, v in factors.items() if k not in _REPLICATES})
-    yield from _replicates(plan, factors)
+    others = {name: values for name, values in factors.items() if name != "seed"}  # which repeats a combination
+    yield from _factorial(plan, others)
+    if "seed" in factors:
+        yield from _replicates(plan, others)
     yield from _together(plan, factors)
     yield from _alpha(plan)
     yield from _batch(plan)
@@ -72,12 +71,9 @@ def _incomplete(plan: Plan, message: str, field: str, expected: int, actual: int
     return finding(code, message, field=field, expected=expected, actual=actual, fix=fix, at=first)
 
 
-def _replicates(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding]:
+def _replicates(plan: Plan, others: dict[str, list[Scalar]]) -> Iterator[Finding]:
     """Combinations that are repeated more often than others."""
-    if "seed" not in factors:
-        return
-    others = [values for name, values in factors.items() if name != "seed"]
-    counts = Counter(zip(*others, strict=True))
+    counts = Counter(zip(*others.values(), strict=True))
     if len(set(counts.values())) > 1:
         fewest, most = min(counts.values()), max(counts.values())
         message = f"the seeds are not the same for all combinations: some have {fewest} run(s), some {most}"
@@ -202,7 +198,5 @@ def _claim_finding(run: PlannedRun, claim: _Claim, count: int) -> Finding:
 
 
 def _mismatch(message: str, field: str, expected: Scalar, actual: Scalar, fix: str, place: Location) -> Finding:
-    severity = Severity.WARNING
-    return finding(
-        "name-mismatch", message, field=field, expected=expected, actual=actual, fix=fix, severity=severity, at=place
-    )
+    code, severity = "name-mismatch", Severity.WARNING
+    return finding(code, message, field=field, expected=expected, actual=actual, fix=fix, severity=severity, at=place)

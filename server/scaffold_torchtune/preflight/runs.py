@@ -63,8 +63,7 @@ class Subject:
         self, what: str, *, fix: str, expected: str | None = None, actual: str | None = None, at: Location | None = None
     ) -> Finding:
         """Return the finding that it is not what the runs need; `at` is where that is asked for, if it is elsewhere."""
-        message, at, severity = f"{self.failure}: {what}", at or self.at, self.severity
-        field = self.field
+        field, severity, message, at = self.field, self.severity, f"{self.failure}: {what}", at or self.at
         return finding(
             self.code, message, field=field, expected=expected, actual=actual, fix=fix, severity=severity, at=at
         )
@@ -95,12 +94,8 @@ def output_findings(plan: Plan) -> Iterator[Finding]:
                 f"the outputs of {concerning(runs, plan)} would go into the directory of the base model, {model}, which"
                 " torchtune refuses"
             )
+            field, expected, fix = "output_dir_base", f"a directory outside {model}", "name another output directory"
+            where = at(runs[0], field, "project_dir")
             yield finding(
-                "output-in-checkpoint",
-                message,
-                field="output_dir_base",
-                expected=f"a directory outside {model}",
-                actual=outputs,
-                fix="name another output directory",
-                at=at(runs[0], "output_dir_base", "project_dir"),
+                "output-in-checkpoint", message, field=field, expected=expected, actual=outputs, fix=fix, at=where
             )
