@@ -2,9 +2,8 @@
 
 Everything is read from the package: its recipe registry, the stock configs, the source of the recipes, the signatures
 of the components, the models that its builders make. What torchtune does not say stands in small tables, each at the
-top of the module that reads it: a sibling model without a stock config, other spellings of a name (`models`),
-components that no stock config names (`components`), arguments of datasets (`loader`), the modules that LoRA is counted
-with (`sizes`).
+top of a module: the models and their stock configs or the sibling whose configs stand in (`stock`), components that no
+stock config names (`components`), arguments of datasets (`loader`), the modules that LoRA is counted with (`sizes`).
 """
 
 import importlib.metadata

@@ -9,8 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from scaffold_torchtune.findings import Finding, Scalar
 
-# What all models share.
-
 
 class Model(BaseModel):
     """A frozen pydantic model that takes no unknown keys."""
@@ -97,8 +95,6 @@ class Answer(Model):
 RunType = Literal["fine-tuned", "control", "eval-only"]
 
 
-# What parse hands on: the experiment as its documents describe it, typed, with the source of every value.
-
 SummaryForm = Literal["markdown", "yaml"]
 
 
@@ -159,9 +155,6 @@ class Experiment(Model):
     warnings: tuple[Finding, ...] = ()
 
 
-# What an external setup_finetune.py takes.
-
-
 class Option(Model):
     """One option of a script, which is a key of its setup_finetune.yaml too."""
 
@@ -199,9 +192,6 @@ class Interface(Model):
 
 
 _OF_ALL_VERSIONS = frozenset({"my_wandb_run_name", "input_formatting", "dataset_label", "dataset_ext", "lora_rank"})
-
-
-# What plan hands on: every run with every value that will be written, frozen before anything is.
 
 
 class Options(Model):
@@ -294,13 +284,11 @@ class Plan(Model):
     warnings: tuple[Finding, ...] = ()
 
 
-# What could be seen on disk of what the plan names: data sets, base models and where outputs will go.
-
 CellKind = Literal["text", "number", "boolean", "null", "list", "object", "absent"]
 """What a cell of a data set holds; `absent` where its row has no such column."""
 
 
-class PartSeen(Model):
+class DataPart(Model):
     """One part of a data set: a field of a JSON file, or all of a Parquet file. Rows count from 1."""
 
     rows: int
@@ -309,31 +297,31 @@ class PartSeen(Model):
     messages: dict[str, int] = Field(default={}, description="faults in the column `messages`, and the first such row")
 
 
-class DataSeen(Model):
+class DataFile(Model):
     """A data set file. Where it could not be read, `parts` is empty and one of the others says why."""
 
     absent: bool = False
     near: tuple[str, ...] = Field(default=(), description="files beside it with nearly its name, where it is absent")
     problem: str = Field(default="", description="why what lies there is no data set")
     unread: str = Field(default="", description="why it was not looked into, though it may be a data set")
-    parts: dict[str, PartSeen] = Field(default={}, description="by field; a Parquet file is one part, `train`")
+    parts: dict[str, DataPart] = Field(default={}, description="by field; a Parquet file is one part, `train`")
 
 
-class TensorsSeen(Model):
+class TensorFile(Model):
     """A safetensors file: its tensors' shapes by name, or why its header cannot be read."""
 
     problem: str = ""
     shapes: dict[str, tuple[int, ...]] = Field(default={})
 
 
-class CheckpointSeen(Model):
+class CheckpointState(Model):
     """The directory of a base model. Files are named relative to it."""
 
     absent: bool = False
     near: tuple[str, ...] = Field(default=(), description="directories beside it with nearly its name")
     problem: str = Field(default="", description="why it cannot be looked into")
     files: dict[str, int] = Field(default={}, description="size in bytes by name, also of files one level below")
-    tensors: dict[str, TensorsSeen] = Field(default={}, description="the *.safetensors files")
+    tensors: dict[str, TensorFile] = Field(default={}, description="the *.safetensors files")
     index: dict[str, str] | None = Field(
         default=None, description="file by tensor, as model.safetensors.index.json says; None where there is none"
     )
@@ -342,15 +330,13 @@ class CheckpointSeen(Model):
     )
 
 
-class Seen(Model):
+class DiskState(Model):
     """Everything that was looked at, by its absolute path. What is not here was not looked at."""
 
-    data: dict[str, DataSeen] = Field(default={})
-    checkpoints: dict[str, CheckpointSeen] = Field(default={})
+    data: dict[str, DataFile] = Field(default={})
+    checkpoints: dict[str, CheckpointState] = Field(default={})
     free: dict[str, int] = Field(default={}, description="free bytes of the file system below which outputs go")
 
-
-# Whether a machine is ready to scaffold: what doctor returns.
 
 State = Literal["ok", "warning", "problem"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.findings import errors_in
-from scaffold_torchtune.models import Seen
+from scaffold_torchtune.models import DiskState
 from scaffold_torchtune.preflight import check_plan
 from scaffold_torchtune.preflight.disk import inspect_data
 from support.plans import Changes, plan_of, run_of
@@ -81,7 +81,7 @@ def test_what_is_refused_fails_in_torchtune_and_nothing_else_does(case: str, tmp
 
 def _ours(file: Path, changes: Changes) -> bool:
     run = run_of({"batch_size": 1, "num_warmup_steps": 0, **changes}, data=str(file))
-    seen = Seen(data={str(file): inspect_data(str(file), ".json")})
+    seen = DiskState(data={str(file): inspect_data(str(file), ".json")})
     return not [f for f in errors_in(check_plan(plan_of(run), seen, {})) if f.code in {"data-mismatch", "no-steps"}]
 
 

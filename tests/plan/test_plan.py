@@ -3,7 +3,7 @@ import pytest
 from scaffold_torchtune.findings import Finding, Scalar
 from scaffold_torchtune.models import Excluded, Interface, Options, Plan, SourceKind
 from scaffold_torchtune.plan.planner import make_plan, with_id
-from scaffold_torchtune.plan.run_settings import Place
+from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.torchtune_facts.model_registry import known_models
 from support.documents import (
     DIRECTORY,
@@ -96,9 +96,9 @@ def test_every_value_knows_where_it_comes_from() -> None:
 
 
 def test_an_external_script_keeps_its_own_defaults() -> None:
-    place = Place(DIRECTORY, "/home/ada", "/templates", lambda _: True, interface=Interface())
+    context = PlanContext(DIRECTORY, "/home/ada", "/templates", lambda _: True, interface=Interface())
     options = Options(setup_script="/opt/setup_finetune.py")
-    found = values(make_plan(parsed(EXAMPLE_SUMMARY, EXAMPLE_LOCAL), options, place))
+    found = values(make_plan(parsed(EXAMPLE_SUMMARY, EXAMPLE_LOCAL), options, context))
     assert {"lora_alpha", "seed", "dataset_type", "weight_decay"}.isdisjoint(found)
     assert (found["lora_rank"], found["lr"], found["time"], found["gpus"]) == (8, 1e-5, "0:59:00", 1)
 
@@ -112,8 +112,8 @@ def test_the_id_depends_on_everything_but_the_warnings() -> None:
     assert with_id(plan.model_copy(update={"warnings": (_some_warning(),)})).id == plan.id
     assert planned(setup_script="/opt/x.py").id != plan.id
     assert planned(local=local_md(time="1:00:00")).id != plan.id
-    place = Place(DIRECTORY, "/home/ada", "/templates", lambda _: True, inputs={"a": "b"})
-    assert make_plan(parsed(), Options(), place).id != plan.id
+    context = PlanContext(DIRECTORY, "/home/ada", "/templates", lambda _: True, inputs={"a": "b"})
+    assert make_plan(parsed(), Options(), context).id != plan.id
 
 
 def _some_warning() -> Finding:
@@ -269,8 +269,8 @@ def test_a_data_set_whose_name_is_not_plain_is_refused(name: str) -> None:
     [(None, "/templates/setup_finetune_json.yaml.j2"), ("/mine/own.yaml.j2", "/mine/own.yaml.j2")],
 )
 def test_a_missing_template_names_where_it_is_expected_and_how_to_make_one(template: str | None, expected: str) -> None:
-    place = Place(DIRECTORY, "/home/ada", "/templates", lambda _: False)
-    (problem,) = refusal(make_plan, parsed(), Options(template=template), place)
+    context = PlanContext(DIRECTORY, "/home/ada", "/templates", lambda _: False)
+    (problem,) = refusal(make_plan, parsed(), Options(template=template), context)
     assert (problem.code, problem.expected, problem.file) == ("missing-template", expected, expected)
     assert expected in problem.message
     assert "copy /templates/setup_finetune_template.yaml.j2" in problem.fix

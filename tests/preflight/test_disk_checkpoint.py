@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scaffold_torchtune.models import CheckpointSeen
+from scaffold_torchtune.models import CheckpointState
 from scaffold_torchtune.preflight import disk
 from scaffold_torchtune.preflight.disk import free_bytes, inspect_checkpoint
 from support.checkpoints import facts_of, make_checkpoint, write_safetensors
@@ -48,9 +48,9 @@ def test_files_one_level_below_count(tmp_path: Path) -> None:
 def test_what_is_no_directory_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "Llama-3.2-1B").mkdir()
     (tmp_path / "file").write_text("x")
-    assert inspect_checkpoint(str(tmp_path / "Llama-3.2-1B-")) == CheckpointSeen(absent=True, near=("Llama-3.2-1B",))
-    assert inspect_checkpoint(str(tmp_path / "none" / "model")) == CheckpointSeen(absent=True)
-    assert inspect_checkpoint(str(tmp_path / "file")) == CheckpointSeen(problem="is not a directory")
+    assert inspect_checkpoint(str(tmp_path / "Llama-3.2-1B-")) == CheckpointState(absent=True, near=("Llama-3.2-1B",))
+    assert inspect_checkpoint(str(tmp_path / "none" / "model")) == CheckpointState(absent=True)
+    assert inspect_checkpoint(str(tmp_path / "file")) == CheckpointState(problem="is not a directory")
     assert inspect_checkpoint("a\0b").problem == "cannot be looked into: embedded null byte"
     assert inspect_checkpoint(f"/{'a' * 300}").problem == "cannot be looked into: File name too long"
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from scaffold_torchtune.models import DataSeen, PartSeen
+from scaffold_torchtune.models import DataFile, DataPart
 from scaffold_torchtune.preflight import disk
 from scaffold_torchtune.preflight.disk import inspect_data
 
 
-def looked_at(tmp_path: Path, content: Any) -> DataSeen:
+def looked_at(tmp_path: Path, content: Any) -> DataFile:
     file = tmp_path / "words.json"
     file.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     return inspect_data(str(file), ".json")
@@ -31,7 +31,7 @@ def test_rows_and_columns_of_every_part_are_counted(tmp_path: Path) -> None:
         },
     )
     assert found.parts == {
-        "train": PartSeen(
+        "train": DataPart(
             rows=3,
             columns={
                 "input": {"text": 1, "number": 2, "null": 3},
@@ -40,7 +40,7 @@ def test_rows_and_columns_of_every_part_are_counted(tmp_path: Path) -> None:
             },
             characters={"input": 2, "output": 2, "n": 0},
         ),
-        "validation": PartSeen(
+        "validation": DataPart(
             rows=1, columns={"input": {"list": 1}, "output": {"object": 1}}, characters={"input": 0, "output": 0}
         ),
     }
@@ -77,7 +77,7 @@ def test_a_message_has_a_role_and_a_text_or_list(tmp_path: Path, role: str, cont
 
 
 def test_rows_that_are_no_objects_have_no_columns(tmp_path: Path) -> None:
-    assert looked_at(tmp_path, {"train": [1, 2]}).parts == {"train": PartSeen(rows=2, columns={})}
+    assert looked_at(tmp_path, {"train": [1, 2]}).parts == {"train": DataPart(rows=2, columns={})}
 
 
 def test_conversations_are_looked_into(tmp_path: Path) -> None:
@@ -116,17 +116,17 @@ def test_what_is_no_data_set_is_told_apart(tmp_path: Path, content: bytes, probl
 def test_a_large_file_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "MAX_JSON", 1024**2)
     found = looked_at(tmp_path, b" " * (1024**2 + 1))
-    assert found == DataSeen(unread="has 1 MiB; it is looked into up to 1")
+    assert found == DataFile(unread="has 1 MiB; it is looked into up to 1")
     whole = b'{"train": []}'
-    assert looked_at(tmp_path, whole + b" " * (1024**2 - len(whole))).parts == {"train": PartSeen(rows=0, columns={})}
+    assert looked_at(tmp_path, whole + b" " * (1024**2 - len(whole))).parts == {"train": DataPart(rows=0, columns={})}
 
 
 def test_what_is_not_there_names_what_lies_beside_it(tmp_path: Path) -> None:
     (tmp_path / "words_4L_300.json").write_text("{}")
     found = inspect_data(str(tmp_path / "words_4L_30.json"), ".json")
-    assert found == DataSeen(absent=True, near=("words_4L_300.json",))
-    assert inspect_data(str(tmp_path / "none" / "words.json"), ".json") == DataSeen(absent=True)
-    assert inspect_data(str(tmp_path / "words_4L_300.json" / "words.json"), ".json") == DataSeen(absent=True)
+    assert found == DataFile(absent=True, near=("words_4L_300.json",))
+    assert inspect_data(str(tmp_path / "none" / "words.json"), ".json") == DataFile(absent=True)
+    assert inspect_data(str(tmp_path / "words_4L_300.json" / "words.json"), ".json") == DataFile(absent=True)
 
 
 def test_only_regular_files_are_opened_and_nobody_is_waited_for(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_what_was_opened_is_closed(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_file: Any) -> DataSeen:
+    def fail(_file: Any) -> DataFile:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(disk, "_json", fail)
@@ -208,4 +208,4 @@ def test_without_pyarrow_parquet_is_not_looked_into(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     (tmp_path / "words.parquet").write_bytes(b"PAR1")
     unread = "is Parquet, and pyarrow is not installed here to look into it"
-    assert inspect_data(str(tmp_path / "words.parquet"), ".parquet") == DataSeen(unread=unread)
+    assert inspect_data(str(tmp_path / "words.parquet"), ".parquet") == DataFile(unread=unread)

@@ -9,7 +9,7 @@ import pytest
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.models import CheckpointSeen, Seen
+from scaffold_torchtune.models import CheckpointState, DiskState
 from scaffold_torchtune.preflight import check_plan
 from scaffold_torchtune.preflight.disk import inspect_checkpoint
 from scaffold_torchtune.torchtune_facts.facts import load
@@ -23,7 +23,7 @@ PARTS = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
 def judged(directory: Path, model: str = LLAMA, listed: list[str] | None = None) -> list[Finding]:
     """What is found of a model that lies in a directory; `listed` are the files that finetune.yaml names."""
     changes = {"models_dir": str(directory.parent), "model_checkpoint": directory.name, "torchtune_model_name": model}
-    seen = Seen(checkpoints={str(directory): inspect_checkpoint(str(directory))})
+    seen = DiskState(checkpoints={str(directory): inspect_checkpoint(str(directory))})
     findings = check_plan(plan_of(changes), seen, {str(directory): listed} if listed else {})
     return [each for each in findings if each.code in {"not-seen", "checkpoint-mismatch"}]
 
@@ -61,8 +61,12 @@ def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_looked_at_is_not_judged() -> None:
-    assert not [f for f in check_plan(plan_of({"models_dir": None}), Seen(), {}) if f.code == "checkpoint-mismatch"]
-    assert not [f for f in check_plan(plan_of({}), Seen(checkpoints={"/else": CheckpointSeen()}), {}) if f.line == 1]
+    assert not [
+        f for f in check_plan(plan_of({"models_dir": None}), DiskState(), {}) if f.code == "checkpoint-mismatch"
+    ]
+    assert not [
+        f for f in check_plan(plan_of({}), DiskState(checkpoints={"/else": CheckpointState()}), {}) if f.line == 1
+    ]
 
 
 def remove(name: str) -> Callable[[Path], object]:

@@ -6,7 +6,7 @@ import pytest
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.models import DataSeen, PartSeen, Seen
+from scaffold_torchtune.models import DataFile, DataPart, DiskState
 from scaffold_torchtune.preflight import check_plan
 from scaffold_torchtune.preflight.cost import gpu_of
 from support.checkpoints import facts_of
@@ -18,8 +18,8 @@ LLAMA_8B: Changes = {"torchtune_model_name": "Llama-3.1-8B-Instruct"}
 LLAMA_70B: Changes = {"torchtune_model_name": "Llama-3.3-70B-Instruct", "lora_rank": 16}
 
 
-def found(code: str, *runs: Any, seen: Seen | None = None, **more: Any) -> list[Finding]:
-    return [each for each in check_plan(plan_of(*runs, **more), seen or Seen(), {}) if each.code == code]
+def found(code: str, *runs: Any, seen: DiskState | None = None, **more: Any) -> list[Finding]:
+    return [each for each in check_plan(plan_of(*runs, **more), seen or DiskState(), {}) if each.code == code]
 
 
 def test_the_estimate_counts_memory_disk_and_steps() -> None:
@@ -171,19 +171,19 @@ def test_what_fsdp_keeps_off_the_gpus_takes_no_room_there() -> None:
 
 def test_outputs_that_do_not_fit_on_disk_are_a_warning() -> None:
     runs: list[Changes] = [{"save_adapter_weights_only": False}, {"save_adapter_weights_only": False, "lora_rank": 16}]
-    (finding,) = found("disk-space", *runs, seen=Seen(free={BASE: 9 * GIB}))
+    (finding,) = found("disk-space", *runs, seen=DiskState(free={BASE: 9 * GIB}))
     assert (finding.severity, finding.line) == (Severity.WARNING, LINES["output_dir_base"])
     assert "take 9.3 GiB in all, but below /scratch/me/out/capitals no more than 9 GiB are free" in finding.message
-    assert not found("disk-space", *runs, seen=Seen(free={BASE: 10 * GIB}))
-    assert not found("disk-space", *runs, seen=Seen(free={"/elsewhere": 1}))
-    assert not found("disk-space", {"output_dir_base": None}, seen=Seen(free={BASE: 1}))
+    assert not found("disk-space", *runs, seen=DiskState(free={BASE: 10 * GIB}))
+    assert not found("disk-space", *runs, seen=DiskState(free={"/elsewhere": 1}))
+    assert not found("disk-space", {"output_dir_base": None}, seen=DiskState(free={BASE: 1}))
 
 
 def test_outputs_that_just_fit_on_disk_fit() -> None:
     """By hand: 663,552 parameters x rank 8 x 2 bytes, after each of 2 epochs, and two moments of as many bytes once."""
     needed = 4 * 663_552 * 8 * 2
-    assert not found("disk-space", {}, seen=Seen(free={BASE: needed}))
-    assert found("disk-space", {}, seen=Seen(free={BASE: needed - 1}))
+    assert not found("disk-space", {}, seen=DiskState(free={BASE: needed}))
+    assert found("disk-space", {}, seen=DiskState(free={BASE: needed - 1}))
 
 
 def test_the_adapter_is_saved_beside_the_merged_model() -> None:
@@ -203,10 +203,10 @@ def test_how_many_steps_packed_samples_make_is_not_estimated() -> None:
 # --- time -------------------------------------------------------------------------------------------------------------
 
 
-def long_data(characters: int) -> Seen:
+def long_data(characters: int) -> DiskState:
     kinds: Any = {"input": {"text": 1}, "output": {"text": 1}}
-    part = PartSeen(rows=1000, columns=kinds, characters={"input": characters, "output": 0})
-    return Seen(data={DATA: DataSeen(parts={"train": part})})
+    part = DataPart(rows=1000, columns=kinds, characters={"input": characters, "output": 0})
+    return DiskState(data={DATA: DataFile(parts={"train": part})})
 
 
 def test_a_time_limit_below_the_arithmetic_is_a_warning() -> None:
@@ -241,7 +241,9 @@ def test_enough_time_or_none_known_is_not_warned_of(changes: Changes) -> None:
 def test_samples_that_are_not_counted_take_no_known_time() -> None:
     run: Changes = {"constraint": "a100", "time": "00:00:00"}
     assert not found("time-limit", run, splits={DATA: {"train": 10**9}})
-    assert not found("time-limit", run, seen=Seen(data={DATA: DataSeen(parts={"train": PartSeen(rows=0, columns={})})}))
+    assert not found(
+        "time-limit", run, seen=DiskState(data={DATA: DataFile(parts={"train": DataPart(rows=0, columns={})})})
+    )
 
 
 def test_full_fine_tuning_computes_the_gradients_of_all_weights() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.models import DataSeen, PartSeen, Seen
+from scaffold_torchtune.models import DataFile, DataPart, DiskState
 from scaffold_torchtune.preflight import check_plan
 from support.plans import DATA, LINES, SUMMARY, Changes, plan_of, run_of
 
@@ -15,15 +15,15 @@ from support.plans import DATA, LINES, SUMMARY, Changes, plan_of, run_of
 
 CODES = {"not-seen", "data-mismatch", "split-differs"}
 TEXTS: Any = {"input": {"text": 1}, "output": {"text": 1}}
-GOOD = PartSeen(rows=1000, columns=TEXTS)
+GOOD = DataPart(rows=1000, columns=TEXTS)
 
 
-def found(seen: DataSeen | PartSeen, *runs: Any, **more: Any) -> list[Finding]:
-    data = DataSeen(parts={"train": seen}) if isinstance(seen, PartSeen) else seen
-    return [each for each in check_plan(plan_of(*runs, **more), Seen(data={DATA: data}), {}) if each.code in CODES]
+def found(seen: DataFile | DataPart, *runs: Any, **more: Any) -> list[Finding]:
+    data = DataFile(parts={"train": seen}) if isinstance(seen, DataPart) else seen
+    return [each for each in check_plan(plan_of(*runs, **more), DiskState(data={DATA: data}), {}) if each.code in CODES]
 
 
-def mismatch(seen: DataSeen | PartSeen, changes: Changes | None = None, named: str = "dataset_label") -> str:
+def mismatch(seen: DataFile | DataPart, changes: Changes | None = None, named: str = "dataset_label") -> str:
     """The message of the one finding, which must be an error at the line of the setting that names what is wrong."""
     (finding,) = found(seen, changes or {})
     assert (finding.code, finding.severity) == ("data-mismatch", Severity.ERROR)
@@ -31,8 +31,8 @@ def mismatch(seen: DataSeen | PartSeen, changes: Changes | None = None, named: s
     return finding.message
 
 
-def columns(**kinds: Any) -> PartSeen:
-    return PartSeen(
+def columns(**kinds: Any) -> DataPart:
+    return DataPart(
         rows=9, columns={name: kind if isinstance(kind, dict) else {kind: 1} for name, kind in kinds.items()}
     )
 
@@ -43,41 +43,41 @@ def test_what_holds_all_that_is_read_has_no_finding() -> None:
 
 
 def test_what_cannot_be_seen_is_a_warning() -> None:
-    (finding,) = found(DataSeen(absent=True, near=("word.json",)))
+    (finding,) = found(DataFile(absent=True, near=("word.json",)))
     assert (finding.code, finding.severity, finding.actual) == ("not-seen", Severity.WARNING, "word.json")
     assert finding.message.endswith("beside it lies 'word.json'")
-    (finding,) = found(DataSeen(unread="has 70 MiB"))
+    (finding,) = found(DataFile(unread="has 70 MiB"))
     assert (finding.code, finding.actual) == ("not-seen", None)
     assert "has 70 MiB, so its rows and columns are not checked" in finding.message
 
 
 def test_what_is_no_data_set_is_an_error() -> None:
-    assert mismatch(DataSeen(problem="is not JSON")).endswith("will not train: it is not JSON")
+    assert mismatch(DataFile(problem="is not JSON")).endswith("will not train: it is not JSON")
 
 
 def test_for_a_script_of_the_users_own_it_is_a_warning() -> None:
-    (finding,) = found(DataSeen(problem="is not JSON"), script="/setup.py")
+    (finding,) = found(DataFile(problem="is not JSON"), script="/setup.py")
     assert (finding.code, finding.severity) == ("data-mismatch", Severity.WARNING)
 
 
 def test_a_part_that_is_missing_names_those_that_are_there() -> None:
-    assert "it has no part train. Did you mean" in mismatch(DataSeen(parts={"trian": GOOD}))
-    (finding,) = found(DataSeen(parts={"a": GOOD, "b": GOOD}))
+    assert "it has no part train. Did you mean" in mismatch(DataFile(parts={"trian": GOOD}))
+    (finding,) = found(DataFile(parts={"a": GOOD, "b": GOOD}))
     assert finding.actual == "'a', 'b'"
     assert finding.fix == "name the part train in the file"
-    (finding,) = found(DataSeen())
+    (finding,) = found(DataFile())
     assert (finding.actual, finding.fix) == ("no part", 'give the rows as {"train": [...]}')
 
 
 def test_validation_needs_a_part_of_its_own() -> None:
     assert "no part validation" in mismatch(GOOD, {"run_val_every_n_steps": 5})
-    both = DataSeen(parts={"train": GOOD, "validation": columns(input="text")})
+    both = DataFile(parts={"train": GOOD, "validation": columns(input="text")})
     assert "part validation has no column 'output'" in mismatch(both, {"run_val_every_n_steps": 5})
     assert not found(both)
 
 
 def test_a_part_without_rows() -> None:
-    both = DataSeen(parts={"train": GOOD, "validation": PartSeen(rows=0, columns={})})
+    both = DataFile(parts={"train": GOOD, "validation": DataPart(rows=0, columns={})})
     assert "its part validation has no rows" in mismatch(both, {"run_val_every_n_steps": 5})
 
 
@@ -99,19 +99,19 @@ def test_a_part_without_rows() -> None:
         ({"dataset_type": None}, columns(input="text"), "no column 'output'", "dataset_label"),
     ],
 )  # fmt: skip
-def test_columns_that_the_type_of_data_set_reads(changes: Changes, part: PartSeen, told: str, named: str) -> None:
+def test_columns_that_the_type_of_data_set_reads(changes: Changes, part: DataPart, told: str, named: str) -> None:
     assert told in mismatch(part, changes, named)
 
 
 def test_columns_that_the_type_of_data_set_does_not_read_do_not_matter() -> None:
     assert not found(columns(text="text", n="number"), {"dataset_type": "text_completion_dataset"})
     assert not found(columns(q="text", a="text"), {"input_key": "q", "output_key": "a"})
-    chat = PartSeen(rows=2, columns={"messages": {"list": 1}})
+    chat = DataPart(rows=2, columns={"messages": {"list": 1}})
     assert not found(chat, {"dataset_type": "chat_dataset"})
 
 
 def test_a_faulty_conversation_names_its_row() -> None:
-    faulty = PartSeen(rows=9, columns={"messages": {"list": 1}}, messages={"a message is no object": 4})
+    faulty = DataPart(rows=9, columns={"messages": {"list": 1}}, messages={"a message is no object": 4})
     assert "row 4 of train: a message is no object" in mismatch(faulty, {"dataset_type": "chat_dataset"})
     other = faulty.model_copy(update={"columns": {**TEXTS, "messages": {"list": 1}}})
     assert not found(other)
@@ -126,7 +126,7 @@ def test_runs_that_read_other_columns_are_each_told() -> None:
 
 
 def test_other_counts_than_the_summary_says_are_a_warning() -> None:
-    parts = DataSeen(parts={"train": GOOD, "validation": PartSeen(rows=3, columns=TEXTS)})
+    parts = DataFile(parts={"train": GOOD, "validation": DataPart(rows=3, columns=TEXTS)})
     findings = found(parts, splits={DATA: {"train": 1000, "validation": 30, "test": 5}})
     assert [(f.code, f.severity, f.expected, f.actual) for f in findings] == [
         ("split-differs", Severity.WARNING, 30, 3)
@@ -135,7 +135,7 @@ def test_other_counts_than_the_summary_says_are_a_warning() -> None:
 
 
 def test_a_part_without_rows_that_the_summary_counts_is_told() -> None:
-    parts = DataSeen(parts={"train": GOOD, "test": PartSeen(rows=0, columns={})})
+    parts = DataFile(parts={"train": GOOD, "test": DataPart(rows=0, columns={})})
     (finding,) = found(parts, splits={DATA: {"test": 5}})
     assert (finding.code, finding.expected, finding.actual) == ("split-differs", 5, 0)
 
@@ -156,5 +156,5 @@ def test_more_training_samples_than_there_are() -> None:
 
 def test_a_finding_names_the_runs_that_use_the_data_set() -> None:
     other = run_of({}, 1, data="/elsewhere/words.json")
-    (finding,) = found(DataSeen(absent=True), run_of({}, 0), other)
+    (finding,) = found(DataFile(absent=True), run_of({}, 0), other)
     assert "of the run run0 cannot be seen" in finding.message

@@ -7,13 +7,13 @@ import pytest
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar
-from scaffold_torchtune.models import Seen
+from scaffold_torchtune.models import DiskState
 from scaffold_torchtune.preflight import check_plan
 from support.plans import LINES, SUMMARY, Changes, plan_of
 
 
 def found(code: str, *runs: Changes, varying: list[str]) -> list[Finding]:
-    findings = [each for each in check_plan(plan_of(*runs, varying=varying), Seen(), {}) if each.code == code]
+    findings = [each for each in check_plan(plan_of(*runs, varying=varying), DiskState(), {}) if each.code == code]
     assert all(each.severity is Severity.INFO for each in findings)
     return findings
 

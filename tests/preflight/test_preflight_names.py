@@ -6,7 +6,7 @@ import pytest
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.models import PlannedRun, Seen
+from scaffold_torchtune.models import DiskState, PlannedRun
 from scaffold_torchtune.preflight import check_plan
 from support.documents import MODEL, planned, summary, table
 from support.plans import LINES, SUMMARY, plan_of, run_of
@@ -17,7 +17,7 @@ def named(name: str, changes: dict[str, Any] | None = None, number: int = 0, **m
 
 
 def mismatches(*named_runs: PlannedRun) -> list[Finding]:
-    return [each for each in check_plan(plan_of(*named_runs), Seen(), {}) if each.code == "name-mismatch"]
+    return [each for each in check_plan(plan_of(*named_runs), DiskState(), {}) if each.code == "name-mismatch"]
 
 
 @pytest.mark.parametrize(
@@ -128,5 +128,5 @@ def test_a_models_directory_that_is_named_as_another_model_is_a_warning_at_its_p
 def test_the_plan_of_documents_has_the_rows_name_to_compare() -> None:
     cells = [["a_rank8", MODEL, "1e-5", "Fine-tuned"]]
     plan = planned(summary(table=table(["Run Name", "Model", "LR", "Type"], cells)))
-    (found,) = [each for each in check_plan(plan, Seen(), {}) if each.code == "name-mismatch"]
+    (found,) = [each for each in check_plan(plan, DiskState(), {}) if each.code == "name-mismatch"]
     assert "says 'rank8', but lora_rank is 64, a default that nobody chose" in found.message

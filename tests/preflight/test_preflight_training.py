@@ -6,7 +6,7 @@ import pytest
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location
-from scaffold_torchtune.models import DataSeen, PartSeen, Seen, Setting, Source, SourceKind
+from scaffold_torchtune.models import DataFile, DataPart, DiskState, Setting, Source, SourceKind
 from scaffold_torchtune.preflight import check_plan
 from scaffold_torchtune.preflight.runs import at, output_dir
 from scaffold_torchtune.preflight.steps import Rows, rows_of, steps_of, steps_per_epoch
@@ -15,13 +15,13 @@ from support.plans import DATA, LINES, SUMMARY, Changes, plan_of, run_of
 CODES = {"no-steps", "long-warmup", "output-in-checkpoint"}
 
 
-def seen_rows(train: int) -> Seen:
+def seen_rows(train: int) -> DiskState:
     columns: Any = {"input": {"text": 1}, "output": {"text": 1}}
-    return Seen(data={DATA: DataSeen(parts={"train": PartSeen(rows=train, columns=columns)})})
+    return DiskState(data={DATA: DataFile(parts={"train": DataPart(rows=train, columns=columns)})})
 
 
 def found(*runs: Any, rows: int | None = 1000, **more: Any) -> list[Finding]:
-    seen = Seen() if rows is None else seen_rows(rows)
+    seen = DiskState() if rows is None else seen_rows(rows)
     return [each for each in check_plan(plan_of(*runs, **more), seen, {}) if each.code in CODES]
 
 

@@ -1,13 +1,22 @@
 """The torchtune facts that ship with the package."""
 
+import dataclasses
 import math
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from scaffold_torchtune.torchtune_facts import model_registry
 from scaffold_torchtune.torchtune_facts.facts import load
+from scaffold_torchtune.torchtune_facts.model_registry import find_model, known_models
+from support.experiments import make_experiment
+from support.scaffolding import scaffold
+
+ROOT = Path(__file__).resolve().parents[2]
 
 MODELS = {
     *(f"Llama-3.2-{size}{kind}" for size in ("1B", "3B") for kind in ("", "-Instruct")),
@@ -25,6 +34,39 @@ def test_the_facts_are_of_one_version_and_read_once() -> None:
 
 def test_every_model_is_covered() -> None:
     assert set(load().models) == MODELS
+    assert list(load().models) == list(known_models())
+
+
+EXAMPLE = "Llama-3.2-1B-Instruct"
+"""The model that documents, comments and cruijff_kit's defaults name: where it stands says nothing of a new one."""
+
+
+@pytest.mark.parametrize("name", sorted(MODELS - {EXAMPLE}))
+def test_a_model_has_one_entry_in_the_registry_and_one_for_its_facts(name: str) -> None:
+    whole = re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)")
+    entry = re.compile(rf"""^ *"?{re.escape(name)}"?:""", re.MULTILINE)
+    files = [path for folder in ("server", "scripts", "templates") for path in (ROOT / folder).rglob("*")]
+    texts = {path: path.read_text() for path in files if path.suffix in {".py", ".yaml", ".json", ".j2", ".sh"}}
+    entries = {
+        str(path.relative_to(ROOT)): len(entry.findall(text)) for path, text in texts.items() if whole.search(text)
+    }
+    facts = "server/scaffold_torchtune/torchtune_facts"
+    assert entries.pop(f"{facts}/facts.json") == 1  # which `make facts` writes
+    assert entries == {f"{facts}/models.yaml": 1, "scripts/installed_torchtune/stock.py": 1}
+
+
+def test_a_model_needs_nothing_else_to_be_scaffolded_under_any_of_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = find_model("Llama-3.2-1B")
+    assert known is not None
+    entry = dataclasses.replace(known, name="New-1B", aliases=("Brand-New-1B",))
+    monkeypatch.setattr(model_registry, "_by_label", lambda: {"new-1b": entry, "brand-new-1b": entry})
+    monkeypatch.setitem(load().models, "New-1B", load().models["Llama-3.2-1B"])
+    for name in ("New-1B", "Brand-New-1B"):
+        found = scaffold(make_experiment(tmp_path / name, replace={EXAMPLE: name}))
+        assert found.ok
+        assert found.validation.passed
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
@@ -53,6 +95,8 @@ def test_a_models_facts_agree_with_the_components(name: str) -> None:
         ("Phi-3-mini-instruct", "Phi-3-mini-4k-instruct"),
         ("Phi-4", "phi-4"),
         ("LLAMA-3.2-1b", "Llama-3.2-1B"),
+        ("Qwen-2.5-0.5B", "Qwen2.5-0.5B"),
+        ("gemma-2-9b-Instruct", "gemma-2-9b-it"),
     ],
 )
 def test_aliases_are_known_in_any_case(alias: str, name: str) -> None:
@@ -116,7 +160,7 @@ PUBLISHED = {
 def test_the_checkpoint_is_as_large_as_the_published_one(name: str) -> None:
     model = load().models[name]
     size, count = PUBLISHED[name]
-    assert model.checkpoint_bytes(4 if name == "gemma-2-2b" else 2) == size
+    assert model.parameters * (4 if name == "gemma-2-2b" else 2) == size
     assert len(list(model.tensors())) == count
 
 
@@ -126,7 +170,6 @@ def test_the_tensors_of_a_checkpoint_are_the_parameters_of_the_model(name: str) 
     tensors = dict(model.tensors())
     assert len(tensors) == len(list(model.tensors()))
     assert sum(math.prod(shape) for shape in tensors.values()) == model.parameters
-    assert model.checkpoint_bytes() == 2 * model.parameters
     assert f"model.layers.{model.layers - 1}.input_layernorm.weight" in tensors
     assert f"model.layers.{model.layers}.input_layernorm.weight" not in tensors
     assert not any("{" in tensor for tensor in (*tensors, *model.skipped_tensors()))

@@ -7,7 +7,7 @@ import pytest
 from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.models import Interface, Option, Options
 from scaffold_torchtune.plan.planner import make_plan
-from scaffold_torchtune.plan.run_settings import Place
+from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.validate.runs import validate_run
 from support import good_files
 from support.documents import MODEL, parsed, planned, refusal, runs, summary, table
@@ -53,8 +53,8 @@ def test_the_norm_arrives_at_top_level() -> None:
 
 
 def with_script(options: dict[str, Option], **training: str) -> Any:
-    place = Place("/lab/sweep", "/home/ada", "/templates", lambda _: True, interface=Interface(options=options))
-    return make_plan(parsed(summary(training=dict(training))), Options(setup_script="/opt/setup_finetune.py"), place)
+    context = PlanContext("/lab/sweep", "/home/ada", "/templates", lambda _: True, interface=Interface(options=options))
+    return make_plan(parsed(summary(training=dict(training))), Options(setup_script="/opt/setup_finetune.py"), context)
 
 
 @pytest.mark.parametrize(("key", "text"), [("clip_grad_norm", "1.0"), ("enable_activation_checkpointing", "no")])

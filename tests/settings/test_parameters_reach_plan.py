@@ -13,7 +13,7 @@ from scaffold_torchtune.models import Options, Setting, SourceKind
 from scaffold_torchtune.parse import local
 from scaffold_torchtune.parse.experiment import parse_experiment
 from scaffold_torchtune.plan.planner import make_plan
-from scaffold_torchtune.plan.run_settings import Place
+from scaffold_torchtune.plan.run_settings import PlanContext
 from support.document_forms import YAML
 from support.documents import LOCAL, MODEL, SUMMARY, local_md, parsed, planned, summary, table
 from support.templates import NAME, line_of, planned_with
@@ -241,8 +241,8 @@ def _is(setting: Setting, value: Scalar, kind: SourceKind, file: str, line: int)
 def _in_yaml(document: str) -> Any:
     """The plan of a summary in YAML, beside a claude.local.md that says as little as it may."""
     experiment = parse_experiment((SUMMARY.replace(".md", ".yaml"), document), (LOCAL, local_md()), lambda _: True)
-    place = Place("/lab/sweep", "/home/ada", "/templates", lambda _: True)
-    return make_plan(experiment, Options(names="table"), place)
+    context = PlanContext("/lab/sweep", "/home/ada", "/templates", lambda _: True)
+    return make_plan(experiment, Options(names="table"), context)
 
 
 # --- the summary

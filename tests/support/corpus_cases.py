@@ -7,7 +7,7 @@ from typing import Literal
 from scaffold_torchtune.models import Options, Plan
 from scaffold_torchtune.parse.experiment import parse_experiment
 from scaffold_torchtune.plan.planner import make_plan
-from scaffold_torchtune.plan.run_settings import Place
+from scaffold_torchtune.plan.run_settings import PlanContext
 from support.documents import LOCAL, SUMMARY
 
 CORPUS = Path(__file__).parents[1] / "data" / "corpus"
@@ -40,4 +40,4 @@ def plan_of(summary: tuple[str, str], local: tuple[str, str]) -> Plan:
     """The plan of two documents, named as the pipeline would name its runs."""
     experiment = parse_experiment(summary, local, is_here)
     names: Literal["varying", "table"] = "table" if experiment.form == "yaml" else "varying"
-    return make_plan(experiment, Options(names=names), Place(HERE, "/experiments", "/templates", lambda _: True))
+    return make_plan(experiment, Options(names=names), PlanContext(HERE, "/experiments", "/templates", lambda _: True))

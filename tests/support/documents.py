@@ -9,7 +9,7 @@ from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models import Experiment, Options, Plan
 from scaffold_torchtune.parse.experiment import parse_experiment
 from scaffold_torchtune.plan.planner import make_plan
-from scaffold_torchtune.plan.run_settings import Place
+from scaffold_torchtune.plan.run_settings import PlanContext
 
 MODEL = "Llama-3.2-1B-Instruct"
 SUMMARY = "experiment_summary.md"
@@ -87,8 +87,8 @@ def parsed(
 
 def planned(text: str | None = None, local: str | None = None, previous: Plan | None = None, **options: Any) -> Plan:
     """The plan of the two texts, in a place where every template is."""
-    place = Place(DIRECTORY, "/home/ada", "/templates", lambda _: True, previous=previous)
-    return make_plan(parsed(text, local), Options(**options), place)
+    context = PlanContext(DIRECTORY, "/home/ada", "/templates", lambda _: True, previous=previous)
+    return make_plan(parsed(text, local), Options(**options), context)
 
 
 def refusal(call: Callable[..., object], *arguments: Any, **keywords: Any) -> tuple[Finding, ...]:

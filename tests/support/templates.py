@@ -5,7 +5,7 @@ from typing import Any
 from scaffold_torchtune.models import Experiment, Interface, Options, Plan, Setting
 from scaffold_torchtune.parse.experiment import parse_experiment
 from scaffold_torchtune.plan.planner import make_plan
-from scaffold_torchtune.plan.run_settings import Place
+from scaffold_torchtune.plan.run_settings import PlanContext
 from support.documents import DIRECTORY, LOCAL, SUMMARY, local_md, summary
 
 NAME = "setup_finetune_json.yaml"
@@ -61,8 +61,8 @@ def planned_with(
     script: str = "bundled",
 ) -> Plan:
     """The plan of the two documents and a template."""
-    place = Place(DIRECTORY, "/home/ada", "/templates", lambda _: True, interface=interface)
-    return make_plan(parsed_with(template, text, local), Options(template=PATH, setup_script=script), place)
+    context = PlanContext(DIRECTORY, "/home/ada", "/templates", lambda _: True, interface=interface)
+    return make_plan(parsed_with(template, text, local), Options(template=PATH, setup_script=script), context)
 
 
 def setting(plan: Plan, name: str, run: int = 0) -> Setting:

@@ -16,7 +16,7 @@ from scaffold_torchtune.parse import local, values
 from scaffold_torchtune.parse.drafts import Field
 from scaffold_torchtune.pipeline.locate import Document, local_document, read_document
 from scaffold_torchtune.plan import checks, naming
-from scaffold_torchtune.plan.run_settings import Place
+from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings import kinds, recipes
 from scaffold_torchtune.settings.kinds import NotTyped
@@ -76,10 +76,10 @@ class NewExperiment:
         """Return an absolute path: a relative one is taken from the experiment directory."""
         return posixpath.normpath(posixpath.join(str(self.directory), str(self.one(name))))
 
-    def context(self) -> Place:
+    def context(self) -> PlanContext:
         """Return where the experiment will be planned."""
         folder = self.local.path.parent if self.local else self.directory
-        return Place(str(self.directory), str(folder), str(TEMPLATES), lambda path: Path(path).is_file())
+        return PlanContext(str(self.directory), str(folder), str(TEMPLATES), lambda path: Path(path).is_file())
 
     @property
     def columns(self) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaffold_torchtune.findings import Finding, Question, Refused, errors_in, finding, refuse, serious
-from scaffold_torchtune.models import Experiment, Options, Plan, PlannedRun, Seen, Setting
+from scaffold_torchtune.models import DiskState, Experiment, Options, Plan, PlannedRun, Setting
 from scaffold_torchtune.parse.experiment import parse_experiment
 from scaffold_torchtune.pipeline.external_setup import interface_of, trial
 from scaffold_torchtune.pipeline.locate import (
@@ -23,7 +23,7 @@ from scaffold_torchtune.pipeline.locate import (
 )
 from scaffold_torchtune.pipeline.state import load_plan
 from scaffold_torchtune.plan.planner import Difference, differences, make_plan, with_id
-from scaffold_torchtune.plan.run_settings import Place
+from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan
 from scaffold_torchtune.preflight.disk import free_bytes, inspect_checkpoint, inspect_data
 from scaffold_torchtune.preflight.runs import output_dir
@@ -144,7 +144,7 @@ def prepare(request: Request) -> Prepared:
         previous = load_plan(tree)
     environment = found.experiment.template | found.experiment.environment
     interface = interface_of(options.setup_script, environment, request)
-    place = Place(
+    context = PlanContext(
         experiment_dir=str(found.directory),
         local_dir=str(found.documents[1].path.parent),
         templates_dir=str(layout.TEMPLATES),
@@ -153,8 +153,8 @@ def prepare(request: Request) -> Prepared:
         previous=previous,
         interface=interface,
     )
-    plan = make_plan(found.experiment, options, place)
-    same = _same_in_twin(found, found.twin, options, place) if found.twin else []
+    plan = make_plan(found.experiment, options, context)
+    same = _same_in_twin(found, found.twin, options, context) if found.twin else []
     own = options.template and not layout.is_plain_template(options.template)
     folders = [Path(str(options.template)).parent, layout.TEMPLATES] if own else [layout.TEMPLATES]
     rendered = tuple(render_run(plan, run, folders) for run in plan.runs)
@@ -177,17 +177,17 @@ def prepare(request: Request) -> Prepared:
     return Prepared(found, plan, rendered, outcomes)
 
 
-def _same_in_twin(found: Parsed, twin: Experiment, options: Options, place: Place) -> list[Finding]:
+def _same_in_twin(found: Parsed, twin: Experiment, options: Options, context: PlanContext) -> list[Finding]:
     """Return that the summary's other form plans the same, as a remark.
 
     Raises:
         Refused: the two forms disagree; names each two places that do, with the first run and setting there.
     """
     used, unused = found.experiment.summary_file, twin.summary_file
-    options, place = options.model_copy(update={"names": "varying"}), dataclasses.replace(place, previous=None)
-    one = make_plan(found.experiment, options, place)
+    options, context = options.model_copy(update={"names": "varying"}), dataclasses.replace(context, previous=None)
+    one = make_plan(found.experiment, options, context)
     with _refused_as_twin(used, unused):
-        other = make_plan(twin, options, place)
+        other = make_plan(twin, options, context)
     problems: dict[object, Finding] = {}
     for each in differences(one.runs, other.runs):
         # two differences are one where they have the same two places, for all runs and settings that come from them
@@ -237,7 +237,7 @@ def preflight_findings(plan: Plan, files: Mapping[str, RunFiles]) -> list[Findin
     data = {run.data_path: run.text("dataset_ext") for run in plan.runs}
     checkpoints = {directory for run in plan.runs if (directory := run.checkpoint_dir)}
     outputs = {directory for run in plan.runs if (directory := output_dir(run))}
-    seen = Seen(
+    disk = DiskState(
         data={path: inspect_data(path, extension) for path, extension in data.items()},
         checkpoints={directory: inspect_checkpoint(directory) for directory in checkpoints},
         free={directory: free for directory in outputs if (free := free_bytes(directory)) is not None},
@@ -245,7 +245,7 @@ def preflight_findings(plan: Plan, files: Mapping[str, RunFiles]) -> list[Findin
     # the checkpoint files that the first run of each model names
     first = {run.checkpoint_dir: files.get(run.directory) for run in reversed(plan.runs)}
     found = {directory: checkpoint_files(each) for directory, each in first.items() if directory and each}
-    return check_plan(plan, seen, {directory: names for directory, names in found.items() if names})
+    return check_plan(plan, disk, {directory: names for directory, names in found.items() if names})
 
 
 def input_hashes(documents: Iterable[Document], options: Options) -> dict[str, str]:

@@ -13,13 +13,14 @@ from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.text import escape, shown
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", re.ASCII)
+_ALLOWED = "letters, digits, '.', '_', '+' and '-', at most 200, not reserved"
 # Names that some system keeps for itself: devices of Windows, whose users look at shared folders.
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 _SPLIT_NAMES = frozenset({"train", "training"})
 
 
 def varying_parameters(columns: Sequence[str], runs: Sequence[Mapping[str, Scalar]]) -> tuple[str, ...]:
-    """Columns with several values over the runs, in naming order: model, lora_rank, lr, batch_size, then the rest."""
+    """Return the columns that vary over the runs, in naming order: model, lora_rank, lr, batch_size, then the rest."""
     differing = [c for c in columns if len({(type(run.get(c)), run.get(c)) for run in runs}) > 1]
     first = [name for name in NAMING_ORDER if name in differing]
     return (*first, *(name for name in differing if name not in first))
@@ -37,9 +38,9 @@ class Names:
 def names_by_varying(
     varying: Sequence[str], runs: Sequence[Mapping[str, Scalar]], known: Mapping[str, str] | None = None
 ) -> Names:
-    """Names such as `rank8_lr1e-5` from what varies. `known` is an earlier legend: its texts keep their numbers.
+    """Make names such as `rank8_lr1e-5` from what varies. `known` is an earlier legend: its texts keep their numbers.
 
-    What a run cannot have is not in its name: `rank8_recipe-lora`, `recipe-full`.
+    What a run cannot have is not in its name: `rank8_recipe-lora`, but `recipe-full` where all weights are trained.
     """
     prefixes = {name: _prefix(name, varying) for name in varying}
     texts = {
@@ -52,17 +53,12 @@ def names_by_varying(
         parts = [
             texts[name][_free_text(run.get(name))] if name in texts else _part(name, prefixes[name], run.get(name))
             for name in varying
-            if not _is_of_another(name, run)
+            if run.get("recipe") != recipes.FULL or name not in recipes.OF_LORA or run.get(name) is not None
         ]
         made.append("_".join(parts))
     pattern = "_".join(f"{prefixes[name]}{{{name}}}" for name in varying)
     legend = {part: text for numbered in texts.values() for text, part in numbered.items()}
     return Names(pattern, tuple(made), dict(sorted(legend.items())))
-
-
-def _is_of_another(name: str, run: Mapping[str, Scalar]) -> bool:
-    """Whether a run cannot have a parameter that others have: a LoRA rank where all weights are trained."""
-    return run.get("recipe") == recipes.FULL and name in recipes.OF_LORA and run.get(name) is None
 
 
 def _prefix(name: str, varying: Sequence[str]) -> str:
@@ -91,20 +87,15 @@ def _part(name: str, prefix: str, value: Scalar) -> str:
     if name == "model":
         return str(value)
     if name == "dataset":
-        return data_name(str(value))
+        stem = layout.data_label(str(value))[0]  # or the folder where that is only a split (`train.parquet`)
+        return posixpath.basename(posixpath.dirname(str(value))) if stem in _SPLIT_NAMES else stem
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{prefix}{kinds.shortest_number(value)}"
     return f"{prefix}-{'none' if value is None else str(value).lower().replace(':', '-')}"
 
 
-def data_name(path: str) -> str:
-    """How a data set is called in a name: its stem, or its folder where the stem is only a split (`train.parquet`)."""
-    stem = layout.data_label(path)[0]
-    return posixpath.basename(posixpath.dirname(path)) if stem in _SPLIT_NAMES else stem
-
-
 def single_name(row_name: str, parameters: Mapping[str, Scalar]) -> str:
-    """The name of a run where nothing varies: the row's own if it is safe, else `MODEL_rankR_lrLR` or the like."""
+    """Return the name of a run where nothing varies: the row's own if it is safe, else `MODEL_rankR_lrLR` or such."""
     if row_name and is_safe(row_name):
         return row_name
     method = ("recipe",) if parameters.get("recipe") == recipes.FULL else ()
@@ -112,29 +103,24 @@ def single_name(row_name: str, parameters: Mapping[str, Scalar]) -> str:
 
 
 def is_safe(name: str) -> bool:
-    """Whether a name can be a directory's: letters, digits and `._+-`, not reserved by us or by a common system."""
+    """Return whether a directory may have a name: letters, digits and `._+-`, not reserved by us or by a system."""
     reserved = name.lower() in layout.RESERVED or bool(_DEVICES.fullmatch(name))
     return bool(_SAFE.fullmatch(name)) and not reserved and ".." not in name and not name.endswith(".")
 
 
 def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[Finding]:
-    """Problems of the names: unsafe ones, and two that are the same on some file system (but for case)."""
+    """Return the problems of the names: unsafe ones, and two that are the same on some file system (but for case)."""
     found = Collector(file)
     seen: dict[str, int] = {}
     for name, line in zip(names, lines, strict=True):
+        field, actual = "run name", escape(name)
         if not is_safe(name):
-            found.add(
-                "unsafe-name",
-                f"the run at line {line} would get the directory {shown(name)}, which is not a safe name",
-                field="run name",
-                expected="letters, digits, '.', '_', '+' and '-', at most 200, not reserved",
-                actual=escape(name),
-                line=line,
-                fix="rename what the name is made of",
-            )
+            message = f"the run at line {line} would get the directory {shown(name)}, which is not a safe name"
+            fix = "rename what the name is made of"
+            found.add("unsafe-name", message, field=field, expected=_ALLOWED, actual=actual, line=line, fix=fix)
         if name.lower() in seen:
             message = f"the runs at lines {seen[name.lower()]} and {line} would share the directory {shown(name)}"
             fix = "let the names differ: by --names table with distinct Run Names, or distinct data set names"
-            found.add("name-collision", message, field="run name", actual=escape(name), line=line, fix=fix)
+            found.add("name-collision", message, field=field, actual=actual, line=line, fix=fix)
         seen.setdefault(name.lower(), line)
     return found.findings

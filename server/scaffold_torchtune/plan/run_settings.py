@@ -1,4 +1,7 @@
-"""All settings of one run, each with its source."""
+"""All settings of one run, each with its source.
+
+Each is the row's, else Configuration's, else claude.local.md's, else the operator's plain template's, else a default.
+"""
 
 import posixpath
 from collections.abc import Callable, Mapping
@@ -13,11 +16,12 @@ from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.settings.parameters import KEYS, OF_LOCAL
 from scaffold_torchtune.system.layout import data_label
 
-# Where a plan is made.
+# Of these a template has but those of another experiment; the plan has the ones of this.
+_PLANNED_OTHERWISE: Final = frozenset({"experiment_name", "project_dir", "custom_recipe"})
 
 
 @dataclass(frozen=True)
-class Place:
+class PlanContext:
     """Where the experiment lies, and what was planned there before. Paths are absolute.
 
     `inputs` maps input files to the SHA-256 of their bytes. `previous` is the plan that lies there, if any.
@@ -38,104 +42,91 @@ class Place:
         return external.defaults(self.interface)
 
 
-# All settings of one run, each with its source.
-#
-# The row, else Configuration, else claude.local.md, else the operator's plain template, else a default.
-
-_PLANNED_OTHERWISE: Final = frozenset({"experiment_name", "project_dir", "custom_recipe"})
-
-
 def own_value(name: str, run: Run, experiment: Experiment) -> Setting | None:
-    """What the documents say of a parameter for this run: the row, else Configuration, else claude.local.md."""
-    if name in run.parameters:
-        return run.parameters[name]
-    if name in experiment.config:
-        return experiment.config[name]
-    return experiment.environment.get(name) if name in OF_LOCAL else None
+    """Return what the documents give a run for a parameter: the row, else Configuration, else claude.local.md."""
+    local = experiment.environment.get(name) if name in OF_LOCAL else None
+    return run.parameters.get(name) or experiment.config.get(name) or local
 
 
-def value_or_default(name: str, run: Run, experiment: Experiment, place: Place) -> Setting | None:
-    """What the documents say of a parameter, else the template, else its default, else None."""
-    found = own_value(name, run, experiment) or experiment.template.get(name)
-    return found or place.defaults.get(name)
+def value_or_default(name: str, run: Run, experiment: Experiment, context: PlanContext) -> Setting | None:
+    """Return what the documents give for a parameter, else the template, else its default, else None."""
+    return own_value(name, run, experiment) or experiment.template.get(name) or context.defaults.get(name)
 
 
-def other_recipe(run: Run, experiment: Experiment, place: Place) -> Setting | None:
-    """The recipe of a run that is not trained with LoRA, or that a template names; None: it follows from the GPUs.
+def other_recipe(run: Run, experiment: Experiment, context: PlanContext) -> Setting | None:
+    """Return the recipe of a run without LoRA, or that a template names; None: it follows from the GPUs.
 
     A document that says LoRA leaves it to the template to name the recipe for that.
     """
     found, named = own_value("recipe", run, experiment), experiment.template.get("custom_recipe")
-    gpus = value_or_default("gpus", run, experiment, place)
+    gpus = value_or_default("gpus", run, experiment, context)
     if found is None:
         return named
-    if recipes.method_of(str(found.value)) == recipes.LORA:
-        return None if named is None or is_full(named) else named
-    return None if gpus is None else _with(found, recipes.for_gpus(str(found.value), int(str(gpus.value))))
+    if recipes.method_of(found.text) == recipes.LORA:
+        return None if is_full(named) else named
+    return None if gpus is None else _with(found, recipes.for_gpus(found.text, gpus.integer))
 
 
 def is_full(recipe: Setting | None) -> bool:
-    """Whether a recipe trains all weights, without an adapter."""
-    return recipe is not None and recipes.method_of(str(recipe.value)) == recipes.FULL
+    """Return whether a recipe trains all weights, without an adapter."""
+    return recipe is not None and recipes.method_of(recipe.text) == recipes.FULL
 
 
 def data_path(run: Run, experiment: Experiment, experiment_dir: str) -> Setting:
-    """The run's data set, absolute. A relative path is taken from the experiment directory."""
+    """Return the run's data set, absolute. A relative path is taken from the experiment directory."""
     found = own_value("dataset", run, experiment) or (experiment.dataset.path if experiment.dataset else None)
     assert found is not None, "parse requires a data set"  # noqa: S101 - an invariant between stages
-    return _with(found, posixpath.normpath(posixpath.join(experiment_dir, str(found.value))))
+    return _with(found, posixpath.normpath(posixpath.join(experiment_dir, found.text)))
 
 
-def settings_of(run: Run, data: Setting, experiment: Experiment, place: Place) -> dict[str, Setting]:
-    """Everything that is planned of the run, in the order of setup_finetune.yaml. The run has no name yet."""
-    found: dict[str, Setting] = {}
-    recipe = other_recipe(run, experiment, place)
-    # What a row says of the adapter although there is none is refused, and stays so that it tells rows apart.
-    beside = frozenset(recipes.OF_LORA) - run.parameters.keys() if is_full(recipe) else frozenset()
-    for name in KEYS:
-        setting = value_or_default(name, run, experiment, place) if name not in beside else None
-        if setting is not None:
-            found[name] = setting
-    # Of these a template has but those of another experiment; the plan has the ones of this.
-    found = {name: setting for name, setting in found.items() if name not in _PLANNED_OTHERWISE}
+def settings_of(run: Run, data: Setting, experiment: Experiment, context: PlanContext) -> dict[str, Setting]:
+    """Return all that is planned of the run, in the order of setup_finetune.yaml. The run has no name yet."""
+    recipe = other_recipe(run, experiment, context)
+    left_out = set(_PLANNED_OTHERWISE)
+    if is_full(recipe):  # what a row gives for the adapter is refused, and stays so that it tells rows apart
+        left_out |= set(recipes.OF_LORA) - run.parameters.keys()
+    values = ((name, value_or_default(name, run, experiment, context)) for name in KEYS if name not in left_out)
+    found = {name: setting for name, setting in values if setting is not None}
     if "conda_env" in experiment.environment and found.get("venv") == experiment.template.get("venv"):
         found.pop("venv", None)
-    found |= _names(experiment, place)
-    found |= _output(found.pop("output_dir_base", None), experiment, place)
-    found |= _data(data) | _model(run, experiment, place)
+    found = named(found, "")
+    if external.takes(context.interface, "experiment_name"):
+        found["experiment_name"] = _derived(experiment.name, "the summary's title")
+    found |= _output(found.pop("output_dir_base", None), experiment, context)
+    found |= _data(data) | _model(run, experiment, context)
     if recipe is not None:
         found["custom_recipe"] = recipe
-    if place.interface is None and not is_full(recipe) and "lora_alpha" not in found:
-        found["lora_alpha"] = _derived(2 * int(str(found["lora_rank"].value)), "2 x lora_rank")
+    if context.interface is None and not is_full(recipe) and "lora_alpha" not in found:
+        found["lora_alpha"] = _derived(2 * found["lora_rank"].integer, "2 x lora_rank")
     found |= experiment.template_others
-    fitted = external.fitted(found, place.interface)
+    fitted = external.fitted(found, context.interface)
     return {name: fitted[name] for name in (*KEYS, *experiment.template_others) if name in fitted}
 
 
 def named(settings: Mapping[str, Setting], directory: str) -> dict[str, Setting]:
-    """The settings with the name of the run's directory, which is its name for Weights & Biases."""
+    """Return the settings with the name of the run's directory, which is its name for Weights & Biases."""
     return {**settings, "my_wandb_run_name": _derived(directory, "the run directory's name")}
 
 
-def _output(base: Setting | None, experiment: Experiment, place: Place) -> dict[str, Setting]:
+def _output(base: Setting | None, experiment: Experiment, context: PlanContext) -> dict[str, Setting]:
     """Where outputs go: below the base that was named, else, in the YAML form, into the run's own artifacts/.
 
     An external script may know one of the two ways alone; then that is how it is, below the same directory.
     """
-    rule = external.output_rule(place.interface)
+    rule = external.output_rule(context.interface)
     if base is not None:
-        return {rule or "output_dir_base": _with(base, _absolute(base, experiment, place))}
+        return {rule or "output_dir_base": _with(base, _absolute(base, experiment, context))}
     note = "no output base directory is named: each run's own artifacts/"
     if rule == "output_dir_base":
         note = "no output base directory is named, and this setup_finetune.py knows no other way"
-    folder, name = posixpath.split(place.experiment_dir)
+    folder, name = posixpath.split(context.experiment_dir)
     return {rule or "project_dir": _derived(folder, note), "experiment_name": _derived(name, note)}
 
 
-def _absolute(path: Setting, experiment: Experiment, place: Place) -> str:
+def _absolute(path: Setting, experiment: Experiment, context: PlanContext) -> str:
     """A path of a document, taken from the directory of that document."""
-    folder = place.local_dir if path.source.file == experiment.local_file else place.experiment_dir
-    return posixpath.normpath(posixpath.join(folder, str(path.value)))
+    folder = context.local_dir if path.source.file == experiment.local_file else context.experiment_dir
+    return posixpath.normpath(posixpath.join(folder, path.text))
 
 
 def _with(setting: Setting, value: Scalar) -> Setting:
@@ -146,39 +137,32 @@ def _derived(value: Scalar, note: str) -> Setting:
     return Setting(value=value, source=Source(kind=SourceKind.DERIVED, note=note))
 
 
-def _names(experiment: Experiment, place: Place) -> dict[str, Setting]:
-    found = named({}, "")
-    if external.takes(place.interface, "experiment_name"):
-        found["experiment_name"] = _derived(experiment.name, "the summary's title")
-    return found
-
-
 def _data(data: Setting) -> dict[str, Setting]:
-    label, extension = data_label(str(data.value))
+    label, extension = data_label(data.text)
     return {
-        "input_dir_base": _with(data, posixpath.join(posixpath.dirname(str(data.value)), "")),
+        "input_dir_base": _with(data, posixpath.join(posixpath.dirname(data.text), "")),
         "input_formatting": _derived("", "the data set's path is complete"),
         "dataset_label": _with(data, label),
         "dataset_ext": _with(data, extension),
     }
 
 
-def _model(run: Run, experiment: Experiment, place: Place) -> dict[str, Setting]:
+def _model(run: Run, experiment: Experiment, context: PlanContext) -> dict[str, Setting]:
     path = next(m.path for m in experiment.models if m.name == run.model)
-    absolute = _absolute(path, experiment, place)
+    folder, name = posixpath.split(_absolute(path, experiment, context))
     return {
         "torchtune_model_name": run.parameters["model"],
-        "model_checkpoint": _with(path, posixpath.basename(absolute)),
-        "models_dir": _with(path, posixpath.dirname(absolute)),
+        "model_checkpoint": _with(path, name),
+        "models_dir": _with(path, folder),
     }
 
 
 def parameters_of(columns: tuple[str, ...], settings: Mapping[str, Setting], data: Setting) -> dict[str, Scalar]:
-    """The run's hyperparameters as an experimenter lists them: the usual ones and every other column.
+    """Return the run's hyperparameters as an experimenter lists them: the usual ones and every other column.
 
     `recipe` is the method, whatever the number of GPUs; of LoRA it is listed only where it is a column.
     """
-    other = str(settings["custom_recipe"].value) if "custom_recipe" in settings else ""
+    other = settings["custom_recipe"].text if "custom_recipe" in settings else ""
     method = recipes.method_of(other) or other or recipes.LORA
     usual = ("model", "lora_rank", "lr", "batch_size", "epochs")
     names = dict.fromkeys((*usual, *columns, *(["recipe"] if other else [])))

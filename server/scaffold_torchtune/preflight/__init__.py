@@ -3,31 +3,31 @@
 from collections.abc import Mapping, Sequence
 
 from scaffold_torchtune.findings import Finding, sort_findings
-from scaffold_torchtune.models import Plan, Seen
+from scaffold_torchtune.models import DiskState, Plan
 from scaffold_torchtune.preflight import cost, design, inputs, runs, steps
 
 
-def check_plan(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[str]]) -> list[Finding]:
-    """Everything that can be foreseen.
+def check_plan(plan: Plan, disk: DiskState, listed: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """Return everything that would go wrong later.
 
     Args:
         plan: the plan.
-        seen: what lies on disk of what the plan names.
+        disk: what lies on disk of what the plan names.
         listed: the checkpoint files that finetune.yaml names, by the model's directory; where it is not known yet,
             the directory is not here.
 
     Returns:
-        Findings about the experiment, each told once for all runs that it concerns, at the place in the documents
-        from which the value comes, sorted by it.
+        Findings about the experiment, each once for all runs that it concerns, with the line in the documents from
+        which the value comes, sorted by it.
     """
     return sort_findings(
         [
-            *inputs.data_findings(plan, seen),
-            *steps.step_findings(plan, seen),
-            *inputs.checkpoint_findings(plan, seen, listed),
+            *inputs.data_findings(plan, disk),
+            *steps.step_findings(plan, disk),
+            *inputs.checkpoint_findings(plan, disk, listed),
             *runs.output_findings(plan),
             *design.name_findings(plan),
             *design.design_findings(plan),
-            *cost.cost_findings(plan, seen),
+            *cost.cost_findings(plan, disk),
         ]
     )

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from scaffold_torchtune.findings import Finding, finding
-from scaffold_torchtune.models import Plan, PlannedRun, Seen
+from scaffold_torchtune.models import DiskState, Plan, PlannedRun
 from scaffold_torchtune.preflight.runs import at, concerning, full, grouped, output_dir
 from scaffold_torchtune.preflight.steps import effective_batch, part_of, rows_of, steps_of
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.torchtune_facts.facts import ModelFacts, load
 from scaffold_torchtune.torchtune_facts.model_registry import default_resources, find_model
 
-# GPUs that people name in a SLURM constraint, and what a run can expect of them.
+_GIB = 1024**3
+_BF16 = 2
+_CHARACTERS = 4  # characters in a token, roughly, of English text in the tokenizers of the models here
+_NAMES_GPUS = ("gpu_type", "constraint")
+_BEST_USE = 0.5  # the best part of its peak that a GPU reaches in training, as published runs report it
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ _SIZE: Final = re.compile(r"(?!\d+$)(?:gpu|vram|mem)?(?P<size>[0-9]{2,3})(?:g|gb
 
 
 def gpu_of(constraint: str) -> Gpu | None:
-    """The least GPU that a SLURM constraint may give; None where none is named.
+    """Return the least GPU that a SLURM constraint may give; None where none is named.
 
     `gpu80` and `80gb` say only how much memory it has; `a100&gpu40` is the A100 of 40 GB. Of alternatives (`a100|h100`)
     the least memory counts, and the best rate, where all are known: the job may get either.
@@ -56,14 +60,6 @@ def _named(part: str) -> Gpu | None:
     return Gpu(sizes[0], known.teraflops if known else 0) if sizes else known
 
 
-# What the runs will need: GPU memory, disk and time, each with the basis of the estimate.
-
-_GIB = 1024**3
-_BF16 = 2
-_CHARACTERS = 4  # characters in a token, roughly, of English text in the tokenizers of the models here
-_BEST_USE = 0.5  # the best part of its peak that a GPU reaches in training, as published runs report it
-
-
 @dataclass(frozen=True)
 class Need:
     """What one run needs, in bytes. `held` is on each GPU, without activations."""
@@ -76,7 +72,7 @@ class Need:
 
 
 def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
-    """What a run needs for certain.
+    """Return what a run needs for certain.
 
     Everything is in bf16: the weights, and of what is trained the gradients and AdamW's two moments, which torch keeps
     in the type of the weights; FSDP shares all of it among the GPUs. Where the bundled setup_finetune keeps it off the
@@ -107,29 +103,24 @@ def _offloaded(run: PlannedRun, gpus: int) -> bool:
     return entry is not None and entry.full_offload and full(run) and gpus > 1
 
 
-def cost_findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
-    """The estimates, and warnings where they are more than what is there."""
-    needs = {run.directory: _need(run) for run in plan.runs}
-    runs = [(run, need) for run in plan.runs if (need := needs[run.directory]) is not None]
+def cost_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
+    """Yield the estimates, and warnings where they are more than what is there."""
+    facts = [(run, load().model(run.text("torchtune_model_name"))) for run in plan.runs]
+    runs = [(run, need_of(run, known)) for run, known in facts if known is not None]
     if runs:
-        yield _estimate(plan, seen, runs)
+        yield _estimate(plan, disk, runs)
     yield from _memory(plan, runs)
-    yield from _disk(plan, seen, runs)
-    yield from _time(plan, seen, runs)
-
-
-def _need(run: PlannedRun) -> Need | None:
-    facts = load().model(run.text("torchtune_model_name"))
-    return None if facts is None else need_of(run, facts)
+    yield from _disk(plan, disk, runs)
+    yield from _time(plan, disk, runs)
 
 
 def _gib(size: float) -> str:
     return f"{size / _GIB:.1f} GiB"
 
 
-def _span(texts: list[str]) -> str:
-    """One text, or the first and the last where they differ."""
-    return texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
+def _span(first: object, last: object) -> str:
+    """One of two texts, or both where they differ."""
+    return str(first) if first == last else f"{first} to {last}"
 
 
 def _node(plan: Plan, runs: list[PlannedRun]) -> list[str]:
@@ -143,12 +134,12 @@ def _node(plan: Plan, runs: list[PlannedRun]) -> list[str]:
     return [f"a job asks its node for {' or '.join(dict.fromkeys(asked))}"] if asked else []
 
 
-def _estimate(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Finding:
+def _estimate(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Finding:
     held = sorted(need.held for _, need in runs)
     logits = max(need.logits for _, need in runs)
     parts = [
         (
-            f"a GPU holds {_span([_gib(held[0]), _gib(held[-1])])} of weights, gradients and optimizer states in bf16,"
+            f"a GPU holds {_span(_gib(held[0]), _gib(held[-1]))} of weights, gradients and optimizer states in bf16,"
             f" and activations on top (of them the logits up to {_gib(logits)}, where samples fill max_seq_len)"
         ),
         f"the checkpoints of all epochs take {_gib(sum(need.saved for _, need in runs))} in all",
@@ -156,18 +147,14 @@ def _estimate(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Fi
     steps = [
         steps_of(run, rows.count) * run.integer("epochs", 1)
         for run, _ in runs
-        if (rows := rows_of(run, plan, seen)) is not None and not run.value("packed")
+        if (rows := rows_of(run, plan, disk)) is not None and not run.value("packed")
     ]
     if len(steps) == len(runs):
-        fewest, most = min(steps), max(steps)
         samples = sorted(effective_batch(run) for run, _ in runs)
-        each = _span([str(samples[0]), str(samples[-1])])
-        parts.append(f"a run takes {_span([str(fewest), str(most)])} optimizer steps of {each} samples")
+        each = _span(samples[0], samples[-1])
+        parts.append(f"a run takes {_span(min(steps), max(steps))} optimizer steps of {each} samples")
     parts += _node(plan, [run for run, _ in runs])
-    return finding("estimate", f"estimates for {concerning([r for r, _ in runs], len(plan.runs))}: {'; '.join(parts)}")
-
-
-_NAMES_GPUS = ("gpu_type", "constraint")
+    return finding("estimate", f"estimates for {concerning([r for r, _ in runs], plan)}: {'; '.join(parts)}")
 
 
 def _gpu(run: PlannedRun) -> Gpu | None:
@@ -181,60 +168,49 @@ def _names(run: PlannedRun) -> str:
 
 def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
     """Runs that cannot fit on the GPU that their type or constraint names, whatever their activations."""
-    large = {
-        run.directory: (need.held, gpu.memory)
-        for run, need in runs
-        if (gpu := _gpu(run)) is not None and need.held > gpu.memory * _GIB
-    }
-    concerned = [run for run in plan.runs if run.directory in large]
-    for (held, memory), some in grouped(concerned, lambda run: large[run.directory]).items():
-        yield finding(
-            "gpu-memory",
-            f"weights, gradients and optimizer states alone take {_gib(held)} on each GPU of"
-            f" {concerning(some, len(plan.runs))}, but {_names(some[0])} names GPUs of"
-            f" {memory} GiB",
-            field="gpus",
-            expected=f"at most {memory} GiB",
-            actual=_gib(held),
-            fix="use more GPUs, larger ones, or a smaller model; or correct what names the GPUs",
-            at=at(some[0], "gpus", *_NAMES_GPUS),
+    large: dict[tuple[int, int], list[PlannedRun]] = {}
+    for run, need in runs:
+        gpu = _gpu(run)
+        if gpu is not None and need.held > gpu.memory * _GIB:
+            large.setdefault((need.held, gpu.memory), []).append(run)
+    for (held, memory), some in large.items():
+        message = (
+            f"weights, gradients and optimizer states alone take {_gib(held)} on each GPU of {concerning(some, plan)},"
+            f" but {_names(some[0])} names GPUs of {memory} GiB"
         )
+        fix = "use more GPUs, larger ones, or a smaller model; or correct what names the GPUs"
+        expected, place = f"at most {memory} GiB", at(some[0], "gpus", *_NAMES_GPUS)
+        yield finding("gpu-memory", message, field="gpus", expected=expected, actual=_gib(held), fix=fix, at=place)
 
 
-def _disk(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
+def _disk(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
     """Outputs that are more than what is free where they go."""
     needs = {run.directory: need.saved for run, need in runs}
     for outputs, some in grouped([run for run, _ in runs], output_dir).items():
-        free, needed = seen.free.get(str(outputs)), sum(needs[run.directory] for run in some)
+        free, needed = disk.free.get(str(outputs)), sum(needs[run.directory] for run in some)
         if free is not None and needed > free:
-            yield finding(
-                "disk-space",
-                f"the checkpoints of {concerning(some, len(plan.runs))} take {_gib(needed)} in all, but below"
-                f" {outputs} no more than {math.ceil(free / _GIB)} GiB are free",
-                field="output_dir_base",
-                expected=f"{_gib(needed)} free",
-                fix="make room, name another output directory, or save adapter weights only",
-                at=at(some[0], "output_dir_base", "project_dir"),
+            message = (
+                f"the checkpoints of {concerning(some, plan)} take {_gib(needed)} in all, but below {outputs} no more"
+                f" than {math.ceil(free / _GIB)} GiB are free"
             )
+            fix = "make room, name another output directory, or save adapter weights only"
+            expected, place = f"{_gib(needed)} free", at(some[0], "output_dir_base", "project_dir")
+            yield finding("disk-space", message, field="output_dir_base", expected=expected, fix=fix, at=place)
 
 
-def _time(plan: Plan, seen: Seen, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
+def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
     """Runs that cannot be done in time even on a GPU that works at the best rate that is known of training."""
-    short = {
-        run.directory: least for run, need in runs if (least := _least_seconds(run, need, plan, seen)) > _limit(run)
-    }
-    some = [run for run in plan.runs if run.directory in short]
-    if some:
-        run, hours = some[0], max(short.values()) / 3600
-        yield finding(
-            "time-limit",
+    least = {run.directory: _least_seconds(run, need, plan, disk) for run, need in runs}
+    short = [run for run, _ in runs if least[run.directory] > _limit(run)]
+    if short:
+        run, hours = short[0], max(least[run.directory] for run in short) / 3600
+        message = (
             f"the arithmetic alone takes at least {hours:.1f} hours on the GPUs of {_names(run)} in"
-            f" {concerning(some, len(plan.runs))}, but the time limit is {run.value('time')}",
-            field="time",
-            expected=f"more than {hours:.1f} hours",
-            actual=run.text("time"),
-            fix="ask for more time, more GPUs, or train less",
-            at=at(run, "time"),
+            f" {concerning(short, plan)}, but the time limit is {run.value('time')}"
+        )
+        expected, fix = f"more than {hours:.1f} hours", "ask for more time, more GPUs, or train less"
+        yield finding(
+            "time-limit", message, field="time", expected=expected, actual=run.text("time"), fix=fix, at=at(run, "time")
         )
 
 
@@ -243,14 +219,14 @@ def _limit(run: PlannedRun) -> float:
     return math.inf if found is None else found
 
 
-def _least_seconds(run: PlannedRun, need: Need, plan: Plan, seen: Seen) -> float:
+def _least_seconds(run: PlannedRun, need: Need, plan: Plan, disk: DiskState) -> float:
     """Seconds of arithmetic that the run cannot do without; 0 where it is not known.
 
     A token takes two operations for each weight forward and two backward, and two more for each weight that is trained
     (Kaplan et al., 2020, section 2.1). Tokens are counted from the characters of the samples; what a prompt or chat
     template adds is left out.
     """
-    part, rows, gpu = part_of(run, seen), rows_of(run, plan, seen), _gpu(run)
+    part, rows, gpu = part_of(run, disk), rows_of(run, plan, disk), _gpu(run)
     if part is None or rows is None or not part.rows or gpu is None or not gpu.teraflops:
         return 0.0
     tokens = sum(part.characters.values()) / _CHARACTERS * rows.count / part.rows * run.integer("epochs", 1)

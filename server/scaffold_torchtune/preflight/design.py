@@ -1,15 +1,19 @@
-"""The design of the experiment: missing combinations, confounds, and names that contradict the plan."""
+"""The design of the experiment: missing combinations, confounds, and names that contradict the plan.
+
+What is remarked about combinations and confounds is information: an experimenter may want it so. A base model and its
+instruct version have the same shapes, so that the name of its directory may be all that tells them apart.
+"""
 
 import itertools
 import math
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Scalar, finding
+from scaffold_torchtune.findings import Finding, Location, Scalar, finding
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.preflight.runs import at, concerning, full, grouped, row
 from scaffold_torchtune.preflight.steps import effective_batch
@@ -18,27 +22,31 @@ from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.system.text import few, shown
 from scaffold_torchtune.torchtune_facts.model_registry import find_model
 
-# What the design of the experiment brings with it: combinations left out, and parameters that change together.
-#
-# All of it is information: an experimenter may want it so.
-
 _LISTED = 6
-_REPLICATES = frozenset({"seed"})
-"""Parameters that repeat a combination instead of making another."""
+_LABELS: Final = {
+    "lora_rank": "lora_rank", "rank": "lora_rank", "r": "lora_rank", "lora_alpha": "lora_alpha", "alpha": "lora_alpha",
+    "lr": "lr", "batch_size": "batch_size", "bs": "batch_size", "epochs": "epochs", "epoch": "epochs", "ep": "epochs",
+    "seed": "seed", "weight_decay": "weight_decay", "wd": "weight_decay", "lora_dropout": "lora_dropout",
+}  # fmt: skip
+"""What a name may call a setting before its number; in small letters, as `R1` and the like are names of models."""
+
+_LONGEST: Final = 300
+_CLAIM: Final = re.compile(
+    rf"(?<![A-Za-z0-9])({'|'.join(_LABELS)})[=_-]?"
+    r"([0-9]{1,12}(?:\.[0-9]{1,12})?(?:e-?[0-9]{1,3})?)(?![A-Za-z0-9.])"
+)
 
 
 def design_findings(plan: Plan) -> Iterator[Finding]:
-    """Remarks about the design."""
-    factors = {name: [_level(run, name) for run in plan.runs] for name in plan.varying}
-    yield from _factorial(plan, {k: v for k, v in factors.items() if k not in _REPLICATES})
-    yield from _replicates(plan, factors)
+    """Yield remarks about the design."""
+    factors = {name: [run.parameters.get(name) for run in plan.runs] for name in plan.varying}
+    others = {name: values for name, values in factors.items() if name != "seed"}  # which repeats a combination
+    yield from _factorial(plan, others)
+    if "seed" in factors:
+        yield from _replicates(plan, others)
     yield from _together(plan, factors)
     yield from _alpha(plan)
     yield from _batch(plan)
-
-
-def _level(run: PlannedRun, name: str) -> Scalar:
-    return run.parameters.get(name)
 
 
 def _factorial(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding]:
@@ -49,45 +57,37 @@ def _factorial(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding
     if not size / 2 <= len(planned) < size:
         return
     missing = [each for each in itertools.product(*levels.values()) if each not in planned]
-    combinations = [_combination(list(levels), each) for each in missing]
+    combinations = [
+        ", ".join(f"{name} {shown(level)}" for name, level in zip(levels, each, strict=True)) for each in missing
+    ]
     listed = few(combinations, _LISTED, between="; ", more="; and {} more")
     message = f"{len(missing)} of the {size} combinations of {' x '.join(levels)} are not planned: {listed}"
     fix = "add their rows to the runs table if they were meant to be there"
-    yield finding(
-        "incomplete-factorial", message, field="runs", expected=size, actual=len(planned), fix=fix, at=row(plan.runs[0])
-    )
+    yield _incomplete(plan, message, "runs", size, len(planned), fix)
 
 
-def _combination(names: Sequence[str], levels: Sequence[Scalar]) -> str:
-    return ", ".join(f"{name} {shown(level)}" for name, level in zip(names, levels, strict=True))
+def _incomplete(plan: Plan, message: str, field: str, expected: int, actual: int, fix: str) -> Finding:
+    code, first = "incomplete-factorial", row(plan.runs[0])
+    return finding(code, message, field=field, expected=expected, actual=actual, fix=fix, at=first)
 
 
-def _replicates(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding]:
+def _replicates(plan: Plan, others: dict[str, list[Scalar]]) -> Iterator[Finding]:
     """Combinations that are repeated more often than others."""
-    if "seed" not in factors:
-        return
-    others = [values for name, values in factors.items() if name != "seed"]
-    counts = Counter(zip(*others, strict=True))
+    counts = Counter(zip(*others.values(), strict=True))
     if len(set(counts.values())) > 1:
-        yield finding(
-            "incomplete-factorial",
-            f"the seeds are not the same for all combinations: some have {min(counts.values())} run(s), some"
-            f" {max(counts.values())}",
-            field="seed",
-            expected=max(counts.values()),
-            actual=min(counts.values()),
-            fix="add the rows that are missing if every combination should be repeated alike",
-            at=row(plan.runs[0]),
-        )
+        fewest, most = min(counts.values()), max(counts.values())
+        message = f"the seeds are not the same for all combinations: some have {fewest} run(s), some {most}"
+        fix = "add the rows that are missing if every combination should be repeated alike"
+        yield _incomplete(plan, message, "seed", most, fewest, fix)
 
 
 def _together(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding]:
-    """Parameters of which each tells the others: their effects cannot be told apart."""
-    alike: dict[tuple[int, ...], list[str]] = {}
+    """Parameters of which each gives the others: their effects cannot be separated."""
+    by_pattern: dict[tuple[int, ...], list[str]] = {}
     for name, values in factors.items():
         levels = list(dict.fromkeys(values))
-        alike.setdefault(tuple(levels.index(level) for level in values), []).append(name)
-    for names in alike.values():
+        by_pattern.setdefault(tuple(levels.index(level) for level in values), []).append(name)
+    for names in by_pattern.values():
         if len(names) > 1:
             listed = f"{', '.join(names[:-1])} and {names[-1]}"
             message = f"{listed} change together in all runs, so their effects cannot be told apart"
@@ -107,17 +107,14 @@ def _alpha(plan: Plan) -> Iterator[Finding]:
     if len(levels) < 2 or "lora_alpha" in plan.varying:  # noqa: PLR2004 - it varies
         return
     if len(scales) == 1:
-        scale = f"{scales.pop():g}"
-        yield _confound(
-            plan, f"lora_alpha moves with lora_rank, so that alpha / rank is {scale} in all runs", "lora_rank"
-        )
+        message = f"lora_alpha moves with lora_rank, so that alpha / rank is {scales.pop():g} in all runs"
+        yield _confound(plan, message, "lora_rank")
     elif len(alphas) == 1:
-        yield _confound(
-            plan,
+        message = (
             f"lora_alpha is {alphas.pop()} in all runs, so alpha / rank, by which LoRA scales what it adds, falls from"
-            f" {max(scales):g} to {min(scales):g} as lora_rank grows",
-            "lora_alpha",
+            f" {max(scales):g} to {min(scales):g} as lora_rank grows"
         )
+        yield _confound(plan, message, "lora_alpha")
 
 
 def _batch(plan: Plan) -> Iterator[Finding]:
@@ -126,55 +123,32 @@ def _batch(plan: Plan) -> Iterator[Finding]:
     if len(sizes) > 1:
         names = ("batch_size", "gradient_accumulation_steps", "gpus")
         parts = ", ".join(f"{size} in {count} run(s)" for size, count in sorted(sizes.items()))
-        yield _confound(
-            plan,
+        message = (
             f"the samples in an optimizer step (batch size x accumulation x GPUs) differ: {parts}; with them the"
-            " number of steps, and the part of training that is warm-up",
-            *(name for name in names if _differs(plan, name)),
+            " number of steps, and the part of training that is warm-up"
         )
-
-
-def _differs(plan: Plan, name: str) -> bool:
-    return len({run.value(name) for run in plan.runs}) > 1
-
-
-# Names that say otherwise than is planned: `llama_rank8_lr1e-5` of a row whose rank is 64, the directory of a model.
-#
-# What the files in a model's directory hold is for `foresee/checkpoint.py`. A base model and its instruct version have
-# the same shapes, so that the name may be all that tells them apart.
-
-_LABELS: Final = {
-    "lora_rank": "lora_rank", "rank": "lora_rank", "r": "lora_rank", "lora_alpha": "lora_alpha", "alpha": "lora_alpha",
-    "lr": "lr", "batch_size": "batch_size", "bs": "batch_size", "epochs": "epochs", "epoch": "epochs", "ep": "epochs",
-    "seed": "seed", "weight_decay": "weight_decay", "wd": "weight_decay", "lora_dropout": "lora_dropout",
-}  # fmt: skip
-"""What a name may call a setting before its number; in small letters, as `R1` and the like are names of models."""
-
-_LONGEST: Final = 300
-_CLAIM: Final = re.compile(
-    rf"(?<![A-Za-z0-9])({'|'.join(_LABELS)})[=_-]?"
-    r"([0-9]{1,12}(?:\.[0-9]{1,12})?(?:e-?[0-9]{1,3})?)(?![A-Za-z0-9.])"
-)
+        differing = [name for name in names if len({run.value(name) for run in plan.runs}) > 1]
+        yield _confound(plan, message, *differing)
 
 
 class _Claim(NamedTuple):
-    """What a run's name says: `rank8`, that lora_rank is 8."""
+    """What a run's name claims: `rank8`, that lora_rank is 8."""
 
-    said: str
+    text: str
     setting: str
     number: float
 
 
 def name_findings(plan: Plan) -> Iterator[Finding]:
-    """One warning for each setting of which names say another number; runs that train all weights are told apart."""
+    """Yield a warning for each setting of which names say another number; runs that train all weights stand apart."""
     yield from _models(plan)
-    told: dict[tuple[str, bool], list[tuple[PlannedRun, _Claim]]] = {}
+    wrong: dict[tuple[str, bool], list[tuple[PlannedRun, _Claim]]] = {}
     for run in plan.runs:
         for claim in _claims(run):
             if not _holds(run, claim):
-                told.setdefault((claim.setting, full(run)), []).append((run, claim))
-    for cases in told.values():
-        yield _finding(*cases[0], len(cases))
+                wrong.setdefault((claim.setting, full(run)), []).append((run, claim))
+    for cases in wrong.values():
+        yield _claim_finding(*cases[0], len(cases))
 
 
 def _models(plan: Plan) -> Iterator[Finding]:
@@ -183,17 +157,12 @@ def _models(plan: Plan) -> Iterator[Finding]:
     for (directory, model), runs in models.items():
         named, meant = find_model(posixpath.basename(directory)), find_model(model)
         if named and meant and named != meant:
-            yield finding(
-                "name-mismatch",
-                f"the directory of the model {shown(model)} of {concerning(runs, len(plan.runs))} is named as another"
-                f" model: {shown(directory)}",
-                field="model_checkpoint",
-                expected=meant.name,
-                actual=named.name,
-                fix="correct the model or its path in the summary; nothing if the directory holds what is meant",
-                severity=Severity.WARNING,
-                at=at(runs[0], "model_checkpoint", "models_dir"),
+            who, place = concerning(runs, plan), at(runs[0], "model_checkpoint", "models_dir")
+            message = (
+                f"the directory of the model {shown(model)} of {who} is named as another model: {shown(directory)}"
             )
+            fix = "correct the model or its path in the summary; nothing if the directory holds what is meant"
+            yield _mismatch(message, "model_checkpoint", meant.name, named.name, fix, place)
 
 
 def _claims(run: PlannedRun) -> Iterator[_Claim]:
@@ -203,14 +172,14 @@ def _claims(run: PlannedRun) -> Iterator[_Claim]:
     matches = list(_CLAIM.finditer(name))
     is_index = {match[1] for match in matches} == {"r"}  # r1, r2, ...: runs that are numbered
     for match in matches if not is_index else ():
-        said = read_float(match[2])
+        number = read_float(match[2])
         # lr5e5 is how some write 5e-5 where no minus may stand
-        if said is not None and not (match[1] == "lr" and said >= 1):
-            yield _Claim(match[0], _LABELS[match[1]], said)
+        if number is not None and not (match[1] == "lr" and number >= 1):
+            yield _Claim(match[0], _LABELS[match[1]], number)
 
 
 def _holds(run: PlannedRun, claim: _Claim) -> bool:
-    """Whether it is so; of what is not planned, nothing can be said, but that all weights have no LoRA."""
+    """Whether a claim is right, or nothing is known of it: full fine-tuning has no LoRA rank and no alpha."""
     planned = run.value(claim.setting)
     if planned is None:
         return not (claim.setting in {"lora_rank", "lora_alpha"} and full(run))
@@ -218,19 +187,16 @@ def _holds(run: PlannedRun, claim: _Claim) -> bool:
     return claim.number == planned or (claim.setting == "batch_size" and claim.number in batches)
 
 
-def _finding(run: PlannedRun, claim: _Claim, count: int) -> Finding:
-    planned = run.value(claim.setting)
-    source = run.settings[claim.setting].source if planned is not None else None
-    chosen = ", a default that nobody chose" if source and source.kind == "default" else ""
-    but = f"{claim.setting} is {shown(planned)}{chosen}" if planned is not None else "all of its weights are trained"
+def _claim_finding(run: PlannedRun, claim: _Claim, count: int) -> Finding:
+    planned = run.settings.get(claim.setting)
+    chosen = ", a default that nobody chose" if planned and planned.source.kind == "default" else ""
+    but = f"{claim.setting} is {shown(planned.value)}{chosen}" if planned else "all of its weights are trained"
     more = f"; {count} runs have such a name" if count > 1 else ""
-    return finding(
-        "name-mismatch",
-        f"the name {shown(run.name)} says {shown(claim.said)}, but {but}{more}",
-        field=claim.setting,
-        expected=claim.number,
-        actual=planned,
-        at=row(run),
-        fix="give the value that is meant, or correct the name",
-        severity=Severity.WARNING,
-    )
+    message = f"the name {shown(run.name)} says {shown(claim.text)}, but {but}{more}"
+    fix, actual = "give the value that is meant, or correct the name", planned.value if planned else None
+    return _mismatch(message, claim.setting, claim.number, actual, fix, row(run))
+
+
+def _mismatch(message: str, field: str, expected: Scalar, actual: Scalar, fix: str, place: Location) -> Finding:
+    code, severity = "name-mismatch", Severity.WARNING
+    return finding(code, message, field=field, expected=expected, actual=actual, fix=fix, severity=severity, at=place)

@@ -11,11 +11,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from scaffold_torchtune.models import CellKind, CheckpointSeen, DataSeen, PartSeen, TensorsSeen
+from scaffold_torchtune.models import CellKind, CheckpointState, DataFile, DataPart, TensorFile
 from scaffold_torchtune.system.files import NotRegular, open_regular
 from scaffold_torchtune.system.text import close_matches
-
-# Opening what a document names: regular files alone, without waiting for anybody.
 
 
 class Unfit(Exception):
@@ -23,7 +21,7 @@ class Unfit(Exception):
 
 
 def regular_file(path: str) -> BinaryIO:
-    """A regular file opened for reading.
+    """Open what a document names for reading, if it is a regular file, without waiting for anybody.
 
     Raises:
         FileNotFoundError: nothing lies there, or not where we may look.
@@ -41,7 +39,7 @@ def regular_file(path: str) -> BinaryIO:
 
 
 def near(path: str) -> tuple[str, ...]:
-    """What lies beside a path that does not exist, with nearly its name."""
+    """Return what lies beside a path that does not exist, with nearly its name."""
     try:
         beside = [entry.name for entry in Path(path).parent.iterdir()]
     except OSError:
@@ -49,11 +47,8 @@ def near(path: str) -> tuple[str, ...]:
     return tuple(close_matches(Path(path).name, beside, cutoff=0.75))
 
 
-# How much room there is.
-
-
 def free_bytes(directory: str) -> int | None:
-    """What an unprivileged user may still write below a directory, which need not exist yet.
+    """Return what an unprivileged user may still write below a directory, which need not exist yet.
 
     Returns:
         Free bytes of the file system of the nearest directory that exists, the root aside: what exists of a path only
@@ -69,36 +64,32 @@ def free_bytes(directory: str) -> int | None:
     return None
 
 
-# Looking into the directory of a base model: its files, the headers of its safetensors, its index and config.
-
 _MAX_HEADER = 100_000_000  # the format's own bound (safetensors, tensor.rs: MAX_HEADER_SIZE)
 _MAX_JSON = 50_000_000
 _MAX_FILES = 2_000
 _INDEX = "model.safetensors.index.json"
 
 
-def inspect_checkpoint(directory: str) -> CheckpointSeen:
-    """What lies in the directory of a base model. Never raises for what lies there."""
+def inspect_checkpoint(directory: str) -> CheckpointState:
+    """Return what lies in the directory of a base model. Never raises for what lies there."""
     try:
         files = _files(directory)
     except (FileNotFoundError, NotADirectoryError):
         if os.path.lexists(directory):
-            return CheckpointSeen(problem="is not a directory")
-        return CheckpointSeen(absent=True, near=near(directory))
+            return CheckpointState(problem="is not a directory")
+        return CheckpointState(absent=True, near=near(directory))
     except (OSError, ValueError) as error:
-        return CheckpointSeen(problem=f"cannot be looked into: {getattr(error, 'strerror', None) or error}")
-    tensors = {name: _tensors(f"{directory}/{name}") for name in files if _is_weights(name)}
+        return CheckpointState(problem=f"cannot be looked into: {getattr(error, 'strerror', None) or error}")
+    weights = [name for name in files if name.endswith(".safetensors") and "/" not in name]
     index, config = _object(f"{directory}/{_INDEX}"), _object(f"{directory}/config.json")
-    return CheckpointSeen(
+    listed = index.get("weight_map") if index else None
+    listed = listed if isinstance(listed, dict) else {}
+    return CheckpointState(
         files=files,
-        tensors=tensors,
-        index=None if index is None else _texts(index.get("weight_map")),
+        tensors={name: _tensors(f"{directory}/{name}") for name in weights},
+        index=None if index is None else {str(k): str(v) for k, v in listed.items()},
         config=None if config is None else {k: int(v) for k, v in config.items() if isinstance(v, int)},
     )
-
-
-def _is_weights(name: str) -> bool:
-    return name.endswith(".safetensors") and "/" not in name
 
 
 def _files(directory: str) -> dict[str, int]:
@@ -115,15 +106,10 @@ def _files(directory: str) -> dict[str, int]:
 
 
 def _below(directory: str) -> list[tuple[str, int]]:
-    try:
+    with contextlib.suppress(OSError):
         entries = sorted(os.scandir(directory), key=lambda e: e.name)[:_MAX_FILES]
         return [(entry.name, entry.stat().st_size) for entry in entries if stat.S_ISREG(entry.stat().st_mode)]
-    except OSError:
-        return []
-
-
-def _texts(value: Any) -> dict[str, str]:
-    return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
+    return []
 
 
 def _object(path: str) -> dict[str, Any] | None:
@@ -136,43 +122,40 @@ def _object(path: str) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _tensors(path: str) -> TensorsSeen:
+def _tensors(path: str) -> TensorFile:
     """The header of a safetensors file: eight bytes of length, little-endian, then JSON (the format's README)."""
     try:
         with regular_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             begin = file.read(8)
             if begin == b"version ":
-                return TensorsSeen(problem="is a Git LFS pointer, not the weights: git lfs pull fetches them")
+                return TensorFile(problem="is a Git LFS pointer, not the weights: git lfs pull fetches them")
             length = struct.unpack("<Q", begin)[0] if len(begin) == 8 else 0  # noqa: PLR2004 - see above
             if not 0 < length <= min(_MAX_HEADER, size - 8):
-                return TensorsSeen(problem="is not a whole safetensors file")
+                return TensorFile(problem="is not a whole safetensors file")
             return _header(json.loads(file.read(length)), size - 8 - length)
     except (Unfit, OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        return TensorsSeen(problem="cannot be read as a safetensors file")
+        return TensorFile(problem="cannot be read as a safetensors file")
 
 
-def _header(header: dict[str, Any], size: int) -> TensorsSeen:
+def _header(header: dict[str, Any], size: int) -> TensorFile:
     """The shapes, where the file is as long as its header says."""
     tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
     needed = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
     if needed > size:
-        return TensorsSeen(problem=f"is cut off: {needed - size} bytes of its tensors are missing")
-    return TensorsSeen(shapes={name: tuple(int(n) for n in entry["shape"]) for name, entry in tensors.items()})
+        return TensorFile(problem=f"is cut off: {needed - size} bytes of its tensors are missing")
+    return TensorFile(shapes={name: tuple(int(n) for n in entry["shape"]) for name, entry in tensors.items()})
 
-
-# Looking into a data set file: JSON as `load_dataset("json", field=...)` reads it, and Parquet.
 
 MAX_JSON = 64 * 1024**2
 _MAX_COLUMNS = 50
-_PARQUET_ENDS = 4  # a Parquet file begins and ends with these four bytes
 _KINDS: dict[type, CellKind] = {
     bool: "boolean", int: "number", float: "number", str: "text", list: "list", dict: "object", type(None): "null",
 }  # fmt: skip
 
 
-def inspect_data(path: str, extension: str) -> DataSeen:
-    """What a data set file holds.
+def inspect_data(path: str, extension: str) -> DataFile:
+    """Return what a data set file holds: JSON as `load_dataset("json", field=...)` reads it, or Parquet.
 
     Args:
         path: its absolute path.
@@ -187,39 +170,39 @@ def inspect_data(path: str, extension: str) -> DataSeen:
                 return _parquet(file)
             size = file.seek(0, 2)
             if size > MAX_JSON:
-                return DataSeen(unread=f"has {size / 1024**2:.0f} MiB; it is looked into up to {MAX_JSON // 1024**2}")
+                return DataFile(unread=f"has {size / 1024**2:.0f} MiB; it is looked into up to {MAX_JSON // 1024**2}")
             file.seek(0)
             return _json(file.read(MAX_JSON))
     except FileNotFoundError:
-        return DataSeen(absent=True, near=near(path))
+        return DataFile(absent=True, near=near(path))
     except Unfit as unfit:
-        return DataSeen(problem=str(unfit))
+        return DataFile(problem=str(unfit))
     except OSError as error:
-        return DataSeen(problem=f"cannot be read: {error.strerror}")
+        return DataFile(problem=f"cannot be read: {error.strerror}")
 
 
-def _json(data: bytes) -> DataSeen:
+def _json(data: bytes) -> DataFile:
     if data.startswith(b"version https://git-lfs"):
-        return DataSeen(problem="is a Git LFS pointer, not the data: git lfs pull fetches it")
+        return DataFile(problem="is a Git LFS pointer, not the data: git lfs pull fetches it")
     if data.startswith(b"\xef\xbb\xbf"):
-        return DataSeen(problem="begins with a byte order mark, which the datasets library does not take")
+        return DataFile(problem="begins with a byte order mark, which the datasets library does not take")
     try:
         content = json.loads(data.decode())
     except UnicodeDecodeError:
-        return DataSeen(problem="is not UTF-8 text")
+        return DataFile(problem="is not UTF-8 text")
     except RecursionError:
-        return DataSeen(problem="is nested too deeply to be a data set")
+        return DataFile(problem="is nested too deeply to be a data set")
     except ValueError as error:
         more = error.msg == "Extra data" if isinstance(error, json.JSONDecodeError) else False
         hint = "; it looks like JSON Lines, which has no parts" if more else ""
-        return DataSeen(problem=f"is not JSON: {error}{hint}")
+        return DataFile(problem=f"is not JSON: {error}{hint}")
     if not isinstance(content, dict):
         kind = _KINDS[type(content)]
-        return DataSeen(problem=f'holds a {kind}, not parts by name: {{"train": [...], "validation": [...]}}')
-    return DataSeen(parts={str(name): part for name, rows in content.items() if (part := _part(rows)) is not None})
+        return DataFile(problem=f'holds a {kind}, not parts by name: {{"train": [...], "validation": [...]}}')
+    return DataFile(parts={str(name): part for name, rows in content.items() if (part := _part(rows)) is not None})
 
 
-def _part(rows: Any) -> PartSeen | None:
+def _part(rows: Any) -> DataPart | None:
     """A part as the datasets library takes it: a list of rows or of texts, or a list for each column; else None."""
     if isinstance(rows, dict) and rows and all(isinstance(cells, list) for cells in rows.values()):
         longest = max(len(cells) for cells in rows.values())
@@ -231,7 +214,7 @@ def _part(rows: Any) -> PartSeen | None:
     return _counted([row if isinstance(row, dict) else {} for row in rows])
 
 
-def _counted(rows: list[Mapping[str, Any]]) -> PartSeen:
+def _counted(rows: list[Mapping[str, Any]]) -> DataPart:
     names = list(dict.fromkeys(name for row in rows for name in row))[:_MAX_COLUMNS]
     columns: dict[str, dict[CellKind, int]] = {name: {} for name in names}
     characters = dict.fromkeys(names, 0)
@@ -244,7 +227,7 @@ def _counted(rows: list[Mapping[str, Any]]) -> PartSeen:
         if isinstance(row.get("messages"), list):
             for fault in _message_faults(row["messages"]):
                 messages.setdefault(fault, number)
-    return PartSeen(rows=len(rows), columns=columns, characters=characters, messages=messages)
+    return DataPart(rows=len(rows), columns=columns, characters=characters, messages=messages)
 
 
 def _characters(cell: Any) -> int:
@@ -267,21 +250,21 @@ def _message_faults(messages: list[Any]) -> Iterable[str]:
             yield "a message has no text as its content"
 
 
-def _parquet(file: Any) -> DataSeen:
-    ends = file.read(_PARQUET_ENDS)
-    if ends != b"PAR1":
-        pointer = "; it looks like a Git LFS pointer: git lfs pull fetches the data" if ends == b"vers" else ""
-        return DataSeen(problem=f"is not a Parquet file{pointer}")
+def _parquet(file: Any) -> DataFile:
+    begin = file.read(4)  # as a Parquet file ends, too
+    if begin != b"PAR1":
+        pointer = "; it looks like a Git LFS pointer: git lfs pull fetches the data" if begin == b"vers" else ""
+        return DataFile(problem=f"is not a Parquet file{pointer}")
     if importlib.util.find_spec("pyarrow") is None:
-        return DataSeen(unread="is Parquet, and pyarrow is not installed here to look into it")
+        return DataFile(unread="is Parquet, and pyarrow is not installed here to look into it")
     parquet = importlib.import_module("pyarrow.parquet")
     try:
         found = parquet.ParquetFile(file)
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors and OSErrors
-        return DataSeen(problem=f"is not a Parquet file: {str(error).splitlines()[0]}")
+        return DataFile(problem=f"is not a Parquet file: {str(error).splitlines()[0]}")
     fields = list(found.schema_arrow)[:_MAX_COLUMNS]
     columns: dict[str, dict[CellKind, int]] = {field.name: {_arrow_kind(str(field.type)): 1} for field in fields}
-    return DataSeen(parts={"train": PartSeen(rows=found.metadata.num_rows, columns=columns)})
+    return DataFile(parts={"train": DataPart(rows=found.metadata.num_rows, columns=columns)})
 
 
 def _arrow_kind(name: str) -> CellKind:

@@ -4,32 +4,31 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, finding
-from scaffold_torchtune.models import CellKind, CheckpointSeen, DataSeen, PartSeen, Plan, PlannedRun, Seen
+from scaffold_torchtune.models import CellKind, CheckpointState, DataFile, DataPart, DiskState, Plan, PlannedRun
 from scaffold_torchtune.preflight.runs import Subject, at, concerning, grouped
 from scaffold_torchtune.preflight.steps import TRAIN, VALIDATION
 from scaffold_torchtune.system.text import did_you_mean, few, shown
 from scaffold_torchtune.torchtune_facts.facts import ModelFacts, load
 
-# Whether the data sets hold what the runs will ask of them, and what the summary says of them.
-
-_LISTED = 8
+_LISTED = 8  # parts or columns
+_FEW = 3  # files or tensors
+_CONFIG = "config.json"
 _MESSAGES = "messages"
 
 
-def data_findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
-    """What stands against each data set, for each way in which runs use it."""
+def data_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
+    """Yield what stands against each data set, for the runs that use it."""
     for path, runs in grouped(plan.runs, lambda run: run.data_path).items():
-        found = seen.data.get(path)
+        found = disk.data.get(path)
         if found is None:
             continue
-        who = concerning(runs, len(plan.runs))
-        place = at(runs[0], "dataset_label", "input_dir_base")
+        who = concerning(runs, plan)
         # a script of the user's own may read data in a way of its own
         severity = None if plan.options.setup_script == "bundled" else Severity.WARNING
-        failure = f"the data set {shown(path)} of {who} will not train"
-        about = Subject(path, "dataset", place, "data-mismatch", failure, severity)
+        name, place = f"the data set {shown(path)} of {who}", at(runs[0], "dataset_label", "input_dir_base")
+        about = Subject(path, "dataset", place, "data-mismatch", f"{name} will not train", severity)
         if found.absent or found.unread:
-            what = f"the data set {shown(path)} of {who} {found.unread or 'cannot be seen from here'}"
+            what = f"{name} {found.unread or 'cannot be seen from here'}"
             yield about.not_seen(what, unchecked="rows and columns", near=found.near)
         elif found.problem:
             yield about.mismatch(f"it {found.problem}", fix="correct the file, or the path in the summary")
@@ -39,13 +38,12 @@ def data_findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
             yield from _samples(about, plan, runs, found)
 
 
-def _parts(about: Subject, runs: list[PlannedRun], found: DataSeen) -> Iterator[Finding]:
-    needed = {TRAIN: runs}
+def _parts(about: Subject, runs: list[PlannedRun], found: DataFile) -> Iterator[Finding]:
     validated = [run for run in runs if run.integer("run_val_every_n_steps", 0)]
-    if validated:
-        needed[VALIDATION] = validated
-    for name, some in needed.items():
+    for name, some in ((TRAIN, runs), (VALIDATION, validated)):
         part = found.parts.get(name)
+        if not some:
+            continue
         if part is None:
             yield _no_part(about, found, name)
         elif part.rows == 0:
@@ -54,14 +52,11 @@ def _parts(about: Subject, runs: list[PlannedRun], found: DataSeen) -> Iterator[
             yield from _columns(about, some, name, part)
 
 
-def _no_part(about: Subject, found: DataSeen, name: str) -> Finding:
+def _no_part(about: Subject, found: DataFile, name: str) -> Finding:
     there = ", ".join(shown(part) for part in list(found.parts)[:_LISTED])
-    return about.mismatch(
-        did_you_mean(name, found.parts, f"it has no part {name}."),
-        expected=f"a list of rows under {name!r}",
-        actual=there or "no part",
-        fix=f"name the part {name} in the file" if there else f'give the rows as {{"{name}": [...]}}',
-    )
+    message, expected = did_you_mean(name, found.parts, f"it has no part {name}."), f"a list of rows under {name!r}"
+    fix = f"name the part {name} in the file" if there else f'give the rows as {{"{name}": [...]}}'
+    return about.mismatch(message, expected=expected, actual=there or "no part", fix=fix)
 
 
 def _wanted(run: PlannedRun) -> dict[str, tuple[CellKind, str]]:
@@ -73,87 +68,74 @@ def _wanted(run: PlannedRun) -> dict[str, tuple[CellKind, str]]:
     kind = run.value("dataset_type")  # instruct_dataset where none is planned
     if kind == "chat_dataset":
         return {_MESSAGES: ("list", "dataset_type")}
-    usual = {"input_key": "input", "output_key": "output"}
-    if kind == "text_completion_dataset":
-        usual = {"input_key": "text"}
+    text = kind == "text_completion_dataset"
+    usual = {"input_key": "text"} if text else {"input_key": "input", "output_key": "output"}
     return {run.text(key) or name: ("text", key) for key, name in usual.items()}
 
 
-def _columns(about: Subject, runs: list[PlannedRun], name: str, part: PartSeen) -> Iterator[Finding]:
-    told: dict[tuple[str, CellKind], Location | None] = {}
+def _columns(about: Subject, runs: list[PlannedRun], name: str, part: DataPart) -> Iterator[Finding]:
+    places: dict[tuple[str, CellKind], Location | None] = {}
     for run in runs:
         for column, (kind, key) in _wanted(run).items():
-            told.setdefault((column, kind), at(run, key) if at(run, key).line else None)
-    for (column, kind), place in told.items():
+            places.setdefault((column, kind), at(run, key) if at(run, key).line else None)
+    for (column, kind), place in places.items():
         kinds = part.columns.get(column)
         if kinds is None:
-            there = ", ".join(shown(each) for each in list(part.columns)[:_LISTED])
-            yield about.mismatch(
-                did_you_mean(column, part.columns, f"its part {name} has no column {shown(column)}."),
-                expected=f"a column {column}",
-                actual=there or "no columns",
-                fix="correct Input key or Output key in the summary, give the Dataset type, or rename the column",
-                place=place,
-            )
+            message = did_you_mean(column, part.columns, f"its part {name} has no column {shown(column)}.")
+            there = ", ".join(shown(each) for each in list(part.columns)[:_LISTED]) or "no columns"
+            fix = "correct Input key or Output key in the summary, give the Dataset type, or rename the column"
+            yield about.mismatch(message, expected=f"a column {column}", actual=there, fix=fix, at=place)
             continue
         for other, row in kinds.items():
             if other != kind:
-                yield _wrong_cell(about, f"row {row} of {name}", column, kind, other)
-    if any(column == _MESSAGES for column, _ in told):
+                where = f"row {row} of {name}"
+                is_what = (
+                    f"has no {shown(column)}" if other == "absent" else f"has {other} in {shown(column)}, not {kind}"
+                )
+                fix = f"give every row {kind} in {shown(column)}"
+                yield about.mismatch(f"{where} {is_what}", expected=kind, actual=other, fix=fix)
+    if any(column == _MESSAGES for column, _ in places):
         for fault, row in part.messages.items():
             yield about.mismatch(f"row {row} of {name}: {fault}", fix="correct the row")
 
 
-def _wrong_cell(about: Subject, where: str, column: str, kind: CellKind, other: CellKind) -> Finding:
-    is_what = f"has no {shown(column)}" if other == "absent" else f"has {other} in {shown(column)}, not {kind}"
-    return about.mismatch(
-        f"{where} {is_what}", expected=kind, actual=other, fix=f"give every row {kind} in {shown(column)}"
-    )
-
-
-def _splits(about: Subject, plan: Plan, found: DataSeen) -> Iterator[Finding]:
+def _splits(about: Subject, plan: Plan, found: DataFile) -> Iterator[Finding]:
     """Where the file and the summary count differently."""
-    for name, said in plan.splits.get(about.name, {}).items():
+    for name, declared in plan.splits.get(about.name, {}).items():
         part = found.parts.get(name)
-        if part is not None and part.rows != said:
-            message = f"the summary says {said} samples for {name}, but {shown(about.name)} has {part.rows} rows there"
+        if part is not None and part.rows != declared:
+            message = (
+                f"the summary says {declared} samples for {name}, but {shown(about.name)} has {part.rows} rows there"
+            )
             fix = "correct the summary, or use the data set that it describes"
-            yield finding(
-                "split-differs", message, field="dataset", expected=said, actual=part.rows, fix=fix, at=about.place
-            )
+            yield _other_count(message, "dataset", declared, part, fix, about.at)
 
 
-def _samples(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataSeen) -> Iterator[Finding]:
+def _samples(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile) -> Iterator[Finding]:
     """More training samples asked for than there are: the datasets library takes what there is and says nothing."""
-    part = found.parts.get(TRAIN)
-    for asked, some in grouped(runs, lambda run: run.integer("training_samples", 0)).items():
+    part, field = found.parts.get(TRAIN), "training_samples"
+    for asked, some in grouped(runs, lambda run: run.integer(field, 0)).items():
         if part is not None and asked > part.rows > 0:
-            yield finding(
-                "split-differs",
-                f"{concerning(some, len(plan.runs))}: {asked} training samples are asked for, but"
-                f" {shown(about.name)} has {part.rows} rows in {TRAIN}, and all of them would be used",
-                field="training_samples",
-                expected=asked,
-                actual=part.rows,
-                fix="ask for fewer samples, or use a larger data set",
-                at=at(some[0], "training_samples"),
+            message = (
+                f"{concerning(some, plan)}: {asked} training samples are asked for, but {shown(about.name)} has"
+                f" {part.rows} rows in {TRAIN}, and all of them would be used"
             )
+            fix = "ask for fewer samples, or use a larger data set"
+            yield _other_count(message, field, asked, part, fix, at(some[0], field))
 
 
-# Whether the base models on disk are what torchtune will load.
-
-_CONFIG = "config.json"
-_FEW = 3
+def _other_count(message: str, field: str, expected: int, part: DataPart, fix: str, place: Location) -> Finding:
+    return finding("split-differs", message, field=field, expected=expected, actual=part.rows, fix=fix, at=place)
 
 
-def checkpoint_findings(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
-    """What stands against each base model's directory."""
+def checkpoint_findings(plan: Plan, disk: DiskState, listed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Yield what stands against each base model's directory."""
     models = grouped(plan.runs, lambda run: (str(run.checkpoint_dir), run.text("torchtune_model_name")))
     for (directory, model), runs in models.items():
-        found = seen.checkpoints.get(directory)
+        found = disk.checkpoints.get(directory)
         if found is None:
             continue
-        who = concerning(runs, len(plan.runs))
+        who = concerning(runs, plan)
         failure = f"torchtune could not load {model} for {who} from {shown(directory)}"
         place = at(runs[0], "model_checkpoint", "models_dir")
         about = Subject(model, "models_dir", place, "checkpoint-mismatch", failure)
@@ -169,7 +151,7 @@ def checkpoint_findings(plan: Plan, seen: Seen, listed: Mapping[str, Sequence[st
             yield from _tokenizer(about, found, facts) if facts else ()
 
 
-def _config(about: Subject, found: CheckpointSeen, facts: ModelFacts | None) -> Iterator[Finding]:
+def _config(about: Subject, found: CheckpointState, facts: ModelFacts | None) -> Iterator[Finding]:
     """The checkpointer reads config.json for the shapes of attention (FullModelHFCheckpointer.load_checkpoint)."""
     if found.config is None:
         what = f"{_CONFIG} is not a JSON object" if _CONFIG in found.files else f"{_CONFIG} is not there"
@@ -184,13 +166,12 @@ def _config(about: Subject, found: CheckpointSeen, facts: ModelFacts | None) -> 
     actual = found.config.get("hidden_size")
     if width and actual not in {None, width}:
         message = f"{_CONFIG} has the hidden_size {actual}, which is another model's; {about.name} has {width}"
-        yield about.mismatch(
-            message, expected=str(width), actual=str(actual), fix="correct the model's name or its path in the summary"
-        )
+        fix = "correct the model's name or its path in the summary"
+        yield about.mismatch(message, expected=str(width), actual=str(actual), fix=fix)
 
 
 def _weights(
-    about: Subject, found: CheckpointSeen, facts: ModelFacts | None, listed: Sequence[str] | None
+    about: Subject, found: CheckpointState, facts: ModelFacts | None, listed: Sequence[str] | None
 ) -> Iterator[Finding]:
     """The files that will be loaded, and their tensors against those that torchtune's builder makes.
 
@@ -199,12 +180,9 @@ def _weights(
     names = list(listed or found.tensors or ["model.safetensors"])
     missing = [name for name in names if name not in found.files]
     if missing:
-        yield about.mismatch(
-            f"{_few(missing)} is not there",
-            expected=_few(names),
-            actual=_few(list(found.tensors)) or "no .safetensors file",
-            fix="download the whole model repository again, or correct the model's name or path in the summary",
-        )
+        message, actual = f"{_few(missing)} is not there", _few(list(found.tensors)) or "no .safetensors file"
+        fix = "download the whole model repository again, or correct the model's name or path in the summary"
+        yield about.mismatch(message, expected=_few(names), actual=actual, fix=fix)
         return
     loaded = {name: found.tensors[name] for name in names if name in found.tensors}
     broken = {name: each.problem for name, each in loaded.items() if each.problem}
@@ -232,7 +210,7 @@ def _shapes(about: Subject, shapes: Mapping[str, tuple[int, ...]], facts: ModelF
         yield about.mismatch(what, actual=_few(spare), fix=f"{fix}, or take them out of the files")
 
 
-def _index(about: Subject, found: CheckpointSeen) -> Iterator[Finding]:
+def _index(about: Subject, found: CheckpointState) -> Iterator[Finding]:
     """The index names files that are there, with the tensors in them that it says."""
     absent = sorted({file for file in (found.index or {}).values() if file not in found.files})
     if absent:
@@ -247,7 +225,7 @@ def _index(about: Subject, found: CheckpointSeen) -> Iterator[Finding]:
             return
 
 
-def _tokenizer(about: Subject, found: CheckpointSeen, facts: ModelFacts) -> Iterator[Finding]:
+def _tokenizer(about: Subject, found: CheckpointState, facts: ModelFacts) -> Iterator[Finding]:
     for name in facts.tokenizer_files.values():
         size = found.files.get(name)
         if size is None or size == 0:

@@ -5,10 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scaffold_torchtune.findings import Finding, finding
-from scaffold_torchtune.models import PartSeen, Plan, PlannedRun, Seen
+from scaffold_torchtune.models import DataPart, DiskState, Plan, PlannedRun
 from scaffold_torchtune.preflight.runs import at, concerning, grouped
-
-# How many optimizer steps a run takes, as torchtune 0.6.1 counts them.
 
 TRAIN = "train"
 VALIDATION = "validation"
@@ -23,7 +21,7 @@ class Rows:
 
 
 def steps_per_epoch(rows: int, *, batch_size: int, accumulation: int, processes: int, limit: int | None = None) -> int:
-    """Optimizer steps in an epoch.
+    """Return the optimizer steps in an epoch.
 
     The recipes deal the samples out to the processes with a sampler that fills up the last share
     (StatefulDistributedSampler, drop_last false), drop each process's last batch where it is not full (DataLoader,
@@ -35,66 +33,58 @@ def steps_per_epoch(rows: int, *, batch_size: int, accumulation: int, processes:
     return steps if limit is None else min(steps, limit)
 
 
-def part_of(run: PlannedRun, seen: Seen, name: str = TRAIN) -> PartSeen | None:
-    """A part of the run's data set, where it was seen."""
-    found = seen.data.get(run.data_path)
+def part_of(run: PlannedRun, disk: DiskState, name: str = TRAIN) -> DataPart | None:
+    """Return a part of the run's data set, where it was seen."""
+    found = disk.data.get(run.data_path)
     return None if found is None else found.parts.get(name)
 
 
-def rows_of(run: PlannedRun, plan: Plan, seen: Seen) -> Rows | None:
-    """The samples of a training epoch: counted where they were seen, else as the summary says, else None."""
-    part, declared = part_of(run, seen), plan.splits.get(run.data_path, {}).get(TRAIN)
-    label = f"{run.value('dataset_label')}{run.value('dataset_ext')}"
+def rows_of(run: PlannedRun, plan: Plan, disk: DiskState) -> Rows | None:
+    """Return the samples of a training epoch: counted where they were seen, else as the summary says, else None."""
+    part, declared = part_of(run, disk), plan.splits.get(run.data_path, {}).get(TRAIN)
     if part is not None:
+        label = f"{run.value('dataset_label')}{run.value('dataset_ext')}"
         rows = Rows(part.rows, f"{label} has {part.rows} rows")
     elif declared is not None:
         rows = Rows(declared, f"the summary says {declared} samples")
     else:
         return None
-    asked = run.value("training_samples")
-    if isinstance(asked, int) and asked < rows.count:
-        return Rows(asked, f"{asked} training samples")
-    return rows
+    asked = run.integer("training_samples", rows.count)
+    return Rows(asked, f"{asked} training samples") if asked < rows.count else rows
 
 
 def effective_batch(run: PlannedRun) -> int:
-    """Samples in an optimizer step: batch size x accumulation x GPUs."""
+    """Return the samples in an optimizer step: batch size x accumulation x GPUs."""
     return run.integer("batch_size", 1) * run.integer("gradient_accumulation_steps", 1) * run.integer("gpus", 1)
 
 
 def steps_of(run: PlannedRun, rows: int) -> int:
-    """Optimizer steps in an epoch of the run."""
-    limit = run.value("max_steps_per_epoch")
-    return steps_per_epoch(
-        rows,
-        batch_size=run.integer("batch_size", 1),
-        accumulation=run.integer("gradient_accumulation_steps", 1),
-        processes=run.integer("gpus", 1),
-        limit=limit if isinstance(limit, int) else None,
-    )
+    """Return the optimizer steps in an epoch of the run."""
+    limit, batch_size = run.value("max_steps_per_epoch"), run.integer("batch_size", 1)
+    limit = limit if isinstance(limit, int) else None
+    accumulation, processes = run.integer("gradient_accumulation_steps", 1), run.integer("gpus", 1)
+    return steps_per_epoch(rows, batch_size=batch_size, accumulation=accumulation, processes=processes, limit=limit)
 
 
-# Whether training takes any step at all, and gets past its warm-up.
-
-
-def step_findings(plan: Plan, seen: Seen) -> Iterator[Finding]:
-    """Runs without a step, and runs whose learning rate is at what is planned only late or never.
+def step_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
+    """Yield runs without a step, and runs whose learning rate is at what is planned only late or never.
 
     Samples that are packed are put together by their length in tokens, which is not known here: of such runs only an
-    empty data set is told.
+    empty data set is reported.
     """
-    for key, runs in grouped(plan.runs, lambda run: _case(run, plan, seen)).items():
+    for key, runs in grouped(plan.runs, lambda run: _case(run, plan, disk)).items():
         if key is None:
             continue
         basis, steps, epochs, warmup = key
         if steps == 0:
             yield _no_steps(plan, runs, basis)
         elif 2 * warmup > steps * epochs:
-            yield _long_warmup(plan, runs, basis, steps)
+            yield _long_warmup(plan, runs, key)
 
 
-def _case(run: PlannedRun, plan: Plan, seen: Seen) -> tuple[str, int, int, int] | None:
-    rows = rows_of(run, plan, seen)
+def _case(run: PlannedRun, plan: Plan, disk: DiskState) -> tuple[str, int, int, int] | None:
+    """How the samples are known, the steps of an epoch, the epochs, the steps of warm-up."""
+    rows = rows_of(run, plan, disk)
     if rows is None or (run.value("packed") and rows.count):
         return None
     warmup = run.integer("num_warmup_steps", 0)
@@ -102,37 +92,28 @@ def _case(run: PlannedRun, plan: Plan, seen: Seen) -> tuple[str, int, int, int] 
 
 
 def _no_steps(plan: Plan, runs: list[PlannedRun], basis: str) -> Finding:
-    run = runs[0]
-    batch = effective_batch(run)
-    return finding(
-        "no-steps",
-        f"{concerning(runs, len(plan.runs))} would train no step: {basis}, and a step takes {batch} samples"
-        f" (batch size x gradient accumulation x GPUs); torchtune drops what does not fill a step",
-        field="batch_size",
-        expected="at least one step in an epoch",
-        actual=0,
-        fix="lower the batch size, accumulation or GPUs until a step takes no more than there is, or give more data",
-        at=at(run, "batch_size", "gradient_accumulation_steps"),
+    message = (
+        f"{concerning(runs, plan)} would train no step: {basis}, and a step takes {effective_batch(runs[0])} samples"
+        " (batch size x gradient accumulation x GPUs); torchtune drops what does not fill a step"
     )
+    expected, place = "at least one step in an epoch", at(runs[0], "batch_size", "gradient_accumulation_steps")
+    fix = "lower the batch size, accumulation or GPUs until a step takes no more than there is, or give more data"
+    return finding("no-steps", message, field="batch_size", expected=expected, actual=0, fix=fix, at=place)
 
 
-def _long_warmup(plan: Plan, runs: list[PlannedRun], basis: str, steps: int) -> Finding:
-    run = runs[0]
-    epochs, warmup = run.integer("epochs", 1), run.integer("num_warmup_steps", 0)
-    total = steps * epochs
-    chosen = "" if at(run, "num_warmup_steps").line else ", a default that nobody chose,"
+def _long_warmup(plan: Plan, runs: list[PlannedRun], case: tuple[str, int, int, int]) -> Finding:
+    basis, steps, epochs, warmup = case
+    total, field = steps * epochs, "num_warmup_steps"
+    chosen = "" if at(runs[0], field).line else ", a default that nobody chose,"
     long, so_what = (
         ("is not shorter than", "the learning rate never reaches what is planned")
         if warmup >= total
         else ("takes more than half of", "in most steps the learning rate is below what is planned")
     )
-    return finding(
-        "long-warmup",
-        f"in {concerning(runs, len(plan.runs))} the warm-up of {warmup} steps{chosen} {long} the training"
-        f" of {total} steps ({steps} in each of {epochs} epoch(s): {basis}), so {so_what}",
-        field="num_warmup_steps",
-        expected=f"at most {total // 2}",
-        actual=warmup,
-        fix=f"write '- **Warmup steps:** {total // 10}' (a tenth of training) in Configuration, or another number",
-        at=at(run, "num_warmup_steps", "epochs"),
+    message = (
+        f"in {concerning(runs, plan)} the warm-up of {warmup} steps{chosen} {long} the training of {total} steps"
+        f" ({steps} in each of {epochs} epoch(s): {basis}), so {so_what}"
     )
+    expected, place = f"at most {total // 2}", at(runs[0], field, "epochs")
+    fix = f"write '- **Warmup steps:** {total // 10}' (a tenth of training) in Configuration, or another number"
+    return finding("long-warmup", message, field=field, expected=expected, actual=warmup, fix=fix, at=place)

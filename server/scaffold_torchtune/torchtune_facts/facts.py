@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models import Model
+from scaffold_torchtune.torchtune_facts.model_registry import find_model
 
 
 class Recipe(Model):
@@ -28,7 +29,7 @@ class Recipe(Model):
 
     @property
     def trains_adapter(self) -> bool:
-        """Whether it trains an adapter and not all weights: then it asks whether to save that alone."""
+        """Return whether it trains an adapter and not all weights: then it asks whether to save that alone."""
         return "save_adapter_weights_only" in self.reads
 
 
@@ -54,7 +55,6 @@ class Checkpoint(Model):
 class ModelFacts(Model):
     """What a config must hold for a model, and how large the model is."""
 
-    aliases: tuple[str, ...]
     lora_builder: str
     full_builder: str
     tokenizer: str
@@ -67,18 +67,14 @@ class ModelFacts(Model):
     layers: int = Field(description="transformer layers")
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Name and shape of every tensor that torchtune needs of the checkpoint."""
+        """Yield name and shape of every tensor that torchtune needs of the checkpoint."""
         for pattern, shape in _checkpoints()[self.full_builder].tensors.items():
             yield from ((name, shape) for name in self._names(pattern))
 
     def skipped_tensors(self) -> Iterator[str]:
-        """The name of every tensor that may be in the checkpoint too, as torchtune passes over it."""
+        """Yield the name of every tensor that may be in the checkpoint too, as torchtune passes over it."""
         for pattern in _checkpoints()[self.full_builder].skipped:
             yield from self._names(pattern)
-
-    def checkpoint_bytes(self, bytes_per_parameter: int = 2) -> int:
-        """The size of the checkpoint's tensors: those that are needed are the parameters, each once."""
-        return self.parameters * bytes_per_parameter
 
     def _names(self, pattern: str) -> Iterator[str]:
         """What a name of tensors.json stands for: one tensor, or one in each layer."""
@@ -101,17 +97,14 @@ class Facts(Model):
     components: dict[str, Component]
 
     def model(self, name: str) -> ModelFacts | None:
-        """The facts of a model by its name or an alias, in any letter case; None where it is not covered."""
-        wanted = name.casefold()
-        for known, model in self.models.items():
-            if wanted in {spelling.casefold() for spelling in (known, *model.aliases)}:
-                return model
-        return None
+        """Return the facts of a model by its name or an alias of the registry; None where it is not covered."""
+        entry = find_model(name)
+        return None if entry is None else self.models.get(entry.name)
 
 
 @functools.cache
 def load() -> Facts:
-    """The facts that ship with the package."""
+    """Return the facts that ship with the package."""
     return Facts.model_validate_json(_shipped("facts.json"))
 
 

@@ -1,4 +1,4 @@
-"""The base models that the bundled setup_finetune knows, read from registry.yaml next to this file."""
+"""The base models that the bundled setup_finetune knows, read from models.yaml next to this file."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class ModelEntry:
 
     `files` is its number of checkpoint files on Hugging Face, `bytes` the bytes of a parameter in them, `billions` its
     number of parameters in billions, `source` the stock config that the entry was read from. `prompt` says what the
-    tokenizer does with the text of a prompt template, see registry.yaml. `full_checkpointing` is the activation
+    tokenizer does with the text of a prompt template, see models.yaml. `full_checkpointing` is the activation
     checkpointing of full fine-tuning, where it is another; `full_offload` says that its weights and optimizer stay in
     the memory of the node.
     """
@@ -45,7 +45,7 @@ class ModelEntry:
         return self.component.replace(".lora_", ".")
 
     def checkpointing(self, *, full: bool) -> bool:
-        """Whether activations are computed again in the backward pass instead of kept."""
+        """Return whether activations are computed again in the backward pass instead of kept."""
         own = self.full_checkpointing if full else None
         return self.activation_checkpointing if own is None else own
 
@@ -67,11 +67,6 @@ class Resources:
     cpus: int
     mem_source: str
     cpus_source: str
-
-    @property
-    def source(self) -> str:
-        """How both come about, in one line."""
-        return f"mem: {self.mem_source}; cpus: {self.cpus_source}"
 
 
 def _copies(entry: ModelEntry, gpus: int, epochs: int) -> dict[str, int]:
@@ -99,15 +94,9 @@ def _entries() -> dict[str, ModelEntry]:
 
 
 def _entry(name: str, fields: dict[str, Any], family: dict[str, Any]) -> ModelEntry:
-    own = {key: value for key, value in fields.items() if key not in {"family", "aliases"}}
-    shared = {key: value for key, value in family.items() if key != "tokenizer_files"}
-    return ModelEntry(
-        name=name,
-        aliases=tuple(fields["aliases"]),
-        tokenizer_files=tuple(family["tokenizer_files"].items()),
-        **own,
-        **shared,
-    )
+    values = family | {key: value for key, value in fields.items() if key != "family"}
+    values |= {"aliases": tuple(fields["aliases"]), "tokenizer_files": tuple(family["tokenizer_files"].items())}
+    return ModelEntry(name=name, **values)
 
 
 @cache
@@ -116,17 +105,17 @@ def _by_label() -> dict[str, ModelEntry]:
 
 
 def known_models() -> tuple[str, ...]:
-    """The names of all models, without their aliases."""
+    """Return the names of all models, without their aliases."""
     return tuple(_entries())
 
 
 def find_model(name: str) -> ModelEntry | None:
-    """The model of that name or alias, whatever its case, or None."""
+    """Return the model of that name or alias, whatever its case, or None."""
     return _by_label().get(name.casefold())
 
 
 def default_resources(entry: ModelEntry, gpus: int, *, full: bool = False, epochs: int = 1) -> Resources:
-    """Memory and CPUs for a run of the model on `gpus` GPUs of one node, with LoRA or with `full` fine-tuning.
+    """Return memory and CPUs for a run of the model on `gpus` GPUs of one node, with LoRA or with `full` fine-tuning.
 
     Read from torchtune 0.6.1: the checkpoint files are mapped into memory (checkpointing/_utils.py, safe_torch_load),
     and every process of a distributed recipe maps the same pages, so the load counts once. For LoRA only rank 0 gathers
