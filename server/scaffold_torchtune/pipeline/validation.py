@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.external_checks import FilesByRun, Said, ask_torchtune, sbatch
+from scaffold_torchtune.external_checks import WHOLE, FilesByRun, ask_torchtune, sbatch
 from scaffold_torchtune.findings import Finding, Refused, finding, serious, sort_findings
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.pipeline import prepare, state
@@ -81,11 +81,12 @@ def with_external_checks(
 
     `root` is the experiment directory, `files` are the files of each run by its directory and their name.
     """
-    said = Said()
+    found: dict[str, list[Finding]] = {}
     for ask in (sbatch.ask_sbatch, ask_torchtune.ask_torchtune):
-        said.add(ask(root, plan, files, request))
-    joined = {name: tuple(sort_findings([*found, *said.runs.get(name, ())])) for name, found in checked.items()}
-    return joined, said.whole
+        for directory, one in ask(root, plan, files, request):
+            found.setdefault(directory, []).append(one)
+    joined = {name: tuple(sort_findings([*before, *found.get(name, ())])) for name, before in checked.items()}
+    return joined, found.get(WHOLE, [])
 
 
 # Step 7: reads what lies in the run directories and lets validate judge it.
