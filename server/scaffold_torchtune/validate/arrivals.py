@@ -1,6 +1,6 @@
 """Where each setting must arrive in finetune.yaml: tables, and what cannot be said in one.
 
-The places are torchtune 0.6.1's own: what its recipes read of their config and what its components take as arguments.
+The paths are torchtune 0.6.1's own: what its recipes read of their config and what its components take as arguments.
 Nothing here is shared with the code that writes finetune.yaml.
 """
 
@@ -36,8 +36,8 @@ class Comparison(StrEnum):
 class Expectation:
     """One value that must stand in finetune.yaml.
 
-    `setting` is what is planned, `path` the place, `value` what must be there. `absent_is` is the value that torchtune
-    takes where the place is empty: it may then be left empty, by the bundled setup_finetune too where `optional`.
+    `setting` is what is planned, `path` where, `value` what must be there. `absent_is` is the value that torchtune
+    takes where nothing stands there: it may then be left out, by the bundled setup_finetune too where `optional`.
     `source_of` names the setting whose source decides on leniency where it is another, `note` is what else a finding
     explains.
     """
@@ -74,7 +74,7 @@ DIRECT: Final[dict[str, KeyPath]] = {
         )
     },
 }
-"""Settings that arrive as they are, in one place."""
+"""Settings that arrive as they are, and where."""
 
 _COMPARISONS: Final = {
     "clip_grad_norm": Comparison.NUMBER,
@@ -182,7 +182,7 @@ PLAIN_PROMPT: Final = "{input}"
 
 @dataclass(frozen=True)
 class Shape:
-    """What a type of data set takes, and under which key: None where it has no place for it.
+    """What a type of data set takes, and under which key: None where it takes none.
 
     torchtune's three are read off its functions (torchtune/datasets/_instruct.py, _chat.py, _text_completion.py),
     cruijff_kit's two off its own data sets; those read JSON files themselves, so they take `split` and no `field`.

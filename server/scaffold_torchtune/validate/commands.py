@@ -23,139 +23,20 @@ _OFFLINE: Final = {
 """What keeps a job from waiting for the internet: the variables of huggingface_hub, datasets, transformers, wandb."""
 
 _ASSIGNED: Final = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)=(?P<value>.*)", re.DOTALL)
-
-
-def _check_exports(report: Report, commands: Sequence[Command]) -> None:
-    """Check the variables that the commands hand to the last of them, the training."""
-    found = _exported(commands)
-    planned = report.planned("offline") is True and "offline" not in report.run.submitted
-    for name, value in _OFFLINE.items() if planned else ():
-        actual, line = found.pop(name, (None, None))
-        if actual != value:
-            report.differs("offline", f"the variable {name} before `tune run`", value, actual, line=line)
-    for name, (value, line) in found.items():
-        if name in _OFFLINE:
-            message = f"the job exports {quoted(name)} as {quoted(value)}, which nobody planned"
-            report.unplanned(message, Severity.INFO, field="offline", actual=value, line=line)
-
-
-def _only_exports(words: Sequence[str]) -> bool:
-    """Whether a command does nothing but set or export variables that `_check_exports` checks."""
-    return all(word.partition("=")[0] in _OFFLINE for word in words if word != "export")
-
-
-def _exported(commands: Sequence[Command]) -> dict[str, tuple[str, int]]:
-    """The variables that are exported, and those that stand before the last command's name, with their lines."""
-    found: dict[str, tuple[str, int]] = {}
-    for command in commands:
-        is_export = command.words[:1] == ("export",)
-        for word in command.words if is_export or command is commands[-1] else ():
-            match = _ASSIGNED.fullmatch(word)
-            if match:
-                found[match["name"]] = (match["value"], command.line)
-            elif word == "tune":  # what follows is the training's own
-                break
-    return found
-
-
 _RESUME: Final = "resume_from_checkpoint"
 _OVERRIDE: Final = f"{_RESUME}=$resume"
 _BEGINS: Final = (("resume=true",), ("resume=false",))
-
-
-def _check_resuming(report: Report, commands: Sequence[Command]) -> None:
-    """Check that the job resumes from its own checkpoint, and begins where there is none; the last command trains.
-
-    torchtune 0.6.1 reads `recipe_state/recipe_state.pt` in the output directory and the adapter of the newest
-    `epoch_N` beside it, and ends with an error where there is none (training/checkpointing/_utils.py,
-    get_adapter_checkpoint_path and get_recipe_checkpoint_path): at a first start it must not do as finetune.yaml says.
-    """
-    folder = output_dir(report.run)
-    if report.planned(_RESUME) is not True or folder is None or not report.bundled:
-        return  # a script of another may be meant for runs that have a checkpoint already
-    if _OVERRIDE not in commands[-1].words:
-        note = "a first start has nothing to resume from, and torchtune then ends with an error"
-        report.differs(_RESUME, _OVERRIDE, expected=True, line=commands[-1].line, note=note)
-        return
-    words = [command.words for command in commands[:-1]]
-    at = [words.index(each) if each in words else -1 for each in _BEGINS]
-    between = commands[at[0] + 1 : at[1]] if 0 <= at[0] < at[1] else []
-    test = between[0].words if len(between) == 1 else ()
-    actual = test[2] if len(test) == 4 and (*test[:2], test[3]) == ("[", "-e", "]") else None  # noqa: PLR2004
-    expected = join(folder, "recipe_state", "recipe_state.pt")
-    if actual is None or normal_path(actual) != expected:
-        where, line = "the file that decides whether `tune run` resumes", (between or commands)[-1].line
-        report.differs(_RESUME, where, expected, actual, line=line)
-
-
 _GRAMMAR: Final = frozenset({"if", "then", "fi", "{", "}"})
 _OPENING: Final = frozenset({"if", "for", "while", "until", "case", "select"})
 _CLOSING: Final = frozenset({"fi", "done", "esac", "}"})
 _CONDITIONS: Final = frozenset({"&&", "||", "|"})
-# What a job needs for its work: to look where it is, load modules, activate an environment, make a directory, train.
+# What a job needs for its work: to see where it is, load modules, activate an environment, make a directory, train.
 _WORK: Final = frozenset(
     {".", "[", "cd", "echo", "eval", "exit", "mkdir", "pushd", "resume=false", "resume=true", "source", "stop"}
 )
 _FORMS: Final = frozenset(
     {("conda", "activate"), ("micromamba", "activate"), ("ml", "load"), ("module", "load"), ("module", "purge")}
 )
-
-
-def check_other_commands(report: Report, commands: Sequence[Command]) -> None:
-    """Check what else the commands of finetune.slurm do, and whether the job comes to train at all.
-
-    Where none starts `tune run`, there is a finding of that already. What another script than the bundled one does in
-    addition is its own affair.
-    """
-    start = next((n for n, command in enumerate(commands) if _trains(command.words)), None)
-    if start is None:
-        return
-    for number, command in enumerate(commands[:start]):
-        if bare(command.words)[:1] == ("exit",) and not _conditional(commands, number):
-            _unplanned(report, "exit", "the job ends here, before `tune run`, so nothing is trained", command)
-    if commands[start].joined == "&":
-        message = "`tune run` is started in the background, so the job may end before the training does"
-        _unplanned(report, "tune run", message, commands[start])
-    if report.bundled:
-        _conditions(report, commands, start)
-        _others(report, commands)
-
-
-def _unplanned(report: Report, field: str, message: str, command: Command) -> None:
-    report.unplanned(message, Severity.WARNING, field=field, actual=" ".join(command.words), line=command.line)
-
-
-def _conditional(commands: Sequence[Command], number: int) -> bool:
-    """Whether a command runs only under some condition, or when its function is called."""
-    before = commands[:number]
-    opened = sum((c.words[0] in _OPENING) + (c.words[0] == "{" or c.words[-1] == "{") for c in before)
-    closed = sum(c.words[0] in _CLOSING for c in before)
-    return opened > closed or any(command.joined in _CONDITIONS for command in before[-1:])
-
-
-def _conditions(report: Report, commands: Sequence[Command], start: int) -> None:
-    command = commands[start]
-    before = [word for word in command.words[: command.words.index("tune")] if not _only_exports((word,))]
-    if before:
-        message = f"{quoted(' '.join(before))} stands before `tune run`, and nobody planned it"
-        _unplanned(report, "tune run", message, command)
-    elif _conditional(commands, start):
-        message = "`tune run` stands under a condition or in a function, so it may not run"
-        _unplanned(report, "tune run", message, command)
-
-
-def _others(report: Report, commands: Sequence[Command]) -> None:
-    for command in commands:
-        words = command.words
-        while words and words[0] in _GRAMMAR:
-            words = words[1:]
-        if not words or words[0] in _WORK or words[:2] in _FORMS or _trains(words):
-            continue
-        if not _only_exports(words):
-            name = words[0].partition("=")[0]
-            _unplanned(report, name, f"the job runs {quoted(' '.join(words))}, which nobody planned", command)
-
-
 _PREFIXES: Final = frozenset({"!", "command", "do", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "{"})
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _PROCESSES: Final = frozenset({"--nproc_per_node", "--nproc-per-node"})
@@ -173,7 +54,8 @@ def check_commands(report: Report, script: SlurmScript) -> str | None:
     Returns:
         The recipe that it must start; None where it starts none, or one of its own.
     """
-    plain = [Command(words, command.line) for command in script.commands if (words := bare(command.words))]
+    _other_commands(report, script.commands)
+    plain = [Command(words, command.line) for command in script.commands if (words := _bare(command.words))]
     starts = [number for number, command in enumerate(plain) if _trains(command.words)]
     if not starts:
         report.add("missing-value", "no command starts `tune run`, so nothing is trained", field="tune run")
@@ -194,10 +76,10 @@ def check_commands(report: Report, script: SlurmScript) -> str | None:
 
 def _trains(words: tuple[str, ...]) -> bool:
     """Whether a command starts `tune run`."""
-    return bare(words)[:2] == ("tune", "run")
+    return _bare(words)[:2] == ("tune", "run")
 
 
-def bare(words: tuple[str, ...]) -> tuple[str, ...]:
+def _bare(words: tuple[str, ...]) -> tuple[str, ...]:
     """The words of a command without what may stand before its name."""
     while words and (words[0] in _PREFIXES or _ASSIGNMENT.match(words[0])):
         words = words[1:]
@@ -368,3 +250,116 @@ def _config(report: Report, words: list[str], line: int) -> None:
             report.add("unplanned-value", message, field=word.partition("=")[0], actual=word, line=line)
     if given is None or given.removeprefix("./") != FINETUNE_YAML:
         report.differs("config", "--config of `tune run`", FINETUNE_YAML, given, line=line)
+
+
+def _check_exports(report: Report, commands: Sequence[Command]) -> None:
+    """Check the variables that the commands hand to the last of them, the training."""
+    found = _exported(commands)
+    planned = report.planned("offline") is True and "offline" not in report.run.submitted
+    for name, value in _OFFLINE.items() if planned else ():
+        actual, line = found.pop(name, (None, None))
+        if actual != value:
+            report.differs("offline", f"the variable {name} before `tune run`", value, actual, line=line)
+    for name, (value, line) in found.items():
+        if name in _OFFLINE:
+            message = f"the job exports {quoted(name)} as {quoted(value)}, which nobody planned"
+            report.unplanned(message, Severity.INFO, field="offline", actual=value, line=line)
+
+
+def _only_exports(words: Sequence[str]) -> bool:
+    """Whether a command does nothing but set or export variables that `_check_exports` checks."""
+    return all(word.partition("=")[0] in _OFFLINE for word in words if word != "export")
+
+
+def _exported(commands: Sequence[Command]) -> dict[str, tuple[str, int]]:
+    """The variables that are exported, and those that stand before the last command's name, with their lines."""
+    found: dict[str, tuple[str, int]] = {}
+    for command in commands:
+        is_export = command.words[:1] == ("export",)
+        for word in command.words if is_export or command is commands[-1] else ():
+            match = _ASSIGNED.fullmatch(word)
+            if match:
+                found[match["name"]] = (match["value"], command.line)
+            elif word == "tune":  # what follows is the training's own
+                break
+    return found
+
+
+def _check_resuming(report: Report, commands: Sequence[Command]) -> None:
+    """Check that the job resumes from its own checkpoint, and begins where there is none; the last command trains.
+
+    torchtune 0.6.1 reads `recipe_state/recipe_state.pt` in the output directory and the adapter of the newest
+    `epoch_N` beside it, and ends with an error where there is none (training/checkpointing/_utils.py,
+    get_adapter_checkpoint_path and get_recipe_checkpoint_path): at a first start it must not do as finetune.yaml says.
+    """
+    folder = output_dir(report.run)
+    if report.planned(_RESUME) is not True or folder is None or not report.bundled:
+        return  # a script of another may be meant for runs that have a checkpoint already
+    if _OVERRIDE not in commands[-1].words:
+        note = "a first start has nothing to resume from, and torchtune then ends with an error"
+        report.differs(_RESUME, _OVERRIDE, expected=True, line=commands[-1].line, note=note)
+        return
+    words = [command.words for command in commands[:-1]]
+    at = [words.index(each) if each in words else -1 for each in _BEGINS]
+    between = commands[at[0] + 1 : at[1]] if 0 <= at[0] < at[1] else []
+    test = between[0].words if len(between) == 1 else ()
+    actual = test[2] if len(test) == 4 and (*test[:2], test[3]) == ("[", "-e", "]") else None  # noqa: PLR2004
+    expected = join(folder, "recipe_state", "recipe_state.pt")
+    if actual is None or normal_path(actual) != expected:
+        where, line = "the file that decides whether `tune run` resumes", (between or commands)[-1].line
+        report.differs(_RESUME, where, expected, actual, line=line)
+
+
+def _other_commands(report: Report, commands: Sequence[Command]) -> None:
+    """Check what else the commands of finetune.slurm do, and whether the job comes to train at all.
+
+    Where none starts `tune run`, there is a finding of that already. What another script than the bundled one does in
+    addition is its own affair.
+    """
+    start = next((n for n, command in enumerate(commands) if _trains(command.words)), None)
+    if start is None:
+        return
+    for number, command in enumerate(commands[:start]):
+        if _bare(command.words)[:1] == ("exit",) and not _conditional(commands, number):
+            _unplanned(report, "exit", "the job ends here, before `tune run`, so nothing is trained", command)
+    if commands[start].joined == "&":
+        message = "`tune run` is started in the background, so the job may end before the training does"
+        _unplanned(report, "tune run", message, commands[start])
+    if report.bundled:
+        _conditions(report, commands, start)
+        _others(report, commands)
+
+
+def _unplanned(report: Report, field: str, message: str, command: Command) -> None:
+    report.unplanned(message, Severity.WARNING, field=field, actual=" ".join(command.words), line=command.line)
+
+
+def _conditional(commands: Sequence[Command], number: int) -> bool:
+    """Whether a command runs only under some condition, or when its function is called."""
+    before = commands[:number]
+    opened = sum((c.words[0] in _OPENING) + (c.words[0] == "{" or c.words[-1] == "{") for c in before)
+    closed = sum(c.words[0] in _CLOSING for c in before)
+    return opened > closed or any(command.joined in _CONDITIONS for command in before[-1:])
+
+
+def _conditions(report: Report, commands: Sequence[Command], start: int) -> None:
+    command = commands[start]
+    before = [word for word in command.words[: command.words.index("tune")] if not _only_exports((word,))]
+    if before:
+        message = f"{quoted(' '.join(before))} stands before `tune run`, and nobody planned it"
+        _unplanned(report, "tune run", message, command)
+    elif _conditional(commands, start):
+        message = "`tune run` stands under a condition or in a function, so it may not run"
+        _unplanned(report, "tune run", message, command)
+
+
+def _others(report: Report, commands: Sequence[Command]) -> None:
+    for command in commands:
+        words = command.words
+        while words and words[0] in _GRAMMAR:
+            words = words[1:]
+        if not words or words[0] in _WORK or words[:2] in _FORMS or _trains(words):
+            continue
+        if not _only_exports(words):
+            name = words[0].partition("=")[0]
+            _unplanned(report, name, f"the job runs {quoted(' '.join(words))}, which nobody planned", command)

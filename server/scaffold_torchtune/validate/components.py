@@ -46,7 +46,7 @@ _MAX_FILES: Final = 1000
 
 
 def check_components(report: Report, data: dict[str, Any]) -> None:
-    """Check the nodes of finetune.yaml, resolved, as far as no other check has spoken about them."""
+    """Check the nodes of finetune.yaml, resolved, as far as no other check has reported them."""
     if not is_full(report.run):
         _lora(report, data)
     _packed(report, data)
@@ -149,7 +149,7 @@ def _checkpoint(report: Report, data: dict[str, Any]) -> None:
 
 
 def _format(report: Report, given: dict[str, Any]) -> None:
-    """`filename_format` with two places for numbers, and `max_filename`, which must be text for its zeros."""
+    """`filename_format` with two numbers, and `max_filename`, which must be text for its zeros."""
     form, last = given.get("filename_format"), given.get("max_filename")
     if not _has_two_numbers(form):
         message = f"checkpoint_files.filename_format is {quoted(form)}; torchtune needs a name with two {{}}"
@@ -162,7 +162,7 @@ def _format(report: Report, given: dict[str, Any]) -> None:
 
 
 def _has_two_numbers(form: object) -> TypeGuard[str]:
-    """Whether a format is text with a place for a file's number and one for how many there are."""
+    """Whether a format is text that takes a file's number and how many files there are."""
     return isinstance(form, str) and form.count("{}") == 2  # noqa: PLR2004
 
 

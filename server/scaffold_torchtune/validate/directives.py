@@ -64,7 +64,6 @@ def check_job(report: Report, script: SlurmScript) -> str | None:
     _resources(report, active)
     _files(report, active)
     _others(report, active, _USUAL | _options(report, active))
-    commands.check_other_commands(report, script.commands)
     return commands.check_commands(report, script)
 
 
