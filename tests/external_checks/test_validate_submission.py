@@ -18,7 +18,7 @@ SCRIPT = replaced(
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "line"),
+    ("status", "message", "line"),
     [
         (1, "Invalid account or account/partition combination specified", "-A lab"),
         (1, "Invalid partition name specified", "--partition=gpu"),
@@ -36,20 +36,20 @@ SCRIPT = replaced(
         (1, "Unspecified error", None),
     ],
 )
-def test_a_refusal_points_at_the_directive_that_it_is_about(status: int, said: str, line: str | None) -> None:
-    of = sbatch.answer(status, f"sbatch: error: a plugin speaks first\nallocation failure: {said}\n")
-    assert (of.verdict, of.message) == ("refused", said)
+def test_a_refusal_points_at_the_directive_that_it_is_about(status: int, message: str, line: str | None) -> None:
+    of = sbatch.answer(status, f"sbatch: error: a plugin speaks first\nallocation failure: {message}\n")
+    assert (of.verdict, of.message) == ("refused", message)
     found = sbatch.refusal(planned(), parse_script(SCRIPT), of)
-    assert found.message == f"sbatch does not take the script: a plugin speaks first; {said}"
-    assert (found.actual, found.file) == (said, "rank8_lr1e-5/finetune.slurm")
+    assert found.message == f"sbatch does not take the script: a plugin speaks first; {message}"
+    assert (found.actual, found.file) == (message, "rank8_lr1e-5/finetune.slurm")
     lines = SCRIPT.splitlines()
     assert (lines[found.line - 1] if found.line else None) == (f"#SBATCH {line}" if line else None)
     assert found.fix
 
 
 def test_the_hint_of_sbatch_is_no_message() -> None:
-    said = "sbatch: unrecognized option '--bogus=3'\nTry \"sbatch --help\" for more information\n"
-    of = sbatch.answer(255, said)
+    message = "sbatch: unrecognized option '--bogus=3'\nTry \"sbatch --help\" for more information\n"
+    of = sbatch.answer(255, message)
     assert of.message == "unrecognized option '--bogus=3'"
     script = replaced(SCRIPT, "#SBATCH --nodes=1\n", "#SBATCH --nodes=1\n#SBATCH --bogus=3\n")
     assert sbatch.refusal(planned(), parse_script(script), of).field == "bogus"
@@ -68,7 +68,7 @@ def test_only_what_is_named_is_likely() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "output", "verdict", "said"),
+    ("status", "output", "verdict", "message"),
     [
         (0, "sbatch: Job 5 to start at 2026-01-01T00:00:00", "taken", "Job 5 to start at 2026-01-01T00:00:00"),
         (0, "", "taken", "nothing, and ended with status 0"),
@@ -85,12 +85,12 @@ def test_only_what_is_named_is_likely() -> None:
         (1, "Requested nodes are busy", "not-now", "Requested nodes are busy"),
     ],
 )  # fmt: skip
-def test_what_status_and_last_message_mean(status: int, output: str, verdict: str, said: str) -> None:
+def test_what_status_and_last_message_mean(status: int, output: str, verdict: str, message: str) -> None:
     of = sbatch.answer(status, output)
-    assert (of.verdict, of.message, of.messages) == (verdict, said, said)
+    assert (of.verdict, of.message, of.messages) == (verdict, message, message)
 
 
-def test_the_last_three_messages_are_told_each_once() -> None:
+def test_the_last_three_messages_are_reported_each_once() -> None:
     of = sbatch.answer(1, "sbatch: one\nsbatch: two\nsbatch: three\nsbatch: error: three\n")
     assert (of.message, of.messages) == ("three", "two; three")
 
@@ -104,7 +104,7 @@ def test_what_the_cluster_takes_later_is_a_warning_to_look_at() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "fix", "look"),
+    ("message", "fix", "look"),
     [
         ("Invalid account or account/partition combination specified",
          "likely: --account=lab (line 4, from configuration); --partition=gpu (line 5). Correct", "sacctmgr show assoc"),
@@ -117,9 +117,9 @@ def test_what_the_cluster_takes_later_is_a_warning_to_look_at() -> None:
         ("Invalid license specification", "give what SLURM misses in claude.local.md", "`sinfo "),
     ],
 )  # fmt: skip
-def test_the_fix_names_the_likely_directives_and_where_each_comes_from(said: str, fix: str, look: str) -> None:
+def test_the_fix_names_the_likely_directives_and_where_each_comes_from(message: str, fix: str, look: str) -> None:
     run = planned({"account": "lab", "cpus_per_task": 1})
-    found = sbatch.refusal(run, parse_script(SCRIPT), sbatch.answer(1, said))
+    found = sbatch.refusal(run, parse_script(SCRIPT), sbatch.answer(1, message))
     assert found.severity is Severity.ERROR
     assert found.fix.startswith(fix), found.fix
     assert look in found.fix
@@ -135,8 +135,8 @@ def test_where_no_slurm_works_what_is_untested_is_counted(untested: int, what: s
 
 
 def test_a_message_that_repeats_the_script_is_not_taken_for_a_lack_of_slurm() -> None:
-    said = "sbatch: error: invalid partition specified: munge\nallocation failure: Invalid partition name specified"
-    assert sbatch.answer(1, said).verdict == "refused"
+    message = "sbatch: error: invalid partition specified: munge\nallocation failure: Invalid partition name specified"
+    assert sbatch.answer(1, message).verdict == "refused"
 
 
 def test_what_sbatch_prints_is_escaped() -> None:

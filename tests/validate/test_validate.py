@@ -160,7 +160,7 @@ def test_no_known_setting_is_skipped(name: str) -> None:
     assert {f.file for f in found} <= {f"{RUN}/{CONFIG}", f"{RUN}/{SLURM}"}
 
 
-def test_a_setting_whose_arrival_is_unknown_is_told() -> None:
+def test_a_setting_whose_arrival_is_unknown_is_reported() -> None:
     run = planned({"nonsense": 1})
     found = validate_run(run, files_of(run), bundled=True)
     assert [(f.code, f.severity, f.field) for f in found] == [("unproven-setting", Severity.WARNING, "nonsense")]

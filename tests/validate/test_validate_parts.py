@@ -282,7 +282,7 @@ def test_a_script_is_read_as_sbatch_and_bash_do() -> None:
         ("#! /bin/bash -l\necho \\", []),
     ],
 )
-def test_what_cannot_be_read_of_a_script_is_told(text: str, lines: list[int]) -> None:
+def test_what_cannot_be_read_of_a_script_is_reported(text: str, lines: list[int]) -> None:
     assert [line for line, _ in parse_script(text).problems] == lines
 
 
