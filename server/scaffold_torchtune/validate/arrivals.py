@@ -86,6 +86,9 @@ _COMPARISONS: Final = {
 }
 """How they are compared, where it is not for the same type and value."""
 
+OF_THE_TRAINING: Final = frozenset({"clip_grad_norm", "dtype", "max_steps_per_epoch", "shuffle"})
+"""Paths with which it is another training, where nobody planned what stands there."""
+
 GROUPED: Final = frozenset(
     {"experiment_name", "lora_alpha", "lr_scheduler", "model_checkpoint", "models_dir", "output_dir_base"}
     | {"project_dir", "torchtune_model_name"}

@@ -22,9 +22,6 @@ _OTHER: Final[dict[str, tuple[Any, ...]]] = {
 _OF_THE_PLAN: Final = frozenset((part, "_component_") for part in ("model", "tokenizer", "checkpointer", "dataset"))
 """Components that follow from the plan; where it does not say which, there is a finding of that."""
 
-_OF_THE_TRAINING: Final = frozenset({"clip_grad_norm", "dtype", "max_steps_per_epoch", "shuffle"})
-"""Paths with which it is another training, where nobody planned what stands there."""
-
 _ANOTHER: Final = "If another value is meant, give it in the summary; else nothing: the setup script chose it."
 _OUTPUTS: Final[frozenset[KeyPath]] = frozenset({("metric_logger", "log_dir"), ("profiler", "output_dir")})
 """Directories that torchtune writes to; in its stock configs they lie below `output_dir`."""
@@ -225,7 +222,7 @@ def check_unplanned(report: Report, data: dict[str, Any], planned: Iterable[KeyP
 
 
 def _unplanned(report: Report, path: KeyPath, value: Any, why: str, expected: Any, fix: str | None = None) -> None:
-    otherwise = Severity.ERROR if dotted(path) in _OF_THE_TRAINING else Severity.WARNING
+    otherwise = Severity.ERROR if dotted(path) in arrivals.OF_THE_TRAINING else Severity.WARNING
     message = f"{dotted(path)} is {quoted(value)}, which {why}"
     report.unplanned(message, otherwise, expected=expected, actual=value, path=path, fix=fix)
 
