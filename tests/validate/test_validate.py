@@ -7,7 +7,7 @@ import pytest
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Scalar, errors_in
 from scaffold_torchtune.models import PlannedRun
-from scaffold_torchtune.validate import directives, finetune
+from scaffold_torchtune.validate import arrivals, directives
 from scaffold_torchtune.validate.runs import validate_run
 from support.good_files import (
     CONFIG,
@@ -146,7 +146,7 @@ def other_value(name: str) -> Scalar:
 
 
 def test_every_known_setting_is_tried_below() -> None:
-    assert {*VALUES, *OTHER} == finetune.FINETUNE_SETTINGS | directives.JOB_SETTINGS
+    assert {*VALUES, *OTHER} == arrivals.FINETUNE_SETTINGS | directives.JOB_SETTINGS
 
 
 @pytest.mark.parametrize("name", sorted({*VALUES, *OTHER}))

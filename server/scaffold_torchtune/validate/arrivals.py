@@ -52,6 +52,22 @@ class Expectation:
     source_of: str | None = None
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What a type of data set takes, and under which key: None where it takes none.
+
+    torchtune's three are read off its functions (torchtune/datasets/_instruct.py, _chat.py, _text_completion.py),
+    cruijff_kit's two off its own data sets; those read JSON files themselves, so they take `split` and no `field`.
+    """
+
+    component: str
+    own: bool = False  # cruijff_kit's own data set
+    system_prompt: str | None = None
+    train_on_input: bool = True
+    input_key: KeyPath | None = None
+    output_key: KeyPath | None = None
+
+
 DIRECT: Final[dict[str, KeyPath]] = {
     "lora_rank": ("model", "lora_rank"),
     "lora_dropout": ("model", "lora_dropout"),
@@ -89,11 +105,34 @@ _COMPARISONS: Final = {
 OF_THE_TRAINING: Final = frozenset({"clip_grad_norm", "dtype", "max_steps_per_epoch", "shuffle"})
 """Paths with which it is another training, where nobody planned what stands there."""
 
-GROUPED: Final = frozenset(
-    {"experiment_name", "lora_alpha", "lr_scheduler", "model_checkpoint", "models_dir", "output_dir_base"}
-    | {"project_dir", "torchtune_model_name"}
+FINETUNE_SETTINGS: Final = frozenset(
+    {*DIRECT, "experiment_name", "lora_alpha", "lr_scheduler", "model_checkpoint", "models_dir", "output_dir_base"}
+    | {"project_dir", "torchtune_model_name", "dataset_ext", "dataset_label", "dataset_type", "input_dir_base"}
+    | {"input_formatting", "input_key", "output_key", "packed", "prompt", "run_val_every_n_steps", "system_prompt"}
+    | {"train_on_input", "training_samples"}
 )
-"""Settings that arrive together with others, or changed; see the functions below."""
+"""Settings whose arrival in finetune.yaml is known: those that are not in `DIRECT` arrive with others, or changed."""
+
+PLAIN_PROMPT: Final = "{input}"
+_OWN_KEYS: Final[dict[str, Any]] = {"input_key": ("input_key",), "output_key": ("output_key",)}
+SHAPES: Final = {
+    "instruct_dataset": Shape(
+        "torchtune.datasets.instruct_dataset",
+        system_prompt="new_system_prompt",
+        input_key=("column_map", "input"),
+        output_key=("column_map", "output"),
+    ),
+    "chat_dataset": Shape(
+        "torchtune.datasets.chat_dataset", system_prompt="new_system_prompt", input_key=("conversation_column",)
+    ),
+    "text_completion_dataset": Shape(
+        "torchtune.datasets.text_completion_dataset", train_on_input=False, input_key=("column",)
+    ),
+    "chat_completion": Shape(
+        ".datasets.chat_completion.chat_completion_dataset", own=True, system_prompt="system_prompt", **_OWN_KEYS
+    ),
+    "text_completion": Shape(".datasets.text_completion.text_completion_dataset", own=True, **_OWN_KEYS),
+}
 
 
 def is_full(run: PlannedRun) -> bool:
@@ -172,52 +211,6 @@ def _other(run: PlannedRun) -> list[Expectation]:
     if "my_wandb_project" in run.settings:
         found.append(Expectation("my_wandb_project", ("metric_logger", "_component_"), LOGGER))
     return found
-
-
-DATASET_SETTINGS: Final = frozenset(
-    {"dataset_ext", "dataset_label", "dataset_type", "input_dir_base", "input_formatting", "input_key", "output_key"}
-    | {"packed", "prompt", "run_val_every_n_steps", "system_prompt", "train_on_input", "training_samples"}
-)
-"""Settings of the data set; see the functions for their types of data sets below."""
-
-PLAIN_PROMPT: Final = "{input}"
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a type of data set takes, and under which key: None where it takes none.
-
-    torchtune's three are read off its functions (torchtune/datasets/_instruct.py, _chat.py, _text_completion.py),
-    cruijff_kit's two off its own data sets; those read JSON files themselves, so they take `split` and no `field`.
-    """
-
-    component: str
-    own: bool = False  # cruijff_kit's own data set
-    system_prompt: str | None = None
-    train_on_input: bool = True
-    input_key: KeyPath | None = None
-    output_key: KeyPath | None = None
-
-
-_OWN_KEYS: Final[dict[str, Any]] = {"input_key": ("input_key",), "output_key": ("output_key",)}
-SHAPES: Final = {
-    "instruct_dataset": Shape(
-        "torchtune.datasets.instruct_dataset",
-        system_prompt="new_system_prompt",
-        input_key=("column_map", "input"),
-        output_key=("column_map", "output"),
-    ),
-    "chat_dataset": Shape(
-        "torchtune.datasets.chat_dataset", system_prompt="new_system_prompt", input_key=("conversation_column",)
-    ),
-    "text_completion_dataset": Shape(
-        "torchtune.datasets.text_completion_dataset", train_on_input=False, input_key=("column",)
-    ),
-    "chat_completion": Shape(
-        ".datasets.chat_completion.chat_completion_dataset", own=True, system_prompt="system_prompt", **_OWN_KEYS
-    ),
-    "text_completion": Shape(".datasets.text_completion.text_completion_dataset", own=True, **_OWN_KEYS),
-}
 
 
 def shape_of(run: PlannedRun) -> Shape | None:

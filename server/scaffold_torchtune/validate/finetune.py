@@ -26,9 +26,6 @@ _ANOTHER: Final = "If another value is meant, give it in the summary; else nothi
 _OUTPUTS: Final[frozenset[KeyPath]] = frozenset({("metric_logger", "log_dir"), ("profiler", "output_dir")})
 """Directories that torchtune writes to; in its stock configs they lie below `output_dir`."""
 
-FINETUNE_SETTINGS = frozenset(arrivals.DIRECT) | arrivals.GROUPED | arrivals.DATASET_SETTINGS
-"""Settings whose arrival in finetune.yaml is known."""
-
 _UNREAD: Final = frozenset(
     {
         "base_recipe", "batch_size_val", "config_file", "custom_recipe", "dataset_val", "epochs_to_save", "hf_token",

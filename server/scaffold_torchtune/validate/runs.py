@@ -14,7 +14,7 @@ from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, SETU
 from scaffold_torchtune.system.text import did_you_mean, few
 from scaffold_torchtune.system.yamlio import YamlDocument, YamlError
 from scaffold_torchtune.validate import directives, finetune
-from scaffold_torchtune.validate.arrivals import DIRECT
+from scaffold_torchtune.validate.arrivals import DIRECT, FINETUNE_SETTINGS
 from scaffold_torchtune.validate.report import Report, at, compare, dotted, quoted
 from scaffold_torchtune.validate.run_files import RunFiles
 
@@ -254,7 +254,7 @@ def _setup(report: Report, document: YamlDocument) -> None:
 
 def _unproven(report: Report) -> None:
     """Settings of which it is not known where they must arrive: their arrival is not proven, which must be seen."""
-    known = finetune.FINETUNE_SETTINGS | directives.JOB_SETTINGS
+    known = FINETUNE_SETTINGS | directives.JOB_SETTINGS
     for name, setting in report.run.settings.items():
         if name not in known:
             message = f"where the setting {quoted(name)} must arrive is not known, so its arrival is not proven"
