@@ -51,6 +51,14 @@ def test_without_a_whole_answer_nothing_passes(
     assert "--no-with-torchtune" in found.fix
 
 
+def test_torchtune_gets_no_gpu_one_thread_and_no_network(
+    done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HUB_OFFLINE", "WANDB_MODE"]
+    stand_in(folder, monkeypatch, f"hello(); sys.exit(str([os.environ.get(name) for name in {names}]))")
+    assert only(validated(done)).message.endswith(": ['', '1', '1', 'disabled']")
+
+
 def test_a_program_that_hangs_is_ended(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(folder, monkeypatch, "(folder / 'pid').write_text(str(os.getpid()))\nhello()\ntime.sleep(600)")
     pass_deadlines_once(lambda: written(folder / "pid"), monkeypatch)
