@@ -10,6 +10,7 @@ import pytest
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.external_checks import ask_torchtune
+from scaffold_torchtune.request import Request
 from support.command_line import answer, started
 from support.experiments import RUNS, is_alive
 from support.scaffolding import answers, only, validated
@@ -49,6 +50,12 @@ def test_without_a_whole_answer_nothing_passes(
     assert reason in found.message
     assert HERE in found.fix
     assert "--no-with-torchtune" in found.fix
+
+
+def test_who_asks_for_it_where_it_is_off_gets_our_own_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAMED, "off")
+    assert ask_torchtune.python_to_ask(Request(Path("x"), with_torchtune=True)) == (sys.executable, True)
+    assert ask_torchtune.python_to_ask(Request(Path("x"))) is None
 
 
 def test_torchtune_gets_no_gpu_one_thread_and_no_network(

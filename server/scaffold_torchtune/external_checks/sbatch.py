@@ -135,7 +135,7 @@ def test_request(script: SlurmScript) -> TestRequest | None:
 
 def _answer(sbatch: str, root: Path, script: str, asked: TestRequest, options: TestRequest) -> Answer:
     env = dict(_environment((*asked, *options)))
-    configuration = env.get("SLURM_CONF", "")
+    configuration = env.get("SLURM_CONF")
     if configuration and not Path(configuration).exists():  # sbatch would wait a minute for it
         return Answer("unavailable", f"SLURM_CONF names {shown(configuration)}, which is not there")
     try:

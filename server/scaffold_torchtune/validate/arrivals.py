@@ -1,4 +1,4 @@
-"""Where each setting must arrive in finetune.yaml: tables, and what cannot be said in one.
+"""Where each setting must arrive in finetune.yaml: tables, and what fits into none.
 
 The paths are torchtune 0.6.1's own: what its recipes read of their config and what its components take as arguments.
 Nothing here is shared with the code that writes finetune.yaml.
