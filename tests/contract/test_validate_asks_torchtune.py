@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.cli.dispatch import prepare_demo
-from scaffold_torchtune.external_checks.ask_torchtune import Config, Line, hear, questions, request
+from scaffold_torchtune.external_checks.ask_torchtune import Config, Line, questions, read_answers, request_text
 from scaffold_torchtune.pipeline.steps import scaffold
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import processes, yamlio
 from scaffold_torchtune.torchtune_facts.facts import load
 from scaffold_torchtune.torchtune_facts.model_registry import known_models
+from scaffold_torchtune.validate.run_files import ResolvedConfig
 from support.experiments import RUNS, TO_RECIPES, change, make_experiment
 from support.scaffolding import answers, validated
 
@@ -149,13 +150,14 @@ BUILT = [node("model", builder, lora_alpha=16, **LORA) for builder in MODELS]
 def lines(tmp_path_factory: pytest.TempPathFactory) -> list[Line]:
     """What the real program answers about all nodes, one after the other; each model is asked about four times."""
     nodes = [*(data for data, _, _ in REFUSED.values()), *UNASKED, *TAKEN, *BUILT]
-    asked = questions(Config(str(n), yamlio.read(""), one) for n, one in enumerate([*nodes, *BUILT, *BUILT, *BUILT]))
-    assert len(asked.nodes) == len(nodes)
+    configs = (ResolvedConfig(yamlio.read(""), dict(one), {}) for one in [*nodes, *BUILT, *BUILT, *BUILT])
+    asked = questions(Config(str(number), config) for number, config in enumerate(configs))
+    assert len(asked) == len(nodes)
     folder = tmp_path_factory.mktemp("empty")
-    done = processes.run([sys.executable, str(PROGRAM)], folder, 250, given=request(asked, "@@"), tail=10**6)
-    heard = hear(done.output, "@@", asked)
-    assert heard.done, done.output
-    return [heard.nodes[number] for number in range(len(nodes))]
+    done = processes.run([sys.executable, str(PROGRAM)], folder, 250, given=request_text(asked, "@@"), tail=10**6)
+    answers = read_answers(done.output, "@@", len(asked))
+    assert answers.done, done.output
+    return [answers.nodes[number] for number in range(len(nodes))]
 
 
 def test_what_torchtune_refuses_is_told_with_the_key_that_it_is_about(lines: list[Line]) -> None:

@@ -75,7 +75,7 @@ def test_a_repeated_refusal_changes_nothing_in_the_log(done: Path, sbatch: Stand
     assert log(done) == before
 
 
-def test_when_a_job_would_start_is_told_nobody(done: Path, sbatch: StandIn) -> None:
+def test_when_a_job_would_start_is_no_finding(done: Path, sbatch: StandIn) -> None:
     sbatch.answers('echo "sbatch: Job $$ to start at $(date +%s%N) using 1 processors on nodes gpu01" >&2')
     assert validated(done) == validated(done)
 
@@ -217,9 +217,9 @@ def test_a_scaffold_is_not_ready_where_sbatch_refuses(
     assert "give what SLURM misses in claude.local.md" in out  # the script names no partition
 
 
-def test_progress_is_told_of_each_kind_of_script(done: Path, sbatch: StandIn) -> None:
+def test_progress_is_reported_of_each_kind_of_script(done: Path, sbatch: StandIn) -> None:
     change(done / RUNS[1] / "finetune.slurm", "--mem=", "--mem=1")
-    told: list[tuple[str, int, int]] = []
-    validated(done, progress=lambda *now: told.append(now))
-    assert [now for now in told if now[0] == "sbatch"] == [("sbatch", 1, 2), ("sbatch", 2, 2)]
+    reported: list[tuple[str, int, int]] = []
+    validated(done, progress=lambda *now: reported.append(now))
+    assert [now for now in reported if now[0] == "sbatch"] == [("sbatch", 1, 2), ("sbatch", 2, 2)]
     assert len(sbatch.calls) == 2

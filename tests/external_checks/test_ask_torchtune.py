@@ -32,7 +32,7 @@ def test_where_torchtune_agrees_one_remark_says_what_was_built(
     )
 
 
-def test_what_runs_have_alike_is_asked_about_once_by_the_program_of_the_package(
+def test_what_runs_share_is_asked_about_once_by_the_program_of_the_package(
     done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(folder, monkeypatch, "hello()\nagree()")

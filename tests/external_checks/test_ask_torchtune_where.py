@@ -1,4 +1,4 @@
-"""Who asks torchtune, in which Python, and what is said where it gives no answer. Here a stand-in answers."""
+"""Who asks torchtune, in which Python, and what the finding is where it gives no answer. Here a stand-in answers."""
 
 import ast
 import importlib.util
@@ -10,6 +10,7 @@ import pytest
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.external_checks import ask_torchtune
+from scaffold_torchtune.request import Request
 from support.command_line import answer, started
 from support.experiments import RUNS, is_alive
 from support.scaffolding import answers, only, validated
@@ -51,6 +52,20 @@ def test_without_a_whole_answer_nothing_passes(
     assert "--no-with-torchtune" in found.fix
 
 
+def test_who_asks_for_it_where_it_is_off_gets_our_own_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAMED, "off")
+    assert ask_torchtune.python_to_ask(Request(Path("x"), with_torchtune=True)) == (sys.executable, True)
+    assert ask_torchtune.python_to_ask(Request(Path("x"))) is None
+
+
+def test_torchtune_gets_no_gpu_one_thread_and_no_network(
+    done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HUB_OFFLINE", "WANDB_MODE"]
+    stand_in(folder, monkeypatch, f"hello(); sys.exit(str([os.environ.get(name) for name in {names}]))")
+    assert only(validated(done)).message.endswith(": ['', '1', '1', 'disabled']")
+
+
 def test_a_program_that_hangs_is_ended(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(folder, monkeypatch, "(folder / 'pid').write_text(str(os.getpid()))\nhello()\ntime.sleep(600)")
     pass_deadlines_once(lambda: written(folder / "pid"), monkeypatch)
@@ -82,7 +97,7 @@ def without_torchtune(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("without_torchtune")
-def test_where_nobody_asks_and_there_is_no_torchtune_nothing_is_said(done: Path) -> None:
+def test_where_nobody_asks_and_there_is_no_torchtune_there_is_no_finding(done: Path) -> None:
     assert answers(validated(done)) == []
 
 
@@ -130,13 +145,13 @@ def test_configs_that_cannot_be_read_are_not_asked_about(
     assert not (folder / "calls").exists()
 
 
-def test_progress_is_told_at_the_begin_and_at_the_end(
+def test_progress_is_reported_at_the_begin_and_at_the_end(
     done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(folder, monkeypatch, "hello()\nagree()")
-    told: list[tuple[str, int, int]] = []
-    validated(done, progress=lambda *now: told.append(now))
-    assert [now for now in told if now[0] == "torchtune"] == [("torchtune", 0, 20), ("torchtune", 20, 20)]
+    reported: list[tuple[str, int, int]] = []
+    validated(done, progress=lambda *now: reported.append(now))
+    assert [now for now in reported if now[0] == "torchtune"] == [("torchtune", 0, 20), ("torchtune", 20, 20)]
 
 
 def test_the_program_runs_on_every_python_that_torchtune_runs_on() -> None:
@@ -148,6 +163,6 @@ def test_an_interrupt_ends_the_program(done: Path, folder: Path, monkeypatch: py
     with started("validate", done, SCAFFOLD_TORCHTUNE_SBATCH="off") as process:
         wait_until(lambda: written(folder / "pid"))
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, said) == (130, "Interrupted. Repeat the command to go on from there.\n")
+        _, error = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, error) == (130, "Interrupted. Repeat the command to go on from there.\n")
     assert not is_alive(int((folder / "pid").read_text()))

@@ -18,7 +18,7 @@ SCRIPT = replaced(
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "line"),
+    ("status", "message", "line"),
     [
         (1, "Invalid account or account/partition combination specified", "-A lab"),
         (1, "Invalid partition name specified", "--partition=gpu"),
@@ -36,21 +36,21 @@ SCRIPT = replaced(
         (1, "Unspecified error", None),
     ],
 )
-def test_a_refusal_points_at_the_directive_that_it_is_about(status: int, said: str, line: str | None) -> None:
-    of = sbatch.answer(status, f"sbatch: error: a plugin speaks first\nallocation failure: {said}\n")
-    assert (of.verdict, of.said) == ("refused", said)
+def test_a_refusal_points_at_the_directive_that_it_is_about(status: int, message: str, line: str | None) -> None:
+    of = sbatch.answer(status, f"sbatch: error: a plugin speaks first\nallocation failure: {message}\n")
+    assert (of.verdict, of.message) == ("refused", message)
     found = sbatch.refusal(planned(), parse_script(SCRIPT), of)
-    assert found.message == f"sbatch does not take the script: a plugin speaks first; {said}"
-    assert (found.actual, found.file) == (said, "rank8_lr1e-5/finetune.slurm")
+    assert found.message == f"sbatch does not take the script: a plugin speaks first; {message}"
+    assert (found.actual, found.file) == (message, "rank8_lr1e-5/finetune.slurm")
     lines = SCRIPT.splitlines()
     assert (lines[found.line - 1] if found.line else None) == (f"#SBATCH {line}" if line else None)
     assert found.fix
 
 
 def test_the_hint_of_sbatch_is_no_message() -> None:
-    said = "sbatch: unrecognized option '--bogus=3'\nTry \"sbatch --help\" for more information\n"
-    of = sbatch.answer(255, said)
-    assert of.said == "unrecognized option '--bogus=3'"
+    message = "sbatch: unrecognized option '--bogus=3'\nTry \"sbatch --help\" for more information\n"
+    of = sbatch.answer(255, message)
+    assert of.message == "unrecognized option '--bogus=3'"
     script = replaced(SCRIPT, "#SBATCH --nodes=1\n", "#SBATCH --nodes=1\n#SBATCH --bogus=3\n")
     assert sbatch.refusal(planned(), parse_script(script), of).field == "bogus"
 
@@ -68,7 +68,7 @@ def test_only_what_is_named_is_likely() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "output", "verdict", "said"),
+    ("status", "output", "verdict", "message"),
     [
         (0, "sbatch: Job 5 to start at 2026-01-01T00:00:00", "taken", "Job 5 to start at 2026-01-01T00:00:00"),
         (0, "", "taken", "nothing, and ended with status 0"),
@@ -85,14 +85,14 @@ def test_only_what_is_named_is_likely() -> None:
         (1, "Requested nodes are busy", "not-now", "Requested nodes are busy"),
     ],
 )  # fmt: skip
-def test_what_status_and_last_message_mean(status: int, output: str, verdict: str, said: str) -> None:
+def test_what_status_and_last_message_mean(status: int, output: str, verdict: str, message: str) -> None:
     of = sbatch.answer(status, output)
-    assert (of.verdict, of.said, of.all_said) == (verdict, said, said)
+    assert (of.verdict, of.message, of.messages) == (verdict, message, message)
 
 
-def test_the_last_three_messages_are_told_each_once() -> None:
+def test_the_last_three_messages_are_reported_each_once() -> None:
     of = sbatch.answer(1, "sbatch: one\nsbatch: two\nsbatch: three\nsbatch: error: three\n")
-    assert (of.said, of.all_said) == ("three", "two; three")
+    assert (of.message, of.messages) == ("three", "two; three")
 
 
 def test_what_the_cluster_takes_later_is_a_warning_to_look_at() -> None:
@@ -104,7 +104,7 @@ def test_what_the_cluster_takes_later_is_a_warning_to_look_at() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "fix", "look"),
+    ("message", "fix", "look"),
     [
         ("Invalid account or account/partition combination specified",
          "likely: --account=lab (line 4, from configuration); --partition=gpu (line 5). Correct", "sacctmgr show assoc"),
@@ -117,9 +117,9 @@ def test_what_the_cluster_takes_later_is_a_warning_to_look_at() -> None:
         ("Invalid license specification", "give what SLURM misses in claude.local.md", "`sinfo "),
     ],
 )  # fmt: skip
-def test_the_fix_names_the_likely_directives_and_where_each_comes_from(said: str, fix: str, look: str) -> None:
+def test_the_fix_names_the_likely_directives_and_where_each_comes_from(message: str, fix: str, look: str) -> None:
     run = planned({"account": "lab", "cpus_per_task": 1})
-    found = sbatch.refusal(run, parse_script(SCRIPT), sbatch.answer(1, said))
+    found = sbatch.refusal(run, parse_script(SCRIPT), sbatch.answer(1, message))
     assert found.severity is Severity.ERROR
     assert found.fix.startswith(fix), found.fix
     assert look in found.fix
@@ -135,37 +135,37 @@ def test_where_no_slurm_works_what_is_untested_is_counted(untested: int, what: s
 
 
 def test_a_message_that_repeats_the_script_is_not_taken_for_a_lack_of_slurm() -> None:
-    said = "sbatch: error: invalid partition specified: munge\nallocation failure: Invalid partition name specified"
-    assert sbatch.answer(1, said).verdict == "refused"
+    message = "sbatch: error: invalid partition specified: munge\nallocation failure: Invalid partition name specified"
+    assert sbatch.answer(1, message).verdict == "refused"
 
 
 def test_what_sbatch_prints_is_escaped() -> None:
-    assert sbatch.answer(1, "error: \x1b[31mred").said == "\\x1b[31mred"
+    assert sbatch.answer(1, "error: \x1b[31mred").message == "\\x1b[31mred"
 
 
 def test_an_sbatch_that_was_killed_is_none() -> None:
     assert sbatch.answer(-9, "").verdict == "unavailable"
 
 
-def test_scripts_that_ask_for_the_same_are_alike() -> None:
+def test_scripts_that_ask_for_the_same_are_tested_once() -> None:
     other = replaced(
         SCRIPT, "--job-name=rank8_lr1e-5", "--job-name=b", "--output=slurm-%j.out", "--error=e", "tune run", "run"
     )
-    assert sbatch.test_requests(parse_script(other)) == sbatch.test_requests(parse_script(SCRIPT))
+    assert sbatch.test_request(parse_script(other)) == sbatch.test_request(parse_script(SCRIPT))
     late = SCRIPT + "#SBATCH --mem=9G\n"
-    assert sbatch.test_requests(parse_script(late)) == sbatch.test_requests(parse_script(SCRIPT))
-    assert sbatch.test_requests(parse_script(replaced(SCRIPT, "--mem=8G", "--mem=9G"))) != sbatch.test_requests(
+    assert sbatch.test_request(parse_script(late)) == sbatch.test_request(parse_script(SCRIPT))
+    assert sbatch.test_request(parse_script(replaced(SCRIPT, "--mem=8G", "--mem=9G"))) != sbatch.test_request(
         parse_script(SCRIPT)
     )
     swapped = replaced(SCRIPT, "--nodes=1\n#SBATCH -A lab", "--account=lab\n#SBATCH --nodes=1")
-    assert sbatch.test_requests(parse_script(swapped)) == sbatch.test_requests(parse_script(SCRIPT))
-    assert sbatch.test_requests(
+    assert sbatch.test_request(parse_script(swapped)) == sbatch.test_request(parse_script(SCRIPT))
+    assert sbatch.test_request(
         parse_script(replaced(SCRIPT, "--nodes=1\n", "--nodes=2\n#SBATCH --nodes=1\n"))
-    ) == sbatch.test_requests(parse_script(SCRIPT))
+    ) == sbatch.test_request(parse_script(SCRIPT))
 
 
 def test_a_script_that_cannot_be_read_asks_for_nothing() -> None:
-    assert sbatch.test_requests(parse_script("echo")) is None
+    assert sbatch.test_request(parse_script("echo")) is None
 
 
 def test_what_the_cluster_takes_at_another_time_is_a_warning_that_says_so() -> None:

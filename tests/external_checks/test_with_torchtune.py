@@ -4,14 +4,15 @@ import json
 
 import pytest
 
+from scaffold_torchtune.external_checks import WHOLE
 from scaffold_torchtune.external_checks.ask_torchtune import (
-    Heard,
-    Questions,
-    hear,
-    missing,
+    Answers,
+    Python,
+    Question,
     questions,
-    request,
-    unanswered,
+    read_answers,
+    request_text,
+    untested,
 )
 from scaffold_torchtune.finding_codes import Severity
 from support.torchtune_configs import config
@@ -20,10 +21,14 @@ MARK = "a mark: "
 PARTS = ["model", "tokenizer", "checkpointer", "dataset", "optimizer", "lr_scheduler", "loss", "metric_logger"]
 
 
-def heard(*said: object, asked: Questions | None = None) -> Heard:
-    """What is heard of lines: an object is said with the mark, a text is printed as it is."""
-    lines = [line if isinstance(line, str) else MARK + json.dumps(line) for line in said]
-    return hear("\n".join(lines), MARK, asked or questions([config()]))
+def heard(*lines: object) -> Answers:
+    """The answers in lines: an object is printed after the mark, a text as it is."""
+    texts = [line if isinstance(line, str) else MARK + json.dumps(line) for line in lines]
+    return read_answers("\n".join(texts), MARK, len(PARTS))
+
+
+def parts(asked: list[Question]) -> list[str]:
+    return [question.part for question in asked]
 
 
 def everything(count: int = len(PARTS)) -> list[dict[str, int]]:
@@ -32,29 +37,29 @@ def everything(count: int = len(PARTS)) -> list[dict[str, int]]:
 
 def test_every_component_is_asked_about_with_nothing_left_to_resolve() -> None:
     asked = questions([config()])
-    assert [part for part, _ in asked.nodes] == PARTS
-    assert dict(asked.nodes)["checkpointer"]["checkpoint_dir"] == "/scratch/me/models//Llama-3.2-1B-Instruct/"
-    assert "${" not in json.dumps(asked.nodes)
+    assert parts(asked) == PARTS
+    assert asked[2].node["checkpoint_dir"] == "/scratch/me/models//Llama-3.2-1B-Instruct/"
+    assert "${" not in json.dumps([question.node for question in asked])
 
 
-def test_what_configs_have_alike_is_asked_about_once() -> None:
+def test_what_configs_share_is_asked_about_once() -> None:
     first, second = config(), config("lora_rank: 8", "lora_rank: 16", directory="rank16")
     asked = questions([first, second])
-    assert [part for part, _ in asked.nodes] == [*PARTS, "model"]
-    assert [config.directory for config in asked.configs[1]] == ["rank8", "rank16"]
-    assert [[config.directory for config in asked.configs[n]] for n in (0, 8)] == [["rank8"], ["rank16"]]
+    assert parts(asked) == [*PARTS, "model"]
+    assert [config.directory for config in asked[1].configs] == ["rank8", "rank16"]
+    assert [[config.directory for config in asked[n].configs] for n in (0, 8)] == [["rank8"], ["rank16"]]
 
 
 def test_the_order_of_keys_makes_no_other_question() -> None:
     other = config("  lora_rank: 8\n  lora_alpha: 16\n", "  lora_alpha: 16\n  lora_rank: 8\n")
-    assert len(questions([config(), other]).nodes) == len(PARTS)
+    assert len(questions([config(), other])) == len(PARTS)
 
 
 def test_the_same_component_for_another_part_is_another_question() -> None:
     asked = questions([config("loss:\n", "other_loss:\n  _component_: x.Y\nloss:\n", "torchtune.modules.loss", "x")])
-    assert {"other_loss", "loss"} <= {part for part, _ in asked.nodes}
+    assert {"other_loss", "loss"} <= set(parts(asked))
     same = "  _component_: torchtune.modules.loss.CEWithChunkedOutputLoss\n"
-    assert len(questions([config("loss:\n", f"other_loss:\n{same}loss:\n")]).nodes) == len(PARTS) + 1
+    assert len(questions([config("loss:\n", f"other_loss:\n{same}loss:\n")])) == len(PARTS) + 1
 
 
 @pytest.mark.parametrize(
@@ -66,14 +71,16 @@ def test_the_same_component_for_another_part_is_another_question() -> None:
     ],
 )
 def test_what_names_no_component_or_cannot_be_resolved_is_not_asked_about(old: str, new: str) -> None:
-    assert [part for part, _ in questions([config(old, new)]).nodes] == [part for part in PARTS if part != "loss"]
+    assert parts(questions([config(old, new)])) == [part for part in PARTS if part != "loss"]
 
 
-def test_the_program_is_told_the_mark_and_each_node_with_its_part() -> None:
+def test_the_program_is_given_the_mark_and_each_node_with_its_part() -> None:
     asked = questions([config()])
-    given = json.loads(request(asked, MARK))
+    given = json.loads(request_text(asked, MARK))
     assert given["mark"] == MARK
-    assert [(one["part"], one["node"]) for one in given["nodes"]] == asked.nodes
+    assert [(one["part"], one["node"]) for one in given["nodes"]] == [
+        (question.part, question.node) for question in asked
+    ]
 
 
 def test_only_lines_with_the_mark_are_answers() -> None:
@@ -106,12 +113,9 @@ def test_why_torchtune_cannot_be_imported_is_kept() -> None:
 
 
 @pytest.mark.parametrize(("asked_for", "severity"), [(True, Severity.ERROR), (False, Severity.WARNING)])
-@pytest.mark.parametrize(
-    ("of", "code"), [(missing, "torchtune-missing"), (unanswered, "torchtune-unanswered")], ids=["missing", "silent"]
-)
-def test_what_nobody_asked_for_is_a_warning(of: object, code: str, asked_for: bool, severity: Severity) -> None:
-    assert callable(of)
-    found = of("/usr/bin/python", "it \x1b fell", asked_for=asked_for)
-    assert (found.code, found.severity) == (code, severity)
+@pytest.mark.parametrize("code", ["torchtune-missing", "torchtune-unanswered"])
+def test_what_nobody_asked_for_is_a_warning(code: str, asked_for: bool, severity: Severity) -> None:
+    directory, found = untested(code, Python("/usr/bin/python", asked_for), "it \x1b fell")
+    assert (directory, found.code, found.severity) == (WHOLE, code, severity)
     assert "'/usr/bin/python'" in found.message
     assert "--no-with-torchtune" in found.fix

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from scaffold_torchtune.external_checks.ask_torchtune import Config, Heard, Line, findings, questions
+from scaffold_torchtune.external_checks import WHOLE
+from scaffold_torchtune.external_checks.ask_torchtune import Answers, Config, Line, findings, questions
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.torchtune_facts.facts import load
@@ -15,13 +16,18 @@ ATTENTION = {"q_proj": 16, "v_proj": 16, "output_proj": 16}
 Found = tuple[dict[str, list[Finding]], list[Finding]]
 
 
-def answered(*configs: Config, **said: Any) -> Found:
-    """The findings where torchtune, of some `version`, says something of some parts, and takes all others."""
-    version = said.pop("version", "0.6.1")
+def answered(*configs: Config, **lines: Any) -> Found:
+    """The findings where torchtune, of some `version`, has an answer for some parts, and takes all others."""
+    version = lines.pop("version", "0.6.1")
     asked = questions(configs or [config()])
-    usual = {"model": {**MODEL, "attention": ATTENTION}} | said
-    nodes = {number: Line(**usual.get(part, {})) for number, (part, _) in enumerate(asked.nodes)}
-    return findings(asked, Heard(torchtune=version, torch="2.13.0", nodes=nodes, done=True), "/env/bin/python")
+    usual = {"model": {**MODEL, "attention": ATTENTION}} | lines
+    nodes = {number: Line(**usual.get(part, {})) for number, (part, _, _) in enumerate(asked)}
+    runs: dict[str, list[Finding]] = {}
+    answers = Answers(torchtune=version, torch="2.13.0", nodes=nodes, done=True)
+    for directory, found in findings(asked, answers, "/env/bin/python"):
+        runs.setdefault(directory, []).append(found)
+    whole = runs.pop(WHOLE, [])
+    return runs, whole
 
 
 def built(**changes: Any) -> dict[str, Any]:
@@ -44,8 +50,8 @@ def consent(found: Found) -> Finding:
 
 
 def test_consent_names_what_was_built_once_each() -> None:
-    alike = [config(directory=f"run{n}") for n in range(3)]
-    found = consent(answered(*alike))
+    same = [config(directory=f"run{n}") for n in range(3)]
+    found = consent(answered(*same))
     assert (found.severity, found.fix) == (Severity.INFO, "")
     assert found.message == (
         "torchtune 0.6.1 with torch 2.13.0 ('/env/bin/python') takes 3 config(s), and built 1 distinct model(s):"
@@ -87,7 +93,7 @@ def test_a_refusal_stands_at_the_value_that_is_refused() -> None:
     found = the_one(answered(optimizer=refused))
     assert (found.code, found.severity, found.field) == ("torchtune-refused", Severity.ERROR, "optimizer.weight_decay")
     assert (found.actual, found.file) == ("0.01", "rank8/finetune.yaml")
-    assert found.line == config().document.line(("optimizer", "weight_decay"))
+    assert found.line == config().file.document.line(("optimizer", "weight_decay"))
     assert found.message.startswith("torchtune 0.6.1 does not take it: no such \\x1bxxx")
     assert len(found.message) < 600
 
@@ -130,7 +136,7 @@ def test_lora_in_other_modules_than_was_asked_for_is_an_error(attention: dict[st
     found = the_one(answered(model=built(attention=attention)))
     assert (found.code, found.severity, found.field) == ("lora-differs", Severity.ERROR, "model.lora_attn_modules")
     assert (found.expected, found.actual) == ("q_proj, v_proj, output_proj", has)
-    assert found.line == config().document.line(("model", "lora_attn_modules"))
+    assert found.line == config().file.document.line(("model", "lora_attn_modules"))
 
 
 def test_modules_that_are_no_list_are_none() -> None:
@@ -144,9 +150,9 @@ def test_lora_of_another_size_is_an_error() -> None:
     assert (found.code, found.field, found.expected, found.actual) == ("lora-differs", "model.lora_rank", 5308416, 7)
 
 
-@pytest.mark.parametrize("said", [{"parameters": 0, "lora": 7, "layers": 16}, {"unasked": "no"}])
-def test_what_was_not_built_is_not_counted(said: dict[str, Any]) -> None:
-    consent(answered(model=said))
+@pytest.mark.parametrize("line", [{"parameters": 0, "lora": 7, "layers": 16}, {"unasked": "no"}])
+def test_what_was_not_built_is_not_counted(line: dict[str, Any]) -> None:
+    consent(answered(model=line))
 
 
 def test_a_model_of_which_no_layer_is_known_is_not_searched() -> None:
@@ -181,8 +187,8 @@ def test_modules_other_than_the_facts_count_are_not_counted() -> None:
 
 
 def test_components_of_others_are_one_remark() -> None:
-    said = {part: {"unasked": "not torchtune's"} for part in ("dataset", "loss")}
-    _, (unasked, agrees) = answered(**said)
+    lines = {part: {"unasked": "not torchtune's"} for part in ("dataset", "loss")}
+    _, (unasked, agrees) = answered(**lines)
     assert (unasked.code, unasked.severity, agrees.code) == ("torchtune-unasked", Severity.INFO, "torchtune-agrees")
     assert unasked.message == (
         "torchtune was not asked about all components: dataset is 'torchtune.datasets.instruct_dataset' (not"
@@ -198,7 +204,7 @@ def test_five_components_are_named_and_the_others_counted() -> None:
     assert six.message.endswith(", and 1 more")
 
 
-def test_what_was_not_asked_is_told_beside_what_is_refused() -> None:
+def test_what_was_not_asked_is_found_with_what_is_refused() -> None:
     runs, (unasked,) = answered(loss={"unasked": "no"}, model={"refused": "no", "path": ("model",)})
     assert unasked.code == "torchtune-unasked"
     assert [found.code for found in runs["rank8"]] == ["torchtune-refused"]

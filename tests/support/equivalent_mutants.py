@@ -21,9 +21,8 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
     **{
         ("validate/run_files.py", change): "a short cut: what follows gives the same, later"
         for change in (
-            "not isinstance(data, str) or '${' not in data -> not isinstance(data, str)",
             "(name, steps) not in self._known -> True",
-            "_is_plain(data) -> False",
+            "not _is_plain(text) -> True",
         )
     },
     ("validate/report.py", "False -> True"): "a type, which nothing looks at",
@@ -37,8 +36,8 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
     (
         "validate/slurm_script.py",
         (
-            "character == '<' and (document := _HEREDOC.match(self.text, self.position)) -> (document :="
-            " _HEREDOC.match(self.text, self.position))"
+            "character == '<' and (document := _HEREDOC.match(self.text, self.position - 1)) -> (document :="
+            " _HEREDOC.match(self.text, self.position - 1))"
         ),
     ): "the expression itself begins with <",
     **{
@@ -67,7 +66,7 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
     ("preflight/design.py", "True -> False"): "the values of all parameters are of the same runs, so equally many",
     ("preflight/steps.py", "isinstance(limit, int) -> True"): "nothing but a number or nothing is planned",
     ("validate/commands.py", "facts -> False"): "torchtune's own recipes say their form in their names too",
-    ("external_checks/sbatch.py", "status < 0 -> status <= 0"): "0 is judged before",
+    ("external_checks/sbatch.py", "status < 0 -> status <= 0"): "0 is taken before",
     ("external_checks/sbatch.py", "False -> True"): "whether an option of the line that submits is late is not asked",
     ("validate/finetune.py", "recipe or '' -> recipe"): "no recipe is called None either",
 }

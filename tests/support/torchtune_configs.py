@@ -2,12 +2,11 @@
 
 from scaffold_torchtune.external_checks.ask_torchtune import Config
 from scaffold_torchtune.system.yamlio import read
-from scaffold_torchtune.validate.run_files import resolve
+from scaffold_torchtune.validate.run_files import ResolvedConfig, resolve
 from support.good_files import GOOD_CONFIG, replaced
 
 
 def config(*changes: str, directory: str = "rank8") -> Config:
     """A run's good finetune.yaml with some texts replaced."""
     document = read(replaced(GOOD_CONFIG, *changes))
-    data, problems = resolve(document.data)
-    return Config(directory, document, data, frozenset(str(path[0]) for path in problems))
+    return Config(directory, ResolvedConfig(document, *resolve(document.data)))

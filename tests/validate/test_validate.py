@@ -7,7 +7,7 @@ import pytest
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Scalar, errors_in
 from scaffold_torchtune.models import PlannedRun
-from scaffold_torchtune.validate import directives, finetune
+from scaffold_torchtune.validate import arrivals, directives
 from scaffold_torchtune.validate.runs import validate_run
 from support.good_files import (
     CONFIG,
@@ -146,7 +146,7 @@ def other_value(name: str) -> Scalar:
 
 
 def test_every_known_setting_is_tried_below() -> None:
-    assert {*VALUES, *OTHER} == finetune.FINETUNE_SETTINGS | directives.JOB_SETTINGS
+    assert {*VALUES, *OTHER} == arrivals.FINETUNE_SETTINGS | directives.JOB_SETTINGS
 
 
 @pytest.mark.parametrize("name", sorted({*VALUES, *OTHER}))
@@ -160,7 +160,7 @@ def test_no_known_setting_is_skipped(name: str) -> None:
     assert {f.file for f in found} <= {f"{RUN}/{CONFIG}", f"{RUN}/{SLURM}"}
 
 
-def test_a_setting_whose_arrival_is_unknown_is_told() -> None:
+def test_a_setting_whose_arrival_is_unknown_is_reported() -> None:
     run = planned({"nonsense": 1})
     found = validate_run(run, files_of(run), bundled=True)
     assert [(f.code, f.severity, f.field) for f in found] == [("unproven-setting", Severity.WARNING, "nonsense")]

@@ -23,7 +23,7 @@ def error(field: str, code: str = "value-mismatch") -> tuple[str, str, str]:
 
 NO_MLP = error("model.apply_lora_to_mlp", "unplanned-value")
 
-# What is planned besides the usual, where None is no setting at all; what is replaced by what in the config; what is found.
+# What is planned in addition to the usual, where None is no setting at all; what is replaced by what in the config; what is found.
 CASES: list[tuple[dict[str, Scalar], tuple[str, ...], Found]] = [
     # numbers in other forms are the same numbers
     ({}, ("lr: 1.0e-05", "lr: 1e-5"), []),

@@ -24,23 +24,23 @@ def test_defaults_are_listed_with_their_values_once() -> None:
         "packed": setting(value=False),
         "prompt": setting("a\nb"),
     }
-    (told,) = unchosen(plan(given, given))
-    assert (told.code, told.severity, told.actual) == ("defaults-unchosen", Severity.INFO, 3)
-    assert told.message.endswith(f"gives them: lr 1e-4, packed False, prompt '{escape(chr(97) + chr(10) + 'b')}'")
-    assert told.fix
+    (reported,) = unchosen(plan(given, given))
+    assert (reported.code, reported.severity, reported.actual) == ("defaults-unchosen", Severity.INFO, 3)
+    assert reported.message.endswith(f"gives them: lr 1e-4, packed False, prompt '{escape(chr(97) + chr(10) + 'b')}'")
+    assert reported.fix
 
 
 def test_a_default_of_some_runs_says_so() -> None:
-    (told,) = unchosen(plan({"seed": setting(14)}, {"seed": setting(15, SourceKind.ROW)}))
-    assert told.message.endswith("gives them: seed 14 (in 1 of 2 runs)")
+    (reported,) = unchosen(plan({"seed": setting(14)}, {"seed": setting(15, SourceKind.ROW)}))
+    assert reported.message.endswith("gives them: seed 14 (in 1 of 2 runs)")
 
 
-def test_where_everything_was_chosen_nothing_is_told() -> None:
+def test_where_everything_was_chosen_nothing_is_reported() -> None:
     assert unchosen(plan({"seed": setting(15, SourceKind.ROW)}, {"seed": setting(14, SourceKind.LOCAL)})) == []
 
 
 def test_the_list_is_bounded() -> None:
-    (told,) = unchosen(plan({f"s{n}": setting(n) for n in range(41)}))
-    assert told.message.endswith("s39 39, and 1 more")
-    (told,) = unchosen(plan({f"s{n}": setting(n) for n in range(40)}))
-    assert told.message.endswith("s38 38, s39 39")
+    (reported,) = unchosen(plan({f"s{n}": setting(n) for n in range(41)}))
+    assert reported.message.endswith("s39 39, and 1 more")
+    (reported,) = unchosen(plan({f"s{n}": setting(n) for n in range(40)}))
+    assert reported.message.endswith("s38 38, s39 39")

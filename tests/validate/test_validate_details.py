@@ -29,7 +29,7 @@ def external(run: PlannedRun, *pairs: str) -> list[Finding]:
     return [found for found in validate_run(run, files, bundled=False) if found.severity != "info"]
 
 
-def told(findings: tuple[Finding, ...] | list[Finding]) -> list[tuple[str, str, str | None]]:
+def reported(findings: tuple[Finding, ...] | list[Finding]) -> list[tuple[str, str, str | None]]:
     return sorted((f.code, str(f.severity), f.field) for f in findings)
 
 
@@ -55,7 +55,7 @@ def by_default(run: PlannedRun, name: str, value: Scalar) -> PlannedRun:
     ],
 )
 def test_no_script_may_change_what_is_trained_or_from_where(old: str, new: str, field: str) -> None:
-    assert ("unplanned-value", "error", field) in told(external(planned(), old, new))
+    assert ("unplanned-value", "error", field) in reported(external(planned(), old, new))
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_packing_needs_a_tokenizer_at_all() -> None:
     found = bundled(
         planned({"packed": True}), "packed: false", "packed: true", "tokenizer:\n", "tokenizer: 5\nother:\n"
     )
-    assert ("missing-value", "error", "max_seq_len") in told(found)
+    assert ("missing-value", "error", "max_seq_len") in reported(found)
 
 
 def test_what_is_torchs_own_and_not_known_is_a_warning() -> None:
     found = external(planned(), "torch.optim.AdamW", "torch.optim.Nope")
-    assert told(found) == [("unplanned-value", "warning", "optimizer._component_")]
+    assert reported(found) == [("unplanned-value", "warning", "optimizer._component_")]
 
 
 # --- the data set ---------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_where_the_data_set_is(run: PlannedRun, file: str) -> None:
 
 def test_another_packages_data_set_of_the_same_name_is_another() -> None:
     name = "torchtune.datasets.instruct_dataset"
-    assert ("value-mismatch", "error", "dataset_type") in told(bundled(planned(), name, f"my.{name}"))
+    assert ("value-mismatch", "error", "dataset_type") in reported(bundled(planned(), name, f"my.{name}"))
 
 
 def test_nothing_is_expected_where_a_field_must_not_be() -> None:
@@ -137,7 +137,7 @@ def test_what_is_not_planned_of_a_data_set_is_unplanned(
     run: PlannedRun, pairs: tuple[str, ...], code: str, field: str
 ) -> None:
     found = bundled(run, *OWN_PAIRS, *pairs)
-    assert (code, "error", field) in told(found)
+    assert (code, "error", field) in reported(found)
     assert field.rpartition(".")[2] not in {f.field for f in found}
 
 
@@ -151,14 +151,14 @@ def test_the_column_of_a_conversation_need_not_be_planned() -> None:
 
 def test_a_planned_column_of_a_conversation_must_be_there() -> None:
     run = planned({"dataset_type": "chat_dataset", "input_key": "input"})
-    assert ("missing-value", "error", "input_key") in told(
+    assert ("missing-value", "error", "input_key") in reported(
         bundled(run, INSTRUCT, CHAT.replace("  conversation_column: messages\n", ""))
     )
 
 
 def test_columns_that_nobody_planned_are_the_usual_ones() -> None:
     found = bundled(planned(), "source: json\n", "source: json\n  column_map: {input: a, output: output}\n")
-    assert told(found) == [("value-mismatch", "error", "input_key")]
+    assert reported(found) == [("value-mismatch", "error", "input_key")]
 
 
 def test_the_usual_output_of_text_alone_need_not_arrive() -> None:
@@ -177,13 +177,13 @@ def test_the_usual_output_of_text_alone_need_not_arrive() -> None:
 @pytest.mark.parametrize("trained", [False, True])
 def test_training_on_the_input_may_be_left_out_where_it_is_not_planned(trained: bool) -> None:
     found = external(planned({"train_on_input": trained}), "  train_on_input: false\n", "")
-    assert told(found) == ([("missing-value", "error", "train_on_input")] if trained else [])
+    assert reported(found) == ([("missing-value", "error", "train_on_input")] if trained else [])
 
 
 def test_validation_that_is_not_planned_and_validation_that_is_planned_off() -> None:
     pairs = ("epochs: 2", "epochs: 2\nrun_val_every_n_steps: 5")
-    assert told(external(planned(without="run_val_every_n_steps"), *pairs)) == []
-    assert told(external(planned(), *pairs)) == [("unplanned-value", "error", "run_val_every_n_steps")]
+    assert reported(external(planned(without="run_val_every_n_steps"), *pairs)) == []
+    assert reported(external(planned(), *pairs)) == [("unplanned-value", "error", "run_val_every_n_steps")]
 
 
 def test_text_alone_is_always_trained_on() -> None:
@@ -199,7 +199,7 @@ def test_text_alone_is_always_trained_on() -> None:
         assert "unread-setting" not in {f.code for f in bundled(run)}
 
 
-# --- what is said ---------------------------------------------------------------------------------------------------
+# --- what findings hold -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -228,12 +228,12 @@ def test_why_alpha_is_what_it_is() -> None:
 
 def test_a_default_of_an_external_script_keeps_its_type() -> None:
     found = external(planned(), "weight_decay: 0.01", "weight_decay: '0.01'")
-    assert told(found) == [("wrong-type", "error", "weight_decay")]
+    assert reported(found) == [("wrong-type", "error", "weight_decay")]
 
 
 def test_alpha_is_as_much_a_default_as_the_rank_that_it_follows_from() -> None:
     run = by_default(planned(without="lora_alpha"), "lora_rank", 8)
-    assert told(external(run, "lora_alpha: 16", "lora_alpha: 8")) == [("default-differs", "warning", "lora_alpha")]
+    assert reported(external(run, "lora_alpha: 16", "lora_alpha: 8")) == [("default-differs", "warning", "lora_alpha")]
 
 
 def test_a_default_that_the_recipe_does_not_read_is_no_matter() -> None:
@@ -241,7 +241,7 @@ def test_a_default_that_the_recipe_does_not_read_is_no_matter() -> None:
     assert not external(run, "epochs: 2", "epochs: 2\nepochs_to_save: all")
 
 
-def test_an_unproven_setting_is_told_without_a_file_to_point_into() -> None:
+def test_an_unproven_setting_is_reported_without_a_file_to_point_into() -> None:
     run = planned({"new_one": 1})
     files = {**files_of(run), SETUP: None}
     assert {f.code for f in validate_run(run, files, bundled=True)} == {"missing-file", "unproven-setting"}
@@ -289,9 +289,9 @@ def test_a_name_that_the_author_chose_may_say_otherwise_than_what_is_planned() -
 # --- setup_finetune.yaml --------------------------------------------------------------------------------------------
 
 
-def test_what_a_script_must_not_be_told_is_not_written() -> None:
+def test_what_a_script_must_not_be_given_is_not_written() -> None:
     run = planned({"seed": 14}).model_copy(update={"unwritten": ("seed",)})
     files = files_of(run)
-    assert told(validate_run(run, files, bundled=True)) == [("unplanned-value", "error", "seed")]
+    assert reported(validate_run(run, files, bundled=True)) == [("unplanned-value", "error", "seed")]
     files[SETUP] = str(files[SETUP]).replace("seed: 14\n", "")
     assert not validate_run(run, files, bundled=True)

@@ -13,7 +13,7 @@ from support.script_findings import Found, found
 
 TIME = "#SBATCH --time=00:59:00 # Time limit\n"
 
-# What is planned besides the usual, where None is no setting at all; what is replaced by what in the script; whether
+# What is planned in addition to the usual, where None is no setting at all; what is replaced by what in the script; whether
 # the bundled setup made it; what is found.
 CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     # time
@@ -87,7 +87,7 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({}, ("##SBATCH --account=<ACT>", "#SBATCH -a 0-9"), True, [("unplanned-value", "error", "array")]),
     ({}, ("##SBATCH --account=<ACT>", "#SBATCH -D /elsewhere"), True, [("unplanned-value", "error", "chdir")]),
     ({}, ("##SBATCH --account=<ACT>", "#SBATCH --wrap=x"), False, [("unplanned-value", "error", "wrap")]),
-    # what is said twice
+    # what stands there twice
     ({}, ("##SBATCH --account=<ACT>", TIME), True, [("duplicate-directive", "error", "time")]),
     ({}, ("##SBATCH --account=<ACT>", "#SBATCH -t 1"), True, [("duplicate-directive", "error", "time"), ("value-mismatch", "error", "time")]),
     ({}, ("##SBATCH --account=<ACT>", TIME), False, [("duplicate-directive", "error", "time")]),

@@ -32,7 +32,7 @@ def test_the_known_fault_of_deleted_conda_lines_is_explained() -> None:
     assert "known fault" in found[0].message
 
 
-def test_an_external_scripts_own_recipe_is_told() -> None:
+def test_an_external_scripts_own_recipe_is_reported() -> None:
     run = planned()
     own = "kit.recipes.lora_finetune_single_device_nightly.__main__"
     slurm = replaced(EXTERNAL_SLURM, "lora_finetune_single_device", own)
@@ -71,10 +71,10 @@ def test_an_unread_key_that_says_nothing_is_nothing(value: str) -> None:
 @pytest.mark.parametrize(("bundled", "severity"), [(True, "error"), (False, "warning")])
 def test_checkpoint_files_of_other_names_may_be_an_external_scripts_own(severity: str, *, bundled: bool) -> None:
     run = planned()
-    for name, told in (("mine.safetensors", True), ("consolidated.00.pth", False), ("pytorch_model.bin", False)):
+    for name, reported in (("mine.safetensors", True), ("consolidated.00.pth", False), ("pytorch_model.bin", False)):
         config = replaced(GOOD_CONFIG, "[model.safetensors]", f"[{name}]")
         found = validate_run(run, files_of(run, config), bundled=bundled)
-        assert [(f.severity, f.actual) for f in found] == ([(severity, name)] if told else [])
+        assert [(f.severity, f.actual) for f in found] == ([(severity, name)] if reported else [])
 
 
 @pytest.mark.parametrize("bundled", [True, False])

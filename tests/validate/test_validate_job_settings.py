@@ -1,4 +1,4 @@
-"""The validate stage against what a job is asked for besides: QOS, mail, typed GPUs, Weights & Biases, offline, resume."""
+"""The validate stage against what else a job is asked for: QOS, mail, typed GPUs, Weights & Biases, offline, resume."""
 
 from typing import Final
 
@@ -143,7 +143,7 @@ UNPLANNED: Final = [
 
 
 @pytest.mark.parametrize(("line", "field"), UNPLANNED)
-def test_what_nobody_planned_is_told(line: str, field: str) -> None:
+def test_what_nobody_planned_is_reported(line: str, field: str) -> None:
     script = replaced(GOOD_SLURM, "##SBATCH --account=<ACT>\n", line)
     assert found(planned(), GOOD_CONFIG, script) == [("unplanned-value", "error", field)]
     severity = "info" if field in {"mail-user", "mail-type", "comment"} else "warning"
@@ -151,7 +151,7 @@ def test_what_nobody_planned_is_told(line: str, field: str) -> None:
 
 
 @pytest.mark.parametrize("offline", [{}, {"offline": False}])
-def test_exports_that_nobody_planned_are_told(offline: dict[str, Scalar]) -> None:
+def test_exports_that_nobody_planned_are_reported(offline: dict[str, Scalar]) -> None:
     script = replaced(GOOD_SLURM, "mkdir", f"{OFFLINE}mkdir")
     assert found(planned(offline), GOOD_CONFIG, script) == [("unplanned-value", "error", "offline")] * 4
     external = found(planned(offline), GOOD_CONFIG, script, bundled=False)
@@ -169,7 +169,7 @@ def test_what_the_training_is_given_is_no_export() -> None:
     assert found(planned(ASKED), GOOD[CONFIG], script) == [("unplanned-value", "error", "HF_HUB_OFFLINE")]
 
 
-def test_a_training_that_resumes_unplanned_is_told() -> None:
+def test_a_training_that_resumes_unplanned_is_reported() -> None:
     script = replaced(GOOD_SLURM, "--config finetune.yaml", "--config finetune.yaml resume_from_checkpoint=$resume")
     assert found(planned(), GOOD_CONFIG, script) == [("unplanned-value", "error", "resume_from_checkpoint")]
 
@@ -182,8 +182,8 @@ def test_no_requeue_is_planned_as_well() -> None:
 
 
 def test_what_the_line_that_submits_says_is_asked_of_no_file() -> None:
-    carried = {name: value for name, value in ASKED.items() if name != "resume_from_checkpoint"}
-    run = planned(carried).model_copy(update={"submitted": tuple(carried), "unwritten": tuple(carried)})
+    submitted = {name: value for name, value in ASKED.items() if name != "resume_from_checkpoint"}
+    run = planned(submitted).model_copy(update={"submitted": tuple(submitted), "unwritten": tuple(submitted)})
     files = files_of(planned(), GOOD_CONFIG, GOOD_SLURM)
     assert validate_run(run, files, bundled=False) == ()
     # what the script asks for by itself is overridden
@@ -195,20 +195,20 @@ def test_a_first_start_is_looked_after_in_scripts_of_ours_alone() -> None:
     run, files = planned(ASKED), {**files_of(planned(ASKED)), **GOOD}
     files[SLURM] = replaced(SCRIPT, ' "resume_from_checkpoint=$resume"', "")
     assert not [f for f in validate_run(run, files, bundled=False) if f.field == "resume_from_checkpoint"]
-    (told,) = validate_run(run, files, bundled=True)
-    assert told.expected is True
-    nowhere = planned(ASKED, without="output_dir_base")  # which is told elsewhere
+    (reported,) = validate_run(run, files, bundled=True)
+    assert reported.expected is True
+    nowhere = planned(ASKED, without="output_dir_base")  # which has a finding of its own
     assert not [f for f in validate_run(nowhere, files, bundled=True) if f.field == "resume_from_checkpoint"]
 
 
-def test_gpus_of_no_type_are_told_as_none() -> None:
+def test_gpus_of_no_type_are_reported_as_none() -> None:
     files = {**files_of(planned(ASKED)), **GOOD, SLURM: replaced(SCRIPT, "gpu:a100:1", "gpu:1")}
-    (told,) = validate_run(planned(ASKED), files, bundled=True)
-    assert (told.expected, told.actual) == ("a100", None)
+    (reported,) = validate_run(planned(ASKED), files, bundled=True)
+    assert (reported.expected, reported.actual) == ("a100", None)
 
 
 @pytest.mark.parametrize(("given", "actual"), [("gpu:h100:1", "h100"), ("gpu:1", None), ("gpu", None)])
-def test_the_type_of_gpu_that_is_asked_for_is_told(given: str, actual: str | None) -> None:
+def test_the_type_of_gpu_that_is_asked_for_is_reported(given: str, actual: str | None) -> None:
     run, slurm = planned({"gpu_type": "a100"}), replaced(GOOD_SLURM, "gpu:1", given)
     (error,) = validate_run(run, files_of(run, slurm=slurm), bundled=True)
     assert (error.field, error.expected, error.actual) == ("gpu_type", "a100", actual)

@@ -205,7 +205,7 @@ def test_what_only_puts_a_value_in_the_place_of_its_name_needs_no_omegaconf(monk
     def never(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(run_files, "resolved", never)
+    monkeypatch.setattr(run_files, "_children", never)
     chain = {name: f"${{{following}}}" for name, following in itertools.pairwise("bcdefg")}
     data = {"n": 3, "g": "x", **chain, "d.k": 1, "in": {"k": "t", "l": ["${n}", "${in.k}-${n}", 7, "plain"]}}
     expected = {**dict.fromkeys("bcdefg", "x"), "n": 3, "d.k": 1, "in": {"k": "t", "l": [3, "t-3", 7, "plain"]}}
@@ -282,7 +282,7 @@ def test_a_script_is_read_as_sbatch_and_bash_do() -> None:
         ("#! /bin/bash -l\necho \\", []),
     ],
 )
-def test_what_cannot_be_read_of_a_script_is_told(text: str, lines: list[int]) -> None:
+def test_what_cannot_be_read_of_a_script_is_reported(text: str, lines: list[int]) -> None:
     assert [line for line, _ in parse_script(text).problems] == lines
 
 

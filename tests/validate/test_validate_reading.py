@@ -78,7 +78,7 @@ def test_what_interpolations_become(data: dict[Any, Any], resolved: dict[Any, An
         ({"a": {"b": ["x", "${"]}}, ("a", "b", 1), "it is not an interpolation that OmegaConf can read"),
     ],
 )
-def test_what_cannot_be_resolved_is_told_where_it_stands(
+def test_what_cannot_be_resolved_is_reported_where_it_stands(
     data: dict[str, Any], path: tuple[Any, ...], reason: str
 ) -> None:
     _, problems = resolve(data)
@@ -109,7 +109,7 @@ def test_an_argument_of_nothing_is_no_value() -> None:
     assert "optimizer.fused" not in {f.field for f in validate_run(run, files_of(run, text), bundled=True)}
 
 
-def test_of_what_torchtune_says_nothing_nothing_is_told() -> None:
+def test_of_what_torchtune_says_nothing_nothing_is_reported() -> None:
     run = planned()
     text = GOOD_CONFIG.replace("mode: offline", "mode: offline\n  group: mine")
     (found,) = validate_run(run, files_of(run, text), bundled=True)

@@ -10,7 +10,7 @@ from support.script_findings import Found, found
 # ruff: noqa: E501 - the table of cases has one case a line
 
 
-# What is planned besides the usual, where None is no setting at all; what is replaced by what in the script; whether
+# What is planned in addition to the usual, where None is no setting at all; what is replaced by what in the script; whether
 # the bundled setup made it; what is found.
 CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     # nothing planned, nothing asked

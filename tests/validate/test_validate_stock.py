@@ -57,7 +57,7 @@ def test_a_value_that_nobody_planned_is_an_error_at_its_line(old: str, new: str,
     assert field.rsplit(".", 1)[-1] in text.splitlines()[finding.line - 1]
 
 
-def test_the_value_of_the_stock_configs_is_told() -> None:
+def test_the_value_of_the_stock_configs_is_reported() -> None:
     run = planned()
     files = files_of(run, replaced(GOOD_CONFIG, "dtype: bf16", "dtype: fp32"))
     (finding,) = errors_in(validate_run(run, files, bundled=True))
@@ -72,7 +72,7 @@ def test_what_is_the_default_of_an_argument_says_nothing(same: str) -> None:
     assert not validate_run(run, files_of(run, text), bundled=True)
 
 
-def test_a_default_is_told_where_no_stock_config_speaks() -> None:
+def test_a_default_is_reported_where_no_stock_config_speaks() -> None:
     run = planned()
     files = files_of(run, replaced(GOOD_CONFIG, "fused: true", "fused: true\n  amsgrad: true"))
     (finding,) = errors_in(validate_run(run, files, bundled=True))
@@ -102,7 +102,7 @@ def test_of_another_script_it_is_an_error_where_it_changes_the_training(
     assert [(f.code, str(f.severity)) for f in found] == [("unplanned-value", severity)]
 
 
-def test_what_a_recipe_of_ones_own_reads_besides_says_nothing() -> None:
+def test_what_a_recipe_of_ones_own_reads_in_addition_is_no_finding() -> None:
     run = planned({"custom_recipe": "my.recipe"})
     slurm = replaced(EXTERNAL_SLURM, "lora_finetune_single_device", "my.recipe.__main__")
     found = validate_run(run, files_of(run, EXTERNAL_CONFIG + "my_own: 7\n", slurm), bundled=False)
@@ -139,7 +139,7 @@ def test_no_model_has_a_finding_as_it_is_scaffolded(tmp_path: Path, model: str, 
         ),
     ],
 )
-def test_the_stock_configs_of_the_method_and_the_gpus_tell(
+def test_the_stock_configs_of_the_method_and_the_gpus_count(
     recipe: str, gpus: int | None, text: str, fields: list[str]
 ) -> None:
     run = planned({"custom_recipe": recipe, "gpus": gpus})
@@ -148,7 +148,7 @@ def test_the_stock_configs_of_the_method_and_the_gpus_tell(
     assert [found.field for found in report.findings] == fields
 
 
-def test_components_that_follow_from_the_plan_are_judged_elsewhere() -> None:
+def test_components_that_follow_from_the_plan_are_checked_elsewhere() -> None:
     report = Report(planned(), CONFIG, bundled=True)
     parts = ("model", "tokenizer", "checkpointer", "dataset")
     finetune.check_unplanned(report, {part: {"_component_": "mine.own"} for part in parts}, [])

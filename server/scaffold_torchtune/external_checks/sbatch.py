@@ -1,4 +1,7 @@
-"""SLURM's own `sbatch --test-only` on the scripts, and the line that submits them."""
+"""SLURM's own `sbatch --test-only` on the scripts, which submits nothing, and the line that submits them.
+
+The messages are those of Slurm 22.05 (src/sbatch, src/common/slurm_errno.c), tried with a real one.
+"""
 
 import os
 import re
@@ -8,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from scaffold_torchtune.external_checks import FilesByRun, Said
+from scaffold_torchtune.external_checks import WHOLE, FilesByRun, RunFinding
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Refused, finding
 from scaffold_torchtune.models import Plan, PlannedRun
@@ -20,9 +23,11 @@ from scaffold_torchtune.system.layout import FINETUNE_SLURM
 from scaffold_torchtune.system.text import escape, shown
 from scaffold_torchtune.validate.slurm_script import Directive, SlurmScript, parse_script
 
-# What SLURM's own `sbatch --test-only` says of a script: which scripts it judges alike, and what its answer means.
-#
-# The messages are those of Slurm 22.05 (src/sbatch, src/common/slurm_errno.c), tried with a real one.
+SWITCH: Final = "SCAFFOLD_TORCHTUNE_SBATCH"
+"""The environment variable that is `off` where sbatch must not be asked."""
+
+DEADLINE: Final = 30.0
+"""How long one call of sbatch may take, in seconds; a controller that answers needs far less than one."""
 
 TestRequest = tuple[tuple[str, str], ...]
 """What a script asks SLURM for: names and values of the directives that count, sorted."""
@@ -37,12 +42,12 @@ _UNAVAILABLE: Final = re.compile(
     r"|temporarily unable|error while loading shared libraries",
     re.IGNORECASE,
 )
-"""What is said where no SLURM works here: no configuration, no controller, no munge."""
+"""Messages where no SLURM works here: no configuration, no controller, no munge."""
 
 _NOT_NOW: Final = re.compile(
     r"inactive or drain|down, drained or reserved|nodes are busy|temporarily|try again", re.IGNORECASE
 )
-"""What is said of a script that is right and that the cluster will take at another time."""
+"""Messages about a script that is right and that the cluster will take at another time."""
 
 _PREFIX: Final = re.compile(r"^((sbatch|error|fatal|allocation failure):\s*)+")
 _GPUS: Final = ("gres", "gpus", "gpus-per-node")
@@ -65,28 +70,165 @@ _CAUSES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 """Which directives a message can be about, the likeliest first."""
 
 _SHOWN: Final = 3
-_SETTINGS: Final = dict.fromkeys(_GPUS, "gpus")
-_LOOK: Final = {"account": "sacctmgr show associations user=$USER", "qos": "sacctmgr show qos"}
+_COMMANDS: Final = {"account": "sacctmgr show associations user=$USER", "qos": "sacctmgr show qos"}
 _NODES: Final = "sinfo -o '%P %l %G %f %m %c'"
+"""The command that shows what a cluster has, where a directive has none of its own."""
+
+_STANDS_FOR: Final = {
+    f"SBATCH_{name.upper()}": name for name in ("account", "clusters", "constraint", "partition", "qos", "reservation")
+}
+"""Variables that sbatch takes for a directive (sbatch(1), INPUT ENVIRONMENT VARIABLES), and the directive."""
+
+_RUN: Final = "$run"
 
 
 class Answer(NamedTuple):
-    """What sbatch said: whether it takes the script, its last message, and that with those before it."""
+    """Whether sbatch takes the script, its last message, and that with those before it."""
 
     verdict: Literal["taken", "refused", "not-now", "unavailable"]
-    said: str
-    all_said: str = ""
+    message: str
+    messages: str = ""
 
 
-def test_requests(script: SlurmScript) -> TestRequest | None:
-    """What a script asks SLURM for, the same for scripts that SLURM must judge alike; None where it cannot be read."""
+def ask_sbatch(root: Path, plan: Plan, files: FilesByRun, request: Request) -> Iterator[RunFinding]:
+    """Yield what sbatch finds in every script that can be read; scripts that ask for the same are asked for once.
+
+    Nothing, where there is no sbatch or the operator switched it off. After the first answer that no SLURM works here
+    there is no further call.
+    """
+    sbatch = sbatch_program(request)
+    groups = _groups(plan, files) if sbatch else {}
+    for done, (asked, runs) in enumerate(groups.items()):
+        answer = _answer(str(sbatch), root, str(files[runs[0].directory].texts[FINETUNE_SLURM]), *asked)
+        if answer.verdict == "unavailable":
+            yield WHOLE, unavailable(answer.message, len(groups) - done, len(groups))
+            return
+        for run in runs if answer.verdict != "taken" else ():
+            if script := files[run.directory].script:
+                yield run.directory, refusal(run, script, answer, options(run))
+        request.report("sbatch", done + 1, len(groups))
+
+
+def sbatch_program(request: Request) -> str | None:
+    """The sbatch of PATH, unless the operator switched it off."""
+    found = shutil.which("sbatch") if request.sbatch and os.environ.get(SWITCH) != "off" else None
+    return os.path.abspath(found) if found else None  # noqa: PTH100 - a link is called by its own name
+
+
+def _groups(plan: Plan, files: FilesByRun) -> dict[tuple[TestRequest, TestRequest], list[PlannedRun]]:
+    """The runs for which the same is asked, by directives, and by options of the submit line."""
+    groups: dict[tuple[TestRequest, TestRequest], list[PlannedRun]] = {}
+    for run in plan.runs:
+        script = files[run.directory].script
+        asked = test_request(script) if script else None
+        if asked is not None:
+            groups.setdefault((asked, tuple(options(run))), []).append(run)
+    return groups
+
+
+def test_request(script: SlurmScript) -> TestRequest | None:
+    """Return what a script asks SLURM for, without that in which only runs differ; None where it cannot be read."""
     if script.problems:
         return None
     return tuple(sorted((name, found.value) for name, found in _active(script).items() if name not in _OWN))
 
 
+def _answer(sbatch: str, root: Path, script: str, asked: TestRequest, options: TestRequest) -> Answer:
+    env = dict(_environment((*asked, *options)))
+    configuration = env.get("SLURM_CONF")
+    if configuration and not Path(configuration).exists():  # sbatch would wait a minute for it
+        return Answer("unavailable", f"SLURM_CONF names {shown(configuration)}, which is not there")
+    try:
+        command = [sbatch, "--test-only", *words(options)]
+        done = processes.run(command, root, DEADLINE, given=script.encode(), env=env)
+    except OSError as error:
+        return Answer("unavailable", f"sbatch could not be started: {error.strerror}")
+    if done.ended:
+        return Answer("unavailable", f"sbatch did not answer within {DEADLINE:g} s")
+    return answer(done.status, done.output)
+
+
+def _environment(asked: TestRequest) -> Iterator[tuple[str, str]]:
+    """Our environment; of sbatch's own variables, those that stand for a directive which the script does not have.
+
+    A variable would win over the script, so that the script's own word would not be tested.
+    """
+    given = {name for name, _ in asked}
+    for name, value in processes.environment().items():
+        if not name.startswith("SBATCH_") or (name in _STANDS_FOR and _STANDS_FOR[name] not in given):
+            yield name, value
+
+
+def answer(status: int, output: str) -> Answer:
+    """Return what the exit status and the output of `sbatch --test-only` mean."""
+    lines = [_PREFIX.sub("", line.strip()) for line in output.splitlines()]
+    messages = [escape(line) for line in lines if line and not line.startswith('Try "sbatch')]
+    last = messages[-1] if messages else f"nothing, and ended with status {status}"
+    joined = "; ".join(dict.fromkeys(messages[-_SHOWN:])) or last
+    if status == 0:
+        return Answer("taken", last, joined)
+    # only the last message decides: those before it may repeat what the script has
+    if status < 0 or status in {126, 127} or _UNAVAILABLE.search(last):
+        return Answer("unavailable", last, joined)
+    return Answer("not-now" if _NOT_NOW.search(last) else "refused", last, joined)
+
+
+def refusal(run: PlannedRun, script: SlurmScript, of: Answer, options: Sequence[tuple[str, str]] = ()) -> Finding:
+    """Return the finding that sbatch does not take a run's script, at the directive that its message is about.
+
+    `options` are those of the line that submits, which win over the script.
+    """
+    submitted = {name: Directive(name, value, 0, late=False) for name, value in options}
+    likely = _likely(_active(script) | submitted, of.message)
+    first = likely[0] if likely else Directive("", "", 0, late=False)
+    command = _COMMANDS.get(first.name, _NODES)
+    later = of.verdict == "not-now"
+    if later:
+        fix = f"nothing, where the cluster is to take it later; `{command}` shows how it is now"
+    elif likely:
+        found = "; ".join(_with_origin(run, directive) for directive in likely)
+        fix = f"likely: {found}. Correct it where it comes from, then scaffold again; `{command}` shows what there is"
+    else:
+        fix = f"give what SLURM misses in claude.local.md, then scaffold again; `{command}` shows what there is"
+    return finding(
+        "sbatch-refused",
+        f"sbatch does not take the script{' now' if later else ''}: {of.messages}",
+        field=first.name or None,
+        actual=of.message,
+        file=f"{run.directory}/{FINETUNE_SLURM}",
+        line=first.line or None,
+        severity=Severity.WARNING if later else None,
+        fix=fix,
+    )
+
+
+def _likely(active: Mapping[str, Directive], message: str) -> list[Directive]:
+    """The directives that a message can be about, the likeliest first."""
+    named = re.search(r"--([a-z][a-z-]*)|option -- '(\w)'", message)
+    if named:
+        return [found for name, found in active.items() if name in named.groups()]
+    names = next((names for pattern, names in _CAUSES if re.search(pattern, message, re.IGNORECASE)), ())
+    return [active[name] for name in names if name in active]
+
+
+def _with_origin(run: PlannedRun, directive: Directive) -> str:
+    """A directive with its line, and where its value comes from."""
+    setting = run.settings.get("gpus" if directive.name in _GPUS else directive.name.replace("-", "_"))
+    origin = f", from {setting.source}" if setting else ""
+    line = f"line {directive.line}" if directive.line else "on the line that submits"
+    return f"--{escape(directive.name)}={escape(directive.value)} ({line}{origin})"
+
+
+def unavailable(reason: str, untested: int, kinds: int) -> Finding:
+    """Return the finding that no SLURM works here, for `untested` of so many `kinds` of scripts."""
+    what = "the scripts were" if untested == kinds else f"{untested} of {kinds} kinds of scripts were"
+    message = f"{what} not tested with sbatch --test-only: {reason}"
+    fix = "nothing, if no SLURM is expected here; else validate again where sbatch reaches its controller"
+    return finding("sbatch-unavailable", message, fix=fix)
+
+
 def log_folders(text: str) -> list[str]:
-    """The directories that a script's `--output` and `--error` name for logs, which SLURM does not make.
+    """Return the directories that a script's `--output` and `--error` name for logs, which SLURM does not make.
 
     Left out are those whose names SLURM fills in (`%j`), and relative ones where the job starts elsewhere (`--chdir`).
     """
@@ -101,103 +243,30 @@ def _active(script: SlurmScript) -> dict[str, Directive]:
     return {directive.name: directive for directive in script.directives if not directive.late}
 
 
-def answer(status: int, output: str) -> Answer:
-    """What the exit status and the output of `sbatch --test-only` mean."""
-    lines = [_PREFIX.sub("", line.strip()) for line in output.splitlines()]
-    said = [escape(line) for line in lines if line and not line.startswith('Try "sbatch')]
-    last = said[-1] if said else f"nothing, and ended with status {status}"
-    all_said = "; ".join(dict.fromkeys(said[-_SHOWN:])) or last
-    if status == 0:
-        return Answer("taken", last, all_said)
-    # only the last message is judged: those before it may repeat what the script says
-    if status < 0 or status in {126, 127} or _UNAVAILABLE.search(last):
-        return Answer("unavailable", last, all_said)
-    return Answer("not-now" if _NOT_NOW.search(last) else "refused", last, all_said)
-
-
-def refusal(run: PlannedRun, script: SlurmScript, of: Answer, options: Sequence[tuple[str, str]] = ()) -> Finding:
-    """The finding that sbatch does not take a run's script, at the directive that its message is about.
-
-    `options` are those of the line that submits, which win over the script.
-    """
-    told = {name: Directive(name, value, 0, late=False) for name, value in options}
-    likely = _likely(_active(script) | told, of.said)
-    first = likely[0] if likely else None
-    places = "; ".join(_place(run, directive) for directive in likely)
-    look = _LOOK.get(first.name if first else "", _NODES)
-    if of.verdict == "not-now":
-        fix = f"nothing, where the cluster is to take it later; `{look}` shows how it is now"
-    elif likely:
-        fix = f"likely: {places}. Correct it where it comes from, then scaffold again; `{look}` shows what there is"
-    else:
-        fix = f"give what SLURM misses in claude.local.md, then scaffold again; `{look}` shows what there is"
-    return finding(
-        "sbatch-refused",
-        f"sbatch does not take the script{' now' if of.verdict == 'not-now' else ''}: {of.all_said}",
-        field=first.name if first else None,
-        actual=of.said,
-        file=f"{run.directory}/{FINETUNE_SLURM}",
-        line=(first.line or None) if first else None,
-        severity=Severity.WARNING if of.verdict == "not-now" else None,
-        fix=fix,
-    )
-
-
-def _likely(active: Mapping[str, Directive], said: str) -> list[Directive]:
-    """The directives that a message can be about, the likeliest first."""
-    named = re.search(r"--([a-z][a-z-]*)|option -- '(\w)'", said)
-    if named:
-        return [found for name, found in active.items() if name in named.groups()]
-    names = next((names for pattern, names in _CAUSES if re.search(pattern, said, re.IGNORECASE)), ())
-    return [active[name] for name in names if name in active]
-
-
-def _place(run: PlannedRun, directive: Directive) -> str:
-    """A directive with its line, and where its value comes from."""
-    setting = run.settings.get(_SETTINGS.get(directive.name, directive.name.replace("-", "_")))
-    origin = f", from {setting.source}" if setting else ""
-    place = f"line {directive.line}" if directive.line else "on the line that submits"
-    return f"--{escape(directive.name)}={escape(directive.value)} ({place}{origin})"
-
-
-def unavailable(reason: str, untested: int, kinds: int) -> Finding:
-    """The finding that no SLURM works here, for `untested` of so many `kinds` of scripts."""
-    what = "the scripts were" if untested == kinds else f"{untested} of {kinds} kinds of scripts were"
-    message = f"{what} not tested with sbatch --test-only: {reason}"
-    fix = "nothing, if no SLURM is expected here; else validate again where sbatch reaches its controller"
-    return finding("sbatch-unavailable", message, fix=fix)
-
-
-# The line that submits the runs, to be typed in any POSIX shell on the cluster.
-
-_RUN = "$run"
-
-
 def options(run: PlannedRun) -> list[tuple[str, str]]:
-    """What sbatch is told on its command line, where an option wins over the script's directive, as (name, value)."""
+    """Return the options on sbatch's command line, which win over the script's directives, as (name, value)."""
     values = {name: run.settings[name].value for name in run.submitted}
     found = parameters.directives(values)
     if "gpu_type" in values:
-        gpus = run.settings["gpus"].value if "gpus" in run.settings else 1
-        found.append(("gres", parameters.gres(gpus, values["gpu_type"])))
+        found.append(("gres", parameters.gres(run.integer("gpus", 1), values["gpu_type"])))
     return found
 
 
 def words(of: Iterable[tuple[str, str]]) -> list[str]:
-    """Options as the words of a command."""
+    """Return options as the words of a command."""
     return [f"--{name}={value}" if value else f"--{name}" for name, value in of]
 
 
 def line(plan: Plan, tree: Tree) -> str:
-    """The line that submits every planned run below the experiment directory, which `tree` is.
+    """Return the line that submits every planned run below the experiment directory, in any POSIX shell.
 
-    A bundled setup's runs need nothing but `sbatch finetune.slurm`. What an external script was not told is said here,
-    and directories that its directives name for logs are made first, as SLURM does not make them.
+    A bundled setup's runs need nothing but `sbatch finetune.slurm`. What an external script does not take is given
+    here, and directories that its directives name for logs are made first, as SLURM does not make them.
     """
     commands = {run.directory: _command(run, _folders(plan, tree, run)) for run in plan.runs}
     start = f"cd {shlex.quote(str(tree.root))}"
-    first = next(iter(commands.values()))
-    if all(command == first for command in commands.values()):
+    if len(set(commands.values())) == 1:
+        first = next(iter(commands.values()))
         names = " ".join(shlex.quote(name) for name in commands)
         return f'{start} && for run in {names}; do (cd "{_RUN}" && {first}) || break; done'
     each = (f'(run={shlex.quote(name)} && cd "{_RUN}" && {command})' for name, command in commands.items())
@@ -220,101 +289,14 @@ def _command(run: PlannedRun, folders: list[str]) -> str:
     made = [f"mkdir -p -- {_quoted(folder, run.directory)} && " for folder in folders]
     variables = parameters.variables({name: run.settings[name].value for name in run.submitted})
     given = words(options(run)) + (["--export=ALL"] if variables else [])
-    parts = [*_assigned(variables), "sbatch", *map(shlex.quote, given), FINETUNE_SLURM]
+    assigned = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
+    parts = [*assigned, "sbatch", *map(shlex.quote, given), FINETUNE_SLURM]
     return "".join(made) + " ".join(parts)
 
 
-def _assigned(variables: Mapping[str, str]) -> list[str]:
-    return [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
-
-
 def _quoted(path: str, run: str) -> str:
-    """A path as a word of the shell; the run's name in it is the variable, so that runs alike have the same command."""
-    before, found, after = path.partition(f"/{run}/") if f"/{run}/" in path else (path, "", "")
+    """A path as a word of the shell; the run's name in it is the variable, so that many runs have the same command."""
+    before, found, after = path.partition(f"/{run}/")
     if not found:
         return shlex.quote(path)
     return f'{shlex.quote(before + "/")}"{_RUN}"{shlex.quote("/" + after)}'
-
-
-# Asks SLURM's own sbatch whether it would take the scripts: `sbatch --test-only`, which submits nothing.
-
-SWITCH = "SCAFFOLD_TORCHTUNE_SBATCH"
-"""The environment variable that is `off` where sbatch must not be asked."""
-
-DEADLINE = 30.0
-"""How long one call of sbatch may take, in seconds; a controller that answers needs far less than one."""
-
-# Variables that sbatch takes for a directive (sbatch(1), INPUT ENVIRONMENT VARIABLES), and the directive.
-_STANDS_FOR = {
-    "SBATCH_ACCOUNT": "account",
-    "SBATCH_CLUSTERS": "clusters",
-    "SBATCH_CONSTRAINT": "constraint",
-    "SBATCH_PARTITION": "partition",
-    "SBATCH_QOS": "qos",
-    "SBATCH_RESERVATION": "reservation",
-}
-
-
-def ask_sbatch(root: Path, plan: Plan, files: FilesByRun, request: Request) -> Said:
-    """What sbatch says of every script that can be read; scripts that ask for the same are asked for once.
-
-    Nothing, where there is no sbatch or the operator switched it off. After the first answer that no SLURM works here
-    there is no further call.
-    """
-    said = Said()
-    sbatch = sbatch_program(request)
-    groups = _groups(plan, files) if sbatch else {}
-    for done, (asked, runs) in enumerate(groups.items()):
-        answer = _answer(str(sbatch), root, str(files[runs[0].directory].texts[FINETUNE_SLURM]), *asked)
-        if answer.verdict == "unavailable":
-            said.whole.append(unavailable(answer.said, len(groups) - done, len(groups)))
-            break
-        if answer.verdict != "taken":
-            for run in runs:
-                if script := files[run.directory].script:
-                    said.of(run.directory, refusal(run, script, answer, options(run)))
-        request.report("sbatch", done + 1, len(groups))
-    return said
-
-
-def sbatch_program(request: Request) -> str | None:
-    """The sbatch of PATH, unless the operator switched it off."""
-    found = shutil.which("sbatch") if request.sbatch and os.environ.get(SWITCH) != "off" else None
-    return os.path.abspath(found) if found else None  # noqa: PTH100 - a link is called by its own name
-
-
-def _groups(plan: Plan, files: FilesByRun) -> dict[tuple[TestRequest, TestRequest], list[PlannedRun]]:
-    """The runs for which the same is asked, by directives, and by options of the submit line."""
-    groups: dict[tuple[TestRequest, TestRequest], list[PlannedRun]] = {}
-    for run in plan.runs:
-        script = files[run.directory].script
-        asked = test_requests(script) if script else None
-        if asked is not None:
-            groups.setdefault((asked, tuple(options(run))), []).append(run)
-    return groups
-
-
-def _answer(sbatch: str, root: Path, script: str, asked: TestRequest, options: TestRequest) -> Answer:
-    env = dict(_environment((*asked, *options)))
-    configuration = env.get("SLURM_CONF", "")
-    if configuration and not Path(configuration).exists():  # sbatch would wait a minute for it
-        return Answer("unavailable", f"SLURM_CONF names {shown(configuration)}, which is not there")
-    try:
-        command = [sbatch, "--test-only", *words(options)]
-        done = processes.run(command, root, DEADLINE, given=script.encode(), env=env)
-    except OSError as error:
-        return Answer("unavailable", f"sbatch could not be started: {error.strerror}")
-    if done.ended:
-        return Answer("unavailable", f"sbatch did not answer within {DEADLINE:g} s")
-    return answer(done.status, done.output)
-
-
-def _environment(asked: TestRequest) -> Iterator[tuple[str, str]]:
-    """Our environment; of sbatch's own variables, those that stand for a directive which the script does not have.
-
-    A variable would win over the script, so that the script's own word would not be tested.
-    """
-    given = {name for name, _ in asked}
-    for name, value in processes.environment().items():
-        if not name.startswith("SBATCH_") or (name in _STANDS_FOR and _STANDS_FOR[name] not in given):
-            yield name, value

@@ -139,8 +139,8 @@ def refusal(error: Exception, part: str, given: Parts) -> Parts:
     return {"refused": message, "path": [part, named] if named else [part]}
 
 
-def said(part: str, node: Parts) -> Parts:
-    """What torchtune says of one node."""
+def answer_on(part: str, node: Parts) -> Parts:
+    """Return what torchtune answers about one node."""
     from torchtune import config
     from torchtune.config._errors import ConfigError
 
@@ -179,7 +179,7 @@ def main() -> None:
         return
     answer(torchtune=importlib.metadata.version("torchtune"), torch=torch.__version__)
     for number, one in enumerate(asked["nodes"]):
-        answer(node=number, **said(one["part"], one["node"]))
+        answer(node=number, **answer_on(one["part"], one["node"]))
     answer(done=len(asked["nodes"]))
 
 

@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.external_checks import Said, ask_torchtune, sbatch
+from scaffold_torchtune.external_checks import ask_torchtune, sbatch
 from scaffold_torchtune.findings import Finding, Refused, finding, serious, sort_findings
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.pipeline import prepare, state
@@ -75,12 +75,20 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         checked[run.directory] = (*problems, *freshness_findings(tree, run, made_by), *found)
         request.report("validate", len(checked), len(plan.runs))
     own, shared = deduplicated(checked)
-    external = Said()
+    external: dict[str, list[Finding]] = {}
     for ask in (sbatch.ask_sbatch, ask_torchtune.ask_torchtune):
-        external.add(ask(tree.root, plan, files, request))
-    joined = {name: tuple(sort_findings([*found, *external.runs.get(name, ())])) for name, found in own.items()}
+        for directory, each in ask(tree.root, plan, files, request):
+            external.setdefault(directory, []).append(each)
+    joined = {name: tuple(sort_findings([*found, *external.get(name, ())])) for name, found in own.items()}
     ahead = serious(preflight_findings(plan, files))
-    whole = [*outdated(plan, request), *left_over(tree, plan), *ahead, *external.whole, *shared, *unchosen(plan)]
+    whole = [
+        *outdated(plan, request),
+        *left_over(tree, plan),
+        *ahead,
+        *external.get(WHOLE, ()),
+        *shared,
+        *unchosen(plan),
+    ]
     return verdict(plan, joined, whole)
 
 

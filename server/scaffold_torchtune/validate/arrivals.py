@@ -1,4 +1,8 @@
-"""Where each setting must arrive in finetune.yaml."""
+"""Where each setting must arrive in finetune.yaml: tables, and what fits into none.
+
+The paths are torchtune 0.6.1's own: what its recipes read of their config and what its components take as arguments.
+Nothing here is shared with the code that writes finetune.yaml.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,12 +13,6 @@ from scaffold_torchtune.models import PlannedRun
 from scaffold_torchtune.system.yamlio import KeyPath
 from scaffold_torchtune.torchtune_facts.facts import load
 from scaffold_torchtune.validate.report import join, normal_path
-
-# Where each setting must arrive in finetune.yaml: a table, and what cannot be said in one.
-#
-# The places are torchtune 0.6.1's own: what its recipes read of their config and what its components take as
-# arguments.
-# Nothing here is shared with the code that writes finetune.yaml.
 
 SCHEDULERS: Final = "torchtune.training.lr_schedulers."
 LOGGER: Final = "torchtune.training.metric_logging.WandBLogger"
@@ -38,10 +36,10 @@ class Comparison(StrEnum):
 class Expectation:
     """One value that must stand in finetune.yaml.
 
-    `setting` is what is planned, `path` the place, `value` what must be there. `absent_is` is the value that torchtune
-    takes where the place is empty: it may then be left empty, by the bundled setup_finetune too where `optional`.
-    `source_of` names the setting whose source decides on
-    leniency where it is another, `note` says what else a finding should tell.
+    `setting` is what is planned, `path` where, `value` what must be there. `absent_is` is the value that torchtune
+    takes where nothing stands there: it may then be left out, by the bundled setup_finetune too where `optional`.
+    `source_of` names the setting whose source decides on leniency where it is another, `note` is what else a finding
+    explains.
     """
 
     setting: str
@@ -54,146 +52,9 @@ class Expectation:
     source_of: str | None = None
 
 
-DIRECT: Final[dict[str, tuple[KeyPath, Comparison]]] = {
-    "lora_rank": (("model", "lora_rank"), Comparison.SAME),
-    "lora_dropout": (("model", "lora_dropout"), Comparison.NUMBER),
-    "lr": (("optimizer", "lr"), Comparison.NUMBER),
-    "weight_decay": (("optimizer", "weight_decay"), Comparison.NUMBER),
-    "num_warmup_steps": (("lr_scheduler", "num_warmup_steps"), Comparison.SAME),
-    "max_seq_len": (("tokenizer", "max_seq_len"), Comparison.SAME),
-    "my_wandb_project": (("metric_logger", "project"), Comparison.SAME),
-    "my_wandb_run_name": (("metric_logger", "name"), Comparison.SAME),
-    "wandb_entity": (("metric_logger", "entity"), Comparison.SAME),
-    "wandb_group": (("metric_logger", "group"), Comparison.SAME),
-    "wandb_tags": (("metric_logger", "tags"), Comparison.PARTS),
-    "batch_size": (("batch_size",), Comparison.SAME),
-    "batch_size_val": (("batch_size_val",), Comparison.SAME),
-    "epochs": (("epochs",), Comparison.SAME),
-    "epochs_to_save": (("epochs_to_save",), Comparison.EPOCHS),
-    "gradient_accumulation_steps": (("gradient_accumulation_steps",), Comparison.SAME),
-    "clip_grad_norm": (("clip_grad_norm",), Comparison.NUMBER),
-    "enable_activation_checkpointing": (("enable_activation_checkpointing",), Comparison.SAME),
-    "log_every_n_steps": (("log_every_n_steps",), Comparison.SAME),
-    "max_steps_per_epoch": (("max_steps_per_epoch",), Comparison.SAME),
-    "save_adapter_weights_only": (("save_adapter_weights_only",), Comparison.SAME),
-    "save_last_epoch_only": (("save_last_epoch_only",), Comparison.SAME),
-    "seed": (("seed",), Comparison.SAME),
-    "stash_adapter_weights": (("stash_adapter_weights",), Comparison.SAME),
-    "resume_from_checkpoint": (("resume_from_checkpoint",), Comparison.SAME),
-}
-"""Settings that arrive as they are, in one place."""
-
-OF_THE_TRAINING: Final = frozenset({"clip_grad_norm", "dtype", "max_steps_per_epoch", "shuffle"})
-"""Places of finetune.yaml with which it is another training, where nobody planned what stands there."""
-
-GROUPED: Final = frozenset(
-    {"experiment_name", "lora_alpha", "lr_scheduler", "model_checkpoint", "models_dir", "output_dir_base"}
-    | {"project_dir", "torchtune_model_name"}
-)
-"""Settings that arrive together with others, or changed; see the functions below."""
-
-
-def is_full(run: PlannedRun) -> bool:
-    """Whether the planned recipe is one of torchtune's that train all weights. Any other is taken for LoRA."""
-    planned = run.settings.get("custom_recipe")
-    facts = load().recipes.get(planned.text) if planned is not None else None
-    return facts is not None and not facts.trains_adapter
-
-
-def direct(run: PlannedRun) -> list[Expectation]:
-    """What settings that arrive as they are must have become, and `lora_alpha`, which is 2 x rank unless planned."""
-    names = [name for name in run.settings if name in DIRECT and name not in run.submitted]
-    found = [Expectation(name, *_place(name, run.settings[name].value)) for name in names]
-    rank, alpha = run.settings.get("lora_rank"), run.settings.get("lora_alpha")
-    place = ("model", "lora_alpha")
-    if alpha is not None:
-        found.append(Expectation("lora_alpha", place, alpha.value, Comparison.NUMBER))
-    elif rank is not None and type(rank.value) is int:
-        note = "it must be 2 x lora_rank"
-        found.append(
-            Expectation("lora_alpha", place, 2 * rank.value, Comparison.NUMBER, note=note, source_of="lora_rank")
-        )
-    return found
-
-
-def _place(name: str, value: Any) -> tuple[KeyPath, Any, Comparison]:
-    path, kind = DIRECT[name]
-    return path, value, kind
-
-
-def output(run: PlannedRun) -> list[Expectation]:
-    """Where the run's output must go: `BASE/EXPERIMENT/ck-out-RUN`, or `PROJECT/EXPERIMENT/RUN/artifacts`."""
-    values = {name: setting.value for name, setting in run.settings.items()}
-    experiment = str(values.get("experiment_name") or "")
-    if values.get("project_dir"):
-        setting, parts = "project_dir", [str(values["project_dir"]), experiment, run.directory, "artifacts"]
-    elif values.get("output_dir_base"):
-        setting, parts = "output_dir_base", [str(values["output_dir_base"]), experiment, f"ck-out-{run.directory}"]
-    else:
-        return []
-    place = join(*parts)
-    return [
-        Expectation(setting, ("output_dir",), place, Comparison.PATH),
-        Expectation(setting, ("checkpointer", "output_dir"), place, Comparison.PATH),
-    ]
-
-
-def output_dir(run: PlannedRun) -> str | None:
-    """The run's output directory, None where it is not planned."""
-    return next((str(e.value) for e in output(run)), None)
-
-
-def model(run: PlannedRun) -> list[Expectation]:
-    """What the model must have become: builder, tokenizer, checkpointer, all from torchtune's stock configs."""
-    folder = run.checkpoint_dir
-    found = [Expectation("model_checkpoint", ("checkpointer", "checkpoint_files"), None, Comparison.PRESENT)]
-    if folder is not None:
-        found.append(Expectation("model_checkpoint", ("checkpointer", "checkpoint_dir"), folder, Comparison.PATH))
-    name = run.settings.get("torchtune_model_name")
-    facts = load().model(name.text) if name is not None else None
-    if facts is None:
-        return found
-    setting = "torchtune_model_name"
-    found += [
-        Expectation(setting, ("model", "_component_"), facts.full_builder if is_full(run) else facts.lora_builder),
-        Expectation(setting, ("tokenizer", "_component_"), facts.tokenizer),
-        Expectation(setting, ("checkpointer", "_component_"), CHECKPOINTER),
-        Expectation(setting, ("checkpointer", "model_type"), facts.model_type),
-    ]
-    if folder is not None:
-        found += [
-            Expectation(setting, ("tokenizer", argument), join(folder, file), Comparison.PATH)
-            for argument, file in facts.tokenizer_files.items()
-        ]
-    return found
-
-
-def other(run: PlannedRun) -> list[Expectation]:
-    """The learning rate scheduler, and the logger that takes project and name."""
-    found = []
-    scheduler = run.settings.get("lr_scheduler")
-    if scheduler is not None:
-        name = SCHEDULERS + scheduler.text.removeprefix(SCHEDULERS)
-        found.append(Expectation("lr_scheduler", ("lr_scheduler", "_component_"), name))
-    if "my_wandb_project" in run.settings:
-        found.append(Expectation("my_wandb_project", ("metric_logger", "_component_"), LOGGER))
-    return found
-
-
-# Where the settings of the data set must arrive, for each type of data set.
-
-DATASET_SETTINGS: Final = frozenset(
-    {"dataset_ext", "dataset_label", "dataset_type", "input_dir_base", "input_formatting", "input_key", "output_key"}
-    | {"packed", "prompt", "run_val_every_n_steps", "system_prompt", "train_on_input", "training_samples"}
-)
-"""Settings whose arrival this module knows."""
-
-PLAIN_PROMPT: Final = "{input}"
-
-
 @dataclass(frozen=True)
 class Shape:
-    """What a type of data set takes, and under which key: None where it has no place for it.
+    """What a type of data set takes, and under which key: None where it takes none.
 
     torchtune's three are read off its functions (torchtune/datasets/_instruct.py, _chat.py, _text_completion.py),
     cruijff_kit's two off its own data sets; those read JSON files themselves, so they take `split` and no `field`.
@@ -207,6 +68,53 @@ class Shape:
     output_key: KeyPath | None = None
 
 
+DIRECT: Final[dict[str, KeyPath]] = {
+    "lora_rank": ("model", "lora_rank"),
+    "lora_dropout": ("model", "lora_dropout"),
+    "lr": ("optimizer", "lr"),
+    "weight_decay": ("optimizer", "weight_decay"),
+    "num_warmup_steps": ("lr_scheduler", "num_warmup_steps"),
+    "max_seq_len": ("tokenizer", "max_seq_len"),
+    "my_wandb_project": ("metric_logger", "project"),
+    "my_wandb_run_name": ("metric_logger", "name"),
+    "wandb_entity": ("metric_logger", "entity"),
+    "wandb_group": ("metric_logger", "group"),
+    "wandb_tags": ("metric_logger", "tags"),
+    **{
+        name: (name,)
+        for name in (
+            *("batch_size", "batch_size_val", "clip_grad_norm", "enable_activation_checkpointing", "epochs"),
+            *("epochs_to_save", "gradient_accumulation_steps", "log_every_n_steps", "max_steps_per_epoch"),
+            *("resume_from_checkpoint", "save_adapter_weights_only", "save_last_epoch_only", "seed"),
+            "stash_adapter_weights",
+        )
+    },
+}
+"""Settings that arrive as they are, and where."""
+
+_COMPARISONS: Final = {
+    "clip_grad_norm": Comparison.NUMBER,
+    "epochs_to_save": Comparison.EPOCHS,
+    "lora_dropout": Comparison.NUMBER,
+    "lr": Comparison.NUMBER,
+    "wandb_tags": Comparison.PARTS,
+    "weight_decay": Comparison.NUMBER,
+}
+"""How they are compared, where it is not for the same type and value."""
+
+OF_THE_TRAINING: Final = frozenset({"clip_grad_norm", "dtype", "max_steps_per_epoch", "shuffle"})
+"""Paths with which it is another training, where nobody planned what stands there."""
+
+FINETUNE_SETTINGS: Final = frozenset(
+    {*DIRECT, "experiment_name", "lora_alpha", "lr_scheduler", "model_checkpoint", "models_dir", "output_dir_base"}
+    | {"project_dir", "torchtune_model_name", "dataset_ext", "dataset_label", "dataset_type", "input_dir_base"}
+    | {"input_formatting", "input_key", "output_key", "packed", "prompt", "run_val_every_n_steps", "system_prompt"}
+    | {"train_on_input", "training_samples"}
+)
+"""Settings whose arrival in finetune.yaml is known: those that are not in `DIRECT` arrive with others, or changed."""
+
+PLAIN_PROMPT: Final = "{input}"
+_OWN_KEYS: Final[dict[str, Any]] = {"input_key": ("input_key",), "output_key": ("output_key",)}
 SHAPES: Final = {
     "instruct_dataset": Shape(
         "torchtune.datasets.instruct_dataset",
@@ -221,19 +129,88 @@ SHAPES: Final = {
         "torchtune.datasets.text_completion_dataset", train_on_input=False, input_key=("column",)
     ),
     "chat_completion": Shape(
-        ".datasets.chat_completion.chat_completion_dataset",
-        own=True,
-        system_prompt="system_prompt",
-        input_key=("input_key",),
-        output_key=("output_key",),
+        ".datasets.chat_completion.chat_completion_dataset", own=True, system_prompt="system_prompt", **_OWN_KEYS
     ),
-    "text_completion": Shape(
-        ".datasets.text_completion.text_completion_dataset",
-        own=True,
-        input_key=("input_key",),
-        output_key=("output_key",),
-    ),
+    "text_completion": Shape(".datasets.text_completion.text_completion_dataset", own=True, **_OWN_KEYS),
 }
+
+
+def is_full(run: PlannedRun) -> bool:
+    """Whether the planned recipe is one of torchtune's that train all weights. Any other is taken for LoRA."""
+    facts = load().recipes.get(run.text("custom_recipe"))
+    return facts is not None and not facts.trains_adapter
+
+
+def expectations(run: PlannedRun) -> list[Expectation]:
+    """Return all that must stand in a run's finetune.yaml."""
+    return [*_direct(run), *_model(run), *_other(run), *_output(run), *_dataset(run)]
+
+
+def _direct(run: PlannedRun) -> list[Expectation]:
+    """What settings that arrive as they are must have become, and `lora_alpha`, which is 2 x rank unless planned."""
+    names = [name for name in run.settings if name in DIRECT and name not in run.submitted]
+    found = [
+        Expectation(name, DIRECT[name], run.value(name), _COMPARISONS.get(name, Comparison.SAME)) for name in names
+    ]
+    rank, path = run.value("lora_rank"), ("model", "lora_alpha")
+    if "lora_alpha" in run.settings:
+        found.append(Expectation("lora_alpha", path, run.value("lora_alpha"), Comparison.NUMBER))
+    elif type(rank) is int:
+        note = "it must be 2 x lora_rank"
+        found.append(Expectation("lora_alpha", path, 2 * rank, Comparison.NUMBER, note=note, source_of="lora_rank"))
+    return found
+
+
+def _output(run: PlannedRun) -> list[Expectation]:
+    """Where the run's output must go: `BASE/EXPERIMENT/ck-out-RUN`, or `PROJECT/EXPERIMENT/RUN/artifacts`."""
+    setting, own = "project_dir", f"{run.directory}/artifacts"
+    if not run.value(setting):
+        setting, own = "output_dir_base", f"ck-out-{run.directory}"
+    if not run.value(setting):
+        return []
+    folder = join(run.text(setting), str(run.value("experiment_name") or ""), own)
+    paths: tuple[KeyPath, ...] = (("output_dir",), ("checkpointer", "output_dir"))
+    return [Expectation(setting, path, folder, Comparison.PATH) for path in paths]
+
+
+def output_dir(run: PlannedRun) -> str | None:
+    """The run's output directory, None where it is not planned."""
+    return next((str(e.value) for e in _output(run)), None)
+
+
+def _model(run: PlannedRun) -> list[Expectation]:
+    """What the model must have become: builder, tokenizer, checkpointer, all from torchtune's stock configs."""
+    folder = run.checkpoint_dir
+    found = [Expectation("model_checkpoint", ("checkpointer", "checkpoint_files"), None, Comparison.PRESENT)]
+    if folder is not None:
+        found.append(Expectation("model_checkpoint", ("checkpointer", "checkpoint_dir"), folder, Comparison.PATH))
+    setting = "torchtune_model_name"
+    facts = load().model(run.text(setting))
+    if facts is None:
+        return found
+    found += [
+        Expectation(setting, ("model", "_component_"), facts.full_builder if is_full(run) else facts.lora_builder),
+        Expectation(setting, ("tokenizer", "_component_"), facts.tokenizer),
+        Expectation(setting, ("checkpointer", "_component_"), CHECKPOINTER),
+        Expectation(setting, ("checkpointer", "model_type"), facts.model_type),
+    ]
+    if folder is not None:
+        found += [
+            Expectation(setting, ("tokenizer", argument), join(folder, file), Comparison.PATH)
+            for argument, file in facts.tokenizer_files.items()
+        ]
+    return found
+
+
+def _other(run: PlannedRun) -> list[Expectation]:
+    """The learning rate scheduler, and the logger that takes project and name."""
+    found = []
+    if "lr_scheduler" in run.settings:
+        name = SCHEDULERS + str(run.value("lr_scheduler")).removeprefix(SCHEDULERS)
+        found.append(Expectation("lr_scheduler", ("lr_scheduler", "_component_"), name))
+    if "my_wandb_project" in run.settings:
+        found.append(Expectation("my_wandb_project", ("metric_logger", "_component_"), LOGGER))
+    return found
 
 
 def shape_of(run: PlannedRun) -> Shape | None:
@@ -241,7 +218,7 @@ def shape_of(run: PlannedRun) -> Shape | None:
     return SHAPES.get(run.text("dataset_type") or "instruct_dataset")
 
 
-def data_file(run: PlannedRun) -> str:
+def _data_file(run: PlannedRun) -> str:
     """The data set's file. A relative path in the document is completed from the settings that name the same file."""
     name = f"{run.value('dataset_label')}{run.value('dataset_ext')}"
     base = run.value("input_dir_base")
@@ -250,38 +227,41 @@ def data_file(run: PlannedRun) -> str:
     return join(str(base), run.text("input_formatting"), name)
 
 
-def source(run: PlannedRun) -> str:
+def _source(run: PlannedRun) -> str:
     """The data's format as `datasets.load_dataset` names it."""
     extension = run.text("dataset_ext") or PurePosixPath(run.data_path).suffix
     return extension.removeprefix(".")
 
 
-def dataset_expectations(run: PlannedRun) -> list[Expectation]:
+def _dataset(run: PlannedRun) -> list[Expectation]:
     """What the data set's settings must have become in the node `dataset` (and `dataset_val`)."""
     shape = shape_of(run)
     if shape is None:
         return []
     found = [*_node(run, shape, "dataset", "train"), *_prompts(run, shape), *_columns(run, shape)]
-    if "packed" in run.settings:
-        found.append(Expectation("packed", ("dataset", "packed"), run.value("packed"), absent_is=False))
-    if "train_on_input" in run.settings:
-        found.append(_train_on_input(run, shape))
+    for name in ("packed", "train_on_input"):
+        path = ("dataset", name)
+        if name == "train_on_input" and not shape.train_on_input:
+            note = f"{shape.component} takes no train_on_input"
+            expectation = Expectation(name, path, None, Comparison.ABSENT, note=note)
+        else:
+            expectation = Expectation(name, path, run.value(name), absent_is=False)
+        found += [expectation] if name in run.settings else []
     return found + _validation(run, shape)
 
 
 def _node(run: PlannedRun, shape: Shape, node: str, split: str) -> list[Expectation]:
-    form, samples = source(run), run.value("training_samples") if node == "dataset" else None
+    form, samples = _source(run), run.value("training_samples") if node == "dataset" else None
+    comparison = Comparison.ENDS if shape.own else Comparison.SAME
     found = [
-        Expectation(
-            "dataset_type", (node, "_component_"), shape.component, Comparison.ENDS if shape.own else Comparison.SAME
-        ),
+        Expectation("dataset_type", (node, "_component_"), shape.component, comparison),
         Expectation("dataset_ext", (node, "source"), form),
     ]
     if form == "json" or node == "dataset":
         note = "a folder alone (data_dir) would be loaded as an empty data set" if form == "parquet" else ""
-        found.append(Expectation("dataset_label", (node, "data_files"), data_file(run), Comparison.PATH, note=note))
-    in_field = form == "json" and not shape.own
-    found.append(Expectation("dataset_ext", (node, "field"), split if in_field else None, _kind(present=in_field)))
+        found.append(Expectation("dataset_label", (node, "data_files"), _data_file(run), Comparison.PATH, note=note))
+    field = split if form == "json" and not shape.own else None
+    found.append(Expectation("dataset_ext", (node, "field"), field, _or_absent(field)))
     if samples is not None and shape.own:
         found.append(Expectation("training_samples", (node, "max_samples"), samples))
     elif samples is not None:
@@ -296,64 +276,46 @@ def _node(run: PlannedRun, shape: Shape, node: str, split: str) -> list[Expectat
     return found
 
 
-def _kind(*, present: bool) -> Comparison:
-    return Comparison.SAME if present else Comparison.ABSENT
+def _or_absent(value: Any) -> Comparison:
+    return Comparison.ABSENT if value is None else Comparison.SAME
 
 
 def _prompts(run: PlannedRun, shape: Shape) -> list[Expectation]:
     found = []
-    system = run.value("system_prompt") or None
-    places = [shape.system_prompt] if shape.system_prompt else ["new_system_prompt", "system_prompt"]
+    system, prompt = run.value("system_prompt") or None, run.value("prompt")
+    keys = [shape.system_prompt] if shape.system_prompt else ["new_system_prompt", "system_prompt"]
     note = "" if shape.system_prompt else f"{shape.component} has no place for a system prompt"
     if "system_prompt" in run.settings:
-        found += [
-            Expectation("system_prompt", ("dataset", key), system, _kind(present=system is not None), note=note)
-            for key in places
-        ]
-    prompt = run.value("prompt")
+        comparison = _or_absent(system)
+        found += [Expectation("system_prompt", ("dataset", key), system, comparison, note=note) for key in keys]
     if prompt and shape.own:
         found.append(Expectation("prompt", ("dataset", "prompt"), prompt))
     elif prompt and prompt != PLAIN_PROMPT:
         before, _, after = str(prompt).partition(PLAIN_PROMPT)
-        place: KeyPath = ("tokenizer", "prompt_template", "user")
-        found += [
-            Expectation("prompt", (*place, index), part, note="torchtune takes a prompt as the tokenizer's template")
-            for index, part in enumerate((before, after))
-        ]
+        path, note = ("tokenizer", "prompt_template", "user"), "torchtune takes a prompt as the tokenizer's template"
+        found += [Expectation("prompt", (*path, index), part, note=note) for index, part in enumerate((before, after))]
     return found
 
 
 def _columns(run: PlannedRun, shape: Shape) -> list[Expectation]:
     found = []
-    for setting, place, usual in (("input_key", shape.input_key, "input"), ("output_key", shape.output_key, "output")):
+    for setting, path, usual in (("input_key", shape.input_key, "input"), ("output_key", shape.output_key, "output")):
         named = run.value(setting)
-        has_usual = place is not None and (shape.own or place[0] == "column_map")
-        if place is not None and (named or has_usual):
+        has_usual = path is not None and (shape.own or path[0] == "column_map")
+        if path is not None and (named or has_usual):
             absent = usual if has_usual else None
-            found.append(Expectation(setting, ("dataset", *place), named or usual, absent_is=absent, optional=True))
+            found.append(Expectation(setting, ("dataset", *path), named or usual, absent_is=absent, optional=True))
         elif named and named != usual:
             note = f"{shape.component} has no such column"
             found.append(Expectation(setting, ("dataset", setting), named, note=note))
     return found
 
 
-def _train_on_input(run: PlannedRun, shape: Shape) -> Expectation:
-    path = ("dataset", "train_on_input")
-    if shape.train_on_input:
-        return Expectation("train_on_input", path, run.value("train_on_input"), absent_is=False)
-    return Expectation(
-        "train_on_input", path, None, Comparison.ABSENT, note=f"{shape.component} takes no train_on_input"
-    )
-
-
 def _validation(run: PlannedRun, shape: Shape) -> list[Expectation]:
-    setting, path = "run_val_every_n_steps", ("run_val_every_n_steps",)
+    setting = "run_val_every_n_steps"
     if setting not in run.settings:
         return []
     every = run.value(setting)
     if not every:
-        return [
-            Expectation(setting, path, None, Comparison.ABSENT),
-            Expectation(setting, ("dataset_val",), None, Comparison.ABSENT),
-        ]
-    return [Expectation(setting, path, every), *_node(run, shape, "dataset_val", "validation")]
+        return [Expectation(setting, (key,), None, Comparison.ABSENT) for key in (setting, "dataset_val")]
+    return [Expectation(setting, (setting,), every), *_node(run, shape, "dataset_val", "validation")]

@@ -1,7 +1,7 @@
 """The components and checkpoint files that a finetune.yaml names."""
 
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.system.text import did_you_mean
@@ -9,10 +9,8 @@ from scaffold_torchtune.system.yamlio import KeyPath
 from scaffold_torchtune.torchtune_facts.facts import Component, load
 from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.arrivals import is_full
-from scaffold_torchtune.validate.report import Report, dotted, quoted
+from scaffold_torchtune.validate.report import Report, at, dotted, quoted
 from scaffold_torchtune.validate.run_files import RunFiles
-
-# Whether the components in finetune.yaml exist in torchtune 0.6.1 and take what they are given.
 
 # What the recipes themselves hand to a component, so the config need not, and must not: the `config.instantiate` calls
 # in recipes/lora_finetune_single_device.py of torchtune 0.6.1; those of the other recipes for LoRA and full fine-tuning
@@ -37,67 +35,62 @@ _FIXED: Final[dict[tuple[str, ...], Any]] = {
     ("dataset", "filter_fn"): None,
 }
 
+_FIELD: Final = "checkpoint_files"
+_PATH: Final[KeyPath] = ("checkpointer", _FIELD)
+_NUMBERED: Final = re.compile(r"(.*?)([0-9]{1,9})-of-([0-9]{1,9})(\D*)", re.ASCII)
+_PUBLISHED: Final = re.compile(
+    r"(pytorch_)?model(-[0-9]+-of-[0-9]+)?\.(safetensors|bin)|consolidated(\.[0-9]{2})?\.(safetensors|pth)"
+)
+"""How Hugging Face's libraries name the files of a checkpoint, and Meta and Mistral their own beside them."""
+_MAX_FILES: Final = 1000
+
 
 def check_components(report: Report, data: dict[str, Any]) -> None:
-    """Check the nodes of finetune.yaml, resolved, as far as no other check has spoken about them."""
+    """Check the nodes of finetune.yaml, resolved, as far as no other check has reported them."""
     if not is_full(report.run):
         _lora(report, data)
     _packed(report, data)
-    check_checkpoint(report, data)
+    _checkpoint(report, data)
     for name, node in data.items():
         if isinstance(node, dict) and "_component_" in node:
             _node(report, name, node)
     for path, value in _FIXED.items():
-        parent = data if len(path) == 1 else data.get(path[0])
-        actual = parent.get(path[-1]) if isinstance(parent, dict) else None
-        if report.planned(path[0]) is not None:
-            continue  # judged where it is planned
-        if actual is not None and actual != value and path not in report.paths:
-            place = dotted(path)
-            message = f"{place} is {quoted(actual)}, which nobody planned"
-            report.add("unplanned-value", message, field=place, expected=value, actual=actual, path=path)
+        actual = at(data, path)
+        if report.planned(path[0]) is None and actual is not None and actual != value and path not in report.paths:
+            message = f"{dotted(path)} is {quoted(actual)}, which nobody planned"
+            report.add("unplanned-value", message, expected=value, actual=actual, path=path)
 
 
 def _lora(report: Report, data: dict[str, Any]) -> None:
-    """What LoRA needs besides rank and alpha; misspelt modules are ignored by torchtune without a word."""
-    node = data.get("model")
+    """What LoRA needs in addition to rank and alpha; misspelt modules are ignored by torchtune without a word."""
+    node, field, path = data.get("model"), "lora_attn_modules", ("model", "lora_attn_modules")
     if not isinstance(node, dict):
         return
-    known, path = load().lora_attn_modules, ("model", "lora_attn_modules")
-    modules = node.get("lora_attn_modules")
+    modules, known = node.get(field), load().lora_attn_modules
+    expected = ", ".join(known)
     if modules in (None, []):
         message = "model.lora_attn_modules is absent or empty, so attention gets no LoRA"
-        report.add("missing-value", message, field="lora_attn_modules", expected=", ".join(known), path=path)
+        report.add("missing-value", message, field=field, expected=expected, path=path)
     elif not isinstance(modules, list):
         message = f"model.lora_attn_modules is {quoted(modules)}, not a list of modules"
-        report.add("wrong-type", message, field="lora_attn_modules", actual=modules, path=path)
+        report.add("wrong-type", message, field=field, actual=modules, path=path)
     else:
         for index, module in enumerate(modules):
             if module not in known:
                 message = f"model.lora_attn_modules names {quoted(module)}, which torchtune ignores."
-                if isinstance(module, str):
-                    message = did_you_mean(module, known, message)
+                message = did_you_mean(module, known, message) if isinstance(module, str) else message
                 where = (*path, index)
-                report.add(
-                    "value-mismatch",
-                    message,
-                    field="lora_attn_modules",
-                    expected=", ".join(known),
-                    actual=module,
-                    path=where,
-                )
+                report.add("value-mismatch", message, field=field, expected=expected, actual=module, path=where)
     if not isinstance(node.get("apply_lora_to_mlp"), bool):
         message = "model.apply_lora_to_mlp is not true or false; torchtune's LoRA recipes read it without a default"
         report.add("missing-value", message, field="apply_lora_to_mlp", path=("model", "apply_lora_to_mlp"))
 
 
 def _packed(report: Report, data: dict[str, Any]) -> None:
-    node, tokenizer = data.get("dataset"), data.get("tokenizer")
-    if not isinstance(node, dict) or node.get("packed") is not True:
-        return
-    if not isinstance(tokenizer, dict) or tokenizer.get("max_seq_len") is None:
+    path = ("tokenizer", "max_seq_len")
+    if at(data, ("dataset", "packed")) is True and at(data, path) is None:
         message = "tokenizer.max_seq_len is absent, and torchtune cannot pack samples without it"
-        report.add("missing-value", message, field="max_seq_len", path=("tokenizer", "max_seq_len"))
+        report.add("missing-value", message, field="max_seq_len", path=path)
 
 
 def _node(report: Report, name: str, node: dict[str, Any]) -> None:
@@ -114,11 +107,9 @@ def _node(report: Report, name: str, node: dict[str, Any]) -> None:
     elif shape is None or not dotpath.endswith(shape.component):
         theirs = dotpath.startswith(("torchtune.", "torch."))
         message = f"{dotted(path)} is {quoted(dotpath)}, which is not among torchtune {load().torchtune}'s components"
-        strict = report.bundled or name == "lr_scheduler"
-        severity = Severity.ERROR if strict else Severity.WARNING if theirs else Severity.INFO
-        report.add(
-            "unplanned-value", message, field=f"{name}._component_", actual=dotpath, path=path, severity=severity
-        )
+        severity = Severity.WARNING if theirs else Severity.INFO
+        severity = Severity.ERROR if name == "lr_scheduler" else severity
+        report.unplanned(message, severity, field=f"{name}._component_", actual=dotpath, path=path)
 
 
 def _arguments(report: Report, name: str, node: dict[str, Any], component: Component) -> None:
@@ -126,42 +117,27 @@ def _arguments(report: Report, name: str, node: dict[str, Any], component: Compo
     given = _GIVEN.get(name, frozenset())
     loader = load().loader_arguments.get(str(node.get("source")))
     taken = (component.arguments - given) | (loader or frozenset())
-    for key, value in node.items():
+    closed = not component.open or loader is not None
+    for key in [key for key in node if closed and key != "_component_" and key not in taken]:
         path = (name, key)
-        closed = not component.open or loader is not None
-        if key == "_component_" or key in taken or not closed or path in report.paths:
-            continue
-        message = f"{dotted(path)} is given, but {node['_component_']} takes no {quoted(key)}."
-        report.unplanned(
-            did_you_mean(key, sorted(taken), message), Severity.WARNING, field=f"{name}.{key}", actual=value, path=path
-        )
+        if path not in report.paths:
+            message = f"{dotted(path)} is given, but {node['_component_']} takes no {quoted(key)}."
+            message = did_you_mean(key, sorted(taken), message)
+            report.unplanned(message, Severity.WARNING, field=f"{name}.{key}", actual=node[key], path=path)
     for key in sorted(component.required - given - node.keys()):
         if (name, key) not in report.paths:
             message = f"{dotted((name, key))} is absent, and {node['_component_']} needs it"
             report.add("missing-value", message, field=f"{name}.{key}", path=(name, key))
 
 
-# Which checkpoint files a finetune.yaml names, and whether they are a whole checkpoint as far as names tell.
-#
-# The rules are those of torchtune 0.6.1, torchtune/training/checkpointing/_utils.py (`FormattedCheckpointFiles`), and
-# the
-# numbers that Hugging Face gives the files of one checkpoint: `model-00001-of-00004.safetensors`.
+def _checkpoint(report: Report, data: dict[str, Any]) -> None:
+    """Check `checkpointer.checkpoint_files` of finetune.yaml, resolved, where there is no finding of it yet.
 
-PATH: Final[KeyPath] = ("checkpointer", "checkpoint_files")
-_FIELD: Final = "checkpoint_files"
-_NUMBERED: Final = re.compile(r"(.*?)([0-9]{1,9})-of-([0-9]{1,9})(\D*)", re.ASCII)
-_PUBLISHED: Final = re.compile(
-    r"(pytorch_)?model(-[0-9]+-of-[0-9]+)?\.(safetensors|bin)|consolidated(\.[0-9]{2})?\.(safetensors|pth)"
-)
-"""How Hugging Face's libraries name the files of a checkpoint, and Meta and Mistral their own beside them."""
-_MAX_FILES: Final = 1000
-
-
-def check_checkpoint(report: Report, data: dict[str, Any]) -> None:
-    """Check `checkpointer.checkpoint_files` of finetune.yaml, resolved, where nothing is said of it yet."""
-    node = data.get("checkpointer")
-    given = node.get("checkpoint_files") if isinstance(node, dict) else None
-    if PATH in report.paths:
+    The rules are those of torchtune 0.6.1, torchtune/training/checkpointing/_utils.py (`FormattedCheckpointFiles`),
+    and the numbers that Hugging Face gives the files of one checkpoint: `model-00001-of-00004.safetensors`.
+    """
+    given = at(data, _PATH)
+    if _PATH in report.paths:
         return
     if isinstance(given, dict):
         _format(report, given)
@@ -169,54 +145,50 @@ def check_checkpoint(report: Report, data: dict[str, Any]) -> None:
         _list(report, given)
     else:
         message = f"checkpointer.checkpoint_files is {quoted(given)}, not a list of file names"
-        report.add("wrong-type", message, field=_FIELD, actual=given, path=PATH)
+        report.add("wrong-type", message, field=_FIELD, actual=given, path=_PATH)
 
 
 def _format(report: Report, given: dict[str, Any]) -> None:
-    """`filename_format` with two places for numbers, and `max_filename`, which must be text for its zeros."""
+    """`filename_format` with two numbers, and `max_filename`, which must be text for its zeros."""
     form, last = given.get("filename_format"), given.get("max_filename")
-    if not isinstance(form, str) or form.count("{}") != 2:  # noqa: PLR2004 - the file's number and how many there are
+    if not _has_two_numbers(form):
         message = f"checkpoint_files.filename_format is {quoted(form)}; torchtune needs a name with two {{}}"
-        path = (*PATH, "filename_format")
-        report.add(
-            "value-mismatch", message, field=_FIELD, expected="model-{}-of-{}.safetensors", actual=form, path=path
-        )
+        path, expected = (*_PATH, "filename_format"), "model-{}-of-{}.safetensors"
+        report.add("value-mismatch", message, field=_FIELD, expected=expected, actual=form, path=path)
     if not isinstance(last, str) or not re.fullmatch(r"0*[1-9][0-9]*", last, re.ASCII):
         message = f"checkpoint_files.max_filename is {quoted(last)}; torchtune needs a number in quotes, as '00004'"
-        path = (*PATH, "max_filename")
+        path = (*_PATH, "max_filename")
         report.add("wrong-type", message, field=_FIELD, expected="'00004'", actual=last, path=path)
+
+
+def _has_two_numbers(form: object) -> TypeGuard[str]:
+    """Whether a format is text that takes a file's number and how many files there are."""
+    return isinstance(form, str) and form.count("{}") == 2  # noqa: PLR2004
 
 
 def _list(report: Report, names: list[str]) -> None:
     """Each file once, of numbered files all (the weights in the others would be absent), and named as published."""
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    files, code = "checkpointer.checkpoint_files names", "value-mismatch"
+    twice = [name for name in names if names.count(name) > 1]
     if twice:
-        message = f"checkpointer.checkpoint_files names {quoted(twice[0])} twice"
-        report.add("value-mismatch", message, field=_FIELD, actual=twice[0], path=PATH)
+        report.add(code, f"{files} {quoted(twice[0])} twice", field=_FIELD, actual=twice[0], path=_PATH)
     numbers: dict[tuple[str, int, str], set[int]] = {}
     for match in filter(None, map(_NUMBERED.fullmatch, names)):
         numbers.setdefault((match[1], int(match[3]), match[4]), set()).add(int(match[2]))
     for (begin, total, end), there in numbers.items():
         if len(there) != total or max(there) != total:
-            files = quoted(f"{begin}*-of-{total}{end}")
-            message = f"checkpointer.checkpoint_files names {len(there)} of the {total} files {files}"
-            report.add("value-mismatch", message, field=_FIELD, expected=total, actual=len(there), path=PATH)
+            message = f"{files} {len(there)} of the {total} files {quoted(f'{begin}*-of-{total}{end}')}"
+            report.add(code, message, field=_FIELD, expected=total, actual=len(there), path=_PATH)
     odd = [name for name in names if not _PUBLISHED.fullmatch(name)]
-    if odd and PATH not in report.paths:
-        message = f"checkpointer.checkpoint_files names {quoted(odd[0])}, and no model here is published in such a file"
-        report.add(
-            "value-mismatch",
-            message,
-            field=_FIELD,
-            expected="model.safetensors, or model-00001-of-00002.safetensors",
-            actual=odd[0],
-            path=PATH,
-            severity=None if report.bundled else Severity.WARNING,
-        )
+    if odd and _PATH not in report.paths:
+        message = f"{files} {quoted(odd[0])}, and no model here is published in such a file"
+        expected = "model.safetensors, or model-00001-of-00002.safetensors"
+        severity = None if report.bundled else Severity.WARNING
+        report.add(code, message, field=_FIELD, expected=expected, actual=odd[0], path=_PATH, severity=severity)
 
 
 def checkpoint_files(files: RunFiles) -> tuple[str, ...] | None:
-    """The names in `checkpointer.checkpoint_files` of a run's finetune.yaml, relative to its checkpoint_dir.
+    """Return the names in `checkpointer.checkpoint_files` of a run's finetune.yaml, relative to its checkpoint_dir.
 
     Either they are listed, or there is a format and the last number, as FormattedCheckpointFiles of torchtune 0.6.1
     takes them: `{filename_format: model-{}-of-{}.safetensors, max_filename: "00030"}`.
@@ -224,18 +196,13 @@ def checkpoint_files(files: RunFiles) -> tuple[str, ...] | None:
     Returns:
         The names; None where the file cannot be read or names none.
     """
-    config = files.readable_config
-    node = config.data.get("checkpointer") if config else None
-    return tuple(_names(node.get("checkpoint_files") if isinstance(node, dict) else None)) or None
-
-
-def _names(named: Any) -> list[str]:
+    named = at(files.readable_config.data, _PATH) if files.readable_config else None
     if isinstance(named, list):
-        return [name for name in named if isinstance(name, str)]
+        return tuple(name for name in named if isinstance(name, str)) or None
     if not isinstance(named, dict):
-        return []
+        return None
     form, last = named.get("filename_format"), named.get("max_filename")
-    if not isinstance(form, str) or not isinstance(last, str) or not last.isdigit() or form.count("{}") != 2:  # noqa: PLR2004
-        return []
-    count = min(int(last), _MAX_FILES)
-    return [form.replace("{}", f"{i:0{len(last)}}", 1).replace("{}", last, 1) for i in range(1, count + 1)]
+    if not _has_two_numbers(form) or not isinstance(last, str) or not last.isdigit():
+        return None
+    numbers = range(1, min(int(last), _MAX_FILES) + 1)
+    return tuple(form.replace("{}", f"{i:0{len(last)}}", 1).replace("{}", last, 1) for i in numbers) or None

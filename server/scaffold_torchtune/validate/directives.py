@@ -10,112 +10,47 @@ from scaffold_torchtune.validate import commands
 from scaffold_torchtune.validate.report import Report, quoted
 from scaffold_torchtune.validate.slurm_script import Directive, SlurmScript
 
-# The proof that finetune.slurm asks SLURM for what may be asked for besides: as planned, and nothing else.
-#
-# Names and meanings are those of sbatch(1). What the line that submits says wins over the script, which need not say
-# it.
-
 _OPTIONS: Final = {
     **{name: name for name in ("account", "partition", "constraint", "qos", "reservation", "exclude", "comment")},
     "mail_user": "mail-user",
     "mail_type": "mail-type",
 }
-OPTION_SETTINGS: Final = frozenset({*_OPTIONS, "requeue", "gpu_type"})
-"""Settings whose arrival is known here."""
-
-
-def check_options(report: Report, active: dict[str, Directive]) -> frozenset[str]:
-    """Check the directives that count, by name; the names of those that were judged come back."""
-    judged: set[str] = set()
-    for setting, name in _OPTIONS.items():
-        planned, directive = report.planned(setting), active.get(name)
-        if setting in report.run.submitted:
-            judged.add(name)
-        elif planned not in {None, ""}:
-            judged.add(name)
-            _compare_option(report, setting, name, directive)
-    return frozenset(judged | _requeue(report, active))
-
-
-def _compare_option(report: Report, setting: str, name: str, directive: Directive | None) -> None:
-    planned = str(report.planned(setting))
-    if directive is None:
-        report.differs("missing-value", setting, place=f"--{name}", expected=planned)
-    elif _meant(setting, directive.value) != _meant(setting, planned):
-        report.differs(
-            "value-mismatch", setting, place=f"--{name}", expected=planned, actual=directive.value, line=directive.line
-        )
-
-
-def _meant(setting: str, value: str) -> str | frozenset[str]:
-    """A value as it is compared: events are the same in any order and in small letters."""
-    return frozenset(value.upper().split(",")) if setting == "mail_type" else value
-
-
-def _requeue(report: Report, active: dict[str, Directive]) -> set[str]:
-    planned = report.planned("requeue")
-    if planned is None:
-        return set()
-    names = ("requeue", "no-requeue") if planned else ("no-requeue", "requeue")
-    if "requeue" not in report.run.submitted:
-        wanted, other = (active.get(name) for name in names)
-        if other is not None:
-            place = f"--{other.name}"
-            report.differs("value-mismatch", "requeue", place=place, expected=planned, actual=place, line=other.line)
-        elif wanted is None:
-            report.differs("missing-value", "requeue", place=f"--{names[0]}", expected=planned)
-    return set(names)
-
-
-def gpu_type(report: Report, given: list[Directive]) -> None:
-    """Check the type of the GPUs in the directives that ask for GPUs."""
-    planned = str(report.planned("gpu_type") or "")
-    if "gpu_type" in report.run.submitted:
-        return
-    for directive in given:
-        for found in _types_in(directive):
-            if planned and found != planned:
-                place, line = f"the type of GPU in --{directive.name}", directive.line
-                actual = found or None
-                report.differs("value-mismatch", "gpu_type", place=place, expected=planned, actual=actual, line=line)
-            elif found and not planned:
-                message = f"--{directive.name} asks for GPUs of the type {quoted(found)}, which nobody planned"
-                report.unplanned(message, Severity.INFO, field="gpu_type", actual=found, line=directive.line)
-
-
-def _types_in(directive: Directive) -> list[str]:
-    """The types of GPUs that `gpu:a100:2` of `--gres`, or `a100:2` of `--gpus`, asks for; '' where it names none."""
-    found = []
-    for item in directive.value.split(","):
-        words = item.split("(", 1)[0].split(":")
-        if directive.name == "gres" and words[0] != "gpu":
-            continue
-        words = words[1:] if directive.name == "gres" else words
-        found.append("" if not words or words[0].isdigit() else words[0])
-    return found
-
-
-# The proof that finetune.slurm asks SLURM for what is planned.
-
-JOB_SETTINGS: Final = commands.COMMAND_SETTINGS | OPTION_SETTINGS | {"time", "gpus", "mem", "cpus_per_task"}
+JOB_SETTINGS: Final = commands.COMMAND_SETTINGS | frozenset(
+    {*_OPTIONS, "cpus_per_task", "gpu_type", "gpus", "mem", "requeue", "time"}
+)
 """Settings whose arrival in finetune.slurm is known."""
 
-# What a script may ask for besides what is planned: nothing that changes what runs, or for how long.
-_USUAL: Final = frozenset(
-    {"job-name", "time", "gres", "gpus", "gpus-per-node", "nodes", "ntasks", "cpus-per-task", "mem", "output", "error"}
-)
 _GPUS: Final = frozenset({"gres", "gpus", "gpus-per-node"})
+_USUAL: Final = _GPUS | {"job-name", "time", "nodes", "ntasks", "cpus-per-task", "mem", "output", "error"}
+"""What a script may ask for that is not planned: nothing that changes what runs, or for how long."""
+
 _MAKE: Final = "Create that directory before you submit the run."
 _MADE: Final = "Nothing, where the run is submitted with the line that is printed: it makes that directory first."
 _MEMORY: Final = {"": 1024, "K": 1, "M": 1024, "G": 1024**2, "T": 1024**3}
+_ONE_GPU: Final = (
+    "a known fault of this script: it takes gpus: 1 for not given, and then has its own number by the model"
+)
+
+_MAIL: Final = {"mail-type": r"begin|end", "mail-user": r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+"}
+_ALWAYS: Final[dict[str, dict[str, str]]] = {
+    "2025-11": _MAIL,
+    "2025-12": {**_MAIL, "partition": "nomig", "constraint": "gpu80"},
+    "v0.3.4": _MAIL,
+}
+"""Directives that each generation of cruijff_kit's script writes by itself (November 2025, December 2025, v0.3.4 of
+August 2026), with their values."""
+
+_HARMLESS: Final = frozenset({"mail-type", "mail-user", "comment"})
+"""Directives that change nothing of the job, whoever wrote them."""
+
+_ANOTHER_JOB: Final = frozenset(
+    {"account", "array", "chdir", "constraint", "hold", "ntasks-per-node", "partition", "wrap"}
+)
+"""Directives with which it is another job: several at once, elsewhere, for another's account, or never."""
 
 
 def check_job(report: Report, script: SlurmScript) -> str | None:
     """Check finetune.slurm against the plan.
-
-    Args:
-        report: takes the findings.
-        script: the script as read.
 
     Returns:
         The recipe that it must start, where it is one of torchtune's own.
@@ -127,10 +62,8 @@ def check_job(report: Report, script: SlurmScript) -> str | None:
     active = _placement(report, script)
     _required(report, active)
     _resources(report, active)
-    judged = check_options(report, active)
     _files(report, active)
-    _others(report, active, judged)
-    commands.check_other_commands(report, script.commands)
+    _others(report, active, _USUAL | _options(report, active))
     return commands.check_commands(report, script)
 
 
@@ -165,20 +98,10 @@ def _compare(
     name: str = "",
     note: str = "",
 ) -> None:
-    """Say where a directive is absent or differs; `reading` makes its text and the plan's comparable."""
-    place = f"--{name or setting}"
-    if directive is None:
-        report.differs("missing-value", setting, place=place, expected=expected)
-    elif reading(directive.value) != reading(str(expected)):
-        report.differs(
-            "value-mismatch",
-            setting,
-            place=place,
-            expected=expected,
-            actual=directive.value,
-            line=directive.line,
-            note=note,
-        )
+    """Report a directive that is absent or differs; `reading` makes its text and the plan's comparable."""
+    actual, line = (directive.value, directive.line) if directive else (None, None)
+    if actual is None or reading(actual) != reading(str(expected)):
+        report.differs(setting, f"--{name or setting}", expected, actual, line=line, note=note)
 
 
 def _required(report: Report, active: dict[str, Directive]) -> None:
@@ -187,6 +110,42 @@ def _required(report: Report, active: dict[str, Directive]) -> None:
     time = report.planned("time")
     if time is not None:
         _compare(report, "time", active.get("time"), time, _seconds)
+
+
+def _options(report: Report, active: dict[str, Directive]) -> frozenset[str]:
+    """Check the directives that only some plans have; the names of those that are planned come back.
+
+    Names and meanings are those of sbatch(1). What the line that submits has wins over the script, which need not
+    have it.
+    """
+    checked = _requeue(report, active)
+    for setting, name in _OPTIONS.items():
+        planned = report.planned(setting)
+        submitted = setting in report.run.submitted
+        if not submitted and planned not in {None, ""}:
+            reading = _events if setting == "mail_type" else str
+            _compare(report, setting, active.get(name), str(planned), reading, name=name)
+        checked |= {name} if submitted or planned not in {None, ""} else set()
+    return frozenset(checked)
+
+
+def _events(text: str) -> frozenset[str]:
+    """Events of a job, the same in any order and in small letters."""
+    return frozenset(text.upper().split(","))
+
+
+def _requeue(report: Report, active: dict[str, Directive]) -> set[str]:
+    planned = report.planned("requeue")
+    if planned is None:
+        return set()
+    names = ("requeue", "no-requeue") if planned else ("no-requeue", "requeue")
+    if "requeue" not in report.run.submitted:
+        wanted, other = (active.get(name) for name in names)
+        if other is not None:
+            report.differs("requeue", f"--{other.name}", planned, f"--{other.name}", line=other.line)
+        elif wanted is None:
+            report.differs("requeue", f"--{names[0]}", planned)
+    return set(names)
 
 
 def _seconds(text: str) -> int | str:
@@ -222,26 +181,50 @@ def _resources(report: Report, active: dict[str, Directive]) -> None:
     given = [active[name] for name in sorted(_GPUS & active.keys())]
     if gpus is not None:
         if not given:
-            report.differs("missing-value", "gpus", place="--gres=gpu", expected=gpus)
-        note = commands.ONE_GPU if gpus == 1 and not report.bundled and report.run.generation else ""
+            report.differs("gpus", "--gres=gpu", gpus)
+        note = _ONE_GPU if gpus == 1 and not report.bundled and report.run.generation else ""
         for directive in given:
             _compare(report, "gpus", directive, gpus, gpus_in, name=directive.name, note=note)
-    gpu_type(report, given)
-    memory, cpus = report.planned("mem"), report.planned("cpus_per_task")
-    if memory not in {None, ""}:
-        _compare(report, "mem", active.get("mem"), memory, kilobytes)
-    if cpus is not None:
-        _compare(report, "cpus_per_task", active.get("cpus-per-task"), cpus, _number, name="cpus-per-task")
-    for setting, name in (("mem", "mem"), ("cpus_per_task", "cpus-per-task")):
-        if report.bundled and report.planned(setting) in {None, ""} and name not in active:
+    _gpu_type(report, given)
+    for setting, name, reading in (("mem", "mem", kilobytes), ("cpus_per_task", "cpus-per-task", _number)):
+        planned, found = report.planned(setting), active.get(name)
+        if planned not in {None, ""}:
+            _compare(report, setting, found, planned, reading, name=name)
+        elif found is None and report.bundled:
             message = f"--{name} is absent, so the job gets what the cluster gives where nobody asks"
             report.add("missing-value", message, field=setting)
     for name in ("nodes", "ntasks"):
-        if name in active and _number(active[name].value) != 1:
-            message = f"--{name} is {quoted(active[name].value)}, but a run is one task on one node"
-            report.add(
-                "value-mismatch", message, field=name, expected=1, actual=active[name].value, line=active[name].line
-            )
+        found = active.get(name)
+        if found is not None and _number(found.value) != 1:
+            message = f"--{name} is {quoted(found.value)}, but a run is one task on one node"
+            report.add("value-mismatch", message, field=name, expected=1, actual=found.value, line=found.line)
+
+
+def _gpu_type(report: Report, given: list[Directive]) -> None:
+    """Check the type of the GPUs in the directives that ask for GPUs."""
+    planned = report.run.text("gpu_type")
+    if "gpu_type" in report.run.submitted:
+        return
+    for directive in given:
+        for found in _types_in(directive):
+            if planned and found != planned:
+                where, code = f"the type of GPU in --{directive.name}", "value-mismatch"
+                report.differs("gpu_type", where, planned, found or None, code=code, line=directive.line)
+            elif found and not planned:
+                message = f"--{directive.name} asks for GPUs of the type {quoted(found)}, which nobody planned"
+                report.unplanned(message, Severity.INFO, field="gpu_type", actual=found, line=directive.line)
+
+
+def _types_in(directive: Directive) -> list[str]:
+    """The types of GPUs that `gpu:a100:2` of `--gres`, or `a100:2` of `--gpus`, asks for; '' where it names none."""
+    found = []
+    for item in directive.value.split(","):
+        words = item.split("(", 1)[0].split(":")
+        if directive.name == "gres" and words[0] != "gpu":
+            continue
+        words = words[1:] if directive.name == "gres" else words
+        found.append("" if not words or words[0].isdigit() else words[0])
+    return found
 
 
 def _files(report: Report, active: dict[str, Directive]) -> None:
@@ -249,28 +232,28 @@ def _files(report: Report, active: dict[str, Directive]) -> None:
     for name in ("output", "error"):
         directive = active.get(name)
         if directive is not None and "/" in directive.value:
+            # the line that submits makes a directory whose name is known
             made = "%" not in directive.value.rpartition("/")[0]
-            report.add(
-                "unplanned-value",
+            report.unplanned(
                 f"--{name} is {quoted(directive.value)}; SLURM creates no directories, so the job may fail",
+                Severity.INFO if made else Severity.WARNING,
                 field=name,
                 expected="a file name without a directory",
                 actual=directive.value,
                 line=directive.line,
-                severity=_of_log(report, made=made),
-                fix=report.fix if report.bundled else _MADE if made else _MAKE,
+                fix=None if report.bundled else _MADE if made else _MAKE,
             )
 
 
-def _of_log(report: Report, *, made: bool) -> Severity:
-    """How much a log's directory matters, which the line that submits makes where its name is known."""
-    return Severity.ERROR if report.bundled else Severity.INFO if made else Severity.WARNING
-
-
-def _others(report: Report, active: dict[str, Directive], judged: frozenset[str]) -> None:
+def _others(report: Report, active: dict[str, Directive], checked: frozenset[str]) -> None:
+    always = {} if report.bundled else _ALWAYS.get(report.run.generation, {})
     for name, directive in active.items():
-        if name not in _USUAL and name not in judged:
-            severity, fix = commands.of_directive(report, name, directive.value)
-            message = f"--{_shown(name)} is {quoted(directive.value)}, which nobody planned"
-            actual, line = directive.value, directive.line
-            report.add("unplanned-value", message, field=name, actual=actual, line=line, severity=severity, fix=fix)
+        if name in checked:
+            continue
+        severity, fix = Severity.INFO if name in _HARMLESS else Severity.WARNING, None
+        if name in always and re.fullmatch(always[name], directive.value):
+            severity, fix = Severity.INFO, "Nothing to do: this setup_finetune.py always writes it."
+        elif name in _ANOTHER_JOB:
+            severity = Severity.ERROR
+        message = f"--{_shown(name)} is {quoted(directive.value)}, which nobody planned"
+        report.unplanned(message, severity, field=name, actual=directive.value, line=directive.line, fix=fix)

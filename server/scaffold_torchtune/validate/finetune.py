@@ -6,17 +6,10 @@ from typing import Any, Final
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.system.yamlio import KeyPath
 from scaffold_torchtune.torchtune_facts.facts import load
-from scaffold_torchtune.validate import arrivals, commands, components
+from scaffold_torchtune.validate import arrivals, components
 from scaffold_torchtune.validate.arrivals import Comparison, Expectation, is_full, output_dir
-from scaffold_torchtune.validate.report import Report, below, compare, dotted, normal_path, quoted
+from scaffold_torchtune.validate.report import Report, at, below, compare, dotted, normal_path, quoted
 from scaffold_torchtune.validate.run_files import ResolvedConfig, interpolated
-
-# The reverse of the proof: what finetune.yaml says that nobody planned and that torchtune's makers do not say either.
-#
-# What they say is in their stock configs and, where those are silent, in the defaults of their components' arguments
-# (torchtune_facts). Arguments that components do not take, keys that the recipe does not read, and other places on
-# disk
-# are judged elsewhere.
 
 _OTHER: Final[dict[str, tuple[Any, ...]]] = {
     "dataset.conversation_column": ("messages",),  # with the style: OpenAI's form of a conversation
@@ -24,116 +17,23 @@ _OTHER: Final[dict[str, tuple[Any, ...]]] = {
     "metric_logger.mode": ("offline",),  # compute nodes often have no network, where `online` waits for it
     "tokenizer.prompt_template.assistant": (["", ""],),
 }
-"""What a job may hold besides."""
+"""What else a job may hold."""
 
-_OF_THE_PLAN: Final[frozenset[KeyPath]] = frozenset(
-    (part, "_component_") for part in ("model", "tokenizer", "checkpointer", "dataset")
-)
-"""Components that follow from the plan; where it does not say which, that is told elsewhere."""
+_OF_THE_PLAN: Final = frozenset((part, "_component_") for part in ("model", "tokenizer", "checkpointer", "dataset"))
+"""Components that follow from the plan; where it does not say which, there is a finding of that."""
 
+_ANOTHER: Final = "If another value is meant, give it in the summary; else nothing: the setup script chose it."
 _OUTPUTS: Final[frozenset[KeyPath]] = frozenset({("metric_logger", "log_dir"), ("profiler", "output_dir")})
 """Directories that torchtune writes to; in its stock configs they lie below `output_dir`."""
 
-
-def check_unplanned(report: Report, data: dict[str, Any], planned: Iterable[KeyPath]) -> None:
-    """Report every value in finetune.yaml, resolved, that neither the plan nor a stock config of torchtune has.
-
-    The stock configs are those of torchtune's own recipe for the run's method and GPUs: whatever else a recipe of
-    somebody's own reads, it reads these values too.
-
-    Args:
-        report: takes the findings.
-        data: the file's resolved data.
-        planned: the places that the plan speaks of; what stands there or below is judged already.
-    """
-    facts = load().recipes[_usual(report)]
-    defaults = dict(_defaults(data))
-    spoken = {*planned, *report.paths}
-    above = {path[:end] for path in spoken for end in range(len(path))}
-    for path, value in _values(data):
-        place = dotted(path)
-        if path[0] not in facts.reads or path in _OF_THE_PLAN or path in above or _is_below(path, spoken):
-            continue
-        if _is_place(value):
-            _output(report, path, value)
-            continue
-        known = (*facts.stock.get(place, ()), *_OTHER.get(place, ())) or defaults.get(path, ())
-        if value in (None, "") or any(_same(value, each) for each in known):
-            continue
-        there = f"; torchtune's own is {' or '.join(quoted(each) for each in known)}" if known else ""
-        report.add(
-            "unplanned-value",
-            f"{place} is {quoted(value)}, which nobody planned{there}",
-            field=place,
-            expected=known[0] if len(known) == 1 else None,
-            actual=value,
-            path=path,
-            severity=commands.of_value(report, place),
-            fix=None if report.bundled else _ITS_OWN,
-        )
-
-
-_ITS_OWN: Final = "If another value is meant, give it in the summary; else nothing: the setup script chose it."
-
-
-def _usual(report: Report) -> str:
-    """Torchtune's own recipe for the run's method and number of GPUs."""
-    gpus = report.planned("gpus")
-    form = "distributed" if isinstance(gpus, int) and gpus > 1 else "single_device"
-    return f"{'full' if is_full(report.run) else 'lora'}_finetune_{form}"
-
-
-def _output(report: Report, path: KeyPath, value: str) -> None:
-    """Logs and profiles go where the run's other outputs go, or they mix with those of other runs."""
-    folder = output_dir(report.run)
-    if path in _OUTPUTS and folder is not None and not below(value, folder):
-        place = dotted(path)
-        report.add(
-            "unplanned-value",
-            f"{place} is {quoted(value)}, which is not in the run's output directory",
-            field=place,
-            expected=folder,
-            actual=value,
-            path=path,
-            severity=commands.of_value(report, place),
-        )
-
-
-def _defaults(data: dict[str, Any]) -> Iterator[tuple[KeyPath, tuple[Any]]]:
-    """The default of each argument of the components that are named, by its path."""
-    for name, node in data.items():
-        component = load().components.get(str(node.get("_component_"))) if isinstance(node, dict) else None
-        if component is not None:
-            yield from (((name, argument), (value,)) for argument, value in component.defaults.items())
-
-
-def _is_below(path: KeyPath, spoken: set[KeyPath]) -> bool:
-    """Whether a path, or one that leads to it, is spoken of."""
-    return any(path[:end] in spoken for end in range(len(path) + 1))
-
-
-def _is_place(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith("/")
-
-
-def _same(value: Any, known: Any) -> bool:
-    """The same type and value; a whole number may stand for a float."""
-    return compare(known, value) is None
-
-
-def _values(node: dict[str, Any], above: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """Every value that is no mapping, with its path; a list is one value."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _values(value, (*above, key))
-        else:
-            yield (*above, key), value
-
-
-# The proof that every planned value stands in finetune.yaml, where torchtune reads it.
-
-FINETUNE_SETTINGS = frozenset(arrivals.DIRECT) | arrivals.GROUPED | arrivals.DATASET_SETTINGS
-"""Settings whose arrival in finetune.yaml is known."""
+_UNREAD: Final = frozenset(
+    {
+        "base_recipe", "batch_size_val", "config_file", "custom_recipe", "dataset_val", "epochs_to_save", "hf_token",
+        "input_formatting", "modules", "run_val_every_n_steps", "save_last_epoch_only", "stash_adapter_weights", "venv",
+    }
+)  # fmt: skip
+"""Top-level keys that every known generation of cruijff_kit's script writes, from its options or its template's line,
+and that no recipe reads."""
 
 
 def check_finetune(report: Report, config: ResolvedConfig, recipe: str | None) -> None:
@@ -150,11 +50,9 @@ def check_finetune(report: Report, config: ResolvedConfig, recipe: str | None) -
         return
     data, problems = config.data, config.problems
     for path, reason in problems.items():
-        place = dotted(path)
-        report.add("value-mismatch", f"{place}: {reason}", field=place, actual=at(raw, path), path=path)
+        report.add("value-mismatch", f"{dotted(path)}: {reason}", actual=at(raw, path), path=path)
     _models(report)
-    expected = [*arrivals.direct(report.run), *arrivals.model(report.run), *arrivals.other(report.run)]
-    expected += [*arrivals.output(report.run), *arrivals.dataset_expectations(report.run)]
+    expected = arrivals.expectations(report.run)
     for expectation in expected:
         if expectation.path not in problems:
             _expect(report, expectation, data)
@@ -162,18 +60,6 @@ def check_finetune(report: Report, config: ResolvedConfig, recipe: str | None) -
     components.check_components(report, data)
     _keys(report, data, recipe, interpolated(raw))
     check_unplanned(report, data, [expectation.path for expectation in expected])
-
-
-def at(data: Any, path: KeyPath) -> Any:
-    """What stands at a path; None where it is absent."""
-    for key in path:
-        if isinstance(data, dict):
-            data = data.get(key)
-        elif isinstance(data, list) and isinstance(key, int) and key < len(data):
-            data = data[key]
-        else:
-            return None
-    return data
 
 
 def _models(report: Report) -> None:
@@ -213,6 +99,22 @@ def _models(report: Report) -> None:
         )
 
 
+def _expect(report: Report, expected: Expectation, data: dict[str, Any]) -> None:
+    actual = at(data, expected.path)
+    may_be_absent = expected.absent_is is not None and (expected.optional or not report.bundled)
+    if actual is None and may_be_absent and compare(expected.value, expected.absent_is) is None:
+        return
+    code = _verdict(expected, actual)
+    if code is None:
+        return
+    setting, path = expected.setting, expected.path
+    if expected.kind is Comparison.PRESENT:
+        report.add(code, f"{dotted(path)} is absent or empty", field=setting, path=path)
+        return
+    note, source_of = expected.note, expected.source_of
+    report.differs(setting, dotted(path), expected.value, actual, code=code, path=path, note=note, source_of=source_of)
+
+
 def _verdict(expected: Expectation, actual: Any) -> str | None:
     """The code of the finding that what stands there deserves."""
     value = expected.value
@@ -238,29 +140,6 @@ def _verdict(expected: Expectation, actual: Any) -> str | None:
     return compare(value, actual)
 
 
-def _expect(report: Report, expected: Expectation, data: dict[str, Any]) -> None:
-    actual = at(data, expected.path)
-    may_be_absent = expected.absent_is is not None and (expected.optional or not report.bundled)
-    if actual is None and may_be_absent and compare(expected.value, expected.absent_is) is None:
-        return
-    code = _verdict(expected, actual)
-    if code is None:
-        return
-    if expected.kind is Comparison.PRESENT:
-        report.add(code, f"{dotted(expected.path)} is absent or empty", field=expected.setting, path=expected.path)
-        return
-    report.differs(
-        code,
-        expected.setting,
-        place=dotted(expected.path),
-        expected=expected.value,
-        actual=actual,
-        path=expected.path,
-        note=expected.note,
-        source_of=expected.source_of,
-    )
-
-
 def _unread_text(report: Report) -> None:
     """A planned `train_on_input: false` for a data set that always trains on the whole text."""
     shape, setting = arrivals.shape_of(report.run), report.run.settings.get("train_on_input")
@@ -277,33 +156,98 @@ def _keys(report: Report, data: dict[str, Any], recipe: str | None, named: froze
     facts = load().recipes.get(recipe or "")
     if facts is None:
         return
-    spoken = {path[0] for path in report.paths}
-    for key in sorted(facts.required - data.keys() - spoken):
+    for key in sorted(facts.required - data.keys() - {path[0] for path in report.paths}):
         message = f"{key} is absent, and the recipe {recipe} reads it without a default"
         report.add("missing-value", message, field=key, path=(key,))
-    planned = {path[0] for name, (path, _) in arrivals.DIRECT.items() if name in report.run.settings}
+    planned = {str(path[0]) for name, path in arrivals.DIRECT.items() if name in report.run.settings}
     planned |= {"run_val_every_n_steps", "dataset_val"} if report.planned("run_val_every_n_steps") else set()
     unread = [key for key in data if key not in facts.reads and key not in named]
     for key in [key for key in unread if key in planned]:
         if key != "dataset_val" and not report.lenient(key):
-            _unread(report, key, recipe)
+            version = load().torchtune
+            message = f"{key} is written as planned, but the recipe {recipe} of torchtune {version} does not read it"
+            fix = "Leave the setting out, or use a custom recipe that reads it."
+            report.add("unread-setting", message, field=key, path=(key,), fix=fix)
     unplanned = [key for key in unread if key not in planned and (report.bundled or data[key] not in (None, "", {}))]
     _unplanned_keys(report, unplanned, recipe)
 
 
-def _unread(report: Report, key: str, recipe: str | None) -> None:
-    message = f"{key} is written as planned, but the recipe {recipe} of torchtune {load().torchtune} does not read it"
-    fix = "Leave the setting out, or use a custom recipe that reads it."
-    report.add("unread-setting", message, field=key, path=(key,), fix=fix)
-
-
 def _unplanned_keys(report: Report, keys: list[str], recipe: str | None) -> None:
-    own = [key for key in keys if commands.is_unread_habit(report, key)]
+    own = [key for key in keys if key in _UNREAD] if report.run.generation and not report.bundled else []
     if own:
         shown = ", ".join(quoted(key) for key in own)
         message = f"the recipe {recipe} does not read these top-level keys, which the script always adds: {shown}"
         report.add("unplanned-value", message, severity=Severity.INFO, fix="Nothing to do: they have no effect.")
-    spoken = {path[0] for path in report.paths}
-    for key in [key for key in keys if key not in spoken and key not in own]:
+    reported = {path[0] for path in report.paths}
+    for key in [key for key in keys if key not in reported and key not in own]:
         message = f"the recipe {recipe} does not read the top-level key {quoted(key)}, and nobody planned it"
         report.unplanned(message, Severity.WARNING, field=key, path=(key,))
+
+
+def check_unplanned(report: Report, data: dict[str, Any], planned: Iterable[KeyPath]) -> None:
+    """Report every value in finetune.yaml, resolved, that neither the plan nor a stock config of torchtune has.
+
+    The stock configs are those of torchtune's own recipe for the run's method and GPUs (whatever else a recipe of
+    somebody's own reads, it reads these values too); where they are silent, the defaults of components' arguments
+    count. Arguments that components do not take, and keys that the recipe does not read, have checks of their own.
+
+    Args:
+        report: takes the findings.
+        data: the file's resolved data.
+        planned: the paths that the plan has values for; what stands there or below is checked already.
+    """
+    facts = load().recipes[_usual(report)]
+    defaults = dict(_defaults(data))
+    checked = {*planned, *report.paths}
+    above = {path[:end] for path in checked for end in range(len(path))}
+    for path, value in _values(data):
+        name = dotted(path)
+        if path[0] not in facts.reads or path in _OF_THE_PLAN or path in above or _is_below(path, checked):
+            continue
+        if isinstance(value, str) and value.startswith("/"):
+            # logs and profiles go where the run's other outputs go, or they mix with those of other runs
+            folder = output_dir(report.run)
+            if path in _OUTPUTS and folder is not None and not below(value, folder):
+                _unplanned(report, path, value, "is not in the run's output directory", folder)
+            continue
+        known = (*facts.stock.get(name, ()), *_OTHER.get(name, ())) or defaults.get(path, ())
+        if value in (None, "") or any(compare(each, value) is None for each in known):
+            continue
+        own = f"; torchtune's own is {' or '.join(quoted(each) for each in known)}" if known else ""
+        expected, fix = known[0] if len(known) == 1 else None, None if report.bundled else _ANOTHER
+        _unplanned(report, path, value, f"nobody planned{own}", expected, fix)
+
+
+def _unplanned(report: Report, path: KeyPath, value: Any, why: str, expected: Any, fix: str | None = None) -> None:
+    otherwise = Severity.ERROR if dotted(path) in arrivals.OF_THE_TRAINING else Severity.WARNING
+    message = f"{dotted(path)} is {quoted(value)}, which {why}"
+    report.unplanned(message, otherwise, expected=expected, actual=value, path=path, fix=fix)
+
+
+def _usual(report: Report) -> str:
+    """Torchtune's own recipe for the run's method and number of GPUs."""
+    gpus = report.planned("gpus")
+    form = "distributed" if isinstance(gpus, int) and gpus > 1 else "single_device"
+    return f"{'full' if is_full(report.run) else 'lora'}_finetune_{form}"
+
+
+def _defaults(data: dict[str, Any]) -> Iterator[tuple[KeyPath, tuple[Any]]]:
+    """The default of each argument of the components that are named, by its path."""
+    for name, node in data.items():
+        component = load().components.get(str(node.get("_component_"))) if isinstance(node, dict) else None
+        if component is not None:
+            yield from (((name, argument), (value,)) for argument, value in component.defaults.items())
+
+
+def _is_below(path: KeyPath, checked: set[KeyPath]) -> bool:
+    """Whether a path, or one that leads to it, is checked."""
+    return any(path[:end] in checked for end in range(len(path) + 1))
+
+
+def _values(node: dict[str, Any], above: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """Every value that is no mapping, with its path; a list is one value."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _values(value, (*above, key))
+        else:
+            yield (*above, key), value

@@ -1,7 +1,7 @@
 """The files of a run, parsed once, with `${...}` resolved as torchtune does, but never through a resolver."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,53 +13,6 @@ from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML
 from scaffold_torchtune.system.yamlio import KeyPath, YamlDocument, YamlError, read
 from scaffold_torchtune.validate.report import BROKEN, interpolates, leaves
 from scaffold_torchtune.validate.slurm_script import SlurmScript, parse_script
-
-# What OmegaConf itself makes of `${...}`, where that is more than putting one value in the place of another.
-
-
-def can_read(text: str) -> bool:
-    """Whether the interpolations in a text are such that OmegaConf can read them."""
-    try:
-        OmegaConf.create([text])
-    except (OmegaConfBaseException, RecursionError):
-        return False
-    return True
-
-
-def resolved(data: Any, whole: dict[str, Any], problems: dict[KeyPath, str]) -> Any:
-    """Data with what still has an interpolation resolved, and what could not be, by path in `problems`.
-
-    `whole` is the same data as it was written, for what interpolations refer to.
-    """
-    return _values(data, OmegaConf.create(whole), (), problems)
-
-
-def _values(data: Any, config: Any, path: KeyPath, problems: dict[KeyPath, str]) -> Any:
-    if isinstance(data, dict):
-        return {key: _value(value, config, key, (*path, key), problems) for key, value in data.items()}
-    return [_value(value, config, index, (*path, index), problems) for index, value in enumerate(data)]
-
-
-def _value(data: Any, config: Any, key: str | int, path: KeyPath, problems: dict[KeyPath, str]) -> Any:
-    if not interpolates(data):
-        return data
-    try:
-        found = config[key]
-        if isinstance(data, dict | list):
-            return _values(data, found, path, problems)
-        if isinstance(found, DictConfig | ListConfig):
-            return OmegaConf.to_container(found, resolve=True)
-    except (OmegaConfBaseException, RecursionError) as error:
-        reason, _, _ = str(error).partition("\n")
-        problems[path] = f"it cannot be resolved ({reason})"
-        return BROKEN
-    return found
-
-
-# Resolving `${...}` in finetune.yaml as torchtune's own loader does, but never through a resolver.
-#
-# torchtune loads its config with OmegaConf. `${oc.env:NAME}` and other resolvers would read the environment of whoever
-# validates, so text that has one is reported and not resolved.
 
 Problems = dict[KeyPath, str]
 
@@ -86,25 +39,80 @@ def has_resolver(text: str) -> bool:
 
 def interpolated(data: Any) -> frozenset[str]:
     """The top-level keys that some interpolation in the data names."""
-    texts = [value for value in leaves(data) if isinstance(value, str)]
-    return frozenset(name for text in texts for name in _ROOT.findall(text))
+    return frozenset(name for text in leaves(data) if isinstance(text, str) for name in _ROOT.findall(text))
 
 
 def resolve(data: dict[str, Any]) -> tuple[dict[str, Any], Problems]:
-    """Plain data with every interpolation resolved, and what could not be, by path.
+    """Return plain data with every interpolation resolved, and what could not be, by path.
 
-    What could not be resolved stands as a placeholder text that is no planned value. What only puts a text or whole
+    What could not be resolved stands as a placeholder text that is no planned value. Text that calls a resolver is
+    not resolved: `${oc.env:NAME}` would read the environment of whoever validates. What only puts a text or whole
     number in the place of its name is done here: most interpolations are no more, and OmegaConf takes milliseconds.
     """
     problems: Problems = {}
-    screened = _screen(data, (), problems)
-    if _growth(screened) > _LARGEST:
-        return _replace(screened, (), problems), problems
-    put_in = _Values(screened).put_in(screened)
-    if not interpolates(put_in):
-        return put_in, problems
 
-    return resolved(put_in, screened, problems), problems
+    def broken(text: str, path: KeyPath) -> str:
+        reason = _unresolvable(text)
+        if reason:
+            problems[path] = reason
+        return BROKEN if reason else text
+
+    def too_many(_text: str, path: KeyPath) -> str:
+        problems[path] = "the interpolations in this file are too many to resolve"
+        return BROKEN
+
+    screened = _replaced(data, broken)
+    if _growth(screened) > _LARGEST:
+        return _replaced(screened, too_many), problems
+    known = _Values(screened)
+    put_in = _replaced(screened, lambda text, _path: known.value(text))
+    if interpolates(put_in):
+        put_in = _children(put_in, OmegaConf.create(screened), (), problems)
+    return put_in, problems
+
+
+def _replaced(data: Any, replacement: Callable[[str, KeyPath], Any], path: KeyPath = ()) -> Any:
+    """Data in which each text with an interpolation is what `replacement` makes of it and its path."""
+    if isinstance(data, dict):
+        return {key: _replaced(value, replacement, (*path, key)) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_replaced(value, replacement, (*path, index)) for index, value in enumerate(data)]
+    return replacement(data, path) if isinstance(data, str) and "${" in data else data
+
+
+def _unresolvable(text: str) -> str:
+    """Why a text is not to be resolved; empty where it is."""
+    if has_resolver(text):
+        return "it calls a resolver, which would read something outside the file"
+    if not _is_plain(text):
+        try:
+            OmegaConf.create([text])
+        except (OmegaConfBaseException, RecursionError):
+            return "it is not an interpolation that OmegaConf can read"
+    return ""
+
+
+def _children(data: Any, config: Any, path: KeyPath, problems: Problems) -> Any:
+    """Data resolved by OmegaConf where it still has an interpolation; `config` is what it has read of the same."""
+    if isinstance(data, dict):
+        return {key: _resolved(value, config, key, (*path, key), problems) for key, value in data.items()}
+    return [_resolved(value, config, index, (*path, index), problems) for index, value in enumerate(data)]
+
+
+def _resolved(data: Any, config: Any, key: str | int, path: KeyPath, problems: Problems) -> Any:
+    if not interpolates(data):
+        return data
+    try:
+        found = config[key]
+        if isinstance(data, dict | list):
+            return _children(data, found, path, problems)
+        if isinstance(found, DictConfig | ListConfig):
+            return OmegaConf.to_container(found, resolve=True)
+    except (OmegaConfBaseException, RecursionError) as error:
+        reason, _, _ = str(error).partition("\n")
+        problems[path] = f"it cannot be resolved ({reason})"
+        return BROKEN
+    return found
 
 
 class _Values:
@@ -114,16 +122,10 @@ class _Values:
         self._root = root
         self._known: dict[tuple[str, int], str | int | None] = {}
 
-    def put_in(self, data: Any) -> Any:
-        """Data in which each text that can be is its value; any other text stays as it is."""
-        if isinstance(data, dict):
-            return {key: self.put_in(value) for key, value in data.items()}
-        if isinstance(data, list):
-            return [self.put_in(value) for value in data]
-        if not isinstance(data, str) or "${" not in data:
-            return data
-        value = self._value(data, _CHAIN)
-        return data if value is None else value
+    def value(self, text: str) -> str | int:
+        """Return what a text comes to; itself where OmegaConf must say it."""
+        found = self._value(text, _CHAIN)
+        return text if found is None else found
 
     def _value(self, text: str, steps: int) -> str | int | None:
         """What a text comes to, its references followed at most so many steps; None where OmegaConf must say it."""
@@ -147,10 +149,8 @@ class _Values:
         node: Any = self._root
         for key in name.split("."):
             node = node.get(key) if isinstance(node, dict) else None
-        if type(node) is int:
-            return node
         if not isinstance(node, str) or node == _MISSING:
-            return None
+            return node if type(node) is int else None
         if "${" not in node:
             return node
         return self._value(node, steps - 1) if steps else None
@@ -177,39 +177,6 @@ def _references(node: Any) -> list[int]:
     children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     below = [_references(child) for child in children]
     return [sum(counts[0] for counts in below), *(count for counts in below for count in counts)]
-
-
-def _replace(data: Any, path: KeyPath, problems: Problems) -> Any:
-    if isinstance(data, dict):
-        return {key: _replace(value, (*path, key), problems) for key, value in data.items()}
-    if isinstance(data, list):
-        return [_replace(value, (*path, index), problems) for index, value in enumerate(data)]
-    if isinstance(data, str) and "${" in data:
-        problems[path] = "the interpolations in this file are too many to resolve"
-        return BROKEN
-    return data
-
-
-def _screen(data: Any, path: KeyPath, problems: Problems) -> Any:
-    if isinstance(data, dict):
-        return {key: _screen(value, (*path, key), problems) for key, value in data.items()}
-    if isinstance(data, list):
-        return [_screen(value, (*path, index), problems) for index, value in enumerate(data)]
-    if not isinstance(data, str) or "${" not in data:
-        return data
-    if has_resolver(data):
-        problems[path] = "it calls a resolver, which would read something outside the file"
-        return BROKEN
-    if _is_plain(data):
-        return data
-
-    if not can_read(data):
-        problems[path] = "it is not an interpolation that OmegaConf can read"
-        return BROKEN
-    return data
-
-
-# The files of one run as all who judge them read them: each is parsed once.
 
 
 @dataclass(frozen=True)

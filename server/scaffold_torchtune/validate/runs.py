@@ -14,31 +14,25 @@ from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, SETU
 from scaffold_torchtune.system.text import did_you_mean, few
 from scaffold_torchtune.system.yamlio import YamlDocument, YamlError
 from scaffold_torchtune.validate import directives, finetune
-from scaffold_torchtune.validate.arrivals import DIRECT
-from scaffold_torchtune.validate.finetune import at
-from scaffold_torchtune.validate.report import (
-    FIX_MISSING,
-    FIX_SETUP,
-    FIX_SETUP_MISSING,
-    Report,
-    compare,
-    dotted,
-    quoted,
-)
+from scaffold_torchtune.validate.arrivals import DIRECT, FINETUNE_SETTINGS
+from scaffold_torchtune.validate.report import Report, at, compare, dotted, quoted
 from scaffold_torchtune.validate.run_files import RunFiles
 
-# The directory's name as a second check: what it says must be what finetune.yaml holds.
-#
-# `rank8_lr1e-5` says that lora_rank is 8 and lr is 1e-5. This is the check that the directory's name was made for; it
-# knows nothing of the plan.
+_PATHS: Final = DIRECT | {"lora_alpha": ("model", "lora_alpha")}
+_LABELS: Final = {"rank": "lora_rank", "bs": "batch_size", "ep": "epochs"} | {name: name for name in _PATHS}
+"""The labels in a directory's name (`rank8_lr1e-5`), and their settings."""
 
-SHORT: Final = {"rank": "lora_rank", "bs": "batch_size", "ep": "epochs"}
-_PLACES: Final = {name: path for name, (path, _) in DIRECT.items()} | {"lora_alpha": ("model", "lora_alpha")}
-_LABELS: Final = SHORT | {name: name for name in _PLACES}
+_RUN: Final = "RUN"
+_UNREAD: Final = frozenset({"missing-file", "unreadable-file"})
+"""The codes of runs of which not everything could be checked."""
+
+_LISTED: Final = 40
+_FIX_SETUP: Final = "Do not edit the file by hand: run render again, then setup."
+_Read = TypeVar("_Read")
 
 
 def claims(directory: str) -> list[tuple[str, str, float]]:
-    """What a directory's name says: for each part that is a label and a number, the part, the setting, the number.
+    """Return for each part of a directory's name that is a label and a number the part, the setting, the number.
 
     The parts are split at underscores; a label may itself have underscores (`lora_dropout0.1`).
     """
@@ -46,8 +40,7 @@ def claims(directory: str) -> list[tuple[str, str, float]]:
     while tokens:
         longest = next((n for n in range(len(tokens), 0, -1) if _claim("_".join(tokens[:n]))), 1)
         part = "_".join(tokens[:longest])
-        claim = _claim(part)
-        if claim is not None:
+        if claim := _claim(part):
             found.append((part, *claim))
         tokens = tokens[longest:]
     return found
@@ -70,14 +63,14 @@ def _without_names(run: PlannedRun) -> str:
 
 
 def check_name(report: Report, data: dict[str, Any]) -> None:
-    """Compare the directory's name with finetune.yaml, resolved.
+    """Compare the directory's name with finetune.yaml, resolved: a second check, which knows nothing of the plan.
 
     Where the run's own name was taken as it stands and finetune.yaml holds what is planned, a name that says otherwise
     is the author's choice and only a warning.
     """
     run = report.run
     for part, setting, number in claims(_without_names(run)):
-        path = _PLACES[setting]
+        path = _PATHS[setting]
         actual = at(data, path)
         if type(actual) in {int, float} and actual == number:
             continue
@@ -104,42 +97,36 @@ def check_name(report: Report, data: dict[str, Any]) -> None:
         )
 
 
-# What is found alike in every run is told once, of the whole experiment: a sweep has the same script in each run.
-
-_RUN = "RUN"
-_UNREAD = frozenset({"missing-file", "unreadable-file"})
-"""The codes of runs of which not everything could be looked at."""
-
-
 def deduplicated(checked: Mapping[str, Sequence[Finding]]) -> tuple[dict[str, tuple[Finding, ...]], list[Finding]]:
-    """Set apart what is no error and is found in every run.
+    """Set apart what is no error and is found in every run, as the same script in each run of a sweep.
 
     Args:
         checked: the findings of each run by its directory.
 
     Returns:
-        The findings that each run has of its own, and those that all have whose files are there, once each: at its
-        place in the first of them, with `RUN` in the message for the run's directory. Where there is one run, it keeps
-        all of its findings.
+        The findings that each run has of its own, and those that all have whose files are there, once each: as it is
+        in the first of them, with `RUN` in the message for the run's directory. Where there is one run, it keeps all
+        of its findings.
     """
-    if len(checked) < 2:  # noqa: PLR2004 - more than one
-        return {name: tuple(found) for name, found in checked.items()}, []
+    keys = {name: [_key(one, name) for one in found] for name, found in checked.items()}
     whole = [name for name, found in checked.items() if not _UNREAD & {one.code for one in found}]
-    if len(whole) < 2:  # noqa: PLR2004 - as above
-        whole = list(checked)
-    shared = set.intersection(*({_alike(one, name) for one in checked[name]} for name in whole))
-    own = {name: tuple(one for one in found if _alike(one, name) not in shared) for name, found in checked.items()}
-    common = {_alike(one, whole[0]): one for one in checked[whole[0]]}
+    whole = whole if len(whole) > 1 else list(checked)
+    shared = set.intersection(*(set(keys[name]) for name in whole)) if len(whole) > 1 else set()
+    own = {
+        name: tuple(one for one, key in zip(found, keys[name], strict=True) if key not in shared)
+        for name, found in checked.items()
+    }
     runs = f"all {len(checked)} runs" if len(whole) == len(checked) else f"all {len(whole)} runs whose files are there"
-    return own, [_of_all(one, whole[0], runs) for alike, one in common.items() if alike in shared]
+    common = dict(zip(keys[whole[0]], checked[whole[0]], strict=True)) if whole else {}
+    return own, [_of_all(one, whole[0], runs) for key, one in common.items() if key in shared]
 
 
-def _alike(found: Finding, directory: str) -> object:
-    """What makes findings of several runs one; an error is that of its run alone."""
+def _key(found: Finding, directory: str) -> object:
+    """What is equal for one finding of several runs; an error is that of its run alone."""
     if found.severity is Severity.ERROR:
         return found, directory
     file = (found.file or "").removeprefix(f"{directory}/")
-    texts = (_without(found.message, directory), _without(found.fix, directory), _without(found.actual, directory))
+    texts = tuple(_without(text, directory) for text in (found.message, found.fix, found.actual))
     return found.code, found.severity, found.field, file, texts
 
 
@@ -153,44 +140,29 @@ def _of_all(found: Finding, directory: str, runs: str) -> Finding:
     return found.model_copy(update={"message": message, "actual": _without(found.actual, directory)})
 
 
-# The settings that nobody chose: told once for the experiment, so that no default is mistaken for a choice.
-
-_LISTED: Final = 40
-
-
 def unchosen(plan: Plan) -> list[Finding]:
-    """One finding that lists the settings whose value is a default in some run; none where every value was chosen."""
-    values: dict[str, Scalar] = {}
-    runs: dict[str, int] = {}
+    """Return one finding that lists the settings whose value is a default in some run, so that none seems chosen."""
+    values: dict[str, list[Scalar]] = {}
     for run in plan.runs:
         for name, setting in run.settings.items():
             if setting.source.kind is SourceKind.DEFAULT:
-                values[name] = setting.value
-                runs[name] = runs.get(name, 0) + 1
+                values.setdefault(name, []).append(setting.value)
     if not values:
         return []
-    total = len(plan.runs)
-    listed = few([_part(name, value, runs[name], total) for name, value in values.items()], _LISTED)
-    return [
-        finding(
-            "defaults-unchosen",
-            f"settings that come from a default, as no document gives them: {listed}",
-            actual=len(values),
-            fix="Give a setting in the summary where another value is meant.",
-        )
-    ]
+    listed = few([_default(name, of, len(plan.runs)) for name, of in values.items()], _LISTED)
+    message = f"settings that come from a default, as no document gives them: {listed}"
+    fix = "Give a setting in the summary where another value is meant."
+    return [finding("defaults-unchosen", message, actual=len(values), fix=fix)]
 
 
-def _part(name: str, value: Scalar, runs: int, total: int) -> str:
-    shown = shortest_number(value) if isinstance(value, float) else quoted(value)
-    return f"{name} {shown}" + ("" if runs == total else f" (in {runs} of {total} runs)")
-
-
-# The verdict over all runs.
+def _default(name: str, values: Sequence[Scalar], total: int) -> str:
+    last = values[-1]
+    shown = shortest_number(last) if isinstance(last, float) else quoted(last)
+    return f"{name} {shown}" + ("" if len(values) == total else f" (in {len(values)} of {total} runs)")
 
 
 def verdict(plan: Plan, checked: Mapping[str, tuple[Finding, ...]], extra: Iterable[Finding] = ()) -> ValidateResult:
-    """Whether the scaffold is proven.
+    """Return whether the scaffold is proven.
 
     Args:
         plan: the plan.
@@ -210,22 +182,10 @@ def verdict(plan: Plan, checked: Mapping[str, tuple[Finding, ...]], extra: Itera
     findings, planned = list(extra), len(plan.runs)
     if planned == 0 or len(runs) != planned:
         message = f"{len(runs)} of {planned} planned runs were checked" if planned else "no run is planned"
-        findings.append(
-            finding(
-                "nothing-checked",
-                message,
-                expected=planned,
-                actual=len(runs),
-                fix="Run setup again, then validate.",
-            )
-        )
+        fix = "Run setup again, then validate."
+        findings.append(finding("nothing-checked", message, expected=planned, actual=len(runs), fix=fix))
     passed = not errors_in(findings) and all(run.passed for run in runs)
     return ValidateResult(passed=passed, checked=len(runs), planned=planned, runs=runs, findings=tuple(findings))
-
-
-# All checks of one run.
-
-_Read = TypeVar("_Read")
 
 
 def validate_run(run: PlannedRun, files: RunFiles | Mapping[str, str | None], *, bundled: bool) -> tuple[Finding, ...]:
@@ -235,7 +195,7 @@ def validate_run(run: PlannedRun, files: RunFiles | Mapping[str, str | None], *,
         run: the run as planned.
         files: setup_finetune.yaml, finetune.yaml and finetune.slurm, or their texts by name; None or absent: missing.
         bundled: whether the bundled setup_finetune made them. What another script adds of its own, and where its
-            defaults differ from ours, is told but is no error.
+            defaults differ from ours, is a finding but no error.
 
     Returns:
         Everything found, sorted by file and line. Any text at all gives findings, never an exception.
@@ -245,7 +205,7 @@ def validate_run(run: PlannedRun, files: RunFiles | Mapping[str, str | None], *,
     script = _opened(slurm, lambda: files.script)
     recipe = None if script is None else directives.check_job(slurm, script)
 
-    setup = Report(run, SETUP_YAML, bundled=bundled, fix=FIX_SETUP)
+    setup = Report(run, SETUP_YAML, bundled=bundled, fix=_FIX_SETUP)
     setup.document = _opened(setup, lambda: files.document(SETUP_YAML))
     if setup.document is not None:
         _setup(setup, setup.document)
@@ -268,7 +228,8 @@ def _opened(report: Report, read: Callable[[], _Read | None]) -> _Read | None:
         report.add("unreadable-file", f"{report.name} cannot be read: {quoted(error.message)}", line=error.line)
         return None
     if found is None:
-        fix = FIX_SETUP_MISSING if report.name == SETUP_YAML else FIX_MISSING
+        again = "Run render again, then setup."
+        fix = again if report.name == SETUP_YAML else "Run setup again; where it fails, its reason says why."
         report.add("missing-file", f"{report.name} is not there", fix=fix)
     return found
 
@@ -281,13 +242,10 @@ def _setup(report: Report, document: YamlDocument) -> None:
     for name, setting in report.run.settings.items():
         if name in report.run.unwritten:
             continue
-        if name not in document.data:
-            report.differs("missing-value", name, place=name, expected=setting.value, path=(name,))
-            continue
-        actual = document.data[name]
-        code = compare(setting.value, actual)
+        actual = document.data.get(name)
+        code = compare(setting.value, actual) if name in document.data else "missing-value"
         if code is not None:
-            report.differs(code, name, place=name, expected=setting.value, actual=actual, path=(name,))
+            report.differs(name, name, setting.value, actual, code=code, path=(name,))
     for name, actual in document.data.items():
         if name not in report.run.settings or name in report.run.unwritten:
             message = did_you_mean(name, report.run.settings, f"{quoted(name)} is not in the plan.")
@@ -296,7 +254,7 @@ def _setup(report: Report, document: YamlDocument) -> None:
 
 def _unproven(report: Report) -> None:
     """Settings of which it is not known where they must arrive: their arrival is not proven, which must be seen."""
-    known = finetune.FINETUNE_SETTINGS | directives.JOB_SETTINGS
+    known = FINETUNE_SETTINGS | directives.JOB_SETTINGS
     for name, setting in report.run.settings.items():
         if name not in known:
             message = f"where the setting {quoted(name)} must arrive is not known, so its arrival is not proven"

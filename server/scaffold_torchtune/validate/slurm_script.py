@@ -1,6 +1,6 @@
 """Reading a SLURM script: its directives as sbatch sees them, and its commands as far as they stand there plainly.
 
-Not a shell: nothing is expanded, and what a command does is not judged here.
+Not a shell: nothing is expanded, and what a command does is not looked at here.
 """
 
 import re
@@ -10,22 +10,10 @@ from typing import Final
 from scaffold_torchtune.validate.report import quoted
 
 _SHORT: Final = {
-    "A": "account",
-    "C": "constraint",
-    "D": "chdir",
-    "G": "gpus",
-    "J": "job-name",
-    "N": "nodes",
-    "a": "array",
-    "c": "cpus-per-task",
-    "d": "dependency",
-    "e": "error",
-    "n": "ntasks",
-    "o": "output",
-    "p": "partition",
-    "q": "qos",
+    "A": "account", "C": "constraint", "D": "chdir", "G": "gpus", "J": "job-name", "N": "nodes", "a": "array",
+    "c": "cpus-per-task", "d": "dependency", "e": "error", "n": "ntasks", "o": "output", "p": "partition", "q": "qos",
     "t": "time",
-}
+}  # fmt: skip
 _LONG: Final = frozenset(_SHORT.values()) | {
     *("begin", "comment", "cpus-per-gpu", "exclude", "exclusive", "export", "gpus-per-node", "gpus-per-task", "gres"),
     *("hold", "licenses", "mail-type", "mail-user", "mem", "mem-per-cpu", "mem-per-gpu", "nodelist", "no-requeue"),
@@ -72,32 +60,32 @@ class SlurmScript:
     placeholders: list[tuple[int, str]] = field(default_factory=list)
     problems: list[tuple[int, str]] = field(default_factory=list)
 
+    def problem(self, line: int, text: str) -> None:
+        """Add a problem."""
+        self.problems.append((line, text))
+
 
 def parse_script(text: str) -> SlurmScript:
     """Read a script. Whatever the text is, this returns; what cannot be read is among the problems."""
     script = SlurmScript()
     if text.startswith("\ufeff"):
-        script.problems.append(
-            (1, "the script begins with a byte order mark, so sbatch sees no #! and does not take it")
-        )
+        script.problem(1, "the script begins with a byte order mark, so sbatch sees no #! and does not take it")
         text = text[1:]
     lines = text.split("\n")
     if not re.match(r"#!\s*/\S", lines[0]):
-        script.problems.append((1, "the first line names no interpreter (#!/bin/bash), so sbatch does not take it"))
+        script.problem(1, "the first line names no interpreter (#!/bin/bash), so sbatch does not take it")
     elif not _SHELL.match(lines[0]):
-        script.problems.append((1, f"the script is for {quoted(lines[0])}, but its commands are those of bash"))
-    for character, told in _NEVER.items():
+        script.problem(1, f"the script is for {quoted(lines[0])}, but its commands are those of bash")
+    for character, why in _NEVER.items():
         number = next((n for n, line in enumerate(lines, 1) if character in line), None)
         if number is not None:
-            script.problems.append((number, f"{told}, and sbatch does not take such a script"))
+            script.problem(number, f"{why}, and sbatch does not take such a script")
     begun = False
     for number, line in enumerate(lines, 1):
         if _DIRECTIVE.match(line):
             _directive(script, line[len("#SBATCH") :], number, late=begun)
         elif _NEARLY.match(line):
-            script.problems.append(
-                (number, "the line is no directive: sbatch takes only what begins with `#SBATCH --`")
-            )
+            script.problem(number, "the line is no directive: sbatch takes only what begins with `#SBATCH --`")
         elif line.strip() and not line.lstrip().startswith("#"):
             begun = True
         if not line.startswith("##SBATCH"):
@@ -109,13 +97,13 @@ def parse_script(text: str) -> SlurmScript:
 def _directive(script: SlurmScript, rest: str, line: int, *, late: bool) -> None:
     words = _option_words(rest)
     if words is None:
-        script.problems.append((line, "a quote in this #SBATCH line is never closed"))
+        script.problem(line, "a quote in this #SBATCH line is never closed")
         return
     while words:
         word = words.pop(0)
         name, equals, value = _split_option(word)
         if not name:
-            script.problems.append((line, f"an #SBATCH line holds {quoted(word)}, which is no option"))
+            script.problem(line, f"an #SBATCH line holds {quoted(word)}, which is no option")
             continue
         if not equals and not value and name not in _WITHOUT_VALUE and words and not words[0].startswith("-"):
             value = words.pop(0)
@@ -169,13 +157,13 @@ class _Commands:
     def read(self) -> None:
         """Read to the end."""
         while self.position < len(self.text):
-            self._step(self.text[self.position])
+            self.position += 1
+            self._step(self.text[self.position - 1], self.text[self.position : self.position + 1])
         self._end_command()
 
-    def _step(self, character: str) -> None:
-        following = self.text[self.position + 1 : self.position + 2]
+    def _step(self, character: str, following: str) -> None:
         if character == "\\":
-            self.position += 2
+            self.position += 1
             if following == "\n":
                 self.line += 1
             else:
@@ -184,21 +172,17 @@ class _Commands:
             self._quoted(character)
         elif character == "#" and self.word is None:
             self._skip_line()
-        elif character == "<" and (document := _HEREDOC.match(self.text, self.position)):
+        elif character == "<" and (document := _HEREDOC.match(self.text, self.position - 1)):
             self._here_document(document)
         elif character == "&" and ((self.word or "").endswith((">", "<")) or following == ">"):
             self._add(character)  # `2>&1`, `&>file`
-            self.position += 1
         elif character == "\n" or character in _SEPARATORS:
             self._end_command("" if character == "\n" else character * (1 + (following == character)))
             self.line += character == "\n"
-            self.position += 1
         elif character.isspace():
             self._end_word()
-            self.position += 1
         else:
             self._add(character)
-            self.position += 1
 
     def _add(self, characters: str) -> None:
         if self.word is None:
@@ -210,7 +194,6 @@ class _Commands:
     def _quoted(self, quote: str) -> None:
         begun = self.line
         self._add("")
-        self.position += 1
         while self.position < len(self.text):
             character = self.text[self.position]
             self.position += 1
@@ -221,7 +204,7 @@ class _Commands:
                 character = self.text[self.position]
                 self.position += 1
             self._add(character)
-        self.script.problems.append((begun, "a quote that begins here is never closed"))
+        self.script.problem(begun, "a quote that begins here is never closed")
 
     def _skip_line(self) -> None:
         end = self.text.find("\n", self.position)
@@ -236,7 +219,7 @@ class _Commands:
                 self.position += len("\n".join(lines[: count + 1]))
                 self.line += count
                 return
-        self.script.problems.append((self.line, f"the here-document that ends with {match[2]!r} is never closed"))
+        self.script.problem(self.line, f"the here-document that ends with {match[2]!r} is never closed")
         self.position = len(self.text)
 
     def _end_word(self) -> None:

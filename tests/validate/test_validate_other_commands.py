@@ -10,7 +10,7 @@ from support.script_findings import found
 RUN = "tune run lora_finetune_single_device \\\n    --config finetune.yaml\n"
 
 
-def told(slurm: str, *, bundled: bool = True) -> list[tuple[str, str, str]]:
+def reported(slurm: str, *, bundled: bool = True) -> list[tuple[str, str, str]]:
     """What is unplanned: severity, field, and the text of its line."""
     findings = validate_run(planned(), files_of(planned(), slurm=slurm), bundled=bundled)
     assert {f.code for f in findings} <= {"unplanned-value"}
@@ -39,8 +39,8 @@ def told(slurm: str, *, bundled: bool = True) -> list[tuple[str, str, str]]:
 def test_a_command_that_nobody_planned_is_named_where_it_stands(line: str, field: str) -> None:
     expected = [("error", "true" if field == "if" else field, line.splitlines()[0])]
     for slurm in (replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir"), f"{GOOD_SLURM}{line}\n"):
-        assert told(slurm) == expected
-        assert told(slurm, bundled=False) == []
+        assert reported(slurm) == expected
+        assert reported(slurm, bundled=False) == []
 
 
 @pytest.mark.parametrize(
@@ -59,30 +59,30 @@ def test_a_command_that_nobody_planned_is_named_where_it_stands(line: str, field
 def test_what_a_job_needs_is_its_work(lines: str) -> None:
     slurm = replaced(GOOD_SLURM, "mkdir", f"{lines}\nmkdir")
     if lines == "exit_code=1":
-        assert told(slurm, bundled=False) == []
+        assert reported(slurm, bundled=False) == []
     elif lines.startswith("{"):
-        assert "exit" not in {field for _, field, _ in told(slurm)}
+        assert "exit" not in {field for _, field, _ in reported(slurm)}
     else:
-        assert told(slurm) == []
+        assert reported(slurm) == []
 
 
 @pytest.mark.parametrize(("bundled", "severity"), [(True, "error"), (False, "warning")])
 @pytest.mark.parametrize(
     "line", ["exit 0", "then exit", "[ -e a ]; exit", "echo a & exit", "if true; then a; fi; exit"]
 )
-def test_a_job_that_ends_before_it_trains_is_told(line: str, severity: str, *, bundled: bool) -> None:
+def test_a_job_that_ends_before_it_trains_is_reported(line: str, severity: str, *, bundled: bool) -> None:
     slurm = replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir")
-    assert (severity, "exit", line) in told(slurm, bundled=bundled)
+    assert (severity, "exit", line) in reported(slurm, bundled=bundled)
 
 
 def test_a_job_may_end_when_it_has_trained() -> None:
-    assert told(f"{GOOD_SLURM}exit 0\n") == []
+    assert reported(f"{GOOD_SLURM}exit 0\n") == []
 
 
 @pytest.mark.parametrize(("bundled", "severity"), [(True, "error"), (False, "warning")])
-def test_training_in_the_background_is_told(severity: str, *, bundled: bool) -> None:
+def test_training_in_the_background_is_reported(severity: str, *, bundled: bool) -> None:
     slurm = replaced(GOOD_SLURM, "--config finetune.yaml\n", "--config finetune.yaml & echo a\n")
-    assert told(slurm, bundled=bundled) == [(severity, "tune run", "tune run lora_finetune_single_device \\")]
+    assert reported(slurm, bundled=bundled) == [(severity, "tune run", "tune run lora_finetune_single_device \\")]
 
 
 @pytest.mark.parametrize(
@@ -95,30 +95,30 @@ def test_training_in_the_background_is_told(severity: str, *, bundled: bool) -> 
         ("echo y | ", ""),
     ],
 )
-def test_training_under_a_condition_is_told(before: str, after: str) -> None:
+def test_training_under_a_condition_is_reported(before: str, after: str) -> None:
     slurm = replaced(GOOD_SLURM, RUN, f"{before}{RUN}{after}")
-    assert ("error", "tune run") in [each[:2] for each in told(slurm)]
-    assert told(slurm, bundled=False) == []
+    assert ("error", "tune run") in [each[:2] for each in reported(slurm)]
+    assert reported(slurm, bundled=False) == []
 
 
 @pytest.mark.parametrize("loop", ["for a in b", "while a", "until a", "case a in b", "select a in b"])
 def test_what_stands_in_a_loop_is_under_a_condition(loop: str) -> None:
     end = "esac" if loop.startswith("case") else "done"
     inside = replaced(GOOD_SLURM, "mkdir", f"{loop}; do\nexit 0\n{end}\nmkdir")
-    assert "exit" not in {field for _, field, _ in told(inside, bundled=False)}
-    outside = replaced(GOOD_SLURM, "mkdir", f"{loop}; do\necho\n{end}\nexit 0\nmkdir")
-    assert told(outside, bundled=False) == [("warning", "exit", "exit 0")]
+    assert "exit" not in {field for _, field, _ in reported(inside, bundled=False)}
+    after = replaced(GOOD_SLURM, "mkdir", f"{loop}; do\necho\n{end}\nexit 0\nmkdir")
+    assert reported(after, bundled=False) == [("warning", "exit", "exit 0")]
 
 
 def test_what_stands_in_a_function_runs_when_it_is_called() -> None:
     for begin in ("f() {", "function f {", "f() { echo;"):
         inside = replaced(GOOD_SLURM, "mkdir", f"{begin}\nexit 0\n}}\nmkdir")
-        assert told(inside, bundled=False) == []
-        outside = replaced(GOOD_SLURM, "mkdir", f"{begin}\necho\n}}\nexit 0\nmkdir")
-        assert told(outside, bundled=False) == [("warning", "exit", "exit 0")]
+        assert reported(inside, bundled=False) == []
+        after = replaced(GOOD_SLURM, "mkdir", f"{begin}\necho\n}}\nexit 0\nmkdir")
+        assert reported(after, bundled=False) == [("warning", "exit", "exit 0")]
 
 
-def test_what_is_judged_elsewhere_is_told_once() -> None:
+def test_what_is_checked_elsewhere_is_reported_once() -> None:
     for before in ("export WANDB_MODE=online\n", "WANDB_MODE=online "):
         assert found({}, replaced(GOOD_SLURM, "tune run", f"{before}tune run"), bundled=True) == [
             ("unplanned-value", "error", "offline")
@@ -156,7 +156,7 @@ def test_where_output_goes_is_part_of_a_command() -> None:
     assert (command.words, command.joined) == (("read", "a", "2>&1", "<&3", "&>b"), "&")
 
 
-def test_a_character_that_sbatch_never_takes_is_told_where_it_stands() -> None:
+def test_a_character_that_sbatch_never_takes_is_reported_where_it_stands() -> None:
     for character in ("\r", "\0"):
         script = parse_script(replaced(GOOD_SLURM, "--mem=8G", f"--mem=8G{character}"))
         assert [line for line, _ in script.problems] == [6]

@@ -1,4 +1,4 @@
-"""What each generation of cruijff_kit's script writes by itself, told from what nobody knows."""
+"""What each generation of cruijff_kit's script writes by itself, in contrast to what is known of no script."""
 
 import pytest
 
@@ -10,7 +10,7 @@ GENERATIONS = ("", "2025-11", "2025-12", "v0.3.4")
 
 
 def directive(line: str, generation: str) -> list[tuple[str, str | None]]:
-    """What is said of a further line of #SBATCH, beside the usual ones."""
+    """The findings about a further line of #SBATCH."""
     run = planned(generation=generation)
     slurm = replaced(EXTERNAL_SLURM, "#SBATCH --mail-type=begin\n", f"#SBATCH {line}\n")
     found = validate_run(run, files_of(run, EXTERNAL_CONFIG, slurm), bundled=False)
@@ -22,7 +22,7 @@ NOTHING, LOOK = "Nothing to do", "Do not edit t"
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ("--partition=nomig", {"2025-12": ("info", NOTHING)}),
         ("--constraint=gpu80", {"2025-12": ("info", NOTHING)}),
@@ -39,9 +39,9 @@ NOTHING, LOOK = "Nothing to do", "Do not edit t"
 )
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_directive_is_information_only_where_the_generation_has_it(
-    line: str, told: dict[str, tuple[str, str]], generation: str
+    line: str, reported: dict[str, tuple[str, str]], generation: str
 ) -> None:
-    assert directive(line, generation) == [told.get(generation, ("error", LOOK))]
+    assert directive(line, generation) == [reported.get(generation, ("error", LOOK))]
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -50,11 +50,11 @@ def test_mail_is_no_matter_and_known_of_the_kit(generation: str) -> None:
     found = validate_run(run, files_of(run, EXTERNAL_CONFIG, EXTERNAL_SLURM), bundled=False)
     mail = {f.field: (str(f.severity), f.fix[:13]) for f in found if f.file and f.file.endswith(".slurm")}
     both = dict.fromkeys(("mail-type", "mail-user"), ("info", NOTHING if generation else LOOK))
-    assert {name: told for name, told in mail.items() if name in both} == both
+    assert {name: reported for name, reported in mail.items() if name in both} == both
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_keys_that_nothing_reads_are_told_one_by_one_unless_the_script_always_adds_them(generation: str) -> None:
+def test_keys_that_nothing_reads_are_reported_one_by_one_unless_the_script_always_adds_them(generation: str) -> None:
     run = planned(generation=generation)
     found = validate_run(run, files_of(run, EXTERNAL_CONFIG + "learning_rate: 1.0\n", EXTERNAL_SLURM), bundled=False)
     unread = {f.field: str(f.severity) for f in found if "does not read" in f.message}
@@ -106,7 +106,7 @@ def finding(directory: str, message: str, severity: str = "info", code: str = "u
     return Finding(code=code, severity=severity, message=message, file=f"{directory}/finetune.slurm", line=3)  # type: ignore[arg-type]
 
 
-def test_what_all_runs_have_alike_is_told_once() -> None:
+def test_what_all_runs_share_is_reported_once() -> None:
     checked = {
         name: (finding(name, "--mail"), finding(name, f"at /out/{name}/x", "warning"), finding(name, f"own {name[1:]}"))
         for name in ("r1", "r2", "r3")
@@ -138,16 +138,16 @@ def test_errors_stay_where_they_are_and_so_does_all_of_a_single_run() -> None:
 
 
 def test_two_runs_are_enough_and_a_finding_needs_no_file() -> None:
-    alike = {
+    shared = {
         name: (Finding(code="confound", severity="info", message="a", actual=f"out/{name}"),)  # type: ignore[arg-type]
         for name in ("r1", "r2")
     }
-    own, (whole,) = deduplicated(alike)
+    own, (whole,) = deduplicated(shared)
     assert own == {"r1": (), "r2": ()}
     assert (whole.message, whole.actual, whole.file) == ("in all 2 runs: a", "out/RUN", None)
 
 
-def test_what_stands_in_other_files_is_not_alike() -> None:
+def test_what_stands_in_other_files_is_not_shared() -> None:
     other = finding("r2", "a").model_copy(update={"file": "r2/finetune.yaml"})
     checked = {"r1": (finding("r1", "a"),), "r2": (other,)}
     assert deduplicated(checked) == (checked, [])
@@ -156,7 +156,7 @@ def test_what_stands_in_other_files_is_not_alike() -> None:
 Checked = dict[str, tuple[Finding, ...]]
 
 
-def test_runs_whose_files_are_not_there_do_not_keep_the_others_from_being_alike() -> None:
+def test_runs_whose_files_are_not_there_do_not_keep_the_others_from_being_shared() -> None:
     checked: Checked = {name: (finding(name, "a"), finding(name, f"own {name[1:]}")) for name in ("r2", "r3")}
     gone: Checked = {"r1": (finding("r1", "gone", "error", "missing-file"),)}
     own, (whole,) = deduplicated(gone | checked)

@@ -1,4 +1,4 @@
-"""What an external setup script cannot be told, the line that submits says: to sbatch, or in the job's environment."""
+"""What an external setup script does not take, the line that submits gives: to sbatch, or in the job's environment."""
 
 import os
 import shlex
@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.external_checks import sbatch
+from scaffold_torchtune.pipeline import state, steps
 from scaffold_torchtune.results.step_results import ScaffoldResult
+from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, log, make_experiment
 from support.kit_generations import kit
 from support.scaffolding import answers, refusal, scaffold, validated
@@ -78,14 +80,14 @@ def call(folder: Path, run: str) -> list[str]:
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 @pytest.mark.parametrize("generation", ["november", "december", "august"])
-def test_the_line_says_what_the_script_was_not_told(tmp_path: Path, generation: str, shell: str) -> None:
+def test_the_line_gives_what_the_script_was_not_given(tmp_path: Path, generation: str, shell: str) -> None:
     base = {"/scratch/gpfs/LAB/ada/ck-outputs/": f"{tmp_path}/out"} if generation == "august" else {}
     result = done(tmp_path, generation, {**LOCAL, **base})
     assert result.ok
     assert [f.sentence() for run in result.validation.runs for f in run.findings if f.severity != "info"] == []
-    (told,) = [f for f in result.plan.warnings if f.code == "submitted-with"]
-    assert told.severity == "info"
-    assert all(name in told.message for name in ("qos 'high'", "wandb_tags 'lora,4 letters'", "requeue True"))
+    (reported,) = [f for f in result.plan.warnings if f.code == "submitted-with"]
+    assert reported.severity == "info"
+    assert all(name in reported.message for name in ("qos 'high'", "wandb_tags 'lora,4 letters'", "requeue True"))
     assert result.plan.common["mail_user"].value == "ada@example.org"
     assert submitted(result.submit, tmp_path, str(shutil.which(shell))) == 0
     for run in RUNS:
@@ -113,9 +115,19 @@ def test_directories_for_logs_are_made_before_a_run_is_submitted(tmp_path: Path)
         assert (tmp_path / "out" / "cap_4L_lora_lr_sweep" / run / "artifacts").is_dir()
         assert call(tmp_path, run) == ["finetune.slurm"]
     assert result.submit.count("mkdir") == 1
-    (told,) = [f for f in result.validation.findings if f.field == "output"]
-    assert told.severity == "info"
-    assert "makes that directory first" in told.fix
+    (reported,) = [f for f in result.validation.findings if f.field == "output"]
+    assert reported.severity == "info"
+    assert "makes that directory first" in reported.fix
+
+
+def test_for_a_script_that_is_gone_no_directory_is_made(tmp_path: Path) -> None:
+    assert done(tmp_path, "december", {}).ok
+    with Tree(tmp_path / "it's a sweep") as tree:
+        plan = state.load_plan(tree)
+        assert plan is not None
+        for run in RUNS:
+            (tree.root / run / "finetune.slurm").unlink()
+        assert "mkdir" not in sbatch.line(plan, tree)
 
 
 def test_runs_that_need_something_else_each_have_their_own_command(tmp_path: Path) -> None:
@@ -179,7 +191,7 @@ def test_sbatch_is_asked_with_the_options_of_the_line(tmp_path: Path, monkeypatc
     assert all("--qos=high (on the line that submits, from claude.local.md:" in f.fix for f in refused)
 
 
-def test_offline_no_says_nothing(tmp_path: Path) -> None:
+def test_offline_no_gives_nothing(tmp_path: Path) -> None:
     result = done(tmp_path, "december", {"- **Default GPUs**: `1`\n": "- **Default GPUs**: `1`\n- Offline: no\n"})
     assert result.ok
     assert "submitted-with" not in {f.code for f in result.plan.warnings}
