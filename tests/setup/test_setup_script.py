@@ -11,6 +11,7 @@ from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.experiments import FILES, actions, log, make_experiment, outputs, run_directories
 from support.setup_scripts import GOOD, MAKE, THREE, failed, scaffold, script
+from support.wording import absent
 
 
 def test_a_script_that_works_makes_the_same_files_as_the_bundled_one(three: Path, tmp_path: Path) -> None:
@@ -46,8 +47,8 @@ def test_one_of_three_fails_and_the_others_do_not(
         (THREE[2], True),
     ]
     assert (result["setup"]["processed"], result["setup"]["succeeded"], result["setup"]["failed"]) == (3, 2, 1)
-    reason = "the script ended with status 1. It said: this run has\\tno luck"
-    assert result["setup"]["runs"][1]["reason"] == reason
+    reason = result["setup"]["runs"][1]["reason"]
+    assert absent(reason, 1, "this run has\\tno luck") == []
     assert not result["ok"]
     assert actions(three)[-4:] == [
         "SETUP_RUN_FAILED",
@@ -63,7 +64,7 @@ def test_one_of_three_fails_and_the_others_do_not(
     assert "3 runs processed, 2 successful, 1 failure\n" in log(three)
     assert sorted(path.name for path in (three / THREE[1]).iterdir()) == ["setup_finetune.yaml"]
     assert main(["scaffold", str(three), "--setup-script", str(file)]) == 1
-    assert f"setup failed in rank8_lr5e-5: {reason}" in capsys.readouterr().out
+    assert absent(capsys.readouterr().out, f"rank8_lr5e-5: {reason}") == []
 
 
 def test_a_second_call_runs_only_what_failed(three: Path, tmp_path: Path, marks: Path) -> None:
@@ -106,7 +107,8 @@ def test_a_changed_script_runs_again_and_where_it_fails_what_was_there_stays_but
     (told,) = [
         f for run in steps.validate(Request(three, setup_script=str(file))).runs for f in errors_in(run.findings)
     ]
-    assert told.fix == "mend the cause, then run setup again"
+    assert told.fix
+    assert ".scaffold" not in told.fix
     assert outputs(three) == before
     assert scaffold(three, Path("bundled")).ok
 
@@ -124,10 +126,10 @@ def test_a_missing_cruijff_kit_is_answered_with_how_to_activate(three: Path, tmp
     file = script(tmp_path, "import cruijff_kit\n", start="")
     (run, *others) = failed(scaffold(three, file))
     assert len(others) == 2
-    assert run.reason.endswith("It said: ModuleNotFoundError: No module named 'cruijff_kit'")
-    assert run.cause == "the environment that is active has no package 'cruijff_kit'"
+    assert run.reason.endswith(": ModuleNotFoundError: No module named 'cruijff_kit'")
+    assert absent(run.cause, "'cruijff_kit'") == []
     activate = "module load anaconda3/2025.6; conda activate cruijff"
-    assert run.fix == f"activate the environment that has it ({activate}), or leave out --no-activate"
+    assert absent(run.fix, f"({activate})", "--no-activate") == []
     assert run.fix in log(three)
 
 
