@@ -10,12 +10,13 @@ import pytest
 
 from support.mcp_calls import STEPS, Call, call, listed, refusal, snapshot
 from support.stand_in_python import stand_in
+from support.wording import absent
 
 
 def test_an_unknown_tool_is_answered_with_the_near_one(root: Path) -> None:
     message, (problem,) = refusal(root, "renderyaml", {})
-    assert message == "there is no tool 'renderyaml'"
-    assert problem["fix"] == "Did you mean 'render_yaml'?"
+    assert absent(message, "'renderyaml'") == []
+    assert absent(problem["fix"], "'render_yaml'") == []
     _, (problem,) = refusal(root, "\u202e" + "z" * 100_000, {})
     assert all(tool in problem["fix"] for tool in STEPS.values())
     assert len(json.dumps(problem)) < 2000
@@ -25,10 +26,10 @@ def test_an_unknown_argument_is_refused_by_name_and_nothing_runs(root: Path, swe
     before = snapshot(root)
     arguments = {"experiment": str(sweep), "overwritte": True, "zzz\u202e": 1}
     message, problems = refusal(root, "render_yaml", arguments)
-    assert "2 problem" in message
+    assert absent(message, 2) == []
     by_field = {problem["field"]: problem for problem in problems}
     assert by_field["overwritte"]["code"] == "unknown-key"
-    assert by_field["overwritte"]["fix"] == "Did you mean 'overwrite'?"
+    assert absent(by_field["overwritte"]["fix"], "'overwrite'") == []
     assert "experiment, local, names" in by_field["zzz\\u202e"]["fix"]
     assert snapshot(root) == before
 

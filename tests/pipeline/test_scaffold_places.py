@@ -43,7 +43,7 @@ def test_claude_local_md_is_taken_from_the_nearest_parent_the_project_or_the_wor
     other.mkdir()
 
     def account(**given: Any) -> object:
-        return steps.parse(Request(experiment, **given)).environment["account"]
+        return steps.parse(Request(experiment, **given)).environment["account"].value
 
     assert account() == "lab"
     local = local.rename(other / "claude.local.md")
