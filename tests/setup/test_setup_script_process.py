@@ -28,7 +28,9 @@ def test_a_script_that_prints_without_end_is_ended(
 ) -> None:
     monkeypatch.setattr(processes, "MOST", 1_000_000)
     result = scaffold(single, script(tmp_path, "while True:\n    print('on and on')"))
-    assert all("printed without end and was ended. It said: o" in run.reason for run in failed(result))
+    (run,) = failed(result)
+    assert run.reason.partition(": ")[2].startswith("o")
+    assert "status" not in run.reason
 
 
 def test_a_script_that_hangs_is_ended_with_its_children(
@@ -44,7 +46,7 @@ def test_a_script_that_hangs_is_ended_with_its_children(
         """
     pass_deadlines_once((tmp_path / "hangs").exists, monkeypatch)
     result = scaffold(single, script(tmp_path, body), timeout=60)
-    assert [run.reason for run in failed(result)] == ["the script ran longer than 60 s and was ended. It said: waiting"]
+    assert [absent(run.reason, "60 s", ": waiting") for run in failed(result)] == [[]]
     pids = [int(pid) for mark in marks.iterdir() for pid in mark.read_text().split()]
     assert len(pids) == 2
     assert not any(is_alive(pid) for pid in pids)
