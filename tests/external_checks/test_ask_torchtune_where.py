@@ -18,7 +18,7 @@ from support.waiting import PATIENCE, pass_deadlines_once, wait_until, written
 from support.wording import absent
 
 NAMED = "SCAFFOLD_TORCHTUNE_PYTHON"
-HERE = "SCAFFOLD_TORCHTUNE_PYTHON=PATH names the Python of an environment that has torchtune 0.6.1"
+HERE = "SCAFFOLD_TORCHTUNE_PYTHON=PATH"
 
 
 @pytest.fixture
