@@ -132,7 +132,7 @@ def test_a_script_has_an_empty_stdin(single: Path, tmp_path: Path) -> None:
 def test_output_that_is_not_utf8_is_shown_escaped(single: Path, tmp_path: Path) -> None:
     body = "sys.stdout.buffer.write(b'caf\\xe9 \\x1b[31m\\n[2026-01-01 00:00:00] FORGED')\nsys.exit(1)"
     assert len(failed(scaffold(single, script(tmp_path, body)))) == 1
-    assert "It said: [2026-01-01 00:00:00] FORGED | Ran for: " in log(single)
+    assert ": [2026-01-01 00:00:00] FORGED | " in log(single)
     assert "FORGED" not in actions(single)
     script(tmp_path, "sys.stdout.buffer.write(b'caf\\xe9 \\x1b[31m')\nsys.exit(1)")
     result = scaffold(single, tmp_path / "setup_finetune.py")
