@@ -8,6 +8,7 @@ from scaffold_torchtune import __version__
 from scaffold_torchtune.cli import main
 from support.command_line import answer, command
 from support.experiments import RUNS, log, run_directories
+from support.wording import absent
 
 
 def test_the_root_is_taken_from_the_option_else_from_the_environment(
@@ -56,9 +57,7 @@ def test_jobs_and_timeout_reach_the_scripts(
     options = ["--setup-script", str(script), "--jobs", "4", "--timeout", "0.75", "--no-activate", "--json"]
     assert main(["scaffold", str(experiment), *options]) == 1
     result = answer(capsys)
-    assert {run["reason"] for run in result["setup"]["runs"]} == {
-        "the script ran longer than 0.75 s and was ended. It said nothing."
-    }
+    assert [absent(run["reason"], "0.75 s") for run in result["setup"]["runs"]] == [[]] * 4
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

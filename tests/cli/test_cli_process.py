@@ -34,7 +34,7 @@ def test_an_interrupt_is_no_traceback_and_the_next_scaffold_goes_on(experiment: 
         wait_until(lambda: mark.exists() or process.poll() is not None)
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, out, error) == (130, "", "Interrupted. Repeat the command to go on from there.\n")
+    assert (process.returncode, out, error.count("\n")) == (130, "", 1), error
     assert not (experiment / ".scaffold" / "lock").exists()
     assert main(["scaffold", str(experiment), "--setup-script", "bundled"]) == 0
 

@@ -13,6 +13,7 @@ from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import ScaffoldResult, SetupRun
 from support.experiments import change, make_experiment
+from support.wording import absent
 
 EVIL = "[red]x[/red] :smile: \x1b[31m\x07\nnew line \u202e"
 ESCAPED = "[red]x[/red] :smile: \\x1b[31m\\x07\\nnew line \\u202e"
@@ -93,19 +94,21 @@ def test_a_plain_console_has_no_escape_sequences_and_breaks_no_line(bad: Scaffol
     )
     assert isinstance(console.file, io.StringIO)
     assert "\x1b" not in console.file.getvalue()
-    assert f"setup failed in {reason.directory}: {long}\n" in text(console)
+    assert f" {reason.directory}: {long}\n" in text(console)
 
 
 def test_a_scaffold_shows_its_runs_the_verdict_the_log_and_the_line_that_submits(result: ScaffoldResult) -> None:
     console = terminal(60)
     printing.result(console, result.model_copy(update={"submit": "cd " + "x" * 100}))
     printed = text(console)
-    assert "submit with: cd " + "x" * 100 + "\n" in printed
-    assert "validation passed: 4 of 4 runs checked" in printed
+    assert ": cd " + "x" * 100 + "\n" in printed
+    assert absent(printed, "4 of 4") == []
     assert "Ready." in printed
     console = plain()
     printing.result(console, result.model_copy(update={"unchanged": True}))
-    assert "nothing was changed" in text(console)
+    changed = plain()
+    printing.result(changed, result)
+    assert text(console) != text(changed), "it says that nothing was changed"
     assert f"log: {result.log}\n" in text(console)
     rows = [line.split() for line in text(console).splitlines() if line.startswith(" rank")]
     assert [row[0] for row in rows] == [run.directory for run in result.plan.runs]
@@ -116,9 +119,10 @@ def test_a_failed_scaffold_shows_what_failed_and_no_line_that_submits(bad: Scaff
     console = plain()
     printing.result(console, bad)
     printed = text(console)
-    assert "NOT READY: 1 setup failure(s), 4 of 4 runs checked" in printed
+    assert absent(printed, "NOT READY", 1, "4 of 4") == []
     assert printed.count("FAILED") == 2
-    assert "submit with" not in printed
+    assert "sbatch" not in printed
+    assert not [line for line in printed.splitlines() if line.rstrip().endswith(":")], "no label without its value"
     assert "[value-mismatch]" in printed
 
 
@@ -142,14 +146,21 @@ def test_a_plan_shows_where_each_value_stands_that_differs_by_run(result: Scaffo
     runs = tuple(result.plan.runs[0].model_copy(update={"sources": source, "line": 1}) for source in sources)
     console = plain()
     printing.result(console, result.plan.model_copy(update={"runs": runs}))
-    assert "experiment_summary.yaml:27 (runs.3.parameters.seed); and 2 more (--json --all shows all)" in text(console)
+    place, _, more = text(console).partition("experiment_summary.yaml:27 (runs.3.parameters.seed); ")
+    assert place
+    assert absent(more.splitlines()[0], 2, "--json --all") == []
 
 
 def test_a_plan_without_varying_parameters_or_defaults_prints(result: ScaffoldResult) -> None:
     console = plain()
     printing.result(console, result.plan.model_copy(update={"varying": (), "defaults": ()}))
-    assert "varying: nothing;" in text(console)
-    assert "nobody asked for" not in text(console)
+    before = plain()
+    printing.result(before, result.plan)
+    (varying,) = (line for line in text(before).splitlines() if ", ".join(result.plan.varying) in line)
+    (defaults,) = (line for line in text(before).splitlines() if absent(line, *result.plan.defaults) == [])
+    lines = text(console).splitlines()
+    assert varying.replace(", ".join(result.plan.varying), "nothing") in lines
+    assert defaults.partition(": ")[0] not in text(console)
 
 
 @pytest.mark.parametrize(
@@ -164,21 +175,22 @@ def test_a_refusal_shows_every_problem_and_that_nothing_was_changed() -> None:
     problems = [finding("missing-field", f"epochs{EVIL}", file="a.md", line=3, fix="add it"), finding("busy", "wait")]
     console = plain()
     printing.refusal(console, Refused(EVIL, problems))
-    assert text(console) == (
-        f"Refused: {ESCAPED}\n"
-        "  error: wait [busy]\n"
-        f"  error: a.md:3: epochs{ESCAPED} [missing-field]\n"
-        "    fix: add it\n"
-        "No run directory or file was changed.\n"
-    )
+    head, *problems_of, unchanged = text(console).splitlines()
+    assert head.endswith(f": {ESCAPED}")
+    assert problems_of == [
+        "  error: wait [busy]", f"  error: a.md:3: epochs{ESCAPED} [missing-field]", "    fix: add it"
+    ]  # fmt: skip
+    assert unchanged
 
 
 def test_what_was_stopped_midway_does_not_claim_that_nothing_was_changed() -> None:
     console = plain()
     printing.refusal(console, Refused("disk full", []), midway=True)
-    assert text(console) == (
-        "Stopped midway: disk full\nWhat was written stays. Repeat the command to go on from there.\n"
-    )
+    head, stays = text(console).splitlines()
+    assert head.endswith(": disk full")
+    refused = plain()
+    printing.refusal(refused, Refused("disk full", []))
+    assert {head, stays}.isdisjoint(text(refused).splitlines())
 
 
 def test_progress_is_a_bar_on_a_terminal_and_silent_elsewhere() -> None:
@@ -217,5 +229,5 @@ def test_a_tampered_run_is_shown_with_its_place(tmp_path: Path) -> None:
     change(experiment / "rank8_lr1e-5" / "finetune.yaml", "lora_rank: 8", "lora_rank: 9")
     console = plain()
     printing.result(console, steps.validate(Request(experiment)))
-    assert re.search(r"error: rank8_lr1e-5/finetune.yaml:[0-9]+: .*lora_rank is 9, planned is 8", text(console))
-    assert "validation FAILED: 4 of 4 runs checked" in text(console)
+    assert re.search(r"error: rank8_lr1e-5/finetune.yaml:[0-9]+: .*lora_rank\b.*\b9\b.*\b8\b", text(console))
+    assert absent(text(console), "FAILED", "4 of 4") == []

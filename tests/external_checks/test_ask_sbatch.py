@@ -1,5 +1,6 @@
 """validate asks sbatch whether SLURM would take the scripts. Here a stand-in answers; tests/slurm has the real one."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from support.experiments import RUNS, change, is_alive, log
 from support.scaffolding import answers, validated
 from support.stand_in_sbatch import StandIn
 from support.waiting import pass_deadlines_once, written
+from support.wording import absent
 
 NO_CONTROLLER = "allocation failure: Unable to contact slurm controller (connect failure)"
 WRONG_ACCOUNT = "allocation failure: Invalid account or account/partition combination specified"
@@ -61,8 +63,8 @@ def test_a_refused_account_is_named_in_every_run_that_has_it(done: Path, sbatch:
         lines = (done / run / "finetune.slurm").read_text().splitlines()
         assert found.line is not None
         assert lines[found.line - 1] == "#SBATCH --account=lab"
-        assert f"--account=lab (line {found.line}, from claude.local.md:" in found.fix
-        assert "sacctmgr show associations" in found.fix
+        assert absent(found.fix, f"--account=lab (line {found.line}, ", "claude.local.md:") == []
+        assert absent(found.fix, "sacctmgr show associations") == []
     assert len(sbatch.calls) == 1
 
 
@@ -88,7 +90,7 @@ def test_when_a_job_would_start_is_no_finding(done: Path, sbatch: StandIn) -> No
         (1, ["sbatch: error: Munge encode failed: Failed", "allocation failure: Protocol authentication error"], ""),
         (1, ["sbatch: fatal: Unable to process configuration file"], "Unable to process configuration file"),
         (127, ["sbatch: error while loading shared libraries: libslurm.so: no such file"], ""),
-        (126, [], "nothing, and ended with status 126"),
+        (126, [], "status 126"),
     ],
 )
 def test_where_no_slurm_works_one_remark_says_that_nothing_was_tested(
@@ -100,8 +102,8 @@ def test_where_no_slurm_works_one_remark_says_that_nothing_was_tested(
     result = validated(done)
     (found,) = answers(result)
     assert (found.code, found.severity) == ("sbatch-unavailable", "info")
-    assert found.message.startswith("the scripts were not tested with sbatch --test-only: ")
-    assert last in found.message
+    assert absent(found.message, "sbatch --test-only", last) == []
+    assert not re.search(r"\d of \d", found.message), "none was tested"
     assert len(sbatch.calls) == 2 + 1  # after the first such answer nobody is asked any more
 
 
@@ -112,7 +114,7 @@ def test_what_was_refused_before_sbatch_went_away_stays(done: Path, sbatch: Stan
     )
     result = validated(done)
     (found,) = answers(result)
-    assert found.message.startswith("1 of 2 kinds of scripts were not tested")
+    assert absent(found.message, "1 of 2") == []
     assert [run for run, all_found in of_runs(result).items() if "sbatch-refused" in {f.code for f in all_found}] == [
         *RUNS[:3]
     ]
@@ -124,14 +126,16 @@ def test_an_sbatch_that_hangs_is_ended_and_makes_a_remark(
     sbatch.answers(f"echo $$ > {tmp_path}/pid; sleep 600")
     pass_deadlines_once(lambda: written(tmp_path / "pid"), monkeypatch)
     (found,) = answers(validated(done))
-    assert (found.code, "did not answer within 30 s" in found.message) == ("sbatch-unavailable", True)
+    assert found.code == "sbatch-unavailable"
+    assert absent(found.message, "30 s") == []
     assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
 def test_an_sbatch_that_cannot_be_started_makes_a_remark(done: Path, sbatch: StandIn) -> None:
     (sbatch.folder / "sbatch").write_text("no program")
     (found,) = answers(validated(done))
-    assert "sbatch could not be started: Exec format error" in found.message
+    assert found.code == "sbatch-unavailable"
+    assert absent(found.message, "Exec format error") == []
 
 
 def test_a_configuration_that_is_not_there_is_not_waited_for(
@@ -139,7 +143,7 @@ def test_a_configuration_that_is_not_there_is_not_waited_for(
 ) -> None:
     monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
     (found,) = answers(validated(done))
-    assert "SLURM_CONF names '/nowhere/slurm.conf', which is not there" in found.message
+    assert absent(found.message, "SLURM_CONF", "'/nowhere/slurm.conf'") == []
     assert sbatch.calls == []
 
 
@@ -148,7 +152,7 @@ def test_a_cluster_that_takes_it_later_is_a_warning(done: Path, sbatch: StandIn)
     result = validated(done)
     assert result.passed
     found = of_runs(result)[RUNS[0]][0]
-    assert (found.severity, found.message.startswith("sbatch does not take the script now:")) == ("warning", True)
+    assert (found.code, found.severity) == ("sbatch-refused", "warning")
 
 
 def test_a_script_that_cannot_be_read_is_not_asked_for(done: Path, sbatch: StandIn) -> None:
@@ -212,9 +216,9 @@ def test_a_scaffold_is_not_ready_where_sbatch_refuses(
     )
     assert main(["scaffold", str(done)]) == 1
     out = capsys.readouterr().out
-    assert "sbatch does not take the script: invalid partition specified: x; Invalid partition name specified" in out
+    assert ": invalid partition specified: x; Invalid partition name specified" in out
     assert "NOT READY" in out
-    assert "give what SLURM misses in claude.local.md" in out  # the script names no partition
+    assert "claude.local.md" in out  # the script names no partition
 
 
 def test_progress_is_reported_of_each_kind_of_script(done: Path, sbatch: StandIn) -> None:

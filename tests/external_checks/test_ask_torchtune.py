@@ -10,6 +10,7 @@ from scaffold_torchtune.external_checks import ask_torchtune
 from support.experiments import RUNS, change, log
 from support.scaffolding import answers, only, validated
 from support.stand_in_python import stand_in
+from support.wording import absent
 
 
 @pytest.fixture
@@ -25,11 +26,11 @@ def test_where_torchtune_agrees_one_remark_says_what_was_built(
     assert result.passed
     found = only(result)
     assert (found.code, found.severity, found.fix) == ("torchtune-agrees", "info", "")
-    assert found.message == (
-        f"torchtune 0.6.1 with torch 2.13.0 ('{python}') takes 4 config(s), and built 2 distinct model(s):"
-        " lora_llama3_2_1b with rank 8: 1,000,000,000 parameters, 5,308,416 of them LoRA;"
-        " lora_llama3_2_1b with rank 16: 1,000,000,000 parameters, 10,616,832 of them LoRA."
-    )
+    whose, _, models = found.message.partition(": ")
+    assert absent(whose, "torchtune 0.6.1", "torch 2.13.0", f"'{python}'", 4, 2) == []
+    small, large = models.split("; ")
+    assert absent(small, "lora_llama3_2_1b", "rank 8", "1,000,000,000", "5,308,416") == []
+    assert absent(large, "lora_llama3_2_1b", "rank 16", "1,000,000,000", "10,616,832") == []
 
 
 def test_what_runs_share_is_asked_about_once_by_the_program_of_the_package(
@@ -76,14 +77,15 @@ def test_what_torchtune_refuses_is_named_where_it_stands(
     for run in result.runs:
         (found,) = run.findings
         assert (found.code, found.severity, found.field) == ("torchtune-refused", "error", "optimizer.weight_decay")
-        assert found.message == "torchtune 0.6.1 does not take it: Invalid weight_decay value: \\x1b"
+        assert absent(found.message, "torchtune 0.6.1") == []
+        assert found.message.endswith(": Invalid weight_decay value: \\x1b")
         assert (found.file, found.actual) == (f"{run.directory}/finetune.yaml", "0.01")
         lines = (done / run.directory / "finetune.yaml").read_text().splitlines()
         assert found.line is not None
         assert lines[found.line - 1] == "  weight_decay: 0.01"
         assert found.fix
     before = log(done)
-    assert "torchtune 0.6.1 does not take it" in before
+    assert found.message in before
     validated(done)
     assert log(done) == before
 
@@ -168,16 +170,15 @@ def test_components_of_others_are_one_remark(done: Path, folder: Path, monkeypat
     assert result.passed
     unasked, agrees = answers(result)
     assert (unasked.code, unasked.severity, agrees.code) == ("torchtune-unasked", "info", "torchtune-agrees")
-    assert (
-        "dataset is 'torchtune.datasets.instruct_dataset' (not ours); metric_logger is 'torchtune." in unasked.message
-    )
+    dataset, logger = unasked.message.partition(": ")[2].split("; ")
+    assert absent(dataset, "dataset", "'torchtune.datasets.instruct_dataset'", "(not ours)") == []
+    assert absent(logger, "metric_logger", "'torchtune.", "(no)") == []
 
 
 def test_another_version_is_named(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(folder, monkeypatch, "hello('0.7.0+cu')\nagree()")
     found = only(validated(done))
-    assert "torchtune 0.7.0+cu with" in found.message
-    assert found.message.endswith("All else that validate checks is known of 0.6.1.")
-    assert found.fix == "train with torchtune 0.6.1, or compare the two versions"
+    assert absent(found.message, "torchtune 0.7.0+cu", "0.6.1") == []
+    assert absent(found.fix, "torchtune 0.6.1") == []
     stand_in(folder, monkeypatch, "hello('0.6.1+cpu')\nagree()")
     assert only(validated(done)).fix == ""

@@ -16,9 +16,10 @@ from support.experiments import RUNS, is_alive
 from support.scaffolding import answers, only, validated
 from support.stand_in_python import stand_in
 from support.waiting import PATIENCE, pass_deadlines_once, wait_until, written
+from support.wording import absent
 
 NAMED = "SCAFFOLD_TORCHTUNE_PYTHON"
-HERE = "SCAFFOLD_TORCHTUNE_PYTHON=PATH names the Python of an environment that has torchtune 0.6.1"
+HERE = "SCAFFOLD_TORCHTUNE_PYTHON=PATH"
 
 
 @pytest.fixture
@@ -27,27 +28,27 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("body", "code", "reason"),
+    ("body", "code", "reasons"),
     [
-        ("say(missing='ModuleNotFoundError: x')", "torchtune-missing", "tested with it: ModuleNotFoundError: x"),
-        ("hello(); sys.exit('of its own making')", "torchtune-unanswered", "status 1, and said: of its own making"),
-        ("hello(); os.kill(os.getpid(), 11)", "torchtune-unanswered", "ended with status -11, and said: nothing"),
-        ("print('[]\\n{\"done\": 1}')", "torchtune-unanswered", 'ended with status 0, and said: {"done": 1}'),
-        ("hello(); print(asked['mark'] + 'garbage')", "torchtune-unanswered", "status 0, and said: garbage"),
-        ("hello(); say(node=0, other=1)", "torchtune-unanswered", 'said: {"node": 0, "other": 1}'),
-        ("hello(); say(done=0)", "torchtune-unanswered", "ended with status 0, and said: nothing"),
-        ("hello(); say(node=99); say(done=99)", "torchtune-unanswered", "said: nothing"),
+        ("say(missing='ModuleNotFoundError: x')", "torchtune-missing", [": ModuleNotFoundError: x"]),
+        ("hello(); sys.exit('of its own making')", "torchtune-unanswered", ["status 1", ": of its own making"]),
+        ("hello(); os.kill(os.getpid(), 11)", "torchtune-unanswered", ["status -11"]),
+        ("print('[]\\n{\"done\": 1}')", "torchtune-unanswered", ["status 0", ': {"done": 1}']),
+        ("hello(); print(asked['mark'] + 'garbage')", "torchtune-unanswered", ["status 0", ": garbage"]),
+        ("hello(); say(node=0, other=1)", "torchtune-unanswered", [': {"node": 0, "other": 1}']),
+        ("hello(); say(done=0)", "torchtune-unanswered", ["status 0"]),
+        ("hello(); say(node=99); say(done=99)", "torchtune-unanswered", ["status 0"]),
     ],
 )
 def test_without_a_whole_answer_nothing_passes(
-    body: str, code: str, reason: str, done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    body: str, code: str, reasons: list[str], done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(folder, monkeypatch, body)
     result = validated(done)
     assert not result.passed
     found = only(result)
     assert (found.code, found.severity) == (code, "error")
-    assert reason in found.message
+    assert absent(found.message, *reasons) == []
     assert HERE in found.fix
     assert "--no-with-torchtune" in found.fix
 
@@ -70,7 +71,8 @@ def test_a_program_that_hangs_is_ended(done: Path, folder: Path, monkeypatch: py
     stand_in(folder, monkeypatch, "(folder / 'pid').write_text(str(os.getpid()))\nhello()\ntime.sleep(600)")
     pass_deadlines_once(lambda: written(folder / "pid"), monkeypatch)
     found = only(validated(done))
-    assert (found.code, "the program ran longer than 300 s" in found.message) == ("torchtune-unanswered", True)
+    assert found.code == "torchtune-unanswered"
+    assert absent(found.message, "300 s") == []
     assert not is_alive(int((folder / "pid").read_text()))
 
 
@@ -79,14 +81,14 @@ def test_a_python_that_is_not_there_is_named(named: str, done: Path, monkeypatch
     monkeypatch.setenv(NAMED, named)
     found = only(validated(done))
     assert found.code == "torchtune-missing"
-    assert f"'{named}' cannot import torchtune" in found.message
-    assert "there is no such program (SCAFFOLD_TORCHTUNE_PYTHON)" in found.message
+    assert absent(found.message, f"'{named}'", "SCAFFOLD_TORCHTUNE_PYTHON") == []
 
 
 def test_a_python_that_cannot_be_started_is_named(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(folder, monkeypatch, "").write_text("no program")
     found = only(validated(done))
-    assert (found.code, "it cannot be started: Exec format error" in found.message) == ("torchtune-missing", True)
+    assert found.code == "torchtune-missing"
+    assert absent(found.message, "Exec format error") == []
 
 
 @pytest.fixture
@@ -119,8 +121,7 @@ def test_a_torchtune_at_hand_that_cannot_be_imported_is_a_warning_unless_it_was_
         result = validated(done, with_torchtune=asked_for)
         found = only(result)
         assert (found.code, found.severity, result.passed) == ("torchtune-missing", severity, asked_for is None)
-        assert f"'{sys.executable}' cannot import torchtune" in found.message
-        assert "No module named 'torch'" in found.message
+        assert absent(found.message, f"'{sys.executable}'", "No module named 'torch'") == []
 
 
 def test_the_operator_switches_it_on_and_off(
@@ -163,6 +164,6 @@ def test_an_interrupt_ends_the_program(done: Path, folder: Path, monkeypatch: py
     with started("validate", done, SCAFFOLD_TORCHTUNE_SBATCH="off") as process:
         wait_until(lambda: written(folder / "pid"))
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, error) == (130, "Interrupted. Repeat the command to go on from there.\n")
+        _, said = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, said.count("\n")) == (130, 1), said
     assert not is_alive(int((folder / "pid").read_text()))

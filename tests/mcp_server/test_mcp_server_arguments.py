@@ -10,12 +10,13 @@ import pytest
 
 from support.mcp_calls import STEPS, Call, call, listed, refusal, snapshot
 from support.stand_in_python import stand_in
+from support.wording import absent
 
 
 def test_an_unknown_tool_is_answered_with_the_near_one(root: Path) -> None:
     message, (problem,) = refusal(root, "renderyaml", {})
-    assert message == "there is no tool 'renderyaml'"
-    assert problem["fix"] == "Did you mean 'render_yaml'?"
+    assert absent(message, "'renderyaml'") == []
+    assert absent(problem["fix"], "'render_yaml'") == []
     _, (problem,) = refusal(root, "\u202e" + "z" * 100_000, {})
     assert all(tool in problem["fix"] for tool in STEPS.values())
     assert len(json.dumps(problem)) < 2000
@@ -25,10 +26,10 @@ def test_an_unknown_argument_is_refused_by_name_and_nothing_runs(root: Path, swe
     before = snapshot(root)
     arguments = {"experiment": str(sweep), "overwritte": True, "zzz\u202e": 1}
     message, problems = refusal(root, "render_yaml", arguments)
-    assert "2 problem" in message
+    assert absent(message, 2) == []
     by_field = {problem["field"]: problem for problem in problems}
     assert by_field["overwritte"]["code"] == "unknown-key"
-    assert by_field["overwritte"]["fix"] == "Did you mean 'overwrite'?"
+    assert absent(by_field["overwritte"]["fix"], "'overwrite'") == []
     assert "experiment, local, names" in by_field["zzz\\u202e"]["fix"]
     assert snapshot(root) == before
 
@@ -68,7 +69,8 @@ def test_a_mistyped_argument_is_named_with_what_it_means(root: Path, name: str, 
     _, (problem,) = refusal(root, name, arguments)
     assert problem["code"] == "invalid-value"
     assert problem["field"] == list(arguments)[-1]
-    assert problem["fix"].startswith("correct it: ")
+    (schema,) = (tool.input_schema for tool in listed(root) if tool.name == name)
+    assert schema["properties"][problem["field"]]["description"][:60] in problem["fix"]
     assert len(json.dumps(problem)) < 2000
 
 
@@ -85,7 +87,7 @@ def test_many_bad_arguments_give_a_bounded_answer(root: Path) -> None:
     arguments = {"experiment": "."} | {f"x{n}": n for n in range(1000)}
     (result,) = call(root, ("validate", arguments))
     data = result.structured_content or {}
-    assert data["error"]["message"] == "1000 problem(s) with the arguments of validate"
+    assert absent(data["error"]["message"], 1000, "validate") == []
     assert data["counts"] == {"problems": 1000}
     assert data["error"]["left_out"] == {"problems": 1000 - len(data["error"]["problems"])}
     assert len(json.dumps(data)) < 11_000

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from support.logins import home
 from support.setup_scripts import MAKE, script
 from support.stand_in_conda import StandIn
 from support.waiting import PATIENCE
+from support.wording import absent
 
 ENVIRONMENT_MODULES = Path("/usr/share/modules/init/bash")
 LMOD = Path(__file__).parents[2] / ".lmod/usr/share/lmod/lmod/init/bash"
@@ -105,7 +107,7 @@ def test_the_script_sees_what_its_module_sets(site: Site, tmp_path: Path) -> Non
     file = script(tmp_path, "assert os.environ['SITE'] == 'anaconda', os.environ\n" + MAKE)
     done = site.scaffold(experiment, file)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "the conda environment cruijff, activated once, after module load anaconda3/2025.6\n" in log(experiment)
+    assert re.search(r" cruijff\b.*module load anaconda3/2025\.6\n", log(experiment))
 
 
 def test_a_missing_module_is_told_with_those_that_are_near(site: Site, tmp_path: Path) -> None:
@@ -114,15 +116,14 @@ def test_a_missing_module_is_told_with_those_that_are_near(site: Site, tmp_path:
         experiment = make_experiment(tmp_path / f"sweep{number}", replace={"anaconda3/2025.6": name})
         found = site.refusal(experiment, script(tmp_path, MAKE))
         assert (found.code, found.location(), found.expected) == ("module-missing", "claude.local.md:27", near)
-        assert f"there is no module '{name}'. It said: " in found.message
+        assert absent(found.message, f"'{name}'") == []
 
 
 def test_a_module_that_fails_is_told_apart(site: Site, tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace={"anaconda3/2025.6": "broken/1"})
     found = site.refusal(experiment, script(tmp_path, MAKE))
     assert (found.code, found.field) == ("activation-failed", "modules")
-    assert "the module 'broken/1' is there, but cannot be loaded. It said: " in found.message
-    assert "no licence here" in found.message
+    assert absent(found.message, "'broken/1'", "no licence here") == []
 
 
 def test_conda_of_a_module_is_activated_once_for_fifty_runs(site: Site, tmp_path: Path) -> None:

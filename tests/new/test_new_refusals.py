@@ -11,6 +11,7 @@ import pytest
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.new import options
 from support.new_experiments import MODEL, Wish, make, problems, refused
+from support.wording import absent
 
 pytestmark = pytest.mark.usefixtures("no_local_file")
 
@@ -79,8 +80,9 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         ("unknown-model", "model"),
         ("unsupported-format", "dataset"),
     ]
-    assert any("Did you mean 'Llama-3.2-1B-Instruct'" in p.message for p in found)
-    assert any("the directory's name 'my sweep'" in p.message for p in found)
+    by_field = {p.field: p for p in found}
+    assert absent(by_field["model"].message, "'Llama-3.2-1B-Instrct'", "'Llama-3.2-1B-Instruct'") == []
+    assert absent(by_field["experiment_name"].message, "'my sweep'") == []
 
 
 @pytest.mark.parametrize("name", ["experiment_summary.md", "experiment_summary.yaml", "claude.local.md"])

@@ -1,11 +1,14 @@
 """What the section Variables says of the values that vary, held against the runs."""
 
+import re
+
 import pytest
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.models import Experiment
 from scaffold_torchtune.parse.experiment import parse_experiment
 from support.documents import MODEL, SUMMARY, local_md, parsed, runs, summary, table
+from support.wording import absent
 
 RUNS = runs(2, controls=1, LoRA_Rank=["8", "16"], Learning_Rate=["1e-5", "5e-5"])
 
@@ -37,36 +40,42 @@ def test_levels_that_the_runs_have_or_that_are_no_list_of_numbers_are_no_matter(
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "field", "values"),
     [
         (
             "| Factor | Levels |\n|---|---|\n| Learning Rate | 1e-5, 2e-5 |\n",
-            "Variables says that lr takes 1e-5, 2e-5, but the runs have 1e-5, 5e-5",
+            "lr",
+            ["Variables", "1e-5, 2e-5", "1e-5, 5e-5"],
         ),
         (
             "| Factor | Note | Values |\n|---|---|---|\n| rank | the rank | {16; 4} |\n",
-            "Variables says that lora_rank takes 16, 4, but the runs have 8, 16",
+            "lora_rank",
+            ["Variables", "16, 4", "8, 16"],
         ),
         (
             "### Independent\n- **LoRA rank**: [8, 9]\n",
-            "Independent says that lora_rank takes 8, 9, but the runs have ",
+            "lora_rank",
+            ["Independent", "8, 9", "8, 16"],
         ),
-        ("- **LoRA rank**: 8, 16, 32\n", "Variables says that lora_rank takes 8, 16, 32, but the runs have 8, 16"),
-        ("- **LoRA rank**: 8\n", "Variables says that lora_rank takes 8, but the runs have 8, 16"),
-        ("- **Epochs**: 1 or 2\n", "Variables says that epochs takes 1, 2, but the runs have 2"),
-        ("- **Seed**: 1 vs. 2\n", "Variables says that seed takes 1, 2, but no run is given one"),
+        ("- **LoRA rank**: 8, 16, 32\n", "lora_rank", ["Variables", "8, 16, 32", "8, 16"]),
+        ("- **LoRA rank**: 8\n", "lora_rank", ["Variables", "8", "8, 16"]),
+        ("- **Epochs**: 1 or 2\n", "epochs", ["Variables", "1, 2", "2"]),
+        ("- **Seed**: 1 vs. 2\n", "seed", ["Variables", "1, 2"]),
         (
             "- **Weight decay**: 1, 2, 3, 4, 5, 6, 7, 8, 9\n",
-            "Variables says that weight_decay takes 1, 2, 3, 4, 5, 6, 7, 8, ... (9 values), but no run",
+            "weight_decay",
+            ["Variables", "1, 2, 3, 4, 5, 6, 7, 8, ...", "9 values"],
         ),
     ],
 )
-def test_levels_that_the_runs_do_not_have_are_a_warning_at_their_line(text: str, message: str) -> None:
+def test_levels_that_the_runs_do_not_have_are_a_warning_at_their_line(text: str, field: str, values: list[str]) -> None:
     experiment = with_factors(text)
     (found,) = [each for each in experiment.warnings if each.code == "levels-differ"]
     assert found.severity is Severity.WARNING
-    assert found.message.startswith(message)
-    assert found.file == SUMMARY
+    assert (found.field, found.file) == (field, SUMMARY)
+    assert absent(found.message, field, *values) == []
+    numbers = re.findall(r"(?<=[ (])\d[\d.e-]*", found.message)
+    assert numbers == [number for value in values for number in re.findall(r"\d[\d.e-]*", value)]
     lines = summary(table=RUNS, extra=f"## Variables\n{text}").splitlines()
     assert lines[(found.line or 0) - 1] == text.splitlines()[-1]
 

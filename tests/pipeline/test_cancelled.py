@@ -112,7 +112,7 @@ def test_an_interrupted_command_ends_its_scripts(many: Path, waiting: Path, runs
         wait_until(lambda: waits(many, waiting))
         process.send_signal(number)
         out, error = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, out, error) == (130, "", "Interrupted. Repeat the command to go on from there.\n")
+    assert (process.returncode, out, error.count("\n")) == (130, "", 1), error
     check_is_gone(many, waiting)
     check_goes_on(many, waiting, runs)
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.journal import refused_entry
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request, Stopped
 from support.experiments import ACTIONS, actions, change, log, make_experiment, outputs
@@ -184,7 +185,9 @@ def test_a_render_that_is_stopped_midway_says_so_and_nothing_else(experiment: Pa
         steps.render(Request(experiment, progress=full))
     assert [problem.code for problem in caught.value.problems] == ["write-failed"]
     assert actions(experiment) == ["SCAFFOLD_TORCHTUNE_FAILED"]
-    assert "Nothing was changed" not in log(experiment)
+    nothing_changed = refused_entry(Refused("", ())).result.partition(".")[0]
+    assert nothing_changed
+    assert nothing_changed not in log(experiment)
     assert steps.scaffold(Request(experiment)).ok
 
 

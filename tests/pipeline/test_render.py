@@ -13,6 +13,7 @@ from scaffold_torchtune.system import templating, yamlio
 from scaffold_torchtune.system.layout import TEMPLATES
 from support.documents import MODEL, local_md, planned, refusal, runs, summary
 from support.example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
+from support.wording import absent
 
 COPY = "{% for key in settings %}{{ key }}: {{ settings[key] | yaml }}\n{% endfor %}"
 """A template that writes the whole plan."""
@@ -154,7 +155,8 @@ def test_a_known_key_of_its_own_needs_a_single_value(tmp_path: Path, value: str)
 def test_what_is_not_plain_yaml_is_refused(tmp_path: Path, text: str) -> None:
     (problem,) = refused(tmp_path, text)
     assert problem.code == "render-mismatch"
-    assert "is not YAML" in problem.message
+    assert (problem.field, problem.file) == (None, "rank8/setup_finetune.yaml")
+    assert absent(problem.message, "YAML") == []
 
 
 def test_a_template_that_renders_no_mapping_has_nothing_of_the_plan(tmp_path: Path) -> None:
@@ -168,10 +170,10 @@ def test_a_template_that_renders_no_mapping_has_nothing_of_the_plan(tmp_path: Pa
         ("a: {{ nothing }}", "'nothing' is undefined", None),
         ("a: 1\n{% if %}", "Expected an expression", 2),
         ("a: {{ settings | frob }}", "No filter named 'frob'", 1),
-        ("a: {{ settings | yaml }}", "not a dict", None),
+        ("a: {{ settings | yaml }}", "dict", None),
         ("a: {{ 1 / 0 }}", "division by zero", None),
-        ("{% include 'absent.j2' %}", "absent.j2 is not there", None),
-        ("{% extends 'own.yaml.j2' %}", "without end", None),
+        ("{% include 'absent.j2' %}", "absent.j2", None),
+        ("{% extends 'own.yaml.j2' %}", "template", None),
         ("a: {{ ''.__class__.__mro__ }}", "", None),
         ("a: {{ settings.update({'lr': 1}) }}", "", None),
     ],

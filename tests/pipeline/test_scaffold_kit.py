@@ -13,6 +13,7 @@ from support.experiments import change, log, make_experiment
 from support.kit_generations import GENERATIONS, kit
 from support.new_experiments import finetune
 from support.scaffolding import refusal, scaffold
+from support.wording import absent
 
 RUN = "rank8_lr1e-5"
 CHAT = {"**Epochs:** 2": "**Epochs:** 2\n- **Dataset type:** chat_completion"}
@@ -60,8 +61,8 @@ def test_each_generation_scaffolds_to_a_passed_validation(tmp_path: Path, genera
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_what_it_writes_by_itself_is_told_once_for_all_runs(tmp_path: Path, generation: str) -> None:
     result = done(tmp_path, generation)
-    assert [f.message for run in result.validation.runs for f in run.findings] == []
-    told = {f.field: f for f in result.validation.findings if f.message.startswith("in all 4 runs: ")}
+    assert [f.code for run in result.validation.runs for f in run.findings] == []
+    told = {f.field: f for f in result.validation.findings if absent(f.message, "all 4 runs:") == []}
     assert {"mail-type", "mail-user"} <= told.keys()
     assert {str(f.severity) for f in told.values()} == {"info"}
     assert ("partition" in told) == (generation == "december")
@@ -110,8 +111,7 @@ def test_outputs_follow_the_rule_of_the_version_below_the_same_base(tmp_path: Pa
 def test_what_a_version_mistakes_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     (problem,) = refused(tmp_path, "august", {"chat_completion": "instruct_dataset"})
     assert problem.code == "setup-would-fail"
-    assert f"would fail for {RUN}" in problem.message
-    assert "KeyError: 'data_dir'" in problem.message
+    assert absent(problem.message, RUN, "KeyError: 'data_dir'") == []
 
 
 def test_what_a_version_would_make_of_it_is_refused_where_it_is_written(tmp_path: Path) -> None:
@@ -140,15 +140,15 @@ def test_a_planned_value_that_is_the_fixed_one_is_no_problem(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("generation", "old", "new", "code", "field", "told"),
     [
-        ("november", "**Epochs:** 2", "**Epochs:** 2\n- **Seed:** 7", "untaken-setting", "seed", "always writes 1234"),
-        ("december", "**Epochs:** 2", "**Epochs:** 2\n- **Seed:** 7", "untaken-setting", "seed", "always writes 1234"),
+        ("november", "**Epochs:** 2", "**Epochs:** 2\n- **Seed:** 7", "untaken-setting", "seed", "1234"),
+        ("december", "**Epochs:** 2", "**Epochs:** 2\n- **Seed:** 7", "untaken-setting", "seed", "1234"),
         ("november", "Llama-3.2-1B-Instruct", "Llama-3.2-3B-Instruct", "untaken-setting", "torchtune_model_name", "1B"),
         ("december", "**Epochs:** 2", "**Epochs:** 2\n- **Max steps per epoch:** 5\n- **Batch size val:** 2",
-         "untaken-setting", "batch_size_val", "has no way to take it"),
+         "untaken-setting", "batch_size_val", "batch_size_val"),
         ("december", "**Epochs:** 2", "**Epochs:** 2\n- **LoRA alpha:** 16",
-         "untaken-setting", "lora_alpha", "always writes 32"),
-        ("december", "anaconda3/2025.6", "gcc/12", "untaken-setting", "modules", "deletes each line"),
-        ("august", "\n- **Dataset type:** chat_completion", "", "missing-field", "dataset_type", "requires"),
+         "untaken-setting", "lora_alpha", "32"),
+        ("december", "anaconda3/2025.6", "gcc/12", "untaken-setting", "modules", "conda"),
+        ("august", "\n- **Dataset type:** chat_completion", "", "missing-field", "dataset_type", "dataset_type"),
     ],
 )  # fmt: skip
 def test_what_a_version_cannot_take_is_refused_by_name(

@@ -1,5 +1,6 @@
 """Scaffolds with a plain YAML template, on disk: bundled and external setup_finetune, both data formats."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from support.mcp_calls import call
 from support.new_experiments import finetune
 from support.scaffolding import codes, refusal, scaffold
 from support.templates import JSON, NAME, OWN_RECIPE, PARQUET, line_of
+from support.wording import absent
 
 RUN = "rank8_lr1e-5"
 CHAT = {"**Epochs:** 2": "**Epochs:** 2\n- **Dataset type:** chat_completion"}
@@ -56,8 +58,8 @@ def test_the_bundled_setup_finetune_scaffolds_with_it(tmp_path: Path, text: str,
     script = (experiment / RUN / "finetune.slurm").read_text()
     assert f"tune run {OWN_RECIPE}" in script
     assert "conda activate kit" in script
-    assert f"GENERATE_YAMLS\nDetails: Using template {file}\n" in log(experiment)
-    assert f"Analyzed experiment_summary.md, claude.local.md, {NAME}" in log(experiment)
+    assert re.search(rf"GENERATE_YAMLS\nDetails: .*{re.escape(str(file))}\n", log(experiment))
+    assert f"experiment_summary.md, claude.local.md, {NAME}" in log(experiment)
     assert result.plan.template == str(file)
     assert str(result.parse.template["epochs"].source) == f"{NAME}:{line_of(text, 'epochs')} (template)"
     assert result.parse.sources[NAME]["template.epochs"] == line_of(text, "epochs")
@@ -149,7 +151,7 @@ def test_a_changed_template_makes_the_plan_outdated_where_it_plans_another(tmp_p
     assert [f.code for f in found] == ["plan-outdated"]
     file.unlink()
     assert "missing-template" not in codes(refused := refusal(steps.setup, experiment))
-    assert "is not there" in refused.problems[0].message
+    assert absent(refused.problems[0].message, file.name) == []
 
 
 def test_one_that_is_not_there_is_refused_before_the_documents(tmp_path: Path) -> None:

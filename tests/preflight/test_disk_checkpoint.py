@@ -11,6 +11,7 @@ from scaffold_torchtune.preflight import disk
 from scaffold_torchtune.preflight.disk import free_bytes, inspect_checkpoint
 from support.checkpoints import facts_of, make_checkpoint, write_safetensors
 from support.permissions import held_to_modes
+from support.wording import absent
 
 MODEL = "Llama-3.2-1B-Instruct"
 
@@ -50,21 +51,22 @@ def test_what_is_no_directory_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     assert inspect_checkpoint(str(tmp_path / "Llama-3.2-1B-")) == CheckpointState(absent=True, near=("Llama-3.2-1B",))
     assert inspect_checkpoint(str(tmp_path / "none" / "model")) == CheckpointState(absent=True)
-    assert inspect_checkpoint(str(tmp_path / "file")) == CheckpointState(problem="is not a directory")
-    assert inspect_checkpoint("a\0b").problem == "cannot be looked into: embedded null byte"
-    assert inspect_checkpoint(f"/{'a' * 300}").problem == "cannot be looked into: File name too long"
+    found = inspect_checkpoint(str(tmp_path / "file"))
+    assert (found, absent(found.problem, "directory")) == (CheckpointState(problem=found.problem), [])
+    assert inspect_checkpoint("a\0b").problem.endswith(": embedded null byte")
+    assert inspect_checkpoint(f"/{'a' * 300}").problem.endswith(": File name too long")
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "is not a whole safetensors file"),
-        (b"\xff" * 8, "is not a whole safetensors file"),
-        (b"\x40" + bytes(7) + b"{}", "is not a whole safetensors file"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
-        (b"\x02" + bytes(7) + b"[]", "cannot be read as a safetensors file"),
-        (b"\x02" + bytes(7) + b"xx", "cannot be read as a safetensors file"),
-        (b"\x08" + bytes(7) + b'{"a": 1}', "cannot be read as a safetensors file"),
+        (b"", "whole safetensors file"),
+        (b"\xff" * 8, "whole safetensors file"),
+        (b"\x40" + bytes(7) + b"{}", "whole safetensors file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"\x02" + bytes(7) + b"[]", "a safetensors file"),
+        (b"\x02" + bytes(7) + b"xx", "a safetensors file"),
+        (b"\x08" + bytes(7) + b'{"a": 1}', "a safetensors file"),
     ],
 )
 def test_what_is_no_safetensors_file_is_told(tmp_path: Path, content: bytes, problem: str) -> None:
@@ -78,7 +80,7 @@ def test_a_file_that_is_cut_off_says_by_how_much(tmp_path: Path) -> None:
     write_safetensors(file, {"a": (2, 3), "b": (4,)})
     os.truncate(file, file.stat().st_size - 5)
     found = inspect_checkpoint(str(tmp_path)).tensors["model.safetensors"]
-    assert found.problem == "is cut off: 5 bytes of its tensors are missing"
+    assert absent(found.problem, "5 bytes") == []
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"weight_map": []}'])

@@ -34,7 +34,7 @@ def test_the_installed_wheel_scaffolds_its_example_without_the_checkout(installe
     assert where.stdout.startswith(str(installed))
     done = run(installed, "-m", "scaffold_torchtune", "demo", "example", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "validation passed: 4 of 4 runs checked" in done.stdout
+    assert "4 of 4" in done.stdout
 
 
 @pytest.mark.parametrize("path", ["SKILL.md", "workflows/torchtune.md", "workflows/troubleshooting.md"])

@@ -1,6 +1,7 @@
 """What agents get of a step: an outcome in one line, what is next, what was logged; lists cut with right counts."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from scaffold_torchtune.results.reply import bounded
 from scaffold_torchtune.results.tools import ARGUMENTS
 from support.experiments import actions, change, make_experiment, many_runs
 from support.mcp_calls import STEPS, call, listed
+from support.wording import absent
 
 SMALL = 20_000
 """Bytes: far more than any reply takes, and far less than what is cut."""
@@ -60,7 +62,8 @@ def test_who_follows_what_is_next_comes_to_a_passed_validation(root: Path, sweep
         assert "\n" not in data["outcome"]
         follow = data["next"]
     assert made == list(STEPS.values())
-    assert data["outcome"].startswith("PASSED: 4 of 4 runs checked")
+    assert data["outcome"].startswith("PASSED: ")
+    assert absent(data["outcome"], "4 of 4") == []
     assert "scaffold.log" in follow["first"]
     assert data["submit"] in (sweep / "scaffold.log").read_text()
 
@@ -95,9 +98,8 @@ def all_actions(log: list[str]) -> list[str]:
 def test_a_refused_writing_step_tells_its_entry(experiment: Path) -> None:
     change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** two")
     data = replied("render", experiment)
-    assert (
-        data["outcome"] == "REFUSED: 1 problem(s) in the experiment's documents. No run directory or file was changed."
-    )
+    assert data["outcome"].startswith("REFUSED: ")
+    assert absent(data["outcome"], 1) == []
     assert data["next"]["tool"] == "render_yaml"
     assert data["counts"] == {"problems": 1}
     (head,) = data["logged"]
@@ -115,7 +117,8 @@ def test_a_failed_validation_names_its_errors_and_asks_for_no_tool(experiment: P
     for run in ("rank8_lr1e-5", "rank16_lr1e-5"):
         change(experiment / run / "finetune.yaml", "seed: 14", "seed: 15")
     data = replied("validate", experiment)
-    assert data["outcome"] == "FAILED: 4 of 4 runs checked, 2 with errors: value-mismatch (2)."
+    assert data["outcome"].startswith("FAILED: ")
+    assert absent(data["outcome"], "4 of 4", 2, "value-mismatch (2)") == []
     assert data["counts"]["failed"] == 2
     assert "tool" not in data["next"]
     assert data["submit"] == ""
@@ -128,7 +131,7 @@ def test_one_failed_setup_is_told_first_with_its_reason(many: Path) -> None:
     ]
     failed = result.model_copy(update={"runs": tuple(runs), "failed": 1, "succeeded": 119})
     data = reply.of_result(failed, tools.Call("run_setup"))
-    assert data["outcome"].startswith("120 runs processed: 119 succeeded, 1 failed")
+    assert re.findall(r"\d+", data["outcome"])[:3] == ["120", "119", "1"]
     assert (data["runs"][0]["directory"], data["runs"][0]["reason"]) == (runs[99].directory, "boom")
     assert data["next"]["tool"] == "validate"
     assert "run_setup again" in data["next"]["first"]
@@ -219,7 +222,7 @@ def test_renders_outcome_and_counts_tell_the_same(tmp_path: Path) -> None:
     planned = replied("plan", experiment)["counts"]["warnings"]
     data = replied("render", experiment)
     assert planned > 0
-    assert data["outcome"].endswith(f"0 warnings besides the plan's {planned}.")
+    assert re.findall(r"\d+", data["outcome"])[-2:] == ["0", str(planned)]
     assert data["counts"] == {"warnings": 0}
 
 
@@ -246,10 +249,10 @@ def test_a_plan_that_may_not_be_what_is_meant_asks_before_anything_is_written(
     experiment: Path, old: str, new: str, code: str
 ) -> None:
     usual = replied("plan", experiment)["next"]
-    assert "at once where they asked for the whole scaffold" in usual["first"]
+    assert code not in usual["first"]
     change(experiment / "experiment_summary.md", old, new)
     data = replied("plan", experiment)
-    assert f"ask about {code} before anything is written" in data["next"]["first"]
+    assert absent(data["next"]["first"], code) == []
     assert data["next"]["arguments"] == usual["arguments"]
 
 
@@ -257,11 +260,10 @@ def test_a_file_that_was_edited_leads_to_the_user_and_overwrite(experiment: Path
     assert steps.scaffold(Request(experiment)).ok
     change(experiment / "rank8_lr1e-5" / "finetune.yaml", "lora_rank: 8", "lora_rank: 9")
     judged = replied("validate", experiment)
-    assert "run_setup puts back with overwrite: true" in judged["next"]["first"]
+    assert absent(judged["next"]["first"], "run_setup", "overwrite: true") == []
     data = replied("setup", experiment)
     assert data["next"]["tool"] == "run_setup"
-    assert "overwrite: true" in data["next"]["first"]
-    assert "validate tells which values differ" in data["next"]["first"]
+    assert absent(data["next"]["first"], "validate", "overwrite: true") == []
     change(experiment / "rank8_lr1e-5" / "finetune.yaml", "lora_rank: 9", "lora_rank: 8")
     (experiment / "rank8_lr1e-5" / "finetune.slurm").unlink()
     assert "overwrite" not in replied("validate", experiment)["next"]["first"]

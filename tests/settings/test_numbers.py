@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.system.text import close_matches, did_you_mean, escape, shown
+from support.wording import absent
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0), ("8", 8), ("123456789012", 123_456_789_012)])
@@ -88,7 +89,8 @@ def test_a_lone_surrogate_is_escaped_too() -> None:
 
 
 def test_long_text_is_cut_with_what_is_left_out() -> None:
-    assert escape("x" * 205) == "x" * 200 + "... (5 more characters)"
+    kept, dots, rest = escape("x" * 205).partition("... (")
+    assert (kept, bool(dots), absent(rest, 5)) == ("x" * 200, True, [])
     assert escape("x" * 200) == "x" * 200
 
 
@@ -99,6 +101,6 @@ def test_a_shown_value_leaves_no_doubt_about_its_type(value: str | float | None,
 
 def test_close_matches_ignore_case_and_come_best_first() -> None:
     assert close_matches("LORA_RNK", ["lr", "lora_alpha", "lora_rank"])[0] == "lora_rank"
-    assert did_you_mean("epoch", ["epochs"]) == "Did you mean 'epochs'?"
+    assert absent(did_you_mean("epoch", ["epochs"]), "'epochs'") == []
     assert did_you_mean("zzz", ["epochs"]) == ""
     assert math.isclose(len(close_matches("abcd", ["abcx", "abcy", "abcz", "abcw"], limit=2)), 2)

@@ -11,6 +11,7 @@ from scaffold_torchtune.setup.external.activation import Activation, Fault, acti
 from support.logins import MODULES, has_modules, home, loaded
 from support.stand_in_conda import StandIn
 from support.waiting import PATIENCE, pass_deadlines_once
+from support.wording import absent
 
 
 def activated(asked: Activation, login: dict[str, str], timeout: float = PATIENCE) -> dict[str, str]:
@@ -198,23 +199,24 @@ def test_what_is_named_is_never_read_as_shell(tmp_path: Path, conda: StandIn) ->
 @pytest.mark.parametrize(
     ("profile", "said"),
     [
-        ("echo goodbye; exit 7", "bash ended with status 7. goodbye"),
-        ("set -- evil", "bash ended with status 3."),
-        ("exec echo gone", "bash ended with status 0. gone"),
+        ("echo goodbye; exit 7", ["status 7", "goodbye"]),
+        ("set -- evil", ["status 3"]),
+        ("exec echo gone", ["status 0", "gone"]),
     ],
 )
-def test_a_profile_that_leaves_no_shell(tmp_path: Path, profile: str, said: str) -> None:
-    assert fault(TUNE, home(tmp_path / "home", profile)) == Fault("shell", output=said)
+def test_a_profile_that_leaves_no_shell(tmp_path: Path, profile: str, said: list[str]) -> None:
+    found = fault(TUNE, home(tmp_path / "home", profile))
+    assert (found, absent(found.output, *said)) == (Fault("shell", output=found.output), [])
 
 
 def test_a_shell_that_hangs_is_ended(tmp_path: Path, conda: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     conda.answers("sleep 600")
     pass_deadlines_once(lambda: conda.activated, monkeypatch)
     found = fault(TUNE, home(tmp_path / "home", f". '{conda.hook}'"), timeout=60)
-    assert found == Fault("shell", output="it was ended after 60 s", at="conda activate tune")
+    assert (found.kind, found.at, absent(found.output, "60 s")) == ("shell", "conda activate tune", [])
 
 
 def test_a_machine_without_bash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     found = fault(TUNE, {"PATH": os.environ["PATH"]})
-    assert found == Fault("shell", output="bash cannot be started: No such file or directory")
+    assert (found.kind, absent(found.output, "bash", ": No such file or directory")) == ("shell", [])

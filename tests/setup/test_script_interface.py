@@ -15,6 +15,7 @@ from scaffold_torchtune.system import processes
 from support.experiments import change, make_experiment
 from support.scaffolding import codes, refusal
 from support.waiting import PATIENCE
+from support.wording import absent
 
 ANY = """\
 import argparse, pathlib, sys
@@ -74,16 +75,17 @@ def test_what_can_never_run_is_a_fault(tmp_path: Path, text: str, reason: str) -
 
 
 def test_a_script_that_does_not_answer_in_time(tmp_path: Path) -> None:
-    with pytest.raises(InterfaceFault, match=r"^it did not say what it takes within 1 s$"):
+    with pytest.raises(InterfaceFault) as caught:
         asked(tmp_path, "import argparse, time\ntime.sleep(600)", timeout=1)
+    assert absent(str(caught.value), "1 s") == []
 
 
 def test_a_python_or_a_script_that_is_not_there(tmp_path: Path) -> None:
     script = tmp_path / "setup_finetune.py"
     script.write_text(ANY)
-    with pytest.raises(InterfaceFault, match=r"cannot be started: No such file or directory$"):
+    with pytest.raises(InterfaceFault, match=": No such file or directory$"):
         ask_interface(script, str(tmp_path / "python"), {}, 5)
-    with pytest.raises(InterfaceFault, match=r"^it cannot be read: No such file or directory$"):
+    with pytest.raises(InterfaceFault, match=": No such file or directory$"):
         ask_interface(tmp_path / "none.py", sys.executable, {}, 5)
 
 
@@ -108,7 +110,7 @@ def test_a_script_that_cannot_run_is_refused_before_anything_is_written(tmp_path
     before = sorted(path.name for path in experiment.iterdir())
     refused = refusal(steps.plan, experiment, setup_script=str(script))
     assert codes(refused) == ["package-missing"]
-    assert "No module named 'cruijff_kit_of_nobody'" in refused.problems[0].message
+    assert absent(refused.problems[0].message, "'cruijff_kit_of_nobody'") == []
     script.write_text("import argparse\nif")
     assert codes(refusal(steps.plan, experiment, setup_script=str(script))) == ["script-unasked"]
     assert sorted(path.name for path in experiment.iterdir()) == before
@@ -134,7 +136,8 @@ def test_the_user_is_warned_of_defaults_that_a_script_does_not_tell(tmp_path: Pa
     (told,) = [each for each in found if each.code == "script-writes"]
     assert told.severity is Severity.WARNING
     names = "lora_alpha, lora_dropout, lr_scheduler, num_warmup_steps, weight_decay, gradient_accumulation_steps, "
-    assert told.message.endswith(f"for {names}max_seq_len, seed")
+    assert absent(told.message, f"{names}max_seq_len, seed") == []
+    assert not {"lora_rank", "lr", "batch_size", "epochs"} & set(told.message.replace(",", " ").split())
     lines = ["LoRA alpha", "LoRA dropout", "Warmup steps", "Weight decay", "Gradient accumulation steps", "Seed"]
     given = "".join(f"- **{line}:** 1\n" for line in lines).replace("dropout:** 1", "dropout:** 0.1")
     given += "- **LR scheduler:** cosine\n- **Max seq len:** 512\n"

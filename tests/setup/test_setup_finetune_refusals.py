@@ -5,6 +5,7 @@ import pytest
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.setup.bundled import build
 from support.setup_texts import MINIMAL, problems_of, text_of
+from support.wording import absent
 
 
 @pytest.mark.parametrize(
@@ -113,18 +114,28 @@ def test_a_required_key_that_does_not_fit_is_refused(key: str, value: str | None
     assert problems_of(text_of(**{key: value})) == [("invalid-value", key)]
 
 
+def fix_of(text: str) -> str:
+    with pytest.raises(Refused) as refusal:
+        build(text)
+    (problem,) = refusal.value.problems
+    return problem.fix
+
+
 def test_a_quoted_number_and_an_unquoted_time_come_with_advice() -> None:
     with pytest.raises(Refused) as refusal:
         build(text_of() + "lora_rank: '8'\ntime: 12:30:00\n")
     rank, time = refusal.value.problems
-    assert "without quotes" in rank.fix
-    assert (time.actual, "'12:30:00'" in time.fix) == ("12:30:00", True)
+    assert rank.fix != fix_of(text_of() + "lora_rank: -8\n"), "the quotes are to go"
+    assert (rank.field, rank.actual, time.field, time.actual) == ("lora_rank", "8", "time", "12:30:00")
+    assert absent(time.fix, "'12:30:00'") == []
 
 
 def test_user_in_a_path_is_to_be_written_out() -> None:
     with pytest.raises(Refused) as refusal:
         build(text_of(models_dir="/home/$USER/models"))
-    assert "your user name" in refusal.value.problems[0].fix
+    (problem,) = refusal.value.problems
+    assert (problem.field, problem.actual) == ("models_dir", "/home/$USER/models")
+    assert problem.fix != fix_of(text_of(models_dir="/home/$OTHER/models")), "the variable is known"
 
 
 # --- keys

@@ -1,6 +1,7 @@
 """What becomes of a script that works, fails, or leaves its work undone."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.experiments import FILES, actions, log, make_experiment, outputs, run_directories
 from support.setup_scripts import GOOD, MAKE, THREE, failed, scaffold, script
+from support.wording import absent
 
 
 def test_a_script_that_works_makes_the_same_files_as_the_bundled_one(three: Path, tmp_path: Path) -> None:
@@ -20,8 +22,8 @@ def test_a_script_that_works_makes_the_same_files_as_the_bundled_one(three: Path
     assert result.plan.setup == str(file)
     made = outputs(three)
     assert sorted(made) == sorted(f"{run}/{name}" for run in THREE for name in FILES)
-    how = "the environment as it is, nothing activated"
-    assert f"Details: {file} as a subprocess in each run's staging directory; {how}\n" in log(three)
+    how = result.setup.environment
+    assert re.search(rf"\nDetails: {re.escape(str(file))} .*; {how}\n", log(three))
     assert "conda" not in log(three)
     assert not list((three / ".scaffold" / "staging").iterdir())
     assert scaffold(three, file).unchanged
@@ -46,8 +48,8 @@ def test_one_of_three_fails_and_the_others_do_not(
         (THREE[2], True),
     ]
     assert (result["setup"]["processed"], result["setup"]["succeeded"], result["setup"]["failed"]) == (3, 2, 1)
-    reason = "the script ended with status 1. It said: this run has\\tno luck"
-    assert result["setup"]["runs"][1]["reason"] == reason
+    reason = result["setup"]["runs"][1]["reason"]
+    assert absent(reason, 1, "this run has\\tno luck") == []
     assert not result["ok"]
     assert actions(three)[-4:] == [
         "SETUP_RUN_FAILED",
@@ -60,10 +62,11 @@ def test_one_of_three_fails_and_the_others_do_not(
     assert f"| Exit status: 1 | Whole output: {output}\n" in log(three)
     assert (three / output).read_text() == "this run has\\tno luck\n"
     assert [result["setup"]["runs"][1][key] for key in ("status", "output")] == [1, output]
-    assert "3 runs processed, 2 successful, 1 failure\n" in log(three)
+    counted = log(three).rpartition("RUN_SETUP_SCRIPTS")[2].partition("\n\n")[0].rpartition("Result: ")[2]
+    assert re.findall(r"\d+", counted)[:3] == ["3", "2", "1"]
     assert sorted(path.name for path in (three / THREE[1]).iterdir()) == ["setup_finetune.yaml"]
     assert main(["scaffold", str(three), "--setup-script", str(file)]) == 1
-    assert f"setup failed in rank8_lr5e-5: {reason}" in capsys.readouterr().out
+    assert absent(capsys.readouterr().out, f"rank8_lr5e-5: {reason}") == []
 
 
 def test_a_second_call_runs_only_what_failed(three: Path, tmp_path: Path, marks: Path) -> None:
@@ -83,7 +86,8 @@ def test_a_second_call_runs_only_what_failed(three: Path, tmp_path: Path, marks:
     assert [run.unchanged for run in result.setup.runs] == [True, False, True]
     started = sorted(path.name.partition(".")[0] for path in marks.iterdir())
     assert started == ["rank16_lr1e-5", "rank8_lr1e-5", "rank8_lr5e-5", "rank8_lr5e-5", "ready"]
-    assert "(2 of them already done)" in log(three)
+    counted = log(three).rpartition("RUN_SETUP_SCRIPTS")[2].partition("\n\n")[0].rpartition("Result: ")[2]
+    assert re.findall(r"\d+", counted)[:4] == ["3", "3", "2", "0"]
 
 
 def test_a_changed_script_runs_again_and_where_it_fails_what_was_there_stays_but_does_not_pass(
@@ -106,7 +110,8 @@ def test_a_changed_script_runs_again_and_where_it_fails_what_was_there_stays_but
     (told,) = [
         f for run in steps.validate(Request(three, setup_script=str(file))).runs for f in errors_in(run.findings)
     ]
-    assert told.fix == "mend the cause, then run setup again"
+    assert told.fix
+    assert ".scaffold" not in told.fix
     assert outputs(three) == before
     assert scaffold(three, Path("bundled")).ok
 
@@ -124,10 +129,10 @@ def test_a_missing_cruijff_kit_is_answered_with_how_to_activate(three: Path, tmp
     file = script(tmp_path, "import cruijff_kit\n", start="")
     (run, *others) = failed(scaffold(three, file))
     assert len(others) == 2
-    assert run.reason.endswith("It said: ModuleNotFoundError: No module named 'cruijff_kit'")
-    assert run.cause == "the environment that is active has no package 'cruijff_kit'"
+    assert run.reason.endswith(": ModuleNotFoundError: No module named 'cruijff_kit'")
+    assert absent(run.cause, "'cruijff_kit'") == []
     activate = "module load anaconda3/2025.6; conda activate cruijff"
-    assert run.fix == f"activate the environment that has it ({activate}), or leave out --no-activate"
+    assert absent(run.fix, f"({activate})", "--no-activate") == []
     assert run.fix in log(three)
 
 
@@ -140,21 +145,18 @@ def test_without_modules_the_reminder_names_the_environment_alone(tmp_path: Path
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("", "the script ended well but made no finetune.yaml. It said nothing."),
-        ("print('done\\n\\n')\nopen('finetune.yaml', 'w').write('x: 1')", "but made no finetune.slurm. It said: done"),
-        (
-            "open('finetune.slurm', 'w').write('#!x')\nopen('finetune.yaml', 'w').write('x')",
-            "a finetune.yaml that is no YAML",
-        ),
-        ("main([])\nopen('finetune.slurm', 'w').write('x')", "made a finetune.slurm that does not begin with #!"),
-        ("main([])\nopen('finetune.slurm', 'w')", "the script ended well but made a finetune.slurm of 0 bytes"),
-        ("main([])\nopen('finetune.yaml', 'w').write('x' * 1_000_001)", "made a finetune.yaml of 1000001 bytes"),
-        ("main([])\nos.rename('finetune.yaml', 'x')\nos.symlink('x', 'finetune.yaml')", "made no finetune.yaml"),
-        ("main([])\nos.unlink('finetune.slurm')\nos.mkdir('finetune.slurm')", "made no finetune.slurm"),
-        ("main([])\nos.unlink('finetune.slurm')\nos.mkfifo('finetune.slurm')", "made no finetune.slurm"),
-        ("main([])\nsys.exit(4)", "the script ended with status 4."),
-        ("main([])\nos.kill(os.getpid(), 9)", "the script ended with status -9. "),
-        ("import shutil\nshutil.rmtree(os.getcwd())", "made no finetune.yaml"),
+        ("", ["no finetune.yaml"]),
+        ("print('done\\n\\n')\nopen('finetune.yaml', 'w').write('x: 1')", ["no finetune.slurm", ": done"]),
+        ("open('finetune.slurm', 'w').write('#!x')\nopen('finetune.yaml', 'w').write('x')", ["finetune.yaml", "YAML"]),
+        ("main([])\nopen('finetune.slurm', 'w').write('x')", ["finetune.slurm", "#!"]),
+        ("main([])\nopen('finetune.slurm', 'w')", ["finetune.slurm", "0 bytes"]),
+        ("main([])\nopen('finetune.yaml', 'w').write('x' * 1_000_001)", ["finetune.yaml", "1000001 bytes"]),
+        ("main([])\nos.rename('finetune.yaml', 'x')\nos.symlink('x', 'finetune.yaml')", ["no finetune.yaml"]),
+        ("main([])\nos.unlink('finetune.slurm')\nos.mkdir('finetune.slurm')", ["no finetune.slurm"]),
+        ("main([])\nos.unlink('finetune.slurm')\nos.mkfifo('finetune.slurm')", ["no finetune.slurm"]),
+        ("main([])\nsys.exit(4)", ["status 4"]),
+        ("main([])\nos.kill(os.getpid(), 9)", ["status -9"]),
+        ("import shutil\nshutil.rmtree(os.getcwd())", ["no finetune.yaml"]),
     ],
     ids=[
         "nothing",
@@ -172,11 +174,11 @@ def test_without_modules_the_reminder_names_the_environment_alone(tmp_path: Path
     ],
 )
 def test_what_a_script_leaves_undone_is_a_failure_with_its_reason(
-    single: Path, tmp_path: Path, body: str, reason: str
+    single: Path, tmp_path: Path, body: str, reason: list[str]
 ) -> None:
     result = scaffold(single, script(tmp_path, body))
     assert len(failed(result)) == 1
-    assert all(reason in run.reason for run in result.setup.runs)
+    assert [absent(run.reason, *reason) for run in result.setup.runs] == [[]]
     assert not list(single.glob("rank*/finetune.*"))
     assert not list((single / ".scaffold" / "staging").iterdir())
 
@@ -191,10 +193,7 @@ def test_what_else_a_script_leaves_in_its_directory_is_cleared(single: Path, tmp
 def test_outputs_that_are_not_utf8_do_not_pass(single: Path, tmp_path: Path) -> None:
     body = "main([])\nopen('finetune.yaml', 'ab').write(b'\\xff')\n"
     (run,) = failed(scaffold(single, script(tmp_path, body)))
-    assert (
-        run.reason.removesuffix(" finetune.slurm")
-        == "the script ended well but made a finetune.yaml that is not UTF-8 text. It said: wrote finetune.yaml and"
-    )
+    assert absent(run.reason, "finetune.yaml", "UTF-8") == []
 
 
 def test_wrong_values_of_a_script_do_not_pass(three: Path, tmp_path: Path) -> None:
@@ -216,4 +215,4 @@ def test_a_staging_directory_that_cannot_be_made_is_a_failure(three: Path, tmp_p
 
     result = scaffold(three, script(tmp_path, "time.sleep(0.3)\n" + MAKE), jobs=1, progress=spoil)
     assert [run.directory for run in failed(result)] == [THREE[2]]
-    assert "cannot make the directory" in result.setup.runs[2].reason
+    assert absent(result.setup.runs[2].reason, f".scaffold/staging/{THREE[2]}") == []

@@ -14,6 +14,7 @@ from support.logins import Login
 from support.scaffolding import refusal
 from support.setup_scripts import GOOD, MAKE, failed, scaffold, script
 from support.waiting import pass_deadlines_once
+from support.wording import absent
 
 
 @pytest.fixture
@@ -46,9 +47,8 @@ def test_a_module_that_is_not_there(tmp_path: Path, login: Login, name: str, nea
     assert (found.code, found.field, found.location()) == ("module-missing", "modules", "claude.local.md:27")
     assert (found.expected, found.actual) == (near, name)
     said = f"ERROR: Unable to locate a modulefile for '{name}'"
-    assert found.message == f"there is no module '{name}'. It said: {said}"
-    yourself = f"or activate it yourself (module load {name}; conda activate cruijff) and add --no-activate"
-    assert found.fix == f"name one that there is ({near}); {yourself}"
+    assert absent(found.message, f"'{name}'", said) == []
+    assert absent(found.fix, near, f"module load {name}; conda activate cruijff", "--no-activate") == []
     assert login.conda.activated == []
 
 
@@ -56,35 +56,32 @@ def test_a_module_that_is_not_there(tmp_path: Path, login: Login, name: str, nea
 def test_a_module_that_is_like_none(tmp_path: Path) -> None:
     found = refused(tmp_path, {"anaconda3/2025.6": "zzz"})
     assert found.expected is None
-    assert found.fix.startswith("look for it with `module avail zzz`; or ")
+    assert absent(found.fix, "`module avail zzz`") == []
 
 
 @pytest.mark.usefixtures("login")
 def test_a_module_that_cannot_be_loaded(tmp_path: Path) -> None:
     found = refused(tmp_path, {"anaconda3/2025.6": "broken/1"})
     assert (found.code, found.field, found.line) == ("activation-failed", "modules", 27)
-    assert found.message == (
-        "the module 'broken/1' is there, but cannot be loaded. It said: ERROR: Module evaluation aborted"
-    )
+    assert absent(found.message, "'broken/1'", "ERROR: Module evaluation aborted") == []
 
 
 def test_no_module_system() -> None:
     found = activation_problem(Fault("modules", "a/1 b"), Activation(("a/1", "b"), "tune"), {})
     assert found.code == "modules-missing"
-    assert "the modules a/1 b are to be loaded, but there is no `module` command here" in found.message
-    assert found.fix.endswith("activate it yourself (module load a/1; module load b; conda activate tune)"
-                              " and add --no-activate")  # fmt: skip
+    assert absent(found.message, "a/1 b", "`module`") == []
+    assert absent(found.fix, "module load a/1; module load b; conda activate tune", "--no-activate") == []
 
 
 def test_no_conda(tmp_path: Path, login: Login) -> None:
     shutil.rmtree(login.conda.root)
     found = refused(tmp_path)
     assert (found.code, found.field, found.location()) == ("conda-missing", "conda_env", "claude.local.md:22")
-    assert "there is no conda, mamba or micromamba after `module load anaconda3/2025.6`, on PATH" in found.message
-    assert "--venv DIR" in found.fix
+    assert absent(found.message, "conda", "mamba", "micromamba", "`module load anaconda3/2025.6`", "PATH") == []
+    assert absent(found.fix, "--venv DIR") == []
     bare = activation_problem(Fault("conda", "tune", "no hook"), Activation(conda_env="tune"), {})
-    assert "micromamba in a login shell, on PATH" in bare.message
-    assert bare.message.endswith("It said: no hook")
+    assert absent(bare.message, "conda", "mamba", "micromamba", "PATH", "no hook") == []
+    assert "module load" not in bare.message
 
 
 @pytest.mark.usefixtures("login")
@@ -92,42 +89,39 @@ def test_a_conda_environment_that_is_not_there(tmp_path: Path) -> None:
     found = refused(tmp_path, {"`cruijff`": "`tunin`"})
     assert (found.code, found.field, found.location()) == ("environment-missing", "conda_env", "claude.local.md:22")
     assert (found.expected, found.actual) == ("base, cruijff, tuned, tuning", "tunin")
-    assert found.message == (
-        "there is no conda environment 'tunin'."
-        " It said: EnvironmentNameNotFound: Could not find conda environment: tunin"
-    )
-    assert found.fix.startswith("Did you mean 'tuning' or 'tuned'? Name one that there is, or make it: conda create")
+    printed = "EnvironmentNameNotFound: Could not find conda environment: tunin"
+    assert absent(found.message, "'tunin'", printed) == []
+    assert absent(found.fix, "'tuning'", "'tuned'", "conda create") == []
 
 
 def test_a_conda_environment_that_cannot_be_activated(tmp_path: Path, login: Login) -> None:
     login.conda.answers("echo first >&2; echo 'PermissionError: [Errno 13]' >&2; echo last >&2; exit 1")
     found = refused(tmp_path)
     assert found.code == "activation-failed"
-    assert found.message == (
-        "the conda environment 'cruijff' is there, but cannot be activated. It said: PermissionError: [Errno 13]"
-    )
+    assert absent(found.message, "'cruijff'", "PermissionError: [Errno 13]") == []
+    assert not {"first", "last"} & set(found.message.split())
 
 
 def test_environments_that_cannot_be_listed() -> None:
     found = activation_problem(Fault("environment", "tune"), Activation(conda_env="tune"), {})
-    assert (found.code, found.expected, found.message) == (
-        "environment-missing", None, "there is no conda environment 'tune'"
-    )  # fmt: skip
-    assert found.fix.startswith("look at `conda env list`, or make it")
+    assert (found.code, found.expected) == ("environment-missing", None)
+    assert absent(found.message, "'tune'") == []
+    assert absent(found.fix, "`conda env list`") == []
 
 
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ("one\n\ntwo\n\n", "two"),
-        ("x\nan error: y\nz", "an error: y"),
-        ("x\nthe following error:\n  y\n  z\n\nmore", "the following error: y z"),
-        ("an error:", "an error:"),
+        ("one\n\ntwo\n\n", ": two"),
+        ("x\nan error: y\nz", ": an error: y"),
+        ("x\nthe following error:\n  y\n  z\n\nmore", ": the following error: y z"),
+        ("an error:", ": an error:"),
     ],
 )
 def test_of_what_a_command_prints_the_line_that_tells_most(said: str, told: str) -> None:
-    found = activation_problem(Fault("shell", output=said, at="x"), Activation(conda_env="tune"), {})
-    assert found.message == f"the environment could not be activated: x. It said: {told}"
+    found = activation_problem(Fault("shell", output=said, at="at-work"), Activation(conda_env="tune"), {})
+    assert absent(found.message, "at-work") == []
+    assert found.message.endswith(told)
 
 
 def test_an_activation_that_hangs(tmp_path: Path, login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,31 +129,28 @@ def test_an_activation_that_hangs(tmp_path: Path, login: Login, monkeypatch: pyt
     pass_deadlines_once(lambda: login.conda.activated, monkeypatch)
     found = refused(tmp_path, timeout=60)
     assert (found.code, found.location()) == ("activation-failed", "claude.local.md:22")
-    assert found.message == (
-        "the environment could not be activated: conda activate cruijff. It said: it was ended after 60 s"
-    )
+    assert absent(found.message, "conda activate cruijff", "60 s") == []
 
 
 def test_a_profile_that_ends_the_shell(tmp_path: Path, login: Login) -> None:
     login.adds("echo no more; exit 9")
     found = refused(tmp_path)
-    assert found.message == (
-        "the environment could not be activated: bash -l. It said: bash ended with status 9. no more"
-    )
+    assert found.code == "activation-failed"
+    assert absent(found.message, "bash -l", 9, "no more") == []
 
 
 def test_an_environment_without_python(tmp_path: Path, login: Login) -> None:
     (login.conda.root / "envs" / "cruijff" / "bin" / "python").unlink()
     found = refused(tmp_path)
     assert found.code == "activation-failed"
-    assert "the conda environment cruijff has no Python of its own" in found.message
-    assert "conda install -n cruijff python" in found.fix
+    assert absent(found.message, "cruijff") == []
+    assert absent(found.fix, "conda install -n cruijff python") == []
 
 
 def test_a_virtual_environment_that_is_not_there(tmp_path: Path, login: Login) -> None:
     found = refused(tmp_path, venv=tmp_path / "gone")
     assert (found.code, found.field, found.actual) == ("environment-missing", "venv", str(tmp_path / "gone"))
-    assert "it has no bin/activate" in found.message
+    assert absent(found.message, "bin/activate") == []
     assert login.loaded == []
 
 
@@ -173,11 +164,9 @@ def test_many_environments_are_counted() -> None:
 def test_a_package_that_the_environment_lacks(tmp_path: Path) -> None:
     found = refused(tmp_path, body="import argparse, cruijff_kit_of_nobody.tools\n")
     assert (found.code, found.field) == ("package-missing", "setup_script")
-    assert "the conda environment cruijff has no package 'cruijff_kit_of_nobody'" in found.message
+    assert absent(found.message, "cruijff", "'cruijff_kit_of_nobody'") == []
     python = tmp_path / "conda" / "envs" / "cruijff" / "bin" / "python"
-    assert (
-        found.fix == f"install it there: {python} -m pip install cruijff_kit_of_nobody; or use --setup-script bundled"
-    )
+    assert absent(found.fix, f"{python} -m pip install cruijff_kit_of_nobody", "--setup-script bundled") == []
 
 
 @pytest.mark.usefixtures("login")
@@ -189,26 +178,25 @@ def test_a_package_of_the_checkout_that_the_script_lies_in(tmp_path: Path, marke
     if marker == "setup.py":
         (kit / "src" / "of_nobody").mkdir()
     (found,) = refusal(steps.plan, make_experiment(tmp_path / "sweep"), setup_script=str(file)).problems
-    assert f"-m pip install -e {kit};" in found.fix
+    assert absent(found.fix, f"-m pip install -e {kit};") == []
     file.write_text("import argparse, another\n")
     (found,) = refusal(steps.plan, make_experiment(tmp_path / "two"), setup_script=str(file)).problems
-    assert "-m pip install another;" in found.fix
+    assert absent(found.fix, "-m pip install another;") == []
 
 
 @pytest.mark.usefixtures("login")
 def test_a_package_that_the_environment_lacks_and_the_script_tells_late(tmp_path: Path) -> None:
     file = script(tmp_path, "import cruijff_kit\n", start="")
     (run, *_) = failed(scaffold(make_experiment(tmp_path / "sweep"), file))
-    assert run.cause == "the conda environment cruijff has no package 'cruijff_kit'"
-    assert run.fix.endswith("/conda/envs/cruijff/bin/python -m pip install cruijff_kit")
+    assert absent(run.cause, "cruijff", "'cruijff_kit'") == []
+    assert absent(run.fix, f"{tmp_path}/conda/envs/cruijff/bin/python -m pip install cruijff_kit") == []
 
 
 @pytest.mark.usefixtures("login")
 def test_a_package_that_is_there_once_the_environment_is_active(tmp_path: Path) -> None:
     found = refused(tmp_path, body="import argparse, cruijff_kit_of_nobody\n", activate=False)
     assert found.code == "package-missing"
-    assert "the environment that is active has no package 'cruijff_kit_of_nobody'" in found.message
-    assert found.fix == (
-        "activate the environment that has it (module load anaconda3/2025.6; conda activate cruijff), or leave out"
-        " --no-activate; or use --setup-script bundled"
-    )
+    assert absent(found.message, "'cruijff_kit_of_nobody'") == []
+    activate = "module load anaconda3/2025.6; conda activate cruijff"
+    assert absent(found.fix, activate, "--no-activate", "--setup-script bundled") == []
+    assert "pip install" not in found.fix

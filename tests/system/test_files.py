@@ -205,10 +205,12 @@ def test_no_descriptor_is_left_open(tree: Tree) -> None:
 def test_the_lock_is_held_by_one(tree: Tree) -> None:
     with tree.locked():
         assert code(tree.locked().__enter__) == "busy"
-        program = "import sys\nfrom pathlib import Path\nfrom scaffold_torchtune.system.files import Tree\n"
-        program += "with Tree(Path(sys.argv[1])) as tree, tree.locked():\n    pass\n"
+        program = "import sys\nfrom pathlib import Path\nfrom scaffold_torchtune.findings import Refused\n"
+        program += "from scaffold_torchtune.system.files import Tree\n"
+        program += "try:\n    with Tree(Path(sys.argv[1])) as tree, tree.locked():\n        pass\n"
+        program += "except Refused as refused:\n    print(*(problem.code for problem in refused.problems))\n"
         done = subprocess.run([sys.executable, "-c", program, tree.root], capture_output=True, text=True, check=False)
-        assert "another scaffold works on this experiment" in done.stderr
+        assert (done.returncode, done.stdout) == (0, "busy\n"), done.stderr
     with tree.locked():
         pass
 

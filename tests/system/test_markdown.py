@@ -1,6 +1,7 @@
 import pytest
 
 from scaffold_torchtune.system.markdown import Section, TooDeepError, read
+from support.wording import absent
 
 DOCUMENT = """\
 Before.
@@ -199,7 +200,7 @@ def test_what_is_nested_too_deeply_is_refused_with_its_line(deep: str) -> None:
     with pytest.raises(TooDeepError) as caught:
         read(f"# a\n\n{deep}\n")
     assert (caught.value.line or 0) >= 3
-    assert "50 levels" in caught.value.message
+    assert absent(caught.value.message, 50) == []
 
 
 def test_an_empty_document_is_an_empty_section() -> None:

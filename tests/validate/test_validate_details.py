@@ -1,11 +1,14 @@
 """What decides in the checks, one condition at a time: each of these tests fails where that condition is broken."""
 
+import re
+
 import pytest
 
 from scaffold_torchtune.findings import Finding, Scalar
 from scaffold_torchtune.models import PlannedRun, Setting, Source, SourceKind
 from scaffold_torchtune.validate.runs import claims, validate_run
 from support.good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, RUN, SETUP, files_of, planned, replaced
+from support.wording import absent
 
 CHAT = "  _component_: torchtune.datasets.chat_dataset\n  conversation_column: messages\n  conversation_style: openai\n"
 INSTRUCT = "  _component_: torchtune.datasets.instruct_dataset\n"
@@ -70,7 +73,9 @@ def test_no_script_may_change_what_is_trained_or_from_where(old: str, new: str, 
 def test_an_argument_that_is_not_taken_is_named_so(old: str, new: str, field: str) -> None:
     (found,) = bundled(planned(), old, new)
     assert (found.code, found.field) == ("unplanned-value", field)
-    assert f" takes no '{field.rpartition('.')[2]}'" in found.message
+    component, _, argument = field.rpartition(".")
+    assert absent(found.message, field, f"'{argument}'") == []
+    assert re.search(r"\btorch(tune)?\.\w+\.", found.message), f"which {component} it is"
 
 
 def test_a_planned_stock_recipe_of_lora_is_lora() -> None:
@@ -113,8 +118,10 @@ def test_another_packages_data_set_of_the_same_name_is_another() -> None:
 
 
 def test_nothing_is_expected_where_a_field_must_not_be() -> None:
-    (found,) = [f for f in bundled(planned({"dataset_ext": ".parquet"}, data="/d/w.parquet")) if "field" in f.message]
-    assert (found.code, found.expected, found.actual) == ("unplanned-value", None, "train")
+    found = bundled(planned({"dataset_ext": ".parquet"}, data="/d/w.parquet"))
+    (field,) = [f for f in found if f.code == "unplanned-value"]
+    assert (field.field, field.expected, field.actual) == ("dataset_ext", None, "train")
+    assert absent(field.message, "dataset.field") == []
 
 
 def test_a_data_set_of_cruijff_kit_without_findings() -> None:
@@ -169,7 +176,8 @@ def test_the_usual_output_of_text_alone_need_not_arrive() -> None:
     }  # fmt: skip
     assert not bundled(planned({**plan, "output_key": "output"}), *pairs)
     (found,) = bundled(planned({**plan, "output_key": "answer"}), *pairs)
-    assert found.message.startswith("dataset.output_key is absent, planned is 'answer'")
+    assert (found.code, found.expected, found.actual) == ("missing-value", "answer", None)
+    assert absent(found.message, "dataset.output_key", "'answer'") == []
     (found,) = bundled(planned(plan), *pairs, "column: text\n", "column: text\n  output_key: x\n")
     assert found.field == "dataset.output_key"
 
@@ -203,27 +211,55 @@ def test_text_alone_is_always_trained_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "pairs", "message"),
+    ("changes", "pairs", "code", "expected", "actual", "values"),
     [
-        ({}, ("seed: 14\n", ""), "seed is absent, planned is 14"),
-        ({}, ("seed: 14", "seed: '14'"), "seed is '14', of type str, planned is 14"),
-        ({}, ("seed: 14", "seed: 15"), "seed is 15, planned is 14"),
-        ({}, ("checkpoint_files: [model.safetensors]", "a: 1"), "checkpointer.checkpoint_files is absent or empty"),
-        ({}, ("epochs: 2", "epochs: 2\nrun_val_every_n_steps: 5"), "run_val_every_n_steps is 5, planned is nothing"),
+        ({}, ("seed: 14\n", ""), "missing-value", 14, None, ["seed", 14]),
+        ({}, ("seed: 14", "seed: '14'"), "wrong-type", 14, "14", ["seed", "'14'", "str", 14]),
+        ({}, ("seed: 14", "seed: 15"), "value-mismatch", 14, 15, ["seed", 15, 14]),
+        (
+            {},
+            ("checkpoint_files: [model.safetensors]", "a: 1"),
+            "missing-value",
+            None,
+            None,
+            ["checkpointer.checkpoint_files"],
+        ),
+        (
+            {},
+            ("epochs: 2", "epochs: 2\nrun_val_every_n_steps: 5"),
+            "unplanned-value",
+            None,
+            5,
+            ["run_val_every_n_steps", 5],
+        ),
         (
             {"lora_alpha": 8},
             ("lora_rank: 8\n  lora_alpha: 16", "lora_rank: 8\n  lora_alpha: 32"),
-            "model.lora_alpha is 32, planned is 8",
+            "value-mismatch",
+            8,
+            32,
+            ["model.lora_alpha", 32, 8],
         ),
     ],
 )
-def test_the_sentence_of_a_difference(changes: dict[str, Scalar], pairs: tuple[str, ...], message: str) -> None:
-    assert message in [f.message for f in bundled(planned(changes), *pairs)]
+def test_the_values_of_a_difference(
+    changes: dict[str, Scalar],
+    pairs: tuple[str, ...],
+    code: str,
+    expected: Scalar,
+    actual: Scalar,
+    values: list[object],
+) -> None:
+    found = bundled(planned(changes), *pairs)
+    assert [
+        f for f in found if (f.code, f.expected, f.actual, absent(f.message, *values)) == (code, expected, actual, [])
+    ]
 
 
 def test_why_alpha_is_what_it_is() -> None:
     found = bundled(planned(without="lora_alpha"), "lora_alpha: 16", "lora_alpha: 8")
-    assert [f.message for f in found] == ["model.lora_alpha is 8, planned is 16: it must be 2 x lora_rank"]
+    assert [(f.code, f.expected, f.actual) for f in found] == [("value-mismatch", 16, 8)]
+    assert absent(found[0].message, "model.lora_alpha", 8, 16, "2 x lora_rank") == []
 
 
 def test_a_default_of_an_external_script_keeps_its_type() -> None:

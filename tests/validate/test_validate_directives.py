@@ -7,6 +7,7 @@ from scaffold_torchtune.validate.runs import validate_run
 from scaffold_torchtune.validate.slurm_script import parse_script
 from support.good_files import GOOD_SLURM, files_of, planned, replaced
 from support.script_findings import Found, found
+from support.wording import absent
 
 # ruff: noqa: E501 - the table of cases has one case a line
 
@@ -106,15 +107,15 @@ def test_each_way_to_ask_slurm(
 
 def test_a_log_elsewhere_has_a_fix_of_its_own_for_an_external_script() -> None:
     run, slurm = planned(), replaced(GOOD_SLURM, "slurm-%j.out", "logs/slurm-%j.out")
-    fixes = [
-        [f.fix for f in validate_run(run, files_of(run, slurm=slurm), bundled=bundled) if f.field == "output"]
+    (ours,), (made,) = (
+        [f for f in validate_run(run, files_of(run, slurm=slurm), bundled=bundled) if f.field == "output"]
         for bundled in (True, False)
-    ]
-    assert "setup_finetune" in fixes[0][0]
-    assert "makes that directory first" in fixes[1][0]
+    )
     files = files_of(run, slurm=replaced(slurm, "logs/", "logs/%x/"))
-    (fix,) = [f.fix for f in validate_run(run, files, bundled=False) if f.field == "output"]
-    assert "Create that directory" in fix
+    (unmade,) = [f for f in validate_run(run, files, bundled=False) if f.field == "output"]
+    assert [str(f.severity) for f in (ours, made, unmade)] == ["error", "info", "warning"]
+    assert ["setup_finetune" in f.fix for f in (ours, made, unmade)] == [True, False, False]
+    assert made.fix != unmade.fix
 
 
 LONG = [
@@ -154,9 +155,12 @@ def test_an_option_without_a_value_takes_none(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
-    [("--job-name=rank8_lr1e-5", "--job-name is absent"), ("--time=00:59:00", "--time is absent")],
+    "line",
+    ["--job-name=rank8_lr1e-5", "--time=00:59:00"],
 )
-def test_a_message_names_the_directive(line: str, message: str) -> None:
+def test_a_message_names_the_directive(line: str) -> None:
     run, slurm = planned(), replaced(GOOD_SLURM, f"#SBATCH {line}", "#")
-    assert message in validate_run(run, files_of(run, slurm=slurm), bundled=True)[0].message
+    found = validate_run(run, files_of(run, slurm=slurm), bundled=True)[0]
+    name, _, value = line.partition("=")
+    assert (found.code, found.expected, found.actual) == ("missing-value", value, None)
+    assert absent(found.message, name, f"'{value}'") == []

@@ -8,6 +8,7 @@ from scaffold_torchtune.validate.run_files import resolve
 from scaffold_torchtune.validate.runs import validate_run
 from scaffold_torchtune.validate.slurm_script import parse_script
 from support.good_files import CONFIG, GOOD_CONFIG, SETUP, files_of, planned
+from support.wording import absent
 
 BASH = "#!/bin/bash\n"
 
@@ -15,20 +16,23 @@ BASH = "#!/bin/bash\n"
 @pytest.mark.parametrize(
     ("line", "found", "problems"),
     [
-        ("--time= 10", [("time", "")], ["an #SBATCH line holds '10', which is no option"]),
-        ("-t10 5", [("time", "10")], ["an #SBATCH line holds '5', which is no option"]),
+        ("--time= 10", [("time", "")], ["'10'"]),
+        ("-t10 5", [("time", "10")], ["'5'"]),
         ("--time --mem=4G", [("time", ""), ("mem", "4G")], []),
-        ("- --time=1", [("time", "1")], ["an #SBATCH line holds '-', which is no option"]),
-        ('"" --time=1', [("time", "1")], ["an #SBATCH line holds '', which is no option"]),
+        ("- --time=1", [("time", "1")], ["'-'"]),
+        ('"" --time=1', [("time", "1")], ["''"]),
         ("--comment=a'b c'd", [("comment", "ab cd")], []),
         ("--comment=a#b # c", [("comment", "a#b")], []),
-        ("--comment='a", [], ["a quote in this #SBATCH line is never closed"]),
+        ("--comment='a", [], ["quote"]),
     ],
 )
 def test_a_line_of_directives(line: str, found: list[tuple[str, str]], problems: list[str]) -> None:
     script = parse_script(f"{BASH}#SBATCH {line}\n")
     assert [(d.name, d.value) for d in script.directives] == found
-    assert [problem for _, problem in script.problems] == problems
+    assert len(script.problems) == len(problems)
+    assert [absent(text, "#SBATCH", value) for (_, text), value in zip(script.problems, problems, strict=True)] == [
+        [] for _ in problems
+    ]
 
 
 def test_empty_lines_and_comments_are_no_commands() -> None:
@@ -73,9 +77,9 @@ def test_what_interpolations_become(data: dict[Any, Any], resolved: dict[Any, An
 @pytest.mark.parametrize(
     ("data", "path", "reason"),
     [
-        ({"a": {"b": ["x", "${no}"]}}, ("a", "b", 1), "it cannot be resolved (Interpolation key 'no' not found)"),
-        ({"a": {"b": ["x", "${c:d}"]}}, ("a", "b", 1), "it calls a resolver, which would read something outside"),
-        ({"a": {"b": ["x", "${"]}}, ("a", "b", 1), "it is not an interpolation that OmegaConf can read"),
+        ({"a": {"b": ["x", "${no}"]}}, ("a", "b", 1), "(Interpolation key 'no' not found)"),
+        ({"a": {"b": ["x", "${c:d}"]}}, ("a", "b", 1), "resolver"),
+        ({"a": {"b": ["x", "${"]}}, ("a", "b", 1), "OmegaConf"),
     ],
 )
 def test_what_cannot_be_resolved_is_reported_where_it_stands(
@@ -83,7 +87,7 @@ def test_what_cannot_be_resolved_is_reported_where_it_stands(
 ) -> None:
     _, problems = resolve(data)
     assert list(problems) == [path]
-    assert problems[path].startswith(reason)
+    assert absent(problems[path], reason) == []
 
 
 def test_text_that_would_grow_without_bound_is_left_alone_where_it_stands() -> None:
@@ -113,7 +117,9 @@ def test_of_what_torchtune_says_nothing_nothing_is_reported() -> None:
     run = planned()
     text = GOOD_CONFIG.replace("mode: offline", "mode: offline\n  group: mine")
     (found,) = validate_run(run, files_of(run, text), bundled=True)
-    assert found.message == "metric_logger.group is 'mine', which nobody planned"
+    assert (found.code, found.expected, found.actual) == ("unplanned-value", None, "mine")
+    assert absent(found.message, "metric_logger.group", "'mine'") == []
+    assert "torchtune" not in found.message
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from scaffold_torchtune.validate.report import Report
 from scaffold_torchtune.validate.runs import validate_run
 from support.experiments import make_experiment
 from support.good_files import CONFIG, EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, RUN, files_of, planned, replaced
+from support.wording import absent
 
 # ruff: noqa: E501 - the table of faults has one fault a line
 
@@ -61,7 +62,7 @@ def test_the_value_of_the_stock_configs_is_reported() -> None:
     run = planned()
     files = files_of(run, replaced(GOOD_CONFIG, "dtype: bf16", "dtype: fp32"))
     (finding,) = errors_in(validate_run(run, files, bundled=True))
-    assert finding.message == "dtype is 'fp32', which nobody planned; torchtune's own is 'bf16'"
+    assert absent(finding.message, "dtype", "'fp32'", "'bf16'") == []
     assert (finding.expected, finding.actual) == ("bf16", "fp32")
 
 
@@ -76,7 +77,8 @@ def test_a_default_is_reported_where_no_stock_config_speaks() -> None:
     run = planned()
     files = files_of(run, replaced(GOOD_CONFIG, "fused: true", "fused: true\n  amsgrad: true"))
     (finding,) = errors_in(validate_run(run, files, bundled=True))
-    assert finding.message == "optimizer.amsgrad is True, which nobody planned; torchtune's own is False"
+    assert (finding.code, finding.expected, finding.actual) == ("unplanned-value", False, True)
+    assert absent(finding.message, "optimizer.amsgrad", "True", "False") == []
 
 
 OTHER_RECIPES = {"": "", "my.recipe": "my.recipe.__main__", "own": "kit.lora_finetune_single_device_nightly.__main__"}

@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.external_checks import ask_torchtune, sbatch
+from scaffold_torchtune.external_checks import WHOLE, ask_torchtune, sbatch
 from scaffold_torchtune.findings import Finding, Refused, finding, serious, sort_findings
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.pipeline import prepare, state
