@@ -95,7 +95,7 @@ class Answer(Model):
 RunType = Literal["fine-tuned", "control", "eval-only"]
 
 
-SummaryForm = Literal["markdown", "yaml"]
+SummaryFormat = Literal["markdown", "yaml"]
 
 
 class Run(Model):
@@ -140,7 +140,7 @@ class Experiment(Model):
     """
 
     name: str
-    form: SummaryForm = "markdown"
+    form: SummaryFormat = "markdown"
     summary_file: str
     local_file: str
     columns: tuple[str, ...]

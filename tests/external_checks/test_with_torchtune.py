@@ -6,9 +6,9 @@ import pytest
 
 from scaffold_torchtune.external_checks import WHOLE
 from scaffold_torchtune.external_checks.ask_torchtune import (
-    Answers,
+    NodeQuestion,
     Python,
-    Question,
+    TorchtuneAnswers,
     questions,
     read_answers,
     request_text,
@@ -21,13 +21,13 @@ MARK = "a mark: "
 PARTS = ["model", "tokenizer", "checkpointer", "dataset", "optimizer", "lr_scheduler", "loss", "metric_logger"]
 
 
-def heard(*lines: object) -> Answers:
+def heard(*lines: object) -> TorchtuneAnswers:
     """The answers in lines: an object is printed after the mark, a text as it is."""
     texts = [line if isinstance(line, str) else MARK + json.dumps(line) for line in lines]
     return read_answers("\n".join(texts), MARK, len(PARTS))
 
 
-def parts(asked: list[Question]) -> list[str]:
+def parts(asked: list[NodeQuestion]) -> list[str]:
     return [question.part for question in asked]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.external_checks import WHOLE
-from scaffold_torchtune.external_checks.ask_torchtune import Answers, Config, Line, findings, questions
+from scaffold_torchtune.external_checks.ask_torchtune import Config, Line, TorchtuneAnswers, findings, questions
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.torchtune_facts.facts import load
@@ -24,7 +24,7 @@ def answered(*configs: Config, **lines: Any) -> Found:
     usual = {"model": {**MODEL, "attention": ATTENTION}} | lines
     nodes = {number: Line(**usual.get(part, {})) for number, (part, _, _) in enumerate(asked)}
     runs: dict[str, list[Finding]] = {}
-    answers = Answers(torchtune=version, torch="2.13.0", nodes=nodes, done=True)
+    answers = TorchtuneAnswers(torchtune=version, torch="2.13.0", nodes=nodes, done=True)
     for directory, found in findings(asked, answers, "/env/bin/python"):
         runs.setdefault(directory, []).append(found)
     whole = runs.pop(WHOLE, [])

@@ -84,7 +84,7 @@ def test_every_parameter_that_may_be_a_column_is_planned_and_told_apart(name: st
     kinds = {"int": ["2", "3"], "float": ["0.1", "0.2"], "bool": ["yes", "no"],
              "pattern_free_path": ["a.json", "b.json"], "time": ["1:00:00", "2:00:00"],
              "memory": ["8G", "9G"], "text": ["a", "b"], "tags": ["a", "b"],
-             "name": ["aa", "bb"]}  # fmt: skip
+             "name": ["aa", "bb"], "gpu_type": ["aa", "bb"]}  # fmt: skip
     label = {"lora_rank": "LoRA Rank", "lr": "Learning Rate", "model": "Model"}.get(name, name)
     given = {label: kinds[PARAMETERS[name].kind]}
     rows = table(

@@ -20,11 +20,6 @@ FAMILIAR = (collections, collections.abc, dataclasses, enum, functools, pathlib,
 STANDARD = frozenset(name for module in FAMILIAR for name in module.__all__) - {"Text", "fields"}
 """The names that a reader of Python takes for the standard library's, but for two that are rare."""
 
-PENDING = frozenset(
-    {"Answer", "Field", "Parts", "Report", "Run", "Said", "Source", "SummaryForm", "Value", "runs.py", "steps.py"}
-)
-"""Names that still have two meanings, or a standard one."""
-
 
 def public_types(tree: ast.Module) -> Iterator[str]:
     """Yield the public classes and type aliases of a module: what is written `LikeThis`."""
@@ -45,7 +40,7 @@ def public_names(tree: ast.Module) -> Iterator[str]:
 def test_the_package_keeps_to_the_bounds_of_its_modules() -> None:
     script = runpy.run_path(str(ROOT / "scripts/structure.py"))
     figures = script["figures"](script["lines_by_module"](script["PACKAGE"]))
-    assert {name for name, _, _, keeps in figures if not keeps} - {"lines"} == set()
+    assert {name for name, _, _, keeps in figures if not keeps} == set()
 
 
 def test_no_public_type_and_no_module_has_the_name_of_another() -> None:
@@ -54,9 +49,9 @@ def test_no_public_type_and_no_module_has_the_name_of_another() -> None:
         for name in {*public_types(ast.parse(path.read_text()))} | ({path.name} - {"__init__.py"}):
             found[name].append(str(path.relative_to(PACKAGE)))
     assert len(found) > 100
-    assert {name: files for name, files in found.items() if len(files) > 1 and name not in PENDING} == {}
+    assert {name: files for name, files in found.items() if len(files) > 1} == {}
 
 
 def test_no_public_name_is_one_of_the_standard_library() -> None:
     found = {name for path in PACKAGE.rglob("*.py") for name in public_names(ast.parse(path.read_text()))}
-    assert found & STANDARD <= PENDING
+    assert found & STANDARD == set()

@@ -4,7 +4,7 @@ import pytest
 
 from scaffold_torchtune.findings import Refused, Scalar
 from scaffold_torchtune.parse import values
-from scaffold_torchtune.parse.drafts import Field
+from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.settings.kinds import NotTyped, ValueKind, read
 from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS
 from scaffold_torchtune.setup.bundled import keys
@@ -69,7 +69,7 @@ BAD = [(key, text) for key, _, bad in KINDS.values() for text in bad]
 def by_documents(key: str, text: str) -> Scalar:
     """The value that a document gives, or None where it is refused."""
     try:
-        return values.typed(PARAMETERS[key], Field(text, 1, SUMMARY, exact=True)).value
+        return values.typed(PARAMETERS[key], SourceText(text, 1, SUMMARY, exact=True)).value
     except NotTyped:
         return None
 

@@ -83,9 +83,9 @@ def test_a_script_that_does_not_answer_in_time(tmp_path: Path) -> None:
 def test_a_python_or_a_script_that_is_not_there(tmp_path: Path) -> None:
     script = tmp_path / "setup_finetune.py"
     script.write_text(ANY)
-    with pytest.raises(InterfaceFault, match=": No such file or directory$"):
+    with pytest.raises(InterfaceFault, match=r": No such file or directory$"):
         ask_interface(script, str(tmp_path / "python"), {}, 5)
-    with pytest.raises(InterfaceFault, match=": No such file or directory$"):
+    with pytest.raises(InterfaceFault, match=r": No such file or directory$"):
         ask_interface(tmp_path / "none.py", sys.executable, {}, 5)
 
 

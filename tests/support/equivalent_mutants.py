@@ -64,7 +64,7 @@ EQUIVALENT: Final[dict[tuple[str, str], str]] = {
         ),
     ): "a part that was seen has its rows counted",
     ("preflight/design.py", "True -> False"): "the values of all parameters are of the same runs, so equally many",
-    ("preflight/steps.py", "isinstance(limit, int) -> True"): "nothing but a number or nothing is planned",
+    ("preflight/optimizer_steps.py", "isinstance(limit, int) -> True"): "nothing but a number or nothing is planned",
     ("validate/commands.py", "facts -> False"): "torchtune's own recipes say their form in their names too",
     ("external_checks/sbatch.py", "status < 0 -> status <= 0"): "0 is taken before",
     ("external_checks/sbatch.py", "False -> True"): "whether an option of the line that submits is late is not asked",

@@ -57,7 +57,7 @@ class Config(NamedTuple):
     file: ResolvedConfig
 
 
-class Question(NamedTuple):
+class NodeQuestion(NamedTuple):
     """A node that names a component, the key where it stands, and the configs that have it there."""
 
     part: str
@@ -83,7 +83,7 @@ class Line(Model):
 
 
 @dataclass
-class Answers:
+class TorchtuneAnswers:
     """All that was answered; `nodes` by their number, `done` whether nothing is left out."""
 
     torchtune: str = ""
@@ -121,7 +121,7 @@ def python_to_ask(request: Request) -> Python | None:
     return Python(sys.executable, asked_for=bool(wanted))
 
 
-def _ask(python: Python, asked: Sequence[Question]) -> Iterable[RunFinding]:
+def _ask(python: Python, asked: Sequence[NodeQuestion]) -> Iterable[RunFinding]:
     mark = secrets.token_hex(16)
     program = shutil.which(python.path)
     if program is None:
@@ -144,27 +144,27 @@ def _ask(python: Python, asked: Sequence[Question]) -> Iterable[RunFinding]:
     return findings(asked, answers, python.path)
 
 
-def questions(configs: Iterable[Config]) -> list[Question]:
+def questions(configs: Iterable[Config]) -> list[NodeQuestion]:
     """Return every distinct node that names a component. What could not be resolved is not asked about."""
-    asked: dict[str, Question] = {}
+    asked: dict[str, NodeQuestion] = {}
     for config in configs:
         unresolved = {path[0] for path in config.file.problems}
         for part, node in config.file.data.items():
             if isinstance(node, dict) and "_component_" in node and part not in unresolved:
                 key = json.dumps([part, node], sort_keys=True)
-                asked.setdefault(key, Question(part, node, [])).configs.append(config)
+                asked.setdefault(key, NodeQuestion(part, node, [])).configs.append(config)
     return list(asked.values())
 
 
-def request_text(asked: Iterable[Question], mark: str) -> bytes:
+def request_text(asked: Iterable[NodeQuestion], mark: str) -> bytes:
     """Return what the program reads. `mark` is what its answers begin with: a text that no document can know."""
     nodes = [{"part": question.part, "node": question.node} for question in asked]
     return json.dumps({"mark": mark, "nodes": nodes}).encode()
 
 
-def read_answers(output: str, mark: str, count: int) -> Answers:
+def read_answers(output: str, mark: str, count: int) -> TorchtuneAnswers:
     """Return the answers to `count` questions in what the program printed; `noise` is the last line that is none."""
-    answers = Answers()
+    answers = TorchtuneAnswers()
     for text in output.splitlines():
         if not text.startswith(mark):
             answers.noise = text.strip() or answers.noise
@@ -195,7 +195,7 @@ def untested(code: str, python: Python, reason: str) -> RunFinding:
     return WHOLE, finding(code, message, severity=None if python.asked_for else Severity.WARNING, fix=fix)
 
 
-def findings(asked: Sequence[Question], answers: Answers, python: str) -> list[RunFinding]:
+def findings(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers, python: str) -> list[RunFinding]:
     """Return what whole answers mean for each run and for the whole experiment."""
     found: list[RunFinding] = []
     for number, question in enumerate(asked):
@@ -255,7 +255,7 @@ def _expected(node: dict[str, Any]) -> int | None:
     return rank * model.lora_parameters_per_rank
 
 
-def _unasked(asked: Sequence[Question], answers: Answers) -> Iterator[Finding]:
+def _unasked(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers) -> Iterator[Finding]:
     """One remark that names all components that torchtune was not asked about."""
     named = {
         f"{escape(question.part)} is {shown(str(question.node['_component_']))} ({escape(reason)})": None
@@ -275,7 +275,7 @@ def _built(node: dict[str, Any], line: Line) -> str:
     return f"{name} with rank {rank}: {line.parameters:,} parameters, {line.lora:,} of them LoRA"
 
 
-def _agrees(asked: Sequence[Question], answers: Answers, python: str) -> Finding:
+def _agrees(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers, python: str) -> Finding:
     """The remark that torchtune takes everything that it was asked about."""
     configs = {config.directory for question in asked for config in question.configs}
     lines = [(question.node, answers.nodes[number]) for number, question in enumerate(asked)]

@@ -82,7 +82,7 @@ _STANDS_FOR: Final = {
 _RUN: Final = "$run"
 
 
-class Answer(NamedTuple):
+class SbatchAnswer(NamedTuple):
     """Whether sbatch takes the script, its last message, and that with those before it."""
 
     verdict: Literal["taken", "refused", "not-now", "unavailable"]
@@ -133,18 +133,18 @@ def test_request(script: SlurmScript) -> TestRequest | None:
     return tuple(sorted((name, found.value) for name, found in _active(script).items() if name not in _OWN))
 
 
-def _answer(sbatch: str, root: Path, script: str, asked: TestRequest, options: TestRequest) -> Answer:
+def _answer(sbatch: str, root: Path, script: str, asked: TestRequest, options: TestRequest) -> SbatchAnswer:
     env = dict(_environment((*asked, *options)))
     configuration = env.get("SLURM_CONF")
     if configuration and not Path(configuration).exists():  # sbatch would wait a minute for it
-        return Answer("unavailable", f"SLURM_CONF names {shown(configuration)}, which is not there")
+        return SbatchAnswer("unavailable", f"SLURM_CONF names {shown(configuration)}, which is not there")
     try:
         command = [sbatch, "--test-only", *words(options)]
         done = processes.run(command, root, DEADLINE, given=script.encode(), env=env)
     except OSError as error:
-        return Answer("unavailable", f"sbatch could not be started: {error.strerror}")
+        return SbatchAnswer("unavailable", f"sbatch could not be started: {error.strerror}")
     if done.ended:
-        return Answer("unavailable", f"sbatch did not answer within {DEADLINE:g} s")
+        return SbatchAnswer("unavailable", f"sbatch did not answer within {DEADLINE:g} s")
     return answer(done.status, done.output)
 
 
@@ -159,21 +159,21 @@ def _environment(asked: TestRequest) -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-def answer(status: int, output: str) -> Answer:
+def answer(status: int, output: str) -> SbatchAnswer:
     """Return what the exit status and the output of `sbatch --test-only` mean."""
     lines = [_PREFIX.sub("", line.strip()) for line in output.splitlines()]
     messages = [escape(line) for line in lines if line and not line.startswith('Try "sbatch')]
     last = messages[-1] if messages else f"nothing, and ended with status {status}"
     joined = "; ".join(dict.fromkeys(messages[-_SHOWN:])) or last
     if status == 0:
-        return Answer("taken", last, joined)
+        return SbatchAnswer("taken", last, joined)
     # only the last message decides: those before it may repeat what the script has
     if status < 0 or status in {126, 127} or _UNAVAILABLE.search(last):
-        return Answer("unavailable", last, joined)
-    return Answer("not-now" if _NOT_NOW.search(last) else "refused", last, joined)
+        return SbatchAnswer("unavailable", last, joined)
+    return SbatchAnswer("not-now" if _NOT_NOW.search(last) else "refused", last, joined)
 
 
-def refusal(run: PlannedRun, script: SlurmScript, of: Answer, options: Sequence[tuple[str, str]] = ()) -> Finding:
+def refusal(run: PlannedRun, script: SlurmScript, of: SbatchAnswer, options: Sequence[tuple[str, str]] = ()) -> Finding:
     """Return the finding that sbatch does not take a run's script, at the directive that its message is about.
 
     `options` are those of the line that submits, which win over the script.

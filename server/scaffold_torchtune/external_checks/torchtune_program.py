@@ -30,7 +30,7 @@ ROOTS = ("torch", "torchtune")
 LONGEST = 2000
 """Of a message, in characters."""
 
-Parts = Dict[str, Any]  # noqa: UP006
+Node = Dict[str, Any]  # noqa: UP006
 
 
 class Unasked(Exception):
@@ -64,7 +64,7 @@ def located(dotpath: Any) -> Any:
     return component
 
 
-def model(component: Any, given: Parts) -> Parts:
+def model(component: Any, given: Node) -> Node:
     """Build a model on the meta device, and count it."""
     import torch
     from torchtune.modules.peft import get_adapter_params, set_trainable_params
@@ -90,7 +90,7 @@ def model(component: Any, given: Parts) -> Parts:
     }
 
 
-def loss(component: Any, given: Parts) -> Parts:
+def loss(component: Any, given: Node) -> Node:
     """Make a loss."""
     import torch
 
@@ -100,7 +100,7 @@ def loss(component: Any, given: Parts) -> Parts:
     return {}
 
 
-def optimizer(component: Any, given: Parts) -> Parts:
+def optimizer(component: Any, given: Node) -> Node:
     """Make an optimizer of one parameter."""
     import torch
 
@@ -111,7 +111,7 @@ def optimizer(component: Any, given: Parts) -> Parts:
     return {}
 
 
-def lr_scheduler(component: Any, given: Parts) -> Parts:
+def lr_scheduler(component: Any, given: Node) -> Node:
     """Make a learning rate schedule, with what the recipes hand to it."""
     import torch
 
@@ -122,7 +122,7 @@ def lr_scheduler(component: Any, given: Parts) -> Parts:
     return {}
 
 
-MADE: Dict[str, Callable[[Any, Parts], Parts]] = {  # noqa: UP006
+MADE: Dict[str, Callable[[Any, Node], Node]] = {  # noqa: UP006
     "model": model,
     "loss": loss,
     "optimizer": optimizer,
@@ -131,7 +131,7 @@ MADE: Dict[str, Callable[[Any, Parts], Parts]] = {  # noqa: UP006
 """What is made of the node of a key; nodes of other keys are only held to the signature of their component."""
 
 
-def refusal(error: Exception, part: str, given: Parts) -> Parts:
+def refusal(error: Exception, part: str, given: Node) -> Node:
     """What torchtune or torch raised, and the first argument that it names."""
     message = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
     message = re.sub(r"0x[0-9a-f]{4,}", "0x...", message)[:LONGEST]  # addresses differ each time
@@ -139,7 +139,7 @@ def refusal(error: Exception, part: str, given: Parts) -> Parts:
     return {"refused": message, "path": [part, named] if named else [part]}
 
 
-def answer_on(part: str, node: Parts) -> Parts:
+def answer_on(part: str, node: Node) -> Node:
     """Return what torchtune answers about one node."""
     from torchtune import config
     from torchtune.config._errors import ConfigError

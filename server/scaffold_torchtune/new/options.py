@@ -13,7 +13,7 @@ from typing import Final
 from scaffold_torchtune.findings import Collector, Refused, Scalar
 from scaffold_torchtune.models import Options, Setting, Source, SourceKind
 from scaffold_torchtune.parse import local, values
-from scaffold_torchtune.parse.drafts import Field
+from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.pipeline.locate import Document, local_document, read_document
 from scaffold_torchtune.plan import checks, naming
 from scaffold_torchtune.plan.run_settings import PlanContext
@@ -60,7 +60,7 @@ class NewExperiment:
     directory: Path
     control: bool
     local: Document | None = None
-    fields: dict[str, Field] = field(default_factory=dict)
+    fields: dict[str, SourceText] = field(default_factory=dict)
     values: dict[str, list[Scalar]] = field(default_factory=dict)
     problems: Collector = field(default_factory=Collector)
 
@@ -193,7 +193,7 @@ def _typed(name: str, text: str) -> Scalar:
     """
     parameter, flag = PARAMETERS[name], OPTIONS[name].flag
     if parameter.name == "system_prompt":
-        value = values.typed(parameter, Field(quoted(text), 1, flag)).value
+        value = values.typed(parameter, SourceText(quoted(text), 1, flag)).value
         if value != text or any("\ud800" <= c <= "\udfff" for c in text):
             raise NotTyped("text that a document can hold: put no white space and no quotes around it")
         return value
@@ -201,7 +201,7 @@ def _typed(name: str, text: str) -> Scalar:
         raise NotTyped("a value (where there is none, leave the option out)")
     if values.unquoted(values.without_remark(text)) != text:
         raise NotTyped("a value alone, without quotes, white space or a remark around it")
-    return values.typed(parameter, Field(text, 1, flag)).value
+    return values.typed(parameter, SourceText(text, 1, flag)).value
 
 
 def find_local(asked: NewExperiment, request: Request) -> None:

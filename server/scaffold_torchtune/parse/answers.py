@@ -11,7 +11,7 @@ from typing import Final
 from scaffold_torchtune.findings import Finding, Location, Question, Scalar, errors_in, finding
 from scaffold_torchtune.models import Answer
 from scaffold_torchtune.parse import values
-from scaffold_torchtune.parse.drafts import Field, LocalDraft, SummaryDraft
+from scaffold_torchtune.parse.drafts import LocalDraft, SourceText, SummaryDraft
 from scaffold_torchtune.settings.parameters import DIRECTORIES, PARAMETERS, Parameter, by_label
 from scaffold_torchtune.system.text import did_you_mean, escape, shown
 
@@ -72,8 +72,8 @@ def _question(field: str, problem: Finding, lines: Mapping[str, tuple[str, str]]
 class _Slot:
     """Where a field stands in the drafts: what is there, and how to put a text in its place."""
 
-    there: tuple[Field, ...]
-    put: Callable[[Field], None]
+    there: tuple[SourceText, ...]
+    put: Callable[[SourceText], None]
     file: str
 
 
@@ -89,7 +89,7 @@ def apply_answers(
             problems.append(_unknown(field, wanted))
             continue
         slot = _slot(field, summary, local)
-        text = Field(_text(value), 0, "given by the user", exact=True, answer=True)
+        text = SourceText(_text(value), 0, "given by the user", exact=True, answer=True)
         if slot.there and field not in wanted:
             problems += _differing(known, field, slot, text)
             continue
@@ -142,10 +142,10 @@ def _slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
     return _slot_in(summary.configuration, field, lambda label: by_label(label) is known, summary.file)
 
 
-def _slot_in(pairs: list[tuple[str, Field]], name: str, is_meant: Callable[[str], bool], file: str) -> _Slot:
+def _slot_in(pairs: list[tuple[str, SourceText]], name: str, is_meant: Callable[[str], bool], file: str) -> _Slot:
     """Return a field among the labels and texts of a document."""
 
-    def put(text: Field) -> None:
+    def put(text: SourceText) -> None:
         pairs[:] = [*(pair for pair in pairs if not is_meant(pair[0])), (name, text)]
 
     return _Slot(tuple(text for label, text in pairs if is_meant(label)), put, file)
@@ -158,7 +158,7 @@ def _local_slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
     there += [local.settings[field]] if field in local.settings else []
     there += summary.output_dirs if field == "output_dir_base" else []
 
-    def put(text: Field) -> None:
+    def put(text: SourceText) -> None:
         local.settings[field] = text
         if field == "my_wandb_project":
             summary.wandb_project = None
@@ -170,7 +170,7 @@ def _local_slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
     return _Slot(tuple(there), put, local.file)
 
 
-def _differing(known: Parameter, field: str, slot: _Slot, answer: Field) -> list[Finding]:
+def _differing(known: Parameter, field: str, slot: _Slot, answer: SourceText) -> list[Finding]:
     """Return a finding where a document plainly says something else than the answer."""
     given = slot.there[0]
     value = values.value_of(known, given)

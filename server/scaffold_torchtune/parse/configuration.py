@@ -7,7 +7,7 @@ from dataclasses import replace
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models import Run, Setting, SourceKind
 from scaffold_torchtune.parse import values
-from scaffold_torchtune.parse.drafts import Field
+from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import parameters, recipes
 from scaffold_torchtune.settings.parameters import NOT_PLANNED, PARAMETERS, Parameter, by_label, normalize
@@ -79,7 +79,7 @@ def given_by_every_run(runs: tuple[Run, ...]) -> set[str]:
     return set.intersection(*tuned) if tuned else set()
 
 
-def _lines(reading: Reading) -> Iterator[tuple[str, Field]]:
+def _lines(reading: Reading) -> Iterator[tuple[str, SourceText]]:
     """Return labels and texts of Configuration; `GPUs: a100:2` is two."""
     for label, text in reading.summary.configuration:
         parameter = by_label(label)
@@ -89,7 +89,7 @@ def _lines(reading: Reading) -> Iterator[tuple[str, Field]]:
             yield label, text
 
 
-def _setting(reading: Reading, parameter: Parameter, label: str, text: Field) -> Setting | None:
+def _setting(reading: Reading, parameter: Parameter, label: str, text: SourceText) -> Setting | None:
     """Return what a line says of its parameter; None with the problem noted."""
     if normalize(label) in _VALIDATION:
         text = _validation_steps(text)
@@ -108,7 +108,7 @@ def _parameter(label: str) -> Parameter | None:
     return PARAMETERS["run_val_every_n_steps"] if normalize(label) in _VALIDATION else by_label(label)
 
 
-def _fixed(reading: Reading, label: str, text: Field) -> None:
+def _fixed(reading: Reading, label: str, text: SourceText) -> None:
     """Read a line about what every scaffold is: what says otherwise is refused, what is more is a remark."""
     allowed, what = _FIXED[normalize(label)]
     written = text.full or text.text
@@ -118,7 +118,7 @@ def _fixed(reading: Reading, label: str, text: Field) -> None:
         _remark(reading, label, text, what)
 
 
-def _not_scaffolded(reading: Reading, label: str, text: Field, what: str) -> None:
+def _not_scaffolded(reading: Reading, label: str, text: SourceText, what: str) -> None:
     written = text.full or text.text
     message = f"{text.note}: {escape(label)} is {shown(written)}, but what is scaffolded is {what}"
     reading.add(
@@ -127,13 +127,13 @@ def _not_scaffolded(reading: Reading, label: str, text: Field, what: str) -> Non
     )  # fmt: skip
 
 
-def _remark(reading: Reading, label: str, text: Field, what: str) -> None:
+def _remark(reading: Reading, label: str, text: SourceText, what: str) -> None:
     """Note what stands after a bracket or comma as a remark."""
     if more := _MORE.search(text.full or text.text):
         reading.ignored_remark(normalize(label), text, what, more[0])
 
 
-def _method(text: Field) -> str | None:
+def _method(text: SourceText) -> str | None:
     """Return the method or recipe that a line names, whatever its remark; None where it names none, or two."""
     written = (text.full or text.text).strip()
     if _LORA.fullmatch(written):
@@ -143,7 +143,7 @@ def _method(text: Field) -> str | None:
     return None if found == recipes.FULL and _LORA_TOO.search(written) else found
 
 
-def _value(parameter: Parameter, text: Field) -> Scalar:
+def _value(parameter: Parameter, text: SourceText) -> Scalar:
     """Return the value that a line, or its first word, gives for a parameter; None where it gives none."""
     words = [word.rstrip(".,;") for word in text.text.split()[:1]] if parameter.kind not in {"text", "name"} else []
     found = (values.value_of(parameter, replace(text, text=word, full=word)) for word in (text.text, *words))
@@ -172,7 +172,7 @@ def _not_needed(reading: Reading) -> None:
     reading.add("unused-field", message, field=problem.field, actual=problem.actual, at=problem, fix=fix)
 
 
-def _validation_steps(text: Field) -> Field:
+def _validation_steps(text: SourceText) -> SourceText:
     """Return `Yes (every 25 steps during training)` as the number of steps, `Yes` as cruijff_kit's 50, `No` as 0.
 
     Text that is none of these stays, and is refused as no number of steps: `once per epoch`, `every 1,000 steps`.
@@ -188,7 +188,7 @@ def _validation_steps(text: Field) -> Field:
     return replace(text, text=steps, full=None, source=None)
 
 
-def _unused_label(reading: Reading, label: str, text: Field) -> None:
+def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
     """Note a label of Configuration that is not a setting there: nearly one, set elsewhere, or something else."""
     words = normalize(label).split()
     is_prose = len(label.split()) > _WORDS_OF_A_LABEL and not _WORDS_OF_SETTINGS & set(words)

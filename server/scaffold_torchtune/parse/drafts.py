@@ -17,7 +17,7 @@ class Typed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Field:
+class SourceText:
     """A text that a document gives for something. `note` names its section and label, for messages.
 
     Where the text is a code span, `full` is the text with what follows the span: a remark, or more of a free text.
@@ -51,7 +51,7 @@ class Field:
 class RowDraft:
     """A row of the runs table: its cells by column index, those that are empty or dashes left out."""
 
-    cells: dict[int, Field]
+    cells: dict[int, SourceText]
     line: int
 
 
@@ -79,27 +79,27 @@ class SummaryDraft(Draft):
     `unread_lines` look like settings and were not read, by parameter, with the title of their section.
     """
 
-    name: Field | None = None
-    directories: list[Field] = field(default_factory=list)
-    columns: list[Field] = field(default_factory=list)
+    name: SourceText | None = None
+    directories: list[SourceText] = field(default_factory=list)
+    columns: list[SourceText] = field(default_factory=list)
     rows: list[RowDraft] = field(default_factory=list)
-    models: list[tuple[str, Field]] = field(default_factory=list)
-    models_dirs: list[Field] = field(default_factory=list)
-    datasets: list[Field] = field(default_factory=list)
+    models: list[tuple[str, SourceText]] = field(default_factory=list)
+    models_dirs: list[SourceText] = field(default_factory=list)
+    datasets: list[SourceText] = field(default_factory=list)
     splits: dict[str, int] = field(default_factory=dict)
-    configuration: list[tuple[str, Field]] = field(default_factory=list)
-    wandb_project: Field | None = None
-    output_dirs: list[Field] = field(default_factory=list)
+    configuration: list[tuple[str, SourceText]] = field(default_factory=list)
+    wandb_project: SourceText | None = None
+    output_dirs: list[SourceText] = field(default_factory=list)
     stated_runs: tuple[int, int] | None = None
-    levels: list[tuple[str, Field]] = field(default_factory=list)
-    unread_lines: list[tuple[str, Field]] = field(default_factory=list)
+    levels: list[tuple[str, SourceText]] = field(default_factory=list)
+    unread_lines: list[tuple[str, SourceText]] = field(default_factory=list)
 
 
 @dataclass
 class LocalDraft(Draft):
     """A claude.local.md, before anything is typed: setting name to what stands there."""
 
-    settings: dict[str, Field] = field(default_factory=dict)
+    settings: dict[str, SourceText] = field(default_factory=dict)
 
 
 @dataclass

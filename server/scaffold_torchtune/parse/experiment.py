@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Question, Refused, Scalar, errors_in, sort_findings
-from scaffold_torchtune.models import Dataset, Experiment, ModelPath, Run, Setting, SourceKind, SummaryForm
+from scaffold_torchtune.models import Dataset, Experiment, ModelPath, Run, Setting, SourceKind, SummaryFormat
 from scaffold_torchtune.parse import configuration, local, markdown_summary, runs_table, template, values, yaml_summary
 from scaffold_torchtune.parse.answers import MODEL_PATH, apply_answers, questions, used_answers
 from scaffold_torchtune.parse.drafts import SummaryDraft
@@ -44,7 +44,7 @@ def parse_experiment(
 
     def read() -> Reading:
         """Return the drafts of all documents, before anything is typed."""
-        form: SummaryForm = "yaml" if summary[0].endswith((".yaml", ".yml")) else "markdown"
+        form: SummaryFormat = "yaml" if summary[0].endswith((".yaml", ".yml")) else "markdown"
         reader = yaml_summary.read_yaml_summary if form == "yaml" else markdown_summary.read_markdown_summary
         local_draft = local.read_local(local_document[1], local_document[0])
         reading = Reading(reader(summary[1], summary[0]), local_draft, form, is_experiment_dir)

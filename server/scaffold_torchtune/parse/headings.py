@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from scaffold_torchtune.parse.drafts import Field, SummaryDraft
+from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft
 from scaffold_torchtune.settings.parameters import by_label, normalize
 from scaffold_torchtune.system.markdown import Section
 
@@ -135,7 +135,9 @@ def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
         title = title.split("\n")[0]
         about_else = is_factors(title) or any(map(is_elsewhere, (*above, title)))
         if normalize(label) not in parameter.words and not about_else:
-            draft.unread_lines.append((parameter.name, Field(value, number, title or "the top of the file", value)))
+            draft.unread_lines.append(
+                (parameter.name, SourceText(value, number, title or "the top of the file", value))
+            )
 
 
 def _parted(line: str) -> tuple[str, str]:

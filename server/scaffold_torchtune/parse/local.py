@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from scaffold_torchtune.parse import local_labels, values
-from scaffold_torchtune.parse.drafts import Field, LocalDraft
+from scaffold_torchtune.parse.drafts import LocalDraft, SourceText
 from scaffold_torchtune.parse.local_labels import Topic
-from scaffold_torchtune.parse.local_lines import Entry, Part, pair_of, parts
+from scaffold_torchtune.parse.local_lines import LocalEntry, Part, pair_of, parts
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.system import markdown, yamlio
 from scaffold_torchtune.system.markdown import Fence, Table, Text
@@ -86,7 +86,7 @@ def _blocks(found: list[Part], draft: LocalDraft) -> set[int]:
     return lines
 
 
-def _block(text: str, offset: int, topic: Topic, draft: LocalDraft) -> Iterator[Entry]:
+def _block(text: str, offset: int, topic: Topic, draft: LocalDraft) -> Iterator[LocalEntry]:
     """Yield what a block of YAML says, whose first line is line `offset` + 1 of the document."""
     try:
         document = yamlio.read(text)
@@ -111,19 +111,19 @@ def _block(text: str, offset: int, topic: Topic, draft: LocalDraft) -> Iterator[
 
 def _of_key(
     document: yamlio.YamlDocument, path: tuple[str, ...], value: object, offset: int, topic: Topic
-) -> Iterator[Entry]:
+) -> Iterator[LocalEntry]:
     """Return one key of a block of YAML, with its value as it is written."""
     if isinstance(value, list) and value:
         value = ",".join(document.plain.get((*path, i), str(item)) for i, item in enumerate(value))
     written = "" if value is None else document.plain.get(path, value)
     if isinstance(written, str):
         line = offset + (document.line(path) or 1)
-        yield Entry(path[-1], written, written, line, " > ".join(path), topic, literal=path not in document.plain)
+        yield LocalEntry(path[-1], written, written, line, " > ".join(path), topic, literal=path not in document.plain)
 
 
-def _take(entries: list[Entry], draft: LocalDraft) -> None:
+def _take(entries: list[LocalEntry], draft: LocalDraft) -> None:
     """Take every setting among what a document says. What each node of a cluster has comes last."""
-    doubtful: list[Entry] = []
+    doubtful: list[LocalEntry] = []
     for entry in [entry for entry in entries if not values.is_open(entry.value)]:
         name = local_labels.setting(entry.label, entry.topic)
         if local_labels.may_describe_the_machine(entry.label, entry.value, entry.topic):
@@ -136,7 +136,7 @@ def _take(entries: list[Entry], draft: LocalDraft) -> None:
         _note_machine(entry, draft)
 
 
-def _take_one(name: str, entry: Entry, draft: LocalDraft) -> None:
+def _take_one(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
     if name == "modules":
         loaded = _loads(entry.value)
         names = ",".join(loaded.names)
@@ -153,7 +153,7 @@ def _take_one(name: str, entry: Entry, draft: LocalDraft) -> None:
         _set(draft, part, text)
 
 
-def _refuse_placeholder(name: str, entry: Entry, draft: LocalDraft) -> None:
+def _refuse_placeholder(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
     """Refuse a path a part of which is still to be written."""
     left = [part for part in entry.value.split("/") if values.is_placeholder(part)]
     left += ["/path/to"] if entry.value.startswith("/path/to/") else []
@@ -162,7 +162,7 @@ def _refuse_placeholder(name: str, entry: Entry, draft: LocalDraft) -> None:
         _refuse(draft, "invalid-value", entry, name, message, "write the path out")
 
 
-def _set(draft: LocalDraft, name: str, field: Field) -> None:
+def _set(draft: LocalDraft, name: str, field: SourceText) -> None:
     """Set what was not set yet; another value than was set is a contradiction."""
     first = draft.settings.setdefault(name, field)
     if not _same(name, first, field):
@@ -174,7 +174,7 @@ def _set(draft: LocalDraft, name: str, field: Field) -> None:
         )  # fmt: skip
 
 
-def _same(name: str, one: Field, other: Field) -> bool:
+def _same(name: str, one: SourceText, other: SourceText) -> bool:
     """Return whether two texts are one value: a slash at the end of a path, or quotes, make no other."""
     if one.text == other.text:
         return True
@@ -189,16 +189,16 @@ def _unused(draft: LocalDraft, name: str, line: int, message: str, fix: str) -> 
     draft.add("unused-field", message, field=escape(name), line=line, fix=fix)
 
 
-def _refuse(draft: LocalDraft, code: str, entry: Entry, name: str, message: str, fix: str) -> None:
+def _refuse(draft: LocalDraft, code: str, entry: LocalEntry, name: str, message: str, fix: str) -> None:
     draft.add(code, message, field=escape(name), actual=escape(entry.value), line=entry.line, fix=fix)
 
 
-def _fits(name: str, entry: Entry) -> bool:
+def _fits(name: str, entry: LocalEntry) -> bool:
     """Return whether the value is one that the parameter may have."""
     return values.value_of(local_labels.parameter(name), entry.as_field()) is not None
 
 
-def _note_line(entry: Entry, draft: LocalDraft) -> None:
+def _note_line(entry: LocalEntry, draft: LocalDraft) -> None:
     """Remark on a label that sets nothing where it stands, if it may have been meant to."""
     is_slurm, is_strict = local_labels.is_of_slurm(entry.topic), local_labels.is_strict(entry.topic)
     if local_labels.is_of_others(entry.topic):
@@ -227,7 +227,7 @@ def _note_line(entry: Entry, draft: LocalDraft) -> None:
         _unused(draft, entry.label, entry.line, message, "nothing, unless it was meant to change the jobs")
 
 
-def _note_machine(entry: Entry, draft: LocalDraft) -> None:
+def _note_machine(entry: LocalEntry, draft: LocalDraft) -> None:
     """Remark on `GPUs: 8` below Cluster, which a job asks for or a node has: refused where nothing else says it."""
     name = local_labels.slurms(entry.label)
     if name is None:
@@ -333,9 +333,9 @@ def _plainly_loads(line: str, *, in_prose: bool) -> tuple[str, ...]:
     return () if is_doubtful and not all(map(_is_versioned, found)) else found
 
 
-def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[Field]:
+def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[SourceText]:
     """Return what each section about modules loads, in order, as `a,b`. A line that does more is remarked on."""
-    fields: list[Field] = []
+    fields: list[SourceText] = []
     for part in found:
         lines = [(n, text, _loads(text)) for f, topic in part.fences if "modules" in topic for n, text in _numbered(f)]
         for text, topic in part.lines:
@@ -349,7 +349,7 @@ def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[Field]:
                 _unused(draft, "modules", line, message, fix)
         names = [(name, line) for line, _, loaded in lines for name in loaded.names]
         if names:
-            fields.append(Field(",".join(dict.fromkeys(name for name, _ in names)), names[0][1], part.title))
+            fields.append(SourceText(",".join(dict.fromkeys(name for name, _ in names)), names[0][1], part.title))
     return fields
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from scaffold_torchtune.parse import local_labels
-from scaffold_torchtune.parse.drafts import Field
+from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.local_labels import TOP, Topic
 from scaffold_torchtune.settings.parameters import normalize
 from scaffold_torchtune.system.markdown import Bullet, Fence, Labelled, Section, Table, Text
@@ -23,7 +23,7 @@ _MOST_WORDS = 3
 
 
 @dataclass(frozen=True)
-class Entry:
+class LocalEntry:
     """A label and its value. `literal` values stand in a code span or in quotes: they are meant letter by letter."""
 
     label: str
@@ -34,9 +34,9 @@ class Entry:
     topic: Topic
     literal: bool = False
 
-    def as_field(self) -> Field:
+    def as_field(self) -> SourceText:
         """Return the value as a text to be typed."""
-        return Field(self.value, self.line, self.note, self.full)
+        return SourceText(self.value, self.line, self.note, self.full)
 
 
 @dataclass
@@ -44,15 +44,15 @@ class Part:
     """A section: what it says, what only looks as if it said something, its blocks of code and its loose lines."""
 
     title: str
-    entries: list[Entry] = field(default_factory=list)
-    unclear: list[Entry] = field(default_factory=list)
+    entries: list[LocalEntry] = field(default_factory=list)
+    unclear: list[LocalEntry] = field(default_factory=list)
     tables: list[tuple[Table, Topic]] = field(default_factory=list)
     fences: list[tuple[Fence, Topic]] = field(default_factory=list)
     lines: list[tuple[Text, Topic]] = field(default_factory=list)
 
-    def entry(self, label: str, value: str, full: str, line: int, topic: Topic, *, literal: bool = False) -> Entry:
+    def entry(self, label: str, value: str, full: str, line: int, topic: Topic, *, literal: bool = False) -> LocalEntry:
         """Return an entry of this section."""
-        return Entry(label, value, full, line, f"{self.title} > {label}" if self.title else label, topic, literal)
+        return LocalEntry(label, value, full, line, f"{self.title} > {label}" if self.title else label, topic, literal)
 
 
 def parts(root: Section) -> list[Part]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from scaffold_torchtune.parse import headings, runs_table, values
-from scaffold_torchtune.parse.drafts import Field, SummaryDraft
+from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import by_label, normalize
 from scaffold_torchtune.system import markdown
@@ -68,7 +68,7 @@ def _name(root: Section, draft: SummaryDraft) -> None:
         prefix, colon, rest = titled.title.partition(":")
         words = set(normalize(prefix).split())
         name = rest.strip() if colon and words and words <= _TITLE_WORDS else titled.title
-        draft.name = Field(name, titled.line, "title")
+        draft.name = SourceText(name, titled.line, "title")
 
 
 def _pairs(texts: Iterable[Text]) -> Iterator[tuple[str, Labelled, int]]:
@@ -86,12 +86,12 @@ def _models(section: Section, draft: SummaryDraft) -> None:
         if values.is_unset(pair.value):
             continue
         if label in _OF_ALL:
-            draft.models_dirs.append(Field.of(pair, line, f"{note} > {pair.label}"))
+            draft.models_dirs.append(SourceText.of(pair, line, f"{note} > {pair.label}"))
         elif label not in _PATH | _NAMES_ALONE:
-            draft.models.append((values.without_remark(pair.label), Field.of(pair, line, note)))
+            draft.models.append((values.without_remark(pair.label), SourceText.of(pair, line, note)))
     for part in section.sections:  # `#### NAME` with its path below
         pairs = _pairs(bullet.text for bullet in part.bullets)
-        draft.models += [(part.title, Field.of(pair, line, note)) for label, pair, line in pairs if label in _PATH]
+        draft.models += [(part.title, SourceText.of(pair, line, note)) for label, pair, line in pairs if label in _PATH]
 
 
 def _named_models(bullets: list[Bullet], draft: SummaryDraft, note: str) -> None:
@@ -102,11 +102,11 @@ def _named_models(bullets: list[Bullet], draft: SummaryDraft, note: str) -> None
         if pair is not None and normalize(pair.label) in {"name", "model"}:
             name = pair.value
         elif pair is not None and name and normalize(pair.label) in _PATH:
-            draft.models.append((name, Field.of(pair, bullet.text.line, note)))
+            draft.models.append((name, SourceText.of(pair, bullet.text.line, note)))
         if pair is None or not pair.value:
             own = values.without_remark(pair.label if pair else bullet.text.plain)
             below = [found for found in _pairs(child.text for child in bullet.children) if found[0] in _PATH]
-            draft.models += [(own, Field.of(path, line, note)) for _, path, line in below[:1]]
+            draft.models += [(own, SourceText.of(path, line, note)) for _, path, line in below[:1]]
 
 
 def _dataset(section: Section, draft: SummaryDraft) -> None:
@@ -117,12 +117,14 @@ def _dataset(section: Section, draft: SummaryDraft) -> None:
         pair = text.labelled()
         if pair is None:
             if _is_path(text.plain) and " " not in text.plain:
-                draft.datasets.append(Field(text.plain, text.line, note))
+                draft.datasets.append(SourceText(text.plain, text.line, note))
         elif not values.is_unset(pair.value):
-            _of_dataset(normalize(pair.label), Field.of(pair, text.line, f"{note} > {pair.label}"), pair.label, draft)
+            _of_dataset(
+                normalize(pair.label), SourceText.of(pair, text.line, f"{note} > {pair.label}"), pair.label, draft
+            )
 
 
-def _of_dataset(label: str, field: Field, written: str, draft: SummaryDraft) -> None:
+def _of_dataset(label: str, field: SourceText, written: str, draft: SummaryDraft) -> None:
     """Read a line about the data set: its path, its splits, a setting of the runs or its format."""
     if label in _DATA_PATH and (label != "dataset" or _is_path(field.text)):
         draft.datasets.append(field)
@@ -147,7 +149,7 @@ def _extension(path: str) -> str:
     return data_label(values.without_remark(path))[1].removeprefix(".").lower()
 
 
-def _format(field: Field, draft: SummaryDraft) -> None:
+def _format(field: SourceText, draft: SummaryDraft) -> None:
     """Note a format that the path contradicts."""
     if not draft.datasets:
         return
@@ -174,7 +176,7 @@ def _paths(section: Section, draft: SummaryDraft) -> None:
     fields |= {"models": draft.models_dirs} | dict.fromkeys(("dataset", "data set"), draft.datasets)
     for label, pair, line in _pairs([*(bullet.text for bullet in section.bullets), *section.paragraphs]):
         if label in fields and not values.is_unset(pair.value):
-            field = Field.of(pair, line, f"{section.title} > {pair.label}")
+            field = SourceText.of(pair, line, f"{section.title} > {pair.label}")
             fields[label].append(replace(field, text=values.without_remark(pair.value)))
 
 
@@ -183,9 +185,9 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
     for text in [*_texts(section.bullets, note, draft), *section.paragraphs]:
         pair = text.labelled()
         if pair and normalize(pair.label) in _WANDB and draft.wandb_project is None and pair.value:
-            draft.wandb_project = Field.of(pair, text.line, note)
+            draft.wandb_project = SourceText.of(pair, text.line, note)
         elif pair and pair.value:
-            draft.configuration.append((pair.label, Field.of(pair, text.line, note)))
+            draft.configuration.append((pair.label, SourceText.of(pair, text.line, note)))
         elif pair is None and text.lead and by_label(text.lead) is not None:
             message = f"{note}: {shown(text.plain)} begins with a setting's name, but is not 'name: value'"
             fix = f"write '- **{text.lead}:** {text.rest}'"
@@ -241,12 +243,12 @@ def _prompt(section: Section, draft: SummaryDraft) -> None:
     title, paragraphs, fences = section.title, section.paragraphs, section.fences
     others = section.bullets or section.tables or section.sections
     if len(fences) == 1 and not paragraphs and not others:
-        text = Field(fences[0].content.removesuffix("\n"), fences[0].line, title, exact=True)
+        text = SourceText(fences[0].content.removesuffix("\n"), fences[0].line, title, exact=True)
         draft.configuration.append((title, text))
     elif paragraphs and not fences and not others:
         plain = "\n".join(text.plain for text in paragraphs)
         source = "\n".join(text.whole for text in paragraphs)
-        draft.configuration.append((title, Field(plain, paragraphs[0].line, title, plain, source=source)))
+        draft.configuration.append((title, SourceText(plain, paragraphs[0].line, title, plain, source=source)))
     elif paragraphs or fences or others:
         message = f"what stands below {shown(title)} is not one text"
         fix = "give the whole text in one fenced block, and nothing else below this heading"
@@ -261,7 +263,7 @@ def _table(table: Table, note: str, draft: SummaryDraft) -> None:
         column = columns[0] if columns else 1
         for row in table.rows:
             if len(row.cells) > column and not values.is_empty(row.cells[column].plain):
-                field = Field.of_cell(row.cells[column], row.line, note)
+                field = SourceText.of_cell(row.cells[column], row.line, note)
                 draft.configuration.append((row.cells[0].plain, field))
         return
     first = [cell.plain for row in table.rows for cell in row.cells[:1]]
@@ -273,7 +275,7 @@ def _table(table: Table, note: str, draft: SummaryDraft) -> None:
 
 def _output(section: Section, draft: SummaryDraft) -> None:
     for label, pair, line in _pairs(bullet.text for bullet in section.bullets):
-        field = Field.of(pair, line, f"Configuration > Output > {pair.label}")
+        field = SourceText.of(pair, line, f"Configuration > Output > {pair.label}")
         if values.is_unset(pair.value):
             continue
         if label == "checkpoint directory":

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from scaffold_torchtune.findings import Collector, Finding, Scalar, finding
-from scaffold_torchtune.models import Setting, Source, SourceKind, SummaryForm
+from scaffold_torchtune.models import Setting, Source, SourceKind, SummaryFormat
 from scaffold_torchtune.parse import values
-from scaffold_torchtune.parse.drafts import Field, LocalDraft, SummaryDraft, TemplateDraft
+from scaffold_torchtune.parse.drafts import LocalDraft, SourceText, SummaryDraft, TemplateDraft
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import NOT_PLANNED, Parameter, normalize
@@ -32,7 +32,7 @@ class Reading(Collector):
 
     summary: SummaryDraft
     local: LocalDraft
-    form: SummaryForm
+    form: SummaryFormat
     is_experiment_dir: Callable[[str], bool]
     template: TemplateDraft = field(default_factory=TemplateDraft)
     additions: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -64,7 +64,9 @@ class Reading(Collector):
             line=here.source.line, fix=fix,
         )  # fmt: skip
 
-    def value(self, parameter: Parameter, text: Field, kind: SourceKind, file: str | None = None) -> Setting | None:
+    def value(
+        self, parameter: Parameter, text: SourceText, kind: SourceKind, file: str | None = None
+    ) -> Setting | None:
         """Return the typed value, or None with the problem noted; of the summary, unless another file is named."""
         file = file or self.summary.file
         try:
@@ -85,18 +87,18 @@ class Reading(Collector):
             return Setting(value=value, source=Source(kind=SourceKind.ANSWER, note=text.note))
         return Setting(value=value, source=Source(kind=kind, file=file, line=text.line, note=text.note))
 
-    def all_values(self, parameter: Parameter, texts: list[Field], kind: SourceKind) -> list[Setting]:
+    def all_values(self, parameter: Parameter, texts: list[SourceText], kind: SourceKind) -> list[Setting]:
         """Return the typed values of several texts of the summary, with the problems of the others noted."""
         return [setting for text in texts if (setting := self.value(parameter, text, kind)) is not None]
 
-    def not_planned(self, label: str, text: Field) -> None:
+    def not_planned(self, label: str, text: SourceText) -> None:
         """Note a hyperparameter that no scaffold can honour."""
         name = normalize(label)
         message = f"{escape(label)} cannot be planned: {NOT_PLANNED[name]}"
         fix = "take it out if that is right for the experiment, else do not scaffold it with this tool"
         self.add("unsupported-setting", message, field=name, actual=escape(text.text), line=text.line, fix=fix)
 
-    def ignored_remark(self, name: str, text: Field, value: Scalar, remark: str, file: str | None = None) -> None:
+    def ignored_remark(self, name: str, text: SourceText, value: Scalar, remark: str, file: str | None = None) -> None:
         """Note that something stands beside a value that is not part of it."""
         taken = kinds.shortest_number(value) if isinstance(value, float) else shown(value)
         message = f"{text.note}: {name} is {taken}; {shown(remark)} beside it is not used"
@@ -105,7 +107,7 @@ class Reading(Collector):
 
 
 def not_typed(
-    parameter: Parameter, text: Field, problem: NotTyped, where: str, file: str | None, elsewhere: str
+    parameter: Parameter, text: SourceText, problem: NotTyped, where: str, file: str | None, elsewhere: str
 ) -> Finding:
     """Return the problem of a text that is no such value, or several; `elsewhere` says where several belong."""
     choices = tuple(map(escape, problem.choices))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
 from scaffold_torchtune.parse import headings, values
-from scaffold_torchtune.parse.drafts import Field, RowDraft, SummaryDraft
+from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.reading import Reading, not_typed
 from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
@@ -95,7 +95,7 @@ def _column_indexes(table: Table, draft: SummaryDraft) -> list[int]:
             indexes.append(same[0])
         else:
             indexes.append(len(draft.columns))
-            draft.columns.append(Field(cell.plain, table.line, headings.RUNS))
+            draft.columns.append(SourceText(cell.plain, table.line, headings.RUNS))
     return indexes
 
 
@@ -132,9 +132,9 @@ def _rows(table: Table, indexes: list[int], draft: SummaryDraft) -> None:
 
 
 def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
-    cells: dict[int, Field] = {}
+    cells: dict[int, SourceText] = {}
     for i, cell, column in zip(indexes, row.cells, table.header, strict=True):
-        field = Field.of_cell(cell, row.line, column.plain)
+        field = SourceText.of_cell(cell, row.line, column.plain)
         parameter = by_label(column.plain)
         # `None` in the column System Prompt says that a run has no text where others may have one
         is_no_text = parameter is not None and parameter.kind == "text" and values.says_none(cell.plain)
@@ -183,15 +183,17 @@ def read_levels(root: Section, draft: SummaryDraft) -> None:
                 pair = bullet.text.labelled()
                 parameter = by_label(pair.label) if pair else None
                 if pair and parameter:
-                    draft.levels.append((parameter.name, Field(pair.value, bullet.text.line, part.title, pair.full)))
+                    draft.levels.append(
+                        (parameter.name, SourceText(pair.value, bullet.text.line, part.title, pair.full))
+                    )
 
 
-def _of_table(table: Table, title: str) -> Iterator[tuple[str, Field]]:
+def _of_table(table: Table, title: str) -> Iterator[tuple[str, SourceText]]:
     column = next((i for i, label in enumerate(_header(table)) if label in _LEVELS), 1)
     for row in table.rows:
         parameter = by_label(row.cells[0].plain) if len(row.cells) > max(column, 1) else None
         if parameter and column:
-            yield parameter.name, Field(row.cells[column].plain, row.line, title)
+            yield parameter.name, SourceText(row.cells[column].plain, row.line, title)
 
 
 def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[str, Setting]) -> list[Finding]:
@@ -210,12 +212,12 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
     return found
 
 
-def _numbers(parameter: Parameter, field: Field) -> list[float]:
+def _numbers(parameter: Parameter, field: SourceText) -> list[float]:
     """Return the levels of a number; none where the text is anything but a list of them (`8 to 64`, `low and high`)."""
     if parameter.kind not in {"int", "float"}:
         return []
     texts = [text for text in _BETWEEN.split((field.full or field.text).strip("[]{}() ")) if text]
-    found = [values.value_of(parameter, Field(text, field.line, field.note)) for text in texts]
+    found = [values.value_of(parameter, SourceText(text, field.line, field.note)) for text in texts]
     return [] if None in found else list(dict.fromkeys(float(str(value)) for value in found))
 
 
@@ -226,7 +228,7 @@ def _listed(levels: Sequence[float]) -> str:
 class _Columns:
     """What each column of the table is."""
 
-    def __init__(self, columns: list[Field], reading: Reading) -> None:
+    def __init__(self, columns: list[SourceText], reading: Reading) -> None:
         self.name: int | None = None
         self.type: int | None = None
         self.parameters: dict[int, Parameter] = {}
@@ -246,13 +248,13 @@ class _Columns:
         cell = row.cells.get(self.name) if self.name is not None else None
         return cell.text if cell else None
 
-    def remark(self, i: int, name: str, text: Field, value: Scalar, remark: str, reading: Reading) -> None:
+    def remark(self, i: int, name: str, text: SourceText, value: Scalar, remark: str, reading: Reading) -> None:
         """Note a remark beside a value, of the first row that has it in that column."""
         if remark and (i, remark) not in self.remarks:
             self.remarks.add((i, remark))
             reading.ignored_remark(name, text, value, remark)
 
-    def _meaning(self, i: int, column: Field, reading: Reading) -> str | None:
+    def _meaning(self, i: int, column: SourceText, reading: Reading) -> str | None:
         label = normalize(column.text)
         if label in _NAME_COLUMNS:
             self.name = i if self.name is None else self.name
@@ -277,7 +279,7 @@ def _with_remark(label: str) -> Parameter | None:
     return None if set(remark.split()) & _ANOTHER else by_label(values.without_remark(label))
 
 
-def _unknown_column(column: Field, reading: Reading) -> None:
+def _unknown_column(column: SourceText, reading: Reading) -> None:
     words = set(normalize(column.text).split())
     near = None if words & _ANOTHER else parameters.nearest_label(column.text)
     near = near or ("type" if normalize(column.text) in _TYPES else None)

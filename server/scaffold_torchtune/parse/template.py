@@ -10,9 +10,9 @@ from scaffold_torchtune import models
 from scaffold_torchtune.findings import finding
 from scaffold_torchtune.models import Setting, SourceKind
 from scaffold_torchtune.parse import values, yaml_source
-from scaffold_torchtune.parse.drafts import Field, SummaryDraft, TemplateDraft
+from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, TemplateDraft
 from scaffold_torchtune.parse.reading import not_typed
-from scaffold_torchtune.parse.yaml_source import Source
+from scaffold_torchtune.parse.yaml_source import YamlSource
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import KEYS, Parameter
@@ -30,7 +30,7 @@ def read_template(text: str, file: str) -> TemplateDraft:
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):
         return _unreadable(draft, text, file, "is not a mapping of keys to values", 1)
-    source = Source(document, data, SummaryDraft(file))
+    source = YamlSource(document, data, SummaryDraft(file))
     for key, value in data.items():
         place = models.Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note="template")
         if key in KEYS:
@@ -50,7 +50,7 @@ def _unreadable(draft: TemplateDraft, text: str, file: str, what: str, line: int
     return draft
 
 
-def _known(draft: TemplateDraft, parameter: Parameter, source: Source, place: models.Source) -> None:
+def _known(draft: TemplateDraft, parameter: Parameter, source: YamlSource, place: models.Source) -> None:
     """Take a key of setup_finetune.yaml: its value in its type, or as it is written, with what is wrong with it."""
     key, problems = parameter.name, source.draft.findings
     before = len(problems)
@@ -69,7 +69,7 @@ def _known(draft: TemplateDraft, parameter: Parameter, source: Source, place: mo
         draft.doubtful.pop(key, None)
 
 
-def _is_open(parameter: Parameter, text: Field) -> bool:
+def _is_open(parameter: Parameter, text: SourceText) -> bool:
     return parameter.kind != "text" and (values.is_open(text.text) or values.is_left_out(parameter, text.text))
 
 

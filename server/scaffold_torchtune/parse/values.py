@@ -5,7 +5,7 @@ import unicodedata
 from dataclasses import replace
 
 from scaffold_torchtune.findings import Scalar
-from scaffold_torchtune.parse.drafts import Field, Typed
+from scaffold_torchtune.parse.drafts import SourceText, Typed
 from scaffold_torchtune.settings import kinds, recipes
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import Parameter
@@ -71,7 +71,7 @@ def unquoted(text: str) -> str:
     return _unquote(text)[0]
 
 
-def _free_text(field: Field) -> Typed:
+def _free_text(field: SourceText) -> Typed:
     """Read free text: as it is, in one pair of quotes or in one code span; a (remark) may follow either.
 
     What stands for a text (`same as above`, `see table`) is none: quotes or a code span make it one.
@@ -157,7 +157,7 @@ def _apart(text: str) -> tuple[str, str]:
     return (match["value"], match["remark"]) if match else (text, "")
 
 
-def typed(parameter: Parameter, field: Field) -> Typed:
+def typed(parameter: Parameter, field: SourceText) -> Typed:
     """Return the value of a parameter from its text, and the remark that stood beside it.
 
     Raises:
@@ -175,7 +175,7 @@ def typed(parameter: Parameter, field: Field) -> Typed:
         raise
 
 
-def value_of(parameter: Parameter, field: Field) -> Scalar:
+def value_of(parameter: Parameter, field: SourceText) -> Scalar:
     """Return the value of a parameter from its text; None where the text is not plainly one."""
     try:
         return typed(parameter, field).value
@@ -183,7 +183,7 @@ def value_of(parameter: Parameter, field: Field) -> Scalar:
         return None
 
 
-def requested_gpus(field: Field) -> dict[str, Field]:
+def requested_gpus(field: SourceText) -> dict[str, SourceText]:
     """Return what a request for GPUs says, by parameter: `a100:2` and `gpu:a100:2` are `gpus` and `gpu_type`."""
     text, remark = _apart(field.text)
     match = _GRES.fullmatch(unquoted(text)) or _TYPED_GPUS.fullmatch(unquoted(text))
@@ -195,7 +195,7 @@ def requested_gpus(field: Field) -> dict[str, Field]:
     return {name: replace(field, text=part, full=None, source=None) for name, part in parts.items()}
 
 
-def _value_and_remark(parameter: Parameter, field: Field) -> tuple[str, str]:
+def _value_and_remark(parameter: Parameter, field: SourceText) -> tuple[str, str]:
     if parameter.kind in {"path", "pattern_free_path"} and _LINK.search(field.source or ""):
         raise NotTyped("a path written out, not a link")
     if parameter.kind == "comment":  # all of it is meant, brackets too
@@ -207,7 +207,7 @@ def _value_and_remark(parameter: Parameter, field: Field) -> tuple[str, str]:
     return unquoted(text), f"{remark} {after}".strip()
 
 
-def _choices(parameter: Parameter, field: Field) -> tuple[str, ...]:
+def _choices(parameter: Parameter, field: SourceText) -> tuple[str, ...]:
     """Return the parts of a text each of which is a value of the parameter, where there is more than one."""
     whole = field.full or field.text
     if parameter.kind in {"text", "constraint", "modules", *kinds.OF_JOBS} or len(whole) > _MAX_CHOICE_TEXT:

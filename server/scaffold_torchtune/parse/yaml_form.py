@@ -8,12 +8,12 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from scaffold_torchtune.parse.yaml_source import Source
+from scaffold_torchtune.parse.yaml_source import YamlSource
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, nearest_label, normalize
 from scaffold_torchtune.system.text import close_matches, shown
 from scaffold_torchtune.system.yamlio import KeyPath
 
-Value = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
+YamlValue = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
 """A single value. The reader types it by its parameter, and says what is wrong with it there."""
 
 
@@ -40,7 +40,7 @@ class ModelForm(Form):
 
     name: str = Field(description="name of the model, as the runs call it")
     path: str = Field(description="directory that holds its checkpoint")
-    size_gb: Value = None
+    size_gb: YamlValue = None
 
 
 class ModelsForm(Form):
@@ -53,19 +53,19 @@ class TrainingDataForm(Form):
     """`data.training`: the data set that runs are trained on, and settings of it that may stand in `controls` too."""
 
     path: str = Field(description="the data set, a .json or .parquet file")
-    dataset_label: Value = Field(default=None, description="the file's name without its extension")
+    dataset_label: YamlValue = Field(default=None, description="the file's name without its extension")
     format: str | None = Field(default=None, description="json or parquet")
-    size_kb: Value = None
+    size_kb: YamlValue = None
     splits: dict[str, int] = Field(default_factory=dict, description="samples by split")
-    dataset_type: Value = Field(default=None, description="data set builder, e.g. chat_completion")
-    system_prompt: Value = None
-    prompt: Value = Field(default=None, description="text around {input}")
-    input_key: Value = None
-    output_key: Value = None
-    train_on_input: Value = None
-    packed: Value = None
-    max_seq_len: Value = None
-    training_samples: Value = Field(default=None, description="train on that many samples only")
+    dataset_type: YamlValue = Field(default=None, description="data set builder, e.g. chat_completion")
+    system_prompt: YamlValue = None
+    prompt: YamlValue = Field(default=None, description="text around {input}")
+    input_key: YamlValue = None
+    output_key: YamlValue = None
+    train_on_input: YamlValue = None
+    packed: YamlValue = None
+    max_seq_len: YamlValue = None
+    training_samples: YamlValue = Field(default=None, description="train on that many samples only")
 
 
 class DataForm(Form):
@@ -83,10 +83,10 @@ class OutputForm(Form):
 class ComputeForm(Form):
     """A run's `compute`: what its job asks of SLURM."""
 
-    time: Value = Field(default=None, description="time limit, hours:minutes:seconds, in quotes")
-    gpus: Value = Field(default=None, description="number of GPUs")
-    mem: Value = Field(default=None, description="memory, e.g. 80G")
-    cpus_per_task: Value = Field(default=None, description="CPUs")
+    time: YamlValue = Field(default=None, description="time limit, hours:minutes:seconds, in quotes")
+    gpus: YamlValue = Field(default=None, description="number of GPUs")
+    mem: YamlValue = Field(default=None, description="memory, e.g. 80G")
+    cpus_per_task: YamlValue = Field(default=None, description="CPUs")
 
 
 class RunForm(Form):
@@ -95,7 +95,7 @@ class RunForm(Form):
     name: str = Field(description="name of the run, and of its directory")
     type: Literal["fine-tuned", "control", "eval-only"]
     model: str = Field(description="name of an entry of models.base")
-    parameters: dict[str, Value] = Field(
+    parameters: dict[str, YamlValue] = Field(
         default_factory=dict,
         description="the run's own values; they win over controls. No lora_rank where its recipe is full",
     )
@@ -111,7 +111,7 @@ class SummaryForm(Form):
     experiment: ExperimentForm
     tools: Any = Field(default=None, description="not used here")
     variables: Any = Field(default=None, description="what varies; the runs themselves decide")
-    controls: dict[str, Value] = Field(
+    controls: dict[str, YamlValue] = Field(
         default_factory=dict,
         description="values that all runs share, such as epochs, batch_size, recipe (LoRA or full)",
     )
@@ -155,7 +155,7 @@ def is_for_people(key: str) -> bool:
     return key in _NOT_OURS or normalize(key) in _FOR_PEOPLE
 
 
-def _check_keys(source: Source, form: type[Form], path: KeyPath) -> None:
+def _check_keys(source: YamlSource, form: type[Form], path: KeyPath) -> None:
     """Note every key that the form does not know; what is plainly meant is read on as it was meant."""
     for key in [key for key in source.mapping(path) if key not in form.model_fields]:
         is_generation = path == ("data",) and "generat" in key.lower()  # how the data were made is not ours
@@ -163,7 +163,7 @@ def _check_keys(source: Source, form: type[Form], path: KeyPath) -> None:
             _unknown(source, (*path, key), form.model_fields)
 
 
-def _unknown(source: Source, path: KeyPath, known: dict[str, Any]) -> None:
+def _unknown(source: YamlSource, path: KeyPath, known: dict[str, Any]) -> None:
     key, above, name = str(path[-1]), path[:-1], source.name(path)
     parameter = by_label(key)
     is_setting = parameter is not None and not (path[0] == "data" and normalize(key) in _DESCRIBES_DATA)
@@ -194,7 +194,7 @@ def _unknown(source: Source, path: KeyPath, known: dict[str, Any]) -> None:
         _not_used(source, path, parameter)
 
 
-def _misspelt(source: Source, path: KeyPath, meant: str, to: KeyPath, where: str = "") -> None:
+def _misspelt(source: YamlSource, path: KeyPath, meant: str, to: KeyPath, where: str = "") -> None:
     name = source.name(path)
     message = f"{name} is not a key here; did you mean {meant!r}?"
     source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=f"write {to[-1]!r}{where}")
@@ -232,7 +232,7 @@ def _belongs(path: KeyPath, parameter: Parameter) -> KeyPath | None:
     return ("controls", name) if above in {(), ("data",), ("data", "training")} else None
 
 
-def _move(source: Source, path: KeyPath, to: KeyPath) -> None:
+def _move(source: YamlSource, path: KeyPath, to: KeyPath) -> None:
     """Refuse a key that stands where nothing reads it, and read on as if it stood where it belongs."""
     run = _is_run(to[:2])
     section = ".".join(map(str, to[2:-1] if run else to[:-1]))
@@ -246,7 +246,7 @@ def _move(source: Source, path: KeyPath, to: KeyPath) -> None:
     _read_on(source, path, to)
 
 
-def _read_on(source: Source, path: KeyPath, to: KeyPath) -> None:
+def _read_on(source: YamlSource, path: KeyPath, to: KeyPath) -> None:
     """Read a key as if it stood where it belongs, making the sections above it."""
     for end in range(1, len(to)):
         above = to[:end]
@@ -255,7 +255,7 @@ def _read_on(source: Source, path: KeyPath, to: KeyPath) -> None:
     source.move(path, to)
 
 
-def _not_used(source: Source, path: KeyPath, parameter: Parameter | None) -> None:
+def _not_used(source: YamlSource, path: KeyPath, parameter: Parameter | None) -> None:
     """Note a key that changes nothing. Where it holds settings, say where those belong."""
     held, name = sorted(_held(source.at(path))), source.name(path)
     message = f"{name} is not used" + (f", though it holds {', '.join(held)}" if held else "")
@@ -301,7 +301,7 @@ _FIELDS: Final = {"experiment": "experiment_name", "data": "dataset", "runs": "r
 _SCALARS: Final = {"string_type": "text", "int": "a whole number"}
 
 
-def check_shape(source: Source, form: type[Form] = SummaryForm, path: KeyPath = ()) -> None:
+def check_shape(source: YamlSource, form: type[Form] = SummaryForm, path: KeyPath = ()) -> None:
     """Note every key and every shape that the form does not have, from the top."""
     _check_keys(source, form, path)
     for key, field in form.model_fields.items():
@@ -328,7 +328,7 @@ def _wanted(annotation: Any) -> tuple[type[Form] | None, type | None]:
     return next((wanted for wanted in found if any(wanted)), (None, None))
 
 
-def _put_right(source: Source, path: KeyPath, below: type[Form] | None, shape: type) -> None:
+def _put_right(source: YamlSource, path: KeyPath, below: type[Form] | None, shape: type) -> None:
     """Refuse what is no list or no mapping; read on what can be meant by it, and nothing where that is unclear."""
     value = source.at(path)
     if isinstance(value, shape):
@@ -354,7 +354,7 @@ def _put_right(source: Source, path: KeyPath, below: type[Form] | None, shape: t
         source.unread.add("controls" if path[-1] == "parameters" else str(path[0]))
 
 
-def _items_of_mapping(source: Source, path: KeyPath, value: dict[str, Any], below: type[Form] | None) -> None:
+def _items_of_mapping(source: YamlSource, path: KeyPath, value: dict[str, Any], below: type[Form] | None) -> None:
     """Read a mapping where a list belongs: one item without its dash, or items by their names."""
     origin, items = source.origin(path), list[Any]()
     source.put(path, items, origin)
@@ -376,7 +376,7 @@ def _is_dashed(value: list[Any]) -> bool:
     return bool(keys) and len(keys) == len(set(keys)) and all(isinstance(item, dict) for item in value)
 
 
-def check_values(source: Source) -> None:
+def check_values(source: YamlSource) -> None:
     """Note the values that are not what the form holds, once each; what is missing is noted where it is used."""
     try:
         SummaryForm.model_validate(source.data)
@@ -387,7 +387,7 @@ def check_values(source: Source) -> None:
                 _value_problem(source, path, one["type"], one["input"])
 
 
-def _value_problem(source: Source, path: KeyPath, kind: str, found: Any) -> None:
+def _value_problem(source: YamlSource, path: KeyPath, kind: str, found: Any) -> None:
     name, line = source.name(path), source.line(path)
     if kind == "missing" and path[-1] == "name" and len(path) > 2:  # noqa: PLR2004 - of a list
         message = f"{source.name(path[:-1])} has no name"

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from scaffold_torchtune.parse.drafts import Field, SummaryDraft
+from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft
 from scaffold_torchtune.settings.parameters import by_label
 from scaffold_torchtune.system.text import escape, shown
 from scaffold_torchtune.system.yamlio import KeyPath, YamlDocument
 
 
 @dataclass
-class Source:
+class YamlSource:
     """The document, and what was put elsewhere (`moved`: where it is now, to where it stands in the document).
 
     `reported` are the places whose problem was named; `unread` are the sections of which nobody knows what they hold.
@@ -104,7 +104,7 @@ _TEXT_KINDS = frozenset(
 )
 
 
-def field_at(source: Source, path: KeyPath, by_key: str | None = None) -> Field | None:
+def field_at(source: YamlSource, path: KeyPath, by_key: str | None = None) -> SourceText | None:
     """Return the scalar at a path as it is written; None where there is none or it is null.
 
     `by_key` is the parameter that it is of: text that YAML reads as something else is refused there.
@@ -119,17 +119,17 @@ def field_at(source: Source, path: KeyPath, by_key: str | None = None) -> Field 
     parameter, plain, name, line = by_label(by_key or ""), source.plain(path), source.name(path), source.line(path)
     wants_text = by_key in {None, "name", "type"} or (parameter is not None and parameter.kind in _TEXT_KINDS)
     if isinstance(value, str):
-        return Field(value, line, name, exact=wants_text)
+        return SourceText(value, line, name, exact=wants_text)
     plain = plain or str(value)
     if by_key and wants_text:
         message = f"{name} is {plain}, which YAML reads as {shown(value)}, not as text"
         source.draft.add("invalid-value", message, field=by_key, line=line, fix=f'write "{plain}" in quotes')
         source.reported.add(path)
         return None
-    return Field(plain, line, name)
+    return SourceText(plain, line, name)
 
 
-def _not_single(source: Source, path: KeyPath, value: dict[str, Any] | list[Any], key: str) -> None:
+def _not_single(source: YamlSource, path: KeyPath, value: dict[str, Any] | list[Any], key: str) -> None:
     """Note a mapping or a list where one value belongs."""
     items = value if isinstance(value, list) else []
     choices = [escape(str(item)) for item in items if isinstance(item, str | int | float)]

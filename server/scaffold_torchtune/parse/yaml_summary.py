@@ -5,8 +5,8 @@ makes of `1e-5` or `1:30:00` does not matter. Text that YAML reads as something 
 """
 
 from scaffold_torchtune.parse import yaml_form
-from scaffold_torchtune.parse.drafts import Field, RowDraft, SummaryDraft
-from scaffold_torchtune.parse.yaml_source import Source, field_at
+from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
+from scaffold_torchtune.parse.yaml_source import YamlSource, field_at
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label
 from scaffold_torchtune.system import yamlio
 from scaffold_torchtune.system.layout import data_label
@@ -33,7 +33,7 @@ def read_yaml_summary(text: str, file: str) -> SummaryDraft:
         draft.add("invalid-value", "the file is not a mapping of sections", line=1, fix=fix)
         draft.readable = False
         return draft
-    source = Source(document, data, draft)
+    source = YamlSource(document, data, draft)
     yaml_form.check_shape(source)
     draft.sections = source.sections()
     _general(source)
@@ -44,7 +44,7 @@ def read_yaml_summary(text: str, file: str) -> SummaryDraft:
     return draft
 
 
-def _general(source: Source) -> None:
+def _general(source: YamlSource) -> None:
     """Read all but the runs and the data."""
     draft = source.draft
     draft.name = field_at(source, ("experiment", "name"), "experiment_name")
@@ -61,27 +61,29 @@ def _general(source: Source) -> None:
         _shared(source, ("controls", key))
 
 
-def _levels(source: Source, key: str) -> None:
+def _levels(source: YamlSource, key: str) -> None:
     """Read the values that the section variables lists for a parameter."""
     parameter, path = by_label(str(key)), ("variables", key)
     texts = [field_at(source, (*path, i)) for i, _ in enumerate(source.items(path))]
     if parameter and texts and all(texts):
         levels = ", ".join(text.text for text in texts if text)
-        source.draft.levels.append((parameter.name, Field(levels, source.line(path), f"variables.{escape(str(key))}")))
+        source.draft.levels.append(
+            (parameter.name, SourceText(levels, source.line(path), f"variables.{escape(str(key))}"))
+        )
 
 
-def _shared(source: Source, path: KeyPath) -> None:
+def _shared(source: YamlSource, path: KeyPath) -> None:
     """Read a setting that all runs share."""
     if text := field_at(source, path, str(path[-1])):
         source.draft.configuration.append((str(path[-1]), text))
 
 
-def _found(source: Source, path: KeyPath) -> list[Field]:
+def _found(source: YamlSource, path: KeyPath) -> list[SourceText]:
     found = field_at(source, path)
     return [found] if found else []
 
 
-def _data(source: Source) -> None:
+def _data(source: YamlSource) -> None:
     """Read the data set: path and splits; label and format, which must be those of the path; settings it gives."""
     draft = source.draft
     draft.datasets = _found(source, (*_TRAINING, "path"))
@@ -101,14 +103,14 @@ def _data(source: Source) -> None:
             draft.add("ambiguous", message, field="dataset", line=found.line, fix=fix)
 
 
-def _runs(source: Source) -> None:
+def _runs(source: YamlSource) -> None:
     """Fill the draft's columns and rows. Problems are noted."""
     columns: dict[str, int] = {}
     lines: dict[str, int] = {}
     unknown: set[str] = set()
     for i, run in enumerate(source.items(("runs",))):
         if isinstance(run, dict):
-            cells: dict[int, Field] = {}
+            cells: dict[int, SourceText] = {}
             for key, path in _keys(source, i, unknown).items():
                 column = columns.setdefault(key, len(columns))
                 lines.setdefault(key, source.line(path))
@@ -119,10 +121,10 @@ def _runs(source: Source) -> None:
         for key in ("type", "model"):  # where no run says it, each lacks it
             columns.setdefault(key, len(columns))
     whole = source.line(("runs",))
-    source.draft.columns = [Field(key, lines.get(key, whole), "runs") for key in columns]
+    source.draft.columns = [SourceText(key, lines.get(key, whole), "runs") for key in columns]
 
 
-def _keys(source: Source, i: int, unknown: set[str]) -> dict[str, KeyPath]:
+def _keys(source: YamlSource, i: int, unknown: set[str]) -> dict[str, KeyPath]:
     """Return the place of everything that a run says, by its one name. What is given twice is refused."""
     run: KeyPath = ("runs", i)
     found: list[tuple[str, KeyPath]] = [(key, (*run, key)) for key in ("name", "type", "model")]
@@ -147,7 +149,7 @@ def _keys(source: Source, i: int, unknown: set[str]) -> dict[str, KeyPath]:
     return keys
 
 
-def _parameter(source: Source, path: KeyPath, unknown: set[str]) -> Parameter | None:
+def _parameter(source: YamlSource, path: KeyPath, unknown: set[str]) -> Parameter | None:
     """Return the parameter that a key of a run's `parameters` means. One that is unknown is noted of the first run."""
     key = str(path[-1])
     found = by_label(key)
@@ -160,7 +162,7 @@ def _parameter(source: Source, path: KeyPath, unknown: set[str]) -> Parameter | 
     return meant
 
 
-def _unknown(source: Source, path: KeyPath, found: Parameter | None, meant: Parameter | None) -> None:
+def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, meant: Parameter | None) -> None:
     key, name = escape(str(path[-1])), source.name(path)
     code, message = "unused-field", f"{name} is not a parameter of a run"
     fix = "nothing, unless it was meant to change the runs: see the parameters in workflows/torchtune.md"
@@ -176,13 +178,13 @@ def _unknown(source: Source, path: KeyPath, found: Parameter | None, meant: Para
     source.draft.add(code, message, field=key or name, line=source.line(path), fix=fix)
 
 
-def _cell(source: Source, key: str, path: KeyPath) -> Field | None:
+def _cell(source: YamlSource, key: str, path: KeyPath) -> SourceText | None:
     """Return what a run gives for a parameter. Free text that is null says that there is none."""
     if source.at(path) is not None:
         return field_at(source, path, key)
     name, line = source.name(path), source.line(path)
     if key == "system_prompt":
-        return Field("", line, name, exact=True)
+        return SourceText("", line, name, exact=True)
     is_trained = str(source.mapping(path[:2]).get("type")) not in {"control", "eval-only"}
     prompts: tuple[KeyPath, ...] = (("controls", "prompt"), (*_TRAINING, "prompt"))
     shared = next((path for path in prompts if source.at(path) is not None), None)
@@ -196,7 +198,7 @@ def _cell(source: Source, key: str, path: KeyPath) -> Field | None:
     return None
 
 
-def _stand_in(source: Source) -> None:
+def _stand_in(source: YamlSource) -> None:
     """Let nothing be called missing of a section of which nobody knows what it holds.
 
     The document is refused for that section, so what stands in for it here is never planned.
@@ -204,11 +206,11 @@ def _stand_in(source: Source) -> None:
     draft, unread = source.draft, source.unread
     if "controls" in unread:
         given = {key for key, _ in draft.configuration}
-        draft.configuration += [(k, Field("1", 1, "controls")) for k in ("epochs", "batch_size") if k not in given]
+        draft.configuration += [(k, SourceText("1", 1, "controls")) for k in ("epochs", "batch_size") if k not in given]
     if "output" in unread:
-        draft.wandb_project = Field("unread", 1, "output")
+        draft.wandb_project = SourceText("unread", 1, "output")
     if "models" in unread:
         listed = {name for name, _ in draft.models}
         named = [source.at(("runs", i, "model")) for i in range(len(source.items(("runs",))))]
         lacking = [name for name in named if isinstance(name, str) and name not in listed]
-        draft.models += [(name, Field("/unread", 1, "models")) for name in dict.fromkeys(lacking)]
+        draft.models += [(name, SourceText("/unread", 1, "models")) for name in dict.fromkeys(lacking)]

@@ -131,7 +131,7 @@ def _status(status: os.stat_result) -> Status:
     return status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns
 
 
-Run = Callable[[str], Outcome]
+RunTask = Callable[[str], Outcome]
 """Runs the script in a staging directory, relative to the experiment."""
 
 Work = Sequence[tuple[PlannedRun, str]]
@@ -152,7 +152,7 @@ class Pool:
     It notices what scripts change elsewhere in the experiment: runs that may have done it are run again, alone.
     """
 
-    def __init__(self, tree: Tree, work: Work, run: Run, request: Request) -> None:
+    def __init__(self, tree: Tree, work: Work, run: RunTask, request: Request) -> None:
         self._tree, self._work, self._run, self._request = tree, work, run, request
         self._jobs = max(1, min(request.jobs, len(work)))
         self.watch = Watch(tree, [one.directory for one, _ in work])

@@ -26,7 +26,7 @@ from scaffold_torchtune.plan.planner import Difference, differences, make_plan, 
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan
 from scaffold_torchtune.preflight.disk import free_bytes, inspect_checkpoint, inspect_data
-from scaffold_torchtune.preflight.runs import output_dir
+from scaffold_torchtune.preflight.run_groups import output_dir
 from scaffold_torchtune.render import Rendered, render_run
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.setup import Outcome, run_bundled

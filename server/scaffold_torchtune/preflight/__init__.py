@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from scaffold_torchtune.findings import Finding, sort_findings
 from scaffold_torchtune.models import DiskState, Plan
-from scaffold_torchtune.preflight import cost, design, inputs, runs, steps
+from scaffold_torchtune.preflight import cost, design, inputs, optimizer_steps, run_groups
 
 
 def check_plan(plan: Plan, disk: DiskState, listed: Mapping[str, Sequence[str]]) -> list[Finding]:
@@ -23,9 +23,9 @@ def check_plan(plan: Plan, disk: DiskState, listed: Mapping[str, Sequence[str]])
     return sort_findings(
         [
             *inputs.data_findings(plan, disk),
-            *steps.step_findings(plan, disk),
+            *optimizer_steps.step_findings(plan, disk),
             *inputs.checkpoint_findings(plan, disk, listed),
-            *runs.output_findings(plan),
+            *run_groups.output_findings(plan),
             *design.name_findings(plan),
             *design.design_findings(plan),
             *cost.cost_findings(plan, disk),

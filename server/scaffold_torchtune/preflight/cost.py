@@ -8,8 +8,8 @@ from typing import Final
 
 from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models import DiskState, Plan, PlannedRun
-from scaffold_torchtune.preflight.runs import at, concerning, full, grouped, output_dir
-from scaffold_torchtune.preflight.steps import effective_batch, part_of, rows_of, steps_of
+from scaffold_torchtune.preflight.optimizer_steps import effective_batch, part_of, rows_of, steps_of
+from scaffold_torchtune.preflight.run_groups import at, concerning, full, grouped, output_dir
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.torchtune_facts.facts import ModelFacts, load
 from scaffold_torchtune.torchtune_facts.model_registry import default_resources, find_model

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, Scalar, finding
 from scaffold_torchtune.models import Plan, PlannedRun
-from scaffold_torchtune.preflight.runs import at, concerning, full, grouped, row
-from scaffold_torchtune.preflight.steps import effective_batch
+from scaffold_torchtune.preflight.optimizer_steps import effective_batch
+from scaffold_torchtune.preflight.run_groups import at, concerning, full, grouped, row
 from scaffold_torchtune.settings.kinds import read_float
 from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.system.text import few, shown

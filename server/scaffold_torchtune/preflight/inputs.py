@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, finding
 from scaffold_torchtune.models import CellKind, CheckpointState, DataFile, DataPart, DiskState, Plan, PlannedRun
-from scaffold_torchtune.preflight.runs import Subject, at, concerning, grouped
-from scaffold_torchtune.preflight.steps import TRAIN, VALIDATION
+from scaffold_torchtune.preflight.optimizer_steps import TRAIN, VALIDATION
+from scaffold_torchtune.preflight.run_groups import Subject, at, concerning, grouped
 from scaffold_torchtune.system.text import did_you_mean, few, shown
 from scaffold_torchtune.torchtune_facts.facts import ModelFacts, load
 

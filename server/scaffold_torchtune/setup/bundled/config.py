@@ -10,7 +10,7 @@ Only this module and rules.py write `${...}`; a value that holds it was refused 
 from typing import Any, Final
 
 from scaffold_torchtune.setup.bundled import rules
-from scaffold_torchtune.setup.bundled.keys import Report, Settings
+from scaffold_torchtune.setup.bundled.keys import Settings, SettingsReport
 from scaffold_torchtune.system.text import escape
 from scaffold_torchtune.torchtune_facts.model_registry import ModelEntry
 
@@ -177,7 +177,7 @@ def _machine(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
     }
 
 
-def warn_unread(settings: Settings, report: Report) -> None:
+def warn_unread(settings: Settings, report: SettingsReport) -> None:
     """Warn about each setting that is written but that the stock recipe does not read."""
     for key, value in _unread(settings).items():
         message = f"{key} is written, but the recipe {settings.recipe} of torchtune 0.6.1 does not read it"

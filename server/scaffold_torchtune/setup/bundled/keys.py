@@ -22,7 +22,7 @@ _NO_TEXT: Final = {
 }
 
 
-class Report(Collector):
+class SettingsReport(Collector):
     """The findings about one file, at the lines of its keys: errors refuse it, warnings do not."""
 
     @property
@@ -85,7 +85,7 @@ class _Unfit(Exception):
         self.message, self.allowed, self.fix = message, allowed, fix or f"write {allowed}"
 
 
-def read_keys(content: str | yamlio.YamlDocument, file: str) -> tuple[Settings, Report]:
+def read_keys(content: str | yamlio.YamlDocument, file: str) -> tuple[Settings, SettingsReport]:
     """Return the typed settings of the file and the findings so far; a value that does not fit has its default.
 
     Raises:
@@ -97,7 +97,7 @@ def read_keys(content: str | yamlio.YamlDocument, file: str) -> tuple[Settings, 
         raise _not_yaml(file, error.message, error.line) from error
     if not isinstance(document.data, dict):
         raise _not_yaml(file, "it is not a mapping of keys to values", 1)
-    report = Report(file, {str(path[0]): line for path, line in document.lines.items() if len(path) == 1})
+    report = SettingsReport(file, {str(path[0]): line for path, line in document.lines.items() if len(path) == 1})
     values: dict[str, Scalar] = {name: parameter.default for name, parameter in KEYS.items()}
     given: set[str] = set()
     for key, value in document.data.items():
@@ -123,7 +123,7 @@ def _not_yaml(file: str, reason: str, line: int | None) -> Refused:
     return Refused(f"{file} cannot be read", [problem])
 
 
-def _refuse_unknown(key: str, value: Any, report: Report) -> None:
+def _refuse_unknown(key: str, value: Any, report: SettingsReport) -> None:
     meant = by_label(key)
     message = f"{shown(key)} is not a key of setup_finetune.yaml."
     message = did_you_mean(key, KEYS, message, meant.name if meant else None)

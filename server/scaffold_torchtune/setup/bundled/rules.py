@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.settings.parameters import KEYS
-from scaffold_torchtune.setup.bundled.keys import Report, Settings
+from scaffold_torchtune.setup.bundled.keys import Settings, SettingsReport
 from scaffold_torchtune.system.text import did_you_mean, shown
 from scaffold_torchtune.torchtune_facts.model_registry import ModelEntry, find_model, known_models
 
@@ -126,7 +126,7 @@ def _parse(prompt: str) -> list[tuple[str, str | None, str | None, str | None]]:
         return []
 
 
-def check_rules(settings: Settings, report: Report) -> ModelEntry | None:
+def check_rules(settings: Settings, report: SettingsReport) -> ModelEntry | None:
     """Refuse what is missing, contradicts itself or cannot be honoured; return the model where it is known."""
     for key in _REQUIRED:
         if key not in settings.given:
@@ -148,12 +148,12 @@ def check_rules(settings: Settings, report: Report) -> ModelEntry | None:
     return entry
 
 
-def _missing(report: Report, key: str, message: str = "", fix: str = "") -> None:
+def _missing(report: SettingsReport, key: str, message: str = "", fix: str = "") -> None:
     fix = fix or f"add a line `{key}: ...`"
     report.refuse(key, message or f"{key} is missing", fix, code="missing-field")
 
 
-def _check_output(settings: Settings, report: Report) -> None:
+def _check_output(settings: Settings, report: SettingsReport) -> None:
     """Refuse where outputs go but by `output_dir_base` (2025), or by `project_dir` with `experiment_name` (v0.3.4)."""
     given = settings.given & {"output_dir_base", "project_dir"}
     if not given:
@@ -165,7 +165,7 @@ def _check_output(settings: Settings, report: Report) -> None:
         _missing(report, "experiment_name", "project_dir needs an experiment_name")
 
 
-def _check_recipe(settings: Settings, report: Report) -> None:
+def _check_recipe(settings: Settings, report: SettingsReport) -> None:
     if base := settings.text("base_recipe"):
         message = "base_recipe: defaults are not taken from a recipe here, so that every value can be seen"
         fix = "take it out and write the values that you want from it (lora_rank, lr, batch_size, ...) as keys"
@@ -194,7 +194,7 @@ def _check_recipe(settings: Settings, report: Report) -> None:
         report.refuse("resume_from_checkpoint", message, "take it out, or train with LoRA", found=True)
 
 
-def _check_dataset(settings: Settings, entry: ModelEntry | None, report: Report) -> None:
+def _check_dataset(settings: Settings, entry: ModelEntry | None, report: SettingsReport) -> None:
     """Refuse what the data set cannot honour. `entry` is None where the model is unknown."""
     kind = settings.text("dataset_type")
     if kind not in _TYPES:
@@ -237,7 +237,7 @@ def _not_honoured(settings: Settings, kind: str, entry: ModelEntry | None) -> It
         yield "run_val_every_n_steps", "one Parquet file holds one split, so nothing to validate on", fix
 
 
-def _check_prompt(prompt: str, kind: str, entry: ModelEntry | None, report: Report) -> None:
+def _check_prompt(prompt: str, kind: str, entry: ModelEntry | None, report: SettingsReport) -> None:
     if "{input}" not in prompt or not _parse(prompt):
         message = f"prompt is {shown(prompt)}: it must hold {{input}}, and other braces doubled"
         fix, allowed = "write the place of the input as {input}", "text with {input}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models import DataPart, DiskState, Plan, PlannedRun
-from scaffold_torchtune.preflight.runs import at, concerning, grouped
+from scaffold_torchtune.preflight.run_groups import at, concerning, grouped
 
 TRAIN = "train"
 VALIDATION = "validation"
