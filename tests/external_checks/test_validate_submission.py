@@ -157,21 +157,21 @@ def test_scripts_that_ask_for_the_same_are_tested_once() -> None:
     other = replaced(
         SCRIPT, "--job-name=rank8_lr1e-5", "--job-name=b", "--output=slurm-%j.out", "--error=e", "tune run", "run"
     )
-    assert sbatch.test_request(parse_script(other)) == sbatch.test_request(parse_script(SCRIPT))
+    assert sbatch.asked_options(parse_script(other)) == sbatch.asked_options(parse_script(SCRIPT))
     late = SCRIPT + "#SBATCH --mem=9G\n"
-    assert sbatch.test_request(parse_script(late)) == sbatch.test_request(parse_script(SCRIPT))
-    assert sbatch.test_request(parse_script(replaced(SCRIPT, "--mem=8G", "--mem=9G"))) != sbatch.test_request(
+    assert sbatch.asked_options(parse_script(late)) == sbatch.asked_options(parse_script(SCRIPT))
+    assert sbatch.asked_options(parse_script(replaced(SCRIPT, "--mem=8G", "--mem=9G"))) != sbatch.asked_options(
         parse_script(SCRIPT)
     )
     swapped = replaced(SCRIPT, "--nodes=1\n#SBATCH -A lab", "--account=lab\n#SBATCH --nodes=1")
-    assert sbatch.test_request(parse_script(swapped)) == sbatch.test_request(parse_script(SCRIPT))
-    assert sbatch.test_request(
+    assert sbatch.asked_options(parse_script(swapped)) == sbatch.asked_options(parse_script(SCRIPT))
+    assert sbatch.asked_options(
         parse_script(replaced(SCRIPT, "--nodes=1\n", "--nodes=2\n#SBATCH --nodes=1\n"))
-    ) == sbatch.test_request(parse_script(SCRIPT))
+    ) == sbatch.asked_options(parse_script(SCRIPT))
 
 
 def test_a_script_that_cannot_be_read_asks_for_nothing() -> None:
-    assert sbatch.test_request(parse_script("echo")) is None
+    assert sbatch.asked_options(parse_script("echo")) is None
 
 
 def test_what_the_cluster_takes_at_another_time_is_a_warning_that_says_so() -> None:

@@ -29,7 +29,7 @@ SWITCH: Final = "SCAFFOLD_TORCHTUNE_SBATCH"
 DEADLINE: Final = 30.0
 """How long one call of sbatch may take, in seconds; a controller that answers needs far less than one."""
 
-TestRequest = tuple[tuple[str, str], ...]
+AskedOptions = tuple[tuple[str, str], ...]
 """What a script asks SLURM for: names and values of the directives that count, sorted."""
 
 _OWN: Final = frozenset({"job-name", "output", "error"})
@@ -115,25 +115,25 @@ def sbatch_program(request: Request) -> str | None:
     return os.path.abspath(found) if found else None  # noqa: PTH100 - a link is called by its own name
 
 
-def _groups(plan: Plan, files: FilesByRun) -> dict[tuple[TestRequest, TestRequest], list[PlannedRun]]:
+def _groups(plan: Plan, files: FilesByRun) -> dict[tuple[AskedOptions, AskedOptions], list[PlannedRun]]:
     """The runs for which the same is asked, by directives, and by options of the submit line."""
-    groups: dict[tuple[TestRequest, TestRequest], list[PlannedRun]] = {}
+    groups: dict[tuple[AskedOptions, AskedOptions], list[PlannedRun]] = {}
     for run in plan.runs:
         script = files[run.directory].script
-        asked = test_request(script) if script else None
+        asked = asked_options(script) if script else None
         if asked is not None:
             groups.setdefault((asked, tuple(options(run))), []).append(run)
     return groups
 
 
-def test_request(script: SlurmScript) -> TestRequest | None:
+def asked_options(script: SlurmScript) -> AskedOptions | None:
     """Return what a script asks SLURM for, without that in which only runs differ; None where it cannot be read."""
     if script.problems:
         return None
     return tuple(sorted((name, found.value) for name, found in _active(script).items() if name not in _OWN))
 
 
-def _answer(sbatch: str, root: Path, script: str, asked: TestRequest, options: TestRequest) -> SbatchAnswer:
+def _answer(sbatch: str, root: Path, script: str, asked: AskedOptions, options: AskedOptions) -> SbatchAnswer:
     env = dict(_environment((*asked, *options)))
     configuration = env.get("SLURM_CONF")
     if configuration and not Path(configuration).exists():  # sbatch would wait a minute for it
@@ -148,7 +148,7 @@ def _answer(sbatch: str, root: Path, script: str, asked: TestRequest, options: T
     return answer(done.status, done.output)
 
 
-def _environment(asked: TestRequest) -> Iterator[tuple[str, str]]:
+def _environment(asked: AskedOptions) -> Iterator[tuple[str, str]]:
     """Our environment; of sbatch's own variables, those that stand for a directive which the script does not have.
 
     A variable would win over the script, so that the script's own word would not be tested.
