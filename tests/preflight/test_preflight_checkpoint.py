@@ -199,6 +199,15 @@ def test_the_index_is_not_held_against_a_file_that_cannot_be_read(tmp_path: Path
     assert absent(fault(directory, QWEN, PARTS), PARTS[1], "safetensors file") == []
 
 
+@pytest.mark.parametrize(("name", "what"), [("config.json", "JSON"), ("original/tokenizer.model", "empty")])
+def test_a_file_that_is_missing_is_not_one_that_is_damaged(tmp_path: Path, name: str, what: str) -> None:
+    directory = make_checkpoint(tmp_path / "model", LLAMA)
+    write(name, "")(directory)
+    assert absent(fault(directory), name, what) == []
+    remove(name)(directory)
+    assert absent(fault(directory), name, what) == [what]
+
+
 def test_of_an_unknown_model_only_what_every_model_needs_is_judged(tmp_path: Path) -> None:
     directory = make_checkpoint(tmp_path / "model", LLAMA, changes={"extra": (1,)})
     (directory / "original" / "tokenizer.model").unlink()

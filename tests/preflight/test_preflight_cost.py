@@ -37,6 +37,7 @@ def test_the_estimate_counts_memory_disk_and_steps() -> None:
     assert absent(of_the_gpu, f"{held:.1f} GiB", "bf16", f"{logits:.1f} GiB", "max_seq_len") == []
     assert absent(of_disk, f"{saved:.1f} GiB") == []
     assert absent(steps, 50, 4) == []
+    assert " to " not in steps, "one number of steps is no range"
     assert absent(node, "24G", 1) == []
     assert (round(held, 1), round(saved, 1), round(logits, 1)) == (2.3, 4.6, 2.0)
 

@@ -108,6 +108,16 @@ def test_columns_that_the_type_of_data_set_reads(changes: Changes, part: DataPar
     assert absent(mismatch(part, changes, named), *told) == []
 
 
+def test_a_value_that_is_absent_is_no_kind_of_value() -> None:
+    missing, other = (mismatch(columns(input={"text": 1, kind: 2}, output="text")) for kind in ("absent", "number"))
+    assert absent(other, "number") == []
+    assert absent(missing, "absent") == ["absent"]
+
+
+def test_of_an_experiment_of_one_run_no_number_of_runs_is_said() -> None:
+    assert absent(mismatch(columns(input="text")), "all", 1) == ["all", "1"]
+
+
 def test_columns_that_the_type_of_data_set_does_not_read_do_not_matter() -> None:
     assert not found(columns(text="text", n="number"), {"dataset_type": "text_completion_dataset"})
     assert not found(columns(q="text", a="text"), {"input_key": "q", "output_key": "a"})

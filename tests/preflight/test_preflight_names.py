@@ -65,6 +65,7 @@ def test_a_name_that_says_another_value_is_a_warning_at_its_row(
     assert (found.severity, found.field, found.expected) == (Severity.WARNING, setting, number)
     assert (found.file, found.line) == (SUMMARY, 7)
     assert absent(found.message, f"'{name}'", f"'{said}'", setting, found.actual) == []
+    assert found.message.count(f"'{said}'") == (2 if name == said else 1), "the whole of what the name says"
     assert " runs" not in found.message, "it is one run"
     (default,) = mismatches(named(name, number=4, defaults=[setting]))
     assert len(default.message) > len(found.message), "of a default it is said that it is one"
