@@ -36,6 +36,7 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "answer-differs": Code(_E, "an answer (`answers`, `--answer`) gives another value than a document plainly does; answers only fill what is missing or unclear", "leave the answer out, or correct the document first"),
         "duplicate-column": Code(_E, "two columns mean the same parameter", "keep one"),
         "malformed-table": Code(_E, "a row has too few or too many cells", "one cell for each column; a literal pipe is written `\\|`"),
+        "name-from-title": Code(_I, "the title has several words: the experiment's name, below which outputs go, is made of them, `Cross-Length Generalization` becomes `cross-length_generalization`", "nothing; or a title of one word, where another name is meant"),
         "two-summaries": Code(_I, "`experiment_summary.yaml` and `experiment_summary.md` plan the same; the YAML form is used, as other tools rely on its run names", "nothing; if they plan different things, that is `ambiguous`"),
         "misspelt-field": Code(_E, "a column or field is nearly the name of a parameter, or stands where it is not read", "write the name, or move it to the place, that the finding suggests"),
         "unused-column": Code(_W, "a column is not a parameter", "nothing, unless it was meant to change the runs"),

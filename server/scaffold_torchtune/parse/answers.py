@@ -21,7 +21,10 @@ SETTLED: Final = frozenset({"missing-field", "ambiguous", "invalid-value"})
 MODEL_PATH: Final = "path of model "
 """What the field of a model's directory is called, before the model's name."""
 
-_OTHERS: Final = {"experiment name": PARAMETERS["experiment_name"], **DIRECTORIES}
+NAME: Final = "experiment name"
+"""What the field of the experiment's name is called where there is none."""
+
+_OTHERS: Final = {NAME: PARAMETERS["experiment_name"], **DIRECTORIES}
 _NEVER: Final = frozenset({"model", "input_dir_base"})  # what differs by run, and what follows from other fields
 _KINDS: Final = {"int": "integer", "float": "number", "bool": "boolean"}
 

@@ -2,19 +2,20 @@
 
 import posixpath
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Question, Refused, Scalar, errors_in, sort_findings
 from scaffold_torchtune.models import Dataset, Experiment, ModelPath, Run, Setting, SourceKind, SummaryFormat
 from scaffold_torchtune.parse import configuration, local, markdown_summary, runs_table, template, values, yaml_summary
-from scaffold_torchtune.parse.answers import MODEL_PATH, apply_answers, questions, used_answers
+from scaffold_torchtune.parse.answers import MODEL_PATH, NAME, apply_answers, questions, used_answers
 from scaffold_torchtune.parse.drafts import SummaryDraft
 from scaffold_torchtune.parse.local_labels import parameter
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.text import close_matches, escape, shown
-from scaffold_torchtune.torchtune_facts.model_registry import find_model, known_models
+from scaffold_torchtune.torchtune_facts.model_registry import is_published, known_models, model_by_spelling
 
 _LIKELY_MISSPELT = 0.9
 _OFTEN_THE_CAUSE = frozenset({"unused-column", "unused-field", "unused-row"})
@@ -22,7 +23,6 @@ _REQUIRED_LOCAL = {
     "conda_env": ("SLURM Defaults", "- **Default conda environment**: `NAME`"),
     "my_wandb_project": ("Weights & Biases", "- **Default project**: `NAME`"),
 }
-_ORGANISATIONS = frozenset({"meta-llama", "qwen", "mistralai", "google", "microsoft", "unsloth"})
 
 
 def parse_experiment(
@@ -124,12 +124,20 @@ def _experiment(reading: Reading) -> Experiment:
 
 
 def _name(reading: Reading) -> str:
+    """Return the experiment's name: the title, as a slug where it has several words, which is said once."""
     title = reading.summary.name
     if title is None:
-        if "experiment_name" not in {f.field for f in reading.findings}:
-            reading.missing("experiment name", "at the top", "# EXPERIMENT_NAME")
+        if not {"experiment_name", NAME} & {f.field for f in reading.findings}:
+            reading.missing(NAME, "at the top", "# EXPERIMENT_NAME")
         return ""
-    setting = reading.value(PARAMETERS["experiment_name"], title, SourceKind.SUMMARY)
+    known = PARAMETERS["experiment_name"]
+    slug = None if title.answer or values.value_of(known, title) is not None else values.slug(title.text)
+    if slug is not None:
+        title = replace(title, text=slug, full=None, source=None)
+        message = f"the experiment's name is {shown(slug)}: the title has several words, and outputs go below its name"
+        fix = "nothing, or let the title be the name in one word"
+        reading.add("name-from-title", message, field="experiment_name", actual=slug, line=title.line, fix=fix)
+    setting = reading.value(known, title, SourceKind.SUMMARY)
     return setting.text if setting else ""
 
 
@@ -238,7 +246,8 @@ def _models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Sett
     """Return the path of every model that a run names: as listed, else below the models directory."""
     found: dict[str, Setting] = {}
     named = {run.model for run in runs}
-    for name, text in reading.summary.models:
+    for written, text in reading.summary.models:
+        name = _named_as(written, named)
         path = Parameter(f"{MODEL_PATH}{name}", "path")
         # remarks stand there too: Verified, Size, Source
         setting = reading.value(path, text, SourceKind.RESOURCES) if name in named else None
@@ -251,7 +260,7 @@ def _models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Sett
     if bases:  # the environment knows it too, if nothing else gave it there
         environment.setdefault("models_dir", bases[0])
     base = bases[0] if bases else environment.get("models_dir") or reading.template.settings.get("models_dir")
-    listed = {name for name, _ in reading.summary.models}
+    listed = {_named_as(name, named) for name, _ in reading.summary.models}
     tuned = [run for run in runs if run.type == "fine-tuned"]
     lacking = {run.model: run for run in tuned if run.model and run.model not in listed}
     for other in bases[1:] if lacking else ():
@@ -271,10 +280,18 @@ def _models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Sett
     return tuple(ModelPath(name=name, path=path) for name, path in found.items())
 
 
+def _named_as(written: str, named: set[str]) -> str:
+    """Return what the runs call a listed model: its name, or the one name of theirs that means the same model."""
+    if written in named:
+        return written
+    known = model_by_spelling(written)
+    same = [name for name in sorted(named) if known is not None and model_by_spelling(name) is known]
+    return same[0] if len(same) == 1 else written
+
+
 def _refuse_model_name(reading: Reading, field: str, setting: Setting) -> None:
     """Refuse as a path the name of a model on Hugging Face: `meta-llama/Llama-3.2-1B-Instruct`."""
-    organisation, _, name = setting.text.partition("/")
-    if organisation.casefold() in _ORGANISATIONS and find_model(name) is not None:
+    if is_published(setting.text):
         message = f"{shown(setting.value)} is the name of a model on Hugging Face, not the directory that holds it"
         fix = "write the path of the downloaded model; for a directory of that name below the experiment, begin with ./"
         expected, line = "the path of a directory", setting.source.line

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from scaffold_torchtune.parse import local_labels, values
+from scaffold_torchtune.parse import local_labels, notations, values
 from scaffold_torchtune.parse.drafts import LocalDraft, SourceText
 from scaffold_torchtune.parse.local_labels import Topic
 from scaffold_torchtune.parse.local_lines import LocalEntry, Part, pair_of, parts
@@ -198,13 +198,19 @@ def _fits(name: str, entry: LocalEntry) -> bool:
     return values.value_of(local_labels.parameter(name), entry.as_field()) is not None
 
 
+def _is_plainly(name: str, entry: LocalEntry) -> bool:
+    """Return whether the value is one as it stands: `64 cores` and `512 GB` rather describe what a node has."""
+    known = local_labels.parameter(name)
+    return _fits(name, entry) and notations.plain(known, entry.value) == entry.value
+
+
 def _note_line(entry: LocalEntry, draft: LocalDraft) -> None:
     """Remark on a label that sets nothing where it stands, if it may have been meant to."""
     is_slurm, is_strict = local_labels.is_of_slurm(entry.topic), local_labels.is_strict(entry.topic)
     if local_labels.is_of_others(entry.topic):
         return
     if name := local_labels.slurms(entry.label):
-        if not is_slurm and _fits(name, entry):
+        if not is_slurm and _is_plainly(name, entry):
             message = f"{entry.note}: {name} is not taken from here, where it may be another than SLURM's"
             _unused(draft, name, entry.line, message, "if it is SLURM's, write it below '## SLURM Defaults'")
         return
@@ -232,7 +238,7 @@ def _note_machine(entry: LocalEntry, draft: LocalDraft) -> None:
     name = local_labels.slurms(entry.label)
     if name is None:
         return
-    if name == "gpu_type" or name in draft.settings or not _fits(name, entry):
+    if name == "gpu_type" or name in draft.settings or not _is_plainly(name, entry):
         message = f"{entry.note}: {shown(entry.value)} is not taken for what a job asks for"
         _unused(draft, name, entry.line, message, "if it is, write it below '## SLURM Defaults'")
         return

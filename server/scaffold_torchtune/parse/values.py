@@ -5,11 +5,13 @@ import unicodedata
 from dataclasses import replace
 
 from scaffold_torchtune.findings import Scalar
+from scaffold_torchtune.parse import notations
 from scaffold_torchtune.parse.drafts import SourceText, Typed
 from scaffold_torchtune.settings import kinds, recipes
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import Parameter
 from scaffold_torchtune.system.text import shown
+from scaffold_torchtune.torchtune_facts.model_registry import model_by_spelling
 
 _NO_TEXT = re.compile(r"\(?(?:none|no|blank|empty|no (?:system )?prompt|no (?:system )?message)\)?\.?", re.IGNORECASE)
 _STANDS_FOR_TEXT = re.compile(
@@ -17,9 +19,14 @@ _STANDS_FOR_TEXT = re.compile(
     r"|[\"'〃″”]+|.*(?:\.\.\.|…)",
     re.IGNORECASE,
 )
-_ONE_PAIR = "text in one pair of quotes that does not hold the same quotes, with nothing but a (remark) after it"
-_QUOTED = re.compile(r"""(?:"(?P<d>[^"]*)"|'(?P<s>[^']*)'|“(?P<c>[^“”]*)”)\s*(?P<remark>\([^()]*\))?""")
-_QUOTES = {'"': '"', "'": "'", "“": "”"}
+_ONE_PAIR = (
+    "text in one pair of quotes, in which quotes stand in pairs or behind a backslash, with nothing but a (remark)"
+    " after it"
+)
+_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "„": "“"}
+_REMARK_BEHIND = re.compile(r"\s*(\([^()]*\))?")
+_OPENS_BEFORE = frozenset("([{<-/–—:")  # besides spaces, what a quote that opens stands behind
+_ESCAPED = re.compile(r"""\\(["'“”‘’„\\])""")
 _CODE = re.compile(r"(?P<mark>`+)(?P<code>.*?)(?P=mark)(?P<after>.*)", re.DOTALL)
 _EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
 _UNSET = re.compile(r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>]*>", re.IGNORECASE)
@@ -39,12 +46,16 @@ _MAX_CHOICES = 20
 _MAX_CHOICE_TEXT = 2_000
 _COSINE = re.compile(r"cosine(?: (?:schedule|annealing|decay|with warm-?up|schedule with warm-?up))*", re.IGNORECASE)
 _TWO_PATHS = re.compile(r"\s(?:or|and|vs\.?)\s+[/.~]")
+_OF_ANY_TITLE = frozenset(
+    {"experiment", "experiments", "experimental", "run", "runs", "plan", "summary", "fine", "tuning", "finetuning"}
+    | {"training", "design", "overview", "lora", "torchtune", "of", "the", "and", "for", "a", "an", "my", "our"}
+)
+_SLUG_WORD = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*")
 _LINK = re.compile(r"\]\(")
 # `a100:1`, `gpu:a100:1`; in `1:30` no letter tells a type
 _TYPE_OF_GPU = r"(?P<type>(?=[^:]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]*)"
 _TYPED_GPUS = re.compile(rf"(?:gpu:)?{_TYPE_OF_GPU}:(?P<number>[0-9]{{1,4}})", re.ASCII)
 _GRES = re.compile(r"gpu:(?P<number>[0-9]{1,4})", re.ASCII)
-_GPUS = re.compile(r"(?P<number>[0-9]{1,4})\s*[×xX]?\s*(?P<type>[A-Za-z0-9 /-]{0,40})\bGPUs?", re.ASCII)
 _WORDS = dict.fromkeys(("yes", "on", "enabled"), "true") | dict.fromkeys(("no", "off", "disabled"), "false")
 # What is allowed, where more than the grammar tells it.
 _ALLOWED = {
@@ -58,12 +69,44 @@ def says_none(text: str) -> bool:
     return bool(_NO_TEXT.fullmatch(text.strip()))
 
 
+def _end_of_quoted(text: str) -> int | None:
+    """Return where the quotes that a text begins with close, None where they do not.
+
+    Quotes inside of them are theirs where they stand in pairs, as `"Say "yes" or "no""`, or behind a backslash. One
+    that opens follows a space or a bracket, an apostrophe stands in a word.
+    """
+    first, last = text[0], _QUOTES[text[0]]
+    depth, i, opened = 1, 1, True
+    while i < len(text):
+        before, here, after = text[i - 1], text[i], text[i + 1 : i + 2]
+        is_apostrophe = here in "'’" and before.isalnum() and after.isalnum()
+        if here == "\\" and (after == first or after == last):
+            i += 1
+        elif here in {first, last} and not is_apostrophe:
+            follows_space = opened or before.isspace() or before in _OPENS_BEFORE
+            opens = follows_space and bool(after.strip()) if first == last else here == first
+            depth += 1 if opens else -1
+            if depth == 0:
+                return i
+            opened = opens
+            i += 1
+            continue
+        opened = False
+        i += 1
+    return None
+
+
 def _unquote(text: str) -> tuple[str, str]:
     """Return the text inside one pair of quotes, and a (remark) after them; other text as it is, without a remark."""
-    match = _QUOTED.fullmatch(text.strip())
-    if match is None:
-        return text.strip(), ""
-    return next(t for t in match.group("d", "s", "c") if t is not None), match["remark"] or ""
+    text = text.strip()
+    end = _end_of_quoted(text) if text[:1] in _QUOTES else None
+    remark = _REMARK_BEHIND.fullmatch(text, end + 1) if end is not None else None
+    if end is None or remark is None:
+        return text, ""
+    inner = text[1:end]
+    for quote in {text[0], _QUOTES[text[0]]}:
+        inner = inner.replace(f"\\{quote}", quote)
+    return inner, remark[1] or ""
 
 
 def unquoted(text: str) -> str:
@@ -86,6 +129,8 @@ def _free_text(field: SourceText) -> Typed:
         inner = unquoted(span["code"])
         return Typed(_written(span["code"] if inner == span["code"].strip() else inner), remark)
     text, remark = _unquote(written)
+    if field.source is not None:  # Markdown's, in which a backslash stands before what is no mark
+        text = _ESCAPED.sub(r"\1", text)
     if text != written:
         return Typed(_written(text), remark)
     if written[:1] in _QUOTES and not _STANDS_FOR_TEXT.fullmatch(written):
@@ -110,6 +155,23 @@ def _written(text: str) -> Scalar:
             " fenced block below its label, or in experiment_summary.yaml"
         )
     return kinds.read("text", text)
+
+
+def slug(title: str) -> str | None:
+    """Return a title of several words as a name; None for a single word, or where it would not tell it from others.
+
+    `Cross-Length Generalization (4L → 8L)` becomes `cross-length_generalization_4l_8l`. Letters that ASCII lacks would
+    be lost, and any experiment may be called `Experiment plan`.
+    """
+    words = title.split()
+    title = " ".join(words)
+    if len(words) == 1 or not title.isprintable() or _OF_ANY_TITLE.issuperset(re.findall(r"\w+", title.lower())):
+        return None
+    folded = "".join(c for c in unicodedata.normalize("NFKD", title) if not unicodedata.combining(c))
+    folded = folded.replace("ß", "ss").replace("α", "alpha")
+    if any(c.isalnum() and not c.isascii() for c in folded):
+        return None
+    return "_".join(_SLUG_WORD.findall(re.sub(r"['’]", "", folded).lower())) or None
 
 
 def is_empty(text: str) -> bool:
@@ -167,8 +229,12 @@ def typed(parameter: Parameter, field: SourceText) -> Typed:
         if parameter.kind == "text":
             return _free_text(field)
         text, remark = _value_and_remark(parameter, field)
-        if parameter.name == "gpus" and (several := _GPUS.fullmatch(text)):
-            text, remark = several["number"], f"{several['type'].strip()} {remark}".strip()
+        if parameter.name == "model" and remark and (named := model_by_spelling(f"{text} {remark}")):
+            return Typed(named.name)  # `Llama-3.2-1B (Instruct)` is no remark on Llama-3.2-1B
+        text, mark = notations.without_footnote(parameter, text)
+        remark = f"{mark} {remark}".strip()
+        if parameter.name == "gpus" and (counted := notations.counted_gpus(text)):
+            text, remark = counted[0], f"{counted[1]} {remark}".strip()
         return Typed(_from_text(parameter, text), remark)
     except NotTyped as problem:
         problem.choices = () if field.exact else _choices(parameter, field)
@@ -228,6 +294,7 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
     Raises:
         NotTyped: the text is not plainly such a value.
     """
+    text = notations.plain(parameter, text)
     match parameter.kind:
         case "bool":
             return parameter.read(_WORDS.get(text.lower(), text.lower()))

@@ -5,6 +5,7 @@ cruijff_kit's setup_finetune.py, but for what concerns one site or one package o
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -401,7 +402,9 @@ WORDS_OF_TRAINING: Final = frozenset(
 
 
 def normalize(label: str) -> str:
-    """Return a label as aliases are written: lower case, words apart by single spaces."""
+    """Return a label as aliases are written: lower case, words apart by single spaces, Greek alpha by its name."""
+    if not label.isascii():
+        label = unicodedata.normalize("NFKC", label).replace("α", " alpha ")
     return " ".join("".join(c if c.isalnum() else " " for c in label.lower()).split())
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_block.table import escapedSplit
+from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
 
@@ -21,6 +22,8 @@ _AFTER_LABEL = (":", "=", "–", "—", "→", "- ")
 _ASIDE = re.compile(r"\([^()]*\)\s*(?=[:=–—→])")
 _LABEL = re.compile(r"([^:=]*)(?::|=)")
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
+_ESCAPED = "\ufdd0"  # a noncharacter, in the place of a backslash that is kept for `source`
+_KEPT_ESCAPES = frozenset("\"'“”‘’„\\")
 _CHECKBOX = re.compile(r"^\[[ xX]\]\s+")
 
 
@@ -98,7 +101,7 @@ def _plain(node: SyntaxTreeNode) -> str:
         return ""
     if node.children:
         return _joined(node.children)
-    return node.content if node.type in {"text", "code_inline", "html_inline"} else ""
+    return node.content.replace(_ESCAPED, "") if node.type in {"text", "code_inline", "html_inline"} else ""
 
 
 def _joined(nodes: list[SyntaxTreeNode]) -> str:
@@ -113,7 +116,9 @@ def _joined(nodes: list[SyntaxTreeNode]) -> str:
 
 
 def _source(node: SyntaxTreeNode) -> str:
-    """Return the text of a node with the marks of emphasis, code and links; escapes are resolved."""
+    """Return the text of a node with the marks of emphasis, code and links; escapes but those of quotes are resolved."""
+    if node.type == "text":
+        return node.content.replace(_ESCAPED, "\\")
     inner = "".join(map(_source, node.children)) if node.children else _plain(node)
     if node.type == "link" and node.markup != "autolink":
         return f"[{inner}]({node.attrs.get('href', '')})"
@@ -245,11 +250,12 @@ def read(text: str) -> Section:
     Raises:
         TooDeepError: it is nested deeper than `MAX_DEPTH` levels.
     """
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").replace(_ESCAPED, "\ufffd")
     for where in (_MARKS, _DELIMITERS):
         text = where.sub(lambda found: re.sub(f"[{_OTHER_SPACES}]", " ", found[0]), text)
     lines = text.split("\n")
     parser = MarkdownIt("commonmark", {"maxNesting": 2 * MAX_DEPTH}).enable("table")
+    parser.core.ruler.before("text_join", "keep_escapes", _keep_escapes)
     tokens = parser.parse(text)
     _check_depth(tokens)
     root = Section("", 0, 1)
@@ -264,6 +270,13 @@ def read(text: str) -> Section:
         else:
             _add(path[-1], node, lines)
     return root
+
+
+def _keep_escapes(state: StateCore) -> None:
+    """Mark the quotes and backslashes that stand behind a backslash, before the parser joins them to other text."""
+    for token in (child for block in state.tokens for child in block.children or ()):
+        if token.type == "text_special" and token.info == "escape" and token.content in _KEPT_ESCAPES:
+            token.content = _ESCAPED + token.content
 
 
 def _check_depth(tokens: Iterable[Token]) -> None:

@@ -1,6 +1,7 @@
 """The base models that the bundled setup_finetune knows, read from models.yaml next to this file."""
 
 import math
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,13 @@ from scaffold_torchtune.system import yamlio
 
 _GIB: Final = 1024**3
 _NUMBERS: Final = {1: "one copy", 2: "two copies", 4: "four copies"}
+_WORDS: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*(?:[bk](?![a-z]))?|[a-z]+")
+_APART: Final = re.compile(r"[\s._()-]*")
+# Who publishes the models under their own names, by the first word of those; unsloth has copies of all.
+_PUBLISHERS: Final = {
+    "llama": ("meta-llama", "unsloth"), "meta": ("meta-llama", "unsloth"), "qwen": ("qwen", "unsloth"),
+    "mistral": ("mistralai", "unsloth"), "gemma": ("google", "unsloth"), "phi": ("microsoft", "unsloth"),
+}  # fmt: skip
 _LISTED: Final = 4  # up to so many checkpoint files are listed one by one, as the stock configs do
 
 
@@ -112,6 +120,39 @@ def known_models() -> tuple[str, ...]:
 def find_model(name: str) -> ModelEntry | None:
     """Return the model of that name or alias, whatever its case, or None."""
     return _by_label().get(name.casefold())
+
+
+def _spelling(name: str) -> tuple[str, ...]:
+    """Return the words of a name, which spaces, hyphens and a change from letters to digits part; none of other texts.
+
+    `Llama 3.2 1B Instruct`, `llama3.2-1b-instruct` and `Llama-3.2-1B (Instruct)` have the same.
+    """
+    folded = name.casefold()
+    return tuple(_WORDS.findall(folded)) if not _APART.sub("", _WORDS.sub("", folded)) else ()
+
+
+@cache
+def _by_spelling() -> dict[tuple[str, ...], ModelEntry]:
+    return {_spelling(label): entry for label, entry in reversed(_by_label().items())}
+
+
+def model_by_spelling(name: str) -> ModelEntry | None:
+    """Return the model that a name means, with the organisation that publishes it or with other separators, or None.
+
+    `meta-llama/Llama-3.2-1B-Instruct` and `Llama 3.2 1B Instruct` are Llama-3.2-1B-Instruct.
+    """
+    organisation, slash, rest = name.strip().rpartition("/")
+    words = _spelling(rest)
+    if slash and organisation.casefold() not in _PUBLISHERS.get(words[0] if words else "", ()):
+        return None
+    return find_model(rest) or _by_spelling().get(words)
+
+
+def is_published(path: str) -> bool:
+    """Return whether a text is the name of a known model on the Hugging Face Hub: `google/gemma-2-2b`."""
+    organisation, slash, name = path.partition("/")
+    known = {each for publishers in _PUBLISHERS.values() for each in publishers}
+    return bool(slash) and organisation.casefold() in known and model_by_spelling(name) is not None
 
 
 def default_resources(entry: ModelEntry, gpus: int, *, full: bool = False, epochs: int = 1) -> Resources:

@@ -1,0 +1,227 @@
+"""Notations in which people write a number, a time, a memory or a model's name, as the one form that kinds take.
+
+Only what can be read in a single way is rewritten: `36 hours`, `64 GB`, `2,048`, `10^-4`, `2e−5`. What a reader would
+have to guess (`~3`, `8-16`, `2²`, a decimal comma) stays as it is, and the reader of kinds refuses it.
+"""
+
+import re
+from decimal import Decimal
+from typing import Final
+
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.parameters import Parameter
+from scaffold_torchtune.torchtune_facts.model_registry import find_model, model_by_spelling
+
+_OF_NUMBERS: Final = frozenset({"int", "float", "time", "memory"})
+
+# --- characters
+
+_FULL_WIDTH: Final = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_MINUS: Final = dict.fromkeys(map(ord, "−‐‑﹣"), "-")
+_SPACES: Final = "\u00a0\u2000-\u200a\u202f\u205f\u3000"
+_SPACE: Final = re.compile(f"[{_SPACES}]")
+_DASH_OF_EXPONENT: Final = re.compile(r"(?<=[eE^])[–—](?=[0-9])")
+# `2 048` with a space that does not break, as the SI writes it; an ordinary one may stand between two numbers
+_SPACED_THOUSANDS: Final = re.compile(f"[1-9][0-9]{{0,2}}(?:[{_SPACES}][0-9]{{3}})+(?![0-9])")
+
+
+def _in_ascii(text: str) -> str:
+    """Return a text with full-width characters, typographic minus signs and spaces as ASCII has them."""
+    if text.isascii():
+        return text
+    text = text.translate(_FULL_WIDTH).translate(_MINUS)
+    text = _SPACED_THOUSANDS.sub(lambda found: _SPACE.sub("", found[0]), text)
+    return _DASH_OF_EXPONENT.sub("-", _SPACE.sub(" ", text)).strip()
+
+
+# --- footnotes
+
+_RAISED: Final = "¹²³⁴⁵⁶⁷⁸⁹ᵃᵇᶜᵈᵉ"
+_FOOTNOTE: Final = re.compile(
+    rf"(?P<value>.*[0-9A-Za-z%])\s?(?P<mark>[*†‡§¶]{{1,3}}|\[\^[\w-]{{1,20}}\]|\[[0-9]{{1,2}}\]|[{_RAISED}]"
+    r"|<sup>[\w*†‡§]{1,2}</sup>)",
+    re.DOTALL,
+)
+_MAY_BE_AN_EXPONENT: Final = re.compile(rf"[{_RAISED[1:9]}]|<sup>[02-9][0-9]?</sup>|<sup>1[0-9]</sup>")
+_BASE: Final = re.compile(r"(?:.*[×xX*·]\s*)?10|[0-9]+", re.DOTALL)
+
+
+def without_footnote(parameter: Parameter, text: str) -> tuple[str, str]:
+    """Return a value without the footnote mark behind it, and the mark: `8†`, `1e-5 [^1]`, `64G*`.
+
+    A raised digit behind a plain whole number may be an exponent (`2²`), and stays; a raised 1 is the same either way,
+    but behind a 10 in a product.
+    """
+    if parameter.kind not in _OF_NUMBERS and parameter.name != "model":
+        return text, ""
+    found = _FOOTNOTE.fullmatch(text.strip())
+    if found is None:
+        return text, ""
+    value, mark = found["value"].strip(), found["mark"]
+    is_raised_one = mark in {"¹", "<sup>1</sup>"}
+    if (_MAY_BE_AN_EXPONENT.fullmatch(mark) or (is_raised_one and not value.isdigit())) and _BASE.fullmatch(value):
+        return text, ""
+    return value, mark
+
+
+# --- numbers
+
+_UNITS: Final = {
+    "epochs": "epochs?",
+    "batch_size": "(?:samples?|examples?|sequences?)?(?: ?(?:per|/) ?(?:device|gpu))?",
+    "batch_size_val": "(?:samples?|examples?|sequences?)?(?: ?(?:per|/) ?(?:device|gpu))?",
+    "training_samples": "(?:training )?(?:samples?|examples?|rows?|sequences?)",
+    "max_seq_len": "tokens?",
+    "gradient_accumulation_steps": "(?:accumulation )?steps?",
+    "num_warmup_steps": "(?:warm-?up )?steps?",
+    "max_steps_per_epoch": "steps?(?: (?:per|/) ?epoch)?",
+    "log_every_n_steps": "steps?",
+    "run_val_every_n_steps": "steps?",
+    "gpus": "gpus?",
+    "cpus_per_task": "(?:cpus?|cores?|cpu cores?)(?: per task)?",
+}
+"""What may stand behind a number of a parameter, as it is the unit that the parameter is counted in."""
+
+# Numbers of these are rarely below a thousand; `8,192` of any other could be two values.
+_OFTEN_THOUSANDS: Final = frozenset(
+    {"max_seq_len", "training_samples", "num_warmup_steps", "max_steps_per_epoch", "run_val_every_n_steps"}
+)
+_THOUSANDS: Final = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+")
+_COUNTED: Final = re.compile(r"(?P<number>[0-9][0-9,]*)\s*-?\s*(?P<unit>[A-Za-z][A-Za-z /-]*)")
+_PERCENT: Final = re.compile(r"(?P<number>[0-9]{1,3}(?:\.[0-9]{1,17})?|\.[0-9]{1,17})\s*(?:%|percent|per cent)")
+_PARTS: Final = ("lora_dropout", "weight_decay", "warmup_ratio")  # what people give as a percentage
+_LATEX: Final = [
+    (re.compile(r"\\(?:times|cdot)\b"), "×"),
+    (re.compile(r"\^\{\s*([-+]?[0-9]{1,3})\s*\}"), r"^\1"),
+    (re.compile(r"<sup>\s*([-+]?[0-9]{1,3})\s*</sup>"), r"^\1"),
+]
+_POWER_OF_TEN: Final = re.compile(r"10\s*(?:(?:\^|\*\*)\s*(?P<plain>-?[0-9]{1,3})|(?P<raised>⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}))")
+_FROM_RAISED: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_DOT_BEFORE_EXPONENT: Final = re.compile(r"([0-9]+)\.(?=[eE][+-]?[0-9])")
+
+
+def _integer(parameter: Parameter, text: str) -> str:
+    counted = _COUNTED.fullmatch(text)
+    unit = _UNITS.get(parameter.name)
+    if counted and unit and re.fullmatch(unit, counted["unit"].lower().strip()):
+        text = counted["number"]
+    if not _THOUSANDS.fullmatch(text):
+        return text
+    groups = text.split(",")
+    if parameter.name not in _OFTEN_THOUSANDS and not any(group.startswith("0") for group in groups):
+        joined = "".join(groups)
+        raise NotTyped(f"one whole number; write {joined} without a comma if that is meant")
+    return "".join(groups)
+
+
+def _float(parameter: Parameter, text: str) -> str:
+    percent = _PERCENT.fullmatch(text)
+    if percent and parameter.name in _PARTS:
+        return format((Decimal(percent["number"]) / 100).normalize(), "f")
+    if text.startswith("$") and text.endswith("$"):
+        text = text.strip("$").strip()
+    for form, plain in _LATEX:
+        text = form.sub(plain, text)
+    if power := _POWER_OF_TEN.fullmatch(text):
+        return f"1e{power['plain'] or power['raised'].translate(_FROM_RAISED)}"
+    return _DOT_BEFORE_EXPONENT.sub(r"\1", text, count=1)
+
+
+# --- times
+
+_SECONDS: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_PART: Final = re.compile(
+    r"(?P<number>[0-9]{1,6}(?:\.[0-9]{1,4})?)\s*-?\s*"
+    r"(?P<unit>w|weeks?|d|days?|h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?)(?![A-Za-z])\.?"
+)
+_BETWEEN_PARTS: Final = re.compile(r"\s*(?:,?\s*\band\b\s*|,\s*)?")
+_CLOCK: Final = re.compile(r"(?P<h>[0-9]{1,4}):(?P<m>[0-5][0-9])\s*(?:h|hrs?|hours?)", re.IGNORECASE)
+_HOURS_MINUTES: Final = re.compile(r"(?P<h>[0-9]{1,4})\s*h\s*(?P<m>[0-5][0-9])", re.IGNORECASE)
+
+
+def _time(text: str) -> str:
+    """Return `36 hours`, `1h 30min`, `1 day and 6 hours`, `2:00 h` as hours:minutes:seconds; other text as it is."""
+    if clock := _CLOCK.fullmatch(text) or _HOURS_MINUTES.fullmatch(text):
+        return f"{int(clock['h'])}:{clock['m']}:00"
+    lowered, position, total, units = text.lower(), 0, Decimal(0), list[str]()
+    while position < len(lowered):
+        part = _PART.match(lowered, position)
+        if part is None:
+            return text
+        units.append(part["unit"][0])
+        total += Decimal(part["number"]) * _SECONDS[part["unit"][0]]
+        between = _BETWEEN_PARTS.match(lowered, part.end())
+        position = between.end() if between else part.end()
+        if position == len(lowered) and part.end() < position:
+            return text
+    is_falling = units == sorted(set(units), key="wdhms".index)
+    if not units or not is_falling or total != int(total):
+        return text
+    minutes, seconds = divmod(int(total), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+
+
+# --- memory
+
+_MEMORY: Final = re.compile(
+    r"(?P<number>[0-9][0-9,]*)\s*(?P<unit>[KMGT])(?:i?B|(?:ilo|ega|iga|era|ibi|ebi)bytes?)?"
+    r"(?:\s+(?:of\s+)?(?:ram|memory))?(?:\s*(?:per|/)\s*node)?",
+    re.IGNORECASE,
+)
+
+
+def _memory(text: str) -> str:
+    """Return `64 GB`, `64GiB`, `64 gb of RAM` as sbatch takes it, whose units are powers of 1024: `64G`."""
+    found = _MEMORY.fullmatch(text)
+    if found is None:
+        return text
+    number = found["number"].replace(",", "") if _THOUSANDS.fullmatch(found["number"]) else found["number"]
+    return f"{number}{found['unit'].upper()}"
+
+
+# --- all of them
+
+
+def plain(parameter: Parameter, text: str) -> str:
+    """Return a text as the reader of kinds takes it; one in no notation that is known stays as it is.
+
+    Raises:
+        NotTyped: the notation can be read in more than one way.
+    """
+    match parameter.kind:
+        case "int":
+            return _integer(parameter, _in_ascii(text))
+        case "float":
+            return _float(parameter, _in_ascii(text))
+        case "time":
+            return _time(_in_ascii(text))
+        case "memory":
+            return _memory(_in_ascii(text))
+    return _model(text) if parameter.name == "model" else text
+
+
+def _model(text: str) -> str:
+    """Return the name of the model that is written with its organisation or with other separators."""
+    if find_model(text) is not None:
+        return text
+    known = model_by_spelling(" ".join(_in_ascii(text).split()))
+    return known.name if known else text
+
+
+# --- GPUs
+
+# A100, RTX 4090, A100-SXM4-80GB, H100 80GB, MI250X; at least a letter before a digit, so that `2 x 4` counts none
+_GPU: Final = r"(?![xX]\b)(?:NVIDIA |AMD |Tesla |GeForce |Quadro )*[A-Za-z]{1,6}[ -]?[0-9]{1,4}[A-Za-z0-9]{0,6}"
+_GPU_TEXT: Final = rf"{_GPU}(?:[ -][A-Za-z0-9]{{1,12}}){{0,3}}"
+_GPUS: Final = [
+    re.compile(r"(?P<number>[0-9]{1,4})\s*[×xX]?\s*(?P<type>(?![xX]\b)[A-Za-z0-9 /-]{0,40})\bGPUs?", re.ASCII | re.IGNORECASE),
+    re.compile(rf"(?P<number>[0-9]{{1,4}})\s*[×xX*]\s*(?P<type>{_GPU_TEXT})", re.IGNORECASE),
+    re.compile(rf"(?P<number>[0-9]{{1,4}})\s+(?P<type>{_GPU_TEXT})", re.IGNORECASE),
+    re.compile(rf"(?P<type>{_GPU_TEXT})\s*[×xX*]\s*(?P<number>[0-9]{{1,4}})", re.IGNORECASE),
+]
+
+
+def counted_gpus(text: str) -> tuple[str, str] | None:
+    """Return number and type of `4 GPUs`, `2 x A100`, `1 × 80GB GPU`, `2 A100s`; None for other texts."""
+    found = next((match for form in _GPUS if (match := form.fullmatch(_in_ascii(text)))), None)
+    return (found["number"], found["type"].strip()) if found else None
