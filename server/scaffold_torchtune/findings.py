@@ -67,6 +67,7 @@ class Question(BaseModel):
     options: tuple[str, ...] = Field(default=(), description="what is meant may be one of these")
     file: str = Field(default="", description="the document that the answer belongs in")
     add: str = Field(default="", description="the line to write there, with the answer in it")
+    where: str = Field(default="", description="where in the document that line goes")
 
 
 class Location(NamedTuple):

@@ -90,6 +90,7 @@ class Answer(Model):
     value: Scalar
     file: str = Field(default="", description="the document that it belongs in")
     add: str = Field(default="", description="the line to write there")
+    where: str = Field(default="", description="where in the document that line goes")
 
 
 RunType = Literal["fine-tuned", "control", "eval-only"]

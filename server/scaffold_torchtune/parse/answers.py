@@ -1,191 +1,277 @@
 """Questions to the user about the documents, and the answers put where the documents would say the same.
 
 An answer fills what no document gives, and settles what a document gives twice or wrongly. It never changes what a
-document says plainly: where the two differ, that is a problem.
+document says plainly: where the two differ, that is a problem. It takes the place of all that the line to write would
+take the place of, so that the two always plan the same.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from scaffold_torchtune.findings import Finding, Location, Question, Scalar, errors_in, finding
 from scaffold_torchtune.models import Answer
 from scaffold_torchtune.parse import values
-from scaffold_torchtune.parse.drafts import LocalDraft, SourceText, SummaryDraft
-from scaffold_torchtune.settings.parameters import DIRECTORIES, PARAMETERS, Parameter, by_label
+from scaffold_torchtune.parse.advice import MODEL_PATH, NAME, Place, advise, holder, parameter_named, text_of
+from scaffold_torchtune.parse.drafts import Draft, LocalDraft, SourceText, SummaryDraft
+from scaffold_torchtune.parse.markdown_lines import Written
+from scaffold_torchtune.parse.reading import Reading
+from scaffold_torchtune.parse.values import configured
+from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS, Parameter
 from scaffold_torchtune.system.text import did_you_mean, escape, shown
+from scaffold_torchtune.torchtune_facts.model_registry import model_by_spelling
 
 SETTLED: Final = frozenset({"missing-field", "ambiguous", "invalid-value"})
 """The codes of problems with one value of one field."""
 
-MODEL_PATH: Final = "path of model "
-"""What the field of a model's directory is called, before the model's name."""
-
-NAME: Final = "experiment name"
-"""What the field of the experiment's name is called where there is none."""
-
-_OTHERS: Final = {NAME: PARAMETERS["experiment_name"], **DIRECTORIES}
-_NEVER: Final = frozenset({"model", "input_dir_base"})  # what differs by run, and what follows from other fields
 _KINDS: Final = {"int": "integer", "float": "number", "bool": "boolean"}
+_GPUS: Final = frozenset({"gpus", "gpu_type"})
+_TYPE_AND_NUMBER: Final = re.compile(r"[A-Za-z][\w.-]*:[0-9]")
 
 
 def answerable(field: str) -> Parameter | None:
     """Return the parameter of a field that one value settles for all runs; None for any other field."""
-    if field.startswith(MODEL_PATH):
-        return Parameter(field, "path")
-    return None if field in _NEVER else _OTHERS.get(field) or PARAMETERS.get(field)
-
-
-def questions(
-    found: Iterable[Finding], lines: Mapping[str, tuple[str, str]], rows: Iterable[int], summary: str
-) -> list[Question]:
-    """Return one question for each field that an answer would settle.
-
-    `lines` has the document and the line to add by missing field; `rows` are the lines of the summary's table of runs,
-    in which no single answer can stand.
-    """
-    in_rows = {(summary, line) for line in rows}
-    asked: dict[str, Question] = {}
-    for problem in errors_in(found):
-        field = problem.field or ""
-        if problem.code in SETTLED and answerable(field) and (problem.file or "", problem.line) not in in_rows:
-            asked.setdefault(field, _question(field, problem, lines))
-    return list(asked.values())
-
-
-def _question(field: str, problem: Finding, lines: Mapping[str, tuple[str, str]]) -> Question:
-    file, add = lines.get(field, (problem.file or "", ""))
-    known, name = answerable(field), escape(field)
-    asked = (known.question if known else "") or f"What is {name}?"
-    if field.startswith(MODEL_PATH):
-        asked = f"In which directory does the {name.removeprefix('path of ')} lie?"
-    # Where two lines disagree, neither may stay beside the one that the answer is written in.
-    where = "both that disagree" if problem.code == "ambiguous" else f"line {problem.line}"
-    return Question(
-        field=field,
-        question=asked if problem.code == "missing-field" else f"{asked} ({problem.message})",
-        kind=_KINDS.get(known.kind, "text") if known else "text",
-        options=tuple(map(str, problem.choices)),
-        file=file,
-        add=add or f"- **{field}**: VALUE (in the place of {where})",
-    )
+    known = PARAMETERS.get(field)
+    of_documents = known is not None and known.name != "model" and (known.column or known.name in OF_LOCAL)
+    is_one = field.startswith(MODEL_PATH) or field in {NAME, "experiment_name", *DIRECTORIES} or of_documents
+    return parameter_named(field) if is_one else None
 
 
 @dataclass(frozen=True)
-class _Slot:
-    """Where a field stands in the drafts: what is there, and how to put a text in its place."""
+class Asked:
+    """A question, and the place that an answer to it has."""
 
-    there: tuple[SourceText, ...]
-    put: Callable[[SourceText], None]
-    file: str
-
-
-def apply_answers(
-    answers: Mapping[str, Scalar], summary: SummaryDraft, local: LocalDraft, open_fields: Iterable[str]
-) -> list[Finding]:
-    """Put answers into the drafts; what is wrong with an answer is returned. `open_fields` await one."""
-    wanted, models = set(open_fields), {f"{MODEL_PATH}{name}" for name, _ in summary.models}
-    problems: list[Finding] = []
-    for field, value in answers.items():
-        known = answerable(field)
-        if known is None or (field.startswith(MODEL_PATH) and field not in wanted | models):
-            problems.append(_unknown(field, wanted))
-            continue
-        slot = _slot(field, summary, local)
-        text = SourceText(_text(value), 0, "given by the user", exact=True, answer=True)
-        if slot.there and field not in wanted:
-            problems += _differing(known, field, slot, text)
-            continue
-        for draft in (summary, local):
-            draft.findings = [p for p in draft.findings if p.field != field or p.code not in SETTLED]
-        slot.put(text)
-    return problems
+    question: Question
+    place: Place
 
 
-def used_answers(
-    answers: Mapping[str, Scalar], summary: SummaryDraft, local: LocalDraft, ask: Iterable[Question]
-) -> list[Answer]:
-    """Return those answers that no document gives, each with the line that would say it; after `apply_answers`."""
-    lines = {question.field: question for question in ask}
-    found = []
-    for field, value in answers.items():
-        slot = _slot(field, summary, local)
-        if any(text.answer for text in slot.there):
-            question = lines.get(field)
-            file, add = (question.file, question.add) if question else (slot.file, f"- **{field}**: VALUE")
-            found.append(Answer(field=field, value=value, file=file, add=_written(add, value)))
-    return found
+def ask(problems: Iterable[Finding], reading: Reading, answered: Mapping[str, Place]) -> list[Asked]:
+    """Return one question for each field that an answer would settle. `answered` are places of answers so far."""
+    drafts = (reading.summary, reading.local)
+    by_field: dict[str, list[Finding]] = {}
+    for problem in errors_in(problems):
+        if problem.code in SETTLED and answerable(problem.field or "") and problem not in reading.of_rows:
+            by_field.setdefault(_key(problem.field or ""), []).append(problem)
+    places: list[tuple[Place, list[Finding]]] = []
+    for key, found in by_field.items():
+        place = answered.get(key) or _place(found[0].field or "", found, *drafts)
+        if _is_asked(place, found, *drafts):
+            places.append((place, found))
+    advice = advise([(place, holder(place.field)) for place, _ in places], reading.form)
+    asked = zip(places, advice, strict=True)
+    return [
+        Asked(_question(found).model_copy(update=written._asdict()), place) for (place, found), written in asked
+    ]
 
 
-def _written(line: str, value: Scalar) -> str:
-    """Return the line to add, with the value in the place of what stands for it."""
-    for holder in ("/path/to/data.json", "/path/to/outputs", "EXPERIMENT_NAME", "NUMBER", "VALUE", "NAME"):
-        if holder in line:
-            return line.replace(holder, _text(value))
-    head, _, path = line.rpartition("/path/to/")
-    return f"{head}{_text(value)}{'`' if path.endswith('`') else ''}"
+def _key(field: str) -> str:
+    return "experiment_name" if field == NAME else field
+
+
+def _is_asked(place: Place, found: Sequence[Finding], summary: SummaryDraft, local: LocalDraft) -> bool:
+    """Return whether one value in one place settles the problems: not where two lines must be brought to agree."""
+    own = [problem for draft in (summary, local) for problem in draft.findings if problem in found]
+    if place.field == "dataset" and any(problem.code == "ambiguous" for problem in own):
+        return False  # the format or label beside the path is another than the path's
+    if place.field in _GPUS:  # a line such as `a100:2`, which says two things
+        rows = text_of(place.draft).split("\n")
+        lines = {text.line for text in place.texts} | {p.line for p in found if p.file == place.draft.file and p.line}
+        return not any(_TYPE_AND_NUMBER.search(rows[line - 1]) for line in lines if line)
+    return True
+
+
+def _question(found: Sequence[Finding]) -> Question:
+    problem = found[0]
+    field = problem.field or ""
+    known, name = parameter_named(field), escape(field)
+    asked = known.question or f"What is {name}?"
+    if field.startswith(MODEL_PATH):
+        asked = f"In which directory does the {name.removeprefix('path of ')} lie?"
+    options = dict.fromkeys(option for choice in problem.choices if (option := _option(known, choice)))
+    return Question(
+        field=field,
+        question=asked if problem.code == "missing-field" else f"{asked} ({problem.message})",
+        kind=_KINDS.get(known.kind, "text"),
+        options=tuple(options) if len(options) > 1 else (),
+    )
+
+
+def _option(known: Parameter, choice: Scalar) -> str | None:
+    """Return a choice as an answer that is taken, without a remark beside it; None where it is none."""
+    text = kinds.shortest_number(choice) if isinstance(choice, float) else _text(choice)
+    for each in (text, values.unquoted(values.without_remark(text))):
+        if values.value_of(known, SourceText(each, 0, "", exact=True)) is not None:
+            return each
+    return None
+
+
+def _place(field: str, problems: Sequence[Finding], summary: SummaryDraft, local: LocalDraft) -> Place:
+    """Return where a field stands: in the document that has it and counts, else where its problem is, or belongs."""
+    own, others = _in_summary(field, summary), _in_local(field, local)
+    problem_lines = {
+        draft.file: frozenset(p.line for p in problems if p.line and p.file == draft.file and p.code != "missing-field")
+        for draft in (summary, local)
+    }
+    in_summary = bool(own or problem_lines[summary.file])
+    in_local = bool(others or problem_lines[local.file])
+    known = parameter_named(field)
+    if not (in_summary or in_local):
+        to_summary = known.column and known.name not in DIRECTORIES
+        to_summary |= known.name in {"experiment_name", "dataset"} or field.startswith(MODEL_PATH)
+    else:
+        to_summary = in_summary and not (in_local and field == "output_dir_base")
+    draft, texts = (summary, own) if to_summary else (local, others)
+    other: Draft = local if to_summary else summary
+    gone_lines = problem_lines[other.file]
+    gone = tuple(others) if to_summary and gone_lines else ()
+    is_in = {text.line for text in texts}
+    return Place(
+        field, draft, tuple(texts), problem_lines[draft.file] - is_in, other, gone, gone_lines, tuple(problems)
+    )
+
+
+def _in_summary(field: str, summary: SummaryDraft) -> list[SourceText]:
+    """Return what the summary says of a field."""
+    match _key(field):
+        case "experiment_name":
+            return [summary.name] if summary.name else []
+        case "dataset":
+            return summary.datasets
+        case "my_wandb_project":
+            return [summary.wandb_project] if summary.wandb_project else []
+        case "models_dir":
+            return summary.models_dirs
+        case "output_dir_base":
+            return summary.output_dirs
+    if field.startswith(MODEL_PATH):
+        return [text for name, text in summary.models if _is_model(field, name)]
+    return [text for label, text in summary.configuration if _means(label, field)]
+
+
+def _in_local(field: str, local: LocalDraft) -> list[SourceText]:
+    return [local.settings[field]] if field in local.settings else []
+
+
+def _is_model(field: str, name: str) -> bool:
+    model = field.removeprefix(MODEL_PATH)
+    known = model_by_spelling(model)
+    return name == model or (known is not None and model_by_spelling(name) is known)
+
+
+def _means(label: str, field: str) -> bool:
+    known = configured(label)
+    return known is not None and known.name == field
+
+
+def _put(place: Place, text: SourceText, summary: SummaryDraft, local: LocalDraft) -> None:
+    """Put an answer in its place, and take away what it settles."""
+    field = place.field
+    for draft in (summary, local):
+        draft.findings = [problem for problem in draft.findings if problem not in place.problems]
+    if place.gone and place.other is local:
+        local.settings.pop(field, None)
+    if place.draft is local:
+        local.settings[field] = text
+        return
+    match _key(field):
+        case "experiment_name":
+            summary.name = text
+        case "dataset":
+            summary.datasets = [text]
+        case "my_wandb_project":
+            summary.wandb_project = text
+        case "models_dir":
+            summary.models_dirs = [text]
+        case "output_dir_base":
+            summary.output_dirs = [text]
+        case _ if field.startswith(MODEL_PATH):
+            others = [pair for pair in summary.models if not _is_model(field, pair[0])]
+            summary.models = [*others, (field.removeprefix(MODEL_PATH), text)]
+        case _:
+            others = [pair for pair in summary.configuration if not _means(pair[0], field)]
+            summary.configuration = [*others, (field, text)]
+
+
+@dataclass
+class Answering:
+    """The answers to one experiment: `given` by field, and the places of those that were taken so far."""
+
+    given: dict[str, Scalar]
+    taken: dict[str, Place]
+
+    def take(self, asked: Sequence[Asked], reading: Reading) -> bool:
+        """Put the answers to questions into the drafts; return whether there were any that are not there yet."""
+        fields = {_key(each.place.field): each.place for each in asked}
+        now = [field for field in self.given if _key(field) in fields and _key(field) not in self.taken]
+        for field in now:
+            self._take(field, fields[_key(field)], reading)
+        return bool(now)
+
+    def take_others(self, asked: Sequence[Asked], reading: Reading) -> list[Finding]:
+        """Put answers that nobody asked for into the drafts; what is wrong with one is returned."""
+        problems: list[Finding] = []
+        wanted = {each.question.field for each in asked}
+        for field in self.given:
+            known = answerable(field)
+            models = [name for name, _ in reading.summary.models]
+            if known is None or (field.startswith(MODEL_PATH) and not any(_is_model(field, name) for name in models)):
+                problems.append(_unknown(field, wanted))
+            elif _key(field) not in self.taken:
+                place = _place(field, (), reading.summary, reading.local)
+                if place.texts:
+                    problems += _differing(known, field, place, self._text(field))
+                else:
+                    self._take(field, place, reading)
+        return problems
+
+    def used(self, reading: Reading) -> list[Answer]:
+        """Return those answers that no document gives, each with the line that would say it."""
+        fields = [field for field in self.given if _key(field) in self.taken]
+        pairs = [(self.taken[_key(field)], self._written(field)) for field in fields]
+        advice = advise(pairs, reading.form)
+        return [
+            Answer(field=field, value=self.given[field], **each._asdict())
+            for field, each in zip(fields, advice, strict=True)
+        ]
+
+    def _take(self, field: str, place: Place, reading: Reading) -> None:
+        _put(place, self._text(field), reading.summary, reading.local)
+        self.taken[_key(field)] = place
+
+    def _text(self, field: str) -> SourceText:
+        return SourceText(_text(self.given[field]), 0, "given by the user", exact=True, answer=True)
+
+    def _written(self, field: str) -> Written:
+        """Return an answer as a document would have it: as the user wrote it, where kinds take that."""
+        known, text = parameter_named(field), _text(self.given[field])
+        try:
+            kinds.read(known.kind, text, known.bounds)
+        except NotTyped:
+            value = values.value_of(known, self._text(field))
+            text = text if value is None else kinds.shortest_number(value) if type(value) is float else _text(value)
+        return Written(known.kind, text)
 
 
 def _text(value: Scalar) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
-    """Return where a field stands."""
-    if field == "experiment name":
-        return _Slot((summary.name,) if summary.name else (), lambda text: setattr(summary, "name", text), summary.file)
-    if field == "dataset":
-        return _Slot(tuple(summary.datasets), lambda text: setattr(summary, "datasets", [text]), summary.file)
-    if field.startswith(MODEL_PATH):
-        model = field.removeprefix(MODEL_PATH)
-        return _slot_in(summary.models, model, lambda name: name == model, summary.file)
-    known = PARAMETERS.get(field)
-    if known is None or not known.column or field in {*local.settings, *(problem.field for problem in local.findings)}:
-        return _local_slot(field, summary, local)
-    return _slot_in(summary.configuration, field, lambda label: by_label(label) is known, summary.file)
-
-
-def _slot_in(pairs: list[tuple[str, SourceText]], name: str, is_meant: Callable[[str], bool], file: str) -> _Slot:
-    """Return a field among the labels and texts of a document."""
-
-    def put(text: SourceText) -> None:
-        pairs[:] = [*(pair for pair in pairs if not is_meant(pair[0])), (name, text)]
-
-    return _Slot(tuple(text for label, text in pairs if is_meant(label)), put, file)
-
-
-def _local_slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
-    """Return a field of claude.local.md; of some the summary may speak too. What wins stands first."""
-    there = [summary.wandb_project] if field == "my_wandb_project" and summary.wandb_project else []
-    there += summary.models_dirs if field == "models_dir" else []
-    there += [local.settings[field]] if field in local.settings else []
-    there += summary.output_dirs if field == "output_dir_base" else []
-
-    def put(text: SourceText) -> None:
-        local.settings[field] = text
-        if field == "my_wandb_project":
-            summary.wandb_project = None
-        elif field == "output_dir_base":
-            summary.output_dirs = []
-        elif field == "models_dir":
-            summary.models_dirs = []
-
-    return _Slot(tuple(there), put, local.file)
-
-
-def _differing(known: Parameter, field: str, slot: _Slot, answer: SourceText) -> list[Finding]:
+def _differing(known: Parameter, field: str, place: Place, answer: SourceText) -> list[Finding]:
     """Return a finding where a document plainly says something else than the answer."""
-    given = slot.there[0]
+    given, file = place.texts[0], place.draft.file
     value = values.value_of(known, given)
     if value is not None and value == values.value_of(known, answer):
         return []
-    message = f"the answer for {field} is {shown(answer.text)}, but {slot.file} says {shown(given.text)}"
-    at, fix = Location(slot.file, given.line or None), "leave the answer out, or correct the document first"
+    message = f"the answer for {field} is {shown(answer.text)}, but {file} says {shown(given.text)}"
+    at, fix = Location(file, given.line or None), "leave the answer out, or correct the document first"
     expected, actual = escape(given.text), escape(answer.text)
     return [finding("answer-differs", message, field=field, expected=expected, actual=actual, at=at, fix=fix)]
 
 
 def _unknown(field: str, wanted: set[str]) -> Finding:
-    fields = sorted({*wanted, *PARAMETERS})
+    fields = sorted({*wanted, *(name for name in PARAMETERS if answerable(name))})
     fix = did_you_mean(field, fields) or f"what is asked for is {', '.join(sorted(wanted)) or 'nothing'}"
     return finding("unknown-key", f"no field {shown(field)} can be answered", field=escape(field), fix=fix)

@@ -17,7 +17,6 @@ from scaffold_torchtune.system.text import escape, shown
 _NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description"})
 # What Configuration does not set: the runs table and Resources name models and data sets.
 _ELSEWHERE = frozenset({"model", "dataset"})
-_VALIDATION = frozenset({"validation during training", "validation"})
 # `We follow the paper: ...` is prose; `Steps of the warm-up phase: 10` may be meant as a setting.
 _WORDS_OF_A_LABEL = 3
 _WORDS_OF_SETTINGS = parameters.WORDS_OF_TRAINING.union(
@@ -47,7 +46,7 @@ def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Set
     config: dict[str, Setting] = {}
     given = given_by_every_run(runs)
     for label, text in _lines(reading):
-        parameter = _parameter(label)
+        parameter = values.configured(label)
         if normalize(label) in _FIXED:
             _fixed(reading, label, text)
             continue
@@ -91,7 +90,7 @@ def _lines(reading: Reading) -> Iterator[tuple[str, SourceText]]:
 
 def _setting(reading: Reading, parameter: Parameter, label: str, text: SourceText) -> Setting | None:
     """Return what a line says of its parameter; None with the problem noted."""
-    if normalize(label) in _VALIDATION:
+    if values.says_validation(label):
         text = _validation_steps(text)
     elif parameter.name == "recipe" and normalize(label) != "recipe":
         method = _method(text)
@@ -102,10 +101,6 @@ def _setting(reading: Reading, parameter: Parameter, label: str, text: SourceTex
             _remark(reading, label, text, method)
         text = replace(text, text=method, full=None, source=None)
     return reading.value(parameter, text, SourceKind.CONFIGURATION)
-
-
-def _parameter(label: str) -> Parameter | None:
-    return PARAMETERS["run_val_every_n_steps"] if normalize(label) in _VALIDATION else by_label(label)
 
 
 def _fixed(reading: Reading, label: str, text: SourceText) -> None:

@@ -23,7 +23,8 @@ class SourceText:
     Where the text is a code span, `full` is the text with what follows the span: a remark, or more of a free text.
     `exact` text is a value as it is, around which nobody writes quotes or remarks: text of a YAML document, a fenced
     block. `source` is the full text with the marks of emphasis, code and links, where it comes from Markdown. `answer`:
-    the user gave it when asked, and it stands in no document.
+    the user gave it when asked, and it stands in no document. `last` is the last line of a text of several, else 0;
+    `alone` says that no label stands beside it.
     """
 
     text: str
@@ -33,11 +34,13 @@ class SourceText:
     exact: bool = False
     source: str | None = None
     answer: bool = False
+    last: int = 0
+    alone: bool = False
 
     @classmethod
     def of(cls, pair: Labelled, line: int, note: str) -> Self:
         """Return what stands after a label."""
-        return cls(pair.value, line, note, pair.full, pair.exact, pair.source)
+        return cls(pair.value, line, note, pair.full, pair.exact, pair.source, last=pair.last)
 
     @classmethod
     def of_cell(cls, cell: Text, line: int, note: str) -> Self:
@@ -59,12 +62,14 @@ class RowDraft:
 class Draft(Collector):
     """What was read of a document, with what is wrong with it. What cannot be read lacks nothing in particular.
 
-    `sections` has the line of each section by its name in messages: `Configuration > Training`.
+    `sections` has the line of each section by its name in messages: `Configuration > Training`. `text` is the whole
+    document.
     """
 
     file: str
     sections: dict[str, int] = field(default_factory=dict)
     readable: bool = True
+    text: str = ""
 
     def __post_init__(self) -> None:
         super().__init__(self.file)
@@ -77,6 +82,7 @@ class SummaryDraft(Draft):
     `stated_runs` is how many fine-tuned runs its overview names, with the line.
     `levels` are the values that its section Variables names for a parameter.
     `unread_lines` look like settings and were not read, by parameter, with the title of their section.
+    `of_rows` are those findings that are about one run each.
     """
 
     name: SourceText | None = None
@@ -93,12 +99,17 @@ class SummaryDraft(Draft):
     stated_runs: tuple[int, int] | None = None
     levels: list[tuple[str, SourceText]] = field(default_factory=list)
     unread_lines: list[tuple[str, SourceText]] = field(default_factory=list)
+    of_rows: list[Finding] = field(default_factory=list)
 
 
 @dataclass
 class LocalDraft(Draft):
-    """A claude.local.md, before anything is typed: setting name to what stands there."""
+    """A claude.local.md, before anything is typed: setting name to what stands there.
 
+    `block` is the line at which the block of YAML begins that holds its settings, 0 where none does.
+    """
+
+    block: int = 0
     settings: dict[str, SourceText] = field(default_factory=dict)
 
 

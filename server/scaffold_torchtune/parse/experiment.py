@@ -1,15 +1,16 @@
 """From the drafts of both documents to one typed `Experiment`, or every problem of both at once."""
 
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Question, Refused, Scalar, errors_in, sort_findings
+from scaffold_torchtune.findings import Finding, Refused, Scalar, errors_in, sort_findings
 from scaffold_torchtune.models import Dataset, Experiment, ModelPath, Run, Setting, SourceKind, SummaryFormat
 from scaffold_torchtune.parse import configuration, local, markdown_summary, runs_table, template, values, yaml_summary
-from scaffold_torchtune.parse.answers import MODEL_PATH, NAME, apply_answers, questions, used_answers
-from scaffold_torchtune.parse.drafts import SummaryDraft
+from scaffold_torchtune.parse.advice import MODEL_PATH, NAME, Place
+from scaffold_torchtune.parse.answers import Answering, Asked, ask
+from scaffold_torchtune.parse.drafts import SummaryDraft, TemplateDraft
 from scaffold_torchtune.parse.local_labels import parameter
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter
@@ -19,10 +20,7 @@ from scaffold_torchtune.torchtune_facts.model_registry import is_published, know
 
 _LIKELY_MISSPELT = 0.9
 _OFTEN_THE_CAUSE = frozenset({"unused-column", "unused-field", "unused-row"})
-_REQUIRED_LOCAL = {
-    "conda_env": ("SLURM Defaults", "- **Default conda environment**: `NAME`"),
-    "my_wandb_project": ("Weights & Biases", "- **Default project**: `NAME`"),
-}
+_REQUIRED_LOCAL = {"conda_env": "SLURM Defaults", "my_wandb_project": "Weights & Biases"}
 
 
 def parse_experiment(
@@ -41,29 +39,51 @@ def parse_experiment(
         Refused: something required is missing, or something is not what it must be; names every problem of all, and
             what the user may be asked.
     """
+    form: SummaryFormat = "yaml" if summary[0].endswith((".yaml", ".yml")) else "markdown"
+    reader = yaml_summary.read_yaml_summary if form == "yaml" else markdown_summary.read_markdown_summary
+    drafts = reader(summary[1], summary[0]), local.read_local(local_document[1], local_document[0])
+    plain = TemplateDraft() if plain_template is None else template.read_template(plain_template[1], plain_template[0])
 
-    def read() -> Reading:
-        """Return the drafts of all documents, before anything is typed."""
-        form: SummaryFormat = "yaml" if summary[0].endswith((".yaml", ".yml")) else "markdown"
-        reader = yaml_summary.read_yaml_summary if form == "yaml" else markdown_summary.read_markdown_summary
-        local_draft = local.read_local(local_document[1], local_document[0])
-        reading = Reading(reader(summary[1], summary[0]), local_draft, form, is_experiment_dir)
-        if plain_template is not None:
-            reading.template = template.read_template(plain_template[1], plain_template[0])
-        return reading
+    def reading() -> Reading:
+        """Return the drafts with what is wrong with them, before anything is typed."""
+        return Reading(*drafts, form, is_experiment_dir, plain, [*drafts[0].of_rows])
 
     if not answers:
-        return _experiment(read())
-    ask: tuple[Question, ...] = ()
-    try:
-        _experiment(read())
-    except Refused as refused:
-        ask = refused.ask
-    found = read()
-    found.additions |= {question.field: (question.file, question.add) for question in ask}
-    found.findings += apply_answers(answers, found.summary, found.local, {question.field for question in ask})
-    experiment = _experiment(found)
-    return experiment.model_copy(update={"answers": tuple(used_answers(answers, found.summary, found.local, ask))})
+        return _experiment(reading(), {})
+    return _answered(reading, Answering(dict(answers), {}))
+
+
+def _answered(reading: Callable[[], Reading], answering: Answering) -> Experiment:
+    """Return the experiment of the drafts with the user's answers.
+
+    An answer may bring up the question that another one answers, so that they are taken until none is asked for.
+
+    Raises:
+        Refused: see `parse_experiment`.
+    """
+    asked: list[Asked] = []
+    while True:
+        current = reading()
+        try:
+            _experiment(current, answering.taken)
+            asked = []
+        except _Unread as unread:
+            asked = unread.asked
+        if not answering.take(asked, current):
+            break
+    problems = answering.take_others(asked, current)
+    current = reading()
+    current.findings += problems
+    experiment = _experiment(current, answering.taken)
+    return experiment.model_copy(update={"answers": tuple(answering.used(current))})
+
+
+class _Unread(Refused):
+    """A refusal, with the places of the answers to its questions."""
+
+    def __init__(self, message: str, problems: Iterable[Finding], asked: list[Asked]) -> None:
+        super().__init__(message, problems, (each.question for each in asked))
+        self.asked = asked
 
 
 def local_settings(text: str, file: str) -> tuple[dict[str, Setting], tuple[Finding, ...]]:
@@ -79,8 +99,8 @@ def local_settings(text: str, file: str) -> tuple[dict[str, Setting], tuple[Find
     return settings, (*draft.findings, *reading.findings)
 
 
-def _experiment(reading: Reading) -> Experiment:
-    """Return the experiment of the drafts.
+def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
+    """Return the experiment of the drafts. `answered` are the places of the answers in them, by field.
 
     Raises:
         Refused: see `parse_experiment`.
@@ -88,7 +108,9 @@ def _experiment(reading: Reading) -> Experiment:
     reading.findings += [*reading.summary.findings, *reading.local.findings]
     name = _name(reading)
     _experiment_dir(reading)
+    before = len(reading.findings)
     columns, runs = runs_table.read_rows(reading)
+    reading.of_rows += reading.findings[before:]
     config = configuration.read_configuration(reading, runs)
     reading.findings += runs_table.differing_levels(reading.summary, runs, config)
     environment = _environment(reading)
@@ -104,8 +126,8 @@ def _experiment(reading: Reading) -> Experiment:
     if problems := errors_in(reading.findings):
         # What was not read often is the cause of what is missing.
         unread = [f for f in reading.findings if f.code in _OFTEN_THE_CAUSE]
-        ask = questions(problems, reading.additions, [row.line for row in reading.summary.rows], reading.summary.file)
-        raise Refused(f"{len(problems)} problem(s) in the experiment's documents", [*problems, *unread], ask)
+        message = f"{len(problems)} problem(s) in the experiment's documents"
+        raise _Unread(message, [*problems, *unread], ask(problems, reading, answered))
     return Experiment(
         name=name,
         form=reading.form,
@@ -128,7 +150,7 @@ def _name(reading: Reading) -> str:
     title = reading.summary.name
     if title is None:
         if not {"experiment_name", NAME} & {f.field for f in reading.findings}:
-            reading.missing(NAME, "at the top", "# EXPERIMENT_NAME")
+            reading.missing(NAME, "at the top")
         return ""
     known = PARAMETERS["experiment_name"]
     slug = None if title.answer or values.value_of(known, title) is not None else values.slug(title.text)
@@ -158,10 +180,10 @@ def _environment(reading: Reading) -> dict[str, Setting]:
         if setting is not None:
             environment[name] = setting
     _project(reading, environment)
-    for name, (section, line) in _REQUIRED_LOCAL.items():
+    for name, section in _REQUIRED_LOCAL.items():
         given = name in reading.local.settings or name in environment or reading.template.gives(name)
         if not given and not (name == "conda_env" and reading.template.gives("venv")):
-            reading.missing(name, section, line, file=reading.local.file)
+            reading.missing(name, section, file=reading.local.file)
     base, texts = PARAMETERS["output_dir_base"], reading.summary.output_dirs
     # Without one, the YAML form keeps each run's output in its own artifacts/.
     if base.name not in reading.local.settings and reading.form == "markdown":
@@ -169,8 +191,7 @@ def _environment(reading: Reading) -> dict[str, Setting]:
             setting = reading.value(base, texts[0], SourceKind.CONFIGURATION)
             environment |= {} if setting is None else {base.name: setting}
         elif not reading.template.gives(base.name):
-            line = "- **Output base directory**: `/path/to/outputs`"
-            reading.missing(base.name, "Common Paths", line, file=reading.local.file)
+            reading.missing(base.name, "Common Paths", file=reading.local.file)
     if base.name in environment and environment[base.name].source.kind is SourceKind.LOCAL:
         _checkpoints(reading, environment[base.name])
     return environment
@@ -276,7 +297,7 @@ def _models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Sett
             path_of = base.text if posixpath.basename(base.text) == name else posixpath.join(base.text, name)
             found[name] = Setting(value=path_of, source=base.source)
         elif reading.template.readable and not any(f.field == "models_dir" for f in reading.findings):
-            reading.missing(f"{MODEL_PATH}{name}", "Resources > Models", f"- **{name}**: `/path/to/{name}`")
+            reading.missing(f"{MODEL_PATH}{name}", "Resources > Models")
     return tuple(ModelPath(name=name, path=path) for name, path in found.items())
 
 
@@ -310,12 +331,12 @@ def _required_by_runs(
     tuned = [run for run in runs if run.type == "fine-tuned"]
     given = {f.field for f in errors_in(reading.findings)}  # a value that cannot be read is not a missing one
     unread = not tuned and "runs" not in given
-    for name, label in (("epochs", "Epochs"), ("batch_size", "Batch size")):
+    for name in ("epochs", "batch_size"):
         lacking = unread or any(name not in run.parameters for run in tuned)
         if lacking and name not in config and name not in given and not reading.template.gives(name):
-            reading.missing(name, "Configuration > Training", f"- **{label}:** NUMBER")
+            reading.missing(name, "Configuration > Training")
     lacking = unread or any("dataset" not in run.parameters for run in tuned)
     if lacking and dataset is None and "dataset" not in given:
-        reading.missing("dataset", "Resources > Dataset", "- **Path**: `/path/to/data.json`")
+        reading.missing("dataset", "Resources > Dataset")
     if unread and "type" not in given:
         reading.missing("fine-tuned runs", "All Runs", "| RUN_NAME | MODEL | ... | Fine-tuned |")

@@ -39,7 +39,7 @@ def read_local(text: str, file: str) -> LocalDraft:
     A block of YAML is read where it opens the file (front matter), or where nothing else in the file sets what it sets:
     beside settings of its own, a document's block is an example.
     """
-    draft = LocalDraft(file)
+    draft = LocalDraft(file, text=text)
     front, rest = _front_matter(text)
     try:
         root = markdown.read(rest)
@@ -47,12 +47,13 @@ def read_local(text: str, file: str) -> LocalDraft:
         draft.add("invalid-value", error.message, line=error.line, fix="take away lists, quotes or emphasis")
         draft.readable = False
         return draft
-    draft.sections = {s.title: s.line for s in reversed(list(root.walk())) if s.title}
     found = parts(root)
+    draft.sections = {p.title: p.line for p in reversed(found) if p.title and "nothing" not in p.topic}
     _take([*_block(front, 1, local_labels.TOP, draft), *(entry for part in found for entry in part.entries)], draft)
     for field in _loaded_modules(found, draft):
         _set(draft, "modules", field)
     read_blocks = set() if draft.settings.keys() & _CORE else _blocks(found, draft)
+    draft.block = min(read_blocks, default=0)
     _note_unread(found, draft, read_blocks)
     _note_other_loads(found, draft)
     return draft
@@ -113,12 +114,14 @@ def _of_key(
     document: yamlio.YamlDocument, path: tuple[str, ...], value: object, offset: int, topic: Topic
 ) -> Iterator[LocalEntry]:
     """Return one key of a block of YAML, with its value as it is written."""
+    last = 0
     if isinstance(value, list) and value:
+        last = offset + max(document.line((*path, i)) or 1 for i in range(len(value)))
         value = ",".join(document.plain.get((*path, i), str(item)) for i, item in enumerate(value))
     written = "" if value is None else document.plain.get(path, value)
     if isinstance(written, str):
         line = offset + (document.line(path) or 1)
-        yield LocalEntry(path[-1], written, written, line, " > ".join(path), topic, literal=path not in document.plain)
+        yield LocalEntry(path[-1], written, written, line, " > ".join(path), topic, path not in document.plain, last)
 
 
 def _take(entries: list[LocalEntry], draft: LocalDraft) -> None:
@@ -355,7 +358,8 @@ def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[SourceText
                 _unused(draft, "modules", line, message, fix)
         names = [(name, line) for line, _, loaded in lines for name in loaded.names]
         if names:
-            fields.append(SourceText(",".join(dict.fromkeys(name for name, _ in names)), names[0][1], part.title))
+            loaded_names = ",".join(dict.fromkeys(name for name, _ in names))
+            fields.append(SourceText(loaded_names, names[0][1], part.title, last=names[-1][1], alone=True))
     return fields
 
 

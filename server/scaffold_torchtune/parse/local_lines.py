@@ -24,7 +24,10 @@ _MOST_WORDS = 3
 
 @dataclass(frozen=True)
 class LocalEntry:
-    """A label and its value. `literal` values stand in a code span or in quotes: they are meant letter by letter."""
+    """A label and its value. `literal` values stand in a code span or in quotes: they are meant letter by letter.
+
+    `last` is the last line of a value of several, else 0.
+    """
 
     label: str
     value: str
@@ -33,10 +36,11 @@ class LocalEntry:
     note: str
     topic: Topic
     literal: bool = False
+    last: int = 0
 
     def as_field(self) -> SourceText:
         """Return the value as a text to be typed."""
-        return SourceText(self.value, self.line, self.note, self.full)
+        return SourceText(self.value, self.line, self.note, self.full, last=self.last)
 
 
 @dataclass
@@ -44,6 +48,8 @@ class Part:
     """A section: what it says, what only looks as if it said something, its blocks of code and its loose lines."""
 
     title: str
+    line: int
+    topic: Topic
     entries: list[LocalEntry] = field(default_factory=list)
     unclear: list[LocalEntry] = field(default_factory=list)
     tables: list[tuple[Table, Topic]] = field(default_factory=list)
@@ -77,7 +83,7 @@ def _parts(section: Section, above: Topic) -> Iterator[Part]:
 
 def _part(section: Section, topic: Topic) -> Part:
     """Return what a section says itself. A line such as `**SLURM:**` is a heading of what follows it."""
-    part, current = Part(section.title), topic
+    part, current = Part(section.title, section.line, topic), topic
     items: list[Text | Bullet | Table | Fence]
     items = [*section.paragraphs, *section.bullets, *section.tables, *section.fences]
     for item in sorted(items, key=lambda one: one.text.line if isinstance(one, Bullet) else one.line):

@@ -36,7 +36,7 @@ _WANDB = frozenset({"wandb project", "w b project", "weights biases project", "p
 
 def read_markdown_summary(text: str, file: str) -> SummaryDraft:
     """Read a Markdown summary. Problems of its form are noted in the draft."""
-    draft = SummaryDraft(file)
+    draft = SummaryDraft(file, text=text)
     try:
         root = markdown.read(text)
     except markdown.TooDeepError as error:
@@ -243,12 +243,16 @@ def _prompt(section: Section, draft: SummaryDraft) -> None:
     title, paragraphs, fences = section.title, section.paragraphs, section.fences
     others = section.bullets or section.tables or section.sections
     if len(fences) == 1 and not paragraphs and not others:
-        text = SourceText(fences[0].content.removesuffix("\n"), fences[0].line, title, exact=True)
+        last = fences[0].line + fences[0].content.count("\n") + 1
+        content = fences[0].content.removesuffix("\n")
+        text = SourceText(content, fences[0].line, title, exact=True, last=last, alone=True)
         draft.configuration.append((title, text))
     elif paragraphs and not fences and not others:
         plain = "\n".join(text.plain for text in paragraphs)
         source = "\n".join(text.whole for text in paragraphs)
-        draft.configuration.append((title, SourceText(plain, paragraphs[0].line, title, plain, source=source)))
+        first, last = paragraphs[0].line, paragraphs[-1].line
+        text = SourceText(plain, first, title, plain, source=source, last=last, alone=True)
+        draft.configuration.append((title, text))
     elif paragraphs or fences or others:
         message = f"what stands below {shown(title)} is not one text"
         fix = "give the whole text in one fenced block, and nothing else below this heading"

@@ -6,28 +6,24 @@ from dataclasses import dataclass, field
 from scaffold_torchtune.findings import Collector, Finding, Scalar, finding
 from scaffold_torchtune.models import Setting, Source, SourceKind, SummaryFormat
 from scaffold_torchtune.parse import values
+from scaffold_torchtune.parse.advice import Place, advise, holder
 from scaffold_torchtune.parse.drafts import LocalDraft, SourceText, SummaryDraft, TemplateDraft
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import NOT_PLANNED, Parameter, normalize
 from scaffold_torchtune.system.text import escape, shown
 
-# Where the YAML form says what a Markdown summary says in its sections, and what to add there.
-_IN_YAML = {
-    "experiment name": ("experiment", "name: NAME"),
-    "epochs": ("controls", "epochs: NUMBER"),
-    "batch_size": ("controls", "batch_size: NUMBER"),
-    "dataset": ("data.training", "path: /path/to/data.json"),
-    "fine-tuned runs": ("runs", "- {name: NAME, type: fine-tuned, model: MODEL, parameters: {lora_rank: 8}}"),
-}
+# Where the YAML form says what a Markdown summary says in its sections.
+_IN_YAML = {"experiment name": "experiment", "epochs": "controls", "batch_size": "controls", "dataset": "data.training"}
+_A_RUN = "- {name: NAME, type: fine-tuned, model: MODEL, parameters: {lora_rank: 8}}"
 
 
 @dataclass
 class Reading(Collector):
     """The two drafts, and the findings so far. `is_experiment_dir` tells whether a path is the summary's directory.
 
-    `template` is what the operator's template gives where the documents say nothing. `additions` has, for each field
-    that is missing, the document and the line to add to it.
+    `template` is what the operator's template gives where the documents say nothing. `of_rows` are those findings that
+    are about one run each.
     """
 
     summary: SummaryDraft
@@ -35,22 +31,30 @@ class Reading(Collector):
     form: SummaryFormat
     is_experiment_dir: Callable[[str], bool]
     template: TemplateDraft = field(default_factory=TemplateDraft)
-    additions: dict[str, tuple[str, str]] = field(default_factory=dict)
+    of_rows: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__(self.summary.file)
 
-    def missing(self, name: str, section: str, line: str, *, file: str | None = None) -> None:
-        """Note that a required field is absent; `line` is what to add. A document that cannot be read lacks nothing."""
+    def missing(self, name: str, section: str, line: str = "", *, file: str | None = None) -> None:
+        """Note that a required field is absent; a document that cannot be read lacks nothing.
+
+        `line` is what to add for what no single value can say.
+        """
         draft = self.summary if file is None else self.local
         if not draft.readable:
             return
         if file is None and self.form == "yaml":
-            section, line = _IN_YAML.get(name, ("models.base", f"- {{name: NAME, path: /path/to/it}}  # {name}"))
+            section, line = _IN_YAML.get(name, "models.base"), line and _A_RUN
+            section = "runs" if line else section
         above, _, _ = section.rpartition("." if self.form == "yaml" and file is None else " > ")
         at = draft.sections.get(section) or draft.sections.get(above)
-        where = f"below line {at} ({section})" if at else f"({section})"
-        self.additions[name] = (draft.file, line)
+        if line:
+            where = f"below line {at} ({section})" if at else f"({section})"
+        else:
+            (advised,) = advise([(Place(name, draft), holder(name))], self.form)
+            heading, _, line = advised.add.strip("\n").rpartition("\n\n")
+            where = f"{advised.where}, below a heading '{heading}'" if heading else f"{advised.where} ({section})"
         message = f"{name} is missing: {draft.file} does not give it ({section})"
         fix = f"add this line {where}: {line}"
         self.add("missing-field", message, field=name, file=draft.file, line=at, fix=fix)

@@ -9,10 +9,11 @@ from scaffold_torchtune.parse import notations
 from scaffold_torchtune.parse.drafts import SourceText, Typed
 from scaffold_torchtune.settings import kinds, recipes
 from scaffold_torchtune.settings.kinds import NotTyped
-from scaffold_torchtune.settings.parameters import Parameter
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.system.text import shown
 from scaffold_torchtune.torchtune_facts.model_registry import model_by_spelling
 
+_VALIDATION = frozenset({"validation during training", "validation"})
 _NO_TEXT = re.compile(r"\(?(?:none|no|blank|empty|no (?:system )?prompt|no (?:system )?message)\)?\.?", re.IGNORECASE)
 _STANDS_FOR_TEXT = re.compile(
     r"\(?(?:same(?: as .*)?|as above|ditto|see .*|todo|tbd|tba|default|varies|various|n/?a)\)?\.?"
@@ -62,6 +63,16 @@ _ALLOWED = {
     "recipe": "LoRA, full fine-tuning, or the name of a recipe such as full_finetune_single_device",
     "model": "the name of one model alone, such as Llama-3.2-1B-Instruct",
 }
+
+
+def says_validation(label: str) -> bool:
+    """Return whether a line of Configuration says in words whether and when runs are validated."""
+    return normalize(label) in _VALIDATION
+
+
+def configured(label: str) -> Parameter | None:
+    """Return the parameter that a line of Configuration sets by its label, or None."""
+    return PARAMETERS["run_val_every_n_steps"] if says_validation(label) else by_label(label)
 
 
 def says_none(text: str) -> bool:

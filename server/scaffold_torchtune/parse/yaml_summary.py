@@ -19,7 +19,7 @@ _TRAINING: KeyPath = ("data", "training")
 
 def read_yaml_summary(text: str, file: str) -> SummaryDraft:
     """Read a summary in the YAML form. Problems of its form are noted in the draft."""
-    draft = SummaryDraft(file)
+    draft = SummaryDraft(file, text=text)
     try:
         document = yamlio.read(text)
     except yamlio.YamlError as error:
@@ -38,7 +38,9 @@ def read_yaml_summary(text: str, file: str) -> SummaryDraft:
     draft.sections = source.sections()
     _general(source)
     _data(source)
+    before = len(draft.findings)
     _runs(source)
+    draft.of_rows = draft.findings[before:]
     yaml_form.check_values(source)
     _stand_in(source)
     return draft

@@ -31,7 +31,8 @@ class Labelled(NamedTuple):
     """A label and its value.
 
     `full` is the value with what follows it: more than `value` where that is a code span. `source` is `full` with the
-    marks of emphasis, code and links left in. `exact` says that the value is the content of a fenced block.
+    marks of emphasis, code and links left in. `exact` says that the value is the content of a fenced block. `last` is
+    the last line of a value that stands below its label, else 0.
     """
 
     label: str
@@ -39,6 +40,7 @@ class Labelled(NamedTuple):
     full: str
     source: str
     exact: bool = False
+    last: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Text:
     `code` is the code span that `rest`, or `plain` after a label, starts with; None where there are several. `source`
     is the text, or `rest`, with the marks of emphasis, code and links left in; `whole` is all of the text with them.
     `below` is what stands directly below a label without a value: a fenced block (`fenced`), a quote, one paragraph or
-    one item.
+    one item; it ends in line `below_last`.
     """
 
     plain: str
@@ -60,6 +62,7 @@ class Text:
     whole: str = ""
     below: str | None = None
     fenced: bool = False
+    below_last: int = 0
 
     def labelled(self) -> Labelled | None:
         """Return label and value of `**Label:** value`, `**Label**: value`, `Label: value`, `label = value`; None else.
@@ -83,7 +86,7 @@ class Text:
         label = _CHECKBOX.sub("", label.rstrip(":").strip())
         value, source = value.strip(), source.strip()
         if not value and self.below is not None:
-            return Labelled(label, self.below, self.below, self.below, self.fenced)
+            return Labelled(label, self.below, self.below, self.below, self.fenced, self.below_last)
         return Labelled(label, value if self.code in {None, self.plain} else str(self.code), value, source)
 
 
@@ -290,7 +293,7 @@ def _check_depth(tokens: Iterable[Token]) -> None:
 def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:
     found = None if node.type == "paragraph" else _below(node)
     if found is not None and section.paragraphs and _lacks_value(section.paragraphs[-1]) and section.last_is_text:
-        section.paragraphs[-1] = replace(section.paragraphs[-1], below=found, fenced=node.type == "fence")
+        section.paragraphs[-1] = _with_below(section.paragraphs[-1], found, node)
     section.last_is_text = node.type == "paragraph"
     if node.type in {"bullet_list", "ordered_list"}:
         section.bullets.extend(_bullet(item) for item in node.children)
@@ -314,6 +317,10 @@ def _below(node: SyntaxTreeNode) -> str | None:
         # one item that has a label is a setting, not the value of the label above it
         return None if found is not None and node.type == "bullet_list" and _LABELLED.match(found) else found
     return "".join(map(_source, _inline(node))).strip() if node.type == "paragraph" else None
+
+
+def _with_below(text: Text, found: str, node: SyntaxTreeNode) -> Text:
+    return replace(text, below=found, fenced=node.type == "fence", below_last=node.map[1] if node.map else 0)
 
 
 def _lacks_value(text: Text) -> bool:
@@ -349,7 +356,7 @@ def _bullet(item: SyntaxTreeNode) -> Bullet:
             continue
         found = _below(child)
         if found is not None and not children and _lacks_value(text):
-            text = replace(text, below=found, fenced=child.type == "fence")
+            text = _with_below(text, found, child)
         if child.type in {"bullet_list", "ordered_list"}:
             children.extend(_bullet(nested) for nested in child.children)
     return Bullet(text, tuple(children))

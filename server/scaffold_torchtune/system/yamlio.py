@@ -99,6 +99,12 @@ def read(text: str) -> YamlDocument:
         raise YamlError(str(error).splitlines()[0]) from error
 
 
+def compose(text: str) -> yaml.Node | None:
+    """Return the nodes of a document that `read` takes, for their places; None where it is empty."""
+    node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+    return node
+
+
 def _screened(text: str) -> list[yaml.Event]:
     """Return the events of the content; what could surprise is refused before anything is built."""
     depth = documents = 0

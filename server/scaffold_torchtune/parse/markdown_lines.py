@@ -1,0 +1,191 @@
+"""A value put into a Markdown document as a person would write it: in the line that has another, or in a new line.
+
+claude.local.md is read by it too, so a line may be one of a block of YAML or of a shell's commands.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from scaffold_torchtune.parse.drafts import SourceText
+from scaffold_torchtune.settings.kinds import ValueKind
+from scaffold_torchtune.system import yamlio
+
+_BARE: Final[frozenset[ValueKind]] = frozenset({"int", "float", "bool", "time", "memory"})
+_SIMPLE: Final = re.compile(r"(?:[A-Za-z0-9{(](?:[A-Za-z0-9 ,.;:!?()'/{}-]*[A-Za-z0-9,.;:!?)}])?)?", re.ASCII)
+_SEPARATOR: Final = re.compile(
+    r".*?(?::\*\*|:__|:\*|\*\*\s*[:=]|__\s*[:=]|`\s*[:=]|[:=]|(?:\*\*|`)?\s[–—→-]+>?(?=\s))", re.DOTALL
+)
+_LIST: Final = re.compile(r" {0,3}(?:[-*+]|[0-9]{1,9}[.)])\s")
+_FENCE: Final = re.compile(r"\s*(?:>\s*)*(?:[-*+]\s+)?(`{3,}|~{3,})(.*)")
+_UNDERLINE: Final = re.compile(r" {0,3}(?:=+|-+)\s*")
+_H1: Final = re.compile(r" {0,3}#\s")
+_BAR: Final = re.compile(r"(?<!\\)\|")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A value as documents of each form write it; `holder`: it stands in the place of one that is still to come."""
+
+    kind: ValueKind
+    text: str
+    holder: bool = False
+
+    @property
+    def markdown(self) -> str:
+        """The value behind a label."""
+        if self.kind == "text":
+            return f'"{self.text}"'
+        return self.text if self.kind in _BARE else f"`{self.text}`"
+
+    @property
+    def yaml(self) -> str:
+        """The value behind a key."""
+        return self.text if self.holder or self.kind in {"int", "float", "bool"} else yamlio.scalar(self.text)
+
+    @property
+    def needs_block(self) -> bool:
+        """Whether Markdown would read the text as another, so that it must stand in a fenced block."""
+        return self.kind == "text" and not _SIMPLE.fullmatch(self.text)
+
+    def lines(self, label: str) -> list[str]:
+        """Return the lines of a bullet with this value; `label` is what stands before it, `- **Epochs:**`."""
+        if not self.needs_block:
+            return [f"{label} {self.markdown}"]
+        longest = max([2, *(len(found[0]) for found in re.finditer("`+", self.text))])
+        fence = "`" * (longest + 1)
+        return [label, f"  {fence}", *(f"  {line}" if line else "" for line in self.text.split("\n")), f"  {fence}"]
+
+
+def replaced(text: str, fields: Sequence[SourceText], others: Iterable[int], value: Written) -> str:
+    """Return a document in which a value stands in the place of some texts: in the first line, the rest is taken out.
+
+    `others` are lines that are taken out too.
+    """
+    rows = text.split("\n")
+    first = min(fields, key=lambda field: field.line)
+    gone = {line for field in fields for line in _span(field)} | set(others)
+    new = _in_place(rows, first, value)
+    kept = enumerate(rows, start=1)
+    return "\n".join(
+        row for line, old in kept for row in (new if line == first.line else [] if line in gone else [old])
+    )
+
+
+def without(text: str, fields: Iterable[SourceText], others: Iterable[int]) -> str:
+    """Return a document without the lines of some texts, and without other lines."""
+    gone = {line for field in fields for line in _span(field)} | set(others)
+    return "\n".join(row for line, row in enumerate(text.split("\n"), start=1) if line not in gone)
+
+
+def retitled(text: str, title: SourceText, value: Written) -> str:
+    """Return a document with another title."""
+    rows = text.split("\n")
+    last = title.line if rows[title.line - 1].lstrip().startswith("#") else _heading_end(rows, title.line)
+    return "\n".join([*rows[: title.line - 1], f"# {value.text}", *rows[last:]])
+
+
+def below_heading(text: str, heading: int, new: Sequence[str]) -> str:
+    """Return a document with new lines, of a list, below the heading that begins in a line."""
+    rows = text.split("\n")
+    return _inserted(rows, _heading_end(rows, heading), new)
+
+
+def at_top(text: str, new: Sequence[str]) -> str:
+    """Return a document with new lines at its top, below its front matter."""
+    rows = text.split("\n")
+    marks = [i for i, row in enumerate(rows) if row.strip() == "---"]
+    return _inserted(rows, marks[1] + 1 if marks[:1] == [0] and len(marks) > 1 else 0, new)
+
+
+def at_end(text: str, titles: str, new: Sequence[str]) -> str:
+    """Return a document with a new section at its end, of the level that its sections have."""
+    rows = text.rstrip("\n").split("\n") if text.strip() else []
+    level = "#" if sum(bool(_H1.match(row)) for row in rows) > 1 else "##"
+    return "\n".join([*rows, *([""] if rows else []), f"{level} {titles}", "", *new, ""])
+
+
+def in_block(text: str, fence: int, new: str) -> str:
+    """Return a document with a new line at the top of the block of code that begins in a line."""
+    rows = text.split("\n")
+    return "\n".join([*rows[:fence], new, *rows[fence:]])
+
+
+def _inserted(rows: list[str], at: int, new: Sequence[str]) -> str:
+    follows = rows[at] if at < len(rows) else ""
+    apart = [""] if follows.strip() and not _LIST.match(follows) else []
+    return "\n".join([*rows[:at], *new, *apart, *rows[at:]])
+
+
+def _heading_end(rows: Sequence[str], line: int) -> int:
+    """Return the last line of a heading, which may be underlined instead of marked."""
+    if rows[line - 1].lstrip().startswith("#"):
+        return line
+    underlines = (number for number in range(line + 1, len(rows) + 1) if _UNDERLINE.fullmatch(rows[number - 1]))
+    return next(underlines, line)
+
+
+def _span(field: SourceText) -> range:
+    """Return the lines that a text takes."""
+    more = 0 if field.exact else (field.full or field.text).count("\n")
+    return range(field.line, max(field.last, field.line + more) + 1)
+
+
+def _in_place(rows: Sequence[str], field: SourceText, value: Written) -> list[str]:
+    """Return the line of a text with a value in its place, in the form of that line."""
+    row = rows[field.line - 1]
+    is_code = _is_code(rows, field.line)
+    if field.alone and value.kind == "modules":
+        command = f"module load {value.text.replace(',', ' ')}"
+        return [command if is_code else f"- `{command}`"]
+    if field.alone:
+        return [value.markdown]
+    if is_code and not re.match(r"\s*(?:#SBATCH|export)\b|[^:]*=", row):
+        return [f"{row[: row.index(':') + 1]} {value.yaml}"] if ":" in row else [value.yaml]
+    cell = _cell(row, field)
+    if cell is not None:
+        start, end = cell
+        return [f"{row[:start]} {value.markdown.replace('|', chr(92) + '|')} {row[end:]}".rstrip()]
+    row = row.rstrip()
+    for written in filter(None, (field.source, field.full, field.text)):
+        if row.endswith(written) and len(written) < len(row):
+            head = row[: -len(written)]
+            break
+    else:
+        found = _SEPARATOR.match(row)
+        head = found[0] if found else ""
+    if head.rstrip().endswith("=") and not head.endswith(" "):
+        return [f"{head}{value.text}"]
+    return [f"{head.rstrip()} {value.markdown}"]
+
+
+def _cell(row: str, field: SourceText) -> tuple[int, int] | None:
+    """Return where the cell of a table stands that holds a text; None where the line is none of a table."""
+    bars = [found.start() for found in _BAR.finditer(row)]
+    if not bars:
+        return None
+    cells = [(start + 1, end) for start, end in itertools.pairwise([-1, *bars, len(row)])]
+    filled = [(start, end) for start, end in cells if row[start:end].strip()]
+    texts = {field.source, field.full, field.text} - {None}
+    same = [cell for cell in filled[1:] if row[slice(*cell)].replace("\\|", "|").strip(" `*") in texts]
+    if same:
+        return same[0]
+    return filled[1] if row.lstrip("> \t").startswith("|") and len(filled) > 1 else None
+
+
+def _is_code(rows: Sequence[str], line: int) -> bool:
+    """Return whether a line stands in a fenced block, or in the front matter."""
+    if rows and rows[0].strip() == "---":
+        end = next((number for number, row in enumerate(rows[1:], start=2) if row.strip() == "---"), 0)
+        if line <= end:
+            return True
+    fence = ""
+    for row in rows[: line - 1]:
+        found = _FENCE.match(row)
+        if not fence and found:
+            fence = found[1]
+        elif fence and found and found[1].startswith(fence) and not found[2].strip():
+            fence = ""
+    return bool(fence)
