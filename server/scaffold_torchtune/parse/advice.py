@@ -230,7 +230,8 @@ def _hunks(old: str, new: str) -> list[_Hunk]:
 def _advice(place: Place, hunks: Sequence[_Hunk]) -> Advice:
     draft, main = place.draft, _main(hunks)
     if main is None:  # one of the lines says it already
-        first = min((text.line for text in place.texts), default=1)
+        gone = {line for hunk in hunks for line in range(hunk.first, hunk.end)}
+        first = min((text.line for text in place.texts if text.line not in gone), default=1)
         main = _Hunk(first, first + 1, (text_of(draft).split("\n")[first - 1],))
     count = len(text_of(draft).rstrip("\n").split("\n")) if draft.text.strip() else 0
     if main.end > main.first:
@@ -238,7 +239,8 @@ def _advice(place: Place, hunks: Sequence[_Hunk]) -> Advice:
     elif main.first == 1:
         where = "at the top"
     else:
-        where = "at the end" if main.first > count else f"below line {main.first - 1}"
+        is_apart = not "".join(main.new).startswith(("-", " "))  # a section, or a key at the top of YAML
+        where = "at the end" if main.first > count and is_apart else f"below line {min(main.first - 1, count)}"
     out = [line for hunk in hunks if hunk is not main for line in range(hunk.first, hunk.end)]
     where += f"; take out {_lines(out)}" if out else ""
     if place.other is not None and (place.gone or place.gone_lines):

@@ -53,12 +53,12 @@ def ask(problems: Iterable[Finding], reading: Reading, answered: Mapping[str, Pl
     drafts = (reading.summary, reading.local)
     by_field: dict[str, list[Finding]] = {}
     for problem in errors_in(problems):
-        if problem.code in SETTLED and answerable(problem.field or "") and problem not in reading.of_rows:
+        if problem.code in SETTLED and answerable(problem.field or "") and problem not in reading.unasked:
             by_field.setdefault(_key(problem.field or ""), []).append(problem)
     places: list[tuple[Place, list[Finding]]] = []
     for key, found in by_field.items():
         place = answered.get(key) or _place(found[0].field or "", found, *drafts)
-        if _is_asked(place, found, *drafts):
+        if _is_asked(place, found):
             places.append((place, found))
     advice = advise([(place, holder(place.field)) for place, _ in places], reading.form)
     asked = zip(places, advice, strict=True)
@@ -71,16 +71,13 @@ def _key(field: str) -> str:
     return "experiment_name" if field == NAME else field
 
 
-def _is_asked(place: Place, found: Sequence[Finding], summary: SummaryDraft, local: LocalDraft) -> bool:
-    """Return whether one value in one place settles the problems: not where two lines must be brought to agree."""
-    own = [problem for draft in (summary, local) for problem in draft.findings if problem in found]
-    if place.field == "dataset" and any(problem.code == "ambiguous" for problem in own):
-        return False  # the format or label beside the path is another than the path's
-    if place.field in _GPUS:  # a line such as `a100:2`, which says two things
-        rows = text_of(place.draft).split("\n")
-        lines = {text.line for text in place.texts} | {p.line for p in found if p.file == place.draft.file and p.line}
-        return not any(_TYPE_AND_NUMBER.search(rows[line - 1]) for line in lines if line)
-    return True
+def _is_asked(place: Place, found: Sequence[Finding]) -> bool:
+    """Return whether a value in one place settles the problems; a line such as `GPUs: a100:2` says two things."""
+    if place.field not in _GPUS:
+        return True
+    rows = text_of(place.draft).split("\n")
+    lines = {text.line for text in place.texts} | {p.line for p in found if p.file == place.draft.file and p.line}
+    return not any(_TYPE_AND_NUMBER.search(rows[line - 1]) for line in lines if line)
 
 
 def _question(found: Sequence[Finding]) -> Question:

@@ -82,7 +82,8 @@ class SummaryDraft(Draft):
     `stated_runs` is how many fine-tuned runs its overview names, with the line.
     `levels` are the values that its section Variables names for a parameter.
     `unread_lines` look like settings and were not read, by parameter, with the title of their section.
-    `of_rows` are those findings that are about one run each.
+    `data_claims` are what it says of the data set's file besides its path: its `format`, its `label`.
+    `unasked` are those findings that no answer for all runs settles, as they are about one run each.
     """
 
     name: SourceText | None = None
@@ -99,7 +100,8 @@ class SummaryDraft(Draft):
     stated_runs: tuple[int, int] | None = None
     levels: list[tuple[str, SourceText]] = field(default_factory=list)
     unread_lines: list[tuple[str, SourceText]] = field(default_factory=list)
-    of_rows: list[Finding] = field(default_factory=list)
+    data_claims: list[tuple[str, SourceText]] = field(default_factory=list)
+    unasked: list[Finding] = field(default_factory=list)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from scaffold_torchtune.models import Dataset, Experiment, ModelPath, Run, Setti
 from scaffold_torchtune.parse import configuration, local, markdown_summary, runs_table, template, values, yaml_summary
 from scaffold_torchtune.parse.advice import MODEL_PATH, NAME, Place
 from scaffold_torchtune.parse.answers import Answering, Asked, ask
-from scaffold_torchtune.parse.drafts import SummaryDraft, TemplateDraft
+from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, TemplateDraft
 from scaffold_torchtune.parse.local_labels import parameter
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter
@@ -19,6 +19,7 @@ from scaffold_torchtune.system.text import close_matches, escape, shown
 from scaffold_torchtune.torchtune_facts.model_registry import is_published, known_models, model_by_spelling
 
 _LIKELY_MISSPELT = 0.9
+_FORMATS = frozenset({"json", "parquet"})
 _OFTEN_THE_CAUSE = frozenset({"unused-column", "unused-field", "unused-row"})
 _REQUIRED_LOCAL = {"conda_env": "SLURM Defaults", "my_wandb_project": "Weights & Biases"}
 
@@ -46,7 +47,7 @@ def parse_experiment(
 
     def reading() -> Reading:
         """Return the drafts with what is wrong with them, before anything is typed."""
-        return Reading(*drafts, form, is_experiment_dir, plain, [*drafts[0].of_rows])
+        return Reading(*drafts, form, is_experiment_dir, plain, [*drafts[0].unasked])
 
     if not answers:
         return _experiment(reading(), {})
@@ -110,7 +111,7 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
     _experiment_dir(reading)
     before = len(reading.findings)
     columns, runs = runs_table.read_rows(reading)
-    reading.of_rows += reading.findings[before:]
+    reading.unasked += reading.findings[before:]
     config = configuration.read_configuration(reading, runs)
     reading.findings += runs_table.differing_levels(reading.summary, runs, config)
     environment = _environment(reading)
@@ -244,7 +245,21 @@ def _dataset(reading: Reading) -> Dataset | None:
             fix = "name one data set; where it differs by run, give the runs table a column Dataset"
             reading.contradiction("dataset", other, found[0], fix)
     label, extension = layout.data_label(found[0].text)
+    for what, claim in reading.summary.data_claims:
+        _hold_claim(reading, what, claim, label, extension.removeprefix("."))
     return Dataset(path=found[0], label=label, extension=extension, splits=reading.summary.splits)
+
+
+def _hold_claim(reading: Reading, what: str, claim: SourceText, label: str, extension: str) -> None:
+    """Note a format, or a label, that is not that of the path. Which of the two is wrong, no answer can say."""
+    written = values.without_remark(claim.text).lower().removeprefix(".")
+    expected = label if what == "label" else extension
+    is_known = what == "label" or reading.form == "yaml" or {written, extension.lower()} <= _FORMATS
+    if written != expected.lower() and is_known:
+        message = f"{claim.note} is {shown(claim.text)}, but the path says {shown(expected)}"
+        fix = "correct the one that is wrong"
+        reading.add("ambiguous", message, field="dataset", line=claim.line, fix=fix)
+        reading.unasked.append(reading.findings[-1])
 
 
 def _with_dataset_path(run: Run, dataset: Dataset) -> Run:

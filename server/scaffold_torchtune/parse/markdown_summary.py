@@ -133,7 +133,7 @@ def _of_dataset(label: str, field: SourceText, written: str, draft: SummaryDraft
     elif label in _DATA_SETTINGS and (label != "type" or "_" in field.text):
         draft.configuration.append(("dataset type" if label == "type" else written, field))
     elif label == "format":
-        _format(field, draft)
+        draft.data_claims.append(("format", field))
     elif label.startswith(("validation", "test")) and _is_path(field.text):
         message = f"{field.note}: a file of its own is not read; parts of the data set are"
         draft.add("unused-field", message, field="dataset", line=field.line, fix="put it into the data set as a part")
@@ -147,17 +147,6 @@ def _is_path(text: str) -> bool:
 
 def _extension(path: str) -> str:
     return data_label(values.without_remark(path))[1].removeprefix(".").lower()
-
-
-def _format(field: SourceText, draft: SummaryDraft) -> None:
-    """Note a format that the path contradicts."""
-    if not draft.datasets:
-        return
-    path, written = draft.datasets[0], values.without_remark(field.text).lower().removeprefix(".")
-    extension = _extension(path.text)
-    if written != extension and {written, extension} <= _FORMATS:
-        message = f"{field.note} is {shown(field.text)}, but the path at line {path.line} says {shown(extension)}"
-        draft.add("ambiguous", message, field="dataset", line=field.line, fix="correct the one that is wrong")
 
 
 def _splits(text: str) -> dict[str, int]:

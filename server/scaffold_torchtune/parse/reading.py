@@ -22,8 +22,8 @@ _A_RUN = "- {name: NAME, type: fine-tuned, model: MODEL, parameters: {lora_rank:
 class Reading(Collector):
     """The two drafts, and the findings so far. `is_experiment_dir` tells whether a path is the summary's directory.
 
-    `template` is what the operator's template gives where the documents say nothing. `of_rows` are those findings that
-    are about one run each.
+    `template` is what the operator's template gives where the documents say nothing. `unasked` are those findings that
+    no single answer settles.
     """
 
     summary: SummaryDraft
@@ -31,7 +31,7 @@ class Reading(Collector):
     form: SummaryFormat
     is_experiment_dir: Callable[[str], bool]
     template: TemplateDraft = field(default_factory=TemplateDraft)
-    of_rows: list[Finding] = field(default_factory=list)
+    unasked: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__(self.summary.file)

@@ -9,7 +9,6 @@ from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.yaml_source import YamlSource, field_at
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label
 from scaffold_torchtune.system import yamlio
-from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.system.text import escape, shown
 from scaffold_torchtune.system.yamlio import KeyPath
 
@@ -40,7 +39,7 @@ def read_yaml_summary(text: str, file: str) -> SummaryDraft:
     _data(source)
     before = len(draft.findings)
     _runs(source)
-    draft.of_rows = draft.findings[before:]
+    draft.unasked = draft.findings[before:]
     yaml_form.check_values(source)
     _stand_in(source)
     return draft
@@ -94,15 +93,9 @@ def _data(source: YamlSource) -> None:
     for key in yaml_form.TrainingDataForm.model_fields:
         if key in PARAMETERS and PARAMETERS[key].column:
             _shared(source, (*_TRAINING, key))
-    if not draft.datasets:
-        return
-    label, extension = data_label(draft.datasets[0].text)
-    for key, expected in (("dataset_label", label), ("format", extension.removeprefix("."))):
-        found = field_at(source, (*_TRAINING, key))
-        if found and found.text.lower().removeprefix(".") != expected.lower():
-            message = f"{found.note} is {shown(found.text)}, but the path says {shown(expected)}"
-            fix = "correct the one that is wrong"
-            draft.add("ambiguous", message, field="dataset", line=found.line, fix=fix)
+    for key, claim in (("dataset_label", "label"), ("format", "format")):
+        if found := field_at(source, (*_TRAINING, key)):
+            draft.data_claims.append((claim, found))
 
 
 def _runs(source: YamlSource) -> None:
