@@ -29,6 +29,7 @@ _E, _W, _I = Severity.ERROR, Severity.WARNING, Severity.INFO
 SECTIONS: Final[dict[str, dict[str, Code]]] = {
     "Documents": {
         "document-missing": Code(_E, "`experiment_summary.md` or `claude.local.md` is not there", "name it (`--local FILE`), or write it with what the other problems name"),
+        "not-a-summary": Code(_E, "the summary is a configuration of another tool (axolotl, LLaMA-Factory, TRL, ...) or of torchtune itself", "write a summary with a table of runs; the finding has the line of `new` that makes one"),
         "document-unreadable": Code(_E, "it is not a regular UTF-8 text file of at most 1 MB, or a file in `.scaffold` was changed", "save it as plain UTF-8; for a file in `.scaffold`: remove it and render again"),
         "missing-field": Code(_E, "a required field is absent", "add the line that the finding gives"),
         "invalid-value": Code(_E, "a value is not what its field must hold", "write what the finding allows"),

@@ -43,7 +43,7 @@ def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> lis
     excluded = "; ".join(f"left out: {e.name} ({e.reason})" for e in plan.excluded)
     legend = "; ".join(f"{name} is {text!r}" for name, text in plan.legend.items())
     kept = "as the user said when asked; to keep it, write in"
-    answers = "".join(f"; {a.field} is {shown(a.value)}, {kept} {a.file}: {a.add}" for a in plan.answers)
+    answers = "".join(f"; {a.field} is {shown(a.value)}, {kept} {a.file}, {a.where}: {a.add}" for a in plan.answers)
     there = [run.directory for run in plan.runs if run.directory not in made]
     return [
         Entry(

@@ -22,6 +22,7 @@ from support.wording import absent
 
 MODEL = "Llama-3.2-1B-Instruct"
 MODELS = f"- **{MODEL}**"
+EPOCHS_LINE = 1 + next(i for i, line in enumerate(EXAMPLE_SUMMARY.split("\n")) if line.startswith("- **Epochs"))
 
 # Lines that one document lacks, and the answers that stand for them.
 LACKING: list[tuple[list[str], dict[str, str], dict[str, Any]]] = [
@@ -144,7 +145,8 @@ def test_an_answer_settles_what_a_document_gives_twice(tmp_path: Path) -> None:
     assert codes(refused) == ["ambiguous"]
     (question,) = refused.ask
     assert (question.field, question.options) == ("epochs", ("2", "3"))
-    assert question.add == "- **epochs**: VALUE (in the place of both that disagree)"
+    assert question.add == "- **Epochs:** NUMBER"
+    assert question.where == f"in the place of lines {EPOCHS_LINE} to {EPOCHS_LINE + 1}"
     planned = steps.plan(Request(experiment, answers={"epochs": "3"}))
     assert {run.parameters["epochs"] for run in planned.runs} == {3}
 
@@ -219,9 +221,9 @@ def test_the_command_line_takes_answers_and_says_how_to_give_them(
     assert absent(line, "epochs", 5, "experiment_summary.md") == []
     assert main(["plan", str(experiment), "--answer", "epochs=5", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert data["answers"] == [
-        {"field": "epochs", "value": "5", "file": "experiment_summary.md", "add": "- **Epochs:** 5"}
-    ]
+    (answer,) = data["answers"]
+    assert answer.pop("where").startswith("below line")
+    assert answer == {"field": "epochs", "value": "5", "file": "experiment_summary.md", "add": "- **Epochs:** 5"}
     assert data["next"]["arguments"]["answers"] == {"epochs": "5"}
     with pytest.raises(SystemExit):
         main(["plan", str(experiment), "--answer", "epochs"])

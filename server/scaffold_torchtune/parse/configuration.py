@@ -61,7 +61,7 @@ def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Set
         setting = _setting(reading, parameter, label, text)
         if setting is None:
             if parameter.name in given:  # `8, 16`, `see the table`: harmless where every row says its own
-                _not_needed(reading)
+                reading.not_needed(reading.findings.pop())
             continue
         first = config.setdefault(parameter.name, setting)
         if parameter.name == "recipe" and recipes.agree(str(first.value), str(setting.value)):
@@ -157,14 +157,6 @@ def _unread_lines(reading: Reading, config: dict[str, Setting], runs: tuple[Run,
         message = f"{name} is {shown(value)} here (under {shown(text.note)}), where no settings are read; {taken}"
         fix = "write it as a line '- **Name:** value' under '## Configuration', if the runs are to have it"
         reading.add("unused-field", message, field=name, actual=value, line=text.line, fix=fix)
-
-
-def _not_needed(reading: Reading) -> None:
-    """Make the last problem a warning: nobody needs its value."""
-    problem = reading.findings.pop()
-    message = f"{problem.message}; it is not needed, as every row gives its own"
-    fix = "nothing, if the rows are right"
-    reading.add("unused-field", message, field=problem.field, actual=problem.actual, at=problem, fix=fix)
 
 
 def _validation_steps(text: SourceText) -> SourceText:

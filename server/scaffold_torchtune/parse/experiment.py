@@ -115,8 +115,8 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
     config = configuration.read_configuration(reading, runs)
     reading.findings += runs_table.differing_levels(reading.summary, runs, config)
     environment = _environment(reading)
-    dataset = _dataset(reading)
-    runs = tuple(_with_dataset_path(run, dataset) for run in runs) if dataset else runs
+    dataset, named = _dataset(reading, runs)
+    runs = tuple(_with_dataset_path(run, named) for run in runs)
     models = _models(reading, runs, environment)
     _required_by_runs(reading, runs, config, dataset)
     # What is wrong with a template's values that documents give for every run does not matter.
@@ -235,19 +235,50 @@ def _project(reading: Reading, environment: dict[str, Setting]) -> None:
         )  # fmt: skip
 
 
-def _dataset(reading: Reading) -> Dataset | None:
-    """Return the data set that the summary names, or None where it names none. Two different ones are noted."""
-    found = reading.all_values(PARAMETERS["dataset"], reading.summary.datasets, SourceKind.RESOURCES)
+def _dataset(reading: Reading, runs: tuple[Run, ...]) -> tuple[Dataset | None, dict[str, Setting]]:
+    """Return the data set that the summary names, None where it names none, and all that it names by what rows write.
+
+    Two different ones are noted, but where each row names its own.
+    """
+    before = len(reading.findings)
+    found = reading.all_values(PARAMETERS["dataset"], _listed_data(reading, runs), SourceKind.RESOURCES)
+    if _each_has_own_data(runs):
+        for problem in errors_in(reading.findings[before:]):
+            reading.findings.remove(problem)
+            reading.not_needed(problem)
     if not found:
-        return None
-    for other in found[1:]:
-        if not _same_file(reading, other.text, found[0].text):
-            fix = "name one data set; where it differs by run, give the runs table a column Dataset"
-            reading.contradiction("dataset", other, found[0], fix)
+        return None, {}
+    pairs = [(name, setting) for setting in found for name in _names_of_data(setting)]
+    paths = {name: {posixpath.normpath(each.text) for other, each in pairs if other == name} for name, _ in pairs}
+    named = {name: setting for name, setting in pairs if len(paths[name]) == 1}
+    others = [other for other in found[1:] if not _same_file(reading, other.text, found[0].text)]
+    if others and _each_has_own_data(runs):
+        return None, named
+    for other in others:
+        fix = "name one data set; where it differs by run, give the runs table a column Dataset"
+        reading.contradiction("dataset", other, found[0], fix)
     label, extension = layout.data_label(found[0].text)
     for what, claim in reading.summary.data_claims:
         _hold_claim(reading, what, claim, label, extension.removeprefix("."))
-    return Dataset(path=found[0], label=label, extension=extension, splits=reading.summary.splits)
+    return Dataset(path=found[0], label=label, extension=extension, splits=reading.summary.splits), named
+
+
+def _each_has_own_data(runs: tuple[Run, ...]) -> bool:
+    return "dataset" in configuration.given_by_every_run(runs)
+
+
+def _listed_data(reading: Reading, runs: tuple[Run, ...]) -> list[SourceText]:
+    """Return what the summary names as data sets; a line with several is several where each row names its own."""
+    texts: list[SourceText] = []
+    for text in reading.summary.datasets:
+        parts = values.several(PARAMETERS["dataset"], text) if _each_has_own_data(runs) else ()
+        texts += [replace(text, text=part, full=None, source=None) for part in parts] or [text]
+    return texts
+
+
+def _names_of_data(setting: Setting) -> tuple[str, str]:
+    """Return what a row may write for a listed data set: its file's stem, or what the list calls it."""
+    return layout.data_label(setting.text)[0], setting.source.note.rpartition(" > ")[2]
 
 
 def _hold_claim(reading: Reading, what: str, claim: SourceText, label: str, extension: str) -> None:
@@ -262,12 +293,13 @@ def _hold_claim(reading: Reading, what: str, claim: SourceText, label: str, exte
         reading.unasked.append(reading.findings[-1])
 
 
-def _with_dataset_path(run: Run, dataset: Dataset) -> Run:
-    """Return the run, with the path of the summary's data set where its row names that (`words`)."""
+def _with_dataset_path(run: Run, named: Mapping[str, Setting]) -> Run:
+    """Return the run, with the path of the data set that its row names (`words`)."""
     own = run.parameters.get("dataset")
-    if own is None or own.value != dataset.label:
+    listed = named.get(own.text) if own is not None else None
+    if own is None or listed is None:
         return run
-    parameters = run.parameters | {"dataset": Setting(value=dataset.path.value, source=own.source)}
+    parameters = run.parameters | {"dataset": Setting(value=listed.value, source=own.source)}
     return run.model_copy(update={"parameters": parameters})
 
 

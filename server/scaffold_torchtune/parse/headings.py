@@ -105,9 +105,14 @@ def lines_of(root: Section, above: str = "") -> dict[str, int]:
 
 
 def topmost(root: Section, is_wanted: Callable[[str], bool]) -> Iterator[Section]:
-    """Yield sections that are wanted by their title, and lie below no other such section, runs or evaluation."""
-    for section in root.sections:
-        if is_wanted(section.title):
+    """Yield sections that are wanted by their title, and lie below no other such section, runs or evaluation.
+
+    The document's own title is no heading of theirs: `# Evaluation of LoRA runs` may be one.
+    """
+    for i, section in enumerate(root.sections):
+        if i == 0 and section.level == 1 and section.sections and not section.tables and not section.bullets:
+            yield from topmost(section, is_wanted)
+        elif is_wanted(section.title):
             yield section
         elif not (is_elsewhere(section.title) or is_runs(section.title) or _is_report(section.title)):
             yield from topmost(section, is_wanted)

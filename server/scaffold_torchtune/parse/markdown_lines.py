@@ -22,6 +22,7 @@ _LIST: Final = re.compile(r" {0,3}(?:[-*+]|[0-9]{1,9}[.)])\s")
 _FENCE: Final = re.compile(r"\s*(?:>\s*)*(?:[-*+]\s+)?(`{3,}|~{3,})(.*)")
 _UNDERLINE: Final = re.compile(r" {0,3}(?:=+|-+)\s*")
 _H1: Final = re.compile(r" {0,3}#\s")
+_UNESCAPED: Final = re.compile(r"\\([!-/:-@\[-`{-~])")
 _BAR: Final = re.compile(r"(?<!\\)\|")
 
 
@@ -103,7 +104,7 @@ def at_top(text: str, new: Sequence[str]) -> str:
 def at_end(text: str, titles: str, new: Sequence[str]) -> str:
     """Return a document with a new section at its end, of the level that its sections have."""
     rows = text.rstrip("\n").split("\n") if text.strip() else []
-    level = "#" if sum(bool(_H1.match(row)) for row in rows) > 1 else "##"
+    level = "#" if sum(_is_h1(rows, line) for line in range(1, len(rows) + 1)) > 1 else "##"
     return "\n".join([*rows, *([""] if rows else []), f"{level} {titles}", "", *new, ""])
 
 
@@ -111,6 +112,13 @@ def in_block(text: str, fence: int, new: str) -> str:
     """Return a document with a new line at the top of the block of code that begins in a line."""
     rows = text.split("\n")
     return "\n".join([*rows[:fence], new, *rows[fence:]])
+
+
+def _is_h1(rows: Sequence[str], line: int) -> bool:
+    """Return whether a heading of the first level ends in a line."""
+    row, above = rows[line - 1], rows[line - 2] if line > 1 else ""
+    is_underline = bool(_UNDERLINE.fullmatch(row)) and "=" in row and bool(above.strip())
+    return (is_underline or bool(_H1.match(row))) and not _is_code(rows, line)
 
 
 def _inserted(rows: list[str], at: int, new: Sequence[str]) -> str:
@@ -154,11 +162,11 @@ def _in_place(rows: Sequence[str], field: SourceText, value: Written) -> list[st
             head = row[: -len(written)]
             break
     else:
-        found = _SEPARATOR.match(row)
+        found = _SEPARATOR.match(row) or _LIST.match(row)
         head = found[0] if found else ""
     if head.rstrip().endswith("=") and not head.endswith(" "):
         return [f"{head}{value.text}"]
-    return [f"{head.rstrip()} {value.markdown}"]
+    return [f"{head.rstrip()} {value.markdown}" if head.strip() else value.markdown]
 
 
 def _cell(row: str, field: SourceText) -> tuple[int, int] | None:
@@ -169,7 +177,7 @@ def _cell(row: str, field: SourceText) -> tuple[int, int] | None:
     cells = [(start + 1, end) for start, end in itertools.pairwise([-1, *bars, len(row)])]
     filled = [(start, end) for start, end in cells if row[start:end].strip()]
     texts = {field.source, field.full, field.text} - {None}
-    same = [cell for cell in filled[1:] if row[slice(*cell)].replace("\\|", "|").strip(" `*") in texts]
+    same = [cell for cell in filled[1:] if _UNESCAPED.sub(r"\1", row[slice(*cell)]).strip(" `*") in texts]
     if same:
         return same[0]
     return filled[1] if row.lstrip("> \t").startswith("|") and len(filled) > 1 else None

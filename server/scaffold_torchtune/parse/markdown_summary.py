@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from scaffold_torchtune.parse import headings, runs_table, values
+from scaffold_torchtune.parse import foreign, headings, runs_table, values
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import by_label, normalize
@@ -25,6 +25,11 @@ _DATA_PATH = frozenset(
 _DATA_SETTINGS = frozenset(
     {"dataset type", "data set type", "type", "packed", "training samples", "input key", "output key", "input column"}
     | {"output column", "max seq len", "max sequence length"}
+)
+# What names a data set where its path is not given.
+_HUB_NAME = frozenset(
+    {"name", "source", "hugging face", "huggingface", "hf", "hub", "hf dataset", "hugging face dataset", "repository"}
+    | {"repo", "id", "dataset name", "link", "url"}
 )
 _FORMATS = frozenset({"json", "parquet"})
 _LABEL_COLUMNS = frozenset({"parameter", "setting", "hyperparameter", "name", "key", "option", "field", "variable"})
@@ -59,7 +64,17 @@ def read_markdown_summary(text: str, file: str) -> SummaryDraft:
     for section in headings.topmost(root, headings.is_prompt):
         _prompt(section, draft)
     headings.note_unread_lines(text, root, draft)
+    if not draft.columns:
+        _note_foreign(text, root, draft)
     return draft
+
+
+def _note_foreign(text: str, root: Section, draft: SummaryDraft) -> None:
+    """Note a summary that is, or shows, the configuration of another tool, and has no table of runs."""
+    fences = (fence.content for section in root.walk() for fence in section.fences)
+    for part in (text, *fences):
+        if foreign.note_foreign(foreign.data_in(part), draft):
+            return
 
 
 def _name(root: Section, draft: SummaryDraft) -> None:
@@ -113,8 +128,11 @@ def _dataset(section: Section, draft: SummaryDraft) -> None:
     note = "Resources > Dataset"
     groups = [b for b in section.bullets if (pair := b.text.labelled()) is None or not pair.value]
     bullets = [*section.bullets, *(child for bullet in groups for child in bullet.children)]
+    of_hub: list[SourceText] = []
     for text in [*(text for text in section.paragraphs if text.labelled() is None), *(b.text for b in bullets)]:
         pair = text.labelled()
+        if pair is not None and normalize(pair.label) in _HUB_NAME and values.hub_data(pair.source or pair.value):
+            of_hub.append(SourceText.of(pair, text.line, f"{note} > {pair.label}"))
         if pair is None:
             if _is_path(text.plain) and " " not in text.plain:
                 draft.datasets.append(SourceText(text.plain, text.line, note))
@@ -122,6 +140,8 @@ def _dataset(section: Section, draft: SummaryDraft) -> None:
             _of_dataset(
                 normalize(pair.label), SourceText.of(pair, text.line, f"{note} > {pair.label}"), pair.label, draft
             )
+    if not draft.datasets:
+        draft.datasets += of_hub
 
 
 def _of_dataset(label: str, field: SourceText, written: str, draft: SummaryDraft) -> None:

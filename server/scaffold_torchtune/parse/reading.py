@@ -95,6 +95,12 @@ class Reading(Collector):
         """Return the typed values of several texts of the summary, with the problems of the others noted."""
         return [setting for text in texts if (setting := self.value(parameter, text, kind)) is not None]
 
+    def not_needed(self, problem: Finding) -> None:
+        """Note as a warning what is wrong with a value that nobody needs."""
+        message = f"{problem.message}; it is not needed, as every row gives its own"
+        fix = "nothing, if the rows are right"
+        self.add("unused-field", message, field=problem.field, actual=problem.actual, at=problem, fix=fix)
+
     def not_planned(self, label: str, text: SourceText) -> None:
         """Note a hyperparameter that no scaffold can honour."""
         name = normalize(label)
@@ -120,7 +126,8 @@ def not_typed(
         code, what, fix = "ambiguous", f"gives {len(choices)} values", f"keep one of them: {expected}{elsewhere}"
     else:
         written, expected = text.text, problem.allowed
-        code, what, fix = "invalid-value", f"is not {expected}", f"write {expected}"
+        code, what = "invalid-value", f"is {problem.found or f'not {expected}'}"
+        fix = problem.fix or f"write {expected}"
     return finding(
         code, f"{where}: {shown(written)} {what}", field=parameter.name, expected=expected, actual=escape(written),
         choices=choices, file=file, line=text.line, fix=fix,

@@ -49,9 +49,16 @@ _COSINE = re.compile(r"cosine(?: (?:schedule|annealing|decay|with warm-?up|sched
 _TWO_PATHS = re.compile(r"\s(?:or|and|vs\.?)\s+[/.~]")
 _OF_ANY_TITLE = frozenset(
     {"experiment", "experiments", "experimental", "run", "runs", "plan", "summary", "fine", "tuning", "finetuning"}
+    | {"configuration", "config", "setup", "settings", "all", "models", "dataset", "data", "resources", "results"}
     | {"training", "design", "overview", "lora", "torchtune", "of", "the", "and", "for", "a", "an", "my", "our"}
 )
 _SLUG_WORD = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*")
+_HUB_PART = r"[A-Za-z0-9][\w.-]{0,95}"
+_HUB_LINK = re.compile(rf"(?:(?:huggingface\.co|hf\.co)/datasets/|hf://datasets/)(?P<name>{_HUB_PART}(?:/{_HUB_PART})?)")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w-]{0,95}/[A-Za-z0-9][\w-]{0,95}(?P<ext>(?:\.[\w-]{1,40}){0,4})", re.ASCII)
+_OF_FILES = frozenset(
+    {".json", ".jsonl", ".parquet", ".csv", ".tsv", ".txt", ".arrow", ".gz", ".json.gz", ".zip", ".xlsx", ".yaml"}
+)
 _LINK = re.compile(r"\]\(")
 # `a100:1`, `gpu:a100:1`; in `1:30` no letter tells a type
 _TYPE_OF_GPU = r"(?P<type>(?=[^:]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]*)"
@@ -260,6 +267,15 @@ def value_of(parameter: Parameter, field: SourceText) -> Scalar:
         return None
 
 
+def several(parameter: Parameter, field: SourceText) -> tuple[str, ...]:
+    """Return the values of a text that gives more than one; none of any other text."""
+    try:
+        typed(parameter, field)
+    except NotTyped as problem:
+        return tuple(unquoted(without_remark(choice)) for choice in problem.choices)
+    return ()
+
+
 def requested_gpus(field: SourceText) -> dict[str, SourceText]:
     """Return what a request for GPUs says, by parameter: `a100:2` and `gpu:a100:2` are `gpus` and `gpu_type`."""
     text, remark = _apart(field.text)
@@ -273,6 +289,8 @@ def requested_gpus(field: SourceText) -> dict[str, SourceText]:
 
 
 def _value_and_remark(parameter: Parameter, field: SourceText) -> tuple[str, str]:
+    if parameter.name == "dataset" and (hub := hub_data(field.text) or hub_data(field.source or "")):
+        raise _on_hub(hub)
     if parameter.kind in {"path", "pattern_free_path"} and _LINK.search(field.source or ""):
         raise NotTyped("a path written out, not a link")
     if parameter.kind == "comment":  # all of it is meant, brackets too
@@ -282,6 +300,26 @@ def _value_and_remark(parameter: Parameter, field: SourceText) -> tuple[str, str
     text, remark = _apart(field.text)
     after = (field.full or "").removeprefix(field.text)
     return unquoted(text), f"{remark} {after}".strip()
+
+
+def hub_data(text: str) -> str | None:
+    """Return the name of the data set on the Hugging Face Hub that a text is, or links to: `tatsu-lab/alpaca`."""
+    written = without_remark(text).strip("`<> ")
+    linked = _HUB_LINK.search(written)
+    if linked:
+        return linked["name"]
+    named = _HUB_NAME.fullmatch(written)
+    return written if named and named["ext"].lower() not in _OF_FILES else None
+
+
+def _on_hub(name: str) -> NotTyped:
+    folder = name.rpartition("/")[2]
+    return NotTyped(
+        "the path of a .json or .parquet file",
+        f"the name of a data set on the Hugging Face Hub ({shown(name)}), not a file",
+        f"download it (hf download --repo-type dataset {name} --local-dir {folder}), and write the path of a .json or"
+        " .parquet file of it",
+    )
 
 
 def _choices(parameter: Parameter, field: SourceText) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ Values are taken as they are written and typed later by their parameter, like th
 makes of `1e-5` or `1:30:00` does not matter. Text that YAML reads as something else (`no`, `012`) is refused.
 """
 
-from scaffold_torchtune.parse import yaml_form
+from scaffold_torchtune.parse import foreign, yaml_form
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.yaml_source import YamlSource, field_at
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label
@@ -31,6 +31,8 @@ def read_yaml_summary(text: str, file: str) -> SummaryDraft:
         fix = "write sections: experiment, runs"
         draft.add("invalid-value", "the file is not a mapping of sections", line=1, fix=fix)
         draft.readable = False
+        return draft
+    if foreign.note_foreign(data, draft):
         return draft
     source = YamlSource(document, data, draft)
     yaml_form.check_shape(source)

@@ -47,11 +47,16 @@ UNBOUNDED: Final = Bounds()
 
 
 class NotTyped(ValueError):
-    """The text is not what the parameter holds: what is allowed, or `choices`, where it gives several values."""
+    """The text is not what the parameter holds: what is allowed, or `choices`, where it gives several values.
 
-    def __init__(self, allowed: str) -> None:
+    `found` says what the text is instead, where that is known, and `fix` what to do about it.
+    """
+
+    def __init__(self, allowed: str, found: str = "", fix: str = "") -> None:
         super().__init__(allowed)
         self.allowed = allowed
+        self.found = found
+        self.fix = fix
         self.choices: tuple[str, ...] = ()
 
 

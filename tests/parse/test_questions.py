@@ -1,0 +1,162 @@
+"""Every question ends with a valid answer, and the line that it advises plans what the answer plans."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.parse.answers import answerable
+from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS
+from support.advised import Documents, asked, check, parsed, said, values_of, written
+from support.corpus_cases import CASES, documents_of
+from support.document_forms import FORMS, LOC, LOCAL, MARKDOWN, MD, YAML, YML, Form
+from support.examples import some_of
+from support.faulty_documents import MODEL, documents
+
+COLUMNS = [name for name, known in PARAMETERS.items() if known.column and name not in {"model", "dataset"}]
+OF_JOBS = ["time", "gpus", "mem", "qos", "cpus_per_task", "gpu_type"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_question_about_the_corpus_ends_and_its_line_plans_the_same(case: str) -> None:
+    found = dict(documents_of(case))
+    for choice in (0, 1) if asked(found) else ():
+        check(found, choice)
+
+
+def test_the_corpus_asks_for_all_that_is_required() -> None:
+    fields = {question.field for case in CASES for question in asked(dict(documents_of(case)))}
+    required = {"experiment name", "experiment_name", "dataset", "epochs", "batch_size", "conda_env"}
+    required |= {"my_wandb_project", "output_dir_base", f"path of model {MODEL}", "models_dir"}
+    assert required <= fields
+
+
+@pytest.mark.examples
+@settings(max_examples=some_of(400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(documents(), st.integers(0, 1))
+def test_every_question_about_any_documents_ends_and_its_line_plans_the_same(found: Documents, choice: int) -> None:
+    check(found, choice)
+
+
+def with_two(name: str, text: str, field: str, values: list[str]) -> Documents:
+    """Documents that say two things of a field, in a summary of either form."""
+    if name == MD:
+        lines = "".join(f"- **{field}:** {value}\n" for value in values)
+        return {name: text.replace("- **Epochs:** 2\n", f"- **Epochs:** 2\n{lines}"), LOC: LOCAL}
+    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+    return {name: text.replace("  epochs: 2\n", f"  epochs: 2\n  {field}: [{quoted}]\n"), LOC: LOCAL}
+
+
+SAID_TWICE = [(field, "") for field in COLUMNS if field not in OF_LOCAL]
+SAID_TWICE += [(field, default) for field in COLUMNS if field in OF_LOCAL for default in ("", "good", "bad")]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("field", "default"), SAID_TWICE)
+def test_what_the_summary_says_twice_is_asked_until_one_answer(field: str, default: str, form: Form) -> None:
+    name, text = FORMS[form]
+    rows = text.split("\n")
+    text = "\n".join(row for row in rows if "|" in row or field not in row.lower().replace(" ", "_"))
+    values = [str(value) for value in values_of(field) if "\n" not in str(value)]
+    second = {"text": "same as above"}.get(PARAMETERS[field].kind, "x y ??")
+    found = with_two(name, text, field, [values[0], second])
+    if default:
+        found[LOC] += f"\n## SLURM\n\n- **{field}**: {values[0] if default == 'good' else 'y z ??'}\n"
+    own = {"lora_rank", "lr", "batch_size"} if form == "markdown" else set()  # which each row says
+    assert check(found) == ([] if field in own else [field])
+
+
+@pytest.mark.parametrize("layout", ["- **{}**: {}\n", "- {}={}\n", "| {} | {} |\n", "{}: {}\n"])
+@pytest.mark.parametrize("field", [*OF_LOCAL, *DIRECTORIES])
+def test_what_claude_local_md_says_wrongly_is_asked_until_one_answer(field: str, layout: str) -> None:
+    wrong = {"modules": "a;b", "comment": "a $(b)"}.get(field, "x; y ??")
+    labels = {"conda_env": "tune", "my_wandb_project": "w", "output_dir_base": "/o"}
+    lines = [layout.format(label, value) for label, value in labels.items() if label != field]
+    table = "## SLURM Defaults\n\n| Setting | Value |\n|---|---|\n" if layout.startswith("|") else "## SLURM Defaults\n\n"
+    head = "" if layout.startswith("{}") else table
+    text = head + "".join(lines) + layout.format(field, wrong)
+    if layout.startswith("{}"):
+        front = "".join(f"{label}: {value}\n" for label, value in labels.items() if label != field)
+        text = f"---\n{front}---\n\n## SLURM\n\n{field}: {wrong}\n"
+    answered = check({MD: MARKDOWN, LOC: text})
+    assert answered in ([field], [])
+    if not answered:  # it sets nothing there, and is said to be unused
+        assert parsed({MD: MARKDOWN, LOC: text}).warnings
+
+
+@pytest.mark.parametrize("field", ["experiment name", "experiment_name"])
+@pytest.mark.parametrize(("form", "old", "new"), [
+    (MD, "# sweep", "# a/b"), (MD, "# sweep", ""), (MD, "# sweep", "a/b!\n===="),
+    (YML, "name: sweep", "name: a/b"), (YML, "  name: sweep", "  question: why"),
+])  # fmt: skip
+def test_the_name_is_answered_by_either_of_its_fields(field: str, form: str, old: str, new: str) -> None:
+    text = MARKDOWN if form == MD else YAML
+    found = {form: text.replace(old, new), LOC: LOCAL}
+    experiment = parsed(found, {field: "named"})
+    assert experiment.name == "named"
+    assert said(parsed(written(found, experiment.answers))) == said(experiment)
+
+
+def test_an_answer_that_brings_up_a_question_is_given_together_with_the_answer_to_that() -> None:
+    text = MARKDOWN.replace("- **Llama-3.2-1B-Instruct**: `/models/Llama-3.2-1B-Instruct`", "")
+    text = text.replace("- **Epochs:** 2", "- **Epochs:** two")
+    found = {MD: text, LOC: LOCAL.replace("- **Conda environment**: `tune`\n", "")}
+    answers = {f"path of model {MODEL}": "/m", "epochs": 3, "conda_env": "x"}
+    assert {answer.field for answer in parsed(found, answers).answers} == set(answers)
+
+
+def test_both_documents_are_mended_where_both_are_wrong() -> None:
+    found = with_two(MD, MARKDOWN, "time", ["1:00:00", "2:00:00"])
+    found[LOC] += "- **Default time**: soon\n"
+    (question,) = asked(found)
+    assert (question.field, question.file, question.options) == ("time", MD, ("1:00:00", "2:00:00"))
+    assert f"; take line 5 out of {LOC}" in question.where
+    assert check(found) == ["time"]
+
+
+def test_options_are_answers_that_are_taken() -> None:
+    found = with_two(MD, MARKDOWN, "warmup steps", ["16 (1B models), 8 (3B models)"])
+    (question,) = asked(found)
+    assert question.options == ("16", "8")
+    assert parsed(found, {"num_warmup_steps": "16"}).config["num_warmup_steps"].value == 16
+
+
+def test_what_one_run_says_wrongly_is_not_asked_for_all() -> None:
+    text = YAML.replace("{lora_rank: 8, lr: 1e-5}", "\n      lora_rank: 8\n      lr: [1e-5, 2e-5]\n      seed: two")
+    with pytest.raises(Refused) as refused:
+        parsed({YML: text, LOC: LOCAL})
+    assert {problem.field for problem in refused.value.problems} == {"lr", "seed"}
+    assert refused.value.ask == ()
+
+
+def test_no_field_can_be_answered_that_no_document_gives() -> None:
+    for name, known in PARAMETERS.items():
+        assert (answerable(name) is None) is (
+            not (known.column or name in OF_LOCAL or name == "experiment_name") or name == "model"
+        ), name
+
+
+@pytest.mark.parametrize(("rows", "listed"), [
+    (("/d/a.json", "/d/b.json"), "- **Path**: `/d/a.json`\n- **Path**: `/d/b.json`"),
+    (("/d/a.json", "/d/b.json"), "- **Path**: /x;y or /z.json"),
+    (("a", "b"), "- **Path**: `/d/a.json`, `/d/b.json`"),
+    (("five", "nine"), "- five: /d/a.json\n- **nine**: `/d/b.json`"),
+    (("a", "b"), "- **Datasets:**\n  - `/d/a.json`\n  - /d/b.json"),
+])  # fmt: skip
+def test_a_list_of_data_sets_beside_rows_that_name_their_own_is_no_question(
+    rows: tuple[str, str], listed: str
+) -> None:
+    text = MARKDOWN.replace("| Batch Size |", "| Batch Size | Dataset |", 1).replace("|---|---|", "|---|---|---|", 1)
+    for row in (*rows, "-"):
+        text = text.replace(" | 4 | F", f" | 4 | {row} | F", 1) if row != "-" else text.replace("- | C", "- | - | C")
+    found = {MD: text.replace("- **Path**: `/data/words.json`", listed), LOC: LOCAL}
+    assert asked(found) == ()
+    tuned = [run for run in parsed(found).runs if run.type == "fine-tuned"]
+    assert [run.parameters["dataset"].value for run in tuned] == ["/d/a.json", "/d/b.json"]
+
+
+def test_a_stem_that_two_listed_data_sets_have_names_neither() -> None:
+    text = MARKDOWN.replace("| Batch Size |", "| Batch Size | Dataset |", 1).replace("|---|---|", "|---|---|---|", 1)
+    text = text.replace(" | 4 | F", " | 4 | a | F").replace("- | C", "- | - | C")
+    found = {MD: text.replace("`/data/words.json`", "`/d/a.json`, `/e/a.json`"), LOC: LOCAL}
+    assert {run.parameters["dataset"].value for run in parsed(found).runs if run.type == "fine-tuned"} == {"a"}
