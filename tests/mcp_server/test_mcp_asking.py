@@ -195,3 +195,44 @@ def test_what_no_answer_settles_is_not_asked(root: Path, era: Era) -> None:
     assert person.forms == []
     assert "ask" not in data["error"]
     assert [problem["line"] for problem in data["error"]["problems"]]
+
+
+TWICE = "- **Time limit:** 1:00:00 (small)\n- **Time limit:** 2:00:00"
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(
+    ("replace", "answers"),
+    [
+        ({"# cap_4L_lora_lr_sweep": "# cap/4L"}, {"experiment_name": "named"}),
+        ({"- **Epochs:** 2": f"- **Epochs:** 2\n{TWICE}"}, {"time": "1:00:00"}),
+        ({"- **Epochs:** 2": "- **Epochs:** 2 (small), 3 (large)"}, {"epochs": "3"}),
+        ({"- **Epochs:** 2": "- **Epochs:** 2\n- **GPUs:** many"}, {"gpus": 2}),
+        ({"- **Default time**: `0:59:00`": "- **Default time**: soon"}, {"time": "36 hours"}),
+    ],
+)
+def test_each_question_is_asked_once_where_the_answer_is_valid(
+    root: Path, era: Era, replace: dict[str, str], answers: dict[str, Any]
+) -> None:
+    sweep = make_experiment(root / "sweep", replace=replace)
+    person = Person(answers)
+    (data,) = called(root, ("plan_runs", {"experiment": str(sweep)}), era=era, ask=person)
+    (form,) = person.forms
+    for name, field in form.requested_schema["properties"].items():
+        assert answers[name] in field.get("enum", [answers[name]])
+    assert "error" not in data
+    (answer,) = data["answers"]
+    assert (answer["field"], bool(answer["add"]), bool(answer["where"])) == (*answers, True, True)
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_an_answer_that_brings_up_another_question_is_kept(root: Path, era: Era) -> None:
+    sweep = make_experiment(
+        root / "sweep", replace={"/scratch/gpfs/LAB/pretrained-llms/Llama-3.2-1B-Instruct`": "/a;b`"}
+    )
+    person = Person(
+        {"path of model Llama-3.2-1B-Instruct": "/x;y"}, {"path of model Llama-3.2-1B-Instruct": "/models/x"}
+    )
+    (data,) = called(root, ("plan_runs", {"experiment": str(sweep)}), era=era, ask=person)
+    assert len(person.forms) == 2
+    assert "error" not in data

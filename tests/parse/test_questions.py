@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.findings import Refused, Scalar
 from scaffold_torchtune.parse.answers import answerable
 from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS
 from support.advised import Documents, asked, check, parsed, said, values_of, written
@@ -72,7 +72,9 @@ def test_what_claude_local_md_says_wrongly_is_asked_until_one_answer(field: str,
     wrong = {"modules": "a;b", "comment": "a $(b)"}.get(field, "x; y ??")
     labels = {"conda_env": "tune", "my_wandb_project": "w", "output_dir_base": "/o"}
     lines = [layout.format(label, value) for label, value in labels.items() if label != field]
-    table = "## SLURM Defaults\n\n| Setting | Value |\n|---|---|\n" if layout.startswith("|") else "## SLURM Defaults\n\n"
+    table = (
+        "## SLURM Defaults\n\n| Setting | Value |\n|---|---|\n" if layout.startswith("|") else "## SLURM Defaults\n\n"
+    )
     head = "" if layout.startswith("{}") else table
     text = head + "".join(lines) + layout.format(field, wrong)
     if layout.startswith("{}"):
@@ -101,7 +103,7 @@ def test_an_answer_that_brings_up_a_question_is_given_together_with_the_answer_t
     text = MARKDOWN.replace("- **Llama-3.2-1B-Instruct**: `/models/Llama-3.2-1B-Instruct`", "")
     text = text.replace("- **Epochs:** 2", "- **Epochs:** two")
     found = {MD: text, LOC: LOCAL.replace("- **Conda environment**: `tune`\n", "")}
-    answers = {f"path of model {MODEL}": "/m", "epochs": 3, "conda_env": "x"}
+    answers: dict[str, Scalar] = {f"path of model {MODEL}": "/m", "epochs": 3, "conda_env": "x"}
     assert {answer.field for answer in parsed(found, answers).answers} == set(answers)
 
 
@@ -143,9 +145,7 @@ def test_no_field_can_be_answered_that_no_document_gives() -> None:
     (("five", "nine"), "- five: /d/a.json\n- **nine**: `/d/b.json`"),
     (("a", "b"), "- **Datasets:**\n  - `/d/a.json`\n  - /d/b.json"),
 ])  # fmt: skip
-def test_a_list_of_data_sets_beside_rows_that_name_their_own_is_no_question(
-    rows: tuple[str, str], listed: str
-) -> None:
+def test_a_list_of_data_sets_beside_rows_that_name_their_own_is_no_question(rows: tuple[str, str], listed: str) -> None:
     text = MARKDOWN.replace("| Batch Size |", "| Batch Size | Dataset |", 1).replace("|---|---|", "|---|---|---|", 1)
     for row in (*rows, "-"):
         text = text.replace(" | 4 | F", f" | 4 | {row} | F", 1) if row != "-" else text.replace("- | C", "- | - | C")

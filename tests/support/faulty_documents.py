@@ -119,8 +119,9 @@ def yaml(draw: Draw) -> str:
     if is_flow:
         section = "controls: {" + ", ".join(f"{key}: {value}" for key, value in controls) + "}"
     else:
-        section = "controls:\n" + "".join(f"  {key}: {value}  # why\n" if "\n" not in value else f"  {key}:{value}\n"
-                                          for key, value in controls)
+        section = "controls:\n" + "".join(
+            f"  {key}: {value}  # why\n" if "\n" not in value else f"  {key}:{value}\n" for key, value in controls
+        )
     name = draw(st.sampled_from(["name: sweep", "name: a/b", "question: why", "name: [a, b]", "name: no"]))
     models = draw(st.sampled_from([
         f"models:\n  base:\n    - name: {MODEL}\n      path: /models/x\n", "models:\n", "",

@@ -179,7 +179,9 @@ def _left_out(out: Console, of: results.PlanResult) -> None:
 def _answers(out: Console, found: Iterable[Answer]) -> None:
     """Print the user's answers, and the line that would give each in a document."""
     for one in found:
-        _say(out, f"answered: {one.field} is {value(one.value)}; to keep it, write in {one.file}, {one.where}: {one.add}")
+        _say(
+            out, f"answered: {one.field} is {value(one.value)}; to keep it, write in {one.file}, {one.where}: {one.add}"
+        )
 
 
 def _sources(runs: Iterable[results.RunPlan]) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Where a document would say a value: the line to write, and in which place, so that it is read as the value is."""
 
+import dataclasses
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.findings import Finding
@@ -35,7 +36,7 @@ _LABELS: Final = {
 _LOCAL_SECTIONS: Final = {
     "conda_env": "SLURM Defaults", "my_wandb_project": "Weights & Biases", "wandb_entity": "Weights & Biases",
 } | dict.fromkeys(("output_dir_base", "models_dir", *DIRECTORIES), "Common Paths")  # fmt: skip
-_MOST_DIFFERING: Final = 400
+_MOST_DIFFERING: Final = 5_000  # lines to compare one by one
 
 
 def parameter_named(name: str) -> Parameter:
@@ -60,7 +61,7 @@ class Place:
     other: Draft | None = None
     gone: tuple[SourceText, ...] = ()
     gone_lines: frozenset[int] = frozenset()
-    problems: tuple[Finding, ...] = field(default=(), compare=False)
+    problems: tuple[Finding, ...] = dataclasses.field(default=(), compare=False)
 
 
 class Advice(NamedTuple):
@@ -223,8 +224,13 @@ def _hunks(old: str, new: str) -> list[_Hunk]:
     left, right = before[start : len(before) - tail], after[start : len(after) - tail]
     if len(left) + len(right) > _MOST_DIFFERING:
         return [_Hunk(start + 1, start + 1 + len(left), tuple(right))]
-    found = difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
-    return [_Hunk(start + 1 + a, start + 1 + b, tuple(right[c:d])) for kind, a, b, c, d in found if kind != "equal"]
+    found = [code for code in difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
+             if code[0] != "equal"]  # fmt: skip
+    new = [(a, b, c, d) for _, a, b, c, d in found if d > c]
+    # what is written is one piece, with what stands between its parts
+    whole = [(new[0][0], new[-1][1], new[0][2], new[-1][3])] if new else []
+    gone = [(a, b, c, d) for _, a, b, c, d in found if d == c and not (whole and whole[0][0] <= a and b <= whole[0][1])]
+    return [_Hunk(start + 1 + a, start + 1 + b, tuple(right[c:d])) for a, b, c, d in sorted([*whole, *gone])]
 
 
 def _advice(place: Place, hunks: Sequence[_Hunk]) -> Advice:

@@ -62,9 +62,7 @@ def ask(problems: Iterable[Finding], reading: Reading, answered: Mapping[str, Pl
             places.append((place, found))
     advice = advise([(place, holder(place.field)) for place, _ in places], reading.form)
     asked = zip(places, advice, strict=True)
-    return [
-        Asked(_question(found).model_copy(update=written._asdict()), place) for (place, found), written in asked
-    ]
+    return [Asked(_question(found).model_copy(update=written._asdict()), place) for (place, found), written in asked]
 
 
 def _key(field: str) -> str:

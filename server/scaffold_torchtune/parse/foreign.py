@@ -1,6 +1,7 @@
 """Documents that are not ours: the configuration of another trainer in the place of a summary, and what to do with it.
 
-A configuration is known by keys that its tool alone reads. What it says of a run goes into the line that makes a summary.
+A configuration is known by keys that its tool alone reads. What it says of a run goes into the line of `new` that makes
+a summary.
 """
 
 import shlex
@@ -32,7 +33,7 @@ def _tool(what: str, needs: str = "", some: str = "", least: int = 0) -> _Tool:
 _TOOLS: Final = (
     _tool(
         "a setup_finetune.yaml, which is written for each run",
-        some="my_wandb_project my_wandb_run_name torchtune_model_name input_dir_base dataset_label dataset_ext conda_env",
+        some="my_wandb_project my_wandb_run_name torchtune_model_name input_dir_base dataset_label dataset_ext",
         least=3,
     ),
     _tool(
@@ -43,8 +44,8 @@ _TOOLS: Final = (
     ),
     _tool(
         "a configuration of axolotl", "base_model",
-        "micro_batch_size num_epochs sequence_len adapter datasets lora_r val_set_size lora_target_linear sample_packing"
-        " dataset_prepared_path pad_to_sequence_len load_in_8bit load_in_4bit flash_attention",
+        "micro_batch_size num_epochs sequence_len adapter datasets lora_r val_set_size lora_target_linear"
+        " sample_packing dataset_prepared_path pad_to_sequence_len load_in_8bit load_in_4bit flash_attention",
         2,
     ),
     _tool("an adapter_config.json of PEFT", "peft_type"),
@@ -88,7 +89,10 @@ def note_foreign(data: object, draft: SummaryDraft) -> bool:
         return False
     message = f"{draft.file} is {what}, not an experiment summary"
     command = shlex.join(["scaffold-torchtune", "new", "DIR", *_options(data)])
-    fix = f"write a summary with a table of runs; this line makes one, from what the file says of a run: {command}"
+    fix = (
+        "write a summary with a table of runs; this line makes one from what the file says of a run, and names the"
+        f" options that it still needs: {command}"
+    )
     draft.findings.clear()
     draft.configuration, draft.unread_lines = [], []
     draft.add("not-a-summary", message, field="experiment_summary", line=1, fix=fix)

@@ -91,6 +91,11 @@ def is_prompt(title: str) -> bool:
     return parameter is not None and parameter.kind == "text" and parameter.column
 
 
+def is_of_content(title: str) -> bool:
+    """Return whether a section is called as one that is read, and not as an experiment."""
+    return any(is_one(title) for is_one in (is_exactly_runs, is_models, is_data, is_configuration, is_prompt))
+
+
 def lines_of(root: Section, above: str = "") -> dict[str, int]:
     """Return the line of each section by its name in messages, `Resources > Models`; of one name the first."""
     lines: dict[str, int] = {}

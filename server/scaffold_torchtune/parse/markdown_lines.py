@@ -103,9 +103,10 @@ def at_top(text: str, new: Sequence[str]) -> str:
 
 def at_end(text: str, titles: str, new: Sequence[str]) -> str:
     """Return a document with a new section at its end, of the level that its sections have."""
-    rows = text.rstrip("\n").split("\n") if text.strip() else []
-    level = "#" if sum(_is_h1(rows, line) for line in range(1, len(rows) + 1)) > 1 else "##"
-    return "\n".join([*rows, *([""] if rows else []), f"{level} {titles}", "", *new, ""])
+    rows = text.split("\n")
+    level = "#" if _headings_of_first_level(rows) > 1 else "##"
+    apart = "" if not text or text.endswith("\n\n") else "\n" if text.endswith("\n") else "\n\n"
+    return "\n".join([f"{text}{apart}{level} {titles}", "", *new, ""])
 
 
 def in_block(text: str, fence: int, new: str) -> str:
@@ -114,11 +115,13 @@ def in_block(text: str, fence: int, new: str) -> str:
     return "\n".join([*rows[:fence], new, *rows[fence:]])
 
 
-def _is_h1(rows: Sequence[str], line: int) -> bool:
-    """Return whether a heading of the first level ends in a line."""
-    row, above = rows[line - 1], rows[line - 2] if line > 1 else ""
-    is_underline = bool(_UNDERLINE.fullmatch(row)) and "=" in row and bool(above.strip())
-    return (is_underline or bool(_H1.match(row))) and not _is_code(rows, line)
+def _headings_of_first_level(rows: Sequence[str]) -> int:
+    code, above, number = _code_lines(rows), "", 0
+    for line, row in enumerate(rows, start=1):
+        is_underline = bool(_UNDERLINE.fullmatch(row)) and "=" in row and bool(above.strip())
+        number += line not in code and (is_underline or bool(_H1.match(row)))
+        above = row
+    return number
 
 
 def _inserted(rows: list[str], at: int, new: Sequence[str]) -> str:
@@ -144,7 +147,7 @@ def _span(field: SourceText) -> range:
 def _in_place(rows: Sequence[str], field: SourceText, value: Written) -> list[str]:
     """Return the line of a text with a value in its place, in the form of that line."""
     row = rows[field.line - 1]
-    is_code = _is_code(rows, field.line)
+    is_code = field.line in _code_lines(rows)
     if field.alone and value.kind == "modules":
         command = f"module load {value.text.replace(',', ' ')}"
         return [command if is_code else f"- `{command}`"]
@@ -183,17 +186,20 @@ def _cell(row: str, field: SourceText) -> tuple[int, int] | None:
     return filled[1] if row.lstrip("> \t").startswith("|") and len(filled) > 1 else None
 
 
-def _is_code(rows: Sequence[str], line: int) -> bool:
-    """Return whether a line stands in a fenced block, or in the front matter."""
+def _code_lines(rows: Sequence[str]) -> set[int]:
+    """Return the lines of fenced blocks and of the front matter."""
+    found: set[int] = set()
+    start, fence = 0, ""
     if rows and rows[0].strip() == "---":
-        end = next((number for number, row in enumerate(rows[1:], start=2) if row.strip() == "---"), 0)
-        if line <= end:
-            return True
-    fence = ""
-    for row in rows[: line - 1]:
-        found = _FENCE.match(row)
-        if not fence and found:
-            fence = found[1]
-        elif fence and found and found[1].startswith(fence) and not found[2].strip():
-            fence = ""
-    return bool(fence)
+        start = next((number for number, row in enumerate(rows[1:], start=2) if row.strip() == "---"), 0)
+        found = set(range(1, start + 1))
+    for line, row in enumerate(rows[start:], start=start + 1):
+        mark = _FENCE.match(row)
+        if fence:
+            found.add(line)
+            if mark and mark[1].startswith(fence) and not mark[2].strip():
+                fence = ""
+        elif mark:
+            fence = mark[1]
+            found.add(line)
+    return found

@@ -29,7 +29,7 @@ _DATA_SETTINGS = frozenset(
 # What names a data set where its path is not given.
 _HUB_NAME = frozenset(
     {"name", "source", "hugging face", "huggingface", "hf", "hub", "hf dataset", "hugging face dataset", "repository"}
-    | {"repo", "id", "dataset name", "link", "url"}
+    | {"repo", "id", "dataset name", "link", "url", "dataset"}
 )
 _FORMATS = frozenset({"json", "parquet"})
 _LABEL_COLUMNS = frozenset({"parameter", "setting", "hyperparameter", "name", "key", "option", "field", "variable"})
@@ -78,8 +78,10 @@ def _note_foreign(text: str, root: Section, draft: SummaryDraft) -> None:
 
 
 def _name(root: Section, draft: SummaryDraft) -> None:
-    titled = next((section for section in root.walk() if section.level == 1 and section.title), None)
-    if titled is not None:
+    first = [section for section in root.walk() if section.level == 1 and section.title]
+    titled = first[0] if first else None
+    is_section = titled is not None and len(first) > 1 and " " in titled.title and headings.is_of_content(titled.title)
+    if titled is not None and not is_section:
         prefix, colon, rest = titled.title.partition(":")
         words = set(normalize(prefix).split())
         name = rest.strip() if colon and words and words <= _TITLE_WORDS else titled.title

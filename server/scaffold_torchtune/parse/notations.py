@@ -87,7 +87,7 @@ _OFTEN_THOUSANDS: Final = frozenset(
     {"max_seq_len", "training_samples", "num_warmup_steps", "max_steps_per_epoch", "run_val_every_n_steps"}
 )
 _THOUSANDS: Final = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+")
-_COUNTED: Final = re.compile(r"(?P<number>[0-9][0-9,]*)\s*-?\s*(?P<unit>[A-Za-z][A-Za-z /-]*)")
+_COUNTED: Final = re.compile(r"(?P<number>[0-9][0-9,]*)\s*-?\s*(?P<unit>[A-Za-z/][A-Za-z /-]*)")
 _PERCENT: Final = re.compile(r"(?P<number>[0-9]{1,3}(?:\.[0-9]{1,17})?|\.[0-9]{1,17})\s*(?:%|percent|per cent)")
 _PARTS: Final = ("lora_dropout", "weight_decay", "warmup_ratio")  # what people give as a percentage
 _LATEX: Final = [
@@ -214,7 +214,9 @@ def _model(text: str) -> str:
 _GPU: Final = r"(?![xX]\b)(?:NVIDIA |AMD |Tesla |GeForce |Quadro )*[A-Za-z]{1,6}[ -]?[0-9]{1,4}[A-Za-z0-9]{0,6}"
 _GPU_TEXT: Final = rf"{_GPU}(?:[ -][A-Za-z0-9]{{1,12}}){{0,3}}"
 _GPUS: Final = [
-    re.compile(r"(?P<number>[0-9]{1,4})\s*[×xX]?\s*(?P<type>(?![xX]\b)[A-Za-z0-9 /-]{0,40})\bGPUs?", re.ASCII | re.IGNORECASE),
+    re.compile(
+        r"(?P<number>[0-9]{1,4})\s*[×xX]?\s*(?P<type>(?![xX]\b)[A-Za-z0-9 /-]{0,40})\bGPUs?", re.ASCII | re.IGNORECASE
+    ),
     re.compile(rf"(?P<number>[0-9]{{1,4}})\s*[×xX*]\s*(?P<type>{_GPU_TEXT})", re.IGNORECASE),
     re.compile(rf"(?P<number>[0-9]{{1,4}})\s+(?P<type>{_GPU_TEXT})", re.IGNORECASE),
     re.compile(rf"(?P<type>{_GPU_TEXT})\s*[×xX*]\s*(?P<number>[0-9]{{1,4}})", re.IGNORECASE),

@@ -54,7 +54,9 @@ _OF_ANY_TITLE = frozenset(
 )
 _SLUG_WORD = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*")
 _HUB_PART = r"[A-Za-z0-9][\w.-]{0,95}"
-_HUB_LINK = re.compile(rf"(?:(?:huggingface\.co|hf\.co)/datasets/|hf://datasets/)(?P<name>{_HUB_PART}(?:/{_HUB_PART})?)")
+_HUB_LINK = re.compile(
+    rf"(?:(?:huggingface\.co|hf\.co)/datasets/|hf://datasets/)(?P<name>{_HUB_PART}(?:/{_HUB_PART})?)"
+)
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w-]{0,95}/[A-Za-z0-9][\w-]{0,95}(?P<ext>(?:\.[\w-]{1,40}){0,4})", re.ASCII)
 _OF_FILES = frozenset(
     {".json", ".jsonl", ".parquet", ".csv", ".tsv", ".txt", ".arrow", ".gz", ".json.gz", ".zip", ".xlsx", ".yaml"}
@@ -98,7 +100,7 @@ def _end_of_quoted(text: str) -> int | None:
     while i < len(text):
         before, here, after = text[i - 1], text[i], text[i + 1 : i + 2]
         is_apostrophe = here in "'’" and before.isalnum() and after.isalnum()
-        if here == "\\" and (after == first or after == last):
+        if here == "\\" and after in {first, last}:
             i += 1
         elif here in {first, last} and not is_apostrophe:
             follows_space = opened or before.isspace() or before in _OPENS_BEFORE

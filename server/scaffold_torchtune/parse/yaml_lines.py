@@ -85,7 +85,7 @@ def _added(document: _Text, path: KeyPath, value: str) -> str:
     """Return the text with an entry that it lacks, in the innermost part of its place that is there."""
     there, depth = document.root, 0
     key: yaml.Node | None = None
-    for depth in range(len(path)):  # noqa: B007 - used behind the loop
+    for depth in range(len(path)):
         pair = _pair(document.root, path[: depth + 1])
         if pair is None or path[depth] == "":
             break
