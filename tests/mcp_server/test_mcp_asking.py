@@ -207,7 +207,7 @@ TWICE = "- **Time limit:** 1:00:00 (small)\n- **Time limit:** 2:00:00"
         ({"# cap_4L_lora_lr_sweep": "# cap/4L"}, {"experiment_name": "named"}),
         ({"- **Epochs:** 2": f"- **Epochs:** 2\n{TWICE}"}, {"time": "1:00:00"}),
         ({"- **Epochs:** 2": "- **Epochs:** 2 (small), 3 (large)"}, {"epochs": "3"}),
-        ({"- **Epochs:** 2": "- **Epochs:** 2\n- **GPUs:** many"}, {"gpus": 2}),
+        ({"- **GPUs:** 1": "- **GPUs:** many"}, {"gpus": 1}),
         ({"- **Default time**: `0:59:00`": "- **Default time**: soon"}, {"time": "36 hours"}),
     ],
 )

@@ -140,7 +140,7 @@ async def answered(
         if not reply.questions or last:
             return reply.data
         rounds += 1
-        again = "An answer was not taken. " if rounds > 1 else ""
+        again = "An answer was not taken. " if any(each.field in answers for each in reply.questions) else ""
         message = f"{again}{reply.message}. Nothing was written yet; what you answer is used for the plan."
         params = ElicitRequestFormParams(message=message, requested_schema=_schema(reply.questions))
         if (context.protocol_version or "") >= _RETURNED:
