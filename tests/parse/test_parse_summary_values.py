@@ -7,8 +7,8 @@ from support.wording import absent
 
 
 @pytest.mark.parametrize(
-    "text", ["~8", "8²", "8-16", "1_000", "007", "1,5", "nan", "inf", "-3", "+8", "8.5", "1e3", "0", "9" * 5000, "0x8", "",
-    "8 16", "8,16"]
+    "text", ["~8", "8²", "8-16", "1_000", "007", "1,5", "nan", "inf", "-3", "+8", "8.5", "1e3", "0", "9" * 5000,
+    "0x8", "", "8 16", "8,16"]
 )  # fmt: skip
 def test_what_is_not_plainly_a_rank_is_refused_with_its_place(text: str) -> None:
     rows = runs(2, LoRA_Rank=["8", text or '""'])

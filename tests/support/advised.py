@@ -99,7 +99,7 @@ def written(documents: Documents, advice: Iterable[Answer]) -> Documents:
         elif found["below"]:
             rows[file][int(found["below"]) - 1].append(add)
         for line in place | out:
-            rows[file][line - 1] = [row for row in rows[file][line - 1][1:]]
+            rows[file][line - 1] = rows[file][line - 1][1:]
         if place:
             rows[file][min(place) - 1].insert(0, add)
         for line in _lines(found["gone"]):
@@ -128,14 +128,13 @@ def check(documents: Documents, choice: int = 0) -> list[str]:
             assert question.field not in answers, f"{question.field} is asked again: {question.question}"
             assert question.add, question
             assert _WHERE.fullmatch(question.where), question.where
-            values = [option for option in question.options] or values_of(question.field)
+            values = list(question.options) or values_of(question.field)
             answers[question.field] = values[choice % len(values)]
     if not answers:
         return []
     try:
         experiment = parsed(documents, answers)
-    except Refused as refused:
-        assert not {problem.field for problem in refused.problems if problem.code == "answer-differs"}
+    except Refused:
         return list(answers)
     assert {answer.field for answer in experiment.answers} == set(answers)
     edited = written(documents, experiment.answers)

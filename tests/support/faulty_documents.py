@@ -75,7 +75,8 @@ def markdown(draw: Draw) -> str:
     level = draw(st.sampled_from(["##", "#"]))
     model = draw(st.sampled_from([
         f"- **{MODEL}**: `/models/x`", f"- **{MODEL}**: /a or /b", f"- **{MODEL}**: `/a`\n- **{MODEL}**: `/b`",
-        f"- {MODEL}\n  - **Path:** /a;b\n  - **Size:** 2 GB", f"- **Location:** `/x;y`\n- **Models Used:**\n  - {MODEL}",
+        f"- {MODEL}\n  - **Path:** /a;b\n  - **Size:** 2 GB",
+        f"- **Location:** `/x;y`\n- **Models Used:**\n  - {MODEL}",
         f"- **meta-llama/{MODEL}**: /x|y", "", f"#### {MODEL}\n\n- **Path:** meta-llama/{MODEL}",
     ]))  # fmt: skip
     data = draw(st.sampled_from([

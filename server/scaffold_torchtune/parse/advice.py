@@ -224,11 +224,11 @@ def _hunks(old: str, new: str) -> list[_Hunk]:
     left, right = before[start : len(before) - tail], after[start : len(after) - tail]
     if len(left) + len(right) > _MOST_DIFFERING:
         return [_Hunk(start + 1, start + 1 + len(left), tuple(right))]
-    found = [code for code in difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
-             if code[0] != "equal"]  # fmt: skip
-    new = [(a, b, c, d) for _, a, b, c, d in found if d > c]
+    codes = difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
+    found = [code for code in codes if code[0] != "equal"]
+    filled = [(a, b, c, d) for _, a, b, c, d in found if d > c]
     # what is written is one piece, with what stands between its parts
-    whole = [(new[0][0], new[-1][1], new[0][2], new[-1][3])] if new else []
+    whole = [(filled[0][0], filled[-1][1], filled[0][2], filled[-1][3])] if filled else []
     gone = [(a, b, c, d) for _, a, b, c, d in found if d == c and not (whole and whole[0][0] <= a and b <= whole[0][1])]
     return [_Hunk(start + 1 + a, start + 1 + b, tuple(right[c:d])) for a, b, c, d in sorted([*whole, *gone])]
 

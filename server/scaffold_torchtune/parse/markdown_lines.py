@@ -179,11 +179,16 @@ def _cell(row: str, field: SourceText) -> tuple[int, int] | None:
         return None
     cells = [(start + 1, end) for start, end in itertools.pairwise([-1, *bars, len(row)])]
     filled = [(start, end) for start, end in cells if row[start:end].strip()]
-    texts = {field.source, field.full, field.text} - {None}
-    same = [cell for cell in filled[1:] if _UNESCAPED.sub(r"\1", row[slice(*cell)]).strip(" `*") in texts]
+    texts = {_plainly(text) for text in (field.source, field.full, field.text) if text is not None}
+    same = [cell for cell in filled[1:] if _plainly(_UNESCAPED.sub(r"\1", row[slice(*cell)])) in texts]
     if same:
         return same[0]
     return filled[1] if row.lstrip("> \t").startswith("|") and len(filled) > 1 else None
+
+
+def _plainly(text: str) -> str:
+    """Return a text without the marks of emphasis and code."""
+    return re.sub(r"[`*]", "", text).strip()
 
 
 def _code_lines(rows: Sequence[str]) -> set[int]:

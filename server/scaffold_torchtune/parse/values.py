@@ -52,6 +52,7 @@ _OF_ANY_TITLE = frozenset(
     | {"configuration", "config", "setup", "settings", "all", "models", "dataset", "data", "resources", "results"}
     | {"training", "design", "overview", "lora", "torchtune", "of", "the", "and", "for", "a", "an", "my", "our"}
 )
+_ESCAPED_QUOTE = re.compile(r"""(\\\\)|\\(["'“”‘’„])""")
 _SLUG_WORD = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*")
 _HUB_PART = r"[A-Za-z0-9][\w.-]{0,95}"
 _HUB_LINK = re.compile(
@@ -89,49 +90,55 @@ def says_none(text: str) -> bool:
     return bool(_NO_TEXT.fullmatch(text.strip()))
 
 
-def _end_of_quoted(text: str) -> int | None:
+def _end_of_quoted(text: str, *, escapes: bool) -> int | None:
     """Return where the quotes that a text begins with close, None where they do not.
 
-    Quotes inside of them are theirs where they stand in pairs, as `"Say "yes" or "no""`, or behind a backslash. One
-    that opens follows a space or a bracket, an apostrophe stands in a word.
+    Quotes inside of them are theirs where they stand in pairs, as `"Say "yes" or "no""`, or behind a backslash, if that
+    `escapes` them. One that opens follows a space or a bracket, an apostrophe stands in a word.
     """
     first, last = text[0], _QUOTES[text[0]]
     depth, i, opened = 1, 1, True
     while i < len(text):
         before, here, after = text[i - 1], text[i], text[i + 1 : i + 2]
         is_apostrophe = here in "'’" and before.isalnum() and after.isalnum()
-        if here == "\\" and after in {first, last}:
-            i += 1
-        elif here in {first, last} and not is_apostrophe:
+        if escapes and here == "\\" and after in {first, last, "\\"}:
+            opened, i = False, i + 2
+            continue
+        is_quote = here in {first, last} and not is_apostrophe
+        if is_quote:
             follows_space = opened or before.isspace() or before in _OPENS_BEFORE
-            opens = follows_space and bool(after.strip()) if first == last else here == first
-            depth += 1 if opens else -1
+            opened = follows_space and bool(after.strip()) if first == last else here == first
+            depth += 1 if opened else -1
             if depth == 0:
                 return i
-            opened = opens
-            i += 1
-            continue
-        opened = False
-        i += 1
+        opened, i = opened and is_quote, i + 1
     return None
 
 
-def _unquote(text: str) -> tuple[str, str]:
-    """Return the text inside one pair of quotes, and a (remark) after them; other text as it is, without a remark."""
-    text = text.strip()
-    end = _end_of_quoted(text) if text[:1] in _QUOTES else None
-    remark = _REMARK_BEHIND.fullmatch(text, end + 1) if end is not None else None
-    if end is None or remark is None:
-        return text, ""
-    inner = text[1:end]
-    for quote in {text[0], _QUOTES[text[0]]}:
-        inner = inner.replace(f"\\{quote}", quote)
-    return inner, remark[1] or ""
+def _quoted(text: str, *, markdown: bool = False) -> tuple[str, str] | None:
+    """Return the text inside one pair of quotes, and a (remark) after them; None for a text that is no such thing.
+
+    In Markdown a backslash stands before each that is meant as one; elsewhere it may be one itself.
+    """
+    for escapes in ((True,) if markdown else (True, False)) if text[:1] in _QUOTES else ():
+        end = _end_of_quoted(text, escapes=escapes)
+        remark = _REMARK_BEHIND.fullmatch(text, end + 1) if end is not None else None
+        if remark is None:
+            continue
+        inner = text[1:end]
+        if markdown:
+            inner = _ESCAPED.sub(r"\1", inner)
+        elif escapes:
+            inner = _ESCAPED_QUOTE.sub(lambda found: found[1] or found[2], inner)
+        return inner, remark[1] or ""
+    return None
 
 
 def unquoted(text: str) -> str:
     """Return the text inside one pair of quotes, without a remark after them; other text as it is."""
-    return _unquote(text)[0]
+    text = text.strip()
+    found = _quoted(text)
+    return text if found is None else found[0]
 
 
 def _free_text(field: SourceText) -> Typed:
@@ -148,18 +155,16 @@ def _free_text(field: SourceText) -> Typed:
             raise NotTyped(_ONE_PAIR)
         inner = unquoted(span["code"])
         return Typed(_written(span["code"] if inner == span["code"].strip() else inner), remark)
-    text, remark = _unquote(written)
-    if field.source is not None:  # Markdown's, in which a backslash stands before what is no mark
-        text = _ESCAPED.sub(r"\1", text)
-    if text != written:
-        return Typed(_written(text), remark)
+    is_markdown = field.source is not None
+    if quoted := _quoted(written, markdown=is_markdown):
+        return Typed(_written(quoted[0]), quoted[1])
     if written[:1] in _QUOTES and not _STANDS_FOR_TEXT.fullmatch(written):
         raise NotTyped(_ONE_PAIR)
     if says_none(written):
         return Typed("")
     if _STANDS_FOR_TEXT.fullmatch(written):
         raise NotTyped(f"the text itself; where it really is {shown(written)}, put quotes around it")
-    return Typed(_written(text))
+    return Typed(_written(_ESCAPED.sub(r"\1", written) if is_markdown else written))
 
 
 def _is_symbol(character: str) -> bool:

@@ -122,7 +122,8 @@ def _beside(document: _Text, key: yaml.Node | None, there: yaml.CollectionNode, 
         more = ", " if there.value else ""
         return f"{text[: start + 1]}{entry.removeprefix('- ')}{more}{text[start + 1 :]}"
     column = there.start_mark.column
-    if key is None and isinstance(there, yaml.MappingNode) and column == 0 and not re.search(r"^\.\.\.", text, re.M):
+    is_whole = key is None and isinstance(there, yaml.MappingNode) and column == 0
+    if is_whole and not re.search(r"^\.\.\.", text, re.MULTILINE):
         return f"{text}{_line_break(text)}{entry}\n"
     at = document.line_start(start)
     if text[at:start].strip():  # behind the dash of an item: below its first entry

@@ -9,7 +9,7 @@ from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.yaml_source import YamlSource, field_at
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label
 from scaffold_torchtune.system import yamlio
-from scaffold_torchtune.system.text import escape, shown
+from scaffold_torchtune.system.text import escape
 from scaffold_torchtune.system.yamlio import KeyPath
 
 _OWN = {"prompt": "prompt", "system_prompt": "system_prompt", "dataset_path": "dataset"}

@@ -119,7 +119,7 @@ def _joined(nodes: list[SyntaxTreeNode]) -> str:
 
 
 def _source(node: SyntaxTreeNode) -> str:
-    """Return the text of a node with the marks of emphasis, code and links; escapes but those of quotes are resolved."""
+    """Return the text of a node with the marks of emphasis, code and links; only escapes of quotes are left."""
     if node.type == "text":
         return node.content.replace(_ESCAPED, "\\")
     inner = "".join(map(_source, node.children)) if node.children else _plain(node)
