@@ -17,7 +17,7 @@ Documents = dict[str, str]
 VALUES: dict[ValueKind, list[Scalar]] = {
     "int": [3, "7"], "float": [0.25, "5e-1"], "bool": [True, "no"], "name": ["ada_1", "x-2.b"],
     "text": ["Say it", 'He said "a" or "b", *now*: \\d | `x` <b> &amp; #1\nand {input} '], "label": ["named+1"],
-    "modules": ["anaconda3/2025.6", "gcc/13,cuda/12"], "path": ["/srv/a b/c", "rel/x_y"],
+    "modules": ["anaconda3/2025.6", "gcc/13,cuda/12"], "path": ["/srv/a b/c", "rel/x_y (1)"],
     "pattern_free_path": ["/srv/other.json", "rel/x_y.parquet"], "folder": ["raw"], "extension": [".json"],
     "recipe": ["dev/x"], "time": ["1-12:00:00", "36 hours"], "memory": ["64G", "32 GB"], "constraint": ["a100|h100"],
     "gpu_type": ["a100"], "mail": ["ada@example.org"], "events": ["END,FAIL"], "reservations": ["course"],

@@ -97,7 +97,7 @@ def _question(found: Sequence[Finding]) -> Question:
 def _option(known: Parameter, choice: Scalar) -> str | None:
     """Return a choice as an answer that is taken, without a remark beside it; None where it is none."""
     text = kinds.shortest_number(choice) if isinstance(choice, float) else _text(choice)
-    for each in (text, values.unquoted(values.without_remark(text))):
+    for each in (values.unquoted(values.without_remark(text)), text):
         if values.value_of(known, SourceText(each, 0, "", exact=True)) is not None:
             return each
     return None

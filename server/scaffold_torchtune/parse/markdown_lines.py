@@ -39,7 +39,9 @@ class Written:
         """The value behind a label."""
         if self.kind == "text":
             return f'"{self.text}"'
-        return self.text if self.kind in _BARE else f"`{self.text}`"
+        if self.kind in _BARE:
+            return self.text
+        return f'`"{self.text}"`' if self.text.endswith(")") else f"`{self.text}`"  # else a remark might end it
 
     @property
     def yaml(self) -> str:

@@ -255,7 +255,7 @@ def typed(parameter: Parameter, field: SourceText) -> Typed:
             return _free_text(field)
         text, remark = _value_and_remark(parameter, field)
         if parameter.name == "model" and remark and (named := model_by_spelling(f"{text} {remark}")):
-            return Typed(named.name)  # `Llama-3.2-1B (Instruct)` is no remark on Llama-3.2-1B
+            return Typed(named.name)  # `NAME (Instruct)` is another model, not a remark on NAME
         text, mark = notations.without_footnote(parameter, text)
         remark = f"{mark} {remark}".strip()
         if parameter.name == "gpus" and (counted := notations.counted_gpus(text)):

@@ -13,11 +13,7 @@ _GIB: Final = 1024**3
 _NUMBERS: Final = {1: "one copy", 2: "two copies", 4: "four copies"}
 _WORDS: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*(?:[bk](?![a-z]))?|[a-z]+")
 _APART: Final = re.compile(r"[\s._()-]*")
-# Who publishes the models under their own names, by the first word of those; unsloth has copies of all.
-_PUBLISHERS: Final = {
-    "llama": ("meta-llama", "unsloth"), "meta": ("meta-llama", "unsloth"), "qwen": ("qwen", "unsloth"),
-    "mistral": ("mistralai", "unsloth"), "gemma": ("google", "unsloth"), "phi": ("microsoft", "unsloth"),
-}  # fmt: skip
+_COPIES: Final = "unsloth"  # who publishes copies of all
 _LISTED: Final = 4  # up to so many checkpoint files are listed one by one, as the stock configs do
 
 
@@ -25,8 +21,8 @@ _LISTED: Final = 4  # up to so many checkpoint files are listed one by one, as t
 class ModelEntry:
     """A base model as torchtune 0.6.1 sets it up.
 
-    `files` is its number of checkpoint files on Hugging Face, `bytes` the bytes of a parameter in them, `billions` its
-    number of parameters in billions, `source` the stock config that the entry was read from. `prompt` says what the
+    `publisher` is its organisation on Hugging Face, `files` its number of checkpoint files there, `bytes` the bytes of a
+    parameter in them, `billions` its number of parameters in billions, `source` the stock config that the entry was read from. `prompt` says what the
     tokenizer does with the text of a prompt template, see models.yaml. `full_checkpointing` is the activation
     checkpointing of full fine-tuning, where it is another; `full_offload` says that its weights and optimizer stay in
     the memory of the node.
@@ -36,6 +32,7 @@ class ModelEntry:
     aliases: tuple[str, ...]
     component: str
     model_type: str
+    publisher: str
     tokenizer: str
     tokenizer_files: tuple[tuple[str, str], ...]
     prompt: Literal["kept", "stripped", "own"]
@@ -125,7 +122,7 @@ def find_model(name: str) -> ModelEntry | None:
 def _spelling(name: str) -> tuple[str, ...]:
     """Return the words of a name, which spaces, hyphens and a change from letters to digits part; none of other texts.
 
-    `Llama 3.2 1B Instruct`, `llama3.2-1b-instruct` and `Llama-3.2-1B (Instruct)` have the same.
+    `Llama 3.2 1B Instruct` and `llama3.2_1b (Instruct)` have the same.
     """
     folded = name.casefold()
     return tuple(_WORDS.findall(folded)) if not _APART.sub("", _WORDS.sub("", folded)) else ()
@@ -136,23 +133,27 @@ def _by_spelling() -> dict[tuple[str, ...], ModelEntry]:
     return {_spelling(label): entry for label, entry in reversed(_by_label().items())}
 
 
+@cache
+def _publishers() -> frozenset[str]:
+    return frozenset(entry.publisher.casefold() for entry in _entries().values()) | {_COPIES}
+
+
 def model_by_spelling(name: str) -> ModelEntry | None:
     """Return the model that a name means, with the organisation that publishes it or with other separators, or None.
 
     `meta-llama/Llama-3.2-1B-Instruct` and `Llama 3.2 1B Instruct` are Llama-3.2-1B-Instruct.
     """
     organisation, slash, rest = name.strip().rpartition("/")
-    words = _spelling(rest)
-    if slash and organisation.casefold() not in _PUBLISHERS.get(words[0] if words else "", ()):
+    found = find_model(rest) or _by_spelling().get(_spelling(rest))
+    if found is None or (slash and organisation.casefold() not in {found.publisher.casefold(), _COPIES}):
         return None
-    return find_model(rest) or _by_spelling().get(words)
+    return found
 
 
 def is_published(path: str) -> bool:
-    """Return whether a text is the name of a known model on the Hugging Face Hub: `google/gemma-2-2b`."""
+    """Return whether a text is the name of a known model on the Hugging Face Hub, after an organisation's."""
     organisation, slash, name = path.partition("/")
-    known = {each for publishers in _PUBLISHERS.values() for each in publishers}
-    return bool(slash) and organisation.casefold() in known and model_by_spelling(name) is not None
+    return bool(slash) and organisation.casefold() in _publishers() and model_by_spelling(name) is not None
 
 
 def default_resources(entry: ModelEntry, gpus: int, *, full: bool = False, epochs: int = 1) -> Resources:
