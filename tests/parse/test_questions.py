@@ -160,3 +160,48 @@ def test_a_stem_that_two_listed_data_sets_have_names_neither() -> None:
     text = text.replace(" | 4 | F", " | 4 | a | F").replace("- | C", "- | - | C")
     found = {MD: text.replace("`/data/words.json`", "`/d/a.json`, `/e/a.json`"), LOC: LOCAL}
     assert {run.parameters["dataset"].value for run in parsed(found).runs if run.type == "fine-tuned"} == {"a"}
+
+
+EPOCHS = "- **Epochs:** 2"
+LAYOUTS: dict[str, tuple[str, str, str, list[str]]] = {
+    "quote": (EPOCHS, "> - **Epochs:** two", "", ["epochs"]),
+    "break": (EPOCHS, "- **Epochs:** two<br>three", "", ["epochs"]),
+    "emphasis": (EPOCHS, "- **Epochs:** *two* or __three__", "", ["epochs"]),
+    "going on": (EPOCHS, "- **Epochs:** two\n  and more", "", ["epochs"]),
+    "paragraphs": (f"{EPOCHS}\n- **Seed:** 7", "Epochs: two\nSeed: x", "", ["epochs", "seed"]),
+    "dash": (EPOCHS, "- **Epochs** – two", "", ["epochs"]),
+    "no space": (EPOCHS, "- **Epochs:**two", "", ["epochs"]),
+    "numbered": (EPOCHS, "1. **Epochs:** two\n   - **Seed:** x\n- **Seed:** 7", "", ["epochs", "seed"]),
+    "commented": (EPOCHS, "<!-- - **Epochs:** 2 -->", "", ["epochs"]),
+    "link": ("`/data/words.json`", "[words](/data/words.json)", "", ["dataset"]),
+    "far apart": ("## Configuration", "filler\n" * 500 + "### Dataset\n\n- **Path:** /o.json\n\n## Configuration", "",
+                  ["dataset"]),
+    "heading": ("## Configuration\n\n### Training\n\n- **Epochs:** 2", "Configuration\n---\nText", "", ["epochs"]),
+    "validation": ("- **Validation during training:** Yes", "- **Validation:** no\n- **Validation:** rarely", "",
+                   ["run_val_every_n_steps"]),
+    "methods": (EPOCHS, f"{EPOCHS}\n- **Recipe:** lora_finetune_single_device\n- **Method:** full", "", ["recipe"]),
+    "prompt below": ('"Capitalize the word"', "\n  > same as above", "", ["system_prompt"]),
+    "prompts": ('"Capitalize the word"', '"a" or "b"', "", ["system_prompt"]),
+    "prompt section": ("## Configuration", "## Prompt\n\n```\n{input} ${x}\n```\n\n## Configuration", "", ["prompt"]),
+    "modules": ("", "", "\n## Modules\n\n```\nmodule load 'a;b'\nmodule load gcc/13\n```\n", ["modules"]),
+    "one module": ("", "", "\n## Modules\n\n- `module load a;b`\n", ["modules"]),
+    "sbatch": ("", "", "\n## SLURM\n\n- time=soon\n", ["time"]),
+    "cluster": ("", "", "\n## Cluster\n\n- **GPUs**: 8\n- **CPUs**: 64\n", ["gpus", "cpus_per_task"]),
+    "site": ("", "", "\n## SLURM Defaults\n\n- **Account**: default\n- **Partition**: any\n", ["account", "partition"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_is_written_in_a_layout_of_its_own_is_mended_in_it(layout: str) -> None:
+    old, new, more, fields = LAYOUTS[layout]
+    assert old in MARKDOWN
+    local = LOCAL.replace("- **Account**: `lab`\n", "") if layout == "site" else LOCAL
+    found = {MD: MARKDOWN.replace(old, new, 1), LOC: local + more}
+    for choice in (0, 1):
+        assert sorted(check(found, choice)) == sorted(fields)
+
+
+def test_settings_in_a_block_of_yaml_are_mended_there() -> None:
+    block = "# L\n\n```yaml\nslurm:\n  time: soon\nconda_env: a\nmy_wandb_project: w\nmodules:\n  - 'a;b'\n  - c\n```\n"
+    for choice in (0, 1):
+        assert sorted(check({MD: MARKDOWN, LOC: block}, choice)) == ["modules", "output_dir_base", "time"]

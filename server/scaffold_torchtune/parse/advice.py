@@ -149,7 +149,7 @@ def _inserted(text: str, place: Place, value: Written) -> str:
     if isinstance(draft, LocalDraft):
         section = _LOCAL_SECTIONS.get(name) or ("SLURM Defaults" if name in OF_LOCAL else "")
         if draft.block:
-            return markdown_lines.in_block(text, draft.block, f"{name}: {value.yaml}")
+            return markdown_lines.in_block(text, draft.block, f"{name}: {value.local_yaml}")
         if line := draft.sections.get(section):
             return markdown_lines.below_heading(text, line, new)
         if local_labels.setting(_label(name, draft).strip("-*: "), local_labels.TOP) == name:

@@ -21,6 +21,7 @@ _SEPARATOR: Final = re.compile(
 _LIST: Final = re.compile(r" {0,3}(?:[-*+]|[0-9]{1,9}[.)])\s")
 _FENCE: Final = re.compile(r"\s*(?:>\s*)*(?:[-*+]\s+)?(`{3,}|~{3,})(.*)")
 _UNDERLINE: Final = re.compile(r" {0,3}(?:=+|-+)\s*")
+_BREAK: Final = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _H1: Final = re.compile(r" {0,3}#\s")
 _UNESCAPED: Final = re.compile(r"\\([!-/:-@\[-`{-~])")
 _BAR: Final = re.compile(r"(?<!\\)\|")
@@ -49,6 +50,11 @@ class Written:
         return self.text if self.holder or self.kind in {"int", "float", "bool"} else yamlio.scalar(self.text)
 
     @property
+    def local_yaml(self) -> str:
+        """The value behind a key of claude.local.md, where a remark may follow a value in quotes too."""
+        return yamlio.scalar(f'"{self.text}"') if self.text.endswith(")") else self.yaml
+
+    @property
     def needs_block(self) -> bool:
         """Whether Markdown would read the text as another, so that it must stand in a fenced block."""
         return self.kind == "text" and not _SIMPLE.fullmatch(self.text)
@@ -69,18 +75,12 @@ def replaced(text: str, fields: Sequence[SourceText], others: Iterable[int], val
     """
     rows = text.split("\n")
     first = min(fields, key=lambda field: field.line)
-    gone = {line for field in fields for line in _span(field)} | set(others)
+    gone = {line for field in fields for line in _span(rows, field)} | set(others)
     new = _in_place(rows, first, value)
     kept = enumerate(rows, start=1)
     return "\n".join(
         row for line, old in kept for row in (new if line == first.line else [] if line in gone else [old])
     )
-
-
-def without(text: str, fields: Iterable[SourceText], others: Iterable[int]) -> str:
-    """Return a document without the lines of some texts, and without other lines."""
-    gone = {line for field in fields for line in _span(field)} | set(others)
-    return "\n".join(row for line, row in enumerate(text.split("\n"), start=1) if line not in gone)
 
 
 def retitled(text: str, title: SourceText, value: Written) -> str:
@@ -140,9 +140,10 @@ def _heading_end(rows: Sequence[str], line: int) -> int:
     return next(underlines, line)
 
 
-def _span(field: SourceText) -> range:
-    """Return the lines that a text takes."""
-    more = 0 if field.exact else (field.full or field.text).count("\n")
+def _span(rows: Sequence[str], field: SourceText) -> range:
+    """Return the lines that a text takes; `<br>` begins no new one."""
+    breaks = len(_BREAK.findall(rows[field.line - 1]))
+    more = 0 if field.exact else max(0, (field.full or field.text).count("\n") - breaks)
     return range(field.line, max(field.last, field.line + more) + 1)
 
 
@@ -156,7 +157,7 @@ def _in_place(rows: Sequence[str], field: SourceText, value: Written) -> list[st
     if field.alone:
         return [value.markdown]
     if is_code and not re.match(r"\s*(?:#SBATCH|export)\b|[^:]*=", row):
-        return [f"{row[: row.index(':') + 1]} {value.yaml}"] if ":" in row else [value.yaml]
+        return [f"{row[: row.index(':') + 1]} {value.local_yaml}"] if ":" in row else [value.local_yaml]
     cell = _cell(row, field)
     if cell is not None:
         start, end = cell

@@ -21,11 +21,11 @@ _LISTED: Final = 4  # up to so many checkpoint files are listed one by one, as t
 class ModelEntry:
     """A base model as torchtune 0.6.1 sets it up.
 
-    `publisher` is its organisation on Hugging Face, `files` its number of checkpoint files there, `bytes` the bytes of a
-    parameter in them, `billions` its number of parameters in billions, `source` the stock config that the entry was read from. `prompt` says what the
-    tokenizer does with the text of a prompt template, see models.yaml. `full_checkpointing` is the activation
-    checkpointing of full fine-tuning, where it is another; `full_offload` says that its weights and optimizer stay in
-    the memory of the node.
+    `publisher` is its organisation on Hugging Face, `files` its number of checkpoint files there, `bytes` the bytes of
+    a parameter in them, `billions` its number of parameters in billions, `source` the stock config that the entry was
+    read from. `prompt` says what the tokenizer does with the text of a prompt template, see models.yaml.
+    `full_checkpointing` is the activation checkpointing of full fine-tuning, where it is another; `full_offload` says
+    that its weights and optimizer stay in the memory of the node.
     """
 
     name: str
