@@ -111,7 +111,7 @@ def test_children_are_found_however_the_kernel_tells_of_them(monkeypatch: pytest
     child = os.spawnv(os.P_NOWAIT, sys.executable, SLEEP)  # noqa: S606
     try:
         if not listed:
-            opened = open
+            opened: Any = open
 
             def unlisted(path: str, *mode: str) -> Any:
                 if path.endswith("/children"):
@@ -128,7 +128,7 @@ def test_children_are_found_however_the_kernel_tells_of_them(monkeypatch: pytest
 # --- whoever ends -----------------------------------------------------------------------------------------------------
 
 DEADLY = sorted(
-    {number.name for number in signal.valid_signals() if isinstance(number, signal.Signals)}
+    {signal.Signals(number).name for number in signal.valid_signals() if number in signal.Signals.__members__.values()}
     - {"SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL"}
 )
 

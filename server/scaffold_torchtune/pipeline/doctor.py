@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ from scaffold_torchtune.pipeline.prepare import default_script, named_script, pa
 from scaffold_torchtune.preflight.disk import free_bytes
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.system import layout, processes
+from scaffold_torchtune.system.files import temporary_directory
 from scaffold_torchtune.system.processes import Environment
 from scaffold_torchtune.system.text import escape, shown
 from scaffold_torchtune.torchtune_facts.facts import load
@@ -232,8 +232,8 @@ def _sbatch(request: Request) -> Check:
 def _output_of(command: Sequence[str], variables: Mapping[str, str]) -> str | None:
     """Return what a program prints; None where it cannot be started, or takes too long."""
     try:
-        with tempfile.TemporaryDirectory() as empty:
-            done = processes.run(command, Path(empty), SECONDS, env=variables)
+        with temporary_directory() as empty:
+            done = processes.run(command, empty, SECONDS, env=variables)
     except OSError:
         return None
     return None if done.ended else done.output

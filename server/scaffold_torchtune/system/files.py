@@ -255,8 +255,7 @@ class Tree:
         finally:
             _close(state)
 
-    def _acquired(self, state: int, action: str) -> int:
-        """Return the descriptor of the lock."""
+    def _acquired(self, state: int, action: str) -> locking.Lock:
         try:
             with self._opened(layout.STAGING.split("/"), layout.LOCK, action) as aside:
                 return locking.acquire(state, aside)
@@ -286,7 +285,7 @@ class Tree:
 
 
 @contextlib.contextmanager
-def scratch_directory() -> Iterator[Path]:
+def temporary_directory() -> Iterator[Path]:
     """Yield an empty directory for a program to work in; it is removed at the end, whatever the program left there."""
     outer = Path(tempfile.mkdtemp())
     inner = outer / "work"

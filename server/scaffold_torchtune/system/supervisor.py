@@ -11,6 +11,7 @@ the directory, how many arguments there are, the arguments, and the variables, e
 writes a line each: `started PID`, or `failed ERRNO`; then `ended STATUS`, negative for a signal.
 """
 
+# Each program that runs waits for these imports: pathlib alone takes as long as all of them.
 import contextlib
 import ctypes
 import os
@@ -151,17 +152,18 @@ def _end(leader: int, status: "int | None") -> int:
 def _children() -> "set[int]":
     """Return our children: as the kernel lists them, else as every process names its parent (proc(5))."""
     with contextlib.suppress(OSError):
-        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:  # noqa: PTH123
             return {int(pid) for pid in file.read().split()}
     with contextlib.suppress(OSError):
-        return {int(name) for name in os.listdir("/proc") if name.isdecimal() and _parent(name) == os.getpid()}
+        names = os.listdir("/proc")  # noqa: PTH208
+        return {int(name) for name in names if name.isdecimal() and _parent(name) == os.getpid()}
     return set()
 
 
 def _parent(pid: str) -> "int | None":
     """Return the parent of a process; None where it has ended."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
             return int(file.read().rpartition(b")")[2].split()[1])
     except (OSError, IndexError, ValueError):
         return None
