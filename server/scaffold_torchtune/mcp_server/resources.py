@@ -81,12 +81,17 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
 
 def _read(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:
     """Return what is read of an experiment, or the refusal, as JSON."""
+    from scaffold_torchtune.pipeline.internal_error import internal_error
     from scaffold_torchtune.request import Request
 
+    request = None
     try:
-        return read(Request(Path(path), roots=roots()))
+        request = Request(Path(path), roots=roots())
+        return read(request)
     except Refused as refused:
         return json.dumps(reply.of_refusal(refused, tools.Call("resource")), ensure_ascii=False)
+    except Exception as error:  # noqa: BLE001 - the last resort
+        return json.dumps(reply.of_internal_error(internal_error(error, "reading a resource", request)))
 
 
 def _readiness(roots: Roots, experiment: str | None) -> str:

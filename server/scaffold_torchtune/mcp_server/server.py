@@ -7,11 +7,9 @@ short as they can be, since every conversation pays for them.
 
 import functools
 import json
-import logging
 import os
 import reprlib
-import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
@@ -29,6 +27,7 @@ from scaffold_torchtune.findings import Finding, Refused, finding, refuse
 from scaffold_torchtune.mcp_server import calls, resources
 from scaffold_torchtune.results import reply, tools
 from scaffold_torchtune.results.step_results import StepResult
+from scaffold_torchtune.system import own_process
 from scaffold_torchtune.system.text import did_you_mean, escape, shown
 
 if TYPE_CHECKING:
@@ -50,8 +49,6 @@ To read: torchtune://doctor (is this machine ready); torchtune://log/PATH and to
 torchtune://run/PATH/RUN/FILE; torchtune://guide/torchtune and torchtune://guide/troubleshooting.
 """
 _ANSWERS = "What the user said when asked (error.ask), by field. Never a guess of yours."
-
-_log = logging.getLogger(__name__)
 
 
 def _a_path(text: str) -> str:
@@ -118,11 +115,8 @@ class _Server(MCPServer[None]):
         try:
             return await super().call_tool(name, arguments, context)
         except UnexpectedToolError as error:
-            cause = error.__cause__ or error
-            _log.error("%s failed unexpectedly", name, exc_info=cause)  # the SDK has not logged it yet
-            what = f"{type(cause).__name__}: {escape(str(cause))}"
-            message = f"{name} failed unexpectedly ({what}). The server's log has the details; report it"
-            refused = Refused(message, [])
+            cause = error.__cause__
+            return _reply(_unforeseen(cause if isinstance(cause, Exception) else error, escape(name)))
         except ToolError as error:
             refused = _misuse(name, {tool.name: tool.input_schema for tool in await self.list_tools()}, error)
         return _reply(reply.of_refusal(refused, tools.Call("")))
@@ -225,7 +219,9 @@ async def _answer(
         call, own = _chosen(given, answers)
         first = reply.DECLINED if declined else reply.OWN_SCRIPT if own else ""
         asks = will_ask and not own
-        return await calls.run(lambda work: _do(step, call, _request(call, work, roots(), asks), first), context)
+        return await calls.run(
+            lambda work: _do(step, call, lambda: _request(call, work, roots(), asks), first), context
+        )
 
     if "answers" not in given:
         return _reply((await once({}, will_ask=False)).data)
@@ -246,19 +242,33 @@ def _chosen(given: Mapping[str, Any], answers: calls.GivenAnswers) -> tuple[dict
     return {**given, "answers": answers, **chosen}, choice == "own"
 
 
-def _do(step: tools.Step, given: Mapping[str, Any], request: "Request", first: str) -> calls.Reply:
+def _do(step: tools.Step, given: Mapping[str, Any], asked: "Callable[[], Request]", first: str) -> calls.Reply:
     """Return the reply to a call: its step's result, or its refusal with what the user may be asked."""
     from scaffold_torchtune.pipeline import steps
     from scaffold_torchtune.request import Stopped
 
-    call = tools.Call(step.tool, given, given["start"], given["only"])
+    call, request, ended = tools.Call(step.tool, given, given["start"], given["only"]), None, False
     try:
-        return calls.Reply(reply.of_result(getattr(steps, step.command)(request), call))
+        request = asked()
+        result = getattr(steps, step.command)(request)
+        ended = True
+        return calls.Reply(reply.of_result(result, call))
     except Refused as refused:
         if first == reply.OWN_SCRIPT:
             refused.ask = ()
         data = reply.of_refusal(refused, call, midway=isinstance(refused, Stopped), first=first)
         return calls.Reply(data, refused.message, refused.ask[: len(data["error"].get("ask", ()))])
+    except Exception as error:  # noqa: BLE001 - the last resort
+        return calls.Reply(_unforeseen(error, step.command, request, ended=ended))
+
+
+def _unforeseen(
+    error: Exception, command: str, request: "Request | None" = None, *, ended: bool = False
+) -> dict[str, Any]:
+    """Return the reply to a call that failed in a way that nobody foresaw."""
+    from scaffold_torchtune.pipeline.internal_error import internal_error
+
+    return reply.of_internal_error(internal_error(error, command, request, ended=ended))
 
 
 def _request(given: Mapping[str, Any], work: calls.StepCall, roots: tuple[Path, ...], will_ask: bool) -> "Request":
@@ -282,7 +292,6 @@ def serve(roots: Sequence[Path]) -> int:
     """Serve over stdio until the client closes the pipe. `roots` default to `default_roots`."""
     configured = os.environ.get("SCAFFOLD_TORCHTUNE_ROOT")
     given = list(roots) or ([Path(configured)] if configured else [])
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, calls.end_all)
+    own_process.heed_signals(calls.end_all, also=("SIGINT", "SIGTERM", "SIGHUP"))
     make_server(given).run("stdio")
     return 0

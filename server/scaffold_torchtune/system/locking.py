@@ -1,13 +1,13 @@
 """The lock of an experiment: a file that says who made it, and that its maker holds a lock of the kernel on.
 
-The kernel gives a lock back when its owner ends, however it ends: who gets the lock of a file that is there knows that
-its maker is dead. It is one of POSIX's (fcntl(2)), as these are the kind that NFS, GPFS, CephFS and Lustre carry from one
+The kernel gives a lock back when its owner ends, however it ends: who gets the lock of a file that lies there knows
+that its maker is dead. It is one of POSIX's (fcntl(2)), the kind that NFS, GPFS, CephFS and Lustre carry from one
 machine to another. Where the file system has none, or may keep them to itself, the record decides: a maker on this
 machine is looked for, one on another machine is taken to live.
 
-The file is made aside, locked, filled and synced, and only then gets its name, by a hard link: it never lies there empty
-or in part. One that does, from a crash or another program, has no maker. A dead one is replaced by a rename while its
-kernel lock is held, so that of several who find it one wins.
+The file is made aside, locked, filled and synced, and only then gets its name, by a hard link: it never lies there
+empty or in part. One that does, from a crash or another program, has no maker. A dead one is replaced by a rename while
+its kernel lock is held, so that of several who find it one wins.
 """
 
 import contextlib
@@ -32,6 +32,7 @@ _FLAGS: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _TAKEN: Final = frozenset({errno.EACCES, errno.EAGAIN})
 _LACKING: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
+_NO_FILE: Final = "not a regular file"
 _LARGEST: Final = 4096  # bytes of a record
 _LARGEST_PID: Final = 2**31 - 1
 _TRIES: Final = 20  # the file that is looked at may be given back meanwhile
@@ -39,9 +40,10 @@ _SETTLE: Final = 1.0  # seconds after which nobody replaces a file that was look
 
 # File systems of one machine, and those that carry locks between machines, with the mount options that say they do not
 # (nfs(5), mount.lustre(8), mount.gfs2(8), mount.cifs(8)). Others may or may not: FUSE, 9p, BeeGFS, AFS.
-_LOCAL: Final = frozenset(
-    "ext2 ext3 ext4 xfs btrfs zfs bcachefs f2fs jfs reiserfs tmpfs ramfs overlay vfat exfat".split()
-)
+_LOCAL: Final = {
+    "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "jfs", "reiserfs", "tmpfs", "ramfs", "overlay",
+    "vfat", "exfat",
+}  # fmt: skip
 _SHARING: Final = {
     "nfs": ("nolock", "local_lock=all", "local_lock=posix"),
     "nfs4": ("nolock", "local_lock=all", "local_lock=posix"),
@@ -121,7 +123,7 @@ def acquire(state: int, aside: int) -> Lock:
                 if _linked(name, lock, state, aside) or _replaced(name, lock, state, aside):
                     _held[lock.identity] = ourselves
                     return lock
-            raise Busy(None)
+            raise Busy(None)  # noqa: TRY301
         except BaseException:
             _close(descriptor)
             raise
@@ -227,7 +229,7 @@ def _examine(state: int, access: int) -> _Dead | None:
     try:
         status = os.stat(NAME, dir_fd=state, follow_symlinks=False)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
+            raise OSError(errno.EINVAL, _NO_FILE)
         if _identity(status) in _held:
             raise Busy(_held[_identity(status)])
         try:
@@ -238,16 +240,20 @@ def _examine(state: int, access: int) -> _Dead | None:
     except FileNotFoundError:
         return None
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        is_free = _lock(descriptor, is_alone=access == os.O_RDWR)
-        maker = _read(descriptor)
-        if maker is not None and _lives(maker, state, is_free=is_free):
-            raise Busy(maker)
+        return _dead(descriptor, state, is_alone=access == os.O_RDWR)
     except BaseException:
         _close(descriptor)
         raise
-    return _Dead(descriptor, maker, is_ours=is_free and access == os.O_RDWR)
+
+
+def _dead(descriptor: int, state: int, *, is_alone: bool) -> _Dead:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, _NO_FILE)
+    is_free = _lock(descriptor, is_alone=is_alone)
+    maker = _read(descriptor)
+    if maker is not None and _lives(maker, state, is_free=is_free):
+        raise Busy(maker)
+    return _Dead(descriptor, maker, is_ours=is_free and is_alone)
 
 
 def _lock(descriptor: int, *, is_alone: bool = True) -> bool:
@@ -289,7 +295,7 @@ def _lives(maker: Maker, state: int, *, is_free: bool) -> bool:
 def _are_shared(state: int) -> bool:
     """Return whether kernel locks in a directory hold for all who can reach it."""
     try:
-        path = os.readlink(f"/proc/self/fd/{state}")
+        path = str(Path(f"/proc/self/fd/{state}").readlink())
         return shares_locks(path, Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
     except OSError:  # no Linux
         return False
@@ -359,7 +365,7 @@ def _boot() -> str:
 def _space() -> str:
     """Return the namespace of our processes; empty where there are none (pid_namespaces(7))."""
     try:
-        return os.readlink("/proc/self/ns/pid")
+        return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return ""
 

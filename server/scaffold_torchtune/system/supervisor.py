@@ -1,8 +1,8 @@
 """The parent of one program that `processes.py` runs, a program of its own: ends all that the program started.
 
-It does so when the program ends, and when who asked for it ends or has enough: then the pipe that told it what to run is
-closed, however that came. As the subreaper of all that it starts (Linux, prctl(2)) it is the parent of what has left the
-program's process group or session, too. Elsewhere than on Linux ending the process group has to do.
+It does so when the program ends, and when who asked for it ends or has enough: then the pipe that told it what to run
+is closed, however that came. As the subreaper of all that it starts (Linux, prctl(2)) it is the parent of what has left
+the program's process group or session, too. Elsewhere than on Linux ending the process group has to do.
 
     python -I -S supervisor.py CONTROL REPORT
 
@@ -30,7 +30,7 @@ _OURS = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGKILL", "SIGSTOP"}
 def main(control: int, report: int) -> None:
     """Run the program that `control` tells, and end what it started."""
     for descriptor in (control, report):
-        os.set_inheritable(descriptor, False)
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 - its second parameter has no name
     woken = _ignore_signals()
     _control_process(_PR_SET_CHILD_SUBREAPER, 1)
     size = _read(control, 8)
@@ -151,9 +151,8 @@ def _end(leader: int, status: "int | None") -> int:
 
 def _children() -> "set[int]":
     """Return our children: as the kernel lists them, else as every process names its parent (proc(5))."""
-    with contextlib.suppress(OSError):
-        with open(f"/proc/self/task/{os.getpid()}/children") as file:  # noqa: PTH123
-            return {int(pid) for pid in file.read().split()}
+    with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children") as file:  # noqa: PTH123
+        return {int(pid) for pid in file.read().split()}
     with contextlib.suppress(OSError):
         names = os.listdir("/proc")  # noqa: PTH208
         return {int(name) for name in names if name.isdecimal() and _parent(name) == os.getpid()}
