@@ -245,3 +245,32 @@ def test_leftovers_in_staging_are_cleared_without_leaving_it(tree: Tree, tmp_pat
     with tree.locked():
         assert not tree.names(".scaffold/staging")
     assert (mine / "file").read_text() == "mine"
+
+
+def test_a_leftover_of_any_depth_and_mode_is_cleared(tree: Tree) -> None:
+    top = tree.root / ".scaffold" / "staging" / "run"
+    top.mkdir()
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(os.open("end", os.O_CREAT, dir_fd=here))
+    os.close(here)
+    (top / "d" / "d").chmod(0o500)
+    (top / "d").chmod(0)
+    tree.clear(".scaffold/staging/run")
+    assert not tree.names(".scaffold/staging")
+
+
+def test_a_temporary_directory_goes_whatever_lies_in_it() -> None:
+    with pytest.raises(ZeroDivisionError), files.temporary_directory() as made:
+        here = made
+        for _ in range(100):
+            here = here / "d"
+            here.mkdir()
+        (here / "link").symlink_to("/")
+        (made / "d").chmod(0)
+        raise ZeroDivisionError
+    assert not made.parent.exists()
