@@ -11,8 +11,7 @@ import pytest
 from scaffold_torchtune import journal
 from scaffold_torchtune.cli import dispatch, main, printing
 from scaffold_torchtune.external_checks import sbatch
-from scaffold_torchtune.mcp_server.server import make_server
-from scaffold_torchtune.pipeline import apply, prepare, state, steps, validation
+from scaffold_torchtune.pipeline import apply, doctor, prepare, state, steps, validation
 from scaffold_torchtune.results import reply
 from scaffold_torchtune.system import locking
 from scaffold_torchtune.system.files import Tree
@@ -118,7 +117,7 @@ def test_an_exception_anywhere_in_a_tool_is_reported_and_the_server_lives(
     [
         (["parse"], (steps, "parse")),
         (["plan"], (prepare, "make_plan")),
-        (["doctor"], (dispatch.doctor, "_torchtune")),
+        (["doctor"], (doctor, "_torchtune")),
         (["new"], (dispatch, "create")),
         (["demo"], (dispatch, "prepare_demo")),
         (["skill"], (dispatch, "install_skill")),
@@ -207,4 +206,3 @@ def test_a_call_that_fails_outside_its_step_is_reported(experiment: Path, monkey
         check_reported(reply.structured_content["error"]["problems"][0], experiment, is_there=False)
 
     with_client(experiment, use)
-    assert make_server([experiment])
