@@ -268,7 +268,7 @@ def busy(demo: Path, how: str) -> Iterator[Pipe]:
     """A server with more calls than it does at once, none of which ends."""
     mark = demo.parent / "begun"
     line = [sys.executable, "-c", BLOCKED.replace("BLOCK", how), str(mark), str(demo.parent)]
-    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout")}
+    pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
     with subprocess.Popen(line, stderr=subprocess.DEVNULL, text=True, env=environment(), **pipes) as process:  # type: ignore[call-overload]
         try:
             pipe = Pipe(process)

@@ -1,4 +1,4 @@
-"""An exception that nobody foresaw, put in on purpose: a finding, a report, an end of the log; the next call goes on."""
+"""An exception put in on purpose, anywhere: a finding, a report, an end of the log; the next call goes on."""
 
 import json
 import re

@@ -265,12 +265,11 @@ def test_a_leftover_of_any_depth_and_mode_is_cleared(tree: Tree) -> None:
 
 
 def test_a_temporary_directory_goes_whatever_lies_in_it() -> None:
-    with pytest.raises(ZeroDivisionError), files.temporary_directory() as made:
+    with files.temporary_directory() as made:
         here = made
         for _ in range(100):
             here = here / "d"
             here.mkdir()
         (here / "link").symlink_to("/")
         (made / "d").chmod(0)
-        raise ZeroDivisionError
     assert not made.parent.exists()

@@ -255,7 +255,7 @@ class Tree:
         finally:
             _close(state)
 
-    def _acquired(self, state: int, action: str) -> locking.Lock:
+    def _acquired(self, state: int, action: str) -> locking.HeldLock:
         try:
             with self._opened(layout.STAGING.split("/"), layout.LOCK, action) as aside:
                 return locking.acquire(state, aside)

@@ -98,14 +98,14 @@ class Leftover:
     maker: Maker | None
 
 
-class Lock(NamedTuple):
+class HeldLock(NamedTuple):
     """A lock that this process holds: its open file, and device and inode of that."""
 
     descriptor: int
     identity: tuple[int, int]
 
 
-def acquire(state: int, aside: int) -> Lock:
+def acquire(state: int, aside: int) -> HeldLock:
     """Take the lock in the directory `state`. Files are made in the directory `aside`.
 
     Raises:
@@ -116,7 +116,7 @@ def acquire(state: int, aside: int) -> Lock:
     with _one_at_a_time:
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666, dir_fd=aside)
         try:
-            lock = Lock(descriptor, _identity(os.fstat(descriptor)))
+            lock = HeldLock(descriptor, _identity(os.fstat(descriptor)))
             ourselves = _ourselves(is_locked=_lock(descriptor))
             _write(descriptor, ourselves)
             for _ in range(_TRIES):
@@ -132,7 +132,7 @@ def acquire(state: int, aside: int) -> Lock:
                 os.unlink(name, dir_fd=aside)
 
 
-def release(lock: Lock, state: int) -> None:
+def release(lock: HeldLock, state: int) -> None:
     """Give the lock back. What the file system says against it is not told: a lock without a holder stops nobody."""
     with _one_at_a_time:
         try:
@@ -172,7 +172,7 @@ class _Dead:
     is_ours: bool
 
 
-def _linked(name: str, lock: Lock, state: int, aside: int) -> bool:
+def _linked(name: str, lock: HeldLock, state: int, aside: int) -> bool:
     """Give the file its name where no other has it."""
     try:
         os.link(name, NAME, src_dir_fd=aside, dst_dir_fd=state, follow_symlinks=False)
@@ -189,7 +189,7 @@ def _linked(name: str, lock: Lock, state: int, aside: int) -> bool:
     return True
 
 
-def _replaced(name: str, lock: Lock, state: int, aside: int) -> bool:
+def _replaced(name: str, lock: HeldLock, state: int, aside: int) -> bool:
     """Replace the lock of a dead maker by the file; false where no lock is there any more, or another one."""
     began = time.monotonic()
     dead = _examine(state, os.O_RDWR)
@@ -206,7 +206,7 @@ def _replaced(name: str, lock: Lock, state: int, aside: int) -> bool:
     return True
 
 
-def _settle(lock: Lock, state: int, began: float) -> None:
+def _settle(lock: HeldLock, state: int, began: float) -> None:
     """Wait for others who may have looked at the same lock as we did since `began`: the last of them has it.
 
     Raises:
