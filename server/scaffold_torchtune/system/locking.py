@@ -119,17 +119,26 @@ def acquire(state: int, aside: int) -> HeldLock:
             lock = HeldLock(descriptor, _identity(os.fstat(descriptor)))
             ourselves = _ourselves(is_locked=_lock(descriptor))
             _write(descriptor, ourselves)
-            for _ in range(_TRIES):
-                if _linked(name, lock, state, aside) or _replaced(name, lock, state, aside):
-                    _held[lock.identity] = ourselves
-                    return lock
-            raise Busy(None)  # noqa: TRY301
+            _publish(name, lock, state, aside)
+            _unlink(name, aside)
         except BaseException:
             _close(descriptor)
+            _unlink(name, aside)
             raise
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(name, dir_fd=aside)
+        _held[lock.identity] = ourselves
+        return lock
+
+
+def _publish(name: str, lock: HeldLock, state: int, aside: int) -> None:
+    for _ in range(_TRIES):
+        if _linked(name, lock, state, aside) or _replaced(name, lock, state, aside):
+            return
+    raise Busy(None)
+
+
+def _unlink(name: str, aside: int) -> None:
+    with contextlib.suppress(OSError):  # it is cleared with all that lies there
+        os.unlink(name, dir_fd=aside)
 
 
 def release(lock: HeldLock, state: int) -> None:

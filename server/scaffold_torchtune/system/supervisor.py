@@ -11,14 +11,20 @@ the directory, how many arguments there are, the arguments, and the variables, e
 writes a line each: `started PID`, or `failed ERRNO`; then `ended STATUS`, negative for a signal.
 """
 
-# Each program that runs waits for these imports: pathlib alone takes as long as all of them.
-import contextlib
 import ctypes
 import os
 import select
-import signal
 import sys
 import time
+
+# Each program that runs waits for these imports: contextlib, pathlib, and signal, which makes enums of what _signal
+# has, take as long as all the rest.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable
+else:
+    import _signal as signal
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _SECONDS = 4.0  # a program that starts processes faster than they can be ended is given up then
@@ -57,15 +63,19 @@ def _ignore_signals() -> int:
         os.set_blocking(descriptor, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     for number in signal.valid_signals() - {getattr(signal, name) for name in _OURS if hasattr(signal, name)}:
-        with contextlib.suppress(OSError, ValueError):
+        try:
             signal.signal(number, lambda _number, _frame: None)
+        except (OSError, ValueError):
+            continue
     return reading
 
 
 def _control_process(option: int, value: int) -> None:
     if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # a C library without prctl
+        try:
             ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+        except (OSError, AttributeError):  # a C library without prctl
+            return
 
 
 def _read(control: int, size: int) -> bytes:
@@ -108,9 +118,8 @@ def _watch(leader: int, control: int, woken: int) -> "int | None":
     poll.register(woken, select.POLLIN)
     while True:
         ready = {descriptor for descriptor, _ in poll.poll()}
-        with contextlib.suppress(BlockingIOError):
-            while woken in ready and os.read(woken, 4096):
-                pass
+        if woken in ready:
+            os.read(woken, 65536)  # more than a pipe holds
         status = _reap(leader)
         if status is not None or control in ready:
             return status
@@ -133,30 +142,37 @@ def _reap(leader: int) -> "int | None":
 
 def _end(leader: int, status: "int | None") -> int:
     """End all that is left; return the status of the program."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)
+    _kill(os.killpg, leader)
     deadline = time.monotonic() + _SECONDS
-    with contextlib.suppress(ChildProcessError):
-        while time.monotonic() < deadline:
-            for child in _children():
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(child, signal.SIGKILL)
+    while time.monotonic() < deadline:
+        for child in _children():
+            _kill(os.kill, child)
+        try:
             found = _reap(leader)
-            status = found if status is None else status
-            if sys.platform != "linux" and status is not None:
-                break
-            time.sleep(_PAUSE)
+        except ChildProcessError:  # nothing is left
+            break
+        status = found if status is None else status
+        if sys.platform != "linux" and status is not None:
+            break
+        time.sleep(_PAUSE)
     return signal.SIGKILL if status is None else status
+
+
+def _kill(how: "Callable[[int, int], None]", number: int) -> None:
+    try:
+        how(number, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
 
 
 def _children() -> "set[int]":
     """Return our children: as the kernel lists them, else as every process names its parent (proc(5))."""
-    with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children") as file:  # noqa: PTH123
-        return {int(pid) for pid in file.read().split()}
-    with contextlib.suppress(OSError):
-        names = os.listdir("/proc")  # noqa: PTH208
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:  # noqa: PTH123
+            return {int(pid) for pid in file.read().split()}
+    except OSError:
+        names = os.listdir("/proc") if os.path.isdir("/proc") else []  # noqa: PTH112, PTH208
         return {int(name) for name in names if name.isdecimal() and _parent(name) == os.getpid()}
-    return set()
 
 
 def _parent(pid: str) -> "int | None":
@@ -169,5 +185,7 @@ def _parent(pid: str) -> "int | None":
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(BrokenPipeError):  # nobody reads the report any more
+    try:
         main(int(sys.argv[1]), int(sys.argv[2]))
+    except BrokenPipeError:  # nobody reads the report any more
+        sys.exit(1)
