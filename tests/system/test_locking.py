@@ -274,14 +274,45 @@ def test_of_eight_processes_one_has_it_also_where_they_are_killed(tree: Tree, tm
     assert codes(tree) == []
 
 
+def test_a_lock_that_another_replaced_meanwhile_is_looked_at_again(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, calls = locking._lock, itertools.count(1)  # noqa: SLF001 - the moment between two calls
+    with contextlib.ExitStack() as others:
+
+        def lock(descriptor: int, *, is_alone: bool = True) -> bool:
+            if next(calls) == 2:  # the empty one is open already
+                lock_of(tree).unlink()
+                others.enter_context(holding(tree))
+            return original(descriptor, is_alone=is_alone)
+
+        lock_of(tree).touch()
+        monkeypatch.setattr(locking, "_lock", lock)
+        assert codes(tree) == ["busy"]
+
+
+def test_without_kernel_locks_the_last_of_those_who_replace_a_dead_lock_has_it(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sleep(seconds: float) -> None:
+        assert seconds == locking._SETTLE  # noqa: SLF001
+        lock_of(tree).rename(tree.root / "ours")
+        lock_of(tree).write_text(record(pid=os.getppid(), is_locked=False, started=""))
+
+    monkeypatch.setattr(fcntl, "lockf", failing(errno.ENOLCK))
+    monkeypatch.setattr(locking, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    lock_of(tree).touch()
+    assert codes(tree) == ["busy"]
+    assert json.loads(lock_of(tree).read_text())["pid"] == os.getppid(), "another's is left alone"
+
+
 def compete(root: Path, wins: Path, witness: Path) -> None:
     """Take the lock once, and be killed with it or give it back; tell where another has it meanwhile."""
     chance = random.Random(os.getpid())  # noqa: S311
     with Tree(root) as tree, witness.open() as alone:
         for _ in range(2000):
             with contextlib.suppress(Refused), tree.locked():
-                is_killed = chance.random() < 0.5
-                with wins.open("a") as file:
+                with wins.open("a+") as file:
+                    file.seek(0)
+                    is_killed = file.read().count("\n") % 2 == 0
                     try:
                         fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         file.write("killed\n" if is_killed else "given back\n")
