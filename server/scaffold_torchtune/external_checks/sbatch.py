@@ -192,7 +192,7 @@ def refusal(run: PlannedRun, script: SlurmScript, of: SbatchAnswer, options: Seq
         fix = f"give what SLURM misses in claude.local.md, then scaffold again; `{command}` shows what there is"
     return finding(
         "sbatch-refused",
-        f"sbatch does not take the script{' now' if later else ''}: {of.messages}",
+        f"sbatch does not take the script: {of.messages}",
         field=first.name or None,
         actual=of.message,
         file=f"{run.directory}/{FINETUNE_SLURM}",

@@ -78,7 +78,7 @@ def _lora(report: Report, data: dict[str, Any]) -> None:
         for index, module in enumerate(modules):
             if module not in known:
                 message = f"model.lora_attn_modules names {quoted(module)}, which torchtune ignores."
-                message = did_you_mean(module, known, message) if isinstance(module, str) else message
+                message = did_you_mean(str(module), known, message)
                 where = (*path, index)
                 report.add("value-mismatch", message, field=field, expected=expected, actual=module, path=where)
     if not isinstance(node.get("apply_lora_to_mlp"), bool):
