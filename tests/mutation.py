@@ -212,9 +212,10 @@ def _in_child(work: Callable[[Path], int]) -> bool:
 
 
 def _pytest(tests: Sequence[str], folder: Path, *plugins: object) -> int:
-    options = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", "--tb=no", "-o", f"timeout={_TEST_SECONDS}"]
-    places = [f"--rootdir={TESTS.parent}", f"--basetemp={folder / 'tests'}"]
-    return pytest.main([*options, *places, *tests], plugins=list(plugins))
+    # Hypothesis' plugin would read all of our code, only to draw its constants now and then
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--assert=plain", "--tb=no"]
+    options += ["-o", f"timeout={_TEST_SECONDS}", f"--rootdir={TESTS.parent}", f"--basetemp={folder / 'tests'}"]
+    return pytest.main([*options, *tests], plugins=list(plugins))
 
 
 def survivors(seen: Seen, tried: Sequence[Mutant]) -> list[Mutant]:
