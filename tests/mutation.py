@@ -56,6 +56,8 @@ _LIKELY: Final = 15  # tests that are tried first
 _TEST_SECONDS: Final = 120  # of a clock: on a busy machine a test takes many times its own
 _CHILD_SECONDS: Final = 120  # of a processor
 _CHILD_BYTES: Final = 4 * 1024**3  # a mutant may never stop adding to a list
+_NOT_SHARED: Final = ("__", "conftest", "test_", "hypothesis")
+"""How modules begin that workers do not import: where Hypothesis is there, its plugin reads all of our code."""
 
 
 class Seen(NamedTuple):
@@ -172,7 +174,7 @@ def import_all_but(package: str, modules: Iterable[str]) -> None:
     """Import what no mutant of a package can change, so that no child must do it again."""
     sys.meta_path.insert(0, barred := _Barred(f"scaffold_torchtune.{package}"))
     for name in modules:
-        if not name.startswith(("__", "conftest", "test_")):
+        if not name.startswith(_NOT_SHARED):
             with suppress(ImportError):
                 importlib.import_module(name)
     sys.meta_path.remove(barred)
@@ -180,13 +182,14 @@ def import_all_but(package: str, modules: Iterable[str]) -> None:
     gc.freeze()  # what is there for good is not searched again in each child
 
 
-def killer(mutant: Mutant, tests: Sequence[str]) -> str | None:
+def killer(mutant: Mutant | None, tests: Sequence[str]) -> str | None:
     """The test that fails with a mutant in the place of its module: empty where none could run, None where all pass."""
-    assert mutant.module not in sys.modules
+    assert mutant is None or mutant.module not in sys.modules
     read, write = os.pipe()
 
     def broken(folder: Path) -> int:
-        sys.meta_path.insert(0, _Broken(mutant))
+        if mutant is not None:
+            sys.meta_path.insert(0, _Broken(mutant))
         files = dict.fromkeys(test.partition("::")[0] for test in tests)
         status = _pytest([str(TESTS.parent / file) for file in files], folder, _Killer(tests, write))
         return 0 if status == pytest.ExitCode.NO_TESTS_COLLECTED else status
@@ -212,10 +215,9 @@ def _in_child(work: Callable[[Path], int]) -> bool:
 
 
 def _pytest(tests: Sequence[str], folder: Path, *plugins: object) -> int:
-    # Hypothesis' plugin would read all of our code, only to draw its constants now and then
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--assert=plain", "--tb=no"]
-    options += ["-o", f"timeout={_TEST_SECONDS}", f"--rootdir={TESTS.parent}", f"--basetemp={folder / 'tests'}"]
-    return pytest.main([*options, *tests], plugins=list(plugins))
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", "--tb=no", "-o", f"timeout={_TEST_SECONDS}"]
+    places = [f"--rootdir={TESTS.parent}", f"--basetemp={folder / 'tests'}"]
+    return pytest.main([*options, *places, *tests], plugins=list(plugins))
 
 
 def survivors(seen: Seen, tried: Sequence[Mutant]) -> list[Mutant]:
@@ -233,6 +235,9 @@ def survivors(seen: Seen, tried: Sequence[Mutant]) -> list[Mutant]:
             print(f"survived: {mutant.file}:{mutant.lines[0]}: {mutant.change}", flush=True)
         else:
             killers = [name, *(test for test in killers if test != name)]
+    if named := [test for test in killers if test]:
+        failing = killer(None, named)
+        assert failing is None, f"{failing} fails without any mutant"
     return found
 
 
