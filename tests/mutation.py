@@ -53,6 +53,7 @@ SLOW: Final = "_anything.py"
 
 
 _LIKELY: Final = 15  # tests that are tried first
+_FAR: Final = 10**6  # the rank of tests whose functions have killed nothing
 _TEST_SECONDS: Final = 120  # of a clock: on a busy machine a test takes many times its own
 _CHILD_SECONDS: Final = 120  # of a processor
 _CHILD_BYTES: Final = 4 * 1024**3  # a mutant may never stop adding to a list
@@ -228,7 +229,8 @@ def survivors(seen: Seen, tried: Sequence[Mutant]) -> list[Mutant]:
         lines = seen.passing[str(mutant.path)]
         tests = {test for line in mutant.lines for test in lines.get(line, ())} or seen.seconds.keys()
         likely = [test for test in killers if test in tests][:_LIKELY]
-        rest = sorted(tests - set(likely), key=seen.seconds.__getitem__)
+        near = {_function(test): rank for rank, test in reversed([*enumerate(killers)])}
+        rest = sorted(tests - set(likely), key=lambda test: (near.get(_function(test), _FAR), seen.seconds[test]))
         name = next((k for k in (killer(mutant, part) for part in (likely, rest) if part) if k is not None), None)
         if name is None:
             found.append(mutant)
@@ -239,6 +241,11 @@ def survivors(seen: Seen, tried: Sequence[Mutant]) -> list[Mutant]:
         failing = killer(None, named)
         assert failing is None, f"{failing} fails without any mutant"
     return found
+
+
+def _function(test: str) -> str:
+    """The function of a test, which may have parameters."""
+    return test.partition("[")[0]
 
 
 def campaign(package: str, sample: int | None, only: str, processes: int) -> tuple[int, int, int]:
