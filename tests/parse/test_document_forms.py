@@ -103,3 +103,13 @@ def test_side_by_side_a_value_that_differs_is_refused_with_run_and_setting(
     problems = refused.value.problems
     assert {problem.code for problem in problems} == {"ambiguous"}
     assert [p for p in problems if p.field == setting and absent(p.message, run, setting, f"{YML}:", f"{MD}:") == []]
+
+
+@pytest.mark.parametrize("document", [MD, YML])
+def test_a_title_in_words_is_no_other_name_than_that_of_the_yaml_form(tmp_path: Path, document: str) -> None:
+    both = write(tmp_path / "sweep", md=MARKDOWN.replace("# sweep", "# How rank changes capitalization"), yml=YAML)
+    plan = steps.plan(Request(both / document))
+    assert "two-summaries" in [warning.code for warning in plan.warnings]
+    with pytest.raises(Refused):
+        (both / MD).write_text(MARKDOWN.replace("# sweep", "# another"))
+        steps.plan(Request(both / document))

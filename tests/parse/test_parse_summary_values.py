@@ -62,6 +62,31 @@ def test_an_experiment_whose_name_is_no_plain_name_is_refused(title: str) -> Non
     assert [p.field for p in refusal(parsed, summary(title=title))] == [field]
 
 
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [("# Cross-Length Generalization in Capitalization", "cross-length_generalization_in_capitalization"),
+     ("# Experiment: Rank & rate (4L → 8L)", "rank_rate_4l_8l"), ("# Étude du rang, 1.5B", "etude_du_rang_1.5b"),
+     ("# *It's* a test", "its_a_test"), ("# LoRA α sweep", "lora_alpha_sweep"), ("Two\nlines\n===", "two_lines"),
+     ("# Evaluation of LoRA runs", "evaluation_of_lora_runs"), ("# All capitalization runs", "all_capitalization_runs")],
+)  # fmt: skip
+def test_a_title_of_several_words_is_the_name_as_a_slug_and_said_once(title: str, name: str) -> None:
+    found = parsed(summary(title=title))
+    assert found.name == name
+    assert [(w.code, w.actual, w.line) for w in found.warnings if w.field == "experiment_name"] == [
+        ("name-from-title", name, 1)
+    ]
+
+
+@pytest.mark.parametrize("title", ["# Experiment Plan", "# All training runs", "# 大文字 化", "# a\u202e b", "# ; ;"])
+def test_a_title_that_tells_an_experiment_from_no_other_is_asked_for(title: str) -> None:
+    assert [p.field for p in refusal(parsed, summary(title=title))] == ["experiment_name"]
+
+
+@pytest.mark.parametrize("title", ["# sweep (second try)", "# `cap_4L`", "# sweep"])
+def test_a_title_that_is_a_name_is_no_slug(title: str) -> None:
+    assert "name-from-title" not in [warning.code for warning in parsed(summary(title=title)).warnings]
+
+
 # --- values: booleans, memory, paths, free text ---
 
 

@@ -109,13 +109,18 @@ def lines_of(root: Section, above: str = "") -> dict[str, int]:
     return lines
 
 
+def _is_title(first: Section) -> bool:
+    """Return whether the first section of a document is all of it, with its title as the heading."""
+    return first.level == 1 and bool(first.sections) and not first.tables and not first.bullets
+
+
 def topmost(root: Section, is_wanted: Callable[[str], bool]) -> Iterator[Section]:
     """Yield sections that are wanted by their title, and lie below no other such section, runs or evaluation.
 
     The document's own title is no heading of theirs: `# Evaluation of LoRA runs` may be one.
     """
     for i, section in enumerate(root.sections):
-        if i == 0 and section.level == 1 and section.sections and not section.tables and not section.bullets:
+        if i == 0 and _is_title(section):
             yield from topmost(section, is_wanted)
         elif is_wanted(section.title):
             yield section
@@ -163,9 +168,9 @@ def _parted(line: str) -> tuple[str, str]:
 
 
 def _walk(root: Section, above: tuple[str, ...] = ()) -> Iterator[tuple[Section, tuple[str, ...]]]:
-    for section in root.sections:
+    for i, section in enumerate(root.sections):
         yield section, above
-        yield from _walk(section, (*above, section.title))
+        yield from _walk(section, above if i == 0 and _is_title(section) else (*above, section.title))
 
 
 def _fenced(root: Section, within: bool = False) -> set[int]:

@@ -186,6 +186,8 @@ def _same_in_twin(found: Parsed, twin: Experiment, options: Options, context: Pl
     used, unused = found.experiment.summary_file, twin.summary_file
     options, context = options.model_copy(update={"names": "varying"}), dataclasses.replace(context, previous=None)
     one = make_plan(found.experiment, options, context)
+    if "name-from-title" in {warning.code for warning in (*found.experiment.warnings, *twin.warnings)}:
+        twin = twin.model_copy(update={"name": found.experiment.name})  # a title in words is no other name
     with _refused_as_twin(used, unused):
         other = make_plan(twin, options, context)
     problems: dict[object, Finding] = {}
