@@ -67,7 +67,8 @@ def test_an_experiment_whose_name_is_no_plain_name_is_refused(title: str) -> Non
     [("# Cross-Length Generalization in Capitalization", "cross-length_generalization_in_capitalization"),
      ("# Experiment: Rank & rate (4L → 8L)", "rank_rate_4l_8l"), ("# Étude du rang, 1.5B", "etude_du_rang_1.5b"),
      ("# *It's* a test", "its_a_test"), ("# LoRA α sweep", "lora_alpha_sweep"), ("Two\nlines\n===", "two_lines"),
-     ("# Evaluation of LoRA runs", "evaluation_of_lora_runs"), ("# All capitalization runs", "all_capitalization_runs")],
+     ("# Evaluation of LoRA runs", "evaluation_of_lora_runs"),
+     ("# All capitalization runs", "all_capitalization_runs")],
 )  # fmt: skip
 def test_a_title_of_several_words_is_the_name_as_a_slug_and_said_once(title: str, name: str) -> None:
     found = parsed(summary(title=title))
