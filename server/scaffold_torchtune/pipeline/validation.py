@@ -11,6 +11,7 @@ from scaffold_torchtune.pipeline.apply import hashes_of, left_over
 from scaffold_torchtune.pipeline.backend import identity
 from scaffold_torchtune.pipeline.locate import experiment_directory, read_documents
 from scaffold_torchtune.pipeline.prepare import preflight_findings
+from scaffold_torchtune.pipeline.state import Record
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import ValidateResult
 from scaffold_torchtune.system import layout
@@ -29,8 +30,11 @@ _UNNAMED = (
 def freshness_findings(tree: Tree, run: PlannedRun, made_by: str | None) -> list[Finding]:
     """Return what the run's record says against its outputs. `made_by` is what setup would make them with now."""
     try:
-        there = hashes_of(tree, run.directory)
         record = state.load_record(tree, run.directory)
+    except Refused as refused:
+        return list(refused.problems)
+    try:
+        there = hashes_of(tree, run.directory)
     except Refused:
         return []  # reported where the file itself is read
     if record is None:
@@ -55,6 +59,20 @@ def freshness_findings(tree: Tree, run: PlannedRun, made_by: str | None) -> list
         for name, digest in there.items()
         if record.outputs.get(name) not in {None, digest}
     ]
+
+
+def newly_rejected(tree: Tree, plan: Plan, result: ValidateResult) -> list[Record]:
+    """Return the records of runs that an external script made and that did not pass, as they must be noted now."""
+    if plan.options.setup_script == "bundled":
+        return []
+    failed = [run.directory for run in result.runs if not run.passed]
+    found: list[Record] = []
+    for directory in failed:
+        with suppress(Refused):  # it is among the findings
+            record = state.load_record(tree, directory)
+            if record is not None and record.outputs and not record.failed and not record.rejected:
+                found.append(record.model_copy(update={"rejected": True}))
+    return found
 
 
 def _stale(run: PlannedRun, name: str, what: str) -> Finding:

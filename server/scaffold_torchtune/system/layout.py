@@ -16,6 +16,7 @@ LOCK: Final = f"{STATE}/lock"
 STAGING: Final = f"{STATE}/staging"
 RUNS: Final = f"{STATE}/runs"
 OUTPUT: Final = f"{STATE}/output"
+BACKUP: Final = f"{STATE}/backup"
 
 SETUP_YAML: Final = "setup_finetune.yaml"
 FINETUNE_YAML: Final = "finetune.yaml"
