@@ -9,7 +9,8 @@ import pytest
 
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.system.files import Tree
-from support.experiments import ACTIONS, RUNS, actions, change, run_directories
+from support.experiments import ACTIONS, RUNS, actions, run_directories
+from support.plan_files import change_plan
 from support.scaffolding import codes, refusal, scaffold
 
 
@@ -46,7 +47,7 @@ def test_the_lock_of_another_host_is_never_taken_over(experiment: Path) -> None:
 def test_a_plan_that_another_scaffold_replaced_meanwhile_is_not_taken_for_ours(experiment: Path, moment: str) -> None:
     def progress(step: str, done: int, _total: int) -> None:
         if (step, done) == (moment, 4):  # the last moment of our step: another scaffold renders next
-            change(experiment / ".scaffold" / "plan.json", '"id": "', '"id": "0')
+            change_plan(experiment, lambda plan: plan.update(experiment="another"))
 
     refused = refusal(steps.scaffold, experiment, progress=progress)
     assert codes(refused) == ["busy"]

@@ -6,11 +6,12 @@ What a person edited is never overwritten unasked.
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from scaffold_torchtune.findings import Finding, Refused, finding, refuse
 from scaffold_torchtune.models import Plan
 from scaffold_torchtune.pipeline import scaffold_log, state
-from scaffold_torchtune.pipeline.backend import Backend
+from scaffold_torchtune.pipeline.backend import Backend, digest_beside
 from scaffold_torchtune.pipeline.backup import Backup
 from scaffold_torchtune.pipeline.prepare import Prepared
 from scaffold_torchtune.pipeline.state import Record
@@ -189,8 +190,7 @@ def pending_setups(tree: Tree, plan: Plan, backend: Backend, *, overwrite: bool)
     problems: list[Finding] = []
     pending: dict[str, PendingSetup] = {}
     records: dict[str, Record] = {}
-    log = state.load_log_state(tree)
-    has_failed = log is not None and log.status == "failed"
+    doubt = _Doubt(tree, backend.script.path) if backend.script else None
     for run in plan.runs:
         record = state.load_record(tree, run.directory)
         path = f"{run.directory}/{SETUP_YAML}"
@@ -203,7 +203,7 @@ def pending_setups(tree: Tree, plan: Plan, backend: Backend, *, overwrite: bool)
             problems.append(_edited(path, "was changed since it was rendered", "render again"))
             continue
         there = hashes_of(tree, run.directory)
-        again = backend.script is not None and (overwrite or _is_doubtful(record, backend, has_failed=has_failed))
+        again = doubt is not None and (overwrite or doubt.concerns(record))
         if again or not _is_done(record, there, backend):
             names = record.foreign(there)
             problems += [_edited(f"{run.directory}/{name}", _CHANGED) for name in names if not overwrite]
@@ -226,8 +226,24 @@ def _is_done(record: Record, there: Mapping[str, str], backend: Backend) -> bool
     return bool(made) and made == there
 
 
-def _is_doubtful(record: Record, backend: Backend, *, has_failed: bool) -> bool:
-    """Return whether the script may make something else now. Older records know neither of a verdict nor of files."""
-    if not record.beside:
-        return has_failed
-    return record.rejected or record.beside != backend.beside
+class _Doubt:
+    """Whether an external script may make something else now than it made of a run."""
+
+    def __init__(self, tree: Tree, script: Path) -> None:
+        log = state.load_log_state(tree)
+        self._script, self._has_failed = script, log is not None and log.status == "failed"
+        self._now: dict[str, str] = {}
+
+    def concerns(self, record: Record) -> bool:
+        """Return whether validation found an error in it, or a file that lay beside the script is another now.
+
+        Older records know of neither: then it is the verdict on the whole that counts. A file that is new was not read.
+        """
+        if record.beside is None:
+            return self._has_failed
+        return record.rejected or any(self._digest(name) != digest for name, digest in record.beside.items())
+
+    def _digest(self, name: str) -> str:
+        if name not in self._now:
+            self._now[name] = digest_beside(self._script, name)
+        return self._now[name]

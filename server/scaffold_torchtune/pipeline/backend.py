@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import itertools
 import os
 import time
@@ -38,14 +37,10 @@ class SetupScript:
 
 @dataclass(frozen=True)
 class Backend:
-    """`identity` changes when what it makes may change. `script` is None for the bundled setup_finetune.
-
-    `beside` is a digest of the files beside the script, which it may read: its templates.
-    """
+    """`identity` changes when what it makes may change. `script` is None for the bundled setup_finetune."""
 
     identity: str
     script: SetupScript | None = None
-    beside: str = ""
 
 
 def backend_of(plan: Plan, request: Request) -> Backend:
@@ -69,8 +64,7 @@ def backend_of(plan: Plan, request: Request) -> Backend:
         message = f"the setup script {shown(planned)} cannot be read: {error.strerror}"
         fix = "put it back, or render again with another --setup-script"
         raise refuse("setup-script-missing", message, file=planned, fix=fix) from error
-    script = SetupScript(Path(planned), environment_of(plan.runs[0].settings, request))
-    return Backend(found, script, digest_beside(Path(planned), Path(plan.experiment_dir)))
+    return Backend(found, SetupScript(Path(planned), environment_of(plan.runs[0].settings, request)))
 
 
 def identity(plan: Plan) -> str:
@@ -89,25 +83,30 @@ def identity(plan: Plan) -> str:
     return f"{planned} {sha256(data)}"
 
 
-def digest_beside(script: Path, experiment: Path) -> str:
-    """Return a digest of the files beside a script, in its directory and in those below: templates that it may read.
+def files_beside(script: Path, experiment: Path) -> dict[str, str]:
+    """Return a digest of each file beside a script, in its directory and in those below: templates that it may read.
 
     Left out are hidden files, logs, what Python and editors leave behind, large files, and whole experiments: they
     change by themselves. What cannot be read counts as absent. The nearest files count where there are many.
     """
-    digest, size = hashlib.sha256(), 0
-    for path in itertools.islice(_files_beside(script.parent, experiment), _MOST_BESIDE):
-        with contextlib.suppress(OSError), open_regular(path) as file:
-            data = file.read(_LARGEST_BESIDE + 1)
-            size += len(data)
-            if len(data) <= _LARGEST_BESIDE:
-                digest.update(os.fsencode(path.relative_to(script.parent)) + b"\0" + hashlib.sha256(data).digest())
-        if size > _LARGEST_SCRIPT:
-            break
-    return digest.hexdigest()
+    found: dict[str, str] = {}
+    paths = _paths_beside(script.parent, experiment)
+    for path in itertools.islice(paths, _MOST_BESIDE):
+        name = str(path.relative_to(script.parent))
+        if name.isprintable() and (digest := digest_beside(script, name)):
+            found[name] = digest
+    return found
 
 
-def _files_beside(directory: Path, experiment: Path) -> Iterator[Path]:
+def digest_beside(script: Path, name: str) -> str:
+    """Return a digest of a file beside a script, by its relative path; empty where it is absent or large."""
+    data = b""
+    with contextlib.suppress(OSError), open_regular(script.parent / name) as file:
+        data = file.read(_LARGEST_BESIDE + 1)
+    return sha256(data)[:_DIGITS] if 0 < len(data) <= _LARGEST_BESIDE else ""
+
+
+def _paths_beside(directory: Path, experiment: Path) -> Iterator[Path]:
     """Yield what is no directory in one and in those below, the nearest first."""
     folders = [(directory, 0)]
     for folder, depth in folders:
@@ -131,9 +130,10 @@ def _is_experiment(folder: Path, experiment: Path) -> bool:
 
 
 _LARGEST_SCRIPT: Final = 10_000_000
-_LARGEST_BESIDE: Final = 1_000_000
+_LARGEST_BESIDE: Final = 300_000
 _MOST_BESIDE: Final = 200  # files, and directories
 _MOST_LISTED: Final = 10_000
+_DIGITS: Final = 16
 _DEPTH_BESIDE: Final = 3  # cruijff_kit's templates lie two directories below
 _LEFT_BEHIND: Final = (".pyc", ".log", ".out", ".err", ".lock", ".pid", ".tmp", ".swp", "~")
 

@@ -6,13 +6,14 @@ finished and the log is closed. What a person edited meanwhile is kept.
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Final
 
 from scaffold_torchtune.findings import Finding, Refused, finding
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.pipeline import state
 from scaffold_torchtune.pipeline.apply import PendingSetup, Setups, hash_of, hashes_of
-from scaffold_torchtune.pipeline.backend import Backend, Pool, Work
+from scaffold_torchtune.pipeline.backend import Backend, Pool, Work, digest_beside, files_beside
 from scaffold_torchtune.pipeline.backup import Backup
 from scaffold_torchtune.pipeline.state import Record
 from scaffold_torchtune.request import Interrupted, Request
@@ -47,7 +48,7 @@ def run_setups(
     made.tidy()
     pool = None
     if script and work:
-        made.guard()
+        made.guard(script.path)
         pool = Pool(tree, work, lambda at: script.run(tree.root / at, request), request, made.put_back)
     with closing(pool.outcomes() if pool else _bundled(work, known)) as outcomes:
         for run, outcome in outcomes:
@@ -61,6 +62,8 @@ def run_setups(
     if changed:
         made.put_back()
         changed -= made.publish_again()
+    if pool and script:
+        made.forget_written(script.path)
     return made.result(sorted(changed))
 
 
@@ -77,13 +80,17 @@ class Publisher:
         self._pending = setups.pending
         self._records = dict(setups.records)
         self._backup = Backup(tree, request.now)
+        self._beside: dict[str, str] | None = None
+        self._is_guarding = False
         self._guarded: dict[str, bytes] = {}
         self._kept: dict[str, bytes] = {}
         self.outcomes: dict[str, Outcome] = {}
         self.reasons: dict[str, str] = {}
 
-    def guard(self) -> None:
-        """Hold the state and the documents in memory: scripts are about to run."""
+    def guard(self, script: Path) -> None:
+        """Hold the state and the documents in memory, and see what lies beside the script, which is about to run."""
+        self._is_guarding = True
+        self._beside = files_beside(script, self._tree.root)
         records = {layout.record(name): state.dumped(record) for name, record in self._records.items()}
         for path in (layout.PLAN, layout.PROGRESS):
             records[path] = self._tree.read(path) or b""
@@ -119,6 +126,14 @@ class Publisher:
         self._guarded[path] = data
         self._tree.write(path, data)
 
+    def forget_written(self, script: Path) -> None:
+        """Leave out of the records what beside the script has changed while it ran: it writes there itself."""
+        names = {name for name, digest in (self._beside or {}).items() if digest_beside(script, name) != digest}
+        for directory, record in [*self._records.items()] if names else []:
+            if directory in self._pending and record.beside:
+                beside = {name: digest for name, digest in record.beside.items() if name not in names}
+                self._save(record.model_copy(update={"beside": beside}))
+
     def take(self, run: PlannedRun, outcome: Outcome) -> None:
         """Publish what was made for a run, or note that it failed."""
         is_published = run.directory in self.outcomes and not self.reasons[run.directory]
@@ -143,7 +158,7 @@ class Publisher:
         try:
             write()
         except Refused:
-            if not self._guarded:
+            if not self._is_guarding:
                 raise
             self.put_back()
             write()
@@ -158,7 +173,7 @@ class Publisher:
         new = record.model_copy(
             update={
                 "backend": self._backend.identity,
-                "beside": self._backend.beside,
+                "beside": self._beside,
                 "outputs": outputs,
                 "replaced": (),
                 "failed": "",

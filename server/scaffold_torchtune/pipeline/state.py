@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AwareDatetime, Field, NonNegativeInt, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.models import Model, Plan
@@ -23,21 +23,26 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 OutputName = Annotated[str, Field(pattern=r"^finetune\.(?:yaml|slurm)$")]
 
 
+Printable = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,4000}$")]
+Offset = Annotated[int, Field(ge=0, lt=2**60)]
+
+
 class Record(Model):
     """What was made for one run, and from what.
 
     `setup_yaml` is the SHA-256 of its setup_finetune.yaml. `outputs` maps finetune.yaml and finetune.slurm to theirs,
-    and is empty until they are made; `backend` is who made them, `beside` a digest of what lay beside the external
-    script then. `replaced` are the SHA-256 of earlier files that lay there when the record was written, ours and what
-    the user let go: a record is written before the files that it tells of, so that a scaffold that was killed knows its
-    own files again. `failed` is why the last setup failed, which left what was there before. `rejected`: validation
-    found an error in what an external script made. `sources` says where each setting came from.
+    and is empty until they are made; `backend` is who made them, `beside` has digests of the files that lay beside the
+    external script then (None: not known). `replaced` are the SHA-256 of earlier files that lay there when the record
+    was written, ours and what the user let go: a record is written before the files that it tells of, so that a
+    scaffold that was killed knows its own files again. `failed` is why the last setup failed, which left what was there
+    before. `rejected`: validation found an error in what an external script made. `sources` says where each setting
+    came from.
     """
 
     directory: str
     setup_yaml: Sha256
     backend: str = ""
-    beside: str = ""
+    beside: dict[Printable, str] | None = None
     failed: str = ""
     rejected: bool = False
     outputs: dict[OutputName, Sha256] = Field(default_factory=dict)
@@ -73,7 +78,7 @@ class LogState(Model):
     verdict: str = ""
     unlogged: Literal["", "render", "setup"] = ""
     entries: str = ""
-    size: NonNegativeInt = 0
+    size: Offset = 0
 
 
 def _load(tree: Tree, path: str, read: Callable[[bytes], M]) -> M | None:
