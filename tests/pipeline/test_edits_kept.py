@@ -34,7 +34,12 @@ def check_told(experiment: Path, found: tuple[Finding, ...], path: str) -> None:
 
 def edit_at(moment: tuple[str, int], edit: Callable[[], object]) -> Callable[[str, int, int], None]:
     """Progress that edits something after so many runs of a step."""
-    return lambda step, done, _total: edit() if (step, done) == moment else None
+
+    def progress(step: str, done: int, _total: int) -> None:
+        if (step, done) == moment:
+            edit()
+
+    return progress
 
 
 @pytest.mark.parametrize("name", ["finetune.yaml", "finetune.slurm"])

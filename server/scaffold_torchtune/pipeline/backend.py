@@ -193,7 +193,7 @@ class Watch:
             self._seen = {n: s for n, s in self._seen.items() if n != path and n not in inside} | kept
 
 
-_OURS: Final = frozenset({layout.STATE, layout.RUNS, layout.OUTPUT, layout.STAGING})
+_OURS: Final = frozenset(layout.STATE_DIRECTORIES)
 _UNWATCHED: Final = (layout.LOCK, layout.BACKUP)
 
 
@@ -220,15 +220,16 @@ class Pool:
     """Runs the script for each piece of work, as many at a time as the request says; its `stop` ends those that run.
 
     It notices what scripts change elsewhere in the experiment: runs that may have done it are run again, alone, each
-    after `put_back` has put back what of the state was changed.
+    after `restore` has put back what was changed.
     """
 
-    def __init__(self, tree: Tree, work: Work, run: RunTask, request: Request, put_back: Callable[[], None]) -> None:
+    def __init__(self, tree: Tree, work: Work, run: RunTask, request: Request, restore: Callable[[], object]) -> None:
         self._tree, self._work, self._run, self._request = tree, work, run, request
-        self._put_back = put_back
+        self._restore = restore
         self._jobs = max(1, min(request.jobs, len(work)))
         self.watch = Watch(tree, [one.directory for one, _ in work])
         self.changed: set[str] = set()
+        self._missed: set[str] = set()
         self._suspects: set[str] = set()
         self._failed: set[str] = set()
         self._cleared: set[str] = set()  # had ended at the last check
@@ -258,8 +259,17 @@ class Pool:
 
     def changes(self) -> set[str]:
         """Return all that was changed elsewhere until now, by whom ever."""
-        self.changed.update(self.watch.changes())
+        self.changed.update(self._changes())
         return self.changed
+
+    def miss(self, paths: Iterable[str]) -> None:
+        """Take it for a change that something had gone, and was made again before it was looked for."""
+        self._missed.update(paths)
+
+    def _changes(self) -> list[str]:
+        """Return what was changed elsewhere since the last check."""
+        missed = {self._missed.pop() for _ in range(len(self._missed))}  # threads may add others
+        return sorted({*self.watch.changes(), *missed})
 
     def _check(self, futures: dict[Future[Outcome], PlannedRun], *, last: bool) -> None:
         """Find what was changed elsewhere; every run that has been running since the last check may have done it."""
@@ -267,7 +277,7 @@ class Pool:
             return
         # what ends during the check may have done it after the check: it is not cleared yet
         done = {run.directory for future, run in futures.items() if future.done()}
-        changes = self.watch.changes()
+        changes = self._changes()
         self._checked = time.monotonic()
         self.changed.update(changes)
         if changes:
@@ -287,10 +297,10 @@ class Pool:
             if self._request.stop.is_set() or not (is_suspect or is_victim):
                 continue
             with contextlib.suppress(Refused):  # it is refused again where it is written
-                self._put_back()
+                self._restore()
             self.changes()
             outcome = self._staged(run, text)
-            if changes := self.watch.changes():
+            if changes := self._changes():
                 self.changed.update(changes)
                 what = few([escape(path) for path in changes], _LISTED, more=" and {} more")
                 reason = f"the script wrote outside its working directory, in the experiment: {what}"
@@ -304,7 +314,9 @@ class Pool:
         if self._request.stop.is_set():
             return Outcome(reason="the scaffold was stopped before")
         try:
-            self._tree.prepare()  # another run's script may have taken it away
+            if gone := self._tree.unprepared():  # another run's script took them away
+                self.miss(gone)
+                self._tree.prepare()
             self._tree.make_directory(staged, durable=False)
             try:
                 self._tree.write(f"{staged}/{layout.SETUP_YAML}", text.encode(), durable=False)

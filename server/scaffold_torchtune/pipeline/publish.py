@@ -49,19 +49,19 @@ def run_setups(
     pool = None
     if script and work:
         made.guard(script.path)
-        pool = Pool(tree, work, lambda at: script.run(tree.root / at, request), request, made.put_back)
+        pool = Pool(tree, work, lambda at: script.run(tree.root / at, request), request, made.restore)
     with closing(pool.outcomes() if pool else _bundled(work, known)) as outcomes:
         for run, outcome in outcomes:
             if request.stop.is_set() and not outcome.files:
                 raise Interrupted
             made.take(run, outcome)
             if pool:
+                pool.miss(made.found_missing())
                 pool.watch.wrote(made.written(run.directory), made.is_ours)
             request.report("setup", len(made.outcomes), len(work))
     changed = pool.changes() if pool else set[str]()
     if changed:
-        made.put_back()
-        changed -= made.publish_again()
+        changed -= made.restore()
     if pool and script:
         made.forget_written(script.path)
     return made.result(sorted(changed))
@@ -82,6 +82,7 @@ class Publisher:
         self._backup = Backup(tree, request.now)
         self._beside: dict[str, str] | None = None
         self._is_guarding = False
+        self._missing: set[str] = set()
         self._guarded: dict[str, bytes] = {}
         self._kept: dict[str, bytes] = {}
         self.outcomes: dict[str, Outcome] = {}
@@ -106,19 +107,24 @@ class Publisher:
             Refused: something else lies there, or the file system says no.
         """
         self._tree.renew()
+        self._missing.update(self._tree.unprepared())
         self._tree.prepare()
-        for path, data in self._guarded.items():
-            if self._tree.read(path) != data:
-                self._tree.write(path, data)
-        for path, data in self._kept.items():
-            if self._tree.kind(path) is None:
-                self._tree.write(path, data)
+        wrong = {path: data for path, data in self._guarded.items() if self._tree.read(path) != data}
+        wrong |= {path: data for path, data in self._kept.items() if self._tree.kind(path) is None}
+        self._missing.update(wrong)
+        for path, data in wrong.items():
+            self._tree.write(path, data)
 
     def tidy(self) -> None:
         """Forget what was to be replaced in runs that are done: a scaffold was killed before it could."""
         for directory, record in [*self._records.items()]:
             if directory not in self._pending and record.replaced:
                 self._save(record.model_copy(update={"replaced": ()}))
+
+    def found_missing(self) -> set[str]:
+        """Return what was put back since it was asked for last."""
+        missing, self._missing = self._missing, set()
+        return missing
 
     def _save(self, record: Record) -> None:
         self._records[record.directory] = record
@@ -198,9 +204,9 @@ class Publisher:
     def _complete(self, directory: str, pending: PendingSetup) -> None:
         """Make the run directory and its setup_finetune.yaml again, where a script took them away."""
         path = f"{directory}/{SETUP_YAML}"
-        self._tree.make_directory(directory)
-        if self._tree.kind(path) is None:
+        if self._tree.make_directory(directory) or self._tree.kind(path) is None:
             self._tree.write(path, pending.text.encode())
+            self._missing.add(path)
 
     def _clear_slurm(self, directory: str) -> None:
         """Take finetune.slurm away; where it was edited meanwhile, it is kept."""
@@ -237,8 +243,12 @@ class Publisher:
         made = self.outcomes[directory].files.get(name) if directory in self.outcomes else None
         return made is None or hash_of(self._tree, path) == sha256(made)
 
-    def publish_again(self) -> set[str]:
-        """Publish again what was changed since it was published; return the paths that are as they should be now."""
+    def restore(self) -> set[str]:
+        """Put back what was taken away, and publish again what was changed since it was published.
+
+        Returns the outputs that are as they should be now.
+        """
+        self.put_back()
         paths: set[str] = set()
         for directory, outcome in self.outcomes.items():
             if self.reasons[directory]:

@@ -255,9 +255,13 @@ class Tree:
         with self._parent(path, "remove", synced=durable) as (fd, name):
             os.unlink(name, dir_fd=fd)
 
+    def unprepared(self) -> list[str]:
+        """Return the state directories that are not there."""
+        return [path for path in layout.STATE_DIRECTORIES if self.kind(path) is None]
+
     def prepare(self) -> None:
         """Make the state directories. Leftovers of a killed scaffold in staging are cleared by `locked`."""
-        for path in (layout.STATE, layout.STAGING, layout.RUNS, layout.OUTPUT):
+        for path in layout.STATE_DIRECTORIES:
             self.make_directory(path)
 
     @contextlib.contextmanager
