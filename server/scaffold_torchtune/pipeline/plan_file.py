@@ -7,7 +7,9 @@ its id must be the hash of its content, and what it holds must be what planning 
 import functools
 import json
 import math
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
@@ -28,6 +30,7 @@ _LONGEST_INTEGER: Final = 18  # digits: no whole number of a plan is longer
 _SPARSE: Final = 16  # bytes of JSON for each mapping or list, at least: one takes much more in memory than in the file
 _LONGEST_PATH: Final = 4_096
 _SHOWN: Final = 3
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as JSON has it; two backslashes are one of the text
 _PATHS: Final[frozenset[ValueKind]] = frozenset({"path", "pattern_free_path"})
 _NAMES: Final[frozenset[ValueKind]] = frozenset({"name", "label", "modules"})
 """The kinds of what is activated before the script runs: bare names, whoever gave them."""
@@ -86,7 +89,7 @@ def _is_text(written: str) -> bool:
         written.encode()
     except UnicodeEncodeError:
         return False
-    return "\\u0000" not in written
+    return _NUL.search(written) is None
 
 
 def _integer(text: str) -> int:
@@ -115,6 +118,8 @@ def _problems(plan: Plan) -> Iterator[str]:
     }.items():
         if path is not None and not _is_path(path):
             yield f"{name} is {shown(path)}, which is no absolute path"
+    if plan.options.template and Path(plan.options.template).name not in plan.inputs:
+        yield f"the template {shown(plan.options.template)} is not among its inputs"
     if any(count < 0 for counts in plan.splits.values() for count in counts.values()):
         yield "splits has a negative number of samples"
     is_bundled = plan.options.setup_script == "bundled"

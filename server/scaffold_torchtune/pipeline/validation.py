@@ -27,8 +27,11 @@ _UNNAMED = (
 )
 
 
-def freshness_findings(tree: Tree, run: PlannedRun, made_by: str | None) -> list[Finding]:
-    """Return what the run's record says against its outputs. `made_by` is what setup would make them with now."""
+def freshness_findings(tree: Tree, run: PlannedRun, script: str, made_by: str | None) -> list[Finding]:
+    """Return what the run's record says against its outputs.
+
+    `script` is the plan's, `made_by` what setup would make them with now: None where the script cannot be read.
+    """
     try:
         record = state.load_record(tree, run.directory)
     except Refused as refused:
@@ -47,7 +50,7 @@ def freshness_findings(tree: Tree, run: PlannedRun, made_by: str | None) -> list
         return [finding("setup-failed", message, file=path, fix=fix)]
     if there and not record.outputs:
         return [_stale(run, name, "is left from an earlier setup") for name in there]
-    if there and made_by and record.backend != made_by:
+    if there and record.backend != made_by and (made_by or not record.backend.startswith(f"{script} ")):
         return [_stale(run, name, f"was made by another setup_finetune ({record.backend})") for name in there]
     return [
         finding(
@@ -90,7 +93,7 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         files[run.directory], problems = _read(tree, run)
         unread = {(problem.file, "missing-file") for problem in problems}  # it is there, but cannot be read
         found = [f for f in validate_run(run, files[run.directory], bundled=bundled) if (f.file, f.code) not in unread]
-        checked[run.directory] = (*problems, *freshness_findings(tree, run, made_by), *found)
+        checked[run.directory] = (*problems, *freshness_findings(tree, run, plan.options.setup_script, made_by), *found)
         request.report("validate", len(checked), len(plan.runs))
     own, shared = deduplicated(checked)
     external: dict[str, list[Finding]] = {}
