@@ -21,6 +21,8 @@ def remove(path):
     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 """
 
+OTHERWISE = [("before", 1), ("after", 3), ("before", 3)]
+
 # What the bad run's script takes away, after it made its files and before.
 REMOVED = {
     "its own record": [f".scaffold/runs/{BAD}.json"],
@@ -42,9 +44,11 @@ REMOVED = {
 }
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("what", REMOVED)
-@pytest.mark.parametrize("jobs", [1, 3])
+@pytest.mark.parametrize(
+    ("when", "jobs"),
+    [("after", 1), *(pytest.param(when, jobs, marks=pytest.mark.long) for when, jobs in OTHERWISE)],
+)
 def test_the_run_that_takes_something_away_fails_and_the_others_are_finished(
     three: Path, tmp_path: Path, what: str, when: str, jobs: int
 ) -> None:
@@ -109,8 +113,15 @@ def test_a_link_in_the_place_of_the_state_is_not_followed(three: Path, tmp_path:
 NAMES = {"a byte": rb"\xff", "half a character": rb"caf\xe9", "a line break": rb"a\nb", "an escape": rb"\x1b[31m"}
 
 
-@pytest.mark.parametrize("where", ["", ".scaffold/", ".scaffold/runs/", f"{THREE[0]}/"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("a byte", ""),
+        ("half a character", ".scaffold/runs/"),
+        ("a line break", ".scaffold/"),
+        ("an escape", f"{THREE[0]}/"),
+    ],
+)
 def test_a_violation_is_not_forgotten_where_a_name_is_not_utf_8(
     three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, where: str
 ) -> None:
