@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.findings import Refused, Scalar, errors_in
-from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.pipeline import state, steps
 from scaffold_torchtune.pipeline.plan_file import NotAPlan, read_plan
 from scaffold_torchtune.request import Request
-from support.experiments import RUNS, everything, make_experiment, outputs
+from support.experiments import RUNS, everything, make_experiment, outputs, run_directories
 from support.plan_files import change_plan, plan_of, with_its_id, write_plan
 from support.scaffolding import codes, refusal, scaffold
 from support.setup_scripts import MAKE, script
@@ -248,3 +248,14 @@ def test_a_plan_with_every_kind_of_text_keeps_its_id(tmp_path: Path) -> None:
     file = script(tmp_path / "tool", MAKE)
     assert scaffold_with(experiment, file).plan.runs
     assert scaffold_with(experiment, file).unchanged
+
+
+def test_a_plan_that_could_not_be_read_back_is_refused_before_it_is_written(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "_SURELY_FEW", 1)
+    monkeypatch.setattr(state, "MAX_READ", 20_000)
+    refused = refusal(steps.scaffold, experiment)
+    assert [(each.code, each.field, each.actual) for each in refused.problems] == [("invalid-value", "runs", 4)]
+    assert not run_directories(experiment)
+    assert not (experiment / ".scaffold").exists()

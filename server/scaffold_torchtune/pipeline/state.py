@@ -9,14 +9,15 @@ from pydantic import AwareDatetime, Field, ValidationError
 from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.models import Model, Plan
 from scaffold_torchtune.pipeline.locate import experiment_directory
-from scaffold_torchtune.pipeline.plan_file import NotAPlan, read_plan
+from scaffold_torchtune.pipeline.plan_file import MOST_RUNS, NotAPlan, read_plan
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results import step_results
 from scaffold_torchtune.results.step_results import PlanResult
 from scaffold_torchtune.system import layout
-from scaffold_torchtune.system.files import Tree
+from scaffold_torchtune.system.files import MAX_READ, Tree
 
 M = TypeVar("M", bound=Model)
+_SURELY_FEW = 200
 
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -102,6 +103,15 @@ def dumped(model: Model) -> bytes:
 def save(tree: Tree, path: str, model: Model) -> None:
     """Write a model."""
     tree.write(path, dumped(model))
+
+
+def check_size(plan: Plan) -> None:
+    """Refuse a plan that could not be read back, before anything is written."""
+    size = len(dumped(plan)) if len(plan.runs) > _SURELY_FEW else 0
+    if len(plan.runs) > MOST_RUNS or size > MAX_READ:
+        message = f"{len(plan.runs)} runs are more than one experiment can have: their plan takes {size:,} bytes"
+        fix = "make several experiments of them"
+        raise refuse("invalid-value", message, field="runs", actual=len(plan.runs), fix=fix)
 
 
 def load_plan(tree: Tree) -> Plan | None:
