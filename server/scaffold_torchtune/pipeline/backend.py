@@ -220,18 +220,27 @@ class Pool:
     """Runs the script for each piece of work, as many at a time as the request says; its `stop` ends those that run.
 
     It notices what scripts change elsewhere in the experiment: runs that may have done it are run again, alone, each
-    after `restore` has put back what was changed.
+    after `restore` has put back what was changed. `has_failed` says whether a run, by its directory, failed or could
+    not be published.
     """
 
-    def __init__(self, tree: Tree, work: Work, run: RunTask, request: Request, restore: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        work: Work,
+        run: RunTask,
+        request: Request,
+        *,
+        restore: Callable[[], object],
+        has_failed: Callable[[str], bool],
+    ) -> None:
         self._tree, self._work, self._run, self._request = tree, work, run, request
-        self._restore = restore
+        self._restore, self._has_failed = restore, has_failed
         self._jobs = max(1, min(request.jobs, len(work)))
         self.watch = Watch(tree, [one.directory for one, _ in work])
         self.changed: set[str] = set()
         self._missed: set[str] = set()
         self._suspects: set[str] = set()
-        self._failed: set[str] = set()
         self._cleared: set[str] = set()  # had ended at the last check
         self._checked = time.monotonic()
 
@@ -247,8 +256,6 @@ class Pool:
                 for future in as_completed(futures):
                     run, outcome = futures[future], future.result()
                     ended.add(run.directory)
-                    if outcome.reason:
-                        self._failed.add(run.directory)
                     self._check(futures, last=len(ended) == len(futures))
                     yield run, outcome
             finally:
@@ -293,7 +300,7 @@ class Pool:
         """
         for run, text in self._work:
             is_suspect = run.directory in self._suspects
-            is_victim = bool(self._suspects) and run.directory in self._failed
+            is_victim = bool(self._suspects) and self._has_failed(run.directory)
             if self._request.stop.is_set() or not (is_suspect or is_victim):
                 continue
             with contextlib.suppress(Refused):  # it is refused again where it is written

@@ -49,7 +49,14 @@ def run_setups(
     pool = None
     if script and work:
         made.guard(script.path)
-        pool = Pool(tree, work, lambda at: script.run(tree.root / at, request), request, made.restore)
+        pool = Pool(
+            tree,
+            work,
+            lambda at: script.run(tree.root / at, request),
+            request,
+            restore=made.restore,
+            has_failed=made.has_failed,
+        )
     with closing(pool.outcomes() if pool else _bundled(work, known)) as outcomes:
         for run, outcome in outcomes:
             if request.stop.is_set() and not outcome.files:
@@ -170,7 +177,7 @@ class Publisher:
             write()
 
     def _publish(self, run: PlannedRun, outcome: Outcome) -> None:
-        """Publish a run's outputs, finetune.slurm last. Outputs that are as they must be stay as they are."""
+        """Publish a run's outputs, finetune.slurm last. What the same script made again as it was stays as it is."""
         tree, directory = self._tree, run.directory
         pending = self._pending[directory]
         self._complete(directory, pending)
@@ -187,7 +194,7 @@ class Publisher:
             }
         )
         there = hashes_of(tree, directory)
-        if there != outputs:
+        if there != outputs or record.backend != new.backend:
             for name in record.foreign(there):
                 if there[name] not in pending.let_go:
                     self._backup.keep(f"{directory}/{name}", "while setup ran")
@@ -263,6 +270,10 @@ class Publisher:
                     self._tree.write(path, outcome.files[name])
                 paths.add(path)
         return paths
+
+    def has_failed(self, directory: str) -> bool:
+        """Return whether a run failed, or what it made could not be published."""
+        return bool(self.reasons.get(directory))
 
     def result(self, changed: list[str]) -> SetupResult:
         """Return what became of all runs. `changed` are paths that were changed while scripts ran."""
