@@ -1,5 +1,7 @@
 """What a person edits while a scaffold works is kept, and told."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,3 +158,18 @@ def test_an_older_pair_that_somebody_put_back_by_hand_is_not_overwritten_unasked
     found = codes(refusal(steps.scaffold, experiment))
     assert set(found) == {"edited-output"}
     assert (experiment / RUNS[0] / "finetune.yaml").read_bytes() == older[f"{RUNS[0]}/finetune.yaml"]
+
+
+def test_hashes_that_a_killed_scaffold_left_let_nothing_be_overwritten(experiment: Path) -> None:
+    """The record still names the older files as those that it may replace: all is published, so it may not."""
+    assert steps.scaffold(Request(experiment)).ok
+    older = outputs(experiment)
+    change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
+    assert steps.scaffold(Request(experiment)).ok
+    file = experiment / ".scaffold" / "runs" / f"{RUNS[0]}.json"
+    name = f"{RUNS[0]}/finetune.yaml"
+    left = {"replaced": [hashlib.sha256(older[name]).hexdigest()]}
+    file.write_text(json.dumps(json.loads(file.read_text()) | left))
+    (experiment / name).write_bytes(older[name])
+    assert codes(refusal(steps.scaffold, experiment)) == ["edited-output"]
+    assert (experiment / name).read_bytes() == older[name]
