@@ -63,6 +63,10 @@ class Prepared:
         """The experiment directory."""
         return self.parsed.directory
 
+    def outcomes_of(self, one: Rendered) -> Mapping[str, bytes]:
+        """Return what the bundled setup_finetune made of a run, by name; nothing where another script will."""
+        return self.outcomes[one.run.directory].files if self.outcomes else {}
+
     @property
     def made(self) -> dict[tuple[str, str], Outcome]:
         """What the bundled setup_finetune made, by the run's directory and the text of its setup_finetune.yaml."""

@@ -108,6 +108,20 @@ class Tree:
     def __exit__(self, *_: object) -> None:
         _close(self._fd)
 
+    def renew(self) -> None:
+        """Make the experiment directory again where it was removed; refuse another one that was put in its place."""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(self.root.lstat(), os.fstat(self._fd)):
+                    return
+                raise _refused(str(self.root), OSError(errno.EINVAL, "another directory lies there"), "open")
+            self.root.mkdir()
+            made = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | _NOFOLLOW)
+        except OSError as error:
+            raise _refused(str(self.root), error, "make the directory") from error
+        os.dup2(made, self._fd, inheritable=False)
+        os.close(made)
+
     @contextlib.contextmanager
     def _opened(self, parts: Sequence[str], path: str, action: str) -> Iterator[int]:
         """Open the directory that the parts lead to; what the file system says is a refusal about `path`."""
@@ -160,14 +174,16 @@ class Tree:
         status = self._status(path)
         return 0 if status is None else status.st_size
 
-    def read(self, path: str) -> bytes | None:
-        """Return the bytes of a regular file; None where nothing lies there."""
+    def read(self, path: str, *, start: int = 0) -> bytes | None:
+        """Return the bytes of a regular file, from `start` on; None where nothing lies there."""
         if self.kind(path) is None:
             return None
         with self._parent(path, "read") as (fd, name), open_regular(name, follow=False, dir_fd=fd) as stream:
-            if os.fstat(stream.fileno()).st_size > MAX_READ:
+            stream.seek(start)
+            data = stream.read(MAX_READ + 1)  # it may grow while it is read
+            if len(data) > MAX_READ:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-            return stream.read()
+            return data
 
     def names(self, path: str = "") -> list[str]:
         """Return the names in a directory, sorted; none where it is not there."""
@@ -184,7 +200,12 @@ class Tree:
         if found is not None:
             raise _refused(path, OSError(errno.ENOTDIR, "not a directory"), "make the directory")
         with self._parent(path, "make the directory", synced=durable) as (fd, name):
-            os.mkdir(name, dir_fd=fd)
+            try:
+                os.mkdir(name, dir_fd=fd)
+            except FileExistsError:  # made meanwhile
+                if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                    raise
+                return False
         return True
 
     def write(self, path: str, data: bytes, *, durable: bool = True) -> None:
@@ -209,6 +230,11 @@ class Tree:
                     os.unlink(temporary, dir_fd=staging)
                 raise
 
+    def move(self, path: str, to: str) -> None:
+        """Move a file, whatever it is, to a path where nothing lies; it is never copied."""
+        with self._parent(path, "move", synced=True) as (source, name), self._parent(to, "move", synced=True) as target:
+            os.rename(name, target[1], src_dir_fd=source, dst_dir_fd=target[0])
+
     def append(self, path: str, data: bytes) -> None:
         """Append to a file in one write; it is made where it is not there."""
         self._check_file(path, "append to")
@@ -228,9 +254,13 @@ class Tree:
         with self._parent(path, "remove", synced=durable) as (fd, name):
             os.unlink(name, dir_fd=fd)
 
+    def unprepared(self) -> list[str]:
+        """Return the state directories that are not there."""
+        return [path for path in layout.STATE_DIRECTORIES if self.kind(path) is None]
+
     def prepare(self) -> None:
         """Make the state directories. Leftovers of a killed scaffold in staging are cleared by `locked`."""
-        for path in (layout.STATE, layout.STAGING, layout.RUNS, layout.OUTPUT):
+        for path in layout.STATE_DIRECTORIES:
             self.make_directory(path)
 
     @contextlib.contextmanager
