@@ -1,6 +1,6 @@
 import pytest
 
-from scaffold_torchtune.system.markdown import Section, TooDeepError, read
+from scaffold_torchtune.system.markdown import Section, MarkdownError, read
 from support.wording import absent
 
 DOCUMENT = """\
@@ -197,7 +197,7 @@ def test_other_spaces_around_marks_are_spaces_and_those_in_texts_stay(space: str
     ["*a **b " * 100 + " d* c**" * 100, "\n".join("  " * i + "- a" for i in range(60)), "> " * 60 + "x"],
 )
 def test_what_is_nested_too_deeply_is_refused_with_its_line(deep: str) -> None:
-    with pytest.raises(TooDeepError) as caught:
+    with pytest.raises(MarkdownError) as caught:
         read(f"# a\n\n{deep}\n")
     assert (caught.value.line or 0) >= 3
     assert absent(caught.value.message, 50) == []

@@ -27,11 +27,12 @@ from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan
 from scaffold_torchtune.preflight.disk import free_bytes, inspect_checkpoint, inspect_data
 from scaffold_torchtune.preflight.run_groups import output_dir
-from scaffold_torchtune.render import Rendered, render_run
-from scaffold_torchtune.request import Request
+from scaffold_torchtune.render import Rendered, render_runs
+from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.setup import Outcome, run_bundled
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
+from scaffold_torchtune.system.templating import TemplateStopped
 from scaffold_torchtune.system.text import shown
 from scaffold_torchtune.validate.components import checkpoint_files
 from scaffold_torchtune.validate.run_files import RunFiles
@@ -157,7 +158,10 @@ def prepare(request: Request) -> Prepared:
     same = _same_in_twin(found, found.twin, options, context) if found.twin else []
     own = options.template and not layout.is_plain_template(options.template)
     folders = [Path(str(options.template)).parent, layout.TEMPLATES] if own else [layout.TEMPLATES]
-    rendered = tuple(render_run(plan, run, folders) for run in plan.runs)
+    try:
+        rendered = render_runs(plan, plan.runs, folders, request.stop)
+    except TemplateStopped as stopped:
+        raise Interrupted from stopped
     bundled = rendered if options.setup_script == "bundled" else ()
     outcomes = {one.run.directory: run_bundled(one.run, one.document) for one in bundled}
     warnings = _bundled_warnings(bundled, outcomes)

@@ -18,7 +18,8 @@ class Cause(NamedTuple):
 
 _LACKS: Final = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
 _TRACEBACK: Final = "Traceback (most recent call last):"
-_EXCEPTION: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning|[A-Z]\w*)(?::.*)?$")
+_DOTTED: Final = re.compile(r"[A-Za-z_][\w.]*")
+_OF_EXCEPTIONS: Final = ("Error", "Exception", "Interrupt", "Exit", "Warning")
 _RAISED: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception): ")
 _ARGPARSE: Final = re.compile(r"^\S.*: error: ")
 _LONGEST: Final = 500
@@ -50,6 +51,13 @@ def _belongs(package: str, home: Path) -> bool:
             return re.search(rf"\b{package}\b", file.read().decode()) is not None
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def _names_exception(line: str) -> bool:
+    """Return whether a line begins with the name of an exception, as the last line of a traceback does."""
+    name = line.rstrip().partition(":")[0]
+    is_class = any(map(str.isupper, name.rpartition(".")[2][1 if "." not in name else 0 :]))
+    return bool(_DOTTED.fullmatch(name)) and (name.endswith(_OF_EXCEPTIONS) or is_class)
 
 
 # The likely cause and the next step by what the error says. `{0}`, ... stand for the groups of the expression.
@@ -123,7 +131,7 @@ def _exception(lines: list[str]) -> str:
         return ""
     indent = len(lines[start]) - len(lines[start].lstrip())
     below = (line[indent:] for line in lines[start + 1 :] if len(line) - len(line.lstrip()) <= indent)
-    found = next((line for line in below if _EXCEPTION.match(line.rstrip())), "")
+    found = next((line for line in below if _names_exception(line)), "")
     return found or next((line for line in reversed(lines) if _RAISED.match(line)), "")
 
 

@@ -1,0 +1,143 @@
+"""Templates that somebody else wrote: what they may take, and what is said where they take more."""
+
+import os
+import resource
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.system.layout import TEMPLATES
+from scaffold_torchtune.system.templating import (
+    MAX_TEMPLATE,
+    Limits,
+    TemplateProblem,
+    TemplateStopped,
+    render,
+    render_each,
+)
+from support.waiting import PATIENCE, wait_until
+from support.wording import absent
+
+LIMITS = Limits(megabytes=100, seconds=2)
+NESTED = 100
+
+
+def problem_of(folder: Path, source: str, limits: Limits = LIMITS) -> TemplateProblem:
+    (folder / "own.j2").write_text(source)
+    with pytest.raises(TemplateProblem) as caught:
+        render_each("own.j2", [{"settings": {"lr": 1e-5}}], [folder, TEMPLATES], limits=limits)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "source",
+    {
+        "a text multiplied": "{{ 'x' * 10**10 }}",
+        "a list multiplied": "{{ ([1] * 10**9) | length }}",
+        "a text that doubles": "{% set n = namespace(x='x') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}"
+        "{% endfor %}{{ n.x | length }}",
+        "a list that doubles": "{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}"
+        "{% endfor %}",
+        "a width": "{{ 'x' | center(10**10) }}",
+        "a format": "{{ '%010000000000d' % 1 }}",
+        "a method": "{{ 'x'.ljust(10**10) }}",
+        "an indent": "{{ [1] | tojson(indent=10**10) }}",
+        "many words": "{{ lipsum(n=10**7, html=false) }}",
+    },
+)
+def test_memory_that_a_template_takes_is_bounded(tmp_path: Path, source: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert problem_of(tmp_path, source).message
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes, of this process
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}"
+        "{% endfor %}",
+        "{{ (9**9**9) % 7 }}",  # one operation, in which nothing can interrupt Python
+        "{% macro m(n) %}{% for i in range(9) %}{{ m(n - 1) if n else '' }}{% endfor %}{% endmacro %}{{ m(60) }}",
+    ],
+)
+def test_time_that_a_template_takes_is_bounded(tmp_path: Path, source: str) -> None:
+    assert absent(problem_of(tmp_path, source).message, f"{LIMITS.seconds} s", f"{LIMITS.megabytes} MB") == []
+
+
+@pytest.mark.parametrize(
+    "source", ["{% for i in range(99999) %}{{ 'x' * 100 }}{% endfor %}", "x" * (MAX_TEMPLATE + 1)]
+)
+def test_output_and_size_of_a_template_are_bounded(tmp_path: Path, source: str) -> None:
+    assert absent(problem_of(tmp_path, source).message, MAX_TEMPLATE) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for i in [1] %}" * NESTED + "x" + "{% endfor %}" * NESTED,
+        "{% if 1 %}" * NESTED + "x" + "{% endif %}" * NESTED,
+        "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+        "{{ " + "-" * 100_000 + "1 }}",
+        "{{ " + "1+" * 100_000 + "1 }}",
+        "{% include 'own.j2' %}",
+        "{% extends 'own.j2' %}",
+        "{{ settings.no.such }}",
+        "{{ 1 / 0 }}",
+        "{{ [1][5] }}",
+        "{{ settings() }}",
+        "{{ ''.__class__.__mro__ }}",
+        "{{ settings.update(lr=1) }}",
+        "{{ 'a' | int(base=99) }}",
+        "{{ settings | sort(attribute='x.y') }}",
+        "{% set x = cycler() %}{{ x.next() }}",
+    ],
+)
+def test_whatever_a_template_raises_is_a_problem_of_it(tmp_path: Path, source: str) -> None:
+    assert problem_of(tmp_path, source).message
+
+
+def test_the_files_that_a_template_includes_are_read_as_all_others(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 10 * 2**30)
+    for name in ("pipe", "zero", "loop", "folder", "large", "../own.j2", "/etc/hostname", "n" * 300, "a\\0b"):
+        assert name[:8] in problem_of(tmp_path, f"{{% include '{name}' %}}").message or "regular" in name
+
+
+def test_the_values_that_a_problem_is_about_are_numbered(tmp_path: Path) -> None:
+    (tmp_path / "own.j2").write_text("{{ 1 / n }}\n")
+    assert render_each("own.j2", [{"n": 1}, {"n": 2}], [tmp_path]) == ["1.0\n", "0.5\n"]
+    with pytest.raises(TemplateProblem) as caught:
+        render_each("own.j2", [{"n": 1}, {"n": 2}, {"n": 0}], [tmp_path])
+    assert caught.value.number == 2
+
+
+def test_rendering_ends_when_it_is_stopped(tmp_path: Path) -> None:
+    (tmp_path / "own.j2").write_text("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")
+    stop = threading.Event()
+    ended: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            render_each("own.j2", [{}], [tmp_path], stop, Limits(seconds=int(PATIENCE)))
+        except TemplateStopped as stopped:
+            ended.append(stopped)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    time.sleep(0.1)
+    stop.set()
+    wait_until(lambda: ended)
+    thread.join()
+
+
+def test_a_template_renders_the_same_in_a_process_of_its_own(tmp_path: Path) -> None:
+    source = "{% for k in ['lr'] %}\n  {{ settings | entries([k]) }}{% endfor %}é {{ 'a b' | sh }} {{ 1e-5 | yaml }}\n"
+    (tmp_path / "own.j2").write_text(source)
+    values = {"settings": {"lr": 1e-5}}
+    assert render_each("own.j2", [values], [tmp_path]) == [render("own.j2", values, [tmp_path])]
