@@ -1,6 +1,6 @@
 import pytest
 
-from scaffold_torchtune.system.markdown import Section, MarkdownError, read
+from scaffold_torchtune.system.markdown import MarkdownError, Section, read
 from support.wording import absent
 
 DOCUMENT = """\

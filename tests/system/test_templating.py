@@ -31,21 +31,22 @@ def problem_of(folder: Path, source: str, limits: Limits = LIMITS) -> TemplatePr
     return caught.value
 
 
+DOUBLES = "{% set n = namespace(x=VALUE) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}"
+
+
 @pytest.mark.parametrize(
     "source",
-    {
-        "a text multiplied": "{{ 'x' * 10**10 }}",
-        "a list multiplied": "{{ ([1] * 10**9) | length }}",
-        "a text that doubles": "{% set n = namespace(x='x') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}"
-        "{% endfor %}{{ n.x | length }}",
-        "a list that doubles": "{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}"
-        "{% endfor %}",
-        "a width": "{{ 'x' | center(10**10) }}",
-        "a format": "{{ '%010000000000d' % 1 }}",
-        "a method": "{{ 'x'.ljust(10**10) }}",
-        "an indent": "{{ [1] | tojson(indent=10**10) }}",
-        "many words": "{{ lipsum(n=10**7, html=false) }}",
-    },
+    [
+        "{{ 'x' * 10**10 }}",
+        "{{ ([1] * 10**9) | length }}",
+        DOUBLES.replace("VALUE", "'x'"),
+        DOUBLES.replace("VALUE", "[1]"),
+        "{{ 'x' | center(10**10) }}",
+        "{{ '%010000000000d' % 1 }}",
+        "{{ 'x'.ljust(10**10) }}",
+        "{{ [1] | tojson(indent=10**10) }}",
+        "{{ lipsum(n=10**7, html=false) }}",
+    ],
 )
 def test_memory_that_a_template_takes_is_bounded(tmp_path: Path, source: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -56,9 +57,7 @@ def test_memory_that_a_template_takes_is_bounded(tmp_path: Path, source: str) ->
 @pytest.mark.parametrize(
     "source",
     [
-        "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}"
-        "{% endfor %}",
-        "{{ (9**9**9) % 7 }}",  # one operation, in which nothing can interrupt Python
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
         "{% macro m(n) %}{% for i in range(9) %}{{ m(n - 1) if n else '' }}{% endfor %}{% endmacro %}{{ m(60) }}",
     ],
 )
@@ -66,9 +65,12 @@ def test_time_that_a_template_takes_is_bounded(tmp_path: Path, source: str) -> N
     assert absent(problem_of(tmp_path, source).message, f"{LIMITS.seconds} s", f"{LIMITS.megabytes} MB") == []
 
 
-@pytest.mark.parametrize(
-    "source", ["{% for i in range(99999) %}{{ 'x' * 100 }}{% endfor %}", "x" * (MAX_TEMPLATE + 1)]
-)
+def test_an_operation_that_nothing_can_interrupt_is_ended_with_its_process(tmp_path: Path) -> None:
+    limits = Limits(megabytes=1000, seconds=2)
+    assert absent(problem_of(tmp_path, "{{ (9**9**9) % 7 }}", limits).message, "2 s") == []
+
+
+@pytest.mark.parametrize("source", ["{% for i in range(99999) %}{{ 'x' * 100 }}{% endfor %}", "x" * (MAX_TEMPLATE + 1)])
 def test_output_and_size_of_a_template_are_bounded(tmp_path: Path, source: str) -> None:
     assert absent(problem_of(tmp_path, source).message, MAX_TEMPLATE) == []
 
@@ -89,7 +91,7 @@ def test_output_and_size_of_a_template_are_bounded(tmp_path: Path, source: str) 
         "{{ settings() }}",
         "{{ ''.__class__.__mro__ }}",
         "{{ settings.update(lr=1) }}",
-        "{{ 'a' | int(base=99) }}",
+        "{{ 'a' | int(base='b') }}",
         "{{ settings | sort(attribute='x.y') }}",
         "{% set x = cycler() %}{{ x.next() }}",
     ],
@@ -105,8 +107,8 @@ def test_the_files_that_a_template_includes_are_read_as_all_others(tmp_path: Pat
     (tmp_path / "folder").mkdir()
     (tmp_path / "large").touch()
     os.truncate(tmp_path / "large", 10 * 2**30)
-    for name in ("pipe", "zero", "loop", "folder", "large", "../own.j2", "/etc/hostname", "n" * 300, "a\\0b"):
-        assert name[:8] in problem_of(tmp_path, f"{{% include '{name}' %}}").message or "regular" in name
+    for name in ("pipe", "zero", "loop", "folder", "large", "../own.j2", "/etc/hostname", "n" * 300):
+        assert name[:8] in problem_of(tmp_path, f"{{% include '{name}' %}}").message
 
 
 def test_the_values_that_a_problem_is_about_are_numbered(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from scaffold_torchtune.pipeline import doctor, locate, steps
 from scaffold_torchtune.request import Interrupted, Request, Stopped
 from scaffold_torchtune.results import reply, tools
 from scaffold_torchtune.results.step_results import ScaffoldResult, SetupResult, ValidateResult
-from scaffold_torchtune.system.files import publish
+from scaffold_torchtune.system.files import publish, real_path
 from scaffold_torchtune.system.layout import EXAMPLES
 from scaffold_torchtune.system.text import one_line
 
@@ -111,7 +111,7 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
 
 
 def _demo(request: Request) -> ScaffoldResult:
-    locate.check_roots(request.experiment.resolve(), request)
+    locate.check_roots(real_path(request.experiment), request)
     prepare_demo(request.experiment)
     # what clusters and environments are called in the example is not what they are called here
     return steps.scaffold(dataclasses.replace(request, sbatch=False, with_torchtune=False))

@@ -17,8 +17,8 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.setup import Outcome, run_script
 from scaffold_torchtune.setup.external.failures import Cause
 from scaffold_torchtune.system import layout, processes
-from scaffold_torchtune.system.files import Tree, open_regular, sha256
-from scaffold_torchtune.system.text import few, shown
+from scaffold_torchtune.system.files import Tree, read_regular, sha256
+from scaffold_torchtune.system.text import escape, few, shown
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,7 @@ def identity(plan: Plan) -> str:
     planned = plan.options.setup_script
     if planned == "bundled":
         return f"bundled {plan.version}"
-    with open_regular(planned) as script:
-        return f"{planned} {sha256(script.read())}"
+    return f"{planned} {sha256(read_regular(planned))}"
 
 
 def _other_script(message: str) -> Refused:
@@ -208,7 +207,7 @@ class Pool:
             ran = self._staged(run, text).ran
             if changes := self.watch.changes():
                 self.changed.update(changes)
-                what = few(changes, _LISTED, more=" and {} more")
+                what = few(list(map(escape, changes)), _LISTED, more=" and {} more")
                 reason = f"the script wrote outside its working directory, in the experiment: {what}"
                 yield run, Outcome(reason=reason, cause=_WROTE_ELSEWHERE, ran=ran)
 

@@ -60,9 +60,7 @@ def open_regular(path: str | Path, *, follow: bool = True, dir_fd: int | None = 
     return os.fdopen(descriptor, "rb")
 
 
-def read_regular(
-    path: str | Path, most: int = MAX_READ, *, follow: bool = True, dir_fd: int | None = None
-) -> bytes:
+def read_regular(path: str | Path, most: int = MAX_READ, *, follow: bool = True, dir_fd: int | None = None) -> bytes:
     """Return the bytes of a regular file. `follow` says whether it may be a link.
 
     The size that the file system tells is not relied on: files of the kernel have none, and one may grow.
@@ -95,6 +93,19 @@ def is_directory(path: str | Path) -> bool:
 def is_there(path: str | Path) -> bool:
     """Return whether anything can be seen at the path, through links; raises nothing."""
     return os.path.exists(path)  # noqa: PTH110
+
+
+def is_taken(path: str | Path) -> bool:
+    """Return whether anything has this name, a link that leads nowhere too; raises nothing."""
+    return os.path.lexists(path)
+
+
+def is_same(path: str | Path, other: str | Path) -> bool:
+    """Return whether two paths lead to the same file or directory; raises nothing."""
+    try:
+        return os.path.samefile(path, other)  # noqa: PTH121
+    except (OSError, ValueError):
+        return False
 
 
 def real_path(path: str | Path) -> Path:

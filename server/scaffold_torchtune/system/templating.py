@@ -1,8 +1,8 @@
 """Rendering Jinja2 templates: StrictUndefined, filters for YAML and one for the shell.
 
 Our own templates are rendered here. One that somebody else wrote is rendered by `rendering_program.py`, in a process of
-its own with bounds of memory and time: a single expression, `{{ 'x' * 10**10 }}` or `{{ 9**9**9 }}`, can take any amount
-of both, within one call that nothing in this process could end.
+its own with bounds of memory and time: a single expression, `{{ 'x' * 10**10 }}` or `{{ 9**9**9 }}`, can take any
+amount of both, within one call that nothing in this process could end.
 """
 
 import functools
@@ -121,7 +121,7 @@ def render(name: str, values: Mapping[str, Any], folders: Sequence[Path] = (TEMP
     except (RecursionError, SyntaxError) as error:  # the latter from Python, for what Jinja2 made of the template
         raise TemplateProblem("it is nested too deeply, or includes or extends itself without end") from error
     except MemoryError as error:
-        raise TemplateProblem(f"it takes more than {Limits().megabytes} MB of memory") from error
+        raise TemplateProblem("it takes more memory than a template may") from error
     except Exception as error:  # whatever an expression in it may raise
         raise TemplateProblem(str(error) or type(error).__name__) from error
 
