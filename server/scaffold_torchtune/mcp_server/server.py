@@ -287,5 +287,7 @@ def serve(roots: Sequence[Path]) -> int:
     given = list(roots) or ([Path(configured)] if configured else [])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, calls.end_all)
+    calls.end_when_frozen()
     make_server(given).run("stdio")
+    calls.end_left()
     return 0

@@ -32,8 +32,7 @@ def regular_file(path: str) -> BinaryIO:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(path) from error
     except NotRegular as error:
-        is_directory = Path(path).is_dir()
-        raise Unfit("is a directory, not a file" if is_directory else "is not a regular file") from error
+        raise Unfit("is a directory, not a file" if is_directory(path) else "is not a regular file") from error
     except (OSError, ValueError) as error:
         raise Unfit(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
 
