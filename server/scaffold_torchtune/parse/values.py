@@ -30,7 +30,7 @@ _PLACEHOLDER = re.compile(
     r"|\[(?:your|my|fill|enter|insert|todo|tbd)\b.*\]|\{+[^{}]*\}+",
     re.IGNORECASE | re.DOTALL,
 )
-_REMARK = re.compile(r"(?P<value>\S(?:.*\S)?)\s+(?P<remark>\(.*\))", re.DOTALL)
+_REMARK = re.compile(r"\s\(")
 # Between several values where one is meant, outside brackets: `16 (1B models), 8 (3B models)`, `8 or 16`.
 _BETWEEN = re.compile(r" ?[,;] | (?:or|and|vs\.?) ")
 _SLASH = re.compile(r"/")
@@ -168,8 +168,8 @@ def _apart(text: str) -> tuple[str, str]:
     for space in _BEFORE_WORD.finditer(text):
         if _is_symbol(text[space.end()]):
             return text[: space.start()].rstrip(), text[space.end() :]
-    match = _REMARK.fullmatch(text) if text.endswith(")") else None
-    return (match["value"], match["remark"]) if match else (text, "")
+    starts = [match.start() for match in _REMARK.finditer(text)] if text.endswith(")") else []
+    return (text[: starts[-1]].rstrip(), text[starts[-1] :].lstrip()) if starts else (text, "")
 
 
 def typed(parameter: Parameter, field: SourceText) -> Typed:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import posixpath
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -113,7 +114,7 @@ class Watch:
         before, self._seen = self._seen, self._scan("", *self._directories)
         changed = {path for path in {*before, *self._seen} if before.get(path) != self._seen.get(path)}
         # a directory has another time when something in it comes or goes, which is a change itself
-        return sorted(p for p in changed if not any(other.startswith(f"{p}/") for other in changed))
+        return sorted(changed - {posixpath.dirname(path) for path in changed})
 
     def wrote(self, directory: str, is_ours: Callable[[str], bool]) -> None:
         """Take a run directory for as we have just left it, but for the files in it that are not ours.
