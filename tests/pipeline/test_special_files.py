@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.pipeline import steps
-from scaffold_torchtune.request import Request
+from scaffold_torchtune.request import Interrupted, Request
+from scaffold_torchtune.system import templating
 from support.command_line import command
 from support.experiments import RUNS, everything, make_experiment
 from support.mcp_calls import call
@@ -138,3 +140,27 @@ def test_outputs_may_go_below_what_cannot_be_seen_from_here(tmp_path: Path) -> N
     base.symlink_to("/no/such/file/system")
     experiment = make_experiment(tmp_path / "e", replace={OUTPUTS: str(base)})
     assert steps.plan(Request(experiment)).runs
+
+
+ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+
+
+def test_a_template_that_never_ends_is_left_when_the_call_is_cancelled(experiment: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml.j2").write_text(ENDLESS)
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Interrupted):
+        steps.plan(Request(experiment, template=tmp_path / "own.yaml.j2", stop=stop))
+
+
+@pytest.mark.parametrize("source", ["{{ 'x' * 10**10 }}", ENDLESS, "{% for i in [1] %}" * 99 + "{% endfor %}" * 99])
+def test_a_template_that_takes_too_much_is_refused(
+    experiment: Path, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.yaml.j2").write_text(source)
+    short = templating.Limits(seconds=1)
+    monkeypatch.setattr(templating, "Limits", lambda: short)
+    before = everything(experiment)
+    refused = refusal(steps.scaffold, experiment, template=tmp_path / "own.yaml.j2")
+    assert [(one.code, one.field) for one in refused.problems] == [("template-error", "template")]
+    assert set(everything(experiment)) - set(before) <= {"scaffold.log"}
