@@ -14,7 +14,7 @@ from scaffold_torchtune.models import Model, Options, Plan, SourceKind
 from scaffold_torchtune.new import options
 from scaffold_torchtune.new.options import NewExperiment
 from scaffold_torchtune.parse.experiment import parse_experiment
-from scaffold_torchtune.pipeline.locate import Document, check_roots, expanded
+from scaffold_torchtune.pipeline.locate import Document, check_can_be_seen, check_roots, expanded
 from scaffold_torchtune.plan.planner import make_plan
 from scaffold_torchtune.render import render_run
 from scaffold_torchtune.request import Request
@@ -70,6 +70,7 @@ def _directory(request: Request) -> Path:
     """Return the real path of the directory, which need not be there."""
     given = expanded(request.experiment)
     fix = "give another directory"
+    check_can_be_seen(given)
     real = real_path(given)
     taken = is_taken(real) and not is_directory(real)
     if not str(real).isprintable():

@@ -52,13 +52,7 @@ def experiment_directory(request: Request) -> Path:
         Refused: it is not there, lies under none of the roots, or cannot be written in a document.
     """
     given = expanded(request.experiment)
-    try:
-        given.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass  # told below, when it is known to lie under a root
-    except (OSError, ValueError) as error:  # no permission, a name that is too long or none at all
-        message = f"{shown(str(given))} cannot be looked at: {getattr(error, 'strerror', None) or error}"
-        raise refuse("not-a-directory", message, field="experiment", fix="give another path") from error
+    check_can_be_seen(given)
     real = real_path(given if is_directory(given) else given.parent)
     if not str(real).isprintable():
         message = f"the path {shown(str(real))} holds a character that cannot be printed"
@@ -68,6 +62,17 @@ def experiment_directory(request: Request) -> Path:
         fix = f"give the experiment directory, or its {layout.SUMMARY}"
         raise refuse("not-a-directory", f"there is nothing at {shown(str(given))}", field="experiment", fix=fix)
     return real
+
+
+def check_can_be_seen(path: Path) -> None:
+    """Refuse a path of which nobody can say whether anything is there: no permission, a long name, a loop of links."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        message = f"{shown(str(path))} cannot be looked at: {getattr(error, 'strerror', None) or error}"
+        raise refuse("not-a-directory", message, field="experiment", fix="give another path") from error
 
 
 def check_roots(real: Path, request: Request) -> None:

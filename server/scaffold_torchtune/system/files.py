@@ -53,7 +53,7 @@ def open_regular(path: str | Path, *, follow: bool = True, dir_fd: int | None = 
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
         descriptor = os.open(path, flags, dir_fd=dir_fd)
     except ValueError as error:  # a NUL, or a character that no name on this system can have
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from error
+        raise OSError(errno.EINVAL, str(error)) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise NotRegular
