@@ -81,6 +81,7 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "no-steps": Code(_E, "a step takes more samples than there are: torchtune drops what does not fill a step, and ends well without training", "a smaller batch size or accumulation, or more data"),
         "long-warmup": Code(_W, "the warm-up takes more than half of the training steps, or all: the learning rate is below what is planned in most of them", "fewer Warmup steps (a tenth of training is usual); the default of 100 is too many for small data sets"),
         "checkpoint-mismatch": Code(_E, "a model's directory does not hold the model: files or tensors missing, shapes of another model, a tokenizer file left out, a Git LFS pointer", "correct the model's name or path, or download it again"),
+        "output-not-directory": Code(_E, "outputs would go to, or below, something that lies there and is no directory: a file, a FIFO, a device", "name another output directory, or move what lies there"),
         "output-in-checkpoint": Code(_E, "outputs would go into the directory of the base model, which torchtune refuses", "name another output directory"),
         "incomplete-factorial": Code(_I, "some combinations of the values that vary are not planned, or not with all seeds", "add their rows if they were meant"),
         "confound": Code(_I, "two things change together: alpha with rank, two columns in all rows, the samples in a step", "nothing if it is meant so"),

@@ -34,7 +34,7 @@ from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import reply, tools
 from scaffold_torchtune.results.step_results import ScaffoldResult, SetupResult, ValidateResult
 from scaffold_torchtune.system import own_process
-from scaffold_torchtune.system.files import Tree
+from scaffold_torchtune.system.files import Tree, real_path
 from scaffold_torchtune.system.layout import EXAMPLES
 from scaffold_torchtune.system.text import one_line
 
@@ -153,7 +153,7 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
 
 
 def _demo(request: Request) -> ScaffoldResult:
-    locate.check_roots(request.experiment.resolve(), request)
+    locate.check_roots(real_path(request.experiment), request)
     written = write_example(request.experiment)
     # what clusters and environments are called in the example is not what they are called here
     with midway() if written else nullcontext():

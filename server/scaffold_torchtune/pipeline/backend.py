@@ -1,9 +1,9 @@
 """The setup that makes the files of runs, the bundled one or a script, for several runs at a time."""
 
 import contextlib
-import errno
 import itertools
 import os
+import posixpath
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.setup import Outcome, run_script
 from scaffold_torchtune.setup.external.failures import Cause
 from scaffold_torchtune.system import layout, processes
-from scaffold_torchtune.system.files import Tree, open_regular, sha256
+from scaffold_torchtune.system.files import Tree, is_taken, read_regular, sha256
 from scaffold_torchtune.system.text import escape, few, shown
 
 
@@ -77,11 +77,7 @@ def identity(plan: Plan) -> str:
     planned = plan.options.setup_script
     if planned == "bundled":
         return f"bundled {plan.version}"
-    with open_regular(planned) as script:
-        data = script.read(_LARGEST_SCRIPT + 1)
-    if len(data) > _LARGEST_SCRIPT:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-    return f"{planned} {sha256(data)}"
+    return f"{planned} {sha256(read_regular(planned, _LARGEST_SCRIPT))}"
 
 
 def files_beside(script: Path, experiment: Path) -> dict[str, str]:
@@ -102,9 +98,9 @@ def files_beside(script: Path, experiment: Path) -> dict[str, str]:
 def digest_beside(script: Path, name: str) -> str:
     """Return a digest of a file beside a script, by its relative path; empty where it is absent or large."""
     data = b""
-    with contextlib.suppress(OSError), open_regular(script.parent / name) as file:
-        data = file.read(_LARGEST_BESIDE + 1)
-    return sha256(data)[:_DIGITS] if 0 < len(data) <= _LARGEST_BESIDE else ""
+    with contextlib.suppress(OSError):
+        data = read_regular(script.parent / name, _LARGEST_BESIDE)
+    return sha256(data)[:_DIGITS] if data else ""
 
 
 def _paths_beside(directory: Path, experiment: Path) -> Iterator[Path]:
@@ -127,7 +123,7 @@ def _paths_beside(directory: Path, experiment: Path) -> Iterator[Path]:
 
 def _is_experiment(folder: Path, experiment: Path) -> bool:
     names = (layout.STATE, layout.SUMMARY, layout.SUMMARY_YAML)
-    return folder == experiment or any(os.path.lexists(folder / name) for name in names)
+    return folder == experiment or any(is_taken(folder / name) for name in names)
 
 
 _LARGEST_SCRIPT: Final = 10_000_000
@@ -178,7 +174,7 @@ class Watch:
         before, self._seen = self._seen, self._scan("", layout.STATE, *self._directories)
         changed = {path for path in {*before, *self._seen} if before.get(path) != self._seen.get(path)}
         # a directory has another time when something in it comes or goes, which is a change itself
-        return sorted(changed - {path.rpartition("/")[0] for path in changed})
+        return sorted(changed - {posixpath.dirname(path) for path in changed})
 
     def wrote(self, paths: Iterable[str], is_ours: Callable[[str], bool]) -> None:
         """Take files, and run directories, for as we have just left them, but for what in them is not ours.

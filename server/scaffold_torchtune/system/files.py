@@ -40,16 +40,83 @@ class NotRegular(OSError):
 def open_regular(path: str | Path, *, follow: bool = True, dir_fd: int | None = None) -> BinaryIO:
     """Open a regular file for reading, without waiting for anybody. `follow` says whether it may be a link.
 
+    A device is not even opened, as that alone may do something: a tape rewinds, a watchdog starts.
+
     Raises:
         OSError: it is not there or cannot be opened; `NotRegular` where it is no regular file.
     """
-    # O_NONBLOCK: a FIFO in place of the file must not make us wait.
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    descriptor = os.open(path, flags, dir_fd=dir_fd)
+    try:
+        if not stat.S_ISREG(os.stat(path, dir_fd=dir_fd, follow_symlinks=follow).st_mode):
+            raise NotRegular
+        # O_NONBLOCK: a FIFO that takes the file's place meanwhile must not make us wait.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+        descriptor = os.open(path, flags, dir_fd=dir_fd)
+    except ValueError as error:  # a NUL, or a character that no name on this system can have
+        raise OSError(errno.EINVAL, str(error)) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise NotRegular
     return os.fdopen(descriptor, "rb")
+
+
+def read_regular(
+    path: str | Path, most: int = MAX_READ, *, start: int = 0, follow: bool = True, dir_fd: int | None = None
+) -> bytes:
+    """Return the bytes of a regular file, from `start` on. `follow` says whether it may be a link.
+
+    The size that the file system tells is not relied on: files of the kernel have none, and one may grow.
+
+    Raises:
+        OSError: it is not there, cannot be read, or has more than `most` bytes (EFBIG).
+    """
+    with open_regular(path, follow=follow, dir_fd=dir_fd) as stream:
+        if start:
+            stream.seek(start)
+        data: bytes | None = stream.read(most + 1)
+    if data is None:  # a file of the kernel that has nothing to say now
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most} bytes")
+    return data
+
+
+def is_file(path: str | Path) -> bool:
+    """Return whether a regular file can be seen at the path, through links.
+
+    Unlike pathlib's, this raises nothing: a name that is too long or no name at all is not there.
+    """
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_directory(path: str | Path) -> bool:
+    """Return whether a directory can be seen at the path, through links; raises nothing."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_there(path: str | Path) -> bool:
+    """Return whether anything can be seen at the path, through links; raises nothing."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_taken(path: str | Path) -> bool:
+    """Return whether anything has this name, a link that leads nowhere too; raises nothing."""
+    return os.path.lexists(path)
+
+
+def is_same(path: str | Path, other: str | Path) -> bool:
+    """Return whether two paths lead to the same file or directory; raises nothing."""
+    try:
+        return os.path.samefile(path, other)  # noqa: PTH121
+    except (OSError, ValueError):
+        return False
+
+
+def real_path(path: str | Path) -> Path:
+    """Return the path with all links resolved; a loop of links stays as it is, and cannot be opened."""
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError):
+        return Path(path)
 
 
 def publish(files: Mapping[Path, bytes]) -> None:
@@ -178,12 +245,8 @@ class Tree:
         """Return the bytes of a regular file, from `start` on; None where nothing lies there."""
         if self.kind(path) is None:
             return None
-        with self._parent(path, "read") as (fd, name), open_regular(name, follow=False, dir_fd=fd) as stream:
-            stream.seek(start)
-            data = stream.read(MAX_READ + 1)  # it may grow while it is read
-            if len(data) > MAX_READ:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-            return data
+        with self._parent(path, "read") as (fd, name):
+            return read_regular(name, start=start, follow=False, dir_fd=fd)
 
     def names(self, path: str = "") -> list[str]:
         """Return the names in a directory, sorted; none where it is not there."""
