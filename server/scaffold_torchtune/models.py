@@ -337,6 +337,7 @@ class DiskState(Model):
     data: dict[str, DataFile] = Field(default={})
     checkpoints: dict[str, CheckpointState] = Field(default={})
     free: dict[str, int] = Field(default={}, description="free bytes of the file system below which outputs go")
+    in_the_way: dict[str, str] = Field(default={}, description="what is no directory where outputs, or a parent, go")
 
 
 State = Literal["ok", "warning", "problem"]

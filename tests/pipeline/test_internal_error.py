@@ -119,7 +119,7 @@ def test_an_exception_anywhere_in_a_tool_is_reported_and_the_server_lives(
         (["plan"], (prepare, "make_plan")),
         (["doctor"], (doctor, "_torchtune")),
         (["new"], (dispatch, "create")),
-        (["demo"], (dispatch, "prepare_demo")),
+        (["demo"], (dispatch, "write_example")),
         (["skill"], (dispatch, "install_skill")),
         (["scaffold"], (printing, "result")),
         (["scaffold", "--json"], (reply, "of_result")),

@@ -12,7 +12,8 @@ import pytest
 from scaffold_torchtune.pipeline import doctor, steps
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system.files import Tree
-from support.experiments import ACTIONS, RUNS, actions, change, log, run_directories
+from support.experiments import ACTIONS, RUNS, actions, log, run_directories
+from support.plan_files import change_plan
 from support.scaffolding import codes, refusal, scaffold
 from support.wording import absent
 
@@ -98,7 +99,7 @@ def test_doctor_tells_who_is_at_work(experiment: Path) -> None:
 def test_a_plan_that_another_scaffold_replaced_meanwhile_is_not_taken_for_ours(experiment: Path, moment: str) -> None:
     def progress(step: str, done: int, _total: int) -> None:
         if (step, done) == (moment, 4):  # the last moment of our step: another scaffold renders next
-            change(experiment / ".scaffold" / "plan.json", '"id": "', '"id": "0')
+            change_plan(experiment, lambda plan: plan.update(experiment="another"))
 
     refused = refusal(steps.scaffold, experiment, progress=progress)
     assert codes(refused) == ["busy"]

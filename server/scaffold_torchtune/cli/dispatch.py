@@ -13,6 +13,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,11 +29,12 @@ from scaffold_torchtune.models import Readiness
 from scaffold_torchtune.new import NewResult, create
 from scaffold_torchtune.new.options import OPTIONS
 from scaffold_torchtune.pipeline import doctor, internal_error, locate, steps
-from scaffold_torchtune.request import Interrupted, Request, Stopped
+from scaffold_torchtune.pipeline.apply import writing
+from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import reply, tools
 from scaffold_torchtune.results.step_results import ScaffoldResult, SetupResult, ValidateResult
 from scaffold_torchtune.system import own_process
-from scaffold_torchtune.system.files import publish
+from scaffold_torchtune.system.files import Tree, real_path
 from scaffold_torchtune.system.layout import EXAMPLES
 from scaffold_torchtune.system.text import one_line
 
@@ -50,19 +52,40 @@ def prepare_demo(directory: Path) -> Path:
     """Copy the bundled example into `directory`, leaving what is already there, and return the experiment directory.
 
     Raises:
-        Refused: a file of the example cannot be written.
+        Refused: a file of the example cannot be written, or something else lies in its place.
+    """
+    write_example(directory)
+    return directory
+
+
+def write_example(directory: Path) -> bool:
+    """Write those files of the bundled example that are not in `directory`; return whether there were any.
+
+    Links in it are not followed.
+
+    Raises:
+        Refused: a file cannot be written, or something else lies in its place.
     """
     source = EXAMPLES / NAME
-    for file in sorted(path for path in source.rglob("*") if path.is_file()):
-        target = directory / file.relative_to(source)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.exists():
-                publish({target: file.read_bytes()})
-        except OSError as error:
-            message = f"cannot write {target}: {error.strerror}"
-            raise refuse("write-failed", message, file=str(target), fix="give another directory") from error
-    return directory
+    files = {str(path.relative_to(source)): path for path in sorted(source.rglob("*")) if path.is_file()}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"cannot write {directory}: {error.strerror}"
+        raise refuse("write-failed", message, file=str(directory), fix="give another directory") from error
+    with Tree(directory) as tree:
+        kinds = {name: tree.kind(name) for name in files}
+        for name in (name for name, kind in kinds.items() if kind not in {None, "file"}):
+            message, fix = f"{name} is a link, or no plain file", "remove or rename it, or give another directory"
+            raise refuse("unsafe-path", message, file=name, fix=fix)
+        missing = [name for name, kind in kinds.items() if kind is None]
+        if missing:
+            with writing(tree), midway():
+                for name in missing:
+                    for end in range(1, name.count("/") + 1):
+                        tree.make_directory("/".join(name.split("/")[:end]))
+                    tree.write(name, files[name].read_bytes())
+    return bool(missing)
 
 
 class _Done(NamedTuple):
@@ -130,10 +153,11 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
 
 
 def _demo(request: Request) -> ScaffoldResult:
-    locate.check_roots(request.experiment.resolve(), request)
-    prepare_demo(request.experiment)
+    locate.check_roots(real_path(request.experiment), request)
+    written = write_example(request.experiment)
     # what clusters and environments are called in the example is not what they are called here
-    return steps.scaffold(dataclasses.replace(request, sbatch=False, with_torchtune=False))
+    with midway() if written else nullcontext():
+        return steps.scaffold(dataclasses.replace(request, sbatch=False, with_torchtune=False))
 
 
 def _do(options: argparse.Namespace) -> tuple[Request | None, _Done]:

@@ -4,6 +4,9 @@ A client of the 2026-07-28 protocol gets the questions as the result of its call
 older one is asked while its call waits. Where the client cannot ask, the refusal has the questions, for the agent.
 """
 
+import contextlib
+import ctypes
+import faulthandler
 import functools
 import json
 import math
@@ -32,6 +35,7 @@ Roots: TypeAlias = Callable[[], tuple[Path, ...]]
 """Returns the directories that experiments must lie under: the defaults are found at the first call, not before."""
 
 _GRACE: Final = 8.0  # seconds that a cancelled step may take to end its scripts and give back the lock
+_FROZEN: Final = 60  # seconds without a step of Python, in one call of a library, after which the server ends itself
 _BETWEEN: Final = 0.2  # seconds at least between two notices of progress
 _GONE = (RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError)  # nobody listens any more
 
@@ -80,6 +84,7 @@ class StepCall:
     def __init__(self, context: "Context[None, Any]") -> None:
         self.stop = threading.Event()
         self.ended = threading.Event()
+        self.thread = 0
         self._context = context
         self._reported = 0.0
 
@@ -101,6 +106,7 @@ async def run(step: Callable[[StepCall], T], context: "Context[None, Any]") -> T
     ended = anyio.Event()
 
     def in_thread() -> T:
+        work.thread = threading.get_ident()
         _working.add(work)
         try:
             return step(work)
@@ -118,7 +124,32 @@ async def run(step: Callable[[StepCall], T], context: "Context[None, Any]") -> T
         work.stop.set()
         with anyio.move_on_after(_GRACE, shield=True):
             await ended.wait()
+        if not ended.is_set():
+            _interrupt(work)
         raise
+
+
+def _interrupt(work: StepCall) -> None:
+    """Raise in the thread of a step what Ctrl-C raises: it computes, and did not look whether it is to end."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(work.thread), ctypes.py_object(KeyboardInterrupt))
+
+
+def end_when_frozen() -> None:
+    """Let the process end where one call of a library, while a step works, lets no other thread go on for long.
+
+    Nothing in Python could: neither a cancel nor the end of the input would ever be seen.
+    """
+
+    def watch() -> None:
+        while True:
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # there is no stderr
+                if _working:
+                    faulthandler.dump_traceback_later(_FROZEN, exit=True)
+                else:
+                    faulthandler.cancel_dump_traceback_later()
+            time.sleep(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def end_all(number: int, _frame: object = None) -> None:

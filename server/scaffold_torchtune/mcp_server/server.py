@@ -316,7 +316,10 @@ def _request(given: Mapping[str, Any], work: calls.StepCall, roots: tuple[Path, 
 
 def _reply(data: dict[str, Any]) -> CallToolResult:
     """Return the same JSON as text and as structure; a refusal is an error."""
-    text = TextContent(type="text", text=json.dumps(data, ensure_ascii=False, separators=(",", ":")))
+    written = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    if (plain := written.encode(errors="replace").decode()) != written:
+        written, data = plain, json.loads(plain)  # a name that is not UTF-8, in whatever field
+    text = TextContent(type="text", text=written)
     return CallToolResult(content=[text], structured_content=data, is_error="error" in data)
 
 
@@ -326,6 +329,7 @@ def serve(roots: Sequence[Path]) -> int:
     given = list(roots) or ([Path(configured)] if configured else [])
     sys.setswitchinterval(_SWITCH)
     own_process.heed_signals(calls.end_all, also=("SIGINT", "SIGTERM", "SIGHUP"))
+    calls.end_when_frozen()
     make_server(given).run("stdio")
     calls.end_steps(0)
     return 0

@@ -19,7 +19,7 @@ _OVERVIEWS = frozenset({"overview", "summary", "experiment overview", "experimen
 _STATED_RUNS = re.compile(r"\b([0-9]{1,5})\s+fine[\s-]?tun", re.IGNORECASE)
 _NOTHING = frozenset({"...", "…", "⋮", ""})
 _LEVELS = frozenset({"levels", "level", "values", "value", "settings", "options"})
-_BETWEEN = re.compile(r"\s*[,;]\s*(?:and\s+|or\s+)?|\s+(?:and|or|vs\.?)\s+")
+_BETWEEN = re.compile(r" ?[,;] ?(?:and |or )?| (?:and|or|vs\.?) ")  # in a text with single spaces
 _SHOWN = 8
 # Columns that are there for people.
 _FOR_PEOPLE = frozenset(
@@ -216,7 +216,8 @@ def _numbers(parameter: Parameter, field: SourceText) -> list[float]:
     """Return the levels of a number; none where the text is anything but a list of them (`8 to 64`, `low and high`)."""
     if parameter.kind not in {"int", "float"}:
         return []
-    texts = [text for text in _BETWEEN.split((field.full or field.text).strip("[]{}() ")) if text]
+    whole = " ".join((field.full or field.text).strip("[]{}() ").split())
+    texts = [text for text in _BETWEEN.split(whole) if text]
     found = [values.value_of(parameter, SourceText(text, field.line, field.note)) for text in texts]
     return [] if None in found else list(dict.fromkeys(float(str(value)) for value in found))
 

@@ -19,7 +19,7 @@ from scaffold_torchtune.pipeline.prepare import default_script, named_script, pa
 from scaffold_torchtune.preflight.disk import free_bytes
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.system import layout, locking, processes
-from scaffold_torchtune.system.files import Tree, temporary_directory
+from scaffold_torchtune.system.files import Tree, is_directory, is_file, is_there, real_path, temporary_directory
 from scaffold_torchtune.system.processes import Environment
 from scaffold_torchtune.system.text import escape, shown
 from scaffold_torchtune.torchtune_facts.facts import load
@@ -52,7 +52,7 @@ def doctor(request: Request, *, with_experiment: bool) -> Readiness:
         Refused: the experiment is not there, or lies under none of the roots.
         Interrupted: who asked for it wants it to end.
     """
-    directory = experiment_directory(request) if with_experiment else expanded(request.experiment).resolve()
+    directory = experiment_directory(request) if with_experiment else real_path(expanded(request.experiment))
     found = f"scaffold-torchtune {__version__} on Python {platform.python_version()}"
     checks = [Check(name="Python", state="ok", found=found), *_roots(request)]
     checks += [*_experiment(request, directory), *_lock(directory)] if with_experiment else []
@@ -79,10 +79,10 @@ def _as_checks(name: str, problems: Sequence[Finding], state: State = "problem")
 
 def _roots(request: Request) -> Iterator[Check]:
     """Yield the directories below which experiments may lie, where any were given."""
-    roots = [expanded(one).resolve() for one in request.roots]
+    roots = [real_path(expanded(one)) for one in request.roots]
     listed = ", ".join(escape(str(one)) for one in roots) or "none given: a command takes the experiment as typed"
     yield Check(name="roots", state="ok", found=listed)
-    for absent in (one for one in roots if not one.is_dir()):
+    for absent in (one for one in roots if not is_directory(one)):
         fix = "correct --root or SCAFFOLD_TORCHTUNE_ROOT, or the scratch directory in claude.local.md"
         yield Check(name="roots", state="warning", found=f"{shown(str(absent))} is not there", fix=fix)
 
@@ -170,7 +170,7 @@ def _script(settings: Mapping[str, Setting], request: Request, environment: Envi
             default_script(settings.get("working_dir"))
         if path is None or path in _BUNDLED:
             return [Check(name=name, state="ok", found="the bundled setup_finetune")]
-        if not Path(path).is_file():
+        if not is_file(path):
             fix = "correct --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, or say 'bundled'"
             return [Check(name=name, state="problem", found=f"there is none at {shown(path)}", fix=fix)]
         if environment is None:
@@ -232,7 +232,7 @@ def _sbatch(request: Request) -> Check:
         return Check(name=name, state="ok" if off else "warning", found=found, fix=fix)
     variables = processes.environment()
     configuration = variables.get("SLURM_CONF", "")
-    if configuration and not Path(configuration).exists():  # Slurm's programs would wait a minute for it
+    if configuration and not is_there(configuration):  # Slurm's programs would wait a minute for it
         found = f"{escape(program)}; SLURM_CONF names {shown(configuration)}, which is not there"
         return Check(name=name, state="warning", found=found, fix="correct SLURM_CONF, or unset it")
     output = (_output_of([program, "--version"], variables) or "").split()

@@ -16,7 +16,7 @@ from scaffold_torchtune.setup.external import InterfaceFault, ask_interface
 from scaffold_torchtune.setup.external.activation import Activation, Fault, activate, activation_problem
 from scaffold_torchtune.setup.external.failures import lack_of
 from scaffold_torchtune.system import processes
-from scaffold_torchtune.system.files import temporary_directory
+from scaffold_torchtune.system.files import is_file, temporary_directory
 from scaffold_torchtune.system.layout import SETUP_YAML
 from scaffold_torchtune.system.processes import Environment
 from scaffold_torchtune.system.text import escape, shown
@@ -65,7 +65,7 @@ def activation_of(settings: Mapping[str, Setting], request: Request) -> Activati
     if not named:
         return Activation(modules, texts.get("conda_env", ""))
     venv = os.path.abspath(expanded(Path(named)))  # noqa: PTH100 - a link is called by its own name
-    if not Path(venv, "bin", "activate").is_file():
+    if not is_file(Path(venv, "bin", "activate")):
         message = f"there is no virtual environment at {shown(venv)}: it has no bin/activate"
         fix = f"correct --venv or {VENV}, make it (python3 -m venv {venv}), or add --no-activate"
         raise _refused(finding("environment-missing", message, field="venv", actual=venv, fix=fix))

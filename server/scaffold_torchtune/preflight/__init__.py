@@ -25,7 +25,7 @@ def check_plan(plan: Plan, disk: DiskState, listed: Mapping[str, Sequence[str]])
             *inputs.data_findings(plan, disk),
             *optimizer_steps.step_findings(plan, disk),
             *inputs.checkpoint_findings(plan, disk, listed),
-            *run_groups.output_findings(plan),
+            *run_groups.output_findings(plan, disk),
             *design.name_findings(plan),
             *design.design_findings(plan),
             *cost.cost_findings(plan, disk),

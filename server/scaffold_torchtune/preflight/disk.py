@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from scaffold_torchtune.models import CellKind, CheckpointState, DataFile, DataPart, TensorFile
-from scaffold_torchtune.system.files import NotRegular, open_regular
+from scaffold_torchtune.system.files import NotRegular, is_directory, is_there, open_regular
 from scaffold_torchtune.system.text import close_matches
 
 
@@ -32,8 +32,7 @@ def regular_file(path: str) -> BinaryIO:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(path) from error
     except NotRegular as error:
-        is_directory = Path(path).is_dir()
-        raise Unfit("is a directory, not a file" if is_directory else "is not a regular file") from error
+        raise Unfit("is a directory, not a file" if is_directory(path) else "is not a regular file") from error
     except (OSError, ValueError) as error:
         raise Unfit(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
 
@@ -61,6 +60,19 @@ def free_bytes(directory: str) -> int | None:
         with contextlib.suppress(OSError):
             found = os.statvfs(folder)
             return found.f_bavail * found.f_frsize
+    return None
+
+
+def in_the_way(directory: str) -> str | None:
+    """Return what lies where a directory is to be made, or one above it, and is none; None where nothing does.
+
+    What cannot be seen from here, through links, is not in the way: compute nodes may see another file system.
+    """
+    for folder in (Path(directory), *Path(directory).parents):
+        if is_directory(folder):
+            return None
+        if is_there(folder):
+            return str(folder)
     return None
 
 

@@ -40,16 +40,83 @@ class NotRegular(OSError):
 def open_regular(path: str | Path, *, follow: bool = True, dir_fd: int | None = None) -> BinaryIO:
     """Open a regular file for reading, without waiting for anybody. `follow` says whether it may be a link.
 
+    A device is not even opened, as that alone may do something: a tape rewinds, a watchdog starts.
+
     Raises:
         OSError: it is not there or cannot be opened; `NotRegular` where it is no regular file.
     """
-    # O_NONBLOCK: a FIFO in place of the file must not make us wait.
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    descriptor = os.open(path, flags, dir_fd=dir_fd)
+    try:
+        if not stat.S_ISREG(os.stat(path, dir_fd=dir_fd, follow_symlinks=follow).st_mode):
+            raise NotRegular
+        # O_NONBLOCK: a FIFO that takes the file's place meanwhile must not make us wait.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+        descriptor = os.open(path, flags, dir_fd=dir_fd)
+    except ValueError as error:  # a NUL, or a character that no name on this system can have
+        raise OSError(errno.EINVAL, str(error)) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise NotRegular
     return os.fdopen(descriptor, "rb")
+
+
+def read_regular(
+    path: str | Path, most: int = MAX_READ, *, start: int = 0, follow: bool = True, dir_fd: int | None = None
+) -> bytes:
+    """Return the bytes of a regular file, from `start` on. `follow` says whether it may be a link.
+
+    The size that the file system tells is not relied on: files of the kernel have none, and one may grow.
+
+    Raises:
+        OSError: it is not there, cannot be read, or has more than `most` bytes (EFBIG).
+    """
+    with open_regular(path, follow=follow, dir_fd=dir_fd) as stream:
+        if start:
+            stream.seek(start)
+        data: bytes | None = stream.read(most + 1)
+    if data is None:  # a file of the kernel that has nothing to say now
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most} bytes")
+    return data
+
+
+def is_file(path: str | Path) -> bool:
+    """Return whether a regular file can be seen at the path, through links.
+
+    Unlike pathlib's, this raises nothing: a name that is too long or no name at all is not there.
+    """
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_directory(path: str | Path) -> bool:
+    """Return whether a directory can be seen at the path, through links; raises nothing."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_there(path: str | Path) -> bool:
+    """Return whether anything can be seen at the path, through links; raises nothing."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_taken(path: str | Path) -> bool:
+    """Return whether anything has this name, a link that leads nowhere too; raises nothing."""
+    return os.path.lexists(path)
+
+
+def is_same(path: str | Path, other: str | Path) -> bool:
+    """Return whether two paths lead to the same file or directory; raises nothing."""
+    try:
+        return os.path.samefile(path, other)  # noqa: PTH121
+    except (OSError, ValueError):
+        return False
+
+
+def real_path(path: str | Path) -> Path:
+    """Return the path with all links resolved; a loop of links stays as it is, and cannot be opened."""
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError):
+        return Path(path)
 
 
 def publish(files: Mapping[Path, bytes]) -> None:
@@ -108,6 +175,20 @@ class Tree:
     def __exit__(self, *_: object) -> None:
         _close(self._fd)
 
+    def renew(self) -> None:
+        """Make the experiment directory again where it was removed; refuse another one that was put in its place."""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(self.root.lstat(), os.fstat(self._fd)):
+                    return
+                raise _refused(str(self.root), OSError(errno.EINVAL, "another directory lies there"), "open")
+            self.root.mkdir()
+            made = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | _NOFOLLOW)
+        except OSError as error:
+            raise _refused(str(self.root), error, "make the directory") from error
+        os.dup2(made, self._fd, inheritable=False)
+        os.close(made)
+
     @contextlib.contextmanager
     def _opened(self, parts: Sequence[str], path: str, action: str) -> Iterator[int]:
         """Open the directory that the parts lead to; what the file system says is a refusal about `path`."""
@@ -160,14 +241,12 @@ class Tree:
         status = self._status(path)
         return 0 if status is None else status.st_size
 
-    def read(self, path: str) -> bytes | None:
-        """Return the bytes of a regular file; None where nothing lies there."""
+    def read(self, path: str, *, start: int = 0) -> bytes | None:
+        """Return the bytes of a regular file, from `start` on; None where nothing lies there."""
         if self.kind(path) is None:
             return None
-        with self._parent(path, "read") as (fd, name), open_regular(name, follow=False, dir_fd=fd) as stream:
-            if os.fstat(stream.fileno()).st_size > MAX_READ:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-            return stream.read()
+        with self._parent(path, "read") as (fd, name):
+            return read_regular(name, start=start, follow=False, dir_fd=fd)
 
     def names(self, path: str = "") -> list[str]:
         """Return the names in a directory, sorted; none where it is not there."""
@@ -184,7 +263,12 @@ class Tree:
         if found is not None:
             raise _refused(path, OSError(errno.ENOTDIR, "not a directory"), "make the directory")
         with self._parent(path, "make the directory", synced=durable) as (fd, name):
-            os.mkdir(name, dir_fd=fd)
+            try:
+                os.mkdir(name, dir_fd=fd)
+            except FileExistsError:  # made meanwhile
+                if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                    raise
+                return False
         return True
 
     def write(self, path: str, data: bytes, *, durable: bool = True) -> None:
@@ -209,6 +293,11 @@ class Tree:
                     os.unlink(temporary, dir_fd=staging)
                 raise
 
+    def move(self, path: str, to: str) -> None:
+        """Move a file, whatever it is, to a path where nothing lies; it is never copied."""
+        with self._parent(path, "move", synced=True) as (source, name), self._parent(to, "move", synced=True) as target:
+            os.rename(name, target[1], src_dir_fd=source, dst_dir_fd=target[0])
+
     def append(self, path: str, data: bytes) -> None:
         """Append to a file in one write; it is made where it is not there."""
         self._check_file(path, "append to")
@@ -228,9 +317,13 @@ class Tree:
         with self._parent(path, "remove", synced=durable) as (fd, name):
             os.unlink(name, dir_fd=fd)
 
+    def unprepared(self) -> list[str]:
+        """Return the state directories that are not there."""
+        return [path for path in layout.STATE_DIRECTORIES if self.kind(path) is None]
+
     def prepare(self) -> None:
         """Make the state directories. Leftovers of a killed scaffold in staging are cleared by `locked`."""
-        for path in (layout.STATE, layout.STAGING, layout.RUNS, layout.OUTPUT):
+        for path in layout.STATE_DIRECTORIES:
             self.make_directory(path)
 
     @contextlib.contextmanager

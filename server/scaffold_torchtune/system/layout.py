@@ -16,6 +16,9 @@ LOCK: Final = f"{STATE}/lock"
 STAGING: Final = f"{STATE}/staging"
 RUNS: Final = f"{STATE}/runs"
 OUTPUT: Final = f"{STATE}/output"
+BACKUP: Final = f"{STATE}/backup"
+STATE_DIRECTORIES: Final = (STATE, STAGING, RUNS, OUTPUT)
+"""What is always there while something is written, each after the one that it lies in."""
 
 SETUP_YAML: Final = "setup_finetune.yaml"
 FINETUNE_YAML: Final = "finetune.yaml"

@@ -12,7 +12,7 @@ from typing import Final, Literal, get_args
 from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models import Setting
 from scaffold_torchtune.system import processes
-from scaffold_torchtune.system.files import open_regular, temporary_directory
+from scaffold_torchtune.system.files import read_regular, temporary_directory
 from scaffold_torchtune.system.processes import VARIABLE
 from scaffold_torchtune.system.text import close_matches, did_you_mean, escape, few, shown
 
@@ -107,8 +107,7 @@ def activate(
             done = processes.run(command, folder, timeout, stop, env=variables)
         except OSError as error:
             return Fault("shell", output=f"bash cannot be started: {error.strerror}")
-        with open_regular(report) as file:
-            found = _read_report(file.read(_MOST), mark)
+        found = _read_report(read_regular(report, _MOST), mark)
     if not isinstance(found, Fault) or found.kind != "shell":
         return found
     if done.ended:
