@@ -28,6 +28,7 @@ def check_plan(plan: Plan, disk: DiskState, listed: Mapping[str, Sequence[str]])
             *run_groups.output_findings(plan),
             *design.name_findings(plan),
             *design.design_findings(plan),
+            *design.unusual_findings(plan),
             *cost.cost_findings(plan, disk),
         ]
     )

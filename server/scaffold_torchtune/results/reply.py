@@ -135,7 +135,7 @@ _CONTRADICTED: Final = (
     "tell the user the plan and every warning, and ask about {codes} before anything is written; have it corrected and"
     " plan again, or go on as they say"
 )
-_ASK_FIRST: Final = ("levels-differ", "runs-differ", "name-mismatch", "default-used")
+_ASK_FIRST: Final = ("odd-value", "unusual-value", "levels-differ", "runs-differ", "name-mismatch", "default-used")
 """The codes of warnings of a plan that may be another than the user means."""
 _PUT_BACK: Final = (
     "; what was changed by hand (changed-output), run_setup puts back with overwrite: true, once the user agrees"

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Final, Literal
 
 from scaffold_torchtune.findings import Scalar
+from scaffold_torchtune.system.text import escape
 
 ValueKind = Literal[
     "int", "float", "bool", "text", "name", "label", "modules", "path", "pattern_free_path", "folder", "extension",
@@ -118,6 +119,13 @@ def read_float(text: str) -> float | None:
         return None
     number = float(text)
     return number if math.isfinite(number) and (number > 0 or Decimal(text) == 0) else None
+
+
+def written(value: Scalar) -> str:
+    """Return a value as people write it in a table of runs: `1e-5`, `Llama-3.2-1B`; `-` where there is none."""
+    if value is None:
+        return "-"
+    return shortest_number(value) if isinstance(value, float) else escape(str(value))
 
 
 def shortest_number(number: float) -> str:

@@ -53,6 +53,7 @@ class Parameter:
         aliases: what documents call it too, in lower case, words apart by spaces.
         words: aliases that may be words of any text, where no settings are read.
         bounds: those of a number.
+        usual: within which a number is when language models are fine-tuned; outside of them it mostly is a slip.
         default: where nobody gives it.
         abbreviation: what stands in directory names.
         column: whether it may be a column of the runs table, and a line of Configuration.
@@ -73,6 +74,7 @@ class Parameter:
     aliases: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     bounds: Bounds = UNBOUNDED
+    usual: Bounds = UNBOUNDED
     default: Scalar = None
     abbreviation: str = ""
     column: bool = True
@@ -168,7 +170,7 @@ _ALL: Final = (
     Parameter("packed", "bool", ("sample packing",), words=("packing",), default=False, warn_unread=True),
     Parameter(
         "max_seq_len", "int", ("max sequence length", "maximum sequence length", "max seq length", "sequence length"),
-        bounds=_COUNT, default=2048, warn_unread=True,
+        bounds=_COUNT, usual=Bounds(minimum=32, maximum=131_072), default=2048, warn_unread=True,
     ),
     # model
     Parameter(
@@ -185,17 +187,20 @@ _ALL: Final = (
     ),
     # adapter and optimizer
     Parameter(
-        "lora_rank", "int", words=("rank", "r"), bounds=_COUNT, default=64, abbreviation="rank", warn_unread=True,
+        "lora_rank", "int", words=("rank", "r"), bounds=_COUNT, usual=Bounds(maximum=1024), default=64,
+        abbreviation="rank", warn_unread=True,
         option=NewOption("--rank", "N,...", "LoRA ranks", many=True, label="LoRA Rank"),
     ),
-    Parameter("lora_alpha", "int", words=("alpha",), bounds=_COUNT, warn_unread=True),
     Parameter(
-        "lora_dropout", "float", words=("dropout",), bounds=Bounds(minimum=0, maximum=0.999_999), default=0.0,
-        warn_unread=True,
+        "lora_alpha", "int", words=("alpha",), bounds=_COUNT, usual=Bounds(maximum=2048), warn_unread=True,
+    ),
+    Parameter(
+        "lora_dropout", "float", words=("dropout",), bounds=Bounds(minimum=0, maximum=0.999_999),
+        usual=Bounds(maximum=0.5), default=0.0, warn_unread=True,
     ),
     Parameter(
         "lr", "float", ("learning rate", "peak lr", "peak learning rate"), bounds=Bounds(above=0, maximum=10),
-        default=1e-4, abbreviation="lr", warn_unread=True,
+        usual=Bounds(minimum=1e-7, maximum=1e-2), default=1e-4, abbreviation="lr", warn_unread=True,
         option=NewOption("--lr", "X,...", "learning rates", many=True, label="Learning Rate"),
     ),
     Parameter(
@@ -203,29 +208,36 @@ _ALL: Final = (
         words=("scheduler",), default="get_cosine_schedule_with_warmup", warn_unread=True,
     ),
     Parameter(
-        "num_warmup_steps", "int", ("warmup steps", "warm up steps"), words=("warmup",), bounds=_FROM_ZERO, default=100,
+        "num_warmup_steps", "int", ("warmup steps", "warm up steps"), words=("warmup",), bounds=_FROM_ZERO,
+        usual=Bounds(maximum=10_000), default=100, warn_unread=True,
+    ),
+    Parameter(
+        "weight_decay", "float", ("wd",), bounds=Bounds(minimum=0, maximum=10), usual=Bounds(maximum=0.5), default=0.01,
         warn_unread=True,
     ),
-    Parameter("weight_decay", "float", ("wd",), bounds=Bounds(minimum=0, maximum=10), default=0.01, warn_unread=True),
     # training
     Parameter(
-        "batch_size", "int", words=("batch", "bs"), bounds=_COUNT, abbreviation="bs", warn_unread=True,
+        "batch_size", "int", words=("batch", "bs"), bounds=_COUNT, usual=Bounds(maximum=1024), abbreviation="bs",
+        warn_unread=True,
         option=NewOption("--batch-size", "N,...", "batch sizes", many=True, label="Batch Size"),
         question="Which batch size do the runs use?",
     ),
     Parameter("batch_size_val", "int", ("validation batch size",), bounds=_COUNT),
     Parameter(
-        "epochs", "int", ("ep", "num epochs", "number of epochs"), words=("epoch",), bounds=_COUNT, abbreviation="ep",
+        "epochs", "int", ("ep", "num epochs", "number of epochs"), words=("epoch",), bounds=_COUNT,
+        usual=Bounds(maximum=200), abbreviation="ep",
         warn_unread=True, option=NewOption("--epochs", "N", "number of epochs", label="Epochs"),
         question="How many epochs do the runs train?",
     ),
     Parameter(
         "gradient_accumulation_steps", "int",
-        ("gradient accumulation", "grad accumulation", "accumulation steps", "grad accum"), bounds=_COUNT, default=1,
+        ("gradient accumulation", "grad accumulation", "accumulation steps", "grad accum"), bounds=_COUNT,
+        usual=Bounds(maximum=512), default=1,
         warn_unread=True,
     ),
     Parameter(
         "clip_grad_norm", "float", ("gradient clipping", "max grad norm"), bounds=Bounds(above=0, maximum=1_000_000),
+        usual=Bounds(minimum=0.01, maximum=100),
         optional=True, warn_unread=True,
     ),
     Parameter("max_steps_per_epoch", "int", ("maximum steps per epoch",), bounds=_COUNT, warn_unread=True),
@@ -263,7 +275,8 @@ _ALL: Final = (
         option=NewOption("--time", "H:MM:SS", "time limit of a job", label="Time limit"),
     ),
     Parameter(
-        "gpus", "int", ("gpu", "number of gpus", "default gpus", "num gpus"), bounds=_COUNT, default=1,
+        "gpus", "int", ("gpu", "number of gpus", "default gpus", "num gpus"), bounds=_COUNT, usual=Bounds(maximum=16),
+        default=1,
         local=LocalLabels(of_jobs=("gpus", "gpu", "number of gpus", "num gpus", "gres")),
         option=NewOption("--gpus", "N", "GPUs of a job", label="GPUs"),
     ),
