@@ -92,7 +92,7 @@ class Answer(Model):
     add: str = Field(default="", description="the line to write there")
 
 
-RunType = Literal["fine-tuned", "control", "eval-only"]
+RunType = Literal["fine-tuned", "control", "eval-only", "cancelled"]
 
 
 SummaryFormat = Literal["markdown", "yaml"]

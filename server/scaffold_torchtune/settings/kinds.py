@@ -122,7 +122,7 @@ def read_float(text: str) -> float | None:
 
 
 def written(value: Scalar) -> str:
-    """Return a value as people write it in a table of runs: `1e-5`, `Llama-3.2-1B`; `-` where there is none."""
+    """Return a value as people write it in a table of runs: `1e-5`, `16`; `-` where there is none."""
     if value is None:
         return "-"
     return shortest_number(value) if isinstance(value, float) else escape(str(value))

@@ -58,7 +58,8 @@ class Parameter:
         abbreviation: what stands in directory names.
         column: whether it may be a column of the runs table, and a line of Configuration.
         optional: whether words such as `off` say that a run has none.
-        key: whether setup_finetune.yaml has it; `model`, `dataset` and `recipe` are names of documents alone.
+        key: whether setup_finetune.yaml has it; others (`model`, `dataset`, ...) are names of
+            documents alone.
         scope: whether it says what is trained, where and how that is computed, or which run it is of which experiment;
             what claude.local.md may give is of the surroundings.
         local: its labels in claude.local.md, where that may give it.
@@ -362,6 +363,10 @@ _ALL: Final = (
             "--recipe", "NAME", "LoRA or full, or torchtune's name of such a recipe; default: LoRA", label="Recipe",
         ),
     ),
+    Parameter(
+        "plan_cancelled_runs", "bool", column=False, key=False, scope="experiment",
+        question="Are the runs that are marked as cancelled or struck out to be planned all the same? (yes or no)",
+    ),
     Parameter("custom_recipe", "recipe", column=False),
     Parameter("base_recipe", "recipe", column=False),
 )  # fmt: skip
@@ -392,6 +397,9 @@ SUBMITTED: Final = {name: p.submit_as for name, p in PARAMETERS.items() if p.sub
 
 NAMING_ORDER: Final = ("model", "lora_rank", "lr", "batch_size")
 """What comes first in directory names; the rest follows in the table's order."""
+
+OF_CONFIGURATION: Final = frozenset({"plan_cancelled_runs"})
+"""What Configuration may give that no run has."""
 
 _STEPS_FOLLOW: Final = "the steps follow from the data, the batch size and the epochs"
 _WARMUP_IS_STEPS: Final = "warm-up is planned in steps (num_warmup_steps)"
