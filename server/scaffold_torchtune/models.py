@@ -330,12 +330,20 @@ class CheckpointState(Model):
     )
 
 
+class SavedState(Model):
+    """What lies in a run's output directory of a training that can go on."""
+
+    text: str | None = Field(description="torchtune_config.yaml as torchtune wrote it; None where it cannot be read")
+    epochs: int = Field(default=0, description="epochs that are done, by the directories epoch_N")
+
+
 class DiskState(Model):
     """Everything that was looked at, by its absolute path. What is not here was not looked at."""
 
     data: dict[str, DataFile] = Field(default={})
     checkpoints: dict[str, CheckpointState] = Field(default={})
     free: dict[str, int] = Field(default={}, description="free bytes of the file system below which outputs go")
+    states: dict[str, SavedState] = Field(default={}, description="by run directory, what its job would resume from")
 
 
 State = Literal["ok", "warning", "problem"]

@@ -10,7 +10,14 @@ from scaffold_torchtune.parse import values
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import parameters, recipes
-from scaffold_torchtune.settings.parameters import NOT_PLANNED, OF_CONFIGURATION, PARAMETERS, Parameter, by_label, normalize
+from scaffold_torchtune.settings.parameters import (
+    NOT_PLANNED,
+    OF_CONFIGURATION,
+    PARAMETERS,
+    Parameter,
+    by_label,
+    normalize,
+)
 from scaffold_torchtune.system.text import escape, shown
 
 # Lines of a Configuration section that are remarks, not settings.

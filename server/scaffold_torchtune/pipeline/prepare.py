@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scaffold_torchtune.findings import Finding, Question, Refused, errors_in, finding, refuse, serious
 from scaffold_torchtune.models import DiskState, Experiment, Options, Plan, PlannedRun, Setting
@@ -25,7 +26,7 @@ from scaffold_torchtune.pipeline.state import load_plan
 from scaffold_torchtune.plan.planner import Difference, differences, make_plan, with_id
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan
-from scaffold_torchtune.preflight.disk import free_bytes, inspect_checkpoint, inspect_data
+from scaffold_torchtune.preflight.disk import free_bytes, inspect_checkpoint, inspect_data, inspect_state
 from scaffold_torchtune.preflight.run_groups import output_dir
 from scaffold_torchtune.render import Rendered, render_run
 from scaffold_torchtune.request import Request
@@ -33,6 +34,7 @@ from scaffold_torchtune.setup import Outcome, run_bundled
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
 from scaffold_torchtune.system.text import shown
+from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.components import checkpoint_files
 from scaffold_torchtune.validate.run_files import RunFiles
 
@@ -237,15 +239,26 @@ def preflight_findings(plan: Plan, files: Mapping[str, RunFiles]) -> list[Findin
     data = {run.data_path: run.text("dataset_ext") for run in plan.runs}
     checkpoints = {directory for run in plan.runs if (directory := run.checkpoint_dir)}
     outputs = {directory for run in plan.runs if (directory := output_dir(run))}
+    resuming = [run for run in plan.runs if run.value("resume_from_checkpoint") is True]
+    results = {run.directory: arrivals.output_dir(run) for run in resuming}
     disk = DiskState(
         data={path: inspect_data(path, extension) for path, extension in data.items()},
         checkpoints={directory: inspect_checkpoint(directory) for directory in checkpoints},
         free={directory: free for directory in outputs if (free := free_bytes(directory)) is not None},
+        states={run: state for run, path in results.items() if path and (state := inspect_state(path))},
     )
     # the checkpoint files that the first run of each model names
     first = {run.checkpoint_dir: files.get(run.directory) for run in reversed(plan.runs)}
     found = {directory: checkpoint_files(each) for directory, each in first.items() if directory and each}
-    return check_plan(plan, disk, {directory: names for directory, names in found.items() if names})
+    listed = {directory: names for directory, names in found.items() if names}
+    saved = {run: RunFiles({layout.FINETUNE_YAML: state.text}) for run, state in disk.states.items()}
+    return check_plan(plan, disk, listed, (_configs(files, disk.states), _configs(saved, disk.states)))
+
+
+def _configs(files: Mapping[str, RunFiles], runs: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the configs of some runs, resolved, as far as they can be read."""
+    found = {run: files[run].readable_config for run in runs if run in files}
+    return {run: config.data for run, config in found.items() if config and config.data}
 
 
 def input_hashes(documents: Iterable[Document], options: Options) -> dict[str, str]:

@@ -3,15 +3,17 @@
 import contextlib
 import importlib
 import importlib.util
+import itertools
 import json
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from scaffold_torchtune.models import CellKind, CheckpointState, DataFile, DataPart, TensorFile
+from scaffold_torchtune.models import CellKind, CheckpointState, DataFile, DataPart, SavedState, TensorFile
 from scaffold_torchtune.system.files import NotRegular, open_regular
 from scaffold_torchtune.system.text import close_matches
 
@@ -62,6 +64,32 @@ def free_bytes(directory: str) -> int | None:
             found = os.statvfs(folder)
             return found.f_bavail * found.f_frsize
     return None
+
+
+_MAX_CONFIG = 1_000_000
+_MAX_OUTPUTS = 10_000
+_EPOCH = re.compile(r"epoch_([0-9]{1,9})", re.ASCII)
+
+
+def inspect_state(directory: str) -> SavedState | None:
+    """Return what a job that resumes would go on from in its output directory; None where it would begin anew.
+
+    torchtune 0.6.1 saves recipe_state/recipe_state.pt between epochs, and writes its whole config to
+    torchtune_config.yaml each time that a training starts (training/metric_logging.py, save_config).
+    """
+    try:
+        if not Path(directory, "recipe_state", "recipe_state.pt").is_file():
+            return None
+        with os.scandir(directory) as entries:
+            names = [entry.name for entry in itertools.islice(entries, _MAX_OUTPUTS)]
+    except (OSError, ValueError):
+        return None
+    done = [int(match[1]) + 1 for match in map(_EPOCH.fullmatch, names) if match]
+    text = None
+    with contextlib.suppress(Unfit, OSError, ValueError), regular_file(f"{directory}/torchtune_config.yaml") as file:
+        data = file.read(_MAX_CONFIG + 1)
+        text = data.decode() if len(data) <= _MAX_CONFIG else None
+    return SavedState(text=text, epochs=max(done, default=0))
 
 
 _MAX_HEADER = 100_000_000  # the format's own bound (safetensors, tensor.rs: MAX_HEADER_SIZE)
