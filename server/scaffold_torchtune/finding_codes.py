@@ -90,7 +90,7 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "incomplete-factorial": Code(_I, "some combinations of the values that vary are not planned, or not with all seeds", "add their rows if they were meant"),
         "confound": Code(_I, "two things change together: alpha with rank, two columns in all rows, the samples in a step", "nothing if it is meant so"),
         "estimate": Code(_I, "what the runs need: GPU memory without activations, disk, steps; each with its basis", "nothing"),
-        "gpu-memory": Code(_W, "weights, gradients and optimizer states alone are more than the memory of the GPU that the constraint names", "more or larger GPUs, or a smaller model"),
+        "gpu-memory": Code(_W, "weights, gradients and optimizer states alone are more than the memory of the GPU that the constraint names; where none is named, than that of any common one", "more or larger GPUs, or a smaller model"),
         "disk-space": Code(_W, "the checkpoints of all runs are more than what is free below the output directory", "make room, or save adapter weights only"),
         "time-limit": Code(_W, "the arithmetic alone takes longer than the time limit, on the GPU that the constraint names", "more time or GPUs"),
     },

@@ -321,7 +321,11 @@ class CheckpointState(Model):
     near: tuple[str, ...] = Field(default=(), description="directories beside it with nearly its name")
     problem: str = Field(default="", description="why it cannot be looked into")
     files: dict[str, int] = Field(default={}, description="size in bytes by name, also of files one level below")
+    snapshots: tuple[str, ...] = Field(
+        default=(), description="of an entry of Hugging Face's cache, the directories of its states, its own first"
+    )
     tensors: dict[str, TensorFile] = Field(default={}, description="the *.safetensors files")
+    weights: tuple[str, ...] = Field(default=(), description="those that hold the model, by its index or their names")
     index: dict[str, str] | None = Field(
         default=None, description="file by tensor, as model.safetensors.index.json says; None where there is none"
     )

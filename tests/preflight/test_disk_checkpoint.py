@@ -112,4 +112,4 @@ def test_a_directory_with_very_many_files_is_not_read_to_its_end(
     for number in range(9):
         (tmp_path / str(number)).write_text("")
     os.mkfifo(tmp_path / "00")
-    assert list(inspect_checkpoint(str(tmp_path)).files) == ["0", "1", "2", "3"]
+    assert list(inspect_checkpoint(str(tmp_path)).files) == ["0", "1"]

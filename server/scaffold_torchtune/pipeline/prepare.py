@@ -5,11 +5,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from scaffold_torchtune.findings import Finding, Question, Refused, errors_in, finding, refuse, serious
-from scaffold_torchtune.models import DiskState, Experiment, Options, Plan, PlannedRun, Setting
+from scaffold_torchtune.models import CheckpointState, DiskState, Experiment, Options, Plan, PlannedRun, Setting
 from scaffold_torchtune.parse.experiment import parse_experiment
 from scaffold_torchtune.pipeline.external_setup import interface_of, trial
 from scaffold_torchtune.pipeline.locate import (
@@ -144,7 +145,7 @@ def prepare(request: Request) -> Prepared:
     options = _options(request, found.experiment)
     with Tree(found.directory) as tree:
         previous = load_plan(tree)
-    environment = found.experiment.template | found.experiment.environment
+    environment, inspected = found.experiment.template | found.experiment.environment, cache(inspect_checkpoint)
     interface = interface_of(options.setup_script, environment, request)
     context = PlanContext(
         experiment_dir=str(found.directory),
@@ -154,6 +155,7 @@ def prepare(request: Request) -> Prepared:
         inputs=input_hashes(found.documents, options),
         previous=previous,
         interface=interface,
+        checkpoint=inspected,
     )
     plan = make_plan(found.experiment, options, context)
     same = _same_in_twin(found, found.twin, options, context) if found.twin else []
@@ -172,7 +174,7 @@ def prepare(request: Request) -> Prepared:
         message = f"{len(tried)} problem(s): the setup script would not make what is planned"
         raise Refused(message, [_in_documents(each, run) for run, each in tried])
     made = {name: RunFiles({n: data.decode() for n, data in one.files.items()}) for name, one in outcomes.items()}
-    ahead = preflight_findings(plan, made)
+    ahead = preflight_findings(plan, made, inspected)
     if errors := errors_in(ahead):
         raise Refused(f"{len(errors)} problem(s): the runs would fail", serious(ahead))
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *warnings, *ahead)})
@@ -229,12 +231,15 @@ def _value_at(setting: Setting | None, document: str) -> str:
     return f"{shown(setting.value)} in {source.file or document}:{source.line}"
 
 
-def preflight_findings(plan: Plan, files: Mapping[str, RunFiles]) -> list[Finding]:
+def preflight_findings(
+    plan: Plan, files: Mapping[str, RunFiles], inspected: Callable[[str], CheckpointState] = inspect_checkpoint
+) -> list[Finding]:
     """Return what would fail or surprise when the runs are trained.
 
     Args:
         plan: the plan.
         files: those of the runs by directory, as far as there are any: finetune.yaml names the checkpoint's files.
+        inspected: looks into the directory of a base model.
     """
     data = {run.data_path: run.text("dataset_ext") for run in plan.runs}
     checkpoints = {directory for run in plan.runs if (directory := run.checkpoint_dir)}
@@ -243,7 +248,7 @@ def preflight_findings(plan: Plan, files: Mapping[str, RunFiles]) -> list[Findin
     results = {run.directory: arrivals.output_dir(run) for run in resuming}
     disk = DiskState(
         data={path: inspect_data(path, extension) for path, extension in data.items()},
-        checkpoints={directory: inspect_checkpoint(directory) for directory in checkpoints},
+        checkpoints={directory: inspected(directory) for directory in checkpoints},
         free={directory: free for directory in outputs if (free := free_bytes(directory)) is not None},
         states={run: state for run, path in results.items() if path and (state := inspect_state(path))},
     )

@@ -26,6 +26,7 @@ from scaffold_torchtune.system.text import few, shown
 from scaffold_torchtune.torchtune_facts.model_registry import find_model
 
 _LISTED = 6
+_CACHED: Final = "models--"  # what the name of an entry in Hugging Face's cache begins with
 _OF_JOBS: Final = SURROUNDINGS - {"gpus", "models_dir"}
 """What changes how a run is computed, and not what comes of it."""
 
@@ -266,7 +267,7 @@ def _models(plan: Plan) -> Iterator[Finding]:
     """Directories of models that are named as another model is."""
     models = grouped(plan.runs, lambda run: (str(run.checkpoint_dir), run.text("torchtune_model_name")))
     for (directory, model), runs in models.items():
-        named, meant = find_model(posixpath.basename(directory)), find_model(model)
+        named, meant = find_model(_name_of(directory)), find_model(model)
         if named and meant and named != meant:
             who, place = concerning(runs, plan), at(runs[0], "model_checkpoint", "models_dir")
             message = (
@@ -274,6 +275,12 @@ def _models(plan: Plan) -> Iterator[Finding]:
             )
             fix = "correct the model or its path in the summary; nothing if the directory holds what is meant"
             yield _mismatch(message, "model_checkpoint", meant.name, named.name, fix, place)
+
+
+def _name_of(directory: str) -> str:
+    """The model's name by its directory: the last part, or NAME of `models--ORG--NAME/snapshots/HASH` in a cache."""
+    entries = [part for part in directory.split("/") if part.startswith(_CACHED)]
+    return entries[-1].rpartition("--")[2] if entries else posixpath.basename(directory)
 
 
 def _claims(run: PlannedRun) -> Iterator[_Claim]:

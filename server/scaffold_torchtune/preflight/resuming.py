@@ -16,10 +16,11 @@ _CODE: Final = "other-state"
 # other nodes have by interpolation.
 _NOT_TRAINED: Final = frozenset(
     {"epochs", "resume_from_checkpoint", "metric_logger", "log_every_n_steps", "log_peak_memory_stats", "profiler"}
-    | {"enable_activation_checkpointing", "enable_activation_offloading", "save_adapter_weights_only", "low_cpu_ram"}
+    | {"save_adapter_weights_only", "low_cpu_ram"}
     | {"models_dir", "input_dir", "dataset_label", "my_wandb_project", "my_wandb_run_name", "dataset_val"}
     | {"run_val_every_n_steps", "batch_size_val"}
 )
+_COMPUTED: Final = "enable_activation_"  # checkpointing and offloading: activations are computed again, or moved
 # The settings that other keys of finetune.yaml come from.
 _SETTINGS: Final = {
     "model._component_": "torchtune_model_name", "checkpointer.checkpoint_dir": "model_checkpoint",
@@ -109,7 +110,7 @@ def _flat(node: Any, path: str = "") -> dict[str, Any]:
         return {path: list(node) if isinstance(node, tuple) else node}
     found: dict[str, Any] = {}
     for key, value in node.items():
-        if path or key not in _NOT_TRAINED:
+        if path or (key not in _NOT_TRAINED and not str(key).startswith(_COMPUTED)):
             found |= _flat(value, f"{path}.{key}" if path else str(key))
     return {key: value for key, value in found.items() if value is not None}
 

@@ -19,6 +19,7 @@ from scaffold_torchtune.system.text import escape
 ValueKind = Literal[
     "int", "float", "bool", "text", "name", "label", "modules", "path", "pattern_free_path", "folder", "extension",
     "recipe", "time", "memory", "constraint", "gpu_type", "mail", "events", "reservations", "nodes", "tags", "comment",
+    "files",
 ]  # fmt: skip
 """`name`: letters, digits and `._-`, as account, partition or environment have; a `label` may hold `+` too.
 `modules`: names of modules, by commas. `pattern_free_path`: a path that the datasets library takes as it is."""
@@ -295,6 +296,7 @@ _FORMS: Final[dict[ValueKind, _Form]] = {
         _joined,
         _distinct,
     ),
+    "files": _Form(_by_commas(_LABEL), "names of files by commas", 100_000, _joined, _distinct),
     "comment": _Form(
         re.compile(r"[^\"'\\`$<>{}]+"),
         "one line of at most 200 characters, without quotes, backslash, backtick and $ < > { }",

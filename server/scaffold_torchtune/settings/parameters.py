@@ -186,6 +186,7 @@ _ALL: Final = (
         option=NewOption("--model-dir", "PATH", "directory that holds the models; a relative path is taken from DIR"),
         question="In which directory do the base models lie? (absolute path)",
     ),
+    Parameter("checkpoint_files", "files", column=False, scope="surroundings"),
     # adapter and optimizer
     Parameter(
         "lora_rank", "int", words=("rank", "r"), bounds=_COUNT, usual=Bounds(maximum=1024), default=64,
