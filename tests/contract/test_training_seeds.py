@@ -1,4 +1,4 @@
-"""What torchtune 0.6.1 makes of a seed, and of a state that another plan left: trained on the CPU."""
+"""What torchtune 0.6.1 makes of a seed, of what it saved, and of another plan's state: trained on the CPU."""
 
 import hashlib
 import importlib.util
@@ -10,7 +10,7 @@ import pytest
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.pipeline import steps
-from scaffold_torchtune.request import Request
+from scaffold_torchtune.preflight.disk import inspect_checkpoint
 from support.experiments import change, make_experiment
 from support.scaffolding import refusal
 from support.tiny_qwen import make_tiny_qwen, train_tiny
@@ -84,6 +84,18 @@ def test_a_seed_changes_an_adapter_and_nothing_else(tmp_path: Path) -> None:
     change(here / SUMMARY, rows[-1], f"{rows[-1]}\n{row('again', 'full', 2, '-')}")
     codes = [each.code for each in errors_in(refusal(steps.plan, here).problems)]
     assert "seed-effect" in codes
+
+
+def test_what_torchtune_saved_is_read_by_its_index_and_trains_on(tmp_path: Path) -> None:
+    here = experiment(tmp_path, [row("one", "LoRA", 1)])
+    train_tiny(here / "one", "epochs=1")
+    saved = results(here / "one") / "epoch_0"
+    found = inspect_checkpoint(str(saved))
+    assert not found.tensors[found.weights[0]].problem
+    files = f"checkpointer.checkpoint_files=[{','.join(found.weights)}]"
+    output = tmp_path / "second"
+    train_tiny(here / "one", "epochs=1", f"output_dir={output}", f"checkpointer.checkpoint_dir={saved}", files)
+    assert digest(output / "epoch_0" / found.weights[0]) != digest(saved / found.weights[0])
 
 
 def test_a_state_brings_its_learning_rate_back(tmp_path: Path) -> None:

@@ -145,6 +145,8 @@ def test_a_run_of_the_yaml_form_may_be_marked_too(mark: str) -> None:
 
 
 NO_RUNS = [
+    "|---|---|---|---|---|---|---|",
+    "| --- | | | | | | |",
     "| **Rank 8** | | | | | | |",
     "| *Small models* | | | | | | |",
     "| | **1B models** | | | | | |",
@@ -167,6 +169,12 @@ def test_headings_of_groups_and_summaries_are_no_runs_and_are_told(row: str, pla
     assert [run.type for run in found.runs] == ["fine-tuned"] * 4 + ["control"]
     (told,) = [each for each in found.warnings if each.code == "unused-row"]
     assert (told.severity, told.line) == (Severity.INFO, LINE + (place == "below"))
+
+
+def test_a_control_that_is_struck_out_is_a_control() -> None:
+    row = "| ~~Llama-3.2-1B-Instruct_base~~ | Llama-3.2-1B-Instruct | - | - | - | Control | N/A |"
+    found = parse(EXAMPLE_SUMMARY.replace(row.replace("~~", ""), row))
+    assert [run.type for run in found.runs] == ["fine-tuned"] * 4 + ["control"]
 
 
 @pytest.mark.parametrize("name", ["mean", "total", "max"])

@@ -80,6 +80,18 @@ def test_odd_cells_in_two_rows_and_two_in_one_row() -> None:
     assert odd(with_cells(WHOLE, *((run, 1, 3e-4) for run in range(0, 24, 4)))) == []  # six of them are no slip
 
 
+def test_one_odd_cell_of_a_grid_that_lacks_a_row_besides() -> None:
+    for left_out in range(len(WHOLE)):
+        for run in (5, 6, 11):
+            if run != left_out:
+                changed = with_cells(WHOLE, (run, 1, 3e-4))
+                (cell,) = odd_cells(factors([row for i, row in enumerate(changed) if i != left_out]))
+                assert (cell.run, cell.factor, cell.gaps) == (run - (left_out < run), "lr", 1)
+                assert cell.expected in {WHOLE[run][1], WHOLE[left_out][1]}
+    lacking = [row for i, row in enumerate(with_cells(WHOLE, (5, 1, 3e-4))) if i not in {0, 7, 14, 20}]
+    assert odd(lacking) == []  # too few are left to tell
+
+
 def test_what_follows_from_another_factor_or_never_varies_otherwise() -> None:
     rows = [[rank, lr, 2 * int(str(rank))] for rank, lr in grid([8, 16, 32], [1e-5, 3e-5, 1e-4])]
     names = ["lora_rank", "lr", "lora_alpha"]

@@ -17,6 +17,7 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.torchtune_facts.model_registry import find_model, known_models
 from support.checkpoints import facts_of, make_checkpoint, write_safetensors
 from support.experiments import change, make_experiment
+from support.kit_generations import GENERATIONS, kit
 from support.scaffolding import refusal, scaffold
 from support.wording import absent
 
@@ -196,3 +197,20 @@ def test_a_snapshot_in_the_cache_is_read_and_its_name_is_checked(
     assert result.ok
     assert [each.code for each in result.plan.warnings if each.code in {"name-mismatch", "not-seen"} and
         each.field != "dataset"] == codes  # fmt: skip
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_an_external_script_that_names_other_files_is_refused_before_anything_is_written(
+    here: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generation: str
+) -> None:
+    monkeypatch.setenv("USER", "ada")
+    if generation == "august":
+        change(here / SUMMARY, "**Epochs:** 2", "**Epochs:** 2\n- **Dataset type:** chat_completion")
+    script = str(kit(tmp_path / "kit", generation))
+    assert not errors_in(steps.plan(Request(here, setup_script=script)).warnings)
+    sharded(3)(model)
+    problems = refusal(steps.scaffold, here, setup_script=script).problems
+    found = [each for each in problems if each.field == "checkpoint_files"]
+    assert [each.code for each in found] == ["value-mismatch"]
+    assert absent(found[0].fix, "bundled") == []
+    assert not (here / RUN).exists()

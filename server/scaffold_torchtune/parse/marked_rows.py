@@ -30,6 +30,7 @@ _SUMMARY: Final = re.compile(
     r"(?:(?:grand |sub ?)?totals?|sums?|means?|averages?|avg|median|std|sd|stdev|standard deviation|min|max|minimum"
     r"|maximum|range|overall|summary|counts?|all(?: runs)?|σ)(?: [a-z0-9 ]*)?"
 )
+_RULE: Final = re.compile(r"[-:=_*~–—.… ]+")
 _CONTROLS: Final = frozenset({"base", "baseline", "control", "controls", "eval", "evaluation", "zero", "untuned"})
 
 _STRUCK: Final = re.compile(r"\s*(?:~{1,2}(?P<a>[^~]+)~{1,2}|<(?P<tag>s|del|strike)>(?P<b>[^<>]*)</(?P=tag)>)\s*")
@@ -68,6 +69,8 @@ def is_no_run(row: Row, labels: Sequence[str]) -> str | None:
     written = [(i, cell.plain.strip()) for i, cell in enumerate(row.cells) if cell.plain.strip()]
     if not written:
         return None
+    if all(_RULE.fullmatch(text) for _, text in written) and any(len(text) > 2 for _, text in written):  # noqa: PLR2004
+        return "a line between rows"
     first = normalize(written[0][1][:_LONGEST]) or written[0][1].casefold()
     if len(written) == 1 and len(labels) > 1 and not _CONTROLS & set(first.split()):
         return "the heading of a group"
@@ -125,17 +128,16 @@ def not_struck(text: SourceText) -> SourceText:
     return replace(text, text=inner, full=inner, source=None)
 
 
-def cancelled_rows(reading: Reading) -> dict[int, str]:
-    """Return the rows that are left out, by line, with how they are marked; ask where nobody says it yet."""
-    marked = {row.line: row for row in reading.summary.rows if row.mark}
+def cancelled_rows(reading: Reading, marked: Sequence[RowDraft]) -> set[int]:
+    """Return the lines of the marked rows, where they are to be left out; ask where nobody says it yet."""
     if not marked:
-        return {}
+        return set()
     known = PARAMETERS[PLAN_CANCELLED]
     texts = [text for label, text in reading.summary.configuration if by_label(label) is known]
     said = values.value_of(known, texts[0]) if texts else None
     if said is None:
-        _ask(reading, list(marked.values()))
-    return {line: row.mark for line, row in marked.items()} if said is False else {}
+        _ask(reading, marked)
+    return {row.line for row in marked} if said is False else set()
 
 
 def _ask(reading: Reading, rows: Sequence[RowDraft]) -> None:
@@ -149,7 +151,7 @@ def _ask(reading: Reading, rows: Sequence[RowDraft]) -> None:
     at = draft.sections.get("Configuration > Training") or draft.sections.get(above)
     reading.additions[PLAN_CANCELLED] = (draft.file, line)
     where = f"below line {at} ({above})" if at else f"({above})"
-    fix = f"add this line {where}: {line.replace('VALUE', 'no')}, or with yes to plan them; or take the rows out"
+    fix = f"take the rows out, or add this line {where}, with yes to plan them: {line.replace('VALUE', 'no')}"
     table = draft.sections.get("runs") if reading.form == "yaml" else draft.columns[0].line
     reading.add("ambiguous", message, field=PLAN_CANCELLED, expected="yes or no", line=table, fix=fix)
 

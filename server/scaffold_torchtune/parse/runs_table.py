@@ -315,7 +315,8 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
         fix = "add a column Model that names each run's base model"
         line = draft.columns[0].line
         reading.add("missing-field", "the table of runs has no column Model", field="model", line=line, fix=fix)
-    cancelled = cancelled_rows(reading)
+    marked = [row for row in draft.rows if row.mark and _written_type(row, columns) not in {"control", "eval-only"}]
+    cancelled = cancelled_rows(reading, marked)
     runs = [run for row in draft.rows if (run := _run(row, columns, reading, cancelled)) is not None]
     tuned = sum(run.type == "fine-tuned" for run in runs)
     stated = {tuned, tuned + len(cancelled)}
@@ -327,7 +328,7 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
     return tuple(by_name), tuple(runs)
 
 
-def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: Mapping[int, str]) -> Run | None:
+def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]) -> Run | None:
     name = columns.name_of(row)
     run_type: RunType | None = "cancelled" if row.line in cancelled else _type(row, columns, reading)
     file = reading.summary.file
@@ -353,10 +354,16 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: Mapping[
     models = [i for i, p in columns.parameters.items() if p.name == "model"]
     if models and run_type == "fine-tuned" and row.cells.keys().isdisjoint(models):
         message = f"the run {shown(name or '')} has no model"
-        fix = "name the base model in the column Model"
+        fix = "name the base model in the column Model of this row: cells are not merged in Markdown"
         reading.add("missing-field", message, field="model", line=row.line, fix=fix)
     model = settings["model"].text if "model" in settings else ""
     return Run(name=escape(name or ""), type=run_type, model=model, parameters=settings, line=row.line)
+
+
+def _written_type(row: RowDraft, columns: _Columns) -> RunType | None:
+    """Return what a row says of its type, where that can be read."""
+    text = row.cells.get(columns.type) if columns.type is not None else None
+    return _TYPES.get(normalize(values.without_remark(text.text))) if text else None
 
 
 def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:

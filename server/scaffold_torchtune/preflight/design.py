@@ -79,7 +79,8 @@ def _odd(plan: Plan, cell: OddCell) -> Finding:
         fix = f"write the value that both are meant to have in the column {factor}; nothing if both are meant"
     else:
         has, fix = f"{has}; with {expected}", f"write {expected} for {factor} in this row; nothing if {actual} is meant"
-    message = f"{has} the grid of {sizes} ({names}) is complete"
+    lacks = f"lacks {cell.gaps} combination(s) and no more" if cell.gaps else "is complete"
+    message = f"{has} the grid of {sizes} ({names}) {lacks}"
     if len(cell.sizes) == 1:
         message = f"{has} the {sizes} runs differ by {names} alone"
     place, wanted, found = _cell(run, factor), cell.expected, cell.actual

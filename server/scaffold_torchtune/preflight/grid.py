@@ -19,6 +19,7 @@ _LEAST_RUNS: Final = 4
 _LEAST_FOR_TWO: Final = 8  # runs, of which two cells may be odd
 _ALL_TRIED: Final = 40  # runs, of which each is tried; of more, those alone that have a level of their own
 _MOST_TRIED: Final = 12
+_RUNS_FOR_A_GAP: Final = 8
 _EVEN: Final = 2.0  # how much larger one of two even steps may be
 
 Levels = Sequence[Scalar]
@@ -29,7 +30,7 @@ class OddCell:
     """A value that only one run has (by its position), and the one that would make the runs a grid.
 
     `sizes` are those of the grid by factor. `pair` is the position of another run, where its value may be the odd one
-    as well: each of the two levels then is that of one run.
+    as well: each of the two levels then is that of one run. `gaps` are the combinations that would be lacking still.
     """
 
     run: int
@@ -38,6 +39,7 @@ class OddCell:
     expected: Scalar
     sizes: Mapping[str, int]
     pair: int | None = None
+    gaps: int = 0
 
 
 class _Grid(NamedTuple):
@@ -78,7 +80,7 @@ def odd_cells(factors: Mapping[str, Levels]) -> list[OddCell]:
         return found
     if len(found) == 2:  # noqa: PLR2004 - a pair
         return _pair(found[0], found[1], factors)
-    return [] if found else _several(factors, runs)
+    return [] if found else _several(factors, runs) or _with_gaps(factors, runs)
 
 
 def _without_identifiers(factors: Mapping[str, Levels]) -> dict[str, Levels]:
@@ -233,3 +235,30 @@ def _several(factors: Mapping[str, Levels], runs: Sequence[int]) -> list[OddCell
                 missing.remove(combination)
                 break
     return found if not missing else []
+
+
+def _distance(one: Scalar, other: Scalar) -> float:
+    """How far apart two levels are, by their ratio; of what is no number, nothing is known."""
+    numbers = [float(each) for each in (one, other) if isinstance(each, int | float) and each > 0]
+    return abs(math.log(numbers[0] / numbers[1])) if len(numbers) == 2 else 0.0  # noqa: PLR2004 - both
+
+
+def _with_gaps(factors: Mapping[str, Levels], runs: Sequence[int]) -> list[OddCell]:
+    """Return the one odd cell of a grid that lacks a few combinations besides: of a run with a level of its own."""
+    found: list[OddCell] = []
+    counts = {name: Counter(levels) for name, levels in factors.items()}
+    lone = [(run, name) for run in runs for name in factors if counts[name][factors[name][run]] == 1]
+    for run, name in lone if len(runs) >= _LEAST_FOR_TWO and len(lone) <= _MOST_TRIED else ():
+        others = [each for each in runs if each != run]
+        grid = _grid(factors, others)
+        sizes = _sizes(grid, factors, others)
+        gaps = math.prod(sizes.values()) - len(runs)
+        if not 1 <= gaps <= len(runs) // _RUNS_FOR_A_GAP:
+            continue
+        filled = [grid.completed(each) for each in _missing(grid, factors, others, len(runs) + gaps) or ()]
+        actual = factors[name][run]
+        meant = [each[name] for each in filled if [n for n in each if factors[n][run] != each[n]] == [name]]
+        if meant and all(counts[name][level] > 1 for level in meant):
+            nearest = min(meant, key=lambda level: _distance(actual, level))
+            found.append(OddCell(run, name, actual, nearest, sizes, gaps=gaps))
+    return found if len(found) == 1 else []
