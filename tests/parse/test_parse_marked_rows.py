@@ -86,7 +86,8 @@ def test_a_run_that_is_marked_as_cancelled_is_asked_about_and_an_answer_ends_it(
 @pytest.mark.parametrize(
     "status",
     ["⏸ Not Started", "not run yet", "pending", "planned", "done", "✅ Completed", "running", "failed", "queued",
-     "TODO", "lr dropped tenfold at step 100", "dropout as in the paper", "uses skip connections", "resubmitted"],
+     "TODO", "lr dropped tenfold at step 100", "dropout as in the paper", "uses skip connections", "resubmitted",
+     "skip-gram data", "drop-in for run 3", "drop: 0.1", "Do not train on inputs", "removed warmup"],
 )  # fmt: skip
 @pytest.mark.parametrize("label", ["Status", "Notes"])
 def test_any_other_remark_is_no_mark(status: str, label: str) -> None:

@@ -43,10 +43,14 @@ _NOT_TO_BE_RUN: Final = (
 # At the start of a cell, or of a part of it, with its end or the reason after it: `Dropped: OOM`. `lr dropped` is none.
 _MARK: Final = re.compile(
     rf"(?:^|[.;:,(\[–—-]\s*)\W{{0,4}}{_NOT_TO_BE_RUN}"
-    r"(?=\W*$|\s*[.;:,!()\[\]–—-]|\s+(?:by|due|because|since|as|for|until|in|after)\b)",
+    r"(?=\W*$|\s*[.;,!()\[\]]|\s*:(?!\s*[0-9])|\s+[–—-]|\s+(?:by|due|because|since|as|for|until|in|after)\b)",
     re.IGNORECASE,
 )
-_FORBIDDEN: Final = re.compile(r"\b(?:do not|don['’]?t) (?:run|train|launch|submit|start|scaffold)\b", re.IGNORECASE)
+_FORBIDDEN: Final = re.compile(
+    r"\b(?:do not|don['’]?t) (?:run|train|launch|submit|start|scaffold)\b"
+    r"(?!\s+(?:on|with|in parallel|eval|evaluation|validation)\b)",
+    re.IGNORECASE,
+)
 _IN_A_NAME: Final = re.compile(rf"[(\[]\s*{_NOT_TO_BE_RUN}[^()\[\]]*[)\]]", re.IGNORECASE)
 _SYMBOLS: Final = frozenset("🚫⛔")
 _REMARKS: Final = frozenset(

@@ -67,7 +67,7 @@ def free_bytes(directory: str) -> int | None:
     return None
 
 
-_MAX_CONFIG = 1_000_000
+_MAX_CONFIG = 200_000
 _MAX_OUTPUTS = 10_000
 _EPOCH = re.compile(r"epoch_([0-9]{1,9})", re.ASCII)
 
