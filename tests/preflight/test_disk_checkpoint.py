@@ -51,6 +51,8 @@ def test_what_is_no_directory_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     assert inspect_checkpoint(str(tmp_path / "Llama-3.2-1B-")) == CheckpointState(absent=True, near=("Llama-3.2-1B",))
     assert inspect_checkpoint(str(tmp_path / "none" / "model")) == CheckpointState(absent=True)
+    (tmp_path / "models--org--Phi-4").mkdir()
+    assert inspect_checkpoint(str(tmp_path / "Phi-4")).near == ("models--org--Phi-4",)
     found = inspect_checkpoint(str(tmp_path / "file"))
     assert (found, absent(found.problem, "directory")) == (CheckpointState(problem=found.problem), [])
     assert inspect_checkpoint("a\0b").problem.endswith(": embedded null byte")

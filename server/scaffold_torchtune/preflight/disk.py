@@ -42,12 +42,13 @@ def regular_file(path: str) -> BinaryIO:
 
 
 def near(path: str) -> tuple[str, ...]:
-    """Return what lies beside a path that does not exist, with nearly its name."""
+    """Return what lies beside a path that does not exist, with nearly its name, or as Hugging Face's cache names it."""
     try:
         beside = _names(str(Path(path).parent))
     except (OSError, ValueError):
         return ()
-    return tuple(close_matches(Path(path).name, beside, cutoff=0.75))
+    cached = [name for name in beside if name.startswith("models--") and name.endswith(f"--{Path(path).name}")]
+    return tuple([*cached, *close_matches(Path(path).name, beside, cutoff=0.75)])
 
 
 def free_bytes(directory: str) -> int | None:
