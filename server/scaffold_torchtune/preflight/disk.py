@@ -48,7 +48,7 @@ def near(path: str) -> tuple[str, ...]:
     except (OSError, ValueError):
         return ()
     cached = [name for name in beside if name.startswith("models--") and name.endswith(f"--{Path(path).name}")]
-    return tuple([*cached, *close_matches(Path(path).name, beside, cutoff=0.75)])
+    return (*cached, *close_matches(Path(path).name, beside, cutoff=0.75))
 
 
 def free_bytes(directory: str) -> int | None:
