@@ -11,7 +11,7 @@ def check_plan(
     plan: Plan,
     disk: DiskState,
     listed: Mapping[str, Sequence[str]],
-    resumed: tuple[Mapping[str, resuming.Config], Mapping[str, resuming.Config]] = ({}, {}),
+    resumed: tuple[Mapping[str, resuming.ConfigData], Mapping[str, resuming.ConfigData]] = ({}, {}),
 ) -> list[Finding]:
     """Return everything that would go wrong later.
 

@@ -28,11 +28,11 @@ _SETTINGS: Final = {
     "dataset.new_system_prompt": "system_prompt", "dataset.split": "training_samples",
 }  # fmt: skip
 
-Config = Mapping[str, Any]
+ConfigData = Mapping[str, Any]
 
 
 def resuming_findings(
-    plan: Plan, disk: DiskState, planned: Mapping[str, Config], saved: Mapping[str, Config]
+    plan: Plan, disk: DiskState, planned: Mapping[str, ConfigData], saved: Mapping[str, ConfigData]
 ) -> Iterator[Finding]:
     """Yield each run that would go on from the state of another plan: torchtune 0.6.1 takes it without a word.
 
@@ -66,7 +66,7 @@ def _unknown(run: PlannedRun) -> Finding:
     return finding(_CODE, message, field="resume_from_checkpoint", severity=Severity.WARNING, fix=fix, at=where)
 
 
-def _compared(run: PlannedRun, state: SavedState, here: Config, there: Config) -> Iterator[Finding]:
+def _compared(run: PlannedRun, state: SavedState, here: ConfigData, there: ConfigData) -> Iterator[Finding]:
     one, other = _flat(here), _flat(there)
     differing = [path for path in {**one, **other} if one.get(path) != other.get(path)]
     if differing:
