@@ -94,9 +94,9 @@ def inspect_state(directory: str) -> SavedState | None:
     return SavedState(text=text, epochs=max(done, default=0))
 
 
-_MAX_HEADER = 8 * 1024**2  # a model's takes a tenth of that; the format allows 100 MB (tensor.rs: MAX_HEADER_SIZE)
-_MAX_HEADERS = 64 * 1024**2  # of all files of a directory
-_MAX_JSON = 16 * 1024**2
+_MAX_HEADER = 4 * 1024**2  # a model takes a tenth of that; the format allows 100 MB (tensor.rs: MAX_HEADER_SIZE)
+_MAX_HEADERS = 16 * 1024**2  # of all files of a directory
+_MAX_JSON = 4 * 1024**2
 _MAX_FILES = 2_000
 _MAX_NAME = 500
 _LISTED = 20
