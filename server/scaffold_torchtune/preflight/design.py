@@ -9,7 +9,7 @@ import math
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.finding_codes import Severity
@@ -102,13 +102,15 @@ def _factorial(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding
     if not size / 2 <= len(planned) < size:
         return
     missing = [each for each in itertools.product(*levels.values()) if each not in planned]
-    combinations = [
-        ", ".join(f"{name} {shown(level)}" for name, level in zip(levels, each, strict=True)) for each in missing
-    ]
-    listed = few(combinations, _LISTED, between="; ", more="; and {} more")
+    listed = few([_combination(list(levels), each) for each in missing], _LISTED, between="; ", more="; and {} more")
     message = f"{len(missing)} of the {size} combinations of {' x '.join(levels)} are not planned: {listed}"
     fix = "add their rows to the runs table if they were meant to be there"
     yield _incomplete(plan, message, "runs", size, len(planned), fix)
+
+
+def _combination(names: list[str], levels: Iterable[Scalar]) -> str:
+    """Return a combination of levels as messages have it: `lora_rank 8, lr 1e-05`."""
+    return ", ".join(f"{name} {shown(level)}" for name, level in zip(names, levels, strict=True))
 
 
 def _incomplete(plan: Plan, message: str, field: str, expected: int, actual: int, fix: str) -> Finding:
@@ -156,7 +158,9 @@ def _replicates(plan: Plan, others: dict[str, list[Scalar]]) -> Iterator[Finding
     counts = Counter(zip(*others.values(), strict=True))
     if len(set(counts.values())) > 1:
         fewest, most = min(counts.values()), max(counts.values())
-        message = f"the seeds are not the same for all combinations: some have {fewest} run(s), some {most}"
+        lacking = [_combination(list(others), each) for each, count in counts.items() if count == fewest]
+        listed = few(lacking, _LISTED, between="; ", more="; and {} more")
+        message = f"the seeds are not the same for all combinations: {listed} have {fewest} run(s), others {most}"
         fix = "add the rows that are missing if every combination should be repeated alike"
         yield _incomplete(plan, message, "seed", most, fewest, fix)
 
