@@ -164,6 +164,15 @@ def test_other_weights_than_an_index_names_do_not_count(model: Path) -> None:
     assert inspect_checkpoint(str(model)).weights == tuple(SHARDS[2])
 
 
+def test_of_two_sets_of_shards_the_one_that_the_index_names_counts(model: Path) -> None:
+    sharded(3)(model)
+    for name in SHARDS[2]:
+        shutil.copy(model / SHARDS[3][0], model / name)
+    assert inspect_checkpoint(str(model)).weights == tuple(SHARDS[3])
+    (model / INDEX).unlink()
+    assert inspect_checkpoint(str(model)).weights == ()
+
+
 def test_an_entry_of_the_cache_names_its_snapshot(here: Path, model: Path) -> None:
     entry = model.parent / f"models--meta-llama--{MODEL}"
     for name in ("0a1b", "ffff"):
