@@ -174,7 +174,7 @@ def _notes(out: Console, of: results.ParseResult | results.PlanResult) -> None:
     """Print answers, abbreviated texts, rows that are left out, and warnings."""
     _answers(out, of.answers)
     if isinstance(of, results.PlanResult):
-        for name, text in of.legend.items():
+        for name, text in (of.levels | of.legend).items():
             _say(out, f"{name}: {text}")
         _left_out(out, of)
     findings(out, of.warnings)

@@ -31,7 +31,7 @@ _HOLDERS: Final = {
 _LABELS: Final = {
     "epochs": "- **Epochs:**", "batch_size": "- **Batch size:**", "dataset": "- **Path**:",
     "conda_env": "- **Default conda environment**:", "my_wandb_project": "- **Default project**:",
-    "output_dir_base": "- **Output base directory**:",
+    "output_dir_base": "- **Output base directory**:", "plan_cancelled_runs": "- **Plan cancelled runs:**",
 }  # fmt: skip
 _LOCAL_SECTIONS: Final = {
     "conda_env": "SLURM Defaults", "my_wandb_project": "Weights & Biases", "wandb_entity": "Weights & Biases",

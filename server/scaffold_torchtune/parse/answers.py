@@ -20,7 +20,7 @@ from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.parse.values import configured
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
-from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS, Parameter
+from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_CONFIGURATION, OF_LOCAL, PARAMETERS, Parameter
 from scaffold_torchtune.system.text import did_you_mean, escape, shown
 from scaffold_torchtune.torchtune_facts.model_registry import model_by_spelling
 
@@ -35,7 +35,9 @@ _TYPE_AND_NUMBER: Final = re.compile(r"[A-Za-z][\w.-]*:[0-9]")
 def answerable(field: str) -> Parameter | None:
     """Return the parameter of a field that one value settles for all runs; None for any other field."""
     known = PARAMETERS.get(field)
-    of_documents = known is not None and known.name != "model" and (known.column or known.name in OF_LOCAL)
+    of_documents = (
+        known is not None and known.name != "model" and (known.column or known.name in {*OF_LOCAL, *OF_CONFIGURATION})
+    )
     is_one = field.startswith(MODEL_PATH) or field in {NAME, "experiment_name", *DIRECTORIES} or of_documents
     return parameter_named(field) if is_one else None
 
@@ -106,6 +108,8 @@ def _option(known: Parameter, choice: Scalar) -> str | None:
 def _place(field: str, problems: Sequence[Finding], summary: SummaryDraft, local: LocalDraft) -> Place:
     """Return where a field stands: in the document that has it and counts, else where its problem is, or belongs."""
     own, others = _in_summary(field, summary), _in_local(field, local)
+    if field in OF_CONFIGURATION:  # its problem is a row's, and stays there
+        problems = [problem.model_copy(update={"line": None}) for problem in problems]
     problem_lines = {
         draft.file: frozenset(p.line for p in problems if p.line and p.file == draft.file and p.code != "missing-field")
         for draft in (summary, local)
@@ -114,7 +118,7 @@ def _place(field: str, problems: Sequence[Finding], summary: SummaryDraft, local
     in_local = bool(others or problem_lines[local.file])
     known = parameter_named(field)
     if not (in_summary or in_local):
-        to_summary = known.column and known.name not in DIRECTORIES
+        to_summary = (known.column or known.name in OF_CONFIGURATION) and known.name not in DIRECTORIES
         to_summary |= known.name in {"experiment_name", "dataset"} or field.startswith(MODEL_PATH)
     else:
         to_summary = in_summary and not (in_local and field == "output_dir_base")

@@ -7,13 +7,22 @@ from dataclasses import replace
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Refused, Scalar, errors_in, sort_findings
 from scaffold_torchtune.models import Dataset, Experiment, ModelPath, Run, Setting, SourceKind, SummaryFormat
-from scaffold_torchtune.parse import configuration, local, markdown_summary, runs_table, template, values, yaml_summary
+from scaffold_torchtune.parse import (
+    configuration,
+    local,
+    markdown_summary,
+    marked_rows,
+    runs_table,
+    template,
+    values,
+    yaml_summary,
+)
 from scaffold_torchtune.parse.advice import MODEL_PATH, NAME, Place
 from scaffold_torchtune.parse.answers import Answering, Asked, ask
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, TemplateDraft
 from scaffold_torchtune.parse.local_labels import parameter
 from scaffold_torchtune.parse.reading import Reading
-from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter
+from scaffold_torchtune.settings.parameters import OF_CONFIGURATION, PARAMETERS, Parameter
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.text import close_matches, escape, shown
 from scaffold_torchtune.torchtune_facts.model_registry import is_published, known_models, model_by_spelling
@@ -111,10 +120,11 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
     _experiment_dir(reading)
     before = len(reading.findings)
     columns, runs = runs_table.read_rows(reading)
-    reading.unasked += reading.findings[before:]
+    reading.unasked += [each for each in reading.findings[before:] if each.field not in OF_CONFIGURATION]
     config = configuration.read_configuration(reading, runs)
     reading.findings += runs_table.differing_levels(reading.summary, runs, config)
     environment = _environment(reading)
+    reading.findings += marked_rows.blank_cells(reading, runs, config, environment)
     dataset, named = _dataset(reading, runs)
     runs = tuple(_with_dataset_path(run, named) for run in runs)
     models = _models(reading, runs, environment)

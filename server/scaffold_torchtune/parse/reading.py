@@ -7,7 +7,7 @@ from scaffold_torchtune.findings import Collector, Finding, Scalar, finding
 from scaffold_torchtune.models import Setting, Source, SourceKind, SummaryFormat
 from scaffold_torchtune.parse import values
 from scaffold_torchtune.parse.advice import Place, advise, holder
-from scaffold_torchtune.parse.drafts import LocalDraft, SourceText, SummaryDraft, TemplateDraft
+from scaffold_torchtune.parse.drafts import Draft, LocalDraft, SourceText, SummaryDraft, TemplateDraft
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import NOT_PLANNED, Parameter, normalize
@@ -36,6 +36,12 @@ class Reading(Collector):
     def __post_init__(self) -> None:
         super().__init__(self.summary.file)
 
+    def advised(self, name: str, draft: Draft) -> tuple[str, str]:
+        """Return where a line with a field that a document lacks goes, and the line."""
+        (advised,) = advise([(Place(name, draft), holder(name))], self.form)
+        heading, _, line = advised.add.strip("\n").rpartition("\n\n")
+        return f"{advised.where}, below a heading '{heading}'" if heading else advised.where, line
+
     def missing(self, name: str, section: str, line: str = "", *, file: str | None = None) -> None:
         """Note that a required field is absent; a document that cannot be read lacks nothing.
 
@@ -52,9 +58,8 @@ class Reading(Collector):
         if line:
             where = f"below line {at} ({section})" if at else f"({section})"
         else:
-            (advised,) = advise([(Place(name, draft), holder(name))], self.form)
-            heading, _, line = advised.add.strip("\n").rpartition("\n\n")
-            where = f"{advised.where}, below a heading '{heading}'" if heading else f"{advised.where} ({section})"
+            where, line = self.advised(name, draft)
+            where += "" if "heading" in where else f" ({section})"
         message = f"{name} is missing: {draft.file} does not give it ({section})"
         fix = f"add this line {where}: {line}"
         self.add("missing-field", message, field=name, file=draft.file, line=at, fix=fix)

@@ -170,6 +170,9 @@ def _problems_of(plan: Plan, one: Rendered, request: Request) -> list[Finding]:
 def _planned_otherwise(found: Finding, run: PlannedRun) -> Finding:
     """Return a finding about files that nobody has yet: the next step is another than with files that are there."""
     is_value = found.code == "value-mismatch" and found.field in run.settings
+    if found.field == "checkpoint_files":
+        fix = "lay the model's files there under the names that it writes, or use --setup-script bundled"
+        return found.model_copy(update={"message": f"{found.message} (tried for {run.directory})", "fix": fix})
     instead = f"plan what it writes ({shown(found.actual)}), " if is_value else ""
     fix = f"{instead}name another setup_finetune.py, or use --setup-script bundled"
     return found.model_copy(update={"message": f"{found.message} (tried for {run.directory})", "fix": fix})

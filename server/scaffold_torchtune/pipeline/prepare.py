@@ -5,10 +5,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from scaffold_torchtune.findings import Finding, Question, Refused, errors_in, finding, refuse, serious
-from scaffold_torchtune.models import DiskState, Experiment, Options, Plan, PlannedRun, Setting
+from scaffold_torchtune.models import CheckpointState, DiskState, Experiment, Options, Plan, PlannedRun, Setting
 from scaffold_torchtune.parse.experiment import parse_experiment
 from scaffold_torchtune.pipeline.external_setup import interface_of, trial
 from scaffold_torchtune.pipeline.locate import (
@@ -25,7 +27,7 @@ from scaffold_torchtune.pipeline.state import load_plan
 from scaffold_torchtune.plan.planner import Difference, differences, make_plan, with_id
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan
-from scaffold_torchtune.preflight.disk import free_bytes, in_the_way, inspect_checkpoint, inspect_data
+from scaffold_torchtune.preflight.disk import free_bytes, in_the_way, inspect_checkpoint, inspect_data, inspect_state
 from scaffold_torchtune.preflight.run_groups import output_dir
 from scaffold_torchtune.render import Rendered, render_runs
 from scaffold_torchtune.request import Interrupted, Request
@@ -34,6 +36,7 @@ from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, is_file, is_same, is_there
 from scaffold_torchtune.system.templating import TemplateStopped
 from scaffold_torchtune.system.text import shown
+from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.components import checkpoint_files
 from scaffold_torchtune.validate.run_files import RunFiles
 
@@ -144,7 +147,7 @@ def prepare(request: Request) -> Prepared:
     options = _options(request, found.experiment)
     with Tree(found.directory) as tree:
         previous = load_plan(tree)
-    environment = found.experiment.template | found.experiment.environment
+    environment, inspected = found.experiment.template | found.experiment.environment, cache(inspect_checkpoint)
     interface = interface_of(options.setup_script, environment, request)
     context = PlanContext(
         experiment_dir=str(found.directory),
@@ -154,6 +157,7 @@ def prepare(request: Request) -> Prepared:
         inputs=input_hashes(found.documents, options),
         previous=previous,
         interface=interface,
+        checkpoint=inspected,
     )
     plan = make_plan(found.experiment, options, context)
     same = _same_in_twin(found, found.twin, options, context) if found.twin else []
@@ -175,7 +179,7 @@ def prepare(request: Request) -> Prepared:
         message = f"{len(tried)} problem(s): the setup script would not make what is planned"
         raise Refused(message, [_in_documents(each, run) for run, each in tried])
     made = {name: RunFiles({n: data.decode() for n, data in one.files.items()}) for name, one in outcomes.items()}
-    ahead = preflight_findings(plan, made)
+    ahead = preflight_findings(plan, made, inspected)
     if errors := errors_in(ahead):
         raise Refused(f"{len(errors)} problem(s): the runs would fail", serious(ahead))
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *warnings, *ahead)})
@@ -234,26 +238,40 @@ def _value_at(setting: Setting | None, document: str) -> str:
     return f"{shown(setting.value)} in {source.file or document}:{source.line}"
 
 
-def preflight_findings(plan: Plan, files: Mapping[str, RunFiles]) -> list[Finding]:
+def preflight_findings(
+    plan: Plan, files: Mapping[str, RunFiles], inspected: Callable[[str], CheckpointState] = inspect_checkpoint
+) -> list[Finding]:
     """Return what would fail or surprise when the runs are trained.
 
     Args:
         plan: the plan.
         files: those of the runs by directory, as far as there are any: finetune.yaml names the checkpoint's files.
+        inspected: looks into the directory of a base model.
     """
     data = {run.data_path: run.text("dataset_ext") for run in plan.runs}
     checkpoints = {directory for run in plan.runs if (directory := run.checkpoint_dir)}
     outputs = {directory for run in plan.runs if (directory := output_dir(run))}
+    resuming = [run for run in plan.runs if run.value("resume_from_checkpoint") is True]
+    results = {run.directory: arrivals.output_dir(run) for run in resuming}
     disk = DiskState(
         data={path: inspect_data(path, extension) for path, extension in data.items()},
-        checkpoints={directory: inspect_checkpoint(directory) for directory in checkpoints},
+        checkpoints={directory: inspected(directory) for directory in checkpoints},
         free={directory: free for directory in outputs if (free := free_bytes(directory)) is not None},
         in_the_way={directory: path for directory in outputs if (path := in_the_way(directory)) is not None},
+        states={run: state for run, path in results.items() if path and (state := inspect_state(path))},
     )
     # the checkpoint files that the first run of each model names
     first = {run.checkpoint_dir: files.get(run.directory) for run in reversed(plan.runs)}
     found = {directory: checkpoint_files(each) for directory, each in first.items() if directory and each}
-    return check_plan(plan, disk, {directory: names for directory, names in found.items() if names})
+    listed = {directory: names for directory, names in found.items() if names}
+    saved = {run: RunFiles({layout.FINETUNE_YAML: state.text}) for run, state in disk.states.items()}
+    return check_plan(plan, disk, listed, (_configs(files, disk.states), _configs(saved, disk.states)))
+
+
+def _configs(files: Mapping[str, RunFiles], runs: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the configs of some runs, resolved, as far as they can be read."""
+    found = {run: files[run].readable_config for run in runs if run in files}
+    return {run: config.data for run, config in found.items() if config and config.data}
 
 
 def input_hashes(documents: Iterable[Document], options: Options) -> dict[str, str]:

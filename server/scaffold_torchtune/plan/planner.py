@@ -19,6 +19,7 @@ from scaffold_torchtune.system.layout import SETUP_TEMPLATES
 _EXCLUDED: Final = {
     "control": "a control: the base model is not fine-tuned",
     "eval-only": "evaluated only: nothing is fine-tuned",
+    "cancelled": "cancelled: the table of runs marks it as not to be run",
 }
 """Why a row is left out of the plan, by its type."""
 
