@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from scaffold_torchtune.findings import Refused, Scalar
 from scaffold_torchtune.parse.answers import answerable
-from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS
+from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_CONFIGURATION, OF_LOCAL, PARAMETERS
 from support.advised import Documents, asked, check, parsed, said, values_of, written
 from support.corpus_cases import CASES, documents_of
 from support.document_forms import FORMS, LOC, LOCAL, MARKDOWN, MD, YAML, YML, Form
@@ -132,10 +132,9 @@ def test_what_one_run_says_wrongly_is_not_asked_for_all() -> None:
 
 
 def test_no_field_can_be_answered_that_no_document_gives() -> None:
-    for name, known in PARAMETERS.items():
-        assert (answerable(name) is None) is (
-            not (known.column or name in OF_LOCAL or name == "experiment_name") or name == "model"
-        ), name
+    given = {name for name, known in PARAMETERS.items() if known.column} | {*OF_LOCAL, *OF_CONFIGURATION}
+    given = (given | {"experiment_name"}) - {"model"}
+    assert {name for name in PARAMETERS if answerable(name)} == given
 
 
 @pytest.mark.parametrize(("rows", "listed"), [
