@@ -11,7 +11,7 @@ import pytest
 from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.models import DiskState
 from scaffold_torchtune.preflight import check_plan
-from scaffold_torchtune.preflight.disk import inspect_data
+from scaffold_torchtune.preflight.data_files import inspect_data
 from support.plans import Changes, plan_of, run_of
 from support.random_model import write_tokenizer
 

@@ -11,8 +11,8 @@ import pyarrow.parquet
 import pytest
 
 from scaffold_torchtune.models import DataFile, DataPart
-from scaffold_torchtune.preflight import disk
-from scaffold_torchtune.preflight.disk import inspect_data
+from scaffold_torchtune.preflight import data_files
+from scaffold_torchtune.preflight.data_files import inspect_data
 from support.wording import absent
 
 
@@ -114,7 +114,7 @@ def test_what_is_no_data_set_is_told_apart(tmp_path: Path, content: bytes, probl
 
 
 def test_a_large_file_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "MAX_JSON", 1024**2)
+    monkeypatch.setattr(data_files, "MAX_JSON", 1024**2)
     found = looked_at(tmp_path, b" " * (1024**2 + 1))
     assert (found, absent(found.unread, "1 MiB")) == (DataFile(unread=found.unread), [])
     whole = b'{"train": []}'
@@ -146,10 +146,10 @@ def test_what_was_opened_is_closed(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_file: Any) -> DataFile:
+    def fail(_file: Any, _forms: Any) -> DataFile:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(disk, "_json", fail)
+    monkeypatch.setattr(data_files, "_json", fail)
     assert looked_at(tmp_path, {}).problem.endswith(": Input/output error")
 
 

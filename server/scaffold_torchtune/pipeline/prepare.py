@@ -25,8 +25,10 @@ from scaffold_torchtune.pipeline.state import load_plan
 from scaffold_torchtune.plan.planner import Difference, differences, make_plan, with_id
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan
-from scaffold_torchtune.preflight.disk import free_bytes, inspect_checkpoint, inspect_data
+from scaffold_torchtune.preflight.data_files import inspect_data
+from scaffold_torchtune.preflight.disk import free_bytes, inspect_checkpoint
 from scaffold_torchtune.preflight.run_groups import output_dir
+from scaffold_torchtune.preflight.samples import forms_by_data
 from scaffold_torchtune.render import Rendered, render_run
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.setup import Outcome, run_bundled
@@ -236,9 +238,9 @@ def preflight_findings(plan: Plan, files: Mapping[str, RunFiles]) -> list[Findin
     """
     data = {run.data_path: run.text("dataset_ext") for run in plan.runs}
     checkpoints = {directory for run in plan.runs if (directory := run.checkpoint_dir)}
-    outputs = {directory for run in plan.runs if (directory := output_dir(run))}
+    outputs, forms = {directory for run in plan.runs if (directory := output_dir(run))}, forms_by_data(plan.runs)
     disk = DiskState(
-        data={path: inspect_data(path, extension) for path, extension in data.items()},
+        data={path: inspect_data(path, extension, forms.get(path, ())) for path, extension in data.items()},
         checkpoints={directory: inspect_checkpoint(directory) for directory in checkpoints},
         free={directory: free for directory in outputs if (free := free_bytes(directory)) is not None},
     )
