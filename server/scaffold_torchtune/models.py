@@ -329,6 +329,7 @@ class SampleCounts(Model):
     empty: RowCount = Field(default=RowCount(), description="samples certainly without a label that is left")
     likely_empty: RowCount = RowCount()
     filling: int = Field(default=0, description="of `empty`, those that fill a pack by themselves")
+    longest: int = Field(default=0, description="likely tokens of the longest sample that is cut")
     packs: Packs | None = Field(default=None, description="where samples are packed")
     blank: dict[str, RowCount] = Field(default={}, description="by column, rows whose text is empty")
     faults: dict[str, RowCount] = Field(default={}, description="what the tokenizer or its template refuses in a chat")

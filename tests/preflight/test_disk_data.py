@@ -40,9 +40,13 @@ def test_rows_and_columns_of_every_part_are_counted(tmp_path: Path) -> None:
                 "n": {"absent": 1, "boolean": 3},
             },
             characters={"input": 2, "output": 2, "n": 0},
+            filled={"input": 1, "output": 2},
         ),
         "validation": DataPart(
-            rows=1, columns={"input": {"list": 1}, "output": {"object": 1}}, characters={"input": 0, "output": 0}
+            rows=1,
+            columns={"input": {"list": 1}, "output": {"object": 1}},
+            characters={"input": 0, "output": 0},
+            filled={"input": 1},
         ),
     }
 
@@ -71,7 +75,7 @@ def test_a_number_that_python_does_not_read_is_no_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant", "ipython", "tool"])
-@pytest.mark.parametrize("content", ["hello", [{"type": "text", "content": "hello"}]])
+@pytest.mark.parametrize("content", ["hello", [{"type": "text", "text": "hello"}]])
 def test_a_message_has_a_role_and_a_text_or_list(tmp_path: Path, role: str, content: Any) -> None:
     rows = [{"messages": [{"role": role, "content": content}]}]
     assert looked_at(tmp_path, {"train": rows}).parts["train"].messages == {}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from scaffold_torchtune.findings import Finding, sort_findings
 from scaffold_torchtune.models import DiskState, Plan
-from scaffold_torchtune.preflight import cost, design, inputs, optimizer_steps, run_groups
+from scaffold_torchtune.preflight import cost, data_findings, design, inputs, labels, optimizer_steps, run_groups
 
 
 def check_plan(plan: Plan, disk: DiskState, listed: Mapping[str, Sequence[str]]) -> list[Finding]:
@@ -22,7 +22,8 @@ def check_plan(plan: Plan, disk: DiskState, listed: Mapping[str, Sequence[str]])
     """
     return sort_findings(
         [
-            *inputs.data_findings(plan, disk),
+            *data_findings.data_findings(plan, disk),
+            *labels.label_findings(plan, disk),
             *optimizer_steps.step_findings(plan, disk),
             *inputs.checkpoint_findings(plan, disk, listed),
             *run_groups.output_findings(plan),

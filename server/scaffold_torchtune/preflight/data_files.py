@@ -12,12 +12,12 @@ from typing import Any, BinaryIO, Final
 from scaffold_torchtune.models import CellKind, DataFile, DataPart, SampleForm
 from scaffold_torchtune.preflight.conversations import message_faults
 from scaffold_torchtune.preflight.disk import Unfit, near, regular_file
+from scaffold_torchtune.preflight.optimizer_steps import TRAIN
 from scaffold_torchtune.preflight.samples import Sizes, Tally, Tokens
 from scaffold_torchtune.system.json_stream import MAX_VALUE, JsonStream, NotJson, TooLarge
 from scaffold_torchtune.system.text import shown
 
 MAX_JSON = 64 * 1024**2
-TRAIN: Final = "train"
 _MAX_COLUMNS = 50
 _MAX_PARTS = 100
 _MAX_FAULTS = 20
@@ -94,7 +94,7 @@ _NOT_JSON: Final = {
 
 def _no_object(stream: JsonStream) -> DataFile:
     """What a file is that holds no object: a list of rows, mostly."""
-    kind = "list" if stream.peek() == "[" else _KINDS[type(stream.value())]
+    kind = "list" if stream.peek() == "[" else _kind_of(stream.value())
     if kind == "list":
         for _ in stream.items():
             break
@@ -159,6 +159,11 @@ class _RowReader:
             samples=tuple(tally.counts() for tally in self._tallies),
         )
 
+    @property
+    def characters(self) -> int:
+        """How many characters were seen."""
+        return sum(self._characters.values())
+
     def _row(self, row: Mapping[str, Any]) -> None:
         number = self._count
         for name in row.keys() - self._columns.keys():
@@ -168,7 +173,7 @@ class _RowReader:
         faults = len(self._types.faults)
         for name, kinds in self._columns.items():
             cell = row.get(name)
-            kinds.setdefault(_KINDS[type(cell)] if name in row else "absent", number)
+            kinds.setdefault(_kind_of(cell) if name in row else "absent", number)
             self._characters[name] += len(cell) if isinstance(cell, str) else _characters(cell)
             self._types.see((name,), cell, number)
             if cell and not isinstance(cell, int | float):
@@ -181,6 +186,10 @@ class _RowReader:
             for tally in self._tallies:
                 tally.add(number, row)
             self._sizes.clear()
+
+
+def _kind_of(value: Any) -> CellKind:
+    return _KINDS.get(type(value), "number")  # as Parquet has dates, bytes and the like, too
 
 
 def _characters(cell: Any) -> int:
@@ -222,7 +231,7 @@ class _Types:
                 self.see((*place, ""), within, row)
 
     def _kind(self, place: tuple[str, ...], value: Any, row: int) -> None:
-        kind, known = _KINDS[type(value)], self._kinds.get(place)
+        kind, known = _kind_of(value), self._kinds.get(place)
         if known is None:
             if len(self._kinds) < _MAX_PLACES:
                 self._kinds[place] = kind
@@ -245,8 +254,8 @@ def _has_surrogate(text: str) -> bool:
 # --- Parquet ----------------------------------------------------------------------------------------------------------
 
 _MAX_PARQUET_ROWS = 1_000_000
-_MAX_PARQUET_BYTES = 512 * 1024**2  # of the columns that are read, uncompressed
-_BATCH = 1_000
+_MAX_CHARACTERS = 256 * 1024**2  # of the texts that are looked at; a small file may hold one text a million times
+_BATCH = 100  # rows that are held at once
 
 
 def _parquet(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:
@@ -256,47 +265,35 @@ def _parquet(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:
         return DataFile(problem=f"is not a Parquet file{pointer}")
     if importlib.util.find_spec("pyarrow") is None:
         return DataFile(unread="is Parquet, and pyarrow is not installed here to look into it")
-    arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    arrow = importlib.import_module("pyarrow")
     try:
-        found = parquet.ParquetFile(file)
-        fields = list(found.schema_arrow)
-        columns: dict[str, dict[CellKind, int]] = {
-            field.name: {_arrow_kind(str(field.type)): 1} for field in fields[:_MAX_COLUMNS]
-        }
-        part = DataPart(rows=found.metadata.num_rows, columns=columns)
-        read = _parquet_rows(found, forms) if forms else None
+        return DataFile(parts={TRAIN: _parquet_part(file, forms)})
     except (arrow.ArrowException, OSError, ValueError, RuntimeError, LookupError, TypeError, RecursionError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         return DataFile(problem=f"is not a Parquet file: {reason}")
-    if read is not None:
-        kinds = {name: read.columns.get(name) or kinds for name, kinds in columns.items()}
-        part = read.model_copy(update={"columns": kinds})
-    return DataFile(parts={TRAIN: part})
 
 
-def _parquet_rows(found: Any, forms: Sequence[SampleForm]) -> DataPart | None:
-    """What the rows are; None where the columns that the runs read are not there, or are too much to read."""
-    there = {field.name: str(field.type) for field in found.schema_arrow}
-    texts = [name for name, kind in there.items() if _arrow_kind(kind) == "text"]
+def _parquet_part(file: BinaryIO, forms: Sequence[SampleForm]) -> DataPart:
+    """The rows of a file, as far as runs read them; where they are too many, what its footer says."""
+    parquet = importlib.import_module("pyarrow.parquet")
+    found = parquet.ParquetFile(file)
+    there = {field.name: _arrow_kind(str(field.type)) for field in found.schema_arrow}
     wanted = [name for form in forms for name in form.columns if name in there]
-    names = list(dict.fromkeys([*wanted, *texts]))[:_MAX_COLUMNS]
-    if not wanted or _parquet_size(found, names) > _MAX_PARQUET_BYTES or found.metadata.num_rows > _MAX_PARQUET_ROWS:
-        return None
+    names = list(dict.fromkeys([*wanted, *there]))[:_MAX_COLUMNS]
+    texts = [name for name in names if there[name] == "text"]
+    columns: dict[str, dict[CellKind, int]] = {name: {there[name]: 1} for name in names}
+    part = DataPart(rows=found.metadata.num_rows, columns=columns)
+    if not wanted or found.metadata.num_rows > _MAX_PARQUET_ROWS:
+        return part
+    # texts that are coded in the file stay so: read plainly, each row would hold a copy
+    coded = parquet.ParquetFile(file, read_dictionary=texts)
     reader = _RowReader(forms)
-    for batch in found.iter_batches(batch_size=_BATCH, columns=names):
+    for batch in coded.iter_batches(batch_size=_BATCH, columns=list(dict.fromkeys([*wanted, *texts]))):
         reader.read(batch.to_pylist())
-    return reader.found()
-
-
-def _parquet_size(found: Any, names: Sequence[str]) -> int:
-    """Bytes of some columns, before compression."""
-    size = 0
-    for group in range(found.metadata.num_row_groups):
-        row_group = found.metadata.row_group(group)
-        for column in (row_group.column(number) for number in range(row_group.num_columns)):
-            if column.path_in_schema.split(".")[0] in names:
-                size += column.total_uncompressed_size
-    return size
+        if reader.characters > _MAX_CHARACTERS:
+            return part
+    read = reader.found()
+    return read.model_copy(update={"columns": columns | read.columns}) if read.rows else part
 
 
 def _arrow_kind(name: str) -> CellKind:

@@ -1,19 +1,19 @@
 """How long the training samples of a data set are, and what of them is left to learn from.
 
-Each tokenizer lays a conversation out in its own way (`tokenize_messages` of torchtune/models/*/_tokenizer.py, 0.6.1):
-special tokens, texts, and which of them are masked, so that they have no label. Where the model's own tokenizer is at
-hand it counts the samples for which it matters. Else lengths have bounds: no text has more tokens than bytes, as the
-tokenizers here go down to bytes, and no token reaches over white space between words, so there are as many as words.
+Where the model's own tokenizer is at hand it counts the samples for which it matters. Else lengths have bounds: no
+text has more tokens than bytes, as the tokenizers here go down to bytes, and no token reaches over white space between
+words, so there are as many as words.
 """
 
 import math
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from scaffold_torchtune.models import Packs, PlannedRun, RowCount, SampleCounts, SampleForm
+from scaffold_torchtune.models import DataPart, Packs, PlannedRun, RowCount, SampleCounts, SampleForm
 from scaffold_torchtune.preflight.conversations import Message, messages_of, turn_faults, with_system_prompt
+from scaffold_torchtune.preflight.sample_layouts import LAYOUTS, Layout, Piece
 from scaffold_torchtune.preflight.token_counter import TokenCounter, counter_of
 from scaffold_torchtune.torchtune_facts.model_registry import find_model
 
@@ -23,16 +23,6 @@ _LONGEST = 200_000  # characters of a text that are counted token by token; long
 _BUDGET = 4_000_000  # characters that are counted token by token for one data set: about a second
 _WIDEST = 12  # bytes of a character, also where NFC makes three of it
 _LABELLED = 2  # tokens of a text of which one has a label: nothing comes before the first
-
-
-class Piece(NamedTuple):
-    """A part of a sample: some special tokens, or a text; `fixed` is a text of the layout, not of the data."""
-
-    masked: bool
-    tokens: int = 0
-    text: str = ""
-    fixed: bool = False
-    trim: bool = False
 
 
 class Span(NamedTuple):
@@ -45,101 +35,6 @@ class Span(NamedTuple):
     def plus(self, other: "Span") -> "Span":
         """Return the sum."""
         return Span(self.least + other.least, self.likely + other.likely, self.most + other.most)
-
-
-_Masked = Sequence[tuple[Message, bool]]
-
-
-def _llama3(messages: _Masked) -> Iterator[Piece]:
-    yield Piece(True, 1)
-    for (role, texts), masked in messages:
-        yield Piece(masked, 3)  # start_header, end_header, eot
-        yield Piece(masked, text=role, fixed=True)
-        yield Piece(masked, text="\n\n", fixed=True)
-        yield from (Piece(masked, text=text.strip()) for text in texts)
-    yield Piece(True, 1)
-
-
-def _qwen(messages: _Masked) -> Iterator[Piece]:
-    for number, ((role, texts), masked) in enumerate(messages):
-        header, footer, specials = f"{role}\n", "\n", 2  # im_start, im_end
-        if role == "ipython":
-            first = number == 0 or messages[number - 1][0].role != role
-            last = number == len(messages) - 1 or messages[number + 1][0].role != role
-            header = "user\n<tool_response>\n" if first else "\n<tool_response>\n"
-            footer, specials = "\n</tool_response>" + ("\n" if last else ""), first + last
-        elif role == "assistant" and number == len(messages) - 1:
-            footer, specials = "", 1
-        yield Piece(masked, specials)
-        yield Piece(masked, text=header, fixed=True)
-        yield from (Piece(masked, text=text) for text in texts)
-        if footer:
-            yield Piece(masked, text=footer, fixed=True)
-    yield Piece(True, 1)
-
-
-def _turns(messages: _Masked) -> Iterator[Piece]:
-    """tokenize_messages_no_special_tokens of modules/transforms/tokenizers/_utils.py: Mistral and Gemma."""
-    starts, ends_with_space = True, False
-    for (role, texts), masked in messages:
-        if starts:
-            yield Piece(masked, 1)
-        for text in texts:
-            yield Piece(masked, text=text.rstrip(" "), trim=not starts and not ends_with_space)
-        ends_with_space = bool(texts) and texts[-1].endswith(" ")
-        starts = role == "assistant"
-        if starts:
-            yield Piece(masked, 1)
-
-
-def _mistral(messages: _Masked) -> Iterator[Piece]:
-    """MistralChatTemplate of models/mistral/_prompt_template.py."""
-    around = {"user": ("[INST] ", " [/INST] ")}
-    templated = []
-    for (role, texts), masked in messages:
-        before, after = around.get(role, ("", ""))
-        templated.append((Message(role, (before, *texts, after)), masked))
-    yield from _turns(templated)
-
-
-def _phi3(messages: _Masked) -> Iterator[Piece]:
-    for number, ((_, texts), masked) in enumerate(messages):
-        yield Piece(masked, 3 if number == 0 else 2)  # bos, role, end
-        yield from (Piece(masked, text="\n", fixed=True) for _ in range(2))
-        yield from (Piece(masked, text=text.rstrip(" "), trim=True) for text in texts)
-
-
-def _phi4(messages: _Masked) -> Iterator[Piece]:
-    for (role, texts), masked in messages:
-        yield Piece(masked, 2 if role == "assistant" else 3)  # im_start, im_sep, im_end
-        yield Piece(masked, text=role, fixed=True)
-        yield from (Piece(masked, text=text.rstrip(" ")) for text in texts)
-
-
-@dataclass(frozen=True)
-class _Format:
-    """How a tokenizer makes tokens of a sample.
-
-    `ends`: special tokens around a text without messages. `last_masked`: the last token of a sample never has a label.
-    `more`: tokens that a text may have beyond its bytes. `normalized`: texts are brought into NFC first.
-    """
-
-    layout: Callable[[_Masked], Iterator[Piece]]
-    ends: int = 2
-    last_masked: bool = False
-    more: int = 0
-    normalized: bool = False
-
-
-_FORMATS: Final[Mapping[str, _Format]] = {
-    "torchtune.models.llama3.llama3_tokenizer": _Format(_llama3, last_masked=True),
-    "torchtune.models.qwen2_5.qwen2_5_tokenizer": _Format(_qwen, ends=1, last_masked=True, normalized=True),
-    "torchtune.models.mistral.mistral_tokenizer": _Format(_mistral, more=1),
-    "torchtune.models.gemma.gemma_tokenizer": _Format(_turns, more=1),
-    "torchtune.models.phi3.phi3_mini_tokenizer": _Format(_phi3, more=1),
-    "torchtune.models.phi4.phi4_tokenizer": _Format(_phi4),
-}
-"""By torchtune's builder of the tokenizer."""
 
 
 def form_of(run: PlannedRun) -> SampleForm | None:
@@ -181,12 +76,18 @@ def forms_by_data(runs: Iterable[PlannedRun]) -> dict[str, list[SampleForm]]:
     return {path: list(forms) for path, forms in found.items()}
 
 
+def counts_of(run: PlannedRun, part: DataPart | None) -> SampleCounts | None:
+    """Return what the samples of a run are, where they were counted."""
+    form = form_of(run) if part is not None else None
+    return next((counts for counts in part.samples if counts.form == form), None) if part else None
+
+
 class Tokens:
     """The tokenizers of models, each loaded when it is first needed, and how much may still be counted with them."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: int = _BUDGET) -> None:
         self._counters: dict[tuple[str, tuple[str, ...]], TokenCounter | None] = {}
-        self._left = _BUDGET
+        self._left = budget
 
     def of(self, form: SampleForm, pieces: Collection[Piece]) -> TokenCounter | None:
         """Return what counts the pieces of a sample; None where nothing does, or too much was counted already."""
@@ -288,16 +189,17 @@ class Tally:
     faults: dict[str, _Tallied] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._format = _FORMATS.get(self.form.tokenizer)
+        self._layout = LAYOUTS.get(self.form.tokenizer)
         self._cut, self._likely_cut, self._empty, self._likely_empty = (_Tallied() for _ in range(4))
         self._is_text, size = self.form.dataset_type == TEXT, self.form.max_seq_len
-        self._packings = [_Packing(size, self._is_text) for _ in range(3 if self.form.packed and self._format else 0)]
+        self._longest = 0
+        self._packings = [_Packing(size, self._is_text) for _ in range(3 if self.form.packed and self._layout else 0)]
         self._limit = size - 1 if self._is_text else size
-        last_masked = self._format is not None and self._format.last_masked and not self._is_text
+        last_masked = self._layout is not None and self._layout.last_masked and not self._is_text
         self._labels_end = self._limit - 1 if last_masked else self._limit
         self._frames: dict[tuple[str, ...], _Frame] = {}
         self._last = self.form.rows
-        self._spare = self._room() if self._format and not self._packings and self.form.dataset_type != CHAT else None
+        self._spare = self._room() if self._layout and not self._packings and self.form.dataset_type != CHAT else None
 
     def add(self, number: int, row: Mapping[str, Any]) -> None:
         """Count a row; what has not the type that is read is reported elsewhere and not counted here."""
@@ -306,8 +208,8 @@ class Tally:
         messages = self._chat(number, row) if self.form.dataset_type == CHAT else self._pair(number, row)
         if messages is not None:
             self.rows += 1
-            if self._format:
-                self._measure(number, messages, self._format)
+            if self._layout:
+                self._measure(number, messages, self._layout)
 
     def _chat(self, number: int, row: Mapping[str, Any]) -> list[Message] | None:
         messages = messages_of(row.get(self.form.columns[0]))
@@ -321,7 +223,7 @@ class Tally:
 
     def _room(self) -> int:
         """How many characters of an input and an output fit for certain, with labels left, where all are ASCII."""
-        how = _FORMATS[self.form.tokenizer]
+        how = LAYOUTS[self.form.tokenizer]
         frame = self._frame([message.role for message in self._messages([""] * len(self.form.columns))], how)
         prompt = len(self.form.system_prompt) * _WIDEST
         return min(self._limit - frame.length.most, self._labels_end - 1 - frame.before.most) - prompt - 4 * how.more
@@ -345,7 +247,7 @@ class Tally:
         pair = [Message(role, (text,)) for role, text in zip(("user", "assistant"), texts, strict=False)]
         return with_system_prompt(pair, self.form.system_prompt)
 
-    def _measure(self, number: int, messages: Sequence[Message], how: _Format) -> None:
+    def _measure(self, number: int, messages: Sequence[Message], how: Layout) -> None:
         """Count a sample by the bounds of its length, and by the tokenizer where these leave open what matters."""
         length, label = self._bounded(messages, how)
         decided = length.most <= self._limit and label.most < self._labels_end
@@ -368,13 +270,14 @@ class Tally:
             self._cut.add(number)
         if length.likely > self._limit:
             self._likely_cut.add(number)
+            self._longest = max(self._longest, length.likely)
         if label.least >= self._labels_end:
             self._empty.add(number)
             self.filling += length.least >= self._limit
         if label.likely >= self._labels_end:
             self._likely_empty.add(number)
 
-    def _bounded(self, messages: Sequence[Message], how: _Format) -> tuple[Span, Span]:
+    def _bounded(self, messages: Sequence[Message], how: Layout) -> tuple[Span, Span]:
         """Bounds of the length, and of the position of the first label."""
         if self._is_text and not messages[0].texts[0]:
             return self._placed(*_sums(self._pieces(messages, how), lambda piece: _fixed(piece, how)))
@@ -396,9 +299,9 @@ class Tally:
                     before_most += size
         return self._placed(Span(words, likely, most), Span(before_words, before_likely, before_most))
 
-    def _frame(self, roles: Sequence[str], how: _Format) -> _Frame:
+    def _frame(self, roles: Sequence[str], how: Layout) -> _Frame:
         messages = [Message(role, ("",)) for role in roles]
-        pieces = [Piece(False, how.ends)] if self._is_text else self._pieces(messages, how)
+        pieces = [Piece(masked=False, tokens=how.ends)] if self._is_text else self._pieces(messages, how)
         length, before = _sums(pieces, lambda piece: _fixed(piece, how))
         masked = next((number for number, role in enumerate(roles) if not self._masked(role)), len(roles))
         return _Frame(length, before, masked)
@@ -419,18 +322,18 @@ class Tally:
             return False
         return not self.form.train_on_input or (role == "system" and bool(self.form.system_prompt))
 
-    def _pieces(self, messages: Sequence[Message], how: _Format) -> list[Piece]:
+    def _pieces(self, messages: Sequence[Message], how: Layout) -> list[Piece]:
         if self._is_text:
             text = messages[0].texts[0]
-            ends = 0 if not text and how.layout is _llama3 else how.ends  # TikTokenBaseTokenizer.encode
-            return [Piece(False, ends), Piece(False, text=text)]
-        before, after = self.form.around if how.layout is not _mistral else ("", "")
+            ends = 0 if not text and not how.around_nothing else how.ends  # TikTokenBaseTokenizer.encode
+            return [Piece(masked=False, tokens=ends), Piece(masked=False, text=text)]
+        before, after = self.form.around if how.templates_input else ("", "")
         masked = []
         for role, texts in messages:
             if role == "user":
                 texts = (*([before] if before else ()), *texts, *([after] if after else ()))  # noqa: PLW2901
             masked.append((Message(role, texts), self._masked(role)))
-        return list(how.layout(masked))
+        return list(how.pieces(masked))
 
     def _spans(self, pieces: Sequence[Piece], counter: TokenCounter) -> tuple[Span, Span]:
         """The length, and the position of the first label, as the tokenizer counts."""
@@ -453,6 +356,7 @@ class Tally:
             empty=self._empty.frozen(),
             likely_empty=self._likely_empty.frozen(),
             filling=self.filling,
+            longest=self._longest,
             packs=Packs(least=packs[0], likely=packs[1], most=packs[2]) if packs else None,
             blank={column: each.frozen() for column, each in self.blank.items()},
             faults={fault: each.frozen() for fault, each in self.faults.items()},
@@ -471,7 +375,7 @@ def _sums(pieces: Iterable[Piece], span_of: Callable[[Piece], Span]) -> tuple[Sp
     return total, before
 
 
-def _fixed(piece: Piece, how: _Format) -> Span:
+def _fixed(piece: Piece, how: Layout) -> Span:
     """Bounds of what a sample is made of besides the texts of its messages."""
     if not piece.text:
         return Span(piece.tokens, piece.tokens, piece.tokens)

@@ -138,7 +138,7 @@ def _phi4(_vocabulary: bytes, merges: bytes) -> TokenCounter:
 
 
 class _SentencePiece:
-    """sentencepiece, with white space trimmed as SentencePieceBaseTokenizer does it: a prefix is encoded and cut off."""
+    """sentencepiece, with white space trimmed as SentencePieceBaseTokenizer does: a prefix is encoded and cut off."""
 
     def __init__(self, model: bytes) -> None:
         self._processor: Any = importlib.import_module("sentencepiece").SentencePieceProcessor(model_proto=model)

@@ -20,7 +20,8 @@ class ModelEntry:
     `files` is its number of checkpoint files on Hugging Face, `bytes` the bytes of a parameter in them, `billions` its
     number of parameters in billions, `source` the stock config that the entry was read from. `prompt` says what the
     tokenizer does with the text of a prompt template, `system` what becomes of a system message, and
-    `untrained_headers` that the special tokens around messages were never trained, see models.yaml. `full_checkpointing` is the activation
+    `untrained_headers` that the special tokens around messages were never trained, see models.yaml.
+    `full_checkpointing` is the activation
     checkpointing of full fine-tuning, where it is another; `full_offload` says that its weights and optimizer stay in
     the memory of the node.
     """
