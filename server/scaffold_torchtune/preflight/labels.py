@@ -1,8 +1,9 @@
 """What is left to learn from: chats that torchtune refuses, samples that are cut off, losses that are NaN.
 
-The loss of a batch is a sum divided by the labels in it (modules/loss/ce_chunked_output_loss.py of torchtune 0.6.1).
-Where no sample of a batch has a label, it is 0 / 0: one such batch makes every weight that is trained NaN, the recipe
-goes on, and ends well.
+The recipes of torchtune 0.6.1 divide the gradients of an optimizer step by the labels in it (training.scale_grads).
+Where no sample of a step has a label, that is 0 / 0: every weight that is trained becomes NaN, the recipe goes on, and
+ends well. Where a batch of a step has none and another has, its loss is NaN in the log alone, as its gradients are 0
+(modules/loss/ce_chunked_output_loss.py; tests/contract/test_training_of_data.py shows both).
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import NamedTuple
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models import DiskState, Plan, PlannedRun, SampleCounts
-from scaffold_torchtune.preflight.optimizer_steps import TRAIN, part_of
+from scaffold_torchtune.preflight.optimizer_steps import TRAIN, effective_batch, part_of, steps_per_epoch
 from scaffold_torchtune.preflight.run_groups import at, concerning, full, grouped, row
 from scaffold_torchtune.preflight.samples import CHAT, INSTRUCT, TEXT, counts_of, form_of
 from scaffold_torchtune.system.text import shown
@@ -21,11 +22,11 @@ from scaffold_torchtune.torchtune_facts.model_registry import find_model
 _RARE = 0.01
 
 
-class _Batches(NamedTuple):
-    """How a run makes batches of samples."""
+class _Steps(NamedTuple):
+    """How a run takes samples: those of a batch and of an optimizer step, and whether each epoch may end early."""
 
-    size: int
-    accumulation: int
+    batch: int
+    step: int
     processes: int
     epochs: int
     limited: bool
@@ -40,17 +41,17 @@ def label_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
         if counts is None:
             continue
         yield from _turns(plan, path, counts, severity, told)
-        for batches, some in grouped(runs, _batches).items() if counts.likely_empty.count else ():
-            yield _empty(plan, some, counts, batches, severity)
+        for how, some in grouped(runs, _steps).items() if counts.likely_empty.count else ():
+            yield _empty(plan, some, counts, how, severity)
         if counts.likely_cut.count:
             yield _cut(plan, runs, counts)
     yield from _headers(plan)
 
 
-def _batches(run: PlannedRun) -> _Batches:
-    return _Batches(
-        size=run.integer("batch_size", 1),
-        accumulation=run.integer("gradient_accumulation_steps", 1),
+def _steps(run: PlannedRun) -> _Steps:
+    return _Steps(
+        batch=run.integer("batch_size", 1),
+        step=effective_batch(run),
         processes=run.integer("gpus", 1),
         epochs=run.integer("epochs", 1),
         limited=run.value("max_steps_per_epoch") is not None,
@@ -111,64 +112,60 @@ def _basis(counts: SampleCounts) -> str:
     return "; lengths are estimated, as the model's tokenizer was not at hand"
 
 
-def _empty(
-    plan: Plan, runs: list[PlannedRun], counts: SampleCounts, batches: _Batches, severity: Severity | None
-) -> Finding:
-    """Samples without a label: refused where a batch of nothing else is certain to come."""
-    certain, chance = _certain(counts, batches), _chance(counts, batches)
-    size, rows = counts.form.max_seq_len, counts.likely_empty
+def _empty(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps, severity: Severity | None) -> Finding:
+    """Samples without a label: refused where a step of nothing else is certain to come."""
+    certain, rows, name = _certain(counts, how), counts.likely_empty, shown(runs[0].value("dataset_label"))
     what = (
-        f"{_amount(counts.empty.count, rows.count)} of {counts.rows} samples of"
-        f" {shown(runs[0].value('dataset_label'))} have no label left within {size} tokens (first row {rows.first})"
+        f"{_amount(counts.empty.count, rows.count)} of {counts.rows} samples of {name} have no label left within"
+        f" {counts.form.max_seq_len} tokens (first row {rows.first})"
     )
     if counts.form.dataset_type == TEXT and not counts.likely_cut.count:
-        what = f"{rows.count} of {counts.rows} samples are shorter than two tokens (first row {rows.first})"
-    so_what = (
-        f"in {concerning(runs, plan)} a batch of {batches.size} without a label makes the loss NaN, and with it"
-        f" {'every weight' if full(runs[0]) else 'all of the adapter'}; torchtune goes on and ends well"
-    )
-    if not certain and counts.form.packed:
-        so_what = f"they teach nothing, and a pack of nothing else makes the loss NaN in {concerning(runs, plan)}"
-    elif not certain and chance < _RARE:
-        so_what = f"they teach nothing in {concerning(runs, plan)}"
-    elif not certain:
-        so_what = f"{so_what}; the chance of such a batch is {chance:.0%}"
+        what = f"{rows.count} of {counts.rows} texts of {name} are empty (first row {rows.first})"
     fix = _longer(counts) if counts.likely_cut.count else "leave these rows out, or fill them"
     level = (severity or Severity.ERROR) if certain else Severity.WARNING
-    place = at(runs[0], "max_seq_len", "dataset_label")
-    return finding(
-        "no-labels", f"{what}: {so_what}{_basis(counts)}", field="max_seq_len", expected=0, actual=rows.count, fix=fix,
-        severity=level, at=place,
-    )  # fmt: skip
+    message = f"{what}: {_consequence(plan, runs, counts, how, certain=certain)}{_basis(counts)}"
+    field, place = "max_seq_len", at(runs[0], "max_seq_len", "dataset_label")
+    return finding("no-labels", message, field=field, expected=0, actual=rows.count, fix=fix, severity=level, at=place)
 
 
-def _certain(counts: SampleCounts, batches: _Batches) -> bool:
-    """Whether a batch without a label is certain to be trained on."""
+def _consequence(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps, *, certain: bool) -> str:
+    who = concerning(runs, plan)
+    if counts.form.dataset_type == TEXT:
+        return f"nothing is learnt from them in {who}"
+    ruined = f"makes {'every weight' if full(runs[0]) else 'all of the adapter'} NaN, and torchtune ends well"
+    if certain:
+        return f"in {who} an optimizer step in which no sample has a label {ruined}"
+    chance = 0.0 if counts.form.packed else _chance(counts, how, how.step)
+    if chance >= _RARE:
+        return f"in {who} an optimizer step of nothing else, for which the chance is {chance:.0%}, {ruined}"
+    if _chance(counts, how, how.batch) >= _RARE:
+        return f"they teach nothing in {who}, and the loss of a batch of nothing else is NaN in the log"
+    return f"they teach nothing in {who}"
+
+
+def _certain(counts: SampleCounts, how: _Steps) -> bool:
+    """Whether it is certain that a step without a label is trained on, or that nothing else is."""
     empty, rows = counts.empty.count, counts.rows
-    if not rows:
-        return False
     if empty == rows:
-        return True
+        return rows > 0
+    if counts.form.dataset_type == TEXT or how.limited:
+        return False
     if counts.form.packed:
-        return counts.filling > 0 and batches.size == 1 and not batches.limited
-    dealt = math.ceil(rows / batches.processes)
-    each = dealt // batches.size
-    # what does not fill a step at the end of an epoch is added to the first step of the next one
-    all_used = not batches.limited and (batches.epochs > 1 or each % batches.accumulation == 0)
-    left = rows - empty + (dealt * batches.processes - rows)  # the sampler fills up with samples that come twice
-    if batches.size == 1:
-        return all_used and each >= batches.accumulation and empty > 0
-    return all_used and each >= batches.accumulation and left < each * batches.processes
+        return how.step == 1 and counts.filling > 0
+    # the sampler fills up with samples that come twice
+    left = rows - empty + (math.ceil(rows / how.processes) * how.processes - rows)
+    accumulation = how.step // how.batch // how.processes
+    steps = steps_per_epoch(rows, batch_size=how.batch, accumulation=accumulation, processes=how.processes)
+    return empty > 0 if how.step == 1 else left < steps
 
 
-def _chance(counts: SampleCounts, batches: _Batches) -> float:
-    """How likely a batch without a label is in training, as samples are shuffled."""
-    empty, rows, size = counts.likely_empty.count, counts.rows, batches.size
+def _chance(counts: SampleCounts, how: _Steps, size: int) -> float:
+    """How likely so many samples that are taken together have no label, once in training, as they are shuffled."""
+    empty, rows = counts.likely_empty.count, counts.rows
     if empty < size or not rows:
         return 0.0
-    number = math.ceil(rows / batches.processes) // size * batches.processes * batches.epochs
     of_one = math.prod((empty - n) / (rows - n) for n in range(min(size, 1000)))
-    return 1 - math.exp(-number * of_one)
+    return 1 - math.exp(-(rows // size) * how.epochs * of_one)
 
 
 def _headers(plan: Plan) -> Iterator[Finding]:
