@@ -66,16 +66,12 @@ CASES = {
     "packs that do not fill a step": Case([PAIR] * 40, "no-steps", "no step", ("- **Packed:** yes",), 16,
                                           good=[{**PAIR, "input": "word " * 400}] * 16),
     "an empty text": Case([{"text": "word"}, {"text": ""}], "", "NaN in the log", (TEXTS,), good=[{"text": "word"}]),
-    "one message": Case(chats([USER]), "data-mismatch", "raised", (CHAT,)),
     "two users": Case(chats([USER, USER, OWN]), "data-mismatch", "raised", (CHAT,)),
-    "two assistants": Case(chats([USER, OWN, OWN]), "data-mismatch", "raised", (CHAT,)),
-    "an assistant first": Case(chats([OWN, USER]), "data-mismatch", "raised", (CHAT,)),
-    "a late system message": Case(chats([USER, OWN, SYSTEM, USER, OWN]), "data-mismatch", "raised", (CHAT,)),
     "an assistant after a tool": Case(chats([USER, OWN, TOOL, OWN]), "data-mismatch", "raised", (CHAT,)),
     "a role that is a list": Case(chats([{**USER, "role": ["user"]}, OWN]), "data-mismatch", "raised", (CHAT,)),
     "no assistant": Case(chats([SYSTEM, USER]), "data-mismatch", "ruined", (CHAT,)),
     "no assistant, trained on input": Case(chats([SYSTEM, USER]), "", "trained", (CHAT, "- **Train on input:** yes")),
-    "a system message in place of another": Case(chats([USER, OWN, SYSTEM, USER, OWN]), "", "trained", (CHAT, "prompt")),
+    "system messages that give way": Case(chats([USER, OWN, SYSTEM, USER, OWN]), "", "trained", (CHAT, "prompt")),
     "a system message for Mistral": Case(chats([SYSTEM, USER, OWN]), "data-mismatch", "raised", (CHAT,), model=MISTRAL),
 }  # fmt: skip
 
