@@ -137,7 +137,7 @@ class _Tallied:
 
 
 @dataclass
-class _Packing:
+class Packing:
     """torchtune's packing (datasets/_packed.py): samples in their order, each whole, or a text on into the next pack.
 
     No other way to cut the samples, in their order, into packs takes fewer; so with shorter samples there are never
@@ -193,7 +193,7 @@ class Tally:
         self._cut, self._likely_cut, self._empty, self._likely_empty = (_Tallied() for _ in range(4))
         self._is_text, size = self.form.dataset_type == TEXT, self.form.max_seq_len
         self._longest = 0
-        self._packings = [_Packing(size, self._is_text) for _ in range(3 if self.form.packed and self._layout else 0)]
+        self._packings = [Packing(size, self._is_text) for _ in range(3 if self.form.packed and self._layout else 0)]
         self._limit = size - 1 if self._is_text else size
         last_masked = self._layout is not None and self._layout.last_masked and not self._is_text
         self._labels_end = self._limit - 1 if last_masked else self._limit
