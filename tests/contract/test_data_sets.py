@@ -16,8 +16,6 @@ from scaffold_torchtune.preflight.samples import form_of
 from support.plans import Changes, plan_of, run_of
 from support.random_model import write_tokenizer
 
-# ruff: noqa: E501 - the table has one case a line
-
 pytestmark = [
     pytest.mark.torchtune,
     pytest.mark.skipif(

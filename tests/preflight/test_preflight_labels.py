@@ -45,7 +45,7 @@ def test_samples_that_are_cut_are_told_with_their_count_and_what_would_hold_them
 
 def test_of_what_is_estimated_it_is_said() -> None:
     counts = {"cut": RowCount(), "likely_cut": RowCount(count=31, first=7), "exact": False}
-    (finding,) = [each for each in _with(counts)]
+    (finding,) = _with(counts)
     assert absent(finding.message, "about 31") == []
     (certain,) = found({}, cut=RowCount(count=31, first=7))
     assert certain.message != finding.message

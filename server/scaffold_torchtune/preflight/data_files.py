@@ -20,6 +20,7 @@ from scaffold_torchtune.system.text import shown
 MAX_JSON = 64 * 1024**2
 _MAX_COLUMNS = 50
 _MAX_PARTS = 100
+_MAX_ROWS = 1_000_000
 _MAX_FAULTS = 20
 _DEEPEST = 60  # levels of lists and objects in a cell; Arrow's schema takes 64 in all
 _MAX_PLACES = 1_000  # places in nested cells whose kinds are compared
@@ -80,9 +81,7 @@ def _json(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:
         reason = str(error)
         return DataFile(problem=_NOT_JSON.get(reason, f"is not JSON: {reason}"))
     except TooLarge:
-        return DataFile(
-            unread=f"holds a value of more than {MAX_VALUE // 1024**2} MiB, or more parts than a data set has"
-        )
+        return DataFile(unread=f"holds a value of more than {MAX_VALUE // 1024**2} MiB, or more than {_MAX_ROWS} rows")
     return DataFile(parts=parts)
 
 
@@ -142,9 +141,15 @@ class _RowReader:
         self._types = _Types()
 
     def read(self, rows: Iterable[Any]) -> None:
-        """Look at rows."""
+        """Look at rows.
+
+        Raises:
+            TooLarge: there are more than `_MAX_ROWS`.
+        """
         for row in rows:
             self._count += 1
+            if self._count > _MAX_ROWS:
+                raise TooLarge
             self._row({"text": row} if isinstance(row, str) else row if isinstance(row, dict) else {})
 
     def found(self) -> DataPart:
@@ -182,7 +187,7 @@ class _RowReader:
         if isinstance(messages, list):
             for fault in message_faults(messages):
                 self._messages.setdefault(fault, number)
-        if len(self._types.faults) == faults:
+        if row and len(self._types.faults) == faults:
             for tally in self._tallies:
                 tally.add(number, row)
             self._sizes.clear()
@@ -253,7 +258,6 @@ def _has_surrogate(text: str) -> bool:
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------
 
-_MAX_PARQUET_ROWS = 1_000_000
 _MAX_CHARACTERS = 256 * 1024**2  # of the texts that are looked at; a small file may hold one text a million times
 _BATCH = 100  # rows that are held at once
 
@@ -283,7 +287,8 @@ def _parquet_part(file: BinaryIO, forms: Sequence[SampleForm]) -> DataPart:
     texts = [name for name in names if there[name] == "text"]
     columns: dict[str, dict[CellKind, int]] = {name: {there[name]: 1} for name in names}
     part = DataPart(rows=found.metadata.num_rows, columns=columns)
-    if not wanted or found.metadata.num_rows > _MAX_PARQUET_ROWS:
+    other = any(there[name] not in {"text", "list"} for name in wanted)
+    if not wanted or other or found.metadata.num_rows > _MAX_ROWS:
         return part
     # texts that are coded in the file stay so: read plainly, each row would hold a copy
     coded = parquet.ParquetFile(file, read_dictionary=texts)

@@ -150,6 +150,7 @@ class Packing:
     held: int = 0
 
     def add(self, length: int) -> None:
+        """Pack a sample of so many tokens."""
         if self.splits:
             self.held += length
             while self.held > self.size:  # as there: a full pack is let go when more comes

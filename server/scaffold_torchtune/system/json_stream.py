@@ -75,10 +75,11 @@ class JsonStream:
         self.peek()
         while True:
             held = len(self._text) - self._at
+            more = max(min(held, MAX_VALUE - held), _CHUNK)
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                if not self._more(max(held, _CHUNK)):
+                if not self._more(more):
                     raise self.error(error.msg, error.pos) from error
             except RecursionError as error:
                 raise NotJson("it is nested too deeply") from error
@@ -86,7 +87,7 @@ class JsonStream:
                 raise NotJson(str(error)) from error
             else:
                 is_whole = end < len(self._text) - _END_OF_NUMBER or not isinstance(value, int | float)
-                if is_whole or not self._more(max(held, _CHUNK)):
+                if is_whole or not self._more(more):
                     self._at = end
                     return value
             if held > MAX_VALUE:
