@@ -80,5 +80,5 @@ def test_what_is_no_conversation() -> None:
 
 
 def test_texts_of_a_message_are_kept_apart() -> None:
-    cell = [{"role": "user", "content": [TEXT, TEXT]}, {"role": "assistant", "content": "y"}]
+    cell: Any = [{"role": "user", "content": [TEXT, TEXT]}, {"role": "assistant", "content": "y"}]
     assert messages_of(cell) == [Message("user", ("x", "x")), Message("assistant", ("y",))]

@@ -184,7 +184,10 @@ def test_parquet_of_other_types_is_refused(columns: dict[str, Any], tmp_path: Pa
 
 
 def test_a_row_of_parquet_is_looked_at_as_one_of_json(tmp_path: Path) -> None:
-    rows = [{"input": "a", "output": "b"}] * 150 + [{"input": None, "output": "b"}, {"input": "", "output": "b"}]
+    rows: list[dict[str, Any]] = [{"input": "a", "output": "b"}] * 150 + [
+        {"input": None, "output": "b"},
+        {"input": "", "output": "b"},
+    ]
     found, _ = looked_at(
         tmp_path / "words.parquet", parquet_of({name: [row[name] for row in rows] for name in rows[0]})
     )

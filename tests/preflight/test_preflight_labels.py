@@ -44,7 +44,7 @@ def test_samples_that_are_cut_are_told_with_their_count_and_what_would_hold_them
 
 
 def test_of_what_is_estimated_it_is_said() -> None:
-    counts = {"cut": RowCount(), "likely_cut": RowCount(count=31, first=7), "exact": False}
+    counts: dict[str, Any] = {"cut": RowCount(), "likely_cut": RowCount(count=31, first=7), "exact": False}
     (finding,) = _with(counts)
     assert absent(finding.message, "about 31") == []
     (certain,) = found({}, cut=RowCount(count=31, first=7))
@@ -61,7 +61,7 @@ def _with(counts: dict[str, Any]) -> list[Finding]:
     return [each for each in check_plan(plan_of(run), state, {}) if each.code in CODES]
 
 
-FOUR = {"empty": RowCount(count=4, first=17), "cut": RowCount(count=31, first=7), "longest": 700}
+FOUR: dict[str, Any] = {"empty": RowCount(count=4, first=17), "cut": RowCount(count=31, first=7), "longest": 700}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_samples_without_a_label_refuse_the_plan_where_a_step_of_them_is_certain
 
 def test_steps_of_which_not_each_can_have_a_label() -> None:
     """Of 8 samples 6 have none: 4 steps of 2 cannot each have one of the other 2."""
-    some = {"empty": RowCount(count=6, first=1), "rows": 8}
+    some: dict[str, Any] = {"empty": RowCount(count=6, first=1), "rows": 8}
     assert errors_in(found({"batch_size": 2}, **some))
     assert not errors_in(found({"batch_size": 4}, **some))
     assert not errors_in(found({"batch_size": 2, "gpus": 2}, **some))
@@ -96,7 +96,7 @@ def test_steps_of_which_not_each_can_have_a_label() -> None:
 
 
 def test_data_of_which_no_sample_has_a_label() -> None:
-    every = {"empty": RowCount(count=8, first=1), "rows": 8}
+    every: dict[str, Any] = {"empty": RowCount(count=8, first=1), "rows": 8}
     for changes in (ONE, {"batch_size": 4}, {"batch_size": 2, "max_steps_per_epoch": 1}, {"batch_size": 2, "gpus": 2}):
         assert [each.code for each in errors_in(found(changes, **every))] == ["no-labels"]
 
@@ -110,13 +110,17 @@ def test_a_likely_step_without_a_label_is_a_warning_with_its_chance() -> None:
 
 
 def test_what_is_only_estimated_refuses_nothing() -> None:
-    counts = {"likely_empty": RowCount(count=4, first=1), "likely_cut": RowCount(count=4, first=1), "exact": False}
+    counts: dict[str, Any] = {
+        "likely_empty": RowCount(count=4, first=1),
+        "likely_cut": RowCount(count=4, first=1),
+        "exact": False,
+    }
     assert {each.severity for each in _with(counts)} == {Severity.WARNING}
 
 
 def test_a_pack_that_a_sample_without_labels_fills() -> None:
     packed: Changes = {**ONE, "packed": True}
-    counts = {**FOUR, "packs": Packs(least=50, likely=50, most=50)}
+    counts: dict[str, Any] = {**FOUR, "packs": Packs(least=50, likely=50, most=50)}
     assert errors_in(found(packed, **counts, filling=1))
     assert not errors_in(found(packed, **counts))
     assert not errors_in(found({**packed, "batch_size": 2}, **counts, filling=1))

@@ -9,6 +9,7 @@ import pytest
 
 from scaffold_torchtune.models import Packs, RowCount, SampleCounts
 from scaffold_torchtune.preflight import samples
+from scaffold_torchtune.preflight.sample_layouts import LAYOUTS
 from scaffold_torchtune.preflight.samples import Sizes, Tally, Tokens, form_of, forms_by_data
 from scaffold_torchtune.preflight.token_counter import counter_of
 from support.plans import Changes, run_of
@@ -102,7 +103,7 @@ def test_a_tokenizer_is_loaded_once_and_only_where_it_is_needed(
 def test_a_broken_tokenizer_is_none(content: bytes, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(content)
-    for tokenizer in samples.LAYOUTS:
+    for tokenizer in LAYOUTS:
         files = [str(tmp_path / name) for name in ("a", "b")][: 2 if "qwen" in tokenizer or "phi4" in tokenizer else 1]
         found = counter_of(tokenizer, files)
         assert found is None or found.count("abc") == 3
@@ -127,7 +128,7 @@ def test_a_prompt_that_is_trained_on_has_labels() -> None:
 def test_a_long_system_prompt_leaves_nothing_of_any_sample() -> None:
     found = counted([pair(), pair()], {"max_seq_len": 50, "system_prompt": "word " * 60})
     assert found.empty == RowCount(count=2, first=1)
-    trained_on = {"max_seq_len": 50, "system_prompt": "word " * 60, "train_on_input": True}
+    trained_on: Changes = {"max_seq_len": 50, "system_prompt": "word " * 60, "train_on_input": True}
     assert counted([pair(), pair()], trained_on).empty.count == 2
 
 
