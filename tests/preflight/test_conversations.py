@@ -76,7 +76,8 @@ def test_what_is_no_message(message: Any) -> None:
 
 
 def test_what_is_no_conversation() -> None:
-    assert [messages_of(cell) for cell in (None, "x", {}, [], 5)] == [None] * 5
+    cells: list[Any] = [None, "x", {}, [], 5]
+    assert [messages_of(cell) for cell in cells] == [None] * 5
 
 
 def test_texts_of_a_message_are_kept_apart() -> None:
