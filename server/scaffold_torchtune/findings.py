@@ -98,6 +98,11 @@ class Parts(TypedDict, total=False):
     choices: tuple[Scalar, ...]
 
 
+def in_utf8(text: str) -> str:
+    """Return a text with an escape for each byte of a file's name that is not UTF-8: no result or log can hold it."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 def finding(
     code: str, message: str, *, expected: Scalar = None, actual: Scalar = None, **parts: Unpack[Parts]
 ) -> Finding:
@@ -109,8 +114,9 @@ def finding(
     given: dict[str, Any] = {name: part for name, part in parts.items() if part is not None and name != "at"}
     if at := parts.get("at"):
         given |= {"file": at.file, "line": at.line}
-    severity = parts.get("severity") or CODES[code].severity
-    return Finding(code=code, message=message, expected=expected, actual=actual, **given | {"severity": severity})
+    given |= {"message": message, "expected": expected, "actual": actual}
+    given = {name: in_utf8(part) if isinstance(part, str) else part for name, part in given.items()}
+    return Finding(code=code, **given | {"severity": parts.get("severity") or CODES[code].severity})
 
 
 class Collector:
@@ -148,7 +154,7 @@ class Refused(Exception):
 
     def __init__(self, message: str, problems: Iterable[Finding], ask: Iterable[Question] = ()) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = in_utf8(message)
         self.problems = tuple(sort_findings(problems))
         self.ask = tuple(ask)
         self.logged: tuple[str, ...] = ()

@@ -92,7 +92,7 @@ class Answer(Model):
     add: str = Field(default="", description="the line to write there")
 
 
-RunType = Literal["fine-tuned", "control", "eval-only"]
+RunType = Literal["fine-tuned", "control", "eval-only", "cancelled"]
 
 
 SummaryFormat = Literal["markdown", "yaml"]
@@ -375,7 +375,11 @@ class CheckpointState(Model):
     near: tuple[str, ...] = Field(default=(), description="directories beside it with nearly its name")
     problem: str = Field(default="", description="why it cannot be looked into")
     files: dict[str, int] = Field(default={}, description="size in bytes by name, also of files one level below")
+    snapshots: tuple[str, ...] = Field(
+        default=(), description="of an entry of Hugging Face's cache, the directories of its states, its own first"
+    )
     tensors: dict[str, TensorFile] = Field(default={}, description="the *.safetensors files")
+    weights: tuple[str, ...] = Field(default=(), description="those that hold the model, by its index or their names")
     index: dict[str, str] | None = Field(
         default=None, description="file by tensor, as model.safetensors.index.json says; None where there is none"
     )
@@ -384,12 +388,21 @@ class CheckpointState(Model):
     )
 
 
+class SavedState(Model):
+    """What lies in a run's output directory of a training that can go on."""
+
+    text: str | None = Field(description="torchtune_config.yaml as torchtune wrote it; None where it cannot be read")
+    epochs: int = Field(default=0, description="epochs that are done, by the directories epoch_N")
+
+
 class DiskState(Model):
     """Everything that was looked at, by its absolute path. What is not here was not looked at."""
 
     data: dict[str, DataFile] = Field(default={})
     checkpoints: dict[str, CheckpointState] = Field(default={})
     free: dict[str, int] = Field(default={}, description="free bytes of the file system below which outputs go")
+    in_the_way: dict[str, str] = Field(default={}, description="what is no directory where outputs, or a parent, go")
+    states: dict[str, SavedState] = Field(default={}, description="by run directory, what its job would resume from")
 
 
 State = Literal["ok", "warning", "problem"]

@@ -1,10 +1,12 @@
 """Step 5: render the text of each run's setup_finetune.yaml and read it back. Nothing is written here."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from scaffold_torchtune.findings import Collector, Refused, Scalar, finding
+from scaffold_torchtune.findings import Collector, Location, Refused, Scalar, refuse
 from scaffold_torchtune.models import Plan, PlannedRun, Setting, Source, SourceKind
 from scaffold_torchtune.settings.parameters import KEYS
 from scaffold_torchtune.system import templating, yamlio
@@ -22,29 +24,49 @@ class Rendered:
 
 
 def render_run(plan: Plan, run: PlannedRun, folders: Sequence[Path]) -> Rendered:
-    """Render the run's setup_finetune.yaml with the template of the plan, looked up in `folders`.
+    """Render one run's setup_finetune.yaml; see `render_runs`."""
+    return render_runs(plan, [run], folders)[0]
 
-    Keys that the template gives of its own are added to the run's settings, with the template as their source.
+
+def render_runs(
+    plan: Plan, runs: Sequence[PlannedRun], folders: Sequence[Path], stop: threading.Event | None = None
+) -> tuple[Rendered, ...]:
+    """Render each run's setup_finetune.yaml with the template of the plan, looked up in `folders`.
+
+    Keys that the template gives of its own are added to the run's settings, with the template as their source. Who sets
+    `stop` wants no more of it.
 
     Raises:
         Refused: the template cannot be rendered, or what it rendered does not read back as the plan.
+        TemplateStopped: `stop` was set.
     """
     own = plan.options.template
-    # The values of a plain template are in the plan already.
-    template = own if own and not is_plain_template(own) else SETUP_TEMPLATES[run.text("dataset_ext")]
-    name = Path(template).name
-    written = {key: setting for key, setting in run.settings.items() if key not in run.unwritten}
+    found: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        # The values of a plain template are in the plan already.
+        template = own if own and not is_plain_template(own) else SETUP_TEMPLATES[run.text("dataset_ext")]
+        found.setdefault(template, []).append(run)
+    rendered: dict[str, Rendered] = {}
+    for template, some in found.items():
+        written = [{k: setting for k, setting in run.settings.items() if k not in run.unwritten} for run in some]
+        each = [_context(plan, run, settings) for run, settings in zip(some, written, strict=True)]
+        try:
+            texts = templating.render_each(Path(template).name, each, folders, stop)
+        except templating.TemplateProblem as problem:
+            message = f"the template cannot be rendered for {some[problem.number].directory}: {escape(problem.message)}"
+            fix = "correct the template; templates/setup_finetune_template.yaml.j2 has the complete structure"
+            at = Location(template, problem.line)
+            raise refuse("template-error", message, field="template", at=at, fix=fix) from problem
+        for run, settings, text in zip(some, written, texts, strict=True):
+            rendered[run.directory] = _read_back(run, settings, text, template)
+    return tuple(rendered[run.directory] for run in runs)
+
+
+def _context(plan: Plan, run: PlannedRun, written: Mapping[str, Setting]) -> dict[str, Any]:
+    """Return what a template is rendered with."""
     values = {key: setting.value for key, setting in written.items()}
     others = [key for key in values if key not in KEYS]
-    context = {"settings": values, "others": others, "run": run.directory, "experiment": plan.experiment}
-    try:
-        text = templating.render(name, context, folders)
-    except templating.TemplateProblem as problem:
-        message = f"the template cannot be rendered for {run.directory}: {escape(problem.message)}"
-        fix = "correct the template; templates/setup_finetune_template.yaml.j2 has the complete structure"
-        found = finding("template-error", message, field="template", file=template, line=problem.line, fix=fix)
-        raise Refused("the template cannot be rendered", [found]) from problem
-    return _read_back(run, written, text, template)
+    return {"settings": values, "others": others, "run": run.directory, "experiment": plan.experiment}
 
 
 def _read_back(run: PlannedRun, written: Mapping[str, Setting], text: str, template: str) -> Rendered:

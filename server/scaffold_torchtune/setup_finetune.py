@@ -14,7 +14,7 @@ from pathlib import Path
 from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.setup.bundled import Outputs, build
 from scaffold_torchtune.system import layout, yamlio
-from scaffold_torchtune.system.files import NotRegular, open_regular, publish
+from scaffold_torchtune.system.files import NotRegular, publish, read_regular
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,8 +45,7 @@ def _read(name: str) -> str:
         Refused: it is not there, no such file, or not UTF-8.
     """
     try:
-        with open_regular(name) as file:
-            return file.read(yamlio.MAX_BYTES + 1).decode("utf-8")
+        return read_regular(name, yamlio.MAX_BYTES).decode("utf-8")
     except NotRegular as error:
         raise refuse("document-unreadable", str(error.strerror), file=name, fix="name a regular file") from error
     except FileNotFoundError as error:
@@ -54,8 +53,8 @@ def _read(name: str) -> str:
         raise refuse("document-missing", "there is no such file", file=name, fix=fix) from error
     except UnicodeDecodeError as error:
         raise refuse("document-unreadable", "it is not UTF-8 text", file=name, fix="save it as UTF-8") from error
-    except (OSError, ValueError) as error:
-        message = f"it cannot be read: {error}"
+    except OSError as error:
+        message = f"it cannot be read: {error.strerror}"
         raise refuse("document-unreadable", message, file=name, fix="make it readable") from error
 
 

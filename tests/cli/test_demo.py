@@ -44,3 +44,30 @@ def test_the_demo_outside_the_roots_writes_nothing(tmp_path: Path, capsys: pytes
     assert main(["demo", str(tmp_path / "demo"), "--root", str(tmp_path / "root")]) == 2
     assert not (tmp_path / "demo").exists()
     assert absent(capsys.readouterr().err, "[outside-roots]", tmp_path / "demo") == []
+
+
+LINKS = ("data", "data/words_5L_300.json", "experiment_summary.md", ".scaffold", "scaffold.log")
+
+
+@pytest.mark.parametrize("what", LINKS)
+def test_the_demo_writes_through_no_link(tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
+    outside, demo = tmp_path / "outside", tmp_path / "demo"
+    outside.mkdir()
+    (demo / what).parent.mkdir(parents=True)
+    (demo / what).symlink_to(outside if what in {"data", ".scaffold"} else outside / "file")
+    before = everything(demo)
+    status = main(["demo", str(demo), "--json"])
+    assert not list(outside.iterdir())
+    assert (status, [each["code"] for each in answer(capsys)["error"]["problems"]]) == (2, ["unsafe-path"])
+    assert everything(demo) == before
+
+
+def test_a_demo_that_is_refused_after_it_wrote_says_that_it_was_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = tmp_path / "demo"
+    demo.mkdir()
+    (demo / "claude.local.md").write_text("# nothing\n")
+    assert main(["demo", str(demo), "--json"]) == 1
+    assert answer(capsys)["outcome"].startswith("STOPPED MIDWAY")
+    assert (demo / "experiment_summary.md").exists()

@@ -9,6 +9,7 @@ from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request, Stopped
 from support.experiments import RUNS, actions, change
+from support.plan_files import change_plan
 from support.scaffolding import codes, refusal, scaffold
 from support.wording import absent
 
@@ -102,10 +103,8 @@ def test_a_start_that_is_no_time_is_refused(experiment: Path) -> None:
 
 def test_a_plan_that_names_a_directory_elsewhere_writes_nothing_there(experiment: Path) -> None:
     scaffold(experiment)
-    state = experiment / ".scaffold"
-    plan = (state / "plan.json").read_text().replace('"directory": "rank8_lr1e-5"', '"directory": "../elsewhere"')
-    (state / "plan.json").write_text(plan)
+    change_plan(experiment, lambda plan: plan["runs"][0].update(directory="../elsewhere"))
     (experiment.parent / "elsewhere").mkdir()
     refused = refusal(steps.setup, experiment)
-    assert codes(refused) == ["unsafe-path"]
+    assert codes(refused) == ["document-unreadable"]
     assert not list((experiment.parent / "elsewhere").iterdir())

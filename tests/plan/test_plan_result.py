@@ -2,6 +2,7 @@
 
 from scaffold_torchtune.results.step_results import plan_result
 from support.documents import local_md, planned, runs, summary
+from support.plans import Changes, plan_of
 
 
 def test_each_value_that_differs_by_run_has_its_place_and_those_that_do_not_have_theirs_once() -> None:
@@ -34,3 +35,15 @@ def test_runs_of_several_models_tell_where_each_is_named() -> None:
         {"model": "experiment_summary.md:6 (Model)"},
         {"model": "experiment_summary.md:7 (Model)"},
     ]
+
+
+def test_of_many_levels_those_that_fewest_runs_have_are_not_left_out() -> None:
+    made: list[Changes] = [{"lr": n * 1e-5, "seed": seed} for n in range(1, 16) for seed in (1, 2)]
+    made += [{"lr": 7e-3, "seed": 1}]
+    levels = plan_result(plan_of(*made, varying=["lr", "seed"])).levels
+    assert levels["lr"].startswith("1e-5 x 2, 2e-5 x 2, ")
+    assert levels["lr"].endswith("7e-3 x 1, and 4 more")
+    assert levels["seed"] == "1 x 16, 2 x 15"
+    assert plan_result(plan_of(*made[::2], varying=["lr"])).levels == {"lr": "16 levels, each in one run"}
+    models: list[Changes] = [{"torchtune_model_name": name} for name in ("b", "a", "b")]
+    assert plan_result(plan_of(*models, varying=["model"])).levels == {"model": "b x 2, a x 1"}

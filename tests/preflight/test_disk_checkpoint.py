@@ -51,6 +51,8 @@ def test_what_is_no_directory_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     assert inspect_checkpoint(str(tmp_path / "Llama-3.2-1B-")) == CheckpointState(absent=True, near=("Llama-3.2-1B",))
     assert inspect_checkpoint(str(tmp_path / "none" / "model")) == CheckpointState(absent=True)
+    (tmp_path / "models--org--Phi-4").mkdir()
+    assert inspect_checkpoint(str(tmp_path / "Phi-4")).near == ("models--org--Phi-4",)
     found = inspect_checkpoint(str(tmp_path / "file"))
     assert (found, absent(found.problem, "directory")) == (CheckpointState(problem=found.problem), [])
     assert inspect_checkpoint("a\0b").problem.endswith(": embedded null byte")
@@ -112,4 +114,4 @@ def test_a_directory_with_very_many_files_is_not_read_to_its_end(
     for number in range(9):
         (tmp_path / str(number)).write_text("")
     os.mkfifo(tmp_path / "00")
-    assert list(inspect_checkpoint(str(tmp_path)).files) == ["0", "1", "2", "3"]
+    assert list(inspect_checkpoint(str(tmp_path)).files) == ["0", "1"]

@@ -149,9 +149,22 @@ def test_the_type_of_the_gpus_says_what_they_are() -> None:
     assert absent(finding.message, "gpu type a100", "constraint gpu40", "40 GiB") == []
 
 
+@pytest.mark.parametrize("constraint", [None, "fast"])
+def test_more_than_any_common_gpu_holds_is_a_warning_where_none_is_named(constraint: str | None) -> None:
+    (finding,) = found("gpu-memory", {**LLAMA_70B, "constraint": constraint})
+    assert finding.severity is Severity.WARNING
+    assert (finding.field, finding.expected) == ("gpus", "at most 80 GiB")
+
+
 @pytest.mark.parametrize(
     "changes",
-    [{**LLAMA_70B, "constraint": "gpu80", "gpus": 2}, {**LLAMA_70B}, {**LLAMA_8B, "constraint": "gpu40"}],
+    [
+        {**LLAMA_70B, "constraint": "gpu80", "gpus": 2},
+        {**LLAMA_70B, "gpus": 2},
+        {**LLAMA_70B, "constraint": "h200"},
+        {**LLAMA_8B, "constraint": "gpu40"},
+        {**LLAMA_8B, "constraint": "fast"},
+    ],
 )
 def test_what_fits_or_is_not_known_is_not_warned_of(changes: Changes) -> None:
     assert not found("gpu-memory", changes)

@@ -65,14 +65,16 @@ def test_what_goes_wrong_after_the_scaffold_fails_the_validation(here: Path) -> 
     assert all(run.passed for run in result.runs)
 
 
-def test_checkpoint_files_are_those_that_finetune_yaml_names(here: Path) -> None:
-    """A model in two parts, where the bundled setup_finetune names one file."""
+def test_checkpoint_files_are_those_that_lie_there(here: Path) -> None:
+    """A model in two parts, where it is published in one file."""
     directory = here.parent / "models" / MODEL
     directory.rename(directory.with_name("whole"))
     make_checkpoint(directory, MODEL, files=2)
-    (problem,) = errors_in(refusal(steps.plan, here).problems)
-    assert (problem.code, problem.expected) == ("checkpoint-mismatch", "model.safetensors")
-    assert absent(problem.message, "model.safetensors") == []
+    assert scaffold(here).ok
+    (directory / "model-00002-of-00002.safetensors").unlink()
+    (problem,) = errors_in(steps.validate(Request(here)).findings)
+    assert problem.code == "checkpoint-mismatch"
+    assert absent(problem.message, "model-00002-of-00002.safetensors") == []
 
 
 def test_a_second_scaffold_of_the_same_finds_nothing_to_do(here: Path) -> None:

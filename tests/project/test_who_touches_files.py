@@ -7,12 +7,17 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2] / "server" / "scaffold_torchtune"
 
 OPENS = {"open", "fdopen", "read_text", "read_bytes", "write_text", "write_bytes"}
+OURS = {f"system/{name}.py" for name in ("files", "locking", "processes", "supervisor", "own_process")}
 SHIPPED = {
     "torchtune_facts/facts.py",
     "torchtune_facts/model_registry.py",
     "mcp_server/resources.py",
     "cli/dispatch.py",
 }
+RENDERS = "system/rendering_program.py"
+LOADS = {"safe_load", "from_string", "FileSystemLoader", "construct_object"}
+LOOKS = {"is_file", "is_dir", "exists", "samefile", "resolve", "realpath", "isfile", "isdir"}
+"""Those of pathlib raise for a name that is too long, a loop of links, a directory that may not be looked into."""
 LISTS = {"scandir", "listdir", "iterdir", "glob", "rglob"}
 MAKES = {"mkdir", "makedirs"}
 
@@ -31,12 +36,39 @@ def callers(names: set[str]) -> set[str]:
         for module, nodes in modules().items()
         for node in nodes
         if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in names
-    } - {"system/files.py", "system/processes.py"}
+    } - OURS
 
 
 def test_files_of_experiments_are_opened_in_one_module() -> None:
-    # of an external script on trial, setup_finetune.yaml is written into a temporary directory
-    assert callers(OPENS) - SHIPPED == {"cli/skill.py", "pipeline/external_setup.py"}
+    # of an external script on trial, setup_finetune.yaml is written into a temporary directory, as are rendered texts,
+    # and the report of what nobody foresaw, where the experiment is not ours to write to
+    in_temporary = {"pipeline/external_setup.py", "pipeline/internal_error.py", RENDERS}
+    assert callers(OPENS) - SHIPPED == {"cli/skill.py", *in_temporary}
+
+
+def test_yaml_and_templates_are_read_in_one_module_each() -> None:
+    assert callers(LOADS) == {"system/yamlio.py"}
+    assert callers({"ImmutableSandboxedEnvironment", "SandboxedEnvironment"}) == {"system/templating.py"}
+
+
+def test_paths_are_looked_at_by_functions_that_raise_nothing() -> None:
+    looks = {
+        (module, node.func.attr)
+        for module, nodes in modules().items()
+        for node in nodes
+        # `path.is_file()`: ours are called by their bare name, with the path
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LOOKS
+    }
+    # an entry of a directory that was listed; what ships with the package; the skill's own directory
+    listed = {"preflight/disk.py", "pipeline/backend.py"}
+    allowed = {*listed, "system/files.py", "system/layout.py", "cli/skill.py", "cli/dispatch.py"}
+    assert {module for module, _ in looks} - allowed <= {
+        "external_checks/torchtune_program.py",  # which runs in another Python
+        "system/supervisor.py",  # a program of its own
+        "setup/external/activation.py",  # realpath, which raises nothing
+        "plan/checks.py",  # a function that it is given
+        "system/yamlio.py",  # resolves a tag
+    }
 
 
 def test_directories_are_listed_and_made_where_it_is_said() -> None:

@@ -243,7 +243,13 @@ def test_a_field_has_its_line_in_each_document_that_gives_it(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("old", "new", "code"),
-    [("| 8, 16 |", "| 8, 32 |", "levels-differ"), ("rank8_lr1e-5 |", "rank4_lr1e-5 |", "name-mismatch")],
+    [
+        ("| 8, 16 |", "| 8, 32 |", "levels-differ"),
+        ("rank8_lr1e-5 |", "rank4_lr1e-5 |", "name-mismatch"),
+        ("| 16 | 5e-5 |", "| 16 | 5e-4 |", "odd-value"),
+        ("| 16 | 5e-5 |", "| 16 | |", "blank-cell"),
+        ("- **Epochs:** 2", "- **Epochs:** 3000", "unusual-value"),
+    ],
 )
 def test_a_plan_that_may_not_be_what_is_meant_asks_before_anything_is_written(
     experiment: Path, old: str, new: str, code: str

@@ -9,6 +9,7 @@ from scaffold_torchtune.cli import main
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.experiments import change, everything, make_experiment, run_directories
+from support.plan_files import change_plan
 from support.scaffolding import refusal
 from support.setup_scripts import MAKE, THREE, scaffold, script
 from support.wording import absent
@@ -89,7 +90,7 @@ def test_a_script_that_only_the_plan_names_is_not_even_asked(three: Path, tmp_pa
     assert scaffold(three, file).ok
     ran = f"import argparse, pathlib\npathlib.Path({str(marks)!r}, 'ran').touch()\n"
     other = script(tmp_path, ran, start="", name="other.py")
-    change(three / ".scaffold" / "plan.json", str(file), str(other))
+    change_plan(three, lambda plan: plan["options"].update(setup_script=str(other)))
     change(three / "experiment_summary.md", "## All Runs", "A remark.\n\n## All Runs")
     (problem,) = refusal(steps.setup, three).problems
     assert problem.code == "plan-outdated"

@@ -1,6 +1,7 @@
 import pytest
 
-from scaffold_torchtune.system.markdown import Section, TooDeepError, read
+from scaffold_torchtune.system import markdown
+from scaffold_torchtune.system.markdown import MarkdownError, Section, read
 from support.wording import absent
 
 DOCUMENT = """\
@@ -197,7 +198,7 @@ def test_other_spaces_around_marks_are_spaces_and_those_in_texts_stay(space: str
     ["*a **b " * 100 + " d* c**" * 100, "\n".join("  " * i + "- a" for i in range(60)), "> " * 60 + "x"],
 )
 def test_what_is_nested_too_deeply_is_refused_with_its_line(deep: str) -> None:
-    with pytest.raises(TooDeepError) as caught:
+    with pytest.raises(MarkdownError) as caught:
         read(f"# a\n\n{deep}\n")
     assert (caught.value.line or 0) >= 3
     assert absent(caught.value.message, 50) == []
@@ -215,3 +216,18 @@ def test_an_empty_heading_bullet_and_rule_are_nothing() -> None:
 
 def test_line_ends_of_every_system_and_a_byte_order_mark_give_the_same_tree() -> None:
     assert read("\ufeff" + DOCUMENT.replace("\n", "\r\n")) == read(DOCUMENT)
+
+
+@pytest.mark.parametrize("text", ["a" * (markdown.MAX_CHARACTERS + 1), "\\\\|" * 400_000, "a\n" * 300_000])
+def test_a_document_that_is_too_large_is_refused(text: str) -> None:
+    with pytest.raises(MarkdownError) as caught:
+        read(text)
+    assert absent(caught.value.message, markdown.MAX_CHARACTERS) == []
+
+
+@pytest.mark.parametrize("text", ["[" * 20_000, "![a\n" * 20_000, "\n\n".join(["[a"] * 20_000)])
+def test_brackets_of_links_without_end_are_refused_at_the_first(text: str) -> None:
+    with pytest.raises(MarkdownError) as caught:
+        read(f"# a\n\n{text}\n")
+    assert caught.value.line == 3
+    assert absent(caught.value.message, markdown.MAX_BRACKETS) == []

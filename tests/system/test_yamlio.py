@@ -126,3 +126,56 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(yamlio.YamlError):
         data: Any = yamlio.read(text).data
         assert data is None or isinstance(data, str | bool | int | float | list | dict)
+
+
+LONG = 200_000
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "1:" * LONG + "1",
+        "1:" * LONG + "1.0",
+        "-" + "9" * LONG,
+        "0x" + "f" * LONG,
+        "0" + "7" * LONG,
+        "0b" + "1" * LONG,
+        "1" + "_" * LONG,
+        "1." + "9" * LONG,
+        "1e" + "9" * LONG,
+        "9" * (yamlio.MAX_NUMBER + 1),
+    ],
+)
+@pytest.mark.parametrize("form", ["a: 1\nb: {}\n", "a: 1\nb: [{}]\n", "a: 1\n{}: b\n"])
+def test_a_long_number_is_refused_before_it_is_converted(
+    number: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(*_: object) -> None:
+        pytest.fail("it is converted")
+
+    assert yamlio.read(form.replace("{}", "c")).data  # what is short is remembered
+    monkeypatch.setattr(yaml.constructor.SafeConstructor, "construct_yaml_int", convert)
+    monkeypatch.setattr(yaml.constructor.SafeConstructor, "construct_yaml_float", convert)
+    with pytest.raises(yamlio.YamlError) as caught:
+        yamlio.read(form.replace("a: 1\n", "a: c\n").format(number))
+    assert caught.value.line == 2 or ("key" in caught.value.message and len(number) > 1000)
+
+
+@pytest.mark.parametrize("number", ["0x_", "0b_", "._", "-0b__"])
+def test_what_has_the_form_of_a_number_and_is_none_is_refused_at_its_line(number: str) -> None:
+    with pytest.raises(yamlio.YamlError) as caught:
+        yamlio.read(f"a: 1\nb: {number}\n")
+    assert caught.value.line == 2
+
+
+@pytest.mark.parametrize("text", ["9" * yamlio.MAX_NUMBER, "1:30:00", "0x1F", "x" * LONG, "1:" * LONG + "x"])
+def test_what_is_short_or_no_number_is_read(text: str) -> None:
+    assert isinstance(yamlio.read(f"a: {text}\n").data["a"], int if len(text) <= yamlio.MAX_NUMBER else str)
+
+
+def test_many_directives_for_tags_are_refused_unparsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml, "parse", lambda *_, **__: pytest.fail("it is parsed"))
+    text = "".join(f"%TAG !t{i}! x\n" for i in range(50_000))
+    with pytest.raises(yamlio.YamlError) as caught:
+        yamlio.read(f"{text}---\na: 1\n")
+    assert caught.value.line == 2

@@ -104,6 +104,7 @@ OTHER: dict[str, Scalar] = {
     "time": "01:00:00",
     "account": "lab",
     "batch_size_val": 3,
+    "checkpoint_files": "model-00001-of-00002.safetensors,model-00002-of-00002.safetensors",
     "clip_grad_norm": 0.5,
     "comment": "a sweep",
     "constraint": "a100",

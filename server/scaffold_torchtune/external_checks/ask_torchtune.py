@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from scaffold_torchtune.findings import Finding, Location, finding
 from scaffold_torchtune.models import Model, Plan
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import processes
+from scaffold_torchtune.system.files import temporary_directory
 from scaffold_torchtune.system.layout import FINETUNE_YAML
 from scaffold_torchtune.system.text import escape, few, shown
 from scaffold_torchtune.system.yamlio import KeyPath
@@ -132,8 +132,8 @@ def _ask(python: Python, asked: Sequence[NodeQuestion]) -> Iterable[RunFinding]:
     command = [os.path.abspath(program), str(PROGRAM)]  # noqa: PTH100
     env, given = processes.environment() | _SPARING, request_text(asked, mark)
     try:
-        with tempfile.TemporaryDirectory() as empty:
-            done = processes.run(command, Path(empty), DEADLINE, given=given, env=env, tail=_KEPT)
+        with temporary_directory() as empty:
+            done = processes.run(command, empty, DEADLINE, given=given, env=env, tail=_KEPT)
     except OSError as error:
         return [untested("torchtune-missing", python, f"it cannot be started: {error.strerror}")]
     answers = read_answers(done.output, mark, len(asked))

@@ -18,7 +18,7 @@ from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.system import processes
-from scaffold_torchtune.system.files import Tree
+from scaffold_torchtune.system.files import Tree, is_there
 from scaffold_torchtune.system.layout import FINETUNE_SLURM
 from scaffold_torchtune.system.text import escape, shown
 from scaffold_torchtune.validate.slurm_script import Directive, SlurmScript, parse_script
@@ -136,7 +136,7 @@ def asked_options(script: SlurmScript) -> AskedOptions | None:
 def _answer(sbatch: str, root: Path, script: str, asked: AskedOptions, options: AskedOptions) -> SbatchAnswer:
     env = dict(_environment((*asked, *options)))
     configuration = env.get("SLURM_CONF")
-    if configuration and not Path(configuration).exists():  # sbatch would wait a minute for it
+    if configuration and not is_there(configuration):  # sbatch would wait a minute for it
         return SbatchAnswer("unavailable", f"SLURM_CONF names {shown(configuration)}, which is not there")
     try:
         command = [sbatch, "--test-only", *words(options)]

@@ -4,7 +4,12 @@ A client of the 2026-07-28 protocol gets the questions as the result of its call
 older one is asked while its call waits. Where the client cannot ask, the refusal has the questions, for the agent.
 """
 
+import contextlib
+import ctypes
+import faulthandler
+import functools
 import json
+import math
 import os
 import threading
 import time
@@ -30,6 +35,7 @@ Roots: TypeAlias = Callable[[], tuple[Path, ...]]
 """Returns the directories that experiments must lie under: the defaults are found at the first call, not before."""
 
 _GRACE: Final = 8.0  # seconds that a cancelled step may take to end its scripts and give back the lock
+_FROZEN: Final = 60  # seconds without a step of Python, in one call of a library, after which the server ends itself
 _BETWEEN: Final = 0.2  # seconds at least between two notices of progress
 _GONE = (RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError)  # nobody listens any more
 
@@ -38,7 +44,38 @@ _KEY: Final = "answers"
 _RETURNED: Final = "2026-07-28"  # from this version of the protocol on, questions are returned
 _TYPES: Final = {"integer": "integer", "number": "number", "boolean": "boolean", "text": "string"}
 
+_AT_ONCE: Final = 32
+"""How many steps may run at once. Others wait for them, but neither the pipe nor a call that needs no work."""
+
 _working: set["StepCall"] = set()
+_busy: set[threading.Event] = set()  # set when what reads beside the steps has ended
+
+
+@functools.cache
+def _places() -> anyio.CapacityLimiter:
+    """Return the places of steps. The threads that read and write the pipe come from anyio's own store."""
+    return anyio.CapacityLimiter(_AT_ONCE)
+
+
+@functools.cache
+def _any_number() -> anyio.CapacityLimiter:
+    return anyio.CapacityLimiter(math.inf)
+
+
+async def beside(work: Callable[[], T], *, at_once: bool = False) -> T:
+    """Do something beside the event loop, in its turn among the steps; or `at_once` where it takes a moment."""
+    ended = threading.Event()
+
+    def in_thread() -> T:
+        _busy.add(ended)
+        try:
+            return work()
+        finally:
+            _busy.discard(ended)
+            ended.set()
+
+    limiter = _any_number() if at_once else _places()
+    return await anyio.to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=limiter)
 
 
 class StepCall:
@@ -47,6 +84,7 @@ class StepCall:
     def __init__(self, context: "Context[None, Any]") -> None:
         self.stop = threading.Event()
         self.ended = threading.Event()
+        self.thread = 0
         self._context = context
         self._reported = 0.0
 
@@ -68,6 +106,7 @@ async def run(step: Callable[[StepCall], T], context: "Context[None, Any]") -> T
     ended = anyio.Event()
 
     def in_thread() -> T:
+        work.thread = threading.get_ident()
         _working.add(work)
         try:
             return step(work)
@@ -80,12 +119,37 @@ async def run(step: Callable[[StepCall], T], context: "Context[None, Any]") -> T
                 work.stop.set()
 
     try:
-        return await anyio.to_thread.run_sync(in_thread, abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=_places())
     except anyio.get_cancelled_exc_class():
         work.stop.set()
         with anyio.move_on_after(_GRACE, shield=True):
             await ended.wait()
+        if not ended.is_set():
+            _interrupt(work)
         raise
+
+
+def _interrupt(work: StepCall) -> None:
+    """Raise in the thread of a step what Ctrl-C raises: it computes, and did not look whether it is to end."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(work.thread), ctypes.py_object(KeyboardInterrupt))
+
+
+def end_when_frozen() -> None:
+    """Let the process end where one call of a library, while a step works, lets no other thread go on for long.
+
+    Nothing in Python could: neither a cancel nor the end of the input would ever be seen.
+    """
+
+    def watch() -> None:
+        while True:
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # there is no stderr
+                if _working:
+                    faulthandler.dump_traceback_later(_FROZEN, exit=True)
+                else:
+                    faulthandler.cancel_dump_traceback_later()
+            time.sleep(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def end_all(number: int, _frame: object = None) -> None:
@@ -95,15 +159,21 @@ def end_all(number: int, _frame: object = None) -> None:
     """
 
     def end() -> None:
-        working = tuple(_working)
-        for work in working:
-            work.stop.set()
-        deadline = time.monotonic() + _GRACE
-        for work in working:
-            work.ended.wait(max(0.0, deadline - time.monotonic()))
+        end_steps(128 + number)
         os._exit(128 + number)
 
     threading.Thread(target=end, daemon=True).start()
+
+
+def end_steps(status: int) -> None:
+    """Let all steps end; where one does not in time, as it computes, end the process with the status."""
+    working, busy = tuple(_working), tuple(_busy)
+    for work in working:
+        work.stop.set()
+    deadline = time.monotonic() + _GRACE
+    for ended in (*(work.ended for work in working), *busy):
+        if not ended.wait(max(0.0, deadline - time.monotonic())):
+            os._exit(status)
 
 
 class Reply(NamedTuple):

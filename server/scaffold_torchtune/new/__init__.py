@@ -14,14 +14,14 @@ from scaffold_torchtune.models import Model, Options, Plan, SourceKind
 from scaffold_torchtune.new import options
 from scaffold_torchtune.new.options import NewExperiment
 from scaffold_torchtune.parse.experiment import parse_experiment
-from scaffold_torchtune.pipeline.locate import Document, check_roots, expanded
+from scaffold_torchtune.pipeline.locate import Document, check_can_be_seen, check_roots, expanded
 from scaffold_torchtune.plan.planner import make_plan
 from scaffold_torchtune.render import render_run
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.setup import run_bundled
 from scaffold_torchtune.system import layout
-from scaffold_torchtune.system.files import publish
+from scaffold_torchtune.system.files import is_directory, is_file, is_taken, publish, real_path
 from scaffold_torchtune.system.text import escape, shown
 
 
@@ -70,12 +70,9 @@ def _directory(request: Request) -> Path:
     """Return the real path of the directory, which need not be there."""
     given = expanded(request.experiment)
     fix = "give another directory"
-    try:
-        real = given.resolve()
-        taken = real.exists() and not real.is_dir()
-    except (OSError, RuntimeError) as error:
-        message = f"{shown(str(given))} cannot be looked at"
-        raise refuse("not-a-directory", message, field="experiment", fix="give another path") from error
+    check_can_be_seen(given)
+    real = real_path(given)
+    taken = is_taken(real) and not is_directory(real)
     if not str(real).isprintable():
         message = f"the path {shown(str(real))} holds a character that cannot be printed"
         raise refuse("unsafe-path", message, field="experiment", fix=fix)
@@ -184,7 +181,7 @@ def _wanted(asked: NewExperiment, name: str, row: Mapping[str, Scalar]) -> dict[
 def _absent_data(asked: NewExperiment) -> list[Finding]:
     """Return a reminder of the data set, where it is not there yet."""
     path = asked.below("dataset")
-    if Path(path).is_file():
+    if is_file(path):
         return []
     message = f"the data set is not at {escape(path)} yet"
     fix = "put it there before the runs are submitted, or correct the path in the summary"

@@ -22,6 +22,7 @@ from scaffold_torchtune.settings import kinds, recipes
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import OF_LOCAL, PARAMETERS
 from scaffold_torchtune.system import layout, templating
+from scaffold_torchtune.system.files import is_file
 from scaffold_torchtune.system.layout import TEMPLATES
 from scaffold_torchtune.system.text import did_you_mean, escape, shown
 from scaffold_torchtune.torchtune_facts.model_registry import find_model, known_models
@@ -79,7 +80,7 @@ class NewExperiment:
     def context(self) -> PlanContext:
         """Return where the experiment will be planned."""
         folder = self.local.path.parent if self.local else self.directory
-        return PlanContext(str(self.directory), str(folder), str(TEMPLATES), lambda path: Path(path).is_file())
+        return PlanContext(str(self.directory), str(folder), str(TEMPLATES), is_file)
 
     @property
     def columns(self) -> list[str]:

@@ -12,7 +12,7 @@ from scaffold_torchtune.findings import Finding, Location, Question, Scalar, err
 from scaffold_torchtune.models import Answer
 from scaffold_torchtune.parse import values
 from scaffold_torchtune.parse.drafts import LocalDraft, SourceText, SummaryDraft
-from scaffold_torchtune.settings.parameters import DIRECTORIES, PARAMETERS, Parameter, by_label
+from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_CONFIGURATION, PARAMETERS, Parameter, by_label
 from scaffold_torchtune.system.text import did_you_mean, escape, shown
 
 SETTLED: Final = frozenset({"missing-field", "ambiguous", "invalid-value"})
@@ -137,7 +137,8 @@ def _slot(field: str, summary: SummaryDraft, local: LocalDraft) -> _Slot:
         model = field.removeprefix(MODEL_PATH)
         return _slot_in(summary.models, model, lambda name: name == model, summary.file)
     known = PARAMETERS.get(field)
-    if known is None or not known.column or field in {*local.settings, *(problem.field for problem in local.findings)}:
+    is_shared = known is not None and (known.column or field in OF_CONFIGURATION)
+    if not is_shared or field in {*local.settings, *(problem.field for problem in local.findings)}:
         return _local_slot(field, summary, local)
     return _slot_in(summary.configuration, field, lambda label: by_label(label) is known, summary.file)
 

@@ -10,7 +10,14 @@ from scaffold_torchtune.parse import values
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import parameters, recipes
-from scaffold_torchtune.settings.parameters import NOT_PLANNED, PARAMETERS, Parameter, by_label, normalize
+from scaffold_torchtune.settings.parameters import (
+    NOT_PLANNED,
+    OF_CONFIGURATION,
+    PARAMETERS,
+    Parameter,
+    by_label,
+    normalize,
+)
 from scaffold_torchtune.system.text import escape, shown
 
 # Lines of a Configuration section that are remarks, not settings.
@@ -53,6 +60,9 @@ def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Set
             continue
         if normalize(label) in NOT_PLANNED and not values.is_unset(text.text) and not values.is_off(text.text):
             reading.not_planned(label, text)
+            continue
+        if parameter is not None and parameter.name in OF_CONFIGURATION:
+            reading.value(parameter, text, SourceKind.CONFIGURATION)  # what it says is used where the rows are read
             continue
         if parameter is None or not parameter.column or parameter.name in _ELSEWHERE:
             _unused_label(reading, label, text)

@@ -49,10 +49,17 @@ class SourceText:
 
 @dataclass(frozen=True)
 class RowDraft:
-    """A row of the runs table: its cells by column index, those that are empty or dashes left out."""
+    """A row of the runs table: its cells by column index, those that are empty or dashes left out.
+
+    `blank` are the columns where nothing stands, not even a dash. `mark` is how the row is marked as not to be run, and
+    `name` the text of its name.
+    """
 
     cells: dict[int, SourceText]
     line: int
+    blank: frozenset[int] = frozenset()
+    mark: str = ""
+    name: str = ""
 
 
 @dataclass

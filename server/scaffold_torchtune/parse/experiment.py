@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Question, Refused, Scalar, errors_in, sort_findings
 from scaffold_torchtune.models import Dataset, Experiment, ModelPath, Run, Setting, SourceKind, SummaryFormat
-from scaffold_torchtune.parse import configuration, local, markdown_summary, runs_table, template, values, yaml_summary
+from scaffold_torchtune.parse import (
+    configuration,
+    local,
+    markdown_summary,
+    marked_rows,
+    runs_table,
+    template,
+    values,
+    yaml_summary,
+)
 from scaffold_torchtune.parse.answers import MODEL_PATH, apply_answers, questions, used_answers
 from scaffold_torchtune.parse.drafts import SummaryDraft
 from scaffold_torchtune.parse.local_labels import parameter
@@ -92,6 +101,7 @@ def _experiment(reading: Reading) -> Experiment:
     config = configuration.read_configuration(reading, runs)
     reading.findings += runs_table.differing_levels(reading.summary, runs, config)
     environment = _environment(reading)
+    reading.findings += marked_rows.blank_cells(reading, runs, config, environment)
     dataset = _dataset(reading)
     runs = tuple(_with_dataset_path(run, dataset) for run in runs) if dataset else runs
     models = _models(reading, runs, environment)

@@ -1,5 +1,6 @@
 """Headings of a Markdown summary, and lines below them that look like settings and were not read."""
 
+import bisect
 import re
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -119,20 +120,21 @@ def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
     taken = {row.line for row in draft.rows}
     for _, field in draft.configuration:  # a text of several lines may begin below its label, and below a mark
         taken |= set(range(field.line, field.line + (field.text.count("\n") + 4 if "\n" in field.text else 1)))
+    begins = [*(section.line for section in root.walk()), len(lines) + 1]  # in document order
     for section in topmost(root, is_prompt):
-        end = min([other.line for other in root.walk() if other.line > section.line], default=len(lines) + 1)
-        taken |= set(range(section.line, end))
+        taken |= set(range(section.line, begins[bisect.bisect_right(begins, section.line)]))
     taken |= {problem.line for problem in draft.findings if problem.line}
     taken |= _fenced(root) | set(_commented(lines))
     sections = list(_walk(root))
+    starts = [section.line for section, _ in sections]
     for number, line in enumerate(lines, start=1):
         label, value = _parted(line) if number not in taken else ("", "")
         parameter = by_label(label) if label and value else None
         if parameter is None or not parameter.warn_unread:
             continue
-        here = [(section.title, above) for section, above in sections if section.line <= number]
-        title, above = here[-1] if here else ("", ())
-        title = title.split("\n")[0]
+        at = bisect.bisect_right(starts, number)
+        section, above = sections[at - 1] if at else (root, ())
+        title = section.title.split("\n")[0]
         about_else = is_factors(title) or any(map(is_elsewhere, (*above, title)))
         if normalize(label) not in parameter.words and not about_else:
             draft.unread_lines.append(

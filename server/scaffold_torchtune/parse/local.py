@@ -43,8 +43,8 @@ def read_local(text: str, file: str) -> LocalDraft:
     front, rest = _front_matter(text)
     try:
         root = markdown.read(rest)
-    except markdown.TooDeepError as error:
-        draft.add("invalid-value", error.message, line=error.line, fix="take away lists, quotes or emphasis")
+    except markdown.MarkdownError as error:
+        draft.add("invalid-value", error.message, line=error.line, fix=error.fix)
         draft.readable = False
         return draft
     draft.sections = {s.title: s.line for s in reversed(list(root.walk())) if s.title}

@@ -39,8 +39,8 @@ def read_markdown_summary(text: str, file: str) -> SummaryDraft:
     draft = SummaryDraft(file)
     try:
         root = markdown.read(text)
-    except markdown.TooDeepError as error:
-        draft.add("invalid-value", error.message, line=error.line, fix="take away lists, quotes or emphasis")
+    except markdown.MarkdownError as error:
+        draft.add("invalid-value", error.message, line=error.line, fix=error.fix)
         draft.readable = False
         return draft
     draft.sections = headings.lines_of(root)

@@ -7,6 +7,7 @@ from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
 from scaffold_torchtune.parse import headings, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
+from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_no_run, mark_of, not_struck
 from scaffold_torchtune.parse.reading import Reading, not_typed
 from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
@@ -19,7 +20,7 @@ _OVERVIEWS = frozenset({"overview", "summary", "experiment overview", "experimen
 _STATED_RUNS = re.compile(r"\b([0-9]{1,5})\s+fine[\s-]?tun", re.IGNORECASE)
 _NOTHING = frozenset({"...", "…", "⋮", ""})
 _LEVELS = frozenset({"levels", "level", "values", "value", "settings", "options"})
-_BETWEEN = re.compile(r"\s*[,;]\s*(?:and\s+|or\s+)?|\s+(?:and|or|vs\.?)\s+")
+_BETWEEN = re.compile(r" ?[,;] ?(?:and |or )?| (?:and|or|vs\.?) ")  # in a text with single spaces
 _SHOWN = 8
 # Columns that are there for people.
 _FOR_PEOPLE = frozenset(
@@ -117,12 +118,15 @@ def _is_of_runs(table: Table) -> bool:
 
 
 def _rows(table: Table, indexes: list[int], draft: SummaryDraft) -> None:
+    labels = _header(table)
     for row in table.rows:
         if all(cell.plain in _NOTHING for cell in row.cells):
             if any(cell.plain for cell in row.cells) and "unused-row" not in {p.code for p in draft.findings}:
                 message = "the row of dots stands for no run; only runs that have a row of their own are planned"
                 fix = "write out the runs that it stands for, if any"
                 draft.add("unused-row", message, field="runs", line=row.line, fix=fix)
+        elif what := is_no_run(row, labels):
+            add_no_run(row, what, draft)
         elif len(row.cells) != len(table.header):
             message = f"the row has {len(row.cells)} cells, the header {len(table.header)}"
             fix = "give the row one cell for each column; write a literal | as \\|"
@@ -133,14 +137,19 @@ def _rows(table: Table, indexes: list[int], draft: SummaryDraft) -> None:
 
 def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
     cells: dict[int, SourceText] = {}
+    texts = [(column.plain, cell.plain) for column, cell in zip(table.header, row.cells, strict=True)]
+    name = next((text for label, text in texts if normalize(label) in _NAME_COLUMNS), "")
+    mark = mark_of(texts, name=name, model=next((text for label, text in texts if _meaning(label) == "model"), ""))
     for i, cell, column in zip(indexes, row.cells, table.header, strict=True):
         field = SourceText.of_cell(cell, row.line, column.plain)
+        field = not_struck(field) if mark else field
         parameter = by_label(column.plain)
         # `None` in the column System Prompt says that a run has no text where others may have one
         is_no_text = parameter is not None and parameter.kind == "text" and values.says_none(cell.plain)
         if is_no_text or not values.is_empty(field.text):
             cells[i] = field
-    return RowDraft(cells, row.line)
+    blank = frozenset(i for i, cell in zip(indexes, row.cells, strict=True) if not cell.plain.strip())
+    return RowDraft(cells, row.line, blank, mark, name)
 
 
 def _stray_rows(section: Section, draft: SummaryDraft) -> None:
@@ -216,7 +225,8 @@ def _numbers(parameter: Parameter, field: SourceText) -> list[float]:
     """Return the levels of a number; none where the text is anything but a list of them (`8 to 64`, `low and high`)."""
     if parameter.kind not in {"int", "float"}:
         return []
-    texts = [text for text in _BETWEEN.split((field.full or field.text).strip("[]{}() ")) if text]
+    whole = " ".join((field.full or field.text).strip("[]{}() ").split())
+    texts = [text for text in _BETWEEN.split(whole) if text]
     found = [values.value_of(parameter, SourceText(text, field.line, field.note)) for text in texts]
     return [] if None in found else list(dict.fromkeys(float(str(value)) for value in found))
 
@@ -306,19 +316,23 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
         fix = "add a column Model that names each run's base model"
         line = draft.columns[0].line
         reading.add("missing-field", "the table of runs has no column Model", field="model", line=line, fix=fix)
-    runs = [run for row in draft.rows if (run := _run(row, columns, reading)) is not None]
+    marked = [row for row in draft.rows if row.mark and _written_type(row, columns) not in {"control", "eval-only"}]
+    cancelled = cancelled_rows(reading, marked)
+    runs = [run for row in draft.rows if (run := _run(row, columns, reading, cancelled)) is not None]
     tuned = sum(run.type == "fine-tuned" for run in runs)
-    if draft.stated_runs is not None and draft.stated_runs[0] != tuned and len(runs) == len(draft.rows):
-        stated, line = draft.stated_runs
-        message = f"the summary says {stated} fine-tuned runs, but its table has {tuned}"
+    stated = {tuned, tuned + len(cancelled)}
+    if draft.stated_runs is not None and draft.stated_runs[0] not in stated and len(runs) == len(draft.rows):
+        said, line = draft.stated_runs
+        message = f"the summary says {said} fine-tuned runs, but its table has {tuned}"
         fix = "correct the one that is wrong"
-        reading.add("runs-differ", message, field="runs", expected=stated, actual=tuned, line=line, fix=fix)
+        reading.add("runs-differ", message, field="runs", expected=said, actual=tuned, line=line, fix=fix)
     return tuple(by_name), tuple(runs)
 
 
-def _run(row: RowDraft, columns: _Columns, reading: Reading) -> Run | None:
+def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]) -> Run | None:
     name = columns.name_of(row)
-    run_type, file = _type(row, columns, reading), reading.summary.file
+    run_type: RunType | None = "cancelled" if row.line in cancelled else _type(row, columns, reading)
+    file = reading.summary.file
     if run_type is None:
         return None
     settings: dict[str, Setting] = {}
@@ -341,10 +355,16 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading) -> Run | None:
     models = [i for i, p in columns.parameters.items() if p.name == "model"]
     if models and run_type == "fine-tuned" and row.cells.keys().isdisjoint(models):
         message = f"the run {shown(name or '')} has no model"
-        fix = "name the base model in the column Model"
+        fix = "name the base model in the column Model of this row: cells are not merged in Markdown"
         reading.add("missing-field", message, field="model", line=row.line, fix=fix)
     model = settings["model"].text if "model" in settings else ""
     return Run(name=escape(name or ""), type=run_type, model=model, parameters=settings, line=row.line)
+
+
+def _written_type(row: RowDraft, columns: _Columns) -> RunType | None:
+    """Return what a row says of its type, where that can be read."""
+    text = row.cells.get(columns.type) if columns.type is not None else None
+    return _TYPES.get(normalize(values.without_remark(text.text))) if text else None
 
 
 def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
@@ -356,7 +376,7 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
         _no_type(row, columns, reading, "no type", f"write {_ALLOWED_TYPES}")
         return None
     written = values.without_remark(text.text)
-    found = _TYPES.get(normalize(written))
+    found = _TYPES.get(normalize(written)) or ("fine-tuned" if row.mark and "type" in row.mark.lower() else None)
     if found == "fine-tuned":
         columns.remark(columns.type, "type", text, written, text.text.removeprefix(written).strip(), reading)
     elif found is None:

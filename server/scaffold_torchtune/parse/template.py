@@ -4,7 +4,7 @@ Values are taken as they are written and typed by their parameter, as those of a
 """
 
 import math
-from typing import Any
+from typing import Any, Final
 
 from scaffold_torchtune import models
 from scaffold_torchtune.findings import finding
@@ -19,6 +19,9 @@ from scaffold_torchtune.settings.parameters import KEYS, Parameter
 from scaffold_torchtune.system import yamlio
 from scaffold_torchtune.system.text import escape
 
+MAX_KEYS: Final = 500
+"""Keys of a template: setup_finetune takes about a hundred."""
+
 
 def read_template(text: str, file: str) -> TemplateDraft:
     """Read a template. What is null, empty or left open (`<placeholder>`) is absent."""
@@ -30,6 +33,8 @@ def read_template(text: str, file: str) -> TemplateDraft:
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):
         return _unreadable(draft, text, file, "is not a mapping of keys to values", 1)
+    if len(data) > MAX_KEYS:
+        return _unreadable(draft, text, file, f"gives {len(data)} keys, more than {MAX_KEYS}", 1)
     source = YamlSource(document, data, SummaryDraft(file))
     for key, value in data.items():
         place = models.Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note="template")

@@ -20,7 +20,7 @@ _STANDS_FOR_TEXT = re.compile(
 _ONE_PAIR = "text in one pair of quotes that does not hold the same quotes, with nothing but a (remark) after it"
 _QUOTED = re.compile(r"""(?:"(?P<d>[^"]*)"|'(?P<s>[^']*)'|“(?P<c>[^“”]*)”)\s*(?P<remark>\([^()]*\))?""")
 _QUOTES = {'"': '"', "'": "'", "“": "”"}
-_CODE = re.compile(r"(?P<mark>`+)(?P<code>.*?)(?P=mark)(?P<after>.*)", re.DOTALL)
+_BACKTICKS = re.compile(r"`+")
 _EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
 _UNSET = re.compile(r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>]*>", re.IGNORECASE)
 # What people write where a value is still to come. Whole texts alone: `todo-env` is a name.
@@ -30,14 +30,16 @@ _PLACEHOLDER = re.compile(
     r"|\[(?:your|my|fill|enter|insert|todo|tbd)\b.*\]|\{+[^{}]*\}+",
     re.IGNORECASE | re.DOTALL,
 )
-_REMARK = re.compile(r"(?P<value>\S(?:.*\S)?)\s+(?P<remark>\(.*\))", re.DOTALL)
+_REMARK = re.compile(r"\s\(")
 # Between several values where one is meant, outside brackets: `16 (1B models), 8 (3B models)`, `8 or 16`.
-_BETWEEN = re.compile(r"(?:\s*[,;]\s+|\s+(?:or|and|vs\.?)\s+)(?![^()]*\))")
-_SLASH = re.compile(r"\s*/\s*(?![^()]*\))")
+_BETWEEN = re.compile(r" ?[,;] | (?:or|and|vs\.?) ")
+_SLASH = re.compile(r"/")
+_BRACKETS = re.compile(r"([()])")
 _AS_IS = frozenset({"default", "defaults", "off", "no", "disabled"})
 _MAX_CHOICES = 20
 _MAX_CHOICE_TEXT = 2_000
 _COSINE = re.compile(r"cosine(?: (?:schedule|annealing|decay|with warm-?up|schedule with warm-?up))*", re.IGNORECASE)
+_BEFORE_WORD = re.compile(r"\s(?=\S)")
 _TWO_PATHS = re.compile(r"\s(?:or|and|vs\.?)\s+[/.~]")
 _LINK = re.compile(r"\]\(")
 # `a100:1`, `gpu:a100:1`; in `1:30` no letter tells a type
@@ -79,12 +81,12 @@ def _free_text(field: SourceText) -> Typed:
     if field.exact:
         return Typed(kinds.read("text", field.text))
     written = (field.source if field.source is not None else field.full or field.text).strip()
-    if span := _CODE.fullmatch(written):
-        remark = span["after"].strip()
+    if span := _code_span(written):
+        code, remark = span
         if remark and remark[0] != "(" and not _is_symbol(remark[0]):
             raise NotTyped(_ONE_PAIR)
-        inner = unquoted(span["code"])
-        return Typed(_written(span["code"] if inner == span["code"].strip() else inner), remark)
+        inner = unquoted(code)
+        return Typed(_written(code if inner == code.strip() else inner), remark)
     text, remark = _unquote(written)
     if text != written:
         return Typed(_written(text), remark)
@@ -95,6 +97,19 @@ def _free_text(field: SourceText) -> Typed:
     if _STANDS_FOR_TEXT.fullmatch(written):
         raise NotTyped(f"the text itself; where it really is {shown(written)}, put quotes around it")
     return Typed(_written(text))
+
+
+def _code_span(text: str) -> tuple[str, str] | None:
+    """Return the content of the code span that a text begins with, and what follows it; None where it begins with none.
+
+    As Markdown has it, as many backticks end a span as begin it. An expression that refers back to them is cubic.
+    """
+    marks = _BACKTICKS.finditer(text)
+    first = next(marks, None)
+    if first is None or first.start():
+        return None
+    last = next((mark for mark in marks if len(mark[0]) == len(first[0])), None)
+    return None if last is None else (text[first.end() : last.start()], text[last.end() :].strip())
 
 
 def _is_symbol(character: str) -> bool:
@@ -150,11 +165,11 @@ def without_remark(text: str) -> str:
 
 def _apart(text: str) -> tuple[str, str]:
     text = text.strip()
-    for space in re.finditer(r"\s+(?=\S)", text):
+    for space in _BEFORE_WORD.finditer(text):
         if _is_symbol(text[space.end()]):
-            return text[: space.start()], text[space.end() :]
-    match = _REMARK.fullmatch(text) if text.endswith(")") else None
-    return (match["value"], match["remark"]) if match else (text, "")
+            return text[: space.start()].rstrip(), text[space.end() :]
+    starts = [match.start() for match in _REMARK.finditer(text)] if text.endswith(")") else []
+    return (text[: starts[-1]].rstrip(), text[starts[-1] :].lstrip()) if starts else (text, "")
 
 
 def typed(parameter: Parameter, field: SourceText) -> Typed:
@@ -212,14 +227,29 @@ def _choices(parameter: Parameter, field: SourceText) -> tuple[str, ...]:
     whole = field.full or field.text
     if parameter.kind in {"text", "constraint", "modules", *kinds.OF_JOBS} or len(whole) > _MAX_CHOICE_TEXT:
         return ()
-    parts = [part.strip(" `") for part in _BETWEEN.split(whole)]
+    parts = _split_outside_brackets(_BETWEEN, whole)
     if len(parts) == 1 and parameter.kind in {"int", "float"}:
-        parts = [part.strip(" `") for part in _SLASH.split(whole)]
+        parts = _split_outside_brackets(_SLASH, whole)
     try:
         values = {_from_text(parameter, unquoted(without_remark(part))) for part in parts[:_MAX_CHOICES]}
     except NotTyped:
         return ()
     return tuple(parts[:_MAX_CHOICES]) if len(values) > 1 else ()
+
+
+def _split_outside_brackets(between: re.Pattern[str], text: str) -> list[str]:
+    """Return the parts of a text, with single spaces, where `between` matches outside (brackets)."""
+    text = " ".join(text.split())
+    pieces = _BRACKETS.split(text)  # what a closing bracket follows is inside a pair
+    masked = "".join(
+        ("\0" * len(piece) if bracket == ")" else piece) + bracket
+        for piece, bracket in zip(pieces[::2], [*pieces[1::2], ""], strict=True)
+    )
+    starts, ends = [0], []
+    for match in between.finditer(masked):
+        ends.append(match.start())
+        starts.append(match.end())
+    return [text[start:end].strip(" `") for start, end in zip(starts, [*ends, len(text)], strict=True)]
 
 
 def _from_text(parameter: Parameter, text: str) -> Scalar:

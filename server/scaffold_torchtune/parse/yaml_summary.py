@@ -6,6 +6,7 @@ makes of `1e-5` or `1:30:00` does not matter. Text that YAML reads as something 
 
 from scaffold_torchtune.parse import yaml_form
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
+from scaffold_torchtune.parse.marked_rows import mark_of, not_struck
 from scaffold_torchtune.parse.yaml_source import YamlSource, field_at
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label
 from scaffold_torchtune.system import yamlio
@@ -116,12 +117,22 @@ def _runs(source: YamlSource) -> None:
                 lines.setdefault(key, source.line(path))
                 if (found := _cell(source, key, path)) is not None:
                     cells[column] = found
-            source.draft.rows.append(RowDraft(cells, source.line(("runs", i))))
+            mark, name = _mark(source, i)
+            cells = {column: not_struck(cell) if mark else cell for column, cell in cells.items()}
+            source.draft.rows.append(RowDraft(cells, source.line(("runs", i)), mark=mark, name=name))
     if columns:
         for key in ("type", "model"):  # where no run says it, each lacks it
             columns.setdefault(key, len(columns))
     whole = source.line(("runs",))
     source.draft.columns = [SourceText(key, lines.get(key, whole), "runs") for key in columns]
+
+
+def _mark(source: YamlSource, i: int) -> tuple[str, str]:
+    """Return how a run is marked as not to be run, and the text of its name."""
+    said = {**source.mapping(("runs", i, "parameters")), **source.mapping(("runs", i))}
+    texts = {str(key): str(value) for key, value in said.items() if isinstance(value, str | bool)}
+    name, model = texts.get("name", ""), texts.get("model", "")
+    return mark_of(texts.items(), name=name, model=model), name
 
 
 def _keys(source: YamlSource, i: int, unknown: set[str]) -> dict[str, KeyPath]:

@@ -1,9 +1,12 @@
 """The setup that makes the files of runs, the bundled one or a script, for several runs at a time."""
 
 import contextlib
+import itertools
 import os
+import posixpath
+import secrets
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +20,8 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.setup import Outcome, run_script
 from scaffold_torchtune.setup.external.failures import Cause
 from scaffold_torchtune.system import layout, processes
-from scaffold_torchtune.system.files import Tree, open_regular, sha256
-from scaffold_torchtune.system.text import few, shown
+from scaffold_torchtune.system.files import Tree, is_taken, read_regular, sha256
+from scaffold_torchtune.system.text import escape, few, shown
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,62 @@ def identity(plan: Plan) -> str:
     planned = plan.options.setup_script
     if planned == "bundled":
         return f"bundled {plan.version}"
-    with open_regular(planned) as script:
-        return f"{planned} {sha256(script.read())}"
+    return f"{planned} {sha256(read_regular(planned, _LARGEST_SCRIPT))}"
+
+
+def files_beside(script: Path, experiment: Path) -> dict[str, str]:
+    """Return a digest of each file beside a script, in its directory and in those below: templates that it may read.
+
+    Left out are hidden files, logs, what Python and editors leave behind, large files, and whole experiments: they
+    change by themselves. What cannot be read counts as absent. The nearest files count where there are many.
+    """
+    found: dict[str, str] = {}
+    paths = _paths_beside(script.parent, experiment)
+    for path in itertools.islice(paths, _MOST_BESIDE):
+        name = str(path.relative_to(script.parent))
+        if name.isprintable() and (digest := digest_beside(script, name)):
+            found[name] = digest
+    return found
+
+
+def digest_beside(script: Path, name: str) -> str:
+    """Return a digest of a file beside a script, by its relative path; empty where it is absent or large."""
+    data = b""
+    with contextlib.suppress(OSError):
+        data = read_regular(script.parent / name, _LARGEST_BESIDE)
+    return sha256(data)[:_DIGITS] if data else ""
+
+
+def _paths_beside(directory: Path, experiment: Path) -> Iterator[Path]:
+    """Yield what is no directory in one and in those below, the nearest first."""
+    folders = [(directory, 0)]
+    for folder, depth in folders:
+        entries: list[os.DirEntry[str]] = []
+        with contextlib.suppress(OSError), os.scandir(folder) as found:
+            entries = sorted(itertools.islice(found, _MOST_LISTED), key=lambda entry: os.fsencode(entry.name))
+        for entry in entries:
+            path = folder / entry.name
+            if entry.name.startswith(".") or entry.name == "__pycache__":
+                continue
+            if not entry.is_dir(follow_symlinks=False):
+                if not entry.name.endswith(_LEFT_BEHIND):
+                    yield path
+            elif depth < _DEPTH_BESIDE and len(folders) < _MOST_BESIDE and not _is_experiment(path, experiment):
+                folders.append((path, depth + 1))
+
+
+def _is_experiment(folder: Path, experiment: Path) -> bool:
+    names = (layout.STATE, layout.SUMMARY, layout.SUMMARY_YAML)
+    return folder == experiment or any(is_taken(folder / name) for name in names)
+
+
+_LARGEST_SCRIPT: Final = 10_000_000
+_LARGEST_BESIDE: Final = 300_000
+_MOST_BESIDE: Final = 200  # files, and directories
+_MOST_LISTED: Final = 10_000
+_DIGITS: Final = 16
+_DEPTH_BESIDE: Final = 3  # cruijff_kit's templates lie two directories below
+_LEFT_BEHIND: Final = (".pyc", ".log", ".out", ".err", ".lock", ".pid", ".tmp", ".swp", "~")
 
 
 def _other_script(message: str) -> Refused:
@@ -91,12 +148,12 @@ Status = tuple[int, int, int, int]
 
 
 class Watch:
-    """What lies in the experiment directory and in its run directories, as it was at the last check."""
+    """What lies in the experiment directory, in its run directories and in its state, as it was at the last check."""
 
     def __init__(self, tree: Tree, directories: Iterable[str]) -> None:
         self._root = tree.root
-        self._directories = tuple(directories)
-        self._seen = self._scan("", *self._directories)
+        self._directories = (layout.RUNS, layout.OUTPUT, *directories)
+        self._seen = self._scan("", layout.STATE, *self._directories)
 
     def _scan(self, *directories: str) -> dict[str, Status]:
         found: dict[str, Status] = {}
@@ -105,26 +162,36 @@ class Watch:
             with contextlib.suppress(OSError), os.scandir(self._root / directory) as entries:
                 for entry in entries:
                     path = f"{directory}/{entry.name}" if directory else entry.name
-                    if path != layout.STATE:  # we write there while scripts run
+                    if path in _OURS:  # we write there while scripts run: it must only stay what it is
+                        status = entry.stat(follow_symlinks=False)
+                        found[path] = (status.st_ino, status.st_mode, 0, 0)
+                    elif not path.startswith(_UNWATCHED):
                         found[path] = _status(entry.stat(follow_symlinks=False))
         return found
 
     def changes(self) -> list[str]:
         """Return the paths that have changed since the last check, relative to the experiment."""
-        before, self._seen = self._seen, self._scan("", *self._directories)
+        before, self._seen = self._seen, self._scan("", layout.STATE, *self._directories)
         changed = {path for path in {*before, *self._seen} if before.get(path) != self._seen.get(path)}
         # a directory has another time when something in it comes or goes, which is a change itself
-        return sorted(p for p in changed if not any(other.startswith(f"{p}/") for other in changed))
+        return sorted(changed - {posixpath.dirname(path) for path in changed})
 
-    def wrote(self, directory: str, is_ours: Callable[[str], bool]) -> None:
-        """Take a run directory for as we have just left it, but for the files in it that are not ours.
+    def wrote(self, paths: Iterable[str], is_ours: Callable[[str], bool]) -> None:
+        """Take files, and run directories, for as we have just left them, but for what in them is not ours.
 
         They are asked about after they were looked at, so that nothing that changes meanwhile is taken for ours.
         """
-        kept = {path: status for path, status in self._seen.items() if not path.startswith(f"{directory}/")}
-        with contextlib.suppress(OSError):
-            kept[directory] = _status(os.lstat(self._root / directory))
-        self._seen = kept | {path: status for path, status in self._scan(directory).items() if is_ours(path)}
+        for path in paths:
+            inside = {name for name in self._seen if name.startswith(f"{path}/")}
+            now = self._scan(path)
+            with contextlib.suppress(OSError):
+                now[path] = _status(os.lstat(self._root / path))
+            kept = {name: status for name, status in now.items() if is_ours(name)}
+            self._seen = {n: s for n, s in self._seen.items() if n != path and n not in inside} | kept
+
+
+_OURS: Final = frozenset(layout.STATE_DIRECTORIES)
+_UNWATCHED: Final = (layout.LOCK, layout.BACKUP)
 
 
 def _status(status: os.stat_result) -> Status:
@@ -149,14 +216,27 @@ _WROTE_ELSEWHERE: Final = Cause(
 class Pool:
     """Runs the script for each piece of work, as many at a time as the request says; its `stop` ends those that run.
 
-    It notices what scripts change elsewhere in the experiment: runs that may have done it are run again, alone.
+    It notices what scripts change elsewhere in the experiment: runs that may have done it are run again, alone, each
+    after `restore` has put back what was changed. `has_failed` says whether a run, by its directory, failed or could
+    not be published.
     """
 
-    def __init__(self, tree: Tree, work: Work, run: RunTask, request: Request) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        work: Work,
+        run: RunTask,
+        request: Request,
+        *,
+        restore: Callable[[], object],
+        has_failed: Callable[[str], bool],
+    ) -> None:
         self._tree, self._work, self._run, self._request = tree, work, run, request
+        self._restore, self._has_failed = restore, has_failed
         self._jobs = max(1, min(request.jobs, len(work)))
         self.watch = Watch(tree, [one.directory for one, _ in work])
         self.changed: set[str] = set()
+        self._missed: set[str] = set()
         self._suspects: set[str] = set()
         self._cleared: set[str] = set()  # had ended at the last check
         self._checked = time.monotonic()
@@ -171,9 +251,10 @@ class Pool:
             ended: set[str] = set()
             try:
                 for future in as_completed(futures):
-                    ended.add(futures[future].directory)
+                    run, outcome = futures[future], future.result()
+                    ended.add(run.directory)
                     self._check(futures, last=len(ended) == len(futures))
-                    yield futures[future], future.result()
+                    yield run, outcome
             finally:
                 if len(ended) < len(futures):
                     self._request.stop.set()
@@ -182,8 +263,17 @@ class Pool:
 
     def changes(self) -> set[str]:
         """Return all that was changed elsewhere until now, by whom ever."""
-        self.changed.update(self.watch.changes())
+        self.changed.update(self._changes())
         return self.changed
+
+    def miss(self, paths: Iterable[str]) -> None:
+        """Take it for a change that something had gone, and was made again before it was looked for."""
+        self._missed.update(paths)
+
+    def _changes(self) -> list[str]:
+        """Return what was changed elsewhere since the last check."""
+        missed = {self._missed.pop() for _ in range(len(self._missed))}  # threads may add others
+        return sorted({*self.watch.changes(), *missed})
 
     def _check(self, futures: dict[Future[Outcome], PlannedRun], *, last: bool) -> None:
         """Find what was changed elsewhere; every run that has been running since the last check may have done it."""
@@ -191,7 +281,7 @@ class Pool:
             return
         # what ends during the check may have done it after the check: it is not cleared yet
         done = {run.directory for future, run in futures.items() if future.done()}
-        changes = self.watch.changes()
+        changes = self._changes()
         self._checked = time.monotonic()
         self.changed.update(changes)
         if changes:
@@ -200,29 +290,48 @@ class Pool:
         self._cleared = done
 
     def _suspected(self) -> Generator[tuple[PlannedRun, Outcome], None, None]:
-        """Run each suspect once more, alone; yield those that change something elsewhere."""
+        """Run each suspect once more, alone, and each run that failed beside them; yield what came of those.
+
+        Of a suspect that had not failed only its guilt counts. Who had failed may have done so only because another
+        took away what it works with.
+        """
         for run, text in self._work:
-            if run.directory not in self._suspects or self._request.stop.is_set():
+            is_suspect = run.directory in self._suspects
+            is_victim = bool(self._suspects) and self._has_failed(run.directory)
+            if self._request.stop.is_set() or not (is_suspect or is_victim):
                 continue
-            self.watch.changes()
-            ran = self._staged(run, text).ran
-            if changes := self.watch.changes():
+            with contextlib.suppress(Refused):  # it is refused again where it is written
+                self._restore()
+            self.changes()
+            outcome = self._staged(run, text)
+            if changes := self._changes():
                 self.changed.update(changes)
-                what = few(changes, _LISTED, more=" and {} more")
+                what = few([escape(path) for path in changes], _LISTED, more=" and {} more")
                 reason = f"the script wrote outside its working directory, in the experiment: {what}"
-                yield run, Outcome(reason=reason, cause=_WROTE_ELSEWHERE, ran=ran)
+                yield run, Outcome(reason=reason, cause=_WROTE_ELSEWHERE, ran=outcome.ran)
+            elif is_victim:
+                yield run, outcome
 
     def _staged(self, run: PlannedRun, text: str) -> Outcome:
-        """Run the script in a staging directory, which holds nothing but the run's setup_finetune.yaml."""
-        staged = f"{layout.STAGING}/{run.directory}"
+        """Run the script in a staging directory, which holds nothing but the run's setup_finetune.yaml.
+
+        Its parent has a name that is used once: what a script goes on to write there when we are gone meets nobody.
+        """
+        once = f"{layout.STAGING}/{secrets.token_hex(8)}"
+        staged = f"{once}/{run.directory}"
         if self._request.stop.is_set():
             return Outcome(reason="the scaffold was stopped before")
         try:
-            self._tree.make_directory(staged, durable=False)
+            if gone := self._tree.unprepared():  # another run's script took them away
+                self.miss(gone)
+                self._tree.prepare()
+            self._tree.make_directory(once, durable=False)
             try:
+                self._tree.make_directory(staged, durable=False)
                 self._tree.write(f"{staged}/{layout.SETUP_YAML}", text.encode(), durable=False)
                 return self._run(staged)
             finally:
-                self._tree.clear(staged)
+                with contextlib.suppress(Refused):  # else the next scaffold clears it
+                    self._tree.clear(once)
         except Refused as refused:
             return Outcome(reason=refused.message)

@@ -1,7 +1,6 @@
 """The environment of an external setup script, what it takes, and a trial of it on the plan."""
 
 import os
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from scaffold_torchtune.setup.external import InterfaceFault, ask_interface
 from scaffold_torchtune.setup.external.activation import Activation, Fault, activate, activation_problem
 from scaffold_torchtune.setup.external.failures import lack_of
 from scaffold_torchtune.system import processes
+from scaffold_torchtune.system.files import is_file, temporary_directory
 from scaffold_torchtune.system.layout import SETUP_YAML
 from scaffold_torchtune.system.processes import Environment
 from scaffold_torchtune.system.text import escape, shown
@@ -65,7 +65,7 @@ def activation_of(settings: Mapping[str, Setting], request: Request) -> Activati
     if not named:
         return Activation(modules, texts.get("conda_env", ""))
     venv = os.path.abspath(expanded(Path(named)))  # noqa: PTH100 - a link is called by its own name
-    if not Path(venv, "bin", "activate").is_file():
+    if not is_file(Path(venv, "bin", "activate")):
         message = f"there is no virtual environment at {shown(venv)}: it has no bin/activate"
         fix = f"correct --venv or {VENV}, make it (python3 -m venv {venv}), or add --no-activate"
         raise _refused(finding("environment-missing", message, field="venv", actual=venv, fix=fix))
@@ -154,9 +154,9 @@ def trial(
 def _problems_of(plan: Plan, one: Rendered, request: Request) -> list[Finding]:
     """Return why a run would fail, or would not pass as it is planned."""
     run, script = one.run, plan.options.setup_script
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_directory() as folder:
         Path(folder, SETUP_YAML).write_text(one.text, encoding="utf-8")
-        outcome = run_script(Path(script), Path(folder), request.timeout, environment_of(run.settings, request))
+        outcome = run_script(Path(script), folder, request.timeout, environment_of(run.settings, request))
     if outcome.reason:
         message = f"the setup script would fail for {run.directory}: {outcome.reason}"
         fix = outcome.cause.fix or "correct what it names, or name another version"
@@ -170,6 +170,9 @@ def _problems_of(plan: Plan, one: Rendered, request: Request) -> list[Finding]:
 def _planned_otherwise(found: Finding, run: PlannedRun) -> Finding:
     """Return a finding about files that nobody has yet: the next step is another than with files that are there."""
     is_value = found.code == "value-mismatch" and found.field in run.settings
+    if found.field == "checkpoint_files":
+        fix = "lay the model's files there under the names that it writes, or use --setup-script bundled"
+        return found.model_copy(update={"message": f"{found.message} (tried for {run.directory})", "fix": fix})
     instead = f"plan what it writes ({shown(found.actual)}), " if is_value else ""
     fix = f"{instead}name another setup_finetune.py, or use --setup-script bundled"
     return found.model_copy(update={"message": f"{found.message} (tried for {run.directory})", "fix": fix})

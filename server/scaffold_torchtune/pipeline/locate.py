@@ -8,7 +8,7 @@ from scaffold_torchtune.findings import Finding, Refused, refuse
 from scaffold_torchtune.parse.local import scratch_directory
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import layout
-from scaffold_torchtune.system.files import open_regular, sha256
+from scaffold_torchtune.system.files import is_directory, is_file, is_there, read_regular, real_path, sha256
 from scaffold_torchtune.system.text import escape, shown
 
 MAX_DOCUMENT = 1_000_000
@@ -32,6 +32,19 @@ def expanded(path: Path) -> Path:
         return path
 
 
+def named_path(path: Path | str, field: str) -> Path:
+    """Return the real path of a file that the operator names.
+
+    Raises:
+        Refused: no plan could hold it, or a message would show it as another.
+    """
+    real = real_path(expanded(Path(path)))
+    if not str(real).isprintable():
+        message = f"the path {shown(str(real))} holds a character that cannot be printed"
+        raise refuse("unsafe-path", message, field=field, fix="rename the file, or its directory")
+    return real
+
+
 def experiment_directory(request: Request) -> Path:
     """Return the real path of the experiment directory.
 
@@ -39,26 +52,32 @@ def experiment_directory(request: Request) -> Path:
         Refused: it is not there, lies under none of the roots, or cannot be written in a document.
     """
     given = expanded(request.experiment)
-    try:
-        directory = given if given.is_dir() else given.parent
-        real, there = directory.resolve(), given.exists()
-    except (OSError, RuntimeError) as error:  # no permission, a name that is too long, a loop of links
-        reason = error.strerror if isinstance(error, OSError) else "a loop of links"
-        message = f"{shown(str(given))} cannot be looked at: {reason}"
-        raise refuse("not-a-directory", message, field="experiment", fix="give another path") from error
+    check_can_be_seen(given)
+    real = real_path(given if is_directory(given) else given.parent)
     if not str(real).isprintable():
         message = f"the path {shown(str(real))} holds a character that cannot be printed"
         raise refuse("unsafe-path", message, field="experiment", fix="rename the directory")
     check_roots(real, request)
-    if not there:
+    if not is_there(given):
         fix = f"give the experiment directory, or its {layout.SUMMARY}"
         raise refuse("not-a-directory", f"there is nothing at {shown(str(given))}", field="experiment", fix=fix)
     return real
 
 
+def check_can_be_seen(path: Path) -> None:
+    """Refuse a path of which nobody can say whether anything is there: no permission, a long name, a loop of links."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        message = f"{shown(str(path))} cannot be looked at: {getattr(error, 'strerror', None) or error}"
+        raise refuse("not-a-directory", message, field="experiment", fix="give another path") from error
+
+
 def check_roots(real: Path, request: Request) -> None:
     """Refuse a real path that lies under none of the request's roots, if it has any."""
-    roots = [expanded(root).resolve() for root in request.roots]
+    roots = [real_path(expanded(root)) for root in request.roots]
     if roots and not any(real.is_relative_to(root) for root in roots):
         listed = ", ".join(escape(str(root)) for root in roots)
         message = f"the experiment {shown(str(real))} lies under none of the roots: {listed}"
@@ -76,14 +95,11 @@ def read_document(path: Path, name: str, *, follow: bool) -> Document:
         Refused: it is missing or not such a file.
     """
     try:
-        with open_regular(path, follow=follow) as stream:
-            data = stream.read(MAX_DOCUMENT + 1)
+        data = read_regular(path, MAX_DOCUMENT, follow=follow)
     except FileNotFoundError as error:
         raise refuse("document-missing", f"{name} is not at {shown(str(path))}", file=name, fix="create it") from error
     except OSError as error:
         raise _unreadable(name, error.strerror or str(error)) from error
-    if len(data) > MAX_DOCUMENT:
-        raise _unreadable(name, f"it is larger than {MAX_DOCUMENT} bytes")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -134,7 +150,7 @@ def summary_path(request: Request, directory: Path) -> Path:
     """Return where the summary must lie: the file that was given, else the YAML form if it is there, else Markdown."""
     given = expanded(request.experiment)
     usual = layout.SUMMARY_YAML if os.path.lexists(directory / layout.SUMMARY_YAML) else layout.SUMMARY
-    return directory / (usual if given.is_dir() else given.name)
+    return directory / (usual if is_directory(given) else given.name)
 
 
 def _twin(summary: Path) -> list[Path]:
@@ -156,10 +172,10 @@ def _no_local(directory: Path) -> Refused:
 def local_document(request: Request, directory: Path) -> Path | None:
     """Return where claude.local.md lies: as given, else in the experiment, a parent, the project, the current one."""
     if request.local is not None:
-        return expanded(request.local).resolve()
+        return named_path(request.local, "local")
     project = os.environ.get("CLAUDE_PROJECT_DIR")
     folders = [directory, *directory.parents, *([Path(project)] if project else []), Path.cwd()]
-    return next((folder / layout.LOCAL for folder in folders if (folder / layout.LOCAL).is_file()), None)
+    return next((folder / layout.LOCAL for folder in folders if is_file(folder / layout.LOCAL)), None)
 
 
 def default_roots() -> list[Path]:
@@ -180,7 +196,7 @@ def default_roots() -> list[Path]:
 
 def template_path(request: Request) -> str | None:
     """Return the real path of the template that was named, there or not; None where none was."""
-    return str(expanded(request.template).resolve()) if request.template else None
+    return str(named_path(request.template, "template")) if request.template else None
 
 
 def plain_template(request: Request) -> Document | None:
@@ -193,7 +209,7 @@ def plain_template(request: Request) -> Document | None:
     if path is None or not layout.is_plain_template(path):
         return None
     named = Path(path)
-    if not named.is_file():
+    if not is_there(named):
         message = f"the template is expected at {shown(path)}, and is not there"
         raise refuse("missing-template", message, file=path, field="template", fix="correct --template")
     return read_document(named, named.name, follow=True)

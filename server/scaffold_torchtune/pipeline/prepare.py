@@ -5,16 +5,18 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from scaffold_torchtune.findings import Finding, Question, Refused, errors_in, finding, refuse, serious
-from scaffold_torchtune.models import DiskState, Experiment, Options, Plan, PlannedRun, Setting
+from scaffold_torchtune.models import CheckpointState, DiskState, Experiment, Options, Plan, PlannedRun, Setting
 from scaffold_torchtune.parse.experiment import parse_experiment
 from scaffold_torchtune.pipeline.external_setup import interface_of, trial
 from scaffold_torchtune.pipeline.locate import (
     Document,
-    expanded,
     experiment_directory,
+    named_path,
     plain_template,
     read_document,
     read_documents,
@@ -26,15 +28,17 @@ from scaffold_torchtune.plan.planner import Difference, differences, make_plan, 
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan
 from scaffold_torchtune.preflight.data_files import inspect_data
-from scaffold_torchtune.preflight.disk import free_bytes, inspect_checkpoint
+from scaffold_torchtune.preflight.disk import free_bytes, in_the_way, inspect_checkpoint, inspect_state
 from scaffold_torchtune.preflight.run_groups import output_dir
 from scaffold_torchtune.preflight.samples import forms_by_data
-from scaffold_torchtune.render import Rendered, render_run
-from scaffold_torchtune.request import Request
+from scaffold_torchtune.render import Rendered, render_runs
+from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.setup import Outcome, run_bundled
 from scaffold_torchtune.system import layout
-from scaffold_torchtune.system.files import Tree
+from scaffold_torchtune.system.files import Tree, is_file, is_same, is_there
+from scaffold_torchtune.system.templating import TemplateStopped
 from scaffold_torchtune.system.text import shown
+from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.components import checkpoint_files
 from scaffold_torchtune.validate.run_files import RunFiles
 
@@ -65,6 +69,10 @@ class Prepared:
         """The experiment directory."""
         return self.parsed.directory
 
+    def outcomes_of(self, one: Rendered) -> Mapping[str, bytes]:
+        """Return what the bundled setup_finetune made of a run, by name; nothing where another script will."""
+        return self.outcomes[one.run.directory].files if self.outcomes else {}
+
     @property
     def made(self) -> dict[tuple[str, str], Outcome]:
         """What the bundled setup_finetune made, by the run's directory and the text of its setup_finetune.yaml."""
@@ -83,10 +91,7 @@ def parse(request: Request) -> Parsed:
     template = (plain.name, plain.text) if plain else None
 
     def is_here(path: str) -> bool:
-        try:
-            return (directory / path).samefile(directory)
-        except (OSError, ValueError):
-            return False
+        return is_same(directory / path, directory)
 
     def read(form: Document, local: tuple[str, str]) -> Experiment:
         return parse_experiment((form.name, form.text), local, is_here, template, request.answers)
@@ -144,22 +149,26 @@ def prepare(request: Request) -> Prepared:
     options = _options(request, found.experiment)
     with Tree(found.directory) as tree:
         previous = load_plan(tree)
-    environment = found.experiment.template | found.experiment.environment
+    environment, inspected = found.experiment.template | found.experiment.environment, cache(inspect_checkpoint)
     interface = interface_of(options.setup_script, environment, request)
     context = PlanContext(
         experiment_dir=str(found.directory),
         local_dir=str(found.documents[1].path.parent),
         templates_dir=str(layout.TEMPLATES),
-        is_file=lambda path: Path(path).is_file(),
+        is_file=is_file,
         inputs=input_hashes(found.documents, options),
         previous=previous,
         interface=interface,
+        checkpoint=inspected,
     )
     plan = make_plan(found.experiment, options, context)
     same = _same_in_twin(found, found.twin, options, context) if found.twin else []
     own = options.template and not layout.is_plain_template(options.template)
     folders = [Path(str(options.template)).parent, layout.TEMPLATES] if own else [layout.TEMPLATES]
-    rendered = tuple(render_run(plan, run, folders) for run in plan.runs)
+    try:
+        rendered = render_runs(plan, plan.runs, folders, request.stop)
+    except TemplateStopped as stopped:
+        raise Interrupted from stopped
     bundled = rendered if options.setup_script == "bundled" else ()
     outcomes = {one.run.directory: run_bundled(one.run, one.document) for one in bundled}
     warnings = _bundled_warnings(bundled, outcomes)
@@ -172,7 +181,7 @@ def prepare(request: Request) -> Prepared:
         message = f"{len(tried)} problem(s): the setup script would not make what is planned"
         raise Refused(message, [_in_documents(each, run) for run, each in tried])
     made = {name: RunFiles({n: data.decode() for n, data in one.files.items()}) for name, one in outcomes.items()}
-    ahead = preflight_findings(plan, made)
+    ahead = preflight_findings(plan, made, inspected)
     if errors := errors_in(ahead):
         raise Refused(f"{len(errors)} problem(s): the runs would fail", serious(ahead))
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *warnings, *ahead)})
@@ -229,25 +238,40 @@ def _value_at(setting: Setting | None, document: str) -> str:
     return f"{shown(setting.value)} in {source.file or document}:{source.line}"
 
 
-def preflight_findings(plan: Plan, files: Mapping[str, RunFiles]) -> list[Finding]:
+def preflight_findings(
+    plan: Plan, files: Mapping[str, RunFiles], inspected: Callable[[str], CheckpointState] = inspect_checkpoint
+) -> list[Finding]:
     """Return what would fail or surprise when the runs are trained.
 
     Args:
         plan: the plan.
         files: those of the runs by directory, as far as there are any: finetune.yaml names the checkpoint's files.
+        inspected: looks into the directory of a base model.
     """
     data = {run.data_path: run.text("dataset_ext") for run in plan.runs}
     checkpoints = {directory for run in plan.runs if (directory := run.checkpoint_dir)}
     outputs, forms = {directory for run in plan.runs if (directory := output_dir(run))}, forms_by_data(plan.runs)
+    resuming = [run for run in plan.runs if run.value("resume_from_checkpoint") is True]
+    results = {run.directory: arrivals.output_dir(run) for run in resuming}
     disk = DiskState(
         data={path: inspect_data(path, extension, forms.get(path, ())) for path, extension in data.items()},
-        checkpoints={directory: inspect_checkpoint(directory) for directory in checkpoints},
+        checkpoints={directory: inspected(directory) for directory in checkpoints},
         free={directory: free for directory in outputs if (free := free_bytes(directory)) is not None},
+        in_the_way={directory: path for directory in outputs if (path := in_the_way(directory)) is not None},
+        states={run: state for run, path in results.items() if path and (state := inspect_state(path))},
     )
     # the checkpoint files that the first run of each model names
     first = {run.checkpoint_dir: files.get(run.directory) for run in reversed(plan.runs)}
     found = {directory: checkpoint_files(each) for directory, each in first.items() if directory and each}
-    return check_plan(plan, disk, {directory: names for directory, names in found.items() if names})
+    listed = {directory: names for directory, names in found.items() if names}
+    saved = {run: RunFiles({layout.FINETUNE_YAML: state.text}) for run, state in disk.states.items()}
+    return check_plan(plan, disk, listed, (_configs(files, disk.states), _configs(saved, disk.states)))
+
+
+def _configs(files: Mapping[str, RunFiles], runs: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the configs of some runs, resolved, as far as they can be read."""
+    found = {run: files[run].readable_config for run in runs if run in files}
+    return {run: config.data for run, config in found.items() if config and config.data}
 
 
 def input_hashes(documents: Iterable[Document], options: Options) -> dict[str, str]:
@@ -256,7 +280,7 @@ def input_hashes(documents: Iterable[Document], options: Options) -> dict[str, s
     A template that is not there is left out; planning names it.
     """
     hashes = {document.name: document.sha256 for document in documents}
-    if options.template and Path(options.template).is_file():
+    if options.template and is_there(options.template):
         template = read_document(Path(options.template), Path(options.template).name, follow=True)
         hashes[template.name] = template.sha256
     return hashes
@@ -310,7 +334,7 @@ def _setup_script(request: Request, experiment: Experiment) -> str:
     script = named_script(request)
     if script is None:
         return default_script(experiment.environment.get("working_dir"))
-    if script != "bundled" and not Path(script).is_file():
+    if script != "bundled" and not is_file(script):
         message = f"there is no setup script at {shown(script)}"
         fix = "correct --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, or say 'bundled'"
         raise refuse("setup-script-missing", message, file=script, field="setup_script", fix=fix)
@@ -322,7 +346,7 @@ def named_script(request: Request) -> str | None:
     named = request.setup_script
     if named is None:
         named = os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT") or None
-    return named if named in {None, "", "bundled"} else str(expanded(Path(str(named))).resolve())
+    return named if named in {None, "", "bundled"} else str(named_path(str(named), "setup_script"))
 
 
 def default_script(working_dir: Setting | None) -> str:
@@ -332,7 +356,7 @@ def default_script(working_dir: Setting | None) -> str:
         Refused: it holds one.
     """
     scripts = (Path(working_dir.text) / path for path in _SCRIPTS) if working_dir else ()
-    script = next((each for each in scripts if each.is_file()), None)
+    script = next((each for each in scripts if is_file(each)), None)
     if working_dir is None or script is None:
         return "bundled"
     message = f"the working directory holds {script}; it was not said whether to use it"

@@ -1,49 +1,76 @@
 """What a scaffold keeps between calls, in .scaffold: the plan, one record a run, how far the log is; and its files."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AwareDatetime, Field, ValidationError
 
 from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.models import Model, Plan
 from scaffold_torchtune.pipeline.locate import experiment_directory
+from scaffold_torchtune.pipeline.plan_file import MOST_RUNS, NotAPlan, read_plan
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results import step_results
 from scaffold_torchtune.results.step_results import PlanResult
 from scaffold_torchtune.system import layout
-from scaffold_torchtune.system.files import Tree
+from scaffold_torchtune.system.files import MAX_READ, Tree
 
 M = TypeVar("M", bound=Model)
+_SURELY_FEW = 200
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+OutputName = Annotated[str, Field(pattern=r"^finetune\.(?:yaml|slurm)$")]
+
+
+Printable = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,4000}$")]
+Offset = Annotated[int, Field(ge=0, lt=2**60)]
 
 
 class Record(Model):
     """What was made for one run, and from what.
 
     `setup_yaml` is the SHA-256 of its setup_finetune.yaml. `outputs` maps finetune.yaml and finetune.slurm to theirs,
-    and is empty until they are made; `backend` is who made them. `replaced` are the SHA-256 of earlier files that may
-    still lie there and be replaced, ours and what the user let go: a record is written before the files that it tells
-    of, so that a scaffold that was killed knows its own files again. `failed` is why the last setup failed, which left
-    what was there before. `sources` says where each setting came from.
+    and is empty until they are made; `backend` is who made them, `beside` has digests of the files that lay beside the
+    external script then (None: not known). `replaced` are the SHA-256 of earlier files that lay there when the record
+    was written, ours and what the user let go: a record is written before the files that it tells of, so that a
+    scaffold that was killed knows its own files again. `failed` is why the last setup failed, which left what was there
+    before. `rejected`: validation found an error in what an external script made. `sources` says where each setting
+    came from.
     """
 
     directory: str
-    setup_yaml: str
+    setup_yaml: Sha256
     backend: str = ""
+    beside: dict[Printable, str] | None = None
     failed: str = ""
-    outputs: dict[str, str] = Field(default_factory=dict)
-    replaced: tuple[str, ...] = ()
+    rejected: bool = False
+    outputs: dict[OutputName, Sha256] = Field(default_factory=dict)
+    replaced: tuple[Sha256, ...] = ()
     sources: dict[str, str] = Field(default_factory=dict)
 
-    def ours(self) -> frozenset[str]:
-        """The SHA-256 of every file that may lie there and be replaced unasked."""
-        return frozenset({self.setup_yaml, *self.outputs.values(), *self.replaced})
+    def is_published(self, there: Mapping[str, str]) -> bool:
+        """Return whether all outputs were published, given the SHA-256 of what is there: finetune.slurm is the last."""
+        made = self.outputs.get(layout.FINETUNE_SLURM)
+        return made is not None and made == there.get(layout.FINETUNE_SLURM)
+
+    def foreign(self, there: Mapping[str, str]) -> list[str]:
+        """Return the names of files that are not ours, given the SHA-256 of those that are there.
+
+        What was about to be replaced is ours until all outputs are published; later somebody put it there.
+        """
+        replaced = () if self.is_published(there) else self.replaced
+        ours = {layout.SETUP_YAML: self.setup_yaml, **self.outputs}
+        return [name for name, digest in there.items() if digest != ours.get(name) and digest not in replaced]
 
 
 class LogState(Model):
     """How far scaffold.log is: when the scaffold started, and how its last entry ends it.
 
-    `unlogged` is a step that was begun and has not logged yet what it did: it was killed if nobody holds the lock.
+    `unlogged` is a step that has not logged yet what it did: it was killed if nobody holds the lock. `entries` are
+    being appended to the log, which has `size` bytes before them: the state is written first, so that whoever is killed
+    between the two leaves neither no entry nor two.
     """
 
     plan: str
@@ -51,28 +78,45 @@ class LogState(Model):
     status: Literal["open", "complete", "failed"]
     verdict: str = ""
     unlogged: Literal["", "render", "setup"] = ""
+    entries: str = ""
+    size: Offset = 0
 
 
-def _load(tree: Tree, path: str, model: type[M]) -> M | None:
+def _load(tree: Tree, path: str, read: Callable[[bytes], M]) -> M | None:
     data = tree.read(path)
     if data is None:
         return None
     try:
-        return model.model_validate_json(data)
-    except ValidationError as error:
-        message = f"{path} is not what scaffold-torchtune writes"
+        return read(data)
+    except (NotAPlan, ValidationError) as error:
+        reason = f": {error}" if isinstance(error, NotAPlan) else ""
+        message = f"{path} is not what scaffold-torchtune writes{reason}"
         fix = f"remove {path} and render again"
         raise refuse("document-unreadable", message, file=path, fix=fix) from error
 
 
+def dumped(model: Model) -> bytes:
+    """Return a model as its file holds it."""
+    return (model.model_dump_json(indent=1) + "\n").encode()
+
+
 def save(tree: Tree, path: str, model: Model) -> None:
     """Write a model."""
-    tree.write(path, (model.model_dump_json(indent=1) + "\n").encode())
+    tree.write(path, dumped(model))
+
+
+def check_size(plan: Plan) -> None:
+    """Refuse a plan that could not be read back, before anything is written."""
+    size = len(dumped(plan)) if len(plan.runs) > _SURELY_FEW else 0
+    if len(plan.runs) > MOST_RUNS or size > MAX_READ:
+        message = f"{len(plan.runs)} runs are more than one experiment can have: their plan takes {size:,} bytes"
+        fix = "make several experiments of them"
+        raise refuse("invalid-value", message, field="runs", actual=len(plan.runs), fix=fix)
 
 
 def load_plan(tree: Tree) -> Plan | None:
     """Return the plan that was frozen, or None. Raises `Refused` where it cannot be read."""
-    return _load(tree, layout.PLAN, Plan)
+    return _load(tree, layout.PLAN, read_plan)
 
 
 def existing_plan(tree: Tree) -> Plan:
@@ -84,13 +128,18 @@ def existing_plan(tree: Tree) -> Plan:
 
 
 def load_record(tree: Tree, directory: str) -> Record | None:
-    """Return the record of a run, or None. Raises `Refused` where it cannot be read."""
-    return _load(tree, layout.record(directory), Record)
+    """Return the record of a run, or None. Raises `Refused` where it cannot be read, or is that of another run."""
+    path = layout.record(directory)
+    record = _load(tree, path, Record.model_validate_json)
+    if record is not None and record.directory != directory:
+        fix = f"remove {path} and render again"
+        raise refuse("document-unreadable", f"{path} is the record of another run", file=path, fix=fix)
+    return record
 
 
 def load_log_state(tree: Tree) -> LogState | None:
     """Return how far the log is, or None. Raises `Refused` where it cannot be read."""
-    return _load(tree, layout.PROGRESS, LogState)
+    return _load(tree, layout.PROGRESS, LogState.model_validate_json)
 
 
 LONGEST = 40_000

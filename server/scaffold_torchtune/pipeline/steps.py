@@ -1,21 +1,18 @@
 """The steps as tools and commands call them. Reading steps write nothing; writing steps log what they did."""
 
-import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
-from typing import Literal
 
 from scaffold_torchtune import journal
 from scaffold_torchtune.external_checks import sbatch
-from scaffold_torchtune.findings import Refused, refuse
-from scaffold_torchtune.journal import Entry
+from scaffold_torchtune.findings import Refused, finding, refuse
 from scaffold_torchtune.models import Plan
-from scaffold_torchtune.pipeline import apply, prepare, state, validation
+from scaffold_torchtune.pipeline import apply, prepare, publish, scaffold_log, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
-from scaffold_torchtune.pipeline.state import LogState
+from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Request, Stopped, midway
 from scaffold_torchtune.results import step_results
 from scaffold_torchtune.results.step_results import (
@@ -31,10 +28,14 @@ from scaffold_torchtune.system.files import Tree
 
 
 @contextmanager
-def _refusals_logged(request: Request) -> Iterator[None]:
-    """Let a writing step leave one entry when it is refused; where it is not ours to write to, nothing is written."""
+def _refusals_logged(request: Request, *, begun: bool = False) -> Iterator[None]:
+    """Let a writing step leave one entry when it is refused; where it is not ours to write to, nothing is written.
+
+    `begun`: the call has written something before, so that what is refused now stops it midway.
+    """
     try:
-        yield
+        with midway() if begun else nullcontext():
+            yield
     except Refused as refused:
         if not (request.will_ask and refused.ask):
             with suppress(Refused):
@@ -47,33 +48,7 @@ def _log_refusal(request: Request, refused: Refused) -> None:
     with Tree(directory) as tree:
         if os.path.lexists(summary_path(request, directory)) or tree.kind(layout.STATE):
             entry = journal.stopped_entry if isinstance(refused, Stopped) else journal.refused_entry
-            refused.logged = _append(tree, [entry(refused)], request.now())
-
-
-def _append(tree: Tree, entries: list[Entry], now: datetime) -> tuple[str, ...]:
-    """Append entries to the log, and return their heads."""
-    tree.append(layout.LOG, journal.format_entries(entries, now))
-    return tuple(journal.head(entry, now) for entry in entries)
-
-
-def _begin(tree: Tree, plan: Plan, step: Literal["render", "setup"], started: datetime) -> LogState:
-    """Note, before anything is written, that a step has work to do and that its outputs need a new verdict."""
-    begun = LogState(plan=plan.id, started=started, status="open", unlogged=step)
-    state.save(tree, layout.PROGRESS, begun)
-    return begun
-
-
-def _logged(tree: Tree, begun: LogState, entries: list[Entry], now: datetime) -> dict[str, tuple[str, ...]]:
-    """Log what the step did, and return what its result says of that."""
-    heads = _append(tree, entries, now)
-    state.save(tree, layout.PROGRESS, begun.model_copy(update={"unlogged": ""}))
-    return {"logged": heads}
-
-
-def _unlogged(tree: Tree, step: str) -> bool:
-    """Return whether the step was killed after it had begun."""
-    log = state.load_log_state(tree)
-    return log is not None and log.unlogged == step
+            refused.logged = scaffold_log.append(tree, [entry(refused)], request.now())
 
 
 def parse(request: Request) -> ParseResult:
@@ -99,17 +74,34 @@ def render(request: Request) -> RenderResult:
 def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResult]:
     with _refusals_logged(request):
         prepared = prepare.prepare(request)
+        plan = prepared.plan
+        state.check_size(plan)
         with Tree(prepared.directory) as tree:
-            pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
-            if not pending and _is_frozen(tree, prepared.plan) and not _unlogged(tree, "render"):
-                return prepared, apply.render_result(tree, prepared.plan)
+            if _pending_renders(tree, prepared, request) is None:
+                apply.clear_leftovers(tree)
+                return prepared, apply.render_result(tree, plan)
             with apply.writing(tree):
-                pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
+                pending = _pending_renders(tree, prepared, request)
+                if pending is None:  # a killed call had done all but the log
+                    return prepared, apply.render_result(tree, plan)
                 with midway():
-                    begun = _begin(tree, prepared.plan, "render", request.now())
-                    result, made = apply.write_renders(tree, prepared.plan, pending, request)
-                    entries = journal.render_entries(prepared.plan, result, made)
-                    return prepared, result.model_copy(update=_logged(tree, begun, entries, request.now()))
+                    begun = scaffold_log.begin(tree, plan, "render", request.now())
+                    result, made = apply.write_renders(tree, prepared, pending, request)
+                    entries = journal.render_entries(plan, result, made)
+                    heads = scaffold_log.record_step(tree, begun, entries, request.now())
+                    return prepared, result.model_copy(update={"logged": heads})
+
+
+def _pending_renders(tree: Tree, prepared: prepare.Prepared, request: Request) -> list[Rendered] | None:
+    """Return the runs that render has to write, maybe none; None where it has nothing to do, nor to log.
+
+    Raises:
+        Refused: see `apply.pending_renders`.
+    """
+    pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
+    if pending or not _is_frozen(tree, prepared.plan) or scaffold_log.is_behind(tree, "render"):
+        return pending
+    return None
 
 
 def _is_frozen(tree: Tree, plan: Plan) -> bool:
@@ -129,83 +121,95 @@ def _frozen_plan(tree: Tree, plan_id: str | None = None) -> Plan:
     return frozen
 
 
-def setup(request: Request, prepared: prepare.Prepared | None = None) -> SetupResult:
+def setup(request: Request) -> SetupResult:
     """Step 6: run setup_finetune for every run whose outputs are not yet made.
-
-    The plan must be the one that was `prepared`, where one was.
 
     Raises:
         Refused: nothing was rendered yet, the documents plan something else by now, a file was edited, or another
             scaffold is at work. A run that fails is a value in the result.
     """
+    return _setup(request)
+
+
+def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun: bool = False) -> SetupResult:
+    """Set up the runs; the plan must be the one that was `prepared`, where one was."""
     known = prepared.made if prepared else {}
-    with _refusals_logged(request), Tree(experiment_directory(request)) as tree:
+    with _refusals_logged(request, begun=begun), Tree(experiment_directory(request)) as tree:
         frozen = _frozen_plan(tree, prepared.plan.id if prepared else None)
         if outdated := validation.outdated(frozen, request):
             raise Refused("the plan is outdated", outdated)
         backend = backend_of(frozen, request)
-        pending = apply.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
-        if not pending and not _unlogged(tree, "setup"):
-            return apply.run_setups(tree, frozen, backend, {}, request, known)
+        found = apply.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
+        if not found.pending and not scaffold_log.is_behind(tree, "setup"):
+            apply.clear_leftovers(tree)
+            return publish.run_setups(tree, frozen, backend, apply.Setups({}, {}), request, known)
         with apply.writing(tree):
             frozen = _frozen_plan(tree, frozen.id)
-            pending = apply.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
+            found = apply.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
+            if not found.pending and not scaffold_log.is_behind(tree, "setup"):  # a killed call had all but logged it
+                return publish.run_setups(tree, frozen, backend, found, request, known)
             before = state.load_log_state(tree)
             started = before.started if before and before.status == "open" else request.now()
             with midway():
-                begun = _begin(tree, frozen, "setup", started)
-                result = apply.run_setups(tree, frozen, backend, pending, request, known)
+                log = scaffold_log.begin(tree, frozen, "setup", started)
+                result = publish.run_setups(tree, frozen, backend, found, request, known)
                 entries = journal.setup_entries(frozen, result)
-                return result.model_copy(update=_logged(tree, begun, entries, request.now()))
+                heads = scaffold_log.record_step(tree, log, entries, request.now())
+                return result.model_copy(update={"logged": heads})
 
 
-def validate(request: Request, plan_id: str | None = None) -> ValidateResult:
+def validate(request: Request) -> ValidateResult:
     """Step 7: check every planned run. The verdict is logged where it closes an open scaffold or changes the last one.
 
+    Where it cannot be logged, as on a disk that is full or cannot be written, it is given all the same.
+
     Raises:
-        Refused: nothing was rendered yet, or another plan than the one with `plan_id`, where that is given.
+        Refused: nothing was rendered yet, or another scaffold is at work.
     """
     begun = request.now()
     with Tree(experiment_directory(request)) as tree:
-        frozen = _frozen_plan(tree, plan_id)
-        result = validation.validate_plan(tree, frozen, request)
-        line = sbatch.line(frozen, tree) if result.passed else ""
-        logged = _close(tree, frozen, result, line, request, begun)
-    return result.model_copy(update={"submit": line, "logged": logged})
+        result = _verdict(tree, _frozen_plan(tree), request)
+        try:
+            return _close(tree, result, request, begun)
+        except Refused as refused:
+            if any(problem.code != "write-failed" for problem in refused.problems) or not refused.problems:
+                raise
+            reason = refused.problems[0]
+            message = f"the verdict was not logged: {reason.message}"
+            unlogged = finding("verdict-unlogged", message, file=layout.LOG, fix=reason.fix)
+            return result.model_copy(update={"findings": (*result.findings, unlogged)})
 
 
-def _close(
-    tree: Tree, frozen: Plan, result: ValidateResult, line: str, request: Request, begun: datetime
-) -> tuple[str, ...]:
-    """Log the verdict, unless the log already ends with it; return the heads of what was logged.
+def _verdict(tree: Tree, frozen: Plan, request: Request) -> ValidateResult:
+    result = validation.validate_plan(tree, frozen, request)
+    return result.model_copy(update={"submit": sbatch.line(frozen, tree) if result.passed else ""})
 
-    `line` submits the runs, `begun` is when the validation began.
-    """
-    before = state.load_log_state(tree)
-    status: Literal["complete", "failed"] = "complete" if result.passed else "failed"
-    digest = hashlib.sha256(result.model_dump_json().encode()).hexdigest()
-    if before is None or (before.status == status and (result.passed or before.verdict == digest)):
-        return ()
-    started = before.started if before.status == "open" else begun
+
+def _close(tree: Tree, result: ValidateResult, request: Request, begun: datetime) -> ValidateResult:
+    """Log the verdict, unless the log already ends with it, and note which runs an external script must make again."""
+    frozen = state.existing_plan(tree)
+    rejected = validation.newly_rejected(tree, frozen, result)
+    if scaffold_log.is_closed(tree, result) and not rejected:
+        apply.clear_leftovers(tree)
+        return result
     with apply.writing(tree):
-        now = request.now()
-        entries = journal.closing_entries(frozen, result, line, (now - started).total_seconds())
-        heads = _append(tree, entries, now)
-        state.save(tree, layout.PROGRESS, before.model_copy(update={"status": status, "verdict": digest}))
-    return heads
+        for record in rejected:
+            state.save(tree, layout.record(record.directory), record)
+        heads = scaffold_log.close(tree, frozen, result, (begun, request.now()))
+    return result.model_copy(update={"logged": heads})
 
 
 def scaffold(request: Request) -> ScaffoldResult:
     """All steps in one.
 
     Raises:
-        Refused: everything that the single steps raise. A run that fails, or a value that does not match, is in the
-            result, and `ok` is false.
+        Refused: everything that the single steps raise; `Stopped` where an earlier one had written something. A run
+            that fails, or a value that does not match, is in the result, and `ok` is false.
     """
     before = _log_size(request)
     prepared, rendered = _prepare_and_render(request)
-    set_up = setup(request, prepared)
-    validated = validate(request, prepared.plan.id)
+    set_up = _setup(request, prepared, begun=bool(rendered.logged))
+    validated = _validated(request, prepared.plan.id, begun=bool(rendered.logged or set_up.logged))
     ok = set_up.failed == 0 and validated.passed
     return ScaffoldResult(
         parse=step_results.parse_result(prepared.parsed.experiment, str(prepared.directory)),
@@ -218,6 +222,14 @@ def scaffold(request: Request) -> ScaffoldResult:
         log=str(prepared.directory / layout.LOG),
         submit=validated.submit if ok else "",
     )
+
+
+def _validated(request: Request, plan_id: str, *, begun: bool) -> ValidateResult:
+    """Validate the plan with that id, and log the verdict."""
+    started = request.now()
+    with _refusals_logged(request, begun=begun), Tree(experiment_directory(request)) as tree:
+        result = _verdict(tree, _frozen_plan(tree, plan_id), request)
+        return _close(tree, result, request, started)
 
 
 def _log_size(request: Request) -> int:

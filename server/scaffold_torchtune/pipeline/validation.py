@@ -11,6 +11,7 @@ from scaffold_torchtune.pipeline.apply import hashes_of, left_over
 from scaffold_torchtune.pipeline.backend import identity
 from scaffold_torchtune.pipeline.locate import experiment_directory, read_documents
 from scaffold_torchtune.pipeline.prepare import preflight_findings
+from scaffold_torchtune.pipeline.state import Record
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import ValidateResult
 from scaffold_torchtune.system import layout
@@ -26,11 +27,17 @@ _UNNAMED = (
 )
 
 
-def freshness_findings(tree: Tree, run: PlannedRun, made_by: str | None) -> list[Finding]:
-    """Return what the run's record says against its outputs. `made_by` is what setup would make them with now."""
+def freshness_findings(tree: Tree, run: PlannedRun, script: str, made_by: str | None) -> list[Finding]:
+    """Return what the run's record says against its outputs.
+
+    `script` is the plan's, `made_by` what setup would make them with now: None where the script cannot be read.
+    """
+    try:
+        record = state.load_record(tree, run.directory)
+    except Refused as refused:
+        return list(refused.problems)
     try:
         there = hashes_of(tree, run.directory)
-        record = state.load_record(tree, run.directory)
     except Refused:
         return []  # reported where the file itself is read
     if record is None:
@@ -43,7 +50,7 @@ def freshness_findings(tree: Tree, run: PlannedRun, made_by: str | None) -> list
         return [finding("setup-failed", message, file=path, fix=fix)]
     if there and not record.outputs:
         return [_stale(run, name, "is left from an earlier setup") for name in there]
-    if there and made_by and record.backend != made_by:
+    if there and record.backend != made_by and (made_by or not record.backend.startswith(f"{script} ")):
         return [_stale(run, name, f"was made by another setup_finetune ({record.backend})") for name in there]
     return [
         finding(
@@ -55,6 +62,20 @@ def freshness_findings(tree: Tree, run: PlannedRun, made_by: str | None) -> list
         for name, digest in there.items()
         if record.outputs.get(name) not in {None, digest}
     ]
+
+
+def newly_rejected(tree: Tree, plan: Plan, result: ValidateResult) -> list[Record]:
+    """Return the records of runs that an external script made and that did not pass, as they must be noted now."""
+    if plan.options.setup_script == "bundled":
+        return []
+    failed = [run.directory for run in result.runs if not run.passed]
+    found: list[Record] = []
+    for directory in failed:
+        with suppress(Refused):  # it is among the findings
+            record = state.load_record(tree, directory)
+            if record is not None and record.outputs and not record.failed and not record.rejected:
+                found.append(record.model_copy(update={"rejected": True}))
+    return found
 
 
 def _stale(run: PlannedRun, name: str, what: str) -> Finding:
@@ -72,7 +93,7 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         files[run.directory], problems = _read(tree, run)
         unread = {(problem.file, "missing-file") for problem in problems}  # it is there, but cannot be read
         found = [f for f in validate_run(run, files[run.directory], bundled=bundled) if (f.file, f.code) not in unread]
-        checked[run.directory] = (*problems, *freshness_findings(tree, run, made_by), *found)
+        checked[run.directory] = (*problems, *freshness_findings(tree, run, plan.options.setup_script, made_by), *found)
         request.report("validate", len(checked), len(plan.runs))
     own, shared = deduplicated(checked)
     external: dict[str, list[Finding]] = {}

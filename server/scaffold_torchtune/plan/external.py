@@ -141,7 +141,7 @@ def external_warnings(runs: Sequence[PlannedRun], interface: Interface | None) -
 def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface) -> Finding | None:
     if name == "modules":
         return _conda_dropped(setting, run, interface)
-    if takes(interface, name):
+    if takes(interface, name) or name == "checkpoint_files":  # whether it names them all the same, a trial shows
         return None
     value = fixed(interface).get(name)
     if name == "lora_alpha" and interface.of_cruijff_kit:

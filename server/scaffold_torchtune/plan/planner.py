@@ -5,7 +5,7 @@ import itertools
 import json
 import posixpath
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from scaffold_torchtune import __version__
 from scaffold_torchtune.findings import Refused, Scalar
@@ -19,6 +19,7 @@ from scaffold_torchtune.system.layout import SETUP_TEMPLATES
 _EXCLUDED: Final = {
     "control": "a control: the base model is not fine-tuned",
     "eval-only": "evaluated only: nothing is fine-tuned",
+    "cancelled": "cancelled: the table of runs marks it as not to be run",
 }
 """Why a row is left out of the plan, by its type."""
 
@@ -108,10 +109,14 @@ def _planned_run(
 
 
 def with_id(plan: Plan) -> Plan:
-    """Return the plan with its id: the SHA-256 of all else but the warnings."""
-    content = plan.model_dump(mode="json", exclude={"id", "warnings"})
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return plan.model_copy(update={"id": digest})
+    """Return the plan with its id."""
+    return plan.model_copy(update={"id": id_of(plan.model_dump(mode="json"))})
+
+
+def id_of(content: Mapping[str, Any]) -> str:
+    """Return the id of a plan with this content as JSON has it: the SHA-256 of all else but the warnings."""
+    counted = {name: part for name, part in content.items() if name not in {"id", "warnings"}}
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
 
 
 def _names(

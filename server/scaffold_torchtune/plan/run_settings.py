@@ -10,14 +10,15 @@ from functools import cached_property
 from typing import Final
 
 from scaffold_torchtune.findings import Scalar
-from scaffold_torchtune.models import Experiment, Interface, Plan, Run, Setting, Source, SourceKind
+from scaffold_torchtune.models import CheckpointState, Experiment, Interface, Plan, Run, Setting, Source, SourceKind
 from scaffold_torchtune.plan import external
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.settings.parameters import KEYS, OF_LOCAL
 from scaffold_torchtune.system.layout import data_label
+from scaffold_torchtune.torchtune_facts.model_registry import find_model
 
 # Of these a template has but those of another experiment; the plan has the ones of this.
-_PLANNED_OTHERWISE: Final = frozenset({"experiment_name", "project_dir", "custom_recipe"})
+_PLANNED_OTHERWISE: Final = frozenset({"experiment_name", "project_dir", "custom_recipe", "checkpoint_files"})
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class PlanContext:
     """Where the experiment lies, and what was planned there before. Paths are absolute.
 
     `inputs` maps input files to the SHA-256 of their bytes. `previous` is the plan that lies there, if any.
-    `interface` is what the external script takes; None for the bundled setup_finetune.
+    `interface` is what the external script takes; None for the bundled setup_finetune. `checkpoint` returns what lies
+    in the directory of a base model.
     """
 
     experiment_dir: str
@@ -35,6 +37,7 @@ class PlanContext:
     inputs: Mapping[str, str] = field(default_factory=dict)
     previous: Plan | None = None
     interface: Interface | None = None
+    checkpoint: Callable[[str], CheckpointState] = lambda _: CheckpointState(absent=True)
 
     @cached_property
     def defaults(self) -> Mapping[str, Setting]:
@@ -94,6 +97,7 @@ def settings_of(run: Run, data: Setting, experiment: Experiment, context: PlanCo
         found["experiment_name"] = _derived(experiment.name, "the summary's title")
     found |= _output(found.pop("output_dir_base", None), experiment, context)
     found |= _data(data) | _model(run, experiment, context)
+    found |= _checkpoint_files(found, context)
     if recipe is not None:
         found["custom_recipe"] = recipe
     if context.interface is None and not is_full(recipe) and "lora_alpha" not in found:
@@ -155,6 +159,20 @@ def _model(run: Run, experiment: Experiment, context: PlanContext) -> dict[str, 
         "model_checkpoint": _with(path, name),
         "models_dir": _with(path, folder),
     }
+
+
+def _checkpoint_files(settings: Mapping[str, Setting], context: PlanContext) -> dict[str, Setting]:
+    """The files of a base model that lies here under other names than it is published: saved anew, or by torchtune.
+
+    What a script that could not be asked would make of the key, nobody knows.
+    """
+    if context.interface is not None and context.interface.options is None:
+        return {}
+    folder, name = settings["models_dir"].text, settings["model_checkpoint"].text
+    entry, there = find_model(settings["torchtune_model_name"].text), context.checkpoint(posixpath.join(folder, name))
+    if entry is None or not there.weights or all(file in there.files for file in entry.file_names):
+        return {}
+    return {"checkpoint_files": _derived(",".join(there.weights), "as they lie in the model's directory")}
 
 
 def parameters_of(columns: tuple[str, ...], settings: Mapping[str, Setting], data: Setting) -> dict[str, Scalar]:

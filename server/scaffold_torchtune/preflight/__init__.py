@@ -4,10 +4,24 @@ from collections.abc import Mapping, Sequence
 
 from scaffold_torchtune.findings import Finding, sort_findings
 from scaffold_torchtune.models import DiskState, Plan
-from scaffold_torchtune.preflight import cost, data_findings, design, inputs, labels, optimizer_steps, run_groups
+from scaffold_torchtune.preflight import (
+    cost,
+    data_findings,
+    design,
+    inputs,
+    labels,
+    optimizer_steps,
+    resuming,
+    run_groups,
+)
 
 
-def check_plan(plan: Plan, disk: DiskState, listed: Mapping[str, Sequence[str]]) -> list[Finding]:
+def check_plan(
+    plan: Plan,
+    disk: DiskState,
+    listed: Mapping[str, Sequence[str]],
+    resumed: tuple[Mapping[str, resuming.ConfigData], Mapping[str, resuming.ConfigData]] = ({}, {}),
+) -> list[Finding]:
     """Return everything that would go wrong later.
 
     Args:
@@ -15,6 +29,8 @@ def check_plan(plan: Plan, disk: DiskState, listed: Mapping[str, Sequence[str]])
         disk: what lies on disk of what the plan names.
         listed: the checkpoint files that finetune.yaml names, by the model's directory; where it is not known yet,
             the directory is not here.
+        resumed: by the directory of a run that may resume, its finetune.yaml, and the config that the state in its
+            output directory was trained by.
 
     Returns:
         Findings about the experiment, each once for all runs that it concerns, with the line in the documents from
@@ -26,9 +42,11 @@ def check_plan(plan: Plan, disk: DiskState, listed: Mapping[str, Sequence[str]])
             *labels.label_findings(plan, disk),
             *optimizer_steps.step_findings(plan, disk),
             *inputs.checkpoint_findings(plan, disk, listed),
-            *run_groups.output_findings(plan),
+            *run_groups.output_findings(plan, disk),
+            *resuming.resuming_findings(plan, disk, *resumed),
             *design.name_findings(plan),
             *design.design_findings(plan),
+            *design.unusual_findings(plan),
             *cost.cost_findings(plan, disk),
         ]
     )

@@ -18,6 +18,7 @@ _GIB = 1024**3
 _BF16 = 2
 _CHARACTERS = 4  # characters in a token, roughly, of English text in the tokenizers of the models here
 _NAMES_GPUS = ("gpu_type", "constraint")
+_COMMON = 80  # GiB of the largest GPUs that are common: A100 and H100
 _BEST_USE = 0.5  # the best part of its peak that a GPU reaches in training, as published runs report it
 
 
@@ -167,7 +168,7 @@ def _names(run: PlannedRun) -> str:
 
 
 def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
-    """Runs that cannot fit on the GPU that their type or constraint names, whatever their activations."""
+    """Runs that cannot fit on the GPU that their type or constraint names, or on a common one, without activations."""
     large: dict[tuple[int, int], list[PlannedRun]] = {}
     for run, need in runs:
         gpu = _gpu(run)
@@ -180,6 +181,19 @@ def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding
         )
         fix = "use more GPUs, larger ones, or a smaller model; or correct what names the GPUs"
         expected, place = f"at most {memory} GiB", at(some[0], "gpus", *_NAMES_GPUS)
+        yield finding("gpu-memory", message, field="gpus", expected=expected, actual=_gib(held), fix=fix, at=place)
+
+    nameless: dict[int, list[PlannedRun]] = {}
+    for run, need in runs:
+        if _gpu(run) is None and need.held > _COMMON * _GIB:
+            nameless.setdefault(need.held, []).append(run)
+    for held, some in nameless.items():
+        message = (
+            f"weights, gradients and optimizer states alone take {_gib(held)} on each GPU of {concerning(some, plan)},"
+            f" more than the {_COMMON} GiB of an A100 or H100, and nothing says which GPUs the jobs get"
+        )
+        fix = "use more GPUs or a smaller model; nothing if all GPUs there are larger, and better name them (GPU type)"
+        expected, place = f"at most {_COMMON} GiB", at(some[0], "gpus", "torchtune_model_name")
         yield finding("gpu-memory", message, field="gpus", expected=expected, actual=_gib(held), fix=fix, at=place)
 
 

@@ -1,7 +1,7 @@
-"""The design of the experiment: missing combinations, confounds, and names that contradict the plan.
+"""The design of the experiment: odd cells, missing combinations, seeds, confounds, and names that contradict the plan.
 
-What is remarked about combinations and confounds is information: an experimenter may want it so. A base model and its
-instruct version have the same shapes, so that the name of its directory may be all that tells them apart.
+What is remarked about missing combinations and confounds is information: an experimenter may want it so. A base model
+and its instruct version have the same shapes, so that the name of its directory may be all that tells them apart.
 """
 
 import itertools
@@ -9,20 +9,34 @@ import math
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, Scalar, finding
-from scaffold_torchtune.models import Plan, PlannedRun
+from scaffold_torchtune.models import Plan, PlannedRun, SourceKind
+from scaffold_torchtune.preflight.grid import OddCell, odd_cells
 from scaffold_torchtune.preflight.optimizer_steps import effective_batch
 from scaffold_torchtune.preflight.run_groups import at, concerning, full, grouped, row
-from scaffold_torchtune.settings.kinds import read_float
+from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.kinds import UNBOUNDED, Bounds, read_float
+from scaffold_torchtune.settings.parameters import PARAMETERS, SURROUNDINGS
 from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.system.text import few, shown
 from scaffold_torchtune.torchtune_facts.model_registry import find_model
 
 _LISTED = 6
+_CACHED: Final = "models--"  # what the name of an entry in Hugging Face's cache begins with
+_OF_JOBS: Final = SURROUNDINGS - {"gpus", "models_dir"}
+"""What changes how a run is computed, and not what comes of it."""
+
+_USUAL_IN_FULL: Final = {"lr": Bounds(minimum=1e-8, maximum=1e-3)}
+"""What is usual where all weights are trained, if it is something else than with LoRA."""
+
+_USUAL_SCALE: Final = Bounds(minimum=1 / 64, maximum=64)
+"""The usual bounds of lora_alpha / lora_rank."""
+
+_SETTING_OF: Final = {"model": "torchtune_model_name", "dataset": "dataset_label", "recipe": "custom_recipe"}
 _LABELS: Final = {
     "lora_rank": "lora_rank", "rank": "lora_rank", "r": "lora_rank", "lora_alpha": "lora_alpha", "alpha": "lora_alpha",
     "lr": "lr", "batch_size": "batch_size", "bs": "batch_size", "epochs": "epochs", "epoch": "epochs", "ep": "epochs",
@@ -41,12 +55,43 @@ def design_findings(plan: Plan) -> Iterator[Finding]:
     """Yield remarks about the design."""
     factors = {name: [run.parameters.get(name) for run in plan.runs] for name in plan.varying}
     others = {name: values for name, values in factors.items() if name != "seed"}  # which repeats a combination
-    yield from _factorial(plan, others)
-    if "seed" in factors:
+    odd = odd_cells({name: levels for name, levels in factors.items() if name not in _OF_JOBS})
+    yield from (_odd(plan, cell) for cell in odd)
+    yield from _factorial(plan, others) if not odd else ()
+    yield from _seeds(plan)
+    if "seed" in factors and not any(cell.factor == "seed" for cell in odd):
         yield from _replicates(plan, others)
     yield from _together(plan, factors)
     yield from _alpha(plan)
     yield from _batch(plan)
+
+
+def _odd(plan: Plan, cell: OddCell) -> Finding:
+    """The one value that keeps the runs from being a grid."""
+    run, factor = plan.runs[cell.run], cell.factor
+    actual, expected = kinds.written(cell.actual), kinds.written(cell.expected)
+    sizes, names = " x ".join(map(str, cell.sizes.values())), " x ".join(cell.sizes)
+    others = [each for each in plan.runs if each.parameters.get(factor) == cell.actual and each != run]
+    has = f"{shown(run.name)} has {factor} {actual}" if others else f"only {shown(run.name)} has {factor} {actual}"
+    if cell.pair is not None:
+        pair = plan.runs[cell.pair]
+        has = f"{has}, and only {shown(pair.name)} (line {pair.line}) {expected}; with one value in both"
+        fix = f"write the value that both are meant to have in the column {factor}; nothing if both are meant"
+    else:
+        has, fix = f"{has}; with {expected}", f"write {expected} for {factor} in this row; nothing if {actual} is meant"
+    lacks = f"lacks {cell.gaps} combination(s) and no more" if cell.gaps else "is complete"
+    message = f"{has} the grid of {sizes} ({names}) {lacks}"
+    if len(cell.sizes) == 1:
+        message = f"{has} the {sizes} runs differ by {names} alone"
+    place, wanted, found = _cell(run, factor), cell.expected, cell.actual
+    return finding("odd-value", message, field=factor, expected=wanted, actual=found, fix=fix, at=place)
+
+
+def _cell(run: PlannedRun, factor: str) -> Location:
+    """The place of a run's own value, else of its row."""
+    setting = run.settings.get(_SETTING_OF.get(factor, factor))
+    is_own = setting is not None and setting.source.kind is SourceKind.ROW
+    return Location(setting.source.file, setting.source.line) if setting and is_own else row(run)
 
 
 def _factorial(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding]:
@@ -57,13 +102,15 @@ def _factorial(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding
     if not size / 2 <= len(planned) < size:
         return
     missing = [each for each in itertools.product(*levels.values()) if each not in planned]
-    combinations = [
-        ", ".join(f"{name} {shown(level)}" for name, level in zip(levels, each, strict=True)) for each in missing
-    ]
-    listed = few(combinations, _LISTED, between="; ", more="; and {} more")
+    listed = few([_combination(list(levels), each) for each in missing], _LISTED, between="; ", more="; and {} more")
     message = f"{len(missing)} of the {size} combinations of {' x '.join(levels)} are not planned: {listed}"
     fix = "add their rows to the runs table if they were meant to be there"
     yield _incomplete(plan, message, "runs", size, len(planned), fix)
+
+
+def _combination(names: list[str], levels: Iterable[Scalar]) -> str:
+    """Return a combination of levels as messages have it: `lora_rank 8, lr 1e-05`."""
+    return ", ".join(f"{name} {shown(level)}" for name, level in zip(names, levels, strict=True))
 
 
 def _incomplete(plan: Plan, message: str, field: str, expected: int, actual: int, fix: str) -> Finding:
@@ -71,12 +118,49 @@ def _incomplete(plan: Plan, message: str, field: str, expected: int, actual: int
     return finding(code, message, field=field, expected=expected, actual=actual, fix=fix, at=first)
 
 
+def _seeds(plan: Plan) -> Iterator[Finding]:
+    """What seeds change, where they tell runs apart.
+
+    All four recipes of torchtune 0.6.1 shuffle with a sampler whose own seed is 0 (`_setup_data`), and nothing but
+    LoRA's dropout and the start of its adapter is drawn at random (LoRALinear.initialize_parameters): without an
+    adapter, runs that differ by seed alone end with the same weights.
+    """
+    groups = grouped(plan.runs, lambda run: (full(run), _but_for_the_seed(run)))
+    seeded = {key: runs for key, runs in groups.items() if len({run.value("seed") for run in runs}) > 1}
+    same = [runs for (is_full, _), runs in seeded.items() if is_full]
+    for runs in same:
+        seeds = few([str(run.value("seed")) for run in runs], _LISTED)
+        message = (
+            f"{concerning(runs, plan)} differ by seed alone ({seeds}), and in full fine-tuning torchtune 0.6.1 draws"
+            " nothing at random from it: all would end with the same weights"
+        )
+        fix = "keep one of these rows, and the column Seed only where LoRA runs need it"
+        yield finding("seed-effect", message, field="seed", actual=len(runs), fix=fix, at=_cell(runs[1], "seed"))
+    drawn = [run for (is_full, _), runs in seeded.items() if not is_full for run in runs]
+    if drawn:
+        message = (
+            f"in {concerning(drawn, plan)} the seed changes how the adapter starts and its dropout, never the order of"
+            " the data, which torchtune 0.6.1 shuffles with a seed of its own"
+        )
+        yield finding(
+            "seed-effect", message, field="seed", severity=Severity.INFO, fix="nothing", at=_cell(drawn[0], "seed")
+        )
+
+
+def _but_for_the_seed(run: PlannedRun) -> tuple[tuple[str, Scalar], ...]:
+    """What is trained in a run: what only names it, or says how its job is computed, is left out."""
+    left_out = _OF_JOBS | {"seed", "my_wandb_run_name"}
+    return tuple((name, setting.value) for name, setting in run.settings.items() if name not in left_out)
+
+
 def _replicates(plan: Plan, others: dict[str, list[Scalar]]) -> Iterator[Finding]:
     """Combinations that are repeated more often than others."""
     counts = Counter(zip(*others.values(), strict=True))
     if len(set(counts.values())) > 1:
         fewest, most = min(counts.values()), max(counts.values())
-        message = f"the seeds are not the same for all combinations: some have {fewest} run(s), some {most}"
+        lacking = [_combination(list(others), each) for each, count in counts.items() if count == fewest]
+        listed = few(lacking, _LISTED, between="; ", more="; and {} more")
+        message = f"the seeds are not the same for all combinations: {listed} have {fewest} run(s), others {most}"
         fix = "add the rows that are missing if every combination should be repeated alike"
         yield _incomplete(plan, message, "seed", most, fewest, fix)
 
@@ -131,6 +215,39 @@ def _batch(plan: Plan) -> Iterator[Finding]:
         yield _confound(plan, message, *differing)
 
 
+def unusual_findings(plan: Plan) -> Iterator[Finding]:
+    """Yield a warning for each value that is far outside what is usual."""
+    for name, parameter in PARAMETERS.items():
+        for (value, is_full), runs in _said(plan, name).items() if parameter.usual != UNBOUNDED else ():
+            bounds = _USUAL_IN_FULL.get(name, parameter.usual) if is_full else parameter.usual
+            if isinstance(value, int | float) and not bounds.hold(value):
+                yield _unusual(plan, runs, name, value, f"usual is a number{bounds}")
+    for (alpha, _), runs in _said(plan, "lora_alpha").items():
+        for rank, some in grouped(runs, lambda run: run.value("lora_rank")).items():
+            if _is_usual("lora_rank", rank) and _is_usual("lora_alpha", alpha):
+                scale = float(str(alpha)) / float(str(rank))
+                usual = f"LoRA scales what it adds by alpha / rank, {scale:g}; usual is a number{_USUAL_SCALE}"
+                yield from () if _USUAL_SCALE.hold(scale) else [_unusual(plan, some, "lora_alpha", alpha, usual)]
+
+
+def _is_usual(name: str, value: Scalar) -> bool:
+    return isinstance(value, int | float) and PARAMETERS[name].usual.hold(value)
+
+
+def _said(plan: Plan, name: str) -> dict[tuple[Scalar, bool], list[PlannedRun]]:
+    """The runs by the value that somebody chose for a setting, and by whether all weights are trained."""
+    followed = (SourceKind.DEFAULT, SourceKind.DERIVED)
+    chosen = [run for run in plan.runs if name in run.settings and run.settings[name].source.kind not in followed]
+    return grouped(chosen, lambda run: (run.value(name), full(run)))
+
+
+def _unusual(plan: Plan, runs: list[PlannedRun], name: str, value: Scalar, usual: str) -> Finding:
+    message = f"{name} is {kinds.written(value)} in {concerning(runs, plan)}: {usual}"
+    fix = f"correct {name}; nothing if {kinds.written(value)} is meant"
+    expected, place = usual.rpartition("usual is ")[2], at(runs[0], name)
+    return finding("unusual-value", message, field=name, expected=expected, actual=value, fix=fix, at=place)
+
+
 class _Claim(NamedTuple):
     """What a run's name claims: `rank8`, that lora_rank is 8."""
 
@@ -155,7 +272,7 @@ def _models(plan: Plan) -> Iterator[Finding]:
     """Directories of models that are named as another model is."""
     models = grouped(plan.runs, lambda run: (str(run.checkpoint_dir), run.text("torchtune_model_name")))
     for (directory, model), runs in models.items():
-        named, meant = find_model(posixpath.basename(directory)), find_model(model)
+        named, meant = find_model(_name_of(directory)), find_model(model)
         if named and meant and named != meant:
             who, place = concerning(runs, plan), at(runs[0], "model_checkpoint", "models_dir")
             message = (
@@ -163,6 +280,12 @@ def _models(plan: Plan) -> Iterator[Finding]:
             )
             fix = "correct the model or its path in the summary; nothing if the directory holds what is meant"
             yield _mismatch(message, "model_checkpoint", meant.name, named.name, fix, place)
+
+
+def _name_of(directory: str) -> str:
+    """The model's name by its directory: the last part, or NAME of `models--ORG--NAME/snapshots/HASH` in a cache."""
+    entries = [part for part in directory.split("/") if part.startswith(_CACHED)]
+    return entries[-1].rpartition("--")[2] if entries else posixpath.basename(directory)
 
 
 def _claims(run: PlannedRun) -> Iterator[_Claim]:

@@ -1,16 +1,20 @@
 """Inspection of base models and free space on disk. It only reads."""
 
 import contextlib
+import itertools
 import json
+import math
 import os
+import re
 import stat
 import struct
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from scaffold_torchtune.models import CheckpointState, TensorFile
-from scaffold_torchtune.system.files import NotRegular, open_regular
-from scaffold_torchtune.system.text import close_matches
+from scaffold_torchtune.models import CheckpointState, SavedState, TensorFile
+from scaffold_torchtune.system.files import NotRegular, is_directory, is_file, is_there, open_regular
+from scaffold_torchtune.system.text import close_matches, escape
 
 
 class Unfit(Exception):
@@ -29,19 +33,19 @@ def regular_file(path: str) -> BinaryIO:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(path) from error
     except NotRegular as error:
-        is_directory = Path(path).is_dir()
-        raise Unfit("is a directory, not a file" if is_directory else "is not a regular file") from error
+        raise Unfit("is a directory, not a file" if is_directory(path) else "is not a regular file") from error
     except (OSError, ValueError) as error:
         raise Unfit(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
 
 
 def near(path: str) -> tuple[str, ...]:
-    """Return what lies beside a path that does not exist, with nearly its name."""
+    """Return what lies beside a path that does not exist, with nearly its name, or as Hugging Face's cache names it."""
     try:
-        beside = [entry.name for entry in Path(path).parent.iterdir()]
-    except OSError:
+        beside = _names(str(Path(path).parent))
+    except (OSError, ValueError):
         return ()
-    return tuple(close_matches(Path(path).name, beside, cutoff=0.75))
+    cached = [name for name in beside if name.startswith("models--") and name.endswith(f"--{Path(path).name}")]
+    return (*cached, *close_matches(Path(path).name, beside, cutoff=0.75))
 
 
 def free_bytes(directory: str) -> int | None:
@@ -61,10 +65,59 @@ def free_bytes(directory: str) -> int | None:
     return None
 
 
-_MAX_HEADER = 100_000_000  # the format's own bound (safetensors, tensor.rs: MAX_HEADER_SIZE)
-_MAX_JSON = 50_000_000
+def in_the_way(directory: str) -> str | None:
+    """Return what lies where a directory is to be made, or one above it, and is none; None where nothing does.
+
+    What cannot be seen from here, through links, is not in the way: compute nodes may see another file system.
+    """
+    for folder in (Path(directory), *Path(directory).parents):
+        if is_directory(folder):
+            return None
+        if is_there(folder):
+            return str(folder)
+    return None
+
+
+_MAX_CONFIG = 200_000
+_MAX_OUTPUTS = 10_000
+_EPOCH = re.compile(r"epoch_([0-9]{1,9})", re.ASCII)
+
+
+def inspect_state(directory: str) -> SavedState | None:
+    """Return what a job that resumes would go on from in its output directory; None where it would begin anew.
+
+    torchtune 0.6.1 saves recipe_state/recipe_state.pt between epochs, and writes its whole config to
+    torchtune_config.yaml each time that a training starts (training/metric_logging.py, save_config).
+    """
+    try:
+        if not is_file(Path(directory, "recipe_state", "recipe_state.pt")):
+            return None
+        with os.scandir(directory) as entries:
+            names = [entry.name for entry in itertools.islice(entries, _MAX_OUTPUTS)]
+    except (OSError, ValueError):
+        return None
+    done = [int(match[1]) + 1 for match in map(_EPOCH.fullmatch, names) if match]
+    text = None
+    with contextlib.suppress(Unfit, OSError, ValueError), regular_file(f"{directory}/torchtune_config.yaml") as file:
+        data = file.read(_MAX_CONFIG + 1)
+        text = data.decode() if len(data) <= _MAX_CONFIG else None
+    return SavedState(text=text, epochs=max(done, default=0))
+
+
+_MAX_HEADER = 4 * 1024**2  # a model takes a tenth of that; the format allows 100 MB (tensor.rs: MAX_HEADER_SIZE)
+_MAX_HEADERS = 16 * 1024**2  # of all files of a directory
+_MAX_JSON = 4 * 1024**2
 _MAX_FILES = 2_000
+_MAX_NAME = 500
+_LISTED = 20
+_MAX_INTEGER = 2**63 - 1
 _INDEX = "model.safetensors.index.json"
+_TORCH_INDEX = "pytorch_model.bin.index.json"
+_DTYPES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4,
+    "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
+}  # fmt: skip
+"""Bytes of an element by its type (safetensors, tensor.rs: Dtype)."""
 
 
 def inspect_checkpoint(directory: str) -> CheckpointState:
@@ -77,36 +130,76 @@ def inspect_checkpoint(directory: str) -> CheckpointState:
         return CheckpointState(absent=True, near=near(directory))
     except (OSError, ValueError) as error:
         return CheckpointState(problem=f"cannot be looked into: {getattr(error, 'strerror', None) or error}")
-    weights = [name for name in files if name.endswith(".safetensors") and "/" not in name]
-    index, config = _object(f"{directory}/{_INDEX}"), _object(f"{directory}/config.json")
-    listed = index.get("weight_map") if index else None
-    listed = listed if isinstance(listed, dict) else {}
+    if "config.json" not in files and (snapshots := _snapshots(directory)):
+        return CheckpointState(snapshots=snapshots)
+    budget, tensors = _MAX_HEADERS, {}
+    for name in [name for name in files if name.endswith(".safetensors") and "/" not in name]:
+        tensors[name], used = _tensors(f"{directory}/{name}", min(_MAX_HEADER, budget))
+        budget -= used
+    index, config = _mapped(f"{directory}/{_INDEX}"), _object(f"{directory}/config.json")
     return CheckpointState(
         files=files,
-        tensors={name: _tensors(f"{directory}/{name}") for name in weights},
-        index=None if index is None else {str(k): str(v) for k, v in listed.items()},
-        config=None if config is None else {k: int(v) for k, v in config.items() if isinstance(v, int)},
+        tensors=tensors,
+        weights=_weights(files, index or _mapped(f"{directory}/{_TORCH_INDEX}") or {}),
+        index=index,
+        config=None if config is None else {k: v for k, v in map(_of_config, config.items()) if k},
     )
+
+
+def _snapshots(directory: str) -> tuple[str, ...]:
+    """The states of a model in an entry of Hugging Face's cache: `models--ORG--NAME/snapshots/HASH`."""
+    main = ""
+    with contextlib.suppress(Unfit, OSError, ValueError), regular_file(f"{directory}/refs/main") as file:
+        main = file.read(_MAX_NAME).decode().strip()
+    try:
+        names = _names(f"{directory}/snapshots")
+    except OSError:
+        return ()
+    return tuple(sorted(names[:_LISTED], key=lambda name: name != main))
+
+
+def _of_config(item: tuple[str, Any]) -> tuple[str, int]:
+    """A whole number of config.json, by its key; of true and false 1 and 0, of anything else nothing."""
+    key, value = item
+    is_number = isinstance(value, int) and abs(value) <= _MAX_INTEGER
+    return (key, int(value)) if is_number and _is_plain(key) else ("", 0)
+
+
+def _is_plain(name: Any) -> bool:
+    """Whether a text from a file can be the name of something here: other texts have no place in a result."""
+    return isinstance(name, str) and 0 < len(name) <= _MAX_NAME and name.isprintable()
 
 
 def _files(directory: str) -> dict[str, int]:
     """Size by name of the regular files in a directory and in those directly below it."""
     found: dict[str, int] = {}
-    for entry in sorted(os.scandir(directory), key=lambda e: e.name):
+    for name in _names(directory):
+        mode, size = _kind(f"{directory}/{name}")
+        if stat.S_ISREG(mode):
+            found[name] = size
+        elif stat.S_ISDIR(mode):
+            with contextlib.suppress(OSError):
+                below = [f"{name}/{each}" for each in _names(f"{directory}/{name}")]
+                kinds = {each: _kind(f"{directory}/{each}") for each in below}
+                found |= {each: size for each, (mode, size) in kinds.items() if stat.S_ISREG(mode)}
         if len(found) > _MAX_FILES:
             break
-        if entry.is_file():
-            found[entry.name] = entry.stat().st_size
-        else:
-            found |= {f"{entry.name}/{name}": size for name, size in _below(entry.path)}
     return found
 
 
-def _below(directory: str) -> list[tuple[str, int]]:
+def _kind(path: str) -> tuple[int, int]:
+    """Mode and size of what lies at a path; no mode where that cannot be said."""
     with contextlib.suppress(OSError):
-        entries = sorted(os.scandir(directory), key=lambda e: e.name)[:_MAX_FILES]
-        return [(entry.name, entry.stat().st_size) for entry in entries if stat.S_ISREG(entry.stat().st_mode)]
-    return []
+        there = Path(path).stat()
+        return there.st_mode, there.st_size
+    return 0, 0
+
+
+def _names(directory: str) -> list[str]:
+    """The first names in a directory, in order, without those that no file of a model has: not UTF-8, invisible."""
+    with os.scandir(directory) as entries:
+        names = [entry.name for entry in itertools.islice(entries, 4 * _MAX_FILES)]
+    return sorted(filter(_is_plain, names))[:_MAX_FILES]
 
 
 def _object(path: str) -> dict[str, Any] | None:
@@ -119,26 +212,96 @@ def _object(path: str) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _tensors(path: str) -> TensorFile:
-    """The header of a safetensors file: eight bytes of length, little-endian, then JSON (the format's README)."""
+def _mapped(path: str) -> dict[str, str] | None:
+    """The file of each tensor as an index says; None where there is no index that can be read."""
+    content = _object(path)
+    mapped = {} if content is None else content.get("weight_map", {})
+    if content is None or not isinstance(mapped, dict):
+        return None if content is None else {}
+    return {str(k): v for k, v in mapped.items() if _is_plain(k) and _is_plain(v)}
+
+
+_WEIGHTS = re.compile(
+    r"(?!adapter|consolidated|optimizer|scheduler|training_args|rng_state)[A-Za-z0-9][A-Za-z0-9._+-]*"
+)
+_SHARD = re.compile(r"(?P<set>.*?)-?(?P<number>[0-9]{1,9})-of-(?P<last>[0-9]{1,9})(?P<end>\.[a-z]+)", re.ASCII)
+
+
+def _weights(files: Iterable[str], index: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the files that hold a model, by its index or, where there is none, by their names; none where it is open.
+
+    An adapter is no model, nor is what Meta and Mistral lay beside it in a format of their own (consolidated).
+    """
+    there = {name for name in files if _WEIGHTS.fullmatch(name)}
+    if index and there.issuperset(index.values()):
+        return tuple(sorted(set(index.values())))
+    for end, whole in ((".safetensors", "model.safetensors"), (".bin", "pytorch_model.bin")):
+        names = sorted(name for name in there if name.endswith(end))
+        shards: dict[tuple[str, str], list[str]] = {}
+        for match in filter(None, map(_SHARD.fullmatch, names)):
+            shards.setdefault((match["set"], match["last"]), []).append(match[0])
+        complete = [each for (_, last), each in shards.items() if len(each) == int(last)]
+        if whole in names or len(names) == 1:
+            return (whole,) if whole in names else tuple(names)
+        if len(complete) == 1:
+            return tuple(complete[0])
+    return ()
+
+
+def _tensors(path: str, most: int) -> tuple[TensorFile, int]:
+    """Read the header of a safetensors file of at most so many bytes; return it, and how many bytes it takes.
+
+    Eight bytes of length, little-endian, then JSON (the format's README).
+    """
     try:
         with regular_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             begin = file.read(8)
             if begin == b"version ":
-                return TensorFile(problem="is a Git LFS pointer, not the weights: git lfs pull fetches them")
+                return TensorFile(problem="is a Git LFS pointer, not the weights: git lfs pull fetches them"), 0
             length = struct.unpack("<Q", begin)[0] if len(begin) == 8 else 0  # noqa: PLR2004 - see above
-            if not 0 < length <= min(_MAX_HEADER, size - 8):
-                return TensorFile(problem="is not a whole safetensors file")
-            return _header(json.loads(file.read(length)), size - 8 - length)
-    except (Unfit, OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        return TensorFile(problem="cannot be read as a safetensors file")
+            if not 0 < length <= size - 8:
+                return TensorFile(problem="is not a whole safetensors file"), 0
+            if length > most:
+                return TensorFile(problem=f"has a header of {length} bytes, more than the tensors of a model take"), 0
+            return _header(json.loads(file.read(length)), size - 8 - length), length
+    except (Unfit, OSError, ValueError, RecursionError):
+        return TensorFile(problem="cannot be read as a safetensors file"), 0
 
 
-def _header(header: dict[str, Any], size: int) -> TensorFile:
-    """The shapes, where the file is as long as its header says."""
-    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-    needed = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+def _header(header: Any, size: int) -> TensorFile:
+    """The shapes, where the file is as long as its header says.
+
+    Raises:
+        ValueError: it is no header.
+    """
+    tensors = {name: entry for name, entry in _dict(header).items() if name != "__metadata__"}
+    shapes: dict[str, tuple[int, ...]] = {}
+    needed = 0
+    for name, entry in tensors.items():
+        (begin, end), shape = _whole_numbers(_dict(entry).get("data_offsets"), 2, 2), _whole_numbers(entry.get("shape"))
+        if not _is_plain(name) or begin > end:
+            raise ValueError(name)
+        item = _DTYPES.get(str(entry.get("dtype")))
+        if item is not None and math.prod(shape) * item != end - begin:
+            return TensorFile(problem=f"gives {escape(name)} {end - begin} bytes, which its shape does not take")
+        needed, shapes[name] = max(needed, end), shape
     if needed > size:
         return TensorFile(problem=f"is cut off: {needed - size} bytes of its tensors are missing")
-    return TensorFile(shapes={name: tuple(int(n) for n in entry["shape"]) for name, entry in tensors.items()})
+    if needed < size:
+        return TensorFile(problem=f"has {size - needed} bytes more than its tensors take")
+    return TensorFile(shapes=shapes)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("no object")  # noqa: TRY004 - of what a file holds
+    return value
+
+
+def _whole_numbers(value: Any, least: int = 0, most: int = 16) -> tuple[int, ...]:
+    """The whole numbers of a list; neither negative nor larger than 64 bits hold."""
+    fits = isinstance(value, list) and least <= len(value) <= most
+    if not fits or not all(type(number) is int and 0 <= number <= _MAX_INTEGER for number in value):
+        raise ValueError("no whole numbers")
+    return tuple(value)

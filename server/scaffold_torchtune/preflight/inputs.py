@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.models import CheckpointState, DiskState, Plan
 from scaffold_torchtune.preflight.run_groups import Subject, at, concerning, grouped
-from scaffold_torchtune.system.text import few, shown
+from scaffold_torchtune.system.text import escape, few, shown
 from scaffold_torchtune.torchtune_facts.facts import ModelFacts, load
 
 _FEW = 3  # files or tensors
@@ -28,6 +28,10 @@ def checkpoint_findings(plan: Plan, disk: DiskState, listed: Mapping[str, Sequen
             yield about.not_seen(what, unchecked="files", near=found.near)
         elif found.problem:
             yield about.mismatch(f"it {found.problem}", fix="correct the model's path in the summary")
+        elif found.snapshots:
+            what = "it is an entry of Hugging Face's cache, and each state of the model lies in snapshots below it"
+            fix = f"write the path of one: {escape(directory)}/snapshots/{found.snapshots[0]}"
+            yield about.mismatch(what, expected=found.snapshots[0], fix=fix)
         else:
             facts = load().model(model)
             yield from _config(about, found, facts)
@@ -61,12 +65,10 @@ def _weights(
 
     Of files in torch's own format (`.bin`) only whether they are there is known.
     """
-    names = list(listed or found.tensors or ["model.safetensors"])
+    names = list(listed or found.weights or found.tensors or ["model.safetensors"])
     missing = [name for name in names if name not in found.files]
     if missing:
-        message, actual = f"{_few(missing)} is not there", _few(list(found.tensors)) or "no .safetensors file"
-        fix = "download the whole model repository again, or correct the model's name or path in the summary"
-        yield about.mismatch(message, expected=_few(names), actual=actual, fix=fix)
+        yield _missing(about, found, names, missing)
         return
     loaded = {name: found.tensors[name] for name in names if name in found.tensors}
     broken = {name: each.problem for name, each in loaded.items() if each.problem}
@@ -76,6 +78,21 @@ def _weights(
     if facts is not None and not broken and len(loaded) == len(names):
         yield from _shapes(about, shapes, facts)
     yield from _index(about, found)
+
+
+def _missing(about: Subject, found: CheckpointState, names: Sequence[str], missing: Sequence[str]) -> Finding:
+    """Weights that are not there: the directory is another than is meant, or holds something else than a model."""
+    message, actual = f"{_few(missing)} is not there", _few(list(found.tensors)) or "no .safetensors file"
+    fix = "download the whole model repository again, or correct the model's name or path in the summary"
+    if found.weights:
+        message = f"{message}, and the model lies there in {_few(found.weights)}"
+        fix = "plan the runs again, so that the files that are there are named"
+    elif any(name.startswith("adapter_model.") for name in found.files):
+        message = f"{message}: it holds an adapter, without the model that it belongs to"
+        fix = (
+            "train its run without `Adapter weights only`, or merge the adapter into the model, and name that directory"
+        )
+    return about.mismatch(message, expected=_few(names), actual=actual, fix=fix)
 
 
 def _shapes(about: Subject, shapes: Mapping[str, tuple[int, ...]], facts: ModelFacts) -> Iterator[Finding]:

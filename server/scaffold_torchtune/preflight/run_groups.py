@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, finding
-from scaffold_torchtune.models import Plan, PlannedRun
+from scaffold_torchtune.models import DiskState, Plan, PlannedRun
 from scaffold_torchtune.settings.recipes import FULL, method_of
 from scaffold_torchtune.system.text import few, shown
 
@@ -86,8 +86,25 @@ def output_dir(run: PlannedRun) -> str | None:
     return posixpath.normpath(posixpath.join(str(base), run.text("experiment_name"))) if base else None
 
 
-def output_findings(plan: Plan) -> Iterator[Finding]:
-    """Yield outputs inside the base model's directory (check_outdir_not_in_ckptdir of training/checkpointing)."""
+def output_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
+    """Yield outputs whose directory cannot be made, and those inside the base model's directory.
+
+    The latter as check_outdir_not_in_ckptdir of training/checkpointing.
+    """
+    for path, several in grouped(plan.runs, lambda run: disk.in_the_way.get(output_dir(run) or "")).items():
+        if path is not None:
+            message = f"the outputs of {concerning(several, plan)} would go below {shown(path)}, which is no directory"
+            where = at(several[0], "output_dir_base", "project_dir")
+            fix = "name another output directory, or move what lies there"
+            yield finding(
+                "output-not-directory",
+                message,
+                field="output_dir_base",
+                expected="a directory",
+                actual=path,
+                fix=fix,
+                at=where,
+            )
     for (outputs, model), runs in grouped(plan.runs, lambda run: (output_dir(run), run.checkpoint_dir)).items():
         if model and f"{outputs}/".startswith(f"{model}/"):
             message = (

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.findings import Refused, serious
 from scaffold_torchtune.results import step_results as results
 from scaffold_torchtune.results.step_results import Cut, RefusalError, StepResult
 from scaffold_torchtune.results.tools import ARGUMENTS, HANDED_ON, Call
@@ -135,7 +135,9 @@ _CONTRADICTED: Final = (
     "tell the user the plan and every warning, and ask about {codes} before anything is written; have it corrected and"
     " plan again, or go on as they say"
 )
-_ASK_FIRST: Final = ("levels-differ", "runs-differ", "name-mismatch", "default-used")
+_ASK_FIRST: Final = (
+    "odd-value", "unusual-value", "blank-cell", "levels-differ", "runs-differ", "name-mismatch", "default-used",
+)  # fmt: skip
 """The codes of warnings of a plan that may be another than the user means."""
 _PUT_BACK: Final = (
     "; what was changed by hand (changed-output), run_setup puts back with overwrite: true, once the user agrees"
@@ -171,6 +173,10 @@ _CORRECT: Final = (
     " then call this tool again"
 )
 
+_REPORTED: Final = (
+    "call the same tool once more; if it fails again, tell the user what failed and where the report lies, and stop"
+)
+
 
 def _after(result: StepResult | results.ScaffoldResult, call: Call) -> dict[str, Any]:
     """Return what is next: what to do `first`, then the tool and its arguments; no tool where a person must act."""
@@ -178,7 +184,7 @@ def _after(result: StepResult | results.ScaffoldResult, call: Call) -> dict[str,
         case results.ParseResult():
             return _next("plan_runs", call)
         case results.PlanResult():
-            found = {each.code for each in result.warnings}
+            found = {each.code for each in serious(result.warnings)}
             doubtful = ", ".join(code for code in _ASK_FIRST if code in found)
             return _next("render_yaml", call, _CONTRADICTED.format(codes=doubtful) if doubtful else _SHOW)
         case results.RenderResult():
@@ -240,5 +246,20 @@ def of_refusal(refused: Refused, call: Call, *, midway: bool = False, first: str
         "next": {"first": first} if first else _after_refusal(refused, call),
         "counts": {"problems": len(refused.problems)},
         "error": bounded(error.model_dump(mode="json"), call, RefusalError),
+        "logged": list(refused.logged),
+    }
+
+
+def of_internal_error(refused: Refused) -> dict[str, Any]:
+    """Return the reply to a call that failed in a way that nobody foresaw; with nothing that may fail likewise."""
+    problems = [
+        {name: part for name, part in problem.model_dump(mode="json").items() if part not in (None, "")}
+        for problem in refused.problems
+    ]
+    return {
+        "outcome": f"FAILED: {refused.message}. What was written stays.",
+        "next": {"first": _REPORTED},
+        "counts": {"problems": len(problems)},
+        "error": {"message": refused.message, "problems": problems},
         "logged": list(refused.logged),
     }

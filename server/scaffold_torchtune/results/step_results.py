@@ -32,9 +32,12 @@ from scaffold_torchtune.models import (
     Values,
     lines_of,
 )
+from scaffold_torchtune.settings import kinds
 
 _NAMED_CODES = 8
 _LONGEST_SUBMIT = 700
+_LISTED_LEVELS = 12
+_LONGEST_LEVEL = 40
 
 
 class Cut(Enum):
@@ -124,9 +127,12 @@ class RunPlan(Model):
 class PlanResult(StepResult):
     """What would be written."""
 
-    LISTED = ("counts", "runs", "varying", "common", "defaults", "excluded", "warnings")
+    LISTED = ("counts", "runs", "varying", "levels", "common", "defaults", "excluded", "warnings")
 
     varying: tuple[str, ...] = Field(description="parameters that vary, in naming order")
+    levels: OmitEmpty[dict[str, str]] = Field(
+        description="by parameter that varies, its levels, each with its number of runs: `1e-5 x 8, 3e-5 x 7`"
+    )
     pattern: str = Field(description="how run directories are named")
     template: str
     setup: str = Field(description="'bundled', or the external setup_finetune.py")
@@ -351,9 +357,22 @@ def plan_result(plan: Plan) -> PlanResult:
         "setup": plan.options.setup_script,
         "defaults": {name: setting.value for name, setting in every if setting.source.kind is SourceKind.DEFAULT},
         "runs": tuple(_run_plan(run, common) for run in plan.runs),
+        "levels": {name: _levels([run.parameters.get(name) for run in plan.runs]) for name in plan.varying},
         "common": common,
     }
     return PlanResult(**_shared(plan, PlanResult) | own)
+
+
+def _levels(values: Sequence[Scalar]) -> str:
+    """Return the levels of a parameter, each with its number of runs; where there are many, those that fewest have."""
+    counts = Counter(values)
+    if len(counts) == len(values):
+        return f"{len(values)} levels, each in one run"
+    numbers = [level for level in counts if isinstance(level, int | float)]
+    levels = sorted(numbers) if len(numbers) == len(counts) else list(counts)
+    kept = set(sorted(levels, key=counts.__getitem__)[:_LISTED_LEVELS])
+    texts = [f"{kinds.written(level)[:_LONGEST_LEVEL]} x {counts[level]}" for level in levels if level in kept]
+    return ", ".join([*texts, f"and {len(levels) - len(kept)} more"] if len(kept) < len(levels) else texts)
 
 
 def _shared(of: Model, result: type[Model]) -> dict[str, Any]:

@@ -14,10 +14,12 @@ from decimal import Decimal
 from typing import Final, Literal
 
 from scaffold_torchtune.findings import Scalar
+from scaffold_torchtune.system.text import escape
 
 ValueKind = Literal[
     "int", "float", "bool", "text", "name", "label", "modules", "path", "pattern_free_path", "folder", "extension",
     "recipe", "time", "memory", "constraint", "gpu_type", "mail", "events", "reservations", "nodes", "tags", "comment",
+    "files",
 ]  # fmt: skip
 """`name`: letters, digits and `._-`, as account, partition or environment have; a `label` may hold `+` too.
 `modules`: names of modules, by commas. `pattern_free_path`: a path that the datasets library takes as it is."""
@@ -118,6 +120,13 @@ def read_float(text: str) -> float | None:
         return None
     number = float(text)
     return number if math.isfinite(number) and (number > 0 or Decimal(text) == 0) else None
+
+
+def written(value: Scalar) -> str:
+    """Return a value as people write it in a table of runs: `1e-5`, `16`; `-` where there is none."""
+    if value is None:
+        return "-"
+    return shortest_number(value) if isinstance(value, float) else escape(str(value))
 
 
 def shortest_number(number: float) -> str:
@@ -287,6 +296,7 @@ _FORMS: Final[dict[ValueKind, _Form]] = {
         _joined,
         _distinct,
     ),
+    "files": _Form(_by_commas(_LABEL), "names of files by commas", 100_000, _joined, _distinct),
     "comment": _Form(
         re.compile(r"[^\"'\\`$<>{}]+"),
         "one line of at most 200 characters, without quotes, backslash, backtick and $ < > { }",

@@ -53,11 +53,13 @@ class Parameter:
         aliases: what documents call it too, in lower case, words apart by spaces.
         words: aliases that may be words of any text, where no settings are read.
         bounds: those of a number.
+        usual: within which a number is when language models are fine-tuned; outside of them it mostly is a slip.
         default: where nobody gives it.
         abbreviation: what stands in directory names.
         column: whether it may be a column of the runs table, and a line of Configuration.
         optional: whether words such as `off` say that a run has none.
-        key: whether setup_finetune.yaml has it; `model`, `dataset` and `recipe` are names of documents alone.
+        key: whether setup_finetune.yaml has it; others (`model`, `dataset`, ...) are names of
+            documents alone.
         scope: whether it says what is trained, where and how that is computed, or which run it is of which experiment;
             what claude.local.md may give is of the surroundings.
         local: its labels in claude.local.md, where that may give it.
@@ -73,6 +75,7 @@ class Parameter:
     aliases: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     bounds: Bounds = UNBOUNDED
+    usual: Bounds = UNBOUNDED
     default: Scalar = None
     abbreviation: str = ""
     column: bool = True
@@ -168,7 +171,7 @@ _ALL: Final = (
     Parameter("packed", "bool", ("sample packing",), words=("packing",), default=False, warn_unread=True),
     Parameter(
         "max_seq_len", "int", ("max sequence length", "maximum sequence length", "max seq length", "sequence length"),
-        bounds=_COUNT, default=2048, warn_unread=True,
+        bounds=_COUNT, usual=Bounds(minimum=32, maximum=131_072), default=2048, warn_unread=True,
     ),
     # model
     Parameter(
@@ -183,19 +186,23 @@ _ALL: Final = (
         option=NewOption("--model-dir", "PATH", "directory that holds the models; a relative path is taken from DIR"),
         question="In which directory do the base models lie? (absolute path)",
     ),
+    Parameter("checkpoint_files", "files", column=False, scope="surroundings"),
     # adapter and optimizer
     Parameter(
-        "lora_rank", "int", words=("rank", "r"), bounds=_COUNT, default=64, abbreviation="rank", warn_unread=True,
+        "lora_rank", "int", words=("rank", "r"), bounds=_COUNT, usual=Bounds(maximum=1024), default=64,
+        abbreviation="rank", warn_unread=True,
         option=NewOption("--rank", "N,...", "LoRA ranks", many=True, label="LoRA Rank"),
     ),
-    Parameter("lora_alpha", "int", words=("alpha",), bounds=_COUNT, warn_unread=True),
     Parameter(
-        "lora_dropout", "float", words=("dropout",), bounds=Bounds(minimum=0, maximum=0.999_999), default=0.0,
-        warn_unread=True,
+        "lora_alpha", "int", words=("alpha",), bounds=_COUNT, usual=Bounds(maximum=2048), warn_unread=True,
+    ),
+    Parameter(
+        "lora_dropout", "float", words=("dropout",), bounds=Bounds(minimum=0, maximum=0.999_999),
+        usual=Bounds(maximum=0.5), default=0.0, warn_unread=True,
     ),
     Parameter(
         "lr", "float", ("learning rate", "peak lr", "peak learning rate"), bounds=Bounds(above=0, maximum=10),
-        default=1e-4, abbreviation="lr", warn_unread=True,
+        usual=Bounds(minimum=1e-7, maximum=1e-2), default=1e-4, abbreviation="lr", warn_unread=True,
         option=NewOption("--lr", "X,...", "learning rates", many=True, label="Learning Rate"),
     ),
     Parameter(
@@ -203,29 +210,36 @@ _ALL: Final = (
         words=("scheduler",), default="get_cosine_schedule_with_warmup", warn_unread=True,
     ),
     Parameter(
-        "num_warmup_steps", "int", ("warmup steps", "warm up steps"), words=("warmup",), bounds=_FROM_ZERO, default=100,
+        "num_warmup_steps", "int", ("warmup steps", "warm up steps"), words=("warmup",), bounds=_FROM_ZERO,
+        usual=Bounds(maximum=10_000), default=100, warn_unread=True,
+    ),
+    Parameter(
+        "weight_decay", "float", ("wd",), bounds=Bounds(minimum=0, maximum=10), usual=Bounds(maximum=0.5), default=0.01,
         warn_unread=True,
     ),
-    Parameter("weight_decay", "float", ("wd",), bounds=Bounds(minimum=0, maximum=10), default=0.01, warn_unread=True),
     # training
     Parameter(
-        "batch_size", "int", words=("batch", "bs"), bounds=_COUNT, abbreviation="bs", warn_unread=True,
+        "batch_size", "int", words=("batch", "bs"), bounds=_COUNT, usual=Bounds(maximum=1024), abbreviation="bs",
+        warn_unread=True,
         option=NewOption("--batch-size", "N,...", "batch sizes", many=True, label="Batch Size"),
         question="Which batch size do the runs use?",
     ),
     Parameter("batch_size_val", "int", ("validation batch size",), bounds=_COUNT),
     Parameter(
-        "epochs", "int", ("ep", "num epochs", "number of epochs"), words=("epoch",), bounds=_COUNT, abbreviation="ep",
+        "epochs", "int", ("ep", "num epochs", "number of epochs"), words=("epoch",), bounds=_COUNT,
+        usual=Bounds(maximum=200), abbreviation="ep",
         warn_unread=True, option=NewOption("--epochs", "N", "number of epochs", label="Epochs"),
         question="How many epochs do the runs train?",
     ),
     Parameter(
         "gradient_accumulation_steps", "int",
-        ("gradient accumulation", "grad accumulation", "accumulation steps", "grad accum"), bounds=_COUNT, default=1,
+        ("gradient accumulation", "grad accumulation", "accumulation steps", "grad accum"), bounds=_COUNT,
+        usual=Bounds(maximum=512), default=1,
         warn_unread=True,
     ),
     Parameter(
         "clip_grad_norm", "float", ("gradient clipping", "max grad norm"), bounds=Bounds(above=0, maximum=1_000_000),
+        usual=Bounds(minimum=0.01, maximum=100),
         optional=True, warn_unread=True,
     ),
     Parameter("max_steps_per_epoch", "int", ("maximum steps per epoch",), bounds=_COUNT, warn_unread=True),
@@ -263,7 +277,8 @@ _ALL: Final = (
         option=NewOption("--time", "H:MM:SS", "time limit of a job", label="Time limit"),
     ),
     Parameter(
-        "gpus", "int", ("gpu", "number of gpus", "default gpus", "num gpus"), bounds=_COUNT, default=1,
+        "gpus", "int", ("gpu", "number of gpus", "default gpus", "num gpus"), bounds=_COUNT, usual=Bounds(maximum=16),
+        default=1,
         local=LocalLabels(of_jobs=("gpus", "gpu", "number of gpus", "num gpus", "gres")),
         option=NewOption("--gpus", "N", "GPUs of a job", label="GPUs"),
     ),
@@ -349,6 +364,10 @@ _ALL: Final = (
             "--recipe", "NAME", "LoRA or full, or torchtune's name of such a recipe; default: LoRA", label="Recipe",
         ),
     ),
+    Parameter(
+        "plan_cancelled_runs", "bool", column=False, key=False, scope="experiment",
+        question="Are the runs that are marked as cancelled or struck out to be planned all the same? (yes or no)",
+    ),
     Parameter("custom_recipe", "recipe", column=False),
     Parameter("base_recipe", "recipe", column=False),
 )  # fmt: skip
@@ -379,6 +398,9 @@ SUBMITTED: Final = {name: p.submit_as for name, p in PARAMETERS.items() if p.sub
 
 NAMING_ORDER: Final = ("model", "lora_rank", "lr", "batch_size")
 """What comes first in directory names; the rest follows in the table's order."""
+
+OF_CONFIGURATION: Final = frozenset({"plan_cancelled_runs"})
+"""What Configuration may give that no run has."""
 
 _STEPS_FOLLOW: Final = "the steps follow from the data, the batch size and the epochs"
 _WARMUP_IS_STEPS: Final = "warm-up is planned in steps (num_warmup_steps)"

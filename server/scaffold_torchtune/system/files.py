@@ -7,23 +7,22 @@ modes are what the user's umask says.
 import contextlib
 import errno
 import hashlib
-import itertools
 import os
+import secrets
 import stat
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
-from filelock import SoftFileLock, Timeout
-
 from scaffold_torchtune.findings import Refused, refuse
-from scaffold_torchtune.system import layout
+from scaffold_torchtune.system import layout, locking
 from scaffold_torchtune.system.text import escape
 
 MAX_READ = 10_000_000
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 _READING = frozenset({"open", "look at", "read", "list"})
-_counter = itertools.count()
 
 
 def sha256(data: bytes) -> str:
@@ -41,16 +40,83 @@ class NotRegular(OSError):
 def open_regular(path: str | Path, *, follow: bool = True, dir_fd: int | None = None) -> BinaryIO:
     """Open a regular file for reading, without waiting for anybody. `follow` says whether it may be a link.
 
+    A device is not even opened, as that alone may do something: a tape rewinds, a watchdog starts.
+
     Raises:
         OSError: it is not there or cannot be opened; `NotRegular` where it is no regular file.
     """
-    # O_NONBLOCK: a FIFO in place of the file must not make us wait.
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    descriptor = os.open(path, flags, dir_fd=dir_fd)
+    try:
+        if not stat.S_ISREG(os.stat(path, dir_fd=dir_fd, follow_symlinks=follow).st_mode):
+            raise NotRegular
+        # O_NONBLOCK: a FIFO that takes the file's place meanwhile must not make us wait.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+        descriptor = os.open(path, flags, dir_fd=dir_fd)
+    except ValueError as error:  # a NUL, or a character that no name on this system can have
+        raise OSError(errno.EINVAL, str(error)) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise NotRegular
     return os.fdopen(descriptor, "rb")
+
+
+def read_regular(
+    path: str | Path, most: int = MAX_READ, *, start: int = 0, follow: bool = True, dir_fd: int | None = None
+) -> bytes:
+    """Return the bytes of a regular file, from `start` on. `follow` says whether it may be a link.
+
+    The size that the file system tells is not relied on: files of the kernel have none, and one may grow.
+
+    Raises:
+        OSError: it is not there, cannot be read, or has more than `most` bytes (EFBIG).
+    """
+    with open_regular(path, follow=follow, dir_fd=dir_fd) as stream:
+        if start:
+            stream.seek(start)
+        data: bytes | None = stream.read(most + 1)
+    if data is None:  # a file of the kernel that has nothing to say now
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most} bytes")
+    return data
+
+
+def is_file(path: str | Path) -> bool:
+    """Return whether a regular file can be seen at the path, through links.
+
+    Unlike pathlib's, this raises nothing: a name that is too long or no name at all is not there.
+    """
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_directory(path: str | Path) -> bool:
+    """Return whether a directory can be seen at the path, through links; raises nothing."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_there(path: str | Path) -> bool:
+    """Return whether anything can be seen at the path, through links; raises nothing."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_taken(path: str | Path) -> bool:
+    """Return whether anything has this name, a link that leads nowhere too; raises nothing."""
+    return os.path.lexists(path)
+
+
+def is_same(path: str | Path, other: str | Path) -> bool:
+    """Return whether two paths lead to the same file or directory; raises nothing."""
+    try:
+        return os.path.samefile(path, other)  # noqa: PTH121
+    except (OSError, ValueError):
+        return False
+
+
+def real_path(path: str | Path) -> Path:
+    """Return the path with all links resolved; a loop of links stays as it is, and cannot be opened."""
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError):
+        return Path(path)
 
 
 def publish(files: Mapping[Path, bytes]) -> None:
@@ -107,7 +173,21 @@ class Tree:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        _close(self._fd)
+
+    def renew(self) -> None:
+        """Make the experiment directory again where it was removed; refuse another one that was put in its place."""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(self.root.lstat(), os.fstat(self._fd)):
+                    return
+                raise _refused(str(self.root), OSError(errno.EINVAL, "another directory lies there"), "open")
+            self.root.mkdir()
+            made = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | _NOFOLLOW)
+        except OSError as error:
+            raise _refused(str(self.root), error, "make the directory") from error
+        os.dup2(made, self._fd, inheritable=False)
+        os.close(made)
 
     @contextlib.contextmanager
     def _opened(self, parts: Sequence[str], path: str, action: str) -> Iterator[int]:
@@ -122,7 +202,7 @@ class Tree:
         except OSError as error:
             raise _refused(path, error, action) from error
         finally:
-            os.close(fd)
+            _close(fd)
 
     @contextlib.contextmanager
     def _parent(self, path: str, action: str, *, synced: bool = False) -> Iterator[tuple[int, str]]:
@@ -161,14 +241,12 @@ class Tree:
         status = self._status(path)
         return 0 if status is None else status.st_size
 
-    def read(self, path: str) -> bytes | None:
-        """Return the bytes of a regular file; None where nothing lies there."""
+    def read(self, path: str, *, start: int = 0) -> bytes | None:
+        """Return the bytes of a regular file, from `start` on; None where nothing lies there."""
         if self.kind(path) is None:
             return None
-        with self._parent(path, "read") as (fd, name), open_regular(name, follow=False, dir_fd=fd) as stream:
-            if os.fstat(stream.fileno()).st_size > MAX_READ:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-            return stream.read()
+        with self._parent(path, "read") as (fd, name):
+            return read_regular(name, start=start, follow=False, dir_fd=fd)
 
     def names(self, path: str = "") -> list[str]:
         """Return the names in a directory, sorted; none where it is not there."""
@@ -185,7 +263,12 @@ class Tree:
         if found is not None:
             raise _refused(path, OSError(errno.ENOTDIR, "not a directory"), "make the directory")
         with self._parent(path, "make the directory", synced=durable) as (fd, name):
-            os.mkdir(name, dir_fd=fd)
+            try:
+                os.mkdir(name, dir_fd=fd)
+            except FileExistsError:  # made meanwhile
+                if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                    raise
+                return False
         return True
 
     def write(self, path: str, data: bytes, *, durable: bool = True) -> None:
@@ -194,7 +277,7 @@ class Tree:
         A file that need not outlive a crash of the machine is not `durable`: it is not synced.
         """
         self._check_file(path, "write")
-        staged = f"{layout.STAGING}/{os.getpid()}-{next(_counter)}"
+        staged = f"{layout.STAGING}/{secrets.token_hex(8)}"
         with self._parent(staged, "write") as (staging, temporary):
             file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o666, dir_fd=staging)
             try:
@@ -209,6 +292,11 @@ class Tree:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary, dir_fd=staging)
                 raise
+
+    def move(self, path: str, to: str) -> None:
+        """Move a file, whatever it is, to a path where nothing lies; it is never copied."""
+        with self._parent(path, "move", synced=True) as (source, name), self._parent(to, "move", synced=True) as target:
+            os.rename(name, target[1], src_dir_fd=source, dst_dir_fd=target[0])
 
     def append(self, path: str, data: bytes) -> None:
         """Append to a file in one write; it is made where it is not there."""
@@ -229,46 +317,122 @@ class Tree:
         with self._parent(path, "remove", synced=durable) as (fd, name):
             os.unlink(name, dir_fd=fd)
 
+    def unprepared(self) -> list[str]:
+        """Return the state directories that are not there."""
+        return [path for path in layout.STATE_DIRECTORIES if self.kind(path) is None]
+
     def prepare(self) -> None:
         """Make the state directories. Leftovers of a killed scaffold in staging are cleared by `locked`."""
-        for path in (layout.STATE, layout.STAGING, layout.RUNS, layout.OUTPUT):
+        for path in layout.STATE_DIRECTORIES:
             self.make_directory(path)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the one lock of the experiment; `prepare` must have been called.
-
-        The lock is a marker file made exclusively, with its owner's process and host: a dead owner on this host is
-        noticed, one on another host never is.
+        """Hold the one lock of the experiment; `prepare` must have been called. What is left in staging is cleared.
 
         Raises:
-            Refused: another process holds it (`busy`).
+            Refused: another scaffold holds it (`busy`).
         """
-        lock = SoftFileLock(self.root / layout.LOCK, timeout=0)
+        action = "make the lock"
+        with self._opened((layout.STATE,), layout.LOCK, action) as opened:
+            state = os.dup(opened)
         try:
-            lock.acquire()
-        except Timeout as error:
-            message = "another scaffold works on this experiment"
-            fix = f"wait for it; if none runs anywhere, remove {layout.LOCK}"
-            raise refuse("busy", message, file=layout.LOCK, fix=fix) from error
-        except OSError as error:
-            raise _refused(layout.LOCK, error, "make the lock") from error
-        try:
-            for name in self.names(layout.STAGING):
-                self.clear(f"{layout.STAGING}/{name}")
-            yield
+            lock = self._acquired(state, action)
+            try:
+                for name in self.names(layout.STAGING):
+                    with contextlib.suppress(Refused):  # no name in staging is used twice: it is in nobody's way
+                        self.clear(f"{layout.STAGING}/{name}")
+                yield
+            finally:
+                locking.release(lock, state)
         finally:
-            lock.release()
+            _close(state)
+
+    def _acquired(self, state: int, action: str) -> locking.HeldLock:
+        try:
+            with self._opened(layout.STAGING.split("/"), layout.LOCK, action) as aside:
+                return locking.acquire(state, aside)
+        except locking.Busy as busy:
+            message, fix = "another scaffold works on this experiment", "wait for it"
+            if busy.maker:
+                message, ended = f"{message}: {escape(str(busy.maker))}", f"process {busy.maker.pid} has ended"
+                fix = f"{fix}; if {ended}, remove {layout.LOCK}"
+            else:
+                fix = f"{fix}, then repeat the step"
+            raise refuse("busy", message, file=layout.LOCK, fix=fix) from busy
+
+    def look_at_lock(self) -> locking.Maker | locking.Leftover | None:
+        """Return who holds the lock, or what is left of a holder; None where there is no lock."""
+        if self.kind(layout.LOCK) is None:
+            return None
+        with self._opened((layout.STATE,), layout.LOCK, "look at") as state:
+            return locking.look(state)
 
     def clear(self, path: str) -> None:
-        """Remove a leftover in staging, whatever it is, without leaving staging."""
+        """Remove a leftover in staging, whatever and however deep it is, without leaving staging."""
         if self.kind(path) != "directory":
             self.remove(path, durable=False)
             return
-        for name in self.names(path):
-            self.clear(f"{path}/{name}")
         with self._parent(path, "remove") as (fd, name):
-            os.rmdir(name, dir_fd=fd)
+            _remove_directory(fd, name)
+
+
+@contextlib.contextmanager
+def temporary_directory() -> Iterator[Path]:
+    """Yield an empty directory for a program to work in; it is removed at the end, whatever the program left there."""
+    outer = Path(tempfile.mkdtemp())
+    inner = outer / "work"
+    inner.mkdir()
+    try:
+        yield inner
+    finally:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(outer, os.O_RDONLY | os.O_DIRECTORY | _NOFOLLOW)
+            try:
+                _remove_directory(descriptor, inner.name)
+            finally:
+                _close(descriptor)
+            outer.rmdir()
+
+
+def _remove_directory(parent: int, name: str) -> None:
+    """Remove a directory with all that lies in it; a link is not followed.
+
+    Directories in it are moved up beside it first, so that neither the stack nor the descriptors limit how deep it is.
+    """
+    waiting = [name]
+    while waiting:
+        one = waiting.pop()
+        _allow(one, parent)
+        directory = os.open(one, os.O_RDONLY | os.O_DIRECTORY | _NOFOLLOW, dir_fd=parent)
+        try:
+            for entry in os.listdir(directory):  # noqa: PTH208 - a descriptor has no path
+                if stat.S_ISDIR(os.stat(entry, dir_fd=directory, follow_symlinks=False).st_mode):
+                    _allow(entry, directory)
+                    waiting.append(secrets.token_hex(8))
+                    os.rename(entry, waiting[-1], src_dir_fd=directory, dst_dir_fd=parent)
+                else:
+                    os.unlink(entry, dir_fd=directory)
+        finally:
+            _close(directory)
+        os.rmdir(one, dir_fd=parent)
+
+
+def _allow(name: str, parent: int) -> None:
+    """Let us list, change and move a directory of ours, whatever its mode is; a link is not followed."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # another's: what is not allowed is told where it is done
+            directory = os.open(name, os.O_PATH | os.O_DIRECTORY | _NOFOLLOW, dir_fd=parent)
+            try:
+                os.chmod(f"/proc/self/fd/{directory}", 0o700)  # noqa: PTH101 - a descriptor
+            finally:
+                _close(directory)
+
+
+def _close(descriptor: int) -> None:
+    """Close a descriptor through which nothing was written."""
+    with contextlib.suppress(OSError):  # it is closed all the same
+        os.close(descriptor)
 
 
 def _refused(path: str, error: OSError, action: str) -> Refused:

@@ -16,6 +16,9 @@ LOCK: Final = f"{STATE}/lock"
 STAGING: Final = f"{STATE}/staging"
 RUNS: Final = f"{STATE}/runs"
 OUTPUT: Final = f"{STATE}/output"
+BACKUP: Final = f"{STATE}/backup"
+STATE_DIRECTORIES: Final = (STATE, STAGING, RUNS, OUTPUT)
+"""What is always there while something is written, each after the one that it lies in."""
 
 SETUP_YAML: Final = "setup_finetune.yaml"
 FINETUNE_YAML: Final = "finetune.yaml"
@@ -43,6 +46,11 @@ def record(directory: str) -> str:
 def output(directory: str) -> str:
     """Return what the setup script printed for a run that failed, as far as it was kept."""
     return f"{OUTPUT}/{directory}.txt"
+
+
+def internal_error(name: str) -> str:
+    """Return the report of a failure that nobody foresaw; the same failure has the same name."""
+    return f"{STATE}/internal-error-{name}.txt"
 
 
 def data_label(path: str) -> tuple[str, str]:

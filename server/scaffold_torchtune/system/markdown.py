@@ -163,6 +163,11 @@ def _text(parts: list[SyntaxTreeNode], line: int) -> Text:
 MAX_DEPTH = 50
 """Levels of lists, quotes, emphasis and so on, that a document may have. The tree is built by recursion."""
 
+MAX_CHARACTERS = 400_000
+"""Characters of a document: the parser takes up to 25 microseconds for each, and more for the brackets of links."""
+
+MAX_BRACKETS = 10_000
+
 _LABELLED = re.compile(r"[^\"'“`:=]{1,60}[:=]")
 # Where Markdown knows spaces and tabs alone: before and after the mark of a bullet, quote or heading, and in the line
 # below a table's header. Editors on some keyboards put other spaces there, which cannot be seen.
@@ -172,8 +177,12 @@ _MARKS = re.compile(rf"^{_SPACE}*(?:(?:[-*+>]|#{{1,6}}|[0-9]{{1,9}}[.)]){_SPACE}
 _DELIMITERS = re.compile(rf"^[|: \t{_OTHER_SPACES}-]+$", re.MULTILINE)
 
 
-class TooDeepError(LineError):
-    """The document is nested deeper than `MAX_DEPTH`."""
+class MarkdownError(LineError):
+    """The document is nested deeper or larger than the parser takes in good time. `fix` is the next step."""
+
+    def __init__(self, message: str, line: int | None, fix: str) -> None:
+        super().__init__(message, line)
+        self.fix = fix
 
 
 @dataclass(frozen=True)
@@ -243,8 +252,9 @@ def read(text: str) -> Section:
     """Read a Markdown document into its tree of sections.
 
     Raises:
-        TooDeepError: it is nested deeper than `MAX_DEPTH` levels.
+        MarkdownError: it is nested deeper than `MAX_DEPTH` levels, or is too large.
     """
+    _check_size(text)
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     for where in (_MARKS, _DELIMITERS):
         text = where.sub(lambda found: re.sub(f"[{_OTHER_SPACES}]", " ", found[0]), text)
@@ -266,12 +276,22 @@ def read(text: str) -> Section:
     return root
 
 
+def _check_size(text: str) -> None:
+    if len(text) > MAX_CHARACTERS:
+        fix = "divide the experiment, or take out what does not describe its runs"
+        raise MarkdownError(f"it has {len(text)} characters, more than {MAX_CHARACTERS}", None, fix)
+    if text.count("[") > MAX_BRACKETS:  # of each, the parser looks through what follows for the end of a link
+        line = text.count("\n", 0, text.index("[")) + 1
+        raise MarkdownError(f"it has more than {MAX_BRACKETS} opening square brackets", line, "take out links")
+
+
 def _check_depth(tokens: Iterable[Token]) -> None:
     line = 1
     for token in tokens:
         line = token.map[0] + 1 if token.map else line
         if max([token.level, *(child.level for child in token.children or ())]) > MAX_DEPTH:
-            raise TooDeepError(f"it is nested deeper than {MAX_DEPTH} levels", line)
+            fix = "take away lists, quotes or emphasis"
+            raise MarkdownError(f"it is nested deeper than {MAX_DEPTH} levels", line, fix)
 
 
 def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:

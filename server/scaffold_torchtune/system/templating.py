@@ -1,20 +1,58 @@
-"""Rendering Jinja2 templates: StrictUndefined, filters for YAML and one for the shell."""
+"""Rendering Jinja2 templates: StrictUndefined, filters for YAML and one for the shell.
+
+Our own templates are rendered here. One that somebody else wrote is rendered by `rendering_program.py`, in a process of
+its own with bounds of memory and time: a single expression, `{{ 'x' * 10**10 }}` or `{{ 9**9**9 }}`, can take any
+amount of both, within one call that nothing in this process could end.
+"""
 
 import functools
+import json
 import shlex
+import sys
+import tempfile
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import jinja2
 import jinja2.sandbox
 
-from scaffold_torchtune.system import yamlio
+from scaffold_torchtune.system import processes, yamlio
+from scaffold_torchtune.system.files import read_regular
+from scaffold_torchtune.system.layout import TEMPLATES
 from scaffold_torchtune.system.text import LineError
+
+MAX_TEMPLATE: Final = 1_000_000
+"""Bytes of a template, and of what it renders."""
+
+PROGRAM: Final = Path(__file__).with_name("rendering_program.py")
+RESULT: Final = "result.json"
+"""The file that the program writes, in its working directory."""
+
+
+class Limits(NamedTuple):
+    """What the templates of others may take, for all runs together: `megabytes` of memory, `seconds` of a processor."""
+
+    megabytes: int = 200
+    seconds: int = 10
+
+
+_PATIENCE: Final = 6  # a busy machine: the deadline is that many times the seconds of a processor
+_MAX_RESULT: Final = 200_000_000
 
 
 class TemplateProblem(LineError):
-    """The template is missing, malformed, or uses a value that is not given."""
+    """The template is missing, malformed, takes too much, or uses a value that is not given.
+
+    `number` is that of the values it was rendered with, from 0.
+    """
+
+    number = 0
+
+
+class TemplateStopped(Exception):
+    """Who asked for the texts wants them no more."""
 
 
 def _yaml(value: Any) -> str:
@@ -37,22 +75,35 @@ def _entries(values: Mapping[str, Any], names: Iterable[str], indent: str = "") 
 
 
 @functools.lru_cache(maxsize=8)
-def _environment(folders: tuple[Path, ...]) -> jinja2.Environment:
+def environment(folders: tuple[Path, ...]) -> jinja2.Environment:
     """Return the environment for some folders; it keeps compiled templates, and notices when a file changes."""
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        loader=jinja2.FileSystemLoader(folders),
+    made = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        loader=jinja2.FunctionLoader(functools.partial(_load, folders)),
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # the output is YAML or shell; values pass the filters below
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"yaml": _yaml, "entries": _entries, "sh": shlex.quote}
-    return environment
+    made.filters |= {"yaml": _yaml, "entries": _entries, "sh": shlex.quote}
+    return made
 
 
-def render(name: str, values: Mapping[str, Any], folders: Sequence[Path]) -> str:
-    """Render the template `name`, looked up in `folders` in order, with `values`.
+def _load(folders: Sequence[Path], name: str) -> tuple[str, str, None] | None:
+    """Return the source of a template and its path, from the first folder that has it."""
+    parts = jinja2.loaders.split_template_path(name)
+    for path in (folder.joinpath(*parts) for folder in folders):
+        try:
+            return read_regular(path, MAX_TEMPLATE).decode(), str(path), None
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise TemplateProblem(f"the template {name} cannot be read: {error.strerror}") from error
+    return None
+
+
+def render(name: str, values: Mapping[str, Any], folders: Sequence[Path] = (TEMPLATES,)) -> str:
+    """Render the template `name`, looked up in `folders` in order, with `values`; here, without bounds.
 
     Every value must pass the filter `yaml` (one YAML scalar or list, see `yamlio.scalar`) or `sh` (one shell word).
 
@@ -60,12 +111,78 @@ def render(name: str, values: Mapping[str, Any], folders: Sequence[Path]) -> str
         TemplateProblem: the template is missing, malformed, or uses a value that is not given.
     """
     try:
-        return _environment(tuple(folders)).get_template(name).render(values)
+        return _bounded(environment(tuple(folders)).get_template(name).generate(values))
+    except TemplateProblem:
+        raise
     except jinja2.TemplateNotFound as error:
         raise TemplateProblem(f"the template {error.name} is not there") from error
     except jinja2.TemplateSyntaxError as error:
         raise TemplateProblem(str(error.message), error.lineno) from error
-    except RecursionError as error:
-        raise TemplateProblem("it includes or extends itself without end") from error
-    except (jinja2.TemplateError, ValueError, TypeError, ArithmeticError, LookupError, OSError) as error:
-        raise TemplateProblem(str(error)) from error
+    except (RecursionError, SyntaxError) as error:  # the latter from Python, for what Jinja2 made of the template
+        raise TemplateProblem("it is nested too deeply, or includes or extends itself without end") from error
+    except MemoryError as error:
+        raise TemplateProblem("it takes more memory than a template may") from error
+    except Exception as error:  # whatever an expression in it may raise
+        raise TemplateProblem(str(error) or type(error).__name__) from error
+
+
+def _bounded(pieces: Iterable[str]) -> str:
+    """Return the pieces of a text as one, if it is not larger than anything that is read."""
+    texts: list[str] = []
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > MAX_TEMPLATE:
+            raise TemplateProblem(f"it renders more than {MAX_TEMPLATE} characters")
+        texts.append(piece)
+    return "".join(texts)
+
+
+def render_each(
+    name: str,
+    each: Sequence[Mapping[str, Any]],
+    folders: Sequence[Path],
+    stop: threading.Event | None = None,
+    limits: Limits | None = None,
+) -> list[str]:
+    """Render the template `name` with each of several values, as `render` does; one of somebody else's with `limits`.
+
+    Raises:
+        TemplateProblem: as `render`; or the template takes more than its limits.
+        TemplateStopped: `stop` was set.
+    """
+    if tuple(folders) == (TEMPLATES,):
+        return [_numbered(number, name, values, folders) for number, values in enumerate(each)]
+    limits = limits or Limits()
+    given = {"path": sys.path, "name": name, "each": each, "folders": list(map(str, folders)), "limits": limits}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(PROGRAM)]
+        deadline = _PATIENCE * limits.seconds
+        try:
+            done = processes.run(command, Path(folder), deadline, stop, given=json.dumps(given).encode())
+        except OSError as error:
+            raise TemplateProblem(f"Python cannot be started to render it: {error.strerror}") from error
+        try:
+            result = json.loads(read_regular(Path(folder, RESULT), _MAX_RESULT))
+        except (OSError, ValueError):
+            result = {}
+    if done.ended == "stopped":
+        raise TemplateStopped
+    if "problem" in result:
+        problem = TemplateProblem(result["problem"], result["line"])
+        problem.number = result["number"]
+        raise problem
+    texts = result.get("texts")
+    if not isinstance(texts, list) or len(texts) != len(each):
+        # the kernel ended it, or we did
+        bounds = f"{limits.seconds} s of a processor or {limits.megabytes} MB of memory"
+        raise TemplateProblem(f"rendering it takes more than {bounds}")
+    return texts
+
+
+def _numbered(number: int, name: str, values: Mapping[str, Any], folders: Sequence[Path]) -> str:
+    try:
+        return render(name, values, folders)
+    except TemplateProblem as problem:
+        problem.number = number
+        raise

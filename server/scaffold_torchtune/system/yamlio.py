@@ -2,7 +2,7 @@
 
 The reader takes what torchtune's own loader takes (PyYAML's safe loader with OmegaConf's wider float rule, which reads
 `1e-5` as a number), and nothing that can surprise: no aliases, tags, duplicate keys or several documents, and bounded
-size and depth. The writer makes every scalar read back as the same value and type in every loader.
+size, depth and length of numbers. The writer makes every scalar read back as the same value and type in every loader.
 """
 
 import functools
@@ -19,11 +19,18 @@ from scaffold_torchtune.system.text import LineError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
+MAX_NUMBER = 64
+"""Characters of a number. What a loader makes of a longer one takes it time that grows with the square of the length:
+decimal digits, and parts in the base of 60 (`1:30:00`)."""
 
 KeyPath = tuple[str | int, ...]
 
 _Event = Any  # the type stubs of PyYAML leave out what events hold
 _TEXT = "tag:yaml.org,2002:str"
+_NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
+# They make tags, which are not taken; the parser compares each with all before it.
+_TAG_DIRECTIVE = "\n%TAG"
+_MAX_DIRECTIVES = 100
 
 
 class YamlError(LineError):
@@ -83,6 +90,8 @@ def read(text: str) -> YamlDocument:
     """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise YamlError(f"the text is larger than {MAX_BYTES} bytes")
+    if text.count(_TAG_DIRECTIVE) > _MAX_DIRECTIVES:
+        raise YamlError("tags are not taken", text.count("\n", 0, text.index(_TAG_DIRECTIVE)) + 2)
     document = YamlDocument(None, {})
     try:
         events = iter(_screened(text))
@@ -139,17 +148,23 @@ def _build(event: _Event, rest: Iterator[_Event], path: KeyPath, document: YamlD
     if not event.implicit[0]:
         return event.value
     document.plain[path] = event.value
+    if len(event.value) > MAX_NUMBER:  # never converted: it is text or refused
+        if _resolved(event.value) in _NUMBERS:
+            raise YamlError(f"a number of more than {MAX_NUMBER} characters is not taken", _line(event))
+        return event.value
     try:
         return _value(event.value)
     except yaml.constructor.ConstructorError as error:
         raise YamlError(str(error.problem), _line(event)) from error
+    except (ValueError, OverflowError) as error:  # `0x_`, `._`
+        raise YamlError(f"{event.value} is not a number", _line(event)) from error
 
 
 def _mapping(rest: Iterator[_Event], path: KeyPath, document: YamlDocument) -> dict[str, Any]:
     built: dict[str, Any] = {}
     while not isinstance(key := next(rest), yaml.CollectionEndEvent):
         line = _line(key)
-        tag = "" if not isinstance(key, yaml.ScalarEvent) else _tag(key.value) if key.implicit[0] else _TEXT
+        tag = "" if not isinstance(key, yaml.ScalarEvent) else _resolved(key.value) if key.implicit[0] else _TEXT
         if tag == "tag:yaml.org,2002:merge":
             raise YamlError("merge keys (<<) are not taken", line)
         if tag != _TEXT:
@@ -161,9 +176,13 @@ def _mapping(rest: Iterator[_Event], path: KeyPath, document: YamlDocument) -> d
     return built
 
 
+def _resolved(plain: str) -> str:
+    """Return the tag that a plain scalar has by its form. Long ones are not remembered."""
+    return _tag(plain) if len(plain) <= MAX_NUMBER else _tag.__wrapped__(plain)
+
+
 @functools.lru_cache(maxsize=4096)
 def _tag(plain: str) -> str:
-    """Return the tag that a plain scalar has by its form."""
     return str(_RESOLVER.resolve(yaml.ScalarNode, plain, (True, False)))  # type: ignore[no-untyped-call]
 
 

@@ -54,12 +54,17 @@ class ModelEntry:
         return self.activation_checkpointing if own is None else own
 
     @property
-    def checkpoint_files(self) -> list[str] | dict[str, str]:
-        """The value of `checkpointer.checkpoint_files`: names, or for many files torchtune's format and last number."""
+    def file_names(self) -> list[str]:
+        """The names of its checkpoint files on Hugging Face."""
         if self.files == 1:
             return ["model.safetensors"]
+        return [f"model-{i:05}-of-{self.files:05}.safetensors" for i in range(1, self.files + 1)]
+
+    @property
+    def checkpoint_files(self) -> list[str] | dict[str, str]:
+        """The value of `checkpointer.checkpoint_files`: names, or for many files torchtune's format and last number."""
         if self.files <= _LISTED:
-            return [f"model-{i:05}-of-{self.files:05}.safetensors" for i in range(1, self.files + 1)]
+            return self.file_names
         return {"filename_format": "model-{}-of-{}.safetensors", "max_filename": f"{self.files:05}"}
 
 

@@ -106,7 +106,8 @@ OF_THE_TRAINING: Final = frozenset({"clip_grad_norm", "dtype", "max_steps_per_ep
 """Paths with which it is another training, where nobody planned what stands there."""
 
 FINETUNE_SETTINGS: Final = frozenset(
-    {*DIRECT, "experiment_name", "lora_alpha", "lr_scheduler", "model_checkpoint", "models_dir", "output_dir_base"}
+    {*DIRECT, "checkpoint_files", "experiment_name", "lora_alpha", "lr_scheduler", "model_checkpoint", "models_dir"}
+    | {"output_dir_base"}
     | {"project_dir", "torchtune_model_name", "dataset_ext", "dataset_label", "dataset_type", "input_dir_base"}
     | {"input_formatting", "input_key", "output_key", "packed", "prompt", "run_val_every_n_steps", "system_prompt"}
     | {"train_on_input", "training_samples"}
@@ -181,7 +182,10 @@ def output_dir(run: PlannedRun) -> str | None:
 def _model(run: PlannedRun) -> list[Expectation]:
     """What the model must have become: builder, tokenizer, checkpointer, all from torchtune's stock configs."""
     folder = run.checkpoint_dir
-    found = [Expectation("model_checkpoint", ("checkpointer", "checkpoint_files"), None, Comparison.PRESENT)]
+    files: KeyPath = ("checkpointer", "checkpoint_files")
+    found = [Expectation("model_checkpoint", files, None, Comparison.PRESENT)]
+    if run.value("checkpoint_files"):
+        found.append(Expectation("checkpoint_files", files, run.value("checkpoint_files"), Comparison.PARTS))
     if folder is not None:
         found.append(Expectation("model_checkpoint", ("checkpointer", "checkpoint_dir"), folder, Comparison.PATH))
     setting = "torchtune_model_name"

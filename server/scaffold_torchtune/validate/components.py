@@ -179,7 +179,8 @@ def _list(report: Report, names: list[str]) -> None:
         if len(there) != total or max(there) != total:
             message = f"{files} {len(there)} of the {total} files {quoted(f'{begin}*-of-{total}{end}')}"
             report.add(code, message, field=_FIELD, expected=total, actual=len(there), path=_PATH)
-    odd = [name for name in names if not _PUBLISHED.fullmatch(name)]
+    is_planned = report.planned(_FIELD) is not None
+    odd = [name for name in names if not _PUBLISHED.fullmatch(name) and not is_planned]
     if odd and _PATH not in report.paths:
         message = f"{files} {quoted(odd[0])}, and no model here is published in such a file"
         expected = "model.safetensors, or model-00001-of-00002.safetensors"

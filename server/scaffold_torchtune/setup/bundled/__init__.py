@@ -5,10 +5,11 @@ keys of cruijff_kit's setup_finetune.py, of 2025 and of v0.3.4, and refuses what
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scaffold_torchtune.findings import Finding, Refused
+from scaffold_torchtune.findings import Finding, Refused, Scalar
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.setup.bundled import batch_script, config, keys, rules
 from scaffold_torchtune.system import templating, yamlio
@@ -47,6 +48,19 @@ def build(content: str | yamlio.YamlDocument, *, file: str = "setup_finetune.yam
     finetune_slurm = templating.render("finetune.slurm.j2", batch_script.values(settings, entry), [TEMPLATES])
     _check_slurm(finetune_slurm, batch_script.directives(settings, entry), batch_script.command(settings))
     return Outputs(finetune_yaml, finetune_slurm, tuple(report.findings))
+
+
+def check_values(values: Mapping[str, Scalar]) -> None:
+    """Judge typed settings as `build` judges those of a file.
+
+    Raises:
+        Refused: something in them cannot be honoured; it carries every problem.
+    """
+    plain: dict[yamlio.KeyPath, str] = {(name,): str(value) for name, value in values.items()}
+    settings, report = keys.read_keys(yamlio.YamlDocument(dict(values), {}, plain), "setup_finetune.yaml")
+    rules.check_rules(settings, report)
+    if report.errors:
+        raise Refused(f"settings that cannot be set up: {counted(len(report.errors), 'problem')}", report.errors)
 
 
 def _check_yaml(text: str, meant: dict[str, Any]) -> None:

@@ -78,6 +78,7 @@ def _model(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
 def _checkpoints(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
     """Return the tokenizer, and what is loaded and saved."""
     directory, template = rules.model_directory(settings), rules.prompt_template(settings)
+    files = settings.text("checkpoint_files")
     only_adapter = {"save_adapter_weights_only": settings.flag("save_adapter_weights_only")}
     return {
         "tokenizer": {
@@ -89,7 +90,7 @@ def _checkpoints(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
         "checkpointer": {
             "_component_": "torchtune.training.FullModelHFCheckpointer",
             "checkpoint_dir": f"{directory}/",
-            "checkpoint_files": entry.checkpoint_files,
+            "checkpoint_files": files.split(",") if files else entry.checkpoint_files,
             "recipe_checkpoint": None,
             "output_dir": "${output_dir}",
             "model_type": entry.model_type,

@@ -27,7 +27,7 @@ _UNUSED: Final = {"chat_dataset": ("input_key", "output_key"), "text_completion_
 """Keys that are no argument of a data set of torchtune."""
 _SAME_AS_INPUT: Final = ("", "\n")  # what may follow the input where the tokenizer strips the parts of a message
 
-_REQUIRED: Final = (
+REQUIRED: Final = (
     "my_wandb_project", "my_wandb_run_name", "torchtune_model_name", "models_dir", "input_dir_base", "dataset_label",
     "dataset_ext", "epochs", "batch_size",
 )  # fmt: skip
@@ -128,7 +128,7 @@ def _parse(prompt: str) -> list[tuple[str, str | None, str | None, str | None]]:
 
 def check_rules(settings: Settings, report: SettingsReport) -> ModelEntry | None:
     """Refuse what is missing, contradicts itself or cannot be honoured; return the model where it is known."""
-    for key in _REQUIRED:
+    for key in REQUIRED:
         if key not in settings.given:
             _missing(report, key)
     if not settings.given & {"conda_env", "venv"}:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from scaffold_torchtune.system.files import open_regular
+from scaffold_torchtune.system.files import is_directory, is_file, read_regular
 from scaffold_torchtune.system.processes import Environment
 from scaffold_torchtune.system.text import escape, shown
 
@@ -18,7 +18,8 @@ class Cause(NamedTuple):
 
 _LACKS: Final = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
 _TRACEBACK: Final = "Traceback (most recent call last):"
-_EXCEPTION: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning|[A-Z]\w*)(?::.*)?$")
+_DOTTED: Final = re.compile(r"[A-Za-z_][\w.]*")
+_OF_EXCEPTIONS: Final = ("Error", "Exception", "Interrupt", "Exit", "Warning")
 _RAISED: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception): ")
 _ARGPARSE: Final = re.compile(r"^\S.*: error: ")
 _LONGEST: Final = 500
@@ -35,7 +36,7 @@ def lack_of(output: str, script: Path, environment: Environment) -> Cause | None
         fix = f"activate the environment that has it{activate}, or leave out --no-activate"
         return Cause(f"the environment that is active has no package {shown(package)}", fix)
     above = (folder for folder in script.parents[:6] if folder != Path.home())
-    home = next((f for f in above if (f / "pyproject.toml").is_file() or (f / "setup.py").is_file()), None)
+    home = next((f for f in above if is_file(f / "pyproject.toml") or is_file(f / "setup.py")), None)
     what = f"-e {home}" if home and _belongs(package, home) else package
     fix = f"install it there: {escape(environment.python, 500)} -m pip install {what}"
     return Cause(f"{environment.name} has no package {shown(package)}", fix)
@@ -43,13 +44,20 @@ def lack_of(output: str, script: Path, environment: Environment) -> Cause | None
 
 def _belongs(package: str, home: Path) -> bool:
     """Return whether a checkout has the package: as a folder, by its own name, or in its pyproject.toml."""
-    if home.name == package or any((home / part / package).is_dir() for part in ("", "src")):
+    if home.name == package or any(is_directory(home / part / package) for part in ("", "src")):
         return True
     try:
-        with open_regular(home / "pyproject.toml") as file:
-            return re.search(rf"\b{package}\b", file.read().decode()) is not None
+        text = read_regular(home / "pyproject.toml").decode()
     except (OSError, UnicodeDecodeError):
         return False
+    return re.search(rf"\b{package}\b", text) is not None
+
+
+def _names_exception(line: str) -> bool:
+    """Return whether a line begins with the name of an exception, as the last line of a traceback does."""
+    name = line.rstrip().partition(":")[0]
+    is_class = any(map(str.isupper, name.rpartition(".")[2][1 if "." not in name else 0 :]))
+    return bool(_DOTTED.fullmatch(name)) and (name.endswith(_OF_EXCEPTIONS) or is_class)
 
 
 # The likely cause and the next step by what the error says. `{0}`, ... stand for the groups of the expression.
@@ -123,7 +131,7 @@ def _exception(lines: list[str]) -> str:
         return ""
     indent = len(lines[start]) - len(lines[start].lstrip())
     below = (line[indent:] for line in lines[start + 1 :] if len(line) - len(line.lstrip()) <= indent)
-    found = next((line for line in below if _EXCEPTION.match(line.rstrip())), "")
+    found = next((line for line in below if _names_exception(line)), "")
     return found or next((line for line in reversed(lines) if _RAISED.match(line)), "")
 
 

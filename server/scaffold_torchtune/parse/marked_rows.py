@@ -1,0 +1,216 @@
+"""Rows of the table of runs that are no plain runs: headings of groups, summaries, cancelled runs, blank cells.
+
+A heading or a summary is no run, which is told. Whether a run that is struck out or marked as cancelled is to be
+trained, only the user can say.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Location, finding
+from scaffold_torchtune.models import Run, Setting
+from scaffold_torchtune.parse import values
+from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
+from scaffold_torchtune.parse.reading import Reading
+from scaffold_torchtune.settings import kinds, recipes
+from scaffold_torchtune.settings.parameters import PARAMETERS, by_label, normalize
+from scaffold_torchtune.system.markdown import Row
+from scaffold_torchtune.system.text import few, shown
+
+PLAN_CANCELLED: Final = "plan_cancelled_runs"
+"""The parameter that says whether runs that are marked as cancelled are planned."""
+
+_FEW: Final = 6
+_LONGEST: Final = 400  # characters of a cell that are looked at
+
+_SUMMARY: Final = re.compile(
+    r"(?:(?:grand |sub ?)?totals?|sums?|means?|averages?|avg|median|std|sd|stdev|standard deviation|min|max|minimum"
+    r"|maximum|range|overall|summary|counts?|all(?: runs)?|σ)(?: [a-z0-9 ]*)?"
+)
+_RULE: Final = re.compile(r"[-:=_*~–—.… ]+")
+_CONTROLS: Final = frozenset({"base", "baseline", "control", "controls", "eval", "evaluation", "zero", "untuned"})
+
+_STRUCK: Final = re.compile(r"\s*(?:~{1,2}(?P<a>[^~]+)~{1,2}|<(?P<tag>s|del|strike)>(?P<b>[^<>]*)</(?P=tag)>)\s*")
+_NOT_TO_BE_RUN: Final = (
+    r"(?:cancell?ed|cancel|dropped|drop|skip(?:ped)?|abandoned|aborted|discarded|obsolete|deprecated|excluded?|removed"
+    r"|retired|withdrawn|rejected|superseded|postponed|deferred|on hold|disabled|unneeded|not needed|not required"
+    r"|no longer (?:needed|planned|required|run)|(?:do not|don['’]?t|never|won['’]?t|will not) (?:run|train|launch"
+    r"|submit|start|use|scaffold|plan)|not (?:to be )?(?:run|trained|planned|launched)(?! yet))"
+)
+# At the start of a cell, or of a part of it, with its end or the reason after it: `Dropped: OOM`. `lr dropped` is none.
+_MARK: Final = re.compile(
+    rf"(?:^|[.;:,(\[–—-]\s*)\W{{0,4}}{_NOT_TO_BE_RUN}"
+    r"(?=\W*$|\s*[.;,!()\[\]]|\s*:(?!\s*[0-9])|\s+[–—-]|\s+(?:by|due|because|since|as|for|until|in|after)\b)",
+    re.IGNORECASE,
+)
+_FORBIDDEN: Final = re.compile(
+    r"\b(?:do not|don['’]?t) (?:run|train|launch|submit|start|scaffold)\b"
+    r"(?!\s+(?:on|with|in parallel|eval|evaluation|validation)\b)",
+    re.IGNORECASE,
+)
+_IN_A_NAME: Final = re.compile(rf"[(\[]\s*{_NOT_TO_BE_RUN}[^()\[\]]*[)\]]", re.IGNORECASE)
+_SYMBOLS: Final = frozenset("🚫⛔")
+_REMARKS: Final = frozenset(
+    {"status", "state", "note", "notes", "comment", "comments", "remark", "remarks", "description", "decision", "type"}
+    | {"run type", "progress"}
+)
+_TO_BE_RUN: Final = frozenset({"include", "included", "enabled", "enable", "active", "planned", "to run", "launch"})
+_NOT_TO_BE: Final = frozenset(
+    {"skip", "skipped", "cancelled", "canceled", "dropped", "disabled", "excluded", "exclude"}
+)
+_NO: Final = frozenset({"no", "n", "false", "0", "✗", "✘", "❌", "off"})
+_YES: Final = frozenset({"yes", "y", "true", "1", "✓", "✔", "✅", "x", "on"})
+
+
+def is_no_run(row: Row, labels: Sequence[str]) -> str | None:
+    """Return what a row is that stands for no run: the heading of a group, or a summary; None for a run.
+
+    `labels` are those of the columns, normalized.
+    """
+    written = [(i, cell.plain.strip()) for i, cell in enumerate(row.cells) if cell.plain.strip()]
+    if not written:
+        return None
+    if all(_RULE.fullmatch(text) for _, text in written) and any(len(text) > 2 for _, text in written):  # noqa: PLR2004
+        return "a line between rows"
+    first = normalize(written[0][1][:_LONGEST]) or written[0][1].casefold()
+    if len(written) == 1 and len(labels) > 1 and not _CONTROLS & set(first.split()):
+        return "the heading of a group"
+    model = next((i for i, label in enumerate(labels) if _is(label, "model")), None)
+    of_type = next((i for i, label in enumerate(labels) if label in {"type", "run type"}), None)
+    cells = {i: text for i, text in written if not values.is_empty(text)}
+    has_model = model in cells and model != written[0][0] and not cells[model][:1].isdigit()
+    if _SUMMARY.fullmatch(first) and not has_model and of_type not in cells:
+        return "a summary of runs"
+    return None
+
+
+def _is(label: str, name: str) -> bool:
+    parameter = by_label(label)
+    return parameter is not None and parameter.name == name
+
+
+def add_no_run(row: Row, what: str, draft: SummaryDraft) -> None:
+    """Note a row that stands for no run."""
+    text = next(cell.plain.strip() for cell in row.cells if cell.plain.strip())
+    message, fix = f"the row {shown(text)} is {what}, and is not planned", "nothing, unless it was meant as a run"
+    draft.add("unused-row", message, field="runs", line=row.line, fix=fix, severity=Severity.INFO)
+
+
+def mark_of(cells: Iterable[tuple[str, str]], *, name: str, model: str) -> str:
+    """Return how a row is marked as not to be run, or nothing.
+
+    Args:
+        cells: label and text of each cell.
+        name: the text of the run's name.
+        model: the text of its model.
+    """
+    pairs = [(normalize(label), text.strip()[:_LONGEST]) for label, text in cells if text.strip()]
+    struck = [bool(_STRUCK.fullmatch(text)) for _, text in pairs if not values.is_empty(text)]
+    if _STRUCK.fullmatch(name) or _STRUCK.fullmatch(model) or (struck and all(struck)):
+        return "struck out"
+    if _IN_A_NAME.search(name[:_LONGEST]):
+        return f"called {shown(name)}"
+    return next((f"{label.capitalize()} {shown(text)}" for label, text in pairs if _says_no(label, text)), "")
+
+
+def _says_no(label: str, text: str) -> bool:
+    if label in _REMARKS:
+        return bool(_MARK.search(text) or _FORBIDDEN.search(text)) or text in _SYMBOLS
+    no, yes = text.casefold() in _NO, text.casefold() in _YES
+    return (label in _TO_BE_RUN and no) or (label in _NOT_TO_BE and yes)
+
+
+def not_struck(text: SourceText) -> SourceText:
+    """Return a cell without the marks that strike all of it out."""
+    match = _STRUCK.fullmatch(text.text)
+    if match is None:
+        return text
+    inner = (match["a"] if match["a"] is not None else match["b"]).strip()
+    return replace(text, text=inner, full=inner, source=None)
+
+
+def cancelled_rows(reading: Reading, marked: Sequence[RowDraft]) -> set[int]:
+    """Return the lines of the marked rows, where they are to be left out; ask where nobody says it yet."""
+    if not marked:
+        return set()
+    known = PARAMETERS[PLAN_CANCELLED]
+    texts = [text for label, text in reading.summary.configuration if by_label(label) is known]
+    said = values.value_of(known, texts[0]) if texts else None
+    if said is None:
+        _ask(reading, marked)
+    return {row.line for row in marked} if said is False else set()
+
+
+def _ask(reading: Reading, rows: Sequence[RowDraft]) -> None:
+    draft = reading.summary
+    listed = few([f"{shown(row.name)} (line {row.line}, {row.mark})" for row in rows], _FEW)
+    are = "the run is" if len(rows) == 1 else "the runs are"
+    message = f"{are} marked as not to be run: {listed}"
+    above, line = ("Configuration", "- **Plan cancelled runs:** VALUE")
+    if reading.form == "yaml":
+        above, line = "controls", f"{PLAN_CANCELLED}: VALUE"
+    at = draft.sections.get("Configuration > Training") or draft.sections.get(above)
+    reading.additions[PLAN_CANCELLED] = (draft.file, line)
+    where = f"below line {at} ({above})" if at else f"({above})"
+    fix = f"take the rows out, or add this line {where}, with yes to plan them: {line.replace('VALUE', 'no')}"
+    table = draft.sections.get("runs") if reading.form == "yaml" else draft.columns[0].line
+    reading.add("ambiguous", message, field=PLAN_CANCELLED, expected="yes or no", line=table, fix=fix)
+
+
+def blank_cells(
+    reading: Reading, runs: Sequence[Run], config: Mapping[str, Setting], environment: Mapping[str, Setting]
+) -> Iterator[Finding]:
+    """Yield what runs get of which a cell is blank while a row above has a value: in other programs, a merged cell.
+
+    Cells are not merged in Markdown: a blank one says nothing, and the run gets what all runs share, or the default. It
+    is a warning where that is another value than the one above.
+    """
+    tuned = {run.line: run for run in runs if run.type == "fine-tuned"}
+    found: dict[tuple[str, str, str, str], list[tuple[Run, Setting]]] = {}
+    for i, column in enumerate(reading.summary.columns):
+        parameter, above = by_label(column.text), None
+        if parameter is None or not parameter.column or parameter.name in {"model", "dataset"}:
+            continue
+        for row in reading.summary.rows:
+            run = tuned.get(row.line)
+            own = run.parameters.get(parameter.name) if run else None
+            if own is not None:
+                above = own
+            elif run and above and i in row.blank and not _has_none(run, parameter.name, config):
+                got, why = _gets(parameter.name, run, reading, config, environment)
+                key = (parameter.name, kinds.written(above.value), got, why)
+                found.setdefault(key, []).append((run, above))
+    for (name, of_above, got, why), some in found.items():
+        runs, line = [run for run, _ in some], some[0][1].source.line
+        listed = few([f"{shown(run.name)} (line {run.line})" for run in runs], _FEW)
+        same = got == of_above
+        message = f"{name} is blank in {listed}: {got} is planned there ({why}), "
+        message += f"as in line {line} above" if same else f"and not the {of_above} of line {line} above"
+        fix = f"write {of_above} in these rows if the cells were merged; nothing if {got} is meant"
+        severity, at = Severity.INFO if same else None, Location(reading.summary.file, runs[0].line)
+        yield finding(
+            "blank-cell", message, field=name, expected=of_above, actual=got, severity=severity, fix=fix, at=at
+        )
+
+
+def _has_none(run: Run, name: str, config: Mapping[str, Setting]) -> bool:
+    """Whether a run has no such setting, as all of its weights are trained."""
+    recipe = run.parameters.get("recipe") or config.get("recipe")
+    return name in recipes.OF_LORA and recipe is not None and recipes.method_of(recipe.text) == recipes.FULL
+
+
+def _gets(
+    name: str, run: Run, reading: Reading, config: Mapping[str, Setting], environment: Mapping[str, Setting]
+) -> tuple[str, str]:
+    """What a run gets that says nothing itself, and where that stands."""
+    setting = config.get(name) or environment.get(name) or reading.template.settings.get(name)
+    if setting is not None:
+        return kinds.written(setting.value), str(setting.source)
+    if name == "lora_alpha":
+        rank = run.parameters.get("lora_rank") or config.get("lora_rank") or reading.template.settings.get("lora_rank")
+        return str(2 * (rank.integer if rank else int(str(PARAMETERS["lora_rank"].default)))), "2 x lora_rank"
+    default = PARAMETERS[name].default
+    return (kinds.written(default), "the default") if default not in {None, ""} else ("nothing", "it has no default")

@@ -1,0 +1,314 @@
+"""Step 6, writing: run setup for the pending runs and publish what it made, whatever scripts do meanwhile.
+
+The state is held in memory while scripts run: what one of them takes away is put back, so that the other runs are
+finished and the log is closed. What a person edited meanwhile is kept.
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final
+
+from scaffold_torchtune.findings import Finding, Refused, finding
+from scaffold_torchtune.models import Plan, PlannedRun
+from scaffold_torchtune.pipeline import state
+from scaffold_torchtune.pipeline.apply import PendingSetup, Setups, hash_of, hashes_of
+from scaffold_torchtune.pipeline.backend import Backend, Pool, Work, digest_beside, files_beside
+from scaffold_torchtune.pipeline.backup import Backup
+from scaffold_torchtune.pipeline.state import Record
+from scaffold_torchtune.request import Interrupted, Request
+from scaffold_torchtune.results.step_results import SetupResult, SetupRun
+from scaffold_torchtune.setup import Outcome, run_bundled
+from scaffold_torchtune.system import layout
+from scaffold_torchtune.system.files import Tree, sha256
+from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, OUTPUTS, SETUP_YAML
+from scaffold_torchtune.system.text import escape, few, one_line
+
+_LISTED: Final = 5
+_DOCUMENTS: Final = (layout.SUMMARY, layout.SUMMARY_YAML, layout.LOCAL, layout.LOG)
+
+
+def run_setups(
+    tree: Tree,
+    plan: Plan,
+    backend: Backend,
+    setups: Setups,
+    request: Request,
+    known: Mapping[tuple[str, str], Outcome],
+) -> SetupResult:
+    """Run setup_finetune for each pending run; one failure does not stop the others.
+
+    `known` is what the bundled one was seen to make, by directory and text.
+
+    Raises:
+        Interrupted: who asked for it wants it to end.
+    """
+    work = [(run, setups.pending[run.directory].text) for run in plan.runs if run.directory in setups.pending]
+    made, script = Publisher(tree, plan, backend, setups, request), backend.script
+    made.tidy()
+    pool = None
+    if script and work:
+        made.guard(script.path)
+        pool = Pool(
+            tree,
+            work,
+            lambda at: script.run(tree.root / at, request),
+            request,
+            restore=made.restore,
+            has_failed=made.has_failed,
+        )
+    with closing(pool.outcomes() if pool else _bundled(work, known)) as outcomes:
+        for run, outcome in outcomes:
+            if request.stop.is_set() and not outcome.files:
+                raise Interrupted
+            made.take(run, outcome)
+            if pool:
+                pool.miss(made.found_missing())
+                pool.watch.wrote(made.written(run.directory), made.is_ours)
+            request.report("setup", len(made.outcomes), len(work))
+    changed = pool.changes() if pool else set[str]()
+    if changed:
+        changed -= made.restore()
+    if pool and script:
+        made.forget_written(script.path)
+    return made.result(sorted(changed))
+
+
+def _bundled(work: Work, known: Mapping[tuple[str, str], Outcome]) -> Generator[tuple[PlannedRun, Outcome], None, None]:
+    for run, text in work:
+        yield run, known.get((run.directory, text)) or run_bundled(run, text)
+
+
+class Publisher:
+    """What was made for each run, and published; a run may come again."""
+
+    def __init__(self, tree: Tree, plan: Plan, backend: Backend, setups: Setups, request: Request) -> None:
+        self._tree, self._plan, self._backend = tree, plan, backend
+        self._pending = setups.pending
+        self._records = dict(setups.records)
+        self._backup = Backup(tree, request.now)
+        self._beside: dict[str, str] | None = None
+        self._is_guarding = False
+        self._missing: set[str] = set()
+        self._guarded: dict[str, bytes] = {}
+        self._kept: dict[str, bytes] = {}
+        self.outcomes: dict[str, Outcome] = {}
+        self.reasons: dict[str, str] = {}
+
+    def guard(self, script: Path) -> None:
+        """Hold the state and the documents in memory, and see what lies beside the script, which is about to run."""
+        self._is_guarding = True
+        self._beside = files_beside(script, self._tree.root)
+        records = {layout.record(name): state.dumped(record) for name, record in self._records.items()}
+        for path in (layout.PLAN, layout.PROGRESS):
+            records[path] = self._tree.read(path) or b""
+        self._guarded = records
+        for path in _DOCUMENTS:
+            if self._tree.kind(path) == "file" and (data := self._tree.read(path)):
+                self._kept[path] = data
+
+    def put_back(self) -> None:
+        """Put back what was taken away or changed of the state, and documents that are gone.
+
+        Raises:
+            Refused: something else lies there, or the file system says no.
+        """
+        self._tree.renew()
+        self._missing.update(self._tree.unprepared())
+        self._tree.prepare()
+        wrong = {path: data for path, data in self._guarded.items() if self._tree.read(path) != data}
+        wrong |= {path: data for path, data in self._kept.items() if self._tree.kind(path) is None}
+        self._missing.update(wrong)
+        for path, data in wrong.items():
+            self._tree.write(path, data)
+
+    def tidy(self) -> None:
+        """Forget what was to be replaced in runs that are done: a scaffold was killed before it could."""
+        for directory, record in [*self._records.items()]:
+            if directory not in self._pending and record.replaced:
+                self._save(record.model_copy(update={"replaced": ()}))
+
+    def found_missing(self) -> set[str]:
+        """Return what was put back since it was asked for last."""
+        missing, self._missing = self._missing, set()
+        return missing
+
+    def _save(self, record: Record) -> None:
+        self._records[record.directory] = record
+        path, data = layout.record(record.directory), state.dumped(record)
+        self._guarded[path] = data
+        self._tree.write(path, data)
+
+    def forget_written(self, script: Path) -> None:
+        """Leave out of the records what beside the script has changed while it ran: it writes there itself."""
+        names = {name for name, digest in (self._beside or {}).items() if digest_beside(script, name) != digest}
+        for directory, record in [*self._records.items()] if names else []:
+            if directory in self._pending and record.beside:
+                beside = {name: digest for name, digest in record.beside.items() if name not in names}
+                self._save(record.model_copy(update={"beside": beside}))
+
+    def take(self, run: PlannedRun, outcome: Outcome) -> None:
+        """Publish what was made for a run, or note that it failed."""
+        is_published = run.directory in self.outcomes and not self.reasons[run.directory]
+        self.outcomes[run.directory] = outcome
+        self.reasons[run.directory] = outcome.reason or self._published(run, outcome)
+        if self.reasons[run.directory]:
+            if is_published:  # found out only afterwards
+                with suppress(Refused):  # a link or a directory: nothing that sbatch would take
+                    self._clear_slurm(run.directory)
+            self._note(run, outcome, self.reasons[run.directory])
+
+    def _published(self, run: PlannedRun, outcome: Outcome) -> str:
+        """Publish a run's outputs, and return why that failed, if it did."""
+        try:
+            self._trying_twice(lambda: self._publish(run, outcome))
+        except Refused as refused:
+            return refused.message
+        return ""
+
+    def _trying_twice(self, write: Callable[[], None]) -> None:
+        """Write; where that is refused and scripts run, put back what one of them may have taken away and try again."""
+        try:
+            write()
+        except Refused:
+            if not self._is_guarding:
+                raise
+            self.put_back()
+            write()
+
+    def _publish(self, run: PlannedRun, outcome: Outcome) -> None:
+        """Publish a run's outputs, finetune.slurm last. What the same script made again as it was stays as it is."""
+        tree, directory = self._tree, run.directory
+        pending = self._pending[directory]
+        self._complete(directory, pending)
+        outputs = {name: sha256(outcome.files[name]) for name in OUTPUTS}
+        record = self._records[directory]
+        new = record.model_copy(
+            update={
+                "backend": self._backend.identity,
+                "beside": self._beside,
+                "outputs": outputs,
+                "replaced": (),
+                "failed": "",
+                "rejected": False,
+            }
+        )
+        there = hashes_of(tree, directory)
+        if there != outputs or record.backend != new.backend:
+            for name in record.foreign(there):
+                if there[name] not in pending.let_go:
+                    self._backup.keep(f"{directory}/{name}", "while setup ran")
+            # Halves of two generations must never look ready: what makes a run submit-ready goes first.
+            tree.remove(f"{directory}/{FINETUNE_SLURM}")
+            replaced = tuple(hashes_of(tree, directory, (FINETUNE_YAML,)).values())
+            self._save(new.model_copy(update={"replaced": replaced}))
+            for name in OUTPUTS:
+                tree.write(f"{directory}/{name}", outcome.files[name])
+        if self._records[directory] != new:
+            self._save(new)
+        tree.remove(layout.output(directory))
+
+    def _complete(self, directory: str, pending: PendingSetup) -> None:
+        """Make the run directory and its setup_finetune.yaml again, where a script took them away."""
+        path = f"{directory}/{SETUP_YAML}"
+        if self._tree.make_directory(directory) or self._tree.kind(path) is None:
+            self._tree.write(path, pending.text.encode())
+            self._missing.add(path)
+
+    def _clear_slurm(self, directory: str) -> None:
+        """Take finetune.slurm away; where it was edited meanwhile, it is kept."""
+        path = f"{directory}/{FINETUNE_SLURM}"
+        there = hashes_of(self._tree, directory, (FINETUNE_SLURM,))
+        if self._records[directory].foreign(there):
+            self._backup.keep(path, "while setup ran")
+        self._tree.remove(path)
+
+    def _note(self, run: PlannedRun, outcome: Outcome, reason: str) -> None:
+        """Note that a run failed, and keep what its script printed; what the run had before stays."""
+        lines = [one_line(line) for line in outcome.ran.output.splitlines()] if outcome.ran else []
+
+        def write() -> None:
+            self._save(self._records[run.directory].model_copy(update={"failed": one_line(reason)}))
+            if lines:
+                self._tree.write(layout.output(run.directory), ("\n".join(lines) + "\n").encode())
+
+        try:
+            self._trying_twice(write)
+        except Refused as refused:
+            self.reasons[run.directory] = f"{reason}; and that could not be noted: {refused.message}"
+
+    def written(self, directory: str) -> list[str]:
+        """Return the paths of a run that `take` may have written."""
+        files = [layout.record(directory), layout.output(directory)]
+        return files if self.reasons[directory] else [*files, directory]
+
+    def is_ours(self, path: str) -> bool:
+        """Return whether a file of the state or of a run directory is as it was written, or none that we write."""
+        if path in self._guarded:
+            return hash_of(self._tree, path) == sha256(self._guarded[path])
+        directory, _, name = path.rpartition("/")
+        made = self.outcomes[directory].files.get(name) if directory in self.outcomes else None
+        return made is None or hash_of(self._tree, path) == sha256(made)
+
+    def restore(self) -> set[str]:
+        """Put back what was taken away, and publish again what was changed since it was published.
+
+        Returns the outputs that are as they should be now.
+        """
+        self.put_back()
+        paths: set[str] = set()
+        for directory, outcome in self.outcomes.items():
+            if self.reasons[directory]:
+                continue
+            self._complete(directory, self._pending[directory])
+            for name in OUTPUTS:
+                path = f"{directory}/{name}"
+                kind = self._tree.kind(path)
+                if kind != "file" or not self.is_ours(path):
+                    if kind is not None:
+                        self._backup.keep(path, "while setup ran, after it had been made")
+                    self._tree.write(path, outcome.files[name])
+                paths.add(path)
+        return paths
+
+    def has_failed(self, directory: str) -> bool:
+        """Return whether a run failed, or what it made could not be published."""
+        return bool(self.reasons.get(directory))
+
+    def result(self, changed: list[str]) -> SetupResult:
+        """Return what became of all runs. `changed` are paths that were changed while scripts ran."""
+        warnings: dict[tuple[str, str | None], Finding] = {}
+        for outcome in self.outcomes.values():
+            for warning in outcome.warnings:
+                warnings.setdefault((warning.code, warning.field), warning)
+        found = [*warnings.values(), *self._backup.findings]
+        if changed:
+            names = [escape(path) for path in changed]
+            message = f"changed while the setup script ran: {few(names, _LISTED, more=' and {} more')}"
+            fix = "nothing, if it was you; else look at what the setup script does there"
+            found.append(finding("changed-meanwhile", message, file=names[0], fix=fix))
+        runs = tuple(self._run(run.directory, pending=run.directory in self._pending) for run in self._plan.runs)
+        failed = sum(not run.ok for run in runs)
+        return SetupResult(
+            environment=self._backend.script.environment.how if self._backend.script else "",
+            processed=len(runs),
+            succeeded=len(runs) - failed,
+            failed=failed,
+            runs=runs,
+            warnings=tuple(found),
+        )
+
+    def _run(self, directory: str, *, pending: bool) -> SetupRun:
+        outcome, reason = self.outcomes.get(directory, Outcome()), self.reasons.get(directory, "")
+        ran, output = outcome.ran, layout.output(directory)
+        return SetupRun(
+            directory=directory,
+            ok=not reason,
+            unchanged=not pending,
+            reason=reason,
+            cause=outcome.cause.cause,
+            fix=outcome.cause.fix,
+            status=ran.status if ran else None,
+            seconds=round(ran.seconds, 2) if ran else None,
+            output=output if reason and self._tree.kind(output) else "",
+        )

@@ -1,0 +1,74 @@
+"""Documents of one repeated piece, as large as they may be: what they cost grows as their size does, in every place."""
+
+import contextlib
+import time
+from collections.abc import Callable
+
+import pytest
+
+from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.parse.experiment import parse_experiment
+from support.documents import DIRECTORY, LOCAL, SUMMARY, local_md, summary
+
+SHORT = 4_000
+TIMES = 5  # linear: 5 times as long, quadratic: 25 times
+WORSE = 14
+PIECES = [
+    "`", "``a", "` ", "*", "_", "**a ", "__a ", "[a](", "![", "<", "<a ", "<!--", "&#1;", "\\|", "| ", "- ", "> ",
+    "a: ", "(", "( ", " (a", "()", "'", '"a', "“", " ", "\u00a0", "a ", ", ", "a, ", " or ", "/", "~", "=", "0", "1:",
+    "✅ ", "e\u0301", "same as ", "lora ", "LoRA, ", "every 1 ", "cosine ", "- a\n", "# a\n", "a\n\n", "lr: 1\n",
+    "## System prompt\na\n", "**lr:** 1\n", "| a | b |\n", "```\n", "> a\n", "  - a\n", "<br>", "x-", " => ",
+]  # fmt: skip
+
+
+def in_summary(text: str) -> tuple[str, str]:
+    return text, local_md()
+
+
+PLACES: dict[str, Callable[[str], tuple[str, str]]] = {
+    "prompt": lambda text: in_summary(summary() + f"\n- **System prompt:** {text}\n"),
+    "section": lambda text: in_summary(summary() + f"\n## System prompt\n\n{text}\n"),
+    "label": lambda text: in_summary(summary() + f"\n- **{text}:** 1\n"),
+    "title": lambda text: in_summary(summary() + f"\n## {text}\n\ntext\n"),
+    "value": lambda text: in_summary(summary() + f"\n- **Method:** {text})\n- **GPUs:** {text})\n- **lr:** {text})\n"),
+    "local": lambda text: (summary(), local_md() + f"\n- **Account:** {text}\n\n{text}\n"),
+}
+
+
+def seconds(documents: tuple[str, str]) -> float:
+    began = time.thread_time()
+    with contextlib.suppress(Refused):
+        parse_experiment((SUMMARY, documents[0]), (LOCAL, documents[1]), lambda path: path == DIRECTORY)
+    return time.thread_time() - began
+
+
+def grows(place: str, piece: str) -> float:
+    """How many times as long a document takes whose piece is repeated `TIMES` as often, beyond what any takes."""
+    number = SHORT // len(piece)
+    short, long = (PLACES[place](piece * count) for count in (number, TIMES * number))
+    nothing = min(seconds(PLACES[place]("a")) for _ in range(2))
+    first = seconds(long)
+    if first < 0.05:
+        return 0.0
+    least = min(first, seconds(long))
+    return (least - nothing) / max(min(seconds(short) for _ in range(2)) - nothing, 0.002)
+
+
+@pytest.mark.parametrize("place", ["prompt", "value", "local"])
+@pytest.mark.parametrize("piece", ["`", "``a", "( ", " or ", "[a](", "## System prompt\na\n", "\u00a0"])
+def test_what_a_document_costs_grows_as_its_size(place: str, piece: str) -> None:
+    assert grows(place, piece) < WORSE
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("place", PLACES)
+def test_what_any_document_costs_grows_as_its_size(place: str) -> None:
+    found = {piece: grows(place, piece) for piece in PIECES}
+    assert {piece: ratio for piece, ratio in found.items() if ratio > WORSE} == {}
+
+
+def test_a_prompt_of_backticks_alone_is_read_at_once() -> None:
+    (document, local) = PLACES["prompt"]("`" * 16_000)
+    began = time.thread_time()
+    assert parse_experiment((SUMMARY, document), (LOCAL, local), lambda path: path == DIRECTORY).runs
+    assert time.thread_time() - began < 20  # cubic: more than a minute

@@ -1,0 +1,231 @@
+"""Rows of the table of runs that are no plain runs: cancelled ones, headings of groups, summaries, blank cells."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Refused
+from scaffold_torchtune.models import Experiment
+from scaffold_torchtune.parse.experiment import parse_experiment
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Request
+from support.example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
+from support.experiments import SUMMARY, change, make_experiment
+from support.scaffolding import refusal, scaffold
+from support.wording import absent
+
+FIELD = "plan_cancelled_runs"
+HEADER = "| Run Name | Model | LoRA Rank | Learning Rate | Batch Size | Type | Est. Time |"
+LAST = "| Llama-3.2-1B-Instruct_rank16_lr5e-5 | Llama-3.2-1B-Instruct | 16 | 5e-5 | 4 | Fine-tuned | ~10min |"
+LINE = EXAMPLE_SUMMARY.splitlines().index(LAST) + 1
+
+
+def parse(text: str, **answers: Any) -> Experiment:
+    return parse_experiment((("experiment_summary.md"), text), ("claude.local.md", EXAMPLE_LOCAL), lambda _: True, None,
+        answers)  # fmt: skip
+
+
+def refused(text: str) -> Refused:
+    with pytest.raises(Refused) as caught:
+        parse(text)
+    return caught.value
+
+
+def with_status(status: str, label: str = "Status") -> str:
+    """The example whose last run has something in another column."""
+    text = EXAMPLE_SUMMARY.replace("| Est. Time |", f"| {label} |").replace("| ~10min |", "| done |")
+    return text.replace(LAST.replace("~10min", "done"), LAST.replace("~10min", status))
+
+
+def with_last(row: str) -> str:
+    return EXAMPLE_SUMMARY.replace(LAST, row)
+
+
+STRUCK = LAST.replace("Llama-3.2-1B-Instruct_rank16_lr5e-5", "~~rank16_lr5e-5~~")
+ALL_STRUCK = "|" + "|".join(f" ~~{cell.strip()}~~ " for cell in LAST.strip("|").split("|")) + "|"
+MARKED = {
+    "struck name": with_last(STRUCK),
+    "struck row": with_last(ALL_STRUCK),
+    "struck in HTML": with_last(LAST.replace("Llama-3.2-1B-Instruct_rank16_lr5e-5", "<del>rank16_lr5e-5</del>")),
+    "struck model": with_last(LAST.replace("| Llama-3.2-1B-Instruct |", "| ~~Llama-3.2-1B-Instruct~~ |")),
+    "name": with_last(LAST.replace("Instruct_rank16_lr5e-5", "Instruct_rank16_lr5e-5 (cancelled)")),
+    "type": with_last(LAST.replace("Fine-tuned", "Cancelled")),
+    **{
+        status: with_status(status)
+        for status in (
+            "cancelled", "Canceled", "**CANCELLED**", "❌ Cancelled", "dropped", "Dropped: OOM", "skip",
+            "Skipped (no GPUs)", "do not run", "Don't run", "DO NOT SUBMIT", "not to be run", "abandoned", "on hold",
+            "no longer needed", "🚫", "pending; do not run before the others", "cancelled by Ada",
+        )
+    },
+    "note": with_status("too large for the node, do not run", "Notes"),
+    "comment": with_status("dropped because of the budget", "Comment"),
+    "included": with_status("no", "Include").replace("| done |", "| yes |"),
+    "skip": with_status("yes", "Skip").replace("| done |", "|  |"),
+}  # fmt: skip
+"""Summaries of which the last run is marked as not to be run."""
+
+
+@pytest.mark.parametrize("text", MARKED.values(), ids=MARKED)
+def test_a_run_that_is_marked_as_cancelled_is_asked_about_and_an_answer_ends_it(text: str) -> None:
+    problems = refused(text)
+    (question,) = problems.ask
+    assert (question.field, question.kind, question.file) == (FIELD, "boolean", "experiment_summary.md")
+    assert [each.field for each in problems.problems if each.severity is Severity.ERROR] == [FIELD]
+    types = [run.type for run in parse(text, **{FIELD: False}).runs]
+    assert types == ["fine-tuned"] * 3 + ["cancelled", "control"]
+    planned = parse(text, **{FIELD: True}).runs[3]
+    assert (planned.type, planned.model) == ("fine-tuned", "Llama-3.2-1B-Instruct")
+    assert {name: each.value for name, each in planned.parameters.items()} == {
+        "model": "Llama-3.2-1B-Instruct", "lora_rank": 16, "lr": 5e-5, "batch_size": 4,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["⏸ Not Started", "not run yet", "pending", "planned", "done", "✅ Completed", "running", "failed", "queued",
+     "TODO", "lr dropped tenfold at step 100", "dropout as in the paper", "uses skip connections", "resubmitted",
+     "skip-gram data", "drop-in for run 3", "drop: 0.1", "Do not train on inputs", "removed warmup"],
+)  # fmt: skip
+@pytest.mark.parametrize("label", ["Status", "Notes"])
+def test_any_other_remark_is_no_mark(status: str, label: str) -> None:
+    assert [run.type for run in parse(with_status(status, label)).runs] == ["fine-tuned"] * 4 + ["control"]
+
+
+def test_the_question_names_the_rows_and_the_line_to_add_says_the_same(tmp_path: Path) -> None:
+    here = make_experiment(tmp_path / "sweep", replace={LAST: STRUCK})
+    (question,) = refusal(steps.plan, here).ask
+    assert absent(question.question, "rank16_lr5e-5", LINE) == []
+    answered = scaffold(here, answers={FIELD: False})
+    assert answered.ok
+    assert answered.plan.excluded[0].name == "rank16_lr5e-5"
+    (answer,) = answered.plan.answers
+    runs = [run.directory for run in answered.plan.runs]
+    change(here / "experiment_summary.md", "- **Epochs:** 2", f"- **Epochs:** 2\n{answer.add}")
+    assert [run.directory for run in steps.plan(Request(here)).runs] == runs
+    change(here / "experiment_summary.md", answer.add, "- **Plan cancelled runs:** yes")
+    assert len(steps.plan(Request(here)).runs) == 4
+
+
+def test_a_control_that_is_cancelled_is_left_out_too_and_the_stated_number_may_count_the_runs() -> None:
+    text = with_last(STRUCK).replace("- **GPUs:** 1", "- **GPUs:** 1\n- **Plan cancelled runs:** no")
+    assert not [each for each in parse(text).warnings if each.code == "runs-differ"]
+    text = text.replace("- **Runs:** 4 fine", "- **Runs:** 3 fine")
+    assert not [each for each in parse(text).warnings if each.code == "runs-differ"]
+    assert [e.code for e in parse(text.replace("3 fine", "9 fine")).warnings if e.code == "runs-differ"]
+
+
+YAML = """\
+experiment: {name: sweep}
+controls: {epochs: 1, batch_size: 4}
+models: {base: [{name: Llama-3.2-1B-Instruct, path: /models/Llama-3.2-1B-Instruct}]}
+data: {training: {path: /data/words.json}}
+runs:
+  - {name: a, type: fine-tuned, model: Llama-3.2-1B-Instruct, parameters: {lora_rank: 8, lr: 1e-5}}
+  - {name: b, type: fine-tuned, model: Llama-3.2-1B-Instruct, MARK parameters: {lora_rank: 16, lr: 1e-5}}
+"""
+
+
+@pytest.mark.parametrize("mark", ["status: cancelled,", "notes: do not run,", "status: 'Skipped: OOM',"])
+def test_a_run_of_the_yaml_form_may_be_marked_too(mark: str) -> None:
+    def read(text: str, **answers: Any) -> Experiment:
+        return parse_experiment(("experiment_summary.yaml", text), ("claude.local.md", EXAMPLE_LOCAL), lambda _: True,
+            None, answers)  # fmt: skip
+
+    text = YAML.replace("MARK", mark)
+    with pytest.raises(Refused) as caught:
+        read(text)
+    (question,) = caught.value.ask
+    assert question.field == FIELD
+    assert [run.type for run in read(text, **{FIELD: False}).runs] == ["fine-tuned", "cancelled"]
+    added = text.replace("batch_size: 4", f"batch_size: 4, {question.add.replace('VALUE', 'false')}")
+    assert [run.type for run in read(added).runs] == ["fine-tuned", "cancelled"]
+    assert [run.type for run in read(YAML.replace("MARK", "status: pending,")).runs] == ["fine-tuned"] * 2
+
+
+NO_RUNS = [
+    "|---|---|---|---|---|---|---|",
+    "| --- | | | | | | |",
+    "| **Rank 8** | | | | | | |",
+    "| *Small models* | | | | | | |",
+    "| | **1B models** | | | | | |",
+    "| **Rank 8** |",
+    "| **Total** | | | | | | 40min |",
+    "| Total | 4 runs | | | | | ~40min |",
+    "| Mean | - | 12 | 3e-5 | 4 | - | ~10min |",
+    "| Average (all) | | 12 | | | | |",
+    "| Grand total: 4 runs | | | | | | 1h |",
+    "| **Total** | 4 |",
+    "| Summary | | | | | | all fit |",
+    "| Σ | | | | | | 40min |",
+]
+
+
+@pytest.mark.parametrize("row", NO_RUNS)
+@pytest.mark.parametrize("place", ["above", "below"])
+def test_headings_of_groups_and_summaries_are_no_runs_and_are_told(row: str, place: str) -> None:
+    found = parse(with_last(f"{row}\n{LAST}" if place == "above" else f"{LAST}\n{row}"))
+    assert [run.type for run in found.runs] == ["fine-tuned"] * 4 + ["control"]
+    (told,) = [each for each in found.warnings if each.code == "unused-row"]
+    assert (told.severity, told.line) == (Severity.INFO, LINE + (place == "below"))
+
+
+def test_a_control_that_is_struck_out_is_a_control() -> None:
+    row = "| ~~Llama-3.2-1B-Instruct_base~~ | Llama-3.2-1B-Instruct | - | - | - | Control | N/A |"
+    found = parse(EXAMPLE_SUMMARY.replace(row.replace("~~", ""), row))
+    assert [run.type for run in found.runs] == ["fine-tuned"] * 4 + ["control"]
+
+
+@pytest.mark.parametrize("name", ["mean", "total", "max"])
+def test_a_run_may_be_called_as_a_summary_is(name: str) -> None:
+    found = parse(with_last(LAST.replace("Llama-3.2-1B-Instruct_rank16_lr5e-5", name)))
+    assert [run.type for run in found.runs] == ["fine-tuned"] * 4 + ["control"]
+
+
+def test_without_a_column_type_too() -> None:
+    text = "\n".join(
+        "|".join(part for i, part in enumerate(line.split("|")) if i != 6) if line.count("|") == 8 else line
+        for line in EXAMPLE_SUMMARY.splitlines()
+    )
+    row = next(line for line in text.splitlines() if "rank16_lr5e-5" in line)
+    for added in ("| **Rank 16** | | | | | |", "| Total | | | | | 40min |", "| Mean | - | 12 | 3e-5 | 4 | |"):
+        assert [r.type for r in parse(text.replace(row, f"{row}\n{added}")).runs] == ["fine-tuned"] * 4 + ["control"]
+
+
+def blanks(text: str) -> list[Finding]:
+    return [each for each in parse(text).warnings if each.code == "blank-cell"]
+
+
+def test_a_blank_cell_below_a_value_tells_what_the_run_gets() -> None:
+    (told,) = blanks(with_last(LAST.replace("| 5e-5 |", "| |")))
+    assert (told.severity, told.field, told.line) == (Severity.WARNING, "lr", LINE)
+    assert (told.expected, told.actual) == ("1e-5", "1e-4")
+    assert absent(told.message, "Llama-3.2-1B-Instruct_rank16_lr5e-5", LINE) == []
+
+
+def test_a_blank_cell_that_gets_the_same_is_information_and_several_rows_are_one_finding() -> None:
+    (told,) = blanks(EXAMPLE_SUMMARY.replace("| 5e-5 | 4 |", "| 5e-5 | |"))
+    assert (told.severity, told.field, told.expected, told.actual) == (Severity.INFO, "batch_size", "4", "4")
+    rows = [LINE - 2, LINE]
+    assert told.line == rows[0]
+    assert absent(told.message, *rows) == []
+
+
+def test_a_dash_is_no_blank_and_a_column_that_is_blank_throughout_says_nothing() -> None:
+    assert not blanks(with_last(LAST.replace("| 5e-5 |", "| - |")))
+    assert not blanks(EXAMPLE_SUMMARY.replace(" | 4 | Fine", " | | Fine"))
+    full = EXAMPLE_SUMMARY.replace("| Batch Size |", "| Recipe |").replace("| 4 | Fine", "| LoRA | Fine")
+    assert not blanks(full.replace("| 16 | 5e-5 | LoRA |", "| | 5e-5 | full |").replace("- **Recipe:**", "- **Was:**"))
+
+
+def test_alpha_follows_from_the_rank_where_its_cell_is_blank() -> None:
+    text = EXAMPLE_SUMMARY.replace("| Batch Size |", "| LoRA alpha |").replace("| 4 | Fine", "| 16 | Fine")
+    (told,) = blanks(text.replace(LAST.replace("| 4 |", "| 16 |"), LAST.replace("| 4 |", "| |")))
+    assert (told.field, told.expected, told.actual, told.severity) == ("lora_alpha", "16", "32", Severity.WARNING)
+
+
+def test_what_is_told_reaches_the_plan(tmp_path: Path) -> None:
+    here = make_experiment(tmp_path / "sweep", summary=SUMMARY, replace={LAST: f"| **Rank 16** | | | | | | |\n{LAST}"})
+    assert "unused-row" in [each.code for each in scaffold(here).plan.warnings]

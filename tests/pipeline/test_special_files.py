@@ -1,0 +1,166 @@
+"""Devices, pipes, loops of links and names of every kind where documents, templates and outputs belong."""
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Interrupted, Request
+from scaffold_torchtune.system import templating
+from support.command_line import command
+from support.experiments import RUNS, everything, make_experiment
+from support.mcp_calls import call
+from support.scaffolding import codes, refusal, scaffold
+
+OUTPUTS = "/scratch/gpfs/LAB/ada/ck-outputs"
+NOT_UTF8 = os.fsdecode(b"x\xff")
+LONG = "e\u0301" * 120  # of combining characters: 240 characters, and more bytes than a name may have
+
+
+def _loop(file: Path) -> None:
+    file.symlink_to(file.name)
+
+
+def _sparse(file: Path) -> None:
+    file.touch()
+    os.truncate(file, 10 * 2**30)
+
+
+def _kernel(file: Path) -> None:
+    file.symlink_to("/proc/self/pagemap")  # a regular file without a size, and without an end
+
+
+def _link(target: str) -> Callable[[Path], None]:
+    return lambda file: file.symlink_to(target)
+
+
+THINGS: dict[str, Callable[[Path], object]] = {
+    "loop": _loop,
+    "fifo": os.mkfifo,
+    "directory": Path.mkdir,
+    "sparse": _sparse,
+    "kernel": _kernel,
+    "zero": _link("/dev/zero"),
+    "messages": _link("/dev/kmsg"),
+    "messages of the kernel": _link("/proc/kmsg"),
+    "terminal": _link("/dev/tty"),
+}
+
+
+@pytest.mark.parametrize("thing", THINGS)
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("l.md", "local"), ("t.yaml", "template"), ("t.yaml.j2", "template"), ("s.py", "setup_script")],
+)
+def test_what_is_no_plain_file_is_refused_where_one_is_named(
+    experiment: Path, tmp_path: Path, thing: str, name: str, option: str
+) -> None:
+    THINGS[thing](tmp_path / name)
+    given: dict[str, Any] = {option: str(tmp_path / name) if option == "setup_script" else tmp_path / name}
+    before = everything(experiment)
+    refused = refusal(steps.plan, experiment, **given)
+    expected = {
+        "document-missing", "document-unreadable", "missing-template", "template-error", "setup-script-missing",
+        "script-unasked", "activation-failed", "environment-missing", "setup-would-fail",
+    }  # fmt: skip
+    assert set(codes(refused)) <= expected
+    assert everything(experiment) == before
+
+
+@pytest.mark.parametrize("thing", THINGS)
+@pytest.mark.parametrize("name", ["experiment_summary.md", "experiment_summary.yaml", "claude.local.md"])
+def test_what_is_no_plain_file_is_refused_where_a_document_belongs(experiment: Path, thing: str, name: str) -> None:
+    (experiment / name).unlink(missing_ok=True)
+    THINGS[thing](experiment / name)
+    refused = refusal(steps.plan, experiment)
+    assert set(codes(refused)) <= {"document-missing", "document-unreadable", "missing-field"}
+
+
+@pytest.mark.parametrize("name", [LONG, "a/" * 3000, f"{LONG}/x.yaml"])
+@pytest.mark.parametrize("option", ["local", "template"])
+def test_a_name_that_is_too_long_is_refused(experiment: Path, name: str, option: str) -> None:
+    given: dict[str, Any] = {option: experiment / name}
+    assert set(codes(refusal(steps.plan, experiment, **given))) <= {
+        "document-missing", "document-unreadable", "missing-template"
+    }  # fmt: skip
+    assert codes(refusal(steps.plan, experiment / name)) == ["not-a-directory"]
+
+
+@pytest.mark.parametrize("option", ["local", "template", "setup_script"])
+def test_a_named_file_that_is_not_utf8_is_refused(experiment: Path, tmp_path: Path, option: str) -> None:
+    file = tmp_path / NOT_UTF8
+    file.write_text("lr: 1e-5\n")
+    given: dict[str, Any] = {option: str(file) if option == "setup_script" else file}
+    refused = refusal(steps.plan, experiment, **given)
+    assert [(one.code, one.field) for one in refused.problems] == [("unsafe-path", option)]
+
+
+@pytest.mark.parametrize("where", ["experiment", "run", "data"])
+def test_names_that_are_not_utf8_are_told_by_every_surface(tmp_path: Path, where: str) -> None:
+    experiment = make_experiment(tmp_path / "e")
+    scaffold(experiment)
+    folder = {"experiment": experiment, "run": experiment / RUNS[0], "data": experiment / "data"}[where]
+    (folder / NOT_UTF8).mkdir()
+    (folder / f"{NOT_UTF8}.slurm").touch()
+    for step in ("parse", "plan", "render", "setup", "validate", "scaffold"):
+        for json_wanted in ((), ("--json",)):
+            done = command(step, experiment, *json_wanted)
+            assert done.returncode in {0, 1, 2}
+            assert "Traceback" not in done.stderr
+            assert not json_wanted or json.loads(done.stdout)
+    replies = call(tmp_path, *((tool, {"experiment": str(experiment)}) for tool in ("plan_runs", "validate")))
+    assert all(reply.structured_content for reply in replies)
+    assert not any("unexpectedly" in str(reply.structured_content) for reply in replies)
+
+
+@pytest.mark.parametrize("thing", ["file", "fifo", "/dev/null"])
+@pytest.mark.parametrize("below", ["", "/below/it"])
+def test_outputs_cannot_go_to_what_is_no_directory(tmp_path: Path, thing: str, below: str) -> None:
+    base = tmp_path / "base"
+    if thing == "file":
+        base.touch()
+    elif thing == "fifo":
+        os.mkfifo(base)
+    else:
+        base.symlink_to(thing)
+    experiment = make_experiment(tmp_path / "e", replace={OUTPUTS: f"{base}{below}"})
+    refused = refusal(steps.plan, experiment)
+    (found,) = [one for one in refused.problems if one.code == "output-not-directory"]
+    assert (found.field, found.actual) == ("output_dir_base", str(base))
+    assert found.line
+
+
+def test_outputs_may_go_below_what_cannot_be_seen_from_here(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.symlink_to("/no/such/file/system")
+    experiment = make_experiment(tmp_path / "e", replace={OUTPUTS: str(base)})
+    assert steps.plan(Request(experiment)).runs
+
+
+ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+
+
+def test_a_template_that_never_ends_is_left_when_the_call_is_cancelled(experiment: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml.j2").write_text(ENDLESS)
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Interrupted):
+        steps.plan(Request(experiment, template=tmp_path / "own.yaml.j2", stop=stop))
+
+
+@pytest.mark.parametrize("source", ["{{ 'x' * 10**10 }}", ENDLESS, "{% for i in [1] %}" * 99 + "{% endfor %}" * 99])
+def test_a_template_that_takes_too_much_is_refused(
+    experiment: Path, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.yaml.j2").write_text(source)
+    short = templating.Limits(seconds=1)
+    monkeypatch.setattr(templating, "Limits", lambda: short)
+    before = everything(experiment)
+    refused = refusal(steps.scaffold, experiment, template=tmp_path / "own.yaml.j2")
+    assert [(one.code, one.field) for one in refused.problems] == [("template-error", "template")]
+    assert set(everything(experiment)) - set(before) <= {"scaffold.log"}

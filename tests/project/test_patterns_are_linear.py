@@ -1,0 +1,193 @@
+"""No regular expression of the package takes time that grows faster than the text that it is used on.
+
+Every one is found in the source and tried, with the methods that it is used by, on texts of one repeated piece, at
+lengths of which one is a multiple of the other: what takes many times as long as that many times the text is worse than
+linear. Both are measured in the same way, and only their ratio counts.
+"""
+
+import ast
+import functools
+import importlib
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+import scaffold_torchtune
+
+PACKAGE: Final = Path(scaffold_torchtune.__file__).parent
+METHODS: Final = frozenset({"match", "fullmatch", "search", "sub", "finditer", "findall", "split"})
+PROGRAMS: Final = {"external_checks/torchtune_program.py", "setup/external/options_program.py"}
+"""They run in other Pythons, in processes with a deadline, on texts that they cut."""
+BUILT: Final = {
+    # pattern and its parts -> such a pattern as it is built while running
+    ("external_checks/sbatch.py", "pattern"): [],  # of _CAUSES, which is found itself
+    ("setup/external/failures.py", "pattern"): [],  # of _KNOWN
+    ("validate/directives.py", "always[name]"): [],  # of _ALWAYS
+    ("plan/naming.py", "f'{prefix}[0-9]+'"): ["prompt[0-9]+"],
+    ("setup/external/failures.py", "f'\\\\b{package}\\\\b'"): [r"\bkit\b"],
+    ("validate/runs.py", "f'(?:^|(?<=_))(?:{alternatives})(?=_|$)'"): ["(?:^|(?<=_))(?:words|a)(?=_|$)"],
+}
+BOUNDED: Final = {
+    "setup/external/failures.py:_KNOWN": 500,  # on a line that is cut at so many characters
+}
+PIECES: Final = [
+    *" \t\n\u00a0aAé0()[]{}<>-_.,:;/'\"`=|*#$\\",
+    "a ",
+    "a,",
+    "a, ",
+    "a/",
+    "0:",
+    "0,",
+    "( ",
+    "()",
+    " (",
+    "${a.",
+]
+BEFORE: Final = ("", "`", " (", "#", "$")
+AFTER: Final = ("\x01", ")", "\n")
+SHORT: Final = 800
+TIMES: Final = 6  # a linear one takes 6 times as long, a quadratic one 36 times
+WORSE: Final = 15
+NOTICED: Final = 0.004  # seconds: what takes less for the long text is not worth a second look
+
+
+class Used(NamedTuple):
+    where: str
+    pattern: "re.Pattern[str]"
+    method: str
+
+
+def inside(value: object, depth: int = 0) -> Iterator["re.Pattern[str]"]:
+    """The patterns in a module's constant, however it is built."""
+    if isinstance(value, re.Pattern):
+        yield value
+    elif depth < 5:
+        parts: Any = ()
+        if isinstance(value, dict):
+            parts = [*value, *value.values()]
+        elif isinstance(value, tuple | list | frozenset):
+            parts = value
+        elif hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+            parts = vars(value).values()
+        for part in parts:
+            yield from inside(part, depth + 1)
+
+
+def texts_inside(value: object) -> Iterator[str]:
+    """The texts in a constant that inline calls take their pattern from."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for part in (*value, *value.values()):
+            yield from texts_inside(part)
+    elif isinstance(value, tuple):
+        yield from texts_inside(value[0] if value else ())
+
+
+def is_call_of(node: ast.AST, owner: str) -> bool:
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in METHODS
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == owner
+    )
+
+
+def of_module(path: Path) -> Iterator[Used]:
+    name = path.relative_to(PACKAGE).as_posix()
+    source = path.read_text()
+    if name in PROGRAMS or not re.search(r"^import re$", source, re.MULTILINE):
+        return
+    nodes = list(ast.walk(ast.parse(source)))
+    dotted = "scaffold_torchtune." + name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    constants = vars(importlib.import_module(dotted))
+    for constant, value in constants.items():
+        named = {node.func.attr for node in nodes if is_call_of(node, constant)}  # type: ignore[attr-defined]
+        mapped = {m for m in METHODS if re.search(rf"\b{re.escape(constant)}\.{m}\b", source)}
+        for pattern in inside(value):
+            yield from (Used(f"{name}:{constant}", pattern, method) for method in named | mapped or {"fullmatch"})
+        if (name, constant) in {("setup/external/failures.py", "_KNOWN"), ("external_checks/sbatch.py", "_CAUSES")}:
+            items = value if isinstance(value, dict) else [item[0] for item in value]
+            yield from (Used(f"{name}:{constant}", re.compile(item), "search") for item in items)
+    for node in nodes:
+        if is_call_of(node, "re"):
+            assert isinstance(node, ast.Call)
+            assert isinstance(node.func, ast.Attribute)
+            given = ast.unparse(node.args[0])
+            try:
+                found = [eval(given, dict(constants))]  # noqa: S307 - a pattern of our own
+            except NameError:
+                found = BUILT[name, given]
+            yield from (Used(f"{name}:{given}", re.compile(one), node.func.attr) for one in found)
+
+
+@functools.cache
+def used() -> tuple[Used, ...]:
+    found = [one for path in sorted(PACKAGE.rglob("*.py")) for one in of_module(path)]
+    return tuple({(one.where, one.pattern, one.method): one for one in found}.values())
+
+
+def seconds(one: Used, text: str) -> float:
+    method = getattr(one.pattern, one.method)
+    given = ("", text) if one.method == "sub" else (text,)
+    began = time.thread_time()
+    result = method(*given)
+    if one.method == "finditer":
+        for _ in result:
+            pass
+    return time.thread_time() - began
+
+
+def words_of(pattern: str) -> list[str]:
+    """What a pattern itself may repeat: its words, and its words with a space."""
+    words = sorted(set(re.findall(r"[A-Za-z]{3,}", pattern)))[:10]
+    return [*words, *(f"{word} " for word in words[:4]), *(f" {word}" for word in words[:4])]
+
+
+def grows(one: Used, before: str, piece: str, after: str, most: int) -> float:
+    """How many times as long a text takes that is `TIMES` as long; 0 where both take no time worth a look."""
+    number = min(SHORT, most // TIMES) // len(piece) + 1
+    short, long = before + piece * number + after, before + piece * (TIMES * number) + after
+    if (first := seconds(one, long)) < NOTICED:
+        return 0.0
+    least = min(first, *(seconds(one, long) for _ in range(3)))
+    return least / max(min(seconds(one, short) for _ in range(5)), 1e-6)
+
+
+def worst(one: Used, befores: tuple[str, ...], afters: tuple[str, ...]) -> tuple[float, str]:
+    most = BOUNDED.get(one.where, 10**9)
+    tried = (
+        (grows(one, before, piece, after, most), f"{before!r} {piece!r} {after!r}")
+        for piece in [*PIECES, *words_of(one.pattern.pattern)]
+        for before in befores
+        for after in afters
+    )
+    return max(tried)
+
+
+def test_all_patterns_are_found() -> None:
+    assert len(used()) > 80
+    assert {"parse/values.py:_BACKTICKS", "system/markdown.py:_MARKS"} <= {one.where for one in used()}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "piece"), [(r"(`+)(.*?)\1(.*)", "`"), (r"\s*[,;]\s*", " "), (r"[A-Z][a-z]*([A-Z]\w*)?$", "A")]
+)
+def test_a_pattern_that_is_worse_is_noticed(pattern: str, piece: str) -> None:
+    assert grows(Used("", re.compile(pattern, re.DOTALL), "search"), "", piece, "\x01", 1200) > WORSE
+
+
+def test_no_pattern_is_worse_than_linear() -> None:
+    found = {one: worst(one, ("",), AFTER) for one in used()}
+    assert {one: how for one, how in found.items() if how[0] > WORSE} == {}
+
+
+@pytest.mark.long
+def test_no_pattern_is_worse_than_linear_after_other_beginnings() -> None:
+    found = {one: worst(one, (*BEFORE, *words_of(one.pattern.pattern)), AFTER) for one in used()}
+    assert {one: how for one, how in found.items() if how[0] > WORSE} == {}

@@ -1,0 +1,154 @@
+"""Scripts that take away, while they run, what the scaffold works with: that run fails, the others are finished."""
+
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.cli import main
+from scaffold_torchtune.findings import errors_in
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Request
+from support.experiments import actions, log, outputs
+from support.scaffolding import codes, refusal
+from support.setup_scripts import MAKE, THREE, failed, scaffold, script
+
+BAD = THREE[1]
+OTHERS = [run for run in THREE if run != BAD]
+REMOVE = """\
+import shutil
+def remove(path):
+    path = pathlib.Path(EXPERIMENT, path)
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+"""
+
+OTHERWISE = [("before", 1), ("after", 3), ("before", 3)]
+
+# What the bad run's script takes away, after it made its files and before.
+REMOVED = {
+    "its own record": [f".scaffold/runs/{BAD}.json"],
+    "another run's record": [f".scaffold/runs/{THREE[2]}.json"],
+    "all records": [".scaffold/runs"],
+    "the plan": [".scaffold/plan.json"],
+    "how far the log is": [".scaffold/progress.json"],
+    "where scripts work": [".scaffold/staging"],
+    "the output kept": [".scaffold/output"],
+    "the state": [".scaffold"],
+    "its run directory": [BAD],
+    "another's run directory": [THREE[0]],
+    "all run directories": [*THREE],
+    "the log": ["scaffold.log"],
+    "the summary": ["experiment_summary.md"],
+    "both documents": ["experiment_summary.md", "claude.local.md"],
+    "state and documents": [".scaffold", "experiment_summary.md", "claude.local.md", "scaffold.log"],
+    "the experiment": [""],
+}
+
+
+@pytest.mark.parametrize("what", REMOVED)
+@pytest.mark.parametrize(
+    ("when", "jobs"),
+    [("after", 1), *(pytest.param(when, jobs, marks=pytest.mark.long) for when, jobs in OTHERWISE)],
+)
+def test_the_run_that_takes_something_away_fails_and_the_others_are_finished(
+    three: Path, tmp_path: Path, what: str, when: str, jobs: int
+) -> None:
+    tool = tmp_path / "tool"
+    assert scaffold(three, script(tool, MAKE)).ok
+    good, before = outputs(three), log(three)
+    taken = f"for path in {REMOVED[what]!r}:\n    remove(path)\n"
+    lines = [taken, "main([])\n"] if when == "before" else ["main([])\n", taken]
+    body = "".join(f"    {line}\n" for line in "".join([*lines, "sys.exit(0)"]).splitlines())
+    file = script(tool, f"EXPERIMENT = {str(three)!r}\n{REMOVE}if run == {BAD!r}:\n{body}{MAKE}")
+    result = scaffold(three, file, jobs=jobs)
+    reasons = {run.directory: run.reason for run in failed(result)}
+    assert [*reasons] == [BAD], reasons
+    assert "outside its working directory" in reasons[BAD]
+    assert [one.passed for one in result.validation.runs] == [True, False, True]
+    assert {path: data for path, data in outputs(three).items() if not path.startswith(BAD)} == {
+        path: data for path, data in good.items() if not path.startswith(BAD)
+    }
+    assert actions(three)[-3:] == ["RUN_SETUP_SCRIPTS", "VALIDATE_PARAMETERS", "SCAFFOLD_TORCHTUNE_FAILED"]
+    assert log(three).startswith(before)
+    assert (three / "experiment_summary.md").exists()
+    assert (three / "claude.local.md").exists()
+    again = scaffold(three, script(tool, MAKE))
+    assert again.ok
+    assert outputs(three) == good
+    assert actions(three)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
+
+
+def test_a_script_that_removes_the_experiment_for_good_is_stopped_midway(
+    three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = f"import shutil\nshutil.rmtree({str(three.parent / 'outer')!r})\n" + MAKE
+    (three.parent / "outer").mkdir()
+    experiment = three.rename(three.parent / "outer" / "sweep")
+    for file in (experiment / "experiment_summary.md", experiment / "claude.local.md"):
+        file.write_text(file.read_text().replace(str(three), str(experiment)))
+    assert main(["scaffold", str(experiment), "--setup-script", str(script(tmp_path / "tool", body))]) == 1
+    assert not experiment.exists()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_another_directory_in_the_place_of_the_experiment_is_not_written_to(three: Path, tmp_path: Path) -> None:
+    moved = three.parent / "moved"
+    body = f"os.rename({str(three)!r}, {str(moved)!r})\nos.mkdir({str(three)!r})\n" + MAKE
+    file = script(tmp_path / "tool", body)
+    assert main(["scaffold", str(three), "--setup-script", str(file), "--jobs", "1"]) == 1
+    assert not list(three.iterdir())
+
+
+def test_a_link_in_the_place_of_the_state_is_not_followed(three: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    state = f"pathlib.Path({str(three)!r}, '.scaffold')"
+    body = f"{state}.rename({state}.with_name('.away'))\n{state}.symlink_to({str(outside)!r})\n" + MAKE
+    file = script(tmp_path / "tool", body)
+    assert main(["scaffold", str(three), "--setup-script", str(file), "--jobs", "1"]) == 1
+    assert not list(outside.iterdir())
+    (three / ".scaffold").unlink()
+    assert scaffold(three, script(tmp_path / "tool", MAKE)).ok
+
+
+NAMES = {"a byte": rb"\xff", "half a character": rb"caf\xe9", "a line break": rb"a\nb", "an escape": rb"\x1b[31m"}
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("a byte", ""),
+        ("half a character", ".scaffold/runs/"),
+        ("a line break", ".scaffold/"),
+        ("an escape", f"{THREE[0]}/"),
+    ],
+)
+def test_a_violation_is_not_forgotten_where_a_name_is_not_utf_8(
+    three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, where: str
+) -> None:
+    path = f"os.fsencode({str(three)!r}) + b'/{where}' + b'{NAMES[name].decode()}'"
+    body = f"main([])\nif run == {BAD!r}:\n    open({path}, 'wb').write(str(time.time_ns()).encode())\nsys.exit(0)\n"
+    file = script(tmp_path / "tool", body)
+    assert main(["scaffold", str(three), "--setup-script", str(file), "--jobs", "1", "--json"]) == 1
+    assert "outside its working directory" in capsys.readouterr().out
+    (three / BAD / "finetune.slurm").write_bytes((three / THREE[0] / "finetune.slurm").read_bytes())
+    for _ in range(2):
+        result = steps.validate(Request(three, setup_script=str(file)))
+        assert not result.passed
+        assert "setup-failed" in {each.code for run in result.runs for each in run.findings}
+    assert main(["validate", str(three), "--setup-script", str(file)]) == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "null", '{"directory": "other"}', "[" * 5_000, '{"a": ' * 5_000])
+def test_a_record_that_is_damaged_fails_its_run(three: Path, content: str) -> None:
+    assert steps.scaffold(Request(three)).ok
+    (three / ".scaffold" / "runs" / f"{BAD}.json").write_text(content)
+    result = steps.validate(Request(three))
+    assert [run.passed for run in result.runs] == [True, False, True]
+    assert [each.code for each in errors_in(result.runs[1].findings)] == ["document-unreadable"]
+
+
+def test_a_record_of_another_run_is_not_taken_for_this_ones(three: Path) -> None:
+    assert steps.scaffold(Request(three)).ok
+    records = three / ".scaffold" / "runs"
+    (records / f"{BAD}.json").write_bytes((records / f"{THREE[0]}.json").read_bytes())
+    assert codes(refusal(steps.setup, three)) == ["document-unreadable"]

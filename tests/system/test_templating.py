@@ -1,0 +1,146 @@
+"""Templates that somebody else wrote: what they may take, and what is said where they take more."""
+
+import os
+import resource
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.system.layout import TEMPLATES
+from scaffold_torchtune.system.templating import (
+    MAX_TEMPLATE,
+    Limits,
+    TemplateProblem,
+    TemplateStopped,
+    render,
+    render_each,
+)
+from support.waiting import PATIENCE, wait_until
+from support.wording import absent
+
+LIMITS = Limits(megabytes=100, seconds=2)
+NESTED = 100
+
+
+def problem_of(folder: Path, source: str, limits: Limits = LIMITS) -> TemplateProblem:
+    (folder / "own.j2").write_text(source)
+    with pytest.raises(TemplateProblem) as caught:
+        render_each("own.j2", [{"settings": {"lr": 1e-5}}], [folder, TEMPLATES], limits=limits)
+    return caught.value
+
+
+DOUBLES = "{% set n = namespace(x=VALUE) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'x' * 10**10 }}",
+        "{{ ([1] * 10**9) | length }}",
+        DOUBLES.replace("VALUE", "'x'"),
+        DOUBLES.replace("VALUE", "[1]"),
+        "{{ 'x' | center(10**10) }}",
+        "{{ '%010000000000d' % 1 }}",
+        "{{ 'x'.ljust(10**10) }}",
+        "{{ [1] | tojson(indent=10**10) }}",
+        "{{ lipsum(n=10**7, html=false) }}",
+    ],
+)
+def test_memory_that_a_template_takes_is_bounded(tmp_path: Path, source: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert problem_of(tmp_path, source).message
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes, of this process
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{% macro m(n) %}{% for i in range(9) %}{{ m(n - 1) if n else '' }}{% endfor %}{% endmacro %}{{ m(60) }}",
+    ],
+)
+def test_time_that_a_template_takes_is_bounded(tmp_path: Path, source: str) -> None:
+    assert absent(problem_of(tmp_path, source).message, f"{LIMITS.seconds} s", f"{LIMITS.megabytes} MB") == []
+
+
+def test_an_operation_that_nothing_can_interrupt_is_ended_with_its_process(tmp_path: Path) -> None:
+    power = "{{ (3**(3**16)) ** 3 % 7 }}"  # minutes, in a few hundred megabytes
+    limits = Limits(megabytes=2000, seconds=2)
+    assert absent(problem_of(tmp_path, power, limits).message, "2 s") == []
+
+
+@pytest.mark.parametrize("source", ["{% for i in range(99999) %}{{ 'x' * 100 }}{% endfor %}", "x" * (MAX_TEMPLATE + 1)])
+def test_output_and_size_of_a_template_are_bounded(tmp_path: Path, source: str) -> None:
+    assert absent(problem_of(tmp_path, source).message, MAX_TEMPLATE) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for i in [1] %}" * NESTED + "x" + "{% endfor %}" * NESTED,
+        "{% if 1 %}" * NESTED + "x" + "{% endif %}" * NESTED,
+        "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+        "{{ " + "-" * 100_000 + "1 }}",
+        "{{ " + "1+" * 100_000 + "1 }}",
+        "{% include 'own.j2' %}",
+        "{% extends 'own.j2' %}",
+        "{{ settings.no.such }}",
+        "{{ 1 / 0 }}",
+        "{{ [1][5] }}",
+        "{{ settings() }}",
+        "{{ ''.__class__.__mro__ }}",
+        "{{ settings.update(lr=1) }}",
+        "{{ [] | first | upper }}",
+        "{{ settings | sort(attribute='x.y') }}",
+        "{% set x = cycler() %}{{ x.next() }}",
+    ],
+)
+def test_whatever_a_template_raises_is_a_problem_of_it(tmp_path: Path, source: str) -> None:
+    assert problem_of(tmp_path, source).message
+
+
+def test_the_files_that_a_template_includes_are_read_as_all_others(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 10 * 2**30)
+    for name in ("pipe", "zero", "loop", "folder", "large", "../own.j2", "/etc/hostname", "n" * 300):
+        assert name[:8] in problem_of(tmp_path, f"{{% include '{name}' %}}").message
+
+
+def test_the_values_that_a_problem_is_about_are_numbered(tmp_path: Path) -> None:
+    (tmp_path / "own.j2").write_text("{{ 1 / n }}\n")
+    assert render_each("own.j2", [{"n": 1}, {"n": 2}], [tmp_path]) == ["1.0\n", "0.5\n"]
+    with pytest.raises(TemplateProblem) as caught:
+        render_each("own.j2", [{"n": 1}, {"n": 2}, {"n": 0}], [tmp_path])
+    assert caught.value.number == 2
+
+
+def test_rendering_ends_when_it_is_stopped(tmp_path: Path) -> None:
+    (tmp_path / "own.j2").write_text("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")
+    stop = threading.Event()
+    ended: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            render_each("own.j2", [{}], [tmp_path], stop, Limits(seconds=int(PATIENCE)))
+        except TemplateStopped as stopped:
+            ended.append(stopped)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    time.sleep(0.1)
+    stop.set()
+    wait_until(lambda: ended)
+    thread.join()
+
+
+def test_a_template_renders_the_same_in_a_process_of_its_own(tmp_path: Path) -> None:
+    source = "{% for k in ['lr'] %}\n  {{ settings | entries([k]) }}{% endfor %}é {{ 'a b' | sh }} {{ 1e-5 | yaml }}\n"
+    (tmp_path / "own.j2").write_text(source)
+    values = {"settings": {"lr": 1e-5}}
+    assert render_each("own.j2", [values], [tmp_path]) == [render("own.j2", values, [tmp_path])]
