@@ -80,6 +80,11 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
     "What the runs will meet": {
         "not-seen": Code(_W, "a data set or the directory of a model does not lie where the documents say, seen from here, or cannot be looked into (Parquet without pyarrow, JSON above 64 MiB)", "correct the path if it is wrong; nothing if compute nodes see it"),
         "data-mismatch": Code(_E, "a data set does not hold what the runs read: no part `train`, no column `input`, a number where text must be, no JSON at all", "correct the file, or name its columns and type in the summary"),
+        "unread-column": Code(_W, "a column called instruction, system, context, question or the like holds text that no training sees", "put its text into the column that is read, or name it as Input key; nothing if it is left out on purpose"),
+        "empty-texts": Code(_W, "inputs or answers of some rows are empty, and are trained on all the same", "fill them or leave the rows out"),
+        "no-labels": Code(_E, "samples have nothing left to learn from: the answer lies beyond max_seq_len, or a text is empty; an optimizer step of nothing else makes all that is trained NaN. A warning where that is not certain", "a larger Max sequence length, or leave these rows out"),
+        "samples-cut": Code(_W, "samples are longer than max_seq_len, and torchtune cuts them off", "a larger Max sequence length, or shorter rows"),
+        "untrained-tokens": Code(_W, "a base model is given a chat format whose special tokens it has never seen, and LoRA does not train embeddings", "use the instruct model, or text_completion_dataset"),
         "split-differs": Code(_W, "the summary says another number of samples than the file has, or asks for more training samples than there are", "correct the summary, or use the data set that it describes"),
         "no-steps": Code(_E, "a step takes more samples than there are: torchtune drops what does not fill a step, and ends well without training", "a smaller batch size or accumulation, or more data"),
         "long-warmup": Code(_W, "the warm-up takes more than half of the training steps, or all: the learning rate is below what is planned in most of them", "fewer Warmup steps (a tenth of training is usual); the default of 100 is too many for small data sets"),

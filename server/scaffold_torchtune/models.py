@@ -289,13 +289,67 @@ CellKind = Literal["text", "number", "boolean", "null", "list", "object", "absen
 """What a cell of a data set holds; `absent` where its row has no such column."""
 
 
+class SampleForm(Model):
+    """How a run makes a training sample of a row, as far as the length and the labels of the sample depend on it."""
+
+    dataset_type: str = Field(description="of torchtune: instruct_dataset, chat_dataset, text_completion_dataset")
+    columns: tuple[str, ...] = Field(description="input and output; of the other types the one column that is read")
+    tokenizer: str = Field(description="torchtune's builder of the tokenizer; empty where the model is not known")
+    tokenizer_files: tuple[str, ...] = Field(default=(), description="absolute paths, in the order of the registry")
+    max_seq_len: int
+    system_prompt: str = ""
+    around: tuple[str, str] = Field(default=("", ""), description="what the prompt puts before and after the input")
+    train_on_input: bool = False
+    packed: bool = False
+    rows: int | None = Field(default=None, description="how many rows are used, the first ones; None where all are")
+
+
+class RowCount(Model):
+    """Some rows: how many, and the first of them, from 1."""
+
+    count: int = 0
+    first: int = 0
+
+
+class Packs(Model):
+    """How many packs the samples make: at least, likely, and at most; the same where tokens were counted."""
+
+    least: int
+    likely: int
+    most: int
+
+
+class SampleCounts(Model):
+    """What the samples of a part are for one form. What is `likely` includes what is certain."""
+
+    form: SampleForm
+    rows: int = Field(description="rows that are used")
+    exact: bool = Field(default=False, description="whether the model's tokenizer counted wherever it matters")
+    cut: RowCount = Field(default=RowCount(), description="samples certainly longer than max_seq_len")
+    likely_cut: RowCount = RowCount()
+    empty: RowCount = Field(default=RowCount(), description="samples certainly without a label that is left")
+    likely_empty: RowCount = RowCount()
+    filling: int = Field(default=0, description="of `empty`, those that fill a pack by themselves")
+    longest: int = Field(default=0, description="likely tokens of the longest sample that is cut")
+    packs: Packs | None = Field(default=None, description="where samples are packed")
+    blank: dict[str, RowCount] = Field(default={}, description="by column, rows whose text is empty")
+    faults: dict[str, RowCount] = Field(default={}, description="what the tokenizer or its template refuses in a chat")
+
+
 class DataPart(Model):
-    """One part of a data set: a field of a JSON file, or all of a Parquet file. Rows count from 1."""
+    """One part of a data set: a field of a JSON file, or all of a Parquet file. RowCount count from 1."""
 
     rows: int
     columns: dict[str, dict[CellKind, int]] = Field(description="by column, what its cells hold and the first such row")
     characters: dict[str, int] = Field(default={}, description="by column, how many characters its texts have in all")
+    filled: dict[str, int] = Field(
+        default={}, description="by column, in how many rows it holds text, a list or an object that is not empty"
+    )
     messages: dict[str, int] = Field(default={}, description="faults in the column `messages`, and the first such row")
+    faults: dict[str, int] = Field(
+        default={}, description="what keeps the datasets library from reading the part, and the first such row"
+    )
+    samples: tuple[SampleCounts, ...] = Field(default=(), description="of the part `train`, one for each form")
 
 
 class DataFile(Model):

@@ -11,8 +11,8 @@ import pyarrow.parquet
 import pytest
 
 from scaffold_torchtune.models import DataFile, DataPart
-from scaffold_torchtune.preflight import disk
-from scaffold_torchtune.preflight.disk import inspect_data
+from scaffold_torchtune.preflight import data_files
+from scaffold_torchtune.preflight.data_files import inspect_data
 from support.wording import absent
 
 
@@ -40,9 +40,13 @@ def test_rows_and_columns_of_every_part_are_counted(tmp_path: Path) -> None:
                 "n": {"absent": 1, "boolean": 3},
             },
             characters={"input": 2, "output": 2, "n": 0},
+            filled={"input": 1, "output": 2},
         ),
         "validation": DataPart(
-            rows=1, columns={"input": {"list": 1}, "output": {"object": 1}}, characters={"input": 0, "output": 0}
+            rows=1,
+            columns={"input": {"list": 1}, "output": {"object": 1}},
+            characters={"input": 0, "output": 0},
+            filled={"input": 1},
         ),
     }
 
@@ -71,7 +75,7 @@ def test_a_number_that_python_does_not_read_is_no_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant", "ipython", "tool"])
-@pytest.mark.parametrize("content", ["hello", [{"type": "text", "content": "hello"}]])
+@pytest.mark.parametrize("content", ["hello", [{"type": "text", "text": "hello"}]])
 def test_a_message_has_a_role_and_a_text_or_list(tmp_path: Path, role: str, content: Any) -> None:
     rows = [{"messages": [{"role": role, "content": content}]}]
     assert looked_at(tmp_path, {"train": rows}).parts["train"].messages == {}
@@ -114,7 +118,7 @@ def test_what_is_no_data_set_is_told_apart(tmp_path: Path, content: bytes, probl
 
 
 def test_a_large_file_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "MAX_JSON", 1024**2)
+    monkeypatch.setattr(data_files, "MAX_JSON", 1024**2)
     found = looked_at(tmp_path, b" " * (1024**2 + 1))
     assert (found, absent(found.unread, "1 MiB")) == (DataFile(unread=found.unread), [])
     whole = b'{"train": []}'
@@ -146,10 +150,10 @@ def test_what_was_opened_is_closed(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_file: Any) -> DataFile:
+    def fail(_file: Any, _forms: Any) -> DataFile:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(disk, "_json", fail)
+    monkeypatch.setattr(data_files, "_json", fail)
     assert looked_at(tmp_path, {}).problem.endswith(": Input/output error")
 
 

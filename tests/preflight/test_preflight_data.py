@@ -6,8 +6,9 @@ import pytest
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.models import DataFile, DataPart, DiskState
+from scaffold_torchtune.models import DataFile, DataPart, DiskState, RowCount, SampleCounts
 from scaffold_torchtune.preflight import check_plan
+from scaffold_torchtune.preflight.samples import form_of
 from support.plans import DATA, LINES, SUMMARY, Changes, plan_of, run_of
 from support.wording import absent
 
@@ -175,3 +176,92 @@ def test_a_finding_names_the_runs_that_use_the_data_set() -> None:
     (finding,) = found(DataFile(absent=True), run_of({}, 0), other)
     assert absent(finding.message, "run0") == []
     assert not {"run1", ","} & set(finding.message.split())
+
+
+# --- what nobody reads, what is empty ---------------------------------------------------------------------------------
+
+
+def told(part: DataPart, *changes: Changes, code: str = "unread-column") -> list[Finding]:
+    runs = [run_of({"num_warmup_steps": 0, **each}, number) for number, each in enumerate(changes or ({},))]
+    seen = DiskState(data={DATA: DataFile(parts={"train": part})})
+    return [each for each in check_plan(plan_of(*runs), seen, {}) if each.code == code]
+
+
+def filled(*names: str, read: tuple[str, ...] = ("input", "output"), rows: int = 9) -> DataPart:
+    part = columns(**dict.fromkeys((*read, *names), "text"))
+    return part.model_copy(update={"filled": dict.fromkeys(read, 9) | dict.fromkeys(names, rows)})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "instruction", "Instructions", "system", "system_prompt", "systemPrompt", "context", "question", "user_query",
+        "passage", "article", "Background Text", "few-shot examples", "premise", "choices", "history",
+    ],
+)  # fmt: skip
+def test_a_column_that_the_answer_depends_on_and_nobody_reads_is_a_warning(name: str) -> None:
+    (finding,) = told(filled(name))
+    assert (finding.severity, finding.expected, finding.actual) == (Severity.WARNING, "input", name)
+    assert finding.line == LINES["dataset_type"]
+    assert absent(finding.message, f"'{name}'", "'input'", "'output'", 9) == []
+    assert absent(finding.fix, "'input'", "'- **Input key:** NAME'") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["id", "answer", "label", "difficulty", "question_id", "source_url", "split", "output2"]
+)
+def test_other_columns_need_no_reader(name: str) -> None:
+    assert not told(filled(name))
+
+
+def test_a_column_without_a_text_in_it_is_none() -> None:
+    assert not told(filled("instruction", rows=0))
+
+
+def test_a_column_that_is_read_is_none() -> None:
+    part = filled("question", "context", read=("answer",))
+    keys: Changes = {"input_key": "question", "output_key": "answer"}
+    assert [each.actual for each in told(part, keys)] == ["context"]
+    named: Changes = {**keys, "dataset_type": "chat_completion", "prompt": "{context} {input}"}
+    assert not told(part, named)
+
+
+def test_what_other_types_of_data_set_read() -> None:
+    chat = filled("system", "question").model_copy(update={"columns": {"messages": {"list": 1}, "system": {"text": 1}}})
+    (finding,) = told(chat, {"dataset_type": "chat_dataset"})
+    assert finding.actual == "system"
+    assert "Input key" not in finding.fix
+    (finding,) = told(filled("question", read=("text",)), {"dataset_type": "text_completion_dataset"})
+    assert (finding.expected, finding.actual) == ("text", "question")
+
+
+def test_where_no_column_is_read_that_is_told_and_nothing_else() -> None:
+    assert not told(filled("question", read=("answer",)))
+
+
+def test_runs_that_read_other_columns_are_told_apart() -> None:
+    findings = told(filled("question", read=("input", "output")), {}, {"input_key": "question"}, {})
+    assert [each.actual for each in findings] == ["question", "input"]
+    assert absent(findings[0].message, "2 of 3 runs (run0, run2)") == []
+
+
+def test_empty_texts_are_counted() -> None:
+    form = form_of(run_of({}))
+    assert form is not None
+    counts = SampleCounts(form=form, rows=9, blank={"input": RowCount(count=4, first=3)})
+    part = filled().model_copy(update={"samples": (counts,)})
+    (finding,) = told(part, {}, {"lr": 1.0}, code="empty-texts")
+    assert (finding.severity, finding.field, finding.actual) == (Severity.WARNING, "input", 4)
+    assert absent(finding.message, 4, 9, 3, "all 2 runs") == []
+
+
+def test_a_column_of_more_than_one_type_is_refused_also_where_nobody_reads_it() -> None:
+    part = columns(input="text", output="text", n={"absent": 1, "number": 2, "text": 7})
+    message = mismatch(part)
+    assert absent(message, "'n'", "row 7", "row 2", "number", "text") == []
+    assert not found(columns(input="text", output="text", n={"absent": 1, "null": 2, "text": 7}))
+
+
+def test_what_cannot_be_loaded_is_refused_for_all_runs() -> None:
+    part = filled().model_copy(update={"faults": {"a number in 'n' has more than 64 bits": 3}})
+    assert absent(mismatch(part), "row 3", "'n'") == []

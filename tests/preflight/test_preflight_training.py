@@ -98,7 +98,11 @@ def test_an_epoch_may_be_limited() -> None:
 
 def test_an_empty_data_set_trains_nothing_packed_or_not() -> None:
     assert [each.code for each in found({"packed": True}, rows=0)] == ["no-steps"]
-    assert not found({"packed": True}, rows=1)
+
+
+def test_there_are_never_more_packs_than_samples() -> None:
+    assert [each.code for each in found({"packed": True}, rows=3)] == ["no-steps"]
+    assert not found({"packed": True, "num_warmup_steps": 1}, rows=4)
 
 
 def test_a_warmup_as_long_as_training_is_a_warning_with_the_number_to_write() -> None:

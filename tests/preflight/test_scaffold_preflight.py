@@ -10,6 +10,8 @@ import pytest
 
 from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.preflight import data_files
+from scaffold_torchtune.preflight.disk import regular_file
 from scaffold_torchtune.request import Request
 from support.checkpoints import make_checkpoint
 from support.experiments import DATA, change, everything, log, make_experiment, outputs
@@ -111,3 +113,25 @@ def test_for_an_external_script_data_is_a_warning(here: Path, tmp_path: Path) ->
     (here / "data" / "words.json").write_text(json.dumps({"training": []}))
     found = steps.plan(Request(here, setup_script=str(script))).warnings
     assert {f.severity.value for f in found if f.code == "data-mismatch"} == {"warning"}
+
+
+def test_a_data_set_is_read_once_for_all_runs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def opens(path: str) -> Any:
+        opened.append(path)
+        return regular_file(path)
+
+    monkeypatch.setattr(data_files, "regular_file", opens)
+    assert len(steps.plan(Request(here)).runs) == 4
+    assert opened == [str(here / "data" / "words.json")]
+
+
+def test_columns_that_are_not_read_and_samples_that_are_cut_are_among_the_warnings(here: Path) -> None:
+    rows = [{"instruction": "Capitalise it.", "input": "a " * 100, "output": "A"}, *DATA["train"][1:]]
+    (here / "data" / "words.json").write_text(json.dumps({**DATA, "train": rows}))
+    change(here / "experiment_summary.md", "**Batch size:** 4", "**Batch size:** 4\n- **Max sequence length:** 64")
+    found = {f.code: f for f in steps.plan(Request(here)).warnings}
+    assert {"unread-column", "samples-cut", "no-labels"} <= found.keys()
+    assert found["unread-column"].actual == "instruction"
+    assert (found["samples-cut"].actual, found["no-labels"].actual) == (1, 1)

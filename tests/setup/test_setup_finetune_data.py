@@ -79,6 +79,11 @@ def test_text_completion_of_cruijff_kit_has_no_system_prompt() -> None:
         ({"dataset_type": "text_completion_dataset", "prompt": "A: {input}"}, "prompt"),
         ({"dataset_type": "chat_dataset", "input_key": "a"}, "input_key"),
         ({"torchtune_model_name": "Mistral-7B-v0.1", "system_prompt": "S"}, "system_prompt"),
+        ({"torchtune_model_name": "gemma-2-2b", "system_prompt": "S"}, "system_prompt"),
+        (
+            {"torchtune_model_name": "gemma-2-9b-it", "system_prompt": "S", "dataset_type": "chat_dataset"},
+            "system_prompt",
+        ),
         ({"torchtune_model_name": "Mistral-7B-v0.1", "prompt": "{input}\n"}, "prompt"),
         ({"prompt": "Capitalize: {input}\n"}, "prompt"),
         ({"prompt": "{input} "}, "prompt"),

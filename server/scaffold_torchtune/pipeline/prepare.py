@@ -27,8 +27,10 @@ from scaffold_torchtune.pipeline.state import load_plan
 from scaffold_torchtune.plan.planner import Difference, differences, make_plan, with_id
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan
-from scaffold_torchtune.preflight.disk import free_bytes, in_the_way, inspect_checkpoint, inspect_data, inspect_state
+from scaffold_torchtune.preflight.data_files import inspect_data
+from scaffold_torchtune.preflight.disk import free_bytes, in_the_way, inspect_checkpoint, inspect_state
 from scaffold_torchtune.preflight.run_groups import output_dir
+from scaffold_torchtune.preflight.samples import forms_by_data
 from scaffold_torchtune.render import Rendered, render_runs
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.setup import Outcome, run_bundled
@@ -250,11 +252,11 @@ def preflight_findings(
     """
     data = {run.data_path: run.text("dataset_ext") for run in plan.runs}
     checkpoints = {directory for run in plan.runs if (directory := run.checkpoint_dir)}
-    outputs = {directory for run in plan.runs if (directory := output_dir(run))}
+    outputs, forms = {directory for run in plan.runs if (directory := output_dir(run))}, forms_by_data(plan.runs)
     resuming = [run for run in plan.runs if run.value("resume_from_checkpoint") is True]
     results = {run.directory: arrivals.output_dir(run) for run in resuming}
     disk = DiskState(
-        data={path: inspect_data(path, extension) for path, extension in data.items()},
+        data={path: inspect_data(path, extension, forms.get(path, ())) for path, extension in data.items()},
         checkpoints={directory: inspected(directory) for directory in checkpoints},
         free={directory: free for directory in outputs if (free := free_bytes(directory)) is not None},
         in_the_way={directory: path for directory in outputs if (path := in_the_way(directory)) is not None},

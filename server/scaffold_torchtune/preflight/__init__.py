@@ -4,7 +4,16 @@ from collections.abc import Mapping, Sequence
 
 from scaffold_torchtune.findings import Finding, sort_findings
 from scaffold_torchtune.models import DiskState, Plan
-from scaffold_torchtune.preflight import cost, design, inputs, optimizer_steps, resuming, run_groups
+from scaffold_torchtune.preflight import (
+    cost,
+    data_findings,
+    design,
+    inputs,
+    labels,
+    optimizer_steps,
+    resuming,
+    run_groups,
+)
 
 
 def check_plan(
@@ -29,7 +38,8 @@ def check_plan(
     """
     return sort_findings(
         [
-            *inputs.data_findings(plan, disk),
+            *data_findings.data_findings(plan, disk),
+            *labels.label_findings(plan, disk),
             *optimizer_steps.step_findings(plan, disk),
             *inputs.checkpoint_findings(plan, disk, listed),
             *run_groups.output_findings(plan, disk),

@@ -1,131 +1,15 @@
-"""Checks of data sets and base models on disk against what the runs will ask of them."""
+"""Checks of base models on disk against what the runs will ask of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Location, finding
-from scaffold_torchtune.models import CellKind, CheckpointState, DataFile, DataPart, DiskState, Plan, PlannedRun
-from scaffold_torchtune.preflight.optimizer_steps import TRAIN, VALIDATION
+from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.models import CheckpointState, DiskState, Plan
 from scaffold_torchtune.preflight.run_groups import Subject, at, concerning, grouped
-from scaffold_torchtune.system.text import did_you_mean, escape, few, shown
+from scaffold_torchtune.system.text import escape, few, shown
 from scaffold_torchtune.torchtune_facts.facts import ModelFacts, load
 
-_LISTED = 8  # parts or columns
 _FEW = 3  # files or tensors
 _CONFIG = "config.json"
-_MESSAGES = "messages"
-
-
-def data_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
-    """Yield what stands against each data set, for the runs that use it."""
-    for path, runs in grouped(plan.runs, lambda run: run.data_path).items():
-        found = disk.data.get(path)
-        if found is None:
-            continue
-        who = concerning(runs, plan)
-        # a script of the user's own may read data in a way of its own
-        severity = None if plan.options.setup_script == "bundled" else Severity.WARNING
-        name, place = f"the data set {shown(path)} of {who}", at(runs[0], "dataset_label", "input_dir_base")
-        about = Subject(path, "dataset", place, "data-mismatch", f"{name} will not train", severity)
-        if found.absent or found.unread:
-            what = f"{name} {found.unread or 'cannot be seen from here'}"
-            yield about.not_seen(what, unchecked="rows and columns", near=found.near)
-        elif found.problem:
-            yield about.mismatch(f"it {found.problem}", fix="correct the file, or the path in the summary")
-        else:
-            yield from _parts(about, runs, found)
-            yield from _splits(about, plan, found)
-            yield from _samples(about, plan, runs, found)
-
-
-def _parts(about: Subject, runs: list[PlannedRun], found: DataFile) -> Iterator[Finding]:
-    validated = [run for run in runs if run.integer("run_val_every_n_steps", 0)]
-    for name, some in ((TRAIN, runs), (VALIDATION, validated)):
-        part = found.parts.get(name)
-        if not some:
-            continue
-        if part is None:
-            yield _no_part(about, found, name)
-        elif part.rows == 0:
-            yield about.mismatch(f"its part {name} has no rows", fix=f"give {name} rows, or another data set")
-        else:
-            yield from _columns(about, some, name, part)
-
-
-def _no_part(about: Subject, found: DataFile, name: str) -> Finding:
-    there = ", ".join(shown(part) for part in list(found.parts)[:_LISTED])
-    message, expected = did_you_mean(name, found.parts, f"it has no part {name}."), f"a list of rows under {name!r}"
-    fix = f"name the part {name} in the file" if there else f'give the rows as {{"{name}": [...]}}'
-    return about.mismatch(message, expected=expected, actual=there or "no part", fix=fix)
-
-
-def _wanted(run: PlannedRun) -> dict[str, tuple[CellKind, str]]:
-    """The columns that the run's type of data set reads: what each must hold, and the setting that names it.
-
-    torchtune/datasets/_instruct.py, _chat.py, _text_completion.py of 0.6.1; cruijff_kit's two read the same columns as
-    instruct_dataset.
-    """
-    kind = run.value("dataset_type")  # instruct_dataset where none is planned
-    if kind == "chat_dataset":
-        return {_MESSAGES: ("list", "dataset_type")}
-    text = kind == "text_completion_dataset"
-    usual = {"input_key": "text"} if text else {"input_key": "input", "output_key": "output"}
-    return {run.text(key) or name: ("text", key) for key, name in usual.items()}
-
-
-def _columns(about: Subject, runs: list[PlannedRun], name: str, part: DataPart) -> Iterator[Finding]:
-    places: dict[tuple[str, CellKind], Location | None] = {}
-    for run in runs:
-        for column, (kind, key) in _wanted(run).items():
-            places.setdefault((column, kind), at(run, key) if at(run, key).line else None)
-    for (column, kind), place in places.items():
-        kinds = part.columns.get(column)
-        if kinds is None:
-            message = did_you_mean(column, part.columns, f"its part {name} has no column {shown(column)}.")
-            there = ", ".join(shown(each) for each in list(part.columns)[:_LISTED]) or "no columns"
-            fix = "correct Input key or Output key in the summary, give the Dataset type, or rename the column"
-            yield about.mismatch(message, expected=f"a column {column}", actual=there, fix=fix, at=place)
-            continue
-        for other, row in kinds.items():
-            if other != kind:
-                where = f"row {row} of {name}"
-                is_what = (
-                    f"has no {shown(column)}" if other == "absent" else f"has {other} in {shown(column)}, not {kind}"
-                )
-                fix = f"give every row {kind} in {shown(column)}"
-                yield about.mismatch(f"{where} {is_what}", expected=kind, actual=other, fix=fix)
-    if any(column == _MESSAGES for column, _ in places):
-        for fault, row in part.messages.items():
-            yield about.mismatch(f"row {row} of {name}: {fault}", fix="correct the row")
-
-
-def _splits(about: Subject, plan: Plan, found: DataFile) -> Iterator[Finding]:
-    """Where the file and the summary count differently."""
-    for name, declared in plan.splits.get(about.name, {}).items():
-        part = found.parts.get(name)
-        if part is not None and part.rows != declared:
-            message = (
-                f"the summary says {declared} samples for {name}, but {shown(about.name)} has {part.rows} rows there"
-            )
-            fix = "correct the summary, or use the data set that it describes"
-            yield _other_count(message, "dataset", declared, part, fix, about.at)
-
-
-def _samples(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile) -> Iterator[Finding]:
-    """More training samples asked for than there are: the datasets library takes what there is and says nothing."""
-    part, field = found.parts.get(TRAIN), "training_samples"
-    for asked, some in grouped(runs, lambda run: run.integer(field, 0)).items():
-        if part is not None and asked > part.rows > 0:
-            message = (
-                f"{concerning(some, plan)}: {asked} training samples are asked for, but {shown(about.name)} has"
-                f" {part.rows} rows in {TRAIN}, and all of them would be used"
-            )
-            fix = "ask for fewer samples, or use a larger data set"
-            yield _other_count(message, field, asked, part, fix, at(some[0], field))
-
-
-def _other_count(message: str, field: str, expected: int, part: DataPart, fix: str, place: Location) -> Finding:
-    return finding("split-differs", message, field=field, expected=expected, actual=part.rows, fix=fix, at=place)
 
 
 def checkpoint_findings(plan: Plan, disk: DiskState, listed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:

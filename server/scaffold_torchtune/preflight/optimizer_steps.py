@@ -3,10 +3,13 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, finding
-from scaffold_torchtune.models import DataPart, DiskState, Plan, PlannedRun
+from scaffold_torchtune.models import DataPart, DiskState, Packs, Plan, PlannedRun
 from scaffold_torchtune.preflight.run_groups import at, concerning, grouped
+from scaffold_torchtune.preflight.samples import counts_of
 
 TRAIN = "train"
 VALIDATION = "validation"
@@ -66,53 +69,84 @@ def steps_of(run: PlannedRun, rows: int) -> int:
     return steps_per_epoch(rows, batch_size=batch_size, accumulation=accumulation, processes=processes, limit=limit)
 
 
+class _Case(NamedTuple):
+    """How the samples are known, and what follows: the most steps of an epoch, those that are likely, and the rest."""
+
+    basis: str
+    what: str
+    steps: int
+    likely: int
+    epochs: int
+    warmup: int
+
+
 def step_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
     """Yield runs without a step, and runs whose learning rate is at what is planned only late or never.
 
-    Samples that are packed are put together by their length in tokens, which is not known here: of such runs only an
-    empty data set is reported.
+    Samples that are packed are put together by their length in tokens: of these the number of packs has bounds, and
+    is never more than that of the samples.
     """
-    for key, runs in grouped(plan.runs, lambda run: _case(run, plan, disk)).items():
-        if key is None:
+    for case, runs in grouped(plan.runs, lambda run: _case(run, plan, disk)).items():
+        if case is None:
             continue
-        basis, steps, epochs, warmup = key
-        if steps == 0:
-            yield _no_steps(plan, runs, basis)
-        elif 2 * warmup > steps * epochs:
-            yield _long_warmup(plan, runs, key)
+        if case.likely == 0:
+            yield _no_steps(plan, runs, case)
+        elif 2 * case.warmup > case.likely * case.epochs:
+            yield _long_warmup(plan, runs, case)
 
 
-def _case(run: PlannedRun, plan: Plan, disk: DiskState) -> tuple[str, int, int, int] | None:
-    """How the samples are known, the steps of an epoch, the epochs, the steps of warm-up."""
+def _case(run: PlannedRun, plan: Plan, disk: DiskState) -> _Case | None:
     rows = rows_of(run, plan, disk)
-    if rows is None or (run.value("packed") and rows.count):
+    if rows is None:
         return None
-    warmup = run.integer("num_warmup_steps", 0)
-    return rows.basis, steps_of(run, rows.count), run.integer("epochs", 1), warmup
+    basis, what, most, likely = rows.basis, "samples", rows.count, rows.count
+    if run.value("packed") and rows.count:
+        counts = counts_of(run, part_of(run, disk))
+        packs = counts.packs if counts and counts.packs else Packs(least=1, likely=rows.count, most=rows.count)
+        number = f"at most {packs.most}" if packs.least < packs.most else f"{packs.most}"
+        about = f", likely about {packs.likely}" if packs.likely < packs.most else ""
+        basis = f"{rows.basis}, which make {number} packs of {run.value('max_seq_len')} tokens{about}"
+        what, most, likely = "packs", packs.most, packs.likely
+    return _Case(
+        basis=basis,
+        what=what,
+        steps=steps_of(run, most),
+        likely=steps_of(run, likely),
+        epochs=run.integer("epochs", 1),
+        warmup=run.integer("num_warmup_steps", 0),
+    )
 
 
-def _no_steps(plan: Plan, runs: list[PlannedRun], basis: str) -> Finding:
+def _no_steps(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
+    would, severity = ("would", None) if case.steps == 0 else ("would likely", Severity.WARNING)
     message = (
-        f"{concerning(runs, plan)} would train no step: {basis}, and a step takes {effective_batch(runs[0])} samples"
-        " (batch size x gradient accumulation x GPUs); torchtune drops what does not fill a step"
+        f"{concerning(runs, plan)} {would} train no step: {case.basis}, and a step takes"
+        f" {effective_batch(runs[0])} {case.what} (batch size x gradient accumulation x GPUs); torchtune drops what"
+        " does not fill a step, and ends well"
     )
     expected, place = "at least one step in an epoch", at(runs[0], "batch_size", "gradient_accumulation_steps")
-    fix = "lower the batch size, accumulation or GPUs until a step takes no more than there is, or give more data"
-    return finding("no-steps", message, field="batch_size", expected=expected, actual=0, fix=fix, at=place)
+    unpack = ", or take Packed out" if case.what == "packs" else ""
+    fix = (
+        "lower the batch size, accumulation or GPUs until a step takes no more than there is"
+        f"{unpack}, or give more data"
+    )
+    return finding(
+        "no-steps", message, field="batch_size", expected=expected, actual=0, fix=fix, severity=severity, at=place
+    )
 
 
-def _long_warmup(plan: Plan, runs: list[PlannedRun], case: tuple[str, int, int, int]) -> Finding:
-    basis, steps, epochs, warmup = case
-    total, field = steps * epochs, "num_warmup_steps"
+def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
+    total, field, warmup = case.likely * case.epochs, "num_warmup_steps", case.warmup
     chosen = "" if at(runs[0], field).line else ", a default that nobody chose,"
+    about = "about " if case.steps > case.likely else ""
     long, so_what = (
         ("is not shorter than", "the learning rate never reaches what is planned")
         if warmup >= total
         else ("takes more than half of", "in most steps the learning rate is below what is planned")
     )
     message = (
-        f"in {concerning(runs, plan)} the warm-up of {warmup} steps{chosen} {long} the training of {total} steps"
-        f" ({steps} in each of {epochs} epoch(s): {basis}), so {so_what}"
+        f"in {concerning(runs, plan)} the warm-up of {warmup} steps{chosen} {long} the training of {about}{total} steps"
+        f" ({case.likely} in each of {case.epochs} epoch(s): {case.basis}), so {so_what}"
     )
     expected, place = f"at most {total // 2}", at(runs[0], field, "epochs")
     fix = f"write '- **Warmup steps:** {total // 10}' (a tenth of training) in Configuration, or another number"

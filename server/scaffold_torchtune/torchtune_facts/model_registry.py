@@ -23,7 +23,8 @@ class ModelEntry:
 
     `publisher` is its organisation on Hugging Face, `files` its number of checkpoint files there, `bytes` the bytes of
     a parameter in them, `billions` its number of parameters in billions, `source` the stock config that the entry was
-    read from. `prompt` says what the tokenizer does with the text of a prompt template, see models.yaml.
+    read from. `prompt` says what the tokenizer does with the text of a prompt template, `system` what becomes of a
+    system message, and `untrained_headers` that the special tokens around messages were never trained, see models.yaml.
     `full_checkpointing` is the activation checkpointing of full fine-tuning, where it is another; `full_offload` says
     that its weights and optimizer stay in the memory of the node.
     """
@@ -43,6 +44,8 @@ class ModelEntry:
     source: str
     full_checkpointing: bool | None = None
     full_offload: bool = False
+    system: Literal["kept", "raises", "glued"] = "kept"
+    untrained_headers: bool = False
 
     @property
     def full_component(self) -> str:

@@ -230,8 +230,11 @@ def _not_honoured(settings: Settings, kind: str, entry: ModelEntry | None) -> It
         fix = "take it out, or put it into the data"
         if kind not in {"instruct_dataset", "chat_dataset", "chat_completion"}:
             yield "system_prompt", f"{kind} has no system prompt", fix
-        elif entry and entry.prompt == "own" and kind != "chat_completion":
+        elif entry and entry.system == "raises" and kind != "chat_completion":
             yield "system_prompt", f"{entry.name}'s chat template in torchtune 0.6.1 takes no system prompt", fix
+        elif entry and entry.system == "glued" and kind != "chat_completion":
+            reason = f"torchtune 0.6.1's tokenizer of {entry.name} puts the input right behind it, with nothing between"
+            yield "system_prompt", reason, "take it out, or put it before each input in the data, with a line break"
     if settings.integer("run_val_every_n_steps") and is_parquet:
         fix = "take it out, or give the data as JSON with a part named validation"
         yield "run_val_every_n_steps", "one Parquet file holds one split, so nothing to validate on", fix

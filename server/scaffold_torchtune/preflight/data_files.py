@@ -1,0 +1,310 @@
+"""Inspection of data set files: what they hold, as the datasets library and torchtune will read it. It only reads.
+
+A file is read once for all runs, row by row, in bounded memory. What the datasets library makes of a row was tried with
+its releases 3 to 5, whose JSON reader hands the rows on to pandas and Arrow: one type for each column.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, Final
+
+from scaffold_torchtune.models import CellKind, DataFile, DataPart, SampleForm
+from scaffold_torchtune.preflight.conversations import message_faults
+from scaffold_torchtune.preflight.disk import Unfit, near, regular_file
+from scaffold_torchtune.preflight.optimizer_steps import TRAIN
+from scaffold_torchtune.preflight.samples import Sizes, Tally, Tokens
+from scaffold_torchtune.system.json_stream import MAX_VALUE, JsonStream, NotJson, TooLarge
+from scaffold_torchtune.system.text import shown
+
+MAX_JSON = 64 * 1024**2
+_MAX_COLUMNS = 50
+_MAX_PARTS = 100
+_MAX_ROWS = 1_000_000
+_MAX_FAULTS = 20
+_DEEPEST = 60  # levels of lists and objects in a cell; Arrow's schema takes 64 in all
+_MAX_PLACES = 1_000  # places in nested cells whose kinds are compared
+_INTEGERS = range(-(2**63), 2**64)  # what ujson and Arrow read
+_KINDS: dict[type, CellKind] = {
+    bool: "boolean", int: "number", float: "number", str: "text", list: "list", dict: "object", type(None): "null",
+}  # fmt: skip
+
+
+def inspect_data(path: str, extension: str, forms: Sequence[SampleForm] = ()) -> DataFile:
+    """Return what a data set file holds: JSON as `load_dataset("json", field=...)` reads it, or Parquet.
+
+    Args:
+        path: its absolute path.
+        extension: `.json` or `.parquet`; of other formats nothing is known.
+        forms: how runs make samples of it.
+
+    Returns:
+        Rows and columns of every part, and of the part `train` the samples of each form; of JSON files up to
+        `MAX_JSON` bytes. Never raises for what lies there.
+    """
+    try:
+        with regular_file(path) as file:
+            if extension == ".parquet":
+                return _parquet(file, forms)
+            size = file.seek(0, 2)
+            if size > MAX_JSON:
+                return DataFile(unread=f"has {size / 1024**2:.0f} MiB; it is looked into up to {MAX_JSON // 1024**2}")
+            file.seek(0)
+            return _json(file, forms)
+    except FileNotFoundError:
+        return DataFile(absent=True, near=near(path))
+    except Unfit as unfit:
+        return DataFile(problem=str(unfit))
+    except OSError as error:
+        return DataFile(problem=f"cannot be read: {error.strerror}")
+    except MemoryError:
+        return DataFile(unread="takes more memory to look into than there is")
+
+
+def _json(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:
+    begin = file.read(len(b"version https://git-lfs"))
+    if begin == b"version https://git-lfs":
+        return DataFile(problem="is a Git LFS pointer, not the data: git lfs pull fetches it")
+    if begin.startswith(b"\xef\xbb\xbf"):
+        return DataFile(problem="begins with a byte order mark, which the datasets library does not take")
+    file.seek(0)
+    stream = JsonStream(file)
+    try:
+        if stream.peek() != "{":
+            return _no_object(stream)
+        parts = _json_parts(stream, forms)
+        if stream.peek():
+            error = stream.error("Extra data")
+            hint = "; it looks like JSON Lines, which has no parts" if stream.peek() == "{" else ""
+            return DataFile(problem=f"is not JSON: {error}{hint}")
+    except NotJson as error:
+        reason = str(error)
+        return DataFile(problem=_NOT_JSON.get(reason, f"is not JSON: {reason}"))
+    except TooLarge:
+        return DataFile(unread=f"holds a value of more than {MAX_VALUE // 1024**2} MiB, or more than {_MAX_ROWS} rows")
+    return DataFile(parts=parts)
+
+
+_NOT_JSON: Final = {
+    "it is nested too deeply": "is nested too deeply to be a data set",
+    "it is not UTF-8 text": "is not UTF-8 text",
+}
+
+
+def _no_object(stream: JsonStream) -> DataFile:
+    """What a file is that holds no object: a list of rows, mostly."""
+    kind = "list" if stream.peek() == "[" else _kind_of(stream.value())
+    if kind == "list":
+        for _ in stream.items():
+            break
+    return DataFile(problem=f'holds a {kind}, not parts by name: {{"train": [...], "validation": [...]}}')
+
+
+def _json_parts(stream: JsonStream, forms: Sequence[SampleForm]) -> dict[str, DataPart]:
+    """Every part by its name: a list of rows or of texts, or a list for each column; else it is none.
+
+    Of two parts with one name the last counts, as it does for the datasets library.
+    """
+    parts: dict[str, DataPart] = {}
+    for number, name in enumerate(stream.members()):
+        if number > _MAX_PARTS:
+            raise TooLarge
+        part = _RowReader(forms if name == TRAIN else ())
+        parts.pop(name, None)
+        rows = stream.items() if stream.peek() == "[" else _rows_of_columns(stream.value())
+        if rows is not None:
+            part.read(rows)
+            parts[name] = part.found()
+    return parts
+
+
+def _rows_of_columns(value: Any) -> Iterator[dict[str, Any]] | None:
+    """The rows of a list for each column; None where it is none."""
+    if not isinstance(value, dict) or not value or not all(isinstance(cells, list) for cells in value.values()):
+        return None
+    longest = max(len(cells) for cells in value.values())
+    return ({name: cells[i] for name, cells in value.items() if i < len(cells)} for i in range(longest))
+
+
+class _RowReader:
+    """Looks at the rows of one part, one after the other."""
+
+    def __init__(self, forms: Sequence[SampleForm]) -> None:
+        self._sizes, tokens = Sizes(), Tokens()
+        self._tallies = [Tally(form, tokens, self._sizes) for form in forms]
+        self._wanted = {column for form in forms for column in form.columns}
+        self._count = 0
+        self._columns: dict[str, dict[CellKind, int]] = {}
+        self._characters: dict[str, int] = {}
+        self._filled: dict[str, int] = {}
+        self._messages: dict[str, int] = {}
+        self._types = _Types()
+
+    def read(self, rows: Iterable[Any]) -> None:
+        """Look at rows.
+
+        Raises:
+            TooLarge: there are more than `_MAX_ROWS`.
+        """
+        for row in rows:
+            self._count += 1
+            if self._count > _MAX_ROWS:
+                raise TooLarge
+            self._row({"text": row} if isinstance(row, str) else row if isinstance(row, dict) else {})
+
+    def found(self) -> DataPart:
+        """Return what was seen."""
+        return DataPart(
+            rows=self._count,
+            columns=self._columns,
+            characters=self._characters,
+            filled=self._filled,
+            messages=self._messages,
+            faults=self._types.faults,
+            samples=tuple(tally.counts() for tally in self._tallies),
+        )
+
+    @property
+    def characters(self) -> int:
+        """How many characters were seen."""
+        return sum(self._characters.values())
+
+    def _row(self, row: Mapping[str, Any]) -> None:
+        number = self._count
+        for name in row.keys() - self._columns.keys():
+            if len(self._columns) < _MAX_COLUMNS or name in self._wanted:
+                self._columns[name] = {"absent": 1} if number > 1 else {}
+                self._characters[name] = 0
+        faults = len(self._types.faults)
+        for name, kinds in self._columns.items():
+            cell = row.get(name)
+            kinds.setdefault(_kind_of(cell) if name in row else "absent", number)
+            self._characters[name] += len(cell) if isinstance(cell, str) else _characters(cell)
+            self._types.see((name,), cell, number)
+            if cell and not isinstance(cell, int | float):
+                self._filled[name] = self._filled.get(name, 0) + 1
+        messages = row.get("messages")
+        if isinstance(messages, list):
+            for fault in message_faults(messages):
+                self._messages.setdefault(fault, number)
+        if row and len(self._types.faults) == faults:
+            for tally in self._tallies:
+                tally.add(number, row)
+            self._sizes.clear()
+
+
+def _kind_of(value: Any) -> CellKind:
+    return _KINDS.get(type(value), "number")  # as Parquet has dates, bytes and the like, too
+
+
+def _characters(cell: Any) -> int:
+    """Characters of a conversation's contents; 0 for what is none."""
+    contents = (m.get("content") for m in cell if isinstance(m, dict)) if isinstance(cell, list) else ()
+    return sum(len(content) for content in contents if isinstance(content, str))
+
+
+class _Types:
+    """What keeps the datasets library from reading the cells: what Arrow has no type for, with the first such row.
+
+    Arrow takes one type for all cells of a column, and for all values at one place within them, beside null. What the
+    cells themselves are is counted by column.
+    """
+
+    def __init__(self) -> None:
+        self.faults: dict[str, int] = {}
+        self._kinds: dict[tuple[str, ...], CellKind] = {}
+
+    def see(self, place: tuple[str, ...], value: Any, row: int) -> None:
+        """Look at a value: a cell, or what lies within one; `place` begins with the column."""
+        if value is None:
+            return
+        if len(place) > 1:
+            self._kind(place, value, row)
+        if isinstance(value, str):
+            if not value.isascii() and _has_surrogate(value):
+                self._fault(f"a text in {shown(place[0])} has half of a surrogate pair, which is no character", row)
+        elif isinstance(value, int):
+            if value not in _INTEGERS:
+                self._fault(f"a number in {shown(place[0])} has more than 64 bits", row)
+        elif isinstance(value, dict | list) and len(place) > _DEEPEST:
+            self._fault(f"{shown(place[0])} is nested more deeply than Arrow takes", row)
+        elif isinstance(value, dict):
+            for name, within in value.items():
+                self.see((*place, name), within, row)
+        elif isinstance(value, list):
+            for within in value:
+                self.see((*place, ""), within, row)
+
+    def _kind(self, place: tuple[str, ...], value: Any, row: int) -> None:
+        kind, known = _kind_of(value), self._kinds.get(place)
+        if known is None:
+            if len(self._kinds) < _MAX_PLACES:
+                self._kinds[place] = kind
+        elif known != kind:
+            self._fault(f"a value within {shown(place[0])} is {kind}, but {known} before", row)
+
+    def _fault(self, fault: str, row: int) -> None:
+        if len(self.faults) < _MAX_FAULTS:
+            self.faults.setdefault(fault, row)
+
+
+def _has_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+# --- Parquet ----------------------------------------------------------------------------------------------------------
+
+_MAX_CHARACTERS = 256 * 1024**2  # of the texts that are looked at; a small file may hold one text a million times
+_BATCH = 100  # rows that are held at once
+
+
+def _parquet(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:
+    begin = file.read(4)  # as a Parquet file ends, too
+    if begin != b"PAR1":
+        pointer = "; it looks like a Git LFS pointer: git lfs pull fetches the data" if begin == b"vers" else ""
+        return DataFile(problem=f"is not a Parquet file{pointer}")
+    if importlib.util.find_spec("pyarrow") is None:
+        return DataFile(unread="is Parquet, and pyarrow is not installed here to look into it")
+    arrow = importlib.import_module("pyarrow")
+    try:
+        return DataFile(parts={TRAIN: _parquet_part(file, forms)})
+    except (arrow.ArrowException, OSError, ValueError, RuntimeError, LookupError, TypeError, RecursionError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        return DataFile(problem=f"is not a Parquet file: {reason}")
+
+
+def _parquet_part(file: BinaryIO, forms: Sequence[SampleForm]) -> DataPart:
+    """The rows of a file, as far as runs read them; where they are too many, what its footer says."""
+    parquet = importlib.import_module("pyarrow.parquet")
+    found = parquet.ParquetFile(file)
+    there = {field.name: _arrow_kind(str(field.type)) for field in found.schema_arrow}
+    wanted = [name for form in forms for name in form.columns if name in there]
+    names = list(dict.fromkeys([*wanted, *there]))[:_MAX_COLUMNS]
+    texts = [name for name in names if there[name] == "text"]
+    columns: dict[str, dict[CellKind, int]] = {name: {there[name]: 1} for name in names}
+    part = DataPart(rows=found.metadata.num_rows, columns=columns)
+    other = any(there[name] not in {"text", "list"} for name in wanted)
+    if not wanted or other or found.metadata.num_rows > _MAX_ROWS:
+        return part
+    # texts that are coded in the file stay so: read plainly, each row would hold a copy
+    coded = parquet.ParquetFile(file, read_dictionary=texts)
+    reader = _RowReader(forms)
+    for batch in coded.iter_batches(batch_size=_BATCH, columns=list(dict.fromkeys([*wanted, *texts]))):
+        reader.read(batch.to_pylist())
+        if reader.characters > _MAX_CHARACTERS:
+            return part
+    read = reader.found()
+    return read.model_copy(update={"columns": columns | read.columns}) if read.rows else part
+
+
+def _arrow_kind(name: str) -> CellKind:
+    """What a column of an Arrow type holds."""
+    starts: dict[str, CellKind] = {
+        "string": "text", "large_string": "text", "bool": "boolean", "list": "list", "large_list": "list",
+        "struct": "object", "null": "null", "dictionary<values=string": "text",
+    }  # fmt: skip
+    return next((kind for start, kind in starts.items() if name.startswith(start)), "number")

@@ -1,0 +1,388 @@
+"""How long the training samples of a data set are, and what of them is left to learn from.
+
+Where the model's own tokenizer is at hand it counts the samples for which it matters. Else lengths have bounds: no
+text has more tokens than bytes, as the tokenizers here go down to bytes, and no token reaches over white space between
+words, so there are as many as words.
+"""
+
+import math
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from scaffold_torchtune.models import DataPart, Packs, PlannedRun, RowCount, SampleCounts, SampleForm
+from scaffold_torchtune.preflight.conversations import Message, messages_of, turn_faults, with_system_prompt
+from scaffold_torchtune.preflight.sample_layouts import LAYOUTS, Layout, Piece
+from scaffold_torchtune.preflight.token_counter import TokenCounter, counter_of
+from scaffold_torchtune.torchtune_facts.model_registry import find_model
+
+INSTRUCT, CHAT, TEXT = "instruct_dataset", "chat_dataset", "text_completion_dataset"
+_BYTES_OF_A_TOKEN = 4  # of English text in the tokenizers here, roughly
+_LONGEST = 200_000  # characters of a text that are counted token by token; longer ones are estimated
+_BUDGET = 4_000_000  # characters that are counted token by token for one data set: about a second
+_WIDEST = 12  # bytes of a character, also where NFC makes three of it
+_LABELLED = 2  # tokens of a text of which one has a label: nothing comes before the first
+
+
+class Span(NamedTuple):
+    """A number of tokens: at least, likely, and at most."""
+
+    least: int
+    likely: int
+    most: int
+
+    def plus(self, other: "Span") -> "Span":
+        """Return the sum."""
+        return Span(self.least + other.least, self.likely + other.likely, self.most + other.most)
+
+
+def form_of(run: PlannedRun) -> SampleForm | None:
+    """Return how a run makes samples; None where its type of data set is not torchtune's."""
+    kind = run.text("dataset_type") or INSTRUCT
+    if kind not in {INSTRUCT, CHAT, TEXT}:
+        return None
+    usual = {INSTRUCT: ("input", "output"), CHAT: ("messages",), TEXT: ("text",)}[kind]
+    keys = () if kind == CHAT else ("input_key", "output_key")
+    columns = tuple(run.text(key) or name for key, name in zip(keys, usual, strict=False)) or usual
+    entry, directory = find_model(run.text("torchtune_model_name")), run.checkpoint_dir
+    files = entry.tokenizer_files if entry and directory else ()
+    before, _, after = (run.text("prompt") or "{input}").partition("{input}")
+    samples = run.value("training_samples")
+    return SampleForm(
+        dataset_type=kind,
+        columns=columns,
+        tokenizer=entry.tokenizer if entry else "",
+        tokenizer_files=tuple(f"{directory}/{name}" for _, name in files),
+        max_seq_len=run.integer("max_seq_len", 2048),
+        system_prompt="" if kind == TEXT else run.text("system_prompt"),
+        around=("", "") if kind == TEXT else (_unescaped(before), _unescaped(after)),
+        train_on_input=kind != TEXT and run.value("train_on_input") is True,
+        packed=run.value("packed") is True,
+        rows=samples if isinstance(samples, int) else None,
+    )
+
+
+def _unescaped(prompt: str) -> str:
+    return prompt.replace("{{", "{").replace("}}", "}")
+
+
+def forms_by_data(runs: Iterable[PlannedRun]) -> dict[str, list[SampleForm]]:
+    """Return the forms of runs by the path of their data set, each once."""
+    found: dict[str, dict[SampleForm, None]] = {}
+    for run in runs:
+        if (form := form_of(run)) is not None:
+            found.setdefault(run.data_path, {})[form] = None
+    return {path: list(forms) for path, forms in found.items()}
+
+
+def counts_of(run: PlannedRun, part: DataPart | None) -> SampleCounts | None:
+    """Return what the samples of a run are, where they were counted."""
+    form = form_of(run) if part is not None else None
+    return next((counts for counts in part.samples if counts.form == form), None) if part else None
+
+
+class Tokens:
+    """The tokenizers of models, each loaded when it is first needed, and how much may still be counted with them."""
+
+    def __init__(self, budget: int = _BUDGET) -> None:
+        self._counters: dict[tuple[str, tuple[str, ...]], TokenCounter | None] = {}
+        self._left = budget
+
+    def of(self, form: SampleForm, pieces: Collection[Piece]) -> TokenCounter | None:
+        """Return what counts the pieces of a sample; None where nothing does, or too much was counted already."""
+        size = sum(len(piece.text) for piece in pieces)
+        if size > min(self._left, _LONGEST):
+            return None
+        key = (form.tokenizer, form.tokenizer_files)
+        if key not in self._counters:
+            self._counters[key] = counter_of(*key)
+        if self._counters[key] is not None:
+            self._left -= size
+        return self._counters[key]
+
+
+class Sizes:
+    """Words and bytes of the texts of one row, measured once for all forms."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, int]] = {}
+
+    def of(self, text: str) -> tuple[int, int]:
+        """Return the words of a text, as white space sets them apart, and its bytes in UTF-8."""
+        found = self._known.get(text)
+        if found is None:
+            data = text.encode(errors="replace")
+            found = self._known[text] = (len(data.split()), len(data))
+        return found
+
+    def clear(self) -> None:
+        """Forget the row."""
+        self._known.clear()
+
+
+@dataclass
+class _Tallied:
+    """Counts of rows, as they grow."""
+
+    count: int = 0
+    first: int = 0
+
+    def add(self, row: int) -> None:
+        self.count += 1
+        self.first = self.first or row
+
+    def frozen(self) -> RowCount:
+        return RowCount(count=self.count, first=self.first)
+
+
+@dataclass
+class Packing:
+    """torchtune's packing (datasets/_packed.py): samples in their order, each whole, or a text on into the next pack.
+
+    No other way to cut the samples, in their order, into packs takes fewer; so with shorter samples there are never
+    more packs, and bounds of the lengths give bounds of the packs.
+    """
+
+    size: int
+    splits: bool
+    packs: int = 0
+    held: int = 0
+
+    def add(self, length: int) -> None:
+        """Pack a sample of so many tokens."""
+        if self.splits:
+            self.held += length
+            while self.held > self.size:  # as there: a full pack is let go when more comes
+                self.packs, self.held = self.packs + 1, self.held - self.size
+        elif self.held + length > self.size:
+            self.packs, self.held = self.packs + 1, length
+        else:
+            self.held += length
+
+    def all(self) -> int:
+        """Return how many packs there are, the last one too."""
+        return self.packs + (1 if self.held else 0)
+
+
+class _Frame(NamedTuple):
+    """What a sample is without the texts of its messages: its length, what comes before the first label.
+
+    `masked`: how many messages do.
+    """
+
+    length: Span
+    before: Span
+    masked: int
+
+
+@dataclass
+class Tally:
+    """Counts the samples of one form, row by row."""
+
+    form: SampleForm
+    tokens: Tokens
+    sizes: Sizes
+    rows: int = 0
+    exact: bool = True
+    filling: int = 0
+    blank: dict[str, _Tallied] = field(default_factory=dict)
+    faults: dict[str, _Tallied] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._layout = LAYOUTS.get(self.form.tokenizer)
+        self._cut, self._likely_cut, self._empty, self._likely_empty = (_Tallied() for _ in range(4))
+        self._is_text, size = self.form.dataset_type == TEXT, self.form.max_seq_len
+        self._longest = 0
+        self._packings = [Packing(size, self._is_text) for _ in range(3 if self.form.packed and self._layout else 0)]
+        self._limit = size - 1 if self._is_text else size
+        last_masked = self._layout is not None and self._layout.last_masked and not self._is_text
+        self._labels_end = self._limit - 1 if last_masked else self._limit
+        self._frames: dict[tuple[str, ...], _Frame] = {}
+        self._last = self.form.rows
+        self._spare = self._room() if self._layout and not self._packings and self.form.dataset_type != CHAT else None
+
+    def add(self, number: int, row: Mapping[str, Any]) -> None:
+        """Count a row; what has not the type that is read is reported elsewhere and not counted here."""
+        if self._last is not None and number > self._last:
+            return
+        messages = self._chat(number, row) if self.form.dataset_type == CHAT else self._pair(number, row)
+        if messages is not None:
+            self.rows += 1
+            if self._layout:
+                self._measure(number, messages, self._layout)
+
+    def _chat(self, number: int, row: Mapping[str, Any]) -> list[Message] | None:
+        messages = messages_of(row.get(self.form.columns[0]))
+        if messages is None:
+            return None
+        messages = with_system_prompt(messages, self.form.system_prompt)
+        found = sorted(set(turn_faults(messages, self.form.tokenizer, train_on_input=self.form.train_on_input)))
+        for fault in found:
+            self.faults.setdefault(fault, _Tallied()).add(number)
+        return None if found else messages
+
+    def _room(self) -> int:
+        """How many characters of an input and an output fit for certain, with labels left, where all are ASCII."""
+        how = LAYOUTS[self.form.tokenizer]
+        frame = self._frame([message.role for message in self._messages([""] * len(self.form.columns))], how)
+        prompt = len(self.form.system_prompt) * _WIDEST
+        return min(self._limit - frame.length.most, self._labels_end - 1 - frame.before.most) - prompt - 4 * how.more
+
+    def _pair(self, number: int, row: Mapping[str, Any]) -> list[Message] | None:
+        cells = [row.get(column) for column in self.form.columns]
+        size = 0
+        for column, cell in zip(self.form.columns, cells, strict=True):
+            if not isinstance(cell, str):
+                return None
+            if not cell or cell.isspace():
+                self.blank.setdefault(column, _Tallied()).add(number)
+            size += len(cell) if cell.isascii() else _WIDEST * len(cell)
+        if self._spare is not None and (size or not self._is_text) and size <= self._spare:
+            self.rows += 1
+            return None
+        return self._messages([str(cell) for cell in cells])
+
+    def _messages(self, texts: Sequence[str]) -> list[Message]:
+        """The messages of an input and an output, or the one text."""
+        pair = [Message(role, (text,)) for role, text in zip(("user", "assistant"), texts, strict=False)]
+        return with_system_prompt(pair, self.form.system_prompt)
+
+    def _measure(self, number: int, messages: Sequence[Message], how: Layout) -> None:
+        """Count a sample by the bounds of its length, and by the tokenizer where these leave open what matters."""
+        length, label = self._bounded(messages, how)
+        decided = length.most <= self._limit and label.most < self._labels_end
+        if decided and not self._packings:
+            return
+        open_length = length.least <= self._limit < length.most or (self._packings and length.least < length.most)
+        if open_length or label.least < self._labels_end <= label.most:
+            pieces = self._pieces(messages, how)
+            counter = self.tokens.of(self.form, pieces)
+            if counter is None:
+                self.exact = False
+            else:
+                length, label = self._spans(pieces, counter)
+        for packing, each in zip(self._packings, length, strict=False):
+            packing.add(min(each, self._limit))
+        self._count(number, length, label)
+
+    def _count(self, number: int, length: Span, label: Span) -> None:
+        if length.least > self._limit:
+            self._cut.add(number)
+        if length.likely > self._limit:
+            self._likely_cut.add(number)
+            self._longest = max(self._longest, length.likely)
+        if label.least >= self._labels_end:
+            self._empty.add(number)
+            self.filling += length.least >= self._limit
+        if label.likely >= self._labels_end:
+            self._likely_empty.add(number)
+
+    def _bounded(self, messages: Sequence[Message], how: Layout) -> tuple[Span, Span]:
+        """Bounds of the length, and of the position of the first label."""
+        if self._is_text and not messages[0].texts[0]:
+            return self._placed(*_sums(self._pieces(messages, how), lambda piece: _fixed(piece, how)))
+        roles = tuple(message.role for message in messages)
+        frame = self._frames.get(roles)
+        if frame is None:
+            frame = self._frames[roles] = self._frame(roles, how)
+        words, likely, most = frame.length
+        before_words, before_likely, before_most = frame.before
+        for number, message in enumerate(messages):
+            for text in message.texts:
+                if how.normalized and not text.isascii():
+                    text = unicodedata.normalize("NFC", text)  # noqa: PLW2901 - which is what has the tokens
+                least, size = self.sizes.of(text)
+                estimate, size = max(least, -(-size // _BYTES_OF_A_TOKEN)), size + how.more
+                words, likely, most = words + least, likely + estimate, most + size
+                if number < frame.masked:
+                    before_words, before_likely = before_words + least, before_likely + estimate
+                    before_most += size
+        return self._placed(Span(words, likely, most), Span(before_words, before_likely, before_most))
+
+    def _frame(self, roles: Sequence[str], how: Layout) -> _Frame:
+        messages = [Message(role, ("",)) for role in roles]
+        pieces = [Piece(masked=False, tokens=how.ends)] if self._is_text else self._pieces(messages, how)
+        length, before = _sums(pieces, lambda piece: _fixed(piece, how))
+        masked = next((number for number, role in enumerate(roles) if not self._masked(role)), len(roles))
+        return _Frame(length, before, masked)
+
+    def _placed(self, length: Span, before: Span) -> tuple[Span, Span]:
+        """The length, and the position of the first label where so many masked tokens come first.
+
+        The first token of all has none, as nothing comes before it: of a text of one token there is no label.
+        """
+        if not self._is_text:
+            return length, Span(*(max(tokens, 1) for tokens in before))
+        short = (length.most, length.likely, length.least)
+        return length, Span(*(1 if tokens >= _LABELLED else self._limit for tokens in short))
+
+    def _masked(self, role: str) -> bool:
+        """Whether a message has no labels (OpenAIToMessages and InputOutputToMessages of data/_messages.py)."""
+        if self._is_text or role == "assistant":
+            return False
+        return not self.form.train_on_input or (role == "system" and bool(self.form.system_prompt))
+
+    def _pieces(self, messages: Sequence[Message], how: Layout) -> list[Piece]:
+        if self._is_text:
+            text = messages[0].texts[0]
+            ends = 0 if not text and not how.around_nothing else how.ends  # TikTokenBaseTokenizer.encode
+            return [Piece(masked=False, tokens=ends), Piece(masked=False, text=text)]
+        before, after = self.form.around if how.templates_input else ("", "")
+        masked = []
+        for role, texts in messages:
+            if role == "user":
+                texts = (*([before] if before else ()), *texts, *([after] if after else ()))  # noqa: PLW2901
+            masked.append((Message(role, texts), self._masked(role)))
+        return list(how.pieces(masked))
+
+    def _spans(self, pieces: Sequence[Piece], counter: TokenCounter) -> tuple[Span, Span]:
+        """The length, and the position of the first label, as the tokenizer counts."""
+
+        def counted(piece: Piece) -> Span:
+            count = counter.count(piece.text, trim=piece.trim) if piece.text else piece.tokens
+            return Span(count, count, count)
+
+        return self._placed(*_sums(pieces, counted))
+
+    def counts(self) -> SampleCounts:
+        """Return what was counted."""
+        packs = [packing.all() for packing in self._packings]
+        return SampleCounts(
+            form=self.form,
+            rows=self.rows,
+            exact=self.exact,
+            cut=self._cut.frozen(),
+            likely_cut=self._likely_cut.frozen(),
+            empty=self._empty.frozen(),
+            likely_empty=self._likely_empty.frozen(),
+            filling=self.filling,
+            longest=self._longest,
+            packs=Packs(least=packs[0], likely=packs[1], most=packs[2]) if packs else None,
+            blank={column: each.frozen() for column, each in self.blank.items()},
+            faults={fault: each.frozen() for fault, each in self.faults.items()},
+        )
+
+
+def _sums(pieces: Iterable[Piece], span_of: Callable[[Piece], Span]) -> tuple[Span, Span]:
+    """The length of a sample, and that of what is masked before its first token that is not."""
+    total, before, is_open = Span(0, 0, 0), Span(0, 0, 0), False
+    for piece in pieces:
+        span = span_of(piece)
+        is_open = is_open or (not piece.masked and span.most > 0)
+        if not is_open:
+            before = before.plus(span)
+        total = total.plus(span)
+    return total, before
+
+
+def _fixed(piece: Piece, how: Layout) -> Span:
+    """Bounds of what a sample is made of besides the texts of its messages."""
+    if not piece.text:
+        return Span(piece.tokens, piece.tokens, piece.tokens)
+    data = piece.text.encode(errors="replace")
+    most = len(data) + how.more
+    if piece.fixed:
+        return Span(1, 1, most)
+    words = len(data.split())
+    return Span(words, max(words, math.ceil(len(data) / _BYTES_OF_A_TOKEN)), most)

@@ -1,0 +1,36 @@
+"""Our count of packs against torchtune's own packing, of drawn lengths."""
+
+import importlib.util
+import random
+
+import pytest
+
+from scaffold_torchtune.preflight.samples import Packing
+
+pytestmark = [
+    pytest.mark.torchtune,
+    pytest.mark.skipif(
+        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
+    ),
+    pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
+]
+
+
+@pytest.mark.parametrize("splits", [True, False])
+def test_packs_are_as_many_as_torchtune_makes(splits: bool) -> None:
+    from torchtune.datasets import PackedDataset
+
+    drawn = random.Random(splits)  # noqa: S311 - a fixed seed
+    for _ in range(200):
+        size = drawn.randrange(2, 30)
+        lengths = [drawn.randrange(1, size + 1) for _ in range(drawn.randrange(1, 40))]
+        samples = [{"tokens": [1] * length, "labels": [1] * length} for length in lengths]
+        packed = PackedDataset(samples, max_seq_len=size, split_across_pack=splits)
+        packing = Packing(size, splits)
+        for length in lengths:
+            packing.add(length)
+        assert packing.all() == len(packed), lengths
+        shorter = Packing(size, splits)
+        for length in lengths:
+            shorter.add(drawn.randrange(1, length + 1))
+        assert shorter.all() <= packing.all()

@@ -1,0 +1,85 @@
+"""What torchtune demands of conversations; tests/contract/test_data_sets.py holds it to torchtune itself."""
+
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.preflight.conversations import (
+    Message,
+    message_faults,
+    messages_of,
+    turn_faults,
+    with_system_prompt,
+)
+
+LLAMA, MISTRAL = "torchtune.models.llama3.llama3_tokenizer", "torchtune.models.mistral.mistral_tokenizer"
+PHI3, GEMMA = "torchtune.models.phi3.phi3_mini_tokenizer", "torchtune.models.gemma.gemma_tokenizer"
+ROLES = {"s": "system", "u": "user", "a": "assistant", "t": "tool", "i": "ipython"}
+
+
+def chat(turns: str) -> list[Message]:
+    return [Message(ROLES[turn], ("x",)) for turn in turns]
+
+
+@pytest.mark.parametrize(
+    ("turns", "count"),
+    [
+        ("ua", 0), ("sua", 0), ("uaua", 0), ("uau", 0), ("uatua", 0), ("uaiiua", 0), ("utua", 0),
+        ("u", 2), ("", 2), ("a", 2), ("au", 1), ("uua", 1), ("uaa", 1), ("sau", 1), ("usa", 2), ("uasua", 1),
+        ("uata", 1), ("uaia", 1), ("su", 1), ("ut", 1), ("ss", 2),
+    ],
+)  # fmt: skip
+def test_turns_that_torchtune_refuses_or_learns_nothing_from(turns: str, count: int) -> None:
+    assert len(set(turn_faults(chat(turns), LLAMA, train_on_input=False))) == count
+
+
+def test_what_is_trained_on_needs_no_assistant() -> None:
+    assert list(turn_faults(chat("su"), LLAMA, train_on_input=True)) == []
+    assert len(list(turn_faults(chat("u"), LLAMA, train_on_input=True))) == 1
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "refused", "taken"),
+    [(MISTRAL, "sua", "uaiua"), (MISTRAL, "uatua", "ua"), (PHI3, "uatua", "sua"), (PHI3, "uaiua", "ua"),
+     (GEMMA, "sua", "uatua"), ("", "uaa", "suatua")],
+)  # fmt: skip
+def test_roles_that_a_tokenizer_takes(tokenizer: str, refused: str, taken: str) -> None:
+    assert list(turn_faults(chat(refused), tokenizer, train_on_input=False))
+    assert not list(turn_faults(chat(taken), tokenizer, train_on_input=False))
+
+
+def test_a_system_prompt_takes_the_place_of_those_of_the_data() -> None:
+    found = with_system_prompt(chat("uasua"), "Shout.")
+    assert found == [Message("system", ("Shout.",)), *chat("uaua")]
+    assert with_system_prompt(chat("sua"), "") == chat("sua")
+
+
+TEXT: Any = {"type": "text", "text": "x"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        5, None, "x", [], {}, {"role": "user"}, {"content": "x"}, {"role": "human", "content": "x"},
+        {"role": ["user"], "content": "x"}, {"role": {"user": 1}, "content": "x"}, {"role": None, "content": "x"},
+        {"role": 5, "content": "x"}, {"role": True, "content": "x"}, {"role": "user", "content": None},
+        {"role": "user", "content": 5}, {"role": "user", "content": {}}, {"role": "user", "content": []},
+        {"role": "user", "content": [5]}, {"role": "user", "content": [{}]}, {"role": "user", "content": [None]},
+        {"role": "user", "content": [{"type": ["text"], "text": "x"}]},
+        {"role": "user", "content": [{"type": "text"}]}, {"role": "user", "content": [{"type": "text", "text": 5}]},
+        {"role": "user", "content": [{"type": "audio"}]}, {"role": "user", "content": [TEXT, {"type": "image_url"}]},
+    ],
+)  # fmt: skip
+def test_what_is_no_message(message: Any) -> None:
+    assert list(message_faults([message]))
+    assert messages_of([message]) is None
+
+
+def test_what_is_no_conversation() -> None:
+    cells: list[Any] = [None, "x", {}, [], 5]
+    assert [messages_of(cell) for cell in cells] == [None] * 5
+
+
+def test_texts_of_a_message_are_kept_apart() -> None:
+    cell: Any = [{"role": "user", "content": [TEXT, TEXT]}, {"role": "assistant", "content": "y"}]
+    assert messages_of(cell) == [Message("user", ("x", "x")), Message("assistant", ("y",))]

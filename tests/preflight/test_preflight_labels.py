@@ -1,0 +1,208 @@
+"""Foreseeing what is not learnt: samples that are cut, steps without a label, chats that raise, untrained tokens."""
+
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, errors_in
+from scaffold_torchtune.models import DataFile, DataPart, DiskState, Packs, PlannedRun, RowCount, SampleCounts
+from scaffold_torchtune.preflight import check_plan
+from scaffold_torchtune.preflight.samples import form_of
+from support.plans import DATA, LINES, SUMMARY, Changes, plan_of, run_of
+from support.wording import absent
+
+CODES = {"no-labels", "samples-cut", "untrained-tokens", "data-mismatch", "no-steps", "long-warmup"}
+CHAT: Changes = {"dataset_type": "chat_dataset"}
+ONE: Changes = {"batch_size": 1, "num_warmup_steps": 0}
+
+
+def seen(*runs: PlannedRun, rows: int = 800, **counts: Any) -> DiskState:
+    """A data set of which the samples of each run have these counts; `likely` is as certain where it is not given."""
+    for name in ("cut", "empty"):
+        counts.setdefault(f"likely_{name}", counts.get(name, RowCount()))
+    columns: Any = {"input": {"text": 1}, "output": {"text": 1}, "messages": {"list": 1}, "text": {"text": 1}}
+    forms = {form: None for run in runs if (form := form_of(run))}
+    samples = tuple(SampleCounts(form=form, rows=rows, exact=True, **counts) for form in forms)
+    return DiskState(data={DATA: DataFile(parts={"train": DataPart(rows=rows, columns=columns, samples=samples)})})
+
+
+def found(*changes: Changes, script: str = "bundled", **counts: Any) -> list[Finding]:
+    runs = [run_of({"num_warmup_steps": 0, **each}, number) for number, each in enumerate(changes)]
+    findings = check_plan(plan_of(*runs, script=script), seen(*runs, **counts), {})
+    return [each for each in findings if each.code in CODES]
+
+
+def test_samples_that_are_cut_are_told_with_their_count_and_what_would_hold_them() -> None:
+    (finding,) = found({"max_seq_len": 512}, cut=RowCount(count=31, first=7), longest=700)
+    assert (finding.code, finding.severity) == ("samples-cut", Severity.WARNING)
+    assert (finding.file, finding.line) == (SUMMARY, LINES["max_seq_len"])
+    assert (finding.actual, finding.expected) == (31, 700)
+    assert absent(finding.message, 31, 800, 512, 7) == []
+    assert absent(finding.fix, "'- **Max sequence length:** 1024'") == []
+    assert "estimated" not in finding.message
+
+
+def test_of_what_is_estimated_it_is_said() -> None:
+    counts: dict[str, Any] = {"cut": RowCount(), "likely_cut": RowCount(count=31, first=7), "exact": False}
+    (finding,) = _with(counts)
+    assert absent(finding.message, "about 31") == []
+    (certain,) = found({}, cut=RowCount(count=31, first=7))
+    assert certain.message != finding.message
+
+
+def _with(counts: dict[str, Any]) -> list[Finding]:
+    run = run_of({"num_warmup_steps": 0})
+    form = form_of(run)
+    assert form is not None
+    part = DataPart(rows=800, columns={"input": {"text": 1}, "output": {"text": 1}},
+                    samples=(SampleCounts(form=form, rows=800, **counts),))  # fmt: skip
+    state = DiskState(data={DATA: DataFile(parts={"train": part})})
+    return [each for each in check_plan(plan_of(run), state, {}) if each.code in CODES]
+
+
+FOUR: dict[str, Any] = {"empty": RowCount(count=4, first=17), "cut": RowCount(count=31, first=7), "longest": 700}
+
+
+@pytest.mark.parametrize(
+    ("changes", "certain"),
+    [
+        (ONE, True),
+        ({**ONE, "epochs": 1}, True),
+        ({**ONE, "gradient_accumulation_steps": 2}, False),  # the other sample of the step has labels, mostly
+        ({**ONE, "gpus": 2}, False),
+        ({**ONE, "max_steps_per_epoch": 10}, False),  # which of the samples come first is not known
+        ({"batch_size": 4}, False),
+        ({"batch_size": 5}, False),
+        ({**ONE, "packed": True}, False),
+    ],
+)
+def test_samples_without_a_label_refuse_the_plan_where_a_step_of_them_is_certain(
+    changes: Changes, certain: bool
+) -> None:
+    findings = [each for each in found(changes, **FOUR) if each.code == "no-labels"]
+    assert [each.severity for each in findings] == [Severity.ERROR if certain else Severity.WARNING]
+    assert findings[0].actual == 4
+    assert absent(findings[0].message, 4, 800, 17) == []
+
+
+def test_steps_of_which_not_each_can_have_a_label() -> None:
+    """Of 8 samples 6 have none: 4 steps of 2 cannot each have one of the other 2."""
+    some: dict[str, Any] = {"empty": RowCount(count=6, first=1), "rows": 8}
+    assert errors_in(found({"batch_size": 2}, **some))
+    assert not errors_in(found({"batch_size": 4}, **some))
+    assert not errors_in(found({"batch_size": 2, "gpus": 2}, **some))
+    assert errors_in(found({"batch_size": 2}, **some, script="bundled"))
+
+
+def test_data_of_which_no_sample_has_a_label() -> None:
+    every: dict[str, Any] = {"empty": RowCount(count=8, first=1), "rows": 8}
+    for changes in (ONE, {"batch_size": 4}, {"batch_size": 2, "max_steps_per_epoch": 1}, {"batch_size": 2, "gpus": 2}):
+        assert [each.code for each in errors_in(found(changes, **every))] == ["no-labels"]
+
+
+def test_a_likely_step_without_a_label_is_a_warning_with_its_chance() -> None:
+    (rare,) = found({"batch_size": 4}, empty=RowCount(count=4, first=1))
+    (likely,) = found({"batch_size": 2, "epochs": 3}, empty=RowCount(count=200, first=1))
+    assert rare.severity == likely.severity == Severity.WARNING
+    assert "%" in likely.message
+    assert "%" not in rare.message
+
+
+def test_what_is_only_estimated_refuses_nothing() -> None:
+    counts: dict[str, Any] = {
+        "likely_empty": RowCount(count=4, first=1),
+        "likely_cut": RowCount(count=4, first=1),
+        "exact": False,
+    }
+    assert {each.severity for each in _with(counts)} == {Severity.WARNING}
+
+
+def test_a_pack_that_a_sample_without_labels_fills() -> None:
+    packed: Changes = {**ONE, "packed": True}
+    counts: dict[str, Any] = {**FOUR, "packs": Packs(least=50, likely=50, most=50)}
+    assert errors_in(found(packed, **counts, filling=1))
+    assert not errors_in(found(packed, **counts))
+    assert not errors_in(found({**packed, "batch_size": 2}, **counts, filling=1))
+
+
+def test_for_a_script_of_the_users_own_it_is_a_warning() -> None:
+    findings = found(ONE, script="/setup.py", **FOUR)
+    assert {each.severity for each in findings} == {Severity.WARNING}
+
+
+def test_empty_texts_ruin_nothing_unless_there_is_nothing_else() -> None:
+    text: Changes = {**ONE, "dataset_type": "text_completion_dataset"}
+    assert not errors_in(found(text, empty=RowCount(count=4, first=1)))
+    assert errors_in(found(text, empty=RowCount(count=800, first=1)))
+
+
+def test_runs_that_differ_in_their_steps_are_told_apart() -> None:
+    findings = [each for each in found(ONE, {"batch_size": 4}, ONE, **FOUR) if each.code == "no-labels"]
+    assert [each.severity for each in findings] == [Severity.ERROR, Severity.WARNING]
+    assert absent(findings[0].message, "run0", "run2") == []
+
+
+# --- chats ------------------------------------------------------------------------------------------------------------
+
+
+def test_chats_that_raise_name_their_row_and_how_many_there_are() -> None:
+    faults = {"it has a fault": RowCount(count=3, first=12), "another": RowCount(count=1, first=5)}
+    findings = found(CHAT, {**CHAT, "lr": 1.0}, faults=faults)
+    assert [(each.code, each.severity, each.actual) for each in findings] == [
+        ("data-mismatch", Severity.ERROR, "it has a fault"),
+        ("data-mismatch", Severity.ERROR, "another"),
+    ]
+    assert absent(findings[0].message, "row 12", "2 more rows", "all 2 runs") == []
+    assert absent(findings[1].message, "row 5") == []
+    assert findings[0].line == LINES["dataset_label"]
+
+
+def test_runs_that_read_the_same_chats_are_told_once() -> None:
+    forms: list[Changes] = [{**CHAT, "max_seq_len": size} for size in (256, 512)]
+    assert len(found(*forms, faults={"it has a fault": RowCount(count=3, first=12)})) == 1
+
+
+# --- packs ------------------------------------------------------------------------------------------------------------
+
+PACKED: Changes = {"packed": True, "batch_size": 16}
+
+
+def test_packs_that_do_not_fill_a_step_are_an_error() -> None:
+    (finding,) = found(PACKED, rows=240, packs=Packs(least=2, likely=3, most=15))
+    assert (finding.code, finding.severity) == ("no-steps", Severity.ERROR)
+    assert absent(finding.message, 240, 15, 16) == []
+    assert not found(PACKED, packs=Packs(least=16, likely=16, most=16))
+
+
+def test_packs_that_likely_do_not_fill_a_step_are_a_warning() -> None:
+    (finding,) = found(PACKED, packs=Packs(least=2, likely=15, most=16))
+    assert (finding.code, finding.severity) == ("no-steps", Severity.WARNING)
+
+
+def test_a_warmup_is_judged_by_packs() -> None:
+    run: Changes = {"packed": True, "batch_size": 1, "num_warmup_steps": 100, "epochs": 2}
+    (finding,) = found(run, packs=Packs(least=40, likely=60, most=90))
+    assert (finding.code, finding.severity, finding.expected) == ("long-warmup", Severity.WARNING, "at most 60")
+    assert not found({**run, "num_warmup_steps": 60}, packs=Packs(least=40, likely=60, most=90))
+
+
+# --- base models ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"torchtune_model_name": "Llama-3.2-1B"}, True),
+        ({"torchtune_model_name": "Llama-3.2-3B", **CHAT}, True),
+        ({"torchtune_model_name": "Meta-Llama-3.1-8B", "dataset_type": None}, True),
+        ({"torchtune_model_name": "Llama-3.2-1B-Instruct"}, False),
+        ({"torchtune_model_name": "Llama-3.3-70B-Instruct"}, False),
+        ({"torchtune_model_name": "Llama-3.2-1B", "dataset_type": "text_completion_dataset"}, False),
+        ({"torchtune_model_name": "Llama-3.2-1B", "custom_recipe": "full_finetune_single_device"}, False),
+        ({"torchtune_model_name": "Qwen2.5-0.5B"}, False),
+    ],
+)
+def test_base_models_that_have_never_seen_the_tokens_of_a_chat(changes: Changes, told: bool) -> None:
+    findings = [each for each in found(changes) if each.code == "untrained-tokens"]
+    assert [(each.severity, each.line) for each in findings] == ([(Severity.WARNING, 3)] if told else [])

@@ -1,0 +1,99 @@
+"""Trains a run's finetune.yaml by torchtune's own recipe in this process, with a tiny random model in place of its own.
+
+The model is built as Qwen2.5 is, with one layer and a width of 16; data set, tokenizer, batches, steps, optimizer and
+loss are those of the config. A training takes about half a second. Who imports this needs torch and torchtune.
+"""
+
+import json
+import math
+import os
+import runpy
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+WIDTH = {"vocab_size": 151_936, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "embed_dim": 16}
+SIZES = {**WIDTH, "intermediate_dim": 32, "max_seq_len": 4096, "tie_word_embeddings": True}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training: its optimizer steps, its losses, how many of the trained values are NaN, its error."""
+
+    steps: int
+    losses: tuple[float, ...]
+    values: int
+    nan: int
+    error: str = ""
+
+    @property
+    def ruined(self) -> bool:
+        """Whether no trained value is a number."""
+        return self.values > 0 and self.nan == self.values
+
+
+def make_tiny(directory: Path) -> None:
+    """Write the checkpoint of the tiny model."""
+    import torch
+    from safetensors.torch import save_file
+    from torchtune.models.qwen2 import qwen2
+    from torchtune.models.qwen2._convert_weights import qwen2_tune_to_hf
+
+    directory.mkdir(parents=True)
+    torch.manual_seed(14)
+    weights = qwen2(**SIZES).state_dict()
+    converted = qwen2_tune_to_hf(weights, num_heads=2, num_kv_heads=1, dim=16, tie_word_embeddings=True)
+    save_file({name: each.contiguous() for name, each in converted.items()}, directory / "model.safetensors")
+    config = {"hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True}
+    (directory / "config.json").write_text(json.dumps(config))
+
+
+@cache
+def _recipe(name: str) -> Any:
+    """The class of a recipe; their folder is no package."""
+    import torchtune
+
+    names = runpy.run_path(str(Path(torchtune.__file__).parents[1] / "recipes" / f"{name}.py"))
+    return next(each for key, each in names.items() if key.endswith("RecipeSingleDevice"))
+
+
+def train(run: Path, tiny: Path, output: Path, cache_dir: Path, recipe: str = "lora_finetune_single_device") -> Trained:
+    """Train the finetune.yaml of a run directory, and return what came of it; an error is what torchtune raised."""
+    from omegaconf import OmegaConf
+
+    config: Any = OmegaConf.load(run / "finetune.yaml")
+    lora = {key: config.model[key] for key in config.model if key.startswith(("lora_", "apply_lora"))}
+    builder = f"torchtune.models.qwen2.{'lora_qwen2' if lora else 'qwen2'}"
+    config.model = {"_component_": builder, **lora, **SIZES}
+    config.merge_with({
+        "output_dir": str(output), "device": "cpu", "dtype": "fp32", "dataset": {"cache_dir": str(cache_dir)},
+        "checkpointer": {"checkpoint_dir": str(tiny), "checkpoint_files": ["model.safetensors"], "model_type": "QWEN2"},
+    })  # fmt: skip
+    config.metric_logger = {
+        "_component_": "torchtune.training.metric_logging.DiskLogger",
+        "log_dir": str(output),
+        "filename": "log.txt",
+    }
+    os.environ.update(HF_DATASETS_OFFLINE="1", HF_HUB_OFFLINE="1")
+    try:
+        made = _recipe(recipe)(cfg=config)
+        made.setup(cfg=config)
+        made.train()
+        made.cleanup()
+    except Exception as error:  # noqa: BLE001 - whatever torchtune raises is the result
+        return Trained(0, (), 0, 0, f"{type(error).__name__}: {error}")
+    trained = [each for each in made._model.parameters() if each.requires_grad]  # noqa: SLF001 - it has no other name
+    losses = [
+        float(part.removeprefix("loss:"))
+        for line in (output / "log.txt").read_text().splitlines()
+        for part in line.split()
+        if part.startswith("loss:")
+    ]
+    nan = sum(int(each.isnan().sum()) for each in trained)
+    return Trained(made.global_step, tuple(losses), sum(each.numel() for each in trained), nan)
+
+
+def is_number(losses: tuple[float, ...]) -> bool:
+    """Whether there are losses and each is a number."""
+    return bool(losses) and all(math.isfinite(loss) for loss in losses)
