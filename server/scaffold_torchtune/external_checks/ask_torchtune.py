@@ -245,8 +245,9 @@ def _expected(node: dict[str, Any]) -> int | None:
     rank, modules = node.get("lora_rank"), node.get("lora_attn_modules")
     mlp, output = node.get("apply_lora_to_mlp", False), node.get("apply_lora_to_output", False)
     model = next((m for m in load().models.values() if m.lora_builder == node["_component_"]), None)
-    known = type(rank) is int and isinstance(modules, list) and isinstance(mlp, bool) and isinstance(output, bool)
-    if model is None or not known or node.get("use_dora"):
+    if type(rank) is not int or not isinstance(modules, list) or not isinstance(mlp, bool):
+        return None
+    if model is None or not isinstance(output, bool) or node.get("use_dora"):
         return None
     each = model.lora_parameters(map(str, modules), mlp=mlp, output=output)
     return None if each is None else rank * each

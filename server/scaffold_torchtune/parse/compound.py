@@ -5,7 +5,7 @@
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -33,6 +33,20 @@ _ON: Final = frozenset({"yes", "true", "on", "enabled", "enable", "1", "default"
 _OFF: Final = frozenset({"no", "false", "off", "none", "disabled", "disable", "0", "never"})
 _MODES: Final = frozenset({"online", "offline", "disabled"})
 
+OF_OTHER_RUNS: Final = frozenset(
+    {
+        "recipe",
+        "lora_attn_modules",
+        "apply_lora_to_mlp",
+        "apply_lora_to_output",
+        "target_modules",
+        "wandb_mode",
+        "nodes",
+    }
+    | {"effective_batch_size"}
+)
+"""Parameters that are more than a remark where no settings are read, if what stands there is not what the runs are."""
+
 _COUNTS: Final = {"one": 1, "single": 1, "two": 2, "three": 3, "four": 4, "six": 6, "eight": 8}
 _NUMBER: Final = rf"(?P<count>[0-9]{{1,6}}|{'|'.join(_COUNTS)})"
 _NODES: Final = re.compile(
@@ -40,7 +54,9 @@ _NODES: Final = re.compile(
     re.IGNORECASE,
 )  # fmt: skip
 _PER_NODE: Final = re.compile(r"\(?\s*\b(?:per|each|a|on each)\s+node\b\s*\)?", re.IGNORECASE)
-_SOME_GPUS: Final = re.compile(r"\b(?P<gpus>[0-9]{1,6})\s*[x×]?\s*(?:[A-Za-z][A-Za-z0-9-]{0,20}\s+)?GPUs?\b", re.IGNORECASE)
+_SOME_GPUS: Final = re.compile(
+    r"\b(?P<gpus>[0-9]{1,6})\s*[x×]?\s*(?:[A-Za-z][A-Za-z0-9-]{0,20}\s+)?GPUs?\b", re.IGNORECASE
+)
 _EDGES: Final = " \t,;()x×*–—-"
 _EFFECTIVE: Final = re.compile(
     r"(?:an?\s+)?(?:effective|total|global)(?:\s+batch(?:\s+size)?)?\s*(?:of|is|=|:)?\s*(?P<size>[0-9]{1,9})|=\s*(?P<product>[0-9]{1,9})",
@@ -54,16 +70,24 @@ _ACCUMULATED: Final = re.compile(
 _PER_DEVICE: Final = re.compile(r"\(?\s*\bper[\s-]+(?:device|gpu|process)\b\s*\)?", re.IGNORECASE)
 _OF_A_BATCH: Final = re.compile(r"effective|total|global|accum|[0-9]\s*[x×*]|[x×*]\s*[0-9]", re.IGNORECASE)
 _LEADING: Final = re.compile(r"(?P<value>[0-9]{1,9})(?P<rest>(?:[^0-9].*)?)", re.DOTALL)
-_PERCENT: Final = re.compile(r"(?P<value>[0-9]{1,3}(?:\.[0-9]{1,6})?)\s*(?:%|percent)(?:\s+of\s+(?:all\s+|the\s+)?(?:training\s+)?steps)?", re.IGNORECASE)
+_PERCENT: Final = re.compile(
+    r"(?P<value>[0-9]{1,3}(?:\.[0-9]{1,6})?)\s*(?:%|percent)(?:\s+of\s+(?:all\s+|the\s+)?(?:training\s+)?steps)?",
+    re.IGNORECASE,
+)
 
-_ATTENTION: Final = {name: name for name in PROJECTIONS} | {"o_proj": "output_proj", "out_proj": "output_proj"}
-_ATTENTION |= {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "output_proj"}
+_ATTENTION: Final = {
+    **{name: name for name in PROJECTIONS},
+    **{"o_proj": "output_proj", "out_proj": "output_proj"},
+    **{"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "output_proj"},
+}
 _MLP: Final = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3", "w1": "w1", "w2": "w2", "w3": "w3"}
 _WHOLE_MLP: Final = frozenset({"mlp", "ffn", "feed_forward"})
 _OUTPUT: Final = frozenset({"lm_head", "output", "output_layer"})
 _ALL_LINEAR: Final = frozenset({"all linear", "all linear layers", "all linear modules", "all-linear"})
 _BETWEEN: Final = re.compile(r"[\s,;/+&|]+(?:and\s+)?")
-_WRITE_PLACES: Final = "name each of q_proj, k_proj, v_proj, output_proj that gets LoRA, and gate_proj, up_proj, down_proj for the MLP"
+_WRITE_PLACES: Final = (
+    "name each of q_proj, k_proj, v_proj, output_proj that gets LoRA, and gate_proj, up_proj, down_proj for the MLP"
+)
 
 
 def parameter_of(label: str) -> Parameter | None:
@@ -80,6 +104,12 @@ def has_words_of_its_own(label: str) -> bool:
     return _switches_wandb(words) or words in _LOGGERS
 
 
+def reads(label: str) -> bool:
+    """Return whether a line with that label may say more than the one value of its parameter."""
+    parameter = parameter_of(label)
+    return has_words_of_its_own(label) or (parameter is not None and parameter.name in _READERS)
+
+
 def _switches_wandb(words: str) -> bool:
     return any(pattern.fullmatch(words) for pattern in (_IS_WANDB, _IS_NO_WANDB, _IS_OFFLINE, _IS_ONLINE))
 
@@ -93,6 +123,7 @@ def parts(label: str, field: SourceText) -> dict[str, SourceText]:
     parameter, words = parameter_of(label), normalize(label)
     if parameter is None or values.is_unset(field.text):
         return {}
+    found: _Read
     if has_words_of_its_own(label):
         found = {"wandb_mode": mode} if (mode := _mode_of(words, field)) else {}
     elif (read := _READERS.get(parameter.name)) is not None:
@@ -110,7 +141,7 @@ def _whole(field: SourceText) -> str:
     return (field.full or field.text).strip()
 
 
-_Read = dict[str, SourceText] | dict[str, str] | dict[str, SourceText | str]
+_Read = Mapping[str, SourceText | str]
 
 
 def _method(field: SourceText) -> _Read:
@@ -139,7 +170,9 @@ def _places(text: str) -> dict[str, str]:
     mlp = {_MLP[name] for name in names if name in _MLP} | ({"w1", "w2", "w3"} if _WHOLE_MLP & set(names) else set())
     unknown = [name for name in names if name not in _ATTENTION | _MLP and name not in _WHOLE_MLP | _OUTPUT]
     if unknown or not names:
-        raise NotHonoured(f"names {shown(unknown[0] if unknown else text)}, which is no module that LoRA is applied to", _WRITE_PLACES)
+        raise NotHonoured(
+            f"names {shown(unknown[0] if unknown else text)}, which is no module that LoRA is applied to", _WRITE_PLACES
+        )
     if mlp and len(mlp) != len({"w1", "w2", "w3"}):
         what = "names a part of the MLP, where torchtune applies LoRA to all three projections or to none"
         raise NotHonoured(what, "name gate_proj, up_proj and down_proj, or none of them")
@@ -180,7 +213,9 @@ def _gpus(field: SourceText) -> _Read:
 def _nodes(field: SourceText) -> _Read:
     """Return the nodes, and the GPUs that the line gives besides."""
     whole = _whole(field)
-    match = re.fullmatch(rf"{_NUMBER}\s*(?:(?:compute\s+)?nodes?)?(?P<rest>(?:[^0-9].*)?)", whole, re.IGNORECASE | re.DOTALL)
+    match = re.fullmatch(
+        rf"{_NUMBER}\s*(?:(?:compute\s+)?nodes?)?(?P<rest>(?:[^0-9].*)?)", whole, re.IGNORECASE | re.DOTALL
+    )
     if match is None:
         return {"nodes": field}
     gpus = _SOME_GPUS.search(match["rest"])
@@ -214,7 +249,9 @@ def _batch(name: str) -> Callable[[SourceText], _Read]:
             rest = f"{rest[: effective.start()]} {rest[effective.end() :]}"
         if rest := " ".join(rest.split()).strip(_EDGES + "=."):
             what = f"says {shown(rest)} beside its number, and nobody can tell whether the number is that of a step"
-            raise NotHonoured(what, "write the samples on one GPU as Batch size, and Gradient accumulation steps as a line of its own")
+            raise NotHonoured(
+                what, "write the samples on one GPU as Batch size, and Gradient accumulation steps as a line of its own"
+            )
         return found
 
     return read
@@ -263,8 +300,14 @@ def _mode_of(words: str, field: SourceText) -> SourceText | str | None:
     if re.fullmatch(_WANDB, normalize(said)):
         return mode if mode in _MODES else None
     if words in _LOGGERS:
-        raise NotHonoured("is another logger", "write W&B (its mode: '- **W&B mode:** online', offline or disabled)", expected="W&B")
-    raise NotHonoured("is no mode of Weights & Biases", "write online, offline or disabled as W&B mode, a name as W&B project", expected="online, offline or disabled")
+        raise NotHonoured(
+            "is another logger", "write W&B (its mode: '- **W&B mode:** online', offline or disabled)", expected="W&B"
+        )
+    raise NotHonoured(
+        "is no mode of Weights & Biases",
+        "write online, offline or disabled as W&B mode, a name as W&B project",
+        expected="online, offline or disabled",
+    )
 
 
 _READERS: Final[dict[str, Callable[[SourceText], _Read]]] = {

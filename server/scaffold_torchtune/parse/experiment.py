@@ -75,7 +75,7 @@ def local_settings(text: str, file: str) -> tuple[dict[str, Setting], tuple[Find
     """
     draft = local.read_local(text, file)
     reading = Reading(SummaryDraft(file), draft, "markdown", lambda _: False)
-    settings = _environment(reading)
+    settings = _environment(reading, {})
     return settings, (*draft.findings, *reading.findings)
 
 
@@ -91,7 +91,7 @@ def _experiment(reading: Reading) -> Experiment:
     columns, runs = runs_table.read_rows(reading)
     config = configuration.read_configuration(reading, runs)
     reading.findings += runs_table.differing_levels(reading.summary, runs, config)
-    environment = _environment(reading)
+    environment = _environment(reading, config)
     dataset = _dataset(reading)
     runs = tuple(_with_dataset_path(run, dataset) for run in runs) if dataset else runs
     models = _models(reading, runs, environment)
@@ -142,8 +142,8 @@ def _experiment_dir(reading: Reading) -> None:
             reading.add("wrong-experiment-dir", message, field=field, actual=actual, line=text.line, fix=fix)
 
 
-def _environment(reading: Reading) -> dict[str, Setting]:
-    """Return the typed settings of the surroundings by name. What is required and missing is noted."""
+def _environment(reading: Reading, config: dict[str, Setting]) -> dict[str, Setting]:
+    """Return the typed settings of the surroundings by name. What is required and missing in both documents is noted."""
     environment: dict[str, Setting] = {}
     for name, text in reading.local.settings.items():
         setting = reading.value(parameter(name), text, SourceKind.LOCAL, reading.local.file)
@@ -151,7 +151,7 @@ def _environment(reading: Reading) -> dict[str, Setting]:
             environment[name] = setting
     _project(reading, environment)
     for name, (section, line) in _REQUIRED_LOCAL.items():
-        given = name in reading.local.settings or name in environment or reading.template.gives(name)
+        given = name in reading.local.settings or name in {*environment, *config} or reading.template.gives(name)
         if not given and not (name == "conda_env" and reading.template.gives("venv")):
             reading.missing(name, section, line, file=reading.local.file)
     base, texts = PARAMETERS["output_dir_base"], reading.summary.output_dirs

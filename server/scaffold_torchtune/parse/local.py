@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from scaffold_torchtune.parse import local_labels, values
+from scaffold_torchtune.parse import compound, local_labels, values
 from scaffold_torchtune.parse.drafts import LocalDraft, SourceText
 from scaffold_torchtune.parse.local_labels import Topic
 from scaffold_torchtune.parse.local_lines import LocalEntry, Part, pair_of, parts
+from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.system import markdown, yamlio
 from scaffold_torchtune.system.markdown import Fence, Table, Text
@@ -148,9 +149,29 @@ def _take_one(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
         return
     if local_labels.parameter(name).kind == "path":
         _refuse_placeholder(name, entry, draft)
-    field = entry.as_field()
-    for part, text in (values.requested_gpus(field) if name == "gpus" else {name: field}).items():
+    try:
+        found = _parts(name, entry)
+    except NotHonoured as problem:
+        message = f"{entry.note}: {shown(entry.label)} is {shown(entry.value)}; it {problem.what}"
+        _refuse(draft, "unsupported-setting", entry, name, message, problem.fix)
+        return
+    for part, text in found.items():
         _set(draft, part, text)
+
+
+def _parts(name: str, entry: LocalEntry) -> dict[str, SourceText]:
+    """Return what a line says, by setting: `GPUs: a100:2` is two, `Offline: yes` below W&B is its mode.
+
+    Raises:
+        NotHonoured: it asks for what no scaffold has.
+    """
+    label = entry.label
+    if name == "wandb_mode" and not compound.has_words_of_its_own(label):
+        switched = local_labels.of_wandb(label)
+        label = f"wandb {switched}" if switched else name
+    elif name != "wandb_mode":
+        label = name
+    return compound.parts(label, entry.as_field()) if compound.reads(label) else {name: entry.as_field()}
 
 
 def _refuse_placeholder(name: str, entry: LocalEntry, draft: LocalDraft) -> None:

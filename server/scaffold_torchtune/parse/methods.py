@@ -8,7 +8,7 @@ import re
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.settings import recipes
-from scaffold_torchtune.settings.parameters import PARAMETERS, by_label
+from scaffold_torchtune.settings.parameters import by_label
 from scaffold_torchtune.settings.unsupported import other_training
 from scaffold_torchtune.system.text import shown
 
@@ -36,20 +36,32 @@ class Method(NamedTuple):
 
 
 _LONGEST: Final = 300
-_SEPARATORS: Final = re.compile(r"[()\[\],;/+&|]|\s[-–—]+\s|\s*:\s|(?<!\w)(?:and|with|using|via|by|on|at|plus|in|for|or|vs\.?|versus)(?!\w)", re.IGNORECASE)
-_HARMLESS_WORDS: Final = frozenset(
+_SEPARATORS: Final = re.compile(
+    r"[()\[\],;/+&|]|\s[-–—]+\s|\s*:\s"
+    r"|(?<!\w)(?:and|with|using|via|by|on|at|plus|in|for|or|vs\.?|versus)(?!\w)",
+    re.IGNORECASE,
+)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_HARMLESS_WORDS: Final = _words(
     "a an the we use used our is plain vanilla standard regular normal classic default usual basic ordinary simple"
-    " supervised sft instruction fine tuning tuned finetuning finetuned finetune tune training trained adapter adapters"
-    " adaptation method recipe torchtune torchtune's peft parameter parameters efficient weight weights model low rank"
-    " all only each entire whole updated trainable update of hugging face library own".split()
+    " supervised sft instruction fine tuning tuned finetuning finetuned finetune tune training trained train adapter"
+    " adapters adaptation method recipe torchtune torchtune's peft parameter parameters efficient weight weights model"
+    " low rank all only each entire whole updated trainable update of hugging face library own"
 )
 _HARMLESS: Final = re.compile(
     r"(?:(?:all|every|each of the) (?:transformer )?layers?|(?:single|one) (?:device|gpu|node)|distributed|multi gpu"
     r"|(?:see|as in|by) (?:the )?(?:table|runs?|rows?|below|above|table below|runs table)|below|above|(?:the )?table"
-    r"|(?:frozen )?base (?:model|weights)(?: (?:is |are )?frozen)?|(?:pure )?(?:bf16|bfloat16)(?: precision)?|unquantized"
-    r"|16 bits?|causal lm|language modell?ing|next token prediction|cross entropy(?: loss)?|adamw?)"
+    r"|(?:frozen )?base (?:model|weights)(?: (?:is |are )?frozen)?|(?:pure )?(?:bf16|bfloat16)(?: precision)?"
+    r"|unquantized|16 bits?|causal lm|language modell?ing|next token prediction|cross entropy(?: loss)?|adamw?)"
 )
-_SETTING: Final = re.compile(r"(?P<label>[a-zα][a-zα _]{0,40}?)\s*(?:=|:|is)?\s*(?P<value>[0-9][0-9.]*(?:e[+-]?[0-9]{1,3})?)")
+_SETTING: Final = re.compile(
+    r"(?P<label>[a-zα][a-zα _]{0,40}?)\s*(?:=|:|is)?\s*(?P<value>[0-9][0-9.]*(?:e[+-]?[0-9]{1,3})?)"
+)
 _COUNTED: Final = re.compile(r"(?P<value>[0-9]{1,6})\s*(?:x\s*)?(?P<label>gpus?|epochs?|warmup steps)")
 _OF_METHODS: Final = frozenset(
     {"lora_rank", "lora_alpha", "lora_dropout", "lr", "epochs", "batch_size", "gpus", "seed", "weight_decay"}
@@ -161,4 +173,9 @@ class _Found:
         return True
 
 
-assert _OF_METHODS <= PARAMETERS.keys()  # noqa: S101 - names of this table are names of that one
+def is_named(text: str) -> bool:
+    """Return whether a text, as a whole, names a method that is scaffolded."""
+    try:
+        return read(text).recipe is not None
+    except NotHonoured:
+        return False

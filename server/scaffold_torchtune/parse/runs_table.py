@@ -5,12 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
-from scaffold_torchtune.parse import headings, values
+from scaffold_torchtune.parse import compound, headings, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
+from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.parse.reading import Reading, not_typed
 from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
-from scaffold_torchtune.settings.parameters import NOT_PLANNED, PARAMETERS, Parameter, by_label, normalize
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing, other_training
 from scaffold_torchtune.system.markdown import Row, Section, Table
 from scaffold_torchtune.system.text import escape, few, shown
 
@@ -232,6 +234,8 @@ class _Columns:
         self.name: int | None = None
         self.type: int | None = None
         self.parameters: dict[int, Parameter] = {}
+        self.labels = [column.text for column in columns]
+        self.not_planned: dict[int, SourceText] = {}
         self.remarks: set[tuple[int, str]] = set()
         seen: dict[str, str] = {}
         for i, column in enumerate(columns):
@@ -262,15 +266,24 @@ class _Columns:
         if label in {"type", "run type"}:
             self.type = i if self.type is None else self.type
             return "type"
-        parameter = by_label(column.text) or _with_remark(column.text)
-        if parameter is not None and parameter.column:
+        parameter = compound.parameter_of(column.text) or _with_remark(column.text)
+        if label in NOT_PLANNED:
+            self.not_planned[i] = column
+        elif parameter is not None and parameter.column:
             self.parameters.setdefault(i, parameter)
             return parameter.name
-        if label in NOT_PLANNED:
-            reading.not_planned(column.text, column)
         elif label not in _FOR_PEOPLE and label:
             _unknown_column(column, reading)
         return None
+
+    def parts(self, i: int, text: SourceText) -> dict[str, SourceText]:
+        """Return what a cell says, by parameter.
+
+        Raises:
+            NotHonoured: it asks for what no scaffold has.
+        """
+        label = self.labels[i] if compound.parameter_of(self.labels[i]) else self.parameters[i].name
+        return compound.parts(label, text) if compound.reads(label) else {self.parameters[i].name: text}
 
 
 def _with_remark(label: str) -> Parameter | None:
@@ -286,7 +299,7 @@ def _unknown_column(column: SourceText, reading: Reading) -> None:
     code, message = "misspelt-field", f"the column {shown(column.text)} is not a parameter"
     if near:
         message, fix = f"{message}; did you mean {near!r}?", f"write {near!r}"
-    elif words & parameters.WORDS_OF_TRAINING and not words & {"eff", "effective"}:
+    elif words & parameters.WORDS_OF_TRAINING or other_training(column.text):
         message = f"the column {shown(column.text)} is about the runs, but is no parameter that can be planned"
         fix = "give each parameter a column of its own, named as in workflows/torchtune.md, or leave the column out"
     else:
@@ -307,13 +320,14 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
         line = draft.columns[0].line
         reading.add("missing-field", "the table of runs has no column Model", field="model", line=line, fix=fix)
     runs = [run for row in draft.rows if (run := _run(row, columns, reading)) is not None]
+    said = dict.fromkeys([*by_name, *(name for run in runs for name in run.parameters)])
     tuned = sum(run.type == "fine-tuned" for run in runs)
     if draft.stated_runs is not None and draft.stated_runs[0] != tuned and len(runs) == len(draft.rows):
         stated, line = draft.stated_runs
         message = f"the summary says {stated} fine-tuned runs, but its table has {tuned}"
         fix = "correct the one that is wrong"
         reading.add("runs-differ", message, field="runs", expected=stated, actual=tuned, line=line, fix=fix)
-    return tuple(by_name), tuple(runs)
+    return tuple(said), tuple(runs)
 
 
 def _run(row: RowDraft, columns: _Columns, reading: Reading) -> Run | None:
@@ -322,22 +336,24 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading) -> Run | None:
     if run_type is None:
         return None
     settings: dict[str, Setting] = {}
-    for i, parameter in columns.parameters.items():
-        text = row.cells.get(i)
-        if text is None or values.is_left_out(parameter, text.text):
-            continue
+    is_tuned = run_type == "fine-tuned"
+    for i, parameter, text in _said(row, columns, reading, is_tuned=is_tuned):
         try:
             value, remark = values.typed(parameter, text)
         except NotTyped as problem:
-            if run_type == "fine-tuned":
+            if is_tuned:
                 where = (f"run {shown(name)}, " if name is not None else "") + f"column {text.note}"
                 elsewhere = "; a run has one value, so give each a row of its own"
                 reading.findings.append(not_typed(parameter, text, problem, where, file, elsewhere))
             continue
-        if run_type == "fine-tuned":
+        if is_tuned:
             columns.remark(i, parameter.name, text, value, remark, reading)
         source = Source(kind=SourceKind.ROW, file=file, line=text.line, note=text.note)
-        settings[parameter.name] = Setting(value=value, source=source)
+        setting = Setting(value=value, source=source)
+        if settings.setdefault(parameter.name, setting).value != value and is_tuned:
+            message = f"{parameter.name} is {shown(value)} in column {text.note}, and another value in another column"
+            fix = "keep one of the two"
+            reading.add("ambiguous", message, field=parameter.name, actual=value, line=text.line, fix=fix)
     models = [i for i, p in columns.parameters.items() if p.name == "model"]
     if models and run_type == "fine-tuned" and row.cells.keys().isdisjoint(models):
         message = f"the run {shown(name or '')} has no model"
@@ -345,6 +361,27 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading) -> Run | None:
         reading.add("missing-field", message, field="model", line=row.line, fix=fix)
     model = settings["model"].text if "model" in settings else ""
     return Run(name=escape(name or ""), type=run_type, model=model, parameters=settings, line=row.line)
+
+
+def _said(
+    row: RowDraft, columns: _Columns, reading: Reading, *, is_tuned: bool
+) -> Iterator[tuple[int, Parameter, SourceText]]:
+    """Yield what the cells of a row say, each with its column's number. What no scaffold has is noted of fine-tuned runs."""
+    for i, column in columns.not_planned.items() if is_tuned else ():
+        cell = row.cells.get(i)
+        if cell is not None and not asks_for_nothing(cell.full or cell.text):
+            reading.not_planned(column.text, cell)
+    for i, parameter in columns.parameters.items():
+        text = row.cells.get(i)
+        if text is None or values.is_left_out(parameter, text.text):
+            continue
+        try:
+            found = columns.parts(i, text)
+        except NotHonoured as problem:
+            if is_tuned:
+                reading.not_honoured(parameter.name, text, problem)
+            continue
+        yield from ((i, PARAMETERS[name], part) for name, part in found.items())
 
 
 def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:

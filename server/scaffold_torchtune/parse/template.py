@@ -4,7 +4,7 @@ Values are taken as they are written and typed by their parameter, as those of a
 """
 
 import math
-from typing import Any
+from typing import Any, Final
 
 from scaffold_torchtune import models
 from scaffold_torchtune.findings import finding
@@ -15,9 +15,12 @@ from scaffold_torchtune.parse.reading import not_typed
 from scaffold_torchtune.parse.yaml_source import YamlSource
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
-from scaffold_torchtune.settings.parameters import KEYS, Parameter
+from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS, Parameter
 from scaffold_torchtune.system import yamlio
 from scaffold_torchtune.system.text import escape
+
+_ALSO: Final = ("warmup_ratio", "effective_batch_size", "nodes")
+"""What is no key of setup_finetune.yaml, and may stand in a template all the same."""
 
 
 def read_template(text: str, file: str) -> TemplateDraft:
@@ -33,8 +36,8 @@ def read_template(text: str, file: str) -> TemplateDraft:
     source = YamlSource(document, data, SummaryDraft(file))
     for key, value in data.items():
         place = models.Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note="template")
-        if key in KEYS:
-            _known(draft, KEYS[key], source, place)
+        if key in KEYS or key in _ALSO:
+            _known(draft, PARAMETERS[key], source, place)
         elif value is not None:
             _other(draft, key, value, place)
     return draft

@@ -170,6 +170,7 @@ def validate(request: Request, plan_id: str | None = None) -> ValidateResult:
         frozen = _frozen_plan(tree, plan_id)
         result = validation.validate_plan(tree, frozen, request)
         line = sbatch.line(frozen, tree) if result.passed else ""
+        result = result.model_copy(update={"tracking": validation.tracking(frozen) if result.passed else ""})
         logged = _close(tree, frozen, result, line, request, begun)
     return result.model_copy(update={"submit": line, "logged": logged})
 

@@ -143,8 +143,17 @@ _ALL: Final = (
         ("w b mode", "weights biases mode", "weights and biases mode", "wandb logging mode", "w b logging mode"),
         default="offline", warn_unread=True,
         local=LocalLabels(
-            anywhere=("wandb mode", "w b mode", "weights biases mode", "weights and biases mode"),
-            within={"wandb": ("mode", "logging mode", "offline", "online", "enabled", "disabled", "logging")},
+            anywhere=(
+                "wandb mode", "w b mode", "weights biases mode", "weights and biases mode", "wandb offline",
+                "w b offline", "wandb online", "w b online", "use wandb", "use w b", "wandb logging", "w b logging",
+                "wandb enabled", "wandb disabled", "disable wandb", "w b disabled",
+            ),
+            within={
+                "wandb": (
+                    "mode", "logging mode", "offline", "offline mode", "online", "online mode", "enabled", "disabled",
+                    "logging",
+                )
+            },
         ),
         option=NewOption("--wandb-mode", "MODE", "Weights & Biases: online, offline or disabled", label="W&B mode"),
     ),
@@ -242,7 +251,7 @@ _ALL: Final = (
     ),
     Parameter(
         "num_warmup_steps", "int", ("warmup steps", "warm up steps"), words=("warmup",), bounds=_FROM_ZERO, default=100,
-        warn_unread=True,
+        warn_unread=True, option=NewOption("--warmup-steps", "N", "steps that warm up", label="Warmup steps"),
     ),
     Parameter(
         "warmup_ratio", "float", ("warm up ratio", "warmup fraction", "warm up fraction", "warmup proportion"),
@@ -322,7 +331,7 @@ _ALL: Final = (
     Parameter(
         "nodes", "int", ("number of nodes", "num nodes", "nnodes", "node count", "default nodes"), bounds=_COUNT, key=False,
         scope="surroundings", warn_unread=True,
-        local=LocalLabels(within={"slurm": ("nodes", "number of nodes", "num nodes", "node count")}),
+        local=LocalLabels(within={"slurm top defaults": ("nodes", "number of nodes", "num nodes", "node count")}),
     ),
     Parameter(
         "gpu_type", "gpu_type", local=LocalLabels(of_jobs=("gpu type",)), submit_as="--gres",
