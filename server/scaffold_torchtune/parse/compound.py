@@ -29,6 +29,7 @@ _LOGGERS: Final = frozenset(
     | {"logging backend", "metric logging", "tracking backend"}
 )
 _RECIPES_TOO: Final = frozenset({"custom recipe"})
+_RECIPE: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*", re.ASCII)
 _ON: Final = frozenset({"yes", "true", "on", "enabled", "enable", "1", "default"})
 _OFF: Final = frozenset({"no", "false", "off", "none", "disabled", "disable", "0", "never"})
 _MODES: Final = frozenset({"online", "offline", "disabled"})
@@ -110,6 +111,11 @@ def reads(label: str) -> bool:
     return has_words_of_its_own(label) or (parameter is not None and parameter.name in _READERS)
 
 
+def names_wandb(label: str) -> bool:
+    """Return whether a label speaks of Weights & Biases."""
+    return re.search(rf"\b{_WANDB}\b", normalize(label)) is not None
+
+
 def _switches_wandb(words: str) -> bool:
     return any(pattern.fullmatch(words) for pattern in (_IS_WANDB, _IS_NO_WANDB, _IS_OFFLINE, _IS_ONLINE))
 
@@ -126,6 +132,8 @@ def parts(label: str, field: SourceText) -> dict[str, SourceText]:
     found: _Read
     if has_words_of_its_own(label):
         found = {"wandb_mode": mode} if (mode := _mode_of(words, field)) else {}
+    elif words in {"recipe", *_RECIPES_TOO} and _RECIPE.fullmatch(field.text) and not other_training(field.text):
+        return {"recipe": field}  # a name, of which the plan says whether it is scaffolded
     elif (read := _READERS.get(parameter.name)) is not None:
         found = read(field)
     else:

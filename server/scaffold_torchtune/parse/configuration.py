@@ -233,6 +233,10 @@ def _validation_steps(text: SourceText) -> SourceText:
     return replace(text, text=steps, full=None, source=None)
 
 
+def _is_about_runs(label: str) -> bool:
+    return bool(_WORDS_OF_RUNS & set(normalize(label).split())) or compound.names_wandb(label)
+
+
 def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
     """Note a label of Configuration that is not a setting there: nearly one, set elsewhere, or something else."""
     words = normalize(label).split()
@@ -249,7 +253,7 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
     if near:
         message += f"; did you mean {near!r}?"
         reading.add("misspelt-field", message, field=name, line=text.line, fix=f"write {near!r}")
-    elif by_label(label) is None and _WORDS_OF_RUNS & set(words) and not asks_for_nothing(text.text):
+    elif by_label(label) is None and _is_about_runs(label) and not asks_for_nothing(text.text):
         fix = "write it as one of the settings that workflows/torchtune.md names, or take the line out"
         reading.add("misspelt-field", f"{message}, but it is about the runs", field=name, line=text.line, fix=fix)
     else:

@@ -10,7 +10,7 @@ from scaffold_torchtune.parse.drafts import LocalDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
-from scaffold_torchtune.settings.parameters import Parameter, normalize
+from scaffold_torchtune.settings.parameters import Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, other_training
 from scaffold_torchtune.system.text import escape, shown
 
@@ -104,7 +104,8 @@ class Reading(Collector):
         """Note that a line asks for what no scaffold has."""
         written = escape(text.full or text.text)
         message = f"{text.note}: {escape(label)} is {shown(text.full or text.text)}; it {problem.what}"
-        name, expected = normalize(label), problem.expected or None
+        meant, expected = by_label(label), problem.expected or None
+        name = meant.name if meant is not None and meant.key else normalize(label)
         self.add(
             "unsupported-setting", message, field=name, expected=expected, actual=written, fix=problem.fix,
             file=file or self.summary.file, line=text.line,

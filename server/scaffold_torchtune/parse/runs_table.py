@@ -350,7 +350,8 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading) -> Run | None:
             columns.remark(i, parameter.name, text, value, remark, reading)
         source = Source(kind=SourceKind.ROW, file=file, line=text.line, note=text.note)
         setting = Setting(value=value, source=source)
-        if settings.setdefault(parameter.name, setting).value != value and is_tuned:
+        is_twice = any(f.code == "duplicate-column" and f.field == parameter.name for f in reading.findings)
+        if settings.setdefault(parameter.name, setting).value != value and is_tuned and not is_twice:
             message = f"{parameter.name} is {shown(value)} in column {text.note}, and another value in another column"
             fix = "keep one of the two"
             reading.add("ambiguous", message, field=parameter.name, actual=value, line=text.line, fix=fix)

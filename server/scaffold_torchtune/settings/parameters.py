@@ -123,7 +123,7 @@ _ALL: Final = (
     ),
     Parameter("my_wandb_run_name", "label", column=False, scope="experiment"),
     Parameter(
-        "wandb_entity", "name", column=False, common=True,
+        "wandb_entity", "name", ("w b entity", "weights biases entity", "weights and biases entity"), column=False, common=True,
         local=LocalLabels(
             anywhere=("wandb entity", "w b entity", "weights biases entity", "weights and biases entity"),
             within={"wandb": ("entity",)},
@@ -131,11 +131,13 @@ _ALL: Final = (
         submit_as="WANDB_ENTITY", option=NewOption("--entity", "NAME", "Weights & Biases entity: user or team"),
     ),
     Parameter(
-        "wandb_group", "name", local=LocalLabels(anywhere=("wandb group",), within={"wandb": ("group", "run group")}),
+        "wandb_group", "name", ("w b group", "weights biases group"),
+        local=LocalLabels(anywhere=("wandb group", "w b group"), within={"wandb": ("group", "run group")}),
         submit_as="WANDB_RUN_GROUP",
     ),
     Parameter(
-        "wandb_tags", "tags", local=LocalLabels(anywhere=("wandb tags",), within={"wandb": ("tags",)}),
+        "wandb_tags", "tags", ("w b tags", "weights biases tags"),
+        local=LocalLabels(anywhere=("wandb tags", "w b tags"), within={"wandb": ("tags",)}),
         submit_as="WANDB_TAGS",
     ),
     Parameter(
