@@ -103,6 +103,9 @@ OTHER: dict[str, Scalar] = {
     "torchtune_model_name": "Qwen2.5-3B",
     "time": "01:00:00",
     "account": "lab",
+    "apply_lora_to_mlp": False,
+    "apply_lora_to_output": True,
+    "lora_attn_modules": "q_proj,v_proj",
     "batch_size_val": 3,
     "clip_grad_norm": 0.5,
     "comment": "a sweep",
@@ -134,6 +137,7 @@ OTHER: dict[str, Scalar] = {
     "venv": "mine",
     "wandb_entity": "team",
     "wandb_group": "sweep",
+    "wandb_mode": "online",
     "wandb_tags": "lora,words",
 }
 
