@@ -8,7 +8,6 @@ from scaffold_torchtune.external_checks import WHOLE
 from scaffold_torchtune.external_checks.ask_torchtune import Config, Line, TorchtuneAnswers, findings, questions
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.torchtune_facts.facts import load
 from support.torchtune_configs import config
 from support.wording import absent
 

@@ -104,8 +104,9 @@ def test_outputs_follow_the_rule_of_the_version_below_the_same_base(tmp_path: Pa
     result = done(tmp_path, "august")
     place = f"/scratch/gpfs/LAB/ada/ck-outputs/cap_4L_lora_lr_sweep/{RUN}/artifacts"
     assert finetune(tmp_path / "sweep", RUN)["output_dir"].rstrip("/") == place
-    (told,) = [f for f in result.plan.warnings if f.code == "script-writes"]
-    assert "/scratch/gpfs/LAB/ada/ck-outputs/cap_4L_lora_lr_sweep/RUN/artifacts" in told.message
+    fixed, told = (f.message for f in result.plan.warnings if f.code == "script-writes")
+    assert "/scratch/gpfs/LAB/ada/ck-outputs/cap_4L_lora_lr_sweep/RUN/artifacts" in told
+    assert absent(fixed, "lora_attn_modules", "apply_lora_to_mlp", "wandb_mode 'offline'") == []
 
 
 def test_what_a_version_mistakes_is_refused_before_anything_is_written(tmp_path: Path) -> None:

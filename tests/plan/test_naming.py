@@ -63,7 +63,11 @@ def test_a_row_that_leaves_a_value_open_has_that_of_configuration() -> None:
         ("Weight Decay", ["0.01", "0.1"], ["weight_decay0.01", "weight_decay0.1"]),
         ("num_warmup_steps", ["0", "50"], ["num_warmup_steps0", "num_warmup_steps50"]),
         ("Packed", ["yes", "no"], ["packed-true", "packed-false"]),
-        ("lora_attn_modules", ["q_proj, v_proj", "k_proj"], ["lora_attn_modules-q_proj+v_proj", "lora_attn_modules-k_proj"]),
+        (
+            "lora_attn_modules",
+            ["q_proj, v_proj", "k_proj"],
+            ["lora_attn_modules-q_proj+v_proj", "lora_attn_modules-k_proj"],
+        ),
         ("W&B mode", ["online", "offline"], ["wandb_mode-online", "wandb_mode-offline"]),
         ("Time", ["1:00:00", "0:30:00"], ["time-1-00-00", "time-0-30-00"]),
         ("GPUs", ["1", "2"], ["gpus1", "gpus2"]),

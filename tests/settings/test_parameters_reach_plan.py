@@ -88,7 +88,8 @@ OF_LOCAL: dict[str, tuple[str, Scalar]] = {
     **{
         name: BY_RUN[name]
         for name in (
-            "wandb_group", "wandb_tags", "wandb_mode", "time", "gpus", "gpu_type", "mem", "cpus_per_task", "qos", "requeue",
+            "wandb_group", "wandb_tags", "wandb_mode", "time", "gpus", "gpu_type", "mem", "cpus_per_task", "qos",
+            "requeue",
         )
     },
 }  # fmt: skip
@@ -235,7 +236,12 @@ HEADINGS = {
 }  # fmt: skip
 """A heading about each topic."""
 
-LOCAL_TEXTS = {**{name: text for name, (text, _) in OF_LOCAL.items()}, "scratch_dir": "/s", "working_dir": "/w", "nodes": "1"}
+LOCAL_TEXTS = {
+    **{name: text for name, (text, _) in OF_LOCAL.items()},
+    "scratch_dir": "/s",
+    "working_dir": "/w",
+    "nodes": "1",
+}
 
 
 def _labels(of: dict[str, str]) -> list[tuple[str, str]]:
@@ -296,7 +302,8 @@ def test_the_column_of_data_sets_reaches_the_plan(label: str) -> None:
 
 
 METHODS = [
-    "recipe", "method", "fine tuning method", "finetuning method", "training method", "peft method", "peft type", "peft",
+    "recipe", "method", "fine tuning method", "finetuning method", "training method", "peft method", "peft type",
+    "peft",
     "adapter type", "fine tuning type", "finetuning type", "tuning method", "training type", "fine tuning approach",
     "training approach", "fine tuning strategy", "fine tuning technique", "finetune method", "fine tune method",
     "custom recipe",

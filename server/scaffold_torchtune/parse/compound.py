@@ -14,7 +14,7 @@ from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.settings.kinds import PROJECTIONS
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
-from scaffold_torchtune.settings.unsupported import asks_for_nothing, other_training
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing, other_training
 from scaffold_torchtune.system.text import shown
 
 _WANDB: Final = r"(?:wandb|w b|weights (?:and )?biases)"
@@ -76,10 +76,13 @@ _PERCENT: Final = re.compile(
     re.IGNORECASE,
 )
 
-_ATTENTION: Final = {
-    **{name: name for name in PROJECTIONS},
-    **{"o_proj": "output_proj", "out_proj": "output_proj"},
-    **{"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "output_proj"},
+_ATTENTION: Final = dict(zip(PROJECTIONS, PROJECTIONS, strict=True)) | {
+    "o_proj": "output_proj",
+    "out_proj": "output_proj",
+    "q": "q_proj",
+    "k": "k_proj",
+    "v": "v_proj",
+    "o": "output_proj",
 }
 _MLP: Final = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3", "w1": "w1", "w2": "w2", "w3": "w3"}
 _WHOLE_MLP: Final = frozenset({"mlp", "ffn", "feed_forward"})
@@ -127,7 +130,7 @@ def parts(label: str, field: SourceText) -> dict[str, SourceText]:
         NotHonoured: it asks for what no scaffold has.
     """
     parameter, words = parameter_of(label), normalize(label)
-    if parameter is None or values.is_unset(field.text):
+    if parameter is None or (values.is_unset(field.text) and not says_none(label, field.text)):
         return {}
     found: _Read
     if has_words_of_its_own(label):
@@ -139,6 +142,13 @@ def parts(label: str, field: SourceText) -> dict[str, SourceText]:
     else:
         return {parameter.name: field}
     return {name: text if isinstance(text, SourceText) else _said(field, text) for name, text in found.items()}
+
+
+def says_none(label: str, text: str) -> bool:
+    """Return whether `none` says something under a label: no logger, no attention that gets LoRA."""
+    parameter = parameter_of(label)
+    of_places = parameter is not None and parameter.name in {"lora_attn_modules", "target_modules"}
+    return text.strip(" `()").lower() == "none" and (of_places or has_words_of_its_own(label))
 
 
 def _said(field: SourceText, text: str) -> SourceText:
@@ -201,6 +211,8 @@ def _projections(field: SourceText) -> _Read:
     """Return names of projections by commas; what is none stays, and is refused with what is allowed."""
     plain = _whole(field).strip("[](){}").replace('"', "").replace("'", "").replace("`", "")
     names = [name for name in _BETWEEN.split(plain.strip()) if name]
+    if names == ["none"]:
+        raise NotHonoured("names no projection of attention, and torchtune's LoRA needs one at least", _WRITE_PLACES)
     known = all(name.lower() in _ATTENTION for name in names) and names
     return {"lora_attn_modules": ",".join(_ATTENTION[n.lower()] for n in names) if known else field}
 
@@ -342,4 +354,10 @@ def asked_of(label: str, text: str) -> str | None:
     """Return what a line of no known label asks for and no scaffold has: the name of a technique, or several nodes."""
     if asks_for_nothing(text):
         return None
-    return other_training(label) or other_training(text) or (text if asks_for_several_nodes(text) else None)
+    if normalize(label) in NOT_PLANNED:
+        return label
+    return (
+        other_training(label.replace("_", " "))
+        or other_training(text)
+        or (text if asks_for_several_nodes(text) else None)
+    )

@@ -205,8 +205,9 @@ def _unread_of_other_runs(reading: Reading, name: str, text: SourceText, config:
             is_so = recipes.agree(str(planned.value), str(value))
         if value is not None and part in compound.OF_OTHER_RUNS and not is_so:
             message = f"{part} is {shown(value)} here (under {shown(text.note)}), where no settings are read"
-            fix = "write it as a line '- **Name:** value' under '## Configuration', if the runs are to have it; else take it out"
+            fix = "write it as a line under '## Configuration', if the runs are to have it; else take it out"
             reading.add("misspelt-field", message, field=part, actual=value, line=text.line, fix=fix)
+            return
 
 
 def _not_needed(reading: Reading) -> None:

@@ -143,7 +143,7 @@ def _experiment_dir(reading: Reading) -> None:
 
 
 def _environment(reading: Reading, config: dict[str, Setting]) -> dict[str, Setting]:
-    """Return the typed settings of the surroundings by name. What is required and missing in both documents is noted."""
+    """Return the typed settings of the surroundings by name. What is required and in no document is noted."""
     environment: dict[str, Setting] = {}
     for name, text in reading.local.settings.items():
         setting = reading.value(parameter(name), text, SourceKind.LOCAL, reading.local.file)

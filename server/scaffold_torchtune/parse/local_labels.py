@@ -182,7 +182,7 @@ def of_the_summary(label: str) -> Parameter | None:
 
 
 def of_wandb(label: str) -> str | None:
-    """Return the word with which a label below Weights & Biases switches it: `offline`, `online`, `enabled`, `disabled`."""
+    """Return the word with which a label below Weights & Biases switches it: `offline`, `enabled`, ..."""
     words = normalize(label).split()
     return next((word for word in words if word in {"offline", "online", "enabled", "disabled", "logging"}), None)
 

@@ -112,7 +112,7 @@ class Reading(Collector):
         )  # fmt: skip
 
     def ignored_remark(self, name: str, text: SourceText, value: Scalar, remark: str, file: str | None = None) -> None:
-        """Note that something stands beside a value that is not part of it; a training that is none of ours is refused."""
+        """Note that something stands beside a value that is not part of it; refuse a training that is none of ours."""
         if (other := other_training(remark)) and file in {None, self.summary.file}:
             what = f"names {shown(other)} beside its value, which is not scaffolded"
             fix = "take it out if the runs are trained without it; else do not scaffold this experiment with this tool"

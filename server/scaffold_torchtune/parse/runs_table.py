@@ -9,7 +9,7 @@ from scaffold_torchtune.parse import compound, headings, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.parse.reading import Reading, not_typed
-from scaffold_torchtune.settings import parameters
+from scaffold_torchtune.settings import parameters, recipes
 from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing, other_training
@@ -140,7 +140,7 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
         parameter = by_label(column.plain)
         # `None` in the column System Prompt says that a run has no text where others may have one
         is_no_text = parameter is not None and parameter.kind == "text" and values.says_none(cell.plain)
-        if is_no_text or not values.is_empty(field.text):
+        if is_no_text or not values.is_empty(field.text) or compound.says_none(column.plain, cell.plain):
             cells[i] = field
     return RowDraft(cells, row.line)
 
@@ -203,6 +203,9 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
     tuned = [run for run in runs if run.type == "fine-tuned"]
     found = []
     for name, field in draft.levels if tuned else ():
+        if name == "recipe":
+            found += _differing_methods(field, tuned, config, draft.file)
+            continue
         levels = _numbers(PARAMETERS[name], field)
         settings = [setting for run in tuned if (setting := run.parameters.get(name) or config.get(name))]
         planned = sorted({float(setting.text) for setting in settings}) if levels else []
@@ -212,6 +215,25 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
             fix = "correct the one that is wrong; the runs count"
             found.append(finding("levels-differ", message, field=name, file=draft.file, line=field.line, fix=fix))
     return found
+
+
+def _differing_methods(
+    field: SourceText, tuned: Sequence[Run], config: Mapping[str, Setting], file: str
+) -> Iterator[Finding]:
+    """Yield a finding where the methods that the summary says it compares are not those of the runs."""
+    texts = [text.strip() for text in _BETWEEN.split((field.full or field.text).strip("[]{}() ")) if text.strip()]
+    said = [recipes.in_words(text) or recipes.method_of(text) for text in texts]
+    if other := other_training(field.full or field.text):
+        message = f"{field.note} says that methods are compared, of which {shown(other)} is not scaffolded"
+        fix = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
+        yield finding("unsupported-setting", message, field="recipe", file=file, line=field.line, fix=fix)
+    elif None not in said:
+        given = [run.parameters.get("recipe") or config.get("recipe") for run in tuned]
+        planned = {recipes.method_of(setting.text) if setting else recipes.LORA for setting in given}
+        if planned != set(said):
+            message = f"{field.note} says that the methods are {', '.join(texts)}, but the runs have others"
+            fix = "correct the one that is wrong; the runs count"
+            yield finding("levels-differ", message, field="recipe", file=file, line=field.line, fix=fix)
 
 
 def _numbers(parameter: Parameter, field: SourceText) -> list[float]:
@@ -367,7 +389,7 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading) -> Run | None:
 def _said(
     row: RowDraft, columns: _Columns, reading: Reading, *, is_tuned: bool
 ) -> Iterator[tuple[int, Parameter, SourceText]]:
-    """Yield what the cells of a row say, each with its column's number. What no scaffold has is noted of fine-tuned runs."""
+    """Yield what the cells of a row say, with their columns' numbers; what no scaffold has is noted of tuned runs."""
     for i, column in columns.not_planned.items() if is_tuned else ():
         cell = row.cells.get(i)
         if cell is not None and not asks_for_nothing(cell.full or cell.text):

@@ -133,7 +133,7 @@ def field_at(source: YamlSource, path: KeyPath, by_key: str | None = None) -> So
 
 
 def _joined(source: YamlSource, path: KeyPath, items: list[Any], key: str | None) -> str:
-    """Return a list of texts by commas, where the parameter is one whose parts YAML may have as a list; else nothing."""
+    """Return a list of texts by commas, where the parameter is one that YAML may give as a list; else nothing."""
     parameter = by_label(key or "")
     is_list = parameter is not None and parameter.kind in LISTS and all(isinstance(item, str | int) for item in items)
     return ",".join(source.plain((*path, i)) or str(item) for i, item in enumerate(items)) if is_list else ""

@@ -153,7 +153,7 @@ def _keys(source: YamlSource, i: int, unknown: set[str]) -> dict[str, KeyPath]:
 
 
 def _column(source: YamlSource, path: KeyPath, unknown: set[str]) -> str | None:
-    """Return what a key of a run's `parameters` is called as a column. One that is unknown is noted of the first run."""
+    """Return what a key of a run's `parameters` is called as a column. An unknown one is noted of the first run."""
     key = str(path[-1])
     found = by_label(key)
     if compound.has_words_of_its_own(key) or normalize(key) in NOT_PLANNED or compound.parameter_of(key) != found:

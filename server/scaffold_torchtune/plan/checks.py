@@ -202,7 +202,8 @@ def _over_local(experiment: Experiment) -> Iterator[Finding]:
     for name, setting in experiment.config.items():
         default = experiment.environment.get(name) if PARAMETERS[name].common else None
         if default is not None and default.value != setting.value:
-            message = f"{name} is {shown(setting.value)} here, but {shown(default.value)} in {default.source}; the summary wins"
+            there = f"{shown(default.value)} in {default.source}"
+            message = f"{name} is {shown(setting.value)} here, but {there}; the summary wins"
             expected, actual, at = default.value, setting.value, setting.source
             fix = "nothing, if the summary is right"
             yield finding("overridden", message, field=name, expected=expected, actual=actual, at=at, fix=fix)

@@ -54,7 +54,7 @@ def _nodes(nodes: Setting | None) -> Iterator[Finding]:
 def _effective_batch(
     said: Setting | None, run: Run, planned: Mapping[str, Setting], experiment: Experiment
 ) -> Iterator[Finding]:
-    """An effective batch size that is not batch size x accumulation x GPUs, with the accumulation that would make it."""
+    """An effective batch size that is not batch size x accumulation x GPUs, and the accumulation that would make it."""
     if said is None:
         return
     batch, accumulation, gpus = (number(planned, n) for n in ("batch_size", "gradient_accumulation_steps", "gpus"))
@@ -104,7 +104,9 @@ def _mode(planned: Mapping[str, Setting]) -> Iterator[Finding]:
     offline, mode = planned.get("offline"), planned.get("wandb_mode")
     if offline is not None and offline.value is True and mode is not None and mode.value == "online":
         message = f"W&B is online here, but the compute nodes are offline ({offline.source}), where it waits for ever"
-        fix = "write offline, and send the runs with `wandb sync` afterwards; or correct Offline if the nodes have internet"
+        fix = (
+            "write offline, and send the runs with `wandb sync` afterwards; or correct what says that nodes are offline"
+        )
         yield finding(
             "ambiguous", message, field="wandb_mode", expected="offline", actual="online", at=mode.source, fix=fix
         )

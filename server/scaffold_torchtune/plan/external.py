@@ -39,8 +39,8 @@ _FIXED: Final[dict[str, Scalar]] = {
 
 # What changes the training and is easily taken for given.
 _CHANGES_TRAINING: Final = (
-    "lora_alpha", "lora_attn_modules", "apply_lora_to_mlp", "lora_dropout", "lr_scheduler", "num_warmup_steps", "weight_decay", "gradient_accumulation_steps",
-    "max_seq_len", "seed",
+    "lora_alpha", "lora_attn_modules", "apply_lora_to_mlp", "lora_dropout", "lr_scheduler", "num_warmup_steps",
+    "weight_decay", "gradient_accumulation_steps", "max_seq_len", "seed",
 )  # fmt: skip
 
 # These defaults are the same in every version of cruijff_kit's setup_finetune.py.

@@ -76,9 +76,9 @@ def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
 
     Everything is in bf16: the weights, and of what is trained the gradients and AdamW's two moments, which torch keeps
     in the type of the weights; FSDP shares all of it among the GPUs. Where the bundled setup_finetune keeps it off the
-    GPUs (fsdp_cpu_offload), one layer at a time is there. Each epoch saves the whole model, merged with the adapter, unless only the
-    adapter is asked for, and every epoch but the last the two moments besides, in one file that the next replaces
-    (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
+    GPUs (fsdp_cpu_offload), one layer at a time is there. Each epoch saves the whole model, merged with the adapter,
+    unless only the adapter is asked for, and every epoch but the last the two moments besides, in one file that the
+    next replaces (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
     """
     model = facts.parameters * _BF16
     trained = model if full(run) else _adapter(run, facts) * _BF16

@@ -123,7 +123,8 @@ _ALL: Final = (
     ),
     Parameter("my_wandb_run_name", "label", column=False, scope="experiment"),
     Parameter(
-        "wandb_entity", "name", ("w b entity", "weights biases entity", "weights and biases entity"), column=False, common=True,
+        "wandb_entity", "name", ("w b entity", "weights biases entity", "weights and biases entity"), column=False,
+        common=True,
         local=LocalLabels(
             anywhere=("wandb entity", "w b entity", "weights biases entity", "weights and biases entity"),
             within={"wandb": ("entity",)},
@@ -217,26 +218,26 @@ _ALL: Final = (
         "lora_attn_modules", "projections", ("lora attention modules", "lora projections"),
         default="q_proj,v_proj,output_proj", warn_unread=True,
         option=NewOption(
-            "--lora-attn-modules", "NAME,...", "what LoRA is applied to in attention: q_proj, k_proj, v_proj, output_proj",
+            "--lora-attn-modules", "NAME,...", "what in attention gets LoRA: q_proj, k_proj, v_proj, output_proj",
             label="LoRA attention modules",
         ),
     ),
     Parameter(
         "apply_lora_to_mlp", "bool", ("lora on mlp", "lora to mlp", "apply lora to the mlp"), default=True,
         warn_unread=True,
-        option=NewOption("--apply-lora-to-mlp", "yes|no", "whether LoRA is applied to the MLP", label="Apply LoRA to MLP"),
+        option=NewOption("--apply-lora-to-mlp", "yes|no", "whether the MLP gets LoRA", label="Apply LoRA to MLP"),
     ),
     Parameter(
         "apply_lora_to_output", "bool", ("lora on output", "lora to output", "apply lora to the output"), default=False,
         warn_unread=True,
         option=NewOption(
-            "--apply-lora-to-output", "yes|no", "whether LoRA is applied to the output layer, where it has weights of its own",
+            "--apply-lora-to-output", "yes|no", "whether the output layer gets LoRA, where it has weights of its own",
             label="Apply LoRA to output",
         ),
     ),
     Parameter(
-        "target_modules", "projections", ("lora target modules", "lora modules", "lora targets", "lora layers"), key=False,
-        warn_unread=True,
+        "target_modules", "projections", ("lora target modules", "lora modules", "lora targets", "lora layers"),
+        key=False, warn_unread=True,
     ),
     Parameter(
         "lora_dropout", "float", words=("dropout",), bounds=Bounds(minimum=0, maximum=0.999_999), default=0.0,
@@ -264,16 +265,20 @@ _ALL: Final = (
     # training
     Parameter(
         "batch_size", "int",
-        ("per device batch size", "batch size per device", "batch size per gpu", "per gpu batch size", "micro batch size")
-        + ("per device train batch size",),
+        (
+            "per device batch size", "batch size per device", "batch size per gpu", "per gpu batch size",
+            "micro batch size", "per device train batch size",
+        ),
         words=("batch", "bs"), bounds=_COUNT, abbreviation="bs", warn_unread=True,
         option=NewOption("--batch-size", "N,...", "batch sizes", many=True, label="Batch Size"),
         question="Which batch size do the runs use?",
     ),
     Parameter(
         "effective_batch_size", "int",
-        ("effective batch", "eff batch size", "eff batch", "total batch size", "total batch", "global batch size")
-        + ("global batch", "batch size effective", "batch size total", "batch size global"),
+        (
+            "effective batch", "eff batch size", "eff batch", "total batch size", "total batch", "global batch size",
+            "global batch", "batch size effective", "batch size total", "batch size global",
+        ),
         bounds=_COUNT, key=False, warn_unread=True,
     ),
     Parameter("batch_size_val", "int", ("validation batch size",), bounds=_COUNT),
@@ -331,8 +336,8 @@ _ALL: Final = (
         option=NewOption("--gpus", "N", "GPUs of a job", label="GPUs"),
     ),
     Parameter(
-        "nodes", "int", ("number of nodes", "num nodes", "nnodes", "node count", "default nodes"), bounds=_COUNT, key=False,
-        scope="surroundings", warn_unread=True,
+        "nodes", "int", ("number of nodes", "num nodes", "nnodes", "node count", "default nodes"), bounds=_COUNT,
+        key=False, scope="surroundings", warn_unread=True,
         local=LocalLabels(within={"slurm top defaults": ("nodes", "number of nodes", "num nodes", "node count")}),
     ),
     Parameter(
@@ -414,9 +419,12 @@ _ALL: Final = (
     # recipe
     Parameter(
         "recipe", "name",
-        ("method", "fine tuning method", "finetuning method", "training method", "peft method", "peft type", "peft")
-        + ("adapter type", "fine tuning type", "finetuning type", "tuning method", "training type", "fine tuning approach")
-        + ("training approach", "fine tuning strategy", "fine tuning technique", "finetune method", "fine tune method"),
+        (
+            "method", "fine tuning method", "finetuning method", "training method", "peft method", "peft type", "peft",
+            "adapter type", "fine tuning type", "finetuning type", "tuning method", "training type",
+            "fine tuning approach", "training approach", "fine tuning strategy", "fine tuning technique",
+            "finetune method", "fine tune method",
+        ),
         key=False, warn_unread=True,
         option=NewOption(
             "--recipe", "NAME", "LoRA or full, or torchtune's name of such a recipe; default: LoRA", label="Recipe",

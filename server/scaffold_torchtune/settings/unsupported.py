@@ -15,6 +15,8 @@ _SUPERVISED: Final = "what is scaffolded is supervised fine-tuning"
 _BY_DIRECTORY: Final = (
     "a run is called as its directory, which follows from what varies (or from Run Name, with --names table)"
 )
+_OF_WANDB: Final = "of Weights & Biases, what is planned is project, entity, group, tags and mode"
+_ONE_PROCESS: Final = "a run has one process for each GPU of its node"
 _ALL_LAYERS: Final = "every layer is trained alike"
 _THE_SCHEDULE: Final = "the schedule is torchtune's cosine, from the warm-up down to zero in half a period"
 
@@ -50,8 +52,8 @@ NOT_PLANNED: Final = _by_label(
         "venv, virtual environment": "jobs activate a conda environment",
         "my wandb run name, wandb run name, w b run name, weights biases run name, wandb name, w b name": _BY_DIRECTORY,
         "wandb sweep, w b sweep, wandb sweep id, wandb host, wandb base url, wandb api key, w b api key, "
-        "wandb run id, wandb id, wandb resume, w b host, wandb log model, wandb watch": "of Weights & Biases, what is planned is project, entity, group, tags and mode",
-        "tasks per node, ntasks per node, processes per node, nproc per node": "a run has one process for each GPU of its node",
+        "wandb run id, wandb id, wandb resume, w b host, wandb log model, wandb watch": _OF_WANDB,
+        "tasks per node, ntasks per node, processes per node, nproc per node": _ONE_PROCESS,
     }
 )
 """Labels of what no scaffold can honour, in lower case, words apart by spaces, and why."""
@@ -63,11 +65,11 @@ _TECHNIQUES: Final = re.compile(
     r"|preference[ -](?:optimi[sz]ation|tuning|learning)"
     r"|qat|quanti[sz]\w*|ptq|gptq|awq|nf4|fp[48]|int[48]|[2-8][ -]?bits?|bitsandbytes|bnb"
     r"|(?:knowledge[ -])?distill\w*|(?:prefix|prompt)[ -]tun\w*|p-tuning|soft[ -]prompts?"
-    r")(?![\w-])",
+    r")(?!\w)",
     re.IGNORECASE,
 )
 _NEGATED: Final = re.compile(
-    r"(?:\b(?:no|not|without|non|w/o|instead of|rather than|unlike|never|un)\b[\s:-]*(?:any\s+|using\s+|with\s+|a\s+)?)$",
+    r"\b(?:no|not|without|non|w/o|instead of|rather than|unlike|never|un)\b[\s:-]*(?:(?:any|using|with|a)\s+)?$",
     re.IGNORECASE,
 )
 _TOO: Final = re.compile(r"\s*(?:,?\s*\b(?:or|nor)\b|/)\s*(?:any\s+|using\s+)?", re.IGNORECASE)

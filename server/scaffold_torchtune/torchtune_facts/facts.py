@@ -65,7 +65,7 @@ class ModelFacts(Model):
     sibling: str | None = Field(description="the model whose stock config stands in where there is none")
     parameters: int = Field(description="of the model without LoRA; embeddings that are tied count once")
     lora_parameters_per_rank: dict[str, int] = Field(
-        description="what LoRA adds for each unit of rank, by place: a projection of attention, `mlp`, `output`; a place"
+        description="what LoRA adds for each unit of rank, by place: a projection of attention, `mlp`, `output`, which"
         " is left out where the builder takes no LoRA there"
     )
     layers: int = Field(description="transformer layers")

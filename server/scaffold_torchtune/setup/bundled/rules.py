@@ -152,7 +152,9 @@ def check_rules(settings: Settings, report: SettingsReport) -> ModelEntry | None
 def _check_lora(settings: Settings, entry: ModelEntry | None, report: SettingsReport) -> None:
     """Refuse LoRA on an output layer that has no weights of its own (lora_llama3_2, lora_qwen2, lora_gemma2)."""
     if entry is not None and entry.tied and settings.flag("apply_lora_to_output") and not settings.is_full:
-        message = f"apply_lora_to_output: the output layer of {entry.name} is its embeddings, to which torchtune applies no LoRA"
+        message = (
+            f"apply_lora_to_output: torchtune applies no LoRA to the output of {entry.name}, which is its embeddings"
+        )
         report.refuse("apply_lora_to_output", message, "write no, or take it out", found=True, allowed=False)
 
 
