@@ -201,7 +201,7 @@ def _of_table(table: Table, title: str) -> Iterator[tuple[str, SourceText]]:
 def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[str, Setting]) -> list[Finding]:
     """Return findings where the fine-tuned runs have other values of a number than the summary says it takes."""
     tuned = [run for run in runs if run.type == "fine-tuned"]
-    found = []
+    found: list[Finding] = []
     for name, field in draft.levels if tuned else ():
         if name == "recipe":
             found += _differing_methods(field, tuned, config, draft.file)
