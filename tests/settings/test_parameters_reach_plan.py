@@ -132,7 +132,7 @@ LABELS: dict[str, str] = {
     "lora_dropout": "lora dropout, dropout",
     "lr": "lr, learning rate, peak lr, peak learning rate",
     "lr_scheduler": "lr scheduler, scheduler, lr schedule, learning rate schedule, learning rate scheduler",
-    "num_warmup_steps": "num warmup steps, warmup steps, warm up steps, warmup",
+    "num_warmup_steps": "num warmup steps, warmup steps, warm up steps, warmup, warm up",
     "weight_decay": "weight decay, wd",
     "batch_size": "batch size, batch, bs, per device batch size, batch size per device, batch size per gpu,"
     " per gpu batch size, micro batch size, per device train batch size",
@@ -143,7 +143,8 @@ LABELS: dict[str, str] = {
     "clip_grad_norm": "clip grad norm, gradient clipping, max grad norm",
     "max_steps_per_epoch": "max steps per epoch, maximum steps per epoch",
     "seed": "seed, random seed",
-    "enable_activation_checkpointing": "enable activation checkpointing, activation checkpointing",
+    "enable_activation_checkpointing": "enable activation checkpointing, activation checkpointing,"
+    " gradient checkpointing",
     "log_every_n_steps": "log every n steps, log every",
     "run_val_every_n_steps": "run val every n steps, validation every n steps",
     "save_adapter_weights_only": "save adapter weights only, adapter weights only",

@@ -30,6 +30,11 @@ _LOGGERS: Final = frozenset(
 )
 _RECIPES_TOO: Final = frozenset({"custom recipe"})
 _RECIPE: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*", re.ASCII)
+_GPUS_TOO: Final = frozenset({"gpus per node", "gpus node", "gpu per node"})  # a run has one node
+_OF_LORA: Final = frozenset(
+    {"lora", "use lora", "lora config", "lora configuration", "lora settings", "lora parameters", "peft config"}
+    | {"lora hyperparameters", "lora enabled", "enable lora"}
+)
 _ON: Final = frozenset({"yes", "true", "on", "enabled", "enable", "1", "default"})
 _OFF: Final = frozenset({"no", "false", "off", "none", "disabled", "disable", "0", "never"})
 _MODES: Final = frozenset({"online", "offline", "disabled"})
@@ -75,6 +80,12 @@ _PERCENT: Final = re.compile(
     r"(?P<value>[0-9]{1,3}(?:\.[0-9]{1,6})?)\s*(?:%|percent)(?:\s+of\s+(?:all\s+|the\s+)?(?:training\s+)?steps)?",
     re.IGNORECASE,
 )
+_BESIDE: Final = re.compile(
+    r"(?:with\s+)?(?:warm-?\s?up\s*(?:steps|ratio|fraction)?\s*(?:of|=|:)?\s*)?"
+    r"(?:(?P<percent>[0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%|(?P<ratio>0?\.[0-9]{1,9})|(?P<steps>[0-9]{1,9})(?:\s+steps)?)"
+    r"(?:\s*(?:of\s+)?warm-?\s?up(?:\s+steps)?)?",
+    re.IGNORECASE,
+)
 
 _ATTENTION: Final = dict(zip(PROJECTIONS, PROJECTIONS, strict=True)) | {
     "o_proj": "output_proj",
@@ -97,15 +108,17 @@ _WRITE_PLACES: Final = (
 def parameter_of(label: str) -> Parameter | None:
     """Return the parameter that a label means, be it in words of its own (`Use W&B`, `Custom recipe`)."""
     words = normalize(label)
-    if words in _RECIPES_TOO:
+    if words in _RECIPES_TOO | _OF_LORA:
         return PARAMETERS["recipe"]
+    if words in _GPUS_TOO:
+        return PARAMETERS["gpus"]
     return PARAMETERS["wandb_mode"] if _switches_wandb(words) or words in _LOGGERS else by_label(label)
 
 
 def has_words_of_its_own(label: str) -> bool:
     """Return whether what a label's text means depends on the label, not on its parameter alone."""
     words = normalize(label)
-    return _switches_wandb(words) or words in _LOGGERS
+    return _switches_wandb(words) or words in _LOGGERS | _OF_LORA
 
 
 def reads(label: str) -> bool:
@@ -133,7 +146,9 @@ def parts(label: str, field: SourceText) -> dict[str, SourceText]:
     if parameter is None or (values.is_unset(field.text) and not says_none(label, field.text)):
         return {}
     found: _Read
-    if has_words_of_its_own(label):
+    if words in _OF_LORA:
+        found = _lora(field)
+    elif has_words_of_its_own(label):
         found = {"wandb_mode": mode} if (mode := _mode_of(words, field)) else {}
     elif words in {"recipe", *_RECIPES_TOO} and _RECIPE.fullmatch(field.text) and not other_training(field.text):
         return {"recipe": field}  # a name, of which the plan says whether it is scaffolded
@@ -167,6 +182,15 @@ def _method(field: SourceText) -> _Read:
     found = methods.read(_whole(field))
     named = {} if found.recipe is None else {"recipe": found.recipe}
     return {**named, **found.settings, **(_places(" ".join(found.modules)) if found.modules else {})}
+
+
+def _lora(field: SourceText) -> _Read:
+    """Return LoRA and the settings that a line such as `LoRA: r=16, alpha=32` gives it; `LoRA: yes` gives none."""
+    text = _whole(field)
+    plain = text.strip(" `\"'.").lower()
+    if plain in _OFF:
+        raise NotHonoured("says what is not done", "write '- **Method:** full fine-tuning', if that is meant")
+    return _method(_said(field, "LoRA" if plain in _ON else f"LoRA, {text}"))
 
 
 def _targets(field: SourceText) -> _Read:
@@ -285,7 +309,29 @@ def _effective(field: SourceText) -> _Read:
 
 def _warmup(field: SourceText) -> _Read:
     match = _PERCENT.fullmatch(values.without_remark(_whole(field)))
-    return {"warmup_ratio": _fraction(match)} if match else {"num_warmup_steps": field}
+    if match:
+        return {"warmup_ratio": _fraction(match)}
+    steps = re.fullmatch(r"([0-9]{1,9})\s+(?:optimizer\s+)?steps", _whole(field))
+    return {"num_warmup_steps": steps[1] if steps else field}
+
+
+def _scheduler(field: SourceText) -> _Read:
+    """Return the schedule, and the warm-up that stands beside it in brackets."""
+    whole = _whole(field)
+    schedule = values.without_remark(whole)
+    remark = whole.removeprefix(schedule).strip(" ()")
+    match = _BESIDE.fullmatch(remark)
+    if match is None:
+        if "warm" in remark.lower() and any(character.isdigit() for character in remark):
+            what = f"says {shown(remark)} beside the schedule, which is not read"
+            raise NotHonoured(what, "write Warmup steps or Warmup ratio as a line of its own")
+        return {"lr_scheduler": field}
+    if match["percent"]:
+        return {"lr_scheduler": schedule, "warmup_ratio": format(float(match["percent"]) / 100, ".12g")}
+    return {
+        "lr_scheduler": schedule,
+        "warmup_ratio" if match["ratio"] else "num_warmup_steps": match["ratio"] or match["steps"],
+    }
 
 
 def _ratio(field: SourceText) -> _Read:
@@ -340,6 +386,7 @@ _READERS: Final[dict[str, Callable[[SourceText], _Read]]] = {
     "gradient_accumulation_steps": _batch("gradient_accumulation_steps"),
     "effective_batch_size": _effective,
     "num_warmup_steps": _warmup,
+    "lr_scheduler": _scheduler,
     "warmup_ratio": _ratio,
 }
 

@@ -124,8 +124,12 @@ def _lines(reading: Reading, given: set[str]) -> Iterator[tuple[str, SourceText]
 
 def _as_method(label: str, text: SourceText) -> str:
     """Return `method` for a label that means nothing itself and has a method for its value: `Approach: LoRA`."""
-    named = compound.parameter_of(label) is None and methods.is_named(text.full or text.text)
-    return "method" if named and normalize(label) not in _NOT_SETTINGS else label
+    written, words = text.full or text.text, normalize(label)
+    is_unknown = (
+        compound.parameter_of(label) is None and words not in _NOT_SETTINGS | _FIXED.keys() | NOT_PLANNED.keys()
+    )
+    is_prose = len(words.split()) > _WORDS_OF_A_LABEL
+    return "method" if is_unknown and not is_prose and methods.speaks_of_method(written) else label
 
 
 def _setting(reading: Reading, parameter: Parameter, label: str, text: SourceText) -> Setting | None:

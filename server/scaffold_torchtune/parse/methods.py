@@ -11,6 +11,7 @@ from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.settings.parameters import by_label
 from scaffold_torchtune.settings.unsupported import other_training
 from scaffold_torchtune.system.text import shown
+from scaffold_torchtune.torchtune_facts.model_registry import find_model
 
 EXPECTED: Final = "LoRA or full fine-tuning"
 """What a method may be, as messages say it."""
@@ -51,13 +52,14 @@ _HARMLESS_WORDS: Final = _words(
     "a an the we use used our is plain vanilla standard regular normal classic default usual basic ordinary simple"
     " supervised sft instruction fine tuning tuned finetuning finetuned finetune tune training trained train adapter"
     " adapters adaptation method recipe torchtune torchtune's peft parameter parameters efficient weight weights model"
-    " low rank all only each entire whole updated trainable update of hugging face library own"
+    " low rank all only each entire whole updated trainable update of hugging face library own based"
 )
 _HARMLESS: Final = re.compile(
     r"(?:(?:all|every|each of the) (?:transformer )?layers?|(?:single|one) (?:device|gpu|node)|distributed|multi gpu"
     r"|(?:see|as in|by) (?:the )?(?:table|runs?|rows?|below|above|table below|runs table)|below|above|(?:the )?table"
     r"|(?:frozen )?base (?:model|weights)(?: (?:is |are )?frozen)?|(?:pure )?(?:bf16|bfloat16)(?: precision)?"
-    r"|unquantized|16 bits?|causal lm|language modell?ing|next token prediction|cross entropy(?: loss)?|adamw?)"
+    r"|unquantized|16 bits?|torchtune(?:'s)? v?0\.6\.1|causal lm|language modell?ing|next token prediction"
+    r"|cross entropy(?: loss)?|adamw?)"
 )
 _SETTING: Final = re.compile(
     r"(?P<label>[a-zα][a-zα _]{0,40}?)\s*(?:=|:|is)?\s*(?P<value>[0-9][0-9.]*(?:e[+-]?[0-9]{1,3})?)"
@@ -68,6 +70,12 @@ _OF_METHODS: Final = frozenset(
     | {"num_warmup_steps", "max_seq_len", "gradient_accumulation_steps", "nodes", "effective_batch_size"}
 )
 _MODULE: Final = re.compile(r"(?:[qkvo]|out|output|gate|up|down)_proj|w[123]|lm_head")
+_HYPHENS: Final = str.maketrans({"\u2010": "-", "\u2011": "-"})
+_MARKS: Final = re.compile(r"[⁰¹²³⁴-⁹✓✔☑✅†‡]")
+_SPEAKS: Final = re.compile(
+    r"(?<![\w-])(?:lora|full(?:[ -](?:parameters?|weights?|model))?[ -](?:fine[ -]?tun\w*|ft))(?![\w-])", re.IGNORECASE
+)
+_LONGEST_VALUE: Final = 80
 _NO: Final = re.compile(r"(?:no|not|without|non)\s+(?:any )?(?P<rest>.+)")
 _EDGES: Final = " \t`\"'“”*.~"
 
@@ -81,6 +89,7 @@ def read(text: str) -> Method:
     found = _Found()
     if len(text) > _LONGEST:
         raise NotHonoured("is a text, not a method", _fix(None), expected=EXPECTED)
+    text = _MARKS.sub("", text.translate(_HYPHENS))
     for part in _SEPARATORS.split(text):
         found.take(part.strip(_EDGES))
     if found.unknown:
@@ -104,6 +113,16 @@ def _fix(method: str | None) -> str:
     return f"{alone}, if that is what the runs are; else do not scaffold this experiment with this tool"
 
 
+def _are_harmless(part: str, words: str) -> bool:
+    """Return whether a part says nothing that would make another training: a model's name says nothing either."""
+    if _HARMLESS.fullmatch(words) or set(words.split()) <= _HARMLESS_WORDS:
+        return True
+    others = [word for word in part.split() if find_model(word) is None]
+    return (
+        len(others) < len(part.split()) and set(" ".join(others).lower().replace("-", " ").split()) <= _HARMLESS_WORDS
+    )
+
+
 class _Found:
     """What the parts of a text have said so far."""
 
@@ -125,9 +144,11 @@ class _Found:
         words = " ".join(part.lower().replace("-", " ").split())
         if not words or self._method(part, words) or self._denied(words) or self._setting(part):
             return
+        if words.rstrip("= ") in {"target_modules", "target modules"}:  # whose names follow
+            return
         if _MODULE.fullmatch(words):
             self.modules.append(words)
-        elif not (set(words.split()) <= _HARMLESS_WORDS or _HARMLESS.fullmatch(words)) and not self._holds(part):
+        elif not (_are_harmless(part, words)) and not self._holds(part):
             self.unknown.append(part)
 
     def _method(self, part: str, words: str) -> bool:
@@ -163,7 +184,7 @@ class _Found:
 
     def _holds(self, part: str) -> bool:
         """Take `LoRA r=16`, `rank-8 LoRA` and `standard LoRA`: a method, and the rest as a part of its own."""
-        words = part.split()
+        words = re.split(r"[\s-]+", part) if part not in recipes.NAMES else [part]
         named = [word for word in words if recipes.in_words(word) == recipes.LORA or word in recipes.NAMES]
         rest = " ".join(word for word in words if word not in named)
         if not named or not rest:
@@ -171,6 +192,11 @@ class _Found:
         for one in (*named, rest):
             self.take(one)
         return True
+
+
+def speaks_of_method(text: str) -> bool:
+    """Return whether a text, short enough for a value, names a method that is scaffolded, whatever else it says."""
+    return len(text) <= _LONGEST_VALUE and _SPEAKS.search(text) is not None
 
 
 def is_named(text: str) -> bool:

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
-from scaffold_torchtune.parse import compound, headings, values
+from scaffold_torchtune.parse import compound, headings, methods, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.parse.reading import Reading, not_typed
@@ -22,6 +24,7 @@ _STATED_RUNS = re.compile(r"\b([0-9]{1,5})\s+fine[\s-]?tun", re.IGNORECASE)
 _NOTHING = frozenset({"...", "…", "⋮", ""})
 _LEVELS = frozenset({"levels", "level", "values", "value", "settings", "options"})
 _BETWEEN = re.compile(r"\s*[,;]\s*(?:and\s+|or\s+)?|\s+(?:and|or|vs\.?)\s+")
+_BETWEEN_WORDS = re.compile(r"[_.\s]+")
 _SHOWN = 8
 # Columns that are there for people.
 _FOR_PEOPLE = frozenset(
@@ -258,6 +261,8 @@ class _Columns:
         self.parameters: dict[int, Parameter] = {}
         self.labels = [column.text for column in columns]
         self.not_planned: dict[int, SourceText] = {}
+        self.unknown: dict[int, SourceText] = {}
+        self.cells = [row.cells for row in reading.summary.rows]
         self.remarks: set[tuple[int, str]] = set()
         seen: dict[str, str] = {}
         for i, column in enumerate(columns):
@@ -295,6 +300,12 @@ class _Columns:
             self.parameters.setdefault(i, parameter)
             return parameter.name
         elif label not in _FOR_PEOPLE and label:
+            texts = [cells[i].full or cells[i].text for cells in self.cells if i in cells]
+            if any(methods.speaks_of_method(text) for text in texts):
+                self.parameters.setdefault(i, PARAMETERS["recipe"])
+                self.labels[i] = "method"
+                return "recipe"
+            self.unknown[i] = column
             _unknown_column(column, reading)
         return None
 
@@ -344,12 +355,27 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
     runs = [run for row in draft.rows if (run := _run(row, columns, reading)) is not None]
     said = dict.fromkeys([*by_name, *(name for run in runs for name in run.parameters)])
     tuned = sum(run.type == "fine-tuned" for run in runs)
+    _names_of_other_runs(runs, reading)
     if draft.stated_runs is not None and draft.stated_runs[0] != tuned and len(runs) == len(draft.rows):
         stated, line = draft.stated_runs
         message = f"the summary says {stated} fine-tuned runs, but its table has {tuned}"
         fix = "correct the one that is wrong"
         reading.add("runs-differ", message, field="runs", expected=stated, actual=tuned, line=line, fix=fix)
     return tuple(said), tuple(runs)
+
+
+def _names_of_other_runs(runs: Sequence[Run], reading: Reading) -> None:
+    """Note rows whose names, and a title that, speak of a training that is none of ours."""
+    named = [(run.name, run.line, "the run") for run in runs if run.type == "fine-tuned"]
+    title = reading.summary.name
+    for text, line, what in [*([(title.text, title.line, "the experiment")] if title else []), *named]:
+        if other := other_training(_BETWEEN_WORDS.sub(" ", text)):
+            message = (
+                f"{what} {shown(text)} is called as if it were trained with {shown(other)}, which is not scaffolded"
+            )
+            fix = "correct the name, or do not scaffold this experiment with this tool"
+            warning, name = Severity.WARNING, "run name" if what == "the run" else "experiment name"
+            reading.add("name-mismatch", message, field=name, line=line, fix=fix, severity=warning)
 
 
 def _run(row: RowDraft, columns: _Columns, reading: Reading) -> Run | None:
@@ -394,6 +420,17 @@ def _said(
         cell = row.cells.get(i)
         if cell is not None and not asks_for_nothing(cell.full or cell.text):
             reading.not_planned(column.text, cell)
+    for i, column in columns.unknown.items() if is_tuned else ():
+        cell = row.cells.get(i)
+        if cell is not None and (asked := compound.asked_of(column.text, cell.full or cell.text)):
+            what = f"asks for {shown(asked)}, which is not scaffolded"
+            fix = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
+            reading.not_honoured(column.text, cell, NotHonoured(what, fix))
+    kind = row.cells.get(columns.type) if columns.type is not None else None
+    remark = "" if kind is None else kind.text.removeprefix(values.without_remark(kind.text)).strip(" ()")
+    if columns.type is not None and kind is not None and methods.is_named(remark):  # `Fine-tuned (full)`
+        found = compound.parts("method", replace(kind, text=remark, full=None, source=None))
+        yield from ((columns.type, PARAMETERS[name], part) for name, part in found.items())
     for i, parameter in columns.parameters.items():
         text = row.cells.get(i)
         if text is None or values.is_left_out(parameter, text.text):
@@ -417,8 +454,9 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
         return None
     written = values.without_remark(text.text)
     found = _TYPES.get(normalize(written))
-    if found == "fine-tuned":
-        columns.remark(columns.type, "type", text, written, text.text.removeprefix(written).strip(), reading)
+    remark = text.text.removeprefix(written).strip()
+    if found == "fine-tuned" and not methods.is_named(remark.strip("() ")):
+        columns.remark(columns.type, "type", text, written, remark, reading)
     elif found is None:
         message, fix = f"the type is {shown(text.text)}, not {_ALLOWED_TYPES}", f"write {_ALLOWED_TYPES}"
         expected, actual = _ALLOWED_TYPES, escape(text.text)

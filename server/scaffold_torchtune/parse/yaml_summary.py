@@ -4,7 +4,7 @@ Values are taken as they are written and typed later by their parameter, like th
 makes of `1e-5` or `1:30:00` does not matter. Text that YAML reads as something else (`no`, `012`) is refused.
 """
 
-from scaffold_torchtune.parse import compound, yaml_form
+from scaffold_torchtune.parse import compound, methods, yaml_form
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.yaml_source import YamlSource, field_at
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
@@ -160,6 +160,8 @@ def _column(source: YamlSource, path: KeyPath, unknown: set[str]) -> str | None:
         return key
     if found is not None and found.column:
         return found.name
+    if found is None and methods.speaks_of_method(str(source.at(path))):
+        return "method"
     if asked := compound.asked_of(key, str(source.at(path))):
         what = f"asks for {shown(asked)}, which is not scaffolded"
         message = f"{source.name(path)} {what}"

@@ -253,8 +253,9 @@ _ALL: Final = (
         words=("scheduler",), default="get_cosine_schedule_with_warmup", warn_unread=True,
     ),
     Parameter(
-        "num_warmup_steps", "int", ("warmup steps", "warm up steps"), words=("warmup",), bounds=_FROM_ZERO, default=100,
-        warn_unread=True, option=NewOption("--warmup-steps", "N", "steps that warm up", label="Warmup steps"),
+        "num_warmup_steps", "int", ("warmup steps", "warm up steps"), words=("warmup", "warm up"), bounds=_FROM_ZERO,
+        default=100, warn_unread=True,
+        option=NewOption("--warmup-steps", "N", "steps that warm up", label="Warmup steps"),
     ),
     Parameter(
         "warmup_ratio", "float", ("warm up ratio", "warmup fraction", "warm up fraction", "warmup proportion"),
@@ -301,7 +302,10 @@ _ALL: Final = (
         "seed", "int", ("random seed",), bounds=_FROM_ZERO, default=14, abbreviation="seed", warn_unread=True,
         option=NewOption("--seed", "N,...", "seeds", many=True, label="Seed"),
     ),
-    Parameter("enable_activation_checkpointing", "bool", ("activation checkpointing",), scope="surroundings"),
+    Parameter(
+        "enable_activation_checkpointing", "bool", ("activation checkpointing", "gradient checkpointing"),
+        scope="surroundings",
+    ),
     Parameter("log_every_n_steps", "int", ("log every",), bounds=_COUNT, default=1, scope="surroundings"),
     Parameter("run_val_every_n_steps", "int", ("validation every n steps",), bounds=_FROM_ZERO, default=0),
     # checkpoints
@@ -336,8 +340,8 @@ _ALL: Final = (
         option=NewOption("--gpus", "N", "GPUs of a job", label="GPUs"),
     ),
     Parameter(
-        "nodes", "int", ("number of nodes", "num nodes", "nnodes", "node count", "default nodes"), bounds=_COUNT,
-        key=False, scope="surroundings", warn_unread=True,
+        "nodes", "int", ("node", "number of nodes", "num nodes", "nnodes", "node count", "default nodes"),
+        bounds=_COUNT, key=False, scope="surroundings", warn_unread=True,
         local=LocalLabels(within={"slurm top defaults": ("nodes", "number of nodes", "num nodes", "node count")}),
     ),
     Parameter(

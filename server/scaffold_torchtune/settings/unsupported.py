@@ -33,7 +33,7 @@ NOT_PLANNED: Final = _by_label(
         "quantization, quantisation, quantize, quantized, quantize base, base quantization, qlora, use qlora, "
         "load in 4bit, load in 8bit, load in 4 bit, load in 8 bit, bits, 4 bit, 8 bit, 4bit, 8bit, nf4, quant "
         "type, bnb 4bit quant type, bnb 4bit compute dtype, bnb 4bit use double quant, double quantization, "
-        "quantization bits, bitsandbytes, quantization config, qat, fp8": _IN_BF16,
+        "quantization bits, bitsandbytes, quantization config, qat, fp8, fp16, fp32, float16, float32": _IN_BF16,
         "dora, use dora, rslora, use rslora, rs lora, loftq, pissa, adalora, lora plus, lora plus lr ratio, "
         "loraplus lr ratio, lora bias, init lora weights, modules to save, lora variant, rank pattern, alpha "
         "pattern, lora init, lora initialization": _PLAIN_LORA,
