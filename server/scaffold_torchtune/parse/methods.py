@@ -57,7 +57,8 @@ _HARMLESS_WORDS: Final = _words(
 _HARMLESS: Final = re.compile(
     r"(?:(?:all|every|each of the) (?:transformer )?layers?|(?:single|one) (?:device|gpu|node)|distributed|multi gpu"
     r"|(?:see|as in|by) (?:the )?(?:table|runs?|rows?|below|above|table below|runs table)|below|above|(?:the )?table"
-    r"|(?:frozen )?base (?:model|weights)(?: (?:is |are )?frozen)?|(?:pure )?(?:bf16|bfloat16)(?: precision)?"
+    r"|(?:an? |the )?(?:frozen )?base (?:model|weights)(?: (?:is |are )?frozen)?"
+    r"|(?:pure )?(?:bf16|bfloat16)(?: precision)?"
     r"|unquantized|16 bits?|torchtune(?:'s)? v?0\.6\.1|causal lm|language modell?ing|next token prediction"
     r"|cross entropy(?: loss)?|adamw?)"
 )
@@ -76,6 +77,7 @@ _SPEAKS: Final = re.compile(
     r"(?<![\w-])(?:lora|full(?:[ -](?:parameters?|weights?|model))?[ -](?:fine[ -]?tun\w*|ft))(?![\w-])", re.IGNORECASE
 )
 _LONGEST_VALUE: Final = 80
+_PARTS: Final = re.compile(r"(?<=[A-Za-z]{2})-")
 _NO: Final = re.compile(r"(?:no|not|without|non)\s+(?:any )?(?P<rest>.+)")
 _EDGES: Final = " \t`\"'“”*.~"
 
@@ -183,15 +185,26 @@ class _Found:
         return True
 
     def _holds(self, part: str) -> bool:
-        """Take `LoRA r=16`, `rank-8 LoRA` and `standard LoRA`: a method, and the rest as a part of its own."""
-        words = re.split(r"[\s-]+", part) if part not in recipes.NAMES else [part]
-        named = [word for word in words if recipes.in_words(word) == recipes.LORA or word in recipes.NAMES]
-        rest = " ".join(word for word in words if word not in named)
+        """Take `LoRA r=16`, `rank-8 LoRA` and `full fine-tuning of all weights`: a method, and the rest as a part."""
+        whole = part.split()
+        ends = (
+            end for end in range(len(whole) - 1, 0, -1) if recipes.in_words(" ".join(whole[:end]).replace("-", " "))
+        )
+        if (end := next(ends, None)) is not None:
+            named, rest = [" ".join(whole[:end])], " ".join(whole[end:])
+        else:
+            words = [one for word in whole for one in (_PARTS.split(word) if _is_compound(word) else [word])]
+            named = [word for word in words if recipes.in_words(word) == recipes.LORA or word in recipes.NAMES]
+            rest = " ".join(word for word in words if word not in named)
         if not named or not rest:
             return False
         for one in (*named, rest):
             self.take(one)
         return True
+
+
+def _is_compound(word: str) -> bool:
+    return word not in recipes.NAMES and find_model(word) is None
 
 
 def speaks_of_method(text: str) -> bool:
