@@ -12,6 +12,7 @@ from typing import Final
 from scaffold_torchtune.parse import methods, values
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.methods import NotHonoured
+from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.settings.kinds import PROJECTIONS
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing, other_training
@@ -52,6 +53,11 @@ OF_OTHER_RUNS: Final = frozenset(
     | {"effective_batch_size"}
 )
 """Parameters that are more than a remark where no settings are read, if what stands there is not what the runs are."""
+
+_STOCK: Final = re.compile(
+    r"(?<![\w/])(?:llama|qwen|mistral|gemma|phi|code_llama)[0-9_]*/\w+_(?:lora|full|qlora|qat|dpo|knowledge)\w*"
+)
+"""A stock config of torchtune: nothing is taken from one that the documents do not say."""
 
 _COUNTS: Final = {"one": 1, "single": 1, "two": 2, "three": 3, "four": 4, "six": 6, "eight": 8}
 _NUMBER: Final = rf"(?P<count>[0-9]{{1,6}}|{'|'.join(_COUNTS)})"
@@ -108,7 +114,7 @@ _WRITE_PLACES: Final = (
 def parameter_of(label: str) -> Parameter | None:
     """Return the parameter that a label means, be it in words of its own (`Use W&B`, `Custom recipe`)."""
     words = normalize(label)
-    if words in _RECIPES_TOO | _OF_LORA:
+    if words in _RECIPES_TOO | _OF_LORA or recipes.in_words(words):
         return PARAMETERS["recipe"]
     if words in _GPUS_TOO:
         return PARAMETERS["gpus"]
@@ -118,7 +124,7 @@ def parameter_of(label: str) -> Parameter | None:
 def has_words_of_its_own(label: str) -> bool:
     """Return whether what a label's text means depends on the label, not on its parameter alone."""
     words = normalize(label)
-    return _switches_wandb(words) or words in _LOGGERS | _OF_LORA
+    return _switches_wandb(words) or words in _LOGGERS | _OF_LORA or recipes.in_words(words) is not None
 
 
 def reads(label: str) -> bool:
@@ -146,8 +152,8 @@ def parts(label: str, field: SourceText) -> dict[str, SourceText]:
     if parameter is None or (values.is_unset(field.text) and not says_none(label, field.text)):
         return {}
     found: _Read
-    if words in _OF_LORA:
-        found = _lora(field)
+    if words in _OF_LORA or recipes.in_words(words):
+        found = _named_method(recipes.in_words(words) or recipes.LORA, field)
     elif has_words_of_its_own(label):
         found = {"wandb_mode": mode} if (mode := _mode_of(words, field)) else {}
     elif words in {"recipe", *_RECIPES_TOO} and _RECIPE.fullmatch(field.text) and not other_training(field.text):
@@ -184,13 +190,15 @@ def _method(field: SourceText) -> _Read:
     return {**named, **found.settings, **(_places(" ".join(found.modules)) if found.modules else {})}
 
 
-def _lora(field: SourceText) -> _Read:
-    """Return LoRA and the settings that a line such as `LoRA: r=16, alpha=32` gives it; `LoRA: yes` gives none."""
+def _named_method(method: str, field: SourceText) -> _Read:
+    """Return the method that a label names and the settings that its line gives: `LoRA: r=16`, `Full fine-tuning: no`."""
     text = _whole(field)
     plain = text.strip(" `\"'.").lower()
-    if plain in _OFF:
+    if plain in _OFF and method == recipes.LORA:
         raise NotHonoured("says what is not done", "write '- **Method:** full fine-tuning', if that is meant")
-    return _method(_said(field, "LoRA" if plain in _ON else f"LoRA, {text}"))
+    if plain in _ON | _OFF:
+        return {"recipe": method if plain in _ON else recipes.LORA}
+    return _method(_said(field, f"{method}, {text}"))
 
 
 def _targets(field: SourceText) -> _Read:
@@ -398,13 +406,11 @@ def asks_for_several_nodes(text: str) -> bool:
 
 
 def asked_of(label: str, text: str) -> str | None:
-    """Return what a line of no known label asks for and no scaffold has: the name of a technique, or several nodes."""
+    """Return what a line of no known label asks for and no scaffold has: a technique, a stock config, several nodes."""
     if asks_for_nothing(text):
         return None
     if normalize(label) in NOT_PLANNED:
         return label
-    return (
-        other_training(label.replace("_", " "))
-        or other_training(text)
-        or (text if asks_for_several_nodes(text) else None)
-    )
+    stock = _STOCK.search(text)
+    found = other_training(label.replace("_", " ")) or other_training(text) or (stock[0] if stock else None)
+    return found or (text if asks_for_several_nodes(text) else None)

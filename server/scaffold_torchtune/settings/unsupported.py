@@ -15,6 +15,7 @@ _SUPERVISED: Final = "what is scaffolded is supervised fine-tuning"
 _BY_DIRECTORY: Final = (
     "a run is called as its directory, which follows from what varies (or from Run Name, with --names table)"
 )
+_NO_CONFIG: Final = "nothing is taken from a config; write the values that you want from it as settings"
 _OF_WANDB: Final = "of Weights & Biases, what is planned is project, entity, group, tags and mode"
 _ONE_PROCESS: Final = "a run has one process for each GPU of its node"
 _ALL_LAYERS: Final = "every layer is trained alike"
@@ -28,6 +29,7 @@ def _by_label(reasons: Mapping[str, str]) -> dict[str, str]:
 
 NOT_PLANNED: Final = _by_label(
     {
+        "base config, torchtune config, recipe config, stock config": _NO_CONFIG,
         "max steps": "max_steps_per_epoch limits the steps of each epoch, nothing those of all",
         "total steps, training steps, max train steps": _STEPS_FOLLOW,
         "quantization, quantisation, quantize, quantized, quantize base, base quantization, qlora, use qlora, "
