@@ -319,7 +319,8 @@ def test_a_section_without_settings_may_say_what_is_so(tmp_path: Path, line: str
     [
         ("method", "QLoRA"), ("training", {"method": "QLoRA"}), ("lora", {"use_dora": True}), ("quantization", "4-bit"),
         ("experiment", {"name": "sweep", "method": "DPO"}), ("output", {"wandb_mode": "sometimes"}),
-        ("variables", {"method": ["LoRA", "QLoRA"]}),
+        ("variables", {"method": ["LoRA", "QLoRA"]}), ("wandb", {"mode": "online"}), ("slurm", {"nodes": 2}),
+        ("output", {"wandb": "disabled"}), ("training", {"target_modules": "q_proj"}),
     ],
 )  # fmt: skip
 def test_a_section_of_the_yaml_form_may_not_ask_for_other_runs(tmp_path: Path, key: str, value: object) -> None:
@@ -332,6 +333,17 @@ def test_a_section_of_the_yaml_form_may_not_ask_for_other_runs(tmp_path: Path, k
         settings_of(folder)
     last = len(summary.read_text().splitlines())
     assert {p.line for p in refused.value.problems if p.severity is Severity.ERROR} == {last}
+
+
+@pytest.mark.parametrize("form", ["column", "parameters"])
+@pytest.mark.parametrize("label", ["Base recipe", "Conda environment", "W&B entity", "Offline", "W&B project"])
+def test_what_is_the_same_for_all_runs_is_refused_of_a_row(tmp_path: Path, form: str, label: str) -> None:
+    name = {"W&B project": "wandb project", "Conda environment": "conda env"}.get(label, label)
+    folder = written(tmp_path / "sweep", form, name if form == "parameters" else label, "other")
+    with pytest.raises(Refused) as refused:
+        settings_of(folder)
+    (found,) = [p for p in refused.value.problems if p.severity is Severity.ERROR]
+    assert found.code == "misspelt-field"
 
 
 def test_lists_of_the_yaml_form_are_taken_where_a_setting_has_several(tmp_path: Path) -> None:

@@ -54,6 +54,9 @@ OF_OTHER_RUNS: Final = frozenset(
 )
 """Parameters that are more than a remark where no settings are read, if what stands there is not what the runs are."""
 
+NOT_BY_RUN: Final = frozenset({"base_recipe", "conda_env", "modules", "offline", "wandb_entity", "my_wandb_project"})
+"""What is the same for all runs, and without which a run would be another: a row that gives it is refused."""
+
 _STOCK: Final = re.compile(
     r"(?<![\w/])(?:llama|qwen|mistral|gemma|phi|code_llama)[0-9_]*/\w+_(?:lora|full|qlora|qat|dpo|knowledge)\w*"
 )
@@ -191,7 +194,7 @@ def _method(field: SourceText) -> _Read:
 
 
 def _named_method(method: str, field: SourceText) -> _Read:
-    """Return the method that a label names and the settings that its line gives: `LoRA: r=16`, `Full fine-tuning: no`."""
+    """Return the method that a label names, with the settings that its line gives: `LoRA: r=16`, `LoRA: yes`."""
     text = _whole(field)
     plain = text.strip(" `\"'.").lower()
     if plain in _OFF and method == recipes.LORA:

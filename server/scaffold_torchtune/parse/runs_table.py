@@ -330,7 +330,11 @@ def _unknown_column(column: SourceText, reading: Reading) -> None:
     near = None if words & _ANOTHER else parameters.nearest_label(column.text)
     near = near or ("type" if normalize(column.text) in _TYPES else None)
     code, message = "misspelt-field", f"the column {shown(column.text)} is not a parameter"
-    if near:
+    known = by_label(column.text)
+    if known is not None and known.name in compound.NOT_BY_RUN:
+        message = f"{known.name} is the same for all runs, and a column of it is not read"
+        fix = "write it once, in Configuration or in claude.local.md, and take the column out"
+    elif near:
         message, fix = f"{message}; did you mean {near!r}?", f"write {near!r}"
     elif words & parameters.WORDS_OF_TRAINING or other_training(column.text):
         message = f"the column {shown(column.text)} is about the runs, but is no parameter that can be planned"

@@ -291,6 +291,8 @@ def _asked(source: YamlSource, path: KeyPath, parameter: Parameter | None) -> st
     value = source.at(path)
     if value is None or isinstance(value, list):
         return None
+    if compound.names_wandb(str(path[-1])) and compound.has_words_of_its_own(str(path[-1])):
+        return str(next(iter(value.values()), None)) if isinstance(value, dict) else str(value)
     if isinstance(value, dict):
         found = [_asked(source, (*path, key), by_label(str(key))) for key in value]
         return next((asked for asked in found if asked is not None), None)

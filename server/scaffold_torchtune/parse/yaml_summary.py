@@ -187,6 +187,7 @@ def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, meant: 
         message = f"{name} is {source.described(path)}, and not a parameter of a run"
         source.unread.add("controls")  # nobody knows whether it holds what all runs need
     elif found is not None:
+        code = "misspelt-field" if found.name in compound.NOT_BY_RUN else code
         fix = "take it out, or write it in claude.local.md: it is the same for all runs"
     source.draft.add(code, message, field=key or name, line=source.line(path), fix=fix)
 
