@@ -76,7 +76,7 @@ bench: $(STAMP)  ## what planning takes, and what validating costs beside scaffo
 explore: $(STAMP)  ## the property tests on examples of their own choice, not the fixed ones
 	HYPOTHESIS_PROFILE=default $(BIN)/python -m pytest -n 2 -q tests
 
-mutation: $(STAMP)  ## break each check, one place at a time: do its tests see it? (an hour on one core)
+mutation: $(STAMP)  ## break each check, one place at a time: do its tests see it? (ten minutes on two cores)
 	$(BIN)/python tests/mutation.py
 
 clean:

@@ -1,25 +1,30 @@
 """The campaign of sabotage: breaks each check, one place at a time, and asks whether its tests see it.
 
 `make mutation` runs all of it, `--sample N` as many mutants, drawn with a fixed seed. Each mutant is loaded in a child
-of this process, which runs the tests that come by the broken line up to the first that fails; where none fails, the
-mutant has survived.
+of a worker, which runs the tests that come by the broken line up to the first that fails; where none fails, the mutant
+has survived. A worker has imported all that the tests need and that does not import the broken package.
 """
 
 import argparse
+import gc
 import importlib
 import json
+import multiprocessing
 import os
 import random
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import CodeType
-from typing import Final
+from typing import Final, NamedTuple
 
 import coverage
 import pytest
@@ -48,20 +53,35 @@ SLOW: Final = "_anything.py"
 
 
 _LIKELY: Final = 15  # tests that are tried first
+_FAR: Final = 10**6  # the rank of tests whose functions have killed nothing
 _TEST_SECONDS: Final = 120  # of a clock: on a busy machine a test takes many times its own
 _CHILD_SECONDS: Final = 120  # of a processor
 _CHILD_BYTES: Final = 4 * 1024**3  # a mutant may never stop adding to a list
-# What the code under test and its tests import, so that no child must do it again.
-_IMPORTED_ONCE: Final = (
-    "hypothesis",
-    "omegaconf",
-    "scaffold_torchtune.results.step_results",
-    "scaffold_torchtune.system.yamlio",
-    "scaffold_torchtune.torchtune_facts.facts",
-)
+_NOT_SHARED: Final = ("__", "conftest", "test_", "hypothesis")
+"""How modules begin that workers do not import: where Hypothesis is there, its plugin reads all of our code."""
 
-Passing = dict[str, dict[int, list[str]]]
-"""The tests that come by a line, by file and line."""
+
+class Seen(NamedTuple):
+    """What a run of a package's tests showed."""
+
+    passing: dict[str, dict[int, list[str]]]
+    """The tests that come by a line, by file and line."""
+    seconds: dict[str, float]
+    """What each test takes."""
+    modules: list[str]
+    """All modules that were imported."""
+
+
+class _Barred:
+    """Lets nobody import a package, nor what imports it."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
+        """Refuse the package and its modules."""
+        if f"{name}.".startswith(f"{self.package}."):
+            raise ModuleNotFoundError(name=name)
 
 
 class _Broken(SourceFileLoader):
@@ -82,28 +102,37 @@ class _Broken(SourceFileLoader):
 
 
 class _Watch:
-    """A pytest plugin that notes which lines of a package each test comes by."""
+    """A pytest plugin that notes which lines of a package each test comes by, and what it takes."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
         self.coverage = coverage.Coverage(data_file=None, config_file=False, include=[f"{folder}/*"])
         self.coverage.start()
+        self.seconds: dict[str, float] = {}
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self.coverage.switch_context(item.nodeid)
 
-    def passing(self) -> Passing:
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0) + report.duration
+
+    def seen(self) -> Seen:
         self.coverage.stop()
         data = self.coverage.get_data()
         lines = {path: data.contexts_by_lineno(path) for path in data.measured_files()}
-        return {path: {line: [c for c in tests if c] for line, tests in of.items()} for path, of in lines.items()}
+        passing = {path: {line: [c for c in tests if c] for line, tests in of.items()} for path, of in lines.items()}
+        return Seen(passing, self.seconds, list(sys.modules))
 
 
 class _Killer:
-    """A pytest plugin that writes the name of a test that fails."""
+    """A pytest plugin that runs some tests in their order, and writes the name of one that fails."""
 
-    def __init__(self, pipe: int) -> None:
+    def __init__(self, tests: Sequence[str], pipe: int) -> None:
+        self.ranks = {test: rank for rank, test in enumerate(tests)}
         self.pipe = pipe
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        wanted = [item for item in items if item.nodeid in self.ranks]
+        items[:] = sorted(wanted, key=lambda item: self.ranks[item.nodeid])
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -124,30 +153,47 @@ def tests_of(package: str) -> list[str]:
     return [str(path) for path in sorted(TESTS.glob(CAMPAIGN[package])) if not path.name.endswith(SLOW)]
 
 
-def tests_by_line(package: str) -> Passing:
-    """Which tests come by which line of a package; they must all pass."""
+def watch(package: str) -> Seen:
+    """Run the tests of a package, which must all pass, and note what they come by."""
     with tempfile.NamedTemporaryFile("w+") as file:
 
-        def watched() -> int:
+        def watched(folder: Path) -> int:
             watch = _Watch(PACKAGE / package)
-            failed = _pytest(tests_of(package), watch)
-            json.dump(watch.passing(), file)
+            failed = _pytest(tests_of(package), folder, watch)
+            json.dump(watch.seen(), file)
             file.flush()
             return failed
 
         assert _in_child(watched), f"the tests of {package} fail without any mutant"
         file.seek(0)
-        read = json.load(file)
-    return {path: {int(line): tests for line, tests in lines.items()} for path, lines in read.items()}
+        passing, seconds, modules = json.load(file)
+    lines = {path: {int(line): tests for line, tests in lines.items()} for path, lines in passing.items()}
+    return Seen(lines, seconds, modules)
 
 
-def killer(mutant: Mutant, tests: Sequence[str]) -> str | None:
+def import_all_but(package: str, modules: Iterable[str]) -> None:
+    """Import what no mutant of a package can change, so that no child must do it again."""
+    sys.meta_path.insert(0, barred := _Barred(f"scaffold_torchtune.{package}"))
+    for name in modules:
+        if not name.startswith(_NOT_SHARED):
+            with suppress(ImportError):
+                importlib.import_module(name)
+    sys.meta_path.remove(barred)
+    gc.collect()
+    gc.freeze()  # what is there for good is not searched again in each child
+
+
+def killer(mutant: Mutant | None, tests: Sequence[str]) -> str | None:
     """The test that fails with a mutant in the place of its module: empty where none could run, None where all pass."""
+    assert mutant is None or mutant.module not in sys.modules
     read, write = os.pipe()
 
-    def broken() -> int:
-        sys.meta_path.insert(0, _Broken(mutant))
-        return _pytest(tests, _Killer(write))
+    def broken(folder: Path) -> int:
+        if mutant is not None:
+            sys.meta_path.insert(0, _Broken(mutant))
+        files = dict.fromkeys(test.partition("::")[0] for test in tests)
+        status = _pytest([str(TESTS.parent / file) for file in files], folder, _Killer(tests, write))
+        return 0 if status == pytest.ExitCode.NO_TESTS_COLLECTED else status
 
     survived = _in_child(broken)
     os.close(write)
@@ -155,49 +201,66 @@ def killer(mutant: Mutant, tests: Sequence[str]) -> str | None:
         return None if survived else pipe.read().decode()
 
 
-def _in_child(work: Callable[[], int]) -> bool:
-    """Whether work ends with 0 in a child of this process, in silence and within limits."""
-    child = os.fork()
-    if child == 0:
-        resource.setrlimit(resource.RLIMIT_CPU, (_CHILD_SECONDS, _CHILD_SECONDS))
-        resource.setrlimit(resource.RLIMIT_AS, (_CHILD_BYTES, _CHILD_BYTES))
-        silence = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silence, 1)
-        os.dup2(silence, 2)
-        os._exit(work())
-    return os.waitpid(child, 0)[1] == 0
+def _in_child(work: Callable[[Path], int]) -> bool:
+    """Whether work ends with 0 in a child of this process, in silence, within limits and with a folder."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        child = os.fork()
+        if child == 0:
+            resource.setrlimit(resource.RLIMIT_CPU, (_CHILD_SECONDS, _CHILD_SECONDS))
+            resource.setrlimit(resource.RLIMIT_AS, (_CHILD_BYTES, _CHILD_BYTES))
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, 1)
+            os.dup2(silence, 2)
+            os._exit(work(Path(folder)))
+        return os.waitpid(child, 0)[1] == 0
 
 
-def _pytest(tests: Sequence[str], *plugins: object) -> int:
-    options = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", "-o", f"timeout={_TEST_SECONDS}"]
-    return pytest.main([*options, f"--rootdir={TESTS.parent}", *tests], plugins=list(plugins))
+def _pytest(tests: Sequence[str], folder: Path, *plugins: object) -> int:
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", "--tb=no", "-o", f"timeout={_TEST_SECONDS}"]
+    places = [f"--rootdir={TESTS.parent}", f"--basetemp={folder / 'tests'}"]
+    return pytest.main([*options, *places, *tests], plugins=list(plugins))
 
 
-def campaign(package: str, sample: int | None, only: str) -> tuple[int, int, list[Mutant]]:
-    """How many mutants were tried, how many of them do the same as the code, and those that survived."""
-    known = [mutant for mutant in every_mutant(package) if only in mutant.file]
-    if not known:
-        return 0, 0, []
-    passing = tests_by_line(package)
-    every = {test for lines in passing.values() for tests in lines.values() for test in tests}
-    chosen = known if sample is None else random.Random(1).sample(known, min(sample, len(known)))  # noqa: S311
-    same, survivors = 0, []
+def survivors(seen: Seen, tried: Sequence[Mutant]) -> list[Mutant]:
+    """Those of the mutants that no test sees."""
+    found: list[Mutant] = []
     killers: list[str] = []  # the last first: what killed one mutant may well kill the next
-    for mutant in chosen:
-        if (mutant.file, mutant.change) in EQUIVALENT:
-            same += 1
-            continue
-        lines = passing[str(mutant.path)]
-        tests = {test for line in mutant.lines for test in lines.get(line, ())} or every
+    for mutant in tried:
+        lines = seen.passing[str(mutant.path)]
+        tests = {test for line in mutant.lines for test in lines.get(line, ())} or seen.seconds.keys()
         likely = [test for test in killers if test in tests][:_LIKELY]
-        rest = sorted(tests.difference(likely))
-        found = next((k for k in (killer(mutant, part) for part in (likely, rest) if part) if k is not None), None)
-        if found is None:
-            survivors.append(mutant)
+        near = {_function(test): rank for rank, test in reversed([*enumerate(killers)])}
+        rest = sorted(tests - set(likely), key=lambda test: (near.get(_function(test), _FAR), seen.seconds[test]))
+        name = next((k for k in (killer(mutant, part) for part in (likely, rest) if part) if k is not None), None)
+        if name is None:
+            found.append(mutant)
             print(f"survived: {mutant.file}:{mutant.lines[0]}: {mutant.change}", flush=True)
         else:
-            killers = [found, *(test for test in killers if test != found)]
-    return len(chosen), same, survivors
+            killers = [name, *(test for test in killers if test != name)]
+    if named := [test for test in killers if test]:
+        failing = killer(None, named)
+        assert failing is None, f"{failing} fails without any mutant"
+    return found
+
+
+def _function(test: str) -> str:
+    """The function of a test, which may have parameters."""
+    return test.partition("[")[0]
+
+
+def campaign(package: str, sample: int | None, only: str, processes: int) -> tuple[int, int, int]:
+    """How many mutants were tried, how many of them do the same as the code, and how many survived."""
+    known = [mutant for mutant in every_mutant(package) if only in mutant.file]
+    if not known:
+        return 0, 0, 0
+    chosen = known if sample is None else random.Random(1).sample(known, min(sample, len(known)))  # noqa: S311
+    tried = [mutant for mutant in chosen if (mutant.file, mutant.change) not in EQUIVALENT]
+    seen = watch(package)
+    forked = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(processes, forked, import_all_but, (package, seen.modules)) as workers:
+        shares = [tried[number::processes] for number in range(processes)]
+        found = [mutant for share in workers.map(partial(survivors, seen), shares) for mutant in share]
+    return len(chosen), len(chosen) - len(tried), len(found)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -205,18 +268,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Break each check, one place at a time: do the tests see it?")
     parser.add_argument("--sample", type=int, help="how many mutants of a package, drawn with a fixed seed; else all")
     parser.add_argument("--only", default="", help="only mutants of files that have this in their name")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many mutants are tried at once")
     asked = parser.parse_args(arguments)
     os.environ["HYPOTHESIS_PROFILE"] = "all"
-    for name in _IMPORTED_ONCE:
-        importlib.import_module(name)
     failed = False
-    for package in CAMPAIGN:
-        began = time.monotonic()
-        tried, same, survivors = campaign(package, asked.sample, asked.only)
-        killed = tried - same - len(survivors)
-        figures = f"{tried} mutants, {killed} killed, {len(survivors)} survived, {same} do the same as the code"
-        print(f"{package}: {figures}; {time.monotonic() - began:.0f} s", flush=True)
-        failed = failed or bool(survivors)
+    with tempfile.TemporaryDirectory() as compiled:
+        sys.pycache_prefix, sys.dont_write_bytecode = compiled, False
+        for package in CAMPAIGN:
+            began = time.monotonic()
+            tried, same, survived = campaign(package, asked.sample, asked.only, asked.processes)
+            killed = tried - same - survived
+            figures = f"{tried} mutants, {killed} killed, {survived} survived, {same} do the same as the code"
+            print(f"{package}: {figures}; {time.monotonic() - began:.0f} s", flush=True)
+            failed = failed or survived > 0
     return int(failed)
 
 

@@ -1,5 +1,6 @@
 """The command as a process: its pipes, terminals, encodings and signals."""
 
+import errno
 import io
 import json
 import os
@@ -12,7 +13,7 @@ import pytest
 
 from scaffold_torchtune.cli import main
 from support.command_line import command, started
-from support.experiments import make_experiment
+from support.experiments import actions, make_experiment
 from support.waiting import PATIENCE, wait_until
 
 
@@ -61,3 +62,113 @@ def test_a_terminal_gets_a_progress_bar_on_stderr(experiment: Path) -> None:
     assert done.returncode == 0
     assert "validate" in done.stderr
     assert "\x1b[" in done.stdout
+
+
+# --- output that cannot be written ------------------------------------------------------------------------------------
+
+FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="a device of Linux")
+OUTPUTS = {"text": [], "json": ["--json"]}
+
+
+@needs_full
+@pytest.mark.parametrize("options", OUTPUTS.values(), ids=OUTPUTS)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_in_place_of_the_output_undoes_nothing(
+    experiment: Path, options: list[str], unbuffered: str
+) -> None:
+    line = [sys.executable, "-m", "scaffold_torchtune", "scaffold", str(experiment), *options]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            line, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False, timeout=PATIENCE
+        )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert os.strerror(errno.ENOSPC) in done.stderr
+    assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
+    assert not (experiment / ".scaffold" / "lock").exists()
+
+
+@needs_full
+def test_what_cannot_be_told_keeps_its_status(experiment: Path, tmp_path: Path) -> None:
+    with FULL.open("w") as full:
+        for where, status in ((experiment, 1), (tmp_path / "nothing", 2)):
+            line = [sys.executable, "-m", "scaffold_torchtune", "scaffold", str(where)]
+            assert subprocess.run(line, stdout=full, stderr=full, check=False, timeout=PATIENCE).returncode == status
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_are_taken_for_nothing_else(experiment: Path, closed: str) -> None:
+    line = ["sh", "-c", f'exec "$0" -m scaffold_torchtune scaffold "$1" {closed}', sys.executable, str(experiment)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("Ready." in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+    assert command("validate", experiment).returncode == 0
+
+
+class Failing(io.StringIO):
+    """A stream that takes so many writes."""
+
+    def __init__(self, takes: int, code: int) -> None:
+        super().__init__()
+        self.takes, self.code = takes, code
+
+    def write(self, text: str) -> int:
+        self.takes -= 1
+        if self.takes < 0:
+            raise OSError(self.code, os.strerror(self.code))
+        return super().write(text)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EPIPE, errno.EBADF])
+@pytest.mark.parametrize("options", OUTPUTS.values(), ids=OUTPUTS)
+def test_at_each_write_of_the_output_nothing_but_the_output_fails(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, options: list[str]
+) -> None:
+    assert main(["scaffold", str(experiment)]) == 0
+    for takes in range(100):
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stream := Failing(takes, code))
+            status = main(["scaffold", str(experiment), *options])
+        if stream.takes >= 0:
+            break
+        assert status == 1
+        assert capsys.readouterr().err.count("\n") == (code != errno.EPIPE)
+    assert (status, takes > 0) == (0, True)
+    assert not list(experiment.glob(".scaffold/internal-error-*"))
+
+
+def test_a_terminal_that_is_gone_stops_no_work(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(Failing):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Gone(0, errno.EIO))
+    assert main(["scaffold", str(experiment)]) == 0
+    assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
+
+
+# --- signals ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGPOLL", "SIGPWR", "SIGRTMIN"]
+)
+def test_a_signal_that_is_not_meant_for_us_ends_nothing(experiment: Path, tmp_path: Path, name: str) -> None:
+    # the script sends it to all above it, up to this test
+    script = tmp_path / "setup_finetune.py"
+    script.write_text(f"""\
+import os, signal, sys
+pid = os.getppid()
+while pid != {os.getpid()}:
+    os.kill(pid, signal.{name})
+    pid = int(open(f"/proc/{{pid}}/stat").read().rpartition(")")[2].split()[1])
+signal.alarm(0)
+from scaffold_torchtune.setup_finetune import main
+sys.exit(main([]))
+""")
+    done = command("scaffold", experiment, "--setup-script", script, "--no-activate", "--no-sbatch")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"

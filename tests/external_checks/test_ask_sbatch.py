@@ -145,6 +145,9 @@ def test_a_configuration_that_is_not_there_is_not_waited_for(
     (found,) = answers(validated(done))
     assert absent(found.message, "SLURM_CONF", "'/nowhere/slurm.conf'") == []
     assert sbatch.calls == []
+    monkeypatch.setenv("SLURM_CONF", str(sbatch.folder))
+    assert answers(validated(done)) == []
+    assert len(sbatch.calls) == 1
 
 
 def test_a_cluster_that_takes_it_later_is_a_warning(done: Path, sbatch: StandIn) -> None:
@@ -178,10 +181,16 @@ def test_a_script_that_cannot_be_read_is_not_asked_for(done: Path, sbatch: Stand
 def test_variables_stand_only_for_what_the_script_does_not_say(
     done: Path, sbatch: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("ACCOUNT", "PARTITION", "QOS", "TIMELIMIT", "WAIT", "DEBUG"):
+    theirs, missing = ("ACCOUNT", "CONSTRAINT"), ("CLUSTERS", "PARTITION", "QOS", "RESERVATION")
+    for name in (*theirs, *missing, "TIMELIMIT", "WAIT", "DEBUG"):
         monkeypatch.setenv(f"SBATCH_{name}", "mine")
-    validated(done)  # the scripts have an account, and no partition
-    assert sbatch.calls == [f"--test-only in {done} with SBATCH_PARTITION=mine SBATCH_QOS=mine "]
+    validated(done)
+    for run in RUNS:
+        text = (done / run / "finetune.slurm").read_text()
+        (done / run / "finetune.slurm").write_text(re.sub("#SBATCH --(account|constraint)=.*\n", "", text))
+    validated(done)
+    for call, names in zip(sbatch.calls, (missing, sorted(theirs + missing)), strict=True):
+        assert call == f"--test-only in {done} with " + "".join(f"SBATCH_{name}=mine " for name in names)
 
 
 @pytest.mark.parametrize("arguments", [["--no-sbatch"], []])

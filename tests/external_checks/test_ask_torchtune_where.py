@@ -32,6 +32,8 @@ def folder(tmp_path: Path) -> Path:
     [
         ("say(missing='ModuleNotFoundError: x')", "torchtune-missing", [": ModuleNotFoundError: x"]),
         ("hello(); sys.exit('of its own making')", "torchtune-unanswered", ["status 1", ": of its own making"]),
+        ("hello(); sys.exit('red \\x1b')", "torchtune-unanswered", ["status 1", r": red \x1b"]),
+        ("hello(); sys.exit(3)", "torchtune-unanswered", ["status 3", ": nothing"]),
         ("hello(); os.kill(os.getpid(), 11)", "torchtune-unanswered", ["status -11"]),
         ("print('[]\\n{\"done\": 1}')", "torchtune-unanswered", ["status 0", ': {"done": 1}']),
         ("hello(); print(asked['mark'] + 'garbage')", "torchtune-unanswered", ["status 0", ": garbage"]),
@@ -62,9 +64,10 @@ def test_who_asks_for_it_where_it_is_off_gets_our_own_python(monkeypatch: pytest
 def test_torchtune_gets_no_gpu_one_thread_and_no_network(
     done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ["CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HUB_OFFLINE", "WANDB_MODE"]
+    names = ["CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HUB_OFFLINE", "WANDB_MODE", "MINE"]
+    monkeypatch.setenv("MINE", "kept")
     stand_in(folder, monkeypatch, f"hello(); sys.exit(str([os.environ.get(name) for name in {names}]))")
-    assert only(validated(done)).message.endswith(": ['', '1', '1', 'disabled']")
+    assert only(validated(done)).message.endswith(": ['', '1', '1', 'disabled', 'kept']")
 
 
 def test_a_program_that_hangs_is_ended(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

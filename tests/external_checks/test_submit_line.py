@@ -130,6 +130,20 @@ def test_for_a_script_that_is_gone_no_directory_is_made(tmp_path: Path) -> None:
         assert "mkdir" not in sbatch.line(plan, tree)
 
 
+def test_a_directory_for_logs_without_the_run_in_its_name_is_made_as_it_is_named(tmp_path: Path) -> None:
+    assert done(tmp_path, "december", {}).ok
+    with Tree(tmp_path / "it's a sweep") as tree:
+        plan = state.load_plan(tree)
+        assert plan is not None
+        for run in RUNS:
+            script = tree.root / run / "finetune.slurm"
+            script.write_text(f"#!/bin/sh\n#SBATCH --output='my logs/%j.out'\n#SBATCH --error={tmp_path}/err/%x.err\n")
+        assert submitted(sbatch.line(plan, tree), tmp_path) == 0
+        for run in RUNS:
+            assert [*(tree.root / run / "my logs").iterdir()] == []
+    assert [*(tmp_path / "err").iterdir()] == []
+
+
 def test_runs_that_need_something_else_each_have_their_own_command(tmp_path: Path) -> None:
     model = "Llama-3.2-1B-Instruct"
     replace = {

@@ -44,6 +44,7 @@ def test_a_refusal_points_at_the_directive_that_it_is_about(status: int, message
     assert (found.actual, found.file) == (message, "rank8_lr1e-5/finetune.slurm")
     lines = SCRIPT.splitlines()
     assert (lines[found.line - 1] if found.line else None) == (f"#SBATCH {line}" if line else None)
+    assert (found.field is None) == (line is None)
     assert found.fix
 
 
@@ -97,13 +98,21 @@ def test_the_last_three_messages_are_reported_each_once() -> None:
     assert (of.message, of.messages) == ("three", "two; three")
 
 
-def test_what_the_cluster_takes_later_is_a_warning_to_look_at() -> None:
-    of = sbatch.answer(1, "Requested nodes are busy")
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ("Requested nodes are busy", None),
+        ("Required partition not available (inactive or drain)", "partition"),
+    ],
+)
+def test_what_the_cluster_takes_later_is_a_warning_to_look_at(message: str, field: str | None) -> None:
+    of = sbatch.answer(1, f"allocation failure: {message}")
     found = sbatch.refusal(planned(), parse_script(SCRIPT), of)
-    assert (found.code, found.severity) == ("sbatch-refused", Severity.WARNING)
-    assert found.message.endswith(": Requested nodes are busy")
+    assert (found.code, found.severity, found.field) == ("sbatch-refused", Severity.WARNING, field)
+    assert (found.actual, found.message.endswith(f": {message}")) == (message, True)
     assert absent(found.fix, "`sinfo ") == []
-    assert "line" not in found.fix, "no directive is to change"
+    assert "--" not in found.fix, "no directive is to change"
+    assert "claude.local.md" not in found.fix, "none is to be added"
 
 
 @pytest.mark.parametrize(
@@ -174,13 +183,6 @@ def test_a_script_that_cannot_be_read_asks_for_nothing() -> None:
     assert sbatch.asked_options(parse_script("echo")) is None
 
 
-def test_what_the_cluster_takes_at_another_time_is_a_warning_that_says_so() -> None:
-    of = sbatch.answer(1, "allocation failure: Nodes are busy")
-    found = sbatch.refusal(planned(), parse_script(GOOD_SLURM), of)
-    assert (found.severity, found.actual) == ("warning", "Nodes are busy")
-    assert "line" not in found.fix, "no directive is to change"
-
-
 @pytest.mark.parametrize(
     ("lines", "folders"),
     [
@@ -204,3 +206,4 @@ def test_an_option_of_the_line_that_submits_wins_over_the_script() -> None:
     assert absent(found.fix, "--qos=night (", "; --account=lab (line 4)") == []
     assert found.fix.index("--qos=night") < found.fix.index("--account=lab")
     assert "--qos=day" not in found.fix
+    assert "line 0" not in found.fix, "it stands in no script"

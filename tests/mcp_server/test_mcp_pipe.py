@@ -18,7 +18,7 @@ from mcp.server import MCPServer
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.cli.dispatch import prepare_demo
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, wait_until
 
 TOOLS = ["parse_summary", "plan_runs", "render_yaml", "run_setup", "validate"]
 COMMAND = ["-m", "scaffold_torchtune", "serve"]
@@ -245,3 +245,66 @@ def test_the_environment_and_the_command_line_name_roots(elsewhere: Path, demo: 
     assert not taken(demo, "--root", str(elsewhere), cwd=elsewhere, **named), "the command line wins"
     assert taken(demo, "--root", str(elsewhere), "--root", str(demo.parent), cwd=elsewhere)
     assert taken(demo, "--root", str(elsewhere), str(demo.parent), cwd=elsewhere), "as hosts write a list"
+
+
+# --- a server with much to do -----------------------------------------------------------------------------------------
+
+BLOCKED = """\
+import re, sys, threading
+from scaffold_torchtune import cli
+from scaffold_torchtune.pipeline import state, steps
+begun = []
+def blocked(request):
+    begun.append(1)
+    open(sys.argv[1], "a").write("x")
+    BLOCK
+steps.parse = state.log_text = blocked
+cli.main(["serve", "--root", sys.argv[2]])
+"""
+
+
+@contextmanager
+def busy(demo: Path, how: str) -> Iterator[Pipe]:
+    """A server with more calls than it does at once, none of which ends."""
+    mark = demo.parent / "begun"
+    line = [sys.executable, "-c", BLOCKED.replace("BLOCK", how), str(mark), str(demo.parent)]
+    pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+    with subprocess.Popen(line, stderr=subprocess.DEVNULL, text=True, env=environment(), **pipes) as process:  # type: ignore[call-overload]
+        try:
+            pipe = Pipe(process)
+            info = {"name": "test", "version": "1"}
+            pipe.request("initialize", {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": info})
+            pipe.send('{"jsonrpc": "2.0", "method": "notifications/initialized"}')
+            for number in range(100):
+                call = {"name": "parse_summary", "arguments": {"experiment": str(demo)}}
+                read = {"uri": f"torchtune://log{demo}"}
+                method, params = ("tools/call", call) if number % 2 else ("resources/read", read)
+                pipe.send(json.dumps({"jsonrpc": "2.0", "id": f"{number}", "method": method, "params": params}))
+            wait_until(lambda: mark.exists() and mark.stat().st_size >= 32)
+            yield pipe
+        finally:
+            process.kill()
+
+
+def test_what_needs_no_work_waits_for_none(demo: Path, tmp_path: Path) -> None:
+    with busy(demo, "threading.Event().wait()") as pipe:
+        assert pipe.request("ping", {})["result"] == {}
+        assert len(pipe.request("tools/list", {})["result"]["tools"]) == 5
+        calls: list[tuple[str, dict[str, Any], str]] = [
+            ("no_such_tool", {}, "invalid-value"),
+            ("parse_summary", {}, "missing-field"),
+            ("parse_summary", {"experiment": str(demo), "other": 1}, "unknown-key"),
+            ("parse_summary", {"experiment": str(tmp_path)}, "outside-roots"),
+            ("parse_summary", {"experiment": str(demo / "nothing" / "there")}, "not-a-directory"),
+        ]
+        for name, arguments, code in calls:
+            assert [each["code"] for each in pipe.call(name, arguments)["error"]["problems"]] == [code]
+        assert len(pipe.lines) == 8, "nothing else was answered"
+
+
+@pytest.mark.parametrize("how", ["threading.Event().wait()", "while True: pass"])
+def test_a_server_ends_when_its_input_is_closed_whatever_its_steps_do(demo: Path, how: str) -> None:
+    with busy(demo, how) as pipe:
+        assert pipe.process.stdin
+        pipe.process.stdin.close()
+        assert pipe.process.wait(timeout=PATIENCE) == 0

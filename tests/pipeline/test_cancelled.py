@@ -163,11 +163,7 @@ def frame(process: "subprocess.Popen[str]", **content: Any) -> None:
 def test_the_end_of_the_server_ends_its_scripts(many: Path, waiting: Path, runs: int, how: str) -> None:
     configured = {"SCAFFOLD_TORCHTUNE_SETUP_SCRIPT": str(waiting), "SCAFFOLD_TORCHTUNE_ACTIVATE": "off"}
     with started("serve", "--root", many, **configured) as process:
-        info = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
-        frame(process, id=1, method="initialize", params=info)
-        frame(process, method="notifications/initialized")
-        arguments = {"experiment": str(many), "jobs": 2}
-        frame(process, id=2, method="tools/call", params={"name": "run_setup", "arguments": arguments})
+        call_run_setup(process, many)
         wait_until(lambda: waits(many, waiting))
         assert process.stdin
         if how == "close":
@@ -178,3 +174,37 @@ def test_the_end_of_the_server_ends_its_scripts(many: Path, waiting: Path, runs:
         assert status == {"close": 0, "terminate": 143, "interrupt": 130}[how]
         check_is_gone(many, waiting)
     check_goes_on(many, waiting, runs)
+
+
+# --- killed -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("surface", ["command", "server"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT])
+def test_scripts_end_with_whoever_ran_them_and_the_next_call_does_the_rest(
+    many: Path, waiting: Path, runs: int, surface: str, number: signal.Signals
+) -> None:
+    configured = {"SCAFFOLD_TORCHTUNE_SETUP_SCRIPT": str(waiting), "SCAFFOLD_TORCHTUNE_ACTIVATE": "off"}
+    line = ("setup", many, "--jobs", "2") if surface == "command" else ("serve", "--root", many)
+    with started(*line, **configured) as process:
+        if surface == "server":
+            call_run_setup(process, many)
+        wait_until(lambda: waits(many, waiting))
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == -number
+    wait_until(lambda: not any(map(is_alive, pids(waiting))))
+    assert (many / ".scaffold" / "lock").exists()
+    (waiting.parent / "marks" / "go").touch()
+    done = steps.setup(Request(many, setup_script=str(waiting), activate=False))
+    assert (done.processed, done.succeeded) == (runs, runs)
+    assert steps.validate(Request(many, setup_script=str(waiting), activate=False)).passed
+    assert not (many / ".scaffold" / "lock").exists()
+    assert not list((many / ".scaffold" / "staging").iterdir())
+
+
+def call_run_setup(process: "subprocess.Popen[str]", experiment: Path) -> None:
+    info = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    frame(process, id=1, method="initialize", params=info)
+    frame(process, method="notifications/initialized")
+    arguments = {"experiment": str(experiment), "jobs": 2}
+    frame(process, id=2, method="tools/call", params={"name": "run_setup", "arguments": arguments})

@@ -1,16 +1,20 @@
 """Two scaffolds of one experiment at the same time."""
 
+import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.pipeline import doctor, steps
+from scaffold_torchtune.request import Request
 from scaffold_torchtune.system.files import Tree
-from support.experiments import ACTIONS, RUNS, actions, change, run_directories
+from support.experiments import ACTIONS, RUNS, actions, change, log, run_directories
 from support.scaffolding import codes, refusal, scaffold
+from support.wording import absent
 
 
 def test_a_second_scaffold_at_the_same_time_is_refused(experiment: Path) -> None:
@@ -32,7 +36,7 @@ def test_the_lock_of_a_dead_process_on_this_host_is_taken_over(experiment: Path)
     assert scaffold(experiment).ok
 
 
-def test_the_lock_of_another_host_is_never_taken_over(experiment: Path) -> None:
+def test_the_lock_of_an_earlier_version_on_another_host_is_never_taken_over(experiment: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
     (experiment / ".scaffold").mkdir()
@@ -40,6 +44,54 @@ def test_the_lock_of_another_host_is_never_taken_over(experiment: Path) -> None:
     refused = refusal(steps.scaffold, experiment)
     assert codes(refused) == ["busy"]
     assert ".scaffold/lock" in refused.problems[0].fix
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 200, b'{"pid": 4'])
+def test_a_lock_that_says_nothing_stops_no_step(experiment: Path, content: bytes) -> None:
+    (experiment / ".scaffold").mkdir()
+    lock = experiment / ".scaffold" / "lock"
+    for step in (steps.render, steps.setup, steps.validate):
+        lock.write_bytes(content)
+        step(Request(experiment))
+        assert not lock.exists()
+    assert actions(experiment) == ACTIONS
+
+
+@pytest.fixture
+def killed(experiment: Path) -> Path:
+    """A scaffold that had done everything when it was killed; its lock is left, and what it had in staging."""
+    assert scaffold(experiment).ok
+    hold = "import os, sys\nfrom pathlib import Path\nfrom scaffold_torchtune.system.files import Tree\n"
+    hold += "with Tree(Path(sys.argv[1])) as tree, tree.locked():\n"
+    hold += "    tree.make_directory('.scaffold/staging/left')\n    os.kill(os.getpid(), 9)"
+    done = subprocess.run([sys.executable, "-c", hold, experiment], check=False)
+    assert done.returncode == -9
+    return experiment
+
+
+@pytest.mark.parametrize("step", [steps.scaffold, steps.render, steps.setup, steps.validate])
+def test_what_a_killed_scaffold_left_is_found_by_doctor_and_removed_by_a_step_with_nothing_to_do(
+    killed: Path, step: Callable[[Request], object]
+) -> None:
+    lock, before = killed / ".scaffold" / "lock", log(killed)
+    found = {check.name: check for check in doctor.doctor(Request(killed), with_experiment=True).checks}
+    assert found["lock"].state == "warning"
+    assert found["lock"].fix
+    assert lock.exists(), "doctor changes nothing"
+    step(Request(killed))
+    assert not lock.exists()
+    assert not list((killed / ".scaffold" / "staging").iterdir())
+    assert log(killed) == before
+    assert "lock" not in {check.name for check in doctor.doctor(Request(killed), with_experiment=True).checks}
+
+
+def test_doctor_tells_who_is_at_work(experiment: Path) -> None:
+    assert scaffold(experiment).ok
+    with Tree(experiment) as tree, tree.locked():
+        found = {check.name: check for check in doctor.doctor(Request(experiment), with_experiment=True).checks}
+        assert absent(found["lock"].found, os.getpid(), socket.gethostname()) == []
+        assert scaffold(experiment).unchanged, "a step with nothing to do needs no lock"
+        assert (experiment / ".scaffold" / "lock").exists()
 
 
 @pytest.mark.parametrize("moment", ["render", "setup"])

@@ -19,7 +19,7 @@ parser.serve_parser().parse_args([])
 tools = anyio.run(main)
 print(json.dumps([tools, [name for name in sys.modules if not name.startswith("mcp")]]))
 """
-SLOW = {"jinja2", "markdown_it", "omegaconf", "yaml", "filelock"}
+SLOW = {"jinja2", "markdown_it", "omegaconf", "yaml"}
 
 
 def test_listing_the_tools_imports_no_pipeline_and_no_library_of_it() -> None:

@@ -68,7 +68,7 @@ MISBEHAVIOURS = {
         f"wrote outside its working directory, in the experiment: {THREE[0]}/finetune.yaml",
     ),
     "writes beside the runs": (
-        "main([])\npathlib.Path('../../../notes.txt').write_text(str(time.time_ns()))\nsys.exit(0)", "notes.txt",
+        "main([])\npathlib.Path('../../../../notes.txt').write_text(str(time.time_ns()))\nsys.exit(0)", "notes.txt",
     ),
     "changes the summary": (
         "main([])\nopen(EXPERIMENT + '/experiment_summary.md', 'a').write('\\n')\nsys.exit(0)", "experiment_summary.md",

@@ -1,8 +1,11 @@
 """What becomes of a script that works, fails, or leaves its work undone."""
 
+import errno
 import json
+import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -208,11 +211,18 @@ def test_wrong_values_of_a_script_do_not_pass(three: Path, tmp_path: Path) -> No
     assert actions(three)[-1] == "SCAFFOLD_TORCHTUNE_FAILED"
 
 
-def test_a_staging_directory_that_cannot_be_made_is_a_failure(three: Path, tmp_path: Path) -> None:
-    def spoil(step: str, _done: int, _total: int) -> None:
-        if step == "setup" and not (three / ".scaffold" / "staging" / THREE[2]).exists():
-            (three / ".scaffold" / "staging" / THREE[2]).write_text("in the way")
+def test_a_staging_directory_that_cannot_be_made_is_a_failure(
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = os.mkdir
 
-    result = scaffold(three, script(tmp_path, "time.sleep(0.3)\n" + MAKE), jobs=1, progress=spoil)
+    def full(path: str, *args: Any, **given: Any) -> None:
+        if path == THREE[2] and (three / THREE[2]).exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        made(path, *args, **given)
+
+    monkeypatch.setattr(os, "mkdir", full)
+    result = scaffold(three, script(tmp_path, MAKE), jobs=1)
     assert [run.directory for run in failed(result)] == [THREE[2]]
-    assert absent(result.setup.runs[2].reason, f".scaffold/staging/{THREE[2]}") == []
+    assert absent(result.setup.runs[2].reason, ".scaffold/staging/", THREE[2], os.strerror(errno.ENOSPC)) == []
+    assert not list((three / ".scaffold" / "staging").iterdir())

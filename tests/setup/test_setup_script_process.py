@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from scaffold_torchtune.request import Interrupted
 from scaffold_torchtune.system import processes
-from support.experiments import actions, is_alive, log
+from support.experiments import actions, change, is_alive, log
 from support.setup_scripts import MAKE, THREE, failed, scaffold, script
 from support.waiting import PATIENCE, pass_deadlines_once, wait_until, written
 from support.wording import absent
@@ -165,3 +166,46 @@ def test_a_script_runs_with_the_python_of_the_active_environment(
     monkeypatch.setattr(processes, "python", lambda: str(tool))
     other = script(tmp_path, "\n" + MAKE)
     assert [absent(run.reason, "Exec format error") for run in failed(scaffold(single, other))] == [[]]
+
+
+# A tree so deep that no path leads to its end.
+DEEP = """\
+here = os.open(".", os.O_RDONLY)
+for _ in range(1500):
+    os.mkdir("d", dir_fd=here)
+    below = os.open("d", os.O_RDONLY, dir_fd=here)
+    os.close(here)
+    here = below
+os.close(os.open("end", os.O_CREAT, dir_fd=here))
+os.chmod("d", 0)
+"""
+
+
+def test_a_tree_of_any_depth_that_a_script_leaves_is_removed(single: Path, tmp_path: Path, marks: Path) -> None:
+    # where it runs in staging, and where it is tried before
+    body = f"pathlib.Path({str(marks)!r}, str(os.getpid())).write_text(os.getcwd())\n" + DEEP + MAKE
+    assert scaffold(single, script(tmp_path, body)).ok
+    places = [Path(mark.read_text()) for mark in marks.iterdir()]
+    assert len(places) >= 1
+    assert not any(place.exists() for place in places)
+    assert not list((single / ".scaffold" / "staging").iterdir())
+
+
+def test_no_place_in_staging_is_used_twice(three: Path, tmp_path: Path, marks: Path) -> None:
+    body = f"pathlib.Path({str(marks)!r}, str(os.getpid())).write_text(os.getcwd())\n" + MAKE
+    file = script(tmp_path, body)
+    for epochs in ("2", "3"):
+        change(three / "experiment_summary.md", "**Epochs:** 2", f"**Epochs:** {epochs}")
+        assert scaffold(three, file).ok
+    places = [Path(mark.read_text()) for mark in marks.iterdir()]
+    staged = [place for place in places if place.is_relative_to(three)]
+    assert len({place.parent for place in staged}) == len(staged) == 6
+    assert {place.name for place in staged} == set(THREE)
+
+
+def test_many_files_that_a_script_leaves_in_the_experiment_are_told_soon(single: Path, tmp_path: Path) -> None:
+    body = f"for n in range(10_000):\n    open(f'{single}/{{n}}', 'w').close()\n" + MAKE
+    began = time.monotonic()
+    (run,) = failed(scaffold(single, script(tmp_path, body)))
+    assert time.monotonic() - began < PATIENCE / 8
+    assert len(run.reason) < 1000

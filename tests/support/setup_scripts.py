@@ -22,7 +22,7 @@ atexit.register(shutil.rmtree, _KEPT, ignore_errors=True)
 GOOD = f"""\
 import hashlib, os, sys, time, pathlib
 def main(arguments):
-    experiment = str(pathlib.Path.cwd().parents[2])
+    experiment = str(pathlib.Path.cwd().parents[3])
     text = pathlib.Path("setup_finetune.yaml").read_text().replace(experiment, "/EXPERIMENT")
     kept = pathlib.Path({_KEPT!r}, hashlib.sha256(text.encode()).hexdigest())
     outputs = pathlib.Path("finetune.yaml"), pathlib.Path("finetune.slurm")

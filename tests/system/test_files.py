@@ -224,12 +224,12 @@ def test_the_lock_is_given_back_after_a_failure(tree: Tree) -> None:
 def test_a_lock_that_cannot_be_made_is_told(tree: Tree) -> None:
     shutil.rmtree(tree.root / ".scaffold")
     (tree.root / ".scaffold").touch()
-    assert code(tree.locked().__enter__) == "write-failed"
+    assert code(tree.locked().__enter__) == "unsafe-path"
 
 
 def test_a_link_as_the_lock_is_not_followed(tree: Tree, tmp_path: Path) -> None:
     (tree.root / ".scaffold" / "lock").symlink_to(tmp_path / "target")
-    assert code(tree.locked().__enter__) == "busy"
+    assert code(tree.locked().__enter__) == "unsafe-path"
     assert not (tmp_path / "target").exists()
 
 
@@ -245,3 +245,31 @@ def test_leftovers_in_staging_are_cleared_without_leaving_it(tree: Tree, tmp_pat
     with tree.locked():
         assert not tree.names(".scaffold/staging")
     assert (mine / "file").read_text() == "mine"
+
+
+def test_a_leftover_of_any_depth_and_mode_is_cleared(tree: Tree) -> None:
+    top = tree.root / ".scaffold" / "staging" / "run"
+    top.mkdir()
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(os.open("end", os.O_CREAT, dir_fd=here))
+    os.close(here)
+    (top / "d" / "d").chmod(0o500)
+    (top / "d").chmod(0)
+    tree.clear(".scaffold/staging/run")
+    assert not tree.names(".scaffold/staging")
+
+
+def test_a_temporary_directory_goes_whatever_lies_in_it() -> None:
+    with files.temporary_directory() as made:
+        here = made
+        for _ in range(100):
+            here = here / "d"
+            here.mkdir()
+        (here / "link").symlink_to("/")
+        (made / "d").chmod(0)
+    assert not made.parent.exists()

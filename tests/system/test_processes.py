@@ -2,14 +2,17 @@
 
 import os
 import resource
+import signal
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from scaffold_torchtune.system import processes
+from scaffold_torchtune.system import processes, supervisor
 from scaffold_torchtune.system.processes import Completed
 from support.experiments import is_alive
 from support.waiting import PATIENCE, pass_deadlines_once, wait_until
@@ -93,28 +96,6 @@ def test_many_programs_that_start_and_end_at_once_all_come_to_their_end(tmp_path
     assert {one.status for one in done} == {0}
 
 
-def test_a_program_that_is_being_started_meanwhile_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = processes._children  # noqa: SLF001 - the moment between two steps cannot be met otherwise
-    started: list[int] = []
-
-    def children() -> set[int]:
-        if not started:
-            running.add("another")
-            started.append(os.spawnv(os.P_NOWAIT, sys.executable, SLEEP))  # noqa: S606
-        return real()
-
-    running: set[str] = processes._running  # noqa: SLF001
-    with processes.marked() as program:
-        monkeypatch.setattr(processes, "_children", children)
-        try:
-            program.end()
-            assert is_alive(started[0])
-        finally:
-            running.discard("another")
-            os.kill(started[0], 9)
-            os.waitpid(started[0], 0)
-
-
 def test_our_own_other_children_are_left_alone(tmp_path: Path) -> None:
     child = os.spawnv(os.P_NOWAIT, sys.executable, SLEEP)  # noqa: S606
     try:
@@ -129,15 +110,97 @@ def test_our_own_other_children_are_left_alone(tmp_path: Path) -> None:
 def test_children_are_found_however_the_kernel_tells_of_them(monkeypatch: pytest.MonkeyPatch, listed: bool) -> None:
     child = os.spawnv(os.P_NOWAIT, sys.executable, SLEEP)  # noqa: S606
     try:
-        if listed:
-            read = Path.read_text
-            found = [Path("/proc/self/task/1/children"), Path("/proc/self/task/2/children")]
-            monkeypatch.setattr(Path, "glob", lambda _self, _pattern: iter(found))
-            monkeypatch.setattr(Path, "read_text", lambda self: f"{child} " if self == found[0] else read(self))
-        assert child in processes._children()  # noqa: SLF001 - the kernel of the machine decides which way is taken
+        if not listed:
+            opened: Any = open
+
+            def unlisted(path: str, *mode: str) -> Any:
+                if path.endswith("/children"):
+                    raise FileNotFoundError(path)
+                return opened(path, *mode)
+
+            monkeypatch.setattr(supervisor, "open", unlisted, raising=False)
+        assert child in supervisor._children()  # noqa: SLF001 - the kernel of the machine decides which way is taken
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
+
+
+# --- whoever ends -----------------------------------------------------------------------------------------------------
+
+DEADLY = sorted(
+    {signal.Signals(number).name for number in signal.valid_signals() if number in signal.Signals.__members__.values()}
+    - {"SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL"}
+)
+
+
+def test_no_signal_to_its_parent_is_meant_for_us(tmp_path: Path) -> None:
+    program = f"""\
+import os, signal
+for name in {DEADLY}:
+    os.kill(os.getppid(), getattr(signal, name))
+print("went on")
+"""
+    done = run(tmp_path, program)
+    assert (done.output, done.status, done.ended) == ("went on\n", 0, "")
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
+@pytest.mark.parametrize("how", LEAVES_BEHIND)
+def test_a_program_that_ends_its_parent_ends_too(tmp_path: Path, name: str, how: str) -> None:
+    program = f"""\
+import os, signal, subprocess, sys, time
+print({LEAVES_BEHIND[how]}.pid, os.getpid(), flush=True)
+os.kill(os.getppid(), signal.{name})
+time.sleep(600)
+"""
+    done = run(tmp_path, program)
+    assert (done.status, done.ended) == (-9, "")
+    child, leader = map(int, done.output.split()[:2])
+    wait_until(lambda: not is_alive(leader))
+    if how != "one without a mark":  # nobody can know it any more
+        wait_until(lambda: not is_alive(child))
+    else:
+        os.kill(child, 9)
+
+
+def test_a_program_that_stops_its_parent_is_ended_at_its_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_REAPED", 0.5)
+    pass_deadlines_once((tmp_path / "stopped").exists, monkeypatch)
+    program = "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\nopen('stopped', 'w')\nprint(os.getpid())"
+    assert run(tmp_path, program + "\nimport time; time.sleep(600)").ended == "deadline"
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGQUIT", "SIGTERM", "SIGABRT"])
+def test_however_we_end_the_program_and_all_that_it_started_end_with_us(tmp_path: Path, name: str) -> None:
+    started = " ".join(f"print({one}.pid, file=file);" for one in LEAVES_BEHIND.values())
+    program = f"""\
+import os, subprocess, sys, time
+with open("half", "w") as file:
+    print(os.getpid(), file=file)
+    {started}
+os.rename("half", "pids")
+time.sleep(600)
+"""
+    ours = "import sys\nfrom pathlib import Path\nfrom scaffold_torchtune.system import processes\n"
+    ours += "processes.run([sys.executable, '-c', sys.argv[1]], Path(sys.argv[2]), 600)"
+    with subprocess.Popen([sys.executable, "-c", ours, program, str(tmp_path)]) as process:
+        wait_until((tmp_path / "pids").exists)
+        process.send_signal(getattr(signal, name))
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 4
+    wait_until(lambda: not any(map(is_alive, pids)))
+
+
+def test_variables_and_arguments_arrive_as_they_are(tmp_path: Path) -> None:
+    program = "import os, sys\nprint(ascii(sys.argv[1:]), ascii(os.environ['MINE']), len(os.environ['LONG']))"
+    variables = {"MINE": "a=b\n\udcff", "LONG": "x" * 100_000}
+    done = processes.run([sys.executable, "-c", program, "", "ü \n", "-c"], tmp_path, PATIENCE, env=variables)
+    assert done.output == "['', '\\xfc \\n', '-c'] 'a=b\\n\\udcff' 100000\n"
+    for command, env in ((["/bin/true", "a\0b"], {}), (["/bin/true"], {"A": "\0"})):
+        with pytest.raises(OSError, match="Invalid argument"):
+            processes.run(command, tmp_path, PATIENCE, env=env)
 
 
 @pytest.mark.parametrize("megabytes", [100, pytest.param(1000, marks=pytest.mark.long)])

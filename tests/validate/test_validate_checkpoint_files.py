@@ -8,11 +8,11 @@ from scaffold_torchtune.validate.run_files import RunFiles
 from support.good_files import GOOD_CONFIG
 
 
-def named(text: str) -> tuple[str, ...] | None:
+def named(text: str) -> tuple[str, ...]:
     return checkpoint_files(RunFiles({FINETUNE_YAML: text}))
 
 
-def of(node: str) -> tuple[str, ...] | None:
+def of(node: str) -> tuple[str, ...]:
     return named(f"name: model\ncheckpointer: {{checkpoint_files: {node}}}\n")
 
 
@@ -44,10 +44,14 @@ def test_files_are_listed_or_follow_a_format() -> None:
     ],
 )
 def test_what_names_none_has_none(text: str) -> None:
-    assert named(text) is None
+    assert named(text) == ()
+
+
+@pytest.mark.parametrize("last", ["00000", "\u00b2", "9" * 5000])
+def test_a_format_whose_last_number_is_none_names_none(last: str) -> None:
+    assert of(f"{{filename_format: 'model-{{}}-of-{{}}.safetensors', max_filename: '{last}'}}") == ()
 
 
 def test_a_format_without_end_is_bounded() -> None:
     found = of("{filename_format: 'model-{}-of-{}.safetensors', max_filename: '999999999'}")
-    assert found is not None
     assert len(found) == 1000

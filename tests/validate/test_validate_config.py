@@ -31,6 +31,9 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], Found]] = [
     ({}, ("lr: 1.0e-05", "lr: 1E-05"), []),
     ({"lora_dropout": 0}, ("lora_dropout: 0.0", "lora_dropout: 0"), []),
     ({"lora_dropout": 0}, (), []),
+    ({"weight_decay": 0}, ("weight_decay: 0.01", "weight_decay: 0.0"), []),
+    ({"lr": 1}, ("lr: 1.0e-05", "lr: 1.0"), [error("lr", "name-mismatch")]),
+    ({"clip_grad_norm": 1}, ("seed: 14\n", "seed: 14\nclip_grad_norm: 1.0\n"), []),
     ({"weight_decay": "0.01"}, (), [error("weight_decay", "wrong-type")]),
     # what is not planned is not asked for
     ({"lora_alpha": None, "lora_rank": None}, (), []),

@@ -4,10 +4,13 @@ import gc
 import sys
 from collections.abc import Sequence
 
+from scaffold_torchtune.system import own_process
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status. `arguments` are those of the process by default."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    own_process.open_streams()
     if given[:1] == ["serve"]:
         from scaffold_torchtune.cli.parser import serve_parser
         from scaffold_torchtune.mcp_server.server import serve

@@ -1,22 +1,24 @@
 """The commands, but for `serve`: a step, all of them, `doctor`, `new`, `demo`, `schema`, `skill`.
 
-Exit status: 0 all well; 1 some run failed, some value does not match, or a step was stopped midway; 2 refused.
+Exit status: 0 all well; 1 some run failed, some value does not match, a step was stopped midway, or the result could
+not be printed; 2 refused; 70 failed in a way that nobody foresaw.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
 import shlex
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
+from rich.console import Console
 
 from scaffold_torchtune.cli import printing
 from scaffold_torchtune.cli.parser import parser
@@ -25,10 +27,11 @@ from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.models import Readiness
 from scaffold_torchtune.new import NewResult, create
 from scaffold_torchtune.new.options import OPTIONS
-from scaffold_torchtune.pipeline import doctor, locate, steps
+from scaffold_torchtune.pipeline import doctor, internal_error, locate, steps
 from scaffold_torchtune.request import Interrupted, Request, Stopped
 from scaffold_torchtune.results import reply, tools
 from scaffold_torchtune.results.step_results import ScaffoldResult, SetupResult, ValidateResult
+from scaffold_torchtune.system import own_process
 from scaffold_torchtune.system.files import publish
 from scaffold_torchtune.system.layout import EXAMPLES
 from scaffold_torchtune.system.text import one_line
@@ -62,37 +65,53 @@ def prepare_demo(directory: Path) -> Path:
     return directory
 
 
+class _Done(NamedTuple):
+    """What became of a command: its exit status, and what prints its result."""
+
+    status: int
+    show: Callable[[], None]
+
+
 def run(arguments: Sequence[str]) -> int:
     """Do what a command line asks for, and return its exit status."""
-    options = parser().parse_args(arguments)
-    if options.command == "schema":
-        from scaffold_torchtune.parse.yaml_form import schema
-
-        _print_json(schema())
-        return 0
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal may not have every character
-    _end_in_good_order()
+    status = 0
     try:
-        status = _do(_step(options), options)
+        options = _parsed(arguments)
+        # the end of the terminal, and a plain kill, are what Ctrl-C is: scripts that run are ended with us
+        own_process.heed_signals(signal.default_int_handler)
+        request, done = _do(options)
+        status = done.status
+        try:
+            done.show()
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the last resort
+            done = _failed(error, options, request, ended=True)
+            status = done.status
+            done.show()
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Nobody reads any more; Python must not find that out again when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except OSError as error:  # what was to be done is done, or refused
+        if reason := own_process.give_up_output(error):
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"The result cannot be printed: {reason}\n")
+        return status or 1
     except KeyboardInterrupt:
-        sys.stderr.write(_INTERRUPTED)
+        with contextlib.suppress(OSError):
+            sys.stderr.write(_INTERRUPTED)
         return INTERRUPTED
     return status
 
 
-def _end_in_good_order() -> None:
-    """Let the end of the terminal, and a plain kill, be what Ctrl-C is: scripts that run are ended with us."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # whoever started us may want it ignored (nohup), and only the main thread may say otherwise
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    try:
+        options = parser().parse_args(arguments)
+    except SystemExit:
+        sys.stdout.flush()  # of --help and --version
+        raise
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not have every character
+    return options
 
 
 def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
@@ -117,21 +136,57 @@ def _demo(request: Request) -> ScaffoldResult:
     return steps.scaffold(dataclasses.replace(request, sbatch=False, with_torchtune=False))
 
 
-def _do(step: Callable[[Request], BaseModel], options: argparse.Namespace) -> int:
+def _do(options: argparse.Namespace) -> tuple[Request | None, _Done]:
+    """Do what is asked for; return the request, and what became of it."""
+    if options.command == "schema":
+        return None, _Done(0, _show_schema)
+    request: Request | None = None
     errors = printing.console(stderr=True)
-    progress = printing.ProgressBar(errors, quiet=options.json)
     try:
-        with progress:
-            result = step(_request(options, progress))
+        with printing.ProgressBar(errors, quiet=options.json) as progress:
+            request = _request(options, progress)
+            result = _step(options)(request)
     except Refused as refused:
-        midway, interrupted = isinstance(refused, Stopped), isinstance(refused, Interrupted)
+        return request, _refused(refused, options, errors)
+    except Exception as error:  # noqa: BLE001 - the last resort
+        return request, _failed(error, options, request)
+    return request, _Done(0 if _all_well(result) else 1, lambda: _show(result, options))
+
+
+def _refused(refused: Refused, options: argparse.Namespace, errors: Console) -> _Done:
+    midway, interrupted = isinstance(refused, Stopped), isinstance(refused, Interrupted)
+
+    def show() -> None:
         if options.json:
             _print_json(reply.of_refusal(refused, _call(options), midway=midway))
         elif interrupted:
             sys.stderr.write(_INTERRUPTED)
         else:
             printing.refusal(errors, refused, midway=midway)
-        return INTERRUPTED if interrupted else 1 if midway else 2
+
+    return _Done(INTERRUPTED if interrupted else 1 if midway else 2, show)
+
+
+def _failed(error: Exception, options: argparse.Namespace, request: Request | None, *, ended: bool = False) -> _Done:
+    """Return what becomes of a command that failed in a way that nobody foresaw; `ended` where its work was done."""
+    refused = internal_error.internal_error(error, options.command, request, ended=ended)
+
+    def show() -> None:
+        if options.json:
+            _print_json(reply.of_internal_error(refused))
+        else:
+            sys.stderr.write("".join(f"Failed: {problem.sentence()}\n" for problem in refused.problems))
+
+    return _Done(internal_error.STATUS, show)
+
+
+def _show_schema() -> None:
+    from scaffold_torchtune.parse.yaml_form import schema
+
+    _print_json(schema())
+
+
+def _show(result: BaseModel, options: argparse.Namespace) -> None:
     if options.json:
         _print_json(reply.of_result(result, _call(options)))
     elif isinstance(result, NewResult):
@@ -140,7 +195,6 @@ def _do(step: Callable[[Request], BaseModel], options: argparse.Namespace) -> in
         _show_skill(result)
     else:
         printing.result(printing.console(), result)
-    return 0 if _all_well(result) else 1
 
 
 def _show_new(of: NewResult, options: argparse.Namespace) -> None:

@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
         prog=_PROGRAM,
         description="Turn an experiment summary into a tree of validated, submit-ready torchtune run directories.",
         epilog="Exit status: 0 all well; 1 some run failed, some value does not match, or a step was stopped midway;"
-        " 2 refused, no run directory or file was changed.",
+        " 2 refused, no run directory or file was changed; 70 an error of scaffold-torchtune itself.",
     )
     made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     made.set_defaults(**dict.fromkeys(("experiment", *_OPTIONS)) | {"root": [], "start": 1, "answers": []})

@@ -3,6 +3,7 @@
 Texts come from documents and files: markup in them is not interpreted, and control characters are escaped.
 """
 
+import contextlib
 import shlex
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -37,22 +38,32 @@ class ProgressBar:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        with contextlib.suppress(OSError):  # of a terminal that is gone: the work goes on
+            self._bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._bar.stop()
+        with contextlib.suppress(OSError):
+            self._bar.stop()
 
     def update(self, step: str, done: int, total: int) -> None:
         """Show that `done` of `total` runs of a step are done."""
-        if step not in self._tasks:
-            self._tasks[step] = self._bar.add_task(step, total=total)
-        self._bar.update(self._tasks[step], completed=done, total=total)
+        with contextlib.suppress(OSError):
+            if step not in self._tasks:
+                self._tasks[step] = self._bar.add_task(step, total=total)
+            self._bar.update(self._tasks[step], completed=done, total=total)
+
+
+class _Console(Console):
+    """Leaves it to who prints what becomes of a pipe that nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - what is being handled
 
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console for people: as wide as the terminal, or wide enough for anything where there is none."""
-    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    made = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not made.is_terminal:
         made.width = _WIDE
     return made

@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from scaffold_torchtune.findings import Finding, Location, finding
 from scaffold_torchtune.models import Model, Plan
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import processes
+from scaffold_torchtune.system.files import temporary_directory
 from scaffold_torchtune.system.layout import FINETUNE_YAML
 from scaffold_torchtune.system.text import escape, few, shown
 from scaffold_torchtune.system.yamlio import KeyPath
@@ -100,10 +100,12 @@ def ask_torchtune(_root: Path, plan: Plan, files: FilesByRun, request: Request) 
     Nothing, where nobody asked for it and there is no torchtune at hand, or no config can be read.
     """
     python = python_to_ask(request)
+    if python is None:
+        return
     # validate itself reports those that cannot be read
-    configs = ((run.directory, files[run.directory].readable_config) for run in plan.runs if python)
+    configs = ((run.directory, files[run.directory].readable_config) for run in plan.runs)
     asked = questions(Config(directory, config) for directory, config in configs if config)
-    if python is not None and asked:
+    if asked:
         request.report("torchtune", 0, len(asked))
         yield from _ask(python, asked)
         request.report("torchtune", len(asked), len(asked))
@@ -130,8 +132,8 @@ def _ask(python: Python, asked: Sequence[NodeQuestion]) -> Iterable[RunFinding]:
     command = [os.path.abspath(program), str(PROGRAM)]  # noqa: PTH100
     env, given = processes.environment() | _SPARING, request_text(asked, mark)
     try:
-        with tempfile.TemporaryDirectory() as empty:
-            done = processes.run(command, Path(empty), DEADLINE, given=given, env=env, tail=_KEPT)
+        with temporary_directory() as empty:
+            done = processes.run(command, empty, DEADLINE, given=given, env=env, tail=_KEPT)
     except OSError as error:
         return [untested("torchtune-missing", python, f"it cannot be started: {error.strerror}")]
     answers = read_answers(done.output, mark, len(asked))
@@ -139,7 +141,7 @@ def _ask(python: Python, asked: Sequence[NodeQuestion]) -> Iterable[RunFinding]:
         return [untested("torchtune-missing", python, answers.missing)]
     if not answers.done:
         how = f"ran longer than {DEADLINE:g} s" if done.ended else f"ended with status {done.status}"
-        reason = f"the program {how}, and said: {escape(answers.noise) or 'nothing'}"
+        reason = f"the program {how}, and said: {answers.noise or 'nothing'}"
         return [untested("torchtune-unanswered", python, reason)]
     return findings(asked, answers, python.path)
 
@@ -184,14 +186,9 @@ def read_answers(output: str, mark: str, count: int) -> TorchtuneAnswers:
 
 def untested(code: str, python: Python, reason: str) -> RunFinding:
     """Return the finding that the configs were not tested with torchtune; a warning where nobody asked for it."""
-    program, again = shown(python.path), ""
-    if code == "torchtune-missing":
-        message = f"{program} cannot import torchtune, so the configs were not tested with it: {escape(reason)}"
-    else:
-        message = f"torchtune was asked with {program}, but the configs are not tested with it: {reason}"
-        again = "validate again; "
-    named = f"{PYTHON_VARIABLE}=PATH names the Python of an environment that has torchtune {load().torchtune}"
-    fix = f"{again}{named}; or do without (--no-with-torchtune)"
+    message = f"the configs were not tested with torchtune in {shown(python.path)}: {escape(reason)}"
+    named = f"set {PYTHON_VARIABLE}=PATH to the Python of an environment that has torchtune {load().torchtune}"
+    fix = f"{named}, and validate again; or do without (--no-with-torchtune)"
     return WHOLE, finding(code, message, severity=None if python.asked_for else Severity.WARNING, fix=fix)
 
 

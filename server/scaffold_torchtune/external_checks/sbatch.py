@@ -192,7 +192,7 @@ def refusal(run: PlannedRun, script: SlurmScript, of: SbatchAnswer, options: Seq
         fix = f"give what SLURM misses in claude.local.md, then scaffold again; `{command}` shows what there is"
     return finding(
         "sbatch-refused",
-        f"sbatch does not take the script{' now' if later else ''}: {of.messages}",
+        f"sbatch does not take the script: {of.messages}",
         field=first.name or None,
         actual=of.message,
         file=f"{run.directory}/{FINETUNE_SLURM}",
@@ -263,7 +263,7 @@ def line(plan: Plan, tree: Tree) -> str:
     A bundled setup's runs need nothing but `sbatch finetune.slurm`. What an external script does not take is given
     here, and directories that its directives name for logs are made first, as SLURM does not make them.
     """
-    commands = {run.directory: _command(run, _folders(plan, tree, run)) for run in plan.runs}
+    commands = {run.directory: _command(run, _folders(tree, run)) for run in plan.runs}
     start = f"cd {shlex.quote(str(tree.root))}"
     if len(set(commands.values())) == 1:
         first = next(iter(commands.values()))
@@ -273,10 +273,8 @@ def line(plan: Plan, tree: Tree) -> str:
     return " && ".join([start, *each])
 
 
-def _folders(plan: Plan, tree: Tree, run: PlannedRun) -> list[str]:
+def _folders(tree: Tree, run: PlannedRun) -> list[str]:
     """The directories that must be there before the run's job starts."""
-    if plan.options.setup_script == "bundled":
-        return []
     try:
         content = tree.read(f"{run.directory}/{FINETUNE_SLURM}")
     except Refused:

@@ -4,7 +4,9 @@ A client of the 2026-07-28 protocol gets the questions as the result of its call
 older one is asked while its call waits. Where the client cannot ask, the refusal has the questions, for the agent.
 """
 
+import functools
 import json
+import math
 import os
 import threading
 import time
@@ -38,7 +40,38 @@ _KEY: Final = "answers"
 _RETURNED: Final = "2026-07-28"  # from this version of the protocol on, questions are returned
 _TYPES: Final = {"integer": "integer", "number": "number", "boolean": "boolean", "text": "string"}
 
+_AT_ONCE: Final = 32
+"""How many steps may run at once. Others wait for them, but neither the pipe nor a call that needs no work."""
+
 _working: set["StepCall"] = set()
+_busy: set[threading.Event] = set()  # set when what reads beside the steps has ended
+
+
+@functools.cache
+def _places() -> anyio.CapacityLimiter:
+    """Return the places of steps. The threads that read and write the pipe come from anyio's own store."""
+    return anyio.CapacityLimiter(_AT_ONCE)
+
+
+@functools.cache
+def _any_number() -> anyio.CapacityLimiter:
+    return anyio.CapacityLimiter(math.inf)
+
+
+async def beside(work: Callable[[], T], *, at_once: bool = False) -> T:
+    """Do something beside the event loop, in its turn among the steps; or `at_once` where it takes a moment."""
+    ended = threading.Event()
+
+    def in_thread() -> T:
+        _busy.add(ended)
+        try:
+            return work()
+        finally:
+            _busy.discard(ended)
+            ended.set()
+
+    limiter = _any_number() if at_once else _places()
+    return await anyio.to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=limiter)
 
 
 class StepCall:
@@ -80,7 +113,7 @@ async def run(step: Callable[[StepCall], T], context: "Context[None, Any]") -> T
                 work.stop.set()
 
     try:
-        return await anyio.to_thread.run_sync(in_thread, abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=_places())
     except anyio.get_cancelled_exc_class():
         work.stop.set()
         with anyio.move_on_after(_GRACE, shield=True):
@@ -95,15 +128,21 @@ def end_all(number: int, _frame: object = None) -> None:
     """
 
     def end() -> None:
-        working = tuple(_working)
-        for work in working:
-            work.stop.set()
-        deadline = time.monotonic() + _GRACE
-        for work in working:
-            work.ended.wait(max(0.0, deadline - time.monotonic()))
+        end_steps(128 + number)
         os._exit(128 + number)
 
     threading.Thread(target=end, daemon=True).start()
+
+
+def end_steps(status: int) -> None:
+    """Let all steps end; where one does not in time, as it computes, end the process with the status."""
+    working, busy = tuple(_working), tuple(_busy)
+    for work in working:
+        work.stop.set()
+    deadline = time.monotonic() + _GRACE
+    for ended in (*(work.ended for work in working), *busy):
+        if not ended.wait(max(0.0, deadline - time.monotonic())):
+            os._exit(status)
 
 
 class Reply(NamedTuple):

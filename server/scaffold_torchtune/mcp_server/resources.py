@@ -5,7 +5,7 @@ The pipeline is imported at the first reading, so that the server answers soon a
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -15,7 +15,7 @@ from mcp.server.mcpserver.resources.templates import ResourceSecurity
 from pydantic import Field
 
 from scaffold_torchtune.findings import Refused
-from scaffold_torchtune.mcp_server.calls import Roots
+from scaffold_torchtune.mcp_server.calls import Roots, beside
 from scaffold_torchtune.results import reply, tools
 from scaffold_torchtune.system.layout import shipped
 from scaffold_torchtune.system.text import escape
@@ -40,70 +40,91 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
         server.add_resource(guide)
 
     @server.resource(f"{_SCHEME}doctor", name="doctor", title="Is this machine ready?", mime_type=_JSON)
-    def doctor() -> str:
+    async def doctor() -> str:
         """Python, roots, claude.local.md, modules, conda, setup script, torchtune, SLURM: each with its fix."""
-        return _readiness(roots, None)
+        return await _readiness(roots, None)
 
-    def template(kind: str, parameter: str, title: str, mime: str) -> Callable[[Callable[[str], str]], object]:
+    def template(
+        kind: str, parameter: str, title: str, mime: str
+    ) -> Callable[[Callable[[str], Awaitable[str]]], object]:
         uri = f"{_SCHEME}{kind}{{+{parameter}}}"
         return server.resource(uri, name=f"{kind}-of-{parameter}", title=title, mime_type=mime, security=_PATHS)
 
     @template("doctor", "experiment", "Is this machine ready for an experiment?", _JSON)
-    def doctor_for(experiment: str) -> str:
+    async def doctor_for(experiment: str) -> str:
         """The same for an experiment, by its absolute path: torchtune://doctor/path/to/experiment."""
-        return _readiness(roots, experiment)
+        return await _readiness(roots, experiment)
 
     @template("log", "experiment", "scaffold.log of an experiment", "text/plain")
-    def log(experiment: str) -> str:
+    async def log(experiment: str) -> str:
         """What was done, when, and with what result; of a long log the end: torchtune://log/path/to/experiment."""
-        from scaffold_torchtune.pipeline import state
-
-        return _read(state.log_text, experiment, roots)
-
-    @template("plan", "experiment", "The plan of an experiment", _JSON)
-    def plan(experiment: str) -> str:
-        """The frozen plan, as plan_runs gives it: torchtune://plan/path/to/experiment."""
-        from scaffold_torchtune.pipeline import state
 
         def read(request: "Request") -> str:
+            from scaffold_torchtune.pipeline import state
+
+            return state.log_text(request)
+
+        return await _read(read, experiment, roots)
+
+    @template("plan", "experiment", "The plan of an experiment", _JSON)
+    async def plan(experiment: str) -> str:
+        """The frozen plan, as plan_runs gives it: torchtune://plan/path/to/experiment."""
+
+        def read(request: "Request") -> str:
+            from scaffold_torchtune.pipeline import state
+
             found = reply.of_result(state.frozen_plan(request), tools.Call("plan_runs"))
             return json.dumps(found, ensure_ascii=False)
 
-        return _read(read, experiment, roots)
+        return await _read(read, experiment, roots)
 
     @template("run", "file", "A file of a run", "text/plain")
-    def run(file: str) -> str:
+    async def run(file: str) -> str:
         """setup_finetune.yaml, finetune.yaml or finetune.slurm: torchtune://run/path/to/experiment/RUN/finetune.yaml."""
-        from scaffold_torchtune.pipeline import state
 
-        return _read(state.run_file, file, roots)
+        def read(request: "Request") -> str:
+            from scaffold_torchtune.pipeline import state
+
+            return state.run_file(request)
+
+        return await _read(read, file, roots)
 
 
-def _read(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:
+async def _read(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:
     """Return what is read of an experiment, or the refusal, as JSON."""
+    return await beside(lambda: _text(read, path, roots))
+
+
+def _text(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:
+    from scaffold_torchtune.pipeline.internal_error import internal_error
     from scaffold_torchtune.request import Request
 
+    request = None
     try:
-        return read(Request(Path(path), roots=roots()))
+        request = Request(Path(path), roots=roots())
+        return read(request)
     except Refused as refused:
         return json.dumps(reply.of_refusal(refused, tools.Call("resource")), ensure_ascii=False)
+    except Exception as error:  # noqa: BLE001 - the last resort
+        return json.dumps(reply.of_internal_error(internal_error(error, "reading a resource", request)))
 
 
-def _readiness(roots: Roots, experiment: str | None) -> str:
+async def _readiness(roots: Roots, experiment: str | None) -> str:
     """Return what doctor finds, or its refusal, as JSON."""
-    from scaffold_torchtune.pipeline import doctor
 
     def read(request: "Request") -> str:
+        from scaffold_torchtune.pipeline import doctor
+
         return doctor.doctor(request, with_experiment=experiment is not None).model_dump_json()
 
-    return _read(read, experiment or _project(), roots)
+    return await _read(read, experiment or _project(), roots)
 
 
 def _project() -> str:
     return os.environ.get("CLAUDE_PROJECT_DIR") or str(Path.cwd())
 
 
-_TEXT = """\
+_PROMPT = """\
 Scaffold torchtune for the experiment {where}.
 
 Use the tools of the server torchtune, in this order, each with `experiment`: parse_summary, plan_runs, render_yaml,
@@ -130,4 +151,4 @@ def add_prompt(server: MCPServer[Any]) -> None:
         experiment: Annotated[str, Field(description="The experiment directory. Default: the project directory.")] = "",
     ) -> str:
         """From experiment_summary.md and claude.local.md to checked run directories; asks for what is missing."""
-        return _TEXT.format(where=escape(experiment.strip() or _project(), limit=4096))
+        return _PROMPT.format(where=escape(experiment.strip() or _project(), limit=4096))

@@ -4,7 +4,7 @@ What a person edited is never overwritten unasked.
 """
 
 from collections.abc import Container, Generator, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 from scaffold_torchtune.findings import Finding, Refused, finding, refuse
 from scaffold_torchtune.models import Plan, PlannedRun
@@ -16,7 +16,7 @@ from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.results.step_results import RenderedRun, RenderResult, SetupResult, SetupRun
 from scaffold_torchtune.setup import Outcome, run_bundled
-from scaffold_torchtune.system import layout
+from scaffold_torchtune.system import layout, locking
 from scaffold_torchtune.system.files import Tree, sha256
 from scaffold_torchtune.system.layout import FINETUNE_SLURM, OUTPUTS, SETUP_YAML
 from scaffold_torchtune.system.text import few, one_line
@@ -38,6 +38,14 @@ def writing(tree: Tree) -> Iterator[None]:
     tree.prepare()
     with tree.locked():
         yield
+
+
+def clear_leftovers(tree: Tree) -> None:
+    """Remove the lock that a killed scaffold left, and what it left in staging, where nothing else is to be done."""
+    with suppress(Refused):
+        if isinstance(tree.look_at_lock(), locking.Leftover):
+            with writing(tree):
+                pass
 
 
 def hash_of(tree: Tree, path: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -114,7 +115,7 @@ class Watch:
         before, self._seen = self._seen, self._scan("", *self._directories)
         changed = {path for path in {*before, *self._seen} if before.get(path) != self._seen.get(path)}
         # a directory has another time when something in it comes or goes, which is a change itself
-        return sorted(p for p in changed if not any(other.startswith(f"{p}/") for other in changed))
+        return sorted(changed - {path.rpartition("/")[0] for path in changed})
 
     def wrote(self, directory: str, is_ours: Callable[[str], bool]) -> None:
         """Take a run directory for as we have just left it, but for the files in it that are not ours.
@@ -213,16 +214,22 @@ class Pool:
                 yield run, Outcome(reason=reason, cause=_WROTE_ELSEWHERE, ran=ran)
 
     def _staged(self, run: PlannedRun, text: str) -> Outcome:
-        """Run the script in a staging directory, which holds nothing but the run's setup_finetune.yaml."""
-        staged = f"{layout.STAGING}/{run.directory}"
+        """Run the script in a staging directory, which holds nothing but the run's setup_finetune.yaml.
+
+        Its parent has a name that is used once: what a script goes on to write there when we are gone meets nobody.
+        """
+        once = f"{layout.STAGING}/{secrets.token_hex(8)}"
+        staged = f"{once}/{run.directory}"
         if self._request.stop.is_set():
             return Outcome(reason="the scaffold was stopped before")
         try:
-            self._tree.make_directory(staged, durable=False)
+            self._tree.make_directory(once, durable=False)
             try:
+                self._tree.make_directory(staged, durable=False)
                 self._tree.write(f"{staged}/{layout.SETUP_YAML}", text.encode(), durable=False)
                 return self._run(staged)
             finally:
-                self._tree.clear(staged)
+                with contextlib.suppress(Refused):  # else the next scaffold clears it
+                    self._tree.clear(once)
         except Refused as refused:
             return Outcome(reason=refused.message)

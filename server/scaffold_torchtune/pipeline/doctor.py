@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -19,7 +18,8 @@ from scaffold_torchtune.pipeline.locate import Document, expanded, experiment_di
 from scaffold_torchtune.pipeline.prepare import default_script, named_script, parse
 from scaffold_torchtune.preflight.disk import free_bytes
 from scaffold_torchtune.request import Interrupted, Request
-from scaffold_torchtune.system import layout, processes
+from scaffold_torchtune.system import layout, locking, processes
+from scaffold_torchtune.system.files import Tree, temporary_directory
 from scaffold_torchtune.system.processes import Environment
 from scaffold_torchtune.system.text import escape, shown
 from scaffold_torchtune.torchtune_facts.facts import load
@@ -55,7 +55,7 @@ def doctor(request: Request, *, with_experiment: bool) -> Readiness:
     directory = experiment_directory(request) if with_experiment else expanded(request.experiment).resolve()
     found = f"scaffold-torchtune {__version__} on Python {platform.python_version()}"
     checks = [Check(name="Python", state="ok", found=found), *_roots(request)]
-    checks += _experiment(request, directory) if with_experiment else []
+    checks += [*_experiment(request, directory), *_lock(directory)] if with_experiment else []
     local, document = _local(request, directory)
     checks.append(local)
     settings: Mapping[str, Setting] = {}
@@ -110,6 +110,24 @@ def _writable(directory: Path) -> Check:
     elif free is not None:
         found, fix = f"{found}, {free / 1e9:.1f} GB free", "make room there" if free < _ENOUGH else ""
     return Check(name="experiment", state="problem" if fix else "ok", found=found, fix=fix)
+
+
+def _lock(directory: Path) -> Iterator[Check]:
+    """Check whether a scaffold is at work there, or has left its lock."""
+    name = "lock"
+    try:
+        with Tree(directory) as tree:
+            found = tree.look_at_lock()
+    except Refused as refused:
+        yield from _as_checks(name, refused.problems)
+        return
+    if isinstance(found, locking.Maker):
+        where = f"a scaffold is at work: {escape(str(found))}"
+        yield Check(name=name, state="warning", found=where, fix="wait for it")
+    elif found is not None:
+        left = f", {escape(str(found.maker))}" if found.maker else ""
+        where = f"{layout.LOCK} is left of a scaffold that was killed{left}"
+        yield Check(name=name, state="warning", found=where, fix="nothing: the next scaffold removes it")
 
 
 def _local(request: Request, directory: Path) -> tuple[Check, Document | None]:
@@ -232,8 +250,8 @@ def _sbatch(request: Request) -> Check:
 def _output_of(command: Sequence[str], variables: Mapping[str, str]) -> str | None:
     """Return what a program prints; None where it cannot be started, or takes too long."""
     try:
-        with tempfile.TemporaryDirectory() as empty:
-            done = processes.run(command, Path(empty), SECONDS, env=variables)
+        with temporary_directory() as empty:
+            done = processes.run(command, empty, SECONDS, env=variables)
     except OSError:
         return None
     return None if done.ended else done.output

@@ -1,7 +1,6 @@
 """The environment of an external setup script, what it takes, and a trial of it on the plan."""
 
 import os
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from scaffold_torchtune.setup.external import InterfaceFault, ask_interface
 from scaffold_torchtune.setup.external.activation import Activation, Fault, activate, activation_problem
 from scaffold_torchtune.setup.external.failures import lack_of
 from scaffold_torchtune.system import processes
+from scaffold_torchtune.system.files import temporary_directory
 from scaffold_torchtune.system.layout import SETUP_YAML
 from scaffold_torchtune.system.processes import Environment
 from scaffold_torchtune.system.text import escape, shown
@@ -154,9 +154,9 @@ def trial(
 def _problems_of(plan: Plan, one: Rendered, request: Request) -> list[Finding]:
     """Return why a run would fail, or would not pass as it is planned."""
     run, script = one.run, plan.options.setup_script
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_directory() as folder:
         Path(folder, SETUP_YAML).write_text(one.text, encoding="utf-8")
-        outcome = run_script(Path(script), Path(folder), request.timeout, environment_of(run.settings, request))
+        outcome = run_script(Path(script), folder, request.timeout, environment_of(run.settings, request))
     if outcome.reason:
         message = f"the setup script would fail for {run.directory}: {outcome.reason}"
         fix = outcome.cause.fix or "correct what it names, or name another version"

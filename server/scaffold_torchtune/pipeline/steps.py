@@ -102,6 +102,7 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
         with Tree(prepared.directory) as tree:
             pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
             if not pending and _is_frozen(tree, prepared.plan) and not _unlogged(tree, "render"):
+                apply.clear_leftovers(tree)
                 return prepared, apply.render_result(tree, prepared.plan)
             with apply.writing(tree):
                 pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
@@ -146,6 +147,7 @@ def setup(request: Request, prepared: prepare.Prepared | None = None) -> SetupRe
         backend = backend_of(frozen, request)
         pending = apply.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
         if not pending and not _unlogged(tree, "setup"):
+            apply.clear_leftovers(tree)
             return apply.run_setups(tree, frozen, backend, {}, request, known)
         with apply.writing(tree):
             frozen = _frozen_plan(tree, frozen.id)
@@ -186,6 +188,7 @@ def _close(
     status: Literal["complete", "failed"] = "complete" if result.passed else "failed"
     digest = hashlib.sha256(result.model_dump_json().encode()).hexdigest()
     if before is None or (before.status == status and (result.passed or before.verdict == digest)):
+        apply.clear_leftovers(tree)
         return ()
     started = before.started if before.status == "open" else begun
     with apply.writing(tree):

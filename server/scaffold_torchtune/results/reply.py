@@ -173,6 +173,10 @@ _CORRECT: Final = (
     " then call this tool again"
 )
 
+_REPORTED: Final = (
+    "call the same tool once more; if it fails again, tell the user what failed and where the report lies, and stop"
+)
+
 
 def _after(result: StepResult | results.ScaffoldResult, call: Call) -> dict[str, Any]:
     """Return what is next: what to do `first`, then the tool and its arguments; no tool where a person must act."""
@@ -242,5 +246,20 @@ def of_refusal(refused: Refused, call: Call, *, midway: bool = False, first: str
         "next": {"first": first} if first else _after_refusal(refused, call),
         "counts": {"problems": len(refused.problems)},
         "error": bounded(error.model_dump(mode="json"), call, RefusalError),
+        "logged": list(refused.logged),
+    }
+
+
+def of_internal_error(refused: Refused) -> dict[str, Any]:
+    """Return the reply to a call that failed in a way that nobody foresaw; with nothing that may fail likewise."""
+    problems = [
+        {name: part for name, part in problem.model_dump(mode="json").items() if part not in (None, "")}
+        for problem in refused.problems
+    ]
+    return {
+        "outcome": f"FAILED: {refused.message}. What was written stays.",
+        "next": {"first": _REPORTED},
+        "counts": {"problems": len(problems)},
+        "error": {"message": refused.message, "problems": problems},
         "logged": list(refused.logged),
     }

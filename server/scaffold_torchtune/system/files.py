@@ -7,23 +7,22 @@ modes are what the user's umask says.
 import contextlib
 import errno
 import hashlib
-import itertools
 import os
+import secrets
 import stat
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
-from filelock import SoftFileLock, Timeout
-
 from scaffold_torchtune.findings import Refused, refuse
-from scaffold_torchtune.system import layout
+from scaffold_torchtune.system import layout, locking
 from scaffold_torchtune.system.text import escape
 
 MAX_READ = 10_000_000
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 _READING = frozenset({"open", "look at", "read", "list"})
-_counter = itertools.count()
 
 
 def sha256(data: bytes) -> str:
@@ -107,7 +106,7 @@ class Tree:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        _close(self._fd)
 
     @contextlib.contextmanager
     def _opened(self, parts: Sequence[str], path: str, action: str) -> Iterator[int]:
@@ -122,7 +121,7 @@ class Tree:
         except OSError as error:
             raise _refused(path, error, action) from error
         finally:
-            os.close(fd)
+            _close(fd)
 
     @contextlib.contextmanager
     def _parent(self, path: str, action: str, *, synced: bool = False) -> Iterator[tuple[int, str]]:
@@ -194,7 +193,7 @@ class Tree:
         A file that need not outlive a crash of the machine is not `durable`: it is not synced.
         """
         self._check_file(path, "write")
-        staged = f"{layout.STAGING}/{os.getpid()}-{next(_counter)}"
+        staged = f"{layout.STAGING}/{secrets.token_hex(8)}"
         with self._parent(staged, "write") as (staging, temporary):
             file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o666, dir_fd=staging)
             try:
@@ -236,39 +235,111 @@ class Tree:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the one lock of the experiment; `prepare` must have been called.
-
-        The lock is a marker file made exclusively, with its owner's process and host: a dead owner on this host is
-        noticed, one on another host never is.
+        """Hold the one lock of the experiment; `prepare` must have been called. What is left in staging is cleared.
 
         Raises:
-            Refused: another process holds it (`busy`).
+            Refused: another scaffold holds it (`busy`).
         """
-        lock = SoftFileLock(self.root / layout.LOCK, timeout=0)
+        action = "make the lock"
+        with self._opened((layout.STATE,), layout.LOCK, action) as opened:
+            state = os.dup(opened)
         try:
-            lock.acquire()
-        except Timeout as error:
-            message = "another scaffold works on this experiment"
-            fix = f"wait for it; if none runs anywhere, remove {layout.LOCK}"
-            raise refuse("busy", message, file=layout.LOCK, fix=fix) from error
-        except OSError as error:
-            raise _refused(layout.LOCK, error, "make the lock") from error
-        try:
-            for name in self.names(layout.STAGING):
-                self.clear(f"{layout.STAGING}/{name}")
-            yield
+            lock = self._acquired(state, action)
+            try:
+                for name in self.names(layout.STAGING):
+                    with contextlib.suppress(Refused):  # no name in staging is used twice: it is in nobody's way
+                        self.clear(f"{layout.STAGING}/{name}")
+                yield
+            finally:
+                locking.release(lock, state)
         finally:
-            lock.release()
+            _close(state)
+
+    def _acquired(self, state: int, action: str) -> locking.HeldLock:
+        try:
+            with self._opened(layout.STAGING.split("/"), layout.LOCK, action) as aside:
+                return locking.acquire(state, aside)
+        except locking.Busy as busy:
+            message, fix = "another scaffold works on this experiment", "wait for it"
+            if busy.maker:
+                message, ended = f"{message}: {escape(str(busy.maker))}", f"process {busy.maker.pid} has ended"
+                fix = f"{fix}; if {ended}, remove {layout.LOCK}"
+            else:
+                fix = f"{fix}, then repeat the step"
+            raise refuse("busy", message, file=layout.LOCK, fix=fix) from busy
+
+    def look_at_lock(self) -> locking.Maker | locking.Leftover | None:
+        """Return who holds the lock, or what is left of a holder; None where there is no lock."""
+        if self.kind(layout.LOCK) is None:
+            return None
+        with self._opened((layout.STATE,), layout.LOCK, "look at") as state:
+            return locking.look(state)
 
     def clear(self, path: str) -> None:
-        """Remove a leftover in staging, whatever it is, without leaving staging."""
+        """Remove a leftover in staging, whatever and however deep it is, without leaving staging."""
         if self.kind(path) != "directory":
             self.remove(path, durable=False)
             return
-        for name in self.names(path):
-            self.clear(f"{path}/{name}")
         with self._parent(path, "remove") as (fd, name):
-            os.rmdir(name, dir_fd=fd)
+            _remove_directory(fd, name)
+
+
+@contextlib.contextmanager
+def temporary_directory() -> Iterator[Path]:
+    """Yield an empty directory for a program to work in; it is removed at the end, whatever the program left there."""
+    outer = Path(tempfile.mkdtemp())
+    inner = outer / "work"
+    inner.mkdir()
+    try:
+        yield inner
+    finally:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(outer, os.O_RDONLY | os.O_DIRECTORY | _NOFOLLOW)
+            try:
+                _remove_directory(descriptor, inner.name)
+            finally:
+                _close(descriptor)
+            outer.rmdir()
+
+
+def _remove_directory(parent: int, name: str) -> None:
+    """Remove a directory with all that lies in it; a link is not followed.
+
+    Directories in it are moved up beside it first, so that neither the stack nor the descriptors limit how deep it is.
+    """
+    waiting = [name]
+    while waiting:
+        one = waiting.pop()
+        _allow(one, parent)
+        directory = os.open(one, os.O_RDONLY | os.O_DIRECTORY | _NOFOLLOW, dir_fd=parent)
+        try:
+            for entry in os.listdir(directory):  # noqa: PTH208 - a descriptor has no path
+                if stat.S_ISDIR(os.stat(entry, dir_fd=directory, follow_symlinks=False).st_mode):
+                    _allow(entry, directory)
+                    waiting.append(secrets.token_hex(8))
+                    os.rename(entry, waiting[-1], src_dir_fd=directory, dst_dir_fd=parent)
+                else:
+                    os.unlink(entry, dir_fd=directory)
+        finally:
+            _close(directory)
+        os.rmdir(one, dir_fd=parent)
+
+
+def _allow(name: str, parent: int) -> None:
+    """Let us list, change and move a directory of ours, whatever its mode is; a link is not followed."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # another's: what is not allowed is told where it is done
+            directory = os.open(name, os.O_PATH | os.O_DIRECTORY | _NOFOLLOW, dir_fd=parent)
+            try:
+                os.chmod(f"/proc/self/fd/{directory}", 0o700)  # noqa: PTH101 - a descriptor
+            finally:
+                _close(directory)
+
+
+def _close(descriptor: int) -> None:
+    """Close a descriptor through which nothing was written."""
+    with contextlib.suppress(OSError):  # it is closed all the same
+        os.close(descriptor)
 
 
 def _refused(path: str, error: OSError, action: str) -> Refused:

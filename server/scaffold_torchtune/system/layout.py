@@ -45,6 +45,11 @@ def output(directory: str) -> str:
     return f"{OUTPUT}/{directory}.txt"
 
 
+def internal_error(name: str) -> str:
+    """Return the report of a failure that nobody foresaw; the same failure has the same name."""
+    return f"{STATE}/internal-error-{name}.txt"
+
+
 def data_label(path: str) -> tuple[str, str]:
     """Return the label and the extension of a data set file: `/data/words_4L.json` gives `("words_4L", ".json")`."""
     name = posixpath.basename(path.rstrip("/"))

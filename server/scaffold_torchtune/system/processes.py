@@ -1,13 +1,12 @@
 """The only part that starts processes: argument lists, no stdin or a given one, a bounded output, a deadline.
 
 What a program prints is read as it comes, and only its end is kept: neither memory nor disk fills. When a program ends,
-or is ended, everything that it started ends too, also what left its process group. For that, this process is the
-subreaper of all that it starts (Linux, prctl(2)): a process whose parent has ended becomes our child. A mark in its
-environment says which program it came from. Elsewhere than on Linux ending the process group has to do.
+or is ended, everything that it started ends too, also what left its process group; and so it does when we end, however
+that comes. A process between us and the program sees to that: see `supervisor.py`.
 """
 
 import contextlib
-import ctypes
+import errno
 import os
 import re
 import secrets
@@ -27,108 +26,7 @@ from typing import Final, Literal
 VARIABLE: Final = "SCAFFOLD_TORCHTUNE_PROCESS"
 """The environment variable that marks what a program started."""
 
-_PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
-_SECONDS: Final = 4.0  # a program that starts processes faster than they can be ended is given up then
-_PAUSE: Final = 0.002
-
-_lock = threading.Lock()
-_running: set[str] = set()  # the marks of programs that run
-_others: set[int] = set()  # children that we had before the first of those was started
-_leaders: set[int] = set()
-
-
-class Marked:
-    """The processes of one program: `mark` is the value of `VARIABLE` in the environment of all of them."""
-
-    def __init__(self) -> None:
-        self.mark = secrets.token_hex(16)
-
-    def started(self, leader: int) -> None:
-        """Note the program's own process, which is waited for elsewhere."""
-        self.leader = leader
-        with _lock:
-            _leaders.add(leader)
-
-    def end(self) -> None:
-        """End all that still runs of the program, which itself has ended."""
-        deadline = time.monotonic() + _SECONDS
-        while (left := self._left()) and time.monotonic() < deadline:
-            for child in left:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(child, signal.SIGKILL)
-            time.sleep(_PAUSE)
-            for child in left:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(child, os.WNOHANG)
-
-    def _left(self) -> list[int]:
-        """Return our children that came from this program; where no other runs, also those that hide their origin."""
-        children = _children()
-        # only now: a program that was started meanwhile is not among them, and one whose process is makes us not alone
-        with _lock:
-            known = _leaders | _others
-            marks = {self.mark, ""} if len(_running) == 1 else {self.mark}
-        return [child for child in children - known if _mark(child) in marks]
-
-
-@contextlib.contextmanager
-def marked() -> Iterator[Marked]:
-    """Mark a program that is to be started in here; be the subreaper meanwhile."""
-    program = Marked()
-    with _lock:
-        if not _running:
-            _be_subreaper(on=True)
-            _others.clear()
-            _others.update(_children())
-        _running.add(program.mark)
-    try:
-        yield program
-    finally:
-        with _lock:
-            _running.discard(program.mark)
-            _leaders.discard(getattr(program, "leader", 0))
-            if not _running:
-                _be_subreaper(on=False)
-
-
-def _be_subreaper(*, on: bool) -> None:
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # a C library without prctl
-            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0)
-
-
-def _children() -> set[int]:
-    """Return our children: as the kernel lists them by thread, else as every process names its parent (proc(5))."""
-    found: set[int] = set()
-    is_listed = False
-    for task in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # the thread has ended
-            found |= {int(pid) for pid in task.read_text().split()}
-            is_listed = True
-    if not is_listed:
-        with contextlib.suppress(OSError):
-            pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - many, and often
-            found = {pid for pid in pids if _parent(pid) == os.getpid()}
-    return found
-
-
-def _parent(pid: int) -> int | None:
-    """Return the parent of a process; None where it has ended."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
-    except (OSError, IndexError, ValueError):
-        return None
-
-
-def _mark(pid: int) -> str:
-    """Return the mark of a process; empty where it has none, or does not tell."""
-    try:
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return ""
-    start = f"{VARIABLE}=".encode()
-    return next((one.removeprefix(start).decode("ascii", "replace") for one in variables if one.startswith(start)), "")
-
+_SUPERVISOR: Final = Path(__file__).with_name("supervisor.py")
 
 TAIL = 20_000
 """How much of a process's output is kept, in bytes, from its end."""
@@ -137,9 +35,9 @@ MOST = 10_000_000_000
 """How much a process may print, in bytes, before it is ended."""
 
 _INTERVAL = 0.1  # seconds between two looks at whether a process must be ended
-_SOON = 0.0005  # seconds between two looks at whether a process has ended, at first
 _READ = 1_000_000  # bytes at a time
 _REAPED = 5.0  # seconds that a killed process may take: on a file system that hangs, it may not end at all
+_PAUSE = 0.002
 
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|_KEY$", re.IGNORECASE)
 _SHORTEST_SECRET = 6  # a shorter value may be anything
@@ -212,33 +110,135 @@ def run(
         OSError: the command cannot be started.
     """
     began = time.monotonic()
-    variables = environment() if env is None else env
-    with marked() as program, _stdin(given) as stdin, contextlib.ExitStack() as pipe:
-        process = subprocess.Popen(  # noqa: S603 - an argument list; what runs is named by the operator
-            command,
-            bufsize=0,
-            cwd=cwd,
-            env={**variables, VARIABLE: program.mark},
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        program.started(process.pid)
-        assert process.stdout is not None  # noqa: S101 - a pipe
-        output = _Tail(pipe.enter_context(process.stdout).fileno(), tail)
+    mark = secrets.token_hex(16)
+    variables = {**(environment() if env is None else env), VARIABLE: mark}
+    told = _told(command, cwd, variables)
+    with _stdin(given) as stdin, contextlib.ExitStack() as pipes:
+        supervised = _Supervised(stdin, pipes)
+        output = _Tail(supervised.output, tail)
         try:
-            ended = _watch(process.pid, output, began + timeout, stop)
+            supervised.tell(told)
+            ended = _watch(supervised, output, began + timeout, stop)
         finally:
             seconds = time.monotonic() - began
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_REAPED)
-            program.end()
+            supervised.end(mark)
         output.drain()
-    status = -signal.SIGKILL if process.returncode is None else process.returncode
-    return Completed(status, without_secrets(output.text()), ended, seconds)
+    if supervised.error:
+        raise OSError(supervised.error, os.strerror(supervised.error))
+    return Completed(supervised.status, without_secrets(output.text()), ended, seconds)
+
+
+def _told(command: Sequence[str], cwd: Path, variables: Mapping[str, str]) -> bytes:
+    """Return what the supervisor reads.
+
+    Raises:
+        OSError: a part of it holds a NUL, which no program takes.
+    """
+    words = [str(cwd), str(len(command)), *command, *(f"{name}={value}" for name, value in variables.items())]
+    if any("\0" in word for word in words):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    told = b"".join(os.fsencode(word) + b"\0" for word in words)
+    return b"%08x" % len(told) + told
+
+
+class _Supervised:
+    """A program and its supervisor. `error` is why it could not be started (errno), `status` how it ended."""
+
+    def __init__(self, stdin: int, pipes: contextlib.ExitStack) -> None:
+        self.error = 0
+        self.status = -signal.SIGKILL
+        self._leader = 0
+        self._lines = b""
+        told, self._control = os.pipe()
+        self.report, reported = os.pipe()
+        self._is_controlled = True
+        pipes.callback(self._let_go)
+        pipes.callback(os.close, self.report)
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program; what it runs is named by the operator
+                [sys.executable, "-I", "-S", str(_SUPERVISOR), str(told), str(reported)],
+                bufsize=0,
+                cwd="/",
+                env=environment(),
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(told, reported),
+            )
+        finally:
+            os.close(told)
+            os.close(reported)
+        assert self._process.stdout is not None  # noqa: S101 - a pipe
+        self.output = pipes.enter_context(self._process.stdout).fileno()
+
+    def tell(self, told: bytes) -> None:
+        """Tell the supervisor what to run."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended: that is seen by its report
+            while told:
+                told = told[os.write(self._control, told) :]
+
+    def read_report(self) -> bool:
+        """Read what the supervisor reports; false at the end, or where the program has ended."""
+        data = os.read(self.report, 4096)
+        *lines, self._lines = (self._lines + data).split(b"\n")
+        for line in lines:
+            word, _, number = line.partition(b" ")
+            if word == b"started":
+                self._leader = int(number)
+            elif word == b"failed":
+                self.error = int(number)
+            elif word == b"ended":
+                self.status = int(number)
+                return False
+        return bool(data)
+
+    def _let_go(self) -> None:
+        if self._is_controlled:
+            self._is_controlled = False
+            os.close(self._control)
+
+    def end(self, mark: str) -> None:
+        """Let the supervisor end what still runs, and wait for it; do it ourselves where it does not."""
+        self._let_go()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_REAPED)
+        os.set_blocking(self.report, False)
+        with contextlib.suppress(BlockingIOError):
+            while self.read_report():
+                pass
+        if self._process.returncode != 0:  # it hangs, or the program has ended or stopped it
+            self._process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_REAPED)
+            if not self._leader and not self.error:
+                self.error = errno.ECHILD
+            _end_marked(mark, self._leader)
+
+
+def _end_marked(mark: str, leader: int) -> None:
+    """End the process group of a program, and what has its mark."""
+    if leader:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, signal.SIGKILL)
+    deadline = time.monotonic() + _REAPED
+    while (left := _marked(mark)) and time.monotonic() < deadline:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_PAUSE)
+
+
+def _marked(mark: str) -> list[int]:
+    """Return the processes that have a mark in their environment (proc(5))."""
+    found: list[int] = []
+    wanted = f"{VARIABLE}={mark}".encode()
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc"):  # noqa: PTH208 - many, and often
+            with contextlib.suppress(OSError, ValueError):
+                if wanted in Path(f"/proc/{int(name)}/environ").read_bytes().split(b"\0"):
+                    found.append(int(name))
+    return found
 
 
 class _Tail:
@@ -282,38 +282,24 @@ def _stdin(given: bytes) -> Iterator[int]:
         yield file.fileno()
 
 
-def _watch(pid: int, output: _Tail, deadline: float, stop: threading.Event | None) -> Ended:
-    """Read the output until the process ends, or say why it must be ended.
-
-    The end of the output mostly is that of the process. Where it is not, we look again: soon at first, then less often.
-    """
-    pause = _SOON
+def _watch(of: _Supervised, output: _Tail, deadline: float, stop: threading.Event | None) -> Ended:
+    """Read the output until the program has ended, or say why it must be ended."""
     poll = select.poll()
-    poll.register(output.pipe, select.POLLIN)
-    is_open = True
+    for descriptor in (output.pipe, of.report):
+        poll.register(descriptor, select.POLLIN)
     while True:
         left = max(0.0, deadline - time.monotonic())
-        if not is_open:
-            time.sleep(min(pause, left))
-            pause = min(2 * pause, _INTERVAL)
-        elif poll.poll(1000 * min(_INTERVAL, left)):
-            is_open = output.read()
-        if _has_ended(pid):
-            return ""
+        for ready, _ in poll.poll(1000 * min(_INTERVAL, left)):
+            if ready == of.report and not of.read_report():
+                return ""
+            if ready == output.pipe and not output.read():
+                poll.unregister(output.pipe)
         if time.monotonic() >= deadline:
             return "deadline"
         if output.total > MOST:
             return "output"
         if stop is not None and stop.is_set():
             return "stopped"
-
-
-def _has_ended(pid: int) -> bool:
-    """Return whether a child of ours has ended; it stays to be waited for."""
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-    except ChildProcessError:
-        return True
 
 
 def without_secrets(text: str) -> str:

@@ -89,7 +89,7 @@ def _modules(report: Report, modules: Any, path: KeyPath) -> None:
         for index, module in enumerate(modules):
             if module not in known:
                 message = f"model.lora_attn_modules names {quoted(module)}, which torchtune ignores."
-                message = did_you_mean(module, known, message) if isinstance(module, str) else message
+                message = did_you_mean(str(module), known, message)
                 where = (*path, index)
                 report.add("value-mismatch", message, field=field, expected=expected, actual=module, path=where)
 
@@ -195,22 +195,20 @@ def _list(report: Report, names: list[str]) -> None:
         report.add(code, message, field=_FIELD, expected=expected, actual=odd[0], path=_PATH, severity=severity)
 
 
-def checkpoint_files(files: RunFiles) -> tuple[str, ...] | None:
+def checkpoint_files(files: RunFiles) -> tuple[str, ...]:
     """Return the names in `checkpointer.checkpoint_files` of a run's finetune.yaml, relative to its checkpoint_dir.
 
     Either they are listed, or there is a format and the last number, as FormattedCheckpointFiles of torchtune 0.6.1
-    takes them: `{filename_format: model-{}-of-{}.safetensors, max_filename: "00030"}`.
-
-    Returns:
-        The names; None where the file cannot be read or names none.
+    takes them: `{filename_format: model-{}-of-{}.safetensors, max_filename: "00030"}`. Where the file cannot be read,
+    there are none.
     """
     named = at(files.readable_config.data, _PATH) if files.readable_config else None
     if isinstance(named, list):
-        return tuple(name for name in named if isinstance(name, str)) or None
+        return tuple(name for name in named if isinstance(name, str))
     if not isinstance(named, dict):
-        return None
+        return ()
     form, last = named.get("filename_format"), named.get("max_filename")
-    if not _has_two_numbers(form) or not isinstance(last, str) or not last.isdigit():
-        return None
+    if not _has_two_numbers(form) or not isinstance(last, str) or not re.fullmatch("[0-9]{1,9}", last):
+        return ()
     numbers = range(1, min(int(last), _MAX_FILES) + 1)
-    return tuple(form.replace("{}", f"{i:0{len(last)}}", 1).replace("{}", last, 1) for i in numbers) or None
+    return tuple(form.replace("{}", f"{i:0{len(last)}}", 1).replace("{}", last, 1) for i in numbers)

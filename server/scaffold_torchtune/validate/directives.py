@@ -121,11 +121,12 @@ def _options(report: Report, active: dict[str, Directive]) -> frozenset[str]:
     checked = _requeue(report, active)
     for setting, name in _OPTIONS.items():
         planned = report.planned(setting)
-        submitted = setting in report.run.submitted
-        if not submitted and planned not in {None, ""}:
+        if planned in {None, ""}:
+            continue
+        checked.add(name)
+        if setting not in report.run.submitted:
             reading = _events if setting == "mail_type" else str
             _compare(report, setting, active.get(name), str(planned), reading, name=name)
-        checked |= {name} if submitted or planned not in {None, ""} else set()
     return frozenset(checked)
 
 

@@ -3,7 +3,6 @@
 import functools
 import re
 import secrets
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from scaffold_torchtune.models import Interface, Option
 from scaffold_torchtune.system import processes
-from scaffold_torchtune.system.files import open_regular
+from scaffold_torchtune.system.files import open_regular, temporary_directory
 
 PROGRAM = Path(__file__).with_name("options_program.py")
 
@@ -62,10 +61,10 @@ def _ask(
     script: Path, _text: str, python: str, environment: tuple[tuple[str, str], ...], timeout: float
 ) -> dict[str, Option] | None:
     mark = f"@{secrets.token_hex(8)} "
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_directory() as folder:
         command = [python, str(PROGRAM), mark, str(script)]
         try:
-            done = processes.run(command, Path(folder), timeout, env=dict(environment))
+            done = processes.run(command, folder, timeout, env=dict(environment))
         except OSError as error:
             raise InterfaceFault(f"{python} cannot be started: {error.strerror}") from error
     lines = [line.strip() for line in done.output.splitlines() if line.strip()]

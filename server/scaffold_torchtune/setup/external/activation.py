@@ -3,7 +3,6 @@
 import os
 import re
 import secrets
-import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import Final, Literal, get_args
 from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models import Setting
 from scaffold_torchtune.system import processes
-from scaffold_torchtune.system.files import open_regular
+from scaffold_torchtune.system.files import open_regular, temporary_directory
 from scaffold_torchtune.system.processes import VARIABLE
 from scaffold_torchtune.system.text import close_matches, did_you_mean, escape, few, shown
 
@@ -99,13 +98,13 @@ def activate(
         All variables of the new environment, without what is in no way for a script (`processes.cleaned`).
     """
     mark = f"@{secrets.token_hex(16)}"
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_directory() as folder:
         report = Path(folder, "report")
         report.touch()
         command = ["bash", "-l", str(PROGRAM), str(report), mark, variables.get("PATH", "")]
         command += [asked.venv, asked.conda_env, *asked.modules]
         try:
-            done = processes.run(command, Path(folder), timeout, stop, env=variables)
+            done = processes.run(command, folder, timeout, stop, env=variables)
         except OSError as error:
             return Fault("shell", output=f"bash cannot be started: {error.strerror}")
         with open_regular(report) as file:

@@ -1,0 +1,405 @@
+"""The lock of an experiment: a file that says who made it, and that its maker holds a lock of the kernel on.
+
+The kernel gives a lock back when its owner ends, however it ends: who gets the lock of a file that lies there knows
+that its maker is dead. It is one of POSIX's (fcntl(2)), the kind that NFS, GPFS, CephFS and Lustre carry from one
+machine to another. Where the file system has none, or may keep them to itself, the record decides: a maker on this
+machine is looked for, one on another machine is taken to live.
+
+The file is made aside, locked, filled and synced, and only then gets its name, by a hard link: it never lies there
+empty or in part. One that does, from a crash or another program, has no maker. A dead one is replaced by a rename while
+its kernel lock is held, so that of several who find it one wins.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import secrets
+import socket
+import stat
+import threading
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+NAME: Final = "lock"
+
+_FLAGS: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_TAKEN: Final = frozenset({errno.EACCES, errno.EAGAIN})
+_LACKING: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
+_NO_FILE: Final = "not a regular file"
+_LARGEST: Final = 4096  # bytes of a record
+_LARGEST_PID: Final = 2**31 - 1
+_TRIES: Final = 20  # the file that is looked at may be given back meanwhile
+_SETTLE: Final = 1.0  # seconds after which nobody replaces a file that was looked at before
+
+# File systems of one machine, and those that carry locks between machines, with the mount options that say they do not
+# (nfs(5), mount.lustre(8), mount.gfs2(8), mount.cifs(8)). Others may or may not: FUSE, 9p, BeeGFS, AFS.
+_LOCAL: Final = {
+    "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "jfs", "reiserfs", "tmpfs", "ramfs", "overlay",
+    "vfat", "exfat",
+}  # fmt: skip
+_SHARING: Final = {
+    "nfs": ("nolock", "local_lock=all", "local_lock=posix"),
+    "nfs4": ("nolock", "local_lock=all", "local_lock=posix"),
+    "gpfs": (),
+    "ceph": (),
+    "gfs2": ("localflocks", "lockproto=lock_nolock"),
+    "ocfs2": (),
+    "cifs": ("nobrl", "nolock"),
+    "smb3": ("nobrl", "nolock"),
+}
+_SHARING_IF: Final = {"lustre": "flock"}
+
+_held: dict[tuple[int, int], "Maker"] = {}  # the locks that this process holds, by device and inode
+# Closing any descriptor of a file gives back the lock that this process has on it: one thread at a time looks at files.
+_one_at_a_time = threading.RLock()
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Who made a lock: a process of a machine.
+
+    `boot` names the run of the machine's kernel, `space` the process's namespace, `started` when it began, in ticks of
+    the kernel's clock; each is empty where it is not known. `since` is when the lock was made. `is_locked` is false
+    where the file system has no kernel locks.
+    """
+
+    pid: int
+    host: str
+    boot: str = ""
+    space: str = ""
+    started: str = ""
+    since: str = ""
+    is_locked: bool = False
+
+    def __str__(self) -> str:
+        since = f", since {self.since}" if self.since else ""
+        return f"process {self.pid} on {self.host}{since}"
+
+
+class Busy(Exception):
+    """Another scaffold holds the lock; `maker` is None where it is not known which."""
+
+    def __init__(self, maker: Maker | None) -> None:
+        super().__init__(str(maker or ""))
+        self.maker = maker
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """The lock of a maker that is dead, or that nobody knows."""
+
+    maker: Maker | None
+
+
+class HeldLock(NamedTuple):
+    """A lock that this process holds: its open file, and device and inode of that."""
+
+    descriptor: int
+    identity: tuple[int, int]
+
+
+def acquire(state: int, aside: int) -> HeldLock:
+    """Take the lock in the directory `state`. Files are made in the directory `aside`.
+
+    Raises:
+        Busy: another scaffold holds it.
+        OSError: the file system said no; `ELOOP` or `EINVAL` where no plain file lies in its place.
+    """
+    name = f"lock-{secrets.token_hex(8)}"
+    with _one_at_a_time:
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666, dir_fd=aside)
+        try:
+            lock = HeldLock(descriptor, _identity(os.fstat(descriptor)))
+            ourselves = _ourselves(is_locked=_lock(descriptor))
+            _write(descriptor, ourselves)
+            _publish(name, lock, state, aside)
+            _unlink(name, aside)
+        except BaseException:
+            _close(descriptor)
+            _unlink(name, aside)
+            raise
+        _held[lock.identity] = ourselves
+        return lock
+
+
+def _publish(name: str, lock: HeldLock, state: int, aside: int) -> None:
+    for _ in range(_TRIES):
+        if _linked(name, lock, state, aside) or _replaced(name, lock, state, aside):
+            return
+    raise Busy(None)
+
+
+def _unlink(name: str, aside: int) -> None:
+    with contextlib.suppress(OSError):  # it is cleared with all that lies there
+        os.unlink(name, dir_fd=aside)
+
+
+def release(lock: HeldLock, state: int) -> None:
+    """Give the lock back. What the file system says against it is not told: a lock without a holder stops nobody."""
+    with _one_at_a_time:
+        try:
+            if _lies_there(lock.identity, state):
+                os.unlink(NAME, dir_fd=state)
+        except OSError:
+            with contextlib.suppress(OSError):  # where there are no kernel locks, an empty one is nobody's
+                os.ftruncate(lock.descriptor, 0)
+        finally:
+            del _held[lock.identity]
+            _close(lock.descriptor)
+
+
+def look(state: int) -> Maker | Leftover | None:
+    """Return who holds the lock, or what is left of a holder; None where there is no lock. Nothing is changed.
+
+    Raises:
+        OSError: as `acquire`.
+    """
+    with _one_at_a_time:
+        try:
+            found = _examine(state, os.O_RDONLY)
+        except Busy as busy:
+            return busy.maker or Maker(0, "unknown")
+        if found is None:
+            return None
+        _close(found.descriptor)
+        return Leftover(found.maker)
+
+
+@dataclass(frozen=True)
+class _Dead:
+    """A lock whose maker is dead, open; `is_ours` where we have its kernel lock, for ourselves alone."""
+
+    descriptor: int
+    maker: Maker | None
+    is_ours: bool
+
+
+def _linked(name: str, lock: HeldLock, state: int, aside: int) -> bool:
+    """Give the file its name where no other has it."""
+    try:
+        os.link(name, NAME, src_dir_fd=aside, dst_dir_fd=state, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno == errno.ENOENT and os.fstat(lock.descriptor).st_nlink == 0:
+            raise Busy(None) from error  # who has the lock has cleared the place
+        if error.errno not in _NO_LINKS:
+            raise
+        with contextlib.suppress(FileExistsError):  # without hard links an empty one is made, and replaced as any
+            os.close(os.open(NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666, dir_fd=state))
+        return False
+    return True
+
+
+def _replaced(name: str, lock: HeldLock, state: int, aside: int) -> bool:
+    """Replace the lock of a dead maker by the file; false where no lock is there any more, or another one."""
+    began = time.monotonic()
+    dead = _examine(state, os.O_RDWR)
+    if dead is None:
+        return False
+    try:
+        if not _lies_there(_identity(os.fstat(dead.descriptor)), state):
+            return False
+        os.rename(name, NAME, src_dir_fd=aside, dst_dir_fd=state)
+        if not (dead.is_ours and _are_shared(state)):
+            _settle(lock, state, began)
+    finally:
+        _close(dead.descriptor)
+    return True
+
+
+def _settle(lock: HeldLock, state: int, began: float) -> None:
+    """Wait for others who may have looked at the same lock as we did since `began`: the last of them has it.
+
+    Raises:
+        Busy: it is not we.
+    """
+    if time.monotonic() - began >= _SETTLE:  # we may be the others, who has it may wait no more
+        raise Busy(None)
+    time.sleep(_SETTLE)
+    if not _lies_there(lock.identity, state):
+        raise Busy(None)
+
+
+def _examine(state: int, access: int) -> _Dead | None:
+    """Open the lock that is there, where its maker is dead; None where there is none.
+
+    Raises:
+        Busy: its maker lives, or may do so.
+        OSError: as `acquire`.
+    """
+    try:
+        status = os.stat(NAME, dir_fd=state, follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, _NO_FILE)
+        if _identity(status) in _held:
+            raise Busy(_held[_identity(status)])
+        try:
+            descriptor = os.open(NAME, access | _FLAGS, dir_fd=state)
+        except PermissionError:  # another's: who may not write to it can still ask for its lock
+            access = os.O_RDONLY
+            descriptor = os.open(NAME, access | _FLAGS, dir_fd=state)
+    except FileNotFoundError:
+        return None
+    try:
+        return _dead(descriptor, state, is_alone=access == os.O_RDWR)
+    except BaseException:
+        _close(descriptor)
+        raise
+
+
+def _dead(descriptor: int, state: int, *, is_alone: bool) -> _Dead:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, _NO_FILE)
+    is_free = _lock(descriptor, is_alone=is_alone)
+    maker = _read(descriptor)
+    if maker is not None and _lives(maker, state, is_free=is_free):
+        raise Busy(maker)
+    return _Dead(descriptor, maker, is_ours=is_free and is_alone)
+
+
+def _lock(descriptor: int, *, is_alone: bool = True) -> bool:
+    """Get the kernel's lock of a file; false where the file system has none.
+
+    Raises:
+        Busy: another process has it.
+    """
+    try:
+        fcntl.lockf(descriptor, (fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            raise Busy(_read(descriptor)) from error
+        if error.errno in _LACKING:
+            return False
+        raise
+    return True
+
+
+def _lives(maker: Maker, state: int, *, is_free: bool) -> bool:
+    """Return whether a maker may live. `is_free` says that we have got the kernel's lock of its file."""
+    is_here = maker.boot == _boot() if maker.boot and _boot() else maker.host == socket.gethostname()
+    if maker.is_locked and is_free:
+        return not (is_here or maker.host == socket.gethostname() or _are_shared(state))
+    if maker.host != socket.gethostname() or maker.space not in {"", _space()}:
+        return True
+    if not is_here or maker.pid == os.getpid():  # the machine was started anew; we hold none, as `_held` says
+        return False
+    try:
+        os.kill(maker.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another's
+        pass
+    started = _started(maker.pid)
+    return not (maker.started and started and maker.started != started)
+
+
+def _are_shared(state: int) -> bool:
+    """Return whether kernel locks in a directory hold for all who can reach it."""
+    try:
+        path = str(Path(f"/proc/self/fd/{state}").readlink())
+        return shares_locks(path, Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+    except OSError:  # no Linux
+        return False
+
+
+def shares_locks(path: str, mounts: str) -> bool:
+    """Return whether the mount that a path lies on carries kernel locks to all who can reach it.
+
+    `mounts` are as in mountinfo (proc(5)); of several at a path the last is what is seen.
+    """
+    kind, options, length = "", [""], -1
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), before.split(" ")[4])
+        if len(point) >= length and (path == point or path.startswith(f"{point.rstrip('/')}/")):
+            (kind, _, mounted), length = after.split(" ", 2), len(point)
+            options = mounted.split(",")
+    if kind in _SHARING:
+        return not set(_SHARING[kind]).intersection(options)
+    return kind in _LOCAL or _SHARING_IF.get(kind, "") in options
+
+
+def _write(lock: int, maker: Maker) -> None:
+    data = json.dumps(asdict(maker)).encode() + b"\n"
+    if os.write(lock, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(lock)
+
+
+def _read(descriptor: int) -> Maker | None:
+    """Return the maker that a lock names; None where it is empty or damaged."""
+    text = os.pread(descriptor, _LARGEST, 0).decode("utf-8", "replace")
+    if not text.endswith("\n"):
+        return None
+    try:
+        found = json.loads(text)
+        if isinstance(found, dict):
+            maker = Maker(**found)
+            is_sound = all(type(getattr(maker, name)) is type(value) for name, value in asdict(_NOBODY).items())
+            return maker if is_sound and 0 < maker.pid <= _LARGEST_PID else None
+    except (ValueError, TypeError, RecursionError):
+        pass
+    lines = text.splitlines()  # of an earlier version: the process, the host, and when it began
+    is_number = re.fullmatch(r"[0-9]{1,10}", lines[0]) if lines else None
+    if is_number and len(lines) in {2, 3} and lines[1] and 0 < int(lines[0]) <= _LARGEST_PID:
+        return Maker(int(lines[0]), lines[1])
+    return None
+
+
+_NOBODY: Final = Maker(0, "")
+
+
+def _ourselves(*, is_locked: bool) -> Maker:
+    now = datetime.now().astimezone()
+    pid, host = os.getpid(), socket.gethostname()
+    return Maker(pid, host, _boot(), _space(), _started(pid), f"{now:%Y-%m-%d %H:%M:%S}", is_locked)
+
+
+def _boot() -> str:
+    """Return the name of this run of the machine's kernel; empty where it has none (random(4))."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _space() -> str:
+    """Return the namespace of our processes; empty where there are none (pid_namespaces(7))."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """Return when a process began, in ticks since the machine's start; empty where that cannot be seen (proc(5))."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return ""
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _lies_there(identity: tuple[int, int], state: int) -> bool:
+    """Return whether a file is the one that has the lock's name."""
+    try:
+        there = os.stat(NAME, dir_fd=state, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return _identity(there) == identity
+
+
+def _close(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # it is closed all the same
+        os.close(descriptor)
