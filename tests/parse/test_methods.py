@@ -1,9 +1,12 @@
 """What a method may be called: known words and nothing else, in lines, columns, types, names and claude.local.md."""
 
+import contextlib
+
 import pytest
 
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.parse import methods
+from scaffold_torchtune.parse import compound, methods
+from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing, other_training
 from support.documents import LOCAL, local_md, planned, refusal, runs, summary, told
@@ -152,3 +155,12 @@ def test_claude_local_md_says_no_method(line: str) -> None:
 @pytest.mark.parametrize("line", ["Method: LoRA", "Quantization: none", "Use DoRA: no"])
 def test_claude_local_md_may_say_what_is_so(line: str) -> None:
     assert planned(summary(), local_md() + f"- {line}\n").warnings == ()
+
+
+@pytest.mark.parametrize("text", ["x" + " " * 20_000 + "y", "LoRA " * 4_000, "1 (" * 7_000, " " * 20_000 + "x"])
+def test_long_texts_are_read_at_once(text: str) -> None:
+    """Reading them took minutes where a pattern tried each of many spaces; the suite's time limit bounds it."""
+    for label in ("Method", "GPUs", "Nodes", "Batch size", "Target modules", "W&B", "LR scheduler"):
+        with contextlib.suppress(NotHonoured):
+            compound.parts(label, SourceText(text, 1, "Configuration"))
+    compound.asked_of("Other", text)

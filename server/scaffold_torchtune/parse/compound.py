@@ -180,7 +180,8 @@ def _said(field: SourceText, text: str) -> SourceText:
 
 
 def _whole(field: SourceText) -> str:
-    return (field.full or field.text).strip()
+    """Return all that stands after a label, each white space as one space, so that no pattern below tries them all."""
+    return " ".join((field.full or field.text).split())
 
 
 _Read = Mapping[str, SourceText | str]

@@ -97,7 +97,6 @@ _NOTHING: Final = frozenset(
     }
     | {"not used", "unused", "never", "null", "bf16", "bfloat16", "16", "16-bit", "16 bit", "16bit"}
 )
-_REMARK: Final = re.compile(r"\s*\([^()]*\)\s*$")
 
 
 def other_training(text: str) -> str | None:
@@ -117,5 +116,7 @@ def other_training(text: str) -> str | None:
 
 def asks_for_nothing(text: str) -> bool:
     """Return whether a text says of something that there is none of it: `no`, `false`, `none (bf16)`, `default`."""
-    plain = _REMARK.sub("", text).strip().strip("`\"'.").lower()
+    text = text.strip()
+    text = text.rpartition("(")[0] if text.endswith(")") else text
+    plain = text.strip().strip("`\"'.").lower()
     return plain in _NOTHING
