@@ -3,7 +3,7 @@
 Everything is read from the package: its recipe registry, the stock configs, the source of the recipes, the signatures
 of the components, the models that its builders make. What torchtune does not say stands in small tables, each at the
 top of a module: the models and their stock configs or the sibling whose configs stand in (`stock`), components that no
-stock config names (`components`), arguments of datasets (`loader`), the modules that LoRA is counted with (`sizes`).
+stock config names (`components`), arguments of datasets (`loader`).
 """
 
 import importlib.metadata
@@ -15,7 +15,6 @@ from installed_torchtune.components import all_components
 from installed_torchtune.loader import loader_arguments
 from installed_torchtune.models import all_models
 from installed_torchtune.recipes import all_recipes
-from installed_torchtune.sizes import LORA_MODULES
 
 
 def collect() -> dict[str, dict[str, Any]]:
@@ -30,7 +29,6 @@ def collect() -> dict[str, dict[str, Any]]:
         "models": models,
         "model_types": [member.name for member in ModelType],
         "lora_attn_modules": list(typing.get_args(peft.LORA_ATTN_MODULES)),
-        "lora_counted_with": LORA_MODULES,
         "loader_arguments": loader_arguments(),
         "components": all_components(),
     }

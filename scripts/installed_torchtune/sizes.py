@@ -1,17 +1,13 @@
 """Sizes: how many parameters a model has, and how many LoRA adds, counted on models built without memory."""
 
 import functools
+import typing
 from typing import Any
 
 from installed_torchtune.components import component
 
-# The arguments of a LoRA builder that the bundled setup writes for every model. Stated here and not read from it: the
-# contract tests count the parameters of what it writes and compare.
-LORA_MODULES = {
-    "lora_attn_modules": ["q_proj", "v_proj", "output_proj"],
-    "apply_lora_to_mlp": True,
-}
 RANKS = (8, 24)
+MLP, OUTPUT = "mlp", "output"
 
 
 def built(builder: str, **arguments: Any) -> Any:
@@ -33,18 +29,45 @@ def parameters(model: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-@functools.cache
-def lora_parameters_per_rank(lora: str, full: str) -> int:
-    """What LoRA adds for each unit of rank; exits where that is not the same at every rank."""
-    base = parameters(full_model(full))
-    added = {rank: parameters(built(lora, lora_rank=rank, **LORA_MODULES)) - base for rank in RANKS}
+def places() -> dict[str, dict[str, Any]]:
+    """The arguments of a LoRA builder that apply LoRA to one place: a projection of attention, the MLP or the output.
+
+    Builders refuse attention without LoRA, so the last two are asked for beside one projection.
+    """
+    from torchtune.modules import peft
+
+    projections: tuple[str, ...] = typing.get_args(peft.LORA_ATTN_MODULES)
+    first = {"lora_attn_modules": [projections[0]]}
+    alone = {name: {"lora_attn_modules": [name]} for name in projections}
+    return alone | {MLP: first | {"apply_lora_to_mlp": True}, OUTPUT: first | {"apply_lora_to_output": True}}
+
+
+def _added(lora: str, base: int, arguments: dict[str, Any]) -> int:
+    """What LoRA with some arguments adds for each unit of rank; exits where that is not the same at every rank."""
+    added = {rank: parameters(built(lora, lora_rank=rank, **arguments)) - base for rank in RANKS}
     each = added[RANKS[0]] // RANKS[0]
     if each <= 0 or any(count != rank * each for rank, count in added.items()):
         raise SystemExit(f"the parameters that {lora} adds do not grow with its rank: {added}")
     return each
 
 
-def sizes(lora: str, full: str) -> dict[str, int]:
+@functools.cache
+def lora_parameters_per_rank(lora: str, full: str) -> dict[str, int]:
+    """What LoRA adds for each unit of rank, by place; without the output where the builder does not take it there."""
+    base = parameters(full_model(full))
+    counts: dict[str, int] = {}
+    for place, arguments in places().items():
+        try:
+            count = _added(lora, base, arguments)
+        except (TypeError, ValueError) as refused:  # no such argument; or one that tied embeddings forbid
+            if place != OUTPUT or "apply_lora_to_output" not in str(refused):
+                raise
+            continue
+        counts[place] = count - (counts[arguments["lora_attn_modules"][0]] if place in {MLP, OUTPUT} else 0)
+    return counts
+
+
+def sizes(lora: str, full: str) -> dict[str, Any]:
     """How large the model of a pair of builders is."""
     model = full_model(full)
     return {

@@ -103,6 +103,7 @@ def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: fl
     if result.passed:
         verdict = f"All parameters validated: {checked}, none differs"
         summary = f"{counted(result.planned, 'run')} of {plan.experiment} scaffolded, validated and ready to submit"
+        summary += f". {result.tracking}" if result.tracking else ""
         end, advice = "SCAFFOLD_TORCHTUNE_COMPLETE", f"Submit with: {submit}"
     else:
         verdict = f"FAILED: {checked}, {len(failed)} with errors. {_sentences(findings)}"

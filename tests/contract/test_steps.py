@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from scaffold_torchtune.preflight.optimizer_steps import steps_per_epoch
+from scaffold_torchtune.torchtune_facts.facts import steps_per_epoch
 
 pytestmark = [
     pytest.mark.torchtune,

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.settings.kinds import PROJECTIONS
 from scaffold_torchtune.setup.bundled import build
 from scaffold_torchtune.system import yamlio
 from scaffold_torchtune.torchtune_facts.facts import load
@@ -151,21 +153,39 @@ def test_the_model_for_full_fine_tuning_trains_every_weight(model: str) -> None:
     assert sum(p.numel() for p in built.parameters()) == load().models[model].parameters
 
 
-@pytest.mark.parametrize("rank", [1, 8, 100])
-@pytest.mark.parametrize(
-    "model",
-    ["Llama-3.2-1B", "Llama-3.1-8B-Instruct", "Qwen2.5-0.5B", "Qwen2.5-7B", "Mistral-7B-v0.1", "gemma-2-2b", "phi-4"],
-)
-def test_the_facts_count_the_parameters_of_what_is_written(model: str, rank: int) -> None:
+PLACES = [
+    (("q_proj", "v_proj", "output_proj"), True, False),
+    (("k_proj",), False, False),
+    (PROJECTIONS, True, True),
+]
+"""Places that LoRA is applied to: projections of attention, whether the MLP, whether the output."""
+
+
+@pytest.mark.parametrize("places", PLACES)
+@pytest.mark.parametrize("model", known_models())
+def test_the_facts_count_the_parameters_of_what_is_written(
+    model: str, places: tuple[tuple[str, ...], bool, bool]
+) -> None:
     import torch
     from torchtune import config
     from torchtune.modules.peft import get_adapter_params
 
+    (attention, mlp, output), facts, rank = places, load().models[model], 8
+    each = facts.lora_parameters(attention, mlp=mlp, output=output)
+    asked = {
+        "lora_attn_modules": ",".join(attention), "apply_lora_to_mlp": mlp, "apply_lora_to_output": output,
+    }  # fmt: skip
+    if each is None:  # refused by the bundled setup too
+        with pytest.raises(Refused) as refused:
+            loaded(torchtune_model_name=model, lora_rank=rank, **asked)
+        assert [problem.field for problem in refused.value.problems] == ["apply_lora_to_output"]
+        assert output
+        assert "lm_head.weight" not in dict(facts.tensors())
+        return
     with torch.device("meta"):
-        built = config.instantiate(loaded(torchtune_model_name=model, lora_rank=rank).model)
-    facts = load().models[model]
+        built = config.instantiate(loaded(torchtune_model_name=model, lora_rank=rank, **asked).model)
     adapters = get_adapter_params(built)
-    assert sum(p.numel() for p in adapters.values()) == rank * facts.lora_parameters_per_rank
+    assert sum(p.numel() for p in adapters.values()) == rank * each
     assert sum(p.numel() for name, p in built.named_parameters() if name not in adapters) == facts.parameters
     assert len(built.layers) == facts.layers
 

@@ -31,6 +31,9 @@ MODEL = "Qwen2.5-0.5B-Instruct"
 RUNS = {"json": "rank8_lr5e-5", "parquet": "rank8_lr5e-5", "full": "lr5e-5_recipe-full"}
 """The run that is trained, by what is tried."""
 
+USUAL_PLACES = {"q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+"""What LoRA is applied to where no document says otherwise, as PEFT names it."""
+
 STEPS = 2
 CPU = ["device=cpu", "dtype=fp32", f"max_steps_per_epoch={STEPS}"]
 """All that differs from the job: this machine has no GPU and little time."""
@@ -41,10 +44,14 @@ CHANGES = {
 }
 """What each training changes in the bundled example, beside its paths."""
 
+PLACES = {"q_proj", "k_proj"}
+"""What the training from Parquet applies LoRA to, and nothing else."""
+
 PARQUET = {
     "words_5L_300.json": "words_5L_300.parquet",
     "**Format:** JSON": "**Format:** Parquet",
-    "- **Epochs:** 2": "- **Epochs:** 1\n- **Adapter weights only:** true",
+    "- **Epochs:** 2": "- **Epochs:** 1\n- **Adapter weights only:** true\n- **W&B mode:** disabled\n"
+    f"- **Target modules:** {', '.join(sorted(PLACES))}",
 }
 """What the training from Parquet changes besides; it leaves out the whole model, which the other one saves."""
 
@@ -66,6 +73,8 @@ class Trained:
     epochs: int
     adapter: bool
     whole_model: bool
+    places: frozenset[str]
+    is_logged: bool
     results: Path
     losses: list[tuple[int, int, float]]
 
@@ -92,7 +101,8 @@ def trained(
     found = re.findall(r"(\d+)\|(\d+)\|Loss: (\S+?):", output)
     losses = list(dict.fromkeys((int(epoch), int(step), float(loss)) for epoch, step, loss in found))
     results = folder / "ck-outputs" / NAME / f"ck-out-{run}"
-    yield Trained(1 if parquet or full else 2, not full, not parquet, results, losses)
+    places = frozenset(PLACES if parquet else USUAL_PLACES)
+    yield Trained(1 if parquet or full else 2, not full, not parquet, places, not parquet, results, losses)
     shutil.rmtree(folder)
 
 
@@ -158,7 +168,8 @@ def test_the_adapter_lies_where_it_was_planned_and_has_learnt(trained: Trained) 
     assert (config["r"], config["lora_alpha"]) == (8, 16)
     adapter = load_file(last / "adapter_model.safetensors")
     outputs = [weights for name, weights in adapter.items() if "lora_B" in name]
-    assert len(outputs) == 24 * 6  # layers; query, value and output projections, and the three of the MLP
+    assert {name.split(".")[-3] for name in adapter} == trained.places == set(config["target_modules"])
+    assert len(outputs) == 24 * len(trained.places)  # in each of 24 layers
     assert all(weights.shape[1] == 8 for weights in outputs)
     assert all(weights.count_nonzero() > 0 for weights in outputs)  # zero until a step with a gradient was taken
 
@@ -183,5 +194,6 @@ def test_every_weight_has_learnt_where_all_are_trained(trained: Trained, models:
     assert kept == (set() if not trained.adapter else untouched | embedding)
 
 
-def test_metrics_stay_on_this_machine_in_the_planned_directory(trained: Trained) -> None:
-    assert list((trained.results / "logs" / "wandb").glob("offline-run-*/*.wandb"))
+def test_metrics_stay_on_this_machine_in_the_planned_directory_unless_they_are_switched_off(trained: Trained) -> None:
+    logged = list((trained.results / "logs" / "wandb").glob("offline-run-*/*.wandb"))
+    assert bool(logged) == trained.is_logged

@@ -184,6 +184,8 @@ def test_good_nodes_are_taken(lines: list[Line]) -> None:
 def test_every_model_is_built_once_with_the_parameters_of_the_facts(lines: list[Line]) -> None:
     for facts, line in zip(MODELS.values(), lines[-len(BUILT) :], strict=True):
         assert (line.refused, line.unasked) == ("", "")
-        assert line.lora == 8 * facts.lora_parameters_per_rank
+        each = facts.lora_parameters(LORA["lora_attn_modules"], mlp=LORA["apply_lora_to_mlp"], output=False)
+        assert each is not None
+        assert line.lora == 8 * each
         assert line.parameters == facts.parameters + line.lora
         assert line.attention == dict.fromkeys(LORA["lora_attn_modules"], facts.layers)

@@ -134,7 +134,7 @@ def test_other_lora_than_was_asked_for_is_an_error(
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("apply_lora_to_mlp: true", "apply_lora_to_mlp: false"),
+        ("apply_lora_to_mlp: true", "apply_lora_to_mlp: some"),
         ("  lora_rank: 8\n", "  lora_rank: eight\n"),
         ("  lora_rank: 8\n", "  lora_rank: 8\n  use_dora: true\n"),
         ("lora_llama3_2_1b", "lora_llama3_2"),

@@ -8,7 +8,6 @@ from scaffold_torchtune.external_checks import WHOLE
 from scaffold_torchtune.external_checks.ask_torchtune import Config, Line, TorchtuneAnswers, findings, questions
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.torchtune_facts.facts import load
 from support.torchtune_configs import config
 from support.wording import absent
 
@@ -172,7 +171,7 @@ def test_a_model_of_which_no_layer_is_known_is_not_searched() -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("apply_lora_to_mlp: true", "apply_lora_to_mlp: false"),
+        ("apply_lora_to_mlp: true", "apply_lora_to_mlp: some"),
         ("apply_lora_to_mlp: true", "apply_lora_to_output: true"),
         ("  lora_rank: 8\n", "  lora_rank: eight\n"),
         ("  lora_rank: 8\n", "  lora_rank: true\n"),
@@ -190,10 +189,20 @@ def test_modules_in_another_order_are_the_same() -> None:
     consent(answered(other))
 
 
-def test_modules_other_than_the_facts_count_are_not_counted() -> None:
-    assert load().lora_counted_with["lora_attn_modules"] != ("q_proj",)
-    fewer = config("[q_proj, v_proj, output_proj]", "[q_proj]")
-    consent(answered(fewer, model=built(lora=7, attention={"q_proj": 16})))
+@pytest.mark.parametrize(
+    ("old", "new", "attention", "lora"),
+    [
+        ("[q_proj, v_proj, output_proj]", "[q_proj]", {"q_proj": 16}, 8 * (65_536 + 491_520)),
+        ("apply_lora_to_mlp: true", "apply_lora_to_mlp: false", None, 8 * (65_536 + 40_960 + 65_536)),
+    ],
+)
+def test_lora_in_other_places_is_counted_as_the_facts_count_it(
+    old: str, new: str, attention: dict[str, int] | None, lora: int
+) -> None:
+    asked, has = config(old, new), {} if attention is None else {"attention": attention}
+    consent(answered(asked, model=built(lora=lora, **has)))
+    found = the_one(answered(asked, model=built(lora=lora + 1, **has)))
+    assert (found.code, found.expected, found.actual) == ("lora-differs", lora, lora + 1)
 
 
 def test_components_of_others_are_one_remark() -> None:

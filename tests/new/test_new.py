@@ -50,6 +50,11 @@ ARRIVALS = [
     ("--model-dir", "/pre trained", f"`/pre trained/{MODEL}`", "models_dir", "/pre trained"),
     ("--project", "words", "`words`", "my_wandb_project", "words"),
     ("--output-dir", "/out", "`/out`", "output_dir", "/out/one/ck-out-{run}/"),
+    ("--lora-attn-modules", "k_proj, q_proj", "q_proj,k_proj", "model.lora_attn_modules", ["q_proj", "k_proj"]),
+    ("--apply-lora-to-mlp", "no", "- **Apply LoRA to MLP:** no", "model.apply_lora_to_mlp", False),
+    ("--wandb-mode", "disabled", "- **W&B mode:** disabled", "metric_logger.mode", "disabled"),
+    ("--warmup-steps", "0", "- **Warmup steps:** 0", "lr_scheduler.num_warmup_steps", 0),
+    ("--warmup-ratio", "0", "- **Warmup ratio:** 0", "lr_scheduler.num_warmup_steps", 0),
     ("--name", "other_name-2", "# other_name-2", "output_dir", "{here}/outputs/other_name-2/ck-out-{run}/"),
 ]
 

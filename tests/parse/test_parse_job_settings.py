@@ -47,7 +47,7 @@ def environment(section: str) -> dict[str, Scalar]:
          {"wandb_entity": "my-team", "wandb_group": "sweep", "wandb_tags": "lora,4 letters"}),
         ("## Anything\n- W&B entity: team\n", {"wandb_entity": "team"}),
         ("## HPC\n- Group: LAB\n- Offline: yes\n", {"offline": True}),
-        ("## Weights & Biases\n- Entity: (none)\n- Offline: yes\n", {}),
+        ("## Weights & Biases\n- Entity: (none)\n- Offline: yes\n", {"wandb_mode": "offline"}),
         ("## Cluster\n- Compute nodes have no internet: yes\n", {"offline": True}),
     ],
 )  # fmt: skip

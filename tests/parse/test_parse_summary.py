@@ -133,8 +133,6 @@ def test_configuration_may_stand_without_subsections() -> None:
         ("- **Flavour:** vanilla", "unused-field"),
         ("- **Model:** other", "unused-field"),
         ("- **Dataset:** other.json", "unused-field"),
-        ("- **Account:** other", "unused-field"),
-        ("- **my_wandb_run_name:** mine", "unused-field"),
     ],
 )
 def test_a_setting_that_is_not_used_is_warned_about(line: str, code: str) -> None:

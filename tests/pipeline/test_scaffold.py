@@ -65,6 +65,25 @@ def test_the_job_has_the_account_and_the_time_and_no_partition(experiment: Path)
     assert not any("partition" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("mode", "tracking"),
+    [("offline", "/ck-out-*/logs/wandb/offline-run-*"), ("online", ""), ("disabled", "")],
+)
+def test_ready_runs_say_how_what_they_log_offline_is_sent(tmp_path: Path, mode: str, tracking: str) -> None:
+    line = f"- **Epochs:** 2\n- **W&B mode:** {mode}"
+    experiment = make_experiment(tmp_path / "sweep", replace={"- **Epochs:** 2": line})
+    result = scaffold(experiment)
+    assert result.ok
+    assert result.validation.tracking.endswith(tracking)
+    assert bool(result.validation.tracking) == bool(tracking)
+    assert ("wandb sync" in log(experiment)) == bool(tracking)
+    for run in run_directories(experiment):
+        assert f"  mode: {mode}\n" in (experiment / run / "finetune.yaml").read_text()
+    refused = make_experiment(tmp_path / "other", replace={"- **Epochs:** 2": line})
+    steps.render(Request(refused))
+    assert steps.validate(Request(refused)).tracking == ""
+
+
 def test_one_run_directory_and_the_whole_log_are_as_golden(experiment: Path) -> None:
     scaffold(experiment, now=Clock())
     made = {name: (experiment / "rank8_lr1e-5" / name).read_text() for name in FILES}

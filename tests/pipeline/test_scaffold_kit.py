@@ -104,8 +104,35 @@ def test_outputs_follow_the_rule_of_the_version_below_the_same_base(tmp_path: Pa
     result = done(tmp_path, "august")
     place = f"/scratch/gpfs/LAB/ada/ck-outputs/cap_4L_lora_lr_sweep/{RUN}/artifacts"
     assert finetune(tmp_path / "sweep", RUN)["output_dir"].rstrip("/") == place
-    (told,) = [f for f in result.plan.warnings if f.code == "script-writes"]
-    assert "/scratch/gpfs/LAB/ada/ck-outputs/cap_4L_lora_lr_sweep/RUN/artifacts" in told.message
+    fixed, told = (f.message for f in result.plan.warnings if f.code == "script-writes")
+    assert "/scratch/gpfs/LAB/ada/ck-outputs/cap_4L_lora_lr_sweep/RUN/artifacts" in told
+    assert absent(fixed, "lora_attn_modules", "apply_lora_to_mlp", "wandb_mode 'offline'") == []
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("- **LoRA attention modules:** q_proj, k_proj", "lora_attn_modules"),
+        ("- **Apply LoRA to MLP:** no", "apply_lora_to_mlp"),
+        ("- **Apply LoRA to output:** yes", "apply_lora_to_output"),
+        ("- **W&B mode:** online", "wandb_mode"),
+    ],
+)
+def test_where_lora_goes_and_how_runs_are_logged_no_version_can_be_told(
+    tmp_path: Path, generation: str, line: str, field: str
+) -> None:
+    (problem,) = refused(tmp_path, generation, {"- **Epochs:** 2": f"- **Epochs:** 2\n{line}"})
+    assert (problem.code, problem.field, problem.file) == ("untaken-setting", field, "experiment_summary.md")
+    assert absent(problem.fix, "--setup-script bundled") == []
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_what_every_version_writes_may_be_said(tmp_path: Path, generation: str) -> None:
+    said = "- **Target modules:** q_proj, v_proj, o_proj, gate_proj, up_proj, down_proj\n- **W&B mode:** offline"
+    result = done(tmp_path, generation, {"- **Epochs:** 2": f"- **Epochs:** 2\n{said}"})
+    assert result.ok
+    assert result.validation.tracking.endswith("/logs/wandb/offline-run-*")
 
 
 def test_what_a_version_mistakes_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -63,6 +63,12 @@ def test_a_row_that_leaves_a_value_open_has_that_of_configuration() -> None:
         ("Weight Decay", ["0.01", "0.1"], ["weight_decay0.01", "weight_decay0.1"]),
         ("num_warmup_steps", ["0", "50"], ["num_warmup_steps0", "num_warmup_steps50"]),
         ("Packed", ["yes", "no"], ["packed-true", "packed-false"]),
+        (
+            "lora_attn_modules",
+            ["q_proj, v_proj", "k_proj"],
+            ["lora_attn_modules-q_proj+v_proj", "lora_attn_modules-k_proj"],
+        ),
+        ("W&B mode", ["online", "offline"], ["wandb_mode-online", "wandb_mode-offline"]),
         ("Time", ["1:00:00", "0:30:00"], ["time-1-00-00", "time-0-30-00"]),
         ("GPUs", ["1", "2"], ["gpus1", "gpus2"]),
         ("Dataset", ["/a/x.json", "/b/y.json"], ["x", "y"]),
@@ -79,12 +85,17 @@ def test_every_column_that_varies_is_in_the_name(column: str, cells: list[str], 
     assert directories(plan) == expected
 
 
-@pytest.mark.parametrize("name", sorted(p.name for p in PARAMETERS.values() if p.column and p.name != "recipe"))
+OF_SEVERAL = {"recipe", "target_modules", "warmup_ratio", "nodes", "effective_batch_size"}
+"""What becomes settings of other names, or is held against them."""
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in PARAMETERS.values() if p.column and p.name not in OF_SEVERAL))
 def test_every_parameter_that_may_be_a_column_is_planned_and_told_apart(name: str) -> None:
     kinds = {"int": ["2", "3"], "float": ["0.1", "0.2"], "bool": ["yes", "no"],
              "pattern_free_path": ["a.json", "b.json"], "time": ["1:00:00", "2:00:00"],
              "memory": ["8G", "9G"], "text": ["a", "b"], "tags": ["a", "b"],
-             "name": ["aa", "bb"], "gpu_type": ["aa", "bb"]}  # fmt: skip
+             "name": ["aa", "bb"], "gpu_type": ["aa", "bb"],
+             "projections": ["q_proj", "k_proj"], "wandb_mode": ["online", "disabled"]}  # fmt: skip
     label = {"lora_rank": "LoRA Rank", "lr": "Learning Rate", "model": "Model"}.get(name, name)
     given = {label: kinds[PARAMETERS[name].kind]}
     rows = table(

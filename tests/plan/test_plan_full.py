@@ -24,7 +24,7 @@ def recipes_of(plan: Plan) -> list[Any]:
     ("says", "method"),
     [
         *((text, "full") for text in ("full", "Full fine-tuning", "full_finetune", "full-parameter finetuning")),
-        ("Full weight training (8 GPUs)", "full"),
+        ("Full weight training (1 GPU)", "full"),
         ("full_finetune_single_device", "full"),
         *((text, "lora") for text in ("LoRA", "lora fine-tuning", "PEFT: LoRA", "lora_finetune_single_device")),
     ],

@@ -27,7 +27,8 @@ def found(code: str, *runs: Any, seen: DiskState | None = None, **more: Any) -> 
 def test_the_estimate_counts_memory_disk_and_steps() -> None:
     """By hand: 1,235,814,400 parameters x 2 bytes; LoRA adds 663,552 x rank 8, four times 2 bytes each."""
     facts = facts_of("Llama-3.2-1B-Instruct")
-    assert (facts.parameters, facts.lora_parameters_per_rank) == (1_235_814_400, 663_552)
+    each = facts.lora_parameters(("q_proj", "v_proj", "output_proj"), mlp=True, output=False)
+    assert (facts.parameters, each) == (1_235_814_400, 663_552)
     (finding,) = found("estimate", {"save_adapter_weights_only": False}, splits={DATA: {"train": 100}})
     held = (1_235_814_400 * 2 + 663_552 * 8 * 2 * 4) / GIB
     saved = (2 * (1_235_814_400 * 2 + 663_552 * 8 * 2) + 2 * 663_552 * 8 * 2) / GIB

@@ -212,11 +212,19 @@ def test_of_those_torchtune_passes_over_one_that_is_there_for_qwen_alone() -> No
 def test_what_lora_adds_is_what_its_matrices_hold() -> None:
     """Llama-3.2-1B: a and b of q, v and o projections, and of the three of the MLP, in each of 16 layers."""
     attention = (2048 + 2048) + (2048 + 512) + (2048 + 2048)
-    assert load().models["Llama-3.2-1B"].lora_parameters_per_rank == 16 * (attention + 3 * (2048 + 8192))
-    assert load().lora_counted_with == {
-        "lora_attn_modules": ("q_proj", "v_proj", "output_proj"),
-        "apply_lora_to_mlp": True,
-    }
+    facts = load().models["Llama-3.2-1B"]
+    assert facts.lora_parameters(("q_proj", "v_proj", "output_proj"), mlp=False, output=False) == 16 * attention
+    assert facts.lora_parameters(("k_proj",), mlp=True, output=False) == 16 * ((2048 + 512) + 3 * (2048 + 8192))
+    assert facts.lora_parameters(("q_proj",), mlp=False, output=True) is None
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_lora_on_the_output_needs_weights_of_its_own(name: str) -> None:
+    facts, entry = load().models[name], find_model(name)
+    assert set(facts.lora_parameters_per_rank) - {"output"} == {*load().lora_attn_modules, "mlp"}
+    assert entry is not None
+    own = "lm_head.weight" in dict(facts.tensors())
+    assert own == ("output" in facts.lora_parameters_per_rank) == (not entry.tied)
 
 
 def test_the_tensors_are_not_read_before_they_are_asked_for() -> None:

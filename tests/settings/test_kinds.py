@@ -60,6 +60,12 @@ KINDS: dict[ValueKind, tuple[str, list[str], list[str]]] = {
     "nodes": ("exclude", ["node01", "gpu[03-05],n7", "r[1,3-4]n"], ["gpu[01", "a b", "a,,b", "[1-2]", "a;b"]),
     "tags": ("wandb_tags", ["lora,4 letters,true", "a/b:c"], ["a,a", "a;b", "a,,b", "x" * 65, "$x"]),
     "files": ("checkpoint_files", ["model.safetensors", "a-1-of-2.bin,a-2-of-2.bin"], ["a/b", "a,a", "..", "$x"]),
+    "projections": (
+        "lora_attn_modules",
+        ["q_proj", "q_proj,v_proj,output_proj", "q_proj,k_proj,v_proj,output_proj"],
+        ["", "q_prj", "q_proj,q_proj", "q_proj,,v_proj", "q_proj;v_proj", "mlp", "w1", "up_proj", "all"],
+    ),
+    "wandb_mode": ("wandb_mode", ["online", "offline", "disabled"], ["", "on", "dryrun", "no", "off line"]),
     "comment": ("comment", ["second # try; of (two)", "a, b"], ['say "hi"', "$(id)", "a\nb", "x" * 201, "<a>", "{a}"]),
 }  # fmt: skip
 

@@ -24,6 +24,7 @@ OTHER_SCRIPT = "/opt/setup_finetune.py"
 BY_RUN: dict[str, tuple[str, Scalar]] = {
     "wandb_group": ("sweep", "sweep"),
     "wandb_tags": ("one, two", "one,two"),
+    "wandb_mode": ("online", "online"),
     "dataset_type": ("chat_dataset", "chat_dataset"),
     "training_samples": ("77", 77),
     "system_prompt": ("Say it.", "Say it."),
@@ -35,6 +36,9 @@ BY_RUN: dict[str, tuple[str, Scalar]] = {
     "max_seq_len": ("512", 512),
     "lora_rank": ("24", 24),
     "lora_alpha": ("99", 99),
+    "lora_attn_modules": ("q_proj, k_proj", "q_proj,k_proj"),
+    "apply_lora_to_mlp": ("no", False),
+    "apply_lora_to_output": ("yes", True),
     "lora_dropout": ("0.25", 0.25),
     "lr": ("3e-6", 3e-6),
     "lr_scheduler": ("cosine", "get_cosine_schedule_with_warmup"),
@@ -84,7 +88,8 @@ OF_LOCAL: dict[str, tuple[str, Scalar]] = {
     **{
         name: BY_RUN[name]
         for name in (
-            "wandb_group", "wandb_tags", "time", "gpus", "gpu_type", "mem", "cpus_per_task", "qos", "requeue",
+            "wandb_group", "wandb_tags", "wandb_mode", "time", "gpus", "gpu_type", "mem", "cpus_per_task", "qos",
+            "requeue",
         )
     },
 }  # fmt: skip
@@ -106,8 +111,10 @@ OF_THE_DATA = {
 OF_COMPUTE = {"time", "gpus", "mem", "cpus_per_task"}
 
 LABELS: dict[str, str] = {
-    "wandb_group": "wandb group",
-    "wandb_tags": "wandb tags",
+    "wandb_group": "wandb group, w b group, weights biases group",
+    "wandb_tags": "wandb tags, w b tags, weights biases tags",
+    "wandb_mode": "wandb mode, w b mode, weights biases mode, weights and biases mode, wandb logging mode,"
+    " w b logging mode",
     "dataset_type": "dataset type, data set type",
     "training_samples": "training samples, train samples, samples",
     "system_prompt": "system prompt, system message",
@@ -119,12 +126,16 @@ LABELS: dict[str, str] = {
     "max_seq_len": "max seq len, max sequence length, maximum sequence length, max seq length, sequence length",
     "lora_rank": "lora rank, rank, r",
     "lora_alpha": "lora alpha, alpha",
+    "lora_attn_modules": "lora attn modules, lora attention modules, lora projections",
+    "apply_lora_to_mlp": "apply lora to mlp, lora on mlp, lora to mlp, apply lora to the mlp",
+    "apply_lora_to_output": "apply lora to output, lora on output, lora to output, apply lora to the output",
     "lora_dropout": "lora dropout, dropout",
     "lr": "lr, learning rate, peak lr, peak learning rate",
     "lr_scheduler": "lr scheduler, scheduler, lr schedule, learning rate schedule, learning rate scheduler",
-    "num_warmup_steps": "num warmup steps, warmup steps, warm up steps, warmup",
+    "num_warmup_steps": "num warmup steps, warmup steps, warm up steps, warmup, warm up",
     "weight_decay": "weight decay, wd",
-    "batch_size": "batch size, batch, bs",
+    "batch_size": "batch size, batch, bs, per device batch size, batch size per device, batch size per gpu,"
+    " per gpu batch size, micro batch size, per device train batch size",
     "batch_size_val": "batch size val, validation batch size",
     "epochs": "epochs, epoch, ep, num epochs, number of epochs",
     "gradient_accumulation_steps": "gradient accumulation steps, gradient accumulation, grad accumulation,"
@@ -132,7 +143,8 @@ LABELS: dict[str, str] = {
     "clip_grad_norm": "clip grad norm, gradient clipping, max grad norm",
     "max_steps_per_epoch": "max steps per epoch, maximum steps per epoch",
     "seed": "seed, random seed",
-    "enable_activation_checkpointing": "enable activation checkpointing, activation checkpointing",
+    "enable_activation_checkpointing": "enable activation checkpointing, activation checkpointing,"
+    " gradient checkpointing",
     "log_every_n_steps": "log every n steps, log every",
     "run_val_every_n_steps": "run val every n steps, validation every n steps",
     "save_adapter_weights_only": "save adapter weights only, adapter weights only",
@@ -167,8 +179,9 @@ LOCAL_LABELS: dict[str, dict[str, str]] = {
         "models_dir": "models directory, models dir, model directory",
         "modules": "modules",
         "wandb_entity": "wandb entity, w b entity, weights biases entity, weights and biases entity",
-        "wandb_group": "wandb group",
-        "wandb_tags": "wandb tags",
+        "wandb_group": "wandb group, w b group",
+        "wandb_tags": "wandb tags, w b tags",
+        "wandb_mode": "wandb mode, w b mode, weights biases mode, weights and biases mode",
         "mail_user": "mail user",
         "mail_type": "mail type",
         "offline": "compute nodes offline, compute nodes are offline, compute nodes have no internet",
@@ -184,6 +197,7 @@ LOCAL_LABELS: dict[str, dict[str, str]] = {
         "wandb_entity": "entity",
         "wandb_group": "group, run group",
         "wandb_tags": "tags",
+        "wandb_mode": "mode, logging mode",
     },
     _OF_SLURM: {
         "offline": "offline, offline mode",
@@ -195,6 +209,7 @@ LOCAL_LABELS: dict[str, dict[str, str]] = {
         "exclude": "exclude, exclude nodes, excluded nodes, nodes to exclude",
         "requeue": "requeue",
     },
+    "top slurm defaults": {"nodes": "nodes, number of nodes, num nodes, node count"},
     "slurm": {
         "comment": "comment, job comment",
         "mail_user": "mail, email, e mail, mail address, email address, mail to, notify, notification email",
@@ -222,7 +237,12 @@ HEADINGS = {
 }  # fmt: skip
 """A heading about each topic."""
 
-LOCAL_TEXTS = {**{name: text for name, (text, _) in OF_LOCAL.items()}, "scratch_dir": "/s", "working_dir": "/w"}
+LOCAL_TEXTS = {
+    **{name: text for name, (text, _) in OF_LOCAL.items()},
+    "scratch_dir": "/s",
+    "working_dir": "/w",
+    "nodes": "1",
+}
 
 
 def _labels(of: dict[str, str]) -> list[tuple[str, str]]:
@@ -282,7 +302,13 @@ def test_the_column_of_data_sets_reaches_the_plan(label: str) -> None:
     _is(run.settings["dataset_label"], "cities", SourceKind.ROW, SUMMARY, _line(document, "| run_1"))
 
 
-METHODS = ["recipe", "method", "fine tuning method", "finetuning method", "training method"]
+METHODS = [
+    "recipe", "method", "fine tuning method", "finetuning method", "training method", "peft method", "peft type",
+    "peft",
+    "adapter type", "fine tuning type", "finetuning type", "tuning method", "training type", "fine tuning approach",
+    "training approach", "fine tuning strategy", "fine tuning technique", "finetune method", "fine tune method",
+    "custom recipe",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("label", METHODS)
@@ -360,7 +386,10 @@ def test_every_label_of_claude_local_md_yields_its_setting_where_it_counts(topic
             heading = f"## {HEADINGS[topic]}\n\n" if HEADINGS[topic] else ""
             found = local.read_local(f"# Local\n\n{heading}- {label}: {LOCAL_TEXTS[name]}\n", LOCAL)
             read = {setting: field.text for setting, field in found.settings.items()}
-            assert read == ({name: LOCAL_TEXTS[name]} if topic in topics.split() else {}), label
+            expected = {name: LOCAL_TEXTS[name]} if topic in topics.split() else {}
+            if topic == "wandb" and label.startswith("offline"):  # where it says how runs are logged
+                expected = {"wandb_mode": "offline"}
+            assert read == expected, label
 
 
 def test_the_directories_of_claude_local_md_are_kept() -> None:

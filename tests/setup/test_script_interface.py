@@ -135,12 +135,13 @@ def test_the_user_is_warned_of_defaults_that_a_script_does_not_tell(tmp_path: Pa
     found = steps.plan(Request(experiment, setup_script=str(script))).warnings
     (told,) = [each for each in found if each.code == "script-writes"]
     assert told.severity is Severity.WARNING
-    names = "lora_alpha, lora_dropout, lr_scheduler, num_warmup_steps, weight_decay, gradient_accumulation_steps, "
-    assert absent(told.message, f"{names}max_seq_len, seed") == []
+    names = "lora_alpha, lora_attn_modules, apply_lora_to_mlp, lora_dropout, lr_scheduler, num_warmup_steps, "
+    assert absent(told.message, f"{names}weight_decay, gradient_accumulation_steps, max_seq_len, seed") == []
     assert not {"lora_rank", "lr", "batch_size", "epochs"} & set(told.message.replace(",", " ").split())
     lines = ["LoRA alpha", "LoRA dropout", "Warmup steps", "Weight decay", "Gradient accumulation steps", "Seed"]
     given = "".join(f"- **{line}:** 1\n" for line in lines).replace("dropout:** 1", "dropout:** 0.1")
     given += "- **LR scheduler:** cosine\n- **Max seq len:** 512\n"
+    given += "- **LoRA attention modules:** q_proj, v_proj\n- **Apply LoRA to MLP:** yes\n"
     change(experiment / "experiment_summary.md", "- **Epochs:** 2\n", f"- **Epochs:** 2\n{given}")
     found = steps.plan(Request(experiment, setup_script=str(script))).warnings
     assert not [each for each in found if each.code == "script-writes"]

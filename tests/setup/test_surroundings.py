@@ -59,6 +59,14 @@ def test_another_environment_is_activated_for_itself(tmp_path: Path, login: Logi
     assert login.conda.activated == ["cruijff", "other"]
 
 
+def test_the_environment_that_the_summary_names_is_activated(tmp_path: Path, login: Login) -> None:
+    named = {"- **Epochs:** 2": "- **Epochs:** 2\n- **Conda environment:** other"}
+    result = scaffold(make_experiment(tmp_path / "one", replace=named), script(tmp_path, MAKE))
+    assert result.ok, [run.reason for run in result.setup.runs]
+    assert set(login.conda.activated) == {"other"}
+    assert [w.code for w in result.plan.warnings if w.field == "conda_env"] == ["overridden"]
+
+
 def test_what_failed_is_tried_again(single: Path, tmp_path: Path, login: Login) -> None:
     request = Request(single, setup_script=str(script(tmp_path, MAKE)))
     login.conda.answers("exit 1")

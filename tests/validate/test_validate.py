@@ -103,6 +103,9 @@ OTHER: dict[str, Scalar] = {
     "torchtune_model_name": "Qwen2.5-3B",
     "time": "01:00:00",
     "account": "lab",
+    "apply_lora_to_mlp": False,
+    "apply_lora_to_output": True,
+    "lora_attn_modules": "q_proj,v_proj",
     "batch_size_val": 3,
     "checkpoint_files": "model-00001-of-00002.safetensors,model-00002-of-00002.safetensors",
     "clip_grad_norm": 0.5,
@@ -135,6 +138,7 @@ OTHER: dict[str, Scalar] = {
     "venv": "mine",
     "wandb_entity": "team",
     "wandb_group": "sweep",
+    "wandb_mode": "online",
     "wandb_tags": "lora,words",
 }
 

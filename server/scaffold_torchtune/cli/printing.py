@@ -258,6 +258,12 @@ def _validate(out: Console, of: results.ValidateResult) -> None:
     findings(out, of.findings)
     word = Text("passed", style="bold green") if of.passed else Text("FAILED", style="bold red")
     _say(out, "validation ", word, f": {of.checked} of {of.planned} runs checked")
+    _tracking(out, of)
+
+
+def _tracking(out: Console, of: results.ValidateResult) -> None:
+    if of.tracking:
+        out.print(Text(of.tracking), soft_wrap=True)  # its command is to be copied
 
 
 _STATES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
@@ -295,3 +301,4 @@ def _scaffold(out: Console, of: results.ScaffoldResult) -> None:
     _say(out, f"log: {of.log}")
     if of.submit:
         out.print(Text(f"submit with: {of.submit}"), soft_wrap=True)  # to be copied: never broken
+    _tracking(out, of.validation)

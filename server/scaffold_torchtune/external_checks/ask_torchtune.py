@@ -239,17 +239,15 @@ def _lora(config: Config, node: dict[str, Any], line: Line) -> Iterator[Finding]
 
 def _expected(node: dict[str, Any]) -> int | None:
     """The LoRA parameters that a node must have by the facts; None where they do not say."""
-    rank, facts = node.get("lora_rank"), load()
-    model = next((m for m in facts.models.values() if m.lora_builder == node["_component_"]), None)
-    if model is None or type(rank) is not int or node.get("use_dora"):
+    rank, modules = node.get("lora_rank"), node.get("lora_attn_modules")
+    mlp, output = node.get("apply_lora_to_mlp", False), node.get("apply_lora_to_output", False)
+    model = next((m for m in load().models.values() if m.lora_builder == node["_component_"]), None)
+    if type(rank) is not int or not isinstance(modules, list) or not isinstance(mlp, bool):
         return None
-    for name, counted in facts.lora_counted_with.items():
-        given = node.get(name)
-        if (sorted(map(str, given)) if isinstance(given, list) else given) != (
-            sorted(counted) if isinstance(counted, tuple) else counted
-        ):
-            return None
-    return rank * model.lora_parameters_per_rank
+    if model is None or not isinstance(output, bool) or node.get("use_dora"):
+        return None
+    each = model.lora_parameters(map(str, modules), mlp=mlp, output=output)
+    return None if each is None else rank * each
 
 
 def _unasked(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers) -> Iterator[Finding]:

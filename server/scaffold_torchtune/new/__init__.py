@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Refused, Scalar, finding, refuse
-from scaffold_torchtune.models import Model, Options, Plan, SourceKind
+from scaffold_torchtune.models import Experiment, Model, Options, Plan, SourceKind
 from scaffold_torchtune.new import options
 from scaffold_torchtune.new.options import NewExperiment
 from scaffold_torchtune.parse.experiment import parse_experiment
@@ -114,7 +114,7 @@ def _read_back(asked: NewExperiment, documents: Mapping[str, str]) -> list[Findi
     problems = list({p.message: p for outcome in outcomes for p in outcome.problems}.values())
     if problems:
         raise Refused("setup_finetune would refuse what was asked for", [_unplaced(p, found) for p in problems])
-    if differing := _differences(asked, plan):
+    if differing := _differences(asked, plan, experiment):
         raise Refused("what was asked for cannot be written as a summary", differing)
     warnings = {p.message: p for p in (*plan.warnings, *(w for outcome in outcomes for w in outcome.warnings))}
     return [_unplaced(p, found) for p in warnings.values()]
@@ -126,7 +126,7 @@ def _unplaced(problem: Finding, found: Document | None) -> Finding:
     return problem if there else problem.model_copy(update={"file": None, "line": None})
 
 
-def _differences(asked: NewExperiment, plan: Plan) -> list[Finding]:
+def _differences(asked: NewExperiment, plan: Plan, experiment: Experiment) -> list[Finding]:
     """Return what the plan has otherwise than it was asked for: nothing, or there is a fault in how it was written."""
     rows = asked.rows()
     controls = [f"{model}_base" for model in asked.values["model"]] if asked.control else []
@@ -140,7 +140,11 @@ def _differences(asked: NewExperiment, plan: Plan) -> list[Finding]:
         if asked.is_full():
             gpus = run.settings["gpus"].integer
             wanted["custom_recipe"] = recipes.for_gpus(str(asked.one("recipe")), gpus)
-        found = {k: s.value for k, s in run.settings.items() if k in wanted or s.source.kind not in excused}
+        of_plan = run.settings
+        if "warmup_ratio" in wanted:  # which the plan has as steps
+            of_plan = {k: s for k, s in of_plan.items() if k != "num_warmup_steps"}
+            of_plan |= {k: s for k, s in experiment.config.items() if k == "warmup_ratio"}
+        found = {k: s.value for k, s in of_plan.items() if k in wanted or s.source.kind not in excused}
         for key in sorted(wanted.keys() | found.keys()):
             one, other = wanted.get(key), found.get(key)
             if (type(one), one) != (type(other), other):

@@ -15,6 +15,7 @@ from scaffold_torchtune.models import Options, Setting, Source, SourceKind
 from scaffold_torchtune.parse import local, values
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.pipeline.locate import Document, local_document, read_document
+from scaffold_torchtune.pipeline.prepare import train_rows
 from scaffold_torchtune.plan import checks, naming
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.request import Request
@@ -31,7 +32,8 @@ _MOST_RUNS: Final = 2_000
 _ORDER: Final = (
     "experiment_name", "model", "recipe", "lora_rank", "lr", "batch_size", "epochs", "seed", "dataset",
     "system_prompt", "models_dir", "conda_env", "my_wandb_project", "output_dir_base", "account", "partition",
-    "constraint", "qos", "gpu_type", "mail_user", "mail_type", "wandb_entity", "time", "gpus", "modules",
+    "constraint", "qos", "gpu_type", "mail_user", "mail_type", "wandb_entity", "wandb_mode", "time", "gpus", "modules",
+    "lora_attn_modules", "apply_lora_to_mlp", "apply_lora_to_output", "num_warmup_steps", "warmup_ratio",
 )  # fmt: skip
 _FOUND: Final = {name: p.option for name, p in PARAMETERS.items() if p.option is not None}
 
@@ -80,7 +82,7 @@ class NewExperiment:
     def context(self) -> PlanContext:
         """Return where the experiment will be planned."""
         folder = self.local.path.parent if self.local else self.directory
-        return PlanContext(str(self.directory), str(folder), str(TEMPLATES), is_file)
+        return PlanContext(str(self.directory), str(folder), str(TEMPLATES), is_file, train_rows=train_rows)
 
     @property
     def columns(self) -> list[str]:
@@ -117,7 +119,9 @@ def _prose(text: str) -> str:
 
 
 def _number(value: Scalar) -> str:
-    """Return a number in its shortest form; other values as they are."""
+    """Return a number in its shortest form, yes or no; other values as they are."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return kinds.shortest_number(value) if isinstance(value, float) else str(value)
 
 
@@ -259,9 +263,9 @@ def check(asked: NewExperiment) -> None:
     if runs > _MOST_RUNS:
         message, fix = f"that makes {runs} runs, more than {_MOST_RUNS}", "give fewer values, or several experiments"
         add("unsupported-setting", message, field="runs", fix=fix)
-    if asked.is_full() and "lora_rank" in asked.values:
-        message = "--rank is of LoRA, and --recipe asks for full fine-tuning"
-        add("unsupported-setting", message, field="lora_rank", fix="leave one of the two out")
+    for lora in [name for name in recipes.OF_LORA if asked.is_full() and name in asked.values]:
+        message = f"{OPTIONS[lora].flag} is of LoRA, and --recipe asks for full fine-tuning"
+        add("unsupported-setting", message, field=lora, fix="leave one of the two out")
     if "dataset" in asked.values:
         data = Setting(value=asked.one("dataset"), source=Source(kind=SourceKind.RESOURCES))
         asked.problems.findings += checks.data_problems([data], Options(), asked.context())

@@ -6,22 +6,48 @@ from dataclasses import replace
 
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models import Run, Setting, SourceKind
-from scaffold_torchtune.parse import values
+from scaffold_torchtune.parse import compound, methods, values
 from scaffold_torchtune.parse.drafts import SourceText
+from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import parameters, recipes
-from scaffold_torchtune.settings.parameters import (
-    NOT_PLANNED,
-    OF_CONFIGURATION,
-    PARAMETERS,
-    Parameter,
-    by_label,
-    normalize,
-)
+from scaffold_torchtune.settings.parameters import OF_CONFIGURATION, PARAMETERS, Parameter, by_label, normalize
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing, other_training
 from scaffold_torchtune.system.text import escape, shown
 
 # Lines of a Configuration section that are remarks, not settings.
-_NOT_SETTINGS = frozenset({"notes", "note", "purpose", "used by", "description"})
+_NOT_SETTINGS = frozenset(
+    {"notes", "note", "purpose", "used by", "description", "motivation", "hypothesis", "question", "goal", "background"}
+    | {
+        "rationale",
+        "why",
+        "reference",
+        "references",
+        "citation",
+        "paper",
+        "related work",
+        "comment",
+        "comments",
+        "baseline",
+    }
+)
+# Words of labels that ask for another training, other jobs or other reports: a label with one is never read over.
+_WORDS_OF_RUNS = frozenset(
+    {
+        "lora",
+        "dora",
+        "qlora",
+        "adapter",
+        "adapters",
+        "recipe",
+        "method",
+        "batch",
+        "node",
+        "nodes",
+        "wandb",
+        "quantization",
+    }
+)
 # What Configuration does not set: the runs table and Resources name models and data sets.
 _ELSEWHERE = frozenset({"model", "dataset"})
 # `We follow the paper: ...` is prose; `Steps of the warm-up phase: 10` may be meant as a setting.
@@ -39,31 +65,25 @@ _BF16 = (re.compile(r"(?:bf16|bfloat16)\b.*", re.IGNORECASE), "bf16")
 _FIXED = dict.fromkeys(("precision", "dtype", "data type"), _BF16) | {
     "optimizer": (re.compile(r"(?:torch\.optim\.)?adamw\b.*", re.IGNORECASE), "AdamW")
 }
-# `LoRA (rank 8)`, but not `LoRA and full`; `Full fine-tuning (no LoRA)`, but not `Full fine-tuning, LoRA`.
-_LORA = re.compile(
-    r"(?:peft[ /:-]+)?lora\b(?!.*\b(?:no|without) lora)(?!.*(?:\b(?:and|or|vs\.?|versus)|[,/+&])\s*full\b).*",
-    re.IGNORECASE,
-)
-_NO_LORA = re.compile(r"[(,]\s*(?:no|not|without) lora[).\s]*$", re.IGNORECASE)
-_LORA_TOO = re.compile(r"(?<!\bno )(?<!\bnot )(?<!\bwithout )\blora\b", re.IGNORECASE)
 
 
 def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
     """Return the typed settings of Configuration by parameter name. Problems are noted."""
     config: dict[str, Setting] = {}
     given = given_by_every_run(runs)
-    for label, text in _lines(reading):
+    for label, text in _lines(reading, given):
         parameter = values.configured(label)
         if normalize(label) in _FIXED:
             _fixed(reading, label, text)
             continue
-        if normalize(label) in NOT_PLANNED and not values.is_unset(text.text) and not values.is_off(text.text):
-            reading.not_planned(label, text)
+        if normalize(label) in NOT_PLANNED:
+            if not values.is_unset(text.text) and not asks_for_nothing(text.full or text.text):
+                reading.not_planned(label, text)
             continue
         if parameter is not None and parameter.name in OF_CONFIGURATION:
             reading.value(parameter, text, SourceKind.CONFIGURATION)  # what it says is used where the rows are read
             continue
-        if parameter is None or not parameter.column or parameter.name in _ELSEWHERE:
+        if parameter is None or not (parameter.column or parameter.common) or parameter.name in _ELSEWHERE:
             _unused_label(reading, label, text)
             continue
         if values.is_unset(text.text) or values.is_left_out(parameter, text.text):
@@ -88,28 +108,35 @@ def given_by_every_run(runs: tuple[Run, ...]) -> set[str]:
     return set.intersection(*tuned) if tuned else set()
 
 
-def _lines(reading: Reading) -> Iterator[tuple[str, SourceText]]:
-    """Return labels and texts of Configuration; `GPUs: a100:2` is two."""
+def _lines(reading: Reading, given: set[str]) -> Iterator[tuple[str, SourceText]]:
+    """Return labels and texts of Configuration, one of each parameter: `GPUs: a100:2` is two."""
     for label, text in reading.summary.configuration:
-        parameter = by_label(label)
-        if parameter is not None and parameter.name == "gpus":
-            yield from values.requested_gpus(text).items()
-        else:
+        meant = _as_method(label, text)
+        parameter = compound.parameter_of(meant)
+        if parameter is None or not compound.reads(meant) or normalize(label) in NOT_PLANNED:
             yield label, text
+            continue
+        try:
+            yield from compound.parts(meant, text).items()
+        except NotHonoured as problem:
+            reading.not_honoured(label, text, problem)
+            if problem.several and parameter.name in given:  # harmless where every row says its own
+                reading.not_needed(reading.findings.pop())
+
+
+def _as_method(label: str, text: SourceText) -> str:
+    """Return `method` for a label that means nothing itself and has a method for its value: `Approach: LoRA`."""
+    written, words = text.full or text.text, normalize(label)
+    is_unknown = (
+        compound.parameter_of(label) is None and words not in _NOT_SETTINGS | _FIXED.keys() | NOT_PLANNED.keys()
+    )
+    is_prose = len(words.split()) > _WORDS_OF_A_LABEL
+    return "method" if is_unknown and not is_prose and methods.speaks_of_method(written) else label
 
 
 def _setting(reading: Reading, parameter: Parameter, label: str, text: SourceText) -> Setting | None:
     """Return what a line says of its parameter; None with the problem noted."""
-    if values.says_validation(label):
-        text = _validation_steps(text)
-    elif parameter.name == "recipe" and normalize(label) != "recipe":
-        method = _method(text)
-        if method is None:
-            _not_scaffolded(reading, label, text, "LoRA or full fine-tuning")
-            return None
-        if not _NO_LORA.search(text.full or text.text):
-            _remark(reading, label, text, method)
-        text = replace(text, text=method, full=None, source=None)
+    text = _validation_steps(text) if values.says_validation(label) else text
     return reading.value(parameter, text, SourceKind.CONFIGURATION)
 
 
@@ -117,7 +144,8 @@ def _fixed(reading: Reading, label: str, text: SourceText) -> None:
     """Read a line about what every scaffold is: what says otherwise is refused, what is more is a remark."""
     allowed, what = _FIXED[normalize(label)]
     written = text.full or text.text
-    if not allowed.fullmatch(written.strip()) and not values.is_unset(written):
+    is_other = not allowed.fullmatch(written.strip()) or other_training(written)
+    if is_other and not values.is_unset(written):
         _not_scaffolded(reading, label, text, what)
     else:
         _remark(reading, label, text, what)
@@ -138,16 +166,6 @@ def _remark(reading: Reading, label: str, text: SourceText, what: str) -> None:
         reading.ignored_remark(normalize(label), text, what, more[0])
 
 
-def _method(text: SourceText) -> str | None:
-    """Return the method or recipe that a line names, whatever its remark; None where it names none, or two."""
-    written = (text.full or text.text).strip()
-    if _LORA.fullmatch(written):
-        return recipes.LORA
-    plain = _MORE.sub("", written).strip()
-    found = recipes.in_words(plain) or (plain if plain in recipes.NAMES else None)
-    return None if found == recipes.FULL and _LORA_TOO.search(written) else found
-
-
 def _value(parameter: Parameter, text: SourceText) -> Scalar:
     """Return the value that a line, or its first word, gives for a parameter; None where it gives none."""
     words = [word.rstrip(".,;") for word in text.text.split()[:1]] if parameter.kind not in {"text", "name"} else []
@@ -159,6 +177,10 @@ def _unread_lines(reading: Reading, config: dict[str, Setting], runs: tuple[Run,
     """Note lines elsewhere that name a hyperparameter, where what they say is not what is planned."""
     by_run = {name for run in runs for name in run.parameters}
     for name, text in reading.summary.unread_lines:
+        if name in compound.OF_OTHER_RUNS:
+            if name not in by_run:
+                _unread_of_other_runs(reading, name, text, config)
+            continue
         value, planned = _value(PARAMETERS[name], text), config.get(name)
         # a line without a value is prose
         if value is None or name in by_run or (planned is not None and planned.value == value):
@@ -167,6 +189,27 @@ def _unread_lines(reading: Reading, config: dict[str, Setting], runs: tuple[Run,
         message = f"{name} is {shown(value)} here (under {shown(text.note)}), where no settings are read; {taken}"
         fix = "write it as a line '- **Name:** value' under '## Configuration', if the runs are to have it"
         reading.add("unused-field", message, field=name, actual=value, line=text.line, fix=fix)
+
+
+def _unread_of_other_runs(reading: Reading, name: str, text: SourceText, config: dict[str, Setting]) -> None:
+    """Refuse a line elsewhere that says of a method, LoRA, nodes or the like what Configuration does not say."""
+    try:
+        said = compound.parts(name, text)
+    except NotHonoured as problem:
+        if other_training(text.full or text.text):  # all else may be prose: `Method: a grid over ranks`
+            reading.not_honoured(name, text, problem)
+        return
+    for part, field in said.items():
+        value, planned = values.value_of(PARAMETERS[part], field), config.get(part)
+        usual = {"recipe": recipes.LORA, "nodes": 1}.get(part, PARAMETERS[part].default)
+        is_so = value == usual if planned is None else planned.value == value
+        if part == "recipe" and planned is not None and value is not None:
+            is_so = recipes.agree(str(planned.value), str(value))
+        if value is not None and part in compound.OF_OTHER_RUNS and not is_so:
+            message = f"{part} is {shown(value)} here (under {shown(text.note)}), where no settings are read"
+            fix = "write it as a line under '## Configuration', if the runs are to have it; else take it out"
+            reading.add("misspelt-field", message, field=part, actual=value, line=text.line, fix=fix)
+            return
 
 
 def _validation_steps(text: SourceText) -> SourceText:
@@ -185,6 +228,10 @@ def _validation_steps(text: SourceText) -> SourceText:
     return replace(text, text=steps, full=None, source=None)
 
 
+def _is_about_runs(label: str) -> bool:
+    return bool(_WORDS_OF_RUNS & set(normalize(label).split())) or compound.names_wandb(label)
+
+
 def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
     """Note a label of Configuration that is not a setting there: nearly one, set elsewhere, or something else."""
     words = normalize(label).split()
@@ -192,10 +239,18 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
     if " ".join(words) in _NOT_SETTINGS or is_prose:
         return
     message, name = f"{text.note}: {shown(label)} is not a setting here", escape(label)
+    if by_label(label) is None and (asked := compound.asked_of(label, text.full or text.text)):
+        what = f"asks for {shown(asked)}, which is not scaffolded"
+        fix = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
+        reading.not_honoured(label, text, NotHonoured(what, fix))
+        return
     near = None if by_label(label) else parameters.nearest_label(label)
     if near:
         message += f"; did you mean {near!r}?"
         reading.add("misspelt-field", message, field=name, line=text.line, fix=f"write {near!r}")
+    elif by_label(label) is None and _is_about_runs(label) and not asks_for_nothing(text.text):
+        fix = "write it as one of the settings that workflows/torchtune.md names, or take the line out"
+        reading.add("misspelt-field", f"{message}, but it is about the runs", field=name, line=text.line, fix=fix)
     else:
         fix = "remove the line if it was meant to change the runs"
         reading.add("unused-field", message, field=name, line=text.line, fix=fix)

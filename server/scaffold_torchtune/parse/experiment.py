@@ -105,7 +105,7 @@ def local_settings(text: str, file: str) -> tuple[dict[str, Setting], tuple[Find
     """
     draft = local.read_local(text, file)
     reading = Reading(SummaryDraft(file), draft, "markdown", lambda _: False)
-    settings = _environment(reading)
+    settings = _environment(reading, {})
     return settings, (*draft.findings, *reading.findings)
 
 
@@ -123,7 +123,7 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
     reading.unasked += [each for each in reading.findings[before:] if each.field not in OF_CONFIGURATION]
     config = configuration.read_configuration(reading, runs)
     reading.findings += runs_table.differing_levels(reading.summary, runs, config)
-    environment = _environment(reading)
+    environment = _environment(reading, config)
     reading.findings += marked_rows.blank_cells(reading, runs, config, environment)
     dataset, named = _dataset(reading, runs)
     runs = tuple(_with_dataset_path(run, named) for run in runs)
@@ -183,8 +183,8 @@ def _experiment_dir(reading: Reading) -> None:
             reading.add("wrong-experiment-dir", message, field=field, actual=actual, line=text.line, fix=fix)
 
 
-def _environment(reading: Reading) -> dict[str, Setting]:
-    """Return the typed settings of the surroundings by name. What is required and missing is noted."""
+def _environment(reading: Reading, config: dict[str, Setting]) -> dict[str, Setting]:
+    """Return the typed settings of the surroundings by name. What is required and in no document is noted."""
     environment: dict[str, Setting] = {}
     for name, text in reading.local.settings.items():
         setting = reading.value(parameter(name), text, SourceKind.LOCAL, reading.local.file)
@@ -192,7 +192,7 @@ def _environment(reading: Reading) -> dict[str, Setting]:
             environment[name] = setting
     _project(reading, environment)
     for name, section in _REQUIRED_LOCAL.items():
-        given = name in reading.local.settings or name in environment or reading.template.gives(name)
+        given = name in reading.local.settings or name in {*environment, *config} or reading.template.gives(name)
         if not given and not (name == "conda_env" and reading.template.gives("venv")):
             reading.missing(name, section, file=reading.local.file)
     base, texts = PARAMETERS["output_dir_base"], reading.summary.output_dirs

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from scaffold_torchtune.parse import local_labels, notations, values
+from scaffold_torchtune.parse import compound, local_labels, methods, notations, values
 from scaffold_torchtune.parse.drafts import LocalDraft, SourceText
 from scaffold_torchtune.parse.local_labels import Topic
 from scaffold_torchtune.parse.local_lines import LocalEntry, Part, pair_of, parts
-from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.parse.methods import NotHonoured
+from scaffold_torchtune.settings import kinds, recipes
 from scaffold_torchtune.system import markdown, yamlio
 from scaffold_torchtune.system.markdown import Fence, Table, Text
 from scaffold_torchtune.system.text import escape, shown
@@ -151,9 +152,29 @@ def _take_one(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
         return
     if local_labels.parameter(name).kind == "path":
         _refuse_placeholder(name, entry, draft)
-    field = entry.as_field()
-    for part, text in (values.requested_gpus(field) if name == "gpus" else {name: field}).items():
+    try:
+        found = _parts(name, entry)
+    except NotHonoured as problem:
+        message = f"{entry.note}: {shown(entry.label)} is {shown(entry.value)}; it {problem.what}"
+        _refuse(draft, "unsupported-setting", entry, name, message, problem.fix)
+        return
+    for part, text in found.items():
         _set(draft, part, text)
+
+
+def _parts(name: str, entry: LocalEntry) -> dict[str, SourceText]:
+    """Return what a line says, by setting: `GPUs: a100:2` is two, `Offline: yes` below W&B is its mode.
+
+    Raises:
+        NotHonoured: it asks for what no scaffold has.
+    """
+    label = entry.label
+    if name == "wandb_mode" and not compound.has_words_of_its_own(label):
+        switched = local_labels.of_wandb(label)
+        label = f"wandb {switched}" if switched else name
+    elif name != "wandb_mode":
+        label = name
+    return compound.parts(label, entry.as_field()) if compound.reads(label) else {name: entry.as_field()}
 
 
 def _refuse_placeholder(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
@@ -212,6 +233,11 @@ def _note_line(entry: LocalEntry, draft: LocalDraft) -> None:
     is_slurm, is_strict = local_labels.is_of_slurm(entry.topic), local_labels.is_strict(entry.topic)
     if local_labels.is_of_others(entry.topic):
         return
+    if _asks_for_other_runs(entry):
+        message = f"{entry.note}: {shown(entry.label)} is {shown(entry.value)}, which is not read here"
+        fix = "write it in the experiment's summary, if the runs are to have it; else take it out"
+        _refuse(draft, "misspelt-field", entry, entry.label, message, fix)
+        return
     if name := local_labels.slurms(entry.label):
         if not is_slurm and _is_plainly(name, entry):
             message = f"{entry.note}: {name} is not taken from here, where it may be another than SLURM's"
@@ -234,6 +260,19 @@ def _note_line(entry: LocalEntry, draft: LocalDraft) -> None:
         _unused(draft, parameter.name, entry.line, message, "write it in the experiment's summary")
     elif local_labels.is_other_option(entry.label) or (is_strict and not local_labels.is_for_people(entry.label)):
         _unused(draft, entry.label, entry.line, message, "nothing, unless it was meant to change the jobs")
+
+
+def _asks_for_other_runs(entry: LocalEntry) -> bool:
+    """Return whether a line names a method, modules of LoRA or the like that only a summary can say."""
+    parameter = compound.parameter_of(entry.label)
+    if parameter is None:
+        return local_labels.is_of_slurm(entry.topic) and compound.asked_of(entry.label, entry.value) is not None
+    return parameter.name in compound.OF_OTHER_RUNS and parameter.local is None and not is_usual(entry.value)
+
+
+def is_usual(value: str) -> bool:
+    """Return whether a text names what every run is unless a summary says otherwise: LoRA."""
+    return methods.is_named(value) and methods.read(value) == methods.Method(recipes.LORA, {})
 
 
 def _note_machine(entry: LocalEntry, draft: LocalDraft) -> None:

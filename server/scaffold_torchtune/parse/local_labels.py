@@ -37,12 +37,11 @@ _KNOWN: Final = [(name, p.local) for name, p in (OF_LOCAL | DIRECTORIES).items()
 _ANYWHERE: Final = {label: name for name, of in _KNOWN for label in of.anywhere}
 _UNLESS_OF_OTHERS: Final = {label: name for name, of in _KNOWN for label in of.unless_of_others}
 _SLURMS: Final = {label: name for name, of in _KNOWN for label in of.of_jobs}
-_SOMEWHERE: Final = {
-    label: (name, frozenset(topics.split()))
-    for name, of in _KNOWN
-    for topics, labels in of.within.items()
-    for label in labels
-}
+_SOMEWHERE: Final[dict[str, list[tuple[str, Topic]]]] = {}
+for _name, _of in _KNOWN:
+    for _topics, _labels in _of.within.items():
+        for _label in _labels:
+            _SOMEWHERE.setdefault(_label, []).append((_name, frozenset(_topics.split())))
 # Labels that nobody gives to anything but a job.
 _OF_JOBS: Final = frozenset({"partition", "constraint", "gpu constraint", "time limit", "walltime", "wall time", "qos"})
 _OF_MACHINES: Final = frozenset({"gpus", "mem", "cpus_per_task", "gpu_type"})
@@ -135,8 +134,9 @@ def setting(label: str, topic: Topic) -> str | None:
             return _ANYWHERE[spelling]
         if spelling in _UNLESS_OF_OTHERS and not topic & {"service", "mail", "other"}:
             return _UNLESS_OF_OTHERS[spelling]
-        if spelling in _SOMEWHERE and topic & _SOMEWHERE[spelling][1]:
-            return _SOMEWHERE[spelling][0]
+        for name, topics in _SOMEWHERE.get(spelling, ()):
+            if topic & topics:
+                return name
     says_so = {"slurm", "sbatch"} & set(normalize(label).split())
     return slurms(label) if says_so or is_of_slurm(topic) else None
 
@@ -172,8 +172,19 @@ def is_other_option(label: str) -> bool:
 def of_the_summary(label: str) -> Parameter | None:
     """Return the hyperparameter that a label names: the summary sets those."""
     found = by_label(label)
-    is_one = found and found.column and (found.kind in {"int", "float", "bool"} or found.name == "system_prompt")
+    is_one = (
+        found
+        and found.column
+        and found.name != "nodes"
+        and (found.kind in {"int", "float", "bool"} or found.name == "system_prompt")
+    )
     return found if is_one else None
+
+
+def of_wandb(label: str) -> str | None:
+    """Return the word with which a label below Weights & Biases switches it: `offline`, `enabled`, ..."""
+    words = normalize(label).split()
+    return next((word for word in words if word in {"offline", "online", "enabled", "disabled", "logging"}), None)
 
 
 def nearly(label: str) -> tuple[str, str] | None:

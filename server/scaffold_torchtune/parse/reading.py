@@ -8,9 +8,11 @@ from scaffold_torchtune.models import Setting, Source, SourceKind, SummaryFormat
 from scaffold_torchtune.parse import values
 from scaffold_torchtune.parse.advice import Place, advise, holder
 from scaffold_torchtune.parse.drafts import Draft, LocalDraft, SourceText, SummaryDraft, TemplateDraft
+from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
-from scaffold_torchtune.settings.parameters import NOT_PLANNED, Parameter, normalize
+from scaffold_torchtune.settings.parameters import Parameter, by_label, normalize
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED, other_training
 from scaffold_torchtune.system.text import escape, shown
 
 # Where the YAML form says what a Markdown summary says in its sections.
@@ -113,8 +115,24 @@ class Reading(Collector):
         fix = "take it out if that is right for the experiment, else do not scaffold it with this tool"
         self.add("unsupported-setting", message, field=name, actual=escape(text.text), line=text.line, fix=fix)
 
+    def not_honoured(self, label: str, text: SourceText, problem: NotHonoured, file: str | None = None) -> None:
+        """Note that a line asks for what no scaffold has."""
+        written = escape(text.full or text.text)
+        message = f"{text.note}: {escape(label)} is {shown(text.full or text.text)}; it {problem.what}"
+        meant, expected = by_label(label), problem.expected or None
+        name = meant.name if meant is not None and meant.key else normalize(label)
+        self.add(
+            "unsupported-setting", message, field=name, expected=expected, actual=written, fix=problem.fix,
+            file=file or self.summary.file, line=text.line,
+        )  # fmt: skip
+
     def ignored_remark(self, name: str, text: SourceText, value: Scalar, remark: str, file: str | None = None) -> None:
-        """Note that something stands beside a value that is not part of it."""
+        """Note that something stands beside a value that is not part of it; refuse a training that is none of ours."""
+        if (other := other_training(remark)) and file in {None, self.summary.file}:
+            what = f"names {shown(other)} beside its value, which is not scaffolded"
+            fix = "take it out if the runs are trained without it; else do not scaffold this experiment with this tool"
+            self.not_honoured(name, text, NotHonoured(what, fix), file)
+            return
         taken = kinds.shortest_number(value) if isinstance(value, float) else shown(value)
         message = f"{text.note}: {name} is {taken}; {shown(remark)} beside it is not used"
         file, fix = file or self.summary.file, "nothing, unless the remark was meant to change the runs"

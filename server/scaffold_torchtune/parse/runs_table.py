@@ -2,16 +2,20 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
-from scaffold_torchtune.parse import headings, values
+from scaffold_torchtune.parse import compound, headings, methods, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_no_run, mark_of, not_struck
+from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.parse.reading import Reading, not_typed
-from scaffold_torchtune.settings import parameters
+from scaffold_torchtune.settings import parameters, recipes
 from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
-from scaffold_torchtune.settings.parameters import NOT_PLANNED, PARAMETERS, Parameter, by_label, normalize
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing, other_training
 from scaffold_torchtune.system.markdown import Row, Section, Table
 from scaffold_torchtune.system.text import escape, few, shown
 
@@ -21,6 +25,7 @@ _STATED_RUNS = re.compile(r"\b([0-9]{1,5})\s+fine[\s-]?tun", re.IGNORECASE)
 _NOTHING = frozenset({"...", "…", "⋮", ""})
 _LEVELS = frozenset({"levels", "level", "values", "value", "settings", "options"})
 _BETWEEN = re.compile(r" ?[,;] ?(?:and |or )?| (?:and|or|vs\.?) ")  # in a text with single spaces
+_BETWEEN_WORDS = re.compile(r"[_.\s]+")
 _SHOWN = 8
 # Columns that are there for people.
 _FOR_PEOPLE = frozenset(
@@ -146,7 +151,7 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
         parameter = by_label(column.plain)
         # `None` in the column System Prompt says that a run has no text where others may have one
         is_no_text = parameter is not None and parameter.kind == "text" and values.says_none(cell.plain)
-        if is_no_text or not values.is_empty(field.text):
+        if is_no_text or not values.is_empty(field.text) or compound.says_none(column.plain, cell.plain):
             cells[i] = field
     blank = frozenset(i for i, cell in zip(indexes, row.cells, strict=True) if not cell.plain.strip())
     return RowDraft(cells, row.line, blank, mark, name)
@@ -208,8 +213,11 @@ def _of_table(table: Table, title: str) -> Iterator[tuple[str, SourceText]]:
 def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[str, Setting]) -> list[Finding]:
     """Return findings where the fine-tuned runs have other values of a number than the summary says it takes."""
     tuned = [run for run in runs if run.type == "fine-tuned"]
-    found = []
+    found: list[Finding] = []
     for name, field in draft.levels if tuned else ():
+        if name == "recipe":
+            found += _differing_methods(field, tuned, config, draft.file)
+            continue
         levels = _numbers(PARAMETERS[name], field)
         settings = [setting for run in tuned if (setting := run.parameters.get(name) or config.get(name))]
         planned = sorted({float(setting.text) for setting in settings}) if levels else []
@@ -219,6 +227,25 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
             fix = "correct the one that is wrong; the runs count"
             found.append(finding("levels-differ", message, field=name, file=draft.file, line=field.line, fix=fix))
     return found
+
+
+def _differing_methods(
+    field: SourceText, tuned: Sequence[Run], config: Mapping[str, Setting], file: str
+) -> Iterator[Finding]:
+    """Yield a finding where the methods that the summary says it compares are not those of the runs."""
+    texts = [text.strip() for text in _BETWEEN.split((field.full or field.text).strip("[]{}() ")) if text.strip()]
+    said = [recipes.in_words(text) or recipes.method_of(text) for text in texts]
+    if other := other_training(field.full or field.text):
+        message = f"{field.note} says that methods are compared, of which {shown(other)} is not scaffolded"
+        fix = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
+        yield finding("unsupported-setting", message, field="recipe", file=file, line=field.line, fix=fix)
+    elif None not in said:
+        given = [run.parameters.get("recipe") or config.get("recipe") for run in tuned]
+        planned = {recipes.method_of(setting.text) if setting else recipes.LORA for setting in given}
+        if planned != set(said):
+            message = f"{field.note} says that the methods are {', '.join(texts)}, but the runs have others"
+            fix = "correct the one that is wrong; the runs count"
+            yield finding("levels-differ", message, field="recipe", file=file, line=field.line, fix=fix)
 
 
 def _numbers(parameter: Parameter, field: SourceText) -> list[float]:
@@ -242,6 +269,10 @@ class _Columns:
         self.name: int | None = None
         self.type: int | None = None
         self.parameters: dict[int, Parameter] = {}
+        self.labels = [column.text for column in columns]
+        self.not_planned: dict[int, SourceText] = {}
+        self.unknown: dict[int, SourceText] = {}
+        self.cells = [row.cells for row in reading.summary.rows]
         self.remarks: set[tuple[int, str]] = set()
         seen: dict[str, str] = {}
         for i, column in enumerate(columns):
@@ -272,15 +303,30 @@ class _Columns:
         if label in {"type", "run type"}:
             self.type = i if self.type is None else self.type
             return "type"
-        parameter = by_label(column.text) or _with_remark(column.text)
-        if parameter is not None and parameter.column:
+        parameter = compound.parameter_of(column.text) or _with_remark(column.text)
+        if label in NOT_PLANNED:
+            self.not_planned[i] = column
+        elif parameter is not None and parameter.column:
             self.parameters.setdefault(i, parameter)
             return parameter.name
-        if label in NOT_PLANNED:
-            reading.not_planned(column.text, column)
         elif label not in _FOR_PEOPLE and label:
+            texts = [cells[i].full or cells[i].text for cells in self.cells if i in cells]
+            if any(methods.speaks_of_method(text) for text in texts):
+                self.parameters.setdefault(i, PARAMETERS["recipe"])
+                self.labels[i] = "method"
+                return "recipe"
+            self.unknown[i] = column
             _unknown_column(column, reading)
         return None
+
+    def parts(self, i: int, text: SourceText) -> dict[str, SourceText]:
+        """Return what a cell says, by parameter.
+
+        Raises:
+            NotHonoured: it asks for what no scaffold has.
+        """
+        label = self.labels[i] if compound.parameter_of(self.labels[i]) else self.parameters[i].name
+        return compound.parts(label, text) if compound.reads(label) else {self.parameters[i].name: text}
 
 
 def _with_remark(label: str) -> Parameter | None:
@@ -294,9 +340,13 @@ def _unknown_column(column: SourceText, reading: Reading) -> None:
     near = None if words & _ANOTHER else parameters.nearest_label(column.text)
     near = near or ("type" if normalize(column.text) in _TYPES else None)
     code, message = "misspelt-field", f"the column {shown(column.text)} is not a parameter"
-    if near:
+    known = by_label(column.text)
+    if known is not None and known.name in compound.NOT_BY_RUN:
+        message = f"{known.name} is the same for all runs, and a column of it is not read"
+        fix = "write it once, in Configuration or in claude.local.md, and take the column out"
+    elif near:
         message, fix = f"{message}; did you mean {near!r}?", f"write {near!r}"
-    elif words & parameters.WORDS_OF_TRAINING and not words & {"eff", "effective"}:
+    elif words & parameters.WORDS_OF_TRAINING or other_training(column.text):
         message = f"the column {shown(column.text)} is about the runs, but is no parameter that can be planned"
         fix = "give each parameter a column of its own, named as in workflows/torchtune.md, or leave the column out"
     else:
@@ -319,14 +369,30 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
     marked = [row for row in draft.rows if row.mark and _written_type(row, columns) not in {"control", "eval-only"}]
     cancelled = cancelled_rows(reading, marked)
     runs = [run for row in draft.rows if (run := _run(row, columns, reading, cancelled)) is not None]
+    said = dict.fromkeys([*by_name, *(name for run in runs for name in run.parameters)])
     tuned = sum(run.type == "fine-tuned" for run in runs)
-    stated = {tuned, tuned + len(cancelled)}
-    if draft.stated_runs is not None and draft.stated_runs[0] not in stated and len(runs) == len(draft.rows):
-        said, line = draft.stated_runs
-        message = f"the summary says {said} fine-tuned runs, but its table has {tuned}"
+    _names_of_other_runs(runs, reading)
+    may_be_stated = {tuned, tuned + len(cancelled)}
+    if draft.stated_runs is not None and draft.stated_runs[0] not in may_be_stated and len(runs) == len(draft.rows):
+        stated, line = draft.stated_runs
+        message = f"the summary says {stated} fine-tuned runs, but its table has {tuned}"
         fix = "correct the one that is wrong"
-        reading.add("runs-differ", message, field="runs", expected=said, actual=tuned, line=line, fix=fix)
-    return tuple(by_name), tuple(runs)
+        reading.add("runs-differ", message, field="runs", expected=stated, actual=tuned, line=line, fix=fix)
+    return tuple(said), tuple(runs)
+
+
+def _names_of_other_runs(runs: Sequence[Run], reading: Reading) -> None:
+    """Note rows whose names, and a title that, speak of a training that is none of ours."""
+    named = [(run.name, run.line, "the run") for run in runs if run.type == "fine-tuned"]
+    title = reading.summary.name
+    for text, line, what in [*([(title.text, title.line, "the experiment")] if title else []), *named]:
+        if other := other_training(_BETWEEN_WORDS.sub(" ", text)):
+            message = (
+                f"{what} {shown(text)} is called as if it were trained with {shown(other)}, which is not scaffolded"
+            )
+            fix = "correct the name, or do not scaffold this experiment with this tool"
+            warning, name = Severity.WARNING, "run name" if what == "the run" else "experiment name"
+            reading.add("name-mismatch", message, field=name, line=line, fix=fix, severity=warning)
 
 
 def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]) -> Run | None:
@@ -336,22 +402,25 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]
     if run_type is None:
         return None
     settings: dict[str, Setting] = {}
-    for i, parameter in columns.parameters.items():
-        text = row.cells.get(i)
-        if text is None or values.is_left_out(parameter, text.text):
-            continue
+    is_tuned = run_type == "fine-tuned"
+    for i, parameter, text in _said(row, columns, reading, is_tuned=is_tuned):
         try:
             value, remark = values.typed(parameter, text)
         except NotTyped as problem:
-            if run_type == "fine-tuned":
+            if is_tuned:
                 where = (f"run {shown(name)}, " if name is not None else "") + f"column {text.note}"
                 elsewhere = "; a run has one value, so give each a row of its own"
                 reading.findings.append(not_typed(parameter, text, problem, where, file, elsewhere))
             continue
-        if run_type == "fine-tuned":
+        if is_tuned:
             columns.remark(i, parameter.name, text, value, remark, reading)
         source = Source(kind=SourceKind.ROW, file=file, line=text.line, note=text.note)
-        settings[parameter.name] = Setting(value=value, source=source)
+        setting = Setting(value=value, source=source)
+        is_twice = any(f.code == "duplicate-column" and f.field == parameter.name for f in reading.findings)
+        if settings.setdefault(parameter.name, setting).value != value and is_tuned and not is_twice:
+            message = f"{parameter.name} is {shown(value)} in column {text.note}, and another value in another column"
+            fix = "keep one of the two"
+            reading.add("ambiguous", message, field=parameter.name, actual=value, line=text.line, fix=fix)
     models = [i for i, p in columns.parameters.items() if p.name == "model"]
     if models and run_type == "fine-tuned" and row.cells.keys().isdisjoint(models):
         message = f"the run {shown(name or '')} has no model"
@@ -367,6 +436,38 @@ def _written_type(row: RowDraft, columns: _Columns) -> RunType | None:
     return _TYPES.get(normalize(values.without_remark(text.text))) if text else None
 
 
+def _said(
+    row: RowDraft, columns: _Columns, reading: Reading, *, is_tuned: bool
+) -> Iterator[tuple[int, Parameter, SourceText]]:
+    """Yield what the cells of a row say, with their columns' numbers; what no scaffold has is noted of tuned runs."""
+    for i, column in columns.not_planned.items() if is_tuned else ():
+        cell = row.cells.get(i)
+        if cell is not None and not asks_for_nothing(cell.full or cell.text):
+            reading.not_planned(column.text, cell)
+    for i, column in columns.unknown.items() if is_tuned else ():
+        cell = row.cells.get(i)
+        if cell is not None and (asked := compound.asked_of(column.text, cell.full or cell.text)):
+            what = f"asks for {shown(asked)}, which is not scaffolded"
+            fix = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
+            reading.not_honoured(column.text, cell, NotHonoured(what, fix))
+    kind = row.cells.get(columns.type) if columns.type is not None else None
+    remark = "" if kind is None else kind.text.removeprefix(values.without_remark(kind.text)).strip(" ()")
+    if columns.type is not None and kind is not None and methods.is_named(remark):  # `Fine-tuned (full)`
+        found = compound.parts("method", replace(kind, text=remark, full=None, source=None))
+        yield from ((columns.type, PARAMETERS[name], part) for name, part in found.items())
+    for i, parameter in columns.parameters.items():
+        text = row.cells.get(i)
+        if text is None or values.is_left_out(parameter, text.text):
+            continue
+        try:
+            found = columns.parts(i, text)
+        except NotHonoured as problem:
+            if is_tuned:
+                reading.not_honoured(parameter.name, text, problem)
+            continue
+        yield from ((i, PARAMETERS[name], part) for name, part in found.items())
+
+
 def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
     """Return the row's type: as its Type column says; without one, as its cells do."""
     if columns.type is None:
@@ -377,8 +478,9 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
         return None
     written = values.without_remark(text.text)
     found = _TYPES.get(normalize(written)) or ("fine-tuned" if row.mark and "type" in row.mark.lower() else None)
-    if found == "fine-tuned":
-        columns.remark(columns.type, "type", text, written, text.text.removeprefix(written).strip(), reading)
+    remark = text.text.removeprefix(written).strip()
+    if found == "fine-tuned" and not methods.is_named(remark.strip("() ")):
+        columns.remark(columns.type, "type", text, written, remark, reading)
     elif found is None:
         message, fix = f"the type is {shown(text.text)}, not {_ALLOWED_TYPES}", f"write {_ALLOWED_TYPES}"
         expected, actual = _ALLOWED_TYPES, escape(text.text)

@@ -15,12 +15,15 @@ from scaffold_torchtune.parse.reading import not_typed
 from scaffold_torchtune.parse.yaml_source import YamlSource
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
-from scaffold_torchtune.settings.parameters import KEYS, Parameter
+from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS, Parameter
 from scaffold_torchtune.system import yamlio
 from scaffold_torchtune.system.text import escape
 
 MAX_KEYS: Final = 500
 """Keys of a template: setup_finetune takes about a hundred."""
+
+_ALSO: Final = ("warmup_ratio", "effective_batch_size", "nodes")
+"""What is no key of setup_finetune.yaml, and may stand in a template all the same."""
 
 
 def read_template(text: str, file: str) -> TemplateDraft:
@@ -38,8 +41,8 @@ def read_template(text: str, file: str) -> TemplateDraft:
     source = YamlSource(document, data, SummaryDraft(file))
     for key, value in data.items():
         place = models.Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note="template")
-        if key in KEYS:
-            _known(draft, KEYS[key], source, place)
+        if key in KEYS or key in _ALSO:
+            _known(draft, PARAMETERS[key], source, place)
         elif value is not None:
             _other(draft, key, value, place)
     return draft

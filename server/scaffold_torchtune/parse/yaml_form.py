@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
+from scaffold_torchtune.parse import compound
 from scaffold_torchtune.parse.yaml_source import YamlSource
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, nearest_label, normalize
 from scaffold_torchtune.system.text import close_matches, shown
@@ -15,6 +16,12 @@ from scaffold_torchtune.system.yamlio import KeyPath
 
 YamlValue = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
 """A single value. The reader types it by its parameter, and says what is wrong with it there."""
+
+
+YamlSetting = Annotated[
+    Any, WithJsonSchema({"type": ["string", "number", "boolean", "null", "array"], "items": {"type": "string"}})
+]
+"""A single value, or a list of texts where a setting has several, such as the modules that LoRA is applied to."""
 
 
 class Form(BaseModel):
@@ -78,6 +85,10 @@ class OutputForm(Form):
     """`output`: where results are reported."""
 
     wandb_project: str | None = Field(default=None, description="Weights & Biases project")
+    wandb_mode: YamlValue = Field(default=None, description="online, offline (the default) or disabled")
+    wandb_entity: YamlValue = Field(default=None, description="user or team")
+    wandb_group: YamlValue = None
+    wandb_tags: Any = Field(default=None, description="tags, by commas or as a list")
 
 
 class ComputeForm(Form):
@@ -87,6 +98,7 @@ class ComputeForm(Form):
     gpus: YamlValue = Field(default=None, description="number of GPUs")
     mem: YamlValue = Field(default=None, description="memory, e.g. 80G")
     cpus_per_task: YamlValue = Field(default=None, description="CPUs")
+    nodes: YamlValue = Field(default=None, description="number of nodes: 1")
 
 
 class RunForm(Form):
@@ -95,7 +107,7 @@ class RunForm(Form):
     name: str = Field(description="name of the run, and of its directory")
     type: Literal["fine-tuned", "control", "eval-only"]
     model: str = Field(description="name of an entry of models.base")
-    parameters: dict[str, YamlValue] = Field(
+    parameters: dict[str, YamlSetting] = Field(
         default_factory=dict,
         description="the run's own values; they win over controls. No lora_rank where its recipe is full",
     )
@@ -111,7 +123,7 @@ class SummaryForm(Form):
     experiment: ExperimentForm
     tools: Any = Field(default=None, description="not used here")
     variables: Any = Field(default=None, description="what varies; the runs themselves decide")
-    controls: dict[str, YamlValue] = Field(
+    controls: dict[str, YamlSetting] = Field(
         default_factory=dict,
         description="values that all runs share, such as epochs, batch_size, recipe (LoRA or full)",
     )
@@ -258,6 +270,11 @@ def _read_on(source: YamlSource, path: KeyPath, to: KeyPath) -> None:
 def _not_used(source: YamlSource, path: KeyPath, parameter: Parameter | None) -> None:
     """Note a key that changes nothing. Where it holds settings, say where those belong."""
     held, name = sorted(_held(source.at(path))), source.name(path)
+    if (asked := _asked(source, path, parameter)) is not None:
+        message = f"{name} asks for {shown(asked)} where it is not read" if asked else f"{name} is not read here"
+        fix = "write it in controls, or in a run's parameters, if the runs are to have it; else take it out"
+        source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=fix)
+        return
     message = f"{name} is not used" + (f", though it holds {', '.join(held)}" if held else "")
     fix = "nothing, unless it was meant to change the runs"
     if parameter is not None and not parameter.column:
@@ -267,6 +284,21 @@ def _not_used(source: YamlSource, path: KeyPath, parameter: Parameter | None) ->
     elif held or parameter is not None:
         fix += ": then write it in controls, or in a run's parameters"
     source.draft.add("unused-field", message, field=name, line=source.line(path), fix=fix)
+
+
+def _asked(source: YamlSource, path: KeyPath, parameter: Parameter | None) -> str | None:
+    """Return what a key asks for that would make other runs; None where it asks for nothing like it."""
+    value = source.at(path)
+    if value is None or isinstance(value, list):
+        return None
+    if compound.names_wandb(str(path[-1])) and compound.has_words_of_its_own(str(path[-1])):
+        return str(next(iter(value.values()), None)) if isinstance(value, dict) else str(value)
+    if isinstance(value, dict):
+        found = [_asked(source, (*path, key), by_label(str(key))) for key in value]
+        return next((asked for asked in found if asked is not None), None)
+    if parameter is not None and parameter.name in compound.OF_OTHER_RUNS:
+        return str(value)
+    return compound.asked_of(str(path[-1]), str(value))
 
 
 def _held(value: Any) -> set[str]:

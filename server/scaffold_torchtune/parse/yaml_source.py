@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft
+from scaffold_torchtune.settings.kinds import LISTS
 from scaffold_torchtune.settings.parameters import by_label
 from scaffold_torchtune.system.text import escape, shown
 from scaffold_torchtune.system.yamlio import KeyPath, YamlDocument
@@ -112,6 +113,8 @@ def field_at(source: YamlSource, path: KeyPath, by_key: str | None = None) -> So
     value = source.at(path)
     if value is None:
         return None
+    if isinstance(value, list) and (joined := _joined(source, path, value, by_key)):
+        return SourceText(joined, source.line(path), source.name(path))
     if isinstance(value, dict | list):
         if by_key is not None:
             _not_single(source, path, value, by_key)
@@ -127,6 +130,13 @@ def field_at(source: YamlSource, path: KeyPath, by_key: str | None = None) -> So
         source.reported.add(path)
         return None
     return SourceText(plain, line, name)
+
+
+def _joined(source: YamlSource, path: KeyPath, items: list[Any], key: str | None) -> str:
+    """Return a list of texts by commas, where the parameter is one that YAML may give as a list; else nothing."""
+    parameter = by_label(key or "")
+    is_list = parameter is not None and parameter.kind in LISTS and all(isinstance(item, str | int) for item in items)
+    return ",".join(source.plain((*path, i)) or str(item) for i, item in enumerate(items)) if is_list else ""
 
 
 def _not_single(source: YamlSource, path: KeyPath, value: dict[str, Any] | list[Any], key: str) -> None:

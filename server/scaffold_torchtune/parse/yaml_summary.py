@@ -4,13 +4,14 @@ Values are taken as they are written and typed later by their parameter, like th
 makes of `1e-5` or `1:30:00` does not matter. Text that YAML reads as something else (`no`, `012`) is refused.
 """
 
-from scaffold_torchtune.parse import foreign, yaml_form
+from scaffold_torchtune.parse import compound, foreign, methods, yaml_form
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.marked_rows import mark_of, not_struck
 from scaffold_torchtune.parse.yaml_source import YamlSource, field_at
-from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED
 from scaffold_torchtune.system import yamlio
-from scaffold_torchtune.system.text import escape
+from scaffold_torchtune.system.text import escape, shown
 from scaffold_torchtune.system.yamlio import KeyPath
 
 _OWN = {"prompt": "prompt", "system_prompt": "system_prompt", "dataset_path": "dataset"}
@@ -55,6 +56,8 @@ def _general(source: YamlSource) -> None:
     if isinstance(source.at(("experiment", "dir")), str):
         draft.directories = _found(source, ("experiment", "dir"))
     draft.wandb_project = field_at(source, ("output", "wandb_project"), "my_wandb_project")
+    for key in ("wandb_mode", "wandb_entity", "wandb_group", "wandb_tags"):
+        _shared(source, ("output", key))
     for i, _ in enumerate(source.items(("models", "base"))):
         name, path = (field_at(source, ("models", "base", i, key)) for key in ("name", "path"))
         if name and path:
@@ -138,8 +141,8 @@ def _keys(source: YamlSource, i: int, unknown: set[str]) -> dict[str, KeyPath]:
     found: list[tuple[str, KeyPath]] = [(key, (*run, key)) for key in ("name", "type", "model")]
     for key in source.mapping((*run, "parameters")):
         path = (*run, "parameters", key)
-        if not yaml_form.is_for_people(key) and (parameter := _parameter(source, path, unknown)):
-            found.append((parameter.name, path))
+        if not yaml_form.is_for_people(key) and (name := _column(source, path, unknown)):
+            found.append((name, path))
     found += [(key, (*run, "compute", key)) for key in yaml_form.COMPUTE]
     found += [(name, (*run, key)) for key, name in _OWN.items()]
     keys: dict[str, KeyPath] = {}
@@ -157,17 +160,27 @@ def _keys(source: YamlSource, i: int, unknown: set[str]) -> dict[str, KeyPath]:
     return keys
 
 
-def _parameter(source: YamlSource, path: KeyPath, unknown: set[str]) -> Parameter | None:
-    """Return the parameter that a key of a run's `parameters` means. One that is unknown is noted of the first run."""
+def _column(source: YamlSource, path: KeyPath, unknown: set[str]) -> str | None:
+    """Return what a key of a run's `parameters` is called as a column. An unknown one is noted of the first run."""
     key = str(path[-1])
     found = by_label(key)
+    if compound.has_words_of_its_own(key) or normalize(key) in NOT_PLANNED or compound.parameter_of(key) != found:
+        return key
     if found is not None and found.column:
-        return found
+        return found.name
+    if found is None and methods.speaks_of_method(str(source.at(path))):
+        return "method"
+    if asked := compound.asked_of(key, str(source.at(path))):
+        what = f"asks for {shown(asked)}, which is not scaffolded"
+        message = f"{source.name(path)} {what}"
+        fix = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
+        source.draft.add("unsupported-setting", message, field=key, line=source.line(path), fix=fix)
+        return None
     meant = yaml_form.nearest_parameter(key)
     if key not in unknown:
         unknown.add(key)
         _unknown(source, path, found, meant)
-    return meant
+    return meant.name if meant else None
 
 
 def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, meant: Parameter | None) -> None:
@@ -182,6 +195,7 @@ def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, meant: 
         message = f"{name} is {source.described(path)}, and not a parameter of a run"
         source.unread.add("controls")  # nobody knows whether it holds what all runs need
     elif found is not None:
+        code = "misspelt-field" if found.name in compound.NOT_BY_RUN else code
         fix = "take it out, or write it in claude.local.md: it is the same for all runs"
     source.draft.add(code, message, field=key or name, line=source.line(path), fix=fix)
 

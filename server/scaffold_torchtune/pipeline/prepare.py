@@ -29,10 +29,12 @@ from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan
 from scaffold_torchtune.preflight.data_files import inspect_data
 from scaffold_torchtune.preflight.disk import free_bytes, in_the_way, inspect_checkpoint, inspect_state
+from scaffold_torchtune.preflight.optimizer_steps import TRAIN
 from scaffold_torchtune.preflight.run_groups import output_dir
 from scaffold_torchtune.preflight.samples import forms_by_data
 from scaffold_torchtune.render import Rendered, render_runs
 from scaffold_torchtune.request import Interrupted, Request
+from scaffold_torchtune.settings.parameters import PARAMETERS
 from scaffold_torchtune.setup import Outcome, run_bundled
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, is_file, is_same, is_there
@@ -149,7 +151,8 @@ def prepare(request: Request) -> Prepared:
     options = _options(request, found.experiment)
     with Tree(found.directory) as tree:
         previous = load_plan(tree)
-    environment, inspected = found.experiment.template | found.experiment.environment, cache(inspect_checkpoint)
+    environment = found.experiment.template | found.experiment.environment | _for_all(found.experiment)
+    inspected = cache(inspect_checkpoint)
     interface = interface_of(options.setup_script, environment, request)
     context = PlanContext(
         experiment_dir=str(found.directory),
@@ -160,6 +163,7 @@ def prepare(request: Request) -> Prepared:
         previous=previous,
         interface=interface,
         checkpoint=inspected,
+        train_rows=cache(train_rows),
     )
     plan = make_plan(found.experiment, options, context)
     same = _same_in_twin(found, found.twin, options, context) if found.twin else []
@@ -186,6 +190,17 @@ def prepare(request: Request) -> Prepared:
         raise Refused(f"{len(errors)} problem(s): the runs would fail", serious(ahead))
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *warnings, *ahead)})
     return Prepared(found, plan, rendered, outcomes)
+
+
+def _for_all(experiment: Experiment) -> dict[str, Setting]:
+    """Return what the summary says of the surroundings of all runs."""
+    return {name: setting for name, setting in experiment.config.items() if PARAMETERS[name].common}
+
+
+def train_rows(path: str, extension: str) -> int | None:
+    """Return how many samples the training part of a data set has; None where it cannot be seen."""
+    part = inspect_data(path, extension).parts.get(TRAIN)
+    return None if part is None else part.rows
 
 
 def _same_in_twin(found: Parsed, twin: Experiment, options: Options, context: PlanContext) -> list[Finding]:

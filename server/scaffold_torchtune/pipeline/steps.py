@@ -182,7 +182,9 @@ def validate(request: Request) -> ValidateResult:
 
 def _verdict(tree: Tree, frozen: Plan, request: Request) -> ValidateResult:
     result = validation.validate_plan(tree, frozen, request)
-    return result.model_copy(update={"submit": sbatch.line(frozen, tree) if result.passed else ""})
+    if not result.passed:
+        return result
+    return result.model_copy(update={"submit": sbatch.line(frozen, tree), "tracking": validation.tracking(frozen)})
 
 
 def _close(tree: Tree, result: ValidateResult, request: Request, begun: datetime) -> ValidateResult:

@@ -1,5 +1,6 @@
 """Step 7: read the files of the run directories and validate them."""
 
+import shlex
 from contextlib import suppress
 
 from scaffold_torchtune import __version__
@@ -12,6 +13,7 @@ from scaffold_torchtune.pipeline.backend import identity
 from scaffold_torchtune.pipeline.locate import experiment_directory, read_documents
 from scaffold_torchtune.pipeline.prepare import preflight_findings
 from scaffold_torchtune.pipeline.state import Record
+from scaffold_torchtune.preflight.run_groups import output_dir
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import ValidateResult
 from scaffold_torchtune.system import layout
@@ -25,6 +27,26 @@ _UNNAMED = (
     "the documents have changed since the plan was made, and whether they still plan the same cannot be said without"
     " the setup script {script}: name it with --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT"
 )
+
+
+def tracking(plan: Plan) -> str:
+    """Return how what the runs log offline is sent to Weights & Biases; nothing where no run logs so.
+
+    WandBLogger's log_dir is `logs` in the run's output directory, and wandb keeps a run there as
+    `wandb/offline-run-DATE-ID` (wandb's documentation, "wandb sync").
+    """
+    offline = [run for run in plan.runs if run.value("wandb_mode") == "offline"]
+    runs = dict.fromkeys(filter(None, map(_logs, offline)))
+    return f"W&B is offline; when the runs have ended, send them with: wandb sync {' '.join(runs)}" if runs else ""
+
+
+def _logs(run: PlannedRun) -> str | None:
+    """Return what names the offline runs of all runs whose outputs lie beside those of a run, as a shell reads it."""
+    folder = output_dir(run)
+    if folder is None:
+        return None
+    own = "*/artifacts" if run.value("project_dir") else "ck-out-*"
+    return f"{shlex.quote(folder)}/{own}/logs/wandb/offline-run-*"
 
 
 def freshness_findings(tree: Tree, run: PlannedRun, script: str, made_by: str | None) -> list[Finding]:

@@ -184,6 +184,7 @@ def _overridden(experiment: Experiment) -> Iterator[Finding]:
             same = name == "recipe" and common and recipes.agree(common.text, setting.text)
             if common is not None and common.value != setting.value and not same:
                 found.setdefault(name, []).append(run)
+    yield from _over_local(experiment)
     for name, runs in found.items():
         first, common = runs[0], experiment.config[name]
         value, at = first.parameters[name].value, Location(experiment.summary_file, first.line)
@@ -194,6 +195,18 @@ def _overridden(experiment: Experiment) -> Iterator[Finding]:
         )
         fix = "remove the line in Configuration if the rows are right"
         yield finding("overridden", message, field=name, expected=common.value, actual=value, at=at, fix=fix)
+
+
+def _over_local(experiment: Experiment) -> Iterator[Finding]:
+    """What Configuration says of the surroundings and claude.local.md says otherwise."""
+    for name, setting in experiment.config.items():
+        default = experiment.environment.get(name) if PARAMETERS[name].common else None
+        if default is not None and default.value != setting.value:
+            there = f"{shown(default.value)} in {default.source}"
+            message = f"{name} is {shown(setting.value)} here, but {there}; the summary wins"
+            expected, actual, at = default.value, setting.value, setting.source
+            fix = "nothing, if the summary is right"
+            yield finding("overridden", message, field=name, expected=expected, actual=actual, at=at, fix=fix)
 
 
 def _defaults(experiment: Experiment, runs: Sequence[PlannedRun]) -> Iterator[Finding]:
@@ -237,6 +250,8 @@ def _begin_anew(runs: Sequence[PlannedRun]) -> list[Finding]:
 def _template_overridden(experiment: Experiment, runs: Sequence[PlannedRun]) -> Iterator[Finding]:
     """Where what is planned wins over another value of the template: one finding a key, with both places."""
     for name, setting in experiment.template.items():
+        if name not in KEYS:  # which becomes a setting of another name, or is held against what is planned
+            continue
         others = [run for run in runs if not _applies(name, setting, run)]
         if not others:
             continue

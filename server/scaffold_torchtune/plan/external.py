@@ -25,7 +25,11 @@ _FIXED: Final[dict[str, Scalar]] = {
     "model_checkpoint": "Llama-3.2-1B-Instruct",
     "max_seq_len": 2048,
     "weight_decay": 0.01,
+    "lora_attn_modules": "q_proj,v_proj,output_proj",
+    "apply_lora_to_mlp": True,
+    "apply_lora_to_output": False,
     "lora_dropout": 0.0,
+    "wandb_mode": "offline",
     "gradient_accumulation_steps": 1,
     "seed": 1234,
     "resume_from_checkpoint": False,
@@ -35,8 +39,8 @@ _FIXED: Final[dict[str, Scalar]] = {
 
 # What changes the training and is easily taken for given.
 _CHANGES_TRAINING: Final = (
-    "lora_alpha", "lora_dropout", "lr_scheduler", "num_warmup_steps", "weight_decay", "gradient_accumulation_steps",
-    "max_seq_len", "seed",
+    "lora_alpha", "lora_attn_modules", "apply_lora_to_mlp", "lora_dropout", "lr_scheduler", "num_warmup_steps",
+    "weight_decay", "gradient_accumulation_steps", "max_seq_len", "seed",
 )  # fmt: skip
 
 # These defaults are the same in every version of cruijff_kit's setup_finetune.py.

@@ -91,7 +91,7 @@ def _part(name: str, prefix: str, value: Scalar) -> str:
         return posixpath.basename(posixpath.dirname(str(value))) if stem in _SPLIT_NAMES else stem
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{prefix}{kinds.shortest_number(value)}"
-    return f"{prefix}-{'none' if value is None else str(value).lower().replace(':', '-')}"
+    return f"{prefix}-{'none' if value is None else str(value).lower().replace(':', '-').replace(',', '+')}"
 
 
 def single_name(row_name: str, parameters: Mapping[str, Scalar]) -> str:

@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 from scaffold_torchtune import __version__
 from scaffold_torchtune.findings import Refused, Scalar
 from scaffold_torchtune.models import Excluded, Experiment, Options, Plan, PlannedRun, Run, Setting, Source, SourceKind
-from scaffold_torchtune.plan import checks, external, naming
-from scaffold_torchtune.plan.run_settings import PlanContext, data_path, named, parameters_of, settings_of
+from scaffold_torchtune.plan import checks, consistency, external, naming
+from scaffold_torchtune.plan.run_settings import PlanContext, columns_of, data_path, named, parameters_of, settings_of
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.settings.parameters import SURROUNDINGS
 from scaffold_torchtune.system.layout import SETUP_TEMPLATES
@@ -35,16 +35,18 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
     tuned = [run for run in experiment.runs if run.type == "fine-tuned"]
     data = [data_path(run, experiment, directory) for run in tuned]
     unnamed = [settings_of(run, path, experiment, context) for run, path in zip(tuned, data, strict=True)]
-    parameters = [parameters_of(experiment.columns, s, d) for s, d in zip(unnamed, data, strict=True)]
-    varying = naming.varying_parameters(experiment.columns, parameters)
+    columns = columns_of(experiment)
+    parameters = [parameters_of(columns, s, d) for s, d in zip(unnamed, data, strict=True)]
+    varying = naming.varying_parameters(columns, parameters)
     previous = context.previous if context.previous and context.previous.options.names == options.names else None
     names = _names(tuned, parameters, varying, options, previous)
-    directories = _kept_names(names.names, unnamed, experiment.columns, previous)
+    directories = _kept_names(names.names, unnamed, columns, previous)
     problems = [
         *checks.unknown_models(tuned, experiment, options),
         *checks.data_problems(data, options, context),
         *checks.template_problems(experiment, interface),
         *checks.recipe_problems(tuned, experiment, options, context),
+        *consistency.problems(tuned, unnamed, experiment),
         *checks.identical_runs(tuned, parameters, experiment),
     ]
     if not problems:

@@ -3,6 +3,7 @@
 Each is the row's, else Configuration's, else claude.local.md's, else the operator's plain template's, else a default.
 """
 
+import math
 import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,10 +16,14 @@ from scaffold_torchtune.plan import external
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.settings.parameters import KEYS, OF_LOCAL
 from scaffold_torchtune.system.layout import data_label
+from scaffold_torchtune.torchtune_facts.facts import steps_per_epoch
 from scaffold_torchtune.torchtune_facts.model_registry import find_model
 
 # Of these a template has but those of another experiment; the plan has the ones of this.
 _PLANNED_OTHERWISE: Final = frozenset({"experiment_name", "project_dir", "custom_recipe", "checkpoint_files"})
+
+
+_ROUNDING: Final = 1e-9  # a float's own error must not make 0.1 x 30 steps into 4
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,8 @@ class PlanContext:
 
     `inputs` maps input files to the SHA-256 of their bytes. `previous` is the plan that lies there, if any.
     `interface` is what the external script takes; None for the bundled setup_finetune. `checkpoint` returns what lies
-    in the directory of a base model.
+    in the directory of a base model. `train_rows` counts the samples of a data set's part for training, given its path
+    and format; None where it cannot be seen.
     """
 
     experiment_dir: str
@@ -38,6 +44,7 @@ class PlanContext:
     previous: Plan | None = None
     interface: Interface | None = None
     checkpoint: Callable[[str], CheckpointState] = lambda _: CheckpointState(absent=True)
+    train_rows: Callable[[str, str], int | None] = lambda _path, _extension: None
 
     @cached_property
     def defaults(self) -> Mapping[str, Setting]:
@@ -102,9 +109,65 @@ def settings_of(run: Run, data: Setting, experiment: Experiment, context: PlanCo
         found["custom_recipe"] = recipe
     if context.interface is None and not is_full(recipe) and "lora_alpha" not in found:
         found["lora_alpha"] = _derived(2 * found["lora_rank"].integer, "2 x lora_rank")
+    if (offline := found.get("offline")) is not None and _is_online(offline, run, experiment, context):
+        found["wandb_mode"] = _with(offline, "online")
+    if (warmup := warmup_steps(run, found, data, experiment, context)) is not None:
+        found["num_warmup_steps"] = warmup
     found |= experiment.template_others
     fitted = external.fitted(found, context.interface)
     return {name: fitted[name] for name in (*KEYS, *experiment.template_others) if name in fitted}
+
+
+def _is_online(offline: Setting, run: Run, experiment: Experiment, context: PlanContext) -> bool:
+    """Whether the jobs can reach Weights & Biases, as their nodes are said not to be offline and no mode is given."""
+    said = own_value("wandb_mode", run, experiment) or experiment.template.get("wandb_mode")
+    return offline.value is False and said is None and external.takes(context.interface, "wandb_mode")
+
+
+def warmup_ratio(run: Run, experiment: Experiment) -> Setting | None:
+    """Return the part of the steps that warm up, where no document gives their number."""
+    return own_value("warmup_ratio", run, experiment) or experiment.template.get("warmup_ratio")
+
+
+def warmup_steps(
+    run: Run, settings: Mapping[str, Setting], data: Setting, experiment: Experiment, context: PlanContext
+) -> Setting | None:
+    """Return the steps that a warm-up ratio means, rounded up as transformers does; None where they are not known.
+
+    The steps of packed samples follow from their lengths in tokens, and those of a data set that is not seen from
+    nothing.
+    """
+    ratio = warmup_ratio(run, experiment)
+    if ratio is None or isinstance(ratio.value, str | bool):
+        return None
+    total = 0
+    if ratio.value:
+        rows = context.train_rows(data.text, settings["dataset_ext"].text)
+        packed = settings.get("packed")
+        if rows is None or (packed is not None and packed.value is True):
+            return None
+        total = _steps(settings, rows)
+    steps = math.ceil(float(ratio.value or 0) * total - _ROUNDING)
+    note = f"{ratio.source.note}: {ratio.value} of {total} steps" if total else ratio.source.note
+    return Setting(value=steps, source=ratio.source.model_copy(update={"note": note}))
+
+
+def _steps(settings: Mapping[str, Setting], rows: int) -> int:
+    """Return the optimizer steps of all epochs, of so many samples."""
+    limit = settings.get("max_steps_per_epoch")
+    return number(settings, "epochs") * steps_per_epoch(
+        min(rows, number(settings, "training_samples", rows)),
+        batch_size=number(settings, "batch_size"),
+        accumulation=number(settings, "gradient_accumulation_steps"),
+        processes=number(settings, "gpus"),
+        limit=None if limit is None else limit.integer,
+    )
+
+
+def number(settings: Mapping[str, Setting], name: str, usual: int = 1) -> int:
+    """Return a setting that is a whole number; what is usual where it is not given."""
+    found = settings.get(name)
+    return found.integer if found is not None and type(found.value) is int else usual
 
 
 def named(settings: Mapping[str, Setting], directory: str) -> dict[str, Setting]:
@@ -173,6 +236,11 @@ def _checkpoint_files(settings: Mapping[str, Setting], context: PlanContext) -> 
     if entry is None or not there.weights or all(file in there.files for file in entry.file_names):
         return {}
     return {"checkpoint_files": _derived(",".join(there.weights), "as they lie in the model's directory")}
+
+
+def columns_of(experiment: Experiment) -> tuple[str, ...]:
+    """Return the columns of the runs table as settings that tell runs apart: a warm-up ratio is steps then."""
+    return tuple(dict.fromkeys("num_warmup_steps" if c == "warmup_ratio" else c for c in experiment.columns))
 
 
 def parameters_of(columns: tuple[str, ...], settings: Mapping[str, Setting], data: Setting) -> dict[str, Scalar]:

@@ -77,14 +77,12 @@ def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
 
     Everything is in bf16: the weights, and of what is trained the gradients and AdamW's two moments, which torch keeps
     in the type of the weights; FSDP shares all of it among the GPUs. Where the bundled setup_finetune keeps it off the
-    GPUs (fsdp_cpu_offload), one layer at a time is there. LoRA's adapter counts as the bundled setup applies it
-    (torchtune_facts: lora_counted_with). Each epoch saves the whole model, merged with the adapter, unless only the
-    adapter is asked for, and every epoch but the last the two moments besides, in one file that the next replaces
-    (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
+    GPUs (fsdp_cpu_offload), one layer at a time is there. Each epoch saves the whole model, merged with the adapter,
+    unless only the adapter is asked for, and every epoch but the last the two moments besides, in one file that the
+    next replaces (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
     """
     model = facts.parameters * _BF16
-    rank = run.integer("lora_rank", 0)
-    trained = model if full(run) else facts.lora_parameters_per_rank * rank * _BF16
+    trained = model if full(run) else _adapter(run, facts) * _BF16
     weights = model if full(run) else model + trained
     vocabulary = dict(facts.tensors())["model.embed_tokens.weight"][0]
     adapter = 0 if full(run) else trained
@@ -97,6 +95,13 @@ def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
         logits=run.integer("batch_size", 1) * run.integer("max_seq_len", 2048) * vocabulary * _BF16,
         saved=epoch * epochs + (2 * trained if epochs > 1 else 0),
     )
+
+
+def _adapter(run: PlannedRun, facts: ModelFacts) -> int:
+    """The parameters of the adapter; where nothing is planned of its places, those of the bundled setup_finetune."""
+    attention = (run.text("lora_attn_modules") or "q_proj,v_proj,output_proj").split(",")
+    mlp, output = run.value("apply_lora_to_mlp") is not False, run.value("apply_lora_to_output") is True
+    return (facts.lora_parameters(attention, mlp=mlp, output=output) or 0) * run.integer("lora_rank", 0)
 
 
 def _offloaded(run: PlannedRun, gpus: int) -> bool:

@@ -13,10 +13,11 @@ from typing import NamedTuple
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models import DiskState, Plan, PlannedRun, SampleCounts
-from scaffold_torchtune.preflight.optimizer_steps import TRAIN, effective_batch, part_of, steps_per_epoch
+from scaffold_torchtune.preflight.optimizer_steps import TRAIN, effective_batch, part_of
 from scaffold_torchtune.preflight.run_groups import at, concerning, full, grouped, row
 from scaffold_torchtune.preflight.samples import CHAT, INSTRUCT, TEXT, counts_of, form_of
 from scaffold_torchtune.system.text import shown
+from scaffold_torchtune.torchtune_facts.facts import steps_per_epoch
 from scaffold_torchtune.torchtune_facts.model_registry import find_model
 
 _RARE = 0.01

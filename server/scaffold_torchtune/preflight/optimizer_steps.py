@@ -1,6 +1,5 @@
 """Optimizer steps of a run as torchtune 0.6.1 counts them, and checks of them."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models import DataPart, DiskState, Packs, Plan, PlannedRun
 from scaffold_torchtune.preflight.run_groups import at, concerning, grouped
 from scaffold_torchtune.preflight.samples import counts_of
+from scaffold_torchtune.torchtune_facts.facts import steps_per_epoch
 
 TRAIN = "train"
 VALIDATION = "validation"
@@ -21,19 +21,6 @@ class Rows:
 
     count: int
     basis: str
-
-
-def steps_per_epoch(rows: int, *, batch_size: int, accumulation: int, processes: int, limit: int | None = None) -> int:
-    """Return the optimizer steps in an epoch.
-
-    The recipes deal the samples out to the processes with a sampler that fills up the last share
-    (StatefulDistributedSampler, drop_last false), drop each process's last batch where it is not full (DataLoader,
-    drop_last true), divide by the accumulation, and stop at `max_steps_per_epoch` (recipes/lora_finetune_*.py and
-    full_finetune_*.py, `_setup_data` and `_steps_per_epoch`).
-    """
-    batches = math.ceil(rows / processes) // batch_size
-    steps = batches // accumulation
-    return steps if limit is None else min(steps, limit)
 
 
 def part_of(run: PlannedRun, disk: DiskState, name: str = TRAIN) -> DataPart | None:

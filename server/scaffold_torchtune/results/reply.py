@@ -150,7 +150,9 @@ _FAILED: Final = (
     "report run, field, expected and actual of the errors, and the fix; have the cause mended in the summary, the"
     " template or the setup script, never in finetune.yaml; then call render_yaml, run_setup and validate again"
 )
-_PASSED: Final = "tell the user that all runs passed, every warning, where scaffold.log is, and the submit line"
+_PASSED: Final = (
+    "tell the user that all runs passed, every warning, where scaffold.log is, the submit line, and tracking"
+)
 _ARGUMENTS: Final = "correct the arguments as each problem's fix says, and call again"
 _ASK: Final = (
     "ask the user the questions of error.ask, and give what they say as answers of this tool, by field; show them the"

@@ -253,6 +253,9 @@ class ValidateResult(StepResult):
     submit: Annotated[str, PlainSerializer(_short, return_type=str), Cut.NEVER] = Field(
         default="", description="the line that submits the runs; empty unless passed"
     )
+    tracking: Annotated[OmitEmpty[str], Cut.NEVER] = Field(
+        default="", description="how to send what runs log offline to Weights & Biases; empty unless passed"
+    )
     logged: Logged = ()
 
     def all_findings(self) -> Sequence[Finding]:

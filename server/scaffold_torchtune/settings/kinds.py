@@ -19,10 +19,11 @@ from scaffold_torchtune.system.text import escape
 ValueKind = Literal[
     "int", "float", "bool", "text", "name", "label", "modules", "path", "pattern_free_path", "folder", "extension",
     "recipe", "time", "memory", "constraint", "gpu_type", "mail", "events", "reservations", "nodes", "tags", "comment",
-    "files",
+    "files", "projections", "wandb_mode",
 ]  # fmt: skip
 """`name`: letters, digits and `._-`, as account, partition or environment have; a `label` may hold `+` too.
-`modules`: names of modules, by commas. `pattern_free_path`: a path that the datasets library takes as it is."""
+`modules`: names of modules, by commas. `pattern_free_path`: a path that the datasets library takes as it is.
+`projections`: those of attention, by commas, in torchtune's order."""
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,16 @@ _EVENTS: Final = (
 )  # fmt: skip
 
 
+PROJECTIONS: Final = ("q_proj", "k_proj", "v_proj", "output_proj")
+"""What LoRA can be applied to in attention: LORA_ATTN_MODULES of torchtune/modules/peft/_utils.py."""
+
+
+def _in_order(text: str) -> str:
+    """Return names of projections in torchtune's order; other text as it is."""
+    parts = text.split(",")
+    return ",".join(sorted(parts, key=PROJECTIONS.index)) if set(parts) <= set(PROJECTIONS) else text
+
+
 def _joined(text: str) -> str:
     return ",".join(part.strip() for part in text.split(","))
 
@@ -302,11 +313,21 @@ _FORMS: Final[dict[ValueKind, _Form]] = {
         _distinct,
     ),
     "files": _Form(_by_commas(_LABEL), "names of files by commas", 100_000, _joined, _distinct),
+    "projections": _Form(
+        _by_commas(f"(?:{'|'.join(PROJECTIONS)})"),
+        f"one or more of {', '.join(PROJECTIONS)}, by commas",
+        canonical=lambda text: _in_order(_joined(text)),
+        holds=_distinct,
+    ),
+    "wandb_mode": _Form(_one("online|offline|disabled"), "online, offline or disabled", canonical=str.lower),
     "comment": _Form(
         re.compile(r"[^\"'\\`$<>{}]+"),
         "one line of at most 200 characters, without quotes, backslash, backtick and $ < > { }",
         holds=lambda text: text.isprintable() and text.strip() == text,
     ),
 }
+LISTS: Final[frozenset[ValueKind]] = frozenset({"tags", "projections"})
+"""Kinds of which YAML may have the parts as a list."""
+
 OF_JOBS: Final[frozenset[ValueKind]] = frozenset({"mail", "events", "reservations", "nodes", "tags", "comment"})
 """Kinds of what sbatch or the job's environment gets; a text of theirs may hold commas or brackets that count."""

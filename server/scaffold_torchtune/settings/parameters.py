@@ -58,9 +58,10 @@ class Parameter:
         default: where nobody gives it.
         abbreviation: what stands in directory names.
         column: whether it may be a column of the runs table, and a line of Configuration.
+        common: whether Configuration may give it for all runs, though no column may.
         optional: whether words such as `off` say that a run has none.
-        key: whether setup_finetune.yaml has it; others (`model`, `dataset`, ...) are names of
-            documents alone.
+        key: whether setup_finetune.yaml has it; others are names of documents alone, which the plan turns into keys or
+            holds against them.
         scope: whether it says what is trained, where and how that is computed, or which run it is of which experiment;
             what claude.local.md may give is of the surroundings.
         local: its labels in claude.local.md, where that may give it.
@@ -80,6 +81,7 @@ class Parameter:
     default: Scalar = None
     abbreviation: str = ""
     column: bool = True
+    common: bool = False
     optional: bool = False
     key: bool = True
     scope: Literal["training", "surroundings", "experiment"] = "training"
@@ -124,7 +126,8 @@ _ALL: Final = (
     ),
     Parameter("my_wandb_run_name", "label", column=False, scope="experiment"),
     Parameter(
-        "wandb_entity", "name", column=False,
+        "wandb_entity", "name", ("w b entity", "weights biases entity", "weights and biases entity"), column=False,
+        common=True,
         local=LocalLabels(
             anywhere=("wandb entity", "w b entity", "weights biases entity", "weights and biases entity"),
             within={"wandb": ("entity",)},
@@ -132,12 +135,33 @@ _ALL: Final = (
         submit_as="WANDB_ENTITY", option=NewOption("--entity", "NAME", "Weights & Biases entity: user or team"),
     ),
     Parameter(
-        "wandb_group", "name", local=LocalLabels(anywhere=("wandb group",), within={"wandb": ("group", "run group")}),
+        "wandb_group", "name", ("w b group", "weights biases group"),
+        local=LocalLabels(anywhere=("wandb group", "w b group"), within={"wandb": ("group", "run group")}),
         submit_as="WANDB_RUN_GROUP",
     ),
     Parameter(
-        "wandb_tags", "tags", local=LocalLabels(anywhere=("wandb tags",), within={"wandb": ("tags",)}),
+        "wandb_tags", "tags", ("w b tags", "weights biases tags"),
+        local=LocalLabels(anywhere=("wandb tags", "w b tags"), within={"wandb": ("tags",)}),
         submit_as="WANDB_TAGS",
+    ),
+    Parameter(
+        "wandb_mode", "wandb_mode",
+        ("w b mode", "weights biases mode", "weights and biases mode", "wandb logging mode", "w b logging mode"),
+        default="offline", warn_unread=True,
+        local=LocalLabels(
+            anywhere=(
+                "wandb mode", "w b mode", "weights biases mode", "weights and biases mode", "wandb offline",
+                "w b offline", "wandb online", "w b online", "use wandb", "use w b", "wandb logging", "w b logging",
+                "wandb enabled", "wandb disabled", "disable wandb", "w b disabled",
+            ),
+            within={
+                "wandb": (
+                    "mode", "logging mode", "offline", "offline mode", "online", "online mode", "enabled", "disabled",
+                    "logging",
+                )
+            },
+        ),
+        option=NewOption("--wandb-mode", "MODE", "Weights & Biases: online, offline or disabled", label="W&B mode"),
     ),
     Parameter(
         "output_dir_base", "path", ("output base directory", "outputs", "output directory"), column=False,
@@ -198,6 +222,31 @@ _ALL: Final = (
         "lora_alpha", "int", words=("alpha",), bounds=_COUNT, usual=Bounds(maximum=2048), warn_unread=True,
     ),
     Parameter(
+        "lora_attn_modules", "projections", ("lora attention modules", "lora projections"),
+        default="q_proj,v_proj,output_proj", warn_unread=True,
+        option=NewOption(
+            "--lora-attn-modules", "NAME,...", "what in attention gets LoRA: q_proj, k_proj, v_proj, output_proj",
+            label="LoRA attention modules",
+        ),
+    ),
+    Parameter(
+        "apply_lora_to_mlp", "bool", ("lora on mlp", "lora to mlp", "apply lora to the mlp"), default=True,
+        warn_unread=True,
+        option=NewOption("--apply-lora-to-mlp", "yes|no", "whether the MLP gets LoRA", label="Apply LoRA to MLP"),
+    ),
+    Parameter(
+        "apply_lora_to_output", "bool", ("lora on output", "lora to output", "apply lora to the output"), default=False,
+        warn_unread=True,
+        option=NewOption(
+            "--apply-lora-to-output", "yes|no", "whether the output layer gets LoRA, where it has weights of its own",
+            label="Apply LoRA to output",
+        ),
+    ),
+    Parameter(
+        "target_modules", "projections", ("lora target modules", "lora modules", "lora targets", "lora layers"),
+        key=False, warn_unread=True,
+    ),
+    Parameter(
         "lora_dropout", "float", words=("dropout",), bounds=Bounds(minimum=0, maximum=0.999_999),
         usual=Bounds(maximum=0.5), default=0.0, warn_unread=True,
     ),
@@ -211,8 +260,14 @@ _ALL: Final = (
         words=("scheduler",), default="get_cosine_schedule_with_warmup", warn_unread=True,
     ),
     Parameter(
-        "num_warmup_steps", "int", ("warmup steps", "warm up steps"), words=("warmup",), bounds=_FROM_ZERO,
+        "num_warmup_steps", "int", ("warmup steps", "warm up steps"), words=("warmup", "warm up"), bounds=_FROM_ZERO,
         usual=Bounds(maximum=10_000), default=100, warn_unread=True,
+        option=NewOption("--warmup-steps", "N", "steps that warm up", label="Warmup steps"),
+    ),
+    Parameter(
+        "warmup_ratio", "float", ("warm up ratio", "warmup fraction", "warm up fraction", "warmup proportion"),
+        bounds=Bounds(minimum=0, maximum=1), key=False, warn_unread=True,
+        option=NewOption("--warmup-ratio", "X", "part of the steps that warm up, such as 0.03", label="Warmup ratio"),
     ),
     Parameter(
         "weight_decay", "float", ("wd",), bounds=Bounds(minimum=0, maximum=10), usual=Bounds(maximum=0.5), default=0.01,
@@ -220,10 +275,23 @@ _ALL: Final = (
     ),
     # training
     Parameter(
-        "batch_size", "int", words=("batch", "bs"), bounds=_COUNT, usual=Bounds(maximum=1024), abbreviation="bs",
+        "batch_size", "int",
+        (
+            "per device batch size", "batch size per device", "batch size per gpu", "per gpu batch size",
+            "micro batch size", "per device train batch size",
+        ),
+        words=("batch", "bs"), bounds=_COUNT, usual=Bounds(maximum=1024), abbreviation="bs",
         warn_unread=True,
         option=NewOption("--batch-size", "N,...", "batch sizes", many=True, label="Batch Size"),
         question="Which batch size do the runs use?",
+    ),
+    Parameter(
+        "effective_batch_size", "int",
+        (
+            "effective batch", "eff batch size", "eff batch", "total batch size", "total batch", "global batch size",
+            "global batch", "batch size effective", "batch size total", "batch size global",
+        ),
+        bounds=_COUNT, key=False, warn_unread=True,
     ),
     Parameter("batch_size_val", "int", ("validation batch size",), bounds=_COUNT),
     Parameter(
@@ -248,7 +316,10 @@ _ALL: Final = (
         "seed", "int", ("random seed",), bounds=_FROM_ZERO, default=14, abbreviation="seed", warn_unread=True,
         option=NewOption("--seed", "N,...", "seeds", many=True, label="Seed"),
     ),
-    Parameter("enable_activation_checkpointing", "bool", ("activation checkpointing",), scope="surroundings"),
+    Parameter(
+        "enable_activation_checkpointing", "bool", ("activation checkpointing", "gradient checkpointing"),
+        scope="surroundings",
+    ),
     Parameter("log_every_n_steps", "int", ("log every",), bounds=_COUNT, default=1, scope="surroundings"),
     Parameter("run_val_every_n_steps", "int", ("validation every n steps",), bounds=_FROM_ZERO, default=0),
     # checkpoints
@@ -259,7 +330,7 @@ _ALL: Final = (
     Parameter("resume_from_checkpoint", "bool", ("resume", "resume training"), scope="surroundings"),
     # SLURM and environment
     Parameter(
-        "conda_env", "name", ("default conda environment", "conda environment"), column=False,
+        "conda_env", "name", ("default conda environment", "conda environment"), column=False, common=True,
         local=LocalLabels(
             anywhere=("conda env", "conda environment"),
             within={f"{_WHERE_JOBS_ARE} conda modules": ("conda",), "slurm conda": ("environment", "env")},
@@ -269,7 +340,7 @@ _ALL: Final = (
     ),
     Parameter("venv", "path", column=False),
     Parameter(
-        "modules", "modules", column=False, local=LocalLabels(anywhere=("modules",)),
+        "modules", "modules", column=False, common=True, local=LocalLabels(anywhere=("modules",)),
         option=NewOption("--module", "NAME", "module that a job loads; may be repeated", many=True),
     ),
     Parameter(
@@ -284,6 +355,11 @@ _ALL: Final = (
         option=NewOption("--gpus", "N", "GPUs of a job", label="GPUs"),
     ),
     Parameter(
+        "nodes", "int", ("node", "number of nodes", "num nodes", "nnodes", "node count", "default nodes"),
+        bounds=_COUNT, key=False, scope="surroundings", warn_unread=True,
+        local=LocalLabels(within={"slurm top defaults": ("nodes", "number of nodes", "num nodes", "node count")}),
+    ),
+    Parameter(
         "gpu_type", "gpu_type", local=LocalLabels(of_jobs=("gpu type",)), submit_as="--gres",
         option=NewOption("--gpu-type", "NAME", "type of the GPUs, as SLURM calls it, such as a100"),
     ),
@@ -293,15 +369,15 @@ _ALL: Final = (
         local=LocalLabels(of_jobs=("cpus", "cpu", "cpus per task", "number of cpus")),
     ),
     Parameter(
-        "account", "name", ("slurm account",), column=False, local=LocalLabels(of_jobs=("account",)),
+        "account", "name", ("slurm account",), column=False, common=True, local=LocalLabels(of_jobs=("account",)),
         option=NewOption("--account", "NAME", "SLURM account"),
     ),
     Parameter(
-        "partition", "name", ("slurm partition",), column=False, local=LocalLabels(of_jobs=("partition",)),
+        "partition", "name", ("slurm partition",), column=False, common=True, local=LocalLabels(of_jobs=("partition",)),
         option=NewOption("--partition", "NAME", "SLURM partition"),
     ),
     Parameter(
-        "constraint", "constraint", ("gpu constraint",), column=False,
+        "constraint", "constraint", ("gpu constraint",), column=False, common=True,
         local=LocalLabels(of_jobs=("constraint", "constraints", "gpu constraint")),
         option=NewOption("--constraint", "FEATURES", "SLURM constraint"),
     ),
@@ -310,17 +386,17 @@ _ALL: Final = (
         submit_as="--qos", option=NewOption("--qos", "NAME", "SLURM quality of service"),
     ),
     Parameter(
-        "reservation", "reservations", column=False, local=LocalLabels(of_jobs=("reservation",)),
+        "reservation", "reservations", column=False, common=True, local=LocalLabels(of_jobs=("reservation",)),
         submit_as="--reservation",
     ),
     Parameter(
-        "exclude", "nodes", column=False,
+        "exclude", "nodes", column=False, common=True,
         local=LocalLabels(of_jobs=("exclude", "exclude nodes", "excluded nodes", "nodes to exclude")),
         submit_as="--exclude",
     ),
     Parameter("requeue", "bool", local=LocalLabels(of_jobs=("requeue",)), submit_as="--requeue"),
     Parameter(
-        "mail_user", "mail", column=False,
+        "mail_user", "mail", column=False, common=True,
         local=LocalLabels(
             anywhere=("mail user",),
             within={  # an address among contacts is nobody's whom jobs should write to
@@ -333,7 +409,7 @@ _ALL: Final = (
         submit_as="--mail-user", option=NewOption("--mail-user", "ADDRESS", "where SLURM's mails about the jobs go"),
     ),
     Parameter(
-        "mail_type", "events", column=False,
+        "mail_type", "events", column=False, common=True,
         local=LocalLabels(
             anywhere=("mail type",),
             within={
@@ -351,7 +427,8 @@ _ALL: Final = (
         submit_as="--comment",
     ),
     Parameter(
-        "offline", "bool", column=False,
+        "offline", "bool", ("compute nodes offline", "compute nodes are offline", "compute nodes have no internet"),
+        column=False, common=True,
         local=LocalLabels(
             anywhere=("compute nodes offline", "compute nodes are offline", "compute nodes have no internet"),
             within={_WHERE_JOBS_ARE: ("offline", "offline mode")},
@@ -360,7 +437,14 @@ _ALL: Final = (
     ),
     # recipe
     Parameter(
-        "recipe", "name", ("method", "fine tuning method", "finetuning method", "training method"), key=False,
+        "recipe", "name",
+        (
+            "method", "fine tuning method", "finetuning method", "training method", "peft method", "peft type", "peft",
+            "adapter type", "fine tuning type", "finetuning type", "tuning method", "training type",
+            "fine tuning approach", "training approach", "fine tuning strategy", "fine tuning technique",
+            "finetune method", "fine tune method",
+        ),
+        key=False, warn_unread=True,
         option=NewOption(
             "--recipe", "NAME", "LoRA or full, or torchtune's name of such a recipe; default: LoRA", label="Recipe",
         ),
@@ -370,7 +454,7 @@ _ALL: Final = (
         question="Are the runs that are marked as cancelled or struck out to be planned all the same? (yes or no)",
     ),
     Parameter("custom_recipe", "recipe", column=False),
-    Parameter("base_recipe", "recipe", column=False),
+    Parameter("base_recipe", "recipe", column=False, common=True),
 )  # fmt: skip
 
 PARAMETERS: Final = {p.name: p for p in _ALL}
@@ -402,20 +486,6 @@ NAMING_ORDER: Final = ("model", "lora_rank", "lr", "batch_size")
 
 OF_CONFIGURATION: Final = frozenset({"plan_cancelled_runs"})
 """What Configuration may give that no run has."""
-
-_STEPS_FOLLOW: Final = "the steps follow from the data, the batch size and the epochs"
-_WARMUP_IS_STEPS: Final = "warm-up is planned in steps (num_warmup_steps)"
-_LORA_IS_FIXED: Final = "LoRA is applied to q_proj, v_proj, output_proj and the MLP"
-NOT_PLANNED: Final = {
-    "max steps": "max_steps_per_epoch limits the steps of each epoch, nothing those of all",
-    **dict.fromkeys(("total steps", "training steps"), _STEPS_FOLLOW),
-    **dict.fromkeys(("warmup ratio", "warmup fraction", "warm up ratio"), _WARMUP_IS_STEPS),
-    **dict.fromkeys(("target modules", "lora target modules"), _LORA_IS_FIXED),
-    "quantization": "models are trained in bf16, not quantized",
-    "momentum": "the optimizer is AdamW",
-    "label smoothing": "the loss is cross-entropy without smoothing",
-}
-"""What people call hyperparameters that no scaffold can honour, and why: refused, as the runs would be other runs."""
 
 WORDS_OF_TRAINING: Final = frozenset(
     {"lora", "rank", "lr", "learning", "alpha", "batch", "epochs", "warmup", "dropout", "optimizer"}

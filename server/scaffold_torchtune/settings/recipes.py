@@ -18,7 +18,10 @@ RECIPES: Final = {
 NAMES: Final = tuple(name for names in RECIPES.values() for name in names)
 """Every recipe that is scaffolded."""
 
-OF_LORA: Final = ("lora_rank", "lora_alpha", "lora_dropout", "save_adapter_weights_only", "stash_adapter_weights")
+OF_LORA: Final = (
+    "lora_rank", "lora_alpha", "lora_attn_modules", "apply_lora_to_mlp", "apply_lora_to_output", "lora_dropout",
+    "save_adapter_weights_only", "stash_adapter_weights",
+)  # fmt: skip
 """Settings of the adapter, which full fine-tuning has not."""
 
 _TUNING: Final = r"(?:[ _-]?(?:fine[ _-]?tun(?:e|ed|ing)|training|sft|ft))?"

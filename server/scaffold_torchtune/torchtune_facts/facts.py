@@ -7,7 +7,8 @@ asks.
 
 import functools
 import importlib.resources
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 
 from pydantic import Field, TypeAdapter
 
@@ -63,8 +64,17 @@ class ModelFacts(Model):
     stock_config: str | None = Field(description="the stock config that all this is read from")
     sibling: str | None = Field(description="the model whose stock config stands in where there is none")
     parameters: int = Field(description="of the model without LoRA; embeddings that are tied count once")
-    lora_parameters_per_rank: int = Field(description="what LoRA adds for each unit of rank, with `lora_counted_with`")
+    lora_parameters_per_rank: dict[str, int] = Field(
+        description="what LoRA adds for each unit of rank, by place: a projection of attention, `mlp`, `output`, which"
+        " is left out where the builder takes no LoRA there"
+    )
     layers: int = Field(description="transformer layers")
+
+    def lora_parameters(self, attention: Iterable[str], *, mlp: bool, output: bool) -> int | None:
+        """Return what LoRA adds for each unit of rank; None where torchtune has no LoRA in one of the places."""
+        places = {*attention, *(["mlp"] if mlp else []), *(["output"] if output else [])}
+        counts = [self.lora_parameters_per_rank.get(place) for place in places]
+        return None if None in counts else sum(filter(None, counts))
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Yield name and shape of every tensor that torchtune needs of the checkpoint."""
@@ -90,9 +100,6 @@ class Facts(Model):
     models: dict[str, ModelFacts]
     model_types: tuple[str, ...]
     lora_attn_modules: tuple[str, ...]
-    lora_counted_with: dict[str, tuple[str, ...] | bool] = Field(
-        description="arguments of the LoRA builders that `lora_parameters_per_rank` is of; the others at their defaults"
-    )
     loader_arguments: dict[str, frozenset[str]] = Field(description="what a data set of a source hands to load_dataset")
     components: dict[str, Component]
 
@@ -100,6 +107,19 @@ class Facts(Model):
         """Return the facts of a model by its name or an alias of the registry; None where it is not covered."""
         entry = find_model(name)
         return None if entry is None else self.models.get(entry.name)
+
+
+def steps_per_epoch(rows: int, *, batch_size: int, accumulation: int, processes: int, limit: int | None = None) -> int:
+    """Return the optimizer steps in an epoch.
+
+    The recipes deal the samples out to the processes with a sampler that fills up the last share
+    (StatefulDistributedSampler, drop_last false), drop each process's last batch where it is not full (DataLoader,
+    drop_last true), divide by the accumulation, and stop at `max_steps_per_epoch` (recipes/lora_finetune_*.py and
+    full_finetune_*.py, `_setup_data` and `_steps_per_epoch`).
+    """
+    batches = math.ceil(rows / processes) // batch_size
+    steps = batches // accumulation
+    return steps if limit is None else min(steps, limit)
 
 
 @functools.cache

@@ -25,8 +25,9 @@ class ModelEntry:
     a parameter in them, `billions` its number of parameters in billions, `source` the stock config that the entry was
     read from. `prompt` says what the tokenizer does with the text of a prompt template, `system` what becomes of a
     system message, and `untrained_headers` that the special tokens around messages were never trained, see models.yaml.
-    `full_checkpointing` is the activation checkpointing of full fine-tuning, where it is another; `full_offload` says
-    that its weights and optimizer stay in the memory of the node.
+    `tied`: its output layer is its embeddings, and takes no LoRA. `full_checkpointing` is the activation checkpointing
+    of full fine-tuning, where it is another; `full_offload` says that its weights and optimizer stay in the memory of
+    the node.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModelEntry:
     bytes: int
     activation_checkpointing: bool
     source: str
+    tied: bool = False
     full_checkpointing: bool | None = None
     full_offload: bool = False
     system: Literal["kept", "raises", "glued"] = "kept"

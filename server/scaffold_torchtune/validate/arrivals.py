@@ -80,6 +80,10 @@ DIRECT: Final[dict[str, KeyPath]] = {
     "wandb_entity": ("metric_logger", "entity"),
     "wandb_group": ("metric_logger", "group"),
     "wandb_tags": ("metric_logger", "tags"),
+    "wandb_mode": ("metric_logger", "mode"),
+    "lora_attn_modules": ("model", "lora_attn_modules"),
+    "apply_lora_to_mlp": ("model", "apply_lora_to_mlp"),
+    "apply_lora_to_output": ("model", "apply_lora_to_output"),
     **{
         name: (name,)
         for name in (
@@ -95,12 +99,16 @@ DIRECT: Final[dict[str, KeyPath]] = {
 _COMPARISONS: Final = {
     "clip_grad_norm": Comparison.NUMBER,
     "epochs_to_save": Comparison.EPOCHS,
+    "lora_attn_modules": Comparison.PARTS,
     "lora_dropout": Comparison.NUMBER,
     "lr": Comparison.NUMBER,
     "wandb_tags": Comparison.PARTS,
     "weight_decay": Comparison.NUMBER,
 }
 """How they are compared, where it is not for the same type and value."""
+
+_ABSENT: Final = {"apply_lora_to_output": False}
+"""What torchtune takes where they do not stand: not all of its builders have the argument."""
 
 OF_THE_TRAINING: Final = frozenset({"clip_grad_norm", "dtype", "max_steps_per_epoch", "shuffle"})
 """Paths with which it is another training, where nobody planned what stands there."""
@@ -151,8 +159,12 @@ def _direct(run: PlannedRun) -> list[Expectation]:
     """What settings that arrive as they are must have become, and `lora_alpha`, which is 2 x rank unless planned."""
     names = [name for name in run.settings if name in DIRECT and name not in run.submitted]
     found = [
-        Expectation(name, DIRECT[name], run.value(name), _COMPARISONS.get(name, Comparison.SAME)) for name in names
-    ]
+        Expectation(
+            name, DIRECT[name], run.value(name), _COMPARISONS.get(name, Comparison.SAME),
+            absent_is=_ABSENT.get(name), optional=name in _ABSENT,
+        )
+        for name in names
+    ]  # fmt: skip
     rank, path = run.value("lora_rank"), ("model", "lora_alpha")
     if "lora_alpha" in run.settings:
         found.append(Expectation("lora_alpha", path, run.value("lora_alpha"), Comparison.NUMBER))

@@ -66,7 +66,18 @@ def _lora(report: Report, data: dict[str, Any]) -> None:
     node, field, path = data.get("model"), "lora_attn_modules", ("model", "lora_attn_modules")
     if not isinstance(node, dict):
         return
-    modules, known = node.get(field), load().lora_attn_modules
+    if path not in report.paths:
+        _modules(report, node.get(field), path)
+    mlp: KeyPath = ("model", "apply_lora_to_mlp")
+    if mlp not in report.paths and not isinstance(node.get("apply_lora_to_mlp"), bool):
+        message = "model.apply_lora_to_mlp is not true or false; torchtune's LoRA recipes read it without a default"
+        report.add("missing-value", message, field="apply_lora_to_mlp", path=mlp)
+
+
+def _modules(report: Report, modules: Any, path: KeyPath) -> None:
+    """The modules of attention that get LoRA, where there is no finding of them yet."""
+    field = "lora_attn_modules"
+    known = load().lora_attn_modules
     expected = ", ".join(known)
     if modules in (None, []):
         message = "model.lora_attn_modules is absent or empty, so attention gets no LoRA"
@@ -81,9 +92,6 @@ def _lora(report: Report, data: dict[str, Any]) -> None:
                 message = did_you_mean(str(module), known, message)
                 where = (*path, index)
                 report.add("value-mismatch", message, field=field, expected=expected, actual=module, path=where)
-    if not isinstance(node.get("apply_lora_to_mlp"), bool):
-        message = "model.apply_lora_to_mlp is not true or false; torchtune's LoRA recipes read it without a default"
-        report.add("missing-value", message, field="apply_lora_to_mlp", path=("model", "apply_lora_to_mlp"))
 
 
 def _packed(report: Report, data: dict[str, Any]) -> None:

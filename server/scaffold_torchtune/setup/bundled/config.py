@@ -67,8 +67,9 @@ def _model(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
     rank = settings.integer("lora_rank")
     return {
         "_component_": entry.component,
-        "lora_attn_modules": ["q_proj", "v_proj", "output_proj"],
-        "apply_lora_to_mlp": True,
+        "lora_attn_modules": settings.text("lora_attn_modules").split(","),
+        "apply_lora_to_mlp": settings.flag("apply_lora_to_mlp"),
+        **({"apply_lora_to_output": True} if settings.flag("apply_lora_to_output") else {}),  # not of all builders
         "lora_rank": rank,
         "lora_alpha": settings.integer("lora_alpha") or 2 * rank,
         "lora_dropout": settings.values["lora_dropout"],
@@ -137,7 +138,7 @@ def _training(settings: Settings) -> dict[str, Any]:
             **_whose(settings),
             "name": "${my_wandb_run_name}",
             "log_dir": "${output_dir}/logs",
-            "mode": "offline",
+            "mode": settings.text("wandb_mode"),
         },
         "log_every_n_steps": settings.integer("log_every_n_steps"),
         "log_peak_memory_stats": True,

@@ -144,8 +144,18 @@ def check_rules(settings: Settings, report: SettingsReport) -> ModelEntry | None
     if scheduler != _SCHEDULER:
         message = f"lr_scheduler is {shown(scheduler)}, which torchtune 0.6.1 does not have"
         report.refuse("lr_scheduler", message, f"write {_SCHEDULER}", found=scheduler, allowed=_SCHEDULER)
+    _check_lora(settings, entry, report)
     _check_dataset(settings, entry, report)
     return entry
+
+
+def _check_lora(settings: Settings, entry: ModelEntry | None, report: SettingsReport) -> None:
+    """Refuse LoRA on an output layer that has no weights of its own (lora_llama3_2, lora_qwen2, lora_gemma2)."""
+    if entry is not None and entry.tied and settings.flag("apply_lora_to_output") and not settings.is_full:
+        message = (
+            f"apply_lora_to_output: torchtune applies no LoRA to the output of {entry.name}, which is its embeddings"
+        )
+        report.refuse("apply_lora_to_output", message, "write no, or take it out", found=True, allowed=False)
 
 
 def _missing(report: SettingsReport, key: str, message: str = "", fix: str = "") -> None:

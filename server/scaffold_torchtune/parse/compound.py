@@ -1,0 +1,420 @@
+"""Lines that say several settings at once, or one in words of their own: methods, LoRA's places, batches, GPUs, W&B.
+
+`GPUs: 8 (2 nodes)` gives GPUs and nodes, `Batch size: 4 (effective 32)` is held against what the plan makes of it, and
+`Target modules: q_proj, gate_proj, up_proj, down_proj` is what torchtune says in three settings.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from scaffold_torchtune.parse import methods, values
+from scaffold_torchtune.parse.drafts import SourceText
+from scaffold_torchtune.parse.methods import NotHonoured
+from scaffold_torchtune.settings import recipes
+from scaffold_torchtune.settings.kinds import PROJECTIONS
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing, other_training
+from scaffold_torchtune.system.text import shown
+
+_WANDB: Final = r"(?:wandb|w b|weights (?:and )?biases)"
+_IS_WANDB: Final = re.compile(
+    rf"{_WANDB}(?: (?:logging|enabled|tracking|log))?|(?:use|enable|log to|logging to|track with) {_WANDB}"
+)
+_IS_NO_WANDB: Final = re.compile(rf"{_WANDB} (?:disabled|off)|(?:disable|no) {_WANDB}")
+_IS_OFFLINE: Final = re.compile(rf"{_WANDB} offline(?: mode)?|offline {_WANDB}")
+_IS_ONLINE: Final = re.compile(rf"{_WANDB} online(?: mode)?|online {_WANDB}")
+_LOGGERS: Final = frozenset(
+    {"logger", "metric logger", "report to", "tracker", "experiment tracker", "experiment tracking", "tracking"}
+    | {"logging backend", "metric logging", "tracking backend"}
+)
+_RECIPES_TOO: Final = frozenset({"custom recipe"})
+_RECIPE: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*", re.ASCII)
+_GPUS_TOO: Final = frozenset({"gpus per node", "gpus node", "gpu per node"})  # a run has one node
+_OF_LORA: Final = frozenset(
+    {"lora", "use lora", "lora config", "lora configuration", "lora settings", "lora parameters", "peft config"}
+    | {"lora hyperparameters", "lora enabled", "enable lora"}
+)
+_ON: Final = frozenset({"yes", "true", "on", "enabled", "enable", "1", "default"})
+_OFF: Final = frozenset({"no", "false", "off", "none", "disabled", "disable", "0", "never"})
+_MODES: Final = frozenset({"online", "offline", "disabled"})
+
+OF_OTHER_RUNS: Final = frozenset(
+    {
+        "recipe",
+        "lora_attn_modules",
+        "apply_lora_to_mlp",
+        "apply_lora_to_output",
+        "target_modules",
+        "wandb_mode",
+        "nodes",
+    }
+    | {"effective_batch_size"}
+)
+"""Parameters that are more than a remark where no settings are read, if what stands there is not what the runs are."""
+
+NOT_BY_RUN: Final = frozenset({"base_recipe", "conda_env", "modules", "offline", "wandb_entity", "my_wandb_project"})
+"""What is the same for all runs, and without which a run would be another: a row that gives it is refused."""
+
+_STOCK: Final = re.compile(
+    r"(?<![\w/])(?:llama|qwen|mistral|gemma|phi|code_llama)[0-9_]*/\w+_(?:lora|full|qlora|qat|dpo|knowledge)\w*"
+)
+"""A stock config of torchtune: nothing is taken from one that the documents do not say."""
+
+_COUNTS: Final = {"one": 1, "single": 1, "two": 2, "three": 3, "four": 4, "six": 6, "eight": 8}
+_NUMBER: Final = rf"(?P<count>[0-9]{{1,6}}|{'|'.join(_COUNTS)})"
+_NODES: Final = re.compile(
+    rf"(?:\b(?:on|across|over|in)\s+|[x×*]\s*)?\b(?:{_NUMBER}|(?P<many>multi(?:ple)?|several))[\s-]+(?:compute\s+)?nodes?\b\s*(?:each\b)?(?:\s*[x×*])?",
+    re.IGNORECASE,
+)  # fmt: skip
+_PER_NODE: Final = re.compile(r"\(?\s*\b(?:per|each|a|on each)\s+node\b\s*\)?", re.IGNORECASE)
+_SOME_GPUS: Final = re.compile(
+    r"\b(?P<gpus>[0-9]{1,6})\s*[x×]?\s*(?:[A-Za-z][A-Za-z0-9-]{0,20}\s+)?GPUs?\b", re.IGNORECASE
+)
+_EDGES: Final = " \t,;()x×*–—-"
+_EFFECTIVE: Final = re.compile(
+    r"(?:an?\s+)?(?:effective|total|global)(?:\s+batch(?:\s+size)?)?\s*(?:of|is|=|:)?\s*(?P<size>[0-9]{1,9})|=\s*(?P<product>[0-9]{1,9})",
+    re.IGNORECASE,
+)  # fmt: skip
+_ACCUMULATED: Final = re.compile(
+    r"[x×*]?\s*\b(?P<before>[0-9]{1,9})\s*(?:steps?\s+(?:of\s+)?)?(?:gradient\s+|grad\s+)?accum\w*(?:\s+steps?)?"
+    r"|\b(?:gradient\s+|grad\s+)?accum\w*(?:\s+steps?)?\s*(?:of|is|=|:)?\s*(?P<after>[0-9]{1,9})",
+    re.IGNORECASE,
+)
+_PER_DEVICE: Final = re.compile(r"\(?\s*\bper[\s-]+(?:device|gpu|process)\b\s*\)?", re.IGNORECASE)
+_OF_A_BATCH: Final = re.compile(r"effective|total|global|accum|[0-9]\s*[x×*]|[x×*]\s*[0-9]", re.IGNORECASE)
+_LEADING: Final = re.compile(r"(?P<value>[0-9]{1,9})(?P<rest>(?:[^0-9].*)?)", re.DOTALL)
+_PERCENT: Final = re.compile(
+    r"(?P<value>[0-9]{1,3}(?:\.[0-9]{1,6})?)\s*(?:%|percent)(?:\s+of\s+(?:all\s+|the\s+)?(?:training\s+)?steps)?",
+    re.IGNORECASE,
+)
+_BESIDE: Final = re.compile(
+    r"(?:with\s+)?(?:warm-?\s?up\s*(?:steps|ratio|fraction)?\s*(?:of|=|:)?\s*)?"
+    r"(?:(?P<percent>[0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%|(?P<ratio>0?\.[0-9]{1,9})|(?P<steps>[0-9]{1,9})(?:\s+steps)?)"
+    r"(?:\s*(?:of\s+)?warm-?\s?up(?:\s+steps)?)?",
+    re.IGNORECASE,
+)
+
+_ATTENTION: Final = dict(zip(PROJECTIONS, PROJECTIONS, strict=True)) | {
+    "o_proj": "output_proj",
+    "out_proj": "output_proj",
+    "q": "q_proj",
+    "k": "k_proj",
+    "v": "v_proj",
+    "o": "output_proj",
+}
+_MLP: Final = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3", "w1": "w1", "w2": "w2", "w3": "w3"}
+_WHOLE_MLP: Final = frozenset({"mlp", "ffn", "feed_forward"})
+_OUTPUT: Final = frozenset({"lm_head", "output", "output_layer"})
+_ALL_LINEAR: Final = frozenset({"all linear", "all linear layers", "all linear modules", "all-linear"})
+_BETWEEN: Final = re.compile(r"[\s,;/+&|]+(?:and\s+)?")
+_WRITE_PLACES: Final = (
+    "name each of q_proj, k_proj, v_proj, output_proj that gets LoRA, and gate_proj, up_proj, down_proj for the MLP"
+)
+
+
+def parameter_of(label: str) -> Parameter | None:
+    """Return the parameter that a label means, be it in words of its own (`Use W&B`, `Custom recipe`)."""
+    words = normalize(label)
+    if words in _RECIPES_TOO | _OF_LORA or recipes.in_words(words):
+        return PARAMETERS["recipe"]
+    if words in _GPUS_TOO:
+        return PARAMETERS["gpus"]
+    return PARAMETERS["wandb_mode"] if _switches_wandb(words) or words in _LOGGERS else by_label(label)
+
+
+def has_words_of_its_own(label: str) -> bool:
+    """Return whether what a label's text means depends on the label, not on its parameter alone."""
+    words = normalize(label)
+    return _switches_wandb(words) or words in _LOGGERS | _OF_LORA or recipes.in_words(words) is not None
+
+
+def reads(label: str) -> bool:
+    """Return whether a line with that label may say more than the one value of its parameter."""
+    parameter = parameter_of(label)
+    return has_words_of_its_own(label) or (parameter is not None and parameter.name in _READERS)
+
+
+def names_wandb(label: str) -> bool:
+    """Return whether a label speaks of Weights & Biases."""
+    return re.search(rf"\b{_WANDB}\b", normalize(label)) is not None
+
+
+def _switches_wandb(words: str) -> bool:
+    return any(pattern.fullmatch(words) for pattern in (_IS_WANDB, _IS_NO_WANDB, _IS_OFFLINE, _IS_ONLINE))
+
+
+def parts(label: str, field: SourceText) -> dict[str, SourceText]:
+    """Return what a line says, by parameter; nothing where it changes nothing, or its label means no parameter.
+
+    Raises:
+        NotHonoured: it asks for what no scaffold has.
+    """
+    parameter, words = parameter_of(label), normalize(label)
+    if parameter is None or (values.is_unset(field.text) and not says_none(label, field.text)):
+        return {}
+    found: _Read
+    if words in _OF_LORA or recipes.in_words(words):
+        found = _named_method(recipes.in_words(words) or recipes.LORA, field)
+    elif has_words_of_its_own(label):
+        found = {"wandb_mode": mode} if (mode := _mode_of(words, field)) else {}
+    elif words in {"recipe", *_RECIPES_TOO} and _RECIPE.fullmatch(field.text) and not other_training(field.text):
+        return {"recipe": field}  # a name, of which the plan says whether it is scaffolded
+    elif (read := _READERS.get(parameter.name)) is not None:
+        found = read(field)
+    else:
+        return {parameter.name: field}
+    return {name: text if isinstance(text, SourceText) else _said(field, text) for name, text in found.items()}
+
+
+def says_none(label: str, text: str) -> bool:
+    """Return whether `none` says something under a label: no logger, no attention that gets LoRA."""
+    parameter = parameter_of(label)
+    of_places = parameter is not None and parameter.name in {"lora_attn_modules", "target_modules"}
+    return text.strip(" `()").lower() == "none" and (of_places or has_words_of_its_own(label))
+
+
+def _said(field: SourceText, text: str) -> SourceText:
+    return replace(field, text=text, full=None, source=None)
+
+
+def _whole(field: SourceText) -> str:
+    """Return all that stands after a label, each white space as one space, so that no pattern below tries them all."""
+    return " ".join((field.full or field.text).split())
+
+
+_Read = Mapping[str, SourceText | str]
+
+
+def _method(field: SourceText) -> _Read:
+    """Return the method, and the settings that the line gives besides."""
+    found = methods.read(_whole(field))
+    named = {} if found.recipe is None else {"recipe": found.recipe}
+    return {**named, **found.settings, **(_places(" ".join(found.modules)) if found.modules else {})}
+
+
+def _named_method(method: str, field: SourceText) -> _Read:
+    """Return the method that a label names, with the settings that its line gives: `LoRA: r=16`, `LoRA: yes`."""
+    text = _whole(field)
+    plain = text.strip(" `\"'.").lower()
+    if plain in _OFF and method == recipes.LORA:
+        raise NotHonoured("says what is not done", "write '- **Method:** full fine-tuning', if that is meant")
+    if plain in _ON | _OFF:
+        return {"recipe": method if plain in _ON else recipes.LORA}
+    return _method(_said(field, f"{method}, {text}"))
+
+
+def _targets(field: SourceText) -> _Read:
+    text = _whole(field)
+    return {} if text.lower().strip("`\"'") in {"default", "defaults"} else _places(text)
+
+
+def _places(text: str) -> dict[str, str]:
+    """Return where LoRA is applied, from names of modules as torchtune and Hugging Face have them.
+
+    Raises:
+        NotHonoured: torchtune cannot apply LoRA there and nowhere else.
+    """
+    plain = text.strip().strip("[](){}").replace('"', "").replace("'", "").replace("`", "").strip().lower()
+    if plain in _ALL_LINEAR:
+        return _as_settings(list(PROJECTIONS), mlp=True, output=False)
+    names = [name for name in _BETWEEN.split(plain) if name]
+    attention = [_ATTENTION[name] for name in names if name in _ATTENTION]
+    mlp = {_MLP[name] for name in names if name in _MLP} | ({"w1", "w2", "w3"} if _WHOLE_MLP & set(names) else set())
+    unknown = [name for name in names if name not in _ATTENTION | _MLP and name not in _WHOLE_MLP | _OUTPUT]
+    if unknown or not names:
+        raise NotHonoured(
+            f"names {shown(unknown[0] if unknown else text)}, which is no module that LoRA is applied to", _WRITE_PLACES
+        )
+    if mlp and len(mlp) != len({"w1", "w2", "w3"}):
+        what = "names a part of the MLP, where torchtune applies LoRA to all three projections or to none"
+        raise NotHonoured(what, "name gate_proj, up_proj and down_proj, or none of them")
+    if not attention:
+        raise NotHonoured("names no projection of attention, and torchtune's LoRA needs one at least", _WRITE_PLACES)
+    return _as_settings(attention, mlp=bool(mlp), output=bool(_OUTPUT & set(names)))
+
+
+def _as_settings(attention: list[str], *, mlp: bool, output: bool) -> dict[str, str]:
+    return {
+        "lora_attn_modules": ",".join(attention),
+        "apply_lora_to_mlp": "yes" if mlp else "no",
+        "apply_lora_to_output": "yes" if output else "no",
+    }
+
+
+def _projections(field: SourceText) -> _Read:
+    """Return names of projections by commas; what is none stays, and is refused with what is allowed."""
+    plain = _whole(field).strip("[](){}").replace('"', "").replace("'", "").replace("`", "")
+    names = [name for name in _BETWEEN.split(plain.strip()) if name]
+    if names == ["none"]:
+        raise NotHonoured("names no projection of attention, and torchtune's LoRA needs one at least", _WRITE_PLACES)
+    known = all(name.lower() in _ATTENTION for name in names) and names
+    return {"lora_attn_modules": ",".join(_ATTENTION[n.lower()] for n in names) if known else field}
+
+
+def _gpus(field: SourceText) -> _Read:
+    """Return GPUs, their type, and the nodes that they are said to be on."""
+    whole = _whole(field)
+    match, rest = _NODES.search(whole), whole
+    if match is None and not _PER_NODE.search(whole):
+        return values.requested_gpus(field)
+    if match is not None:
+        rest = f"{whole[: match.start()].rstrip(_EDGES)} {whole[match.end() :].strip(_EDGES)}".strip()
+    rest = _PER_NODE.sub(" ", rest).strip(_EDGES)
+    found: dict[str, SourceText | str] = {**values.requested_gpus(_said(field, rest))} if rest else {}
+    return found | ({"nodes": _count(match)} if match else {})
+
+
+def _nodes(field: SourceText) -> _Read:
+    """Return the nodes, and the GPUs that the line gives besides."""
+    whole = _whole(field)
+    match = re.fullmatch(
+        rf"{_NUMBER}\s*(?:(?:compute\s+)?nodes?)?(?P<rest>(?:[^0-9].*)?)", whole, re.IGNORECASE | re.DOTALL
+    )
+    if match is None:
+        return {"nodes": field}
+    gpus = _SOME_GPUS.search(match["rest"])
+    if gpus is None:
+        return {"nodes": _said(field, f"{_count(match)} {match['rest'].strip()}".strip())}
+    return {"nodes": _count(match), "gpus": gpus["gpus"]}
+
+
+def _count(match: re.Match[str]) -> str:
+    count = (match["count"] or "2").lower()  # `multi-node`: more than one
+    return str(_COUNTS.get(count, count))
+
+
+def _batch(name: str) -> Callable[[SourceText], _Read]:
+    """Return the reader of a number of samples or accumulated steps, beside which the size of a step may stand."""
+
+    def read(field: SourceText) -> _Read:
+        match = _LEADING.fullmatch(_whole(field))
+        rest = match["rest"] if match else ""
+        if match is None or not (_OF_A_BATCH.search(rest) or _PER_DEVICE.search(rest)):
+            return {name: field}
+        found = {name: match["value"]}
+        rest = _PER_DEVICE.sub(" ", rest)
+        accumulated = _ACCUMULATED.search(rest)
+        if accumulated and name == "batch_size":
+            found["gradient_accumulation_steps"] = accumulated["before"] or accumulated["after"]
+            rest = f"{rest[: accumulated.start()]} {rest[accumulated.end() :]}"
+        effective = _EFFECTIVE.search(rest)
+        if effective:
+            found["effective_batch_size"] = effective["size"] or effective["product"]
+            rest = f"{rest[: effective.start()]} {rest[effective.end() :]}"
+        if rest := " ".join(rest.split()).strip(_EDGES + "=."):
+            what = f"says {shown(rest)} beside its number, and nobody can tell whether the number is that of a step"
+            raise NotHonoured(
+                what, "write the samples on one GPU as Batch size, and Gradient accumulation steps as a line of its own"
+            )
+        return found
+
+    return read
+
+
+def _effective(field: SourceText) -> _Read:
+    match = _LEADING.fullmatch(_whole(field))
+    product = match is not None and re.fullmatch(r"\s*(?:=|\()[0-9x×* ]*\)?", match["rest"])
+    return {"effective_batch_size": match["value"] if match and product else field}
+
+
+def _warmup(field: SourceText) -> _Read:
+    match = _PERCENT.fullmatch(values.without_remark(_whole(field)))
+    if match:
+        return {"warmup_ratio": _fraction(match)}
+    steps = re.fullmatch(r"([0-9]{1,9})\s+(?:optimizer\s+)?steps", _whole(field))
+    return {"num_warmup_steps": steps[1] if steps else field}
+
+
+def _scheduler(field: SourceText) -> _Read:
+    """Return the schedule, and the warm-up that stands beside it in brackets."""
+    whole = _whole(field)
+    schedule = values.without_remark(whole)
+    remark = whole.removeprefix(schedule).strip(" ()")
+    match = _BESIDE.fullmatch(remark)
+    if match is None:
+        if "warm" in remark.lower() and any(character.isdigit() for character in remark):
+            what = f"says {shown(remark)} beside the schedule, which is not read"
+            raise NotHonoured(what, "write Warmup steps or Warmup ratio as a line of its own")
+        return {"lr_scheduler": field}
+    if match["percent"]:
+        return {"lr_scheduler": schedule, "warmup_ratio": format(float(match["percent"]) / 100, ".12g")}
+    return {
+        "lr_scheduler": schedule,
+        "warmup_ratio" if match["ratio"] else "num_warmup_steps": match["ratio"] or match["steps"],
+    }
+
+
+def _ratio(field: SourceText) -> _Read:
+    match = _PERCENT.fullmatch(values.without_remark(_whole(field)))
+    return {"warmup_ratio": _fraction(match) if match else field}
+
+
+def _fraction(match: re.Match[str]) -> str:
+    return format(float(match["value"]) / 100, ".12g")
+
+
+def _mode_of(words: str, field: SourceText) -> SourceText | str | None:
+    """Return the mode of Weights & Biases that a line asks for; None where it leaves it as it is.
+
+    Raises:
+        NotHonoured: it names another logger, or nobody knows what it means.
+    """
+    whole = _whole(field)
+    plain, _, remark = whole.strip("`\"' ").lower().partition("(")
+    said, mode = plain.strip(" `\"'.,;"), remark.rstrip(") ")
+    if said in _MODES:
+        return said
+    if said in _ON | _OFF:
+        on = said in _ON
+        if _IS_OFFLINE.fullmatch(words):
+            return "offline" if on else "online"
+        if _IS_ONLINE.fullmatch(words):
+            return "online" if on else "offline"
+        if _IS_NO_WANDB.fullmatch(words):
+            on = not on
+        return "disabled" if not on else mode if mode in _MODES else None
+    if re.fullmatch(_WANDB, normalize(said)):
+        return mode if mode in _MODES else None
+    if words in _LOGGERS:
+        raise NotHonoured(
+            "is another logger", "write W&B (its mode: '- **W&B mode:** online', offline or disabled)", expected="W&B"
+        )
+    raise NotHonoured(
+        "is no mode of Weights & Biases",
+        "write online, offline or disabled as W&B mode, a name as W&B project",
+        expected="online, offline or disabled",
+    )
+
+
+_READERS: Final[dict[str, Callable[[SourceText], _Read]]] = {
+    "recipe": _method,
+    "target_modules": _targets,
+    "lora_attn_modules": _projections,
+    "gpus": _gpus,
+    "nodes": _nodes,
+    "batch_size": _batch("batch_size"),
+    "gradient_accumulation_steps": _batch("gradient_accumulation_steps"),
+    "effective_batch_size": _effective,
+    "num_warmup_steps": _warmup,
+    "lr_scheduler": _scheduler,
+    "warmup_ratio": _ratio,
+}
+
+
+def asks_for_several_nodes(text: str) -> bool:
+    """Return whether a text, whatever it is about, speaks of more than one node to train on."""
+    match = _NODES.search(text)
+    return match is not None and _count(match) not in {"0", "1"}
+
+
+def asked_of(label: str, text: str) -> str | None:
+    """Return what a line of no known label asks for and no scaffold has: a technique, a stock config, several nodes."""
+    if asks_for_nothing(text):
+        return None
+    if normalize(label) in NOT_PLANNED:
+        return label
+    stock = _STOCK.search(text)
+    found = other_training(label.replace("_", " ")) or other_training(text) or (stock[0] if stock else None)
+    return found or (text if asks_for_several_nodes(text) else None)

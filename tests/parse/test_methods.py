@@ -1,0 +1,166 @@
+"""What a method may be called: known words and nothing else, in lines, columns, types, names and claude.local.md."""
+
+import contextlib
+
+import pytest
+
+from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.parse import compound, methods
+from scaffold_torchtune.parse.drafts import SourceText
+from scaffold_torchtune.parse.methods import NotHonoured
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing, other_training
+from support.documents import LOCAL, local_md, planned, refusal, runs, summary, told
+
+LORA = [
+    "LoRA", "lora", "LoRA fine-tuning", "PEFT: LoRA", "PEFT/LoRA", "Low-Rank Adaptation (LoRA)", "LoRA adapters",
+    "LoRA, all layers", "LoRA (bf16, no quantization)", "LoRA without DoRA", "LoRA (not QLoRA)", "Standard LoRA",
+    "Supervised fine-tuning with LoRA adapters", "LoRA (see the table)", "LoRA ✓", "LoRA¹",
+    "LoRA\u2011based fine-tuning",
+    "LoRA fine-tuning of Llama-3.2-1B-Instruct", "LoRA with torchtune 0.6.1", "LoRA SFT",
+    "LoRA with a frozen base model",
+]  # fmt: skip
+FULL = [
+    "full",
+    "Full fine-tuning",
+    "full-parameter fine-tuning of all weights",
+    "Full FT (no LoRA)",
+    "full, no adapters",
+]
+RECIPES = [
+    "lora_finetune_single_device",
+    "full_finetune_distributed",
+    "LoRA via torchtune's lora_finetune_single_device",
+]
+
+
+@pytest.mark.parametrize("text", LORA)
+def test_lora_in_words(text: str) -> None:
+    assert methods.read(text) == ("lora", {}, ())
+
+
+@pytest.mark.parametrize("text", FULL)
+def test_full_fine_tuning_in_words(text: str) -> None:
+    assert methods.read(text) == ("full", {}, ())
+
+
+@pytest.mark.parametrize("text", RECIPES)
+def test_a_recipe_says_it_most_exactly(text: str) -> None:
+    assert methods.read(text).recipe == text.rsplit(maxsplit=1)[-1].strip("()")
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "modules"),
+    [
+        ("LoRA (rank 8)", {"lora_rank": "8"}, ()),
+        ("rank-8 LoRA", {"lora_rank": "8"}, ()),
+        ("LoRA r=16, α=32, dropout 0.05", {"lora_rank": "16", "lora_alpha": "32", "lora_dropout": "0.05"}, ()),
+        ("LoRA, lr 1e-4", {"lr": "1e-4"}, ()),
+        ("LoRA lr 1e-4", {"lr": "1e-4"}, ()),
+        ("LoRA on 2 GPUs", {"gpus": "2"}, ()),
+        ("LoRA (q_proj, v_proj)", {}, ("q_proj", "v_proj")),
+        ("LoRA, target_modules=[q_proj, o_proj]", {}, ("q_proj", "o_proj")),
+        ("r=16", {"lora_rank": "16"}, ()),
+    ],
+)
+def test_settings_beside_a_method_are_settings(text: str, settings: dict[str, str], modules: tuple[str, ...]) -> None:
+    assert methods.read(text) == ("lora", settings, modules)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("LoRA with 4-bit quantization", "4-bit"), ("LoRA + DPO", "DPO"), ("LoRA with DoRA", "DoRA"),
+        ("LoRA on attention only", "attention only"), ("QLoRA", "QLoRA"), ("LoRA+", "LoRA+"), ("LoRA-FA", "FA"),
+        ("LoRA, frozen embeddings", "frozen embeddings"), ("LoRA r=8, r=16", "r=16"), ("LoRA on all linear layers", ""),
+        ("supervised fine-tuning", ""), ("LoRA and full fine-tuning", ""), ("LoRA (no LoRA)", ""), ("", ""),
+        ("a" * 400, ""),
+    ],
+)  # fmt: skip
+def test_what_is_not_known_to_be_harmless_is_refused_by_name(text: str, named: str) -> None:
+    with pytest.raises(NotHonoured) as refused:
+        methods.read(text)
+    assert named in refused.value.what
+    assert refused.value.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("4-bit", "4-bit"), ("DPO after SFT", "DPO"), ("quantization-aware", "quantization"),
+        ("a Dora the explorer", "Dora"),
+        ("no quantization or DoRA", None), ("not QLoRA", None), ("unquantized", None), ("16-bit", None),
+        ("quantization: off", None), ("LoRA rank 8", None), ("no DPO, but QLoRA", "QLoRA"), ("rabbits, orders", None),
+    ],
+)  # fmt: skip
+def test_other_techniques_are_found_where_they_are_not_denied(text: str, named: str | None) -> None:
+    assert other_training(text) == named
+
+
+@pytest.mark.parametrize(
+    ("text", "nothing"), [("no", True), ("None (bf16)", True), ("`false`", True), ("0", True), ("4", False)]
+)
+def test_what_is_switched_off_asks_for_nothing(text: str, nothing: bool) -> None:
+    assert asks_for_nothing(text) is nothing
+    for label in NOT_PLANNED:
+        text_with = summary(training={label: text})
+        if nothing:
+            assert planned(text_with).warnings == ()
+        else:
+            assert [p.code for p in refusal(planned, text_with)] == ["unsupported-setting"]
+
+
+def error_of(text: str, local: str | None = None) -> Finding:
+    (problem,) = [p for p in refusal(planned, text, local) if p.severity == "error"]
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("kind", "recipe"), [("Fine-tuned (LoRA)", None), ("Fine-tuned (full)", "full_finetune_single_device")]
+)
+def test_the_type_of_a_row_may_name_the_method(kind: str, recipe: str | None) -> None:
+    table = runs(1).replace("Fine-tuned", kind).replace("| 8 |", "| - |" if recipe else "| 8 |")
+    run = planned(summary(table=table)).runs[0]
+    assert run.value("custom_recipe") == recipe
+
+
+@pytest.mark.parametrize("kind", ["Fine-tuned (QLoRA)", "Fine-tuned, DPO", "QLoRA", "Fine-tuned (LoRA, 4-bit)"])
+def test_the_type_of_a_row_may_name_no_other(kind: str) -> None:
+    found = error_of(summary(table=runs(1).replace("Fine-tuned", kind)))
+    assert (found.code in {"unsupported-setting", "invalid-value"}, found.field, found.line) == (True, "type", 6)
+
+
+def test_a_column_of_methods_is_one_whatever_it_is_called() -> None:
+    table = runs(2, Seed=["1", "2"], Adapter=["LoRA", "LoRA (4-bit)"])
+    assert told([error_of(summary(table=table))]) == [("unsupported-setting", "recipe", "experiment_summary.md", 7)]
+    assert planned(summary(table=table.replace(" (4-bit)", ""))).warnings == ()
+
+
+@pytest.mark.parametrize("text", ["# qlora_sweep", None])
+def test_a_name_after_another_technique_is_a_warning(text: str | None) -> None:
+    document = (
+        summary(title=text) if text else summary(table=runs(2, LoRA_Rank=["8", "16"]).replace("run_1", "dora_r8"))
+    )
+    (warning,) = planned(document).warnings
+    assert (warning.code, warning.severity, warning.line) == ("name-mismatch", "warning", 1 if text else 6)
+
+
+@pytest.mark.parametrize(
+    "line", ["Method: QLoRA", "Recipe: full", "Quantization: 4-bit", "Target modules: q_proj", "Use DoRA: yes"]
+)
+def test_claude_local_md_says_no_method(line: str) -> None:
+    local = local_md() + f"- {line}\n"
+    assert told([error_of(summary(), local)]) == [("misspelt-field", line.split(":", maxsplit=1)[0], LOCAL, 6)]
+
+
+@pytest.mark.parametrize("line", ["Method: LoRA", "Quantization: none", "Use DoRA: no"])
+def test_claude_local_md_may_say_what_is_so(line: str) -> None:
+    assert planned(summary(), local_md() + f"- {line}\n").warnings == ()
+
+
+@pytest.mark.parametrize("text", ["x" + " " * 20_000 + "y", "LoRA " * 4_000, "1 (" * 7_000, " " * 20_000 + "x"])
+def test_long_texts_are_read_at_once(text: str) -> None:
+    """Reading them took minutes where a pattern tried each of many spaces; the suite's time limit bounds it."""
+    for label in ("Method", "GPUs", "Nodes", "Batch size", "Target modules", "W&B", "LR scheduler"):
+        with contextlib.suppress(NotHonoured):
+            compound.parts(label, SourceText(text, 1, "Configuration"))
+    compound.asked_of("Other", text)

@@ -1,0 +1,222 @@
+"""What documents say of several settings together: nodes, effective batch sizes, warm-up ratios, the mode of W&B."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.findings import Finding, Scalar
+from scaffold_torchtune.models import Options, Plan, Setting, SourceKind
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.plan.planner import make_plan
+from scaffold_torchtune.plan.run_settings import PlanContext
+from scaffold_torchtune.request import Request
+from support.documents import LOCAL, SUMMARY, local_md, parsed, planned, refusal, runs, summary, told
+from support.experiments import make_experiment
+from support.templates import planned_with
+from support.wording import absent
+
+ROWS = 100
+
+
+def planned_of(rows: int | None, text: str, local: str | None = None, **options: Any) -> Plan:
+    """The plan of two texts, where a data set has so many rows."""
+    context = PlanContext("/lab/sweep", "/home/ada", "/templates", lambda _: True, train_rows=lambda *_: rows)
+    return make_plan(parsed(text, local), Options(**options), context)
+
+
+def steps_of(plan: Plan) -> list[Scalar]:
+    return [run.value("num_warmup_steps") for run in plan.runs]
+
+
+# --- nodes
+
+
+@pytest.mark.parametrize("count", ["1", "1 node", "one", "1 (4 GPUs)"])
+def test_one_node_is_what_a_run_gets(count: str) -> None:
+    plan = planned(summary(training={"Nodes": count}))
+    assert plan.runs[0].value("gpus") == (4 if "GPUs" in count else 1)
+    assert "nodes" not in plan.runs[0].settings
+
+
+@pytest.mark.parametrize("count", ["2", "2 nodes", "two", "2 (4 GPUs each)"])
+def test_more_nodes_are_refused_with_their_line(count: str) -> None:
+    (problem,) = refusal(planned, summary(training={"Nodes": count}))
+    assert (problem.code, problem.field, problem.expected, problem.actual, problem.line) == (
+        "unsupported-setting", "nodes", 1, 2, 25,
+    )  # fmt: skip
+
+
+def test_nodes_of_claude_local_md_are_those_of_jobs_not_of_the_cluster() -> None:
+    local = local_md() + "\n## SLURM Defaults\n\n- Nodes: 2\n"
+    (problem,) = refusal(planned, summary(), local)
+    assert (problem.file, problem.field, problem.line) == (LOCAL, "nodes", local.splitlines().index("- Nodes: 2") + 1)
+    assert planned(summary(), local_md() + "\n## Cluster\n\n- Nodes: 120\n").warnings == ()
+
+
+def test_nodes_of_one_row_are_refused_at_the_row() -> None:
+    (problem,) = refusal(planned, summary(table=runs(2, Seed=["1", "2"], Nodes=["1", "2"])))
+    assert (problem.field, problem.line) == ("nodes", 7)
+
+
+# --- effective batch sizes
+
+
+@pytest.mark.parametrize(
+    ("said", "training", "gpus"),
+    [
+        ("4", {}, None),
+        ("32", {"Gradient accumulation": "8"}, None),
+        ("64", {"Gradient accumulation": "8"}, "2"),
+        ("8 = 4 x 2", {}, "2"),
+    ],
+)
+def test_an_effective_batch_size_that_is_so_is_taken(said: str, training: dict[str, str], gpus: str | None) -> None:
+    plan = planned(summary(training={"Effective batch size": said, **training}), local_md(gpus=gpus))
+    assert plan.warnings == ()
+    assert "effective_batch_size" not in plan.runs[0].settings
+
+
+@pytest.mark.parametrize(
+    ("said", "gpus", "accumulation"), [("32", None, 8), ("32", "2", 4), ("6", None, None), ("2", None, None)]
+)
+def test_another_effective_batch_size_is_refused_with_the_accumulation_that_makes_it(
+    said: str, gpus: str | None, accumulation: int | None
+) -> None:
+    text = summary(training={"Effective batch size": said})
+    (problem,) = refusal(planned, text, local_md(gpus=gpus))
+    assert told([problem]) == [("ambiguous", "effective_batch_size", SUMMARY, 25)]
+    assert (problem.expected, problem.actual) == (int(said), 4 * int(gpus or 1))
+    if accumulation is None:
+        assert "Gradient accumulation" not in problem.fix
+        return
+    assert absent(problem.fix, f"- **Gradient accumulation steps:** {accumulation}") == []
+    mended = summary(training={"Effective batch size": said, "Gradient accumulation steps": str(accumulation)})
+    assert planned(mended, local_md(gpus=gpus)).warnings == ()
+
+
+def test_effective_batch_sizes_of_rows_are_held_against_each_row() -> None:
+    table = runs(2, Batch_Size=["4", "8"], Effective_Batch_Size=["4", "4"])
+    (problem,) = refusal(planned, summary(table=table, training={"Batch size": None}))
+    assert (problem.line, problem.expected, problem.actual) == (7, 4, 8)
+    plan = planned(
+        summary(table=table.replace("| 4 | Fine-tuned", "| 8 | Fine-tuned").replace("| 4 | 8 |", "| 4 | 4 |"))
+    )
+    assert [run.directory for run in plan.runs] == ["bs4", "bs8"]
+
+
+# --- warm-up
+
+
+@pytest.mark.parametrize(
+    ("ratio", "expected"), [("0.1", 5), ("10%", 5), ("0.03", 2), ("0", 0), ("1", 50), ("0.06", 3), ("3 %", 2)]
+)
+def test_a_warm_up_ratio_becomes_steps_rounded_up(ratio: str, expected: int) -> None:
+    """100 rows in batches of 4 are 25 steps, in each of 2 epochs."""
+    plan = planned_of(ROWS, summary(training={"Warmup ratio": ratio}))
+    assert steps_of(plan) == [expected] * 2
+    source = plan.runs[0].settings["num_warmup_steps"].source
+    assert (source.kind, source.file, source.line) == (SourceKind.CONFIGURATION, SUMMARY, 25)
+
+
+def test_it_counts_the_steps_of_the_run() -> None:
+    training = {"Warmup ratio": "0.5", "Gradient accumulation": "2", "Training samples": "64", "Epochs": "1"}
+    assert steps_of(planned_of(ROWS, summary(training=training), local_md(gpus="2"))) == [2, 2]
+    limited = {"Warmup ratio": "0.5", "Max steps per epoch": "6"}
+    assert steps_of(planned_of(ROWS, summary(training=limited))) == [6, 6]
+
+
+def test_ratios_of_rows_tell_runs_apart_by_their_steps() -> None:
+    plan = planned_of(ROWS, summary(table=runs(2, Warmup_Ratio=["0.1", "0.2"])))
+    assert [run.directory for run in plan.runs] == ["num_warmup_steps5", "num_warmup_steps10"]
+    assert [run.settings["num_warmup_steps"].source.line for run in plan.runs] == [6, 7]
+
+
+@pytest.mark.parametrize(("rows", "training"), [(None, {}), (ROWS, {"Packed": "yes"})])
+def test_a_ratio_of_unknown_steps_is_refused_with_what_to_write(rows: int | None, training: dict[str, str]) -> None:
+    (problem,) = refusal(planned_of, rows, summary(training={"Warmup ratio": "0.1", **training}))
+    assert told([problem]) == [("unsupported-setting", "warmup_ratio", SUMMARY, 25)]
+    assert absent(problem.fix, "- **Warmup steps:** NUMBER", "0.1") == []
+
+
+def test_no_warm_up_needs_no_data() -> None:
+    assert steps_of(planned_of(None, summary(training={"Warmup ratio": "0"}))) == [0, 0]
+
+
+def test_a_ratio_beside_steps_is_refused() -> None:
+    (problem,) = refusal(planned_of, ROWS, summary(training={"Warmup ratio": "0.1", "Warmup steps": "5"}))
+    assert told([problem]) == [("ambiguous", "warmup_ratio", SUMMARY, 25)]
+
+
+def test_a_template_may_give_a_ratio() -> None:
+    (problem,) = refusal(planned_with, "warmup_ratio: 0.1\n", summary())
+    assert problem.code == "unsupported-setting"
+    plan = planned_with("warmup_ratio: 0\n", summary())
+    assert steps_of(plan) == [0, 0]
+
+
+def test_the_rows_are_those_of_the_file(tmp_path: Path) -> None:
+    path = "/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json"
+    replace = {path: "EXPERIMENT/data/words.json", "- **Epochs:** 2": "- **Epochs:** 2\n- **Warmup ratio:** 0.25"}
+    experiment = make_experiment(tmp_path / "sweep", replace=replace)
+    rows = [{"input": "a", "output": "A"}] * 80
+    (experiment / "data" / "words.json").write_text(json.dumps({"train": rows}))
+    assert steps.plan(Request(experiment)).common["num_warmup_steps"].value == 10
+
+
+# --- Weights & Biases
+
+
+def mode_of(text: str, local: str) -> Setting:
+    return planned(text, local).runs[0].settings["wandb_mode"]
+
+
+@pytest.mark.parametrize(
+    ("local", "expected"),
+    [
+        ({}, "offline"),
+        ({"offline": "yes"}, "offline"),
+        ({"offline": "no"}, "online"),
+        ({"offline": "no", "wandb_mode": "disabled"}, "disabled"),
+        ({"wandb_mode": "online"}, "online"),
+    ],
+)
+def test_the_mode_is_offline_unless_documents_say_otherwise(local: dict[str, str], expected: str) -> None:
+    assert mode_of(summary(), local_md(**local)).value == expected
+
+
+def test_the_summary_wins_over_claude_local_md() -> None:
+    setting = mode_of(summary(training={"W&B mode": "disabled"}), local_md(wandb_mode="online"))
+    assert (setting.value, setting.source.file, setting.source.line) == ("disabled", SUMMARY, 25)
+
+
+def test_online_on_nodes_without_internet_is_refused() -> None:
+    (problem,) = refusal(planned, summary(training={"W&B mode": "online"}), local_md(offline="yes"))
+    assert told([problem]) == [("ambiguous", "wandb_mode", SUMMARY, 25)]
+    assert absent(problem.message, LOCAL) == []
+
+
+# --- surroundings that the summary gives
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "value"),
+    [
+        ("Conda environment", "conda_env", "other"), ("Account", "account", "lab2"), ("Partition", "partition", "gpu2"),
+        ("Constraint", "constraint", "a100"), ("W&B entity", "wandb_entity", "team"), ("Modules", "modules", "gcc/13"),
+        ("Offline", "offline", True), ("Reservation", "reservation", "course"),
+    ],
+)  # fmt: skip
+def test_the_summary_may_give_the_surroundings_of_all_runs(label: str, name: str, value: Scalar) -> None:
+    text = summary(training={label: "yes" if value is True else str(value)})
+    plan = planned(text)
+    assert plan.runs[0].settings[name].value == value
+    assert plan.runs[0].settings[name].source.line == 25
+    warned: list[Finding] = [w for w in plan.warnings if w.code == "overridden"]
+    assert [(w.field, w.line) for w in warned] == ([("conda_env", 25)] if name == "conda_env" else [])
+
+
+def test_an_environment_in_the_summary_need_not_stand_in_claude_local_md() -> None:
+    plan = planned(summary(training={"Conda environment": "tune2"}), local_md(conda_env=None))
+    assert plan.runs[0].settings["conda_env"].value == "tune2"
