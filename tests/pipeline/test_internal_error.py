@@ -11,7 +11,7 @@ import pytest
 from scaffold_torchtune import journal
 from scaffold_torchtune.cli import dispatch, main, printing
 from scaffold_torchtune.external_checks import sbatch
-from scaffold_torchtune.pipeline import apply, doctor, prepare, state, steps, validation
+from scaffold_torchtune.pipeline import apply, doctor, prepare, publish, state, steps, validation
 from scaffold_torchtune.results import reply
 from scaffold_torchtune.system import locking
 from scaffold_torchtune.system.files import Tree
@@ -21,7 +21,7 @@ from support.mcp_calls import STEPS, Call, with_client
 PLACES: Final[dict[str, tuple[object, str]]] = {
     "parsing": (prepare, "parse_experiment"),
     "planning": (prepare, "make_plan"),
-    "rendering": (prepare, "render_run"),
+    "rendering": (prepare, "render_runs"),
     "the bundled setup": (prepare, "run_bundled"),
     "preflight": (prepare, "check_plan"),
     "reading a record": (state, "load_record"),
@@ -29,7 +29,7 @@ PLACES: Final[dict[str, tuple[object, str]]] = {
     "writing": (apply, "write_renders"),
     "the first entries": (journal, "render_entries"),
     "the lock": (locking, "acquire"),
-    "setup": (apply, "run_setups"),
+    "setup": (publish, "run_setups"),
     "the second entries": (journal, "setup_entries"),
     "validating": (validation, "validate_plan"),
     "the line that submits": (sbatch, "line"),
