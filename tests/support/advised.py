@@ -21,6 +21,7 @@ VALUES: dict[ValueKind, list[Scalar]] = {
     "pattern_free_path": ["/srv/other.json", "rel/x_y.parquet"], "folder": ["raw"], "extension": [".json"],
     "recipe": ["dev/x"], "time": ["1-12:00:00", "36 hours"], "memory": ["64G", "32 GB"], "constraint": ["a100|h100"],
     "gpu_type": ["a100"], "mail": ["ada@example.org"], "events": ["END,FAIL"], "reservations": ["course"],
+    "wandb_mode": ["online"], "projections": ["k_proj,q_proj"], "files": ["a.bin"],
     "nodes": ["gpu[03-05],n7"], "tags": ["lora,4 letters"], "comment": ["second # try; of (two)"],
 }  # fmt: skip
 OWN: dict[str, list[Scalar]] = {

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -36,7 +37,7 @@ _LABELS: Final = {
 _LOCAL_SECTIONS: Final = {
     "conda_env": "SLURM Defaults", "my_wandb_project": "Weights & Biases", "wandb_entity": "Weights & Biases",
 } | dict.fromkeys(("output_dir_base", "models_dir", *DIRECTORIES), "Common Paths")  # fmt: skip
-_MOST_DIFFERING: Final = 5_000  # lines to compare one by one
+_MOST_PAIRS: Final = 20_000  # of equal lines: what difflib looks through again and again
 
 
 def parameter_named(name: str) -> Parameter:
@@ -222,7 +223,8 @@ def _hunks(old: str, new: str) -> list[_Hunk]:
     shorter = min(len(before), len(after)) - start
     tail = next((i for i in range(shorter) if before[-1 - i] != after[-1 - i]), shorter)
     left, right = before[start : len(before) - tail], after[start : len(after) - tail]
-    if len(left) + len(right) > _MOST_DIFFERING:
+    known = Counter(left)
+    if sum(known[line] for line in right) > _MOST_PAIRS:
         return [_Hunk(start + 1, start + 1 + len(left), tuple(right))]
     codes = difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
     found = [code for code in codes if code[0] != "equal"]

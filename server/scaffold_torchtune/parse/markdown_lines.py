@@ -171,7 +171,9 @@ def _in_place(rows: Sequence[str], field: SourceText, value: Written) -> list[st
         found = _SEPARATOR.match(row) or _LIST.match(row)
         head = found[0] if found else ""
     if head.rstrip().endswith("=") and not head.endswith(" "):
-        return [f"{head}{value.text}"]
+        if not value.text.endswith(")"):
+            return [f"{head}{value.text}"]
+        return [f'{head}"{value.text}"' if is_code else f"{head}{value.markdown}"]
     return [f"{head.rstrip()} {value.markdown}" if head.strip() else value.markdown]
 
 
