@@ -27,6 +27,8 @@ from scaffold_torchtune.system.files import Tree
 from scaffold_torchtune.system.locking import Leftover, Maker
 from support.waiting import PATIENCE
 
+# The kernel takes such locks from the dead in the order of their descriptors, those of flock after all others.
+LOCKF: Final = fcntl.lockf
 HOLD: Final = """\
 import os, socket, sys, time
 from pathlib import Path
@@ -307,21 +309,21 @@ def test_without_kernel_locks_the_last_of_those_who_replace_a_dead_lock_has_it(
 def compete(root: Path, wins: Path, witness: Path) -> None:
     """Take the lock once, and be killed with it or give it back; tell where another has it meanwhile."""
     chance = random.Random(os.getpid())  # noqa: S311
-    with Tree(root) as tree, witness.open() as alone:
+    with Tree(root) as tree, witness.open("r+") as alone:
         for _ in range(2000):
             with contextlib.suppress(Refused), tree.locked():
                 with wins.open("a+") as file:
                     file.seek(0)
                     is_killed = file.read().count("\n") % 2 == 0
                     try:
-                        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        LOCKF(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         file.write("killed\n" if is_killed else "given back\n")
                     except OSError:
                         file.write("two\n")
                 time.sleep(0.003)
                 if is_killed:
                     os.kill(os.getpid(), signal.SIGKILL)
-                fcntl.flock(alone, fcntl.LOCK_UN)
+                LOCKF(alone, fcntl.LOCK_UN)
                 return
             time.sleep(0.01 * chance.random())
 
