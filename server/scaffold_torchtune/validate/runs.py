@@ -151,7 +151,7 @@ def unchosen(plan: Plan) -> list[Finding]:
         return []
     listed = few([_default(name, of, len(plan.runs)) for name, of in values.items()], _LISTED)
     message = f"settings that come from a default, as no document gives them: {listed}"
-    fix = "Give a setting in the summary where another value is meant."
+    fix = "nothing if all are meant; else give the setting in the summary"
     return [finding("defaults-unchosen", message, actual=len(values), fix=fix)]
 
 
