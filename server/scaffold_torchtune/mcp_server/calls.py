@@ -36,6 +36,7 @@ Roots: TypeAlias = Callable[[], tuple[Path, ...]]
 
 _GRACE: Final = 8.0  # seconds that a cancelled step may take to end its scripts and give back the lock
 _FROZEN: Final = 60  # seconds without a step of Python, in one call of a library, after which the server ends itself
+_LOOK: Final = 0.02  # seconds between two looks whether a cancelled step has ended
 _BETWEEN: Final = 0.2  # seconds at least between two notices of progress
 _GONE = (RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError)  # nobody listens any more
 
@@ -49,6 +50,8 @@ _AT_ONCE: Final = 32
 
 _working: set["StepCall"] = set()
 _busy: set[threading.Event] = set()  # set when what reads beside the steps has ended
+_is_watched = threading.Event()
+_one_clock = threading.Lock()
 
 
 @functools.cache
@@ -103,28 +106,25 @@ class StepCall:
 async def run(step: Callable[[StepCall], T], context: "Context[None, Any]") -> T:
     """Run a step in a thread. Where the call is cancelled, the step is told, and waited for a while."""
     work = StepCall(context)
-    ended = anyio.Event()
 
     def in_thread() -> T:
         work.thread = threading.get_ident()
         _working.add(work)
         try:
+            _expect_end()
             return step(work)
         finally:
             _working.discard(work)
             work.ended.set()
-            try:
-                anyio.from_thread.run_sync(ended.set)
-            except RuntimeError:  # the loop is gone
-                work.stop.set()
 
     try:
         return await anyio.to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=_places())
     except anyio.get_cancelled_exc_class():
         work.stop.set()
         with anyio.move_on_after(_GRACE, shield=True):
-            await ended.wait()
-        if not ended.is_set():
+            while not work.ended.is_set():  # the thread waits for nothing of the loop, which may be gone by then
+                await anyio.sleep(_LOOK)
+        if not work.ended.is_set():
             _interrupt(work)
         raise
 
@@ -142,14 +142,22 @@ def end_when_frozen() -> None:
 
     def watch() -> None:
         while True:
-            with contextlib.suppress(OSError, ValueError, AttributeError):  # there is no stderr
-                if _working:
-                    faulthandler.dump_traceback_later(_FROZEN, exit=True)
-                else:
-                    faulthandler.cancel_dump_traceback_later()
+            _expect_end()
             time.sleep(1)
 
+    _is_watched.set()
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _expect_end() -> None:
+    """Set the clock of the frozen anew: a step does before it begins, as from then on nothing else may go on."""
+    if not _is_watched.is_set():
+        return
+    with _one_clock, contextlib.suppress(OSError, ValueError, AttributeError):  # there is no stderr
+        if _working:
+            faulthandler.dump_traceback_later(_FROZEN, exit=True)
+        else:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def end_all(number: int, _frame: object = None) -> None:
