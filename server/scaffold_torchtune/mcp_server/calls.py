@@ -122,7 +122,7 @@ async def run(step: Callable[[StepCall], T], context: "Context[None, Any]") -> T
     except anyio.get_cancelled_exc_class():
         work.stop.set()
         with anyio.move_on_after(_GRACE, shield=True):
-            while not work.ended.is_set():  # the thread waits for nothing of the loop, which may be gone by then
+            while not work.ended.is_set():  # noqa: ASYNC110 - the thread must not wait for a loop that may be gone
                 await anyio.sleep(_LOOK)
         if not work.ended.is_set():
             _interrupt(work)
