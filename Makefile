@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # pip may fail on a passing fault of the network: try three times.
 RETRY := scripts/retry
 
-.PHONY: demo test test-long test-all check structure format contract slurm modules package bundle tokens facts codes golden fuzz bench explore mutation clean
+.PHONY: demo test test-long test-all check structure format contract slurm modules package bundle tokens facts codes golden fuzz hostile bench explore mutation clean
 
 demo: $(STAMP)  ## scaffold the bundled example into demo/
 	@$(BIN)/scaffold-torchtune demo demo
@@ -68,6 +68,9 @@ golden: $(STAMP)  ## write the golden files anew; look at the difference before 
 
 fuzz: $(STAMP)  ## 100,000 mutated documents: each a plan or a refusal, within a second and 200 MB
 	$(BIN)/python tests/fuzz_documents.py --count $(or $(COUNT),100000)
+
+hostile: $(STAMP)  ## 20,000 damaged headers, index files and configs of models each: none is more than a reason
+	HOSTILE_FILES=$(or $(COUNT),20000) $(BIN)/python -m pytest -q -n 2 -m long tests/preflight/test_disk_hostile.py
 
 bench: $(STAMP)  ## what planning takes, and what validating costs beside scaffolding, for 100 runs
 	$(BIN)/python benchmarks/plan_time.py

@@ -1,11 +1,17 @@
 """Fixtures that several modules use."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from support.experiments import make_experiment
 from support.scaffolding import scaffold
+
+
+def pytest_configure() -> None:
+    """Take no part in what a shell does to its background jobs: they ignore SIGQUIT, and all that they start."""
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

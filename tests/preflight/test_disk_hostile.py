@@ -223,4 +223,5 @@ def test_a_sample_of_hostile_files(tmp_path: Path, name: str) -> None:
 def test_many_hostile_files(tmp_path: Path, name: str) -> None:
     directory = make_checkpoint(tmp_path / "model", MODEL)
     (directory / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
-    assert tried(directory, name, 15, 20_000) > 5_000
+    count = int(os.environ.get("HOSTILE_FILES", "2000"))
+    assert tried(directory, name, 15, count) > count // 4

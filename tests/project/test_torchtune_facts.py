@@ -218,7 +218,7 @@ def test_what_lora_adds_is_what_its_matrices_hold() -> None:
     assert facts.lora_parameters(("q_proj",), mlp=False, output=True) is None
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sorted(MODELS))
 def test_lora_on_the_output_needs_weights_of_its_own(name: str) -> None:
     facts, entry = load().models[name], find_model(name)
     assert set(facts.lora_parameters_per_rank) - {"output"} == {*load().lora_attn_modules, "mlp"}

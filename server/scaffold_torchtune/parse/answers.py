@@ -29,7 +29,7 @@ SETTLED: Final = frozenset({"missing-field", "ambiguous", "invalid-value"})
 
 _KINDS: Final = {"int": "integer", "float": "number", "bool": "boolean"}
 _GPUS: Final = frozenset({"gpus", "gpu_type"})
-_TYPE_AND_NUMBER: Final = re.compile(r"[A-Za-z][\w.-]*:[0-9]")
+_TYPE_AND_NUMBER: Final = re.compile(r"[A-Za-z][\w.-]{0,60}:[0-9]")
 
 
 def answerable(field: str) -> Parameter | None:

@@ -68,7 +68,7 @@ _NODES: Final = re.compile(
     rf"(?:\b(?:on|across|over|in)\s+|[x×*]\s*)?\b(?:{_NUMBER}|(?P<many>multi(?:ple)?|several))[\s-]+(?:compute\s+)?nodes?\b\s*(?:each\b)?(?:\s*[x×*])?",
     re.IGNORECASE,
 )  # fmt: skip
-_PER_NODE: Final = re.compile(r"\(?\s*\b(?:per|each|a|on each)\s+node\b\s*\)?", re.IGNORECASE)
+_PER_NODE: Final = re.compile(r"(?:\(\s{0,9})?\b(?:per|each|a|on each)\s{1,9}node\b(?:\s{0,9}\))?", re.IGNORECASE)
 _SOME_GPUS: Final = re.compile(
     r"\b(?P<gpus>[0-9]{1,6})\s*[x×]?\s*(?:[A-Za-z][A-Za-z0-9-]{0,20}\s+)?GPUs?\b", re.IGNORECASE
 )
@@ -78,11 +78,11 @@ _EFFECTIVE: Final = re.compile(
     re.IGNORECASE,
 )  # fmt: skip
 _ACCUMULATED: Final = re.compile(
-    r"[x×*]?\s*\b(?P<before>[0-9]{1,9})\s*(?:steps?\s+(?:of\s+)?)?(?:gradient\s+|grad\s+)?accum\w*(?:\s+steps?)?"
-    r"|\b(?:gradient\s+|grad\s+)?accum\w*(?:\s+steps?)?\s*(?:of|is|=|:)?\s*(?P<after>[0-9]{1,9})",
+    r"(?:[x×*]\s{0,9})?\b(?P<before>[0-9]{1,9})\s{0,9}(?:steps?\s{1,9}(?:of\s{1,9})?)?(?:grad(?:ient)?\s{1,9})?accum\w{0,9}(?:\s{1,9}steps?)?"
+    r"|\b(?:grad(?:ient)?\s{1,9})?accum\w{0,9}(?:\s{1,9}steps?)?\s{0,9}(?:of|is|=|:)?\s{0,9}(?P<after>[0-9]{1,9})",
     re.IGNORECASE,
 )
-_PER_DEVICE: Final = re.compile(r"\(?\s*\bper[\s-]+(?:device|gpu|process)\b\s*\)?", re.IGNORECASE)
+_PER_DEVICE: Final = re.compile(r"(?:\(\s{0,9})?\bper[\s-]{1,9}(?:device|gpu|process)\b(?:\s{0,9}\))?", re.IGNORECASE)
 _OF_A_BATCH: Final = re.compile(r"effective|total|global|accum|[0-9]\s*[x×*]|[x×*]\s*[0-9]", re.IGNORECASE)
 _LEADING: Final = re.compile(r"(?P<value>[0-9]{1,9})(?P<rest>(?:[^0-9].*)?)", re.DOTALL)
 _PERCENT: Final = re.compile(

@@ -38,7 +38,7 @@ class Method(NamedTuple):
 
 _LONGEST: Final = 300
 _SEPARATORS: Final = re.compile(
-    r"[()\[\],;/+&|]|\s[-–—]+\s|\s*:\s"
+    r"[()\[\],;/+&|]|\s[-–—]+\s|\s{0,9}:\s"
     r"|(?<!\w)(?:and|with|using|via|by|on|at|plus|in|for|or|vs\.?|versus)(?!\w)",
     re.IGNORECASE,
 )

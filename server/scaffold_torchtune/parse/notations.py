@@ -67,18 +67,18 @@ def without_footnote(parameter: Parameter, text: str) -> tuple[str, str]:
 # --- numbers
 
 _UNITS: Final = {
-    "epochs": "epochs?",
-    "batch_size": "(?:samples?|examples?|sequences?)?(?: ?(?:per|/) ?(?:device|gpu))?",
-    "batch_size_val": "(?:samples?|examples?|sequences?)?(?: ?(?:per|/) ?(?:device|gpu))?",
-    "training_samples": "(?:training )?(?:samples?|examples?|rows?|sequences?)",
-    "max_seq_len": "tokens?",
-    "gradient_accumulation_steps": "(?:accumulation )?steps?",
-    "num_warmup_steps": "(?:warm-?up )?steps?",
-    "max_steps_per_epoch": "steps?(?: (?:per|/) ?epoch)?",
-    "log_every_n_steps": "steps?",
-    "run_val_every_n_steps": "steps?",
-    "gpus": "gpus?",
-    "cpus_per_task": "(?:cpus?|cores?|cpu cores?)(?: per task)?",
+    "epochs": re.compile("epochs?"),
+    "batch_size": re.compile("(?:samples?|examples?|sequences?)?(?: ?(?:per|/) ?(?:device|gpu))?"),
+    "batch_size_val": re.compile("(?:samples?|examples?|sequences?)?(?: ?(?:per|/) ?(?:device|gpu))?"),
+    "training_samples": re.compile("(?:training )?(?:samples?|examples?|rows?|sequences?)"),
+    "max_seq_len": re.compile("tokens?"),
+    "gradient_accumulation_steps": re.compile("(?:accumulation )?steps?"),
+    "num_warmup_steps": re.compile("(?:warm-?up )?steps?"),
+    "max_steps_per_epoch": re.compile("steps?(?: (?:per|/) ?epoch)?"),
+    "log_every_n_steps": re.compile("steps?"),
+    "run_val_every_n_steps": re.compile("steps?"),
+    "gpus": re.compile("gpus?"),
+    "cpus_per_task": re.compile("(?:cpus?|cores?|cpu cores?)(?: per task)?"),
 }
 """What may stand behind a number of a parameter, as it is the unit that the parameter is counted in."""
 
@@ -97,13 +97,13 @@ _LATEX: Final = [
 ]
 _POWER_OF_TEN: Final = re.compile(r"10\s*(?:(?:\^|\*\*)\s*(?P<plain>-?[0-9]{1,3})|(?P<raised>⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}))")
 _FROM_RAISED: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-_DOT_BEFORE_EXPONENT: Final = re.compile(r"([0-9]+)\.(?=[eE][+-]?[0-9])")
+_DOT_BEFORE_EXPONENT: Final = re.compile(r"(?<=[0-9])\.(?=[eE][+-]?[0-9])")
 
 
 def _integer(parameter: Parameter, text: str) -> str:
     counted = _COUNTED.fullmatch(text)
     unit = _UNITS.get(parameter.name)
-    if counted and unit and re.fullmatch(unit, counted["unit"].lower().strip()):
+    if counted and unit and unit.fullmatch(counted["unit"].lower().strip()):
         text = counted["number"]
     if not _THOUSANDS.fullmatch(text):
         return text
@@ -124,7 +124,7 @@ def _float(parameter: Parameter, text: str) -> str:
         text = form.sub(plain, text)
     if power := _POWER_OF_TEN.fullmatch(text):
         return f"1e{power['plain'] or power['raised'].translate(_FROM_RAISED)}"
-    return _DOT_BEFORE_EXPONENT.sub(r"\1", text, count=1)
+    return _DOT_BEFORE_EXPONENT.sub("", text, count=1)
 
 
 # --- times

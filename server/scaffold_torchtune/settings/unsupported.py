@@ -74,8 +74,8 @@ _NEGATED: Final = re.compile(
     r"\b(?:no|not|without|non|w/o|instead of|rather than|unlike|never|un)\b[\s:-]*(?:(?:any|using|with|a)\s+)?$",
     re.IGNORECASE,
 )
-_TOO: Final = re.compile(r"\s*(?:,?\s*\b(?:or|nor)\b|/)\s*(?:any\s+|using\s+)?", re.IGNORECASE)
-_SWITCHED_OFF: Final = re.compile(r"\s*(?:[:=]|is)?\s*(?:no|none|off|false|disabled|not used)\b", re.IGNORECASE)
+_TOO: Final = re.compile(r"\s{0,9}(?:,?\s{0,9}\b(?:or|nor)\b|/)\s{0,9}(?:any\s+|using\s+)?", re.IGNORECASE)
+_SWITCHED_OFF: Final = re.compile(r"\s{0,9}(?:[:=]|is)?\s{0,9}(?:no|none|off|false|disabled|not used)\b", re.IGNORECASE)
 _NOTHING: Final = frozenset(
     {
         "",
