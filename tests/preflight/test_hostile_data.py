@@ -91,7 +91,7 @@ def test_time_and_memory_are_bounded(content: bytes, tmp_path: Path) -> None:
     spent, after = time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF)
     assert found.problem or found.parts or found.unread
     assert (after.ru_maxrss - before.ru_maxrss) * KILOBYTE < 250 * 1024**2
-    assert spent < 10
+    assert spent < 60  # 4 where nothing traces it; coverage makes it 16
 
 
 def test_more_rows_than_can_be_looked_at_soon_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -330,6 +330,8 @@ def serve(roots: Sequence[Path]) -> int:
     sys.setswitchinterval(_SWITCH)
     own_process.heed_signals(calls.end_all, also=("SIGINT", "SIGTERM", "SIGHUP"))
     calls.end_when_frozen()
-    make_server(given).run("stdio")
-    calls.end_steps(0)
+    try:
+        make_server(given).run("stdio")
+    finally:
+        calls.end_steps(0)
     return 0
