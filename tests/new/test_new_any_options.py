@@ -45,7 +45,9 @@ def several(values: st.SearchStrategy[Any], most: int = 2) -> st.SearchStrategy[
 @given(data=st.data())
 def test_any_options_scaffold_to_exactly_these_values(data: st.DataObject) -> None:
     wanted: dict[str, list[Any]] = {
-        "--model": data.draw(several(st.sampled_from([m for m in known_models() if not m.startswith(("Mistral", "gemma"))]))),
+        "--model": data.draw(
+            several(st.sampled_from([m for m in known_models() if not m.startswith(("Mistral", "gemma"))]))
+        ),
         "--rank": data.draw(several(COUNTS.map(lambda n: min(n, 10**6)))),
         "--lr": data.draw(several(RATES)),
         "--batch-size": data.draw(several(COUNTS)),
