@@ -37,6 +37,15 @@ def append(tree: Tree, entries: Iterable[Entry], now: datetime) -> Heads:
     return tuple(journal.head(entry, now) for entry in entries)
 
 
+def stop(tree: Tree, entry: Entry, now: datetime) -> Heads:
+    """Append that a call was stopped midway, and return the head. A verdict before it no longer closes the log."""
+    heads = append(tree, [entry], now)
+    log = state.load_log_state(tree)
+    if log is not None and log.status == "complete":
+        state.save(tree, layout.PROGRESS, log.model_copy(update={"status": "failed", "verdict": ""}))
+    return heads
+
+
 def begin(tree: Tree, plan: Plan, step: Literal["render", "setup"], started: datetime) -> LogState:
     """Note, before anything is written, that a step has work to do and that its outputs need a new verdict."""
     begun = LogState(plan=plan.id, started=started, status="open", unlogged=step)

@@ -47,8 +47,10 @@ def _log_refusal(request: Request, refused: Refused) -> None:
     directory = experiment_directory(request)
     with Tree(directory) as tree:
         if os.path.lexists(summary_path(request, directory)) or tree.kind(layout.STATE):
-            entry = journal.stopped_entry if isinstance(refused, Stopped) else journal.refused_entry
-            refused.logged = scaffold_log.append(tree, [entry(refused)], request.now())
+            if isinstance(refused, Stopped):
+                refused.logged = scaffold_log.stop(tree, journal.stopped_entry(refused), request.now())
+            else:
+                refused.logged = scaffold_log.append(tree, [journal.refused_entry(refused)], request.now())
 
 
 def parse(request: Request) -> ParseResult:
