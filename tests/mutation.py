@@ -48,7 +48,7 @@ CAMPAIGN: Final = {
 UNTRIED: Final = frozenset({"external_checks/torchtune_program.py"})
 """What runs in a Python of its own, where no mutant can take its place: tests/contract runs it."""
 
-SLOW: Final = "_anything.py"
+SLOW: Final = ("_anything.py", "_hostile.py", "_hostile_data.py")
 """How modules of tests end that try examples by the hundred: they show that nothing raises, not that a check finds."""
 
 
