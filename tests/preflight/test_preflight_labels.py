@@ -8,7 +8,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, errors_in
 from scaffold_torchtune.models import DataFile, DataPart, DiskState, Packs, PlannedRun, RowCount, SampleCounts
 from scaffold_torchtune.preflight import check_plan
-from scaffold_torchtune.preflight.samples import form_of
+from scaffold_torchtune.preflight.samples import Packing, form_of
 from support.plans import DATA, LINES, SUMMARY, Changes, plan_of, run_of
 from support.wording import absent
 
@@ -206,3 +206,19 @@ def test_a_warmup_is_judged_by_packs() -> None:
 def test_base_models_that_have_never_seen_the_tokens_of_a_chat(changes: Changes, told: bool) -> None:
     findings = [each for each in found(changes) if each.code == "untrained-tokens"]
     assert [(each.severity, each.line) for each in findings] == ([(Severity.WARNING, 3)] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("splits", "lengths", "packs"),
+    [
+        # whole samples, in their order: 4 + 5, then 3 + 6, then 2
+        (False, [4, 5, 3, 6, 2], 3), (False, [5, 5], 1), (False, [5, 6], 2), (False, [1] * 11, 2), (False, [], 0),
+        # a text goes on into the next pack: 20 tokens are two full packs, 21 begin a third
+        (True, [4, 5, 3, 6, 2], 2), (True, [4, 5, 3, 6, 3], 3), (True, [5, 6], 2), (True, [25], 3), (True, [], 0),
+    ],
+)  # fmt: skip
+def test_samples_are_packed_in_their_order(splits: bool, lengths: list[int], packs: int) -> None:
+    packing = Packing(10, splits)
+    for length in lengths:
+        packing.add(length)
+    assert packing.all() == packs
