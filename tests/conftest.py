@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from support.experiments import make_experiment
-from support.scaffolding import scaffold
 
 
 def pytest_configure() -> None:
@@ -33,6 +32,8 @@ def experiment(tmp_path: Path) -> Path:
 @pytest.fixture
 def done(experiment: Path) -> Path:
     """The example, scaffolded."""
+    from support.scaffolding import scaffold  # most tests need no pipeline, which takes long to import
+
     assert scaffold(experiment).ok
     return experiment
 

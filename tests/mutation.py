@@ -1,8 +1,9 @@
 """The campaign of sabotage: breaks each check, one place at a time, and asks whether its tests see it.
 
-`make mutation` runs all of it, `--sample N` as many mutants, drawn with a fixed seed. Each mutant is loaded in a child
-of a worker, which runs the tests that come by the broken line up to the first that fails; where none fails, the mutant
-has survived. A worker has imported all that the tests need and that does not import the broken package.
+`make mutation` runs all of it, `--sample N` as many mutants, drawn with a fixed seed, `--only PART...` those of files
+with a part in their name. Each mutant is loaded in a child of a worker, which runs the tests that come by the broken
+line up to the first that fails; where none fails, the mutant has survived. A worker has imported all that the tests
+need and that does not import the broken package. A mutant that does not end counts as killed, and is named.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -57,6 +59,7 @@ _FAR: Final = 10**6  # the rank of tests whose functions have killed nothing
 _TEST_SECONDS: Final = 120  # of a clock: on a busy machine a test takes many times its own
 _CHILD_SECONDS: Final = 120  # of a processor
 _CHILD_BYTES: Final = 4 * 1024**3  # a mutant may never stop adding to a list
+_HUNG: Final = "?"  # no test's name begins so
 _NOT_SHARED: Final = ("__", "conftest", "test_", "hypothesis")
 """How modules begin that workers do not import: where Hypothesis is there, its plugin reads all of our code."""
 
@@ -70,6 +73,22 @@ class Seen(NamedTuple):
     """What each test takes."""
     modules: list[str]
     """All modules that were imported."""
+
+
+class Figures(NamedTuple):
+    """What became of the mutants of one module, or of several."""
+
+    name: str
+    tried: int
+    survived: int
+    same: int
+
+    def __str__(self) -> str:
+        killed = self.tried - self.survived - self.same
+        return (
+            f"{self.name}: {self.tried} mutants, {killed} killed, {self.survived} survived, {self.same} do the same as"
+            " the code"
+        )
 
 
 class _Barred:
@@ -124,7 +143,10 @@ class _Watch:
 
 
 class _Killer:
-    """A pytest plugin that runs some tests in their order, and writes the name of one that fails."""
+    """A pytest plugin that runs some tests in their order, and writes the name of one that fails.
+
+    Before the name of a test that is given up for its time stands `_HUNG`.
+    """
 
     def __init__(self, tests: Sequence[str], pipe: int) -> None:
         self.ranks = {test: rank for rank, test in enumerate(tests)}
@@ -136,7 +158,8 @@ class _Killer:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            os.write(self.pipe, report.nodeid.encode())
+            hung = _HUNG if report.duration >= _TEST_SECONDS else ""
+            os.write(self.pipe, f"{hung}{report.nodeid}".encode())
 
 
 def every_mutant(package: str) -> Iterator[Mutant]:
@@ -164,7 +187,7 @@ def watch(package: str) -> Seen:
             file.flush()
             return failed
 
-        assert _in_child(watched), f"the tests of {package} fail without any mutant"
+        assert _in_child(watched) == 0, f"the tests of {package} fail without any mutant"
         file.seek(0)
         passing, seconds, modules = json.load(file)
     lines = {path: {int(line): tests for line, tests in lines.items()} for path, lines in passing.items()}
@@ -184,7 +207,10 @@ def import_all_but(package: str, modules: Iterable[str]) -> None:
 
 
 def killer(mutant: Mutant | None, tests: Sequence[str]) -> str | None:
-    """The test that fails with a mutant in the place of its module: empty where none could run, None where all pass."""
+    """The test that fails with a mutant in the place of its module: empty where none could run, None where all pass.
+
+    It is `_HUNG` where the child had to be ended.
+    """
     assert mutant is None or mutant.module not in sys.modules
     read, write = os.pipe()
 
@@ -195,14 +221,14 @@ def killer(mutant: Mutant | None, tests: Sequence[str]) -> str | None:
         status = _pytest([str(TESTS.parent / file) for file in files], folder, _Killer(tests, write))
         return 0 if status == pytest.ExitCode.NO_TESTS_COLLECTED else status
 
-    survived = _in_child(broken)
+    status = _in_child(broken)
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
-        return None if survived else pipe.read().decode()
+        return None if status == 0 else pipe.read().decode() or (_HUNG if status < 0 else "")
 
 
-def _in_child(work: Callable[[Path], int]) -> bool:
-    """Whether work ends with 0 in a child of this process, in silence, within limits and with a folder."""
+def _in_child(work: Callable[[Path], int]) -> int:
+    """What work ends with in a child of this process, in silence, within limits and with a folder; -N by a signal."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         child = os.fork()
         if child == 0:
@@ -212,7 +238,7 @@ def _in_child(work: Callable[[Path], int]) -> bool:
             os.dup2(silence, 1)
             os.dup2(silence, 2)
             os._exit(work(Path(folder)))
-        return os.waitpid(child, 0)[1] == 0
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _pytest(tests: Sequence[str], folder: Path, *plugins: object) -> int:
@@ -235,11 +261,14 @@ def survivors(seen: Seen, tried: Sequence[Mutant]) -> list[Mutant]:
         if name is None:
             found.append(mutant)
             print(f"survived: {mutant.file}:{mutant.lines[0]}: {mutant.change}", flush=True)
-        else:
-            killers = [name, *(test for test in killers if test != name)]
-    if named := [test for test in killers if test]:
-        failing = killer(None, named)
-        assert failing is None, f"{failing} fails without any mutant"
+            continue
+        if name.startswith(_HUNG):
+            print(f"does not end: {mutant.file}:{mutant.lines[0]}: {mutant.change} {name}", flush=True)
+            name = name.removeprefix(_HUNG)
+        killers = [name, *(test for test in killers if test != name)]
+    if tried:
+        failing = killer(None, [test for test in killers if test] or [*seen.seconds][:_LIKELY])
+        assert failing is None, f"{failing or 'each test'} fails without any mutant"
     return found
 
 
@@ -248,26 +277,32 @@ def _function(test: str) -> str:
     return test.partition("[")[0]
 
 
-def campaign(package: str, sample: int | None, only: str, processes: int) -> tuple[int, int, int]:
-    """How many mutants were tried, how many of them do the same as the code, and how many survived."""
-    known = [mutant for mutant in every_mutant(package) if only in mutant.file]
+def campaign(package: str, sample: int | None, only: Sequence[str], processes: int) -> list[Figures]:
+    """The figures of each module of a package of which mutants were tried."""
+    known = [mutant for mutant in every_mutant(package) if any(part in mutant.file for part in only)]
     if not known:
-        return 0, 0, 0
+        return []
     chosen = known if sample is None else random.Random(1).sample(known, min(sample, len(known)))  # noqa: S311
-    tried = [mutant for mutant in chosen if (mutant.file, mutant.change) not in EQUIVALENT]
+    tried = [mutant for mutant in chosen if not is_equivalent(mutant)]
     seen = watch(package)
     forked = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(processes, forked, import_all_but, (package, seen.modules)) as workers:
         shares = [tried[number::processes] for number in range(processes)]
         found = [mutant for share in workers.map(partial(survivors, seen), shares) for mutant in share]
-    return len(chosen), len(chosen) - len(tried), len(found)
+    every, left, survived = (Counter(mutant.file for mutant in some) for some in (chosen, tried, found))
+    return [Figures(file, every[file], survived[file], every[file] - left[file]) for file in sorted(every)]
+
+
+def is_equivalent(mutant: Mutant) -> bool:
+    """Whether a mutant is known to do the same as the code."""
+    return (mutant.file, mutant.within, mutant.change) in EQUIVALENT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the campaign; 0 where every mutant was killed or does the same as the code."""
     parser = argparse.ArgumentParser(description="Break each check, one place at a time: do the tests see it?")
     parser.add_argument("--sample", type=int, help="how many mutants of a package, drawn with a fixed seed; else all")
-    parser.add_argument("--only", default="", help="only mutants of files that have this in their name")
+    parser.add_argument("--only", nargs="+", default=[""], help="only mutants of files with one of these in their name")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many mutants are tried at once")
     asked = parser.parse_args(arguments)
     os.environ["HYPOTHESIS_PROFILE"] = "all"
@@ -276,11 +311,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.pycache_prefix, sys.dont_write_bytecode = compiled, False
         for package in CAMPAIGN:
             began = time.monotonic()
-            tried, same, survived = campaign(package, asked.sample, asked.only, asked.processes)
-            killed = tried - same - survived
-            figures = f"{tried} mutants, {killed} killed, {survived} survived, {same} do the same as the code"
-            print(f"{package}: {figures}; {time.monotonic() - began:.0f} s", flush=True)
-            failed = failed or survived > 0
+            found = campaign(package, asked.sample, asked.only, asked.processes)
+            for each in found:
+                print(f"  {each}")
+            _, *sums = zip(*found, strict=True) if found else ((), (0,), (0,), (0,))
+            whole = Figures(package, *map(sum, sums))
+            print(f"{whole}; {time.monotonic() - began:.0f} s", flush=True)
+            failed = failed or whole.survived > 0
     return int(failed)
 
 

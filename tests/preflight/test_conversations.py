@@ -33,6 +33,12 @@ def test_turns_that_torchtune_refuses_or_learns_nothing_from(turns: str, count: 
     assert len(set(turn_faults(chat(turns), LLAMA, train_on_input=False))) == count
 
 
+def test_an_answer_to_nothing_is_another_fault_than_a_second_answer() -> None:
+    first, second = (list(turn_faults(chat(turns), LLAMA, train_on_input=False)) for turns in ("au", "uaa"))
+    assert len(first) == len(second) == 1
+    assert first != second
+
+
 def test_what_is_trained_on_needs_no_assistant() -> None:
     assert list(turn_faults(chat("su"), LLAMA, train_on_input=True)) == []
     assert len(list(turn_faults(chat("u"), LLAMA, train_on_input=True))) == 1
@@ -67,12 +73,19 @@ TEXT: Any = {"type": "text", "text": "x"}
         {"role": "user", "content": [5]}, {"role": "user", "content": [{}]}, {"role": "user", "content": [None]},
         {"role": "user", "content": [{"type": ["text"], "text": "x"}]},
         {"role": "user", "content": [{"type": "text"}]}, {"role": "user", "content": [{"type": "text", "text": 5}]},
-        {"role": "user", "content": [{"type": "audio"}]}, {"role": "user", "content": [TEXT, {"type": "image_url"}]},
+        {"role": "user", "content": [{"type": "audio"}]}, {"role": "user", "content": [{"type": "audio", "text": "x"}]},
+        {"role": "user", "content": [TEXT, {"type": "image_url"}]},
     ],
 )  # fmt: skip
 def test_what_is_no_message(message: Any) -> None:
     assert list(message_faults([message]))
     assert messages_of([message]) is None
+
+
+def test_an_image_is_another_fault_than_what_is_no_text() -> None:
+    image, audio = ({"role": "user", "content": [{"type": kind, "text": "x"}]} for kind in ("image_url", "audio"))
+    assert len([*message_faults([image]), *message_faults([audio])]) == 2
+    assert list(message_faults([image])) != list(message_faults([audio]))
 
 
 def test_what_is_no_conversation() -> None:

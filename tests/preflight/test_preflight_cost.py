@@ -9,9 +9,9 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.models import DataFile, DataPart, DiskState
 from scaffold_torchtune.preflight import check_plan
-from scaffold_torchtune.preflight.cost import gpu_of
+from scaffold_torchtune.preflight.cost import gpu_of, need_of
 from support.checkpoints import facts_of
-from support.plans import DATA, LINES, SUMMARY, Changes, plan_of
+from support.plans import DATA, LINES, SUMMARY, Changes, plan_of, run_of
 from support.wording import absent
 
 GIB = 1024**3
@@ -95,6 +95,24 @@ def test_the_moments_of_the_optimizer_are_saved_between_epochs() -> None:
     for epochs, copies in ((1, 1), (3, 5)):
         (finding,) = found("estimate", {**full, "epochs": epochs})
         assert absent(finding.message.split("; ")[1], f"{copies * 8_030_261_248 * 2 / GIB:.1f} GiB") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "each"),
+    [
+        # by hand, of each of 16 layers: in + out of q, v and the output of attention, and of the three of the MLP
+        ({}, 16 * (4096 + 2560 + 4096 + 3 * 10_240)),
+        ({"lora_attn_modules": "q_proj", "apply_lora_to_mlp": True}, 16 * (4096 + 3 * 10_240)),
+        ({"apply_lora_to_mlp": False, "apply_lora_to_output": False}, 16 * (4096 + 2560 + 4096)),
+        ({"apply_lora_to_output": True}, 0),  # which is tied to the embedding: torchtune has no LoRA there
+        (LLAMA_8B, 32 * (8192 + 5120 + 8192 + 3 * 18_432)),
+        ({**LLAMA_8B, "apply_lora_to_output": True}, 32 * (8192 + 5120 + 8192 + 3 * 18_432) + 4096 + 128_256),
+        ({"lora_rank": None}, 0),
+    ],
+)
+def test_what_is_trained_are_the_parameters_of_lora_in_its_places(changes: Changes, each: int) -> None:
+    run = run_of(changes)
+    assert need_of(run, facts_of(run.text("torchtune_model_name"))).trained == each * 8 * 2
 
 
 # --- GPU memory -------------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def test_every_place_that_decides_has_its_mutants(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("package", mutation.CAMPAIGN)
 def test_every_equivalent_mutant_is_a_mutant(package: str) -> None:
-    there = {(mutant.file, mutant.change) for mutant in mutation.every_mutant(package)}
+    there = {(mutant.file, mutant.within, mutant.change) for mutant in mutation.every_mutant(package)}
     assert {key for key in EQUIVALENT if key[0].startswith(f"{package}/")} <= there
 
 

@@ -22,16 +22,23 @@ _NOT_RUN: Final = frozenset({"annotation", "returns", "decorator_list"})
 _WORDS: Final = frozenset({"fix", "hint", "message", "note"})
 """Names of what only words a finding: neither whether there is one nor where depends on it."""
 
+_ASSERTED: Final = frozenset({"strict"})
+"""Names of what only makes sure of something: `zip` of what is equally long."""
+
 Place = tuple[ast.AST, str, int | None, ast.AST]
 """The parent of a node, the field that holds it, the index where that is a list, and the node."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A module with one place broken: where, how, and the how manieth mutant of the module it is."""
+    """A module with one place broken: where, how, and the how manieth mutant of the module it is.
+
+    `within` names the function or class in which the place is, `_Commands._add`; it is empty outside of all.
+    """
 
     module: str
     path: Path
+    within: str
     lines: range
     change: str
     number: int
@@ -49,8 +56,21 @@ class Mutant:
 
 def mutants(module: str, path: Path) -> Iterator[Mutant]:
     """Every mutant of a module, always in the same order."""
+    named = list(_named(ast.parse(path.read_text(encoding="utf-8"))))
     for number, (_, node, changed) in enumerate(_broken(path)):
-        yield Mutant(module, path, _lines(node), _change(node, changed), number)
+        lines = _lines(node)
+        within = [name for name, around in named if lines.start in around]
+        yield Mutant(module, path, within[-1] if within else "", lines, _change(node, changed), number)
+
+
+def _named(parent: ast.AST, above: str = "") -> Iterator[tuple[str, range]]:
+    """Every function and class with its lines, one within another after it."""
+    for node in ast.iter_child_nodes(parent):
+        name = above
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            name = f"{above}.{node.name}" if above else node.name
+            yield name, _lines(node)
+        yield from _named(node, name)
 
 
 def _broken(path: Path) -> Iterator[tuple[ast.Module, ast.AST, ast.AST]]:
@@ -90,7 +110,7 @@ def _put(parent: ast.AST, field: str, index: int | None, node: ast.AST) -> None:
 def _places(parent: ast.AST) -> Iterator[Place]:
     """Every node that runs and decides about a finding, with the place that holds it."""
     for field, value in ast.iter_fields(parent):
-        if field in _NOT_RUN or (field == "value" and _words(parent)):
+        if field in _NOT_RUN or (field == "value" and _is_left(parent)):
             continue
         for index, node in enumerate(value if isinstance(value, list) else [value]):
             if isinstance(node, ast.AST):
@@ -98,11 +118,11 @@ def _places(parent: ast.AST) -> Iterator[Place]:
                 yield from _places(node)
 
 
-def _words(parent: ast.AST) -> bool:
-    """Whether a node gives a value to what only words a finding."""
+def _is_left(parent: ast.AST) -> bool:
+    """Whether a node gives a value to what only words a finding, or only makes sure of something."""
     match parent:
         case ast.keyword(arg=str(name)) | ast.Assign(targets=[ast.Name(id=name)]):
-            return name in _WORDS or name == "__all__"
+            return name in _WORDS | _ASSERTED or name == "__all__"
     return False
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from scaffold_torchtune.findings import Finding, Scalar
 from scaffold_torchtune.models import PlannedRun, Setting, Source, SourceKind
+from scaffold_torchtune.validate.report import FIX, Report
 from scaffold_torchtune.validate.runs import claims, validate_run
 from support.good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, RUN, SETUP, files_of, planned, replaced
 from support.wording import absent
@@ -254,6 +255,43 @@ def test_the_values_of_a_difference(
     assert [
         f for f in found if (f.code, f.expected, f.actual, absent(f.message, *values)) == (code, expected, actual, [])
     ]
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "code", "values", "others"),
+    [
+        (14, None, "missing-value", [14], ["None", "NoneType"]),
+        (None, 15, "value-mismatch", [15], ["None", "int"]),
+        (14, 15, "value-mismatch", [14, 15], ["int"]),
+        ("a", "b", "value-mismatch", ["'a'", "'b'"], ["str"]),
+        (14, "14", "wrong-type", [14, "'14'", "str"], ["int"]),
+    ],
+)
+def test_a_difference_names_values_and_a_type_only_where_it_is_the_type(
+    expected: Scalar, actual: Scalar, code: str, values: list[object], others: list[object]
+) -> None:
+    report = Report(planned(), "finetune.yaml", bundled=True)
+    report.differs("seed", "seed", expected, actual, code="wrong-type" if code == "wrong-type" else None)
+    (found,) = report.findings
+    assert (found.code, found.field, found.expected, found.actual) == (code, "seed", expected, actual)
+    assert absent(found.message, *values, *others) == others
+
+
+@pytest.mark.parametrize("files", ["", "  checkpoint_files: []\n"])
+def test_of_what_must_only_be_there_no_value_is_planned(files: str) -> None:
+    (found,) = bundled(planned(), "  checkpoint_files: [model.safetensors]\n", files)
+    assert (found.code, found.expected) == ("missing-value", None)
+    assert absent(found.message, "checkpointer.checkpoint_files", "nothing") == ["nothing"]
+
+
+def test_what_is_to_be_done_about_a_value_that_nobody_planned() -> None:
+    ours = bundled(planned(), "compile: false", "compile: true")
+    theirs = external(planned(), "compile: false", "compile: true")
+    assert [(f.code, f.field, f.expected, f.actual, f.fix == FIX) for f in (*ours, *theirs)] == [
+        ("unplanned-value", "compile", False, True, True),
+        ("unplanned-value", "compile", False, True, False),
+    ]
+    assert absent(theirs[0].fix, "summary") == []
 
 
 def test_why_alpha_is_what_it_is() -> None:

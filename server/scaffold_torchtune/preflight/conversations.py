@@ -34,7 +34,7 @@ def message_faults(messages: Sequence[Any]) -> Iterator[str]:
             yield "a message is no object"
             continue
         role, content = message.get("role"), message.get("content")
-        if not isinstance(role, str) or role not in ROLES:
+        if role not in ROLES:
             yield f"a message has no role among {', '.join(ROLES[:-1])} and {ROLES[-1]}"
         if isinstance(content, list):
             yield from _content_faults(content)

@@ -26,7 +26,7 @@ _DEEPEST = 60  # levels of lists and objects in a cell; Arrow's schema takes 64 
 _MAX_PLACES = 1_000  # places in nested cells whose kinds are compared
 _INTEGERS = range(-(2**63), 2**64)  # what ujson and Arrow read
 _KINDS: dict[type, CellKind] = {
-    bool: "boolean", int: "number", float: "number", str: "text", list: "list", dict: "object", type(None): "null",
+    bool: "boolean", str: "text", list: "list", dict: "object", type(None): "null",
 }  # fmt: skip
 
 

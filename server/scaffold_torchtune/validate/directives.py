@@ -247,7 +247,7 @@ def _files(report: Report, active: dict[str, Directive]) -> None:
 
 
 def _others(report: Report, active: dict[str, Directive], checked: frozenset[str]) -> None:
-    always = {} if report.bundled else _ALWAYS.get(report.run.generation, {})
+    always = _ALWAYS.get(report.run.generation, {})
     for name, directive in active.items():
         if name in checked:
             continue

@@ -61,21 +61,19 @@ def compare(expected: Scalar, actual: Any) -> str | None:
     A whole number stands for a float, never the other way; a boolean is no number; `wrong-type` is a value with the
     expected content in another type, e.g. the text `8` for the number 8.
     """
-    if type(expected) is type(actual) and expected == actual:
-        return None
-    if isinstance(expected, float) and type(actual) is int:
+    if type(expected) is type(actual) or (isinstance(expected, float) and type(actual) is int):
         return None if expected == actual else "value-mismatch"
     equal = str(expected).casefold() == str(as_scalar(actual)).strip().casefold() or _equal(expected, actual)
-    return "wrong-type" if equal and type(expected) is not type(actual) else "value-mismatch"
+    return "wrong-type" if equal else "value-mismatch"
 
 
 def _equal(*values: Any) -> bool:
-    """Whether two values, neither of them a boolean, are or say the same number."""
+    """Whether two values of different types are or say the same number; a boolean says none."""
     try:
         one, other = (None if isinstance(value, bool) else float(value) for value in values)
     except (ValueError, OverflowError, TypeError):
         return False
-    return one is not None and one == other
+    return one == other
 
 
 def normal_path(path: str) -> str:

@@ -1,0 +1,206 @@
+"""Lengths and labels of samples in each model's layout, counted by hand with tokenizers of which each byte is a token.
+
+What is counted follows torchtune 0.6.1: tokenize_messages of models/*/_tokenizer.py, and the templates of their models.
+"""
+
+from bisect import bisect_left
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from scaffold_torchtune.models import SampleCounts, SampleForm
+from scaffold_torchtune.preflight.samples import CHAT, INSTRUCT, TEXT, Sizes, Tally, Tokens
+from scaffold_torchtune.torchtune_facts.model_registry import find_model
+from support.byte_tokenizers import MODELS, write_tokenizers
+
+_MOST = 400
+COLUMNS = {CHAT: ("messages",), INSTRUCT: ("input", "output"), TEXT: ("text",)}
+ROLES = {"s": "system", "u": "user", "a": "assistant", "i": "ipython", "t": "tool"}
+
+
+class Measured(NamedTuple):
+    """The least max_seq_len with which a sample is whole, and the least with which a label of it is left."""
+
+    whole: int
+    labelled: int | None
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tokenizers(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def tokens() -> Tokens:
+    return Tokens(budget=10**9)
+
+
+def form_of(name: str, folder: Path | None, kind: str, **more: Any) -> SampleForm:
+    """How samples are made for the model of a tokenizer, which is at hand where there is a folder."""
+    entry = find_model(MODELS[name])
+    assert entry is not None
+    files = tuple(str(folder / entry.name / file) for _, file in entry.tokenizer_files) if folder else ()
+    given: dict[str, Any] = {"max_seq_len": 2048, "columns": COLUMNS[kind], **more}
+    return SampleForm(dataset_type=kind, tokenizer=entry.tokenizer, tokenizer_files=files, **given)
+
+
+def counted(form: SampleForm, tokens: Tokens, *rows: dict[str, Any]) -> SampleCounts:
+    tally = Tally(form, tokens, Sizes())
+    for number, row in enumerate(rows, 1):
+        tally.add(number, row)
+        tally.sizes.clear()
+    return tally.counts()
+
+
+def measured(form: SampleForm, tokens: Tokens, row: dict[str, Any]) -> Measured:
+    def at(size: int) -> SampleCounts:
+        found = counted(form.model_copy(update={"max_seq_len": size}), tokens, row)
+        assert (found.rows, found.exact) == (1, True)
+        assert (found.likely_cut, found.likely_empty) == (found.cut, found.empty)
+        return found
+
+    sizes = range(1, _MOST)
+    whole = bisect_left(sizes, 1, key=lambda size: not at(size).cut.count)
+    labelled = bisect_left(sizes, 1, key=lambda size: not at(size).empty.count)
+    return Measured(sizes[whole], sizes[labelled] if labelled < len(sizes) else None)
+
+
+def chat(turns: str) -> dict[str, Any]:
+    """A message for each role's letter with the text after it: `u:abc a:de`; `+` parts texts, `_` is a space."""
+    messages = []
+    for turn in turns.split():
+        texts = turn[2:].replace("_", " ").split("+")
+        content: Any = texts[0] if len(texts) == 1 else [{"type": "text", "text": text} for text in texts]
+        messages.append({"role": ROLES[turn[0]], "content": content})
+    return {"messages": messages}
+
+
+# begin, each message: header of 2 tokens, its role and two ends of lines, text, end; end. The last has no label.
+LLAMA3 = [
+    ("s:ab u:cde a:fghi", 1 + (3 + 6 + 2 + 2) + (3 + 4 + 2 + 3) + (3 + 9 + 2 + 4) + 1, 26 + 2),
+    ("u:_ab_ a:c", 1 + (3 + 4 + 2 + 2) + (3 + 9 + 2 + 1) + 1, 12 + 2),  # white space around texts is taken away
+    ("u:ab+cd a:c", 1 + (3 + 4 + 2 + 2 + 2) + (3 + 9 + 2 + 1) + 1, 14 + 2),
+    ("u:a a:b u:cd", 1 + (3 + 4 + 2 + 1) + (3 + 9 + 2 + 1) + (3 + 4 + 2 + 2) + 1, 11 + 2),
+    ("u:a a:b i:c u:d", 1 + (3 + 4 + 2 + 1) + (3 + 9 + 2 + 1) + (3 + 7 + 2 + 1) + (3 + 4 + 2 + 1) + 1, 11 + 2),
+]
+# each message: begin, role, end of line, text, end, end of line; the last one of the assistant ends with the text; end
+QWEN = [
+    ("s:ab u:cde a:fghi", (2 + 7 + 2 + 1) + (2 + 5 + 3 + 1) + (1 + 10 + 4) + 1, 23 + 2),
+    ("u:_ab_ a:c", (2 + 5 + 4 + 1) + (1 + 10 + 1) + 1, 12 + 2),
+    ("u:ab+cd a:c", (2 + 5 + 4 + 1) + (1 + 10 + 1) + 1, 12 + 2),
+    ("u:a a:b u:cd", (2 + 5 + 1 + 1) + (2 + 10 + 1 + 1) + (2 + 5 + 2 + 1) + 1, 9 + 2),
+    # what tools answer: begin, `user`, `<tool_response>` on a line, text, `</tool_response>` on a line, end
+    ("u:a a:b i:c u:d", (2 + 5 + 1 + 1) + (2 + 10 + 1 + 1) + (2 + 5 + 16 + 1 + 17 + 1) + (2 + 5 + 1 + 1) + 1, 9 + 2),
+    # several of them are one message: begin and `user` before the first, end after the last
+    (
+        "u:a a:b i:c i:de i:f u:g a:h",
+        (2 + 5 + 1 + 1) + (2 + 10 + 1 + 1) + (1 + 5 + 16 + 1 + 17) + (17 + 2 + 17) + (1 + 17 + 1 + 17 + 1)
+        + (2 + 5 + 1 + 1) + (1 + 10 + 1) + 1,
+        9 + 2,
+    ),
+    ("u:a a:b i:c", (2 + 5 + 1 + 1) + (2 + 10 + 1 + 1) + (2 + 5 + 16 + 1 + 17 + 1) + 1, 9 + 2),
+]  # fmt: skip
+# begin, role, separator, text, end; the assistant's role has ... a token less
+PHI4 = [
+    ("s:ab u:cde a:fghi", (3 + 6 + 2) + (3 + 4 + 3) + (2 + 9 + 4), 21 + 1),
+    ("u:_ab_ a:c", (3 + 4 + 3) + (2 + 9 + 1), 10 + 1),  # spaces at the end are taken away
+    ("u:a a:b u:cd", (3 + 4 + 1) + (2 + 9 + 1) + (3 + 4 + 2), 8 + 1),
+]
+# a turn: begin, `[INST] `, text, ` [/INST] `, each with a space before it and none behind; text, end
+MISTRAL = [
+    ("u:cde a:fghi", 1 + (7 + 4 + 9) + (1 + 4) + 1, 21 + 1),
+    ("u:cd_ a:f", 1 + (7 + 3 + 9) + (1 + 1) + 1, 20 + 1),
+    ("u:a a:b u:cd a:e", 1 + (7 + 2 + 9) + (1 + 1) + 1 + 1 + (7 + 3 + 9) + (1 + 1) + 1, 19 + 1),
+    # a further message of the turn has no space before it, as none stands behind the one before
+    ("u:a i:b u:c a:d", 1 + (7 + 2 + 9) + (1 + 1) + (6 + 1 + 8) + (1 + 1) + 1, 36 + 1),
+]
+# a turn: begin, texts, end; no space is put before a text
+GEMMA = [
+    ("u:cde a:fghi", 1 + 3 + 4 + 1, 4 + 1),
+    ("u:c_ a:_f", 1 + 1 + 2 + 1, 2 + 1),  # spaces at the end are taken away
+    ("u:a+bc a:f", 1 + 3 + 1 + 1, 4 + 1),
+    ("u:a a:b u:cd a:e", 1 + 1 + 1 + 1 + 1 + 2 + 1 + 1, 2 + 1),
+    ("u:a a:b u:cd", 1 + 1 + 1 + 1 + 1 + 2, 2 + 1),
+]
+# begin; each message: role, end of line with a space before it, text without one, end, end of line as before
+PHI3 = [
+    ("s:ab u:cde a:fghi", 1 + (2 + 4 + 2) + (2 + 4 + 3) + (2 + 4 + 4), 18 + 1),
+    ("u:a_ a:b", 1 + (2 + 4 + 1) + (2 + 4 + 1), 8 + 1),
+    ("u:a a:b u:cd", 1 + (2 + 4 + 1) + (2 + 4 + 1) + (2 + 4 + 2), 8 + 1),
+]
+CHATS = {"llama3": LLAMA3, "qwen2_5": QWEN, "phi4": PHI4, "mistral": MISTRAL, "gemma": GEMMA, "phi3": PHI3}
+
+
+@pytest.mark.parametrize(
+    ("name", "turns", "whole", "labelled"), [(name, *case) for name, cases in CHATS.items() for case in cases]
+)
+def test_chats(name: str, turns: str, whole: int, labelled: int, folder: Path, tokens: Tokens) -> None:
+    assert measured(form_of(name, folder, CHAT), tokens, chat(turns)) == (whole, labelled)
+
+
+PAIR = {"input": "cde", "output": "fghi"}
+INSTRUCTIONS: list[tuple[str, dict[str, Any], int, int]] = [
+    ("llama3", {}, 1 + 12 + 18 + 1, 13 + 2),
+    ("llama3", {"system_prompt": "ab"}, 1 + 13 + 12 + 18 + 1, 26 + 2),
+    ("llama3", {"around": ("Q:", "!")}, 1 + (9 + 2 + 3 + 1) + 18 + 1, 16 + 2),
+    ("llama3", {"around": ("", "!")}, 1 + (9 + 3 + 1) + 18 + 1, 14 + 2),
+    ("llama3", {"train_on_input": True}, 1 + 12 + 18 + 1, 1 + 2),
+    ("llama3", {"train_on_input": True, "system_prompt": "ab"}, 1 + 13 + 12 + 18 + 1, 14 + 2),
+    ("qwen2_5", {}, 11 + 15 + 1, 11 + 2),
+    ("qwen2_5", {"train_on_input": True}, 11 + 15 + 1, 1 + 2),  # nothing comes before the first token
+    ("qwen2_5", {"around": ("Q:", "")}, 2 + 11 + 15 + 1, 13 + 2),
+    ("phi4", {"around": ("Q:", "!")}, (3 + 4 + 2 + 3 + 1) + 15, 13 + 1),
+    ("phi4", {"train_on_input": True}, 10 + 15, 1 + 1),
+    ("mistral", {}, 1 + (7 + 4 + 9) + 5 + 1, 21 + 1),
+    ("mistral", {"around": ("Q:", "!")}, 1 + (7 + 4 + 9) + 5 + 1, 21 + 1),  # its own template is used
+    ("gemma", {"around": ("Q:", "!")}, 1 + (2 + 3 + 1) + 4 + 1, 7 + 1),
+    ("phi3", {"around": ("Q:", "!")}, 1 + (2 + 4 + 2 + 3 + 1) + 10, 13 + 1),
+]
+MASKED: list[tuple[dict[str, Any], int]] = [
+    ({}, 26 + 2), ({"train_on_input": True}, 1 + 2), ({"train_on_input": True, "system_prompt": "xy"}, 14 + 2),
+]  # fmt: skip
+TEXTS = [
+    ("llama3", "abc", 1 + 3 + 1, True), ("llama3", "", 0, False),
+    ("qwen2_5", "abc", 3 + 1, True), ("qwen2_5", "a", 1 + 1, True), ("qwen2_5", "", 1, False),
+    ("phi4", "abc", 1 + 3 + 1, True), ("phi4", "", 2, True),
+    ("mistral", "abc", 1 + 4 + 1, True), ("mistral", "", 2, True),
+    ("gemma", "ab c", 1 + 4 + 1, True), ("gemma", "", 2, True),
+    ("phi3", "abc", 1 + 4 + 1, True), ("phi3", "", 2, True),
+]  # fmt: skip
+CHARACTERS = [
+    ("llama3", "\u00e9", 2), ("llama3", "e\u0301", 3), ("llama3", "<|eot_id|>", 10), ("llama3", "a" * 60, 60),
+    ("qwen2_5", "e\u0301", 2), ("qwen2_5", "\u0958", 6), ("qwen2_5", "a<|im_end|>b<|im_end|>", 4),
+    ("qwen2_5", "<tool_call>a</tool_call>", 3), ("qwen2_5", "<|eot_id|>", 10),
+    ("phi4", "\u65e5 1\n", 6), ("phi4", "e\u0301", 3), ("phi4", "<|im_end|>", 10),
+    ("gemma", "\u65e5 1\n", 6), ("gemma", "  ", 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "more", "whole", "labelled"), INSTRUCTIONS)
+def test_inputs_and_outputs(
+    name: str, more: dict[str, Any], whole: int, labelled: int, folder: Path, tokens: Tokens
+) -> None:
+    assert measured(form_of(name, folder, INSTRUCT, **more), tokens, PAIR) == (whole, labelled)
+
+
+@pytest.mark.parametrize(("more", "labelled"), MASKED)
+def test_a_system_prompt_of_the_data_is_trained_on_with_the_input_one_of_the_run_never(
+    more: dict[str, Any], labelled: int, folder: Path, tokens: Tokens
+) -> None:
+    row = chat("s:ab u:cde a:fghi")
+    assert measured(form_of("llama3", folder, CHAT, **more), tokens, row) == (45, labelled)
+
+
+@pytest.mark.parametrize(("name", "text", "length", "labels"), TEXTS)
+def test_texts(name: str, text: str, length: int, labels: bool, folder: Path, tokens: Tokens) -> None:
+    """A text is cut at max_seq_len - 1; its first token has no label, as nothing comes before it."""
+    found = measured(form_of(name, folder, TEXT), tokens, {"text": text})
+    assert found == (length + 1, 3 if labels else None)
+
+
+@pytest.mark.parametrize(("name", "text", "count"), CHARACTERS)
+def test_what_is_a_token(name: str, text: str, count: int, folder: Path, tokens: Tokens) -> None:
+    form = form_of(name, folder, TEXT)
+    one = measured(form, tokens, {"text": "a"}).whole - 1
+    assert measured(form, tokens, {"text": text}).whole - one == count
