@@ -4,6 +4,7 @@ What is counted follows torchtune 0.6.1: tokenize_messages of models/*/_tokenize
 """
 
 from bisect import bisect_left
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,9 @@ import pytest
 from scaffold_torchtune.models import SampleCounts, SampleForm
 from scaffold_torchtune.preflight.samples import CHAT, INSTRUCT, TEXT, Sizes, Tally, Tokens
 from scaffold_torchtune.torchtune_facts.model_registry import find_model
-from support.byte_tokenizers import MODELS, write_tokenizers
+from support.byte_tokenizers import MODELS, sentencepiece_file, write_tokenizers
+
+# ruff: noqa: E501 - the tables of cases have one case a line
 
 _MOST = 400
 COLUMNS = {CHAT: ("messages",), INSTRUCT: ("input", "output"), TEXT: ("text",)}
@@ -204,3 +207,67 @@ def test_what_is_a_token(name: str, text: str, count: int, folder: Path, tokens:
     form = form_of(name, folder, TEXT)
     one = measured(form, tokens, {"text": "a"}).whole - 1
     assert measured(form, tokens, {"text": text}).whole - one == count
+
+
+def test_where_the_prompt_ends_counts_for_the_space_before_the_answer(tmp_path: Path) -> None:
+    """Gemma's model puts a space before a text where none stands behind the one before: here, with a prefix, it can."""
+    write_tokenizers(tmp_path)
+    (tmp_path / MODELS["gemma"] / "tokenizer.model").write_bytes(sentencepiece_file(prefix=True))
+    lengths = {
+        turns: measured(form_of("gemma", tmp_path, CHAT, around=around), Tokens(), chat(turns)).whole
+        for around, turns in ((("", ""), "u:c a:f"), (("", ""), "u:c_ a:f"), (("", "!"), "u:cd_ a:f"))
+    }
+    assert lengths == {"u:c a:f": 1 + 2 + 1 + 1, "u:c_ a:f": 1 + 2 + 2 + 1, "u:cd_ a:f": 1 + 3 + 2 + 1 + 1}
+
+
+# --- without a tokenizer ----------------------------------------------------------------------------------------------
+
+NOTHING = Tokens(budget=0)
+Bounds = tuple[int, int, int]
+# a text has at least as many tokens as words, likely one for four bytes, and at most one for a byte
+BOUNDS: list[tuple[str, str, dict[str, Any], dict[str, Any], Bounds, Bounds]] = [
+    # begin and end, 3 tokens of each message's, its role and the ends of lines, of which each is at least a token
+    ("llama3", CHAT, {}, chat("u:aa_bbbbbbb a:c_c_c_c_c_c_c_c_c_c"),
+     (2 + 5 + 2 + 5 + 10, 2 + 5 + 3 + 5 + 10, 2 + (3 + 4 + 2 + 10) + (3 + 9 + 2 + 19)), (1 + 5 + 2, 1 + 5 + 3, 1 + 9 + 10)),
+    ("llama3", INSTRUCT, {"around": ("Say this:", ""), "system_prompt": "a b"}, {"input": "x", "output": "y " * 40},
+     (2 + 5 + 2 + 5 + 2 + 1 + 5 + 40, 2 + 5 + 2 + 5 + 3 + 1 + 5 + 40, 2 + 11 + 3 + 9 + 9 + 1 + 14 + 80),
+     (1 + 5 + 2 + 5 + 2 + 1, 1 + 5 + 2 + 5 + 3 + 1, 1 + 11 + 3 + 9 + 9 + 1)),
+    ("llama3", TEXT, {}, {"text": "a" * 90}, (2 + 1, 2 + 23, 2 + 90), (1, 1, 1)),
+    # NFC makes six bytes of three
+    ("qwen2_5", CHAT, {}, chat("u:\u0958 a:c_c_c_c_c_c_c_c_c_c_c_c"),
+     (3 + 1 + 1 + 2 + 12 + 1, 3 + 2 + 1 + 2 + 12 + 1, (2 + 5 + 6 + 1) + (1 + 10 + 23) + 1), (3 + 1 + 1, 3 + 2 + 1, 2 + 5 + 6 + 1)),
+    # a text has a token more, for the space before it
+    ("mistral", INSTRUCT, {}, {"input": "x x x", "output": "y " * 30},
+     (1 + 1 + 3 + 1 + 30 + 1, 1 + 2 + 3 + 2 + 30 + 1, 1 + 7 + 6 + 9 + 61 + 1), (1 + 1 + 3 + 1, 1 + 2 + 3 + 2, 1 + 7 + 6 + 9)),
+    ("gemma", INSTRUCT, {}, {"input": "xxxxx", "output": "y " * 30}, (1 + 1 + 30 + 1, 1 + 2 + 30 + 1, 1 + 6 + 61 + 1), (2, 3, 7)),
+    ("phi3", INSTRUCT, {"train_on_input": True}, {"input": "xxxxx", "output": "y " * 30},
+     (1 + 4 + 1 + 4 + 30, 1 + 4 + 2 + 4 + 30, 1 + 6 + 6 + 6 + 61), (1, 1, 1)),
+    ("phi4", INSTRUCT, {}, {"input": "xxxxx", "output": "y " * 30}, (4 + 1 + 3 + 30, 4 + 2 + 3 + 30, 7 + 5 + 11 + 60), (5, 6, 12)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kind", "more", "row", "length", "before"), BOUNDS)
+def test_bounds_of_lengths_and_of_what_comes_before_the_first_label(
+    name: str, kind: str, more: dict[str, Any], row: dict[str, Any], length: Bounds, before: Bounds
+) -> None:
+    seen = {
+        size: counted(form_of(name, None, kind, max_seq_len=size, **more), NOTHING, row)
+        for size in range(1 + (kind == TEXT), length[2] + 20)
+    }
+    text, last = kind == TEXT, name in {"llama3", "qwen2_5"} and kind != TEXT  # what a sample loses; its last label
+
+    def sizes(wanted: Callable[[SampleCounts], object]) -> set[int]:
+        return {size for size, found in seen.items() if wanted(found)}
+
+    def up_to(bound: int) -> set[int]:
+        return {size for size in seen if size < bound}
+
+    assert sizes(lambda found: found.cut.count) == up_to(length[0] + text)
+    assert sizes(lambda found: found.likely_cut.count) == up_to(length[1] + text)
+    assert sizes(lambda found: found.empty.count) == up_to(before[0] + text + 1 + last)
+    assert sizes(lambda found: found.likely_empty.count) == up_to(before[1] + text + 1 + last)
+    assert sizes(lambda found: not found.exact) == (
+        up_to(length[2] + text) - up_to(length[0] + text)
+        | up_to(before[2] + text + 1 + last) - up_to(before[0] + text + 1 + last)
+    )
+    assert {found.longest for found in seen.values() if found.likely_cut.count} == {length[1]}

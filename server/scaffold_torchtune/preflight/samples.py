@@ -78,8 +78,10 @@ def forms_by_data(runs: Iterable[PlannedRun]) -> dict[str, list[SampleForm]]:
 
 def counts_of(run: PlannedRun, part: DataPart | None) -> SampleCounts | None:
     """Return what the samples of a run are, where they were counted."""
-    form = form_of(run) if part is not None else None
-    return next((counts for counts in part.samples if counts.form == form), None) if part else None
+    if part is None:
+        return None
+    form = form_of(run)
+    return next((counts for counts in part.samples if counts.form == form), None)
 
 
 class Tokens:
@@ -238,7 +240,7 @@ class Tally:
             if not cell or cell.isspace():
                 self.blank.setdefault(column, _Tallied()).add(number)
             size += len(cell) if cell.isascii() else _WIDEST * len(cell)
-        if self._spare is not None and (size or not self._is_text) and size <= self._spare:
+        if self._spare is not None and 0 < size <= self._spare:
             self.rows += 1
             return None
         return self._messages([str(cell) for cell in cells])
@@ -251,9 +253,6 @@ class Tally:
     def _measure(self, number: int, messages: Sequence[Message], how: Layout) -> None:
         """Count a sample by the bounds of its length, and by the tokenizer where these leave open what matters."""
         length, label = self._bounded(messages, how)
-        decided = length.most <= self._limit and label.most < self._labels_end
-        if decided and not self._packings:
-            return
         open_length = length.least <= self._limit < length.most or (self._packings and length.least < length.most)
         if open_length or label.least < self._labels_end <= label.most:
             pieces = self._pieces(messages, how)
@@ -290,7 +289,7 @@ class Tally:
         before_words, before_likely, before_most = frame.before
         for number, message in enumerate(messages):
             for text in message.texts:
-                if how.normalized and not text.isascii():
+                if how.normalized:
                     text = unicodedata.normalize("NFC", text)  # noqa: PLW2901 - which is what has the tokens
                 least, size = self.sizes.of(text)
                 estimate, size = max(least, -(-size // _BYTES_OF_A_TOKEN)), size + how.more
