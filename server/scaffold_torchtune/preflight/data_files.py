@@ -7,7 +7,7 @@ its releases 3 to 5, whose JSON reader hands the rows on to pandas and Arrow: on
 import importlib
 import importlib.util
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 from scaffold_torchtune.models import CellKind, DataFile, DataPart, SampleForm
 from scaffold_torchtune.preflight.conversations import message_faults
@@ -74,21 +74,14 @@ def _json(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:
             return _no_object(stream)
         parts = _json_parts(stream, forms)
         if stream.peek():
-            error = stream.error("Extra data")
             hint = "; it looks like JSON Lines, which has no parts" if stream.peek() == "{" else ""
-            return DataFile(problem=f"is not JSON: {error}{hint}")
+            return DataFile(problem=f"{stream.error('Extra data')}{hint}")
     except NotJson as error:
-        reason = str(error)
-        return DataFile(problem=_NOT_JSON.get(reason, f"is not JSON: {reason}"))
+        return DataFile(problem=str(error))
     except TooLarge:
-        return DataFile(unread=f"holds a value of more than {MAX_VALUE // 1024**2} MiB, or more than {_MAX_ROWS} rows")
+        most = f"a value of more than {MAX_VALUE // 1024**2} MiB, more than {_MAX_ROWS} rows, or {_MAX_PARTS} parts"
+        return DataFile(unread=f"holds {most}")
     return DataFile(parts=parts)
-
-
-_NOT_JSON: Final = {
-    "it is nested too deeply": "is nested too deeply to be a data set",
-    "it is not UTF-8 text": "is not UTF-8 text",
-}
 
 
 def _no_object(stream: JsonStream) -> DataFile:
@@ -107,7 +100,7 @@ def _json_parts(stream: JsonStream, forms: Sequence[SampleForm]) -> dict[str, Da
     """
     parts: dict[str, DataPart] = {}
     for number, name in enumerate(stream.members()):
-        if number > _MAX_PARTS:
+        if number >= _MAX_PARTS:
             raise TooLarge
         part = _RowReader(forms if name == TRAIN else ())
         parts.pop(name, None)
@@ -171,7 +164,7 @@ class _RowReader:
 
     def _row(self, row: Mapping[str, Any]) -> None:
         number = self._count
-        for name in row.keys() - self._columns.keys():
+        for name in [name for name in row if name not in self._columns]:  # in their order, which messages show
             if len(self._columns) < _MAX_COLUMNS or name in self._wanted:
                 self._columns[name] = {"absent": 1} if number > 1 else {}
                 self._characters[name] = 0
@@ -187,7 +180,7 @@ class _RowReader:
         if isinstance(messages, list):
             for fault in message_faults(messages):
                 self._messages.setdefault(fault, number)
-        if row and len(self._types.faults) == faults:
+        if len(self._types.faults) == faults:
             for tally in self._tallies:
                 tally.add(number, row)
             self._sizes.clear()
@@ -221,7 +214,7 @@ class _Types:
         if len(place) > 1:
             self._kind(place, value, row)
         if isinstance(value, str):
-            if not value.isascii() and _has_surrogate(value):
+            if _has_surrogate(value):
                 self._fault(f"a text in {shown(place[0])} has half of a surrogate pair, which is no character", row)
         elif isinstance(value, int):
             if value not in _INTEGERS:

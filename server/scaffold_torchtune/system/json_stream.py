@@ -20,7 +20,7 @@ _END_OF_NUMBER = 3  # of a number that is cut off, at most `e+` is left over by 
 
 
 class NotJson(ValueError):
-    """The text is not JSON; the message says why and where."""
+    """The text is not JSON; the message says why and where, to follow the name of the file in a sentence."""
 
 
 class TooLarge(ValueError):
@@ -82,9 +82,9 @@ class JsonStream:
                 if not self._more(more):
                     raise self.error(error.msg, error.pos) from error
             except RecursionError as error:
-                raise NotJson("it is nested too deeply") from error
+                raise NotJson("is nested too deeply") from error
             except ValueError as error:  # a number of more digits than Python reads
-                raise NotJson(str(error)) from error
+                raise NotJson(f"is not JSON: {error}") from error
             else:
                 is_whole = end < len(self._text) - _END_OF_NUMBER or not isinstance(value, int | float)
                 if is_whole or not self._more(more):
@@ -134,7 +134,7 @@ class JsonStream:
         line_start = self._text.rfind("\n", 0, at) + 1
         lines = self._lines + self._text.count("\n", 0, at)
         column = at - line_start + 1 + (0 if line_start else self._column)
-        return NotJson(f"{message}: line {lines + 1} column {column} (char {self._before + at})")
+        return NotJson(f"is not JSON: {message}: line {lines + 1} column {column} (char {self._before + at})")
 
     def _more(self, size: int) -> bool:
         """Hold more of the text; what was read is let go. False at the end."""
@@ -150,6 +150,6 @@ class JsonStream:
         try:
             self._text = self._text[self._at :] + self._decode(data, not data)
         except UnicodeDecodeError as error:
-            raise NotJson("it is not UTF-8 text") from error
+            raise NotJson("is not UTF-8 text") from error
         self._at = 0
         return True
