@@ -56,7 +56,8 @@ def test_so_many_columns_are_looked_at_and_those_that_are_read(tmp_path: Path) -
 
 
 def test_texts_lists_and_objects_fill_a_column_and_numbers_do_not(tmp_path: Path) -> None:
-    assert rows(tmp_path, 1, 0.5, True, "", [], {}, None).filled == {}
+    cells = [1, 0.5, True, "", [], {}, None]
+    assert rows(tmp_path, *cells).filled == {}
     assert rows(tmp_path, " ", [0], {"a": None}).filled == {"x": 3}
 
 
