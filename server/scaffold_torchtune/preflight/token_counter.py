@@ -121,8 +121,7 @@ class _Qwen:
         self._special = re.compile("|".join(map(re.escape, names)))
 
     def count(self, text: str, *, trim: bool = False) -> int:  # noqa: ARG002 - nothing is put before a text
-        text = unicodedata.normalize("NFC", text)
-        pieces = self._special.split(text) if "<" in text else [text]
+        pieces = self._special.split(unicodedata.normalize("NFC", text))
         return len(pieces) - 1 + sum(self._counter.count(piece) for piece in pieces)
 
 
