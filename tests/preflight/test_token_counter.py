@@ -9,6 +9,8 @@ from scaffold_torchtune.preflight import token_counter
 from scaffold_torchtune.preflight.token_counter import TokenCounter, counter_of
 from support.byte_tokenizers import sentencepiece_file, tiktoken_file
 
+# ruff: noqa: E501 - the tables of texts have their counts beside them
+
 LLAMA3 = "torchtune.models.llama3.llama3_tokenizer"
 QWEN, PHI4 = "torchtune.models.qwen2_5.qwen2_5_tokenizer", "torchtune.models.phi4.phi4_tokenizer"
 SENTENCEPIECE = ("mistral.mistral_tokenizer", "gemma.gemma_tokenizer", "phi3.phi3_mini_tokenizer")
@@ -51,9 +53,12 @@ def test_qwen_merges_in_the_order_of_its_file(head: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "name",
-    "endoftext im_start im_end object_ref_start object_ref_end box_start box_end quad_start quad_end vision_start vision_end"
-    " vision_pad image_pad video_pad fim_prefix fim_middle fim_suffix fim_pad repo_name file_sep".split(),
-)
+    [
+        "endoftext", "im_start", "im_end", "object_ref_start", "object_ref_end", "box_start", "box_end", "quad_start",
+        "quad_end", "vision_start", "vision_end", "vision_pad", "image_pad", "video_pad", "fim_prefix", "fim_middle",
+        "fim_suffix", "fim_pad", "repo_name", "file_sep",
+    ],
+)  # fmt: skip
 def test_special_tokens_of_qwen_are_one_token_each(name: str, tmp_path: Path) -> None:
     found = counter(tmp_path, QWEN, b"{}", b"#version: 0.2\n")
     assert counts(found, {f"a<|{name}|>b": 3, f"<|{name}>": 3 + len(name)}) == {
@@ -67,7 +72,7 @@ def test_phi4_leaves_out_the_first_and_the_last_line_whatever_they_hold(tmp_path
     texts = {
         "he": 2,
         "ll": 1,
-        "hello": 3,
+        "llo": 1,
         "xy": 2,
         "12": 1,
         "\u00e9": 1,
