@@ -43,6 +43,23 @@ def test_samples_that_are_cut_are_told_with_their_count_and_what_would_hold_them
     assert "estimated" not in finding.message
 
 
+def test_of_what_is_cut_it_is_told_where_nothing_of_the_answer_is_left() -> None:
+    cut: dict[str, Any] = {"cut": RowCount(count=31, first=7), "longest": 700}
+    (whole,) = found({}, **cut)
+    _, told = found({"batch_size": 4}, **cut, empty=RowCount(count=3, first=17))
+    assert absent(whole.message, 3) == ["3"]
+    assert absent(told.message, 31, 7, 3) == []
+    about: dict[str, Any] = {**cut, "empty": RowCount(count=3, first=17), "likely_empty": RowCount(count=5, first=2)}
+    _, told = found({"batch_size": 4}, **about)
+    assert absent(told.message, "about 5") == []
+
+
+@pytest.mark.parametrize(("longest", "size"), [(0, 2), (2, 2), (3, 4), (512, 512), (513, 1024)])
+def test_what_would_hold_the_longest_sample_is_the_next_power_of_two(longest: int, size: int) -> None:
+    (finding,) = found({"max_seq_len": 1}, cut=RowCount(count=31, first=7), longest=longest)
+    assert absent(finding.fix, f"'- **Max sequence length:** {size}'") == []
+
+
 def test_of_what_is_estimated_it_is_said() -> None:
     counts: dict[str, Any] = {"cut": RowCount(), "likely_cut": RowCount(count=31, first=7), "exact": False}
     (finding,) = _with(counts)
@@ -126,6 +143,70 @@ def test_a_pack_that_a_sample_without_labels_fills() -> None:
     assert not errors_in(found({**packed, "batch_size": 2}, **counts, filling=1))
 
 
+def test_what_is_to_be_done_about_samples_without_labels() -> None:
+    (blank,) = found({"batch_size": 4}, empty=RowCount(count=4, first=17))
+    assert (blank.field, blank.expected, blank.line) == ("max_seq_len", 0, LINES["max_seq_len"])
+    assert absent(blank.fix, "Max sequence length", "fill") == ["Max sequence length"]
+    (cut, _) = found({"batch_size": 4}, **FOUR)
+    assert absent(cut.fix, "'- **Max sequence length:** 1024'") == []
+
+
+def test_empty_texts_are_told_apart_from_those_that_are_cut() -> None:
+    text: Changes = {"dataset_type": "text_completion_dataset", "max_seq_len": 512}
+    (blank,) = found(text, empty=RowCount(count=4, first=17))
+    assert absent(blank.message, 4, 17, 512) == ["512"]
+    (cut, _) = found(text, **FOUR)
+    assert absent(cut.message, 4, 17, 512) == []
+    assert absent(blank.message, "NaN") == ["NaN"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "empty", "rows", "told", "others"),
+    [
+        # of 800 samples 200: two at once 1 - (1 - 1/16) ** 400, four at once with two batches a step
+        ({"batch_size": 2}, 200, 800, ["100%", "NaN"], []),
+        ({"batch_size": 2, "epochs": 1}, 8, 800, ["3%", "NaN"], []),  # 400 x 8/800 x 7/799
+        ({"batch_size": 2, "epochs": 3}, 8, 800, ["10%", "NaN"], []),
+        # a batch of nothing else is likely, a step is not
+        ({"batch_size": 2, "gradient_accumulation_steps": 4}, 20, 800, ["NaN", "log"], ["%", "weight", "adapter"]),
+        ({"batch_size": 8}, 20, 800, [], ["NaN", "%"]),
+        ({"batch_size": 8}, 7, 800, [], ["NaN", "%"]),  # fewer than fill a batch
+        ({"batch_size": 2, "packed": True}, 200, 800, ["NaN"], ["%"]),
+        ({"batch_size": 1}, 8, 800, ["NaN", "adapter"], ["%"]),
+        ({"batch_size": 1, "custom_recipe": "full_finetune_single_device"}, 8, 800, ["NaN", "weight"], ["%"]),
+    ],
+)  # fmt: skip
+def test_what_samples_without_labels_lead_to(
+    changes: Changes, empty: int, rows: int, told: list[str], others: list[str]
+) -> None:
+    packs = Packs(least=400, likely=400, most=400)
+    (finding,) = found({"epochs": 1, **changes}, rows=rows, empty=RowCount(count=empty, first=1), packs=packs)
+    assert absent(finding.message, *told) == []
+    assert [other for other in others if other in finding.message] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "empty", "rows", "certain"),
+    [
+        (
+            {"batch_size": 1, "gpus": 3},
+            7,
+            10,
+            False,
+        ),  # 4 steps of 3, of which two samples come twice: 3 + 2 have labels
+        ({"batch_size": 1, "gpus": 3}, 9, 10, True),  # 1 + 2 have labels
+        ({"batch_size": 1, "gpus": 3}, 8, 10, False),  # 2 + 2
+        ({"batch_size": 2, "gradient_accumulation_steps": 2}, 9, 12, False),  # 3 steps of 4, 3 have labels
+        ({"batch_size": 2, "gradient_accumulation_steps": 2}, 10, 12, True),
+        ({"batch_size": 4, "max_steps_per_epoch": 1}, 11, 12, False),
+        ({"batch_size": 4, "max_steps_per_epoch": 1}, 12, 12, True),
+    ],
+)
+def test_when_a_step_without_a_label_is_certain(changes: Changes, empty: int, rows: int, certain: bool) -> None:
+    findings = found(changes, rows=rows, empty=RowCount(count=empty, first=1))
+    assert [each.severity for each in findings] == [Severity.ERROR if certain else Severity.WARNING]
+
+
 def test_for_a_script_of_the_users_own_it_is_a_warning() -> None:
     findings = found(ONE, script="/setup.py", **FOUR)
     assert {each.severity for each in findings} == {Severity.WARNING}
@@ -161,6 +242,27 @@ def test_chats_that_raise_name_their_row_and_how_many_there_are() -> None:
 def test_runs_that_read_the_same_chats_are_told_once() -> None:
     forms: list[Changes] = [{**CHAT, "max_seq_len": size} for size in (256, 512)]
     assert len(found(*forms, faults={"it has a fault": RowCount(count=3, first=12)})) == 1
+
+
+def test_faults_of_each_data_set_are_told_for_the_chats_that_read_it() -> None:
+    faults = {"it has a fault": RowCount(count=3, first=12)}
+    runs = [run_of(CHAT), run_of({}, 1), run_of({**CHAT, "lr": 1.0}, 2), run_of(CHAT, 3, data="/e.json")]
+    state = seen(*runs, faults=faults)
+    data = {DATA: state.data[DATA], "/e.json": state.data[DATA]}
+    plans = check_plan(plan_of(*runs), state.model_copy(update={"data": data}), {})
+    findings = sorted((each for each in plans if each.actual == "it has a fault"), key=lambda each: each.message)
+    assert len(findings) == 2
+    assert absent(" ".join(each.message for each in findings), "run0", "run1", "run2", "run3") == ["run1"]
+    assert [absent(each.message, "run3") for each in findings].count([]) == 1
+
+
+def test_for_a_script_of_the_users_own_a_fault_of_a_chat_is_a_warning() -> None:
+    (finding,) = found(CHAT, script="/setup.py", faults={"it has a fault": RowCount(count=1, first=12)})
+    assert (finding.code, finding.severity) == ("data-mismatch", Severity.WARNING)
+    (more,) = found(CHAT, faults={"it has a fault": RowCount(count=2, first=12)})
+    assert finding.fix != more.fix
+    assert absent(more.message, "1 more rows") == []
+    assert "more" not in finding.message
 
 
 # --- packs ------------------------------------------------------------------------------------------------------------
