@@ -1,18 +1,24 @@
 """The campaign of sabotage: breaks each check, one place at a time, and asks whether its tests see it.
 
 `make mutation` runs all of it, `--sample N` as many mutants, drawn with a fixed seed, `--only PART...` those of files
-with a part in their name. Each mutant is loaded in a child of a worker, which runs the tests that come by the broken
-line up to the first that fails; where none fails, the mutant has survived. A worker has imported all that the tests
-need and that does not import the broken package. A mutant that does not end counts as killed, and is named.
+with a part in their name. For each mutant the tests that come by the broken line are run in a child up to the first
+that fails; where none fails, the mutant has survived. A mutant that does not end counts as killed, and is named.
+
+Most mutants are tried in children of a process that has collected all tests: there the broken function gets the code of
+the mutant, or a module its tables. What cannot be broken so, and what survives so, is loaded anew, as what was imported
+may remember what the code did before: in a child of a worker, which has imported all that the tests need and that does
+not import the broken package.
 """
 
 import argparse
 import gc
 import importlib
+import itertools
 import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import sys
 import tempfile
@@ -25,8 +31,8 @@ from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
-from types import CodeType
-from typing import Final, NamedTuple
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, Final, NamedTuple
 
 import coverage
 import pytest
@@ -59,6 +65,7 @@ _FAR: Final = 10**6  # the rank of tests whose functions have killed nothing
 _TEST_SECONDS: Final = 120  # of a clock: on a busy machine a test takes many times its own
 _CHILD_SECONDS: Final = 120  # of a processor
 _CHILD_BYTES: Final = 4 * 1024**3  # a mutant may never stop adding to a list
+_OURS: Final = "scaffold_torchtune"
 _HUNG: Final = "?"  # no test's name begins so
 _NOT_SHARED: Final = ("__", "conftest", "test_", "hypothesis")
 """How modules begin that workers do not import: where Hypothesis is there, its plugin reads all of our code."""
@@ -162,6 +169,98 @@ class _Killer:
             os.write(self.pipe, f"{hung}{report.nodeid}".encode())
 
 
+class _Patcher:
+    """A pytest plugin that, in the place of running tests, tries mutants, each in a child that has all tests collected.
+
+    `found` is the test that kills each mutant, by the position of the mutant: of those that can be tried so, and do not
+    survive.
+    """
+
+    def __init__(self, seen: Seen, tried: Sequence[Mutant]) -> None:
+        self.seen = seen
+        self.tried = tried
+        self.found: dict[int, str] = {}
+        self.pipe = -1
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        items = {item.nodeid: item for item in session.items}
+        killers: list[str] = []
+        for number, mutant in enumerate(self.tried):
+            if (patch := _patch(mutant)) is not None:
+                name = self._killer(
+                    patch, [items[test] for part in _ordered(mutant, self.seen, killers) for test in part]
+                )
+                if name is not None:
+                    self.found[number] = name
+                    killers = _first(name, killers)
+        return True
+
+    def _killer(self, patch: Callable[[], None], items: Sequence[pytest.Item]) -> str | None:
+        read, self.pipe = os.pipe()
+
+        def broken(folder: Path) -> int:
+            patch()
+            items[0].config._tmp_path_factory._basetemp = folder  # type: ignore[attr-defined] # noqa: SLF001
+            for item, following in itertools.zip_longest(items, items[1:]):
+                item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+            return 0
+
+        return _name(_in_child(broken), self.pipe, read)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            hung = _HUNG if report.duration >= _TEST_SECONDS else ""
+            os.write(self.pipe, f"{hung}{report.nodeid}".encode())
+            os._exit(1)
+
+
+def _patch(mutant: Mutant) -> Callable[[], None] | None:
+    """What breaks a module that was imported, in a function or in a table of plain values; None where nothing does."""
+    module, code = sys.modules[mutant.module], mutant.code
+    found: Any = module
+    for name in mutant.within.split(".") if mutant.within else ():
+        found = _unwrapped(vars(found).get(name))
+        codes = [each for each in code.co_consts if isinstance(each, CodeType) and each.co_name == name]
+        if isinstance(found, FunctionType):
+            line = found.__code__.co_firstlineno
+            code = next((each for each in codes if each.co_firstlineno == line), found.__code__)
+            is_other = code != found.__code__ and code.co_freevars == found.__code__.co_freevars
+            return partial(setattr, found, "__code__", code) if is_other else None
+        if not isinstance(found, type) or len(codes) != 1:
+            return None
+        code = codes[0]
+    return None if mutant.within else partial(_patch_tables, module, code)
+
+
+def _patch_tables(module: ModuleType, code: CodeType) -> None:
+    """Give a module's plain values those that other code of it makes, also where other modules have imported them."""
+    made: dict[str, Any] = {"__name__": module.__name__, "__file__": module.__file__}
+    exec(code, made)  # noqa: S102 - a mutant
+    for name, value in made.items():
+        known = vars(module).get(name)
+        if name.startswith("__") or not _is_plain(value) or value == known:
+            continue
+        for other in [each for each in sys.modules.values() if getattr(each, "__name__", "").startswith(_OURS)]:
+            if vars(other).get(name) is known:
+                setattr(other, name, value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value has no part that is a function, a class or of a class of ours."""
+    if isinstance(value, dict):
+        return all(map(_is_plain, itertools.chain(value, value.values())))
+    if type(value) in {list, tuple, set, frozenset}:
+        return all(map(_is_plain, value))
+    return value is None or type(value) in {str, int, float, bool, range, re.Pattern}
+
+
+def _unwrapped(found: Any) -> Any:
+    """The function in a property, a method of a class, or what is cached."""
+    for name in ("fget", "func", "__func__", "__wrapped__"):
+        found = getattr(found, name, None) or found
+    return found
+
+
 def every_mutant(package: str) -> Iterator[Mutant]:
     """Every mutant of a package."""
     for path in sorted((PACKAGE / package).glob("*.py")):
@@ -221,19 +320,24 @@ def killer(mutant: Mutant | None, tests: Sequence[str]) -> str | None:
         status = _pytest([str(TESTS.parent / file) for file in files], folder, _Killer(tests, write))
         return 0 if status == pytest.ExitCode.NO_TESTS_COLLECTED else status
 
-    status = _in_child(broken)
+    return _name(_in_child(broken), write, read)
+
+
+def _name(status: int, write: int, read: int) -> str | None:
+    """What a child that ended so wrote into a pipe."""
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         return None if status == 0 else pipe.read().decode() or (_HUNG if status < 0 else "")
 
 
-def _in_child(work: Callable[[Path], int]) -> int:
-    """What work ends with in a child of this process, in silence, within limits and with a folder; -N by a signal."""
+def _in_child(work: Callable[[Path], int], *, limited: bool = True) -> int:
+    """What work ends with in a child of this process, in silence and with a folder; -N by a signal."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         child = os.fork()
         if child == 0:
-            resource.setrlimit(resource.RLIMIT_CPU, (_CHILD_SECONDS, _CHILD_SECONDS))
-            resource.setrlimit(resource.RLIMIT_AS, (_CHILD_BYTES, _CHILD_BYTES))
+            if limited:
+                resource.setrlimit(resource.RLIMIT_CPU, (_CHILD_SECONDS, _CHILD_SECONDS))
+                resource.setrlimit(resource.RLIMIT_AS, (_CHILD_BYTES, _CHILD_BYTES))
             silence = os.open(os.devnull, os.O_WRONLY)
             os.dup2(silence, 1)
             os.dup2(silence, 2)
@@ -250,26 +354,56 @@ def _pytest(tests: Sequence[str], folder: Path, *plugins: object) -> int:
 def survivors(seen: Seen, tried: Sequence[Mutant]) -> list[Mutant]:
     """Those of the mutants that no test sees."""
     found: list[Mutant] = []
-    killers: list[str] = []  # the last first: what killed one mutant may well kill the next
-    for mutant in tried:
-        lines = seen.passing[str(mutant.path)]
-        tests = {test for line in mutant.lines for test in lines.get(line, ())} or seen.seconds.keys()
-        likely = [test for test in killers if test in tests][:_LIKELY]
-        near = {_function(test): rank for rank, test in reversed([*enumerate(killers)])}
-        rest = sorted(tests - set(likely), key=lambda test: (near.get(_function(test), _FAR), seen.seconds[test]))
-        name = next((k for k in (killer(mutant, part) for part in (likely, rest) if part) if k is not None), None)
+    known = patched(seen, tried)
+    killers = list(dict.fromkeys(reversed(known.values())))
+    for number, mutant in enumerate(tried):
+        name = known.get(number)
+        if name is None:
+            parts = (part for part in _ordered(mutant, seen, killers) if part)
+            name = next((each for each in (killer(mutant, part) for part in parts) if each is not None), None)
         if name is None:
             found.append(mutant)
             print(f"survived: {mutant.file}:{mutant.lines[0]}: {mutant.change}", flush=True)
             continue
         if name.startswith(_HUNG):
             print(f"does not end: {mutant.file}:{mutant.lines[0]}: {mutant.change} {name}", flush=True)
-            name = name.removeprefix(_HUNG)
-        killers = [name, *(test for test in killers if test != name)]
+        killers = _first(name, killers)
     if tried:
         failing = killer(None, [test for test in killers if test] or [*seen.seconds][:_LIKELY])
         assert failing is None, f"{failing or 'each test'} fails without any mutant"
     return found
+
+
+def patched(seen: Seen, tried: Sequence[Mutant]) -> dict[int, str]:
+    """The tests that kill mutants which are tried as functions with other code, by the position of the mutant."""
+    with tempfile.NamedTemporaryFile("w+") as file:
+
+        def trying(folder: Path) -> int:
+            patcher = _Patcher(seen, tried)
+            status = _pytest(sorted({test.partition("::")[0] for test in seen.seconds}), folder, patcher)
+            json.dump(patcher.found, file)
+            file.flush()
+            return status
+
+        assert _in_child(trying, limited=False) == 0, "no mutant can be tried"
+        file.seek(0)
+        return {int(number): name for number, name in json.load(file).items()}
+
+
+def _ordered(mutant: Mutant, seen: Seen, killers: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The tests that come by what is broken: a few that are likely to fail, as they do by others, and the rest."""
+    lines = seen.passing[str(mutant.path)]
+    tests = {test for line in mutant.lines for test in lines.get(line, ())} or seen.seconds.keys()
+    likely = [test for test in killers if test in tests][:_LIKELY]
+    near = {_function(test): rank for rank, test in reversed([*enumerate(killers)])}
+    rest = sorted(tests - set(likely), key=lambda test: (near.get(_function(test), _FAR), seen.seconds[test]))
+    return likely, rest
+
+
+def _first(name: str, killers: Sequence[str]) -> list[str]:
+    """The tests that have killed mutants, the last first: what killed one may well kill the next."""
+    name = name.removeprefix(_HUNG)
+    return [name, *(test for test in killers if test != name)]
 
 
 def _function(test: str) -> str:

@@ -50,7 +50,7 @@ def test_so_many_columns_are_looked_at_and_those_that_are_read(tmp_path: Path) -
     names = [f"c{number:02}" for number in range(50)]
     row = dict.fromkeys(names, 1)
     assert looked_at(tmp_path, {"train": [row]}, FORM).parts["train"].columns.keys() == row.keys()
-    later = looked_at(tmp_path, {"train": [row, {**row, **PAIR, "more": 1}]}, FORM).parts["train"].columns
+    later = looked_at(tmp_path, {"train": [row, {**row, "more": 1, **PAIR}]}, FORM).parts["train"].columns
     assert list(later) == [*names, "input", "output"]
     assert later["input"] == {"absent": 1, "text": 2}
 

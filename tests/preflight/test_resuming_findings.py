@@ -72,7 +72,14 @@ def test_what_differs_is_refused(there: dict[str, Any], field: str, expected: An
     assert (finding.code, finding.severity) == ("other-state", Severity.ERROR)
     assert (finding.field, finding.expected, finding.actual) == (field, expected, actual)
     assert "; so would" not in finding.message
+    is_none = None in {expected, actual}
+    assert absent(finding.message, "nothing", "None") == (["None"] if is_none else ["nothing", "None"])
     assert absent(finding.fix, field, "Resume from checkpoint") == []
+
+
+def test_what_is_planned_and_was_not_there_is_refused() -> None:
+    (finding,) = found(CONFIG, {**CONFIG, "compile": True})
+    assert (finding.field, finding.expected, finding.actual) == ("compile", True, None)
 
 
 @pytest.mark.parametrize(

@@ -112,11 +112,11 @@ def _flat(node: Any, path: str = "") -> dict[str, Any]:
     for key, value in node.items():
         if path or (key not in _NOT_TRAINED and not str(key).startswith(_COMPUTED)):
             found |= _flat(value, f"{path}.{key}" if path else str(key))
-    return {key: value for key, value in found.items() if value is not None}
+    return found
 
 
 def _scalar(value: Any) -> Scalar:
-    return value if isinstance(value, bool | int | float | str | None) else str(value)[:200]
+    return value if isinstance(value, int | float | str | None) else str(value)[:200]
 
 
 def _text(value: Any) -> str:
