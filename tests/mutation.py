@@ -66,6 +66,7 @@ _TEST_SECONDS: Final = 120  # of a clock: on a busy machine a test takes many ti
 _CHILD_SECONDS: Final = 120  # of a processor
 _CHILD_BYTES: Final = 4 * 1024**3  # a mutant may never stop adding to a list
 _OURS: Final = "scaffold_torchtune"
+_RAISED: Final = 70  # what a child ends with in which an exception was raised, as where a module cannot be imported
 _HUNG: Final = "?"  # no test's name begins so
 _NOT_SHARED: Final = ("__", "conftest", "test_", "hypothesis")
 """How modules begin that workers do not import: where Hypothesis is there, its plugin reads all of our code."""
@@ -186,7 +187,7 @@ class _Patcher:
         items = {item.nodeid: item for item in session.items}
         killers: list[str] = []
         for number, mutant in enumerate(self.tried):
-            if (patch := _patch(mutant)) is not None:
+            if (patch := patch_of(mutant)) is not None:
                 name = self._killer(
                     patch, [items[test] for part in _ordered(mutant, self.seen, killers) for test in part]
                 )
@@ -214,7 +215,7 @@ class _Patcher:
             os._exit(1)
 
 
-def _patch(mutant: Mutant) -> Callable[[], None] | None:
+def patch_of(mutant: Mutant) -> Callable[[], None] | None:
     """What breaks a module that was imported, in a function or in a table of plain values; None where nothing does."""
     module, code = sys.modules[mutant.module], mutant.code
     found: Any = module
@@ -234,7 +235,7 @@ def _patch(mutant: Mutant) -> Callable[[], None] | None:
 
 def _patch_tables(module: ModuleType, code: CodeType) -> None:
     """Give a module's plain values those that other code of it makes, also where other modules have imported them."""
-    made: dict[str, Any] = {"__name__": module.__name__, "__file__": module.__file__}
+    made: dict[str, Any] = {"__name__": module.__name__, "__file__": code.co_filename}
     exec(code, made)  # noqa: S102 - a mutant
     for name, value in made.items():
         known = vars(module).get(name)
@@ -341,7 +342,10 @@ def _in_child(work: Callable[[Path], int], *, limited: bool = True) -> int:
             silence = os.open(os.devnull, os.O_WRONLY)
             os.dup2(silence, 1)
             os.dup2(silence, 2)
-            os._exit(work(Path(folder)))
+            status = _RAISED
+            with suppress(BaseException):  # no child goes on as its parent
+                status = work(Path(folder))
+            os._exit(status)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,48 @@ def test_every_place_that_decides_has_its_mutants(tmp_path: Path) -> None:
     space: dict[str, object] = {}
     exec(found[0].code, space)  # noqa: S102 - the code above
     assert space["TABLE"] == {"b": 2}
+
+
+MODULE = """\
+TABLE = {"a": 1, "b": 2}
+KNOWN = frozenset(TABLE)
+class Kinds:
+    wide: bool = True
+    @property
+    def size(self):
+        return len(TABLE) + 1
+    @functools.cache
+    def holds(self, name):
+        return name in KNOWN and (lambda: self.wide is not None)()
+"""
+
+
+def test_a_mutant_takes_the_place_of_functions_and_tables_that_are_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, name = tmp_path / "checks.py", "scaffold_torchtune_checks"
+    path.write_text(f"import functools\n{MODULE}")
+    found: dict[str, object] = {}
+    for mutant in mutants(name, path):
+        module = types.ModuleType(name)
+        monkeypatch.setitem(sys.modules, name, module)
+        exec(compile(path.read_text(), str(path), "exec"), vars(module))  # noqa: S102 - the code above
+        patch = mutation.patch_of(mutant)
+        if patch is not None:
+            patch()
+        kinds = module.Kinds()
+        found[mutant.change] = patch and (len(module.TABLE), kinds.size, kinds.holds("a"), kinds.holds("c"))
+    assert found == {
+        "without 'a'": (1, 2, False, False),
+        "without 'b'": (1, 2, True, False),
+        "True -> False": None,  # in a class, outside of its functions
+        "len(TABLE) + 1 -> len(TABLE)": (2, 2, True, False),
+        "len(TABLE) + 1 -> 1": (2, 1, True, False),
+        "name in KNOWN and (lambda: self.wide is not None)() -> (lambda: self.wide is not None)()": (2, 3, True, True),
+        "name in KNOWN and (lambda: self.wide is not None)() -> name in KNOWN": (2, 3, True, False),
+        "name in KNOWN -> name not in KNOWN": (2, 3, False, True),
+        "self.wide is not None -> self.wide is None": (2, 3, False, False),
+    }
 
 
 @pytest.mark.parametrize("package", mutation.CAMPAIGN)
