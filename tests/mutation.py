@@ -137,6 +137,9 @@ class _Watch:
         self.seconds: dict[str, float] = {}
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        for module in [each for name, each in sys.modules.items() if name.startswith(_OURS)]:
+            for value in [*vars(module).values()]:
+                getattr(value, "cache_clear", int)()  # or only the first test would come by what is cached
         self.coverage.switch_context(item.nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -186,6 +189,8 @@ class _Patcher:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
         killers: list[str] = []
+        gc.collect()
+        gc.freeze()
         for number, mutant in enumerate(self.tried):
             if (patch := patch_of(mutant)) is not None:
                 name = self._killer(

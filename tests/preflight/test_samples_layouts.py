@@ -102,6 +102,8 @@ QWEN = [
         + (2 + 5 + 1 + 1) + (1 + 10 + 1) + 1,
         9 + 2,
     ),
+    # what comes first follows nothing
+    ("i:c u:a a:b i:d", (2 + 5 + 16 + 1 + 17 + 1) + (2 + 5 + 1 + 1) + (2 + 10 + 1 + 1) + (2 + 5 + 16 + 1 + 17 + 1) + 1, 51 + 2),
     ("u:a a:b i:c", (2 + 5 + 1 + 1) + (2 + 10 + 1 + 1) + (2 + 5 + 16 + 1 + 17 + 1) + 1, 9 + 2),
 ]  # fmt: skip
 # begin, role, separator, text, end; the assistant's role has ... a token less
@@ -239,6 +241,9 @@ BOUNDS: list[tuple[str, str, dict[str, Any], dict[str, Any], Bounds, Bounds]] = 
     # a text has a token more, for the space before it
     ("mistral", INSTRUCT, {}, {"input": "x x x", "output": "y " * 30},
      (1 + 1 + 3 + 1 + 30 + 1, 1 + 2 + 3 + 2 + 30 + 1, 1 + 7 + 6 + 9 + 61 + 1), (1 + 1 + 3 + 1, 1 + 2 + 3 + 2, 1 + 7 + 6 + 9)),
+    # nothing is no token
+    ("mistral", INSTRUCT, {}, {"input": "", "output": "y " * 30},
+     (1 + 1 + 1 + 30 + 1, 1 + 2 + 2 + 30 + 1, 1 + 7 + 9 + 61 + 1), (1 + 1 + 1, 1 + 2 + 2, 1 + 7 + 9)),
     ("gemma", INSTRUCT, {}, {"input": "xxxxx", "output": "y " * 30}, (1 + 1 + 30 + 1, 1 + 2 + 30 + 1, 1 + 6 + 61 + 1), (2, 3, 7)),
     ("phi3", INSTRUCT, {"train_on_input": True}, {"input": "xxxxx", "output": "y " * 30},
      (1 + 4 + 1 + 4 + 30, 1 + 4 + 2 + 4 + 30, 1 + 6 + 6 + 6 + 61), (1, 1, 1)),

@@ -162,6 +162,10 @@ def test_a_sample_without_labels_that_is_shorter_than_a_pack_does_not_fill_it(at
         form(TEXT, max_seq_len=30, packed=True, tokenizer="torchtune.models.qwen2_5.qwen2_5_tokenizer"), {"text": ""}
     )
     assert (text.filling, text.empty.count) == (0, 1)
+    text = counted(
+        form(TEXT, max_seq_len=2, packed=True, tokenizer="torchtune.models.qwen2_5.qwen2_5_tokenizer"), {"text": ""}
+    )
+    assert (text.filling, text.empty.count) == (1, 1)
 
 
 def test_texts_of_which_nothing_is_left_are_told_from_short_ones() -> None:
@@ -201,4 +205,6 @@ def test_packs_have_the_bounds_of_the_lengths() -> None:
     text = {"text": "a" * 40}
     assert counted(form(TEXT, max_seq_len=100, packed=True), *[text] * 10).packs == Packs(least=1, likely=2, most=5)
     assert counted(form(TEXT, max_seq_len=20, packed=True), *[text] * 10).packs == Packs(least=2, likely=6, most=10)
+    # what has no more bytes than words needs no tokenizer
+    assert counted(form(TEXT, packed=True), {"text": "a"}).exact
     assert counted(form(packed=True)).packs == Packs(least=0, likely=0, most=0)

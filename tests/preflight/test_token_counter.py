@@ -41,7 +41,7 @@ def test_llama3_merges_by_rank_what_its_pattern_keeps_together(tmp_path: Path) -
 MERGES = "h e\nl l\nll o\nhe llo\n\u0120 W\n\u00c3 \u00a9\n1 2\n< |"
 
 
-@pytest.mark.parametrize("head", ["#version: 0.2\n", "", "#version: 0.2\r\n"])
+@pytest.mark.parametrize("head", ["#version: 0.2\n", "", "#version: 0.2 - Trained by `huggingface/tokenizers`\r\n"])
 def test_qwen_merges_in_the_order_of_its_file(head: str, tmp_path: Path) -> None:
     texts = {
         "hello": 1, "hell": 2, " W": 1, "a W": 2, "\u00e9": 1, "e\u0301": 1, "12": 2, "<|im_end|>": 1, "a<|im_end|>b": 3,
@@ -84,6 +84,16 @@ def test_phi4_leaves_out_the_first_and_the_last_line_whatever_they_hold(tmp_path
     assert counts(found, texts) == texts
 
 
+def test_letters_of_a_vocabulary_are_the_bytes_of_gpt2(tmp_path: Path) -> None:
+    """What is no letter that can be seen has one of those from 256 on: 0 is \u0100, a space \u0120, 127 \u0121."""
+    pairs = ["\u0100 \u0100", "\u0121 ~", "! !", "\u00c2 \u0142", "\u00c2 \u00a1", "\u00c2 \u00ac", "\u00c2 \u0143", "\u00c2 \u00ae",
+             "\u00f0 \u0141", "\u00ff \u00ff"]  # fmt: skip
+    texts = dict.fromkeys(["\0\0", "\x7f~", "!!", "\u00a0", "\u00a1", "\u00ac", "\u00ad", "\u00ae"], 1) | {
+        "\U0001f600": 3
+    }
+    assert counts(counter(tmp_path, QWEN, b"{}", "\n".join(pairs).encode()), texts) == texts
+
+
 @pytest.mark.parametrize("tokenizer", SENTENCEPIECE)
 def test_sentencepiece_puts_a_space_before_a_text_unless_it_is_trimmed(tokenizer: str, tmp_path: Path) -> None:
     """torchtune encodes a trimmed text behind an end of line, and cuts that off."""
@@ -102,7 +112,7 @@ def test_sentencepiece_puts_a_space_before_a_text_unless_it_is_trimmed(tokenizer
     [
         (LLAMA3, [b""]), (LLAMA3, [tiktoken_file().partition(b"\n")[2]]),  # a byte is not there
         (LLAMA3, [tiktoken_file() + b"aGU= 255\n"]),  # two tokens of one rank
-        (LLAMA3, [tiktoken_file() + b"a GU= 256\n"]), (LLAMA3, [tiktoken_file() + b"a*U= 256\n"]),
+        (LLAMA3, [tiktoken_file() + b"a GU= 256\n"]), (LLAMA3, [tiktoken_file() + b"aG*U= 256\n"]),
         (LLAMA3, [tiktoken_file() + b"aGU= x\n"]), (LLAMA3, [tiktoken_file() + b"aGU=\n"]),
         (QWEN, [b"{}", b"#version\nh e l\n"]), (QWEN, [b"{}", b"#version: 0.2\nh\n"]), (QWEN, [b"{}", b"\xff\xfe"]),
         (QWEN, [b"{}", "#version: 0.2\nh \u65e5\n".encode()]), (QWEN, [b"{}"]),

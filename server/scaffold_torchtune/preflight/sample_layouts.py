@@ -25,6 +25,10 @@ Masked = Sequence[tuple[Message, bool]]
 """A conversation, and of each message whether it is masked."""
 
 
+def _end() -> Piece:
+    return Piece(masked=True, tokens=1)
+
+
 def _llama3(messages: Masked) -> Iterator[Piece]:
     yield Piece(masked=True, tokens=1)
     for (role, texts), masked in messages:
@@ -32,7 +36,7 @@ def _llama3(messages: Masked) -> Iterator[Piece]:
         yield Piece(masked, text=role, fixed=True)
         yield Piece(masked, text="\n\n", fixed=True)
         yield from (Piece(masked, text=text.strip()) for text in texts)
-    yield Piece(masked=True, tokens=1)
+    yield _end()
 
 
 def _qwen(messages: Masked) -> Iterator[Piece]:
@@ -48,21 +52,20 @@ def _qwen(messages: Masked) -> Iterator[Piece]:
         yield Piece(masked, specials)
         yield Piece(masked, text=header, fixed=True)
         yield from (Piece(masked, text=text) for text in texts)
-        if footer:
-            yield Piece(masked, text=footer, fixed=True)
-    yield Piece(masked=True, tokens=1)
+        yield Piece(masked, text=footer, fixed=True)
+    yield _end()
 
 
 def _turns(messages: Masked) -> Iterator[Piece]:
     """tokenize_messages_no_special_tokens of modules/transforms/tokenizers/_utils.py: Mistral and Gemma."""
-    starts, ends_with_space = True, False
+    starts, trim = True, False
     for (role, texts), masked in messages:
         if starts:
             yield Piece(masked, 1)
         for text in texts:
-            yield Piece(masked, text=text.rstrip(" "), trim=not starts and not ends_with_space)
-        ends_with_space = bool(texts) and texts[-1].endswith(" ")
+            yield Piece(masked, text=text.rstrip(" "), trim=trim)
         starts = role == "assistant"
+        trim = not starts and not (texts and texts[-1].endswith(" "))
         if starts:
             yield Piece(masked, 1)
 

@@ -47,8 +47,7 @@ def form_of(run: PlannedRun) -> SampleForm | None:
     columns = tuple(run.text(key) or name for key, name in zip(keys, usual, strict=False)) or usual
     entry, directory = find_model(run.text("torchtune_model_name")), run.checkpoint_dir
     files = entry.tokenizer_files if entry and directory else ()
-    before, _, after = (run.text("prompt") or "{input}").partition("{input}")
-    samples = run.value("training_samples")
+    before, _, after = run.text("prompt").partition("{input}")
     return SampleForm(
         dataset_type=kind,
         columns=columns,
@@ -59,7 +58,7 @@ def form_of(run: PlannedRun) -> SampleForm | None:
         around=("", "") if kind == TEXT else (_unescaped(before), _unescaped(after)),
         train_on_input=kind != TEXT and run.value("train_on_input") is True,
         packed=run.value("packed") is True,
-        rows=samples if isinstance(samples, int) else None,
+        rows=run.integer("training_samples", 0) or None,
     )
 
 
@@ -202,7 +201,7 @@ class Tally:
         self._labels_end = self._limit - 1 if last_masked else self._limit
         self._frames: dict[tuple[str, ...], _Frame] = {}
         self._last = self.form.rows
-        self._spare = self._room() if self._layout and not self._packings and self.form.dataset_type != CHAT else None
+        self._spare = self._room() if self._layout and not self._packings else None
 
     def add(self, number: int, row: Mapping[str, Any]) -> None:
         """Count a row; what has not the type that is read is reported elsewhere and not counted here."""
@@ -292,7 +291,7 @@ class Tally:
                 if how.normalized:
                     text = unicodedata.normalize("NFC", text)  # noqa: PLW2901 - which is what has the tokens
                 least, size = self.sizes.of(text)
-                estimate, size = max(least, -(-size // _BYTES_OF_A_TOKEN)), size + how.more
+                estimate, size = max(least, -(-size // _BYTES_OF_A_TOKEN)), size and size + how.more
                 words, likely, most = words + least, likely + estimate, most + size
                 if number < frame.masked:
                     before_words, before_likely = before_words + least, before_likely + estimate
@@ -300,7 +299,7 @@ class Tally:
         return self._placed(Span(words, likely, most), Span(before_words, before_likely, before_most))
 
     def _frame(self, roles: Sequence[str], how: Layout) -> _Frame:
-        messages = [Message(role, ("",)) for role in roles]
+        messages = [Message(role, ()) for role in roles]
         pieces = [Piece(masked=False, tokens=how.ends)] if self._is_text else self._pieces(messages, how)
         length, before = _sums(pieces, lambda piece: _fixed(piece, how))
         masked = next((number for number, role in enumerate(roles) if not self._masked(role)), len(roles))
@@ -318,7 +317,7 @@ class Tally:
 
     def _masked(self, role: str) -> bool:
         """Whether a message has no labels (OpenAIToMessages and InputOutputToMessages of data/_messages.py)."""
-        if self._is_text or role == "assistant":
+        if role == "assistant":
             return False
         return not self.form.train_on_input or (role == "system" and bool(self.form.system_prompt))
 
@@ -331,7 +330,7 @@ class Tally:
         masked = []
         for role, texts in messages:
             if role == "user":
-                texts = (*([before] if before else ()), *texts, *([after] if after else ()))  # noqa: PLW2901
+                texts = (before, *texts, *([after] if after else ()))  # noqa: PLW2901
             masked.append((Message(role, texts), self._masked(role)))
         return list(how.pieces(masked))
 
@@ -368,7 +367,7 @@ def _sums(pieces: Iterable[Piece], span_of: Callable[[Piece], Span]) -> tuple[Sp
     total, before, is_open = Span(0, 0, 0), Span(0, 0, 0), False
     for piece in pieces:
         span = span_of(piece)
-        is_open = is_open or (not piece.masked and span.most > 0)
+        is_open = is_open or not piece.masked
         if not is_open:
             before = before.plus(span)
         total = total.plus(span)

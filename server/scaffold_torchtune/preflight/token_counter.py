@@ -51,11 +51,10 @@ def counter_of(tokenizer: str, files: Sequence[str]) -> TokenCounter | None:
         tokenizer: torchtune's builder of the tokenizer.
         files: the files that it reads, in the order of the registry of models.
     """
-    library, make = _MAKERS.get(tokenizer, ("", None))
-    if make is None or not files or importlib.util.find_spec(library) is None:
+    if tokenizer not in _MAKERS or importlib.util.find_spec(_MAKERS[tokenizer][0]) is None:
         return None
     try:
-        return make(*[_content(file) for file in files])
+        return _MAKERS[tokenizer][1](*[_content(file) for file in files])
     except (Unfit, OSError, ValueError, TypeError, LookupError, RuntimeError, OverflowError):
         return None  # what is wrong with the files is told of the model's directory
 
@@ -142,11 +141,10 @@ class _SentencePiece:
     def __init__(self, model: bytes) -> None:
         self._processor: Any = importlib.import_module("sentencepiece").SentencePieceProcessor(model_proto=model)
         self._prefix = len(self._processor.encode("\n"))
-        self._trims = any(self._processor.encode(space) for space in (" ", "\n", "\t", "\r", "\v"))
 
     def count(self, text: str, *, trim: bool = False) -> int:
-        if trim and self._trims:
-            return max(len(self._processor.encode(f"\n{text}")) - self._prefix, 0)
+        if trim:
+            return len(self._processor.encode(f"\n{text}")) - self._prefix
         return len(self._processor.encode(text))
 
 
