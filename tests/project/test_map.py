@@ -1,4 +1,4 @@
-"""Any behaviour is found in two steps: a row of README.md, and where that is a directory, the list in its __init__.py."""
+"""Any behaviour is found in two steps: a row of README.md, and, of a directory, the list in its __init__.py."""
 
 import ast
 import re
