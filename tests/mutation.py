@@ -201,11 +201,12 @@ class _Patcher:
                     killers = _first(name, killers)
         return True
 
-    def _killer(self, patch: Callable[[], None], items: Sequence[pytest.Item]) -> str | None:
+    def _killer(self, patch: Callable[[], bool], items: Sequence[pytest.Item]) -> str | None:
         read, self.pipe = os.pipe()
 
         def broken(folder: Path) -> int:
-            patch()
+            if not patch():
+                return 0
             items[0].config._tmp_path_factory._basetemp = folder  # type: ignore[attr-defined] # noqa: SLF001
             for item, following in itertools.zip_longest(items, items[1:]):
                 item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
@@ -220,8 +221,11 @@ class _Patcher:
             os._exit(1)
 
 
-def patch_of(mutant: Mutant) -> Callable[[], None] | None:
-    """What breaks a module that was imported, in a function or in a table of plain values; None where nothing does."""
+def patch_of(mutant: Mutant) -> Callable[[], bool] | None:
+    """What breaks a module that was imported, in a function or in a table of plain values, and says whether it did.
+
+    None where nothing can.
+    """
     module, code = sys.modules[mutant.module], mutant.code
     found: Any = module
     for name in mutant.within.split(".") if mutant.within else ():
@@ -231,15 +235,21 @@ def patch_of(mutant: Mutant) -> Callable[[], None] | None:
             line = found.__code__.co_firstlineno
             code = next((each for each in codes if each.co_firstlineno == line), found.__code__)
             is_other = code != found.__code__ and code.co_freevars == found.__code__.co_freevars
-            return partial(setattr, found, "__code__", code) if is_other else None
+            return partial(_patch_function, found, code) if is_other else None
         if not isinstance(found, type) or len(codes) != 1:
             return None
         code = codes[0]
     return None if mutant.within else partial(_patch_tables, module, code)
 
 
-def _patch_tables(module: ModuleType, code: CodeType) -> None:
+def _patch_function(function: FunctionType, code: CodeType) -> bool:
+    function.__code__ = code
+    return True
+
+
+def _patch_tables(module: ModuleType, code: CodeType) -> bool:
     """Give a module's plain values those that other code of it makes, also where other modules have imported them."""
+    patched = False
     made: dict[str, Any] = {"__name__": module.__name__, "__file__": code.co_filename}
     exec(code, made)  # noqa: S102 - a mutant
     for name, value in made.items():
@@ -249,6 +259,8 @@ def _patch_tables(module: ModuleType, code: CodeType) -> None:
         for other in [each for each in sys.modules.values() if getattr(each, "__name__", "").startswith(_OURS)]:
             if vars(other).get(name) is known:
                 setattr(other, name, value)
+                patched = True
+    return patched
 
 
 def _is_plain(value: Any) -> bool:
