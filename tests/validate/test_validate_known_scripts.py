@@ -136,6 +136,22 @@ def test_what_all_runs_share_is_reported_once() -> None:
     }
 
 
+@pytest.mark.parametrize(("part", "values"), [("actual", (1, 2)), ("fix", ("do", "do not")), ("field", ("a", "b"))])
+def test_what_differs_in_its_value_or_its_fix_is_not_the_same(part: str, values: tuple[object, object]) -> None:
+    checked = {
+        name: (finding(name, "x").model_copy(update={part: value}),)
+        for name, value in zip(("r1", "r2"), values, strict=True)
+    }
+    assert deduplicated(checked) == (checked, [])
+
+
+def test_where_the_files_of_one_run_alone_are_there_what_is_found_in_all_is_reported_once() -> None:
+    lost = finding("r2", "gone", "error", "missing-file")
+    own, whole = deduplicated({"r1": (finding("r1", "a"),), "r2": (finding("r2", "a"), lost)})
+    assert own == {"r1": (), "r2": (lost,)}
+    assert [absent(f.message, "all 2 runs", "a") for f in whole] == [[]]
+
+
 def test_what_one_run_lacks_or_has_otherwise_stays_in_the_others() -> None:
     checked = {"r1": (finding("r1", "a"), finding("r1", "b")), "r2": (finding("r2", "b", "warning"),)}
     assert deduplicated(checked) == (checked, [])
