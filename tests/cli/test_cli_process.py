@@ -67,7 +67,7 @@ def test_a_terminal_gets_a_progress_bar_on_stderr(experiment: Path) -> None:
 # --- output that cannot be written ------------------------------------------------------------------------------------
 
 FULL = Path("/dev/full")
-needs_full = pytest.mark.skipif(not FULL.exists(), reason="a device of Linux")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="/dev/full is not on this machine: Linux has it")
 OUTPUTS = {"text": [], "json": ["--json"]}
 
 

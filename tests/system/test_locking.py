@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +24,7 @@ from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.system import locking
 from scaffold_torchtune.system.files import Tree
 from scaffold_torchtune.system.locking import Leftover, Maker
+from support.forked import forked
 from support.waiting import PATIENCE
 
 # The kernel takes such locks from the dead in the order of their descriptors, those of flock after all others.
@@ -326,21 +326,6 @@ def compete(root: Path, wins: Path, witness: Path) -> None:
                 LOCKF(alone, fcntl.LOCK_UN)
                 return
             time.sleep(0.01 * chance.random())
-
-
-def forked(work: Callable[[], object]) -> int:
-    """Do something in a process of its own, and return its number."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return pid
 
 
 MOUNTS: Final = """\
