@@ -153,22 +153,23 @@ def test_a_terminal_that_is_gone_stops_no_work(experiment: Path, monkeypatch: py
 # --- signals ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGPOLL", "SIGPWR", "SIGRTMIN"]
-)
-def test_a_signal_that_is_not_meant_for_us_ends_nothing(experiment: Path, tmp_path: Path, name: str) -> None:
-    # the script sends it to all above it, up to this test
+STRAY = ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGPOLL", "SIGPWR", "SIGRTMIN"]
+
+
+def test_signals_that_are_not_meant_for_us_end_nothing(single: Path, tmp_path: Path) -> None:
+    # the script sends each to all above it, up to this test
     script = tmp_path / "setup_finetune.py"
     script.write_text(f"""\
 import os, signal, sys
 pid = os.getppid()
 while pid != {os.getpid()}:
-    os.kill(pid, signal.{name})
+    for name in {STRAY}:
+        os.kill(pid, getattr(signal, name))
     pid = int(open(f"/proc/{{pid}}/stat").read().rpartition(")")[2].split()[1])
 signal.alarm(0)
 from scaffold_torchtune.setup_finetune import main
 sys.exit(main([]))
 """)
-    done = command("scaffold", experiment, "--setup-script", script, "--no-activate", "--no-sbatch")
+    done = command("scaffold", single, "--setup-script", script, "--no-activate", "--no-sbatch")
     assert done.returncode == 0, done.stderr + done.stdout
-    assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
+    assert actions(single)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
