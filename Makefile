@@ -1,6 +1,8 @@
 # Everything runs in a virtual environment of its own, .venv; `make demo` and `make test` make it.
 
 PYTHON ?= python3
+# Tests start Python some hundred times: each module is compiled once, and not in each of them.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 CONTRACT := .venv-torchtune
