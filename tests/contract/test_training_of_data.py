@@ -15,7 +15,8 @@ from scaffold_torchtune.request import Request
 from support import needs
 from support.random_model import write_tokenizer
 from support.scaffolding import refusal
-from support.tiny_training import Trained, is_number, make_tiny, train
+from support.tiny_qwen import make_tiny_qwen
+from support.tiny_training import Trained, is_number, train
 
 pytestmark = [*needs.TORCHTUNE, pytest.mark.timeout(300)]
 
@@ -73,7 +74,7 @@ CASES = {
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tokenizers of the models, and the tiny model that is trained in their place."""
     folder = tmp_path_factory.mktemp("models")
-    make_tiny(folder / "tiny")
+    make_tiny_qwen(folder / "tiny")
     (folder / QWEN).mkdir()
     write_tokenizer(folder / QWEN)
     (folder / MISTRAL).mkdir()
