@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from scaffold_torchtune.system.files import Tree
 from support.command_line import answer
 from support.experiments import ACTIONS, RUNS, actions, change, everything, log, outputs
 from support.forked import was_killed
+from support.sampling import spread
 from support.scaffolding import codes, refusal, scaffold
 
 
@@ -44,9 +46,10 @@ def kill_in_log(patch: pytest.MonkeyPatch, number: int, moment: str) -> None:
     patch.setattr(Tree, "append", killed)
 
 
-@pytest.mark.parametrize("moment", ["before", "midway", "after"])
-@pytest.mark.parametrize("number", [1, 2, 3], ids=["render", "setup", "validate"])
-@pytest.mark.parametrize("then", ["scaffold", "refused"])
+@pytest.mark.parametrize(
+    ("moment", "number", "then"),  # at the entries of render, of setup, and of validate
+    spread(itertools.product(["before", "midway", "after"], [1, 2, 3], ["scaffold", "refused"]), every=5),
+)
 def test_killed_at_the_log_it_has_each_entry_once(experiment: Path, moment: str, number: int, then: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         kill_in_log(patch, number, moment)
