@@ -5,6 +5,64 @@ from typing import Final
 # ruff: noqa: E501 - changes stand as they are told
 
 EQUIVALENT: Final[dict[tuple[str, str, str], str]] = {
+    (
+        "preflight/data_files.py",
+        "_RowReader._row",
+        "self._sizes.clear() -> pass",
+    ): "memory alone: a text has the same size in each row",
+    (
+        "preflight/sample_layouts.py",
+        "_end",
+        "True -> False",
+    ): "the answer comes before it, so that the first label is there already",
+    (
+        "preflight/samples.py",
+        "Packing.add",
+        "self.held > self.size -> self.held >= self.size",
+    ): "a full pack counts the same, let go or not",
+    (
+        "preflight/samples.py",
+        "Tally.__post_init__",
+        "self._layout and (not self._packings) -> False",
+    ): "a short cut: what follows gives the same, later",
+    (
+        "preflight/samples.py",
+        "Tally._pair",
+        "size += len(cell) if cell.isascii() else _WIDEST * len(cell) -> pass",
+    ): "a short cut: what follows gives the same, later",
+    (
+        "preflight/samples.py",
+        "Tally._pair",
+        "cell.isascii() -> False",
+    ): "a short cut: what follows gives the same, later",
+    (
+        "preflight/samples.py",
+        "Tally._pair",
+        "self._spare is not None and 0 < size <= self._spare -> False",
+    ): "a short cut: what follows gives the same, later",
+    (
+        "preflight/samples.py",
+        "Tally._bounded",
+        "frame is None -> True",
+    ): "a short cut: what follows gives the same, later",
+    (
+        "preflight/samples.py",
+        "Tally._bounded",
+        "self._is_text and (not messages[0].texts[0]) -> not messages[0].texts[0]",
+    ): "the same bounds, piece by piece",
+    ("preflight/samples.py", "Tally._frame", "False -> True"): "of a text nothing is masked, and nobody asks",
+    ("preflight/samples.py", "Tally._pieces", "False -> True"): "of a text nothing is masked, and nobody asks",
+    ("preflight/token_counter.py", "TokenCounter.count", "False -> True"): "a type, which nothing looks at",
+    (
+        "preflight/token_counter.py",
+        "_ByteLevel.count",
+        "False -> True",
+    ): "nothing is put before a text, so nothing is trimmed",
+    (
+        "preflight/token_counter.py",
+        "_Qwen.count",
+        "False -> True",
+    ): "nothing is put before a text, so nothing is trimmed",
     ("external_checks/sbatch.py", "answer", "status < 0 -> status <= 0"): "0 is taken before",
     (
         "external_checks/sbatch.py",
