@@ -7,7 +7,7 @@ from dataclasses import replace
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
-from scaffold_torchtune.parse import compound, headings, methods, values
+from scaffold_torchtune.parse import compound, free_text, headings, methods, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_no_run, mark_of, not_struck
 from scaffold_torchtune.parse.methods import NotHonoured
@@ -15,7 +15,7 @@ from scaffold_torchtune.parse.reading import Reading, not_typed
 from scaffold_torchtune.settings import parameters, recipes
 from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
-from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing, other_training
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED, other_training
 from scaffold_torchtune.system.markdown import Row, Section, Table
 from scaffold_torchtune.system.text import escape, few, shown
 
@@ -27,11 +27,12 @@ _LEVELS = frozenset({"levels", "level", "values", "value", "settings", "options"
 _BETWEEN = re.compile(r" ?[,;] ?(?:and |or )?| (?:and|or|vs\.?) ")  # in a text with single spaces
 _BETWEEN_WORDS = re.compile(r"[_.\s]+")
 _SHOWN = 8
+_WORDS_OF_A_VALUE = 2
 # Columns that are there for people.
-_FOR_PEOPLE = frozenset(
-    {"est time", "estimated time", "status", "notes", "note", "description", "gpu hours", "hypothesis", "role"}
-    | {"job id", "purpose", "comment"}
+_NOTES = frozenset(
+    {"notes", "note", "description", "role", "purpose", "comment", "comments", "remark", "remarks", "rationale"}
 )
+_FOR_PEOPLE = _NOTES | {"est time", "estimated time", "status", "gpu hours", "hypothesis", "job id"}
 _FINE_TUNED = ("fine tuned", "finetuned", "fine tune", "finetune", "fine tuning", "finetuning")
 _TYPES: dict[str, RunType] = {
     **dict.fromkeys(_FINE_TUNED, "fine-tuned"),
@@ -154,7 +155,9 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
         if is_no_text or not values.is_empty(field.text) or compound.says_none(column.plain, cell.plain):
             cells[i] = field
     blank = frozenset(i for i, cell in zip(indexes, row.cells, strict=True) if not cell.plain.strip())
-    return RowDraft(cells, row.line, blank, mark, name)
+    labels = [normalize(column.plain) for column in table.header]
+    notes = tuple(cells[i] for i, label in zip(indexes, labels, strict=True) if label in _NOTES and i in cells)
+    return RowDraft(cells, row.line, blank, mark, name, notes)
 
 
 def _stray_rows(section: Section, draft: SummaryDraft) -> None:
@@ -442,11 +445,13 @@ def _said(
     """Yield what the cells of a row say, with their columns' numbers; what no scaffold has is noted of tuned runs."""
     for i, column in columns.not_planned.items() if is_tuned else ():
         cell = row.cells.get(i)
-        if cell is not None and not asks_for_nothing(cell.full or cell.text):
+        if cell is not None:
             reading.not_planned(column.text, cell)
+            for label, part in compound.beside(column.text, cell).items():
+                yield (i, PARAMETERS[label], part)
     for i, column in columns.unknown.items() if is_tuned else ():
         cell = row.cells.get(i)
-        if cell is not None and (asked := compound.asked_of(column.text, cell.full or cell.text)):
+        if cell is not None and (asked := _asked(column, cell)):
             what = f"asks for {shown(asked)}, which is not scaffolded"
             fix = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
             reading.not_honoured(column.text, cell, NotHonoured(what, fix))
@@ -466,6 +471,13 @@ def _said(
                 reading.not_honoured(parameter.name, text, problem)
             continue
         yield from ((i, PARAMETERS[name], part) for name, part in found.items())
+
+
+def _asked(column: SourceText, cell: SourceText) -> str | None:
+    """Return what a cell of an unknown column asks for that no scaffold has; several words are a note."""
+    text = cell.full or cell.text
+    is_note = len(text.split()) > _WORDS_OF_A_VALUE and compound.asked_of(column.text, "") is None
+    return free_text.in_note(text).other if is_note else compound.asked_of(column.text, text)
 
 
 def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:

@@ -149,10 +149,8 @@ _UNUSED: Final = frozenset(
     {"tools", "variables", "evaluation", "project", "question", "date", "hypothesis", "purpose", "size_gb", "size_kb"}
 )
 # Keys that are there for people, as columns of that name are in the Markdown form.
-_FOR_PEOPLE: Final = frozenset(
-    {"description", "note", "notes", "status", "purpose", "comment", "comments"}
-    | {"est time", "estimated time", "gpu hours", "job id"}
-)
+_REMARKS: Final = frozenset({"description", "note", "notes", "purpose", "comment", "comments", "remark", "remarks"})
+_FOR_PEOPLE: Final = _REMARKS | {"status", "est time", "estimated time", "gpu hours", "job id"}
 # Settings that `data.training` may hold, and what below `data` only describes the file.
 _OF_DATA: Final = frozenset(TrainingDataForm.model_fields) & PARAMETERS.keys()
 _DESCRIBES_DATA: Final = frozenset({"samples", "train samples"})
@@ -165,6 +163,11 @@ _OF_RUNS: Final = frozenset(RunForm.model_fields) - {"name"}
 def is_for_people(key: str) -> bool:
     """Return whether a key changes no run: a remark, or a key that other tools read."""
     return key in _NOT_OURS or normalize(key) in _FOR_PEOPLE
+
+
+def is_remark(key: str) -> bool:
+    """Return whether a key holds free text about the experiment or a run."""
+    return normalize(key) in _REMARKS | {"question", "hypothesis", "goal", "summary", "overview", "objective"}
 
 
 def _check_keys(source: YamlSource, form: type[Form], path: KeyPath) -> None:

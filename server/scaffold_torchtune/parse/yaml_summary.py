@@ -4,6 +4,8 @@ Values are taken as they are written and typed later by their parameter, like th
 makes of `1e-5` or `1:30:00` does not matter. Text that YAML reads as something else (`no`, `012`) is refused.
 """
 
+from collections.abc import Iterator
+
 from scaffold_torchtune.parse import compound, foreign, methods, yaml_form
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.marked_rows import mark_of, not_struck
@@ -66,6 +68,7 @@ def _general(source: YamlSource) -> None:
         _levels(source, key)
     for key in source.mapping(("controls",)):
         _shared(source, ("controls", key))
+    draft.prose += _notes(source, (), ("experiment",), ("controls",), _TRAINING, ("output",))
 
 
 def _levels(source: YamlSource, key: str) -> None:
@@ -119,12 +122,21 @@ def _runs(source: YamlSource) -> None:
                     cells[column] = found
             mark, name = _mark(source, i)
             cells = {column: not_struck(cell) if mark else cell for column, cell in cells.items()}
-            source.draft.rows.append(RowDraft(cells, source.line(("runs", i)), mark=mark, name=name))
+            notes = tuple(_notes(source, ("runs", i), ("runs", i, "parameters"), ("runs", i, "compute")))
+            source.draft.rows.append(RowDraft(cells, source.line(("runs", i)), mark=mark, name=name, notes=notes))
     if columns:
         for key in ("type", "model"):  # where no run says it, each lacks it
             columns.setdefault(key, len(columns))
     whole = source.line(("runs",))
     source.draft.columns = [SourceText(key, lines.get(key, whole), "runs") for key in columns]
+
+
+def _notes(source: YamlSource, *sections: KeyPath) -> Iterator[SourceText]:
+    """Yield the remarks of sections: texts under keys that are there for people."""
+    for path in sections:
+        for key, value in source.mapping(path).items():
+            if isinstance(value, str) and yaml_form.is_remark(str(key)):
+                yield SourceText(value, source.line((*path, key)), source.name((*path, key)))
 
 
 def _mark(source: YamlSource, i: int) -> tuple[str, str]:
@@ -141,7 +153,8 @@ def _keys(source: YamlSource, i: int, unknown: set[str]) -> dict[str, KeyPath]:
     found: list[tuple[str, KeyPath]] = [(key, (*run, key)) for key in ("name", "type", "model")]
     for key in source.mapping((*run, "parameters")):
         path = (*run, "parameters", key)
-        if not yaml_form.is_for_people(key) and (name := _column(source, path, unknown)):
+        is_text = yaml_form.is_for_people(key) or yaml_form.is_remark(key)
+        if not is_text and (name := _column(source, path, unknown)):
             found.append((name, path))
     found += [(key, (*run, "compute", key)) for key in yaml_form.COMPUTE]
     found += [(name, (*run, key)) for key, name in _OWN.items()]

@@ -256,7 +256,11 @@ _ALL: Final = (
         option=NewOption("--lr", "X,...", "learning rates", many=True, label="Learning Rate"),
     ),
     Parameter(
-        "lr_scheduler", "name", ("lr schedule", "learning rate schedule", "learning rate scheduler"),
+        "lr_scheduler", "name", (
+            "lr schedule", "learning rate schedule", "learning rate scheduler", "lr scheduler type",
+            "learning rate scheduler type", "scheduler type", "lr decay", "lr decay style", "learning rate decay",
+            "decay schedule", "schedule type",
+        ),
         words=("scheduler",), default="get_cosine_schedule_with_warmup", warn_unread=True,
     ),
     Parameter(

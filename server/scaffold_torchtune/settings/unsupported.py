@@ -4,7 +4,7 @@ Such a line is refused wherever it stands: the runs would be other runs than the
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 _STEPS_FOLLOW: Final = "the steps follow from the data, the batch size and the epochs"
@@ -36,18 +36,31 @@ NOT_PLANNED: Final = _by_label(
         "load in 4bit, load in 8bit, load in 4 bit, load in 8 bit, bits, 4 bit, 8 bit, 4bit, 8bit, nf4, quant "
         "type, bnb 4bit quant type, bnb 4bit compute dtype, bnb 4bit use double quant, double quantization, "
         "quantization bits, bitsandbytes, quantization config, qat, fp8, fp16, fp32, float16, float32": _IN_BF16,
+        "precision, dtype, data type, mixed precision, training precision, model precision, compute precision, "
+        "numerical precision, weight precision, torch dtype, model dtype, compute dtype, training dtype, weight "
+        "dtype, weights dtype, param dtype, parameter dtype, amp, amp dtype, autocast, half precision, "
+        "full precision, fp16 bf16, bf16 fp16, bf16 or fp16, mixed precision training, mixed precision type": _IN_BF16,
+        "bf16, bfloat16, use bf16, pure bf16": _IN_BF16,
         "dora, use dora, rslora, use rslora, rs lora, loftq, pissa, adalora, lora plus, lora plus lr ratio, "
         "loraplus lr ratio, lora bias, init lora weights, modules to save, lora variant, rank pattern, alpha "
         "pattern, lora init, lora initialization": _PLAIN_LORA,
         "layers to transform, trainable layers, frozen layers, freeze layers, layers to train, freeze, "
         "unfrozen layers, layers to freeze, freeze embeddings, train embeddings": _ALL_LAYERS,
-        "momentum, adam betas, betas, beta1, beta2, adam beta1, adam beta2, adam epsilon, epsilon, eps, "
-        "amsgrad": _ADAMW,
+        "momentum, amsgrad, nesterov": _ADAMW,
+        "adam betas, betas, optimizer betas": _ADAMW,
+        "beta1, adam beta1, beta 1": _ADAMW,
+        "beta2, adam beta2, beta 2": _ADAMW,
+        "adam epsilon, epsilon, eps, adam eps, optimizer eps, optimizer epsilon": _ADAMW,
+        "optimizer, optimiser, optim, optimizer type, optimizer name, optimizer class, optimization algorithm, "
+        "optimiser type, optim type": _ADAMW,
         "min lr, min learning rate, minimum learning rate, final lr, final learning rate, end lr, lr end, num "
         "cycles, lr cycles, min lr ratio": _THE_SCHEDULE,
         "dpo, dpo beta, reference model, ref model, reward model, teacher model, teacher, rlhf, grpo, ppo, "
         "orpo, kto, kl coefficient, distillation, preference data, preference optimization": _SUPERVISED,
         "label smoothing, label smoothing factor": "the loss is cross-entropy without smoothing",
+        "loss, loss function, loss type, training loss": "the loss is cross-entropy over the answers",
+        "ema, weight averaging, swa": "weights are not averaged",
+        "curriculum learning": "samples are shuffled",
         "neftune, neftune alpha, neftune noise alpha": "no noise is added to embeddings",
         "early stopping, early stopping patience, patience": "torchtune's recipes train all epochs",
         "deepspeed, deepspeed config, zero stage": "torchtune's recipes shard with FSDP",
@@ -59,6 +72,67 @@ NOT_PLANNED: Final = _by_label(
     }
 )
 """Labels of what no scaffold can honour, in lower case, words apart by spaces, and why."""
+
+_BF16_WORDS: Final = re.compile(
+    r"(?:pure |native |torch\.)?(?:bf16|bfloat16|brain ?float ?16)(?:[- ](?:mixed|true|pure|precision)){0,2}(?:\W.*)?"
+    r"|auto|defaults?",
+    re.IGNORECASE | re.DOTALL,
+)
+_YES: Final = re.compile(r"(?:yes|true|on|auto|enabled?|1)(?:\W.*)?", re.IGNORECASE | re.DOTALL)
+_ADAMW_WORDS: Final = re.compile(
+    r"(?:torch\.optim\.|torch |pytorch(?:'s)? )?adamw(?:_torch(?:_fused)?|_hf)?(?: ?optimi[sz]er)?(?:\W.*)?|defaults?",
+    re.IGNORECASE | re.DOTALL,
+)
+_USUAL_BETAS: Final = r"[(\[]?\s{0,9}0?\.90{0,9}\s{0,9},\s{0,9}0?\.9990{0,9}\s{0,9}[)\]]?"
+_BETA_1: Final = r"0?\.90{0,9}"
+_BETA_2: Final = r"0?\.9990{0,9}"
+_EPSILON: Final = r"1(?:\.0{0,9})?e-0?8|0?\.00000001|10\s?\^\s?-8|10⁻⁸"
+_CROSS_ENTROPY: Final = re.compile(
+    r"(?:(?:standard|token[- ]level|chunked|causal|ce|lm|next[- ]token|negative|log|likelihood|cross[- _]?entropy|nll|sft"
+    r"|default|prediction|language modell?ing|cewithchunkedoutputloss|torchtune(?:'s)?|loss|\(ce\)|over|on|the"
+    r"|answers?|outputs?|completions?|tokens?|only|of)[\s,-]{0,9})+",
+    re.IGNORECASE,
+)
+_SO: Final = {
+    label: pattern
+    for labels, pattern in (
+        ("precision, dtype, data type, mixed precision, training precision, model precision, compute precision, "
+         "numerical precision, weight precision, torch dtype, model dtype, compute dtype, training dtype, weight "
+         "dtype, weights dtype, param dtype, parameter dtype, amp dtype, half precision, "
+         "fp16 bf16, bf16 fp16, bf16 or fp16, mixed precision training, mixed precision type, "
+         "bnb 4bit compute dtype", _BF16_WORDS),
+        ("bf16, bfloat16, use bf16, pure bf16", _YES),
+        ("amp, autocast", re.compile(rf"(?:no|false|off|none|disabled)|{_BF16_WORDS.pattern}", re.IGNORECASE | re.DOTALL)),
+        ("optimizer, optimiser, optim, optimizer type, optimizer name, optimizer class, optimization algorithm, "
+         "optimiser type, optim type", _ADAMW_WORDS),
+        ("adam betas, betas, optimizer betas", re.compile(_USUAL_BETAS)),
+        ("beta1, adam beta1, beta 1", re.compile(_BETA_1)),
+        ("beta2, adam beta2, beta 2", re.compile(_BETA_2)),
+        ("adam epsilon, epsilon, eps, adam eps, optimizer eps, optimizer epsilon", re.compile(_EPSILON)),
+        ("loss, loss function, loss type, training loss", _CROSS_ENTROPY),
+    )
+    for label in labels.split(", ")
+}  # fmt: skip
+"""What every run is, by the label under which people say so: torch's AdamW has these constants (torch.optim.AdamW)."""
+
+_ADAMW_SETTING: Final = re.compile(
+    r"(?P<label>weight[- ]decay|wd|decay|lr|learning[- ]rate|peak lr)\s{0,9}(?:of|=|:|is)?\s{0,9}"
+    r"(?P<value>[0-9.]{1,20}(?:e[-+]?[0-9]{1,3})?)",
+    re.IGNORECASE,
+)
+_USUAL_CONSTANT: Final = re.compile(
+    rf"(?:adam )?(?:betas?|β)\s{{0,9}}[=:]?\s{{0,9}}{_USUAL_BETAS}"
+    rf"|(?:adam )?(?:beta[ _]?1|β_?1|β₁)\s{{0,9}}[=:]?\s{{0,9}}{_BETA_1}(?![0-9])"
+    rf"|(?:adam )?(?:beta[ _]?2|β_?2|β₂)\s{{0,9}}[=:]?\s{{0,9}}{_BETA_2}(?![0-9])"
+    rf"|(?:adam )?(?:eps(?:ilon)?|ε|ϵ)\s{{0,9}}[=:]?\s{{0,9}}(?:{_EPSILON})(?![0-9])"
+    r"|(?:amsgrad|nesterov)\s{0,9}[=:]\s{0,9}(?:no|false|off)",
+    re.IGNORECASE,
+)
+_ANOTHER_CONSTANT: Final = re.compile(
+    r"[0-9]|\b(?:paged|cpu|offload\w*|amsgrad|nesterov|schedule[- ]?free|fused in backward|momentum|sgd|lion|adafactor)\b",
+    re.IGNORECASE,
+)
+
 
 _TECHNIQUES: Final = re.compile(
     r"(?<![\w-])(?:"
@@ -76,6 +150,8 @@ _NEGATED: Final = re.compile(
 )
 _TOO: Final = re.compile(r"\s{0,9}(?:,?\s{0,9}\b(?:or|nor)\b|/)\s{0,9}(?:any\s+|using\s+)?", re.IGNORECASE)
 _SWITCHED_OFF: Final = re.compile(r"\s{0,9}(?:[:=]|is)?\s{0,9}(?:no|none|off|false|disabled|not used)\b", re.IGNORECASE)
+_MARKS: Final = re.compile(r"[`*✓✔☑✅†‡]")
+_UNSAID: Final = frozenset({"n/a", "na", "-", "–", "—", "null", "tbd"})
 _NOTHING: Final = frozenset(
     {
         "",
@@ -99,24 +175,86 @@ _NOTHING: Final = frozenset(
 )
 
 
+_OTHERWISE: Final = re.compile(
+    r"(?<![\w-])(?:"
+    r"sgd|adafactor|rmsprop|adagrad|(?:lion|sophia|muon|lamb|prodigy|shampoo|adam|adamax|nadam) optimi[sz]er"
+    r"|optimi[sz]er:? (?:is )?(?:lion|sophia|muon|lamb|prodigy|shampoo|adam(?!w))|(?:with|using) adam(?![\w-])"
+    r"|paged[ _-]?adamw?|adamw?[ _-]?(?:8|4|32)[ _-]?bit"
+    r"|(?:fp|float)[ -]?(?:16|32|64)|half[ -]precision|full[ -]precision"
+    r"|(?:linear|constant|polynomial|exponential|inverse[ -]sq(?:ua)?rt|wsd|one[ -]?cycle)"
+    r"[ -](?:lr|learning[ -]rate|schedul\w+|decay)"
+    r"|(?:cosine|decay\w*|anneal\w*) (?:down )?to (?!zero|0(?:\.0)?(?![.0-9%]))|min(?:imum)?[ _-]lr|final lr"
+    r"|cosine (?:annealing )?(?:with )?(?:warm )?restarts|early[ -]stop\w*|label[ -]smoothing|neftune"
+    r"|(?:attention|attn|mlp)(?:[ -](?:layers?|modules?|projections?|weights?))?[ -]only|only (?:the )?(?:attention|mlp)"
+    r"|(?:first|last|top|bottom|upper|lower) (?:[0-9]{1,3} |few |half of the )?layers"
+    r"|(?:freez\w+|frozen|unfreez\w+|unfrozen) (?:the )?(?:embeddings?|layers?|lower|first|bottom|attention|mlp)"
+    r")(?!\w)",
+    re.IGNORECASE,
+)
+"""What makes another training of a run beside techniques: optimizers, precisions, schedules, layers."""
+
+
 def other_training(text: str) -> str | None:
     """Return the first technique that a text names and that no scaffold has; None where it names none, or only denies.
 
     `4-bit`, `QLoRA` and `DPO after SFT` name one; `no quantization or DoRA` does not.
     """
+    return next((match[0] for match in _named(_TECHNIQUES, text)), None)
+
+
+def asked_otherwise(text: str) -> Iterator[re.Match[str]]:
+    """Yield where a text names a technique, an optimizer, a precision or the like that no run has, and denies none."""
+    yield from _named(_TECHNIQUES, text)
+    yield from _named(_OTHERWISE, text)
+
+
+def _named(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
     denied, end = False, 0
-    for match in _TECHNIQUES.finditer(text):
+    for match in pattern.finditer(text):
         also = denied and bool(_TOO.fullmatch(text, end, match.start()))
         denied = also or bool(_NEGATED.search(text, max(0, match.start() - 40), match.start()))
         end = match.end()
         if not denied and not _SWITCHED_OFF.match(text, end):
-            return match[0]
-    return None
+            yield match
 
 
 def asks_for_nothing(text: str) -> bool:
     """Return whether a text says of something that there is none of it: `no`, `false`, `none (bf16)`, `default`."""
     text = text.strip()
-    text = text.rpartition("(")[0] if text.endswith(")") else text
+    text = (text.rpartition("(")[0].strip() or text) if text.endswith(")") else text
     plain = text.strip().strip("`\"'.").lower()
     return plain in _NOTHING
+
+
+def is_refused(label: str, text: str) -> bool:
+    """Return whether what stands under a label, as `normalize` has it, asks for what no scaffold has.
+
+    A label of `NOT_PLANNED` may say what every run is: `Mixed precision: bf16`, `Optimizer: AdamW (eps 1e-8)`.
+    """
+    if label not in NOT_PLANNED:
+        return False
+    so = _SO.get(label)
+    if so is None:
+        return not asks_for_nothing(text)
+    plain = _MARKS.sub("", text).strip().strip("\"'").rstrip(".")
+    if not plain or plain.lower() in _UNSAID:
+        return False
+    if not so.fullmatch(plain):
+        return True
+    rest = _ADAMW_SETTING.sub("", _USUAL_CONSTANT.sub("", plain)) if so is _ADAMW_WORDS else ""
+    return bool(_ANOTHER_CONSTANT.search(rest)) or next(asked_otherwise(plain), None) is not None
+
+
+def usual_of(label: str) -> str:
+    """Return what to write under a label that may say what every run is; nothing for other labels."""
+    return {_BF16_WORDS: "bf16", _ADAMW_WORDS: "AdamW", _YES: "yes", _CROSS_ENTROPY: "cross-entropy"}.get(
+        _SO.get(label, _MARKS), ""
+    )
+
+
+def beside_optimizer(label: str, text: str) -> dict[str, str]:
+    """Return the settings that stand beside an optimizer, by what documents call them: `AdamW (weight decay 0.1)`."""
+    if _SO.get(label) is not _ADAMW_WORDS:
+        return {}
+    found = _ADAMW_SETTING.finditer(_USUAL_CONSTANT.sub("", text))
+    return {"weight decay" if match["label"][0] in "wdWD" else "lr": match["value"] for match in found}
