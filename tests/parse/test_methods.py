@@ -8,7 +8,7 @@ from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.parse import compound, methods
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.methods import NotHonoured
-from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing, other_training, usual_of
+from scaffold_torchtune.settings.unsupported import CONSTANTS, NOT_PLANNED, asks_for_nothing, other_training
 from support.documents import LOCAL, local_md, planned, refusal, runs, summary, told
 
 LORA = [
@@ -96,16 +96,12 @@ def test_other_techniques_are_found_where_they_are_not_denied(text: str, named: 
     assert other_training(text) == named
 
 
-CONSTANTS = {label for label in NOT_PLANNED if "beta" in label or "eps" in label} | {"amp", "autocast"}
-"""Labels of numbers that AdamW has, and of what bf16 does without."""
-
-
 @pytest.mark.parametrize(
     ("text", "nothing"), [("no", True), ("None (bf16)", True), ("`false`", True), ("0", True), ("4", False)]
 )
 def test_what_is_switched_off_asks_for_nothing(text: str, nothing: bool) -> None:
     assert asks_for_nothing(text) is nothing
-    for label in [each for each in NOT_PLANNED if not usual_of(each) and each not in CONSTANTS]:
+    for label in NOT_PLANNED.keys() - CONSTANTS:
         text_with = summary(training={label: text})
         if nothing:
             assert planned(text_with).warnings == ()

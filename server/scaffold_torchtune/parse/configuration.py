@@ -29,6 +29,9 @@ _WORDS_OF_RUNS = frozenset(
         "nodes",
         "wandb",
         "quantization",
+        "lr",
+        "dropout",
+        "optimizer",
     }
 )
 # What Configuration does not set: the runs table and Resources name models and data sets.
@@ -42,6 +45,8 @@ _EVERY = re.compile(
     r"(?:yes|true|on)?[\s(,:;–—-]*every\s+(?P<steps>[1-9][0-9]{0,8})\s+steps?(?:\s+during\s+training)?[\s).]*",
     re.IGNORECASE,
 )
+
+
 def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
     """Return the typed settings of Configuration by parameter name. Problems are noted."""
     config: dict[str, Setting] = {}
@@ -104,9 +109,7 @@ def _lines(reading: Reading, given: set[str]) -> Iterator[tuple[str, SourceText]
 def _as_method(label: str, text: SourceText) -> str:
     """Return `method` for a label that means nothing itself and has a method for its value: `Approach: LoRA`."""
     written, words = text.full or text.text, normalize(label)
-    is_unknown = (
-        compound.parameter_of(label) is None and words not in headings.FOR_PEOPLE | NOT_PLANNED.keys()
-    )
+    is_unknown = compound.parameter_of(label) is None and words not in headings.FOR_PEOPLE | NOT_PLANNED.keys()
     is_prose = len(words.split()) > _WORDS_OF_A_LABEL
     return "method" if is_unknown and not is_prose and methods.speaks_of_method(written) else label
 

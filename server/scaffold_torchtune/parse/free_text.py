@@ -20,7 +20,8 @@ _CLAUSES: Final = re.compile(
 )
 _NOT_NOW: Final = re.compile(
     r"\?|(?<!\w)(?:later|future|next|eventually|afterwards|someday|todo|tbd|maybe|perhaps|possibly|might|may|could|would"
-    r"|should (?:we|i)|if|whether|when|consider\w*|plann?(?:ed|ing)?|hope|previous\w*|earlier|prior|last (?:time|year|week|month|experiment|run|sweep)|originally"
+    r"|should (?:we|i)|if|whether|when|consider\w*|plann?(?:ed|ing)?|hope|previous\w*|earlier|prior"
+    r"|last (?:time|year|week|month|experiment|run|sweep)|originally"
     r"|initially|once|was|were|had|did|didn't|has been|have been|failed|crashed|papers?|et al|authors?|literature"
     r"|researchers|people|others|they|many|most|works?|reported|shown|showed|known|popular|typical\w*|often|usual\w*"
     r"|follow-?up|out of scope|left (?:for|out|to)|abandoned|ruled out|dropped|alternative\w*|hypothes\w*|expect\w*"
@@ -31,21 +32,78 @@ _NOT_NOW: Final = re.compile(
 """What makes a clause one about another time, other people or a comparison."""
 
 _COMPARES: Final = frozenset(
-    ["unlike", "than", "relative", "instead", "rather", "like", "alike", "similar", "from", "as", "over", "against", "beat", "beats", "match", "matches", "outperform", "outperforms", "replace", "replaces", "baseline", "reference", "between", "either", "without", "avoid", "avoids", "no", "not", "nor", "never", "skip", "skips", "exclude", "excludes", "omit", "omits", "lacks", "non"]
+    [
+        "unlike",
+        "than",
+        "relative",
+        "instead",
+        "rather",
+        "like",
+        "alike",
+        "similar",
+        "from",
+        "as",
+        "over",
+        "against",
+        "beat",
+        "beats",
+        "match",
+        "matches",
+        "outperform",
+        "outperforms",
+        "replace",
+        "replaces",
+        "baseline",
+        "reference",
+        "between",
+        "either",
+        "without",
+        "avoid",
+        "avoids",
+        "no",
+        "not",
+        "nor",
+        "never",
+        "skip",
+        "skips",
+        "exclude",
+        "excludes",
+        "omit",
+        "omits",
+        "lacks",
+        "non",
+    ]
 )
-_DOES: Final = frozenset(["use", "uses", "using", "with", "via", "by", "train", "trains", "fine-tune", "fine-tunes", "apply", "applies", "run", "runs"])
+_DOES: Final = frozenset(
+    [
+        "use",
+        "uses",
+        "using",
+        "with",
+        "via",
+        "by",
+        "train",
+        "trains",
+        "fine-tune",
+        "fine-tunes",
+        "apply",
+        "applies",
+        "run",
+        "runs",
+    ]
+)
 _DENIES: Final = frozenset(["not", "never", "don't", "doesn't", "won't", "cannot", "can't", "nor", "without"])
 _NEAR: Final = 4  # words before a name
 _OF_OTHERS: Final = re.compile(
-    r"[- ]{1,3}(?:results?|numbers|baselines?|counterparts?|scores?|style|like|inspired|equivalent|is|are|comes?|will|follows?"
-    r"|needs?|can|cannot|gives?|does|do|has|have|takes?|tends?)(?!\w)",
+    r"[- ]{1,3}(?:results?|numbers|baselines?|counterparts?|scores?|style|like|inspired|equivalent|is|are|comes?|will"
+    r"|follows?|needs?|can|cannot|gives?|does|do|has|have|takes?|tends?)(?!\w)",
     re.IGNORECASE,
 )
 _SAYS: Final = re.compile(
     r"(?<!\w)(?:we|i|runs?|models?|it|this|these|experiments?|training|adapters?|everything) (?:[\w-]+ ){0,6}?"
     r"(?:uses?|fine-? ?tunes?|trains?|apply|applies|adopts?|employs?|runs?|do|does|performs?|quanti[sz]es?)(?!\w)"
-    r"|(?<!\w)(?:is|are|be|being|gets?) (?:[\w-]+ ){0,2}?(?:trained|fine-? ?tuned|tuned|optimi[sz]ed|quanti[sz]ed|loaded"
-    r"|run|done|performed|kept)(?!\w)"
+    r"|(?<!\w)(?:is|are|be|being|gets?) (?:[\w-]+ ){0,2}?(?:trained|fine-? ?tuned|tuned|optimi[sz]ed|quanti[sz]ed"
+    r"|loaded|run|done|performed|kept)(?!\w)"
     r"|^\W{0,9}(?:use|fine-? ?tune|train|apply|adopt|employ|run|perform|load|keep|all runs:?|this is|these are)(?!\w)"
     r"|^\W{0,9}(?:[\w-]{1,30} ){0,2}(?:methods?|approach|techniques?|strategy|set-?up|adapters?|training|fine-? ?tuning"
     r"|optimi[sz]er|precision|dtype|quanti[sz]ation|schedul\w{1,3}|layers?|stage)(?: [\w-]{1,30})?:"
@@ -65,8 +123,8 @@ _METHOD: Final = re.compile(
 )
 _PARTS: Final = re.compile(r"[;,] |(?<=[.!?]) | [–—-] | (?:and|but|because|due|so|since) |[;,.!]$", re.IGNORECASE)
 _LEADING: Final = re.compile(
-    r"(?:(?:please|use|uses|using|with|set|sets|run|runs|train|trains|try|needs?|only|just|this one|this run|here|at|for"
-    r"|to|on|a|an|the|its|own|now) )+",
+    r"(?:(?:please|use|uses|using|with|set|sets|run|runs|train|trains|try|needs?|only|just|this one|this run|here|at"
+    r"|for|to|on|a|an|the|its|own|now) )+",
     re.IGNORECASE,
 )
 _TRAILING: Final = re.compile(
@@ -74,7 +132,8 @@ _TRAILING: Final = re.compile(
 )
 _STATED: Final = re.compile(
     r"(?<![\w.])(?:(?P<label>(?:peak )?learning rate|lr|batch size|lora rank|rank|lora alpha|lora dropout|weight decay"
-    r"|seed|max(?:imum)? sequence length|warm-?up steps) (?:of |is |= )?(?P<value>[0-9][0-9.]{0,15}(?:e[-+]?[0-9]{1,3})?)"
+    r"|seed|max(?:imum)? sequence length|warm-?up steps)"
+    r" (?:of |is |= )?(?P<value>[0-9][0-9.]{0,15}(?:e[-+]?[0-9]{1,3})?)"
     r"|(?P<number>[0-9]{1,9}) (?P<counted>epochs?|gpus?|warm-?up steps))"
     r"(?![\w%]|[.,][0-9]| ?[-–/]| (?:and|or|to) [0-9]|, ?[0-9])",
     re.IGNORECASE,

@@ -74,10 +74,28 @@ is_configuration: Final = _called(
 """Whether a section holds what all runs share."""
 
 is_jobs: Final = _called(
-    "slurm", "slurm settings", "slurm configuration", "slurm defaults", "slurm options", "job settings", "jobs", "job",
-    "job configuration", "compute", "compute settings", "compute configuration", "compute resources",
-    "compute requirements", "resources per run", "resource requirements", "batch settings", "cluster settings",
-    "sbatch", "sbatch options", "scheduler settings", "environment settings",
+    "slurm",
+    "slurm settings",
+    "slurm configuration",
+    "slurm defaults",
+    "slurm options",
+    "job settings",
+    "jobs",
+    "job",
+    "job configuration",
+    "compute",
+    "compute settings",
+    "compute configuration",
+    "compute resources",
+    "compute requirements",
+    "resources per run",
+    "resource requirements",
+    "batch settings",
+    "cluster settings",
+    "sbatch",
+    "sbatch options",
+    "scheduler settings",
+    "environment settings",
 )
 """Whether a section says what jobs ask for."""
 

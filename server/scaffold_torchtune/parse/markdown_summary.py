@@ -219,7 +219,7 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
 
 
 def _jobs(section: Section, draft: SummaryDraft) -> None:
-    """Read what a section about jobs says of all of them: account, partition, time, ...; all else there is for people."""
+    """Read what a section about jobs says of all of them: account, time, ...; all else there is for people."""
     read = SummaryDraft(draft.file)
     _training(section, section.title, read)
     for label, text in read.configuration:

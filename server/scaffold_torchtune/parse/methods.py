@@ -212,8 +212,10 @@ def setting(text: str) -> tuple[str, str] | None:
     written = lowered if "e-" in lowered else lowered.replace("-", " ")
     match = _COUNTED.fullmatch(written) or _SETTING.fullmatch(written)
     parameter = by_label(match["label"].replace("α", "alpha")) if match else None
-    return None if match is None or parameter is None or parameter.name not in _OF_METHODS else (
-        parameter.name, match["value"]
+    return (
+        None
+        if match is None or parameter is None or parameter.name not in _OF_METHODS
+        else (parameter.name, match["value"])
     )
 
 

@@ -64,9 +64,7 @@ def _lines(reading: Reading, config: Mapping[str, Setting], runs: Sequence[Run])
         reading.add("unused-field", message, field=name, actual=value, line=text.line, fix=_TO_CONFIGURATION)
 
 
-def _of_jobs(
-    reading: Reading, name: str, text: SourceText, config: Mapping[str, Setting], by_run: set[str]
-) -> None:
+def _of_jobs(reading: Reading, name: str, text: SourceText, config: Mapping[str, Setting], by_run: set[str]) -> None:
     """Refuse a line that asks for other jobs than are planned, where it is plainly a request: an account, 4 GPUs."""
     value, planned = values.value_of(PARAMETERS[name], text), config.get(name)
     has = planned.value if planned else PARAMETERS[name].default
@@ -146,7 +144,9 @@ def _notes_about_all(reading: Reading, config: Mapping[str, Setting], tuned: Seq
         named = free_text.in_note(note.full or note.text)
         if named.other is not None:
             what = f"asks for {shown(named.other)}, which is not scaffolded"
-            reading.not_honoured(note.note.rpartition(" > ")[2].rpartition(".")[2], note, NotHonoured(what, _OF_ANOTHER))
+            reading.not_honoured(
+                note.note.rpartition(" > ")[2].rpartition(".")[2], note, NotHonoured(what, _OF_ANOTHER)
+            )
         for name, written in free_text.settings_in_note(note.full or note.text):
             _level(reading, name, written, note, config, tuned)
 

@@ -10,7 +10,7 @@ from scaffold_torchtune.parse import compound, foreign, methods, yaml_form
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.marked_rows import mark_of, not_struck
 from scaffold_torchtune.parse.yaml_source import YamlSource, field_at
-from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
+from scaffold_torchtune.settings.parameters import PARAMETERS, WORDS_OF_TRAINING, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED
 from scaffold_torchtune.system import yamlio
 from scaffold_torchtune.system.text import escape, shown
@@ -207,6 +207,9 @@ def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, meant: 
         code, fix = "invalid-value", "write each setting in parameters itself, with one value"
         message = f"{name} is {source.described(path)}, and not a parameter of a run"
         source.unread.add("controls")  # nobody knows whether it holds what all runs need
+    elif found is None and WORDS_OF_TRAINING & set(normalize(key).split()):
+        code = "misspelt-field"
+        message = f"{name} is about the run, but is no parameter that can be planned"
     elif found is not None:
         code = "misspelt-field" if found.name in compound.NOT_BY_RUN else code
         fix = "take it out, or write it in claude.local.md: it is the same for all runs"

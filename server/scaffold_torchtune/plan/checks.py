@@ -114,7 +114,7 @@ def identical_runs(
 ) -> Iterator[Finding]:
     """Yield each row that has the same values in every parameter as one before it.
 
-    Where the other rows are a grid but for as many combinations, one of the two rows was probably meant as one of those.
+    Where the other rows are a grid but for as many combinations, one of the two was probably meant as one of those.
     """
     seen: dict[str, Run] = {}
     sizes, missing = _missing_combinations(parameters)

@@ -11,7 +11,15 @@ from scaffold_torchtune import __version__
 from scaffold_torchtune.findings import Refused, Scalar
 from scaffold_torchtune.models import Excluded, Experiment, Options, Plan, PlannedRun, Run, Setting, Source, SourceKind
 from scaffold_torchtune.plan import checks, consistency, external, naming
-from scaffold_torchtune.plan.run_settings import PlanContext, columns_of, data_path, named, parameters_of, settings_of, warmed
+from scaffold_torchtune.plan.run_settings import (
+    PlanContext,
+    columns_of,
+    data_path,
+    named,
+    parameters_of,
+    settings_of,
+    warmed,
+)
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.settings.parameters import SURROUNDINGS
 from scaffold_torchtune.system.layout import SETUP_TEMPLATES

@@ -44,7 +44,9 @@ class PlanContext:
     previous: Plan | None = None
     interface: Interface | None = None
     checkpoint: Callable[[str], CheckpointState] = lambda _: CheckpointState(absent=True)
-    train_rows: Callable[[str, str, Sequence[Mapping[str, Setting]]], int | None] = lambda _path, _extension, _runs: None
+    train_rows: Callable[[str, str, Sequence[Mapping[str, Setting]]], int | None] = lambda _path, _extension, _runs: (
+        None
+    )
 
     @cached_property
     def defaults(self) -> Mapping[str, Setting]:

@@ -184,18 +184,24 @@ _ALL: Final = (
         question="Which file holds the data set? (path of a .json or .parquet file)",
     ),
     Parameter("dataset_type", "name", ("data set type",), default="instruct_dataset", warn_unread=True),
-    Parameter("training_samples", "int", ("train samples", "samples"), bounds=_COUNT),
+    Parameter(
+        "training_samples", "int", ("train samples", "samples", "max samples", "max train samples"), bounds=_COUNT
+    ),
     Parameter(
         "system_prompt", "text", ("system message",), default="", abbreviation="prompt", warn_unread=True,
         option=NewOption("--system-prompt", "TEXT", "system prompt, exactly as given", label="System prompt"),
     ),
     Parameter("prompt", "text", ("prompt template",), adopted=True, warn_unread=True),
-    Parameter("input_key", "name", ("input column",), adopted=True),
+    Parameter("input_key", "name", ("input column", "dataset text field", "text column"), adopted=True),
     Parameter("output_key", "name", ("output column",), adopted=True),
     Parameter("train_on_input", "bool", ("train on inputs",), default=False, warn_unread=True),
     Parameter("packed", "bool", ("sample packing",), words=("packing",), default=False, warn_unread=True),
     Parameter(
-        "max_seq_len", "int", ("max sequence length", "maximum sequence length", "max seq length", "sequence length"),
+        "max_seq_len", "int",
+        (
+            "max sequence length", "maximum sequence length", "max seq length", "sequence length", "cutoff len",
+            "cutoff length",
+        ),
         bounds=_COUNT, usual=Bounds(minimum=32, maximum=131_072), default=2048, warn_unread=True,
     ),
     # model
@@ -299,7 +305,9 @@ _ALL: Final = (
     ),
     Parameter("batch_size_val", "int", ("validation batch size",), bounds=_COUNT),
     Parameter(
-        "epochs", "int", ("ep", "num epochs", "number of epochs"), words=("epoch",), bounds=_COUNT,
+        "epochs", "int",
+        ("ep", "num epochs", "number of epochs", "num train epochs", "train epochs", "training epochs"),
+        words=("epoch",), bounds=_COUNT,
         usual=Bounds(maximum=200), abbreviation="ep",
         warn_unread=True, option=NewOption("--epochs", "N", "number of epochs", label="Epochs"),
         question="How many epochs do the runs train?",
@@ -317,14 +325,17 @@ _ALL: Final = (
     ),
     Parameter("max_steps_per_epoch", "int", ("maximum steps per epoch",), bounds=_COUNT, warn_unread=True),
     Parameter(
-        "seed", "int", ("random seed",), bounds=_FROM_ZERO, default=14, abbreviation="seed", warn_unread=True,
+        "seed", "int", ("random seed", "random state"), bounds=_FROM_ZERO, default=14, abbreviation="seed",
+        warn_unread=True,
         option=NewOption("--seed", "N,...", "seeds", many=True, label="Seed"),
     ),
     Parameter(
         "enable_activation_checkpointing", "bool", ("activation checkpointing", "gradient checkpointing"),
         scope="surroundings",
     ),
-    Parameter("log_every_n_steps", "int", ("log every",), bounds=_COUNT, default=1, scope="surroundings"),
+    Parameter(
+        "log_every_n_steps", "int", ("log every", "logging steps"), bounds=_COUNT, default=1, scope="surroundings"
+    ),
     Parameter("run_val_every_n_steps", "int", ("validation every n steps",), bounds=_FROM_ZERO, default=0),
     # checkpoints
     Parameter("save_adapter_weights_only", "bool", ("adapter weights only",), default=False),
