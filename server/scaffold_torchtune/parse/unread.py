@@ -141,40 +141,48 @@ def _setting_beside(
 def _notes_about_all(reading: Reading, config: Mapping[str, Setting], tuned: Sequence[Run]) -> None:
     """Refuse notes in Configuration that say that all runs are others."""
     for note in reading.summary.notes:
-        named = free_text.in_note(note.full or note.text)
-        if named.other is not None:
-            what = f"asks for {shown(named.other)}, which is not scaffolded"
-            reading.not_honoured(
-                note.note.rpartition(" > ")[2].rpartition(".")[2], note, NotHonoured(what, _OF_ANOTHER)
-            )
-        for name, written in free_text.settings_in_note(note.full or note.text):
-            _level(reading, name, written, note, config, tuned)
+        written = note.full or note.text
+        _named(reading, free_text.in_note(written), note, config, tuned)
+        for name, text in free_text.settings_in_note(written):
+            _level(reading, name, text, note, config, tuned, code="ambiguous")
 
 
 def _sentences(reading: Reading, config: Mapping[str, Setting], tuned: Sequence[Run]) -> None:
     """Refuse sentences that say that the runs are trained by a method that none has; tell other values of settings."""
-    methods = {_method(run, config) for run in tuned}
     for text in reading.summary.prose:
-        named = free_text.in_sentences(text.full or text.text)
-        if named.other is not None:
-            message = f"{text.note} says that the runs are trained with {shown(named.other)}, which is not scaffolded"
-            reading.add(
-                "unsupported-setting", message, field="recipe", actual=named.other, line=text.line, fix=_OF_ANOTHER
-            )
-        elif named.recipe is not None and named.recipe not in methods and None not in methods:
-            (planned, *_) = sorted(filter(None, methods))
-            message = f"{text.note} says that the runs are trained by {_METHODS[named.recipe]}, and all are"
-            message += f" {_METHODS[planned]}"
-            fix = f"write '- **Method:** {_METHODS[named.recipe]}' in Configuration, or correct the sentence"
-            reading.add(
-                "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=text.line, fix=fix
-            )
-        for label, written in free_text.settings_in_sentences(text.full or text.text):
-            _level(reading, label, written, text, config, tuned)
+        written = text.full or text.text
+        _named(reading, free_text.in_sentences(written), text, config, tuned)
+        for label, stated in free_text.settings_in_sentences(written):
+            _level(reading, label, stated, text, config, tuned)
+
+
+def _named(
+    reading: Reading, named: free_text.Named, text: SourceText, config: Mapping[str, Setting], tuned: Sequence[Run]
+) -> None:
+    """Refuse what a text says of all runs, where none of them is trained so."""
+    methods = {_method(run, config) for run in tuned}
+    if named.other is not None:
+        message = f"{text.note} says that the runs are trained with {shown(named.other)}, which is not scaffolded"
+        reading.add("unsupported-setting", message, field="recipe", actual=named.other, line=text.line, fix=_OF_ANOTHER)
+    elif named.recipe is not None and named.recipe not in methods and None not in methods:
+        (planned, *_) = sorted(filter(None, methods))
+        said = _METHODS[named.recipe]
+        message = f"{text.note} says that the runs are trained by {said}, and all are {_METHODS[planned]}"
+        fix = f"write '- **Method:** {said}' in Configuration, or correct the text"
+        reading.add(
+            "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=text.line, fix=fix
+        )
 
 
 def _level(
-    reading: Reading, label: str, written: str, text: SourceText, config: Mapping[str, Setting], tuned: Sequence[Run]
+    reading: Reading,
+    label: str,
+    written: str,
+    text: SourceText,
+    config: Mapping[str, Setting],
+    tuned: Sequence[Run],
+    *,
+    code: str = "levels-differ",
 ) -> None:
     parameter = by_label(label)
     value = None if parameter is None else values.value_of(parameter, replace(text, text=written, full=None))
@@ -186,6 +194,6 @@ def _level(
     if value not in levels and None not in levels:
         message = f"{text.note} says that {name} is {shown(value)}, and no run has it"
         reading.add(
-            "levels-differ", message, field=name, actual=value, line=text.line,
+            code, message, field=name, actual=value, line=text.line,
             fix="correct the one that is wrong; the runs count",
         )  # fmt: skip
