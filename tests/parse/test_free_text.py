@@ -126,7 +126,7 @@ def test_a_note_is_refused_at_its_row_and_of_fine_tuned_rows_alone(column: str) 
 
 
 def test_a_column_of_unknown_texts_is_read_as_notes_are() -> None:
-    table = runs(2, Seed=["1", "2"], **{"Why": ["as a baseline for QLoRA", "-"]})
+    table = runs(2, Seed=["1", "2"], Why=["as a baseline for QLoRA", "-"])
     assert [w.code for w in warned(summary(table=table))] == ["unused-column"]
     assert ("unsupported-setting", "why", 6) in errors(summary(table=table.replace("as a baseline for", "now use")))
 

@@ -48,6 +48,8 @@ def _value(parameter: Parameter, text: SourceText) -> Scalar:
 def _lines(reading: Reading, config: Mapping[str, Setting], runs: Sequence[Run]) -> None:
     by_run = {name for run in runs for name in run.parameters}
     for name, text in reading.summary.unread_lines:
+        if values.is_open(text.text):
+            continue
         if name in compound.OF_OTHER_RUNS:
             if name not in by_run:
                 _of_other_runs(reading, name, text, config)
