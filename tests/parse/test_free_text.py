@@ -47,7 +47,8 @@ SAID = [
 UNSAID = [
     "Unlike DoRA, LoRA keeps magnitudes.", "QLoRA is left for later.", "We use LoRA rather than QLoRA.",
     "We compare LoRA with QLoRA.", "Dettmers et al. use QLoRA.", "How does LoRA compare with full fine-tuning?",
-    "QLoRA would save memory.", "In future work we use DPO.", "We do not use quantization.", "QLoRA uses 4-bit weights.",
+    "QLoRA would save memory.", "In future work we use DPO.", "We do not use quantization.",
+    "QLoRA uses 4-bit weights.",
     "LoRA is cheaper than full fine-tuning.", "We fine-tune with LoRA, not QLoRA.", "Previous runs used QLoRA.",
     "Quantization is out of scope.", "We test whether DPO helps.", "Many labs train with QLoRA.",
     "Our models are small, so quantization is not needed.", "The runs do without 4-bit.",
