@@ -13,6 +13,7 @@ from support.documents import DIRECTORY, LOCAL, SUMMARY, local_md, summary
 SHORT = 4_000
 TIMES = 5  # linear: 5 times as long, quadratic: 25 times
 WORSE = 14
+ATTEMPTS = 4
 PIECES = [
     "`", "``a", "` ", "*", "_", "**a ", "__a ", "[a](", "![", "<", "<a ", "<!--", "&#1;", "\\|", "| ", "- ", "> ",
     "a: ", "(", "( ", " (a", "()", "'", '"a', "“", " ", "\u00a0", "a ", ", ", "a, ", " or ", "/", "~", "=", "0", "1:",
@@ -47,11 +48,14 @@ def grows(place: str, piece: str) -> float:
     number = SHORT // len(piece)
     short, long = (PLACES[place](piece * count) for count in (number, TIMES * number))
     nothing = min(seconds(PLACES[place]("a")) for _ in range(2))
-    first = seconds(long)
-    if first < 0.05:
+    if (most := seconds(long)) < 0.05:
         return 0.0
-    least = min(first, seconds(long))
-    return (least - nothing) / max(min(seconds(short) for _ in range(2)) - nothing, 0.002)
+    least = seconds(short)
+    for _ in range(ATTEMPTS):  # whatever else the machine does costs either of them some time
+        most, least = min(most, seconds(long)), min(least, seconds(short))
+        if (ratio := (most - nothing) / max(least - nothing, 0.002)) < WORSE:
+            break
+    return ratio
 
 
 @pytest.mark.parametrize("place", ["prompt", "value", "local"])

@@ -77,6 +77,27 @@ def test_the_run_that_takes_something_away_fails_and_the_others_are_finished(
     assert actions(three)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
 
 
+def test_a_run_that_loses_its_working_directory_to_another_is_run_again(three: Path, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    victim = f"""\
+import time
+begun = pathlib.Path({str(begun)!r})
+if run == {THREE[0]!r} and not begun.exists():
+    begun.write_text(os.getcwd())
+    while pathlib.Path("setup_finetune.yaml").exists():
+        time.sleep(0.01)
+    sys.exit("where is it?")
+if run == {BAD!r}:
+    while not begun.exists():
+        time.sleep(0.01)
+    for path in pathlib.Path(begun.read_text()).glob("*"):
+        path.unlink()
+"""
+    result = scaffold(three, script(tmp_path / "tool", victim + MAKE), jobs=3)
+    assert begun.exists()
+    assert result.ok
+
+
 def test_a_script_that_removes_the_experiment_for_good_is_stopped_midway(
     three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
