@@ -42,6 +42,8 @@ SAID = [
     "We use the SGD optimizer with a linear schedule.", "We apply LoRA only to the last 4 layers.",
     "In this experiment, we use rsLoRA with rank 16.", "To save memory, we use QLoRA.", "Approach: QLoRA fine-tuning",
     "Optimizer: SGD", "We do not use DPO. We use QLoRA.", "Training will be done with 4-bit quantization.",
+    "2x2 design; all runs on two nodes with 8 GPUs each.", "QLoRA rank sweep on capitalization",
+    "We freeze all layers but the last 4 layers.", "All models in fp16.", "Each run with 4-bit weights.",
     "Each model is fine-tuned in half precision.", "Quantization: 4-bit",
 ]  # fmt: skip
 UNSAID = [
@@ -171,6 +173,13 @@ def test_a_sentence_with_another_value_than_any_run_has_is_a_warning() -> None:
     (found,) = warned(text)
     assert (found.code, found.field, found.actual) == ("levels-differ", "epochs", 3)
     assert warned(summary(extra="## Overview\n\nWe train for 2 epochs with lora rank 16.")) == []
+
+
+@pytest.mark.parametrize("said", ["QLoRA with NF4.", "- LoRA + DPO", "Two-stage: first SFT, then DPO."])
+def test_a_section_about_the_method_names_it(said: str) -> None:
+    (found,) = errors(summary(extra=f"## Method\n\n{said}\n"))
+    assert found[:2] == ("unsupported-setting", "recipe")
+    assert warned(summary(extra="## Method\n\nLoRA adapters, trained on words. No quantization.\n")) == []
 
 
 def test_prompts_and_data_are_no_sentences_about_the_training() -> None:

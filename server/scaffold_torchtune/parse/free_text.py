@@ -102,6 +102,8 @@ _OF_OTHERS: Final = re.compile(
 _SAYS: Final = re.compile(
     r"(?<!\w)(?:we|i|runs?|models?|it|this|these|experiments?|training|adapters?|everything) (?:[\w-]+ ){0,6}?"
     r"(?:uses?|fine-? ?tunes?|trains?|apply|applies|adopts?|employs?|runs?|do|does|performs?|quanti[sz]es?)(?!\w)"
+    r"|(?<!\w)(?:we|i) (?:\w+ )?(?:freeze|unfreeze|quanti[sz]e|update|optimi[sz]e)(?= )"
+    r"|(?<!\w)(?:all|each|every) (?:of the )?(?:runs?|models?)(?: (?:on|with|in|at|using|for|by)(?!\w)|:)"
     r"|(?<!\w)(?:is|are|be|being|gets?) (?:[\w-]+ ){0,2}?(?:trained|fine-? ?tuned|tuned|optimi[sz]ed|quanti[sz]ed"
     r"|loaded|run|done|performed|kept)(?!\w)"
     r"|^\W{0,9}(?:use|fine-? ?tune|train|apply|adopt|employ|run|perform|load|keep|all runs:?|this is|these are)(?!\w)"
@@ -112,13 +114,20 @@ _SAYS: Final = re.compile(
 )
 _BEGINS: Final = re.compile(r"\W{0,9}(?:(?:an?|the|our|this) )?(?:[\w.-]{1,30} ){0,2}", re.IGNORECASE)
 _IS_NAMED: Final = re.compile(
-    r"[- ]{1,3}(?:fine-? ?tun\w+|training|sweep|grid|study|runs|experiments?|adapters|tuning)(?!\w)", re.IGNORECASE
+    r"[- ]{1,3}(?:[\w-]{1,20} ){0,2}?(?:fine-? ?tun\w+"
+    r"|training|sweep|grid|study|runs|experiments?|adapters|tuning)(?!\w)",
+    re.IGNORECASE,
 )
 _OF_WHAT: Final = re.compile(r" (?:of|on|for)(?!\w)")
 _METHOD: Final = re.compile(
     r"(?<![\w-])(?:(?P<full>full(?:[ -](?:parameters?|weights?|model))?[ -](?:fine[ -]?tun\w{1,9}|ft)"
     r"|(?:all|every) (?:model )?(?:weights?|parameters?) (?:are|is) (?:trained|updated|trainable)"
     r"|(?:train|update)s? all (?:model )?(?:weights|parameters))|(?P<lora>lora|low[ -]rank adapt\w{1,6}))(?![\w-])",
+    re.IGNORECASE,
+)
+_NODES: Final = re.compile(
+    r"(?<![\w.-])(?:[2-9]|[1-9][0-9]{1,3}|two|three|four|eight|multiple|several) (?:compute )?nodes(?!\w)"
+    r"|multi-?nodes?(?!\w)",
     re.IGNORECASE,
 )
 _PARTS: Final = re.compile(r"[;,] |(?<=[.!?]) | [–—-] | (?:and|but|because|due|so|since) |[;,.!]$", re.IGNORECASE)
@@ -189,7 +198,8 @@ def _first(text: str, counts: Callable[[str, re.Match[str]], bool]) -> Named:
     for clause in _CLAUSES.split(_plain(text)):
         if _NOT_NOW.search(clause):
             continue
-        other = next((match for match in asked_otherwise(clause) if counts(clause, match)), None)
+        named = (*asked_otherwise(clause), *_NODES.finditer(clause))
+        other = next((match for match in named if counts(clause, match)), None)
         if other is not None:
             return Named(other=other[0])
         for match in _METHOD.finditer(clause):

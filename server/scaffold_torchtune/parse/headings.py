@@ -115,6 +115,18 @@ is_elsewhere: Final = _with_a_word_of(
 """Whether a section is about something else than training: evaluation, generation of data."""
 
 # Sections about runs that do not plan them: `Compute Estimates > Training` holds no settings.
+_is_of_methods: Final = _called(
+    "method",
+    "methods",
+    "approach",
+    "technique",
+    "fine tuning method",
+    "training method",
+    "fine tuning approach",
+    "training approach",
+    "finetuning method",
+    "methodology",
+)
 _is_of_others: Final = _with_a_word_of(
     "related background literature references bibliography prior future limitations ideas todo next appendix discussion"
     " alternatives considered questions history changelog scope risks later glossary faq acknowledgements"
@@ -191,6 +203,7 @@ def prose(root: Section, above: tuple[str, ...] = ()) -> Iterator[SourceText]:
                 is_setting = label and label not in FOR_PEOPLE and (of_settings or by_label(label) is not None)
                 if not is_setting and label not in _OF_OTHERS:
                     said = pair.full if pair is not None and label in FOR_PEOPLE else text.plain
+                    said = f"Method: {said}" if _is_of_methods(title) else said
                     yield SourceText(said, text.line, title or "the top of the file")
         yield from prose(section, (*above, title))
 

@@ -16,7 +16,7 @@ from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import kinds, recipes
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label
-from scaffold_torchtune.settings.unsupported import other_training
+from scaffold_torchtune.settings.unsupported import asked_otherwise
 from scaffold_torchtune.system.text import shown
 
 _OF_ANOTHER: Final = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
@@ -89,7 +89,7 @@ def _of_other_runs(reading: Reading, name: str, text: SourceText, config: Mappin
     try:
         said = compound.parts(name, text)
     except NotHonoured as problem:
-        if other_training(text.full or text.text):  # all else may be prose: `Method: a grid over ranks`
+        if next(asked_otherwise(text.full or text.text), None):  # all else may be prose: `Method: a grid over ranks`
             reading.not_honoured(name, text, problem)
         return
     for part, field in said.items():

@@ -355,7 +355,8 @@ _OTHERWISE: Final = re.compile(
     r"|cosine (?:annealing )?(?:with )?(?:warm )?restarts|early[ -]stop\w*|label[ -]smoothing|neftune"
     r"|(?:attention|attn|mlp)(?:[ -](?:layers?|modules?|projections?|weights?))?[ -]only"
     r"|only (?:the )?(?:attention|mlp)|(?:first|last|top|bottom|upper|lower) (?:[0-9]{1,3} |few |half of the )?layers"
-    r"|(?:freez\w+|frozen|unfreez\w+|unfrozen) (?:the )?(?:embeddings?|layers?|lower|first|bottom|attention|mlp)"
+    r"|(?:freez\w+|frozen|unfreez\w+|unfrozen) (?:the |all |most |some ){0,2}"
+    r"(?:embeddings?|layers?|lower|first|bottom|attention|mlp)"
     r")(?!\w)",
     re.IGNORECASE,
 )
