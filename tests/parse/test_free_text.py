@@ -44,6 +44,8 @@ SAID = [
     "Optimizer: SGD", "We do not use DPO. We use QLoRA.", "Training will be done with 4-bit quantization.",
     "2x2 design; all runs on two nodes with 8 GPUs each.", "QLoRA rank sweep on capitalization",
     "We freeze all layers but the last 4 layers.", "All models in fp16.", "Each run with 4-bit weights.",
+    "We fine-tune with QLoRA (Dettmers et al., 2023).", "All runs use DoRA [@liu2024dora].",
+    "All runs use DoRA, as in the paper.", "We use DPO (Rafailov et al. 2023) after SFT.",
     "Each model is fine-tuned in half precision.", "Quantization: 4-bit",
 ]  # fmt: skip
 UNSAID = [

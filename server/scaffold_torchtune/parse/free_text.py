@@ -13,10 +13,14 @@ from scaffold_torchtune.parse import methods
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.settings.unsupported import asked_otherwise
 
+_CITATION: Final = re.compile(
+    r"\((?:[^()]{0,80}(?:et al|[12][0-9]{3}[a-z]?))[^()]{0,80}\)|\[@[^\]]{1,80}\]|\[[0-9, ]{1,20}\]"
+)
 _LONGEST: Final = 2_000  # characters of a text that are looked at
 
 _CLAUSES: Final = re.compile(
-    r"(?<=[.!?;])(?<!al\.)(?<!cf\.)(?<!vs\.)(?<!e\.g\.)(?<!i\.e\.) | [–—] |, (?=but\b|while\b|whereas\b|although\b)"
+    r"(?<=[.!?;])(?<!al\.)(?<!cf\.)(?<!vs\.)(?<!e\.g\.)(?<!i\.e\.) | [–—] "
+    r"|, (?=but\b|while\b|whereas\b|although\b|as\b|following\b|like\b)"
 )
 _NOT_NOW: Final = re.compile(
     r"\?|(?<!\w)(?:later|future|next|eventually|afterwards|someday|todo|tbd|maybe|perhaps|possibly|might|may|could|would"
@@ -190,7 +194,7 @@ def settings_in_sentences(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text[:_LONGEST].split())
+    return " ".join(_CITATION.sub(" ", text[:_LONGEST]).split())
 
 
 def _first(text: str, counts: Callable[[str, re.Match[str]], bool]) -> Named:

@@ -195,21 +195,26 @@ def read_levels(root: Section, draft: SummaryDraft) -> None:
     for section in headings.topmost(root, headings.is_factors):
         for part in section.walk():
             for table in part.tables:
-                draft.levels += _of_table(table, part.title)
+                draft.levels += _of_table(table, part.title, draft)
             for bullet in part.all_bullets():
                 pair = bullet.text.labelled()
                 parameter = by_label(pair.label) if pair else None
-                if pair and parameter:
+                if pair and normalize(pair.label) in NOT_PLANNED:  # what every run is has no levels
+                    draft.configuration.append((pair.label, SourceText.of(pair, bullet.text.line, part.title)))
+                elif pair and parameter:
                     draft.levels.append(
                         (parameter.name, SourceText(pair.value, bullet.text.line, part.title, pair.full))
                     )
 
 
-def _of_table(table: Table, title: str) -> Iterator[tuple[str, SourceText]]:
+def _of_table(table: Table, title: str, draft: SummaryDraft) -> Iterator[tuple[str, SourceText]]:
     column = next((i for i, label in enumerate(_header(table)) if label in _LEVELS), 1)
     for row in table.rows:
-        parameter = by_label(row.cells[0].plain) if len(row.cells) > max(column, 1) else None
-        if parameter and column:
+        label = row.cells[0].plain if len(row.cells) > max(column, 1) else ""
+        parameter = by_label(label)
+        if normalize(label) in NOT_PLANNED and column:
+            draft.configuration.append((label, SourceText.of_cell(row.cells[column], row.line, title)))
+        elif parameter and column:
             yield parameter.name, SourceText(row.cells[column].plain, row.line, title)
 
 

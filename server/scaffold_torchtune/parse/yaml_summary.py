@@ -75,11 +75,15 @@ def _levels(source: YamlSource, key: str) -> None:
     """Read the values that the section variables lists for a parameter."""
     parameter, path = by_label(str(key)), ("variables", key)
     texts = [field_at(source, (*path, i)) for i, _ in enumerate(source.items(path))]
-    if parameter and texts and all(texts):
-        levels = ", ".join(text.text for text in texts if text)
-        source.draft.levels.append(
-            (parameter.name, SourceText(levels, source.line(path), f"variables.{escape(str(key))}"))
-        )
+    if not texts or not all(texts):
+        return
+    levels = SourceText(
+        ", ".join(text.text for text in texts if text), source.line(path), f"variables.{escape(str(key))}"
+    )
+    if parameter:
+        source.draft.levels.append((parameter.name, levels))
+    elif normalize(str(key)) in NOT_PLANNED:  # what every run is has no levels
+        source.draft.configuration.append((str(key), levels))
 
 
 def _shared(source: YamlSource, path: KeyPath) -> None:
