@@ -20,7 +20,8 @@ MENTIONED = [
     "same as QLoRA run from May", "maybe try DPO", "cf. QLoRA", "beats QLoRA", "without quantization", "vs DoRA",
     "QLoRA baseline", "best so far", "main run", "fits 16 GB", "LoRA vs QLoRA", "is QLoRA needed?",
     "previously with DPO", "4-bit was worse", "should match QLoRA", "not QLoRA", "don't use DPO", "8 GPUs were busy",
-    "Dettmers et al. use QLoRA", "quantization: off", "see the DPO paper", "repeat of run 3", "longest prompts", "",
+    "Dettmers et al. use QLoRA", "quantization: off", "see the DPO paper",
+    "repeat of run 3", "8 bits per word in the data", "longest prompts", "",
 ]  # fmt: skip
 
 
@@ -42,6 +43,7 @@ SAID = [
     "We use the SGD optimizer with a linear schedule.", "We apply LoRA only to the last 4 layers.",
     "In this experiment, we use rsLoRA with rank 16.", "To save memory, we use QLoRA.", "Approach: QLoRA fine-tuning",
     "Optimizer: SGD", "We do not use DPO. We use QLoRA.", "Training will be done with 4-bit quantization.",
+    "4 runs with QLoRA", "Trained with DoRA.", "Runs: 2 fine-tuned with QLoRA", "Table 1: QLoRA runs.",
     "2x2 design; all runs on two nodes with 8 GPUs each.", "QLoRA rank sweep on capitalization",
     "We freeze all layers but the last 4 layers.", "All models in fp16.", "Each run with 4-bit weights.",
     "We fine-tune with QLoRA (Dettmers et al., 2023).", "All runs use DoRA [@liu2024dora].",

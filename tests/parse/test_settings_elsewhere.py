@@ -112,6 +112,28 @@ def test_a_table_of_another_form_below_slurm_defaults_is_refused(header: list[st
     assert told(refusal(parsed, summary(), local)) == [("misspelt-field", "table", LOCAL, 9)]
 
 
+@pytest.mark.parametrize(
+    ("header", "told_as"),
+    [(["Parameter", "1B", "3B"], "misspelt-field"), (["Parameter", "LoRA", "Full"], "misspelt-field"),
+     (["Parameter", "Ours", "Note"], None), (["Parameter", "Value", "Range"], None)],
+)  # fmt: skip
+def test_a_table_of_several_values_for_each_setting_is_refused(header: list[str], told_as: str | None) -> None:
+    text = summary(training={"Batch size": None}, extra="## Setup\n\n" + table(header, [["Batch size", "16", "8"]]))
+    if told_as is None:
+        assert values_of(text, "batch_size") == [16]
+        return
+    found = [(p.code, p.line) for p in refusal(parsed, text)]
+    assert (told_as, text.splitlines().index("| " + " | ".join(header) + " |") + 1) in found
+
+
+@pytest.mark.parametrize(
+    ("name", "warns"), [("Llama-3.2-1B-Instruct-bnb-4bit", True), ("Llama-3.2-1B-Instruct", False)]
+)
+def test_the_directory_of_a_model_that_is_called_as_another_training_is_a_warning(name: str, warns: bool) -> None:
+    found = planned(summary(models={"Llama-3.2-1B-Instruct": f"`/models/{name}`"})).warnings
+    assert [(w.code, w.field) for w in found] == ([("name-mismatch", "model")] if warns else [])
+
+
 @pytest.mark.parametrize("label", ["Account", "Partition", "Constraint", "Reservation", "Mail user", "Exclude"])
 def test_a_row_does_not_say_what_all_jobs_share(label: str) -> None:
     (found,) = refusal(parsed, summary(table=runs(2, Seed=["1", "2"], **{label.replace(" ", "_"): ["a", "b"]})))

@@ -107,6 +107,8 @@ _SAYS: Final = re.compile(
     r"(?<!\w)(?:we|i|runs?|models?|it|this|these|experiments?|training|adapters?|everything) (?:[\w-]+ ){0,6}?"
     r"(?:uses?|fine-? ?tunes?|trains?|apply|applies|adopts?|employs?|runs?|do|does|performs?|quanti[sz]es?)(?!\w)"
     r"|(?<!\w)(?:we|i) (?:\w+ )?(?:freeze|unfreeze|quanti[sz]e|update|optimi[sz]e)(?= )"
+    r"|(?<!\w)[0-9]{1,4} (?:fine-? ?tuned|runs?|models?)(?: runs?| models?)? (?:with|using|in|by)(?!\w)"
+    r"|^\W{0,9}(?:fine-? ?tuned|trained|quanti[sz]ed|optimi[sz]ed)(?!\w)"
     r"|(?<!\w)(?:all|each|every) (?:of the )?(?:runs?|models?)(?: (?:on|with|in|at|using|for|by)(?!\w)|:)"
     r"|(?<!\w)(?:is|are|be|being|gets?) (?:[\w-]+ ){0,2}?(?:trained|fine-? ?tuned|tuned|optimi[sz]ed|quanti[sz]ed"
     r"|loaded|run|done|performed|kept)(?!\w)"
@@ -116,7 +118,9 @@ _SAYS: Final = re.compile(
     r"|(?<!\w)(?:goal|aim|objective|plan|purpose|task)(?: is)?:?(?: to)? (?:fine-? ?tune|train|use|apply|run)(?!\w)",
     re.IGNORECASE,
 )
-_BEGINS: Final = re.compile(r"\W{0,9}(?:(?:an?|the|our|this) )?(?:[\w.-]{1,30} ){0,2}", re.IGNORECASE)
+_BEGINS: Final = re.compile(
+    r"\W{0,9}(?:(?:table|figure) [0-9]{1,3}[.:] )?(?:(?:an?|the|our|this) )?(?:[\w.-]{1,30} ){0,2}", re.IGNORECASE
+)
 _IS_NAMED: Final = re.compile(
     r"[- ]{1,3}(?:[\w-]{1,20} ){0,2}?(?:fine-? ?tun\w+"
     r"|training|sweep|grid|study|runs|experiments?|adapters|tuning)(?!\w)",

@@ -34,6 +34,10 @@ _HUB_NAME = frozenset(
 )
 _FORMATS = frozenset({"json", "parquet"})
 _LABEL_COLUMNS = frozenset({"parameter", "setting", "hyperparameter", "name", "key", "option", "field", "variable"})
+_REMARK_COLUMNS = frozenset(
+    {"note", "notes", "comment", "comments", "remark", "remarks", "description", "rationale", "reason", "why", "unit"}
+    | {"units", "source", "reference", "justification", "meaning", "explanation", "details", "status"}
+)
 _VALUE_COLUMNS = frozenset({"value", "values", "setting", "level", "default"})
 # Words that make a group of settings one of some runs alone.
 _CONDITION = re.compile(r"\b(?:only|except|unless)\b|^(?:for|if|when|in) ", re.IGNORECASE)
@@ -289,18 +293,28 @@ def _table(table: Table, note: str, draft: SummaryDraft) -> None:
     header = [normalize(cell.plain) for cell in table.header]
     columns = [i for i, label in enumerate(header) if i and label in _VALUE_COLUMNS]
     is_first = _is_setting(table.header)  # the header is a setting as well
-    if len(header) > 1 and (header[0] in _LABEL_COLUMNS or is_first) and len(columns) <= 1:
+    others = [label for label in header[2:] if not columns and label and label not in _REMARK_COLUMNS]
+    if others:  # values of several kinds of runs
+        _several(table, note, draft)
+    elif len(header) > 1 and (header[0] in _LABEL_COLUMNS or is_first) and len(columns) <= 1:
         column = columns[0] if columns else 1
         for row in (*([Row(table.header, table.line)] if is_first else ()), *table.rows):
             if len(row.cells) > column and not values.is_empty(row.cells[column].plain):
                 field = SourceText.of_cell(row.cells[column], row.line, note)
                 draft.configuration.append((row.cells[0].plain, field))
-        return
+    else:
+        _several(table, note, draft)
+
+
+def _several(table: Table, note: str, draft: SummaryDraft) -> None:
+    """Note a table of another form; one that names settings is refused, as what it says would be lost."""
     first = [cell.plain for row in table.rows for cell in row.cells[:1]]
     named = [label for label in [*first, *(cell.plain for cell in table.header)] if by_label(label)]
     message = f"{note}: a table is not read for settings" + (f", which names {', '.join(named)}" if named else "")
-    fix = "write each setting as a line '- **Name:** value', or in a table with the columns Parameter and Value"
-    draft.add("unused-field", message, field="configuration", line=table.line, fix=fix)
+    fix = "write each setting as a line '- **Name:** value', or in a table with the columns Parameter and Value;"
+    fix += " what differs by run is a column of the table of runs"
+    code = "misspelt-field" if named else "unused-field"
+    draft.add(code, message, field="configuration", line=table.line, fix=fix)
 
 
 def _is_setting(cells: tuple[Text, ...]) -> bool:

@@ -1,5 +1,6 @@
 """The table of runs: its columns and rows, typed, and compared with the levels that the Variables section names."""
 
+import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -392,6 +393,9 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
 def _names_of_other_runs(runs: Sequence[Run], reading: Reading) -> None:
     """Note rows whose names, and a title that, speak of a training that is none of ours."""
     named = [(run.name, run.line, "the run") for run in runs if run.type == "fine-tuned"]
+    named += [
+        (posixpath.basename(text.text).replace("-", " "), text.line, "the model") for _, text in reading.summary.models
+    ]
     title = reading.summary.name
     for text, line, what in [*([(title.text, title.line, "the experiment")] if title else []), *named]:
         if other := other_training(_BETWEEN_WORDS.sub(" ", text)):
@@ -399,7 +403,8 @@ def _names_of_other_runs(runs: Sequence[Run], reading: Reading) -> None:
                 f"{what} {shown(text)} is called as if it were trained with {shown(other)}, which is not scaffolded"
             )
             fix = "correct the name, or do not scaffold this experiment with this tool"
-            warning, name = Severity.WARNING, "run name" if what == "the run" else "experiment name"
+            field = {"the run": "run name", "the model": "model"}.get(what, "experiment name")
+            warning, name = Severity.WARNING, field
             reading.add("name-mismatch", message, field=name, line=line, fix=fix, severity=warning)
 
 

@@ -307,7 +307,7 @@ _TECHNIQUES: Final = re.compile(
     r"q-?lora|dora|rs-?lora|ada-?lora|loft-?q|pissa|olora|lora\+|lora-fa|galore|re-?lora|\(?ia\)?3|(?:lo)?reft|bitfit"
     r"|dpo|orpo|kto|simpo|ppo|grpo|rloo|rlhf|rlaif|reinforcement[ -]learning|reward[ -]model\w*"
     r"|preference[ -](?:optimi[sz]ation|tuning|learning)"
-    r"|qat|quanti[sz]\w*|ptq|gptq|awq|nf4|fp[48]|int[48]|[2-8][ -]?bits?|bitsandbytes|bnb"
+    r"|qat|quanti[sz]\w*|ptq|gptq|awq|nf4|fp[48]|int[48]|[2-8][ -]?bits?(?! (?:per|of|long|each)\b)|bitsandbytes|bnb"
     r"|(?:knowledge[ -])?distill\w*|(?:prefix|prompt)[ -]tun\w*|p-tuning|soft[ -]prompts?"
     r")(?!\w)",
     re.IGNORECASE,
