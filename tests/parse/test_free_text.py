@@ -141,6 +141,8 @@ def test_a_column_of_unknown_texts_is_read_as_notes_are() -> None:
 def test_a_note_may_not_name_another_method_or_value_than_its_row_has() -> None:
     table = runs(3, Seed=["1", "2", "3"], Notes=["full fine-tuning", "lr 1e-5, rank 8", "use lr 3e-4 here"])
     assert errors(summary(table=table)) == [("ambiguous", "recipe", 6), ("ambiguous", "lr", 8)]
+    table = runs(2, Seed=["1", "2"], Notes=["alpha 16", "alpha 32, seed 2"])
+    assert errors(summary(table=table)) == [("ambiguous", "lora_alpha", 7)]
     full = runs(1, LoRA_Rank=["-"], Recipe=["full"], Notes=["LoRA"])
     assert errors(summary(table=full)) == [("ambiguous", "recipe", 6)]
 

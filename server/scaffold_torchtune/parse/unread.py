@@ -132,7 +132,9 @@ def _setting_beside(
     parameter = PARAMETERS[name]
     value = values.value_of(parameter, replace(note, text=text, full=None, source=None))
     planned = run.parameters.get(name) or config.get(name)
-    has = planned.value if planned else {"nodes": 1}.get(name, parameter.default)
+    rank = run.parameters.get("lora_rank") or config.get("lora_rank")
+    usual = {"nodes": 1, "lora_alpha": 2 * rank.integer if rank else None}  # the rule of lora_alpha
+    has = planned.value if planned else usual.get(name, parameter.default)
     if value is None or has == value or name == "effective_batch_size" or (has is None and planned is None):
         return
     message = f"{name} of the run {shown(run.name)} is {shown(has)}, but its {note.note} says {shown(value)}"
