@@ -65,6 +65,36 @@ UNSAID = [
 ]  # fmt: skip
 
 
+RIGHT = [
+    "This experiment asks how LoRA rank changes capitalization accuracy on Llama-3.2-1B-Instruct.",
+    "We fine-tune Llama-3.2-1B-Instruct with LoRA at two ranks and evaluate with inspect-ai on the test split.",
+    "Full fine-tuning is used as a reference in the literature; we do not run it here.",
+    "The base model is evaluated as a control. It is not fine-tuned.",
+    "LoRA freezes the base weights and trains low-rank matrices.",
+    "We use bf16 (no quantization), AdamW and torchtune's cosine schedule with warmup.",
+    "We train for two epochs because the earlier experiment overfitted after three epochs.",
+    "Data were generated with an 8-bit quantized model.",
+    "Evaluation uses greedy decoding in fp16.",
+    "Early stopping is not used.",
+    "Runs are trained in bf16, i.e. half the memory of fp32.",
+    "With linear decay the loss was worse in our last experiment.",
+    "Adam and Ada train the models.",
+    "The prompts are formatted with the instruct template. DPO data are not used.",
+    "The method is LoRA, as implemented in torchtune 0.6.1 (no DoRA, no quantization).",
+    "Linear probes are trained on the frozen layers afterwards.",
+    "All runs use LoRA on attention and MLP.",
+    "All runs fit on one 80GB GPU. Each run takes about 10 minutes.",
+    "We run on della's gpu partition.",
+    "We use LoRA rank 8 and 16 (alpha = 2 x rank), lr 1e-5, batch size 4.",
+]
+"""What stands in the overview of experiments that are trained as they say."""
+
+
+@pytest.mark.parametrize("text", RIGHT)
+def test_the_overview_of_a_right_experiment_is_left_alone(text: str) -> None:
+    assert warned(summary(extra=f"## Overview\n\n{text}\n")) == []
+
+
 @pytest.mark.parametrize("text", SAID)
 def test_a_sentence_says_what_is_done(text: str) -> None:
     assert free_text.in_sentences(text).other

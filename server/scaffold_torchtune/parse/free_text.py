@@ -76,6 +76,8 @@ _COMPARES: Final = frozenset(
         "omits",
         "lacks",
         "non",
+        "half",
+        "memory",
     ]
 )
 _DOES: Final = frozenset(
