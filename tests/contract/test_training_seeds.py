@@ -131,7 +131,8 @@ def test_a_second_stage_trains_what_the_first_one_saved(tmp_path: Path, first: s
 
 
 def first_loss(printed: str) -> str:
-    return re.findall(r"1\|1\|Loss: ([0-9.]+)", printed)[0]
+    found: list[str] = re.findall(r"1\|1\|Loss: ([0-9.]+)", printed)
+    return found[0]
 
 
 def make_large(tiny: Path, directory: Path) -> None:

@@ -1,5 +1,7 @@
 """What notes beside runs and sentences say of the training, and what they only mention."""
 
+from typing import Any
+
 import pytest
 
 from scaffold_torchtune.finding_codes import Severity
@@ -155,9 +157,11 @@ def warned(text: str) -> list[Finding]:
 
 @pytest.mark.parametrize("column", ["Notes", "Comment", "Remarks", "Description", "Role", "Purpose", "Remark"])
 def test_a_note_is_refused_at_its_row_and_of_fine_tuned_rows_alone(column: str) -> None:
-    table = runs(2, controls=1, Seed=["1", "2"], **{column: ["main", "use DoRA here"]})
+    notes: dict[str, Any] = {column: ["main", "use DoRA here"]}
+    table = runs(2, controls=1, Seed=["1", "2"], **notes)
     assert errors(summary(table=table)) == [("unsupported-setting", column.lower(), 7)]
-    control = runs(2, controls=1, Seed=["1", "2"], **{column: ["main", "again"]}).splitlines()
+    notes = {column: ["main", "again"]}
+    control = runs(2, controls=1, Seed=["1", "2"], **notes).splitlines()
     control[-1] = control[-1].replace("| - | Control", "| judged by a 4-bit model | Control")
     assert warned(summary(table="\n".join(control) + "\n")) == []
 

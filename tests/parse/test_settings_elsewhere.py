@@ -1,5 +1,7 @@
 """Settings in sections and tables of other names than Configuration: read where they plainly are, else refused."""
 
+from typing import Any
+
 import pytest
 
 from scaffold_torchtune.finding_codes import Severity
@@ -136,5 +138,6 @@ def test_the_directory_of_a_model_that_is_called_as_another_training_is_a_warnin
 
 @pytest.mark.parametrize("label", ["Account", "Partition", "Constraint", "Reservation", "Mail user", "Exclude"])
 def test_a_row_does_not_say_what_all_jobs_share(label: str) -> None:
-    (found,) = refusal(parsed, summary(table=runs(2, Seed=["1", "2"], **{label.replace(" ", "_"): ["a", "b"]})))
+    column: dict[str, Any] = {label.replace(" ", "_"): ["a", "b"]}
+    (found,) = refusal(parsed, summary(table=runs(2, Seed=["1", "2"], **column)))
     assert (found.code, found.line) == ("misspelt-field", 4)

@@ -12,7 +12,7 @@ from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.pipeline.prepare import prepare
 from scaffold_torchtune.plan.planner import make_plan
 from scaffold_torchtune.plan.run_settings import PlanContext
-from scaffold_torchtune.preflight import data_files
+from scaffold_torchtune.preflight import data_files, disk
 from scaffold_torchtune.request import Request
 from support.documents import LOCAL, SUMMARY, local_md, parsed, planned, refusal, runs, summary, told
 from support.experiments import make_experiment
@@ -232,7 +232,7 @@ def test_a_data_set_is_read_once_with_a_warm_up_ratio_or_without(
     lines["/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json"] = "EXPERIMENT/data/words.json"
     experiment = make_experiment(tmp_path / "sweep", replace=lines)
     opened: list[str] = []
-    read = data_files.regular_file
+    read = disk.regular_file
 
     def counted(path: str) -> Any:
         opened.append(path)

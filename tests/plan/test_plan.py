@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -320,7 +321,7 @@ RATES, RANKS = ["1e-5", "3e-5", "1e-4"], ["8", "16"]
 CELLS = [(rank, rate) for rank in RANKS for rate in RATES]
 
 
-def grid_of(cells: Sequence[tuple[str, str]], **columns: Sequence[str]) -> str:
+def grid_of(cells: Sequence[tuple[str, str]], **columns: Any) -> str:
     ranks, rates = zip(*cells, strict=True)
     return summary(table=runs(len(cells), LoRA_Rank=ranks, Learning_Rate=rates, **columns))
 
