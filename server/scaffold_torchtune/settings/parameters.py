@@ -200,7 +200,7 @@ _ALL: Final = (
         "max_seq_len", "int",
         (
             "max sequence length", "maximum sequence length", "max seq length", "sequence length", "cutoff len",
-            "cutoff length",
+            "cutoff length", "sequence len", "seq len",
         ),
         bounds=_COUNT, usual=Bounds(minimum=32, maximum=131_072), default=2048, warn_unread=True,
     ),
@@ -220,7 +220,7 @@ _ALL: Final = (
     Parameter("checkpoint_files", "files", column=False, scope="surroundings"),
     # adapter and optimizer
     Parameter(
-        "lora_rank", "int", words=("rank", "r"), bounds=_COUNT, usual=Bounds(maximum=1024), default=64,
+        "lora_rank", "int", ("lora r",), words=("rank", "r"), bounds=_COUNT, usual=Bounds(maximum=1024), default=64,
         abbreviation="rank", warn_unread=True,
         option=NewOption("--rank", "N,...", "LoRA ranks", many=True, label="LoRA Rank"),
     ),
@@ -249,7 +249,8 @@ _ALL: Final = (
         ),
     ),
     Parameter(
-        "target_modules", "projections", ("lora target modules", "lora modules", "lora targets", "lora layers"),
+        "target_modules", "projections",
+        ("lora target modules", "lora modules", "lora targets", "lora layers", "lora target"),
         key=False, warn_unread=True,
     ),
     Parameter(
@@ -270,7 +271,8 @@ _ALL: Final = (
         words=("scheduler",), default="get_cosine_schedule_with_warmup", warn_unread=True,
     ),
     Parameter(
-        "num_warmup_steps", "int", ("warmup steps", "warm up steps"), words=("warmup", "warm up"), bounds=_FROM_ZERO,
+        "num_warmup_steps", "int", ("warmup steps", "warm up steps", "lr warmup steps"),
+        words=("warmup", "warm up"), bounds=_FROM_ZERO,
         usual=Bounds(maximum=10_000), default=100, warn_unread=True,
         option=NewOption("--warmup-steps", "N", "steps that warm up", label="Warmup steps"),
     ),
@@ -303,7 +305,10 @@ _ALL: Final = (
         ),
         bounds=_COUNT, key=False, warn_unread=True,
     ),
-    Parameter("batch_size_val", "int", ("validation batch size",), bounds=_COUNT),
+    Parameter(
+        "batch_size_val", "int", ("validation batch size", "eval batch size", "per device eval batch size"),
+        bounds=_COUNT,
+    ),
     Parameter(
         "epochs", "int",
         ("ep", "num epochs", "number of epochs", "num train epochs", "train epochs", "training epochs"),

@@ -42,7 +42,8 @@ _BETA_2: Final = r"0?\.9990{0,9}"
 _EPSILON: Final = r"1(?:\.0{0,9})?e-0?8|0?\.00000001|10\s?\^\s?-8|10⁻⁸"
 _CROSS_ENTROPY: Final = re.compile(
     r"(?:(?:standard|token[- ]level|chunked|causal|ce|lm|next[- ]token|negative|log|likelihood|cross[- _]?entropy|nll"
-    r"|sft|default|prediction|language modell?ing|cewithchunkedoutputloss|torchtune(?:'s)?|loss|\(ce\)|over|on|the"
+    r"|sft|default|prediction|language modell?ing|(?:torchtune\.modules\.loss\.)?cewithchunkedoutputloss"
+    r"|torchtune(?:'s)?|loss|\(ce\)|over|on|the"
     r"|answers?|outputs?|completions?|tokens?|only|of)[\s,-]{0,9})+",
     re.IGNORECASE,
 )
@@ -60,6 +61,10 @@ _OF_SUPERVISED: Final = re.compile(
     r"|reward\w*)).*",
     re.IGNORECASE | re.DOTALL,
 )
+_ALL_BITS: Final = re.compile(
+    r"16(?:[- ]?bits?)?(?:\W.*)?|none|no|false|off|0|bf16|bfloat16", re.IGNORECASE | re.DOTALL
+)
+_EVERY_LAYER: Final = re.compile(r"(?:all|every)(?: layers?)?|none|no|false|off|defaults?", re.IGNORECASE)
 _NO_BIAS: Final = re.compile(r"(?!(?:all|lora_only|lora only|true|yes)\b).*", re.IGNORECASE | re.DOTALL)
 
 
@@ -90,12 +95,13 @@ _GROUPS: Final = (
     ),
     _Group(
         "quantization, quantisation, quantize, quantized, quantize base, base quantization, qlora, "
-        "use qlora, load in 4bit, load in 8bit, load in 4 bit, load in 8 bit, bits, 4 bit, 8 bit, 4bit, "
+        "use qlora, load in 4bit, load in 8bit, load in 4 bit, load in 8 bit, 4 bit, 8 bit, 4bit, "
         "8bit, nf4, quant type, bnb 4bit quant type, bnb 4bit use double quant, double quantization, "
-        "quantization bits, bitsandbytes, quantization config, qat, fp8, fp16, fp32, float16, float32, "
+        "bitsandbytes, quantization config, qat, fp8, fp16, fp32, float16, float32, "
         "full precision",
         _IN_BF16,
     ),
+    _Group("bits, quantization bits, quantization bit", _IN_BF16, _ALL_BITS),
     _Group(
         "bnb 4bit compute dtype, precision, dtype, data type, mixed precision, training precision, "
         "model precision, compute precision, numerical precision, weight precision, torch dtype, "
@@ -126,12 +132,13 @@ _GROUPS: Final = (
         _PLAIN_LORA,
     ),
     _Group(
-        "layers to transform, trainable layers, frozen layers, freeze layers, layers to train, freeze, "
+        "frozen layers, freeze layers, freeze, "
         "unfrozen layers, layers to freeze, freeze embeddings, train embeddings, unfreeze layers, "
         "freeze trainable layers, freeze trainable modules, trainable modules, unfrozen parameters, "
         "freeze extra modules",
         _ALL_LAYERS,
     ),
+    _Group("layers to transform, trainable layers, layers to train", _ALL_LAYERS, _EVERY_LAYER),
     _Group(
         "momentum, amsgrad, nesterov",
         _ADAMW,
@@ -339,7 +346,7 @@ _NOTHING: Final = frozenset(
         "–",
         "—",
     }
-    | {"not used", "unused", "never", "null", "bf16", "bfloat16", "16", "16-bit", "16 bit", "16bit"}
+    | {"not used", "unused", "never", "null", "bf16", "bfloat16"}
 )
 
 
