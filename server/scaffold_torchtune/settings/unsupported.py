@@ -44,7 +44,7 @@ _CROSS_ENTROPY: Final = re.compile(
     r"(?:(?:standard|token[- ]level|chunked|causal|ce|lm|next[- ]token|negative|log|likelihood|cross[- _]?entropy|nll"
     r"|sft|default|prediction|language modell?ing|(?:torchtune\.modules\.loss\.)?cewithchunkedoutputloss"
     r"|torchtune(?:'s)?|loss|\(ce\)|over|on|the"
-    r"|answers?|outputs?|completions?|tokens?|only|of)[\s,-]{0,9})+",
+    r"|answers?|outputs?|completions?|tokens?|only|of)[\s,()-]{0,9})+",
     re.IGNORECASE,
 )
 _NO_AMP: Final = re.compile(rf"(?:no|false|off|none|disabled)|{_BF16_WORDS.pattern}", re.IGNORECASE | re.DOTALL)
