@@ -45,6 +45,18 @@ def test_what_jobs_ask_for_is_read_in_a_section_about_them(title: str, as_table:
     assert values_of(text, "account", "partition", "qos", "time") == ["lab2", "gpu", "high", "4:00:00"]
 
 
+@pytest.mark.parametrize("title", ["## Weights & Biases", "## W&B", "## Configuration\n\n### Weights and Biases"])
+def test_a_section_about_weights_and_biases_is_read(title: str) -> None:
+    lines = "- **Mode:** online\n- **Project:** other\n- **Entity:** team\n- **Runs:** see the page\n"
+    plan = planned(summary(extra=f"{title}\n\n{lines}"), local_md(my_wandb_project=None))
+    said = [plan.runs[0].value(name) for name in ("wandb_mode", "my_wandb_project", "wandb_entity")]
+    assert said == ["online", "other", "team"]
+    mode = table(["Setting", "Value"], [["Mode", "disabled"]])
+    assert values_of(summary(extra=f"{title}\n\n{mode}"), "wandb_mode") == ["disabled"]
+    (found,) = refusal(parsed, summary(extra=f"{title}\n\n- **Mode:** sometimes\n"))
+    assert (found.field, found.code) == ("wandb_mode", "invalid-value")
+
+
 def test_a_section_about_jobs_wins_over_claude_local_md_and_says_so() -> None:
     local = local_md() + "\n## SLURM Defaults\n\n- **Account:** lab\n"
     plan = planned(summary(extra="## SLURM\n\n- **Account:** lab2\n"), local)

@@ -68,6 +68,8 @@ def read_markdown_summary(text: str, file: str) -> SummaryDraft:
         _training(section, "Configuration", draft)
     for section in headings.topmost(root, headings.is_jobs):
         _jobs(section, draft)
+    for section in headings.topmost(root, compound.names_wandb):
+        _tracking(section, draft)
     for section in headings.topmost(root, headings.is_prompt):
         _prompt(section, draft)
     headings.note_unread_lines(text, root, draft)
@@ -218,6 +220,8 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
             _output(below, draft)
         elif _is_condition(below.title) and any(_names_a_setting(text) for text in _all_texts(below)):
             _conditional(below.title, below.line, draft)
+        elif compound.names_wandb(below.title):  # which is read as such
+            continue
         elif not headings.is_elsewhere(below.title) and not headings.is_prompt(below.title):
             _training(below, f"{note} > {below.title}", draft)
 
@@ -230,6 +234,22 @@ def _jobs(section: Section, draft: SummaryDraft) -> None:
         parameter = compound.parameter_of(label)
         if parameter is not None and parameter.name in SURROUNDINGS | {"nodes"}:
             draft.configuration.append((label, text))
+
+
+def _tracking(section: Section, draft: SummaryDraft) -> None:
+    """Read a section about Weights & Biases, where `Mode` is its mode and `Project` its project."""
+    read = SummaryDraft(draft.file)
+    _training(section, section.title, read)
+    draft.wandb_project = draft.wandb_project or read.wandb_project
+    for label, text in read.configuration:
+        full = next((each for each in (label, f"wandb {label}") if _is_of_wandb(each)), None)
+        if full is not None:
+            draft.configuration.append((full, text))
+
+
+def _is_of_wandb(label: str) -> bool:
+    parameter = compound.parameter_of(label)
+    return parameter is not None and parameter.name.startswith("wandb_")
 
 
 def _texts(bullets: Iterable[Bullet], note: str, draft: SummaryDraft) -> Iterator[Text]:
