@@ -1,6 +1,7 @@
 """Documents of one repeated piece, as large as they may be: what they cost grows as their size does, in every place."""
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ import pytest
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.parse.experiment import parse_experiment
 from support.documents import DIRECTORY, LOCAL, SUMMARY, local_md, summary
+from support.sampling import spread
 
 SHORT = 4_000
 TIMES = 5  # linear: 5 times as long, quadratic: 25 times
@@ -58,8 +60,15 @@ def grows(place: str, piece: str) -> float:
     return ratio
 
 
-@pytest.mark.parametrize("place", ["prompt", "value", "local"])
-@pytest.mark.parametrize("piece", ["`", "``a", "( ", " or ", "[a](", "## System prompt\na\n", "\u00a0"])
+@pytest.mark.parametrize(
+    ("piece", "place"),
+    spread(
+        itertools.product(
+            ["`", "``a", "( ", " or ", "[a](", "## System prompt\na\n", "\u00a0"], ["prompt", "value", "local"]
+        ),
+        every=4,
+    ),
+)
 def test_what_a_document_costs_grows_as_its_size(place: str, piece: str) -> None:
     assert grows(place, piece) < WORSE
 

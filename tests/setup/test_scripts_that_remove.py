@@ -9,6 +9,7 @@ from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.experiments import actions, log, outputs
+from support.sampling import mostly_long
 from support.scaffolding import codes, refusal
 from support.setup_scripts import MAKE, THREE, failed, scaffold, script
 
@@ -43,11 +44,17 @@ REMOVED = {
     "the experiment": [""],
 }
 
+USUAL = [
+    ("another run's record", "after", 1),
+    ("where scripts work", "after", 3),
+    ("its run directory", "before", 1),
+    ("state and documents", "before", 3),
+]
 
-@pytest.mark.parametrize("what", REMOVED)
+
 @pytest.mark.parametrize(
-    ("when", "jobs"),
-    [("after", 1), *(pytest.param(when, jobs, marks=pytest.mark.long) for when, jobs in OTHERWISE)],
+    ("what", "when", "jobs"),
+    mostly_long(((what, *how) for what in REMOVED for how in [("after", 1), *OTHERWISE]), *USUAL),
 )
 def test_the_run_that_takes_something_away_fails_and_the_others_are_finished(
     three: Path, tmp_path: Path, what: str, when: str, jobs: int
