@@ -171,7 +171,6 @@ def test_empty_texts_are_told_apart_from_those_that_are_cut() -> None:
         ({"batch_size": 2, "gradient_accumulation_steps": 4}, 20, 800, ["NaN", "log"], ["%", "weight", "adapter"]),
         ({"batch_size": 8}, 20, 800, [], ["NaN", "%"]),
         ({"batch_size": 8}, 7, 800, [], ["NaN", "%"]),  # fewer than fill a batch
-        ({"batch_size": 2, "packed": True}, 200, 800, ["NaN"], ["%"]),
         ({"batch_size": 1}, 8, 800, ["NaN", "adapter"], ["%"]),
         ({"batch_size": 1, "custom_recipe": "full_finetune_single_device"}, 8, 800, ["NaN", "weight"], ["%"]),
     ],
@@ -205,6 +204,52 @@ def test_what_samples_without_labels_lead_to(
 def test_when_a_step_without_a_label_is_certain(changes: Changes, empty: int, rows: int, certain: bool) -> None:
     findings = found(changes, rows=rows, empty=RowCount(count=empty, first=1))
     assert [each.severity for each in findings] == [Severity.ERROR if certain else Severity.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("bare", "batch", "told"),
+    [
+        (1, 1, "certain"), (1, 2, "nothing else"), (7, 2, "certain"), (4, 2, "likely"), (8, 16, "nothing else"),
+        (0, 1, "nothing else"), (30, 4, "likely"), (38, 4, "certain"),
+    ],
+)  # fmt: skip
+def test_packs_without_a_label_count_as_samples_do(bare: int, batch: int, told: str) -> None:
+    """A step of nothing else is certain where fewer packs with a label are left than there are steps."""
+    total = 8 if bare < 30 else 40
+    counts: dict[str, Any] = {**FOUR, "packs": Packs(least=total, likely=total, most=total, bare=bare)}
+    (finding,) = [
+        each for each in found({**ONE, "packed": True, "batch_size": batch}, **counts) if each.code == "no-labels"
+    ]
+    assert finding.severity is (Severity.ERROR if told == "certain" else Severity.WARNING)
+    assert ("chance" in finding.message) is (told == "likely")
+    if told != "certain":
+        assert absent(finding.message, bare, total, "packs") == []
+
+
+def test_packs_that_are_not_counted_are_no_certainty() -> None:
+    counts: dict[str, Any] = {**FOUR, "packs": Packs(least=6, likely=8, most=8, bare=7)}
+    (finding, _) = found({**ONE, "packed": True, "batch_size": 2}, **counts)
+    assert finding.severity is Severity.WARNING
+    assert absent(finding.message, "about 7", "about 8") == []
+
+
+@pytest.mark.parametrize(
+    ("splits", "samples", "bare"),
+    [
+        (False, [(10, False), (4, True), (6, False), (5, False)], 2),  # the first fills a pack, the last is one
+        (False, [(5, False), (5, False), (9, True)], 1),
+        (False, [(4, True), (5, False), (9, False)], 1),
+        (False, [(10, True), (3, True)], 0),
+        (True, [(25, True)], 0),
+        (True, [(25, False), (2, True)], 2),
+        (False, [], 0),
+    ],
+)
+def test_packs_of_which_no_sample_has_a_label(splits: bool, samples: list[tuple[int, bool]], bare: int) -> None:
+    packing = Packing(10, splits)
+    for length, labelled in samples:
+        packing.add(length, labelled=labelled)
+    assert packing.all_bare() == bare
 
 
 def test_for_a_script_of_the_users_own_it_is_a_warning() -> None:
