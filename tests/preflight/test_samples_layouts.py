@@ -127,6 +127,7 @@ GEMMA = [
     ("u:a+bc a:f", 1 + 3 + 1 + 1, 4 + 1),
     ("u:a a:b u:cd a:e", 1 + 1 + 1 + 1 + 1 + 2 + 1 + 1, 2 + 1),
     ("u:a a:b u:cd", 1 + 1 + 1 + 1 + 1 + 2, 2 + 1),
+    ("u:a i:b u:c a:d", 1 + 1 + 1 + 1 + 1 + 1, 4 + 1),
 ]
 # begin; each message: role, end of line with a space before it, text without one, end, end of line as before
 PHI3 = [
