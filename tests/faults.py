@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from scaffold_torchtune.cli import dispatch  # noqa: F401 - what forks need is imported once
-from support import system_calls
-from support.disturbed import SCENARIOS, Ground
+from support import hostile_inputs, protocol_frames, system_calls
+from support.disturbed import MOST_MEGABYTES, SCENARIOS, Ground
 from support.forked import Ended, Forked, command
 from support.system_calls import ERRORS, Point
 
@@ -35,6 +35,9 @@ CLOSING: Final = ("EIO",)
 """What closing a file may say; who is killed there was killed at the call before or the next one."""
 PROCESSES: Final = 8
 ROUNDS: Final = 50
+VALUES: Final = 1_000
+FRAMES: Final = 2_000
+SERVERS: Final = 4
 
 _OFF: Final = ("SBATCH", "PYTHON", "ACTIVATE")
 _SHOWN: Final = 20
@@ -129,8 +132,25 @@ def raced(trial: Trial) -> Result:
         time.sleep(max(0.0, began + moment - time.monotonic()))
         os.kill(pid, signal.SIGKILL)  # not reaped yet, so it is still that one
     ended = [one.wait() for one in racing]
-    wrong = [each for one in ended for each in at.wrong(one)] + [*at.wrong_again()]
+    wrong = [each for one in ended for each in at.wrong(one, is_alone=False)] + [*at.wrong_again()]
     return Result(trial, tuple(map(_status, ended)), tuple(wrong), max(one.megabytes for one in ended))
+
+
+def hostile(trial: Trial) -> Result:
+    """Give something hostile to a scaffold or a tool."""
+    ended, wrong = hostile_inputs.given(ground(SCENARIOS[0].name), trial.what)
+    return Result(trial, (_status(ended),), tuple(wrong), ended.megabytes)
+
+
+def spoken(trial: Trial) -> Result:
+    """Send frames to a server of its own."""
+    seed, count = trial.what
+    at = ground(SCENARIOS[0].name)
+    at.restore()
+    wrong, megabytes, counts = protocol_frames.sent(at.experiment, at.streams.with_suffix(".err"), seed, count)
+    wrong += [f"{megabytes:.0f} MB"] if megabytes > MOST_MEGABYTES else []
+    ends = tuple(what for what, number in counts.items() for _ in range(number))
+    return Result(trial, ends, tuple(wrong), megabytes)
 
 
 def _status(ended: Ended) -> str:
@@ -165,9 +185,16 @@ class Campaign:
             row.update(result.ends)
             row["wrong"] += bool(result.wrong)
             self.most[result.trial.row] = max(self.most.get(result.trial.row, 0.0), result.megabytes)
-            self.wrong += [f"{result.trial.row}, {_shown(result.trial.what)}: {each}" for each in result.wrong]
+            for each in result.wrong:
+                self.blame(f"{result.trial.row}, {_shown(result.trial.what)}: {each}")
         for name in dict.fromkeys(trial.row for trial in trials):
             self.tell(name)
+
+    def blame(self, what: str) -> None:
+        """Note what is wrong; print the first of it."""
+        self.wrong.append(what)
+        if len(self.wrong) <= _SHOWN:
+            print(what, flush=True)
 
     def tell(self, name: str) -> None:
         """Print a row of the table."""
@@ -186,7 +213,8 @@ def _shown(what: Any) -> str:
 def of_calls(campaign: Campaign) -> None:
     """Kills and errors at each call that changes the disk."""
     for name, trials, wrong in campaign.pool.map(points, [each.name for each in SCENARIOS]):
-        campaign.wrong += [f"{name}, {each}" for each in wrong]
+        for each in wrong:
+            campaign.blame(f"{name}, {each}")
         campaign.run(disturbed, campaign.drawn(trials))
 
 
@@ -196,7 +224,23 @@ def of_races(campaign: Campaign) -> None:
     campaign.run(raced, campaign.drawn([Trial(name, number) for number in range(ROUNDS)], 0.2))
 
 
-PARTS: Final[dict[str, Callable[[Campaign], None]]] = {"calls": of_calls, "races": of_races}
+def of_values(campaign: Campaign) -> None:
+    """Hostile values in documents, arguments of tools and templates."""
+    campaign.run(hostile, campaign.drawn([Trial("hostile values", number) for number in range(VALUES)], 4))
+
+
+def of_frames(campaign: Campaign) -> None:
+    """Hostile frames, a part of them to each of several servers."""
+    count = min(FRAMES, 10 * campaign.sample or FRAMES) // SERVERS
+    campaign.run(spoken, [Trial("protocol frames", (campaign.seed + one, count)) for one in range(SERVERS)])
+
+
+PARTS: Final[dict[str, Callable[[Campaign], None]]] = {
+    "calls": of_calls,
+    "races": of_races,
+    "values": of_values,
+    "frames": of_frames,
+}
 
 
 def run(only: Sequence[str], sample: int = 0, seed: int = 1, workers: int = 2) -> Campaign:
@@ -223,8 +267,6 @@ def main() -> int:
         sys.exit(lack)
     began = time.monotonic()
     campaign = run(given.only, given.sample, given.seed, given.processes)
-    for each in campaign.wrong[:_SHOWN]:
-        print(each)
     tried = sum(row["tried"] for row in campaign.rows.values())
     print(f"{tried} tried, {len(campaign.wrong)} wrong, {time.monotonic() - began:.0f} s")
     return int(bool(campaign.wrong))
