@@ -26,6 +26,7 @@ from scaffold_torchtune.cli import dispatch  # noqa: F401 - what forks need is i
 from support import hostile_inputs, protocol_frames, system_calls
 from support.disturbed import MOST_MEGABYTES, SCENARIOS, Ground
 from support.forked import Ended, Forked, command
+from support.memory import LOADS, loaded
 from support.system_calls import ERRORS, Point
 
 # ruff: noqa: T201 - it prints what is wrong, and the counts
@@ -132,7 +133,7 @@ def raced(trial: Trial) -> Result:
         time.sleep(max(0.0, began + moment - time.monotonic()))
         os.kill(pid, signal.SIGKILL)  # not reaped yet, so it is still that one
     ended = [one.wait() for one in racing]
-    wrong = [each for one in ended for each in at.wrong(one, is_alone=False)] + [*at.wrong_again()]
+    wrong = [each for one in ended for each in at.wrong(one, is_alone=False)] + [*at.wrong_again(is_alone=False)]
     return Result(trial, tuple(map(_status, ended)), tuple(wrong), max(one.megabytes for one in ended))
 
 
@@ -151,6 +152,21 @@ def spoken(trial: Trial) -> Result:
     wrong += [f"{megabytes:.0f} MB"] if megabytes > MOST_MEGABYTES else []
     ends = tuple(what for what, number in counts.items() for _ in range(number))
     return Result(trial, ends, tuple(wrong), megabytes)
+
+
+def laden(trial: Trial) -> Result:
+    """Give the command very much to do."""
+    (load,) = [each for each in LOADS if each.name == trial.what]
+    folder = home() / f"load-{LOADS.index(load)}"
+    folder.mkdir()
+    ends, wrong, most = [], [], 0.0
+    for what, ended in loaded(load, folder):
+        ends.append(f"{what} {ended.megabytes:.0f} MB")
+        most = max(most, ended.megabytes)
+        wrong += [f"{what}: status {ended.status}: {ended.err[-500:]}"] if ended.status else []
+    wrong += [f"{most:.0f} MB"] if most > MOST_MEGABYTES else []
+    shutil.rmtree(folder)
+    return Result(trial, tuple(ends), tuple(wrong), most)
 
 
 def _status(ended: Ended) -> str:
@@ -235,11 +251,18 @@ def of_frames(campaign: Campaign) -> None:
     campaign.run(spoken, [Trial("protocol frames", (campaign.seed + one, count)) for one in range(SERVERS)])
 
 
+def of_memory(campaign: Campaign) -> None:
+    """Very many runs and very large data sets, each whole in a sample too where it takes little."""
+    loads = LOADS[1:2] if campaign.sample else LOADS
+    campaign.run(laden, [Trial(load.name, load.name) for load in loads])
+
+
 PARTS: Final[dict[str, Callable[[Campaign], None]]] = {
     "calls": of_calls,
     "races": of_races,
     "values": of_values,
     "frames": of_frames,
+    "memory": of_memory,
 }
 
 

@@ -103,9 +103,9 @@ class Ground:
         there = outputs(self.experiment)
         if ended.status == 0 and there != self.wanted:
             yield "status 0, and not what an undisturbed one makes"
-        ends = actions(self.experiment)[-1 if is_alone else 0 :]
-        if ended.status == 0 and "SCAFFOLD_TORCHTUNE_COMPLETE" not in ends:
-            yield f"status 0, and the log is not closed: {ends}"
+        found = actions(self.experiment)
+        if ended.status == 0 and "SCAFFOLD_TORCHTUNE_COMPLETE" not in (found if not is_alone else found[-1:]):
+            yield f"status 0, and the log is not closed: {found}"
 
     def unsafe(self, ended: Ended) -> Iterator[str]:
         """What no command may do, whatever it was given and wherever it was stopped."""
@@ -146,10 +146,11 @@ class Ground:
                 except ValueError as error:
                     yield f"{file.name} cannot be read: {error}"
 
-    def wrong_again(self, *, thrice: bool = True) -> Iterator[str]:
+    def wrong_again(self, *, thrice: bool = True, is_alone: bool = True) -> Iterator[str]:
         """What is wrong when the command is run again, and once more after that: that changes nothing."""
         again = self.run()
-        yield from self.wrong(again)
+        # where nothing was left to do, what another was refused after the verdict stands last
+        yield from self.wrong(again, is_alone=is_alone)
         if again.status != 0:
             yield f"run again: status {again.status}: {again.err[-500:]}"
             return

@@ -260,6 +260,10 @@ def _has_surrogate(text: str) -> bool:
 
 _MAX_CHARACTERS = 256 * 1024**2  # of the texts that are looked at; a small file may hold one text a million times
 _BATCH = 100  # rows that are held at once
+_FEW_ROWS = 8  # likewise, where texts are read plainly
+_PIECE = 1024**2  # bytes that are read at once
+_MAX_GROUPS = 10_000
+_CODED = 8 * 1024**2  # of texts: each batch of them has all texts before it, so more take very long, and much memory
 
 
 def _parquet(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:
@@ -291,14 +295,23 @@ def _parquet_part(file: BinaryIO, forms: Sequence[SampleForm]) -> DataPart:
     if not wanted or other or found.metadata.num_rows > _MAX_ROWS:
         return part
     # texts that are coded in the file stay so: read plainly, each row would hold a copy
-    coded = parquet.ParquetFile(file, read_dictionary=texts)
-    reader = _RowReader(forms)
-    for batch in coded.iter_batches(batch_size=_BATCH, columns=list(dict.fromkeys([*wanted, *texts]))):
+    is_coded = _size_of(found.metadata, texts) <= _CODED
+    reading = parquet.ParquetFile(file, read_dictionary=texts if is_coded else None, buffer_size=_PIECE)
+    reader, rows = _RowReader(forms), _BATCH if is_coded else _FEW_ROWS
+    columns_read = list(dict.fromkeys([*wanted, *texts]))
+    for batch in reading.iter_batches(batch_size=rows, columns=columns_read, use_threads=False):
         reader.read(batch.to_pylist())
         if reader.characters > _MAX_CHARACTERS:
             return part
     read = reader.found()
     return read.model_copy(update={"columns": columns | read.columns}) if read.rows else part
+
+
+def _size_of(metadata: Any, names: Sequence[str]) -> int:
+    """Return how many bytes columns take in a file, before compression."""
+    groups = [metadata.row_group(number) for number in range(min(metadata.num_row_groups, _MAX_GROUPS))]
+    chunks = [group.column(number) for group in groups for number in range(min(group.num_columns, _MAX_COLUMNS))]
+    return sum(max(0, chunk.total_uncompressed_size) for chunk in chunks if chunk.path_in_schema in names)
 
 
 def _arrow_kind(name: str) -> CellKind:
