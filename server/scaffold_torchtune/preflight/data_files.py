@@ -6,6 +6,7 @@ its releases 3 to 5, whose JSON reader hands the rows on to pandas and Arrow: on
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
@@ -262,8 +263,7 @@ _MAX_CHARACTERS = 256 * 1024**2  # of the texts that are looked at; a small file
 _BATCH = 100  # rows that are held at once
 _FEW_ROWS = 8  # likewise, where texts are read plainly
 _PIECE = 1024**2  # bytes that are read at once
-_MAX_GROUPS = 10_000
-_CODED = 8 * 1024**2  # of texts: each batch of them has all texts before it, so more take very long, and much memory
+_CODED = 8 * 1024**2  # of a file: each batch of it has all texts before it, so more take very long, and much memory
 
 
 def _parquet(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:
@@ -294,9 +294,11 @@ def _parquet_part(file: BinaryIO, forms: Sequence[SampleForm]) -> DataPart:
     other = any(there[name] not in {"text", "list"} for name in wanted)
     if not wanted or other or found.metadata.num_rows > _MAX_ROWS:
         return part
-    # texts that are coded in the file stay so: read plainly, each row would hold a copy
-    is_coded = _size_of(found.metadata, texts) <= _CODED
-    reading = parquet.ParquetFile(file, read_dictionary=texts if is_coded else None, buffer_size=_PIECE)
+    # texts that are coded in the file stay so: read plainly, each row would hold a copy. How large they are is not asked:
+    # of a damaged file pyarrow ends the process then
+    is_coded = os.fstat(file.fileno()).st_size <= _CODED
+    coded = texts if is_coded else None
+    reading = parquet.ParquetFile(file, read_dictionary=coded, buffer_size=_PIECE, pre_buffer=False)
     reader, rows = _RowReader(forms), _BATCH if is_coded else _FEW_ROWS
     columns_read = list(dict.fromkeys([*wanted, *texts]))
     for batch in reading.iter_batches(batch_size=rows, columns=columns_read, use_threads=False):
@@ -305,13 +307,6 @@ def _parquet_part(file: BinaryIO, forms: Sequence[SampleForm]) -> DataPart:
             return part
     read = reader.found()
     return read.model_copy(update={"columns": columns | read.columns}) if read.rows else part
-
-
-def _size_of(metadata: Any, names: Sequence[str]) -> int:
-    """Return how many bytes columns take in a file, before compression."""
-    groups = [metadata.row_group(number) for number in range(min(metadata.num_row_groups, _MAX_GROUPS))]
-    chunks = [group.column(number) for group in groups for number in range(min(group.num_columns, _MAX_COLUMNS))]
-    return sum(max(0, chunk.total_uncompressed_size) for chunk in chunks if chunk.path_in_schema in names)
 
 
 def _arrow_kind(name: str) -> CellKind:
