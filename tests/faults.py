@@ -89,7 +89,7 @@ def points(name: str) -> tuple[str, list[Trial], list[str]]:
     tracer = system_calls.attached(process.thread, trace)
     process.release()
     wrong = [f"undisturbed: {each}" for each in at.wrong(process.wait())]
-    tracer.wait()
+    tracer.communicate()
     trials: list[Trial] = []
     for call in system_calls.calls(trace):
         wrong += [f"{call.point}: {path} is outside" for path in call.paths if not at.is_inside(path)]
@@ -110,7 +110,7 @@ def disturbed(trial: Trial) -> Result:
     tracer = system_calls.attached(process.thread, trace, (point, fault))
     process.release()
     ended = process.wait()
-    tracer.wait()
+    tracer.communicate()
     is_kill = fault == KILL
     wrong = [*at.wrong(ended), *at.changed_though_refused(ended), *at.wrong_again(thrice=is_kill)]
     if not (ended.status == -signal.SIGKILL if is_kill else system_calls.was_injected(trace)):
