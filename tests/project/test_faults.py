@@ -11,7 +11,7 @@ import faults
 from scaffold_torchtune.system.files import Tree
 from support import system_calls
 from support.disturbed import SCENARIOS, Ground
-from support.forked import command, forked
+from support.forked import Forked, command, forked
 from support.system_calls import Point
 
 has_strace = pytest.mark.skipif(bool(system_calls.lacks()), reason=system_calls.lacks() or "-")
@@ -61,7 +61,7 @@ def test_a_fault_comes_at_its_point_and_nowhere_else(ground: Ground) -> None:
     for point, fault, status in ((Point("mkdirat", 1), faults.KILL, -9), (Point("fsync", 3), "error=EIO", 2)):
         found = faults.Trial(ground.scenario.name, (point, fault))
         ground.restore()
-        process = faults.Forked(command(*ground.line), ground.streams)
+        process = Forked(command(*ground.line), ground.streams)
         tracer = system_calls.attached(process.thread, ground.directory / "trace", (point, fault))
         process.release()
         assert process.wait().status in {status, 1}, found

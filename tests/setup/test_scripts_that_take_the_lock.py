@@ -35,7 +35,9 @@ def test_a_lock_that_a_script_takes_away_is_taken_again(three: Path, tmp_path: P
     seen = tmp_path / "seen"
     act = "".join(f"    {line}\n" for line in TAKEN[what].splitlines())
     look = f"if run == {THREE[2]!r}:\n    pathlib.Path({str(seen)!r}).write_text(is_held())\n"
-    body = f"EXPERIMENT = {str(three)!r}\n{LOOK}if run == {THREE[0]!r}:\n    main([])\n{act}    sys.exit(0)\n{look}{MAKE}"
+    body = (
+        f"EXPERIMENT = {str(three)!r}\n{LOOK}if run == {THREE[0]!r}:\n    main([])\n{act}    sys.exit(0)\n{look}{MAKE}"
+    )
     result = scaffold(three, script(tmp_path / "tool", body), jobs=1)
     # the pool may have begun the second one before the first is looked at: the third begins after that
     assert seen.read_text() == "yes"
@@ -59,7 +61,8 @@ def test_where_another_scaffold_has_the_lock_by_now_nothing_more_is_written(thre
 
 def test_a_lock_that_nobody_takes_away_stays_the_same(three: Path, tmp_path: Path) -> None:
     seen = tmp_path / "seen"
-    body = f"with open({str(seen)!r}, 'a') as file:\n    print(os.stat({str(three / '.scaffold' / 'lock')!r}).st_ino, file=file)\n"
+    lock = three / ".scaffold" / "lock"
+    body = f"with open({str(seen)!r}, 'a') as file:\n    print(os.stat({str(lock)!r}).st_ino, file=file)\n"
     result = scaffold(three, script(tmp_path / "tool", body + MAKE), jobs=1)
     assert result.ok
     assert len(set(seen.read_text().split())) == 1

@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +18,7 @@ _REFUSED: Final = 2
 TRIO: Final = ("setup_finetune.yaml", "finetune.yaml", "finetune.slurm")
 """The files of a run; with the last one it looks ready."""
 
-_ENTRY: Final = re.compile(
-    r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] [A-Z_]+\n(?:(?:Details|Result|Duration): [^\n]+\n)*\n"
-)
+_ENTRY: Final = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] [A-Z_]+\n(?:(?:Details|Result|Duration): [^\n]+\n)*\n")
 _NO_PATHS: Final = ("pipe:", "anon_inode:", "/proc/self/fd/")  # the last is what a descriptor was opened for
 _READERS: Final[dict[str, Callable[[bytes], object]]] = {
     "plan.json": read_plan,

@@ -83,8 +83,8 @@ def _become(work: Callable[[], int], streams: Path, tell: int, waits: int, *, in
     """Do the work in place of this process, and end with its status as Python would."""
     status = _UNCAUGHT
     try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_DFL)
+        for heeded in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(heeded, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for number, name in ((1, "out"), (2, "err")):
             opened = os.open(f"{streams}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

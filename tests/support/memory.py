@@ -60,7 +60,7 @@ def _json(file: Path, size: int) -> None:
         stream.write('{"train": [{"input": "a", "output": "b"}')
         for row in _rows(size):
             stream.write(f",\n{json.dumps(row)}")
-        stream.write(']}')
+        stream.write("]}")
 
 
 def _json_lines(file: Path, size: int) -> None:

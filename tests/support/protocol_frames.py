@@ -21,11 +21,13 @@ METHODS: Final = (
     "notifications/cancelled", "notifications/initialized", "notifications/progress", "server/discover",
 )  # fmt: skip
 _LINES: Final = (
-    b"", b"not json", b"[]", b"{}", b"null", b"5", b'"x"', b"[" * 5_000, b'{"a":' * 3_000, b"\xff\xfe", b"\x00" * 50, b"{" * 2_000,
-    b'{"jsonrpc": "2.0"}', b'{"jsonrpc": "2.0", "id": 7', b'[{"jsonrpc": "2.0", "id": 1, "method": "ping"}]',
-    b'{"jsonrpc": "1.0", "id": 1, "method": "ping"}', b'{"id": 1e999, "jsonrpc": "2.0", "method": "ping"}', b"9" * 5_000,
+    b"", b"not json", b"[]", b"{}", b"null", b"5", b'"x"', b"[" * 5_000, b'{"a":' * 3_000, b"\xff\xfe", b"\x00" * 50,
+    b"{" * 2_000, b'{"jsonrpc": "2.0"}', b'{"jsonrpc": "2.0", "id": 7',
+    b'[{"jsonrpc": "2.0", "id": 1, "method": "ping"}]', b'{"jsonrpc": "1.0", "id": 1, "method": "ping"}',
+    b'{"id": 1e999, "jsonrpc": "2.0", "method": "ping"}', b"9" * 5_000,
     b'{"jsonrpc": "2.0", "id": null, "method": "ping"}', b'{"jsonrpc": "2.0", "id": [1], "method": "ping"}',
-    b'{"jsonrpc": "2.0", "id": {}, "method": "tools/call", "params": {}}', b'{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}',
+    b'{"jsonrpc": "2.0", "id": {}, "method": "tools/call", "params": {}}',
+    b'{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}',
     b'{"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "\\ud800"}}', b"x" * 200_000,
     b'{"jsonrpc": "2.0", "id": 3, "result": {}}', b'{"jsonrpc": "2.0", "id": 3, "error": {"code": "x"}}',
 )  # fmt: skip
@@ -118,9 +120,9 @@ def frames(experiment: Path, seed: int, count: int) -> Iterator[tuple[str, Any] 
     chance = random.Random(seed)  # noqa: S311 - it must be the same each time
     for _ in range(count):
         draw = chance.random()
-        if draw < 0.35:  # noqa: PLR2004
+        if draw < 0.35:
             yield _cut(chance.choice(_LINES), chance)
-        elif draw < 0.5:  # noqa: PLR2004
+        elif draw < 0.5:
             yield "ping", {}
         else:
             method, params = chance.choice(METHODS), _params(experiment, chance)
@@ -130,7 +132,7 @@ def frames(experiment: Path, seed: int, count: int) -> Iterator[tuple[str, Any] 
 
 
 def _cut(line: bytes, chance: random.Random) -> bytes:
-    return line[: chance.randrange(len(line) + 1)] if chance.random() < 0.3 else line  # noqa: PLR2004
+    return line[: chance.randrange(len(line) + 1)] if chance.random() < 0.3 else line
 
 
 def _params(experiment: Path, chance: random.Random) -> Any:

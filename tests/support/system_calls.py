@@ -17,7 +17,7 @@ CHANGING: Final = (
     "symlink", "symlinkat", "write", "pwrite64", "fsync", "fdatasync", "ftruncate", "chmod", "fchmod", "fchmodat",
     "utimensat", "close",
 )  # fmt: skip
-"""The calls that change what lies on a disk; of opening those that write or make a file, of closing those after them."""
+"""The calls that change what lies on a disk: of opening those that write or make a file, of closing those after."""
 
 ERRORS: Final = ("ENOSPC", "EIO", "EROFS", "EACCES", "EDQUOT")
 
@@ -50,7 +50,7 @@ def lacks() -> str:
     """What is missing for all this; empty where nothing is."""
     if shutil.which("strace") is None:
         return "strace is not on this machine: scripts/install_strace installs it as root with apt-get"
-    done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, text=True, check=False)
+    done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, text=True, check=False)  # noqa: S607
     return f"strace may not trace here: {done.stderr.strip()}" if done.returncode else ""
 
 

@@ -294,8 +294,8 @@ def _parquet_part(file: BinaryIO, forms: Sequence[SampleForm]) -> DataPart:
     other = any(there[name] not in {"text", "list"} for name in wanted)
     if not wanted or other or found.metadata.num_rows > _MAX_ROWS:
         return part
-    # texts that are coded in the file stay so: read plainly, each row would hold a copy. How large they are is not asked:
-    # of a damaged file pyarrow ends the process then
+    # texts that are coded in the file stay so: read plainly, each row would hold a copy. How large they are is not
+    # asked: of a damaged file pyarrow ends the process then
     is_coded = os.fstat(file.fileno()).st_size <= _CODED
     coded = texts if is_coded else None
     reading = parquet.ParquetFile(file, read_dictionary=coded, buffer_size=_PIECE, pre_buffer=False)

@@ -29,7 +29,7 @@ class TooLarge(ValueError):
     """A value takes more than `MAX_VALUE` characters."""
 
 
-def read_json(data: bytes, most: int, **hooks: Callable[[str], Any]) -> Any:
+def read_json(data: bytes, most: int, **hooks: Any) -> Any:
     """Return what a text of at most so many bytes holds. `hooks` are those of `json.loads` for numbers.
 
     Raises:

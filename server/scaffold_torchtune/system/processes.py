@@ -19,7 +19,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -255,7 +256,7 @@ def _adoptable() -> set[int]:
     return found
 
 
-def _end_adopted(others: Set[int]) -> None:
+def _end_adopted(others: AbstractSet[int]) -> None:
     """End what came to us of a supervisor that was killed, with all that it started: that comes to us in turn.
 
     `others` were our children before.

@@ -167,8 +167,8 @@ def _kill(how: "Callable[[int, int], None]", number: int) -> None:
 
 
 def children() -> "set[int]":
-    """Return our children: as the kernel lists those of each thread, else as every process names its parent (proc(5))."""
-    found = set()
+    """Return our children: as the kernel lists each thread's, else as every process names its parent (proc(5))."""
+    found: set[int] = set()
     try:
         for thread in os.listdir("/proc/self/task"):  # noqa: PTH208
             with open(f"/proc/self/task/{thread}/children") as file:  # noqa: PTH123
