@@ -1,6 +1,8 @@
 # Everything runs in a virtual environment of its own, .venv; `make demo` and `make test` make it.
 
 PYTHON ?= python3
+# Tests start Python some hundred times: each module is compiled once, and not in each of them.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 CONTRACT := .venv-torchtune
@@ -8,7 +10,7 @@ STAMP := $(VENV)/.installed
 # pip may fail on a passing fault of the network: try three times.
 RETRY := scripts/retry
 
-.PHONY: demo test test-long test-all check structure format contract slurm modules package bundle tokens facts codes golden fuzz hostile faults bench explore mutation clean
+.PHONY: demo test test-long test-all check structure format contract slurm modules kit package bundle tokens facts codes golden fuzz hostile faults bench explore mutation clean
 
 demo: $(STAMP)  ## scaffold the bundled example into demo/
 	@$(BIN)/scaffold-torchtune demo demo
@@ -45,6 +47,10 @@ slurm: $(STAMP)  ## tests against a real Slurm of one node, which they start and
 modules: $(STAMP)  ## tests against real Environment Modules and Lmod; installs them where it can
 	scripts/install_modules
 	$(BIN)/python -m pytest tests/modules -m modules
+
+kit: $(STAMP)  ## tests with the real setup scripts of cruijff_kit, which it clones where it can
+	scripts/clone_cruijff_kit
+	$(BIN)/python -m pytest tests/cruijff_kit -m kit
 
 package: $(STAMP)  ## tests with real hosts and checkers (Claude Code, Inspector, mcpb, uv, ...), which it installs (1.3 GB)
 	scripts/install_package_tools
@@ -89,7 +95,7 @@ mutation: $(STAMP)  ## break each check, one place at a time: do its tests see i
 	$(BIN)/python tests/mutation.py
 
 clean:
-	rm -rf $(VENV) $(CONTRACT) .lmod .package-tools dist demo .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(CONTRACT) .lmod .cruijff_kit .package-tools dist demo .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'

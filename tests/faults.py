@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 from scaffold_torchtune.cli import dispatch  # noqa: F401 - what forks need is imported once
 from support import hostile_inputs, protocol_frames, system_calls
 from support.disturbed import MOST_MEGABYTES, SCENARIOS, Ground
-from support.forked import Ended, Forked, command
+from support.forked_command import Ended, Forked, command
 from support.memory import LOADS, loaded
 from support.system_calls import ERRORS, Point
 

@@ -33,7 +33,7 @@ FINDING = {"code", "severity", "field", "expected", "actual", "file", "line", "m
 
 def test_each_step_works_alone_in_a_process_of_its_own(experiment: Path, tmp_path: Path) -> None:
     results = {}
-    for step in ("parse", "plan", "render", "setup", "validate"):
+    for step in ("parse", "plan", "render", "setup", "validate"):  # each needs what those before it left on the disk
         before = everything(experiment)
         done = command(step, experiment, "--json")
         assert (done.returncode, done.stderr) == (0, "")

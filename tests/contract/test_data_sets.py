@@ -1,6 +1,5 @@
 """Our judgement of data sets against torchtune's own builders: what we refuse fails there, what we take is read."""
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +12,11 @@ from scaffold_torchtune.models import DiskState
 from scaffold_torchtune.preflight import check_plan
 from scaffold_torchtune.preflight.data_files import inspect_data
 from scaffold_torchtune.preflight.samples import form_of
+from support import needs
 from support.plans import Changes, plan_of, run_of
 from support.random_model import write_tokenizer
 
-pytestmark = [
-    pytest.mark.torchtune,
-    pytest.mark.skipif(
-        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
-    ),
-    pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
-]
+pytestmark = needs.TORCHTUNE
 
 GOOD = {"input": "a", "output": "b"}
 SAYS = {"role": "user", "content": "x"}

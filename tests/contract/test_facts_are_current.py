@@ -1,20 +1,14 @@
 """facts.json and tensors.json say what the installed torchtune says."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from support import needs
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "regenerate_torchtune_facts.py"
 
-pytestmark = [
-    pytest.mark.torchtune,
-    pytest.mark.skipif(
-        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
-    ),
-]
+pytestmark = needs.TORCHTUNE
 
 
 def test_the_facts_are_current() -> None:

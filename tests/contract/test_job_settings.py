@@ -1,6 +1,5 @@
 """torchtune 0.6.1 takes whose a run is, and resumes as finetune.slurm decides: really, on the CPU."""
 
-import importlib.util
 import json
 import os
 import re
@@ -15,16 +14,10 @@ import pytest
 
 from scaffold_torchtune.setup.bundled import build
 from scaffold_torchtune.system import yamlio
+from support import needs
 from support.random_model import make_qwen
 
-pytestmark = [
-    pytest.mark.torchtune,
-    pytest.mark.skipif(
-        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
-    ),
-    pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
-    pytest.mark.timeout(600),
-]
+pytestmark = [*needs.TORCHTUNE, pytest.mark.timeout(600)]
 
 MODEL = "Qwen2.5-0.5B-Instruct"
 TOOLS = """\

@@ -1,7 +1,6 @@
 """Our count of tokens and labels against torchtune's own tokenizers, on drawn conversations and texts."""
 
 import base64
-import importlib.util
 import json
 import random
 from pathlib import Path
@@ -12,17 +11,12 @@ import pytest
 from scaffold_torchtune.models import SampleForm
 from scaffold_torchtune.preflight.samples import CHAT, INSTRUCT, TEXT, Sizes, Tally, Tokens
 from scaffold_torchtune.torchtune_facts.model_registry import find_model
+from support import needs
 from support.random_model import write_tokenizer
 
 # ruff: noqa: S311, SLF001 - drawn with fixed seeds; torchtune's data set of texts has no other way in
 
-pytestmark = [
-    pytest.mark.torchtune,
-    pytest.mark.skipif(
-        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
-    ),
-    pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
-]
+pytestmark = needs.TORCHTUNE
 
 MODELS = {
     "Llama-3.2-1B-Instruct": "llama3",

@@ -1,19 +1,13 @@
 """Our count of packs against torchtune's own packing, of drawn lengths."""
 
-import importlib.util
 import random
 
 import pytest
 
 from scaffold_torchtune.preflight.samples import Packing
+from support import needs
 
-pytestmark = [
-    pytest.mark.torchtune,
-    pytest.mark.skipif(
-        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
-    ),
-    pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
-]
+pytestmark = needs.TORCHTUNE
 
 
 @pytest.mark.parametrize("splits", [True, False])

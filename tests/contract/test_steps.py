@@ -1,19 +1,13 @@
 """Our count of optimizer steps against the classes with which torchtune's recipes make them."""
 
-import importlib.util
 import itertools
 
 import pytest
 
 from scaffold_torchtune.torchtune_facts.facts import steps_per_epoch
+from support import needs
 
-pytestmark = [
-    pytest.mark.torchtune,
-    pytest.mark.skipif(
-        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
-    ),
-    pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
-]
+pytestmark = needs.TORCHTUNE
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 8])

@@ -18,14 +18,9 @@ from scaffold_torchtune.setup.bundled import build
 from scaffold_torchtune.system import yamlio
 from scaffold_torchtune.torchtune_facts.facts import load
 from scaffold_torchtune.torchtune_facts.model_registry import ModelEntry, find_model, known_models
+from support import needs
 
-pytestmark = [
-    pytest.mark.torchtune,
-    pytest.mark.skipif(
-        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
-    ),
-    pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
-]
+pytestmark = needs.TORCHTUNE
 
 RECIPES = {
     ("lora", 1): "lora_finetune_single_device",

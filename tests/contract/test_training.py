@@ -1,6 +1,5 @@
 """torchtune 0.6.1 trains from the finetune.yaml that a scaffold writes, on the CPU and with random weights."""
 
-import importlib.util
 import json
 import math
 import os
@@ -16,16 +15,10 @@ import pytest
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.cli.dispatch import NAME, prepare_demo
+from support import needs
 from support.random_model import VOCABULARY, make_qwen
 
-pytestmark = [
-    pytest.mark.torchtune,
-    pytest.mark.skipif(
-        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
-    ),
-    pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
-    pytest.mark.timeout(600),
-]
+pytestmark = [*needs.TORCHTUNE, pytest.mark.timeout(600)]
 
 MODEL = "Qwen2.5-0.5B-Instruct"
 RUNS = {"json": "rank8_lr5e-5", "parquet": "rank8_lr5e-5", "full": "lr5e-5_recipe-full"}

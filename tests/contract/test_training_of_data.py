@@ -1,6 +1,5 @@
 """What data do to a training: what is refused raises in torchtune, trains nothing, or ruins all that is trained."""
 
-import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +12,13 @@ from scaffold_torchtune.cli.dispatch import prepare_demo
 from scaffold_torchtune.findings import Finding, errors_in
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
+from support import needs
 from support.random_model import write_tokenizer
 from support.scaffolding import refusal
-from support.tiny_training import Trained, is_number, make_tiny, train
+from support.tiny_qwen import make_tiny_qwen
+from support.tiny_training import Trained, is_number, train
 
-pytestmark = [
-    pytest.mark.torchtune,
-    pytest.mark.skipif(
-        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
-    ),
-    pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
-    pytest.mark.timeout(300),
-]
+pytestmark = [*needs.TORCHTUNE, pytest.mark.timeout(300)]
 
 QWEN, MISTRAL = "Qwen2.5-0.5B-Instruct", "Mistral-7B-Instruct-v0.1"
 PAIR = {"input": "word", "output": "WORD"}
@@ -80,7 +74,7 @@ CASES = {
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tokenizers of the models, and the tiny model that is trained in their place."""
     folder = tmp_path_factory.mktemp("models")
-    make_tiny(folder / "tiny")
+    make_tiny_qwen(folder / "tiny")
     (folder / QWEN).mkdir()
     write_tokenizer(folder / QWEN)
     (folder / MISTRAL).mkdir()

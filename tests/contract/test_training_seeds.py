@@ -1,7 +1,6 @@
 """What torchtune 0.6.1 makes of a seed, of what it saved, and of another plan's state: trained on the CPU."""
 
 import hashlib
-import importlib.util
 import re
 from pathlib import Path
 
@@ -11,18 +10,12 @@ from scaffold_torchtune.cli import main
 from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.preflight.disk import inspect_checkpoint
+from support import needs
 from support.experiments import change, make_experiment
 from support.scaffolding import refusal
 from support.tiny_qwen import make_tiny_qwen, train_tiny
 
-pytestmark = [
-    pytest.mark.torchtune,
-    pytest.mark.skipif(
-        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
-    ),
-    pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
-    pytest.mark.timeout(600),
-]
+pytestmark = [*needs.TORCHTUNE, pytest.mark.timeout(600)]
 
 MODEL = "Qwen2.5-0.5B-Instruct"
 SUMMARY = "experiment_summary.md"

@@ -1,6 +1,5 @@
 """validate asks the real torchtune: it takes a good scaffold, and what only it can see is found."""
 
-import importlib.util
 import os
 import sys
 from collections.abc import Mapping
@@ -17,18 +16,14 @@ from scaffold_torchtune.system import processes, yamlio
 from scaffold_torchtune.torchtune_facts.facts import load
 from scaffold_torchtune.torchtune_facts.model_registry import known_models
 from scaffold_torchtune.validate.run_files import ResolvedConfig
+from support import needs
 from support.experiments import RUNS, TO_RECIPES, change, make_experiment
 from support.scaffolding import answers, validated
 from support.wording import absent
 
 PROGRAM = Path(__file__).parents[2] / "server/scaffold_torchtune/external_checks/torchtune_program.py"
 
-pytestmark = [
-    pytest.mark.torchtune,
-    pytest.mark.skipif(
-        importlib.util.find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"
-    ),
-]
+pytestmark = needs.TORCHTUNE
 
 LORA: dict[str, Any] = {
     "lora_attn_modules": ["q_proj", "v_proj", "output_proj"],

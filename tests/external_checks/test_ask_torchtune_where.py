@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import signal
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -113,11 +114,12 @@ def test_off_is_off_unless_somebody_asks(done: Path, monkeypatch: pytest.MonkeyP
     assert answers(validated(done, with_torchtune=False)) == []
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torchtune") is not None, reason="this Python has torchtune")
 def test_a_torchtune_at_hand_that_cannot_be_imported_is_a_warning_unless_it_was_asked_for(
-    done: Path, monkeypatch: pytest.MonkeyPatch
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The program itself runs here, in a Python without torch."""
+    """The program itself runs here, in a Python that has nothing but its own library."""
+    venv.create(tmp_path / "bare")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
     monkeypatch.delenv(NAMED)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
     for asked_for, severity in ((None, "warning"), (True, "error")):

@@ -1,5 +1,6 @@
 """The user is asked through the client, in both eras of the protocol."""
 
+import itertools
 import json
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from mcp.types import ElicitRequestFormParams, ElicitResult
 from scaffold_torchtune.mcp_server.server import make_server
 from support.experiments import actions, make_experiment
 from support.mcp_calls import ERAS, STEPS, Era
+from support.sampling import spread
 from support.wording import absent
 
 Ask = Callable[[ElicitRequestFormParams], ElicitResult]
@@ -65,8 +67,7 @@ def lacking(root: Path) -> Path:
     return make_experiment(root / "sweep", without=["- **Epochs", "- **Default conda"])
 
 
-@pytest.mark.parametrize("pipe", [False, True])
-@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(("era", "pipe"), spread(itertools.product(ERAS, [False, True]), every=3))
 def test_all_that_is_missing_is_asked_in_one_form_and_the_call_goes_on(
     root: Path, lacking: Path, era: Era, pipe: bool
 ) -> None:

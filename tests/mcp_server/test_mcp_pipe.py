@@ -18,6 +18,7 @@ from mcp.server import MCPServer
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.cli.dispatch import prepare_demo
+from support.sampling import mostly_long
 from support.waiting import PATIENCE, wait_until
 
 TOOLS = ["parse_summary", "plan_runs", "render_yaml", "run_setup", "validate"]
@@ -104,7 +105,7 @@ def served(*arguments: str, cwd: Path, **given: str) -> Iterator[Pipe]:
             process.kill()
 
 
-@pytest.mark.parametrize("era", ["auto", "legacy"])
+@pytest.mark.parametrize("era", mostly_long(["auto", "legacy"], "auto"))
 def test_a_client_over_a_pipe_takes_the_example_to_a_passed_validation(
     demo: Path, era: Literal["auto", "legacy"]
 ) -> None:

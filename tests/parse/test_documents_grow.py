@@ -1,6 +1,7 @@
 """Documents of one repeated piece, as large as they may be: what they cost grows as their size does, in every place."""
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable
 
@@ -9,10 +10,12 @@ import pytest
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.parse.experiment import parse_experiment
 from support.documents import DIRECTORY, LOCAL, SUMMARY, local_md, summary
+from support.sampling import spread
 
 SHORT = 4_000
 TIMES = 5  # linear: 5 times as long, quadratic: 25 times
 WORSE = 14
+ATTEMPTS = 4
 PIECES = [
     "`", "``a", "` ", "*", "_", "**a ", "__a ", "[a](", "![", "<", "<a ", "<!--", "&#1;", "\\|", "| ", "- ", "> ",
     "a: ", "(", "( ", " (a", "()", "'", '"a', "“", " ", "\u00a0", "a ", ", ", "a, ", " or ", "/", "~", "=", "0", "1:",
@@ -47,15 +50,25 @@ def grows(place: str, piece: str) -> float:
     number = SHORT // len(piece)
     short, long = (PLACES[place](piece * count) for count in (number, TIMES * number))
     nothing = min(seconds(PLACES[place]("a")) for _ in range(2))
-    first = seconds(long)
-    if first < 0.05:
+    if (most := seconds(long)) < 0.05:
         return 0.0
-    least = min(first, seconds(long))
-    return (least - nothing) / max(min(seconds(short) for _ in range(2)) - nothing, 0.002)
+    least = seconds(short)
+    for _ in range(ATTEMPTS):  # whatever else the machine does costs either of them some time
+        most, least = min(most, seconds(long)), min(least, seconds(short))
+        if (ratio := (most - nothing) / max(least - nothing, 0.002)) < WORSE:
+            break
+    return ratio
 
 
-@pytest.mark.parametrize("place", ["prompt", "value", "local"])
-@pytest.mark.parametrize("piece", ["`", "``a", "( ", " or ", "[a](", "## System prompt\na\n", "\u00a0"])
+@pytest.mark.parametrize(
+    ("piece", "place"),
+    spread(
+        itertools.product(
+            ["`", "``a", "( ", " or ", "[a](", "## System prompt\na\n", "\u00a0"], ["prompt", "value", "local"]
+        ),
+        every=4,
+    ),
+)
 def test_what_a_document_costs_grows_as_its_size(place: str, piece: str) -> None:
     assert grows(place, piece) < WORSE
 

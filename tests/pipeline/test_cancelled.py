@@ -1,5 +1,6 @@
 """Ctrl-C, a cancelled call and a closed pipe in the middle of many runs, each as a process of its own meets them."""
 
+import itertools
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.command_line import started
 from support.experiments import SUMMARY, actions, is_alive, make_experiment
+from support.sampling import mostly_long, spread
 from support.setup_scripts import script
 from support.waiting import PATIENCE, wait_until
 
@@ -106,7 +108,7 @@ def waits(experiment: Path, script: Path) -> bool:
     return len(pids(script)) == 4 and len(list(experiment.glob("rank*/finetune.slurm"))) >= DONE
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", mostly_long([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], signal.SIGINT))
 def test_an_interrupted_command_ends_its_scripts(many: Path, waiting: Path, runs: int, number: signal.Signals) -> None:
     with started("setup", many, "--setup-script", waiting, "--no-activate", "--jobs", "2") as process:
         wait_until(lambda: waits(many, waiting))
@@ -117,7 +119,7 @@ def test_an_interrupted_command_ends_its_scripts(many: Path, waiting: Path, runs
     check_goes_on(many, waiting, runs)
 
 
-@pytest.mark.parametrize("era", ["auto", "legacy"])
+@pytest.mark.parametrize("era", mostly_long(["auto", "legacy"], "auto"))
 def test_a_cancelled_call_ends_its_scripts_and_the_server_goes_on(
     many: Path, waiting: Path, runs: int, era: Literal["auto", "legacy"]
 ) -> None:
@@ -159,7 +161,7 @@ def frame(process: "subprocess.Popen[str]", **content: Any) -> None:
     process.stdin.flush()
 
 
-@pytest.mark.parametrize("how", ["close", "terminate", "interrupt"])
+@pytest.mark.parametrize("how", mostly_long(["close", "terminate", "interrupt"], "close"))
 def test_the_end_of_the_server_ends_its_scripts(many: Path, waiting: Path, runs: int, how: str) -> None:
     configured = {"SCAFFOLD_TORCHTUNE_SETUP_SCRIPT": str(waiting), "SCAFFOLD_TORCHTUNE_ACTIVATE": "off"}
     with started("serve", "--root", many, **configured) as process:
@@ -179,8 +181,10 @@ def test_the_end_of_the_server_ends_its_scripts(many: Path, waiting: Path, runs:
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("surface", ["command", "server"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT])
+@pytest.mark.parametrize(
+    ("surface", "number"),
+    spread(itertools.product(["command", "server"], [signal.SIGKILL, signal.SIGQUIT]), every=3),
+)
 def test_scripts_end_with_whoever_ran_them_and_the_next_call_does_the_rest(
     many: Path, waiting: Path, runs: int, surface: str, number: signal.Signals
 ) -> None:

@@ -1,6 +1,7 @@
 """What a person edits while a scaffold works is kept, and told."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.experiments import RUNS, actions, change, log, outputs
+from support.sampling import spread
 from support.scaffolding import codes, refusal
 from support.setup_scripts import MAKE, THREE, failed, scaffold, script
 from support.wording import absent
@@ -48,9 +50,10 @@ def edit_at(moment: tuple[str, int], edit: Callable[[], object]) -> Callable[[st
     return progress
 
 
-@pytest.mark.parametrize("name", ["finetune.yaml", "finetune.slurm"])
-@pytest.mark.parametrize("run", [THREE[0], THREE[2]], ids=["published", "about to be published"])
-@pytest.mark.parametrize("is_new", [False, True])
+@pytest.mark.parametrize(
+    ("name", "run", "is_new"),  # published already, or about to be
+    spread(itertools.product(["finetune.yaml", "finetune.slurm"], [THREE[0], THREE[2]], [False, True]), every=3),
+)
 def test_an_edit_while_scripts_run_is_kept_and_told(
     three: Path, tmp_path: Path, name: str, run: str, is_new: bool
 ) -> None:

@@ -5,7 +5,6 @@ import errno
 import os
 import shutil
 import signal
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from scaffold_torchtune.journal import refused_entry
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request, Stopped
 from support.experiments import ACTIONS, actions, change, log, make_experiment, outputs
+from support.forked import was_killed
 
 RUNS = ("lr1e-5", "lr5e-5")
 
@@ -60,16 +60,12 @@ def interrupt() -> None:
 
 def killed_at(number: int, experiment: Path) -> bool:
     """Scaffold in a process of its own that is killed right before a call; false where it came to its end."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the child of a process with threads only runs our code
-        child = os.fork()
-    if child == 0:
-        try:
-            with at_call(number, lambda: os.kill(os.getpid(), signal.SIGKILL)):
-                steps.scaffold(Request(experiment))
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+    def scaffold() -> None:
+        with at_call(number, lambda: os.kill(os.getpid(), signal.SIGKILL)):
+            steps.scaffold(Request(experiment))
+
+    return was_killed(scaffold)
 
 
 def check_no_mixture(experiment: Path, generations: set[tuple[bytes, ...]]) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -20,6 +21,8 @@ from scaffold_torchtune.request import Request, Stopped
 from scaffold_torchtune.system.files import Tree
 from support.command_line import answer
 from support.experiments import ACTIONS, RUNS, actions, change, everything, log, outputs
+from support.forked import was_killed
+from support.sampling import spread
 from support.scaffolding import codes, refusal, scaffold
 
 
@@ -43,9 +46,10 @@ def kill_in_log(patch: pytest.MonkeyPatch, number: int, moment: str) -> None:
     patch.setattr(Tree, "append", killed)
 
 
-@pytest.mark.parametrize("moment", ["before", "midway", "after"])
-@pytest.mark.parametrize("number", [1, 2, 3], ids=["render", "setup", "validate"])
-@pytest.mark.parametrize("then", ["scaffold", "refused"])
+@pytest.mark.parametrize(
+    ("moment", "number", "then"),  # at the entries of render, of setup, and of validate
+    spread(itertools.product(["before", "midway", "after"], [1, 2, 3], ["scaffold", "refused"]), every=5),
+)
 def test_killed_at_the_log_it_has_each_entry_once(experiment: Path, moment: str, number: int, then: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         kill_in_log(patch, number, moment)
@@ -70,19 +74,44 @@ def test_killed_at_the_log_it_has_each_entry_once(experiment: Path, moment: str,
 OF_PROGRESS = (6, 12, 14)
 """Of all renames of a first scaffold of one run, those of progress.json that follow the log's entries."""
 
+LAST = 14
+"""The number of the last one."""
 
-@pytest.mark.parametrize("number", [*OF_PROGRESS, *(pytest.param(n, marks=pytest.mark.long) for n in range(1, 15))])
-def test_killed_by_the_system_before_a_rename_each_entry_is_there_once(single: Path, number: int) -> None:
-    if shutil.which("strace") is None:
-        pytest.skip("no strace")
-    program = f"from scaffold_torchtune.cli import main; main(['scaffold', {str(single)!r}])"
-    inject = ["-e", f"inject=rename,renameat,renameat2:signal=KILL:when={number}"]
-    command = ["strace", "-f", "-qq", "-o", str(single.parent / "trace"), *inject, sys.executable, "-c", program]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, capture_output=True, env=environment, check=False)
-    assert done.returncode in {-signal.SIGKILL, 128 + signal.SIGKILL}, done.stderr
-    killed = (single.parent / "trace").read_text().splitlines()
-    assert number not in OF_PROGRESS or "progress.json" in [line for line in killed if "rename" in line][-1]
+
+def renames(experiment: Path, killed_at: int = 0) -> list[str]:
+    """The names that a scaffold in a process of its own gives by renames; before that with a number it is killed."""
+    told = experiment.parent / "renames"
+
+    def work() -> None:
+        def hook(event: str, given: tuple[Any, ...]) -> None:
+            if event == "os.rename":
+                with told.open("a") as file:
+                    file.write(f"{os.fspath(given[1])}\n")
+                if told.read_text().count("\n") == killed_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        scaffold(experiment)
+
+    assert was_killed(work) == bool(killed_at)
+    return [Path(name).name for name in told.read_text().splitlines()]
+
+
+def test_the_renames_of_progress_are_these(single: Path) -> None:
+    found = renames(single)
+    assert {found[number - 1] for number in OF_PROGRESS} == {"progress.json"}
+    assert len(found) == LAST
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        number if number in OF_PROGRESS else pytest.param(number, marks=pytest.mark.long)
+        for number in range(1, LAST + 1)
+    ],
+)
+def test_killed_before_a_rename_each_entry_is_there_once(single: Path, number: int) -> None:
+    assert len(renames(single, number)) == number
     assert scaffold(single).ok
     assert actions(single) == ACTIONS
     assert scaffold(single).unchanged
@@ -186,7 +215,10 @@ def test_a_scaffold_whose_last_entries_cannot_be_written_was_stopped(experiment:
 
 @pytest.mark.parametrize("options", ["ro", "size=1M"])
 def test_a_real_file_system_that_is_read_only_or_full(experiment: Path, tmp_path: Path, options: str) -> None:
-    """In a mount namespace of its own, which needs root."""
+    """In a mount namespace of its own, which others than root may have in a user namespace."""
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        pytest.skip("unshare is not on this machine: Linux has it")
     steps.render(Request(experiment))
     steps.setup(Request(experiment))
     copy = tmp_path / "copy"
@@ -196,11 +228,12 @@ def test_a_real_file_system_that_is_read_only_or_full(experiment: Path, tmp_path
     fill = f"{{ cat /dev/zero >{experiment}/fill; true; }} 2>/dev/null"
     lines.append(f"mount -o remount,ro {experiment}" if options == "ro" else fill)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = ["unshare", "-m", "sh", "-c", " && ".join([*lines, validate])]
+    as_root = [] if os.geteuid() == 0 else ["-r"]
+    command = [unshare, "-m", *as_root, "sh", "-c", " && ".join([*lines, validate])]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if not done.stdout.startswith("{"):
         assert "unshare" in done.stderr or "mount" in done.stderr, done.stderr
-        pytest.skip(f"no mount namespace: {done.stderr}")
+        pytest.skip(f"nobody may mount here, not even in a user namespace: {done.stderr}")
     told = json.loads(done.stdout)
     assert (done.returncode, told["passed"]) == (0, True)
     assert "verdict-unlogged" in {each["code"] for each in told["findings"]}

@@ -12,6 +12,7 @@ from scaffold_torchtune.results.step_results import ScaffoldResult
 from support.experiments import change, log, make_experiment
 from support.kit_generations import GENERATIONS, kit
 from support.new_experiments import finetune
+from support.sampling import mostly_long
 from support.scaffolding import refusal, scaffold
 from support.wording import absent
 
@@ -58,7 +59,7 @@ def test_each_generation_scaffolds_to_a_passed_validation(tmp_path: Path, genera
     assert "SCAFFOLD_TORCHTUNE_COMPLETE" in log(tmp_path / "sweep")
 
 
-@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("generation", mostly_long(GENERATIONS, "august"))
 def test_what_it_writes_by_itself_is_told_once_for_all_runs(tmp_path: Path, generation: str) -> None:
     result = done(tmp_path, generation)
     assert [f.code for run in result.validation.runs for f in run.findings] == []
@@ -91,7 +92,7 @@ def test_what_makes_another_job_of_it_is_refused(tmp_path: Path) -> None:
     assert [(problem.code, problem.field) for problem in refused.problems] == [("unplanned-value", "array")]
 
 
-@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("generation", mostly_long(GENERATIONS, "november"))
 def test_it_is_given_the_keys_that_it_takes_and_no_others(tmp_path: Path, generation: str) -> None:
     assert done(tmp_path, generation).ok
     given = setup_yaml(tmp_path / "sweep", RUN)
@@ -127,7 +128,7 @@ def test_where_lora_goes_and_how_runs_are_logged_no_version_can_be_told(
     assert absent(problem.fix, "--setup-script bundled") == []
 
 
-@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("generation", mostly_long(GENERATIONS, "december"))
 def test_what_every_version_writes_may_be_said(tmp_path: Path, generation: str) -> None:
     said = "- **Target modules:** q_proj, v_proj, o_proj, gate_proj, up_proj, down_proj\n- **W&B mode:** offline"
     result = done(tmp_path, generation, {"- **Epochs:** 2": f"- **Epochs:** 2\n{said}"})

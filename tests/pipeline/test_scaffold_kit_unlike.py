@@ -1,11 +1,13 @@
 """Experiments unlike the example, with stand-ins for three generations of cruijff_kit's script: passed, or refused."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 
 from support.experiments import change
 from support.kit_generations import GENERATIONS, kit
+from support.sampling import spread
 from support.unlike_experiments import UNLIKE, ends, holds
 
 
@@ -14,8 +16,9 @@ def _user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USER", "ada")
 
 
-@pytest.mark.parametrize("generation", GENERATIONS)
-@pytest.mark.parametrize("name", UNLIKE)
+@pytest.mark.parametrize(
+    ("name", "generation"), spread(itertools.product(UNLIKE, GENERATIONS), every=len(GENERATIONS) + 1)
+)
 def test_it_passes_or_is_refused_by_name_before_anything_is_written(tmp_path: Path, name: str, generation: str) -> None:
     holds(tmp_path, name, generation, kit(tmp_path / "kit", generation))
 

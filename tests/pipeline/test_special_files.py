@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from scaffold_torchtune.cli import main
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.system import templating
 from support.command_line import command
 from support.experiments import RUNS, everything, make_experiment
 from support.mcp_calls import call
-from support.scaffolding import codes, refusal, scaffold
+from support.scaffolding import codes, refusal
 
 OUTPUTS = "/scratch/gpfs/LAB/ada/ck-outputs"
 NOT_UTF8 = os.fsdecode(b"x\xff")
@@ -100,19 +101,35 @@ def test_a_named_file_that_is_not_utf8_is_refused(experiment: Path, tmp_path: Pa
     assert [(one.code, one.field) for one in refused.problems] == [("unsafe-path", option)]
 
 
-@pytest.mark.parametrize("where", ["experiment", "run", "data"])
-def test_names_that_are_not_utf8_are_told_by_every_surface(tmp_path: Path, where: str) -> None:
-    experiment = make_experiment(tmp_path / "e")
-    scaffold(experiment)
-    folder = {"experiment": experiment, "run": experiment / RUNS[0], "data": experiment / "data"}[where]
+@pytest.fixture(params=["experiment", "run", "data"])
+def with_odd_names(done: Path, request: pytest.FixtureRequest) -> Path:
+    """A scaffold with names that are not UTF-8, in one of its directories."""
+    folder = {"experiment": done, "run": done / RUNS[0], "data": done / "data"}[request.param]
     (folder / NOT_UTF8).mkdir()
     (folder / f"{NOT_UTF8}.slurm").touch()
-    for step in ("parse", "plan", "render", "setup", "validate", "scaffold"):
-        for json_wanted in ((), ("--json",)):
-            done = command(step, experiment, *json_wanted)
-            assert done.returncode in {0, 1, 2}
-            assert "Traceback" not in done.stderr
-            assert not json_wanted or json.loads(done.stdout)
+    return done
+
+
+@pytest.mark.parametrize("step", ["parse", "plan", "render", "setup", "validate", "scaffold"])
+def test_names_that_are_not_utf8_are_told_by_every_command(
+    with_odd_names: Path, step: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for json_wanted in ((), ("--json",)):
+        assert main([step, str(with_odd_names), *json_wanted]) in {0, 1, 2}
+        out, error = capsys.readouterr()
+        assert "internal-error" not in out + error
+        assert not json_wanted or json.loads(out)
+
+
+@pytest.mark.parametrize("options", [["--json"], pytest.param([], marks=pytest.mark.long)])
+def test_names_that_are_not_utf8_are_told_by_a_process(with_odd_names: Path, options: list[str]) -> None:
+    told = command("validate", with_odd_names, *options)
+    assert told.returncode in {0, 1}
+    assert (told.stderr, bool(told.stdout)) == ("", True)
+
+
+def test_names_that_are_not_utf8_are_told_by_the_tools(tmp_path: Path, with_odd_names: Path) -> None:
+    experiment = with_odd_names
     replies = call(tmp_path, *((tool, {"experiment": str(experiment)}) for tool in ("plan_runs", "validate")))
     assert all(reply.structured_content for reply in replies)
     assert not any("unexpectedly" in str(reply.structured_content) for reply in replies)

@@ -19,7 +19,9 @@ from scaffold_torchtune.models import DataFile, DiskState
 from scaffold_torchtune.preflight import check_plan, data_files
 from scaffold_torchtune.preflight.data_files import inspect_data
 from scaffold_torchtune.preflight.samples import form_of
+from support.measuring import untraced
 from support.plans import Changes, plan_of, run_of
+from support.sampling import spread
 from support.wording import absent
 
 CHAT: Changes = {"dataset_type": "chat_dataset", "system_prompt": ""}
@@ -76,7 +78,8 @@ def test_a_hostile_row_is_refused_or_read(row: str, tmp_path: Path) -> None:
     [
         b"[" * 1_000_000, b'{"train": ' + b"[" * 1_000_000, b'{"train": [' + b'{"a":' * 200_000, b'{"a":' * 200_000,
         b'"' + b"x" * 5_000_000, b'{"train": ["' + b"x" * 5_000_000, b" " * 5_000_000, b"{" * 1_000_000,
-        b'{"train": {"input": [' + b"[]," * 500_000 + b"[]]}}", b'{"note": {"a": [' + b"[]," * 500_000 + b"[]]}}",
+        b'{"train": {"input": [' + b"[]," * 50_000 + b"[]]}}", b'{"note": {"a": [' + b"[]," * 50_000 + b"[]]}}",
+        pytest.param(b'{"train": {"input": [' + b"[]," * 500_000 + b"[]]}}", marks=pytest.mark.long),
         b"{" + b",".join(b'"p%d": []' % n for n in range(200_000)) + b"}",
         b'{"train": [{' + b",".join(b'"c%d": ""' % n for n in range(100_000)) + b"}]}",
         b'{"train": [' + b"9" * 5_000_000 + b"]}", b"\\" * 100_000, b"\x00" * 100_000, b"\xf0\x9f\x98\x80" * 100_000,
@@ -84,15 +87,16 @@ def test_a_hostile_row_is_refused_or_read(row: str, tmp_path: Path) -> None:
         b'{"train": [{"input": "' + b"a" * 3_000_000 + b'", "output": "b"}]}',
         b'{"train": [{"input": "' + b"a " * 1_500_000 + b'", "output": "b"}]}',
     ],
-    ids=range(19),
+    ids=range(20),
 )  # fmt: skip
 def test_time_and_memory_are_bounded(content: bytes, tmp_path: Path) -> None:
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.process_time()
-    found, _ = looked_at(tmp_path / "words.json", content)
+    with untraced():
+        found, _ = looked_at(tmp_path / "words.json", content)
     spent, after = time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF)
     assert found.problem or found.parts or found.unread
     assert (after.ru_maxrss - before.ru_maxrss) * KILOBYTE < 250 * 1024**2
-    assert spent < 60  # 4 where nothing traces it; coverage makes it 16
+    assert spent < 10
 
 
 def test_more_rows_than_can_be_looked_at_soon_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +153,7 @@ def parquet_of(columns: dict[str, Any]) -> bytes:
     return sink.getvalue()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", spread(range(4), every=4))
 def test_drawn_json_is_refused_or_read(seed: int, tmp_path: Path) -> None:
     drawn = random.Random(seed)  # noqa: S311 - a fixed seed
     found = [looked_at(tmp_path / "words.json", drawn_json(drawn)) for _ in range(250)]

@@ -52,6 +52,11 @@ def renamed(name: str) -> Callable[[Path], object]:
     return lambda model: (model / "model.safetensors").rename(model / name)
 
 
+def twice(model: Path) -> None:
+    (model / "b.safetensors").hardlink_to(model / "model.safetensors")
+    renamed("a.safetensors")(model)
+
+
 def as_torchtune_saves(model: Path) -> None:
     """As torchtune 0.6.1 leaves epoch_N after LoRA (FullModelHFCheckpointer.save_checkpoint)."""
     name = "model-00001-of-00001.safetensors"
@@ -150,7 +155,7 @@ def test_an_adapter_alone_is_no_base_model(here: Path, model: Path) -> None:
         lambda model: (model / "model.safetensors").unlink(),
         lambda model: (sharded(3)(model), (model / SHARDS[3][1]).unlink()),
         lambda model: (sharded(3, index=False)(model), (model / SHARDS[3][1]).unlink()),
-        lambda model: (renamed("a.safetensors")(model), shutil.copy(model / "a.safetensors", model / "b.safetensors")),
+        twice,
     ],
 )
 def test_where_files_are_missing_or_it_is_open_which_count_it_is_refused(here: Path, model: Path, lay: Any) -> None:
@@ -167,7 +172,7 @@ def test_other_weights_than_an_index_names_do_not_count(model: Path) -> None:
 def test_of_two_sets_of_shards_the_one_that_the_index_names_counts(model: Path) -> None:
     sharded(3)(model)
     for name in SHARDS[2]:
-        shutil.copy(model / SHARDS[3][0], model / name)
+        (model / name).hardlink_to(model / SHARDS[3][0])
     assert inspect_checkpoint(str(model)).weights == tuple(SHARDS[3])
     (model / INDEX).unlink()
     assert inspect_checkpoint(str(model)).weights == ()

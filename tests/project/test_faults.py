@@ -11,7 +11,7 @@ import faults
 from scaffold_torchtune.system.files import Tree
 from support import system_calls
 from support.disturbed import SCENARIOS, Ground
-from support.forked import Forked, command, forked
+from support.forked_command import Forked, command, in_fork
 from support.system_calls import Point
 
 has_strace = pytest.mark.skipif(bool(system_calls.lacks()), reason=system_calls.lacks() or "-")
@@ -96,7 +96,7 @@ SEEN: dict[str, tuple[Callable[[Ground], int], str]] = {
 def test_what_must_never_be_is_seen(ground: Ground, what: str) -> None:
     act, word = SEEN[what]
     assert not [*ground.wrong(ground.run())]
-    assert any(word in each for each in ground.wrong(forked(lambda: act(ground), ground.streams)))
+    assert any(word in each for each in ground.wrong(in_fork(lambda: act(ground), ground.streams)))
 
 
 def test_a_mixture_of_two_generations_is_seen(tmp_path: Path) -> None:

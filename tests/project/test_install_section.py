@@ -14,6 +14,7 @@ from scaffold_torchtune.cli.dispatch import prepare_demo
 from scaffold_torchtune.cli.parser import parser, serve_parser
 from support.hosts import STEPS, calls
 from support.readme import blocks, command_lines, install_section
+from support.sampling import spread
 
 
 def servers() -> list[dict[str, Any]]:
@@ -27,7 +28,7 @@ def servers() -> list[dict[str, Any]]:
     return [next(iter(block.values()))["torchtune"] for block in found]
 
 
-@pytest.mark.parametrize("server", servers(), ids=["generic", "VS Code", "Codex"])
+@pytest.mark.parametrize("server", spread(servers(), every=3), ids=["generic", "VS Code", "Codex"])
 def test_a_block_starts_a_server_that_lists_the_tools_and_takes_the_experiments(
     server: dict[str, Any], tmp_path: Path
 ) -> None:

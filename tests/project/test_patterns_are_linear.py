@@ -107,9 +107,10 @@ def of_module(path: Path) -> Iterator[Used]:
     dotted = "scaffold_torchtune." + name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     constants = vars(importlib.import_module(dotted))
     for constant, value in constants.items():
-        named = {node.func.attr for node in nodes if is_call_of(node, constant)}  # type: ignore[attr-defined]
-        mapped = {m for m in METHODS if re.search(rf"\b{re.escape(constant)}\.{m}\b", source)}
-        for pattern in inside(value):
+        patterns = [*inside(value)]
+        named = {node.func.attr for node in nodes if is_call_of(node, constant)} if patterns else set()  # type: ignore[attr-defined]
+        mapped = {m for m in METHODS if patterns and re.search(rf"\b{re.escape(constant)}\.{m}\b", source)}
+        for pattern in patterns:
             yield from (Used(f"{name}:{constant}", pattern, method) for method in named | mapped or {"fullmatch"})
         if (name, constant) in {("setup/external/failures.py", "_KNOWN"), ("external_checks/sbatch.py", "_CAUSES")}:
             items = value if isinstance(value, dict) else [item[0] for item in value]

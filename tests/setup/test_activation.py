@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scaffold_torchtune.setup.external.activation import Activation, Fault, activate
-from support.logins import MODULES, has_modules, home, loaded
+from support.logins import HIDDEN, MODULES, home, loaded
 from support.stand_in_conda import StandIn
 from support.waiting import PATIENCE, pass_deadlines_once
 from support.wording import absent
@@ -157,17 +157,21 @@ def test_a_module_that_is_not_loaded_is_a_fault_whatever_the_status(tmp_path: Pa
     assert "anaconda3/2025.6(default)" in found.available
 
 
-@pytest.mark.skipif(has_modules(), reason="this machine has a module system")
+def modules_of(folder: Path) -> str:
+    """A MODULESHOME with the stand-in."""
+    (folder / "init").mkdir(parents=True)
+    (folder / "init" / "bash").write_text(MODULES)
+    return str(folder)
+
+
 def test_a_machine_without_modules(tmp_path: Path) -> None:
-    found = fault(Activation(("gcc", "cuda/12"), "tune"), home(tmp_path / "home"))
+    site = modules_of(tmp_path / "site")  # which is hidden, as any module system of this machine is
+    found = fault(Activation(("gcc", "cuda/12"), "tune"), home(tmp_path / "home", HIDDEN) | {"MODULESHOME": site})
     assert (found.kind, found.what) == ("modules", "gcc cuda/12")
 
 
 def test_modules_of_moduleshome_where_the_login_shell_has_none(tmp_path: Path) -> None:
-    init = tmp_path / "site" / "init" / "bash"
-    init.parent.mkdir(parents=True)
-    init.write_text(MODULES)
-    login = home(tmp_path / "home", "unset -f module") | {"MODULESHOME": str(tmp_path / "site")}
+    login = home(tmp_path / "home", "unset -f module") | {"MODULESHOME": modules_of(tmp_path / "site")}
     assert activated(Activation(("gcc",)), login)["SITE"] == "gcc/12.2"
 
 

@@ -9,6 +9,7 @@ from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import processes
 from support.experiments import actions, is_alive, log, outputs
+from support.sampling import spread
 from support.setup_scripts import GOOD, MAKE, THREE, failed, scaffold, script
 from support.waiting import PATIENCE, pass_deadlines_once
 
@@ -80,7 +81,7 @@ MISBEHAVIOURS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("how", MISBEHAVIOURS)
+@pytest.mark.parametrize("how", spread(MISBEHAVIOURS, every=2))
 def test_only_the_run_that_misbehaves_fails(
     three: Path, tmp_path: Path, marks: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:

@@ -9,6 +9,7 @@ from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.experiments import actions, log, outputs
+from support.sampling import mostly_long
 from support.scaffolding import codes, refusal
 from support.setup_scripts import MAKE, THREE, failed, scaffold, script
 
@@ -43,11 +44,17 @@ REMOVED = {
     "the experiment": [""],
 }
 
+USUAL = [
+    ("another run's record", "after", 1),
+    ("where scripts work", "after", 3),
+    ("its run directory", "before", 1),
+    ("state and documents", "before", 3),
+]
 
-@pytest.mark.parametrize("what", REMOVED)
+
 @pytest.mark.parametrize(
-    ("when", "jobs"),
-    [("after", 1), *(pytest.param(when, jobs, marks=pytest.mark.long) for when, jobs in OTHERWISE)],
+    ("what", "when", "jobs"),
+    mostly_long(((what, *how) for what in REMOVED for how in [("after", 1), *OTHERWISE]), *USUAL),
 )
 def test_the_run_that_takes_something_away_fails_and_the_others_are_finished(
     three: Path, tmp_path: Path, what: str, when: str, jobs: int
@@ -75,6 +82,27 @@ def test_the_run_that_takes_something_away_fails_and_the_others_are_finished(
     assert again.ok
     assert outputs(three) == good
     assert actions(three)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
+
+
+def test_a_run_that_loses_its_working_directory_to_another_is_run_again(three: Path, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    victim = f"""\
+import time
+begun = pathlib.Path({str(begun)!r})
+if run == {THREE[0]!r} and not begun.exists():
+    begun.write_text(os.getcwd())
+    while pathlib.Path("setup_finetune.yaml").exists():
+        time.sleep(0.01)
+    sys.exit("where is it?")
+if run == {BAD!r}:
+    while not begun.exists():
+        time.sleep(0.01)
+    for path in pathlib.Path(begun.read_text()).glob("*"):
+        path.unlink()
+"""
+    result = scaffold(three, script(tmp_path / "tool", victim + MAKE), jobs=3)
+    assert begun.exists()
+    assert result.ok
 
 
 def test_a_script_that_removes_the_experiment_for_good_is_stopped_midway(

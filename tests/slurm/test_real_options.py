@@ -1,7 +1,6 @@
 """A real Slurm takes QOS, mail, typed GPUs and the like as they are written, and reads them as they are meant."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +8,11 @@ import pytest
 
 from scaffold_torchtune.external_checks import sbatch
 from scaffold_torchtune.settings import parameters
-from support import one_node_slurm
+from support import needs
 from support.one_node_slurm import Slurm
 from support.setup_texts import script_of
 
-MISSING = one_node_slurm.missing()
-pytestmark = [
-    pytest.mark.slurm,
-    pytest.mark.skipif(bool(MISSING), reason=f"not on this machine: {', '.join(MISSING)}; `make slurm` as root"),
-]
+pytestmark = needs.SLURM
 
 ASKED: dict[str, Any] = {
     "gpus": 2,
@@ -37,12 +32,6 @@ READ = [
     "MailType=END,FAIL,TIME_LIMIT_80",
     "Comment=second # try; of (two) & more, é",
 ]
-
-
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[Slurm]:
-    with one_node_slurm.running() as running:
-        yield running
 
 
 def written(script: str, folder: Path) -> Path:

@@ -3,7 +3,6 @@
 import itertools
 import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,11 @@ from scaffold_torchtune.cli import main
 from scaffold_torchtune.cli.dispatch import prepare_demo
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.torchtune_facts.model_registry import known_models
-from support import one_node_slurm
+from support import needs
 from support.one_node_slurm import Slurm
 from support.setup_texts import script_of
 
-MISSING = one_node_slurm.missing()
-pytestmark = [
-    pytest.mark.slurm,
-    pytest.mark.skipif(bool(MISSING), reason=f"not on this machine: {', '.join(MISSING)}; `make slurm` as root"),
-]
-
-
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[Slurm]:
-    with one_node_slurm.running() as running:
-        yield running
+pytestmark = needs.SLURM
 
 
 # What sbatch says of a script without running it.

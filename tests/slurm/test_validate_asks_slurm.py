@@ -2,7 +2,7 @@
 
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,23 +10,13 @@ import pytest
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import ScaffoldResult
-from support import one_node_slurm
+from support import needs
 from support.experiments import RUNS, make_experiment
 from support.one_node_slurm import Slurm
 from support.scaffolding import answers
 from support.wording import absent
 
-MISSING = one_node_slurm.missing()
-pytestmark = [
-    pytest.mark.slurm,
-    pytest.mark.skipif(bool(MISSING), reason=f"not on this machine: {', '.join(MISSING)}; `make slurm` as root"),
-]
-
-
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[Slurm]:
-    with one_node_slurm.running() as running:
-        yield running
+pytestmark = needs.SLURM
 
 
 @pytest.fixture

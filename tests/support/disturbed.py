@@ -10,7 +10,7 @@ from typing import Final
 from scaffold_torchtune.pipeline.plan_file import read_plan
 from scaffold_torchtune.pipeline.state import LogState, Record
 from support.experiments import Kept, actions, change, everything, log, make_experiment, outputs
-from support.forked import Ended, command, forked
+from support.forked_command import Ended, command, in_fork
 from support.setup_scripts import MAKE, script
 
 MOST_MEGABYTES: Final = 300
@@ -77,7 +77,7 @@ class Ground:
 
     def run(self, *arguments: str) -> Ended:
         """Run the command undisturbed, or another one."""
-        return forked(command(*(arguments or self.line)), self.streams)
+        return in_fork(command(*(arguments or self.line)), self.streams)
 
     def restore(self) -> None:
         """Put the experiment back to where the command begins."""

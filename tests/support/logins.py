@@ -28,6 +28,12 @@ module() {
 }
 """
 
+HIDDEN = """\
+# A login shell that finds no module system, wherever one may be.
+unset -f module
+function . { case $1 in */init/bash | /etc/profile.d/*) return 1 ;; *) builtin . "$@" ;; esac; }
+"""
+
 
 def home(folder: Path, profile: str = "") -> dict[str, str]:
     """The environment of a login with a home of its own, whose ~/.bash_profile is `profile`."""
@@ -64,9 +70,3 @@ class Login:
         """Add a line to the profile of the login shell."""
         with Path(self.variables["HOME"], ".bash_profile").open("a") as profile:
             profile.write(line + "\n")
-
-
-def has_modules() -> bool:
-    """Whether this machine has a module system of its own."""
-    places = ("/usr/share/modules/init/bash", "/usr/share/lmod/lmod/init/bash", "/usr/share/Modules/init/bash")
-    return any(map(os.path.exists, places))

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from support.experiments import many_runs
-from support.forked import Ended
+from support.forked_command import Ended
 
 RUNS: Final = 1_000
 LARGE: Final = 200_000_000

@@ -15,7 +15,7 @@ from support.random_model import VOCABULARY, write_tokenizer
 
 SIZES = {
     "vocab_size": VOCABULARY, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "embed_dim": 16,
-    "intermediate_dim": 32, "max_seq_len": 256, "tie_word_embeddings": True,
+    "intermediate_dim": 32, "max_seq_len": 4096, "tie_word_embeddings": True,
 }  # fmt: skip
 
 

@@ -4,7 +4,6 @@ The model is built as Qwen2.5 is, with one layer and a width of 16; data set, to
 loss are those of the config. A training takes about half a second. Who imports this needs torch and torchtune.
 """
 
-import json
 import math
 import os
 import runpy
@@ -13,8 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-WIDTH = {"vocab_size": 151_936, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "embed_dim": 16}
-SIZES = {**WIDTH, "intermediate_dim": 32, "max_seq_len": 4096, "tie_word_embeddings": True}
+from support.tiny_qwen import SIZES
 
 
 @dataclass(frozen=True)
@@ -31,22 +29,6 @@ class Trained:
     def ruined(self) -> bool:
         """Whether no trained value is a number."""
         return self.values > 0 and self.nan == self.values
-
-
-def make_tiny(directory: Path) -> None:
-    """Write the checkpoint of the tiny model."""
-    import torch
-    from safetensors.torch import save_file
-    from torchtune.models.qwen2 import qwen2
-    from torchtune.models.qwen2._convert_weights import qwen2_tune_to_hf
-
-    directory.mkdir(parents=True)
-    torch.manual_seed(14)
-    weights = qwen2(**SIZES).state_dict()
-    converted = qwen2_tune_to_hf(weights, num_heads=2, num_kv_heads=1, dim=16, tie_word_embeddings=True)
-    save_file({name: each.contiguous() for name, each in converted.items()}, directory / "model.safetensors")
-    config = {"hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True}
-    (directory / "config.json").write_text(json.dumps(config))
 
 
 @cache

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +24,7 @@ from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.system import locking
 from scaffold_torchtune.system.files import Tree
 from scaffold_torchtune.system.locking import Leftover, Maker
+from support.forked import forked
 from support.waiting import PATIENCE
 
 # The kernel takes such locks from the dead in the order of their descriptors, those of flock after all others.
@@ -256,10 +256,13 @@ def test_with_less_it_does_the_same(tree: Tree, lacking: str) -> None:
         assert codes(tree) == []
 
 
-def test_of_eight_processes_one_has_it_also_where_they_are_killed(tree: Tree, tmp_path: Path, lacking: str) -> None:
+@pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.long)])
+def test_of_eight_processes_one_has_it_also_where_they_are_killed(
+    tree: Tree, tmp_path: Path, lacking: str, times: int
+) -> None:
     wins, witness = tmp_path / "wins", tmp_path / "witness"
     witness.touch()
-    wanted = 60 if lacking == "as it is" else 10
+    wanted = (20 if lacking == "as it is" else 8) * times
     running: set[int] = set()
     deadline = time.monotonic() + PATIENCE
     while not wins.exists() or wins.read_text().count("\n") < wanted:
@@ -270,9 +273,10 @@ def test_of_eight_processes_one_has_it_also_where_they_are_killed(tree: Tree, tm
         running.discard(pid)
         assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 0
     for pid in running:
-        os.waitpid(pid, 0)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)  # the number of one that is not waited for is still a process's, which may hold the lock
     assert "two" not in wins.read_text()
-    assert wins.read_text().count("killed\n") > wanted / 5
+    assert wins.read_text().count("killed\n") >= wanted / 4
     assert codes(tree) == []
 
 
@@ -325,22 +329,7 @@ def compete(root: Path, wins: Path, witness: Path) -> None:
                     os.kill(os.getpid(), signal.SIGKILL)
                 LOCKF(alone, fcntl.LOCK_UN)
                 return
-            time.sleep(0.01 * chance.random())
-
-
-def forked(work: Callable[[], object]) -> int:
-    """Do something in a process of its own, and return its number."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return pid
+            time.sleep(0.02 * chance.random())
 
 
 MOUNTS: Final = """\

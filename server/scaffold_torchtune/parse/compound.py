@@ -74,7 +74,8 @@ _SOME_GPUS: Final = re.compile(
 )
 _EDGES: Final = " \t,;()x×*–—-"
 _EFFECTIVE: Final = re.compile(
-    r"(?:an?\s+)?(?:effective|total|global)(?:\s+batch(?:\s+size)?)?\s*(?:of|is|=|:)?\s*(?P<size>[0-9]{1,9})|=\s*(?P<product>[0-9]{1,9})",
+    r"(?:an?\s{1,9})?(?:effective|total|global)(?:\s{1,9}batch(?:\s{1,9}size)?)?\s{0,9}(?:of|is|=|:)?\s{0,9}(?P<size>[0-9]{1,9})"
+    r"|=\s{0,9}(?P<product>[0-9]{1,9})",
     re.IGNORECASE,
 )  # fmt: skip
 _ACCUMULATED: Final = re.compile(

@@ -6,7 +6,8 @@ from typing import NamedTuple, Self
 
 from scaffold_torchtune.findings import Collector, Finding, Scalar
 from scaffold_torchtune.models import Setting
-from scaffold_torchtune.system.markdown import Labelled, Text
+from scaffold_torchtune.system import markdown
+from scaffold_torchtune.system.markdown import Labelled, Section, Text
 
 
 class Typed(NamedTuple):
@@ -80,6 +81,15 @@ class Draft(Collector):
 
     def __post_init__(self) -> None:
         super().__init__(self.file)
+
+    def read_markdown(self, text: str) -> Section | None:
+        """Return the sections of the document; where it cannot be read, note why."""
+        try:
+            return markdown.read(text)
+        except markdown.MarkdownError as error:
+            self.add("invalid-value", error.message, line=error.line, fix=error.fix)
+            self.readable = False
+            return None
 
 
 @dataclass

@@ -12,7 +12,7 @@ from scaffold_torchtune.parse.local_labels import Topic
 from scaffold_torchtune.parse.local_lines import LocalEntry, Part, pair_of, parts
 from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.settings import kinds, recipes
-from scaffold_torchtune.system import markdown, yamlio
+from scaffold_torchtune.system import yamlio
 from scaffold_torchtune.system.markdown import Fence, Table, Text
 from scaffold_torchtune.system.text import escape, shown
 
@@ -42,11 +42,8 @@ def read_local(text: str, file: str) -> LocalDraft:
     """
     draft = LocalDraft(file, text=text)
     front, rest = _front_matter(text)
-    try:
-        root = markdown.read(rest)
-    except markdown.MarkdownError as error:
-        draft.add("invalid-value", error.message, line=error.line, fix=error.fix)
-        draft.readable = False
+    root = draft.read_markdown(rest)
+    if root is None:
         return draft
     found = parts(root)
     draft.sections = {p.title: p.line for p in reversed(found) if p.title and "nothing" not in p.topic}

@@ -8,7 +8,6 @@ from scaffold_torchtune.parse import foreign, headings, runs_table, values
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import by_label, normalize
-from scaffold_torchtune.system import markdown
 from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.system.markdown import Bullet, Labelled, Section, Table, Text
 from scaffold_torchtune.system.text import shown
@@ -42,11 +41,8 @@ _WANDB = frozenset({"wandb project", "w b project", "weights biases project", "p
 def read_markdown_summary(text: str, file: str) -> SummaryDraft:
     """Read a Markdown summary. Problems of its form are noted in the draft."""
     draft = SummaryDraft(file, text=text)
-    try:
-        root = markdown.read(text)
-    except markdown.MarkdownError as error:
-        draft.add("invalid-value", error.message, line=error.line, fix=error.fix)
-        draft.readable = False
+    root = draft.read_markdown(text)
+    if root is None:
         return draft
     draft.sections = headings.lines_of(root)
     _name(root, draft)

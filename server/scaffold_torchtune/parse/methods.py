@@ -63,7 +63,7 @@ _HARMLESS: Final = re.compile(
     r"|cross entropy(?: loss)?|adamw?)"
 )
 _SETTING: Final = re.compile(
-    r"(?P<label>[a-zα][a-zα _]{0,40}?)\s*(?:=|:|is)?\s*(?P<value>[0-9][0-9.]*(?:e[+-]?[0-9]{1,3})?)"
+    r"(?P<label>[a-zα][a-zα _]{0,40}?)\s{0,9}(?:=|:|is)?\s{0,9}(?P<value>[0-9][0-9.]*(?:e[+-]?[0-9]{1,3})?)"
 )
 _COUNTED: Final = re.compile(r"(?P<value>[0-9]{1,6})\s*(?:x\s*)?(?P<label>gpus?|epochs?|warmup steps)")
 _OF_METHODS: Final = frozenset(
@@ -78,7 +78,7 @@ _SPEAKS: Final = re.compile(
 )
 _LONGEST_VALUE: Final = 80
 _PARTS: Final = re.compile(r"(?<=[A-Za-z]{2})-")
-_NO: Final = re.compile(r"(?:no|not|without|non)\s+(?:any )?(?P<rest>.+)")
+_NO: Final = re.compile(r"(?:no|not|without|non)\s{1,9}(?:any )?(?P<rest>.+)")
 _EDGES: Final = " \t`\"'“”*.~"
 
 

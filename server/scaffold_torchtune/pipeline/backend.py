@@ -237,6 +237,7 @@ class Pool:
         self.watch = Watch(tree, [one.directory for one, _ in work])
         self.changed: set[str] = set()
         self._missed: set[str] = set()
+        self._lost: set[str] = set()
         self._suspects: set[str] = set()
         self._cleared: set[str] = set()  # had ended at the last check
         self._checked = time.monotonic()
@@ -281,12 +282,14 @@ class Pool:
             return
         # what ends during the check may have done it after the check: it is not cleared yet
         done = {run.directory for future, run in futures.items() if future.done()}
+        lost = bool(self._lost)
         changes = self._changes()
         self._checked = time.monotonic()
         self.changed.update(changes)
-        if changes:
+        if changes or lost:
             begun = {run.directory for future, run in futures.items() if future.running() or future.done()}
-            self._suspects |= begun - self._cleared
+            # what a run lost may have been taken before the last check, while it ran
+            self._suspects |= begun if lost else begun - self._cleared
         self._cleared = done
 
     def _suspected(self) -> Generator[tuple[PlannedRun, Outcome], None, None]:
@@ -329,7 +332,11 @@ class Pool:
             try:
                 self._tree.make_directory(staged, durable=False)
                 self._tree.write(f"{staged}/{layout.SETUP_YAML}", text.encode(), durable=False)
-                return self._run(staged)
+                outcome = self._run(staged)
+                if outcome.reason and self._tree.kind(f"{staged}/{layout.SETUP_YAML}") is None:
+                    # another run's script may have taken it away
+                    self._lost.add(run.directory)
+                return outcome
             finally:
                 with contextlib.suppress(Refused):  # else the next scaffold clears it
                     self._tree.clear(once)

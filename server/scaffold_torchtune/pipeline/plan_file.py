@@ -41,13 +41,28 @@ class NotAPlan(ValueError):
     """The file does not hold a plan that planning could have made."""
 
 
-@functools.lru_cache(maxsize=2)
 def read_plan(data: bytes) -> Plan:
-    """Return the plan in the bytes of plan.json. One that was read before is not judged again.
+    """Return the plan in the bytes of plan.json. What was read before is not judged again.
 
     Raises:
         NotAPlan: it is damaged, was changed, or holds what is never planned.
     """
+    judged = _judged(data)
+    if isinstance(judged, str):
+        raise NotAPlan(judged)
+    return judged
+
+
+@functools.lru_cache(maxsize=2)
+def _judged(data: bytes) -> Plan | str:
+    """Return the plan, or what is wrong with it."""
+    try:
+        return _read(data)
+    except NotAPlan as error:
+        return str(error)
+
+
+def _read(data: bytes) -> Plan:
     content = _json(data)
     if content.get("id") != id_of(content):
         raise NotAPlan("its id is not that of its content: it was edited, or is damaged")

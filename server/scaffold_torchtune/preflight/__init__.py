@@ -1,4 +1,21 @@
-"""Preflight checks: what would go wrong later, as far as the plan and the disk show it now."""
+"""Preflight checks: what would go wrong later, as far as the plan and the disk show it now.
+
+data_files.py       reading JSON and Parquet data sets
+data_findings.py    columns, formats and sizes of data sets
+conversations.py    chats that torchtune refuses
+samples.py          lengths of samples, packing, labels that are left
+sample_layouts.py   special tokens and templates of each tokenizer
+token_counter.py    tokens, counted by the tokenizer of the model
+labels.py           samples without labels, NaN losses, truncation
+disk.py             reading the directories of base models, free space, states to resume from
+inputs.py           files and tensors of base models
+resuming.py         states of other plans in the output directory
+optimizer_steps.py  optimizer steps, and warm-up beside them
+cost.py             GPU memory, disk and time
+design.py           seeds, confounds, unusual values, identical runs
+grid.py             the factorial grid, and odd cells in it
+run_groups.py       runs with equal values, for one finding about all of them
+"""
 
 from collections.abc import Mapping, Sequence
 

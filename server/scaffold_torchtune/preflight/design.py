@@ -185,8 +185,8 @@ def _confound(plan: Plan, message: str, *names: str) -> Finding:
 
 def _alpha(plan: Plan) -> Iterator[Finding]:
     """LoRA scales what it adds by alpha / rank."""
-    ranks = [r for r in plan.runs if isinstance(r.value("lora_rank"), int) and r.value("lora_alpha") is not None]
-    scales = {float(run.text("lora_alpha")) / run.integer("lora_rank", 1) for run in ranks}
+    ranks = [run for run in plan.runs if run.integer("lora_rank", 0) and run.integer("lora_alpha", 0)]
+    scales = {run.integer("lora_alpha", 0) / run.integer("lora_rank", 0) for run in ranks}
     alphas, levels = {run.value("lora_alpha") for run in ranks}, {run.value("lora_rank") for run in ranks}
     if len(levels) < 2 or "lora_alpha" in plan.varying:  # noqa: PLR2004 - it varies
         return

@@ -1,6 +1,6 @@
-"""Scaffolds by the real setup_finetune.py of cruijff_kit, of three generations, out of a checkout of its repository.
+"""Scaffolds by the real setup_finetune.py of cruijff_kit, of three generations, out of a clone of its repository.
 
-SCAFFOLD_TORCHTUNE_CRUIJFF_KIT names a clone with its history. Without it, the stand-ins of test_scaffold_kit.py serve.
+tests/pipeline/test_scaffold_kit.py tries the same with stand-ins.
 """
 
 import os
@@ -15,15 +15,21 @@ from support.experiments import make_experiment
 from support.scaffolding import scaffold
 from support.unlike_experiments import UNLIKE, holds
 
-CLONE = os.environ.get("SCAFFOLD_TORCHTUNE_CRUIJFF_KIT", "")
+CLONE = os.environ.get("SCAFFOLD_TORCHTUNE_CRUIJFF_KIT") or str(Path(__file__).parents[2] / ".cruijff_kit")
 # The commit, the directory that is the package cruijff_kit, and what the summary must say besides.
 GENERATIONS: dict[str, tuple[str, str, dict[str, str]]] = {
     "November 2025": ("738c94f", ".", {}),
     "December 2025": ("0a36d10", ".", {}),
-    "August 2026": ("HEAD", "src", {"**Epochs:** 2": "**Epochs:** 2\n- **Dataset type:** chat_completion"}),
+    "August 2026": ("v0.3.4", "src", {"**Epochs:** 2": "**Epochs:** 2\n- **Dataset type:** chat_completion"}),
 }
 
-pytestmark = pytest.mark.skipif(not CLONE, reason="SCAFFOLD_TORCHTUNE_CRUIJFF_KIT names no clone of cruijff_kit")
+pytestmark = [
+    pytest.mark.kit,
+    pytest.mark.skipif(
+        not Path(CLONE).exists(),
+        reason="there is no clone of cruijff_kit: `make kit` makes one, SCAFFOLD_TORCHTUNE_CRUIJFF_KIT names another",
+    ),
+]
 
 
 @pytest.fixture
