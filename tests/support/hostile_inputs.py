@@ -11,7 +11,7 @@ from scaffold_torchtune.results.tools import ARGUMENTS
 from scaffold_torchtune.system.layout import TEMPLATES
 from support.disturbed import Ground
 from support.experiments import SUMMARY, actions, run_directories
-from support.forked_command import Ended, forked
+from support.forked_command import Ended, in_fork
 from support.mcp_calls import with_client
 
 ENTRY: Final = "[2026-11-20 12:00:00] SCAFFOLD_TORCHTUNE_COMPLETE"
