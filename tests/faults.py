@@ -273,8 +273,9 @@ def run(only: Sequence[str], sample: int = 0, seed: int = 1, workers: int = 2) -
         os.environ["FAULTS"] = folder
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
             campaign = Campaign(pool, sample, seed)
-            for name in only or PARTS:
-                PARTS[name](campaign)
+            for name, part in PARTS.items():  # memory last: a worker that has made large files passes its own on
+                if not only or name in only:
+                    part(campaign)
     return campaign
 
 

@@ -70,7 +70,7 @@ def _json_lines(file: Path, size: int) -> None:
 
 
 def _parquet(file: Path, size: int) -> None:
-    rows = [*_rows(size)]
+    rows = [*_rows(size)]  # in one group, as writers make it
     table = pa.table({name: [row[name] for row in rows] for name in ("input", "output")})
     pyarrow.parquet.write_table(table, file, compression="none")
 
