@@ -197,7 +197,7 @@ def test_lines_that_are_no_requests_and_huge_ones_do_not_end_the_server(demo: Pa
 def test_what_a_client_does_wrong_prints_no_traceback(demo: Path, method: str, params: dict[str, Any]) -> None:
     with served("--root", str(demo.parent), cwd=demo.parent, stderr=demo.parent / "stderr") as pipe:
         answer = pipe.request(method, params)
-        assert ("error" in answer) == (method == "prompts/get")  # else a result says what is wrong
+        assert "error" in answer or method != "prompts/get"  # else a result may say what is wrong
         assert pipe.request("ping", {})["result"] == {}
         assert pipe.close() == 0
     assert "Traceback" not in (demo.parent / "stderr").read_text()
