@@ -48,8 +48,7 @@ modules: $(STAMP)  ## tests against real Environment Modules and Lmod; installs 
 	scripts/install_modules
 	$(BIN)/python -m pytest tests/modules -m modules
 
-kit: $(STAMP)  ## tests with the real setup scripts of cruijff_kit, which it clones where it can
-	scripts/clone_cruijff_kit
+kit: $(STAMP)  ## tests with the real setup scripts of a clone of cruijff_kit, which SCAFFOLD_TORCHTUNE_CRUIJFF_KIT names
 	$(BIN)/python -m pytest tests/cruijff_kit -m kit
 
 package: $(STAMP)  ## tests with real hosts and checkers (Claude Code, Inspector, mcpb, uv, ...), which it installs (1.3 GB)
@@ -95,7 +94,7 @@ mutation: $(STAMP)  ## break each check, one place at a time: do its tests see i
 	$(BIN)/python tests/mutation.py
 
 clean:
-	rm -rf $(VENV) $(CONTRACT) .lmod .cruijff_kit .package-tools dist demo .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(CONTRACT) .lmod .package-tools dist demo .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'

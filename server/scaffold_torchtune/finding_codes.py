@@ -48,7 +48,7 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "short-time": Code(_W, "a time such as `2:00`, which SLURM reads as two minutes", "write `2:00:00` or `0:02:00`"),
         "begins-anew": Code(_W, "`requeue` without `resume_from_checkpoint`, or resuming in a run of one epoch, where torchtune saves nothing to resume from", "add `- **Resume from checkpoint:** yes` to Configuration; nothing where runs are short"),
         "runs-differ": Code(_W, "the overview says another number of fine-tuned runs than the table has", "correct the one that is wrong"),
-        "levels-differ": Code(_W, "the section Variables names other values than the runs have; the runs count", "correct the one that is wrong"),
+        "levels-differ": Code(_W, "the section Variables, or a sentence that says what the runs have, names other values than they have; the runs count", "correct the one that is wrong"),
         "overridden": Code(_W, "two places give different values, and one wins: a row over Configuration, the output base directory of claude.local.md over the summary's Checkpoint directory; as information, any document over a plain template", "remove the value that is not meant"),
         "own-recipe": Code(_W, "a template names a recipe that is not torchtune's own: it must be in the job's environment, and what it reads is not known", "take `custom_recipe` out of the template, or see that the environment has it"),
         "default-used": Code(_W, "rank or learning rate is given nowhere; setup_finetune's default is used", "give it if another value is meant"),
@@ -56,7 +56,7 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "wrong-experiment-dir": Code(_E, "the summary names another experiment directory than its own", "correct the path, or move the summary"),
     },
     "Plan": {
-        "identical-runs": Code(_E, "two rows have the same values", "remove one, or add the column that tells them apart"),
+        "identical-runs": Code(_E, "two rows have the same values; where the others are a grid, the finding names the combination that it lacks", "write that combination in one of the two, remove one, or add the column that tells them apart"),
         "name-collision": Code(_E, "two runs would share a directory, maybe but for case", "give distinct names, or `--names table`"),
         "unsafe-name": Code(_E, "a name has characters that a directory must not have, or is reserved", "rename what it is made of"),
         "unsupported-format": Code(_E, "the data set is neither `.json` nor `.parquet`", "convert it"),

@@ -317,6 +317,7 @@ class Packs(Model):
     least: int
     likely: int
     most: int
+    bare: int = Field(default=0, description="of those that are likely, packs in which no sample has a label")
 
 
 class SampleCounts(Model):

@@ -28,3 +28,23 @@ def test_packs_are_as_many_as_torchtune_makes(splits: bool) -> None:
         for length in lengths:
             shorter.add(drawn.randrange(1, length + 1))
         assert shorter.all() <= packing.all()
+
+
+@pytest.mark.parametrize("splits", [True, False])
+def test_packs_without_a_label_are_as_many_as_torchtune_makes(splits: bool) -> None:
+    from torchtune.data import CROSS_ENTROPY_IGNORE_IDX
+    from torchtune.datasets import PackedDataset
+
+    drawn = random.Random(splits)  # noqa: S311 - a fixed seed
+    for _ in range(200):
+        size = drawn.randrange(2, 30)
+        lengths = [drawn.randrange(1, size + 1) for _ in range(drawn.randrange(1, 40))]
+        labelled = [drawn.random() < 0.3 for _ in lengths]
+        labels = [1 if has else CROSS_ENTROPY_IGNORE_IDX for has in labelled]
+        samples = [{"tokens": [1] * n, "labels": [label] * n} for n, label in zip(lengths, labels, strict=True)]
+        packed = PackedDataset(samples, max_seq_len=size, split_across_pack=splits)
+        bare = sum(bool((pack["labels"] == CROSS_ENTROPY_IGNORE_IDX).all()) for pack in packed)
+        packing = Packing(size, splits)
+        for length, has in zip(lengths, labelled, strict=True):
+            packing.add(length, labelled=has)
+        assert packing.all_bare() == bare, (lengths, labelled)

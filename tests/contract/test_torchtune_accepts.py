@@ -14,6 +14,7 @@ import pytest
 
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.settings.kinds import PROJECTIONS
+from scaffold_torchtune.settings.unsupported import is_refused
 from scaffold_torchtune.setup.bundled import build
 from scaffold_torchtune.system import yamlio
 from scaffold_torchtune.torchtune_facts.facts import load
@@ -317,3 +318,26 @@ def test_llama_would_lose_white_space_around_the_input(tmp_path: Path) -> None:
 def test_a_newline_after_the_input_makes_no_difference_to_llama(tmp_path: Path) -> None:
     with_newline = trained_text(llama_tokenizer(tmp_path, {"user": ["", "\n"]}))
     assert with_newline == trained_text(llama_tokenizer(tmp_path, {}))
+
+
+def test_what_documents_may_say_of_adamw_and_the_schedule_is_what_torch_and_torchtune_have() -> None:
+    import inspect
+
+    import torch
+    from torchtune.training import get_cosine_schedule_with_warmup
+
+    defaults = {name: each.default for name, each in inspect.signature(torch.optim.AdamW).parameters.items()}
+    said = {"betas": str(defaults["betas"]), "adam epsilon": str(defaults["eps"]), "beta1": "0.9", "beta2": "0.999"}
+    assert [label for label, text in said.items() if is_refused(label, text)] == []
+    assert is_refused("betas", "(0.9, 0.95)")
+    assert is_refused("adam epsilon", "1e-6")
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=1, num_training_steps=10)
+    rates = []
+    for _ in range(11):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert (rates[0], rates[1]) == (0, 1)
+    assert rates[-1] == pytest.approx(0)  # `cosine decay to 10%` is another schedule
+    assert rates[1:] == sorted(rates[1:], reverse=True)

@@ -57,6 +57,8 @@ CASES = {
     "no other than long prompts, accumulated": Case([LONG] * 8, "no-labels", "ruined", (SHORT, ACCUMULATE)),
     "a prompt that fits": Case([PAIR] * 7 + [{**LONG, "input": "word " * 5}], "", "trained", (SHORT,)),
     "one long prompt, packed": Case([PAIR] * 7 + [LONG], "no-labels", "ruined", (SHORT, "- **Packed:** yes")),
+    "more long prompts than packs can share": Case([LONG] * 7 + [PAIR], "no-labels", "ruined",
+                                                   (SHORT, "- **Packed:** yes"), 2),
     "packs that do not fill a step": Case([PAIR] * 40, "no-steps", "no step", ("- **Packed:** yes",), 16,
                                           good=[{**PAIR, "input": "word " * 400}] * 16),
     "an empty text": Case([{"text": "word"}, {"text": ""}], "", "NaN in the log", (TEXTS,), good=[{"text": "word"}]),

@@ -1,16 +1,20 @@
 """What torchtune 0.6.1 makes of a seed, of what it saved, and of another plan's state: trained on the CPU."""
 
 import hashlib
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.preflight.disk import inspect_checkpoint
 from support import needs
+from support.checkpoints import facts_of, write_safetensors
 from support.experiments import change, make_experiment
 from support.scaffolding import refusal
 from support.tiny_qwen import make_tiny_qwen, train_tiny
@@ -23,8 +27,11 @@ RESUME = "- **Resume from checkpoint:** yes\n- **Warmup steps:** 1"
 ROW = "| {name} | {model} | {recipe} | {rank} | 1e-4 | {seed} | Fine-tuned |"
 
 
-def experiment(folder: Path, rows: list[str], *more: str) -> Path:
-    """An experiment whose model is not there yet: what lies there later is smaller than its name says."""
+def experiment(folder: Path, rows: list[str], *more: str, model: Path | None = None) -> Path:
+    """An experiment whose model is not there yet: what lies there later is smaller than its name says.
+
+    `model` is the directory of one that is there.
+    """
     header = ["| Run Name | Model | Recipe | LoRA Rank | LR | Seed | Type |", "|---|---|---|---|---|---|---|"]
     here = make_experiment(
         folder / "sweep",
@@ -41,8 +48,11 @@ def experiment(folder: Path, rows: list[str], *more: str) -> Path:
     first = next(i for i, line in enumerate(lines) if line.startswith("| Run Name"))
     last = max(i for i, line in enumerate(lines) if line.startswith("|"))
     (here / SUMMARY).write_text("\n".join([*lines[:first], *header, *rows, *lines[last + 1 :], ""]))
+    if model is not None:
+        change(here / SUMMARY, f"`{folder / 'models' / MODEL}`", f"`{model}`")
     assert main(["scaffold", str(here)]) == 0
-    make_tiny_qwen(folder / "models" / MODEL)
+    if model is None:
+        make_tiny_qwen(folder / "models" / MODEL)
     return here
 
 
@@ -89,6 +99,45 @@ def test_what_torchtune_saved_is_read_by_its_index_and_trains_on(tmp_path: Path)
     output = tmp_path / "second"
     train_tiny(here / "one", "epochs=1", f"output_dir={output}", f"checkpointer.checkpoint_dir={saved}", files)
     assert digest(output / "epoch_0" / found.weights[0]) != digest(saved / found.weights[0])
+
+
+@pytest.mark.parametrize(("first", "second"), [("LoRA", "full"), ("full", "LoRA")])
+def test_a_second_stage_trains_what_the_first_one_saved(tmp_path: Path, first: str, second: str) -> None:
+    """The second experiment names the first one's epoch_0 as its model, and trains by the files as it finds them."""
+    here = experiment(tmp_path / "one", [row("one", first, 1, "8" if first == "LoRA" else "-")])
+    faster = ("optimizer.lr=0.05", "lr_scheduler.num_warmup_steps=1")
+    began = train_tiny(here / "one", "epochs=1", *faster, steps=4)
+    saved = results(here / "one") / "epoch_0"
+    weights = inspect_checkpoint(str(saved)).weights
+    aside = tmp_path / "aside"
+    saved.rename(aside)
+    make_large(aside, saved)  # which is what its name says, as the plan is held to
+    later = experiment(tmp_path / "two", [row("two", second, 1, "8" if second == "LoRA" else "-")], model=saved)
+    shutil.rmtree(saved)
+    aside.rename(saved)
+    config = yaml.safe_load((later / "two" / "finetune.yaml").read_text())
+    assert config["checkpointer"]["checkpoint_files"] == list(weights)
+    printed = train_tiny(later / "two", "epochs=1", steps=1)
+    made = results(later / "two") / "epoch_0" / "model-00001-of-00001.safetensors"
+    assert digest(made) == digest(saved / weights[0])  # a warm-up begins with a step of lr 0, which changes nothing
+    assert first_loss(printed) != first_loss(began)  # the same samples, of other weights
+
+
+def first_loss(printed: str) -> str:
+    found: list[str] = re.findall(r"1\|1\|Loss: ([0-9.]+)", printed)
+    return found[0]
+
+
+def make_large(tiny: Path, directory: Path) -> None:
+    """The directory with the same files, of which those of weights have the tensors of the model as it is published."""
+    shutil.copytree(tiny, directory)
+    (weights,) = inspect_checkpoint(str(tiny)).weights
+    write_safetensors(directory / weights, dict(facts_of(MODEL).tensors()))
+    index = {"metadata": {}, "weight_map": dict.fromkeys(dict(facts_of(MODEL).tensors()), weights)}
+    for file in directory.glob("*.index.json"):
+        file.write_text(json.dumps(index))
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"hidden_size": 896}))
 
 
 def test_a_state_brings_its_learning_rate_back(tmp_path: Path) -> None:

@@ -328,7 +328,10 @@ def test_a_section_without_settings_may_say_what_is_so(tmp_path: Path, line: str
         ("method", "QLoRA"), ("training", {"method": "QLoRA"}), ("lora", {"use_dora": True}), ("quantization", "4-bit"),
         ("experiment", {"name": "sweep", "method": "DPO"}), ("output", {"wandb_mode": "sometimes"}),
         ("variables", {"method": ["LoRA", "QLoRA"]}), ("wandb", {"mode": "online"}), ("slurm", {"nodes": 2}),
-        ("output", {"wandb": "disabled"}), ("training", {"target_modules": "q_proj"}),
+        ("output", {"wandb": "disabled"}), ("training", {"target_modules": "q_proj"}), ("training", {"seed": 7}),
+        ("slurm", {"account": "lab2"}), ("lora", {"r": 16}), ("precision", "fp16"), ("notes", "We train with QLoRA."),
+        ("optimizer", {"name": "adamw", "betas": [0.9, 0.95]}), ("variables", {"optimizer": ["AdamW", "SGD"]}),
+        ("variables", {"precision": ["bf16", "fp16"]}), ("description", "All runs use DoRA, as in the paper."),
     ],
 )  # fmt: skip
 def test_a_section_of_the_yaml_form_may_not_ask_for_other_runs(tmp_path: Path, key: str, value: object) -> None:
@@ -341,6 +344,23 @@ def test_a_section_of_the_yaml_form_may_not_ask_for_other_runs(tmp_path: Path, k
         settings_of(folder)
     last = len(summary.read_text().splitlines())
     assert {p.line for p in refused.value.problems if p.severity is Severity.ERROR} == {last}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hypothesis", "QLoRA is no better"), ("notes", "QLoRA is left for later."),
+        ("variables", {"optimizer": ["AdamW"]}),
+        ("tools", {"preparation": "torchtune", "evaluation": "inspect-ai, 4-bit judge"}), ("optimizer", "AdamW"),
+    ],
+)  # fmt: skip
+def test_a_section_of_the_yaml_form_may_say_what_is_so(tmp_path: Path, key: str, value: object) -> None:
+    usual, usually = settings_of(written(tmp_path / "usual", "controls", "", ""))
+    folder = written(tmp_path / "sweep", "controls", "", "")
+    summary = folder / "experiment_summary.yaml"
+    summary.write_text(f"{summary.read_text()}\n{key}: {json.dumps(value)}\n")
+    planned, told = settings_of(folder)
+    assert (changed(usual, planned), told - {"unused-field"}) == ({}, usually)
 
 
 @pytest.mark.parametrize("form", ["column", "parameters"])

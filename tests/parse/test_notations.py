@@ -11,14 +11,14 @@ from scaffold_torchtune.torchtune_facts.model_registry import find_model, known_
 from support.documents import MODEL, local_md, parsed, planned, runs, summary
 
 READ: list[tuple[str, list[str], Scalar, str]] = [
-    ("lr", ["2e−5", "2e–5", "2E-5", "2.e-5", "２e-5", "2 × 10⁻⁵", "2*10^-5", "2 × 10<sup>-5</sup>", "2e‑5",
+    ("lr", ["2e−5", "2e–5", "2E-5", "2.e-5", "2 × 10⁻⁵", "2*10^-5", "2 × 10<sup>-5</sup>", "2e‑5",
             r"$2 \times 10^{-5}$", "2\u2009×\u200910⁻⁵"], 2e-5, ""),
     ("lr", ["10^-4", "10⁻⁴", "10**-4", "10^{-4}", "1e-4"], 1e-4, ""),
     ("lr", ["1e-4†", "1e-4 †"], 1e-4, "†"), ("lr", ["1e-4 [^1]", "1e-4[^1]"], 1e-4, "[^1]"),
     ("lr", ["1e-4²"], 1e-4, "²"),
     ("lr", ["5e-5 (default)"], 5e-5, "(default)"), ("lr", ["5e-5* (see below)"], 5e-5, "* (see below)"),
     ("lora_dropout", ["10%", "10 %", "10 percent", "0.1", ".1"], 0.1, ""), ("weight_decay", ["0.5%"], 0.005, ""),
-    ("epochs", ["3 epochs", "3 epoch", "3", "３"], 3, ""), ("epochs", ["3¹"], 3, "¹"), ("epochs", ["3*"], 3, "*"),
+    ("epochs", ["3 epochs", "3 epoch", "3"], 3, ""), ("epochs", ["3¹"], 3, "¹"), ("epochs", ["3*"], 3, "*"),
     ("epochs", ["3<sup>a</sup>"], 3, "<sup>a</sup>"), ("epochs", ["3,000"], 3000, ""),
     ("batch_size", ["4 per device", "4 samples", "4/GPU", "4 samples per GPU"], 4, ""),
     ("batch_size", ["1,024"], 1024, ""),
@@ -40,16 +40,19 @@ READ: list[tuple[str, list[str], Scalar, str]] = [
     ("model", ["qwen/Qwen2.5-7B", "Qwen 2.5 7B"], "Qwen2.5-7B", ""), ("model", [f"{MODEL}†"], MODEL, "†"),
 ]  # fmt: skip
 REFUSED: dict[str, list[str]] = {
-    "lr": ["1e-5.", "~1e-5", "≈1e-5", "about 1e-5", "1e-5-5e-5", "1e-5–5e-5", "1e-5 to 5e-5", "0,0001", "10%", "10²",
+    "lr": ["２e-5", "1e－5", "1e-５",
+           "1e-5.", "~1e-5", "≈1e-5", "about 1e-5", "1e-5-5e-5", "1e-5–5e-5", "1e-5 to 5e-5", "0,0001", "10%", "10²",
            "<1e-4",
            "1e-5+", "1.", "2 x 105", "1×10-5"],
-    "epochs": ["~3", "3-5", "3–5", "3 to 5", "3²", "2⁴", "3 runs", "3+", "≥3", "1,234", "1,23", "03", "3k",
+    "epochs": ["３", "３ epochs",
+               "~3", "3-5", "3–5", "3 to 5", "3²", "2⁴", "3 runs", "3+", "≥3", "1,234", "1,23", "03", "3k",
                "three-ish", "8 16"],
     "lora_rank": ["16,128", "8 16", "8/16", "8 units"],
     "max_seq_len": ["2k", "2K tokens", "2.048", "2 048", "~2,048", "2,04", "0,048"],
-    "mem": ["1.5T", "~64GB", "64 GB per GPU", "64-128 GB", "64 GB?", "sixty GB"],
-    "time": ["~2h", "2-3 hours", "0 h", "2 months", "h", "30 min 1 h", "1h1h", "1 day and", "59"],
-    "gpus": ["~2", "1-2", "2 x 4", "2 nodes", "2 x nodes", "4 GPUs per node", "x A100"],
+    "mem": ["６４G", "６４ GB", "1.5T", "~64GB", "64 GB per GPU", "64-128 GB", "64 GB?", "sixty GB"],
+    "time": ["１:00:00", "３６ hours",
+             "~2h", "2-3 hours", "0 h", "2 months", "h", "30 min 1 h", "1h1h", "1 day and", "59"],
+    "gpus": ["２", "２ GPUs", "２ x A100", "~2", "1-2", "2 x 4", "2 nodes", "2 x nodes", "4 GPUs per node", "x A100"],
     "model": ["google/Llama-3.2-1B", "foo/bar", "Llama 3.2 and Qwen 2.5", "1B Instruct", "Llama-3.2_1B;x"],
 }  # fmt: skip
 

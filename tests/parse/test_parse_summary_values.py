@@ -256,9 +256,9 @@ def test_a_table_of_names_and_values_in_configuration_is_read(header: str) -> No
 
 def test_another_table_in_configuration_is_not_lost_silently() -> None:
     text = summary().replace("### Training\n", "### Training\n| Model | Seed |\n|--|--|\n| a | 99 |\n\n")
-    (warning,) = parsed(text).warnings
-    assert (warning.code, warning.line) == ("unused-field", 22)
-    assert absent(warning.message, "Model, Seed") == []
+    (problem,) = refusal(parsed, text)
+    assert (problem.code, problem.line) == ("misspelt-field", 22)
+    assert absent(problem.message, "Model, Seed") == []
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ import pytest
 from scaffold_torchtune.findings import Finding, Scalar
 from scaffold_torchtune.models import Options, Plan, Setting, SourceKind
 from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.pipeline.prepare import prepare
 from scaffold_torchtune.plan.planner import make_plan
 from scaffold_torchtune.plan.run_settings import PlanContext
+from scaffold_torchtune.preflight import data_files, disk
 from scaffold_torchtune.request import Request
 from support.documents import LOCAL, SUMMARY, local_md, parsed, planned, refusal, runs, summary, told
 from support.experiments import make_experiment
@@ -220,3 +222,23 @@ def test_the_summary_may_give_the_surroundings_of_all_runs(label: str, name: str
 def test_an_environment_in_the_summary_need_not_stand_in_claude_local_md() -> None:
     plan = planned(summary(training={"Conda environment": "tune2"}), local_md(conda_env=None))
     assert plan.runs[0].settings["conda_env"].value == "tune2"
+
+
+@pytest.mark.parametrize("ratio", [None, "0.1"])
+def test_a_data_set_is_read_once_with_a_warm_up_ratio_or_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratio: str | None
+) -> None:
+    lines = {"- **Epochs:** 2": f"- **Epochs:** 2\n- **Warmup ratio:** {ratio}"} if ratio else {}
+    lines["/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json"] = "EXPERIMENT/data/words.json"
+    experiment = make_experiment(tmp_path / "sweep", replace=lines)
+    opened: list[str] = []
+    read = disk.regular_file
+
+    def counted(path: str) -> Any:
+        opened.append(path)
+        return read(path)
+
+    monkeypatch.setattr(data_files, "regular_file", counted)
+    plan = prepare(Request(experiment)).plan
+    assert len(opened) == len({run.data_path for run in plan.runs}) == 1
+    assert ("steps" in (plan.runs[0].settings["num_warmup_steps"].source.note or "")) is bool(ratio)

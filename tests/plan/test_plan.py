@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from scaffold_torchtune.findings import Finding, Scalar
@@ -312,3 +315,45 @@ def test_everything_that_stands_against_a_plan_is_named_at_once() -> None:
         ("unsupported-format", 17),
         ("unsupported-setting", 25),
     ]
+
+
+RATES, RANKS = ["1e-5", "3e-5", "1e-4"], ["8", "16"]
+CELLS = [(rank, rate) for rank in RANKS for rate in RATES]
+
+
+def grid_of(cells: Sequence[tuple[str, str]], **columns: Any) -> str:
+    ranks, rates = zip(*cells, strict=True)
+    return summary(table=runs(len(cells), LoRA_Rank=ranks, Learning_Rate=rates, **columns))
+
+
+@pytest.mark.parametrize("slip", range(1, len(CELLS)))
+def test_a_slip_that_makes_two_rows_one_run_is_told_with_the_combination_that_is_lacking(slip: int) -> None:
+    """The row got the rate of the row before it, or of the next rank."""
+    other = CELLS[slip - 1] if CELLS[slip - 1][0] == CELLS[slip][0] else CELLS[slip - 3]
+    cells = [*CELLS[:slip], other, *CELLS[slip + 1 :]]
+    (problem,) = refusal(planned, grid_of(cells))
+    rank, rate = CELLS[slip]
+    assert (problem.code, problem.expected) == ("identical-runs", f"lora_rank {rank}, lr {rate}")
+    assert absent(problem.message, "2 x 3", f"lora_rank {rank}, lr {rate}") == []
+    assert f"lora_rank {rank}, lr {rate}" in problem.fix
+
+
+def test_what_follows_from_another_column_is_no_side_of_the_grid_of_identical_runs() -> None:
+    cells = [*CELLS[:-1], CELLS[-2]]
+    (problem,) = refusal(planned, grid_of(cells, LoRA_alpha=[str(2 * int(rank)) for rank, _ in cells]))
+    assert problem.expected == "lora_rank 16, lr 1e-4"
+
+
+def test_two_slips_name_the_combination_that_is_one_cell_away() -> None:
+    cells = list(CELLS)
+    cells[1], cells[5] = cells[0], cells[4]
+    found = refusal(planned, grid_of(cells))
+    for problem, lacking in zip(found, ["lora_rank 8, lr 3e-5", "lora_rank 16, lr 1e-4"], strict=True):
+        assert absent(problem.message, lacking) == []
+
+
+@pytest.mark.parametrize("cells", [[*CELLS, CELLS[0]], [CELLS[0]] * 4 + CELLS[4:], [CELLS[0], CELLS[0]]])
+def test_rows_that_are_no_grid_with_the_one_row_lack_nothing(cells: list[tuple[str, str]]) -> None:
+    problems = refusal(planned, grid_of(cells))
+    assert {problem.code for problem in problems} == {"identical-runs"}
+    assert {problem.expected for problem in problems} == {None}

@@ -126,6 +126,52 @@ def test_a_pack_that_a_sample_without_labels_fills() -> None:
     assert not errors_in(found({**packed, "batch_size": 2}, **counts, filling=1))
 
 
+@pytest.mark.parametrize(
+    ("bare", "batch", "told"),
+    [
+        (1, 1, "certain"), (1, 2, "nothing else"), (7, 2, "certain"), (4, 2, "likely"), (8, 16, "nothing else"),
+        (0, 1, "nothing else"), (30, 4, "likely"), (38, 4, "certain"),
+    ],
+)  # fmt: skip
+def test_packs_without_a_label_count_as_samples_do(bare: int, batch: int, told: str) -> None:
+    """A step of nothing else is certain where fewer packs with a label are left than there are steps."""
+    total = 8 if bare < 30 else 40
+    counts: dict[str, Any] = {**FOUR, "packs": Packs(least=total, likely=total, most=total, bare=bare)}
+    (finding,) = [
+        each for each in found({**ONE, "packed": True, "batch_size": batch}, **counts) if each.code == "no-labels"
+    ]
+    assert finding.severity is (Severity.ERROR if told == "certain" else Severity.WARNING)
+    assert ("chance" in finding.message) is (told == "likely")
+    if told != "certain":
+        assert absent(finding.message, bare, total, "packs") == []
+
+
+def test_packs_that_are_not_counted_are_no_certainty() -> None:
+    counts: dict[str, Any] = {**FOUR, "packs": Packs(least=6, likely=8, most=8, bare=7)}
+    (finding, _) = found({**ONE, "packed": True, "batch_size": 2}, **counts)
+    assert finding.severity is Severity.WARNING
+    assert absent(finding.message, "about 7", "about 8") == []
+
+
+@pytest.mark.parametrize(
+    ("splits", "samples", "bare"),
+    [
+        (False, [(10, False), (4, True), (6, False), (5, False)], 2),  # the first fills a pack, the last is one
+        (False, [(5, False), (5, False), (9, True)], 1),
+        (False, [(4, True), (5, False), (9, False)], 1),
+        (False, [(10, True), (3, True)], 0),
+        (True, [(25, True)], 0),
+        (True, [(25, False), (2, True)], 2),
+        (False, [], 0),
+    ],
+)
+def test_packs_of_which_no_sample_has_a_label(splits: bool, samples: list[tuple[int, bool]], bare: int) -> None:
+    packing = Packing(10, splits)
+    for length, labelled in samples:
+        packing.add(length, labelled=labelled)
+    assert packing.all_bare() == bare
+
+
 def test_for_a_script_of_the_users_own_it_is_a_warning() -> None:
     findings = found(ONE, script="/setup.py", **FOUR)
     assert {each.severity for each in findings} == {Severity.WARNING}

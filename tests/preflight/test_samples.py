@@ -173,7 +173,7 @@ def test_packs_are_those_of_torchtune(tmp_path: Path) -> None:
     at_hand = llama(tmp_path)
     rows = [{"input": "a" * size, "output": "b"} for size in (10, 10, 60, 10, 300, 10)]  # 26 more tokens each
     found = counted(rows, {**at_hand, "packed": True, "max_seq_len": 100})
-    assert found.packs == Packs(least=5, likely=5, most=5)  # 36 + 36, 86, 36, 100 (cut off), 36
+    assert found.packs == Packs(least=5, likely=5, most=5, bare=1)  # 36 + 36, 86, 36, 100 (cut off), 36
     assert found.cut.count == 1
 
 

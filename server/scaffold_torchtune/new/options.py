@@ -15,9 +15,9 @@ from scaffold_torchtune.models import Options, Setting, Source, SourceKind
 from scaffold_torchtune.parse import local, values
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.pipeline.locate import Document, local_document, read_document
-from scaffold_torchtune.pipeline.prepare import train_rows
 from scaffold_torchtune.plan import checks, naming
 from scaffold_torchtune.plan.run_settings import PlanContext
+from scaffold_torchtune.preflight.data_files import DataSets
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings import kinds, recipes
 from scaffold_torchtune.settings.kinds import NotTyped
@@ -82,7 +82,7 @@ class NewExperiment:
     def context(self) -> PlanContext:
         """Return where the experiment will be planned."""
         folder = self.local.path.parent if self.local else self.directory
-        return PlanContext(str(self.directory), str(folder), str(TEMPLATES), is_file, train_rows=train_rows)
+        return PlanContext(str(self.directory), str(folder), str(TEMPLATES), is_file, train_rows=DataSets().train_rows)
 
     @property
     def columns(self) -> list[str]:

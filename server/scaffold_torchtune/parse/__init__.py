@@ -4,6 +4,8 @@ experiment.py        required fields; both documents as one `Experiment`
 markdown_summary.py  experiment_summary.md: sections, models, data, resources
 headings.py          its headings, and lines below them that look like settings and are not read
 configuration.py     its Configuration: what all runs share
+unread.py            lines, notes and sentences elsewhere that say of the runs what they are not
+free_text.py         what a note or a sentence says is done, and what it only mentions
 runs_table.py        its table of runs: columns and rows
 marked_rows.py       rows that are not runs: struck out, cancelled, totals, headings of groups, blank cells
 yaml_summary.py      experiment_summary.yaml

@@ -15,7 +15,13 @@ from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.settings.kinds import PROJECTIONS
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
-from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing, other_training
+from scaffold_torchtune.settings.unsupported import (
+    NOT_PLANNED,
+    asks_for_nothing,
+    beside_optimizer,
+    is_refused,
+    other_training,
+)
 from scaffold_torchtune.system.text import shown
 
 _WANDB: Final = r"(?:wandb|w b|weights (?:and )?biases)"
@@ -54,7 +60,10 @@ OF_OTHER_RUNS: Final = frozenset(
 )
 """Parameters that are more than a remark where no settings are read, if what stands there is not what the runs are."""
 
-NOT_BY_RUN: Final = frozenset({"base_recipe", "conda_env", "modules", "offline", "wandb_entity", "my_wandb_project"})
+NOT_BY_RUN: Final = frozenset(
+    {"base_recipe", "conda_env", "modules", "offline", "wandb_entity", "my_wandb_project", "account", "partition"}
+    | {"constraint", "reservation", "exclude", "mail_user", "mail_type"}
+)
 """What is the same for all runs, and without which a run would be another: a row that gives it is refused."""
 
 _STOCK: Final = re.compile(
@@ -97,6 +106,7 @@ _BESIDE: Final = re.compile(
     re.IGNORECASE,
 )
 
+_OF_A_SCHEDULE: Final = re.compile(r"warm|\bmin|\bto\b|decay|cycle|restart|period|end", re.IGNORECASE)
 _ATTENTION: Final = dict(zip(PROJECTIONS, PROJECTIONS, strict=True)) | {
     "o_proj": "output_proj",
     "out_proj": "output_proj",
@@ -335,9 +345,9 @@ def _scheduler(field: SourceText) -> _Read:
     remark = whole.removeprefix(schedule).strip(" ()")
     match = _BESIDE.fullmatch(remark)
     if match is None:
-        if "warm" in remark.lower() and any(character.isdigit() for character in remark):
+        if _OF_A_SCHEDULE.search(remark) and any(character.isdigit() for character in remark):
             what = f"says {shown(remark)} beside the schedule, which is not read"
-            raise NotHonoured(what, "write Warmup steps or Warmup ratio as a line of its own")
+            raise NotHonoured(what, "write Warmup steps or Warmup ratio as a line of its own, or leave it out")
         return {"lr_scheduler": field}
     if match["percent"]:
         return {"lr_scheduler": schedule, "warmup_ratio": format(float(match["percent"]) / 100, ".12g")}
@@ -404,6 +414,17 @@ _READERS: Final[dict[str, Callable[[SourceText], _Read]]] = {
 }
 
 
+def beside(label: str, field: SourceText) -> dict[str, SourceText]:
+    """Return the settings that stand beside what every run is, by parameter: `AdamW (weight decay 0.1)`."""
+    found = beside_optimizer(normalize(label), _whole(field))
+    return {name: _said(field, text) for each, text in found.items() if (name := _name_of(each))}
+
+
+def _name_of(label: str) -> str:
+    parameter = by_label(label)
+    return parameter.name if parameter else ""
+
+
 def asks_for_several_nodes(text: str) -> bool:
     """Return whether a text, whatever it is about, speaks of more than one node to train on."""
     match = _NODES.search(text)
@@ -412,10 +433,10 @@ def asks_for_several_nodes(text: str) -> bool:
 
 def asked_of(label: str, text: str) -> str | None:
     """Return what a line of no known label asks for and no scaffold has: a technique, a stock config, several nodes."""
+    if normalize(label) in NOT_PLANNED:
+        return label if is_refused(normalize(label), text) else None
     if asks_for_nothing(text):
         return None
-    if normalize(label) in NOT_PLANNED:
-        return label
     stock = _STOCK.search(text)
     found = other_training(label.replace("_", " ")) or other_training(text) or (stock[0] if stock else None)
     return found or (text if asks_for_several_nodes(text) else None)

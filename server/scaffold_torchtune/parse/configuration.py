@@ -4,33 +4,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models import Run, Setting, SourceKind
-from scaffold_torchtune.parse import compound, methods, values
+from scaffold_torchtune.parse import compound, headings, methods, values
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import parameters, recipes
-from scaffold_torchtune.settings.parameters import OF_CONFIGURATION, PARAMETERS, Parameter, by_label, normalize
-from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing, other_training
+from scaffold_torchtune.settings.parameters import OF_CONFIGURATION, Parameter, by_label, normalize
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing
 from scaffold_torchtune.system.text import escape, shown
 
-# Lines of a Configuration section that are remarks, not settings.
-_NOT_SETTINGS = frozenset(
-    {"notes", "note", "purpose", "used by", "description", "motivation", "hypothesis", "question", "goal", "background"}
-    | {
-        "rationale",
-        "why",
-        "reference",
-        "references",
-        "citation",
-        "paper",
-        "related work",
-        "comment",
-        "comments",
-        "baseline",
-    }
-)
 # Words of labels that ask for another training, other jobs or other reports: a label with one is never read over.
 _WORDS_OF_RUNS = frozenset(
     {
@@ -46,6 +29,9 @@ _WORDS_OF_RUNS = frozenset(
         "nodes",
         "wandb",
         "quantization",
+        "lr",
+        "dropout",
+        "optimizer",
     }
 )
 # What Configuration does not set: the runs table and Resources name models and data sets.
@@ -55,16 +41,10 @@ _WORDS_OF_A_LABEL = 3
 _WORDS_OF_SETTINGS = parameters.WORDS_OF_TRAINING.union(
     ("epoch", "seed", "steps", "warm", "decay", "prompt", "scheduler", "accumulation")
 )
-_MORE = re.compile(r"[(,].*", re.DOTALL)
 _EVERY = re.compile(
     r"(?:yes|true|on)?[\s(,:;–—-]*every\s+(?P<steps>[1-9][0-9]{0,8})\s+steps?(?:\s+during\s+training)?[\s).]*",
     re.IGNORECASE,
 )
-_BF16 = (re.compile(r"(?:bf16|bfloat16)\b.*", re.IGNORECASE), "bf16")
-# What every scaffold is, by the label under which people say so; anything else cannot be had.
-_FIXED = dict.fromkeys(("precision", "dtype", "data type"), _BF16) | {
-    "optimizer": (re.compile(r"(?:torch\.optim\.)?adamw\b.*", re.IGNORECASE), "AdamW")
-}
 
 
 def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
@@ -73,11 +53,8 @@ def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Set
     given = given_by_every_run(runs)
     for label, text in _lines(reading, given):
         parameter = values.configured(label)
-        if normalize(label) in _FIXED:
-            _fixed(reading, label, text)
-            continue
         if normalize(label) in NOT_PLANNED:
-            if not values.is_unset(text.text) and not asks_for_nothing(text.full or text.text):
+            if not values.is_unset(text.text):
                 reading.not_planned(label, text)
             continue
         if parameter is not None and parameter.name in OF_CONFIGURATION:
@@ -98,7 +75,6 @@ def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Set
             config["recipe"] = setting if setting.value in recipes.NAMES else first
         elif first.value != setting.value:
             reading.contradiction(parameter.name, setting, first)
-    _unread_lines(reading, config, runs)
     return config
 
 
@@ -108,13 +84,19 @@ def given_by_every_run(runs: tuple[Run, ...]) -> set[str]:
     return set.intersection(*tuned) if tuned else set()
 
 
+_NOTES = frozenset({"note", "notes", "comment", "comments", "remark", "remarks", "description"})
+
+
 def _lines(reading: Reading, given: set[str]) -> Iterator[tuple[str, SourceText]]:
     """Return labels and texts of Configuration, one of each parameter: `GPUs: a100:2` is two."""
     for label, text in reading.summary.configuration:
+        if normalize(label) in _NOTES:
+            reading.summary.notes.append(replace(text, note=f"{text.note} > {label}"))
         meant = _as_method(label, text)
         parameter = compound.parameter_of(meant)
         if parameter is None or not compound.reads(meant) or normalize(label) in NOT_PLANNED:
             yield label, text
+            yield from compound.beside(label, text).items()
             continue
         try:
             yield from compound.parts(meant, text).items()
@@ -127,9 +109,7 @@ def _lines(reading: Reading, given: set[str]) -> Iterator[tuple[str, SourceText]
 def _as_method(label: str, text: SourceText) -> str:
     """Return `method` for a label that means nothing itself and has a method for its value: `Approach: LoRA`."""
     written, words = text.full or text.text, normalize(label)
-    is_unknown = (
-        compound.parameter_of(label) is None and words not in _NOT_SETTINGS | _FIXED.keys() | NOT_PLANNED.keys()
-    )
+    is_unknown = compound.parameter_of(label) is None and words not in headings.FOR_PEOPLE | NOT_PLANNED.keys()
     is_prose = len(words.split()) > _WORDS_OF_A_LABEL
     return "method" if is_unknown and not is_prose and methods.speaks_of_method(written) else label
 
@@ -138,78 +118,6 @@ def _setting(reading: Reading, parameter: Parameter, label: str, text: SourceTex
     """Return what a line says of its parameter; None with the problem noted."""
     text = _validation_steps(text) if values.says_validation(label) else text
     return reading.value(parameter, text, SourceKind.CONFIGURATION)
-
-
-def _fixed(reading: Reading, label: str, text: SourceText) -> None:
-    """Read a line about what every scaffold is: what says otherwise is refused, what is more is a remark."""
-    allowed, what = _FIXED[normalize(label)]
-    written = text.full or text.text
-    is_other = not allowed.fullmatch(written.strip()) or other_training(written)
-    if is_other and not values.is_unset(written):
-        _not_scaffolded(reading, label, text, what)
-    else:
-        _remark(reading, label, text, what)
-
-
-def _not_scaffolded(reading: Reading, label: str, text: SourceText, what: str) -> None:
-    written = text.full or text.text
-    message = f"{text.note}: {escape(label)} is {shown(written)}, but what is scaffolded is {what}"
-    reading.add(
-        "unsupported-setting", message, field=normalize(label), expected=what, actual=escape(written), line=text.line,
-        fix=f"write {what}, or do not scaffold this experiment with this tool",
-    )  # fmt: skip
-
-
-def _remark(reading: Reading, label: str, text: SourceText, what: str) -> None:
-    """Note what stands after a bracket or comma as a remark."""
-    if more := _MORE.search(text.full or text.text):
-        reading.ignored_remark(normalize(label), text, what, more[0])
-
-
-def _value(parameter: Parameter, text: SourceText) -> Scalar:
-    """Return the value that a line, or its first word, gives for a parameter; None where it gives none."""
-    words = [word.rstrip(".,;") for word in text.text.split()[:1]] if parameter.kind not in {"text", "name"} else []
-    found = (values.value_of(parameter, replace(text, text=word, full=word)) for word in (text.text, *words))
-    return next((value for value in found if value is not None), None)
-
-
-def _unread_lines(reading: Reading, config: dict[str, Setting], runs: tuple[Run, ...]) -> None:
-    """Note lines elsewhere that name a hyperparameter, where what they say is not what is planned."""
-    by_run = {name for run in runs for name in run.parameters}
-    for name, text in reading.summary.unread_lines:
-        if name in compound.OF_OTHER_RUNS:
-            if name not in by_run:
-                _unread_of_other_runs(reading, name, text, config)
-            continue
-        value, planned = _value(PARAMETERS[name], text), config.get(name)
-        # a line without a value is prose
-        if value is None or name in by_run or (planned is not None and planned.value == value):
-            continue
-        taken = f"line {planned.source.line} is read" if planned else "no other line sets it"
-        message = f"{name} is {shown(value)} here (under {shown(text.note)}), where no settings are read; {taken}"
-        fix = "write it as a line '- **Name:** value' under '## Configuration', if the runs are to have it"
-        reading.add("unused-field", message, field=name, actual=value, line=text.line, fix=fix)
-
-
-def _unread_of_other_runs(reading: Reading, name: str, text: SourceText, config: dict[str, Setting]) -> None:
-    """Refuse a line elsewhere that says of a method, LoRA, nodes or the like what Configuration does not say."""
-    try:
-        said = compound.parts(name, text)
-    except NotHonoured as problem:
-        if other_training(text.full or text.text):  # all else may be prose: `Method: a grid over ranks`
-            reading.not_honoured(name, text, problem)
-        return
-    for part, field in said.items():
-        value, planned = values.value_of(PARAMETERS[part], field), config.get(part)
-        usual = {"recipe": recipes.LORA, "nodes": 1}.get(part, PARAMETERS[part].default)
-        is_so = value == usual if planned is None else planned.value == value
-        if part == "recipe" and planned is not None and value is not None:
-            is_so = recipes.agree(str(planned.value), str(value))
-        if value is not None and part in compound.OF_OTHER_RUNS and not is_so:
-            message = f"{part} is {shown(value)} here (under {shown(text.note)}), where no settings are read"
-            fix = "write it as a line under '## Configuration', if the runs are to have it; else take it out"
-            reading.add("misspelt-field", message, field=part, actual=value, line=text.line, fix=fix)
-            return
 
 
 def _validation_steps(text: SourceText) -> SourceText:
@@ -236,7 +144,7 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
     """Note a label of Configuration that is not a setting there: nearly one, set elsewhere, or something else."""
     words = normalize(label).split()
     is_prose = len(label.split()) > _WORDS_OF_A_LABEL and not _WORDS_OF_SETTINGS & set(words)
-    if " ".join(words) in _NOT_SETTINGS or is_prose:
+    if " ".join(words) in headings.FOR_PEOPLE or is_prose:
         return
     message, name = f"{text.note}: {shown(label)} is not a setting here", escape(label)
     if by_label(label) is None and (asked := compound.asked_of(label, text.full or text.text)):

@@ -55,8 +55,8 @@ class SourceText:
 class RowDraft:
     """A row of the runs table: its cells by column index, those that are empty or dashes left out.
 
-    `blank` are the columns where nothing stands, not even a dash. `mark` is how the row is marked as not to be run, and
-    `name` the text of its name.
+    `blank` are the columns where nothing stands, not even a dash. `mark` is how the row is marked as not to be run,
+    `name` the text of its name, and `notes` what its columns for people say.
     """
 
     cells: dict[int, SourceText]
@@ -64,6 +64,7 @@ class RowDraft:
     blank: frozenset[int] = frozenset()
     mark: str = ""
     name: str = ""
+    notes: tuple[SourceText, ...] = ()
 
 
 @dataclass
@@ -99,6 +100,7 @@ class SummaryDraft(Draft):
     `stated_runs` is how many fine-tuned runs its overview names, with the line.
     `levels` are the values that its section Variables names for a parameter.
     `unread_lines` look like settings and were not read, by parameter, with the title of their section.
+    `prose` are texts that explain the experiment, `notes` those among the settings of all runs.
     `data_claims` are what it says of the data set's file besides its path: its `format`, its `label`.
     `unasked` are those findings that no answer for all runs settles, as they are about one run each.
     """
@@ -117,6 +119,8 @@ class SummaryDraft(Draft):
     stated_runs: tuple[int, int] | None = None
     levels: list[tuple[str, SourceText]] = field(default_factory=list)
     unread_lines: list[tuple[str, SourceText]] = field(default_factory=list)
+    prose: list[SourceText] = field(default_factory=list)
+    notes: list[SourceText] = field(default_factory=list)
     data_claims: list[tuple[str, SourceText]] = field(default_factory=list)
     unasked: list[Finding] = field(default_factory=list)
 

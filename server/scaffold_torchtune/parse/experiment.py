@@ -22,6 +22,7 @@ from scaffold_torchtune.parse.answers import Answering, Asked, ask
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, TemplateDraft
 from scaffold_torchtune.parse.local_labels import parameter
 from scaffold_torchtune.parse.reading import Reading
+from scaffold_torchtune.parse.unread import note_unread
 from scaffold_torchtune.settings.parameters import OF_CONFIGURATION, PARAMETERS, Parameter
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.text import close_matches, escape, shown
@@ -124,6 +125,9 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
     config = configuration.read_configuration(reading, runs)
     reading.findings += runs_table.differing_levels(reading.summary, runs, config)
     environment = _environment(reading, config)
+    before = len(reading.findings)
+    note_unread(reading, reading.template.settings | environment | config, runs)
+    reading.unasked += reading.findings[before:]
     reading.findings += marked_rows.blank_cells(reading, runs, config, environment)
     dataset, named = _dataset(reading, runs)
     runs = tuple(_with_dataset_path(run, named) for run in runs)

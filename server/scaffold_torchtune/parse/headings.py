@@ -9,6 +9,15 @@ from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft
 from scaffold_torchtune.settings.parameters import by_label, normalize
 from scaffold_torchtune.system.markdown import Section
 
+FOR_PEOPLE: Final = frozenset(
+    {"notes", "note", "purpose", "used by", "description", "motivation", "hypothesis", "question", "goal", "background"}
+    | {"rationale", "why", "reference", "references", "citation", "paper", "related work", "comment", "comments"}
+    | {"baseline", "remark", "remarks", "objective", "explanation", "reason"}
+)
+"""Labels of remarks, which set nothing."""
+
+_OF_OTHERS: Final = frozenset({"used by", "reference", "references", "citation", "paper", "related work", "baseline"})
+
 RUNS: Final = "All Runs"
 _RUNS: Final = frozenset(
     {"all runs", "fine tuning runs", "finetuning runs", "runs", "fine tuned runs", "finetuned runs", "planned runs"}
@@ -25,6 +34,8 @@ _NUMBER: Final = re.compile(r"^(?:[0-9]{1,4}(?:\.[0-9]{1,4}){0,4}|[IVX]{1,6})[.)
 _LONGEST: Final = 300
 _MARKS: Final = " \t>|*+-_`~"
 _BEFORE_LABEL: Final = re.compile(r"\[[ xX]\]|[0-9]{1,9}[.)]|<[a-z]{1,20}>")
+_ROW_OF_A_SETTING: Final = (2, 3)  # its cells: name and value, and a remark
+OF_JOBS: Final = frozenset({"account", "partition", "constraint", "qos", "reservation", "time", "gpus", "mem"})
 _SEPARATOR: Final = re.compile(r"[:=]")
 
 
@@ -54,9 +65,42 @@ is_configuration: Final = _called(
     "shared hyperparameters", "common configuration", "common hyperparameters", "fixed hyperparameters",
     "fixed parameters", "training parameters", "training settings", "training", "training setup", "training config",
     "common settings", "fixed settings", "prompts", "fine tuning hyperparameters", "controls", "controlled variables",
-    "constants", "fine tuning configuration",
+    "constants", "fine tuning configuration", "setup", "experimental setup", "experiment setup", "settings",
+    "experiment settings", "experiment configuration", "config", "training details", "fine tuning", "finetuning",
+    "fine tuning setup", "fine tuning settings", "run settings", "shared settings", "shared parameters",
+    "common parameters", "global settings", "default settings", "base settings", "base configuration", "parameters",
+    "hyper parameters", "common setup", "model and training", "training and model", "optimization", "optimisation",
 )  # fmt: skip
 """Whether a section holds what all runs share."""
+
+is_jobs: Final = _called(
+    "slurm",
+    "slurm settings",
+    "slurm configuration",
+    "slurm defaults",
+    "slurm options",
+    "job settings",
+    "jobs",
+    "job",
+    "job configuration",
+    "compute",
+    "compute settings",
+    "compute configuration",
+    "compute resources",
+    "compute requirements",
+    "resources per run",
+    "resource requirements",
+    "batch settings",
+    "cluster settings",
+    "sbatch",
+    "sbatch options",
+    "scheduler settings",
+    "environment settings",
+)
+"""Whether a section says what jobs ask for."""
+
+is_about_machines: Final = _with_a_word_of("hardware cluster machine machines node nodes infrastructure environment")
+"""Whether a section may describe machines, and not what a job asks for."""
 
 is_output: Final = _called("output", "outputs", "output paths")
 """Whether a section says where outputs go."""
@@ -71,6 +115,22 @@ is_elsewhere: Final = _with_a_word_of(
 """Whether a section is about something else than training: evaluation, generation of data."""
 
 # Sections about runs that do not plan them: `Compute Estimates > Training` holds no settings.
+_is_of_methods: Final = _called(
+    "method",
+    "methods",
+    "approach",
+    "technique",
+    "fine tuning method",
+    "training method",
+    "fine tuning approach",
+    "training approach",
+    "finetuning method",
+    "methodology",
+)
+_is_of_others: Final = _with_a_word_of(
+    "related background literature references bibliography prior future limitations ideas todo next appendix discussion"
+    " alternatives considered questions history changelog scope risks later glossary faq acknowledgements"
+)
 _is_report: Final = _with_a_word_of("estimates estimate estimated cost costs naming status progress")
 
 
@@ -129,6 +189,25 @@ def topmost(root: Section, is_wanted: Callable[[str], bool]) -> Iterator[Section
             yield from topmost(section, is_wanted)
 
 
+def prose(root: Section, above: tuple[str, ...] = ()) -> Iterator[SourceText]:
+    """Yield the texts that explain the experiment, where no section is about others, other times or the data."""
+    for i, section in enumerate(root.sections):
+        title = section.title
+        if not (i == 0 and _is_title(section)) and (_is_of_others(title) or is_elsewhere(title) or is_prompt(title)):
+            continue
+        if not (is_data(title) or is_models(title) or is_output(title) or is_factors(title) or _is_report(title)):
+            of_settings = is_configuration(title) or any(map(is_configuration, above))
+            for text in (*section.paragraphs, *(bullet.text for bullet in section.all_bullets())):
+                pair = text.labelled()
+                label = "" if pair is None else normalize(pair.label)
+                is_setting = label and label not in FOR_PEOPLE and (of_settings or by_label(label) is not None)
+                if not is_setting and label not in _OF_OTHERS:
+                    said = pair.full if pair is not None and label in FOR_PEOPLE else text.plain
+                    said = f"Method: {said}" if _is_of_methods(title) else said
+                    yield SourceText(said, text.line, title or "the top of the file")
+        yield from prose(section, (*above, title))
+
+
 def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
     """Note in `draft.unread_lines` every line that names a hyperparameter and gave nothing to the draft."""
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -145,7 +224,7 @@ def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
     for number, line in enumerate(lines, start=1):
         label, value = _parted(line) if number not in taken else ("", "")
         parameter = by_label(label) if label and value else None
-        if parameter is None or not parameter.warn_unread:
+        if parameter is None or not (parameter.warn_unread or parameter.name in OF_JOBS):
             continue
         at = bisect.bisect_right(starts, number)
         section, above = sections[at - 1] if at else (root, ())
@@ -159,7 +238,11 @@ def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
 
 def _parted(line: str) -> tuple[str, str]:
     """Return label and value of `label: value` or `label = value` without marks around them; empty for others."""
-    line = line[:_LONGEST].lstrip(_MARKS)
+    line = line[:_LONGEST]
+    cells = [cell.strip(_MARKS) for cell in line.strip().strip("|").split("|")]
+    if len(cells) in _ROW_OF_A_SETTING and cells[0]:
+        return cells[0].rstrip(":").rstrip(_MARKS), cells[1]
+    line = line.lstrip(_MARKS)
     while before := _BEFORE_LABEL.match(line):
         line = line[before.end() :].lstrip(_MARKS)
     found = _SEPARATOR.search(line)

@@ -296,10 +296,12 @@ def _note_unread(found: Sequence[Part], draft: LocalDraft, read_blocks: set[int]
                 message = f"{entry.note}: a line without a colon is not read"
                 _unused(draft, entry.label, entry.line, message, _AS_A_LINE)
         for table, topic in part.tables:
-            is_of_settings = local_labels.is_strict(topic) or _names_settings(table, topic)
-            if is_of_settings and not local_labels.is_of_others(topic):
+            names = _names_settings(table, topic)
+            if (local_labels.is_strict(topic) or names) and not local_labels.is_of_others(topic):
                 message = f"{title}: a table of this form is not read for settings"
-                _unused(draft, "table", table.line, message, f"give it two columns, Setting and Value; {_AS_A_LINE}")
+                code = "misspelt-field" if names and local_labels.is_strict(topic) else "unused-field"
+                fix = f"give it two columns, Setting and Value; {_AS_A_LINE}"
+                draft.add(code, message, field="table", line=table.line, fix=fix)
         for fence, topic in part.fences:
             line = next(_settings_in(fence, topic), None) if fence.line not in read_blocks else None
             if line:

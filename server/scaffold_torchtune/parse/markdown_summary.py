@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from scaffold_torchtune.parse import foreign, headings, runs_table, values
+from scaffold_torchtune.parse import compound, foreign, headings, runs_table, values
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.settings.parameters import by_label, normalize
+from scaffold_torchtune.settings.parameters import SURROUNDINGS, by_label, normalize
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED
 from scaffold_torchtune.system.layout import data_label
-from scaffold_torchtune.system.markdown import Bullet, Labelled, Section, Table, Text
+from scaffold_torchtune.system.markdown import Bullet, Labelled, Row, Section, Table, Text
 from scaffold_torchtune.system.text import shown
 from scaffold_torchtune.torchtune_facts.model_registry import find_model
 
@@ -32,6 +33,10 @@ _HUB_NAME = frozenset(
 )
 _FORMATS = frozenset({"json", "parquet"})
 _LABEL_COLUMNS = frozenset({"parameter", "setting", "hyperparameter", "name", "key", "option", "field", "variable"})
+_REMARK_COLUMNS = frozenset(
+    {"note", "notes", "comment", "comments", "remark", "remarks", "description", "rationale", "reason", "why", "unit"}
+    | {"units", "source", "reference", "justification", "meaning", "explanation", "details", "status"}
+)
 _VALUE_COLUMNS = frozenset({"value", "values", "setting", "level", "default"})
 # Words that make a group of settings one of some runs alone.
 _CONDITION = re.compile(r"\b(?:only|except|unless)\b|^(?:for|if|when|in) ", re.IGNORECASE)
@@ -57,9 +62,14 @@ def read_markdown_summary(text: str, file: str) -> SummaryDraft:
             _paths(section, draft)
     for section in headings.topmost(root, headings.is_configuration):
         _training(section, "Configuration", draft)
+    for section in headings.topmost(root, headings.is_jobs):
+        _jobs(section, draft)
+    for section in headings.topmost(root, compound.names_wandb):
+        _tracking(section, draft)
     for section in headings.topmost(root, headings.is_prompt):
         _prompt(section, draft)
     headings.note_unread_lines(text, root, draft)
+    draft.prose += headings.prose(root)
     if not draft.columns:
         _note_foreign(text, root, draft)
     return draft
@@ -206,8 +216,36 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
             _output(below, draft)
         elif _is_condition(below.title) and any(_names_a_setting(text) for text in _all_texts(below)):
             _conditional(below.title, below.line, draft)
+        elif compound.names_wandb(below.title):  # which is read as such
+            continue
         elif not headings.is_elsewhere(below.title) and not headings.is_prompt(below.title):
             _training(below, f"{note} > {below.title}", draft)
+
+
+def _jobs(section: Section, draft: SummaryDraft) -> None:
+    """Read what a section about jobs says of all of them: account, time, ...; all else there is for people."""
+    read = SummaryDraft(draft.file)
+    _training(section, section.title, read)
+    for label, text in read.configuration:
+        parameter = compound.parameter_of(label)
+        if parameter is not None and parameter.name in SURROUNDINGS | {"nodes"}:
+            draft.configuration.append((label, text))
+
+
+def _tracking(section: Section, draft: SummaryDraft) -> None:
+    """Read a section about Weights & Biases, where `Mode` is its mode and `Project` its project."""
+    read = SummaryDraft(draft.file)
+    _training(section, section.title, read)
+    draft.wandb_project = draft.wandb_project or read.wandb_project
+    for label, text in read.configuration:
+        full = next((each for each in (label, f"wandb {label}") if _is_of_wandb(each)), None)
+        if full is not None:
+            draft.configuration.append((full, text))
+
+
+def _is_of_wandb(label: str) -> bool:
+    parameter = compound.parameter_of(label)
+    return parameter is not None and parameter.name.startswith("wandb_")
 
 
 def _texts(bullets: Iterable[Bullet], note: str, draft: SummaryDraft) -> Iterator[Text]:
@@ -270,18 +308,38 @@ def _table(table: Table, note: str, draft: SummaryDraft) -> None:
     """Read a table of names and values; note which settings another table names."""
     header = [normalize(cell.plain) for cell in table.header]
     columns = [i for i, label in enumerate(header) if i and label in _VALUE_COLUMNS]
-    if len(header) > 1 and header[0] in _LABEL_COLUMNS and len(columns) <= 1:
+    is_first = _is_setting(table.header)  # the header is a setting as well
+    others = [label for label in header[2:] if not columns and label and label not in _REMARK_COLUMNS]
+    if others:  # values of several kinds of runs
+        _several(table, note, draft)
+    elif len(header) > 1 and (header[0] in _LABEL_COLUMNS or is_first) and len(columns) <= 1:
         column = columns[0] if columns else 1
-        for row in table.rows:
+        for row in (*([Row(table.header, table.line)] if is_first else ()), *table.rows):
             if len(row.cells) > column and not values.is_empty(row.cells[column].plain):
                 field = SourceText.of_cell(row.cells[column], row.line, note)
                 draft.configuration.append((row.cells[0].plain, field))
-        return
+    else:
+        _several(table, note, draft)
+
+
+def _several(table: Table, note: str, draft: SummaryDraft) -> None:
+    """Note a table of another form; one that names settings is refused, as what it says would be lost."""
     first = [cell.plain for row in table.rows for cell in row.cells[:1]]
     named = [label for label in [*first, *(cell.plain for cell in table.header)] if by_label(label)]
     message = f"{note}: a table is not read for settings" + (f", which names {', '.join(named)}" if named else "")
-    fix = "write each setting as a line '- **Name:** value', or in a table with the columns Parameter and Value"
-    draft.add("unused-field", message, field="configuration", line=table.line, fix=fix)
+    fix = "write each setting as a line '- **Name:** value', or in a table with the columns Parameter and Value;"
+    fix += " what differs by run is a column of the table of runs"
+    code = "misspelt-field" if named else "unused-field"
+    draft.add(code, message, field="configuration", line=table.line, fix=fix)
+
+
+def _is_setting(cells: tuple[Text, ...]) -> bool:
+    """Return whether two cells are the name of a setting and its value."""
+    if len(cells) != len(("name", "value")):
+        return False
+    label, value = (cell.plain for cell in cells)
+    is_label = compound.parameter_of(label) is not None or normalize(label) in NOT_PLANNED
+    return is_label and not values.is_empty(value) and normalize(value) not in _VALUE_COLUMNS and not by_label(value)
 
 
 def _output(section: Section, draft: SummaryDraft) -> None:

@@ -175,12 +175,11 @@ class _Found:
 
     def _setting(self, part: str) -> bool:
         """Take `rank 8`, `r=8`, `alpha 16`, `2 GPUs`."""
-        written = part.lower().replace("-", " ").strip() if "e-" not in part.lower() else part.lower()
-        match = _COUNTED.fullmatch(written) or _SETTING.fullmatch(written)
-        parameter = by_label(match["label"].replace("α", "alpha")) if match else None
-        if match is None or parameter is None or parameter.name not in _OF_METHODS:
+        found = setting(part)
+        if found is None:
             return False
-        if self.settings.setdefault(parameter.name, match["value"]) != match["value"]:
+        name, value = found
+        if self.settings.setdefault(name, value) != value:
             self.unknown.append(part)
         return True
 
@@ -205,6 +204,19 @@ class _Found:
 
 def _is_compound(word: str) -> bool:
     return word not in recipes.NAMES and find_model(word) is None
+
+
+def setting(text: str) -> tuple[str, str] | None:
+    """Return parameter and value of a text that is a setting and nothing else: `rank 8`, `r=8`, `2 GPUs`."""
+    lowered = text.lower().strip()
+    written = lowered if "e-" in lowered else lowered.replace("-", " ")
+    match = _COUNTED.fullmatch(written) or _SETTING.fullmatch(written)
+    parameter = by_label(match["label"].replace("α", "alpha")) if match else None
+    return (
+        None
+        if match is None or parameter is None or parameter.name not in _OF_METHODS
+        else (parameter.name, match["value"])
+    )
 
 
 def speaks_of_method(text: str) -> bool:

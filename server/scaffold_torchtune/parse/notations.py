@@ -16,7 +16,6 @@ _OF_NUMBERS: Final = frozenset({"int", "float", "time", "memory"})
 
 # --- characters
 
-_FULL_WIDTH: Final = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _MINUS: Final = dict.fromkeys(map(ord, "−‐‑﹣"), "-")
 _SPACES: Final = "\u00a0\u2000-\u200a\u202f\u205f\u3000"
 _SPACE: Final = re.compile(f"[{_SPACES}]")
@@ -26,10 +25,10 @@ _SPACED_THOUSANDS: Final = re.compile(f"[1-9][0-9]{{0,2}}(?:[{_SPACES}][0-9]{{3}
 
 
 def _in_ascii(text: str) -> str:
-    """Return a text with full-width characters, typographic minus signs and spaces as ASCII has them."""
+    """Return a text with typographic minus signs and spaces as ASCII has them; full-width digits are no digits here."""
     if text.isascii():
         return text
-    text = text.translate(_FULL_WIDTH).translate(_MINUS)
+    text = text.translate(_MINUS)
     text = _SPACED_THOUSANDS.sub(lambda found: _SPACE.sub("", found[0]), text)
     return _DASH_OF_EXPONENT.sub("-", _SPACE.sub(" ", text)).strip()
 

@@ -12,7 +12,7 @@ from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import Parameter, by_label, normalize
-from scaffold_torchtune.settings.unsupported import NOT_PLANNED, other_training
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, is_refused, usual_of
 from scaffold_torchtune.system.text import escape, shown
 
 # Where the YAML form says what a Markdown summary says in its sections.
@@ -109,11 +109,18 @@ class Reading(Collector):
         self.add("unused-field", message, field=problem.field, actual=problem.actual, at=problem, fix=fix)
 
     def not_planned(self, label: str, text: SourceText) -> None:
-        """Note a hyperparameter that no scaffold can honour."""
+        """Note a hyperparameter that no scaffold can honour, unless the line says what every run is."""
         name = normalize(label)
+        if not is_refused(name, text.full or text.text):
+            return
         message = f"{escape(label)} cannot be planned: {NOT_PLANNED[name]}"
-        fix = "take it out if that is right for the experiment, else do not scaffold it with this tool"
-        self.add("unsupported-setting", message, field=name, actual=escape(text.text), line=text.line, fix=fix)
+        usual = usual_of(name) or None
+        right = f"write {usual}" if usual else "take it out"
+        fix = f"{right} if that is right for the experiment, else do not scaffold it with this tool"
+        actual = escape(text.full or text.text)
+        self.add(
+            "unsupported-setting", message, field=name, expected=usual, actual=actual, line=text.line, fix=fix
+        )  # fmt: skip
 
     def not_honoured(self, label: str, text: SourceText, problem: NotHonoured, file: str | None = None) -> None:
         """Note that a line asks for what no scaffold has."""
@@ -128,8 +135,9 @@ class Reading(Collector):
 
     def ignored_remark(self, name: str, text: SourceText, value: Scalar, remark: str, file: str | None = None) -> None:
         """Note that something stands beside a value that is not part of it; refuse a training that is none of ours."""
-        if (other := other_training(remark)) and file in {None, self.summary.file}:
-            what = f"names {shown(other)} beside its value, which is not scaffolded"
+        other = next(asked_otherwise(remark), None)
+        if other is not None and file in {None, self.summary.file}:
+            what = f"names {shown(other[0])} beside its value, which is not scaffolded"
             fix = "take it out if the runs are trained without it; else do not scaffold this experiment with this tool"
             self.not_honoured(name, text, NotHonoured(what, fix), file)
             return

@@ -1,5 +1,6 @@
 """The table of runs: its columns and rows, typed, and compared with the levels that the Variables section names."""
 
+import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -7,7 +8,7 @@ from dataclasses import replace
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
-from scaffold_torchtune.parse import compound, headings, methods, values
+from scaffold_torchtune.parse import compound, free_text, headings, methods, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_no_run, mark_of, not_struck
 from scaffold_torchtune.parse.methods import NotHonoured
@@ -15,7 +16,7 @@ from scaffold_torchtune.parse.reading import Reading, not_typed
 from scaffold_torchtune.settings import parameters, recipes
 from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
-from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing, other_training
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED, other_training
 from scaffold_torchtune.system.markdown import Row, Section, Table
 from scaffold_torchtune.system.text import escape, few, shown
 
@@ -27,11 +28,12 @@ _LEVELS = frozenset({"levels", "level", "values", "value", "settings", "options"
 _BETWEEN = re.compile(r" ?[,;] ?(?:and |or )?| (?:and|or|vs\.?) ")  # in a text with single spaces
 _BETWEEN_WORDS = re.compile(r"[_.\s]+")
 _SHOWN = 8
+_WORDS_OF_A_VALUE = 2
 # Columns that are there for people.
-_FOR_PEOPLE = frozenset(
-    {"est time", "estimated time", "status", "notes", "note", "description", "gpu hours", "hypothesis", "role"}
-    | {"job id", "purpose", "comment"}
+_NOTES = frozenset(
+    {"notes", "note", "description", "role", "purpose", "comment", "comments", "remark", "remarks", "rationale"}
 )
+_FOR_PEOPLE = _NOTES | {"est time", "estimated time", "status", "gpu hours", "hypothesis", "job id"}
 _FINE_TUNED = ("fine tuned", "finetuned", "fine tune", "finetune", "fine tuning", "finetuning")
 _TYPES: dict[str, RunType] = {
     **dict.fromkeys(_FINE_TUNED, "fine-tuned"),
@@ -154,7 +156,9 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
         if is_no_text or not values.is_empty(field.text) or compound.says_none(column.plain, cell.plain):
             cells[i] = field
     blank = frozenset(i for i, cell in zip(indexes, row.cells, strict=True) if not cell.plain.strip())
-    return RowDraft(cells, row.line, blank, mark, name)
+    labels = [normalize(column.plain) for column in table.header]
+    notes = tuple(cells[i] for i, label in zip(indexes, labels, strict=True) if label in _NOTES and i in cells)
+    return RowDraft(cells, row.line, blank, mark, name, notes)
 
 
 def _stray_rows(section: Section, draft: SummaryDraft) -> None:
@@ -192,21 +196,26 @@ def read_levels(root: Section, draft: SummaryDraft) -> None:
     for section in headings.topmost(root, headings.is_factors):
         for part in section.walk():
             for table in part.tables:
-                draft.levels += _of_table(table, part.title)
+                draft.levels += _of_table(table, part.title, draft)
             for bullet in part.all_bullets():
                 pair = bullet.text.labelled()
                 parameter = by_label(pair.label) if pair else None
-                if pair and parameter:
+                if pair and normalize(pair.label) in NOT_PLANNED:  # what every run is has no levels
+                    draft.configuration.append((pair.label, SourceText.of(pair, bullet.text.line, part.title)))
+                elif pair and parameter:
                     draft.levels.append(
                         (parameter.name, SourceText(pair.value, bullet.text.line, part.title, pair.full))
                     )
 
 
-def _of_table(table: Table, title: str) -> Iterator[tuple[str, SourceText]]:
+def _of_table(table: Table, title: str, draft: SummaryDraft) -> Iterator[tuple[str, SourceText]]:
     column = next((i for i, label in enumerate(_header(table)) if label in _LEVELS), 1)
     for row in table.rows:
-        parameter = by_label(row.cells[0].plain) if len(row.cells) > max(column, 1) else None
-        if parameter and column:
+        label = row.cells[0].plain if len(row.cells) > max(column, 1) else ""
+        parameter = by_label(label)
+        if normalize(label) in NOT_PLANNED and column:
+            draft.configuration.append((label, SourceText.of_cell(row.cells[column], row.line, title)))
+        elif parameter and column:
             yield parameter.name, SourceText(row.cells[column].plain, row.line, title)
 
 
@@ -384,6 +393,9 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
 def _names_of_other_runs(runs: Sequence[Run], reading: Reading) -> None:
     """Note rows whose names, and a title that, speak of a training that is none of ours."""
     named = [(run.name, run.line, "the run") for run in runs if run.type == "fine-tuned"]
+    named += [
+        (posixpath.basename(text.text).replace("-", " "), text.line, "the model") for _, text in reading.summary.models
+    ]
     title = reading.summary.name
     for text, line, what in [*([(title.text, title.line, "the experiment")] if title else []), *named]:
         if other := other_training(_BETWEEN_WORDS.sub(" ", text)):
@@ -391,7 +403,8 @@ def _names_of_other_runs(runs: Sequence[Run], reading: Reading) -> None:
                 f"{what} {shown(text)} is called as if it were trained with {shown(other)}, which is not scaffolded"
             )
             fix = "correct the name, or do not scaffold this experiment with this tool"
-            warning, name = Severity.WARNING, "run name" if what == "the run" else "experiment name"
+            field = {"the run": "run name", "the model": "model"}.get(what, "experiment name")
+            warning, name = Severity.WARNING, field
             reading.add("name-mismatch", message, field=name, line=line, fix=fix, severity=warning)
 
 
@@ -442,11 +455,13 @@ def _said(
     """Yield what the cells of a row say, with their columns' numbers; what no scaffold has is noted of tuned runs."""
     for i, column in columns.not_planned.items() if is_tuned else ():
         cell = row.cells.get(i)
-        if cell is not None and not asks_for_nothing(cell.full or cell.text):
+        if cell is not None:
             reading.not_planned(column.text, cell)
+            for label, part in compound.beside(column.text, cell).items():
+                yield (i, PARAMETERS[label], part)
     for i, column in columns.unknown.items() if is_tuned else ():
         cell = row.cells.get(i)
-        if cell is not None and (asked := compound.asked_of(column.text, cell.full or cell.text)):
+        if cell is not None and (asked := _asked(column, cell)):
             what = f"asks for {shown(asked)}, which is not scaffolded"
             fix = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
             reading.not_honoured(column.text, cell, NotHonoured(what, fix))
@@ -466,6 +481,13 @@ def _said(
                 reading.not_honoured(parameter.name, text, problem)
             continue
         yield from ((i, PARAMETERS[name], part) for name, part in found.items())
+
+
+def _asked(column: SourceText, cell: SourceText) -> str | None:
+    """Return what a cell of an unknown column asks for that no scaffold has; several words are a note."""
+    text = cell.full or cell.text
+    is_note = len(text.split()) > _WORDS_OF_A_VALUE and compound.asked_of(column.text, "") is None
+    return free_text.in_note(text).other if is_note else compound.asked_of(column.text, text)
 
 
 def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:

@@ -9,8 +9,16 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from scaffold_torchtune.parse import compound
+from scaffold_torchtune.parse.headings import OF_JOBS
 from scaffold_torchtune.parse.yaml_source import YamlSource
-from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, nearest_label, normalize
+from scaffold_torchtune.settings.parameters import (
+    PARAMETERS,
+    WORDS_OF_TRAINING,
+    Parameter,
+    by_label,
+    nearest_label,
+    normalize,
+)
 from scaffold_torchtune.system.text import close_matches, shown
 from scaffold_torchtune.system.yamlio import KeyPath
 
@@ -149,9 +157,10 @@ _UNUSED: Final = frozenset(
     {"tools", "variables", "evaluation", "project", "question", "date", "hypothesis", "purpose", "size_gb", "size_kb"}
 )
 # Keys that are there for people, as columns of that name are in the Markdown form.
-_FOR_PEOPLE: Final = frozenset(
-    {"description", "note", "notes", "status", "purpose", "comment", "comments"}
-    | {"est time", "estimated time", "gpu hours", "job id"}
+_REMARKS: Final = frozenset({"description", "note", "notes", "purpose", "comment", "comments", "remark", "remarks"})
+_FOR_PEOPLE: Final = _REMARKS | {"status", "est time", "estimated time", "gpu hours", "job id"}
+_OF_SETTINGS: Final = frozenset(
+    {"training", "hyperparameters", "peft", "finetuning", "settings", "config", "configuration", "defaults", "setup"}
 )
 # Settings that `data.training` may hold, and what below `data` only describes the file.
 _OF_DATA: Final = frozenset(TrainingDataForm.model_fields) & PARAMETERS.keys()
@@ -167,11 +176,16 @@ def is_for_people(key: str) -> bool:
     return key in _NOT_OURS or normalize(key) in _FOR_PEOPLE
 
 
+def is_remark(key: str) -> bool:
+    """Return whether a key holds free text about the experiment or a run."""
+    return normalize(key) in _REMARKS | {"question", "hypothesis", "goal", "summary", "overview", "objective"}
+
+
 def _check_keys(source: YamlSource, form: type[Form], path: KeyPath) -> None:
     """Note every key that the form does not know; what is plainly meant is read on as it was meant."""
     for key in [key for key in source.mapping(path) if key not in form.model_fields]:
         is_generation = path == ("data",) and "generat" in key.lower()  # how the data were made is not ours
-        if not is_for_people(key) and not is_generation:
+        if not (is_for_people(key) or is_remark(key)) and not is_generation:
             _unknown(source, (*path, key), form.model_fields)
 
 
@@ -289,6 +303,8 @@ def _not_used(source: YamlSource, path: KeyPath, parameter: Parameter | None) ->
 def _asked(source: YamlSource, path: KeyPath, parameter: Parameter | None) -> str | None:
     """Return what a key asks for that would make other runs; None where it asks for nothing like it."""
     value = source.at(path)
+    if isinstance(value, list) and value and not any(isinstance(each, dict | list) for each in value):
+        value = ", ".join(map(str, value))
     if value is None or isinstance(value, list):
         return None
     if compound.names_wandb(str(path[-1])) and compound.has_words_of_its_own(str(path[-1])):
@@ -296,9 +312,15 @@ def _asked(source: YamlSource, path: KeyPath, parameter: Parameter | None) -> st
     if isinstance(value, dict):
         found = [_asked(source, (*path, key), by_label(str(key))) for key in value]
         return next((asked for asked in found if asked is not None), None)
-    if parameter is not None and parameter.name in compound.OF_OTHER_RUNS:
+    is_of_all_jobs = parameter is not None and parameter.name in OF_JOBS
+    if parameter is not None and (parameter.name in compound.OF_OTHER_RUNS or is_of_all_jobs or _is_setting(path)):
         return str(value)
     return compound.asked_of(str(path[-1]), str(value))
+
+
+def _is_setting(path: KeyPath) -> bool:
+    """Return whether a key stands in a section of its own that is called as one of settings: `lora: {r: 16}`."""
+    return len(path) > 1 and bool(set(normalize(str(path[0])).split()) & (WORDS_OF_TRAINING | _OF_SETTINGS))
 
 
 def _held(value: Any) -> set[str]:

@@ -4,11 +4,13 @@ Values are taken as they are written and typed later by their parameter, like th
 makes of `1e-5` or `1:30:00` does not matter. Text that YAML reads as something else (`no`, `012`) is refused.
 """
 
+from collections.abc import Iterator
+
 from scaffold_torchtune.parse import compound, foreign, methods, yaml_form
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.marked_rows import mark_of, not_struck
 from scaffold_torchtune.parse.yaml_source import YamlSource, field_at
-from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
+from scaffold_torchtune.settings.parameters import PARAMETERS, WORDS_OF_TRAINING, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED
 from scaffold_torchtune.system import yamlio
 from scaffold_torchtune.system.text import escape, shown
@@ -66,17 +68,22 @@ def _general(source: YamlSource) -> None:
         _levels(source, key)
     for key in source.mapping(("controls",)):
         _shared(source, ("controls", key))
+    draft.prose += _notes(source, (), ("experiment",), ("controls",), _TRAINING, ("output",))
 
 
 def _levels(source: YamlSource, key: str) -> None:
     """Read the values that the section variables lists for a parameter."""
     parameter, path = by_label(str(key)), ("variables", key)
     texts = [field_at(source, (*path, i)) for i, _ in enumerate(source.items(path))]
-    if parameter and texts and all(texts):
-        levels = ", ".join(text.text for text in texts if text)
-        source.draft.levels.append(
-            (parameter.name, SourceText(levels, source.line(path), f"variables.{escape(str(key))}"))
-        )
+    if not texts or not all(texts):
+        return
+    levels = SourceText(
+        ", ".join(text.text for text in texts if text), source.line(path), f"variables.{escape(str(key))}"
+    )
+    if parameter:
+        source.draft.levels.append((parameter.name, levels))
+    elif normalize(str(key)) in NOT_PLANNED:  # what every run is has no levels
+        source.draft.configuration.append((str(key), levels))
 
 
 def _shared(source: YamlSource, path: KeyPath) -> None:
@@ -119,12 +126,21 @@ def _runs(source: YamlSource) -> None:
                     cells[column] = found
             mark, name = _mark(source, i)
             cells = {column: not_struck(cell) if mark else cell for column, cell in cells.items()}
-            source.draft.rows.append(RowDraft(cells, source.line(("runs", i)), mark=mark, name=name))
+            notes = tuple(_notes(source, ("runs", i), ("runs", i, "parameters"), ("runs", i, "compute")))
+            source.draft.rows.append(RowDraft(cells, source.line(("runs", i)), mark=mark, name=name, notes=notes))
     if columns:
         for key in ("type", "model"):  # where no run says it, each lacks it
             columns.setdefault(key, len(columns))
     whole = source.line(("runs",))
     source.draft.columns = [SourceText(key, lines.get(key, whole), "runs") for key in columns]
+
+
+def _notes(source: YamlSource, *sections: KeyPath) -> Iterator[SourceText]:
+    """Yield the remarks of sections: texts under keys that are there for people."""
+    for path in sections:
+        for key, value in source.mapping(path).items():
+            if isinstance(value, str) and yaml_form.is_remark(str(key)):
+                yield SourceText(value, source.line((*path, key)), source.name((*path, key)))
 
 
 def _mark(source: YamlSource, i: int) -> tuple[str, str]:
@@ -141,7 +157,8 @@ def _keys(source: YamlSource, i: int, unknown: set[str]) -> dict[str, KeyPath]:
     found: list[tuple[str, KeyPath]] = [(key, (*run, key)) for key in ("name", "type", "model")]
     for key in source.mapping((*run, "parameters")):
         path = (*run, "parameters", key)
-        if not yaml_form.is_for_people(key) and (name := _column(source, path, unknown)):
+        is_text = yaml_form.is_for_people(key) or yaml_form.is_remark(key)
+        if not is_text and (name := _column(source, path, unknown)):
             found.append((name, path))
     found += [(key, (*run, "compute", key)) for key in yaml_form.COMPUTE]
     found += [(name, (*run, key)) for key, name in _OWN.items()]
@@ -194,6 +211,9 @@ def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, meant: 
         code, fix = "invalid-value", "write each setting in parameters itself, with one value"
         message = f"{name} is {source.described(path)}, and not a parameter of a run"
         source.unread.add("controls")  # nobody knows whether it holds what all runs need
+    elif found is None and WORDS_OF_TRAINING & set(normalize(key).split()):
+        code = "misspelt-field"
+        message = f"{name} is about the run, but is no parameter that can be planned"
     elif found is not None:
         code = "misspelt-field" if found.name in compound.NOT_BY_RUN else code
         fix = "take it out, or write it in claude.local.md: it is the same for all runs"

@@ -27,9 +27,8 @@ from scaffold_torchtune.pipeline.state import load_plan
 from scaffold_torchtune.plan.planner import Difference, differences, make_plan, with_id
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan
-from scaffold_torchtune.preflight.data_files import inspect_data
+from scaffold_torchtune.preflight.data_files import DataSets
 from scaffold_torchtune.preflight.disk import free_bytes, in_the_way, inspect_checkpoint, inspect_state
-from scaffold_torchtune.preflight.optimizer_steps import TRAIN
 from scaffold_torchtune.preflight.run_groups import output_dir
 from scaffold_torchtune.preflight.samples import forms_by_data
 from scaffold_torchtune.render import Rendered, render_runs
@@ -152,7 +151,7 @@ def prepare(request: Request) -> Prepared:
     with Tree(found.directory) as tree:
         previous = load_plan(tree)
     environment = found.experiment.template | found.experiment.environment | _for_all(found.experiment)
-    inspected = cache(inspect_checkpoint)
+    inspected, data_sets = cache(inspect_checkpoint), DataSets()
     interface = interface_of(options.setup_script, environment, request)
     context = PlanContext(
         experiment_dir=str(found.directory),
@@ -163,7 +162,7 @@ def prepare(request: Request) -> Prepared:
         previous=previous,
         interface=interface,
         checkpoint=inspected,
-        train_rows=cache(train_rows),
+        train_rows=data_sets.train_rows,
     )
     plan = make_plan(found.experiment, options, context)
     same = _same_in_twin(found, found.twin, options, context) if found.twin else []
@@ -185,7 +184,7 @@ def prepare(request: Request) -> Prepared:
         message = f"{len(tried)} problem(s): the setup script would not make what is planned"
         raise Refused(message, [_in_documents(each, run) for run, each in tried])
     made = {name: RunFiles({n: data.decode() for n, data in one.files.items()}) for name, one in outcomes.items()}
-    ahead = preflight_findings(plan, made, inspected)
+    ahead = preflight_findings(plan, made, inspected, data_sets)
     if errors := errors_in(ahead):
         raise Refused(f"{len(errors)} problem(s): the runs would fail", serious(ahead))
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *warnings, *ahead)})
@@ -195,12 +194,6 @@ def prepare(request: Request) -> Prepared:
 def _for_all(experiment: Experiment) -> dict[str, Setting]:
     """Return what the summary says of the surroundings of all runs."""
     return {name: setting for name, setting in experiment.config.items() if PARAMETERS[name].common}
-
-
-def train_rows(path: str, extension: str) -> int | None:
-    """Return how many samples the training part of a data set has; None where it cannot be seen."""
-    part = inspect_data(path, extension).parts.get(TRAIN)
-    return None if part is None else part.rows
 
 
 def _same_in_twin(found: Parsed, twin: Experiment, options: Options, context: PlanContext) -> list[Finding]:
@@ -256,7 +249,10 @@ def _value_at(setting: Setting | None, document: str) -> str:
 
 
 def preflight_findings(
-    plan: Plan, files: Mapping[str, RunFiles], inspected: Callable[[str], CheckpointState] = inspect_checkpoint
+    plan: Plan,
+    files: Mapping[str, RunFiles],
+    inspected: Callable[[str], CheckpointState] = inspect_checkpoint,
+    data_sets: DataSets | None = None,
 ) -> list[Finding]:
     """Return what would fail or surprise when the runs are trained.
 
@@ -264,14 +260,15 @@ def preflight_findings(
         plan: the plan.
         files: those of the runs by directory, as far as there are any: finetune.yaml names the checkpoint's files.
         inspected: looks into the directory of a base model.
+        data_sets: those that were seen already.
     """
-    data = {run.data_path: run.text("dataset_ext") for run in plan.runs}
+    data, seen = {run.data_path: run.text("dataset_ext") for run in plan.runs}, data_sets or DataSets()
     checkpoints = {directory for run in plan.runs if (directory := run.checkpoint_dir)}
     outputs, forms = {directory for run in plan.runs if (directory := output_dir(run))}, forms_by_data(plan.runs)
     resuming = [run for run in plan.runs if run.value("resume_from_checkpoint") is True]
     results = {run.directory: arrivals.output_dir(run) for run in resuming}
     disk = DiskState(
-        data={path: inspect_data(path, extension, forms.get(path, ())) for path, extension in data.items()},
+        data={path: seen.inspect(path, extension, forms.get(path, ())) for path, extension in data.items()},
         checkpoints={directory: inspected(directory) for directory in checkpoints},
         free={directory: free for directory in outputs if (free := free_bytes(directory)) is not None},
         in_the_way={directory: path for directory in outputs if (path := in_the_way(directory)) is not None},

@@ -1,7 +1,10 @@
 """Checks that reject a plan, and warnings about it."""
 
+import itertools
 import json
+import math
 import posixpath
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -27,6 +30,8 @@ _ANEW: Final = {
     ),
 }
 """Why a job trains from the beginning, and what to do, by the setting that promises more."""
+
+_FEW: Final = 3  # combinations that are named
 
 _NO_EFFECT: Final = {
     "project_dir": "outputs go below the output directory that is planned",
@@ -107,16 +112,55 @@ def template_problems(experiment: Experiment, interface: Interface | None) -> It
 def identical_runs(
     tuned: Sequence[Run], parameters: Sequence[Mapping[str, Scalar]], experiment: Experiment
 ) -> Iterator[Finding]:
-    """Yield each row that has the same values in every parameter as one before it."""
+    """Yield each row that has the same values in every parameter as one before it.
+
+    Where the other rows are a grid but for as many combinations, one of the two was probably meant as one of those.
+    """
     seen: dict[str, Run] = {}
+    sizes, missing = _missing_combinations(parameters)
     for run, values in zip(tuned, parameters, strict=True):
         first = seen.setdefault(json.dumps(values, sort_keys=True), run)
         if first is not run:
             names = f"({shown(first.name)} and {shown(run.name)})"
             message = f"the rows at lines {first.line} and {run.line} plan the same run {names}"
             fix = "remove one of the rows, or add the column that tells them apart (e.g. Seed)"
+            near = [each for each in missing if sum(values[name] != level for name, level in each.items()) == 1]
+            lacking = [_combination(each) for each in near or missing]
+            if lacking:
+                which = " or ".join(lacking[:_FEW]) + (", ..." if len(lacking) > _FEW else "")
+                message += f"; the grid of {sizes} lacks {which}: one of the two rows is probably meant as it"
+                fix = f"write {lacking[0]} in one of the two rows; or {fix}"
+            expected = lacking[0] if lacking else None
             at = Location(experiment.summary_file, run.line)
-            yield finding("identical-runs", message, field="runs", at=at, fix=fix)
+            yield finding("identical-runs", message, field="runs", expected=expected, at=at, fix=fix)
+
+
+def _combination(levels: Mapping[str, Scalar]) -> str:
+    return ", ".join(f"{name} {kinds.written(level)}" for name, level in levels.items())
+
+
+def _missing_combinations(parameters: Sequence[Mapping[str, Scalar]]) -> tuple[str, list[dict[str, Scalar]]]:
+    """Return the sizes of the grid that some runs are a part of, and the combinations that they lack.
+
+    There are none where more are lacking than runs are there twice, as then the runs are no grid. What follows from
+    another parameter (alpha from the rank) is none of the grid's own.
+    """
+    columns = {name: [values.get(name) for values in parameters] for name in (parameters[0] if parameters else ())}
+    spans: dict[str, list[Scalar]] = {}
+    for name, column in sorted(columns.items(), key=lambda pair: -len(set(pair[1]))):
+        pairs = (len(set(zip(column, other, strict=True))) == len(set(other)) for other in spans.values())
+        if len(set(column)) > 1 and not any(pairs):
+            spans[name] = column
+    levels = {name: list(dict.fromkeys(columns[name])) for name in columns if name in spans}
+    combinations = math.prod(map(len, levels.values()))
+    each, rest = divmod(len(parameters), combinations)
+    if len(levels) < 2 or rest or not each:  # noqa: PLR2004 - no grid
+        return "", []
+    counts = Counter(zip(*(columns[name] for name in levels), strict=True))
+    missing = [one for one in itertools.product(*levels.values()) if counts[one] < each]
+    is_slip = sum(each - counts[one] for one in missing) <= max(_FEW, len(parameters) // 6)
+    sizes = " x ".join(str(len(values)) for values in levels.values())
+    return sizes, [dict(zip(levels, one, strict=True)) for one in missing] if is_slip else []
 
 
 def unknown_models(tuned: Sequence[Run], experiment: Experiment, options: Options) -> Iterator[Finding]:

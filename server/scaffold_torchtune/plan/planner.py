@@ -11,7 +11,15 @@ from scaffold_torchtune import __version__
 from scaffold_torchtune.findings import Refused, Scalar
 from scaffold_torchtune.models import Excluded, Experiment, Options, Plan, PlannedRun, Run, Setting, Source, SourceKind
 from scaffold_torchtune.plan import checks, consistency, external, naming
-from scaffold_torchtune.plan.run_settings import PlanContext, columns_of, data_path, named, parameters_of, settings_of
+from scaffold_torchtune.plan.run_settings import (
+    PlanContext,
+    columns_of,
+    data_path,
+    named,
+    parameters_of,
+    settings_of,
+    warmed,
+)
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.settings.parameters import SURROUNDINGS
 from scaffold_torchtune.system.layout import SETUP_TEMPLATES
@@ -34,7 +42,8 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
     interface, directory = context.interface, context.experiment_dir
     tuned = [run for run in experiment.runs if run.type == "fine-tuned"]
     data = [data_path(run, experiment, directory) for run in tuned]
-    unnamed = [settings_of(run, path, experiment, context) for run, path in zip(tuned, data, strict=True)]
+    unwarmed = [settings_of(run, path, experiment, context) for run, path in zip(tuned, data, strict=True)]
+    unnamed = warmed(tuned, unwarmed, data, experiment, context)
     columns = columns_of(experiment)
     parameters = [parameters_of(columns, s, d) for s, d in zip(unnamed, data, strict=True)]
     varying = naming.varying_parameters(columns, parameters)

@@ -5,9 +5,9 @@ Each is the row's, else Configuration's, else claude.local.md's, else the operat
 
 import math
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final
 
 from scaffold_torchtune.findings import Scalar
@@ -32,8 +32,8 @@ class PlanContext:
 
     `inputs` maps input files to the SHA-256 of their bytes. `previous` is the plan that lies there, if any.
     `interface` is what the external script takes; None for the bundled setup_finetune. `checkpoint` returns what lies
-    in the directory of a base model. `train_rows` counts the samples of a data set's part for training, given its path
-    and format; None where it cannot be seen.
+    in the directory of a base model. `train_rows` counts the samples of a data set's part for training, given its path,
+    its format and the settings of all runs that are trained on it; None where it cannot be seen.
     """
 
     experiment_dir: str
@@ -44,7 +44,9 @@ class PlanContext:
     previous: Plan | None = None
     interface: Interface | None = None
     checkpoint: Callable[[str], CheckpointState] = lambda _: CheckpointState(absent=True)
-    train_rows: Callable[[str, str], int | None] = lambda _path, _extension: None
+    train_rows: Callable[[str, str, Sequence[Mapping[str, Setting]]], int | None] = lambda _path, _extension, _runs: (
+        None
+    )
 
     @cached_property
     def defaults(self) -> Mapping[str, Setting]:
@@ -90,7 +92,11 @@ def data_path(run: Run, experiment: Experiment, experiment_dir: str) -> Setting:
 
 
 def settings_of(run: Run, data: Setting, experiment: Experiment, context: PlanContext) -> dict[str, Setting]:
-    """Return all that is planned of the run, in the order of setup_finetune.yaml. The run has no name yet."""
+    """Return all that is planned of the run, in the order of setup_finetune.yaml.
+
+    The run has no name yet, and a warm-up ratio is no number of steps: `warmed` makes it one, when the settings of all
+    runs are known.
+    """
     recipe = other_recipe(run, experiment, context)
     left_out = set(_PLANNED_OTHERWISE)
     if is_full(recipe):  # what a row gives for the adapter is refused, and stays so that it tells rows apart
@@ -111,11 +117,27 @@ def settings_of(run: Run, data: Setting, experiment: Experiment, context: PlanCo
         found["lora_alpha"] = _derived(2 * found["lora_rank"].integer, "2 x lora_rank")
     if (offline := found.get("offline")) is not None and _is_online(offline, run, experiment, context):
         found["wandb_mode"] = _with(offline, "online")
-    if (warmup := warmup_steps(run, found, data, experiment, context)) is not None:
-        found["num_warmup_steps"] = warmup
     found |= experiment.template_others
     fitted = external.fitted(found, context.interface)
     return {name: fitted[name] for name in (*KEYS, *experiment.template_others) if name in fitted}
+
+
+def warmed(
+    runs: Sequence[Run],
+    settings: Sequence[Mapping[str, Setting]],
+    data: Sequence[Setting],
+    experiment: Experiment,
+    context: PlanContext,
+) -> list[dict[str, Setting]]:
+    """Return the settings of runs with the steps that their warm-up ratios mean, where there are any."""
+    found: list[dict[str, Setting]] = []
+    for run, own, path in zip(runs, settings, data, strict=True):
+        same = [other for other, each in zip(settings, data, strict=True) if each.value == path.value]
+        count = partial(context.train_rows, path.text, own["dataset_ext"].text, same)
+        warmup = warmup_steps(run, own, experiment, count)
+        values = own if warmup is None else {**own, "num_warmup_steps": warmup}
+        found.append({name: values[name] for name in (*KEYS, *experiment.template_others) if name in values})
+    return found
 
 
 def _is_online(offline: Setting, run: Run, experiment: Experiment, context: PlanContext) -> bool:
@@ -130,7 +152,7 @@ def warmup_ratio(run: Run, experiment: Experiment) -> Setting | None:
 
 
 def warmup_steps(
-    run: Run, settings: Mapping[str, Setting], data: Setting, experiment: Experiment, context: PlanContext
+    run: Run, settings: Mapping[str, Setting], experiment: Experiment, train_rows: Callable[[], int | None]
 ) -> Setting | None:
     """Return the steps that a warm-up ratio means, rounded up as transformers does; None where they are not known.
 
@@ -142,7 +164,7 @@ def warmup_steps(
         return None
     total = 0
     if ratio.value:
-        rows = context.train_rows(data.text, settings["dataset_ext"].text)
+        rows = train_rows()
         packed = settings.get("packed")
         if rows is None or (packed is not None and packed.value is True):
             return None

@@ -10,11 +10,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
-from scaffold_torchtune.models import CellKind, DataFile, DataPart, SampleForm
+from scaffold_torchtune.models import CellKind, DataFile, DataPart, PlannedRun, SampleForm, Setting
 from scaffold_torchtune.preflight.conversations import message_faults
 from scaffold_torchtune.preflight.disk import Unfit, near, regular_file
 from scaffold_torchtune.preflight.optimizer_steps import TRAIN
-from scaffold_torchtune.preflight.samples import Sizes, Tally, Tokens
+from scaffold_torchtune.preflight.samples import Sizes, Tally, Tokens, forms_by_data
 from scaffold_torchtune.system.json_stream import MAX_VALUE, JsonStream, NotJson, TooLarge
 from scaffold_torchtune.system.text import shown
 
@@ -60,6 +60,30 @@ def inspect_data(path: str, extension: str, forms: Sequence[SampleForm] = ()) ->
         return DataFile(problem=f"cannot be read: {error.strerror}")
     except MemoryError:
         return DataFile(unread="takes more memory to look into than there is")
+
+
+class DataSets:
+    """Data sets as they are seen, each read once for all that is asked of it, as far as that is asked together."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], tuple[set[SampleForm], DataFile]] = {}
+
+    def inspect(self, path: str, extension: str, forms: Sequence[SampleForm] = ()) -> DataFile:
+        """Return what `inspect_data` does; a file is read again only where a form was not known before."""
+        known, found = self._seen.get((path, extension), (set[SampleForm](), None))
+        if found is None or not known.issuperset(forms):
+            found = inspect_data(path, extension, forms)
+            self._seen[path, extension] = set(forms), found
+        return found
+
+    def train_rows(self, path: str, extension: str, runs: Sequence[Mapping[str, Setting]]) -> int | None:
+        """Return how many samples the part for training has, given the settings of all runs on it; None if unseen."""
+        unnamed = [
+            PlannedRun(directory="", name="", line=0, model="", data_path=path, parameters={}, settings=dict(settings))
+            for settings in runs
+        ]
+        part = self.inspect(path, extension, forms_by_data(unnamed).get(path, ())).parts.get(TRAIN)
+        return None if part is None else part.rows
 
 
 def _json(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:

@@ -136,37 +136,65 @@ def _consequence(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: 
     ruined = f"makes {'every weight' if full(runs[0]) else 'all of the adapter'} NaN, and torchtune ends well"
     if certain:
         return f"in {who} an optimizer step in which no sample has a label {ruined}"
-    chance = 0.0 if counts.form.packed else _chance(counts, how, how.step)
+    taken, packs = _taken(counts), ""
+    if counts.form.packed:
+        about = "" if _is_counted(counts) else "about "
+        packs = f"in {about}{taken.bare} of {about}{taken.all} packs no sample has a label, and "
+    chance = _chance(taken, how, how.step)
     if chance >= _RARE:
-        return f"in {who} an optimizer step of nothing else, for which the chance is {chance:.0%}, {ruined}"
-    if _chance(counts, how, how.batch) >= _RARE:
-        return f"they teach nothing in {who}, and the loss of a batch of nothing else is NaN in the log"
-    return f"they teach nothing in {who}"
+        return f"{packs}in {who} an optimizer step of nothing else, for which the chance is {chance:.0%}, {ruined}"
+    if _chance(taken, how, how.batch) >= _RARE:
+        return f"{packs}they teach nothing in {who}, and the loss of a batch of nothing else is NaN in the log"
+    return f"{packs}they teach nothing in {who}"
 
 
 def _certain(counts: SampleCounts, how: _Steps) -> bool:
     """Whether it is certain that a step without a label is trained on, or that nothing else is."""
-    empty, rows = counts.empty.count, counts.rows
+    empty, rows, packs = counts.empty.count, counts.rows, counts.packs
     if empty == rows:
         return rows > 0
     if counts.form.dataset_type == TEXT or how.limited:
         return False
+    labelled = rows - empty
     if counts.form.packed:
-        return how.step == 1 and counts.filling > 0
+        if packs is None or how.step == 1:
+            return how.step == 1 and counts.filling + (packs.bare if packs and _is_counted(counts) else 0) > 0
+        # a sample lies in one pack, so that no more packs than samples have labels
+        rows, labelled = packs.least, packs.likely - packs.bare if _is_counted(counts) else labelled
     # the sampler fills up with samples that come twice
-    left = rows - empty + (math.ceil(rows / how.processes) * how.processes - rows)
+    left = labelled + (math.ceil(rows / how.processes) * how.processes - rows)
     accumulation = how.step // how.batch // how.processes
     steps = steps_per_epoch(rows, batch_size=how.batch, accumulation=accumulation, processes=how.processes)
     return empty > 0 if how.step == 1 else left < steps
 
 
-def _chance(counts: SampleCounts, how: _Steps, size: int) -> float:
-    """How likely so many samples that are taken together have no label, once in training, as they are shuffled."""
-    empty, rows = counts.likely_empty.count, counts.rows
-    if empty < size or not rows:
+class _Taken(NamedTuple):
+    """What batches are made of, samples or packs: how many there are likely, and how many of them without a label."""
+
+    all: int
+    bare: int
+
+
+def _taken(counts: SampleCounts) -> _Taken:
+    if counts.form.packed:
+        packs = counts.packs
+        return _Taken(packs.likely, packs.bare) if packs else _Taken(0, 0)
+    return _Taken(counts.rows, counts.likely_empty.count)
+
+
+def _is_counted(counts: SampleCounts) -> bool:
+    """Whether the packs were counted, and their labels: every length and label that matters is known."""
+    packs = counts.packs
+    same = counts.empty.count == counts.likely_empty.count
+    return packs is not None and packs.least == packs.most and counts.exact and same
+
+
+def _chance(taken: _Taken, how: _Steps, size: int) -> float:
+    """How likely so many of them that are taken together have no label, once in training, as they are shuffled."""
+    if taken.bare < size or not taken.all:
         return 0.0
-    of_one = math.prod((empty - n) / (rows - n) for n in range(min(size, 1000)))
-    return 1 - math.exp(-(rows // size) * how.epochs * of_one)
+    of_one = math.prod((taken.bare - n) / (taken.all - n) for n in range(min(size, 1000)))
+    return 1 - math.exp(-(taken.all // size) * how.epochs * of_one)
 
 
 def _headers(plan: Plan) -> Iterator[Finding]:

@@ -148,17 +148,30 @@ class Packing:
     splits: bool
     packs: int = 0
     held: int = 0
+    bare: int = 0
+    labelled: bool = False
 
-    def add(self, length: int) -> None:
-        """Pack a sample of so many tokens."""
+    def add(self, length: int, *, labelled: bool = True) -> None:
+        """Pack a sample of so many tokens, of which some have a label or none."""
         if self.splits:
-            self.held += length
+            has_room, self.held = self.held < self.size, self.held + length
             while self.held > self.size:  # as there: a full pack is let go when more comes
-                self.packs, self.held = self.packs + 1, self.held - self.size
+                self._full(self.held - self.size, labelled=labelled and has_room)
+                has_room = True
         elif self.held + length > self.size:
-            self.packs, self.held = self.packs + 1, length
+            self._full(length)
         else:
             self.held += length
+        self.labelled |= labelled
+
+    def _full(self, held: int, *, labelled: bool = False) -> None:
+        """Let a pack go, and begin the next; `labelled` is whether the sample that is parted has a label there."""
+        self.bare += not (self.labelled or labelled)
+        self.packs, self.held, self.labelled = self.packs + 1, held, False
+
+    def all_bare(self) -> int:
+        """Return how many packs have no label, the last one too."""
+        return self.bare + (1 if self.held and not self.labelled else 0)
 
     def all(self) -> int:
         """Return how many packs there are, the last one too."""
@@ -263,7 +276,7 @@ class Tally:
             else:
                 length, label = self._spans(pieces, counter)
         for packing, each in zip(self._packings, length, strict=False):
-            packing.add(min(each, self._limit))
+            packing.add(min(each, self._limit), labelled=label.likely < self._labels_end)
         self._count(number, length, label)
 
     def _count(self, number: int, length: Span, label: Span) -> None:
@@ -347,7 +360,7 @@ class Tally:
 
     def counts(self) -> SampleCounts:
         """Return what was counted."""
-        packs = [packing.all() for packing in self._packings]
+        packs, bare = [packing.all() for packing in self._packings], [each.all_bare() for each in self._packings]
         return SampleCounts(
             form=self.form,
             rows=self.rows,
@@ -358,7 +371,7 @@ class Tally:
             likely_empty=self._likely_empty.frozen(),
             filling=self.filling,
             longest=self._longest,
-            packs=Packs(least=packs[0], likely=packs[1], most=packs[2]) if packs else None,
+            packs=Packs(least=packs[0], likely=packs[1], most=packs[2], bare=bare[1]) if packs else None,
             blank={column: each.frozen() for column, each in self.blank.items()},
             faults={fault: each.frozen() for fault, each in self.faults.items()},
         )

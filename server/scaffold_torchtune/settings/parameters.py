@@ -184,18 +184,24 @@ _ALL: Final = (
         question="Which file holds the data set? (path of a .json or .parquet file)",
     ),
     Parameter("dataset_type", "name", ("data set type",), default="instruct_dataset", warn_unread=True),
-    Parameter("training_samples", "int", ("train samples", "samples"), bounds=_COUNT),
+    Parameter(
+        "training_samples", "int", ("train samples", "samples", "max samples", "max train samples"), bounds=_COUNT
+    ),
     Parameter(
         "system_prompt", "text", ("system message",), default="", abbreviation="prompt", warn_unread=True,
         option=NewOption("--system-prompt", "TEXT", "system prompt, exactly as given", label="System prompt"),
     ),
     Parameter("prompt", "text", ("prompt template",), adopted=True, warn_unread=True),
-    Parameter("input_key", "name", ("input column",), adopted=True),
+    Parameter("input_key", "name", ("input column", "dataset text field", "text column"), adopted=True),
     Parameter("output_key", "name", ("output column",), adopted=True),
     Parameter("train_on_input", "bool", ("train on inputs",), default=False, warn_unread=True),
     Parameter("packed", "bool", ("sample packing",), words=("packing",), default=False, warn_unread=True),
     Parameter(
-        "max_seq_len", "int", ("max sequence length", "maximum sequence length", "max seq length", "sequence length"),
+        "max_seq_len", "int",
+        (
+            "max sequence length", "maximum sequence length", "max seq length", "sequence length", "cutoff len",
+            "cutoff length", "sequence len", "seq len",
+        ),
         bounds=_COUNT, usual=Bounds(minimum=32, maximum=131_072), default=2048, warn_unread=True,
     ),
     # model
@@ -214,7 +220,7 @@ _ALL: Final = (
     Parameter("checkpoint_files", "files", column=False, scope="surroundings"),
     # adapter and optimizer
     Parameter(
-        "lora_rank", "int", words=("rank", "r"), bounds=_COUNT, usual=Bounds(maximum=1024), default=64,
+        "lora_rank", "int", ("lora r",), words=("rank", "r"), bounds=_COUNT, usual=Bounds(maximum=1024), default=64,
         abbreviation="rank", warn_unread=True,
         option=NewOption("--rank", "N,...", "LoRA ranks", many=True, label="LoRA Rank"),
     ),
@@ -243,7 +249,8 @@ _ALL: Final = (
         ),
     ),
     Parameter(
-        "target_modules", "projections", ("lora target modules", "lora modules", "lora targets", "lora layers"),
+        "target_modules", "projections",
+        ("lora target modules", "lora modules", "lora targets", "lora layers", "lora target"),
         key=False, warn_unread=True,
     ),
     Parameter(
@@ -256,11 +263,16 @@ _ALL: Final = (
         option=NewOption("--lr", "X,...", "learning rates", many=True, label="Learning Rate"),
     ),
     Parameter(
-        "lr_scheduler", "name", ("lr schedule", "learning rate schedule", "learning rate scheduler"),
+        "lr_scheduler", "name", (
+            "lr schedule", "learning rate schedule", "learning rate scheduler", "lr scheduler type",
+            "learning rate scheduler type", "scheduler type", "lr decay", "lr decay style", "learning rate decay",
+            "decay schedule", "schedule type",
+        ),
         words=("scheduler",), default="get_cosine_schedule_with_warmup", warn_unread=True,
     ),
     Parameter(
-        "num_warmup_steps", "int", ("warmup steps", "warm up steps"), words=("warmup", "warm up"), bounds=_FROM_ZERO,
+        "num_warmup_steps", "int", ("warmup steps", "warm up steps", "lr warmup steps"),
+        words=("warmup", "warm up"), bounds=_FROM_ZERO,
         usual=Bounds(maximum=10_000), default=100, warn_unread=True,
         option=NewOption("--warmup-steps", "N", "steps that warm up", label="Warmup steps"),
     ),
@@ -293,9 +305,14 @@ _ALL: Final = (
         ),
         bounds=_COUNT, key=False, warn_unread=True,
     ),
-    Parameter("batch_size_val", "int", ("validation batch size",), bounds=_COUNT),
     Parameter(
-        "epochs", "int", ("ep", "num epochs", "number of epochs"), words=("epoch",), bounds=_COUNT,
+        "batch_size_val", "int", ("validation batch size", "eval batch size", "per device eval batch size"),
+        bounds=_COUNT,
+    ),
+    Parameter(
+        "epochs", "int",
+        ("ep", "num epochs", "number of epochs", "num train epochs", "train epochs", "training epochs"),
+        words=("epoch",), bounds=_COUNT,
         usual=Bounds(maximum=200), abbreviation="ep",
         warn_unread=True, option=NewOption("--epochs", "N", "number of epochs", label="Epochs"),
         question="How many epochs do the runs train?",
@@ -313,14 +330,17 @@ _ALL: Final = (
     ),
     Parameter("max_steps_per_epoch", "int", ("maximum steps per epoch",), bounds=_COUNT, warn_unread=True),
     Parameter(
-        "seed", "int", ("random seed",), bounds=_FROM_ZERO, default=14, abbreviation="seed", warn_unread=True,
+        "seed", "int", ("random seed", "random state"), bounds=_FROM_ZERO, default=14, abbreviation="seed",
+        warn_unread=True,
         option=NewOption("--seed", "N,...", "seeds", many=True, label="Seed"),
     ),
     Parameter(
         "enable_activation_checkpointing", "bool", ("activation checkpointing", "gradient checkpointing"),
         scope="surroundings",
     ),
-    Parameter("log_every_n_steps", "int", ("log every",), bounds=_COUNT, default=1, scope="surroundings"),
+    Parameter(
+        "log_every_n_steps", "int", ("log every", "logging steps"), bounds=_COUNT, default=1, scope="surroundings"
+    ),
     Parameter("run_val_every_n_steps", "int", ("validation every n steps",), bounds=_FROM_ZERO, default=0),
     # checkpoints
     Parameter("save_adapter_weights_only", "bool", ("adapter weights only",), default=False),

@@ -1,0 +1,240 @@
+"""What notes beside runs and sentences say of the training, and what they only mention."""
+
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.parse import free_text
+from scaffold_torchtune.parse.free_text import Named
+from support.documents import parsed, planned, refusal, runs, summary
+
+MEANT = [
+    "use DoRA here", "this one with DPO", "QLoRA", "4-bit", "QLoRA run", "with DPO", "quantized base (nf4)",
+    "uses SGD optimizer", "train in fp16", "DoRA!", "needs early stopping", "linear decay", "attention only",
+    "train only the last 4 layers", "use QLoRA instead of LoRA", "Same as rank8 but with DoRA", "trained with DPO",
+    "8-bit Adam", "fits 16 GB; use QLoRA", "main run, quantized to 8 bit", "constant learning rate",
+    "DPO on top of it", "LoRA+DPO",
+]  # fmt: skip
+MENTIONED = [
+    "unlike DoRA", "compare to QLoRA", "baseline for the QLoRA paper", "QLoRA later", "DoRA next time", "no DoRA",
+    "same as QLoRA run from May", "maybe try DPO", "cf. QLoRA", "beats QLoRA", "without quantization", "vs DoRA",
+    "QLoRA baseline", "best so far", "main run", "fits 16 GB", "LoRA vs QLoRA", "is QLoRA needed?",
+    "previously with DPO", "4-bit was worse", "should match QLoRA", "not QLoRA", "don't use DPO", "8 GPUs were busy",
+    "Dettmers et al. use QLoRA", "quantization: off", "see the DPO paper",
+    "repeat of run 3", "8 bits per word in the data", "longest prompts", "",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", MEANT)
+def test_a_note_says_what_its_run_is(text: str) -> None:
+    assert free_text.in_note(text).other
+
+
+@pytest.mark.parametrize("text", MENTIONED)
+def test_a_note_may_mention_what_its_run_is_not(text: str) -> None:
+    assert free_text.in_note(text) in {Named(), Named(recipe="lora")}
+
+
+SAID = [
+    "We fine-tune with QLoRA (4-bit).", "We train all models with DPO after SFT.", "All runs use DoRA.",
+    "The base model is loaded in 4-bit.", "Models are trained with QLoRA.", "This is a QLoRA sweep over ranks.",
+    "A DPO experiment on words.", "QLoRA fine-tuning of Llama 3.2 on capitalization.", "Training uses fp16.",
+    "Fine-tune Llama with QLoRA to capitalize words.", "Goal: fine-tune the model using DPO.",
+    "We use the SGD optimizer with a linear schedule.", "We apply LoRA only to the last 4 layers.",
+    "In this experiment, we use rsLoRA with rank 16.", "To save memory, we use QLoRA.", "Approach: QLoRA fine-tuning",
+    "Optimizer: SGD", "We do not use DPO. We use QLoRA.", "Training will be done with 4-bit quantization.",
+    "4 runs with QLoRA", "Trained with DoRA.", "Runs: 2 fine-tuned with QLoRA", "Table 1: QLoRA runs.",
+    "2x2 design; all runs on two nodes with 8 GPUs each.", "QLoRA rank sweep on capitalization",
+    "We freeze all layers but the last 4 layers.", "All models in fp16.", "Each run with 4-bit weights.",
+    "We fine-tune with QLoRA (Dettmers et al., 2023).", "All runs use DoRA [@liu2024dora].",
+    "All runs use DoRA, as in the paper.", "We use DPO (Rafailov et al. 2023) after SFT.",
+    "Each model is fine-tuned in half precision.", "Quantization: 4-bit",
+]  # fmt: skip
+UNSAID = [
+    "Unlike DoRA, LoRA keeps magnitudes.", "QLoRA is left for later.", "We use LoRA rather than QLoRA.",
+    "We compare LoRA with QLoRA.", "Dettmers et al. use QLoRA.", "How does LoRA compare with full fine-tuning?",
+    "QLoRA would save memory.", "In future work we use DPO.", "We do not use quantization.",
+    "QLoRA uses 4-bit weights.",
+    "LoRA is cheaper than full fine-tuning.", "We fine-tune with LoRA, not QLoRA.", "Previous runs used QLoRA.",
+    "Quantization is out of scope.", "We test whether DPO helps.", "Many labs train with QLoRA.",
+    "Our models are small, so quantization is not needed.", "The runs do without 4-bit.",
+    "We hypothesize that DoRA is better.", "The 8-bit inference of the last run was slow.",
+    "We use LoRA. Full fine-tuning needs four GPUs.", "We train LoRA adapters of Llama (no quantization).",
+    "Reward models are not part of this.", "We never use DPO.", "We chose LoRA over DoRA, as it is simpler.",
+    "The words are 4 to 8 bits long in the data.", "Does quantization hurt capitalization?",
+]  # fmt: skip
+
+
+RIGHT = [
+    "This experiment asks how LoRA rank changes capitalization accuracy on Llama-3.2-1B-Instruct.",
+    "We fine-tune Llama-3.2-1B-Instruct with LoRA at two ranks and evaluate with inspect-ai on the test split.",
+    "Full fine-tuning is used as a reference in the literature; we do not run it here.",
+    "The base model is evaluated as a control. It is not fine-tuned.",
+    "LoRA freezes the base weights and trains low-rank matrices.",
+    "We use bf16 (no quantization), AdamW and torchtune's cosine schedule with warmup.",
+    "We train for two epochs because the earlier experiment overfitted after three epochs.",
+    "Data were generated with an 8-bit quantized model.",
+    "Evaluation uses greedy decoding in fp16.",
+    "Early stopping is not used.",
+    "Runs are trained in bf16, i.e. half the memory of fp32.",
+    "With linear decay the loss was worse in our last experiment.",
+    "Adam and Ada train the models.",
+    "The prompts are formatted with the instruct template. DPO data are not used.",
+    "The method is LoRA, as implemented in torchtune 0.6.1 (no DoRA, no quantization).",
+    "Linear probes are trained on the frozen layers afterwards.",
+    "All runs use LoRA on attention and MLP.",
+    "All runs fit on one 80GB GPU. Each run takes about 10 minutes.",
+    "We run on della's gpu partition.",
+    "We use LoRA rank 8 and 16 (alpha = 2 x rank), lr 1e-5, batch size 4.",
+]
+"""What stands in the overview of experiments that are trained as they say."""
+
+
+@pytest.mark.parametrize("text", RIGHT)
+def test_the_overview_of_a_right_experiment_is_left_alone(text: str) -> None:
+    assert warned(summary(extra=f"## Overview\n\n{text}\n")) == []
+
+
+@pytest.mark.parametrize("text", SAID)
+def test_a_sentence_says_what_is_done(text: str) -> None:
+    assert free_text.in_sentences(text).other
+
+
+@pytest.mark.parametrize("text", UNSAID)
+def test_a_sentence_may_mention_what_is_not_done(text: str) -> None:
+    found = free_text.in_sentences(text)
+    assert (found.other, found.recipe == "full") == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "recipe"),
+    [
+        ("We use full fine-tuning.", "full"), ("Full fine-tuning of Llama 3.2 1B on words.", "full"),
+        ("All weights are updated.", "full"), ("We train LoRA adapters.", "lora"), ("A LoRA sweep", "lora"),
+        ("We study capitalization.", None), ("Full fine-tuning is expensive.", None),
+    ],
+)  # fmt: skip
+def test_a_sentence_names_a_method_that_is_scaffolded(text: str, recipe: str | None) -> None:
+    assert free_text.in_sentences(text) == Named(recipe=recipe)
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("use lr 3e-4 here", [("lr", "3e-4")]), ("lr=3e-4", [("lr", "3e-4")]), ("5 epochs", [("epochs", "5")]),
+        ("train for 5 epochs", [("epochs", "5")]), ("batch size 8 because of OOM", [("batch_size", "8")]),
+        ("r=32, alpha 64", [("lora_rank", "32"), ("lora_alpha", "64")]), ("on 2 GPUs", [("gpus", "2")]),
+        ("rank 16 did best", []), ("3 epochs was enough", []), ("takes 2 GPUs hours", []), ("lr as in run 3", []),
+    ],
+)  # fmt: skip
+def test_settings_of_a_note_stand_in_a_part_of_their_own(text: str, settings: list[tuple[str, str]]) -> None:
+    assert list(free_text.settings_in_note(text)) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("We train for 3 epochs with a learning rate of 2e-4 and batch size 16.",
+         [("epochs", "3"), ("learning rate", "2e-4"), ("batch size", "16")]),
+        ("All runs use lora rank 8 or 16", []), ("We train for 1, 2 and 4 epochs", []),
+        ("Each run uses 4 GPUs.", [("GPUs", "4")]), ("The paper uses a batch size of 512.", []),
+        ("We use fewer than 3 epochs", []), ("A batch size of 16 would not fit.", []),
+    ],
+)  # fmt: skip
+def test_settings_of_sentences(text: str, settings: list[tuple[str, str]]) -> None:
+    assert list(free_text.settings_in_sentences(text)) == settings
+
+
+def errors(text: str) -> list[tuple[str, str | None, int | None]]:
+    return [(p.code, p.field, p.line) for p in refusal(parsed, text) if p.severity is Severity.ERROR]
+
+
+def warned(text: str) -> list[Finding]:
+    return [w for w in planned(text).warnings if w.severity is Severity.WARNING]
+
+
+@pytest.mark.parametrize("column", ["Notes", "Comment", "Remarks", "Description", "Role", "Purpose", "Remark"])
+def test_a_note_is_refused_at_its_row_and_of_fine_tuned_rows_alone(column: str) -> None:
+    notes: dict[str, Any] = {column: ["main", "use DoRA here"]}
+    table = runs(2, controls=1, Seed=["1", "2"], **notes)
+    assert errors(summary(table=table)) == [("unsupported-setting", column.lower(), 7)]
+    notes = {column: ["main", "again"]}
+    control = runs(2, controls=1, Seed=["1", "2"], **notes).splitlines()
+    control[-1] = control[-1].replace("| - | Control", "| judged by a 4-bit model | Control")
+    assert warned(summary(table="\n".join(control) + "\n")) == []
+
+
+def test_a_column_of_unknown_texts_is_read_as_notes_are() -> None:
+    table = runs(2, Seed=["1", "2"], Why=["as a baseline for QLoRA", "-"])
+    assert [w.code for w in warned(summary(table=table))] == ["unused-column"]
+    assert ("unsupported-setting", "why", 6) in errors(summary(table=table.replace("as a baseline for", "now use")))
+
+
+def test_a_note_may_not_name_another_method_or_value_than_its_row_has() -> None:
+    table = runs(3, Seed=["1", "2", "3"], Notes=["full fine-tuning", "lr 1e-5, rank 8", "use lr 3e-4 here"])
+    assert errors(summary(table=table)) == [("ambiguous", "recipe", 6), ("ambiguous", "lr", 8)]
+    table = runs(2, Seed=["1", "2"], Notes=["alpha 16", "alpha 32, seed 2"])
+    assert errors(summary(table=table)) == [("ambiguous", "lora_alpha", 7)]
+    full = runs(1, LoRA_Rank=["-"], Recipe=["full"], Notes=["LoRA"])
+    assert errors(summary(table=full)) == [("ambiguous", "recipe", 6)]
+
+
+@pytest.mark.parametrize("title", ["Overview", "Objective", "Notes", "Experimental plan", "Introduction"])
+@pytest.mark.parametrize("mark", ["", "- "])
+def test_a_section_may_not_say_that_another_method_is_used(title: str, mark: str) -> None:
+    text = summary(extra=f"## {title}\n\n{mark}We fine-tune with QLoRA\n(4-bit) to save memory.")
+    (found,) = errors(text)
+    assert found == ("unsupported-setting", "recipe", text.splitlines().index(f"{mark}We fine-tune with QLoRA") + 1)
+    assert warned(summary(extra=f"## {title}\n\n{mark}Unlike QLoRA, we keep bf16.\n")) == []
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["Related work", "Background", "Future work", "Evaluation", "Previous results", "References", "Limitations"],
+)
+def test_sections_about_others_and_other_times_may_say_what_they_like(title: str) -> None:
+    assert warned(summary(extra=f"## {title}\n\nWe fine-tune with QLoRA.\n")) == []
+
+
+def test_a_sentence_may_not_name_the_method_that_no_run_has() -> None:
+    said = "## Overview\n\nWe use full fine-tuning for all runs."
+    (found,) = errors(summary(extra=said))
+    assert found[:2] == ("ambiguous", "recipe")
+    full = runs(1, LoRA_Rank=["-"], Recipe=["full"])
+    assert warned(summary(table=full, extra=said)) == []
+    both = runs(2, LoRA_Rank=["8", "-"], Recipe=["LoRA", "full"])
+    assert warned(summary(table=both, extra=said)) == []
+
+
+def test_a_sentence_with_another_value_than_any_run_has_is_a_warning() -> None:
+    text = summary(extra="## Overview\n\nWe train for 3 epochs with lora rank 8.")
+    (found,) = warned(text)
+    assert (found.code, found.field, found.actual) == ("levels-differ", "epochs", 3)
+    assert warned(summary(extra="## Overview\n\nWe train for 2 epochs with lora rank 16.")) == []
+
+
+@pytest.mark.parametrize("said", ["QLoRA with NF4.", "- LoRA + DPO", "Two-stage: first SFT, then DPO."])
+def test_a_section_about_the_method_names_it(said: str) -> None:
+    (found,) = errors(summary(extra=f"## Method\n\n{said}\n"))
+    assert found[:2] == ("unsupported-setting", "recipe")
+    assert warned(summary(extra="## Method\n\nLoRA adapters, trained on words. No quantization.\n")) == []
+
+
+def test_prompts_and_data_are_no_sentences_about_the_training() -> None:
+    text = summary(
+        training={"System prompt": '"We train with QLoRA."'}, dataset="`/data/words.json`\n- Made by models trained"
+        " with DPO.", extra="## Evaluation\n\nThe judge is loaded in 4-bit.",
+    )  # fmt: skip
+    assert warned(text) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["we " * 700, "use QLoRA " * 300, "the " * 600 + "QLoRA", "- " * 1000, "lr 1e-4 " * 250]
+)
+def test_long_texts_are_read_at_once(text: str) -> None:
+    free_text.in_note(text)
+    free_text.in_sentences(text)
+    list(free_text.settings_in_note(text))
+    list(free_text.settings_in_sentences(text))

@@ -1,0 +1,155 @@
+"""Settings in sections and tables of other names than Configuration: read where they plainly are, else refused."""
+
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Scalar
+from support.documents import LOCAL, local_md, parsed, planned, refusal, runs, summary, table, told
+
+NO_LINES: dict[str, str | None] = {"Epochs": None, "Batch size": None}
+
+
+def values_of(text: str, *names: str, local: str | None = None) -> list[Scalar]:
+    plan = planned(text, local)
+    assert [w for w in plan.warnings if w.severity is Severity.WARNING] == []
+    return [plan.runs[0].value(name) for name in names]
+
+
+@pytest.mark.parametrize("title", ["Setup", "Experimental Setup", "Settings", "Training details", "2. Parameters"])
+@pytest.mark.parametrize(
+    "header", [["Parameter", "Value"], ["Setting", "Value", "Note"], ["Hyperparameter", "Default"]]
+)
+def test_a_table_of_settings_is_read_below_a_title_of_its_own(title: str, header: list[str]) -> None:
+    rows = [["Epochs", "3", "few"], ["Batch size", "8", ""], ["Seed", "7", ""]]
+    text = summary(training=NO_LINES, extra=f"## {title}\n\n{table(header, [row[: len(header)] for row in rows])}")
+    assert values_of(text, "epochs", "batch_size", "seed") == [3, 8, 7]
+
+
+def test_a_table_without_a_header_of_its_own_is_read_whole() -> None:
+    text = summary(training=NO_LINES, extra="## Setup\n\n" + table(["Epochs", "3"], [["Batch size", "8"]]))
+    assert values_of(text, "epochs", "batch_size") == [3, 8]
+    text = summary(extra="## Setup\n\n" + table(["Method", "QLoRA"], [["Optimizer", "SGD"], ["Seed", "7"]]))
+    assert {(p.code, p.field) for p in refusal(parsed, text)} == {
+        ("unsupported-setting", "method"), ("unsupported-setting", "optimizer"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("title", ["SLURM", "Compute", "Job settings", "Compute Resources", "Resource requirements"])
+@pytest.mark.parametrize("as_table", [True, False])
+def test_what_jobs_ask_for_is_read_in_a_section_about_them(title: str, as_table: bool) -> None:
+    pairs = [["Account", "lab2"], ["Partition", "gpu"], ["QOS", "high"], ["Time limit", "4:00:00"], ["Contact", "Ada"]]
+    lines = table(["Key", "Value"], pairs) if as_table else "".join(f"- **{k}:** {v}\n" for k, v in pairs)
+    text = summary(extra=f"## {title}\n\n{lines}")
+    assert values_of(text, "account", "partition", "qos", "time") == ["lab2", "gpu", "high", "4:00:00"]
+
+
+@pytest.mark.parametrize("title", ["## Weights & Biases", "## W&B", "## Configuration\n\n### Weights and Biases"])
+def test_a_section_about_weights_and_biases_is_read(title: str) -> None:
+    lines = "- **Mode:** online\n- **Project:** other\n- **Entity:** team\n- **Runs:** see the page\n"
+    plan = planned(summary(extra=f"{title}\n\n{lines}"), local_md(my_wandb_project=None))
+    said = [plan.runs[0].value(name) for name in ("wandb_mode", "my_wandb_project", "wandb_entity")]
+    assert said == ["online", "other", "team"]
+    mode = table(["Setting", "Value"], [["Mode", "disabled"]])
+    assert values_of(summary(extra=f"{title}\n\n{mode}"), "wandb_mode") == ["disabled"]
+    (found,) = refusal(parsed, summary(extra=f"{title}\n\n- **Mode:** sometimes\n"))
+    assert (found.field, found.code) == ("wandb_mode", "invalid-value")
+
+
+def test_a_section_about_jobs_wins_over_claude_local_md_and_says_so() -> None:
+    local = local_md() + "\n## SLURM Defaults\n\n- **Account:** lab\n"
+    plan = planned(summary(extra="## SLURM\n\n- **Account:** lab2\n"), local)
+    assert plan.runs[0].value("account") == "lab2"
+    assert [w.code for w in plan.warnings if w.severity is Severity.WARNING] == ["overridden"]
+    (found,) = refusal(parsed, summary(extra="## SLURM\n\n- **Nodes:** 2\n", training={"Nodes": "1"}))
+    assert (found.code, found.field) == ("ambiguous", "nodes")
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "field"),
+    [
+        ("Account", "lab2", "account"), ("Partition", "gpu", "partition"), ("QOS", "high", "qos"),
+        ("GPUs", "4", "gpus"),
+        ("Constraint", "gpu80", "constraint"), ("Time limit", "4:00:00", "time"), ("Nodes", "2", "nodes"),
+        ("Reservation", "course", "reservation"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["- **{}:** {}", "| Key | Value |\n|---|---|\n| {} | {} |", "{}: {}"])
+def test_elsewhere_a_request_that_is_not_planned_is_refused_at_its_line(
+    label: str, value: str, field: str, form: str
+) -> None:
+    line = form.format(label, value).splitlines()[-1]
+    text = summary(extra=f"## Overview\n\n{form.format(label, value)}\n")
+    (found,) = refusal(parsed, text)
+    assert (found.code, found.field, found.line) == ("misspelt-field", field, text.splitlines().index(line) + 1)
+    said = summary(extra=f"## Overview\n\n{form.format(label, value)}\n", training={label: value})
+    if field != "nodes":
+        assert values_of(said, field)
+
+
+@pytest.mark.parametrize(
+    ("title", "line"),
+    [
+        ("Overview", "- **Time:** 3 days"),
+        ("Overview", "- **Memory:** 64G"),
+        ("Hardware", "- **GPUs:** 8"),
+        ("Cluster", "- **Partition:** gpu"),
+        ("Infrastructure", "| GPUs | 8 |"),
+    ],
+)
+def test_what_may_be_an_estimate_or_describe_a_machine_is_a_warning(title: str, line: str) -> None:
+    (found,) = [w for w in planned(summary(extra=f"## {title}\n\n{line}\n")).warnings if w.severity is Severity.WARNING]
+    assert found.code == "unused-field"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "## Evaluation\n\n- **GPUs:** 8\n- **Partition:** cpu\n", "## Overview\n\n- **GPUs:** 1\n- **Account:** TODO\n",
+        "## Overview\n\n- **Runs:** 2 fine-tuned\n- **GPUs:** see the table\n",
+    ],
+)  # fmt: skip
+def test_what_is_so_or_says_nothing_stays_silent(text: str) -> None:
+    assert [w for w in planned(summary(extra=text)).warnings if w.severity is Severity.WARNING] == []
+
+
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        (["Account", "Partition"], [["lab", "gpu"]]), (["Account", "lab"], [["Time", "2:00:00"]]),
+        (["Job", "Value"], [["Account", "lab"]]),
+    ],
+)  # fmt: skip
+def test_a_table_of_another_form_below_slurm_defaults_is_refused(header: list[str], rows: list[list[str]]) -> None:
+    local = local_md() + f"\n## SLURM Defaults\n\n{table(header, rows)}"
+    assert told(refusal(parsed, summary(), local)) == [("misspelt-field", "table", LOCAL, 9)]
+
+
+@pytest.mark.parametrize(
+    ("header", "told_as"),
+    [(["Parameter", "1B", "3B"], "misspelt-field"), (["Parameter", "LoRA", "Full"], "misspelt-field"),
+     (["Parameter", "Ours", "Note"], None), (["Parameter", "Value", "Range"], None)],
+)  # fmt: skip
+def test_a_table_of_several_values_for_each_setting_is_refused(header: list[str], told_as: str | None) -> None:
+    text = summary(training={"Batch size": None}, extra="## Setup\n\n" + table(header, [["Batch size", "16", "8"]]))
+    if told_as is None:
+        assert values_of(text, "batch_size") == [16]
+        return
+    found = [(p.code, p.line) for p in refusal(parsed, text)]
+    assert (told_as, text.splitlines().index("| " + " | ".join(header) + " |") + 1) in found
+
+
+@pytest.mark.parametrize(
+    ("name", "warns"), [("Llama-3.2-1B-Instruct-bnb-4bit", True), ("Llama-3.2-1B-Instruct", False)]
+)
+def test_the_directory_of_a_model_that_is_called_as_another_training_is_a_warning(name: str, warns: bool) -> None:
+    found = planned(summary(models={"Llama-3.2-1B-Instruct": f"`/models/{name}`"})).warnings
+    assert [(w.code, w.field) for w in found] == ([("name-mismatch", "model")] if warns else [])
+
+
+@pytest.mark.parametrize("label", ["Account", "Partition", "Constraint", "Reservation", "Mail user", "Exclude"])
+def test_a_row_does_not_say_what_all_jobs_share(label: str) -> None:
+    column: dict[str, Any] = {label.replace(" ", "_"): ["a", "b"]}
+    (found,) = refusal(parsed, summary(table=runs(2, Seed=["1", "2"], **column)))
+    assert (found.code, found.line) == ("misspelt-field", 4)
