@@ -84,7 +84,7 @@ class Pipe:
 
 
 @contextmanager
-def served(*arguments: str, cwd: Path, stderr: Path | None = None, **given: str) -> Iterator[Pipe]:
+def served(*arguments: str, cwd: Path, stderr: str | Path = os.devnull, **given: str) -> Iterator[Pipe]:
     with (
         (stderr or Path(os.devnull)).open("wb") as printed,
         subprocess.Popen(
