@@ -86,7 +86,7 @@ class Pipe:
 @contextmanager
 def served(*arguments: str, cwd: Path, stderr: str | Path = os.devnull, **given: str) -> Iterator[Pipe]:
     with (
-        (stderr or Path(os.devnull)).open("wb") as printed,
+        Path(stderr).open("wb") as printed,
         subprocess.Popen(
             [sys.executable, *COMMAND, *arguments],
             stdin=subprocess.PIPE,
