@@ -141,11 +141,6 @@ def stopped_entry(refused: Refused) -> Entry:
     return Entry("SCAFFOLD_TORCHTUNE_FAILED", refused.message, f"{again}. {_sentences(refused.problems)}")
 
 
-def failed_reading_entry(refused: Refused) -> Entry:
-    """Return the entry of a step that reads only, and failed in a way that nobody foresaw: a remark, no end."""
-    return Entry("WARNING", _sentences(refused.problems), "Nothing was changed: the step only reads")
-
-
 def _warnings(warnings: Iterable[Finding]) -> list[Entry]:
     return [Entry(each.severity.value.upper(), each.sentence(), "The scaffold goes on") for each in warnings]
 

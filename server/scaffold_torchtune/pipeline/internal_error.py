@@ -11,7 +11,7 @@ from typing import Final
 
 from scaffold_torchtune import __version__, journal
 from scaffold_torchtune.findings import Refused, finding
-from scaffold_torchtune.pipeline import apply, scaffold_log, state
+from scaffold_torchtune.pipeline import apply, state
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
 from scaffold_torchtune.request import Request, Stopped
 from scaffold_torchtune.system import layout, processes
@@ -56,10 +56,9 @@ def internal_error(error: Exception, command: str, request: Request | None, *, e
     fix = f"repeat it; if it fails again, report {escape(kept)}, which says what to add" if kept else "report it"
     problem = finding("internal-error", f"{command} failed unexpectedly: {what}", file=escape(kept) or None, fix=fix)
     refused = InternalError(problem.message, [problem])
-    if request and not ended:
-        log = _logged if command in WRITING else _remarked
+    if request and not ended and command in WRITING:
         with contextlib.suppress(Exception):  # what fails here may be what failed there
-            refused.logged = log(request, refused)
+            refused.logged = _logged(request, refused)
     return refused
 
 
@@ -102,14 +101,6 @@ def _kept_elsewhere(text: str) -> str:
     except OSError:
         return ""
     return path
-
-
-def _remarked(request: Request, refused: Refused) -> tuple[str, ...]:
-    """Let a log that there is say that a step failed which reads only; it ends as it did. Return the entry's head."""
-    with Tree(experiment_directory(request)) as tree:
-        if tree.kind(layout.LOG) != "file":
-            return ()
-        return scaffold_log.append(tree, [journal.failed_reading_entry(refused)], request.now())
 
 
 def _logged(request: Request, refused: Refused) -> tuple[str, ...]:
