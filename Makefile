@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # pip may fail on a passing fault of the network: try three times.
 RETRY := scripts/retry
 
-.PHONY: demo test test-long test-all check structure format contract slurm modules kit package bundle tokens facts codes golden fuzz hostile bench explore mutation clean
+.PHONY: demo test test-long test-all check structure format contract slurm modules kit package bundle tokens facts codes golden fuzz hostile faults bench explore mutation clean
 
 demo: $(STAMP)  ## scaffold the bundled example into demo/
 	@$(BIN)/scaffold-torchtune demo demo
@@ -19,6 +19,7 @@ test: $(STAMP)  ## what every behaviour needs, in minutes; with COVERAGE=1 branc
 	$(BIN)/python -m pytest -n 2 $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered)
 
 test-long: $(STAMP)  ## what takes long: a sample of mutants, fuzzing, a kill at every point, all examples, 50 runs
+	scripts/install_strace
 	HYPOTHESIS_PROFILE=all $(BIN)/python -m pytest -n 2 -m 'long or examples'
 
 test-all: test test-long  ## all tests that need nothing but Python
@@ -74,8 +75,13 @@ golden: $(STAMP)  ## write the golden files anew; look at the difference before 
 fuzz: $(STAMP)  ## 100,000 mutated documents: each a plan or a refusal, within a second and 200 MB
 	$(BIN)/python tests/fuzz_documents.py --count $(or $(COUNT),100000)
 
-hostile: $(STAMP)  ## 20,000 damaged headers, index files and configs of models each: none is more than a reason
-	HOSTILE_FILES=$(or $(COUNT),20000) $(BIN)/python -m pytest -q -n 2 -m long tests/preflight/test_disk_hostile.py
+hostile: $(STAMP)  ## 20,000 damaged files of each kind that is read: none is more than a reason or a refusal
+	HOSTILE_FILES=$(or $(COUNT),20000) $(BIN)/python -m pytest -q -n 2 -m long --timeout 7200 \
+	  tests/preflight/test_disk_hostile.py tests/pipeline/test_hostile_state.py tests/preflight/test_hostile_data.py
+
+faults: $(STAMP)  ## kills and errors at each call that changes the disk, races, hostile values and frames, memory: the counts
+	scripts/install_strace
+	$(BIN)/python tests/faults.py $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED))
 
 bench: $(STAMP)  ## what planning takes, and what validating costs beside scaffolding, for 100 runs
 	$(BIN)/python benchmarks/plan_time.py

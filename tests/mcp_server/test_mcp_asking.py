@@ -12,6 +12,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.types import ElicitRequestFormParams, ElicitResult
 
+from scaffold_torchtune.mcp_server import calls
 from scaffold_torchtune.mcp_server.server import make_server
 from support.experiments import actions, make_experiment
 from support.mcp_calls import ERAS, STEPS, Era
@@ -237,3 +238,19 @@ def test_an_answer_that_brings_up_another_question_is_kept(root: Path, era: Era)
     (data,) = called(root, ("plan_runs", {"experiment": str(sweep)}), era=era, ask=person)
     assert len(person.forms) == 2
     assert "error" not in data
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "", "x", "[]", "null", "{}", '{"rounds": 1}', '{"rounds": "1", "answers": {}}', "[" * 100_000, "\ud800",
+     '{"rounds": -1, "answers": {}}', '{"rounds": 1e999, "answers": {}}', '{"rounds": 1, "answers": []}',
+     '{"rounds": 1, "answers": {"epochs": [2]}}', '{"rounds": 99, "answers": {"epochs": 2}}',
+     '{"rounds": 1, "answers": {"x": ' + "9" * 5_000 + "}}", '{"rounds": true, "answers": {}}'],
+    ids=range(17),
+)  # fmt: skip
+def test_a_state_that_a_client_made_up_is_not_taken(text: str | None) -> None:
+    assert calls._state(text, {"epochs": 3}) == (0, {"epochs": 3})  # noqa: SLF001 - what a client hands back
+
+
+def test_a_state_that_was_handed_out_is_taken() -> None:
+    assert calls._state('{"rounds": 1, "answers": {"epochs": 2}}', {}) == (1, {"epochs": 2})  # noqa: SLF001

@@ -84,16 +84,19 @@ class Pipe:
 
 
 @contextmanager
-def served(*arguments: str, cwd: Path, **given: str) -> Iterator[Pipe]:
-    with subprocess.Popen(
-        [sys.executable, *COMMAND, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=cwd,
-        env=environment(**given),
-    ) as process:
+def served(*arguments: str, cwd: Path, stderr: str | Path = os.devnull, **given: str) -> Iterator[Pipe]:
+    with (
+        Path(stderr).open("wb") as printed,
+        subprocess.Popen(
+            [sys.executable, *COMMAND, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=printed,
+            text=True,
+            cwd=cwd,
+            env=environment(**given),
+        ) as process,
+    ):
         try:
             pipe = Pipe(process)
             info = {"name": "test", "version": "1"}
@@ -178,6 +181,26 @@ def test_lines_that_are_no_requests_and_huge_ones_do_not_end_the_server(demo: Pa
         assert pipe.call("parse_summary", {"experiment": "x" * 5_000_000})["error"]["problems"]
         assert pipe.call("parse_summary", {"experiment": str(demo)})["experiment"]
         assert pipe.close() == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("prompts/get", {"name": "no_such_prompt"}),
+        ("prompts/get", {"name": "scaffold_torchtune", "arguments": {"experiment": "x", "y": "z"}}),
+        ("prompts/get", {"name": "\u202e\n[x]", "arguments": {}}),
+        ("resources/read", {"uri": "torchtune://log/no/such"}),
+        ("resources/read", {"uri": "torchtune://no/such"}),
+        ("tools/call", {"name": "no_such_tool", "arguments": {}}),
+    ],
+)
+def test_what_a_client_does_wrong_prints_no_traceback(demo: Path, method: str, params: dict[str, Any]) -> None:
+    with served("--root", str(demo.parent), cwd=demo.parent, stderr=demo.parent / "stderr") as pipe:
+        answer = pipe.request(method, params)
+        assert "error" in answer or method != "prompts/get"  # else a result may say what is wrong
+        assert pipe.request("ping", {})["result"] == {}
+        assert pipe.close() == 0
+    assert "Traceback" not in (demo.parent / "stderr").read_text()
 
 
 # --- the roots that a server has ------------------------------------------------------------------------------------

@@ -31,6 +31,10 @@ def check_told(experiment: Path, found: tuple[Finding, ...], path: str) -> None:
     """The edit is among the warnings, with the file and its copy, and in the log."""
     (warning,) = [each for each in found if each.code == "edit-kept"]
     (copy,) = (experiment / ".scaffold" / "backup").glob(f"*/{path}")
+    manifest = json.loads(copy.parents[1].with_suffix(".json").read_text())
+    (noted,) = [each for each in manifest["files"] if each["path"] == path]
+    assert noted["copy"] == str(copy.relative_to(experiment))
+    assert noted["sha256"] == hashlib.sha256(copy.read_bytes()).hexdigest()
     assert warning.file == path
     assert absent(warning.message, copy.relative_to(experiment)) == []
     assert str(copy.relative_to(experiment)) in log(experiment)

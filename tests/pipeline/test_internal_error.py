@@ -15,7 +15,7 @@ from scaffold_torchtune.pipeline import apply, doctor, prepare, publish, state, 
 from scaffold_torchtune.results import reply
 from scaffold_torchtune.system import locking
 from scaffold_torchtune.system.files import Tree
-from support.experiments import actions
+from support.experiments import actions, log
 from support.mcp_calls import STEPS, Call, with_client
 
 PLACES: Final[dict[str, tuple[object, str]]] = {
@@ -143,6 +143,17 @@ def test_each_command_reports_it(
         report.unlink()
     if name == "scaffold":  # its work was done before
         assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
+
+
+@pytest.mark.parametrize("command", ["parse", "plan"])
+def test_a_step_that_reads_only_writes_nothing_in_the_log_when_it_fails(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    assert main(["scaffold", str(experiment)]) == 0
+    before = log(experiment)
+    monkeypatch.setattr(prepare, "parse_experiment", unforeseen)
+    assert main([command, str(experiment)]) == 70
+    assert log(experiment) == before
 
 
 def test_after_a_verdict_a_failure_asks_for_a_new_one(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 import resource
 import sys
@@ -167,6 +168,22 @@ def test_drawn_parquet_is_refused_or_read(seed: int, tmp_path: Path) -> None:
     whole = parquet_of({"input": ["a"] * 20, "output": ["b"] * 20, "text": ["c"] * 20, "messages": chat})
     found = [looked_at(tmp_path / "words.parquet", drawn_parquet(drawn, whole))[0] for _ in range(150)]
     assert {bool(each.problem) for each in found} == {True, False}
+
+
+def drawn_lines(drawn: random.Random) -> bytes:
+    """A data set of a row a line."""
+    return b"\n".join(drawn_json(drawn) for _ in range(drawn.randrange(4)))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["json", "lines", "parquet"])
+def test_many_drawn_files_are_refused_or_read(kind: str, tmp_path: Path) -> None:
+    drawn = random.Random(19)  # noqa: S311 - a fixed seed
+    whole = parquet_of({"input": ["a"] * 20, "output": ["b"] * 20, "text": ["c"] * 20})
+    for _ in range(int(os.environ.get("HOSTILE_FILES", "1000"))):
+        content = {"json": drawn_json, "lines": drawn_lines}.get(kind, lambda one: drawn_parquet(one, whole))(drawn)
+        found, refused = looked_at(tmp_path / f"words.{'parquet' if kind == 'parquet' else 'json'}", content)
+        assert found.problem or found.parts or found.unread or refused
 
 
 @pytest.mark.parametrize(

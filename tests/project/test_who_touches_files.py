@@ -51,6 +51,29 @@ def test_yaml_and_templates_are_read_in_one_module_each() -> None:
     assert callers({"ImmutableSandboxedEnvironment", "SandboxedEnvironment"}) == {"system/templating.py"}
 
 
+def test_json_is_read_in_one_module() -> None:
+    reads = {
+        module
+        for module, nodes in modules().items()
+        for node in nodes
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and (node.value.id, node.attr) in {("json", "load"), ("json", "loads"), ("json", "JSONDecoder")}
+    }
+    assert reads == {
+        "system/json_stream.py",
+        "system/rendering_program.py",  # programs of their own, which read what we give them
+        "external_checks/torchtune_program.py",
+        "mcp_server/server.py",  # what it has just written
+    }
+    # a model reads its own file, whose size is bounded by who reads it; what ships; what a program of ours answers
+    assert callers({"model_validate_json"}) <= {"torchtune_facts/facts.py", "external_checks/ask_torchtune.py"}
+    assert callers({"safe_open", "load_file", "read_table", "read_json_auto"}) == set()
+    parquet = {module for module, nodes in modules().items() for node in nodes
+               if isinstance(node, ast.Attribute) and node.attr == "ParquetFile"}  # fmt: skip
+    assert parquet == {"preflight/data_files.py"}
+
+
 def test_paths_are_looked_at_by_functions_that_raise_nothing() -> None:
     looks = {
         (module, node.func.attr)

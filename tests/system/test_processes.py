@@ -119,7 +119,7 @@ def test_children_are_found_however_the_kernel_tells_of_them(monkeypatch: pytest
                 return opened(path, *mode)
 
             monkeypatch.setattr(supervisor, "open", unlisted, raising=False)
-        assert child in supervisor._children()  # noqa: SLF001 - the kernel of the machine decides which way is taken
+        assert child in supervisor.children()  # the kernel of the machine decides which way is taken
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
@@ -157,10 +157,38 @@ time.sleep(600)
     assert (done.status, done.ended) == (-9, "")
     child, leader = map(int, done.output.split()[:2])
     wait_until(lambda: not is_alive(leader))
-    if how != "one without a mark":  # nobody can know it any more
-        wait_until(lambda: not is_alive(child))
-    else:
-        os.kill(child, 9)
+    wait_until(lambda: not is_alive(child))
+
+
+def test_a_daemon_of_a_program_that_ends_its_parent_ends_too_and_our_own_children_do_not(tmp_path: Path) -> None:
+    """It has left the program's group and session, and its parent; its environment is empty, and nothing is open."""
+    daemon = """\
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        open("pid.half", "w").write(str(os.getpid()))
+        os.rename("pid.half", "pid")
+        os.closerange(0, 100)
+        time.sleep(600)
+    os._exit(0)
+"""
+    program = f"""\
+import os, signal, subprocess, sys, time
+subprocess.run([sys.executable, "-c", {daemon!r}], env={{}}, check=True)
+while not os.path.exists("pid"):
+    time.sleep(0.01)
+os.kill(os.getppid(), signal.SIGKILL)
+time.sleep(600)
+"""
+    with subprocess.Popen(SLEEP) as ours, subprocess.Popen(SLEEP, start_new_session=True) as apart:
+        try:
+            assert run(tmp_path, program).status == -9
+            wait_until(lambda: not is_alive(int((tmp_path / "pid").read_text())))
+            assert (ours.poll(), apart.poll()) == (None, None)
+        finally:
+            ours.kill()
+            apart.kill()
 
 
 def test_a_program_that_stops_its_parent_is_ended_at_its_deadline(

@@ -13,7 +13,8 @@ from typing import Final
 from scaffold_torchtune import __version__
 from scaffold_torchtune.findings import Refused, finding
 from scaffold_torchtune.models import Model
-from scaffold_torchtune.system.files import sha256
+from scaffold_torchtune.system.files import MAX_READ, sha256
+from scaffold_torchtune.system.json_stream import read_json
 from scaffold_torchtune.system.layout import shipped
 from scaffold_torchtune.system.text import escape
 
@@ -93,7 +94,7 @@ def _hashes(target: Path) -> dict[str, str | None]:
 def _recorded(target: Path) -> dict[str, str]:
     """Return the SHA-256 of each file that an earlier call wrote; none where there is no readable record."""
     try:
-        return dict(json.loads((target / RECORD).read_bytes())["files"])
+        return dict(read_json((target / RECORD).read_bytes(), MAX_READ)["files"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return {}
 

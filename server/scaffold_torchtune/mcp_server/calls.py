@@ -24,12 +24,14 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 
 from scaffold_torchtune.findings import Question
+from scaffold_torchtune.system.json_stream import read_json
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import Context
 
 
 T = TypeVar("T")
+_LARGEST_STATE: Final = 1_000_000
 GivenAnswers: TypeAlias = dict[str, Any]
 Roots: TypeAlias = Callable[[], tuple[Path, ...]]
 """Returns the directories that experiments must lie under: the defaults are found at the first call, not before."""
@@ -220,10 +222,7 @@ async def answered(
     """
     if not _can_ask(context):
         return (await step(dict(given), will_ask=False)).data
-    state: dict[str, Any] = {"rounds": 0, "answers": dict(given)}
-    if context.request_state is not None:
-        state = json.loads(context.request_state)
-    rounds, answers = state["rounds"], state["answers"]
+    rounds, answers = _state(context.request_state, given)
     response = (context.input_responses or {}).get(_KEY)
     while True:
         if response is not None:
@@ -247,6 +246,20 @@ async def answered(
             response = await context.session.elicit_form(params.message, params.requested_schema, context.request_id)
         except MCPError:  # it says that it can ask, and does not
             return (await step(answers, will_ask=False)).data
+
+
+def _state(text: str | None, given: Mapping[str, Any]) -> tuple[int, GivenAnswers]:
+    """Return how often was asked, and the answers so far, from what the client was told to hand back.
+
+    A client may hand back anything: what we did not write is not taken, and its questions begin anew.
+    """
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        state = read_json((text or "").encode("utf-8", "replace"), _LARGEST_STATE)
+        rounds, answers = state["rounds"], state["answers"]
+        is_sound = type(rounds) is int and 0 <= rounds <= _ROUNDS and isinstance(answers, dict)
+        if is_sound and all(isinstance(value, str | int | float | bool) for value in answers.values()):
+            return rounds, answers
+    return 0, dict(given)
 
 
 def _can_ask(context: "Context[None, Any]") -> bool:

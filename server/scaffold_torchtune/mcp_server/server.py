@@ -7,6 +7,7 @@ short as they can be, since every conversation pays for them.
 
 import functools
 import json
+import logging
 import os
 import reprlib
 import sys
@@ -14,12 +15,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
+from mcp import MCPError
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
-from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from mcp.types import (
+    INVALID_PARAMS,
+    CallToolResult,
+    GetPromptResult,
+    InputRequiredResult,
+    TextContent,
+    ToolAnnotations,
+)
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
@@ -122,6 +131,14 @@ class _Server(MCPServer[None]):
         except ToolError as error:
             refused = _misuse(name, {tool.name: tool.input_schema for tool in await self.list_tools()}, error)
         return _reply(reply.of_refusal(refused, tools.Call("")))
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[None, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        try:
+            return await super().get_prompt(name, arguments, context)
+        except ValueError as error:  # no such prompt or argument; the SDK would take it for an error of ours
+            raise MCPError(INVALID_PARAMS, escape(str(error))) from error
 
 
 def _misuse(name: str, known: Mapping[str, dict[str, Any]], error: ToolError) -> Refused:
@@ -323,6 +340,14 @@ def _reply(data: dict[str, Any]) -> CallToolResult:
     return CallToolResult(content=[text], structured_content=data, is_error="error" in data)
 
 
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Let a record end with what was raised, in a line: of what a client does wrong the SDK prints tracebacks."""
+    if record.exc_info and (error := record.exc_info[1]):
+        record.msg = escape(f"{record.getMessage()}: {type(error).__name__}: {error}")
+        record.args, record.exc_info, record.exc_text = (), None, None
+    return True
+
+
 def serve(roots: Sequence[Path]) -> int:
     """Serve over stdio until the client closes the pipe. `roots` default to `default_roots`."""
     configured = os.environ.get("SCAFFOLD_TORCHTUNE_ROOT")
@@ -331,7 +356,10 @@ def serve(roots: Sequence[Path]) -> int:
     own_process.heed_signals(calls.end_all, also=("SIGINT", "SIGTERM", "SIGHUP"))
     calls.end_when_frozen()
     try:
-        make_server(given).run("stdio")
+        server = make_server(given)
+        for handler in logging.getLogger().handlers:  # the SDK's, which print to stderr
+            handler.addFilter(_without_traceback)
+        server.run("stdio")
     finally:
         calls.end_steps(0)
     return 0

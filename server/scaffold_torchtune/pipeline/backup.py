@@ -1,32 +1,48 @@
 """Copies of what a person wrote into files of ours, kept in .scaffold/backup when the files must be written anew."""
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from scaffold_torchtune.findings import Finding, finding
+from scaffold_torchtune.findings import Finding, Refused, finding
 from scaffold_torchtune.system import layout
-from scaffold_torchtune.system.files import Tree
+from scaffold_torchtune.system.files import Tree, sha256
 
 _MOST: Final = 1_000
 """How many backups one second can have."""
 
 
 class Backup:
-    """What one call keeps: .scaffold/backup/TIME holds it under the paths that it had, once there is any."""
+    """What one call keeps: .scaffold/backup/TIME holds it under the paths that it had, once there is any.
+
+    .scaffold/backup/TIME.json is its manifest: where each file lay, where it is now, its SHA-256, and why it was moved.
+    """
 
     def __init__(self, tree: Tree, now: Callable[[], datetime]) -> None:
         self._tree, self._now = tree, now
         self._directory = ""
+        self._manifest: list[dict[str, Any]] = []
         self.findings: list[Finding] = []
 
     def keep(self, path: str, when: str) -> None:
         """Move a file there that is about to be written anew, and tell it. `when` says when it was edited."""
         copy = self._free(path)
+        self._note(path, copy, when)
         self._tree.move(path, copy)
         message = f"{path} was edited {when}, and was written anew; what was there is kept in {copy}"
         fix = "compare the two; a value worth keeping goes into the summary"
         self.findings.append(finding("edit-kept", message, file=path, fix=fix))
+
+    def _note(self, path: str, copy: str, when: str) -> None:
+        """Write the manifest before the move, so that no copy is there that it does not tell of."""
+        digest = None
+        with suppress(Refused):  # a link, a directory, a file that is too large: moved as it is, whatever it holds
+            digest = sha256(self._tree.read(path) or b"")
+        self._manifest.append({"path": path, "copy": copy, "sha256": digest, "edited": when})
+        text = json.dumps({"made": self._now().isoformat(), "files": self._manifest}, indent=1) + "\n"
+        self._tree.write(f"{self._directory}.json", text.encode())
 
     def _free(self, path: str) -> str:
         """Return a path in the backup where nothing lies, and make the directories that it needs."""

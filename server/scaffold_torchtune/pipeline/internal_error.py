@@ -56,7 +56,7 @@ def internal_error(error: Exception, command: str, request: Request | None, *, e
     fix = f"repeat it; if it fails again, report {escape(kept)}, which says what to add" if kept else "report it"
     problem = finding("internal-error", f"{command} failed unexpectedly: {what}", file=escape(kept) or None, fix=fix)
     refused = InternalError(problem.message, [problem])
-    if request and command in WRITING and not ended:
+    if request and not ended and command in WRITING:
         with contextlib.suppress(Exception):  # what fails here may be what failed there
             refused.logged = _logged(request, refused)
     return refused

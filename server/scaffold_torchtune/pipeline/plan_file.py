@@ -23,11 +23,12 @@ from scaffold_torchtune.settings.parameters import KEYS, Parameter
 from scaffold_torchtune.setup.bundled import check_values
 from scaffold_torchtune.setup.bundled.rules import REQUIRED
 from scaffold_torchtune.system import layout
+from scaffold_torchtune.system.files import MAX_READ
+from scaffold_torchtune.system.json_stream import NotJson, read_json
 from scaffold_torchtune.system.text import few, shown
 
 MOST_RUNS: Final = 10_000
 _LONGEST_INTEGER: Final = 18  # digits: no whole number of a plan is longer
-_SPARSE: Final = 16  # bytes of JSON for each mapping or list, at least: one takes much more in memory than in the file
 _LONGEST_PATH: Final = 4_096
 _SHOWN: Final = 3
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as JSON has it; two backslashes are one of the text
@@ -81,16 +82,10 @@ def _read(data: bytes) -> Plan:
 
 def _json(data: bytes) -> dict[str, Any]:
     """Return a JSON object whose numbers are finite and whose texts any file can hold."""
-    if data.count(b"{") + data.count(b"[") > len(data) // _SPARSE + 100:
-        raise NotAPlan("it has more mappings and lists than a plan of its size")
     try:
-        content = json.loads(data.decode(), parse_int=_integer, parse_float=_float, parse_constant=_no_number)
-    except RecursionError as error:
-        raise NotAPlan("it is nested too deeply") from error
-    except UnicodeDecodeError as error:
-        raise NotAPlan("it is not UTF-8 text") from error
-    except json.JSONDecodeError as error:
-        raise NotAPlan(f"it is not JSON (line {error.lineno})") from error
+        content = read_json(data, MAX_READ, parse_int=_integer, parse_float=_float, parse_constant=_no_number)
+    except NotJson as error:
+        raise NotAPlan(str(error)) from error
     if not isinstance(content, dict):
         raise NotAPlan("it is not a JSON object")
     if b"\\u" in data and not _is_text(json.dumps(content, ensure_ascii=False)):

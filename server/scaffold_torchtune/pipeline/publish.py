@@ -108,14 +108,15 @@ class Publisher:
                 self._kept[path] = data
 
     def put_back(self) -> None:
-        """Put back what was taken away or changed of the state, and documents that are gone.
+        """Put back what was taken away or changed of the state, the lock too, and documents that are gone.
 
         Raises:
-            Refused: something else lies there, or the file system says no.
+            Refused: something else lies there, the file system says no, or another scaffold has the lock by now.
         """
         self._tree.renew()
         self._missing.update(self._tree.unprepared())
         self._tree.prepare()
+        self._tree.relock()
         wrong = {path: data for path, data in self._guarded.items() if self._tree.read(path) != data}
         wrong |= {path: data for path, data in self._kept.items() if self._tree.kind(path) is None}
         self._missing.update(wrong)
@@ -148,7 +149,12 @@ class Publisher:
                 self._save(record.model_copy(update={"beside": beside}))
 
     def take(self, run: PlannedRun, outcome: Outcome) -> None:
-        """Publish what was made for a run, or note that it failed."""
+        """Publish what was made for a run, or note that it failed.
+
+        Raises:
+            Refused: a script took the lock away, and another scaffold has it by now.
+        """
+        self._hold_lock()
         is_published = run.directory in self.outcomes and not self.reasons[run.directory]
         self.outcomes[run.directory] = outcome
         self.reasons[run.directory] = outcome.reason or self._published(run, outcome)
@@ -157,6 +163,15 @@ class Publisher:
                 with suppress(Refused):  # a link or a directory: nothing that sbatch would take
                     self._clear_slurm(run.directory)
             self._note(run, outcome, self.reasons[run.directory])
+
+    def _hold_lock(self) -> None:
+        """Take the lock again where a script took it away: without it nothing is written."""
+        if self._is_guarding and not self._tree.holds_lock():
+            try:
+                self.put_back()
+            except Refused as refused:
+                if any(problem.code == "busy" for problem in refused.problems):
+                    raise  # what else is wrong is the reason of the run that cannot be published
 
     def _published(self, run: PlannedRun, outcome: Outcome) -> str:
         """Publish a run's outputs, and return why that failed, if it did."""

@@ -25,6 +25,7 @@ from scaffold_torchtune.results.step_results import (
 )
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
+from scaffold_torchtune.system.text import few_suggestions
 
 
 @contextmanager
@@ -53,17 +54,20 @@ def _log_refusal(request: Request, refused: Refused) -> None:
                 refused.logged = scaffold_log.append(tree, [journal.refused_entry(refused)], request.now())
 
 
+@few_suggestions()
 def parse(request: Request) -> ParseResult:
     """Step 1. Raises `Refused` with every problem of both documents."""
     found = prepare.parse(request)
     return step_results.parse_result(found.experiment, str(found.directory))
 
 
+@few_suggestions()
 def plan(request: Request) -> PlanResult:
     """Steps 2 and 4. Raises `Refused` with everything that stands against the plan."""
     return step_results.plan_result(prepare.prepare(request).plan)
 
 
+@few_suggestions()
 def render(request: Request) -> RenderResult:
     """Steps 3 and 5: freeze the plan, make the run directories, write each setup_finetune.yaml.
 
@@ -123,6 +127,7 @@ def _frozen_plan(tree: Tree, plan_id: str | None = None) -> Plan:
     return frozen
 
 
+@few_suggestions()
 def setup(request: Request) -> SetupResult:
     """Step 6: run setup_finetune for every run whose outputs are not yet made.
 
@@ -160,6 +165,7 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun:
                 return result.model_copy(update={"logged": heads})
 
 
+@few_suggestions()
 def validate(request: Request) -> ValidateResult:
     """Step 7: check every planned run. The verdict is logged where it closes an open scaffold or changes the last one.
 
@@ -203,6 +209,7 @@ def _close(tree: Tree, result: ValidateResult, request: Request, begun: datetime
     return result.model_copy(update={"logged": heads})
 
 
+@few_suggestions()
 def scaffold(request: Request) -> ScaffoldResult:
     """All steps in one.
 

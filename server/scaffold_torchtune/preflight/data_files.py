@@ -6,6 +6,7 @@ its releases 3 to 5, whose JSON reader hands the rows on to pandas and Arrow: on
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -277,6 +278,9 @@ def _has_surrogate(text: str) -> bool:
 
 _MAX_CHARACTERS = 256 * 1024**2  # of the texts that are looked at; a small file may hold one text a million times
 _BATCH = 100  # rows that are held at once
+_FEW_ROWS = 8  # likewise, where texts are read plainly
+_PIECE = 1024**2  # bytes that are read at once
+_CODED = 8 * 1024**2  # of a file: each batch of it has all texts before it, so more take very long, and much memory
 
 
 def _parquet(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:
@@ -307,10 +311,14 @@ def _parquet_part(file: BinaryIO, forms: Sequence[SampleForm]) -> DataPart:
     other = any(there[name] not in {"text", "list"} for name in wanted)
     if not wanted or other or found.metadata.num_rows > _MAX_ROWS:
         return part
-    # texts that are coded in the file stay so: read plainly, each row would hold a copy
-    coded = parquet.ParquetFile(file, read_dictionary=texts)
-    reader = _RowReader(forms)
-    for batch in coded.iter_batches(batch_size=_BATCH, columns=list(dict.fromkeys([*wanted, *texts]))):
+    # texts that are coded in the file stay so: read plainly, each row would hold a copy. How large they are is not
+    # asked: of a damaged file pyarrow ends the process then
+    is_coded = os.fstat(file.fileno()).st_size <= _CODED
+    coded = texts if is_coded else None
+    reading = parquet.ParquetFile(file, read_dictionary=coded, buffer_size=_PIECE, pre_buffer=False)
+    reader, rows = _RowReader(forms), _BATCH if is_coded else _FEW_ROWS
+    columns_read = list(dict.fromkeys([*wanted, *texts]))
+    for batch in reading.iter_batches(batch_size=rows, columns=columns_read, use_threads=False):
         reader.read(batch.to_pylist())
         if reader.characters > _MAX_CHARACTERS:
             return part

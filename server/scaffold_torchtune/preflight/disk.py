@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 import math
 import os
 import re
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO
 
 from scaffold_torchtune.models import CheckpointState, SavedState, TensorFile
 from scaffold_torchtune.system.files import NotRegular, is_directory, is_file, is_there, open_regular
+from scaffold_torchtune.system.json_stream import read_json
 from scaffold_torchtune.system.text import close_matches, escape
 
 
@@ -206,8 +206,8 @@ def _object(path: str) -> dict[str, Any] | None:
     """A JSON object; None where there is none."""
     try:
         with regular_file(path) as file:
-            content = json.loads(file.read(_MAX_JSON))
-    except (Unfit, OSError, ValueError, RecursionError):
+            content = read_json(file.read(_MAX_JSON + 1), _MAX_JSON)
+    except (Unfit, OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
 
@@ -264,8 +264,8 @@ def _tensors(path: str, most: int) -> tuple[TensorFile, int]:
                 return TensorFile(problem="is not a whole safetensors file"), 0
             if length > most:
                 return TensorFile(problem=f"has a header of {length} bytes, more than the tensors of a model take"), 0
-            return _header(json.loads(file.read(length)), size - 8 - length), length
-    except (Unfit, OSError, ValueError, RecursionError):
+            return _header(read_json(file.read(length), most), size - 8 - length), length
+    except (Unfit, OSError, ValueError):
         return TensorFile(problem="cannot be read as a safetensors file"), 0
 
 

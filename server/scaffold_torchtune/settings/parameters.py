@@ -522,6 +522,7 @@ def normalize(label: str) -> str:
 
 _LIKELY_MISSPELT: Final = 0.8
 _BY_LABEL: Final = {normalize(label): p for p in _ALL for label in (p.name, *p.aliases, *p.words)}
+_LABELS: Final = tuple(sorted(_BY_LABEL))
 
 
 def by_label(label: str) -> Parameter | None:
@@ -531,7 +532,7 @@ def by_label(label: str) -> Parameter | None:
 
 def nearest_label(label: str) -> str | None:
     """Return the label of documents that a person may have meant by another, or None."""
-    return next(iter(close_matches(normalize(label), sorted(_BY_LABEL), limit=1, cutoff=_LIKELY_MISSPELT)), None)
+    return next(iter(close_matches(normalize(label), _LABELS, limit=1, cutoff=_LIKELY_MISSPELT)), None)
 
 
 _APART: Final = re.compile(r"[\s#]")

@@ -164,6 +164,7 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._lock: tuple[locking.HeldLock, int] | None = None
         try:
             self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -333,26 +334,54 @@ class Tree:
         Raises:
             Refused: another scaffold holds it (`busy`).
         """
+        self._lock = self._acquired()
+        try:
+            for name in self.names(layout.STAGING):
+                with contextlib.suppress(Refused):  # no name in staging is used twice: it is in nobody's way
+                    self.clear(f"{layout.STAGING}/{name}")
+            yield
+        finally:
+            self._give_back()
+
+    def holds_lock(self) -> bool:
+        """Return whether the lock that is held lies in its place: somebody may have taken it away."""
+        if self._lock is None:
+            return False
+        with contextlib.suppress(Refused):
+            there = self._status(layout.LOCK)
+            return there is not None and (there.st_dev, there.st_ino) == self._lock[0].identity
+        return False
+
+    def relock(self) -> None:
+        """Take the lock again where it was held and taken away; `prepare` must have been called.
+
+        Raises:
+            Refused: another scaffold holds it by now (`busy`).
+        """
+        if self._lock is not None and not self.holds_lock():
+            again = self._acquired()
+            self._give_back()
+            self._lock = again
+
+    def _give_back(self) -> None:
+        """Give the lock back, in the directory in which it was taken."""
+        if self._lock is not None:
+            (lock, state), self._lock = self._lock, None
+            try:
+                locking.release(lock, state)
+            finally:
+                _close(state)
+
+    def _acquired(self) -> tuple[locking.HeldLock, int]:
+        """Take the lock; return it, and the directory that it lies in, open."""
         action = "make the lock"
         with self._opened((layout.STATE,), layout.LOCK, action) as opened:
             state = os.dup(opened)
         try:
-            lock = self._acquired(state, action)
-            try:
-                for name in self.names(layout.STAGING):
-                    with contextlib.suppress(Refused):  # no name in staging is used twice: it is in nobody's way
-                        self.clear(f"{layout.STAGING}/{name}")
-                yield
-            finally:
-                locking.release(lock, state)
-        finally:
-            _close(state)
-
-    def _acquired(self, state: int, action: str) -> locking.HeldLock:
-        try:
             with self._opened(layout.STAGING.split("/"), layout.LOCK, action) as aside:
-                return locking.acquire(state, aside)
+                return locking.acquire(state, aside), state
         except locking.Busy as busy:
+            _close(state)
             message, fix = "another scaffold works on this experiment", "wait for it"
             if busy.maker:
                 message, ended = f"{message}: {escape(str(busy.maker))}", f"process {busy.maker.pid} has ended"
@@ -360,6 +389,9 @@ class Tree:
             else:
                 fix = f"{fix}, then repeat the step"
             raise refuse("busy", message, file=layout.LOCK, fix=fix) from busy
+        except BaseException:
+            _close(state)
+            raise
 
     def look_at_lock(self) -> locking.Maker | locking.Leftover | None:
         """Return who holds the lock, or what is left of a holder; None where there is no lock."""

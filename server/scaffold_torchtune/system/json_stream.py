@@ -1,4 +1,4 @@
-"""A reader of large JSON files that holds one value at a time, in bounded memory.
+"""The one reader of JSON: of whole texts, and of large files, of which it holds one value at a time; in bounded memory.
 
 Files come from strangers: a value of the file may take so many characters, and no more of the text is held than that.
 What is read is what the readers of data sets take (ujson): also control characters in a text, NaN and Infinity.
@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, Final
 MAX_VALUE: Final = 4 * 1024**2
 """How many characters a single value may take: a row, or what is no list of rows."""
 
+_SPARSE: Final = 16  # bytes of a text for each mapping or list, at least
+_FEW: Final = 1_000
 _CHUNK = 256 * 1024
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _DECODER: Final = json.JSONDecoder(strict=False)
@@ -25,6 +27,29 @@ class NotJson(ValueError):
 
 class TooLarge(ValueError):
     """A value takes more than `MAX_VALUE` characters."""
+
+
+def read_json(data: bytes, most: int, **hooks: Any) -> Any:
+    """Return what a text of at most so many bytes holds. `hooks` are those of `json.loads` for numbers.
+
+    Raises:
+        NotJson: it is not JSON, larger, nested too deeply, or has more mappings and lists than a text of its size.
+    """
+    if len(data) > most:
+        raise NotJson(f"it is larger than {most} bytes")
+    # one takes many times as much in memory as in the text
+    if data.count(b"{") + data.count(b"[") > len(data) // _SPARSE + _FEW:
+        raise NotJson("it has more mappings and lists than a text of its size")
+    try:
+        return json.loads(data.decode(), **hooks)
+    except RecursionError as error:
+        raise NotJson("it is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise NotJson("it is not UTF-8 text") from error
+    except json.JSONDecodeError as error:
+        raise NotJson(f"it is not JSON (line {error.lineno})") from error
+    except ValueError as error:  # a number of more digits than Python reads, or what a hook does not take
+        raise NotJson(str(error)) from error
 
 
 class JsonStream:

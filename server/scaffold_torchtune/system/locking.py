@@ -26,6 +26,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from scaffold_torchtune.system.json_stream import read_json
+
 NAME: Final = "lock"
 
 _FLAGS: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -336,16 +338,17 @@ def _write(lock: int, maker: Maker) -> None:
 
 def _read(descriptor: int) -> Maker | None:
     """Return the maker that a lock names; None where it is empty or damaged."""
-    text = os.pread(descriptor, _LARGEST, 0).decode("utf-8", "replace")
+    data = os.pread(descriptor, _LARGEST, 0)
+    text = data.decode("utf-8", "replace")
     if not text.endswith("\n"):
         return None
     try:
-        found = json.loads(text)
+        found = read_json(data, _LARGEST)
         if isinstance(found, dict):
             maker = Maker(**found)
             is_sound = all(type(getattr(maker, name)) is type(value) for name, value in asdict(_NOBODY).items())
             return maker if is_sound and 0 < maker.pid <= _LARGEST_PID else None
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         pass
     lines = text.splitlines()  # of an earlier version: the process, the host, and when it began
     is_number = re.fullmatch(r"[0-9]{1,10}", lines[0]) if lines else None

@@ -2,7 +2,8 @@
 
 What a program prints is read as it comes, and only its end is kept: neither memory nor disk fills. When a program ends,
 or is ended, everything that it started ends too, also what left its process group; and so it does when we end, however
-that comes. A process between us and the program sees to that: see `supervisor.py`.
+that comes. A process between us and the program sees to that: see `supervisor.py`. Where a program ends that one, what
+it started comes to us, and we end it.
 """
 
 import contextlib
@@ -19,9 +20,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
+
+from scaffold_torchtune.system import supervisor
 
 VARIABLE: Final = "SCAFFOLD_TORCHTUNE_PROCESS"
 """The environment variable that marks what a program started."""
@@ -155,17 +159,20 @@ class _Supervised:
         pipes.callback(self._let_go)
         pipes.callback(os.close, self.report)
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own program; what it runs is named by the operator
-                [sys.executable, "-I", "-S", str(_SUPERVISOR), str(told), str(reported)],
-                bufsize=0,
-                cwd="/",
-                env=environment(),
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=(told, reported),
-            )
+            with _starting:
+                self._others = _adoptable()
+                self._process = subprocess.Popen(  # noqa: S603 - our own program; what it runs is named by the operator
+                    [sys.executable, "-I", "-S", str(_SUPERVISOR), str(told), str(reported)],
+                    bufsize=0,
+                    cwd="/",
+                    env=environment(),
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    pass_fds=(told, reported),
+                )
+                _supervisors.add(self._process.pid)
         finally:
             os.close(told)
             os.close(reported)
@@ -214,6 +221,8 @@ class _Supervised:
             if not self._leader and not self.error:
                 self.error = errno.ECHILD
             _end_marked(mark, self._leader)
+            _end_adopted(self._others)
+        _supervisors.discard(self._process.pid)
 
 
 def _end_marked(mark: str, leader: int) -> None:
@@ -226,6 +235,43 @@ def _end_marked(mark: str, leader: int) -> None:
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
+        time.sleep(_PAUSE)
+
+
+_starting: Final = threading.Lock()
+_supervisors: Final[set[int]] = set()
+
+
+def _adoptable() -> set[int]:
+    """Return our children that may have come to us from a supervisor: in another session, and started by none of us.
+
+    From the first call on we get what a supervisor leaves that somebody killed (Linux, prctl(2)).
+    """
+    supervisor.control_process(supervisor.PR_SET_CHILD_SUBREAPER, 1)
+    found: set[int] = set()
+    for pid in supervisor.children() - _supervisors:
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(pid) != os.getsid(0):
+                found.add(pid)
+    return found
+
+
+def _end_adopted(others: AbstractSet[int]) -> None:
+    """End what came to us of a supervisor that was killed, with all that it started: that comes to us in turn.
+
+    `others` were our children before.
+    """
+    deadline = time.monotonic() + _REAPED
+    while time.monotonic() < deadline:
+        with _starting:
+            left = _adoptable() - others
+        if not left:
+            return
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
         time.sleep(_PAUSE)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 else:
     import _signal as signal
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _SECONDS = 4.0  # a program that starts processes faster than they can be ended is given up then
 _PAUSE = 0.002
 # The kernel's word that we are at fault; SIGKILL and SIGSTOP cannot be handled.
@@ -38,7 +38,7 @@ def main(control: int, report: int) -> None:
     for descriptor in (control, report):
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - its second parameter has no name
     woken = _ignore_signals()
-    _control_process(_PR_SET_CHILD_SUBREAPER, 1)
+    control_process(PR_SET_CHILD_SUBREAPER, 1)
     size = _read(control, 8)
     told = _read(control, int(size, 16)) if size else b""
     if not told:
@@ -70,7 +70,8 @@ def _ignore_signals() -> int:
     return reading
 
 
-def _control_process(option: int, value: int) -> None:
+def control_process(option: int, value: int) -> None:
+    """Set a property of this process (prctl(2)), where the system has it."""
     if sys.platform == "linux":
         try:
             ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
@@ -93,7 +94,7 @@ def _become(arguments: "list[str]", variables: "dict[str, str]", directory: str,
     """Become the program, in a session of its own; tell why where that fails."""
     try:
         os.setsid()
-        _control_process(_PR_SET_PDEATHSIG, signal.SIGKILL)  # should we be killed
+        control_process(PR_SET_PDEATHSIG, signal.SIGKILL)  # should we be killed
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
             signal.signal(number, signal.SIG_DFL)
         os.chdir(directory)
@@ -145,7 +146,7 @@ def _end(leader: int, status: "int | None") -> int:
     _kill(os.killpg, leader)
     deadline = time.monotonic() + _SECONDS
     while time.monotonic() < deadline:
-        for child in _children():
+        for child in children():
             _kill(os.kill, child)
         try:
             found = _reap(leader)
@@ -165,14 +166,17 @@ def _kill(how: "Callable[[int, int], None]", number: int) -> None:
         return
 
 
-def _children() -> "set[int]":
-    """Return our children: as the kernel lists them, else as every process names its parent (proc(5))."""
+def children() -> "set[int]":
+    """Return our children: as the kernel lists each thread's, else as every process names its parent (proc(5))."""
+    found: set[int] = set()
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children") as file:  # noqa: PTH123
-            return {int(pid) for pid in file.read().split()}
+        for thread in os.listdir("/proc/self/task"):  # noqa: PTH208
+            with open(f"/proc/self/task/{thread}/children") as file:  # noqa: PTH123
+                found.update(int(pid) for pid in file.read().split())
     except OSError:
         names = os.listdir("/proc") if os.path.isdir("/proc") else []  # noqa: PTH112, PTH208
         return {int(name) for name in names if name.isdecimal() and _parent(name) == os.getpid()}
+    return found
 
 
 def _parent(pid: str) -> "int | None":

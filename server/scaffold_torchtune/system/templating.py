@@ -20,6 +20,7 @@ import jinja2.sandbox
 
 from scaffold_torchtune.system import processes, yamlio
 from scaffold_torchtune.system.files import read_regular
+from scaffold_torchtune.system.json_stream import read_json
 from scaffold_torchtune.system.layout import TEMPLATES
 from scaffold_torchtune.system.text import LineError
 
@@ -163,7 +164,7 @@ def render_each(
         except OSError as error:
             raise TemplateProblem(f"Python cannot be started to render it: {error.strerror}") from error
         try:
-            result = json.loads(read_regular(Path(folder, RESULT), _MAX_RESULT))
+            result = read_json(read_regular(Path(folder, RESULT), _MAX_RESULT), _MAX_RESULT)
         except (OSError, ValueError):
             result = {}
     if done.ended == "stopped":

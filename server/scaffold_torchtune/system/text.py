@@ -1,7 +1,10 @@
 """Texts that come from elsewhere: shown so that they can neither hide nor forge anything, or refused at a line."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
 
 from scaffold_torchtune.findings import Scalar
 
@@ -52,10 +55,34 @@ def few(texts: Sequence[str], most: int, *, between: str = ", ", more: str = ", 
     return between.join(texts[:most]) + (more.format(left_out) if left_out > 0 else "")
 
 
+_LONGEST_WORD: Final = 200  # what is longer is no misspelling of a name
+_MOST_WORDS: Final = 1_000
+_compared: ContextVar[dict[tuple[object, ...], list[str]] | None] = ContextVar("compared", default=None)
+
+
+@contextmanager
+def few_suggestions() -> Iterator[None]:
+    """Let as many words be compared with known ones as people misspell: it takes long, and a document may have any."""
+    token = _compared.set({})
+    try:
+        yield
+    finally:
+        _compared.reset(token)
+
+
 def close_matches(word: str, known: Iterable[str], limit: int = 3, cutoff: float = 0.6) -> list[str]:
     """Return known words that may be meant, best first; case does not matter. `cutoff` is difflib's, 0 to 1."""
-    by_lower = {k.lower(): k for k in known}
-    return [by_lower[m] for m in difflib.get_close_matches(word.lower(), by_lower, n=limit, cutoff=cutoff)]
+    if len(word) > _LONGEST_WORD:
+        return []
+    compared, names = _compared.get(), tuple(known)
+    key = (word, names, limit, cutoff)
+    if compared is not None and (key in compared or len(compared) >= _MOST_WORDS):
+        return compared.get(key, [])
+    by_lower = {name.lower(): name for name in names}
+    found = [by_lower[match] for match in difflib.get_close_matches(word.lower(), by_lower, n=limit, cutoff=cutoff)]
+    if compared is not None:
+        compared[key] = found
+    return found
 
 
 def did_you_mean(word: str, known: Iterable[str], message: str = "", meant: str | None = None) -> str:

@@ -1,0 +1,145 @@
+"""The command in a fork of this process, which has imported all that it needs: many trials in little time.
+
+What it prints goes to files, and how it ends is seen as a shell would see it.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from scaffold_torchtune.cli import main
+
+_KILOBYTE: Final = 1024
+_UNCAUGHT: Final = 1  # as Python's own status
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How it ended: the status (negative: the signal), what it printed, and the most memory that it had, in MB."""
+
+    status: int
+    out: str
+    err: str
+    megabytes: float
+
+
+class Forked:
+    """A fork that does its work as soon as it may: `release` lets it begin.
+
+    `thread` is the thread that may be traced: the first, or where `in_worker` the first that the work starts.
+    """
+
+    def __init__(self, work: Callable[[], int], streams: Path, *, in_worker: bool = False) -> None:
+        self._streams = streams
+        told, tell = os.pipe()
+        waits, go = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(told)
+            os.close(go)
+            _become(work, streams, tell, waits, in_worker=in_worker)
+        os.close(tell)
+        os.close(waits)
+        self._go, self._told = go, told
+        # the one that ends before it starts a thread has none
+        self.thread = int(os.read(told, 32) or b"0")
+
+    def release(self) -> None:
+        """Let it go on."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._go, b"x")
+
+    def wait(self) -> Ended:
+        """Wait for its end."""
+        _, status, used = os.wait4(self.pid, 0)
+        for descriptor in (self._go, self._told):
+            os.close(descriptor)
+        out, err = (Path(f"{self._streams}.{name}").read_text(errors="replace") for name in ("out", "err"))
+        return Ended(os.waitstatus_to_exitcode(status), out, err, used.ru_maxrss / _KILOBYTE)
+
+
+def in_fork(work: Callable[[], int], streams: Path) -> Ended:
+    """Do some work in a fork, and return how it ended."""
+    process = Forked(work, streams)
+    process.release()
+    return process.wait()
+
+
+def command(*arguments: str | Path) -> Callable[[], int]:
+    """The command as work."""
+    return lambda: main([str(argument) for argument in arguments])
+
+
+def _become(work: Callable[[], int], streams: Path, tell: int, waits: int, *, in_worker: bool) -> None:
+    """Do the work in place of this process, and end with its status as Python would."""
+    status = _UNCAUGHT
+    try:
+        for heeded in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(heeded, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, name in ((1, "out"), (2, "err")):
+            opened = os.open(f"{streams}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.dup2(opened, number)
+            os.close(opened)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        sys.stdin, sys.stdout, sys.stderr = (
+            os.fdopen(number, mode, buffering, closefd=False)
+            for number, mode, buffering in ((0, "r", -1), (1, "w", -1), (2, "w", 1))
+        )
+
+        def wait() -> None:
+            os.write(tell, b"%d" % threading.get_native_id())
+            os.read(waits, 1)
+
+        if in_worker:
+            _before_the_first_thread(wait)
+        else:
+            wait()
+        status = work()
+        sys.stdout.flush()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else _UNCAUGHT
+    except BaseException:  # noqa: BLE001 - what Python would print
+        traceback.print_exc()
+        status = _UNCAUGHT
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _before_the_first_thread(wait: Callable[[], None]) -> None:
+    """Let the first thread that is started wait before it runs."""
+    run: Callable[..., Any] = threading.Thread.run
+    is_first = [True]
+
+    def gated(self: threading.Thread) -> None:
+        if is_first:
+            is_first.clear()
+            wait()
+        run(self)
+
+    threading.Thread.run = gated  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def variables(**given: str) -> Iterator[None]:
+    """Set variables of the environment for a while."""
+    before = dict(os.environ)
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,53 @@
+"""Suggestions for words that are not known, of which a document may have any number."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.settings.parameters import KEYS
+from scaffold_torchtune.system import text
+from scaffold_torchtune.system.text import close_matches, few_suggestions
+
+
+def test_so_many_words_are_compared_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    original = difflib.get_close_matches
+
+    def counted(word: str, known: Any, **given: Any) -> list[str]:
+        compared.append(word)
+        return original(word, known, **given)
+
+    monkeypatch.setattr(difflib, "get_close_matches", counted)
+    for _ in range(2):
+        with few_suggestions():
+            found = [close_matches(f"lora_rank{number}", KEYS) for number in range(3_000)]
+            assert close_matches("lora_rank0", KEYS) == ["lora_rank", "lora_alpha"]
+        assert [bool(each) for each in found] == [True] * 1_000 + [False] * 2_000
+    assert len(compared) == 2_000, "each once"
+    assert close_matches("lora_rankk", KEYS), "elsewhere there is no bound"
+    assert not close_matches("lora_rank" * 1_000, ["lora_rank" * 1_000])
+
+
+@pytest.mark.parametrize("name", ["template", "summary"])
+def test_many_unknown_keys_take_no_longer_than_others(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    lines = "".join(f"lora_rnk{number}: 1\n" for number in range(20_000))
+    file = experiment / ("setup_finetune_json.yaml" if name == "template" else "experiment_summary.yaml")
+    file.write_text(lines)
+    compared: list[str] = []
+    original = difflib.get_close_matches
+
+    def counted(word: str, known: Any, **given: Any) -> list[str]:
+        compared.append(word)
+        return original(word, known, **given)
+
+    monkeypatch.setattr(difflib, "get_close_matches", counted)
+    with pytest.raises(Refused):
+        steps.plan(Request(experiment, template=file if name == "template" else None))
+    assert 0 < len(compared) <= text._MOST_WORDS  # noqa: SLF001 - however many there are
