@@ -9,7 +9,7 @@ import pytest
 
 from scaffold_torchtune.models import Packs, RowCount, SampleCounts
 from scaffold_torchtune.preflight import samples
-from scaffold_torchtune.preflight.sample_layouts import LAYOUTS
+from scaffold_torchtune.preflight.conversations import LAYOUTS
 from scaffold_torchtune.preflight.samples import Sizes, Tally, Tokens, form_of, forms_by_data
 from scaffold_torchtune.preflight.token_counter import counter_of
 from support.plans import Changes, run_of

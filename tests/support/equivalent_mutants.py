@@ -11,7 +11,7 @@ EQUIVALENT: Final[dict[tuple[str, str, str], str]] = {
         "self._sizes.clear() -> pass",
     ): "memory alone: a text has the same size in each row",
     (
-        "preflight/sample_layouts.py",
+        "preflight/conversations.py",
         "_end",
         "True -> False",
     ): "the answer comes before it, so that the first label is there already",

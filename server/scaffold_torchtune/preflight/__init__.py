@@ -2,9 +2,8 @@
 
 data_files.py       reading JSON and Parquet data sets
 data_findings.py    columns, formats and sizes of data sets
-conversations.py    chats that torchtune refuses
+conversations.py    chats that torchtune refuses, and the layout of each tokenizer
 samples.py          lengths of samples, packing, labels that are left
-sample_layouts.py   special tokens and templates of each tokenizer
 token_counter.py    tokens, counted by the tokenizer of the model
 labels.py           samples without labels, NaN losses, truncation
 disk.py             reading the directories of base models, free space, states to resume from

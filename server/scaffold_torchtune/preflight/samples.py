@@ -12,8 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from scaffold_torchtune.models import DataPart, Packs, PlannedRun, RowCount, SampleCounts, SampleForm
-from scaffold_torchtune.preflight.conversations import Message, messages_of, turn_faults, with_system_prompt
-from scaffold_torchtune.preflight.sample_layouts import LAYOUTS, Layout, Piece
+from scaffold_torchtune.preflight.conversations import (
+    LAYOUTS,
+    Layout,
+    Message,
+    Piece,
+    messages_of,
+    turn_faults,
+    with_system_prompt,
+)
 from scaffold_torchtune.preflight.token_counter import TokenCounter, counter_of
 from scaffold_torchtune.torchtune_facts.model_registry import find_model
 
