@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from scaffold_torchtune.cli import main
+from support.measuring import megabytes_of
 
 _KILOBYTE: Final = 1024
+_FRESH: Final = 60.0  # MB that a process has which has imported the command: what pytest has beyond is not its own
 _UNCAUGHT: Final = 1  # as Python's own status
 
 
@@ -42,6 +44,7 @@ class Forked:
         waits, go = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
+        self._ours = megabytes_of("VmRSS")
         self.pid = os.fork()
         if self.pid == 0:
             os.close(told)
@@ -64,7 +67,8 @@ class Forked:
         for descriptor in (self._go, self._told):
             os.close(descriptor)
         out, err = (Path(f"{self._streams}.{name}").read_text(errors="replace") for name in ("out", "err"))
-        return Ended(os.waitstatus_to_exitcode(status), out, err, used.ru_maxrss / _KILOBYTE)
+        megabytes = used.ru_maxrss / _KILOBYTE - max(0.0, self._ours - _FRESH)
+        return Ended(os.waitstatus_to_exitcode(status), out, err, megabytes)
 
 
 def in_fork(work: Callable[[], int], streams: Path) -> Ended:
