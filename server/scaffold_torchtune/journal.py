@@ -6,7 +6,15 @@ from typing import NamedTuple
 
 from scaffold_torchtune.findings import Finding, Refused, errors_in
 from scaffold_torchtune.models import Plan
-from scaffold_torchtune.results.step_results import RenderResult, SetupResult, SetupRun, ValidatedRun, ValidateResult
+from scaffold_torchtune.results.step_results import (
+    Changes,
+    RenderResult,
+    SetupResult,
+    SetupRun,
+    ValidatedRun,
+    ValidateResult,
+    change_line,
+)
 from scaffold_torchtune.system.text import counted, one_line, shown
 
 
@@ -56,6 +64,7 @@ def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> lis
             f"Varying parameters: {varying}",
             f"Directory naming pattern: {plan.pattern}" + (f"; {legend}" if legend else ""),
         ),
+        *_changes(result.changes),
         *_warnings((*plan.warnings, *result.warnings)),
         Entry(
             "CREATE_RUN_DIRS",
@@ -68,6 +77,13 @@ def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> lis
             f"{result.created} setup_finetune.yaml files written, {result.unchanged} already as planned",
         ),
     ]
+
+
+def _changes(found: Changes | None) -> list[Entry]:
+    """Return the entry of what becomes of runs that were scaffolded before."""
+    if found is None or not found.groups:
+        return []
+    return [Entry("CHANGES", found.summary, " | ".join(change_line(group) for group in found.groups))]
 
 
 def setup_entries(plan: Plan, result: SetupResult) -> list[Entry]:
@@ -104,7 +120,10 @@ def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: fl
         verdict = f"All parameters validated: {checked}, none differs"
         summary = f"{counted(result.planned, 'run')} of {plan.experiment} scaffolded, validated and ready to submit"
         summary += f". {result.tracking}" if result.tracking else ""
-        end, advice = "SCAFFOLD_TORCHTUNE_COMPLETE", f"Submit with: {submit}"
+        started = f"; started already: {', '.join(result.started)}" if result.started else ""
+        end, advice = "SCAFFOLD_TORCHTUNE_COMPLETE", f"Submit with: {submit}{started}"
+        if not submit:
+            advice = f"Nothing to submit: {counted(result.planned, 'run')} started already"
     else:
         verdict = f"FAILED: {checked}, {len(failed)} with errors. {_sentences(findings)}"
         end, summary = "SCAFFOLD_TORCHTUNE_FAILED", f"Not ready: {_not_ready(result, failed)}"

@@ -3,6 +3,7 @@
 import posixpath
 from collections.abc import Iterable
 from enum import StrEnum
+from operator import not_
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
@@ -258,6 +259,61 @@ class Excluded(Model):
     reason: str
 
 
+RunProgress = Literal["planned", "scaffolded", "submitted", "running", "finished", "failed"]
+"""How far a run has come; from `submitted` on it is started."""
+
+
+class RunState(Model):
+    """How far a run has come, as far as it can be seen from here, and what shows it."""
+
+    state: RunProgress
+    evidence: tuple[str, ...] = Field(default=(), description="what shows it: `slurm-4711.out`, `job 4711 is PENDING`")
+    jobs: tuple[str, ...] = Field(default=(), description="ids of its jobs in the queue")
+    results: tuple[str, ...] = Field(default=(), description="names in its output directory that a training left")
+    output_dir: str = Field(default="", description="that directory")
+    unknown: str = Field(default="", description="why SLURM could not be asked")
+
+    @property
+    def started(self) -> bool:
+        """Whether a job of the run was submitted, or has left something."""
+        return self.state not in {"planned", "scaffolded"}
+
+    @property
+    def told(self) -> str:
+        """The state and what shows it: `finished (job 4711 was COMPLETED; slurm-4711.out)`."""
+        shows = "; ".join(self.evidence)
+        unknown = f"; it may run, or have failed: {self.unknown}" if self.unknown else ""
+        return f"{self.state} ({shows}{unknown})" if shows else self.state
+
+
+class FieldChange(Model):
+    """One value of a run that would become another; None where there was or would be none."""
+
+    field: str
+    old: Scalar = None
+    new: Scalar = None
+    source: Source | None = Field(default=None, description="where the new value comes from")
+
+    def __str__(self) -> str:
+        """Short form for people: `epochs 3 -> 5 (experiment_summary.md:48)`."""
+        texts = ("nothing" if each is None else str(each) for each in (self.old, self.new))
+        source = self.source
+        place = f" ({source.file}:{source.line})" if source and source.file and source.line else ""
+        return f"{self.field} {' -> '.join(texts)}{place}"
+
+
+class Kept(Model):
+    """A started run that the plan has as it was when it started, though the documents say something else by now.
+
+    `fields` are what they say, `digest` is the SHA-256 of its setup_finetune.yaml as it would be rendered.
+    """
+
+    directory: str
+    state: RunProgress
+    fields: tuple[FieldChange, ...]
+    digest: str
+
+
 class Plan(Model):
     """The frozen plan of a scaffold.
 
@@ -265,7 +321,8 @@ class Plan(Model):
     `varying` lists the parameter names in naming order; `pattern` shows how directories are named.
     `legend` explains abbreviated free text (`prompt1`) in directory names. `splits` holds, by a data set's absolute
     path, how many samples each of its parts has as the summary says. `answers` are those of
-    the user's answers that the plan uses.
+    the user's answers that the plan uses. `kept` are started runs that it has as they were, `former` those that were
+    scaffolded and that the table has no more.
     """
 
     id: str
@@ -282,7 +339,26 @@ class Plan(Model):
     excluded: tuple[Excluded, ...]
     splits: dict[str, dict[str, int]] = Field(default={})
     answers: tuple[Answer, ...] = ()
+    kept: tuple[Kept, ...] = Field(default=(), exclude_if=not_)  # as in plans that are older than it
+    former: tuple[PlannedRun, ...] = Field(default=(), exclude_if=not_)
     warnings: tuple[Finding, ...] = ()
+
+
+ChangeKind = Literal["new", "unchanged", "changed", "kept", "dropped"]
+
+
+class RunChange(Model):
+    """What would become of a run that is planned, or that was and is no more."""
+
+    directory: str
+    kind: ChangeKind
+    state: RunState | None = Field(default=None, description="where it would change, or is dropped")
+    fields: tuple[FieldChange, ...] = ()
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it is known to be started."""
+        return self.state is not None and self.state.started
 
 
 CellKind = Literal["text", "number", "boolean", "null", "list", "object", "absent"]
@@ -390,11 +466,13 @@ class CheckpointState(Model):
     )
 
 
-class SavedState(Model):
-    """What lies in a run's output directory of a training that can go on."""
+class Results(Model):
+    """What a training has left in a run's output directory."""
 
+    names: tuple[str, ...] = Field(description="of what torchtune writes there: epoch_0, recipe_state, logs, ...")
     text: str | None = Field(description="torchtune_config.yaml as torchtune wrote it; None where it cannot be read")
     epochs: int = Field(default=0, description="epochs that are done, by the directories epoch_N")
+    can_resume: bool = Field(default=False, description="whether recipe_state.pt is there")
 
 
 class DiskState(Model):
@@ -404,7 +482,7 @@ class DiskState(Model):
     checkpoints: dict[str, CheckpointState] = Field(default={})
     free: dict[str, int] = Field(default={}, description="free bytes of the file system below which outputs go")
     in_the_way: dict[str, str] = Field(default={}, description="what is no directory where outputs, or a parent, go")
-    states: dict[str, SavedState] = Field(default={}, description="by run directory, what its job would resume from")
+    states: dict[str, Results] = Field(default={}, description="by run directory, what its job would resume from")
 
 
 State = Literal["ok", "warning", "problem"]

@@ -57,7 +57,8 @@ class Request:
     `names` is None for the document's own way. `setup_script` is None where the operator named none, "bundled", or
     a path. `answers` are what the user said when asked, by field. `activate` is false where the environment of an
     external script is already the right one; `venv` is a virtual environment for it, in the place of the conda
-    environment that the documents name. `timeout` bounds one run of the script, in seconds. `sbatch` says whether
+    environment that the documents name. `started` is what becomes of started runs
+    that would change. `timeout` bounds one run of the script, in seconds. `sbatch` says whether
     validate asks SLURM's sbatch where it is there, `with_torchtune` whether it asks torchtune; None: where that is
     there without a search. Who sets `stop` wants the call to end soon: what is done stays done. `will_ask`: a
     refusal that asks for answers is followed by a question, so it is not logged yet.
@@ -74,6 +75,7 @@ class Request:
     activate: bool = True
     venv: Path | None = None
     overwrite: bool = False
+    started: Literal["keep", "replace"] | None = None
     jobs: int = field(default_factory=default_jobs)
     timeout: float = 300.0
     sbatch: bool = True

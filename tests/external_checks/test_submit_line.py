@@ -136,7 +136,7 @@ def test_for_a_script_that_is_gone_no_directory_is_made(tmp_path: Path) -> None:
         assert plan is not None
         for run in RUNS:
             (tree.root / run / "finetune.slurm").unlink()
-        assert "mkdir" not in sbatch.line(plan, tree)
+        assert "mkdir" not in sbatch.line(plan.runs, tree)
 
 
 def test_a_directory_for_logs_without_the_run_in_its_name_is_made_as_it_is_named(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_directory_for_logs_without_the_run_in_its_name_is_made_as_it_is_named
         for run in RUNS:
             script = tree.root / run / "finetune.slurm"
             script.write_text(f"#!/bin/sh\n#SBATCH --output='my logs/%j.out'\n#SBATCH --error={tmp_path}/err/%x.err\n")
-        assert submitted(sbatch.line(plan, tree), tmp_path) == 0
+        assert submitted(sbatch.line(plan.runs, tree), tmp_path) == 0
         for run in RUNS:
             assert [*(tree.root / run / "my logs").iterdir()] == []
     assert [*(tmp_path / "err").iterdir()] == []

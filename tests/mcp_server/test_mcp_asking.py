@@ -14,9 +14,10 @@ from mcp.types import ElicitRequestFormParams, ElicitResult
 
 from scaffold_torchtune.mcp_server import calls
 from scaffold_torchtune.mcp_server.server import make_server
-from support.experiments import actions, make_experiment
+from support.experiments import RUNS, actions, change, everything, make_experiment
 from support.mcp_calls import ERAS, STEPS, Era
 from support.sampling import spread
+from support.scaffolding import scaffold
 from support.wording import absent
 
 Ask = Callable[[ElicitRequestFormParams], ElicitResult]
@@ -157,6 +158,29 @@ def test_a_client_that_cannot_ask_gets_the_questions_and_gives_answers(root: Pat
     results = called(root, *((STEPS[step], arguments) for step in ("parse", "plan", "render")), era=era)
     results += called(root, *((STEPS[step], {"experiment": str(lacking)}) for step in ("setup", "validate")), era=era)
     assert results[-1]["passed"] is True
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_what_becomes_of_started_runs_is_the_users_choice(root: Path, era: Era) -> None:
+    sweep = make_experiment(root / "sweep")
+    assert scaffold(sweep).ok
+    (sweep / RUNS[0] / "slurm-1.out").write_text("")
+    change(sweep / "experiment_summary.md", "- **Epochs:** 2", "- **Epochs:** 5")
+    before = everything(sweep / RUNS[0])
+    person = Person({"started": "keep"})
+    planned, rendered = called(
+        root,
+        ("plan_runs", {"experiment": str(sweep)}),
+        ("render_yaml", {"experiment": str(sweep)}),
+        era=era,
+        ask=person,
+    )
+    assert [group["what"] for group in planned["changes"]["groups"]] == ["changed", "changed"]
+    assert "started-run" in planned["next"]["first"]
+    (form,) = person.forms
+    assert form.requested_schema["properties"]["started"]["enum"] == ["keep", "replace"]
+    assert (rendered["created"], rendered["kept"]) == (3, 1)
+    assert everything(sweep / RUNS[0]) == before
 
 
 @pytest.mark.parametrize("era", ERAS)

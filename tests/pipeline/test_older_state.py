@@ -8,7 +8,7 @@ import pytest
 
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
-from support.experiments import ACTIONS, RUNS, actions, change, everything, outputs
+from support.experiments import ACTIONS, AGAIN, RUNS, actions, change, everything, outputs
 from support.plan_files import plan_of, with_its_id
 from support.scaffolding import codes, refusal, scaffold
 from support.setup_scripts import MAKE, THREE, script
@@ -66,7 +66,7 @@ def test_a_changed_document_is_taken_up_without_an_edit_that_nobody_made(done: P
     result = scaffold(done)
     assert result.ok
     assert "edit-kept" not in {each.code for each in (*result.render.warnings, *result.setup.warnings)}
-    assert actions(done) == [*ACTIONS, *ACTIONS]
+    assert actions(done) == [*ACTIONS, *AGAIN]
 
 
 @pytest.mark.parametrize("is_killed", [False, True])

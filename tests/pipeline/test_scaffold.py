@@ -15,6 +15,7 @@ from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.experiments import (
     ACTIONS,
+    AGAIN,
     FILES,
     RUNS,
     Clock,
@@ -189,7 +190,7 @@ def test_a_changed_value_makes_its_runs_again(experiment: Path) -> None:
     assert result.ok
     assert result.render.created == 4
     assert all("epochs: 3\n" in (experiment / run / "finetune.yaml").read_text() for run in RUNS)
-    assert actions(experiment) == [*ACTIONS, *ACTIONS]
+    assert actions(experiment) == [*ACTIONS, *AGAIN]
     assert scaffold(experiment).unchanged
 
 
@@ -262,14 +263,16 @@ def test_progress_is_told_when_a_run_is_done(experiment: Path) -> None:
     assert told == [(step, done, 4) for step in ("render", "setup", "validate") for done in (1, 2, 3, 4)]
 
 
-def test_a_run_of_an_earlier_plan_that_still_looks_ready_is_named_by_render_and_validate(tmp_path: Path) -> None:
+def test_a_run_of_an_earlier_plan_looks_ready_only_where_it_was_started_and_is_named_then(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep")
     steps.scaffold(Request(experiment))
+    (experiment / "rank8_lr5e-5" / "slurm-1.out").write_text("")
     change(experiment / "experiment_summary.md", "| 5e-5 |", "| 3e-5 |")
     result = steps.scaffold(Request(experiment))
     assert result.ok
     left = {f.file for f in result.render.warnings if f.code == "left-over-run"}
-    assert left == {"rank8_lr5e-5", "rank16_lr5e-5"}
+    assert left == {"rank8_lr5e-5"}
+    assert not (experiment / "rank16_lr5e-5" / "finetune.slurm").exists()
     assert {f.file for f in result.validation.findings if f.code == "left-over-run"} == left
     assert "rank8_lr5e-5" not in result.submit
 

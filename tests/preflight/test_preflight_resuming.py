@@ -10,7 +10,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Refused, errors_in
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.preflight import disk
-from scaffold_torchtune.preflight.disk import inspect_state
+from scaffold_torchtune.preflight.disk import inspect_results
 from scaffold_torchtune.request import Request
 from support.experiments import change, make_experiment
 from support.scaffolding import refusal, scaffold
@@ -155,19 +155,19 @@ def test_interpolations_are_compared_by_what_they_come_to(here: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_looked_into_has_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert inspect_state(str(tmp_path / "none")) is None
-    assert inspect_state("a\0b") is None
+    assert inspect_results(str(tmp_path / "none")) is None
+    assert inspect_results("a\0b") is None
     (tmp_path / "recipe_state").mkdir()
     (tmp_path / "recipe_state" / "recipe_state.pt").mkdir()
-    assert inspect_state(str(tmp_path)) is None
+    assert inspect_results(str(tmp_path)) is None
     (tmp_path / "recipe_state" / "recipe_state.pt").rmdir()
     (tmp_path / "recipe_state" / "recipe_state.pt").write_text("")
     for name in ("epoch_0", "epoch_12", "epoch_x", "epoch_3_old"):
         (tmp_path / name).mkdir()
-    found = inspect_state(str(tmp_path))
+    found = inspect_results(str(tmp_path))
     assert found is not None
     assert (found.text, found.epochs) == (None, 13)
     monkeypatch.setattr(disk, "_MAX_OUTPUTS", 0)
-    found = inspect_state(str(tmp_path))
+    found = inspect_results(str(tmp_path))
     assert found is not None
     assert found.epochs == 0

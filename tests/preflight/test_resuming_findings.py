@@ -6,7 +6,7 @@ import pytest
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.models import DiskState, SavedState
+from scaffold_torchtune.models import DiskState, Results
 from scaffold_torchtune.preflight.resuming import resuming_findings
 from support.plans import LINES, SUMMARY, plan_of, run_of
 from support.wording import absent
@@ -26,7 +26,7 @@ def found(
 ) -> list[Finding]:
     """What is said of a run that is planned so, and would go on from a state of so many epochs of that training."""
     plan = plan_of({"epochs": epochs}, {})
-    disk = DiskState(states={"run0": SavedState(text="", epochs=done)})
+    disk = DiskState(states={"run0": Results(names=(), text="", epochs=done)})
     planned = {name: here for name in ("run0", "run1") if here is not None}
     saved = {"run0": there} if there is not None else {}
     return list(resuming_findings(plan, disk, planned, saved))

@@ -31,6 +31,9 @@ ACTIONS = [
 ]
 """The actions that the log of one whole scaffold tells, in order."""
 
+AGAIN = [*ACTIONS[:2], "CHANGES", *ACTIONS[2:]]
+"""Those of a scaffold after the documents have changed."""
+
 FILES = ("finetune.slurm", "finetune.yaml", "setup_finetune.yaml")
 
 Kept = tuple[int, int, int, bytes | str]

@@ -249,6 +249,8 @@ def _call(options: argparse.Namespace) -> tools.Call:
     arguments: dict[str, Any] = {name: str(value) for name, value in given.items() if value is not None}
     if options.setup_script == "bundled":
         arguments["setup_script"] = "bundled"
+    if options.started is not None:
+        arguments["started"] = options.started
     arguments["answers"] = dict(options.answers)
     tool = tools.TOOLS.get(options.command, options.command)
     return tools.Call(tool, arguments, options.start, options.only, options.whole)

@@ -72,6 +72,11 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         type=Path,
     ),
     "overwrite": _option("--overwrite", "replace files that were edited by hand", action="store_true"),
+    "started": _option(
+        "--started",
+        "what becomes of started runs that would change: they stay as they are, or are scaffolded anew",
+        choices=("keep", "replace"),
+    ),
     "jobs": _option(
         "--jobs N",
         "external scripts at a time; default: as many as there are cores, at most 4 (login nodes are shared)",

@@ -89,7 +89,7 @@ def refusal(out: Console, refused: Refused, *, midway: bool = False) -> None:
     _say(out, "Stopped midway: " if midway else "Refused: ", refused.message, style="bold red")
     findings(out, refused.problems)
     for question in refused.ask:
-        if question.field == "setup_script":  # an option of its own, which the fix names
+        if question.field in {"setup_script", "started"}:  # options of their own, which the fix names
             continue
         _say(out, f"  answer with: --answer {shlex.quote(question.field)}=VALUE  ({question.question})", style="dim")
     stays = "What was written stays. Repeat the command to go on from there."
@@ -116,6 +116,7 @@ def result(out: Console, of: BaseModel) -> None:
         case results.PlanResult():
             _plan(out, of)
         case results.RenderResult():
+            _changes(out, of.changes)
             _say(out, f"{of.created} setup_finetune.yaml written, {of.unchanged} already as planned")
             findings(out, (*of.plan_warnings, *of.warnings))
         case results.SetupResult():
@@ -158,7 +159,24 @@ def _parse(out: Console, of: results.ParseResult) -> None:
     _notes(out, of)
 
 
+def _changes(out: Console, of: results.Changes | None) -> None:
+    """Print what becomes of runs that were scaffolded before: a line of numbers, then all that is not unchanged."""
+    if of is not None and of.groups:
+        _say(out, of.summary, style="bold")
+        for group in of.groups:
+            _say(out, f"  {results.change_line(group)}")
+
+
 def _plan(out: Console, of: results.PlanResult) -> None:
+    """Print a plan; where runs were scaffolded before, what would become of them, and of values those of the others."""
+    if of.changes.groups:
+        _changes(out, of.changes)
+        touched = {name for group in of.changes.groups for name in group.runs}
+        if runs := [run for run in of.runs if run.directory in touched]:
+            _run_table(out, runs)
+        _say(out, "--json --all shows every value of every run", style="dim")
+        _notes(out, of)
+        return
     _say(out, f"varying: {', '.join(of.varying) or 'nothing'}; directories: {of.pattern}; template: {of.template}")
     _run_table(out, of.runs)
     if sources := _sources(of.runs):
@@ -283,6 +301,7 @@ def _readiness(out: Console, of: Readiness) -> None:
 
 def _scaffold(out: Console, of: results.ScaffoldResult) -> None:
     _say(out, f"{of.parse.experiment} in {of.parse.experiment_dir}", style="bold")
+    _changes(out, of.render.changes)
     _run_table(out, of.plan.runs, setup=_setup_cells(of.setup), validation=_verdict_cells(of.validation))
     _left_out(out, of.plan)
     _answers(out, of.plan.answers)
@@ -299,6 +318,8 @@ def _scaffold(out: Console, of: results.ScaffoldResult) -> None:
     else:
         _say(out, Text("NOT READY", style="bold red"), f": {of.setup.failed} setup failure(s), {counts}")
     _say(out, f"log: {of.log}")
+    if of.validation.started:
+        _say(out, f"started already, and left out of the line that submits: {few(of.validation.started, _FEW)}")
     if of.submit:
         out.print(Text(f"submit with: {of.submit}"), soft_wrap=True)  # to be copied: never broken
     _tracking(out, of.validation)

@@ -257,13 +257,13 @@ def words(of: Iterable[tuple[str, str]]) -> list[str]:
     return [f"--{name}={value}" if value else f"--{name}" for name, value in of]
 
 
-def line(plan: Plan, tree: Tree) -> str:
-    """Return the line that submits every planned run below the experiment directory, in any POSIX shell.
+def line(runs: Iterable[PlannedRun], tree: Tree) -> str:
+    """Return the line that submits some runs, at least one, below the experiment directory, in any POSIX shell.
 
     A bundled setup's runs need nothing but `sbatch finetune.slurm`. What an external script does not take is given
     here, and directories that its directives name for logs are made first, as SLURM does not make them.
     """
-    commands = {run.directory: _command(run, _folders(tree, run)) for run in plan.runs}
+    commands = {run.directory: _command(run, _folders(tree, run)) for run in runs}
     start = f"cd {shlex.quote(str(tree.root))}"
     if len(set(commands.values())) == 1:
         first = next(iter(commands.values()))

@@ -83,6 +83,9 @@ _ARGUMENTS: Final[dict[str, Any]] = {
     "template": _optional(_FilePath, "Template of setup_finetune.yaml that the user names; the same in all calls."),
     "setup_script": _optional(Literal["bundled"], "The user chose the bundled setup_finetune."),
     "answers": _optional(dict[str, str | int | float | bool], _ANSWERS, max_length=100),
+    "started": _optional(
+        Literal["keep", "replace"], "Started runs that would change; only as the user said (error.ask)."
+    ),
     "overwrite": (
         bool,
         Field(default=False, description="Replace files that a person edited; only when the user said so."),
@@ -225,7 +228,7 @@ def output(result: type[StepResult]) -> dict[str, Any]:
     """Return the output schema of a tool: the keys that matter of its replies, with their types."""
     known = result.model_json_schema(mode="serialization")["properties"] | {"counts": {"type": "object"}}
     types = {"outcome": "string", "next": "object", "error": "object"}
-    types |= {name: known[name]["type"] for name in result.LISTED}
+    types |= {name: known[name].get("type", "object") for name in result.LISTED}
     return {"type": "object", "properties": {name: {"type": kind} for name, kind in types.items()}}
 
 
@@ -264,6 +267,8 @@ def _chosen(given: Mapping[str, Any], answers: calls.GivenAnswers) -> tuple[dict
     answers = dict(answers)
     choice = answers.pop("setup_script", None)
     chosen = {"setup_script": "bundled"} if choice == "bundled" and "setup_script" in given else {}
+    if (started := answers.pop("started", None)) is not None:
+        chosen["started"] = str(started)
     return {**given, "answers": answers, **chosen}, choice == "own"
 
 

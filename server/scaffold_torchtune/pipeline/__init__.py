@@ -4,6 +4,7 @@ steps.py           the five steps and `scaffold`, as tools and commands call the
 locate.py          the experiment, its documents, the roots that it must be under
 prepare.py         steps 1, 2, 4 and 5 in memory: from documents to a plan and rendered texts
 external_setup.py  the environment of an external script, and its trial
+changes.py         how far runs have come, what becomes of each; started runs are frozen
 apply.py           step 5: files to write, files that a person edited
 backend.py         step 6: scripts in staging directories, several at a time
 publish.py         step 6: finetune.yaml and finetune.slurm published; files that a script removed, put back
@@ -11,7 +12,7 @@ validation.py      step 7: the files of all runs, and plans that are outdated
 scaffold_log.py    step 8: each entry written once
 state.py           .scaffold: the plan, the records of runs
 plan_file.py       plan.json, read and checked
-backup.py          .scaffold/backup: copies of edited files
+backup.py          .scaffold/backup, .scaffold/history: edited files, and earlier files of runs
 internal_error.py  unforeseen exceptions
 doctor.py          `doctor`: is this machine ready
 """

@@ -12,12 +12,13 @@ from scaffold_torchtune.findings import Finding, Refused, finding, refuse
 from scaffold_torchtune.models import Plan
 from scaffold_torchtune.pipeline import scaffold_log, state
 from scaffold_torchtune.pipeline.backend import Backend, digest_beside
-from scaffold_torchtune.pipeline.backup import Backup
+from scaffold_torchtune.pipeline.backup import Backup, History
+from scaffold_torchtune.pipeline.changes import job_outputs, refuse_started, started_setups
 from scaffold_torchtune.pipeline.prepare import Prepared
 from scaffold_torchtune.pipeline.state import Record
 from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.step_results import RenderedRun, RenderResult
+from scaffold_torchtune.results.step_results import RenderedRun, RenderResult, changes_of
 from scaffold_torchtune.system import layout, locking
 from scaffold_torchtune.system.files import Tree, sha256
 from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, OUTPUTS, RUN_FILES, SETUP_YAML
@@ -67,28 +68,30 @@ def _edited(path: str, what: str, again: str = "repeat the step") -> Finding:
 
 
 def left_over(tree: Tree, plan: Plan) -> list[Finding]:
-    """Return a finding for each run of an earlier plan that is not planned any more and still looks ready to submit."""
+    """Return a finding for each run that is not planned any more and still has its finetune.slurm: it was started."""
     planned = {run.directory for run in plan.runs}
     recorded = [name.removesuffix(".json") for name in tree.names(layout.RUNS) if name.endswith(".json")]
     return [
         finding(
             "left-over-run",
-            f"{escape(name)} is not planned any more, but still has its {FINETUNE_SLURM}",
+            f"{escape(name)} is no longer in the table of runs; its files stay as they are",
             field="runs",
             file=escape(name),
-            fix="remove or move the directory if it is not wanted; the line in the log submits planned runs only",
+            fix="no action if intended; put its row back if it is to be part of the experiment",
         )
         for name in recorded
         if name not in planned and tree.kind(name) == "directory" and tree.kind(f"{name}/{FINETUNE_SLURM}")
     ]
 
 
-def pending_renders(tree: Tree, prepared: Prepared, *, overwrite: bool) -> list[Rendered]:
+def pending_renders(tree: Tree, prepared: Prepared, *, overwrite: bool, replace: bool) -> list[Rendered]:
     """Return the runs whose setup_finetune.yaml is not yet as planned.
 
     Raises:
-        Refused: a file in the way was edited, or is not ours, and `overwrite` is false; names all of them.
+        Refused: a started run would change, and nobody said that it is to be replaced, or it cannot be; or a file in
+            the way was edited, or is not ours, and `overwrite` is false; names all of them.
     """
+    refuse_started(prepared.changes, replace=replace)
     problems: list[Finding] = []
     pending: list[Rendered] = []
     for one in prepared.rendered:
@@ -126,8 +129,12 @@ def write_renders(
 
     What somebody has edited since `pending` was found is kept. Returns the result and the directories that were made.
     """
-    plan, backup = prepared.plan, Backup(tree, request.now)
+    plan, backup, history = prepared.plan, Backup(tree, request.now), History(tree, request.now)
+    changes = {each.directory: each for each in prepared.changes}
     state.save(tree, layout.PLAN, plan)
+    for dropped in (each for each in prepared.changes if each.kind == "dropped" and not each.is_started):
+        history.keep(dropped.directory, (FINETUNE_SLURM,), "no longer in the table of runs")
+        tree.remove(f"{dropped.directory}/{FINETUNE_SLURM}")
     made: list[str] = []
     for done, one in enumerate(pending, start=1):
         directory, text = one.run.directory, one.text.encode()
@@ -136,6 +143,10 @@ def write_renders(
         if not request.overwrite:
             for name in _foreign(tree, prepared, one, state.load_record(tree, directory)):
                 backup.keep(f"{directory}/{name}", "while the scaffold began")
+        change = changes[directory]
+        history.keep(directory, RUN_FILES, "planned anew", map(str, change.fields))
+        if change.is_started:
+            history.take(directory, job_outputs(tree, directory), "replaced though started")
         # Halves of two generations must never look ready: what makes a run submit-ready goes first.
         tree.remove(f"{directory}/{FINETUNE_SLURM}")
         # setup may replace what lies there now: it is ours, or the user let it go
@@ -150,14 +161,17 @@ def write_renders(
         tree.write(f"{directory}/{SETUP_YAML}", text)
         request.report("render", done, len(pending))
     changed = frozenset(one.run.directory for one in pending)
-    return render_result(tree, plan, changed, backup.findings), made
+    return render_result(tree, prepared, changed, backup.findings), made
 
 
 def render_result(
-    tree: Tree, plan: Plan, changed: frozenset[str] = frozenset(), kept: Iterable[Finding] = ()
+    tree: Tree, prepared: Prepared, changed: frozenset[str] = frozenset(), kept: Iterable[Finding] = ()
 ) -> RenderResult:
     """Return the result of a render that wrote the setup_finetune.yaml of the `changed` directories."""
+    plan = prepared.plan
     return RenderResult(
+        kept=len(plan.kept),
+        changes=changes_of(prepared.changes) if changed else None,
         created=len(changed),
         unchanged=len(plan.runs) - len(changed),
         runs=tuple(RenderedRun(directory=r.directory, created=r.directory in changed) for r in plan.runs),
@@ -186,19 +200,21 @@ class Setups:
     records: Mapping[str, Record]
 
 
-def pending_setups(tree: Tree, plan: Plan, backend: Backend, *, overwrite: bool) -> Setups:
+def pending_setups(tree: Tree, plan: Plan, backend: Backend, request: Request) -> Setups:
     """Return the runs whose outputs are not yet made from their setup_finetune.yaml as it is.
 
     An external script may make something else each time: it runs again also after a verdict that failed, where files
     beside it have changed, and with `overwrite`.
 
     Raises:
-        Refused: a setup_finetune.yaml is not as it was rendered, or an output was edited and `overwrite` is false.
+        Refused: a setup_finetune.yaml is not as it was rendered, an output was edited and `overwrite` is false, or a
+            started run would be set up again.
     """
     problems: list[Finding] = []
     pending: dict[str, PendingSetup] = {}
     records: dict[str, Record] = {}
-    doubt = _Doubt(tree, backend.script.path) if backend.script else None
+    kept = {one.directory for one in plan.kept}
+    doubt, overwrite = _Doubt(tree, backend.script.path) if backend.script else None, request.overwrite
     for run in plan.runs:
         record = state.load_record(tree, run.directory)
         path = f"{run.directory}/{SETUP_YAML}"
@@ -207,6 +223,8 @@ def pending_setups(tree: Tree, plan: Plan, backend: Backend, *, overwrite: bool)
             problems.append(finding("not-rendered", f"{path} is not there", file=path, fix="run render again"))
             continue
         records[run.directory] = record
+        if run.directory in kept:
+            continue
         if (text := _text(data)) is None or sha256(data) != record.setup_yaml:
             problems.append(_edited(path, "was changed since it was rendered", "render again"))
             continue
@@ -216,6 +234,9 @@ def pending_setups(tree: Tree, plan: Plan, backend: Backend, *, overwrite: bool)
             names = record.foreign(there)
             problems += [_edited(f"{run.directory}/{name}", _CHANGED) for name in names if not overwrite]
             pending[run.directory] = PendingSetup(text, record, frozenset(there[name] for name in names))
+    if request.started != "replace":
+        made = [run for run in plan.runs if run.directory in pending and records[run.directory].outputs]
+        problems = started_setups(tree, made, request) or problems
     if problems:
         raise Refused("setup cannot proceed", problems)
     return Setups(pending, records)

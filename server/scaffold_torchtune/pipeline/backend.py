@@ -191,7 +191,7 @@ class Watch:
 
 
 _OURS: Final = frozenset(layout.STATE_DIRECTORIES)
-_UNWATCHED: Final = (layout.LOCK, layout.BACKUP)
+_UNWATCHED: Final = (layout.LOCK, layout.BACKUP, layout.HISTORY)
 
 
 def _status(status: os.stat_result) -> Status:

@@ -1,7 +1,10 @@
-"""Copies of what a person wrote into files of ours, kept in .scaffold/backup when the files must be written anew."""
+"""Earlier files, kept when they are written anew: those that a person edited, and those of runs that change.
+
+.scaffold/backup has the edited ones, .scaffold/history/RUN/TIME the versions of a run, each with its reason.
+"""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
@@ -59,3 +62,41 @@ class Backup:
             number += 1
             free = f"{self._directory}/{folder}/{name}.{number}"
         return free
+
+
+REASON: Final = "reason.json"
+
+
+class History:
+    """What one call replaces, run by run."""
+
+    def __init__(self, tree: Tree, now: Callable[[], datetime]) -> None:
+        self._tree, self._now = tree, now
+        self._versions: dict[str, str] = {}
+
+    def keep(self, run: str, names: Iterable[str], reason: str, changes: Iterable[str] = ()) -> None:
+        """Copy those of a run's files that are there, with the reason."""
+        files = {name: data for name in names if (data := self._read(f"{run}/{name}")) is not None}
+        for name, data in files.items():
+            self._tree.write(f"{self._version(run, reason, changes)}/{name}", data, durable=False)
+
+    def take(self, run: str, names: Iterable[str], reason: str) -> None:
+        """Move files of a run there, with the reason."""
+        for name in names:
+            self._tree.move(f"{run}/{name}", f"{self._version(run, reason)}/{name}")
+
+    def _read(self, path: str) -> bytes | None:
+        return self._tree.read(path) if self._tree.kind(path) == "file" else None
+
+    def _version(self, run: str, reason: str, changes: Iterable[str] = ()) -> str:
+        """Return the directory of this call's version of a run; made once, with its reason."""
+        if run not in self._versions:
+            for path in (layout.HISTORY, f"{layout.HISTORY}/{run}"):
+                self._tree.make_directory(path, durable=False)
+            name = f"{layout.HISTORY}/{run}/{self._now():%Y-%m-%d_%H%M%S}"
+            names = (name if number == 1 else f"{name}_{number}" for number in range(1, _MOST))
+            version = next(name for name in names if self._tree.make_directory(name, durable=False))
+            told = {"time": self._now().isoformat(), "reason": reason, "changes": [*changes]}
+            self._tree.write(f"{version}/{REASON}", (json.dumps(told, indent=1) + "\n").encode(), durable=False)
+            self._versions[run] = version
+        return self._versions[run]

@@ -120,6 +120,10 @@ def _no_number(text: str) -> NoReturn:
 def _problems(plan: Plan) -> Iterator[str]:
     """Yield what planning never makes."""
     names = [run.directory for run in plan.runs]
+    if unknown := {one.directory for one in plan.kept} - {*names}:
+        yield f"kept names {shown(min(unknown))}, which is not planned"
+    if both := {run.directory for run in plan.former} & {*names}:
+        yield f"former has {shown(min(both))}, which is planned"
     yield from (each.message for each in check_names(names, [run.line for run in plan.runs], layout.PLAN))
     for name, path in {
         "experiment_dir": plan.experiment_dir,
@@ -132,9 +136,13 @@ def _problems(plan: Plan) -> Iterator[str]:
         yield f"the template {shown(plan.options.template)} is not among its inputs"
     if any(count < 0 for counts in plan.splits.values() for count in counts.values()):
         yield "splits has a negative number of samples"
-    is_bundled = plan.options.setup_script == "bundled"
-    for run in plan.runs:
-        for problem in (*_run_problems(run), *(_bundled_problems(run) if is_bundled else _external_problems(run))):
+    former = [run.directory for run in plan.former], [run.line for run in plan.former]
+    yield from (each.message for each in check_names(*former, layout.PLAN))
+    is_bundled, kept = plan.options.setup_script == "bundled", {one.directory for one in plan.kept}
+    for run in (*plan.runs, *plan.former):
+        # what was planned before may have been planned for another script
+        is_now = is_bundled and run.directory in names and run.directory not in kept
+        for problem in (*_run_problems(run), *(_bundled_problems(run) if is_now else _external_problems(run))):
             yield f"{run.directory}: {problem}"
 
 

@@ -10,8 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from scaffold_torchtune.findings import Finding, Question, Refused, errors_in, finding, refuse, serious
-from scaffold_torchtune.models import CheckpointState, DiskState, Experiment, Options, Plan, PlannedRun, Setting
+from scaffold_torchtune.models import (
+    CheckpointState,
+    DiskState,
+    Experiment,
+    Options,
+    Plan,
+    PlannedRun,
+    Results,
+    RunChange,
+    Setting,
+)
 from scaffold_torchtune.parse.experiment import parse_experiment
+from scaffold_torchtune.pipeline.changes import compare, kept_findings, started_warnings
 from scaffold_torchtune.pipeline.external_setup import interface_of, trial
 from scaffold_torchtune.pipeline.locate import (
     Document,
@@ -28,7 +39,7 @@ from scaffold_torchtune.plan.planner import Difference, differences, make_plan, 
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan
 from scaffold_torchtune.preflight.data_files import DataSets
-from scaffold_torchtune.preflight.disk import free_bytes, in_the_way, inspect_checkpoint, inspect_state
+from scaffold_torchtune.preflight.disk import free_bytes, in_the_way, inspect_checkpoint, inspect_results
 from scaffold_torchtune.preflight.run_groups import output_dir
 from scaffold_torchtune.preflight.samples import forms_by_data
 from scaffold_torchtune.render import Rendered, render_runs
@@ -58,12 +69,16 @@ class Parsed:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan, the text of every run's setup_finetune.yaml, in the plan's order, and what the bundled one made of it."""
+    """A plan, and the text of setup_finetune.yaml of its runs, but for those that are kept as they were.
+
+    `rendered` is in the plan's order, `outcomes` are what the bundled setup_finetune made of each.
+    """
 
     parsed: Parsed
     plan: Plan
     rendered: tuple[Rendered, ...]
     outcomes: Mapping[str, Outcome]
+    changes: tuple[RunChange, ...]
 
     @property
     def directory(self) -> Path:
@@ -172,23 +187,27 @@ def prepare(request: Request) -> Prepared:
         rendered = render_runs(plan, plan.runs, folders, request.stop)
     except TemplateStopped as stopped:
         raise Interrupted from stopped
-    bundled = rendered if options.setup_script == "bundled" else ()
-    outcomes = {one.run.directory: run_bundled(one.run, one.document) for one in bundled}
-    warnings = _bundled_warnings(bundled, outcomes)
     runs = tuple(one.run for one in rendered)
     if runs != plan.runs:  # the template gave settings of its own
         plan = with_id(plan.model_copy(update={"runs": runs}))
+    with Tree(found.directory) as tree:
+        plan, rendered, changes = compare(tree, plan, rendered, previous, request)
+    bundled = rendered if options.setup_script == "bundled" else ()
+    outcomes = {one.run.directory: run_bundled(one.run, one.document) for one in bundled}
+    warnings = _bundled_warnings(bundled, outcomes)
     # What was planned here before was tried then.
     is_new = previous is None or (previous.runs, previous.options) != (plan.runs, plan.options)
     if is_new and (tried := trial(plan, rendered, interface, request)):
         message = f"{len(tried)} problem(s): the setup script would not make what is planned"
         raise Refused(message, [_in_documents(each, run) for run, each in tried])
     made = {name: RunFiles({n: data.decode() for n, data in one.files.items()}) for name, one in outcomes.items()}
-    ahead = preflight_findings(plan, made, inspected, data_sets)
+    unkept = plan.model_copy(update={"runs": tuple(one.run for one in rendered)})  # what started is judged no more
+    ahead = preflight_findings(unkept, made, inspected, data_sets) if rendered else []
     if errors := errors_in(ahead):
         raise Refused(f"{len(errors)} problem(s): the runs would fail", serious(ahead))
-    plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *warnings, *ahead)})
-    return Prepared(found, plan, rendered, outcomes)
+    told = (*started_warnings(changes), *kept_findings(plan)) if request.started != "replace" else ()
+    plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *told, *warnings, *ahead)})
+    return Prepared(found, plan, rendered, outcomes, changes)
 
 
 def _for_all(experiment: Experiment) -> dict[str, Setting]:
@@ -272,7 +291,7 @@ def preflight_findings(
         checkpoints={directory: inspected(directory) for directory in checkpoints},
         free={directory: free for directory in outputs if (free := free_bytes(directory)) is not None},
         in_the_way={directory: path for directory in outputs if (path := in_the_way(directory)) is not None},
-        states={run: state for run, path in results.items() if path and (state := inspect_state(path))},
+        states={run: left for run, path in results.items() if path and (left := _resumable(path))},
     )
     # the checkpoint files that the first run of each model names
     first = {run.checkpoint_dir: files.get(run.directory) for run in reversed(plan.runs)}
@@ -280,6 +299,11 @@ def preflight_findings(
     listed = {directory: names for directory, names in found.items() if names}
     saved = {run: RunFiles({layout.FINETUNE_YAML: state.text}) for run, state in disk.states.items()}
     return check_plan(plan, disk, listed, (_configs(files, disk.states), _configs(saved, disk.states)))
+
+
+def _resumable(path: str) -> Results | None:
+    left = inspect_results(path)
+    return left if left and left.can_resume else None
 
 
 def _configs(files: Mapping[str, RunFiles], runs: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What a scaffold keeps between calls, in .scaffold: the plan, one record a run, how far the log is; and its files."""
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -127,10 +128,14 @@ def existing_plan(tree: Tree) -> Plan:
     return plan
 
 
+_read_record = functools.lru_cache(maxsize=4_096)(Record.model_validate_json)
+"""Returns the record in some bytes, whose size who reads them has bounded; each step reads it, and it is typed once."""
+
+
 def load_record(tree: Tree, directory: str) -> Record | None:
     """Return the record of a run, or None. Raises `Refused` where it cannot be read, or is that of another run."""
     path = layout.record(directory)
-    record = _load(tree, path, Record.model_validate_json)
+    record = _load(tree, path, _read_record)
     if record is not None and record.directory != directory:
         fix = f"remove {path} and render again"
         raise refuse("document-unreadable", f"{path} is the record of another run", file=path, fix=fix)

@@ -11,6 +11,7 @@ from scaffold_torchtune.findings import Refused, finding, refuse
 from scaffold_torchtune.models import Plan
 from scaffold_torchtune.pipeline import apply, prepare, publish, scaffold_log, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
+from scaffold_torchtune.pipeline.changes import states_of
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
 from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Request, Stopped, midway
@@ -64,7 +65,8 @@ def parse(request: Request) -> ParseResult:
 @few_suggestions()
 def plan(request: Request) -> PlanResult:
     """Steps 2 and 4. Raises `Refused` with everything that stands against the plan."""
-    return step_results.plan_result(prepare.prepare(request).plan)
+    prepared = prepare.prepare(request)
+    return step_results.plan_result(prepared.plan, prepared.changes)
 
 
 @few_suggestions()
@@ -85,11 +87,11 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
         with Tree(prepared.directory) as tree:
             if _pending_renders(tree, prepared, request) is None:
                 apply.clear_leftovers(tree)
-                return prepared, apply.render_result(tree, plan)
+                return prepared, apply.render_result(tree, prepared)
             with apply.writing(tree):
                 pending = _pending_renders(tree, prepared, request)
                 if pending is None:  # a killed call had done all but the log
-                    return prepared, apply.render_result(tree, plan)
+                    return prepared, apply.render_result(tree, prepared)
                 with midway():
                     begun = scaffold_log.begin(tree, plan, "render", request.now())
                     result, made = apply.write_renders(tree, prepared, pending, request)
@@ -104,7 +106,8 @@ def _pending_renders(tree: Tree, prepared: prepare.Prepared, request: Request) -
     Raises:
         Refused: see `apply.pending_renders`.
     """
-    pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite)
+    replace = request.started == "replace"
+    pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite, replace=replace)
     if pending or not _is_frozen(tree, prepared.plan) or scaffold_log.is_behind(tree, "render"):
         return pending
     return None
@@ -146,13 +149,13 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun:
         if outdated := validation.outdated(frozen, request):
             raise Refused("the plan is outdated", outdated)
         backend = backend_of(frozen, request)
-        found = apply.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
+        found = apply.pending_setups(tree, frozen, backend, request)
         if not found.pending and not scaffold_log.is_behind(tree, "setup"):
             apply.clear_leftovers(tree)
             return publish.run_setups(tree, frozen, backend, apply.Setups({}, {}), request, known)
         with apply.writing(tree):
             frozen = _frozen_plan(tree, frozen.id)
-            found = apply.pending_setups(tree, frozen, backend, overwrite=request.overwrite)
+            found = apply.pending_setups(tree, frozen, backend, request)
             if not found.pending and not scaffold_log.is_behind(tree, "setup"):  # a killed call had all but logged it
                 return publish.run_setups(tree, frozen, backend, found, request, known)
             before = state.load_log_state(tree)
@@ -192,7 +195,16 @@ def _verdict(tree: Tree, frozen: Plan, request: Request) -> ValidateResult:
     result = validation.validate_plan(tree, frozen, request)
     if not result.passed:
         return result
-    return result.model_copy(update={"submit": sbatch.line(frozen, tree), "tracking": validation.tracking(frozen)})
+    started = [name for name, found in states_of(tree, frozen.runs, request).items() if found.started]
+    left = [run for run in frozen.runs if run.directory not in started]
+    line = sbatch.line(left, tree) if left else ""
+    told = {
+        "submit": line,
+        "started": tuple(started),
+        "kept": len(frozen.kept),
+        "tracking": validation.tracking(frozen),
+    }
+    return result.model_copy(update=told)
 
 
 def _close(tree: Tree, result: ValidateResult, request: Request, begun: datetime) -> ValidateResult:
@@ -224,7 +236,7 @@ def scaffold(request: Request) -> ScaffoldResult:
     ok = set_up.failed == 0 and validated.passed
     return ScaffoldResult(
         parse=step_results.parse_result(prepared.parsed.experiment, str(prepared.directory)),
-        plan=step_results.plan_result(prepared.plan),
+        plan=step_results.plan_result(prepared.plan, prepared.changes),
         render=rendered,
         setup=set_up,
         validation=validated,

@@ -8,8 +8,9 @@ from scaffold_torchtune.external_checks import WHOLE, ask_torchtune, sbatch
 from scaffold_torchtune.findings import Finding, Refused, finding, serious, sort_findings
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.pipeline import prepare, state
-from scaffold_torchtune.pipeline.apply import hashes_of, left_over
+from scaffold_torchtune.pipeline.apply import hash_of, hashes_of, left_over
 from scaffold_torchtune.pipeline.backend import identity
+from scaffold_torchtune.pipeline.changes import kept_findings
 from scaffold_torchtune.pipeline.locate import experiment_directory, read_documents
 from scaffold_torchtune.pipeline.prepare import preflight_findings
 from scaffold_torchtune.pipeline.state import Record
@@ -49,10 +50,13 @@ def _logs(run: PlannedRun) -> str | None:
     return f"{shlex.quote(folder)}/{own}/logs/wandb/offline-run-*"
 
 
-def freshness_findings(tree: Tree, run: PlannedRun, script: str, made_by: str | None) -> list[Finding]:
+def freshness_findings(
+    tree: Tree, run: PlannedRun, script: str, made_by: str | None, *, is_kept: bool = False
+) -> list[Finding]:
     """Return what the run's record says against its outputs.
 
-    `script` is the plan's, `made_by` what setup would make them with now: None where the script cannot be read.
+    `script` is the plan's, `made_by` what setup would make them with now: None where the script cannot be read. A run
+    that is kept may have been made by another one.
     """
     try:
         record = state.load_record(tree, run.directory)
@@ -64,6 +68,10 @@ def freshness_findings(tree: Tree, run: PlannedRun, script: str, made_by: str | 
         return []  # reported where the file itself is read
     if record is None:
         return []
+    path = f"{run.directory}/{layout.SETUP_YAML}"
+    if is_kept and hash_of(tree, path) not in {None, record.setup_yaml}:
+        fix = "put it back as it was when the run started, so that it tells what was trained"
+        return [finding("changed-output", f"{path} was changed since the run started", file=path, fix=fix)]
     if record.failed:
         output = layout.output(run.directory)
         fix = f"mend the cause, then {_AGAIN}"
@@ -72,7 +80,7 @@ def freshness_findings(tree: Tree, run: PlannedRun, script: str, made_by: str | 
         return [finding("setup-failed", message, file=path, fix=fix)]
     if there and not record.outputs:
         return [_stale(run, name, "is left from an earlier setup") for name in there]
-    if there and record.backend != made_by and (made_by or not record.backend.startswith(f"{script} ")):
+    if there and not is_kept and record.backend != made_by and (made_by or not record.backend.startswith(f"{script} ")):
         return [_stale(run, name, f"was made by another setup_finetune ({record.backend})") for name in there]
     return [
         finding(
@@ -109,13 +117,16 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
     bundled, made_by = plan.options.setup_script == "bundled", None
     with suppress(OSError):  # the script cannot be read any more
         made_by = identity(plan)
+    kept = {one.directory for one in plan.kept}
     checked: dict[str, tuple[Finding, ...]] = {}
     files: dict[str, RunFiles] = {}
     for run in plan.runs:
         files[run.directory], problems = _read(tree, run)
         unread = {(problem.file, "missing-file") for problem in problems}  # it is there, but cannot be read
-        found = [f for f in validate_run(run, files[run.directory], bundled=bundled) if (f.file, f.code) not in unread]
-        checked[run.directory] = (*problems, *freshness_findings(tree, run, plan.options.setup_script, made_by), *found)
+        ours = _is_of_bundled(tree, run) if run.directory in kept else bundled
+        found = [f for f in validate_run(run, files[run.directory], bundled=ours) if (f.file, f.code) not in unread]
+        fresh = freshness_findings(tree, run, plan.options.setup_script, made_by, is_kept=run.directory in kept)
+        checked[run.directory] = (*problems, *fresh, *found)
         request.report("validate", len(checked), len(plan.runs))
     own, shared = deduplicated(checked)
     external: dict[str, list[Finding]] = {}
@@ -123,16 +134,27 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         for directory, each in ask(tree.root, plan, files, request):
             external.setdefault(directory, []).append(each)
     joined = {name: tuple(sort_findings([*found, *external.get(name, ())])) for name, found in own.items()}
-    ahead = serious(preflight_findings(plan, files))
+    judged = plan.model_copy(update={"runs": tuple(run for run in plan.runs if run.directory not in kept)})
+    ahead = serious(preflight_findings(judged, files)) if judged.runs else []
     whole = [
         *outdated(plan, request),
         *left_over(tree, plan),
+        *kept_findings(plan),
         *ahead,
         *external.get(WHOLE, ()),
         *shared,
         *unchosen(plan),
     ]
     return verdict(plan, joined, whole)
+
+
+def _is_of_bundled(tree: Tree, run: PlannedRun) -> bool:
+    """Return whether the bundled setup_finetune made the files of a run, as its record says."""
+    try:
+        record = state.load_record(tree, run.directory)
+    except Refused:
+        return False
+    return record is not None and record.backend.startswith("bundled ")
 
 
 def _read(tree: Tree, run: PlannedRun) -> tuple[RunFiles, list[Finding]]:

@@ -94,6 +94,28 @@ def _part(name: str, prefix: str, value: Scalar) -> str:
     return f"{prefix}-{'none' if value is None else str(value).lower().replace(':', '-').replace(',', '+')}"
 
 
+def held_by(
+    name: str, varying: Sequence[str], parameters: Mapping[str, Scalar], legend: Mapping[str, str]
+) -> frozenset[str]:
+    """Return the parameters whose values a directory's name holds.
+
+    Args:
+        name: the directory.
+        varying: what varied when it was named, or since.
+        parameters: of its run.
+        legend: what `prompt1` and the like stand for.
+    """
+    parts = {text: part for part, text in legend.items()}
+    held = set()
+    for parameter in varying:
+        value = parameters.get(parameter)
+        is_text = PARAMETERS[parameter].kind == "text"
+        part = parts.get(_free_text(value)) if is_text else _part(parameter, _prefix(parameter, varying), value)
+        if part and f"_{part}_" in f"_{name}_":
+            held.add(parameter)
+    return frozenset(held)
+
+
 def single_name(row_name: str, parameters: Mapping[str, Scalar]) -> str:
     """Return the name of a run where nothing varies: the row's own if it is safe, else `MODEL_rankR_lrLR` or such."""
     if row_name and is_safe(row_name):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from scaffold_torchtune.models import CheckpointState, SavedState, TensorFile
+from scaffold_torchtune.models import CheckpointState, Results, TensorFile
 from scaffold_torchtune.system.files import NotRegular, is_directory, is_file, is_there, open_regular
 from scaffold_torchtune.system.json_stream import read_json
 from scaffold_torchtune.system.text import close_matches, escape
@@ -83,25 +83,31 @@ _MAX_OUTPUTS = 10_000
 _EPOCH = re.compile(r"epoch_([0-9]{1,9})", re.ASCII)
 
 
-def inspect_state(directory: str) -> SavedState | None:
-    """Return what a job that resumes would go on from in its output directory; None where it would begin anew.
+_LEFT = re.compile(r"epoch_[0-9]{1,9}|recipe_state|logs|torchtune_config\.yaml|checkpoint.*|adapter_.*", re.ASCII)
 
-    torchtune 0.6.1 saves recipe_state/recipe_state.pt between epochs, and writes its whole config to
-    torchtune_config.yaml each time that a training starts (training/metric_logging.py, save_config).
+
+def inspect_results(directory: str) -> Results | None:
+    """Return what a training has left in its output directory; None where there is nothing of one.
+
+    torchtune 0.6.1 saves the weights of each epoch in epoch_N, recipe_state/recipe_state.pt between epochs, and writes
+    its whole config to torchtune_config.yaml each time that a training starts (training/metric_logging.py,
+    save_config).
     """
     try:
-        if not is_file(Path(directory, "recipe_state", "recipe_state.pt")):
-            return None
         with os.scandir(directory) as entries:
-            names = [entry.name for entry in itertools.islice(entries, _MAX_OUTPUTS)]
+            found = sorted(entry.name for entry in itertools.islice(entries, _MAX_OUTPUTS))
+        can_resume = is_file(Path(directory, "recipe_state", "recipe_state.pt"))
     except (OSError, ValueError):
+        return None
+    names = [name for name in found if _LEFT.fullmatch(name)]
+    if not names:
         return None
     done = [int(match[1]) + 1 for match in map(_EPOCH.fullmatch, names) if match]
     text = None
     with contextlib.suppress(Unfit, OSError, ValueError), regular_file(f"{directory}/torchtune_config.yaml") as file:
         data = file.read(_MAX_CONFIG + 1)
         text = data.decode() if len(data) <= _MAX_CONFIG else None
-    return SavedState(text=text, epochs=max(done, default=0))
+    return Results(names=tuple(names[:_LISTED]), text=text, epochs=max(done, default=0), can_resume=can_resume)
 
 
 _MAX_HEADER = 4 * 1024**2  # a model takes a tenth of that; the format allows 100 MB (tensor.rs: MAX_HEADER_SIZE)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, finding
-from scaffold_torchtune.models import DiskState, Plan, PlannedRun, SavedState
+from scaffold_torchtune.models import DiskState, Plan, PlannedRun, Results
 from scaffold_torchtune.preflight.run_groups import at
 from scaffold_torchtune.system.text import few, shown
 
@@ -66,7 +66,7 @@ def _unknown(run: PlannedRun) -> Finding:
     return finding(_CODE, message, field="resume_from_checkpoint", severity=Severity.WARNING, fix=fix, at=where)
 
 
-def _compared(run: PlannedRun, state: SavedState, here: ConfigData, there: ConfigData) -> Iterator[Finding]:
+def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigData) -> Iterator[Finding]:
     one, other = _flat(here), _flat(there)
     differing = [path for path in {**one, **other} if one.get(path) != other.get(path)]
     if differing:

@@ -136,7 +136,8 @@ _CONTRADICTED: Final = (
     " plan again, or go on as they say"
 )
 _ASK_FIRST: Final = (
-    "odd-value", "unusual-value", "blank-cell", "levels-differ", "runs-differ", "name-mismatch", "default-used",
+    "started-run", "odd-value", "unusual-value", "blank-cell", "levels-differ", "runs-differ", "name-mismatch",
+    "default-used",
 )  # fmt: skip
 """The codes of warnings of a plan that may be another than the user means."""
 _PUT_BACK: Final = (

@@ -17,6 +17,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Question, Scalar, errors_in
 from scaffold_torchtune.models import (
     Answer,
+    ChangeKind,
     Dataset,
     Excluded,
     Experiment,
@@ -26,6 +27,7 @@ from scaffold_torchtune.models import (
     Plan,
     PlannedRun,
     Run,
+    RunChange,
     Setting,
     Source,
     SourceKind,
@@ -35,6 +37,7 @@ from scaffold_torchtune.models import (
 from scaffold_torchtune.settings import kinds
 
 _NAMED_CODES = 8
+_NAMED_RUNS = 3
 _LONGEST_SUBMIT = 700
 _LISTED_LEVELS = 12
 _LONGEST_LEVEL = 40
@@ -113,6 +116,23 @@ class ParseResult(StepResult):
         return f"{rows}; {_warnings(self.warnings)}. Nothing was written."
 
 
+class ChangedRuns(Model):
+    """Runs of which the same would become."""
+
+    what: str = Field(description="new, changed, kept (as it was when it started), or dropped (no longer in the table)")
+    count: int = Field(description="how many runs")
+    runs: tuple[str, ...]
+    fields: OmitEmpty[tuple[str, ...]] = Field(default=(), description="old -> new, with the line that says so")
+    state: OmitEmpty[str] = Field(default="", description="how far these runs have come, and what shows it")
+
+
+class Changes(Model):
+    """What would become of the runs, beside what was scaffolded before."""
+
+    summary: str = Field(description="how many are new, unchanged, changed, kept and dropped")
+    groups: tuple[ChangedRuns, ...] = Field(description="all that is not unchanged, alike ones together")
+
+
 class RunPlan(Model):
     """A run directory to be."""
 
@@ -127,8 +147,9 @@ class RunPlan(Model):
 class PlanResult(StepResult):
     """What would be written."""
 
-    LISTED = ("counts", "runs", "varying", "levels", "common", "defaults", "excluded", "warnings")
+    LISTED = ("counts", "changes", "runs", "varying", "levels", "common", "defaults", "excluded", "warnings")
 
+    changes: Changes = Field(description="what would become of the runs, beside what was scaffolded before")
     varying: tuple[str, ...] = Field(description="parameters that vary, in naming order")
     levels: OmitEmpty[dict[str, str]] = Field(
         description="by parameter that varies, its levels, each with its number of runs: `1e-5 x 8, 3e-5 x 7`"
@@ -167,6 +188,7 @@ class PlanResult(StepResult):
     def _outcome(self) -> str:
         varying = ", ".join(self.varying) or "nothing"
         runs = f"{_count(len(self.runs), 'run')} planned, {len(self.excluded)} left out; varying: {varying}"
+        runs += f"; {self.changes.summary}" if self.changes.groups else ""
         return f"{runs}; {_warnings(self.warnings)}. Nothing was written."
 
 
@@ -184,6 +206,8 @@ class RenderResult(StepResult):
 
     created: int
     unchanged: int
+    kept: OmitEmpty[int] = Field(default=0, description="started runs that stay as they were, among the unchanged")
+    changes: OmitEmpty[Changes | None] = Field(default=None, description="what became of the runs")
     runs: Annotated[tuple[RenderedRun, ...], Cut.RUNS]
     plan_warnings: Findings = Field(default=(), exclude=True, description="those of the plan, as plan_runs tells them")
     warnings: Findings = Field(description="what was found besides")
@@ -253,6 +277,8 @@ class ValidateResult(StepResult):
     submit: Annotated[str, PlainSerializer(_short, return_type=str), Cut.NEVER] = Field(
         default="", description="the line that submits the runs; empty unless passed"
     )
+    started: OmitEmpty[tuple[str, ...]] = Field(default=(), description="runs that were started, which it leaves out")
+    kept: OmitEmpty[int] = Field(default=0, description="those of them that stay as they were, whatever documents say")
     tracking: Annotated[OmitEmpty[str], Cut.NEVER] = Field(
         default="", description="how to send what runs log offline to Weights & Biases; empty unless passed"
     )
@@ -269,7 +295,9 @@ class ValidateResult(StepResult):
         found = self.all_findings()
         counts = f"{self.checked} of {_count(self.planned, 'run')} checked"
         if self.passed:
-            return f"PASSED: {counts}, every planned value arrived; {_warnings(found)}."
+            started = f"; {len(self.started)} started already" if self.started else ""
+            started += f", {self.kept} of them kept as they were" if self.kept else ""
+            return f"PASSED: {counts}, every planned value arrived{started}; {_warnings(found)}."
         codes = Counter(each.code for each in errors_in(found))
         kinds = ", ".join(f"{code} ({count})" for code, count in codes.most_common(_NAMED_CODES))
         more = f" and {len(codes) - _NAMED_CODES} more kinds" if len(codes) > _NAMED_CODES else ""
@@ -351,7 +379,57 @@ def parse_result(experiment: Experiment, directory: str) -> ParseResult:
     return ParseResult(**_shared(experiment, ParseResult) | own)
 
 
-def plan_result(plan: Plan) -> PlanResult:
+_KINDS: tuple[ChangeKind, ...] = ("changed", "kept", "new", "dropped")
+
+
+def changes_of(found: Sequence[RunChange]) -> Changes:
+    """Return what becomes of runs, alike ones together; without groups where nothing was scaffolded before."""
+    if all(each.kind == "new" for each in found):
+        return Changes(summary=f"{_count(len(found), 'run')}: all new" if found else "", groups=())
+    numbers = Counter(each.kind for each in found)
+    started = sum(each.kind == "changed" and each.is_started for each in found)
+    parts = {
+        "new": numbers["new"],
+        "unchanged": numbers["unchanged"],
+        "changed": numbers["changed"] - started,
+        "changed though started": started,
+        "kept as started": numbers["kept"],
+        "no longer in the table": numbers["dropped"],
+    }
+    groups: dict[tuple[ChangeKind, tuple[str, ...], str], list[RunChange]] = {}
+    for each in found:
+        state = each.state.state if each.state else ""
+        groups.setdefault((each.kind, tuple(str(field) for field in each.fields), state), []).append(each)
+    alike = sorted((key for key in groups if key[0] in _KINDS), key=lambda key: _KINDS.index(key[0]))
+    return Changes(
+        summary=f"{_count(len(found) - numbers['dropped'], 'run')}: "
+        + ", ".join(f"{number} {what}" for what, number in parts.items() if number),
+        groups=tuple(_changed_runs(groups[key]) for key in alike),
+    )
+
+
+def change_line(group: ChangedRuns) -> str:
+    """Return what becomes of alike runs in one line: `changed (36 runs: a, ...): epochs 3 -> 5; finished`."""
+    number = group.count
+    names = ", ".join(group.runs[:_NAMED_RUNS]) + (", ..." if number > _NAMED_RUNS else "")
+    told = "; ".join(filter(None, (", ".join(group.fields), group.state)))
+    runs = f"{_count(number, 'run')}: " if number > 1 else ""
+    return f"{group.what} ({runs}{names})" + (f": {told}" if told else "")
+
+
+def _changed_runs(alike: Sequence[RunChange]) -> ChangedRuns:
+    first = alike[0]
+    state = first.state.told if first.state else ""
+    return ChangedRuns(
+        what=first.kind,
+        count=len(alike),
+        runs=tuple(each.directory for each in alike),
+        fields=tuple(str(field) for field in first.fields),
+        state=f"{state} in {first.directory}" if len(alike) > 1 and " (" in state else state,
+    )
+
+
+def plan_result(plan: Plan, changes: Sequence[RunChange] = ()) -> PlanResult:
     """Return the plan as plan_runs does: what differs by run, and what all runs share."""
     first = plan.runs[0].settings
     common = {name: each for name, each in first.items() if all(_has(run, name, each.value) for run in plan.runs)}
@@ -362,6 +440,7 @@ def plan_result(plan: Plan) -> PlanResult:
         "runs": tuple(_run_plan(run, common) for run in plan.runs),
         "levels": {name: _levels([run.parameters.get(name) for run in plan.runs]) for name in plan.varying},
         "common": common,
+        "changes": changes_of(changes),
     }
     return PlanResult(**_shared(plan, PlanResult) | own)
 

@@ -21,7 +21,7 @@ class Step(NamedTuple):
 
 
 _DOCUMENTS: Final = ("experiment", "local")
-_PLANNING: Final = (*_DOCUMENTS, "names", "template", "setup_script", "answers")
+_PLANNING: Final = (*_DOCUMENTS, "names", "template", "setup_script", "answers", "started")
 _PAGE: Final = ("start", "only")
 
 HANDED_ON: Final = frozenset(_PLANNING)
@@ -65,7 +65,7 @@ STEPS: Final = (
         "Step 6: make finetune.yaml and finetune.slurm of every run. Needs render_yaml first.\n\n"
         "One run's failure does not stop the others: look at failed and each reason.",
         results.SetupResult,
-        (*_DOCUMENTS, "overwrite", "jobs", "timeout", *_PAGE),
+        (*_DOCUMENTS, "overwrite", "started", "jobs", "timeout", *_PAGE),
     ),
     Step(
         "validate",

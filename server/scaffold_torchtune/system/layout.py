@@ -17,6 +17,7 @@ STAGING: Final = f"{STATE}/staging"
 RUNS: Final = f"{STATE}/runs"
 OUTPUT: Final = f"{STATE}/output"
 BACKUP: Final = f"{STATE}/backup"
+HISTORY: Final = f"{STATE}/history"
 STATE_DIRECTORIES: Final = (STATE, STAGING, RUNS, OUTPUT)
 """What is always there while something is written, each after the one that it lies in."""
 

@@ -1,0 +1,117 @@
+"""SLURM's own answer on jobs: those in the queue by `squeue`, those that have ended by `sacct`. Nothing is changed.
+
+States are those of squeue(1) and sacct(1), JOB STATE CODES.
+"""
+
+import getpass
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from scaffold_torchtune.external_checks import sbatch
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.system import processes
+from scaffold_torchtune.system.files import real_path
+from scaffold_torchtune.system.text import escape, shown
+
+_RUNNING: Final = frozenset({"RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED", "SUSPENDED", "RESIZING"})
+_ENDED: Final = frozenset(
+    {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"}
+    | {"REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL"}
+)
+_MOST: Final = 1_000_000  # bytes of an answer: 10,000 jobs
+_ASKED: Final = 500  # jobs in one call of sacct
+
+
+class Job(NamedTuple):
+    """A job of the user: its id, its state as SLURM names it, and the directory that it was submitted in."""
+
+    id: str
+    state: str
+    directory: str
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is over, well or not."""
+        return self.state in _ENDED
+
+    @property
+    def runs(self) -> bool:
+        """Whether it runs now."""
+        return self.state in _RUNNING
+
+
+class Queue(NamedTuple):
+    """The user's jobs by the real path of the directory that they were submitted in; `unknown` says why none are."""
+
+    jobs: Mapping[str, Sequence[Job]]
+    unknown: str = ""
+
+
+def queued(root: Path, request: Request) -> Queue:
+    """Return the user's jobs that wait or run, and those that have ended as far as squeue still knows them (minutes).
+
+    Args:
+        root: where squeue is run.
+        request: may say that SLURM is not to be asked.
+    """
+    output, unknown = _answer(
+        "squeue", ["--noheader", "--states=all", f"--user={_user()}", "--format=%i|%T|%Z"], root, request
+    )
+    return Queue(_by_directory(_jobs(output)), unknown)
+
+
+def ended(root: Path, ids: Iterable[str], request: Request) -> Queue:
+    """Return what became of jobs that are in the queue no more, as far as the accounting has them.
+
+    Args:
+        root: where sacct is run.
+        ids: the ids of the jobs.
+        request: may say that SLURM is not to be asked.
+    """
+    found: list[Job] = []
+    asked = sorted(ids)
+    for start in range(0, len(asked), _ASKED):
+        some = ",".join(asked[start : start + _ASKED])
+        given = ["--allocations", "--noheader", "--parsable2", "--format=JobID,State,WorkDir", f"--jobs={some}"]
+        output, unknown = _answer("sacct", given, root, request)
+        if unknown:
+            return Queue(_by_directory(found), unknown)
+        found += _jobs(output)
+    return Queue(_by_directory(found))
+
+
+def _answer(program: str, arguments: Sequence[str], root: Path, request: Request) -> tuple[str, str]:
+    """Return what a program of SLURM prints, or why it did not answer."""
+    path = shutil.which(program) if request.sbatch and os.environ.get(sbatch.SWITCH) != "off" else None
+    if path is None:
+        return "", f"there is no {program} here" if request.sbatch else "SLURM was not to be asked"
+    try:
+        done = processes.run([os.path.abspath(path), *arguments], root, sbatch.DEADLINE, request.stop, tail=_MOST)  # noqa: PTH100 - a link is called by its own name
+    except OSError as error:
+        return "", f"{program} could not be started: {error.strerror}"
+    if done.ended:
+        return "", f"{program} did not answer within {sbatch.DEADLINE:g} s"
+    if done.status != 0:
+        lines = done.output.strip().splitlines() or [f"it ended with status {done.status}"]
+        return "", f"{program} did not answer: {shown(escape(lines[-1]))}"
+    return done.output, ""
+
+
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
+
+
+def _jobs(output: str) -> list[Job]:
+    """Return the jobs of lines `ID|STATE|DIRECTORY`; `CANCELLED by 1000` is CANCELLED."""
+    parts = [line.split("|", 2) for line in output.splitlines()]
+    return [Job(one[0], one[1].split()[0], one[2]) for one in parts if len(one) == 3 and one[1].strip()]  # noqa: PLR2004 - fields
+
+
+def _by_directory(jobs: Iterable[Job]) -> dict[str, list[Job]]:
+    found: dict[str, list[Job]] = {}
+    for job in jobs:
+        found.setdefault(str(real_path(job.directory)), []).append(job)
+    return found
