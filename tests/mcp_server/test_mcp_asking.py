@@ -176,7 +176,8 @@ def test_what_becomes_of_started_runs_is_the_users_choice(root: Path, era: Era) 
         ask=person,
     )
     assert [group["what"] for group in planned["changes"]["groups"]] == ["changed", "changed"]
-    assert "started-run" in planned["next"]["first"]
+    assert "started: keep" in planned["next"]["first"]
+    assert "tool" not in planned["next"]
     (form,) = person.forms
     assert form.requested_schema["properties"]["started"]["enum"] == ["keep", "replace"]
     assert (rendered["created"], rendered["kept"]) == (3, 1)

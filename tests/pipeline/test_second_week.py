@@ -166,6 +166,19 @@ def test_results_must_be_moved_away_before_a_started_run_is_replaced_and_nothing
         )
 
 
+@pytest.mark.parametrize("name", ["setup_finetune.yaml", "finetune.yaml"])
+def test_a_file_of_a_started_run_that_somebody_edited_is_not_overwritten_unasked(sweep: Path, name: str) -> None:
+    train(sweep, TRAINED)
+    file = sweep / TRAINED[0] / name
+    file.write_text(file.read_text() + "# mine\n")
+    before = kept(sweep, RUNS)
+    refused = refusal(steps.scaffold, sweep, overwrite=True)
+    assert {problem.code for problem in refused.problems} == {"started-run"}
+    assert kept(sweep, RUNS) == before
+    assert scaffold(sweep, overwrite=True, started="replace").ok
+    assert "mine" not in file.read_text()
+
+
 def test_setting_up_a_started_run_again_is_refused(sweep: Path) -> None:
     train(sweep, TRAINED)
     (sweep / TRAINED[0] / "finetune.yaml").unlink()
@@ -221,6 +234,23 @@ def test_a_template_that_changes_only_the_text_is_a_change_too(sweep: Path, tmp_
     before = kept(sweep, TRAINED)
     assert scaffold(sweep, template=template, started="keep").ok
     assert kept(sweep, TRAINED) == before
+
+
+def test_outputs_of_another_training_are_refused_with_what_is_known_of_it(sweep: Path, tmp_path: Path) -> None:
+    train(sweep, TRAINED, epochs=1)
+    folder = outputs_of(sweep, TRAINED[0])
+    (folder / "torchtune_config.yaml").write_text("my_wandb_run_name: theirs\nepochs: 3\noptimizer: {lr: 0.5}\n")
+    shutil.copytree(sweep, copied := tmp_path / "copied", ignore=shutil.ignore_patterns(".scaffold", "rank*"))
+    change(copied / SUMMARY, f"- Experiment: `{sweep}`", f"- Experiment: `{copied}`")
+    for step in (steps.plan, steps.scaffold):
+        refused = refusal(step, copied)
+        found = [problem for problem in refused.problems if problem.code == "output-taken"]
+        assert [problem.actual for problem in found] == [str(outputs_of(sweep, run)) for run in TRAINED]
+    (text,) = [problem.message for problem in found if problem.actual == str(folder)]
+    assert all(part in text for part in ("theirs", "epochs '3'", "lr '0.5'", "epoch_0"))
+    assert not list(copied.glob("rank*"))
+    change(copied / SUMMARY, "# cap_4L_lora_lr_sweep", "# another_title")
+    assert scaffold(copied).ok
 
 
 # A row keeps its directory.

@@ -136,7 +136,7 @@ def _rows(table: Table, indexes: list[int], draft: SummaryDraft) -> None:
             add_no_run(row, what, draft)
         elif len(row.cells) != len(table.header):
             message = f"the row has {len(row.cells)} cells, the header {len(table.header)}"
-            fix = "give the row one cell for each column; write a literal | as \\|"
+            fix = "give the row one cell for each column: take out a | too many, and write a literal | as \\|"
             draft.add("malformed-table", message, field="runs", line=row.line, fix=fix)
         else:
             draft.rows.append(_row(row, table, indexes))

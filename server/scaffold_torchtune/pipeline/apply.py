@@ -84,14 +84,15 @@ def left_over(tree: Tree, plan: Plan) -> list[Finding]:
     ]
 
 
-def pending_renders(tree: Tree, prepared: Prepared, *, overwrite: bool, replace: bool) -> list[Rendered]:
+def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Rendered]:
     """Return the runs whose setup_finetune.yaml is not yet as planned.
 
     Raises:
         Refused: a started run would change, and nobody said that it is to be replaced, or it cannot be; or a file in
             the way was edited, or is not ours, and `overwrite` is false; names all of them.
     """
-    refuse_started(prepared.changes, replace=replace)
+    refuse_started(prepared.changes, replace=request.started == "replace")
+    unchanged = {each.directory for each in prepared.changes if each.kind == "unchanged"}
     problems: list[Finding] = []
     pending: list[Rendered] = []
     for one in prepared.rendered:
@@ -105,7 +106,11 @@ def pending_renders(tree: Tree, prepared: Prepared, *, overwrite: bool, replace:
             continue
         pending.append(one)
         problems += [_edited(f"{directory}/{name}", _CHANGED) for name in _foreign(tree, prepared, one, record)]
-    if problems and not overwrite:
+    if request.started != "replace":
+        again = [one.run for one in pending if one.run.directory in unchanged]  # somebody changed or removed its file
+        if started := started_setups(tree, again, request):
+            raise Refused("files of started runs would be written anew", started)
+    if problems and not request.overwrite:
         raise Refused("files would be overwritten that scaffold-torchtune did not write as they are", problems)
     return pending
 

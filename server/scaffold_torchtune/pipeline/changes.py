@@ -23,6 +23,7 @@ from scaffold_torchtune.system.files import Tree, real_path, sha256
 from scaffold_torchtune.system.layout import SETUP_YAML
 from scaffold_torchtune.system.text import counted, escape, few, shown
 from scaffold_torchtune.validate import arrivals
+from scaffold_torchtune.validate.run_files import RunFiles
 
 _OUTPUT: Final = "output_dir"
 _PLACED: Final = frozenset({"output_dir_base", "project_dir", "experiment_name", "my_wandb_run_name"})
@@ -110,8 +111,9 @@ STARTED: Final = Question(
 )
 _LISTED: Final = 4
 _WAYS: Final = (
-    "keep these runs as they are (--started keep, or the answer started: keep), or take the change back; a value that"
-    " only new runs are to have goes into a column of the table of runs; --started replace scaffolds these anew"
+    "take the change back; or give the table of runs a column for it, with the old value in the old rows; or keep"
+    " started runs as they are (started: keep, --started keep), so that they differ from the others in it; or scaffold"
+    " them anew (replace), once the user has cancelled their jobs and moved their results away"
 )
 
 
@@ -140,14 +142,15 @@ def refuse_started(changes: Sequence[RunChange], *, replace: bool) -> None:
 
 def _would_change(started: Sequence[RunChange]) -> Iterator[Finding]:
     """Yield a finding for all started runs in which the same would change."""
-    groups: dict[tuple[FieldChange, ...], list[RunChange]] = {}
+    groups: dict[tuple[tuple[FieldChange, ...], str], list[RunChange]] = {}
     for each in started:
-        groups.setdefault(each.fields, []).append(each)
-    for fields, alike in groups.items():
+        groups.setdefault((each.fields, each.state.state if each.state else ""), []).append(each)
+    for (fields, _), alike in groups.items():
         names = [each.directory for each in alike]
         told = few([str(field) for field in fields], _LISTED) or f"the text of {SETUP_YAML}"
         state = alike[0].state.told if alike[0].state else ""
-        message = f"{few(names, _LISTED)}: {state}{'' if len(alike) == 1 else ' and the like'}; would change: {told}"
+        first = "" if len(alike) == 1 else f" in {names[0]}"
+        message = f"{few(names, _LISTED)}: {state}{first}; would change: {told}"
         source = next((field.source for field in fields if field.source and field.source.line), None)
         yield finding("started-run", message, field="started", actual=names[0], at=source, fix=_WAYS)
 
@@ -164,6 +167,35 @@ def _in_the_way(change: RunChange) -> Iterator[Finding]:
         message = f"results of {run} are in {shown(state.output_dir)}: {few(state.results, _LISTED)}"
         fix = f"move them first: mv -n {path} {path}.old"
         yield finding("started-run", message, field="started", actual=state.output_dir, fix=fix)
+
+
+def taken_outputs(runs: Sequence[PlannedRun], changes: Sequence[RunChange]) -> Iterator[Finding]:
+    """Yield new runs whose output directory holds what another training left, which theirs would write over.
+
+    A run that resumes goes on from what lies there: that is judged elsewhere.
+    """
+    new = {each.directory for each in changes if each.kind == "new"}
+    for run in runs:
+        path = arrivals.output_dir(run)
+        if run.directory not in new or path is None or run.value("resume_from_checkpoint") is True:
+            continue
+        if results := inspect_results(path):
+            told = f"the output directory of {run.directory}, {shown(path)}, holds {few(results.names, _LISTED)}"
+            message = f"{told}, which another training left{_whose(results)}; this one would write over it"
+            source = next((run.settings[name].source for name in _PLACED if name in run.settings), None)
+            fix = "give the experiment another title or output directory, or move what is there away"
+            yield finding("output-taken", message, field="output_dir_base", actual=path, at=source, fix=fix)
+
+
+def _whose(results: Results) -> str:
+    """Return what torchtune_config.yaml says of the training that left it: `: rank8, 3 epochs, lr 1e-05`."""
+    config = RunFiles({layout.FINETUNE_YAML: results.text}).readable_config if results.text else None
+    data = config.data if config and config.data else {}
+    optimizer = data.get("optimizer")
+    lr = optimizer.get("lr") if isinstance(optimizer, dict) else None
+    values = {"": data.get("my_wandb_run_name"), "epochs ": data.get("epochs"), "lr ": lr}
+    said = [f"{label}{shown(str(each))}" for label, each in values.items() if isinstance(each, str | int | float)]
+    return f" ({', '.join(said)})" if said else ""
 
 
 def started_setups(tree: Tree, runs: Sequence[PlannedRun], request: Request) -> list[Finding]:

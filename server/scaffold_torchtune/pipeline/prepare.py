@@ -22,7 +22,7 @@ from scaffold_torchtune.models import (
     Setting,
 )
 from scaffold_torchtune.parse.experiment import parse_experiment
-from scaffold_torchtune.pipeline.changes import compare, kept_findings, started_warnings
+from scaffold_torchtune.pipeline.changes import compare, kept_findings, started_warnings, taken_outputs
 from scaffold_torchtune.pipeline.external_setup import interface_of, trial
 from scaffold_torchtune.pipeline.locate import (
     Document,
@@ -203,6 +203,7 @@ def prepare(request: Request) -> Prepared:
     made = {name: RunFiles({n: data.decode() for n, data in one.files.items()}) for name, one in outcomes.items()}
     unkept = plan.model_copy(update={"runs": tuple(one.run for one in rendered)})  # what started is judged no more
     ahead = preflight_findings(unkept, made, inspected, data_sets) if rendered else []
+    ahead += taken_outputs([one.run for one in rendered], changes)
     if errors := errors_in(ahead):
         raise Refused(f"{len(errors)} problem(s): the runs would fail", serious(ahead))
     told = (*started_warnings(changes), *kept_findings(plan)) if request.started != "replace" else ()

@@ -106,8 +106,7 @@ def _pending_renders(tree: Tree, prepared: prepare.Prepared, request: Request) -
     Raises:
         Refused: see `apply.pending_renders`.
     """
-    replace = request.started == "replace"
-    pending = apply.pending_renders(tree, prepared, overwrite=request.overwrite, replace=replace)
+    pending = apply.pending_renders(tree, prepared, request)
     if pending or not _is_frozen(tree, prepared.plan) or scaffold_log.is_behind(tree, "render"):
         return pending
     return None

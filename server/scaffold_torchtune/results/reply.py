@@ -135,8 +135,13 @@ _CONTRADICTED: Final = (
     "tell the user the plan and every warning, and ask about {codes} before anything is written; have it corrected and"
     " plan again, or go on as they say"
 )
+_STARTED: Final = (
+    "tell the user which started runs would change, old -> new, and the ways on that the fix of started-run has; then"
+    " call plan_runs again, with the document corrected as they say, or with started: keep or replace. With nobody to"
+    " ask, stop"
+)
 _ASK_FIRST: Final = (
-    "started-run", "odd-value", "unusual-value", "blank-cell", "levels-differ", "runs-differ", "name-mismatch",
+    "odd-value", "unusual-value", "blank-cell", "levels-differ", "runs-differ", "name-mismatch",
     "default-used",
 )  # fmt: skip
 """The codes of warnings of a plan that may be another than the user means."""
@@ -189,6 +194,8 @@ def _after(result: StepResult | results.ScaffoldResult, call: Call) -> dict[str,
         case results.PlanResult():
             found = {each.code for each in serious(result.warnings)}
             doubtful = ", ".join(code for code in _ASK_FIRST if code in found)
+            if "started-run" in found:
+                return {"first": _STARTED}
             return _next("render_yaml", call, _CONTRADICTED.format(codes=doubtful) if doubtful else _SHOW)
         case results.RenderResult():
             return _next("run_setup", call)

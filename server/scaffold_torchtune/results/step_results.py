@@ -121,6 +121,7 @@ class ChangedRuns(Model):
 
     what: str = Field(description="new, changed, kept (as it was when it started), or dropped (no longer in the table)")
     count: int = Field(description="how many runs")
+    started: OmitEmpty[bool] = Field(default=False, description="whether they were submitted, run, or left something")
     runs: tuple[str, ...]
     fields: OmitEmpty[tuple[str, ...]] = Field(default=(), description="old -> new, with the line that says so")
     state: OmitEmpty[str] = Field(default="", description="how far these runs have come, and what shows it")
@@ -423,6 +424,7 @@ def _changed_runs(alike: Sequence[RunChange]) -> ChangedRuns:
     return ChangedRuns(
         what=first.kind,
         count=len(alike),
+        started=first.is_started,
         runs=tuple(each.directory for each in alike),
         fields=tuple(str(field) for field in first.fields),
         state=f"{state} in {first.directory}" if len(alike) > 1 and " (" in state else state,
