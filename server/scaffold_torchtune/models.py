@@ -1,7 +1,7 @@
 """Frozen models that the stages exchange: the experiment, the plan, and what was found on disk."""
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from operator import not_
 from typing import Annotated, Literal
@@ -294,12 +294,24 @@ class FieldChange(Model):
     new: Scalar = None
     source: Source | None = Field(default=None, description="where the new value comes from")
 
+    def unplaced(self) -> "FieldChange":
+        """Return the change without the place of the new value."""
+        return self.model_copy(update={"source": None})
+
     def __str__(self) -> str:
         """Short form for people: `epochs 3 -> 5 (experiment_summary.md:48)`."""
         texts = ("nothing" if each is None else str(each) for each in (self.old, self.new))
         source = self.source
         place = f" ({source.file}:{source.line})" if source and source.file and source.line else ""
         return f"{self.field} {' -> '.join(texts)}{place}"
+
+
+def same_changes(several: Sequence[tuple[FieldChange, ...]]) -> tuple[FieldChange, ...]:
+    """Return changes that are the same for several runs; the place of a value only where it is one for all of them."""
+    return tuple(
+        each if all(other[index].source == each.source for other in several) else each.unplaced()
+        for index, each in enumerate(several[0])
+    )
 
 
 class Kept(Model):

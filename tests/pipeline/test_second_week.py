@@ -16,7 +16,7 @@ from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import ScaffoldResult
 from scaffold_torchtune.system.files import Tree
-from support.experiments import RUNS, change, everything, log, make_experiment, run_directories
+from support.experiments import RUNS, change, everything, log, make_experiment, many_runs, run_directories
 from support.scaffolding import refusal, scaffold
 
 SUMMARY = "experiment_summary.md"
@@ -383,6 +383,30 @@ def test_a_plan_shows_first_what_would_become_of_each_run(sweep: Path, capsys: p
     assert first == "3 runs: 1 changed, 2 changed though started, 1 no longer in the table"
     assert [line.split()[0] for line in lines[:3]] == ["changed", "changed", "dropped"]
     assert main(["scaffold", str(sweep), "--started", "keep", "--no-sbatch"]) == 0
+
+
+def test_what_becomes_of_forty_runs_is_told_in_the_first_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = many_runs(tmp_path, 38)
+    assert scaffold(experiment).ok
+    text = (experiment / SUMMARY).read_text()
+    rows = [line for line in text.splitlines(keepends=True) if "_rank8_lr" in line]
+    train(experiment, ["lr1e-6", "lr2e-6", "lr3e-6"])
+    new = "".join(rows[0].replace("1e-6", f"{number}e-5") for number in (5, 6, 7, 8))
+    for row in rows[:3]:
+        text = text.replace(row, row.replace("| 4 |", "| 8 |"))
+    text = text.replace("".join(rows[-2:]), new)
+    (experiment / SUMMARY).write_text(text)
+    assert main(["plan", str(experiment), "--no-activate"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "40 runs: 4 new, 33 unchanged, 3 changed though started, 2 no longer in the table"
+    assert lines[1].startswith(
+        "  changed (3 runs: lr1e-6, lr2e-6, lr3e-6): batch_size 4 -> 8; submitted (slurm-4711.out"
+    )
+    assert lines[2].startswith("  new (4 runs: lr5e-5_bs4, ")
+    assert lines[3] == "  dropped (2 runs: lr3.7e-5, lr3.8e-5): scaffolded"
+    assert not [line for line in lines if line.split()[:1] == ["lr4e-6"]], "what is unchanged is not listed"
 
 
 def test_a_first_scaffold_tells_of_no_changes(tmp_path: Path) -> None:

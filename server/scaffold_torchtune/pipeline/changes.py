@@ -12,7 +12,7 @@ from scaffold_torchtune.external_checks import queue
 from scaffold_torchtune.external_checks.queue import Job, Queue
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Question, Refused, finding
-from scaffold_torchtune.models import FieldChange, Kept, Plan, PlannedRun, Results, RunChange, RunState
+from scaffold_torchtune.models import FieldChange, Kept, Plan, PlannedRun, Results, RunChange, RunState, same_changes
 from scaffold_torchtune.pipeline import state
 from scaffold_torchtune.plan.planner import with_id
 from scaffold_torchtune.preflight.disk import inspect_results
@@ -144,14 +144,16 @@ def _would_change(started: Sequence[RunChange]) -> Iterator[Finding]:
     """Yield a finding for all started runs in which the same would change."""
     groups: dict[tuple[tuple[FieldChange, ...], str], list[RunChange]] = {}
     for each in started:
-        groups.setdefault((each.fields, each.state.state if each.state else ""), []).append(each)
-    for (fields, _), alike in groups.items():
+        key = tuple(field.unplaced() for field in each.fields), each.state.state if each.state else ""
+        groups.setdefault(key, []).append(each)
+    for alike in groups.values():
+        fields = same_changes([each.fields for each in alike])
         names = [each.directory for each in alike]
         told = few([str(field) for field in fields], _LISTED) or f"the text of {SETUP_YAML}"
         state = alike[0].state.told if alike[0].state else ""
         first = "" if len(alike) == 1 else f" in {names[0]}"
         message = f"{few(names, _LISTED)}: {state}{first}; would change: {told}"
-        source = next((field.source for field in fields if field.source and field.source.line), None)
+        source = next((field.source for field in alike[0].fields if field.source and field.source.line), None)
         yield finding("started-run", message, field="started", actual=names[0], at=source, fix=_WAYS)
 
 
@@ -219,14 +221,14 @@ def kept_findings(plan: Plan) -> Iterator[Finding]:
     """Yield a finding for all started runs that are kept as they were, and of which the documents say the same now."""
     groups: dict[tuple[FieldChange, ...], list[Kept]] = {}
     for one in plan.kept:
-        groups.setdefault(one.fields, []).append(one)
+        groups.setdefault(tuple(field.unplaced() for field in one.fields), []).append(one)
     for fields, alike in groups.items():
         says = [f"{each.field} {each.old}, the documents say {each.new}" for each in fields]
         told = few(says, _LISTED, between="; ") or "the documents give another text"
         names = few([one.directory for one in alike], _LISTED)
         how = "is kept as it was when it started" if len(alike) == 1 else "are kept as they were when they started"
         message = f"{names} {how} ({', '.join(dict.fromkeys(one.state for one in alike))}): {told}"
-        source = next((each.source for each in fields if each.source and each.source.line), None)
+        source = next((each.source for each in alike[0].fields if each.source and each.source.line), None)
         fix = "no action if intended"
         yield finding("kept-run", message, field="started", actual=alike[0].directory, at=source, fix=fix)
 

@@ -21,6 +21,7 @@ from scaffold_torchtune.models import (
     Dataset,
     Excluded,
     Experiment,
+    FieldChange,
     Lines,
     Model,
     ModelPath,
@@ -33,6 +34,7 @@ from scaffold_torchtune.models import (
     SourceKind,
     Values,
     lines_of,
+    same_changes,
 )
 from scaffold_torchtune.settings import kinds
 
@@ -397,10 +399,10 @@ def changes_of(found: Sequence[RunChange]) -> Changes:
         "kept as started": numbers["kept"],
         "no longer in the table": numbers["dropped"],
     }
-    groups: dict[tuple[ChangeKind, tuple[str, ...], str], list[RunChange]] = {}
+    groups: dict[tuple[ChangeKind, tuple[FieldChange, ...], str], list[RunChange]] = {}
     for each in found:
         state = each.state.state if each.state else ""
-        groups.setdefault((each.kind, tuple(str(field) for field in each.fields), state), []).append(each)
+        groups.setdefault((each.kind, tuple(field.unplaced() for field in each.fields), state), []).append(each)
     alike = sorted((key for key in groups if key[0] in _KINDS), key=lambda key: _KINDS.index(key[0]))
     return Changes(
         summary=f"{_count(len(found) - numbers['dropped'], 'run')}: "
@@ -426,7 +428,7 @@ def _changed_runs(alike: Sequence[RunChange]) -> ChangedRuns:
         count=len(alike),
         started=first.is_started,
         runs=tuple(each.directory for each in alike),
-        fields=tuple(str(field) for field in first.fields),
+        fields=tuple(str(field) for field in same_changes([each.fields for each in alike])),
         state=f"{state} in {first.directory}" if len(alike) > 1 and " (" in state else state,
     )
 
