@@ -401,9 +401,7 @@ def test_what_becomes_of_forty_runs_is_told_in_the_first_lines(
     assert main(["plan", str(experiment), "--no-activate"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "40 runs: 4 new, 33 unchanged, 3 changed though started, 2 no longer in the table"
-    assert lines[1].startswith(
-        "  changed (3 runs: lr1e-6, lr2e-6, lr3e-6): batch_size 4 -> 8; submitted (slurm-4711.out"
-    )
+    assert lines[1].startswith("  changed (3 runs: lr1e-6, lr2e-6, lr3e-6): batch_size 4 -> 8; submitted (slurm-")
     assert lines[2].startswith("  new (4 runs: lr5e-5_bs4, ")
     assert lines[3] == "  dropped (2 runs: lr3.7e-5, lr3.8e-5): scaffolded"
     assert not [line for line in lines if line.split()[:1] == ["lr4e-6"]], "what is unchanged is not listed"
