@@ -99,12 +99,20 @@ def test_the_state_of_another_plan_is_refused_by_the_name_of_what_differs(here: 
         lambda text: text.replace("- **Epochs:** 2", "- **Epochs:** 5"),
         lambda text: text.replace(RESUME, f"{RESUME}\n- **Activation checkpointing:** yes"),
         lambda text: text.replace(RESUME, f"{RESUME}\n- **Log every:** 10"),
-        lambda text: text.replace(RESUME, "- **Resume from checkpoint:** no").replace("decay:** 0.01", "decay:** 0.1"),
     ],
 )
-def test_more_epochs_other_logs_and_a_job_that_begins_anew_are_not(here: Path, change_it: Callable[[str], str]) -> None:
+def test_more_epochs_and_other_logs_are_not(here: Path, change_it: Callable[[str], str]) -> None:
     (here / SUMMARY).write_text(change_it((here / SUMMARY).read_text()))
     assert judged(here) == []
+    assert scaffold(here, started="replace").ok  # what it goes on from stays where it is
+
+
+def test_a_job_that_begins_anew_is_not(here: Path) -> None:
+    change(here / SUMMARY, RESUME, "- **Resume from checkpoint:** no")
+    change(here / SUMMARY, "decay:** 0.01", "decay:** 0.1")
+    assert judged(here) == []
+    assert [each.code for each in refusal(steps.scaffold, here, started="replace").problems] == ["started-run"]
+    results(here).rename(here.parent / "kept")
     assert scaffold(here).ok
 
 
@@ -120,7 +128,7 @@ def test_a_state_without_a_config_is_a_warning(here: Path) -> None:
 
 def test_fewer_epochs_than_are_done_would_train_nothing(here: Path) -> None:
     change(here / SUMMARY, "- **Epochs:** 2", "- **Epochs:** 4")
-    assert scaffold(here).ok
+    assert scaffold(here, started="replace").ok
     start(here, epochs=3)
     change(here / SUMMARY, "- **Epochs:** 4", "- **Epochs:** 3")
     (finding,) = judged(here)
@@ -159,7 +167,9 @@ def test_a_directory_that_cannot_be_looked_into_has_no_state(tmp_path: Path, mon
     assert inspect_results("a\0b") is None
     (tmp_path / "recipe_state").mkdir()
     (tmp_path / "recipe_state" / "recipe_state.pt").mkdir()
-    assert inspect_results(str(tmp_path)) is None
+    found = inspect_results(str(tmp_path))
+    assert found is not None
+    assert not found.can_resume
     (tmp_path / "recipe_state" / "recipe_state.pt").rmdir()
     (tmp_path / "recipe_state" / "recipe_state.pt").write_text("")
     for name in ("epoch_0", "epoch_12", "epoch_x", "epoch_3_old"):
@@ -167,7 +177,6 @@ def test_a_directory_that_cannot_be_looked_into_has_no_state(tmp_path: Path, mon
     found = inspect_results(str(tmp_path))
     assert found is not None
     assert (found.text, found.epochs) == (None, 13)
+    assert found.can_resume
     monkeypatch.setattr(disk, "_MAX_OUTPUTS", 0)
-    found = inspect_results(str(tmp_path))
-    assert found is not None
-    assert found.epochs == 0
+    assert inspect_results(str(tmp_path)) is None

@@ -91,7 +91,7 @@ def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Re
         Refused: a started run would change, and nobody said that it is to be replaced, or it cannot be; or a file in
             the way was edited, or is not ours, and `overwrite` is false; names all of them.
     """
-    refuse_started(prepared.changes, replace=request.started == "replace")
+    refuse_started(prepared.plan, prepared.changes, replace=request.started == "replace")
     unchanged = {each.directory for each in prepared.changes if each.kind == "unchanged"}
     problems: list[Finding] = []
     pending: list[Rendered] = []

@@ -126,7 +126,7 @@ def _started(changes: Sequence[RunChange]) -> list[RunChange]:
     return [each for each in changes if each.kind == "changed" and each.is_started]
 
 
-def refuse_started(changes: Sequence[RunChange], *, replace: bool) -> None:
+def refuse_started(plan: Plan, changes: Sequence[RunChange], *, replace: bool) -> None:
     """Refuse what would change a started run, unless it is to be replaced and nothing of it is in the way.
 
     Raises:
@@ -134,7 +134,9 @@ def refuse_started(changes: Sequence[RunChange], *, replace: bool) -> None:
     """
     started = _started(changes)
     if replace:
-        if problems := [each for one in started for each in _in_the_way(one)]:
+        resuming = {run.directory for run in plan.runs if run.value("resume_from_checkpoint") is True}
+        found = (_in_the_way(one, resumes=one.directory in resuming) for one in started)
+        if problems := [each for several in found for each in several]:
             raise Refused("started runs cannot be replaced yet", problems)
     elif started:
         raise Refused(f"{counted(len(started), 'started run')} would change", _would_change(started), [STARTED])
@@ -157,14 +159,14 @@ def _would_change(started: Sequence[RunChange]) -> Iterator[Finding]:
         yield finding("started-run", message, field="started", actual=names[0], at=source, fix=_WAYS)
 
 
-def _in_the_way(change: RunChange) -> Iterator[Finding]:
-    """Yield what keeps a started run from being replaced: its jobs in the queue, and its results."""
+def _in_the_way(change: RunChange, *, resumes: bool) -> Iterator[Finding]:
+    """Yield what keeps a started run from being replaced: jobs in the queue; results, unless it resumes from them."""
     state, run = change.state, change.directory
     if state and state.jobs:
         ids = " ".join(state.jobs)
         message = f"{run} has jobs in the queue, which read its files when they start: {few(state.evidence, _LISTED)}"
         yield finding("started-run", message, field="started", actual=ids, fix=f"cancel them first: scancel {ids}")
-    if state and state.results:
+    if state and state.results and not resumes:
         path = shlex.quote(state.output_dir)
         message = f"results of {run} are in {shown(state.output_dir)}: {few(state.results, _LISTED)}"
         fix = f"move them first: mv -n {path} {path}.old"
