@@ -19,7 +19,7 @@ _SEPARATOR: Final = re.compile(
     r".*?(?::\*\*|:__|:\*|\*\*\s*[:=]|__\s*[:=]|`\s*[:=]|[:=]|(?:\*\*|`)?\s[–—→-]+>?(?=\s))", re.DOTALL
 )
 _LIST: Final = re.compile(r" {0,3}(?:[-*+]|[0-9]{1,9}[.)])\s")
-_FENCE: Final = re.compile(r"\s*(?:>\s*)*(?:[-*+]\s+)?(`{3,}|~{3,})(.*)")
+_FENCE: Final = re.compile(r"\s{0,99}(?:>\s{0,9}){0,99}(?:[-*+]\s{1,9})?(`{3,}|~{3,})(.*)")
 _UNDERLINE: Final = re.compile(r" {0,3}(?:=+|-+)\s*")
 _BREAK: Final = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _H1: Final = re.compile(r" {0,3}#\s")

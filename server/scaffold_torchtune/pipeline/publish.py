@@ -99,10 +99,8 @@ class Publisher:
         """Hold the state and the documents in memory, and see what lies beside the script, which is about to run."""
         self._is_guarding = True
         self._beside = files_beside(script, self._tree.root)
-        records = {layout.record(name): state.dumped(record) for name, record in self._records.items()}
-        for path in (layout.PLAN, layout.PROGRESS):
-            records[path] = self._tree.read(path) or b""
-        self._guarded = records
+        paths = (*map(layout.record, self._records), layout.PLAN, layout.PROGRESS)
+        self._guarded = {path: self._tree.read(path) or b"" for path in paths}
         for path in _DOCUMENTS:
             if self._tree.kind(path) == "file" and (data := self._tree.read(path)):
                 self._kept[path] = data
@@ -137,6 +135,8 @@ class Publisher:
     def _save(self, record: Record) -> None:
         self._records[record.directory] = record
         path, data = layout.record(record.directory), state.dumped(record)
+        if self._is_guarding and self._tree.read(path) != self._guarded.get(path):
+            self._missing.add(path)  # a script took it away or changed it, which nobody would see once it is written
         self._guarded[path] = data
         self._tree.write(path, data)
 
