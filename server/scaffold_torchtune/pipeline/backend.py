@@ -273,8 +273,10 @@ class Pool:
 
     def _changes(self) -> list[str]:
         """Return what was changed elsewhere since the last check."""
-        missed = {self._missed.pop() for _ in range(len(self._missed))}  # threads may add others
-        return sorted({*self.watch.changes(), *missed})
+        changes = self.watch.changes()
+        # after the look: what was made again before it was noted before it; threads may add others
+        missed = {self._missed.pop() for _ in range(len(self._missed))}
+        return sorted({*changes, *missed})
 
     def _check(self, futures: dict[Future[Outcome], PlannedRun], *, last: bool) -> None:
         """Find what was changed elsewhere; every run that has been running since the last check may have done it."""
