@@ -25,6 +25,7 @@ from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, OUTP
 from scaffold_torchtune.system.text import escape, few, one_line
 
 _LISTED: Final = 5
+_TRIES: Final = 20
 _DOCUMENTS: Final = (layout.SUMMARY, layout.SUMMARY_YAML, layout.LOCAL, layout.LOG)
 
 
@@ -111,6 +112,17 @@ class Publisher:
         Raises:
             Refused: something else lies there, the file system says no, or another scaffold has the lock by now.
         """
+        for _ in range(_TRIES):  # a script may be taking it away at this moment
+            try:
+                self._put_back()
+            except Refused:
+                if self._tree.kind(layout.LOCK) is not None:
+                    raise
+            else:
+                return
+        self._put_back()
+
+    def _put_back(self) -> None:
         self._tree.renew()
         self._missing.update(self._tree.unprepared())
         self._tree.prepare()
