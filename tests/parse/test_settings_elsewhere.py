@@ -153,3 +153,15 @@ def test_a_row_does_not_say_what_all_jobs_share(label: str) -> None:
     column: dict[str, Any] = {label.replace(" ", "_"): ["a", "b"]}
     (found,) = refusal(parsed, summary(table=runs(2, Seed=["1", "2"], **column)))
     assert (found.code, found.line) == ("misspelt-field", 4)
+
+
+@pytest.mark.parametrize("said", ["QLoRA", "LoRA with DoRA", "DPO"])
+def test_a_method_that_no_scaffold_has_is_refused_also_where_rows_say_the_recipe(said: str) -> None:
+    rows = runs(2, Recipe=["LoRA", "full"], LoRA_Rank=["8", "-"])
+
+    def with_overview(method: str) -> str:
+        return summary(table=rows, extra=f"## Overview\n\n- **Method:** {method}\n")
+
+    assert len(planned(with_overview("compare LoRA with full fine-tuning")).runs) == 2
+    (problem,) = refusal(parsed, with_overview(said))
+    assert problem.code == "unsupported-setting"

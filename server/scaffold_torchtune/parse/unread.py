@@ -51,8 +51,7 @@ def _lines(reading: Reading, config: Mapping[str, Setting], runs: Sequence[Run])
         if values.is_open(text.text):
             continue
         if name in compound.OF_OTHER_RUNS:
-            if name not in by_run:
-                _of_other_runs(reading, name, text, config)
+            _of_other_runs(reading, name, text, config, is_by_run=name in by_run)
             continue
         if name in headings.OF_JOBS:
             _of_jobs(reading, name, text, config, by_run)
@@ -84,13 +83,20 @@ def _is_same_time(name: str, one: Scalar, other: Scalar) -> bool:
     return name == "time" and one is not None and kinds.slurm_seconds(str(one)) == kinds.slurm_seconds(str(other))
 
 
-def _of_other_runs(reading: Reading, name: str, text: SourceText, config: Mapping[str, Setting]) -> None:
-    """Refuse a line that says of a method, LoRA, nodes or the like what Configuration does not say."""
+def _of_other_runs(
+    reading: Reading, name: str, text: SourceText, config: Mapping[str, Setting], *, is_by_run: bool
+) -> None:
+    """Refuse a line that says of a method, LoRA, nodes or the like what Configuration does not say.
+
+    Where rows say it, `is_by_run`, they count; what no scaffold can honour is refused all the same.
+    """
     try:
         said = compound.parts(name, text)
     except NotHonoured as problem:
         if next(asked_otherwise(text.full or text.text), None):  # all else may be prose: `Method: a grid over ranks`
             reading.not_honoured(name, text, problem)
+        return
+    if is_by_run:
         return
     for part, field in said.items():
         value, planned = values.value_of(PARAMETERS[part], field), config.get(part)
