@@ -35,6 +35,9 @@ _NOT_NOW: Final = re.compile(
 )
 """What makes a clause one about another time, other people or a comparison."""
 
+_COMPARED: Final = re.compile(r"(?<!\w)(?:compar\w+|vs\.?|versus|ablations?|study whether)(?!\w)", re.IGNORECASE)
+"""What a clause about levels says of the runs themselves: `We compare three ranks`."""
+
 _COMPARES: Final = frozenset(
     [
         "unlike",
@@ -149,13 +152,73 @@ _LEADING: Final = re.compile(
 _TRAILING: Final = re.compile(
     r" (?:here|instead|only|please|now|too|for this (?:run|one|row)|in this (?:run|one|row)|this time)$", re.IGNORECASE
 )
+_COUNTS: Final = {
+    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
+    "eleven": 11, "twelve": 12, "twenty": 20, "a single": 1, "single": 1,
+}  # fmt: skip
+_COUNT: Final = rf"(?:[0-9]{{1,9}}|{'|'.join(_COUNTS)})"
+_POWER: Final = r"(?: ?[×x*·] ?10 ?(?:\^|\*\*)? ?\{?[-−–⁻]?[0-9⁰¹²³⁴-⁹]{1,3}\}?)"
+_VALUE: Final = rf"[0-9][0-9.]{{0,15}}(?:e[-+−]?[0-9]{{1,3}}|{_POWER})?"
 _STATED: Final = re.compile(
-    r"(?<![\w.])(?:(?P<label>(?:peak )?learning rate|lr|batch size|lora rank|rank|lora alpha|lora dropout|weight decay"
-    r"|seed|max(?:imum)? sequence length|warm-?up steps)"
-    r" (?:of |is |= )?(?P<value>[0-9][0-9.]{0,15}(?:e[-+]?[0-9]{1,3})?)"
-    r"|(?P<number>[0-9]{1,9}) (?P<counted>epochs?|gpus?|warm-?up steps))"
-    r"(?![\w%]|[.,][0-9]| ?[-–/]| (?:and|or|to) [0-9]|, ?[0-9])",
+    r"(?<![\w.])(?:(?P<label>(?:effective|total|global)(?: \((?:effective|total|global)\))? batch(?: size)?"
+    r"|(?:peak )?learning rate|lr|batch size|lora rank|rank|lora alpha|alpha|lora dropout|weight decay"
+    r"|seed|max(?:imum)? sequence length|warm-?up steps|(?:gradient )?accumulation(?: steps)?)"
+    r"(?: of| is|:)? ?=? ?"
+    rf"(?:(?P<product>[0-9]{{1,6}}(?: ?[×x*] ?[0-9]{{1,6}}){{1,2}}) ?= ?)?(?P<value>{_VALUE})"
+    rf"|(?P<number>{_COUNT}) (?P<counted>epochs?|gpus?|warm-?up steps|(?:gradient )?accumulation steps))"
+    r"(?![\w%]|[.,][0-9]| ?[-–/]| ?[×x*] ?\w| (?:and|or|to) [0-9]|, ?[0-9])",
     re.IGNORECASE,
+)
+_WHOLE_STEP: Final = re.compile(
+    r",? \(?(?:effective|total|global|in total|overall|across (?:all |the |[0-9]{1,4} )?gpus)(?!\w)", re.IGNORECASE
+)
+_LISTED: Final = re.compile(
+    r"(?<![\w.])(?P<label>(?:peak )?learning rates?|lrs?|batch sizes?|(?:lora )?ranks?|alphas?|(?:random )?seeds?)"
+    r"(?: of| in| from| ∈|:| =)? ?[({\[]?(?P<values>(?:"
+    rf"{_VALUE}(?:, and |, or |, | and | or | ?/ ?)){{1,20}}{_VALUE})(?![\w%]|[.,][0-9]| ?[-–×x*] ?[0-9]"
+    r"| (?:different |random |warm|learning|batch|lora )?"
+    r"(?:epoch|gpu|step|sample|seed|run|node|token|model|condition|data|hour|minute|layer|replic|repeat|rank|rate|size))",
+    re.IGNORECASE,
+)
+_BETWEEN_VALUES: Final = re.compile(r", and |, or |, | and | or | ?/ ?")
+_COUNTED_LEVELS: Final = re.compile(
+    rf"(?<![\w.])(?P<count>{_COUNT}|multiple|several) "
+    r"(?:(?:random|different|distinct|independent|training|lora|peak) ){0,2}"
+    r"(?P<what>seeds?|replicates?|replications?|repeats|repetitions|learning rates|lrs|ranks|batch sizes)(?!\w)",
+    re.IGNORECASE,
+)
+_AT_LEAST: Final = re.compile(
+    r"(?:at least|at most|up to|more than|fewer than|less than|about|around|over) $|[0-9] ?[-–] ?$", re.IGNORECASE
+)
+_OF_ALL: Final = re.compile(
+    r"(?<!\w)(?:all|each|every|both) (?:of the )?(?:fine-?tuned )?(?:runs?|models?|adapters?|conditions?)(?!\w)",
+    re.IGNORECASE,
+)
+
+# --- Weights & Biases
+
+_WANDB: Final = r"(?:wandb|w ?& ?b|weights (?:&|and) biases)"
+_ANY_WANDB: Final = re.compile(rf"(?<!\w){_WANDB}(?!\w)", re.IGNORECASE)
+_NO_WANDB: Final = re.compile(
+    rf"(?<!\w)(?:no|without|do not use|don['’]t use|(?:not|never) (?:be )?(?:log\w*|report\w*|sent) (?:to|in))"
+    rf" {_WANDB}(?!\w)"
+    rf"|(?<!\w){_WANDB}(?: (?:logging|tracking|reporting))?:? (?:is |will be )?(?:not used|disabled|off"
+    r"|(?:turned|switched) off)(?!\w)",
+    re.IGNORECASE,
+)
+_WANDB_MODE: Final = re.compile(r"(?<![\w-])(?P<mode>online|offline|disabled)(?![\w-])", re.IGNORECASE)
+_LOGGING_IS: Final = re.compile(
+    r"\W{0,9}(?:metrics?|logs?|logging|tracking|logging mode|metrics? logging)\W{1,5}"
+    r"(?P<mode>online|offline|disabled)\W{0,5}$",
+    re.IGNORECASE,
+)
+_OF_LOGGING: Final = re.compile(
+    r"(?<!\w)(?:log|track|report|record|sync|stream|run|mode)\w{0,5}(?!\w)"
+    rf"|{_WANDB}[ :,(=-]{{1,3}}(?:is |in |set to )?(?:online|offline|disabled)|(?:online|offline) {_WANDB}",
+    re.IGNORECASE,
+)
+_NOT_OF_WANDB: Final = re.compile(
+    r"(?<!\w)(?:nodes?|clusters?|hubs?|internet|not|never|no|dashboards?|pages?)(?!\w)", re.IGNORECASE
 )
 _ONE_OF_SEVERAL: Final = re.compile(r"[0-9] (?:and|or|to) $|[0-9], $|[0-9] ?[-–/] ?$")
 
@@ -188,15 +251,108 @@ def settings_in_note(text: str) -> Iterator[tuple[str, str]]:
             yield found
 
 
-def settings_in_sentences(text: str) -> Iterator[tuple[str, str]]:
+class Stated(NamedTuple):
+    """What a text says that the runs have: the label of a setting, and its values.
+
+    `number`: how many values the runs have of it. `of_all`: the text says so of all runs. `replicates`: it counts the
+    runs that are alike but for their seeds.
+    """
+
+    label: str
+    values: tuple[str, ...] = ()
+    number: int = 0
+    of_all: bool = False
+    replicates: bool = False
+
+
+SEVERAL: Final = -1
+"""A number that is only known to be more than one."""
+
+
+def settings_in_sentences(text: str) -> Iterator[Stated]:
     """Yield the settings that sentences say the runs have, by label: `We train for 3 epochs`."""
     for clause in _CLAUSES.split(_plain(text)):
         says = None if _NOT_NOW.search(clause) else _SAYS.search(clause)
         for match in _STATED.finditer(clause, says.end()) if says else ():
-            before = clause[: match.start()]
+            before, label = clause[: match.start()], match["label"] or match["counted"]
             is_one = match["counted"] and _ONE_OF_SEVERAL.search(before[-30:])
-            if not _is_compared(before) and not is_one:
-                yield match["label"] or match["counted"], (match["value"] or match["number"]).rstrip(".")
+            if _is_compared(before) or is_one:
+                continue
+            if label.lower() == "batch size" and _WHOLE_STEP.match(clause, match.end()):
+                label = "effective batch size"
+            value = match["value"] or match["number"]
+            value = str(_COUNTS.get(value.lower(), value)).rstrip(".")
+            yield Stated(_without_aside(label), (value,), of_all=_OF_ALL.search(clause) is not None)
+
+
+def levels_in_sentences(text: str) -> Iterator[Stated]:
+    """Yield the levels that sentences list, and how many they count: `ranks 8, 16 and 32`, `with three seeds each`."""
+    for clause in _CLAUSES.split(_plain(text)):
+        if _NOT_NOW.search(_COMPARED.sub(" ", clause)):
+            continue
+        for match in _LISTED.finditer(clause):
+            if not _is_compared(clause[: match.start()]):
+                yield Stated(_singular(match["label"]), tuple(_BETWEEN_VALUES.split(match["values"])))
+        for match in _COUNTED_LEVELS.finditer(clause):
+            before, word, what = clause[: match.start()], match["count"].lower(), match["what"].lower()
+            if _is_compared(before) or _AT_LEAST.search(before[-15:]) or _ONE_OF_SEVERAL.search(before[-30:]):
+                continue
+            count = SEVERAL if word in {"multiple", "several"} else int(_COUNTS.get(word, word))
+            is_of_seeds = what[:4] in {"seed", "repl", "repe"}
+            if is_of_seeds or count != 1:
+                yield Stated("seed" if is_of_seeds else _singular(what), number=count, replicates=what[:3] == "rep")
+
+
+def modes_in_sentences(text: str) -> Iterator[str]:
+    """Yield the modes of Weights & Biases that sentences say the runs have: `Runs log online to W&B`."""
+    if match := _LOGGING_IS.match(text[:_LONGEST]):
+        yield match["mode"].lower()
+    for clause in _CLAUSES.split(_plain(text)):
+        if _ANY_WANDB.search(clause) is None:
+            continue
+        if _NO_WANDB.search(clause):
+            yield "disabled"
+        modes = {match["mode"].lower() for match in _WANDB_MODE.finditer(clause)}
+        is_said = _OF_LOGGING.search(clause) and not _NOT_OF_WANDB.search(clause) and not _NOT_NOW.search(clause)
+        if len(modes) == 1 and is_said and not _NO_WANDB.search(clause):
+            yield modes.pop()
+
+
+def of_levels(name: str, label: str, text: str) -> Stated | None:
+    """Return what stands behind a label of several values: a list of them, or how many there are; None for prose."""
+    plain = _plain(text).strip("`[]{}() ")
+    if len(parts := _BETWEEN_VALUES.split(plain)) > 1:
+        return Stated(name, tuple(part.strip("` ") for part in parts))
+    match = _HOW_MANY.match(plain)
+    if match is None:
+        return None
+    is_of_replicates = _OF_REPLICATES.search(label) is not None
+    return Stated(name, number=int(_COUNTS.get(match[0].lower(), match[0])), replicates=is_of_replicates)
+
+
+_HOW_MANY: Final = re.compile(rf"{_COUNT}(?![\w.])", re.IGNORECASE)
+_OF_REPLICATES: Final = re.compile(r"replic|repeat|repetition|runs? per", re.IGNORECASE)
+_LABELLED: Final = re.compile(r"\W{0,9}(?P<label>[A-Za-z][\w&/() -]{0,40}?)\s{0,3}:\s(?P<rest>.*)", re.DOTALL)
+_LONGEST_LABEL: Final = 4
+
+
+def of_a_label(text: str) -> tuple[str, str]:
+    """Return label and value of a line such as `Schedule: 3 epochs, lr 1e-4`; nothing for a sentence.
+
+    A label that speaks of another time or of others, as `Previous run`, makes it none.
+    """
+    match = _LABELLED.match(_plain(text))
+    if match is None or len(match["label"].split()) > _LONGEST_LABEL or _NOT_NOW.search(match["label"]):
+        return "", ""
+    return match["label"], match["rest"]
+
+
+def _singular(label: str) -> str:
+    return label.lower().removesuffix("s")
+
+
+def _without_aside(label: str) -> str:
+    return " ".join(re.sub(r"\([^()]*\)", " ", label).split())
 
 
 def _plain(text: str) -> str:
