@@ -236,8 +236,8 @@ def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
         if is_factors(title) or any(is_elsewhere(one) or _is_of_others(one) for one in titles):
             continue
         vague = found.vague or any(is_data(one) or is_models(one) or _is_report(one) for one in titles)
-        text = SourceText(value, number, title or "the top of the file", value)
-        draft.unread_lines.append(found._replace(text=text, vague=vague))
+        field = SourceText(value, number, title or "the top of the file", value)
+        draft.unread_lines.append(found._replace(text=field, vague=vague))
     _note_unread_options(sections, draft)
 
 

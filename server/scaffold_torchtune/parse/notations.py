@@ -232,8 +232,8 @@ def counted_gpus(text: str) -> tuple[str, str] | None:
 
 # --- options of sbatch
 
-_SBATCH: Final = re.compile(r"\s*[`$]?\s*#SBATCH\s+(?P<options>-[^\n]*)")
-_ANY_SBATCH: Final = re.compile(r"\s*[`$]?\s*#{1,3}\s?SBATCH(?!\w)")
+_SBATCH: Final = re.compile(r"[ \t>]{0,99}[`$]?#SBATCH[ \t]{1,99}(?P<options>-[^\n]*)")
+_ANY_SBATCH: Final = re.compile(r"[ \t>]{0,99}[`$]?#{1,3} ?SBATCH(?!\w)")
 _BY_LETTER: Final = {
     "A": "account", "p": "partition", "C": "constraint", "t": "time", "N": "nodes", "n": "ntasks", "q": "qos",
     "c": "cpus-per-task", "G": "gpus", "x": "exclude", "w": "nodelist", "J": "job-name", "o": "output", "e": "error",
