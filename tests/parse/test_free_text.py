@@ -89,6 +89,18 @@ RIGHT = [
     "All runs fit on one 80GB GPU. Each run takes about 10 minutes.",
     "We run on della's gpu partition.",
     "We use LoRA rank 8 and 16 (alpha = 2 x rank), lr 1e-5, batch size 4.",
+    "We fine-tune Llama-3.2-1B-Instruct on 400 word pairs with ranks 8 and 16, a learning rate of 1e-5 and 2 epochs.",
+    "Design: 2 ranks, one seed. A 2x1 grid: rank in {8, 16}, lr = 1e-5. We plan two runs with ranks 8 and 16.",
+    "Runs are logged to W&B (offline) and synced afterwards. W&B is offline as compute nodes have no internet.",
+    "The effective batch size is 4. Batch size 4 fits on one GPU; batch size 16 does not.",
+    "Evaluation is repeated with three seeds; we evaluate with 5 seeds of the sampler.",
+    "We train on 400 samples for 2 epochs, i.e. 200 steps. We keep 100 warm-up steps. Prompts are masked in the loss.",
+    "Our hypothesis: rank 64 would be better. In the pilot with rank 64 and 5 epochs we saw overfitting.",
+    "LoRA (r = 8 and 16, alpha = 2r) is trained with AdamW (lr 1e-5) and cosine decay to zero.",
+    "The model has 1B parameters and a context of 128k tokens. Max sequence length is 2048 tokens.",
+    "Data: 400 pairs; 80% train, 20% test, seed 42 for the split. 4 words per sample.",
+    "Note that full-parameter training would need 4 GPUs. The base model (control) is evaluated without LoRA.",
+    "Learning rates above 1e-4 diverged in pilot runs. Seeds are fixed. The two ranks span a factor of two.",
 ]
 """What stands in the overview of experiments that are trained as they say."""
 
@@ -374,3 +386,65 @@ def test_levels_in_configuration_are_those_of_the_runs(said: str, code: str | No
         assert warned(text) == []
     else:
         assert [found[0] for found in errors(text)] == [code]
+
+
+@pytest.mark.parametrize(
+    ("said", "field", "is_so"),
+    [
+        ("Sequences are truncated to 512 tokens.", "max_seq_len", {"Max seq len": "512"}),
+        ("Training data are packed.", "packed", {"Packed": "yes", "Max seq len": "64"}),
+        ("We use no warm-up.", "num_warmup_steps", {"Warmup steps": "0"}),
+        ("Gradients are clipped at 1.0.", "clip_grad_norm", {"Max grad norm": "1.0"}),
+        ("We do not mask the prompt.", "train_on_input", {"Train on input": "yes"}),
+        ("The loss is computed over the full sequence.", "train_on_input", {"Train on input": "yes"}),
+        ("Weight decay is 0.1.", "weight_decay", {"Weight decay": "0.1"}),
+        ("alpha is set to 7.", "lora_alpha", {"LoRA alpha": "7"}),
+        ("LoRA rank 8, alpha 8.", "lora_alpha", {"LoRA alpha": "8"}),
+        ("We train for at most 500 optimizer steps.", "max_steps_per_epoch", {"Max steps per epoch": "250"}),
+        ("We use 10% warmup.", "warmup_ratio", None), ("Warm-up over the first 3% of steps.", "warmup_ratio", None),
+        ("We keep alpha = rank.", "lora_alpha", None), ("alpha is half the rank.", "lora_alpha", None),
+    ],
+)  # fmt: skip
+def test_a_setting_in_words_that_no_run_has_is_a_warning(said: str, field: str, is_so: dict[str, str] | None) -> None:
+    assert [(w.code, w.field) for w in warned(overview(said))] == [("levels-differ", field)]
+    if is_so is not None:
+        assert [w.code for w in warned(overview(said, **is_so)) if w.code == "levels-differ"] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "is_so"),
+    [
+        ("We apply LoRA to attention only.", {"Apply LoRA to MLP": "no"}),
+        ("LoRA is applied to q_proj and v_proj only.", {"Target modules": "q_proj, v_proj"}),
+        ("We train LoRA on q and v projections.", {"Target modules": "q_proj, v_proj"}),
+        ("LoRA on all linear layers.", {"Target modules": "all linear"}),
+    ],
+)  # fmt: skip
+def test_a_sentence_about_where_lora_is_applied_is_refused_where_no_run_is_so(said: str, is_so: dict[str, str]) -> None:
+    assert {found[0] for found in errors(overview(said))} == {"ambiguous"}
+    assert warned(overview(said, **is_so)) == []
+
+
+def test_a_note_that_says_attention_only_is_right_where_its_run_is_so() -> None:
+    table = runs(2, Seed=["1", "2"], Apply_LoRA_to_MLP=["no", "yes"], Notes=["attention only", "main"])
+    assert warned(summary(table=table)) == []
+    assert errors(summary(table=table.replace("main", "attention only")))[0][:2] == ("unsupported-setting", "notes")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Adapters: QDoRA", "We adopt QLoRA-style training.", "We perform continued pretraining on raw text.",
+        "Objective: DPO on preference pairs", "The optimizer is Adafactor.", "Mixed precision fp16.",
+        "We use a cosine schedule to 10% of the peak.", "We apply LoRA to the embeddings as well.",
+        "- **Training recipe:** lora_dpo_single_device", "We train with VeRA adapters.",
+    ],
+)  # fmt: skip
+def test_a_training_that_no_scaffold_has_is_refused_in_other_words(said: str) -> None:
+    assert [found[0] for found in errors(overview(said))] == ["unsupported-setting"]
+
+
+@pytest.mark.parametrize("said", ["We use full-parameter SFT.", "We train without LoRA.", "We do not use adapters."])
+def test_full_fine_tuning_in_other_words(said: str) -> None:
+    assert [found[:2] for found in errors(overview(said))] == [("ambiguous", "recipe")]
+    assert warned(overview(said, runs(1, LoRA_Rank=["-"], Recipe=["full"]))) == []

@@ -29,6 +29,8 @@ _TO_CONFIGURATION: Final = (
 )
 _CORRECT: Final = "correct the one that is wrong; the runs count"
 _FEW: Final = 6
+_OF_WHOLES: Final = {"attention": {"apply_lora_to_mlp": "no"}, "attention and mlp": {"apply_lora_to_mlp": "yes"}}
+"""Where LoRA is applied, of whole parts of a layer, which leave open what in attention gets it."""
 _OTHER_LOGGER: Final = re.compile(
     r"(?:tensorboard|ml-?flow|neptune|comet|clearml|aim|csv|stdout|disk)(?!\w)", re.IGNORECASE
 )
@@ -63,6 +65,15 @@ class _Tuned:
     def levels(self, name: str) -> dict[Scalar, int]:
         """Return what the runs have of a parameter, each with the number of runs that have it."""
         return Counter(self.of(name, run) for run in self.runs)
+
+    def steps(self, name: str) -> dict[Scalar, int]:
+        """Return how many steps all epochs of runs may have that have a limit for each, which people name as well."""
+        found = Counter[Scalar]()
+        for run in self.runs if name == "max_steps_per_epoch" else ():
+            limit, epochs = self.of(name, run), self.of("epochs", run)
+            if isinstance(limit, int) and isinstance(epochs, int):
+                found[limit * epochs] += 1
+        return found
 
     def method(self, run: Run) -> str | None:
         """Return how a run is trained; None where that is not known."""
@@ -230,7 +241,9 @@ def _notes(reading: Reading, row: RowDraft, run: Run, tuned: _Tuned) -> None:
     """Refuse notes beside a run that say it is another one."""
     for note in row.notes:
         named, planned = free_text.in_note(note.full or note.text), tuned.method(run)
-        if named.other is not None:
+        if named.other is not None and not (
+            free_text.is_of_places(named.other) and tuned.of("apply_lora_to_mlp", run) is False
+        ):
             what = f"asks for {shown(named.other)}, which is not scaffolded"
             reading.not_honoured(note.note.rpartition(".")[2], note, NotHonoured(what, _OF_ANOTHER))
         elif named.recipe is not None and planned is not None and named.recipe != planned:
@@ -277,14 +290,39 @@ def _sentences(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
     label, rest = free_text.of_a_label(written)
     told = set[tuple[str, ...]]()
     is_plain = bool(label) and not headings.is_about_machines(label)
-    for name, value in free_text.settings_in_note(rest) if label else ():
+    for name, value in free_text.settings_in_note(rest) if label else free_text.settings_alone(written):
         told.add((name, value))
         _state(reading, Stated(name, (value,)), text, tuned, is_labelled=is_plain)
-    for stated in (*free_text.settings_in_sentences(written), *free_text.levels_in_sentences(written)):
+    in_sentences = (free_text.settings_in_sentences, free_text.settings_in_words, free_text.levels_in_sentences)
+    for stated in [each for read in in_sentences for each in read(written)]:
         parameter = by_label(stated.label)
         if parameter is not None and (parameter.name, *stated.values) not in told:
+            told.add((parameter.name, *stated.values))
             _state(reading, stated, text, tuned, is_labelled=is_plain and bool(stated.number))
     _mode(reading, text, tuned, is_labelled=is_plain)
+    _adapter(reading, text, tuned)
+
+
+def _adapter(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
+    """Refuse sentences about where LoRA is applied, and tell those about alpha, where no run is so."""
+    written = text.full or text.text
+    for places in free_text.places_in_sentences(written):
+        try:
+            said = _OF_WHOLES.get(places) or compound.places_of(places)
+        except NotHonoured as problem:
+            reading.not_honoured("LoRA", replace(text, text=places, full=None), problem)
+            continue
+        for name, value in said.items():
+            of_lora = replace(tuned, runs=[run for run in tuned.runs if tuned.of(name, run) is not None])
+            _state(reading, Stated(name, (value,)), text, of_lora, is_labelled=True)
+    for factor in free_text.alphas_in_sentences(written):
+        pairs = [(tuned.of("lora_alpha", run), tuned.of("lora_rank", run)) for run in tuned.runs]
+        others = [one for one, rank in pairs if isinstance(one, int) and isinstance(rank, int) and one != factor * rank]
+        if others:
+            message = (
+                f"{text.note} says that lora_alpha is {factor:g} x lora_rank, and {len(others)} run(s) have another"
+            )
+            reading.add("levels-differ", message, field="lora_alpha", line=text.line, fix=_CORRECT)
 
 
 def _mode(reading: Reading, text: SourceText, tuned: _Tuned, *, is_labelled: bool = False) -> None:
@@ -315,15 +353,18 @@ def _state(reading: Reading, stated: Stated, text: SourceText, tuned: _Tuned, *,
     The size of a step is refused of sentences too: nothing else in a document says it.
     """
     parameter = by_label(stated.label)
-    if parameter is None:
+    if parameter is None or not tuned.runs:
         return
-    levels, code = tuned.levels(parameter.name), "ambiguous" if is_labelled else "levels-differ"
+    levels, code = (
+        tuned.levels(parameter.name) | tuned.steps(parameter.name),
+        "ambiguous" if is_labelled else "levels-differ",
+    )
     said = [values.value_of(parameter, replace(text, text=one, full=None, source=None)) for one in stated.values]
     actual = said[0] if len(said) == 1 else ", ".join(stated.values) or stated.number
     if stated.number:
         what = _miscounted(stated, parameter.name, tuned)
     else:
-        what = _missing(stated, said, levels, is_plain=is_labelled) if None not in said else None
+        what = _missing(stated, said, levels) if None not in said else None
         code = "ambiguous" if parameter.name == "effective_batch_size" and not set(said) <= levels.keys() else code
     if what is not None:
         message = f"{text.note} says that {parameter.name} {what}"
@@ -333,10 +374,10 @@ def _state(reading: Reading, stated: Stated, text: SourceText, tuned: _Tuned, *,
         )  # fmt: skip
 
 
-def _missing(stated: Stated, said: Sequence[Scalar], levels: Mapping[Scalar, int], *, is_plain: bool) -> str | None:
-    """Return what is wrong with values that a text says the runs have, or None; where some run has none, prose may."""
+def _missing(stated: Stated, said: Sequence[Scalar], levels: Mapping[Scalar, int]) -> str | None:
+    """Return what is wrong with values that a text says the runs have, or None."""
     others = [value for value in said if value not in levels]
-    if others and (is_plain or None not in levels):
+    if others:
         return f"is {few([kinds.written(value) for value in others], _FEW)}, and the runs have {_listed(levels)}"
     if not others and stated.of_all and len(levels) > 1:
         number = sum(count for level, count in levels.items() if level not in said)

@@ -462,7 +462,7 @@ _ALL: Final = (
             "method", "fine tuning method", "finetuning method", "training method", "peft method", "peft type", "peft",
             "adapter type", "fine tuning type", "finetuning type", "tuning method", "training type",
             "fine tuning approach", "training approach", "fine tuning strategy", "fine tuning technique",
-            "finetune method", "fine tune method",
+            "finetune method", "fine tune method", "training recipe", "fine tuning recipe", "torchtune recipe",
         ),
         key=False, warn_unread=True,
         option=NewOption(
