@@ -185,7 +185,13 @@ _ALL: Final = (
     ),
     Parameter("dataset_type", "name", ("data set type",), default="instruct_dataset", warn_unread=True),
     Parameter(
-        "training_samples", "int", ("train samples", "samples", "max samples", "max train samples"), bounds=_COUNT
+        "training_samples", "int",
+        (
+            "train samples", "samples", "max samples", "max train samples", "train size", "training size", "n train",
+            "train set size", "training set size", "n samples", "num samples", "number of samples", "training examples",
+            "train examples", "num train samples", "num training samples", "number of training samples",
+        ),
+        bounds=_COUNT,
     ),
     Parameter(
         "system_prompt", "text", ("system message",), default="", abbreviation="prompt", warn_unread=True,
@@ -200,7 +206,8 @@ _ALL: Final = (
         "max_seq_len", "int",
         (
             "max sequence length", "maximum sequence length", "max seq length", "sequence length", "cutoff len",
-            "cutoff length", "sequence len", "seq len",
+            "cutoff length", "sequence len", "seq len", "max len", "max length", "seq length", "context length",
+            "context window", "context size", "block size", "max context length", "maximum length",
         ),
         bounds=_COUNT, usual=Bounds(minimum=32, maximum=131_072), default=2048, warn_unread=True,
     ),
@@ -301,7 +308,8 @@ _ALL: Final = (
         "effective_batch_size", "int",
         (
             "effective batch", "eff batch size", "eff batch", "total batch size", "total batch", "global batch size",
-            "global batch", "batch size effective", "batch size total", "batch size global",
+            "global batch", "eff bs", "effective bs", "global bs", "total bs",
+            "batch size effective", "batch size total", "batch size global",
         ),
         bounds=_COUNT, key=False, warn_unread=True,
     ),
@@ -319,12 +327,20 @@ _ALL: Final = (
     ),
     Parameter(
         "gradient_accumulation_steps", "int",
-        ("gradient accumulation", "grad accumulation", "accumulation steps", "grad accum"), bounds=_COUNT,
+        (
+            "gradient accumulation", "grad accumulation", "accumulation steps", "grad accum", "grad accum steps",
+            "grad acc", "grad acc steps", "ga steps", "accumulation", "accum", "accum steps", "gas",
+        ),
+        words=("ga",), bounds=_COUNT,
         usual=Bounds(maximum=512), default=1,
         warn_unread=True,
     ),
     Parameter(
-        "clip_grad_norm", "float", ("gradient clipping", "max grad norm"), bounds=Bounds(above=0, maximum=1_000_000),
+        "clip_grad_norm", "float", (
+            "gradient clipping", "max grad norm", "max gradient norm", "gradient clip", "grad clip", "grad clipping",
+            "gradient norm clipping", "grad norm clip", "clip norm", "gradient clip norm",
+        ),
+        words=("clip",), bounds=Bounds(above=0, maximum=1_000_000),
         usual=Bounds(minimum=0.01, maximum=100),
         optional=True, warn_unread=True,
     ),
