@@ -182,9 +182,11 @@ def parts(label: str, field: SourceText) -> dict[str, SourceText]:
 
 
 def says_none(label: str, text: str) -> bool:
-    """Return whether `none` says something under a label: no logger, no attention that gets LoRA."""
+    """Return whether `none` says something under a label: no logger, no attention that gets LoRA, no weight decay."""
     parameter = parameter_of(label)
-    of_places = parameter is not None and parameter.name in {"lora_attn_modules", "target_modules"}
+    if parameter is not None and values.means_none(parameter, text):
+        return True
+    of_places = parameter is not None and parameter.name in {"lora_attn_modules", "target_modules", "lr_scheduler"}
     return text.strip(" `()").lower() == "none" and (of_places or has_words_of_its_own(label))
 
 

@@ -218,7 +218,7 @@ def _column(source: YamlSource, path: KeyPath, unknown: set[str]) -> str | None:
         fix = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
         source.draft.add("unsupported-setting", message, field=key, line=source.line(path), fix=fix)
         return None
-    meant = yaml_form.nearest_parameter(key)
+    meant = None if by_plural(key) else yaml_form.nearest_parameter(key)
     if key not in unknown:
         unknown.add(key)
         _unknown(source, path, found, meant)

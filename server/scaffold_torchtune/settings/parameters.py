@@ -60,6 +60,7 @@ class Parameter:
         column: whether it may be a column of the runs table, and a line of Configuration.
         common: whether Configuration may give it for all runs, though no column may.
         optional: whether words such as `off` say that a run has none.
+        none: the value that `none` means of it, where runs have another by default.
         key: whether setup_finetune.yaml has it; others are names of documents alone, which the plan turns into keys or
             holds against them.
         scope: whether it says what is trained, where and how that is computed, or which run it is of which experiment;
@@ -83,6 +84,7 @@ class Parameter:
     column: bool = True
     common: bool = False
     optional: bool = False
+    none: str = ""
     key: bool = True
     scope: Literal["training", "surroundings", "experiment"] = "training"
     local: LocalLabels | None = None
@@ -261,7 +263,7 @@ _ALL: Final = (
         key=False, warn_unread=True,
     ),
     Parameter(
-        "lora_dropout", "float", words=("dropout",), bounds=Bounds(minimum=0, maximum=0.999_999),
+        "lora_dropout", "float", none="0", words=("dropout",), bounds=Bounds(minimum=0, maximum=0.999_999),
         usual=Bounds(maximum=0.5), default=0.0, warn_unread=True,
     ),
     Parameter(
@@ -279,18 +281,18 @@ _ALL: Final = (
     ),
     Parameter(
         "num_warmup_steps", "int", ("warmup steps", "warm up steps", "lr warmup steps"),
-        words=("warmup", "warm up"), bounds=_FROM_ZERO,
+        words=("warmup", "warm up"), none="0", bounds=_FROM_ZERO,
         usual=Bounds(maximum=10_000), default=100, warn_unread=True,
         option=NewOption("--warmup-steps", "N", "steps that warm up", label="Warmup steps"),
     ),
     Parameter(
         "warmup_ratio", "float", ("warm up ratio", "warmup fraction", "warm up fraction", "warmup proportion"),
-        bounds=Bounds(minimum=0, maximum=1), key=False, warn_unread=True,
+        none="0", bounds=Bounds(minimum=0, maximum=1), key=False, warn_unread=True,
         option=NewOption("--warmup-ratio", "X", "part of the steps that warm up, such as 0.03", label="Warmup ratio"),
     ),
     Parameter(
-        "weight_decay", "float", ("wd",), bounds=Bounds(minimum=0, maximum=10), usual=Bounds(maximum=0.5), default=0.01,
-        warn_unread=True,
+        "weight_decay", "float", ("wd",), none="0", bounds=Bounds(minimum=0, maximum=10), usual=Bounds(maximum=0.5),
+        default=0.01, warn_unread=True,
     ),
     # training
     Parameter(
