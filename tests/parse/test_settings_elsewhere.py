@@ -204,6 +204,13 @@ def table_of(label: str, value: str) -> str | None:
         ("Compute estimates", "- **Epochs:** 9", "unused-field"), ("Overview", "- **LR:** see the table", None),
         ("Overview", "- **Batch size:** 4", None), ("Overview", "- **LoRA alpha:** 16", None),
         ("Overview", "- **LoRA alpha:** 32", None), ("Overview", "- **Loss:** 1.23", "unused-field"),
+        ("Design", "| LoRA rank | 8, 32 |", "levels-differ"), ("Design", "| LoRA rank | 8, 16 |", None),
+        ("Budget", "- **Epochs:** 9", "unused-field"), ("Metrics", "- **Seeds:** 5 for bootstrapping", None),
+        ("Contact", "- **Account:** ada", None), ("Overview", "- ~~Epochs: 9~~", None),
+        ("Overview", "```yaml\nepochs: 9\n```", "unused-field"),
+        ("Overview", '```json\n{\n"epochs": 9,\n}\n```', "unused-field"),
+        ("Example", "```yaml\nepochs: 9\n```", None), ("Overview", "`epochs=9`, `batch_size=4`", "unused-field"),
+        ("Overview", "- **Learning rate:** 3e-4 for all runs.", "ambiguous"), ("Overview", "<!-- Epochs: 9 -->", None),
         ("Overview", "- **Optimizer:** AdamW", None), ("Overview", "- **Logger:** TensorBoard", "levels-differ"),
     ],
 )  # fmt: skip

@@ -110,9 +110,9 @@ _NUMBER_WORDS: Final = {
 
 
 def _in_digits(text: str) -> str:
-    """Return a text with its first word in digits, where that is a small number: `two`, `three epochs`, `one hour`."""
+    """Return a text with its first word in digits, where that is a small number of something: `three epochs`."""
     first, space, rest = text.partition(" ")
-    return f"{_NUMBER_WORDS.get(first.lower(), first)}{space}{rest}"
+    return f"{_NUMBER_WORDS.get(first.lower(), first)}{space}{rest}" if rest else text
 
 
 def _integer(parameter: Parameter, text: str) -> str:
