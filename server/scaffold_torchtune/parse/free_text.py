@@ -410,6 +410,11 @@ def levels_in_sentences(text: str) -> Iterator[Stated]:
                 yield Stated("seed" if is_of_seeds else _singular(what), number=count, replicates=what[:3] == "rep")
 
 
+def names_wandb(text: str) -> bool:
+    """Return whether a text speaks of Weights & Biases."""
+    return _ANY_WANDB.search(text[:_LONGEST]) is not None
+
+
 def modes_in_sentences(text: str) -> Iterator[str]:
     """Yield the modes of Weights & Biases that sentences say the runs have: `Runs log online to W&B`."""
     if match := _LOGGING_IS.match(text[:_LONGEST]):

@@ -116,6 +116,8 @@ def note_unread(reading: Reading, config: Mapping[str, Setting], runs: Sequence[
     for text in reading.summary.prose:
         if text.line not in told:
             _sentences(reading, text, tuned)
+    for text in reading.local.prose:
+        _local_sentence(reading, text, tuned)
 
 
 # --- lines that look like settings
@@ -341,6 +343,15 @@ def _adapter(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
             reading.add("levels-differ", message, field="lora_alpha", line=text.line, fix=_CORRECT)
 
 
+def _local_sentence(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
+    """Tell what a sentence of claude.local.md says of GPUs or of W&B, where no run has it."""
+    file, written = reading.local.file, text.full or text.text
+    stated = [each for each in free_text.settings_in_sentences(written) if by_label(each.label) is PARAMETERS["gpus"]]
+    stated += [Stated("wandb_mode", (mode,)) for mode in free_text.modes_in_sentences(written)]
+    for each in stated:
+        _state(reading, each, text, tuned, file=file)
+
+
 def _mode(reading: Reading, text: SourceText, tuned: _Tuned, *, is_labelled: bool = False) -> None:
     """Note what a text says of the mode of Weights & Biases, where no run has it."""
     for mode in free_text.modes_in_sentences(text.full or text.text):
@@ -363,7 +374,9 @@ def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: _T
         )
 
 
-def _state(reading: Reading, stated: Stated, text: SourceText, tuned: _Tuned, *, is_labelled: bool = False) -> None:
+def _state(
+    reading: Reading, stated: Stated, text: SourceText, tuned: _Tuned, *, is_labelled: bool = False, file: str = ""
+) -> None:
     """Note what a text says that the runs have, and they have not; refuse it where a label says it plainly.
 
     The size of a step is refused of sentences too: nothing else in a document says it.
@@ -386,7 +399,8 @@ def _state(reading: Reading, stated: Stated, text: SourceText, tuned: _Tuned, *,
         message = f"{text.note} says that {parameter.name} {what}"
         has = _listed(levels)
         reading.add(
-            code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=_CORRECT
+            code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=_CORRECT,
+            file=file or reading.summary.file,
         )  # fmt: skip
 
 
