@@ -14,7 +14,8 @@ from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.pipeline import state
 from scaffold_torchtune.pipeline.apply import PendingSetup, Setups, hash_of, hashes_of
 from scaffold_torchtune.pipeline.backend import Backend, Pool, Work, digest_beside, files_beside
-from scaffold_torchtune.pipeline.backup import Backup
+from scaffold_torchtune.pipeline.backup import Backup, History, Reason
+from scaffold_torchtune.pipeline.changes import job_outputs
 from scaffold_torchtune.pipeline.state import Record
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.results.step_results import SetupResult, SetupRun
@@ -87,7 +88,8 @@ class Publisher:
         self._tree, self._plan, self._backend = tree, plan, backend
         self._pending = setups.pending
         self._records = dict(setups.records)
-        self._backup = Backup(tree, request.now)
+        self._backup, self._history = Backup(tree, request.now), History(tree, request.now)
+        self._replaces = request.started == "replace"
         self._beside: dict[str, str] | None = None
         self._is_guarding = False
         self._missing: set[str] = set()
@@ -225,6 +227,11 @@ class Publisher:
             for name in record.foreign(there):
                 if there[name] not in pending.let_go:
                     self._backup.keep(f"{directory}/{name}", "while setup ran")
+            edited = [name for name, digest in there.items() if digest in pending.let_go]
+            others = [name for name, digest in there.items() if digest != outputs[name]]
+            reason = Reason.OVERWRITTEN if edited else Reason.SET_UP
+            started = self._replaces and bool(job_outputs(tree, directory))
+            self._history.keep(directory, others, reason, edited=edited, started=started)
             # Halves of two generations must never look ready: what makes a run submit-ready goes first.
             tree.remove(f"{directory}/{FINETUNE_SLURM}")
             replaced = tuple(hashes_of(tree, directory, (FINETUNE_YAML,)).values())
@@ -323,6 +330,7 @@ class Publisher:
             failed=failed,
             runs=runs,
             warnings=tuple(found),
+            history=self._history.trimmed(),
         )
 
     def _run(self, directory: str, *, pending: bool) -> SetupRun:

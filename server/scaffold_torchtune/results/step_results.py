@@ -211,6 +211,7 @@ class RenderResult(StepResult):
     unchanged: int
     kept: OmitEmpty[int] = Field(default=0, description="started runs that stay as they were, among the unchanged")
     changes: OmitEmpty[Changes | None] = Field(default=None, description="what became of the runs")
+    history: OmitEmpty[str] = Field(default="", description="where earlier files are kept that were replaced")
     runs: Annotated[tuple[RenderedRun, ...], Cut.RUNS]
     plan_warnings: Findings = Field(default=(), exclude=True, description="those of the plan, as plan_runs tells them")
     warnings: Findings = Field(description="what was found besides")
@@ -246,6 +247,7 @@ class SetupResult(StepResult):
     succeeded: int
     failed: int
     warnings: Findings
+    history: OmitEmpty[str] = Field(default="", description="where earlier files are kept that were replaced")
     runs: Annotated[tuple[SetupRun, ...], Cut.RUNS]
     logged: Logged = ()
 
