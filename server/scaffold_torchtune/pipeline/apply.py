@@ -175,7 +175,7 @@ def write_renders(
 
 
 def _put_aside(tree: Tree, directory: str, history: History, backup: Backup) -> None:
-    """Take the finetune.slurm of a run away that is not planned any more, so that it does not look ready; it is kept."""
+    """Take away the finetune.slurm of a run that is not planned any more, as it must not look ready; it is kept."""
     path, record = f"{directory}/{FINETUNE_SLURM}", state.load_record(tree, directory)
     kind = tree.kind(path)
     if kind is None:

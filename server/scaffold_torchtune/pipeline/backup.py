@@ -112,7 +112,10 @@ def read_reason(tree: Tree, version: str) -> dict[str, Any]:
         Refused: it is a link, or cannot be read.
         ValueError: it is not there, or no JSON object.
     """
-    data = tree.read(f"{version}/{REASON}")
+    path = f"{version}/{REASON}"
+    if tree.size(path) > _LONGEST_REASON:
+        raise NotJson(f"it is larger than {_LONGEST_REASON} bytes")
+    data = tree.read(path)
     if data is None:
         raise NotJson("it is not there")
     told = read_json(data, _LONGEST_REASON)
