@@ -6,6 +6,7 @@ traceback, and the command run again makes the bytes of an undisturbed one.
 """
 
 import argparse
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -77,6 +78,8 @@ def ground(name: str) -> Ground:
     (scenario,) = [each for each in SCENARIOS if each.name == name]
     made = Ground(home() / str(SCENARIOS.index(scenario)), scenario)
     os.environ["TMPDIR"] = str(made.directory / "tmp")
+    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):  # noqa: PTH123
+        command(*made.line)()  # what is built when it is used first is built once, not in each fork
     return made
 
 
