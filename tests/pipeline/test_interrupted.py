@@ -14,8 +14,9 @@ import yaml
 
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.journal import refused_entry
-from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.request import Request, Stopped
+from scaffold_torchtune.system.files import Tree
 from support.disturbed import SCENARIOS, Ground, versions
 from support.experiments import ACTIONS, actions, change, everything, log, make_experiment, outputs
 from support.forked import was_killed
@@ -329,15 +330,15 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]]
     """Let something be done once a scaffold has planned and compared, before it holds the lock."""
 
     def then(act: Callable[[], object]) -> None:
-        original = steps.prepare.prepare
+        original = prepare.prepare
 
-        def prepare(request: Request) -> Any:
+        def prepared(request: Request) -> prepare.Prepared:
             found = original(request)
-            monkeypatch.setattr(steps.prepare, "prepare", original)
+            monkeypatch.setattr(prepare, "prepare", original)
             act()
             return found
 
-        monkeypatch.setattr(steps.prepare, "prepare", prepare)
+        monkeypatch.setattr(prepare, "prepare", prepared)
 
     return then
 
@@ -420,9 +421,9 @@ def test_setup_waits_for_a_render_that_was_stopped_midway(tmp_path: Path) -> Non
     with pytest.raises(Killed):
         steps.render(Request(experiment, progress=stop))
     before = outputs(experiment)
-    for act in (lambda: steps.setup(Request(experiment)), lambda: steps.setup(Request(experiment, overwrite=True))):
+    for overwrite in (False, True):
         with pytest.raises(Refused) as caught:
-            act()
+            steps.setup(Request(experiment, overwrite=overwrite))
         assert [each.code for each in caught.value.problems] == ["not-rendered"]
     assert outputs(experiment) == before
     steps.render(Request(experiment))
@@ -438,3 +439,23 @@ def test_an_edit_that_is_overwritten_is_kept_in_the_history(experiment: Path) ->
     assert steps.scaffold(Request(experiment, overwrite=True)).ok
     assert file.read_bytes() == made
     assert [(each.run, each.files) for each in versions(experiment)] == [(RUNS[0], (("finetune.yaml", edited),))]
+
+
+def test_a_version_that_a_killed_scaffold_kept_is_not_kept_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = scaffolded_pair(tmp_path)
+    more_epochs(experiment)
+
+    def killed(_tree: Tree, _path: str, **_given: bool) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tree, "remove", killed)
+        with pytest.raises(Killed):
+            steps.scaffold(Request(experiment))
+    assert {each.run for each in versions(experiment)} == {RUNS[0]}
+    (first,) = versions(experiment)
+    assert steps.scaffold(Request(experiment)).ok
+    assert sorted(each.run for each in versions(experiment).elements()) == [*RUNS]
+    assert versions(experiment)[first] == 1
