@@ -4,7 +4,9 @@
 """
 
 import json
-from collections.abc import Callable, Iterable
+import re
+import secrets
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
@@ -15,6 +17,8 @@ from scaffold_torchtune.system.files import Tree, sha256
 
 _MOST: Final = 1_000
 """How many backups one second can have."""
+_VERSION: Final = re.compile(r"(\d{4}-\d\d-\d\d_\d{6})(?:_(\d{1,3}))?", re.ASCII)
+"""The name of a version: the second one of a second ends in _2."""
 
 
 class Backup:
@@ -68,7 +72,11 @@ REASON: Final = "reason.json"
 
 
 class History:
-    """What one call replaces, run by run."""
+    """What one call replaces, run by run.
+
+    A version appears whole, under its name, by a rename. What the last version of a run holds already is not kept
+    again: a call that was killed kept it.
+    """
 
     def __init__(self, tree: Tree, now: Callable[[], datetime]) -> None:
         self._tree, self._now = tree, now
@@ -77,26 +85,42 @@ class History:
     def keep(self, run: str, names: Iterable[str], reason: str, changes: Iterable[str] = ()) -> None:
         """Copy those of a run's files that are there, with the reason."""
         files = {name: data for name in names if (data := self._read(f"{run}/{name}")) is not None}
-        for name, data in files.items():
-            self._tree.write(f"{self._version(run, reason, changes)}/{name}", data, durable=False)
+        last = self._last(run)
+        if files and last and all(self._read(f"{last}/{name}") == data for name, data in files.items()):
+            self._versions[run] = last
+        elif files:
+            self._make(run, files, reason, changes)
 
     def take(self, run: str, names: Iterable[str], reason: str) -> None:
         """Move files of a run there, with the reason."""
         for name in names:
-            self._tree.move(f"{run}/{name}", f"{self._version(run, reason)}/{name}")
+            version = self._versions.get(run)
+            if version is None or self._tree.kind(f"{version}/{name}") is not None:
+                version = self._make(run, {}, reason)
+            self._tree.move(f"{run}/{name}", f"{version}/{name}")
 
     def _read(self, path: str) -> bytes | None:
         return self._tree.read(path) if self._tree.kind(path) == "file" else None
 
-    def _version(self, run: str, reason: str, changes: Iterable[str] = ()) -> str:
-        """Return the directory of this call's version of a run; made once, with its reason."""
-        if run not in self._versions:
-            for path in (layout.HISTORY, f"{layout.HISTORY}/{run}"):
-                self._tree.make_directory(path, durable=False)
-            name = f"{layout.HISTORY}/{run}/{self._now():%Y-%m-%d_%H%M%S}"
-            names = (name if number == 1 else f"{name}_{number}" for number in range(1, _MOST))
-            version = next(name for name in names if self._tree.make_directory(name, durable=False))
-            told = {"time": self._now().isoformat(), "reason": reason, "changes": [*changes]}
-            self._tree.write(f"{version}/{REASON}", (json.dumps(told, indent=1) + "\n").encode(), durable=False)
-            self._versions[run] = version
-        return self._versions[run]
+    def _last(self, run: str) -> str:
+        """Return the last version of a run; nothing where it has none."""
+        folder = f"{layout.HISTORY}/{run}"
+        named = filter(None, map(_VERSION.fullmatch, self._tree.names(folder)))
+        there = [found for found in named if self._tree.kind(f"{folder}/{found[0]}") == "directory"]
+        return f"{folder}/{max(there, key=lambda one: (one[1], int(one[2] or 1)))[0]}" if there else ""
+
+    def _make(self, run: str, files: Mapping[str, bytes], reason: str, changes: Iterable[str] = ()) -> str:
+        """Make this call's version of a run, and return its directory."""
+        tree, staged = self._tree, f"{layout.STAGING}/{secrets.token_hex(8)}"
+        told = {"time": self._now().isoformat(), "reason": reason, "changes": [*changes]}
+        tree.make_directory(staged, durable=False)
+        for name, data in {**files, REASON: (json.dumps(told, indent=1) + "\n").encode()}.items():
+            tree.write(f"{staged}/{name}", data, durable=False)
+        for path in (layout.HISTORY, f"{layout.HISTORY}/{run}"):
+            tree.make_directory(path, durable=False)
+        name = f"{layout.HISTORY}/{run}/{self._now():%Y-%m-%d_%H%M%S}"
+        names = (name if number == 1 else f"{name}_{number}" for number in range(1, _MOST))
+        version = next(name for name in names if tree.kind(name) is None)
+        tree.move(staged, version, durable=False)
+        self._versions[run] = version
+        return version

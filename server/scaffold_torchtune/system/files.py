@@ -294,10 +294,13 @@ class Tree:
                     os.unlink(temporary, dir_fd=staging)
                 raise
 
-    def move(self, path: str, to: str) -> None:
-        """Move a file, whatever it is, to a path where nothing lies; it is never copied."""
-        with self._parent(path, "move", synced=True) as (source, name), self._parent(to, "move", synced=True) as target:
-            os.rename(name, target[1], src_dir_fd=source, dst_dir_fd=target[0])
+    def move(self, path: str, to: str, *, durable: bool = True) -> None:
+        """Move a file, whatever it is, to a path where nothing lies; it is never copied. `durable` as in `write`."""
+        with (
+            self._parent(path, "move", synced=durable) as (source, name),
+            self._parent(to, "move", synced=durable) as (target, new),
+        ):
+            os.rename(name, new, src_dir_fd=source, dst_dir_fd=target)
 
     def append(self, path: str, data: bytes) -> None:
         """Append to a file in one write; it is made where it is not there."""
