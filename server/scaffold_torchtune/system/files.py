@@ -256,6 +256,15 @@ class Tree:
         with self._opened(path.split("/") if path else [], path, "list") as fd:
             return sorted(os.listdir(fd))  # noqa: PTH208 - a descriptor has no path
 
+    def sizes(self, path: str) -> dict[str, int]:
+        """Return the size in bytes of each regular file in a directory, by name."""
+        with self._opened(path.split("/"), path, "list") as fd, os.scandir(fd) as entries:
+            return {
+                each.name: each.stat(follow_symlinks=False).st_size
+                for each in entries
+                if each.is_file(follow_symlinks=False)
+            }
+
     def make_directory(self, path: str, *, durable: bool = True) -> bool:
         """Make a directory, not its parents; true where it was not there. `durable` as in `write`."""
         found = self.kind(path)
@@ -295,12 +304,10 @@ class Tree:
                 raise
 
     def move(self, path: str, to: str, *, durable: bool = True) -> None:
-        """Move a file, whatever it is, to a path where nothing lies; it is never copied. `durable` as in `write`."""
-        with (
-            self._parent(path, "move", synced=durable) as (source, name),
-            self._parent(to, "move", synced=durable) as (target, new),
-        ):
-            os.rename(name, new, src_dir_fd=source, dst_dir_fd=target)
+        """Move a file or directory, whatever it is, to a path where nothing lies; it is never copied."""
+        here, there = (self._parent(each, "move", synced=durable) for each in (path, to))
+        with here as (source, name), there as target:
+            os.rename(name, target[1], src_dir_fd=source, dst_dir_fd=target[0])
 
     def append(self, path: str, data: bytes) -> None:
         """Append to a file in one write; it is made where it is not there."""
