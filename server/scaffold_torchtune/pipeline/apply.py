@@ -14,8 +14,10 @@ from scaffold_torchtune.pipeline import scaffold_log, state
 from scaffold_torchtune.pipeline.backend import Backend, digest_beside
 from scaffold_torchtune.pipeline.backup import Backup, History, Reason, history_in_the_way
 from scaffold_torchtune.pipeline.changes import job_outputs, refuse_started, started_setups
+from scaffold_torchtune.pipeline.plan_file import NotAPlan, read_plan
 from scaffold_torchtune.pipeline.prepare import Prepared
 from scaffold_torchtune.pipeline.state import Record
+from scaffold_torchtune.plan.planner import with_id
 from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import RenderedRun, RenderResult, changes_of
@@ -135,10 +137,16 @@ def write_renders(
     """Write the plan, the run directories and each pending setup_finetune.yaml.
 
     What somebody has edited since `pending` was found is kept. Returns the result and the directories that were made.
+
+    Raises:
+        Refused: a run was started since it was asked whether it was.
     """
     plan, backup, history = prepared.plan, Backup(tree, request.now), History(tree, request.now)
     changes = {each.directory: each for each in prepared.changes}
-    state.save(tree, layout.PLAN, plan)
+    meanwhile = (
+        _until_written(tree, plan) if "changed" in {changes[one.run.directory].kind for one in pending} else plan
+    )
+    state.save(tree, layout.PLAN, meanwhile)
     for dropped in (each for each in prepared.changes if each.kind == "dropped" and not each.is_started):
         _put_aside(tree, dropped.directory, history, backup)
     made: list[str] = []
@@ -152,6 +160,8 @@ def write_renders(
                 backup.keep(f"{directory}/{name}", "while the scaffold began")
             edited = []
         change = changes[directory]
+        if change.kind == "changed" and not change.is_started and job_outputs(tree, directory):
+            raise Refused("a run was submitted meanwhile", started_setups(tree, [one.run], request))
         reason = Reason.REPLACED if change.is_started else Reason.OVERWRITTEN if edited else Reason.PLANNED
         told = map(str, change.fields)
         history.keep(directory, RUN_FILES, reason, changes=told, edited=edited, started=change.is_started)
@@ -170,6 +180,8 @@ def write_renders(
         state.save(tree, layout.record(directory), record)
         tree.write(f"{directory}/{SETUP_YAML}", text)
         request.report("render", done, len(pending))
+    if meanwhile != plan:
+        state.save(tree, layout.PLAN, plan)
     changed = frozenset(one.run.directory for one in pending)
     return render_result(tree, prepared, changed, backup.findings, history.trimmed()), made
 
@@ -184,6 +196,23 @@ def _put_aside(tree: Tree, directory: str, history: History, backup: Backup) -> 
         backup.keep(path, "before its row was removed", "was taken away")
     history.keep(directory, (FINETUNE_SLURM,), Reason.DROPPED)
     tree.remove(path)
+
+
+def _until_written(tree: Tree, plan: Plan) -> Plan:
+    """Return the plan that stands until all runs of another one are written: theirs as they were, and the new ones.
+
+    A run that is not written yet may be submitted where a scaffold is killed: what it was planned as must stay known.
+    """
+    before = state.load_plan(tree)
+    if before is None:
+        return plan
+    known = {run.directory for run in (*before.runs, *before.former)}
+    new = tuple(run for run in plan.runs if run.directory not in known)
+    both = with_id(before.model_copy(update={"runs": (*before.runs, *new)})) if new else before
+    try:
+        return read_plan(state.dumped(both))
+    except NotAPlan:  # too many together, or planned for different scripts
+        return before
 
 
 def render_result(

@@ -184,7 +184,8 @@ class History:
     def take(self, run: str, names: Iterable[str], reason: Reason) -> None:
         """Move files of a started run there."""
         for name in names:
-            if run not in self._versions:
+            version = self._versions.get(run)
+            if version is None or self._tree.kind(f"{version}/{name}") is not None:
                 self._make(run, reason, (), {}, {"files": [], "edited": [], "started": True})
             self._tree.move(f"{run}/{name}", f"{self._versions[run]}/{name}")
 

@@ -83,6 +83,20 @@ def compare(tree: Tree, plan: Plan, rendered: Sequence[Rendered], previous: Plan
     return Compared(plan, tuple(one for one in rendered if one.run.directory not in names), tuple(changes))
 
 
+def look_again(
+    tree: Tree, changes: Sequence[RunChange], previous: Plan | None, request: Request
+) -> tuple[RunChange, ...]:
+    """Return the changes with the states that runs have by now: jobs may have been submitted since."""
+    runs = {run.directory: run for run in (*previous.former, *previous.runs)} if previous else {}
+    states = states_of(tree, [runs[one.directory] for one in changes if one.state and one.directory in runs], request)
+    return tuple(
+        one
+        if one.kind == "kept" or one.directory not in states
+        else one.model_copy(update={"state": states[one.directory]})
+        for one in changes
+    )
+
+
 def _fields(old: PlannedRun | None, new: PlannedRun) -> tuple[FieldChange, ...]:
     """Return the values that differ between two plans of a run; where none does, only the text is another."""
     if old is None:
