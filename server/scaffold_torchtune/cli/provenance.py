@@ -18,13 +18,12 @@ from scaffold_torchtune.cli import printing
 from scaffold_torchtune.results.step_results import (
     ComparedFile,
     Explained,
-    ExplainedRun,
     ExplainResult,
     HistoryResult,
     KeptVersion,
     arrival_line,
 )
-from scaffold_torchtune.system.layout import RUN_FILES
+from scaffold_torchtune.system.layout import BACKUP, HISTORY, RUN_FILES
 from scaffold_torchtune.system.text import counted, few, one_line
 
 _NAMED: Final = 3
@@ -46,7 +45,7 @@ def show(out: Console, of: HistoryResult | ExplainResult) -> None:
 
 
 def _line(out: Console, text: str, style: str = "") -> None:
-    out.print(Text(one_line(text), style=style), soft_wrap=not out.is_terminal)
+    out.print(Text(one_line(text), style=style, overflow="fold"), width=_width(out))
 
 
 def _width(out: Console) -> int:
@@ -67,13 +66,15 @@ def _versions(out: Console, of: HistoryResult) -> None:
     for _, alike in groupby(of.versions, _sameness):
         several = list(alike)
         table.add_row(several[0].version, _told(several, with_runs=not of.run))
-    out.print(table)
+    out.print(table, width=_width(out))
     if of.unread:
         _line(out, f"{counted(of.unread, 'older version')} more were not looked into")
-    run = of.run or runs[0]
-    line = shlex.join(["scaffold-torchtune", "history", of.experiment_dir, run, "--diff"])
-    _line(out, f"each lies in {of.versions[0].path.replace(of.versions[0].version, 'VERSION')}", "dim")
-    out.print(Text(f"compare: {line} [VERSION [VERSION]]", style="dim"), soft_wrap=True)  # to be copied
+    line = shlex.join(["scaffold-torchtune", "history", of.experiment_dir, of.run or runs[0], "--diff"])
+    kept = f"{HISTORY}/{of.run or 'RUN'}/VERSION"
+    edits = f"; backup/TIME in {BACKUP}/TIME/{of.run or 'RUN'}"
+    has_edits = any(version.path.startswith(f"{BACKUP}/") for version in of.versions)
+    _line(out, f"where they are: {kept}{edits if has_edits else ''}", "dim")
+    out.print(Text(one_line(f"compare: {line} [VERSION [VERSION]]"), style="dim"), soft_wrap=True)  # to be copied
 
 
 def _sameness(version: KeptVersion) -> tuple[object, ...]:
@@ -92,7 +93,7 @@ def _told(several: list[KeptVersion], *, with_runs: bool) -> Text:
     if first.edited:
         told.append(f"\nedited by hand: {one_line(', '.join(first.edited))}", style="yellow")
     size = sum(each.size for each in several)
-    told.append(f"\n{one_line(', '.join(first.files)) or 'no file'} ({size:,} bytes)", style="dim")
+    told.append(f"\n{one_line(', '.join(first.files)) or 'no file'} ({size / 1000:.1f} kB)", style="dim")
     return told
 
 
@@ -103,7 +104,8 @@ def _comparison(out: Console, of: HistoryResult) -> None:
         absent = {of.old: each.old, of.new: each.new}
         where = [name for name, text in absent.items() if text is None]
         if where:
-            _line(out, f"\n{each.name}: not there in {where[0]}".lstrip())
+            kept = "not there now" if where[0] == "now" else f"not kept in {where[0]}"
+            _line(out, f"{each.name}: {kept}")
         elif not each.differs:
             _line(out, f"{each.name}: the same")
         elif each.compared:
@@ -166,19 +168,18 @@ _WHAT: Final = {
 
 
 def _explanation(out: Console, of: ExplainResult) -> None:
-    """Print settings run by run: value, source, each place, and what it was before."""
-    for run in of.runs:
-        _line(out, f"{run.directory}: {_WHAT[run.what]}{_absent(run)}", "bold")
-        for each in of.settings:
-            if each.run == run.directory:
-                _setting(out, each)
+    """Print settings: value, source, each place, and what it was before; what is so in all runs once."""
+    for (what, files), alike in groupby(of.runs, lambda run: (run.what, run.files)):
+        names = few([run.directory for run in alike], _NAMED)
+        absent = [name for name in RUN_FILES if name not in files]
+        _line(out, f"{names}: {_WHAT[what]}" + (f"; not there: {', '.join(absent)}" if absent else ""), "bold")
+    for runs, settings in groupby(of.settings, lambda each: each.runs):
+        if len(of.runs) > 1:
+            _line(out, f"{few(runs, _NAMED) if runs else f'all {len(of.runs)} runs'}:", "bold")
+        for each in settings:
+            _setting(out, each)
     if of.unexplained:
         _line(out, f"{counted(of.unexplained, 'run')} more match; name fewer runs, or a setting")
-
-
-def _absent(run: ExplainedRun) -> str:
-    names = [name for name in RUN_FILES if name not in run.files]
-    return f"; not there: {', '.join(names)}" if names else ""
 
 
 def _setting(out: Console, of: Explained) -> None:

@@ -281,18 +281,23 @@ def _chosen(given: Mapping[str, Any], answers: calls.GivenAnswers) -> tuple[dict
 def _do(step: tools.Step, given: Mapping[str, Any], asked: "Callable[[], Request]", first: str) -> calls.Reply:
     """Return the reply to a call: its step's result, or its refusal with what the user may be asked."""
     from scaffold_torchtune.pipeline import steps
-    from scaffold_torchtune.pipeline.explain import explain
 
     request, ended = None, False
     try:
         request = asked()
-        result = explain(request, given["only"]) if given.get("explain") else getattr(steps, step.command)(request)
+        result = _explained(request, given["only"]) if given.get("explain") else getattr(steps, step.command)(request)
         ended = True
         return calls.Reply(reply.of_result(result, _call(step, given)))
     except Refused as refused:
         return _refused(refused, _call(step, given), first)
     except Exception as error:  # noqa: BLE001 - the last resort
         return calls.Reply(_unforeseen(error, step.command, request, ended=ended))
+
+
+def _explained(request: "Request", only: str | None) -> StepResult:
+    from scaffold_torchtune.pipeline.explain import explain
+
+    return explain(request, only)
 
 
 def _misplaced(

@@ -103,9 +103,20 @@ def explain(request: Request, wanted: str | None, field: str | None = None) -> E
     return ExplainResult(
         runs=tuple(made),
         unexplained=len(runs) - len(made),
-        settings=tuple(settings),
+        settings=tuple(_together(settings, len(made))),
         warnings=tuple(problems),
     )
+
+
+def _together(settings: Iterable[Explained], runs: int) -> list[Explained]:
+    """Return settings of which the same is to be told in several runs as one; first those that are not so in all."""
+    alike: dict[tuple[object, ...], list[Explained]] = {}
+    for each in settings:
+        told = each.model_copy(update={"runs": (), "places": ()})
+        alike.setdefault((each.field, told, each.arrives), []).append(each)
+    found = [(several[0], tuple(name for each in several for name in each.runs)) for several in alike.values()]
+    own = [first.model_copy(update={"runs": names}) for first, names in found if len(names) < runs]
+    return own + [first.model_copy(update={"runs": ()}) for first, names in found if len(names) == runs]
 
 
 def _known(request: Request) -> _Known:
@@ -229,19 +240,19 @@ def _setting(known: _Known, run: PlannedRun, name: str, looked: _Looked, earlier
     places = [each for each in looked.places if name in {each.setting, "recipe" if each.where == _RECIPE else ""}]
     former = ""
     if was and was.value(name) != run.value(name):
-        former = f"{_written(was.value(name))} ({_source(was.settings.get(name))})"
+        former = f"{_written(was.value(name))}, from {_source(was.settings.get(name))}"
     said = known.kept_fields(run).get(name)
     then = _changes(name, looked.values.get(name, run.value(name)), earlier)
     return Explained(
-        run=run.directory,
+        runs=(run.directory,),
         field=name,
         value=stands.value if stands else None,
         source=_source(stands),
         places=tuple(dict.fromkeys(places)),
         submitted=SUBMITTED.get(name, "") if name in run.submitted else "",
         unproven=setting is not None and name not in arrivals.FINETUNE_SETTINGS | directives.JOB_SETTINGS,
-        instead_of=tuple(f"{_written(each.value)} ({each.source})" for each in others),
-        documents=f"{_written(said.new)} ({said.source})" if said else "",
+        instead_of=tuple(f"{_written(each.value)}, from {each.source}" for each in others),
+        documents=f"{_written(said.new)}, from {said.source}" if said else "",
         former=former,
         history=tuple(then),
     )

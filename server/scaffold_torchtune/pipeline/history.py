@@ -32,7 +32,7 @@ _MOST_LINES: Final = 3_000
 """How many lines a file may have to be compared line by line, as that takes time that grows faster than they do."""
 
 
-class Place(NamedTuple):
+class VersionPlace(NamedTuple):
     """Where a version of a run lies; `name` is what the user calls it."""
 
     run: str
@@ -55,7 +55,7 @@ class Place(NamedTuple):
 class Found(NamedTuple):
     """The versions of all runs, by run, each the newest first; and what lies there besides."""
 
-    places: dict[str, list[Place]]
+    places: dict[str, list[VersionPlace]]
     problems: list[Finding]
 
 
@@ -64,10 +64,10 @@ def find_versions(tree: Tree) -> Found:
     found = Found({}, [])
     for run in _directories(tree, layout.HISTORY, found.problems):
         folder = f"{layout.HISTORY}/{run}"
-        found.places[run] = [Place(run, name) for name in _times(tree, folder, found.problems)]
+        found.places[run] = [VersionPlace(run, name) for name in _times(tree, folder, found.problems)]
     for time in _times(tree, layout.BACKUP, found.problems, beside=".json"):
         for run in _directories(tree, f"{layout.BACKUP}/{time}", found.problems):
-            found.places.setdefault(run, []).append(Place(run, f"{_BACKUP}/{time}"))
+            found.places.setdefault(run, []).append(VersionPlace(run, f"{_BACKUP}/{time}"))
     for places in found.places.values():
         places.sort(key=lambda place: place.order, reverse=True)
     return found
@@ -109,7 +109,7 @@ def _damaged(path: str, reason: str) -> Finding:
     return finding("history-damaged", f"it is no version as it was kept: {reason}", file=escape(path), fix=fix)
 
 
-def read_version(tree: Tree, place: Place) -> tuple[KeptVersion, list[Finding]]:
+def read_version(tree: Tree, place: VersionPlace) -> tuple[KeptVersion, list[Finding]]:
     """Return what a version says of itself, and what is wrong with it."""
     problems: list[Finding] = []
     sizes: dict[str, int] = {}
@@ -130,7 +130,11 @@ def read_version(tree: Tree, place: Place) -> tuple[KeptVersion, list[Finding]]:
             problems += [_damaged(f"{place.path}/{REASON}", each.message) for each in refused.problems]
         except ValueError as error:
             problems.append(_damaged(f"{place.path}/{REASON}", str(error)))
-    files = {name: size for name, size in sizes.items() if name != REASON}
+    files = {
+        name: sizes[name]
+        for name in (*layout.RUN_FILES, *sorted({*sizes} - {*layout.RUN_FILES, REASON}))
+        if name in sizes
+    }
     reason = told.get("reason")
     version = KeptVersion(
         run=escape(place.run),
@@ -152,7 +156,7 @@ def _texts(value: object) -> list[str]:
     return found[:_LISTED]
 
 
-def _time(told: object, place: Place) -> str:
+def _time(told: object, place: VersionPlace) -> str:
     """Return when a version was kept, as its reason.json or its name says."""
     with suppress(ValueError, OverflowError):
         if isinstance(told, str):
@@ -203,7 +207,7 @@ def history(request: Request, run: str | None = None, versions: list[str] | None
             fix = "name the run before it: scaffold-torchtune history EXPERIMENT RUN --diff"
             raise refuse("missing-field", message, field="run", fix=fix)
         problems = [*found.problems]
-        listed: list[tuple[Place, KeptVersion]] = []
+        listed: list[tuple[VersionPlace, KeptVersion]] = []
         unread = 0
         for name, places in found.places.items():
             if run not in {None, name}:
@@ -232,7 +236,7 @@ def history(request: Request, run: str | None = None, versions: list[str] | None
         )
 
 
-def _sides(run: str, places: list[Place], versions: list[str]) -> tuple[Place, Place]:
+def _sides(run: str, places: list[VersionPlace], versions: list[str]) -> tuple[VersionPlace, VersionPlace]:
     """Return the two versions that are compared, the left one first."""
     if not places:
         message = f"nothing of {shown(run)} was replaced, so there is no version to compare with"
@@ -241,13 +245,13 @@ def _sides(run: str, places: list[Place], versions: list[str]) -> tuple[Place, P
         fix = "name two, one, or none"
         raise refuse("invalid-value", f"{len(versions)} versions are named", field="version", fix=fix)
     named = [_version(run, places, name) for name in versions] or [places[0]]
-    return named[0], named[1] if len(named) > 1 else Place(run, NOW)
+    return named[0], named[1] if len(named) > 1 else VersionPlace(run, NOW)
 
 
-def _version(run: str, places: list[Place], name: str) -> Place:
+def _version(run: str, places: list[VersionPlace], name: str) -> VersionPlace:
     """Return the version that a name means: whole, or as much of it as no other version has."""
     if name == NOW:
-        return Place(run, NOW)
+        return VersionPlace(run, NOW)
     matches = [place for place in places if place.name == name] or [
         place for place in places if name and place.name.startswith(name)
     ]
@@ -261,7 +265,7 @@ def _version(run: str, places: list[Place], name: str) -> Place:
     raise refuse("unknown-name", message, field="version", actual=escape(name), fix=fix)
 
 
-def _compared(tree: Tree, old: Place, new: Place, problems: list[Finding]) -> Iterator[ComparedFile]:
+def _compared(tree: Tree, old: VersionPlace, new: VersionPlace, problems: list[Finding]) -> Iterator[ComparedFile]:
     """Yield each file that one of two versions has of a run, with both texts."""
     for name in layout.RUN_FILES:
         texts = [_text(tree, place, name, problems) for place in (old, new)]
@@ -275,7 +279,7 @@ def _compared(tree: Tree, old: Place, new: Place, problems: list[Finding]) -> It
         yield ComparedFile(name=name, old=texts[0], new=texts[1], compared=not long)
 
 
-def _text(tree: Tree, place: Place, name: str, problems: list[Finding]) -> str | None:
+def _text(tree: Tree, place: VersionPlace, name: str, problems: list[Finding]) -> str | None:
     """Return the text of a file of a version; None where it is not there, or cannot be read."""
     path = f"{place.path}/{name}"
     try:

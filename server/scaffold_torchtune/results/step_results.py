@@ -421,9 +421,9 @@ class ExplainedRun(Model):
 
 
 class Explained(Model):
-    """Where a run's value comes from, where it arrives, and what it was before."""
+    """Where a value comes from, where it arrives, and what it was before."""
 
-    run: str
+    runs: OmitEmpty[tuple[str, ...]] = Field(default=(), description="those in which it is so; all where it is absent")
     field: str
     value: Scalar
     source: str = Field(description="the document's line; or default, derived, answer")
@@ -453,13 +453,20 @@ class ExplainResult(StepResult):
     warnings: Findings
 
     def _numbers(self) -> dict[str, int]:
-        places = ((each.run, place) for each in self.settings for place in each.places if not place.arrived)
-        wrong = {(run, place.file, place.where) for run, place in places}  # several settings may make one value
+        every = tuple(run.directory for run in self.runs)
+        wrong = {
+            (run, place.file, place.where)  # several settings may make one value
+            for each in self.settings
+            for place in each.places
+            if not place.arrived
+            for run in each.runs or every
+        }
         return {"runs": len(self.runs), "settings": len(self.settings), "not_arrived": len(wrong)}
 
     def _outcome(self) -> str:
         numbers = self._numbers()
-        explained = f"{_count(numbers['settings'], 'setting')} of {_count(numbers['runs'], 'run')} explained"
+        fields = len({each.field for each in self.settings})
+        explained = f"{_count(fields, 'setting')} of {_count(numbers['runs'], 'run')} explained"
         wrong = f"; {_count(numbers['not_arrived'], 'place')} with another value" if numbers["not_arrived"] else ""
         return f"{explained}{wrong}; {_warnings(self.warnings)}. Nothing was written."
 
