@@ -244,10 +244,13 @@ class Tree:
 
     def read(self, path: str, *, start: int = 0) -> bytes | None:
         """Return the bytes of a regular file, from `start` on; None where nothing lies there."""
-        if self.kind(path) is None:
-            return None
-        with self._parent(path, "read") as (fd, name):
-            return read_regular(name, start=start, follow=False, dir_fd=fd)
+        try:
+            with self._parent(path, "read") as (fd, name):
+                return read_regular(name, start=start, follow=False, dir_fd=fd)
+        except Refused as refused:
+            if isinstance(refused.__cause__, FileNotFoundError):
+                return None
+            raise
 
     def names(self, path: str = "") -> list[str]:
         """Return the names in a directory, sorted; none where it is not there."""
