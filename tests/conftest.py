@@ -1,5 +1,6 @@
 """Fixtures that several modules use."""
 
+import gc
 import signal
 from pathlib import Path
 
@@ -11,6 +12,13 @@ from support.experiments import make_experiment
 def pytest_configure() -> None:
     """Take no part in what a shell does to its background jobs: they ignore SIGQUIT, and all that they start."""
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look at what tests make, and not at the tests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
