@@ -113,6 +113,8 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "started-run": Code(_E, "a run that was submitted, runs, or has left something would change; its files are never touched unasked", "answer `keep` or `replace` (`--started`), or take the change back"),
         "kept-run": Code(_W, "a started run stays as it was when it started, as the user said, though the documents say something else by now", "no action if intended; a value that only new runs are to have goes into a column"),
         "left-over-run": Code(_W, "a run is no longer in the table of runs, and has its `finetune.slurm`: it was started", "no action if intended; submit only by the line in the log"),
+        "unknown-name": Code(_E, "no run, kept version or setting has the name that `history` or `explain` was given", "take the name that the finding suggests"),
+        "history-damaged": Code(_W, "what lies in `.scaffold/history` or `.scaffold/backup` is no version as it was kept; the others are listed", "look at what lies there; remove it if nobody needs it"),
         "edited-output": Code(_E, "a file was changed by hand, or is not ours", "a value worth keeping goes into the summary; then move the file away, or (but for `skill`) repeat with `--overwrite`; render with it lets setup replace the same files"),
         "not-rendered": Code(_E, "there is no plan yet", "run `render_yaml`"),
         "plan-outdated": Code(_E, "the documents now plan something else", "run `render_yaml`, `run_setup`, `validate`"),

@@ -21,7 +21,7 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, real_path, sha256
 from scaffold_torchtune.system.layout import SETUP_YAML
-from scaffold_torchtune.system.text import counted, escape, few, shown
+from scaffold_torchtune.system.text import counted, few, shown
 from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.run_files import RunFiles
 
@@ -81,6 +81,20 @@ def compare(tree: Tree, plan: Plan, rendered: Sequence[Rendered], previous: Plan
         runs = tuple(before[run.directory] if run.directory in names else run for run in plan.runs)
         plan = with_id(plan.model_copy(update={"runs": runs, "kept": tuple(kept), "former": dropped}))
     return Compared(plan, tuple(one for one in rendered if one.run.directory not in names), tuple(changes))
+
+
+def look_again(
+    tree: Tree, changes: Sequence[RunChange], previous: Plan | None, request: Request
+) -> tuple[RunChange, ...]:
+    """Return the changes with the states that runs have by now: jobs may have been submitted since."""
+    runs = {run.directory: run for run in (*previous.former, *previous.runs)} if previous else {}
+    states = states_of(tree, [runs[one.directory] for one in changes if one.state and one.directory in runs], request)
+    return tuple(
+        one
+        if one.kind == "kept" or one.directory not in states
+        else one.model_copy(update={"state": states[one.directory]})
+        for one in changes
+    )
 
 
 def _fields(old: PlannedRun | None, new: PlannedRun) -> tuple[FieldChange, ...]:
@@ -291,7 +305,7 @@ def _state(
     evidence = [f"job {job.id} is {job.state}" for job in waiting]
     evidence += [f"job {job.id} was {job.state}" for job in past[-1:] if not waiting]
     evidence += [few(sorted(outputs), _LISTED)] if outputs else []
-    evidence += [f"{escape(few(list(left), _LISTED))} in {arrivals.output_dir(run)}"] if left else []
+    evidence += [f"{few(left, _LISTED)} in {arrivals.output_dir(run)}"] if left else []
     done = results is not None and results.epochs >= run.integer("epochs", 1)
     if waiting:
         state = "running" if any(job.runs for job in waiting) else "submitted"

@@ -71,7 +71,8 @@ class Parsed:
 class Prepared:
     """A plan, and the text of setup_finetune.yaml of its runs, but for those that are kept as they were.
 
-    `rendered` is in the plan's order, `outcomes` are what the bundled setup_finetune made of each.
+    `rendered` is in the plan's order, `outcomes` are what the bundled setup_finetune made of each, `changes` compare
+    with the plan that is `previous`.
     """
 
     parsed: Parsed
@@ -79,6 +80,7 @@ class Prepared:
     rendered: tuple[Rendered, ...]
     outcomes: Mapping[str, Outcome]
     changes: tuple[RunChange, ...]
+    previous: Plan | None = None
 
     @property
     def directory(self) -> Path:
@@ -208,7 +210,7 @@ def prepare(request: Request) -> Prepared:
         raise Refused(f"{len(errors)} problem(s): the runs would fail", serious(ahead))
     told = (*started_warnings(changes), *kept_findings(plan)) if request.started != "replace" else ()
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *told, *warnings, *ahead)})
-    return Prepared(found, plan, rendered, outcomes, changes)
+    return Prepared(found, plan, rendered, outcomes, changes, previous)
 
 
 def _for_all(experiment: Experiment) -> dict[str, Setting]:

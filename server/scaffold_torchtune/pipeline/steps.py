@@ -1,5 +1,6 @@
 """The steps as tools and commands call them. Reading steps write nothing; writing steps log what they did."""
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -11,7 +12,7 @@ from scaffold_torchtune.findings import Refused, finding, refuse
 from scaffold_torchtune.models import Plan
 from scaffold_torchtune.pipeline import apply, prepare, publish, scaffold_log, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
-from scaffold_torchtune.pipeline.changes import states_of
+from scaffold_torchtune.pipeline.changes import look_again, states_of
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
 from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Request, Stopped, midway
@@ -89,6 +90,7 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
                 apply.clear_leftovers(tree)
                 return prepared, apply.render_result(tree, prepared)
             with apply.writing(tree):
+                prepared = _as_it_is_now(tree, prepared, request)
                 pending = _pending_renders(tree, prepared, request)
                 if pending is None:  # a killed call had done all but the log
                     return prepared, apply.render_result(tree, prepared)
@@ -112,6 +114,20 @@ def _pending_renders(tree: Tree, prepared: prepare.Prepared, request: Request) -
     return None
 
 
+def _as_it_is_now(tree: Tree, prepared: prepare.Prepared, request: Request) -> prepare.Prepared:
+    """Return what was prepared with the states that runs have now, as nobody else can change them any more but jobs.
+
+    Raises:
+        Refused: the plan that it compares with was replaced by another one meanwhile.
+    """
+    frozen = state.load_plan(tree)
+    before = prepared.previous.id if prepared.previous else None
+    if frozen is not None and frozen.id not in {before, prepared.plan.id}:
+        raise _replaced_meanwhile()
+    changes = look_again(tree, prepared.changes, prepared.previous, request)
+    return dataclasses.replace(prepared, changes=changes)
+
+
 def _is_frozen(tree: Tree, plan: Plan) -> bool:
     """Return whether a plan is the one that is stored: its id covers everything but its warnings."""
     frozen = state.load_plan(tree)
@@ -124,9 +140,22 @@ def _frozen_plan(tree: Tree, plan_id: str | None = None) -> Plan:
     """Return the plan that was frozen; it must be the one with `plan_id`, where that is given."""
     frozen = state.existing_plan(tree)
     if plan_id not in {None, frozen.id}:
-        message = "another scaffold has replaced the plan meanwhile"
-        raise refuse("busy", message, file=layout.PLAN, fix="wait for it, then repeat the step")
+        raise _replaced_meanwhile()
     return frozen
+
+
+def _rendered_plan(tree: Tree, plan_id: str | None = None) -> Plan:
+    """Return the plan that was frozen, as `_frozen_plan` does, where all its runs were written."""
+    frozen, log = _frozen_plan(tree, plan_id), state.load_log_state(tree)
+    if log is not None and log.unlogged == "render":
+        message = "the last render was stopped midway"
+        raise refuse("not-rendered", message, file=layout.PLAN, fix="run render again")
+    return frozen
+
+
+def _replaced_meanwhile() -> Refused:
+    message = "another scaffold has replaced the plan meanwhile"
+    return refuse("busy", message, file=layout.PLAN, fix="wait for it, then repeat the step")
 
 
 @few_suggestions()
@@ -144,7 +173,7 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun:
     """Set up the runs; the plan must be the one that was `prepared`, where one was."""
     known = prepared.made if prepared else {}
     with _refusals_logged(request, begun=begun), Tree(experiment_directory(request)) as tree:
-        frozen = _frozen_plan(tree, prepared.plan.id if prepared else None)
+        frozen = _rendered_plan(tree, prepared.plan.id if prepared else None)
         if outdated := validation.outdated(frozen, request):
             raise Refused("the plan is outdated", outdated)
         backend = backend_of(frozen, request)
@@ -153,7 +182,7 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun:
             apply.clear_leftovers(tree)
             return publish.run_setups(tree, frozen, backend, apply.Setups({}, {}), request, known)
         with apply.writing(tree):
-            frozen = _frozen_plan(tree, frozen.id)
+            frozen = _rendered_plan(tree, frozen.id)
             found = apply.pending_setups(tree, frozen, backend, request)
             if not found.pending and not scaffold_log.is_behind(tree, "setup"):  # a killed call had all but logged it
                 return publish.run_setups(tree, frozen, backend, found, request, known)
