@@ -12,10 +12,10 @@ from typing import Final
 from scaffold_torchtune.findings import Finding, Refused, finding
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.pipeline import state
-from scaffold_torchtune.pipeline.apply import PendingSetup, Setups, hash_of, hashes_of
+from scaffold_torchtune.pipeline.apply import PendingSetup, Setups
 from scaffold_torchtune.pipeline.backend import Backend, Pool, Work, digest_beside, files_beside
 from scaffold_torchtune.pipeline.backup import Backup
-from scaffold_torchtune.pipeline.state import Record
+from scaffold_torchtune.pipeline.state import Record, hash_of, hashes_of
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.results.step_results import SetupResult, SetupRun
 from scaffold_torchtune.setup import Outcome, run_bundled
