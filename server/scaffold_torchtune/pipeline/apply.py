@@ -101,7 +101,7 @@ def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Re
         pending.append(one)
         problems += [_edited(f"{directory}/{name}", _CHANGED) for name in _foreign(tree, prepared, one, record)]
     again = [one.run for one in pending if one.run.directory in unchanged]  # somebody changed or removed its file
-    if started := started_setups(tree, again, request):
+    if started := started_setups(tree, prepared.plan, again, request):
         raise Refused("files of started runs would be written anew", started)
     if problems and not request.overwrite:
         raise Refused("files would be overwritten that scaffold-torchtune did not write as they are", problems)
@@ -120,12 +120,6 @@ def _foreign(tree: Tree, prepared: Prepared, one: Rendered, record: Record | Non
     return [name for name in names if there[name] != planned.get(name)]
 
 
-def unrecorded(tree: Tree, prepared: Prepared) -> list[str]:
-    """Return the runs that stay as they are, and of whose files no record tells: the state was lost."""
-    stay = [each.directory for each in prepared.changes if each.kind in {"unchanged", "kept"}]
-    return [name for name in stay if state.load_record(tree, name) is None]
-
-
 def write_renders(
     tree: Tree, prepared: Prepared, pending: list[Rendered], request: Request
 ) -> tuple[RenderResult, list[str]]:
@@ -139,8 +133,8 @@ def write_renders(
     for dropped in (each for each in prepared.changes if each.kind == "dropped" and not each.is_started):
         history.keep(dropped.directory, (FINETUNE_SLURM,), "no longer in the table of runs")
         tree.remove(f"{dropped.directory}/{FINETUNE_SLURM}")
-    maker = f"bundled {plan.version}" if plan.options.setup_script == "bundled" else ""
-    for name in unrecorded(tree, prepared):
+    for name in prepared.unrecorded:
+        maker = f"bundled {plan.version}" if plan.options.setup_script == "bundled" else ""
         state.save(tree, layout.record(name), state.adopted(tree, name, maker))
     made: list[str] = []
     for done, one in enumerate(pending, start=1):
@@ -247,7 +241,12 @@ def pending_setups(tree: Tree, plan: Plan, backend: Backend, request: Request) -
             problems += [_edited(f"{run.directory}/{name}", _CHANGED) for name in names if not overwrite]
             pending[run.directory] = PendingSetup(text, record, frozenset(there[name] for name in names))
     made = [run for run in plan.runs if run.directory in pending and records[run.directory].outputs]
-    problems = started_setups(tree, made, request) or problems
+    started = started_setups(tree, plan, made, request)
+    for one in started if not overwrite else ():
+        name = str(one.actual)
+        if _is_done(records[name], hashes_of(tree, name), backend):  # it was only in doubt, and was started as it is
+            del pending[name]
+    problems = [one for one in started if one.actual in pending] or problems
     if problems:
         raise Refused("setup cannot proceed", problems)
     return Setups(pending, records)

@@ -32,7 +32,7 @@ from scaffold_torchtune.models import (
     same_changes,
 )
 from scaffold_torchtune.pipeline import state
-from scaffold_torchtune.pipeline.state import Record
+from scaffold_torchtune.pipeline.state import Record, identity
 from scaffold_torchtune.plan.planner import with_id
 from scaffold_torchtune.plan.run_settings import parameters_of
 from scaffold_torchtune.preflight.disk import inspect_results, unseen
@@ -54,11 +54,15 @@ _PLACED: Final = frozenset({"output_dir_base", "project_dir", "experiment_name",
 
 
 class Compared(NamedTuple):
-    """A plan, with started runs that are kept as they were; the texts of the other runs; and what becomes of each."""
+    """A plan, with started runs that are kept as they were; the texts of the other runs; and what becomes of each.
+
+    `unrecorded` are runs that stay as they are, and whose records do not tell of the files that they have.
+    """
 
     plan: Plan
     rendered: tuple[Rendered, ...]
     changes: tuple[RunChange, ...]
+    unrecorded: tuple[str, ...]
 
 
 def compare(
@@ -84,42 +88,72 @@ def compare(
         Refused: `started` is not understood, or names no run.
     """
     now = {one.run.directory: one for one in rendered}
-    says = decisions(request, {*now, *known})
-    kept_before = {one.directory: one for one in previous.kept} if previous else {}
+    says, maker = decisions(request, {*now, *known}), functools.cache(lambda: _maker(plan))
+    held = {one.directory: one for one in previous.kept} if previous else {}
     records = {name: record for name in {*now, *known} if (record := state.load_record(tree, name))}
     there = {name: state.files_there(tree, name) for name in now}
-    found = {name for name in now if name in records or SETUP_YAML in there[name]}  # also where our state was lost
+    found = [name for name in now if name in records or SETUP_YAML in there[name]]  # also where our state was lost
     dropped = tuple(run for name, run in known.items() if name in records and name not in now)
-    states = states_of(tree, [*(known.get(name, now[name].run) for name in now if name in found), *dropped], request)
+    states = states_of(tree, [*(known.get(name, now[name].run) for name in found), *dropped], request)
     changes: list[RunChange] = []
     kept: list[Kept] = []
+    unrecorded: list[str] = []
     for name, one in now.items():
-        if name not in found or (name not in records and not states[name].started):
+        record, was, digest = records.get(name), states.get(name), sha256(one.text.encode())
+        if was is None or (record is None and not was.started):
             changes.append(RunChange(directory=name, kind="new"))
             continue
-        started, digest, held = states[name].started, sha256(one.text.encode()), kept_before.get(name)
-        edited = _edited(records[name], there[name]) if name in records else {}
-        differs = records[name].setup_yaml != digest if name in records else not _is_as_planned(one, plan, there[name])
-        if held and held.digest == digest and (differs or held.edited) and says(name) is None:
-            kept.append(held)
-            changes.append(RunChange(directory=name, kind="kept", state=states[name], fields=held.fields))
-            continue
-        changed = differs or (started and bool(edited))
-        fields = (*_fields(known.get(name), one.run, differs=differs), *_file_changes(edited if started else {}))
-        if changed and started and says(name) == "keep":
-            kept.append(Kept(directory=name, state=states[name].state, fields=fields, digest=digest, edited=edited))
-            changes.append(RunChange(directory=name, kind="kept", state=states[name], fields=fields))
-        else:
-            kind: ChangeKind = "changed" if changed else "unchanged"
-            changes.append(RunChange(directory=name, kind=kind, state=states[name], fields=fields if changed else ()))
+        edited = _edited(record, there[name]) if record else {}
+        differs = record.setup_yaml != digest if record else not _is_as_planned(one, plan, there[name])
+        fields = _fields(known.get(name), one.run) if differs else ()
+        fields += tuple(_file_changes(edited))
+        if record and was.started and not differs and record.outputs and record.backend != maker():
+            if _is_as_planned(one, plan, there[name]):
+                unrecorded.append(name)
+            else:
+                fields += (FieldChange(field="setup_finetune", old=_short(record.backend), new=_short(maker())),)
+        is_changed, own = differs or bool(fields), held.get(name)
+        if is_changed and own and own.digest == digest and says(name) is None:
+            kept.append(own)
+        elif is_changed and was.started and says(name) == "keep":
+            kept.append(Kept(directory=name, state=was.state, fields=fields, digest=digest, edited=edited))
+        is_kept = bool(kept) and kept[-1].directory == name
+        kind: ChangeKind = "kept" if is_kept else "changed" if is_changed else "unchanged"
+        fields = kept[-1].fields if is_kept else fields
+        changes.append(RunChange(directory=name, kind=kind, state=was, fields=fields))
+        if record is None and kind != "changed":
+            unrecorded.append(name)
     changes += [RunChange(directory=run.directory, kind="dropped", state=states[run.directory]) for run in dropped]
+    plan = _with_kept(plan, known, tuple(kept), dropped)
     names = {one.directory for one in kept}
-    if names or dropped:
-        runs = tuple(
-            _as_it_was(known.get(run.directory, run), run) if run.directory in names else run for run in plan.runs
-        )
-        plan = with_id(plan.model_copy(update={"runs": runs, "kept": tuple(kept), "former": dropped}))
-    return Compared(plan, tuple(one for one in rendered if one.run.directory not in names), tuple(changes))
+    return Compared(
+        plan, tuple(one for one in rendered if one.run.directory not in names), tuple(changes), tuple(unrecorded)
+    )
+
+
+def _with_kept(
+    plan: Plan, known: Mapping[str, PlannedRun], kept: tuple[Kept, ...], dropped: tuple[PlannedRun, ...]
+) -> Plan:
+    """Return the plan with the runs that are kept as they were, and those that the table has no more."""
+    if not kept and not dropped:
+        return plan
+    names = {one.directory for one in kept}
+    runs = tuple(_as_it_was(known.get(run.directory, run), run) if run.directory in names else run for run in plan.runs)
+    return with_id(plan.model_copy(update={"runs": runs, "kept": kept, "former": dropped}))
+
+
+def _maker(plan: Plan) -> str:
+    """Return what setup would make runs with now; nothing where a script cannot be read."""
+    try:
+        return identity(plan)
+    except OSError:
+        return ""
+
+
+def _short(maker: str) -> str:
+    """Return what made a run, with the beginning of a script's SHA-256."""
+    name, _, digest = maker.rpartition(" ")
+    return f"{name} {digest[:8]}"
 
 
 def _as_it_was(old: PlannedRun, row: PlannedRun) -> PlannedRun:
@@ -139,22 +173,22 @@ def _edited(record: Record, there: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_as_planned(one: Rendered, plan: Plan, there: Mapping[str, str]) -> bool:
-    """Return whether a run's files, of which no record tells, are those that the bundled setup_finetune would make."""
-    if plan.options.setup_script != "bundled" or there[SETUP_YAML] != sha256(one.text.encode()):
+    """Return whether a run's files are those that the bundled setup_finetune would make."""
+    if plan.options.setup_script != "bundled" or there.get(SETUP_YAML) != sha256(one.text.encode()):
         return False
     made = run_bundled(one.run, one.document).files
     return {name: there.get(name) for name in made} == {name: sha256(data) for name, data in made.items()}
 
 
 def _file_changes(edited: Mapping[str, str]) -> Iterator[FieldChange]:
-    """Yield what a started run's files have become by hand, as changes that would be undone."""
+    """Yield what a run's files have become by hand, as changes that would be undone."""
     for name, digest in edited.items():
         yield FieldChange(field=name, old="edited by hand" if digest else "removed by hand", new="as planned")
 
 
-def _fields(old: PlannedRun | None, new: PlannedRun, *, differs: bool) -> tuple[FieldChange, ...]:
+def _fields(old: PlannedRun | None, new: PlannedRun) -> tuple[FieldChange, ...]:
     """Return the values that differ between two plans of a run; where none does, only the text is another."""
-    if old is None or not differs:
+    if old is None:
         return ()
     found: list[FieldChange] = []
     for name in {**old.settings, **new.settings}:
@@ -331,9 +365,9 @@ def _whose(results: Results) -> str:
     return f" ({', '.join(said)})" if said else ""
 
 
-def started_setups(tree: Tree, runs: Sequence[PlannedRun], request: Request) -> list[Finding]:
+def started_setups(tree: Tree, plan: Plan, runs: Sequence[PlannedRun], request: Request) -> list[Finding]:
     """Return the started ones of runs that were set up before and would be set up again, though nobody said so."""
-    says = decisions(request, [run.directory for run in runs])
+    says = decisions(request, [run.directory for run in (*plan.runs, *plan.former)])
     states = states_of(tree, [run for run in runs if says(run.directory) != "replace"], request) if runs else {}
     fix = "leave it as it is; --started replace makes its files anew"
     return [

@@ -82,7 +82,8 @@ class Prepared:
     """A plan, and the text of setup_finetune.yaml of its runs, but for those that are kept as they were.
 
     `rendered` is in the plan's order, `outcomes` are what the bundled setup_finetune made of each, `changes` compare
-    with the plan that is `previous`, and with `known` runs that were scaffolded.
+    with the plan that is `previous`, and with `known` runs that were scaffolded. `unrecorded` are runs that stay as
+    they are, and whose records do not tell of the files that they have.
     """
 
     parsed: Parsed
@@ -92,6 +93,7 @@ class Prepared:
     changes: tuple[RunChange, ...]
     previous: Plan | None = None
     known: Mapping[str, PlannedRun] = dataclasses.field(default_factory=dict)
+    unrecorded: tuple[str, ...] = ()
 
     @property
     def directory(self) -> Path:
@@ -179,7 +181,8 @@ def prepare(request: Request) -> Prepared:
     with Tree(found.directory) as tree:
         previous = load_plan(tree)
         options = _options(request, found.experiment, previous)
-        known = _known(tree, previous, request)
+        known = known_runs(tree, previous)
+        own = _keeping_names(tree, known, previous, request)
     environment = found.experiment.template | found.experiment.environment | _for_all(found.experiment)
     inspected, data_sets = cache(inspect_checkpoint), DataSets()
     interface = interface_of(options.setup_script, environment, request)
@@ -190,7 +193,7 @@ def prepare(request: Request) -> Prepared:
         is_file=is_file,
         inputs=input_hashes(found.documents, options),
         legend=previous.legend if previous else {},
-        known=known,
+        known=own,
         ties=str(request.answers.get(TIES, "")),
         interface=interface,
         checkpoint=inspected,
@@ -198,8 +201,8 @@ def prepare(request: Request) -> Prepared:
     )
     plan = make_plan(found.experiment, options, context)
     same = _same_in_twin(found, found.twin, options, context) if found.twin else []
-    own = options.template and not layout.is_plain_template(options.template)
-    folders = [Path(str(options.template)).parent, layout.TEMPLATES] if own else [layout.TEMPLATES]
+    is_own = options.template and not layout.is_plain_template(options.template)
+    folders = [Path(str(options.template)).parent, layout.TEMPLATES] if is_own else [layout.TEMPLATES]
     try:
         rendered = render_runs(plan, plan.runs, folders, request.stop)
     except TemplateStopped as stopped:
@@ -208,7 +211,7 @@ def prepare(request: Request) -> Prepared:
     if runs != plan.runs:  # the template gave settings of its own
         plan = with_id(plan.model_copy(update={"runs": runs}))
     with Tree(found.directory) as tree:
-        plan, rendered, changes = compare(tree, plan, rendered, known, previous, request)
+        plan, rendered, changes, unrecorded = compare(tree, plan, rendered, known, previous, request)
     bundled = rendered if options.setup_script == "bundled" else ()
     outcomes = {one.run.directory: run_bundled(one.run, one.document) for one in bundled}
     warnings = _bundled_warnings(bundled, outcomes)
@@ -227,7 +230,7 @@ def prepare(request: Request) -> Prepared:
     told = [each.model_copy(update={"severity": Severity.WARNING}) for each in copied(previous, found.directory, names)]
     told += [*started_warnings(changes, says), *kept_findings(plan)]
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *told, *warnings, *ahead)})
-    return Prepared(found, plan, rendered, outcomes, changes, previous, known)
+    return Prepared(found, plan, rendered, outcomes, changes, previous, known, unrecorded)
 
 
 def _for_all(experiment: Experiment) -> dict[str, Setting]:
@@ -391,9 +394,10 @@ def _options(request: Request, experiment: Experiment, previous: Plan | None) ->
     )
 
 
-def _known(tree: Tree, previous: Plan | None, request: Request) -> dict[str, PlannedRun]:
+def _keeping_names(
+    tree: Tree, known: Mapping[str, PlannedRun], previous: Plan | None, request: Request
+) -> Mapping[str, PlannedRun]:
     """Return the runs that keep their directories: all, or the started ones where runs are to be named another way."""
-    known = known_runs(tree, previous)
     if previous is None or request.names in {None, previous.options.names}:
         return known
     states = states_of(tree, known.values(), request)

@@ -19,10 +19,11 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.results import step_results
 from scaffold_torchtune.results.step_results import PlanResult
 from scaffold_torchtune.system import layout, yamlio
-from scaffold_torchtune.system.files import MAX_READ, Tree, sha256
+from scaffold_torchtune.system.files import MAX_READ, Tree, read_regular, sha256
 
 M = TypeVar("M", bound=Model)
 _SURELY_FEW = 200
+LARGEST_SCRIPT: Final = 10_000_000
 
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -167,6 +168,18 @@ def files_there(tree: Tree, directory: str) -> dict[str, str]:
             with suppress(Refused):
                 found[name] = "" if kind != "file" else hash_of(tree, path) or ""
     return found
+
+
+def identity(plan: Plan) -> str:
+    """Return what the plan's setup_finetune is now: it changes when what it makes may change.
+
+    Raises:
+        OSError: the script cannot be read.
+    """
+    planned = plan.options.setup_script
+    if planned == "bundled":
+        return f"bundled {plan.version}"
+    return f"{planned} {sha256(read_regular(planned, LARGEST_SCRIPT))}"
 
 
 def known_runs(tree: Tree, plan: Plan | None) -> dict[str, PlannedRun]:

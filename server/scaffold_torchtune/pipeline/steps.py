@@ -121,9 +121,8 @@ def _pending_renders(tree: Tree, prepared: prepare.Prepared, request: Request) -
         Refused: see `apply.pending_renders`.
     """
     pending = apply.pending_renders(tree, prepared, request)
-    if pending or not _is_frozen(tree, prepared.plan) or scaffold_log.is_behind(tree, "render"):
-        return pending
-    if apply.unrecorded(tree, prepared):
+    is_done = _is_frozen(tree, prepared.plan) and not prepared.unrecorded
+    if pending or not is_done or scaffold_log.is_behind(tree, "render"):
         return pending
     return None
 

@@ -11,11 +11,10 @@ from scaffold_torchtune.findings import Finding, Refused, finding, serious, sort
 from scaffold_torchtune.models import Kept, Plan, PlannedRun
 from scaffold_torchtune.pipeline import prepare, state
 from scaffold_torchtune.pipeline.apply import left_over
-from scaffold_torchtune.pipeline.backend import identity
 from scaffold_torchtune.pipeline.changes import kept_findings
 from scaffold_torchtune.pipeline.locate import copied, experiment_directory, read_documents
 from scaffold_torchtune.pipeline.prepare import preflight_findings
-from scaffold_torchtune.pipeline.state import Record, files_there, hashes_of
+from scaffold_torchtune.pipeline.state import Record, files_there, hashes_of, identity
 from scaffold_torchtune.preflight.run_groups import output_dir
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import ValidateResult
