@@ -21,7 +21,7 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import ScaffoldResult
 from scaffold_torchtune.system.files import Tree
 from scaffold_torchtune.validate import arrivals
-from support.experiments import DATA, everything
+from support.experiments import DATA, everything, run_directories
 
 MODEL = "Llama-3.2-1B-Instruct"
 LABELS = {
@@ -193,9 +193,7 @@ class Week:
 
     def runs(self) -> dict[str, dict[str, Any]]:
         """All that lies in the run directories."""
-        names = [
-            path.name for path in self.directory.iterdir() if path.is_dir() and (path / "setup_finetune.yaml").exists()
-        ]
+        names = [name for name in run_directories(self.directory) if name != "original"]
         return {name: everything(self.directory / name) for name in names}
 
 

@@ -87,16 +87,20 @@ def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Re
         raise Refused("this is a copy of another experiment", problems)
     refuse_started(prepared.plan, prepared.changes, decisions(request, names))
     unchanged = {each.directory for each in prepared.changes if each.kind == "unchanged"}
+    replaced = {each.directory for each in prepared.changes if each.kind == "changed" and each.is_started}
     problems = []
     pending: list[Rendered] = []
     for one in prepared.rendered:
         directory = one.run.directory
+        if directory in prepared.unrecorded:
+            continue
         if tree.kind(directory) is None:
             pending.append(one)
             continue
         record = state.load_record(tree, directory)
         planned = sha256(one.text.encode())
-        if record is not None and record.setup_yaml == planned == hash_of(tree, f"{directory}/{SETUP_YAML}"):
+        is_done = record is not None and record.setup_yaml == planned == hash_of(tree, f"{directory}/{SETUP_YAML}")
+        if is_done and directory not in replaced:
             continue
         pending.append(one)
         problems += [_edited(f"{directory}/{name}", _CHANGED) for name in _foreign(tree, prepared, one, record)]

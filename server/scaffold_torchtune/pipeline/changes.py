@@ -342,9 +342,10 @@ def taken_outputs(runs: Sequence[PlannedRun], changes: Sequence[RunChange]) -> I
     """
     moved = {each.directory for each in changes if any(field.field == _OUTPUT for field in each.fields)}
     new = {each.directory for each in changes if each.kind == "new"} | moved
+    own = {each.state.output_dir for each in changes if each.state}  # moved with the experiment
     for run in runs:
         path = arrivals.output_dir(run)
-        if run.directory not in new or path is None or run.value("resume_from_checkpoint") is True:
+        if run.directory not in new or path is None or path in own or run.value("resume_from_checkpoint") is True:
             continue
         if results := inspect_results(path):
             told = f"the output directory of {run.directory}, {shown(path)}, holds {few(results.names, _LISTED)}"

@@ -101,11 +101,9 @@ def _changed_since(tree: Tree, record: Record, kept: Kept) -> Iterator[Finding]:
         if there.get(name, "") != digest:
             path = f"{kept.directory}/{name}"
             what = "was changed" if name in there else "was removed"
-            fix = "put it back as it was when the run started, so that it tells what was trained"
-            message = f"{path} {what} since the run started"
-            yield finding(
-                "changed-output", message, file=path, fix=f"{fix}; or say --started keep, to keep it as it is"
-            )
+            fix = "put it back as it was, so that it tells what was trained; or say --started keep, to keep it as it is"
+            message = f"{path} {what} since the run was kept as it was when it started"
+            yield finding("changed-output", message, file=path, severity=Severity.ERROR, fix=fix)
 
 
 def newly_rejected(tree: Tree, plan: Plan, result: ValidateResult) -> list[Record]:
