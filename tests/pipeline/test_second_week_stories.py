@@ -2,13 +2,19 @@
 
 import shutil
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.pipeline.state import existing_plan
+from scaffold_torchtune.settings.parameters import SURROUNDINGS
+from scaffold_torchtune.system.files import Tree
 from scaffold_torchtune.system.layout import TEMPLATES
-from support.second_week import Week, grid, submitted
+from support.second_week import Week, grid, name_of, submitted
 from support.setup_scripts import MAKE, script
 
 EPOCHS = {"epochs": 5, "batch_size": 4}
@@ -313,3 +319,96 @@ def test_naming_in_another_way_renames_only_what_was_never_started(week: Week) -
     week.given = {}  # who says nothing names as before
     week.scaffold()
     assert {name for name, kind in week.kinds().items() if kind == "unchanged"} == {FOUR[0], *list(week.rows)[1:]}
+
+
+# Any week.
+
+
+def wander(week: Week, random: Random) -> None:
+    """Change one thing of an experiment, as a person might."""
+    names = list(week.rows)
+    match random.choice(
+        ["add", "add", "remove", "back", "rename", "shuffle", "shared", "swap", "local", "train", "train", "own"]
+    ):
+        case "add":
+            row = {"lora_rank": random.choice([8, 16, 32]), "lr": random.choice(["1e-5", "5e-5", "1e-4"])}
+            if random.random() < 0.5:
+                row[random.choice(["batch_size", "seed", "epochs"])] = random.choice([1, 2, 8])
+            week.rows.setdefault(name_of(row), row)
+        case "remove" if len(names) > 2:
+            name = random.choice(names)
+            week.removed[name] = week.rows.pop(name)
+        case "back" if week.removed:
+            name = random.choice(list(week.removed))
+            week.rows.setdefault(name, week.removed.pop(name))
+        case "rename":
+            name = random.choice(names)
+            week.rows = {f"{each}x" if each == name else each: row for each, row in week.rows.items()}
+        case "shuffle":
+            random.shuffle(names)
+            week.rows = {name: week.rows[name] for name in names}
+        case "shared":
+            week.shared[random.choice(["epochs", "batch_size"])] = random.choice([1, 2, 3, 4])
+        case "swap":
+            one, other = random.sample(names, 2)
+            week.rows[one], week.rows[other] = week.rows[other], week.rows[one]
+        case "local":
+            week.local["account"] = random.choice(["lab", "other"])
+        case "train" if waiting := week.waiting():
+            week.train(*random.sample(waiting, 1 + random.randrange(min(2, len(waiting)))), epochs=random.randrange(4))
+        case "own":  # a column that only some rows fill
+            week.rows[random.choice(names)] |= {random.choice(["seed", "batch_size"]): random.choice([1, 2, 4])}
+
+
+def settled(week: Week, random: Random) -> bool:
+    """Scaffold, with answers to what is asked; false where the documents are refused."""
+    given: dict[str, Any] = {}
+    for _ in range(4):
+        try:
+            week.scaffold(told=bool(given) or random.random() < 0.5, **given)
+        except Refused as refused:
+            week.hold()
+            found = {problem.code for problem in refused.problems if problem.severity is Severity.ERROR}
+            if found == {"identical-runs"} or "seed-effect" in found:
+                return False
+            assert found <= {"started-run", "tied-run"}, refused.problems
+            for question in refused.ask:
+                if question.field == "directories":
+                    pairs = question.question.rpartition(": ")[2].split(", ")
+                    given["answers"] = {"directories": random.choice(["new", pairs[0]])}
+                else:
+                    given["started"] = "keep"
+        else:
+            return True
+    raise AssertionError("it asks without end")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_is_changed_in_a_week_no_started_run_is_touched(week: Week, seed: int) -> None:
+    random = Random(seed)
+    week.scaffold()
+    for _ in range(12):
+        rows, shared = {name: dict(row) for name, row in week.rows.items()}, dict(week.shared)
+        before = directories(week)
+        wander(week, random)
+        if not settled(week, random):
+            week.rows, week.shared = rows, shared
+            assert settled(week, random)
+        after = directories(week)
+        assert {run: after[run] for run in before if run in after} == {
+            run: before[run] for run in before if run in after
+        }
+
+
+def directories(week: Week) -> dict[str, str]:
+    """The directory of each planned run, by all that is trained in it; without those that are kept as they were."""
+    with Tree(week.directory) as tree:
+        plan = existing_plan(tree)
+    kept = {each.directory for each in plan.kept}
+    surroundings = SURROUNDINGS | {"my_wandb_run_name"}
+    return {
+        str({name: each.value for name, each in run.settings.items() if name not in surroundings}): run.directory
+        for run in plan.runs
+        if run.directory not in kept
+    }

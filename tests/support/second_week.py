@@ -5,6 +5,7 @@ finds nothing to do, and the line that submits names exactly the runs that are s
 """
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,7 @@ class Week:
     form: str = "markdown"
     given: dict[str, Any] = field(default_factory=dict)
     jobs: int = 100
+    removed: dict[str, dict[str, Any]] = field(default_factory=dict)
     frozen: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def write(self) -> None:
@@ -104,8 +106,7 @@ class Week:
             folder = self.outputs(run)
             for epoch in range(epochs):
                 (folder / f"epoch_{epoch}").mkdir(parents=True)
-            config = (self.directory / run / "finetune.yaml").read_text()
-            (folder / "torchtune_config.yaml").write_text(config)
+                shutil.copy(self.directory / run / "finetune.yaml", folder / "torchtune_config.yaml")
         self.freeze()
 
     def outputs(self, run: str) -> Path:
