@@ -116,6 +116,8 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "mixed-runs": Code(_W, "started runs that are kept have another value than all the others have: together they are not one design", "compare them with care; or replace the kept runs, or give the table a column for the value"),
         "copied-scaffold": Code(_E, "the directory is a copy of another experiment, which still is there: its state, jobs and output directories are those of the original", "scaffold the original; or give the copy another title, and move its `.scaffold` and run directories away"),
         "left-over-run": Code(_W, "a run is no longer in the table of runs, and has its `finetune.slurm`: it was started", "no action if intended; submit only by the line in the log"),
+        "unknown-name": Code(_E, "no run, kept version or setting has the name that `history` or `explain` was given", "take the name that the finding suggests"),
+        "history-damaged": Code(_W, "what lies in `.scaffold/history` or `.scaffold/backup` is no version as it was kept; the others are listed", "look at what lies there; remove it if nobody needs it"),
         "edited-output": Code(_E, "a file was changed by hand, or is not ours", "a value worth keeping goes into the summary; then move the file away, or (but for `skill`) repeat with `--overwrite`; render with it lets setup replace the same files"),
         "not-rendered": Code(_E, "there is no plan yet", "run `render_yaml`"),
         "plan-outdated": Code(_E, "the documents now plan something else", "run `render_yaml`, `run_setup`, `validate`"),

@@ -316,6 +316,18 @@ def same_changes(several: Sequence[tuple[FieldChange, ...]]) -> tuple[FieldChang
     )
 
 
+class Arrival(Model):
+    """A place where a planned value must arrive, and what stands there."""
+
+    setting: str
+    file: str = Field(description="name of the file in the run directory")
+    line: int | None = None
+    where: str = Field(description="`optimizer.lr`, `--time`, a command")
+    expected: Scalar = None
+    found: Scalar = Field(default=None, description="None where nothing stands there")
+    arrived: bool
+
+
 class Kept(Model):
     """A started run that the plan has as it was when it started, though the documents say something else by now.
 

@@ -143,9 +143,7 @@ def test_a_directory_that_moved_goes_on_and_its_started_runs_stay_as_they_are(we
     week.directory.rename(moved)
     week.directory = moved
     found = week.changes()
-    assert {name: [field.field for field in each.fields] for name, each in found.items()} == dict.fromkeys(
-        FOUR, ["input_dir_base"]
-    )
+    assert [[field.field for field in each.fields] for each in found.values()] == [["input_dir_base"]] * 4
     assert found[FOUR[0]].is_started
     assert codes(week.refused()) == {"started-run"}
     assert submitted(week.scaffold(started="keep")) == FOUR[1:]
@@ -426,14 +424,13 @@ def test_a_summary_that_is_restored_brings_back_what_was_started_with_it(week: W
 @pytest.mark.long
 def test_what_another_person_scaffolds_meanwhile_is_compared_with(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
     mark, local = week.directory.with_name("mark"), week.directory / "experiment_summary.md"
-    theirs = (
-        f"SCAFFOLD_TORCHTUNE_SBATCH=off {sys.executable} -m scaffold_torchtune scaffold {week.directory} --started keep"
-    )
-    after = f"sed -i 's/Epochs:\\*\\* 5/Epochs:** 6/' {local}; {theirs} >{mark}.out 2>&1; sed -i 's/Epochs:\\*\\* 6/Epochs:** 5/' {local}"
+    theirs = f"{sys.executable} -m scaffold_torchtune scaffold {week.directory} --started keep --no-sbatch"
+    edit = f"sed -i 's/Epochs:[*][*] {{}}/Epochs:** {{}}/' {local}"
+    meanwhile = f"{edit.format(5, 6)}; {theirs} >{mark}.out 2>&1; {edit.format(6, 5)}"
     week.train(FOUR[0])
     week.shared = EPOCHS
     week.write()
-    program(week, monkeypatch, "squeue", f"[ -e {mark} ] || {{ touch {mark}; {after}; }}")
+    program(week, monkeypatch, "squeue", f"[ -e {mark} ] || {{ touch {mark}; {meanwhile}; }}")
     result = steps.scaffold(week.request(started="keep"))
     assert result.ok, result.validation.outcome
     assert "Ready." in Path(f"{mark}.out").read_text(), Path(f"{mark}.out").read_text()

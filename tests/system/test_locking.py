@@ -42,15 +42,6 @@ with Tree(Path(sys.argv[1])) as tree, tree.locked():
 ELSEWHERE: Final = "socket.gethostname = lambda: 'another.host'\nlocking._boot = lambda: 'another boot'"
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Iterator[Tree]:
-    """An experiment directory with its state directories."""
-    (tmp_path / "experiment").mkdir()
-    with Tree(tmp_path / "experiment") as made:
-        made.prepare()
-        yield made
-
-
 def lock_of(tree: Tree) -> Path:
     return tree.root / ".scaffold" / "lock"
 

@@ -99,6 +99,13 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         " or the one that runs this has torchtune",
         action=argparse.BooleanOptionalAction,
     ),
+    "compare": _option(
+        "--diff",
+        "show two versions side by side: those that are named, else the last that was kept and the files as they are;"
+        " `now` names the latter",
+        nargs="*",
+        metavar="VERSION",
+    ),
     "dry_run": _option("--dry-run", "plan only; write nothing", action="store_true"),
 }
 """Each option by the name of what it gives, in the order of the help texts."""
@@ -117,13 +124,24 @@ def parser() -> argparse.ArgumentParser:
         " 2 refused, no run directory or file was changed; 70 an error of scaffold-torchtune itself.",
     )
     made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    made.set_defaults(**dict.fromkeys(("experiment", *_OPTIONS)) | {"root": [], "start": 1, "answers": []})
+    made.set_defaults(
+        **dict.fromkeys(("experiment", "run", "field", *_OPTIONS)) | {"root": [], "start": 1, "answers": []}
+    )
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text, takes in _steps():
         step = _described(commands, name, text)
-        step.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="experiment directory or summary file")
+        step.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_EXPERIMENT)
         _add(step, takes)
     _add_new(_described(commands, "new", _NEW))
+    history = _described(commands, "history", _HISTORY)
+    history.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_EXPERIMENT)
+    history.add_argument("run", nargs="?", metavar="RUN", help="a run's directory or Run Name; default: all runs")
+    _add(history, ("root", "json", "start", "whole", "compare"))
+    explain = _described(commands, "explain", _EXPLAIN)
+    explain.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_EXPERIMENT)
+    explain.add_argument("run", metavar="RUN", help="a run's directory or Run Name, or a pattern of them")
+    explain.add_argument("field", nargs="?", metavar="FIELD", help=_FIELD)
+    _add(explain, ("local", "root", "json", "start", "whole", "template", "answers", "names", *_SCRIPT))
     doctor = _described(commands, "doctor", _DOCTOR)
     doctor.add_argument("experiment", type=Path, nargs="?", metavar="EXPERIMENT", help="look at its documents too")
     _add(doctor, (*_COMMON, *_SCRIPT, *_CHECKS))
@@ -150,6 +168,10 @@ def _roots() -> argparse.ArgumentParser:
     return made
 
 
+_EXPERIMENT = "experiment directory or summary file"
+_HISTORY = "list the earlier files of runs that are kept, and show how two versions differ; writes nothing"
+_EXPLAIN = "tell where a run's values come from, where they arrived, and what they were before; writes nothing"
+_FIELD = "a setting, as documents or files name it: lr, 'Learning rate', optimizer.lr; default: all"
 _SERVE = "the MCP server, over stdio"
 _NEW = "write an experiment's documents, filled from options, to start from; they scaffold as they are"
 _DOCTOR = "tell whether this machine is ready: environment, setup script, torchtune, SLURM; writes nothing"
@@ -167,7 +189,7 @@ def _steps() -> Iterator[tuple[str, str, Iterable[str]]]:
         script = () if step.command == "parse" else _SCRIPT
         checks = _CHECKS if "with_torchtune" in step.arguments else ()
         yield step.command, step.help, (*_COMMON, *step.arguments, *script, *checks)
-    yield "scaffold", "all steps", _OPTIONS
+    yield "scaffold", "all steps", [name for name in _OPTIONS if name != "compare"]
 
 
 def _described(commands: Any, name: str, text: str) -> argparse.ArgumentParser:

@@ -12,11 +12,13 @@ from scaffold_torchtune.findings import Finding, Refused, finding, refuse
 from scaffold_torchtune.models import Plan
 from scaffold_torchtune.pipeline import scaffold_log, state
 from scaffold_torchtune.pipeline.backend import Backend, digest_beside
-from scaffold_torchtune.pipeline.backup import Backup, History
+from scaffold_torchtune.pipeline.backup import Backup, History, Reason, history_in_the_way
 from scaffold_torchtune.pipeline.changes import decisions, job_outputs, refuse_started, started_setups
 from scaffold_torchtune.pipeline.locate import copied
+from scaffold_torchtune.pipeline.plan_file import NotAPlan, read_plan
 from scaffold_torchtune.pipeline.prepare import Prepared
 from scaffold_torchtune.pipeline.state import Record, hash_of, hashes_of
+from scaffold_torchtune.plan.planner import with_id
 from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import RenderedRun, RenderResult, changes_of
@@ -107,6 +109,8 @@ def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Re
     again = [one.run for one in pending if one.run.directory in unchanged]  # somebody changed or removed its file
     if started := started_setups(tree, prepared.plan, again, request):
         raise Refused("files of started runs would be written anew", started)
+    if pending and (blocked := history_in_the_way(tree, [one.run.directory for one in pending])):
+        raise Refused("earlier files could not be kept", blocked)
     if problems and not request.overwrite:
         raise Refused("files would be overwritten that scaffold-torchtune did not write as they are", problems)
     return pending
@@ -130,13 +134,18 @@ def write_renders(
     """Write the plan, the run directories and each pending setup_finetune.yaml.
 
     What somebody has edited since `pending` was found is kept. Returns the result and the directories that were made.
+
+    Raises:
+        Refused: a run was started since it was asked whether it was.
     """
     plan, backup, history = prepared.plan, Backup(tree, request.now), History(tree, request.now)
     changes = {each.directory: each for each in prepared.changes}
-    state.save(tree, layout.PLAN, plan)
+    meanwhile = (
+        _until_written(tree, plan) if "changed" in {changes[one.run.directory].kind for one in pending} else plan
+    )
+    state.save(tree, layout.PLAN, meanwhile)
     for dropped in (each for each in prepared.changes if each.kind == "dropped" and not each.is_started):
-        history.keep(dropped.directory, (FINETUNE_SLURM,), "no longer in the table of runs")
-        tree.remove(f"{dropped.directory}/{FINETUNE_SLURM}")
+        _put_aside(tree, dropped.directory, history, backup)
     for name in prepared.unrecorded:
         maker = f"bundled {plan.version}" if plan.options.setup_script == "bundled" else ""
         state.save(tree, layout.record(name), state.adopted(tree, name, maker))
@@ -145,16 +154,22 @@ def write_renders(
         directory, text = one.run.directory, one.text.encode()
         if tree.make_directory(directory):
             made.append(directory)
+        edited = _foreign(tree, prepared, one, state.load_record(tree, directory))
         if not request.overwrite:
-            for name in _foreign(tree, prepared, one, state.load_record(tree, directory)):
+            for name in edited:
                 backup.keep(f"{directory}/{name}", "while the scaffold began")
+            edited = []
         change = changes[directory]
-        history.keep(directory, RUN_FILES, "planned anew", map(str, change.fields))
+        if change.kind == "changed" and not change.is_started and job_outputs(tree, directory):
+            raise Refused("a run was submitted meanwhile", started_setups(tree, plan, [one.run], request))
+        reason = Reason.REPLACED if change.is_started else Reason.OVERWRITTEN if edited else Reason.PLANNED
+        told = map(str, change.fields)
+        history.keep(directory, RUN_FILES, reason, changes=told, edited=edited, started=change.is_started)
         past: tuple[str, ...] = ()
         if change.state and change.is_started:
             outputs = job_outputs(tree, directory)
             past = tuple(dict.fromkeys((*change.state.past, *outputs.values())))
-            history.take(directory, outputs, "replaced though started")
+            history.take(directory, outputs, reason)
         # Halves of two generations must never look ready: what makes a run submit-ready goes first.
         tree.remove(f"{directory}/{FINETUNE_SLURM}")
         # setup may replace what lies there now: it is ours, or the user let it go
@@ -169,18 +184,54 @@ def write_renders(
         state.save(tree, layout.record(directory), record)
         tree.write(f"{directory}/{SETUP_YAML}", text)
         request.report("render", done, len(pending))
+    if meanwhile != plan:
+        state.save(tree, layout.PLAN, plan)
     changed = frozenset(one.run.directory for one in pending)
-    return render_result(tree, prepared, changed, backup.findings), made
+    return render_result(tree, prepared, changed, backup.findings, history.trimmed()), made
+
+
+def _put_aside(tree: Tree, directory: str, history: History, backup: Backup) -> None:
+    """Take away the finetune.slurm of a run that is not planned any more, as it must not look ready; it is kept."""
+    path, record = f"{directory}/{FINETUNE_SLURM}", state.load_record(tree, directory)
+    kind = tree.kind(path)
+    if kind is None:
+        return
+    if kind != "file" or record is None or record.foreign(hashes_of(tree, directory, (FINETUNE_SLURM,))):
+        backup.keep(path, "before its row was removed", "was taken away")
+    history.keep(directory, (FINETUNE_SLURM,), Reason.DROPPED)
+    tree.remove(path)
+
+
+def _until_written(tree: Tree, plan: Plan) -> Plan:
+    """Return the plan that stands until all runs of another one are written: theirs as they were, and the new ones.
+
+    A run that is not written yet may be submitted where a scaffold is killed: what it was planned as must stay known.
+    """
+    before = state.load_plan(tree)
+    if before is None:
+        return plan
+    known = {run.directory for run in (*before.runs, *before.former)}
+    new = tuple(run for run in plan.runs if run.directory not in known)
+    both = with_id(before.model_copy(update={"runs": (*before.runs, *new)})) if new else before
+    try:
+        return read_plan(state.dumped(both))
+    except NotAPlan:  # too many together, or planned for different scripts
+        return before
 
 
 def render_result(
-    tree: Tree, prepared: Prepared, changed: frozenset[str] = frozenset(), kept: Iterable[Finding] = ()
+    tree: Tree,
+    prepared: Prepared,
+    changed: frozenset[str] = frozenset(),
+    kept: Iterable[Finding] = (),
+    history: str = "",
 ) -> RenderResult:
     """Return the result of a render that wrote the setup_finetune.yaml of the `changed` directories."""
     plan = prepared.plan
     return RenderResult(
         kept=len(plan.kept),
         changes=changes_of(prepared.changes) if changed else None,
+        history=history,
         created=len(changed),
         unchanged=len(plan.runs) - len(changed),
         runs=tuple(RenderedRun(directory=r.directory, created=r.directory in changed) for r in plan.runs),

@@ -44,7 +44,7 @@ from scaffold_torchtune.setup import run_bundled
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, is_taken, is_there, real_path, sha256
 from scaffold_torchtune.system.layout import RUN_FILES, SETUP_YAML
-from scaffold_torchtune.system.text import counted, did_you_mean, escape, few, shown
+from scaffold_torchtune.system.text import counted, did_you_mean, few, shown
 from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.run_files import RunFiles
 
@@ -502,7 +502,7 @@ def _state(
     evidence = [f"job {job.id} is {job.state}" for job in waiting]
     evidence += [f"job {job.id} was {job.state}" for job in past[-1:] if not waiting]
     evidence += [few(sorted(outputs), _LISTED)] if outputs else []
-    evidence += [f"{escape(few(list(left), _LISTED))} in {path}"] if left else []
+    evidence += [f"{few(left, _LISTED)} in {path}"] if left else []
     done = results is not None and results.epochs >= run.integer("epochs", 1)
     if waiting:
         state = "running" if any(job.runs for job in waiting) else "submitted"

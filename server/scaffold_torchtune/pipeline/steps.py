@@ -139,9 +139,22 @@ def _frozen_plan(tree: Tree, plan_id: str | None = None) -> Plan:
     """Return the plan that was frozen; it must be the one with `plan_id`, where that is given."""
     frozen = state.existing_plan(tree)
     if plan_id not in {None, frozen.id}:
-        message = "another scaffold has replaced the plan meanwhile"
-        raise refuse("busy", message, file=layout.PLAN, fix="wait for it, then repeat the step")
+        raise _replaced_meanwhile()
     return frozen
+
+
+def _rendered_plan(tree: Tree, plan_id: str | None = None) -> Plan:
+    """Return the plan that was frozen, as `_frozen_plan` does, where all its runs were written."""
+    frozen, log = _frozen_plan(tree, plan_id), state.load_log_state(tree)
+    if log is not None and log.unlogged == "render":
+        message = "the last render was stopped midway"
+        raise refuse("not-rendered", message, file=layout.PLAN, fix="run render again")
+    return frozen
+
+
+def _replaced_meanwhile() -> Refused:
+    message = "another scaffold has replaced the plan meanwhile"
+    return refuse("busy", message, file=layout.PLAN, fix="wait for it, then repeat the step")
 
 
 @few_suggestions()
@@ -159,7 +172,7 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun:
     """Set up the runs; the plan must be the one that was `prepared`, where one was."""
     known = prepared.made if prepared else {}
     with _refusals_logged(request, begun=begun), Tree(experiment_directory(request)) as tree:
-        frozen = _frozen_plan(tree, prepared.plan.id if prepared else None)
+        frozen = _rendered_plan(tree, prepared.plan.id if prepared else None)
         if outdated := validation.outdated(frozen, request):
             raise Refused("the plan is outdated", outdated)
         backend = backend_of(frozen, request)
@@ -168,7 +181,7 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun:
             apply.clear_leftovers(tree)
             return publish.run_setups(tree, frozen, backend, apply.Setups({}, {}), request, known)
         with apply.writing(tree):
-            frozen = _frozen_plan(tree, frozen.id)
+            frozen = _rendered_plan(tree, frozen.id)
             found = apply.pending_setups(tree, frozen, backend, request)
             if not found.pending and not scaffold_log.is_behind(tree, "setup"):  # a killed call had all but logged it
                 return publish.run_setups(tree, frozen, backend, found, request, known)

@@ -133,9 +133,9 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
     checked: dict[str, tuple[Finding, ...]] = {}
     files: dict[str, RunFiles] = {}
     for run in plan.runs:
-        files[run.directory], problems = _read(tree, run)
+        files[run.directory], problems = read_files(tree, run)
         unread = {(problem.file, "missing-file") for problem in problems}  # it is there, but cannot be read
-        ours = _is_of_bundled(tree, run) if run.directory in kept else bundled
+        ours = is_of_bundled(tree, run) if run.directory in kept else bundled
         found = [f for f in validate_run(run, files[run.directory], bundled=ours) if (f.file, f.code) not in unread]
         held = kept.get(run.directory)
         fresh = freshness_findings(tree, run, plan.options.setup_script, made_by, held)
@@ -168,7 +168,7 @@ def _known(found: Iterable[Finding], kept: Kept) -> Iterator[Finding]:
         yield each.model_copy(update={"severity": Severity.WARNING}) if each.file in edited else each
 
 
-def _is_of_bundled(tree: Tree, run: PlannedRun) -> bool:
+def is_of_bundled(tree: Tree, run: PlannedRun) -> bool:
     """Return whether the bundled setup_finetune made the files of a run, as its record says."""
     try:
         record = state.load_record(tree, run.directory)
@@ -177,7 +177,7 @@ def _is_of_bundled(tree: Tree, run: PlannedRun) -> bool:
     return record is not None and record.backend.startswith("bundled ")
 
 
-def _read(tree: Tree, run: PlannedRun) -> tuple[RunFiles, list[Finding]]:
+def read_files(tree: Tree, run: PlannedRun) -> tuple[RunFiles, list[Finding]]:
     """Return the texts of a run's files, and what kept one from being read."""
     texts: dict[str, str | None] = {}
     problems: list[Finding] = []

@@ -67,6 +67,13 @@ class PlanContext:
         return external.defaults(self.interface)
 
 
+def given_values(name: str, run: Run, experiment: Experiment) -> list[Setting]:
+    """Return all that is given of a parameter, the one that counts first: row, Configuration, local file, template."""
+    local = experiment.environment.get(name) if name in OF_LOCAL else None
+    given = (run.parameters.get(name), experiment.config.get(name), local, experiment.template.get(name))
+    return [each for each in given if each is not None]
+
+
 def own_value(name: str, run: Run, experiment: Experiment) -> Setting | None:
     """Return what the documents give a run for a parameter: the row, else Configuration, else claude.local.md."""
     local = experiment.environment.get(name) if name in OF_LOCAL else None

@@ -107,7 +107,8 @@ def inspect_results(directory: str) -> Results | None:
     with contextlib.suppress(Unfit, OSError, ValueError), regular_file(f"{directory}/torchtune_config.yaml") as file:
         data = file.read(_MAX_CONFIG + 1)
         text = data.decode() if len(data) <= _MAX_CONFIG else None
-    return Results(names=tuple(names[:_LISTED]), text=text, epochs=max(done, default=0), can_resume=can_resume)
+    told = tuple(map(escape, names[:_LISTED]))
+    return Results(names=told, text=text, epochs=max(done, default=0), can_resume=can_resume)
 
 
 def unseen(directory: str) -> str:
