@@ -129,9 +129,17 @@ def test_a_client_over_a_pipe_takes_the_example_to_a_passed_validation(
                 assert json.loads(content.text) == result.structured_content
                 jsonschema.validate(result.structured_content, tool.output_schema or {})
                 results.append(result.structured_content or {})
-        return results
+            arguments = {"experiment": str(demo), "only": "rank8_lr1e-5", "explain": True}
+            explained = await client.call_tool("plan_runs", arguments)
+            jsonschema.validate(explained.structured_content, tools[1].output_schema or {})
+        return [*results, explained.structured_content or {}]
 
-    validated = anyio.run(main)[-1]
+    *_, validated, explained = anyio.run(main)
+    (lr,) = [each for each in explained["settings"] if each["field"] == "lr"]
+    text = (demo / "experiment_summary.md").read_text()
+    row = next(n for n, line in enumerate(text.splitlines(), 1) if "rank8_lr1e-5 |" in line)
+    assert (lr["value"], lr["source"].partition(" ")[0]) == (1e-5, f"experiment_summary.md:{row}")
+    assert [each.partition(":")[0] for each in lr["arrives"]] == ["setup_finetune.yaml", "finetune.yaml"]
     assert (validated["passed"], validated["checked"], validated["planned"]) == (True, 4, 4)
     assert all((demo / run["directory"] / "finetune.slurm").is_file() for run in validated["runs"])
 

@@ -6,8 +6,10 @@ modes are what the user's umask says.
 
 import contextlib
 import errno
+import grp
 import hashlib
 import os
+import pwd
 import secrets
 import stat
 import sys
@@ -107,6 +109,23 @@ def is_same(path: str | Path, other: str | Path) -> bool:
     """Return whether two paths lead to the same file or directory; raises nothing."""
     try:
         return os.path.samefile(path, other)  # noqa: PTH121
+    except (OSError, ValueError):
+        return False
+
+
+def others_write(path: str | Path) -> bool:
+    """Return whether other users may write in a directory: it is another's, all may, or a group that is not one user's.
+
+    The group that many systems make for each user alone has the user's name. Raises nothing.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116
+        if not hasattr(os, "getuid") or found.st_uid != os.getuid() or found.st_mode & stat.S_IWOTH:
+            return hasattr(os, "getuid")
+        group, owner = grp.getgrgid(found.st_gid), pwd.getpwuid(found.st_uid)
+        return bool(found.st_mode & stat.S_IWGRP) and (group.gr_name != owner.pw_name or len(group.gr_mem) > 1)
+    except KeyError:  # a user or a group without a name
+        return True
     except (OSError, ValueError):
         return False
 
