@@ -26,6 +26,7 @@ from support.command_line import answer
 from support.documents import local_md, planned, runs, summary
 from support.experiments import RUNS, TO_RECIPES, Clock, change, everything, make_experiment
 from support.golden_files import golden
+from support.kit_generations import kit
 from support.mcp_calls import call
 from support.scaffolding import scaffold
 from support.setup_scripts import MAKE, script
@@ -395,6 +396,22 @@ def test_an_external_script_is_explained_and_not_run_unless_the_operator_names_i
     assert not mark.exists()
     (found,) = explain(Request(three, setup_script=str(file)), FIRST, "epochs").settings
     assert (found.value, {place.found for place in found.places}) == (5, {2})
+
+
+def test_what_an_external_script_cannot_be_told_is_in_the_line_that_submits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USER", "ada")
+    given: dict[str, Any] = {"setup_script": str(kit(tmp_path / "kit", "december")), "activate": False}
+    experiment = make_experiment(
+        tmp_path / "sweep", replace={"- **Account**: `lab`": "- **Account**: `lab`\n- **QOS**: `high`"}
+    )
+    assert scaffold(experiment, **given).ok
+    found = only(experiment, "qos", **given)
+    assert (found.value, found.submitted, found.places) == ("high", "--qos", ())
+    assert found.source.startswith(f"{LOCAL}:{line_of(experiment, LOCAL, 'QOS')} ")
+    account = only(experiment, "account", **given)
+    assert account.places[-1].file == "finetune.slurm"
 
 
 # What lies there may be anybody's.

@@ -237,6 +237,20 @@ def test_what_a_person_wrote_or_a_run_was_started_with_is_never_removed(
     assert len(versions(done, RUNS[3])) == 1
 
 
+def test_what_is_never_removed_takes_no_place_of_another_version(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup, "MOST_VERSIONS", 2)
+    clock = Clock()
+    for number in range(3):
+        (done / FIRST / "finetune.yaml").write_text(f"mine {number}\n")
+        assert scaffold(done, now=clock, overwrite=True).ok
+    for number in range(2, 5):
+        epochs(done, number, number + 1)
+        assert scaffold(done, now=clock).ok
+    found = versions(done)
+    assert [bool(each.edited) for each in found] == [False, False, True, True, True]
+    assert [each.changes[0].partition(" (")[0] for each in found[:2]] == ["epochs 4 -> 5", "epochs 3 -> 4"]
+
+
 def test_all_versions_together_are_bounded_and_the_newest_of_each_run_stays(
     done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

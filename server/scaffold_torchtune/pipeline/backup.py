@@ -238,12 +238,13 @@ class History:
         return f"earlier files of {counted(len(runs), 'run')} are kept in {where}{removed}"
 
     def _trim(self, run: str) -> None:
+        """Remove the oldest versions of a run that may be removed, until there are no more of them than may be."""
         names = versions_of(self._tree, run)
-        left = len(names) - MOST_VERSIONS
-        for name in names[:-1]:
-            if left <= 0:
-                return
-            left -= self._remove(f"{layout.HISTORY}/{run}/{name}")
+        if len(names) > MOST_VERSIONS:
+            paths = [f"{layout.HISTORY}/{run}/{name}" for name in names[:-1]]
+            plain = [path for path in paths if self._is_plain(path)]
+            for path in plain[: max(0, len(plain) + 1 - MOST_VERSIONS)]:
+                self._remove(path)
 
     def _trim_all(self) -> None:
         """Remove the oldest versions of all runs until the others take no more than all may."""
@@ -259,20 +260,27 @@ class History:
         for name, run in sorted(older, key=lambda each: (order_of(each[0]), each[1])):
             if total <= MOST_BYTES:
                 return
-            if self._remove(f"{layout.HISTORY}/{run}/{name}"):
+            path = f"{layout.HISTORY}/{run}/{name}"
+            if self._is_plain(path) and self._remove(path):
                 total -= sizes[name, run]
 
-    def _remove(self, version: str) -> bool:
-        """Remove a version that holds nothing but what we made, and could make again; return whether it was such."""
+    def _is_plain(self, version: str) -> bool:
+        """Return whether a version holds nothing but what we made, of a run that was not started."""
         with suppress(Refused, ValueError):
             told, names = read_reason(self._tree, version), self._tree.names(version)
             files = told.get("files")
             ours = [REASON, *(files if isinstance(files, list) else [])]
-            is_plain = told.get("edited") == [] and told.get("started") is False
-            if is_plain and all(name in ours for name in names):
-                gone = f"{layout.STAGING}/{secrets.token_hex(8)}"
-                self._tree.move(version, gone, durable=False)
-                self._tree.clear(gone)
-                self._removed += 1
-                return True
+            return told.get("edited") == [] and told.get("started") is False and all(name in ours for name in names)
         return False
+
+    def _remove(self, version: str) -> bool:
+        """Remove a version, whole or not at all; return whether it is gone."""
+        gone = f"{layout.STAGING}/{secrets.token_hex(8)}"
+        try:
+            self._tree.move(version, gone, durable=False)
+        except Refused:
+            return False
+        self._removed += 1
+        with suppress(Refused):  # what is left in staging is cleared by the next call
+            self._tree.clear(gone)
+        return True

@@ -8,6 +8,7 @@ import fnmatch
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +16,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Refused, Scalar, finding, refuse
 from scaffold_torchtune.models import Arrival, Experiment, FieldChange, Plan, PlannedRun, Run, Setting
 from scaffold_torchtune.pipeline import prepare, state
-from scaffold_torchtune.pipeline.history import Found, find_versions, texts_of
+from scaffold_torchtune.pipeline.history import texts_of
 from scaffold_torchtune.pipeline.locate import experiment_directory
 from scaffold_torchtune.pipeline.validation import is_of_bundled, read_files
 from scaffold_torchtune.plan.run_settings import given_values
@@ -51,26 +52,28 @@ class _Known:
     what: Mapping[str, str]
     problems: tuple[Finding, ...] = ()
 
-    @property
+    @cached_property
+    def scaffolded(self) -> dict[str, PlannedRun]:
+        """Every run as it was scaffolded, by its directory."""
+        return {run.directory: run for run in (*self.frozen.former, *self.frozen.runs)} if self.frozen else {}
+
+    @cached_property
     def runs(self) -> dict[str, PlannedRun]:
-        """Every run by its directory: those of the plan, then those that the table has no more."""
-        former = self.frozen.former if self.frozen else ()
-        return {run.directory: run for run in (*former, *self.plan.former, *self.plan.runs)}
+        """Every run by its directory: those of the plan, and those that the table has no more."""
+        former = {run.directory: run for run in (*(self.frozen.former if self.frozen else ()), *self.plan.former)}
+        return {run.directory: run for run in self.plan.runs} | {
+            name: run for name, run in former.items() if name not in {each.directory for each in self.plan.runs}
+        }
 
-    def was(self, run: PlannedRun) -> PlannedRun | None:
-        """Return a run as it was scaffolded."""
-        frozen = (*self.frozen.former, *self.frozen.runs) if self.frozen else ()
-        return next((each for each in frozen if each.directory == run.directory), None)
+    @cached_property
+    def kept(self) -> dict[tuple[str, str], FieldChange]:
+        """What the documents say of runs that are kept as they were when they started, by run and setting."""
+        return {(one.directory, each.field): each for one in self.plan.kept for each in one.fields}
 
-    def kept_fields(self, run: PlannedRun) -> dict[str, FieldChange]:
-        """Return what the documents say of a run that is kept as it was when it started, by setting."""
-        kept = next((each for each in self.plan.kept if each.directory == run.directory), None)
-        return {each.field: each for each in kept.fields} if kept else {}
-
-    def row(self, run: PlannedRun) -> Run | None:
-        """Return the row of a run, where the documents can be planned and have it."""
-        rows = [each for each in self.experiment.runs if each.name == run.name] if self.experiment else []
-        return next((each for each in rows if each.line == run.line), rows[0] if rows else None)
+    @cached_property
+    def rows(self) -> dict[str, Run]:
+        """The rows of the documents by Run Name, where they can be read."""
+        return {run.name: run for run in self.experiment.runs} if self.experiment else {}
 
 
 def explain(request: Request, wanted: str | None, field: str | None = None) -> ExplainResult:
@@ -91,12 +94,11 @@ def explain(request: Request, wanted: str | None, field: str | None = None) -> E
     settings: list[Explained] = []
     problems = [*known.problems]
     with Tree(experiment_directory(request)) as tree:
-        versions = find_versions(tree)
         for run in runs[:most]:
             looked = _look(tree, known, run)
             made.append(looked.run)
             problems += looked.problems
-            earlier = _earlier(tree, run, versions)
+            earlier = _earlier(tree, run)
             settings += [_setting(known, run, name, looked, earlier) for name in _fields(run, field, looked.places)]
     if field is not None and not settings:
         raise _no_field(runs[0], field)
@@ -233,7 +235,7 @@ def _look(tree: Tree, known: _Known, run: PlannedRun) -> _Looked:
 
 def _setting(known: _Known, run: PlannedRun, name: str, looked: _Looked, earlier: Iterable[_Earlier]) -> Explained:
     """Return what is known of a setting of a run."""
-    setting, was, row = run.settings.get(name), known.was(run), known.row(run)
+    setting, was, row = run.settings.get(name), known.scaffolded.get(run.directory), known.rows.get(run.name)
     given = given_values(name, row, known.experiment) if row and known.experiment else []
     others = [each for each in given if setting and each.value != setting.value and each.source != setting.source]
     stands = setting or (given[0] if given else None)  # a name of documents alone, such as the recipe
@@ -241,7 +243,7 @@ def _setting(known: _Known, run: PlannedRun, name: str, looked: _Looked, earlier
     former = ""
     if was and was.value(name) != run.value(name):
         former = f"{_written(was.value(name))}, from {_source(was.settings.get(name))}"
-    said = known.kept_fields(run).get(name)
+    said = known.kept.get((run.directory, name))
     then = _changes(name, looked.values.get(name, run.value(name)), earlier)
     return Explained(
         runs=(run.directory,),
@@ -275,10 +277,10 @@ def _values(text: str | None) -> dict[str, Scalar]:
     return {str(name): as_scalar(value) for name, value in data.items()} if isinstance(data, dict) else {}
 
 
-def _earlier(tree: Tree, run: PlannedRun, versions: Found) -> list[_Earlier]:
+def _earlier(tree: Tree, run: PlannedRun) -> list[_Earlier]:
     """Return what earlier versions of a run had in setup_finetune.yaml, the newest first, with their names."""
     found: list[_Earlier] = []
-    for version, texts in texts_of(tree, run.directory, versions, _VERSIONS):
+    for version, texts in texts_of(tree, run.directory, _VERSIONS):
         if values := _values(texts.get(layout.SETUP_YAML)):
             found.append((f"{version.version}: {version.reason}", values))
     return found

@@ -59,15 +59,18 @@ class Found(NamedTuple):
     problems: list[Finding]
 
 
-def find_versions(tree: Tree) -> Found:
-    """Return where versions lie. What is no directory of a version's name is named."""
+def find_versions(tree: Tree, only: str | None = None) -> Found:
+    """Return where versions of all runs lie, or of one. What is no directory of a version's name is named."""
     found = Found({}, [])
-    for run in _directories(tree, layout.HISTORY, found.problems):
+    problems = found.problems if only is None else []  # of others
+    runs = _directories(tree, layout.HISTORY, problems) if only is None else [only]
+    for run in runs:
         folder = f"{layout.HISTORY}/{run}"
         found.places[run] = [VersionPlace(run, name) for name in _times(tree, folder, found.problems)]
-    for time in _times(tree, layout.BACKUP, found.problems, beside=".json"):
-        for run in _directories(tree, f"{layout.BACKUP}/{time}", found.problems):
-            found.places.setdefault(run, []).append(VersionPlace(run, f"{_BACKUP}/{time}"))
+    for time in _times(tree, layout.BACKUP, problems, beside=".json"):
+        for run in _directories(tree, f"{layout.BACKUP}/{time}", problems):
+            if only in {None, run}:
+                found.places.setdefault(run, []).append(VersionPlace(run, f"{_BACKUP}/{time}"))
     for places in found.places.values():
         places.sort(key=lambda place: place.order, reverse=True)
     return found
@@ -165,7 +168,7 @@ def _time(told: object, place: VersionPlace) -> str:
     return f"{text[:10]} {text[11:13]}:{text[13:15]}:{text[15:17]}"
 
 
-def run_named(tree: Tree, name: str, kept: Mapping[str, object]) -> str:
+def run_named(tree: Tree, name: str) -> str:
     """Return the directory of a run that has versions or is planned, by it or by its Run Name.
 
     Raises:
@@ -175,11 +178,13 @@ def run_named(tree: Tree, name: str, kept: Mapping[str, object]) -> str:
     with suppress(Refused):  # the history can be seen without a plan
         if plan := state.load_plan(tree):
             by_name = {run.name: run.directory for run in (*plan.former, *plan.runs)}
-    directories = [*dict.fromkeys((*by_name.values(), *kept))]
-    if name in directories:
+    if name in by_name.values():
         return name
     if name in by_name:
         return by_name[name]
+    directories = [*dict.fromkeys((*by_name.values(), *find_versions(tree).places))]
+    if name in directories:
+        return name
     known = [*directories, *by_name]
     message = did_you_mean(name, known, f"no run is called {shown(name)}.")
     fix = f"name one of {few([escape(each) for each in directories], 8)}" if directories else "scaffold first"
@@ -199,9 +204,9 @@ def history(request: Request, run: str | None = None, versions: list[str] | None
         Refused: the experiment is not there; no run or version has that name; or there is nothing to compare.
     """
     with Tree(experiment_directory(request)) as tree:
-        found = find_versions(tree)
         if run is not None:
-            run = run_named(tree, run, found.places)
+            run = run_named(tree, run)
+        found = find_versions(tree, run)
         if run is None and versions is not None:
             message = "--diff compares versions of one run, and no run is named"
             fix = "name the run before it: scaffold-torchtune history EXPERIMENT RUN --diff"
@@ -296,8 +301,8 @@ def _text(tree: Tree, place: VersionPlace, name: str, problems: list[Finding]) -
         return data.decode(errors="replace")
 
 
-def texts_of(tree: Tree, run: str, found: Found, most: int) -> Iterator[tuple[KeptVersion, Mapping[str, str | None]]]:
+def texts_of(tree: Tree, run: str, most: int) -> Iterator[tuple[KeptVersion, Mapping[str, str | None]]]:
     """Yield the newest versions of a run, the newest first, with the texts of its files as far as they can be read."""
-    for place in found.places.get(run, [])[:most]:
+    for place in find_versions(tree, run).places[run][:most]:
         version, _ = read_version(tree, place)
         yield version, {name: _text(tree, place, name, []) for name in layout.RUN_FILES if name in version.files}
