@@ -374,9 +374,7 @@ def test_a_run_that_is_dropped_and_submitted_meanwhile_stays_ready(tmp_path: Pat
     assert {RUNS[1]: everything(experiment / RUNS[1])} == before
 
 
-def test_a_plan_that_compares_with_one_that_was_replaced_meanwhile_is_made_anew(
-    tmp_path: Path, prepared: Then
-) -> None:
+def test_a_plan_that_compares_with_one_that_was_replaced_meanwhile_is_made_anew(tmp_path: Path, prepared: Then) -> None:
     experiment = scaffolded_pair(tmp_path)
     more_epochs(experiment)
 
