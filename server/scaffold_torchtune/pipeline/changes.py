@@ -80,6 +80,7 @@ def compare(tree: Tree, plan: Plan, rendered: Sequence[Rendered], previous: Plan
     if names or dropped:
         runs = tuple(before[run.directory] if run.directory in names else run for run in plan.runs)
         plan = with_id(plan.model_copy(update={"runs": runs, "kept": tuple(kept), "former": dropped}))
+        plan = state.fitting(plan)
     return Compared(plan, tuple(one for one in rendered if one.run.directory not in names), tuple(changes))
 
 

@@ -84,7 +84,7 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
     with _refusals_logged(request):
         prepared = prepare.prepare(request)
         plan = prepared.plan
-        state.check_size(plan)
+        state.check_readable(plan)
         with Tree(prepared.directory) as tree:
             if _pending_renders(tree, prepared, request) is None:
                 apply.clear_leftovers(tree)
