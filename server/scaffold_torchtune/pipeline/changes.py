@@ -250,6 +250,9 @@ def kept_findings(plan: Plan) -> Iterator[Finding]:
         yield finding("kept-run", message, field="started", actual=alike[0].directory, at=source, fix=fix)
 
 
+_ASKED: Final = 20
+"""Jobs of a run of which SLURM is asked what became of them: the last ones."""
+
 _JOB_OUTPUT: Final = re.compile(r"slurm-([0-9]{1,18})(?:_[0-9]{1,9})?\.out", re.ASCII)
 
 
@@ -269,7 +272,7 @@ def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[
     runs = list(runs)
     scaffolded = {run.directory: job_outputs(tree, run.directory) for run in runs if _is_scaffolded(tree, run)}
     waiting = queue.queued(tree.root, request) if scaffolded else Queue({})
-    ids = {job for found in scaffolded.values() for job in found.values()}
+    ids = {job for found in scaffolded.values() for job in sorted(found.values(), key=int)[-_ASKED:]}
     past = queue.ended(tree.root, ids, request) if ids else Queue({})
     found: dict[str, RunState] = {}
     for run in runs:
