@@ -11,6 +11,7 @@ import pytest
 from scaffold_torchtune.cli import main
 from support.experiments import DATA, outputs, run_directories
 from support.new_experiments import MODEL, USUAL, Wish, at, finetune, make, scaffolded
+from support.sampling import spread
 from support.waiting import PATIENCE
 from support.wording import absent
 
@@ -129,7 +130,7 @@ PROMPTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("prompt", spread(PROMPTS, every=3))
 def test_a_system_prompt_arrives_exactly(tmp_path: Path, prompt: str) -> None:
     make(tmp_path / "one", {"--system-prompt": prompt, "--rank": "8", "--lr": "1e-5"})
     done = scaffolded(tmp_path / "one")

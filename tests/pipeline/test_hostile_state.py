@@ -16,7 +16,7 @@ from scaffold_torchtune.external_checks import queue
 from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models import Plan, RunChange
 from scaffold_torchtune.pipeline import state, steps
-from scaffold_torchtune.pipeline.changes import refuse_started, states_of, taken_outputs
+from scaffold_torchtune.pipeline.changes import decisions, refuse_started, states_of, taken_outputs
 from scaffold_torchtune.pipeline.prepare import preflight_findings
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system.files import Tree
@@ -154,9 +154,9 @@ def outputs_looked_at(experiment: Path, resuming: Plan, seed: int, count: int) -
         assert len(found.model_dump_json()) < 12_000
         assert found.told.isprintable(), found.told
         change = RunChange(directory=run.directory, kind="changed", state=found)
-        for replace in (False, True):
+        for said in (None, "replace"):
             try:
-                refuse_started(resuming, [change], replace=replace)
+                refuse_started(resuming, [change], decisions(Request(experiment, started=said), [run.directory]))
             except Refused as refused:
                 told(refused.problems)
         started += found.started

@@ -6,7 +6,7 @@ import random
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,25 @@ def setting(plan: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture(scope="module")
+def scaffolds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The example, scaffolded; and rendered for the external script that lies beside it."""
+    folder = tmp_path_factory.mktemp("scaffolds")
+    bundled, external = (make_experiment(folder / name) for name in ("bundled", "external"))
+    assert scaffold(bundled).ok
+    steps.render(Request(external, setup_script=str(script(folder, MAKE)), activate=False))
+    return bundled, external
+
+
+@pytest.fixture
+def planned(scaffolds: tuple[Path, Path]) -> Iterator[tuple[Path, Path]]:
+    """Both as they were made, but for their logs: only their plans may be changed."""
+    plans = {found: (found / ".scaffold" / "plan.json").read_bytes() for found in scaffolds}
+    yield scaffolds
+    for found, plan in plans.items():
+        (found / ".scaffold" / "plan.json").write_bytes(plan)
+
+
 def check_refused(experiment: Path, by: Sequence[Any] = STEPS) -> None:
     """Every step refuses it by its file, and changes nothing but the log."""
     before = outputs(experiment), (experiment / ".scaffold" / "plan.json").read_bytes()
@@ -47,7 +66,8 @@ def check_refused(experiment: Path, by: Sequence[Any] = STEPS) -> None:
 
 
 @pytest.mark.parametrize("old", ['"value": 8', '"epochs"', '"sweep"', '"line": 22', '"version": "'])
-def test_an_edit_that_leaves_the_id_is_seen(done: Path, old: str) -> None:
+def test_an_edit_that_leaves_the_id_is_seen(planned: tuple[Path, Path], old: str) -> None:
+    done, _ = planned
     file = done / ".scaffold" / "plan.json"
     text = file.read_text()
     old = old if old in text else '"epochs"'
@@ -66,7 +86,8 @@ BYTES = {
 
 
 @pytest.mark.parametrize("what", BYTES)
-def test_bytes_that_are_no_plan_are_refused(done: Path, what: str) -> None:
+def test_bytes_that_are_no_plan_are_refused(planned: tuple[Path, Path], what: str) -> None:
+    done, _ = planned
     (done / ".scaffold" / "plan.json").write_bytes(BYTES[what])
     refused = refusal(steps.validate, done)
     assert codes(refused) in (["document-unreadable"], ["unreadable-file"])
@@ -130,13 +151,15 @@ EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 @pytest.mark.parametrize("what", EDITS)
-def test_what_planning_never_makes_is_refused_though_the_id_fits(done: Path, what: str) -> None:
+def test_what_planning_never_makes_is_refused_though_the_id_fits(planned: tuple[Path, Path], what: str) -> None:
+    done, _ = planned
     change_plan(done, EDITS[what])
     check_refused(done, (steps.setup, steps.validate))
 
 
 @pytest.mark.parametrize("what", mostly_long(EDITS, "no settings", "a run twice", "deep"))
-def test_what_planning_never_makes_is_refused_by_every_step(done: Path, what: str) -> None:
+def test_what_planning_never_makes_is_refused_by_every_step(planned: tuple[Path, Path], what: str) -> None:
+    done, _ = planned
     change_plan(done, EDITS[what])
     check_refused(done)
 
@@ -145,9 +168,9 @@ OF_EXTERNAL = [what for what in EDITS if what not in {"an unknown setting", "no 
 
 
 @pytest.mark.parametrize("what", OF_EXTERNAL)
-def test_a_plan_for_an_external_script_is_judged_too(tmp_path: Path, what: str) -> None:
-    experiment, file = make_experiment(tmp_path / "sweep"), script(tmp_path / "tool", MAKE)
-    steps.render(Request(experiment, setup_script=str(file)))
+def test_a_plan_for_an_external_script_is_judged_too(planned: tuple[Path, Path], what: str) -> None:
+    _, experiment = planned
+    file = experiment.with_name("setup_finetune.py")
     change_plan(experiment, EDITS[what])
     for step in (steps.render, steps.setup, steps.validate):
         assert codes(refusal(step, experiment, setup_script=str(file))) == ["document-unreadable"]

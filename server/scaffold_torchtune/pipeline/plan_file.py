@@ -5,6 +5,7 @@ its id must be the hash of its content, and what it holds must be what planning 
 """
 
 import functools
+import itertools
 import json
 import math
 import re
@@ -144,6 +145,14 @@ def _problems(plan: Plan) -> Iterator[str]:
         is_now = is_bundled and run.directory in names and run.directory not in kept
         for problem in (*_run_problems(run), *(_bundled_problems(run) if is_now else _external_problems(run))):
             yield f"{run.directory}: {problem}"
+
+
+def is_sound(run: PlannedRun) -> bool:
+    """Return whether a plan may hold a run that was planned before, of which only its files tell."""
+    problems = itertools.chain(
+        check_names([run.directory], [run.line], ""), _run_problems(run), _external_problems(run)
+    )
+    return next(problems, None) is None
 
 
 def _run_problems(run: PlannedRun) -> Iterator[str]:

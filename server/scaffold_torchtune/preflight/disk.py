@@ -117,6 +117,21 @@ def inspect_results(directory: str) -> Results | None:
     return Results(names=told, text=text, epochs=max(done, default=0), can_resume=can_resume)
 
 
+def unseen(directory: str) -> str:
+    """Return why it cannot be said from here what lies in a directory; nothing where it can: also that it is not there.
+
+    A path of which nothing exists here is on a file system that other machines have.
+    """
+    try:
+        os.scandir(directory).close()
+    except (FileNotFoundError, NotADirectoryError):
+        above = [folder for folder in Path(directory).parents if folder != Path(folder.anchor)]
+        return "" if any(map(is_there, above)) else f"there is no {escape(str(above[-1] if above else directory))} here"
+    except (OSError, ValueError) as error:
+        return f"{escape(directory)} cannot be looked into: {getattr(error, 'strerror', None) or error}"
+    return ""
+
+
 _MAX_HEADER = 4 * 1024**2  # a model takes a tenth of that; the format allows 100 MB (tensor.rs: MAX_HEADER_SIZE)
 _MAX_HEADERS = 16 * 1024**2  # of all files of a directory
 _MAX_JSON = 4 * 1024**2

@@ -189,7 +189,7 @@ def _pair(one: OddCell, other: OddCell, factors: Mapping[str, Levels]) -> list[O
     shared = [level for level in factors[one.factor] if level not in {one.actual, one.expected}]
     numbers = [abs(float(level)) for level in (one.actual, other.actual, *shared) if isinstance(level, int | float)]
     far = [0.0, 0.0]
-    if len(numbers) == len(shared) + 2 and all(numbers):
+    if shared and len(numbers) == len(shared) + 2 and all(numbers):
         first, second, *others = map(math.log, numbers)
         if len(set(others)) == 1 and _is_staircase(first, others[0], second):
             return []

@@ -4,12 +4,13 @@ A field declares what becomes of it in a reply: `exclude` keeps it out, `exclude
 `Cut` is the rule by which it is shortened where it is long.
 """
 
+import difflib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from operator import not_
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from pydantic import Field, PlainSerializer, computed_field, field_serializer
 
@@ -17,6 +18,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Question, Scalar, errors_in
 from scaffold_torchtune.models import (
     Answer,
+    Arrival,
     ChangeKind,
     Dataset,
     Excluded,
@@ -37,6 +39,7 @@ from scaffold_torchtune.models import (
     same_changes,
 )
 from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.system import layout
 
 _NAMED_CODES = 8
 _NAMED_RUNS = 3
@@ -52,6 +55,7 @@ class Cut(Enum):
     RUNS = "runs, of which a pattern of names chooses"
     FINDINGS = "findings and questions"
     PROBLEMS = "the problems of a refusal"
+    EXPLAINED = "settings, each with where it comes from and arrives"
 
 
 _T = TypeVar("_T")
@@ -211,6 +215,7 @@ class RenderResult(StepResult):
     unchanged: int
     kept: OmitEmpty[int] = Field(default=0, description="started runs that stay as they were, among the unchanged")
     changes: OmitEmpty[Changes | None] = Field(default=None, description="what became of the runs")
+    history: OmitEmpty[str] = Field(default="", description="where earlier files are kept that were replaced")
     runs: Annotated[tuple[RenderedRun, ...], Cut.RUNS]
     plan_warnings: Findings = Field(default=(), exclude=True, description="those of the plan, as plan_runs tells them")
     warnings: Findings = Field(description="what was found besides")
@@ -246,6 +251,7 @@ class SetupResult(StepResult):
     succeeded: int
     failed: int
     warnings: Findings
+    history: OmitEmpty[str] = Field(default="", description="where earlier files are kept that were replaced")
     runs: Annotated[tuple[SetupRun, ...], Cut.RUNS]
     logged: Logged = ()
 
@@ -282,6 +288,7 @@ class ValidateResult(StepResult):
     )
     started: OmitEmpty[tuple[str, ...]] = Field(default=(), description="runs that were started, which it leaves out")
     kept: OmitEmpty[int] = Field(default=0, description="those of them that stay as they were, whatever documents say")
+    kept_values: OmitEmpty[tuple[str, ...]] = Field(default=(), description="what is other in them than documents say")
     tracking: Annotated[OmitEmpty[str], Cut.NEVER] = Field(
         default="", description="how to send what runs log offline to Weights & Biases; empty unless passed"
     )
@@ -299,7 +306,8 @@ class ValidateResult(StepResult):
         counts = f"{self.checked} of {_count(self.planned, 'run')} checked"
         if self.passed:
             started = f"; {len(self.started)} started already" if self.started else ""
-            started += f", {self.kept} of them kept as they were" if self.kept else ""
+            values = f" ({'; '.join(self.kept_values)})" if self.kept_values else ""
+            started += f", {self.kept} of them kept as started{values}" if self.kept else ""
             return f"PASSED: {counts}, every planned value arrived{started}; {_warnings(found)}."
         codes = Counter(each.code for each in errors_in(found))
         kinds = ", ".join(f"{code} ({count})" for code, count in codes.most_common(_NAMED_CODES))
@@ -339,6 +347,145 @@ class ScaffoldResult(Model):
         return f"{state}: {self.setup.outcome} {self.validation.outcome}{unchanged}"
 
 
+class KeptVersion(Model):
+    """Earlier files of a run, kept when they were replaced."""
+
+    run: str
+    version: str = Field(description="its name; the time, mostly")
+    time: str = Field(description="when it was kept")
+    reason: str
+    changes: OmitEmpty[tuple[str, ...]] = Field(default=(), description="old -> new, with the line that said so")
+    edited: OmitEmpty[tuple[str, ...]] = Field(default=(), description="files that a person had edited")
+    started: OmitEmpty[bool] = Field(default=False, description="whether the run had been started")
+    files: tuple[str, ...]
+    size: int = Field(description="bytes of all files")
+    path: str = Field(description="where it is, from the experiment directory")
+
+
+class ComparedFile(Model):
+    """A file of a run in two versions."""
+
+    name: str
+    old: str | None = Field(exclude=True, description="the whole text; None where it is not there")
+    new: str | None = Field(exclude=True)
+    compared: bool = Field(default=True, exclude=True, description="false where it is too long for that")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def differs(self) -> bool:
+        """Whether the two are not the same."""
+        return self.old != self.new
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def diff(self) -> str:
+        """The difference, as `diff -u` prints it."""
+        if not self.compared or not self.differs:
+            return ""
+        old, new = ((text or "").splitlines() for text in (self.old, self.new))
+        return "\n".join(difflib.unified_diff(old, new, "old", "new", n=2, lineterm=""))
+
+
+class HistoryResult(StepResult):
+    """The versions that are kept of a run, or of all, the newest first; and two of them compared."""
+
+    LISTED = ()
+
+    experiment_dir: str
+    run: OmitEmpty[str] = Field(default="", description="the run; of all where it is not there")
+    versions: tuple[KeptVersion, ...]
+    unread: OmitEmpty[int] = Field(default=0, description="older versions that were not looked into")
+    old: OmitEmpty[str] = Field(default="", description="the version on the left")
+    new: OmitEmpty[str] = Field(default="", description="the version on the right; `now`: the files as they are")
+    compared: OmitEmpty[tuple[ComparedFile, ...]] = ()
+    warnings: Findings
+
+    def _numbers(self) -> dict[str, int]:
+        return {"versions": len(self.versions)}
+
+    def _outcome(self) -> str:
+        runs = len({version.run for version in self.versions})
+        kept = f"{_count(len(self.versions), 'earlier version')} of {_count(runs, 'run')} kept"
+        differs = sum(each.differs for each in self.compared)
+        compared = f"; {self.old} and {self.new} differ in {_count(differs, 'file')}" if self.old else ""
+        return f"{kept}{compared}; {_warnings(self.warnings)}. Nothing was written."
+
+
+class ExplainedRun(Model):
+    """A run of which settings are explained."""
+
+    directory: str
+    name: str = Field(description="the row's Run Name")
+    what: str = Field(
+        description="new, unchanged, changed, kept, dropped; planned where documents cannot be planned now"
+    )
+    files: tuple[str, ...] = Field(description="those of its files that are there")
+
+
+class Explained(Model):
+    """Where a value comes from, where it arrives, and what it was before."""
+
+    runs: OmitEmpty[tuple[str, ...]] = Field(default=(), description="those in which it is so; all where it is absent")
+    field: str
+    value: Scalar
+    source: str = Field(description="the document's line; or default, derived, answer")
+    places: tuple[Arrival, ...] = Field(default=(), exclude=True)
+    submitted: OmitEmpty[str] = Field(default="", description="the option or variable of the line that submits")
+    unproven: OmitEmpty[bool] = Field(default=False, description="whether nobody knows where it arrives")
+    instead_of: OmitEmpty[tuple[str, ...]] = Field(default=(), description="what else is given, which this wins over")
+    documents: OmitEmpty[str] = Field(default="", description="what they say by now, of a started run that is kept")
+    former: OmitEmpty[str] = Field(default="", description="the value in the plan that was scaffolded, if another")
+    history: OmitEmpty[tuple[str, ...]] = Field(default=(), description="other values of earlier versions")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def arrives(self) -> tuple[str, ...]:
+        """Each place where it stands, or must stand, with what is there where that is another value."""
+        return tuple(arrival_line(place) for place in self.places)
+
+
+class ExplainResult(StepResult):
+    """Where values come from and where they arrive."""
+
+    LISTED = ()
+
+    runs: tuple[ExplainedRun, ...]
+    unexplained: OmitEmpty[int] = Field(default=0, description="more runs that match")
+    settings: Annotated[tuple[Explained, ...], Cut.EXPLAINED]
+    warnings: Findings
+
+    def _numbers(self) -> dict[str, int]:
+        every = tuple(run.directory for run in self.runs)
+        wrong = {
+            (run, place.file, place.where)  # several settings may make one value
+            for each in self.settings
+            for place in each.places
+            if not place.arrived
+            for run in each.runs or every
+        }
+        return {"runs": len(self.runs), "settings": len(self.settings), "not_arrived": len(wrong)}
+
+    def _outcome(self) -> str:
+        numbers = self._numbers()
+        fields = len({each.field for each in self.settings})
+        explained = f"{_count(fields, 'setting')} of {_count(numbers['runs'], 'run')} explained"
+        wrong = f"; {_count(numbers['not_arrived'], 'place')} with another value" if numbers["not_arrived"] else ""
+        return f"{explained}{wrong}; {_warnings(self.warnings)}. Nothing was written."
+
+
+def arrival_line(place: Arrival) -> str:
+    """Return a place in one line: `finetune.yaml:44 optimizer.lr`, with what is there where that is another value."""
+    at = f"{place.file}:{place.line}" if place.line else place.file
+    where = "" if place.where == place.setting and place.file == layout.SETUP_YAML else f" {place.where}"
+    if place.arrived and place.found is None and place.expected is not None:
+        return f"{at}{where} is absent, where torchtune takes {kinds.written(place.expected)}"
+    if place.arrived:
+        return f"{at}{where}" if place.line else f"{at}{where} is absent, as it must be"
+    found = "absent" if place.found is None else kinds.written(place.found)
+    wanted = "" if place.expected is None else f", planned is {kinds.written(place.expected)}"
+    return f"{at}{where} is {found}{wanted}"
+
+
 class RefusalError(Model):
     """Why the work cannot proceed: a refusal's `error`."""
 
@@ -363,12 +510,13 @@ def _severities(found: Iterable[Finding]) -> dict[str, int]:
     return {name: counts[each] for each, name in names.items() if counts[each] or each is Severity.WARNING}
 
 
-# The settings that hold a parameter, where they have other names.
-_SETTINGS_OF = {
+SETTINGS_OF: Final = {
     "model": ("torchtune_model_name",),
     "dataset": ("dataset_label", "input_dir_base", "dataset_ext"),
     "recipe": ("custom_recipe",),
+    "warmup_ratio": ("num_warmup_steps",),
 }
+"""The settings that hold a parameter, where they have other names."""
 
 
 def parse_result(experiment: Experiment, directory: str) -> ParseResult:
@@ -474,7 +622,7 @@ def _run_plan(run: PlannedRun, common: Mapping[str, Setting]) -> RunPlan:
     """Return what a run has of its own, with its sources; what is derived is computed from others, but for names."""
     own = {name: setting for name, setting in run.settings.items() if name not in common}
     derived = {n: s for n, s in own.items() if s.source.kind is SourceKind.DERIVED and n != "my_wandb_run_name"}
-    keys = {name: next((k for k in _SETTINGS_OF.get(name, (name,)) if k in own), None) for name in run.parameters}
+    keys = {name: next((k for k in SETTINGS_OF.get(name, (name,)) if k in own), None) for name in run.parameters}
     stands = {name: own[key] for name, key in keys.items() if key} | derived
     sources = {name: setting.source for name, setting in stands.items()}
     values = {name: setting.value for name, setting in derived.items()}
