@@ -12,11 +12,10 @@ from scaffold_torchtune.cli import main
 from scaffold_torchtune.findings import Refused, Scalar
 from scaffold_torchtune.models import Arrival, Plan, SourceKind
 from scaffold_torchtune.pipeline import steps
-from scaffold_torchtune.pipeline.explain import explain
+from scaffold_torchtune.pipeline.explain import Explained, explain
 from scaffold_torchtune.pipeline.history import history
 from scaffold_torchtune.render import render_runs
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.step_results import Explained
 from scaffold_torchtune.settings.parameters import KEYS
 from scaffold_torchtune.setup import run_bundled
 from scaffold_torchtune.system import layout

@@ -11,9 +11,8 @@ import pytest
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.pipeline import backup, steps
-from scaffold_torchtune.pipeline.history import history
+from scaffold_torchtune.pipeline.history import HistoryResult, KeptVersion, history
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.step_results import HistoryResult, KeptVersion
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
 from support.command_line import answer
@@ -496,6 +495,15 @@ def test_a_run_of_which_nothing_was_replaced_has_nothing_to_compare(done: Path) 
     with pytest.raises(Refused) as caught:
         history(Request(done), FIRST, [])
     assert [problem.code for problem in caught.value.problems] == ["unknown-name"]
+
+
+def test_a_run_that_is_named_without_its_experiment_is_refused_with_the_line_that_names_both(
+    done: Path, tmp_path: Path
+) -> None:
+    refused = refusal(history, done / FIRST)
+    assert [problem.code for problem in refused.problems] == ["not-a-directory"]
+    assert refused.problems[0].fix.endswith(f"scaffold-torchtune history {done} {FIRST}")
+    assert refusal(history, tmp_path).problems[0].fix
 
 
 def test_neither_documents_nor_a_plan_are_needed(done: Path) -> None:

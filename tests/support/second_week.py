@@ -146,6 +146,7 @@ class Week:
 
     def scaffold(self, *, told: bool = True, **given: Any) -> ScaffoldResult:
         """Write the documents, scaffold, and hold what is promised of every scaffold."""
+        self.write()
         planned = self.changes(**given) if told else {}
         before = self.runs()
         result = steps.scaffold(self.request(**given))
