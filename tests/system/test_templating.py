@@ -17,7 +17,7 @@ from scaffold_torchtune.system.templating import (
     render,
     render_each,
 )
-from support.sampling import mostly_long
+from support.sampling import mostly_long, spread
 from support.waiting import PATIENCE, wait_until
 from support.wording import absent
 
@@ -88,38 +88,50 @@ def test_output_and_size_of_a_template_are_bounded(tmp_path: Path, source: str) 
 
 @pytest.mark.parametrize(
     "source",
-    [
-        "{% for i in [1] %}" * NESTED + "x" + "{% endfor %}" * NESTED,
-        "{% if 1 %}" * NESTED + "x" + "{% endif %}" * NESTED,
-        "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
-        "{{ " + "-" * 100_000 + "1 }}",
-        "{{ " + "1+" * 100_000 + "1 }}",
-        "{% include 'own.j2' %}",
-        "{% extends 'own.j2' %}",
-        "{{ settings.no.such }}",
-        "{{ 1 / 0 }}",
-        "{{ [1][5] }}",
-        "{{ settings() }}",
-        "{{ ''.__class__.__mro__ }}",
-        "{{ settings.update(lr=1) }}",
-        "{{ [] | first | upper }}",
-        "{{ settings | sort(attribute='x.y') }}",
-        "{% set x = cycler() %}{{ x.next() }}",
-    ],
+    spread(
+        [
+            "{% for i in [1] %}" * NESTED + "x" + "{% endfor %}" * NESTED,
+            "{% if 1 %}" * NESTED + "x" + "{% endif %}" * NESTED,
+            "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+            "{{ " + "-" * 100_000 + "1 }}",
+            "{{ " + "1+" * 100_000 + "1 }}",
+            "{% include 'own.j2' %}",
+            "{% extends 'own.j2' %}",
+            "{{ settings.no.such }}",
+            "{{ 1 / 0 }}",
+            "{{ [1][5] }}",
+            "{{ settings() }}",
+            "{{ ''.__class__.__mro__ }}",
+            "{{ settings.update(lr=1) }}",
+            "{{ [] | first | upper }}",
+            "{{ settings | sort(attribute='x.y') }}",
+            "{% set x = cycler() %}{{ x.next() }}",
+        ],
+        every=3,
+    ),
 )
 def test_whatever_a_template_raises_is_a_problem_of_it(tmp_path: Path, source: str) -> None:
     assert problem_of(tmp_path, source).message
 
 
-def test_the_files_that_a_template_includes_are_read_as_all_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    mostly_long(
+        ["pipe", "zero", "loop", "folder", "large", "../own.j2", "/etc/hostname", "n" * 300],
+        "pipe",
+        "zero",
+        "large",
+        "../own.j2",
+    ),
+)
+def test_the_files_that_a_template_includes_are_read_as_all_others(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "folder").mkdir()
     (tmp_path / "large").touch()
     os.truncate(tmp_path / "large", 10 * 2**30)
-    for name in ("pipe", "zero", "loop", "folder", "large", "../own.j2", "/etc/hostname", "n" * 300):
-        assert name[:8] in problem_of(tmp_path, f"{{% include '{name}' %}}").message
+    assert name[:8] in problem_of(tmp_path, f"{{% include '{name}' %}}").message
 
 
 def test_the_values_that_a_problem_is_about_are_numbered(tmp_path: Path) -> None:

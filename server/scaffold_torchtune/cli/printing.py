@@ -118,6 +118,7 @@ def result(out: Console, of: BaseModel) -> None:
         case results.RenderResult():
             _changes(out, of.changes)
             _say(out, f"{of.created} setup_finetune.yaml written, {of.unchanged} already as planned")
+            _earlier(out, of.history)
             findings(out, (*of.plan_warnings, *of.warnings))
         case results.SetupResult():
             _setup(out, of)
@@ -127,6 +128,12 @@ def result(out: Console, of: BaseModel) -> None:
             _scaffold(out, of)
         case Readiness():
             _readiness(out, of)
+
+
+def _earlier(out: Console, history: str) -> None:
+    """Print where earlier files are kept that were replaced."""
+    if history:
+        _say(out, f"{history}; `scaffold-torchtune history` lists them")
 
 
 def _table(out: Console, columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
@@ -255,6 +262,7 @@ def _setup(out: Console, of: results.SetupResult) -> None:
     _table(out, ("directory", "setup", "status", "seconds"), rows)
     _failed(out, of)
     _say(out, f"{of.processed} processed, {of.succeeded} succeeded, {of.failed} failed")
+    _earlier(out, of.history)
     findings(out, of.warnings)
 
 
@@ -317,6 +325,8 @@ def _scaffold(out: Console, of: results.ScaffoldResult) -> None:
         _say(out, "Everything already was as planned: nothing was changed." if of.unchanged else "Ready.")
     else:
         _say(out, Text("NOT READY", style="bold red"), f": {of.setup.failed} setup failure(s), {counts}")
+    for history in (of.render.history, of.setup.history):
+        _earlier(out, history)
     _say(out, f"log: {of.log}")
     if of.validation.started:
         _say(out, f"started already, and left out of the line that submits: {few(of.validation.started, _FEW)}")

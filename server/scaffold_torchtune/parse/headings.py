@@ -1,6 +1,7 @@
 """Headings of a Markdown summary, and lines below them that look like settings and were not read."""
 
 import bisect
+import functools
 import re
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -42,6 +43,7 @@ OF_JOBS: Final = frozenset({"account", "partition", "constraint", "qos", "reserv
 _SEPARATOR: Final = re.compile(r"[:=]")
 
 
+@functools.lru_cache(maxsize=2048)  # of each title many things are asked
 def plain(title: str) -> str:
     """Return a title without its number, a (remark) at its end, case, emphasis and symbols."""
     title = _NUMBER.sub("", title[:_LONGEST].strip())

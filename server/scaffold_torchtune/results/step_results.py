@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from operator import not_
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from pydantic import Field, PlainSerializer, computed_field, field_serializer
 
@@ -52,6 +52,7 @@ class Cut(Enum):
     RUNS = "runs, of which a pattern of names chooses"
     FINDINGS = "findings and questions"
     PROBLEMS = "the problems of a refusal"
+    EXPLAINED = "settings, each with where it comes from and arrives"
 
 
 _T = TypeVar("_T")
@@ -69,6 +70,9 @@ class StepResult(Model):
 
     LISTED: ClassVar[tuple[str, ...]]
     """The keys of the reply that the output schema lists for agents."""
+
+    FIRST: ClassVar[str | None] = None
+    """What is to be done with a result after which no tool is next; None where reply.py knows what is."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -211,6 +215,7 @@ class RenderResult(StepResult):
     unchanged: int
     kept: OmitEmpty[int] = Field(default=0, description="started runs that stay as they were, among the unchanged")
     changes: OmitEmpty[Changes | None] = Field(default=None, description="what became of the runs")
+    history: OmitEmpty[str] = Field(default="", description="where earlier files are kept that were replaced")
     runs: Annotated[tuple[RenderedRun, ...], Cut.RUNS]
     plan_warnings: Findings = Field(default=(), exclude=True, description="those of the plan, as plan_runs tells them")
     warnings: Findings = Field(description="what was found besides")
@@ -246,6 +251,7 @@ class SetupResult(StepResult):
     succeeded: int
     failed: int
     warnings: Findings
+    history: OmitEmpty[str] = Field(default="", description="where earlier files are kept that were replaced")
     runs: Annotated[tuple[SetupRun, ...], Cut.RUNS]
     logged: Logged = ()
 
@@ -282,6 +288,7 @@ class ValidateResult(StepResult):
     )
     started: OmitEmpty[tuple[str, ...]] = Field(default=(), description="runs that were started, which it leaves out")
     kept: OmitEmpty[int] = Field(default=0, description="those of them that stay as they were, whatever documents say")
+    kept_values: OmitEmpty[tuple[str, ...]] = Field(default=(), description="what is other in them than documents say")
     tracking: Annotated[OmitEmpty[str], Cut.NEVER] = Field(
         default="", description="how to send what runs log offline to Weights & Biases; empty unless passed"
     )
@@ -299,7 +306,8 @@ class ValidateResult(StepResult):
         counts = f"{self.checked} of {_count(self.planned, 'run')} checked"
         if self.passed:
             started = f"; {len(self.started)} started already" if self.started else ""
-            started += f", {self.kept} of them kept as they were" if self.kept else ""
+            values = f" ({'; '.join(self.kept_values)})" if self.kept_values else ""
+            started += f", {self.kept} of them kept as started{values}" if self.kept else ""
             return f"PASSED: {counts}, every planned value arrived{started}; {_warnings(found)}."
         codes = Counter(each.code for each in errors_in(found))
         kinds = ", ".join(f"{code} ({count})" for code, count in codes.most_common(_NAMED_CODES))
@@ -363,12 +371,13 @@ def _severities(found: Iterable[Finding]) -> dict[str, int]:
     return {name: counts[each] for each, name in names.items() if counts[each] or each is Severity.WARNING}
 
 
-# The settings that hold a parameter, where they have other names.
-_SETTINGS_OF = {
+SETTINGS_OF: Final = {
     "model": ("torchtune_model_name",),
     "dataset": ("dataset_label", "input_dir_base", "dataset_ext"),
     "recipe": ("custom_recipe",),
+    "warmup_ratio": ("num_warmup_steps",),
 }
+"""The settings that hold a parameter, where they have other names."""
 
 
 def parse_result(experiment: Experiment, directory: str) -> ParseResult:
@@ -474,7 +483,7 @@ def _run_plan(run: PlannedRun, common: Mapping[str, Setting]) -> RunPlan:
     """Return what a run has of its own, with its sources; what is derived is computed from others, but for names."""
     own = {name: setting for name, setting in run.settings.items() if name not in common}
     derived = {n: s for n, s in own.items() if s.source.kind is SourceKind.DERIVED and n != "my_wandb_run_name"}
-    keys = {name: next((k for k in _SETTINGS_OF.get(name, (name,)) if k in own), None) for name in run.parameters}
+    keys = {name: next((k for k in SETTINGS_OF.get(name, (name,)) if k in own), None) for name in run.parameters}
     stands = {name: own[key] for name, key in keys.items() if key} | derived
     sources = {name: setting.source for name, setting in stands.items()}
     values = {name: setting.value for name, setting in derived.items()}

@@ -4,6 +4,7 @@ Names are torchtune's and setup_finetune's, in the order in which setup_finetune
 cruijff_kit's setup_finetune.py, but for what concerns one site or one package only.
 """
 
+import functools
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -531,6 +532,7 @@ WORDS_OF_TRAINING: Final = frozenset(
 """Words of labels that are about how a run is trained: a label with one is never read over, whatever else it says."""
 
 
+@functools.lru_cache(maxsize=2048)  # the same labels are asked for again and again
 def normalize(label: str) -> str:
     """Return a label as aliases are written: lower case, words apart by single spaces, Greek alpha by its name."""
     if not label.isascii():
