@@ -272,6 +272,7 @@ class RunState(Model):
     results: tuple[str, ...] = Field(default=(), description="names in its output directory that a training left")
     output_dir: str = Field(default="", description="that directory")
     unknown: str = Field(default="", description="why SLURM could not be asked")
+    unseen: tuple[str, ...] = Field(default=(), description="what cannot be looked at from here, and why")
 
     @property
     def started(self) -> bool:
@@ -364,13 +365,22 @@ class RunChange(Model):
 
     directory: str
     kind: ChangeKind
-    state: RunState | None = Field(default=None, description="where it would change, or is dropped")
+    state: RunState | None = Field(default=None, description="how far it has come; None where it is new")
     fields: tuple[FieldChange, ...] = ()
 
     @property
     def is_started(self) -> bool:
         """Whether it is known to be started."""
         return self.state is not None and self.state.started
+
+    @property
+    def shared(self) -> tuple[FieldChange, ...]:
+        """The changes as they may be those of other runs too: the run's own name in a text is `RUN`."""
+        texts = ((each, self._shared(each.old), self._shared(each.new)) for each in self.fields)
+        return tuple(each.model_copy(update={"old": old, "new": new}) for each, old, new in texts)
+
+    def _shared(self, value: Scalar) -> Scalar:
+        return value.replace(self.directory, "RUN") if isinstance(value, str) else value
 
 
 CellKind = Literal["text", "number", "boolean", "null", "list", "object", "absent"]

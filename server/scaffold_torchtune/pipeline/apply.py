@@ -166,7 +166,8 @@ def write_renders(
         tree.write(f"{directory}/{SETUP_YAML}", text)
         request.report("render", done, len(pending))
     changed = frozenset(one.run.directory for one in pending)
-    return render_result(tree, prepared, changed, backup.findings), made
+    result = render_result(tree, prepared, changed, backup.findings)
+    return result.model_copy(update={"changes": changes_of(prepared.changes, done=True)}), made
 
 
 def render_result(
@@ -176,7 +177,6 @@ def render_result(
     plan = prepared.plan
     return RenderResult(
         kept=len(plan.kept),
-        changes=changes_of(prepared.changes) if changed else None,
         created=len(changed),
         unchanged=len(plan.runs) - len(changed),
         runs=tuple(RenderedRun(directory=r.directory, created=r.directory in changed) for r in plan.runs),

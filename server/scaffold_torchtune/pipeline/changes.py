@@ -19,7 +19,7 @@ from scaffold_torchtune.preflight.disk import inspect_results
 from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import layout
-from scaffold_torchtune.system.files import Tree, real_path, sha256
+from scaffold_torchtune.system.files import Tree, is_directory, real_path, sha256
 from scaffold_torchtune.system.layout import SETUP_YAML
 from scaffold_torchtune.system.text import counted, escape, few, shown
 from scaffold_torchtune.validate import arrivals
@@ -41,8 +41,6 @@ class Compared(NamedTuple):
 def compare(tree: Tree, plan: Plan, rendered: Sequence[Rendered], previous: Plan | None, request: Request) -> Compared:
     """Compare a plan with what was scaffolded before.
 
-    Runs are asked for their state only where they would change or are dropped.
-
     Args:
         tree: the experiment directory.
         plan: as the documents have it.
@@ -58,7 +56,7 @@ def compare(tree: Tree, plan: Plan, rendered: Sequence[Rendered], previous: Plan
     dropped = tuple(run for name, run in before.items() if name in records and name not in now)
     changed = {name for name, (_, digest) in now.items() if name in records and records[name].setup_yaml != digest}
     same = {name for name in changed & kept_before.keys() if kept_before[name].digest == now[name][1]}
-    asked = [before.get(name, now[name][0]) for name in now if name in changed - same]
+    asked = [before.get(name, now[name][0]) for name in now if name in records]
     states = states_of(tree, [*asked, *dropped], request)
     changes: list[RunChange] = []
     kept: list[Kept] = []
@@ -67,14 +65,15 @@ def compare(tree: Tree, plan: Plan, rendered: Sequence[Rendered], previous: Plan
         keeps = request.started == "keep" and name in before and name in states and states[name].started
         if name in same:
             kept.append(kept_before[name])
-            changes.append(RunChange(directory=name, kind="kept", fields=kept_before[name].fields))
+            changes.append(RunChange(directory=name, kind="kept", state=states[name], fields=kept_before[name].fields))
         elif keeps:
             kept.append(Kept(directory=name, state=states[name].state, fields=fields, digest=digest))
             changes.append(RunChange(directory=name, kind="kept", state=states[name], fields=fields))
         elif name in changed:
             changes.append(RunChange(directory=name, kind="changed", state=states[name], fields=fields))
         else:
-            changes.append(RunChange(directory=name, kind="unchanged" if name in records else "new"))
+            is_new = name not in records
+            changes.append(RunChange(directory=name, kind="new" if is_new else "unchanged", state=states.get(name)))
     changes += [RunChange(directory=run.directory, kind="dropped", state=states[run.directory]) for run in dropped]
     names = {one.directory for one in kept}
     if names or dropped:
@@ -111,15 +110,23 @@ STARTED: Final = Question(
 )
 _LISTED: Final = 4
 _WAYS: Final = (
-    "take the change back; or give the table of runs a column for it, with the old value in the old rows; or keep"
-    " started runs as they are (started: keep, --started keep), so that they differ from the others in it; or scaffold"
-    " them anew (replace), once the user has cancelled their jobs and moved their results away"
+    "take the change back; or give the table a column for it, with the old value in the old rows; or keep started runs"
+    " as they are, unlike the others (started: keep, --started keep); or scaffold them anew (replace), once their jobs"
+    " are cancelled and their results moved away"
 )
 
 
 def started_warnings(changes: Sequence[RunChange]) -> list[Finding]:
-    """Return the started runs that would change as warnings of a plan."""
-    return [each.model_copy(update={"severity": Severity.WARNING}) for each in _would_change(_started(changes))]
+    """Return that started runs would change as a warning of a plan, which tells in its changes which, and what."""
+    started = _started(changes)
+    if not started:
+        return []
+    problem = next(_would_change(started))
+    message = (
+        f"{counted(len(started), 'started run')} would change: nothing is scaffolded until it is chosen what becomes"
+    )
+    message += " of them" if len(started) > 1 else " of it"
+    return [problem.model_copy(update={"severity": Severity.WARNING, "message": message})]
 
 
 def _started(changes: Sequence[RunChange]) -> list[RunChange]:
@@ -256,6 +263,7 @@ def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[
     waiting = queue.queued(tree.root, request) if scaffolded else Queue({})
     ids = {job for found in scaffolded.values() for job in found.values()}
     past = queue.ended(tree.root, ids, request) if ids else Queue({})
+    bases = {base: is_directory(base) for base in {run.text("output_dir_base") for run in runs} if base}
     found: dict[str, RunState] = {}
     for run in runs:
         if run.directory not in scaffolded:
@@ -264,7 +272,11 @@ def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[
         at = str(real_path(tree.root / run.directory))
         results = inspect_results(path) if (path := arrivals.output_dir(run)) else None
         of_slurm = waiting.jobs.get(at, ()), past.jobs.get(at, ()), waiting.unknown
-        found[run.directory] = _state(run, scaffolded[run.directory], results, of_slurm)
+        unseen = [f"jobs ({waiting.unknown})"] if waiting.unknown else []
+        base = run.text("output_dir_base")
+        unseen += [f"outputs (there is no {shown(base)} here)"] if not bases.get(base, True) else []
+        state = _state(run, scaffolded[run.directory], results, of_slurm)
+        found[run.directory] = state.model_copy(update={"unseen": tuple(unseen)}) if unseen else state
     return found
 
 

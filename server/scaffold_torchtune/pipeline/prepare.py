@@ -22,7 +22,7 @@ from scaffold_torchtune.models import (
     Setting,
 )
 from scaffold_torchtune.parse.experiment import parse_experiment
-from scaffold_torchtune.pipeline.changes import compare, kept_findings, started_warnings, taken_outputs
+from scaffold_torchtune.pipeline.changes import compare, started_warnings, taken_outputs
 from scaffold_torchtune.pipeline.external_setup import interface_of, trial
 from scaffold_torchtune.pipeline.locate import (
     Document,
@@ -71,7 +71,8 @@ class Parsed:
 class Prepared:
     """A plan, and the text of setup_finetune.yaml of its runs, but for those that are kept as they were.
 
-    `rendered` is in the plan's order, `outcomes` are what the bundled setup_finetune made of each.
+    `rendered` is in the plan's order, `outcomes` are what the bundled setup_finetune made of each. `told` are the
+    warnings of the plan that was frozen before.
     """
 
     parsed: Parsed
@@ -79,6 +80,7 @@ class Prepared:
     rendered: tuple[Rendered, ...]
     outcomes: Mapping[str, Outcome]
     changes: tuple[RunChange, ...]
+    told: tuple[Finding, ...] = ()
 
     @property
     def directory(self) -> Path:
@@ -206,9 +208,9 @@ def prepare(request: Request) -> Prepared:
     ahead += taken_outputs([one.run for one in rendered], changes)
     if errors := errors_in(ahead):
         raise Refused(f"{len(errors)} problem(s): the runs would fail", serious(ahead))
-    told = (*started_warnings(changes), *kept_findings(plan)) if request.started != "replace" else ()
+    told = started_warnings(changes) if request.started != "replace" else ()
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *told, *warnings, *ahead)})
-    return Prepared(found, plan, rendered, outcomes, changes)
+    return Prepared(found, plan, rendered, outcomes, changes, previous.warnings if previous else ())
 
 
 def _for_all(experiment: Experiment) -> dict[str, Setting]:

@@ -65,8 +65,12 @@ def parse(request: Request) -> ParseResult:
 @few_suggestions()
 def plan(request: Request) -> PlanResult:
     """Steps 2 and 4. Raises `Refused` with everything that stands against the plan."""
-    prepared = prepare.prepare(request)
-    return step_results.plan_result(prepared.plan, prepared.changes)
+    return _plan_result(prepare.prepare(request), request)
+
+
+def _plan_result(prepared: prepare.Prepared, request: Request) -> PlanResult:
+    replace = request.started == "replace"
+    return step_results.plan_result(prepared.plan, prepared.changes, prepared.told, replace=replace)
 
 
 @few_suggestions()
@@ -194,13 +198,16 @@ def _verdict(tree: Tree, frozen: Plan, request: Request) -> ValidateResult:
     result = validation.validate_plan(tree, frozen, request)
     if not result.passed:
         return result
-    started = [name for name, found in states_of(tree, frozen.runs, request).items() if found.started]
+    states = states_of(tree, frozen.runs, request)
+    started = [name for name, found in states.items() if found.started]
     left = [run for run in frozen.runs if run.directory not in started]
     line = sbatch.line(left, tree) if left else ""
     told = {
         "submit": line,
         "started": tuple(started),
+        "states": step_results.states_told(states),
         "kept": len(frozen.kept),
+        "kept_as": step_results.kept_as(frozen.kept) if frozen.kept else "",
         "tracking": validation.tracking(frozen),
     }
     return result.model_copy(update=told)
@@ -235,7 +242,7 @@ def scaffold(request: Request) -> ScaffoldResult:
     ok = set_up.failed == 0 and validated.passed
     return ScaffoldResult(
         parse=step_results.parse_result(prepared.parsed.experiment, str(prepared.directory)),
-        plan=step_results.plan_result(prepared.plan, prepared.changes),
+        plan=_plan_result(prepared, request),
         render=rendered,
         setup=set_up,
         validation=validated,
