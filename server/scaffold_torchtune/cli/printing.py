@@ -94,6 +94,14 @@ def _say(out: Console, *parts: str | Text, style: str = "", hang: int = 0) -> No
         out.print(Text(" " * hang) + each if number else each, soft_wrap=True)
 
 
+def _fix(out: Console, text: str, *, style: str = "", hang: int) -> None:
+    """Print what to do. A line with a long path may be a command, to be copied: only the terminal breaks it."""
+    if max(map(cell_len, text.split()), default=0) > out.width // 2:
+        out.print(Text(one_line(text), style=style), soft_wrap=True)
+    else:
+        _say(out, text, style=style, hang=hang)
+
+
 def _breaks(text: str, width: int, hang: int) -> list[int]:
     """Return before which words a text is broken into lines, all but the first of which hang; never within a word."""
     found: list[int] = []
@@ -126,9 +134,9 @@ def findings(out: Console, found: Iterable[Finding]) -> None:
     found = list(found)
     for one in found[:_MANY]:
         head = Text(f"  {one.severity.value}: ", style=_STYLES[one.severity])
-        _say(out, head, f"{one.location()}: " if one.location() else "", f"{one.message} [{one.code}]")
+        _say(out, head, f"{one.location()}: " if one.location() else "", f"{one.message} [{one.code}]", hang=4)
         if one.fix:
-            _say(out, f"    fix: {one.fix}", style="dim")
+            _fix(out, f"    fix: {one.fix}", style="dim", hang=6)
     if len(found) > _MANY:
         _say(out, f"  ... and {len(found) - _MANY} more; --json --all shows all of them")
 
@@ -148,7 +156,8 @@ def result(out: Console, of: BaseModel, *, whole: bool = False, next_command: st
         case results.PlanResult():
             _plan(out, of, whole=whole)
             if next_command:
-                _say(out, f"next: {next_command}", hang=6)
+                unsettled = any(each.code == "started-run" for each in of.warnings)
+                _say(out, "next, once that is settled: " if unsettled else "next: ", next_command, hang=2)
         case results.RenderResult():
             _changes(out, of.changes, _DONE)
             _say(out, f"{of.created} setup_finetune.yaml written, {of.unchanged} already as planned")
@@ -158,7 +167,7 @@ def result(out: Console, of: BaseModel, *, whole: bool = False, next_command: st
         case results.ValidateResult():
             _validate(out, of)
         case results.ScaffoldResult():
-            _scaffold(out, of)
+            _scaffold(out, of, whole=whole)
         case Readiness():
             _readiness(out, of)
 
@@ -169,7 +178,8 @@ def _table(out: Console, columns: Sequence[str], rows: Iterable[Iterable[str | T
     widths = _widths([[Text(name) for name in columns], *cells], out.width - 2)
     if widths is None:
         for first, *others in cells:
-            named = [Text(f"{name} ").append(cell) for name, cell in zip(columns[1:], others, strict=True) if cell]
+            labels = ("" if name == "value" else f"{name} " for name in columns[1:])
+            named = [Text(label).append(cell) for label, cell in zip(labels, others, strict=True) if cell]
             _say(out, " ", first, ": " if named else "", Text(", ").join(named), hang=4)
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -225,35 +235,61 @@ def _parse(out: Console, of: results.ParseResult) -> None:
 
 _WOULD = {"new": "new", "changed": "would change", "kept": "kept as started", "dropped": "no longer in the table"}
 _DONE = _WOULD | {"changed": "changed"}
+_WHOLE = "--all shows every run, value and finding"
 
 
 def _changes(out: Console, of: results.Changes | None, words: Mapping[str, str], *, whole: bool = False) -> None:
-    """Print what becomes of runs that were scaffolded before: numbers, states, then all that is not unchanged."""
+    """Print what becomes of runs that were scaffolded before: numbers, then all that is not unchanged."""
     if of is None or of.is_first:
         return
     _say(out, of.summary, style="bold")
-    _say(out, f"states: {of.states}", hang=2)
-    listed = of.groups if whole else of.groups[:_MOST_GROUPS]
-    for group in listed:
-        _group(out, group, words[group.what], whole=whole)
-    if left := of.groups[len(listed) :]:
+    if words is _WOULD:
+        _say(out, f"states: {of.states}", hang=2)
+    told = ""
+    groups = [group for group in of.groups if group.what != "dropped"]
+    for group in groups if whole else groups[:_MOST_GROUPS]:
+        told = _group(out, group, words[group.what], told, whole=whole)
+    if left := [] if whole else groups[_MOST_GROUPS:]:
         _say(out, f"  and {sum(group.count for group in left)} runs in {len(left)} more groups; --all shows them")
+    _dropped(out, [group for group in of.groups if group.what == "dropped"], words["dropped"], whole=whole)
 
 
-def _group(out: Console, group: results.ChangedRuns, what: str, *, whole: bool) -> None:
-    """Print what becomes of alike runs, as `3 would change, though started: epochs 3 -> 5`, their names and their state."""
+def _group(out: Console, group: results.ChangedRuns, what: str, before: str, *, whole: bool) -> str:
+    """Print what becomes of alike runs: `3 would change, though started: epochs 3 -> 5`, their names, their state.
+
+    Returns the changes, which are not told again where they are those of the group `before`.
+    """
     started = ", though started" if group.started and group.what == "changed" else ""
+    head = f"  {group.count} {what}{started}: "
+    if not group.fields:
+        _say(out, head, _names(group.runs, out.width - len(head), whole=whole), hang=4)
+        return ""
     told = few(group.fields, len(group.fields) if whole else _FEW)
-    told = told or ("the text of setup_finetune.yaml" if group.what == "changed" else "")
-    state, _, evidence = group.state.partition(" ")
-    head = f"  {group.count} {what}{started}" + (f", {state}" if state and not evidence else "")
-    if told:
-        _say(out, head, f": {told}", hang=4)
-        _say(out, f"    {_names(group.runs, out.width - 4, whole=whole)}", hang=4)
-    else:
-        _say(out, head, f": {_names(group.runs, out.width - len(head) - 2, whole=whole)}", hang=4)
-    if evidence:
+    _say(out, head, "the same" if told == before else told, hang=4)
+    _say(out, f"    {_names(group.runs, out.width - 4, whole=whole)}", hang=4)
+    if group.started:
         _say(out, f"    {group.state}", hang=4)
+    return told
+
+
+def _dropped(out: Console, groups: Sequence[results.ChangedRuns], what: str, *, whole: bool) -> None:
+    """Print the runs that the table has no more, in a block that their states split."""
+    if len(groups) == 1 and " (" not in groups[0].state:
+        head = f"  {groups[0].count} {what}, {groups[0].state}: "
+        _say(out, head, _names(groups[0].runs, out.width - len(head), whole=whole), hang=4)
+        return
+    if groups:
+        _say(out, f"  {sum(group.count for group in groups)} {what}:")
+    for group in groups:
+        state, _, evidence = group.state.partition(" (")
+        head = f"    {group.count} {state}: "
+        _say(
+            out,
+            head,
+            _names(group.runs, out.width - len(head), whole=whole),
+            f" ({evidence}" if evidence else "",
+            hang=6,
+        )
 
 
 def _names(names: Sequence[str], width: int, *, whole: bool) -> str:
@@ -296,20 +332,28 @@ def _ahead(out: Console, of: results.PlanResult) -> None:
     _answers(out, of.answers)
     for each in asked:
         _say(out, each.message, style=_STYLES[each.severity], hang=2)
-        _say(out, f"  {each.fix}", hang=2)
+        _fix(out, f"  {each.fix}", hang=2)
     warnings = [each for each in of.warnings if each.severity is not Severity.INFO and each not in asked]
     new = [each for each in warnings if each not in of.told]
-    before = Counter(each.code for each in warnings if each in of.told)
-    names = ", ".join(f"{code} ({count})" if count > 1 else code for code, count in before.items())
     counts = [f"{len(new)} new"] if new else []
-    counts += [f"{before.total()} as before ({names})"] if before else []
+    counts += (
+        [f"{len(warnings) - len(new)} as before ({_codes(each for each in warnings if each in of.told)})"]
+        if len(warnings) > len(new)
+        else []
+    )
     _say(out, f"warnings: {', '.join(counts) or 'none'}", style=_STYLES[Severity.WARNING] if new else "", hang=2)
     for each in new[:_FEW]:
         code = f" [{each.code}]"
         _say(out, f"  {_cut(each.message, out.width - 2 - len(code))}{code}")
     if len(new) > _FEW:
         _say(out, f"  and {len(new) - _FEW} more")
-    _say(out, "--all shows every run, value and finding", style="dim")
+    _say(out, _WHOLE, style="dim")
+
+
+def _codes(found: Iterable[Finding]) -> str:
+    """Return the codes of findings, each with its number where there are several: `not-seen (2), long-warmup`."""
+    counts = Counter(each.code for each in found)
+    return ", ".join(f"{code} ({count})" if count > 1 else code for code, count in counts.items())
 
 
 def _cut(text: str, width: int) -> str:
@@ -336,7 +380,7 @@ def _notes(out: Console, of: results.ParseResult | results.PlanResult) -> None:
 
 def _left_out(out: Console, of: results.PlanResult) -> None:
     for row in of.excluded:
-        _say(out, f"left out: {row.name} ({row.reason})")
+        _say(out, f"left out: {row.name} ({row.reason})", hang=2)
 
 
 def _answers(out: Console, found: Iterable[Answer]) -> None:
@@ -440,25 +484,34 @@ def _readiness(out: Console, of: Readiness) -> None:
     _say(out, "Ready." if of.ready else f"NOT READY: {problems} problem(s).", style="bold" if of.ready else "bold red")
 
 
-def _scaffold(out: Console, of: results.ScaffoldResult) -> None:
+def _is_known(found: Finding, plan: results.PlanResult) -> bool:
+    """Return whether a finding is only counted: an earlier scaffold told it, or `changes` and the verdict do."""
+    if plan.changes.is_first:
+        return False
+    return found in plan.told or found.severity is Severity.INFO or found.code in {"kept-run", "left-over-run"}
+
+
+def _scaffold(out: Console, of: results.ScaffoldResult, *, whole: bool) -> None:
     _say(out, f"{of.parse.experiment} in {of.parse.experiment_dir}", style="bold", hang=2)
-    changes = of.render.changes
-    _changes(out, changes, _DONE)
     runs = of.plan.runs
     if not of.plan.changes.is_first:
+        _changes(out, of.render.changes or of.plan.changes, _DONE, whole=whole)
         done = {run.directory for run in of.setup.runs if not run.unchanged}
         failed = {run.directory for run in of.validation.runs if not run.passed}
-        runs = tuple(run for run in runs if run.directory in done | failed or run.change in {"new", "changed"})
+        runs = tuple(run for run in runs if whole or run.directory in done | failed or run.change in {"new", "changed"})
     if runs:
-        _run_table(out, runs, setup=_setup_cells(of.setup), validation=_verdict_cells(of.validation))
+        _run_table(out, runs, whole=whole, setup=_setup_cells(of.setup), validation=_verdict_cells(of.validation))
     _left_out(out, of.plan)
     _answers(out, of.plan.answers)
     earlier = dict.fromkeys((*of.render.plan_warnings, *of.render.warnings, *of.setup.warnings))
-    findings(out, earlier)
+    found = [*earlier, *(each for each in of.validation.findings if each not in earlier)]
+    known = [] if whole else [each for each in found if _is_known(each, of.plan)]
+    findings(out, (each for each in found if each not in known))
+    if known:
+        _say(out, f"as before: {_codes(known)}; {_WHOLE}", style="dim", hang=2)
     _failed(out, of.setup)
     for run in of.validation.runs:
         findings(out, run.findings)
-    findings(out, (each for each in of.validation.findings if each not in earlier))
     _verdict(out, of.validation, f"{of.setup.failed} setup failure(s), " if not of.ok else "")
     if of.ok:
         _say(out, "Everything already was as planned: nothing was changed." if of.unchanged else "Ready.")

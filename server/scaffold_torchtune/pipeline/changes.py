@@ -116,17 +116,22 @@ _WAYS: Final = (
 )
 
 
-def started_warnings(changes: Sequence[RunChange]) -> list[Finding]:
-    """Return that started runs would change as a warning of a plan, which tells in its changes which, and what."""
+def started_warnings(plan: Plan, changes: Sequence[RunChange], *, replace: bool) -> list[Finding]:
+    """Return as warnings of a plan that started runs would change, or what keeps them from being replaced.
+
+    The plan tells in its changes which would, and what.
+    """
     started = _started(changes)
     if not started:
         return []
-    problem = next(_would_change(started))
-    message = (
-        f"{counted(len(started), 'started run')} would change: nothing is scaffolded until it is chosen what becomes"
-    )
-    message += " of them" if len(started) > 1 else " of it"
-    return [problem.model_copy(update={"severity": Severity.WARNING, "message": message})]
+    if replace:
+        problems = _all_in_the_way(plan, started)
+    else:
+        message = (
+            f"{counted(len(started), 'started run')} would change, so nothing is scaffolded until you choose a way on"
+        )
+        problems = [next(_would_change(started)).model_copy(update={"message": message})]
+    return [each.model_copy(update={"severity": Severity.WARNING}) for each in problems]
 
 
 def _started(changes: Sequence[RunChange]) -> list[RunChange]:
@@ -141,29 +146,35 @@ def refuse_started(plan: Plan, changes: Sequence[RunChange], *, replace: bool) -
     """
     started = _started(changes)
     if replace:
-        resuming = {run.directory for run in plan.runs if run.value("resume_from_checkpoint") is True}
-        found = (_in_the_way(one, resumes=one.directory in resuming) for one in started)
-        if problems := [each for several in found for each in several]:
+        if problems := _all_in_the_way(plan, started):
             raise Refused("started runs cannot be replaced yet", problems)
     elif started:
         raise Refused(f"{counted(len(started), 'started run')} would change", _would_change(started), [STARTED])
 
 
+def _all_in_the_way(plan: Plan, started: Iterable[RunChange]) -> list[Finding]:
+    """Return everything that keeps started runs from being replaced."""
+    resuming = {run.directory for run in plan.runs if run.value("resume_from_checkpoint") is True}
+    found = (_in_the_way(one, resumes=one.directory in resuming) for one in started)
+    return [each for several in found for each in several]
+
+
 def _would_change(started: Sequence[RunChange]) -> Iterator[Finding]:
-    """Yield a finding for all started runs in which the same would change."""
+    """Yield a finding for all started runs in which the same would change; the first has the ways on."""
     groups: dict[tuple[tuple[FieldChange, ...], str], list[RunChange]] = {}
     for each in started:
-        key = tuple(field.unplaced() for field in each.fields), each.state.state if each.state else ""
+        key = tuple(field.unplaced() for field in each.shared), each.state.state if each.state else ""
         groups.setdefault(key, []).append(each)
-    for alike in groups.values():
-        fields = same_changes([each.fields for each in alike])
+    for number, alike in enumerate(groups.values()):
+        fields = same_changes([each.shared for each in alike])
         names = [each.directory for each in alike]
         told = few([str(field) for field in fields], _LISTED) or f"the text of {SETUP_YAML}"
         state = alike[0].state.told if alike[0].state else ""
         first = "" if len(alike) == 1 else f" in {names[0]}"
         message = f"{few(names, _LISTED)}: {state}{first}; would change: {told}"
         source = next((field.source for field in alike[0].fields if field.source and field.source.line), None)
-        yield finding("started-run", message, field="started", actual=names[0], at=source, fix=_WAYS)
+        fix = f"the ways on are those of {started[0].directory}" if number else _WAYS
+        yield finding("started-run", message, field="started", actual=names[0], at=source, fix=fix)
 
 
 def _in_the_way(change: RunChange, *, resumes: bool) -> Iterator[Finding]:

@@ -208,7 +208,7 @@ def prepare(request: Request) -> Prepared:
     ahead += taken_outputs([one.run for one in rendered], changes)
     if errors := errors_in(ahead):
         raise Refused(f"{len(errors)} problem(s): the runs would fail", serious(ahead))
-    told = started_warnings(changes) if request.started != "replace" else ()
+    told = started_warnings(plan, changes, replace=request.started == "replace")
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *told, *warnings, *ahead)})
     return Prepared(found, plan, rendered, outcomes, changes, previous.warnings if previous else ())
 

@@ -46,6 +46,7 @@ _NAMED_RUNS = 3
 _NAMED_UNSEEN = 2
 _MOST_GROUPS = 6
 _LONGEST_VALUE = 80
+_TEXT = "the text of setup_finetune.yaml"
 _LONGEST_SUBMIT = 700
 _LISTED_LEVELS = 12
 _LONGEST_LEVEL = 40
@@ -182,6 +183,7 @@ class PlanResult(StepResult):
     runs: Annotated[tuple[RunPlan, ...], Cut.RUNS]
     common: Values = Field(description="settings that all runs share; a reply has those that somebody chose")
     told: Findings = Field(default=(), exclude=True, description="those of its warnings that the plan before had too")
+    told_before: OmitEmpty[int] = Field(default=0, description="infos that are left out, as the plan before had them")
 
     @field_serializer("common")
     def _chosen(self, common: Values) -> dict[str, Scalar]:
@@ -199,6 +201,12 @@ class PlanResult(StepResult):
         """From what each value follows that differs between runs and stands in no document."""
         own = {name: source for run in self.runs for name, source in run.sources.items()}
         return {name: str(source) for name, source in own.items() if not (source.file and source.line)}
+
+    def without_told(self) -> "PlanResult":
+        """Return the plan without remarks that the plan before had too: what warns is told each time."""
+        told = {id(each) for each in self.told if each.severity is Severity.INFO}
+        kept = tuple(each for each in self.warnings if id(each) not in told)
+        return self.model_copy(update={"warnings": kept, "told_before": len(self.warnings) - len(kept)})
 
     def _numbers(self) -> dict[str, int]:
         return {"runs": len(self.runs), "excluded": len(self.excluded)}
@@ -497,16 +505,14 @@ def kept_as(kept: Sequence[Kept]) -> str:
         file = each.source.file if each.source and each.source.file else "the documents"
         who = "the summary says" if file.startswith("experiment_summary.") else f"{file} says"
         said.setdefault(f"{each.field} {old}, {who if file != 'the documents' else 'the documents say'} {new}")
-    return few([*said], _NAMED_RUNS, between="; ") or "the documents give another text"
+    return few([*said], _NAMED_RUNS, between="; ") or f"the documents give another {_TEXT.removeprefix('the ')}"
 
 
-def change_line(group: ChangedRuns) -> str:
+def change_line(group: ChangedRuns, most: int) -> str:
     """Return what becomes of alike runs in one line: `changed (36 runs: a, ...): epochs 3 -> 5; finished`."""
-    number = group.count
-    names = ", ".join(group.runs[:_NAMED_RUNS]) + (", ..." if number > _NAMED_RUNS else "")
     told = "; ".join(filter(None, (", ".join(group.fields), group.state)))
-    runs = f"{_count(number, 'run')}: " if number > 1 else ""
-    return f"{group.what} ({runs}{names})" + (f": {told}" if told else "")
+    runs = f"{_count(group.count, 'run')}: " if group.count > 1 else ""
+    return f"{group.what} ({runs}{few(group.runs, most)})" + (f": {told}" if told else "")
 
 
 def _changed_runs(alike: Sequence[RunChange]) -> ChangedRuns:
@@ -518,7 +524,7 @@ def _changed_runs(alike: Sequence[RunChange]) -> ChangedRuns:
         count=len(alike),
         started=first.is_started,
         runs=tuple(each.directory for each in alike),
-        fields=tuple(map(_changed_field, columns)),
+        fields=tuple(map(_changed_field, columns)) or ((_TEXT,) if first.kind in {"changed", "kept"} else ()),
         state=f"{state}, as in {first.directory}" if len(alike) > 1 and " (" in state else state,
     )
 
