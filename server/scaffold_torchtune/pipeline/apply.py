@@ -22,7 +22,7 @@ from scaffold_torchtune.results.step_results import RenderedRun, RenderResult, c
 from scaffold_torchtune.system import layout, locking
 from scaffold_torchtune.system.files import Tree, sha256
 from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, OUTPUTS, RUN_FILES, SETUP_YAML
-from scaffold_torchtune.system.text import escape
+from scaffold_torchtune.system.text import escape, few
 
 
 @contextmanager
@@ -68,20 +68,22 @@ def _edited(path: str, what: str, again: str = "repeat the step") -> Finding:
 
 
 def left_over(tree: Tree, plan: Plan) -> list[Finding]:
-    """Return a finding for each run that is not planned any more and still has its finetune.slurm: it was started."""
+    """Return a finding for all runs that are not planned any more and still have finetune.slurm: they were started."""
     planned = {run.directory for run in plan.runs}
     recorded = [name.removesuffix(".json") for name in tree.names(layout.RUNS) if name.endswith(".json")]
-    return [
-        finding(
-            "left-over-run",
-            f"{escape(name)} is no longer in the table of runs; its files stay as they are",
-            field="runs",
-            file=escape(name),
-            fix="no action if intended; put its row back if it is to be part of the experiment",
-        )
+    found = [
+        escape(name)
         for name in recorded
         if name not in planned and tree.kind(name) == "directory" and tree.kind(f"{name}/{FINETUNE_SLURM}")
     ]
+    if not found:
+        return []
+    is_one = len(found) == 1
+    message = (
+        f"{few(found, _LISTED)} {'is' if is_one else 'are'} no longer in the table of runs; the files stay as they are"
+    )
+    fix = "no action if intended; put the row back of what is to be part of the experiment"
+    return [finding("left-over-run", message, field="runs", actual=found[0], file=found[0], fix=fix)]
 
 
 def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Rendered]:
@@ -115,6 +117,7 @@ def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Re
     return pending
 
 
+_LISTED = 4
 _CHANGED = "was changed since it was written, or is not ours"
 
 
@@ -166,12 +169,12 @@ def write_renders(
         tree.write(f"{directory}/{SETUP_YAML}", text)
         request.report("render", done, len(pending))
     changed = frozenset(one.run.directory for one in pending)
-    result = render_result(tree, prepared, changed, backup.findings)
+    result = render_result(prepared, changed, backup.findings)
     return result.model_copy(update={"changes": changes_of(prepared.changes, done=True)}), made
 
 
 def render_result(
-    tree: Tree, prepared: Prepared, changed: frozenset[str] = frozenset(), kept: Iterable[Finding] = ()
+    prepared: Prepared, changed: frozenset[str] = frozenset(), kept: Iterable[Finding] = ()
 ) -> RenderResult:
     """Return the result of a render that wrote the setup_finetune.yaml of the `changed` directories."""
     plan = prepared.plan
@@ -181,7 +184,7 @@ def render_result(
         unchanged=len(plan.runs) - len(changed),
         runs=tuple(RenderedRun(directory=r.directory, created=r.directory in changed) for r in plan.runs),
         plan_warnings=plan.warnings,
-        warnings=(*left_over(tree, plan), *kept),
+        warnings=tuple(kept),
     )
 
 

@@ -91,11 +91,11 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
         with Tree(prepared.directory) as tree:
             if _pending_renders(tree, prepared, request) is None:
                 apply.clear_leftovers(tree)
-                return prepared, apply.render_result(tree, prepared)
+                return prepared, apply.render_result(prepared)
             with apply.writing(tree):
                 pending = _pending_renders(tree, prepared, request)
                 if pending is None:  # a killed call had done all but the log
-                    return prepared, apply.render_result(tree, prepared)
+                    return prepared, apply.render_result(prepared)
                 with midway():
                     begun = scaffold_log.begin(tree, plan, "render", request.now())
                     result, made = apply.write_renders(tree, prepared, pending, request)

@@ -56,14 +56,14 @@ def bounded(data: dict[str, Any], call: Call, of: type[BaseModel] = BaseModel) -
             first = items[: len(items) - len(hidden)] if start == 1 else items  # the first page is of what changes
             out[name] = shown = _fitted(first[start - 1 :], budget)
             left_out |= _missing(name, items, shown)
-            following += [start + len(shown)] if start + len(shown) <= len(items) else []
+            following += [start + len(shown)] if shown and start + len(shown) <= len(items) else []
         else:
             out[name] = small = _smaller(value, _FINDINGS)
             left_out |= _missing(name, value, small)
     if left_out:
-        start = min(following, default=1)
-        runs = "; only='PATTERN' lists the runs whose name matches" if "runs" in left_out else ""
-        out |= {"left_out": left_out, "more": f"start={start} lists from item {start} on{runs}"}
+        more = [f"start={min(following)} lists from item {min(following)} on"] if following else []
+        more += ["only='PATTERN' lists the runs whose name matches"] if "runs" in left_out else []
+        out |= {"left_out": left_out, "more": "; ".join(more) or "start=1 lists from item 1 on"}
     return out
 
 
@@ -82,7 +82,11 @@ def _badness(item: Any) -> int:
 def _is_unchanged(item: Any) -> bool:
     """Return whether an item is a run that stays as it is, of which a reply has the number."""
     stays = {"change": "unchanged", "created": False, "unchanged": True}
-    return isinstance(item, dict) and any(item.get(name) == value for name, value in stays.items() if name in item)
+    return (
+        isinstance(item, dict)
+        and not _failed(item)
+        and any(item.get(name) == value for name, value in stays.items() if name in item)
+    )
 
 
 def _failed(item: Any) -> bool:
@@ -141,8 +145,8 @@ _SHOW: Final = (
     " time and defaults; go on when they agree, or at once where they asked for the whole scaffold"
 )
 _CONTRADICTED: Final = (
-    "tell the user the plan (changes first, where there are any) and every warning, and ask about {codes} before"
-    " anything is written; have it corrected and plan again, or go on as they say"
+    "tell the user the plan (changes first, where there are any) and every warning, and ask about {codes}, unless what"
+    " they said settles it, before anything is written; have it corrected and plan again, or go on as they say"
 )
 _CHANGED: Final = (
     "tell the user changes (summary, states, each group) and compare them with what they said: number of runs, levels,"

@@ -143,11 +143,7 @@ class Changes(Model):
     summary: str = Field(description="how many are new, unchanged, changed, kept and dropped")
     states: OmitEmpty[str] = Field(default="", description="how many runs of the table have come how far")
     groups: tuple[ChangedRuns, ...] = Field(description="all that is not unchanged, alike ones together")
-
-    @property
-    def is_first(self) -> bool:
-        """Whether nothing was scaffolded before."""
-        return not self.states
+    is_first: bool = Field(default=False, exclude=True, description="whether nothing was scaffolded before")
 
 
 class RunPlan(Model):
@@ -274,7 +270,9 @@ class SetupResult(StepResult):
     logged: Logged = ()
 
     def _outcome(self) -> str:
+        already = sum(run.unchanged for run in self.runs)
         done = f"{_count(self.processed, 'run')} processed: {self.succeeded} succeeded, {self.failed} failed"
+        done += f"; {already} were done already" if already else ""
         return f"{done}; {_warnings(self.warnings)}."
 
 
@@ -328,8 +326,8 @@ class ValidateResult(StepResult):
     def left_told(self) -> str:
         """How many runs the line submits, and how many are left out as they were started."""
         left = self.planned - len(self.started)
-        without = f", without {len(self.started)} started" if self.started else ""
-        return f"{left} to submit{without}" if left else f"nothing to submit: all {self.planned} were started"
+        left_out = f", {len(self.started)} left out as started" if self.started else ""
+        return f"{left} to submit{left_out}" if left else f"nothing to submit: all {self.planned} were started"
 
     def _numbers(self) -> dict[str, int]:
         return {"failed": sum(not run.passed for run in self.runs)}
@@ -440,7 +438,8 @@ def changes_of(found: Sequence[RunChange], *, done: bool = False, replace: bool 
         replace: started runs that change are replaced.
     """
     if all(each.kind == "new" for each in found):
-        return Changes(summary=f"{_count(len(found), 'run')}: all new" if found else "", groups=())
+        summary = f"{_count(len(found), 'run')}: all new" if found else ""
+        return Changes(summary=summary, groups=(), is_first=True)
     numbers = Counter(each.kind for each in found)
     started = Counter(each.state.state for each in found if each.kind == "changed" and each.state and each.is_started)
     how = _STARTED_AS[next(iter(started))] if len(started) == 1 else "are started"
@@ -456,7 +455,7 @@ def changes_of(found: Sequence[RunChange], *, done: bool = False, replace: bool 
     return Changes(
         summary=f"{_count(len(found) - numbers['dropped'], 'run')}: "
         + ", ".join(f"{number} {what}" for what, number in parts.items() if number),
-        states=states_told({each.directory: each.state for each in found if each.kind != "dropped"}),
+        states="" if done else states_told({each.directory: each.state for each in found if each.kind != "dropped"}),
         groups=_groups(found),
     )
 
