@@ -128,7 +128,7 @@ def started_warnings(plan: Plan, changes: Sequence[RunChange], *, replace: bool)
         problems = _all_in_the_way(plan, started)
     else:
         message = (
-            f"{counted(len(started), 'started run')} would change, so nothing is scaffolded until you choose a way on"
+            f"{counted(len(started), 'started run')} would change, so nothing is scaffolded until a way on is chosen"
         )
         problems = [next(_would_change(started)).model_copy(update={"message": message})]
     return [each.model_copy(update={"severity": Severity.WARNING}) for each in problems]
@@ -274,7 +274,9 @@ def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[
     waiting = queue.queued(tree.root, request) if scaffolded else Queue({})
     ids = {job for found in scaffolded.values() for job in found.values()}
     past = queue.ended(tree.root, ids, request) if ids else Queue({})
-    bases = {base: is_directory(base) for base in {run.text("output_dir_base") for run in runs} if base}
+    jobs = (f"jobs ({waiting.unknown})",) if waiting.unknown else ()
+    away = (base for base in {run.text("output_dir_base") for run in runs} if base and not is_directory(base))
+    bases = {base: (f"outputs (there is no {shown(base)} here)",) for base in away}
     found: dict[str, RunState] = {}
     for run in runs:
         if run.directory not in scaffolded:
@@ -283,11 +285,8 @@ def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[
         at = str(real_path(tree.root / run.directory))
         results = inspect_results(path) if (path := arrivals.output_dir(run)) else None
         of_slurm = waiting.jobs.get(at, ()), past.jobs.get(at, ()), waiting.unknown
-        unseen = [f"jobs ({waiting.unknown})"] if waiting.unknown else []
-        base = run.text("output_dir_base")
-        unseen += [f"outputs (there is no {shown(base)} here)"] if not bases.get(base, True) else []
-        state = _state(run, scaffolded[run.directory], results, of_slurm)
-        found[run.directory] = state.model_copy(update={"unseen": tuple(unseen)}) if unseen else state
+        unseen = (*jobs, *bases.get(run.text("output_dir_base"), ()))
+        found[run.directory] = _state(run, scaffolded[run.directory], results, of_slurm, unseen)
     return found
 
 
@@ -305,8 +304,12 @@ def _state(
     outputs: Mapping[str, str],
     results: Results | None,
     of_slurm: tuple[Iterable[Job], Iterable[Job], str],
+    unseen: tuple[str, ...],
 ) -> RunState:
-    """Return the state of a run that is scaffolded, by what lies there, and its jobs: in the queue, and ended."""
+    """Return the state of a run that is scaffolded, by what lies there, and its jobs: in the queue, and ended.
+
+    `unseen` is what cannot be looked at from here.
+    """
     waiting = [job for job in of_slurm[0] if not job.has_ended]
     past = sorted([*of_slurm[1], *(job for job in of_slurm[0] if job.has_ended)], key=_number)
     unknown = of_slurm[2]
@@ -334,6 +337,7 @@ def _state(
             "results": left,
             "output_dir": arrivals.output_dir(run) or "",
             "unknown": unknown if state == "submitted" and not waiting else "",
+            "unseen": unseen,
         }
     )
 

@@ -1,14 +1,14 @@
 """The steps as tools and commands call them. Reading steps write nothing; writing steps log what they did."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 
 from scaffold_torchtune import journal
 from scaffold_torchtune.external_checks import sbatch
 from scaffold_torchtune.findings import Refused, finding, refuse
-from scaffold_torchtune.models import Plan
+from scaffold_torchtune.models import Plan, RunState
 from scaffold_torchtune.pipeline import apply, prepare, publish, scaffold_log, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
 from scaffold_torchtune.pipeline.changes import states_of
@@ -194,11 +194,12 @@ def validate(request: Request) -> ValidateResult:
             return result.model_copy(update={"findings": (*result.findings, unlogged)})
 
 
-def _verdict(tree: Tree, frozen: Plan, request: Request) -> ValidateResult:
+def _verdict(tree: Tree, frozen: Plan, request: Request, known: Mapping[str, RunState] | None = None) -> ValidateResult:
+    """Return the verdict; `known` are the states of the runs, where they were looked at just now."""
     result = validation.validate_plan(tree, frozen, request)
     if not result.passed:
         return result
-    states = states_of(tree, frozen.runs, request)
+    states = known if known is not None else states_of(tree, frozen.runs, request)
     started = [name for name, found in states.items() if found.started]
     left = [run for run in frozen.runs if run.directory not in started]
     line = sbatch.line(left, tree) if left else ""
@@ -238,7 +239,9 @@ def scaffold(request: Request) -> ScaffoldResult:
     before = _log_size(request)
     prepared, rendered = _prepare_and_render(request)
     set_up = _setup(request, prepared, begun=bool(rendered.logged))
-    validated = _validated(request, prepared.plan.id, begun=bool(rendered.logged or set_up.logged))
+    begun = bool(rendered.logged or set_up.logged)
+    states = {each.directory: each.state for each in prepared.changes if each.state and each.kind != "dropped"}
+    validated = _validated(request, prepared.plan.id, begun=begun, known=None if begun else states)
     ok = set_up.failed == 0 and validated.passed
     return ScaffoldResult(
         parse=step_results.parse_result(prepared.parsed.experiment, str(prepared.directory)),
@@ -253,11 +256,11 @@ def scaffold(request: Request) -> ScaffoldResult:
     )
 
 
-def _validated(request: Request, plan_id: str, *, begun: bool) -> ValidateResult:
+def _validated(request: Request, plan_id: str, *, begun: bool, known: Mapping[str, RunState] | None) -> ValidateResult:
     """Validate the plan with that id, and log the verdict."""
     started = request.now()
     with _refusals_logged(request, begun=begun), Tree(experiment_directory(request)) as tree:
-        result = _verdict(tree, _frozen_plan(tree, plan_id), request)
+        result = _verdict(tree, _frozen_plan(tree, plan_id), request, known)
         return _close(tree, result, request, started)
 
 
