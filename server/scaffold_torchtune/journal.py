@@ -120,8 +120,12 @@ def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: fl
     checked = f"{result.checked} of {result.planned} runs checked"
     if result.passed:
         verdict = f"All parameters validated: {checked}{result.kept_told}, none differs"
-        summary = f"{counted(result.planned, 'run')} of {plan.experiment} scaffolded and validated, {result.left_told}"
-        summary += f" ({few(result.started, _NAMED)})" if result.started else ""
+        summary = f"{counted(result.planned, 'run')} of {plan.experiment} scaffolded, validated and ready to submit"
+        if result.started:
+            summary = (
+                f"{counted(result.planned, 'run')} of {plan.experiment} scaffolded and validated, {result.left_told}"
+            )
+            summary += f" ({few(result.started, _NAMED)})"
         summary += f". {result.tracking}" if result.tracking else ""
         # the command alone: it is pasted
         end, advice = "SCAFFOLD_TORCHTUNE_COMPLETE", f"Submit with: {submit}" if submit else "Nothing to submit"

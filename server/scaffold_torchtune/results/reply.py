@@ -50,6 +50,7 @@ def bounded(data: dict[str, Any], call: Call, of: type[BaseModel] = BaseModel) -
             items = [run for run in value if call.wants(run)] if cut is Cut.RUNS else value
             budget = _SERIOUS if len(items) <= _FEW and cut is not Cut.NAMES else _BUDGETS.get(cut, _ORDINARY)
             hidden = [] if cut is not Cut.RUNS or call.only else [run for run in items if _is_unchanged(run)]
+            hidden = hidden if len(hidden) < len(items) else []
             fits = len(_fitted(items, budget)) == len(items) and not hidden
             start = 1 if fits else call.start  # what fits whole stands on each page
             items = items if fits else sorted(items, key=_badness)
@@ -179,9 +180,9 @@ _FAILED: Final = (
     " template or the setup script, never in finetune.yaml; then call render_yaml, run_setup and validate again"
 )
 _PASSED: Final = (
-    "tell the user that all runs passed, what was kept, every warning, where scaffold.log is, the submit line and what"
-    " it leaves out, and tracking"
+    "tell the user that all runs passed, every warning, where scaffold.log is, the submit line, and tracking"
 )
+_LEFT_OUT: Final = "; and which runs were started, which the line leaves out, and what was kept"
 _ARGUMENTS: Final = "correct the arguments as each problem's fix says, and call again"
 _ASK: Final = (
     "ask the user the questions of error.ask, and give what they say as answers of this tool, by field; show them the"
@@ -231,6 +232,8 @@ def _after(result: StepResult | results.ScaffoldResult, call: Call) -> dict[str,
         case results.ValidateResult() if not result.passed:
             edited = any(each.code == "changed-output" for each in result.all_findings())
             return {"first": _FAILED + (_PUT_BACK if edited else "")}
+        case results.ValidateResult() if result.started:
+            return {"first": _PASSED + _LEFT_OUT}
     return {"first": _PASSED}
 
 
