@@ -6,6 +6,7 @@ traceback, and the command run again makes the bytes of an undisturbed one.
 """
 
 import argparse
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -77,6 +78,8 @@ def ground(name: str) -> Ground:
     (scenario,) = [each for each in SCENARIOS if each.name == name]
     made = Ground(home() / str(SCENARIOS.index(scenario)), scenario)
     os.environ["TMPDIR"] = str(made.directory / "tmp")
+    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):  # noqa: PTH123
+        command(*made.line)()  # what is built when it is used first is built once, not in each fork
     return made
 
 
@@ -119,12 +122,13 @@ def disturbed(trial: Trial) -> Result:
 
 
 def raced(trial: Trial) -> Result:
-    """Let processes scaffold one experiment at the same time, and kill some of them."""
+    """Let processes scaffold one experiment, and look at it, at the same time, and kill some of them."""
     number: int = trial.what
     chance = random.Random(number)  # noqa: S311 - it must be the same each time
     at = ground(SCENARIOS[number % len(SCENARIOS)].name)
     at.restore()
-    racing = [Forked(command(*at.line), at.directory / f"streams-{one}") for one in range(PROCESSES)]
+    lines = [at.line] * (PROCESSES - len(at.others)) + at.others
+    racing = [Forked(command(*line), at.directory / f"streams-{one}") for one, line in enumerate(lines)]
     kills = sorted((0.5 * chance.random() ** 2, one.pid) for one in chance.sample(racing, PROCESSES // 2))
     for one in racing:
         one.release()
@@ -133,7 +137,8 @@ def raced(trial: Trial) -> Result:
         time.sleep(max(0.0, began + moment - time.monotonic()))
         os.kill(pid, signal.SIGKILL)  # not reaped yet, so it is still that one
     ended = [one.wait() for one in racing]
-    wrong = [each for one in ended for each in at.wrong(one, is_alone=False)] + [*at.wrong_again(is_alone=False)]
+    wrong = [f"{lines[number]}: {each}" for number, one in enumerate(ended) for each in at.wrong_of(one, lines[number])]
+    wrong += at.wrong_again(is_alone=False)
     return Result(trial, tuple(map(_status, ended)), tuple(wrong), max(one.megabytes for one in ended))
 
 
@@ -183,6 +188,7 @@ class Campaign:
     pool: ProcessPoolExecutor
     sample: int
     seed: int
+    scenarios: Sequence[str] = ()
     rows: dict[str, Counter[str]] = field(default_factory=dict)
     most: dict[str, float] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
@@ -228,14 +234,15 @@ def _shown(what: Any) -> str:
 
 def of_calls(campaign: Campaign) -> None:
     """Kills and errors at each call that changes the disk."""
-    for name, trials, wrong in campaign.pool.map(points, [each.name for each in SCENARIOS]):
+    named = [each.name for each in SCENARIOS if not campaign.scenarios or each.name in campaign.scenarios]
+    for name, trials, wrong in campaign.pool.map(points, named):
         for each in wrong:
             campaign.blame(f"{name}, {each}")
         campaign.run(disturbed, campaign.drawn(trials))
 
 
 def of_races(campaign: Campaign) -> None:
-    """Rounds of processes that scaffold at the same time."""
+    """Rounds of processes that scaffold, and look at what others write, at the same time."""
     name = f"{PROCESSES} processes at once"
     campaign.run(raced, campaign.drawn([Trial(name, number) for number in range(ROUNDS)], 0.2))
 
@@ -266,13 +273,15 @@ PARTS: Final[dict[str, Callable[[Campaign], None]]] = {
 }
 
 
-def run(only: Sequence[str], sample: int = 0, seed: int = 1, workers: int = 2) -> Campaign:
-    """Run the campaign, or the parts that are named."""
+def run(
+    only: Sequence[str], sample: int = 0, seed: int = 1, workers: int = 2, scenarios: Sequence[str] = ()
+) -> Campaign:
+    """Run the campaign, or the parts that are named; of the kills and errors those of some scenarios."""
     os.environ.update({f"SCAFFOLD_TORCHTUNE_{name}": "off" for name in _OFF})
     with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
         os.environ["FAULTS"] = folder
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            campaign = Campaign(pool, sample, seed)
+            campaign = Campaign(pool, sample, seed, scenarios)
             for name, part in PARTS.items():  # memory last: a worker that has made large files passes its own on
                 if not only or name in only:
                     part(campaign)
@@ -285,12 +294,13 @@ def main() -> int:
     options.add_argument("--sample", type=int, default=0, metavar="N", help="try N of each row")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--only", choices=PARTS, action="append", default=[])
+    options.add_argument("--scenario", choices=[each.name for each in SCENARIOS], action="append", default=[])
     options.add_argument("--processes", type=int, default=2)
     given = options.parse_args()
     if lack := system_calls.lacks():
         sys.exit(lack)
     began = time.monotonic()
-    campaign = run(given.only, given.sample, given.seed, given.processes)
+    campaign = run(given.only, given.sample, given.seed, given.processes, given.scenario)
     tried = sum(row["tried"] for row in campaign.rows.values())
     print(f"{tried} tried, {len(campaign.wrong)} wrong, {time.monotonic() - began:.0f} s")
     return int(bool(campaign.wrong))

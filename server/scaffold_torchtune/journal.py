@@ -76,7 +76,8 @@ def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> lis
         Entry(
             "GENERATE_YAMLS",
             f"Using template {plan.template}",
-            f"{result.created} setup_finetune.yaml files written, {result.unchanged} already as planned",
+            f"{result.created} setup_finetune.yaml files written, {result.unchanged} already as planned"
+            + _kept(result.history),
         ),
     ]
 
@@ -88,6 +89,11 @@ def _changes(found: Changes | None) -> list[Entry]:
     return [Entry("CHANGES", found.summary, " | ".join(change_line(group, _NAMED) for group in found.groups))]
 
 
+def _kept(history: str) -> str:
+    """Return where earlier files are kept, to follow what was done."""
+    return f"; {history}" if history else ""
+
+
 def setup_entries(plan: Plan, result: SetupResult) -> list[Entry]:
     """Return the entries of step 6: one for each run that failed, and the sum."""
     how = f"{plan.options.setup_script} as a subprocess in each run's staging directory; {result.environment}"
@@ -97,7 +103,7 @@ def setup_entries(plan: Plan, result: SetupResult) -> list[Entry]:
     already = sum(run.unchanged for run in result.runs)
     done = f" ({already} of them already done)" if already else ""
     total = f"{counted(result.processed, 'run')} processed, {result.succeeded} successful{done}"
-    total += f", {counted(result.failed, 'failure')}"
+    total += f", {counted(result.failed, 'failure')}{_kept(result.history)}"
     return [*_warnings(result.warnings), *failures, Entry("RUN_SETUP_SCRIPTS", how, total)]
 
 

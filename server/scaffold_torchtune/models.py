@@ -269,6 +269,7 @@ class RunState(Model):
     state: RunProgress
     evidence: tuple[str, ...] = Field(default=(), description="what shows it: `slurm-4711.out`, `job 4711 is PENDING`")
     jobs: tuple[str, ...] = Field(default=(), description="ids of its jobs in the queue")
+    past: tuple[str, ...] = Field(default=(), description="ids of its jobs that have ended")
     results: tuple[str, ...] = Field(default=(), description="names in its output directory that a training left")
     output_dir: str = Field(default="", description="that directory")
     unknown: str = Field(default="", description="why SLURM could not be asked")
@@ -315,16 +316,30 @@ def same_changes(several: Sequence[tuple[FieldChange, ...]]) -> tuple[FieldChang
     )
 
 
+class Arrival(Model):
+    """A place where a planned value must arrive, and what stands there."""
+
+    setting: str
+    file: str = Field(description="name of the file in the run directory")
+    line: int | None = None
+    where: str = Field(description="`optimizer.lr`, `--time`, a command")
+    expected: Scalar = None
+    found: Scalar = Field(default=None, description="None where nothing stands there")
+    arrived: bool
+
+
 class Kept(Model):
     """A started run that the plan has as it was when it started, though the documents say something else by now.
 
-    `fields` are what they say, `digest` is the SHA-256 of its setup_finetune.yaml as it would be rendered.
+    `fields` are what they say, `digest` is the SHA-256 of its setup_finetune.yaml as it would be rendered. `edited` has
+    the SHA-256 of those of its files that somebody had changed when it was kept, and "" for one that was removed.
     """
 
     directory: str
     state: RunProgress
     fields: tuple[FieldChange, ...]
     digest: str
+    edited: dict[str, str] = Field(default={}, exclude_if=not_)
 
 
 class Plan(Model):

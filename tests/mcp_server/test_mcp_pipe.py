@@ -129,16 +129,19 @@ def test_a_client_over_a_pipe_takes_the_example_to_a_passed_validation(
                 assert json.loads(content.text) == result.structured_content
                 jsonschema.validate(result.structured_content, tool.output_schema or {})
                 results.append(result.structured_content or {})
-        return results
+            arguments = {"experiment": str(demo), "only": "rank8_lr1e-5", "explain": True}
+            explained = await client.call_tool("plan_runs", arguments)
+            jsonschema.validate(explained.structured_content, tools[1].output_schema or {})
+        return [*results, explained.structured_content or {}]
 
-    validated = anyio.run(main)[-1]
+    *_, validated, explained = anyio.run(main)
+    (lr,) = [each for each in explained["settings"] if each["field"] == "lr"]
+    text = (demo / "experiment_summary.md").read_text()
+    row = next(n for n, line in enumerate(text.splitlines(), 1) if "rank8_lr1e-5 |" in line)
+    assert (lr["value"], lr["source"].partition(" ")[0]) == (1e-5, f"experiment_summary.md:{row}")
+    assert [each.partition(":")[0] for each in lr["arrives"]] == ["setup_finetune.yaml", "finetune.yaml"]
     assert (validated["passed"], validated["checked"], validated["planned"]) == (True, 4, 4)
     assert all((demo / run["directory"] / "finetune.slurm").is_file() for run in validated["runs"])
-
-
-def test_closing_the_pipe_ends_the_server_in_good_order(tmp_path: Path) -> None:
-    with served(cwd=tmp_path) as pipe:
-        assert pipe.close() == 0
 
 
 SCRIPT = """\
@@ -183,22 +186,22 @@ def test_lines_that_are_no_requests_and_huge_ones_do_not_end_the_server(demo: Pa
         assert pipe.close() == 0
 
 
-@pytest.mark.parametrize(
-    ("method", "params"),
-    [
-        ("prompts/get", {"name": "no_such_prompt"}),
-        ("prompts/get", {"name": "scaffold_torchtune", "arguments": {"experiment": "x", "y": "z"}}),
-        ("prompts/get", {"name": "\u202e\n[x]", "arguments": {}}),
-        ("resources/read", {"uri": "torchtune://log/no/such"}),
-        ("resources/read", {"uri": "torchtune://no/such"}),
-        ("tools/call", {"name": "no_such_tool", "arguments": {}}),
-    ],
-)
-def test_what_a_client_does_wrong_prints_no_traceback(demo: Path, method: str, params: dict[str, Any]) -> None:
+WRONG: list[tuple[str, dict[str, Any]]] = [
+    ("prompts/get", {"name": "no_such_prompt"}),
+    ("prompts/get", {"name": "scaffold_torchtune", "arguments": {"experiment": "x", "y": "z"}}),
+    ("prompts/get", {"name": "\u202e\n[x]", "arguments": {}}),
+    ("resources/read", {"uri": "torchtune://log/no/such"}),
+    ("resources/read", {"uri": "torchtune://no/such"}),
+    ("tools/call", {"name": "no_such_tool", "arguments": {}}),
+]
+
+
+def test_what_a_client_does_wrong_prints_no_traceback(demo: Path) -> None:
     with served("--root", str(demo.parent), cwd=demo.parent, stderr=demo.parent / "stderr") as pipe:
-        answer = pipe.request(method, params)
-        assert "error" in answer or method != "prompts/get"  # else a result may say what is wrong
-        assert pipe.request("ping", {})["result"] == {}
+        for method, params in WRONG:
+            answer = pipe.request(method, params)
+            assert "error" in answer or method != "prompts/get"  # else a result may say what is wrong
+            assert pipe.request("ping", {})["result"] == {}
         assert pipe.close() == 0
     assert "Traceback" not in (demo.parent / "stderr").read_text()
 

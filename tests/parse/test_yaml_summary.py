@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.findings import Refused, errors_in
+from scaffold_torchtune.findings import Finding, Refused, errors_in
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.wording import absent
@@ -170,12 +170,18 @@ def test_where_both_forms_plan_the_same_the_yaml_form_is_used_and_it_is_said(tmp
     assert [run.directory for run in result.runs] == ["words_rank4", "words_rank8"]
 
 
-def test_where_the_two_forms_disagree_both_values_are_told(tmp_path: Path) -> None:
-    folder = both(tmp_path / "cap", MARKDOWN.replace("**Epochs:** 1", "**Epochs:** 3"))
+def disagreement(folder: Path, field: str, location: str) -> Finding:
+    """Return the one problem of an experiment whose two forms disagree, which is this one."""
     with pytest.raises(Refused) as refused:
         steps.plan(Request(folder))
     (problem,) = refused.value.problems
-    assert (problem.code, problem.field, problem.location()) == ("ambiguous", "epochs", "experiment_summary.md:15")
+    assert (problem.code, problem.field, problem.location()) == ("ambiguous", field, location)
+    return problem
+
+
+def test_where_the_two_forms_disagree_both_values_are_told(tmp_path: Path) -> None:
+    folder = both(tmp_path / "cap", MARKDOWN.replace("**Epochs:** 1", "**Epochs:** 3"))
+    problem = disagreement(folder, "epochs", "experiment_summary.md:15")
     yml, md = problem.message.split(", ", 1)
     assert absent(yml, "epochs", 1, "experiment_summary.yaml:13") == []
     assert absent(md, 3, "experiment_summary.md:15") == []
@@ -188,10 +194,7 @@ def test_a_value_that_follows_from_another_that_differs_is_not_told_too(tmp_path
 
 def test_a_setting_that_one_form_lacks_is_told_with_the_place_in_the_other(tmp_path: Path) -> None:
     folder = both(tmp_path / "cap", MARKDOWN.replace("- **Prompt:**", "- **Seed:** 7\n- **Prompt:**"))
-    with pytest.raises(Refused) as refused:
-        steps.plan(Request(folder))
-    (problem,) = refused.value.problems
-    assert (problem.code, problem.field, problem.location()) == ("ambiguous", "seed", "experiment_summary.md:17")
+    problem = disagreement(folder, "seed", "experiment_summary.md:17")
     assert absent(problem.message, "seed", 14, "experiment_summary.yaml", 7, "experiment_summary.md:17") == []
     assert "experiment_summary.yaml:" not in problem.message
 

@@ -14,12 +14,18 @@ import yaml
 
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.journal import refused_entry
-from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.request import Request, Stopped
-from support.experiments import ACTIONS, actions, change, log, make_experiment, outputs
+from scaffold_torchtune.system.files import Tree
+from support.disturbed import SCENARIOS, Ground, versions
+from support.experiments import ACTIONS, actions, change, everything, log, make_experiment, outputs
 from support.forked import was_killed
+from support.forked_command import command, in_fork
+from support.setup_scripts import MAKE, script
 
 RUNS = ("lr1e-5", "lr5e-5")
+CHANGES = [each.name for each in SCENARIOS if each.frozen or "--started" in each.line]
+"""Those of an experiment with runs that were started."""
 
 
 class Killed(BaseException):
@@ -224,3 +230,227 @@ def test_what_was_stopped_before_it_was_logged_is_logged_by_the_next_scaffold(ex
     assert {name: text for name, text in outputs(experiment).items() if name in made} == made
     assert actions(experiment) == ACTIONS
     assert steps.scaffold(Request(experiment)).unchanged
+
+
+# A change, and what is submitted while it is made.
+
+
+def scaffolded_pair(folder: Path) -> Path:
+    """Two runs, scaffolded, with outputs below a directory of this test."""
+    base = {"/scratch/gpfs/LAB/ada/ck-outputs": str(folder / "outputs")}
+    made = make_experiment(folder / "sweep", without=["- **Runs:**", "_rank16_"], replace=base)
+    assert steps.scaffold(Request(made)).ok
+    return made
+
+
+def submitted(experiment: Path, *runs: str) -> dict[str, object]:
+    """Leave what a job of each run leaves; what lies in the runs then."""
+    for run in runs:
+        (experiment / run / "slurm-4711.out").write_text("training\n")
+    return {run: everything(experiment / run) for run in runs}
+
+
+def more_epochs(experiment: Path) -> None:
+    change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
+
+
+@anywhere
+def test_what_is_submitted_after_a_kill_is_kept_as_it_was_then(tmp_path: Path, first: int, distance: int) -> None:
+    experiment = scaffolded_pair(tmp_path)
+    more_epochs(experiment)
+    shutil.copytree(experiment, kept := tmp_path / "kept")
+    old = 0
+    for number in points(experiment, kept, killed_at, first, distance):
+        ready = [run for run in RUNS if (experiment / run / "finetune.slurm").exists()]
+        before = submitted(experiment, *ready)
+        stale = [run for run in ready if "epochs: 2" in (experiment / run / "finetune.yaml").read_text()]
+        old += len(stale)
+        if stale:
+            with pytest.raises(Refused) as caught:
+                steps.scaffold(Request(experiment))
+            assert {each.code for each in caught.value.problems} == {"started-run"}, number
+            assert "epochs 2 -> 3" in caught.value.problems[0].message, number
+        assert steps.scaffold(Request(experiment, started="keep")).ok, number
+        assert {run: everything(experiment / run) for run in ready} == before, number
+        result = steps.validate(Request(experiment))
+        assert (result.passed, result.kept, result.started) == (True, len(stale), tuple(ready)), number
+    assert old
+
+
+@pytest.mark.parametrize(
+    ("name", "distance"),
+    [("all at once", 21)] + [pytest.param(name, 1, marks=pytest.mark.long) for name in CHANGES],
+)
+def test_a_change_that_is_killed_anywhere_ends_like_an_undisturbed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, distance: int
+) -> None:
+    for variable in ("SBATCH", "PYTHON", "ACTIVATE"):
+        monkeypatch.setenv(f"SCAFFOLD_TORCHTUNE_{variable}", "off")
+    (scenario,) = [each for each in SCENARIOS if each.name == name]
+    ground = Ground(tmp_path / "ground", scenario)
+
+    def killed(number: int) -> bool:
+        def work() -> int:
+            with at_call(number, lambda: os.kill(os.getpid(), signal.SIGKILL)):
+                return command(*ground.line)()
+
+        ended = in_fork(work, ground.streams)
+        assert [*ground.wrong(ended)] == [], number
+        return ended.status == -signal.SIGKILL
+
+    tried = 0
+    for number in range(distance, 300, distance):
+        ground.restore()
+        if not killed(number):
+            break
+        assert [*ground.wrong_again()] == [], number
+        tried += 1
+    assert tried * distance > 30
+
+
+def test_a_run_that_is_submitted_while_others_are_written_stays_as_it_is(tmp_path: Path) -> None:
+    experiment = scaffolded_pair(tmp_path)
+    more_epochs(experiment)
+    before: dict[str, object] = {}
+
+    def submit(step: str, done: int, _total: int) -> None:
+        if (step, done) == ("render", 1):
+            before.update(submitted(experiment, RUNS[1]))
+
+    with pytest.raises(Stopped) as caught:
+        steps.scaffold(Request(experiment, progress=submit))
+    assert [(each.code, each.actual) for each in caught.value.problems] == [("started-run", RUNS[1])]
+    assert {RUNS[1]: everything(experiment / RUNS[1])} == before
+    assert steps.scaffold(Request(experiment, started="keep")).validation.kept == 1
+    assert {RUNS[1]: everything(experiment / RUNS[1])} == before
+
+
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Let something be done once a scaffold has planned and compared, before it holds the lock."""
+
+    def then(act: Callable[[], object]) -> None:
+        original = prepare.prepare
+
+        def prepared(request: Request) -> prepare.Prepared:
+            found = original(request)
+            monkeypatch.setattr(prepare, "prepare", original)
+            act()
+            return found
+
+        monkeypatch.setattr(prepare, "prepare", prepared)
+
+    return then
+
+
+Then = Callable[[Callable[[], object]], None]
+
+
+@pytest.mark.parametrize("started", [None, "replace"])
+def test_a_run_that_is_submitted_after_it_was_compared_is_not_changed(
+    tmp_path: Path, prepared: Then, started: Any
+) -> None:
+    experiment = scaffolded_pair(tmp_path)
+    more_epochs(experiment)
+    results = tmp_path / "outputs" / "cap_4L_lora_lr_sweep" / f"ck-out-{RUNS[0]}" / "epoch_0"
+    prepared(results.mkdir if started is None else lambda: results.mkdir(parents=True))
+    results.parent.mkdir(parents=True) if started is None else None
+    before = everything(experiment / RUNS[0])
+    with pytest.raises(Refused) as caught:
+        steps.scaffold(Request(experiment, started=started))
+    assert {each.code for each in caught.value.problems} == {"started-run"}
+    assert bool(caught.value.ask) == (started is None)
+    assert everything(experiment / RUNS[0]) == before
+
+
+def test_a_run_that_is_dropped_and_submitted_meanwhile_stays_ready(tmp_path: Path, prepared: Then) -> None:
+    experiment = scaffolded_pair(tmp_path)
+    text = (experiment / "experiment_summary.md").read_text()
+    (row,) = [line for line in text.splitlines(keepends=True) if f"_rank8_{RUNS[1]} |" in line]
+    (experiment / "experiment_summary.md").write_text(text.replace(row, ""))
+    before: dict[str, object] = {}
+    prepared(lambda: before.update(submitted(experiment, RUNS[1])))
+    assert steps.scaffold(Request(experiment)).ok
+    assert {RUNS[1]: everything(experiment / RUNS[1])} == before
+
+
+def test_a_plan_that_compares_with_one_that_was_replaced_meanwhile_is_made_anew(tmp_path: Path, prepared: Then) -> None:
+    experiment = scaffolded_pair(tmp_path)
+    more_epochs(experiment)
+
+    def another() -> None:
+        change(experiment / "experiment_summary.md", "**Epochs:** 3", "**Epochs:** 4")
+        assert steps.scaffold(Request(experiment)).ok
+
+    prepared(another)
+    assert steps.scaffold(Request(experiment)).unchanged
+    assert all("epochs: 4" in (experiment / run / "finetune.yaml").read_text() for run in RUNS)
+
+
+def test_what_is_submitted_while_its_script_runs_again_fails_and_stays_as_it_is(tmp_path: Path) -> None:
+    experiment = scaffolded_pair(tmp_path)
+    tool = script(tmp_path / "tool", MAKE)
+    assert steps.scaffold(Request(experiment, setup_script=str(tool), overwrite=True)).ok
+    submitting = f"import pathlib\npathlib.Path({str(experiment / RUNS[0])!r}, 'slurm-1.out').touch()\n"
+    (tool.parent / "beside.txt").write_text("another")
+    before = {run: outputs_of(experiment, run) for run in RUNS}
+    tool.write_text(submitting + tool.read_text())
+    result = steps.setup(Request(experiment, setup_script=str(tool), overwrite=True, jobs=1))
+    assert not {run.directory: run.ok for run in result.runs}[RUNS[0]]
+    assert outputs_of(experiment, RUNS[0]) == before[RUNS[0]]
+
+
+def outputs_of(experiment: Path, run: str) -> dict[str, object]:
+    """The files of a run with their inodes and times, but for what its jobs left."""
+    return {name: kept for name, kept in everything(experiment / run).items() if name.startswith(("finetune", "setup"))}
+
+
+def test_setup_waits_for_a_render_that_was_stopped_midway(tmp_path: Path) -> None:
+    experiment = scaffolded_pair(tmp_path)
+    more_epochs(experiment)
+
+    def stop(step: str, done: int, _total: int) -> None:
+        if (step, done) == ("render", 1):
+            raise Killed
+
+    with pytest.raises(Killed):
+        steps.render(Request(experiment, progress=stop))
+    before = outputs(experiment)
+    for overwrite in (False, True):
+        with pytest.raises(Refused) as caught:
+            steps.setup(Request(experiment, overwrite=overwrite))
+        assert [each.code for each in caught.value.problems] == ["not-rendered"]
+    assert outputs(experiment) == before
+    steps.render(Request(experiment))
+    assert steps.setup(Request(experiment)).failed == 0
+    assert steps.validate(Request(experiment)).passed
+
+
+def test_an_edit_that_is_overwritten_is_kept_in_the_history(experiment: Path) -> None:
+    steps.scaffold(Request(experiment))
+    file = experiment / RUNS[0] / "finetune.yaml"
+    made = file.read_bytes()
+    file.write_bytes(edited := made + b"# mine\n")
+    assert steps.scaffold(Request(experiment, overwrite=True)).ok
+    assert file.read_bytes() == made
+    assert [(each.run, each.files) for each in versions(experiment)] == [(RUNS[0], (("finetune.yaml", edited),))]
+
+
+def test_a_version_that_a_killed_scaffold_kept_is_not_kept_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = scaffolded_pair(tmp_path)
+    more_epochs(experiment)
+
+    def killed(_tree: Tree, _path: str, **_given: bool) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tree, "remove", killed)
+        with pytest.raises(Killed):
+            steps.scaffold(Request(experiment))
+    assert {each.run for each in versions(experiment)} == {RUNS[0]}
+    (first,) = versions(experiment)
+    assert steps.scaffold(Request(experiment)).ok
+    assert sorted(each.run for each in versions(experiment).elements()) == [*RUNS]
+    assert versions(experiment)[first] == 1

@@ -1,12 +1,15 @@
 """Scaffolds that may be disturbed: where they begin, what must hold whatever happens, and how the next one ends."""
 
+import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
+from scaffold_torchtune.pipeline.backup import REASON
 from scaffold_torchtune.pipeline.plan_file import read_plan
 from scaffold_torchtune.pipeline.state import LogState, Record
 from support.experiments import Kept, actions, change, everything, log, make_experiment, outputs
@@ -32,13 +35,15 @@ _READERS: Final[dict[str, Callable[[bytes], object]]] = {
 class Scenario:
     """A command that may be disturbed, and what is done before it; EXPERIMENT and SCRIPT stand for paths.
 
-    `in_worker`: the faults come in the thread in which scripts run, not in the first.
+    `in_worker`: the faults come in the thread in which scripts run, not in the first. `frozen` are runs that were
+    started: no file of theirs may become another one.
     """
 
     name: str
     line: tuple[str, ...]
     before: tuple[Callable[["Ground"], None], ...] = ()
     in_worker: bool = False
+    frozen: tuple[str, ...] = ()
 
 
 class Ground:
@@ -53,16 +58,21 @@ class Ground:
         self.script = script(self.place / "tool", MAKE)
         (self.place / "another").mkdir()
         (self.place / "another" / "file").write_text("not ours")
-        make_experiment(self.experiment, without=["- **Runs:**", "_rank16_"])
+        base = {"/scratch/gpfs/LAB/ada/ck-outputs": str(self.place / "outputs")}
+        make_experiment(self.experiment, without=["- **Runs:**", "_rank16_"], replace=base)
         for act in scenario.before:
             act(self)
         self.began = outputs(self.experiment)
         self._kept = directory / "kept"
         shutil.copytree(self.experiment, self._kept)
+        self._started = self._of_started()
         first = self.run()
         assert first.status == 0, first
         self.wanted = outputs(self.experiment)
+        self._versions, self._frozen = versions(self.experiment), frozen_plan(self.experiment)
+        assert self._of_started() == self._started
         assert self.wanted != self.began, "it has something to do"
+        assert not [*self.torn()], "what forks find read already is the same for each of them"
         self._outside = self._around()
 
     @property
@@ -70,6 +80,14 @@ class Ground:
         """The command's arguments."""
         names = {"EXPERIMENT": str(self.experiment), "SCRIPT": str(self.script)}
         return [names.get(word, word) for word in self.scenario.line]
+
+    @property
+    def others(self) -> list[list[str]]:
+        """Commands that read beside it: what would become of the runs, whether all is well, and the verdict."""
+        line, options = self.line, [word for word in self.line if word in {"--started", "--setup-script"}]
+        given = [part for option in options for part in (option, line[line.index(option) + 1])]
+        name = str(self.experiment)
+        return [["plan", name, *given], ["scaffold", name, *given, "--dry-run"], ["doctor", name], ["validate", name]]
 
     @property
     def streams(self) -> Path:
@@ -83,6 +101,7 @@ class Ground:
         """Put the experiment back to where the command begins."""
         shutil.rmtree(self.experiment)
         shutil.copytree(self._kept, self.experiment)
+        self._started = self._of_started()
 
     def is_inside(self, path: str) -> bool:
         """Whether a call may change a path: below the experiment, a temporary file, a stream, or by a descriptor."""
@@ -94,16 +113,30 @@ class Ground:
         found = everything(self.place)
         return {path: kept for path, kept in found.items() if path != "." and not path.startswith("sweep")}
 
+    def _of_started(self) -> dict[str, object]:
+        """Each file of the runs that were started, with its inode and times."""
+        return {run: everything(self.experiment / run) for run in self.scenario.frozen}
+
     def wrong(self, ended: Ended, *, is_alone: bool = True) -> Iterator[str]:
         """What must never be, however the command ended. Of several at once one may be refused after another's end."""
         yield from self.unsafe(ended)
         yield from self.torn()
+        yield from self.lost()
         there = outputs(self.experiment)
         if ended.status == 0 and there != self.wanted:
             yield "status 0, and not what an undisturbed one makes"
         found = actions(self.experiment)
         if ended.status == 0 and "SCAFFOLD_TORCHTUNE_COMPLETE" not in (found if not is_alone else found[-1:]):
             yield f"status 0, and the log is not closed: {found}"
+
+    def wrong_of(self, ended: Ended, line: list[str]) -> Iterator[str]:
+        """What must never be, however one of several commands at once ended; who only looks has made nothing."""
+        if line == self.line:
+            yield from self.wrong(ended, is_alone=False)
+        else:
+            yield from self.unsafe(ended)
+            yield from self.torn()
+            yield from self.lost()
 
     def unsafe(self, ended: Ended) -> Iterator[str]:
         """What no command may do, whatever it was given and wherever it was stopped."""
@@ -119,6 +152,8 @@ class Ground:
             yield f"{ended.megabytes:.0f} MB"
         if self._around() != self._outside:
             yield "something outside the experiment was changed"
+        if self._of_started() != self._started:
+            yield "a file of a started run was changed"
         if _ENTRY.sub("", log(self.experiment)):
             yield f"the log is torn: {_ENTRY.sub('', log(self.experiment))[:200]!r}"
 
@@ -144,6 +179,29 @@ class Ground:
                 except ValueError as error:
                     yield f"{file.name} cannot be read: {error}"
 
+    def lost(self) -> Iterator[str]:
+        """What lay in a run, and now lies neither there nor in the history; what is in the history and should not."""
+        there, told = outputs(self.experiment), versions(self.experiment)
+        known = {(version.run, name, data) for version in told for name, data in version.files}
+        for path, data in self.began.items():
+            run, _, name = path.partition("/")
+            if data not in {there.get(path), self.wanted.get(path)} and (run, name, data) not in known:
+                yield f"{path} is lost"
+        whole = {
+            (version.run, version.reason, name, data) for version in self._versions for name, data in version.files
+        }
+        for version in told:
+            if not {(version.run, version.reason, name, data) for name, data in version.files} <= whole:
+                yield f"the history of {version.run} has what it should not: {version}"
+
+    def unlike(self) -> Iterator[str]:
+        """What is not as an undisturbed command leaves it, where it came to its end."""
+        told = versions(self.experiment)
+        if told != self._versions:
+            yield f"the history is another: {told - self._versions} more, {self._versions - told} less"
+        if frozen_plan(self.experiment) != self._frozen:
+            yield "the plan is another"
+
     def wrong_again(self, *, thrice: bool = True, is_alone: bool = True) -> Iterator[str]:
         """What is wrong when the command is run again, and once more after that: that changes nothing."""
         again = self.run()
@@ -152,12 +210,37 @@ class Ground:
         if again.status != 0:
             yield f"run again: status {again.status}: {again.err[-500:]}"
             return
+        yield from (f"run again, {each}" for each in self.unlike())
         for left in (".scaffold/lock", ".scaffold/staging/*"):
             if [*self.experiment.glob(left)]:
                 yield f"run again, {left} is left"
         before = everything(self.experiment) if thrice else {}
         if thrice and (self.run().status != 0 or everything(self.experiment) != before):
             yield "run a third time, something was changed"
+
+
+class Version(NamedTuple):
+    """A version in the history of a run: its reason with what changed, and its files; when it was made is left out."""
+
+    run: str
+    reason: str
+    files: tuple[tuple[str, bytes], ...]
+
+
+def versions(experiment: Path) -> Counter[Version]:
+    """The versions in the history; one without a reason, or that is no version, has none."""
+    found: Counter[Version] = Counter()
+    for folder in (experiment / ".scaffold" / "history").glob("*/*"):
+        files = {file.name: file.read_bytes() for file in sorted(folder.iterdir())} if folder.is_dir() else {}
+        told = json.loads(files.pop(REASON, b"{}"))
+        reason = f"{told.get('reason')}: {'; '.join(told.get('changes', ()))}"
+        found[Version(folder.parent.name, reason, tuple(files.items()))] += 1
+    return found
+
+
+def frozen_plan(experiment: Path) -> str:
+    """The id of the plan that was frozen."""
+    return read_plan((experiment / ".scaffold" / "plan.json").read_bytes()).id
 
 
 def scaffolded(ground: Ground) -> None:
@@ -176,7 +259,63 @@ def edited(ground: Ground) -> None:
         file.write("# mine\n")
 
 
+_FIRST, _SECOND = "lr1e-5", "lr5e-5"
+
+
+def trained(ground: Ground) -> None:
+    """Leave what two jobs of the first run leave: what they printed, and their results."""
+    for job in (4711, 4712):
+        (ground.experiment / _FIRST / f"slurm-{job}.out").write_text(f"training {job}\n")
+    results = ground.place / "outputs" / "cap_4L_lora_lr_sweep" / f"ck-out-{_FIRST}"
+    (results / "epoch_0").mkdir(parents=True)
+    (results / "epoch_0" / "adapter_model.safetensors").write_text("weights")
+
+
+def moved(ground: Ground) -> None:
+    """Move the results away, as a refusal says it."""
+    folder = ground.place / "outputs" / "cap_4L_lora_lr_sweep"
+    (folder / f"ck-out-{_FIRST}").rename(folder / f"ck-out-{_FIRST}.old")
+
+
+def _rows(ground: Ground) -> list[str]:
+    text = (ground.experiment / "experiment_summary.md").read_text()
+    return [line for line in text.splitlines(keepends=True) if "| Fine-tuned |" in line]
+
+
+def grown(ground: Ground) -> None:
+    """Add two rows, one of them with a value that did not vary before."""
+    first, last = _rows(ground)[0], _rows(ground)[-1]
+    wider = first.replace("_lr1e-5", "_wide").replace("| 4 |", "| 8 |")
+    change(ground.experiment / "experiment_summary.md", last, last + last.replace("5e-5", "9e-5") + wider)
+
+
+def wider(ground: Ground) -> None:
+    """Add a row with another rank."""
+    last = _rows(ground)[-1]
+    row = last.replace("| 8 |", "| 16 |", 1).replace("Instruct_rank8", "Instruct_rank16")
+    change(ground.experiment / "experiment_summary.md", last, last + row)
+
+
+def shrunk(ground: Ground) -> None:
+    """Remove the rows of the run that was trained and of the second one, and scaffold: both are dropped."""
+    grown(ground)
+    scaffolded(ground)
+    trained(ground)
+    for row in _rows(ground)[:2]:
+        change(ground.experiment / "experiment_summary.md", row, "")
+    (ground.experiment / "rows").write_text(row)
+    scaffolded(ground)
+
+
+def back_again(ground: Ground) -> None:
+    """Put the second row back, and remove the third."""
+    rows = ground.experiment / "rows"
+    change(ground.experiment / "experiment_summary.md", _rows(ground)[0], rows.read_text())
+    rows.unlink()
+
+
 _SCAFFOLD: Final = ("scaffold", "EXPERIMENT")
+_KEEPING: Final = (*_SCAFFOLD, "--started", "keep")
 _EXTERNAL: Final = (*_SCAFFOLD, "--setup-script", "SCRIPT", "--jobs", "1")
 SCENARIOS: Final = (
     Scenario("a first scaffold", _SCAFFOLD),
@@ -185,5 +324,18 @@ SCENARIOS: Final = (
     Scenario("its scripts' thread", _EXTERNAL, in_worker=True),
     Scenario("an edit overwritten", (*_SCAFFOLD, "--overwrite"), (scaffolded, edited)),
     Scenario("external, changed", _EXTERNAL, (scaffolded, with_other_documents)),
+    Scenario("trained, kept", _KEEPING, (scaffolded, trained, with_other_documents), frozen=(_FIRST,)),
+    Scenario(
+        "trained, replaced", (*_SCAFFOLD, "--started", "replace"), (scaffolded, trained, moved, with_other_documents)
+    ),
+    Scenario("dropped and back", _SCAFFOLD, (scaffolded, shrunk, back_again), frozen=(_FIRST,)),
+    Scenario("trained, grown", _SCAFFOLD, (scaffolded, trained, grown), frozen=(_FIRST,)),
+    Scenario("all at once", _KEEPING, (scaffolded, shrunk, back_again, wider, with_other_documents), frozen=(_FIRST,)),
+    Scenario(
+        "external, kept",
+        (*_EXTERNAL, "--started", "keep"),
+        (scaffolded, trained, grown, with_other_documents),
+        frozen=(_FIRST,),
+    ),
 )
 """A command is a row here."""

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,6 @@ from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.system import files
 from scaffold_torchtune.system.files import Tree, sha256
 from support.experiments import everything
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Iterator[Tree]:
-    """An experiment directory with its state directories."""
-    (tmp_path / "experiment").mkdir()
-    with Tree(tmp_path / "experiment") as made:
-        made.prepare()
-        yield made
 
 
 def code(action: Callable[..., Any], *args: Any) -> str:

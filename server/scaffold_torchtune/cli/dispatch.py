@@ -1,4 +1,4 @@
-"""The commands, but for `serve`: a step, all of them, `doctor`, `new`, `demo`, `schema`, `skill`.
+"""The commands, but for `serve`: a step, all of them, `history`, `explain`, `doctor`, `new`, `demo`, `schema`, `skill`.
 
 Exit status: 0 all well; 1 some run failed, some value does not match, a step was stopped midway, or the result could
 not be printed; 2 refused; 70 failed in a way that nobody foresaw.
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from rich.console import Console
 
-from scaffold_torchtune.cli import printing
+from scaffold_torchtune.cli import printing, provenance
 from scaffold_torchtune.cli.parser import parser
 from scaffold_torchtune.cli.skill import SkillResult, install_skill
 from scaffold_torchtune.findings import Refused, refuse
@@ -30,6 +30,8 @@ from scaffold_torchtune.new import NewResult, create
 from scaffold_torchtune.new.options import OPTIONS
 from scaffold_torchtune.pipeline import doctor, internal_error, locate, steps
 from scaffold_torchtune.pipeline.apply import writing
+from scaffold_torchtune.pipeline.explain import ExplainResult, explain
+from scaffold_torchtune.pipeline.history import HistoryResult, history
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import reply, tools
 from scaffold_torchtune.results.step_results import PlanResult, ScaffoldResult, SetupResult, ValidateResult
@@ -146,6 +148,10 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
         return lambda request: doctor.doctor(request, with_experiment=options.experiment is not None)
     if options.command == "skill":
         return lambda _request: install_skill(options.directory)
+    if options.command == "history":
+        return lambda request: history(request, options.run, options.compare)
+    if options.command == "explain":
+        return lambda request: explain(request, options.run, options.field)
     if options.command == "new":
         given = {name: getattr(options, name) for name in OPTIONS}
         return lambda request: create(request, given, control=options.control)
@@ -216,6 +222,8 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
         _print_json(reply.of_result(result, _call(options)))
     elif isinstance(result, NewResult):
         _show_new(result, options)
+    elif isinstance(result, HistoryResult | ExplainResult):
+        provenance.show(printing.console(), result)
     elif isinstance(result, SkillResult):
         _show_skill(result)
     else:
@@ -258,7 +266,7 @@ def _call(options: argparse.Namespace) -> tools.Call:
     if options.setup_script == "bundled":
         arguments["setup_script"] = "bundled"
     if options.started is not None:
-        arguments["started"] = options.started
+        arguments["started"] = " ".join(options.started)
     arguments["answers"] = dict(options.answers)
     tool = tools.TOOLS.get(options.command, options.command)
     return tools.Call(tool, arguments, options.start, options.only, options.whole)
@@ -282,5 +290,7 @@ def _request(options: argparse.Namespace, progress: printing.ProgressBar) -> Req
     root = os.environ.get("SCAFFOLD_TORCHTUNE_ROOT")
     given = {name: value for name, value in vars(options).items() if name in _OF_REQUEST and value is not None}
     given |= {"experiment": options.experiment or Path(), "answers": dict(options.answers)}
+    if options.started is not None:
+        given["started"] = " ".join(options.started)
     roots = tuple(options.root) or ((Path(root),) if root else ())
     return Request(**given, roots=roots, progress=progress.update)

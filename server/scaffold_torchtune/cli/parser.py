@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scaffold_torchtune import __version__
+from scaffold_torchtune.request import DECISION
 from scaffold_torchtune.results.tools import STEPS
 
 _PROGRAM: Final = "scaffold-torchtune"
@@ -33,6 +34,12 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
 def _option(usage: str, text: str, **settings: Any) -> tuple[str, dict[str, Any]]:
     flag, _, metavar = usage.partition(" ")
     return flag, {"help": text} | ({"metavar": metavar} if metavar else {}) | settings
+
+
+def _decision(text: str) -> str:
+    if DECISION.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError("say keep, replace, keep=RUN,... or replace=RUN,...")
+    return text
 
 
 _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
@@ -75,9 +82,11 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     ),
     "overwrite": _option("--overwrite", "replace files that were edited by hand", action="store_true"),
     "started": _option(
-        "--started",
-        "what becomes of started runs that would change: they stay as they are, or are scaffolded anew",
-        choices=("keep", "replace"),
+        "--started keep|replace[=RUN,...]",
+        "what becomes of started runs that would change: they stay as they are, or are scaffolded anew; all of them, or"
+        " those named (by patterns, too); may be repeated",
+        type=_decision,
+        action="append",
     ),
     "jobs": _option(
         "--jobs N",
@@ -91,6 +100,13 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         "ask torchtune itself whether it takes finetune.yaml; default: where SCAFFOLD_TORCHTUNE_PYTHON names a Python,"
         " or the one that runs this has torchtune",
         action=argparse.BooleanOptionalAction,
+    ),
+    "compare": _option(
+        "--diff",
+        "show two versions side by side: those that are named, else the last that was kept and the files as they are;"
+        " `now` names the latter",
+        nargs="*",
+        metavar="VERSION",
     ),
     "dry_run": _option("--dry-run", "plan only; write nothing", action="store_true"),
 }
@@ -110,13 +126,24 @@ def parser() -> argparse.ArgumentParser:
         " 2 refused, no run directory or file was changed; 70 an error of scaffold-torchtune itself.",
     )
     made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    made.set_defaults(**dict.fromkeys(("experiment", *_OPTIONS)) | {"root": [], "start": 1, "answers": []})
+    made.set_defaults(
+        **dict.fromkeys(("experiment", "run", "field", *_OPTIONS)) | {"root": [], "start": 1, "answers": []}
+    )
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text, takes in _steps():
         step = _described(commands, name, text)
-        step.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="experiment directory or summary file")
+        step.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_EXPERIMENT)
         _add(step, takes)
     _add_new(_described(commands, "new", _NEW))
+    history = _described(commands, "history", _HISTORY)
+    history.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
+    history.add_argument("run", nargs="?", metavar="RUN", help="a run's directory or Run Name; default: all runs")
+    _add(history, ("root", "json", "start", "whole", "compare"))
+    explain = _described(commands, "explain", _EXPLAIN)
+    explain.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
+    explain.add_argument("run", metavar="RUN", help="a run's directory or Run Name, or a pattern of them")
+    explain.add_argument("field", nargs="?", metavar="FIELD", help=_FIELD)
+    _add(explain, ("local", "root", "json", "start", "whole", "template", "answers", "names", *_SCRIPT))
     doctor = _described(commands, "doctor", _DOCTOR)
     doctor.add_argument("experiment", type=Path, nargs="?", metavar="EXPERIMENT", help="look at its documents too")
     _add(doctor, (*_COMMON, *_SCRIPT, *_CHECKS))
@@ -143,6 +170,11 @@ def _roots() -> argparse.ArgumentParser:
     return made
 
 
+_EXPERIMENT = "experiment directory or summary file"
+_HERE = f"{_EXPERIMENT}; `.` in it"
+_HISTORY = "list the earlier files of runs that are kept, and show how two versions differ; writes nothing"
+_EXPLAIN = "tell where a run's values come from, where they arrived, and what they were before; writes nothing"
+_FIELD = "a setting, as documents or files name it: lr, 'Learning rate', optimizer.lr; default: all"
 _SERVE = "the MCP server, over stdio"
 _NEW = "write an experiment's documents, filled from options, to start from; they scaffold as they are"
 _DOCTOR = "tell whether this machine is ready: environment, setup script, torchtune, SLURM; writes nothing"
@@ -160,7 +192,7 @@ def _steps() -> Iterator[tuple[str, str, Iterable[str]]]:
         script = () if step.command == "parse" else _SCRIPT
         checks = _CHECKS if "with_torchtune" in step.arguments else ()
         yield step.command, step.help, (*_COMMON, *step.arguments, *script, *checks)
-    yield "scaffold", "all steps", _OPTIONS
+    yield "scaffold", "all steps", [name for name in _OPTIONS if name != "compare"]
 
 
 def _described(commands: Any, name: str, text: str) -> argparse.ArgumentParser:

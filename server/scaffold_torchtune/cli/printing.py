@@ -161,6 +161,7 @@ def result(out: Console, of: BaseModel, *, whole: bool = False, next_command: st
         case results.RenderResult():
             _changes(out, of.changes, _DONE)
             _say(out, f"{of.created} setup_finetune.yaml written, {of.unchanged} already as planned")
+            _earlier(out, of.history)
             findings(out, (*of.plan_warnings, *of.warnings))
         case results.SetupResult():
             _setup(out, of)
@@ -170,6 +171,12 @@ def result(out: Console, of: BaseModel, *, whole: bool = False, next_command: st
             _scaffold(out, of, whole=whole)
         case Readiness():
             _readiness(out, of)
+
+
+def _earlier(out: Console, history: str) -> None:
+    """Print where earlier files are kept that were replaced."""
+    if history:
+        _say(out, f"{history}; `scaffold-torchtune history` lists them", hang=2)
 
 
 def _table(out: Console, columns: Sequence[str], rows: Iterable[Iterable[str | Text]]) -> None:
@@ -444,6 +451,7 @@ def _setup(out: Console, of: results.SetupResult) -> None:
     _table(out, ("directory", "setup", "status", "seconds"), rows)
     _failed(out, of)
     _say(out, f"{of.processed} processed, {of.succeeded} succeeded, {of.failed} failed")
+    _earlier(out, of.history)
     findings(out, of.warnings)
 
 
@@ -515,6 +523,8 @@ def _scaffold(out: Console, of: results.ScaffoldResult, *, whole: bool) -> None:
     _verdict(out, of.validation, f"{of.setup.failed} setup failure(s), " if not of.ok else "")
     if of.ok:
         _say(out, "Everything already was as planned: nothing was changed." if of.unchanged else "Ready.")
+    for history in (of.render.history, of.setup.history):
+        _earlier(out, history)
     _say(out, f"log: {of.log}", hang=2)
     _submission(out, of.validation, of.submit)
 

@@ -84,7 +84,9 @@ _ARGUMENTS: Final[dict[str, Any]] = {
     "setup_script": _optional(Literal["bundled"], "The user chose the bundled setup_finetune."),
     "answers": _optional(dict[str, str | int | float | bool], _ANSWERS, max_length=100),
     "started": _optional(
-        Literal["keep", "replace"], "Started runs that would change; only as the user said (error.ask)."
+        str,
+        "Started runs that would change, as the user said: keep, replace, or for some keep=RUN,... replace=RUN,...",
+        max_length=100_000,
     ),
     "overwrite": (
         bool,
@@ -93,11 +95,17 @@ _ARGUMENTS: Final[dict[str, Any]] = {
     "jobs": _optional(int, "External scripts at a time.", ge=1, le=64),
     "timeout": (float, Field(300.0, gt=0, le=86400, description="Seconds for one external script.")),
     "with_torchtune": _optional(bool, "Ask torchtune itself; default: where it is installed."),
+    "explain": (
+        bool,
+        Field(default=False, description="Of the runs of `only`, where each value comes from, arrives, what it was."),
+    ),
     "start": (int, Field(1, ge=1, description="List from this item on.")),
     "only": _optional(str, "List only runs whose name matches, e.g. rank8_*."),
 }
 """The type of each argument, its default and what it means."""
 
+
+_OF_REPLY: Final = frozenset({"start", "only", "explain"})  # they say what the reply has, not what the step does
 
 _Replied: TypeAlias = CallToolResult | InputRequiredResult  # a reply, or the questions that it awaits answers to
 
@@ -279,13 +287,19 @@ def _do(step: tools.Step, given: Mapping[str, Any], asked: "Callable[[], Request
     request, ended = None, False
     try:
         request = asked()
-        result = getattr(steps, step.command)(request)
+        result = _explained(request, given["only"]) if given.get("explain") else getattr(steps, step.command)(request)
         ended = True
         return calls.Reply(reply.of_result(result, _call(step, given)))
     except Refused as refused:
         return _refused(refused, _call(step, given), first)
     except Exception as error:  # noqa: BLE001 - the last resort
         return calls.Reply(_unforeseen(error, step.command, request, ended=ended))
+
+
+def _explained(request: "Request", only: str | None) -> StepResult:
+    from scaffold_torchtune.pipeline.explain import explain
+
+    return explain(request, only)
 
 
 def _misplaced(
@@ -329,7 +343,7 @@ def _request(given: Mapping[str, Any], work: calls.StepCall, roots: tuple[Path, 
     """Return what a step is asked for. The operator's script wins over the caller's choice, the bundled one."""
     from scaffold_torchtune.request import Request
 
-    options = {name: value for name, value in given.items() if value is not None and name not in {"start", "only"}}
+    options = {name: value for name, value in given.items() if value is not None and name not in _OF_REPLY}
     options |= {name: Path(options[name]) for name in ("experiment", "local", "template") if name in options}
     script = os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT") or given.get("setup_script")
     options |= {"roots": roots, "setup_script": script, "will_ask": will_ask}

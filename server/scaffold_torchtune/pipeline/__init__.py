@@ -12,7 +12,9 @@ validation.py      step 7: the files of all runs, and plans that are outdated
 scaffold_log.py    step 8: each entry written once
 state.py           .scaffold: the plan, the records of runs
 plan_file.py       plan.json, read and checked
-backup.py          .scaffold/backup, .scaffold/history: edited files, and earlier files of runs
+backup.py          .scaffold/backup, .scaffold/history: edited files and earlier files of runs, kept and bounded
+history.py         `history`: what is kept, and two versions compared
+explain.py         `explain`: where values of a run come from, arrive, and what they were
 internal_error.py  unforeseen exceptions
 doctor.py          `doctor`: is this machine ready
 """

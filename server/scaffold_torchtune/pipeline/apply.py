@@ -12,16 +12,19 @@ from scaffold_torchtune.findings import Finding, Refused, finding, refuse
 from scaffold_torchtune.models import Plan
 from scaffold_torchtune.pipeline import scaffold_log, state
 from scaffold_torchtune.pipeline.backend import Backend, digest_beside
-from scaffold_torchtune.pipeline.backup import Backup, History
-from scaffold_torchtune.pipeline.changes import job_outputs, refuse_started, started_setups
+from scaffold_torchtune.pipeline.backup import Backup, History, Reason, history_in_the_way
+from scaffold_torchtune.pipeline.changes import decisions, job_outputs, refuse_started, started_setups
+from scaffold_torchtune.pipeline.locate import copied
+from scaffold_torchtune.pipeline.plan_file import NotAPlan, read_plan
 from scaffold_torchtune.pipeline.prepare import Prepared
-from scaffold_torchtune.pipeline.state import Record
+from scaffold_torchtune.pipeline.state import Record, hash_of, hashes_of
+from scaffold_torchtune.plan.planner import with_id
 from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import RenderedRun, RenderResult, changes_of
 from scaffold_torchtune.system import layout, locking
 from scaffold_torchtune.system.files import Tree, sha256
-from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, OUTPUTS, RUN_FILES, SETUP_YAML
+from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, RUN_FILES, SETUP_YAML
 from scaffold_torchtune.system.text import escape, few
 
 
@@ -50,17 +53,6 @@ def clear_leftovers(tree: Tree) -> None:
                 pass
 
 
-def hash_of(tree: Tree, path: str) -> str | None:
-    """Return the SHA-256 of a file, or None where it is not there."""
-    data = tree.read(path)
-    return None if data is None else sha256(data)
-
-
-def hashes_of(tree: Tree, directory: str, names: Iterable[str] = OUTPUTS) -> dict[str, str]:
-    """Return the SHA-256 of those files of a run that are there, by name."""
-    return {name: digest for name in names if (digest := hash_of(tree, f"{directory}/{name}"))}
-
-
 def _edited(path: str, what: str, again: str = "repeat the step") -> Finding:
     """Return a problem for a file that is not as we wrote it. `again` is what replaces it."""
     fix = f"move it away to keep it, or {again} with --overwrite (overwrite: true) to replace it"
@@ -78,9 +70,8 @@ def left_over(tree: Tree, plan: Plan) -> list[Finding]:
     ]
     if not found:
         return []
-    is_one = len(found) == 1
     message = (
-        f"{few(found, _LISTED)} {'is' if is_one else 'are'} no longer in the table of runs; the files stay as they are"
+        f"{few(found, _LISTED)} {'is' if len(found) == 1 else 'are'} no longer in the table of runs; the files stay"
     )
     fix = "no action if intended; put the row back of what is to be part of the experiment"
     return [finding("left-over-run", message, field="runs", actual=found[0], file=found[0], fix=fix)]
@@ -90,28 +81,37 @@ def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Re
     """Return the runs whose setup_finetune.yaml is not yet as planned.
 
     Raises:
-        Refused: a started run would change, and nobody said that it is to be replaced, or it cannot be; or a file in
-            the way was edited, or is not ours, and `overwrite` is false; names all of them.
+        Refused: the directory is a copy of another experiment; a started run would change, and nobody said that it is
+            to be replaced, or it cannot be; or a file in the way was edited, or is not ours, and `overwrite` is false;
+            names all of them.
     """
-    refuse_started(prepared.plan, prepared.changes, replace=request.started == "replace")
+    names = [each.directory for each in prepared.changes]
+    if problems := copied(prepared.previous, prepared.directory, names):
+        raise Refused("this is a copy of another experiment", problems)
+    refuse_started(prepared.plan, prepared.changes, decisions(request, names))
     unchanged = {each.directory for each in prepared.changes if each.kind == "unchanged"}
-    problems: list[Finding] = []
+    replaced = {each.directory for each in prepared.changes if each.kind == "changed" and each.is_started}
+    problems = []
     pending: list[Rendered] = []
     for one in prepared.rendered:
         directory = one.run.directory
+        if directory in prepared.unrecorded:
+            continue
         if tree.kind(directory) is None:
             pending.append(one)
             continue
         record = state.load_record(tree, directory)
         planned = sha256(one.text.encode())
-        if record is not None and record.setup_yaml == planned == hash_of(tree, f"{directory}/{SETUP_YAML}"):
+        is_done = record is not None and record.setup_yaml == planned == hash_of(tree, f"{directory}/{SETUP_YAML}")
+        if is_done and directory not in replaced:
             continue
         pending.append(one)
         problems += [_edited(f"{directory}/{name}", _CHANGED) for name in _foreign(tree, prepared, one, record)]
-    if request.started != "replace":
-        again = [one.run for one in pending if one.run.directory in unchanged]  # somebody changed or removed its file
-        if started := started_setups(tree, again, request):
-            raise Refused("files of started runs would be written anew", started)
+    again = [one.run for one in pending if one.run.directory in unchanged]  # somebody changed or removed its file
+    if started := started_setups(tree, prepared.plan, again, request):
+        raise Refused("files of started runs would be written anew", started)
+    if pending and (blocked := history_in_the_way(tree, [one.run.directory for one in pending])):
+        raise Refused("earlier files could not be kept", blocked)
     if problems and not request.overwrite:
         raise Refused("files would be overwritten that scaffold-torchtune did not write as they are", problems)
     return pending
@@ -136,25 +136,42 @@ def write_renders(
     """Write the plan, the run directories and each pending setup_finetune.yaml.
 
     What somebody has edited since `pending` was found is kept. Returns the result and the directories that were made.
+
+    Raises:
+        Refused: a run was started since it was asked whether it was.
     """
     plan, backup, history = prepared.plan, Backup(tree, request.now), History(tree, request.now)
     changes = {each.directory: each for each in prepared.changes}
-    state.save(tree, layout.PLAN, plan)
+    meanwhile = (
+        _until_written(tree, plan) if "changed" in {changes[one.run.directory].kind for one in pending} else plan
+    )
+    state.save(tree, layout.PLAN, meanwhile)
     for dropped in (each for each in prepared.changes if each.kind == "dropped" and not each.is_started):
-        history.keep(dropped.directory, (FINETUNE_SLURM,), "no longer in the table of runs")
-        tree.remove(f"{dropped.directory}/{FINETUNE_SLURM}")
+        _put_aside(tree, dropped.directory, history, backup)
+    for name in prepared.unrecorded:
+        maker = f"bundled {plan.version}" if plan.options.setup_script == "bundled" else ""
+        state.save(tree, layout.record(name), state.adopted(tree, name, maker))
     made: list[str] = []
     for done, one in enumerate(pending, start=1):
         directory, text = one.run.directory, one.text.encode()
         if tree.make_directory(directory):
             made.append(directory)
+        edited = _foreign(tree, prepared, one, state.load_record(tree, directory))
         if not request.overwrite:
-            for name in _foreign(tree, prepared, one, state.load_record(tree, directory)):
+            for name in edited:
                 backup.keep(f"{directory}/{name}", "while the scaffold began")
+            edited = []
         change = changes[directory]
-        history.keep(directory, RUN_FILES, "planned anew", map(str, change.fields))
-        if change.is_started:
-            history.take(directory, job_outputs(tree, directory), "replaced though started")
+        if change.kind == "changed" and not change.is_started and job_outputs(tree, directory):
+            raise Refused("a run was submitted meanwhile", started_setups(tree, plan, [one.run], request))
+        reason = Reason.REPLACED if change.is_started else Reason.OVERWRITTEN if edited else Reason.PLANNED
+        told = map(str, change.fields)
+        history.keep(directory, RUN_FILES, reason, changes=told, edited=edited, started=change.is_started)
+        past: tuple[str, ...] = ()
+        if change.state and change.is_started:
+            outputs = job_outputs(tree, directory)
+            past = tuple(dict.fromkeys((*change.state.past, *outputs.values())))
+            history.take(directory, outputs, reason)
         # Halves of two generations must never look ready: what makes a run submit-ready goes first.
         tree.remove(f"{directory}/{FINETUNE_SLURM}")
         # setup may replace what lies there now: it is ours, or the user let it go
@@ -164,22 +181,58 @@ def write_renders(
             setup_yaml=sha256(text),
             replaced=tuple(sorted({*replaced})),
             sources={key: str(setting.source) for key, setting in one.run.settings.items()},
+            past=past or (before.past if (before := state.load_record(tree, directory)) else ()),
         )
         state.save(tree, layout.record(directory), record)
         tree.write(f"{directory}/{SETUP_YAML}", text)
         request.report("render", done, len(pending))
+    if meanwhile != plan:
+        state.save(tree, layout.PLAN, plan)
     changed = frozenset(one.run.directory for one in pending)
-    result = render_result(prepared, changed, backup.findings)
+    result = render_result(prepared, changed, backup.findings, history.trimmed())
     return result.model_copy(update={"changes": changes_of(prepared.changes, done=True)}), made
 
 
+def _put_aside(tree: Tree, directory: str, history: History, backup: Backup) -> None:
+    """Take away the finetune.slurm of a run that is not planned any more, as it must not look ready; it is kept."""
+    path, record = f"{directory}/{FINETUNE_SLURM}", state.load_record(tree, directory)
+    kind = tree.kind(path)
+    if kind is None:
+        return
+    if kind != "file" or record is None or record.foreign(hashes_of(tree, directory, (FINETUNE_SLURM,))):
+        backup.keep(path, "before its row was removed", "was taken away")
+    history.keep(directory, (FINETUNE_SLURM,), Reason.DROPPED)
+    tree.remove(path)
+
+
+def _until_written(tree: Tree, plan: Plan) -> Plan:
+    """Return the plan that stands until all runs of another one are written: theirs as they were, and the new ones.
+
+    A run that is not written yet may be submitted where a scaffold is killed: what it was planned as must stay known.
+    """
+    before = state.load_plan(tree)
+    if before is None:
+        return plan
+    known = {run.directory for run in (*before.runs, *before.former)}
+    new = tuple(run for run in plan.runs if run.directory not in known)
+    both = with_id(before.model_copy(update={"runs": (*before.runs, *new)})) if new else before
+    try:
+        return read_plan(state.dumped(both))
+    except NotAPlan:  # too many together, or planned for different scripts
+        return before
+
+
 def render_result(
-    prepared: Prepared, changed: frozenset[str] = frozenset(), kept: Iterable[Finding] = ()
+    prepared: Prepared,
+    changed: frozenset[str] = frozenset(),
+    kept: Iterable[Finding] = (),
+    history: str = "",
 ) -> RenderResult:
     """Return the result of a render that wrote the setup_finetune.yaml of the `changed` directories."""
     plan = prepared.plan
     return RenderResult(
         kept=len(plan.kept),
+        history=history,
         created=len(changed),
         unchanged=len(plan.runs) - len(changed),
         runs=tuple(RenderedRun(directory=r.directory, created=r.directory in changed) for r in plan.runs),
@@ -225,14 +278,15 @@ def pending_setups(tree: Tree, plan: Plan, backend: Backend, request: Request) -
     doubt, overwrite = _Doubt(tree, backend.script.path) if backend.script else None, request.overwrite
     for run in plan.runs:
         record = state.load_record(tree, run.directory)
+        if record is not None and run.directory in kept:
+            records[run.directory] = record
+            continue
         path = f"{run.directory}/{SETUP_YAML}"
         data = tree.read(path) if tree.kind(run.directory) else None
         if record is None or data is None:
             problems.append(finding("not-rendered", f"{path} is not there", file=path, fix="run render again"))
             continue
         records[run.directory] = record
-        if run.directory in kept:
-            continue
         if (text := _text(data)) is None or sha256(data) != record.setup_yaml:
             problems.append(_edited(path, "was changed since it was rendered", "render again"))
             continue
@@ -242,9 +296,13 @@ def pending_setups(tree: Tree, plan: Plan, backend: Backend, request: Request) -
             names = record.foreign(there)
             problems += [_edited(f"{run.directory}/{name}", _CHANGED) for name in names if not overwrite]
             pending[run.directory] = PendingSetup(text, record, frozenset(there[name] for name in names))
-    if request.started != "replace":
-        made = [run for run in plan.runs if run.directory in pending and records[run.directory].outputs]
-        problems = started_setups(tree, made, request) or problems
+    made = [run for run in plan.runs if run.directory in pending and records[run.directory].outputs]
+    started = started_setups(tree, plan, made, request)
+    for one in started if not overwrite else ():
+        name = str(one.actual)
+        if _is_done(records[name], hashes_of(tree, name), backend):  # it was only in doubt, and was started as it is
+            del pending[name]
+    problems = [one for one in started if one.actual in pending] or problems
     if problems:
         raise Refused("setup cannot proceed", problems)
     return Setups(pending, records)

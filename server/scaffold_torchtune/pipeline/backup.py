@@ -1,17 +1,23 @@
-"""Earlier files, kept when they are written anew: those that a person edited, and those of runs that change.
+"""Earlier files, kept when they are written anew: what is edited while we write, and earlier versions of runs.
 
-.scaffold/backup has the edited ones, .scaffold/history/RUN/TIME the versions of a run, each with its reason.
+.scaffold/backup has the edits, .scaffold/history/RUN/TIME the versions of a run, each with its reason. Versions are
+bounded in number and size; what a person wrote, and what a run was started with, is never removed.
 """
 
 import json
-from collections.abc import Callable, Iterable
+import re
+import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Final
 
 from scaffold_torchtune.findings import Finding, Refused, finding
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, sha256
+from scaffold_torchtune.system.json_stream import NotJson, read_json
+from scaffold_torchtune.system.text import counted, escape
 
 _MOST: Final = 1_000
 """How many backups one second can have."""
@@ -29,12 +35,12 @@ class Backup:
         self._manifest: list[dict[str, Any]] = []
         self.findings: list[Finding] = []
 
-    def keep(self, path: str, when: str) -> None:
+    def keep(self, path: str, when: str, then: str = "was written anew") -> None:
         """Move a file there that is about to be written anew, and tell it. `when` says when it was edited."""
         copy = self._free(path)
         self._note(path, copy, when)
         self._tree.move(path, copy)
-        message = f"{path} was edited {when}, and was written anew; what was there is kept in {copy}"
+        message = f"{path} was edited {when}, and {then}; what was there is kept in {copy}"
         fix = "compare the two; a value worth keeping goes into the summary"
         self.findings.append(finding("edit-kept", message, file=path, fix=fix))
 
@@ -65,38 +71,216 @@ class Backup:
 
 
 REASON: Final = "reason.json"
+"""The file of a version that says when and why it was kept."""
+
+MOST_VERSIONS: Final = 20
+"""How many versions of a run are kept; of those that hold what a person wrote, or that were started, any number."""
+
+MOST_BYTES: Final = 100_000_000
+"""How much all versions of an experiment may take before the oldest are removed."""
+
+_NAME: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}_[0-9]{6})(?:_([0-9]{1,4}))?", re.ASCII)
+_LONGEST_REASON: Final = 100_000
+
+
+class Reason(StrEnum):
+    """Why earlier files of a run are kept."""
+
+    PLANNED = "planned anew"
+    REPLACED = "replaced though started"
+    OVERWRITTEN = "edited by hand, and overwritten as asked"
+    SET_UP = "set up anew"
+    DROPPED = "no longer in the table of runs"
+
+
+def order_of(version: str) -> tuple[str, int] | None:
+    """Return what sorts a version's name by its time; None where it is no such name."""
+    match = _NAME.fullmatch(version)
+    return (match[1], int(match[2] or 1)) if match else None
+
+
+def versions_of(tree: Tree, run: str) -> list[str]:
+    """Return the names of the versions of a run, the oldest first; what has another name is left out."""
+    orders = {name: order for name in tree.names(f"{layout.HISTORY}/{run}") if (order := order_of(name))}
+    return sorted(orders, key=orders.__getitem__)
+
+
+def read_reason(tree: Tree, version: str) -> dict[str, Any]:
+    """Return what the reason.json of a version says; `version` is its path.
+
+    Raises:
+        Refused: it is a link, or cannot be read.
+        ValueError: it is not there, or no JSON object.
+    """
+    path = f"{version}/{REASON}"
+    if tree.size(path) > _LONGEST_REASON:
+        raise NotJson(f"it is larger than {_LONGEST_REASON} bytes")
+    data = tree.read(path)
+    if data is None:
+        raise NotJson("it is not there")
+    told = read_json(data, _LONGEST_REASON)
+    if not isinstance(told, dict):
+        raise NotJson("it is not a JSON object")
+    return told
+
+
+def _is_directory(tree: Tree, path: str) -> bool:
+    return tree.kind(path) == "directory"
+
+
+def history_in_the_way(tree: Tree, runs: Iterable[str]) -> list[Finding]:
+    """Return what lies where earlier files of some runs must be kept, and is no directory."""
+    kind = tree.kind(layout.HISTORY)
+    if kind in {None, "directory"}:
+        paths = [f"{layout.HISTORY}/{run}" for run in runs] if kind else []
+        paths = [path for path in paths if tree.kind(path) not in {None, "directory"}]
+    else:
+        paths = [layout.HISTORY]
+    fix = "look at what lies there; remove or rename it"
+    message = "it is a link or a file; earlier files are kept in a directory of this name"
+    return [finding("unsafe-path", message, file=escape(path), fix=fix) for path in paths]
 
 
 class History:
-    """What one call replaces, run by run."""
+    """What one call replaces: .scaffold/history/RUN/TIME holds a version of a run, with its reason.
+
+    A version appears whole or not at all, before its files are replaced. What the newest version holds already, as a
+    scaffold was killed that had kept it, is not kept twice.
+    """
 
     def __init__(self, tree: Tree, now: Callable[[], datetime]) -> None:
         self._tree, self._now = tree, now
+        self._time: datetime | None = None
         self._versions: dict[str, str] = {}
+        self._removed = 0
 
-    def keep(self, run: str, names: Iterable[str], reason: str, changes: Iterable[str] = ()) -> None:
-        """Copy those of a run's files that are there, with the reason."""
-        files = {name: data for name in names if (data := self._read(f"{run}/{name}")) is not None}
-        for name, data in files.items():
-            self._tree.write(f"{self._version(run, reason, changes)}/{name}", data, durable=False)
+    def keep(
+        self,
+        run: str,
+        names: Iterable[str],
+        reason: Reason,
+        *,
+        changes: Iterable[str] = (),
+        edited: Collection[str] = (),
+        started: bool = False,
+    ) -> None:
+        """Copy those of a run's files that are there.
 
-    def take(self, run: str, names: Iterable[str], reason: str) -> None:
-        """Move files of a run there, with the reason."""
+        Args:
+            run: its directory.
+            names: the files that are about to be replaced.
+            reason: why they are.
+            changes: the values that change, old -> new.
+            edited: those of them that a person edited: they outlive a crash of the machine, and are never removed.
+            started: whether the run was started: what it was trained with is kept likewise.
+        """
+        paths = {name: f"{run}/{name}" for name in names}
+        files = {name: self._tree.read(path) or b"" for name, path in paths.items() if self._tree.kind(path) == "file"}
+        if not files or self._is_kept(run, files, started=started):
+            return
+        told = {"files": [*files], "edited": sorted({*edited} & {*files}), "started": started}
+        self._make(run, reason, changes, files, told)
+
+    def take(self, run: str, names: Iterable[str], reason: Reason) -> None:
+        """Move files of a started run there."""
         for name in names:
-            self._tree.move(f"{run}/{name}", f"{self._version(run, reason)}/{name}")
+            version = self._versions.get(run)
+            if version is None or self._tree.kind(f"{version}/{name}") is not None:
+                self._make(run, reason, (), {}, {"files": [], "edited": [], "started": True})
+            self._tree.move(f"{run}/{name}", f"{self._versions[run]}/{name}")
 
-    def _read(self, path: str) -> bytes | None:
-        return self._tree.read(path) if self._tree.kind(path) == "file" else None
+    def _is_kept(self, run: str, files: Mapping[str, bytes], *, started: bool) -> bool:
+        """Return whether the newest version of a run holds these files as they are; it is this call's then."""
+        names = versions_of(self._tree, run)
+        newest = f"{layout.HISTORY}/{run}/{names[-1]}" if names else ""
+        with suppress(Refused, ValueError):
+            if newest and all(self._tree.read(f"{newest}/{name}") == data for name, data in files.items()):
+                if started and read_reason(self._tree, newest).get("started") is not True:
+                    return False
+                self._versions.setdefault(run, newest)
+                return True
+        return False
 
-    def _version(self, run: str, reason: str, changes: Iterable[str] = ()) -> str:
-        """Return the directory of this call's version of a run; made once, with its reason."""
-        if run not in self._versions:
-            for path in (layout.HISTORY, f"{layout.HISTORY}/{run}"):
-                self._tree.make_directory(path, durable=False)
-            name = f"{layout.HISTORY}/{run}/{self._now():%Y-%m-%d_%H%M%S}"
-            names = (name if number == 1 else f"{name}_{number}" for number in range(1, _MOST))
-            version = next(name for name in names if self._tree.make_directory(name, durable=False))
-            told = {"time": self._now().isoformat(), "reason": reason, "changes": [*changes]}
-            self._tree.write(f"{version}/{REASON}", (json.dumps(told, indent=1) + "\n").encode(), durable=False)
-            self._versions[run] = version
-        return self._versions[run]
+    def _make(
+        self, run: str, reason: Reason, changes: Iterable[str], files: Mapping[str, bytes], told: Mapping[str, object]
+    ) -> None:
+        """Make a version in staging, and put it in its place whole."""
+        self._time = self._time or self._now()
+        told = {"time": self._time.isoformat(), "reason": reason.value, "changes": [*changes], **told}
+        durable = bool(told["edited"] or told["started"])
+        staged = f"{layout.STAGING}/{secrets.token_hex(8)}"
+        self._tree.make_directory(staged, durable=False)
+        for name, data in {**files, REASON: (json.dumps(told, indent=1) + "\n").encode()}.items():
+            self._tree.write(f"{staged}/{name}", data, durable=durable)
+        for path in (layout.HISTORY, f"{layout.HISTORY}/{run}"):
+            self._tree.make_directory(path, durable=durable)
+        first = f"{layout.HISTORY}/{run}/{self._time:%Y-%m-%d_%H%M%S}"
+        names = (first if number == 1 else f"{first}_{number}" for number in range(1, _MOST))
+        version = next(name for name in names if self._tree.kind(name) is None)
+        self._tree.move(staged, version, durable=durable)
+        self._versions[run] = version
+
+    def trimmed(self) -> str:
+        """Remove the oldest versions where there are too many; return what was kept and removed, for people.
+
+        The newest of each run stays, and what holds what a person wrote, what a run was started with, or what we do not
+        know.
+        """
+        if self._time is None:
+            return ""
+        with suppress(Refused):  # it must be in nobody's way
+            for run in self._versions:
+                self._trim(run)
+            self._trim_all()
+        runs = [*self._versions]
+        where = f"{layout.HISTORY}/{runs[0] if len(runs) == 1 else 'RUN'}/{self._time:%Y-%m-%d_%H%M%S}"
+        removed = f"; {counted(self._removed, 'older version')} removed" if self._removed else ""
+        return f"earlier files of {counted(len(runs), 'run')} are kept in {where}{removed}"
+
+    def _trim(self, run: str) -> None:
+        """Remove the oldest versions of a run that may be removed, until there are no more of them than may be."""
+        names = versions_of(self._tree, run)
+        if len(names) > MOST_VERSIONS:
+            paths = [f"{layout.HISTORY}/{run}/{name}" for name in names[:-1]]
+            plain = [path for path in paths if self._is_plain(path)]
+            for path in plain[: max(0, len(plain) + 1 - MOST_VERSIONS)]:
+                self._remove(path)
+
+    def _trim_all(self) -> None:
+        """Remove the oldest versions of all runs until the others take no more than all may."""
+        runs = [run for run in self._tree.names(layout.HISTORY) if _is_directory(self._tree, f"{layout.HISTORY}/{run}")]
+        found = {run: versions_of(self._tree, run) for run in runs}
+        sizes = {
+            (name, run): sum(self._tree.sizes(f"{layout.HISTORY}/{run}/{name}").values())
+            for run, names in found.items()
+            for name in names
+        }
+        total = sum(sizes.values())
+        older = [(name, run) for run, names in found.items() for name in names[:-1]] if total > MOST_BYTES else []
+        for name, run in sorted(older, key=lambda each: (order_of(each[0]), each[1])):
+            if total <= MOST_BYTES:
+                return
+            path = f"{layout.HISTORY}/{run}/{name}"
+            if self._is_plain(path) and self._remove(path):
+                total -= sizes[name, run]
+
+    def _is_plain(self, version: str) -> bool:
+        """Return whether a version holds nothing but what we made, of a run that was not started."""
+        with suppress(Refused, ValueError):
+            told, names = read_reason(self._tree, version), self._tree.names(version)
+            files = told.get("files")
+            ours = [REASON, *(files if isinstance(files, list) else [])]
+            return told.get("edited") == [] and told.get("started") is False and all(name in ours for name in names)
+        return False
+
+    def _remove(self, version: str) -> bool:
+        """Remove a version, whole or not at all; return whether it is gone."""
+        gone = f"{layout.STAGING}/{secrets.token_hex(8)}"
+        try:
+            self._tree.move(version, gone, durable=False)
+        except Refused:
+            return False
+        self._removed += 1
+        with suppress(Refused):  # what is left in staging is cleared by the next call
+            self._tree.clear(gone)
+        return True

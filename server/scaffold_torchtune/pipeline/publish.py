@@ -12,10 +12,11 @@ from typing import Final
 from scaffold_torchtune.findings import Finding, Refused, finding
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.pipeline import state
-from scaffold_torchtune.pipeline.apply import PendingSetup, Setups, hash_of, hashes_of
+from scaffold_torchtune.pipeline.apply import PendingSetup, Setups
 from scaffold_torchtune.pipeline.backend import Backend, Pool, Work, digest_beside, files_beside
-from scaffold_torchtune.pipeline.backup import Backup
-from scaffold_torchtune.pipeline.state import Record
+from scaffold_torchtune.pipeline.backup import Backup, History, Reason
+from scaffold_torchtune.pipeline.changes import decisions, job_outputs
+from scaffold_torchtune.pipeline.state import Record, hash_of, hashes_of
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.results.step_results import SetupResult, SetupRun
 from scaffold_torchtune.setup import Outcome, run_bundled
@@ -84,10 +85,11 @@ class Publisher:
     """What was made for each run, and published; a run may come again."""
 
     def __init__(self, tree: Tree, plan: Plan, backend: Backend, setups: Setups, request: Request) -> None:
-        self._tree, self._plan, self._backend = tree, plan, backend
+        self._tree, self._plan, self._backend, self._request = tree, plan, backend, request
         self._pending = setups.pending
         self._records = dict(setups.records)
-        self._backup = Backup(tree, request.now)
+        self._backup, self._history = Backup(tree, request.now), History(tree, request.now)
+        self._says = decisions(request, [run.directory for run in (*plan.runs, *plan.former)])
         self._beside: dict[str, str] | None = None
         self._is_guarding = False
         self._missing: set[str] = set()
@@ -225,6 +227,7 @@ class Publisher:
             for name in record.foreign(there):
                 if there[name] not in pending.let_go:
                     self._backup.keep(f"{directory}/{name}", "while setup ran")
+            self._keep(run, record, there, outputs)
             # Halves of two generations must never look ready: what makes a run submit-ready goes first.
             tree.remove(f"{directory}/{FINETUNE_SLURM}")
             replaced = tuple(hashes_of(tree, directory, (FINETUNE_YAML,)).values())
@@ -234,6 +237,25 @@ class Publisher:
         if self._records[directory] != new:
             self._save(new)
         tree.remove(layout.output(directory))
+
+    def _keep(self, run: PlannedRun, record: Record, there: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+        """Keep what is replaced of a run, given the SHA-256 of what is there and of what it becomes.
+
+        What render found there is kept already; halves that a killed call left are none of its versions.
+
+        Raises:
+            Refused: a job of it was submitted since setup began.
+        """
+        pending, replaces = self._pending[run.directory], self._says(run.directory) == "replace"
+        if FINETUNE_SLURM in there and not replaces and job_outputs(self._tree, run.directory):
+            raise Refused("it was submitted while setup ran; its files stay as they are", ())
+        known = {*pending.record.replaced, *outputs.values()}
+        whole = set(there.values()) if record.is_published(there) else pending.let_go
+        old = [name for name in OUTPUTS if there.get(name) in whole - known]
+        edited = [name for name in old if there[name] in pending.let_go]
+        reason = Reason.OVERWRITTEN if edited else Reason.SET_UP
+        started = replaces and bool(job_outputs(self._tree, run.directory))
+        self._history.keep(run.directory, old, reason, edited=edited, started=started)
 
     def _complete(self, directory: str, pending: PendingSetup) -> None:
         """Make the run directory and its setup_finetune.yaml again, where a script took them away."""
@@ -323,6 +345,7 @@ class Publisher:
             failed=failed,
             runs=runs,
             warnings=tuple(found),
+            history=self._history.trimmed(),
         )
 
     def _run(self, directory: str, *, pending: bool) -> SetupRun:

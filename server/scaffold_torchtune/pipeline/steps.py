@@ -11,7 +11,7 @@ from scaffold_torchtune.findings import Refused, finding, refuse
 from scaffold_torchtune.models import Plan, RunState
 from scaffold_torchtune.pipeline import apply, prepare, publish, scaffold_log, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
-from scaffold_torchtune.pipeline.changes import states_of
+from scaffold_torchtune.pipeline.changes import decisions, have_moved_on, kept_values, states_of
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
 from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Request, Stopped, midway
@@ -69,8 +69,10 @@ def plan(request: Request) -> PlanResult:
 
 
 def _plan_result(prepared: prepare.Prepared, request: Request) -> PlanResult:
-    replace = request.started == "replace"
-    return step_results.plan_result(prepared.plan, prepared.changes, prepared.told, replace=replace)
+    told = prepared.previous.warnings if prepared.previous else ()
+    names = [each.directory for each in prepared.changes]
+    replaced = {name for name in names if request.started and decisions(request, names)(name) == "replace"}
+    return step_results.plan_result(prepared.plan, prepared.changes, told, replaced)
 
 
 @few_suggestions()
@@ -87,12 +89,14 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
     with _refusals_logged(request):
         prepared = prepare.prepare(request)
         plan = prepared.plan
-        state.check_size(plan)
+        state.check_readable(plan)
         with Tree(prepared.directory) as tree:
             if _pending_renders(tree, prepared, request) is None:
                 apply.clear_leftovers(tree)
                 return prepared, apply.render_result(prepared)
             with apply.writing(tree):
+                prepared = _as_it_is_now(tree, prepared, request)
+                plan = prepared.plan
                 pending = _pending_renders(tree, prepared, request)
                 if pending is None:  # a killed call had done all but the log
                     return prepared, apply.render_result(prepared)
@@ -104,6 +108,21 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
                     return prepared, result.model_copy(update={"logged": heads})
 
 
+def _as_it_is_now(tree: Tree, prepared: prepare.Prepared, request: Request) -> prepare.Prepared:
+    """Return what was prepared, or prepare it anew where what it was compared with has changed until the lock was held.
+
+    Jobs may have been submitted since, or another scaffold may have changed the plan.
+    """
+    request.slurm_said.clear()  # the queue is asked anew, too
+    frozen, before = state.load_plan(tree), prepared.previous
+    is_same = (frozen.id if frozen else None) == (before.id if before else None)
+    if is_same and not have_moved_on(tree, prepared.changes, prepared.known, request):
+        return prepared
+    again = prepare.prepare(request)
+    state.check_readable(again.plan)
+    return again
+
+
 def _pending_renders(tree: Tree, prepared: prepare.Prepared, request: Request) -> list[Rendered] | None:
     """Return the runs that render has to write, maybe none; None where it has nothing to do, nor to log.
 
@@ -111,7 +130,8 @@ def _pending_renders(tree: Tree, prepared: prepare.Prepared, request: Request) -
         Refused: see `apply.pending_renders`.
     """
     pending = apply.pending_renders(tree, prepared, request)
-    if pending or not _is_frozen(tree, prepared.plan) or scaffold_log.is_behind(tree, "render"):
+    is_done = _is_frozen(tree, prepared.plan) and not prepared.unrecorded
+    if pending or not is_done or scaffold_log.is_behind(tree, "render"):
         return pending
     return None
 
@@ -128,9 +148,22 @@ def _frozen_plan(tree: Tree, plan_id: str | None = None) -> Plan:
     """Return the plan that was frozen; it must be the one with `plan_id`, where that is given."""
     frozen = state.existing_plan(tree)
     if plan_id not in {None, frozen.id}:
-        message = "another scaffold has replaced the plan meanwhile"
-        raise refuse("busy", message, file=layout.PLAN, fix="wait for it, then repeat the step")
+        raise _replaced_meanwhile()
     return frozen
+
+
+def _rendered_plan(tree: Tree, plan_id: str | None = None) -> Plan:
+    """Return the plan that was frozen, as `_frozen_plan` does, where all its runs were written."""
+    frozen, log = _frozen_plan(tree, plan_id), state.load_log_state(tree)
+    if log is not None and log.unlogged == "render":
+        message = "the last render was stopped midway"
+        raise refuse("not-rendered", message, file=layout.PLAN, fix="run render again")
+    return frozen
+
+
+def _replaced_meanwhile() -> Refused:
+    message = "another scaffold has replaced the plan meanwhile"
+    return refuse("busy", message, file=layout.PLAN, fix="wait for it, then repeat the step")
 
 
 @few_suggestions()
@@ -148,7 +181,7 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun:
     """Set up the runs; the plan must be the one that was `prepared`, where one was."""
     known = prepared.made if prepared else {}
     with _refusals_logged(request, begun=begun), Tree(experiment_directory(request)) as tree:
-        frozen = _frozen_plan(tree, prepared.plan.id if prepared else None)
+        frozen = _rendered_plan(tree, prepared.plan.id if prepared else None)
         if outdated := validation.outdated(frozen, request):
             raise Refused("the plan is outdated", outdated)
         backend = backend_of(frozen, request)
@@ -157,7 +190,7 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun:
             apply.clear_leftovers(tree)
             return publish.run_setups(tree, frozen, backend, apply.Setups({}, {}), request, known)
         with apply.writing(tree):
-            frozen = _frozen_plan(tree, frozen.id)
+            frozen = _rendered_plan(tree, frozen.id)
             found = apply.pending_setups(tree, frozen, backend, request)
             if not found.pending and not scaffold_log.is_behind(tree, "setup"):  # a killed call had all but logged it
                 return publish.run_setups(tree, frozen, backend, found, request, known)
@@ -199,16 +232,17 @@ def _verdict(tree: Tree, frozen: Plan, request: Request, known: Mapping[str, Run
     result = validation.validate_plan(tree, frozen, request)
     if not result.passed:
         return result
+    kept = {one.directory for one in frozen.kept}
     states = known if known is not None else states_of(tree, frozen.runs, request)
-    started = [name for name, found in states.items() if found.started]
+    started = [name for name, found in states.items() if found.started or name in kept]
     left = [run for run in frozen.runs if run.directory not in started]
     line = sbatch.line(left, tree) if left else ""
     told = {
         "submit": line,
         "started": tuple(started),
         "states": step_results.states_told(states),
-        "kept": len(frozen.kept),
-        "kept_as": step_results.kept_as(frozen.kept) if frozen.kept else "",
+        "kept": len(kept),
+        "kept_values": kept_values(frozen),
         "tracking": validation.tracking(frozen),
     }
     return result.model_copy(update=told)

@@ -27,7 +27,12 @@ _NAMES: Final = 400  # of names of runs that are counted beside them
 _FEW: Final = 36  # items of a list that is given whole where it takes no more than what is serious: as most sweeps
 _LONGEST: Final = 600  # characters of a text
 
-_BUDGETS: Final[dict[Cut | None, int]] = {Cut.PROBLEMS: _SERIOUS, Cut.FINDINGS: _FINDINGS, Cut.NAMES: _NAMES}
+_BUDGETS: Final[dict[Cut | None, int]] = {
+    Cut.PROBLEMS: _SERIOUS,
+    Cut.FINDINGS: _FINDINGS,
+    Cut.EXPLAINED: _SERIOUS,
+    Cut.NAMES: _NAMES,
+}
 _SEVERITIES: Final = ("error", "warning", "info")
 
 
@@ -184,6 +189,9 @@ _PASSED: Final = (
 )
 _LEFT_OUT: Final = "; and which runs were started, which the line leaves out, and what was kept"
 _ARGUMENTS: Final = "correct the arguments as each problem's fix says, and call again"
+_NAME: Final = (
+    "call again with a name that the problem's fix has; ask the user which one they mean, where it is not clear"
+)
 _ASK: Final = (
     "ask the user the questions of error.ask, and give what they say as answers of this tool, by field; show them the"
     " other problems; invent no value"
@@ -213,8 +221,8 @@ _REPORTED: Final = (
 def _after(result: StepResult | results.ScaffoldResult, call: Call) -> dict[str, Any]:
     """Return what is next: what to do `first`, then the tool and its arguments; no tool where a person must act."""
     match result:
-        case results.ParseResult():
-            return _next("plan_runs", call)
+        case results.ParseResult() | results.RenderResult():
+            return _next("plan_runs" if isinstance(result, results.ParseResult) else "run_setup", call)
         case results.PlanResult():
             found = {each.code for each in serious(result.warnings)}
             known = {each.code for each in result.told}  # the user has heard of them
@@ -223,12 +231,12 @@ def _after(result: StepResult | results.ScaffoldResult, call: Call) -> dict[str,
                 return {"first": _STARTED}
             told = _SHOW if result.changes.is_first else _CHANGED if result.changes.groups else _UNCHANGED
             return _next("render_yaml", call, _CONTRADICTED.format(codes=doubtful) if doubtful else told)
-        case results.RenderResult():
-            return _next("run_setup", call)
         case results.SetupResult():
             return _next("validate", call, _FAILED_SETUP if result.failed else "")
         case results.ScaffoldResult():
             return _after(result.validation, call)
+        case StepResult() if result.FIRST is not None:
+            return {"first": result.FIRST} if result.FIRST else {}
         case results.ValidateResult() if not result.passed:
             edited = any(each.code == "changed-output" for each in result.all_findings())
             return {"first": _FAILED + (_PUT_BACK if edited else "")}
@@ -245,6 +253,8 @@ def _after_refusal(refused: Refused, call: Call) -> dict[str, Any]:
     if "not-rendered" in codes:
         return _next("render_yaml", call)
     first = _ASK if refused.ask else _EDITED if codes == {"edited-output"} else _CORRECT
+    if codes == {"unknown-name"}:
+        return {"first": _NAME}
     if call.tool not in ARGUMENTS:
         return {"first": first if call.tool else _ARGUMENTS}
     return _next(call.tool, call, first)

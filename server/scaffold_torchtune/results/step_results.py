@@ -6,10 +6,10 @@ A field declares what becomes of it in a reply: `exclude` keeps it out, `exclude
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from operator import not_
-from typing import Annotated, Any, ClassVar, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Final, TypeVar, get_args
 
 from pydantic import Field, PlainSerializer, computed_field, field_serializer
 
@@ -22,7 +22,6 @@ from scaffold_torchtune.models import (
     Excluded,
     Experiment,
     FieldChange,
-    Kept,
     Lines,
     Model,
     ModelPath,
@@ -60,6 +59,7 @@ class Cut(Enum):
     NAMES = "names of runs that are counted elsewhere"
     FINDINGS = "findings and questions"
     PROBLEMS = "the problems of a refusal"
+    EXPLAINED = "settings, each with where it comes from and arrives"
 
 
 _T = TypeVar("_T")
@@ -77,6 +77,9 @@ class StepResult(Model):
 
     LISTED: ClassVar[tuple[str, ...]]
     """The keys of the reply that the output schema lists for agents."""
+
+    FIRST: ClassVar[str | None] = None
+    """What is to be done with a result after which no tool is next; None where reply.py knows what is."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -231,6 +234,7 @@ class RenderResult(StepResult):
     unchanged: int
     kept: OmitEmpty[int] = Field(default=0, description="started runs that stay as they were, among the unchanged")
     changes: OmitEmpty[Changes | None] = Field(default=None, description="what became of the runs")
+    history: OmitEmpty[str] = Field(default="", description="where earlier files are kept that were replaced")
     runs: Annotated[tuple[RenderedRun, ...], Cut.RUNS]
     plan_warnings: Findings = Field(default=(), exclude=True, description="those of the plan, as plan_runs tells them")
     warnings: Findings = Field(description="what was found besides")
@@ -266,6 +270,7 @@ class SetupResult(StepResult):
     succeeded: int
     failed: int
     warnings: Findings
+    history: OmitEmpty[str] = Field(default="", description="where earlier files are kept that were replaced")
     runs: Annotated[tuple[SetupRun, ...], Cut.RUNS]
     logged: Logged = ()
 
@@ -307,7 +312,7 @@ class ValidateResult(StepResult):
     )
     states: OmitEmpty[str] = Field(default="", description="how many runs have come how far; empty unless passed")
     kept: OmitEmpty[int] = Field(default=0, description="started runs that stay as they were, whatever documents say")
-    kept_as: OmitEmpty[str] = Field(default="", description="what they have, and what the documents say")
+    kept_values: OmitEmpty[tuple[str, ...]] = Field(default=(), description="what is other in them than documents say")
     tracking: Annotated[OmitEmpty[str], Cut.NEVER] = Field(
         default="", description="how to send what runs log offline to Weights & Biases; empty unless passed"
     )
@@ -320,7 +325,8 @@ class ValidateResult(StepResult):
     @property
     def kept_told(self) -> str:
         """What is kept: `, 3 kept as started (epochs 3, the summary says 5)`; nothing where nothing is."""
-        return f", {self.kept} kept as started ({self.kept_as})" if self.kept else ""
+        values = f" ({'; '.join(self.kept_values)})" if self.kept_values else ""
+        return f", {self.kept} kept as started{values}" if self.kept else ""
 
     @property
     def left_told(self) -> str:
@@ -336,9 +342,8 @@ class ValidateResult(StepResult):
         found = self.all_findings()
         counts = f"{self.checked} of {_count(self.planned, 'run')} checked"
         if self.passed:
-            return (
-                f"PASSED: {counts}, every planned value arrived{self.kept_told}; {self.left_told}; {_warnings(found)}."
-            )
+            left = f"; {self.left_told}" if self.started else ""
+            return f"PASSED: {counts}, every planned value arrived{self.kept_told}{left}; {_warnings(found)}."
         codes = Counter(each.code for each in errors_in(found))
         kinds = ", ".join(f"{code} ({count})" for code, count in codes.most_common(_NAMED_CODES))
         more = f" and {len(codes) - _NAMED_CODES} more kinds" if len(codes) > _NAMED_CODES else ""
@@ -401,12 +406,13 @@ def _severities(found: Iterable[Finding]) -> dict[str, int]:
     return {name: counts[each] for each, name in names.items() if counts[each] or each is Severity.WARNING}
 
 
-# The settings that hold a parameter, where they have other names.
-_SETTINGS_OF = {
+SETTINGS_OF: Final = {
     "model": ("torchtune_model_name",),
     "dataset": ("dataset_label", "input_dir_base", "dataset_ext"),
     "recipe": ("custom_recipe",),
+    "warmup_ratio": ("num_warmup_steps",),
 }
+"""The settings that hold a parameter, where they have other names."""
 
 
 def parse_result(experiment: Experiment, directory: str) -> ParseResult:
@@ -429,26 +435,28 @@ _STARTED_AS = {
 }
 
 
-def changes_of(found: Sequence[RunChange], *, done: bool = False, replace: bool = False) -> Changes:
+def changes_of(found: Sequence[RunChange], *, done: bool = False, replaced: Collection[str] = ()) -> Changes:
     """Return what becomes of runs, alike ones together; without groups where nothing was scaffolded before.
 
     Args:
         found: what becomes of each run.
         done: it has been done.
-        replace: started runs that change are replaced.
+        replaced: the started runs that are to be replaced.
     """
     if all(each.kind == "new" for each in found):
         summary = f"{_count(len(found), 'run')}: all new" if found else ""
         return Changes(summary=summary, groups=(), is_first=True)
     numbers = Counter(each.kind for each in found)
-    started = Counter(each.state.state for each in found if each.kind == "changed" and each.state and each.is_started)
+    changed = [each for each in found if each.kind == "changed" and each.is_started]
+    to_replace = {each.directory for each in changed if done or each.directory in replaced}
+    started = Counter(each.state.state for each in changed if each.state and each.directory not in to_replace)
     how = _STARTED_AS[next(iter(started))] if len(started) == 1 else "are started"
-    replaced = "replaced though started" if done else "would be replaced though started"
     parts = {
         "new": numbers["new"],
         "unchanged": numbers["unchanged"],
-        "changed" if done else "would change": numbers["changed"] - started.total(),
-        replaced if done or replace else f"would change and {how}": started.total(),
+        "changed" if done else "would change": numbers["changed"] - len(changed),
+        f"would change and {how}": started.total(),
+        f"{'' if done else 'would be '}replaced though started": len(to_replace),
         "kept as started": numbers["kept"],
         "no longer in the table": numbers["dropped"],
     }
@@ -496,17 +504,6 @@ def _by_kind(key: tuple[Any, ...]) -> tuple[int, bool]:
     return key[1], key[0]
 
 
-def kept_as(kept: Sequence[Kept]) -> str:
-    """Return what started runs have that are kept, and what the documents say: `epochs 3, the summary says 5`."""
-    said: dict[str, None] = {}
-    for each in (field for one in kept for field in one.fields):
-        old, new = _old_and_new(each)
-        file = each.source.file if each.source and each.source.file else "the documents"
-        who = "the summary says" if file.startswith("experiment_summary.") else f"{file} says"
-        said.setdefault(f"{each.field} {old}, {who if file != 'the documents' else 'the documents say'} {new}")
-    return few([*said], _NAMED_RUNS, between="; ") or f"the documents give another {_TEXT.removeprefix('the ')}"
-
-
 def change_line(group: ChangedRuns, most: int) -> str:
     """Return what becomes of alike runs in one line: `changed (36 runs: a, ...): epochs 3 -> 5; finished`."""
     told = "; ".join(filter(None, (", ".join(group.fields), group.state)))
@@ -552,7 +549,7 @@ def _old_and_new(change: FieldChange) -> tuple[str, str]:
 
 
 def plan_result(
-    plan: Plan, changes: Sequence[RunChange] = (), before: Sequence[Finding] = (), *, replace: bool = False
+    plan: Plan, changes: Sequence[RunChange] = (), before: Sequence[Finding] = (), replaced: Collection[str] = ()
 ) -> PlanResult:
     """Return the plan as plan_runs does: what differs by run, and what all runs share.
 
@@ -560,9 +557,9 @@ def plan_result(
         plan: the plan.
         changes: what becomes of each run.
         before: the warnings of the plan before.
-        replace: started runs that change are to be replaced.
+        replaced: the started runs that are to be replaced.
     """
-    compared = changes_of(changes, replace=replace)
+    compared = changes_of(changes, replaced=replaced)
     kinds_of = {} if compared.is_first else {each.directory: each.kind for each in changes}
     first = plan.runs[0].settings
     common = {name: each for name, each in first.items() if all(_has(run, name, each.value) for run in plan.runs)}
@@ -615,7 +612,7 @@ def _run_plan(run: PlannedRun, common: Mapping[str, Setting], change: str) -> Ru
     """Return what a run has of its own, with its sources; what is derived is computed from others, but for names."""
     own = {name: setting for name, setting in run.settings.items() if name not in common}
     derived = {n: s for n, s in own.items() if s.source.kind is SourceKind.DERIVED and n != "my_wandb_run_name"}
-    keys = {name: next((k for k in _SETTINGS_OF.get(name, (name,)) if k in own), None) for name in run.parameters}
+    keys = {name: next((k for k in SETTINGS_OF.get(name, (name,)) if k in own), None) for name in run.parameters}
     stands = {name: own[key] for name, key in keys.items() if key} | derived
     sources = {name: setting.source for name, setting in stands.items()}
     values = {name: setting.value for name, setting in derived.items()}

@@ -46,7 +46,7 @@ STEPS: Final = (
         "Steps 2 and 4: what varies, each run's directory and values, the template. Writes nothing.\n\n"
         "Show the plan, its warnings and its defaults to the user before render_yaml.",
         results.PlanResult,
-        (*_PLANNING, *_PAGE),
+        (*_PLANNING, "explain", *_PAGE),
     ),
     Step(
         "render",

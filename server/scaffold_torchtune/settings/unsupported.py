@@ -64,6 +64,16 @@ _OF_SUPERVISED: Final = re.compile(
 _ALL_BITS: Final = re.compile(
     r"16(?:[- ]?bits?)?(?:\W.*)?|none|no|false|off|0|bf16|bfloat16", re.IGNORECASE | re.DOTALL
 )
+_THE_SPLIT: Final = re.compile(r"(?:train(?:ing)?|all|none|no|defaults?)(?:\W.*)?|[0-9].*", re.IGNORECASE | re.DOTALL)
+_ALL_DATA: Final = re.compile(
+    r"(?:100 ?%|1(?:\.0{1,3})?|all|full|whole|entire|none|no)(?:\W.*)?", re.IGNORECASE | re.DOTALL
+)
+_THE_MODEL: Final = re.compile(
+    r"(?:the )?(?:base|pre-?trained|original|published|hugging ?face|hf|released)"
+    r"(?:[ -](?:model|weights|checkpoints?))?"
+    r"|(?:the )?model|none|no|false|off|defaults?|(?:[\w.-]{1,60}/)?(?:llama|qwen|mistral|gemma|phi)[\w. -]{0,60}",
+    re.IGNORECASE,
+)
 _EVERY_LAYER: Final = re.compile(r"(?:all|every)(?: layers?)?|none|no|false|off|defaults?", re.IGNORECASE)
 _NO_BIAS: Final = re.compile(r"(?!(?:all|lora_only|lora only|true|yes)\b).*", re.IGNORECASE | re.DOTALL)
 
@@ -206,6 +216,26 @@ _GROUPS: Final = (
         _OWN_TEMPLATE,
     ),
     _Group(
+        "split, train split, training split, data split, dataset split",
+        "runs train on the part train of the data set",
+        _THE_SPLIT,
+        "train",
+    ),
+    _Group(
+        "data fraction, train fraction, training fraction, dataset fraction, sample fraction, subset, data subset, "
+        "data percentage, percent of data, training data fraction",
+        "a part of the data is said by its number of samples, as Training samples",
+        _ALL_DATA,
+        "all",
+    ),
+    _Group(
+        "init from, initialize from, initialise from, initialized from, start from, starts from, warm start, "
+        "initial checkpoint, init checkpoint, starting checkpoint, start checkpoint, initial weights, starting weights",
+        "a run starts from its model, whose directory stands below Models",
+        _THE_MODEL,
+        "base",
+    ),
+    _Group(
         "val set size, test size, val size",
         "the parts of the data set are taken as they are",
     ),
@@ -311,8 +341,11 @@ _ANOTHER_CONSTANT: Final = re.compile(
 
 _TECHNIQUES: Final = re.compile(
     r"(?<![\w-])(?:"
-    r"q-?lora|dora|rs-?lora|ada-?lora|loft-?q|pissa|olora|lora\+|lora-fa|galore|re-?lora|\(?ia\)?3|(?:lo)?reft|bitfit"
+    r"q-?[ld]ora|dora|vera adapters?|rs-?lora|ada-?lora|loft-?q|pissa|olora|lora\+|lora-fa|galore|re-?lora|\(?ia\)?3"
+    r"|(?:lo)?reft|bitfit"
     r"|dpo|orpo|kto|simpo|ppo|grpo|rloo|rlhf|rlaif|reinforcement[ -]learning|reward[ -]model\w*"
+    r"|(?:lora|full)_dpo\w*|ppo_full\w*|qat_\w+|(?:lora_)?knowledge_distillation\w*"
+    r"|(?:continued|continual|domain[ -]adaptive) pre-?training"
     r"|preference[ -](?:optimi[sz]ation|tuning|learning)"
     r"|qat|quanti[sz]\w*|ptq|gptq|awq|nf4|fp[48]|int[48]|[2-8][ -]?bits?(?! (?:per|of|long|each)\b)|bitsandbytes|bnb"
     r"|(?:knowledge[ -])?distill\w*|(?:prefix|prompt)[ -]tun\w*|p-tuning|soft[ -]prompts?"
@@ -358,12 +391,15 @@ _OTHERWISE: Final = re.compile(
     r"|(?:fp|float)[ -]?(?:16|32|64)|half[ -]precision|full[ -]precision"
     r"|(?:linear|constant|polynomial|exponential|inverse[ -]sq(?:ua)?rt|wsd|one[ -]?cycle)"
     r"[ -](?:lr|learning[ -]rate|schedul\w+|decay)"
-    r"|(?:cosine|decay\w*|anneal\w*) (?:down )?to (?!zero|0(?:\.0)?(?![.0-9%]))|min(?:imum)?[ _-]lr|final lr"
+    r"|(?:cosine|decay\w*|anneal\w*)(?: schedule| decay)? (?:down )?to (?!zero|0(?:\.0)?(?![.0-9%]))[0-9a-z.%]{1,20}"
+    r"|min(?:imum)?[ _-]lr|final lr"
     r"|cosine (?:annealing )?(?:with )?(?:warm )?restarts|early[ -]stop\w*|label[ -]smoothing|neftune"
     r"|(?:attention|attn|mlp)(?:[ -](?:layers?|modules?|projections?|weights?))?[ -]only"
     r"|only (?:the )?(?:attention|mlp)|(?:first|last|top|bottom|upper|lower) (?:[0-9]{1,3} |few |half of the )?layers"
     r"|(?:freez\w+|frozen|unfreez\w+|unfrozen) (?:the |all |most |some ){0,2}"
     r"(?:embeddings?|layers?|lower|first|bottom|attention|mlp)"
+    r"|lora (?:on|to|for|in) (?:the )?(?:token )?embeddings?|(?:train|updat|tun)\w{1,4}"
+    r" (?:also )?(?:the )?(?:token )?embeddings"
     r")(?!\w)",
     re.IGNORECASE,
 )

@@ -6,8 +6,10 @@ modes are what the user's umask says.
 
 import contextlib
 import errno
+import grp
 import hashlib
 import os
+import pwd
 import secrets
 import stat
 import sys
@@ -107,6 +109,23 @@ def is_same(path: str | Path, other: str | Path) -> bool:
     """Return whether two paths lead to the same file or directory; raises nothing."""
     try:
         return os.path.samefile(path, other)  # noqa: PTH121
+    except (OSError, ValueError):
+        return False
+
+
+def others_write(path: str | Path) -> bool:
+    """Return whether other users may write in a directory: it is another's, all may, or a group that is not one user's.
+
+    The group that many systems make for each user alone has the user's name. Raises nothing.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116
+        if not hasattr(os, "getuid") or found.st_uid != os.getuid() or found.st_mode & stat.S_IWOTH:
+            return hasattr(os, "getuid")
+        group, owner = grp.getgrgid(found.st_gid), pwd.getpwuid(found.st_uid)
+        return bool(found.st_mode & stat.S_IWGRP) and (group.gr_name != owner.pw_name or len(group.gr_mem) > 1)
+    except KeyError:  # a user or a group without a name
+        return True
     except (OSError, ValueError):
         return False
 
@@ -244,10 +263,13 @@ class Tree:
 
     def read(self, path: str, *, start: int = 0) -> bytes | None:
         """Return the bytes of a regular file, from `start` on; None where nothing lies there."""
-        if self.kind(path) is None:
-            return None
-        with self._parent(path, "read") as (fd, name):
-            return read_regular(name, start=start, follow=False, dir_fd=fd)
+        try:
+            with self._parent(path, "read") as (fd, name):
+                return read_regular(name, start=start, follow=False, dir_fd=fd)
+        except Refused as refused:
+            if isinstance(refused.__cause__, FileNotFoundError):
+                return None
+            raise
 
     def names(self, path: str = "") -> list[str]:
         """Return the names in a directory, sorted; none where it is not there."""
@@ -255,6 +277,15 @@ class Tree:
             return []
         with self._opened(path.split("/") if path else [], path, "list") as fd:
             return sorted(os.listdir(fd))  # noqa: PTH208 - a descriptor has no path
+
+    def sizes(self, path: str) -> dict[str, int]:
+        """Return the size in bytes of each regular file in a directory, by name."""
+        with self._opened(path.split("/"), path, "list") as fd, os.scandir(fd) as entries:
+            return {
+                each.name: each.stat(follow_symlinks=False).st_size
+                for each in entries
+                if each.is_file(follow_symlinks=False)
+            }
 
     def make_directory(self, path: str, *, durable: bool = True) -> bool:
         """Make a directory, not its parents; true where it was not there. `durable` as in `write`."""
@@ -294,9 +325,10 @@ class Tree:
                     os.unlink(temporary, dir_fd=staging)
                 raise
 
-    def move(self, path: str, to: str) -> None:
-        """Move a file, whatever it is, to a path where nothing lies; it is never copied."""
-        with self._parent(path, "move", synced=True) as (source, name), self._parent(to, "move", synced=True) as target:
+    def move(self, path: str, to: str, *, durable: bool = True) -> None:
+        """Move a file or directory, whatever it is, to a path where nothing lies; it is never copied."""
+        here, there = (self._parent(each, "move", synced=durable) for each in (path, to))
+        with here as (source, name), there as target:
             os.rename(name, target[1], src_dir_fd=source, dst_dir_fd=target[0])
 
     def append(self, path: str, data: bytes) -> None:

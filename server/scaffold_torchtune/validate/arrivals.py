@@ -39,7 +39,7 @@ class Expectation:
     `setting` is what is planned, `path` where, `value` what must be there. `absent_is` is the value that torchtune
     takes where nothing stands there: it may then be left out, by the bundled setup_finetune too where `optional`.
     `source_of` names the setting whose source decides on leniency where it is another, `note` is what else a finding
-    explains.
+    explains. `parts` are other settings that the value is made of.
     """
 
     setting: str
@@ -50,6 +50,7 @@ class Expectation:
     optional: bool = False
     note: str = ""
     source_of: str | None = None
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,8 @@ FINETUNE_SETTINGS: Final = frozenset(
 )
 """Settings whose arrival in finetune.yaml is known: those that are not in `DIRECT` arrive with others, or changed."""
 
+_FOLDER: Final = ("models_dir", "model_checkpoint")
+_FILE: Final = ("input_dir_base", "input_formatting", "dataset_ext")
 PLAIN_PROMPT: Final = "{input}"
 _OWN_KEYS: Final[dict[str, Any]] = {"input_key": ("input_key",), "output_key": ("output_key",)}
 SHAPES: Final = {
@@ -183,7 +186,8 @@ def _output(run: PlannedRun) -> list[Expectation]:
         return []
     folder = join(run.text(setting), str(run.value("experiment_name") or ""), own)
     paths: tuple[KeyPath, ...] = (("output_dir",), ("checkpointer", "output_dir"))
-    return [Expectation(setting, path, folder, Comparison.PATH) for path in paths]
+    parts = ("experiment_name", "my_wandb_run_name")
+    return [Expectation(setting, path, folder, Comparison.PATH, parts=parts) for path in paths]
 
 
 def output_dir(run: PlannedRun) -> str | None:
@@ -199,7 +203,8 @@ def _model(run: PlannedRun) -> list[Expectation]:
     if run.value("checkpoint_files"):
         found.append(Expectation("checkpoint_files", files, run.value("checkpoint_files"), Comparison.PARTS))
     if folder is not None:
-        found.append(Expectation("model_checkpoint", ("checkpointer", "checkpoint_dir"), folder, Comparison.PATH))
+        where = ("checkpointer", "checkpoint_dir")
+        found.append(Expectation("model_checkpoint", where, folder, Comparison.PATH, parts=("models_dir",)))
     setting = "torchtune_model_name"
     facts = load().model(run.text(setting))
     if facts is None:
@@ -212,7 +217,7 @@ def _model(run: PlannedRun) -> list[Expectation]:
     ]
     if folder is not None:
         found += [
-            Expectation(setting, ("tokenizer", argument), join(folder, file), Comparison.PATH)
+            Expectation(setting, ("tokenizer", argument), join(folder, file), Comparison.PATH, parts=_FOLDER)
             for argument, file in facts.tokenizer_files.items()
         ]
     return found
@@ -275,7 +280,8 @@ def _node(run: PlannedRun, shape: Shape, node: str, split: str) -> list[Expectat
     ]
     if form == "json" or node == "dataset":
         note = "a folder alone (data_dir) would be loaded as an empty data set" if form == "parquet" else ""
-        found.append(Expectation("dataset_label", (node, "data_files"), _data_file(run), Comparison.PATH, note=note))
+        path, file = (node, "data_files"), _data_file(run)
+        found.append(Expectation("dataset_label", path, file, Comparison.PATH, note=note, parts=_FILE))
     field = split if form == "json" and not shape.own else None
     found.append(Expectation("dataset_ext", (node, "field"), field, _or_absent(field)))
     if samples is not None and shape.own:
@@ -288,7 +294,8 @@ def _node(run: PlannedRun, shape: Shape, node: str, split: str) -> list[Expectat
         found.append(Expectation("dataset_ext", (node, "split"), usual, absent_is="train", optional=True))
     folder = run.checkpoint_dir
     if shape.own and folder is not None:
-        found.append(Expectation("model_checkpoint", (node, "model_path"), folder, Comparison.PATH))
+        parts = ("models_dir",)
+        found.append(Expectation("model_checkpoint", (node, "model_path"), folder, Comparison.PATH, parts=parts))
     return found
 
 

@@ -91,9 +91,12 @@ def _modules(report: Report, commands: list[Command]) -> None:
     found = [(name, c.line) for c in loads for name in c.words[2:]]
     planned = [name.strip() for name in str(report.planned("modules") or "").split(",") if name.strip()]
     names = [name for name, _ in found]
+    lines = dict(reversed(found))
     for name in planned:
-        if name not in names:
-            report.differs("modules", f"`module load {name}`", name)
+        where, arrived = f"`module load {name}`", name in lines
+        report.looked("modules", where, name, name if arrived else None, arrived=arrived, line=lines.get(name))
+        if not arrived:
+            report.differs("modules", where, name)
     for name, line in found:
         if name not in planned:
             message = f"`module load {quoted(name)}` is there, and nobody planned it"
@@ -123,6 +126,8 @@ def _environment(report: Report, commands: list[Command]) -> None:
 def _activation(
     report: Report, setting: str, planned: str, actual: str | None, activations: list[Command], *, good: bool
 ) -> None:
+    line, where = activations[-1].line if activations else None, "the activation of the environment"
+    report.looked(setting, where, planned, actual, arrived=good, line=line)
     if good:
         return
     note = ""
@@ -131,8 +136,7 @@ def _activation(
             "a known fault of cruijff_kit's setup_finetune.py: with modules set it deletes every line that contains "
             "'conda', the activation too; plan no modules, or name the environment with venv"
         )
-    line = activations[-1].line if activations else None
-    report.differs(setting, "the activation of the environment", planned, actual, line=line, note=note)
+    report.differs(setting, where, planned, actual, line=line, note=note)
 
 
 def _hook(report: Report, commands: list[Command], line: int) -> None:
@@ -197,19 +201,21 @@ def _recipe(report: Report, recipe: str, line: int) -> str | None:
     form = "distributed" if gpus is not None and gpus > 1 else "single_device"
     # A recipe in a package is started as its module __main__; torchtune's own have none.
     name = recipe.removesuffix(_MAIN) if "." in recipe.removesuffix(_MAIN) else recipe
-    expected = custom or f"lora_finetune_{form}"
+    expected, setting = custom or f"lora_finetune_{form}", "custom_recipe" if custom else "gpus"
+    where, last = "the recipe of `tune run`", name.rsplit(".", 1)[-1]
+    is_own = not custom and not report.bundled and "." in name and form in last and last.startswith("lora_finetune")
+    for part in dict.fromkeys((setting, "gpus")):
+        report.looked(part, where, expected, recipe, arrived=is_own or name == expected, line=line)
     if name == expected:
         _fits(report, expected, line)
         return expected
-    last = name.rsplit(".", 1)[-1]
-    if not custom and not report.bundled and "." in name and form in last and last.startswith("lora_finetune"):
+    if is_own:
         message = f"the script starts its own recipe {quoted(name)}; what it reads of finetune.yaml is not known"
         report.add(
             "wrong-recipe", message, field="custom_recipe", actual=name, line=line, severity=Severity.INFO, fix=""
         )
         return None
-    setting = "custom_recipe" if custom else "gpus"
-    report.differs(setting, "the recipe of `tune run`", expected, recipe, code="wrong-recipe", line=line)
+    report.differs(setting, where, expected, recipe, code="wrong-recipe", line=line)
     return expected
 
 
@@ -227,6 +233,9 @@ def _fits(report: Report, recipe: str, line: int) -> None:
 
 def _processes(report: Report, actual: str | None, line: int) -> None:
     gpus, where, code = _gpus(report), "--nproc_per_node of `tune run`", "wrong-recipe"
+    if gpus is not None and (gpus > 1 or actual is not None):
+        planned = str(gpus) if gpus > 1 else None
+        report.looked("gpus", where, planned, actual, arrived=actual == planned, line=line)
     if gpus is not None and gpus > 1 and actual != str(gpus):
         report.differs("gpus", where, gpus, actual, code=code, line=line)
     elif gpus == 1 and actual is not None:
@@ -258,6 +267,7 @@ def _check_exports(report: Report, commands: Sequence[Command]) -> None:
     planned = report.planned("offline") is True and "offline" not in report.run.submitted
     for name, value in _OFFLINE.items() if planned else ():
         actual, line = found.pop(name, (None, None))
+        report.looked("offline", name, value, actual, arrived=actual == value, line=line)
         if actual != value:
             report.differs("offline", f"the variable {name} before `tune run`", value, actual, line=line)
     for name, (value, line) in found.items():
@@ -295,7 +305,9 @@ def _check_resuming(report: Report, commands: Sequence[Command]) -> None:
     folder = output_dir(report.run)
     if report.planned(_RESUME) is not True or folder is None or not report.bundled:
         return  # a script of another may be meant for runs that have a checkpoint already
-    if _OVERRIDE not in commands[-1].words:
+    has_override, line = _OVERRIDE in commands[-1].words, commands[-1].line
+    report.looked(_RESUME, _OVERRIDE, expected=True, actual=has_override or None, arrived=has_override, line=line)
+    if not has_override:
         note = "a first start has nothing to resume from, and torchtune then ends with an error"
         report.differs(_RESUME, _OVERRIDE, expected=True, line=commands[-1].line, note=note)
         return

@@ -100,8 +100,10 @@ def _compare(
 ) -> None:
     """Report a directive that is absent or differs; `reading` makes its text and the plan's comparable."""
     actual, line = (directive.value, directive.line) if directive else (None, None)
-    if actual is None or reading(actual) != reading(str(expected)):
-        report.differs(setting, f"--{name or setting}", expected, actual, line=line, note=note)
+    where, arrived = f"--{name or setting}", actual is not None and reading(actual) == reading(str(expected))
+    report.looked(setting, where, expected, actual, arrived=arrived, line=line)
+    if not arrived:
+        report.differs(setting, where, expected, actual, line=line, note=note)
 
 
 def _required(report: Report, active: dict[str, Directive]) -> None:
@@ -142,6 +144,9 @@ def _requeue(report: Report, active: dict[str, Directive]) -> set[str]:
     names = ("requeue", "no-requeue") if planned else ("no-requeue", "requeue")
     if "requeue" not in report.run.submitted:
         wanted, other = (active.get(name) for name in names)
+        there = other or wanted
+        actual, line = (f"--{there.name}", there.line) if there else (None, None)
+        report.looked("requeue", f"--{names[0]}", planned, actual, arrived=there is not other, line=line)
         if other is not None:
             report.differs("requeue", f"--{other.name}", planned, f"--{other.name}", line=other.line)
         elif wanted is None:
@@ -182,6 +187,7 @@ def _resources(report: Report, active: dict[str, Directive]) -> None:
     given = [active[name] for name in sorted(_GPUS & active.keys())]
     if gpus is not None:
         if not given:
+            report.looked("gpus", "--gres", gpus, None, arrived=False)
             report.differs("gpus", "--gres=gpu", gpus)
         note = _ONE_GPU if gpus == 1 and not report.bundled and report.run.generation else ""
         for directive in given:
@@ -208,6 +214,9 @@ def _gpu_type(report: Report, given: list[Directive]) -> None:
         return
     for directive in given:
         for found in _types_in(directive):
+            if planned:
+                where, arrived = f"--{directive.name}", found == planned
+                report.looked("gpu_type", where, planned, found or None, arrived=arrived, line=directive.line)
             if planned and found != planned:
                 where, code = f"the type of GPU in --{directive.name}", "value-mismatch"
                 report.differs("gpu_type", where, planned, found or None, code=code, line=directive.line)

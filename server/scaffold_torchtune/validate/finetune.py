@@ -54,8 +54,11 @@ def check_finetune(report: Report, config: ResolvedConfig, recipe: str | None) -
     _models(report)
     expected = arrivals.expectations(report.run)
     for expectation in expected:
-        if expectation.path not in problems:
+        path = expectation.path
+        if path not in problems:
             _expect(report, expectation, data)
+        else:
+            _looked(report, expectation, at(data, path), arrived=False)
     _unread_text(report)
     components.check_components(report, data)
     _keys(report, data, recipe, interpolated(raw))
@@ -102,17 +105,24 @@ def _models(report: Report) -> None:
 def _expect(report: Report, expected: Expectation, data: dict[str, Any]) -> None:
     actual = at(data, expected.path)
     may_be_absent = expected.absent_is is not None and (expected.optional or not report.bundled)
-    if actual is None and may_be_absent and compare(expected.value, expected.absent_is) is None:
-        return
-    code = _verdict(expected, actual)
+    is_default = actual is None and may_be_absent and compare(expected.value, expected.absent_is) is None
+    code = None if is_default else _verdict(expected, actual)
+    setting, path = expected.setting, expected.path
+    _looked(report, expected, actual, arrived=code is None)
     if code is None:
         return
-    setting, path = expected.setting, expected.path
     if expected.kind is Comparison.PRESENT:
         report.add(code, f"{dotted(path)} is absent or empty", field=setting, path=path)
         return
     note, source_of = expected.note, expected.source_of
     report.differs(setting, dotted(path), expected.value, actual, code=code, path=path, note=note, source_of=source_of)
+
+
+def _looked(report: Report, expected: Expectation, actual: Any, *, arrived: bool) -> None:
+    """Note that a value was looked for, of each setting that it is made of."""
+    where = dotted(expected.path)
+    for name in (expected.setting, *expected.parts):
+        report.looked(name, where, expected.value, actual, arrived=arrived, path=expected.path)
 
 
 def _verdict(expected: Expectation, actual: Any) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Collector, Parts, Scalar
-from scaffold_torchtune.models import PlannedRun, SourceKind
+from scaffold_torchtune.models import Arrival, PlannedRun, SourceKind
 from scaffold_torchtune.system.text import escape
 from scaffold_torchtune.system.yamlio import KeyPath, YamlDocument
 
@@ -126,15 +126,19 @@ class Report(Collector):
         name: the file's name in the run directory.
         bundled: whether the bundled setup_finetune wrote it; what another script adds matters less.
         fix: what to do about findings that name no other fix.
+        arrivals: gets every place where a planned value was looked for, whether it was there or not.
     """
 
-    def __init__(self, run: PlannedRun, name: str, *, bundled: bool, fix: str = FIX) -> None:
+    def __init__(
+        self, run: PlannedRun, name: str, *, bundled: bool, fix: str = FIX, arrivals: list[Arrival] | None = None
+    ) -> None:
         super().__init__(f"{run.directory}/{name}", fix=fix)
         self.run = run
         self.name = name
         self.bundled = bundled
         self.document: YamlDocument | None = None  # as read, for line numbers; other files are no YAML
         self.paths: set[KeyPath] = set()
+        self._arrivals = arrivals
 
     def planned(self, setting: str) -> Any:
         """Return the planned value of a setting; None where it is not planned."""
@@ -162,6 +166,37 @@ class Report(Collector):
             parts.setdefault("field", dotted(path))
         parts["field"] = escape(field) if (field := parts.get("field")) else field
         super().add(code, message, expected=as_scalar(expected), actual=as_scalar(actual), **parts)
+
+    def looked(
+        self,
+        setting: str,
+        where: str,
+        expected: Any,
+        actual: Any,
+        *,
+        arrived: bool,
+        path: KeyPath = (),
+        line: int | None = None,
+    ) -> None:
+        """Note that a planned value was looked for; where it did not arrive, `differs` adds the finding.
+
+        Args:
+            setting: the setting's name.
+            where: where it must arrive, as a person would name it.
+            expected: what must be there.
+            actual: what stands there.
+            arrived: whether it is what must be there.
+            path: its path in a YAML file.
+            line: its line in another file.
+        """
+        if self._arrivals is None:
+            return
+        if path:
+            line = self.document.lines.get(path) if self.document else None
+        values = {"expected": as_scalar(expected), "found": as_scalar(actual)}
+        self._arrivals.append(
+            Arrival(setting=setting, file=self.name, line=line, where=where, arrived=arrived, **values)
+        )
 
     def unplanned(self, message: str, otherwise: Severity, **parts: Unpack[ReportParts]) -> None:
         """Add the finding that nobody planned something; `otherwise` is how much it matters from another's script."""

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, errors_in, finding, sort_findings
-from scaffold_torchtune.models import Plan, PlannedRun, SourceKind
+from scaffold_torchtune.models import Arrival, Plan, PlannedRun, SourceKind
 from scaffold_torchtune.results.step_results import ValidatedRun, ValidateResult
 from scaffold_torchtune.settings.kinds import read_float, shortest_number
 from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML
@@ -188,7 +188,13 @@ def verdict(plan: Plan, checked: Mapping[str, tuple[Finding, ...]], extra: Itera
     return ValidateResult(passed=passed, checked=len(runs), planned=planned, runs=runs, findings=tuple(findings))
 
 
-def validate_run(run: PlannedRun, files: RunFiles | Mapping[str, str | None], *, bundled: bool) -> tuple[Finding, ...]:
+def validate_run(
+    run: PlannedRun,
+    files: RunFiles | Mapping[str, str | None],
+    *,
+    bundled: bool,
+    arrivals: list[Arrival] | None = None,
+) -> tuple[Finding, ...]:
     """Prove that every planned value of a run stands in its files; nothing is read from disk.
 
     Args:
@@ -196,22 +202,23 @@ def validate_run(run: PlannedRun, files: RunFiles | Mapping[str, str | None], *,
         files: setup_finetune.yaml, finetune.yaml and finetune.slurm, or their texts by name; None or absent: missing.
         bundled: whether the bundled setup_finetune made them. What another script adds of its own, and where its
             defaults differ from ours, is a finding but no error.
+        arrivals: gets every place where a planned value was looked for.
 
     Returns:
         Everything found, sorted by file and line. Any text at all gives findings, never an exception.
     """
     files = files if isinstance(files, RunFiles) else RunFiles(files)
-    slurm = Report(run, FINETUNE_SLURM, bundled=bundled)
+    slurm = Report(run, FINETUNE_SLURM, bundled=bundled, arrivals=arrivals)
     script = _opened(slurm, lambda: files.script)
     recipe = None if script is None else directives.check_job(slurm, script)
 
-    setup = Report(run, SETUP_YAML, bundled=bundled, fix=_FIX_SETUP)
+    setup = Report(run, SETUP_YAML, bundled=bundled, fix=_FIX_SETUP, arrivals=arrivals)
     setup.document = _opened(setup, lambda: files.document(SETUP_YAML))
     if setup.document is not None:
         _setup(setup, setup.document)
     _unproven(setup)
 
-    report = Report(run, FINETUNE_YAML, bundled=bundled)
+    report = Report(run, FINETUNE_YAML, bundled=bundled, arrivals=arrivals)
     config = _opened(report, lambda: files.config)
     if config is not None:
         report.document = config.document
@@ -244,6 +251,7 @@ def _setup(report: Report, document: YamlDocument) -> None:
             continue
         actual = document.data.get(name)
         code = compare(setting.value, actual) if name in document.data else "missing-value"
+        report.looked(name, name, setting.value, actual, arrived=code is None, path=(name,))
         if code is not None:
             report.differs(name, name, setting.value, actual, code=code, path=(name,))
     for name, actual in document.data.items():
