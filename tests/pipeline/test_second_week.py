@@ -405,14 +405,15 @@ def test_slurm_is_asked_once_for_the_states_of_all_runs(
     assert sorted((tmp_path / "asked").read_text().split()) == ["sacct", "squeue"]
 
 
-def test_what_cannot_be_seen_from_here_is_said(sweep: Path) -> None:
-    assert "there is no squeue here" in steps.plan(Request(sweep)).changes.states
-    (sweep.parent / "outputs").mkdir()
-    assert "outputs" not in steps.plan(Request(sweep)).changes.states
-    (sweep.parent / "outputs").rmdir()
+def test_what_cannot_be_seen_from_here_is_said(sweep: Path, tmp_path: Path) -> None:
     for states in (steps.plan(Request(sweep)).changes.states, steps.validate(Request(sweep)).states):
-        assert str(sweep.parent / "outputs") in states
-        assert states.startswith("4 scaffolded")
+        assert states.startswith("4 scaffolded; ")
+        assert "there is no squeue here" in states
+        assert "outputs" not in states
+    away = make_experiment(tmp_path / "away", replace={"/scratch/gpfs/LAB/ada/ck-outputs": "/no/such/mount"})
+    assert scaffold(away).ok
+    for states in (steps.plan(Request(away)).changes.states, steps.validate(Request(away)).states):
+        assert "/no" in states.partition("outputs (")[2]
 
 
 def test_the_log_has_the_line_that_submits_what_is_left(sweep: Path) -> None:
