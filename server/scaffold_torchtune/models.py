@@ -388,6 +388,15 @@ class RunChange(Model):
         """Whether it is known to be started."""
         return self.state is not None and self.state.started
 
+    @property
+    def shared(self) -> tuple[FieldChange, ...]:
+        """The changes as they may be those of other runs too: the run's own name in a text is `RUN`."""
+        texts = ((each, self._shared(each.old), self._shared(each.new)) for each in self.fields)
+        return tuple(each.model_copy(update={"old": old, "new": new}) for each, old, new in texts)
+
+    def _shared(self, value: Scalar) -> Scalar:
+        return value.replace(self.directory, "RUN") if isinstance(value, str) else value
+
 
 CellKind = Literal["text", "number", "boolean", "null", "list", "object", "absent"]
 """What a cell of a data set holds; `absent` where its row has no such column."""

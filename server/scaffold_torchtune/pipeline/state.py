@@ -79,13 +79,15 @@ class LogState(Model):
 
     `unlogged` is a step that has not logged yet what it did: it was killed if nobody holds the lock. `entries` are
     being appended to the log, which has `size` bytes before them: the state is written first, so that whoever is killed
-    between the two leaves neither no entry nor two.
+    between the two leaves neither no entry nor two. `submit` is the SHA-256 of the line that the last entry submits
+    runs with; None in a state of before it was noted.
     """
 
     plan: str
     started: AwareDatetime
     status: Literal["open", "complete", "failed"]
     verdict: str = ""
+    submit: str | None = None
     unlogged: Literal["", "render", "setup"] = ""
     entries: str = ""
     size: Offset = 0
