@@ -27,7 +27,7 @@ from support.experiments import DATA, everything, run_directories
 MODEL = "Llama-3.2-1B-Instruct"
 LABELS = {
     "lora_rank": "LoRA Rank", "lr": "Learning Rate", "batch_size": "Batch Size", "epochs": "Epochs", "seed": "Seed",
-    "system_prompt": "System Prompt",
+    "system_prompt": "System Prompt", "resume_from_checkpoint": "Resume",
 }  # fmt: skip
 
 
@@ -105,7 +105,7 @@ class Week:
             (self.directory / run / f"slurm-{self.jobs}.out").write_text("training\n")
             folder = self.outputs(run)
             for epoch in range(epochs):
-                (folder / f"epoch_{epoch}").mkdir(parents=True)
+                (folder / f"epoch_{epoch}").mkdir(parents=True, exist_ok=True)
                 shutil.copy(self.directory / run / "finetune.yaml", folder / "torchtune_config.yaml")
         self.freeze()
 

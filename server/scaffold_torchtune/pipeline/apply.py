@@ -168,7 +168,7 @@ def write_renders(
         past: tuple[str, ...] = ()
         if change.state and change.is_started:
             outputs = job_outputs(tree, directory)
-            past = tuple(dict.fromkeys((*change.state.past, *outputs.values())))
+            past = tuple(dict.fromkeys((*change.state.past, *outputs.values(), *change.state.results)))
             history.take(directory, outputs, reason)
         # Halves of two generations must never look ready: what makes a run submit-ready goes first.
         tree.remove(f"{directory}/{FINETUNE_SLURM}")

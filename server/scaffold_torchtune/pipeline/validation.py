@@ -144,8 +144,9 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         request.report("validate", len(checked), len(plan.runs))
     own, shared = deduplicated(checked)
     external: dict[str, list[Finding]] = {}
-    for ask in (sbatch.ask_sbatch, ask_torchtune.ask_torchtune):
-        for directory, each in ask(tree.root, plan, files, request):
+    judged = plan.model_copy(update={"runs": tuple(run for run in plan.runs if run.directory not in kept)})
+    for ask in (sbatch.ask_sbatch, ask_torchtune.ask_torchtune) if judged.runs else ():
+        for directory, each in ask(tree.root, judged, files, request):
             external.setdefault(directory, []).append(each)
     joined = {name: tuple(sort_findings([*found, *external.get(name, ())])) for name, found in own.items()}
     ahead = serious(preflight_findings(plan, files))

@@ -186,9 +186,9 @@ def _pair(one: OddCell, other: OddCell, factors: Mapping[str, Levels]) -> list[O
     """Return the likelier of two cells where the value of either may be the odd one: the later, if neither is."""
     if (one.factor, one.actual, one.expected) != (other.factor, other.expected, other.actual):
         return []
-    first, second = (factors[one.factor].count(each.actual) for each in (one, other))
-    if first != second:  # the value that fewer runs have
-        odd, pair = (one, other) if first < second else (other, one)
+    counts = [factors[one.factor].count(each.actual) for each in (one, other)]
+    if counts[0] != counts[1]:  # the value that fewer runs have
+        odd, pair = (one, other) if counts[0] < counts[1] else (other, one)
         return [replace(odd, pair=pair.run)]
     shared = [level for level in factors[one.factor] if level not in {one.actual, one.expected}]
     numbers = [abs(float(level)) for level in (one.actual, other.actual, *shared) if isinstance(level, int | float)]
