@@ -8,6 +8,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Refused, Scalar
 from scaffold_torchtune.parse.experiment import parse_experiment
 from support.documents import LOCAL, SUMMARY, local_md, parsed, planned, refusal, runs, summary, table, told
+from support.sampling import spread
 
 NO_LINES: dict[str, str | None] = {"Epochs": None, "Batch size": None}
 
@@ -177,7 +178,7 @@ def test_a_method_that_no_scaffold_has_is_refused_also_where_rows_say_the_recipe
         ("System prompt", '"Be brief."'), ("Max steps per epoch", "100"), ("Dataset type", "chat_dataset"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("title", ["Overview", "Objective", "Notes", "Training plan", "Design"])
+@pytest.mark.parametrize("title", spread(["Overview", "Objective", "Notes", "Training plan", "Design"], every=2))
 def test_a_hyperparameter_elsewhere_that_no_run_has_is_refused(title: str, label: str, value: str) -> None:
     line = f"- **{label}:** {value}"
     text = summary(extra=f"## {title}\n\n{line}\n")

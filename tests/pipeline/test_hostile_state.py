@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fuzz_documents import mutated as changed_text
+from scaffold_torchtune.external_checks import queue
 from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models import Plan, RunChange
 from scaffold_torchtune.pipeline import state, steps
@@ -26,6 +27,7 @@ from support.damaged import flipped, mutated
 from support.experiments import everything, make_experiment
 from support.hostile_outputs import JOB_OUTPUTS, fill, output_directory
 from support.measuring import memory_at_most
+from support.permissions import held_to_modes
 from support.plan_files import with_its_id
 
 RESUME = "resume_from_checkpoint"
@@ -182,3 +184,49 @@ def test_what_lies_where_outputs_go_is_told_or_passed_over(resuming: tuple[Path,
         number = count or int(os.environ.get("HOSTILE_FILES", "2000"))
         found = outputs_looked_at(*resuming, 17 + count, number)
     assert min(found) > number // 10
+
+
+def test_an_output_directory_that_may_not_be_listed_holds_something(resuming: tuple[Path, Plan]) -> None:
+    experiment, plan = resuming
+    (run,) = plan.runs
+    folder = Path(arrivals.output_dir(run) or "")
+    folder.mkdir(parents=True)
+    folder.chmod(0)
+    try:
+        with held_to_modes(), Tree(experiment) as tree:
+            (found,) = states_of(tree, [run], Request(experiment)).values()
+        assert (found.started, len(found.results)) == (True, 1)
+        folder.chmod(0o700)
+        folder.parent.chmod(0)
+        with held_to_modes(), Tree(experiment) as tree:
+            (found,) = states_of(tree, [run], Request(experiment)).values()
+        assert not found.started, "where nothing can be seen, nothing is"
+    finally:
+        folder.parent.chmod(0o700)
+        folder.chmod(0o700)
+
+
+def test_what_a_training_left_is_seen_among_very_many_others(
+    resuming: tuple[Path, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, plan = resuming
+    (run,) = plan.runs
+    folder = Path(arrivals.output_dir(run) or "")
+    folder.mkdir(parents=True)
+    for number in range(12_000):
+        os.mknod(folder / f"events-{number}")
+    (folder / "epoch_1").mkdir()
+    for number in range(3_000):
+        os.mknod(experiment / run.directory / f"slurm-{number}.out")
+    asked: set[str] = set()
+
+    def ended(_root: Path, ids: Iterable[str], _request: Request) -> queue.Queue:
+        asked.update(ids)
+        return queue.Queue({})
+
+    monkeypatch.setattr(queue, "ended", ended)
+    with Tree(experiment) as tree:
+        (found,) = states_of(tree, [run], Request(experiment)).values()
+    assert asked == {str(number) for number in range(2_980, 3_000)}, "of very many jobs the last ones"
+    assert (found.state, found.results) == ("finished", ("epoch_1",))
+    assert len(found.told) < 1_000

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.findings import Refused, Scalar, errors_in
-from scaffold_torchtune.pipeline import state, steps
+from scaffold_torchtune.pipeline import plan_file, state, steps
 from scaffold_torchtune.pipeline.plan_file import NotAPlan, read_plan
 from scaffold_torchtune.request import Request
+from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, everything, make_experiment, outputs, run_directories
 from support.plan_files import change_plan, plan_of, with_its_id, write_plan
 from support.sampling import mostly_long
@@ -35,13 +36,11 @@ def setting(plan: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def scaffolds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def scaffolds(intact: Path) -> tuple[Path, Path]:
     """The example, scaffolded; and rendered for the external script that lies beside it."""
-    folder = tmp_path_factory.mktemp("scaffolds")
-    bundled, external = (make_experiment(folder / name) for name in ("bundled", "external"))
-    assert scaffold(bundled).ok
-    steps.render(Request(external, setup_script=str(script(folder, MAKE)), activate=False))
-    return bundled, external
+    external = make_experiment(intact.with_name("external"))
+    steps.render(Request(external, setup_script=str(script(intact.parent, MAKE)), activate=False))
+    return intact, external
 
 
 @pytest.fixture
@@ -289,3 +288,58 @@ def test_a_plan_that_could_not_be_read_back_is_refused_before_it_is_written(
     assert [(each.code, each.field, each.actual) for each in refused.problems] == [("invalid-value", "runs", 4)]
     assert not run_directories(experiment)
     assert not (experiment / ".scaffold").exists()
+
+
+# Runs that are no longer in the table stay in the plan: their rows may come back.
+
+
+def replace_second_row(experiment: Path, name: str, number: int) -> None:
+    """Put a row of another name and learning rate in the place of the second one."""
+    file = experiment / "experiment_summary.md"
+    rows = [line for line in file.read_text().splitlines(keepends=True) if "| Fine-tuned |" in line]
+    row = f"| {name} | Llama-3.2-1B-Instruct | {8 * number} | {number}e-6 | 4 | Fine-tuned | ~10min |\n"
+    file.write_text(file.read_text().replace(rows[1], row))
+
+
+def test_names_that_differ_only_in_case_from_former_ones_stand_in_nobodys_way(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "sweep", without=["- **Runs:**", "_rank16_"])
+    for number, name in enumerate(("another", "ANOTHER", "Another", "third"), start=2):
+        replace_second_row(experiment, name, number)
+        assert scaffold(experiment, names="table").ok
+    assert scaffold(experiment, names="table").unchanged
+
+
+def test_the_oldest_former_runs_are_forgotten_before_the_plan_is_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = make_experiment(tmp_path / "sweep", without=["- **Runs:**", "_rank16_"])
+    assert scaffold(experiment).ok
+    size = (experiment / ".scaffold" / "plan.json").stat().st_size
+    for module in (state, plan_file):
+        monkeypatch.setattr(module, "MAX_READ", 3 * size)
+    monkeypatch.setattr(state, "_SURELY_FEW", 0)
+    for number in range(2, 9):
+        replace_second_row(experiment, f"run{number}", number)
+        assert scaffold(experiment).ok
+        assert scaffold(experiment).unchanged
+        if number == 2:
+            (experiment / "rank16_lr2e-6" / "slurm-1.out").write_text("training\n")
+            before = everything(experiment / "rank16_lr2e-6")
+    assert (experiment / ".scaffold" / "plan.json").stat().st_size < 3 * size
+    former = [run.directory for run in state.existing_plan(Tree(experiment)).former]
+    assert 1 <= len(former) < 7
+    replace_second_row(experiment, "run2", 2)  # one that was forgotten
+    assert "rank16_lr2e-6" not in former
+    assert scaffold(experiment).ok
+    assert everything(experiment / "rank16_lr2e-6") == before
+
+
+def test_a_plan_that_nobody_could_read_back_is_never_written(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_data: bytes) -> Any:
+        raise NotAPlan("of ours")
+
+    before = everything(experiment)
+    monkeypatch.setattr(state, "read_plan", none)
+    with pytest.raises(NotAPlan):
+        steps.render(Request(experiment))
+    assert everything(experiment) == before

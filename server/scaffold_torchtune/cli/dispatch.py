@@ -30,17 +30,11 @@ from scaffold_torchtune.new import NewResult, create
 from scaffold_torchtune.new.options import OPTIONS
 from scaffold_torchtune.pipeline import doctor, internal_error, locate, steps
 from scaffold_torchtune.pipeline.apply import writing
-from scaffold_torchtune.pipeline.explain import explain
-from scaffold_torchtune.pipeline.history import history
+from scaffold_torchtune.pipeline.explain import ExplainResult, explain
+from scaffold_torchtune.pipeline.history import HistoryResult, history
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import reply, tools
-from scaffold_torchtune.results.step_results import (
-    ExplainResult,
-    HistoryResult,
-    ScaffoldResult,
-    SetupResult,
-    ValidateResult,
-)
+from scaffold_torchtune.results.step_results import ScaffoldResult, SetupResult, ValidateResult
 from scaffold_torchtune.system import own_process
 from scaffold_torchtune.system.files import Tree, real_path
 from scaffold_torchtune.system.layout import EXAMPLES

@@ -125,7 +125,9 @@ def compare(
         if record is None and kind != "changed":
             unrecorded.append(name)
     changes += [RunChange(directory=run.directory, kind="dropped", state=states[run.directory]) for run in dropped]
-    plan = _with_kept(plan, known, tuple(kept), dropped)
+    forgotten = {*known} - {run.directory for run in (*previous.former, *previous.runs)} if previous else set()
+    former = tuple(run for run in dropped if run.directory not in forgotten)  # what files tell of they tell again
+    plan = _with_kept(plan, known, tuple(kept), former)
     names = {one.directory for one in kept}
     return Compared(
         plan, tuple(one for one in rendered if one.run.directory not in names), tuple(changes), tuple(unrecorded)
@@ -140,7 +142,7 @@ def _with_kept(
         return plan
     names = {one.directory for one in kept}
     runs = tuple(_as_it_was(known.get(run.directory, run), run) if run.directory in names else run for run in plan.runs)
-    return with_id(plan.model_copy(update={"runs": runs, "kept": kept, "former": dropped}))
+    return state.fitting(with_id(plan.model_copy(update={"runs": runs, "kept": kept, "former": dropped})))
 
 
 def _maker(plan: Plan) -> str:
@@ -429,6 +431,9 @@ def kept_values(plan: Plan) -> tuple[str, ...]:
     return (*told[:_LISTED], *more)
 
 
+_ASKED: Final = 20
+"""Jobs of a run of which SLURM is asked what became of them: the last ones."""
+
 _JOB_OUTPUT: Final = re.compile(r"slurm-([0-9]{1,18})(?:_[0-9]{1,9})?\.out", re.ASCII)
 
 
@@ -448,7 +453,7 @@ def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[
     runs = list(runs)
     left = {run.directory: job_outputs(tree, run.directory) for run in runs}
     waiting = queue.queued(tree.root, request) if runs else Queue({})
-    ids = {job for found in left.values() for job in found.values()}
+    ids = {job for found in left.values() for job in sorted(found.values(), key=int)[-_ASKED:]}
     past = queue.ended(tree.root, ids, request) if ids else Queue({})
     root, why_unseen = real_path(tree.root), functools.cache(unseen)
     found: dict[str, RunState] = {}

@@ -137,8 +137,8 @@ def _problems(plan: Plan) -> Iterator[str]:
         yield f"the template {shown(plan.options.template)} is not among its inputs"
     if any(count < 0 for counts in plan.splits.values() for count in counts.values()):
         yield "splits has a negative number of samples"
-    former = [run.directory for run in plan.former], [run.line for run in plan.former]
-    yield from (each.message for each in check_names(*former, layout.PLAN))
+    for run in plan.former:  # each by itself: over the weeks names may come that differ only in case from one of them
+        yield from (each.message for each in check_names([run.directory], [run.line], layout.PLAN))
     is_bundled, kept = plan.options.setup_script == "bundled", {one.directory for one in plan.kept}
     for run in (*plan.runs, *plan.former):
         # what was planned before may have been planned for another script

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from operator import not_
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
@@ -14,6 +13,7 @@ from scaffold_torchtune.models import Model, Plan, PlannedRun, Setting, Source, 
 from scaffold_torchtune.pipeline.locate import experiment_directory
 from scaffold_torchtune.pipeline.plan_file import MOST_RUNS, NotAPlan, is_sound, read_plan
 from scaffold_torchtune.plan.naming import is_safe
+from scaffold_torchtune.plan.planner import with_id
 from scaffold_torchtune.plan.run_settings import parameters_of
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results import step_results
@@ -23,6 +23,7 @@ from scaffold_torchtune.system.files import MAX_READ, Tree, read_regular, sha256
 
 M = TypeVar("M", bound=Model)
 _SURELY_FEW = 200
+_ROOM = 0.9  # of the largest plan: warnings come to it
 LARGEST_SCRIPT: Final = 10_000_000
 
 
@@ -113,13 +114,26 @@ def save(tree: Tree, path: str, model: Model) -> None:
     tree.write(path, dumped(model))
 
 
-def check_size(plan: Plan) -> None:
-    """Refuse a plan that could not be read back, before anything is written."""
-    size = len(dumped(plan)) if len(plan.runs) > _SURELY_FEW else 0
-    if len(plan.runs) > MOST_RUNS or size > MAX_READ:
-        message = f"{len(plan.runs)} runs are more than one experiment can have: their plan takes {size:,} bytes"
+def check_readable(plan: Plan) -> None:
+    """Refuse a plan that could not be read back, before anything is written.
+
+    Raises:
+        Refused: it has too many runs.
+        NotAPlan: we planned what is never planned. Saved, it would stand in the way of each later call.
+    """
+    data = dumped(plan)
+    if len(plan.runs) > MOST_RUNS or len(data) > MAX_READ:
+        message = f"{len(plan.runs)} runs are more than one experiment can have: their plan takes {len(data):,} bytes"
         fix = "make several experiments of them"
         raise refuse("invalid-value", message, field="runs", actual=len(plan.runs), fix=fix)
+    read_plan(data)  # who reads it next reads the same bytes, which are not judged again
+
+
+def fitting(plan: Plan) -> Plan:
+    """Return the plan without the oldest of its former runs, where it could not be read back with all of them."""
+    while plan.former and len(plan.runs) + len(plan.former) > _SURELY_FEW and len(dumped(plan)) > _ROOM * MAX_READ:
+        plan = with_id(plan.model_copy(update={"former": plan.former[len(plan.former) // 4 + 1 :]}))
+    return plan
 
 
 def load_plan(tree: Tree) -> Plan | None:

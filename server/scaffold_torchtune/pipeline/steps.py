@@ -83,7 +83,7 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
     with _refusals_logged(request):
         prepared = prepare.prepare(request)
         plan = prepared.plan
-        state.check_size(plan)
+        state.check_readable(plan)
         with Tree(prepared.directory) as tree:
             if _pending_renders(tree, prepared, request) is None:
                 apply.clear_leftovers(tree)
@@ -111,7 +111,9 @@ def _as_it_is_now(tree: Tree, prepared: prepare.Prepared, request: Request) -> p
     is_same = (frozen.id if frozen else None) == (before.id if before else None)
     if is_same and not have_moved_on(tree, prepared.changes, prepared.known, request):
         return prepared
-    return prepare.prepare(request)
+    again = prepare.prepare(request)
+    state.check_readable(again.plan)
+    return again
 
 
 def _pending_renders(tree: Tree, prepared: prepare.Prepared, request: Request) -> list[Rendered] | None:

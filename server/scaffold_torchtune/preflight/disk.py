@@ -80,6 +80,8 @@ def in_the_way(directory: str) -> str | None:
 
 _MAX_CONFIG = 200_000
 _MAX_OUTPUTS = 10_000
+_MAX_ENTRIES = 200_000
+_UNLISTED = "what may not be listed"
 _EPOCH = re.compile(r"epoch_([0-9]{1,9})", re.ASCII)
 
 
@@ -87,7 +89,9 @@ _LEFT = re.compile(r"epoch_[0-9]{1,9}|recipe_state|logs|torchtune_config\.yaml|c
 
 
 def inspect_results(directory: str) -> Results | None:
-    """Return what a training has left in its output directory; None where there is nothing of one.
+    """Return what a training has left in its output directory; None where nothing of one can be seen.
+
+    A directory that is there and may not be listed holds something that is not to be written over.
 
     torchtune 0.6.1 saves the weights of each epoch in epoch_N, recipe_state/recipe_state.pt between epochs, and writes
     its whole config to torchtune_config.yaml each time that a training starts (training/metric_logging.py,
@@ -95,11 +99,13 @@ def inspect_results(directory: str) -> Results | None:
     """
     try:
         with os.scandir(directory) as entries:
-            found = sorted(entry.name for entry in itertools.islice(entries, _MAX_OUTPUTS))
+            left = (entry.name for entry in itertools.islice(entries, _MAX_ENTRIES) if _LEFT.fullmatch(entry.name))
+            names = sorted(itertools.islice(left, _MAX_OUTPUTS))
         can_resume = is_file(Path(directory, "recipe_state", "recipe_state.pt"))
+    except PermissionError:
+        return Results(names=(_UNLISTED,), text=None) if is_directory(directory) else None
     except (OSError, ValueError):
         return None
-    names = [name for name in found if _LEFT.fullmatch(name)]
     if not names:
         return None
     done = [int(match[1]) + 1 for match in map(_EPOCH.fullmatch, names) if match]

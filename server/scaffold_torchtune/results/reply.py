@@ -160,9 +160,6 @@ _FAILED: Final = (
     "report run, field, expected and actual of the errors, and the fix; have the cause mended in the summary, the"
     " template or the setup script, never in finetune.yaml; then call render_yaml, run_setup and validate again"
 )
-_EXPLAINED: Final = (
-    "tell the user value, line and places; where a place has another value, say that it did not arrive, and what does"
-)
 _PASSED: Final = (
     "tell the user that all runs passed, every warning, where scaffold.log is, the submit line, and tracking"
 )
@@ -211,8 +208,8 @@ def _after(result: StepResult | results.ScaffoldResult, call: Call) -> dict[str,
             return _next("validate", call, _FAILED_SETUP if result.failed else "")
         case results.ScaffoldResult():
             return _after(result.validation, call)
-        case results.ExplainResult() | results.HistoryResult():
-            return {"first": _EXPLAINED} if isinstance(result, results.ExplainResult) else {}
+        case StepResult() if result.FIRST is not None:
+            return {"first": result.FIRST} if result.FIRST else {}
         case results.ValidateResult() if not result.passed:
             edited = any(each.code == "changed-output" for each in result.all_findings())
             return {"first": _FAILED + (_PUT_BACK if edited else "")}

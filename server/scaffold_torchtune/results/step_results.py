@@ -4,7 +4,6 @@ A field declares what becomes of it in a reply: `exclude` keeps it out, `exclude
 `Cut` is the rule by which it is shortened where it is long.
 """
 
-import difflib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,6 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Question, Scalar, errors_in
 from scaffold_torchtune.models import (
     Answer,
-    Arrival,
     ChangeKind,
     Dataset,
     Excluded,
@@ -39,7 +37,6 @@ from scaffold_torchtune.models import (
     same_changes,
 )
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.system import layout
 
 _NAMED_CODES = 8
 _NAMED_RUNS = 3
@@ -73,6 +70,9 @@ class StepResult(Model):
 
     LISTED: ClassVar[tuple[str, ...]]
     """The keys of the reply that the output schema lists for agents."""
+
+    FIRST: ClassVar[str | None] = None
+    """What is to be done with a result after which no tool is next; None where reply.py knows what is."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -345,145 +345,6 @@ class ScaffoldResult(Model):
         state = "ready to submit" if self.ok else "NOT READY"
         unchanged = "; nothing was changed" if self.unchanged else ""
         return f"{state}: {self.setup.outcome} {self.validation.outcome}{unchanged}"
-
-
-class KeptVersion(Model):
-    """Earlier files of a run, kept when they were replaced."""
-
-    run: str
-    version: str = Field(description="its name; the time, mostly")
-    time: str = Field(description="when it was kept")
-    reason: str
-    changes: OmitEmpty[tuple[str, ...]] = Field(default=(), description="old -> new, with the line that said so")
-    edited: OmitEmpty[tuple[str, ...]] = Field(default=(), description="files that a person had edited")
-    started: OmitEmpty[bool] = Field(default=False, description="whether the run had been started")
-    files: tuple[str, ...]
-    size: int = Field(description="bytes of all files")
-    path: str = Field(description="where it is, from the experiment directory")
-
-
-class ComparedFile(Model):
-    """A file of a run in two versions."""
-
-    name: str
-    old: str | None = Field(exclude=True, description="the whole text; None where it is not there")
-    new: str | None = Field(exclude=True)
-    compared: bool = Field(default=True, exclude=True, description="false where it is too long for that")
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def differs(self) -> bool:
-        """Whether the two are not the same."""
-        return self.old != self.new
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def diff(self) -> str:
-        """The difference, as `diff -u` prints it."""
-        if not self.compared or not self.differs:
-            return ""
-        old, new = ((text or "").splitlines() for text in (self.old, self.new))
-        return "\n".join(difflib.unified_diff(old, new, "old", "new", n=2, lineterm=""))
-
-
-class HistoryResult(StepResult):
-    """The versions that are kept of a run, or of all, the newest first; and two of them compared."""
-
-    LISTED = ()
-
-    experiment_dir: str
-    run: OmitEmpty[str] = Field(default="", description="the run; of all where it is not there")
-    versions: tuple[KeptVersion, ...]
-    unread: OmitEmpty[int] = Field(default=0, description="older versions that were not looked into")
-    old: OmitEmpty[str] = Field(default="", description="the version on the left")
-    new: OmitEmpty[str] = Field(default="", description="the version on the right; `now`: the files as they are")
-    compared: OmitEmpty[tuple[ComparedFile, ...]] = ()
-    warnings: Findings
-
-    def _numbers(self) -> dict[str, int]:
-        return {"versions": len(self.versions)}
-
-    def _outcome(self) -> str:
-        runs = len({version.run for version in self.versions})
-        kept = f"{_count(len(self.versions), 'earlier version')} of {_count(runs, 'run')} kept"
-        differs = sum(each.differs for each in self.compared)
-        compared = f"; {self.old} and {self.new} differ in {_count(differs, 'file')}" if self.old else ""
-        return f"{kept}{compared}; {_warnings(self.warnings)}. Nothing was written."
-
-
-class ExplainedRun(Model):
-    """A run of which settings are explained."""
-
-    directory: str
-    name: str = Field(description="the row's Run Name")
-    what: str = Field(
-        description="new, unchanged, changed, kept, dropped; planned where documents cannot be planned now"
-    )
-    files: tuple[str, ...] = Field(description="those of its files that are there")
-
-
-class Explained(Model):
-    """Where a value comes from, where it arrives, and what it was before."""
-
-    runs: OmitEmpty[tuple[str, ...]] = Field(default=(), description="those in which it is so; all where it is absent")
-    field: str
-    value: Scalar
-    source: str = Field(description="the document's line; or default, derived, answer")
-    places: tuple[Arrival, ...] = Field(default=(), exclude=True)
-    submitted: OmitEmpty[str] = Field(default="", description="the option or variable of the line that submits")
-    unproven: OmitEmpty[bool] = Field(default=False, description="whether nobody knows where it arrives")
-    instead_of: OmitEmpty[tuple[str, ...]] = Field(default=(), description="what else is given, which this wins over")
-    documents: OmitEmpty[str] = Field(default="", description="what they say by now, of a started run that is kept")
-    former: OmitEmpty[str] = Field(default="", description="the value in the plan that was scaffolded, if another")
-    history: OmitEmpty[tuple[str, ...]] = Field(default=(), description="other values of earlier versions")
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def arrives(self) -> tuple[str, ...]:
-        """Each place where it stands, or must stand, with what is there where that is another value."""
-        return tuple(arrival_line(place) for place in self.places)
-
-
-class ExplainResult(StepResult):
-    """Where values come from and where they arrive."""
-
-    LISTED = ()
-
-    runs: tuple[ExplainedRun, ...]
-    unexplained: OmitEmpty[int] = Field(default=0, description="more runs that match")
-    settings: Annotated[tuple[Explained, ...], Cut.EXPLAINED]
-    warnings: Findings
-
-    def _numbers(self) -> dict[str, int]:
-        every = tuple(run.directory for run in self.runs)
-        wrong = {
-            (run, place.file, place.where)  # several settings may make one value
-            for each in self.settings
-            for place in each.places
-            if not place.arrived
-            for run in each.runs or every
-        }
-        return {"runs": len(self.runs), "settings": len(self.settings), "not_arrived": len(wrong)}
-
-    def _outcome(self) -> str:
-        numbers = self._numbers()
-        fields = len({each.field for each in self.settings})
-        explained = f"{_count(fields, 'setting')} of {_count(numbers['runs'], 'run')} explained"
-        wrong = f"; {_count(numbers['not_arrived'], 'place')} with another value" if numbers["not_arrived"] else ""
-        return f"{explained}{wrong}; {_warnings(self.warnings)}. Nothing was written."
-
-
-def arrival_line(place: Arrival) -> str:
-    """Return a place in one line: `finetune.yaml:44 optimizer.lr`, with what is there where that is another value."""
-    at = f"{place.file}:{place.line}" if place.line else place.file
-    where = "" if place.where == place.setting and place.file == layout.SETUP_YAML else f" {place.where}"
-    if place.arrived and place.found is None and place.expected is not None:
-        return f"{at}{where} is absent, where torchtune takes {kinds.written(place.expected)}"
-    if place.arrived:
-        return f"{at}{where}" if place.line else f"{at}{where} is absent, as it must be"
-    found = "absent" if place.found is None else kinds.written(place.found)
-    wanted = "" if place.expected is None else f", planned is {kinds.written(place.expected)}"
-    return f"{at}{where} is {found}{wanted}"
 
 
 class RefusalError(Model):
