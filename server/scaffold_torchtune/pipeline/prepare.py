@@ -228,7 +228,7 @@ def prepare(request: Request) -> Prepared:
     names = [each.directory for each in changes]
     says = decisions(request, names)
     told = [each.model_copy(update={"severity": Severity.WARNING}) for each in copied(previous, found.directory, names)]
-    told += [*started_warnings(changes, says), *kept_findings(plan)]
+    told = told or [*started_warnings(changes, says), *kept_findings(plan)]  # of a copy nothing else is true
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *told, *warnings, *ahead)})
     return Prepared(found, plan, rendered, outcomes, changes, previous, known, unrecorded)
 

@@ -102,7 +102,7 @@ def _changed_since(tree: Tree, record: Record, kept: Kept) -> Iterator[Finding]:
             path = f"{kept.directory}/{name}"
             what = "was changed" if name in there else "was removed"
             fix = "put it back as it was, so that it tells what was trained; or say --started keep, to keep it as it is"
-            message = f"{path} {what} since the run was kept as it was when it started"
+            message = f"{name} {what} since the run was kept as it was when it started"
             yield finding("changed-output", message, file=path, severity=Severity.ERROR, fix=fix)
 
 
