@@ -117,7 +117,7 @@ class Week:
 
     def freeze(self) -> None:
         """Note the started runs as they are: nothing of them may change from now on."""
-        self.frozen = {run: everything(self.directory / run) for run in self.started()}
+        self.freeze_files(*self.started())
 
     def started(self) -> list[str]:
         """The runs that are started, by what lies there and what was kept."""
@@ -126,6 +126,10 @@ class Week:
             states = states_of(tree, [*plan.runs, *plan.former], Request(self.directory))
         kept = {each.directory for each in plan.kept}
         return [name for name, each in states.items() if each.started or name in kept]
+
+    def freeze_files(self, *runs: str) -> None:
+        """Note some runs as they are, where no plan tells of them."""
+        self.frozen = {run: everything(self.directory / run) for run in runs}
 
     def request(self, **given: Any) -> Request:
         return Request(self.directory, **{**self.given, **given})
