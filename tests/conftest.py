@@ -1,21 +1,52 @@
 """Fixtures that several modules use."""
 
+import gc
+import os
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from support.experiments import make_experiment
 
+MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a directory of its own there
+"""Where files are kept in memory (Linux): to make sure of them on a disk takes a quarter of what a scaffold takes."""
+
+ROOM = 4_000_000_000
+"""Bytes that must be free there."""
+
 
 def pytest_configure() -> None:
     """Take no part in what a shell does to its background jobs: they ignore SIGQUIT, and all that they start."""
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    if "TMPDIR" not in os.environ and has_room(MEMORY):
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None
+
+
+def has_room(directory: Path) -> bool:
+    """Whether a directory holds what all tests write, and programs in it may be started."""
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return False
+    system = os.statvfs(directory)
+    return system.f_bavail * system.f_frsize > ROOM and not system.f_flag & os.ST_NOEXEC
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look at what tests make, and not at the tests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of whoever runs the tests chooses nothing in them."""
+    configure_nothing(monkeypatch)
+
+
+def configure_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environment of whoever runs the tests choose nothing in them."""
     for name in ("ROOT", "SETUP_SCRIPT", "VENV"):
         monkeypatch.delenv(f"SCAFFOLD_TORCHTUNE_{name}", raising=False)
     monkeypatch.delenv("CLAUDE_PROJECT_DIR", raising=False)
@@ -35,6 +66,18 @@ def done(experiment: Path) -> Path:
     from support.scaffolding import scaffold  # most tests need no pipeline, which takes long to import
 
     assert scaffold(experiment).ok
+    return experiment
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example, scaffolded once for all tests of a module that change nothing there."""
+    from support.scaffolding import scaffold
+
+    with pytest.MonkeyPatch.context() as patch:
+        configure_nothing(patch)
+        experiment = make_experiment(tmp_path_factory.mktemp("intact") / "sweep")
+        assert scaffold(experiment).ok
     return experiment
 
 

@@ -122,12 +122,13 @@ def disturbed(trial: Trial) -> Result:
 
 
 def raced(trial: Trial) -> Result:
-    """Let processes scaffold one experiment at the same time, and kill some of them."""
+    """Let processes scaffold one experiment, and look at it, at the same time, and kill some of them."""
     number: int = trial.what
     chance = random.Random(number)  # noqa: S311 - it must be the same each time
     at = ground(SCENARIOS[number % len(SCENARIOS)].name)
     at.restore()
-    racing = [Forked(command(*at.line), at.directory / f"streams-{one}") for one in range(PROCESSES)]
+    lines = [at.line] * (PROCESSES - len(at.others)) + at.others
+    racing = [Forked(command(*line), at.directory / f"streams-{one}") for one, line in enumerate(lines)]
     kills = sorted((0.5 * chance.random() ** 2, one.pid) for one in chance.sample(racing, PROCESSES // 2))
     for one in racing:
         one.release()
@@ -136,7 +137,8 @@ def raced(trial: Trial) -> Result:
         time.sleep(max(0.0, began + moment - time.monotonic()))
         os.kill(pid, signal.SIGKILL)  # not reaped yet, so it is still that one
     ended = [one.wait() for one in racing]
-    wrong = [each for one in ended for each in at.wrong(one, is_alone=False)] + [*at.wrong_again(is_alone=False)]
+    wrong = [f"{lines[number]}: {each}" for number, one in enumerate(ended) for each in at.wrong_of(one, lines[number])]
+    wrong += at.wrong_again(is_alone=False)
     return Result(trial, tuple(map(_status, ended)), tuple(wrong), max(one.megabytes for one in ended))
 
 
@@ -240,7 +242,7 @@ def of_calls(campaign: Campaign) -> None:
 
 
 def of_races(campaign: Campaign) -> None:
-    """Rounds of processes that scaffold at the same time."""
+    """Rounds of processes that scaffold, and look at what others write, at the same time."""
     name = f"{PROCESSES} processes at once"
     campaign.run(raced, campaign.drawn([Trial(name, number) for number in range(ROUNDS)], 0.2))
 

@@ -269,9 +269,11 @@ class RunState(Model):
     state: RunProgress
     evidence: tuple[str, ...] = Field(default=(), description="what shows it: `slurm-4711.out`, `job 4711 is PENDING`")
     jobs: tuple[str, ...] = Field(default=(), description="ids of its jobs in the queue")
+    past: tuple[str, ...] = Field(default=(), description="ids of its jobs that have ended")
     results: tuple[str, ...] = Field(default=(), description="names in its output directory that a training left")
     output_dir: str = Field(default="", description="that directory")
     unknown: str = Field(default="", description="why SLURM could not be asked")
+    unseen: tuple[str, ...] = Field(default=(), description="what cannot be looked at from here, and why")
 
     @property
     def started(self) -> bool:
@@ -329,13 +331,15 @@ class Arrival(Model):
 class Kept(Model):
     """A started run that the plan has as it was when it started, though the documents say something else by now.
 
-    `fields` are what they say, `digest` is the SHA-256 of its setup_finetune.yaml as it would be rendered.
+    `fields` are what they say, `digest` is the SHA-256 of its setup_finetune.yaml as it would be rendered. `edited` has
+    the SHA-256 of those of its files that somebody had changed when it was kept, and "" for one that was removed.
     """
 
     directory: str
     state: RunProgress
     fields: tuple[FieldChange, ...]
     digest: str
+    edited: dict[str, str] = Field(default={}, exclude_if=not_)
 
 
 class Plan(Model):
@@ -376,7 +380,7 @@ class RunChange(Model):
 
     directory: str
     kind: ChangeKind
-    state: RunState | None = Field(default=None, description="where it would change, or is dropped")
+    state: RunState | None = Field(default=None, description="how far it has come; None where it is new")
     fields: tuple[FieldChange, ...] = ()
 
     @property

@@ -1,13 +1,14 @@
 """One call of a tool or command, and how it is stopped before it is done."""
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from scaffold_torchtune.findings import Refused, Scalar
 from scaffold_torchtune.models import Options
@@ -40,6 +41,9 @@ def midway() -> Iterator[None]:
 Progress = Callable[[str, int, int], None]
 """Called with the step, how many runs are done, and how many there are."""
 
+DECISION: Final = re.compile(r"(keep|replace)(?:=([A-Za-z0-9._+*?,\[\]!-]{1,100000}))?", re.ASCII)
+"""What becomes of started runs that would change: of all, or of those of some directories or patterns of them."""
+
 _MOST_JOBS = 4
 
 
@@ -57,8 +61,8 @@ class Request:
     `names` is None for the document's own way. `setup_script` is None where the operator named none, "bundled", or
     a path. `answers` are what the user said when asked, by field. `activate` is false where the environment of an
     external script is already the right one; `venv` is a virtual environment for it, in the place of the conda
-    environment that the documents name. `started` is what becomes of started runs
-    that would change. `timeout` bounds one run of the script, in seconds. `sbatch` says whether
+    environment that the documents name. `started` is what becomes of started runs that would change: `keep`, `replace`,
+    or either of some (`replace=RUN,...`). `timeout` bounds one run of the script, in seconds. `sbatch` says whether
     validate asks SLURM's sbatch where it is there, `with_torchtune` whether it asks torchtune; None: where that is
     there without a search. Who sets `stop` wants the call to end soon: what is done stays done. `will_ask`: a
     refusal that asks for answers is followed by a question, so it is not logged yet.
@@ -75,7 +79,7 @@ class Request:
     activate: bool = True
     venv: Path | None = None
     overwrite: bool = False
-    started: Literal["keep", "replace"] | None = None
+    started: str | None = None
     jobs: int = field(default_factory=default_jobs)
     timeout: float = 300.0
     sbatch: bool = True

@@ -126,7 +126,7 @@ class Failing(io.StringIO):
 
 @pytest.mark.parametrize(
     ("code", "options"),
-    spread(itertools.product([errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF], OUTPUTS.values()), every=3),
+    spread(itertools.product([errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF], OUTPUTS.values()), every=5),
 )
 def test_at_each_write_of_the_output_nothing_but_the_output_fails(
     experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, options: list[str]

@@ -10,6 +10,7 @@ from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.results.step_results import ValidateResult
 from support.command_line import answer, command
 from support.experiments import RUNS, change, is_alive, log
+from support.sampling import spread
 from support.scaffolding import answers, validated
 from support.stand_in_sbatch import StandIn
 from support.waiting import pass_deadlines_once, written
@@ -84,14 +85,25 @@ def test_when_a_job_would_start_is_no_finding(done: Path, sbatch: StandIn) -> No
 
 @pytest.mark.parametrize(
     ("status", "lines", "last"),
-    [
-        (1, [NO_CONTROLLER], "Unable to contact slurm controller (connect failure)"),
-        (1, ["sbatch: error: DNS SRV lookup failed", "sbatch: fatal: Could not establish a configuration source"], ""),
-        (1, ["sbatch: error: Munge encode failed: Failed", "allocation failure: Protocol authentication error"], ""),
-        (1, ["sbatch: fatal: Unable to process configuration file"], "Unable to process configuration file"),
-        (127, ["sbatch: error while loading shared libraries: libslurm.so: no such file"], ""),
-        (126, [], "status 126"),
-    ],
+    spread(
+        [
+            (1, [NO_CONTROLLER], "Unable to contact slurm controller (connect failure)"),
+            (
+                1,
+                ["sbatch: error: DNS SRV lookup failed", "sbatch: fatal: Could not establish a configuration source"],
+                "",
+            ),
+            (
+                1,
+                ["sbatch: error: Munge encode failed: Failed", "allocation failure: Protocol authentication error"],
+                "",
+            ),
+            (1, ["sbatch: fatal: Unable to process configuration file"], "Unable to process configuration file"),
+            (127, ["sbatch: error while loading shared libraries: libslurm.so: no such file"], ""),
+            (126, [], "status 126"),
+        ],
+        every=2,
+    ),
 )
 def test_where_no_slurm_works_one_remark_says_that_nothing_was_tested(
     status: int, lines: list[str], last: str, done: Path, sbatch: StandIn

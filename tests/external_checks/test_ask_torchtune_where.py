@@ -14,6 +14,7 @@ from scaffold_torchtune.external_checks import ask_torchtune
 from scaffold_torchtune.request import Request
 from support.command_line import answer, started
 from support.experiments import RUNS, is_alive
+from support.sampling import spread
 from support.scaffolding import answers, only, validated
 from support.stand_in_python import stand_in
 from support.waiting import PATIENCE, pass_deadlines_once, wait_until, written
@@ -30,18 +31,21 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("body", "code", "reasons"),
-    [
-        ("say(missing='ModuleNotFoundError: x')", "torchtune-missing", [": ModuleNotFoundError: x"]),
-        ("hello(); sys.exit('of its own making')", "torchtune-unanswered", ["status 1", ": of its own making"]),
-        ("hello(); sys.exit('red \\x1b')", "torchtune-unanswered", ["status 1", r": red \x1b"]),
-        ("hello(); sys.exit(3)", "torchtune-unanswered", ["status 3", ": nothing"]),
-        ("hello(); os.kill(os.getpid(), 11)", "torchtune-unanswered", ["status -11"]),
-        ("print('[]\\n{\"done\": 1}')", "torchtune-unanswered", ["status 0", ': {"done": 1}']),
-        ("hello(); print(asked['mark'] + 'garbage')", "torchtune-unanswered", ["status 0", ": garbage"]),
-        ("hello(); say(node=0, other=1)", "torchtune-unanswered", [': {"node": 0, "other": 1}']),
-        ("hello(); say(done=0)", "torchtune-unanswered", ["status 0"]),
-        ("hello(); say(node=99); say(done=99)", "torchtune-unanswered", ["status 0"]),
-    ],
+    spread(
+        [
+            ("say(missing='ModuleNotFoundError: x')", "torchtune-missing", [": ModuleNotFoundError: x"]),
+            ("hello(); sys.exit('of its own making')", "torchtune-unanswered", ["status 1", ": of its own making"]),
+            ("hello(); sys.exit('red \\x1b')", "torchtune-unanswered", ["status 1", r": red \x1b"]),
+            ("hello(); sys.exit(3)", "torchtune-unanswered", ["status 3", ": nothing"]),
+            ("hello(); os.kill(os.getpid(), 11)", "torchtune-unanswered", ["status -11"]),
+            ("print('[]\\n{\"done\": 1}')", "torchtune-unanswered", ["status 0", ': {"done": 1}']),
+            ("hello(); print(asked['mark'] + 'garbage')", "torchtune-unanswered", ["status 0", ": garbage"]),
+            ("hello(); say(node=0, other=1)", "torchtune-unanswered", [': {"node": 0, "other": 1}']),
+            ("hello(); say(done=0)", "torchtune-unanswered", ["status 0"]),
+            ("hello(); say(node=99); say(done=99)", "torchtune-unanswered", ["status 0"]),
+        ],
+        every=2,
+    ),
 )
 def test_without_a_whole_answer_nothing_passes(
     body: str, code: str, reasons: list[str], done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch

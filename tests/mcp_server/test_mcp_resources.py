@@ -13,6 +13,7 @@ from scaffold_torchtune.models import Readiness
 from scaffold_torchtune.pipeline import state
 from support.experiments import FILES, RUNS, everything
 from support.mcp_calls import ERAS, STEPS, Era, listed, with_client
+from support.sampling import spread
 from support.scaffolding import scaffold
 from support.wording import absent
 
@@ -105,19 +106,22 @@ def test_the_guides_are_those_that_the_skill_points_to(root: Path, era: Era) -> 
 
 @pytest.mark.parametrize(
     ("path", "code"),
-    [
-        ("log/etc", "outside-roots"),
-        ("plan/etc", "outside-roots"),
-        ("run/etc/ssl/openssl.cnf", "outside-roots"),
-        ("run{sweep}/../../../../etc/passwd/finetune.yaml", "outside-roots"),
-        ("run{sweep}/claude.local.md", "missing-file"),
-        ("run{sweep}/data/words.json", "missing-file"),
-        ("run{sweep}/.scaffold/plan.json", "missing-file"),
-        ("run{sweep}/rank8_lr1e-5/notes.txt", "missing-file"),
-        ("run{sweep}/data/finetune.yaml", "missing-file"),
-        ("log{sweep}/data", "missing-file"),
-        ("plan{sweep}/data", "not-rendered"),
-    ],
+    spread(
+        [
+            ("log/etc", "outside-roots"),
+            ("plan/etc", "outside-roots"),
+            ("run/etc/ssl/openssl.cnf", "outside-roots"),
+            ("run{sweep}/../../../../etc/passwd/finetune.yaml", "outside-roots"),
+            ("run{sweep}/claude.local.md", "missing-file"),
+            ("run{sweep}/data/words.json", "missing-file"),
+            ("run{sweep}/.scaffold/plan.json", "missing-file"),
+            ("run{sweep}/rank8_lr1e-5/notes.txt", "missing-file"),
+            ("run{sweep}/data/finetune.yaml", "missing-file"),
+            ("log{sweep}/data", "missing-file"),
+            ("plan{sweep}/data", "not-rendered"),
+        ],
+        every=2,
+    ),
 )
 def test_nothing_else_is_read(root: Path, scaffolded: Path, path: str, code: str) -> None:
     (scaffolded / RUNS[0] / "notes.txt").write_text("secret")

@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 
 from support.mcp_calls import STEPS, Call, call, listed, refusal, snapshot
+from support.sampling import spread
 from support.stand_in_python import stand_in
 from support.wording import absent
 
@@ -64,7 +65,9 @@ MISTYPED: list[Call] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "arguments"), MISTYPED, ids=lambda v: v if isinstance(v, str) else str(v)[:40])
+@pytest.mark.parametrize(
+    ("name", "arguments"), spread(MISTYPED, every=4), ids=lambda v: v if isinstance(v, str) else str(v)[:40]
+)
 def test_a_mistyped_argument_is_named_with_what_it_means(root: Path, name: str, arguments: dict[str, Any]) -> None:
     _, (problem,) = refusal(root, name, arguments)
     assert problem["code"] == "invalid-value"

@@ -10,6 +10,7 @@ import pytest
 from scaffold_torchtune.pipeline import steps
 from support.experiments import make_experiment
 from support.mcp_calls import STEPS, call, refusal, snapshot
+from support.sampling import spread
 from support.wording import absent
 
 
@@ -113,7 +114,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.parametrize("how", spread(BROKEN, every=3))
 def test_a_broken_state_is_a_structured_refusal_with_a_place(root: Path, sweep: Path, how: str) -> None:
     call(root, ("render_yaml", {"experiment": str(sweep)}))
     BROKEN[how](sweep)

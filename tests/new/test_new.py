@@ -11,6 +11,7 @@ import pytest
 from scaffold_torchtune.cli import main
 from support.experiments import DATA, outputs, run_directories
 from support.new_experiments import MODEL, USUAL, Wish, at, finetune, make, scaffolded
+from support.sampling import spread
 from support.waiting import PATIENCE
 from support.wording import absent
 
@@ -59,7 +60,7 @@ ARRIVALS = [
 ]
 
 
-@pytest.mark.parametrize(("flag", "wish", "written", "path", "arrived"), ARRIVALS, ids=str)
+@pytest.mark.parametrize(("flag", "wish", "written", "path", "arrived"), spread(ARRIVALS, every=2), ids=str)
 def test_an_option_arrives_in_the_documents_and_in_finetune_yaml(
     tmp_path: Path, flag: str, wish: str, written: str, path: str, arrived: object
 ) -> None:
@@ -87,7 +88,7 @@ SLURM = [
 ]
 
 
-@pytest.mark.parametrize(("flag", "wish", "line"), SLURM, ids=str)
+@pytest.mark.parametrize(("flag", "wish", "line"), spread(SLURM, every=2), ids=str)
 def test_an_option_arrives_in_the_job_script(tmp_path: Path, flag: str, wish: Wish, line: str) -> None:
     directory = tmp_path / "one"
     make(directory, {flag: wish})
@@ -129,7 +130,7 @@ PROMPTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("prompt", spread(PROMPTS, every=3))
 def test_a_system_prompt_arrives_exactly(tmp_path: Path, prompt: str) -> None:
     make(tmp_path / "one", {"--system-prompt": prompt, "--rank": "8", "--lr": "1e-5"})
     done = scaffolded(tmp_path / "one")

@@ -17,6 +17,7 @@ from scaffold_torchtune.settings.parameters import PARAMETERS
 from support.example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
 from support.examples import some_of
 from support.experiments import SUMMARY, actions, change, make_experiment
+from support.sampling import spread
 from support.scaffolding import codes, refusal, scaffold
 from support.wording import absent
 
@@ -66,7 +67,7 @@ def _section(field: str) -> str:
     return sections.get(field, "Models" if field.startswith("path of") else "no such line")
 
 
-@pytest.mark.parametrize(("without", "replace", "answers"), LACKING, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("without", "replace", "answers"), spread(LACKING, every=2), ids=lambda value: str(value)[:40])
 def test_an_answer_plans_what_the_line_in_the_document_plans(
     tmp_path: Path, without: list[str], replace: dict[str, str], answers: dict[str, Any]
 ) -> None:

@@ -1,5 +1,6 @@
 """White space changes nothing, and both forms of a summary give the same."""
 
+import copy
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,11 @@ from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.models import Plan
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
+from scaffold_torchtune.system import markdown
 from support.corpus_cases import plan_of
 from support.document_forms import LOC, LOCAL, MARKDOWN, MD, YAML, YML, scaffolded, write
 from support.experiments import outputs
+from support.sampling import spread
 from support.wording import absent
 
 BROKEN: dict[str, Callable[[str], str]] = {
@@ -33,7 +36,7 @@ def values(plan: Plan) -> list[tuple[str, dict[str, Any]]]:
     return [(run.directory, {k: s.model_dump() for k, s in run.settings.items()}) for run in plan.runs]
 
 
-@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("kind", spread(BROKEN, every=2))
 def test_white_space_changes_neither_the_plan_nor_a_byte_of_what_is_written(tmp_path: Path, kind: str) -> None:
     changed, local = BROKEN[kind](MARKDOWN), BROKEN[kind](LOCAL)
     assert (changed, local) != (MARKDOWN, LOCAL)
@@ -113,3 +116,11 @@ def test_a_title_in_words_is_no_other_name_than_that_of_the_yaml_form(tmp_path: 
     (both / MD).write_text(MARKDOWN.replace("# sweep", "# another"))
     with pytest.raises(Refused):
         steps.plan(Request(both / document))
+
+
+def test_who_reads_a_document_leaves_it_as_it_is_for_the_next() -> None:
+    trees = [markdown.read(text) for text in (MARKDOWN, LOCAL)]
+    before = copy.deepcopy(trees)
+    assert plan_of((MD, MARKDOWN), (LOC, LOCAL)).runs
+    assert [markdown.read(text) for text in (MARKDOWN, LOCAL)] == before
+    assert all(markdown.read(text) is tree for text, tree in zip((MARKDOWN, LOCAL), trees, strict=True)), "read once"

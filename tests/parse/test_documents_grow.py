@@ -10,6 +10,7 @@ import pytest
 
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.parse.experiment import parse_experiment
+from scaffold_torchtune.system import markdown
 from support.documents import DIRECTORY, LOCAL, SUMMARY, local_md, summary
 from support.sampling import spread
 
@@ -40,6 +41,7 @@ PLACES: dict[str, Callable[[str], tuple[str, str]]] = {
 
 
 def seconds(documents: tuple[str, str]) -> float:
+    markdown.read.cache_clear()
     gc.collect()
     gc.disable()  # what it costs grows with all that other tests have left
     try:
@@ -72,7 +74,7 @@ def grows(place: str, piece: str) -> float:
         itertools.product(
             ["`", "``a", "( ", " or ", "[a](", "## System prompt\na\n", "\u00a0"], ["prompt", "value", "local"]
         ),
-        every=4,
+        every=8,
     ),
 )
 def test_what_a_document_costs_grows_as_its_size(place: str, piece: str) -> None:

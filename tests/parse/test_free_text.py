@@ -1,5 +1,6 @@
 """What notes beside runs and sentences say of the training, and what they only mention."""
 
+import re
 from typing import Any
 
 import pytest
@@ -88,6 +89,18 @@ RIGHT = [
     "All runs fit on one 80GB GPU. Each run takes about 10 minutes.",
     "We run on della's gpu partition.",
     "We use LoRA rank 8 and 16 (alpha = 2 x rank), lr 1e-5, batch size 4.",
+    "We fine-tune Llama-3.2-1B-Instruct on 400 word pairs with ranks 8 and 16, a learning rate of 1e-5 and 2 epochs.",
+    "Design: 2 ranks, one seed. A 2x1 grid: rank in {8, 16}, lr = 1e-5. We plan two runs with ranks 8 and 16.",
+    "Runs are logged to W&B (offline) and synced afterwards. W&B is offline as compute nodes have no internet.",
+    "The effective batch size is 4. Batch size 4 fits on one GPU; batch size 16 does not.",
+    "Evaluation is repeated with three seeds; we evaluate with 5 seeds of the sampler.",
+    "We train on 400 samples for 2 epochs, i.e. 200 steps. We keep 100 warm-up steps. Prompts are masked in the loss.",
+    "Our hypothesis: rank 64 would be better. In the pilot with rank 64 and 5 epochs we saw overfitting.",
+    "LoRA (r = 8 and 16, alpha = 2r) is trained with AdamW (lr 1e-5) and cosine decay to zero.",
+    "The model has 1B parameters and a context of 128k tokens. Max sequence length is 2048 tokens.",
+    "Data: 400 pairs; 80% train, 20% test, seed 42 for the split. 4 words per sample.",
+    "Note that full-parameter training would need 4 GPUs. The base model (control) is evaluated without LoRA.",
+    "Learning rates above 1e-4 diverged in pilot runs. Seeds are fixed. The two ranks span a factor of two.",
 ]
 """What stands in the overview of experiments that are trained as they say."""
 
@@ -141,10 +154,18 @@ def test_settings_of_a_note_stand_in_a_part_of_their_own(text: str, settings: li
         ("All runs use lora rank 8 or 16", []), ("We train for 1, 2 and 4 epochs", []),
         ("Each run uses 4 GPUs.", [("GPUs", "4")]), ("The paper uses a batch size of 512.", []),
         ("We use fewer than 3 epochs", []), ("A batch size of 16 would not fit.", []),
+        ("We train for three epochs.", [("epochs", "3")]), ("We use lr 2 × 10⁻⁴.", [("lr", "2 × 10⁻⁴")]),
+        ("We train with an effective batch size of 64.", [("effective batch size", "64")]),
+        ("All runs use a global batch of 4 x 8 = 32.", [("global batch", "32")]),
+        ("We use an effective (global) batch size of 64.", [("effective batch size", "64")]),
+        ("We use a batch size of 64 across all GPUs.", [("effective batch size", "64")]),
+        ("We train with a batch size of 64 (effective).", [("effective batch size", "64")]),
+        ("We use a batch size of 4 x 8.", []), ("We use LoRA rank 8 (alpha = 2 x rank).", [("LoRA rank", "8")]),
+        ("We train with gradient accumulation of 8 steps.", [("gradient accumulation", "8")]),
     ],
 )  # fmt: skip
 def test_settings_of_sentences(text: str, settings: list[tuple[str, str]]) -> None:
-    assert list(free_text.settings_in_sentences(text)) == settings
+    assert [(each.label, *each.values) for each in free_text.settings_in_sentences(text)] == settings
 
 
 def errors(text: str) -> list[tuple[str, str | None, int | None]]:
@@ -238,3 +259,192 @@ def test_long_texts_are_read_at_once(text: str) -> None:
     free_text.in_sentences(text)
     list(free_text.settings_in_note(text))
     list(free_text.settings_in_sentences(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "levels"),
+    [
+        ("Three seeds per condition.", [("seed", (), 3)]), ("We compare two ranks with 5 random seeds.",
+         [("seed", (), 5), ("rank", (), 2)]), ("Each condition is repeated with several seeds.", [("seed", (), -1)]),
+        ("Four replicates of each run.", [("seed", (), 4)]), ("A single seed is used.", [("seed", (), 1)]),
+        ("At least 3 seeds are needed.", []), ("The paper has 5 seeds.", []), ("3 to 5 seeds", []),
+        ("We sweep LoRA rank in {4, 8, 16} and learning rates 1e-5 and 5e-5.",
+         [("lora rank", ("4", "8", "16"), 0), ("learning rate", ("1e-5", "5e-5"), 0)]),
+        ("We use lr 1e-5, 3 epochs.", []), ("Earlier runs had three seeds.", []), ("seeds 1, 2 and 3", [
+            ("seed", ("1", "2", "3"), 0)]), ("unlike ranks 8 and 16", []), ("one learning rate", []),
+    ],
+)  # fmt: skip
+def test_levels_that_sentences_list_or_count(text: str, levels: list[tuple[str, tuple[str, ...], int]]) -> None:
+    found = [(each.label, each.values, each.number) for each in free_text.levels_in_sentences(text)]
+    assert sorted(found) == sorted(levels)
+
+
+@pytest.mark.parametrize(
+    ("text", "modes"),
+    [
+        ("Runs log online to wandb.", ["online"]), ("W&B offline", ["offline"]),
+        ("Weights & Biases: online", ["online"]),
+        ("We log to W&B in online mode.", ["online"]), ("W&B logging is disabled.", ["disabled"]),
+        ("Metrics are tracked with W&B (online).", ["online"]), ("We do not use W&B.", ["disabled"]),
+        ("No wandb logging.", ["disabled"]), ("Logging: offline", ["offline"]), ("Metric logging: online", ["online"]),
+        ("See the W&B dashboard online.", []), ("Compute nodes are offline, so W&B cannot be reached.", []),
+        ("Earlier runs logged online to W&B.", []), ("We log to W&B.", []), ("Results are online.", []),
+        ("If W&B runs online, it hangs.", []), ("Runs are not logged to W&B.", ["disabled"]),
+    ],
+)  # fmt: skip
+def test_modes_of_weights_and_biases_in_sentences(text: str, modes: list[str]) -> None:
+    assert list(free_text.modes_in_sentences(text)) == modes
+
+
+def overview(text: str, table: str | None = None, **training: str) -> str:
+    return summary(table=table, training=dict(training), extra=f"## Overview\n\n{text}")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "We train with an effective batch size of 64.", "All runs have a global batch of 4 x 16 = 64.",
+        "The models are trained with a batch size of 64 (effective).", "- Each run uses a total batch size of 64",
+    ],
+)  # fmt: skip
+def test_a_sentence_with_another_size_of_a_step_is_refused(said: str) -> None:
+    (found,) = errors(overview(said))
+    assert found[:2] == ("ambiguous", "effective_batch_size")
+    steps = {"Gradient accumulation steps": "16"}
+    assert warned(overview(said, **steps)) == []
+    assert warned(overview(said, **{"Gradient accumulation steps": "8", "GPUs": "2"})) == []
+    table = runs(2, LoRA_Rank=["8", "16"], Batch_Size=["64", "32"])
+    of_all = ["levels-differ"] if re.search("All runs|Each run", said) else []
+    assert [w.code for w in warned(overview(said, table).replace("- **Batch size:** 4\n", ""))] == of_all
+
+
+def test_the_size_of_a_step_beside_a_run_is_that_of_the_run() -> None:
+    table = runs(2, Seed=["1", "2"], Notes=["effective batch size 4", "effective batch size 8"])
+    assert errors(summary(table=table)) == [("ambiguous", "effective_batch_size", 7)]
+
+
+@pytest.mark.parametrize(
+    ("said", "field", "is_so"),
+    [
+        ("Runs log online to wandb.", "wandb_mode", {"W&B mode": "online"}),
+        ("No W&B logging.", "wandb_mode", {"W&B mode": "disabled"}),
+        ("We train with gradient accumulation of 8 steps.", "gradient_accumulation_steps", {"Grad accum": "8"}),
+        ("We train for nine epochs.", "epochs", {"Epochs": "9"}),
+        ("We use learning rates 1e-5, 3e-5 and 9e-5.", "lr", None), ("We sweep rank in {8, 32}.", "lora_rank", None),
+        ("Three seeds per condition.", "seed", None), ("We run four learning rates.", "lr", None),
+        ("All runs use rank 8.", "lora_rank", None),
+    ],
+)  # fmt: skip
+def test_a_sentence_about_what_no_run_has_is_a_warning(said: str, field: str, is_so: dict[str, str] | None) -> None:
+    assert [(w.code, w.field) for w in warned(overview(said))] == [("levels-differ", field)]
+    if is_so is not None:
+        assert warned(overview(said, **is_so)) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("- **Logging:** W&B online", "wandb_mode"), ("- **Logging:** online", "wandb_mode"),
+        ("- **W&B:** online", "wandb_mode"),
+        ("- **Seeds:** 3", "seed"), ("- **Number of seeds:** 3", "seed"), ("- **Replicates:** 4", "seed"),
+        ("- **Runs per condition:** 2", "seed"), ("- **Seeds per cell:** five", "seed"), ("| Seeds | 3 |", "seed"),
+        ("- **Schedule:** 9 epochs", "epochs"), ("- **Budget:** batch size 8, 2 epochs", "batch_size"),
+        ("- **LoRA:** r=32", "lora_rank"),
+    ],
+)  # fmt: skip
+def test_a_line_with_a_label_says_it_plainly_and_is_refused(line: str, field: str) -> None:
+    text = overview(line)
+    (found,) = [p for p in refusal(parsed, text) if p.severity is Severity.ERROR]
+    assert (found.field, found.line) == (field, text.splitlines().index(line) + 1)
+    assert found.code in {"ambiguous", "misspelt-field"}
+
+
+SEEDS = runs(4, LoRA_Rank=["8", "8", "16", "16"], Seed=["1", "2", "1", "2"])
+OWN_SEEDS = runs(4, LoRA_Rank=["8", "8", "16", "16"], Seed=["1", "2", "3", "4"])
+
+
+@pytest.mark.parametrize("table", [SEEDS, OWN_SEEDS])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Two seeds per condition.", "- **Seeds:** 2", "- **Replicates:** 2", "Several seeds each.", "2 ranks x 2 seeds",
+        "- **Learning rate:** 1e-5", "Ranks 8 and 16.", "- **Ranks:** 8, 16", "- **Runs per condition:** 2",
+        "We compare two ranks.",
+    ],
+)  # fmt: skip
+def test_what_is_so_is_left_alone(table: str, said: str) -> None:
+    assert warned(overview(said, table)) == []
+
+
+@pytest.mark.parametrize(("said", "code"), [("Seeds: 2", None), ("Seeds: 3", "ambiguous"), ("Seeds: 1, 2", None),
+                                            ("Seeds: 1, 5", "ambiguous"), ("Ranks: 8, 16", None),
+                                            ("Learning rates: 1e-5, 2e-5", "ambiguous")])  # fmt: skip
+def test_levels_in_configuration_are_those_of_the_runs(said: str, code: str | None) -> None:
+    label, value = said.split(": ")
+    text = summary(table=SEEDS, training={label: value})
+    if code is None:
+        assert warned(text) == []
+    else:
+        assert [found[0] for found in errors(text)] == [code]
+
+
+@pytest.mark.parametrize(
+    ("said", "field", "is_so"),
+    [
+        ("Sequences are truncated to 512 tokens.", "max_seq_len", {"Max seq len": "512"}),
+        ("Training data are packed.", "packed", {"Packed": "yes", "Max seq len": "64"}),
+        ("We use no warm-up.", "num_warmup_steps", {"Warmup steps": "0"}),
+        ("Gradients are clipped at 1.0.", "clip_grad_norm", {"Max grad norm": "1.0"}),
+        ("We do not mask the prompt.", "train_on_input", {"Train on input": "yes"}),
+        ("The loss is computed over the full sequence.", "train_on_input", {"Train on input": "yes"}),
+        ("Weight decay is 0.1.", "weight_decay", {"Weight decay": "0.1"}),
+        ("alpha is set to 7.", "lora_alpha", {"LoRA alpha": "7"}),
+        ("LoRA rank 8, alpha 8.", "lora_alpha", {"LoRA alpha": "8"}),
+        ("We train for at most 500 optimizer steps.", "max_steps_per_epoch", {"Max steps per epoch": "250"}),
+        ("We use 10% warmup.", "warmup_ratio", None), ("Warm-up over the first 3% of steps.", "warmup_ratio", None),
+        ("We keep alpha = rank.", "lora_alpha", None), ("alpha is half the rank.", "lora_alpha", None),
+    ],
+)  # fmt: skip
+def test_a_setting_in_words_that_no_run_has_is_a_warning(said: str, field: str, is_so: dict[str, str] | None) -> None:
+    assert [(w.code, w.field) for w in warned(overview(said))] == [("levels-differ", field)]
+    if is_so is not None:
+        assert [w.code for w in warned(overview(said, **is_so)) if w.code == "levels-differ"] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "is_so"),
+    [
+        ("We apply LoRA to attention only.", {"Apply LoRA to MLP": "no"}),
+        ("LoRA is applied to q_proj and v_proj only.", {"Target modules": "q_proj, v_proj"}),
+        ("We train LoRA on q and v projections.", {"Target modules": "q_proj, v_proj"}),
+        ("LoRA on all linear layers.", {"Target modules": "all linear"}),
+    ],
+)  # fmt: skip
+def test_a_sentence_about_where_lora_is_applied_is_refused_where_no_run_is_so(said: str, is_so: dict[str, str]) -> None:
+    assert {found[0] for found in errors(overview(said))} == {"ambiguous"}
+    assert warned(overview(said, **is_so)) == []
+
+
+def test_a_note_that_says_attention_only_is_right_where_its_run_is_so() -> None:
+    table = runs(2, Seed=["1", "2"], Apply_LoRA_to_MLP=["no", "yes"], Notes=["attention only", "main"])
+    assert warned(summary(table=table)) == []
+    assert errors(summary(table=table.replace("main", "attention only")))[0][:2] == ("unsupported-setting", "notes")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Adapters: QDoRA", "We adopt QLoRA-style training.", "We perform continued pretraining on raw text.",
+        "Objective: DPO on preference pairs", "The optimizer is Adafactor.", "Mixed precision fp16.",
+        "We use a cosine schedule to 10% of the peak.", "We apply LoRA to the embeddings as well.",
+        "- **Training recipe:** lora_dpo_single_device", "We train with VeRA adapters.",
+    ],
+)  # fmt: skip
+def test_a_training_that_no_scaffold_has_is_refused_in_other_words(said: str) -> None:
+    assert [found[0] for found in errors(overview(said))] == ["unsupported-setting"]
+
+
+@pytest.mark.parametrize("said", ["We use full-parameter SFT.", "We train without LoRA.", "We do not use adapters."])
+def test_full_fine_tuning_in_other_words(said: str) -> None:
+    assert [found[:2] for found in errors(overview(said))] == [("ambiguous", "recipe")]
+    assert warned(overview(said, runs(1, LoRA_Rank=["-"], Recipe=["full"]))) == []

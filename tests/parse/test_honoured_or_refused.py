@@ -1,7 +1,9 @@
 """What people write of methods, LoRA, W&B, nodes and batches is honoured or refused, wherever they write it."""
 
+import functools
 import json
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from scaffold_torchtune.findings import Refused, Scalar
 from scaffold_torchtune.pipeline.prepare import prepare
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings.parameters import by_label, normalize
+from support.sampling import spread
 
 GUIDE = (Path(__file__).parents[2] / "workflows/torchtune.md").read_text()
 MODEL = "Llama-3.1-8B-Instruct"  # whose output layer has weights of its own
@@ -119,6 +122,13 @@ def settings_of(folder: Path) -> tuple[dict[str, Scalar], set[str]]:
     return {name: setting.value for name, setting in plan.runs[0].settings.items()}, told
 
 
+@functools.cache
+def usual_settings(form: str) -> tuple[dict[str, Scalar], set[str]]:
+    """The same where nothing is said but what is usual."""
+    with tempfile.TemporaryDirectory() as folder:
+        return settings_of(written(Path(folder, "usual"), form, "", ""))
+
+
 def changed(before: Mapping[str, Scalar], after: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """What differs, by name; a recipe is one of its names in documents."""
     left_out = {"lora_alpha"} if after.get("lora_rank") != before.get("lora_rank") else set()
@@ -141,12 +151,15 @@ OF_ALL_RUNS = {"Hardware", "Offline", "W&B entity", "Conda environment", "Base r
 
 @pytest.mark.parametrize(
     ("label", "value", "becomes", "form"),
-    [
-        (label, value, becomes, form)
-        for label, value, becomes in cases()
-        for form in FORMS
-        if label not in OF_ALL_RUNS or form not in OF_ONE_RUN
-    ],
+    spread(
+        [
+            (label, value, becomes, form)
+            for label, value, becomes in cases()
+            for form in FORMS
+            if label not in OF_ALL_RUNS or form not in OF_ONE_RUN
+        ],
+        every=3,
+    ),
 )
 def test_what_the_guide_says_becomes_of_it(tmp_path: Path, form: str, label: str, value: str, becomes: str) -> None:
     folder = written(tmp_path / "sweep", form, label, value, becomes)
@@ -160,7 +173,7 @@ def test_what_the_guide_says_becomes_of_it(tmp_path: Path, form: str, label: str
         line = problem.line or 0
         assert value in text[line - 1] or label in text[line - 1], problem
         return
-    usual, usually = settings_of(written(tmp_path / "usual", form, "", ""))
+    usual, usually = usual_settings(form)
     planned, told = settings_of(folder)
     assert told <= usually
     found = changed(usual, planned)
@@ -256,7 +269,7 @@ SAID = {
 
 
 @pytest.mark.parametrize("form", ["configuration", "controls"])
-@pytest.mark.parametrize("label", SAID)
+@pytest.mark.parametrize("label", spread(SAID, every=3))
 def test_what_asks_for_other_runs_is_refused(tmp_path: Path, form: str, label: str) -> None:
     for number, value in enumerate(SAID[label]):
         folder = written(tmp_path / str(number), form, label, value)

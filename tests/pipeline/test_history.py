@@ -18,6 +18,7 @@ from scaffold_torchtune.system.files import Tree
 from support.command_line import answer
 from support.experiments import RUNS, Clock, change, everything, log, make_experiment
 from support.golden_files import golden
+from support.sampling import spread
 from support.scaffolding import refusal, scaffold
 from support.setup_scripts import MAKE, script
 from support.wording import absent
@@ -327,7 +328,7 @@ REASONS = {
 }
 
 
-@pytest.mark.parametrize("name", REASONS)
+@pytest.mark.parametrize("name", spread(REASONS, every=3))
 def test_a_damaged_reason_is_named_and_the_version_is_listed_all_the_same(done: Path, name: str) -> None:
     epochs(done, 2, 3)
     assert scaffold(done).ok
@@ -462,32 +463,32 @@ def test_versions_are_named_whole_or_by_their_beginning(done: Path) -> None:
     assert history(Request(done), name).run == FIRST
 
 
-@pytest.mark.parametrize(
-    ("run", "given", "field"),
-    [
-        ("rank8_lr1e5", None, "run"),
-        ("../..", None, "run"),
-        ("", None, "run"),
-        (FIRST, ["2026-11-2"], "version"),
-        (FIRST, ["2025-01-01_000000"], "version"),
-        (FIRST, [""], "version"),
-        (FIRST, ["now", "now", "now"], "version"),
-        (None, [], "run"),
-    ],
-)
-def test_what_has_no_such_name_is_refused(done: Path, run: str | None, given: list[str] | None, field: str) -> None:
+NOT_THERE: list[tuple[str | None, list[str] | None, str]] = [
+    ("rank8_lr1e5", None, "run"),
+    ("../..", None, "run"),
+    ("", None, "run"),
+    (FIRST, ["2026-11-2"], "version"),
+    (FIRST, ["2025-01-01_000000"], "version"),
+    (FIRST, [""], "version"),
+    (FIRST, ["now", "now", "now"], "version"),
+    (None, [], "run"),
+]
+
+
+def test_what_has_no_such_name_is_refused(done: Path) -> None:
     clock = Clock()
     for number in (2, 3):
         epochs(done, number, number + 1)
         assert scaffold(done, now=clock).ok
     before = everything(done)
-    with pytest.raises(Refused) as caught:
-        history(Request(done), run, given)
-    (problem,) = caught.value.problems
-    assert problem.field == field
-    assert problem.fix
-    if run == "rank8_lr1e5":
-        assert absent(problem.message, FIRST) == []
+    for run, given, field in NOT_THERE:
+        with pytest.raises(Refused) as caught:
+            history(Request(done), run, given)
+        (problem,) = caught.value.problems
+        assert problem.field == field
+        assert problem.fix
+        if run == "rank8_lr1e5":
+            assert absent(problem.message, FIRST) == []
     assert everything(done) == before
 
 

@@ -17,6 +17,7 @@ from scaffold_torchtune.system import locking
 from scaffold_torchtune.system.files import Tree
 from support.experiments import actions, log
 from support.mcp_calls import STEPS, Call, with_client
+from support.sampling import spread
 
 PLACES: Final[dict[str, tuple[object, str]]] = {
     "parsing": (prepare, "parse_experiment"),
@@ -62,7 +63,7 @@ def check_reported(problem: dict[str, Any], experiment: Path, *, is_there: bool)
         report.unlink()
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", spread(PLACES, every=2))
 def test_an_exception_anywhere_in_a_command_is_reported(
     experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
@@ -88,7 +89,7 @@ def test_an_exception_anywhere_in_a_command_is_reported(
     assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", spread(PLACES, every=3))
 def test_an_exception_anywhere_in_a_tool_is_reported_and_the_server_lives(
     experiment: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:

@@ -6,16 +6,17 @@ import random
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scaffold_torchtune.findings import Refused, Scalar, errors_in
-from scaffold_torchtune.pipeline import state, steps
+from scaffold_torchtune.pipeline import plan_file, state, steps
 from scaffold_torchtune.pipeline.plan_file import NotAPlan, read_plan
 from scaffold_torchtune.request import Request
+from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, everything, make_experiment, outputs, run_directories
 from support.plan_files import change_plan, plan_of, with_its_id, write_plan
 from support.sampling import mostly_long
@@ -34,6 +35,23 @@ def setting(plan: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture(scope="module")
+def scaffolds(intact: Path) -> tuple[Path, Path]:
+    """The example, scaffolded; and rendered for the external script that lies beside it."""
+    external = make_experiment(intact.with_name("external"))
+    steps.render(Request(external, setup_script=str(script(intact.parent, MAKE)), activate=False))
+    return intact, external
+
+
+@pytest.fixture
+def planned(scaffolds: tuple[Path, Path]) -> Iterator[tuple[Path, Path]]:
+    """Both as they were made, but for their logs: only their plans may be changed."""
+    plans = {found: (found / ".scaffold" / "plan.json").read_bytes() for found in scaffolds}
+    yield scaffolds
+    for found, plan in plans.items():
+        (found / ".scaffold" / "plan.json").write_bytes(plan)
+
+
 def check_refused(experiment: Path, by: Sequence[Any] = STEPS) -> None:
     """Every step refuses it by its file, and changes nothing but the log."""
     before = outputs(experiment), (experiment / ".scaffold" / "plan.json").read_bytes()
@@ -46,7 +64,8 @@ def check_refused(experiment: Path, by: Sequence[Any] = STEPS) -> None:
 
 
 @pytest.mark.parametrize("old", ['"value": 8', '"epochs"', '"sweep"', '"line": 22', '"version": "'])
-def test_an_edit_that_leaves_the_id_is_seen(done: Path, old: str) -> None:
+def test_an_edit_that_leaves_the_id_is_seen(planned: tuple[Path, Path], old: str) -> None:
+    done, _ = planned
     file = done / ".scaffold" / "plan.json"
     text = file.read_text()
     old = old if old in text else '"epochs"'
@@ -65,7 +84,8 @@ BYTES = {
 
 
 @pytest.mark.parametrize("what", BYTES)
-def test_bytes_that_are_no_plan_are_refused(done: Path, what: str) -> None:
+def test_bytes_that_are_no_plan_are_refused(planned: tuple[Path, Path], what: str) -> None:
+    done, _ = planned
     (done / ".scaffold" / "plan.json").write_bytes(BYTES[what])
     refused = refusal(steps.validate, done)
     assert codes(refused) in (["document-unreadable"], ["unreadable-file"])
@@ -129,13 +149,15 @@ EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 @pytest.mark.parametrize("what", EDITS)
-def test_what_planning_never_makes_is_refused_though_the_id_fits(done: Path, what: str) -> None:
+def test_what_planning_never_makes_is_refused_though_the_id_fits(planned: tuple[Path, Path], what: str) -> None:
+    done, _ = planned
     change_plan(done, EDITS[what])
     check_refused(done, (steps.setup, steps.validate))
 
 
 @pytest.mark.parametrize("what", mostly_long(EDITS, "no settings", "a run twice", "deep"))
-def test_what_planning_never_makes_is_refused_by_every_step(done: Path, what: str) -> None:
+def test_what_planning_never_makes_is_refused_by_every_step(planned: tuple[Path, Path], what: str) -> None:
+    done, _ = planned
     change_plan(done, EDITS[what])
     check_refused(done)
 
@@ -144,9 +166,9 @@ OF_EXTERNAL = [what for what in EDITS if what not in {"an unknown setting", "no 
 
 
 @pytest.mark.parametrize("what", OF_EXTERNAL)
-def test_a_plan_for_an_external_script_is_judged_too(tmp_path: Path, what: str) -> None:
-    experiment, file = make_experiment(tmp_path / "sweep"), script(tmp_path / "tool", MAKE)
-    steps.render(Request(experiment, setup_script=str(file)))
+def test_a_plan_for_an_external_script_is_judged_too(planned: tuple[Path, Path], what: str) -> None:
+    _, experiment = planned
+    file = experiment.with_name("setup_finetune.py")
     change_plan(experiment, EDITS[what])
     for step in (steps.render, steps.setup, steps.validate):
         assert codes(refusal(step, experiment, setup_script=str(file))) == ["document-unreadable"]
@@ -266,3 +288,58 @@ def test_a_plan_that_could_not_be_read_back_is_refused_before_it_is_written(
     assert [(each.code, each.field, each.actual) for each in refused.problems] == [("invalid-value", "runs", 4)]
     assert not run_directories(experiment)
     assert not (experiment / ".scaffold").exists()
+
+
+# Runs that are no longer in the table stay in the plan: their rows may come back.
+
+
+def replace_second_row(experiment: Path, name: str, number: int) -> None:
+    """Put a row of another name and learning rate in the place of the second one."""
+    file = experiment / "experiment_summary.md"
+    rows = [line for line in file.read_text().splitlines(keepends=True) if "| Fine-tuned |" in line]
+    row = f"| {name} | Llama-3.2-1B-Instruct | {8 * number} | {number}e-6 | 4 | Fine-tuned | ~10min |\n"
+    file.write_text(file.read_text().replace(rows[1], row))
+
+
+def test_names_that_differ_only_in_case_from_former_ones_stand_in_nobodys_way(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "sweep", without=["- **Runs:**", "_rank16_"])
+    for number, name in enumerate(("another", "ANOTHER", "Another", "third"), start=2):
+        replace_second_row(experiment, name, number)
+        assert scaffold(experiment, names="table").ok
+    assert scaffold(experiment, names="table").unchanged
+
+
+def test_the_oldest_former_runs_are_forgotten_before_the_plan_is_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = make_experiment(tmp_path / "sweep", without=["- **Runs:**", "_rank16_"])
+    assert scaffold(experiment).ok
+    size = (experiment / ".scaffold" / "plan.json").stat().st_size
+    for module in (state, plan_file):
+        monkeypatch.setattr(module, "MAX_READ", 3 * size)
+    monkeypatch.setattr(state, "_SURELY_FEW", 0)
+    for number in range(2, 9):
+        replace_second_row(experiment, f"run{number}", number)
+        assert scaffold(experiment).ok
+        assert scaffold(experiment).unchanged
+        if number == 2:
+            (experiment / "rank16_lr2e-6" / "slurm-1.out").write_text("training\n")
+            before = everything(experiment / "rank16_lr2e-6")
+    assert (experiment / ".scaffold" / "plan.json").stat().st_size < 3 * size
+    former = [run.directory for run in state.existing_plan(Tree(experiment)).former]
+    assert 1 <= len(former) < 7
+    replace_second_row(experiment, "run2", 2)  # one that was forgotten
+    assert "rank16_lr2e-6" not in former
+    assert scaffold(experiment).ok
+    assert everything(experiment / "rank16_lr2e-6") == before
+
+
+def test_a_plan_that_nobody_could_read_back_is_never_written(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_data: bytes) -> Any:
+        raise NotAPlan("of ours")
+
+    before = everything(experiment)
+    monkeypatch.setattr(state, "read_plan", none)
+    with pytest.raises(NotAPlan):
+        steps.render(Request(experiment))
+    assert everything(experiment) == before

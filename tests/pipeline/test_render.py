@@ -13,6 +13,7 @@ from scaffold_torchtune.system import templating, yamlio
 from scaffold_torchtune.system.layout import TEMPLATES
 from support.documents import MODEL, local_md, planned, refusal, runs, summary
 from support.example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
+from support.sampling import spread
 from support.wording import absent
 
 COPY = "{% for key in settings %}{{ key }}: {{ settings[key] | yaml }}\n{% endfor %}"
@@ -109,15 +110,18 @@ def test_a_run_with_a_templates_own_key_keeps_its_directory_when_the_table_grows
 
 @pytest.mark.parametrize(
     ("change", "field", "actual"),
-    [
-        ('{% if key != "lr" %}KEY{% endif %}', "lr", None),
-        ('{% if key == "lr" %}lr: "{{ settings.lr }}"\n{% else %}KEY{% endif %}', "lr", "1e-05"),
-        ('{% if key == "lora_rank" %}lora_rank: 9\n{% else %}KEY{% endif %}', "lora_rank", 9),
-        ('{% if key == "lora_rank" %}lora_rank: 8.0\n{% else %}KEY{% endif %}', "lora_rank", 8.0),
-        ('{% if key == "epochs" %}epochs: "2"\n{% else %}KEY{% endif %}', "epochs", "2"),
-        ('{% if key == "packed" %}packed: 0\n{% else %}KEY{% endif %}', "packed", 0),
-        ('{% if key == "lr" %}lr: [1.0e-5]\n{% else %}KEY{% endif %}', "lr", "list"),
-    ],
+    spread(
+        [
+            ('{% if key != "lr" %}KEY{% endif %}', "lr", None),
+            ('{% if key == "lr" %}lr: "{{ settings.lr }}"\n{% else %}KEY{% endif %}', "lr", "1e-05"),
+            ('{% if key == "lora_rank" %}lora_rank: 9\n{% else %}KEY{% endif %}', "lora_rank", 9),
+            ('{% if key == "lora_rank" %}lora_rank: 8.0\n{% else %}KEY{% endif %}', "lora_rank", 8.0),
+            ('{% if key == "epochs" %}epochs: "2"\n{% else %}KEY{% endif %}', "epochs", "2"),
+            ('{% if key == "packed" %}packed: 0\n{% else %}KEY{% endif %}', "packed", 0),
+            ('{% if key == "lr" %}lr: [1.0e-5]\n{% else %}KEY{% endif %}', "lr", "list"),
+        ],
+        every=2,
+    ),
 )
 def test_a_template_that_drops_alters_or_quotes_a_value_is_refused(
     tmp_path: Path, change: str, field: str, actual: Scalar
@@ -165,18 +169,21 @@ def test_a_template_that_renders_no_mapping_has_nothing_of_the_plan(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("text", "message", "line"),
-    [
-        ("a: {{ settings.nothing | yaml }}", "no attribute 'nothing'", None),
-        ("a: {{ nothing }}", "'nothing' is undefined", None),
-        ("a: 1\n{% if %}", "Expected an expression", 2),
-        ("a: {{ settings | frob }}", "No filter named 'frob'", 1),
-        ("a: {{ settings | yaml }}", "dict", None),
-        ("a: {{ 1 / 0 }}", "division by zero", None),
-        ("{% include 'absent.j2' %}", "absent.j2", None),
-        ("{% extends 'own.yaml.j2' %}", "template", None),
-        ("a: {{ ''.__class__.__mro__ }}", "", None),
-        ("a: {{ settings.update({'lr': 1}) }}", "", None),
-    ],
+    spread(
+        [
+            ("a: {{ settings.nothing | yaml }}", "no attribute 'nothing'", None),
+            ("a: {{ nothing }}", "'nothing' is undefined", None),
+            ("a: 1\n{% if %}", "Expected an expression", 2),
+            ("a: {{ settings | frob }}", "No filter named 'frob'", 1),
+            ("a: {{ settings | yaml }}", "dict", None),
+            ("a: {{ 1 / 0 }}", "division by zero", None),
+            ("{% include 'absent.j2' %}", "absent.j2", None),
+            ("{% extends 'own.yaml.j2' %}", "template", None),
+            ("a: {{ ''.__class__.__mro__ }}", "", None),
+            ("a: {{ settings.update({'lr': 1}) }}", "", None),
+        ],
+        every=3,
+    ),
 )
 def test_a_template_that_cannot_be_rendered_is_refused(
     tmp_path: Path, text: str, message: str, line: int | None

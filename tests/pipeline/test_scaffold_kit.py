@@ -110,7 +110,7 @@ def test_outputs_follow_the_rule_of_the_version_below_the_same_base(tmp_path: Pa
     assert absent(fixed, "lora_attn_modules", "apply_lora_to_mlp", "wandb_mode 'offline'") == []
 
 
-@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("generation", mostly_long(GENERATIONS, "december"))
 @pytest.mark.parametrize(
     ("line", "field"),
     [

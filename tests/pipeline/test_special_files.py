@@ -1,5 +1,6 @@
 """Devices, pipes, loops of links and names of every kind where documents, templates and outputs belong."""
 
+import itertools
 import json
 import os
 import threading
@@ -16,6 +17,7 @@ from scaffold_torchtune.system import templating
 from support.command_line import command
 from support.experiments import RUNS, everything, make_experiment
 from support.mcp_calls import call
+from support.sampling import spread
 from support.scaffolding import codes, refusal
 
 OUTPUTS = "/scratch/gpfs/LAB/ada/ck-outputs"
@@ -110,11 +112,11 @@ def with_odd_names(done: Path, request: pytest.FixtureRequest) -> Path:
     return done
 
 
-@pytest.mark.parametrize("step", ["parse", "plan", "render", "setup", "validate", "scaffold"])
 def test_names_that_are_not_utf8_are_told_by_every_command(
-    with_odd_names: Path, step: str, capsys: pytest.CaptureFixture[str]
+    with_odd_names: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for json_wanted in ((), ("--json",)):
+    steps = ("parse", "plan", "render", "setup", "validate", "scaffold")
+    for step, json_wanted in itertools.product(steps, ((), ("--json",))):
         assert main([step, str(with_odd_names), *json_wanted]) in {0, 1, 2}
         out, error = capsys.readouterr()
         assert "internal-error" not in out + error
@@ -170,7 +172,9 @@ def test_a_template_that_never_ends_is_left_when_the_call_is_cancelled(experimen
         steps.plan(Request(experiment, template=tmp_path / "own.yaml.j2", stop=stop))
 
 
-@pytest.mark.parametrize("source", ["{{ 'x' * 10**10 }}", ENDLESS, "{% for i in [1] %}" * 99 + "{% endfor %}" * 99])
+@pytest.mark.parametrize(
+    "source", spread(["{{ 'x' * 10**10 }}", ENDLESS, "{% for i in [1] %}" * 99 + "{% endfor %}" * 99], every=2)
+)
 def test_a_template_that_takes_too_much_is_refused(
     experiment: Path, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

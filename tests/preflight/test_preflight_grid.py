@@ -46,6 +46,14 @@ def with_cells(rows: Rows, *cells: tuple[int, int, Scalar]) -> Rows:
     return changed
 
 
+@pytest.mark.parametrize(("ranks", "rates"), [(2, 3), (3, 2), (3, 3)])
+def test_one_odd_value_of_a_factor_that_is_else_the_same_is_found_wherever_it_stands(ranks: int, rates: int) -> None:
+    rows = [[*row, 4] for row in grid([8, 16, 32][:ranks], [1e-5, 5e-5, 1e-4][:rates])]
+    for run in range(len(rows)):
+        found = odd(with_cells(rows, (run, 2, 8)), ["lora_rank", "lr", "batch_size"])
+        assert found == [(run, "batch_size", 8, 4)], run
+
+
 WHOLE = grid(RANKS, RATES, MODELS)
 OTHER: dict[str, Scalar] = {"lora_rank": 32, "lr": 3e-4, "model": "70B"}
 

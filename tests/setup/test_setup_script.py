@@ -14,6 +14,7 @@ from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.experiments import FILES, actions, log, make_experiment, outputs, run_directories
+from support.sampling import spread
 from support.setup_scripts import GOOD, MAKE, THREE, failed, scaffold, script
 from support.wording import absent
 
@@ -147,20 +148,26 @@ def test_without_modules_the_reminder_names_the_environment_alone(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("body", "reason"),
-    [
-        ("", ["no finetune.yaml"]),
-        ("print('done\\n\\n')\nopen('finetune.yaml', 'w').write('x: 1')", ["no finetune.slurm", ": done"]),
-        ("open('finetune.slurm', 'w').write('#!x')\nopen('finetune.yaml', 'w').write('x')", ["finetune.yaml", "YAML"]),
-        ("main([])\nopen('finetune.slurm', 'w').write('x')", ["finetune.slurm", "#!"]),
-        ("main([])\nopen('finetune.slurm', 'w')", ["finetune.slurm", "0 bytes"]),
-        ("main([])\nopen('finetune.yaml', 'w').write('x' * 1_000_001)", ["finetune.yaml", "1000001 bytes"]),
-        ("main([])\nos.rename('finetune.yaml', 'x')\nos.symlink('x', 'finetune.yaml')", ["no finetune.yaml"]),
-        ("main([])\nos.unlink('finetune.slurm')\nos.mkdir('finetune.slurm')", ["no finetune.slurm"]),
-        ("main([])\nos.unlink('finetune.slurm')\nos.mkfifo('finetune.slurm')", ["no finetune.slurm"]),
-        ("main([])\nsys.exit(4)", ["status 4"]),
-        ("main([])\nos.kill(os.getpid(), 9)", ["status -9"]),
-        ("import shutil\nshutil.rmtree(os.getcwd())", ["no finetune.yaml"]),
-    ],
+    spread(
+        [
+            ("", ["no finetune.yaml"]),
+            ("print('done\\n\\n')\nopen('finetune.yaml', 'w').write('x: 1')", ["no finetune.slurm", ": done"]),
+            (
+                "open('finetune.slurm', 'w').write('#!x')\nopen('finetune.yaml', 'w').write('x')",
+                ["finetune.yaml", "YAML"],
+            ),
+            ("main([])\nopen('finetune.slurm', 'w').write('x')", ["finetune.slurm", "#!"]),
+            ("main([])\nopen('finetune.slurm', 'w')", ["finetune.slurm", "0 bytes"]),
+            ("main([])\nopen('finetune.yaml', 'w').write('x' * 1_000_001)", ["finetune.yaml", "1000001 bytes"]),
+            ("main([])\nos.rename('finetune.yaml', 'x')\nos.symlink('x', 'finetune.yaml')", ["no finetune.yaml"]),
+            ("main([])\nos.unlink('finetune.slurm')\nos.mkdir('finetune.slurm')", ["no finetune.slurm"]),
+            ("main([])\nos.unlink('finetune.slurm')\nos.mkfifo('finetune.slurm')", ["no finetune.slurm"]),
+            ("main([])\nsys.exit(4)", ["status 4"]),
+            ("main([])\nos.kill(os.getpid(), 9)", ["status -9"]),
+            ("import shutil\nshutil.rmtree(os.getcwd())", ["no finetune.yaml"]),
+        ],
+        every=3,
+    ),
     ids=[
         "nothing",
         "half",

@@ -82,6 +82,14 @@ class Ground:
         return [names.get(word, word) for word in self.scenario.line]
 
     @property
+    def others(self) -> list[list[str]]:
+        """Commands that read beside it: what would become of the runs, whether all is well, and the verdict."""
+        line, options = self.line, [word for word in self.line if word in {"--started", "--setup-script"}]
+        given = [part for option in options for part in (option, line[line.index(option) + 1])]
+        name = str(self.experiment)
+        return [["plan", name, *given], ["scaffold", name, *given, "--dry-run"], ["doctor", name], ["validate", name]]
+
+    @property
     def streams(self) -> Path:
         return self.directory / "streams"
 
@@ -120,6 +128,15 @@ class Ground:
         found = actions(self.experiment)
         if ended.status == 0 and "SCAFFOLD_TORCHTUNE_COMPLETE" not in (found if not is_alone else found[-1:]):
             yield f"status 0, and the log is not closed: {found}"
+
+    def wrong_of(self, ended: Ended, line: list[str]) -> Iterator[str]:
+        """What must never be, however one of several commands at once ended; who only looks has made nothing."""
+        if line == self.line:
+            yield from self.wrong(ended, is_alone=False)
+        else:
+            yield from self.unsafe(ended)
+            yield from self.torn()
+            yield from self.lost()
 
     def unsafe(self, ended: Ended) -> Iterator[str]:
         """What no command may do, whatever it was given and wherever it was stopped."""

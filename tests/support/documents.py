@@ -86,8 +86,10 @@ def parsed(
 
 
 def planned(text: str | None = None, local: str | None = None, previous: Plan | None = None, **options: Any) -> Plan:
-    """The plan of the two texts, in a place where every template is."""
-    context = PlanContext(DIRECTORY, "/home/ada", "/templates", lambda _: True, previous=previous)
+    """The plan of the two texts, in a place where every template is, and where `previous` was scaffolded."""
+    known = {run.directory: run for run in (*previous.former, *previous.runs)} if previous else {}
+    legend = previous.legend if previous else {}
+    context = PlanContext(DIRECTORY, "/home/ada", "/templates", lambda _: True, known=known, legend=legend)
     return make_plan(parsed(text, local), Options(**options), context)
 
 

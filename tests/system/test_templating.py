@@ -17,7 +17,7 @@ from scaffold_torchtune.system.templating import (
     render,
     render_each,
 )
-from support.sampling import mostly_long
+from support.sampling import mostly_long, spread
 from support.waiting import PATIENCE, wait_until
 from support.wording import absent
 
@@ -88,24 +88,27 @@ def test_output_and_size_of_a_template_are_bounded(tmp_path: Path, source: str) 
 
 @pytest.mark.parametrize(
     "source",
-    [
-        "{% for i in [1] %}" * NESTED + "x" + "{% endfor %}" * NESTED,
-        "{% if 1 %}" * NESTED + "x" + "{% endif %}" * NESTED,
-        "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
-        "{{ " + "-" * 100_000 + "1 }}",
-        "{{ " + "1+" * 100_000 + "1 }}",
-        "{% include 'own.j2' %}",
-        "{% extends 'own.j2' %}",
-        "{{ settings.no.such }}",
-        "{{ 1 / 0 }}",
-        "{{ [1][5] }}",
-        "{{ settings() }}",
-        "{{ ''.__class__.__mro__ }}",
-        "{{ settings.update(lr=1) }}",
-        "{{ [] | first | upper }}",
-        "{{ settings | sort(attribute='x.y') }}",
-        "{% set x = cycler() %}{{ x.next() }}",
-    ],
+    spread(
+        [
+            "{% for i in [1] %}" * NESTED + "x" + "{% endfor %}" * NESTED,
+            "{% if 1 %}" * NESTED + "x" + "{% endif %}" * NESTED,
+            "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+            "{{ " + "-" * 100_000 + "1 }}",
+            "{{ " + "1+" * 100_000 + "1 }}",
+            "{% include 'own.j2' %}",
+            "{% extends 'own.j2' %}",
+            "{{ settings.no.such }}",
+            "{{ 1 / 0 }}",
+            "{{ [1][5] }}",
+            "{{ settings() }}",
+            "{{ ''.__class__.__mro__ }}",
+            "{{ settings.update(lr=1) }}",
+            "{{ [] | first | upper }}",
+            "{{ settings | sort(attribute='x.y') }}",
+            "{% set x = cycler() %}{{ x.next() }}",
+        ],
+        every=3,
+    ),
 )
 def test_whatever_a_template_raises_is_a_problem_of_it(tmp_path: Path, source: str) -> None:
     assert problem_of(tmp_path, source).message

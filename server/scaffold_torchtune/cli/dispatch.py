@@ -258,7 +258,7 @@ def _call(options: argparse.Namespace) -> tools.Call:
     if options.setup_script == "bundled":
         arguments["setup_script"] = "bundled"
     if options.started is not None:
-        arguments["started"] = options.started
+        arguments["started"] = " ".join(options.started)
     arguments["answers"] = dict(options.answers)
     tool = tools.TOOLS.get(options.command, options.command)
     return tools.Call(tool, arguments, options.start, options.only, options.whole)
@@ -282,5 +282,7 @@ def _request(options: argparse.Namespace, progress: printing.ProgressBar) -> Req
     root = os.environ.get("SCAFFOLD_TORCHTUNE_ROOT")
     given = {name: value for name, value in vars(options).items() if name in _OF_REQUEST and value is not None}
     given |= {"experiment": options.experiment or Path(), "answers": dict(options.answers)}
+    if options.started is not None:
+        given["started"] = " ".join(options.started)
     roots = tuple(options.root) or ((Path(root),) if root else ())
     return Request(**given, roots=roots, progress=progress.update)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scaffold_torchtune import __version__
+from scaffold_torchtune.request import DECISION
 from scaffold_torchtune.results.tools import STEPS
 
 _PROGRAM: Final = "scaffold-torchtune"
@@ -33,6 +34,12 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
 def _option(usage: str, text: str, **settings: Any) -> tuple[str, dict[str, Any]]:
     flag, _, metavar = usage.partition(" ")
     return flag, {"help": text} | ({"metavar": metavar} if metavar else {}) | settings
+
+
+def _decision(text: str) -> str:
+    if DECISION.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError("say keep, replace, keep=RUN,... or replace=RUN,...")
+    return text
 
 
 _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
@@ -73,9 +80,11 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     ),
     "overwrite": _option("--overwrite", "replace files that were edited by hand", action="store_true"),
     "started": _option(
-        "--started",
-        "what becomes of started runs that would change: they stay as they are, or are scaffolded anew",
-        choices=("keep", "replace"),
+        "--started keep|replace[=RUN,...]",
+        "what becomes of started runs that would change: they stay as they are, or are scaffolded anew; all of them, or"
+        " those named (by patterns, too); may be repeated",
+        type=_decision,
+        action="append",
     ),
     "jobs": _option(
         "--jobs N",

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from scaffold_torchtune.external_checks import sbatch
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import processes
-from scaffold_torchtune.system.files import real_path
+from scaffold_torchtune.system.files import others_write, real_path
 from scaffold_torchtune.system.text import escape, shown
 
 _RUNNING: Final = frozenset({"RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED", "SUSPENDED", "RESIZING"})
@@ -21,12 +21,12 @@ _ENDED: Final = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"}
     | {"REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL"}
 )
-_MOST: Final = 1_000_000  # bytes of an answer: 10,000 jobs
+_MOST: Final = 8_000_000  # bytes of an answer: 80,000 jobs
 _ASKED: Final = 500  # jobs in one call of sacct
 
 
 class Job(NamedTuple):
-    """A job of the user: its id, its state as SLURM names it, and the directory that it was submitted in."""
+    """A job: its id, its state as SLURM names it, and the directory that it was submitted in."""
 
     id: str
     state: str
@@ -44,22 +44,25 @@ class Job(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """The user's jobs by the real path of the directory that they were submitted in; `unknown` says why none are."""
+    """Jobs by the real path of the directory that they were submitted in; `unknown` says why none are."""
 
     jobs: Mapping[str, Sequence[Job]]
     unknown: str = ""
 
 
 def queued(root: Path, request: Request) -> Queue:
-    """Return the user's jobs that wait or run, and those that have ended as far as squeue still knows them (minutes).
+    """Return the jobs that wait or run, and those that have ended as far as squeue still knows them (minutes).
+
+    They are the user's, and those of all users where others may submit in the experiment, too.
 
     Args:
-        root: where squeue is run.
+        root: the experiment directory, where squeue is run.
         request: may say that SLURM is not to be asked.
     """
-    output, unknown = _answer(
-        "squeue", ["--noheader", "--states=all", f"--user={_user()}", "--format=%i|%T|%Z"], root, request
-    )
+    whose = [] if others_write(root) else [f"--user={_user()}"]
+    output, unknown = _answer("squeue", ["--noheader", "--states=all", *whose, "--format=%i|%T|%Z"], root, request)
+    if len(output.encode()) >= _MOST:
+        unknown = "squeue knows more jobs than can be read"
     return Queue(_by_directory(_jobs(output)), unknown)
 
 

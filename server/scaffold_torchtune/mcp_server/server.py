@@ -84,7 +84,9 @@ _ARGUMENTS: Final[dict[str, Any]] = {
     "setup_script": _optional(Literal["bundled"], "The user chose the bundled setup_finetune."),
     "answers": _optional(dict[str, str | int | float | bool], _ANSWERS, max_length=100),
     "started": _optional(
-        Literal["keep", "replace"], "Started runs that would change; only as the user said (error.ask)."
+        str,
+        "Started runs that would change, as the user said: keep, replace, or for some keep=RUN,... replace=RUN,...",
+        max_length=100_000,
     ),
     "overwrite": (
         bool,

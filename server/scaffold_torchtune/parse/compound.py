@@ -202,7 +202,7 @@ def _method(field: SourceText) -> _Read:
     """Return the method, and the settings that the line gives besides."""
     found = methods.read(_whole(field))
     named = {} if found.recipe is None else {"recipe": found.recipe}
-    return {**named, **found.settings, **(_places(" ".join(found.modules)) if found.modules else {})}
+    return {**named, **found.settings, **(places_of(" ".join(found.modules)) if found.modules else {})}
 
 
 def _named_method(method: str, field: SourceText) -> _Read:
@@ -218,10 +218,10 @@ def _named_method(method: str, field: SourceText) -> _Read:
 
 def _targets(field: SourceText) -> _Read:
     text = _whole(field)
-    return {} if text.lower().strip("`\"'") in {"default", "defaults"} else _places(text)
+    return {} if text.lower().strip("`\"'") in {"default", "defaults"} else places_of(text)
 
 
-def _places(text: str) -> dict[str, str]:
+def places_of(text: str) -> dict[str, str]:
     """Return where LoRA is applied, from names of modules as torchtune and Hugging Face have them.
 
     Raises:

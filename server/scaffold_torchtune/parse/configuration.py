@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from scaffold_torchtune.models import Run, Setting, SourceKind
-from scaffold_torchtune.parse import compound, headings, methods, values
-from scaffold_torchtune.parse.drafts import SourceText
+from scaffold_torchtune.parse import compound, free_text, headings, methods, values
+from scaffold_torchtune.parse.drafts import SourceText, UnreadLine
 from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import parameters, recipes
-from scaffold_torchtune.settings.parameters import OF_CONFIGURATION, Parameter, by_label, normalize
+from scaffold_torchtune.settings.parameters import OF_CONFIGURATION, Parameter, by_label, by_plural, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing
 from scaffold_torchtune.system.text import escape, shown
 
@@ -142,6 +142,10 @@ def _is_about_runs(label: str) -> bool:
 
 def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
     """Note a label of Configuration that is not a setting there: nearly one, set elsewhere, or something else."""
+    several = by_plural(label)
+    if several is not None and free_text.of_levels(several.name, label, text.full or text.text) is not None:
+        reading.summary.unread_lines.append(UnreadLine(several.name, text, label, plural=True, is_read=True))
+        return
     words = normalize(label).split()
     is_prose = len(label.split()) > _WORDS_OF_A_LABEL and not _WORDS_OF_SETTINGS & set(words)
     if " ".join(words) in headings.FOR_PEOPLE or is_prose:
@@ -161,4 +165,5 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         reading.add("misspelt-field", f"{message}, but it is about the runs", field=name, line=text.line, fix=fix)
     else:
         fix = "remove the line if it was meant to change the runs"
+        reading.summary.prose.append(replace(text, text=f"{label}: {text.full or text.text}", full=None, source=None))
         reading.add("unused-field", message, field=name, line=text.line, fix=fix)

@@ -67,6 +67,22 @@ class RowDraft:
     notes: tuple[SourceText, ...] = ()
 
 
+class UnreadLine(NamedTuple):
+    """A line that looks like a setting and stands where none are read: the parameter that its label names, its value.
+
+    What no scaffold has is no parameter. `label` is as written. `vague`: it may be a word of any text, or the section
+    describes the data, costs or an example. `plural`: it names levels, or how many there are. `is_read`: settings are
+    read there, of which each has one value.
+    """
+
+    name: str
+    text: SourceText
+    label: str = ""
+    vague: bool = False
+    plural: bool = False
+    is_read: bool = False
+
+
 @dataclass
 class Draft(Collector):
     """What was read of a document, with what is wrong with it. What cannot be read lacks nothing in particular.
@@ -99,7 +115,7 @@ class SummaryDraft(Draft):
 
     `stated_runs` is how many fine-tuned runs its overview names, with the line.
     `levels` are the values that its section Variables names for a parameter.
-    `unread_lines` look like settings and were not read, by parameter, with the title of their section.
+    `unread_lines` look like settings and were not read, with the title of their section.
     `prose` are texts that explain the experiment, `notes` those among the settings of all runs.
     `data_claims` are what it says of the data set's file besides its path: its `format`, its `label`.
     `unasked` are those findings that no answer for all runs settles, as they are about one run each.
@@ -118,7 +134,7 @@ class SummaryDraft(Draft):
     output_dirs: list[SourceText] = field(default_factory=list)
     stated_runs: tuple[int, int] | None = None
     levels: list[tuple[str, SourceText]] = field(default_factory=list)
-    unread_lines: list[tuple[str, SourceText]] = field(default_factory=list)
+    unread_lines: list[UnreadLine] = field(default_factory=list)
     prose: list[SourceText] = field(default_factory=list)
     notes: list[SourceText] = field(default_factory=list)
     data_claims: list[tuple[str, SourceText]] = field(default_factory=list)

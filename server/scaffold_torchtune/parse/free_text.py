@@ -13,6 +13,11 @@ from scaffold_torchtune.parse import methods
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.settings.unsupported import asked_otherwise
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _CITATION: Final = re.compile(
     r"\((?:[^()]{0,80}(?:et al|[12][0-9]{3}[a-z]?))[^()]{0,80}\)|\[@[^\]]{1,80}\]|\[[0-9, ]{1,20}\]"
 )
@@ -27,7 +32,8 @@ _NOT_NOW: Final = re.compile(
     r"|should (?:we|i)|if|whether|when|consider\w*|plann?(?:ed|ing)?|hope|previous\w*|earlier|prior"
     r"|last (?:time|year|week|month|experiment|run|sweep)|originally"
     r"|initially|once|was|were|had|did|didn't|has been|have been|failed|crashed|papers?|et al|authors?|literature"
-    r"|researchers|people|others|they|many|most|works?|reported|shown|showed|known|popular|typical\w*|often|usual\w*"
+    r"|researchers|people|others|they|many|most (?:of|people|labs|work)|works?"
+    r"|reported|shown|showed|known|popular|typical\w*|often|usual\w*"
     r"|follow-?up|out of scope|left (?:for|out|to)|abandoned|ruled out|dropped|alternative\w*|hypothes\w*|expect\w*"
     r"|question|see|cf|such as|e\.g|for example|related|pending|not (?:part|yet|used|done|needed)|compar\w+|vs\.?"
     r"|versus|ablations?|study whether|benefits?|cheaper|faster|better|worse|best)(?!\w)",
@@ -35,74 +41,22 @@ _NOT_NOW: Final = re.compile(
 )
 """What makes a clause one about another time, other people or a comparison."""
 
-_COMPARES: Final = frozenset(
-    [
-        "unlike",
-        "than",
-        "relative",
-        "instead",
-        "rather",
-        "like",
-        "alike",
-        "similar",
-        "from",
-        "as",
-        "over",
-        "against",
-        "beat",
-        "beats",
-        "match",
-        "matches",
-        "outperform",
-        "outperforms",
-        "replace",
-        "replaces",
-        "baseline",
-        "reference",
-        "between",
-        "either",
-        "without",
-        "avoid",
-        "avoids",
-        "no",
-        "not",
-        "nor",
-        "never",
-        "skip",
-        "skips",
-        "exclude",
-        "excludes",
-        "omit",
-        "omits",
-        "lacks",
-        "non",
-        "half",
-        "memory",
-    ]
+_COMPARED: Final = re.compile(
+    r"(?<!\w)(?:compar\w+|plan(?:ned|s)?|vs\.?|versus|ablations?|study whether)(?!\w)", re.IGNORECASE
 )
-_DOES: Final = frozenset(
-    [
-        "use",
-        "uses",
-        "using",
-        "with",
-        "via",
-        "by",
-        "train",
-        "trains",
-        "fine-tune",
-        "fine-tunes",
-        "apply",
-        "applies",
-        "run",
-        "runs",
-    ]
+"""What a clause about levels says of the runs themselves: `We compare three ranks`."""
+
+_COMPARES: Final = _words(
+    "unlike than relative instead rather like alike similar from as over against beat beats match matches "
+    "outperform outperforms replace replaces baseline reference between either without avoid avoids no "
+    "not nor never skip skips exclude excludes omit omits lacks non half memory"
 )
+_DOES: Final = _words("use uses using with via by train trains fine-tune fine-tunes apply applies run runs")
 _DENIES: Final = frozenset(["not", "never", "don't", "doesn't", "won't", "cannot", "can't", "nor", "without"])
 _NEAR: Final = 4  # words before a name
 _OF_OTHERS: Final = re.compile(
     r"[- ]{1,3}(?:results?|numbers|baselines?|counterparts?|scores?|style|like|inspired|equivalent|is|are|comes?|will"
-    r"|follows?|needs?|can|cannot|gives?|does|do|has|have|takes?|tends?)(?!\w)",
+    r"|follows?|needs?|can|cannot|gives?|does|do|has|have|takes?|tends?)(?!\w)(?! (?:training|fine|tuning|adapters?))",
     re.IGNORECASE,
 )
 _SAYS: Final = re.compile(
@@ -113,10 +67,12 @@ _SAYS: Final = re.compile(
     r"|^\W{0,9}(?:fine-? ?tuned|trained|quanti[sz]ed|optimi[sz]ed)(?!\w)"
     r"|(?<!\w)(?:all|each|every) (?:of the )?(?:runs?|models?)(?: (?:on|with|in|at|using|for|by)(?!\w)|:)"
     r"|(?<!\w)(?:is|are|be|being|gets?) (?:[\w-]+ ){0,2}?(?:trained|fine-? ?tuned|tuned|optimi[sz]ed|quanti[sz]ed"
-    r"|loaded|run|done|performed|kept)(?!\w)"
+    r"|loaded|run|done|performed|kept|applied|restricted|limited|inserted)(?!\w)"
     r"|^\W{0,9}(?:use|fine-? ?tune|train|apply|adopt|employ|run|perform|load|keep|all runs:?|this is|these are)(?!\w)"
     r"|^\W{0,9}(?:[\w-]{1,30} ){0,2}(?:methods?|approach|techniques?|strategy|set-?up|adapters?|training|fine-? ?tuning"
-    r"|optimi[sz]er|precision|dtype|quanti[sz]ation|schedul\w{1,3}|layers?|stage)(?: [\w-]{1,30})?:"
+    r"|optimi[sz]er|precision|dtype|quanti[sz]ation|schedul\w{1,3}|layers?|stage)(?: [\w-]{1,30})?"
+    r"(?::| (?:is|are|will be)(?! (?:not|no)\b)(?!\w))"
+    r"|^\W{0,9}(?:[\w-]{1,30} )?(?:precision|optimi[sz]er|dtype|scheduler)(?= )"
     r"|(?<!\w)(?:goal|aim|objective|plan|purpose|task)(?: is)?:?(?: to)? (?:fine-? ?tune|train|use|apply|run)(?!\w)",
     re.IGNORECASE,
 )
@@ -129,8 +85,16 @@ _IS_NAMED: Final = re.compile(
     re.IGNORECASE,
 )
 _OF_WHAT: Final = re.compile(r" (?:of|on|for)(?!\w)")
+_ON_WHAT: Final = re.compile(
+    r" (?:on|for|with|over) (?!.{0,200}(?<!\w)(?:is|are|needs?|has|have|can|will|gives?|makes?|takes?"
+    r"|the other hand)(?!\w))",
+    re.IGNORECASE,
+)
+_FIRST: Final = 4  # characters before a name that begins a text
 _METHOD: Final = re.compile(
     r"(?<![\w-])(?:(?P<full>full(?:[ -](?:parameters?|weights?|model))?[ -](?:fine[ -]?tun\w{1,9}|ft)"
+    r"|full[ -](?:parameters?|weights?|model)[ -](?:sft|training|tuning|updates?|optimi[sz]ation)"
+    r"|(?:without|no|not use|don['’]t use) (?:any )?(?:lora|adapters?|peft)(?! (?:on|to|for|dropout|bias))"
     r"|(?:all|every) (?:model )?(?:weights?|parameters?) (?:are|is) (?:trained|updated|trainable)"
     r"|(?:train|update)s? all (?:model )?(?:weights|parameters))|(?P<lora>lora|low[ -]rank adapt\w{1,6}))(?![\w-])",
     re.IGNORECASE,
@@ -149,13 +113,160 @@ _LEADING: Final = re.compile(
 _TRAILING: Final = re.compile(
     r" (?:here|instead|only|please|now|too|for this (?:run|one|row)|in this (?:run|one|row)|this time)$", re.IGNORECASE
 )
+_COUNTS: Final = {
+    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
+    "eleven": 11, "twelve": 12, "twenty": 20, "a single": 1, "single": 1,
+}  # fmt: skip
+_COUNT: Final = rf"(?:[0-9]{{1,9}}|{'|'.join(_COUNTS)})"
+_POWER: Final = r"(?: ?[×x*·] ?10 ?(?:\^|\*\*)? ?\{?[-−–⁻]?[0-9⁰¹²³⁴-⁹]{1,3}\}?)"
+_VALUE: Final = rf"[0-9][0-9.]{{0,15}}(?:e[-+−]?[0-9]{{1,3}}|{_POWER})?"
 _STATED: Final = re.compile(
-    r"(?<![\w.])(?:(?P<label>(?:peak )?learning rate|lr|batch size|lora rank|rank|lora alpha|lora dropout|weight decay"
-    r"|seed|max(?:imum)? sequence length|warm-?up steps)"
-    r" (?:of |is |= )?(?P<value>[0-9][0-9.]{0,15}(?:e[-+]?[0-9]{1,3})?)"
-    r"|(?P<number>[0-9]{1,9}) (?P<counted>epochs?|gpus?|warm-?up steps))"
-    r"(?![\w%]|[.,][0-9]| ?[-–/]| (?:and|or|to) [0-9]|, ?[0-9])",
+    r"(?<![\w.])(?:(?P<label>(?:effective|total|global)(?: \((?:effective|total|global)\))? batch(?: size)?"
+    r"|(?:peak )?learning rate|lr|batch size|lora rank|rank|lora alpha|alpha|lora dropout|weight decay"
+    r"|seed|max(?:imum)? sequence length|warm-?up steps|(?:gradient )?accumulation(?: steps)?)"
+    r"(?P<verb>(?: of| is| are| at| to|:)?(?: (?:set|fixed|kept|held|equal)(?: constant)?(?: to| at)?)? ?=?) ?"
+    rf"(?:(?P<product>[0-9]{{1,6}}(?: ?[×x*] ?[0-9]{{1,6}}){{1,2}}) ?= ?)?(?P<value>{_VALUE})"
+    rf"|(?P<number>{_COUNT}) (?P<counted>epochs?|gpus?|warm-?up steps|(?:gradient )?accumulation steps))"
+    r"(?![\w%]|[.,][0-9]| ?[-–/]| ?[×x*] ?\w| (?:and|or|to) [0-9]|, ?[0-9])",
     re.IGNORECASE,
+)
+_IS_SO: Final = re.compile(r" (?:is|are|set|fixed|kept|held)(?!\w)|=", re.IGNORECASE)
+_PROMPTS: Final = r"(?:the )?(?:prompts?|instructions?|inputs?|questions?)(?: tokens?)?"
+_IN_WORDS: Final = [
+    (
+        "gradient clipping",
+        "",
+        (
+            rf"(?:gradients?|grad(?:ient)? norms?) (?:is |are |be )?clip\w{{1,4}} (?:at|to) (?P<value>{_VALUE})"
+            rf"|gradient clipping (?:of |at |to |is |with )?(?:a norm of )?(?P<other>{_VALUE})"
+        ),
+    ),
+    (
+        "max_seq_len",
+        "",
+        (
+            r"(?:truncat\w{1,4}|cut|limited|restricted) (?:to|at|after) (?P<value>[0-9][0-9,]{0,9}) tokens"
+            r"|(?:context|sequence|maximum|max)(?: sequence)? (?:length|window) (?:of |is )(?P<other>[0-9][0-9,]{0,9})"
+        ),
+    ),
+    (
+        "packed",
+        "yes",
+        (
+            r"(?:samples|sequences|examples|rows|data|inputs) (?:are|is) packed"
+            r"|(?:we|it|runs) packs? (?:samples|sequences|examples|rows)|with (?:sample |sequence )?packing"
+        ),
+    ),
+    ("packed", "no", r"(?:without|no) (?:sample |sequence )?packing|(?:not|never) packed"),
+    (
+        "train_on_input",
+        "yes",
+        (
+            rf"(?:not|never|don['’]t|without) mask\w{{0,3}} {_PROMPTS}|trains? on {_PROMPTS} (?:too|as well)"
+            r"|loss (?:is )?(?:computed |taken )?(?:on|over) (?:the )?(?:full|whole|entire|all tokens)"
+        ),
+    ),
+    (
+        "train_on_input",
+        "no",
+        (
+            rf"(?<!not )(?<!never )(?<!don't )(?<!without )mask\w{{0,3}} {_PROMPTS}"
+            r"|(?:prompts?|inputs?)(?: tokens)? (?:are|is) masked"
+        ),
+    ),
+    ("num_warmup_steps", "0", r"(?:no|without)(?: any)?(?: lr| learning rate)? warm-?up"),
+    (
+        "warmup_ratio",
+        "",
+        (
+            r"(?P<value>[0-9]{1,3}(?:\.[0-9]{1,6})? ?%|0?\.[0-9]{1,9}) (?:linear )?(?:of )?warm-?up"
+            r"|warm-?up (?:ratio |fraction |proportion )?(?:of |is |over |for |during )?(?:the )?(?:first )?"
+            r"(?P<other>[0-9]{1,3}(?:\.[0-9]{1,6})? ?%|0?\.[0-9]{1,9})"
+        ),
+    ),
+    (
+        "max_steps_per_epoch",
+        "",
+        (
+            r"(?:for|at most|exactly|up to|maximum of) (?P<value>[0-9]{1,9})"
+            r" (?:optimi[sz]er |training |gradient |update )?steps(?P<other>)"
+        ),
+    ),
+]
+_SAID_SO: Final = [
+    (name, value, re.compile(rf"(?<![\w-])(?:{form})(?!\w)", re.IGNORECASE)) for name, value, form in _IN_WORDS
+]
+_ALPHA: Final = re.compile(
+    r"(?<!\w)(?:lora )?(?:alpha|α) ?(?:(?:is |are |will be )?(?:set |fixed |kept )?(?:to |at |equal to )?|equals |=)? ?"
+    r"(?:(?P<factor>[0-9]{1,3}(?:\.[0-9]{1,3})?) ?[x×*·]? ?|(?P<word>twice|double|half) )?(?:the )?(?:lora )?"
+    r"(?:rank|r)(?![\w-])",
+    re.IGNORECASE,
+)
+_FACTORS: Final = {"twice": 2.0, "double": 2.0, "half": 0.5}
+_A_PLACE: Final = r"(?:(?:[qkvo]|out|output|gate|up|down)_proj|[qkvo]|mlp|lm_head)"
+_PLACED: Final = re.compile(
+    r"(?<!\w)lora(?: adapters)?(?: (?:is|are))?(?: only)?"
+    r"(?: (?:applied|added|used|restricted|limited|inserted|attached))?"
+    r"(?: only)? (?:to|on|in|for)(?: only)?(?: the)? (?P<only>only )?"
+    r"(?:(?P<attention>attention(?: layers| modules| projections)?)"
+    r"(?P<too> and (?:the )?mlp)?|(?P<linear>all linear)(?: layers| modules)?"
+    rf"|(?P<names>{_A_PLACE}(?:(?:, and |, | and | ?/ ?){_A_PLACE}){{0,7}}))(?P<alone> only| alone)?(?!\w)",
+    re.IGNORECASE,
+)
+_OF_PLACES: Final = re.compile(r"(?:attention|mlp)(?:[ -]\w+)?[ -]only|only (?:the )?(?:attention|mlp)", re.IGNORECASE)
+_WHOLE_STEP: Final = re.compile(
+    r",? \(?(?:effective|total|global|in total|overall|across (?:all |the |[0-9]{1,4} )?gpus)(?!\w)", re.IGNORECASE
+)
+_LISTED: Final = re.compile(
+    r"(?<![\w.])(?P<label>(?:peak )?learning rates?|lrs?|batch sizes?|(?:lora )?ranks?|alphas?|(?:random )?seeds?)"
+    r"(?: of| in| from| ∈|:| =)? ?[({\[]?(?P<values>(?:"
+    rf"{_VALUE}(?:, and |, or |, | and | or | ?/ ?)){{1,20}}{_VALUE})(?![\w%]|[.,][0-9]| ?[-–×x*] ?[0-9]"
+    r"| (?:different |random |warm|learning|batch|lora )?"
+    r"(?:epoch|gpu|step|sample|seed|run|node|token|model|condition|data|hour|minute|layer|replic|repeat|rank|rate|size))",
+    re.IGNORECASE,
+)
+_BETWEEN_VALUES: Final = re.compile(r", and |, or |, | and | or | ?/ ?")
+_COUNTED_LEVELS: Final = re.compile(
+    rf"(?<![\w.])(?P<count>{_COUNT}|multiple|several) "
+    r"(?:(?:random|different|distinct|independent|training|lora|peak) ){0,2}"
+    r"(?P<what>seeds?|replicates?|replications?|repeats|repetitions|learning rates|lrs|ranks|batch sizes)(?!\w)",
+    re.IGNORECASE,
+)
+_AT_LEAST: Final = re.compile(
+    r"(?:at least|at most|up to|more than|fewer than|less than|about|around|over) $|[0-9] ?[-–] ?$", re.IGNORECASE
+)
+_OF_EVALUATION: Final = re.compile(
+    r"(?<!\w)(?:eval\w*|sampl(?:er|ing|ed)|decod\w+|inference|generat\w+|judg\w+|bootstrap\w*)(?!\w)", re.IGNORECASE
+)
+_OF_ALL: Final = re.compile(
+    r"(?<!\w)(?:all|each|every|both) (?:of the )?(?:fine-?tuned )?(?:runs?|models?|adapters?|conditions?)(?!\w)",
+    re.IGNORECASE,
+)
+
+# --- Weights & Biases
+
+_WANDB: Final = r"(?:wandb|w ?& ?b|weights (?:&|and) biases)"
+_ANY_WANDB: Final = re.compile(rf"(?<!\w){_WANDB}(?!\w)", re.IGNORECASE)
+_NO_WANDB: Final = re.compile(
+    rf"(?<!\w)(?:no|without|do not use|don['’]t use|(?:not|never) (?:be )?(?:log\w*|report\w*|sent) (?:to|in))"
+    rf" {_WANDB}(?!\w)"
+    rf"|(?<!\w){_WANDB}(?: (?:logging|tracking|reporting))?:? (?:is |will be )?(?:not used|disabled|off"
+    r"|(?:turned|switched) off)(?!\w)",
+    re.IGNORECASE,
+)
+_WANDB_MODE: Final = re.compile(r"(?<![\w-])(?P<mode>online|offline|disabled)(?![\w-])", re.IGNORECASE)
+_LOGGING_IS: Final = re.compile(
+    r"\W{0,9}(?:metrics?|logs?|logging|tracking|logging mode|metrics? logging)\W{1,5}"
+    r"(?P<mode>online|offline|disabled)\W{0,5}$",
+    re.IGNORECASE,
+)
+_OF_LOGGING: Final = re.compile(
+    r"(?<!\w)(?:log|track|report|record|sync|stream|run|mode)\w{0,5}(?!\w)"
+    rf"|{_WANDB}[ :,(=-]{{1,3}}(?:is |in |set to )?(?:online|offline|disabled)|(?:online|offline) {_WANDB}",
+    re.IGNORECASE,
+)
+_NOT_OF_WANDB: Final = re.compile(
+    r"(?<!\w)(?:nodes?|clusters?|hubs?|internet|not|never|no|dashboards?|pages?)(?!\w)", re.IGNORECASE
 )
 _ONE_OF_SEVERAL: Final = re.compile(r"[0-9] (?:and|or|to) $|[0-9], $|[0-9] ?[-–/] ?$")
 
@@ -188,15 +299,159 @@ def settings_in_note(text: str) -> Iterator[tuple[str, str]]:
             yield found
 
 
-def settings_in_sentences(text: str) -> Iterator[tuple[str, str]]:
+class Stated(NamedTuple):
+    """What a text says that the runs have: the label of a setting, and its values.
+
+    `number`: how many values the runs have of it. `of_all`: the text says so of all runs. `replicates`: it counts the
+    runs that are alike but for their seeds.
+    """
+
+    label: str
+    values: tuple[str, ...] = ()
+    number: int = 0
+    of_all: bool = False
+    replicates: bool = False
+
+
+SEVERAL: Final = -1
+"""A number that is only known to be more than one."""
+
+
+def settings_alone(text: str) -> list[tuple[str, str]]:
+    """Return the settings of a text that says nothing else: `LoRA rank 8, alpha 8.`."""
+    parts = [part for part in _PARTS.split(_plain(text)) if part.strip(" .!(*)")]
+    found = list(settings_in_note(text))
+    return found if len(found) == len(parts) else []
+
+
+def settings_in_sentences(text: str) -> Iterator[Stated]:
     """Yield the settings that sentences say the runs have, by label: `We train for 3 epochs`."""
     for clause in _CLAUSES.split(_plain(text)):
-        says = None if _NOT_NOW.search(clause) else _SAYS.search(clause)
-        for match in _STATED.finditer(clause, says.end()) if says else ():
-            before = clause[: match.start()]
+        if _NOT_NOW.search(clause):
+            continue
+        says = _SAYS.search(clause)
+        for match in _STATED.finditer(clause):
+            before, label = clause[: match.start()], match["label"] or match["counted"]
+            is_said = (says and says.end() <= match.start()) or (match["verb"] and _IS_SO.search(match["verb"]))
             is_one = match["counted"] and _ONE_OF_SEVERAL.search(before[-30:])
-            if not _is_compared(before) and not is_one:
-                yield match["label"] or match["counted"], (match["value"] or match["number"]).rstrip(".")
+            if not is_said or _is_compared(before) or is_one:
+                continue
+            if label.lower() == "batch size" and _WHOLE_STEP.match(clause, match.end()):
+                label = "effective batch size"
+            value = match["value"] or match["number"]
+            value = str(_COUNTS.get(value.lower(), value)).rstrip(".")
+            yield Stated(_without_aside(label), (value,), of_all=_OF_ALL.search(clause) is not None)
+
+
+def settings_in_words(text: str) -> Iterator[Stated]:
+    """Yield the settings that sentences give in words: `Sequences are truncated to 512 tokens`, `no warm-up`."""
+    for clause in _CLAUSES.split(_plain(text)):
+        if _NOT_NOW.search(_COMPARED.sub(" ", clause)):
+            continue
+        for name, value, form in _SAID_SO:
+            match = form.search(clause)
+            is_of_warmup = match is not None and name[:3] == "max" and "warm" in clause[: match.start()].lower()
+            if match and not is_of_warmup and not _is_compared(clause[: match.start()]):
+                found = value or match["value"] or match["other"]
+                yield Stated(name, (found.replace(",", "").rstrip("."),))
+
+
+def alphas_in_sentences(text: str) -> Iterator[float]:
+    """Yield what sentences say that alpha is, in ranks: `alpha = 2 x rank`."""
+    for clause in _CLAUSES.split(_plain(text)):
+        for match in () if _NOT_NOW.search(clause) else _ALPHA.finditer(clause):
+            if not _is_compared(clause[: match.start()]):
+                yield float(match["factor"]) if match["factor"] else _FACTORS.get((match["word"] or "").lower(), 1.0)
+
+
+def places_in_sentences(text: str) -> Iterator[str]:
+    """Yield where sentences say that LoRA is applied, as names of modules: `LoRA on q_proj and v_proj`."""
+    for clause in _CLAUSES.split(_plain(text)):
+        match = None if _NOT_NOW.search(clause) else _PLACED.search(clause)
+        if match is None or _is_compared(clause[: match.start()]):
+            continue
+        if match["names"]:
+            yield match["names"]
+        elif match["linear"] or match["too"]:
+            yield "all linear" if match["linear"] else "attention and mlp"
+        elif match["only"] or match["alone"]:
+            yield "attention"
+
+
+def is_of_places(name: str) -> bool:
+    """Return whether what a text names is attention alone, to which LoRA can be applied."""
+    return _OF_PLACES.fullmatch(name) is not None and "mlp" not in name.lower()
+
+
+def levels_in_sentences(text: str) -> Iterator[Stated]:
+    """Yield the levels that sentences list, and how many they count: `ranks 8, 16 and 32`, `with three seeds each`."""
+    for clause in _CLAUSES.split(_plain(text)):
+        if _NOT_NOW.search(_COMPARED.sub(" ", clause)):
+            continue
+        for match in _LISTED.finditer(clause):
+            if not _is_compared(clause[: match.start()]):
+                yield Stated(_singular(match["label"]), tuple(_BETWEEN_VALUES.split(match["values"])))
+        for match in _COUNTED_LEVELS.finditer(clause):
+            before, word, what = clause[: match.start()], match["count"].lower(), match["what"].lower()
+            is_vague = _AT_LEAST.search(before[-15:]) or _ONE_OF_SEVERAL.search(before[-30:])
+            if is_vague or _is_compared(before) or _OF_EVALUATION.search(clause):
+                continue
+            count = SEVERAL if word in {"multiple", "several"} else int(_COUNTS.get(word, word))
+            is_of_seeds = what[:4] in {"seed", "repl", "repe"}
+            if is_of_seeds or count != 1:
+                yield Stated("seed" if is_of_seeds else _singular(what), number=count, replicates=what[:3] == "rep")
+
+
+def modes_in_sentences(text: str) -> Iterator[str]:
+    """Yield the modes of Weights & Biases that sentences say the runs have: `Runs log online to W&B`."""
+    if match := _LOGGING_IS.match(text[:_LONGEST]):
+        yield match["mode"].lower()
+    for clause in _CLAUSES.split(_plain(text)):
+        if _ANY_WANDB.search(clause) is None:
+            continue
+        if _NO_WANDB.search(clause):
+            yield "disabled"
+        modes = {match["mode"].lower() for match in _WANDB_MODE.finditer(clause)}
+        is_said = _OF_LOGGING.search(clause) and not _NOT_OF_WANDB.search(clause) and not _NOT_NOW.search(clause)
+        if len(modes) == 1 and is_said and not _NO_WANDB.search(clause):
+            yield modes.pop()
+
+
+def of_levels(name: str, label: str, text: str) -> Stated | None:
+    """Return what stands behind a label of several values: a list of them, or how many there are; None for prose."""
+    plain = _plain(text).strip("`[]{}() ")
+    if len(parts := _BETWEEN_VALUES.split(plain)) > 1:
+        return Stated(name, tuple(part.strip("` ") for part in parts))
+    match = _HOW_MANY.match(plain)
+    if match is None:
+        return None
+    is_of_replicates = _OF_REPLICATES.search(label) is not None
+    return Stated(name, number=int(_COUNTS.get(match[0].lower(), match[0])), replicates=is_of_replicates)
+
+
+_HOW_MANY: Final = re.compile(rf"{_COUNT}(?![\w.])", re.IGNORECASE)
+_OF_REPLICATES: Final = re.compile(r"replic|repeat|repetition|runs? per", re.IGNORECASE)
+_LABELLED: Final = re.compile(r"\W{0,9}(?P<label>[A-Za-z][\w&/() -]{0,40}?)\s{0,3}:\s(?P<rest>.*)", re.DOTALL)
+_LONGEST_LABEL: Final = 4
+
+
+def of_a_label(text: str) -> tuple[str, str]:
+    """Return label and value of a line such as `Schedule: 3 epochs, lr 1e-4`; nothing for a sentence.
+
+    A label that speaks of another time or of others, as `Previous run`, makes it none.
+    """
+    match = _LABELLED.match(_plain(text))
+    if match is None or len(match["label"].split()) > _LONGEST_LABEL or _NOT_NOW.search(match["label"]):
+        return "", ""
+    return match["label"], match["rest"]
+
+
+def _singular(label: str) -> str:
+    return label.lower().removesuffix("s")
+
+
+def _without_aside(label: str) -> str:
+    return " ".join(re.sub(r"\([^()]*\)", " ", label).split())
 
 
 def _plain(text: str) -> str:
@@ -208,7 +463,9 @@ def _first(text: str, counts: Callable[[str, re.Match[str]], bool]) -> Named:
     for clause in _CLAUSES.split(_plain(text)):
         if _NOT_NOW.search(clause):
             continue
-        named = (*asked_otherwise(clause), *_NODES.finditer(clause))
+        named = [*asked_otherwise(clause), *_NODES.finditer(clause)]
+        is_placed = _PLACED.search(clause) is not None  # which can be honoured
+        named = [match for match in named if not (is_placed and _OF_PLACES.fullmatch(match[0]))]
         other = next((match for match in named if counts(clause, match)), None)
         if other is not None:
             return Named(other=other[0])
@@ -240,5 +497,6 @@ def _is_said(clause: str, match: re.Match[str]) -> bool:
     if match[0][:3].lower() in {"all", "eve", "tra", "upd"} or (says is not None and says.end() <= match.start()):
         return True
     begins = _BEGINS.fullmatch(clause[: match.start()]) is not None
-    of_what = _OF_WHAT if "fine" in match[0].lower() else _IS_NAMED
-    return begins and of_what.match(clause, match.end()) is not None
+    named = (_IS_NAMED, _ON_WHAT) if match.start() < _FIRST else (_IS_NAMED,)
+    of_what = (_OF_WHAT,) if "fine" in match[0].lower() else named
+    return begins and any(pattern.match(clause, match.end()) for pattern in of_what)

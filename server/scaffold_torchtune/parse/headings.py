@@ -1,12 +1,15 @@
 """Headings of a Markdown summary, and lines below them that look like settings and were not read."""
 
 import bisect
+import functools
 import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft
-from scaffold_torchtune.settings.parameters import by_label, normalize
+from scaffold_torchtune.parse import compound, notations
+from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, UnreadLine
+from scaffold_torchtune.settings.parameters import by_label, by_plural, normalize
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED
 from scaffold_torchtune.system.markdown import Section
 
 FOR_PEOPLE: Final = frozenset(
@@ -39,6 +42,7 @@ OF_JOBS: Final = frozenset({"account", "partition", "constraint", "qos", "reserv
 _SEPARATOR: Final = re.compile(r"[:=]")
 
 
+@functools.lru_cache(maxsize=2048)  # of each title many things are asked
 def plain(title: str) -> str:
     """Return a title without its number, a (remark) at its end, case, emphasis and symbols."""
     title = _NUMBER.sub("", title[:_LONGEST].strip())
@@ -131,6 +135,7 @@ _is_of_others: Final = _with_a_word_of(
     "related background literature references bibliography prior future limitations ideas todo next appendix discussion"
     " alternatives considered questions history changelog scope risks later glossary faq acknowledgements"
 )
+_is_example: Final = _with_a_word_of("example examples command commands script scripts template templates usage")
 _is_report: Final = _with_a_word_of("estimates estimate estimated cost costs naming status progress")
 
 
@@ -223,17 +228,60 @@ def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
     starts = [section.line for section, _ in sections]
     for number, line in enumerate(lines, start=1):
         label, value = _parted(line) if number not in taken else ("", "")
-        parameter = by_label(label) if label and value else None
-        if parameter is None or not (parameter.warn_unread or parameter.name in OF_JOBS):
+        found = _named_by(label) if label and value else None
+        if found is None:
             continue
         at = bisect.bisect_right(starts, number)
         section, above = sections[at - 1] if at else (root, ())
         title = section.title.split("\n")[0]
-        about_else = is_factors(title) or any(map(is_elsewhere, (*above, title)))
-        if normalize(label) not in parameter.words and not about_else:
-            draft.unread_lines.append(
-                (parameter.name, SourceText(value, number, title or "the top of the file", value))
-            )
+        titles = (*above, title)
+        if is_factors(title) or any(is_elsewhere(one) or _is_of_others(one) for one in titles):
+            continue
+        vague = found.vague or any(is_data(one) or is_models(one) or _is_report(one) for one in titles)
+        field = SourceText(value, number, title or "the top of the file", value)
+        draft.unread_lines.append(found._replace(text=field, vague=vague))
+    _note_unread_options(sections, draft)
+
+
+def _note_unread_options(sections: list[tuple[Section, tuple[str, ...]]], draft: SummaryDraft) -> None:
+    """Note options of sbatch in blocks of code where none are read; in an example they are vague."""
+    taken = {field.line for _, field in draft.configuration}
+    for section, above in sections:
+        titles = (*above, section.title)
+        if any(is_elsewhere(one) or _is_of_others(one) for one in titles):
+            continue
+        is_example = any(_is_example(one) for one in titles)
+        for label, option in sbatch_lines(section):
+            named = _named_by(label) if option.line not in taken else None
+            if named is not None and not named.plural and named.name:
+                draft.unread_lines.append(named._replace(text=option, vague=is_example))
+
+
+def sbatch_lines(section: Section) -> Iterator[tuple[str, SourceText]]:
+    """Yield the options of sbatch that a section's own blocks of code have, by label."""
+    for fence in section.fences:
+        for number, line in enumerate(fence.content.splitlines(), start=fence.line + 1):
+            for label, value in notations.sbatch_options(line):
+                yield label, SourceText(value, number, f"{section.title} > {label}", value)
+
+
+_NO_TEXT: Final = SourceText("", 0, "")
+
+
+def _named_by(label: str) -> UnreadLine | None:
+    """Return what a label says that its line is about, where that deserves a look; None for all other lines."""
+    parameter = by_label(label)
+    if parameter is not None:
+        is_one = parameter.warn_unread or parameter.name in OF_JOBS
+        return UnreadLine(parameter.name, _NO_TEXT, label, normalize(label) in parameter.words) if is_one else None
+    several = by_plural(label)
+    if several is not None:
+        return UnreadLine(several.name, _NO_TEXT, label, plural=True)
+    if normalize(label) in NOT_PLANNED:
+        return UnreadLine("", _NO_TEXT, label)
+    switch = compound.parameter_of(label)
+    is_switch = switch is not None and switch.name in compound.OF_OTHER_RUNS
+    return UnreadLine(switch.name, _NO_TEXT, label) if switch is not None and is_switch else None
 
 
 def _parted(line: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.settings import kinds, recipes
 from scaffold_torchtune.system import yamlio
 from scaffold_torchtune.system.markdown import Fence, Table, Text
-from scaffold_torchtune.system.text import escape, shown
+from scaffold_torchtune.system.text import escape, few, shown
 
 # A document that sets one of these outside a block of YAML keeps its settings there.
 _CORE = frozenset({"conda_env", "output_dir_base", "my_wandb_project"})
@@ -31,6 +31,7 @@ _REST = frozenset(
 _IN_A_BLOCK = "if a job is to load it, write it as a line of the code block below '## Module System'"
 _VERSIONED = re.compile(r"[A-Za-z0-9][\w.+-]*(?:/[\w.+-]+)+", re.ASCII)
 _ONE_WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
+_FEW = 6
 _AS_A_LINE = "if it is meant as a setting, write it as a line '- **Name**: value'"
 
 
@@ -302,11 +303,33 @@ def _note_unread(found: Sequence[Part], draft: LocalDraft, read_blocks: set[int]
                 code = "misspelt-field" if names and local_labels.is_strict(topic) else "unused-field"
                 fix = f"give it two columns, Setting and Value; {_AS_A_LINE}"
                 draft.add(code, message, field="table", line=table.line, fix=fix)
+        _note_examples(part, draft)
         for fence, topic in part.fences:
             line = next(_settings_in(fence, topic), None) if fence.line not in read_blocks else None
             if line:
                 message = f"{title}: a block of code is not read for settings"
                 _unused(draft, "block of code", line, message, _AS_A_LINE)
+
+
+def _note_examples(part: Part, draft: LocalDraft) -> None:
+    """Remark on an example of a job script that asks for another job than the settings do."""
+    others: list[str] = []
+    for entry in part.examples:
+        name = local_labels.setting(entry.label, entry.topic)
+        if name is None or values.is_open(entry.value):
+            continue
+        try:
+            asked = _parts(name, entry)
+        except NotHonoured:
+            asked = {name: entry.as_field()}
+        firsts = [(each, text, draft.settings.get(each)) for each, text in asked.items()]
+        others += [f"{each} {text.text}" for each, text, had in firsts if had is None or not _same(each, had, text)]
+    if others:
+        message = (
+            f"{part.title}: options of sbatch in an example are not read, and jobs get others: {few(others, _FEW)}"
+        )
+        fix = "write what jobs are to have below '## SLURM Defaults'; nothing if it is an example"
+        _unused(draft, "sbatch", part.examples[0].line, message, escape(fix))
 
 
 def _names_settings(table: Table, topic: Topic) -> bool:
@@ -317,7 +340,7 @@ def _names_settings(table: Table, topic: Topic) -> bool:
 def _settings_in(fence: Fence, topic: Topic) -> Iterator[int]:
     """Return the lines of a block below SLURM Defaults or the like that set something."""
     for number, line in _numbered(fence) if "slurm" in topic else ():
-        pair = pair_of(Text(line.strip(), number))
+        pair = None if "#SBATCH" in line else pair_of(Text(line.strip(), number))
         if pair and local_labels.setting(pair.label, topic) and not values.is_unset(pair.value):
             yield number
 

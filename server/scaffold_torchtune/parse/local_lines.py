@@ -3,17 +3,16 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Final
 
-from scaffold_torchtune.parse import local_labels
+from scaffold_torchtune.parse import local_labels, notations
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.local_labels import TOP, Topic
 from scaffold_torchtune.settings.parameters import normalize
 from scaffold_torchtune.system.markdown import Bullet, Fence, Labelled, Section, Table, Text
 
-# `conda_env=tune`, `export CONDA_ENV=tune`, `#SBATCH --account=lab`
-_ASSIGNED = re.compile(
-    r"(?:export\s+|#SBATCH\s+)?(?:--)?(?P<label>[A-Za-z][\w -]{0,60}?)\s*=\s*(?P<value>[^\s=].*)", re.ASCII
-)
+# `conda_env=tune`, `export CONDA_ENV=tune`, `--account=lab`
+_ASSIGNED = re.compile(r"(?:export\s+)?(?:--)?(?P<label>[A-Za-z][\w -]{0,60}?)\s*=\s*(?P<value>[^\s=].*)", re.ASCII)
 # `Account - lab`: no colon, and yet no prose where the first part is a label
 _UNCLEAR = re.compile(r"(?P<label>\S.{0,40}?)\s+(?:[-–—→]|->|=>)\s+(?P<value>\S.*)", re.DOTALL)
 _KEY_COLUMNS = frozenset({"setting", "key", "name", "parameter", "option", "field", "variable", "item", "property", ""})
@@ -45,13 +44,17 @@ class LocalEntry:
 
 @dataclass
 class Part:
-    """A section: what it says, what only looks as if it said something, its blocks of code and its loose lines."""
+    """A section: what it says, what only looks as if it said something, its blocks of code and its loose lines.
+
+    `examples` are options of sbatch in a section of examples or commands.
+    """
 
     title: str
     line: int
     topic: Topic
     entries: list[LocalEntry] = field(default_factory=list)
     unclear: list[LocalEntry] = field(default_factory=list)
+    examples: list[LocalEntry] = field(default_factory=list)
     tables: list[tuple[Table, Topic]] = field(default_factory=list)
     fences: list[tuple[Fence, Topic]] = field(default_factory=list)
     lines: list[tuple[Text, Topic]] = field(default_factory=list)
@@ -99,6 +102,7 @@ def _part(section: Section, topic: Topic) -> Part:
                 _read_table(item, current, part)
             case Fence():
                 part.fences.append((item, current))
+                _read_options(item.content, item.line + 1, current, part)
     # Where a heading does not show that its section is about jobs, a partition or a time limit in it does.
     if any(local_labels.is_about_jobs(entry.label, entry.topic) for entry in part.entries):
         part.entries = [replace(entry, topic=entry.topic | {"defaults"}) for entry in part.entries]
@@ -133,6 +137,8 @@ def pair_of(text: Text) -> Labelled | None:
     if text.code is not None and text.code == text.plain:
         text = Text(text.code, text.line)
     pair = text.labelled()
+    if pair and pair.exact and "#SBATCH" in pair.value:  # a script, and what stands above it
+        return None
     if pair and local_labels.is_label(pair.label):
         return pair
     assigned = _ASSIGNED.fullmatch(text.plain)
@@ -152,8 +158,22 @@ def _lines(text: Text) -> Iterable[Text]:
     return [Text(first, text.line, text.lead, text.rest.split("\n")[0], code), *rest]
 
 
+_OF_JOBS: Final = frozenset({"slurm"})
+
+
+def _read_options(text: str, first: int, topic: Topic, part: Part) -> None:
+    """Read #SBATCH lines, which are about jobs whatever their section is about; those of an example are kept apart."""
+    for number, line in enumerate(text.split("\n"), start=first):
+        for label, value in notations.sbatch_options(line):
+            entry = part.entry(label, value, value, number, _OF_JOBS, literal=True)
+            (part.examples if "nothing" in topic else part.entries).append(entry)
+
+
 def _read_line(text: Text, topic: Topic, part: Part) -> None:
     part.lines.append((text, topic))
+    if any(map(notations.is_sbatch, text.plain.split("\n"))):
+        _read_options(text.plain, text.line, topic, part)
+        return
     if pair := pair_of(text):
         is_literal = text.code is not None and pair.value == text.code
         part.entries.append(part.entry(pair.label, pair.value, pair.full, text.line, topic, literal=is_literal))

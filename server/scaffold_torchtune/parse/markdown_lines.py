@@ -5,6 +5,7 @@ claude.local.md is read by it too, so a line may be one of a block of YAML or of
 
 import itertools
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +24,8 @@ _FENCE: Final = re.compile(r"\s{0,99}(?:>\s{0,9}){0,99}(?:[-*+]\s{1,9})?(`{3,}|~
 _UNDERLINE: Final = re.compile(r" {0,3}(?:=+|-+)\s*")
 _BREAK: Final = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _H1: Final = re.compile(r" {0,3}#\s")
+_MINUTES: Final = re.compile(r"(?<!\S)(?:-t ?|--time[ =])(?P<minutes>[0-9]{1,6})(?![\w:-])")
+_LETTER: Final = re.compile(r"\s-[A-Za-z]")
 _UNESCAPED: Final = re.compile(r"\\([!-/:-@\[-`{-~])")
 _BAR: Final = re.compile(r"(?<!\\)\|")
 
@@ -156,7 +159,9 @@ def _in_place(rows: Sequence[str], field: SourceText, value: Written) -> list[st
         return [command if is_code else f"- `{command}`"]
     if field.alone:
         return [value.markdown]
-    if is_code and not re.match(r"\s*(?:#SBATCH|export)\b|[^:]*=", row):
+    if "#SBATCH" in row:
+        return [_in_options(row, field, value)]
+    if is_code and not re.match(r"\s*export\b|[^:]*=", row):
         return [f"{row[: row.index(':') + 1]} {value.local_yaml}"] if ":" in row else [value.local_yaml]
     cell = _cell(row, field)
     if cell is not None:
@@ -175,6 +180,30 @@ def _in_place(rows: Sequence[str], field: SourceText, value: Written) -> list[st
             return [f"{head}{value.text}"]
         return [f'{head}"{value.text}"' if is_code else f"{head}{value.markdown}"]
     return [f"{head.rstrip()} {value.markdown}" if head.strip() else value.markdown]
+
+
+def _in_options(row: str, field: SourceText, value: Written) -> str:
+    """Return an #SBATCH line with a value in its place; in a notation of its own the line becomes that option alone."""
+    minutes = _MINUTES.search(row) if value.kind == "time" else None
+    start, end = minutes.span("minutes") if minutes else _option(row, field.text)
+    if start >= 0:
+        is_quoted = row[start - 1] in {"'", '"'} and row[end : end + 1] == row[start - 1]
+        return f"{row[:start]}{value.text if is_quoted else shlex.quote(value.text)}{row[end:]}"
+    mark = row[: row.index("#SBATCH")]
+    label = field.note.rpartition(" > ")[2].replace(" ", "-")
+    return f"{mark}#SBATCH --{label}={shlex.quote(value.text)}{'`' if '`' in mark else ''}"
+
+
+def _option(row: str, text: str) -> tuple[int, int]:
+    """Return where the last value of an #SBATCH line stands that is a text; -1 where none is."""
+    start = row.rfind(text)
+    while start > 0:
+        end, before = start + len(text), row[:start]
+        is_value = not before[-1].isalnum() or _LETTER.fullmatch(before[-3:]) is not None
+        if is_value and not row[end : end + 1].isalnum():
+            return start, end
+        start = row.rfind(text, 0, start)
+    return -1, -1
 
 
 def _cell(row: str, field: SourceText) -> tuple[int, int] | None:

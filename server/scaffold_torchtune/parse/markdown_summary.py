@@ -226,6 +226,8 @@ def _jobs(section: Section, draft: SummaryDraft) -> None:
     """Read what a section about jobs says of all of them: account, time, ...; all else there is for people."""
     read = SummaryDraft(draft.file)
     _training(section, section.title, read)
+    for part in section.walk():
+        read.configuration += headings.sbatch_lines(part)
     for label, text in read.configuration:
         parameter = compound.parameter_of(label)
         if parameter is not None and parameter.name in SURROUNDINGS | {"nodes"}:

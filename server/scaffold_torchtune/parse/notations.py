@@ -5,6 +5,8 @@ have to guess (`~3`, `8-16`, `2²`, a decimal comma) stays as it is, and the rea
 """
 
 import re
+import shlex
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final
 
@@ -226,3 +228,64 @@ def counted_gpus(text: str) -> tuple[str, str] | None:
     """Return number and type of `4 GPUs`, `2 x A100`, `1 × 80GB GPU`, `2 A100s`; None for other texts."""
     found = next((match for form in _GPUS if (match := form.fullmatch(_in_ascii(text)))), None)
     return (found["number"], found["type"].strip()) if found else None
+
+
+# --- options of sbatch
+
+_SBATCH: Final = re.compile(r"[ \t>]{0,99}[`$]?#SBATCH[ \t]{1,99}(?P<options>-[^\n]*)")
+_ANY_SBATCH: Final = re.compile(r"[ \t>]{0,99}[`$]?#{1,3} ?SBATCH(?!\w)")
+_BY_LETTER: Final = {
+    "A": "account", "p": "partition", "C": "constraint", "t": "time", "N": "nodes", "n": "ntasks", "q": "qos",
+    "c": "cpus-per-task", "G": "gpus", "x": "exclude", "w": "nodelist", "J": "job-name", "o": "output", "e": "error",
+    "a": "array", "d": "dependency", "D": "chdir",
+}  # fmt: skip
+_SAME_AS: Final = {"gpus-per-node": "gpus", "gpus-per-task": "gpus", "gres": "gpus", "no-requeue": "requeue"}
+_FLAGS: Final = {"requeue": "yes", "no-requeue": "no"}
+_OF_EACH_JOB: Final = frozenset({"job-name", "output", "error", "open-mode"})
+_ONE_PROCESS: Final = frozenset({"ntasks", "ntasks-per-node", "nodes"})
+_MINUTES: Final = re.compile(r"[0-9]{1,6}")
+_TYPE_ALONE: Final = re.compile(r"gpu(?::(?P<type>[A-Za-z][A-Za-z0-9._-]*))?", re.ASCII)
+
+
+def is_sbatch(line: str) -> bool:
+    """Return whether a line is an #SBATCH line, be it one that is switched off as `##SBATCH`."""
+    return _ANY_SBATCH.match(line) is not None
+
+
+def sbatch_options(line: str) -> Iterator[tuple[str, str]]:
+    """Yield the options of an #SBATCH line, by what documents call them, with their values: `-t 30` is time 0:30:00.
+
+    Left out are those that say what every job is, or that each job is given by itself: one task, its name, its log.
+    """
+    match = _SBATCH.match(line)
+    try:
+        words = shlex.split(match["options"].rstrip("`"), comments=True) if match else []
+    except ValueError:  # a quote that is not closed
+        words = match["options"].split() if match else []
+    while words and not words[0].startswith("("):  # a remark
+        word = words.pop(0)
+        name, equals, value = word.lstrip("-").partition("=")
+        if not word.startswith("--") and word.startswith("-"):
+            letter, rest = word[1:2], word[2:]
+            name, equals, value = _BY_LETTER.get(letter, letter), rest, rest.removeprefix("=")
+        is_alone = equals or name in _FLAGS or not word.startswith("-")
+        if not is_alone and words and not words[0].startswith(("-", "(")):
+            value = words.pop(0)
+        value = _FLAGS.get(name, value or "yes")
+        if name not in _OF_EACH_JOB and not (name in _ONE_PROCESS and value == "1"):
+            yield from _of_sbatch(name, value)
+
+
+def _of_sbatch(name: str, value: str) -> Iterator[tuple[str, str]]:
+    if name == "time" and _MINUTES.fullmatch(value):
+        hours, minutes = divmod(int(value), 60)
+        value = f"{hours}:{minutes:02d}:00"
+    if name != "gres":
+        yield _SAME_AS.get(name, name), value
+        return
+    for part in value.split(","):
+        alone = _TYPE_ALONE.fullmatch(part)
+        if alone is not None:
+            yield "gpus", f"gpu:{alone['type']}:1" if alone["type"] else "1"
+        else:
+            yield ("gpus" if part.startswith("gpu:") else "generic resource", part)

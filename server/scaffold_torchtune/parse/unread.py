@@ -4,122 +4,246 @@ A line that names a setting and a note or sentence that names a method are refus
 it says; what only mentions something is left alone.
 """
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models import Run, Setting
 from scaffold_torchtune.parse import compound, free_text, headings, values
-from scaffold_torchtune.parse.drafts import RowDraft, SourceText
+from scaffold_torchtune.parse.drafts import RowDraft, SourceText, UnreadLine
+from scaffold_torchtune.parse.free_text import SEVERAL, Stated
 from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import kinds, recipes
-from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label
-from scaffold_torchtune.settings.unsupported import asked_otherwise
-from scaffold_torchtune.system.text import shown
+from scaffold_torchtune.settings.parameters import PARAMETERS, by_label, normalize
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, is_refused
+from scaffold_torchtune.system.text import few, shown
 
 _OF_ANOTHER: Final = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
 _METHODS: Final = {recipes.LORA: "LoRA", recipes.FULL: "full fine-tuning"}
 _TO_CONFIGURATION: Final = (
     "write it as a line '- **Name:** value' under '## Configuration', if the runs are to have it; else take it out"
 )
+_CORRECT: Final = "correct the one that is wrong; the runs count"
+_FEW: Final = 6
+_OF_WHOLES: Final = {"attention": {"apply_lora_to_mlp": "no"}, "attention and mlp": {"apply_lora_to_mlp": "yes"}}
+"""Where LoRA is applied, of whole parts of a layer, which leave open what in attention gets it."""
+_OTHER_LOGGER: Final = re.compile(
+    r"(?:tensorboard|ml-?flow|neptune|comet|clearml|aim|csv|stdout|disk)(?!\w)", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class _Tuned:
+    """What documents say of the fine-tuned runs: their rows, and what all share."""
+
+    runs: Sequence[Run]
+    config: Mapping[str, Setting]
+
+    def of(self, name: str, run: Run) -> Scalar:
+        """Return what a run has of a parameter: its own, that of all, the default or what follows from others."""
+        if name in recipes.OF_LORA and self.method(run) == recipes.FULL:
+            return None
+        planned = run.parameters.get(name) or self.config.get(name)
+        if planned is not None and name != "effective_batch_size":
+            return planned.value
+        match name:
+            case "nodes":
+                return 1
+            case "lora_alpha":
+                rank = self.of("lora_rank", run)
+                return 2 * rank if isinstance(rank, int) else None
+            case "effective_batch_size":
+                batch, steps, gpus = (self.of(n, run) for n in ("batch_size", "gradient_accumulation_steps", "gpus"))
+                is_known = isinstance(batch, int) and isinstance(steps, int) and isinstance(gpus, int)
+                return batch * steps * gpus if is_known else None  # type: ignore[operator]
+        return PARAMETERS[name].default
+
+    def levels(self, name: str) -> dict[Scalar, int]:
+        """Return what the runs have of a parameter, each with the number of runs that have it."""
+        return Counter(self.of(name, run) for run in self.runs)
+
+    def steps(self, name: str) -> dict[Scalar, int]:
+        """Return how many steps all epochs of runs may have that have a limit for each, which people name as well."""
+        found = Counter[Scalar]()
+        for run in self.runs if name == "max_steps_per_epoch" else ():
+            limit, epochs = self.of(name, run), self.of("epochs", run)
+            if isinstance(limit, int) and isinstance(epochs, int):
+                found[limit * epochs] += 1
+        return found
+
+    def method(self, run: Run) -> str | None:
+        """Return how a run is trained; None where that is not known."""
+        recipe = run.parameters.get("recipe") or self.config.get("recipe")
+        return recipes.LORA if recipe is None else recipes.method_of(recipe.text)
+
+    def replicates(self) -> set[int]:
+        """Return how many runs there are of each condition, which is all that runs have but their seeds."""
+        names = {name for run in self.runs for name in run.parameters} - {"seed"}
+        conditions = Counter(
+            (run.model, *(str(self.of(name, run)) for name in sorted(names - {"model"}))) for run in self.runs
+        )
+        return set(conditions.values())
+
+    def has_count(self, stated: Stated, name: str) -> bool:
+        """Return whether the runs have as many values of a parameter, or runs of each condition, as a text says."""
+        counts = {len(self.levels(name))} if not stated.replicates else set[int]()
+        counts |= self.replicates() if name == "seed" else set()
+        return (max(counts) > 1) if stated.number == SEVERAL else stated.number in counts
 
 
 def note_unread(reading: Reading, config: Mapping[str, Setting], runs: Sequence[Run]) -> None:
     """Note what the summary says of the runs where no settings are read, and is not so."""
-    _lines(reading, config, runs)
-    tuned = {run.line: run for run in runs if run.type == "fine-tuned"}
-    for row in reading.summary.rows:
-        if row.line in tuned:
-            _notes(reading, row, tuned[row.line], config)
-    if tuned:
-        _notes_about_all(reading, config, list(tuned.values()))
-        _sentences(reading, config, list(tuned.values()))
-
-
-def _value(parameter: Parameter, text: SourceText) -> Scalar:
-    """Return the value that a line, or its first word, gives for a parameter; None where it gives none."""
-    words = [word.rstrip(".,;") for word in text.text.split()[:1]] if parameter.kind not in {"text", "name"} else []
-    found = (values.value_of(parameter, replace(text, text=word, full=word)) for word in (text.text, *words))
-    return next((value for value in found if value is not None), None)
-
-
-def _lines(reading: Reading, config: Mapping[str, Setting], runs: Sequence[Run]) -> None:
-    by_run = {name for run in runs for name in run.parameters}
-    for name, text in reading.summary.unread_lines:
-        if values.is_open(text.text):
-            continue
-        if name in compound.OF_OTHER_RUNS:
-            _of_other_runs(reading, name, text, config, is_by_run=name in by_run)
-            continue
-        if name in headings.OF_JOBS:
-            _of_jobs(reading, name, text, config, by_run)
-            continue
-        value, planned = _value(PARAMETERS[name], text), config.get(name)
-        # a line without a value is prose
-        if value is None or name in by_run or (planned is not None and planned.value == value):
-            continue
-        taken = f"line {planned.source.line} is read" if planned else "no other line sets it"
-        message = f"{name} is {shown(value)} here (under {shown(text.note)}), where no settings are read; {taken}"
-        reading.add("unused-field", message, field=name, actual=value, line=text.line, fix=_TO_CONFIGURATION)
-
-
-def _of_jobs(reading: Reading, name: str, text: SourceText, config: Mapping[str, Setting], by_run: set[str]) -> None:
-    """Refuse a line that asks for other jobs than are planned, where it is plainly a request: an account, 4 GPUs."""
-    value, planned = values.value_of(PARAMETERS[name], text), config.get(name)
-    has = planned.value if planned else PARAMETERS[name].default
-    if value is None or name in by_run or has == value or _is_same_time(name, has, value):
+    tuned = _Tuned([run for run in runs if run.type == "fine-tuned"], config)
+    if not tuned.runs:
         return
-    message = f"{name} is {shown(value)} here (under {shown(text.note)}), where no settings are read"
-    code, fix = "misspelt-field", _TO_CONFIGURATION
+    before = len(reading.findings)
+    for line in reading.summary.unread_lines:
+        _line(reading, line, tuned)
+    told = {found.line for found in reading.findings[before:]}
+    by_line = {run.line: run for run in tuned.runs}
+    for row in reading.summary.rows:
+        if row.line in by_line:
+            _notes(reading, row, by_line[row.line], tuned)
+    for note in reading.summary.notes:
+        _about_all(reading, note, tuned)
+    for text in reading.summary.prose:
+        if text.line not in told:
+            _sentences(reading, text, tuned)
+
+
+# --- lines that look like settings
+
+
+def _line(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
+    name, text = line.name, line.text
+    if values.is_open(text.text) and not compound.says_none(line.label, text.text):
+        return
+    if not name:
+        _not_planned(reading, line)
+    elif line.plural:
+        _levels_of(reading, line, tuned)
+    elif name in compound.OF_OTHER_RUNS:
+        _of_other_runs(reading, line, tuned)
+    elif name in headings.OF_JOBS:
+        _of_jobs(reading, line, tuned)
+    else:
+        _hyperparameter(reading, line, tuned)
+
+
+def _hyperparameter(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
+    """Refuse a line that plainly gives a hyperparameter another value than any run has.
+
+    Where its label may be another word, or its section is about the data or costs, and where words follow the value,
+    which may make it prose, it is a warning.
+    """
+    name, text = line.name, line.text
+    parameter, levels = PARAMETERS[name], tuned.levels(name)
+    value = values.value_of(parameter, text)
+    code = (
+        "levels-differ" if normalize(line.label) in parameter.words else "unused-field" if line.vague else "ambiguous"
+    )
+    if value is None and parameter.kind not in {"text", "name"}:
+        word = next((word.rstrip(".,;") for word in text.text.split()[:1]), "")
+        value, code = values.value_of(parameter, replace(text, text=word, full=word)), "unused-field"
+    if value is not None and value not in levels:
+        _other_value(reading, name, text, value, levels, code)
+
+
+def _other_value(
+    reading: Reading, name: str, text: SourceText, value: Scalar, levels: Mapping[Scalar, int], code: str
+) -> None:
+    has = _listed(levels)
+    message = f"{name} is {shown(value)} here (under {shown(text.note)}), where no settings are read; the runs have"
+    message = f"{message} {has}"
+    reading.add(code, message, field=name, expected=has, actual=value, line=text.line, fix=_TO_CONFIGURATION)
+
+
+def _listed(levels: Mapping[Scalar, int]) -> str:
+    return few([kinds.written(level) if level is not None else "none" for level in levels], _FEW)
+
+
+def _not_planned(reading: Reading, line: UnreadLine) -> None:
+    """Refuse a line that asks for what no scaffold has; one that may mean something else is a warning."""
+    text, label = line.text, line.label
+    written = f"{label}: {text.full or text.text}"
+    words = normalize(label)
+    if not is_refused(words, text.full or text.text):
+        return
+    if next(asked_otherwise(written), None) and not line.vague:
+        reading.not_planned(label, text)
+        return
+    message = (
+        f"{shown(label)} is {shown(text.text)} here (under {shown(text.note)}); no run has it: {NOT_PLANNED[words]}"
+    )
+    reading.add("unused-field", message, field=words, actual=text.text, line=text.line, fix=_OF_ANOTHER)
+
+
+def _levels_of(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
+    """Note a line that lists levels that no run has; refuse one that counts others: `Seeds: 3`, `Ranks: 8, 16`."""
+    name, text, levels = line.name, line.text, tuned.levels(line.name)
+    stated = free_text.of_levels(name, line.label, text.full or text.text)
+    is_the_one = len(levels) == 1 and values.value_of(PARAMETERS[name], text) in levels  # `Seeds: 42`
+    if stated is not None and not is_the_one:
+        is_plain = (bool(stated.number) or line.is_read) and not line.vague
+        text = replace(text, note=f"{text.note}: {line.label}")
+        _state(reading, stated, text, tuned, is_labelled=is_plain)
+
+
+def _of_jobs(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
+    """Refuse a line that asks for other jobs than are planned, where it is plainly a request: an account, 4 GPUs."""
+    name, text = line.name, line.text
+    if name == "gpus":
+        text = values.requested_gpus(text)["gpus"]
+    value, levels = values.value_of(PARAMETERS[name], text), tuned.levels(name)
+    if value is None or any(has == value or _is_same_time(name, has, value) for has in levels):
+        return
     is_estimate = name == "mem" or (name == "time" and ":" not in text.text)  # how long all of it takes
-    if headings.is_about_machines(text.note) or is_estimate:
-        code, fix = "unused-field", _TO_CONFIGURATION
-    reading.add(code, message, field=name, expected=has, actual=value, line=text.line, fix=fix)
+    is_vague = headings.is_about_machines(text.note) or is_estimate or line.vague
+    _other_value(reading, name, text, value, levels, "unused-field" if is_vague else "misspelt-field")
 
 
 def _is_same_time(name: str, one: Scalar, other: Scalar) -> bool:
     return name == "time" and one is not None and kinds.slurm_seconds(str(one)) == kinds.slurm_seconds(str(other))
 
 
-def _of_other_runs(
-    reading: Reading, name: str, text: SourceText, config: Mapping[str, Setting], *, is_by_run: bool
-) -> None:
-    """Refuse a line that says of a method, LoRA, nodes or the like what Configuration does not say.
-
-    Where rows say it, `is_by_run`, they count; what no scaffold can honour is refused all the same.
-    """
+def _of_other_runs(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
+    """Refuse a line that says of a method, LoRA, nodes, W&B or the size of a step what no run has."""
+    text = line.text
     try:
-        said = compound.parts(name, text)
+        said = compound.parts(line.label, text)
     except NotHonoured as problem:
-        if next(asked_otherwise(text.full or text.text), None):  # all else may be prose: `Method: a grid over ranks`
-            reading.not_honoured(name, text, problem)
-        return
-    if is_by_run:
+        written = text.full or text.text
+        if next(asked_otherwise(written), None):  # all else may be prose: `Method: a grid over ranks`
+            reading.not_honoured(line.label, text, problem)
+        elif line.name == "wandb_mode" and _OTHER_LOGGER.match(written.strip("`* ")):
+            message = f"{text.note} says that the runs log to {shown(written)}, and they log to Weights & Biases"
+            reading.add("levels-differ", message, field="wandb_mode", actual=written, line=text.line, fix=_CORRECT)
         return
     for part, field in said.items():
-        value, planned = values.value_of(PARAMETERS[part], field), config.get(part)
-        usual = {"recipe": recipes.LORA, "nodes": 1}.get(part, PARAMETERS[part].default)
-        is_so = value == usual if planned is None else planned.value == value
-        if part == "recipe" and planned is not None and value is not None:
-            is_so = recipes.agree(str(planned.value), str(value))
-        if value is not None and part in compound.OF_OTHER_RUNS and not is_so:
-            message = f"{part} is {shown(value)} here (under {shown(text.note)}), where no settings are read"
-            reading.add("misspelt-field", message, field=part, actual=value, line=text.line, fix=_TO_CONFIGURATION)
+        value, levels = values.value_of(PARAMETERS[part], field), tuned.levels(part)
+        if part == "recipe" and value is not None:
+            is_so = any(recipes.agree(str(has or recipes.LORA), str(value)) for has in levels)
+        else:
+            is_so = value in levels or (part in recipes.OF_LORA and levels.keys() == {None})
+        if value is not None and not is_so and not line.vague:
+            _other_value(reading, part, text, value, levels, "misspelt-field")
             return
 
 
-def _method(run: Run, config: Mapping[str, Setting]) -> str | None:
-    recipe = run.parameters.get("recipe") or config.get("recipe")
-    return recipes.LORA if recipe is None else recipes.method_of(recipe.text)
+# --- notes beside runs
 
 
-def _notes(reading: Reading, row: RowDraft, run: Run, config: Mapping[str, Setting]) -> None:
+def _notes(reading: Reading, row: RowDraft, run: Run, tuned: _Tuned) -> None:
     """Refuse notes beside a run that say it is another one."""
     for note in row.notes:
-        named, planned = free_text.in_note(note.full or note.text), _method(run, config)
-        if named.other is not None:
+        named, planned = free_text.in_note(note.full or note.text), tuned.method(run)
+        if named.other is not None and not (
+            free_text.is_of_places(named.other) and tuned.of("apply_lora_to_mlp", run) is False
+        ):
             what = f"asks for {shown(named.other)}, which is not scaffolded"
             reading.not_honoured(note.note.rpartition(".")[2], note, NotHonoured(what, _OF_ANOTHER))
         elif named.recipe is not None and planned is not None and named.recipe != planned:
@@ -129,48 +253,87 @@ def _notes(reading: Reading, row: RowDraft, run: Run, config: Mapping[str, Setti
                 "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=note.line, fix=fix
             )
         for name, text in free_text.settings_in_note(note.full or note.text):
-            _setting_beside(reading, name, text, note, run, config)
+            _setting_beside(reading, name, text, note, run, tuned)
 
 
-def _setting_beside(
-    reading: Reading, name: str, text: str, note: SourceText, run: Run, config: Mapping[str, Setting]
-) -> None:
-    parameter = PARAMETERS[name]
-    value = values.value_of(parameter, replace(note, text=text, full=None, source=None))
-    planned = run.parameters.get(name) or config.get(name)
-    rank = run.parameters.get("lora_rank") or config.get("lora_rank")
-    usual = {"nodes": 1, "lora_alpha": 2 * rank.integer if rank else None}  # the rule of lora_alpha
-    has = planned.value if planned else usual.get(name, parameter.default)
-    if value is None or has == value or name == "effective_batch_size" or (has is None and planned is None):
+def _setting_beside(reading: Reading, name: str, text: str, note: SourceText, run: Run, tuned: _Tuned) -> None:
+    value = values.value_of(PARAMETERS[name], replace(note, text=text, full=None, source=None))
+    has = tuned.of(name, run)
+    if value is None or has == value or (has is None and name in recipes.OF_LORA):
         return
     message = f"{name} of the run {shown(run.name)} is {shown(has)}, but its {note.note} says {shown(value)}"
     fix = f"write the one that is meant in a column of {name}, and the note without it"
     reading.add("ambiguous", message, field=name, expected=has, actual=value, line=note.line, fix=fix)
 
 
-def _notes_about_all(reading: Reading, config: Mapping[str, Setting], tuned: Sequence[Run]) -> None:
-    """Refuse notes in Configuration that say that all runs are others."""
-    for note in reading.summary.notes:
-        written = note.full or note.text
-        _named(reading, free_text.in_note(written), note, config, tuned)
-        for name, text in free_text.settings_in_note(written):
-            _level(reading, name, text, note, config, tuned, code="ambiguous")
+def _about_all(reading: Reading, note: SourceText, tuned: _Tuned) -> None:
+    """Refuse a note in Configuration that says that all runs are others."""
+    written = note.full or note.text
+    _named(reading, free_text.in_note(written), note, tuned)
+    for name, text in free_text.settings_in_note(written):
+        _state(reading, Stated(name, (text,)), note, tuned, is_labelled=True)
+    for stated in free_text.levels_in_sentences(written):
+        _state(reading, stated, note, tuned)
+    _mode(reading, note, tuned)
 
 
-def _sentences(reading: Reading, config: Mapping[str, Setting], tuned: Sequence[Run]) -> None:
-    """Refuse sentences that say that the runs are trained by a method that none has; tell other values of settings."""
-    for text in reading.summary.prose:
-        written = text.full or text.text
-        _named(reading, free_text.in_sentences(written), text, config, tuned)
-        for label, stated in free_text.settings_in_sentences(written):
-            _level(reading, label, stated, text, config, tuned)
+# --- sentences
 
 
-def _named(
-    reading: Reading, named: free_text.Named, text: SourceText, config: Mapping[str, Setting], tuned: Sequence[Run]
-) -> None:
+def _sentences(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
+    """Refuse sentences that say that the runs are trained by a method that none has; tell other values of settings.
+
+    What stands behind a label says it plainly: `Schedule: 9 epochs` is refused.
+    """
+    written = text.full or text.text
+    _named(reading, free_text.in_sentences(written), text, tuned)
+    label, rest = free_text.of_a_label(written)
+    told = set[tuple[str, ...]]()
+    is_plain = bool(label) and not headings.is_about_machines(label)
+    for name, value in free_text.settings_in_note(rest) if label else free_text.settings_alone(written):
+        told.add((name, value))
+        _state(reading, Stated(name, (value,)), text, tuned, is_labelled=is_plain)
+    in_sentences = (free_text.settings_in_sentences, free_text.settings_in_words, free_text.levels_in_sentences)
+    for stated in [each for read in in_sentences for each in read(written)]:
+        parameter = by_label(stated.label)
+        if parameter is not None and (parameter.name, *stated.values) not in told:
+            told.add((parameter.name, *stated.values))
+            _state(reading, stated, text, tuned, is_labelled=is_plain and bool(stated.number))
+    _mode(reading, text, tuned, is_labelled=is_plain)
+    _adapter(reading, text, tuned)
+
+
+def _adapter(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
+    """Refuse sentences about where LoRA is applied, and tell those about alpha, where no run is so."""
+    written = text.full or text.text
+    for places in free_text.places_in_sentences(written):
+        try:
+            said = _OF_WHOLES.get(places) or compound.places_of(places)
+        except NotHonoured as problem:
+            reading.not_honoured("LoRA", replace(text, text=places, full=None), problem)
+            continue
+        for name, value in said.items():
+            of_lora = replace(tuned, runs=[run for run in tuned.runs if tuned.of(name, run) is not None])
+            _state(reading, Stated(name, (value,)), text, of_lora, is_labelled=True)
+    for factor in free_text.alphas_in_sentences(written):
+        pairs = [(tuned.of("lora_alpha", run), tuned.of("lora_rank", run)) for run in tuned.runs]
+        others = [one for one, rank in pairs if isinstance(one, int) and isinstance(rank, int) and one != factor * rank]
+        if others:
+            message = (
+                f"{text.note} says that lora_alpha is {factor:g} x lora_rank, and {len(others)} run(s) have another"
+            )
+            reading.add("levels-differ", message, field="lora_alpha", line=text.line, fix=_CORRECT)
+
+
+def _mode(reading: Reading, text: SourceText, tuned: _Tuned, *, is_labelled: bool = False) -> None:
+    """Note what a text says of the mode of Weights & Biases, where no run has it."""
+    for mode in free_text.modes_in_sentences(text.full or text.text):
+        _state(reading, Stated("wandb_mode", (mode,)), text, tuned, is_labelled=is_labelled)
+
+
+def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: _Tuned) -> None:
     """Refuse what a text says of all runs, where none of them is trained so."""
-    methods = {_method(run, config) for run in tuned}
+    methods = {tuned.method(run) for run in tuned.runs}
     if named.other is not None:
         message = f"{text.note} says that the runs are trained with {shown(named.other)}, which is not scaffolded"
         reading.add("unsupported-setting", message, field="recipe", actual=named.other, line=text.line, fix=_OF_ANOTHER)
@@ -184,26 +347,48 @@ def _named(
         )
 
 
-def _level(
-    reading: Reading,
-    label: str,
-    written: str,
-    text: SourceText,
-    config: Mapping[str, Setting],
-    tuned: Sequence[Run],
-    *,
-    code: str = "levels-differ",
-) -> None:
-    parameter = by_label(label)
-    value = None if parameter is None else values.value_of(parameter, replace(text, text=written, full=None))
-    if parameter is None or value is None:
+def _state(reading: Reading, stated: Stated, text: SourceText, tuned: _Tuned, *, is_labelled: bool = False) -> None:
+    """Note what a text says that the runs have, and they have not; refuse it where a label says it plainly.
+
+    The size of a step is refused of sentences too: nothing else in a document says it.
+    """
+    parameter = by_label(stated.label)
+    if parameter is None or not tuned.runs:
         return
-    name = parameter.name
-    given = [setting for run in tuned if (setting := run.parameters.get(name) or config.get(name)) is not None]
-    levels = {setting.value for setting in given} or {parameter.default}
-    if value not in levels and None not in levels:
-        message = f"{text.note} says that {name} is {shown(value)}, and no run has it"
+    levels, code = (
+        tuned.levels(parameter.name) | tuned.steps(parameter.name),
+        "ambiguous" if is_labelled else "levels-differ",
+    )
+    said = [values.value_of(parameter, replace(text, text=one, full=None, source=None)) for one in stated.values]
+    actual = said[0] if len(said) == 1 else ", ".join(stated.values) or stated.number
+    if stated.number:
+        what = _miscounted(stated, parameter.name, tuned)
+    else:
+        what = _missing(stated, said, levels) if None not in said else None
+        code = "ambiguous" if parameter.name == "effective_batch_size" and not set(said) <= levels.keys() else code
+    if what is not None:
+        message = f"{text.note} says that {parameter.name} {what}"
+        has = _listed(levels)
         reading.add(
-            code, message, field=name, actual=value, line=text.line,
-            fix="correct the one that is wrong; the runs count",
+            code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=_CORRECT
         )  # fmt: skip
+
+
+def _missing(stated: Stated, said: Sequence[Scalar], levels: Mapping[Scalar, int]) -> str | None:
+    """Return what is wrong with values that a text says the runs have, or None."""
+    others = [value for value in said if value not in levels]
+    if others:
+        return f"is {few([kinds.written(value) for value in others], _FEW)}, and the runs have {_listed(levels)}"
+    if not others and stated.of_all and len(levels) > 1:
+        number = sum(count for level, count in levels.items() if level not in said)
+        return f"is {kinds.written(said[0])} in all runs, and {number} of them have another"
+    return None
+
+
+def _miscounted(stated: Stated, name: str, tuned: _Tuned) -> str | None:
+    """Return what is wrong with a number of levels, or None."""
+    if tuned.has_count(stated, name):
+        return None
+    levels = tuned.levels(name)
+    said = "several" if stated.number == SEVERAL else stated.number
+    return f"has {said} values, and the runs have {len(levels)}: {_listed(levels)}"

@@ -13,17 +13,18 @@ from scaffold_torchtune.models import Plan
 from scaffold_torchtune.pipeline import scaffold_log, state
 from scaffold_torchtune.pipeline.backend import Backend, digest_beside
 from scaffold_torchtune.pipeline.backup import Backup, History, Reason, history_in_the_way
-from scaffold_torchtune.pipeline.changes import job_outputs, refuse_started, started_setups
+from scaffold_torchtune.pipeline.changes import decisions, job_outputs, refuse_started, started_setups
+from scaffold_torchtune.pipeline.locate import copied
 from scaffold_torchtune.pipeline.plan_file import NotAPlan, read_plan
 from scaffold_torchtune.pipeline.prepare import Prepared
-from scaffold_torchtune.pipeline.state import Record
+from scaffold_torchtune.pipeline.state import Record, hash_of, hashes_of
 from scaffold_torchtune.plan.planner import with_id
 from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import RenderedRun, RenderResult, changes_of
 from scaffold_torchtune.system import layout, locking
 from scaffold_torchtune.system.files import Tree, sha256
-from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, OUTPUTS, RUN_FILES, SETUP_YAML
+from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, RUN_FILES, SETUP_YAML
 from scaffold_torchtune.system.text import escape
 
 
@@ -50,17 +51,6 @@ def clear_leftovers(tree: Tree) -> None:
         if isinstance(tree.look_at_lock(), locking.Leftover):
             with writing(tree):
                 pass
-
-
-def hash_of(tree: Tree, path: str) -> str | None:
-    """Return the SHA-256 of a file, or None where it is not there."""
-    data = tree.read(path)
-    return None if data is None else sha256(data)
-
-
-def hashes_of(tree: Tree, directory: str, names: Iterable[str] = OUTPUTS) -> dict[str, str]:
-    """Return the SHA-256 of those files of a run that are there, by name."""
-    return {name: digest for name in names if (digest := hash_of(tree, f"{directory}/{name}"))}
 
 
 def _edited(path: str, what: str, again: str = "repeat the step") -> Finding:
@@ -90,28 +80,35 @@ def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Re
     """Return the runs whose setup_finetune.yaml is not yet as planned.
 
     Raises:
-        Refused: a started run would change, and nobody said that it is to be replaced, or it cannot be; or a file in
-            the way was edited, or is not ours, and `overwrite` is false; names all of them.
+        Refused: the directory is a copy of another experiment; a started run would change, and nobody said that it is
+            to be replaced, or it cannot be; or a file in the way was edited, or is not ours, and `overwrite` is false;
+            names all of them.
     """
-    refuse_started(prepared.plan, prepared.changes, replace=request.started == "replace")
+    names = [each.directory for each in prepared.changes]
+    if problems := copied(prepared.previous, prepared.directory, names):
+        raise Refused("this is a copy of another experiment", problems)
+    refuse_started(prepared.plan, prepared.changes, decisions(request, names))
     unchanged = {each.directory for each in prepared.changes if each.kind == "unchanged"}
-    problems: list[Finding] = []
+    replaced = {each.directory for each in prepared.changes if each.kind == "changed" and each.is_started}
+    problems = []
     pending: list[Rendered] = []
     for one in prepared.rendered:
         directory = one.run.directory
+        if directory in prepared.unrecorded:
+            continue
         if tree.kind(directory) is None:
             pending.append(one)
             continue
         record = state.load_record(tree, directory)
         planned = sha256(one.text.encode())
-        if record is not None and record.setup_yaml == planned == hash_of(tree, f"{directory}/{SETUP_YAML}"):
+        is_done = record is not None and record.setup_yaml == planned == hash_of(tree, f"{directory}/{SETUP_YAML}")
+        if is_done and directory not in replaced:
             continue
         pending.append(one)
         problems += [_edited(f"{directory}/{name}", _CHANGED) for name in _foreign(tree, prepared, one, record)]
-    if request.started != "replace":
-        again = [one.run for one in pending if one.run.directory in unchanged]  # somebody changed or removed its file
-        if started := started_setups(tree, again, request):
-            raise Refused("files of started runs would be written anew", started)
+    again = [one.run for one in pending if one.run.directory in unchanged]  # somebody changed or removed its file
+    if started := started_setups(tree, prepared.plan, again, request):
+        raise Refused("files of started runs would be written anew", started)
     if pending and (blocked := history_in_the_way(tree, [one.run.directory for one in pending])):
         raise Refused("earlier files could not be kept", blocked)
     if problems and not request.overwrite:
@@ -149,6 +146,9 @@ def write_renders(
     state.save(tree, layout.PLAN, meanwhile)
     for dropped in (each for each in prepared.changes if each.kind == "dropped" and not each.is_started):
         _put_aside(tree, dropped.directory, history, backup)
+    for name in prepared.unrecorded:
+        maker = f"bundled {plan.version}" if plan.options.setup_script == "bundled" else ""
+        state.save(tree, layout.record(name), state.adopted(tree, name, maker))
     made: list[str] = []
     for done, one in enumerate(pending, start=1):
         directory, text = one.run.directory, one.text.encode()
@@ -161,12 +161,15 @@ def write_renders(
             edited = []
         change = changes[directory]
         if change.kind == "changed" and not change.is_started and job_outputs(tree, directory):
-            raise Refused("a run was submitted meanwhile", started_setups(tree, [one.run], request))
+            raise Refused("a run was submitted meanwhile", started_setups(tree, plan, [one.run], request))
         reason = Reason.REPLACED if change.is_started else Reason.OVERWRITTEN if edited else Reason.PLANNED
         told = map(str, change.fields)
         history.keep(directory, RUN_FILES, reason, changes=told, edited=edited, started=change.is_started)
-        if change.is_started:
-            history.take(directory, job_outputs(tree, directory), reason)
+        past: tuple[str, ...] = ()
+        if change.state and change.is_started:
+            outputs = job_outputs(tree, directory)
+            past = tuple(dict.fromkeys((*change.state.past, *outputs.values())))
+            history.take(directory, outputs, reason)
         # Halves of two generations must never look ready: what makes a run submit-ready goes first.
         tree.remove(f"{directory}/{FINETUNE_SLURM}")
         # setup may replace what lies there now: it is ours, or the user let it go
@@ -176,6 +179,7 @@ def write_renders(
             setup_yaml=sha256(text),
             replaced=tuple(sorted({*replaced})),
             sources={key: str(setting.source) for key, setting in one.run.settings.items()},
+            past=past or (before.past if (before := state.load_record(tree, directory)) else ()),
         )
         state.save(tree, layout.record(directory), record)
         tree.write(f"{directory}/{SETUP_YAML}", text)
@@ -273,14 +277,15 @@ def pending_setups(tree: Tree, plan: Plan, backend: Backend, request: Request) -
     doubt, overwrite = _Doubt(tree, backend.script.path) if backend.script else None, request.overwrite
     for run in plan.runs:
         record = state.load_record(tree, run.directory)
+        if record is not None and run.directory in kept:
+            records[run.directory] = record
+            continue
         path = f"{run.directory}/{SETUP_YAML}"
         data = tree.read(path) if tree.kind(run.directory) else None
         if record is None or data is None:
             problems.append(finding("not-rendered", f"{path} is not there", file=path, fix="run render again"))
             continue
         records[run.directory] = record
-        if run.directory in kept:
-            continue
         if (text := _text(data)) is None or sha256(data) != record.setup_yaml:
             problems.append(_edited(path, "was changed since it was rendered", "render again"))
             continue
@@ -290,9 +295,13 @@ def pending_setups(tree: Tree, plan: Plan, backend: Backend, request: Request) -
             names = record.foreign(there)
             problems += [_edited(f"{run.directory}/{name}", _CHANGED) for name in names if not overwrite]
             pending[run.directory] = PendingSetup(text, record, frozenset(there[name] for name in names))
-    if request.started != "replace":
-        made = [run for run in plan.runs if run.directory in pending and records[run.directory].outputs]
-        problems = started_setups(tree, made, request) or problems
+    made = [run for run in plan.runs if run.directory in pending and records[run.directory].outputs]
+    started = started_setups(tree, plan, made, request)
+    for one in started if not overwrite else ():
+        name = str(one.actual)
+        if _is_done(records[name], hashes_of(tree, name), backend):  # it was only in doubt, and was started as it is
+            del pending[name]
+    problems = [one for one in started if one.actual in pending] or problems
     if problems:
         raise Refused("setup cannot proceed", problems)
     return Setups(pending, records)

@@ -16,6 +16,7 @@ from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.pipeline.external_setup import environment_of
 from scaffold_torchtune.pipeline.prepare import named_script
+from scaffold_torchtune.pipeline.state import identity
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.setup import Outcome, run_script
 from scaffold_torchtune.setup.external.failures import Cause
@@ -68,18 +69,6 @@ def backend_of(plan: Plan, request: Request) -> Backend:
     return Backend(found, SetupScript(Path(planned), environment_of(plan.runs[0].settings, request)))
 
 
-def identity(plan: Plan) -> str:
-    """Return what the plan's setup_finetune is now: it changes when what it makes may change.
-
-    Raises:
-        OSError: the script cannot be read.
-    """
-    planned = plan.options.setup_script
-    if planned == "bundled":
-        return f"bundled {plan.version}"
-    return f"{planned} {sha256(read_regular(planned, _LARGEST_SCRIPT))}"
-
-
 def files_beside(script: Path, experiment: Path) -> dict[str, str]:
     """Return a digest of each file beside a script, in its directory and in those below: templates that it may read.
 
@@ -126,7 +115,6 @@ def _is_experiment(folder: Path, experiment: Path) -> bool:
     return folder == experiment or any(is_taken(folder / name) for name in names)
 
 
-_LARGEST_SCRIPT: Final = 10_000_000
 _LARGEST_BESIDE: Final = 300_000
 _MOST_BESIDE: Final = 200  # files, and directories
 _MOST_LISTED: Final = 10_000

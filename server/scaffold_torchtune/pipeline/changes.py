@@ -3,25 +3,48 @@
 A run that was started is never changed unasked: it is kept as it was when it started, or replaced, as the user says.
 """
 
+import fnmatch
+import functools
+import itertools
+import posixpath
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
 
 from scaffold_torchtune.external_checks import queue
 from scaffold_torchtune.external_checks.queue import Job, Queue
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Question, Refused, finding
-from scaffold_torchtune.models import FieldChange, Kept, Plan, PlannedRun, Results, RunChange, RunState, same_changes
+from scaffold_torchtune.models import (
+    ChangeKind,
+    FieldChange,
+    Kept,
+    Plan,
+    PlannedRun,
+    Results,
+    RunChange,
+    RunState,
+    Setting,
+    Source,
+    SourceKind,
+    same_changes,
+)
 from scaffold_torchtune.pipeline import state
+from scaffold_torchtune.pipeline.state import Record, identity
 from scaffold_torchtune.plan.planner import with_id
-from scaffold_torchtune.preflight.disk import inspect_results
+from scaffold_torchtune.plan.run_settings import parameters_of
+from scaffold_torchtune.preflight.disk import inspect_results, unseen
 from scaffold_torchtune.render import Rendered
-from scaffold_torchtune.request import Request
+from scaffold_torchtune.request import DECISION, Request
+from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.parameters import KEYS, SURROUNDINGS
+from scaffold_torchtune.setup import run_bundled
 from scaffold_torchtune.system import layout
-from scaffold_torchtune.system.files import Tree, real_path, sha256
-from scaffold_torchtune.system.layout import SETUP_YAML
-from scaffold_torchtune.system.text import counted, escape, few, shown
+from scaffold_torchtune.system.files import Tree, is_taken, is_there, real_path, sha256
+from scaffold_torchtune.system.layout import RUN_FILES, SETUP_YAML
+from scaffold_torchtune.system.text import counted, did_you_mean, few, shown
 from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.run_files import RunFiles
 
@@ -31,70 +54,138 @@ _PLACED: Final = frozenset({"output_dir_base", "project_dir", "experiment_name",
 
 
 class Compared(NamedTuple):
-    """A plan, with started runs that are kept as they were; the texts of the other runs; and what becomes of each."""
+    """A plan, with started runs that are kept as they were; the texts of the other runs; and what becomes of each.
+
+    `unrecorded` are runs that stay as they are, and whose records do not tell of the files that they have.
+    """
 
     plan: Plan
     rendered: tuple[Rendered, ...]
     changes: tuple[RunChange, ...]
+    unrecorded: tuple[str, ...]
 
 
-def compare(tree: Tree, plan: Plan, rendered: Sequence[Rendered], previous: Plan | None, request: Request) -> Compared:
+def compare(
+    tree: Tree,
+    plan: Plan,
+    rendered: Sequence[Rendered],
+    known: Mapping[str, PlannedRun],
+    previous: Plan | None,
+    request: Request,
+) -> Compared:
     """Compare a plan with what was scaffolded before.
-
-    Runs are asked for their state only where they would change or are dropped.
 
     Args:
         tree: the experiment directory.
         plan: as the documents have it.
         rendered: its setup_finetune.yaml, in its order.
+        known: the runs that were scaffolded before, by directory.
         previous: the plan that was frozen.
         request: `started` says what becomes of started runs that would change; what was kept once stays so while the
             documents say the same.
+
+    Raises:
+        Refused: `started` is not understood, or names no run.
     """
-    before = {run.directory: run for run in (*previous.former, *previous.runs)} if previous else {}
-    kept_before = {one.directory: one for one in previous.kept} if previous else {}
-    now = {one.run.directory: (one.run, sha256(one.text.encode())) for one in rendered}
-    records = {name: record for name in {*now, *before} if (record := state.load_record(tree, name))}
-    dropped = tuple(run for name, run in before.items() if name in records and name not in now)
-    changed = {name for name, (_, digest) in now.items() if name in records and records[name].setup_yaml != digest}
-    same = {name for name in changed & kept_before.keys() if kept_before[name].digest == now[name][1]}
-    asked = [before.get(name, now[name][0]) for name in now if name in changed - same]
-    states = states_of(tree, [*asked, *dropped], request)
+    now = {one.run.directory: one for one in rendered}
+    says, maker = decisions(request, {*now, *known}), functools.cache(lambda: _maker(plan))
+    held = {one.directory: one for one in previous.kept} if previous else {}
+    records = {name: record for name in {*now, *known} if (record := state.load_record(tree, name))}
+    there = {name: state.files_there(tree, name) for name in now}
+    found = [name for name in now if name in records or SETUP_YAML in there[name]]  # also where our state was lost
+    dropped = tuple(run for name, run in known.items() if name in records and name not in now)
+    states = states_of(tree, [*(known.get(name, now[name].run) for name in found), *dropped], request)
     changes: list[RunChange] = []
     kept: list[Kept] = []
-    for name, (run, digest) in now.items():
-        fields = _fields(before.get(name), run) if name in changed - same else ()
-        keeps = request.started == "keep" and name in before and name in states and states[name].started
-        if name in same:
-            kept.append(kept_before[name])
-            changes.append(RunChange(directory=name, kind="kept", fields=kept_before[name].fields))
-        elif keeps:
-            kept.append(Kept(directory=name, state=states[name].state, fields=fields, digest=digest))
-            changes.append(RunChange(directory=name, kind="kept", state=states[name], fields=fields))
-        elif name in changed:
-            changes.append(RunChange(directory=name, kind="changed", state=states[name], fields=fields))
-        else:
-            changes.append(RunChange(directory=name, kind="unchanged" if name in records else "new"))
+    unrecorded: list[str] = []
+    for name, one in now.items():
+        record, was, digest = records.get(name), states.get(name), sha256(one.text.encode())
+        if was is None or (record is None and not was.started):
+            changes.append(RunChange(directory=name, kind="new"))
+            continue
+        edited = _edited(record, there[name]) if record else {}
+        differs = record.setup_yaml != digest if record else not _is_as_planned(one, plan, there[name])
+        fields = _fields(known.get(name), one.run) if differs else ()
+        fields += tuple(_file_changes(edited))
+        if record and was.started and not differs and record.outputs and record.backend != maker():
+            if _is_as_planned(one, plan, there[name]):
+                unrecorded.append(name)
+            else:
+                fields += (FieldChange(field="setup_finetune", old=_short(record.backend), new=_short(maker())),)
+        is_changed, own = differs or bool(fields), held.get(name)
+        if is_changed and own and own.digest == digest and says(name) is None:
+            kept.append(own)
+        elif is_changed and was.started and says(name) == "keep":
+            kept.append(Kept(directory=name, state=was.state, fields=fields, digest=digest, edited=edited))
+        is_kept = bool(kept) and kept[-1].directory == name
+        kind: ChangeKind = "kept" if is_kept else "changed" if is_changed else "unchanged"
+        fields = kept[-1].fields if is_kept else fields
+        changes.append(RunChange(directory=name, kind=kind, state=was, fields=fields))
+        if record is None and kind != "changed":
+            unrecorded.append(name)
     changes += [RunChange(directory=run.directory, kind="dropped", state=states[run.directory]) for run in dropped]
+    forgotten = {*known} - {run.directory for run in (*previous.former, *previous.runs)} if previous else set()
+    former = tuple(run for run in dropped if run.directory not in forgotten)  # what files tell of they tell again
+    plan = _with_kept(plan, known, tuple(kept), former)
     names = {one.directory for one in kept}
-    if names or dropped:
-        runs = tuple(before[run.directory] if run.directory in names else run for run in plan.runs)
-        plan = with_id(plan.model_copy(update={"runs": runs, "kept": tuple(kept), "former": dropped}))
-    return Compared(plan, tuple(one for one in rendered if one.run.directory not in names), tuple(changes))
-
-
-def look_again(
-    tree: Tree, changes: Sequence[RunChange], previous: Plan | None, request: Request
-) -> tuple[RunChange, ...]:
-    """Return the changes with the states that runs have by now: jobs may have been submitted since."""
-    runs = {run.directory: run for run in (*previous.former, *previous.runs)} if previous else {}
-    states = states_of(tree, [runs[one.directory] for one in changes if one.state and one.directory in runs], request)
-    return tuple(
-        one
-        if one.kind == "kept" or one.directory not in states
-        else one.model_copy(update={"state": states[one.directory]})
-        for one in changes
+    return Compared(
+        plan, tuple(one for one in rendered if one.run.directory not in names), tuple(changes), tuple(unrecorded)
     )
+
+
+def _with_kept(
+    plan: Plan, known: Mapping[str, PlannedRun], kept: tuple[Kept, ...], dropped: tuple[PlannedRun, ...]
+) -> Plan:
+    """Return the plan with the runs that are kept as they were, and those that the table has no more."""
+    if not kept and not dropped:
+        return plan
+    names = {one.directory for one in kept}
+    runs = tuple(_as_it_was(known.get(run.directory, run), run) if run.directory in names else run for run in plan.runs)
+    return state.fitting(with_id(plan.model_copy(update={"runs": runs, "kept": kept, "former": dropped})))
+
+
+def _maker(plan: Plan) -> str:
+    """Return what setup would make runs with now; nothing where a script cannot be read."""
+    try:
+        return identity(plan)
+    except OSError:
+        return ""
+
+
+def _short(maker: str) -> str:
+    """Return what made a run, with the beginning of a script's SHA-256."""
+    name, _, digest = maker.rpartition(" ")
+    return f"{name} {digest[:8]}"
+
+
+def _as_it_was(old: PlannedRun, row: PlannedRun) -> PlannedRun:
+    """Return a run as it was planned, with the place and the columns that its row has now."""
+    data = Setting(value=old.data_path, source=Source(kind=SourceKind.DERIVED))
+    parameters = parameters_of(tuple(row.parameters), old.settings, data)
+    return old.model_copy(update={"name": row.name, "line": row.line, "parameters": parameters})
+
+
+def _edited(record: Record, there: Mapping[str, str]) -> dict[str, str]:
+    """Return the SHA-256 of a run's files that somebody has changed since they were made; "" for those removed."""
+    ours = {SETUP_YAML: record.setup_yaml, **record.outputs}
+    found = {name: there.get(name, "") for name, digest in ours.items() if there.get(name, "") != digest}
+    if record.replaced and not record.is_published(there):  # a scaffold was killed while it published them
+        return {name: digest for name, digest in found.items() if digest and digest not in record.replaced}
+    return found
+
+
+def _is_as_planned(one: Rendered, plan: Plan, there: Mapping[str, str]) -> bool:
+    """Return whether a run's files are those that the bundled setup_finetune would make."""
+    if plan.options.setup_script != "bundled" or there.get(SETUP_YAML) != sha256(one.text.encode()):
+        return False
+    made = run_bundled(one.run, one.document).files
+    return {name: there.get(name) for name in made} == {name: sha256(data) for name, data in made.items()}
+
+
+def _file_changes(edited: Mapping[str, str]) -> Iterator[FieldChange]:
+    """Yield what a run's files have become by hand, as changes that would be undone."""
+    for name, digest in edited.items():
+        yield FieldChange(field=name, old="edited by hand" if digest else "removed by hand", new="as planned")
 
 
 def _fields(old: PlannedRun | None, new: PlannedRun) -> tuple[FieldChange, ...]:
@@ -117,6 +208,44 @@ def _differs(old: PlannedRun, new: PlannedRun, name: str) -> bool:
     return name in new.settings and old.value(name) != new.value(name)
 
 
+Decision = Literal["keep", "replace"]
+
+
+def decisions(request: Request, names: Iterable[str]) -> Callable[[str], Decision | None]:
+    """Return what becomes of each started run that would change, as the user said: keep or replace it, or nothing.
+
+    `keep` and `replace` are of all runs, `keep=RUN,...` and `replace=RUN,...` of some, by their directories or patterns
+    of them; what is said of some counts before what is said of all.
+
+    Raises:
+        Refused: something else was said, two things of one run, or something of no run.
+    """
+    of_all: set[Decision] = set()
+    of_some: dict[str, set[Decision]] = {}
+    names = sorted(names)
+    for clause in re.split(r"[;\s]+", request.started.strip()) if request.started else ():
+        match = DECISION.fullmatch(clause)
+        if match is None:
+            raise _not_understood(f"{shown(clause)} is none of keep, replace, keep=RUN,... and replace=RUN,...")
+        said: Decision = "keep" if match[1] == "keep" else "replace"
+        if match[2] is None:
+            of_all.add(said)
+        for pattern in filter(None, (match[2] or "").split(",")):
+            if not (meant := fnmatch.filter(names, pattern)):
+                raise _not_understood(did_you_mean(pattern, names, f"{shown(pattern)} is no run of this experiment."))
+            for name in meant:
+                of_some.setdefault(name, set()).add(said)
+    if both := [name for name, each in {"all runs": of_all, **of_some}.items() if len(each) > 1]:
+        raise _not_understood(f"{few(both, _LISTED)} cannot be both kept and replaced")
+    every = next(iter(of_all), None)
+    return lambda name: next(iter(of_some.get(name, ())), every)
+
+
+def _not_understood(message: str) -> Refused:
+    fix = "say keep or replace for all started runs that would change, or keep=RUN,... replace=RUN,... for some"
+    return Refused(message, [finding("invalid-value", message, field="started", fix=fix)], [STARTED])
+
+
 STARTED: Final = Question(
     field="started",
     question="Runs that were started would change. Keep them as they were when they started, and scaffold the rest; or"
@@ -131,29 +260,43 @@ _WAYS: Final = (
 )
 
 
-def started_warnings(changes: Sequence[RunChange]) -> list[Finding]:
-    """Return the started runs that would change as warnings of a plan."""
-    return [each.model_copy(update={"severity": Severity.WARNING}) for each in _would_change(_started(changes))]
+def started_warnings(changes: Sequence[RunChange], says: Callable[[str], Decision | None]) -> list[Finding]:
+    """Return the started runs that would change, and of which the user said nothing, as warnings of a plan."""
+    unsaid = [one for one in _started(changes) if says(one.directory) is None]
+    return [each.model_copy(update={"severity": Severity.WARNING}) for each in _would_change(unsaid)]
+
+
+def have_moved_on(tree: Tree, changes: Sequence[RunChange], known: Mapping[str, PlannedRun], request: Request) -> bool:
+    """Return whether runs have come further since they were compared, as far as it matters to what becomes of them."""
+    runs = [known[one.directory] for one in changes if one.state and one.directory in known]
+    now = states_of(tree, runs, request)
+    then = {one.directory: one.state for one in changes if one.state}
+    return any(
+        (each.started, each.jobs, each.results) != (was.started, was.jobs, was.results)
+        for name, each in now.items()
+        for was in [then[name]]
+    )
 
 
 def _started(changes: Sequence[RunChange]) -> list[RunChange]:
     return [each for each in changes if each.kind == "changed" and each.is_started]
 
 
-def refuse_started(plan: Plan, changes: Sequence[RunChange], *, replace: bool) -> None:
+def refuse_started(plan: Plan, changes: Sequence[RunChange], says: Callable[[str], Decision | None]) -> None:
     """Refuse what would change a started run, unless it is to be replaced and nothing of it is in the way.
 
     Raises:
         Refused: names such runs with their state, what shows it and the values that would change, and asks.
     """
     started = _started(changes)
-    if replace:
-        resuming = {run.directory for run in plan.runs if run.value("resume_from_checkpoint") is True}
-        found = (_in_the_way(one, resumes=one.directory in resuming) for one in started)
-        if problems := [each for several in found for each in several]:
-            raise Refused("started runs cannot be replaced yet", problems)
-    elif started:
-        raise Refused(f"{counted(len(started), 'started run')} would change", _would_change(started), [STARTED])
+    resuming = {run.directory for run in plan.runs if run.value("resume_from_checkpoint") is True}
+    replaced = [one for one in started if says(one.directory) == "replace"]
+    problems = [each for one in replaced for each in _in_the_way(one, resumes=one.directory in resuming)]
+    if unsaid := [one for one in started if says(one.directory) != "replace"]:
+        message = f"{counted(len(unsaid), 'started run')} would change"
+        raise Refused(message, [*_would_change(unsaid), *problems], [STARTED])
+    if problems:
+        raise Refused("started runs cannot be replaced yet", problems)
 
 
 def _would_change(started: Sequence[RunChange]) -> Iterator[Finding]:
@@ -181,21 +324,30 @@ def _in_the_way(change: RunChange, *, resumes: bool) -> Iterator[Finding]:
         message = f"{run} has jobs in the queue, which read its files when they start: {few(state.evidence, _LISTED)}"
         yield finding("started-run", message, field="started", actual=ids, fix=f"cancel them first: scancel {ids}")
     if state and state.results and not resumes:
-        path = shlex.quote(state.output_dir)
-        message = f"results of {run} are in {shown(state.output_dir)}: {few(state.results, _LISTED)}"
-        fix = f"move them first: mv -n {path} {path}.old"
+        path = state.output_dir
+        message = f"results of {run} are in {shown(path)}: {few(state.results, _LISTED)}"
+        away = next(
+            free for number in itertools.count(1) if not is_taken(free := f"{path}.old{number if number > 1 else ''}")
+        )
+        fix = f"move them first: mv -n {shlex.quote(path)} {shlex.quote(away)}"
+        yield finding("started-run", message, field="started", actual=path, fix=fix)
+    elif state and not resumes and (reason := unseen(state.output_dir)):
+        message = f"whether results of {run} are in {shown(state.output_dir)} cannot be seen: {reason}"
+        fix = "repeat this where that directory can be seen, by a user who may look into it"
         yield finding("started-run", message, field="started", actual=state.output_dir, fix=fix)
 
 
 def taken_outputs(runs: Sequence[PlannedRun], changes: Sequence[RunChange]) -> Iterator[Finding]:
-    """Yield new runs whose output directory holds what another training left, which theirs would write over.
+    """Yield runs whose output directory is new to them and holds what another training left.
 
-    A run that resumes goes on from what lies there: that is judged elsewhere.
+    Theirs would write over it. A run that resumes goes on from what lies there: that is judged elsewhere.
     """
-    new = {each.directory for each in changes if each.kind == "new"}
+    moved = {each.directory for each in changes if any(field.field == _OUTPUT for field in each.fields)}
+    new = {each.directory for each in changes if each.kind == "new"} | moved
+    own = {each.state.output_dir for each in changes if each.state}  # moved with the experiment
     for run in runs:
         path = arrivals.output_dir(run)
-        if run.directory not in new or path is None or run.value("resume_from_checkpoint") is True:
+        if run.directory not in new or path is None or path in own or run.value("resume_from_checkpoint") is True:
             continue
         if results := inspect_results(path):
             told = f"the output directory of {run.directory}, {shown(path)}, holds {few(results.names, _LISTED)}"
@@ -216,9 +368,10 @@ def _whose(results: Results) -> str:
     return f" ({', '.join(said)})" if said else ""
 
 
-def started_setups(tree: Tree, runs: Sequence[PlannedRun], request: Request) -> list[Finding]:
-    """Return the started ones of runs that were set up before and would be set up again."""
-    states = states_of(tree, runs, request) if runs else {}
+def started_setups(tree: Tree, plan: Plan, runs: Sequence[PlannedRun], request: Request) -> list[Finding]:
+    """Return the started ones of runs that were set up before and would be set up again, though nobody said so."""
+    says = decisions(request, [run.directory for run in (*plan.runs, *plan.former)])
+    states = states_of(tree, [run for run in runs if says(run.directory) != "replace"], request) if runs else {}
     fix = "leave it as it is; --started replace makes its files anew"
     return [
         finding(
@@ -234,20 +387,51 @@ def started_setups(tree: Tree, runs: Sequence[PlannedRun], request: Request) -> 
 
 
 def kept_findings(plan: Plan) -> Iterator[Finding]:
-    """Yield a finding for all started runs that are kept as they were, and of which the documents say the same now."""
+    """Yield a finding for all started runs that are kept as they were, and of which the documents say the same now.
+
+    Where the other runs share a value that kept ones do not have, that is told, too: together they are no grid.
+    """
     groups: dict[tuple[FieldChange, ...], list[Kept]] = {}
     for one in plan.kept:
         groups.setdefault(tuple(field.unplaced() for field in one.fields), []).append(one)
     for fields, alike in groups.items():
-        says = [f"{each.field} {each.old}, the documents say {each.new}" for each in fields]
-        told = few(says, _LISTED, between="; ") or "the documents give another text"
+        told = few([_kept_as(each) for each in fields], _LISTED, between="; ") or "the documents give another text"
         names = few([one.directory for one in alike], _LISTED)
         how = "is kept as it was when it started" if len(alike) == 1 else "are kept as they were when they started"
         message = f"{names} {how} ({', '.join(dict.fromkeys(one.state for one in alike))}): {told}"
         source = next((each.source for each in alike[0].fields if each.source and each.source.line), None)
         fix = "no action if intended"
         yield finding("kept-run", message, field="started", actual=alike[0].directory, at=source, fix=fix)
+    kept = {one.directory for one in plan.kept}
+    changed = dict.fromkeys(field.field for one in plan.kept for field in one.fields)
+    for name in changed if len(kept) < len(plan.runs) else ():
+        theirs = [run.value(name) for run in plan.runs if run.directory not in kept]
+        others = [run.value(name) for run in plan.runs if run.directory in kept and run.value(name) != theirs[0]]
+        if name in KEYS and name not in SURROUNDINGS and others and len({*theirs}) == 1:
+            values = " or ".join(dict.fromkeys(kinds.written(value) for value in others))
+            ours = f"{name} is {values} in {counted(len(others), 'kept run')}"
+            message = f"{ours} and {kinds.written(theirs[0])} in the other {len(theirs)}: they are not one design"
+            fix = f"compare them with care; or replace the kept runs, or give the table a column {name}"
+            yield finding("mixed-runs", message, field=name, expected=theirs[0], actual=others[0], fix=fix)
 
+
+def _kept_as(change: FieldChange) -> str:
+    """Return what is other in a kept run: `epochs 3, the documents say 5`."""
+    if change.field in RUN_FILES:
+        return f"{change.field} {change.old}"
+    old, new = ("nothing" if each is None else each for each in (change.old, change.new))
+    return f"{change.field} {old}, the documents say {new}"
+
+
+def kept_values(plan: Plan) -> tuple[str, ...]:
+    """Return what is other in kept runs than the documents say, each once: a few, and how many more."""
+    told = [*dict.fromkeys(_kept_as(field) for one in plan.kept for field in one.fields)]
+    more = (f"and {len(told) - _LISTED} more",) if len(told) > _LISTED else ()
+    return (*told[:_LISTED], *more)
+
+
+_ASKED: Final = 20
+"""Jobs of a run of which SLURM is asked what became of them: the last ones."""
 
 _JOB_OUTPUT: Final = re.compile(r"slurm-([0-9]{1,18})(?:_[0-9]{1,9})?\.out", re.ASCII)
 
@@ -266,20 +450,37 @@ def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[
         request: may say that SLURM is not to be asked.
     """
     runs = list(runs)
-    scaffolded = {run.directory: job_outputs(tree, run.directory) for run in runs if _is_scaffolded(tree, run)}
-    waiting = queue.queued(tree.root, request) if scaffolded else Queue({})
-    ids = {job for found in scaffolded.values() for job in found.values()}
+    left = {run.directory: job_outputs(tree, run.directory) for run in runs}
+    waiting = queue.queued(tree.root, request) if runs else Queue({})
+    ids = {job for found in left.values() for job in sorted(found.values(), key=int)[-_ASKED:]}
     past = queue.ended(tree.root, ids, request) if ids else Queue({})
+    root, why_unseen = real_path(tree.root), functools.cache(unseen)
     found: dict[str, RunState] = {}
     for run in runs:
-        if run.directory not in scaffolded:
-            found[run.directory] = RunState(state="planned")
-            continue
-        at = str(real_path(tree.root / run.directory))
-        results = inspect_results(path) if (path := arrivals.output_dir(run)) else None
-        of_slurm = waiting.jobs.get(at, ()), past.jobs.get(at, ()), waiting.unknown
-        found[run.directory] = _state(run, scaffolded[run.directory], results, of_slurm)
+        at, path = str(root / run.directory), _output_directory(root, run)
+        results = inspect_results(path) if path else None
+        of_slurm = _own(tree, run, waiting.jobs.get(at, ())), past.jobs.get(at, ()), waiting.unknown
+        there = _state(run, left[run.directory], (path, results), of_slurm)
+        reasons = [f"jobs ({waiting.unknown})"] if waiting.unknown else []
+        if path and results is None and (reason := why_unseen(posixpath.dirname(path)) or unseen(path)):
+            reasons.append(f"outputs ({reason})")
+        if there.state == "scaffolded" and not _is_scaffolded(tree, run):
+            there = RunState(state="planned")
+        found[run.directory] = there.model_copy(update={"unseen": tuple(reasons)}) if reasons else there
     return found
+
+
+def _own(tree: Tree, run: PlannedRun, jobs: Sequence[Job]) -> Sequence[Job]:
+    """Return those jobs that were submitted since the run's files were replaced."""
+    record = state.load_record(tree, run.directory) if any(job.has_ended for job in jobs) else None
+    return [job for job in jobs if job.id not in record.past] if record else jobs
+
+
+def _output_directory(root: Path, run: PlannedRun) -> str:
+    """Return where a run's outputs are: those in the run's own directory moved with the experiment."""
+    path = arrivals.output_dir(run) or ""
+    own = f"{root}/{run.directory}/artifacts"
+    return own if run.value("project_dir") and not is_there(path) and is_there(own) else path
 
 
 def _is_scaffolded(tree: Tree, run: PlannedRun) -> bool:
@@ -294,18 +495,19 @@ def job_outputs(tree: Tree, directory: str) -> dict[str, str]:
 def _state(
     run: PlannedRun,
     outputs: Mapping[str, str],
-    results: Results | None,
+    of_outputs: tuple[str, Results | None],
     of_slurm: tuple[Iterable[Job], Iterable[Job], str],
 ) -> RunState:
-    """Return the state of a run that is scaffolded, by what lies there, and its jobs: in the queue, and ended."""
-    waiting = [job for job in of_slurm[0] if not job.has_ended]
-    past = sorted([*of_slurm[1], *(job for job in of_slurm[0] if job.has_ended)], key=_number)
-    unknown = of_slurm[2]
+    """Return the state of a run by what lies there, and its jobs: in the queue, and as the accounting has them."""
+    (path, results), (queued, accounted, unknown) = of_outputs, of_slurm
+    # What the accounting has as not ended counts where the queue itself does not answer.
+    waiting = [job for job in (*queued, *(accounted if unknown else ())) if not job.has_ended]
+    past = sorted((job for job in (*accounted, *queued) if job.has_ended), key=_number)
     left = results.names if results else ()
     evidence = [f"job {job.id} is {job.state}" for job in waiting]
     evidence += [f"job {job.id} was {job.state}" for job in past[-1:] if not waiting]
     evidence += [few(sorted(outputs), _LISTED)] if outputs else []
-    evidence += [f"{escape(few(list(left), _LISTED))} in {arrivals.output_dir(run)}"] if left else []
+    evidence += [f"{few(left, _LISTED)} in {path}"] if left else []
     done = results is not None and results.epochs >= run.integer("epochs", 1)
     if waiting:
         state = "running" if any(job.runs for job in waiting) else "submitted"
@@ -322,8 +524,9 @@ def _state(
             "state": state,
             "evidence": tuple(evidence),
             "jobs": tuple(job.id for job in waiting),
+            "past": tuple(job.id for job in past),
             "results": left,
-            "output_dir": arrivals.output_dir(run) or "",
+            "output_dir": path,
             "unknown": unknown if state == "submitted" and not waiting else "",
         }
     )

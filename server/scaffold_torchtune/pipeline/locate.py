@@ -1,17 +1,30 @@
 """Finding the experiment, its documents and its template, and refusing what lies under none of the roots."""
 
 import os
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold_torchtune.findings import Finding, Refused, refuse
+from scaffold_torchtune.findings import Finding, Refused, finding, refuse
+from scaffold_torchtune.models import Plan
 from scaffold_torchtune.parse.local import scratch_directory
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import layout
-from scaffold_torchtune.system.files import is_directory, is_file, is_there, read_regular, real_path, sha256
+from scaffold_torchtune.system.files import (
+    is_directory,
+    is_file,
+    is_same,
+    is_taken,
+    is_there,
+    read_regular,
+    real_path,
+    sha256,
+)
 from scaffold_torchtune.system.text import escape, shown
 
 MAX_DOCUMENT = 1_000_000
+_FEW = 12
 
 
 @dataclass(frozen=True)
@@ -213,3 +226,32 @@ def plain_template(request: Request) -> Document | None:
         message = f"the template is expected at {shown(path)}, and is not there"
         raise refuse("missing-template", message, file=path, field="template", fix="correct --template")
     return read_document(named, named.name, follow=True)
+
+
+def copied(plan: Plan | None, directory: Path, names: Iterable[str]) -> list[Finding]:
+    """Return that a directory is a copy of the experiment that its plan was made for, where that still is there.
+
+    One that was moved is none: then nothing is left where the plan says.
+
+    Args:
+        plan: as it is frozen there.
+        directory: the experiment directory.
+        names: what lies there of the original's: its run directories.
+    """
+    if plan is None or plan.experiment_dir == str(directory) or is_same(plan.experiment_dir, directory):
+        return []
+    original = Path(plan.experiment_dir)
+    if not is_there(original / layout.PLAN):
+        return []
+    message = (
+        f"this is a copy of {shown(str(original))}, which still is there: what {layout.STATE} tells of runs and jobs is"
+        " the original's, and both would write into the same output directories"
+    )
+    there = [name for name in names if is_taken(directory / name)]
+    runs = " ".join(there) if len(there) <= _FEW else f"$(ls {layout.RUNS} | sed 's/[.]json$//')"
+    aside = f"cd {shlex.quote(str(directory))} && mkdir -p original && mv -n {runs} {layout.STATE} original/"
+    fix = (
+        f"scaffold the original; or make the copy an experiment of its own: give it another title, then {aside}; or,"
+        f" where it is to take the place of the original, rename {layout.STATE} of that one"
+    )
+    return [finding("copied-scaffold", message, file=layout.PLAN, actual=str(original), fix=fix)]

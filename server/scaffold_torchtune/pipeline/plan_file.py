@@ -5,6 +5,7 @@ its id must be the hash of its content, and what it holds must be what planning 
 """
 
 import functools
+import itertools
 import json
 import math
 import re
@@ -136,14 +137,22 @@ def _problems(plan: Plan) -> Iterator[str]:
         yield f"the template {shown(plan.options.template)} is not among its inputs"
     if any(count < 0 for counts in plan.splits.values() for count in counts.values()):
         yield "splits has a negative number of samples"
-    former = [run.directory for run in plan.former], [run.line for run in plan.former]
-    yield from (each.message for each in check_names(*former, layout.PLAN))
+    for run in plan.former:  # each by itself: over the weeks names may come that differ only in case from one of them
+        yield from (each.message for each in check_names([run.directory], [run.line], layout.PLAN))
     is_bundled, kept = plan.options.setup_script == "bundled", {one.directory for one in plan.kept}
     for run in (*plan.runs, *plan.former):
         # what was planned before may have been planned for another script
         is_now = is_bundled and run.directory in names and run.directory not in kept
         for problem in (*_run_problems(run), *(_bundled_problems(run) if is_now else _external_problems(run))):
             yield f"{run.directory}: {problem}"
+
+
+def is_sound(run: PlannedRun) -> bool:
+    """Return whether a plan may hold a run that was planned before, of which only its files tell."""
+    problems = itertools.chain(
+        check_names([run.directory], [run.line], ""), _run_problems(run), _external_problems(run)
+    )
+    return next(problems, None) is None
 
 
 def _run_problems(run: PlannedRun) -> Iterator[str]:

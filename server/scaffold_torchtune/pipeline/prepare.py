@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Question, Refused, errors_in, finding, refuse, serious
 from scaffold_torchtune.models import (
     CheckpointState,
@@ -22,10 +23,18 @@ from scaffold_torchtune.models import (
     Setting,
 )
 from scaffold_torchtune.parse.experiment import parse_experiment
-from scaffold_torchtune.pipeline.changes import compare, kept_findings, started_warnings, taken_outputs
+from scaffold_torchtune.pipeline.changes import (
+    compare,
+    decisions,
+    kept_findings,
+    started_warnings,
+    states_of,
+    taken_outputs,
+)
 from scaffold_torchtune.pipeline.external_setup import interface_of, trial
 from scaffold_torchtune.pipeline.locate import (
     Document,
+    copied,
     experiment_directory,
     named_path,
     plain_template,
@@ -34,7 +43,8 @@ from scaffold_torchtune.pipeline.locate import (
     summary_document,
     template_path,
 )
-from scaffold_torchtune.pipeline.state import load_plan
+from scaffold_torchtune.pipeline.state import known_runs, load_plan
+from scaffold_torchtune.plan.naming import TIES
 from scaffold_torchtune.plan.planner import Difference, differences, make_plan, with_id
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan
@@ -72,7 +82,8 @@ class Prepared:
     """A plan, and the text of setup_finetune.yaml of its runs, but for those that are kept as they were.
 
     `rendered` is in the plan's order, `outcomes` are what the bundled setup_finetune made of each, `changes` compare
-    with the plan that is `previous`.
+    with the plan that is `previous`, and with `known` runs that were scaffolded. `unrecorded` are runs that stay as
+    they are, and whose records do not tell of the files that they have.
     """
 
     parsed: Parsed
@@ -81,6 +92,8 @@ class Prepared:
     outcomes: Mapping[str, Outcome]
     changes: tuple[RunChange, ...]
     previous: Plan | None = None
+    known: Mapping[str, PlannedRun] = dataclasses.field(default_factory=dict)
+    unrecorded: tuple[str, ...] = ()
 
     @property
     def directory(self) -> Path:
@@ -112,7 +125,8 @@ def parse(request: Request) -> Parsed:
         return is_same(directory / path, directory)
 
     def read(form: Document, local: tuple[str, str]) -> Experiment:
-        return parse_experiment((form.name, form.text), local, is_here, template, request.answers)
+        answers = {field: value for field, value in request.answers.items() if field != TIES}
+        return parse_experiment((form.name, form.text), local, is_here, template, answers)
 
     try:
         summary, local, *others = documents = read_documents(request, directory)
@@ -164,9 +178,11 @@ def prepare(request: Request) -> Prepared:
             setup_finetune would refuse, and what would fail when the runs are trained.
     """
     found = parse(request)
-    options = _options(request, found.experiment)
     with Tree(found.directory) as tree:
         previous = load_plan(tree)
+        options = _options(request, found.experiment, previous)
+        known = known_runs(tree, previous)
+        own = _keeping_names(tree, known, previous, request)
     environment = found.experiment.template | found.experiment.environment | _for_all(found.experiment)
     inspected, data_sets = cache(inspect_checkpoint), DataSets()
     interface = interface_of(options.setup_script, environment, request)
@@ -176,15 +192,17 @@ def prepare(request: Request) -> Prepared:
         templates_dir=str(layout.TEMPLATES),
         is_file=is_file,
         inputs=input_hashes(found.documents, options),
-        previous=previous,
+        legend=previous.legend if previous else {},
+        known=own,
+        ties=str(request.answers.get(TIES, "")),
         interface=interface,
         checkpoint=inspected,
         train_rows=data_sets.train_rows,
     )
     plan = make_plan(found.experiment, options, context)
     same = _same_in_twin(found, found.twin, options, context) if found.twin else []
-    own = options.template and not layout.is_plain_template(options.template)
-    folders = [Path(str(options.template)).parent, layout.TEMPLATES] if own else [layout.TEMPLATES]
+    is_own = options.template and not layout.is_plain_template(options.template)
+    folders = [Path(str(options.template)).parent, layout.TEMPLATES] if is_own else [layout.TEMPLATES]
     try:
         rendered = render_runs(plan, plan.runs, folders, request.stop)
     except TemplateStopped as stopped:
@@ -193,7 +211,7 @@ def prepare(request: Request) -> Prepared:
     if runs != plan.runs:  # the template gave settings of its own
         plan = with_id(plan.model_copy(update={"runs": runs}))
     with Tree(found.directory) as tree:
-        plan, rendered, changes = compare(tree, plan, rendered, previous, request)
+        plan, rendered, changes, unrecorded = compare(tree, plan, rendered, known, previous, request)
     bundled = rendered if options.setup_script == "bundled" else ()
     outcomes = {one.run.directory: run_bundled(one.run, one.document) for one in bundled}
     warnings = _bundled_warnings(bundled, outcomes)
@@ -203,14 +221,16 @@ def prepare(request: Request) -> Prepared:
         message = f"{len(tried)} problem(s): the setup script would not make what is planned"
         raise Refused(message, [_in_documents(each, run) for run, each in tried])
     made = {name: RunFiles({n: data.decode() for n, data in one.files.items()}) for name, one in outcomes.items()}
-    unkept = plan.model_copy(update={"runs": tuple(one.run for one in rendered)})  # what started is judged no more
-    ahead = preflight_findings(unkept, made, inspected, data_sets) if rendered else []
+    ahead = preflight_findings(plan, made, inspected, data_sets)
     ahead += taken_outputs([one.run for one in rendered], changes)
     if errors := errors_in(ahead):
         raise Refused(f"{len(errors)} problem(s): the runs would fail", serious(ahead))
-    told = (*started_warnings(changes), *kept_findings(plan)) if request.started != "replace" else ()
+    names = [each.directory for each in changes]
+    says = decisions(request, names)
+    told = [each.model_copy(update={"severity": Severity.WARNING}) for each in copied(previous, found.directory, names)]
+    told += [*started_warnings(changes, says), *kept_findings(plan)]
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *told, *warnings, *ahead)})
-    return Prepared(found, plan, rendered, outcomes, changes, previous)
+    return Prepared(found, plan, rendered, outcomes, changes, previous, known, unrecorded)
 
 
 def _for_all(experiment: Experiment) -> dict[str, Setting]:
@@ -225,7 +245,10 @@ def _same_in_twin(found: Parsed, twin: Experiment, options: Options, context: Pl
         Refused: the two forms disagree; names each two places that do, with the first run and setting there.
     """
     used, unused = found.experiment.summary_file, twin.summary_file
-    options, context = options.model_copy(update={"names": "varying"}), dataclasses.replace(context, previous=None)
+    options, context = (
+        options.model_copy(update={"names": "varying"}),
+        dataclasses.replace(context, known={}, legend={}),
+    )
     one = make_plan(found.experiment, options, context)
     if "name-from-title" in {warning.code for warning in (*found.experiment.warnings, *twin.warnings)}:
         twin = twin.model_copy(update={"name": found.experiment.name})  # a title in words is no other name
@@ -276,7 +299,7 @@ def preflight_findings(
     inspected: Callable[[str], CheckpointState] = inspect_checkpoint,
     data_sets: DataSets | None = None,
 ) -> list[Finding]:
-    """Return what would fail or surprise when the runs are trained.
+    """Return what would fail or surprise when the runs are trained; those that started are judged no more.
 
     Args:
         plan: the plan.
@@ -284,6 +307,10 @@ def preflight_findings(
         inspected: looks into the directory of a base model.
         data_sets: those that were seen already.
     """
+    whole, kept = plan, {one.directory for one in plan.kept}
+    plan = plan.model_copy(update={"runs": tuple(run for run in plan.runs if run.directory not in kept)})
+    if not plan.runs:
+        return []
     data, seen = {run.data_path: run.text("dataset_ext") for run in plan.runs}, data_sets or DataSets()
     checkpoints = {directory for run in plan.runs if (directory := run.checkpoint_dir)}
     outputs, forms = {directory for run in plan.runs if (directory := output_dir(run))}, forms_by_data(plan.runs)
@@ -301,7 +328,7 @@ def preflight_findings(
     found = {directory: checkpoint_files(each) for directory, each in first.items() if directory and each}
     listed = {directory: names for directory, names in found.items() if names}
     saved = {run: RunFiles({layout.FINETUNE_YAML: state.text}) for run, state in disk.states.items()}
-    return check_plan(plan, disk, listed, (_configs(files, disk.states), _configs(saved, disk.states)))
+    return check_plan(plan, disk, listed, (_configs(files, disk.states), _configs(saved, disk.states)), whole=whole)
 
 
 def _resumable(path: str) -> Results | None:
@@ -356,14 +383,25 @@ def _in_documents(found: Finding, run: PlannedRun) -> Finding:
     return found.model_copy(update={"file": source.file, "line": source.line, "fix": fix})
 
 
-def _options(request: Request, experiment: Experiment) -> Options:
+def _options(request: Request, experiment: Experiment, previous: Plan | None) -> Options:
     return Options(
         # The run names of the YAML form are directory names: its users' other tools rely on them.
-        names=request.names or ("table" if experiment.form == "yaml" else "varying"),
+        names=request.names
+        or ("table" if experiment.form == "yaml" else previous.options.names if previous else "varying"),
         template=template_path(request),
         setup_script=_setup_script(request, experiment),
-        answers=dict(request.answers),
+        answers={field: value for field, value in request.answers.items() if field != TIES},
     )
+
+
+def _keeping_names(
+    tree: Tree, known: Mapping[str, PlannedRun], previous: Plan | None, request: Request
+) -> Mapping[str, PlannedRun]:
+    """Return the runs that keep their directories: all, or the started ones where runs are to be named another way."""
+    if previous is None or request.names in {None, previous.options.names}:
+        return known
+    states = states_of(tree, known.values(), request)
+    return {name: run for name, run in known.items() if states[name].started}
 
 
 def _setup_script(request: Request, experiment: Experiment) -> str:

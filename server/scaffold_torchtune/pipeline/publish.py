@@ -12,11 +12,11 @@ from typing import Final
 from scaffold_torchtune.findings import Finding, Refused, finding
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.pipeline import state
-from scaffold_torchtune.pipeline.apply import PendingSetup, Setups, hash_of, hashes_of
+from scaffold_torchtune.pipeline.apply import PendingSetup, Setups
 from scaffold_torchtune.pipeline.backend import Backend, Pool, Work, digest_beside, files_beside
 from scaffold_torchtune.pipeline.backup import Backup, History, Reason
-from scaffold_torchtune.pipeline.changes import job_outputs
-from scaffold_torchtune.pipeline.state import Record
+from scaffold_torchtune.pipeline.changes import decisions, job_outputs
+from scaffold_torchtune.pipeline.state import Record, hash_of, hashes_of
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.results.step_results import SetupResult, SetupRun
 from scaffold_torchtune.setup import Outcome, run_bundled
@@ -89,7 +89,7 @@ class Publisher:
         self._pending = setups.pending
         self._records = dict(setups.records)
         self._backup, self._history = Backup(tree, request.now), History(tree, request.now)
-        self._replaces = request.started == "replace"
+        self._says = decisions(request, [run.directory for run in (*plan.runs, *plan.former)])
         self._beside: dict[str, str] | None = None
         self._is_guarding = False
         self._missing: set[str] = set()
@@ -246,15 +246,15 @@ class Publisher:
         Raises:
             Refused: a job of it was submitted since setup began.
         """
-        pending = self._pending[run.directory]
-        if FINETUNE_SLURM in there and not self._replaces and job_outputs(self._tree, run.directory):
+        pending, replaces = self._pending[run.directory], self._says(run.directory) == "replace"
+        if FINETUNE_SLURM in there and not replaces and job_outputs(self._tree, run.directory):
             raise Refused("it was submitted while setup ran; its files stay as they are", ())
         known = {*pending.record.replaced, *outputs.values()}
         whole = set(there.values()) if record.is_published(there) else pending.let_go
         old = [name for name in OUTPUTS if there.get(name) in whole - known]
         edited = [name for name in old if there[name] in pending.let_go]
         reason = Reason.OVERWRITTEN if edited else Reason.SET_UP
-        started = self._replaces and bool(job_outputs(self._tree, run.directory))
+        started = replaces and bool(job_outputs(self._tree, run.directory))
         self._history.keep(run.directory, old, reason, edited=edited, started=started)
 
     def _complete(self, directory: str, pending: PendingSetup) -> None:

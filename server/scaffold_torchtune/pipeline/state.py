@@ -1,24 +1,31 @@
 """What a scaffold keeps between calls, in .scaffold: the plan, one record a run, how far the log is; and its files."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from operator import not_
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import AwareDatetime, Field, ValidationError
 
 from scaffold_torchtune.findings import Refused, refuse
-from scaffold_torchtune.models import Model, Plan
+from scaffold_torchtune.models import Model, Plan, PlannedRun, Setting, Source, SourceKind
 from scaffold_torchtune.pipeline.locate import experiment_directory
-from scaffold_torchtune.pipeline.plan_file import MOST_RUNS, NotAPlan, read_plan
+from scaffold_torchtune.pipeline.plan_file import MOST_RUNS, NotAPlan, is_sound, read_plan
+from scaffold_torchtune.plan.naming import is_safe
+from scaffold_torchtune.plan.planner import with_id
+from scaffold_torchtune.plan.run_settings import parameters_of
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results import step_results
 from scaffold_torchtune.results.step_results import PlanResult
-from scaffold_torchtune.system import layout
-from scaffold_torchtune.system.files import MAX_READ, Tree
+from scaffold_torchtune.system import layout, yamlio
+from scaffold_torchtune.system.files import MAX_READ, Tree, read_regular, sha256
 
 M = TypeVar("M", bound=Model)
 _SURELY_FEW = 200
+_ROOM = 0.9  # of the largest plan: warnings come to it
+LARGEST_SCRIPT: Final = 10_000_000
 
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -38,7 +45,7 @@ class Record(Model):
     was written, ours and what the user let go: a record is written before the files that it tells of, so that a
     scaffold that was killed knows its own files again. `failed` is why the last setup failed, which left what was there
     before. `rejected`: validation found an error in what an external script made. `sources` says where each setting
-    came from.
+    came from. `past` are jobs that trained what was replaced: they say nothing of what is there now.
     """
 
     directory: str
@@ -50,6 +57,7 @@ class Record(Model):
     outputs: dict[OutputName, Sha256] = Field(default_factory=dict)
     replaced: tuple[Sha256, ...] = ()
     sources: dict[str, str] = Field(default_factory=dict)
+    past: tuple[Printable, ...] = Field(default=(), exclude_if=not_)
 
     def is_published(self, there: Mapping[str, str]) -> bool:
         """Return whether all outputs were published, given the SHA-256 of what is there: finetune.slurm is the last."""
@@ -106,13 +114,26 @@ def save(tree: Tree, path: str, model: Model) -> None:
     tree.write(path, dumped(model))
 
 
-def check_size(plan: Plan) -> None:
-    """Refuse a plan that could not be read back, before anything is written."""
-    size = len(dumped(plan)) if len(plan.runs) > _SURELY_FEW else 0
-    if len(plan.runs) > MOST_RUNS or size > MAX_READ:
-        message = f"{len(plan.runs)} runs are more than one experiment can have: their plan takes {size:,} bytes"
+def check_readable(plan: Plan) -> None:
+    """Refuse a plan that could not be read back, before anything is written.
+
+    Raises:
+        Refused: it has too many runs.
+        NotAPlan: we planned what is never planned. Saved, it would stand in the way of each later call.
+    """
+    data = dumped(plan)
+    if len(plan.runs) > MOST_RUNS or len(data) > MAX_READ:
+        message = f"{len(plan.runs)} runs are more than one experiment can have: their plan takes {len(data):,} bytes"
         fix = "make several experiments of them"
         raise refuse("invalid-value", message, field="runs", actual=len(plan.runs), fix=fix)
+    read_plan(data)  # who reads it next reads the same bytes, which are not judged again
+
+
+def fitting(plan: Plan) -> Plan:
+    """Return the plan without the oldest of its former runs, where it could not be read back with all of them."""
+    while plan.former and len(plan.runs) + len(plan.former) > _SURELY_FEW and len(dumped(plan)) > _ROOM * MAX_READ:
+        plan = with_id(plan.model_copy(update={"former": plan.former[len(plan.former) // 4 + 1 :]}))
+    return plan
 
 
 def load_plan(tree: Tree) -> Plan | None:
@@ -140,6 +161,89 @@ def load_record(tree: Tree, directory: str) -> Record | None:
         fix = f"remove {path} and render again"
         raise refuse("document-unreadable", f"{path} is the record of another run", file=path, fix=fix)
     return record
+
+
+def hash_of(tree: Tree, path: str) -> str | None:
+    """Return the SHA-256 of a file, or None where it is not there."""
+    data = tree.read(path)
+    return None if data is None else sha256(data)
+
+
+def hashes_of(tree: Tree, directory: str, names: Iterable[str] = layout.OUTPUTS) -> dict[str, str]:
+    """Return the SHA-256 of those files of a run that are there, by name."""
+    return {name: digest for name in names if (digest := hash_of(tree, f"{directory}/{name}"))}
+
+
+def files_there(tree: Tree, directory: str) -> dict[str, str]:
+    """Return the SHA-256 of a run's files by name; "" for what lies in their place and is no plain file."""
+    found: dict[str, str] = {}
+    for name in layout.RUN_FILES if tree.kind(directory) == "directory" else ():
+        path = f"{directory}/{name}"
+        if (kind := tree.kind(path)) is not None:
+            with suppress(Refused):
+                found[name] = "" if kind != "file" else hash_of(tree, path) or ""
+    return found
+
+
+def identity(plan: Plan) -> str:
+    """Return what the plan's setup_finetune is now: it changes when what it makes may change.
+
+    Raises:
+        OSError: the script cannot be read.
+    """
+    planned = plan.options.setup_script
+    if planned == "bundled":
+        return f"bundled {plan.version}"
+    return f"{planned} {sha256(read_regular(planned, LARGEST_SCRIPT))}"
+
+
+def known_runs(tree: Tree, plan: Plan | None) -> dict[str, PlannedRun]:
+    """Return the runs that were scaffolded, by directory: those of the plan, and those that only their files tell of.
+
+    Where the plan was lost, their records name them; where these were lost, too, their setup_finetune.yaml does.
+    """
+    planned = {run.directory: run for run in (*plan.former, *plan.runs)} if plan else {}
+    recorded = [name.removesuffix(".json") for name in tree.names(layout.RUNS) if name.endswith(".json")]
+    others = recorded if plan else [*recorded, *tree.names()]
+    rest = [name for name in dict.fromkeys(others) if name not in planned and is_safe(name)]
+    return {name: run for name in rest if (run := _run_of_files(tree, name))} | planned
+
+
+_AS_SCAFFOLDED: Final = Source(kind=SourceKind.DERIVED, note="as it was scaffolded")
+
+
+def _run_of_files(tree: Tree, directory: str) -> PlannedRun | None:
+    """Return a run as its setup_finetune.yaml has it; None where there is none that could have been planned."""
+    path = f"{directory}/{layout.SETUP_YAML}"
+    if tree.kind(directory) != "directory" or tree.kind(path) != "file":
+        return None
+    try:
+        content = yamlio.read((tree.read(path) or b"").decode()).data
+        values = {str(name): value for name, value in content.items() if isinstance(value, bool | int | float | str)}
+        settings = {name: Setting(value=value, source=_AS_SCAFFOLDED) for name, value in values.items()}
+        label, ending = settings["dataset_label"].text, settings["dataset_ext"].text
+        data = Setting(value=f"{settings['input_dir_base'].text}{label}{ending}", source=_AS_SCAFFOLDED)
+        run = PlannedRun(
+            directory=directory,
+            name=directory,
+            line=0,
+            model=settings["torchtune_model_name"].text,
+            data_path=data.text,
+            parameters=parameters_of((), settings, data),
+            settings=settings,
+        )
+    except (Refused, UnicodeDecodeError, yamlio.YamlError, AttributeError, KeyError, ValidationError):
+        return None
+    return run if is_sound(run) else None
+
+
+def adopted(tree: Tree, directory: str, backend: str) -> Record:
+    """Return a record of a run's files as they are there, of which none tells."""
+    there = files_there(tree, directory)
+    none = sha256(b"")
+    outputs = {name: digest for name, digest in there.items() if name in layout.OUTPUTS and digest}
+    made = there.get(layout.SETUP_YAML) or none
+    return Record(directory=directory, setup_yaml=made, backend=backend, outputs=outputs)
 
 
 def load_log_state(tree: Tree) -> LogState | None:

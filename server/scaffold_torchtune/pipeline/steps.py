@@ -1,6 +1,5 @@
 """The steps as tools and commands call them. Reading steps write nothing; writing steps log what they did."""
 
-import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -12,7 +11,7 @@ from scaffold_torchtune.findings import Refused, finding, refuse
 from scaffold_torchtune.models import Plan
 from scaffold_torchtune.pipeline import apply, prepare, publish, scaffold_log, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
-from scaffold_torchtune.pipeline.changes import look_again, states_of
+from scaffold_torchtune.pipeline.changes import have_moved_on, kept_values, states_of
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
 from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Request, Stopped, midway
@@ -84,13 +83,14 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
     with _refusals_logged(request):
         prepared = prepare.prepare(request)
         plan = prepared.plan
-        state.check_size(plan)
+        state.check_readable(plan)
         with Tree(prepared.directory) as tree:
             if _pending_renders(tree, prepared, request) is None:
                 apply.clear_leftovers(tree)
                 return prepared, apply.render_result(tree, prepared)
             with apply.writing(tree):
                 prepared = _as_it_is_now(tree, prepared, request)
+                plan = prepared.plan
                 pending = _pending_renders(tree, prepared, request)
                 if pending is None:  # a killed call had done all but the log
                     return prepared, apply.render_result(tree, prepared)
@@ -102,6 +102,20 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
                     return prepared, result.model_copy(update={"logged": heads})
 
 
+def _as_it_is_now(tree: Tree, prepared: prepare.Prepared, request: Request) -> prepare.Prepared:
+    """Return what was prepared, or prepare it anew where what it was compared with has changed until the lock was held.
+
+    Jobs may have been submitted since, or another scaffold may have changed the plan.
+    """
+    frozen, before = state.load_plan(tree), prepared.previous
+    is_same = (frozen.id if frozen else None) == (before.id if before else None)
+    if is_same and not have_moved_on(tree, prepared.changes, prepared.known, request):
+        return prepared
+    again = prepare.prepare(request)
+    state.check_readable(again.plan)
+    return again
+
+
 def _pending_renders(tree: Tree, prepared: prepare.Prepared, request: Request) -> list[Rendered] | None:
     """Return the runs that render has to write, maybe none; None where it has nothing to do, nor to log.
 
@@ -109,23 +123,10 @@ def _pending_renders(tree: Tree, prepared: prepare.Prepared, request: Request) -
         Refused: see `apply.pending_renders`.
     """
     pending = apply.pending_renders(tree, prepared, request)
-    if pending or not _is_frozen(tree, prepared.plan) or scaffold_log.is_behind(tree, "render"):
+    is_done = _is_frozen(tree, prepared.plan) and not prepared.unrecorded
+    if pending or not is_done or scaffold_log.is_behind(tree, "render"):
         return pending
     return None
-
-
-def _as_it_is_now(tree: Tree, prepared: prepare.Prepared, request: Request) -> prepare.Prepared:
-    """Return what was prepared with the states that runs have now, as nobody else can change them any more but jobs.
-
-    Raises:
-        Refused: the plan that it compares with was replaced by another one meanwhile.
-    """
-    frozen = state.load_plan(tree)
-    before = prepared.previous.id if prepared.previous else None
-    if frozen is not None and frozen.id not in {before, prepared.plan.id}:
-        raise _replaced_meanwhile()
-    changes = look_again(tree, prepared.changes, prepared.previous, request)
-    return dataclasses.replace(prepared, changes=changes)
 
 
 def _is_frozen(tree: Tree, plan: Plan) -> bool:
@@ -223,13 +224,15 @@ def _verdict(tree: Tree, frozen: Plan, request: Request) -> ValidateResult:
     result = validation.validate_plan(tree, frozen, request)
     if not result.passed:
         return result
-    started = [name for name, found in states_of(tree, frozen.runs, request).items() if found.started]
+    kept = {one.directory for one in frozen.kept}
+    started = [name for name, found in states_of(tree, frozen.runs, request).items() if found.started or name in kept]
     left = [run for run in frozen.runs if run.directory not in started]
     line = sbatch.line(left, tree) if left else ""
     told = {
         "submit": line,
         "started": tuple(started),
-        "kept": len(frozen.kept),
+        "kept": len(kept),
+        "kept_values": kept_values(frozen),
         "tracking": validation.tracking(frozen),
     }
     return result.model_copy(update=told)

@@ -1,19 +1,20 @@
 """Step 7: read the files of the run directories and validate them."""
 
 import shlex
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from scaffold_torchtune import __version__
 from scaffold_torchtune.external_checks import WHOLE, ask_torchtune, sbatch
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Refused, finding, serious, sort_findings
-from scaffold_torchtune.models import Plan, PlannedRun
+from scaffold_torchtune.models import Kept, Plan, PlannedRun
 from scaffold_torchtune.pipeline import prepare, state
-from scaffold_torchtune.pipeline.apply import hash_of, hashes_of, left_over
-from scaffold_torchtune.pipeline.backend import identity
+from scaffold_torchtune.pipeline.apply import left_over
 from scaffold_torchtune.pipeline.changes import kept_findings
-from scaffold_torchtune.pipeline.locate import experiment_directory, read_documents
+from scaffold_torchtune.pipeline.locate import copied, experiment_directory, read_documents
 from scaffold_torchtune.pipeline.prepare import preflight_findings
-from scaffold_torchtune.pipeline.state import Record
+from scaffold_torchtune.pipeline.state import Record, files_there, hashes_of, identity
 from scaffold_torchtune.preflight.run_groups import output_dir
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import ValidateResult
@@ -51,12 +52,12 @@ def _logs(run: PlannedRun) -> str | None:
 
 
 def freshness_findings(
-    tree: Tree, run: PlannedRun, script: str, made_by: str | None, *, is_kept: bool = False
+    tree: Tree, run: PlannedRun, script: str, made_by: str | None, kept: Kept | None = None
 ) -> list[Finding]:
     """Return what the run's record says against its outputs.
 
     `script` is the plan's, `made_by` what setup would make them with now: None where the script cannot be read. A run
-    that is kept may have been made by another one.
+    that is kept may have been made by another one, and its files must be those that it was kept with.
     """
     try:
         record = state.load_record(tree, run.directory)
@@ -68,10 +69,8 @@ def freshness_findings(
         return []  # reported where the file itself is read
     if record is None:
         return []
-    path = f"{run.directory}/{layout.SETUP_YAML}"
-    if is_kept and hash_of(tree, path) not in {None, record.setup_yaml}:
-        fix = "put it back as it was when the run started, so that it tells what was trained"
-        return [finding("changed-output", f"{path} was changed since the run started", file=path, fix=fix)]
+    if kept is not None:
+        return list(_changed_since(tree, record, kept))
     if record.failed:
         output = layout.output(run.directory)
         fix = f"mend the cause, then {_AGAIN}"
@@ -80,7 +79,7 @@ def freshness_findings(
         return [finding("setup-failed", message, file=path, fix=fix)]
     if there and not record.outputs:
         return [_stale(run, name, "is left from an earlier setup") for name in there]
-    if there and not is_kept and record.backend != made_by and (made_by or not record.backend.startswith(f"{script} ")):
+    if there and record.backend != made_by and (made_by or not record.backend.startswith(f"{script} ")):
         return [_stale(run, name, f"was made by another setup_finetune ({record.backend})") for name in there]
     return [
         finding(
@@ -92,6 +91,19 @@ def freshness_findings(
         for name, digest in there.items()
         if record.outputs.get(name) not in {None, digest}
     ]
+
+
+def _changed_since(tree: Tree, record: Record, kept: Kept) -> Iterator[Finding]:
+    """Yield the files of a started run that are not as they were when it was kept."""
+    there = files_there(tree, kept.directory)
+    expected = {layout.SETUP_YAML: record.setup_yaml, **record.outputs, **kept.edited}
+    for name, digest in expected.items():
+        if there.get(name, "") != digest:
+            path = f"{kept.directory}/{name}"
+            what = "was changed" if name in there else "was removed"
+            fix = "put it back as it was, so that it tells what was trained; or say --started keep, to keep it as it is"
+            message = f"{path} {what} since the run was kept as it was when it started"
+            yield finding("changed-output", message, file=path, severity=Severity.ERROR, fix=fix)
 
 
 def newly_rejected(tree: Tree, plan: Plan, result: ValidateResult) -> list[Record]:
@@ -117,7 +129,7 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
     bundled, made_by = plan.options.setup_script == "bundled", None
     with suppress(OSError):  # the script cannot be read any more
         made_by = identity(plan)
-    kept = {one.directory for one in plan.kept}
+    kept = {one.directory: one for one in plan.kept}
     checked: dict[str, tuple[Finding, ...]] = {}
     files: dict[str, RunFiles] = {}
     for run in plan.runs:
@@ -125,8 +137,10 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         unread = {(problem.file, "missing-file") for problem in problems}  # it is there, but cannot be read
         ours = is_of_bundled(tree, run) if run.directory in kept else bundled
         found = [f for f in validate_run(run, files[run.directory], bundled=ours) if (f.file, f.code) not in unread]
-        fresh = freshness_findings(tree, run, plan.options.setup_script, made_by, is_kept=run.directory in kept)
-        checked[run.directory] = (*problems, *fresh, *found)
+        held = kept.get(run.directory)
+        fresh = freshness_findings(tree, run, plan.options.setup_script, made_by, held)
+        read = [*problems, *found]
+        checked[run.directory] = (*fresh, *(_known(read, held) if held else read))
         request.report("validate", len(checked), len(plan.runs))
     own, shared = deduplicated(checked)
     external: dict[str, list[Finding]] = {}
@@ -134,8 +148,7 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         for directory, each in ask(tree.root, plan, files, request):
             external.setdefault(directory, []).append(each)
     joined = {name: tuple(sort_findings([*found, *external.get(name, ())])) for name, found in own.items()}
-    judged = plan.model_copy(update={"runs": tuple(run for run in plan.runs if run.directory not in kept)})
-    ahead = serious(preflight_findings(judged, files)) if judged.runs else []
+    ahead = serious(preflight_findings(plan, files))
     whole = [
         *outdated(plan, request),
         *left_over(tree, plan),
@@ -146,6 +159,13 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         *unchosen(plan),
     ]
     return verdict(plan, joined, whole)
+
+
+def _known(found: Iterable[Finding], kept: Kept) -> Iterator[Finding]:
+    """Yield what is found of a run that was kept, as warnings where it is in files that had been edited by then."""
+    edited = {f"{kept.directory}/{name}" for name in kept.edited}
+    for each in found:
+        yield each.model_copy(update={"severity": Severity.WARNING}) if each.file in edited else each
 
 
 def is_of_bundled(tree: Tree, run: PlannedRun) -> bool:
@@ -181,6 +201,8 @@ def outdated(plan: Plan, request: Request) -> list[Finding]:
     same = request.with_options(plan.options)
     try:
         directory = experiment_directory(same)
+        if problems := copied(plan, directory, [run.directory for run in plan.runs]):
+            return problems
         hashes = prepare.input_hashes(read_documents(same, directory), plan.options)
         if (hashes, str(directory), __version__) == (plan.inputs, plan.experiment_dir, plan.version):
             return []

@@ -1,16 +1,25 @@
-"""Names of run directories: they hold exactly what varied when the run was first scaffolded."""
+"""Names of run directories: they hold exactly what varied when the run was first scaffolded, and a run keeps its own.
+
+A row of the table is a run that was scaffolded before where all that is trained is the same; else where the name of the
+directory still holds of the row: then the one with the same Run Name, and of those the one with the most equal
+settings. Where two are equally near, the user is asked.
+"""
 
 import itertools
+import json
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
-from scaffold_torchtune.findings import Collector, Finding, Scalar
+from scaffold_torchtune.findings import Collector, Finding, Question, Scalar, finding
+from scaffold_torchtune.models import PlannedRun, Run, Setting, Source, SourceKind
+from scaffold_torchtune.plan.run_settings import PlanContext, parameters_of
 from scaffold_torchtune.settings import kinds, recipes
-from scaffold_torchtune.settings.parameters import NAMING_ORDER, PARAMETERS
+from scaffold_torchtune.settings.parameters import NAMING_ORDER, PARAMETERS, SURROUNDINGS
 from scaffold_torchtune.system import layout
-from scaffold_torchtune.system.text import escape, shown
+from scaffold_torchtune.system.text import escape, few, shown
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", re.ASCII)
 _ALLOWED = "letters, digits, '.', '_', '+' and '-', at most 200, not reserved"
@@ -94,28 +103,6 @@ def _part(name: str, prefix: str, value: Scalar) -> str:
     return f"{prefix}-{'none' if value is None else str(value).lower().replace(':', '-').replace(',', '+')}"
 
 
-def held_by(
-    name: str, varying: Sequence[str], parameters: Mapping[str, Scalar], legend: Mapping[str, str]
-) -> frozenset[str]:
-    """Return the parameters whose values a directory's name holds.
-
-    Args:
-        name: the directory.
-        varying: what varied when it was named, or since.
-        parameters: of its run.
-        legend: what `prompt1` and the like stand for.
-    """
-    parts = {text: part for part, text in legend.items()}
-    held = set()
-    for parameter in varying:
-        value = parameters.get(parameter)
-        is_text = PARAMETERS[parameter].kind == "text"
-        part = parts.get(_free_text(value)) if is_text else _part(parameter, _prefix(parameter, varying), value)
-        if part and f"_{part}_" in f"_{name}_":
-            held.add(parameter)
-    return frozenset(held)
-
-
 def single_name(row_name: str, parameters: Mapping[str, Scalar]) -> str:
     """Return the name of a run where nothing varies: the row's own if it is safe, else `MODEL_rankR_lrLR` or such."""
     if row_name and is_safe(row_name):
@@ -146,3 +133,230 @@ def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[F
             found.add("name-collision", message, field=field, actual=actual, line=line, fix=fix)
         seen.setdefault(name.lower(), line)
     return found.findings
+
+
+class PlannedRow(NamedTuple):
+    """A row of the table as runs are told apart by it: its settings, and all its values by parameter."""
+
+    run: Run
+    settings: Mapping[str, Setting]
+    values: Mapping[str, Scalar]
+
+
+def row_of(run: Run, settings: Mapping[str, Setting], data: Setting) -> PlannedRow:
+    """Return a row with the values that directories may be named by."""
+    return PlannedRow(run, settings, _values(settings, data))
+
+
+class Directories(NamedTuple):
+    """The directory of each row; where the user must say which run a row is, `ties` and the question."""
+
+    names: list[str]
+    ties: list[Finding]
+    ask: list[Question]
+
+
+def kept_directories(
+    fresh: Sequence[str], rows: Sequence[PlannedRow], columns: Sequence[str], context: PlanContext, file: str
+) -> Directories:
+    """Return the directory of each row: that which its run has, or a new one, whose name no other run had.
+
+    Args:
+        fresh: the names as they would be made anew.
+        rows: the rows of fine-tuned runs.
+        columns: what the table tells apart.
+        context: the runs that were scaffolded before, the legend of their names, and what the user said of ties.
+        file: the summary.
+    """
+    known = context.known
+    exact = {_identity(run.settings, columns): name for name, run in known.items()}
+    kept = {i: name for i, row in enumerate(rows) if (name := exact.pop(_identity(row.settings, columns), ""))}
+    said = {part for each in context.ties.split(",") if (part := each.strip())}
+    every: list[_Tie] = []
+    settled = {*kept}
+    while True:
+        taken = {*kept.values()}
+        left = {name: run for name, run in known.items() if name not in taken}
+        nearest, ties = _nearest({i: row for i, row in enumerate(rows) if i not in settled}, left, context.legend)
+        kept |= nearest
+        every += ties
+        if not ties or not said:
+            break
+        kept |= {i: name for i, name in ties if not said.isdisjoint(_spellings(rows[i], name))}
+        settled |= {*kept, *(i for i, _ in ties)}  # a row that was in a tie, and is not named, is new
+    if every and not (said and _is_one_to_one(said, every, rows)):
+        return Directories([*fresh], [*_tied(every, rows, known, context.ties, file)], [_question(every, rows)])
+    return Directories(_named(fresh, kept, known), [], [])
+
+
+def legend_of(now: Mapping[str, str], context: PlanContext, names: Iterable[str]) -> dict[str, str]:
+    """Return the legend of all names, of those too that runs had before and may have again."""
+    every = [f"_{name}_" for name in (*context.known, *names)]
+    before = {part: text for part, text in context.legend.items() if any(f"_{part}_" in name for name in every)}
+    return dict(sorted({**before, **now}.items()))
+
+
+def _named(fresh: Sequence[str], kept: Mapping[int, str], known: Iterable[str]) -> list[str]:
+    """Return the names of all rows; a new one that another run has had gets a number."""
+    taken = {name.lower() for name in known}
+    names: list[str] = []
+    for index, name in enumerate(fresh):
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        free = itertools.chain([name], numbered)
+        names.append(kept.get(index) or next(one for one in free if one.lower() not in taken))
+    return names
+
+
+_Tie = tuple[int, str]
+"""A row by its number, and the directory of a run that it is as near to as another, or that is as near to another."""
+_Score = tuple[bool, int]
+
+
+def _nearest(
+    rows: Mapping[int, PlannedRow], left: Mapping[str, PlannedRun], legend: Mapping[str, str]
+) -> tuple[dict[int, str], list[_Tie]]:
+    """Return the directory of each row that one run alone is nearest to, by the row's number; and the ties."""
+    scores = _scores(rows, left, legend)
+    by_row: dict[int, dict[str, _Score]] = {}
+    by_name: dict[str, dict[int, _Score]] = {}
+    for (index, name), score in scores.items():
+        by_row.setdefault(index, {})[name] = by_name.setdefault(name, {})[index] = score
+    nearest: dict[int, str] = {}
+    taken: set[str] = set()
+
+    def rivals(index: int, name: str) -> Iterator[_Score]:
+        yield from (other for each, other in by_row[index].items() if each != name and each not in taken)
+        yield from (other for each, other in by_name[name].items() if each != index and each not in nearest)
+
+    for (index, name), score in sorted(scores.items(), key=lambda one: one[1], reverse=True):
+        if index not in nearest and name not in taken and all(score > other for other in rivals(index, name)):
+            nearest[index] = name
+            taken.add(name)
+    open_pairs = [pair for pair in scores if pair[0] not in nearest and pair[1] not in taken]
+    return nearest, [pair for pair in open_pairs if all(scores[pair] >= other for other in rivals(*pair))]
+
+
+def _scores(
+    rows: Mapping[int, PlannedRow], left: Mapping[str, PlannedRun], legend: Mapping[str, str]
+) -> dict[_Tie, _Score]:
+    """Return how near rows are to runs, where the name of the run's directory holds of the row.
+
+    A name that holds no value says nothing: there the Run Name must be the same.
+    """
+    found: dict[_Tie, _Score] = {}
+    by_held: dict[tuple[str, ...], dict[tuple[Scalar, ...], list[PlannedRun]]] = {}
+    for name, run in left.items() if rows else ():
+        values = _values(run.settings, Setting(value=run.data_path, source=_UNKNOWN)) | run.parameters
+        held = tuple(sorted(held_by(name, values, legend)))
+        by_held.setdefault(held, {}).setdefault(tuple(values.get(one) for one in held), []).append(run)
+    for index, row in rows.items():
+        for held, runs in by_held.items():
+            for old in runs.get(tuple(row.values.get(one) for one in held), ()):
+                if held or old.name == row.run.name:
+                    same = sum(old.value(key) == setting.value for key, setting in row.settings.items())
+                    found[index, old.directory] = (old.name == row.run.name, same)
+    return found
+
+
+_UNKNOWN: Final = Source(kind=SourceKind.DERIVED)
+
+
+def _values(settings: Mapping[str, Setting], data: Setting) -> dict[str, Scalar]:
+    """Return the value of each parameter that a directory may be named by."""
+    values = {name: setting.value for name, setting in settings.items() if name in PARAMETERS}
+    return values | parameters_of(("dataset", "recipe"), settings, data)
+
+
+def held_by(name: str, values: Mapping[str, Scalar], legend: Mapping[str, str]) -> frozenset[str]:
+    """Return the parameters whose values a directory's name holds.
+
+    Args:
+        name: the directory.
+        values: of its run, by parameter.
+        legend: what `prompt1` and the like stand for.
+    """
+    parts = {text: part for part, text in legend.items()}
+    whole = f"_{name}_"
+    return frozenset(
+        parameter
+        for parameter, value in values.items()
+        for part in _parts(parameter, value, name, parts)
+        if part and f"_{part}_" in whole
+    )
+
+
+def _parts(parameter: str, value: Scalar, name: str, texts: Mapping[str, str]) -> Iterator[str]:
+    """Yield what a value is called in a name, with each prefix that the name has."""
+    if PARAMETERS[parameter].kind == "text":
+        yield texts.get(_free_text(value), "")
+        return
+    for prefix in {_prefix(parameter, ()), _prefix(parameter, (PARAMETERS[parameter].abbreviation or "",))}:
+        if prefix in name:
+            yield _part(parameter, prefix, value)
+
+
+def _identity(settings: Mapping[str, Setting], columns: Sequence[str]) -> str:
+    """What makes a run the run that it is: what is trained, and what the table tells apart."""
+    left_out = SURROUNDINGS - set(columns) | {"my_wandb_run_name"}
+    values = {k: s.value for k, s in settings.items() if k not in left_out and s.source.kind is not SourceKind.TEMPLATE}
+    if "custom_recipe" in values:  # which follows from the number of GPUs, too
+        values["custom_recipe"] = recipes.method_of(str(values["custom_recipe"]))
+    return json.dumps(values, sort_keys=True)
+
+
+TIES: Final = "directories"
+"""The field of the question which rows are which runs, where some are equally near."""
+NEW: Final = "new"
+_LISTED: Final = 4
+_MOST_OPTIONS: Final = 6
+
+
+def _spellings(row: PlannedRow, name: str) -> set[str]:
+    """Return how the user may say that a row is the run of a directory: by its Run Name or its line."""
+    return {f"{row.run.name}={name}", f"{row.run.line}={name}"}
+
+
+def _is_one_to_one(said: set[str], ties: Sequence[_Tie], rows: Sequence[PlannedRow]) -> bool:
+    """Return whether the answer names ties alone, and each row and each directory at most once."""
+    chosen = [pair for pair in ties if not said.isdisjoint(_spellings(rows[pair[0]], pair[1]))]
+    known = {NEW}.union(*(_spellings(rows[index], name) for index, name in chosen))
+    return said <= known and len({i for i, _ in chosen}) == len({name for _, name in chosen}) == len(chosen)
+
+
+def _question(ties: Sequence[_Tie], rows: Sequence[PlannedRow]) -> Question:
+    pairs = [f"{rows[index].run.name}={name}" for index, name in ties]
+    is_choice = len({i for i, _ in ties}) == 1 or len({name for _, name in ties}) == 1
+    question = (
+        f"Which rows of the table are runs that were scaffolded before? Say {NEW} where none of them is one; else"
+        f" ROW=DIRECTORY, with commas between several: {few(pairs, _MOST_OPTIONS)}"
+    )
+    options = (NEW, *pairs) if is_choice and len(pairs) < _MOST_OPTIONS else ()
+    return Question(field=TIES, question=escape(question, 1000), options=options)
+
+
+def _tied(
+    ties: Sequence[_Tie], rows: Sequence[PlannedRow], known: Mapping[str, PlannedRun], said: str, file: str
+) -> Iterator[Finding]:
+    """Yield a problem for all rows that are as near to the same runs."""
+    runs_of: dict[int, list[str]] = {}
+    for index, name in ties:
+        runs_of.setdefault(index, []).append(name)
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for index, near in runs_of.items():
+        alike.setdefault(tuple(near), []).append(index)
+    for named, indexes in alike.items():
+        names = [*named]
+        told = few([f"{shown(rows[i].run.name)} (line {rows[i].run.line})" for i in indexes], _LISTED)
+        runs = few([f"{name} (Run Name {shown(known[name].name)})" for name in names], _LISTED)
+        are, which = ("is" if len(indexes) == 1 else "are"), ("the run" if len(names) == 1 else "the runs")
+        message = (
+            f"{told} {are} equally near to {which} that {'was' if len(names) == 1 else 'were'} scaffolded in {runs}"
+        )
+        if said:
+            message += f"; the answer {shown(said)} does not say which"
+        fix = (
+            f"say {TIES}={NEW} where they are new runs, else {TIES}={rows[indexes[0]].run.name}={names[0]} or such"
+            " (answers, --answer); or give a row the Run Name of its run"
+        )
+        line = rows[indexes[0]].run.line
+        yield finding("tied-run", message, field=TIES, actual=names[0], file=file, line=line, fix=fix)

@@ -20,8 +20,6 @@ from scaffold_torchtune.plan.run_settings import (
     settings_of,
     warmed,
 )
-from scaffold_torchtune.settings import recipes
-from scaffold_torchtune.settings.parameters import SURROUNDINGS
 from scaffold_torchtune.system.layout import SETUP_TEMPLATES
 
 _EXCLUDED: Final = {
@@ -47,10 +45,9 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
     columns = columns_of(experiment)
     parameters = [parameters_of(columns, s, d) for s, d in zip(unnamed, data, strict=True)]
     varying = naming.varying_parameters(columns, parameters)
-    previous = context.previous if context.previous and context.previous.options.names == options.names else None
-    names = _names(tuned, parameters, varying, options, previous)
-    rows = [(run.name, own, values) for run, own, values in zip(tuned, unnamed, parameters, strict=True)]
-    directories = _kept_names(names.names, rows, columns, previous)
+    names = _names(tuned, parameters, varying, options, context)
+    rows = [naming.row_of(run, own, path) for run, own, path in zip(tuned, unnamed, data, strict=True)]
+    directories, ties, ask = naming.kept_directories(names.names, rows, columns, context, experiment.summary_file)
     problems = [
         *checks.unknown_models(tuned, experiment, options),
         *checks.data_problems(data, options, context),
@@ -58,12 +55,13 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
         *checks.recipe_problems(tuned, experiment, options, context),
         *consistency.problems(tuned, unnamed, experiment),
         *checks.identical_runs(tuned, parameters, experiment),
+        *ties,
     ]
     if not problems:
         problems = naming.check_names(directories, [run.line for run in tuned], experiment.summary_file)
     if problems:
         # What was remarkable about the documents often is the cause: a column that was not taken for a parameter.
-        raise Refused(f"{len(problems)} problem(s) in the plan", [*problems, *experiment.warnings])
+        raise Refused(f"{len(problems)} problem(s) in the plan", [*problems, *experiment.warnings], ask)
     runs = tuple(
         _planned_run(run, named(own, name), path, values, context)
         for run, name, path, values, own in zip(tuned, directories, data, parameters, unnamed, strict=True)
@@ -91,7 +89,7 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
         varying=varying,
         pattern=names.pattern,
         template=options.template or ", ".join(templates),
-        legend=names.legend,
+        legend=naming.legend_of(names.legend, context, directories),
         runs=runs,
         excluded=tuple(Excluded(name=run.name, reason=_EXCLUDED[run.type]) for run in left_out),
         splits={path: counts for path, counts in splits.items() if counts},
@@ -136,88 +134,15 @@ def _names(
     parameters: Sequence[Mapping[str, Scalar]],
     varying: Sequence[str],
     options: Options,
-    previous: Plan | None,
+    context: PlanContext,
 ) -> naming.Names:
     if varying and options.names != "table":
-        return naming.names_by_varying(varying, parameters, previous.legend if previous else {})
+        return naming.names_by_varying(varying, parameters, context.legend)
     made = [
         run.name if options.names == "table" else naming.single_name(run.name, own)
         for run, own in zip(tuned, parameters, strict=True)
     ]
     return naming.Names("{run name}", tuple(made), {})
-
-
-def _kept_names(
-    names: Sequence[str],
-    rows: Sequence[tuple[str, Mapping[str, Setting], Mapping[str, Scalar]]],
-    columns: Sequence[str],
-    previous: Plan | None,
-) -> list[str]:
-    """Return the names of directories, where a run that was scaffolded before keeps its own.
-
-    It is the same run where all that is trained is the same; else where the name of its directory still holds of the
-    row: then that with the same Run Name, and of those the one with the most equal settings. Where two are equally
-    near, neither is taken.
-
-    Args:
-        names: as they would be made anew.
-        rows: by run, its Run Name, settings and parameters.
-        columns: what the table tells apart.
-        previous: the plan that was frozen.
-    """
-    before = {run.directory: run for run in (*previous.former, *previous.runs)} if previous else {}
-    exact = {_identity(run.settings, columns): name for name, run in before.items()}
-    kept = [exact.pop(_identity(settings, columns), "") for _, settings, _ in rows]
-    left = {name: run for name, run in before.items() if name not in kept}
-    if left and previous and previous.options.names == "varying" and not all(kept):
-        open_rows = {index: row for index, row in enumerate(rows) if not kept[index]}
-        for index, name in _nearest(open_rows, left, previous).items():
-            kept[index] = name
-    return [own or name for own, name in zip(kept, names, strict=True)]
-
-
-def _nearest(
-    rows: Mapping[int, tuple[str, Mapping[str, Setting], Mapping[str, Scalar]]],
-    left: Mapping[str, PlannedRun],
-    previous: Plan,
-) -> dict[int, str]:
-    """Return the directory of each row that a run of the earlier plan is nearest to, by the row's number."""
-    by_held: dict[frozenset[str], dict[tuple[Scalar, ...], list[PlannedRun]]] = {}
-    for name, run in left.items():
-        held = naming.held_by(name, previous.varying, run.parameters, previous.legend)
-        values = tuple(run.parameters.get(one) for one in sorted(held))
-        by_held.setdefault(held, {}).setdefault(values, []).append(run)
-    by_row: dict[int, dict[str, _Score]] = {index: {} for index in rows}
-    by_name: dict[str, dict[int, _Score]] = {name: {} for name in left}
-    for index, (run_name, settings, parameters) in rows.items():
-        for held, runs in by_held.items():
-            for old in runs.get(tuple(parameters.get(one) for one in sorted(held)), ()):
-                if held or old.name == run_name:  # a name that holds no value says nothing
-                    same = sum(old.value(key) == setting.value for key, setting in settings.items())
-                    by_row[index][old.directory] = by_name[old.directory][index] = (old.name == run_name, same)
-    scores = [(score, index, name) for index, found in by_row.items() for name, score in found.items()]
-    nearest: dict[int, str] = {}
-    taken: set[str] = set()
-    for score, index, name in sorted(scores, reverse=True):
-        rivals = [other for each, other in by_row[index].items() if each != name and each not in taken]
-        rivals += [other for each, other in by_name[name].items() if each != index and each not in nearest]
-        if index not in nearest and name not in taken and score > max(rivals, default=_FARTHEST):
-            nearest[index] = name
-            taken.add(name)
-    return nearest
-
-
-_Score = tuple[bool, int]
-_FARTHEST: Final[_Score] = (False, -1)
-
-
-def _identity(settings: Mapping[str, Setting], columns: Sequence[str]) -> str:
-    """What makes a run the run that it is: what is trained, and what the table tells apart."""
-    left_out = SURROUNDINGS - set(columns) | {"my_wandb_run_name"}
-    values = {k: s.value for k, s in settings.items() if k not in left_out and s.source.kind is not SourceKind.TEMPLATE}
-    if "custom_recipe" in values:  # which follows from the number of GPUs, too
-        values["custom_recipe"] = recipes.method_of(str(values["custom_recipe"]))
-    return json.dumps(values, sort_keys=True)
 
 
 class Difference(NamedTuple):

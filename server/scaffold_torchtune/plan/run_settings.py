@@ -11,7 +11,16 @@ from functools import cached_property, partial
 from typing import Final
 
 from scaffold_torchtune.findings import Scalar
-from scaffold_torchtune.models import CheckpointState, Experiment, Interface, Plan, Run, Setting, Source, SourceKind
+from scaffold_torchtune.models import (
+    CheckpointState,
+    Experiment,
+    Interface,
+    PlannedRun,
+    Run,
+    Setting,
+    Source,
+    SourceKind,
+)
 from scaffold_torchtune.plan import external
 from scaffold_torchtune.settings import recipes
 from scaffold_torchtune.settings.parameters import KEYS, OF_LOCAL
@@ -30,7 +39,9 @@ _ROUNDING: Final = 1e-9  # a float's own error must not make 0.1 x 30 steps into
 class PlanContext:
     """Where the experiment lies, and what was planned there before. Paths are absolute.
 
-    `inputs` maps input files to the SHA-256 of their bytes. `previous` is the plan that lies there, if any.
+    `inputs` maps input files to the SHA-256 of their bytes. `legend` is that of the plan that lies there. `known` are
+    the runs that were scaffolded there, by directory, which they keep; `ties` is what the user said of rows and
+    directories that are equally near.
     `interface` is what the external script takes; None for the bundled setup_finetune. `checkpoint` returns what lies
     in the directory of a base model. `train_rows` counts the samples of a data set's part for training, given its path,
     its format and the settings of all runs that are trained on it; None where it cannot be seen.
@@ -41,7 +52,9 @@ class PlanContext:
     templates_dir: str
     is_file: Callable[[str], bool]
     inputs: Mapping[str, str] = field(default_factory=dict)
-    previous: Plan | None = None
+    legend: Mapping[str, str] = field(default_factory=dict)
+    known: Mapping[str, PlannedRun] = field(default_factory=dict)
+    ties: str = ""
     interface: Interface | None = None
     checkpoint: Callable[[str], CheckpointState] = lambda _: CheckpointState(absent=True)
     train_rows: Callable[[str, str, Sequence[Mapping[str, Setting]]], int | None] = lambda _path, _extension, _runs: (

@@ -37,6 +37,8 @@ def check_plan(
     disk: DiskState,
     listed: Mapping[str, Sequence[str]],
     resumed: tuple[Mapping[str, resuming.ConfigData], Mapping[str, resuming.ConfigData]] = ({}, {}),
+    *,
+    whole: Plan | None = None,
 ) -> list[Finding]:
     """Return everything that would go wrong later.
 
@@ -47,6 +49,7 @@ def check_plan(
             the directory is not here.
         resumed: by the directory of a run that may resume, its finetune.yaml, and the config that the state in its
             output directory was trained by.
+        whole: the plan with the started runs that are kept, which are part of its design.
 
     Returns:
         Findings about the experiment, each once for all runs that it concerns, with the line in the documents from
@@ -61,7 +64,7 @@ def check_plan(
             *run_groups.output_findings(plan, disk),
             *resuming.resuming_findings(plan, disk, *resumed),
             *design.name_findings(plan),
-            *design.design_findings(plan),
+            *design.design_findings(whole or plan),
             *design.unusual_findings(plan),
             *cost.cost_findings(plan, disk),
         ]

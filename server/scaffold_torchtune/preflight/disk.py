@@ -80,6 +80,8 @@ def in_the_way(directory: str) -> str | None:
 
 _MAX_CONFIG = 200_000
 _MAX_OUTPUTS = 10_000
+_MAX_ENTRIES = 200_000
+_UNLISTED = "what may not be listed"
 _EPOCH = re.compile(r"epoch_([0-9]{1,9})", re.ASCII)
 
 
@@ -87,7 +89,9 @@ _LEFT = re.compile(r"epoch_[0-9]{1,9}|recipe_state|logs|torchtune_config\.yaml|c
 
 
 def inspect_results(directory: str) -> Results | None:
-    """Return what a training has left in its output directory; None where there is nothing of one.
+    """Return what a training has left in its output directory; None where nothing of one can be seen.
+
+    A directory that is there and may not be listed holds something that is not to be written over.
 
     torchtune 0.6.1 saves the weights of each epoch in epoch_N, recipe_state/recipe_state.pt between epochs, and writes
     its whole config to torchtune_config.yaml each time that a training starts (training/metric_logging.py,
@@ -95,11 +99,13 @@ def inspect_results(directory: str) -> Results | None:
     """
     try:
         with os.scandir(directory) as entries:
-            found = sorted(entry.name for entry in itertools.islice(entries, _MAX_OUTPUTS))
+            left = (entry.name for entry in itertools.islice(entries, _MAX_ENTRIES) if _LEFT.fullmatch(entry.name))
+            names = sorted(itertools.islice(left, _MAX_OUTPUTS))
         can_resume = is_file(Path(directory, "recipe_state", "recipe_state.pt"))
+    except PermissionError:
+        return Results(names=(_UNLISTED,), text=None) if is_directory(directory) else None
     except (OSError, ValueError):
         return None
-    names = [name for name in found if _LEFT.fullmatch(name)]
     if not names:
         return None
     done = [int(match[1]) + 1 for match in map(_EPOCH.fullmatch, names) if match]
@@ -107,7 +113,23 @@ def inspect_results(directory: str) -> Results | None:
     with contextlib.suppress(Unfit, OSError, ValueError), regular_file(f"{directory}/torchtune_config.yaml") as file:
         data = file.read(_MAX_CONFIG + 1)
         text = data.decode() if len(data) <= _MAX_CONFIG else None
-    return Results(names=tuple(names[:_LISTED]), text=text, epochs=max(done, default=0), can_resume=can_resume)
+    told = tuple(map(escape, names[:_LISTED]))
+    return Results(names=told, text=text, epochs=max(done, default=0), can_resume=can_resume)
+
+
+def unseen(directory: str) -> str:
+    """Return why it cannot be said from here what lies in a directory; nothing where it can: also that it is not there.
+
+    A path of which nothing exists here is on a file system that other machines have.
+    """
+    try:
+        os.scandir(directory).close()
+    except (FileNotFoundError, NotADirectoryError):
+        above = [folder for folder in Path(directory).parents if folder != Path(folder.anchor)]
+        return "" if any(map(is_there, above)) else f"there is no {escape(str(above[-1] if above else directory))} here"
+    except (OSError, ValueError) as error:
+        return f"{escape(directory)} cannot be looked into: {getattr(error, 'strerror', None) or error}"
+    return ""
 
 
 _MAX_HEADER = 4 * 1024**2  # a model takes a tenth of that; the format allows 100 MB (tensor.rs: MAX_HEADER_SIZE)

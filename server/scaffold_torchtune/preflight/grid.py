@@ -186,10 +186,14 @@ def _pair(one: OddCell, other: OddCell, factors: Mapping[str, Levels]) -> list[O
     """Return the likelier of two cells where the value of either may be the odd one: the later, if neither is."""
     if (one.factor, one.actual, one.expected) != (other.factor, other.expected, other.actual):
         return []
+    first, second = (factors[one.factor].count(each.actual) for each in (one, other))
+    if first != second:  # the value that fewer runs have
+        odd, pair = (one, other) if first < second else (other, one)
+        return [replace(odd, pair=pair.run)]
     shared = [level for level in factors[one.factor] if level not in {one.actual, one.expected}]
     numbers = [abs(float(level)) for level in (one.actual, other.actual, *shared) if isinstance(level, int | float)]
     far = [0.0, 0.0]
-    if len(numbers) == len(shared) + 2 and all(numbers):
+    if shared and len(numbers) == len(shared) + 2 and all(numbers):
         first, second, *others = map(math.log, numbers)
         if len(set(others)) == 1 and _is_staircase(first, others[0], second):
             return []

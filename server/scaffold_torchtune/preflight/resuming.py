@@ -7,9 +7,10 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models import DiskState, Plan, PlannedRun, Results
 from scaffold_torchtune.preflight.run_groups import at
-from scaffold_torchtune.system.text import few, shown
+from scaffold_torchtune.system.text import escape, few, shown
 
 _FEW: Final = 4
+_SHOWN: Final = 200  # characters of a value
 _CODE: Final = "other-state"
 
 # Keys of finetune.yaml that change nothing of what is trained: where it is logged, how it is computed, and those that
@@ -71,13 +72,13 @@ def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigDa
     differing = [path for path in {**one, **other} if one.get(path) != other.get(path)]
     if differing:
         path = differing[0]
-        field = _SETTINGS.get(path, path.rpartition(".")[2])
+        field = escape(_SETTINGS.get(path, path.rpartition(".")[2]))
         was, now = other.get(path), one.get(path)
         message = (
-            f"the job of {run.directory} would go on from a training with {path} {_text(was)}, and {_text(now)} is"
-            " planned: torchtune 0.6.1 takes the state as it is"
+            f"the job of {run.directory} would go on from a training with {escape(path)} {_text(was)}, and {_text(now)}"
+            " is planned: torchtune 0.6.1 takes the state as it is"
         )
-        more = f"; so would differ {few(differing[1:], _FEW)}" if len(differing) > 1 else ""
+        more = f"; so would differ {few([*map(escape, differing[1:])], _FEW)}" if len(differing) > 1 else ""
         fix = (
             f"plan {field} {_text(was)} again to go on with that training, or move its output directory away to begin"
             " anew; or take out `Resume from checkpoint`"
@@ -116,7 +117,7 @@ def _flat(node: Any, path: str = "") -> dict[str, Any]:
 
 
 def _scalar(value: Any) -> Scalar:
-    return value if isinstance(value, int | float | str | None) else str(value)[:200]
+    return value if isinstance(value, int | float | None) else str(value)[:_SHOWN]
 
 
 def _text(value: Any) -> str:

@@ -288,6 +288,7 @@ class ValidateResult(StepResult):
     )
     started: OmitEmpty[tuple[str, ...]] = Field(default=(), description="runs that were started, which it leaves out")
     kept: OmitEmpty[int] = Field(default=0, description="those of them that stay as they were, whatever documents say")
+    kept_values: OmitEmpty[tuple[str, ...]] = Field(default=(), description="what is other in them than documents say")
     tracking: Annotated[OmitEmpty[str], Cut.NEVER] = Field(
         default="", description="how to send what runs log offline to Weights & Biases; empty unless passed"
     )
@@ -305,7 +306,8 @@ class ValidateResult(StepResult):
         counts = f"{self.checked} of {_count(self.planned, 'run')} checked"
         if self.passed:
             started = f"; {len(self.started)} started already" if self.started else ""
-            started += f", {self.kept} of them kept as they were" if self.kept else ""
+            values = f" ({'; '.join(self.kept_values)})" if self.kept_values else ""
+            started += f", {self.kept} of them kept as started{values}" if self.kept else ""
             return f"PASSED: {counts}, every planned value arrived{started}; {_warnings(found)}."
         codes = Counter(each.code for each in errors_in(found))
         kinds = ", ".join(f"{code} ({count})" for code, count in codes.most_common(_NAMED_CODES))

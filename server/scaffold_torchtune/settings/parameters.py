@@ -4,6 +4,7 @@ Names are torchtune's and setup_finetune's, in the order in which setup_finetune
 cruijff_kit's setup_finetune.py, but for what concerns one site or one package only.
 """
 
+import functools
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -462,7 +463,7 @@ _ALL: Final = (
             "method", "fine tuning method", "finetuning method", "training method", "peft method", "peft type", "peft",
             "adapter type", "fine tuning type", "finetuning type", "tuning method", "training type",
             "fine tuning approach", "training approach", "fine tuning strategy", "fine tuning technique",
-            "finetune method", "fine tune method",
+            "finetune method", "fine tune method", "training recipe", "fine tuning recipe", "torchtune recipe",
         ),
         key=False, warn_unread=True,
         option=NewOption(
@@ -513,6 +514,7 @@ WORDS_OF_TRAINING: Final = frozenset(
 """Words of labels that are about how a run is trained: a label with one is never read over, whatever else it says."""
 
 
+@functools.lru_cache(maxsize=2048)  # the same labels are asked for again and again
 def normalize(label: str) -> str:
     """Return a label as aliases are written: lower case, words apart by single spaces, Greek alpha by its name."""
     if not label.isascii():
@@ -523,11 +525,33 @@ def normalize(label: str) -> str:
 _LIKELY_MISSPELT: Final = 0.8
 _BY_LABEL: Final = {normalize(label): p for p in _ALL for label in (p.name, *p.aliases, *p.words)}
 _LABELS: Final = tuple(sorted(_BY_LABEL))
+_LONGEST_LABEL: Final = 80
+_OF_GRIDS: Final = frozenset({"seed", "lora_rank", "lora_alpha", "lr", "batch_size", "lora_dropout", "weight_decay"})
 
 
 def by_label(label: str) -> Parameter | None:
     """Return the parameter that a document means by `label` (`LoRA Rank`, `lora_rank`, `r`), or None."""
     return _BY_LABEL.get(normalize(label))
+
+
+_REPLICATES: Final = frozenset({"replicates", "replications", "repeats", "repetitions", "replicas"})
+_HOW_MANY: Final = re.compile(
+    r"(?:(?:the )?(?:number|no) of |n |num )?(?P<what>.+?)(?: (?:per|for each|in each) .+| each)?"
+)
+
+_RUNS_OF_A_CONDITION: Final = re.compile(r"runs per (?:condition|cell|setting|configuration|combination|arm|point)")
+
+
+def by_plural(label: str) -> Parameter | None:
+    """Return the parameter of which a label names several values, or how many: `Learning rates`, `Seeds per cell`."""
+    match = _HOW_MANY.fullmatch(normalize(label)[:_LONGEST_LABEL])
+    words = match["what"].split() if match else []
+    if " ".join(words) in _REPLICATES or _RUNS_OF_A_CONDITION.fullmatch(normalize(label)):
+        return PARAMETERS["seed"]
+    if not words or not words[-1].endswith("s") or " ".join(words) in _BY_LABEL:
+        return None
+    found = _BY_LABEL.get(" ".join([*words[:-1], words[-1][:-1]]))
+    return found if found is not None and found.name in _OF_GRIDS else None
 
 
 def nearest_label(label: str) -> str | None:

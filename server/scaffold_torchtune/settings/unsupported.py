@@ -311,8 +311,11 @@ _ANOTHER_CONSTANT: Final = re.compile(
 
 _TECHNIQUES: Final = re.compile(
     r"(?<![\w-])(?:"
-    r"q-?lora|dora|rs-?lora|ada-?lora|loft-?q|pissa|olora|lora\+|lora-fa|galore|re-?lora|\(?ia\)?3|(?:lo)?reft|bitfit"
+    r"q-?[ld]ora|dora|vera adapters?|rs-?lora|ada-?lora|loft-?q|pissa|olora|lora\+|lora-fa|galore|re-?lora|\(?ia\)?3"
+    r"|(?:lo)?reft|bitfit"
     r"|dpo|orpo|kto|simpo|ppo|grpo|rloo|rlhf|rlaif|reinforcement[ -]learning|reward[ -]model\w*"
+    r"|(?:lora|full)_dpo\w*|ppo_full\w*|qat_\w+|(?:lora_)?knowledge_distillation\w*"
+    r"|(?:continued|continual|domain[ -]adaptive) pre-?training"
     r"|preference[ -](?:optimi[sz]ation|tuning|learning)"
     r"|qat|quanti[sz]\w*|ptq|gptq|awq|nf4|fp[48]|int[48]|[2-8][ -]?bits?(?! (?:per|of|long|each)\b)|bitsandbytes|bnb"
     r"|(?:knowledge[ -])?distill\w*|(?:prefix|prompt)[ -]tun\w*|p-tuning|soft[ -]prompts?"
@@ -358,12 +361,15 @@ _OTHERWISE: Final = re.compile(
     r"|(?:fp|float)[ -]?(?:16|32|64)|half[ -]precision|full[ -]precision"
     r"|(?:linear|constant|polynomial|exponential|inverse[ -]sq(?:ua)?rt|wsd|one[ -]?cycle)"
     r"[ -](?:lr|learning[ -]rate|schedul\w+|decay)"
-    r"|(?:cosine|decay\w*|anneal\w*) (?:down )?to (?!zero|0(?:\.0)?(?![.0-9%]))|min(?:imum)?[ _-]lr|final lr"
+    r"|(?:cosine|decay\w*|anneal\w*)(?: schedule| decay)? (?:down )?to (?!zero|0(?:\.0)?(?![.0-9%]))[0-9a-z.%]{1,20}"
+    r"|min(?:imum)?[ _-]lr|final lr"
     r"|cosine (?:annealing )?(?:with )?(?:warm )?restarts|early[ -]stop\w*|label[ -]smoothing|neftune"
     r"|(?:attention|attn|mlp)(?:[ -](?:layers?|modules?|projections?|weights?))?[ -]only"
     r"|only (?:the )?(?:attention|mlp)|(?:first|last|top|bottom|upper|lower) (?:[0-9]{1,3} |few |half of the )?layers"
     r"|(?:freez\w+|frozen|unfreez\w+|unfrozen) (?:the |all |most |some ){0,2}"
     r"(?:embeddings?|layers?|lower|first|bottom|attention|mlp)"
+    r"|lora (?:on|to|for|in) (?:the )?(?:token )?embeddings?|(?:train|updat|tun)\w{1,4}"
+    r" (?:also )?(?:the )?(?:token )?embeddings"
     r")(?!\w)",
     re.IGNORECASE,
 )

@@ -6,8 +6,10 @@ modes are what the user's umask says.
 
 import contextlib
 import errno
+import grp
 import hashlib
 import os
+import pwd
 import secrets
 import stat
 import sys
@@ -107,6 +109,23 @@ def is_same(path: str | Path, other: str | Path) -> bool:
     """Return whether two paths lead to the same file or directory; raises nothing."""
     try:
         return os.path.samefile(path, other)  # noqa: PTH121
+    except (OSError, ValueError):
+        return False
+
+
+def others_write(path: str | Path) -> bool:
+    """Return whether other users may write in a directory: it is another's, all may, or a group that is not one user's.
+
+    The group that many systems make for each user alone has the user's name. Raises nothing.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116
+        if not hasattr(os, "getuid") or found.st_uid != os.getuid() or found.st_mode & stat.S_IWOTH:
+            return hasattr(os, "getuid")
+        group, owner = grp.getgrgid(found.st_gid), pwd.getpwuid(found.st_uid)
+        return bool(found.st_mode & stat.S_IWGRP) and (group.gr_name != owner.pw_name or len(group.gr_mem) > 1)
+    except KeyError:  # a user or a group without a name
+        return True
     except (OSError, ValueError):
         return False
 
@@ -244,10 +263,13 @@ class Tree:
 
     def read(self, path: str, *, start: int = 0) -> bytes | None:
         """Return the bytes of a regular file, from `start` on; None where nothing lies there."""
-        if self.kind(path) is None:
-            return None
-        with self._parent(path, "read") as (fd, name):
-            return read_regular(name, start=start, follow=False, dir_fd=fd)
+        try:
+            with self._parent(path, "read") as (fd, name):
+                return read_regular(name, start=start, follow=False, dir_fd=fd)
+        except Refused as refused:
+            if isinstance(refused.__cause__, FileNotFoundError):
+                return None
+            raise
 
     def names(self, path: str = "") -> list[str]:
         """Return the names in a directory, sorted; none where it is not there."""

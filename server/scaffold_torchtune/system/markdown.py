@@ -4,6 +4,7 @@ Fenced blocks are never looked into, comments and other HTML are dropped, and ev
 and escapes are resolved as Markdown defines them.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -256,8 +257,9 @@ class Section:
             stack.extend(reversed(bullet.children))
 
 
+@functools.lru_cache(maxsize=4)  # the documents of an experiment, which each step reads
 def read(text: str) -> Section:
-    """Read a Markdown document into its tree of sections.
+    """Read a Markdown document into its tree of sections, which is shared: nobody may change it.
 
     Raises:
         MarkdownError: it is nested deeper than `MAX_DEPTH` levels, or is too large.
@@ -267,9 +269,7 @@ def read(text: str) -> Section:
     for where in (_MARKS, _DELIMITERS):
         text = where.sub(lambda found: re.sub(f"[{_OTHER_SPACES}]", " ", found[0]), text)
     lines = text.split("\n")
-    parser = MarkdownIt("commonmark", {"maxNesting": 2 * MAX_DEPTH}).enable("table")
-    parser.core.ruler.before("text_join", "keep_escapes", _keep_escapes)
-    tokens = parser.parse(text)
+    tokens = _parser().parse(text)
     _check_depth(tokens)
     root = Section("", 0, 1)
     path = [root]
@@ -283,6 +283,13 @@ def read(text: str) -> Section:
         else:
             _add(path[-1], node, lines)
     return root
+
+
+@functools.cache
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"maxNesting": 2 * MAX_DEPTH}).enable("table")
+    parser.core.ruler.before("text_join", "keep_escapes", _keep_escapes)
+    return parser
 
 
 def _keep_escapes(state: StateCore) -> None:

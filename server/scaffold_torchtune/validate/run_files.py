@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML
 from scaffold_torchtune.system.yamlio import KeyPath, YamlDocument, YamlError, read
 from scaffold_torchtune.validate.report import BROKEN, interpolates, leaves
@@ -67,6 +64,8 @@ def resolve(data: dict[str, Any]) -> tuple[dict[str, Any], Problems]:
     known = _Values(screened)
     put_in = _replaced(screened, lambda text, _path: known.value(text))
     if interpolates(put_in):
+        from omegaconf import OmegaConf
+
         put_in = _children(put_in, OmegaConf.create(screened), (), problems)
     return put_in, problems
 
@@ -85,6 +84,9 @@ def _unresolvable(text: str) -> str:
     if has_resolver(text):
         return "it calls a resolver, which would read something outside the file"
     if not _is_plain(text):
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
         try:
             OmegaConf.create([text])
         except (OmegaConfBaseException, RecursionError):
@@ -102,6 +104,9 @@ def _children(data: Any, config: Any, path: KeyPath, problems: Problems) -> Any:
 def _resolved(data: Any, config: Any, key: str | int, path: KeyPath, problems: Problems) -> Any:
     if not interpolates(data):
         return data
+    from omegaconf import DictConfig, ListConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         found = config[key]
         if isinstance(data, dict | list):

@@ -1,0 +1,104 @@
+"""A thousand runs of which half were started, and changes of very many: right, in bounded time, memory and words."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.pipeline.state import existing_plan
+from scaffold_torchtune.results.reply import of_result
+from scaffold_torchtune.results.step_results import ScaffoldResult
+from scaffold_torchtune.results.tools import Call
+from scaffold_torchtune.system.files import Tree
+from scaffold_torchtune.validate import arrivals
+from support.disturbed import versions
+from support.experiments import change, log, many_runs
+from support.measuring import memory_at_most
+from support.scaffolding import refusal, scaffold
+
+pytestmark = pytest.mark.long
+
+RUNS = 1_000
+MEGABYTES = 300
+SLOWER = 1.5
+"""How much longer it may take where half of the runs were started; a busy machine takes its part of it."""
+
+
+def timed(act: Callable[[], ScaffoldResult]) -> tuple[ScaffoldResult, float]:
+    began = time.process_time()
+    return act(), time.process_time() - began
+
+
+def outputs_here(folder: Path, runs: int) -> Path:
+    """So many runs, whose outputs go below a directory of this test."""
+    experiment = many_runs(folder, runs)
+    for name in ("experiment_summary.md", "claude.local.md"):
+        change(experiment / name, "/scratch/gpfs/LAB/ada/ck-outputs", str(folder / "outputs"))
+    return experiment
+
+
+def start(experiment: Path) -> list[str]:
+    """Leave what jobs leave of every second run: what they printed, their last epoch, the config that they had."""
+    with Tree(experiment) as tree:
+        runs = existing_plan(tree).runs[::2]
+    for number, run in enumerate(runs):
+        (experiment / run.directory / f"slurm-{4_000 + number}.out").write_text("training\n")
+        folder = Path(arrivals.output_dir(run) or "")
+        (folder / "epoch_1").mkdir(parents=True)
+        (folder / "torchtune_config.yaml").write_bytes((experiment / run.directory / "finetune.yaml").read_bytes())
+    return [run.directory for run in runs]
+
+
+def look(experiment: Path, runs: list[str]) -> dict[str, tuple[int, int, int]]:
+    """Inode, size and time of each file of some runs."""
+    found = {}
+    for run in runs:
+        for file in (experiment / run).iterdir():
+            status = file.stat()
+            found[f"{run}/{file.name}"] = status.st_ino, status.st_size, status.st_mtime_ns
+    return found
+
+
+def test_of_a_thousand_runs_half_were_started(tmp_path: Path) -> None:
+    experiment = outputs_here(tmp_path, RUNS)
+    with memory_at_most(MEGABYTES):
+        assert scaffold(experiment).ok
+        unstarted, before = timed(lambda: scaffold(experiment))
+        assert unstarted.unchanged
+        started = start(experiment)
+        files = look(experiment, started)
+        result, after = timed(lambda: scaffold(experiment))
+    assert (result.unchanged, result.validation.started) == (True, tuple(started))
+    assert after < before * SLOWER
+    assert not {*result.submit.partition("for run in ")[2].partition(";")[0].split()} & {*started}
+    change(experiment / "experiment_summary.md", "- **Epochs:** 2", "- **Epochs:** 5")
+    with memory_at_most(MEGABYTES):
+        refused = refusal(steps.scaffold, experiment)
+        (problem,) = refused.problems
+        assert (problem.code, "epochs 2 -> 5" in problem.message) == ("started-run", True)
+        assert len(problem.model_dump_json()) < 2_000
+        kept, keeping = timed(lambda: scaffold(experiment, started="keep"))
+    assert keeping < (before + after) * SLOWER
+    assert (kept.ok, kept.render.kept, kept.render.created) == (True, RUNS // 2, RUNS // 2)
+    assert kept.validation.checked == RUNS
+    assert len(json.dumps(of_result(kept, Call("scaffold")))) < 60_000
+    assert look(experiment, started) == files
+    assert {version.run for version in versions(experiment)}.isdisjoint(started)
+    assert len(log(experiment)) < 60_000
+
+
+def test_runs_that_change_again_and_again_take_no_longer_each_time(tmp_path: Path) -> None:
+    experiment = outputs_here(tmp_path, 150)
+    assert scaffold(experiment).ok
+    times = []
+    for epochs in (3, 4, 5):
+        change(experiment / "experiment_summary.md", f"- **Epochs:** {epochs - 1}", f"- **Epochs:** {epochs}")
+        result, seconds = timed(lambda: scaffold(experiment))
+        assert result.ok
+        times.append(seconds)
+    assert times[-1] < times[0] * SLOWER
+    told = [version for version in versions(experiment) if version.reason.startswith("planned anew: epochs")]
+    assert len(told) == 3 * 150
