@@ -372,7 +372,7 @@ def test_results_that_another_user_locked_are_not_taken_for_none(week: Week) -> 
         with held_to_modes():
             found = week.changes()[FOUR[0]]
             assert found.is_started
-            assert any(str(folder) in reason for reason in found.state.unseen)  # type: ignore[union-attr]
+            assert any(str(folder) in reason for reason in found.state.evidence)  # type: ignore[union-attr]
             assert codes(week.refused(started="replace")) == {"started-run"}
     finally:
         folder.chmod(0o755)

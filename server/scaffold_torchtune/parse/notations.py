@@ -78,7 +78,7 @@ _UNITS: Final = {
     "max_steps_per_epoch": re.compile("steps?(?: (?:per|/) ?epoch)?"),
     "log_every_n_steps": re.compile("steps?"),
     "run_val_every_n_steps": re.compile("steps?"),
-    "gpus": re.compile("gpus?"),
+    "gpus": re.compile("gpus?(?: (?:per|/|each) ?(?:run|job))?|per (?:run|job)"),
     "cpus_per_task": re.compile("(?:cpus?|cores?|cpu cores?)(?: per task)?"),
 }
 """What may stand behind a number of a parameter, as it is the unit that the parameter is counted in."""
@@ -92,7 +92,7 @@ _COUNTED: Final = re.compile(r"(?P<number>[0-9][0-9,]*)\s*-?\s*(?P<unit>[A-Za-z/
 _PERCENT: Final = re.compile(r"(?P<number>[0-9]{1,3}(?:\.[0-9]{1,17})?|\.[0-9]{1,17})\s*(?:%|percent|per cent)")
 _PARTS: Final = ("lora_dropout", "weight_decay", "warmup_ratio")  # what people give as a percentage
 _LATEX: Final = [
-    (re.compile(r"\\(?:times|cdot)\b"), "×"),
+    (re.compile(r"\\(?:times|cdot)(?![A-Za-z])"), "×"),
     (re.compile(r"\^\{\s*([-+]?[0-9]{1,3})\s*\}"), r"^\1"),
     (re.compile(r"<sup>\s*([-+]?[0-9]{1,3})\s*</sup>"), r"^\1"),
 ]
@@ -101,7 +101,22 @@ _FROM_RAISED: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "012345678
 _DOT_BEFORE_EXPONENT: Final = re.compile(r"(?<=[0-9])\.(?=[eE][+-]?[0-9])")
 
 
+_NUMBER_WORDS: Final = {
+    word: str(number)
+    for number, word in enumerate(
+        ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), start=1
+    )
+}
+
+
+def _in_digits(text: str) -> str:
+    """Return a text with its first word in digits, where that is a small number: `two`, `three epochs`, `one hour`."""
+    first, space, rest = text.partition(" ")
+    return f"{_NUMBER_WORDS.get(first.lower(), first)}{space}{rest}"
+
+
 def _integer(parameter: Parameter, text: str) -> str:
+    text = _in_digits(text)
     counted = _COUNTED.fullmatch(text)
     unit = _UNITS.get(parameter.name)
     if counted and unit and unit.fullmatch(counted["unit"].lower().strip()):
@@ -195,7 +210,7 @@ def plain(parameter: Parameter, text: str) -> str:
         case "float":
             return _float(parameter, _in_ascii(text))
         case "time":
-            return _time(_in_ascii(text))
+            return _time(_in_digits(_in_ascii(text)))
         case "memory":
             return _memory(_in_ascii(text))
     return _model(text) if parameter.name == "model" else text
@@ -226,7 +241,8 @@ _GPUS: Final = [
 
 def counted_gpus(text: str) -> tuple[str, str] | None:
     """Return number and type of `4 GPUs`, `2 x A100`, `1 × 80GB GPU`, `2 A100s`; None for other texts."""
-    found = next((match for form in _GPUS if (match := form.fullmatch(_in_ascii(text)))), None)
+    written = _in_digits(_in_ascii(text))
+    found = next((match for form in _GPUS if (match := form.fullmatch(written))), None)
     return (found["number"], found["type"].strip()) if found else None
 
 
