@@ -16,7 +16,7 @@ from scaffold_torchtune.mcp_server import calls
 from scaffold_torchtune.mcp_server.server import make_server
 from support.experiments import RUNS, actions, change, everything, make_experiment
 from support.mcp_calls import ERAS, STEPS, Era
-from support.sampling import spread
+from support.sampling import mostly_long, spread
 from support.scaffolding import scaffold
 from support.second_week import Week, grid
 from support.wording import absent
@@ -261,7 +261,7 @@ def test_what_no_answer_settles_is_not_asked(root: Path, era: Era) -> None:
 TWICE = "- **Time limit:** 1:00:00 (small)\n- **Time limit:** 2:00:00"
 
 
-@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("era", mostly_long(ERAS, "auto"))
 @pytest.mark.parametrize(
     ("replace", "answers"),
     [

@@ -189,9 +189,9 @@ def _pair(one: OddCell, other: OddCell, factors: Mapping[str, Levels]) -> list[O
     """
     if (one.factor, one.actual, one.expected) != (other.factor, other.expected, other.actual):
         return []
-    first, second = (factors[one.factor].count(each.actual) for each in (one, other))
-    if first != second:
-        return [one if first < second else other]
+    counts = [factors[one.factor].count(each.actual) for each in (one, other)]
+    if counts[0] != counts[1]:
+        return [one if counts[0] < counts[1] else other]
     shared = [level for level in factors[one.factor] if level not in {one.actual, one.expected}]
     numbers = [abs(float(level)) for level in (one.actual, other.actual, *shared) if isinstance(level, int | float)]
     far = [0.0, 0.0]
