@@ -328,6 +328,10 @@ class Arrival(Model):
     arrived: bool
 
 
+_RunFile = Annotated[str, Field(pattern=r"^(?:setup_finetune\.yaml|finetune\.(?:yaml|slurm))$")]
+_Digest = Annotated[str, Field(pattern=r"^(?:[0-9a-f]{64})?$")]
+
+
 class Kept(Model):
     """A started run that the plan has as it was when it started, though the documents say something else by now.
 
@@ -339,7 +343,7 @@ class Kept(Model):
     state: RunProgress
     fields: tuple[FieldChange, ...]
     digest: str
-    edited: dict[str, str] = Field(default={}, exclude_if=not_)
+    edited: dict[_RunFile, _Digest] = Field(default={}, exclude_if=not_)
 
 
 class Plan(Model):

@@ -374,17 +374,20 @@ def test_a_run_that_is_dropped_and_submitted_meanwhile_stays_ready(tmp_path: Pat
     assert {RUNS[1]: everything(experiment / RUNS[1])} == before
 
 
-def test_a_plan_that_compares_with_one_that_was_replaced_meanwhile_is_made_anew(tmp_path: Path, prepared: Then) -> None:
+def test_what_compares_with_a_plan_that_was_replaced_meanwhile_is_planned_anew(tmp_path: Path, prepared: Then) -> None:
     experiment = scaffolded_pair(tmp_path)
     more_epochs(experiment)
+    before: dict[str, object] = {}
 
     def another() -> None:
         change(experiment / "experiment_summary.md", "**Epochs:** 3", "**Epochs:** 4")
         assert steps.scaffold(Request(experiment)).ok
+        before.update(submitted(experiment, *RUNS))
 
     prepared(another)
-    assert steps.scaffold(Request(experiment)).unchanged
-    assert all("epochs: 4" in (experiment / run / "finetune.yaml").read_text() for run in RUNS)
+    result = steps.scaffold(Request(experiment))
+    assert (result.ok, result.validation.started) == (True, RUNS)
+    assert {run: everything(experiment / run) for run in RUNS} == before
 
 
 def test_what_is_submitted_while_its_script_runs_again_fails_and_stays_as_it_is(tmp_path: Path) -> None:

@@ -65,6 +65,18 @@ def test_one_odd_cell_of_a_grid_is_found_wherever_it_stands(run: int, column: in
     assert odd(with_cells(WHOLE, (run, column, OTHER[name]))) == [(run, name, OTHER[name], meant)]
 
 
+@pytest.mark.parametrize("usual_and_odd", [(4, 8), (4, 40), ("a.json", "b.json"), (1e-2, 1e-1)])
+@pytest.mark.parametrize(("ranks", "rates"), [(2, 3), (3, 2), (3, 3), (2, 5), (5, 2), (4, 4)])
+def test_the_odd_value_of_what_all_others_share_is_found_in_every_run(
+    ranks: int, rates: int, usual_and_odd: tuple[Scalar, Scalar]
+) -> None:
+    usual, other = usual_and_odd
+    rows = grid([2**i for i in range(ranks)], [1e-5 * (i + 1) for i in range(rates)], [usual])
+    for run in range(len(rows)):
+        (cell,) = odd_cells(factors(with_cells(rows, (run, 2, other))))
+        assert (cell.run, cell.actual, cell.expected, cell.pair) == (run, other, usual, None)
+
+
 @pytest.mark.parametrize(("ranks", "rates"), [(2, 2), (2, 3), (2, 4), (3, 3), (4, 4)])
 def test_a_small_grid_needs_no_more_than_four_runs(ranks: int, rates: int) -> None:
     rows = grid([8, 16, 32, 64][:ranks], [1e-5, 3e-5, 1e-4, 2e-4][:rates])

@@ -110,9 +110,9 @@ _NUMBER_WORDS: Final = {
 
 
 def _in_digits(text: str) -> str:
-    """Return a text with its first word in digits, where that is a small number: `two`, `three epochs`, `one hour`."""
+    """Return a text with its first word in digits, where that is a small number of something: `three epochs`."""
     first, space, rest = text.partition(" ")
-    return f"{_NUMBER_WORDS.get(first.lower(), first)}{space}{rest}"
+    return f"{_NUMBER_WORDS.get(first.lower(), first)}{space}{rest}" if rest else text
 
 
 def _integer(parameter: Parameter, text: str) -> str:
@@ -263,27 +263,39 @@ _MINUTES: Final = re.compile(r"[0-9]{1,6}")
 _TYPE_ALONE: Final = re.compile(r"gpu(?::(?P<type>[A-Za-z][A-Za-z0-9._-]*))?", re.ASCII)
 
 
+_COMMAND: Final = re.compile(r"[ \t$]{0,99}sbatch[ \t]{1,99}(?P<options>-[^\n]*)")
+
+
 def is_sbatch(line: str) -> bool:
     """Return whether a line is an #SBATCH line, be it one that is switched off as `##SBATCH`."""
     return _ANY_SBATCH.match(line) is not None
 
 
+def is_command(line: str) -> bool:
+    """Return whether a line calls sbatch, with options."""
+    return _COMMAND.match(line) is not None
+
+
 def sbatch_options(line: str) -> Iterator[tuple[str, str]]:
     """Yield the options of an #SBATCH line, by what documents call them, with their values: `-t 30` is time 0:30:00.
 
-    Left out are those that say what every job is, or that each job is given by itself: one task, its name, its log.
+    Those of the command sbatch end before the script. Left out are those that say what every job is, or that each job
+    is given by itself: one task, its name, its log.
     """
-    match = _SBATCH.match(line)
+    match = _SBATCH.match(line) or _COMMAND.match(line)
     try:
         words = shlex.split(match["options"].rstrip("`"), comments=True) if match else []
     except ValueError:  # a quote that is not closed
         words = match["options"].split() if match else []
+    words = [word for word in words if word.strip("\\")]
     while words and not words[0].startswith("("):  # a remark
         word = words.pop(0)
         name, equals, value = word.lstrip("-").partition("=")
         if not word.startswith("--") and word.startswith("-"):
             letter, rest = word[1:2], word[2:]
             name, equals, value = _BY_LETTER.get(letter, letter), rest, rest.removeprefix("=")
+        if match is not None and match.re is _COMMAND and not word.startswith("-"):
+            return
         is_alone = equals or name in _FLAGS or not word.startswith("-")
         if not is_alone and words and not words[0].startswith(("-", "(")):
             value = words.pop(0)

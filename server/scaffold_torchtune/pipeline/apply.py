@@ -118,6 +118,7 @@ def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Re
 
 
 _LISTED = 4
+_LONGEST = 255  # of a file's name
 _CHANGED = "was changed since it was written, or is not ours"
 
 
@@ -170,7 +171,8 @@ def write_renders(
         past: tuple[str, ...] = ()
         if change.state and change.is_started:
             outputs = job_outputs(tree, directory)
-            past = tuple(dict.fromkeys((*change.state.past, *outputs.values())))
+            left = dict.fromkeys((*change.state.past, *outputs.values(), *change.state.results))
+            past = tuple(each for each in left if each.isprintable() and 0 < len(each) <= _LONGEST)
             history.take(directory, outputs, reason)
         # Halves of two generations must never look ready: what makes a run submit-ready goes first.
         tree.remove(f"{directory}/{FINETUNE_SLURM}")

@@ -113,7 +113,8 @@ def compare(
             else:
                 fields += (FieldChange(field="setup_finetune", old=_short(record.backend), new=_short(maker())),)
         is_changed, own = differs or bool(fields), held.get(name)
-        if is_changed and own and own.digest == digest and says(name) is None:
+        again = says(name) == "keep" and own is not None and own.edited == edited
+        if is_changed and own and own.digest == digest and (again or says(name) is None):
             kept.append(own)
         elif is_changed and was.started and says(name) == "keep":
             kept.append(Kept(directory=name, state=was.state, fields=fields, digest=digest, edited=edited))
@@ -480,9 +481,14 @@ def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[
     found: dict[str, RunState] = {}
     for run in runs:
         at, path = str(root / run.directory), _output_directory(root, run)
-        results = inspect_results(path) if path else None
-        of_slurm = _own(tree, run, waiting.jobs.get(at, ())), past.jobs.get(at, ()), waiting.unknown
-        there = _state(run, left[run.directory], (path, results), of_slurm)
+        results, jobs = inspect_results(path) if path else None, waiting.jobs.get(at, ())
+        resumes = run.value("resume_from_checkpoint") is True
+        if (resumes and results) or any(job.has_ended for job in jobs):  # maybe of what was replaced since
+            record = state.load_record(tree, run.directory)
+            before = record.past if record else ()
+            jobs = [job for job in jobs if job.id not in before]
+            results = None if resumes and results and {*results.names} <= {*before} else results
+        there = _state(run, left[run.directory], (path, results), (jobs, past.jobs.get(at, ()), waiting.unknown))
         reasons = [f"jobs ({waiting.unknown})"] if waiting.unknown else []
         if path and results is None and (reason := why_unseen(posixpath.dirname(path)) or unseen(path)):
             reasons.append(f"outputs ({reason})")
@@ -490,12 +496,6 @@ def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[
             there = RunState(state="planned")
         found[run.directory] = there.model_copy(update={"unseen": tuple(reasons)}) if reasons else there
     return found
-
-
-def _own(tree: Tree, run: PlannedRun, jobs: Sequence[Job]) -> Sequence[Job]:
-    """Return those jobs that were submitted since the run's files were replaced."""
-    record = state.load_record(tree, run.directory) if any(job.has_ended for job in jobs) else None
-    return [job for job in jobs if job.id not in record.past] if record else jobs
 
 
 def _output_directory(root: Path, run: PlannedRun) -> str:
