@@ -49,7 +49,7 @@ from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.run_files import RunFiles
 
 _OUTPUT: Final = "output_dir"
-_PLACED: Final = frozenset({"output_dir_base", "project_dir", "experiment_name", "my_wandb_run_name"})
+_PLACED: Final = ("output_dir_base", "project_dir", "experiment_name", "my_wandb_run_name")
 """The settings that say where outputs go: the directory itself tells of them."""
 
 
