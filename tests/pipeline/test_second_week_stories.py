@@ -173,7 +173,10 @@ def test_kept_runs_that_differ_in_no_trained_value_are_one_design(week: Week) ->
     assert not codes(week) & {"incomplete-factorial", "odd-value"}, "kept runs are part of the design"
 
 
-@pytest.mark.parametrize("changed", ["title", "base", "account", "constraint", "time"])
+@pytest.mark.parametrize(
+    "changed",
+    ["title", "account", *(pytest.param(name, marks=pytest.mark.long) for name in ("base", "constraint", "time"))],
+)
 def test_whatever_changes_for_all_runs_is_shown_and_started_runs_are_kept(week: Week, changed: str) -> None:
     week.scaffold()
     week.train(FOUR[0])
@@ -292,6 +295,7 @@ def test_results_are_moved_away_twice_under_two_names(week: Week) -> None:
 # Templates, scripts and forms.
 
 
+@pytest.mark.long
 def test_a_template_and_an_external_script_in_the_place_of_the_bundled_one(week: Week, tmp_path: Path) -> None:
     for file in TEMPLATES.iterdir():
         if file.is_file():
