@@ -167,10 +167,9 @@ def write_renders(
         history.keep(directory, RUN_FILES, reason, changes=told, edited=edited, started=change.is_started)
         past: tuple[str, ...] = ()
         if change.state and change.is_started:
-            history.take(directory, job_outputs(tree, directory), reason)
-            version = history.version_of(directory)  # a call that was killed may have moved some there
-            taken = job_outputs(tree, version).values() if version else ()
-            past = tuple(dict.fromkeys((*change.state.past, *taken)))
+            outputs = job_outputs(tree, directory)
+            past = tuple(dict.fromkeys((*change.state.past, *outputs.values())))
+            history.take(directory, outputs, reason)
         # Halves of two generations must never look ready: what makes a run submit-ready goes first.
         tree.remove(f"{directory}/{FINETUNE_SLURM}")
         # setup may replace what lies there now: it is ours, or the user let it go

@@ -189,10 +189,6 @@ class History:
                 self._make(run, reason, (), {}, {"files": [], "edited": [], "started": True})
             self._tree.move(f"{run}/{name}", f"{self._versions[run]}/{name}")
 
-    def version_of(self, run: str) -> str:
-        """Return the version that holds what this call replaces of a run; nothing where it replaces nothing."""
-        return self._versions.get(run, "")
-
     def _is_kept(self, run: str, files: Mapping[str, bytes], *, started: bool) -> bool:
         """Return whether the newest version of a run holds these files as they are; it is this call's then."""
         names = versions_of(self._tree, run)
