@@ -42,7 +42,11 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of whoever runs the tests chooses nothing in them."""
+    configure_nothing(monkeypatch)
+
+
+def configure_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environment of whoever runs the tests choose nothing in them."""
     for name in ("ROOT", "SETUP_SCRIPT", "VENV"):
         monkeypatch.delenv(f"SCAFFOLD_TORCHTUNE_{name}", raising=False)
     monkeypatch.delenv("CLAUDE_PROJECT_DIR", raising=False)
@@ -62,6 +66,18 @@ def done(experiment: Path) -> Path:
     from support.scaffolding import scaffold  # most tests need no pipeline, which takes long to import
 
     assert scaffold(experiment).ok
+    return experiment
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example, scaffolded once for all tests of a module that change nothing there."""
+    from support.scaffolding import scaffold
+
+    with pytest.MonkeyPatch.context() as patch:
+        configure_nothing(patch)
+        experiment = make_experiment(tmp_path_factory.mktemp("intact") / "sweep")
+        assert scaffold(experiment).ok
     return experiment
 
 

@@ -44,7 +44,7 @@ def test_an_interrupt_is_no_traceback_and_the_next_scaffold_goes_on(experiment: 
     assert main(["scaffold", str(experiment), "--setup-script", "bundled"]) == 0
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", spread(["ascii", "latin-1"], every=2))
 def test_a_poor_terminal_shows_what_it_can(tmp_path: Path, encoding: str) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace={"Capitalize the given word": "Écris ✓"})
     environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}

@@ -8,6 +8,7 @@ import pytest
 
 from scaffold_torchtune.external_checks import ask_torchtune
 from support.experiments import RUNS, change, log
+from support.sampling import spread
 from support.scaffolding import answers, only, validated
 from support.stand_in_python import stand_in
 from support.wording import absent
@@ -102,23 +103,26 @@ def test_a_node_that_is_refused_as_a_whole_has_its_own_line(
 
 @pytest.mark.parametrize(
     ("model", "field", "expected", "actual"),
-    [
-        ("attention=dict(q_proj=16)", "model.lora_attn_modules", "q_proj, v_proj, output_proj", "q_proj"),
-        ("attention=dict()", "model.lora_attn_modules", "q_proj, v_proj, output_proj", "none"),
-        (
-            "attention=dict(q_proj=16, v_proj=16, output_proj=15)",
-            "model.lora_attn_modules",
-            "q_proj, v_proj, output_proj",
-            "output_proj, q_proj, v_proj",
-        ),
-        (
-            "attention=dict(q_proj=16, v_proj=16, output_proj=16, k_proj=16)",
-            "model.lora_attn_modules",
-            "q_proj, v_proj, output_proj",
-            "k_proj, output_proj, q_proj, v_proj",
-        ),
-        ("lora=7", "model.lora_rank", 5308416, 7),
-    ],
+    spread(
+        [
+            ("attention=dict(q_proj=16)", "model.lora_attn_modules", "q_proj, v_proj, output_proj", "q_proj"),
+            ("attention=dict()", "model.lora_attn_modules", "q_proj, v_proj, output_proj", "none"),
+            (
+                "attention=dict(q_proj=16, v_proj=16, output_proj=15)",
+                "model.lora_attn_modules",
+                "q_proj, v_proj, output_proj",
+                "output_proj, q_proj, v_proj",
+            ),
+            (
+                "attention=dict(q_proj=16, v_proj=16, output_proj=16, k_proj=16)",
+                "model.lora_attn_modules",
+                "q_proj, v_proj, output_proj",
+                "k_proj, output_proj, q_proj, v_proj",
+            ),
+            ("lora=7", "model.lora_rank", 5308416, 7),
+        ],
+        every=2,
+    ),
 )
 def test_other_lora_than_was_asked_for_is_an_error(
     model: str, field: str, expected: Any, actual: Any, done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch

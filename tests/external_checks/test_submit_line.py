@@ -85,7 +85,6 @@ def call(folder: Path, run: str) -> list[str]:
     ("generation", "shell"),
     mostly_long(
         itertools.product(["november", "december", "august"], ["sh", "bash"]),
-        ("november", "sh"),
         ("december", "bash"),
         ("august", "sh"),
     ),

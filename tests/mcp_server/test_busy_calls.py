@@ -66,6 +66,7 @@ def answer(process: "subprocess.Popen[str]", number: int) -> dict[str, Any]:
     return next(frame for line in process.stdout if (frame := json.loads(line)).get("id") == number)
 
 
+@pytest.mark.long
 def test_while_a_step_computes_others_are_answered_and_the_end_of_input_ends_the_server() -> None:
     with served("for _ in itertools.count(): pass") as process:
         assert process.stdin

@@ -16,8 +16,9 @@ from scaffold_torchtune.mcp_server import calls
 from scaffold_torchtune.mcp_server.server import make_server
 from support.experiments import RUNS, actions, change, everything, make_experiment
 from support.mcp_calls import ERAS, STEPS, Era
-from support.sampling import spread
+from support.sampling import mostly_long, spread
 from support.scaffolding import scaffold
+from support.second_week import Week, grid
 from support.wording import absent
 
 Ask = Callable[[ElicitRequestFormParams], ElicitResult]
@@ -184,6 +185,39 @@ def test_what_becomes_of_started_runs_is_the_users_choice(root: Path, era: Era) 
     assert everything(sweep / RUNS[0]) == before
 
 
+def test_some_started_runs_are_kept_and_others_replaced(root: Path) -> None:
+    sweep = make_experiment(root / "sweep")
+    assert scaffold(sweep).ok
+    for run in RUNS[:2]:
+        (sweep / run / "slurm-1.out").write_text("")
+    change(sweep / "experiment_summary.md", "- **Epochs:** 2", "- **Epochs:** 5")
+    before = everything(sweep / RUNS[0])
+    given = {"experiment": str(sweep), "started": f"keep={RUNS[0]} replace={RUNS[1]}"}
+    planned, rendered = called(root, ("plan_runs", given), ("render_yaml", given), era=ERAS[0])
+    assert planned["next"]["arguments"] == given
+    assert (rendered["created"], rendered["kept"]) == (3, 1)
+    assert everything(sweep / RUNS[0]) == before
+    given["started"] = "keep none of them"
+    (refused,) = called(root, ("render_yaml", given), era=ERAS[0])
+    assert [problem["field"] for problem in refused["error"]["problems"]] == ["started"]
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_which_row_a_run_is_is_the_users_choice_where_two_are_equally_near(root: Path, era: Era) -> None:
+    week = Week(root / "sweep", root / "outputs", grid(lr=["1e-5", "5e-5"]))
+    week.scaffold()
+    week.rows = {"low a": {"lr": "1e-5", "seed": 1}, "low b": {"lr": "1e-5", "seed": 2}} | grid(lr=["5e-5"])
+    week.write()
+    person = Person({"directories": "low b=lr1e-5"})
+    (planned,) = called(root, ("plan_runs", {"experiment": str(week.directory)}), era=era, ask=person)
+    (form,) = person.forms
+    assert form.requested_schema["properties"]["directories"]["enum"] == ["new", "low a=lr1e-5", "low b=lr1e-5"]
+    assert [run["directory"] for run in planned["runs"]] == ["lr1e-5_seed1", "lr1e-5", "lr5e-5"]
+    (rendered,) = called(root, (planned["next"]["tool"], planned["next"]["arguments"]), era=era)
+    assert rendered["created"] == 2
+    assert set(week.kinds().values()) == {"unchanged"}, "it is not asked again"
+
+
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("choice", ["bundled", "own"])
 def test_which_setup_script_runs_is_the_users_choice_and_their_own_is_configured(
@@ -227,7 +261,7 @@ def test_what_no_answer_settles_is_not_asked(root: Path, era: Era) -> None:
 TWICE = "- **Time limit:** 1:00:00 (small)\n- **Time limit:** 2:00:00"
 
 
-@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("era", mostly_long(ERAS, "auto"))
 @pytest.mark.parametrize(
     ("replace", "answers"),
     [

@@ -60,7 +60,7 @@ ARRIVALS = [
 ]
 
 
-@pytest.mark.parametrize(("flag", "wish", "written", "path", "arrived"), ARRIVALS, ids=str)
+@pytest.mark.parametrize(("flag", "wish", "written", "path", "arrived"), spread(ARRIVALS, every=2), ids=str)
 def test_an_option_arrives_in_the_documents_and_in_finetune_yaml(
     tmp_path: Path, flag: str, wish: str, written: str, path: str, arrived: object
 ) -> None:
@@ -88,7 +88,7 @@ SLURM = [
 ]
 
 
-@pytest.mark.parametrize(("flag", "wish", "line"), SLURM, ids=str)
+@pytest.mark.parametrize(("flag", "wish", "line"), spread(SLURM, every=2), ids=str)
 def test_an_option_arrives_in_the_job_script(tmp_path: Path, flag: str, wish: Wish, line: str) -> None:
     directory = tmp_path / "one"
     make(directory, {flag: wish})

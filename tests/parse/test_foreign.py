@@ -132,6 +132,16 @@ def test_a_data_set_of_the_hub_is_refused_in_each_place_of_the_yaml_form_and_in_
     assert "hf download" in problems(YML, of_run)[0].fix
 
 
+@pytest.mark.parametrize(
+    "url", ["s3://lab/words.json", "https://lab.org/w.parquet", "gs://lab/words.json", "file:///w.json"]
+)
+def test_a_url_is_no_path_of_data_nor_of_a_model(url: str) -> None:
+    (problem,) = problems(MD, MARKDOWN.replace("`/data/words.json`", url))
+    assert (problem.code, problem.field, problem.line) == ("invalid-value", "dataset", 19)
+    (problem,) = problems(YML, YAML.replace("/data/words.json", url))
+    assert (problem.code, problem.field) == ("invalid-value", "dataset")
+
+
 @pytest.mark.parametrize("path", ["data/words.json", "data/v1.2/words.parquet", "a/b.parquet", "./x/y.json"])
 def test_a_relative_path_is_none_of_the_hub(path: str) -> None:
     assert plan_of((MD, MARKDOWN.replace("/data/words.json", path)), (LOC, LOCAL)).runs

@@ -258,6 +258,13 @@ SAID = {
     "Warmup ratio": ("10", "1.5", "about a tenth"),
     "Freeze layers": ("0-10",),
     "Modules to save": ("lm_head",),
+    "Replicates": ("3", "five"),
+    "Number of seeds": ("3",),
+    "Subset": ("half", "first 1000"),
+    "Train split": ("validation",),
+    "Start from": ("runs/r8/epoch_1",),
+    "Logging": ("W&B online",),
+    "LR decay": ("none",),
     "Optimizer": ("AdamW 8-bit", "paged AdamW", "Lion"),
     "Precision": ("fp8", "bf16, 4-bit base", "fp32"),
     "LoRA dropout": ("0.1 (DoRA)",),
@@ -343,6 +350,8 @@ def test_a_section_without_settings_may_say_what_is_so(tmp_path: Path, line: str
         ("variables", {"method": ["LoRA", "QLoRA"]}), ("wandb", {"mode": "online"}), ("slurm", {"nodes": 2}),
         ("output", {"wandb": "disabled"}), ("training", {"target_modules": "q_proj"}), ("training", {"seed": 7}),
         ("slurm", {"account": "lab2"}), ("lora", {"r": 16}), ("precision", "fp16"), ("notes", "We train with QLoRA."),
+        ("num_seeds", 3), ("replicates", 5), ("design", "We train with an effective batch size of 64."),
+        ("notes", ["One model.", "All runs use DoRA."]), ("plan", "LoRA is applied to attention only here."),
         ("optimizer", {"name": "adamw", "betas": [0.9, 0.95]}), ("variables", {"optimizer": ["AdamW", "SGD"]}),
         ("variables", {"precision": ["bf16", "fp16"]}), ("description", "All runs use DoRA, as in the paper."),
     ],
@@ -362,6 +371,8 @@ def test_a_section_of_the_yaml_form_may_not_ask_for_other_runs(tmp_path: Path, k
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("design", "We use one seed and a batch size of 4, with LoRA."), ("num_seeds", 1),
+        ("variables", {"seeds": [14], "lora_ranks": [8]}), ("evaluation_plan", "We evaluate with five seeds in total."),
         ("hypothesis", "QLoRA is no better"), ("notes", "QLoRA is left for later."),
         ("variables", {"optimizer": ["AdamW"]}),
         ("tools", {"preparation": "torchtune", "evaluation": "inspect-ai, 4-bit judge"}), ("optimizer", "AdamW"),
@@ -398,3 +409,19 @@ def test_lists_of_the_yaml_form_are_taken_where_a_setting_has_several(tmp_path: 
     assert [planned[name] for name in ("lora_attn_modules", "wandb_mode", "wandb_tags")] == [
         "q_proj,v_proj", "disabled", "one,two",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "field"),
+    [
+        ("notes", ["We train for nine epochs."], "epochs"), ("description", "Runs log online to wandb.", "wandb_mode"),
+        ("variables", {"seeds": [1, 2, 3]}, "seed"), ("variables", {"lora_ranks": [8, 64]}, "lora_rank"),
+        ("approach", "We use learning rates 1e-4 and 3e-4 with three seeds.", "seed"),
+    ],
+)  # fmt: skip
+def test_what_texts_of_the_yaml_form_say_of_levels_is_told(tmp_path: Path, key: str, value: object, field: str) -> None:
+    folder = written(tmp_path / "sweep", "controls", "", "")
+    summary = folder / "experiment_summary.yaml"
+    summary.write_text(f"{summary.read_text()}\n{key}: {json.dumps(value)}\n")
+    plan = prepare(Request(folder)).plan
+    assert field in {f.field for f in plan.warnings if f.code == "levels-differ"}

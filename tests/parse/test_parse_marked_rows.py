@@ -232,3 +232,33 @@ def test_alpha_follows_from_the_rank_where_its_cell_is_blank() -> None:
 def test_what_is_told_reaches_the_plan(tmp_path: Path) -> None:
     here = make_experiment(tmp_path / "sweep", summary=SUMMARY, replace={LAST: f"| **Rank 16** | | | | | | |\n{LAST}"})
     assert "unused-row" in [each.code for each in scaffold(here).plan.warnings]
+
+
+@pytest.mark.parametrize("status", ["DNR", "parked", "shelved", "paused", "left out"])
+def test_other_words_for_not_to_be_run_are_asked_about(status: str) -> None:
+    (found,) = refused(with_status(status)).problems
+    assert (found.code, found.field) == ("ambiguous", FIELD)
+
+
+@pytest.mark.parametrize(
+    ("label", "others", "last"),
+    [("Run?", "yes", "no"), ("Include", "x", "-"), ("Priority", "1", "skip"), ("Launch?", "yes", "n")],
+)
+def test_columns_that_ask_whether_a_row_is_run_are_read(label: str, others: str, last: str) -> None:
+    text = with_status(last, label).replace("| done |", f"| {others} |")
+    (found,) = [each for each in refused(text).problems if each.severity is Severity.ERROR]
+    assert (found.code, found.field) == ("ambiguous", FIELD)
+    answered = parse(text, plan_cancelled_runs=False)
+    assert [run.type for run in answered.runs].count("cancelled") == 1
+
+
+def test_a_value_that_is_to_be_decided_is_no_default() -> None:
+    (found,) = refused(with_last(LAST.replace("| 5e-5 |", "| TBD |"))).problems
+    assert (found.code, found.field, found.line) == ("invalid-value", "lr", LINE)
+
+
+@pytest.mark.parametrize("label", ["Replicates", "Seeds", "Runs per condition", "# seeds"])
+def test_a_row_that_stands_for_several_runs_is_refused(label: str) -> None:
+    found = refused(with_status("3", label).replace("| done |", "| 3 |")).problems
+    assert [(each.code, each.field) for each in found] == [("misspelt-field", label)]
+    assert parse(with_status("1", label).replace("| done |", "| 1 |")).runs

@@ -8,6 +8,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Refused, Scalar
 from scaffold_torchtune.parse.experiment import parse_experiment
 from support.documents import LOCAL, SUMMARY, local_md, parsed, planned, refusal, runs, summary, table, told
+from support.sampling import spread
 
 NO_LINES: dict[str, str | None] = {"Epochs": None, "Batch size": None}
 
@@ -177,7 +178,7 @@ def test_a_method_that_no_scaffold_has_is_refused_also_where_rows_say_the_recipe
         ("System prompt", '"Be brief."'), ("Max steps per epoch", "100"), ("Dataset type", "chat_dataset"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("title", ["Overview", "Objective", "Notes", "Training plan", "Design"])
+@pytest.mark.parametrize("title", spread(["Overview", "Objective", "Notes", "Training plan", "Design"], every=2))
 def test_a_hyperparameter_elsewhere_that_no_run_has_is_refused(title: str, label: str, value: str) -> None:
     line = f"- **{label}:** {value}"
     text = summary(extra=f"## {title}\n\n{line}\n")
@@ -204,6 +205,13 @@ def table_of(label: str, value: str) -> str | None:
         ("Compute estimates", "- **Epochs:** 9", "unused-field"), ("Overview", "- **LR:** see the table", None),
         ("Overview", "- **Batch size:** 4", None), ("Overview", "- **LoRA alpha:** 16", None),
         ("Overview", "- **LoRA alpha:** 32", None), ("Overview", "- **Loss:** 1.23", "unused-field"),
+        ("Design", "| LoRA rank | 8, 32 |", "levels-differ"), ("Design", "| LoRA rank | 8, 16 |", None),
+        ("Budget", "- **Epochs:** 9", "unused-field"), ("Metrics", "- **Seeds:** 5 for bootstrapping", None),
+        ("Contact", "- **Account:** ada", None), ("Overview", "- ~~Epochs: 9~~", None),
+        ("Overview", "```yaml\nepochs: 9\n```", "unused-field"),
+        ("Overview", '```json\n{\n"epochs": 9,\n}\n```', "unused-field"),
+        ("Example", "```yaml\nepochs: 9\n```", None), ("Overview", "`epochs=9`, `batch_size=4`", "unused-field"),
+        ("Overview", "- **Learning rate:** 3e-4 for all runs.", "ambiguous"), ("Overview", "<!-- Epochs: 9 -->", None),
         ("Overview", "- **Optimizer:** AdamW", None), ("Overview", "- **Logger:** TensorBoard", "levels-differ"),
     ],
 )  # fmt: skip
@@ -248,10 +256,12 @@ ASKED = {
 
 
 @pytest.mark.parametrize("title", ["SLURM Defaults", "Cluster", "Jobs", "Conda", "Weights & Biases"])
-@pytest.mark.parametrize("form", ["```bash\n{}```", "{}", "```\n{}```", "    {}"])
+@pytest.mark.parametrize(
+    "form", ["```bash\n{}```", "{}", "```\n{}```", "    {}", "1. Header:\n\n    ```bash\n    {}\n    ```"]
+)
 def test_options_of_sbatch_in_claude_local_md_are_settings(title: str, form: str) -> None:
-    script = SCRIPT.replace("\n", "\n    ") if form.startswith(" ") else SCRIPT
-    block = form.format(script if "```" in form or form.startswith(" ") else script.partition("\n")[2])
+    script = SCRIPT.replace("\n", "\n    ") if "    {}" in form else SCRIPT
+    block = form.format(script if form != "{}" else script.partition("\n")[2])
     plan = planned(summary(), f"{local_md()}\n## {title}\n\nA job:\n\n{block}\n")
     assert [w for w in plan.warnings if w.severity is Severity.WARNING] == []
     assert {name: plan.runs[0].value(name) for name in [*ASKED, "reservation"]} == {**ASKED, "reservation": None}
@@ -339,3 +349,27 @@ def test_a_question_about_an_option_of_sbatch_is_ended_by_an_answer_and_by_its_l
     again = parsed(summary(), "\n".join(lines)).environment
     assert again[name].value == answer
     assert again.keys() == experiment.environment.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("## Weights & Biases\n\nAlways log online.", "wandb_mode"),
+        ("## Notes\n\nRuns log online to W&B.", "wandb_mode"),
+        ("## Preferences\n\n- Do not use W&B.", "wandb_mode"), ("## SLURM\n\nUse 2 GPUs per job.", "gpus"),
+        ("## Environment\n\n```bash\nexport WANDB_MODE=online\n```", "wandb_mode"),
+        ("## SLURM\n\n<pre>\n#SBATCH --account=lab\n</pre>", "sbatch"),
+        ("## Commands\n\n```bash\nsbatch --account=lab --time=4:00:00 finetune.slurm\n```", "sbatch"),
+        ("## GitHub\n\nWe log online to W&B.", None), ("## SLURM\n\nThe cluster has 8 GPUs per node.", None),
+        ("## Weights & Biases\n\nLog offline, and sync later.", None), ("## SLURM\n\nUse 1 GPU.", None),
+    ],
+)  # fmt: skip
+def test_what_claude_local_md_says_in_words_is_told_where_no_run_is_so(text: str, field: str | None) -> None:
+    plan = planned(summary(), f"{local_md()}\n{text}\n")
+    found = [(w.field, w.file) for w in plan.warnings if w.severity is Severity.WARNING]
+    assert found == ([] if field is None else [(field, LOCAL)])
+
+
+def test_options_in_bullets_are_read_as_on_the_command_line() -> None:
+    local = f"{local_md()}\n## SLURM\n\n- `--account=lab`\n- `--partition gpu`\n- `-t 2:00:00`\n"
+    assert values_of(summary(), "account", "partition", "time", local=local) == ["lab", "gpu", "2:00:00"]

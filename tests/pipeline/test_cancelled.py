@@ -17,7 +17,7 @@ from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.command_line import started
 from support.experiments import SUMMARY, actions, is_alive, make_experiment
-from support.sampling import mostly_long, spread
+from support.sampling import mostly_long
 from support.setup_scripts import script
 from support.waiting import PATIENCE, wait_until
 
@@ -183,7 +183,9 @@ def test_the_end_of_the_server_ends_its_scripts(many: Path, waiting: Path, runs:
 
 @pytest.mark.parametrize(
     ("surface", "number"),
-    spread(itertools.product(["command", "server"], [signal.SIGKILL, signal.SIGQUIT]), every=3),
+    mostly_long(
+        itertools.product(["command", "server"], [signal.SIGKILL, signal.SIGQUIT]), ("command", signal.SIGKILL)
+    ),
 )
 def test_scripts_end_with_whoever_ran_them_and_the_next_call_does_the_rest(
     many: Path, waiting: Path, runs: int, surface: str, number: signal.Signals

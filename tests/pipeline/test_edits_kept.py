@@ -52,7 +52,7 @@ def edit_at(moment: tuple[str, int], edit: Callable[[], object]) -> Callable[[st
 
 @pytest.mark.parametrize(
     ("name", "run", "is_new"),  # published already, or about to be
-    spread(itertools.product(["finetune.yaml", "finetune.slurm"], [THREE[0], THREE[2]], [False, True]), every=3),
+    spread(itertools.product(["finetune.yaml", "finetune.slurm"], [THREE[0], THREE[2]], [False, True]), every=5),
 )
 def test_an_edit_while_scripts_run_is_kept_and_told(
     three: Path, tmp_path: Path, name: str, run: str, is_new: bool

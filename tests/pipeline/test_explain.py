@@ -4,19 +4,18 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from scaffold_torchtune.cli import main
+from scaffold_torchtune.cli import main, printing, provenance
 from scaffold_torchtune.findings import Refused, Scalar
-from scaffold_torchtune.models import Arrival, Plan, SourceKind
+from scaffold_torchtune.models import Arrival, ChangeKind, Plan, SourceKind
 from scaffold_torchtune.pipeline import steps
-from scaffold_torchtune.pipeline.explain import explain
+from scaffold_torchtune.pipeline.explain import Explained, ExplainedRun, ExplainResult, explain
 from scaffold_torchtune.pipeline.history import history
 from scaffold_torchtune.render import render_runs
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.step_results import Explained
 from scaffold_torchtune.settings.parameters import KEYS
 from scaffold_torchtune.setup import run_bundled
 from scaffold_torchtune.system import layout
@@ -28,6 +27,7 @@ from support.experiments import RUNS, TO_RECIPES, Clock, change, everything, mak
 from support.golden_files import golden
 from support.kit_generations import kit
 from support.mcp_calls import call
+from support.sampling import mostly_long
 from support.scaffolding import scaffold
 from support.setup_scripts import MAKE, script
 from support.wording import absent
@@ -192,8 +192,8 @@ def test_no_key_is_left_out_of_that_test() -> None:
         ("clip_grad_norm", ["clip_grad_norm"]),
     ],
 )
-def test_a_setting_has_the_names_of_documents_and_of_files(done: Path, name: str, fields: list[str]) -> None:
-    assert [each.field for each in explain(Request(done), FIRST, name).settings] == fields
+def test_a_setting_has_the_names_of_documents_and_of_files(intact: Path, name: str, fields: list[str]) -> None:
+    assert [each.field for each in explain(Request(intact), FIRST, name).settings] == fields
 
 
 def test_a_setting_that_is_not_in_a_run_is_told_as_such(done: Path) -> None:
@@ -227,10 +227,10 @@ def test_the_recipe_of_full_fine_tuning_is_found_where_it_is_started(tmp_path: P
     ],
 )
 def test_an_unknown_name_is_refused_with_the_one_that_is_meant(
-    done: Path, run: str, field: str | None, meant: str
+    intact: Path, run: str, field: str | None, meant: str
 ) -> None:
     with pytest.raises(Refused) as caught:
-        explain(Request(done), run, field)
+        explain(Request(intact), run, field)
     (problem,) = caught.value.problems
     assert (problem.code, problem.field) == ("unknown-name", "run" if field is None else "field")
     assert absent(problem.message, *([meant] if meant else [])) == []
@@ -417,7 +417,7 @@ def test_what_an_external_script_cannot_be_told_is_in_the_line_that_submits(
 # What lies there may be anybody's.
 
 
-@pytest.mark.parametrize("name", layout.RUN_FILES)
+@pytest.mark.parametrize("name", mostly_long(layout.RUN_FILES, "finetune.yaml"))
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory", "not UTF-8", "deep", "empty", "huge"])
 def test_files_that_cannot_be_read_are_named_and_the_rest_is_explained(done: Path, name: str, kind: str) -> None:
     file = done / FIRST / name
@@ -460,6 +460,15 @@ def test_the_commands_write_nothing(done: Path, capsys: pytest.CaptureFixture[st
     assert main(["history", str(done), "nobody"]) == 2
     assert capsys.readouterr().out
     assert everything(done) == before
+
+
+def test_whatever_becomes_of_a_run_has_words(capsys: pytest.CaptureFixture[str]) -> None:
+    console = printing.console()
+    for what in (*get_args(ChangeKind), "planned"):
+        run = ExplainedRun(directory="rank8", name="r", what=what, files=())
+        provenance.show(console, ExplainResult(runs=(run,), settings=(), warnings=()))
+    heads = {line for line in capsys.readouterr().out.splitlines() if line.startswith("rank8: ")}
+    assert len(heads) == 1 + len(get_args(ChangeKind))
 
 
 def test_the_answer_as_json_is_bounded_and_whole_where_that_is_asked(

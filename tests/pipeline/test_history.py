@@ -11,14 +11,14 @@ import pytest
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.pipeline import backup, steps
-from scaffold_torchtune.pipeline.history import history
+from scaffold_torchtune.pipeline.history import HistoryResult, KeptVersion, history
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.step_results import HistoryResult, KeptVersion
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
 from support.command_line import answer
 from support.experiments import RUNS, Clock, change, everything, log, make_experiment
 from support.golden_files import golden
+from support.sampling import spread
 from support.scaffolding import refusal, scaffold
 from support.setup_scripts import MAKE, script
 from support.wording import absent
@@ -226,13 +226,15 @@ def test_what_a_person_wrote_or_a_run_was_started_with_is_never_removed(
     (done / RUNS[1] / "slurm-7.out").write_text("training\n")
     epochs(done, 2, 3)
     assert scaffold(done, now=clock, started="replace").ok
+    (of_started,) = versions(done, RUNS[1])
+    assert of_started.files == (*layout.RUN_FILES, "slurm-7.out")
+    (done / of_started.path / "slurm-7.out").unlink()
     (folder(done, RUNS[2]) / versions(done, RUNS[2])[0].version / "notes.txt").write_text("why I liked it")
     for number in range(3, 7):
         epochs(done, number, number + 1)
         assert scaffold(done, now=clock).ok
     assert [each.edited for each in versions(done)] == [(), ("finetune.yaml",)]
     assert [each.started for each in versions(done, RUNS[1])] == [False, True]
-    assert "slurm-7.out" in versions(done, RUNS[1])[1].files
     assert len(versions(done, RUNS[2])) == 2
     assert len(versions(done, RUNS[3])) == 1
 
@@ -326,7 +328,7 @@ REASONS = {
 }
 
 
-@pytest.mark.parametrize("name", REASONS)
+@pytest.mark.parametrize("name", spread(REASONS, every=3))
 def test_a_damaged_reason_is_named_and_the_version_is_listed_all_the_same(done: Path, name: str) -> None:
     epochs(done, 2, 3)
     assert scaffold(done).ok
@@ -461,32 +463,32 @@ def test_versions_are_named_whole_or_by_their_beginning(done: Path) -> None:
     assert history(Request(done), name).run == FIRST
 
 
-@pytest.mark.parametrize(
-    ("run", "given", "field"),
-    [
-        ("rank8_lr1e5", None, "run"),
-        ("../..", None, "run"),
-        ("", None, "run"),
-        (FIRST, ["2026-11-2"], "version"),
-        (FIRST, ["2025-01-01_000000"], "version"),
-        (FIRST, [""], "version"),
-        (FIRST, ["now", "now", "now"], "version"),
-        (None, [], "run"),
-    ],
-)
-def test_what_has_no_such_name_is_refused(done: Path, run: str | None, given: list[str] | None, field: str) -> None:
+NOT_THERE: list[tuple[str | None, list[str] | None, str]] = [
+    ("rank8_lr1e5", None, "run"),
+    ("../..", None, "run"),
+    ("", None, "run"),
+    (FIRST, ["2026-11-2"], "version"),
+    (FIRST, ["2025-01-01_000000"], "version"),
+    (FIRST, [""], "version"),
+    (FIRST, ["now", "now", "now"], "version"),
+    (None, [], "run"),
+]
+
+
+def test_what_has_no_such_name_is_refused(done: Path) -> None:
     clock = Clock()
     for number in (2, 3):
         epochs(done, number, number + 1)
         assert scaffold(done, now=clock).ok
     before = everything(done)
-    with pytest.raises(Refused) as caught:
-        history(Request(done), run, given)
-    (problem,) = caught.value.problems
-    assert problem.field == field
-    assert problem.fix
-    if run == "rank8_lr1e5":
-        assert absent(problem.message, FIRST) == []
+    for run, given, field in NOT_THERE:
+        with pytest.raises(Refused) as caught:
+            history(Request(done), run, given)
+        (problem,) = caught.value.problems
+        assert problem.field == field
+        assert problem.fix
+        if run == "rank8_lr1e5":
+            assert absent(problem.message, FIRST) == []
     assert everything(done) == before
 
 
@@ -495,6 +497,15 @@ def test_a_run_of_which_nothing_was_replaced_has_nothing_to_compare(done: Path) 
     with pytest.raises(Refused) as caught:
         history(Request(done), FIRST, [])
     assert [problem.code for problem in caught.value.problems] == ["unknown-name"]
+
+
+def test_a_run_that_is_named_without_its_experiment_is_refused_with_the_line_that_names_both(
+    done: Path, tmp_path: Path
+) -> None:
+    refused = refusal(history, done / FIRST)
+    assert [problem.code for problem in refused.problems] == ["not-a-directory"]
+    assert refused.problems[0].fix.endswith(f"scaffold-torchtune history {done} {FIRST}")
+    assert refusal(history, tmp_path).problems[0].fix
 
 
 def test_neither_documents_nor_a_plan_are_needed(done: Path) -> None:

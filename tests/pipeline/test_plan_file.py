@@ -36,13 +36,11 @@ def setting(plan: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def scaffolds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def scaffolds(intact: Path) -> tuple[Path, Path]:
     """The example, scaffolded; and rendered for the external script that lies beside it."""
-    folder = tmp_path_factory.mktemp("scaffolds")
-    bundled, external = (make_experiment(folder / name) for name in ("bundled", "external"))
-    assert scaffold(bundled).ok
-    steps.render(Request(external, setup_script=str(script(folder, MAKE)), activate=False))
-    return bundled, external
+    external = make_experiment(intact.with_name("external"))
+    steps.render(Request(external, setup_script=str(script(intact.parent, MAKE)), activate=False))
+    return intact, external
 
 
 @pytest.fixture

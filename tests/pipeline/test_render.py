@@ -141,7 +141,7 @@ def test_every_difference_is_named_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "meant"), [("lora_ranl", "lora_rank"), ("model", "models_dir"), ("dataset", "dataset_")]
+    ("key", "meant"), spread([("lora_ranl", "lora_rank"), ("model", "models_dir"), ("dataset", "dataset_")], every=2)
 )
 def test_a_key_that_setup_finetune_does_not_take_is_refused(tmp_path: Path, key: str, meant: str) -> None:
     (problem,) = refused(tmp_path, COPY + f"{key}: 8\n")
@@ -155,7 +155,7 @@ def test_a_known_key_of_its_own_needs_a_single_value(tmp_path: Path, value: str)
     assert (problem.code, problem.field) == ("render-mismatch", "venv")
 
 
-@pytest.mark.parametrize("text", ["a: [", "a: 1\na: 2\n", COPY + "---\nb: 1\n", COPY + "venv: &x y\n"])
+@pytest.mark.parametrize("text", spread(["a: [", "a: 1\na: 2\n", COPY + "---\nb: 1\n", COPY + "venv: &x y\n"], every=2))
 def test_what_is_not_plain_yaml_is_refused(tmp_path: Path, text: str) -> None:
     (problem,) = refused(tmp_path, text)
     assert problem.code == "render-mismatch"

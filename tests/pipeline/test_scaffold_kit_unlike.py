@@ -17,7 +17,7 @@ def _user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "generation"), spread(itertools.product(UNLIKE, GENERATIONS), every=2 * len(GENERATIONS) + 1)
+    ("name", "generation"), spread(itertools.product(UNLIKE, GENERATIONS), every=3 * len(GENERATIONS) + 1)
 )
 def test_it_passes_or_is_refused_by_name_before_anything_is_written(tmp_path: Path, name: str, generation: str) -> None:
     holds(tmp_path, name, generation, kit(tmp_path / "kit", generation))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from scaffold_torchtune.cli import main
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.pipeline.changes import states_of
@@ -183,6 +184,24 @@ def test_where_our_state_was_lost_started_runs_are_known_by_what_lies_there(week
     assert refused.problems[0].actual == FOUR[0]
     week.scaffold(told=False, started="keep", overwrite=True)
     assert week.kinds()[FOUR[0]] == "kept"
+
+
+@pytest.mark.parametrize(
+    "line", ["other: .nan", "other: 1" + "0" * 30, 'other: "\\0"', "lr: fast", "[]", "- a: &x [*x]", "\0"]
+)
+def test_what_only_damaged_files_tell_of_a_started_run_ends_in_no_plan_that_cannot_be_read(
+    week: Week, line: str
+) -> None:
+    week.train(FOUR[0])
+    shutil.rmtree(week.directory / ".scaffold")
+    file = week.directory / FOUR[0] / "setup_finetune.yaml"
+    file.write_text(file.read_text() + line + "\n")
+    week.freeze_files(FOUR[0])
+    assert codes(week.refused(overwrite=True)) == {"started-run"}
+    steps.scaffold(week.request(started="keep", overwrite=True))
+    week.hold()
+    with Tree(week.directory) as tree:
+        assert [each.directory for each in existing_plan(tree).kept] == [FOUR[0]]
 
 
 # Edits by hand.
@@ -371,7 +390,7 @@ def test_results_that_another_user_locked_are_not_taken_for_none(week: Week) -> 
         with held_to_modes():
             found = week.changes()[FOUR[0]]
             assert found.is_started
-            assert any(str(folder) in reason for reason in found.state.unseen)  # type: ignore[union-attr]
+            assert any(str(folder) in reason for reason in found.state.evidence)  # type: ignore[union-attr]
             assert codes(week.refused(started="replace")) == {"started-run"}
     finally:
         folder.chmod(0o755)
@@ -436,3 +455,23 @@ def test_what_another_person_scaffolds_meanwhile_is_compared_with(week: Week, mo
     assert "Ready." in Path(f"{mark}.out").read_text(), Path(f"{mark}.out").read_text()
     week.hold()
     assert "epochs: 5" in (week.directory / FOUR[1] / "finetune.yaml").read_text()
+
+
+# By the command line.
+
+
+def test_the_command_takes_what_becomes_of_some_started_runs_and_the_answer_to_a_tie(
+    tied: Week, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tied.write()
+    command = ["scaffold", str(tied.directory), "--no-sbatch"]
+    assert main(command) == 2
+    assert "--answer directories=" in capsys.readouterr().err
+    said = [*command, "--answer", "directories=low a=lr1e-5"]
+    assert main(said) == 2
+    assert main([*said, "--started", "replace=lr5*", "--started", "keep=lr1e-5"]) == 0
+    assert tied.kinds() == {"lr1e-5": "kept", "lr1e-5_seed2": "unchanged", "lr5e-5": "unchanged"}
+    assert "2 new" not in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--started", "sometimes"])
+    assert ended.value.code == 2

@@ -16,6 +16,7 @@ from support.experiments import change, log, make_experiment, outputs
 from support.kit_generations import kit
 from support.mcp_calls import call
 from support.new_experiments import finetune
+from support.sampling import spread
 from support.scaffolding import codes, refusal, scaffold
 from support.templates import JSON, NAME, OWN_RECIPE, PARQUET, line_of
 from support.wording import absent
@@ -69,7 +70,7 @@ def test_the_bundled_setup_finetune_scaffolds_with_it(tmp_path: Path, text: str,
     assert outputs(experiment) == before
 
 
-@pytest.mark.parametrize("generation", ["november", "december", "august"])
+@pytest.mark.parametrize("generation", spread(["november", "december", "august"], every=2))
 def test_each_external_generation_scaffolds_with_it(tmp_path: Path, generation: str) -> None:
     own = {"november": JSON, "december": JSON, "august": STOCK.replace("stash_adapter_weights: 'true'\n", "")}[
         generation

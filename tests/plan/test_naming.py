@@ -236,7 +236,29 @@ def test_a_prompt_keeps_its_number_when_another_comes_before_it() -> None:
     assert plan.legend == {"prompt1": "Be kind", "prompt2": "Be brief", "prompt3": "Be new"}
 
 
-def test_another_way_of_naming_names_anew() -> None:
+def test_another_way_of_naming_names_new_runs_alone() -> None:
     before = plan_of(2, LoRA_Rank=["8", "16"])
-    text = summary(table=runs(2, LoRA_Rank=["8", "16"]))
-    assert directories(planned(text, previous=before, names="table")) == ["run_1", "run_2"]
+    text = summary(table=runs(3, LoRA_Rank=["8", "16", "32"]))
+    assert directories(planned(text, previous=before, names="table")) == ["rank8", "rank16", "run_3"]
+
+
+def test_a_name_holds_values_of_parameters_that_vary_no_more() -> None:
+    before = plan_of(2, LoRA_Rank=["8", "16"], Learning_Rate=["1e-5", "5e-5"])
+    one = planned(summary(table=runs(1, LoRA_Rank=["8"], Learning_Rate=["1e-5"])), previous=before)
+    assert directories(one) == ["rank8_lr1e-5"]
+    other = summary(table=runs(1, LoRA_Rank=["8"], Learning_Rate=["2e-5"]))
+    assert directories(planned(other, previous=one)) == ["run_1"]
+
+
+def test_a_text_that_varies_no_more_keeps_its_number() -> None:
+    before = plan_of(2, System_Prompt=["Be kind", "Be brief"])
+    one = planned(summary(table=runs(1, System_Prompt=["Be brief"]).replace("run_1", "run_2")), previous=before)
+    assert directories(one) == ["prompt2"]
+    text = summary(table=runs(2, System_Prompt=["Be brief", "Be new"]))
+    assert directories(planned(text, previous=one)) == ["prompt2", "prompt3"]
+
+
+def test_a_new_name_that_another_run_has_had_gets_a_number() -> None:
+    before = planned(summary(table=runs(1, LoRA_Rank=["8"])), names="table")
+    text = summary(table=runs(2, LoRA_Rank=["16", "8"]).replace("run_2", "other"))
+    assert directories(planned(text, previous=before, names="table")) == ["run_1_2", "run_1"]

@@ -46,6 +46,14 @@ def with_cells(rows: Rows, *cells: tuple[int, int, Scalar]) -> Rows:
     return changed
 
 
+@pytest.mark.parametrize(("ranks", "rates"), [(2, 3), (3, 2), (3, 3)])
+def test_one_odd_value_of_a_factor_that_is_else_the_same_is_found_wherever_it_stands(ranks: int, rates: int) -> None:
+    rows = [[*row, 4] for row in grid([8, 16, 32][:ranks], [1e-5, 5e-5, 1e-4][:rates])]
+    for run in range(len(rows)):
+        found = odd(with_cells(rows, (run, 2, 8)), ["lora_rank", "lr", "batch_size"])
+        assert found == [(run, "batch_size", 8, 4)], run
+
+
 WHOLE = grid(RANKS, RATES, MODELS)
 OTHER: dict[str, Scalar] = {"lora_rank": 32, "lr": 3e-4, "model": "70B"}
 
@@ -55,6 +63,18 @@ OTHER: dict[str, Scalar] = {"lora_rank": 32, "lr": 3e-4, "model": "70B"}
 def test_one_odd_cell_of_a_grid_is_found_wherever_it_stands(run: int, column: int) -> None:
     name, meant = NAMES[column], WHOLE[run][column]
     assert odd(with_cells(WHOLE, (run, column, OTHER[name]))) == [(run, name, OTHER[name], meant)]
+
+
+@pytest.mark.parametrize("usual_and_odd", [(4, 8), (4, 40), ("a.json", "b.json"), (1e-2, 1e-1)])
+@pytest.mark.parametrize(("ranks", "rates"), [(2, 3), (3, 2), (3, 3), (2, 5), (5, 2), (4, 4)])
+def test_the_odd_value_of_what_all_others_share_is_found_in_every_run(
+    ranks: int, rates: int, usual_and_odd: tuple[Scalar, Scalar]
+) -> None:
+    usual, other = usual_and_odd
+    rows = grid([2**i for i in range(ranks)], [1e-5 * (i + 1) for i in range(rates)], [usual])
+    for run in range(len(rows)):
+        (cell,) = odd_cells(factors(with_cells(rows, (run, 2, other))))
+        assert (cell.run, cell.actual, cell.expected, cell.pair) == (run, other, usual, None)
 
 
 @pytest.mark.parametrize(("ranks", "rates"), [(2, 2), (2, 3), (2, 4), (3, 3), (4, 4)])

@@ -63,7 +63,7 @@ def test_of_a_state_without_a_config_it_is_not_known() -> None:
         ({"dataset": {"_component_": "c"}}, "dataset_type", None, "c"),
         ({"dataset": {"new_system_prompt": "p"}}, "system_prompt", None, "p"),
         ({"dataset": {"split": "train[:4]"}}, "training_samples", None, "train[:4]"),
-        ({"dataset": {"packed": "x" * 300}}, "packed", None, "x" * 300),
+        ({"dataset": {"packed": "x" * 300}}, "packed", None, "x" * 200),
         ({"dataset": {"field": ["x" * 300]}}, "field", None, str(["x" * 300])[:200]),
     ],
 )  # fmt: skip

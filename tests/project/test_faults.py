@@ -14,10 +14,11 @@ from support.disturbed import SCENARIOS, Ground
 from support.forked_command import Forked, command, in_fork
 from support.system_calls import Point
 
+pytestmark = pytest.mark.long  # the campaign, and whether it sees what it looks for
+
 has_strace = pytest.mark.skipif(bool(system_calls.lacks()), reason=system_calls.lacks() or "-")
 
 
-@pytest.mark.long
 @has_strace
 def test_a_sample_of_the_campaign(capfd: pytest.CaptureFixture[str]) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -81,7 +81,7 @@ MISBEHAVIOURS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("how", spread(MISBEHAVIOURS, every=4))
+@pytest.mark.parametrize("how", spread(MISBEHAVIOURS, every=7))
 def test_only_the_run_that_misbehaves_fails(
     three: Path, tmp_path: Path, marks: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:

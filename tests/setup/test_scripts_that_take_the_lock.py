@@ -9,6 +9,7 @@ import pytest
 
 from scaffold_torchtune.cli import main
 from support.experiments import actions
+from support.sampling import spread
 from support.setup_scripts import MAKE, THREE, scaffold, script
 
 TAKEN = {
@@ -30,7 +31,7 @@ def is_held():
 """
 
 
-@pytest.mark.parametrize("what", TAKEN)
+@pytest.mark.parametrize("what", spread(TAKEN, every=2))
 def test_a_lock_that_a_script_takes_away_is_taken_again(three: Path, tmp_path: Path, what: str) -> None:
     seen = tmp_path / "seen"
     act = "".join(f"    {line}\n" for line in TAKEN[what].splitlines())

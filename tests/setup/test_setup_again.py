@@ -7,6 +7,7 @@ import pytest
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.experiments import actions, change, everything, outputs
+from support.sampling import spread
 from support.setup_scripts import THREE, scaffold, script
 
 # Puts the number of epochs from a template beside it into what it makes, and counts its runs.
@@ -40,7 +41,9 @@ class Reading:
         return found
 
 
-@pytest.mark.parametrize("template", ["template.yaml", "templates/finetuning/finetune.yaml", "defaults"])
+@pytest.mark.parametrize(
+    "template", spread(["template.yaml", "templates/finetuning/finetune.yaml", "defaults"], every=2)
+)
 def test_a_run_whose_validation_failed_is_set_up_again_once_the_template_is_mended(
     three: Path, tmp_path: Path, template: str
 ) -> None:
@@ -127,7 +130,7 @@ WRITES = {
 }
 
 
-@pytest.mark.parametrize("how", WRITES)
+@pytest.mark.parametrize("how", spread(WRITES, every=2))
 def test_what_a_script_itself_writes_beside_it_lets_nothing_run_again(three: Path, tmp_path: Path, how: str) -> None:
     tool = Reading(tmp_path)
     (tool.template.parent / "count").write_text("x")

@@ -30,7 +30,7 @@ def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
     return Login(tmp_path, monkeypatch, "cruijff", "other")
 
 
-@pytest.mark.parametrize("runs", [5, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize("runs", [3, pytest.param(50, marks=pytest.mark.long)])
 def test_many_runs_activate_once(tmp_path: Path, login: Login, runs: int) -> None:
     experiment = many_runs(tmp_path, runs)
     result = scaffold(experiment, script(tmp_path, IN_CRUIJFF + MAKE), jobs=2)

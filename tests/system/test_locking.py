@@ -25,6 +25,7 @@ from scaffold_torchtune.system import locking
 from scaffold_torchtune.system.files import Tree
 from scaffold_torchtune.system.locking import Leftover, Maker
 from support.forked import forked
+from support.sampling import mostly_long
 from support.waiting import PATIENCE
 
 # The kernel takes such locks from the dead in the order of their descriptors, those of flock after all others.
@@ -413,7 +414,7 @@ def test_what_the_file_system_says_at_any_call_is_a_refusal_or_stops_nobody(
     assert worked > 2
 
 
-@pytest.mark.parametrize("left", ["nothing", "an empty lock", "a dead one's"])
+@pytest.mark.parametrize("left", mostly_long(["nothing", "an empty lock", "a dead one's"], "a dead one's"))
 def test_killed_at_any_call_it_stops_nobody_and_leaves_no_half(tree: Tree, left: str) -> None:
     for number in itertools.count(1):
         leave(tree, left)

@@ -179,7 +179,7 @@ def test_fences_keep_their_text_and_are_not_looked_into() -> None:
     fences = sections()["Table"].fences
     assert [(f.language, f.content, f.line) for f in fences] == [
         ("yaml", "key: value\n", 24),
-        ("", "indented code\n", 28),
+        ("", "indented code\n", 27),
     ]
     assert [t.plain for t in sections()["Table"].paragraphs] == ["quoted: yes"]
 

@@ -114,15 +114,24 @@ def test_whatever_a_template_raises_is_a_problem_of_it(tmp_path: Path, source: s
     assert problem_of(tmp_path, source).message
 
 
-def test_the_files_that_a_template_includes_are_read_as_all_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    mostly_long(
+        ["pipe", "zero", "loop", "folder", "large", "../own.j2", "/etc/hostname", "n" * 300],
+        "pipe",
+        "zero",
+        "large",
+        "../own.j2",
+    ),
+)
+def test_the_files_that_a_template_includes_are_read_as_all_others(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "folder").mkdir()
     (tmp_path / "large").touch()
     os.truncate(tmp_path / "large", 10 * 2**30)
-    for name in ("pipe", "zero", "loop", "folder", "large", "../own.j2", "/etc/hostname", "n" * 300):
-        assert name[:8] in problem_of(tmp_path, f"{{% include '{name}' %}}").message
+    assert name[:8] in problem_of(tmp_path, f"{{% include '{name}' %}}").message
 
 
 def test_the_values_that_a_problem_is_about_are_numbered(tmp_path: Path) -> None:

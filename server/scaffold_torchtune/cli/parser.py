@@ -48,7 +48,9 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "json": _option("--json", "print the structured result and nothing else", action="store_true"),
     "start": _option("--start N", "with --json: list from item N on", type=_positive(int), default=1),
     "only": _option("--only PATTERN", "with --json: list only runs whose name matches"),
-    "whole": _option("--all", "with --json: cut no list and no text", action="store_true"),
+    "whole": _option(
+        "--all", "show every run, value and finding; with --json: cut no list and no text", action="store_true"
+    ),
     "template": _option(
         "--template FILE",
         "a template of setup_finetune.yaml: Jinja2 (.j2), instead of the bundled one; or plain YAML (.yaml), whose"
@@ -134,11 +136,11 @@ def parser() -> argparse.ArgumentParser:
         _add(step, takes)
     _add_new(_described(commands, "new", _NEW))
     history = _described(commands, "history", _HISTORY)
-    history.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_EXPERIMENT)
+    history.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
     history.add_argument("run", nargs="?", metavar="RUN", help="a run's directory or Run Name; default: all runs")
     _add(history, ("root", "json", "start", "whole", "compare"))
     explain = _described(commands, "explain", _EXPLAIN)
-    explain.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_EXPERIMENT)
+    explain.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
     explain.add_argument("run", metavar="RUN", help="a run's directory or Run Name, or a pattern of them")
     explain.add_argument("field", nargs="?", metavar="FIELD", help=_FIELD)
     _add(explain, ("local", "root", "json", "start", "whole", "template", "answers", "names", *_SCRIPT))
@@ -169,6 +171,7 @@ def _roots() -> argparse.ArgumentParser:
 
 
 _EXPERIMENT = "experiment directory or summary file"
+_HERE = f"{_EXPERIMENT}; `.` in it"
 _HISTORY = "list the earlier files of runs that are kept, and show how two versions differ; writes nothing"
 _EXPLAIN = "tell where a run's values come from, where they arrived, and what they were before; writes nothing"
 _FIELD = "a setting, as documents or files name it: lr, 'Learning rate', optimizer.lr; default: all"

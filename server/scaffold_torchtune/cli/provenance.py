@@ -15,14 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from scaffold_torchtune.cli import printing
-from scaffold_torchtune.results.step_results import (
-    ComparedFile,
-    Explained,
-    ExplainResult,
-    HistoryResult,
-    KeptVersion,
-    arrival_line,
-)
+from scaffold_torchtune.pipeline.explain import Explained, ExplainResult, arrival_line
+from scaffold_torchtune.pipeline.history import ComparedFile, HistoryResult, KeptVersion
 from scaffold_torchtune.system.layout import BACKUP, HISTORY, RUN_FILES
 from scaffold_torchtune.system.text import counted, few, one_line
 

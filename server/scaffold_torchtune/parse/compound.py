@@ -17,6 +17,7 @@ from scaffold_torchtune.settings.kinds import PROJECTIONS
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import (
     NOT_PLANNED,
+    asked_otherwise,
     asks_for_nothing,
     beside_optimizer,
     is_refused,
@@ -81,6 +82,7 @@ _PER_NODE: Final = re.compile(r"(?:\(\s{0,9})?\b(?:per|each|a|on each)\s{1,9}nod
 _SOME_GPUS: Final = re.compile(
     r"\b(?P<gpus>[0-9]{1,6})\s*[x×]?\s*(?:[A-Za-z][A-Za-z0-9-]{0,20}\s+)?GPUs?\b", re.IGNORECASE
 )
+_WORDS_OF_A_VALUE: Final = 3
 _EDGES: Final = " \t,;()x×*–—-"
 _EFFECTIVE: Final = re.compile(
     r"(?:an?\s{1,9})?(?:effective|total|global)(?:\s{1,9}batch(?:\s{1,9}size)?)?\s{0,9}(?:of|is|=|:)?\s{0,9}(?P<size>[0-9]{1,9})"
@@ -180,9 +182,11 @@ def parts(label: str, field: SourceText) -> dict[str, SourceText]:
 
 
 def says_none(label: str, text: str) -> bool:
-    """Return whether `none` says something under a label: no logger, no attention that gets LoRA."""
+    """Return whether `none` says something under a label: no logger, no attention that gets LoRA, no weight decay."""
     parameter = parameter_of(label)
-    of_places = parameter is not None and parameter.name in {"lora_attn_modules", "target_modules"}
+    if parameter is not None and values.means_none(parameter, text):
+        return True
+    of_places = parameter is not None and parameter.name in {"lora_attn_modules", "target_modules", "lr_scheduler"}
     return text.strip(" `()").lower() == "none" and (of_places or has_words_of_its_own(label))
 
 
@@ -439,4 +443,7 @@ def asked_of(label: str, text: str) -> str | None:
         return None
     stock = _STOCK.search(text)
     found = other_training(label.replace("_", " ")) or other_training(text) or (stock[0] if stock else None)
+    if found is None and len(text.split()) <= _WORDS_OF_A_VALUE:  # `Opt: sgd`, `Layers: last 8`
+        both = (*asked_otherwise(f"{label}: {text}"), *asked_otherwise(f"{text} {label}"))
+        found = both[0][0] if both else None
     return found or (text if asks_for_several_nodes(text) else None)

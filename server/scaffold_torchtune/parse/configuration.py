@@ -63,7 +63,8 @@ def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Set
         if parameter is None or not (parameter.column or parameter.common) or parameter.name in _ELSEWHERE:
             _unused_label(reading, label, text)
             continue
-        if values.is_unset(text.text) or values.is_left_out(parameter, text.text):
+        is_open = values.is_unset(text.text) and not compound.says_none(label, text.text)
+        if is_open or values.is_left_out(parameter, text.text):
             continue
         setting = _setting(reading, parameter, label, text)
         if setting is None:

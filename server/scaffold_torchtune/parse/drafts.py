@@ -145,10 +145,12 @@ class SummaryDraft(Draft):
 class LocalDraft(Draft):
     """A claude.local.md, before anything is typed: setting name to what stands there.
 
-    `block` is the line at which the block of YAML begins that holds its settings, 0 where none does.
+    `block` is the line at which the block of YAML begins that holds its settings, 0 where none does. `prose` are texts
+    that may say of jobs or of Weights & Biases what no setting does.
     """
 
     block: int = 0
+    prose: list[SourceText] = field(default_factory=list)
     settings: dict[str, SourceText] = field(default_factory=dict)
 
 

@@ -21,6 +21,7 @@ def _words(text: str) -> frozenset[str]:
 _CITATION: Final = re.compile(
     r"\((?:[^()]{0,80}(?:et al|[12][0-9]{3}[a-z]?))[^()]{0,80}\)|\[@[^\]]{1,80}\]|\[[0-9, ]{1,20}\]"
 )
+_STRUCK: Final = re.compile(r"~~[^~]{1,500}~~")
 _LONGEST: Final = 2_000  # characters of a text that are looked at
 
 _CLAUSES: Final = re.compile(
@@ -61,7 +62,8 @@ _OF_OTHERS: Final = re.compile(
 )
 _SAYS: Final = re.compile(
     r"(?<!\w)(?:we|i|runs?|models?|it|this|these|experiments?|training|adapters?|everything) (?:[\w-]+ ){0,6}?"
-    r"(?:uses?|fine-? ?tunes?|trains?|apply|applies|adopts?|employs?|runs?|do|does|performs?|quanti[sz]es?)(?!\w)"
+    r"(?:uses?|fine-? ?tunes?|trains?|apply|applies|adopts?|employs?|runs?|do|does|makes?|performs?"
+    r"|quanti[sz]es?)(?!\w)"
     r"|(?<!\w)(?:we|i) (?:\w+ )?(?:freeze|unfreeze|quanti[sz]e|update|optimi[sz]e)(?= )"
     r"|(?<!\w)[0-9]{1,4} (?:fine-? ?tuned|runs?|models?)(?: runs?| models?)? (?:with|using|in|by)(?!\w)"
     r"|^\W{0,9}(?:fine-? ?tuned|trained|quanti[sz]ed|optimi[sz]ed)(?!\w)"
@@ -122,11 +124,13 @@ _POWER: Final = r"(?: ?[×x*·] ?10 ?(?:\^|\*\*)? ?\{?[-−–⁻]?[0-9⁰¹²³
 _VALUE: Final = rf"[0-9][0-9.]{{0,15}}(?:e[-+−]?[0-9]{{1,3}}|{_POWER})?"
 _STATED: Final = re.compile(
     r"(?<![\w.])(?:(?P<label>(?:effective|total|global)(?: \((?:effective|total|global)\))? batch(?: size)?"
-    r"|(?:peak )?learning rate|lr|batch size|lora rank|rank|lora alpha|alpha|lora dropout|weight decay"
+    r"|(?:peak )?learning rate|lr|(?:mini-?)?batch size|mini-?batches|lora rank|rank|lora alpha|alpha|lora dropout"
+    r"|weight decay|(?:number of )?epochs"
     r"|seed|max(?:imum)? sequence length|warm-?up steps|(?:gradient )?accumulation(?: steps)?)"
     r"(?P<verb>(?: of| is| are| at| to|:)?(?: (?:set|fixed|kept|held|equal)(?: constant)?(?: to| at)?)? ?=?) ?"
     rf"(?:(?P<product>[0-9]{{1,6}}(?: ?[×x*] ?[0-9]{{1,6}}){{1,2}}) ?= ?)?(?P<value>{_VALUE})"
-    rf"|(?P<number>{_COUNT}) (?P<counted>epochs?|gpus?|warm-?up steps|(?:gradient )?accumulation steps))"
+    rf"|(?P<number>{_COUNT}) (?P<counted>(?:full |complete )?(?:epochs?|passes(?= over| through))|gpus?|warm-?up steps"
+    r"|(?:gradient )?accumulation steps))"
     r"(?![\w%]|[.,][0-9]| ?[-–/]| ?[×x*] ?\w| (?:and|or|to) [0-9]|, ?[0-9])",
     re.IGNORECASE,
 )
@@ -188,7 +192,7 @@ _IN_WORDS: Final = [
         "max_steps_per_epoch",
         "",
         (
-            r"(?:for|at most|exactly|up to|maximum of) (?P<value>[0-9]{1,9})"
+            r"(?:for|at most|exactly|up to|maximum of|lasts?|takes?|trains?) (?P<value>[0-9][0-9,]{0,9})"
             r" (?:optimi[sz]er |training |gradient |update )?steps(?P<other>)"
         ),
     ),
@@ -214,6 +218,9 @@ _PLACED: Final = re.compile(
     re.IGNORECASE,
 )
 _OF_PLACES: Final = re.compile(r"(?:attention|mlp)(?:[ -]\w+)?[ -]only|only (?:the )?(?:attention|mlp)", re.IGNORECASE)
+_OTHER_WORDS: Final = re.compile(
+    r"(?P<epochs>(?:full |complete )?(?:passes ?|epochs?)|number of epochs)|mini-?batch(?: size|es)", re.IGNORECASE
+)
 _WHOLE_STEP: Final = re.compile(
     r",? \(?(?:effective|total|global|in total|overall|across (?:all |the |[0-9]{1,4} )?gpus)(?!\w)", re.IGNORECASE
 )
@@ -340,7 +347,8 @@ def settings_in_sentences(text: str) -> Iterator[Stated]:
                 label = "effective batch size"
             value = match["value"] or match["number"]
             value = str(_COUNTS.get(value.lower(), value)).rstrip(".")
-            yield Stated(_without_aside(label), (value,), of_all=_OF_ALL.search(clause) is not None)
+            label = _OTHER_WORDS.sub(lambda found: "epochs" if found["epochs"] else "batch size", _without_aside(label))
+            yield Stated(label, (value,), of_all=_OF_ALL.search(clause) is not None)
 
 
 def settings_in_words(text: str) -> Iterator[Stated]:
@@ -393,13 +401,18 @@ def levels_in_sentences(text: str) -> Iterator[Stated]:
                 yield Stated(_singular(match["label"]), tuple(_BETWEEN_VALUES.split(match["values"])))
         for match in _COUNTED_LEVELS.finditer(clause):
             before, word, what = clause[: match.start()], match["count"].lower(), match["what"].lower()
-            is_vague = _AT_LEAST.search(before[-15:]) or _ONE_OF_SEVERAL.search(before[-30:])
+            is_vague = _AT_LEAST.search(before[-15:]) or _ONE_OF_SEVERAL.search(before[-30:].removesuffix(", "))
             if is_vague or _is_compared(before) or _OF_EVALUATION.search(clause):
                 continue
             count = SEVERAL if word in {"multiple", "several"} else int(_COUNTS.get(word, word))
             is_of_seeds = what[:4] in {"seed", "repl", "repe"}
             if is_of_seeds or count != 1:
                 yield Stated("seed" if is_of_seeds else _singular(what), number=count, replicates=what[:3] == "rep")
+
+
+def names_wandb(text: str) -> bool:
+    """Return whether a text speaks of Weights & Biases."""
+    return _ANY_WANDB.search(text[:_LONGEST]) is not None
 
 
 def modes_in_sentences(text: str) -> Iterator[str]:
@@ -423,7 +436,7 @@ def of_levels(name: str, label: str, text: str) -> Stated | None:
     if len(parts := _BETWEEN_VALUES.split(plain)) > 1:
         return Stated(name, tuple(part.strip("` ") for part in parts))
     match = _HOW_MANY.match(plain)
-    if match is None:
+    if match is None or _OF_EVALUATION.search(plain):
         return None
     is_of_replicates = _OF_REPLICATES.search(label) is not None
     return Stated(name, number=int(_COUNTS.get(match[0].lower(), match[0])), replicates=is_of_replicates)
@@ -455,7 +468,7 @@ def _without_aside(label: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(_CITATION.sub(" ", text[:_LONGEST]).split())
+    return " ".join(_STRUCK.sub(" ", _CITATION.sub(" ", text[:_LONGEST])).split())
 
 
 def _first(text: str, counts: Callable[[str, re.Match[str]], bool]) -> Named:

@@ -37,6 +37,7 @@ _NUMBER: Final = re.compile(r"^(?:[0-9]{1,4}(?:\.[0-9]{1,4}){0,4}|[IVX]{1,6})[.)
 _LONGEST: Final = 300
 _MARKS: Final = " \t>|*+-_`~"
 _BEFORE_LABEL: Final = re.compile(r"\[[ xX]\]|[0-9]{1,9}[.)]|<[a-z]{1,20}>")
+_STRUCK: Final = re.compile(r"[ \t>]{0,99}(?:[-*+] )?(?:\[[ xX]\] )?~~[^~]*~~[ \t]{0,99}")
 _ROW_OF_A_SETTING: Final = (2, 3)  # its cells: name and value, and a remark
 OF_JOBS: Final = frozenset({"account", "partition", "constraint", "qos", "reservation", "time", "gpus", "mem"})
 _SEPARATOR: Final = re.compile(r"[:=]")
@@ -114,7 +115,7 @@ is_factors: Final = _with_a_word_of("variables factors independent")
 
 is_elsewhere: Final = _with_a_word_of(
     "evaluation evaluations eval evals inference generation scoring scorer grading judge analysis inspect benchmark"
-    " results previous"
+    " results previous metric metrics statistics statistical bootstrap"
 )
 """Whether a section is about something else than training: evaluation, generation of data."""
 
@@ -133,10 +134,11 @@ _is_of_methods: Final = _called(
 )
 _is_of_others: Final = _with_a_word_of(
     "related background literature references bibliography prior future limitations ideas todo next appendix discussion"
-    " alternatives considered questions history changelog scope risks later glossary faq acknowledgements"
+    " alternatives considered questions history changelog scope risks later glossary faq acknowledgements contact"
+    " contacts people team authors"
 )
 _is_example: Final = _with_a_word_of("example examples command commands script scripts template templates usage")
-_is_report: Final = _with_a_word_of("estimates estimate estimated cost costs naming status progress")
+_is_report: Final = _with_a_word_of("estimates estimate estimated cost costs budget naming status progress")
 
 
 def is_runs(title: str) -> bool:
@@ -223,7 +225,8 @@ def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
     for section in topmost(root, is_prompt):
         taken |= set(range(section.line, begins[bisect.bisect_right(begins, section.line)]))
     taken |= {problem.line for problem in draft.findings if problem.line}
-    taken |= _fenced(root) | set(_commented(lines))
+    examples = _fenced(root)
+    taken |= set(_commented(lines))
     sections = list(_walk(root))
     starts = [section.line for section, _ in sections]
     for number, line in enumerate(lines, start=1):
@@ -235,9 +238,11 @@ def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
         section, above = sections[at - 1] if at else (root, ())
         title = section.title.split("\n")[0]
         titles = (*above, title)
-        if is_factors(title) or any(is_elsewhere(one) or _is_of_others(one) for one in titles):
+        is_of_others = any(is_elsewhere(one) or _is_of_others(one) for one in titles)
+        is_code = number in examples
+        if is_factors(title) or is_of_others or (is_code and any(_is_example(one) for one in titles)):
             continue
-        vague = found.vague or any(is_data(one) or is_models(one) or _is_report(one) for one in titles)
+        vague = found.vague or is_code or any(is_data(one) or is_models(one) or _is_report(one) for one in titles)
         field = SourceText(value, number, title or "the top of the file", value)
         draft.unread_lines.append(found._replace(text=field, vague=vague))
     _note_unread_options(sections, draft)
@@ -287,6 +292,8 @@ def _named_by(label: str) -> UnreadLine | None:
 def _parted(line: str) -> tuple[str, str]:
     """Return label and value of `label: value` or `label = value` without marks around them; empty for others."""
     line = line[:_LONGEST]
+    if _STRUCK.fullmatch(line):
+        return "", ""
     cells = [cell.strip(_MARKS) for cell in line.strip().strip("|").split("|")]
     if len(cells) in _ROW_OF_A_SETTING and cells[0]:
         return cells[0].rstrip(":").rstrip(_MARKS), cells[1]
@@ -296,8 +303,10 @@ def _parted(line: str) -> tuple[str, str]:
     found = _SEPARATOR.search(line)
     if found is None:
         return "", ""
-    value = line[found.end() :].strip(_MARKS).partition("</")[0]
-    return line[: found.start()].strip(_MARKS), value.strip(_MARKS)
+    label, value = line[: found.start()].strip(_MARKS), line[found.end() :].strip(_MARKS).partition("</")[0]
+    if label.startswith('"'):  # of JSON
+        return label.strip('"'), value.strip(_MARKS + '",')
+    return label, value.strip(_MARKS)
 
 
 def _walk(root: Section, above: tuple[str, ...] = ()) -> Iterator[tuple[Section, tuple[str, ...]]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from scaffold_torchtune.parse import compound, local_labels, methods, notations, values
+from scaffold_torchtune.parse import compound, free_text, local_labels, methods, notations, values
 from scaffold_torchtune.parse.drafts import LocalDraft, SourceText
 from scaffold_torchtune.parse.local_labels import Topic
 from scaffold_torchtune.parse.local_lines import LocalEntry, Part, pair_of, parts
@@ -53,6 +53,8 @@ def read_local(text: str, file: str) -> LocalDraft:
         _set(draft, "modules", field)
     read_blocks = set() if draft.settings.keys() & _CORE else _blocks(found, draft)
     draft.block = min(read_blocks, default=0)
+    draft.prose += _prose(found)
+    _note_lost_options(text, found, draft)
     _note_unread(found, draft, read_blocks)
     _note_other_loads(found, draft)
     return draft
@@ -309,6 +311,29 @@ def _note_unread(found: Sequence[Part], draft: LocalDraft, read_blocks: set[int]
             if line:
                 message = f"{title}: a block of code is not read for settings"
                 _unused(draft, "block of code", line, message, _AS_A_LINE)
+
+
+def _prose(found: Sequence[Part]) -> Iterator[SourceText]:
+    """Yield sentences about jobs and about Weights & Biases, and what shells export of its mode."""
+    for part in found:
+        for text, topic in part.lines:
+            if "nothing" not in topic and pair_of(text) is None:
+                about = "W&B: " if "wandb" in topic and not free_text.names_wandb(text.plain) else ""
+                yield SourceText(f"{about}{text.plain}", text.line, part.title or "the document")
+        for fence, topic in part.fences:
+            for number, line in _numbered(fence) if "nothing" not in topic else ():
+                pair = pair_of(Text(line.strip(), number)) if "WANDB_MODE" in line else None
+                if pair is not None:
+                    yield SourceText(f"W&B mode: {pair.value}", number, part.title)
+
+
+def _note_lost_options(text: str, found: Sequence[Part], draft: LocalDraft) -> None:
+    """Remark on #SBATCH lines that stand where nothing is read: in HTML, or in a block within a list."""
+    read = {entry.line for part in found for entry in (*part.entries, *part.examples)}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if number not in read and any(value for _, value in notations.sbatch_options(line) if "#SBATCH" in line):
+            message = f"{shown(line.strip())} is not read here"
+            _unused(draft, "sbatch", number, message, "write it in a block of code below '## SLURM Defaults'")
 
 
 def _note_examples(part: Part, draft: LocalDraft) -> None:

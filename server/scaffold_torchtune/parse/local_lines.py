@@ -98,6 +98,8 @@ def _part(section: Section, topic: Topic) -> Part:
                 for text, about in _texts(item, current):
                     for line in _lines(text):
                         _read_line(line, about, part)
+                    if text.below is not None and text.fenced:
+                        _read_options(text.below, text.below_last - text.below.count("\n") - 1, about, part)
             case Table():
                 _read_table(item, current, part)
             case Fence():
@@ -159,6 +161,7 @@ def _lines(text: Text) -> Iterable[Text]:
 
 
 _OF_JOBS: Final = frozenset({"slurm"})
+_OPTION: Final = re.compile(r"-[A-Za-z][ =]|--[a-z]{2}[a-z-]{0,20}(?:[ =]|$)")
 
 
 def _read_options(text: str, first: int, topic: Topic, part: Part) -> None:
@@ -166,13 +169,17 @@ def _read_options(text: str, first: int, topic: Topic, part: Part) -> None:
     for number, line in enumerate(text.split("\n"), start=first):
         for label, value in notations.sbatch_options(line):
             entry = part.entry(label, value, value, number, _OF_JOBS, literal=True)
-            (part.examples if "nothing" in topic else part.entries).append(entry)
+            is_example = "nothing" in topic or notations.is_command(line)
+            (part.examples if is_example else part.entries).append(entry)
 
 
 def _read_line(text: Text, topic: Topic, part: Part) -> None:
     part.lines.append((text, topic))
     if any(map(notations.is_sbatch, text.plain.split("\n"))):
         _read_options(text.plain, text.line, topic, part)
+        return
+    if _OPTION.match(text.plain) and local_labels.is_of_slurm(topic):
+        _read_options(f"#SBATCH {text.plain}", text.line, topic, part)
         return
     if pair := pair_of(text):
         is_literal = text.code is not None and pair.value == text.code

@@ -36,7 +36,8 @@ _CONTROLS: Final = frozenset({"base", "baseline", "control", "controls", "eval",
 _STRUCK: Final = re.compile(r"\s*(?:~{1,2}(?P<a>[^~]+)~{1,2}|<(?P<tag>s|del|strike)>(?P<b>[^<>]*)</(?P=tag)>)\s*")
 _NOT_TO_BE_RUN: Final = (
     r"(?:cancell?ed|cancel|dropped|drop|skip(?:ped)?|abandoned|aborted|discarded|obsolete|deprecated|excluded?|removed"
-    r"|retired|withdrawn|rejected|superseded|postponed|deferred|on hold|disabled|unneeded|not needed|not required"
+    r"|retired|withdrawn|rejected|superseded|postponed|deferred|on hold|disabled|unneeded|parked|shelved|scrapped|dnr"
+    r"|void|paused|killed|omit(?:ted)?|left out|leave out|not needed|not required"
     r"|no longer (?:needed|planned|required|run)|(?:do not|don['’]?t|never|won['’]?t|will not) (?:run|train|launch"
     r"|submit|start|use|scaffold|plan)|not (?:to be )?(?:run|trained|planned|launched)(?! yet))"
 )
@@ -52,10 +53,12 @@ _FORBIDDEN: Final = re.compile(
     re.IGNORECASE,
 )
 _IN_A_NAME: Final = re.compile(rf"[(\[]\s*{_NOT_TO_BE_RUN}[^()\[\]]*[)\]]", re.IGNORECASE)
+_ASKED: Final = frozenset({"run", "launch", "train", "include", "use", "go", "do", "submit", "plan", "scaffold"})
+_DASHES: Final = frozenset({"-", "–", "—"})
 _SYMBOLS: Final = frozenset("🚫⛔")
 _REMARKS: Final = frozenset(
     {"status", "state", "note", "notes", "comment", "comments", "remark", "remarks", "description", "decision", "type"}
-    | {"run type", "progress"}
+    | {"run type", "progress", "priority", "action", "plan", "todo"}
 )
 _TO_BE_RUN: Final = frozenset({"include", "included", "enabled", "enable", "active", "planned", "to run", "launch"})
 _NOT_TO_BE: Final = frozenset(
@@ -107,7 +110,7 @@ def mark_of(cells: Iterable[tuple[str, str]], *, name: str, model: str) -> str:
         name: the text of the run's name.
         model: the text of its model.
     """
-    pairs = [(normalize(label), text.strip()[:_LONGEST]) for label, text in cells if text.strip()]
+    pairs = [(_label(label), text.strip()[:_LONGEST]) for label, text in cells if text.strip()]
     struck = [bool(_STRUCK.fullmatch(text)) for _, text in pairs if not values.is_empty(text)]
     if _STRUCK.fullmatch(name) or _STRUCK.fullmatch(model) or (struck and all(struck)):
         return "struck out"
@@ -116,10 +119,19 @@ def mark_of(cells: Iterable[tuple[str, str]], *, name: str, model: str) -> str:
     return next((f"{label.capitalize()} {shown(text)}" for label, text in pairs if _says_no(label, text)), "")
 
 
+def is_asked(label: str) -> bool:
+    """Return whether the label of a column asks whether a row is run: `Run?`, whose cells are no names of runs."""
+    return label.rstrip().endswith("?") and normalize(label) in _ASKED
+
+
+def _label(label: str) -> str:
+    return "to run" if is_asked(label) else normalize(label)
+
+
 def _says_no(label: str, text: str) -> bool:
     if label in _REMARKS:
         return bool(_MARK.search(text) or _FORBIDDEN.search(text)) or text in _SYMBOLS
-    no, yes = text.casefold() in _NO, text.casefold() in _YES
+    no, yes = text.casefold() in _NO | _DASHES, text.casefold() in _YES
     return (label in _TO_BE_RUN and no) or (label in _NOT_TO_BE and yes)
 
 

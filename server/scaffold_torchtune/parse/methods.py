@@ -154,7 +154,8 @@ class _Found:
             self.unknown.append(part)
 
     def _method(self, part: str, words: str) -> bool:
-        named = part if part in recipes.NAMES else recipes.in_words(words)
+        recipe = part.strip("`").removesuffix(".py")  # as the file of a recipe is called
+        named = recipe if recipe in recipes.NAMES else recipes.in_words(words)
         if named is None:
             return False
         same = next((one for one in self.recipes if recipes.agree(one, named)), None)

@@ -78,7 +78,7 @@ _UNITS: Final = {
     "max_steps_per_epoch": re.compile("steps?(?: (?:per|/) ?epoch)?"),
     "log_every_n_steps": re.compile("steps?"),
     "run_val_every_n_steps": re.compile("steps?"),
-    "gpus": re.compile("gpus?"),
+    "gpus": re.compile("gpus?(?: (?:per|/|each) ?(?:run|job))?|per (?:run|job)"),
     "cpus_per_task": re.compile("(?:cpus?|cores?|cpu cores?)(?: per task)?"),
 }
 """What may stand behind a number of a parameter, as it is the unit that the parameter is counted in."""
@@ -92,7 +92,7 @@ _COUNTED: Final = re.compile(r"(?P<number>[0-9][0-9,]*)\s*-?\s*(?P<unit>[A-Za-z/
 _PERCENT: Final = re.compile(r"(?P<number>[0-9]{1,3}(?:\.[0-9]{1,17})?|\.[0-9]{1,17})\s*(?:%|percent|per cent)")
 _PARTS: Final = ("lora_dropout", "weight_decay", "warmup_ratio")  # what people give as a percentage
 _LATEX: Final = [
-    (re.compile(r"\\(?:times|cdot)\b"), "×"),
+    (re.compile(r"\\(?:times|cdot)(?![A-Za-z])"), "×"),
     (re.compile(r"\^\{\s*([-+]?[0-9]{1,3})\s*\}"), r"^\1"),
     (re.compile(r"<sup>\s*([-+]?[0-9]{1,3})\s*</sup>"), r"^\1"),
 ]
@@ -101,7 +101,22 @@ _FROM_RAISED: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "012345678
 _DOT_BEFORE_EXPONENT: Final = re.compile(r"(?<=[0-9])\.(?=[eE][+-]?[0-9])")
 
 
+_NUMBER_WORDS: Final = {
+    word: str(number)
+    for number, word in enumerate(
+        ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), start=1
+    )
+}
+
+
+def _in_digits(text: str) -> str:
+    """Return a text with its first word in digits, where that is a small number of something: `three epochs`."""
+    first, space, rest = text.partition(" ")
+    return f"{_NUMBER_WORDS.get(first.lower(), first)}{space}{rest}" if rest else text
+
+
 def _integer(parameter: Parameter, text: str) -> str:
+    text = _in_digits(text)
     counted = _COUNTED.fullmatch(text)
     unit = _UNITS.get(parameter.name)
     if counted and unit and unit.fullmatch(counted["unit"].lower().strip()):
@@ -195,7 +210,7 @@ def plain(parameter: Parameter, text: str) -> str:
         case "float":
             return _float(parameter, _in_ascii(text))
         case "time":
-            return _time(_in_ascii(text))
+            return _time(_in_digits(_in_ascii(text)))
         case "memory":
             return _memory(_in_ascii(text))
     return _model(text) if parameter.name == "model" else text
@@ -226,7 +241,8 @@ _GPUS: Final = [
 
 def counted_gpus(text: str) -> tuple[str, str] | None:
     """Return number and type of `4 GPUs`, `2 x A100`, `1 × 80GB GPU`, `2 A100s`; None for other texts."""
-    found = next((match for form in _GPUS if (match := form.fullmatch(_in_ascii(text)))), None)
+    written = _in_digits(_in_ascii(text))
+    found = next((match for form in _GPUS if (match := form.fullmatch(written))), None)
     return (found["number"], found["type"].strip()) if found else None
 
 
@@ -247,27 +263,39 @@ _MINUTES: Final = re.compile(r"[0-9]{1,6}")
 _TYPE_ALONE: Final = re.compile(r"gpu(?::(?P<type>[A-Za-z][A-Za-z0-9._-]*))?", re.ASCII)
 
 
+_COMMAND: Final = re.compile(r"[ \t$]{0,99}sbatch[ \t]{1,99}(?P<options>-[^\n]*)")
+
+
 def is_sbatch(line: str) -> bool:
     """Return whether a line is an #SBATCH line, be it one that is switched off as `##SBATCH`."""
     return _ANY_SBATCH.match(line) is not None
 
 
+def is_command(line: str) -> bool:
+    """Return whether a line calls sbatch, with options."""
+    return _COMMAND.match(line) is not None
+
+
 def sbatch_options(line: str) -> Iterator[tuple[str, str]]:
     """Yield the options of an #SBATCH line, by what documents call them, with their values: `-t 30` is time 0:30:00.
 
-    Left out are those that say what every job is, or that each job is given by itself: one task, its name, its log.
+    Those of the command sbatch end before the script. Left out are those that say what every job is, or that each job
+    is given by itself: one task, its name, its log.
     """
-    match = _SBATCH.match(line)
+    match = _SBATCH.match(line) or _COMMAND.match(line)
     try:
         words = shlex.split(match["options"].rstrip("`"), comments=True) if match else []
     except ValueError:  # a quote that is not closed
         words = match["options"].split() if match else []
+    words = [word for word in words if word.strip("\\")]
     while words and not words[0].startswith("("):  # a remark
         word = words.pop(0)
         name, equals, value = word.lstrip("-").partition("=")
         if not word.startswith("--") and word.startswith("-"):
             letter, rest = word[1:2], word[2:]
             name, equals, value = _BY_LETTER.get(letter, letter), rest, rest.removeprefix("=")
+        if match is not None and match.re is _COMMAND and not word.startswith("-"):
+            return
         is_alone = equals or name in _FLAGS or not word.startswith("-")
         if not is_alone and words and not words[0].startswith(("-", "(")):
             value = words.pop(0)

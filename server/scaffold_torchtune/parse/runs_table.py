@@ -9,13 +9,13 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, finding
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, methods, values
-from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
-from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_no_run, mark_of, not_struck
+from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, UnreadLine
+from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_asked, is_no_run, mark_of, not_struck
 from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.parse.reading import Reading, not_typed
 from scaffold_torchtune.settings import parameters, recipes
 from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
-from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, by_plural, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, other_training
 from scaffold_torchtune.system.markdown import Row, Section, Table
 from scaffold_torchtune.system.text import escape, few, shown
@@ -29,6 +29,7 @@ _BETWEEN = re.compile(r" ?[,;] ?(?:and |or )?| (?:and|or|vs\.?) ")  # in a text 
 _BETWEEN_WORDS = re.compile(r"[_.\s]+")
 _SHOWN = 8
 _WORDS_OF_A_VALUE = 2
+_A_ROW_EACH = "give each run a row of its own, with a column for the one value that it has, such as Seed"
 # Columns that are there for people.
 _NOTES = frozenset(
     {"notes", "note", "description", "role", "purpose", "comment", "comments", "remark", "remarks", "rationale"}
@@ -145,7 +146,7 @@ def _rows(table: Table, indexes: list[int], draft: SummaryDraft) -> None:
 def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
     cells: dict[int, SourceText] = {}
     texts = [(column.plain, cell.plain) for column, cell in zip(table.header, row.cells, strict=True)]
-    name = next((text for label, text in texts if normalize(label) in _NAME_COLUMNS), "")
+    name = next((text for label, text in texts if normalize(label) in _NAME_COLUMNS and not is_asked(label)), "")
     mark = mark_of(texts, name=name, model=next((text for label, text in texts if _meaning(label) == "model"), ""))
     for i, cell, column in zip(indexes, row.cells, table.header, strict=True):
         field = SourceText.of_cell(cell, row.line, column.plain)
@@ -153,7 +154,9 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
         parameter = by_label(column.plain)
         # `None` in the column System Prompt says that a run has no text where others may have one
         is_no_text = parameter is not None and parameter.kind == "text" and values.says_none(cell.plain)
-        if is_no_text or not values.is_empty(field.text) or compound.says_none(column.plain, cell.plain):
+        is_open = field.text.strip().lower() == "tbd" and parameter is not None  # which is no dash: it is refused
+        is_said = is_no_text or is_open or compound.says_none(column.plain, cell.plain)
+        if is_said or not values.is_empty(field.text):
             cells[i] = field
     blank = frozenset(i for i, cell in zip(indexes, row.cells, strict=True) if not cell.plain.strip())
     labels = [normalize(column.plain) for column in table.header]
@@ -206,6 +209,9 @@ def read_levels(root: Section, draft: SummaryDraft) -> None:
                     draft.levels.append(
                         (parameter.name, SourceText(pair.value, bullet.text.line, part.title, pair.full))
                     )
+                elif pair and (several := by_plural(pair.label)):
+                    text = SourceText.of(pair, bullet.text.line, part.title)
+                    draft.unread_lines.append(UnreadLine(several.name, text, pair.label, plural=True))
 
 
 def _of_table(table: Table, title: str, draft: SummaryDraft) -> Iterator[tuple[str, SourceText]]:
@@ -217,6 +223,9 @@ def _of_table(table: Table, title: str, draft: SummaryDraft) -> Iterator[tuple[s
             draft.configuration.append((label, SourceText.of_cell(row.cells[column], row.line, title)))
         elif parameter and column:
             yield parameter.name, SourceText(row.cells[column].plain, row.line, title)
+        elif column and (several := by_plural(label)):
+            text = SourceText.of_cell(row.cells[column], row.line, title)
+            draft.unread_lines.append(UnreadLine(several.name, text, label, plural=True))
 
 
 def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[str, Setting]) -> list[Finding]:
@@ -306,6 +315,8 @@ class _Columns:
 
     def _meaning(self, i: int, column: SourceText, reading: Reading) -> str | None:
         label = normalize(column.text)
+        if is_asked(column.text):
+            return None
         if label in _NAME_COLUMNS:
             self.name = i if self.name is None else self.name
             return "run name"
@@ -325,7 +336,9 @@ class _Columns:
                 self.labels[i] = "method"
                 return "recipe"
             self.unknown[i] = column
-            _unknown_column(column, reading)
+            is_one = by_plural(column.text) is not None and set(texts) <= {"1"}  # one seed in each run
+            if not is_one:
+                _unknown_column(column, reading)
         return None
 
     def parts(self, i: int, text: SourceText) -> dict[str, SourceText]:
@@ -353,6 +366,8 @@ def _unknown_column(column: SourceText, reading: Reading) -> None:
     if known is not None and known.name in compound.NOT_BY_RUN:
         message = f"{known.name} is the same for all runs, and a column of it is not read"
         fix = "write it once, in Configuration or in claude.local.md, and take the column out"
+    elif by_plural(column.text) is not None:
+        message, fix = f"the column {shown(column.text)} stands for several runs in a row", _A_ROW_EACH
     elif near:
         message, fix = f"{message}; did you mean {near!r}?", f"write {near!r}"
     elif words & parameters.WORDS_OF_TRAINING or other_training(column.text):

@@ -78,6 +78,8 @@ def _known(draft: TemplateDraft, parameter: Parameter, source: YamlSource, place
 
 
 def _is_open(parameter: Parameter, text: SourceText) -> bool:
+    if values.means_none(parameter, text.text):
+        return False
     return parameter.kind != "text" and (values.is_open(text.text) or values.is_left_out(parameter, text.text))
 
 

@@ -18,7 +18,7 @@ from scaffold_torchtune.parse.free_text import SEVERAL, Stated
 from scaffold_torchtune.parse.methods import NotHonoured
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import kinds, recipes
-from scaffold_torchtune.settings.parameters import PARAMETERS, by_label, normalize
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, is_refused
 from scaffold_torchtune.system.text import few, shown
 
@@ -29,6 +29,9 @@ _TO_CONFIGURATION: Final = (
 )
 _CORRECT: Final = "correct the one that is wrong; the runs count"
 _FEW: Final = 6
+_IN_ALL: Final = re.compile(
+    r" (?:(?:for|in) (?:all|each|every)(?: of the)?(?: runs?| models?| conditions?)?|throughout|everywhere)\.?$"
+)
 _OF_WHOLES: Final = {"attention": {"apply_lora_to_mlp": "no"}, "attention and mlp": {"apply_lora_to_mlp": "yes"}}
 """Where LoRA is applied, of whole parts of a layer, which leave open what in attention gets it."""
 _OTHER_LOGGER: Final = re.compile(
@@ -113,6 +116,8 @@ def note_unread(reading: Reading, config: Mapping[str, Setting], runs: Sequence[
     for text in reading.summary.prose:
         if text.line not in told:
             _sentences(reading, text, tuned)
+    for text in reading.local.prose:
+        _local_sentence(reading, text, tuned)
 
 
 # --- lines that look like settings
@@ -142,15 +147,28 @@ def _hyperparameter(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
     """
     name, text = line.name, line.text
     parameter, levels = PARAMETERS[name], tuned.levels(name)
+    listed = free_text.of_levels(name, line.label, text.full or text.text)
+    if listed is not None and len(listed.values) > 1 and _are_values(parameter, listed, text):
+        _state(reading, listed, replace(text, note=f"{text.note}: {line.label}"), tuned)
+        return
+    if tail := _IN_ALL.search(text.text):
+        text = replace(text, text=text.text[: tail.start()], full=None, source=None)
     value = values.value_of(parameter, text)
-    code = (
-        "levels-differ" if normalize(line.label) in parameter.words else "unused-field" if line.vague else "ambiguous"
-    )
+    is_word = normalize(line.label) in parameter.words
+    code = "levels-differ" if is_word else "unused-field" if line.vague else "ambiguous"
     if value is None and parameter.kind not in {"text", "name"}:
-        word = next((word.rstrip(".,;") for word in text.text.split()[:1]), "")
+        word = next((word.rstrip(".,;`") for word in text.text.split()[:1]), "")
         value, code = values.value_of(parameter, replace(text, text=word, full=word)), "unused-field"
     if value is not None and value not in levels:
         _other_value(reading, name, text, value, levels, code)
+
+
+def _are_values(parameter: Parameter, stated: Stated, text: SourceText) -> bool:
+    return parameter.kind in {"int", "float"} and None not in _typed(parameter, stated, text)
+
+
+def _typed(parameter: Parameter, stated: Stated, text: SourceText) -> list[Scalar]:
+    return [values.value_of(parameter, replace(text, text=one, full=None, source=None)) for one in stated.values]
 
 
 def _other_value(
@@ -325,6 +343,15 @@ def _adapter(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
             reading.add("levels-differ", message, field="lora_alpha", line=text.line, fix=_CORRECT)
 
 
+def _local_sentence(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
+    """Tell what a sentence of claude.local.md says of GPUs or of W&B, where no run has it."""
+    file, written = reading.local.file, text.full or text.text
+    stated = [each for each in free_text.settings_in_sentences(written) if by_label(each.label) is PARAMETERS["gpus"]]
+    stated += [Stated("wandb_mode", (mode,)) for mode in free_text.modes_in_sentences(written)]
+    for each in stated:
+        _state(reading, each, text, tuned, file=file)
+
+
 def _mode(reading: Reading, text: SourceText, tuned: _Tuned, *, is_labelled: bool = False) -> None:
     """Note what a text says of the mode of Weights & Biases, where no run has it."""
     for mode in free_text.modes_in_sentences(text.full or text.text):
@@ -347,7 +374,9 @@ def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: _T
         )
 
 
-def _state(reading: Reading, stated: Stated, text: SourceText, tuned: _Tuned, *, is_labelled: bool = False) -> None:
+def _state(
+    reading: Reading, stated: Stated, text: SourceText, tuned: _Tuned, *, is_labelled: bool = False, file: str = ""
+) -> None:
     """Note what a text says that the runs have, and they have not; refuse it where a label says it plainly.
 
     The size of a step is refused of sentences too: nothing else in a document says it.
@@ -359,7 +388,7 @@ def _state(reading: Reading, stated: Stated, text: SourceText, tuned: _Tuned, *,
         tuned.levels(parameter.name) | tuned.steps(parameter.name),
         "ambiguous" if is_labelled else "levels-differ",
     )
-    said = [values.value_of(parameter, replace(text, text=one, full=None, source=None)) for one in stated.values]
+    said = _typed(parameter, stated, text)
     actual = said[0] if len(said) == 1 else ", ".join(stated.values) or stated.number
     if stated.number:
         what = _miscounted(stated, parameter.name, tuned)
@@ -370,7 +399,8 @@ def _state(reading: Reading, stated: Stated, text: SourceText, tuned: _Tuned, *,
         message = f"{text.note} says that {parameter.name} {what}"
         has = _listed(levels)
         reading.add(
-            code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=_CORRECT
+            code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=_CORRECT,
+            file=file or reading.summary.file,
         )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ _OPENS_BEFORE = frozenset("([{<-/–—:")  # besides spaces, what a quote that 
 _ESCAPED = re.compile(r"""\\(["'“”‘’„\\])""")
 _BACKTICKS = re.compile(r"`+")
 _EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
+_NONE = frozenset({"none", "no", "off", "disabled", "zero"})
 _UNSET = re.compile(r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>]*>", re.IGNORECASE)
 # What people write where a value is still to come. Whole texts alone: `todo-env` is a name.
 _PLACEHOLDER = re.compile(
@@ -229,6 +230,11 @@ def is_left_out(parameter: Parameter, text: str) -> bool:
     return parameter.optional and is_off(text)
 
 
+def means_none(parameter: Parameter, text: str) -> bool:
+    """Return whether a text says of a parameter that a run is to have none, where runs have some by default."""
+    return bool(parameter.none) and text.strip().strip("()`").rstrip(".").lower() in _NONE
+
+
 def is_off(text: str) -> bool:
     """Return whether a text leaves a setting as it is where nobody sets it: `off`, `default`."""
     return text.strip().lower() in _AS_IS
@@ -380,7 +386,7 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
     Raises:
         NotTyped: the text is not plainly such a value.
     """
-    text = notations.plain(parameter, text)
+    text = parameter.none if means_none(parameter, text) else notations.plain(parameter, text)
     match parameter.kind:
         case "bool":
             return parameter.read(_WORDS.get(text.lower(), text.lower()))

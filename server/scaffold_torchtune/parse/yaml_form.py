@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from scaffold_torchtune.parse import compound
+from scaffold_torchtune.parse.drafts import SourceText, UnreadLine
 from scaffold_torchtune.parse.headings import OF_JOBS
 from scaffold_torchtune.parse.yaml_source import YamlSource
 from scaffold_torchtune.settings.parameters import (
@@ -16,6 +17,7 @@ from scaffold_torchtune.settings.parameters import (
     WORDS_OF_TRAINING,
     Parameter,
     by_label,
+    by_plural,
     nearest_label,
     normalize,
 )
@@ -162,9 +164,8 @@ _FOR_PEOPLE: Final = _REMARKS | {"status", "est time", "estimated time", "gpu ho
 _OF_SETTINGS: Final = frozenset(
     {"training", "hyperparameters", "peft", "finetuning", "settings", "config", "configuration", "defaults", "setup"}
 )
-# Settings that `data.training` may hold, and what below `data` only describes the file.
+# Settings that `data.training` may hold; below `data` a number of samples only describes the file.
 _OF_DATA: Final = frozenset(TrainingDataForm.model_fields) & PARAMETERS.keys()
-_DESCRIBES_DATA: Final = frozenset({"samples", "train samples"})
 # What all runs need: a section that holds it, where there are no controls, is meant for them.
 _REQUIRED: Final = frozenset({"epochs", "batch_size"})
 # Keys of a run, of which no section of the document is called so.
@@ -192,7 +193,7 @@ def _check_keys(source: YamlSource, form: type[Form], path: KeyPath) -> None:
 def _unknown(source: YamlSource, path: KeyPath, known: dict[str, Any]) -> None:
     key, above, name = str(path[-1]), path[:-1], source.name(path)
     parameter = by_label(key)
-    is_setting = parameter is not None and not (path[0] == "data" and normalize(key) in _DESCRIBES_DATA)
+    is_setting = parameter is not None and not (path[0] == "data" and parameter.name == "training_samples")
     near = close_matches(key, known, limit=1, cutoff=_LIKELY_MISSPELT)
     if parameter is not None and is_setting and parameter.name in known:
         _misspelt(source, path, parameter.name, (*above, parameter.name))
@@ -284,6 +285,12 @@ def _read_on(source: YamlSource, path: KeyPath, to: KeyPath) -> None:
 def _not_used(source: YamlSource, path: KeyPath, parameter: Parameter | None) -> None:
     """Note a key that changes nothing. Where it holds settings, say where those belong."""
     held, name = sorted(_held(source.at(path))), source.name(path)
+    value, several = source.at(path), by_plural(str(path[-1]))
+    if several is not None and isinstance(value, int | list):
+        written = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        text = SourceText(written, source.line(path), name)
+        source.draft.unread_lines.append(UnreadLine(several.name, text, str(path[-1]), plural=True))
+        return
     if (asked := _asked(source, path, parameter)) is not None:
         message = f"{name} asks for {shown(asked)} where it is not read" if asked else f"{name} is not read here"
         fix = "write it in controls, or in a run's parameters, if the runs are to have it; else take it out"

@@ -7,10 +7,17 @@ makes of `1e-5` or `1:30:00` does not matter. Text that YAML reads as something 
 from collections.abc import Iterator
 
 from scaffold_torchtune.parse import compound, foreign, methods, yaml_form
-from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
+from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.parse.marked_rows import mark_of, not_struck
 from scaffold_torchtune.parse.yaml_source import YamlSource, field_at
-from scaffold_torchtune.settings.parameters import PARAMETERS, WORDS_OF_TRAINING, Parameter, by_label, normalize
+from scaffold_torchtune.settings.parameters import (
+    PARAMETERS,
+    WORDS_OF_TRAINING,
+    Parameter,
+    by_label,
+    by_plural,
+    normalize,
+)
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED
 from scaffold_torchtune.system import yamlio
 from scaffold_torchtune.system.text import escape, shown
@@ -69,6 +76,7 @@ def _general(source: YamlSource) -> None:
     for key in source.mapping(("controls",)):
         _shared(source, ("controls", key))
     draft.prose += _notes(source, (), ("experiment",), ("controls",), _TRAINING, ("output",))
+    draft.prose += _sentences(source, (), ("experiment",))
 
 
 def _levels(source: YamlSource, key: str) -> None:
@@ -82,6 +90,8 @@ def _levels(source: YamlSource, key: str) -> None:
     )
     if parameter:
         source.draft.levels.append((parameter.name, levels))
+    elif several := by_plural(str(key)):
+        source.draft.unread_lines.append(UnreadLine(several.name, levels, str(key), plural=True))
     elif normalize(str(key)) in NOT_PLANNED:  # what every run is has no levels
         source.draft.configuration.append((str(key), levels))
 
@@ -139,7 +149,22 @@ def _notes(source: YamlSource, *sections: KeyPath) -> Iterator[SourceText]:
     """Yield the remarks of sections: texts under keys that are there for people."""
     for path in sections:
         for key, value in source.mapping(path).items():
-            if isinstance(value, str) and yaml_form.is_remark(str(key)):
+            texts = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
+            if texts and yaml_form.is_remark(str(key)):
+                yield SourceText(". ".join(texts), source.line((*path, key)), source.name((*path, key)))
+
+
+_A_SENTENCE = 4  # words
+
+
+def _sentences(source: YamlSource, *sections: KeyPath) -> Iterator[SourceText]:
+    """Yield texts of several words under keys of no meaning: `design: We train ...`."""
+    for path in sections:
+        for key, value in source.mapping(path).items():
+            words = normalize(str(key))
+            is_known = by_label(words) is not None or words in NOT_PLANNED or yaml_form.is_remark(str(key))
+            is_of_others = any(word in words for word in ("eval", "generat", "question", "judge", "related", "future"))
+            if isinstance(value, str) and len(value.split()) >= _A_SENTENCE and not (is_known or is_of_others):
                 yield SourceText(value, source.line((*path, key)), source.name((*path, key)))
 
 
@@ -193,7 +218,7 @@ def _column(source: YamlSource, path: KeyPath, unknown: set[str]) -> str | None:
         fix = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
         source.draft.add("unsupported-setting", message, field=key, line=source.line(path), fix=fix)
         return None
-    meant = yaml_form.nearest_parameter(key)
+    meant = None if by_plural(key) else yaml_form.nearest_parameter(key)
     if key not in unknown:
         unknown.add(key)
         _unknown(source, path, found, meant)
@@ -207,6 +232,9 @@ def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, meant: 
     if meant is not None:
         code, fix = "misspelt-field", f"write {meant.name!r}"
         message = f"{name} is not a parameter; did you mean {meant.name!r}?"
+    elif by_plural(str(path[-1])) is not None and source.at(path) != 1:
+        code, fix = "misspelt-field", "give each run an item of its own, with the one value that it has, such as seed"
+        message = f"{name} stands for several runs in one"
     elif isinstance(source.at(path), dict | list):
         code, fix = "invalid-value", "write each setting in parameters itself, with one value"
         message = f"{name} is {source.described(path)}, and not a parameter of a run"

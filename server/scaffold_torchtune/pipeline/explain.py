@@ -10,23 +10,25 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
+
+from pydantic import Field, computed_field
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Refused, Scalar, finding, refuse
-from scaffold_torchtune.models import Arrival, Experiment, FieldChange, Plan, PlannedRun, Run, Setting
+from scaffold_torchtune.models import Arrival, Experiment, FieldChange, Model, Plan, PlannedRun, Run, Setting
 from scaffold_torchtune.pipeline import prepare, state
 from scaffold_torchtune.pipeline.history import texts_of
 from scaffold_torchtune.pipeline.locate import experiment_directory
 from scaffold_torchtune.pipeline.validation import is_of_bundled, read_files
 from scaffold_torchtune.plan.run_settings import given_values
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.step_results import SETTINGS_OF, Explained, ExplainedRun, ExplainResult
+from scaffold_torchtune.results.step_results import SETTINGS_OF, Cut, Findings, OmitEmpty, StepResult
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import PARAMETERS, SUBMITTED, by_label, nearest_label
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
-from scaffold_torchtune.system.text import did_you_mean, escape, few, shown
+from scaffold_torchtune.system.text import counted, did_you_mean, escape, few, shown
 from scaffold_torchtune.system.yamlio import YamlError, read
 from scaffold_torchtune.validate import arrivals, directives
 from scaffold_torchtune.validate.report import as_scalar, dotted
@@ -40,6 +42,85 @@ _VERSIONS: Final = 20
 _RECIPE: Final = "the recipe of `tune run`"
 _Earlier = tuple[str, Mapping[str, Scalar]]
 """A version with its reason, and the values that it has."""
+
+
+class ExplainedRun(Model):
+    """A run of which settings are explained."""
+
+    directory: str
+    name: str = Field(description="the row's Run Name")
+    what: str = Field(
+        description="new, unchanged, changed, kept, dropped; planned where documents cannot be planned now"
+    )
+    files: tuple[str, ...] = Field(description="those of its files that are there")
+
+
+class Explained(Model):
+    """Where a value comes from, where it arrives, and what it was before."""
+
+    runs: OmitEmpty[tuple[str, ...]] = Field(default=(), description="those in which it is so; all where it is absent")
+    field: str
+    value: Scalar
+    source: str = Field(description="the document's line; or default, derived, answer")
+    places: tuple[Arrival, ...] = Field(default=(), exclude=True)
+    submitted: OmitEmpty[str] = Field(default="", description="the option or variable of the line that submits")
+    unproven: OmitEmpty[bool] = Field(default=False, description="whether nobody knows where it arrives")
+    instead_of: OmitEmpty[tuple[str, ...]] = Field(default=(), description="what else is given, which this wins over")
+    documents: OmitEmpty[str] = Field(default="", description="what they say by now, of a started run that is kept")
+    former: OmitEmpty[str] = Field(default="", description="the value in the plan that was scaffolded, if another")
+    history: OmitEmpty[tuple[str, ...]] = Field(default=(), description="other values of earlier versions")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def arrives(self) -> tuple[str, ...]:
+        """Each place where it stands, or must stand, with what is there where that is another value."""
+        return tuple(arrival_line(place) for place in self.places)
+
+
+class ExplainResult(StepResult):
+    """Where values come from and where they arrive."""
+
+    LISTED = ()
+    FIRST = (
+        "tell the user value, line and places; where a place has another value, say that it did not arrive, and what"
+        " does"
+    )
+
+    runs: tuple[ExplainedRun, ...]
+    unexplained: OmitEmpty[int] = Field(default=0, description="more runs that match")
+    settings: Annotated[tuple[Explained, ...], Cut.EXPLAINED]
+    warnings: Findings
+
+    def _numbers(self) -> dict[str, int]:
+        every = tuple(run.directory for run in self.runs)
+        wrong = {
+            (run, place.file, place.where)  # several settings may make one value
+            for each in self.settings
+            for place in each.places
+            if not place.arrived
+            for run in each.runs or every
+        }
+        return {"runs": len(self.runs), "settings": len(self.settings), "not_arrived": len(wrong)}
+
+    def _outcome(self) -> str:
+        numbers = self._numbers()
+        fields = len({each.field for each in self.settings})
+        explained = f"{counted(fields, 'setting')} of {counted(numbers['runs'], 'run')} explained"
+        wrong = f"; {counted(numbers['not_arrived'], 'place')} with another value" if numbers["not_arrived"] else ""
+        return f"{explained}{wrong}; {counted(self.counts['warnings'], 'warning')}. Nothing was written."
+
+
+def arrival_line(place: Arrival) -> str:
+    """Return a place in one line: `finetune.yaml:44 optimizer.lr`, with what is there where that is another value."""
+    at = f"{place.file}:{place.line}" if place.line else place.file
+    where = "" if place.where == place.setting and place.file == layout.SETUP_YAML else f" {place.where}"
+    if place.arrived and place.found is None and place.expected is not None:
+        return f"{at}{where} is absent, where torchtune takes {kinds.written(place.expected)}"
+    if place.arrived:
+        return f"{at}{where}" if place.line else f"{at}{where} is absent, as it must be"
+    found = "absent" if place.found is None else kinds.written(place.found)
+    wanted = "" if place.expected is None else f", planned is {kinds.written(place.expected)}"
+    return f"{at}{where} is {found}{wanted}"
 
 
 @dataclass(frozen=True)

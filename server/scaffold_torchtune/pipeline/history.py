@@ -3,20 +3,25 @@
 What lies in .scaffold may be anybody's: what is no version as we keep it is named, and the others are listed.
 """
 
+import difflib
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from pydantic import Field, computed_field
+
 from scaffold_torchtune.findings import Finding, Refused, finding, refuse
+from scaffold_torchtune.models import Model
 from scaffold_torchtune.pipeline import state
 from scaffold_torchtune.pipeline.backup import REASON, order_of, read_reason
-from scaffold_torchtune.pipeline.locate import experiment_directory
+from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.step_results import ComparedFile, HistoryResult, KeptVersion
+from scaffold_torchtune.results.step_results import Findings, OmitEmpty, StepResult
 from scaffold_torchtune.system import layout
-from scaffold_torchtune.system.files import Tree
-from scaffold_torchtune.system.text import did_you_mean, escape, few, shown
+from scaffold_torchtune.system.files import Tree, is_directory, is_taken
+from scaffold_torchtune.system.text import counted, did_you_mean, escape, few, shown
 
 NOW: Final = "now"
 """What names the files as they are, beside the versions that are kept."""
@@ -30,6 +35,71 @@ _LISTED: Final = 50
 _LONGEST: Final = 300
 _MOST_LINES: Final = 3_000
 """How many lines a file may have to be compared line by line, as that takes time that grows faster than they do."""
+
+
+class KeptVersion(Model):
+    """Earlier files of a run, kept when they were replaced."""
+
+    run: str
+    version: str = Field(description="its name; the time, mostly")
+    time: str = Field(description="when it was kept")
+    reason: str
+    changes: OmitEmpty[tuple[str, ...]] = Field(default=(), description="old -> new, with the line that said so")
+    edited: OmitEmpty[tuple[str, ...]] = Field(default=(), description="files that a person had edited")
+    started: OmitEmpty[bool] = Field(default=False, description="whether the run had been started")
+    files: tuple[str, ...]
+    size: int = Field(description="bytes of all files")
+    path: str = Field(description="where it is, from the experiment directory")
+
+
+class ComparedFile(Model):
+    """A file of a run in two versions."""
+
+    name: str
+    old: str | None = Field(exclude=True, description="the whole text; None where it is not there")
+    new: str | None = Field(exclude=True)
+    compared: bool = Field(default=True, exclude=True, description="false where it is too long for that")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def differs(self) -> bool:
+        """Whether the two are not the same."""
+        return self.old != self.new
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def diff(self) -> str:
+        """The difference, as `diff -u` prints it."""
+        if not self.compared or not self.differs:
+            return ""
+        old, new = ((text or "").splitlines() for text in (self.old, self.new))
+        return "\n".join(difflib.unified_diff(old, new, "old", "new", n=2, lineterm=""))
+
+
+class HistoryResult(StepResult):
+    """The versions that are kept of a run, or of all, the newest first; and two of them compared."""
+
+    LISTED = ()
+    FIRST = ""
+
+    experiment_dir: str
+    run: OmitEmpty[str] = Field(default="", description="the run; of all where it is not there")
+    versions: tuple[KeptVersion, ...]
+    unread: OmitEmpty[int] = Field(default=0, description="older versions that were not looked into")
+    old: OmitEmpty[str] = Field(default="", description="the version on the left")
+    new: OmitEmpty[str] = Field(default="", description="the version on the right; `now`: the files as they are")
+    compared: OmitEmpty[tuple[ComparedFile, ...]] = ()
+    warnings: Findings
+
+    def _numbers(self) -> dict[str, int]:
+        return {"versions": len(self.versions)}
+
+    def _outcome(self) -> str:
+        runs = len({version.run for version in self.versions})
+        kept = f"{counted(len(self.versions), 'earlier version')} of {counted(runs, 'run')} kept"
+        differs = sum(each.differs for each in self.compared)
+        compared = f"; {self.old} and {self.new} differ in {counted(differs, 'file')}" if self.old else ""
+        return f"{kept}{compared}; {counted(self.counts['warnings'], 'warning')}. Nothing was written."
 
 
 class VersionPlace(NamedTuple):
@@ -191,6 +261,18 @@ def run_named(tree: Tree, name: str) -> str:
     raise refuse("unknown-name", message, field="run", actual=escape(name), fix=fix)
 
 
+def _check_is_experiment(tree: Tree, request: Request) -> None:
+    """Refuse a directory where nothing was scaffolded nor is described, as who means a run may name it alone."""
+    if tree.kind(layout.STATE) or is_taken(summary_path(request, tree.root)):
+        return
+    above, name = tree.root.parent, tree.root.name
+    fix = "name the experiment directory, then the run"
+    if is_directory(above / layout.STATE):
+        fix = f"name the experiment first: {shlex.join(['scaffold-torchtune', 'history', str(above), name])}"
+    message = f"{shown(str(tree.root))} is no experiment: it has neither a summary nor {layout.STATE}"
+    raise refuse("not-a-directory", message, field="experiment", fix=fix)
+
+
 def history(request: Request, run: str | None = None, versions: list[str] | None = None) -> HistoryResult:
     """Return the versions that are kept of a run, or of all, the newest first.
 
@@ -204,6 +286,7 @@ def history(request: Request, run: str | None = None, versions: list[str] | None
         Refused: the experiment is not there; no run or version has that name; or there is nothing to compare.
     """
     with Tree(experiment_directory(request)) as tree:
+        _check_is_experiment(tree, request)
         if run is not None:
             run = run_named(tree, run)
         found = find_versions(tree, run)

@@ -135,7 +135,7 @@ def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[F
     return found.findings
 
 
-class Row(NamedTuple):
+class PlannedRow(NamedTuple):
     """A row of the table as runs are told apart by it: its settings, and all its values by parameter."""
 
     run: Run
@@ -143,9 +143,9 @@ class Row(NamedTuple):
     values: Mapping[str, Scalar]
 
 
-def row_of(run: Run, settings: Mapping[str, Setting], data: Setting) -> Row:
+def row_of(run: Run, settings: Mapping[str, Setting], data: Setting) -> PlannedRow:
     """Return a row with the values that directories may be named by."""
-    return Row(run, settings, _values(settings, data))
+    return PlannedRow(run, settings, _values(settings, data))
 
 
 class Directories(NamedTuple):
@@ -157,7 +157,7 @@ class Directories(NamedTuple):
 
 
 def kept_directories(
-    fresh: Sequence[str], rows: Sequence[Row], columns: Sequence[str], context: PlanContext, file: str
+    fresh: Sequence[str], rows: Sequence[PlannedRow], columns: Sequence[str], context: PlanContext, file: str
 ) -> Directories:
     """Return the directory of each row: that which its run has, or a new one, whose name no other run had.
 
@@ -213,7 +213,7 @@ _Score = tuple[bool, int]
 
 
 def _nearest(
-    rows: Mapping[int, Row], left: Mapping[str, PlannedRun], legend: Mapping[str, str]
+    rows: Mapping[int, PlannedRow], left: Mapping[str, PlannedRun], legend: Mapping[str, str]
 ) -> tuple[dict[int, str], list[_Tie]]:
     """Return the directory of each row that one run alone is nearest to, by the row's number; and the ties."""
     scores = _scores(rows, left, legend)
@@ -236,7 +236,9 @@ def _nearest(
     return nearest, [pair for pair in open_pairs if all(scores[pair] >= other for other in rivals(*pair))]
 
 
-def _scores(rows: Mapping[int, Row], left: Mapping[str, PlannedRun], legend: Mapping[str, str]) -> dict[_Tie, _Score]:
+def _scores(
+    rows: Mapping[int, PlannedRow], left: Mapping[str, PlannedRun], legend: Mapping[str, str]
+) -> dict[_Tie, _Score]:
     """Return how near rows are to runs, where the name of the run's directory holds of the row.
 
     A name that holds no value says nothing: there the Run Name must be the same.
@@ -309,19 +311,19 @@ _LISTED: Final = 4
 _MOST_OPTIONS: Final = 6
 
 
-def _spellings(row: Row, name: str) -> set[str]:
+def _spellings(row: PlannedRow, name: str) -> set[str]:
     """Return how the user may say that a row is the run of a directory: by its Run Name or its line."""
     return {f"{row.run.name}={name}", f"{row.run.line}={name}"}
 
 
-def _is_one_to_one(said: set[str], ties: Sequence[_Tie], rows: Sequence[Row]) -> bool:
+def _is_one_to_one(said: set[str], ties: Sequence[_Tie], rows: Sequence[PlannedRow]) -> bool:
     """Return whether the answer names ties alone, and each row and each directory at most once."""
     chosen = [pair for pair in ties if not said.isdisjoint(_spellings(rows[pair[0]], pair[1]))]
     known = {NEW}.union(*(_spellings(rows[index], name) for index, name in chosen))
     return said <= known and len({i for i, _ in chosen}) == len({name for _, name in chosen}) == len(chosen)
 
 
-def _question(ties: Sequence[_Tie], rows: Sequence[Row]) -> Question:
+def _question(ties: Sequence[_Tie], rows: Sequence[PlannedRow]) -> Question:
     pairs = [f"{rows[index].run.name}={name}" for index, name in ties]
     is_choice = len({i for i, _ in ties}) == 1 or len({name for _, name in ties}) == 1
     question = (
@@ -333,7 +335,7 @@ def _question(ties: Sequence[_Tie], rows: Sequence[Row]) -> Question:
 
 
 def _tied(
-    ties: Sequence[_Tie], rows: Sequence[Row], known: Mapping[str, PlannedRun], said: str, file: str
+    ties: Sequence[_Tie], rows: Sequence[PlannedRow], known: Mapping[str, PlannedRun], said: str, file: str
 ) -> Iterator[Finding]:
     """Yield a problem for all rows that are as near to the same runs."""
     runs_of: dict[int, list[str]] = {}

@@ -183,9 +183,15 @@ def _has_support(cell: OddCell, factors: Mapping[str, Levels]) -> bool:
 
 
 def _pair(one: OddCell, other: OddCell, factors: Mapping[str, Levels]) -> list[OddCell]:
-    """Return the likelier of two cells where the value of either may be the odd one: the later, if neither is."""
+    """Return the likelier of two cells where the value of either may be the odd one: the later, if neither is.
+
+    Where fewer runs have one of the two values, that is the odd one.
+    """
     if (one.factor, one.actual, one.expected) != (other.factor, other.expected, other.actual):
         return []
+    counts = [factors[one.factor].count(each.actual) for each in (one, other)]
+    if counts[0] != counts[1]:
+        return [one if counts[0] < counts[1] else other]
     shared = [level for level in factors[one.factor] if level not in {one.actual, one.expected}]
     numbers = [abs(float(level)) for level in (one.actual, other.actual, *shared) if isinstance(level, int | float)]
     far = [0.0, 0.0]

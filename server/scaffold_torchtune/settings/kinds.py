@@ -209,6 +209,9 @@ def _path(text: str, *, pattern_free: bool) -> str:
     fits = 0 < len(text) <= _MAX_PATH and text == text.strip() and text.isprintable()
     if not fits or _UNSAFE_IN_PATH.search(text) or (pattern_free and not {"[", "]"}.isdisjoint(text)):
         raise NotTyped(SAFE_PATH)
+    if "://" in text:
+        fix = "write the path where the compute nodes see it"
+        raise NotTyped("a path of a file system, as the compute nodes see it", "a URL", fix)
     if text.startswith("~"):
         raise NotTyped("a path written out in full, without '~'")
     if text.startswith("-") or ".." in text.split("/"):

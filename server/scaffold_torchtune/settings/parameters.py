@@ -61,6 +61,7 @@ class Parameter:
         column: whether it may be a column of the runs table, and a line of Configuration.
         common: whether Configuration may give it for all runs, though no column may.
         optional: whether words such as `off` say that a run has none.
+        none: the value that `none` means of it, where runs have another by default.
         key: whether setup_finetune.yaml has it; others are names of documents alone, which the plan turns into keys or
             holds against them.
         scope: whether it says what is trained, where and how that is computed, or which run it is of which experiment;
@@ -84,6 +85,7 @@ class Parameter:
     column: bool = True
     common: bool = False
     optional: bool = False
+    none: str = ""
     key: bool = True
     scope: Literal["training", "surroundings", "experiment"] = "training"
     local: LocalLabels | None = None
@@ -186,7 +188,13 @@ _ALL: Final = (
     ),
     Parameter("dataset_type", "name", ("data set type",), default="instruct_dataset", warn_unread=True),
     Parameter(
-        "training_samples", "int", ("train samples", "samples", "max samples", "max train samples"), bounds=_COUNT
+        "training_samples", "int",
+        (
+            "train samples", "samples", "max samples", "max train samples", "train size", "training size", "n train",
+            "train set size", "training set size", "n samples", "num samples", "number of samples", "training examples",
+            "train examples", "num train samples", "num training samples", "number of training samples",
+        ),
+        bounds=_COUNT,
     ),
     Parameter(
         "system_prompt", "text", ("system message",), default="", abbreviation="prompt", warn_unread=True,
@@ -201,7 +209,8 @@ _ALL: Final = (
         "max_seq_len", "int",
         (
             "max sequence length", "maximum sequence length", "max seq length", "sequence length", "cutoff len",
-            "cutoff length", "sequence len", "seq len",
+            "cutoff length", "sequence len", "seq len", "max len", "max length", "seq length", "context length",
+            "context window", "context size", "block size", "max context length", "maximum length",
         ),
         bounds=_COUNT, usual=Bounds(minimum=32, maximum=131_072), default=2048, warn_unread=True,
     ),
@@ -255,7 +264,7 @@ _ALL: Final = (
         key=False, warn_unread=True,
     ),
     Parameter(
-        "lora_dropout", "float", words=("dropout",), bounds=Bounds(minimum=0, maximum=0.999_999),
+        "lora_dropout", "float", none="0", words=("dropout",), bounds=Bounds(minimum=0, maximum=0.999_999),
         usual=Bounds(maximum=0.5), default=0.0, warn_unread=True,
     ),
     Parameter(
@@ -273,18 +282,18 @@ _ALL: Final = (
     ),
     Parameter(
         "num_warmup_steps", "int", ("warmup steps", "warm up steps", "lr warmup steps"),
-        words=("warmup", "warm up"), bounds=_FROM_ZERO,
+        words=("warmup", "warm up"), none="0", bounds=_FROM_ZERO,
         usual=Bounds(maximum=10_000), default=100, warn_unread=True,
         option=NewOption("--warmup-steps", "N", "steps that warm up", label="Warmup steps"),
     ),
     Parameter(
         "warmup_ratio", "float", ("warm up ratio", "warmup fraction", "warm up fraction", "warmup proportion"),
-        bounds=Bounds(minimum=0, maximum=1), key=False, warn_unread=True,
+        none="0", bounds=Bounds(minimum=0, maximum=1), key=False, warn_unread=True,
         option=NewOption("--warmup-ratio", "X", "part of the steps that warm up, such as 0.03", label="Warmup ratio"),
     ),
     Parameter(
-        "weight_decay", "float", ("wd",), bounds=Bounds(minimum=0, maximum=10), usual=Bounds(maximum=0.5), default=0.01,
-        warn_unread=True,
+        "weight_decay", "float", ("wd",), none="0", bounds=Bounds(minimum=0, maximum=10), usual=Bounds(maximum=0.5),
+        default=0.01, warn_unread=True,
     ),
     # training
     Parameter(
@@ -302,7 +311,8 @@ _ALL: Final = (
         "effective_batch_size", "int",
         (
             "effective batch", "eff batch size", "eff batch", "total batch size", "total batch", "global batch size",
-            "global batch", "batch size effective", "batch size total", "batch size global",
+            "global batch", "eff bs", "effective bs", "global bs", "total bs",
+            "batch size effective", "batch size total", "batch size global",
         ),
         bounds=_COUNT, key=False, warn_unread=True,
     ),
@@ -320,12 +330,20 @@ _ALL: Final = (
     ),
     Parameter(
         "gradient_accumulation_steps", "int",
-        ("gradient accumulation", "grad accumulation", "accumulation steps", "grad accum"), bounds=_COUNT,
+        (
+            "gradient accumulation", "grad accumulation", "accumulation steps", "grad accum", "grad accum steps",
+            "grad acc", "grad acc steps", "ga steps", "accumulation", "accum", "accum steps", "gas",
+        ),
+        words=("ga",), bounds=_COUNT,
         usual=Bounds(maximum=512), default=1,
         warn_unread=True,
     ),
     Parameter(
-        "clip_grad_norm", "float", ("gradient clipping", "max grad norm"), bounds=Bounds(above=0, maximum=1_000_000),
+        "clip_grad_norm", "float", (
+            "gradient clipping", "max grad norm", "max gradient norm", "gradient clip", "grad clip", "grad clipping",
+            "gradient norm clipping", "grad norm clip", "clip norm", "gradient clip norm",
+        ),
+        words=("clip",), bounds=Bounds(above=0, maximum=1_000_000),
         usual=Bounds(minimum=0.01, maximum=100),
         optional=True, warn_unread=True,
     ),

@@ -64,6 +64,16 @@ _OF_SUPERVISED: Final = re.compile(
 _ALL_BITS: Final = re.compile(
     r"16(?:[- ]?bits?)?(?:\W.*)?|none|no|false|off|0|bf16|bfloat16", re.IGNORECASE | re.DOTALL
 )
+_THE_SPLIT: Final = re.compile(r"(?:train(?:ing)?|all|none|no|defaults?)(?:\W.*)?|[0-9].*", re.IGNORECASE | re.DOTALL)
+_ALL_DATA: Final = re.compile(
+    r"(?:100 ?%|1(?:\.0{1,3})?|all|full|whole|entire|none|no)(?:\W.*)?", re.IGNORECASE | re.DOTALL
+)
+_THE_MODEL: Final = re.compile(
+    r"(?:the )?(?:base|pre-?trained|original|published|hugging ?face|hf|released)"
+    r"(?:[ -](?:model|weights|checkpoints?))?"
+    r"|(?:the )?model|none|no|false|off|defaults?|(?:[\w.-]{1,60}/)?(?:llama|qwen|mistral|gemma|phi)[\w. -]{0,60}",
+    re.IGNORECASE,
+)
 _EVERY_LAYER: Final = re.compile(r"(?:all|every)(?: layers?)?|none|no|false|off|defaults?", re.IGNORECASE)
 _NO_BIAS: Final = re.compile(r"(?!(?:all|lora_only|lora only|true|yes)\b).*", re.IGNORECASE | re.DOTALL)
 
@@ -204,6 +214,26 @@ _GROUPS: Final = (
         "chat template, chat format, conversation template",
         "samples are written as torchtune's tokenizer of the model writes them",
         _OWN_TEMPLATE,
+    ),
+    _Group(
+        "split, train split, training split, data split, dataset split",
+        "runs train on the part train of the data set",
+        _THE_SPLIT,
+        "train",
+    ),
+    _Group(
+        "data fraction, train fraction, training fraction, dataset fraction, sample fraction, subset, data subset, "
+        "data percentage, percent of data, training data fraction",
+        "a part of the data is said by its number of samples, as Training samples",
+        _ALL_DATA,
+        "all",
+    ),
+    _Group(
+        "init from, initialize from, initialise from, initialized from, start from, starts from, warm start, "
+        "initial checkpoint, init checkpoint, starting checkpoint, start checkpoint, initial weights, starting weights",
+        "a run starts from its model, whose directory stands below Models",
+        _THE_MODEL,
+        "base",
     ),
     _Group(
         "val set size, test size, val size",

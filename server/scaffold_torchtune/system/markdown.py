@@ -221,7 +221,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Fence:
-    """A fenced code block."""
+    """A block of code, fenced or indented; its content begins below `line`."""
 
     language: str
     content: str
@@ -329,7 +329,9 @@ def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:
     elif node.type == "table":
         section.tables.append(_table(node, lines))
     elif node.type in {"fence", "code_block"}:
-        section.fences.append(Fence(node.info.strip() if node.type == "fence" else "", node.content, _line(node)))
+        is_fenced = node.type == "fence"
+        line = _line(node) if is_fenced else _line(node) - 1
+        section.fences.append(Fence(node.info.strip() if is_fenced else "", node.content, line))
     elif node.type == "blockquote":
         for child in node.children:
             _add(section, child, lines)
