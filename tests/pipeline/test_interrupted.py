@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from scaffold_torchtune.external_checks import queue
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.journal import refused_entry
 from scaffold_torchtune.pipeline import prepare, steps
@@ -457,3 +458,25 @@ def test_a_version_that_a_killed_scaffold_kept_is_not_kept_again(
     assert steps.scaffold(Request(experiment)).ok
     assert sorted(each.run for each in versions(experiment).elements()) == [*RUNS]
     assert versions(experiment)[first] == 1
+
+
+def test_jobs_of_what_a_killed_scaffold_was_replacing_are_known_as_past(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = scaffolded_pair(tmp_path)
+    submitted(experiment, RUNS[0])
+    (experiment / RUNS[0] / "slurm-4712.out").write_text("training\n")
+    more_epochs(experiment)
+    job = queue.Job("4712", "COMPLETED", str(experiment / RUNS[0]))
+    monkeypatch.setattr(queue, "queued", lambda *_: queue.Queue({str(experiment / RUNS[0]): [job]}))
+
+    def killed(_tree: Tree, _path: str, **_given: bool) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tree, "remove", killed)
+        with pytest.raises(Killed):
+            steps.scaffold(Request(experiment, started="replace"))
+    assert not list((experiment / RUNS[0]).glob("slurm-*.out"))
+    result = steps.scaffold(Request(experiment, started="replace"))
+    assert (result.ok, result.validation.started) == (True, ())
