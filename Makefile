@@ -84,7 +84,7 @@ faults: $(STAMP)  ## kills and errors at each call that changes the disk, races,
 	scripts/install_strace
 	$(BIN)/python tests/faults.py $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED))
 
-bench: $(STAMP)  ## what planning takes, and what validating costs beside scaffolding, for 100 runs
+bench: $(STAMP)  ## what planning and a second scaffold take, and what validating costs beside scaffolding, for 100 runs
 	$(BIN)/python benchmarks/plan_time.py
 	$(BIN)/python benchmarks/validate_share.py
 

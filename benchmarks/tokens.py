@@ -44,9 +44,9 @@ async def listed(client: Client) -> Texts:
     return {"tool list": compact(tools), **each, "server instructions": client.instructions or ""}
 
 
-async def called(client: Client, tool: str, experiment: Path) -> dict[str, Any]:
+async def called(client: Client, tool: str, experiment: Path, **given: Any) -> dict[str, Any]:
     """The structured result of a tool."""
-    result = await client.call_tool(tool, {"experiment": str(experiment)}, read_timeout_seconds=600)
+    result = await client.call_tool(tool, {"experiment": str(experiment)} | given, read_timeout_seconds=600)
     return result.structured_content or {}
 
 
@@ -65,6 +65,23 @@ async def whole(client: Client, folder: Path, runs: int) -> Texts:
     if len(results) > MOST_CALLS:
         raise SystemExit(f"{len(results)} calls were needed")
     return results
+
+
+async def changed(client: Client, folder: Path, runs: int) -> Texts:
+    """The results where epochs changed after half of a scaffold's runs were submitted: asked, and then kept."""
+    experiment = folder / f"of_{runs}"
+    for job, path in enumerate(sorted(experiment.glob("*/finetune.slurm"))[: runs // 2], start=1):
+        (path.parent / f"slurm-{job}.out").touch()
+    summary = experiment / "experiment_summary.md"
+    summary.write_text(summary.read_text().replace("- **Epochs:** 2", "- **Epochs:** 3"))
+    texts = {f"{runs} changed: plan_runs": compact(await called(client, "plan_runs", experiment))}
+    for tool in TOOLS[1:]:
+        given = {"started": "keep"} if tool in {"plan_runs", "render_yaml"} else {}
+        data = await called(client, tool, experiment, **given)
+        texts[f"{runs} changed, kept: {tool}"] = compact(data)
+    if not data["passed"] or data["kept"] != runs // 2:
+        raise SystemExit(f"{experiment} was not kept: {data['outcome']}")
+    return texts
 
 
 def spoilt(folder: Path, name: str, runs: int, change: Callable[[str], str]) -> Path:
@@ -129,6 +146,8 @@ async def all_texts(folder: Path) -> Texts:
             texts[f"workflows/{name}.md"] = (ROOT / "workflows" / f"{name}.md").read_text()
         for runs in (8, 32, 100, 1_000):
             texts |= await whole(client, folder, runs)
+        for runs in (32, 1_000):
+            texts |= await changed(client, folder, runs)
         return texts | await worst(client, folder)
 
 

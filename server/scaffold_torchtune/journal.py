@@ -15,7 +15,9 @@ from scaffold_torchtune.results.step_results import (
     ValidateResult,
     change_line,
 )
-from scaffold_torchtune.system.text import counted, one_line, shown
+from scaffold_torchtune.system.text import counted, few, one_line, shown
+
+_NAMED = 40
 
 
 class Entry(NamedTuple):
@@ -84,7 +86,7 @@ def _changes(found: Changes | None) -> list[Entry]:
     """Return the entry of what becomes of runs that were scaffolded before."""
     if found is None or not found.groups:
         return []
-    return [Entry("CHANGES", found.summary, " | ".join(change_line(group) for group in found.groups))]
+    return [Entry("CHANGES", found.summary, " | ".join(change_line(group, _NAMED) for group in found.groups))]
 
 
 def _kept(history: str) -> str:
@@ -123,13 +125,16 @@ def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: fl
     findings = [f for run in failed for f in errors_in(run.findings)] + errors_in(result.findings)
     checked = f"{result.checked} of {result.planned} runs checked"
     if result.passed:
-        verdict = f"All parameters validated: {checked}, none differs"
+        verdict = f"All parameters validated: {checked}{result.kept_told}, none differs"
         summary = f"{counted(result.planned, 'run')} of {plan.experiment} scaffolded, validated and ready to submit"
+        if result.started:
+            summary = (
+                f"{counted(result.planned, 'run')} of {plan.experiment} scaffolded and validated, {result.left_told}"
+            )
+            summary += f" ({few(result.started, _NAMED)})"
         summary += f". {result.tracking}" if result.tracking else ""
-        started = f"; started already: {', '.join(result.started)}" if result.started else ""
-        end, advice = "SCAFFOLD_TORCHTUNE_COMPLETE", f"Submit with: {submit}{started}"
-        if not submit:
-            advice = f"Nothing to submit: {counted(result.planned, 'run')} started already"
+        # the command alone: it is pasted
+        end, advice = "SCAFFOLD_TORCHTUNE_COMPLETE", f"Submit with: {submit}" if submit else "Nothing to submit"
     else:
         verdict = f"FAILED: {checked}, {len(failed)} with errors. {_sentences(findings)}"
         end, summary = "SCAFFOLD_TORCHTUNE_FAILED", f"Not ready: {_not_ready(result, failed)}"

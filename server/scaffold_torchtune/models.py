@@ -328,6 +328,10 @@ class Arrival(Model):
     arrived: bool
 
 
+_RunFile = Annotated[str, Field(pattern=r"^(?:setup_finetune\.yaml|finetune\.(?:yaml|slurm))$")]
+_Digest = Annotated[str, Field(pattern=r"^(?:[0-9a-f]{64})?$")]
+
+
 class Kept(Model):
     """A started run that the plan has as it was when it started, though the documents say something else by now.
 
@@ -339,7 +343,7 @@ class Kept(Model):
     state: RunProgress
     fields: tuple[FieldChange, ...]
     digest: str
-    edited: dict[str, str] = Field(default={}, exclude_if=not_)
+    edited: dict[_RunFile, _Digest] = Field(default={}, exclude_if=not_)
 
 
 class Plan(Model):
@@ -387,6 +391,15 @@ class RunChange(Model):
     def is_started(self) -> bool:
         """Whether it is known to be started."""
         return self.state is not None and self.state.started
+
+    @property
+    def shared(self) -> tuple[FieldChange, ...]:
+        """The changes as they may be those of other runs too: the run's own name in a text is `RUN`."""
+        texts = ((each, self._shared(each.old), self._shared(each.new)) for each in self.fields)
+        return tuple(each.model_copy(update={"old": old, "new": new}) for each, old, new in texts)
+
+    def _shared(self, value: Scalar) -> Scalar:
+        return value.replace(self.directory, "RUN") if isinstance(value, str) else value
 
 
 CellKind = Literal["text", "number", "boolean", "null", "list", "object", "absent"]

@@ -64,7 +64,8 @@ class Request:
     environment that the documents name. `started` is what becomes of started runs that would change: `keep`, `replace`,
     or either of some (`replace=RUN,...`). `timeout` bounds one run of the script, in seconds. `sbatch` says whether
     validate asks SLURM's sbatch where it is there, `with_torchtune` whether it asks torchtune; None: where that is
-    there without a search. Who sets `stop` wants the call to end soon: what is done stays done. `will_ask`: a
+    there without a search. `slurm_said` is what SLURM answered in this call, which `external_checks/queue.py` keeps.
+    Who sets `stop` wants the call to end soon: what is done stays done. `will_ask`: a
     refusal that asks for answers is followed by a question, so it is not logged yet.
     """
 
@@ -85,6 +86,7 @@ class Request:
     sbatch: bool = True
     with_torchtune: bool | None = None
     now: Callable[[], datetime] = lambda: datetime.now().astimezone()
+    slurm_said: dict[tuple[str, ...], tuple[float, str, str]] = field(default_factory=dict, compare=False)
     progress: Progress = lambda _step, _done, _total: None
     stop: threading.Event = field(default_factory=threading.Event)
 

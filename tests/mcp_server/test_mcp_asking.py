@@ -212,7 +212,7 @@ def test_which_row_a_run_is_is_the_users_choice_where_two_are_equally_near(root:
     (planned,) = called(root, ("plan_runs", {"experiment": str(week.directory)}), era=era, ask=person)
     (form,) = person.forms
     assert form.requested_schema["properties"]["directories"]["enum"] == ["new", "low a=lr1e-5", "low b=lr1e-5"]
-    assert [run["directory"] for run in planned["runs"]] == ["lr1e-5_seed1", "lr1e-5", "lr5e-5"]
+    assert [run["directory"] for run in planned["runs"]] == ["lr1e-5_seed1", "lr1e-5"], "lr5e-5 is unchanged"
     (rendered,) = called(root, (planned["next"]["tool"], planned["next"]["arguments"]), era=era)
     assert rendered["created"] == 2
     assert set(week.kinds().values()) == {"unchanged"}, "it is not asked again"

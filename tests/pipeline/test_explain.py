@@ -4,15 +4,15 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from scaffold_torchtune.cli import main
+from scaffold_torchtune.cli import main, printing, provenance
 from scaffold_torchtune.findings import Refused, Scalar
-from scaffold_torchtune.models import Arrival, Plan, SourceKind
+from scaffold_torchtune.models import Arrival, ChangeKind, Plan, SourceKind
 from scaffold_torchtune.pipeline import steps
-from scaffold_torchtune.pipeline.explain import Explained, explain
+from scaffold_torchtune.pipeline.explain import Explained, ExplainedRun, ExplainResult, explain
 from scaffold_torchtune.pipeline.history import history
 from scaffold_torchtune.render import render_runs
 from scaffold_torchtune.request import Request
@@ -460,6 +460,15 @@ def test_the_commands_write_nothing(done: Path, capsys: pytest.CaptureFixture[st
     assert main(["history", str(done), "nobody"]) == 2
     assert capsys.readouterr().out
     assert everything(done) == before
+
+
+def test_whatever_becomes_of_a_run_has_words(capsys: pytest.CaptureFixture[str]) -> None:
+    console = printing.console()
+    for what in (*get_args(ChangeKind), "planned"):
+        run = ExplainedRun(directory="rank8", name="r", what=what, files=())
+        provenance.show(console, ExplainResult(runs=(run,), settings=(), warnings=()))
+    heads = {line for line in capsys.readouterr().out.splitlines() if line.startswith("rank8: ")}
+    assert len(heads) == 1 + len(get_args(ChangeKind))
 
 
 def test_the_answer_as_json_is_bounded_and_whole_where_that_is_asked(

@@ -226,13 +226,15 @@ def test_what_a_person_wrote_or_a_run_was_started_with_is_never_removed(
     (done / RUNS[1] / "slurm-7.out").write_text("training\n")
     epochs(done, 2, 3)
     assert scaffold(done, now=clock, started="replace").ok
+    (of_started,) = versions(done, RUNS[1])
+    assert of_started.files == (*layout.RUN_FILES, "slurm-7.out")
+    (done / of_started.path / "slurm-7.out").unlink()
     (folder(done, RUNS[2]) / versions(done, RUNS[2])[0].version / "notes.txt").write_text("why I liked it")
     for number in range(3, 7):
         epochs(done, number, number + 1)
         assert scaffold(done, now=clock).ok
     assert [each.edited for each in versions(done)] == [(), ("finetune.yaml",)]
     assert [each.started for each in versions(done, RUNS[1])] == [False, True]
-    assert "slurm-7.out" in versions(done, RUNS[1])[1].files
     assert len(versions(done, RUNS[2])) == 2
     assert len(versions(done, RUNS[3])) == 1
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from scaffold_torchtune.external_checks import queue
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.journal import refused_entry
 from scaffold_torchtune.pipeline import prepare, steps
@@ -374,17 +375,20 @@ def test_a_run_that_is_dropped_and_submitted_meanwhile_stays_ready(tmp_path: Pat
     assert {RUNS[1]: everything(experiment / RUNS[1])} == before
 
 
-def test_a_plan_that_compares_with_one_that_was_replaced_meanwhile_is_made_anew(tmp_path: Path, prepared: Then) -> None:
+def test_what_compares_with_a_plan_that_was_replaced_meanwhile_is_planned_anew(tmp_path: Path, prepared: Then) -> None:
     experiment = scaffolded_pair(tmp_path)
     more_epochs(experiment)
+    before: dict[str, object] = {}
 
     def another() -> None:
         change(experiment / "experiment_summary.md", "**Epochs:** 3", "**Epochs:** 4")
         assert steps.scaffold(Request(experiment)).ok
+        before.update(submitted(experiment, *RUNS))
 
     prepared(another)
-    assert steps.scaffold(Request(experiment)).unchanged
-    assert all("epochs: 4" in (experiment / run / "finetune.yaml").read_text() for run in RUNS)
+    result = steps.scaffold(Request(experiment))
+    assert (result.ok, result.validation.started) == (True, RUNS)
+    assert {run: everything(experiment / run) for run in RUNS} == before
 
 
 def test_what_is_submitted_while_its_script_runs_again_fails_and_stays_as_it_is(tmp_path: Path) -> None:
@@ -454,3 +458,25 @@ def test_a_version_that_a_killed_scaffold_kept_is_not_kept_again(
     assert steps.scaffold(Request(experiment)).ok
     assert sorted(each.run for each in versions(experiment).elements()) == [*RUNS]
     assert versions(experiment)[first] == 1
+
+
+def test_jobs_of_what_a_killed_scaffold_was_replacing_are_known_as_past(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = scaffolded_pair(tmp_path)
+    submitted(experiment, RUNS[0])
+    (experiment / RUNS[0] / "slurm-4712.out").write_text("training\n")
+    more_epochs(experiment)
+    job = queue.Job("4712", "COMPLETED", str(experiment / RUNS[0]))
+    monkeypatch.setattr(queue, "queued", lambda *_: queue.Queue({str(experiment / RUNS[0]): [job]}))
+
+    def killed(_tree: Tree, _path: str, **_given: bool) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tree, "remove", killed)
+        with pytest.raises(Killed):
+            steps.scaffold(Request(experiment, started="replace"))
+    assert not list((experiment / RUNS[0]).glob("slurm-*.out"))
+    result = steps.scaffold(Request(experiment, started="replace"))
+    assert (result.ok, result.validation.started) == (True, ())

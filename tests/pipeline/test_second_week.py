@@ -379,32 +379,104 @@ def test_a_plan_shows_first_what_would_become_of_each_run(sweep: Path, capsys: p
     more_epochs(sweep)
     remove_row(sweep, RUNS[3])
     assert main(["plan", str(sweep)]) == 0
-    first, *lines = capsys.readouterr().out.splitlines()
-    assert first == "3 runs: 1 changed, 2 changed though started, 1 no longer in the table"
-    assert [line.split()[0] for line in lines[:3]] == ["changed", "changed", "dropped"]
+    first, second, *lines = capsys.readouterr().out.splitlines()
+    assert first == "3 runs: 1 would change, 2 would change and are submitted, 1 no longer in the table"
+    assert second.startswith(f"states: 1 scaffolded, 2 submitted ({', '.join(TRAINED)})")
+    assert [line.split()[0] for line in lines if line.startswith("  ") and line[2].isdigit()] == ["2", "1", "1"]
+    assert lines[-1].endswith(f"scaffold-torchtune scaffold {sweep}")
+    assert main(["plan", str(sweep), "--all"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith(f" {RUNS[0]} ")]
     assert main(["scaffold", str(sweep), "--started", "keep", "--no-sbatch"]) == 0
 
 
-def test_what_becomes_of_forty_runs_is_told_in_the_first_lines(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_slurm_is_asked_once_for_the_states_of_all_runs(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment = many_runs(tmp_path, 38)
-    assert scaffold(experiment).ok
-    text = (experiment / SUMMARY).read_text()
+    train(sweep, TRAINED)
+    programs(tmp_path / "bin", monkeypatch, {"squeue": "", "sacct": "", "sbatch": ""})
+    for name in ("squeue", "sacct"):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\necho {name} >> {tmp_path}/asked\n")
+    for step in (steps.plan, steps.validate, steps.scaffold):
+        step(Request(sweep, sbatch=True))
+        assert sorted((tmp_path / "asked").read_text().split()) == ["sacct", "squeue"], step
+        (tmp_path / "asked").unlink()
+    more_epochs(sweep)  # validate plans anew, as the documents have changed
+    steps.validate(Request(sweep))
+    assert sorted((tmp_path / "asked").read_text().split()) == ["sacct", "squeue"]
+
+
+def test_what_cannot_be_seen_from_here_is_said(sweep: Path, tmp_path: Path) -> None:
+    for states in (steps.plan(Request(sweep)).changes.states, steps.validate(Request(sweep)).states):
+        assert states.startswith("4 scaffolded; ")
+        assert "there is no squeue here" in states
+        assert "outputs" not in states
+    away = make_experiment(tmp_path / "away", replace={"/scratch/gpfs/LAB/ada/ck-outputs": "/no/such/mount"})
+    assert scaffold(away).ok
+    for states in (steps.plan(Request(away)).changes.states, steps.validate(Request(away)).states):
+        assert "/no" in states.partition("outputs (")[2]
+
+
+def test_the_log_has_the_line_that_submits_what_is_left(sweep: Path) -> None:
+    def last() -> str:
+        return log(sweep).rpartition("Submit with: ")[2].splitlines()[0]
+
+    assert all(run in last() for run in RUNS)
+    train(sweep, TRAINED)
+    result = steps.validate(Request(sweep))
+    assert result.submit == last()
+    assert not any(run in last() for run in TRAINED)
+    before = log(sweep)
+    steps.validate(Request(sweep))
+    assert scaffold(sweep).unchanged
+    assert log(sweep) == before
+    train(sweep, OTHERS)
+    assert steps.validate(Request(sweep)).submit == ""
+    assert "Submit with" not in log(sweep).rpartition("SCAFFOLD_TORCHTUNE_COMPLETE")[2]
+
+
+def test_removed_rows_alone_are_logged_as_changes_too(sweep: Path) -> None:
+    remove_row(sweep, RUNS[0])
+    assert scaffold(sweep).ok
+    assert f"dropped ({RUNS[0]})" in log(sweep)
+
+
+def test_a_plan_tells_what_keeps_started_runs_from_being_replaced(sweep: Path) -> None:
+    train(sweep, TRAINED, epochs=1)
+    more_epochs(sweep)
+    asked = [each for each in steps.plan(Request(sweep)).warnings if each.code == "started-run"]
+    assert len(asked) == 1, "which ones, the changes tell"
+    told = [each for each in steps.plan(Request(sweep, started="replace")).warnings if each.code == "started-run"]
+    assert [each.actual for each in told] == [str(outputs_of(sweep, run)) for run in TRAINED]
+
+
+def test_a_new_title_is_one_change_of_all_runs(sweep: Path) -> None:
+    train(sweep, RUNS)
+    change(sweep / SUMMARY, "# cap_4L_lora_lr_sweep", "# other_title")
+    (group,) = steps.plan(Request(sweep)).changes.groups
+    assert (group.count, len(group.fields)) == (4, 1)
+    assert "other_title/ck-out-RUN" in group.fields[0]
+    assert len(refusal(steps.scaffold, sweep).problems) == 1
+
+
+def test_changes_that_differ_in_each_of_many_runs_are_told_as_one(tmp_path: Path) -> None:
+    experiment = many_runs(tmp_path, 30)
+    file = experiment / SUMMARY
+    text = file.read_text().replace("| Batch Size |", "| Batch Size | Seed |", 1).replace("|----|", "|----|----|", 1)
     rows = [line for line in text.splitlines(keepends=True) if "_rank8_lr" in line]
-    train(experiment, ["lr1e-6", "lr2e-6", "lr3e-6"])
-    new = "".join(rows[0].replace("1e-6", f"{number}e-5") for number in (5, 6, 7, 8))
-    for row in rows[:3]:
-        text = text.replace(row, row.replace("| 4 |", "| 8 |"))
-    text = text.replace("".join(rows[-2:]), new)
-    (experiment / SUMMARY).write_text(text)
-    assert main(["plan", str(experiment), "--no-activate"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "40 runs: 4 new, 33 unchanged, 3 changed though started, 2 no longer in the table"
-    assert lines[1].startswith("  changed (3 runs: lr1e-6, lr2e-6, lr3e-6): batch_size 4 -> 8; submitted (slurm-")
-    assert lines[2].startswith("  new (4 runs: lr5e-5_bs4, ")
-    assert lines[3] == "  dropped (2 runs: lr3.7e-5, lr3.8e-5): scaffolded"
-    assert not [line for line in lines if line.split()[:1] == ["lr4e-6"]], "what is unchanged is not listed"
+    for number, row in enumerate(rows):
+        text = text.replace(row, row.replace("| 4 |", f"| 4 | {number} |"))
+    file.write_text(
+        text.replace("|---------------|", "|---------------|------|", 1).replace("| - | - | - |", "| - | - | - | - |")
+    )
+    assert scaffold(experiment).ok
+    text = file.read_text()
+    for number, row in enumerate(rows):
+        changed = row.replace("| 4 |", f"| 4 | {number} |")
+        text = text.replace(changed, changed.replace(f"| 4 | {number} |", f"| 4 | {number + 500} |"))
+    file.write_text(text)
+    found = steps.plan(Request(experiment)).changes
+    assert found.summary.startswith("30 runs: ")
+    assert len(found.groups) <= 2
 
 
 def test_a_first_scaffold_tells_of_no_changes(tmp_path: Path) -> None:

@@ -186,6 +186,24 @@ def test_where_our_state_was_lost_started_runs_are_known_by_what_lies_there(week
     assert week.kinds()[FOUR[0]] == "kept"
 
 
+@pytest.mark.parametrize(
+    "line", ["other: .nan", "other: 1" + "0" * 30, 'other: "\\0"', "lr: fast", "[]", "- a: &x [*x]", "\0"]
+)
+def test_what_only_damaged_files_tell_of_a_started_run_ends_in_no_plan_that_cannot_be_read(
+    week: Week, line: str
+) -> None:
+    week.train(FOUR[0])
+    shutil.rmtree(week.directory / ".scaffold")
+    file = week.directory / FOUR[0] / "setup_finetune.yaml"
+    file.write_text(file.read_text() + line + "\n")
+    week.freeze_files(FOUR[0])
+    assert codes(week.refused(overwrite=True)) == {"started-run"}
+    steps.scaffold(week.request(started="keep", overwrite=True))
+    week.hold()
+    with Tree(week.directory) as tree:
+        assert [each.directory for each in existing_plan(tree).kept] == [FOUR[0]]
+
+
 # Edits by hand.
 
 

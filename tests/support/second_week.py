@@ -27,7 +27,7 @@ from support.experiments import DATA, everything, run_directories
 MODEL = "Llama-3.2-1B-Instruct"
 LABELS = {
     "lora_rank": "LoRA Rank", "lr": "Learning Rate", "batch_size": "Batch Size", "epochs": "Epochs", "seed": "Seed",
-    "system_prompt": "System Prompt",
+    "system_prompt": "System Prompt", "resume_from_checkpoint": "Resume",
 }  # fmt: skip
 
 
@@ -105,7 +105,7 @@ class Week:
             (self.directory / run / f"slurm-{self.jobs}.out").write_text("training\n")
             folder = self.outputs(run)
             for epoch in range(epochs):
-                (folder / f"epoch_{epoch}").mkdir(parents=True)
+                (folder / f"epoch_{epoch}").mkdir(parents=True, exist_ok=True)
                 shutil.copy(self.directory / run / "finetune.yaml", folder / "torchtune_config.yaml")
         self.freeze()
 
@@ -117,7 +117,7 @@ class Week:
 
     def freeze(self) -> None:
         """Note the started runs as they are: nothing of them may change from now on."""
-        self.frozen = {run: everything(self.directory / run) for run in self.started()}
+        self.freeze_files(*self.started())
 
     def started(self) -> list[str]:
         """The runs that are started, by what lies there and what was kept."""
@@ -126,6 +126,10 @@ class Week:
             states = states_of(tree, [*plan.runs, *plan.former], Request(self.directory))
         kept = {each.directory for each in plan.kept}
         return [name for name, each in states.items() if each.started or name in kept]
+
+    def freeze_files(self, *runs: str) -> None:
+        """Note some runs as they are, where no plan tells of them."""
+        self.frozen = {run: everything(self.directory / run) for run in runs}
 
     def request(self, **given: Any) -> Request:
         return Request(self.directory, **{**self.given, **given})

@@ -34,7 +34,7 @@ from scaffold_torchtune.pipeline.explain import ExplainResult, explain
 from scaffold_torchtune.pipeline.history import HistoryResult, history
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import reply, tools
-from scaffold_torchtune.results.step_results import ScaffoldResult, SetupResult, ValidateResult
+from scaffold_torchtune.results.step_results import PlanResult, ScaffoldResult, SetupResult, ValidateResult
 from scaffold_torchtune.system import own_process
 from scaffold_torchtune.system.files import Tree, real_path
 from scaffold_torchtune.system.layout import EXAMPLES
@@ -133,6 +133,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     except SystemExit:
         sys.stdout.flush()  # of --help and --version
         raise
+    options.words = [*arguments]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may not have every character
@@ -226,7 +227,14 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
     elif isinstance(result, SkillResult):
         _show_skill(result)
     else:
-        printing.result(printing.console(), result)
+        following = _following(options) if isinstance(result, PlanResult) else ""
+        printing.result(printing.console(), result, whole=options.whole, next_command=following)
+
+
+def _following(options: argparse.Namespace) -> str:
+    """Return the command that scaffolds what was planned: the words that planned it, less those that only show."""
+    words = [word for word in options.words[1:] if word not in {"--dry-run", "--all"}]
+    return shlex.join(["scaffold-torchtune", "scaffold", *words])
 
 
 def _show_new(of: NewResult, options: argparse.Namespace) -> None:

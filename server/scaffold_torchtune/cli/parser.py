@@ -48,7 +48,9 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "json": _option("--json", "print the structured result and nothing else", action="store_true"),
     "start": _option("--start N", "with --json: list from item N on", type=_positive(int), default=1),
     "only": _option("--only PATTERN", "with --json: list only runs whose name matches"),
-    "whole": _option("--all", "with --json: cut no list and no text", action="store_true"),
+    "whole": _option(
+        "--all", "show every run, value and finding; with --json: cut no list and no text", action="store_true"
+    ),
     "template": _option(
         "--template FILE",
         "a template of setup_finetune.yaml: Jinja2 (.j2), instead of the bundled one; or plain YAML (.yaml), whose"

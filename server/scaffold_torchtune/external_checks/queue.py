@@ -6,6 +6,7 @@ States are those of squeue(1) and sacct(1), JOB STATE CODES.
 import getpass
 import os
 import shutil
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -23,6 +24,7 @@ _ENDED: Final = frozenset(
 )
 _MOST: Final = 8_000_000  # bytes of an answer: 80,000 jobs
 _ASKED: Final = 500  # jobs in one call of sacct
+_MOMENT: Final = 30.0  # seconds for which an answer holds within a call: a scaffold may run scripts for hours
 
 
 class Job(NamedTuple):
@@ -87,7 +89,16 @@ def ended(root: Path, ids: Iterable[str], request: Request) -> Queue:
 
 
 def _answer(program: str, arguments: Sequence[str], root: Path, request: Request) -> tuple[str, str]:
-    """Return what a program of SLURM prints, or why it did not answer."""
+    """Return what a program of SLURM prints, or why it did not answer; what it said a moment ago in the same call."""
+    key = (program, *arguments)
+    if (said := request.slurm_said.get(key)) and time.monotonic() - said[0] < _MOMENT:
+        return said[1:]
+    output, unknown = _asked(program, arguments, root, request)
+    request.slurm_said[key] = time.monotonic(), output, unknown
+    return output, unknown
+
+
+def _asked(program: str, arguments: Sequence[str], root: Path, request: Request) -> tuple[str, str]:
     path = shutil.which(program) if request.sbatch and os.environ.get(sbatch.SWITCH) != "off" else None
     if path is None:
         return "", f"there is no {program} here" if request.sbatch else "SLURM was not to be asked"

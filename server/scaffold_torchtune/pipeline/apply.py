@@ -25,7 +25,7 @@ from scaffold_torchtune.results.step_results import RenderedRun, RenderResult, c
 from scaffold_torchtune.system import layout, locking
 from scaffold_torchtune.system.files import Tree, sha256
 from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, RUN_FILES, SETUP_YAML
-from scaffold_torchtune.system.text import escape
+from scaffold_torchtune.system.text import escape, few
 
 
 @contextmanager
@@ -60,20 +60,21 @@ def _edited(path: str, what: str, again: str = "repeat the step") -> Finding:
 
 
 def left_over(tree: Tree, plan: Plan) -> list[Finding]:
-    """Return a finding for each run that is not planned any more and still has its finetune.slurm: it was started."""
+    """Return a finding for all runs that are not planned any more and still have finetune.slurm: they were started."""
     planned = {run.directory for run in plan.runs}
     recorded = [name.removesuffix(".json") for name in tree.names(layout.RUNS) if name.endswith(".json")]
-    return [
-        finding(
-            "left-over-run",
-            f"{escape(name)} is no longer in the table of runs; its files stay as they are",
-            field="runs",
-            file=escape(name),
-            fix="no action if intended; put its row back if it is to be part of the experiment",
-        )
+    found = [
+        escape(name)
         for name in recorded
         if name not in planned and tree.kind(name) == "directory" and tree.kind(f"{name}/{FINETUNE_SLURM}")
     ]
+    if not found:
+        return []
+    message = (
+        f"{few(found, _LISTED)} {'is' if len(found) == 1 else 'are'} no longer in the table of runs; the files stay"
+    )
+    fix = "no action if intended; put the row back of what is to be part of the experiment"
+    return [finding("left-over-run", message, field="runs", actual=found[0], file=found[0], fix=fix)]
 
 
 def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Rendered]:
@@ -116,6 +117,8 @@ def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Re
     return pending
 
 
+_LISTED = 4
+_LONGEST = 255  # of a file's name
 _CHANGED = "was changed since it was written, or is not ours"
 
 
@@ -168,7 +171,8 @@ def write_renders(
         past: tuple[str, ...] = ()
         if change.state and change.is_started:
             outputs = job_outputs(tree, directory)
-            past = tuple(dict.fromkeys((*change.state.past, *outputs.values())))
+            left = dict.fromkeys((*change.state.past, *outputs.values(), *change.state.results))
+            past = tuple(each for each in left if each.isprintable() and 0 < len(each) <= _LONGEST)
             history.take(directory, outputs, reason)
         # Halves of two generations must never look ready: what makes a run submit-ready goes first.
         tree.remove(f"{directory}/{FINETUNE_SLURM}")
@@ -187,7 +191,8 @@ def write_renders(
     if meanwhile != plan:
         state.save(tree, layout.PLAN, plan)
     changed = frozenset(one.run.directory for one in pending)
-    return render_result(tree, prepared, changed, backup.findings, history.trimmed()), made
+    result = render_result(prepared, changed, backup.findings, history.trimmed())
+    return result.model_copy(update={"changes": changes_of(prepared.changes, done=True)}), made
 
 
 def _put_aside(tree: Tree, directory: str, history: History, backup: Backup) -> None:
@@ -220,7 +225,6 @@ def _until_written(tree: Tree, plan: Plan) -> Plan:
 
 
 def render_result(
-    tree: Tree,
     prepared: Prepared,
     changed: frozenset[str] = frozenset(),
     kept: Iterable[Finding] = (),
@@ -230,13 +234,12 @@ def render_result(
     plan = prepared.plan
     return RenderResult(
         kept=len(plan.kept),
-        changes=changes_of(prepared.changes) if changed else None,
         history=history,
         created=len(changed),
         unchanged=len(plan.runs) - len(changed),
         runs=tuple(RenderedRun(directory=r.directory, created=r.directory in changed) for r in plan.runs),
         plan_warnings=plan.warnings,
-        warnings=(*left_over(tree, plan), *kept),
+        warnings=tuple(kept),
     )
 
 

@@ -152,6 +152,7 @@ class History:
         self._tree, self._now = tree, now
         self._time: datetime | None = None
         self._versions: dict[str, str] = {}
+        self._made: dict[str, str] = {}
         self._removed = 0
 
     def keep(
@@ -218,7 +219,7 @@ class History:
         names = (first if number == 1 else f"{first}_{number}" for number in range(1, _MOST))
         version = next(name for name in names if self._tree.kind(name) is None)
         self._tree.move(staged, version, durable=durable)
-        self._versions[run] = version
+        self._versions[run] = self._made[run] = version
 
     def trimmed(self) -> str:
         """Remove the oldest versions where there are too many; return what was kept and removed, for people.
@@ -226,16 +227,16 @@ class History:
         The newest of each run stays, and what holds what a person wrote, what a run was started with, or what we do not
         know.
         """
-        if self._time is None:
+        if not self._made:
             return ""
         with suppress(Refused):  # it must be in nobody's way
-            for run in self._versions:
+            for run in self._made:
                 self._trim(run)
             self._trim_all()
-        runs = [*self._versions]
-        where = f"{layout.HISTORY}/{runs[0] if len(runs) == 1 else 'RUN'}/{self._time:%Y-%m-%d_%H%M%S}"
+        run, version = next(iter(self._made.items()))
+        where = f"{layout.HISTORY}/{run if len(self._made) == 1 else 'RUN'}/{version.rpartition('/')[2]}"
         removed = f"; {counted(self._removed, 'older version')} removed" if self._removed else ""
-        return f"earlier files of {counted(len(runs), 'run')} are kept in {where}{removed}"
+        return f"earlier files of {counted(len(self._made), 'run')} are kept in {where}{removed}"
 
     def _trim(self, run: str) -> None:
         """Remove the oldest versions of a run that may be removed, until there are no more of them than may be."""

@@ -49,7 +49,7 @@ from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.run_files import RunFiles
 
 _OUTPUT: Final = "output_dir"
-_PLACED: Final = frozenset({"output_dir_base", "project_dir", "experiment_name", "my_wandb_run_name"})
+_PLACED: Final = ("output_dir_base", "project_dir", "experiment_name", "my_wandb_run_name")
 """The settings that say where outputs go: the directory itself tells of them."""
 
 
@@ -113,7 +113,8 @@ def compare(
             else:
                 fields += (FieldChange(field="setup_finetune", old=_short(record.backend), new=_short(maker())),)
         is_changed, own = differs or bool(fields), held.get(name)
-        if is_changed and own and own.digest == digest and says(name) is None:
+        again = says(name) == "keep" and own is not None and own.edited == edited
+        if is_changed and own and own.digest == digest and (again or says(name) is None):
             kept.append(own)
         elif is_changed and was.started and says(name) == "keep":
             kept.append(Kept(directory=name, state=was.state, fields=fields, digest=digest, edited=edited))
@@ -254,16 +255,31 @@ STARTED: Final = Question(
 )
 _LISTED: Final = 4
 _WAYS: Final = (
-    "take the change back; or give the table of runs a column for it, with the old value in the old rows; or keep"
-    " started runs as they are (started: keep, --started keep), so that they differ from the others in it; or scaffold"
-    " them anew (replace), once the user has cancelled their jobs and moved their results away"
+    "take the change back; or give the table a column for it, with the old value in the old rows; or keep started runs"
+    " as they are, unlike the others (started: keep, --started keep); or scaffold them anew (replace), once their jobs"
+    " are cancelled and their results moved away"
 )
 
 
-def started_warnings(changes: Sequence[RunChange], says: Callable[[str], Decision | None]) -> list[Finding]:
-    """Return the started runs that would change, and of which the user said nothing, as warnings of a plan."""
-    unsaid = [one for one in _started(changes) if says(one.directory) is None]
-    return [each.model_copy(update={"severity": Severity.WARNING}) for each in _would_change(unsaid)]
+def started_warnings(plan: Plan, changes: Sequence[RunChange], says: Callable[[str], Decision | None]) -> list[Finding]:
+    """Return as warnings of a plan that started runs would change, where the user did not say what becomes of them.
+
+    Its changes tell which, and what. What keeps those from being replaced that the user wants replaced is told, too.
+    """
+    problems = _all_in_the_way(plan, changes, says)
+    if unsaid := [one for one in _started(changes) if says(one.directory) is None]:
+        message = (
+            f"{counted(len(unsaid), 'started run')} would change, so nothing is scaffolded until a way on is chosen"
+        )
+        problems.insert(0, next(_would_change(unsaid)).model_copy(update={"message": message}))
+    return [each.model_copy(update={"severity": Severity.WARNING}) for each in problems]
+
+
+def _all_in_the_way(plan: Plan, changes: Sequence[RunChange], says: Callable[[str], Decision | None]) -> list[Finding]:
+    """Return what keeps started runs from being replaced that the user wants replaced."""
+    resuming = {run.directory for run in plan.runs if run.value("resume_from_checkpoint") is True}
+    replaced = [one for one in _started(changes) if says(one.directory) == "replace"]
+    return [each for one in replaced for each in _in_the_way(one, resumes=one.directory in resuming)]
 
 
 def have_moved_on(tree: Tree, changes: Sequence[RunChange], known: Mapping[str, PlannedRun], request: Request) -> bool:
@@ -289,9 +305,7 @@ def refuse_started(plan: Plan, changes: Sequence[RunChange], says: Callable[[str
         Refused: names such runs with their state, what shows it and the values that would change, and asks.
     """
     started = _started(changes)
-    resuming = {run.directory for run in plan.runs if run.value("resume_from_checkpoint") is True}
-    replaced = [one for one in started if says(one.directory) == "replace"]
-    problems = [each for one in replaced for each in _in_the_way(one, resumes=one.directory in resuming)]
+    problems = _all_in_the_way(plan, changes, says)
     if unsaid := [one for one in started if says(one.directory) != "replace"]:
         message = f"{counted(len(unsaid), 'started run')} would change"
         raise Refused(message, [*_would_change(unsaid), *problems], [STARTED])
@@ -300,20 +314,21 @@ def refuse_started(plan: Plan, changes: Sequence[RunChange], says: Callable[[str
 
 
 def _would_change(started: Sequence[RunChange]) -> Iterator[Finding]:
-    """Yield a finding for all started runs in which the same would change."""
+    """Yield a finding for all started runs in which the same would change; the first has the ways on."""
     groups: dict[tuple[tuple[FieldChange, ...], str], list[RunChange]] = {}
     for each in started:
-        key = tuple(field.unplaced() for field in each.fields), each.state.state if each.state else ""
+        key = tuple(field.unplaced() for field in each.shared), each.state.state if each.state else ""
         groups.setdefault(key, []).append(each)
-    for alike in groups.values():
-        fields = same_changes([each.fields for each in alike])
+    for number, alike in enumerate(groups.values()):
+        fields = same_changes([each.shared for each in alike])
         names = [each.directory for each in alike]
         told = few([str(field) for field in fields], _LISTED) or f"the text of {SETUP_YAML}"
         state = alike[0].state.told if alike[0].state else ""
         first = "" if len(alike) == 1 else f" in {names[0]}"
         message = f"{few(names, _LISTED)}: {state}{first}; would change: {told}"
         source = next((field.source for field in alike[0].fields if field.source and field.source.line), None)
-        yield finding("started-run", message, field="started", actual=names[0], at=source, fix=_WAYS)
+        fix = f"the ways on are those of {started[0].directory}" if number else _WAYS
+        yield finding("started-run", message, field="started", actual=names[0], at=source, fix=fix)
 
 
 def _in_the_way(change: RunChange, *, resumes: bool) -> Iterator[Finding]:
@@ -420,7 +435,15 @@ def _kept_as(change: FieldChange) -> str:
     if change.field in RUN_FILES:
         return f"{change.field} {change.old}"
     old, new = ("nothing" if each is None else each for each in (change.old, change.new))
-    return f"{change.field} {old}, the documents say {new}"
+    file = change.source.file if change.source else None
+    who = (
+        "the documents say"
+        if not file
+        else "the summary says"
+        if file.startswith("experiment_summary.")
+        else f"{file} says"
+    )
+    return f"{change.field} {old}, {who} {new}"
 
 
 def kept_values(plan: Plan) -> tuple[str, ...]:
@@ -458,9 +481,14 @@ def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[
     found: dict[str, RunState] = {}
     for run in runs:
         at, path = str(root / run.directory), _output_directory(root, run)
-        results = inspect_results(path) if path else None
-        of_slurm = _own(tree, run, waiting.jobs.get(at, ())), past.jobs.get(at, ()), waiting.unknown
-        there = _state(run, left[run.directory], (path, results), of_slurm)
+        results, jobs = inspect_results(path) if path else None, waiting.jobs.get(at, ())
+        resumes = run.value("resume_from_checkpoint") is True
+        if (resumes and results) or any(job.has_ended for job in jobs):  # maybe of what was replaced since
+            record = state.load_record(tree, run.directory)
+            before = record.past if record else ()
+            jobs = [job for job in jobs if job.id not in before]
+            results = None if resumes and results and {*results.names} <= {*before} else results
+        there = _state(run, left[run.directory], (path, results), (jobs, past.jobs.get(at, ()), waiting.unknown))
         reasons = [f"jobs ({waiting.unknown})"] if waiting.unknown else []
         if path and results is None and (reason := why_unseen(posixpath.dirname(path)) or unseen(path)):
             reasons.append(f"outputs ({reason})")
@@ -468,12 +496,6 @@ def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[
             there = RunState(state="planned")
         found[run.directory] = there.model_copy(update={"unseen": tuple(reasons)}) if reasons else there
     return found
-
-
-def _own(tree: Tree, run: PlannedRun, jobs: Sequence[Job]) -> Sequence[Job]:
-    """Return those jobs that were submitted since the run's files were replaced."""
-    record = state.load_record(tree, run.directory) if any(job.has_ended for job in jobs) else None
-    return [job for job in jobs if job.id not in record.past] if record else jobs
 
 
 def _output_directory(root: Path, run: PlannedRun) -> str:

@@ -149,10 +149,12 @@ def _problems(plan: Plan) -> Iterator[str]:
 
 def is_sound(run: PlannedRun) -> bool:
     """Return whether a plan may hold a run that was planned before, of which only its files tell."""
-    problems = itertools.chain(
-        check_names([run.directory], [run.line], ""), _run_problems(run), _external_problems(run)
-    )
-    return next(problems, None) is None
+    try:
+        _json(json.dumps(run.model_dump(mode="json")).encode())
+    except NotAPlan:
+        return False
+    names = check_names([run.directory], [run.line], "")
+    return not names and next(itertools.chain(_run_problems(run), _external_problems(run)), None) is None
 
 
 def _run_problems(run: PlannedRun) -> Iterator[str]:

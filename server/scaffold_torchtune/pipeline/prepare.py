@@ -228,7 +228,9 @@ def prepare(request: Request) -> Prepared:
     names = [each.directory for each in changes]
     says = decisions(request, names)
     told = [each.model_copy(update={"severity": Severity.WARNING}) for each in copied(previous, found.directory, names)]
-    told += [*started_warnings(changes, says), *kept_findings(plan)]
+    if not told:  # of a copy nothing else is true
+        told += started_warnings(plan, changes, says)
+        told += [each for each in kept_findings(plan) if each.code != "kept-run"]  # `changes` tells them
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *told, *warnings, *ahead)})
     return Prepared(found, plan, rendered, outcomes, changes, previous, known, unrecorded)
 

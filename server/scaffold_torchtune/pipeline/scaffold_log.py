@@ -93,7 +93,11 @@ def settle(tree: Tree) -> None:
 def verdict_digest(result: ValidateResult) -> str:
     """Return what tells one verdict from another."""
     told = result.model_copy(update={"submit": "", "logged": ()})
-    return hashlib.sha256(told.model_dump_json().encode()).hexdigest()
+    return _digest(told.model_dump_json())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_closed(tree: Tree, result: ValidateResult) -> bool:
@@ -105,7 +109,9 @@ def is_closed(tree: Tree, result: ValidateResult) -> bool:
         return False
     if log.status != ("complete" if result.passed else "failed"):
         return False
-    return result.passed or log.verdict == verdict_digest(result)
+    if result.passed:  # runs that were started since must not stand in the line that submits
+        return log.submit in {None, _digest(result.submit)}
+    return log.verdict == verdict_digest(result)
 
 
 def close(tree: Tree, plan: Plan, result: ValidateResult, times: tuple[datetime, datetime]) -> Heads:
@@ -120,4 +126,5 @@ def close(tree: Tree, plan: Plan, result: ValidateResult, times: tuple[datetime,
     started = before.started if before.status == "open" else begun
     entries = journal.closing_entries(plan, result, result.submit, (now - started).total_seconds())
     status = "complete" if result.passed else "failed"
-    return _record(tree, before.model_copy(update={"status": status, "verdict": verdict_digest(result)}), entries, now)
+    ends = {"status": status, "verdict": verdict_digest(result), "submit": _digest(result.submit)}
+    return _record(tree, before.model_copy(update=ends), entries, now)

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from operator import not_
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
@@ -45,7 +44,8 @@ class Record(Model):
     was written, ours and what the user let go: a record is written before the files that it tells of, so that a
     scaffold that was killed knows its own files again. `failed` is why the last setup failed, which left what was there
     before. `rejected`: validation found an error in what an external script made. `sources` says where each setting
-    came from. `past` are jobs that trained what was replaced: they say nothing of what is there now.
+    came from. `past` are jobs that trained what was replaced, and what they left where the run resumes from it: they
+    say nothing of what is there now.
     """
 
     directory: str
@@ -79,13 +79,15 @@ class LogState(Model):
 
     `unlogged` is a step that has not logged yet what it did: it was killed if nobody holds the lock. `entries` are
     being appended to the log, which has `size` bytes before them: the state is written first, so that whoever is killed
-    between the two leaves neither no entry nor two.
+    between the two leaves neither no entry nor two. `submit` is the SHA-256 of the line that the last entry submits
+    runs with; None in a state of before it was noted.
     """
 
     plan: str
     started: AwareDatetime
     status: Literal["open", "complete", "failed"]
     verdict: str = ""
+    submit: str | None = None
     unlogged: Literal["", "render", "setup"] = ""
     entries: str = ""
     size: Offset = 0
@@ -178,10 +180,12 @@ def files_there(tree: Tree, directory: str) -> dict[str, str]:
     """Return the SHA-256 of a run's files by name; "" for what lies in their place and is no plain file."""
     found: dict[str, str] = {}
     for name in layout.RUN_FILES if tree.kind(directory) == "directory" else ():
-        path = f"{directory}/{name}"
-        if (kind := tree.kind(path)) is not None:
-            with suppress(Refused):
-                found[name] = "" if kind != "file" else hash_of(tree, path) or ""
+        try:
+            digest = hash_of(tree, f"{directory}/{name}")
+        except Refused:
+            digest = ""
+        if digest is not None:
+            found[name] = digest
     return found
 
 

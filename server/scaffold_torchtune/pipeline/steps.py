@@ -1,17 +1,17 @@
 """The steps as tools and commands call them. Reading steps write nothing; writing steps log what they did."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 
 from scaffold_torchtune import journal
 from scaffold_torchtune.external_checks import sbatch
 from scaffold_torchtune.findings import Refused, finding, refuse
-from scaffold_torchtune.models import Plan
+from scaffold_torchtune.models import Plan, RunState
 from scaffold_torchtune.pipeline import apply, prepare, publish, scaffold_log, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
-from scaffold_torchtune.pipeline.changes import have_moved_on, kept_values, states_of
+from scaffold_torchtune.pipeline.changes import decisions, have_moved_on, kept_values, states_of
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
 from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Request, Stopped, midway
@@ -65,8 +65,14 @@ def parse(request: Request) -> ParseResult:
 @few_suggestions()
 def plan(request: Request) -> PlanResult:
     """Steps 2 and 4. Raises `Refused` with everything that stands against the plan."""
-    prepared = prepare.prepare(request)
-    return step_results.plan_result(prepared.plan, prepared.changes)
+    return _plan_result(prepare.prepare(request), request)
+
+
+def _plan_result(prepared: prepare.Prepared, request: Request) -> PlanResult:
+    told = prepared.previous.warnings if prepared.previous else ()
+    names = [each.directory for each in prepared.changes]
+    replaced = {name for name in names if request.started and decisions(request, names)(name) == "replace"}
+    return step_results.plan_result(prepared.plan, prepared.changes, told, replaced)
 
 
 @few_suggestions()
@@ -87,13 +93,13 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
         with Tree(prepared.directory) as tree:
             if _pending_renders(tree, prepared, request) is None:
                 apply.clear_leftovers(tree)
-                return prepared, apply.render_result(tree, prepared)
+                return prepared, apply.render_result(prepared)
             with apply.writing(tree):
                 prepared = _as_it_is_now(tree, prepared, request)
                 plan = prepared.plan
                 pending = _pending_renders(tree, prepared, request)
                 if pending is None:  # a killed call had done all but the log
-                    return prepared, apply.render_result(tree, prepared)
+                    return prepared, apply.render_result(prepared)
                 with midway():
                     begun = scaffold_log.begin(tree, plan, "render", request.now())
                     result, made = apply.write_renders(tree, prepared, pending, request)
@@ -107,6 +113,7 @@ def _as_it_is_now(tree: Tree, prepared: prepare.Prepared, request: Request) -> p
 
     Jobs may have been submitted since, or another scaffold may have changed the plan.
     """
+    request.slurm_said.clear()  # the queue is asked anew, too
     frozen, before = state.load_plan(tree), prepared.previous
     is_same = (frozen.id if frozen else None) == (before.id if before else None)
     if is_same and not have_moved_on(tree, prepared.changes, prepared.known, request):
@@ -220,17 +227,20 @@ def validate(request: Request) -> ValidateResult:
             return result.model_copy(update={"findings": (*result.findings, unlogged)})
 
 
-def _verdict(tree: Tree, frozen: Plan, request: Request) -> ValidateResult:
+def _verdict(tree: Tree, frozen: Plan, request: Request, known: Mapping[str, RunState] | None = None) -> ValidateResult:
+    """Return the verdict; `known` are the states of the runs, where they were looked at just now."""
     result = validation.validate_plan(tree, frozen, request)
     if not result.passed:
         return result
     kept = {one.directory for one in frozen.kept}
-    started = [name for name, found in states_of(tree, frozen.runs, request).items() if found.started or name in kept]
+    states = known if known is not None else states_of(tree, frozen.runs, request)
+    started = [name for name, found in states.items() if found.started or name in kept]
     left = [run for run in frozen.runs if run.directory not in started]
     line = sbatch.line(left, tree) if left else ""
     told = {
         "submit": line,
         "started": tuple(started),
+        "states": step_results.states_told(states),
         "kept": len(kept),
         "kept_values": kept_values(frozen),
         "tracking": validation.tracking(frozen),
@@ -263,11 +273,13 @@ def scaffold(request: Request) -> ScaffoldResult:
     before = _log_size(request)
     prepared, rendered = _prepare_and_render(request)
     set_up = _setup(request, prepared, begun=bool(rendered.logged))
-    validated = _validated(request, prepared.plan.id, begun=bool(rendered.logged or set_up.logged))
+    begun = bool(rendered.logged or set_up.logged)
+    states = {each.directory: each.state for each in prepared.changes if each.state and each.kind != "dropped"}
+    validated = _validated(request, prepared.plan.id, begun=begun, known=None if begun else states)
     ok = set_up.failed == 0 and validated.passed
     return ScaffoldResult(
         parse=step_results.parse_result(prepared.parsed.experiment, str(prepared.directory)),
-        plan=step_results.plan_result(prepared.plan, prepared.changes),
+        plan=_plan_result(prepared, request),
         render=rendered,
         setup=set_up,
         validation=validated,
@@ -278,11 +290,11 @@ def scaffold(request: Request) -> ScaffoldResult:
     )
 
 
-def _validated(request: Request, plan_id: str, *, begun: bool) -> ValidateResult:
+def _validated(request: Request, plan_id: str, *, begun: bool, known: Mapping[str, RunState] | None) -> ValidateResult:
     """Validate the plan with that id, and log the verdict."""
     started = request.now()
     with _refusals_logged(request, begun=begun), Tree(experiment_directory(request)) as tree:
-        result = _verdict(tree, _frozen_plan(tree, plan_id), request)
+        result = _verdict(tree, _frozen_plan(tree, plan_id), request, known)
         return _close(tree, result, request, started)
 
 

@@ -102,7 +102,7 @@ def _changed_since(tree: Tree, record: Record, kept: Kept) -> Iterator[Finding]:
             path = f"{kept.directory}/{name}"
             what = "was changed" if name in there else "was removed"
             fix = "put it back as it was, so that it tells what was trained; or say --started keep, to keep it as it is"
-            message = f"{path} {what} since the run was kept as it was when it started"
+            message = f"{name} {what} since the run was kept as it was when it started"
             yield finding("changed-output", message, file=path, severity=Severity.ERROR, fix=fix)
 
 
@@ -144,8 +144,9 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         request.report("validate", len(checked), len(plan.runs))
     own, shared = deduplicated(checked)
     external: dict[str, list[Finding]] = {}
-    for ask in (sbatch.ask_sbatch, ask_torchtune.ask_torchtune):
-        for directory, each in ask(tree.root, plan, files, request):
+    judged = plan.model_copy(update={"runs": tuple(run for run in plan.runs if run.directory not in kept)})
+    for ask in (sbatch.ask_sbatch, ask_torchtune.ask_torchtune) if judged.runs else ():
+        for directory, each in ask(tree.root, judged, files, request):
             external.setdefault(directory, []).append(each)
     joined = {name: tuple(sort_findings([*found, *external.get(name, ())])) for name, found in own.items()}
     ahead = serious(preflight_findings(plan, files))

@@ -23,6 +23,7 @@ _ORDINARY: Final = 2_400  # of what is in order
 _SERIOUS: Final = 9_000  # of runs that failed, or of the problems of a refusal
 _FINDINGS: Final = 4_500  # of findings; and for a mapping of values
 _WITHIN: Final = 1_500  # or a mapping, within an item of a list
+_NAMES: Final = 400  # of names of runs that are counted beside them
 _FEW: Final = 36  # items of a list that is given whole where it takes no more than what is serious: as most sweeps
 _LONGEST: Final = 600  # characters of a text
 
@@ -30,6 +31,7 @@ _BUDGETS: Final[dict[Cut | None, int]] = {
     Cut.PROBLEMS: _SERIOUS,
     Cut.FINDINGS: _FINDINGS,
     Cut.EXPLAINED: _SERIOUS,
+    Cut.NAMES: _NAMES,
 }
 _SEVERITIES: Final = ("error", "warning", "info")
 
@@ -51,20 +53,23 @@ def bounded(data: dict[str, Any], call: Call, of: type[BaseModel] = BaseModel) -
             out[name] = value
         elif isinstance(value, list):
             items = [run for run in value if call.wants(run)] if cut is Cut.RUNS else value
-            budget = _SERIOUS if len(items) <= _FEW else _BUDGETS.get(cut, _ORDINARY)
-            fits = len(_fitted(items, budget)) == len(items)
+            budget = _SERIOUS if len(items) <= _FEW and cut is not Cut.NAMES else _BUDGETS.get(cut, _ORDINARY)
+            hidden = [] if cut is not Cut.RUNS or call.only else [run for run in items if _is_unchanged(run)]
+            hidden = hidden if len(hidden) < len(items) else []
+            fits = len(_fitted(items, budget)) == len(items) and not hidden
             start = 1 if fits else call.start  # what fits whole stands on each page
             items = items if fits else sorted(items, key=_badness)
-            out[name] = shown = _fitted(items[start - 1 :], budget)
+            first = items[: len(items) - len(hidden)] if start == 1 else items  # the first page is of what changes
+            out[name] = shown = _fitted(first[start - 1 :], budget)
             left_out |= _missing(name, items, shown)
-            following += [start + len(shown)] if start + len(shown) <= len(items) else []
+            following += [start + len(shown)] if shown and start + len(shown) <= len(items) else []
         else:
             out[name] = small = _smaller(value, _FINDINGS)
             left_out |= _missing(name, value, small)
     if left_out:
-        start = min(following, default=1)
-        runs = "; only='PATTERN' lists the runs whose name matches" if "runs" in left_out else ""
-        out |= {"left_out": left_out, "more": f"start={start} lists from item {start} on{runs}"}
+        more = [f"start={min(following)} lists from item {min(following)} on"] if following else []
+        more += ["only='PATTERN' lists the runs whose name matches"] if "runs" in left_out else []
+        out |= {"left_out": left_out, "more": "; ".join(more) or "start=1 lists from item 1 on"}
     return out
 
 
@@ -77,7 +82,17 @@ def _missing(name: str, whole: Any, shown: Any) -> dict[str, int]:
 def _badness(item: Any) -> int:
     if isinstance(item, dict) and "severity" in item:
         return _SEVERITIES.index(item["severity"])
-    return int(not _failed(item))
+    return int(not _failed(item)) + int(_is_unchanged(item))
+
+
+def _is_unchanged(item: Any) -> bool:
+    """Return whether an item is a run that stays as it is, of which a reply has the number."""
+    stays = {"change": "unchanged", "created": False, "unchanged": True}
+    return (
+        isinstance(item, dict)
+        and not _failed(item)
+        and any(item.get(name) == value for name, value in stays.items() if name in item)
+    )
 
 
 def _failed(item: Any) -> bool:
@@ -136,13 +151,22 @@ _SHOW: Final = (
     " time and defaults; go on when they agree, or at once where they asked for the whole scaffold"
 )
 _CONTRADICTED: Final = (
-    "tell the user the plan and every warning, and ask about {codes} before anything is written; have it corrected and"
-    " plan again, or go on as they say"
+    "tell the user the plan (changes first, where there are any) and every warning, and ask about {codes}, unless what"
+    " they said settles it, before anything is written; have it corrected and plan again, or go on as they say"
+)
+_CHANGED: Final = (
+    "tell the user changes (summary, states, each group) and compare them with what they said: number of runs, levels,"
+    " 'only the new ones'; where old runs would change or go that they did not speak of, ask first. Then every warning;"
+    " go on when they agree, or at once where they asked for just that"
+)
+_UNCHANGED: Final = (
+    "tell the user that no run would change, how far they are (changes.states), and every warning; what follows"
+    " only finishes what is not done"
 )
 _STARTED: Final = (
-    "tell the user which started runs would change, old -> new, and the ways on that the fix of started-run has; then"
-    " call plan_runs again, with the document corrected as they say, or with started: keep or replace. With nobody to"
-    " ask, stop"
+    "tell the user which started runs would change (changes), old -> new, and the ways on that the fix of started-run"
+    " has; then call plan_runs again, with the document corrected as they say, or with started: keep or replace. With"
+    " nobody to ask, stop"
 )
 _ASK_FIRST: Final = (
     "odd-value", "unusual-value", "blank-cell", "levels-differ", "runs-differ", "name-mismatch",
@@ -163,6 +187,7 @@ _FAILED: Final = (
 _PASSED: Final = (
     "tell the user that all runs passed, every warning, where scaffold.log is, the submit line, and tracking"
 )
+_LEFT_OUT: Final = "; and which runs were started, which the line leaves out, and what was kept"
 _ARGUMENTS: Final = "correct the arguments as each problem's fix says, and call again"
 _NAME: Final = (
     "call again with a name that the problem's fix has; ask the user which one they mean, where it is not clear"
@@ -200,10 +225,12 @@ def _after(result: StepResult | results.ScaffoldResult, call: Call) -> dict[str,
             return _next("plan_runs" if isinstance(result, results.ParseResult) else "run_setup", call)
         case results.PlanResult():
             found = {each.code for each in serious(result.warnings)}
-            doubtful = ", ".join(code for code in _ASK_FIRST if code in found)
+            known = {each.code for each in result.told}  # the user has heard of them
+            doubtful = ", ".join(code for code in _ASK_FIRST if code in found - known)
             if "started-run" in found:
                 return {"first": _STARTED}
-            return _next("render_yaml", call, _CONTRADICTED.format(codes=doubtful) if doubtful else _SHOW)
+            told = _SHOW if result.changes.is_first else _CHANGED if result.changes.groups else _UNCHANGED
+            return _next("render_yaml", call, _CONTRADICTED.format(codes=doubtful) if doubtful else told)
         case results.SetupResult():
             return _next("validate", call, _FAILED_SETUP if result.failed else "")
         case results.ScaffoldResult():
@@ -213,13 +240,17 @@ def _after(result: StepResult | results.ScaffoldResult, call: Call) -> dict[str,
         case results.ValidateResult() if not result.passed:
             edited = any(each.code == "changed-output" for each in result.all_findings())
             return {"first": _FAILED + (_PUT_BACK if edited else "")}
+        case results.ValidateResult() if result.started:
+            return {"first": _PASSED + _LEFT_OUT}
     return {"first": _PASSED}
 
 
 def _after_refusal(refused: Refused, call: Call) -> dict[str, Any]:
     """Return what is next after a refusal: the tool that its code asks for, or the same once things are mended."""
     codes = {problem.code for problem in refused.problems}
-    if codes & {"not-rendered", "plan-outdated"}:
+    if "plan-outdated" in codes:
+        return _next("plan_runs", call)
+    if "not-rendered" in codes:
         return _next("render_yaml", call)
     first = _ASK if refused.ask else _EDITED if codes == {"edited-output"} else _CORRECT
     if codes == {"unknown-name"}:
@@ -252,7 +283,11 @@ def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
 
 
 def _body(result: StepResult, call: Call) -> dict[str, Any]:
-    return {"counts": result.counts, **bounded(result.model_dump(mode="json", exclude={"logged"}), call, type(result))}
+    listed = result.without_told() if isinstance(result, results.PlanResult) and not call.whole else result
+    data = bounded(listed.model_dump(mode="json", exclude={"logged"}), call, type(result))
+    for group in () if call.whole else (data.get("changes") or {}).get("groups", ()):
+        group["runs"] = _fitted(group["runs"], _NAMES)  # `count` says how many there are
+    return {"counts": result.counts, **data}
 
 
 def of_refusal(refused: Refused, call: Call, *, midway: bool = False, first: str = "") -> dict[str, Any]:

@@ -6,10 +6,10 @@ A field declares what becomes of it in a reply: `exclude` keeps it out, `exclude
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from operator import not_
-from typing import Annotated, Any, ClassVar, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar, get_args
 
 from pydantic import Field, PlainSerializer, computed_field, field_serializer
 
@@ -29,17 +29,23 @@ from scaffold_torchtune.models import (
     PlannedRun,
     Run,
     RunChange,
+    RunProgress,
+    RunState,
     Setting,
     Source,
     SourceKind,
     Values,
     lines_of,
-    same_changes,
 )
 from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.system.text import escape, few
 
 _NAMED_CODES = 8
 _NAMED_RUNS = 3
+_NAMED_UNSEEN = 2
+_MOST_GROUPS = 6
+_LONGEST_VALUE = 80
+_TEXT = "the text of setup_finetune.yaml"
 _LONGEST_SUBMIT = 700
 _LISTED_LEVELS = 12
 _LONGEST_LEVEL = 40
@@ -50,6 +56,7 @@ class Cut(Enum):
 
     NEVER = "what is worth nothing when it is cut"
     RUNS = "runs, of which a pattern of names chooses"
+    NAMES = "names of runs that are counted elsewhere"
     FINDINGS = "findings and questions"
     PROBLEMS = "the problems of a refusal"
     EXPLAINED = "settings, each with where it comes from and arrives"
@@ -137,7 +144,9 @@ class Changes(Model):
     """What would become of the runs, beside what was scaffolded before."""
 
     summary: str = Field(description="how many are new, unchanged, changed, kept and dropped")
+    states: OmitEmpty[str] = Field(default="", description="how many runs of the table have come how far")
     groups: tuple[ChangedRuns, ...] = Field(description="all that is not unchanged, alike ones together")
+    is_first: bool = Field(default=False, exclude=True, description="whether nothing was scaffolded before")
 
 
 class RunPlan(Model):
@@ -145,6 +154,7 @@ class RunPlan(Model):
 
     directory: str
     name: str = Field(description="the row's Run Name")
+    change: OmitEmpty[str] = Field(default="", description="what would become of it, where runs were scaffolded before")
     line: int = Field(description="line of the row in the summary")
     parameters: dict[str, Scalar]
     derived: OmitEmpty[dict[str, Scalar]] = Field(description="what else differs by run as it follows from these")
@@ -171,6 +181,8 @@ class PlanResult(StepResult):
     warnings: Findings
     runs: Annotated[tuple[RunPlan, ...], Cut.RUNS]
     common: Values = Field(description="settings that all runs share; a reply has those that somebody chose")
+    told: Findings = Field(default=(), exclude=True, description="those of its warnings that the plan before had too")
+    told_before: OmitEmpty[int] = Field(default=0, description="infos that are left out, as the plan before had them")
 
     @field_serializer("common")
     def _chosen(self, common: Values) -> dict[str, Scalar]:
@@ -189,13 +201,20 @@ class PlanResult(StepResult):
         own = {name: source for run in self.runs for name, source in run.sources.items()}
         return {name: str(source) for name, source in own.items() if not (source.file and source.line)}
 
+    def without_told(self) -> "PlanResult":
+        """Return the plan without remarks that the plan before had too: what warns is told each time."""
+        told = {id(each) for each in self.told if each.severity is Severity.INFO}
+        kept = tuple(each for each in self.warnings if id(each) not in told)
+        return self.model_copy(update={"warnings": kept, "told_before": len(self.warnings) - len(kept)})
+
     def _numbers(self) -> dict[str, int]:
         return {"runs": len(self.runs), "excluded": len(self.excluded)}
 
     def _outcome(self) -> str:
         varying = ", ".join(self.varying) or "nothing"
         runs = f"{_count(len(self.runs), 'run')} planned, {len(self.excluded)} left out; varying: {varying}"
-        runs += f"; {self.changes.summary}" if self.changes.groups else ""
+        if not self.changes.is_first:
+            runs = f"{self.changes.summary}; varying: {varying}"
         return f"{runs}; {_warnings(self.warnings)}. Nothing was written."
 
 
@@ -256,7 +275,9 @@ class SetupResult(StepResult):
     logged: Logged = ()
 
     def _outcome(self) -> str:
+        already = sum(run.unchanged for run in self.runs)
         done = f"{_count(self.processed, 'run')} processed: {self.succeeded} succeeded, {self.failed} failed"
+        done += f"; {already} were done already" if already else ""
         return f"{done}; {_warnings(self.warnings)}."
 
 
@@ -286,8 +307,11 @@ class ValidateResult(StepResult):
     submit: Annotated[str, PlainSerializer(_short, return_type=str), Cut.NEVER] = Field(
         default="", description="the line that submits the runs; empty unless passed"
     )
-    started: OmitEmpty[tuple[str, ...]] = Field(default=(), description="runs that were started, which it leaves out")
-    kept: OmitEmpty[int] = Field(default=0, description="those of them that stay as they were, whatever documents say")
+    started: Annotated[OmitEmpty[tuple[str, ...]], Cut.NAMES] = Field(
+        default=(), description="runs that were started, which it leaves out"
+    )
+    states: OmitEmpty[str] = Field(default="", description="how many runs have come how far; empty unless passed")
+    kept: OmitEmpty[int] = Field(default=0, description="started runs that stay as they were, whatever documents say")
     kept_values: OmitEmpty[tuple[str, ...]] = Field(default=(), description="what is other in them than documents say")
     tracking: Annotated[OmitEmpty[str], Cut.NEVER] = Field(
         default="", description="how to send what runs log offline to Weights & Biases; empty unless passed"
@@ -298,6 +322,19 @@ class ValidateResult(StepResult):
         """Return what was found of the whole experiment, then of each run."""
         return [*self.findings, *(each for run in self.runs for each in run.findings)]
 
+    @property
+    def kept_told(self) -> str:
+        """What is kept: `, 3 kept as started (epochs 3, the summary says 5)`; nothing where nothing is."""
+        values = f" ({'; '.join(self.kept_values)})" if self.kept_values else ""
+        return f", {self.kept} kept as started{values}" if self.kept else ""
+
+    @property
+    def left_told(self) -> str:
+        """How many runs the line submits, and how many are left out as they were started."""
+        left = self.planned - len(self.started)
+        left_out = f", {len(self.started)} left out as started" if self.started else ""
+        return f"{left} to submit{left_out}" if left else f"nothing to submit: all {self.planned} were started"
+
     def _numbers(self) -> dict[str, int]:
         return {"failed": sum(not run.passed for run in self.runs)}
 
@@ -305,10 +342,8 @@ class ValidateResult(StepResult):
         found = self.all_findings()
         counts = f"{self.checked} of {_count(self.planned, 'run')} checked"
         if self.passed:
-            started = f"; {len(self.started)} started already" if self.started else ""
-            values = f" ({'; '.join(self.kept_values)})" if self.kept_values else ""
-            started += f", {self.kept} of them kept as started{values}" if self.kept else ""
-            return f"PASSED: {counts}, every planned value arrived{started}; {_warnings(found)}."
+            left = f"; {self.left_told}" if self.started else ""
+            return f"PASSED: {counts}, every planned value arrived{self.kept_told}{left}; {_warnings(found)}."
         codes = Counter(each.code for each in errors_in(found))
         kinds = ", ".join(f"{code} ({count})" for code, count in codes.most_common(_NAMED_CODES))
         more = f" and {len(codes) - _NAMED_CODES} more kinds" if len(codes) > _NAMED_CODES else ""
@@ -392,70 +427,164 @@ def parse_result(experiment: Experiment, directory: str) -> ParseResult:
 
 
 _KINDS: tuple[ChangeKind, ...] = ("changed", "kept", "new", "dropped")
+_STARTED_AS = {
+    "finished": "are trained",
+    "failed": "have failed",
+    "running": "are running",
+    "submitted": "are submitted",
+}
 
 
-def changes_of(found: Sequence[RunChange]) -> Changes:
-    """Return what becomes of runs, alike ones together; without groups where nothing was scaffolded before."""
+def changes_of(found: Sequence[RunChange], *, done: bool = False, replaced: Collection[str] = ()) -> Changes:
+    """Return what becomes of runs, alike ones together; without groups where nothing was scaffolded before.
+
+    Args:
+        found: what becomes of each run.
+        done: it has been done.
+        replaced: the started runs that are to be replaced.
+    """
     if all(each.kind == "new" for each in found):
-        return Changes(summary=f"{_count(len(found), 'run')}: all new" if found else "", groups=())
+        summary = f"{_count(len(found), 'run')}: all new" if found else ""
+        return Changes(summary=summary, groups=(), is_first=True)
     numbers = Counter(each.kind for each in found)
-    started = sum(each.kind == "changed" and each.is_started for each in found)
+    changed = [each for each in found if each.kind == "changed" and each.is_started]
+    to_replace = {each.directory for each in changed if done or each.directory in replaced}
+    started = Counter(each.state.state for each in changed if each.state and each.directory not in to_replace)
+    how = _STARTED_AS[next(iter(started))] if len(started) == 1 else "are started"
     parts = {
         "new": numbers["new"],
         "unchanged": numbers["unchanged"],
-        "changed": numbers["changed"] - started,
-        "changed though started": started,
+        "changed" if done else "would change": numbers["changed"] - len(changed),
+        f"would change and {how}": started.total(),
+        f"{'' if done else 'would be '}replaced though started": len(to_replace),
         "kept as started": numbers["kept"],
         "no longer in the table": numbers["dropped"],
     }
-    groups: dict[tuple[ChangeKind, tuple[FieldChange, ...], str], list[RunChange]] = {}
-    for each in found:
-        state = each.state.state if each.state else ""
-        groups.setdefault((each.kind, tuple(field.unplaced() for field in each.fields), state), []).append(each)
-    alike = sorted((key for key in groups if key[0] in _KINDS), key=lambda key: _KINDS.index(key[0]))
     return Changes(
         summary=f"{_count(len(found) - numbers['dropped'], 'run')}: "
         + ", ".join(f"{number} {what}" for what, number in parts.items() if number),
-        groups=tuple(_changed_runs(groups[key]) for key in alike),
+        states="" if done else states_told({each.directory: each.state for each in found if each.kind != "dropped"}),
+        groups=_groups(found),
     )
 
 
-def change_line(group: ChangedRuns) -> str:
+def states_told(states: Mapping[str, RunState | None]) -> str:
+    """Return how many runs are in each state, the few of a state by name, and what cannot be seen from here."""
+    by_state: dict[str, list[str]] = {}
+    for name, each in states.items():
+        by_state.setdefault(each.state if each else "planned", []).append(name)
+    order = [state for state in get_args(RunProgress) if state in by_state]
+    counts = [f"{len(names)} {state}{_named(state, names)}" for state in order for names in [by_state[state]]]
+    unseen = dict.fromkeys(reason for each in states.values() if each for reason in each.unseen)
+    return ", ".join(counts) + (f"; not seen from here: {few([*unseen], _NAMED_UNSEEN)}" if unseen else "")
+
+
+def _named(state: str, names: Sequence[str]) -> str:
+    """Return the names of runs that have a state worth a look, where they are few."""
+    told = state in {"submitted", "running", "failed"} and len(names) <= _NAMED_RUNS
+    return f" ({', '.join(names)})" if told else ""
+
+
+def _groups(found: Iterable[RunChange]) -> tuple[ChangedRuns, ...]:
+    """Return runs that are not unchanged, alike ones together; where that is many groups, those of the same fields."""
+    exact: dict[tuple[Any, ...], list[RunChange]] = {}
+    rough: dict[tuple[Any, ...], list[RunChange]] = {}
+    for each in found:
+        if each.kind in _KINDS:
+            state = each.state.state if each.state else ""
+            key = (not each.is_started, _KINDS.index(each.kind), state)
+            exact.setdefault((*key, tuple(field.unplaced() for field in each.shared)), []).append(each)
+            rough.setdefault((*key, tuple(field.field for field in each.fields)), []).append(each)
+    groups = exact if len(exact) <= _MOST_GROUPS else rough
+    return tuple(_changed_runs(groups[key]) for key in sorted(groups, key=_by_kind))
+
+
+def _by_kind(key: tuple[Any, ...]) -> tuple[int, bool]:
+    """Return where a group stands: by what becomes of it, started ones first."""
+    return key[1], key[0]
+
+
+def change_line(group: ChangedRuns, most: int) -> str:
     """Return what becomes of alike runs in one line: `changed (36 runs: a, ...): epochs 3 -> 5; finished`."""
-    number = group.count
-    names = ", ".join(group.runs[:_NAMED_RUNS]) + (", ..." if number > _NAMED_RUNS else "")
     told = "; ".join(filter(None, (", ".join(group.fields), group.state)))
-    runs = f"{_count(number, 'run')}: " if number > 1 else ""
-    return f"{group.what} ({runs}{names})" + (f": {told}" if told else "")
+    runs = f"{_count(group.count, 'run')}: " if group.count > 1 else ""
+    return f"{group.what} ({runs}{few(group.runs, most)})" + (f": {told}" if told else "")
 
 
 def _changed_runs(alike: Sequence[RunChange]) -> ChangedRuns:
     first = alike[0]
-    state = first.state.told if first.state else ""
+    state = first.state.told if first.state and first.kind != "new" else ""
+    columns = [*zip(*(each.shared for each in alike), strict=True)]
     return ChangedRuns(
         what=first.kind,
         count=len(alike),
         started=first.is_started,
         runs=tuple(each.directory for each in alike),
-        fields=tuple(str(field) for field in same_changes([each.fields for each in alike])),
-        state=f"{state} in {first.directory}" if len(alike) > 1 and " (" in state else state,
+        fields=tuple(map(_changed_field, columns)) or ((_TEXT,) if first.kind in {"changed", "kept"} else ()),
+        state=f"{state}, as in {first.directory}" if len(alike) > 1 and " (" in state else state,
     )
 
 
-def plan_result(plan: Plan, changes: Sequence[RunChange] = ()) -> PlanResult:
-    """Return the plan as plan_runs does: what differs by run, and what all runs share."""
+def _changed_field(alike: Sequence[FieldChange]) -> str:
+    """Return what becomes of a value in some runs, of several changes the first: `epochs 3 -> 5 (summary.md:48)`."""
+    old, new = _old_and_new(alike[0])
+    others = len({(each.old, each.new) for each in alike}) - 1
+    sources = [each.source for each in alike if each.source and each.source.file and each.source.line]
+    lines = dict.fromkeys(str(source.line) for source in sources if source.file == sources[0].file)
+    place = f" ({sources[0].file}:{few([*lines], _NAMED_RUNS)})" if sources else ""
+    return f"{alike[0].field} {old} -> {new}{place}" + (f", {_count(others, 'other change')}" if others else "")
+
+
+def _old_and_new(change: FieldChange) -> tuple[str, str]:
+    """Return both values as people write them; of long texts a part from where they differ."""
+    texts = [
+        "nothing" if each is None else each if isinstance(each, str) else kinds.written(each)
+        for each in (change.old, change.new)
+    ]
+    if max(map(len, texts)) > _LONGEST_VALUE:
+        differs = next((at for at, (one, other) in enumerate(zip(*texts, strict=False)) if one != other), 0)
+        start = max(differs - _LONGEST_VALUE // 4, 0)
+        texts = [("..." if start else "") + text[start:] for text in texts]
+    return escape(texts[0], _LONGEST_VALUE), escape(texts[1], _LONGEST_VALUE)
+
+
+def plan_result(
+    plan: Plan, changes: Sequence[RunChange] = (), before: Sequence[Finding] = (), replaced: Collection[str] = ()
+) -> PlanResult:
+    """Return the plan as plan_runs does: what differs by run, and what all runs share.
+
+    Args:
+        plan: the plan.
+        changes: what becomes of each run.
+        before: the warnings of the plan before.
+        replaced: the started runs that are to be replaced.
+    """
+    compared = changes_of(changes, replaced=replaced)
+    kinds_of = {} if compared.is_first else {each.directory: each.kind for each in changes}
     first = plan.runs[0].settings
     common = {name: each for name, each in first.items() if all(_has(run, name, each.value) for run in plan.runs)}
     every = [(name, setting) for run in plan.runs for name, setting in run.settings.items()]
     own = {
         "setup": plan.options.setup_script,
         "defaults": {name: setting.value for name, setting in every if setting.source.kind is SourceKind.DEFAULT},
-        "runs": tuple(_run_plan(run, common) for run in plan.runs),
+        "runs": tuple(_run_plan(run, common, kinds_of.get(run.directory, "")) for run in plan.runs),
         "levels": {name: _levels([run.parameters.get(name) for run in plan.runs]) for name in plan.varying},
         "common": common,
-        "changes": changes_of(changes),
+        "changes": compared,
+        "told": _told_before(plan.warnings, before),
     }
     return PlanResult(**_shared(plan, PlanResult) | own)
+
+
+def _told_before(now: Iterable[Finding], before: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return findings of which there were as many before, by code and field: their texts may count other runs."""
+
+    def by_kind(found: Iterable[Finding]) -> Counter[tuple[str, str | None]]:
+        return Counter((each.code, each.field) for each in found)
+
+    now, known = tuple(now), by_kind(before)
+    same = {kind for kind, count in by_kind(now).items() if count <= known[kind]}
+    return tuple(each for each in now if (each.code, each.field) in same)
 
 
 def _levels(values: Sequence[Scalar]) -> str:
@@ -479,7 +608,7 @@ def _has(run: PlannedRun, name: str, value: Scalar) -> bool:
     return name in run.settings and run.settings[name].value == value
 
 
-def _run_plan(run: PlannedRun, common: Mapping[str, Setting]) -> RunPlan:
+def _run_plan(run: PlannedRun, common: Mapping[str, Setting], change: str) -> RunPlan:
     """Return what a run has of its own, with its sources; what is derived is computed from others, but for names."""
     own = {name: setting for name, setting in run.settings.items() if name not in common}
     derived = {n: s for n, s in own.items() if s.source.kind is SourceKind.DERIVED and n != "my_wandb_run_name"}
@@ -487,4 +616,4 @@ def _run_plan(run: PlannedRun, common: Mapping[str, Setting]) -> RunPlan:
     stands = {name: own[key] for name, key in keys.items() if key} | derived
     sources = {name: setting.source for name, setting in stands.items()}
     values = {name: setting.value for name, setting in derived.items()}
-    return RunPlan(**_shared(run, RunPlan) | {"derived": values, "sources": sources})
+    return RunPlan(**_shared(run, RunPlan) | {"change": change, "derived": values, "sources": sources})

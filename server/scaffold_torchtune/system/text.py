@@ -30,6 +30,8 @@ def escape(text: str, limit: int = 200) -> str:
 
     Longer text is cut at `limit` characters, with the number of characters left out.
     """
+    if text.isprintable() and "\\" not in text and len(text) <= limit:
+        return text  # as nearly all are
     left_out = f"... ({len(text) - limit} more characters)" if len(text) > limit else ""
     return "".join(map(_visible, text[:limit])) + left_out
 

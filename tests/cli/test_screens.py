@@ -1,0 +1,256 @@
+"""What a person sees of an experiment that changes, at 80 and at 120 columns: golden files, without colour.
+
+`make golden` writes them anew.
+"""
+
+import io
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+from rich.console import Console
+
+from scaffold_torchtune.cli import printing
+from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.pipeline import prepare, steps
+from scaffold_torchtune.pipeline.state import existing_plan
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.system.files import Tree
+from support.experiments import RUNS, Clock, change, make_experiment, many_runs
+from support.golden_files import golden
+from support.scaffolding import scaffold
+
+SUMMARY = "experiment_summary.md"
+WIDTHS = (80, 120)
+PLACE = "/scratch/lab/ada/week"
+"""Stands for the directory of a test, whose path is as long: lines break where they do."""
+
+Screen = BaseModel | Refused
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="screens-", dir="/tmp"))
+    assert len(str(folder)) == len(PLACE)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def same_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No machine's free space, and no SLURM of it."""
+    monkeypatch.setattr(prepare, "free_bytes", lambda _directory: 10**15)
+    monkeypatch.setenv("SCAFFOLD_TORCHTUNE_SBATCH", "off")
+
+
+def sweep(place: Path, name: str = "sweep") -> Path:
+    """The example, whose outputs lie below the directory of the test."""
+    experiment = make_experiment(place / name, replace={"/scratch/gpfs/LAB/ada/ck-outputs": str(place / "outputs")})
+    (place / "outputs").mkdir(exist_ok=True)
+    assert scaffold(experiment).ok
+    return experiment
+
+
+def train(experiment: Path, runs: dict[str, int]) -> None:
+    """Leave what jobs leave of some runs: their output, and checkpoints of so many epochs."""
+    with Tree(experiment) as tree:
+        planned = {run.directory: run for run in existing_plan(tree).runs}
+    for job, (name, epochs) in enumerate(runs.items(), start=4711):
+        (experiment / name / f"slurm-{job}.out").write_text("training\n")
+        run = planned[name]
+        for epoch in range(epochs):
+            base = Path(run.text("output_dir_base"), run.text("experiment_name"), f"ck-out-{name}")
+            (base / f"epoch_{epoch}").mkdir(parents=True)
+
+
+def asked(step: Callable[[Request], BaseModel], experiment: Path, **given: object) -> Screen:
+    """The result of a step, or why it was refused."""
+    try:
+        return step(Request(experiment, now=Clock(), **given))  # type: ignore[arg-type]
+    except Refused as refused:
+        return refused
+
+
+def more_epochs(experiment: Path) -> None:
+    change(experiment / SUMMARY, "- **Epochs:** 2", "- **Epochs:** 5")
+
+
+def drop(experiment: Path, *runs: str) -> None:
+    file = experiment / SUMMARY
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not any(f"_{run} |" in line for run in runs)))
+
+
+def first(place: Path) -> Iterator[Screen]:
+    """A first plan, and its scaffold."""
+    experiment = make_experiment(place / "sweep")
+    yield asked(steps.plan, experiment)
+    yield asked(steps.scaffold, experiment)
+
+
+def unchanged(place: Path) -> Iterator[Screen]:
+    """Nothing was changed, and one run is trained."""
+    experiment = sweep(place)
+    train(experiment, {RUNS[0]: 2})
+    yield asked(steps.plan, experiment)
+    yield asked(steps.scaffold, experiment)
+    yield asked(steps.scaffold, experiment)
+
+
+def picture(place: Path) -> Iterator[Screen]:
+    """Forty runs: 4 new, 3 trained that would change, 2 dropped."""
+    experiment = many_runs(place, 38)
+    local = experiment / "claude.local.md"
+    for file in (local, experiment / SUMMARY):
+        file.write_text(file.read_text().replace("/scratch/gpfs/LAB/ada/ck-outputs", str(place / "outputs")))
+    (place / "outputs").mkdir()
+    assert scaffold(experiment).ok
+    train(experiment, dict.fromkeys(("lr1e-6", "lr2e-6", "lr3e-6"), 2))
+    text = (experiment / SUMMARY).read_text()
+    rows = [line for line in text.splitlines(keepends=True) if "_rank8_lr" in line]
+    for row in rows[:3]:
+        text = text.replace(row, row.replace("| 4 |", "| 8 |"))
+    new = "".join(rows[0].replace("1e-6", f"{number}e-5") for number in (5, 6, 7, 8))
+    (experiment / SUMMARY).write_text(text.replace("".join(rows[-2:]), new))
+    yield asked(steps.plan, experiment)
+
+
+def changed_before_start(place: Path) -> Iterator[Screen]:
+    """A shared value changes before anything was submitted."""
+    experiment = sweep(place)
+    more_epochs(experiment)
+    yield asked(steps.plan, experiment)
+    yield asked(steps.scaffold, experiment)
+
+
+def started_would_change(place: Path) -> Iterator[Screen]:
+    """A shared value and the title change after two runs were trained and one was submitted."""
+    experiment = sweep(place)
+    train(experiment, {RUNS[0]: 2, RUNS[1]: 2, RUNS[2]: 0})
+    more_epochs(experiment)
+    change(experiment / SUMMARY, "# cap_4L_lora_lr_sweep", "# second_title")
+    yield asked(steps.plan, experiment)
+    yield asked(steps.scaffold, experiment)
+
+
+def kept(place: Path) -> Iterator[Screen]:
+    """The same, and the started ones are kept."""
+    experiment = sweep(place)
+    train(experiment, {RUNS[0]: 2, RUNS[1]: 2})
+    more_epochs(experiment)
+    yield asked(steps.plan, experiment, started="keep")
+    yield asked(steps.scaffold, experiment, started="keep")
+    yield asked(steps.validate, experiment)
+
+
+def dropped(place: Path) -> Iterator[Screen]:
+    """Rows are removed of runs that have come more or less far."""
+    experiment = sweep(place)
+    train(experiment, {RUNS[0]: 2, RUNS[1]: 0})
+    drop(experiment, *RUNS[:3])
+    yield asked(steps.plan, experiment)
+    yield asked(steps.scaffold, experiment)
+
+
+def replaced(place: Path) -> Iterator[Screen]:
+    """Started runs are to be replaced: not while their results lie there."""
+    experiment = sweep(place)
+    train(experiment, {RUNS[0]: 2, RUNS[1]: 0})
+    more_epochs(experiment)
+    yield asked(steps.plan, experiment, started="replace")
+    yield asked(steps.scaffold, experiment, started="replace")
+    (place / "outputs").rename(place / "earlier")
+    (place / "outputs").mkdir()
+    yield asked(steps.scaffold, experiment, started="replace")
+
+
+def taken_outputs(place: Path) -> Iterator[Screen]:
+    """A copied experiment, whose output directories hold what the first one trained."""
+    experiment = sweep(place)
+    train(experiment, {RUNS[0]: 2})
+    copied = place / "copied"
+    shutil.copytree(experiment, copied, ignore=shutil.ignore_patterns(".scaffold", "rank*", "scaffold.log"))
+    change(copied / SUMMARY, f"- Experiment: `{experiment}`", f"- Experiment: `{copied}`")
+    yield asked(steps.plan, copied)
+
+
+def nothing_to_submit(place: Path) -> Iterator[Screen]:
+    """Every run was started."""
+    experiment = sweep(place)
+    train(experiment, dict.fromkeys(RUNS, 2))
+    yield asked(steps.scaffold, experiment)
+    yield asked(steps.validate, experiment)
+
+
+STORIES = (
+    first, unchanged, picture, changed_before_start, started_would_change, kept, dropped, replaced, taken_outputs,
+    nothing_to_submit,
+)  # fmt: skip
+
+
+def printed(of: Screen, width: int, command: str) -> str:
+    out = Console(
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system=None,
+        width=width,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+    if isinstance(of, Refused):
+        printing.refusal(out, of)
+    else:
+        printing.result(out, of, next_command=command)
+    assert isinstance(out.file, io.StringIO)
+    return "".join(f"{line.rstrip()}\n" for line in out.file.getvalue().splitlines())
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+def test_a_screen_is_as_it_was_looked_at(story: Callable[[Path], Iterator[Screen]], place: Path) -> None:
+    made: dict[str, str] = {}
+    for number, screen in enumerate(story(place), start=1):
+        for width in WIDTHS:
+            text = printed(screen, width, "scaffold-torchtune scaffold sweep").replace(str(place), PLACE)
+            made[f"{story.__name__}_{number}_of_{width}.txt"] = text
+    there = golden("screens", made)
+    assert made == {name: text for name, text in there.items() if name.rpartition("_of_")[0][:-2] == story.__name__}
+
+
+def test_a_plan_of_forty_runs_fits_a_terminal_and_tells_what_matters(place: Path) -> None:
+    (plan,) = picture(place)
+    for width in WIDTHS:
+        lines = printed(plan, width, "scaffold-torchtune scaffold sweep").splitlines()
+        assert len(lines) < 24
+        assert max(map(len, lines)) <= width
+        words = " ".join(lines).split()
+        assert " ".join(words).startswith(
+            "40 runs: 4 new, 33 unchanged, 3 would change and are trained, 2 no longer in the table"
+        )
+        for told in (
+            "lr1e-6",
+            "lr8e-5_bs4",
+            "lr3.7e-5",
+            "slurm-4711.out;",
+            "--started",
+            "[overridden]",
+            "scaffold-torchtune",
+        ):
+            assert any(told in word for word in words), told
+        assert "lr4e-6" not in words
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80])
+def test_no_name_is_broken_however_narrow_a_terminal_is(width: int, place: Path) -> None:
+    (plan,) = picture(place)
+    words = printed(plan, width, "scaffold-torchtune scaffold sweep").split()
+    assert str(place / "outputs/cap_4L_lora_lr_sweep/ck-out-lr1e-6"), words
+    assert {"lr1e-6,", "(experiment_summary.md:21,"} <= set(words)
+    for screen in first(place):
+        words = printed(screen, width, "").split()
+        assert {*RUNS} <= {word.strip(",:") for word in words}
