@@ -244,8 +244,8 @@ def _of_other_runs(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
             message = f"{text.note} says that the runs log to {shown(written)}, and they log to Weights & Biases"
             reading.add("levels-differ", message, field="wandb_mode", actual=written, line=text.line, fix=_CORRECT)
         return
-    for part, written in said.items():
-        value, levels = values.value_of(PARAMETERS[part], written), tuned.levels(part)
+    for part, each in said.items():
+        value, levels = values.value_of(PARAMETERS[part], each), tuned.levels(part)
         if part == "recipe" and value is not None:
             is_so = any(recipes.agree(str(has or recipes.LORA), str(value)) for has in levels)
         else:
