@@ -7,7 +7,7 @@ it says; what only mentions something is left alone.
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from scaffold_torchtune.findings import Scalar
@@ -45,6 +45,7 @@ class _Tuned:
 
     runs: Sequence[Run]
     config: Mapping[str, Setting]
+    counted: dict[str, dict[Scalar, int]] = field(default_factory=dict, repr=False)
 
     def of(self, name: str, run: Run) -> Scalar:
         """Return what a run has of a parameter: its own, that of all, the default or what follows from others."""
@@ -67,7 +68,9 @@ class _Tuned:
 
     def levels(self, name: str) -> dict[Scalar, int]:
         """Return what the runs have of a parameter, each with the number of runs that have it."""
-        return Counter(self.of(name, run) for run in self.runs)
+        if name not in self.counted:
+            self.counted[name] = Counter(self.of(name, run) for run in self.runs)
+        return self.counted[name]
 
     def steps(self, name: str) -> dict[Scalar, int]:
         """Return how many steps all epochs of runs may have that have a limit for each, which people name as well."""
@@ -241,8 +244,8 @@ def _of_other_runs(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
             message = f"{text.note} says that the runs log to {shown(written)}, and they log to Weights & Biases"
             reading.add("levels-differ", message, field="wandb_mode", actual=written, line=text.line, fix=_CORRECT)
         return
-    for part, field in said.items():
-        value, levels = values.value_of(PARAMETERS[part], field), tuned.levels(part)
+    for part, each in said.items():
+        value, levels = values.value_of(PARAMETERS[part], each), tuned.levels(part)
         if part == "recipe" and value is not None:
             is_so = any(recipes.agree(str(has or recipes.LORA), str(value)) for has in levels)
         else:
@@ -331,7 +334,7 @@ def _adapter(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
             reading.not_honoured("LoRA", replace(text, text=places, full=None), problem)
             continue
         for name, value in said.items():
-            of_lora = replace(tuned, runs=[run for run in tuned.runs if tuned.of(name, run) is not None])
+            of_lora = replace(tuned, counted={}, runs=[run for run in tuned.runs if tuned.of(name, run) is not None])
             _state(reading, Stated(name, (value,)), text, of_lora, is_labelled=True)
     for factor in free_text.alphas_in_sentences(written):
         pairs = [(tuned.of("lora_alpha", run), tuned.of("lora_rank", run)) for run in tuned.runs]
