@@ -71,7 +71,8 @@ codes: $(STAMP)  ## write the tables of workflows/troubleshooting.md anew from t
 
 golden: $(STAMP)  ## write the golden files anew; look at the difference before you commit it
 	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/pipeline/test_scaffold.py \
-		tests/pipeline/test_history.py tests/pipeline/test_explain.py tests/setup/test_setup_finetune.py
+		tests/pipeline/test_history.py tests/pipeline/test_explain.py tests/setup/test_setup_finetune.py \
+		tests/cli/test_screens.py
 
 fuzz: $(STAMP)  ## 100,000 mutated documents: each a plan or a refusal, within a second and 200 MB
 	$(BIN)/python tests/fuzz_documents.py --count $(or $(COUNT),100000)

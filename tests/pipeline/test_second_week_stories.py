@@ -1,5 +1,6 @@
 """Weeks with an experiment: tables that grow and shrink, values that begin and stop to vary, documents that change."""
 
+import re
 import shutil
 from pathlib import Path
 from random import Random
@@ -9,11 +10,12 @@ import pytest
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Refused
-from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.settings.parameters import SURROUNDINGS
 from scaffold_torchtune.system.files import Tree
 from scaffold_torchtune.system.layout import TEMPLATES
+from support.experiments import everything
 from support.second_week import Week, grid, name_of, submitted
 from support.setup_scripts import MAKE, script
 from support.stand_in_sbatch import StandIn
@@ -278,6 +280,47 @@ def test_a_column_that_says_what_old_runs_have_is_a_way_on(week: Week) -> None:
     assert set(week.kinds().values()) == {"unchanged"}
     week.rows |= grid(lora_rank=[32], lr=["1e-5"], epochs=[5])
     week.scaffold()
+
+
+@pytest.mark.parametrize("form", ["markdown", "yaml"])
+@pytest.mark.parametrize(
+    "shared",
+    [{"epochs": 5}, {"epochs": 5, "batch_size": 8}, {"system_prompt": '"Be brief: one word."'}],
+    ids=["one", "two", "a text"],
+)
+def test_the_lines_of_that_column_are_given_and_work_as_they_are(week: Week, form: str, shared: dict[str, Any]) -> None:
+    week.form = form
+    week.shared |= {"system_prompt": '"Be terse."'} if "system_prompt" in shared else {}
+    week.scaffold()
+    runs = list(week.kinds())
+    week.train(*runs[:2])
+    week.shared |= shared
+    (question,) = week.refused().ask
+    document = week.directory / question.file
+    lines = document.read_text().split("\n")
+    first, last = map(int, re.findall("[0-9]+", question.where))
+    document.write_text("\n".join([*lines[: first - 1], *question.add.split("\n"), *lines[last:]]))
+    plan = prepare.prepare(week.request())
+    assert {each.directory: each.kind for each in plan.changes} == dict.fromkeys(runs[:2], "unchanged") | dict.fromkeys(
+        runs[2:], "changed"
+    )
+    result = steps.scaffold(week.request())
+    assert (result.ok, result.validation.started) == (True, tuple(runs[:2]))
+    assert {run: everything(week.directory / run) for run in runs[:2]} == week.frozen
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"title": "another"}, {"local": {"account": "other", "constraint": "gpu80", "time": "0:59:00"}}],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_no_column_can_say_has_no_such_lines(week: Week, change: dict[str, Any]) -> None:
+    week.scaffold()
+    week.train(FOUR[0])
+    for name, value in change.items():
+        setattr(week, name, value)
+    (question,) = week.refused().ask
+    assert (question.field, question.add, question.where) == ("started", "", "")
 
 
 def test_results_are_moved_away_twice_under_two_names(week: Week) -> None:

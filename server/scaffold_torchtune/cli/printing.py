@@ -122,6 +122,10 @@ def refusal(out: Console, refused: Refused, *, midway: bool = False) -> None:
     _say(out, "Stopped midway: " if midway else "Refused: ", refused.message, style="bold red")
     findings(out, refused.problems)
     for question in refused.ask:
+        if question.add and question.field == "started":
+            _say(out, f"  The runs with such a column, in {question.file}, {question.where}:", style="dim")
+            for line in question.add.split("\n"):
+                out.print(Text(escape(line)), soft_wrap=True)
         if question.field in {"setup_script", "started"}:  # options of their own, which the fix names
             continue
         _say(out, f"  answer with: --answer {shlex.quote(question.field)}=VALUE  ({question.question})", style="dim")

@@ -3,16 +3,17 @@
 import dataclasses
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.models import SummaryFormat
+from scaffold_torchtune.findings import Finding, Scalar
+from scaffold_torchtune.models import Experiment, SummaryFormat
 from scaffold_torchtune.parse import local_labels, markdown_lines, yaml_lines
 from scaffold_torchtune.parse.drafts import Draft, LocalDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.markdown_lines import Written
 from scaffold_torchtune.parse.values import configured
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS, Parameter
 from scaffold_torchtune.system import yamlio
 from scaffold_torchtune.system.yamlio import KeyPath
@@ -106,7 +107,63 @@ def advise(places: Sequence[tuple[Place, Written]], form: SummaryFormat) -> list
 
 def text_of(draft: Draft) -> str:
     """Return the text of a document with the ends of lines that its reader counts."""
-    return draft.text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    return _lines_joined(draft.text)
+
+
+def _lines_joined(text: str) -> str:
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def advise_columns(experiment: Experiment, text: str, columns: Mapping[str, Mapping[int, Scalar]]) -> Advice | None:
+    """Return the lines of the runs that give each a value of its own for what all of them shared.
+
+    Args:
+        experiment: as it was read.
+        text: its summary.
+        columns: by setting, the values by the lines of the runs.
+
+    Returns:
+        None where the document cannot say it so: its runs are not rows of one table, or a value is no cell.
+    """
+    text, yaml = _lines_joined(text), experiment.form == "yaml"
+    cells = {name: {at: _as_cell(name, value, yaml=yaml) for at, value in of.items()} for name, of in columns.items()}
+    if not cells or any(cell is None for of in cells.values() for cell in of.values()):
+        return None
+    written = {name: {at: str(cell) for at, cell in of.items()} for name, of in cells.items()}
+    new = _runs_in_yaml(text, experiment, written) if yaml else markdown_lines.with_columns(text, written)
+    main = _main(_hunks(text, new)) if new else None
+    if main is None:
+        return None
+    where = f"in the place of {_lines(range(main.first, main.end))}" if main.end > main.first else ""
+    return Advice(experiment.summary_file, "\n".join(main.new), where or f"below line {main.first - 1}")
+
+
+def _as_cell(name: str, value: Scalar, *, yaml: bool) -> str | None:
+    """Return a value as a row has it; None where none can."""
+    if value is None:
+        return "null" if yaml else "-"
+    text = kinds.shortest_number(value) if isinstance(value, float) else str(value)
+    if isinstance(value, bool):
+        text = str(value).lower() if yaml else "yes" if value else "no"
+    written = Written(PARAMETERS[name].kind, text)
+    if yaml:
+        return written.yaml
+    return None if written.needs_block else written.markdown
+
+
+def _runs_in_yaml(text: str, experiment: Experiment, cells: Mapping[str, Mapping[int, str]]) -> str | None:
+    """Return the summary in the YAML form with more parameters of its runs."""
+    items = yamlio.read(text).data
+    runs = items.get("runs") if isinstance(items, dict) else None
+    names = [run.get("name") for run in runs if isinstance(run, dict)] if isinstance(runs, list) else []
+    for name, of in cells.items():
+        for run in experiment.runs:
+            if run.line in of:
+                if names.count(run.name) != 1:
+                    return None
+                path: KeyPath = ("runs", names.index(run.name), "parameters", name)
+                text = yaml_lines.put(text, [path], path, of[run.line])
+    return text
 
 
 def _clash(one: _Hunk, other: _Hunk | None, is_same_document: bool) -> bool:

@@ -6,7 +6,7 @@ claude.local.md is read by it too, so a line may be one of a block of YAML or of
 import itertools
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -118,6 +118,35 @@ def in_block(text: str, fence: int, new: str) -> str:
     """Return a document with a new line at the top of the block of code that begins in a line."""
     rows = text.split("\n")
     return "\n".join([*rows[:fence], new, *rows[fence:]])
+
+
+def with_columns(text: str, columns: Mapping[str, Mapping[int, str]]) -> str | None:
+    """Return a document whose table of runs has more columns behind its own; None where its rows are not one table.
+
+    Args:
+        text: the document.
+        columns: by heading, the cells by the lines of their rows. Rows without a cell get a dash.
+    """
+    rows = text.split("\n")
+    lines = sorted({line for cells in columns.values() for line in cells})
+    rule = next((line for line in range(lines[0] - 1, 1, -1) if _is_rule(rows[line - 1])), None)
+    if rule is None:
+        return None
+    end = next((line for line in range(rule, len(rows)) if not _BAR.search(rows[line])), len(rows))
+    table = range(rule - 1, end + 1)
+    if end < lines[-1] or len({len(_BAR.findall(rows[line - 1])) for line in table}) > 1:
+        return None
+    for title, cells in columns.items():
+        for line in table:
+            cell = {rule - 1: title, rule: "---"}.get(line) or cells.get(line, "-").replace("|", "\\|")
+            row = rows[line - 1].rstrip()
+            rows[line - 1] = f"{row} {cell} |" if row.endswith("|") else f"{row} | {cell}"
+    return "\n".join(rows)
+
+
+def _is_rule(row: str) -> bool:
+    """Return whether a line stands below the headings of a table: `|---|:--|`."""
+    return "-" in row and "|" in row and set(row) <= set("|:- \t>")
 
 
 def _headings_of_first_level(rows: Sequence[str]) -> int:

@@ -3,13 +3,15 @@
 What a person edited is never overwritten unasked.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from scaffold_torchtune.findings import Finding, Refused, finding, refuse
-from scaffold_torchtune.models import Plan
+from scaffold_torchtune.findings import Finding, Refused, Scalar, finding, refuse
+from scaffold_torchtune.models import Plan, RunChange
+from scaffold_torchtune.parse.advice import Advice, advise_columns
 from scaffold_torchtune.pipeline import scaffold_log, state
 from scaffold_torchtune.pipeline.backend import Backend, digest_beside
 from scaffold_torchtune.pipeline.backup import Backup, History, Reason, history_in_the_way
@@ -22,6 +24,7 @@ from scaffold_torchtune.plan.planner import with_id
 from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import RenderedRun, RenderResult, changes_of
+from scaffold_torchtune.settings.parameters import PARAMETERS
 from scaffold_torchtune.system import layout, locking
 from scaffold_torchtune.system.files import Tree, sha256
 from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, RUN_FILES, SETUP_YAML
@@ -77,6 +80,22 @@ def left_over(tree: Tree, plan: Plan) -> list[Finding]:
     return [finding("left-over-run", message, field="runs", actual=found[0], file=found[0], fix=fix)]
 
 
+def _in_columns(prepared: Prepared, started: Sequence[RunChange]) -> Advice | None:
+    """Return the lines of the runs with what started ones were started with, where all runs shared it until now."""
+    experiment, was = prepared.parsed.experiment, {one.directory: one for one in started}
+    names = list(dict.fromkeys(field.field for one in started for field in one.fields))
+    lost = any(field.old is None for one in started for field in one.fields)  # an empty cell has what all share
+    new = [name for name in names if name in PARAMETERS and PARAMETERS[name].column and name not in experiment.columns]
+    if lost or new != names or len(prepared.plan.runs) > _MOST_ROWS:
+        return None
+    columns: dict[str, dict[int, Scalar]] = {name: {} for name in names}
+    for run in prepared.plan.runs:
+        old = {field.field: field.old for field in was[run.directory].fields} if run.directory in was else {}
+        for name in names:
+            columns[name][run.line] = old.get(name, run.value(name))
+    return advise_columns(experiment, prepared.parsed.documents[0].text, columns)
+
+
 def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Rendered]:
     """Return the runs whose setup_finetune.yaml is not yet as planned.
 
@@ -88,7 +107,7 @@ def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Re
     names = [each.directory for each in prepared.changes]
     if problems := copied(prepared.previous, prepared.directory, names):
         raise Refused("this is a copy of another experiment", problems)
-    refuse_started(prepared.plan, prepared.changes, decisions(request, names))
+    refuse_started(prepared.plan, prepared.changes, decisions(request, names), partial(_in_columns, prepared))
     unchanged = {each.directory for each in prepared.changes if each.kind == "unchanged"}
     replaced = {each.directory for each in prepared.changes if each.kind == "changed" and each.is_started}
     problems = []
@@ -118,6 +137,7 @@ def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Re
 
 
 _LISTED = 4
+_MOST_ROWS = 60  # of a table that is shown with more columns
 _LONGEST = 255  # of a file's name
 _CHANGED = "was changed since it was written, or is not ours"
 
