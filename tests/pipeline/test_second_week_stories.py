@@ -296,6 +296,7 @@ def test_the_lines_of_that_column_are_given_and_work_as_they_are(week: Week, for
     week.train(*runs[:2])
     week.shared |= shared
     (question,) = week.refused().ask
+    assert steps.plan(week.request()).ask == (question,), "a plan has it, too"
     document = week.directory / question.file
     lines = document.read_text().split("\n")
     first, last = map(int, re.findall("[0-9]+", question.where))

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from scaffold_torchtune.findings import Finding, Refused, Scalar, finding, refuse
+from scaffold_torchtune.findings import Finding, Question, Refused, Scalar, finding, refuse
 from scaffold_torchtune.models import Plan, RunChange
 from scaffold_torchtune.parse.advice import Advice, advise_columns
 from scaffold_torchtune.pipeline import scaffold_log, state
 from scaffold_torchtune.pipeline.backend import Backend, digest_beside
 from scaffold_torchtune.pipeline.backup import Backup, History, Reason, history_in_the_way
-from scaffold_torchtune.pipeline.changes import decisions, job_outputs, refuse_started, started_setups
+from scaffold_torchtune.pipeline.changes import STARTED, decisions, job_outputs, refuse_started, started_setups
 from scaffold_torchtune.pipeline.locate import copied
 from scaffold_torchtune.pipeline.plan_file import NotAPlan, read_plan
 from scaffold_torchtune.pipeline.prepare import Prepared
@@ -96,6 +96,18 @@ def _in_columns(prepared: Prepared, started: Sequence[RunChange]) -> Advice | No
     return advise_columns(experiment, prepared.parsed.documents[0].text, columns)
 
 
+def _question(prepared: Prepared, started: Sequence[RunChange]) -> Question:
+    lines = _in_columns(prepared, started)
+    return STARTED.model_copy(update=lines._asdict()) if lines else STARTED
+
+
+def asked_first(prepared: Prepared) -> tuple[Question, ...]:
+    """Return what the user is to be asked before anything of a plan is scaffolded."""
+    if not any(each.code == "started-run" for each in prepared.plan.warnings):
+        return ()
+    return (_question(prepared, [each for each in prepared.changes if each.kind == "changed" and each.is_started]),)
+
+
 def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Rendered]:
     """Return the runs whose setup_finetune.yaml is not yet as planned.
 
@@ -107,7 +119,7 @@ def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Re
     names = [each.directory for each in prepared.changes]
     if problems := copied(prepared.previous, prepared.directory, names):
         raise Refused("this is a copy of another experiment", problems)
-    refuse_started(prepared.plan, prepared.changes, decisions(request, names), partial(_in_columns, prepared))
+    refuse_started(prepared.plan, prepared.changes, decisions(request, names), partial(_question, prepared))
     unchanged = {each.directory for each in prepared.changes if each.kind == "unchanged"}
     replaced = {each.directory for each in prepared.changes if each.kind == "changed" and each.is_started}
     problems = []

@@ -31,7 +31,6 @@ from scaffold_torchtune.models import (
     SourceKind,
     same_changes,
 )
-from scaffold_torchtune.parse.advice import Advice
 from scaffold_torchtune.pipeline import state
 from scaffold_torchtune.pipeline.state import Record, identity
 from scaffold_torchtune.plan.planner import with_id
@@ -257,8 +256,8 @@ STARTED: Final = Question(
 _LISTED: Final = 4
 _WAYS: Final = (
     "take the change back; or give the table a column for it, with the old value in the old rows (a refused scaffold"
-    " shows its lines); or keep started runs as they are, unlike the others (started: keep, --started keep); or scaffold"
-    " them anew (replace), once their jobs are cancelled and their results moved away"
+    " shows its lines); or keep started runs as they are, unlike the others (started: keep, --started keep); or"
+    " scaffold them anew (replace), once their jobs are cancelled and their results moved away"
 )
 
 
@@ -303,11 +302,11 @@ def refuse_started(
     plan: Plan,
     changes: Sequence[RunChange],
     says: Callable[[str], Decision | None],
-    column: Callable[[Sequence[RunChange]], Advice | None] = lambda _: None,
+    question: Callable[[Sequence[RunChange]], Question] = lambda _: STARTED,
 ) -> None:
     """Refuse what would change a started run, unless it is to be replaced and nothing of it is in the way.
 
-    `column` gives the lines of a table in which such runs have the values that they were started with.
+    `question` returns what to ask about them.
 
     Raises:
         Refused: names such runs with their state, what shows it and the values that would change, and asks.
@@ -316,9 +315,7 @@ def refuse_started(
     problems = _all_in_the_way(plan, changes, says)
     if unsaid := [one for one in started if says(one.directory) != "replace"]:
         message = f"{counted(len(unsaid), 'started run')} would change"
-        lines = column(unsaid)
-        question = STARTED.model_copy(update=lines._asdict()) if lines else STARTED
-        raise Refused(message, [*_would_change(unsaid), *problems], [question])
+        raise Refused(message, [*_would_change(unsaid), *problems], [question(unsaid)])
     if problems:
         raise Refused("started runs cannot be replaced yet", problems)
 

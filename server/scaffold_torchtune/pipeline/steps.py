@@ -72,7 +72,8 @@ def _plan_result(prepared: prepare.Prepared, request: Request) -> PlanResult:
     told = prepared.previous.warnings if prepared.previous else ()
     names = [each.directory for each in prepared.changes]
     replaced = {name for name in names if request.started and decisions(request, names)(name) == "replace"}
-    return step_results.plan_result(prepared.plan, prepared.changes, told, replaced)
+    found = step_results.plan_result(prepared.plan, prepared.changes, told, replaced)
+    return found.model_copy(update={"ask": apply.asked_first(prepared)})
 
 
 @few_suggestions()

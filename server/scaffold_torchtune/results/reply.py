@@ -164,9 +164,10 @@ _UNCHANGED: Final = (
     " only finishes what is not done"
 )
 _STARTED: Final = (
-    "tell the user which started runs would change (changes), old -> new, and the ways on that the fix of started-run"
-    " has; then call plan_runs again, with the document corrected as they say, or with started: keep or replace. With"
-    " nobody to ask, stop"
+    "tell the user which started runs would change (changes), old -> new, what else would change or go, and the ways"
+    " on: the fix of started-run, and in ask the lines of the table with such a column; then call plan_runs again, with"
+    " the document corrected as they say, or with started: keep or replace. With nobody to ask, stop and report that,"
+    " and that an older submit line is not to be used for runs that would change"
 )
 _ASK_FIRST: Final = (
     "odd-value", "unusual-value", "blank-cell", "levels-differ", "runs-differ", "name-mismatch",

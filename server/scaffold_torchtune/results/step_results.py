@@ -183,6 +183,9 @@ class PlanResult(StepResult):
     common: Values = Field(description="settings that all runs share; a reply has those that somebody chose")
     told: Findings = Field(default=(), exclude=True, description="those of its warnings that the plan before had too")
     told_before: OmitEmpty[int] = Field(default=0, description="infos that are left out, as the plan before had them")
+    ask: OmitEmpty[tuple[Question, ...]] = Field(
+        default=(), description="what the user decides before it is scaffolded"
+    )
 
     @field_serializer("common")
     def _chosen(self, common: Values) -> dict[str, Scalar]:
@@ -451,6 +454,10 @@ def changes_of(found: Sequence[RunChange], *, done: bool = False, replaced: Coll
     to_replace = {each.directory for each in changed if done or each.directory in replaced}
     started = Counter(each.state.state for each in changed if each.state and each.directory not in to_replace)
     how = _STARTED_AS[next(iter(started))] if len(started) == 1 else "are started"
+    if started.total() == 1:
+        how = how.replace("are ", "is ").replace("have ", "has ")
+    left = sum(each.is_started for each in found if each.kind == "dropped")
+    gone = f" ({left} of them started)" if left else ""
     parts = {
         "new": numbers["new"],
         "unchanged": numbers["unchanged"],
@@ -458,7 +465,7 @@ def changes_of(found: Sequence[RunChange], *, done: bool = False, replaced: Coll
         f"would change and {how}": started.total(),
         f"{'' if done else 'would be '}replaced though started": len(to_replace),
         "kept as started": numbers["kept"],
-        "no longer in the table": numbers["dropped"],
+        f"no longer in the table{gone}": numbers["dropped"],
     }
     return Changes(
         summary=f"{_count(len(found) - numbers['dropped'], 'run')}: "
