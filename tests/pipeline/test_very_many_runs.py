@@ -70,6 +70,7 @@ def test_of_a_thousand_runs_half_were_started(tmp_path: Path) -> None:
         assert unstarted.unchanged
         started = start(experiment)
         files = look(experiment, started)
+        assert scaffold(experiment).ok  # logs the line that submits the others
         result, after = timed(lambda: scaffold(experiment))
     assert (result.unchanged, result.validation.started) == (True, tuple(started))
     assert after < before * SLOWER

@@ -54,8 +54,9 @@ def ask(problems: Iterable[Finding], reading: Reading, answered: Mapping[str, Pl
     """Return one question for each field that an answer would settle. `answered` are places of answers so far."""
     drafts = (reading.summary, reading.local)
     by_field: dict[str, list[Finding]] = {}
+    unasked = frozenset(reading.unasked)
     for problem in errors_in(problems):
-        if problem.code in SETTLED and answerable(problem.field or "") and problem not in reading.unasked:
+        if problem.code in SETTLED and answerable(problem.field or "") and problem not in unasked:
             by_field.setdefault(_key(problem.field or ""), []).append(problem)
     places: list[tuple[Place, list[Finding]]] = []
     for key, found in by_field.items():

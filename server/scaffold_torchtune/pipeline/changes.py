@@ -100,7 +100,8 @@ def compare(
     unrecorded: list[str] = []
     for name, one in now.items():
         record, was, digest = records.get(name), states.get(name), sha256(one.text.encode())
-        if was is None or (record is None and not was.started):
+        is_made = record is not None and (record.outputs or SETUP_YAML in there[name])  # else a kill came before
+        if was is None or not (is_made or was.started):
             changes.append(RunChange(directory=name, kind="new"))
             continue
         edited = _edited(record, there[name]) if record else {}
