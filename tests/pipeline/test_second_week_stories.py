@@ -1,5 +1,6 @@
 """Weeks with an experiment: tables that grow and shrink, values that begin and stop to vary, documents that change."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -322,6 +323,25 @@ def test_what_no_column_can_say_has_no_such_lines(week: Week, change: dict[str, 
         setattr(week, name, value)
     (question,) = week.refused().ask
     assert (question.field, question.add, question.where) == ("started", "", "")
+
+
+def test_what_others_write_to_the_disk_is_no_change(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [3]
+    real = os.statvfs
+    block = 1024**3
+
+    def statvfs(path: str) -> os.statvfs_result:
+        return os.statvfs_result((block, block, free[0], free[0], free[0], *real(path)[5:]))
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    week.scaffold()
+    told = steps.plan(week.request()).warnings
+    assert "disk-space" in {each.code for each in told}
+    free[0] = 2
+    assert steps.plan(week.request()).warnings != told
+    before = everything(week.directory)
+    assert steps.scaffold(week.request()).unchanged
+    assert everything(week.directory) == before
 
 
 def test_results_are_moved_away_twice_under_two_names(week: Week) -> None:

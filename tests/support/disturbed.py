@@ -215,8 +215,13 @@ class Ground:
             if [*self.experiment.glob(left)]:
                 yield f"run again, {left} is left"
         before = everything(self.experiment) if thrice else {}
-        if thrice and (self.run().status != 0 or everything(self.experiment) != before):
-            yield "run a third time, something was changed"
+        if not thrice:
+            return
+        third, after = self.run(), everything(self.experiment)
+        if third.status != 0 or after != before:
+            other = [path for path in {**before, **after} if before.get(path) != after.get(path)]
+            told = (self.experiment / "scaffold.log").read_text()[-1_500:]
+            yield f"run a third time, {other} changed: {third.status} {third.out[-500:]} {third.err[-500:]} {told}"
 
 
 class Version(NamedTuple):

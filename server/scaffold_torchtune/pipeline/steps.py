@@ -1,13 +1,13 @@
 """The steps as tools and commands call them. Reading steps write nothing; writing steps log what they did."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 
 from scaffold_torchtune import journal
 from scaffold_torchtune.external_checks import sbatch
-from scaffold_torchtune.findings import Refused, finding, refuse
+from scaffold_torchtune.findings import Finding, Refused, finding, refuse
 from scaffold_torchtune.models import Plan, RunState
 from scaffold_torchtune.pipeline import apply, prepare, publish, scaffold_log, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
@@ -142,7 +142,12 @@ def _is_frozen(tree: Tree, plan: Plan) -> bool:
     frozen = state.load_plan(tree)
     if frozen is None or frozen.id != plan.id:
         return False
-    return [each.model_dump() for each in frozen.warnings] == [each.model_dump() for each in plan.warnings]
+    return _lasting(frozen.warnings) == _lasting(plan.warnings)
+
+
+def _lasting(warnings: Iterable[Finding]) -> list[dict[str, object]]:
+    """Return warnings without what another program may change at any moment: how much of a disk is free."""
+    return [each.model_dump(exclude={"message"} if each.code == "disk-space" else None) for each in warnings]
 
 
 def _frozen_plan(tree: Tree, plan_id: str | None = None) -> Plan:
