@@ -175,7 +175,7 @@ def test_what_the_guide_says_becomes_of_it(tmp_path: Path, form: str, label: str
         return
     usual, usually = usual_settings(form)
     planned, told = settings_of(folder)
-    assert told <= usually
+    assert told - {"disk-space"} <= usually  # what is free is a matter of the machine
     found = changed(usual, planned)
     if becomes in {"LoRA", "nothing"}:
         assert found == {}
