@@ -33,6 +33,11 @@ def has_room(directory: Path) -> bool:
     return system.f_bavail * system.f_frsize > ROOM and not system.f_flag & os.ST_NOEXEC
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the test that takes longest, so that no worker waits for it at the end."""
+    items.sort(key=lambda item: item.name != "test_no_mutant_of_a_sample_survives")
+
+
 def pytest_collection_finish() -> None:
     """Let the garbage collector look at what tests make, and not at the tests."""
     gc.collect()
