@@ -186,7 +186,7 @@ def test_what_becomes_of_started_runs_is_the_users_choice(root: Path, era: Era) 
 
 
 def test_some_started_runs_are_kept_and_others_replaced(root: Path) -> None:
-    sweep = make_experiment(root / "sweep")
+    sweep = make_experiment(root / "sweep", replace={"/scratch/gpfs/LAB/ada/ck-outputs": str(root / "outputs")})
     assert scaffold(sweep).ok
     for run in RUNS[:2]:
         (sweep / run / "slurm-1.out").write_text("")

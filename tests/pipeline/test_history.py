@@ -216,11 +216,14 @@ def test_only_so_many_versions_are_kept_the_oldest_go_first_and_the_log_says_so(
 
 
 def test_what_a_person_wrote_or_a_run_was_started_with_is_never_removed(
-    done: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backup, "MOST_VERSIONS", 1)
     monkeypatch.setattr(backup, "MOST_BYTES", 1)
     clock = Clock()
+    base = {"/scratch/gpfs/LAB/ada/ck-outputs": str(tmp_path / "outputs")}  # can be seen, so that runs can be replaced
+    done = make_experiment(tmp_path / "sweep", replace=base)
+    assert scaffold(done).ok
     (done / FIRST / "finetune.yaml").write_text("mine\n")
     assert scaffold(done, now=clock, overwrite=True).ok
     (done / RUNS[1] / "slurm-7.out").write_text("training\n")
