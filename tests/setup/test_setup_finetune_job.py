@@ -75,7 +75,7 @@ def ran(script: str, folder: Path) -> list[str]:
 
 
 def test_a_job_offline_tells_every_library(tmp_path: Path) -> None:
-    assert ran(script_of(offline=True), tmp_path) == [
+    assert ran(script_of(offline=True, output_dir_base=str(tmp_path)), tmp_path) == [
         "tune run lora_finetune_single_device --config finetune.yaml",
         "HF_DATASETS_OFFLINE=1",
         "HF_HUB_OFFLINE=1",
