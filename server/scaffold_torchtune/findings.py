@@ -66,7 +66,7 @@ class Question(BaseModel):
     kind: str = Field(default="text", description="text, integer, number or boolean")
     options: tuple[str, ...] = Field(default=(), description="what is meant may be one of these")
     file: str = Field(default="", description="the document that the answer belongs in")
-    add: str = Field(default="", description="the line to write there, with the answer in it")
+    add: str = Field(default="", description="the line, or the lines, to write there")
     where: str = Field(default="", description="where in the document that line goes")
 
 

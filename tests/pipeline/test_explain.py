@@ -24,6 +24,7 @@ from scaffold_torchtune.validate.runs import validate_run
 from support.command_line import answer
 from support.documents import local_md, planned, runs, summary
 from support.experiments import RUNS, TO_RECIPES, Clock, change, everything, make_experiment
+from support.given_settings import BY_RUN, OF_LOCAL
 from support.golden_files import golden
 from support.kit_generations import kit
 from support.mcp_calls import call
@@ -84,49 +85,9 @@ def test_every_value_of_a_run_is_shown_with_its_source_and_the_lines_that_hold_i
     assert only(done, "seed").source.startswith(SourceKind.DEFAULT.value)
 
 
-GIVEN: dict[str, tuple[str, Scalar]] = {
-    "wandb_group": ("sweep", "sweep"),
-    "wandb_tags": ("one, two", "one,two"),
-    "training_samples": ("77", 77),
-    "prompt": ("Say:{input}!", "Say:{input}!"),
-    "input_key": ("question", "question"),
-    "output_key": ("answer", "answer"),
-    "packed": ("yes", True),
-    "lora_dropout": ("0.25", 0.25),
-    "lora_attn_modules": ("q_proj, k_proj", "q_proj,k_proj"),
-    "apply_lora_to_output": ("yes", True),
-    "clip_grad_norm": ("0.75", 0.75),
-    "max_steps_per_epoch": ("21", 21),
-    "batch_size_val": ("5", 5),
-    "enable_activation_checkpointing": ("yes", True),
-    "run_val_every_n_steps": ("19", 19),
-    "save_last_epoch_only": ("yes", True),
-    "epochs_to_save": ("1,2", "1,2"),
-    "stash_adapter_weights": ("yes", True),
-    "resume_from_checkpoint": ("yes", True),
-    "gpus": ("2", 2),
-    "gpu_type": ("h100", "h100"),
-    "mem": ("48G", "48G"),
-    "cpus_per_task": ("9", 9),
-    "qos": ("high", "high"),
-    "requeue": ("no", False),
-    "seed": ("4711", 4711),
-}
-OF_LOCAL: dict[str, str] = {
-    "wandb_entity": "team",
-    "modules": "cuda/12, gcc/13.1",
-    "account": "lab",
-    "partition": "gpu",
-    "constraint": "a100",
-    "reservation": "course",
-    "exclude": "node[01-03]",
-    "mail_user": "ada@example.org",
-    "mail_type": "end, fail",
-    "comment": "a second try",
-    "offline": "yes",
-}
 NOWHERE = {"base_recipe", "checkpoint_files", "custom_recipe", "project_dir", "venv", "train_on_input"} | {
-    "experiment_name", "wandb_mode", "input_formatting",
+    "experiment_name", "wandb_mode", "input_formatting", "batch_size", "epochs", "my_wandb_project", "output_dir_base",
+    "conda_env",
 }  # fmt: skip
 """What no line of these documents gives, or what all runs have anyway."""
 
@@ -150,14 +111,14 @@ def places_of(plan: Plan) -> list[Arrival]:
 def plan_with(name: str) -> Plan:
     """A plan whose documents give a setting."""
     text = summary(table=runs(model=LARGE), models={LARGE: f"`/models/{LARGE}`"})
-    if name in GIVEN:
-        lines = {name: GIVEN[name][0], **({"dataset_type": "chat_completion"} if name == "prompt" else {})}
+    if name in BY_RUN:
+        lines = {name: BY_RUN[name][0], **({"dataset_type": "chat_completion"} if name == "prompt" else {})}
         text = summary(table=runs(model=LARGE), models={LARGE: f"`/models/{LARGE}`"}, training=lines)
-    local = local_md() + "\n## SLURM\n\n" + (f"- {name}: {OF_LOCAL[name]}\n" if name in OF_LOCAL else "")
+    local = local_md() + (f"\n## SLURM\n\n- {name}: {OF_LOCAL[name][0]}\n" if name not in BY_RUN else "")
     return planned(text, local)
 
 
-@pytest.mark.parametrize("name", [*GIVEN, *OF_LOCAL])
+@pytest.mark.parametrize("name", [name for name in BY_RUN | OF_LOCAL if name not in NOWHERE])
 def test_each_setting_that_a_document_may_give_is_found_where_it_is_used(name: str) -> None:
     places = places_of(plan_with(name))
     assert [place for place in places if not place.arrived] == []
@@ -167,7 +128,7 @@ def test_each_setting_that_a_document_may_give_is_found_where_it_is_used(name: s
 
 def test_no_key_is_left_out_of_that_test() -> None:
     usual = {place.setting for place in places_of(planned()) if place.file != layout.SETUP_YAML}
-    assert {*KEYS} - usual - {*GIVEN} - {*OF_LOCAL} - NOWHERE == set()
+    assert {*KEYS} - usual - {*BY_RUN} - {*OF_LOCAL} - NOWHERE == set()
 
 
 @pytest.mark.parametrize(

@@ -325,6 +325,18 @@ def test_what_no_column_can_say_has_no_such_lines(week: Week, change: dict[str, 
     assert (question.field, question.add, question.where) == ("started", "", "")
 
 
+def test_what_was_said_of_a_started_run_is_not_asked_again(week: Week) -> None:
+    week.scaffold()
+    week.train(*FOUR[:2])
+    week.shared = EPOCHS
+    some = f"replace={FOUR[0]}"
+    (question,) = week.refused(started=some).ask
+    assert steps.plan(week.request(started=some)).ask == (question,)
+    assert [line.split("|")[-2].strip() for line in question.add.split("\n")[2:]] == ["5", "3", "5", "5"]
+    assert steps.plan(week.request(started="keep")).ask == ()
+    assert steps.plan(week.request(started="replace")).ask == ()
+
+
 def test_what_others_write_to_the_disk_is_no_change(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
     free = [3]
     real = os.statvfs

@@ -16,6 +16,7 @@ from scaffold_torchtune.parse.values import configured
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS, Parameter
 from scaffold_torchtune.system import yamlio
+from scaffold_torchtune.system.text import with_line_feeds
 from scaffold_torchtune.system.yamlio import KeyPath
 from scaffold_torchtune.torchtune_facts.model_registry import model_by_spelling
 
@@ -107,11 +108,7 @@ def advise(places: Sequence[tuple[Place, Written]], form: SummaryFormat) -> list
 
 def text_of(draft: Draft) -> str:
     """Return the text of a document with the ends of lines that its reader counts."""
-    return _lines_joined(draft.text)
-
-
-def _lines_joined(text: str) -> str:
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    return with_line_feeds(draft.text)
 
 
 def advise_columns(experiment: Experiment, text: str, columns: Mapping[str, Mapping[int, Scalar]]) -> Advice | None:
@@ -125,7 +122,7 @@ def advise_columns(experiment: Experiment, text: str, columns: Mapping[str, Mapp
     Returns:
         None where the document cannot say it so: its runs are not rows of one table, or a value is no cell.
     """
-    text, yaml = _lines_joined(text), experiment.form == "yaml"
+    text, yaml = with_line_feeds(text), experiment.form == "yaml"
     cells = {name: {at: _as_cell(name, value, yaml=yaml) for at, value in of.items()} for name, of in columns.items()}
     if not cells or any(cell is None for of in cells.values() for cell in of.values()):
         return None

@@ -11,6 +11,7 @@ from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.settings.parameters import by_label, by_plural, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED
 from scaffold_torchtune.system.markdown import Section
+from scaffold_torchtune.system.text import with_line_feeds
 
 FOR_PEOPLE: Final = frozenset(
     {"notes", "note", "purpose", "used by", "description", "motivation", "hypothesis", "question", "goal", "background"}
@@ -217,7 +218,7 @@ def prose(root: Section, above: tuple[str, ...] = ()) -> Iterator[SourceText]:
 
 def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
     """Note in `draft.unread_lines` every line that names a hyperparameter and gave nothing to the draft."""
-    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = with_line_feeds(text).split("\n")
     taken = {row.line for row in draft.rows}
     for _, field in draft.configuration:  # a text of several lines may begin below its label, and below a mark
         taken |= set(range(field.line, field.line + (field.text.count("\n") + 4 if "\n" in field.text else 1)))

@@ -65,10 +65,9 @@ def _edited(path: str, what: str, again: str = "repeat the step") -> Finding:
 def left_over(tree: Tree, plan: Plan) -> list[Finding]:
     """Return a finding for all runs that are not planned any more and still have finetune.slurm: they were started."""
     planned = {run.directory for run in plan.runs}
-    recorded = [name.removesuffix(".json") for name in tree.names(layout.RUNS) if name.endswith(".json")]
     found = [
         escape(name)
-        for name in recorded
+        for name in state.recorded(tree)
         if name not in planned and tree.kind(name) == "directory" and tree.kind(f"{name}/{FINETUNE_SLURM}")
     ]
     if not found:
@@ -101,11 +100,12 @@ def _question(prepared: Prepared, started: Sequence[RunChange]) -> Question:
     return STARTED.model_copy(update=lines._asdict()) if lines else STARTED
 
 
-def asked_first(prepared: Prepared) -> tuple[Question, ...]:
+def asked_first(prepared: Prepared, request: Request) -> tuple[Question, ...]:
     """Return what the user is to be asked before anything of a plan is scaffolded."""
-    if not any(each.code == "started-run" for each in prepared.plan.warnings):
-        return ()
-    return (_question(prepared, [each for each in prepared.changes if each.kind == "changed" and each.is_started]),)
+    says = decisions(request, [each.directory for each in prepared.changes])
+    started = [each for each in prepared.changes if each.kind == "changed" and each.is_started]
+    unsaid = [each for each in started if says(each.directory) is None]
+    return (_question(prepared, unsaid),) if unsaid else ()
 
 
 def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Rendered]:
@@ -194,18 +194,9 @@ def write_renders(
             for name in edited:
                 backup.keep(f"{directory}/{name}", "while the scaffold began")
             edited = []
-        change = changes[directory]
-        if change.kind == "changed" and not change.is_started and job_outputs(tree, directory):
+        if changes[directory].kind == "changed" and not changes[directory].is_started and job_outputs(tree, directory):
             raise Refused("a run was submitted meanwhile", started_setups(tree, plan, [one.run], request))
-        reason = Reason.REPLACED if change.is_started else Reason.OVERWRITTEN if edited else Reason.PLANNED
-        told = map(str, change.fields)
-        history.keep(directory, RUN_FILES, reason, changes=told, edited=edited, started=change.is_started)
-        past: tuple[str, ...] = ()
-        if change.state and change.is_started:
-            outputs = job_outputs(tree, directory)
-            left = dict.fromkeys((*change.state.past, *outputs.values(), *change.state.results))
-            past = tuple(each for each in left if each.isprintable() and 0 < len(each) <= _LONGEST)
-            history.take(directory, outputs, reason)
+        past = _keep(tree, changes[directory], history, edited)
         # Halves of two generations must never look ready: what makes a run submit-ready goes first.
         tree.remove(f"{directory}/{FINETUNE_SLURM}")
         # setup may replace what lies there now: it is ours, or the user let it go
@@ -225,6 +216,26 @@ def write_renders(
     changed = frozenset(one.run.directory for one in pending)
     result = render_result(prepared, changed, backup.findings, history.trimmed())
     return result.model_copy(update={"changes": changes_of(prepared.changes, done=True)}), made
+
+
+def _keep(tree: Tree, change: RunChange, history: History, edited: Sequence[str]) -> tuple[str, ...]:
+    """Keep a run's files that are about to be replaced; return the jobs and results that tell nothing of the new ones.
+
+    Args:
+        tree: the experiment directory.
+        change: what becomes of the run.
+        history: where they are kept.
+        edited: the names of those that a person edited.
+    """
+    directory, started = change.directory, change.is_started
+    reason = Reason.REPLACED if started else Reason.OVERWRITTEN if edited else Reason.PLANNED
+    history.keep(directory, RUN_FILES, reason, changes=map(str, change.fields), edited=edited, started=started)
+    if not (change.state and started):
+        return ()
+    outputs = job_outputs(tree, directory)
+    left = dict.fromkeys((*change.state.past, *outputs.values(), *change.state.results))
+    history.take(directory, outputs, reason)
+    return tuple(each for each in left if each.isprintable() and 0 < len(each) <= _LONGEST)
 
 
 def _put_aside(tree: Tree, directory: str, history: History, backup: Backup) -> None:

@@ -201,14 +201,18 @@ def identity(plan: Plan) -> str:
     return f"{planned} {sha256(read_regular(planned, LARGEST_SCRIPT))}"
 
 
+def recorded(tree: Tree) -> list[str]:
+    """Return the directories of runs that have a record."""
+    return [name.removesuffix(".json") for name in tree.names(layout.RUNS) if name.endswith(".json")]
+
+
 def known_runs(tree: Tree, plan: Plan | None) -> dict[str, PlannedRun]:
     """Return the runs that were scaffolded, by directory: those of the plan, and those that only their files tell of.
 
     Where the plan was lost, their records name them; where these were lost, too, their setup_finetune.yaml does.
     """
     planned = {run.directory: run for run in (*plan.former, *plan.runs)} if plan else {}
-    recorded = [name.removesuffix(".json") for name in tree.names(layout.RUNS) if name.endswith(".json")]
-    others = recorded if plan else [*recorded, *tree.names()]
+    others = recorded(tree) if plan else [*recorded(tree), *tree.names()]
     rest = [name for name in dict.fromkeys(others) if name not in planned and is_safe(name)]
     return {name: run for name in rest if (run := _run_of_files(tree, name))} | planned
 

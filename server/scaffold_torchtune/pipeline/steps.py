@@ -73,7 +73,7 @@ def _plan_result(prepared: prepare.Prepared, request: Request) -> PlanResult:
     names = [each.directory for each in prepared.changes]
     replaced = {name for name in names if request.started and decisions(request, names)(name) == "replace"}
     found = step_results.plan_result(prepared.plan, prepared.changes, told, replaced)
-    return found.model_copy(update={"ask": apply.asked_first(prepared)})
+    return found.model_copy(update={"ask": apply.asked_first(prepared, request)})
 
 
 @few_suggestions()

@@ -16,7 +16,7 @@ from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
 
-from scaffold_torchtune.system.text import LineError
+from scaffold_torchtune.system.text import LineError, with_line_feeds
 
 _OF_PATHS = frozenset("/.-")
 _AFTER_LABEL = (":", "=", "–", "—", "→", "- ")
@@ -265,7 +265,7 @@ def read(text: str) -> Section:
         MarkdownError: it is nested deeper than `MAX_DEPTH` levels, or is too large.
     """
     _check_size(text)
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").replace(_ESCAPED, "\ufffd")
+    text = with_line_feeds(text).replace(_ESCAPED, "\ufffd")
     for where in (_MARKS, _DELIMITERS):
         text = where.sub(lambda found: re.sub(f"[{_OTHER_SPACES}]", " ", found[0]), text)
     lines = text.split("\n")

@@ -18,6 +18,11 @@ class LineError(ValueError):
         self.line = line
 
 
+def with_line_feeds(text: str) -> str:
+    """Return a text whose lines end with a line feed alone, without a byte order mark: as Markdown counts them."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _visible(character: str) -> str:
     """Return the character itself, or its escape where it is not plainly printable (controls, bidi, invisible)."""
     if character.isprintable():
