@@ -412,7 +412,7 @@ def _missing(stated: Stated, said: Sequence[Scalar], levels: Mapping[Scalar, int
     others = [value for value in said if value not in levels]
     if others:
         return f"is {few([kinds.written(value) for value in others], _FEW)}, and the runs have {_listed(levels)}"
-    if not others and stated.of_all and len(levels) > 1:
+    if stated.of_all and len(levels) > 1:
         number = sum(count for level, count in levels.items() if level not in said)
         return f"is {kinds.written(said[0])} in all runs, and {number} of them have another"
     return None

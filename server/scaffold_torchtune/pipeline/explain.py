@@ -83,7 +83,7 @@ class ExplainResult(StepResult):
     LISTED = ()
     FIRST = (
         "tell the user value, line and places; where a place has another value, say that it did not arrive, and what"
-        " does"
+        " does; in a run that is `changed`, that it is not scaffolded yet"
     )
 
     runs: tuple[ExplainedRun, ...]
