@@ -21,6 +21,7 @@ from support.sampling import mostly_long, spread
 from support.waiting import PATIENCE, wait_until
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_a_reader_that_goes_away_is_no_traceback(experiment: Path, options: list[str]) -> None:
     line = [sys.executable, "-m", "scaffold_torchtune", "parse", str(experiment), *options]
@@ -44,6 +45,7 @@ def test_an_interrupt_is_no_traceback_and_the_next_scaffold_goes_on(experiment: 
     assert main(["scaffold", str(experiment), "--setup-script", "bundled"]) == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("encoding", spread(["ascii", "latin-1"], every=2))
 def test_a_poor_terminal_shows_what_it_can(tmp_path: Path, encoding: str) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace={"Capitalize the given word": "Écris ✓"})
@@ -75,6 +77,7 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="/dev/full is not on t
 OUTPUTS = {"text": [], "json": ["--json"]}
 
 
+@pytest.mark.long
 @needs_full
 @pytest.mark.parametrize(("options", "unbuffered"), spread(itertools.product(OUTPUTS.values(), ["", "1"]), every=3))
 def test_a_full_disk_in_place_of_the_output_undoes_nothing(
@@ -93,6 +96,7 @@ def test_a_full_disk_in_place_of_the_output_undoes_nothing(
     assert not (experiment / ".scaffold" / "lock").exists()
 
 
+@pytest.mark.long
 @needs_full
 def test_what_cannot_be_told_keeps_its_status(experiment: Path, tmp_path: Path) -> None:
     with FULL.open("w") as full:
@@ -101,6 +105,7 @@ def test_what_cannot_be_told_keeps_its_status(experiment: Path, tmp_path: Path) 
             assert subprocess.run(line, stdout=full, stderr=full, check=False, timeout=PATIENCE).returncode == status
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("closed", mostly_long(["<&-", ">&-", "2>&-", "<&- >&- 2>&-"], ">&-", "<&- >&- 2>&-"))
 def test_streams_that_are_closed_are_taken_for_nothing_else(experiment: Path, closed: str) -> None:
     line = ["sh", "-c", f'exec "$0" -m scaffold_torchtune scaffold "$1" {closed}', sys.executable, str(experiment)]
@@ -124,6 +129,7 @@ class Failing(io.StringIO):
         return super().write(text)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("code", "options"),
     spread(itertools.product([errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF], OUTPUTS.values()), every=5),
@@ -161,6 +167,7 @@ def test_a_terminal_that_is_gone_stops_no_work(experiment: Path, monkeypatch: py
 STRAY = ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGPOLL", "SIGPWR", "SIGRTMIN"]
 
 
+@pytest.mark.long
 def test_signals_that_are_not_meant_for_us_end_nothing(single: Path, tmp_path: Path) -> None:
     # the script sends each to all above it, up to this test
     script = tmp_path / "setup_finetune.py"

@@ -245,6 +245,7 @@ def test_a_plan_of_forty_runs_fits_a_terminal_and_tells_what_matters(place: Path
         assert "lr4e-6" not in words
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", [20, 40, 60, 80])
 def test_no_name_is_broken_however_narrow_a_terminal_is(width: int, place: Path) -> None:
     (plan,) = picture(place)

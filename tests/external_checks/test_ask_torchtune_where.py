@@ -29,6 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "stand-in"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("body", "code", "reasons"),
     spread(
@@ -168,6 +169,7 @@ def test_the_program_runs_on_every_python_that_torchtune_runs_on() -> None:
     ast.parse(ask_torchtune.PROGRAM.read_text(), feature_version=(3, 9))
 
 
+@pytest.mark.long
 def test_an_interrupt_ends_the_program(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(folder, monkeypatch, "hello()\n(folder / 'pid').write_text(str(os.getpid()))\ntime.sleep(600)")
     with started("validate", done, SCAFFOLD_TORCHTUNE_SBATCH="off") as process:

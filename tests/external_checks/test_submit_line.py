@@ -128,6 +128,7 @@ def test_directories_for_logs_are_made_before_a_run_is_submitted(tmp_path: Path)
     assert (reported.code, reported.severity, bool(reported.fix)) == ("unplanned-value", "info", True)
 
 
+@pytest.mark.long
 def test_for_a_script_that_is_gone_no_directory_is_made(tmp_path: Path) -> None:
     assert done(tmp_path, "december", {}).ok
     with Tree(tmp_path / "it's a sweep") as tree:
@@ -138,6 +139,7 @@ def test_for_a_script_that_is_gone_no_directory_is_made(tmp_path: Path) -> None:
         assert "mkdir" not in sbatch.line(plan.runs, tree)
 
 
+@pytest.mark.long
 def test_a_directory_for_logs_without_the_run_in_its_name_is_made_as_it_is_named(tmp_path: Path) -> None:
     assert done(tmp_path, "december", {}).ok
     with Tree(tmp_path / "it's a sweep") as tree:
@@ -187,6 +189,7 @@ def test_the_bundled_setup_writes_all_of_it_and_the_line_stays_plain(tmp_path: P
     assert result.submit == f'cd {place} && for run in {runs}; do (cd "$run" && sbatch finetune.slurm) || break; done'
 
 
+@pytest.mark.long
 def test_resuming_is_refused_by_name_where_the_script_cannot(tmp_path: Path) -> None:
     script = str(kit(tmp_path / "kit", "december"))
     resume = {"**Epochs:** 2": "**Epochs:** 2\n- **Resume from checkpoint:** yes"}
@@ -213,6 +216,7 @@ def test_sbatch_is_asked_with_the_options_of_the_line(tmp_path: Path, monkeypatc
     assert [absent(f.fix, "--qos=high (", "claude.local.md:") for f in refused] == [[]] * len(RUNS)
 
 
+@pytest.mark.long
 def test_offline_no_gives_nothing(tmp_path: Path) -> None:
     result = done(tmp_path, "december", {"- **Default GPUs**: `1`\n": "- **Default GPUs**: `1`\n- Offline: no\n"})
     assert result.ok

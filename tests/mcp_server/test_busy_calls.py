@@ -15,6 +15,8 @@ import pytest
 from scaffold_torchtune.mcp_server import calls
 from support.waiting import PATIENCE, wait_until
 
+pytestmark = pytest.mark.long
+
 SERVER = """
 import itertools, re, sys
 from pathlib import Path

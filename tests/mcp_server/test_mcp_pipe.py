@@ -155,6 +155,7 @@ pathlib.Path("finetune.slurm").write_text("#!/bin/bash\\n")
 """
 
 
+@pytest.mark.long
 def test_stdout_carries_frames_only_whatever_a_setup_script_prints(demo: Path) -> None:
     script = demo.parent / "setup_finetune.py"
     script.write_text(SCRIPT)
@@ -175,6 +176,7 @@ def test_stdout_carries_frames_only_whatever_a_setup_script_prints(demo: Path) -
 SURROGATE = '{"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "validate\\ud800"}}'
 
 
+@pytest.mark.long
 def test_lines_that_are_no_requests_and_huge_ones_do_not_end_the_server(demo: Path) -> None:
     with served("--root", str(demo.parent), cwd=demo.parent) as pipe:
         for line in ("", "not json", "[" * 100_000, '{"jsonrpc": "2.0"}', '{"jsonrpc": "2.0", "id": 7', SURROGATE):
@@ -196,6 +198,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.long
 def test_what_a_client_does_wrong_prints_no_traceback(demo: Path) -> None:
     with served("--root", str(demo.parent), cwd=demo.parent, stderr=demo.parent / "stderr") as pipe:
         for method, params in WRONG:
@@ -313,6 +316,7 @@ def busy(demo: Path, how: str) -> Iterator[Pipe]:
             process.kill()
 
 
+@pytest.mark.long
 def test_what_needs_no_work_waits_for_none(demo: Path, tmp_path: Path) -> None:
     with busy(demo, "threading.Event().wait()") as pipe:
         assert pipe.request("ping", {})["result"] == {}
@@ -329,6 +333,7 @@ def test_what_needs_no_work_waits_for_none(demo: Path, tmp_path: Path) -> None:
         assert len(pipe.lines) == 8, "nothing else was answered"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["threading.Event().wait()", pytest.param("while True: pass", marks=pytest.mark.long)])
 def test_a_server_ends_when_its_input_is_closed_whatever_its_steps_do(demo: Path, how: str) -> None:
     with busy(demo, how) as pipe:

@@ -114,6 +114,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", spread(BROKEN, every=3))
 def test_a_broken_state_is_a_structured_refusal_with_a_place(root: Path, sweep: Path, how: str) -> None:
     call(root, ("render_yaml", {"experiment": str(sweep)}))

@@ -40,6 +40,7 @@ def several(values: st.SearchStrategy[Any], most: int = 2) -> st.SearchStrategy[
     return st.lists(values, min_size=1, max_size=most, unique=True)
 
 
+@pytest.mark.long
 @pytest.mark.examples
 @settings(deadline=None, max_examples=some_of(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())

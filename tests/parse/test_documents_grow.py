@@ -14,6 +14,8 @@ from scaffold_torchtune.system import markdown
 from support.documents import DIRECTORY, LOCAL, SUMMARY, local_md, summary
 from support.sampling import spread
 
+pytestmark = pytest.mark.long
+
 SHORT = 4_000
 TIMES = 5  # linear: 5 times as long, quadratic: 25 times
 WORSE = 14

@@ -6,6 +6,7 @@ from fuzz_documents import MAX_MEGABYTES, megabytes, tried
 PATIENCE = 5.0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [100, pytest.param(1500, marks=pytest.mark.long)])
 def test_mutated_documents_give_a_plan_or_a_refusal(count: int) -> None:
     before = megabytes()

@@ -48,6 +48,7 @@ SLOW: dict[str, Callable[[int], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [300, *(pytest.param(size, marks=pytest.mark.long) for size in (1000, 5000))])
 @pytest.mark.parametrize("kind", SLOW)
 def test_documents_made_to_be_slow_are_answered_quickly(kind: str, size: int) -> None:

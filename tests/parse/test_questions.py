@@ -25,6 +25,7 @@ def test_every_question_about_the_corpus_ends_and_its_line_plans_the_same(case: 
         check(found, choice)
 
 
+@pytest.mark.long
 def test_the_corpus_asks_for_all_that_is_required() -> None:
     fields = {question.field for case in CASES for question in asked(dict(documents_of(case)))}
     required = {"experiment name", "experiment_name", "dataset", "epochs", "batch_size", "conda_env"}
@@ -32,6 +33,7 @@ def test_the_corpus_asks_for_all_that_is_required() -> None:
     assert required <= fields
 
 
+@pytest.mark.long
 @pytest.mark.examples
 @settings(max_examples=some_of(400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents(), st.integers(0, 1))

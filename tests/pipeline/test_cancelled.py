@@ -21,6 +21,8 @@ from support.sampling import mostly_long
 from support.setup_scripts import script
 from support.waiting import PATIENCE, wait_until
 
+pytestmark = pytest.mark.long
+
 DONE = 5
 
 # After some runs each script starts a child of its own session, notes both, and waits until it is told to go on.

@@ -18,6 +18,8 @@ from support.scaffolding import codes, refusal
 from support.setup_scripts import MAKE, THREE, failed, scaffold, script
 from support.wording import absent
 
+pytestmark = pytest.mark.long
+
 MINE = "mine: true\n"
 
 

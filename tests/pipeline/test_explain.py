@@ -378,6 +378,7 @@ def test_what_an_external_script_cannot_be_told_is_in_the_line_that_submits(
 # What lies there may be anybody's.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", mostly_long(layout.RUN_FILES, "finetune.yaml"))
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory", "not UTF-8", "deep", "empty", "huge"])
 def test_files_that_cannot_be_read_are_named_and_the_rest_is_explained(done: Path, name: str, kind: str) -> None:

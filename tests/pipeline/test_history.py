@@ -371,6 +371,7 @@ def test_what_a_reason_says_is_escaped_and_cut(done: Path, capsys: pytest.Captur
     assert "\nSCAFFOLD" not in printed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("put", [put_link, put_file, put_fifo])
 @pytest.mark.parametrize(
     "place",

@@ -30,6 +30,8 @@ from support.measuring import memory_at_most
 from support.permissions import held_to_modes
 from support.plan_files import with_its_id
 
+pytestmark = pytest.mark.long
+
 RESUME = "resume_from_checkpoint"
 SECONDS = 20.0
 MEGABYTES = 300

@@ -63,6 +63,7 @@ def check_reported(problem: dict[str, Any], experiment: Path, *, is_there: bool)
         report.unlink()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", spread(PLACES, every=2))
 def test_an_exception_anywhere_in_a_command_is_reported(
     experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
@@ -89,6 +90,7 @@ def test_an_exception_anywhere_in_a_command_is_reported(
     assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", spread(PLACES, every=3))
 def test_an_exception_anywhere_in_a_tool_is_reported_and_the_server_lives(
     experiment: Path, monkeypatch: pytest.MonkeyPatch, place: str

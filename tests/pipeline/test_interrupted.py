@@ -24,6 +24,8 @@ from support.forked import was_killed
 from support.forked_command import command, in_fork
 from support.setup_scripts import MAKE, script
 
+pytestmark = pytest.mark.long
+
 RUNS = ("lr1e-5", "lr5e-5")
 CHANGES = [each.name for each in SCENARIOS if each.frozen or "--started" in each.line]
 """Those of an experiment with runs that were started."""

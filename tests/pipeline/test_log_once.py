@@ -25,6 +25,8 @@ from support.forked import was_killed
 from support.sampling import spread
 from support.scaffolding import codes, refusal, scaffold
 
+pytestmark = pytest.mark.long
+
 
 class Killed(BaseException):
     """Stands for a kill: nobody handles it."""

@@ -165,6 +165,7 @@ def test_what_planning_never_makes_is_refused_by_every_step(planned: tuple[Path,
 OF_EXTERNAL = [what for what in EDITS if what not in {"an unknown setting", "no format", "a time without end"}]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", OF_EXTERNAL)
 def test_a_plan_for_an_external_script_is_judged_too(planned: tuple[Path, Path], what: str) -> None:
     _, experiment = planned
@@ -185,6 +186,7 @@ def test_a_plan_that_names_a_device_reads_nothing_of_it(done: Path, target: str)
     check_refused(done)
 
 
+@pytest.mark.long
 def test_a_script_of_gigabytes_is_not_read(experiment: Path, tmp_path: Path) -> None:
     file = script(tmp_path / "tool", MAKE)
     steps.render(Request(experiment, setup_script=str(file)))
@@ -233,6 +235,7 @@ def changed_at(content: dict[str, Any], place: tuple[Any, ...], value: Any, *, r
     return copy
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("seed", "tries"), mostly_long([(0, 150), *((n, 600) for n in range(1, 20))], (0, 150)))
 def test_any_value_at_any_place_is_a_plan_or_a_refusal(done: Path, seed: int, tries: int) -> None:
     """With the id that fits; what is taken for a plan goes through every step without an exception."""
@@ -270,6 +273,7 @@ def test_a_plan_that_is_taken_is_the_one_that_was_made(done: Path) -> None:
     assert everything(done) == before
 
 
+@pytest.mark.long
 def test_a_plan_with_every_kind_of_text_keeps_its_id(tmp_path: Path) -> None:
     prompt = "Sätze \\u0041 \\\\u0000 'x' \"y\" ✓ 🙂 <b> {brace}"
     replace = {"**System prompt:**": f"**System prompt:** {prompt} "}
@@ -309,6 +313,7 @@ def test_names_that_differ_only_in_case_from_former_ones_stand_in_nobodys_way(tm
     assert scaffold(experiment, names="table").unchanged
 
 
+@pytest.mark.long
 def test_the_oldest_former_runs_are_forgotten_before_the_plan_is_too_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

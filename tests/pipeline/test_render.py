@@ -68,6 +68,7 @@ def test_account_partition_and_constraint_lines_are_there_only_where_they_are_se
     assert all(line in full for line in lines)
 
 
+@pytest.mark.long
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     value=st.text(alphabet=st.characters(exclude_categories=["Cs"]))

@@ -16,6 +16,8 @@ from support.sampling import mostly_long
 from support.scaffolding import refusal, scaffold
 from support.wording import absent
 
+pytestmark = pytest.mark.long
+
 RUN = "rank8_lr1e-5"
 CHAT = {"**Epochs:** 2": "**Epochs:** 2\n- **Dataset type:** chat_completion"}
 

@@ -16,6 +16,7 @@ def _user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USER", "ada")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "generation"), spread(itertools.product(UNLIKE, GENERATIONS), every=3 * len(GENERATIONS) + 1)
 )

@@ -70,6 +70,7 @@ def killed(experiment: Path) -> Path:
     return experiment
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", [steps.scaffold, steps.render, steps.setup, steps.validate])
 def test_what_a_killed_scaffold_left_is_found_by_doctor_and_removed_by_a_step_with_nothing_to_do(
     killed: Path, step: Callable[[Request], object]

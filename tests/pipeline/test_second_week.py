@@ -219,6 +219,7 @@ def test_whatever_would_change_a_started_run_is_refused(sweep: Path, old: str, n
     assert kept(sweep, RUNS) == before
 
 
+@pytest.mark.long
 def test_a_template_that_changes_only_the_text_is_a_change_too(sweep: Path, tmp_path: Path) -> None:
     from scaffold_torchtune.system.layout import TEMPLATES
 

@@ -20,6 +20,8 @@ from scaffold_torchtune.system.files import Tree
 from support.permissions import held_to_modes
 from support.second_week import Week, grid, submitted
 
+pytestmark = pytest.mark.long
+
 FOUR = ["rank8_lr1e-5", "rank8_lr5e-5", "rank16_lr1e-5", "rank16_lr5e-5"]
 EPOCHS = {"epochs": 5, "batch_size": 4}
 FILES = ("setup_finetune.yaml", "finetune.yaml", "finetune.slurm")

@@ -356,6 +356,7 @@ def test_what_others_write_to_the_disk_is_no_change(week: Week, monkeypatch: pyt
     assert everything(week.directory) == before
 
 
+@pytest.mark.long
 def test_results_are_moved_away_twice_under_two_names(week: Week) -> None:
     week.scaffold()
     for epochs in (5, 7):
@@ -391,6 +392,7 @@ def test_a_template_and_an_external_script_in_the_place_of_the_bundled_one(week:
     assert submitted(week.scaffold(told=False)) == FOUR[2:]
 
 
+@pytest.mark.long
 def test_a_script_that_changes_makes_no_started_run_anew(week: Week, tmp_path: Path) -> None:
     week.given = {"setup_script": str(script(tmp_path, MAKE)), "activate": False}
     week.scaffold()
@@ -400,6 +402,7 @@ def test_a_script_that_changes_makes_no_started_run_anew(week: Week, tmp_path: P
     assert submitted(week.scaffold(told=False, started="keep")) == FOUR[1:]
 
 
+@pytest.mark.long
 def test_the_yaml_form_grows(week: Week) -> None:
     week.form = "yaml"
     week.scaffold()
@@ -415,6 +418,7 @@ def test_the_yaml_form_grows(week: Week) -> None:
     week.scaffold(started="keep")
 
 
+@pytest.mark.long
 def test_a_summary_that_is_written_anew_as_yaml_plans_the_same_runs(week: Week) -> None:
     week.scaffold()
     week.train(FOUR[0])

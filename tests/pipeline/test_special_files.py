@@ -20,6 +20,8 @@ from support.mcp_calls import call
 from support.sampling import spread
 from support.scaffolding import codes, refusal
 
+pytestmark = pytest.mark.long
+
 OUTPUTS = "/scratch/gpfs/LAB/ada/ck-outputs"
 NOT_UTF8 = os.fsdecode(b"x\xff")
 LONG = "e\u0301" * 120  # of combining characters: 240 characters, and more bytes than a name may have

@@ -70,6 +70,7 @@ def test_the_bundled_setup_finetune_scaffolds_with_it(tmp_path: Path, text: str,
     assert outputs(experiment) == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("generation", spread(["november", "december", "august"], every=2))
 def test_each_external_generation_scaffolds_with_it(tmp_path: Path, generation: str) -> None:
     own = {"november": JSON, "december": JSON, "august": STOCK.replace("stash_adapter_weights: 'true'\n", "")}[

@@ -17,6 +17,8 @@ from support.checkpoints import make_checkpoint, write_safetensors
 from support.damaged import LARGE, flipped, mutated
 from support.plans import plan_of
 
+pytestmark = pytest.mark.long
+
 MODEL = "Llama-3.2-1B-Instruct"
 
 

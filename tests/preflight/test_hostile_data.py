@@ -24,6 +24,8 @@ from support.plans import Changes, plan_of, run_of
 from support.sampling import spread
 from support.wording import absent
 
+pytestmark = pytest.mark.long
+
 CHAT: Changes = {"dataset_type": "chat_dataset", "system_prompt": ""}
 TEXT: Changes = {"dataset_type": "text_completion_dataset", "system_prompt": "", "packed": True}
 KILOBYTE = 1024 if sys.platform == "linux" else 1  # of ru_maxrss

@@ -78,6 +78,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("field", CHANGES)
 def test_the_state_of_another_plan_is_refused_by_the_name_of_what_differs(here: Path, field: str) -> None:
     old, new, expected, actual = CHANGES[field]

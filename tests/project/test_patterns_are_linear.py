@@ -18,6 +18,8 @@ import pytest
 
 import scaffold_torchtune
 
+pytestmark = pytest.mark.long
+
 PACKAGE: Final = Path(scaffold_torchtune.__file__).parent
 METHODS: Final = frozenset({"match", "fullmatch", "search", "sub", "finditer", "findall", "split"})
 PROGRAMS: Final = {"external_checks/torchtune_program.py", "setup/external/options_program.py"}

@@ -140,6 +140,7 @@ def test_one_failed_setup_is_told_first_with_its_reason(many: Path) -> None:
 # --- bounds ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", ["parse", "plan", "render", "setup", "validate"])
 def test_pages_list_every_run_once_and_counts_stay_whole(many: Path, step: str) -> None:
     result = getattr(steps, step)(Request(many))
@@ -226,6 +227,7 @@ def test_renders_outcome_and_counts_tell_the_same(tmp_path: Path) -> None:
     assert data["counts"] == {"warnings": 0}
 
 
+@pytest.mark.long
 def test_what_fits_on_the_first_page_stands_on_every_page(many: Path) -> None:
     first, later = replied("plan", many), replied("plan", many, start=100)
     for name in ("warnings", "varying", "excluded"):

@@ -13,6 +13,8 @@ from support.sampling import spread
 from support.setup_scripts import GOOD, MAKE, THREE, failed, scaffold, script
 from support.waiting import PATIENCE, pass_deadlines_once
 
+pytestmark = pytest.mark.long
+
 BAD = THREE[1]
 SLEEPER = "[sys.executable, '-c', 'import time; time.sleep(600)']"
 NOTE = "pathlib.Path(MARKS, str(child.pid)).touch()"

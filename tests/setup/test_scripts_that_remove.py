@@ -13,6 +13,8 @@ from support.sampling import mostly_long, spread
 from support.scaffolding import codes, refusal
 from support.setup_scripts import MAKE, THREE, failed, scaffold, script
 
+pytestmark = pytest.mark.long
+
 BAD = THREE[1]
 OTHERS = [run for run in THREE if run != BAD]
 REMOVE = """\

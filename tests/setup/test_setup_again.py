@@ -10,6 +10,8 @@ from support.experiments import actions, change, everything, outputs
 from support.sampling import spread
 from support.setup_scripts import THREE, scaffold, script
 
+pytestmark = pytest.mark.long
+
 # Puts the number of epochs from a template beside it into what it makes, and counts its runs.
 READS = """\
 beside = pathlib.Path(__file__).parent / TEMPLATE

@@ -16,6 +16,8 @@ from support.setup_scripts import MAKE, THREE, failed, scaffold, script
 from support.waiting import PATIENCE, pass_deadlines_once, wait_until, written
 from support.wording import absent
 
+pytestmark = pytest.mark.long
+
 
 def test_only_the_end_of_a_long_output_is_kept(single: Path, tmp_path: Path) -> None:
     body = "sys.stdout.write('x' * 5_000_000 + '\\n')\nsys.stdout.flush()\nsys.exit('the last line')"

@@ -30,6 +30,7 @@ def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
     return Login(tmp_path, monkeypatch, "cruijff", "other")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("runs", [3, pytest.param(50, marks=pytest.mark.long)])
 def test_many_runs_activate_once(tmp_path: Path, login: Login, runs: int) -> None:
     experiment = many_runs(tmp_path, runs)
@@ -52,6 +53,7 @@ def test_each_step_as_a_call_of_a_server_shares_one_activation(single: Path, tmp
     assert login.conda.activated == ["cruijff"]
 
 
+@pytest.mark.long
 def test_another_environment_is_activated_for_itself(tmp_path: Path, login: Login) -> None:
     file = script(tmp_path, MAKE)
     assert scaffold(make_experiment(tmp_path / "one"), file).ok

@@ -89,6 +89,7 @@ def test_a_value_may_take_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -
         read(b'{"a": ["' + b"x" * 5_000 + b'"]}')
 
 
+@pytest.mark.long
 def test_memory_is_that_of_one_value_and_not_of_the_file() -> None:
     data = b'{"train": [' + b",".join([b'{"a": [[], [], []]}'] * 60_000) + b"]}"  # read at once it takes 30 MB
     tracemalloc.start()

@@ -248,6 +248,7 @@ def test_with_less_it_does_the_same(tree: Tree, lacking: str) -> None:
         assert codes(tree) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.long)])
 def test_of_eight_processes_one_has_it_also_where_they_are_killed(
     tree: Tree, tmp_path: Path, lacking: str, times: int
@@ -414,6 +415,7 @@ def test_what_the_file_system_says_at_any_call_is_a_refusal_or_stops_nobody(
     assert worked > 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("left", mostly_long(["nothing", "an empty lock", "a dead one's"], "a dead one's"))
 def test_killed_at_any_call_it_stops_nobody_and_leaves_no_half(tree: Tree, left: str) -> None:
     for number in itertools.count(1):

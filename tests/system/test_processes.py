@@ -17,6 +17,8 @@ from scaffold_torchtune.system.processes import Completed
 from support.experiments import is_alive
 from support.waiting import PATIENCE, pass_deadlines_once, wait_until
 
+pytestmark = pytest.mark.long
+
 
 def run(folder: Path, program: str, timeout: float = PATIENCE, stop: threading.Event | None = None) -> Completed:
     return processes.run([sys.executable, "-c", program], folder, timeout, stop)

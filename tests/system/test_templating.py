@@ -36,6 +36,7 @@ def problem_of(folder: Path, source: str, limits: Limits = LIMITS) -> TemplatePr
 DOUBLES = "{% set n = namespace(x=VALUE) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "source",
     mostly_long(
@@ -60,6 +61,7 @@ def test_memory_that_a_template_takes_is_bounded(tmp_path: Path, source: str) ->
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes, of this process
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "source",
     [
@@ -75,17 +77,20 @@ def test_time_that_a_template_takes_is_bounded(tmp_path: Path, source: str) -> N
     assert absent(message, f"{SHORT.seconds} s", f"{SHORT.megabytes} MB") == []
 
 
+@pytest.mark.long
 def test_an_operation_that_nothing_can_interrupt_is_ended_with_its_process(tmp_path: Path) -> None:
     power = "{{ (3**(3**16)) ** 3 % 7 }}"  # minutes, in a few hundred megabytes
     limits = Limits(megabytes=2000, seconds=1)
     assert absent(problem_of(tmp_path, power, limits).message, "1 s") == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("source", ["{% for i in range(99999) %}{{ 'x' * 100 }}{% endfor %}", "x" * (MAX_TEMPLATE + 1)])
 def test_output_and_size_of_a_template_are_bounded(tmp_path: Path, source: str) -> None:
     assert absent(problem_of(tmp_path, source).message, MAX_TEMPLATE) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "source",
     spread(
@@ -114,6 +119,7 @@ def test_whatever_a_template_raises_is_a_problem_of_it(tmp_path: Path, source: s
     assert problem_of(tmp_path, source).message
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     mostly_long(
