@@ -26,15 +26,21 @@ if TYPE_CHECKING:
 
 _SCHEME: Final = "torchtune://"  # a path follows the kind of resource: torchtune://log/path/to/experiment
 _JSON, _MARKDOWN = "application/json", "text/markdown"
+# The guides that SKILL.md links to, for clients that have the server and not the skill.
+_GUIDES: Final = {
+    "torchtune": "The eight steps in detail",
+    "documents": "How documents are read",
+    "labels": "Every setting, its labels and its default",
+    "recipes": "Recipes, methods and Weights & Biases",
+    "troubleshooting": "Every finding code, its cause and fix",
+}
 # The path is held to the server's roots as that of any tool is.
 _PATHS = ResourceSecurity(reject_path_traversal=False, reject_absolute_paths=False)
 
 
 def add_resources(server: MCPServer[Any], roots: Roots) -> None:
     """Add the resources to a server whose experiments must lie under one of `roots`."""
-    # The workflows that SKILL.md points to, for who has the server and not the skill.
-    guides = {"torchtune": "The eight steps in full", "troubleshooting": "Every finding code, its cause and fix"}
-    for name, title in guides.items():
+    for name, title in _GUIDES.items():
         uri, file = f"{_SCHEME}guide/{name}", shipped("workflows", f"{name}.md")
         guide = FileResource(uri=uri, name=f"guide-{name}", title=title, mime_type=_MARKDOWN, path=file, description="")
         server.add_resource(guide)
