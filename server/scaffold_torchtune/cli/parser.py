@@ -124,8 +124,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog=_PROGRAM,
         description="Create validated torchtune run directories, ready to submit, from an experiment summary.",
-        epilog="Exit status: 0 success; 1 a run failed, a value does not match, or a step was stopped midway; 2 refused,"
-        " no run directory or file was changed; 70 an internal error.",
+        epilog="Exit status: 0 success; 1 a run failed, a value does not match, or a step was stopped midway; 2"
+        " refused, no run directory or file was changed; 70 an internal error.",
     )
     made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     made.set_defaults(
