@@ -290,7 +290,7 @@ _ALL: Final = (
     Parameter(
         "warmup_ratio", "float", ("warm up ratio", "warmup fraction", "warm up fraction", "warmup proportion"),
         none="0", bounds=Bounds(minimum=0, maximum=1), key=False, warn_unread=True,
-        option=NewOption("--warmup-ratio", "X", "fraction of steps used for warm-up, such as 0.03", label="Warmup ratio"),
+        option=NewOption("--warmup-ratio", "X", "fraction of steps for warm-up, such as 0.03", label="Warmup ratio"),
     ),
     Parameter(
         "weight_decay", "float", ("wd",), none="0", bounds=Bounds(minimum=0, maximum=10), usual=Bounds(maximum=0.5),
