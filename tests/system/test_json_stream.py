@@ -83,7 +83,7 @@ def test_what_is_wrong_is_said(data: bytes, said: str) -> None:
 
 def test_a_value_may_take_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serialization, "_CHUNK", 100)
-    monkeypatch.setattr(serialization, "MAX_VALUE", 1_000)
+    monkeypatch.setattr(serialization, "MAX_JSON_VALUE", 1_000)
     assert read(b'{"a": ["' + b"x" * 500 + b'"]}') == {"a": ["x" * 500]}
     with pytest.raises(TooLarge):
         read(b'{"a": ["' + b"x" * 5_000 + b'"]}')
