@@ -320,8 +320,7 @@ def test_the_oldest_former_runs_are_forgotten_before_the_plan_is_too_large(
     experiment = make_experiment(tmp_path / "sweep", without=["- **Runs:**", "_rank16_"])
     assert scaffold(experiment).ok
     size = (experiment / ".scaffold" / "plan.json").stat().st_size
-    for module in (state, state):
-        monkeypatch.setattr(module, "MAX_READ", 3 * size)
+    monkeypatch.setattr(state, "MAX_READ", 3 * size)
     monkeypatch.setattr(state, "_SURELY_FEW", 0)
     for number in range(2, 9):
         replace_second_row(experiment, f"run{number}", number)
