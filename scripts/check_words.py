@@ -33,7 +33,7 @@ BANNED: Final[dict[str, str]] = {
     r"\bin no way\b": "not",
     r"\bnobody foresaw\b|\bunforeseen\b|\bforeseen?\b": "unexpected; predicted",
     r"\bno more\b(?! than)": "no longer",
-    r"\banew\b": "again; regenerated",
+    r"(?<!-)\banew\b": "again; regenerated",
     r"\bwhoever\b": "the caller; the user",
     r"\bthere(?:by|in|of|upon)\b|\bhere(?:by|of)\b": "so; in it",
     r"\w\(s\)(?!\w)": "a plural of its own",

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from scaffold_torchtune.new.options import COLUMNS, ONLY_LOCAL, OPTIONS, TRAINING
-from scaffold_torchtune.parse import local_labels
+from scaffold_torchtune.new import COLUMNS, ONLY_LOCAL, OPTIONS, TRAINING
+from scaffold_torchtune.parse import local_lines
 from scaffold_torchtune.parse.yaml_form import ComputeForm, RunForm, TrainingDataForm
-from scaffold_torchtune.results.tools import STEPS
+from scaffold_torchtune.results.reply import STEPS
 from scaffold_torchtune.settings.kinds import PROJECTIONS, UNBOUNDED
 from scaffold_torchtune.settings.parameters import DIRECTORIES, KEYS, OF_LOCAL, PARAMETERS, by_label, normalize
 
@@ -60,9 +60,9 @@ def test_every_label_of_claude_local_md_in_the_guide_means_its_setting_where_it_
             (label, topics[:2]) for label in labels_in(of_jobs)
         ]
         for label, where in labels:
-            assert {local_labels.setting(label, topic) for topic in where} == {name.strip("`")}, label
+            assert {local_lines.setting(label, topic) for topic in where} == {name.strip("`")}, label
         for label in labels_in(some):
-            assert name.strip("`") in {local_labels.setting(label, topic) for topic in topics}, label
+            assert name.strip("`") in {local_lines.setting(label, topic) for topic in topics}, label
 
 
 def test_settings_that_the_guides_name_are_parameters() -> None:

@@ -1,22 +1,123 @@
-"""The reply to an agent, or to `--json`: a result made small, with what to do next.
+"""The steps as commands and tools call them, in one table; and the reply to an agent, or to `--json`.
 
-Each reply says in one line what came of the step (`outcome`), what is to be done next with which tool and arguments
-(`next`), and which entries scaffold.log got (`logged`). Counts are always whole; lists are cut at a number of bytes,
-texts at a number of characters, with how much was left out (`left_out`) and how to see it (`more`).
-benchmarks/tokens.py counts what comes of the bounds.
+A reply is a result made small, with what to do next. It says in one line what came of the step (`outcome`), what is to
+be done next with which tool and arguments (`next`), and which entries scaffold.log got (`logged`). Counts are always
+whole; lists are cut at a number of bytes, texts at a number of characters, with how much was left out (`left_out`) and
+how to see it (`more`). benchmarks/tokens.py counts what comes of the bounds.
 """
 
+import fnmatch
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 
 from scaffold_torchtune.findings import Refused, serious
 from scaffold_torchtune.results import step_results as results
 from scaffold_torchtune.results.step_results import Cut, RefusalError, StepResult
-from scaffold_torchtune.results.tools import ARGUMENTS, HANDED_ON, Call
+
+
+class Step(NamedTuple):
+    """A step: its command with its help, its tool with title and description, its result and its arguments."""
+
+    command: str
+    help: str
+    tool: str
+    title: str
+    description: str
+    result: type[results.StepResult]
+    arguments: tuple[str, ...]
+
+
+_DOCUMENTS: Final = ("experiment", "local")
+_PLANNING: Final = (*_DOCUMENTS, "names", "template", "setup_script", "answers", "started")
+_PAGE: Final = ("start", "only")
+
+HANDED_ON: Final = frozenset(_PLANNING)
+"""The arguments that apply to all calls of a scaffold, and are passed on to the next one."""
+
+STEPS: Final = (
+    Step(
+        "parse",
+        "step 1: read the documents of the experiment; writes nothing",
+        "parse_summary",
+        "Parse the experiment's documents",
+        "Step 1: read experiment_summary.md and claude.local.md. Writes nothing.\n\n"
+        "If fields are missing or unclear, the error lists all of them, each with file, line and the line to add.",
+        results.ParseResult,
+        (*_DOCUMENTS, "template", "answers", *_PAGE),
+    ),
+    Step(
+        "plan",
+        "steps 2 and 4: plan the run directories and select the template; writes nothing",
+        "plan_runs",
+        "Plan the run directories",
+        "Steps 2 and 4: find the parameters that vary, plan each run's directory and values, select the template."
+        " Writes nothing.\n\n"
+        "Show the plan, its warnings and its defaults to the user before render_yaml.",
+        results.PlanResult,
+        (*_PLANNING, "explain", *_PAGE),
+    ),
+    Step(
+        "render",
+        "steps 3 and 5: create the run directories and their setup_finetune.yaml",
+        "render_yaml",
+        "Write run directories and setup_finetune.yaml",
+        "Steps 3 and 5: freeze the plan, create the run directories, write setup_finetune.yaml. Safe to repeat.",
+        results.RenderResult,
+        (*_PLANNING, "overwrite", *_PAGE),
+    ),
+    Step(
+        "setup",
+        "step 6: generate finetune.yaml and finetune.slurm of every run with setup_finetune",
+        "run_setup",
+        "Run setup_finetune in each run directory",
+        "Step 6: generate finetune.yaml and finetune.slurm of every run. Call render_yaml first.\n\n"
+        "A failed run does not stop the others: check failed and each reason.",
+        results.SetupResult,
+        (*_DOCUMENTS, "overwrite", "started", "jobs", "timeout", *_PAGE),
+    ),
+    Step(
+        "validate",
+        "step 7: check that every planned value arrived",
+        "validate",
+        "Validate every planned value",
+        "Step 7: check that every planned value arrived; writes the last entry of scaffold.log.\n\n"
+        "Submit the runs only if passed is true.",
+        results.ValidateResult,
+        (*_DOCUMENTS, "with_torchtune", *_PAGE),
+    ),
+)
+
+TOOLS: Final = {step.command: step.tool for step in STEPS}
+"""The tool of each command that does a step."""
+
+ARGUMENTS: Final = {step.tool: step.arguments for step in STEPS}
+"""The arguments of each tool."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a tool, or of a command in its place.
+
+    `tool` is its name as the server has it, `arguments` are those that were given. Lists begin with item `start`,
+    counted from 1; `only` is a shell pattern of the names of runs to list. `whole`: nothing is cut.
+    """
+
+    tool: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    start: int = 1
+    only: str | None = None
+    whole: bool = False
+
+    def wants(self, run: Mapping[str, Any]) -> bool:
+        """Return whether a run is to be listed: by its directory, or by its name in the table."""
+        names = [str(run[key]) for key in ("directory", "name") if key in run]
+        return self.only is None or any(fnmatch.fnmatchcase(name, self.only) for name in names)
+
 
 # Bytes of JSON for a list
 _ORDINARY: Final = 2_400  # of what is in order
