@@ -70,7 +70,7 @@ def _optional(kind: Any, description: str, **limits: Any) -> tuple[Any, Any]:
 
 
 _ARGUMENTS: Final[dict[str, Any]] = {
-    "experiment": (_FilePath, Field(description="Absolute path of the experiment directory or of experiment_summary.md.")),
+    "experiment": (_FilePath, Field(description="Absolute path: experiment directory or experiment_summary.md.")),
     "local": _optional(_FilePath, "Path of claude.local.md; default: the nearest one."),
     "names": _optional(Literal["varying", "table"], "Directory names: the values that vary (default), or Run Name."),
     "template": _optional(_FilePath, "Template of setup_finetune.yaml, if the user gives one; the same in all calls."),
