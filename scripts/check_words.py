@@ -29,6 +29,7 @@ BANNED: Final[dict[str, str]] = {
     r"\bis absent\b|\bare absent\b": "missing",
     r"\b(?:is|are|was) meant\b": "intended",
     r"\bmeant so\b": "intended",
+    r"\banother \w+ than\b": "differs from; a different",
     r"\bgoes on\b|\bgo on\b": "continues",
     r"\bin no way\b": "not",
     r"\bnobody foresaw\b|\bunforeseen\b|\bforeseen?\b": "unexpected; predicted",
