@@ -46,7 +46,7 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "local": _option("--local FILE", "the claude.local.md to use", type=Path),
     "root": _option("--root DIR", _ROOT, type=Path, action="append", default=[]),
     "json": _option("--json", "print the structured result and nothing else", action="store_true"),
-    "start": _option("--start N", "with --json: list from item N on", type=_positive(int), default=1),
+    "start": _option("--start N", "with --json: list from item N on", type=_positive(int)),
     "only": _option("--only PATTERN", "with --json: list only runs whose name matches"),
     "whole": _option(
         "--all", "show every run, value and finding; with --json: cut no list and no text", action="store_true"
@@ -126,9 +126,7 @@ def parser() -> argparse.ArgumentParser:
         " 2 refused, no run directory or file was changed; 70 an error of scaffold-torchtune itself.",
     )
     made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    made.set_defaults(
-        **dict.fromkeys(("experiment", "run", "field", *_OPTIONS)) | {"root": [], "start": 1, "answers": []}
-    )
+    made.set_defaults(**dict.fromkeys(("experiment", "run", "field", *_OPTIONS)) | {"root": [], "answers": []})
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text, takes in _steps():
         step = _described(commands, name, text)

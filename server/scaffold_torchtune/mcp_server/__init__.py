@@ -91,8 +91,8 @@ _ARGUMENTS: Final[dict[str, Any]] = {
         bool,
         Field(default=False, description="Of the runs of `only`, where each value comes from, arrives, what it was."),
     ),
-    "start": (int, Field(1, ge=1, description="List from this item on.")),
-    "only": _optional(str, "List only runs whose name matches, e.g. rank8_*."),
+    "start": _optional(int, "List from this item on, all runs too that are as they should be.", ge=1),
+    "only": _optional(str, "List whole only the runs whose name matches, e.g. rank8_*."),
 }
 """The type of each argument, its default and what it means."""
 
