@@ -46,7 +46,7 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "local": _option("--local FILE", "claude.local.md to use instead of the one that is found", type=Path),
     "root": _option("--root DIR", _ROOT, type=Path, action="append", default=[]),
     "json": _option("--json", "print only the structured result", action="store_true"),
-    "start": _option("--start N", "with --json: begin lists with item N", type=_positive(int), default=1),
+    "start": _option("--start N", "with --json: begin lists with item N", type=_positive(int)),
     "only": _option("--only PATTERN", "with --json: list only runs whose names match"),
     "whole": _option(
         "--all", "show every run, value and finding; with --json: do not shorten lists or texts", action="store_true"
@@ -128,9 +128,7 @@ def parser() -> argparse.ArgumentParser:
         " refused, no run directory or file was changed; 70 an internal error.",
     )
     made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    made.set_defaults(
-        **dict.fromkeys(("experiment", "run", "field", *_OPTIONS)) | {"root": [], "start": 1, "answers": []}
-    )
+    made.set_defaults(**dict.fromkeys(("experiment", "run", "field", *_OPTIONS)) | {"root": [], "answers": []})
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text, takes in _steps():
         step = _described(commands, name, text)

@@ -95,8 +95,8 @@ _ARGUMENTS: Final[dict[str, Any]] = {
             description="For the runs of `only`: source of each value, places where it arrives, earlier values.",
         ),
     ),
-    "start": (int, Field(1, ge=1, description="First item to list.")),
-    "only": _optional(str, "List only runs whose names match, e.g. rank8_*."),
+    "start": _optional(int, "First item to list; lists all runs, also those with nothing to report.", ge=1),
+    "only": _optional(str, "List only runs whose names match, e.g. rank8_*, with all their values."),
 }
 """The type, default and description of each argument."""
 
