@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 from rich.console import Console
 
-from scaffold_torchtune.cli import printing
+from scaffold_torchtune.cli import screens
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.pipeline.state import existing_plan
@@ -204,9 +204,9 @@ def printed(of: Screen, width: int, command: str) -> str:
         emoji=False,
     )
     if isinstance(of, Refused):
-        printing.refusal(out, of)
+        screens.refusal(out, of)
     else:
-        printing.result(out, of, next_command=command)
+        screens.result(out, of, screens.View(words=tuple(command.split()[1:]), documents=("sweep",)))
     assert isinstance(out.file, io.StringIO)
     return "".join(f"{line.rstrip()}\n" for line in out.file.getvalue().splitlines())
 

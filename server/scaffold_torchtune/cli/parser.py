@@ -51,6 +51,7 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "whole": _option(
         "--all", "show every run, value and finding; with --json: cut no list and no text", action="store_true"
     ),
+    "notes": _option("--notes", "show the findings that are information only, too", action="store_true"),
     "template": _option(
         "--template FILE",
         "a template of setup_finetune.yaml: Jinja2 (.j2), instead of the bundled one; or plain YAML (.yaml), whose"
@@ -112,7 +113,7 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 }
 """Each option by the name of what it gives, in the order of the help texts."""
 
-_COMMON: Final = ("local", "root", "json", "start", "only", "whole")
+_COMMON: Final = ("local", "root", "json", "start", "only", "whole", "notes")
 _SCRIPT: Final = ("setup_script", "activate", "venv")
 _CHECKS: Final = ("sbatch", "with_torchtune")
 

@@ -1,7 +1,7 @@
 """Step 7: read the files of the run directories and validate them."""
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from scaffold_torchtune import __version__
@@ -148,7 +148,7 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
     for ask in (sbatch.ask_sbatch, ask_torchtune.ask_torchtune) if judged.runs else ():
         for directory, each in ask(tree.root, judged, files, request):
             external.setdefault(directory, []).append(each)
-    joined = {name: tuple(sort_findings([*found, *external.get(name, ())])) for name, found in own.items()}
+    joined = {name: tuple(sort_findings([*_causes(found), *external.get(name, ())])) for name, found in own.items()}
     ahead = serious(preflight_findings(plan, files))
     whole = [
         *outdated(plan, request),
@@ -160,6 +160,12 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         *unchosen(plan),
     ]
     return verdict(plan, joined, whole)
+
+
+def _causes(found: Sequence[Finding]) -> Iterable[Finding]:
+    """Return what is found of a run without the files that are missing because its setup failed."""
+    has_failed = any(each.code == "setup-failed" for each in found)
+    return (each for each in found if not (has_failed and each.code == "missing-file"))
 
 
 def _known(found: Iterable[Finding], kept: Kept) -> Iterator[Finding]:

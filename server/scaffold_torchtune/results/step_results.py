@@ -326,6 +326,18 @@ class ValidateResult(StepResult):
         return [*self.findings, *(each for run in self.runs for each in run.findings)]
 
     @property
+    def verdict(self) -> str:
+        """The verdict, with how many runs failed: `validation failed: 2 of 36 runs`."""
+        if self.passed:
+            return f"validation passed: {self.planned} of {_count(self.planned, 'run')}"
+        failed, unchecked = self.counts["failed"], self.planned - self.checked
+        parts = [f"{failed} of {_count(self.planned, 'run')}"] if failed else []
+        parts += [f"{unchecked} of {_count(self.planned, 'run')} not checked"] if unchecked else []
+        codes = dict.fromkeys(each.code for each in errors_in(self.findings) if each.code != "nothing-checked")
+        whole = f"all {_count(self.planned, 'run')} ({few([*codes], _NAMED_CODES)})"
+        return f"validation failed: {', '.join([*parts, *([whole] if codes else [])]) or 'no run is planned'}"
+
+    @property
     def kept_told(self) -> str:
         """What is kept: `, 3 kept as started (epochs 3, the summary says 5)`; nothing where nothing is."""
         values = f" ({'; '.join(self.kept_values)})" if self.kept_values else ""
@@ -343,14 +355,14 @@ class ValidateResult(StepResult):
 
     def _outcome(self) -> str:
         found = self.all_findings()
-        counts = f"{self.checked} of {_count(self.planned, 'run')} checked"
         if self.passed:
+            counts = f"{self.checked} of {_count(self.planned, 'run')} checked"
             left = f"; {self.left_told}" if self.started else ""
             return f"PASSED: {counts}, every planned value arrived{self.kept_told}{left}; {_warnings(found)}."
         codes = Counter(each.code for each in errors_in(found))
         kinds = ", ".join(f"{code} ({count})" for code, count in codes.most_common(_NAMED_CODES))
         more = f" and {len(codes) - _NAMED_CODES} more kinds" if len(codes) > _NAMED_CODES else ""
-        return f"FAILED: {counts}, {self.counts['failed']} with errors: {kinds}{more}."
+        return f"FAILED: {self.verdict.partition(': ')[2]}: {kinds}{more}."
 
 
 class ScaffoldResult(Model):
@@ -371,6 +383,16 @@ class ScaffoldResult(Model):
         """Return the results of the steps by command."""
         named = {"parse": self.parse, "plan": self.plan, "render": self.render, "setup": self.setup}
         return {**named, "validate": self.validation}
+
+    @property
+    def verdict(self) -> str:
+        """The verdict, with how many runs failed in which step: `not ready: setup failed in 1 of 4 runs`."""
+        failed = {run.directory for run in self.setup.runs if not run.ok}
+        if not failed:
+            return self.validation.verdict
+        more = sum(not run.passed and run.directory not in failed for run in self.validation.runs)
+        rest = f", validation in {more} more" if more else ""
+        return f"not ready: setup failed in {len(failed)} of {_count(self.setup.processed, 'run')}{rest}"
 
     @property
     def logged(self) -> tuple[str, ...]:
