@@ -35,6 +35,7 @@ _GAP: Final = 3  # columns between those of a table
 _WIDE: Final = 500  # where there is no terminal, nothing is wrapped or cut
 _GRID: Final = 120  # but names stand side by side in so many columns
 _FIRST: Final = "reading"
+_UNBROKEN: Final = re.compile(r"\(?`[^`]*`\S*|- \*\*.*$|\S+")
 
 
 class ProgressBar:
@@ -122,10 +123,13 @@ def fix(out: Console, text: str, *, style: str = "", hang: int) -> None:
 
 
 def _breaks(text: str, width: int, hang: int) -> list[int]:
-    """Return before which words a text is broken into lines, all but the first of which hang; never within a word."""
+    """Return before which words a text is broken into lines, all but the first of which hang.
+
+    Neither a word is broken, nor what is to be pasted: what stands in backquotes, a line of a list at the end.
+    """
     found: list[int] = []
     begun, indent = 0, 0
-    for word in re.finditer(r"\S+", text):
+    for word in _UNBROKEN.finditer(text):
         if (
             word.start() > begun
             and indent + cell_len(text[begun : word.end()]) > width

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models import Experiment, Run, Setting
 from scaffold_torchtune.plan.run_settings import number, own_value, warmup_ratio
+from scaffold_torchtune.settings.fixes import line_of
 from scaffold_torchtune.system.text import shown
 
 
@@ -35,13 +36,6 @@ def _said(name: str, run: Run, experiment: Experiment) -> Setting | None:
     return own_value(name, run, experiment) or experiment.template.get(name)
 
 
-def line_of(name: str, label: str, value: object, experiment: Experiment) -> str:
-    """Return the line that gives a setting to all runs, in the form of the summary."""
-    return (
-        f"`{name}: {value}` in controls" if experiment.form == "yaml" else f"'- **{label}:** {value}' in Configuration"
-    )
-
-
 def _nodes(nodes: Setting | None) -> Iterator[Finding]:
     if nodes is not None and nodes.value != 1:
         message = f"{nodes.value} nodes are asked for, and a run gets the GPUs of one"
@@ -68,8 +62,8 @@ def _effective_batch(
     each, rest = divmod(said.integer, batch * gpus)
     fix = "correct the effective batch size, or what makes it"
     if each and not rest:
-        line = line_of("gradient_accumulation_steps", "Gradient accumulation steps", each, experiment)
-        fix = f"write {line}, or correct the effective batch size"
+        line = line_of("gradient_accumulation_steps", each, yaml=experiment.form == "yaml")
+        fix = f"add {line}, or correct the effective batch size"
     yield finding(
         "ambiguous", message, field="effective_batch_size", expected=said.value, actual=actual, at=said.source, fix=fix
     )
@@ -92,8 +86,8 @@ def _warmup(run: Run, planned: Mapping[str, Setting], experiment: Experiment) ->
         if packed is not None and packed.value is True:
             why = "samples are packed by their length in tokens"
         message = f"the warm-up is {shown(ratio.value)} of the steps, which are not known: {why}"
-        line = line_of("num_warmup_steps", "Warmup steps", "NUMBER", experiment)
-        fix = f"write {line} in its place: {shown(ratio.value)} of the optimizer steps of all epochs"
+        line = line_of("num_warmup_steps", "NUMBER", yaml=experiment.form == "yaml")
+        fix = f"add {line} in its place: {shown(ratio.value)} of the optimizer steps of all epochs"
         yield finding(
             "unsupported-setting", message, field="warmup_ratio", actual=ratio.value, at=ratio.source, fix=fix
         )

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +11,7 @@ from scaffold_torchtune.models import DiskState, Plan, PlannedRun
 from scaffold_torchtune.preflight.optimizer_steps import effective_batch, part_of, rows_of, steps_of
 from scaffold_torchtune.preflight.run_groups import at, concerning, full, grouped, output_dir
 from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.fixes import to_give
 from scaffold_torchtune.torchtune_facts.facts import ModelFacts, load
 from scaffold_torchtune.torchtune_facts.model_registry import default_resources, find_model
 
@@ -70,6 +71,7 @@ class Need:
     held: int
     logits: int
     saved: int
+    saved_adapter: int
 
 
 def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
@@ -94,6 +96,7 @@ def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
         held=model // facts.layers if _offloaded(run, gpus) else (weights + 3 * trained) // gpus,
         logits=run.integer("batch_size", 1) * run.integer("max_seq_len", 2048) * vocabulary * _BF16,
         saved=epoch * epochs + (2 * trained if epochs > 1 else 0),
+        saved_adapter=(model if full(run) else adapter) * epochs + (2 * trained if epochs > 1 else 0),
     )
 
 
@@ -205,6 +208,7 @@ def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding
 def _disk(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
     """Outputs that are more than what is free where they go."""
     needs = {run.directory: need.saved for run, need in runs}
+    adapters = {run.directory: need.saved_adapter for run, need in runs}
     for outputs, some in grouped([run for run, _ in runs], output_dir).items():
         free, needed = disk.free.get(str(outputs)), sum(needs[run.directory] for run in some)
         if free is not None and needed > free:
@@ -212,9 +216,19 @@ def _disk(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
                 f"the checkpoints of {concerning(some, plan)} take {_gib(needed)} in all, but below {outputs} no more"
                 f" than {math.ceil(free / _GIB)} GiB are free"
             )
-            fix = "make room, name another output directory, or save adapter weights only"
+            fix = f"{_less(plan, some, needs, adapters)}make room, or name another output directory"
             expected, place = f"{_gib(needed)} free", at(some[0], "output_dir_base", "project_dir")
             yield finding("disk-space", message, field="output_dir_base", expected=expected, fix=fix, at=place)
+
+
+def _less(plan: Plan, runs: list[PlannedRun], needs: Mapping[str, int], adapters: Mapping[str, int]) -> str:
+    """Return how less is saved, and how much less; nothing where no run has an adapter, or that alone is saved."""
+    able = [run for run in runs if adapters[run.directory] < needs[run.directory]]
+    if not able:
+        return ""
+    saved = sum(min(adapters[run.directory], needs[run.directory]) for run in runs)
+    line = to_give("save_adapter_weights_only", "yes", able, plan.runs)
+    return f"{line} ({_gib(sum(needs[run.directory] for run in runs))} -> {_gib(saved)}), "
 
 
 def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
@@ -227,7 +241,9 @@ def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
             f"the arithmetic alone takes at least {hours:.1f} hours on the GPUs of {_names(run)} in"
             f" {concerning(short, plan)}, but the time limit is {run.value('time')}"
         )
-        expected, fix = f"more than {hours:.1f} hours", "ask for more time, more GPUs, or train less"
+        enough = kinds.slurm_time(math.ceil(2 * hours) * 3600)
+        expected = f"more than {hours:.1f} hours"
+        fix = f"{to_give('time', enough, short, plan.runs)} (twice the arithmetic), use more GPUs, or train less"
         yield finding(
             "time-limit", message, field="time", expected=expected, actual=run.text("time"), fix=fix, at=at(run, "time")
         )

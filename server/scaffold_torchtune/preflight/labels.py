@@ -16,6 +16,7 @@ from scaffold_torchtune.models import DiskState, Plan, PlannedRun, SampleCounts
 from scaffold_torchtune.preflight.optimizer_steps import TRAIN, effective_batch, part_of
 from scaffold_torchtune.preflight.run_groups import at, concerning, full, grouped, row
 from scaffold_torchtune.preflight.samples import CHAT, INSTRUCT, TEXT, counts_of, form_of
+from scaffold_torchtune.settings.fixes import to_give
 from scaffold_torchtune.system.text import shown
 from scaffold_torchtune.torchtune_facts.facts import steps_per_epoch
 from scaffold_torchtune.torchtune_facts.model_registry import find_model
@@ -83,10 +84,10 @@ def _amount(certain: int, likely: int) -> str:
     return str(certain) if certain == likely else f"about {likely}"
 
 
-def _longer(counts: SampleCounts) -> str:
+def _longer(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> str:
     """How to keep what is cut off: the next power of two that holds the longest sample."""
     size = 2 ** math.ceil(math.log2(max(counts.longest, 2)))
-    return f"write '- **Max sequence length:** {size}' in Configuration, shorten these rows, or leave them out"
+    return f"{to_give('max_seq_len', size, runs, plan.runs)}, shorten these rows, or leave them out"
 
 
 def _cut(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> Finding:
@@ -100,11 +101,10 @@ def _cut(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> Finding:
         f" tokens for {concerning(runs, plan)}, and are cut off there (first row {likely.first}{lost}){_basis(counts)}"
     )
     place = at(runs[0], "max_seq_len", "dataset_label")
-    actual = likely.count
+    actual, fix = likely.count, _longer(plan, runs, counts)
     return finding(
-        "samples-cut", message, field="max_seq_len", expected=counts.longest, actual=actual, fix=_longer(counts),
-        at=place,
-    )  # fmt: skip
+        "samples-cut", message, field="max_seq_len", expected=counts.longest, actual=actual, fix=fix, at=place
+    )
 
 
 def _basis(counts: SampleCounts) -> str:
@@ -122,7 +122,7 @@ def _empty(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps
     )
     if counts.form.dataset_type == TEXT and not counts.likely_cut.count:
         what = f"{rows.count} of {counts.rows} texts of {name} are empty (first row {rows.first})"
-    fix = _longer(counts) if counts.likely_cut.count else "leave these rows out, or fill them"
+    fix = _longer(plan, runs, counts) if counts.likely_cut.count else "leave these rows out, or fill them"
     level = (severity or Severity.ERROR) if certain else Severity.WARNING
     message = f"{what}: {_consequence(plan, runs, counts, how, certain=certain)}{_basis(counts)}"
     field, place = "max_seq_len", at(runs[0], "max_seq_len", "dataset_label")

@@ -9,6 +9,7 @@ from scaffold_torchtune.findings import Finding, finding
 from scaffold_torchtune.models import DataPart, DiskState, Packs, Plan, PlannedRun
 from scaffold_torchtune.preflight.run_groups import at, concerning, grouped
 from scaffold_torchtune.preflight.samples import counts_of
+from scaffold_torchtune.settings.fixes import to_give
 from scaffold_torchtune.torchtune_facts.facts import steps_per_epoch
 
 TRAIN = "train"
@@ -61,6 +62,7 @@ class _Case(NamedTuple):
 
     basis: str
     what: str
+    samples: int
     steps: int
     likely: int
     epochs: int
@@ -97,6 +99,7 @@ def _case(run: PlannedRun, plan: Plan, disk: DiskState) -> _Case | None:
     return _Case(
         basis=basis,
         what=what,
+        samples=likely,
         steps=steps_of(run, most),
         likely=steps_of(run, likely),
         epochs=run.integer("epochs", 1),
@@ -113,13 +116,22 @@ def _no_steps(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
     )
     expected, place = "at least one step in an epoch", at(runs[0], "batch_size", "gradient_accumulation_steps")
     unpack = ", or take Packed out" if case.what == "packs" else ""
-    fix = (
-        "lower the batch size, accumulation or GPUs until a step takes no more than there is"
-        f"{unpack}, or give more data"
-    )
+    fix = f"{_fewer(plan, runs, case)}{unpack}, or give more data"
     return finding(
         "no-steps", message, field="batch_size", expected=expected, actual=0, fix=fix, severity=severity, at=place
     )
+
+
+def _fewer(plan: Plan, runs: list[PlannedRun], case: _Case) -> str:
+    """Return how a step takes no more samples than there are: by a smaller batch, or else less accumulation, too."""
+    run = runs[0]
+    accumulation, gpus = run.integer("gradient_accumulation_steps", 1), run.integer("gpus", 1)
+    if size := case.samples // (accumulation * gpus):
+        return to_give("batch_size", size, runs, plan.runs)
+    if size := case.samples // gpus:
+        once = to_give("gradient_accumulation_steps", 1, runs, plan.runs)
+        return f"{once}, and {to_give('batch_size', size, runs, plan.runs)}"
+    return "use fewer GPUs"
 
 
 def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
@@ -136,5 +148,5 @@ def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
         f" ({case.likely} in each of {case.epochs} epoch(s): {case.basis}), so {so_what}"
     )
     expected, place = f"at most {total // 2}", at(runs[0], field, "epochs")
-    fix = f"write '- **Warmup steps:** {total // 10}' (a tenth of training) in Configuration, or another number"
+    fix = f"{to_give(field, total // 10, runs, plan.runs)} (a tenth of the training), or another number"
     return finding("long-warmup", message, field=field, expected=expected, actual=warmup, fix=fix, at=place)

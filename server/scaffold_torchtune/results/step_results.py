@@ -554,6 +554,18 @@ def _changed_runs(alike: Sequence[RunChange]) -> ChangedRuns:
     )
 
 
+def changed_fields(found: Iterable[RunChange], total: int) -> list[str]:
+    """Return what becomes of values, each once for all runs of which it does, with how many: of all runs nothing."""
+    groups: dict[FieldChange, list[FieldChange]] = {}
+    for run in found:
+        for each, shared in zip(run.fields, run.shared, strict=True):
+            groups.setdefault(shared.unplaced(), []).append(shared if shared != each else each)
+    return [
+        _changed_field(alike) + (f" in {_count(len(alike), 'run')}" if len(alike) < total else "")
+        for alike in groups.values()
+    ]
+
+
 def _changed_field(alike: Sequence[FieldChange]) -> str:
     """Return what becomes of a value in some runs, of several changes the first: `epochs 3 -> 5 (summary.md:48)`."""
     old, new = _old_and_new(alike[0])
