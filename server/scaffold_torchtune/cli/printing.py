@@ -61,10 +61,13 @@ class ProgressBar:
         """Show that `done` of `total` runs of a step are done; without a total, that the step has begun."""
         with contextlib.suppress(OSError), self._lock:
             if step not in self._tasks:
-                if first := self._tasks.pop(_FIRST, None):
-                    self._bar.remove_task(first)
+                for begun in [name for name in self._tasks if self._is_unmeasured(name)]:
+                    self._bar.remove_task(self._tasks.pop(begun))
                 self._tasks[step] = self._bar.add_task(step, total=total or None)
             self._bar.update(self._tasks[step], completed=done, total=total or None)
+
+    def _is_unmeasured(self, step: str) -> bool:
+        return next(task for task in self._bar.tasks if task.id == self._tasks[step]).total is None
 
 
 class _Count(MofNCompleteColumn):

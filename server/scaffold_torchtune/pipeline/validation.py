@@ -16,7 +16,7 @@ from scaffold_torchtune.pipeline.locate import copied, experiment_directory, rea
 from scaffold_torchtune.pipeline.prepare import preflight_findings
 from scaffold_torchtune.pipeline.state import Record, files_there, hashes_of, identity
 from scaffold_torchtune.preflight.run_groups import output_dir
-from scaffold_torchtune.request import Request
+from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.results.step_results import ValidateResult, changed_fields
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
@@ -218,6 +218,8 @@ def outdated(plan: Plan, request: Request) -> list[Finding]:
             # planning asks the script, and a plan, which may come from elsewhere, must not choose what runs
             return [_outdated(_UNNAMED.format(script=shown(plan.options.setup_script)))]
         now = prepare.prepare(same).plan
+    except Interrupted:
+        raise
     except Refused as refused:
         reason = refused.problems[0].sentence() if refused.problems else refused.message
         return [_outdated(f"the documents have changed since the plan was made, and are refused now: {reason}")]
