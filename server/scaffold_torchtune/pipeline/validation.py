@@ -87,7 +87,7 @@ def freshness_findings(
             "changed-output",
             f"{name} was changed since setup made it",
             file=f"{run.directory}/{name}",
-            fix="change the summary instead and scaffold again; setup with --overwrite puts it back",
+            fix="put it back with `setup --overwrite`; a value worth keeping goes into the summary first",
         )
         for name, digest in there.items()
         if record.outputs.get(name) not in {None, digest}
