@@ -137,7 +137,7 @@ def default_used(place: Path) -> Case:
     summary = SUMMARY
     for old, new in rows.items():
         summary = summary.replace(old, new)
-    lines = [re.sub(r"^(\|[^|]*\|[^|]*\|)[^|]*\|", r"\1", line) if line.count("|") == 8 else line  # noqa: PLR2004
+    lines = [re.sub(r"^(\|[^|]*\|[^|]*\|)[^|]*\|", r"\1", line) if line.count("|") == 8 else line
              for line in summary.splitlines()]  # fmt: skip
     return plan_of(place, summary="\n".join(line for line in lines if "| LoRA Rank | 8, 16 |" not in line))
 
@@ -282,7 +282,7 @@ def name_collision(place: Path) -> Case:
         case.summary.read_text()
         .replace("| Type |", "| Type | Dataset |")
         .replace("|------|-----------|\n", "|------|-----|-----------|\n")
-    )  # noqa: E501
+    )
     runs = [line for line in text.splitlines() if "| Fine-tuned |" in line]
     for number, line in enumerate(runs):
         data = f"{case.experiment}/{('one', 'two')[number % 2]}/words.json"
@@ -295,7 +295,7 @@ def name_collision(place: Path) -> Case:
 def duplicate_column(place: Path) -> Case:
     text = SUMMARY.replace("| Batch Size |", "| Batch Size | BS |").replace(
         "|------------|------|", "|-----|------------|------|"
-    )  # noqa: E501
+    )
     text = text.replace("| 4 | Fine-tuned", "| 4 | 4 | Fine-tuned").replace("| - | Control", "| - | - | Control")
     return plan_of(place, summary=text)
 
@@ -391,13 +391,13 @@ def header_of(case: Case, row: int) -> list[str]:
     return cells(next(line for line in above if line.startswith("| Run Name")))
 
 
-def add_to_configuration(case: Case, found: Finding, match: re.Match[str]) -> None:
+def add_to_configuration(case: Case, _found: Finding, match: re.Match[str]) -> None:
     lines = lines_of(case.summary)
     lines.insert(lines.index("### Training") + 1, match["line"])
     write(case.summary, lines)
 
 
-def replace_in_line(case: Case, found: Finding, match: re.Match[str]) -> None:
+def replace_in_line(case: Case, _found: Finding, match: re.Match[str]) -> None:
     def new(line: str) -> str:
         assert match["old"] in line, (line, match[0])
         return line.replace(match["old"], match["new"], 1)
@@ -405,13 +405,13 @@ def replace_in_line(case: Case, found: Finding, match: re.Match[str]) -> None:
     edit(case.experiment / match["file"], int(match["line"]), new)
 
 
-def replace_in_column(case: Case, found: Finding, match: re.Match[str]) -> None:
+def replace_in_column(case: Case, _found: Finding, match: re.Match[str]) -> None:
     for number in map(int, re.findall("[0-9]+", match["lines"])):
         column = header_of(case, number).index(match["column"])
         edit(case.summary, number, lambda line, at=column: with_cell(line, at, match["new"]))  # type: ignore[misc]
 
 
-def add_column(case: Case, found: Finding, match: re.Match[str]) -> None:
+def add_column(case: Case, _found: Finding, match: re.Match[str]) -> None:
     names = match["runs"].split(", ")
     lines = lines_of(case.summary)
     start = next(number for number, line in enumerate(lines) if line.startswith("| Run Name"))
@@ -432,16 +432,16 @@ def add_below(case: Case, found: Finding, match: re.Match[str]) -> None:
     write(case.experiment / str(found.file), lines)
 
 
-def remove_line(case: Case, found: Finding, match: re.Match[str]) -> None:
+def remove_line(case: Case, _found: Finding, match: re.Match[str]) -> None:
     edit(case.experiment / match["file"], int(match["line"]), lambda _line: None)
 
 
-def take_out(case: Case, found: Finding, match: re.Match[str]) -> None:
+def take_out(case: Case, found: Finding, _match: re.Match[str]) -> None:
     file = case.given["template"] if "template" in case.given else case.experiment / str(found.file)
     edit(file, int(found.line or 0), lambda _line: None)
 
 
-def keep_one_column(case: Case, found: Finding, match: re.Match[str]) -> None:
+def keep_one_column(case: Case, _found: Finding, _match: re.Match[str]) -> None:
     lines = lines_of(case.summary)
     start = next(number for number, line in enumerate(lines) if line.startswith("| Run Name"))
     at = cells(lines[start]).index("BS")
@@ -464,34 +464,34 @@ def write_cell(case: Case, found: Finding, match: re.Match[str]) -> None:
     edit(case.summary, row, lambda line: with_cell(line, column, match["new"]))
 
 
-def remove_path(case: Case, found: Finding, match: re.Match[str]) -> None:
+def remove_path(case: Case, _found: Finding, match: re.Match[str]) -> None:
     (case.experiment / match["path"]).unlink()
 
 
-def leave_answer_out(case: Case, found: Finding, match: re.Match[str]) -> None:
+def leave_answer_out(case: Case, found: Finding, _match: re.Match[str]) -> None:
     del case.given["answers"][found.field]
 
 
 def option(name: str, value: Callable[[re.Match[str]], object]) -> Callable[..., None]:
-    def follow(case: Case, found: Finding, match: re.Match[str]) -> None:
+    def follow(case: Case, _found: Finding, match: re.Match[str]) -> None:
         case.given[name] = value(match)
 
     return follow
 
 
-def overwrite(case: Case, found: Finding, match: re.Match[str]) -> None:
+def overwrite(case: Case, _found: Finding, _match: re.Match[str]) -> None:
     if case.step is steps.validate:
         steps.setup(Request(case.experiment, overwrite=True))
     else:
         case.given["overwrite"] = True
 
 
-def named_run(case: Case, found: Finding, match: re.Match[str]) -> None:
+def named_run(case: Case, _found: Finding, match: re.Match[str]) -> None:
     case.step = lambda request: explain(request, match["run"], None)
 
 
 def again(*these: Step) -> Callable[..., None]:
-    def follow(case: Case, found: Finding, match: re.Match[str]) -> None:
+    def follow(case: Case, _found: Finding, _match: re.Match[str]) -> None:
         for step in these:
             step(Request(case.experiment))
 
@@ -499,15 +499,15 @@ def again(*these: Step) -> Callable[..., None]:
 
 
 LINE = r"`(?P<line>[^`]+)`"
+COLUMN = (
+    r"give the table of runs a column '(?P<column>[^']+)' with (?P<new>\S+) for (?P<runs>.+?) and (?P<old>\S+)"
+    r" for the others"
+)
 FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (rf"add {LINE} to Configuration", add_to_configuration),
     (r"write (?P<new>.+?) for (?P<old>.+?) in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
     (r"write (?P<new>\S+) for \S+ in the column (?P<column>[^,]+), lines? (?P<lines>[\d, ]+)", replace_in_column),
-    (
-        r"give the table of runs a column '(?P<column>[^']+)' with (?P<new>\S+) for (?P<runs>.+?) and (?P<old>\S+)"
-        r" for the others",
-        add_column,
-    ),
+    (COLUMN, add_column),
     (r"add this line below line (?P<below>\d+) \([^)]*\): (?P<line>.*)$", add_below),
     (r"remove line (?P<line>\d+) of (?P<file>[\w.]+)", remove_line),
     (r"remove (?P<path>\.scaffold/\S+) and render again", remove_path),

@@ -453,7 +453,7 @@ def _validate(out: Console, of: results.ValidateResult, view: View) -> None:
     _details(out, [*(("", each) for each in of.findings), *_verdict_on_runs(of)], view)
     style = "bold green" if of.passed else "bold red"
     say(out, Text(of.verdict, style=style), of.kept_told, hang=2)
-    _submission(out, of, of.submit)
+    _submission(out, of, of.submit, view)
     if not of.passed:
         _next(out, view.other("scaffold"), ", once that is fixed")
 
@@ -498,7 +498,7 @@ def _scaffold(out: Console, of: results.ScaffoldResult, view: View) -> None:
     if of.unchanged:
         say(out, "Already up to date: nothing was changed.")
     say(out, f"log: {of.log}", hang=2)
-    _submission(out, of.validation, of.submit)
+    _submission(out, of.validation, of.submit, view)
     if not of.ok:
         _next(out, view.again(), ", once that is fixed")
 
@@ -519,13 +519,15 @@ def _of_all_steps(out: Console, of: results.ScaffoldResult, view: View) -> list[
     return [*(("", each) for each in whole if each not in known), *of_runs, *_failures(of.setup)]
 
 
-def _submission(out: Console, of: results.ValidateResult, submit: str) -> None:
+def _submission(out: Console, of: results.ValidateResult, submit: str, view: View) -> None:
     """Print how far the runs have come, which of them the line that submits leaves out, and that line."""
     if of.started:
         say(out, f"states: {of.states}", hang=2)
         left_out = names_in(of.started, 3 * out.width // 2, whole=False)
         say(out, f"not to submit, as started: {left_out}" if submit else of.left_told, hang=2)
     if submit:
-        out.print(Text(f"submit with: {submit}"), soft_wrap=True)  # to be copied: never broken
+        is_short = view.whole or not out.is_terminal or len(submit) <= results.LONGEST_SUBMIT
+        where = "the last line that `grep 'Submit with:' scaffold.log` prints (--all shows it)"
+        out.print(Text(f"submit with: {submit if is_short else where}"), soft_wrap=True)  # to be copied: never broken
     if of.tracking:
         out.print(Text(of.tracking), soft_wrap=True)  # its command is to be copied

@@ -20,7 +20,7 @@ from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.results.step_results import ValidateResult, changed_fields
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
-from scaffold_torchtune.system.text import counted, few, one_line, shown
+from scaffold_torchtune.system.text import few, one_line, shown
 from scaffold_torchtune.validate.run_files import RunFiles
 from scaffold_torchtune.validate.runs import deduplicated, unchosen, validate_run, verdict
 
@@ -234,12 +234,11 @@ def _differences(before: Sequence[PlannedRun], now: Sequence[PlannedRun]) -> lis
     both = [(old[name], run) for name, run in new.items() if name in old]
     changed = [RunChange(directory=run.directory, kind="changed", fields=fields_between(was, run)) for was, run in both]
     names = [run.directory for was, run in both if _values(was) != _values(run)]
-    told = changed_fields(changed, len(now))
+    told = changed_fields(changed)
     if names and not told:
         told = [f"the text of {few(names, _LISTED)}"]
-    others = {"new": [*(new.keys() - old.keys())], "no longer in the table": [*(old.keys() - new.keys())]}
-    lists = [f"{counted(len(of), 'run')} {what} ({few(sorted(of), _LISTED)})" for what, of in others.items() if of]
-    return [*told, *lists, *([f"{counted(len(names), 'run')} would change"] if told else [])]
+    others = {"new": new.keys() - old.keys(), "no longer in the table": old.keys() - new.keys()}
+    return [*told, *(f"{what}: {few(sorted(of), _LISTED)}" for what, of in others.items() if of)]
 
 
 def _values(run: PlannedRun) -> dict[str, Scalar]:

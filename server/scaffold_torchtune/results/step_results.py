@@ -46,7 +46,7 @@ _NAMED_UNSEEN = 2
 _MOST_GROUPS = 6
 _LONGEST_VALUE = 80
 _TEXT = "the text of setup_finetune.yaml"
-_LONGEST_SUBMIT = 700
+LONGEST_SUBMIT: Final = 700
 _LISTED_LEVELS = 12
 _LONGEST_LEVEL = 40
 
@@ -294,7 +294,7 @@ class ValidatedRun(Model):
 
 def _short(submit: str) -> str:
     in_log = "it is long: the last line that grep 'Submit with:' scaffold.log prints"
-    return submit if len(submit) <= _LONGEST_SUBMIT else in_log
+    return submit if len(submit) <= LONGEST_SUBMIT else in_log
 
 
 class ValidateResult(StepResult):
@@ -554,16 +554,13 @@ def _changed_runs(alike: Sequence[RunChange]) -> ChangedRuns:
     )
 
 
-def changed_fields(found: Iterable[RunChange], total: int) -> list[str]:
-    """Return what becomes of values, each once for all runs of which it does, with how many: of all runs nothing."""
+def changed_fields(found: Iterable[RunChange]) -> list[str]:
+    """Return what becomes of values, each once with how many runs: `epochs 3 -> 5 (summary.md:48), 4 runs`."""
     groups: dict[FieldChange, list[FieldChange]] = {}
     for run in found:
         for each, shared in zip(run.fields, run.shared, strict=True):
             groups.setdefault(shared.unplaced(), []).append(shared if shared != each else each)
-    return [
-        _changed_field(alike) + (f" in {_count(len(alike), 'run')}" if len(alike) < total else "")
-        for alike in groups.values()
-    ]
+    return [f"{_changed_field(alike)}, {_count(len(alike), 'run')}" for alike in groups.values()]
 
 
 def _changed_field(alike: Sequence[FieldChange]) -> str:
