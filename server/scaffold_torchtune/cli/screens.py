@@ -39,6 +39,8 @@ _FEW: Final = 4
 _ASKED: Final = 8
 _ONLY_SHOWN: Final = frozenset({"--dry-run", "--all", "--notes"})
 _BUNDLED: Final = "bundled"
+_COMMANDS: Final = {"plan-outdated": "scaffold", "not-rendered": "render"}
+"""The command that ends a refusal for a reason, where that is another than what was refused."""
 _WHOLE: Final = "--all shows every run, value and finding"
 
 Found = Iterable[tuple[str, Finding]]
@@ -85,8 +87,12 @@ def refusal(out: Console, refused: Refused, view: View = _PLAIN, *, midway: bool
     found = f"{counts}. " if (counts := _told(problems, view)) else ""
     stays = "What was written stays. Repeat the command to go on from there."
     say(out, found, stays if midway else "No run directory or file was changed.", style="bold", hang=2)
-    if view.words and refused.problems and not midway:
-        command(out, "next, once that is fixed: ", view.again())
+    if refused.problems and not midway:
+        ways = {_COMMANDS.get(each.code, "") for each in refused.problems}
+        if other := ways.pop() if len(ways) == 1 else "":
+            _next(out, view.other(other))
+        else:
+            _next(out, view.again(), ", once that is fixed")
 
 
 def _questions(out: Console, asked: Iterable[Question]) -> None:
