@@ -7,7 +7,7 @@ from rich.console import Console
 
 from scaffold_torchtune.cli import printing, screens
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Refused, finding
+from scaffold_torchtune.findings import Finding, Refused, alike, finding
 from scaffold_torchtune.models import Excluded, Model, Setting, Source, SourceKind
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
@@ -191,6 +191,115 @@ def test_what_was_stopped_midway_does_not_claim_that_nothing_was_changed() -> No
     assert {head, stays}.isdisjoint(text(refused).splitlines())
 
 
+def sbatch_errors(runs: list[str], account: str = "lab") -> list[tuple[str, Finding]]:
+    message = f"invalid account {account!r}"
+    return [
+        (run, finding("sbatch-refused", message, file=f"{run}/finetune.slurm", line=11, fix=f"look at {run}"))
+        for run in runs
+    ]
+
+
+def test_findings_that_differ_by_their_run_alone_are_one_with_all_runs() -> None:
+    (group,) = alike(sbatch_errors(["a", "b_1", "run"]))
+    assert group.runs == ("a", "b_1", "run")
+    assert [words for _, _, words in group.others()] == [(), ()]
+
+
+def test_findings_whose_fix_place_or_sentence_differs_stand_apart() -> None:
+    one = finding("unused-field", "'QOS' is not read", field="QOS", file="a.md", line=3, fix="take it out")
+    others = [
+        one.model_copy(update=change_)
+        for change_ in (
+            {"code": "unused-column"}, {"field": "Mail"}, {"file": "b.md"}, {"fix": "write it"},
+            {"message": "'QOS' is not known"}, {"severity": Severity.ERROR},
+        )
+    ]  # fmt: skip
+    assert len(alike([("", one), *(("", other) for other in others)])) == 1 + len(others)
+    near = one.model_copy(update={"message": "'Mail' is not read", "line": 9})
+    (group,) = alike([("", one), ("", near)])
+    assert [(each.line, words) for _, each, words in group.others()] == [(9, ("'Mail'",))]
+
+
+def test_alike_findings_are_printed_once_with_their_places() -> None:
+    console = plain()
+    found = [
+        finding("invalid-value", f"row {line}: 'x' is no number", file="a.md", line=line, fix="write a number")
+        for line in (*range(3, 40), 50, 52)
+    ]
+    printing.findings(console, found)
+    printed = text(console)
+    assert printed.count("write a number") == 1
+    assert absent(printed, "a.md:3", 38, "4 to 39", 50, 52) == []
+
+
+def test_the_most_serious_findings_are_last_and_notes_are_counted() -> None:
+    problems = [
+        finding("value-mismatch", "wrong", file="a.md", line=1),
+        finding("not-seen", "unseen", file="a.md", line=2),
+        finding("estimate", "about so much", file="a.md", line=3),
+    ]
+    for notes in (False, True):
+        console = plain()
+        screens.refusal(console, Refused("no", problems), screens.View(notes=notes))
+        codes = re.findall(r"\[([a-z-]+)\]", text(console))
+        assert codes == [*(["estimate"] if notes else []), "not-seen", "value-mismatch"]
+        assert absent(text(console).splitlines()[-1], "1 error", "1 warning", "1 note") == []
+        assert ("--notes" in text(console)) is not notes
+
+
+def test_of_very_many_findings_the_errors_are_kept() -> None:
+    warnings = [finding("not-seen", f"no {name}", field=name) for name in map(chr, range(97, 123))]
+    errors = [finding("value-mismatch", f"wrong {name}", field=name) for name in map(chr, range(65, 91))]
+    for whole in (False, True):
+        console = plain()
+        printing.groups(console, alike(("", each) for each in (*errors, *warnings)), whole=whole)
+        printed = text(console)
+        assert printed.count("[value-mismatch]") == len(errors)
+        assert printed.count("[not-seen]") == (len(warnings) if whole else printing.MANY - len(errors))
+        assert ("--all" in printed) is not whole
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_what_is_to_be_pasted_is_never_broken(width: int) -> None:
+    line = "- **Save adapter weights only:** yes"
+    fixes = [
+        f"add `{line}` to Configuration (55.8 GiB -> 0.6 GiB), or make room",
+        f"add this line below line 4: {line}",
+    ]
+    for fix in fixes:
+        console = terminal(width)
+        printing.findings(console, [finding("disk-space", "too much", fix=fix)])
+        assert any(line in printed for printed in text(console).splitlines())
+
+
+def test_names_stand_side_by_side_and_none_is_broken() -> None:
+    names = [f"rank{rank}_lr{rate}e-5" for rank in (8, 16, 128) for rate in range(1, 8)]
+    for width in (20, 80):
+        console = terminal(width)
+        printing.grid(console, names)
+        lines = text(console).splitlines()
+        assert {word for line in lines for word in line.split()} == {*names}
+        assert max(map(len, lines)) <= width
+
+
+def test_a_table_has_only_columns_that_vary_and_are_not_in_the_names(result: ScaffoldResult) -> None:
+    runs = tuple(
+        run.model_copy(update={"parameters": run.parameters | {"epochs": number, "batch_size": 4}})
+        for number, run in enumerate(result.plan.runs)
+    )
+    plan = result.plan.model_copy(
+        update={"common": {name: each for name, each in result.plan.common.items() if name != "epochs"}}
+    )
+    console = terminal(80)
+    screens.result(console, plan.model_copy(update={"runs": runs}))
+    (head,) = [line for line in text(console).splitlines() if line.split()[:1] == ["directory"]]
+    assert head.split() == ["directory", "epochs"]
+    named = [run.model_copy(update={"directory": f"{run.directory}_ep{run.parameters['epochs']}"}) for run in runs]
+    console = terminal(80)
+    screens.result(console, plan.model_copy(update={"runs": tuple(named)}))
+    assert not [line for line in text(console).splitlines() if line.split()[:1] == ["directory"]]
+
+
 def test_progress_is_a_bar_on_a_terminal_and_silent_elsewhere() -> None:
     printed = {}
     for name, console, quiet in (
@@ -205,6 +314,16 @@ def test_progress_is_a_bar_on_a_terminal_and_silent_elsewhere() -> None:
     assert "setup" in printed["terminal"]
     assert "2/2" in printed["terminal"]
     assert printed["quiet"] == printed["plain"] == ""
+
+
+def test_progress_shows_before_anything_is_counted_and_what_is_not_counted_ends_with_the_next_step() -> None:
+    console = terminal()
+    with printing.ProgressBar(console, quiet=False) as progress:
+        assert text(console).strip(), "something is shown before the first step"
+        progress.update("parse", 0, 0)
+        progress.update("plan", 1, 2)
+        progress.update("render", 0, 2)
+        assert progress.shown == ["plan", "render"]
 
 
 def test_consoles_are_wide_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,6 +66,11 @@ class ProgressBar:
                 self._tasks[step] = self._bar.add_task(step, total=total or None)
             self._bar.update(self._tasks[step], completed=done, total=total or None)
 
+    @property
+    def shown(self) -> list[str]:
+        """The steps that are shown, in the order in which they began."""
+        return [*self._tasks]
+
     def _is_unmeasured(self, step: str) -> bool:
         return next(task for task in self._bar.tasks if task.id == self._tasks[step]).total is None
 
