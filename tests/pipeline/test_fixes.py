@@ -125,6 +125,10 @@ def levels_differ(place: Path) -> Case:
     return plan_of(place, {"| LoRA Rank | 8, 16 |": "| LoRA Rank | 8, 16, 32 |"})
 
 
+def levels_differ_in_a_sentence(place: Path) -> Case:
+    return plan_of(place, {"## Tools": "All runs use a batch size of 16.\n\n## Tools"})
+
+
 def overridden(place: Path) -> Case:
     return plan_of(place, {"- **Batch size:** 4": "- **Batch size:** 8"})
 
@@ -257,6 +261,23 @@ def unknown_key(place: Path) -> Case:
     return case
 
 
+def no_labels(place: Path) -> Case:
+    rows = [{"input": "word " * 4000, "output": "Word"}] * 240
+    return with_data(place, rows)
+
+
+def unread_setting(place: Path) -> Case:
+    return plan_of(place, {**HERE, "- **GPUs:** 1": "- **GPUs:** 1\n- **Epochs to save:** all"})
+
+
+def own_recipe(place: Path) -> Case:
+    case = plan_of(place, without=["- **Recipe:**"])
+    file = place / "setup.yaml"
+    file.write_text("seed: 7\ncustom_recipe: lab.recipes.own\n")
+    case.given["template"] = file
+    return case
+
+
 def missing_file(place: Path) -> Case:
     case = scaffolded(place, steps.validate)
     (case.experiment / RUNS[0] / "finetune.yaml").unlink()
@@ -304,7 +325,8 @@ CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "missing-field": (missing_field,), "ambiguous": (ambiguous,), "answer-differs": (answer_differs,),
     "document-unreadable": (document_unreadable,), "misspelt-field": (misspelt_field, misspelt_column),
     "duplicate-column": (duplicate_column,), "blank-cell": (blank_cell,), "short-time": (short_time,),
-    "begins-anew": (begins_anew,), "runs-differ": (runs_differ,), "levels-differ": (levels_differ,),
+    "begins-anew": (begins_anew,), "runs-differ": (runs_differ,),
+    "levels-differ": (levels_differ, levels_differ_in_a_sentence),
     "overridden": (overridden,), "default-used": (default_used,), "identical-runs": (identical_runs,),
     "name-collision": (name_collision,), "unsupported-setting": (unsupported_setting,),
     "setup-choice": (setup_choice,), "setup-script-missing": (setup_script_missing,),
@@ -313,7 +335,8 @@ CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "odd-value": (odd_value,), "disk-space": (disk_space,), "time-limit": (time_limit,),
     "outside-roots": (outside_roots,), "started-run": (started_run,), "edited-output": (edited_output,),
     "not-rendered": (not_rendered,), "plan-outdated": (plan_outdated,), "unknown-name": (unknown_name,),
-    "unknown-key": (unknown_key,), "missing-file": (missing_file,), "changed-output": (changed_output,),
+    "unknown-key": (unknown_key,), "no-labels": (no_labels,), "unread-setting": (unread_setting,),
+    "own-recipe": (own_recipe,), "missing-file": (missing_file,), "changed-output": (changed_output,),
 }  # fmt: skip
 
 _NOTHING = "a remark: nothing need be done, and who meant another thing knows what"
@@ -333,12 +356,12 @@ FOR_PEOPLE = {
     ),
     _MEANT: (
         "not-a-summary", "document-missing", "invalid-value", "malformed-table", "unused-row", "unknown-model",
-        "wrong-experiment-dir", "unsafe-name", "unread-setting", "own-recipe", "untrained-tokens", "seed-effect",
+        "wrong-experiment-dir", "unsafe-name", "untrained-tokens", "seed-effect",
         "unusual-value", "tied-run", "mixed-runs", "copied-scaffold", "name-mismatch", "wrong-recipe",
         "output-taken", "output-in-checkpoint", "output-not-directory", "other-state", "missing-template",
         "not-a-directory",
     ),
-    _FILES: ("unsupported-format", "empty-texts", "no-labels", "checkpoint-mismatch", "gpu-memory"),
+    _FILES: ("unsupported-format", "empty-texts", "checkpoint-mismatch", "gpu-memory"),
     _MACHINE: (
         "modules-missing", "module-missing", "conda-missing", "environment-missing", "activation-failed",
         "package-missing", "sbatch-refused", "torchtune-missing", "torchtune-unanswered", "write-failed",

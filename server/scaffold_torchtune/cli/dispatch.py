@@ -38,7 +38,7 @@ from scaffold_torchtune.results.step_results import ScaffoldResult, SetupResult,
 from scaffold_torchtune.system import own_process
 from scaffold_torchtune.system.files import Tree, real_path
 from scaffold_torchtune.system.layout import EXAMPLES
-from scaffold_torchtune.system.text import one_line
+from scaffold_torchtune.system.text import counted, one_line
 
 NAME = "capitalization_lora_sweep"
 """The bundled example."""
@@ -244,7 +244,7 @@ def _show_new(of: NewResult, options: argparse.Namespace) -> None:
         sys.stdout.write(one_line(f"wrote {path}") + "\n")
     if of.local not in of.created:
         sys.stdout.write(one_line(f"uses {of.local}") + "\n")
-    sys.stdout.write(f"{of.experiment}: {of.runs} run(s)\n")
+    sys.stdout.write(f"{of.experiment}: {counted(of.runs, 'run')}\n")
     sys.stdout.flush()
     printing.findings(printing.console(), of.warnings)
     given = ["--local", str(options.local)] if options.local else []
