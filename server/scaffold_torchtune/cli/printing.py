@@ -21,9 +21,18 @@ from rich.table import Table
 from rich.text import Text
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Alike, Finding, Scalar, alike, by_severity
+from scaffold_torchtune.findings import (
+    Alike,
+    Finding,
+    Scalar,
+    alike,
+    by_severity,
+    counted,
+    escape,
+    few,
+    one_line,
+)
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.system.text import counted, escape, few, one_line
 
 STYLES: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 MANY: Final = 40

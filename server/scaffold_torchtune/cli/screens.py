@@ -28,11 +28,10 @@ from scaffold_torchtune.cli.printing import (
     value,
 )
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Question, Refused, Scalar, alike, finding
+from scaffold_torchtune.findings import Finding, Question, Refused, Scalar, alike, counted, escape, few, finding
 from scaffold_torchtune.models import Answer, Readiness, Run, Setting, SourceKind
 from scaffold_torchtune.plan.naming import names_by_varying
 from scaffold_torchtune.results import step_results as results
-from scaffold_torchtune.system.text import counted, escape, few
 
 _MOST_GROUPS: Final = 4
 _FEW: Final = 4

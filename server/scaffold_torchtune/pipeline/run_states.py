@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from scaffold_torchtune.external_checks import queue
 from scaffold_torchtune.external_checks.queue import Job, Queue
+from scaffold_torchtune.findings import few
 from scaffold_torchtune.models import PlannedRun, Results, RunState
 from scaffold_torchtune.pipeline import job_records, state
 from scaffold_torchtune.pipeline.job_records import Submissions
@@ -16,7 +17,6 @@ from scaffold_torchtune.preflight.disk import inspect_results, unseen
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, is_there, real_path
-from scaffold_torchtune.system.text import few
 from scaffold_torchtune.validate import arrivals
 
 _LISTED: Final = 4

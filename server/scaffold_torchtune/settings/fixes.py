@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-from scaffold_torchtune.findings import Scalar
+from scaffold_torchtune.findings import Scalar, few
 from scaffold_torchtune.models import PlannedRun, Source, SourceKind
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.system.text import few
 
 _LABELS: Final = {
     "gpus": "GPUs", "lora_rank": "LoRA rank", "lr": "Learning rate", "max_seq_len": "Max sequence length",
