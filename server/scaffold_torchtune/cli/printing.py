@@ -44,7 +44,7 @@ _GAP: Final = 3  # columns between those of a table
 _WIDE: Final = 500  # where there is no terminal, nothing is wrapped or cut
 _GRID: Final = 120  # but names stand side by side in so many columns
 _FIRST: Final = "reading"
-_UNBROKEN: Final = re.compile(r"\(?`[^`]*`\S*|- \*\*.*$|\S+")
+_UNBROKEN: Final = re.compile(r"\(?`[^`]*`\S*|- \*\*[^*]{1,80}\*\*[^\n]{0,80}$|\S+")
 
 
 class ProgressBar:

@@ -42,7 +42,7 @@ _COMMANDS: Final = {"plan-outdated": "scaffold", "not-rendered": "render"}
 """The command that ends a refusal for a reason, where that is another than what was refused."""
 _WHOLE: Final = "--all shows every run, value and finding"
 
-Found = Iterable[tuple[str, Finding]]
+RunFindings = Iterable[tuple[str, Finding]]
 """Findings, each with the run that it is about; empty where it is about none."""
 
 
@@ -125,7 +125,7 @@ def result(out: Console, of: BaseModel, view: View = _PLAIN) -> None:
             _readiness(out, of, view)
 
 
-def _details(out: Console, found: Found, view: View) -> None:
+def _details(out: Console, found: RunFindings, view: View) -> None:
     """Print findings, then how many there are of each severity."""
     found = list(found)
     groups(out, alike(found), whole=view.whole, notes=view.notes)
@@ -133,7 +133,7 @@ def _details(out: Console, found: Found, view: View) -> None:
         say(out, told, hang=2)
 
 
-def _told(found: Found, view: View) -> str:
+def _told(found: RunFindings, view: View) -> str:
     """Return how many findings there are, of the notes which, and how they are shown."""
     counts = Counter(each.severity for _, each in found)
     notes = [each for _, each in found if each.severity is Severity.INFO]
@@ -450,7 +450,7 @@ _CONSEQUENCES: Final = frozenset({"setup-failed", "missing-file"})
 """What validation finds of a run whose setup has just failed, and which the failure itself tells."""
 
 
-def _verdict_on_runs(of: results.ValidateResult) -> Found:
+def _verdict_on_runs(of: results.ValidateResult) -> RunFindings:
     return ((run.directory, each) for run in of.runs for each in run.findings)
 
 
