@@ -4,7 +4,9 @@ steps.py           the five steps and `scaffold`, as tools and commands call the
 locate.py          the experiment, its documents, the roots that it must be under
 prepare.py         steps 1, 2, 4 and 5 in memory: from documents to a plan and rendered texts
 external_setup.py  the environment of an external script, and its trial
-changes.py         how far runs have come, what becomes of each; started runs are frozen
+run_states.py      how far each run has come, by its jobs and what it left
+job_records.py     .scaffold/jobs.json: the jobs that were submitted
+changes.py         what becomes of each run; started runs are frozen
 apply.py           step 5: files to write, files that a person edited
 backend.py         step 6: scripts in staging directories, several at a time
 publish.py         step 6: finetune.yaml and finetune.slurm published; files that a script removed, put back

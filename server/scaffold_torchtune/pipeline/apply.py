@@ -15,10 +15,11 @@ from scaffold_torchtune.parse.advice import Advice, advise_columns
 from scaffold_torchtune.pipeline import scaffold_log, state
 from scaffold_torchtune.pipeline.backend import Backend, digest_beside
 from scaffold_torchtune.pipeline.backup import Backup, History, Reason, history_in_the_way
-from scaffold_torchtune.pipeline.changes import STARTED, decisions, job_outputs, refuse_started, started_setups
+from scaffold_torchtune.pipeline.changes import STARTED, decisions, refuse_started, started_setups
 from scaffold_torchtune.pipeline.locate import copied
 from scaffold_torchtune.pipeline.plan_file import NotAPlan, read_plan
 from scaffold_torchtune.pipeline.prepare import Prepared
+from scaffold_torchtune.pipeline.run_states import job_outputs
 from scaffold_torchtune.pipeline.state import Record, hash_of, hashes_of
 from scaffold_torchtune.plan.planner import with_id
 from scaffold_torchtune.render import Rendered
@@ -197,6 +198,7 @@ def write_renders(
         if changes[directory].kind == "changed" and not changes[directory].is_started and job_outputs(tree, directory):
             raise Refused("a run was submitted meanwhile", started_setups(tree, plan, [one.run], request))
         past = _keep(tree, changes[directory], history, edited)
+        earlier = before.past if (before := state.load_record(tree, directory)) else ()
         # Halves of two generations must never look ready: what makes a run submit-ready goes first.
         tree.remove(f"{directory}/{FINETUNE_SLURM}")
         # setup may replace what lies there now: it is ours, or the user let it go
@@ -206,7 +208,7 @@ def write_renders(
             setup_yaml=sha256(text),
             replaced=tuple(sorted({*replaced})),
             sources={key: str(setting.source) for key, setting in one.run.settings.items()},
-            past=past or (before.past if (before := state.load_record(tree, directory)) else ()),
+            past=tuple(dict.fromkeys((*earlier, *past))),
         )
         state.save(tree, layout.record(directory), record)
         tree.write(f"{directory}/{SETUP_YAML}", text)

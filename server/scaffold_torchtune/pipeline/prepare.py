@@ -28,7 +28,6 @@ from scaffold_torchtune.pipeline.changes import (
     decisions,
     kept_findings,
     started_warnings,
-    states_of,
     taken_outputs,
 )
 from scaffold_torchtune.pipeline.external_setup import interface_of, trial
@@ -43,6 +42,7 @@ from scaffold_torchtune.pipeline.locate import (
     summary_document,
     template_path,
 )
+from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.pipeline.state import known_runs, load_plan
 from scaffold_torchtune.plan.naming import TIES
 from scaffold_torchtune.plan.planner import Difference, differences, make_plan, with_id

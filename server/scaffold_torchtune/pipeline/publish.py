@@ -15,7 +15,8 @@ from scaffold_torchtune.pipeline import state
 from scaffold_torchtune.pipeline.apply import PendingSetup, Setups
 from scaffold_torchtune.pipeline.backend import Backend, Pool, Work, digest_beside, files_beside
 from scaffold_torchtune.pipeline.backup import Backup, History, Reason
-from scaffold_torchtune.pipeline.changes import decisions, job_outputs
+from scaffold_torchtune.pipeline.changes import decisions
+from scaffold_torchtune.pipeline.run_states import job_outputs
 from scaffold_torchtune.pipeline.state import Record, hash_of, hashes_of
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.results.step_results import SetupResult, SetupRun

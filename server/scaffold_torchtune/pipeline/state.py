@@ -93,7 +93,8 @@ class LogState(Model):
     size: Offset = 0
 
 
-def _load(tree: Tree, path: str, read: Callable[[bytes], M]) -> M | None:
+def load_model(tree: Tree, path: str, read: Callable[[bytes], M], fix: str = "") -> M | None:
+    """Return the model in a file, or None. Raises `Refused` where it cannot be read; `fix` is what to do then."""
     data = tree.read(path)
     if data is None:
         return None
@@ -102,7 +103,7 @@ def _load(tree: Tree, path: str, read: Callable[[bytes], M]) -> M | None:
     except (NotAPlan, ValidationError) as error:
         reason = f": {error}" if isinstance(error, NotAPlan) else ""
         message = f"{path} is not what scaffold-torchtune writes{reason}"
-        fix = f"remove {path} and render again"
+        fix = fix or f"remove {path} and render again"
         raise refuse("document-unreadable", message, file=path, fix=fix) from error
 
 
@@ -140,7 +141,7 @@ def fitting(plan: Plan) -> Plan:
 
 def load_plan(tree: Tree) -> Plan | None:
     """Return the plan that was frozen, or None. Raises `Refused` where it cannot be read."""
-    return _load(tree, layout.PLAN, read_plan)
+    return load_model(tree, layout.PLAN, read_plan)
 
 
 def existing_plan(tree: Tree) -> Plan:
@@ -158,7 +159,7 @@ _read_record = functools.lru_cache(maxsize=4_096)(Record.model_validate_json)
 def load_record(tree: Tree, directory: str) -> Record | None:
     """Return the record of a run, or None. Raises `Refused` where it cannot be read, or is that of another run."""
     path = layout.record(directory)
-    record = _load(tree, path, _read_record)
+    record = load_model(tree, path, _read_record)
     if record is not None and record.directory != directory:
         fix = f"remove {path} and render again"
         raise refuse("document-unreadable", f"{path} is the record of another run", file=path, fix=fix)
@@ -256,7 +257,7 @@ def adopted(tree: Tree, directory: str, backend: str) -> Record:
 
 def load_log_state(tree: Tree) -> LogState | None:
     """Return how far the log is, or None. Raises `Refused` where it cannot be read."""
-    return _load(tree, layout.PROGRESS, LogState.model_validate_json)
+    return load_model(tree, layout.PROGRESS, LogState.model_validate_json)
 
 
 LONGEST = 40_000

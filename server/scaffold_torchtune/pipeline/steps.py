@@ -11,8 +11,9 @@ from scaffold_torchtune.findings import Finding, Refused, finding, refuse
 from scaffold_torchtune.models import Plan, RunState
 from scaffold_torchtune.pipeline import apply, prepare, publish, scaffold_log, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
-from scaffold_torchtune.pipeline.changes import decisions, have_moved_on, kept_values, states_of
+from scaffold_torchtune.pipeline.changes import decisions, have_moved_on, kept_values
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
+from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Request, Stopped, midway
 from scaffold_torchtune.results import step_results
