@@ -161,7 +161,7 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "job-node-memory": Code(_E, "the job needed more memory than it asked its node for", "more Memory; the finding has twice what was asked"),
         "job-time-limit": Code(_E, "the time limit was over before all steps were trained; the finding has the rate and what all takes", "the Time limit that the finding names; or resume"),
         "job-no-space": Code(_E, "no space or quota is left where the job writes: outputs, caches, the temporary directory", "make room, name another output directory, or save adapter weights only"),
-        "job-no-permission": Code(_E, "the job may not write where its outputs go", "give write permission, or name another output directory"),
+        "job-not-writable": Code(_E, "the job cannot write where its outputs go: no permission, a read-only file system, a file in the way", "give write permission, or name another output directory"),
         "job-environment": Code(_E, "a module, environment, command or package is not there on the node that ran the job", "correct modules and environment in `claude.local.md`, or install what is missing"),
         "job-gpu-unusable": Code(_E, "the job got no GPU that its torch can use: no GPU, an older driver, another architecture, a defect", "ask for other GPUs, or install a torch that fits the driver; report a defect to the cluster's operators"),
         "job-nccl": Code(_E, "the processes of a job on several GPUs lost each other, and nothing else says why", "look for the process that ended first; submit again"),

@@ -43,8 +43,8 @@ RAISED: Final = (
     Sign("job-node-memory", r"RuntimeError: \[enforce fail at alloc_cpu\.cpp:[0-9]{1,6}\]", "torch: c10/core/impl/alloc_cpu.cpp"),
     Sign("job-no-space", r"[A-Za-z_.]{0,100}(?:OSError|IOError): \[Errno (?:28|122)\]", "errno(3): ENOSPC, EDQUOT"),
     Sign("job-no-space", rf"safetensors_rust\.SafetensorError: .{{0,500}}{_SPACE}", "safetensors: bindings/python, of an error of Rust's std::io"),
-    Sign("job-no-permission", r"PermissionError: \[Errno 13\]", "errno(3): EACCES", r" (?:save_\w+|_?make_?dirs?|mkdir)$"),
-    Sign("job-no-permission", r"OSError: \[Errno 30\] Read-only file system", "errno(3): EROFS"),
+    Sign("job-not-writable", r"OSError: \[Errno 30\] Read-only file system", "errno(3): EROFS"),
+    Sign("job-not-writable", r"(?:PermissionError|FileNotFoundError|NotADirectoryError|FileExistsError): \[Errno", "Python: pathlib and os, of the directory of outputs", r" (?:save_\w+|_?make_?dirs?|mkdir)$"),
     Sign("job-wandb", r"wandb\.(?:sdk\.)?(?:errors\.)?(?:errors\.)?(?:[a-z_]+\.)*(?:UsageError: (?:api_key not configured|No API key configured)|AuthenticationError|CommError)", "wandb: sdk/lib/wbauth/authenticate.py, errors/errors.py"),
     Sign("job-config", r"torchtune\.config\._errors\.(?:InstantiationError|ConfigError)", "torchtune: config/_errors.py"),
     Sign("job-config", r"omegaconf\.errors\.", "omegaconf: errors.py"),
@@ -83,7 +83,7 @@ PRINTED: Final = (
     Sign("job-environment", r"/[^ :]{1,1000}: line [0-9]{1,9}: [^ ]{1,1000}/(?:activate|conda\.sh|init/bash|profile): No such file or directory$", _BASH),
     Sign("job-environment", SLURM + r"execve\(\): .{1,500}: No such file or directory", "Slurm: slurmd/slurmstepd/task.c"),
     Sign("job-no-space", rf"(?:/[^ ]{{0,500}}: line [0-9]{{1,9}}: |mkdir: cannot create directory |cp: |tee: |tar: |cat: ).{{0,1000}}: {_SPACE}$", "coreutils and bash: strerror(3)"),
-    Sign("job-no-permission", r"mkdir: cannot create directory .{1,1000}: (?:Permission denied|Read-only file system)$", "coreutils: mkdir.c"),
+    Sign("job-not-writable", r"mkdir: cannot create directory .{1,1000}: (?:Permission denied|Read-only file system)$", "coreutils: mkdir.c"),
     Sign("job-config", r"tune run: error: ", "torchtune: _cli/run.py, argparse"),
 )  # fmt: skip
 """What ends a job before or beside Python: the beginning of a line."""
@@ -97,6 +97,8 @@ ENDED: Final = (
     Sign("job-cancelled", _CANCELLED + r" (?:\*\*\*|DUE to SIGNAL)", "Slurm: slurmd/slurmstepd/req.c"),
 )  # fmt: skip
 """How SLURM itself ends a job."""
+
+ENDED_BY_SLURM: Final = frozenset(sign.code for sign in ENDED)
 
 CONNECTED: Final = (
     Sign("job-nccl", r"(?:torch\.distributed\.Dist(?:Backend|Network|Store|)Error|RuntimeError): .{0,2000}(?:NCCL|ncclUnhandled|ncclSystem|ncclInternal|ncclRemote|EADDRINUSE|[Tt]imed out|[Cc]onnection (?:reset|closed|refused)|failed to recv)", "torch: distributed/c10d"),
@@ -174,9 +176,10 @@ def _from_exceptions(raised: Sequence[Raised], signs: Sequence[Sign]) -> Iterato
     for each in raised:
         chains.setdefault(each.chain, []).append(each)
     for at, chain in chains.items():
-        fits = ((sign, each) for sign in signs for each in reversed(chain) if _fits(sign, each))
-        if first := next(fits, None):
-            yield at, first[0].code, first[1].text
+        if code := next((sign.code for sign in signs for each in chain if _fits(sign, each)), None):
+            alike = [sign for sign in signs if sign.code == code]
+            root = next(each for each in chain if any(_fits(sign, each) for sign in alike))
+            yield at, code, root.text
 
 
 def _fits(sign: Sign, raised: Raised) -> bool:
@@ -401,7 +404,7 @@ _TOLD: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
         "make room below {output_dir}, or name another output directory; save less with '- **Adapter weights only:**"
         " yes'; then {again}",
     ),
-    "job-no-permission": _simply(
+    "job-not-writable": _simply(
         "the job may not write where its outputs go", "give write permission for {output_dir}; then {again}"
     ),
     "job-environment": _simply(

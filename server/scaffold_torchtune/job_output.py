@@ -23,6 +23,9 @@ _RANK: Final = re.compile(r"(?:\[(?:rank|default)[0-9]{1,5}\]: ?|[0-9]{1,5}: (?=
 
 _STEP: Final = re.compile(r"([0-9]{1,9})\|([0-9]{1,12})\|Loss: (-?[0-9.]{1,30}(?:e[+-]?[0-9]{1,4})?|nan|-?inf)(?=:|$)")
 _BAR: Final = re.compile(r": {1,4}[0-9]{1,3}%\|[^|]{0,500}\| ?([0-9]{1,12})/([0-9]{1,12}) \[([0-9:]{2,20})<")
+_BAR_ENDS: Final = re.compile(r"\[[0-9:?]{1,20}<[0-9:?]{1,20}, [^\]\[]{1,100}\]")
+"""The end of a bar, which no line feed follows: whatever is printed next goes on in its line."""
+
 _SAVED: Final = re.compile(r"Checkpoint saved in [0-9.]{1,20} seconds")
 _STARTS: Final = re.compile(r"Running [A-Za-z0-9_.]{1,80} with resolved config:")
 """torchtune/utils/_logging.py, log_config of 0.6.1: the first line of each start of a recipe."""
@@ -83,16 +86,16 @@ class JobOutput(NamedTuple):
     @property
     def last_lines(self) -> tuple[str, ...]:
         """The last lines that say something, but for bars."""
-        said = [each.text.strip() for each in self.end if each.text.strip() and not _is_bar(each.text)]
-        return tuple(said[-3:])
+        texts = (each.text.strip() for each in self.end)
+        return tuple([text for text in texts if text.strip("^~ ") and not _is_bar(text)][-3:])
 
 
-def read_output(parts: Sequence[tuple[int, bytes]], size: int) -> JobOutput:
-    """Return what the parts of an output tell that were read: from its beginning, from its middle, and its end.
+def read_output(parts: Sequence[tuple[int, bytes]]) -> JobOutput:
+    """Return the progress, losses and end of an output.
 
     Args:
-        parts: pieces of the file with where they begin, in order. The last one ends where the file did.
-        size: the size of the file when it was read. Where one part is all of it, nothing else was.
+        parts: pieces of the file with where they begin, in order: its beginning, maybe some of its middle, its end.
+            One alone is the whole file.
     """
     texts = [(start, data.decode(errors="replace")) for start, data in parts]
     lines = [_lines(text, torn=start > 0) for start, text in texts]
@@ -122,13 +125,17 @@ def read_output(parts: Sequence[tuple[int, bytes]], size: int) -> JobOutput:
 
 def _lines(text: str, *, torn: bool) -> list[Line]:
     """Return the lines of a text; the first of one that begins anywhere is left out, as it may be half a line."""
+    lines = _LINE_ENDS.split(text)[1 if torn else 0 :]
     made: list[Line] = []
-    for number, whole in enumerate(_LINE_ENDS.split(text)):
+    for whole in lines:
         plain = _ANSI.sub("", whole) if "\x1b" in whole else whole
-        prefix = _RANK.match(plain)
-        stream = prefix[0] if prefix else ""
-        made.append(Line(plain[len(stream) :], stream.strip(), number))
-    return made[1:] if torn else made
+        bar = _BAR_ENDS.search(plain) if "%|" in plain else None
+        parts = (plain[: bar.end()], plain[bar.end() :]) if bar else (plain,)
+        for part in parts if parts[-1] else parts[:1]:
+            prefix = _RANK.match(part)
+            stream = prefix[0] if prefix else ""
+            made.append(Line(part[len(stream) :], stream.strip(), len(made)))
+    return made
 
 
 def _step(text: str) -> Step | None:

@@ -47,7 +47,7 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "root": _option("--root DIR", _ROOT, type=Path, action="append", default=[]),
     "json": _option("--json", "print the structured result and nothing else", action="store_true"),
     "start": _option("--start N", "with --json: list from item N on", type=_positive(int), default=1),
-    "only": _option("--only PATTERN", "with --json: list only runs whose name matches"),
+    "only": _option("--only PATTERN", "of status, and with --json: list only runs whose name matches"),
     "whole": _option(
         "--all", "show every run, value and finding; with --json: cut no list and no text", action="store_true"
     ),
@@ -108,6 +108,13 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         nargs="*",
         metavar="VERSION",
     ),
+    "watch": _option(
+        "--watch SECONDS",
+        "on a terminal: show it again every so many seconds (default: 15) until every run has ended, or Ctrl-C",
+        nargs="?",
+        type=_positive(float),
+        const=15.0,
+    ),
     "dry_run": _option("--dry-run", "plan only; write nothing", action="store_true"),
 }
 """Each option by the name of what it gives, in the order of the help texts."""
@@ -144,6 +151,9 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("run", metavar="RUN", help="a run's directory or Run Name, or a pattern of them")
     explain.add_argument("field", nargs="?", metavar="FIELD", help=_FIELD)
     _add(explain, ("local", "root", "json", "start", "whole", "template", "answers", "names", *_SCRIPT))
+    status = _described(commands, "status", _STATUS)
+    status.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
+    _add(status, ("root", "json", "start", "only", "whole", "sbatch", "watch"))
     doctor = _described(commands, "doctor", _DOCTOR)
     doctor.add_argument("experiment", type=Path, nargs="?", metavar="EXPERIMENT", help="look at its documents too")
     _add(doctor, (*_COMMON, *_SCRIPT, *_CHECKS))
@@ -174,6 +184,7 @@ _EXPERIMENT = "experiment directory or summary file"
 _HERE = f"{_EXPERIMENT}; `.` in it"
 _HISTORY = "list the earlier files of runs that are kept, and show how two versions differ; writes nothing"
 _EXPLAIN = "tell where a run's values come from, where they arrived, and what they were before; writes nothing"
+_STATUS = "how runs are doing: state, progress, loss, time, and why failed ones failed, with the fix; writes nothing"
 _FIELD = "a setting, as documents or files name it: lr, 'Learning rate', optimizer.lr; default: all"
 _SERVE = "the MCP server, over stdio"
 _NEW = "write an experiment's documents, filled from options, to start from; they scaffold as they are"
@@ -192,7 +203,7 @@ def _steps() -> Iterator[tuple[str, str, Iterable[str]]]:
         script = () if step.command == "parse" else _SCRIPT
         checks = _CHECKS if "with_torchtune" in step.arguments else ()
         yield step.command, step.help, (*_COMMON, *step.arguments, *script, *checks)
-    yield "scaffold", "all steps", [name for name in _OPTIONS if name != "compare"]
+    yield "scaffold", "all steps", [name for name in _OPTIONS if name not in {"compare", "watch"}]
 
 
 def _described(commands: Any, name: str, text: str) -> argparse.ArgumentParser:

@@ -78,6 +78,17 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
 
         return await _read(read, experiment, roots)
 
+    @template("status", "experiment", "How the runs of an experiment are doing", _JSON)
+    async def status_of(experiment: str) -> str:
+        """State, progress, loss and time of each run, and why failed ones failed: torchtune://status/path/to/experiment."""
+
+        def read(request: "Request") -> str:
+            from scaffold_torchtune.pipeline.status import status
+
+            return json.dumps(reply.of_result(status(request), tools.Call("status")), ensure_ascii=False)
+
+        return await _read(read, experiment, roots)
+
     @template("run", "file", "A file of a run", "text/plain")
     async def run(file: str) -> str:
         """setup_finetune.yaml, finetune.yaml or finetune.slurm: torchtune://run/path/to/experiment/RUN/finetune.yaml."""
