@@ -28,7 +28,7 @@ class Sign(NamedTuple):
 
 
 _SPACE: Final = r"(?:No space left on device|Disk quota exceeded)"
-_TUNE: Final = "recipes and torchtune of torchtune 0.6.1"
+_SAFETENSORS: Final = r"(?:safetensors\._)?safetensors_rust\.SafetensorError: "
 _BUNDLED: Final = "templates/finetune.slurm.j2"
 _BASH: Final = "bash: execute_cmd.c, builtins/source.def, and the messages of strerror(3)"
 
@@ -42,7 +42,7 @@ RAISED: Final = (
     Sign("job-node-memory", r"OSError: \[Errno 12\] Cannot allocate memory", "errno(3): ENOMEM"),
     Sign("job-node-memory", r"RuntimeError: \[enforce fail at alloc_cpu\.cpp:[0-9]{1,6}\]", "torch: c10/core/impl/alloc_cpu.cpp"),
     Sign("job-no-space", r"[A-Za-z_.]{0,100}(?:OSError|IOError): \[Errno (?:28|122)\]", "errno(3): ENOSPC, EDQUOT"),
-    Sign("job-no-space", rf"safetensors_rust\.SafetensorError: .{{0,500}}{_SPACE}", "safetensors: bindings/python, of an error of Rust's std::io"),
+    Sign("job-no-space", rf"{_SAFETENSORS}.{{0,500}}{_SPACE}", "safetensors: bindings/python, of an error of Rust's std::io"),
     Sign("job-not-writable", r"OSError: \[Errno 30\] Read-only file system", "errno(3): EROFS"),
     Sign("job-not-writable", r"(?:PermissionError|FileNotFoundError|NotADirectoryError|FileExistsError): \[Errno", "Python: pathlib and os, of the directory of outputs", r" (?:save_\w+|_?make_?dirs?|mkdir)$"),
     Sign("job-wandb", r"wandb\.(?:sdk\.)?(?:errors\.)?(?:errors\.)?(?:[a-z_]+\.)*(?:UsageError: (?:api_key not configured|No API key configured)|AuthenticationError|CommError)", "wandb: sdk/lib/wbauth/authenticate.py, errors/errors.py"),
@@ -57,10 +57,12 @@ RAISED: Final = (
     Sign("job-gpu-unusable", r"(?:RuntimeError|torch\.AcceleratorError): CUDA error: (?:no kernel image is available|no CUDA-capable device|invalid device ordinal|CUDA-capable device\(s\) is/are busy|uncorrectable ECC error|unknown error|CUDA driver version is insufficient|system not yet initialized|GPU has fallen|uncorrectable NVLink|.{0,60}hardware)", "CUDA: cudaGetErrorString"),
     Sign("job-gpu-unusable", r"AssertionError: Torch not compiled with CUDA enabled", "torch: cuda/__init__.py"),
     Sign("job-gpu-unusable", r"RuntimeError: bf16 precision was requested but not available on this hardware", "torchtune: training/precision.py"),
-    Sign("job-gpu-unusable", r"RuntimeError: The local rank is larger than the number of available GPUs", "torchtune: utils/_device.py"),
+    Sign("job-gpu-unusable", r"RuntimeError: The local rank is larger than the number of available ", "torchtune: utils/_device.py"),
+    Sign("job-config", r"ImportError: No module named ", "torchtune: _cli/run.py runs a recipe that it does not know as a module", r"^<frozen runpy> _get_module_details$"),
     Sign("job-environment", r"(?:ModuleNotFoundError|ImportError)\b", "Python: importlib; torchtune raises ImportError where wandb is not installed"),
     Sign("job-environment", r"OSError: [^ ]{1,300}\.so[0-9.]{0,20}: cannot open shared object file", "dlopen(3), by ctypes"),
-    Sign("job-checkpoint", r"safetensors_rust\.SafetensorError: ", "safetensors: bindings/python"),
+    Sign("job-checkpoint", _SAFETENSORS, "safetensors: bindings/python"),
+    Sign("job-checkpoint", r"(?:AssertionError|ValueError): ", "torchtune: modules/peft/_utils.py", r"torchtune/modules/peft/_utils\.py validate_\w+$"),
     Sign("job-checkpoint", r"RuntimeError: Error\(s\) in loading state_dict for ", "torch: nn/modules/module.py, load_state_dict"),
     Sign("job-checkpoint", r"(?:ValueError|FileNotFoundError|OSError|NotADirectoryError|KeyError|RuntimeError|Exception|_pickle\.UnpicklingError|json\.decoder\.JSONDecodeError|IsADirectoryError|PermissionError|AttributeError|TypeError)\b", "torchtune: training/checkpointing", r"torchtune/training/checkpointing/.{1,60} (?:__init__|load_checkpoint|get_\w+|from_\w+|safe_torch_load|_?validate\w*)$"),
     Sign("job-checkpoint", r"(?:FileNotFoundError|OSError|RuntimeError|KeyError|ValueError|json\.decoder\.JSONDecodeError|PermissionError|NotADirectoryError|IsADirectoryError)\b", "torchtune: the tokenizer of a model reads its files", r"torchtune/(?:models/\w+/_tokenizer|modules/(?:transforms/)?tokenizers/\w+)\.py __init__$"),
@@ -79,7 +81,7 @@ PRINTED: Final = (
     Sign("job-environment", r"(?:ERROR: |.{0,60}ModuleCmd_Load\.c\([0-9]{1,6}\):ERROR:[0-9]{1,6}: )Unable to locate a modulefile for ", "Environment Modules: tcl/report.tcl.in; of 3.2 ModuleCmd_Load.c"),
     Sign("job-environment", r"(?:EnvironmentNameNotFound|EnvironmentLocationNotFound|CondaError|CommandNotFoundError|NoWritableEnvsDirError): ", "conda: exceptions.py"),
     Sign("job-environment", r"(?:critical libmamba|error\s{1,4}libmamba) ", "mamba and micromamba: libmamba/src"),
-    Sign("job-environment", r"(?:/[^ :]{1,1000}|bash|-bash|sh|slurm_script): (?:line [0-9]{1,9}: )?[^ ]{1,500}: (?:command not found|not found)$", _BASH),
+    Sign("job-environment", r"(?:/[^ :]{1,1000}|bash|-bash|sh|slurm_script): (?:(?:line )?[0-9]{1,9}: )?[^ ]{1,500}: (?:command not found|not found)$", _BASH),
     Sign("job-environment", r"/[^ :]{1,1000}: line [0-9]{1,9}: [^ ]{1,1000}/(?:activate|conda\.sh|init/bash|profile): No such file or directory$", _BASH),
     Sign("job-environment", SLURM + r"execve\(\): .{1,500}: No such file or directory", "Slurm: slurmd/slurmstepd/task.c"),
     Sign("job-no-space", rf"(?:/[^ ]{{0,500}}: line [0-9]{{1,9}}: |mkdir: cannot create directory |cp: |tee: |tar: |cat: ).{{0,1000}}: {_SPACE}$", "coreutils and bash: strerror(3)"),
@@ -260,6 +262,10 @@ def not_well(job: JobEnd, asked: Asked, output: JobOutput | None, saved: int | N
     """
     if output and output.nan_from is not None:
         return _nan(asked, output)
+    if output and output.last is None and output.saved:
+        message = "the job trained no step and saved the model as it was: a step takes more samples than there are"
+        fix = f"lower Batch size{asked.place('batch_size')} or accumulation, or give more data{asked.anew}"
+        return finding("no-steps", message, field="batch_size", actual=0, file=asked.output or None, fix=fix)
     if job.state == "COMPLETED" and saved is not None and saved < asked.epochs:
         message = f"SLURM says that the job ended well, but {saved} of {counted(asked.epochs, 'epoch')} were saved"
         last = f": {escape(output.last_lines[-1], limit=240)}" if output and output.last_lines else ""
@@ -332,6 +338,9 @@ def _node_memory(of: _Case) -> tuple[str, str]:
     return f"the job needed more than {asked}", f"{how}{of.asked.place('mem')}{of.asked.anew}"
 
 
+_MEASURED: Final = 20  # seconds of a bar from which on its rate is one
+
+
 def _time_limit(of: _Case) -> tuple[str, str]:
     asked, output = of.asked, of.output
     limit = of.job.limit or asked.time
@@ -341,10 +350,11 @@ def _time_limit(of: _Case) -> tuple[str, str]:
         fix = f"see what it waited for at the end of {asked.output or 'its output'}; else raise Time limit"
         return f"{told} before a step was trained", f"{fix}{asked.place('time')}{asked.anew}"
     total, trained = last.per_epoch * asked.epochs, last.number - first.number + 1
-    spent = of.job.elapsed or limit or trained * last.seconds // max(last.done, 1)
-    rate = spent / trained
-    need = rate * (total - first.number + 1)
-    told += f" at step {last.number} of {total} (epoch {last.epoch} of {asked.epochs}), at {rate:.1f} s a step in all"
+    shown_rate = last.seconds / last.done if last.done and last.seconds >= _MEASURED else 0.0
+    spent = of.job.elapsed or limit or round(trained * shown_rate)
+    rate = min(shown_rate or spent / trained, spent / trained)
+    need = spent + rate * (total - last.number)  # with all that is not steps, such as loading the model
+    told += f" at step {last.number} of {total} (epoch {last.epoch} of {asked.epochs}), at {rate:.1f} s a step"
     if asked.resumes and output and output.saved:
         return told, f"{asked.again}; it resumes after epoch {first.epoch - 1 + output.saved}"
     enough = slurm_time(_rounded(1.1 * need))

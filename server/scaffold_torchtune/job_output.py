@@ -21,7 +21,7 @@ _ANSI: Final = re.compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]")
 _RANK: Final = re.compile(r"(?:\[(?:rank|default)[0-9]{1,5}\]: ?|[0-9]{1,5}: (?=\S))")
 """What torch (torch.distributed, excepthook), torchrun and `srun --label` put before each line of one process."""
 
-_STEP: Final = re.compile(r"([0-9]{1,9})\|([0-9]{1,12})\|Loss: (-?[0-9.]{1,30}(?:e[+-]?[0-9]{1,4})?|nan|-?inf)(?=:|$)")
+_STEP: Final = re.compile(r"([0-9]{1,9})\|([0-9]{1,12})\|Loss: (-?[0-9.]{1,30}(?:e[+-]?[0-9]{1,4})?|nan|-?inf)(?=: )")
 _BAR: Final = re.compile(r": {1,4}[0-9]{1,3}%\|[^|]{0,500}\| ?([0-9]{1,12})/([0-9]{1,12}) \[([0-9:]{2,20})<")
 _BAR_ENDS: Final = re.compile(r"\[[0-9:?]{1,20}<[0-9:?]{1,20}, [^\]\[]{1,100}\]")
 """The end of a bar, which no line feed follows: whatever is printed next goes on in its line."""

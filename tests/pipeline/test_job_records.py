@@ -104,9 +104,7 @@ def test_an_array_that_was_submitted_again_by_hand_is_known_by_its_name(sweep: P
         ("true", {"scaffolded"}),
     ],
 )
-def test_a_call_that_was_killed_before_it_knew_the_id_left_a_name(
-    sweep: Path, squeue: str, expected: set[str]
-) -> None:
+def test_a_call_that_was_killed_before_it_knew_the_id_left_a_name(sweep: Path, squeue: str, expected: set[str]) -> None:
     record(sweep, ARRAY | {"job": "", "progress": "intended"})
     says(sweep, f'case "$*" in *--name=sweep-3f2a*) {squeue};; esac')
     assert {each.state for each in states(sweep).values()} == expected

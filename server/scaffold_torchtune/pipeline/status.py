@@ -146,9 +146,7 @@ def _problem(tree: Tree, look: _Look) -> Finding | None:
     job = found.job
     end = JobEnd(job.id, job.state, job.exit_code, job.elapsed, job.limit) if job else JobEnd()
     if found.state == "finished":
-        wrong = output is not None and output.nan_from is not None
-        missing = found.epochs is not None and found.epochs < look.run.integer("epochs", 1)
-        return not_well(end, _asked(tree, look), output, found.epochs) if wrong or missing else None
+        return not_well(end, _asked(tree, look), output, found.epochs)
     seen = symptom(output, end.state if found.state == "failed" else "")
     if seen is None and found.state == "failed" and output and look.path:
         longer = read_job_output(tree, look.path, _LONG_END)
@@ -156,8 +154,7 @@ def _problem(tree: Tree, look: _Look) -> Finding | None:
     if found.state in {"submitted", "running"}:
         if seen is not None and found.state == "running":
             return cause(seen, end, _asked(tree, look), output)
-        is_nan = output is not None and output.nan_from is not None
-        return not_well(end, _asked(tree, look), output, None) if is_nan else None
+        return not_well(end, _asked(tree, look), output, None)
     return _why_failed(seen, end, _asked(tree, look), output)
 
 
