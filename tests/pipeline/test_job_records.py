@@ -1,4 +1,4 @@
-"""Runs are known by the jobs that were recorded for them: tasks of arrays, jobs nobody knows, calls that were killed."""
+"""Runs are known by the jobs that were recorded for them: tasks of arrays, jobs nobody knows, killed calls."""
 
 import json
 import os
