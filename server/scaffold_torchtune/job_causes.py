@@ -1,6 +1,6 @@
-"""Why a job ended as it did: a table of what programs print, and for each cause the fix, with the run's own values.
+"""Causes of failed jobs: tables of the texts that programs print, and the fix of each, with the run's own values.
 
-What is in none of the tables is no cause: then the state, the exit status and the last lines are told as they are.
+A text that is in no table is no cause: then state, exit status and last lines are shown.
 """
 
 import re
@@ -15,7 +15,7 @@ from scaffold_torchtune.system.text import counted, escape, shown
 
 
 class Sign(NamedTuple):
-    """What a program prints of a cause; `source` is where that text comes from.
+    """A text that a program prints of a cause; `source` is where that text comes from.
 
     A pattern of an exception is matched from the beginning of `TYPE: MESSAGE`, `frames` within `FILE FUNCTION`
     of one that its traceback goes through; one of another line from the beginning of the line.
@@ -69,7 +69,7 @@ RAISED: Final = (
     Sign("job-data", r"(?:datasets\.(?:exceptions|builder|data_files|utils\.[a-z_]+|arrow_writer)\.\w+|pyarrow\.lib\.Arrow\w+)\b", "datasets: exceptions.py; pyarrow"),
     Sign("job-data", r"[A-Za-z_][A-Za-z0-9_.]{0,100}", "torchtune: datasets, data, and the library datasets", r"(?:/torchtune/(?:datasets|data)/|site-packages/datasets/|dist-packages/datasets/)"),
 )  # fmt: skip
-"""What ends a training, as the last line of a traceback; in the order in which those of one chain count."""
+"""Exceptions that end a training. Of several in one chain, the first row of this table that fits is the cause."""
 
 PRINTED: Final = (
     Sign("job-node-memory", SLURM + r"Detected [0-9]{1,9} oom[_-]kill event", "Slurm: plugins/task/cgroup/task_cgroup_memory.c"),
@@ -88,7 +88,7 @@ PRINTED: Final = (
     Sign("job-not-writable", r"mkdir: cannot create directory .{1,1000}: (?:Permission denied|Read-only file system)$", "coreutils: mkdir.c"),
     Sign("job-config", r"tune run: error: ", "torchtune: _cli/run.py, argparse"),
 )  # fmt: skip
-"""What ends a job before or beside Python: the beginning of a line."""
+"""Beginnings of lines that programs other than Python print when they end a job."""
 
 _CANCELLED: Final = SLURM + r"\*\*\* (?:JOB|STEP) .{1,200} CANCELLED AT [0-9T:.-]{10,40}"
 ENDED: Final = (
@@ -98,7 +98,7 @@ ENDED: Final = (
     Sign("job-node-failure", SLURM + r"\*\*\* .{1,200} UNCORRECTABLE MEMORY ERROR", "Slurm: slurmd/slurmstepd/req.c"),
     Sign("job-cancelled", _CANCELLED + r" (?:\*\*\*|DUE to SIGNAL)", "Slurm: slurmd/slurmstepd/req.c"),
 )  # fmt: skip
-"""How SLURM itself ends a job."""
+"""Lines of slurmstepd when SLURM ends a job."""
 
 ENDED_BY_SLURM: Final = frozenset(sign.code for sign in ENDED)
 
@@ -106,7 +106,7 @@ CONNECTED: Final = (
     Sign("job-nccl", r"(?:torch\.distributed\.Dist(?:Backend|Network|Store|)Error|RuntimeError): .{0,2000}(?:NCCL|ncclUnhandled|ncclSystem|ncclInternal|ncclRemote|EADDRINUSE|[Tt]imed out|[Cc]onnection (?:reset|closed|refused)|failed to recv)", "torch: distributed/c10d"),
     Sign("job-nccl", r"torch\.distributed\.elastic\.rendezvous\.api\.Rendezvous\w{0,40}Error", "torch: distributed/elastic/rendezvous/api.py"),
 )  # fmt: skip
-"""What breaks between the processes of a job, mostly since something else ended one of them."""
+"""Exceptions of the connection between processes, mostly a consequence of one that ended."""
 
 WATCHED: Final = (
     Sign("job-nccl", r"\[[EF][0-9 :.]{0,40}ProcessGroupNCCL\.cpp:[0-9]{1,6}\] .{0,200}(?:Watchdog caught collective operation timeout|watchdog thread terminated|detected by watchdog)", "torch: distributed/c10d/ProcessGroupNCCL.cpp"),
@@ -122,11 +122,11 @@ STATES: Final = {
     "LAUNCH_FAILED": "job-node-failure",
     "PREEMPTED": "job-preempted",
 }
-"""What states of jobs say by themselves (sacct(1), JOB STATE CODES)."""
+"""Causes that the state of a job names by itself (sacct(1), JOB STATE CODES)."""
 
 
 class Symptom(NamedTuple):
-    """What was found of a cause: its code, and the line that says so; empty where only the state of the job does."""
+    """A sign of a cause that was found: its code and line; the line is empty where only the state of the job shows it."""
 
     code: str
     line: str = ""
@@ -147,7 +147,7 @@ def symptom(output: JobOutput | None, job_state: str = "") -> Symptom | None:
 
 
 def _found(output: JobOutput) -> list[tuple[tuple[int, int], Symptom]]:
-    """Return symptoms with their rank, the first of which counts."""
+    """Return symptoms with their rank, best first."""
     ends = [(line.at, sign, line.text) for line in output.end for sign in ENDED if _matches(sign, line)]
     ended = min((at for at, *_ in ends), default=None)
     found: list[tuple[tuple[int, int], Symptom]] = []
@@ -192,7 +192,7 @@ def _fits(sign: Sign, raised: Raised) -> bool:
 
 @dataclass(frozen=True)
 class JobEnd:
-    """What SLURM says of a job: id, state, exit status as sacct has it (`1:0`), seconds that it ran and may run."""
+    """A job as SLURM describes it: id, state, exit status as sacct has it (`1:0`), seconds that it ran and may run."""
 
     id: str = ""
     state: str = ""
@@ -203,7 +203,7 @@ class JobEnd:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a run asked for, as its files have it; None where they do not say.
+    """The requests of a run, as its files have them; None where they have none.
 
     `experiment` and `run` are its directories. `places` says where documents give a setting: ` (summary.md:22)`.
     """
@@ -239,14 +239,14 @@ class Asked:
         return f"submit it again: scaffold-torchtune submit {where} --failed --only {self.run}"
 
     @property
-    def anew(self) -> str:
-        """What follows a change of documents."""
+    def after(self) -> str:
+        """The end of a fix that changes the documents."""
         return f"; then scaffold with --started replace={self.run}, and submit it again"
 
 
 def cause(found: Symptom, job: JobEnd, asked: Asked, output: JobOutput | None) -> Finding:
     """Return the cause as a finding: what happened, what the run asked, and the fix."""
-    message, fix = _TOLD[found.code](_Case(found, job, asked, output))
+    message, fix = _TEXTS[found.code](_Case(found, job, asked, output))
     said = f": {escape(found.line.strip(), limit=240)}" if found.line else ""
     return finding(found.code, f"{message}{said}", file=asked.output or None, fix=fix)
 
@@ -264,7 +264,7 @@ def not_well(job: JobEnd, asked: Asked, output: JobOutput | None, saved: int | N
         return _nan(asked, output)
     if output and output.last is None and output.saved:
         message = "the job trained no step and saved the model as it was: a step takes more samples than there are"
-        fix = f"lower Batch size{asked.place('batch_size')} or accumulation, or give more data{asked.anew}"
+        fix = f"lower Batch size{asked.place('batch_size')} or accumulation, or give more data{asked.after}"
         return finding("no-steps", message, field="batch_size", actual=0, file=asked.output or None, fix=fix)
     if job.state == "COMPLETED" and saved is not None and saved < asked.epochs:
         message = f"SLURM says that the job ended well, but {saved} of {counted(asked.epochs, 'epoch')} were saved"
@@ -324,7 +324,7 @@ def _gpu_memory(of: _Case) -> tuple[str, str]:
     if not ways:
         shorter = f"lower Max sequence length from {asked.max_seq_len}, or " if asked.max_seq_len else ""
         ways.append(f"{shorter}ask for GPUs with more memory, or for more GPUs")
-    return f"the GPU{size} has no room for {how}", "; or ".join(ways) + asked.anew
+    return f"GPU memory{size} is too small for {how}", "; or ".join(ways) + asked.after
 
 
 _MEMORY: Final = re.compile(r"([0-9]{1,9})([KMGTkmgt]?)[Bb]?")
@@ -335,7 +335,7 @@ def _node_memory(of: _Case) -> tuple[str, str]:
     wanted = f"{2 * int(match[1])}{match[2].upper()}" if match and int(match[1]) else ""
     asked = f"the {of.asked.memory} of memory that it asked its node for" if of.asked.memory else "its node's memory"
     how = f"write '- **Memory:** {wanted}' in Configuration" if wanted else "ask for more memory (Memory)"
-    return f"the job needed more than {asked}", f"{how}{of.asked.place('mem')}{of.asked.anew}"
+    return f"the job needed more than {asked}", f"{how}{of.asked.place('mem')}{of.asked.after}"
 
 
 _MEASURED: Final = 20  # seconds of a bar from which on its rate is one
@@ -348,7 +348,7 @@ def _time_limit(of: _Case) -> tuple[str, str]:
     last, first = (output.last, output.first) if output else (None, None)
     if last is None or first is None or not last.per_epoch:
         fix = f"see what it waited for at the end of {asked.output or 'its output'}; else raise Time limit"
-        return f"{told} before a step was trained", f"{fix}{asked.place('time')}{asked.anew}"
+        return f"{told} before a step was trained", f"{fix}{asked.place('time')}{asked.after}"
     total, trained = last.per_epoch * asked.epochs, last.number - first.number + 1
     shown_rate = last.seconds / last.done if last.done and last.seconds >= _MEASURED else 0.0
     spent = of.job.elapsed or limit or round(trained * shown_rate)
@@ -359,7 +359,7 @@ def _time_limit(of: _Case) -> tuple[str, str]:
         return told, f"{asked.again}; it resumes after epoch {first.epoch - 1 + output.saved}"
     enough = slurm_time(_rounded(1.1 * need))
     fix = f"write '- **Time limit:** {enough}' in Configuration{asked.place('time')}"
-    return f"{told}; all takes about {slurm_time(round(need))}", f"{fix}{asked.anew}"
+    return f"{told}; all takes about {slurm_time(round(need))}", f"{fix}{asked.after}"
 
 
 def slurm_time(seconds: int) -> str:
@@ -380,13 +380,13 @@ def _nan(asked: Asked, output: JobOutput) -> Finding:
     at = f"from step {since} on" if last and since != last.number else f"at step {since}"
     is_first = output.first is not None and since == output.first.number
     lr = f" from {asked.lr:g}{asked.place('lr')}" if asked.lr else ""
-    rows = "look for samples without an answer (scaffold-torchtune plan names them: no-labels)"
+    rows = "look for samples without an answer (`scaffold-torchtune plan` lists them: no-labels)"
     lower = f"lower Learning rate{lr}, or lengthen the warm-up"
     fix = f"{rows}; else {lower}" if is_first else f"{lower}; else {rows}"
     job = "cancel its job if it runs" if last and not _is_over(last.epoch, last.done, last.per_epoch, asked) else ""
     message = f"the loss is no number {at}, so all that is trained from there is lost"
     fix = f"{job}; {fix}" if job else fix
-    return finding("job-nan-loss", message, field="loss", file=asked.output or None, fix=f"{fix}{asked.anew}")
+    return finding("job-nan-loss", message, field="loss", file=asked.output or None, fix=f"{fix}{asked.after}")
 
 
 def _is_over(epoch: int, done: int, per_epoch: int, asked: Asked) -> bool:
@@ -394,18 +394,18 @@ def _is_over(epoch: int, done: int, per_epoch: int, asked: Asked) -> bool:
 
 
 def _simply(message: str, fix: str) -> Callable[[_Case], tuple[str, str]]:
-    """Return what tells a cause by a sentence, in both of which {asked.NAME} is what the run asked for."""
+    """Return a function for a cause that two sentences describe; {NAME} in them is a field of `Asked`."""
 
-    def told(of: _Case) -> tuple[str, str]:
+    def text(of: _Case) -> tuple[str, str]:
         texts = {name: value for name, value in vars(of.asked).items() if isinstance(value, str)}
         texts = {name: shown(value) if name not in {"run", "output"} else value for name, value in texts.items()}
-        named = {"again": of.asked.again, "anew": of.asked.anew, **texts}
+        named = {"again": of.asked.again, "after": of.asked.after, **texts}
         return message.format_map(named), fix.format_map(named)
 
-    return told
+    return text
 
 
-_TOLD: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
+_TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
     "job-gpu-memory": _gpu_memory,
     "job-node-memory": _node_memory,
     "job-time-limit": _time_limit,
@@ -443,24 +443,24 @@ _TOLD: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
         " off; then {again}",
     ),
     "job-config": _simply(
-        "torchtune does not take what finetune.yaml says",
-        "run scaffold-torchtune validate with --with-torchtune, and correct the setting in the summary{anew}",
+        "torchtune rejects a setting of finetune.yaml",
+        "run scaffold-torchtune validate with --with-torchtune, and correct the setting in the summary{after}",
     ),
     "job-network": _simply(
         "the job asked for something over a network that its node does not reach",
-        "put data set and model on a disk that nodes see, and name their paths in the summary{anew}",
+        "put data set and model on a disk that nodes see, and name their paths in the summary{after}",
     ),
     "job-wandb": _simply(
         "Weights & Biases refused the run, or was not reached",
-        "run wandb login once on the cluster and {again}; or write '- **W&B mode:** offline' in Configuration{anew}",
+        "run wandb login once on the cluster and {again}; or write '- **W&B mode:** offline' in Configuration{after}",
     ),
     "job-preempted": _simply(
         "SLURM took the node for a job that goes first",
-        "{again}; '- **Resume from checkpoint:** yes' lets long runs go on where they were",
+        "{again}; '- **Resume from checkpoint:** yes' lets long runs continue",
     ),
     "job-node-failure": _simply("the node failed", "{again}"),
-    "job-cancelled": _simply("the job was cancelled", "{again}; nothing if it was meant"),
+    "job-cancelled": _simply("the job was cancelled", "{again}; nothing if it was intended"),
 }
-"""What is told of a cause, and its fix."""
+"""The message and the fix of each cause."""
 
-CAUSES: Final = frozenset(_TOLD)
+CAUSES: Final = frozenset(_TEXTS)

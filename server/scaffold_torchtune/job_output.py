@@ -1,11 +1,11 @@
-"""What a job's output tells: how far its training is, and what ended it.
+"""Progress, losses and the end of a training, read from the output of its job.
 
 Progress is what torchtune 0.6.1 prints (recipes/*.py, `pbar.set_description`): for each step a line of tqdm,
 `1|24|Loss: 1.25:  12%|#2  | 24/200 [00:31<03:47,  1.29s/it]`, which begins with a carriage return; epoch, step and loss
-stand before the bar. Once the next epoch has begun, tqdm draws the last line of the one before again.
+precede the bar. Once the next epoch has begun, tqdm draws the last line of the one before again.
 
-What ended a job is looked for where the training stood still: after the last step that was printed, in what the last
-start of the job wrote. So a warning after which the training went on is no cause, nor is what an earlier start ended of.
+The end of a job is the text after the last step of its last start. So a warning after which the training continued is
+no cause, nor is the end of an earlier start.
 """
 
 import math
@@ -19,25 +19,25 @@ _THINNED: Final = 60  # losses of a curve
 _LINE_ENDS: Final = re.compile(r"[\r\n]")
 _ANSI: Final = re.compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]")
 _RANK: Final = re.compile(r"(?:\[(?:rank|default)[0-9]{1,5}\]: ?|[0-9]{1,5}: (?=\S))")
-"""What torch (torch.distributed, excepthook), torchrun and `srun --label` put before each line of one process."""
+"""The prefix of each line of one process, by torch (its excepthook), torchrun and `srun --label`."""
 
 _STEP: Final = re.compile(r"([0-9]{1,9})\|([0-9]{1,12})\|Loss: (-?[0-9.]{1,30}(?:e[+-]?[0-9]{1,4})?|nan|-?inf)(?=: )")
 _BAR: Final = re.compile(r": {1,4}[0-9]{1,3}%\|[^|]{0,500}\| ?([0-9]{1,12})/([0-9]{1,12}) \[([0-9:]{2,20})<")
 _BAR_ENDS: Final = re.compile(r"\[[0-9:?]{1,20}<[0-9:?]{1,20}, [^\]\[]{1,100}\]")
-"""The end of a bar, which no line feed follows: whatever is printed next goes on in its line."""
+"""The end of a bar. No line feed follows: the next text that is printed is in the same line."""
 
 _SAVED: Final = re.compile(r"Checkpoint saved in [0-9.]{1,20} seconds")
 _STARTS: Final = re.compile(r"Running [A-Za-z0-9_.]{1,80} with resolved config:")
 """torchtune/utils/_logging.py, log_config of 0.6.1: the first line of each start of a recipe."""
 
 SLURM: Final = r"(?:slurmstepd(?:-[A-Za-z0-9_.-]{1,100})?: |\[[0-9T:.-]{10,40}\] )error: "
-"""What Slurm's slurmstepd begins its lines with; from 25.05 on it is the time."""
+"""The beginning of lines of Slurm's slurmstepd; from 25.05 on it is the time."""
 
 _ENDED_ATTEMPT: Final = re.compile(SLURM + r"\*\*\* .{1,200} DUE TO (?:JOB REQUEUE|PREEMPTION|NODE FAILURE)")
 
 
 class Step(NamedTuple):
-    """A step as the output printed it; `loss` may be nan. `per_epoch` and `seconds` are the bar's: its whole, its time."""
+    """A step as the output printed it; `loss` may be nan. `done`, `per_epoch` and `seconds` are those of the bar."""
 
     epoch: int
     number: int
@@ -59,7 +59,7 @@ class Raised(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of an output: its text without what stands before it for its process, and its number in what was read."""
+    """A line of an output: its text without the prefix of its process, and its number in what was read."""
 
     text: str
     stream: str
@@ -67,7 +67,7 @@ class Line(NamedTuple):
 
 
 class JobOutput(NamedTuple):
-    """What an output tells.
+    """Progress, losses and end of an output.
 
     `first` and `last` are steps of the last start, `losses` those of the whole output, thinned. `saved` counts the
     checkpoints that the last start saved. `nan_from` is the first step seen whose loss and all later ones are no
@@ -175,7 +175,7 @@ def _is_bar(text: str) -> bool:
 def _last_start(lines: Sequence[Line]) -> int:
     """Return the index of the line with which the last start of the job begins: 0 where there is no other.
 
-    A job that is requeued begins anew; with `--open-mode=append` its output goes on where the one before ended.
+    A job that is requeued starts again; with `--open-mode=append` its output continues that of the start before.
     """
     found = 0
     for index, line in enumerate(lines):

@@ -37,4 +37,5 @@ def bar(epoch: int, step: int, loss: float | str, *, per_epoch: int = 100, secon
     done = (step - 1) % per_epoch + 1
     clock = f"{seconds // 60:02}:{seconds % 60:02}"
     share = 100 * done // per_epoch
-    return f"\r{epoch}|{step}|Loss: {loss}: {share:3}%|{'#' * (share // 10):<10}| {done}/{per_epoch} [{clock}<10:00,  1.25s/it]"
+    drawn = f"{share:3}%|{'#' * (share // 10):<10}| {done}/{per_epoch} [{clock}<10:00,  1.25s/it]"
+    return f"\r{epoch}|{step}|Loss: {loss}: {drawn}"

@@ -1,4 +1,4 @@
-"""The commands, but for `serve`: a step, all of them, `status`, `history`, `explain`, `doctor`, `new`, `demo`, `schema`, `skill`.
+"""The commands, but for `serve`: steps, `status`, `history`, `explain`, `doctor`, `new`, `demo`, `schema`, `skill`.
 
 Exit status: 0 all well; 1 some run failed, some value does not match, a step was stopped midway, or the result could
 not be printed; 2 refused; 70 failed in a way that nobody foresaw.
@@ -165,7 +165,7 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
 
 def _status(request: Request, options: argparse.Namespace) -> StatusResult:
     def ask() -> StatusResult:
-        request.slurm_said.clear()  # each time anew
+        request.slurm_said.clear()  # ask again each time
         return status(request, options.only)
 
     if options.watch is None or options.json:

@@ -1,6 +1,7 @@
 """The screen of `status`: counts first, a line for each run, then causes with their fixes; once, or watched."""
 
 import io
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -131,18 +132,24 @@ def _time(run: RunStatus) -> str:
     return slurm_time(run.elapsed) + (f" of {slurm_time(run.limit)}" if run.limit else "")
 
 
+_PLACE: Final = re.compile(r"(?<=[a-z]):[0-9]{1,9}(?=\))")
+
+
 def _causes(runs: Iterable[RunStatus]) -> list[Finding]:
     """Return the causes; of several runs with the same cause and fix one, which names them."""
-    alike: dict[tuple[str, str, str], list[RunStatus]] = {}
+    alike: dict[tuple[str, ...], list[tuple[str, Finding]]] = {}
     for run in runs:
-        if run.cause:
-            own = [text.replace(run.directory, "RUN") for text in (run.cause.message, run.cause.fix)]
-            alike.setdefault((run.cause.code, *own), []).append(run)  # type: ignore[arg-type]
-    found: list[Finding] = []
-    for some in alike.values():
-        cause = some[0].cause
-        assert cause is not None  # noqa: S101 - see above
-        names = few([run.directory for run in some], _NAMED, more=", ...")
-        who = some[0].directory if len(some) == 1 else f"{counted(len(some), 'run')} ({names})"
-        found.append(cause.model_copy(update={"message": f"{who}: {cause.message}", "file": None}))
-    return found
+        if cause := run.cause:
+            texts = (_PLACE.sub("", each).replace(run.directory, "RUN") for each in (cause.message, cause.fix))
+            alike.setdefault((cause.code, *texts), []).append((run.directory, cause))
+    return [_of_several([name for name, _ in some], some[0][1]) for some in alike.values()]
+
+
+def _of_several(names: Sequence[str], cause: Finding) -> Finding:
+    """Return the cause of one run or of several as it is printed: with their names, and a fix for all of them."""
+    who, fix = names[0], cause.fix
+    if len(names) > 1:
+        who = f"{counted(len(names), 'run')} ({few(names, _NAMED, more=', ...')})"
+        fix = fix.replace(f"--started replace={names[0]}", f"--started replace={','.join(names)}")
+        fix = fix.replace(f" --only {names[0]}", "")
+    return cause.model_copy(update={"message": f"{who}: {cause.message}", "file": None, "fix": fix})

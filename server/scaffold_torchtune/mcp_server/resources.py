@@ -78,16 +78,10 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
 
         return await _read(read, experiment, roots)
 
-    @template("status", "experiment", "How the runs of an experiment are doing", _JSON)
+    @template("status", "experiment", "The status of the runs of an experiment", _JSON)
     async def status_of(experiment: str) -> str:
-        """State, progress, loss and time of each run, and why failed ones failed: torchtune://status/path/to/experiment."""
-
-        def read(request: "Request") -> str:
-            from scaffold_torchtune.pipeline.status import status
-
-            return json.dumps(reply.of_result(status(request), tools.Call("status")), ensure_ascii=False)
-
-        return await _read(read, experiment, roots)
+        """State, progress, loss, time and cause of failure of each run: torchtune://status/path/to/experiment."""
+        return await _read(_status, experiment, roots)
 
     @template("run", "file", "A file of a run", "text/plain")
     async def run(file: str) -> str:
@@ -99,6 +93,12 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
             return state.run_file(request)
 
         return await _read(read, file, roots)
+
+
+def _status(request: "Request") -> str:
+    from scaffold_torchtune.pipeline.status import status
+
+    return json.dumps(reply.of_result(status(request), tools.Call("status")), ensure_ascii=False)
 
 
 async def _read(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:

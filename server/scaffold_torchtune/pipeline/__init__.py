@@ -17,7 +17,7 @@ plan_file.py       plan.json, read and checked
 backup.py          .scaffold/backup, .scaffold/history: edited files and earlier files of runs, kept and bounded
 history.py         `history`: what is kept, and two versions compared
 explain.py         `explain`: where values of a run come from, arrive, and what they were
-status.py          `status`: how runs are doing
+status.py          `status`: progress, losses and causes of failure of runs
 internal_error.py  unforeseen exceptions
 doctor.py          `doctor`: is this machine ready
 """

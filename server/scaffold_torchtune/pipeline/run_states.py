@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 
 from scaffold_torchtune.external_checks import queue
 from scaffold_torchtune.external_checks.queue import Job, Queue
+from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.job_causes import symptom
 from scaffold_torchtune.job_output import JobOutput, read_output
 from scaffold_torchtune.models import JobState, PlannedRun, Results, RunState
-from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.pipeline import job_records, state
 from scaffold_torchtune.pipeline.job_records import Submissions
 from scaffold_torchtune.preflight.disk import inspect_results, unseen

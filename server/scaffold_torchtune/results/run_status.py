@@ -1,4 +1,4 @@
-"""How runs are doing: the result of `status`, which `report` shows as a page, a Markdown text or a CSV table."""
+"""The result of `status`, which `report` shows as a page, a Markdown text or a CSV table."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class LossPoint(Model):
 
 
 class RunStatus(Model):
-    """How one run is doing, as far as its files, its job's output and SLURM show.
+    """The status of one run, as far as its files, its job's output and SLURM show it.
 
     What could not be seen is None, and `unseen` says why.
     """
@@ -53,7 +53,7 @@ class RunStatus(Model):
 
 
 class StatusResult(StepResult):
-    """How all runs of an experiment are doing."""
+    """The status of all runs of an experiment."""
 
     LISTED = ()
     FIRST = (
