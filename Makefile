@@ -79,7 +79,8 @@ fuzz: $(STAMP)  ## 100,000 mutated documents: each a plan or a refusal, within a
 
 hostile: $(STAMP)  ## 20,000 damaged files of each kind that is read: none is more than a reason or a refusal
 	HOSTILE_FILES=$(or $(COUNT),20000) $(BIN)/python -m pytest -q -n 2 -m long --timeout 7200 \
-	  tests/preflight/test_disk_hostile.py tests/pipeline/test_hostile_state.py tests/preflight/test_hostile_data.py
+	  tests/preflight/test_disk_hostile.py tests/pipeline/test_hostile_state.py \
+	  tests/pipeline/test_hostile_status.py tests/preflight/test_hostile_data.py
 
 faults: $(STAMP)  ## kills and errors at each call that changes the disk, races, hostile values and frames, memory: the counts
 	scripts/install_strace

@@ -3,6 +3,7 @@
 A text that is in no table is no cause: then state, exit status and last lines are shown.
 """
 
+import functools
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -147,29 +148,30 @@ def symptom(output: JobOutput | None, job_state: str = "") -> Symptom | None:
 
 
 def _found(output: JobOutput) -> list[tuple[tuple[int, int], Symptom]]:
-    """Return symptoms with their rank, best first."""
-    ends = [(line.at, sign, line.text) for line in output.end for sign in ENDED if _matches(sign, line)]
+    """Return symptoms with their rank and place, best first."""
+    ends = [*_from_lines(output.end, ENDED)]
     ended = min((at for at, *_ in ends), default=None)
     found: list[tuple[tuple[int, int], Symptom]] = []
     for at, code, text in (*_from_exceptions(output.raised, RAISED), *_from_lines(output.end, PRINTED)):
         late = ended is not None and at > ended and code != "job-node-memory"
         found.append(((2 if late else 0, at), Symptom(code, text)))
-    found += [((1, at), Symptom(sign.code, text)) for at, sign, text in ends]
+    found += [((1, at), Symptom(code, text)) for at, code, text in ends]
     for at, code, text in (*_from_exceptions(output.raised, CONNECTED), *_from_lines(output.end, WATCHED)):
         found.append(((1, at), Symptom(code, text)))
     return sorted(found)
 
 
-def _from_lines(lines: Sequence[Line], signs: Sequence[Sign]) -> Iterator[tuple[int, str, str]]:
+def _from_lines(lines: Sequence[Line], signs: tuple[Sign, ...]) -> Iterator[tuple[int, str, str]]:
+    any_of = _any_of(signs)
     for line in lines:
-        for sign in signs:
-            if _matches(sign, line):
-                yield line.at, sign.code, line.text
-                break
+        if any_of.match(line.text):
+            yield line.at, next(sign.code for sign in signs if re.match(sign.pattern, line.text)), line.text
 
 
-def _matches(sign: Sign, line: Line) -> bool:
-    return re.match(sign.pattern, line.text) is not None
+@functools.cache
+def _any_of(signs: tuple[Sign, ...]) -> re.Pattern[str]:
+    """Return one pattern for all signs: most lines are none of them."""
+    return re.compile("|".join(f"(?:{sign.pattern})" for sign in signs))
 
 
 def _from_exceptions(raised: Sequence[Raised], signs: Sequence[Sign]) -> Iterator[tuple[int, str, str]]:

@@ -1,5 +1,6 @@
 """The corpus of job outputs, and lines as torchtune and tqdm write them."""
 
+import random
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -39,3 +40,39 @@ def bar(epoch: int, step: int, loss: float | str, *, per_epoch: int = 100, secon
     share = 100 * done // per_epoch
     drawn = f"{share:3}%|{'#' * (share // 10):<10}| {done}/{per_epoch} [{clock}<10:00,  1.25s/it]"
     return f"\r{epoch}|{step}|Loss: {loss}: {drawn}"
+
+
+_PIECES = (
+    b"\r", b"\n", b"\x00", b"\xff\xfe", b"\x1b[A", b"\x1b[31m", "\u202e".encode(), b"Traceback (most recent call last):\n",
+    b'  File "x", line 1, in y\n', b"1|1|Loss: nan: ", b"999999999|999999999999|Loss: 1e999: 100%|",
+    b"|" * 300, b"[" * 300,
+    b"9" * 400, b"a" * 70_000, b"\n" * 5_000, b"x\n" * 5_000,
+    b"slurmstepd: error: *** JOB 1 ON ", b" CANCELLED AT 2026-1",
+    b"DUE TO TIME LIMIT ***\n", b"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate ", b"[rank0]: " * 200,
+    b"-1|-1|Loss: -1: ", b"0|0|Loss: 0: 0%|| 0/0 [00:00<00:00, 1it/s]", b"1|1|Loss: 1: 1%|| 1/0 [99:99:99:99<?, ?it/s]",
+    b"Running x with resolved config:\n", b"Checkpoint saved in 1 seconds.\n", b"{again} {0} %s {asked.run}\n",
+)  # fmt: skip
+
+
+def hostile_output(texts: list[bytes], choose: random.Random) -> bytes:
+    """An output that is put together of others, with lines repeated, cut, shuffled, and bytes changed."""
+    data = bytearray(choose.choice(texts))
+    for _ in range(choose.randint(1, 6)):
+        act, at = choose.random(), choose.randrange(len(data) + 1)
+        if act < 0.4:
+            data[at:at] = choose.choice(_PIECES)
+        elif act < 0.6:
+            other = choose.choice(texts)
+            first = choose.randrange(len(other) + 1)
+            data[at:at] = other[first : first + choose.randint(0, 3_000)]
+        elif act < 0.75:
+            del data[at : at + choose.randint(0, 3_000)]
+        elif act < 0.9:
+            lines = bytes(data).split(b"\n")
+            choose.shuffle(lines)
+            data = bytearray(b"\n".join(lines))
+        else:
+            for _ in range(choose.randint(1, 20)):
+                if data:
+                    data[choose.randrange(len(data))] = choose.randrange(256)
+    return bytes(data)
