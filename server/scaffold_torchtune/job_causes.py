@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from scaffold_torchtune.findings import Finding, finding
+from scaffold_torchtune.findings import Finding, counted, escape, finding, shown
 from scaffold_torchtune.job_output import SLURM, JobOutput, Line, Raised
-from scaffold_torchtune.system.text import counted, escape, shown
 
 
 class Sign(NamedTuple):

@@ -13,7 +13,7 @@ from scaffold_torchtune.job_output import read_output
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.pipeline.status import status
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results import reply, tools
+from scaffold_torchtune.results import reply
 from scaffold_torchtune.system.layout import RUN_FILES
 from support.hostile_outputs import JOB_OUTPUTS, fill
 from support.job_outputs import corpus, hostile_output
@@ -69,7 +69,7 @@ def test_whatever_is_in_a_run_directory_the_status_is_shown(single: Path, count:
                 (folder / "slurm-4712.out").write_bytes(hostile_output(texts, choose))
             began = time.process_time()
             result = status(Request(single))
-            assert reply.of_result(result, tools.Call("status"))["outcome"].isprintable()
+            assert reply.of_result(result, reply.Call("status"))["outcome"].isprintable()
             assert len(result.model_dump_json()) < 12_000
             states.add(result.runs[0].state)
             assert time.process_time() - began < SECONDS

@@ -13,11 +13,10 @@ from rich.live import Live
 from rich.text import Text
 
 from scaffold_torchtune.cli import printing
-from scaffold_torchtune.findings import Finding, refuse
+from scaffold_torchtune.findings import Finding, counted, few, one_line, refuse
 from scaffold_torchtune.job_causes import slurm_time
 from scaffold_torchtune.results.run_status import RunStatus, StatusResult
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.system.text import counted, few, one_line
 
 _MANY: Final = 40
 _NAMED: Final = 3

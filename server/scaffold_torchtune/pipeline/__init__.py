@@ -11,13 +11,11 @@ apply.py           step 5: files to write, files that a person edited
 backend.py         step 6: scripts in staging directories, several at a time
 publish.py         step 6: finetune.yaml and finetune.slurm published; files that a script removed, put back
 validation.py      step 7: the files of all runs, and plans that are outdated
-scaffold_log.py    step 8: each entry written once
-state.py           .scaffold: the plan, the records of runs
-plan_file.py       plan.json, read and checked
+journal.py         step 8: the text of scaffold.log, each entry written once
+state.py           .scaffold: the plan, read back and checked, and the records of runs
 backup.py          .scaffold/backup, .scaffold/history: edited files and earlier files of runs, kept and bounded
 history.py         `history`: what is kept, and two versions compared
 explain.py         `explain`: where values of a run come from, arrive, and what they were
 status.py          `status`: progress, losses and causes of failure of runs
-internal_error.py  unforeseen exceptions
-doctor.py          `doctor`: is this machine ready
+diagnosis.py       unforeseen exceptions; `doctor`: is this machine ready
 """

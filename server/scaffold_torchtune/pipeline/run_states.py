@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from scaffold_torchtune.external_checks import queue
 from scaffold_torchtune.external_checks.queue import Job, Queue
-from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.findings import Refused, few
 from scaffold_torchtune.job_causes import symptom
 from scaffold_torchtune.job_output import JobOutput, read_output
 from scaffold_torchtune.models import JobState, PlannedRun, Results, RunState
@@ -19,7 +19,6 @@ from scaffold_torchtune.preflight.disk import inspect_results, unseen
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, is_there, real_path
-from scaffold_torchtune.system.text import few
 from scaffold_torchtune.validate import arrivals
 
 _LISTED: Final = 4

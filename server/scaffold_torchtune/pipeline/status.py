@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from scaffold_torchtune.findings import Finding, refuse
+from scaffold_torchtune.findings import Finding, did_you_mean, escape, few, refuse, shown
 from scaffold_torchtune.job_causes import ENDED_BY_SLURM, Asked, JobEnd, Symptom, cause, not_well, symptom, unexplained
 from scaffold_torchtune.job_output import JobOutput
 from scaffold_torchtune.models import JobState, Plan, PlannedRun, RunState
@@ -18,7 +18,6 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.run_status import RunStatus, StatusResult
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.system.files import Tree
-from scaffold_torchtune.system.text import did_you_mean, escape, few, shown
 
 _VERDICTS: Final = {
     "complete": "validation passed",

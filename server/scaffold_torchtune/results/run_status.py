@@ -6,10 +6,9 @@ from typing import Annotated, Final, get_args
 
 from pydantic import Field
 
-from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.findings import Finding, counted
 from scaffold_torchtune.models import Model, RunProgress
 from scaffold_torchtune.results.step_results import Cut, OmitEmpty, StepResult
-from scaffold_torchtune.system.text import counted
 
 _STATES: Final = get_args(RunProgress)
 
