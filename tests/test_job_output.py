@@ -7,14 +7,14 @@ import pytest
 from scaffold_torchtune import job_causes
 from scaffold_torchtune.finding_codes import CODES
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.job_causes import Asked, JobEnd, cause, not_well, symptom, unexplained
+from scaffold_torchtune.job_causes import JobEnd, Requested, cause, not_well, symptom, unexplained
 from scaffold_torchtune.job_output import JobOutput, read_output
 from support.job_outputs import CorpusOutput, bar, corpus
 from support.wording import absent
 
 CORPUS = corpus()
 START = "Running LoRAFinetuneRecipeSingleDevice with resolved config:\n\nepochs: 2\n\n"
-ASKED = Asked(
+ASKED = Requested(
     experiment="/scratch/lab/ada/my sweep", run="rank8", output="rank8/slurm-4711.out", batch_size=8, accumulation=2,
     gpus=2, max_seq_len=2048, checkpointing=False, lr=1e-3, epochs=2, memory="24G", time=3540, environment="cruijff",
     model="/models/Llama", data="/data/words.json", output_dir="/scratch/out/rank8",
@@ -28,7 +28,7 @@ def output_of(text: str | bytes) -> JobOutput:
     return read_output([(0, text if isinstance(text, bytes) else text.encode())])
 
 
-def found_in(text: str | bytes, job: JobEnd | None = None, asked: Asked = ASKED) -> Finding | None:
+def found_in(text: str | bytes, job: JobEnd | None = None, asked: Requested = ASKED) -> Finding | None:
     """What is found of a job that has failed; nothing where nothing is known."""
     job, output = job or JobEnd(), output_of(text)
     lost = not_well(job, asked, output, None)
@@ -153,14 +153,14 @@ def test_gpu_memory_is_helped_by_a_smaller_batch_of_the_same_whole_size() -> Non
 
 @pytest.mark.parametrize(("batch", "accumulation", "smaller", "more"), [(6, 1, 3, 2), (9, 1, 3, 3), (7, 2, 1, 14)])
 def test_the_smaller_batch_divides_the_old_one(batch: int, accumulation: int, smaller: int, more: int) -> None:
-    asked = Asked("/e", "run", batch_size=batch, accumulation=accumulation)
+    asked = Requested("/e", "run", batch_size=batch, accumulation=accumulation)
     found = found_in(TRACEBACK + OOM, asked=asked)
     assert found is not None
     assert absent(found.fix, smaller, more, batch * accumulation) == []
 
 
 def test_where_batch_and_checkpointing_give_nothing_more_other_ways_are_named() -> None:
-    asked = Asked("/e", "run", batch_size=1, checkpointing=True, max_seq_len=8192)
+    asked = Requested("/e", "run", batch_size=1, checkpointing=True, max_seq_len=8192)
     found = found_in(TRACEBACK + OOM, asked=asked)
     assert found is not None
     assert absent(found.fix, 8192, "GPUs") == []
@@ -189,7 +189,7 @@ def test_a_run_that_resumes_only_needs_to_be_submitted_again() -> None:
     steps = (
         "".join(bar(1, step, 1.5) for step in range(1, 101)) + "\nCheckpoint saved in 4.25 seconds.\n" + bar(2, 101, 1)
     )
-    asked = Asked("/e", "rank8", epochs=3, resumes=True)
+    asked = Requested("/e", "rank8", epochs=3, resumes=True)
     found = found_in(START + steps + TIMED_OUT, asked=asked)
     assert found is not None
     assert found.fix.startswith("submit it again: scaffold-torchtune submit /e --failed --only rank8")

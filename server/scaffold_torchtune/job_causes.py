@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.findings import Finding, counted, escape, finding, shown
-from scaffold_torchtune.job_output import SLURM, JobOutput, Line, Raised
+from scaffold_torchtune.job_output import SLURM, JobOutput, OutputLine, Raised
 
 
 class Sign(NamedTuple):
@@ -160,7 +160,7 @@ def _found(output: JobOutput) -> list[tuple[tuple[int, int], Symptom]]:
     return sorted(found)
 
 
-def _from_lines(lines: Sequence[Line], signs: tuple[Sign, ...]) -> Iterator[tuple[int, str, str]]:
+def _from_lines(lines: Sequence[OutputLine], signs: tuple[Sign, ...]) -> Iterator[tuple[int, str, str]]:
     any_of = _any_of(signs)
     for line in lines:
         if any_of.match(line.text):
@@ -203,7 +203,7 @@ class JobEnd:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Requested:
     """The requests of a run, as its files have them; None where they have none.
 
     `experiment` and `run` are its directories. `places` says where documents give a setting: ` (summary.md:22)`.
@@ -245,14 +245,14 @@ class Asked:
         return f"; then scaffold with --started replace={self.run}, and submit it again"
 
 
-def cause(found: Symptom, job: JobEnd, asked: Asked, output: JobOutput | None) -> Finding:
+def cause(found: Symptom, job: JobEnd, asked: Requested, output: JobOutput | None) -> Finding:
     """Return the cause as a finding: what happened, what the run asked, and the fix."""
     message, fix = _TEXTS[found.code](_Case(found, job, asked, output))
     said = f": {escape(found.line.strip(), limit=240)}" if found.line else ""
     return finding(found.code, f"{message}{said}", file=asked.output or None, fix=fix)
 
 
-def not_well(job: JobEnd, asked: Asked, output: JobOutput | None, saved: int | None) -> Finding | None:
+def not_well(job: JobEnd, asked: Requested, output: JobOutput | None, saved: int | None) -> Finding | None:
     """Return what is wrong with a run that trains on, or ended as if all were well; None where nothing is seen.
 
     Args:
@@ -275,7 +275,7 @@ def not_well(job: JobEnd, asked: Asked, output: JobOutput | None, saved: int | N
     return None
 
 
-def unexplained(job: JobEnd, asked: Asked, output: JobOutput | None) -> Finding:
+def unexplained(job: JobEnd, asked: Requested, output: JobOutput | None) -> Finding:
     """Return what is known of the end of a job of which nothing says the cause."""
     state = f"the job ended {job.state}" if job.state else "no job of it waits or runs, and not all of it was trained"
     status = _exit(job.exit_code)
@@ -296,7 +296,7 @@ def _exit(code: str) -> str:
 class _Case(NamedTuple):
     found: Symptom
     job: JobEnd
-    asked: Asked
+    asked: Requested
     output: JobOutput | None
 
 
@@ -376,7 +376,7 @@ def _rounded(seconds: float) -> int:
     return -int(-seconds // unit) * unit
 
 
-def _nan(asked: Asked, output: JobOutput) -> Finding:
+def _nan(asked: Requested, output: JobOutput) -> Finding:
     last, since = output.last, output.nan_from
     at = f"from step {since} on" if last and since != last.number else f"at step {since}"
     is_first = output.first is not None and since == output.first.number
@@ -390,12 +390,12 @@ def _nan(asked: Asked, output: JobOutput) -> Finding:
     return finding("job-nan-loss", message, field="loss", file=asked.output or None, fix=f"{fix}{asked.after}")
 
 
-def _is_over(epoch: int, done: int, per_epoch: int, asked: Asked) -> bool:
+def _is_over(epoch: int, done: int, per_epoch: int, asked: Requested) -> bool:
     return epoch >= asked.epochs and done == per_epoch
 
 
 def _simply(message: str, fix: str) -> Callable[[_Case], tuple[str, str]]:
-    """Return a function for a cause that two sentences describe; {NAME} in them is a field of `Asked`."""
+    """Return a function for a cause that two sentences describe; {NAME} in them is a field of `Requested`."""
 
     def text(of: _Case) -> tuple[str, str]:
         texts = {name: value for name, value in vars(of.asked).items() if isinstance(value, str)}

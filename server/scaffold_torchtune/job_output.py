@@ -36,7 +36,7 @@ SLURM: Final = r"(?:slurmstepd(?:-[A-Za-z0-9_.-]{1,100})?: |\[[0-9T:.-]{10,40}\]
 _ENDED_ATTEMPT: Final = re.compile(SLURM + r"\*\*\* .{1,200} DUE TO (?:JOB REQUEUE|PREEMPTION|NODE FAILURE)")
 
 
-class Step(NamedTuple):
+class TrainingStep(NamedTuple):
     """A step as the output printed it; `loss` may be nan. `done`, `per_epoch` and `seconds` are those of the bar."""
 
     epoch: int
@@ -58,7 +58,7 @@ class Raised(NamedTuple):
     chain: int
 
 
-class Line(NamedTuple):
+class OutputLine(NamedTuple):
     """A line of an output: its text without the prefix of its process, and its number in what was read."""
 
     text: str
@@ -75,12 +75,12 @@ class JobOutput(NamedTuple):
     says whether a training of the last start took a step.
     """
 
-    first: Step | None
-    last: Step | None
+    first: TrainingStep | None
+    last: TrainingStep | None
     losses: tuple[LossPoint, ...]
     saved: int
     nan_from: int | None
-    end: tuple[Line, ...]
+    end: tuple[OutputLine, ...]
     raised: tuple[Raised, ...]
 
     @property
@@ -123,10 +123,10 @@ def read_output(parts: Sequence[tuple[int, bytes]]) -> JobOutput:
     )
 
 
-def _lines(text: str, *, torn: bool) -> list[Line]:
+def _lines(text: str, *, torn: bool) -> list[OutputLine]:
     """Return the lines of a text; the first of one that begins anywhere is left out, as it may be half a line."""
     lines = _LINE_ENDS.split(text)[1 if torn else 0 :]
-    made: list[Line] = []
+    made: list[OutputLine] = []
     for whole in lines:
         plain = _ANSI.sub("", whole) if "\x1b" in whole else whole
         bar = _BAR_ENDS.search(plain) if "%|" in plain else None
@@ -134,19 +134,19 @@ def _lines(text: str, *, torn: bool) -> list[Line]:
         for part in parts if parts[-1] else parts[:1]:
             prefix = _RANK.match(part)
             stream = prefix[0] if prefix else ""
-            made.append(Line(part[len(stream) :], stream.strip(), len(made)))
+            made.append(OutputLine(part[len(stream) :], stream.strip(), len(made)))
     return made
 
 
-def _step(text: str) -> Step | None:
+def _step(text: str) -> TrainingStep | None:
     match = _STEP.match(text)
     if match is None:
         return None
     bar = _BAR.match(text, match.end())
     epoch, number, loss = int(match[1]), int(match[2]), _number(match[3])
     if bar is None:
-        return Step(epoch, number, loss)
-    return Step(epoch, number, loss, int(bar[1]), int(bar[2]), _seconds(bar[3]))
+        return TrainingStep(epoch, number, loss)
+    return TrainingStep(epoch, number, loss, int(bar[1]), int(bar[2]), _seconds(bar[3]))
 
 
 def _number(text: str) -> float:
@@ -172,7 +172,7 @@ def _is_bar(text: str) -> bool:
     return "%|" in text and ("it/s" in text or "s/it" in text)
 
 
-def _last_start(lines: Sequence[Line]) -> int:
+def _last_start(lines: Sequence[OutputLine]) -> int:
     """Return the index of the line with which the last start of the job begins: 0 where there is no other.
 
     A job that is requeued starts again; with `--open-mode=append` its output continues that of the start before.
@@ -187,20 +187,20 @@ def _last_start(lines: Sequence[Line]) -> int:
     return found
 
 
-def _in_order(steps: Iterable[Step]) -> list[Step]:
+def _in_order(steps: Iterable[TrainingStep]) -> list[TrainingStep]:
     """Return each step once, as it was printed last, in the order of their numbers."""
     found = {step.number: step for step in steps}
     return [found[number] for number in sorted(found)]
 
 
-def _thinned(steps: Sequence[Step]) -> tuple[LossPoint, ...]:
+def _thinned(steps: Sequence[TrainingStep]) -> tuple[LossPoint, ...]:
     """Return losses that are spread evenly over the steps, the first and the last among them."""
     most = min(_THINNED, len(steps))
     chosen = [steps[round(index * (len(steps) - 1) / max(most - 1, 1))] for index in range(most)]
     return tuple(LossPoint(step=step.number, loss=step.loss if math.isfinite(step.loss) else None) for step in chosen)
 
 
-def _nan_from(steps: Sequence[Step]) -> int | None:
+def _nan_from(steps: Sequence[TrainingStep]) -> int | None:
     """Return the number of the first step from which on no loss is a number."""
     found = None
     for step in reversed(steps):
@@ -216,7 +216,7 @@ _EXCEPTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,200}(?::|$)")
 _CHAINED: Final = ("During handling of the above exception", "The above exception was the direct cause")
 
 
-def _raised(lines: Iterable[Line]) -> Iterator[Raised]:
+def _raised(lines: Iterable[OutputLine]) -> Iterator[Raised]:
     """Yield the exceptions whose tracebacks are printed, those that others were raised from too.
 
     Several processes may print at once: each has its own beginning of lines.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scaffold_torchtune.job_causes import Asked, JobEnd, cause, not_well, symptom, unexplained
+from scaffold_torchtune.job_causes import JobEnd, Requested, cause, not_well, symptom, unexplained
 from scaffold_torchtune.job_output import read_output
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.pipeline.status import status
@@ -29,7 +29,7 @@ STATES = ("", "FAILED", "TIMEOUT", "COMPLETED", "OUT_OF_MEMORY", "RUNNING")
 def test_any_output_is_read_in_short_time_and_what_is_shown_of_it_is_plain(count: int) -> None:
     choose, causes, steps_seen = random.Random(18 + count), 0, 0  # noqa: S311 - it must be the same each time
     texts = [one.text for one in corpus()]
-    asked = Asked("/e", "run", "run/slurm-1.out", batch_size=4, lr=1e-4, memory="24G", time=3540)
+    asked = Requested("/e", "run", "run/slurm-1.out", batch_size=4, lr=1e-4, memory="24G", time=3540)
     number = count or int(os.environ.get("HOSTILE_FILES", "3000"))
     with memory_at_most(300):
         for turn in range(number):

@@ -142,10 +142,10 @@ def test_a_task_of_an_array_has_its_own_output(sweep: Path) -> None:
     output(sweep, FIRST, trained(1), "4711_0")
     output(sweep, SECOND, OOM, "4711_1")
     slurm_says(sweep, sacct=f"4711_0|RUNNING|1:00|59:00|0:0|{sweep}\n4711_1|FAILED|1:00|59:00|1:0|{sweep}")
-    found = {run.directory: run for run in status(Request(sweep)).runs}
-    assert (found[SECOND].state, found[SECOND].job) == ("failed", "4711_1")
-    assert found[SECOND].cause is not None
-    assert found[SECOND].cause.code == "job-gpu-memory"
+    found = of(sweep, SECOND)
+    assert (found.state, found.job) == ("failed", "4711_1")
+    assert found.cause is not None
+    assert found.cause.code == "job-gpu-memory"
 
 
 def test_a_failed_job_shows_what_the_run_asked(sweep: Path) -> None:

@@ -43,7 +43,8 @@ def bar(epoch: int, step: int, loss: float | str, *, per_epoch: int = 100, secon
 
 
 _PIECES = (
-    b"\r", b"\n", b"\x00", b"\xff\xfe", b"\x1b[A", b"\x1b[31m", "\u202e".encode(), b"Traceback (most recent call last):\n",
+    b"\r", b"\n", b"\x00", b"\xff\xfe", b"\x1b[A", b"\x1b[31m", "\u202e".encode(),
+    b"Traceback (most recent call last):\n",
     b'  File "x", line 1, in y\n', b"1|1|Loss: nan: ", b"999999999|999999999999|Loss: 1e999: 100%|",
     b"|" * 300, b"[" * 300,
     b"9" * 400, b"a" * 70_000, b"\n" * 5_000, b"x\n" * 5_000,

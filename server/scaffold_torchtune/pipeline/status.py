@@ -7,7 +7,16 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from scaffold_torchtune.findings import Finding, did_you_mean, escape, few, refuse, shown
-from scaffold_torchtune.job_causes import ENDED_BY_SLURM, Asked, JobEnd, Symptom, cause, not_well, symptom, unexplained
+from scaffold_torchtune.job_causes import (
+    ENDED_BY_SLURM,
+    JobEnd,
+    Requested,
+    Symptom,
+    cause,
+    not_well,
+    symptom,
+    unexplained,
+)
 from scaffold_torchtune.job_output import JobOutput
 from scaffold_torchtune.models import JobState, Plan, PlannedRun, RunState
 from scaffold_torchtune.pipeline import state
@@ -157,7 +166,7 @@ def _problem(tree: Tree, look: _Look) -> Finding | None:
     return _why_failed(seen, end, _asked(tree, look), output)
 
 
-def _why_failed(seen: Symptom | None, end: JobEnd, asked: Asked, output: JobOutput | None) -> Finding:
+def _why_failed(seen: Symptom | None, end: JobEnd, asked: Requested, output: JobOutput | None) -> Finding:
     """Return the cause; a loss that is no number goes before the end that SLURM made of the job."""
     lost = not_well(end, asked, output, None) if seen is None or seen.code in ENDED_BY_SLURM else None
     if lost is not None:
@@ -165,7 +174,7 @@ def _why_failed(seen: Symptom | None, end: JobEnd, asked: Asked, output: JobOutp
     return unexplained(end, asked, output) if seen is None else cause(seen, end, asked, output)
 
 
-def _asked(tree: Tree, look: _Look) -> Asked:
+def _asked(tree: Tree, look: _Look) -> Requested:
     """Return what the run asked for: as its finetune.yaml and finetune.slurm have it, else as it was planned."""
     run = look.run
     files, _ = read_files(tree, run)
@@ -174,7 +183,7 @@ def _asked(tree: Tree, look: _Look) -> Asked:
     directives = {each.name: each.value for each in (files.script.directives if files.script else []) if not each.late}
     optimizer = config.get("optimizer")
     places: dict[str, str] = {name: _place(run, name) for name in _SETTINGS if name in run.settings}
-    return Asked(
+    return Requested(
         experiment=str(tree.root),
         run=run.directory,
         output=look.path,
