@@ -156,6 +156,16 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "torchtune-agrees": Code(_I, "torchtune itself takes every config; the finding has version and parameters", "nothing"),
         "unproven-setting": Code(_W, "`validate` does not know where this setting must arrive", "look at it by eye, and report it"),
     },
+    "Submitting": {
+        "not-confirmed": Code(_E, "`submit` asks before it submits, and there is no terminal to ask on", "give `--yes`; `--dry-run` shows what it would submit"),
+        "submit-unavailable": Code(_E, "a program of SLURM that `submit` needs is not on PATH, or was switched off", "call it where SLURM's commands are: on a login node"),
+        "queue-unknown": Code(_E, "`squeue` does not answer, so it is not known which runs have jobs; nothing was submitted", "repeat it once `squeue` answers"),
+        "submit-refused": Code(_E, "sbatch did not take an array or a job; what was submitted before it stays submitted", "correct what its message names, then submit again: it goes on with the rest"),
+        "submit-unanswered": Code(_E, "sbatch did not answer, or answered no id, so it is not known whether there is a job; it would be held and cannot start", "submit again: the job is looked for first"),
+        "still-held": Code(_E, "a job was submitted and recorded, and could not be released", "submit again, or `scontrol release` with the id that the finding names"),
+        "runs-changed": Code(_E, "runs were submitted or changed between the question and the answer", "submit again, and look at what it would submit"),
+        "variable-ignored": Code(_W, "a variable that sbatch takes for an option is set; `submit` does not pass it on, as no run may depend on who submits it", "give the value in claude.local.md, then scaffold again; nothing where it does not matter"),
+    },
 }
 """Every finding code, by the section of workflows/troubleshooting.md that has it."""
 # fmt: on

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from rich.console import Console
 
-from scaffold_torchtune.cli import printing, provenance
+from scaffold_torchtune.cli import printing, provenance, submission
 from scaffold_torchtune.cli.parser import parser
 from scaffold_torchtune.cli.skill import SkillResult, install_skill
 from scaffold_torchtune.findings import Refused, refuse
@@ -32,6 +32,7 @@ from scaffold_torchtune.pipeline import doctor, internal_error, locate, steps
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.explain import ExplainResult, explain
 from scaffold_torchtune.pipeline.history import HistoryResult, history
+from scaffold_torchtune.pipeline.submit import SubmitResult
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import reply, tools
 from scaffold_torchtune.results.step_results import PlanResult, ScaffoldResult, SetupResult, ValidateResult
@@ -150,6 +151,8 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
         return lambda _request: install_skill(options.directory)
     if options.command == "history":
         return lambda request: history(request, options.run, options.compare)
+    if options.command == "submit":
+        return lambda request: submission.submit_asking(request, options)
     if options.command == "explain":
         return lambda request: explain(request, options.run, options.field)
     if options.command == "new":
@@ -174,7 +177,7 @@ def _do(options: argparse.Namespace) -> tuple[Request | None, _Done]:
     request: Request | None = None
     errors = printing.console(stderr=True)
     try:
-        with printing.ProgressBar(errors, quiet=options.json) as progress:
+        with printing.ProgressBar(errors, quiet=options.json or options.command == "submit") as progress:
             request = _request(options, progress)
             result = _step(options)(request)
     except Refused as refused:
@@ -224,6 +227,8 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
         _show_new(result, options)
     elif isinstance(result, HistoryResult | ExplainResult):
         provenance.show(printing.console(), result)
+    elif isinstance(result, SubmitResult):
+        submission.show(printing.console(), result)
     elif isinstance(result, SkillResult):
         _show_skill(result)
     else:
@@ -281,6 +286,8 @@ def _all_well(result: BaseModel) -> bool:
     match result:
         case ScaffoldResult(ok=False) | ValidateResult(passed=False) | Readiness(ready=False):
             return False
+        case SubmitResult():
+            return result.outcome not in {"stopped", "declined"} and not result.problems
         case SetupResult():
             return result.failed == 0
     return True

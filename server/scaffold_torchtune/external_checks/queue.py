@@ -88,7 +88,7 @@ def named(root: Path, names: Iterable[str], request: Request, clusters: str = ""
     wanted = ",".join(sorted({*names}))
     output, unknown = _queue(root, request, clusters, "--format=%j|%i|%T|%Z", f"--name={wanted}")
     found: dict[str, list[Job]] = {}
-    for line in output.splitlines():
+    for line in output.split("\n"):
         name, _, rest = line.partition("|")
         found.setdefault(name, []).extend(_jobs(rest))
     return found, unknown
@@ -157,7 +157,7 @@ def _user() -> str:
 
 def _jobs(output: str) -> list[Job]:
     """Return the jobs of lines `ID|STATE|DIRECTORY`; `CANCELLED by 1000` is CANCELLED."""
-    parts = [line.split("|", 2) for line in output.splitlines()]
+    parts = [line.split("|", 2) for line in output.split("\n")]  # a directory may hold other ends of lines
     return [
         Job(job_id, one[1].split()[0], one[2])
         for one in parts

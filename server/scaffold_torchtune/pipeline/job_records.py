@@ -12,12 +12,14 @@ from pydantic.functional_validators import AfterValidator
 
 from scaffold_torchtune.models import Model
 from scaffold_torchtune.pipeline import state
+from scaffold_torchtune.pipeline.state import Sha256
 from scaffold_torchtune.plan.naming import is_safe
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
 
 JobId = Annotated[str, Field(pattern=r"^[0-9]{1,18}$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]{1,200}$")]
+ScriptName = Annotated[str, Field(pattern=r"^finetune_array(_[0-9]{1,9})?[.]slurm$")]
 Clusters = Annotated[str, Field(pattern=r"^[A-Za-z0-9._,-]{0,500}$")]
 
 
@@ -35,7 +37,7 @@ class Submission(Model):
 
     `name` is the job's name, with `token` in it. `job` is the id that sbatch answered. It is `intended` until that is
     recorded, then `held`, and `released` once SLURM may start it. `logged` says whether scaffold.log has it. `at` is
-    when the call began that submitted it.
+    when the call began that submitted it. `script` is the file of an array's script, and `digest` its SHA-256.
     """
 
     token: Word
@@ -45,6 +47,9 @@ class Submission(Model):
     is_array: bool
     job: JobId | Literal[""] = ""
     clusters: Clusters = ""
+    at_once: int | None = Field(default=None, ge=1)
+    script: ScriptName | Literal[""] = ""
+    digest: Sha256 | Literal[""] = ""
     progress: Literal["intended", "held", "released"] = "intended"
     logged: bool = False
 
@@ -53,6 +58,11 @@ class Submission(Model):
         base = job or self.job
         for number, run in enumerate(self.runs):
             yield run, f"{base}_{number}" if self.is_array else base
+
+    @property
+    def folder(self) -> str:
+        """The directory with the links to an array's runs, by their numbers."""
+        return f"{layout.ARRAYS}/{self.token}"
 
     def run_of(self, job_id: str) -> str | None:
         """Return the run whose job has an id, which may not be recorded."""
