@@ -216,14 +216,14 @@ def test_a_site_without_arrays_gets_single_jobs(largest: int, sweep: Path, slurm
 
 
 def test_runs_that_ask_for_different_things_are_different_arrays(tmp_path: Path, slurm: StandInSlurm) -> None:
-    to_gpus = {"| LoRA Rank |": "| GPUs |", " | 8 | ": " | 1 | ", " | 16 | ": " | 2 | "}
-    experiment = make_experiment(tmp_path / "sweep", replace=to_gpus)
+    times = {"| LoRA Rank |": "| Time |", " | 8 | ": " | 1:00:00 | ", " | 16 | ": " | 2:00:00 | "}
+    experiment = make_experiment(tmp_path / "sweep", replace=times)
     assert scaffold(experiment).ok
     slurm.reset()
     result = submitted(experiment)
     assert [len(each.runs) for each in result.batches] == [2, 2]
     one, other = ((experiment / each.script).read_text() for each in result.batches)
-    assert ["--gres=gpu:1\n" in one, "--gres=gpu:2\n" in other] == [True, True]
+    assert ["--time=1:00:00\n" in one, "--time=2:00:00\n" in other] == [True, True]
     assert_each_once(experiment, slurm, tuple(run for each in result.batches for run in each.runs))
 
 
