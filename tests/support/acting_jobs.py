@@ -13,9 +13,9 @@ _TUNE = """\
 #!/bin/bash
 run=${PWD##*/}
 echo "begins $(date +%s.%N) $run" >> "$ACTS/calls"
+trap 'echo "ends $(date +%s.%N) $run" >> "$ACTS/calls"' EXIT
 echo "training $run as $SLURM_JOB_NAME"
 [ ! -e "$ACTS/$run" ] || . "$ACTS/$run"
-echo "ends $(date +%s.%N) $run" >> "$ACTS/calls"
 """
 
 
@@ -44,10 +44,10 @@ class ActingJobs:
         return [line.split()[2] for line in self._lines() if line.startswith("begins")]
 
     def most_at_once(self) -> int:
-        """How many trainings ran at once; one that was ended from outside has no end here."""
-        changes = sorted(
-            (float(time), 1 if what == "begins" else -1) for what, time, _ in map(str.split, self._lines())
-        )
+        """How many trainings ran at once, of those whose end was written down: who is killed writes nothing."""
+        lines = [line.split() for line in self._lines()]
+        ended = {run for what, _, run in lines if what == "ends"}
+        changes = sorted((float(time), 1 if what == "begins" else -1) for what, time, run in lines if run in ended)
         now = most = 0
         for _, change in changes:
             now += change

@@ -24,10 +24,12 @@ done
 id=$(($(cat "$here/last") + 1))
 echo "$id" > "$here/last"
 if [ "$tasks" ]; then
-    for task in $(seq 0 "$tasks"); do echo "$name|${id}_$task|$state|$PWD"; done >> "$here/jobs"
+    for task in $(seq 0 "$tasks"); do echo "$name|${id}_$task|$state|$PWD"; done > "$here/new.$$"
 else
-    echo "$name|$id|$state|$PWD" >> "$here/jobs"
+    echo "$name|$id|$state|$PWD" > "$here/new.$$"
 fi
+cat "$here/new.$$" >> "$here/jobs"  # all at once, as a controller does
+rm "$here/new.$$"
 case " $* " in *" --parsable "*) echo "$id" ;; *) echo "Submitted batch job $id" ;; esac
 """
 _SQUEUE = r"""
@@ -48,8 +50,8 @@ case " $* " in
     *" show config "*) echo "MaxArraySize            = $(cat "$here/largest")" ;;
     *" release "*)
         for id; do :; done
-        sed "/|${id}\(_[0-9]*\)\{0,1\}|/s/|HELD|/|PENDING|/" "$here/jobs" > "$here/jobs.new"
-        mv "$here/jobs.new" "$here/jobs"
+        sed "/|${id}\(_[0-9]*\)\{0,1\}|/s/|HELD|/|PENDING|/" "$here/jobs" > "$here/jobs.$$"
+        mv "$here/jobs.$$" "$here/jobs"
         ;;
 esac
 """

@@ -108,7 +108,10 @@ def submit(request: Request, wanted: Wanted, confirm: Callable[[SubmitResult], b
         held = () if wanted.dry_run else _settle(tree, request)
         found = _propose(tree, request, wanted)
         found = found._replace(result=found.result.model_copy(update={"problems": held}))
-        if not found.groups or wanted.dry_run:
+        if wanted.dry_run:
+            return found.result
+        if not found.groups:
+            apply.clear_leftovers(tree)
             return found.result
         if not confirm(found.result):
             return found.result.model_copy(update={"outcome": "declined"})
