@@ -15,10 +15,11 @@ import pytest
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.external_checks import sbatch
-from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.pipeline.submit import SubmitResult, Wanted, submit
 from scaffold_torchtune.request import Request, Stopped
+from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, actions, change, everything, log, make_experiment, many_runs
 from support.scaffolding import refusal, scaffold, validated
 from support.stand_in_slurm import StandInSlurm
@@ -479,17 +480,14 @@ def test_after_ctrl_c_it_goes_on(program: str, left: list[str], sweep: Path, slu
 def test_a_disk_that_is_full_after_sbatch_has_answered(
     sweep: Path, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from scaffold_torchtune.findings import refuse
-    from scaffold_torchtune.pipeline import job_records
+    write = Tree.write
 
-    save = job_records.save
+    def full(self: Tree, path: str, data: bytes, *, durable: bool = True) -> None:
+        if path == ".scaffold/jobs.json" and b'"job": "4711"' in data:
+            raise refuse("write-failed", "no space left", file=path)
+        write(self, path, data, durable=durable)
 
-    def full(tree: Any, found: Any) -> None:
-        if any(one.job for one in found.submissions):
-            raise refuse("write-failed", "no space left", file=".scaffold/jobs.json")
-        save(tree, found)
-
-    monkeypatch.setattr(job_records, "save", full)
+    monkeypatch.setattr(Tree, "write", full)
     assert isinstance(refused(sweep), Stopped)
     monkeypatch.undo()
     for name, value in slurm.variables.items():

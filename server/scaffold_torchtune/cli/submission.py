@@ -10,10 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from scaffold_torchtune.cli import printing
-from scaffold_torchtune.findings import refuse
+from scaffold_torchtune.findings import counted, few, one_line, refuse
 from scaffold_torchtune.pipeline.submit import SubmitResult, Wanted, submit
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.system.text import counted, few, one_line
 
 _NAMED: Final = 6
 _SHOWN: Final = 12

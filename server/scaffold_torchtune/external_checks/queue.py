@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.external_checks import sbatch
+from scaffold_torchtune.findings import escape, shown
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import processes
 from scaffold_torchtune.system.files import others_write, real_path
-from scaffold_torchtune.system.text import escape, shown
 
 _RUNNING: Final = frozenset({"RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED", "SUSPENDED", "RESIZING"})
 _ENDED: Final = frozenset(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Question, Refused, finding
+from scaffold_torchtune.findings import Finding, Question, Refused, counted, did_you_mean, few, finding, shown
 from scaffold_torchtune.models import (
     ChangeKind,
     FieldChange,
@@ -29,18 +29,16 @@ from scaffold_torchtune.models import (
 from scaffold_torchtune.pipeline import state
 from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.pipeline.state import Record, identity
-from scaffold_torchtune.plan.planner import with_id
+from scaffold_torchtune.plan import with_id
 from scaffold_torchtune.plan.run_settings import parameters_of
 from scaffold_torchtune.preflight.disk import inspect_results, unseen
-from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import DECISION, Request
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import KEYS, SURROUNDINGS
-from scaffold_torchtune.setup import run_bundled
+from scaffold_torchtune.setup import Rendered, run_bundled
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, is_taken, sha256
 from scaffold_torchtune.system.layout import RUN_FILES, SETUP_YAML
-from scaffold_torchtune.system.text import counted, did_you_mean, few, shown
 from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.run_files import RunFiles
 

@@ -15,21 +15,18 @@ from typing import Final, Literal, NamedTuple
 
 from pydantic import Field
 
-from scaffold_torchtune import journal
-from scaffold_torchtune.external_checks import queue, sbatch, submission
-from scaffold_torchtune.external_checks.submission import Call, Script
-from scaffold_torchtune.findings import Finding, Refused, errors_in, finding, refuse
+from scaffold_torchtune.external_checks import job_arrays, queue, sbatch
+from scaffold_torchtune.external_checks.job_arrays import SbatchCall, Script
+from scaffold_torchtune.findings import Finding, Refused, did_you_mean, errors_in, escape, few, finding, refuse, shown
 from scaffold_torchtune.models import Model, Plan, PlannedRun, RunState
-from scaffold_torchtune.pipeline import apply, job_records, scaffold_log, state, steps
-from scaffold_torchtune.pipeline.job_records import Submission, Submissions
+from scaffold_torchtune.pipeline import apply, journal, state, steps
 from scaffold_torchtune.pipeline.locate import experiment_directory
-from scaffold_torchtune.pipeline.run_states import states_of
+from scaffold_torchtune.pipeline.run_states import Submission, Submissions, load_jobs, save_jobs, states_of
 from scaffold_torchtune.request import Request, midway
 from scaffold_torchtune.results.step_results import ValidateResult, states_told
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, make_directories, sha256
 from scaffold_torchtune.system.layout import FINETUNE_SLURM, RUN_FILES
-from scaffold_torchtune.system.text import did_you_mean, escape, few, shown
 
 _LISTED: Final = 4
 _LONGEST_NAME: Final = 60  # of an experiment, in a job's name
@@ -102,7 +99,7 @@ def submit(request: Request, wanted: Wanted, confirm: Callable[[SubmitResult], b
     """
     with Tree(experiment_directory(request)) as tree:
         plan = steps.rendered_plan(tree)
-        if missing := submission.missing(request):
+        if missing := job_arrays.missing(request):
             message = f"there is no {' and no '.join(missing)} to ask here"
             raise refuse("submit-unavailable", message, actual=missing[0], fix="submit on a login node of the cluster")
         held = () if wanted.dry_run else _settle(tree, request)
@@ -151,10 +148,10 @@ def _propose(tree: Tree, request: Request, wanted: Wanted) -> _Proposal:
     if not verdict.passed:
         problems = [*verdict.findings, *(each for run in verdict.runs for each in run.findings)]
         raise Refused("nothing was submitted, as validation did not pass", errors_in(problems))
-    scripts = [submission.read_script(run, _text(tree, run)) for run in runs]
+    scripts = [job_arrays.read_script(run, _text(tree, run)) for run in runs]
     clusters = next((script.clusters for script in scripts if script.clusters), "")
-    most = submission.largest_array(clusters, tree.root, request) if wanted.arrays and len(scripts) > 1 else 1
-    groups = submission.grouped(scripts, most, arrays=wanted.arrays)
+    most = job_arrays.largest_array(clusters, tree.root, request) if wanted.arrays and len(scripts) > 1 else 1
+    groups = job_arrays.grouped(scripts, most, arrays=wanted.arrays)
     batches = tuple(_batch(group, number) for number, group in enumerate(groups))
     _refuse_foreign(tree, batches)
     _test(tree, plan, groups, request)
@@ -232,11 +229,13 @@ def _test(tree: Tree, plan: Plan, groups: Iterable[Sequence[Script]], request: R
     for group in groups:
         first = group[0]
         if _is_array(group):
-            text = submission.array_script(group, _job_name(plan.experiment, "test"), f"{layout.ARRAYS}/test", None)
-            call = Call((), "", tree.root, text=text)
+            text = job_arrays.array_script(group, _job_name(plan.experiment, "test"), f"{layout.ARRAYS}/test", None)
+            call = SbatchCall((), "", tree.root, text=text)
         else:
-            call = Call(_given(first), "", tree.root / first.run.directory, first.variables, _text(tree, first.run))
-        if reason := submission.test(call, request):
+            call = SbatchCall(
+                _given(first), "", tree.root / first.run.directory, first.variables, _text(tree, first.run)
+            )
+        if reason := job_arrays.test(call, request):
             problems.append(_not_taken(group, reason))
     if problems:
         raise Refused("nothing was submitted, as SLURM would not take it", problems)
@@ -260,7 +259,7 @@ def _ignored(scripts: Sequence[Script]) -> Iterator[Finding]:
     """Yield the variables that sbatch would have taken for options, and which no script gives."""
     given = {name for script in scripts for name, _ in script.effective}
     stand_for = sbatch.STANDS_FOR
-    for name in submission.ignored():
+    for name in job_arrays.ignored():
         if stand_for.get(name) not in given:
             message = f"the variable {escape(name)} is set here, and is not passed to sbatch"
             option = stand_for.get(name)
@@ -280,7 +279,7 @@ class _Submitting:
 
     def __init__(self, tree: Tree, found: _Proposal, request: Request, wanted: Wanted) -> None:
         self._tree, self._found, self._request, self._wanted = tree, found, request, wanted
-        self._records = job_records.load(tree)
+        self._records = load_jobs(tree)
         self._at = request.now()
         self._problems = list(found.result.problems)
         self._before: list[str] = list(found.jobs)  # what the next batch waits for, where only so many may run
@@ -290,7 +289,7 @@ class _Submitting:
         """Submit all of them; the first that is not taken is the last."""
         if self._found.verdict:
             times = (self._request.now(), self._request.now())
-            scaffold_log.close(self._tree, self._found.plan, self._found.verdict, times)
+            journal.close(self._tree, self._found.plan, self._found.verdict, times)
         batches = list(self._found.result.batches)
         for number, group in enumerate(self._found.groups):
             one = self._intended(group, number)
@@ -306,7 +305,7 @@ class _Submitting:
 
     def _save(self, one: Submission) -> Submission:
         self._records = self._records.replaced(one)
-        job_records.save(self._tree, self._records)
+        save_jobs(self._tree, self._records)
         return one
 
     def _intended(self, group: Sequence[Script], number: int) -> Submission:
@@ -326,7 +325,7 @@ class _Submitting:
             for folder in group[0].folders:
                 _make_folder(self._tree, group[0].run.directory, folder)
             return self._save(one)
-        text = submission.array_script(group, one.name, one.folder, one.at_once).encode()
+        text = job_arrays.array_script(group, one.name, one.folder, one.at_once).encode()
         script = _script_name(number)
         one = self._save(one.model_copy(update={"script": script, "digest": sha256(text)}))
         self._tree.make_directory(layout.ARRAYS)
@@ -341,11 +340,11 @@ class _Submitting:
         first = group[0]
         waits = self._dependency(first, is_array=one.is_array)
         if one.is_array:
-            call = Call(waits, one.script, self._tree.root)
+            call = SbatchCall(waits, one.script, self._tree.root)
         else:
             options = (*_given(first), f"--job-name={one.name}", *waits)
-            call = Call(options, FINETUNE_SLURM, self._tree.root / first.run.directory, first.variables)
-        answer = submission.submit(call, self._request)
+            call = SbatchCall(options, FINETUNE_SLURM, self._tree.root / first.run.directory, first.variables)
+        answer = job_arrays.submit(call, self._request)
         if answer.is_refused:
             self._records = _drop(self._tree, self._records, one)
             self._problems.append(_not_taken(group, answer.said))
@@ -388,7 +387,7 @@ class _Submitting:
 
 def _refuse_foreign(tree: Tree, batches: Iterable[Batch]) -> None:
     """Refuse to write an array's script over a file that is not ours, or that somebody edited."""
-    ours = {one.digest for one in job_records.load(tree).submissions}
+    ours = {one.digest for one in load_jobs(tree).submissions}
     for script in [each.script for each in batches if "/" not in each.script]:
         if state.hash_of(tree, script) not in {None, *ours}:
             message = "it is not as scaffold-torchtune wrote it, and the script of an array would be written there"
@@ -416,13 +415,13 @@ def _drop(tree: Tree, records: Submissions, one: Submission) -> Submissions:
         if tree.kind(one.folder):
             tree.clear(one.folder)
     records = records.without(one)
-    job_records.save(tree, records)
+    save_jobs(tree, records)
     return records
 
 
 def _released(tree: Tree, one: Submission, save: Callable[[Submission], Submission], request: Request) -> list[Finding]:
     """Release a job that is recorded; return what kept it from that."""
-    reason = submission.release(one.job, one.clusters, tree.root, request)
+    reason = job_arrays.release(one.job, one.clusters, tree.root, request)
     if reason:
         request.slurm_said.clear()
         there, unknown = queue.named(tree.root, [one.name], request, one.clusters)
@@ -447,28 +446,28 @@ def _settle(tree: Tree, request: Request) -> tuple[Finding, ...]:
     Raises:
         Refused: squeue does not answer; or another call is at work.
     """
-    if not _is_open(job_records.load(tree)):
+    if not _is_open(load_jobs(tree)):
         return ()
     problems: list[Finding] = []
     with apply.writing(tree), midway():
-        records = job_records.load(tree)
+        records = load_jobs(tree)
         for one in records.intended():
             found, unknown = queue.named(tree.root, [one.name], request, one.clusters)
             _refuse_unknown(unknown)
             if job := _base(job.id for job in found.get(one.name, ())) or _started_as(tree, one):
                 records = records.replaced(one.model_copy(update={"job": job, "progress": "held"}))
-                job_records.save(tree, records)
+                save_jobs(tree, records)
             else:
                 records = _drop(tree, records, one)
         for one in records.submissions:
             if one.progress == "held":
 
                 def save(changed: Submission) -> Submission:
-                    job_records.save(tree, job_records.load(tree).replaced(changed))
+                    save_jobs(tree, load_jobs(tree).replaced(changed))
                     return changed
 
                 problems += _released(tree, one, save, request)
-        _log(tree, job_records.load(tree))
+        _log(tree, load_jobs(tree))
     request.slurm_said.clear()
     return tuple(problems)
 
@@ -503,4 +502,4 @@ def _log(tree: Tree, records: Submissions) -> None:
         for one in some:
             records = records.replaced(one.model_copy(update={"logged": True}))
     if calls:
-        job_records.save(tree, records)
+        save_jobs(tree, records)

@@ -13,13 +13,13 @@ from typing import Final, NamedTuple
 
 from scaffold_torchtune.external_checks import sbatch
 from scaffold_torchtune.external_checks.sbatch import AskedOptions
+from scaffold_torchtune.findings import escape, shown
 from scaffold_torchtune.models import PlannedRun
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.system import processes, templating
 from scaffold_torchtune.system.files import is_there
-from scaffold_torchtune.system.text import escape, shown
-from scaffold_torchtune.validate.slurm_script import parse_script
+from scaffold_torchtune.validate.run_files import parse_script
 
 _TEMPLATE: Final = "finetune_array.slurm.j2"
 _NOT_IN_ARRAYS: Final = frozenset({"array", "chdir", "hold", "input", "parsable", "test-only", "wait", "wrap"})
@@ -130,7 +130,7 @@ def array_script(scripts: Sequence[Script], name: str, folder: str, at_once: int
     )
 
 
-class Call(NamedTuple):
+class SbatchCall(NamedTuple):
     """A call of sbatch: options, the script's file, where it is called, variables; the script's text, to test that."""
 
     options: tuple[str, ...]
@@ -164,7 +164,7 @@ def _is_slurms(name: str) -> bool:
     return name.startswith(("SLURM_", "SBATCH_", "SLURMD_", "SRUN_", "SALLOC_"))
 
 
-def submit(call: Call, request: Request) -> Submitted:
+def submit(call: SbatchCall, request: Request) -> Submitted:
     """Submit a script, held: SLURM does not start it before it is released."""
     done = _run("sbatch", ["--parsable", "--hold", *call.options, call.file], call, request)
     if isinstance(done, str):
@@ -177,7 +177,7 @@ def submit(call: Call, request: Request) -> Submitted:
     return Submitted(said=said, is_refused=done.status > 0 and answer.verdict != "unavailable")
 
 
-def test(call: Call, request: Request) -> str:
+def test(call: SbatchCall, request: Request) -> str:
     """Return what keeps SLURM from taking a script, by `sbatch --test-only`; nothing where it takes it, or will do."""
     done = _run("sbatch", ["--test-only", *call.options], call, request)
     if isinstance(done, str):
@@ -189,7 +189,7 @@ def test(call: Call, request: Request) -> str:
 def release(job: str, clusters: str, root: Path, request: Request) -> str:
     """Release a held job; return why it could not be done, or nothing."""
     where = [f"--clusters={clusters}"] if clusters else []
-    done = _run("scontrol", [*where, "release", job], Call((), "", root), request)
+    done = _run("scontrol", [*where, "release", job], SbatchCall((), "", root), request)
     if isinstance(done, str):
         return done
     lines = done.output.strip().splitlines()
@@ -199,7 +199,7 @@ def release(job: str, clusters: str, root: Path, request: Request) -> str:
 def largest_array(clusters: str, root: Path, request: Request) -> int:
     """Return how many tasks an array can have: MaxArraySize, which is more than any task's number."""
     where = [f"--clusters={clusters}"] if clusters else []
-    done = _run("scontrol", [*where, "show", "config"], Call((), "", root), request)
+    done = _run("scontrol", [*where, "show", "config"], SbatchCall((), "", root), request)
     found = None if isinstance(done, str) else _MOST_TASKS.search(done.output)
     return int(found[1]) if found else DEFAULT_ARRAY
 
@@ -210,7 +210,7 @@ def missing(request: Request) -> list[str]:
     return [name for name in ("sbatch", "squeue", "scontrol") if is_off or shutil.which(name) is None]
 
 
-def _run(program: str, arguments: Sequence[str], call: Call, request: Request) -> processes.Completed | str:
+def _run(program: str, arguments: Sequence[str], call: SbatchCall, request: Request) -> processes.Completed | str:
     """Run a program of SLURM; return why it gave no answer where that is so.
 
     It runs in the user's own environment, as a job inherits that; without the mark of our own processes.
