@@ -164,6 +164,7 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "submit-unanswered": Code(_E, "sbatch did not answer, or answered no id, so it is not known whether there is a job; it would be held and cannot start", "submit again: the job is looked for first"),
         "still-held": Code(_E, "a job was submitted and recorded, and could not be released", "submit again, or `scontrol release` with the id that the finding names"),
         "runs-changed": Code(_E, "runs were submitted or changed between the question and the answer", "submit again, and look at what it would submit"),
+        "outcome-unseen": Code(_W, "runs have no job in the queue, and whether they failed cannot be seen from here: no accounting tells, or the directory of their outputs is on another machine; `--failed` leaves them out", "look at what they left; `--failed --only RUN` submits one of them again"),
         "variable-ignored": Code(_W, "a variable that sbatch takes for an option is set; `submit` does not pass it on, as no run may depend on who submits it", "give the value in claude.local.md, then scaffold again; nothing where it does not matter"),
     },
 }

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -15,12 +16,16 @@ import pytest
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.external_checks import sbatch
+from scaffold_torchtune.external_checks.job_arrays import array_script, grouped, read_script
 from scaffold_torchtune.findings import Refused, refuse
+from scaffold_torchtune.models import PlannedRun
 from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.pipeline.submit import SubmitResult, Wanted, submit
 from scaffold_torchtune.request import Request, Stopped
 from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, actions, change, everything, log, make_experiment, many_runs
+from support.kit_generations import kit
 from support.scaffolding import refusal, scaffold, validated
 from support.stand_in_slurm import StandInSlurm
 from support.waiting import wait_until
@@ -245,6 +250,77 @@ def test_variables_of_slurm_do_not_reach_sbatch_and_all_others_do(
     assert {each.actual for each in result.warnings} == {"SBATCH_PARTITION", "SBATCH_ARRAY_INX"}
 
 
+def test_what_an_external_script_is_not_given_is_in_the_script_of_the_array(
+    tmp_path: Path, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USER", "ada")
+    given = "- **QOS**: high\n- **Comment**: second # try; of (two) & more\n- **Offline**: yes\n"
+    experiment = make_experiment(tmp_path / "it's a sweep", replace={"- **Default GPUs**: `1`\n": given})
+    tool = str(kit(tmp_path / "kit", "december"))
+    assert scaffold(experiment, setup_script=tool).ok
+    slurm.reset()
+    done = submit(Request(experiment, setup_script=tool), Wanted(), lambda _: True)
+    assert [each.job for each in done.batches] == ["4711"]
+    text = (experiment / "finetune_array.slurm").read_text()
+    for line in ("#SBATCH --qos=high", '#SBATCH --comment="second # try; of (two) & more"', "export HF_HUB_OFFLINE=1"):
+        assert f"{line}\n" in text
+    assert subprocess.run(["/bin/bash", "-n"], input=text, text=True, check=False).returncode == 0
+    assert_each_once(experiment, slurm)
+
+
+def test_directories_for_logs_of_single_jobs_are_made(
+    tmp_path: Path, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USER", "ada")
+    out = {"/scratch/gpfs/LAB/ada/ck-outputs/": f"{tmp_path}/out", "**Epochs:** 2": CHAT}
+    experiment = make_experiment(tmp_path / "sweep", replace=out)
+    tool = str(kit(tmp_path / "kit", "august"))
+    assert scaffold(experiment, setup_script=tool).ok
+    slurm.reset()
+    submit(Request(experiment, setup_script=tool), Wanted(arrays=False), lambda _: True)
+    for run in RUNS:
+        assert (tmp_path / "out" / "cap_4L_lora_lr_sweep" / run / "artifacts").is_dir()
+    assert_each_once(experiment, slurm)
+
+
+CHAT = "**Epochs:** 2\n- **Dataset type:** chat_completion"
+SCRIPT = "#SBATCH --time=1:00:00\n#SBATCH --job-name={name}\n\ntune run\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "interpreter"),
+    [
+        ("#!/bin/bash\n", "/bin/bash"),
+        ("#!/bin/bash -l\n", "/bin/bash -l"),
+        ("#! /usr/bin/env bash\n", "/usr/bin/env bash"),
+        ("#!/usr/bin/env -S bash -l\n", "/usr/bin/env '-S bash -l'"),
+    ],
+)
+def test_a_task_runs_its_script_as_sbatch_would(first: str, interpreter: str, sweep: Path) -> None:
+    runs = planned(sweep)
+    scripts = [read_script(run, first + SCRIPT.format(name=f"job-{run.directory}")) for run in runs]
+    (group,) = grouped(scripts, 1001, arrays=True)
+    text = array_script(group, "sweep-1", "folder", None)
+    assert text.endswith(f"exec {interpreter} finetune.slurm\n")
+    assert f"names=(\n    job-{RUNS[0]}\n" in text
+
+
+@pytest.mark.parametrize(
+    "line", ["--array=0-3", "--chdir=/tmp", "-D /tmp", "--wait", "--hold", "--comment='a\"b'", "-x n1", "--input=here"]
+)
+def test_a_script_that_cannot_be_a_task_is_a_job_by_itself(line: str, sweep: Path) -> None:
+    first, *others = planned(sweep)
+    text = "#!/bin/bash\n" + SCRIPT.format(name="job")
+    scripts = [read_script(first, text.replace("#SBATCH", f"#SBATCH {line}\n#SBATCH", 1))]
+    scripts += [read_script(run, text) for run in others]
+    assert [len(group) for group in grouped(scripts, 1001, arrays=True)] == [1, 3]
+
+
+def planned(experiment: Path) -> list[PlannedRun]:
+    with Tree(experiment) as tree:
+        return list(existing_plan(tree).runs)
+
+
 # SLURM that says no, says something else, or says nothing.
 
 
@@ -458,6 +534,49 @@ def test_more_time_for_failed_runs_is_a_change_of_started_runs(sweep: Path, slur
     result = submitted(sweep)
     assert result.batches[0].runs == RUNS
     assert "time=5:59:00" in result.batches[0].asks
+
+
+def test_what_cannot_be_seen_to_have_failed_is_submitted_again_only_by_name(
+    tmp_path: Path, slurm: StandInSlurm
+) -> None:
+    experiment = make_experiment(tmp_path / "away", replace={OUTPUTS: "/no/such/mount"})
+    assert scaffold(experiment).ok
+    slurm.reset()
+    submitted(experiment)
+    (slurm.folder / "jobs").write_text("")  # SLURM has forgotten them
+    result = submitted(experiment, failed=True)
+    assert (result.outcome, [each.code for each in result.warnings]) == ("nothing", ["outcome-unseen"])
+    assert submitted(experiment, failed=True, only=RUNS[0]).batches[0].runs == RUNS[:1]
+
+
+# On a terminal.
+
+
+@pytest.mark.parametrize(("typed", "status", "count"), [(b"y\n", 0, 4), (b"n\n", 1, 0), (b"\n", 1, 0), (b"\x04", 1, 0)])
+def test_on_a_terminal_it_asks(typed: bytes, status: int, count: int, sweep: Path, slurm: StandInSlurm) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "scaffold_torchtune", "submit", str(sweep)]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        os.close(theirs)
+        shown = b""
+        while b"[y/N]" not in shown:
+            shown += os.read(ours, 10_000)
+        assert all(run.encode() in shown for run in RUNS)
+        assert slurm.submitted() == []
+        os.write(ours, typed)
+        with contextlib.suppress(OSError):
+            while os.read(ours, 10_000):
+                pass
+        assert process.wait(60) == status
+    os.close(ours)
+    assert len(slurm.jobs()) == count
+
+
+def test_json_is_the_result_alone(sweep: Path, slurm: StandInSlurm, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["submit", str(sweep), "--yes", "--json", "--max", "2"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["outcome"], result["batches"][0]["job"], result["at_once"]) == ("submitted", "4711", 2)
+    assert_each_once(sweep, slurm)
 
 
 # Ctrl-C.

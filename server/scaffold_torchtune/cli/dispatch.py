@@ -346,6 +346,9 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
     else:
         following = _following(options) if isinstance(result, PlanResult) else ""
         printing.result(printing.console(), result, whole=options.whole, next_command=following)
+        if isinstance(result, ScaffoldResult | ValidateResult) and result.submit:
+            line = shlex.join(["scaffold-torchtune", "submit", str(options.experiment)])
+            sys.stdout.write(one_line(f"or, as job arrays: {line}") + "\n")
 
 
 def _following(options: argparse.Namespace) -> str:

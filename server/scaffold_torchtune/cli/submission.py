@@ -59,7 +59,7 @@ def show(out: Console, of: SubmitResult) -> None:
             _say(out, f"submitted {_runs(one.runs)}: job {one.job}{tasks}")
         if left := [run for each in of.batches if not each.job for run in each.runs]:
             _say(out, Text("not submitted", style="bold red"), f": {_runs(left)}")
-    printing.findings(out, of.problems)
+    printing.findings(out, [*(of.warnings if of.outcome == "nothing" else ()), *of.problems])
     if of.outcome in {"submitted", "nothing"} and not of.problems:
         _say(out, f"next: scaffold-torchtune status {experiment}")
 

@@ -129,8 +129,14 @@ def _propose(tree: Tree, request: Request, wanted: Wanted) -> _Proposal:
     plan = steps.rendered_plan(tree)
     _refuse_unknown(queue.queued(tree.root, request).unknown)
     states = states_of(tree, plan.runs, request)
-    wants = {"scaffolded", "failed"} if wanted.failed else {"scaffolded"}
-    runs = [run for run in _meant(plan, wanted.only) if states[run.directory].state in wants]
+    meant = {run.directory: run for run in _meant(plan, wanted.only)}
+    failed = [name for name in meant if wanted.failed and states[name].state == "failed"]
+    unseen = [name for name in failed if states[name].unseen and wanted.only is None]
+    runs = [
+        run
+        for name, run in meant.items()
+        if states[name].state == "scaffolded" or (name in failed and name not in unseen)
+    ]
     _refuse_expanded(str(tree.root))
     names = {run.directory for run in runs}
     result = SubmitResult(
@@ -139,6 +145,7 @@ def _propose(tree: Tree, request: Request, wanted: Wanted) -> _Proposal:
         outcome="planned" if runs else "nothing",
         at_once=wanted.at_once,
         states=states_told({name: each for name, each in states.items() if name not in names}),
+        warnings=tuple(_unseen(unseen)),
     )
     waiting = dict.fromkeys(job.partition("_")[0] for each in states.values() for job in each.jobs)
     before = _fingerprint(tree, plan, states)
@@ -155,7 +162,7 @@ def _propose(tree: Tree, request: Request, wanted: Wanted) -> _Proposal:
     batches = tuple(_batch(group, number) for number, group in enumerate(groups))
     _refuse_foreign(tree, batches)
     _test(tree, plan, groups, request)
-    told = {"batches": batches, "warnings": tuple(_ignored(scripts))}
+    told = {"batches": batches, "warnings": (*result.warnings, *_ignored(scripts))}
     return _Proposal(plan, tuple(groups), tuple(waiting), result.model_copy(update=told), verdict, before)
 
 
@@ -253,6 +260,14 @@ def _not_taken(group: Sequence[Script], reason: str) -> Finding:
     if limit:
         fix = "submit fewer runs at a time: --only PATTERN; and the rest once jobs have ended"
     return finding("submit-refused", message, actual=group[0].run.directory, fix=fix)
+
+
+def _unseen(runs: Sequence[str]) -> Iterator[Finding]:
+    """Yield the runs that seem to have failed, while it cannot be seen whether they did."""
+    if runs:
+        message = f"whether {few(runs, _LISTED)} failed cannot be seen from here; not submitted again"
+        fix = "look at what they left; --failed --only RUN submits one of them again"
+        yield finding("outcome-unseen", message, actual=runs[0], fix=fix)
 
 
 def _ignored(scripts: Sequence[Script]) -> Iterator[Finding]:
