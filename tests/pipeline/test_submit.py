@@ -321,6 +321,16 @@ def planned(experiment: Path) -> list[PlannedRun]:
         return list(existing_plan(tree).runs)
 
 
+@pytest.mark.parametrize("name", ["50%", "per%j", "back\\slash"])
+def test_a_directory_in_whose_name_slurm_fills_something_in_is_refused(
+    name: str, tmp_path: Path, slurm: StandInSlurm
+) -> None:
+    experiment = make_experiment(tmp_path / name)
+    assert scaffold(experiment).ok
+    assert codes(refused(experiment)) == ["unsafe-path"]
+    assert slurm.submitted() == []
+
+
 # SLURM that says no, says something else, or says nothing.
 
 

@@ -155,21 +155,17 @@ def test_two_hundred_runs_are_one_array(slurm: Slurm, jobs: ActingJobs, tmp_path
     assert len([one for one in in_queue(slurm) if one not in before]) == 200
 
 
-@pytest.mark.parametrize("name", ["with a space", "ha#sh", "quo'te", 'dou"ble', "$HOME `x` ;&", "a\u2028b", "é|ñ"])
+@pytest.mark.parametrize("name", ["with a space", "ha#sh", "quo'te", 'dou"ble', "$HOME ;&", "é|ñ"])
 def test_the_directory_may_be_called_anything(name: str, jobs: ActingJobs, tmp_path: Path) -> None:
     plain = scaffolded(tmp_path / "plain", 2)
     experiment = tmp_path / name
     plain.rename(experiment)
     summary = experiment / "experiment_summary.md"
     summary.write_text(summary.read_text().replace(str(plain), str(experiment)))
-    shutil.rmtree(experiment / ".scaffold")
-    done = main(["scaffold", str(experiment), "--no-sbatch"])
-    if done == 2:
-        pytest.skip("no experiment can be in such a directory")
-    assert main(["submit", str(experiment), "--yes"]) == (2 if not name.isprintable() else 0)
-    if name.isprintable():
-        wait_until(lambda: states(experiment) == ["finished", "finished"])
-        assert sorted(jobs.began()) == names(2)
+    assert main(["scaffold", str(experiment), "--no-sbatch"]) == 0
+    assert main(["submit", str(experiment), "--yes"]) == 0
+    wait_until(lambda: states(experiment) == ["finished", "finished"])
+    assert sorted(jobs.began()) == names(2)
 
 
 # Killed at every step, and repeated. A command of SLURM kills who called it, before or after the real one.
