@@ -16,11 +16,8 @@ import pytest
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.external_checks import sbatch
-from scaffold_torchtune.external_checks.job_arrays import array_script, grouped, read_script
 from scaffold_torchtune.findings import Refused, refuse
-from scaffold_torchtune.models import PlannedRun
 from scaffold_torchtune.pipeline import steps
-from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.pipeline.submit import SubmitResult, Wanted, submit
 from scaffold_torchtune.request import Request, Stopped
 from scaffold_torchtune.system.files import Tree
@@ -284,41 +281,6 @@ def test_directories_for_logs_of_single_jobs_are_made(
 
 
 CHAT = "**Epochs:** 2\n- **Dataset type:** chat_completion"
-SCRIPT = "#SBATCH --time=1:00:00\n#SBATCH --job-name={name}\n\ntune run\n"
-
-
-@pytest.mark.parametrize(
-    ("first", "interpreter"),
-    [
-        ("#!/bin/bash\n", "/bin/bash"),
-        ("#!/bin/bash -l\n", "/bin/bash -l"),
-        ("#! /usr/bin/env bash\n", "/usr/bin/env bash"),
-        ("#!/usr/bin/env -S bash -l\n", "/usr/bin/env '-S bash -l'"),
-    ],
-)
-def test_a_task_runs_its_script_as_sbatch_would(first: str, interpreter: str, sweep: Path) -> None:
-    runs = planned(sweep)
-    scripts = [read_script(run, first + SCRIPT.format(name=f"job-{run.directory}")) for run in runs]
-    (group,) = grouped(scripts, 1001, arrays=True)
-    text = array_script(group, "sweep-1", "folder", None)
-    assert text.endswith(f"exec {interpreter} finetune.slurm\n")
-    assert f"names=(\n    job-{RUNS[0]}\n" in text
-
-
-@pytest.mark.parametrize(
-    "line", ["--array=0-3", "--chdir=/tmp", "-D /tmp", "--wait", "--hold", "--comment='a\"b'", "-x n1", "--input=here"]
-)
-def test_a_script_that_cannot_be_a_task_is_a_job_by_itself(line: str, sweep: Path) -> None:
-    first, *others = planned(sweep)
-    text = "#!/bin/bash\n" + SCRIPT.format(name="job")
-    scripts = [read_script(first, text.replace("#SBATCH", f"#SBATCH {line}\n#SBATCH", 1))]
-    scripts += [read_script(run, text) for run in others]
-    assert [len(group) for group in grouped(scripts, 1001, arrays=True)] == [1, 3]
-
-
-def planned(experiment: Path) -> list[PlannedRun]:
-    with Tree(experiment) as tree:
-        return list(existing_plan(tree).runs)
 
 
 @pytest.mark.parametrize("name", ["50%", "per%j", "back\\slash"])
