@@ -177,6 +177,17 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "job-failed": Code(_E, "the job failed, and nothing that is known says why; the finding has state, exit status and last lines", "look at its output"),
         "epochs-missing": Code(_E, "SLURM says that the job ended well, but fewer epochs were saved than planned: a script that goes on after an error", "look at the output of the job"),
     },
+    "Submitting": {
+        "not-confirmed": Code(_E, "`submit` asks before it submits, and there is no terminal to ask on", "give `--yes`; `--dry-run` shows what it would submit"),
+        "submit-unavailable": Code(_E, "a program of SLURM that `submit` needs is not on PATH, or was switched off", "call it where SLURM's commands are: on a login node"),
+        "queue-unknown": Code(_E, "`squeue` does not answer, so it is not known which runs have jobs; nothing was submitted", "repeat it once `squeue` answers"),
+        "submit-refused": Code(_E, "sbatch did not take an array or a job; what was submitted before it stays submitted", "correct what its message names, then submit again: it goes on with the rest"),
+        "submit-unanswered": Code(_E, "sbatch did not answer, or answered no id, so it is not known whether there is a job; it would be held and cannot start", "submit again: the job is looked for first"),
+        "still-held": Code(_E, "a job was submitted and recorded, and could not be released", "submit again, or `scontrol release` with the id that the finding names"),
+        "runs-changed": Code(_E, "runs were submitted or changed between the question and the answer", "submit again, and look at what it would submit"),
+        "outcome-unseen": Code(_W, "runs have no job in the queue, and whether they failed cannot be seen from here: no accounting tells, or the directory of their outputs is on another machine; `--failed` leaves them out", "look at what they left; `--failed --only RUN` submits one of them again"),
+        "variable-ignored": Code(_W, "a variable that sbatch takes for an option is set; `submit` does not pass it on, as no run may depend on who submits it", "give the value in claude.local.md, then scaffold again; nothing where it does not matter"),
+    },
 }
 """Every finding code, by section of workflows/troubleshooting.md."""
 # fmt: on

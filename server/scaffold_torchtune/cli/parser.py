@@ -155,6 +155,7 @@ def parser() -> argparse.ArgumentParser:
     status = _described(commands, "status", _STATUS)
     status.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
     _add(status, ("root", "json", "start", "only", "whole", "sbatch", "watch"))
+    _add_submit(_described(commands, "submit", _SUBMIT))
     doctor = _described(commands, "doctor", _DOCTOR)
     doctor.add_argument("experiment", type=Path, nargs="?", metavar="EXPERIMENT", help="experiment to check too")
     _add(doctor, (*_COMMON, *_SCRIPT, *_CHECKS))
@@ -181,6 +182,7 @@ def _roots() -> argparse.ArgumentParser:
     return made
 
 
+_SUBMIT = "hand to SLURM the runs that are ready and not started, as job arrays; asks first"
 _EXPERIMENT = "experiment directory or summary file"
 _HERE = f"{_EXPERIMENT}; `.` for the current directory"
 _HISTORY = "list the earlier files of runs, or compare two versions; writes nothing"
@@ -216,6 +218,19 @@ def _add(command: argparse.ArgumentParser, takes: Iterable[str]) -> None:
     for name in sorted({*takes} & _OPTIONS.keys(), key=list(_OPTIONS).index):
         flag, settings = _OPTIONS[name]
         command.add_argument(flag, dest=name, **settings)
+
+
+def _add_submit(command: argparse.ArgumentParser) -> None:
+    command.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
+    command.add_argument("--only", metavar="PATTERN", help="submit only runs whose directory or Run Name matches")
+    command.add_argument(
+        "--max", dest="at_once", type=_positive(int), metavar="N", help="at most N runs of the experiment at once"
+    )
+    command.add_argument("--no-array", dest="arrays", action="store_false", help="submit each run as a job by itself")
+    command.add_argument("--failed", action="store_true", help="submit runs that have failed again, as they are, too")
+    command.add_argument("--dry-run", action="store_true", help="show what would be submitted; write nothing")
+    command.add_argument("--yes", action="store_true", help="do not ask")
+    _add(command, ("local", "root", "json", *_SCRIPT, *_CHECKS))
 
 
 def _add_new(command: argparse.ArgumentParser) -> None:

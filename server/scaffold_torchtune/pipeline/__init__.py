@@ -4,8 +4,7 @@ steps.py           the five steps and `scaffold`, as tools and commands call the
 locate.py          the experiment, its documents, the roots that it must be under
 prepare.py         steps 1, 2, 4 and 5 in memory: from documents to a plan and rendered texts
 external_setup.py  the environment of an external script, and its trial
-run_states.py      how far each run has come, by its jobs and what it left
-job_records.py     .scaffold/jobs.json: the jobs that were submitted
+run_states.py      how far each run has come, by its jobs and what it left; .scaffold/jobs.json
 changes.py         what becomes of each run; started runs are frozen
 apply.py           step 5: files to write, files that a person edited
 backend.py         step 6: scripts in staging directories, several at a time
@@ -17,5 +16,6 @@ backup.py          .scaffold/backup, .scaffold/history: edited files and earlier
 history.py         `history`: what is kept, and two versions compared
 explain.py         `explain`: where values of a run come from, arrive, and what they were
 status.py          `status`: progress, losses and causes of failure of runs
+submit.py          `submit`: jobs and arrays, each recorded before it may start
 diagnosis.py       unforeseen exceptions; `doctor`: is this machine ready
 """

@@ -176,6 +176,29 @@ def _sentences(findings: Iterable[Finding]) -> str:
     return " | ".join(each.sentence() for each in findings)
 
 
+class SubmittedJob(NamedTuple):
+    """A job that was submitted: its id, its runs, and how many of an array's run at once, where that is bounded."""
+
+    job: str
+    runs: Sequence[str]
+    is_array: bool
+    at_once: int | None
+
+
+def submit_entry(jobs: Sequence[SubmittedJob]) -> Entry:
+    """Return the entry of what one call submitted."""
+    runs = [run for one in jobs for run in one.runs]
+    at_once = next((f", at most {one.at_once} at once" for one in jobs if one.at_once), "")
+    told = [
+        f"{one.job} (tasks 0 to {len(one.runs) - 1}: {few(one.runs, _NAMED)})"
+        if one.is_array
+        else f"{one.job} ({one.runs[0]})"
+        for one in jobs
+    ]
+    details = f"{counted(len(runs), 'run')} submitted to SLURM in {counted(len(jobs), 'job')}{at_once}"
+    return Entry("SUBMIT", details, f"Job ids: {few(told, _NAMED, between='; ')}")
+
+
 def refused_entry(refused: Refused) -> Entry:
     """Return the entry of a refusal: everything that stood against it."""
     details = f"Nothing was changed. {_sentences(refused.problems)}"

@@ -157,7 +157,7 @@ def _frozen_plan(tree: Tree, plan_id: str | None = None) -> Plan:
     return frozen
 
 
-def _rendered_plan(tree: Tree, plan_id: str | None = None) -> Plan:
+def rendered_plan(tree: Tree, plan_id: str | None = None) -> Plan:
     """Return the plan that was frozen, as `_frozen_plan` does, where all its runs were written."""
     frozen, log = _frozen_plan(tree, plan_id), state.load_log_state(tree)
     if log is not None and log.unlogged == "render":
@@ -186,7 +186,7 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun:
     """Set up the runs; the plan must be the one that was `prepared`, where one was."""
     known = prepared.made if prepared else {}
     with _refusals_logged(request, begun=begun), Tree(experiment_directory(request)) as tree:
-        frozen = _rendered_plan(tree, prepared.plan.id if prepared else None)
+        frozen = rendered_plan(tree, prepared.plan.id if prepared else None)
         if outdated := validation.outdated(frozen, request):
             raise Refused("the plan is outdated", outdated)
         backend = backend_of(frozen, request)
@@ -195,7 +195,7 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun:
             apply.clear_leftovers(tree)
             return publish.run_setups(tree, frozen, backend, apply.Setups({}, {}), request, known)
         with apply.writing(tree):
-            frozen = _rendered_plan(tree, frozen.id)
+            frozen = rendered_plan(tree, frozen.id)
             found = apply.pending_setups(tree, frozen, backend, request)
             if not found.pending and not journal.is_behind(tree, "setup"):  # a killed call had all but logged it
                 return publish.run_setups(tree, frozen, backend, found, request, known)
@@ -220,9 +220,9 @@ def validate(request: Request) -> ValidateResult:
     """
     begun = request.now()
     with Tree(experiment_directory(request)) as tree:
-        result = _verdict(tree, _frozen_plan(tree), request)
+        result = verdict(tree, _frozen_plan(tree), request)
         try:
-            return _close(tree, result, request, begun)
+            return close_log(tree, result, request, begun)
         except Refused as refused:
             if any(problem.code != "write-failed" for problem in refused.problems) or not refused.problems:
                 raise
@@ -232,7 +232,7 @@ def validate(request: Request) -> ValidateResult:
             return result.model_copy(update={"findings": (*result.findings, unlogged)})
 
 
-def _verdict(tree: Tree, frozen: Plan, request: Request, known: Mapping[str, RunState] | None = None) -> ValidateResult:
+def verdict(tree: Tree, frozen: Plan, request: Request, known: Mapping[str, RunState] | None = None) -> ValidateResult:
     """Return the verdict; `known` are the states of the runs, where they were looked at just now."""
     result = validation.validate_plan(tree, frozen, request)
     if not result.passed:
@@ -254,7 +254,7 @@ def _verdict(tree: Tree, frozen: Plan, request: Request, known: Mapping[str, Run
     return result.model_copy(update=told)
 
 
-def _close(tree: Tree, result: ValidateResult, request: Request, begun: datetime) -> ValidateResult:
+def close_log(tree: Tree, result: ValidateResult, request: Request, begun: datetime) -> ValidateResult:
     """Log the verdict, unless the log already ends with it, and note which runs an external script must make again."""
     frozen = state.existing_plan(tree)
     rejected = validation.newly_rejected(tree, frozen, result)
@@ -300,8 +300,8 @@ def _validated(request: Request, plan_id: str, *, begun: bool, known: Mapping[st
     """Validate the plan with that id, and log the verdict."""
     started = request.now()
     with _refusals_logged(request, begun=begun), Tree(experiment_directory(request)) as tree:
-        result = _verdict(tree, _frozen_plan(tree, plan_id), request, known)
-        return _close(tree, result, request, started)
+        result = verdict(tree, _frozen_plan(tree, plan_id), request, known)
+        return close_log(tree, result, request, started)
 
 
 def _log_size(request: Request) -> int:
