@@ -136,6 +136,7 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "changed-output": Code(_W, "an output was changed by hand, though its values are right", "change the summary instead; setup with `--overwrite` puts it back"),
         "edit-kept": Code(_W, "a file of a run was edited while the scaffold worked on it; it was written anew, and what somebody had written there is kept under `.scaffold/backup`", "compare the two; a value worth keeping goes into the summary"),
         "changed-meanwhile": Code(_W, "something in the experiment changed while setup scripts ran there, and none of them does it when run alone", "nothing, if it was you; else look at the script"),
+        "report-outdated": Code(_W, "`scaffold.html` was not renewed after the scaffold: it was edited, or cannot be written", "move it away, then make it again with `scaffold-torchtune report`"),
         "verdict-unlogged": Code(_W, "the verdict holds, but could not be logged: the disk is full, or cannot be written", "make room or give write permission, then validate again"),
         "wrong-type": Code(_E, "the content is right, the type is not: a number in quotes", "write numbers without quotes in the template"),
         "name-mismatch": Code(_E, "a warning: the name of a row says another value than is planned, or a model's directory is called as another model; an error: a directory's name says another value than its finetune.yaml", "correct the row, the path or the name"),

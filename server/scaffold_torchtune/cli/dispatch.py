@@ -32,6 +32,7 @@ from scaffold_torchtune.pipeline import doctor, internal_error, locate, steps
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.explain import ExplainResult, explain
 from scaffold_torchtune.pipeline.history import HistoryResult, history
+from scaffold_torchtune.pipeline.reporting import ReportResult, report
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import reply, tools
 from scaffold_torchtune.results.step_results import PlanResult, ScaffoldResult, SetupResult, ValidateResult
@@ -152,6 +153,8 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
         return lambda request: history(request, options.run, options.compare)
     if options.command == "explain":
         return lambda request: explain(request, options.run, options.field)
+    if options.command == "report":
+        return lambda request: report(request, options.form, options.output)
     if options.command == "new":
         given = {name: getattr(options, name) for name in OPTIONS}
         return lambda request: create(request, given, control=options.control)
@@ -224,6 +227,8 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
         _show_new(result, options)
     elif isinstance(result, HistoryResult | ExplainResult):
         provenance.show(printing.console(), result)
+    elif isinstance(result, ReportResult):
+        sys.stdout.write(one_line(f"wrote {result.path}") + "\n" if result.path else result.text)
     elif isinstance(result, SkillResult):
         _show_skill(result)
     else:

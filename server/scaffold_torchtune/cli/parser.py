@@ -108,6 +108,10 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         nargs="*",
         metavar="VERSION",
     ),
+    "output": _option(
+        "--output FILE",
+        "the file to write, `-` to print; default: scaffold.html in the experiment, the others are printed",
+    ),
     "dry_run": _option("--dry-run", "plan only; write nothing", action="store_true"),
 }
 """Each option by the name of what it gives, in the order of the help texts."""
@@ -115,6 +119,7 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 _COMMON: Final = ("local", "root", "json", "start", "only", "whole")
 _SCRIPT: Final = ("setup_script", "activate", "venv")
 _CHECKS: Final = ("sbatch", "with_torchtune")
+_OF_OTHERS: Final = frozenset({"compare", "output"})  # which no step takes
 
 
 def parser() -> argparse.ArgumentParser:
@@ -144,6 +149,7 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("run", metavar="RUN", help="a run's directory or Run Name, or a pattern of them")
     explain.add_argument("field", nargs="?", metavar="FIELD", help=_FIELD)
     _add(explain, ("local", "root", "json", "start", "whole", "template", "answers", "names", *_SCRIPT))
+    _add_report(_described(commands, "report", _REPORT))
     doctor = _described(commands, "doctor", _DOCTOR)
     doctor.add_argument("experiment", type=Path, nargs="?", metavar="EXPERIMENT", help="look at its documents too")
     _add(doctor, (*_COMMON, *_SCRIPT, *_CHECKS))
@@ -175,6 +181,9 @@ _HERE = f"{_EXPERIMENT}; `.` in it"
 _HISTORY = "list the earlier files of runs that are kept, and show how two versions differ; writes nothing"
 _EXPLAIN = "tell where a run's values come from, where they arrived, and what they were before; writes nothing"
 _FIELD = "a setting, as documents or files name it: lr, 'Learning rate', optimizer.lr; default: all"
+_REPORT = "write scaffold.html, a page of the runs, their values and states, renewed after each scaffold from then on"
+_MARKDOWN = "a short Markdown text instead, for a repository or a chat"
+_CSV = "a CSV table instead, one line for each run, to join with results"
 _SERVE = "the MCP server, over stdio"
 _NEW = "write an experiment's documents, filled from options, to start from; they scaffold as they are"
 _DOCTOR = "tell whether this machine is ready: environment, setup script, torchtune, SLURM; writes nothing"
@@ -192,7 +201,7 @@ def _steps() -> Iterator[tuple[str, str, Iterable[str]]]:
         script = () if step.command == "parse" else _SCRIPT
         checks = _CHECKS if "with_torchtune" in step.arguments else ()
         yield step.command, step.help, (*_COMMON, *step.arguments, *script, *checks)
-    yield "scaffold", "all steps", [name for name in _OPTIONS if name != "compare"]
+    yield "scaffold", "all steps", [name for name in _OPTIONS if name not in _OF_OTHERS]
 
 
 def _described(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -204,6 +213,15 @@ def _add(command: argparse.ArgumentParser, takes: Iterable[str]) -> None:
     for name in sorted({*takes} & _OPTIONS.keys(), key=list(_OPTIONS).index):
         flag, settings = _OPTIONS[name]
         command.add_argument(flag, dest=name, **settings)
+
+
+def _add_report(command: argparse.ArgumentParser) -> None:
+    command.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
+    forms = command.add_mutually_exclusive_group()
+    forms.add_argument("--markdown", dest="form", action="store_const", const="markdown", help=_MARKDOWN)
+    forms.add_argument("--csv", dest="form", action="store_const", const="csv", help=_CSV)
+    command.set_defaults(form="page")
+    _add(command, ("local", "root", "overwrite", "output", *_SCRIPT, *_CHECKS))
 
 
 def _add_new(command: argparse.ArgumentParser) -> None:

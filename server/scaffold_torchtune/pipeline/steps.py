@@ -9,12 +9,12 @@ from scaffold_torchtune import journal
 from scaffold_torchtune.external_checks import sbatch
 from scaffold_torchtune.findings import Finding, Refused, finding, refuse
 from scaffold_torchtune.models import Plan, RunState
-from scaffold_torchtune.pipeline import apply, prepare, publish, scaffold_log, state, validation
+from scaffold_torchtune.pipeline import apply, prepare, publish, reporting, scaffold_log, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
 from scaffold_torchtune.pipeline.changes import decisions, have_moved_on, kept_values, states_of
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
 from scaffold_torchtune.render import Rendered
-from scaffold_torchtune.request import Request, Stopped, midway
+from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import step_results
 from scaffold_torchtune.results.step_results import (
     ParseResult,
@@ -42,6 +42,8 @@ def _refusals_logged(request: Request, *, begun: bool = False) -> Iterator[None]
         if not (request.will_ask and refused.ask):
             with suppress(Refused):
                 _log_refusal(request, refused)
+                if not isinstance(refused, Interrupted):
+                    reporting.renew(request)
         raise
 
 
@@ -223,7 +225,7 @@ def validate(request: Request) -> ValidateResult:
     with Tree(experiment_directory(request)) as tree:
         result = _verdict(tree, _frozen_plan(tree), request)
         try:
-            return _close(tree, result, request, begun)
+            return reporting.with_page(request, _close(tree, result, request, begun))
         except Refused as refused:
             if any(problem.code != "write-failed" for problem in refused.problems) or not refused.problems:
                 raise
@@ -301,7 +303,7 @@ def _validated(request: Request, plan_id: str, *, begun: bool, known: Mapping[st
     started = request.now()
     with _refusals_logged(request, begun=begun), Tree(experiment_directory(request)) as tree:
         result = _verdict(tree, _frozen_plan(tree, plan_id), request, known)
-        return _close(tree, result, request, started)
+        return reporting.with_page(request, _close(tree, result, request, started))
 
 
 def _log_size(request: Request) -> int:

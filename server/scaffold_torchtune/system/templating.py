@@ -127,6 +127,27 @@ def render(name: str, values: Mapping[str, Any], folders: Sequence[Path] = (TEMP
         raise TemplateProblem(str(error) or type(error).__name__) from error
 
 
+@functools.cache
+def _pages() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FunctionLoader(functools.partial(_load, (TEMPLATES,))),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render_page(name: str, values: Mapping[str, Any]) -> str:
+    """Render one of our templates of HTML: every value is text there, whatever it holds."""
+    return _pages().get_template(name).render(values)
+
+
+def shipped_text(name: str) -> str:
+    """Return a text that ships beside the templates, as it is."""
+    return read_regular(TEMPLATES / name, MAX_TEMPLATE).decode()
+
+
 def _bounded(pieces: Iterable[str]) -> str:
     """Return the pieces of a text as one, if it is not larger than anything that is read."""
     texts: list[str] = []
