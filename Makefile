@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # pip may fail on a passing fault of the network: try three times.
 RETRY := scripts/retry
 
-.PHONY: demo test test-long test-all check structure format contract slurm modules kit package bundle tokens facts codes golden fuzz hostile faults bench explore mutation clean
+.PHONY: demo test test-long test-all check structure format contract slurm modules kit package page bundle tokens facts codes golden fuzz hostile faults bench explore mutation clean
 
 demo: $(STAMP)  ## scaffold the bundled example into demo/
 	@$(BIN)/scaffold-torchtune demo demo
@@ -55,6 +55,11 @@ package: $(STAMP)  ## tests with real hosts and checkers (Claude Code, Inspector
 	scripts/install_package_tools
 	$(BIN)/python -m pytest tests/package -m package
 
+page: $(STAMP)  ## tests that look at pages of `report` in a real Chromium, with an accessibility checker; installs them where it can
+	scripts/install_browser
+	$(RETRY) $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,page]'
+	$(BIN)/python -m pytest tests/page -m page
+
 bundle: $(STAMP)  ## the MCP bundle, dist/scaffold-torchtune-VERSION.mcpb
 	scripts/install_package_tools
 	$(BIN)/python scripts/make_bundle.py
@@ -96,7 +101,7 @@ mutation: $(STAMP)  ## break each check, one place at a time: do its tests see i
 	$(BIN)/python tests/mutation.py
 
 clean:
-	rm -rf $(VENV) $(CONTRACT) .lmod .package-tools dist demo .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(CONTRACT) .lmod .package-tools .page-tools dist demo .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'

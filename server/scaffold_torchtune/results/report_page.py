@@ -54,8 +54,6 @@ class Size(NamedTuple):
     bottom: int = 0
 
 
-_USUAL: Final = 0.95  # of all losses
-
 SPARK: Final = Size(96, 24, top=3, bottom=3, left=2, right=2)
 CHART: Final = Size(260, 124, left=40, right=8, top=8, bottom=20)
 
@@ -104,11 +102,11 @@ def _values(report: ExperimentReport) -> dict[str, Any]:
     """Return what the template shows, as texts."""
     numbers = {run.directory: number for number, run in enumerate(report.runs)}
     charted = _charted(report.runs)
-    scale = Scale.of([point for run in report.runs for point in run.status.losses])
+    scale = Scale.of(run.status.losses for run in report.runs)
     return {
         "report": report,
-        "title": one_line(report.experiment),
-        "place": one_line(report.experiment_dir),
+        "title": report.experiment,
+        "place": report.experiment_dir,
         "states": [(state, count) for state, count in report.counts.items()],
         "bar": _bar(report.counts),
         "refused": [_cut(each) for each in report.refused[:_NAMED]],
@@ -130,7 +128,7 @@ def _values(report: ExperimentReport) -> dict[str, Any]:
             {
                 "number": numbers[run.directory],
                 "name": run.directory,
-                "row": one_line(run.name) if run.name != run.directory else "",
+                "row": run.name if run.name != run.directory else "",
                 "state": run.status.state,
                 "is_well": run.is_well,
                 "values": [_value(each) for each in run.values],
@@ -162,15 +160,15 @@ class Scale(NamedTuple):
     is_cut: bool = False
 
     @classmethod
-    def of(cls, points: Iterable[LossPoint]) -> "Scale":
-        """Return the scale for some points."""
-        points = list(points)
-        losses = sorted(each.loss for each in points if each.loss is not None and math.isfinite(each.loss)) or [0.0]
-        steps = [each.step for each in points]
-        low, high, usual = losses[0], losses[-1], losses[math.ceil(_USUAL * len(losses)) - 1]
-        if high - low > 2 * (usual - low) > 0:  # a run that diverges must not flatten the others
-            high = low + 2 * (usual - low)
-        return cls(min(steps, default=0), max(steps, default=1), low, high, is_cut=high < losses[-1])
+    def of(cls, curves: Iterable[Sequence[LossPoint]]) -> "Scale":
+        """Return the scale for some curves. Those that go much higher than most do not flatten the others."""
+        curves = [*filter(None, curves)]
+        steps = [each.step for points in curves for each in points]
+        losses = [[each.loss for each in points if each.loss is not None] for points in curves]
+        highest = sorted(max(each) for each in losses if each) or [1.0]
+        low = min((min(each) for each in losses if each), default=0.0)
+        high = min(highest[-1], low + 2 * (highest[len(highest) // 2] - low))
+        return cls(min(steps, default=0), max(steps, default=1), low, high, is_cut=high < highest[-1])
 
     def at(self, point: LossPoint, size: Size) -> tuple[float, float]:
         """Return where a point is; a loss that is no number is at the top."""
@@ -360,7 +358,7 @@ def _row(number: int, run: ReportedRun, report: ExperimentReport, scale: Scale) 
         "seconds": status.elapsed,
         "limit": "" if run.limit is None else duration(run.limit),
         "limit_seconds": run.limit,
-        "job": one_line(status.job),
+        "job": status.job,
         "detailed": number < _MOST_DETAILED,
     }
 
@@ -373,9 +371,9 @@ def _value(of: Any) -> dict[str, Any]:
     return {
         "name": of.name,
         "value": value_text(of.value),
-        "source": one_line(of.source),
+        "source": of.source,
         "is_default": of.is_default,
-        "found": one_line(of.found),
+        "found": of.found,
     }
 
 
@@ -399,16 +397,16 @@ def _facts(run: ReportedRun) -> list[tuple[str, str]]:
         "could not be seen": "; ".join(status.unseen),
         "kept": "as it was when it started, unlike what the documents say now" if run.is_kept else "",
     }
-    return [(label, one_line(text)) for label, text in facts.items() if text]
+    return [(label, text) for label, text in facts.items() if text]
 
 
 def _finding(of: Finding) -> dict[str, Any]:
     return {
         "code": of.code,
         "severity": of.severity.value,
-        "message": one_line(of.message),
-        "place": one_line(of.location()),
-        "fix": one_line(of.fix),
+        "message": of.message,
+        "place": of.location(),
+        "fix": of.fix,
     }
 
 

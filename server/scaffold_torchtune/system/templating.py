@@ -22,7 +22,7 @@ from scaffold_torchtune.system import processes, yamlio
 from scaffold_torchtune.system.files import read_regular
 from scaffold_torchtune.system.json_stream import read_json
 from scaffold_torchtune.system.layout import TEMPLATES
-from scaffold_torchtune.system.text import LineError
+from scaffold_torchtune.system.text import LineError, one_line
 
 MAX_TEMPLATE: Final = 1_000_000
 """Bytes of a template, and of what it renders."""
@@ -127,19 +127,24 @@ def render(name: str, values: Mapping[str, Any], folders: Sequence[Path] = (TEMP
         raise TemplateProblem(str(error) or type(error).__name__) from error
 
 
+def _visible(value: Any) -> Any:
+    return one_line(value) if type(value) is str else value  # what is HTML already is of a class of its own
+
+
 @functools.cache
 def _pages() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.FunctionLoader(functools.partial(_load, (TEMPLATES,))),
         undefined=jinja2.StrictUndefined,
         autoescape=True,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
 
 
 def render_page(name: str, values: Mapping[str, Any]) -> str:
-    """Render one of our templates of HTML: every value is text there, whatever it holds."""
+    """Render one of our templates of HTML: every value is text there, on one line, whatever it holds."""
     return _pages().get_template(name).render(values)
 
 

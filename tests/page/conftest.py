@@ -1,0 +1,60 @@
+"""The browser, and a context in which a page must do nothing but show itself."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from support.needs import CHROMIUM
+
+
+@dataclass
+class Opened:
+    """A page in the browser, with everything that it said or asked for."""
+
+    page: Page
+    said: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM is not None
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+class Opener:
+    """Opens pages; `close` closes what it opened."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._pages: list[Page] = []
+
+    def __call__(self, path: Path, *, dark: bool = False, width: int = 1180) -> Opened:
+        page = self._browser.new_page(
+            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", offline=True
+        )
+        self._pages.append(page)
+        opened = Opened(page)
+        page.on("console", lambda message: opened.said.append(message.text))
+        page.on("pageerror", lambda error: opened.said.append(str(error)))
+        page.on("dialog", lambda dialog: opened.said.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: opened.asked.append(request.url))
+        page.goto(path.as_uri())
+        return opened
+
+    def close(self) -> None:
+        for page in self._pages:
+            page.close()
+
+
+@pytest.fixture
+def opener(browser: Browser) -> Iterator[Opener]:
+    made = Opener(browser)
+    yield made
+    made.close()
