@@ -12,7 +12,7 @@ from support.needs import CHROMIUM
 
 @dataclass
 class Opened:
-    """A page in the browser, with everything that it said or asked for."""
+    """A page in the browser, with all messages on its console and all requests."""
 
     page: Page
     said: list[str] = field(default_factory=list)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = PAGE
 
-SERIOUS = {"serious", "critical"}
+SERIOUS = {"moderate", "serious", "critical"}
 LEAST_WIDTH = 360
 
 
@@ -32,7 +32,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     four = make_experiment(folder / "four")
     grid = design(folder / "grid", [4, 8, 16, 32, 64, 128], ["1e-5", "2e-5", "5e-5", "1e-4", "3e-4"])
     three = design(folder / "three", [8, 16], ["1e-5", "5e-5"], [1, 2, 3])
-    failed = make_experiment(folder / "failed", replace={"Capitalize the given word": "Say <script>alert(1)</script> <img src=x onerror=alert(1)>"})
+    prompt = "Say <script>alert(1)</script> <img src=x onerror=alert(1)>"
+    failed = make_experiment(folder / "failed", replace={"Capitalize the given word": prompt})
     for experiment in (four, grid, three, failed):
         assert scaffold(experiment).ok
     ready = folder / "ready.html"
@@ -98,7 +99,7 @@ def test_nothing_that_is_not_of_the_page_could_run_or_load(opener: "Opener", pag
     opened.page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=//x.test/y onerror=\"a()\">')")
     opened.page.evaluate("document.head.append(Object.assign(document.createElement('script'), {text: 'b()'}))")
     opened.page.wait_for_timeout(50)
-    assert len(opened.said) >= 2  # so what is said is heard
+    assert len(opened.said) >= 2  # so the console is heard
     assert all("Content Security Policy" in each for each in opened.said)
 
 

@@ -11,7 +11,7 @@ import pytest
 from scaffold_torchtune.cli import dispatch
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.pipeline import steps
-from scaffold_torchtune.pipeline.reporting import Form, ReportResult, renew, report
+from scaffold_torchtune.pipeline.reporting import ReportForm, ReportResult, renew, report
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.report_page import is_unedited
 from support.experiments import RUNS, Clock, change, everything, log
@@ -21,7 +21,7 @@ from support.scaffolding import refusal, scaffold, validated
 MINE = b"<!doctype html><title>mine</title>"
 
 
-def made(experiment: Path, form: Form = "page", output: str | None = None, **given: object) -> ReportResult:
+def made(experiment: Path, form: ReportForm = "page", output: str | None = None, **given: object) -> ReportResult:
     return report(Request(experiment, **given), form, output)  # type: ignore[arg-type]
 
 
@@ -29,7 +29,7 @@ def shown(experiment: Path) -> str:
     return Page((experiment / "scaffold.html").read_text()).text
 
 
-def refused(experiment: Path, form: Form = "page", output: str | None = None, **given: object) -> str:
+def refused(experiment: Path, form: ReportForm = "page", output: str | None = None, **given: object) -> str:
     """The code of the refusal; nothing was changed."""
     before = everything(experiment)
     with pytest.raises(Refused) as caught:
@@ -57,7 +57,7 @@ def test_the_page_is_written_into_the_experiment_and_nothing_else_is_changed(don
 
 
 @pytest.mark.parametrize("form", ["markdown", "csv"])
-def test_the_other_forms_are_printed_and_write_nothing(done: Path, form: Form) -> None:
+def test_the_other_forms_are_printed_and_write_nothing(done: Path, form: ReportForm) -> None:
     before = everything(done)
     result = made(done, form)
     assert result.path == ""
@@ -67,7 +67,7 @@ def test_the_other_forms_are_printed_and_write_nothing(done: Path, form: Form) -
 
 
 @pytest.mark.parametrize("form", ["page", "markdown", "csv"])
-def test_any_form_is_written_where_it_is_said(done: Path, tmp_path: Path, form: Form) -> None:
+def test_any_form_is_written_where_it_is_said(done: Path, tmp_path: Path, form: ReportForm) -> None:
     result = made(done, form, str(tmp_path / "out.txt"))
     assert result.path == str(tmp_path / "out.txt")
     assert "scaffolded" in (tmp_path / "out.txt").read_text()
@@ -118,7 +118,7 @@ def test_a_page_that_was_edited_is_not_replaced(done: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["markdown", "csv"])
-def test_a_table_is_replaced_only_where_it_is_said(done: Path, tmp_path: Path, form: Form) -> None:
+def test_a_table_is_replaced_only_where_it_is_said(done: Path, tmp_path: Path, form: ReportForm) -> None:
     path = tmp_path / "out"
     path.write_text("mine\n")
     assert refused(done, form, str(path)) == "edited-output"

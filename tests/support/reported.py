@@ -19,7 +19,7 @@ from scaffold_torchtune.system.files import Tree
 from support.experiments import make_experiment
 
 EVIL: Final = """</script><script>document.title="pwned"</script><img src=//evil.test/x onerror=alert(1)>"""
-"""What a browser must show, and never do."""
+"""A text that a browser must show, and never obey."""
 
 
 def losses(count: int, last: float, *, nan_from: int | None = None) -> tuple[LossPoint, ...]:
@@ -57,7 +57,7 @@ _MADE: Final[Sequence[Callable[[str], dict[str, Any]]]] = (
 
 
 def in_all_states(run: PlannedRun, number: int) -> RunStatus:
-    """How a run is doing, of which each has another state than the one before."""
+    """Return the status of a run, of which each has another state than the one before."""
     own = _MADE[number % len(_MADE)](run.directory)
     return RunStatus(directory=run.directory, epochs=2, output_dir=f"/out/ck-out-{run.directory}", **own)
 
@@ -104,7 +104,10 @@ def design(folder: Path, ranks: Sequence[int], rates: Sequence[str], seeds: Sequ
 
 
 class Page(HTMLParser):
-    """What a page holds, as a parser reads it: its text, its elements, its ids and links. Each element is closed."""
+    """The content of a page, as a parser reads it: its text, its elements, its ids and links.
+
+    Each element must be closed.
+    """
 
     VOID: Final = frozenset({"meta", "link", "input"})
 

@@ -16,6 +16,7 @@ backup.py          .scaffold/backup, .scaffold/history: edited files and earlier
 history.py         `history`: what is kept, and two versions compared
 explain.py         `explain`: where values of a run come from, arrive, and what they were
 status.py          `status`: how runs are doing
+reporting.py       `report`: a page, a text or a table of the runs; the page renewed
 internal_error.py  unforeseen exceptions
 doctor.py          `doctor`: is this machine ready
 """

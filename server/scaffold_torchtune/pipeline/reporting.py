@@ -18,7 +18,7 @@ from scaffold_torchtune.pipeline.locate import experiment_directory
 from scaffold_torchtune.pipeline.status import status
 from scaffold_torchtune.preflight.cost import need_of
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.report_contents import ExperimentReport, Need, report_of
+from scaffold_torchtune.results.report_contents import ExperimentReport, Resources, report_of
 from scaffold_torchtune.results.report_page import is_page, is_unedited, page, written_at
 from scaffold_torchtune.results.report_texts import csv_table, markdown
 from scaffold_torchtune.results.step_results import ValidateResult
@@ -27,7 +27,7 @@ from scaffold_torchtune.system.files import MAX_READ, Tree, is_taken, publish, r
 from scaffold_torchtune.system.text import escape
 from scaffold_torchtune.torchtune_facts.facts import load
 
-Form = Literal["page", "markdown", "csv"]
+ReportForm = Literal["page", "markdown", "csv"]
 PRINTED: Final = "-"
 _MOST_LOG: Final = 400_000  # bytes of the log's end
 
@@ -35,14 +35,14 @@ _MOST_LOG: Final = 400_000  # bytes of the log's end
 class ReportResult(Model):
     """A report that was written, or is to be printed."""
 
-    form: Form
+    form: ReportForm
     path: str = Field(default="", description="the file that was written; empty where the text is to be printed")
     text: str = Field(default="", exclude=True, description="what is to be printed")
     verdict: str
     runs: int
 
 
-def report(request: Request, form: Form, output: str | None = None) -> ReportResult:
+def report(request: Request, form: ReportForm, output: str | None = None) -> ReportResult:
     """Make a report of an experiment as it is now.
 
     Args:
@@ -140,13 +140,13 @@ def _collect(tree: Tree, request: Request, validated: ValidateResult | None = No
     return report_of(plan, status(request), validated, _needs(plan), _log(tree), written)
 
 
-def _needs(plan: Plan) -> dict[str, Need]:
+def _needs(plan: Plan) -> dict[str, Resources]:
     found = {}
     for run in plan.runs:
         facts = load().model(run.text("torchtune_model_name"))
         need = need_of(run, facts) if facts else None
         gpus = run.integer("gpus", 1)
-        found[run.directory] = Need(gpus, need.held, need.saved) if need else Need(gpus)
+        found[run.directory] = Resources(gpus, need.held, need.saved) if need else Resources(gpus)
     return found
 
 

@@ -22,7 +22,7 @@ _MOST_LEVELS: Final = 40
 _NAME_OF_RUN: Final = "my_wandb_run_name"  # it always is the directory
 
 
-class Need(NamedTuple):
+class Resources(NamedTuple):
     """The resources of one run: GPUs, and bytes on each GPU without activations and of all its checkpoints."""
 
     gpus: int
@@ -185,7 +185,7 @@ def report_of(
     plan: Plan,
     status: StatusResult,
     validated: ValidateResult,
-    needs: Mapping[str, Need],
+    needs: Mapping[str, Resources],
     log: str,
     written: str,
 ) -> ExperimentReport:
@@ -265,7 +265,7 @@ def _common(runs: Sequence[PlannedRun]) -> dict[str, Setting]:
 def _run(
     run: PlannedRun,
     status: RunStatus,
-    need: Need,
+    need: Resources,
     found: tuple[Finding, ...],
     varying: Sequence[str],
     common: Mapping[str, Setting],
