@@ -17,7 +17,7 @@ from typing import Any, Final
 import anyio
 from mcp import Client
 
-from scaffold_torchtune.mcp_server.server import make_server
+from scaffold_torchtune.mcp_server import make_server
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 TOOLS: Final = ROOT / ".package-tools/node_modules/.bin"  # of scripts/install_package_tools

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from scaffold_torchtune.findings import Refused, refuse
 from scaffold_torchtune.setup.bundled import Outputs, build
-from scaffold_torchtune.system import layout, yamlio
+from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import NotRegular, publish, read_regular
+from scaffold_torchtune.system.serialization import MAX_YAML_BYTES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +46,7 @@ def _read(name: str) -> str:
         Refused: it is not there, no such file, or not UTF-8.
     """
     try:
-        return read_regular(name, yamlio.MAX_BYTES).decode("utf-8")
+        return read_regular(name, MAX_YAML_BYTES).decode("utf-8")
     except NotRegular as error:
         raise refuse("document-unreadable", str(error.strerror), file=name, fix="name a regular file") from error
     except FileNotFoundError as error:

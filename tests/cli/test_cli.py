@@ -8,7 +8,8 @@ import pytest
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results import reply, tools
+from scaffold_torchtune.results import reply
+from scaffold_torchtune.results.reply import TOOLS, Call
 from support.command_line import answer, command
 from support.experiments import RUNS, actions, change, everything, make_experiment, outputs
 from support.wording import absent
@@ -87,7 +88,7 @@ def test_json_equals_the_steps_structured_result(
 ) -> None:
     steps.scaffold(Request(experiment))
     assert main([step, str(experiment), "--json"]) == 0
-    asked = tools.Call(tools.TOOLS[step], {"experiment": str(experiment)})
+    asked = Call(TOOLS[step], {"experiment": str(experiment)})
     assert answer(capsys) == reply.of_result(getattr(steps, step)(Request(experiment)), asked)
 
 

@@ -10,7 +10,7 @@ import pytest
 from skills_ref.validator import validate
 
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.cli.skill import RECORD, install_skill
+from scaffold_torchtune.cli.dispatch import RECORD, install_skill
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.system.files import sha256
 from support.command_line import answer, command

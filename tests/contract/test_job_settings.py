@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.setup.bundled import build
-from scaffold_torchtune.system import yamlio
+from scaffold_torchtune.system.serialization import yaml_scalar
 from support import needs
 from support.random_model import make_qwen
 
@@ -34,7 +34,7 @@ def made(folder: Path, models: Path, **more: Any) -> Any:
         "dataset_ext": ".json", "output_dir_base": str(folder / "out"), "conda_env": "tune", "epochs": 2,
         "batch_size": 2, "lora_rank": 8, "num_warmup_steps": 1, "save_adapter_weights_only": True, **more,
     }  # fmt: skip
-    return build("".join(f"{name}: {yamlio.scalar(value)}\n" for name, value in keys.items()))
+    return build("".join(f"{name}: {yaml_scalar(value)}\n" for name, value in keys.items()))
 
 
 def test_torchtune_and_wandb_take_entity_group_and_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

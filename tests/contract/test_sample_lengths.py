@@ -10,7 +10,7 @@ import pytest
 
 from scaffold_torchtune.models import SampleForm
 from scaffold_torchtune.preflight.samples import CHAT, INSTRUCT, TEXT, Sizes, Tally, Tokens
-from scaffold_torchtune.torchtune_facts.model_registry import find_model
+from scaffold_torchtune.torchtune_facts import find_model
 from support import needs
 from support.random_model import write_tokenizer
 

@@ -16,9 +16,9 @@ from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.settings.kinds import PROJECTIONS
 from scaffold_torchtune.settings.unsupported import is_refused
 from scaffold_torchtune.setup.bundled import build
-from scaffold_torchtune.system import yamlio
+from scaffold_torchtune.system.serialization import yaml_scalar
+from scaffold_torchtune.torchtune_facts import ModelEntry, find_model, known_models
 from scaffold_torchtune.torchtune_facts.facts import load
-from scaffold_torchtune.torchtune_facts.model_registry import ModelEntry, find_model, known_models
 from support import needs
 
 pytestmark = needs.TORCHTUNE
@@ -45,7 +45,7 @@ batch_size: 4
 
 def written(**changes: Any) -> str:
     keys = {"torchtune_model_name": "Llama-3.2-1B", "dataset_ext": ".json", **changes}
-    return build(SETUP + "".join(f"{name}: {yamlio.scalar(value)}\n" for name, value in keys.items())).finetune_yaml
+    return build(SETUP + "".join(f"{name}: {yaml_scalar(value)}\n" for name, value in keys.items())).finetune_yaml
 
 
 def loaded(**changes: Any) -> Any:
@@ -105,7 +105,7 @@ def test_every_model_is_valid_for_torchtune(model: str, method: str, gpus: int, 
 
 @pytest.mark.parametrize("recipe", RECIPES.values())
 def test_what_is_warned_about_is_truly_unread(recipe: str) -> None:
-    from scaffold_torchtune.setup.bundled.config import UNREAD
+    from scaffold_torchtune.setup.bundled import UNREAD
 
     assert keys_read_by(recipe) & {*UNREAD, "dataset_val"} == set()
     own = "save_adapter_weights_only" if recipe.startswith("lora") else "optimizer_in_bwd"
@@ -115,7 +115,7 @@ def test_what_is_warned_about_is_truly_unread(recipe: str) -> None:
 def test_the_recipes_are_those_that_torchtune_has() -> None:
     from torchtune._recipe_registry import get_all_recipes
 
-    from scaffold_torchtune.setup.bundled.rules import _OTHER_RECIPES
+    from scaffold_torchtune.setup.keys import _OTHER_RECIPES
 
     assert {recipe.name for recipe in get_all_recipes()} == {*RECIPES.values(), *_OTHER_RECIPES}
 

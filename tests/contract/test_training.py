@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.cli.dispatch import NAME, prepare_demo
+from scaffold_torchtune.cli.dispatch import DEMO, prepare_demo
 from support import needs
 from support.random_model import VOCABULARY, make_qwen
 
@@ -93,7 +93,7 @@ def trained(
     output = train(experiment / run, folder / "cache", "full" if full else "lora")
     found = re.findall(r"(\d+)\|(\d+)\|Loss: (\S+?):", output)
     losses = list(dict.fromkeys((int(epoch), int(step), float(loss)) for epoch, step, loss in found))
-    results = folder / "ck-outputs" / NAME / f"ck-out-{run}"
+    results = folder / "ck-outputs" / DEMO / f"ck-out-{run}"
     places = frozenset(PLACES if parquet else USUAL_PLACES)
     yield Trained(1 if parquet or full else 2, not full, not parquet, places, not parquet, results, losses)
     shutil.rmtree(folder)

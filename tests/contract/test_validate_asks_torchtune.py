@@ -12,9 +12,10 @@ from scaffold_torchtune.cli.dispatch import prepare_demo
 from scaffold_torchtune.external_checks.ask_torchtune import Config, Line, questions, read_answers, request_text
 from scaffold_torchtune.pipeline.steps import scaffold
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.system import processes, yamlio
+from scaffold_torchtune.system import processes
+from scaffold_torchtune.system.serialization import read_yaml
+from scaffold_torchtune.torchtune_facts import known_models
 from scaffold_torchtune.torchtune_facts.facts import load
-from scaffold_torchtune.torchtune_facts.model_registry import known_models
 from scaffold_torchtune.validate.run_files import ResolvedConfig
 from support import needs
 from support.experiments import RUNS, TO_RECIPES, change, make_experiment
@@ -151,7 +152,7 @@ BUILT = [node("model", builder, lora_alpha=16, **LORA) for builder in MODELS]
 def lines(tmp_path_factory: pytest.TempPathFactory) -> list[Line]:
     """What the real program answers about all nodes, one after the other; each model is asked about four times."""
     nodes = [*(data for data, _, _ in REFUSED.values()), *UNASKED, *TAKEN, *BUILT]
-    configs = (ResolvedConfig(yamlio.read(""), dict(one), {}) for one in [*nodes, *BUILT, *BUILT, *BUILT])
+    configs = (ResolvedConfig(read_yaml(""), dict(one), {}) for one in [*nodes, *BUILT, *BUILT, *BUILT])
     asked = questions(Config(str(number), config) for number, config in enumerate(configs))
     assert len(asked) == len(nodes)
     folder = tmp_path_factory.mktemp("empty")

@@ -6,7 +6,7 @@ import pytest
 
 from scaffold_torchtune.external_checks import sbatch
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.validate.slurm_script import parse_script
+from scaffold_torchtune.validate.run_files import parse_script
 from support.good_files import GOOD_SLURM, planned, replaced
 from support.wording import absent
 

@@ -12,8 +12,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.types import ElicitRequestFormParams, ElicitResult
 
-from scaffold_torchtune.mcp_server import calls
-from scaffold_torchtune.mcp_server.server import make_server
+from scaffold_torchtune.mcp_server import calls, make_server
 from support.experiments import RUNS, actions, change, everything, make_experiment
 from support.mcp_calls import ERAS, STEPS, Era
 from support.sampling import mostly_long, spread

@@ -11,7 +11,7 @@ import pytest
 
 from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.results.step_results import RefusalError
-from scaffold_torchtune.setup.external.activation import Activation, Fault, activate
+from scaffold_torchtune.setup.external import Activation, Fault, activate
 from support.experiments import log, make_experiment, many_runs, run_directories
 from support.logins import home
 from support.setup_scripts import MAKE, script

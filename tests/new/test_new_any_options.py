@@ -15,7 +15,7 @@ from scaffold_torchtune.parse import values
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import ScaffoldResult
-from scaffold_torchtune.torchtune_facts.model_registry import known_models
+from scaffold_torchtune.torchtune_facts import known_models
 from support.examples import some_of
 from support.new_experiments import PARAMETER, scaffolded
 

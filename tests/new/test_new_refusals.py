@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from scaffold_torchtune import new
 from scaffold_torchtune.findings import Refused
-from scaffold_torchtune.new import options
 from support.new_experiments import MODEL, Wish, make, problems, refused
 from support.wording import absent
 
@@ -106,12 +106,12 @@ def test_a_place_that_cannot_hold_an_experiment_is_refused(tmp_path: Path) -> No
 def test_a_fault_of_the_template_is_found_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(options, "_number", lambda value: "9" if value == 8 else str(value))
+    monkeypatch.setattr(new, "_number", lambda value: "9" if value == 8 else str(value))
     assert refused(tmp_path / "one", {}) == [("render-mismatch", "runs")]
-    monkeypatch.setattr(options, "_number", lambda value: "9" if value == 2 else str(value))
+    monkeypatch.setattr(new, "_number", lambda value: "9" if value == 2 else str(value))
     found = problems(tmp_path / "one", {})
     assert [(p.code, p.field, p.expected, p.actual) for p in found] == [("render-mismatch", "epochs", 2, 9)]
-    monkeypatch.setattr(options, "_prose", lambda text: text.upper())
+    monkeypatch.setattr(new, "_prose", lambda text: text.upper())
     assert refused(tmp_path / "two", {"--rank": "8", "--lr": "1e-5", "--system-prompt": "x"}) != []
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.findings import Refused
-from scaffold_torchtune.parse.experiment import parse_experiment
+from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings.parameters import PARAMETERS

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from scaffold_torchtune.findings import Refused
-from scaffold_torchtune.parse.experiment import parse_experiment
+from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.system import markdown
 from support.documents import DIRECTORY, LOCAL, SUMMARY, local_md, summary
 from support.sampling import spread

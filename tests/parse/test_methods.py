@@ -5,9 +5,9 @@ import contextlib
 import pytest
 
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.parse import compound, methods
+from scaffold_torchtune.parse import compound, notations
 from scaffold_torchtune.parse.drafts import SourceText
-from scaffold_torchtune.parse.methods import NotHonoured
+from scaffold_torchtune.parse.notations import NotHonoured
 from scaffold_torchtune.settings.unsupported import CONSTANTS, NOT_PLANNED, asks_for_nothing, other_training
 from support.documents import LOCAL, local_md, planned, refusal, runs, summary, told
 
@@ -35,17 +35,17 @@ RECIPES = [
 
 @pytest.mark.parametrize("text", LORA)
 def test_lora_in_words(text: str) -> None:
-    assert methods.read(text) == ("lora", {}, ())
+    assert notations.read_method(text) == ("lora", {}, ())
 
 
 @pytest.mark.parametrize("text", FULL)
 def test_full_fine_tuning_in_words(text: str) -> None:
-    assert methods.read(text) == ("full", {}, ())
+    assert notations.read_method(text) == ("full", {}, ())
 
 
 @pytest.mark.parametrize("text", RECIPES)
 def test_a_recipe_says_it_most_exactly(text: str) -> None:
-    assert methods.read(text).recipe == text.rsplit(maxsplit=1)[-1].strip("()")
+    assert notations.read_method(text).recipe == text.rsplit(maxsplit=1)[-1].strip("()")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_recipe_says_it_most_exactly(text: str) -> None:
     ],
 )
 def test_settings_beside_a_method_are_settings(text: str, settings: dict[str, str], modules: tuple[str, ...]) -> None:
-    assert methods.read(text) == ("lora", settings, modules)
+    assert notations.read_method(text) == ("lora", settings, modules)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_settings_beside_a_method_are_settings(text: str, settings: dict[str, st
 )  # fmt: skip
 def test_what_is_not_known_to_be_harmless_is_refused_by_name(text: str, named: str) -> None:
     with pytest.raises(NotHonoured) as refused:
-        methods.read(text)
+        notations.read_method(text)
     assert named in refused.value.what
     assert refused.value.fix
 

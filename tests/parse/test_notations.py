@@ -7,7 +7,7 @@ from scaffold_torchtune.parse import values
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import PARAMETERS, by_label
-from scaffold_torchtune.torchtune_facts.model_registry import find_model, known_models, model_by_spelling
+from scaffold_torchtune.torchtune_facts import find_model, known_models, model_by_spelling
 from support.documents import MODEL, local_md, parsed, planned, runs, summary
 
 READ: list[tuple[str, list[str], Scalar, str]] = [

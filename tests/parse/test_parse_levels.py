@@ -6,7 +6,7 @@ import pytest
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.models import Experiment
-from scaffold_torchtune.parse.experiment import parse_experiment
+from scaffold_torchtune.parse import parse_experiment
 from support.documents import MODEL, SUMMARY, local_md, parsed, runs, summary, table
 from support.wording import absent
 

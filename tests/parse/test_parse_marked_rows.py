@@ -8,7 +8,7 @@ import pytest
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models import Experiment
-from scaffold_torchtune.parse.experiment import parse_experiment
+from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY

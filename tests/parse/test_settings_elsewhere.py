@@ -6,7 +6,7 @@ import pytest
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Refused, Scalar
-from scaffold_torchtune.parse.experiment import parse_experiment
+from scaffold_torchtune.parse import parse_experiment
 from support.documents import LOCAL, SUMMARY, local_md, parsed, planned, refusal, runs, summary, table, told
 from support.sampling import spread
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models import PlannedRun, SourceKind
 from scaffold_torchtune.settings import parameters
-from scaffold_torchtune.system.yamlio import scalar
+from scaffold_torchtune.system.serialization import yaml_scalar
 from support.examples import some_of
 from support.mutated import mutated
 from support.templates import JSON, NAME, planned_with
@@ -52,4 +52,4 @@ def test_any_change_of_a_template_is_taken_or_refused(template: str) -> None:
 @settings(deadline=60_000, max_examples=some_of(200))
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6))
 def test_any_value_of_any_key_is_taken_or_refused(values: dict[str, str | int | float | bool]) -> None:
-    check("".join(f"{key}: {scalar(value)}\n" for key, value in values.items()))
+    check("".join(f"{key}: {yaml_scalar(value)}\n" for key, value in values.items()))

@@ -7,7 +7,7 @@ import pytest
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.models import Check, Readiness
-from scaffold_torchtune.pipeline import doctor
+from scaffold_torchtune.pipeline import diagnosis
 from scaffold_torchtune.request import Interrupted, Request
 from support.command_line import answer
 from support.experiments import change, everything, make_experiment
@@ -19,7 +19,7 @@ from support.wording import absent
 
 
 def looked(experiment: Path, **given: object) -> Readiness:
-    return doctor.doctor(Request(experiment, **given), with_experiment=True)  # type: ignore[arg-type]
+    return diagnosis.doctor(Request(experiment, **given), with_experiment=True)  # type: ignore[arg-type]
 
 
 def checks(of: Readiness, name: str) -> list[tuple[str, str]]:
@@ -123,9 +123,9 @@ def test_an_experiment_that_cannot_be_written_to(experiment: Path) -> None:
 
 
 def test_an_experiment_without_room(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "free_bytes", lambda _: 1_000_000)
+    monkeypatch.setattr(diagnosis, "free_bytes", lambda _: 1_000_000)
     assert checks(looked(experiment), "experiment") == [("problem", f"{experiment}, 0.0 GB free")]
-    monkeypatch.setattr(doctor, "free_bytes", lambda _: None)
+    monkeypatch.setattr(diagnosis, "free_bytes", lambda _: None)
     assert checks(looked(experiment), "experiment") == [("ok", str(experiment))]
 
 
@@ -158,7 +158,7 @@ def test_who_wants_it_to_end_ends_it(experiment: Path, login: Login) -> None:
     request = Request(experiment)
     request.stop.set()
     with pytest.raises(Interrupted):
-        doctor.doctor(request, with_experiment=True)
+        diagnosis.doctor(request, with_experiment=True)
 
 
 @pytest.mark.parametrize(

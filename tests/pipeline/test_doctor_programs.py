@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scaffold_torchtune.models import Check
-from scaffold_torchtune.pipeline import doctor
+from scaffold_torchtune.pipeline import diagnosis
 from scaffold_torchtune.request import Request
 from support.logins import Login
 from support.stand_in_sbatch import StandIn
@@ -18,7 +18,7 @@ from support.wording import absent
 
 def one(experiment: Path, name: str, **given: object) -> Check | None:
     request = Request(experiment, **given)  # type: ignore[arg-type]
-    found = [check for check in doctor.doctor(request, with_experiment=True).checks if check.name == name]
+    found = [check for check in diagnosis.doctor(request, with_experiment=True).checks if check.name == name]
     assert len(found) <= 1
     return found[0] if found else None
 
@@ -63,7 +63,7 @@ def test_packages_that_jobs_need(
 def test_a_python_that_does_not_answer(
     experiment: Path, python: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    monkeypatch.setattr(doctor, "SECONDS", 1.0)
+    monkeypatch.setattr(diagnosis, "SECONDS", 1.0)
     python.write_text(text)
     check = one(experiment, "packages of jobs")
     assert check is not None

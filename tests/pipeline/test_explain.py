@@ -14,13 +14,12 @@ from scaffold_torchtune.models import Arrival, ChangeKind, Plan, SourceKind
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.pipeline.explain import Explained, ExplainedRun, ExplainResult, explain
 from scaffold_torchtune.pipeline.history import history
-from scaffold_torchtune.render import render_runs
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings.parameters import KEYS
-from scaffold_torchtune.setup import run_bundled
+from scaffold_torchtune.setup import render_runs, run_bundled
 from scaffold_torchtune.system import layout
+from scaffold_torchtune.validate import validate_run
 from scaffold_torchtune.validate.run_files import RunFiles
-from scaffold_torchtune.validate.runs import validate_run
 from support.command_line import answer
 from support.documents import local_md, planned, runs, summary
 from support.experiments import RUNS, TO_RECIPES, Clock, change, everything, make_experiment

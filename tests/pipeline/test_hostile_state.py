@@ -16,8 +16,9 @@ from scaffold_torchtune.external_checks import queue
 from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models import Plan, RunChange
 from scaffold_torchtune.pipeline import state, steps
-from scaffold_torchtune.pipeline.changes import decisions, refuse_started, states_of, taken_outputs
+from scaffold_torchtune.pipeline.changes import decisions, refuse_started, taken_outputs
 from scaffold_torchtune.pipeline.prepare import preflight_findings
+from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system.files import Tree
 from scaffold_torchtune.system.layout import RUN_FILES
@@ -222,7 +223,7 @@ def test_what_a_training_left_is_seen_among_very_many_others(
         os.mknod(experiment / run.directory / f"slurm-{number}.out")
     asked: set[str] = set()
 
-    def ended(_root: Path, ids: Iterable[str], _request: Request) -> queue.Queue:
+    def ended(_root: Path, ids: Iterable[str], *_: object) -> queue.Queue:
         asked.update(ids)
         return queue.Queue({})
 

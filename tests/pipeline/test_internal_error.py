@@ -8,10 +8,9 @@ from typing import Any, Final
 
 import pytest
 
-from scaffold_torchtune import journal
 from scaffold_torchtune.cli import dispatch, main, printing
 from scaffold_torchtune.external_checks import sbatch
-from scaffold_torchtune.pipeline import apply, doctor, prepare, publish, state, steps, validation
+from scaffold_torchtune.pipeline import apply, diagnosis, journal, prepare, publish, state, steps, validation
 from scaffold_torchtune.results import reply
 from scaffold_torchtune.system import locking
 from scaffold_torchtune.system.files import Tree
@@ -120,7 +119,7 @@ def test_an_exception_anywhere_in_a_tool_is_reported_and_the_server_lives(
     [
         (["parse"], (steps, "parse")),
         (["plan"], (prepare, "make_plan")),
-        (["doctor"], (doctor, "_torchtune")),
+        (["doctor"], (diagnosis, "_torchtune")),
         (["new"], (dispatch, "create")),
         (["demo"], (dispatch, "write_example")),
         (["skill"], (dispatch, "install_skill")),
@@ -213,7 +212,7 @@ def test_outside_the_roots_nothing_is_written(
 
 
 def test_a_call_that_fails_outside_its_step_is_reported(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scaffold_torchtune.mcp_server.server._chosen", unforeseen)
+    monkeypatch.setattr("scaffold_torchtune.mcp_server._chosen", unforeseen)
 
     async def use(client: Any) -> None:
         reply = await client.call_tool("parse_summary", {"experiment": str(experiment)})

@@ -14,8 +14,8 @@ import yaml
 
 from scaffold_torchtune.external_checks import queue
 from scaffold_torchtune.findings import Refused
-from scaffold_torchtune.journal import refused_entry
 from scaffold_torchtune.pipeline import prepare, steps
+from scaffold_torchtune.pipeline.journal import refused_entry
 from scaffold_torchtune.request import Request, Stopped
 from scaffold_torchtune.system.files import Tree
 from support.disturbed import SCENARIOS, Ground, versions

@@ -3,10 +3,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from scaffold_torchtune import journal
-from scaffold_torchtune.findings import Refused, finding
-from scaffold_torchtune.journal import Entry
+from scaffold_torchtune.findings import Refused, finding, one_line
 from scaffold_torchtune.models import Excluded, Options, Plan, PlannedRun
+from scaffold_torchtune.pipeline import journal
+from scaffold_torchtune.pipeline.journal import Entry
 from scaffold_torchtune.results.step_results import (
     RenderedRun,
     RenderResult,
@@ -15,7 +15,6 @@ from scaffold_torchtune.results.step_results import (
     ValidatedRun,
     ValidateResult,
 )
-from scaffold_torchtune.system.text import one_line
 from support.wording import absent
 
 NOW = datetime(2026, 11, 20, 9, 5, 3, tzinfo=UTC)

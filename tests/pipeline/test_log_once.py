@@ -16,7 +16,7 @@ import pytest
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.findings import refuse
-from scaffold_torchtune.pipeline import scaffold_log, steps
+from scaffold_torchtune.pipeline import journal, steps
 from scaffold_torchtune.request import Request, Stopped
 from scaffold_torchtune.system.files import Tree
 from support.command_line import answer
@@ -262,7 +262,7 @@ def test_a_scaffold_that_rendered_and_then_is_refused_was_stopped_midway(
 
 def test_busy_after_render_is_stopped_midway_and_busy_before_it_is_refused(experiment: Path) -> None:
     with contextlib.ExitStack() as stack:
-        heads = scaffold_log.record_step
+        heads = journal.record_step
 
         def then_hold(*given: Any) -> Any:
             found = heads(*given)
@@ -273,7 +273,7 @@ def test_busy_after_render_is_stopped_midway_and_busy_before_it_is_refused(exper
         def busy(_tree: Tree) -> Any:
             raise refuse("busy", "another scaffold works on this experiment", file=".scaffold/lock", fix="wait")
 
-        stack.enter_context(pytest.MonkeyPatch.context()).setattr(scaffold_log, "record_step", then_hold)
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(journal, "record_step", then_hold)
         refused = refusal(steps.scaffold, experiment)
     assert isinstance(refused, Stopped)
     assert codes(refused) == ["busy"]

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.findings import Refused, Scalar, errors_in
-from scaffold_torchtune.pipeline import plan_file, state, steps
-from scaffold_torchtune.pipeline.plan_file import NotAPlan, read_plan
+from scaffold_torchtune.pipeline import state, steps
+from scaffold_torchtune.pipeline.state import NotAPlan, read_plan
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, everything, make_experiment, outputs, run_directories
@@ -320,8 +320,7 @@ def test_the_oldest_former_runs_are_forgotten_before_the_plan_is_too_large(
     experiment = make_experiment(tmp_path / "sweep", without=["- **Runs:**", "_rank16_"])
     assert scaffold(experiment).ok
     size = (experiment / ".scaffold" / "plan.json").stat().st_size
-    for module in (state, plan_file):
-        monkeypatch.setattr(module, "MAX_READ", 3 * size)
+    monkeypatch.setattr(state, "MAX_READ", 3 * size)
     monkeypatch.setattr(state, "_SURELY_FEW", 0)
     for number in range(2, 9):
         replace_second_row(experiment, f"run{number}", number)

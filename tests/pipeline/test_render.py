@@ -8,9 +8,10 @@ from omegaconf import OmegaConf
 
 from scaffold_torchtune.findings import Finding, Scalar
 from scaffold_torchtune.models import Plan, SourceKind
-from scaffold_torchtune.render import Rendered, render_run
-from scaffold_torchtune.system import templating, yamlio
+from scaffold_torchtune.setup import Rendered, render_run
+from scaffold_torchtune.system import templating
 from scaffold_torchtune.system.layout import TEMPLATES
+from scaffold_torchtune.system.serialization import read_yaml
 from support.documents import MODEL, local_md, planned, refusal, runs, summary
 from support.example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
 from support.sampling import spread
@@ -47,7 +48,7 @@ def test_the_bundled_templates_say_exactly_the_plan(dataset: str) -> None:
     result = rendered(plan)
     expected = {name: setting.value for name, setting in plan.runs[0].settings.items()}
     assert result.run == plan.runs[0]
-    for data in (yaml.safe_load(result.text), yamlio.read(result.text).data, OmegaConf.create(result.text)):
+    for data in (yaml.safe_load(result.text), read_yaml(result.text).data, OmegaConf.create(result.text)):
         assert {name: (type(v), v) for name, v in data.items()} == {name: (type(v), v) for name, v in expected.items()}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scaffold_torchtune.pipeline import doctor, steps
+from scaffold_torchtune.pipeline import diagnosis, steps
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system.files import Tree
 from support.experiments import ACTIONS, RUNS, actions, log, run_directories
@@ -76,7 +76,7 @@ def test_what_a_killed_scaffold_left_is_found_by_doctor_and_removed_by_a_step_wi
     killed: Path, step: Callable[[Request], object]
 ) -> None:
     lock, before = killed / ".scaffold" / "lock", log(killed)
-    found = {check.name: check for check in doctor.doctor(Request(killed), with_experiment=True).checks}
+    found = {check.name: check for check in diagnosis.doctor(Request(killed), with_experiment=True).checks}
     assert found["lock"].state == "warning"
     assert found["lock"].fix
     assert lock.exists(), "doctor changes nothing"
@@ -84,13 +84,13 @@ def test_what_a_killed_scaffold_left_is_found_by_doctor_and_removed_by_a_step_wi
     assert not lock.exists()
     assert not list((killed / ".scaffold" / "staging").iterdir())
     assert log(killed) == before
-    assert "lock" not in {check.name for check in doctor.doctor(Request(killed), with_experiment=True).checks}
+    assert "lock" not in {check.name for check in diagnosis.doctor(Request(killed), with_experiment=True).checks}
 
 
 def test_doctor_tells_who_is_at_work(experiment: Path) -> None:
     assert scaffold(experiment).ok
     with Tree(experiment) as tree, tree.locked():
-        found = {check.name: check for check in doctor.doctor(Request(experiment), with_experiment=True).checks}
+        found = {check.name: check for check in diagnosis.doctor(Request(experiment), with_experiment=True).checks}
         assert absent(found["lock"].found, os.getpid(), socket.gethostname()) == []
         assert scaffold(experiment).unchanged, "a step with nothing to do needs no lock"
         assert (experiment / ".scaffold" / "lock").exists()

@@ -13,7 +13,7 @@ import pytest
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.pipeline import prepare, steps
-from scaffold_torchtune.pipeline.changes import states_of
+from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system.files import Tree

@@ -9,9 +9,8 @@ import pytest
 
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.pipeline.state import existing_plan
-from scaffold_torchtune.results.reply import of_result
+from scaffold_torchtune.results.reply import Call, of_result
 from scaffold_torchtune.results.step_results import ScaffoldResult
-from scaffold_torchtune.results.tools import Call
 from scaffold_torchtune.system.files import Tree
 from scaffold_torchtune.validate import arrivals
 from support.disturbed import versions

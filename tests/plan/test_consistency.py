@@ -10,7 +10,7 @@ from scaffold_torchtune.findings import Finding, Scalar
 from scaffold_torchtune.models import Options, Plan, Setting, SourceKind
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.pipeline.prepare import prepare
-from scaffold_torchtune.plan.planner import make_plan
+from scaffold_torchtune.plan import make_plan
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import data_files, disk
 from scaffold_torchtune.request import Request

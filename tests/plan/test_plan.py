@@ -5,9 +5,9 @@ import pytest
 
 from scaffold_torchtune.findings import Finding, Scalar
 from scaffold_torchtune.models import Excluded, Interface, Options, Plan, SourceKind
-from scaffold_torchtune.plan.planner import make_plan, with_id
+from scaffold_torchtune.plan import make_plan, with_id
 from scaffold_torchtune.plan.run_settings import PlanContext
-from scaffold_torchtune.torchtune_facts.model_registry import known_models
+from scaffold_torchtune.torchtune_facts import known_models
 from support.documents import (
     DIRECTORY,
     LOCAL,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.models import Plan
-from scaffold_torchtune.settings import recipes
+from scaffold_torchtune.torchtune_facts import OF_LORA
 from support.documents import MODEL, SUMMARY, local_md, planned, refusal, runs, summary, table, told
 from support.wording import absent
 
@@ -52,7 +52,7 @@ def test_the_recipe_follows_from_the_gpus() -> None:
 
 def test_full_runs_have_nothing_of_an_adapter_and_are_not_warned_of_its_default() -> None:
     plan = planned(summary(table=FULL, training={"Recipe": "full"}))
-    assert not plan.runs[0].settings.keys() & set(recipes.OF_LORA)
+    assert not plan.runs[0].settings.keys() & set(OF_LORA)
     assert plan.warnings == ()
     assert plan.runs[0].parameters == {"model": MODEL, "lr": 1e-5, "batch_size": 4, "epochs": 2, "recipe": "full"}
     assert [run.directory for run in plan.runs] == ["lr1e-5", "lr2e-5"]
@@ -71,7 +71,7 @@ def test_what_configuration_says_of_the_adapter_is_for_the_runs_that_have_one() 
 def test_an_adapters_setting_for_full_runs_alone_is_refused_where_it_stands(label: str, says: str) -> None:
     (problem,) = refusal(planned, summary(table=FULL, training={"Recipe": "full", label: says}))
     assert (problem.code, problem.file, problem.line) == ("unsupported-setting", SUMMARY, 26)
-    assert problem.field in recipes.OF_LORA
+    assert problem.field in OF_LORA
 
 
 def test_an_adapters_setting_in_a_full_row_is_refused_once() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from scaffold_torchtune.preflight.conversations import (
+from scaffold_torchtune.preflight.tokenizers import (
     Message,
     message_faults,
     messages_of,

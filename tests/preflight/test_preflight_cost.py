@@ -9,7 +9,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.models import DataFile, DataPart, DiskState
 from scaffold_torchtune.preflight import check_plan
-from scaffold_torchtune.preflight.cost import gpu_of, need_of
+from scaffold_torchtune.preflight.training import gpu_of, need_of
 from support.checkpoints import facts_of
 from support.plans import DATA, LINES, SUMMARY, Changes, plan_of, run_of
 from support.wording import absent

@@ -12,10 +12,10 @@ from scaffold_torchtune.findings import Finding, Scalar
 from scaffold_torchtune.models import DiskState
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.preflight import check_plan
-from scaffold_torchtune.preflight.grid import odd_cells
+from scaffold_torchtune.preflight.design import odd_cells
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings.parameters import PARAMETERS
-from scaffold_torchtune.settings.recipes import RECIPES
+from scaffold_torchtune.torchtune_facts import RECIPES
 from support.experiments import change, make_experiment
 from support.plans import LINES, SUMMARY, Changes, plan_of, run_of
 from support.scaffolding import codes, refusal, scaffold

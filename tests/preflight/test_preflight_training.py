@@ -8,8 +8,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location
 from scaffold_torchtune.models import DataFile, DataPart, DiskState, Setting, Source, SourceKind
 from scaffold_torchtune.preflight import check_plan
-from scaffold_torchtune.preflight.optimizer_steps import Rows, rows_of, steps_of
-from scaffold_torchtune.preflight.run_groups import at, output_dir
+from scaffold_torchtune.preflight.training import Rows, at, output_dir, rows_of, steps_of
 from scaffold_torchtune.torchtune_facts.facts import steps_per_epoch
 from support.plans import DATA, LINES, SUMMARY, Changes, plan_of, run_of
 from support.wording import absent

@@ -7,7 +7,7 @@ import pytest
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.models import DiskState, Results
-from scaffold_torchtune.preflight.resuming import resuming_findings
+from scaffold_torchtune.preflight import resuming_findings
 from support.plans import LINES, SUMMARY, plan_of, run_of
 from support.wording import absent
 

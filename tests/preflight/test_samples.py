@@ -9,9 +9,8 @@ import pytest
 
 from scaffold_torchtune.models import Packs, RowCount, SampleCounts
 from scaffold_torchtune.preflight import samples
-from scaffold_torchtune.preflight.conversations import LAYOUTS
 from scaffold_torchtune.preflight.samples import Sizes, Tally, Tokens, form_of, forms_by_data
-from scaffold_torchtune.preflight.token_counter import counter_of
+from scaffold_torchtune.preflight.tokenizers import LAYOUTS, counter_of
 from support.plans import Changes, run_of
 
 PLAIN: Changes = {"system_prompt": "", "models_dir": "/nowhere"}

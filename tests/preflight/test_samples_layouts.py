@@ -12,7 +12,7 @@ import pytest
 
 from scaffold_torchtune.models import SampleCounts, SampleForm
 from scaffold_torchtune.preflight.samples import CHAT, INSTRUCT, TEXT, Sizes, Tally, Tokens
-from scaffold_torchtune.torchtune_facts.model_registry import find_model
+from scaffold_torchtune.torchtune_facts import find_model
 from support.byte_tokenizers import MODELS, sentencepiece_file, write_tokenizers
 
 # ruff: noqa: E501 - the tables of cases have one case a line

@@ -7,9 +7,9 @@ import pytest
 
 from scaffold_torchtune.models import DataPart, Packs, RowCount, SampleCounts, SampleForm
 from scaffold_torchtune.preflight import samples
-from scaffold_torchtune.preflight.conversations import Piece
 from scaffold_torchtune.preflight.samples import CHAT, INSTRUCT, TEXT, Sizes, Tally, Tokens, counts_of, form_of
-from scaffold_torchtune.torchtune_facts.model_registry import find_model
+from scaffold_torchtune.preflight.tokenizers import Piece
+from scaffold_torchtune.torchtune_facts import find_model
 from support.byte_tokenizers import MODELS, write_tokenizers
 from support.plans import Changes, run_of
 

@@ -14,7 +14,7 @@ from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.preflight.disk import inspect_checkpoint
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.torchtune_facts.model_registry import find_model, known_models
+from scaffold_torchtune.torchtune_facts import find_model, known_models
 from support.checkpoints import facts_of, make_checkpoint, write_safetensors
 from support.experiments import change, make_experiment
 from support.kit_generations import GENERATIONS, kit

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from scaffold_torchtune.preflight import token_counter
-from scaffold_torchtune.preflight.token_counter import TokenCounter, counter_of
+from scaffold_torchtune.preflight import tokenizers
+from scaffold_torchtune.preflight.tokenizers import TokenCounter, counter_of
 from support.byte_tokenizers import sentencepiece_file, tiktoken_file
 
 # ruff: noqa: E501 - the tables of texts have their counts beside them
@@ -138,6 +138,6 @@ def test_without_files_or_without_the_library_nothing_is_counted(
 
 
 def test_of_a_file_so_much_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_counter, "_MAX_FILE", len(tiktoken_file()))
+    monkeypatch.setattr(tokenizers, "_MAX_FILE", len(tiktoken_file()))
     found = counter(tmp_path, LLAMA3, tiktoken_file() + b"no token")
     assert counts(found, {"ab": 2}) == {"ab": 2}

@@ -22,19 +22,19 @@ pytestmark = pytest.mark.long
 
 PACKAGE: Final = Path(scaffold_torchtune.__file__).parent
 METHODS: Final = frozenset({"match", "fullmatch", "search", "sub", "finditer", "findall", "split"})
-PROGRAMS: Final = {"external_checks/torchtune_program.py", "setup/external/options_program.py"}
+PROGRAMS: Final = {"external_checks/torchtune_program.py", "setup/options_program.py"}
 """They run in other Pythons, in processes with a deadline, on texts that they cut."""
 BUILT: Final = {
     # pattern and its parts -> such a pattern as it is built while running
     ("external_checks/sbatch.py", "pattern"): [],  # of _CAUSES, which is found itself
-    ("setup/external/failures.py", "pattern"): [],  # of _KNOWN
+    ("setup/external.py", "pattern"): [],  # of _KNOWN
     ("validate/directives.py", "always[name]"): [],  # of _ALWAYS
     ("plan/naming.py", "f'{prefix}[0-9]+'"): ["prompt[0-9]+"],
-    ("setup/external/failures.py", "f'\\\\b{package}\\\\b'"): [r"\bkit\b"],
-    ("validate/runs.py", "f'(?:^|(?<=_))(?:{alternatives})(?=_|$)'"): ["(?:^|(?<=_))(?:words|a)(?=_|$)"],
+    ("setup/external.py", "f'\\\\b{package}\\\\b'"): [r"\bkit\b"],
+    ("validate/__init__.py", "f'(?:^|(?<=_))(?:{alternatives})(?=_|$)'"): ["(?:^|(?<=_))(?:words|a)(?=_|$)"],
 }
 BOUNDED: Final = {
-    "setup/external/failures.py:_KNOWN": 500,  # on a line that is cut at so many characters
+    "setup/external.py:_KNOWN": 500,  # on a line that is cut at so many characters
 }
 PIECES: Final = [
     *" \t\n\u00a0aAé0()[]{}<>-_.,:;/'\"`=|*#$\\",
@@ -114,7 +114,7 @@ def of_module(path: Path) -> Iterator[Used]:
         mapped = {m for m in METHODS if patterns and re.search(rf"\b{re.escape(constant)}\.{m}\b", source)}
         for pattern in patterns:
             yield from (Used(f"{name}:{constant}", pattern, method) for method in named | mapped or {"fullmatch"})
-        if (name, constant) in {("setup/external/failures.py", "_KNOWN"), ("external_checks/sbatch.py", "_CAUSES")}:
+        if (name, constant) in {("setup/external.py", "_KNOWN"), ("external_checks/sbatch.py", "_CAUSES")}:
             items = value if isinstance(value, dict) else [item[0] for item in value]
             yield from (Used(f"{name}:{constant}", re.compile(item), "search") for item in items)
     for node in nodes:

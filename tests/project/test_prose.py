@@ -11,9 +11,9 @@ from skills_ref.validator import validate_metadata
 
 from scaffold_torchtune.cli import parser
 from scaffold_torchtune.finding_codes import CODES
-from scaffold_torchtune.results.tools import STEPS, Step
+from scaffold_torchtune.findings import close_matches
+from scaffold_torchtune.results.reply import STEPS, Step
 from scaffold_torchtune.system.layout import shipped
-from scaffold_torchtune.system.text import close_matches
 from support.mcp_calls import listed
 
 ROOT = Path(__file__).parents[2]

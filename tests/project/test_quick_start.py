@@ -9,7 +9,7 @@ import json, sys, anyio
 from mcp import Client
 from scaffold_torchtune import cli
 from scaffold_torchtune.cli import parser
-from scaffold_torchtune.mcp_server.server import make_server
+from scaffold_torchtune.mcp_server import make_server
 
 async def main():
     async with Client(make_server()) as client:
@@ -30,4 +30,4 @@ def test_listing_the_tools_imports_no_pipeline_and_no_library_of_it() -> None:
     ours = {name.removeprefix("scaffold_torchtune.") for name in modules if name.startswith("scaffold_torchtune.")}
     assert not {name.partition(".")[0] for name in ours} & {"pipeline", "parse", "plan", "validate"}
     assert not ours & {"cli.commands", "cli.printing"}
-    assert "mcp_server.server" in ours
+    assert "mcp_server" in ours

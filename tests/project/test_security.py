@@ -8,7 +8,8 @@ import pytest
 
 from faults import PARTS, VALUES
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.system import files, json_stream, processes, templating, yamlio
+from scaffold_torchtune.system import files, processes, serialization, templating
+from scaffold_torchtune.system.serialization import MAX_YAML_BYTES
 from support.disturbed import MOST_MEGABYTES
 from support.memory import LARGE, LOADS, RUNS
 
@@ -35,9 +36,9 @@ def test_its_numbers_are_those_that_are_measured() -> None:
 
 def test_what_is_read_is_bounded() -> None:
     assert files.MAX_READ <= 10_000_000
-    assert yamlio.MAX_BYTES <= 1_000_000
+    assert MAX_YAML_BYTES <= 1_000_000
     assert templating.MAX_TEMPLATE <= 1_000_000
-    assert json_stream.MAX_VALUE <= 4 * 1024**2
+    assert serialization.MAX_JSON_VALUE <= 4 * 1024**2
     assert templating.Limits().megabytes <= 200
 
 

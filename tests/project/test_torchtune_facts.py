@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from scaffold_torchtune.torchtune_facts import model_registry
+from scaffold_torchtune import torchtune_facts
+from scaffold_torchtune.torchtune_facts import find_model, known_models
 from scaffold_torchtune.torchtune_facts.facts import load
-from scaffold_torchtune.torchtune_facts.model_registry import find_model, known_models
 from support.experiments import make_experiment
 from support.scaffolding import scaffold
 
@@ -61,7 +61,7 @@ def test_a_model_needs_nothing_else_to_be_scaffolded_under_any_of_its_names(
     known = find_model("Llama-3.2-1B")
     assert known is not None
     entry = dataclasses.replace(known, name="New-1B", aliases=("Brand-New-1B",))
-    monkeypatch.setattr(model_registry, "_by_label", lambda: {"new-1b": entry, "brand-new-1b": entry})
+    monkeypatch.setattr(torchtune_facts, "_by_label", lambda: {"new-1b": entry, "brand-new-1b": entry})
     monkeypatch.setitem(load().models, "New-1B", load().models["Llama-3.2-1B"])
     for name in ("New-1B", "Brand-New-1B"):
         found = scaffold(make_experiment(tmp_path / name, replace={EXAMPLE: name}))

@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaffold_torchtune.findings import Refused, finding
-from scaffold_torchtune.mcp_server import server
+from scaffold_torchtune.mcp_server import output
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results import reply, tools
-from scaffold_torchtune.results.reply import bounded
-from scaffold_torchtune.results.tools import ARGUMENTS
+from scaffold_torchtune.results import reply
+from scaffold_torchtune.results.reply import ARGUMENTS, bounded
 from support.experiments import actions, change, make_experiment, many_runs
 from support.mcp_calls import STEPS, call, listed
 from support.wording import absent
@@ -26,7 +25,7 @@ SMALL = 20_000
 
 
 def replied(step: str, experiment: Path, **asked: Any) -> dict[str, Any]:
-    wanted = tools.Call(tools.TOOLS[step], {"experiment": str(experiment)}, **asked)
+    wanted = reply.Call(reply.TOOLS[step], {"experiment": str(experiment)}, **asked)
     try:
         return reply.of_result(getattr(steps, step)(Request(experiment)), wanted)
     except Refused as refused:
@@ -130,7 +129,7 @@ def test_one_failed_setup_is_told_first_with_its_reason(many: Path) -> None:
         run.model_copy(update={"ok": i != 99, "reason": "" if i != 99 else "boom"}) for i, run in enumerate(result.runs)
     ]
     failed = result.model_copy(update={"runs": tuple(runs), "failed": 1, "succeeded": 119})
-    data = reply.of_result(failed, tools.Call("run_setup"))
+    data = reply.of_result(failed, reply.Call("run_setup"))
     assert re.findall(r"\d+", data["outcome"])[:3] == ["120", "119", "1"]
     assert (data["runs"][0]["directory"], data["runs"][0]["reason"]) == (runs[99].directory, "boom")
     assert data["next"]["tool"] == "validate"
@@ -146,7 +145,7 @@ def test_pages_list_every_run_once_and_counts_stay_whole(many: Path, step: str) 
     result = getattr(steps, step)(Request(many))
 
     def page(**asked: Any) -> dict[str, Any]:
-        return reply.of_result(result, tools.Call(tools.TOOLS[step], {"experiment": str(many)}, **asked))
+        return reply.of_result(result, reply.Call(reply.TOOLS[step], {"experiment": str(many)}, **asked))
 
     start, seen, pages = 1, [], 0
     total = 120 if step != "parse" else 121  # and the control
@@ -188,7 +187,7 @@ def test_whatever_is_long_is_cut_and_counted(texts: list[str], values: dict[str,
     problems = [finding("invalid-value", text, actual=text).model_dump(mode="json") for text in texts]
     runs = [{"directory": text, "ok": True, "parameters": values} for text in texts]
     data = {"problems": problems, "runs": runs, "config": values}
-    out = bounded(data, tools.Call("x"))
+    out = bounded(data, reply.Call("x"))
     assert len(json.dumps(out, ensure_ascii=False).encode(errors="replace")) < SMALL + 12_000
     for name, whole in data.items():
         assert len(out[name]) + out.get("left_out", {}).get(name, 0) == len(whole)
@@ -199,9 +198,9 @@ def test_whatever_is_long_is_cut_and_counted(texts: list[str], values: dict[str,
 def test_the_worst_comes_first_where_not_all_fit() -> None:
     infos = [finding("estimate", "x" * 300).model_dump(mode="json") for _ in range(60)]
     error = finding("invalid-value", "bad").model_dump(mode="json")
-    out = bounded({"findings": [*infos, error]}, tools.Call("x"))
+    out = bounded({"findings": [*infos, error]}, reply.Call("x"))
     assert out["findings"][0]["code"] == "invalid-value"
-    assert bounded({"findings": [infos[0], error]}, tools.Call("x"))["findings"] == [infos[0], error]
+    assert bounded({"findings": [infos[0], error]}, reply.Call("x"))["findings"] == [infos[0], error]
 
 
 # --- schemas --------------------------------------------------------------------------------------------------------
@@ -210,7 +209,7 @@ def test_the_worst_comes_first_where_not_all_fit() -> None:
 def test_every_key_of_the_output_schemas_is_in_the_replies_and_the_types_hold(root: Path, sweep: Path) -> None:
     results = call(root, *((tool, {"experiment": str(sweep)}) for tool in STEPS.values()))
     for tool, result in zip(STEPS.values(), results, strict=True):
-        (schema,) = (server.output(step.result) for step in tools.STEPS if step.tool == tool)
+        (schema,) = (output(step.result) for step in reply.STEPS if step.tool == tool)
         named = schema["properties"].keys() - {"error"}
         assert named <= (result.structured_content or {}).keys()
 

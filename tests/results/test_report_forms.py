@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from scaffold_torchtune.models import PlannedRun
-from scaffold_torchtune.results.report_contents import ExperimentReport, log_entries
+from scaffold_torchtune.pipeline.journal import read_entries
+from scaffold_torchtune.results.report_contents import ExperimentReport, csv_table, markdown
 from scaffold_torchtune.results.report_page import is_page, is_unedited, page
-from scaffold_torchtune.results.report_texts import csv_table, markdown
 from scaffold_torchtune.results.run_status import LossPoint, RunStatus
 from support.experiments import RUNS, change, make_experiment
 from support.reported import EVIL, Page, design, in_all_states, losses, report_on, scaffolded_only
@@ -265,7 +265,7 @@ def test_the_log_is_a_timeline_and_remarks_are_one_entry(told: ExperimentReport)
 
 def test_what_is_no_entry_of_the_log_is_left_out() -> None:
     text = "nonsense\n[2026-11-27 04:30:00] SUBMIT\nDetails: jobs 7\nforged\n[x] NOT\n\n[2026-11-27 04:31:00] INFO\n"
-    found = list(log_entries(text))
+    found = list(read_entries(text))
     assert [(each.action, each.lines) for each in found] == [("SUBMIT", (("Details", "jobs 7"),)), ("INFO", ())]
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.models import Interface, Option, Options
-from scaffold_torchtune.plan.planner import make_plan
+from scaffold_torchtune.plan import make_plan
 from scaffold_torchtune.plan.run_settings import PlanContext
-from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.validate import validate_run
 from support import good_files
 from support.documents import MODEL, parsed, planned, refusal, runs, summary, table
 from support.good_files import GOOD_CONFIG, files_of, replaced

@@ -7,8 +7,8 @@ from scaffold_torchtune.parse import values
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.settings.kinds import NotTyped, ValueKind, read
 from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS
-from scaffold_torchtune.setup.bundled import keys
-from scaffold_torchtune.system import yamlio
+from scaffold_torchtune.setup.keys import read_keys
+from scaffold_torchtune.system.serialization import yaml_scalar
 from support.documents import SUMMARY
 
 # Texts that are values of a kind as they stand, and texts that are none; each by a key of that kind.
@@ -85,7 +85,7 @@ def by_setup(key: str, text: str) -> Scalar:
     """The value that setup_finetune.yaml gives, or None where it is refused."""
     number = KEYS[key].kind in {"int", "float"}
     try:
-        settings, report = keys.read_keys(f"{key}: {text if number else yamlio.scalar(text)}\n", "setup_finetune.yaml")
+        settings, report = read_keys(f"{key}: {text if number else yaml_scalar(text)}\n", "setup_finetune.yaml")
     except (Refused, UnicodeError):
         return None
     return None if report.errors or key not in settings.given else settings.values[key]

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scaffold_torchtune.findings import close_matches, did_you_mean, escape, shown
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.system.text import close_matches, did_you_mean, escape, shown
 from support.wording import absent
 
 

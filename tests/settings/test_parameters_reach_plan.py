@@ -10,9 +10,8 @@ import pytest
 
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models import Options, Setting, SourceKind
-from scaffold_torchtune.parse import local
-from scaffold_torchtune.parse.experiment import parse_experiment
-from scaffold_torchtune.plan.planner import make_plan
+from scaffold_torchtune.parse import local, parse_experiment
+from scaffold_torchtune.plan import make_plan
 from scaffold_torchtune.plan.run_settings import PlanContext
 from support.document_forms import YAML
 from support.documents import LOCAL, MODEL, SUMMARY, local_md, parsed, planned, summary, table

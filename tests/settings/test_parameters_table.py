@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from scaffold_torchtune.new.options import COLUMNS, ONLY_LOCAL, OPTIONS, TRAINING
-from scaffold_torchtune.parse import local_labels
+from scaffold_torchtune.new import COLUMNS, ONLY_LOCAL, OPTIONS, TRAINING
+from scaffold_torchtune.parse import local_lines
 from scaffold_torchtune.parse.yaml_form import ComputeForm, RunForm, TrainingDataForm
 from scaffold_torchtune.settings.kinds import UNBOUNDED
 from scaffold_torchtune.settings.parameters import DIRECTORIES, KEYS, OF_LOCAL, PARAMETERS, by_label, normalize
@@ -39,7 +39,7 @@ def test_the_table_of_claude_local_md_has_every_setting_under_labels_that_count(
             topics = ["slurm", "wandb"] if "below" in label else ["defaults"]
             plain = re.sub(r" (?:below|anywhere).*|:.*", "", label).strip()
             if plain and plain != "..." and "lines of the" not in label:
-                found = {local_labels.setting(plain, frozenset({topic})) for topic in [*topics, "slurm", "wandb"]}
+                found = {local_lines.setting(plain, frozenset({topic})) for topic in [*topics, "slurm", "wandb"]}
                 assert found & set(names), label
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scaffold_torchtune.setup.external.activation import Activation, Fault, activate
+from scaffold_torchtune.setup.external import Activation, Fault, activate
 from support.logins import HIDDEN, MODULES, home, loaded
 from support.stand_in_conda import StandIn
 from support.waiting import PATIENCE, pass_deadlines_once

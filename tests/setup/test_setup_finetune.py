@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 
 from scaffold_torchtune.setup import bundled
 from scaffold_torchtune.setup.bundled import build
-from scaffold_torchtune.system import yamlio
-from scaffold_torchtune.torchtune_facts.model_registry import known_models
+from scaffold_torchtune.system.serialization import read_yaml
+from scaffold_torchtune.torchtune_facts import known_models
 from support.golden_files import golden
 from support.setup_texts import MINIMAL, config_of, problems_of, text_of
 from support.wording import absent
@@ -96,7 +96,7 @@ def test_given_values_arrive() -> None:
 
 @pytest.mark.parametrize("word", ["true", "True", "'true'", '"TRUE"'])
 def test_booleans_may_be_quoted(word: str) -> None:
-    config = yamlio.read(build(text_of() + f"packed: {word}\n").finetune_yaml).data
+    config = read_yaml(build(text_of() + f"packed: {word}\n").finetune_yaml).data
     assert config["dataset"]["packed"] is True
 
 
@@ -154,7 +154,7 @@ def test_what_the_recipe_does_not_read_is_written_with_a_warning() -> None:
         "stash_adapter_weights": True,
     }
     outputs = build(text_of(**changes))
-    config = yamlio.read(outputs.finetune_yaml).data
+    config = read_yaml(outputs.finetune_yaml).data
     assert {name: config[name] for name in changes} == changes
     assert config["dataset_val"]["field"] == "validation"
     assert [(w.code, w.field) for w in outputs.warnings] == [("unread-setting", name) for name in changes]
@@ -172,7 +172,7 @@ def test_what_is_off_is_not_written() -> None:
 def test_a_custom_recipe_may_read_them() -> None:
     outputs = build(text_of(batch_size_val=2, custom_recipe="package.recipe"))
     assert outputs.warnings == ()
-    assert yamlio.read(outputs.finetune_yaml).data["batch_size_val"] == 2
+    assert read_yaml(outputs.finetune_yaml).data["batch_size_val"] == 2
 
 
 def test_validation_data_of_cruijff_kit_is_not_limited() -> None:

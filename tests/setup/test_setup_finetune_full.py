@@ -4,14 +4,16 @@ from typing import Any
 
 import pytest
 
-from scaffold_torchtune.settings import recipes
+from scaffold_torchtune import torchtune_facts
 from scaffold_torchtune.setup.bundled import build
+from scaffold_torchtune.torchtune_facts import default_resources, find_model, known_models
 from scaffold_torchtune.torchtune_facts.facts import load
-from scaffold_torchtune.torchtune_facts.model_registry import default_resources, find_model, known_models
 from support.setup_texts import config_of, problems_of, script_of, text_of
 
-SINGLE, DISTRIBUTED = recipes.RECIPES[recipes.FULL]
-FULL: dict[int, dict[str, Any]] = {n: {"custom_recipe": recipes.for_gpus("full", n), "gpus": n} for n in (1, 2)}
+SINGLE, DISTRIBUTED = torchtune_facts.RECIPES[torchtune_facts.FULL]
+FULL: dict[int, dict[str, Any]] = {
+    n: {"custom_recipe": torchtune_facts.recipe_for_gpus("full", n), "gpus": n} for n in (1, 2)
+}
 
 
 @pytest.mark.parametrize("gpus", [1, 2])
@@ -120,6 +122,9 @@ def test_memory_follows_what_the_recipe_keeps_on_the_cpu(model: str, gpus: int, 
     assert (found.mem, found.cpus) == (memory, gpus)
     assert ("optimizer's states" in found.mem_source) == (gpus > 1 and epochs > 1)
     script = script_of(
-        torchtune_model_name=model, epochs=epochs, gpus=gpus, custom_recipe=recipes.for_gpus("full", gpus)
+        torchtune_model_name=model,
+        epochs=epochs,
+        gpus=gpus,
+        custom_recipe=torchtune_facts.recipe_for_gpus("full", gpus),
     )
     assert f"#SBATCH --mem={memory}\n" in script

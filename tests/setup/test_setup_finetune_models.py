@@ -6,8 +6,8 @@ import pytest
 
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.setup.bundled import build
+from scaffold_torchtune.torchtune_facts import default_resources, find_model, known_models
 from scaffold_torchtune.torchtune_facts.facts import load
-from scaffold_torchtune.torchtune_facts.model_registry import default_resources, find_model, known_models
 from support.setup_texts import config_of, text_of
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.pipeline import steps
-from scaffold_torchtune.setup.external.activation import Activation, Fault, activation_problem
+from scaffold_torchtune.setup.external import Activation, Fault, activation_problem
 from support.experiments import actions, everything, make_experiment
 from support.logins import Login
 from support.scaffolding import refusal

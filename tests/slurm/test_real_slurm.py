@@ -11,8 +11,7 @@ import pytest
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.cli.dispatch import prepare_demo
-from scaffold_torchtune.settings import recipes
-from scaffold_torchtune.torchtune_facts.model_registry import known_models
+from scaffold_torchtune.torchtune_facts import FULL, known_models, recipe_for_gpus
 from support import needs
 from support.one_node_slurm import Slurm
 from support.setup_texts import script_of
@@ -37,7 +36,7 @@ def test_the_defaults_of_every_model_are_taken(model: str, slurm: Slurm, tmp_pat
     scripts = {
         script_of(torchtune_model_name=model, gpus=gpus, dataset_ext=extension, custom_recipe=recipe)
         for gpus, extension in itertools.product((1, 2, 8), (".json", ".parquet"))
-        for recipe in (..., recipes.for_gpus(recipes.FULL, gpus))
+        for recipe in (..., recipe_for_gpus(FULL, gpus))
     }
     assert len(scripts) == 6  # the job is the same for both kinds of data
     assert [refusal(slurm, script, tmp_path) for script in scripts] == [""] * 6

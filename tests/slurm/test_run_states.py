@@ -1,12 +1,13 @@
 """A real Slurm says how far runs have come; the files of a job that waits or runs are never changed."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from scaffold_torchtune.pipeline import steps
-from scaffold_torchtune.pipeline.changes import states_of
+from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system.files import Tree
@@ -59,3 +60,31 @@ def test_jobs_that_wait_run_have_ended_and_have_failed_are_told_apart_and_their_
     assert result.validation.passed
     assert result.submit == ""
     assert {run: everything(experiment / run) for run in RUNS} == before
+
+
+def test_tasks_of_a_recorded_array_are_told_apart(
+    slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = make_experiment(
+        tmp_path / "sweep", replace={"/scratch/gpfs/LAB/ada/ck-outputs": str(tmp_path / "outputs")}
+    )
+    assert scaffold(experiment, sbatch=False).ok
+    what = "case $SLURM_ARRAY_TASK_ID in 0) sleep 1000;; 1) exit 3;; esac"
+    given = ("--array=0-3", "--job-name=sweep-3f2a", "--output=/dev/null", "--hold")
+    job = submit(slurm, experiment, what, *given)
+    one = {"token": "3f2a", "name": "sweep-3f2a", "at": "2026-11-27T12:00:00Z", "runs": RUNS, "is_array": True}
+    for name in ("PATH", "SLURM_CONF"):
+        monkeypatch.setenv(name, slurm.environment[name])
+    monkeypatch.delenv("SCAFFOLD_TORCHTUNE_SBATCH", raising=False)
+
+    def states(**more: str) -> list[str]:
+        (experiment / ".scaffold" / "jobs.json").write_text(json.dumps({"submissions": [one | more]}))
+        with Tree(experiment) as tree:
+            return [each.state for each in states_of(tree, existing_plan(tree).runs, Request(experiment)).values()]
+
+    assert states() == ["submitted"] * 4, "a call that was killed before it recorded the id"
+    assert states(job=job) == ["submitted"] * 4
+    slurm.call("scontrol", "release", job)
+    assert slurm.state(f"{job}_2") == "COMPLETED"
+    wait_until(lambda: states(job=job) == ["running", "failed", "finished", "finished"])
+    slurm.call("scancel", job)

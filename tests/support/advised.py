@@ -6,7 +6,7 @@ from typing import Any
 
 from scaffold_torchtune.findings import Question, Refused, Scalar
 from scaffold_torchtune.models import Answer, Experiment
-from scaffold_torchtune.parse.experiment import parse_experiment
+from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.settings.kinds import ValueKind
 from scaffold_torchtune.settings.parameters import DIRECTORIES, PARAMETERS
 from support.corpus_cases import is_here

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from scaffold_torchtune.models import Options, Plan
-from scaffold_torchtune.parse.experiment import parse_experiment
-from scaffold_torchtune.plan.planner import make_plan
+from scaffold_torchtune.parse import parse_experiment
+from scaffold_torchtune.plan import make_plan
 from scaffold_torchtune.plan.run_settings import PlanContext
 from support.documents import LOCAL, SUMMARY
 

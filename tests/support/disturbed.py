@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.pipeline.backup import REASON
-from scaffold_torchtune.pipeline.plan_file import read_plan
-from scaffold_torchtune.pipeline.state import LogState, Record
+from scaffold_torchtune.pipeline.state import LogState, Record, read_plan
 from support.experiments import Kept, actions, change, everything, log, make_experiment, outputs
 from support.forked_command import Ended, command, in_fork
 from support.setup_scripts import MAKE, script

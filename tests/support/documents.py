@@ -7,8 +7,8 @@ import pytest
 
 from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models import Experiment, Options, Plan
-from scaffold_torchtune.parse.experiment import parse_experiment
-from scaffold_torchtune.plan.planner import make_plan
+from scaffold_torchtune.parse import parse_experiment
+from scaffold_torchtune.plan import make_plan
 from scaffold_torchtune.plan.run_settings import PlanContext
 
 MODEL = "Llama-3.2-1B-Instruct"

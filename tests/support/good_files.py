@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models import PlannedRun, Setting, Source, SourceKind
-from scaffold_torchtune.system import yamlio
+from scaffold_torchtune.system.serialization import yaml_scalar
 
 SETUP, CONFIG, SLURM = "setup_finetune.yaml", "finetune.yaml", "finetune.slurm"
 RUN = "rank8_lr1e-5"
@@ -168,7 +168,7 @@ def planned(
 
 
 def setup_of(run: PlannedRun) -> str:
-    return "".join(f"{name}: {yamlio.scalar(setting.value)}\n" for name, setting in run.settings.items())
+    return "".join(f"{name}: {yaml_scalar(setting.value)}\n" for name, setting in run.settings.items())
 
 
 def files_of(run: PlannedRun, config: str = GOOD_CONFIG, slurm: str = GOOD_SLURM) -> dict[str, str | None]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from scaffold_torchtune.results.tools import ARGUMENTS
+from scaffold_torchtune.results.reply import ARGUMENTS
 from scaffold_torchtune.system.layout import TEMPLATES
 from support.disturbed import Ground
 from support.experiments import SUMMARY, actions, run_directories

@@ -10,7 +10,7 @@ import jsonschema
 from mcp import Client
 from mcp.types import CallToolResult, Tool
 
-from scaffold_torchtune.mcp_server.server import make_server
+from scaffold_torchtune.mcp_server import make_server
 
 Era = Literal["auto", "legacy"]
 Call = tuple[str, dict[str, Any]]

@@ -8,8 +8,7 @@ import pytest
 import yaml
 
 from scaffold_torchtune.findings import Finding, Refused
-from scaffold_torchtune.new import NewResult, create
-from scaffold_torchtune.new.options import OPTIONS
+from scaffold_torchtune.new import OPTIONS, NewResult, create
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import ScaffoldResult

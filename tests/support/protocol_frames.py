@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from scaffold_torchtune.results.tools import ARGUMENTS
+from scaffold_torchtune.results.reply import ARGUMENTS
 from support.hostile_inputs import HOSTILE, OTHER_TYPES
 from support.waiting import PATIENCE
 

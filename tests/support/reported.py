@@ -13,7 +13,7 @@ from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.pipeline import reporting, state, validation
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.report_contents import ExperimentReport, report_of
+from scaffold_torchtune.results.report_contents import ExperimentReport, LogEntry, report_of
 from scaffold_torchtune.results.run_status import LossPoint, RunStatus, StatusResult
 from scaffold_torchtune.system.files import Tree
 from support.experiments import make_experiment
@@ -75,11 +75,11 @@ def report_on(
         verdict = validation.validate_plan(tree, plan, Request(experiment))
         runs = tuple(status_of(run, number) for number, run in enumerate(plan.runs))
         found = StatusResult(experiment=plan.experiment, experiment_dir=str(experiment), verdict="", runs=runs, **given)
-        return report_of(plan, found, verdict, needs(plan), log_text(tree), "2026-11-27 04:30")
+        return report_of(plan, found, verdict, needs(plan), log_entries(tree), "2026-11-27 04:30")
 
 
 needs: Callable[[Plan], Mapping[str, Any]] = reporting._needs  # noqa: SLF001
-log_text: Callable[[Tree], str] = reporting._log  # noqa: SLF001
+log_entries: Callable[[Tree], Sequence[LogEntry]] = reporting._log  # noqa: SLF001
 
 
 def design(folder: Path, ranks: Sequence[int], rates: Sequence[str], seeds: Sequence[int] = ()) -> Path:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from scaffold_torchtune.findings import Scalar
-from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.validate import validate_run
 from support.good_files import EXTERNAL_CONFIG, GOOD_CONFIG, SLURM, files_of, planned
 
 Found = list[tuple[str, str, str | None]]

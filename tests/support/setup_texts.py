@@ -6,7 +6,7 @@ import pytest
 
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.setup.bundled import build
-from scaffold_torchtune.system import yamlio
+from scaffold_torchtune.system.serialization import read_yaml, yaml_scalar
 
 MINIMAL: dict[str, Any] = {
     "my_wandb_project": "words",
@@ -27,11 +27,11 @@ MINIMAL: dict[str, Any] = {
 def text_of(**changes: Any) -> str:
     """A setup_finetune.yaml; a key whose change is `...` is left out."""
     keys = {name: value for name, value in {**MINIMAL, **changes}.items() if value is not ...}
-    return "".join(f"{name}: {yamlio.scalar(value)}\n" for name, value in keys.items())
+    return "".join(f"{name}: {yaml_scalar(value)}\n" for name, value in keys.items())
 
 
 def config_of(**changes: Any) -> dict[str, Any]:
-    data: dict[str, Any] = yamlio.read(build(text_of(**changes)).finetune_yaml).data
+    data: dict[str, Any] = read_yaml(build(text_of(**changes)).finetune_yaml).data
     return data
 
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from scaffold_torchtune.models import Experiment, Interface, Options, Plan, Setting
-from scaffold_torchtune.parse.experiment import parse_experiment
-from scaffold_torchtune.plan.planner import make_plan
+from scaffold_torchtune.parse import parse_experiment
+from scaffold_torchtune.plan import make_plan
 from scaffold_torchtune.plan.run_settings import PlanContext
 from support.documents import DIRECTORY, LOCAL, SUMMARY, local_md, summary
 

@@ -1,12 +1,12 @@
 """Makes the configs that torchtune is asked about."""
 
 from scaffold_torchtune.external_checks.ask_torchtune import Config
-from scaffold_torchtune.system.yamlio import read
+from scaffold_torchtune.system.serialization import read_yaml
 from scaffold_torchtune.validate.run_files import ResolvedConfig, resolve
 from support.good_files import GOOD_CONFIG, replaced
 
 
 def config(*changes: str, directory: str = "rank8") -> Config:
     """A run's good finetune.yaml with some texts replaced."""
-    document = read(replaced(GOOD_CONFIG, *changes))
+    document = read_yaml(replaced(GOOD_CONFIG, *changes))
     return Config(directory, ResolvedConfig(document, *resolve(document.data)))

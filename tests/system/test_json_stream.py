@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from scaffold_torchtune.system import json_stream
-from scaffold_torchtune.system.json_stream import JsonStream, NotJson, TooLarge
+from scaffold_torchtune.system import serialization
+from scaffold_torchtune.system.serialization import JsonStream, NotJson, TooLarge
 
 
 def read(data: bytes) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def drawn_value(drawn: random.Random, depth: int = 0) -> Any:
 
 @pytest.mark.parametrize("chunk", [1, 7, 100_000])
 def test_what_is_read_is_what_json_reads(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_stream, "_CHUNK", chunk)
+    monkeypatch.setattr(serialization, "_CHUNK", chunk)
     drawn = random.Random(chunk)  # noqa: S311 - a fixed seed
     for _ in range(1_500):
         content = {str(number): drawn_value(drawn) for number in range(drawn.randrange(4))}
@@ -47,7 +47,7 @@ def test_what_is_read_is_what_json_reads(chunk: int, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("chunk", [1, 100_000])
 def test_what_json_refuses_is_refused(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_stream, "_CHUNK", chunk)
+    monkeypatch.setattr(serialization, "_CHUNK", chunk)
     drawn = random.Random(chunk)  # noqa: S311 - a fixed seed
     refused = 0
     for _ in range(1_000):
@@ -82,8 +82,8 @@ def test_what_is_wrong_is_said(data: bytes, said: str) -> None:
 
 
 def test_a_value_may_take_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_stream, "_CHUNK", 100)
-    monkeypatch.setattr(json_stream, "MAX_VALUE", 1_000)
+    monkeypatch.setattr(serialization, "_CHUNK", 100)
+    monkeypatch.setattr(serialization, "MAX_JSON_VALUE", 1_000)
     assert read(b'{"a": ["' + b"x" * 500 + b'"]}') == {"a": ["x" * 500]}
     with pytest.raises(TooLarge):
         read(b'{"a": ["' + b"x" * 5_000 + b'"]}')

@@ -17,8 +17,6 @@ from scaffold_torchtune.system.processes import Completed
 from support.experiments import is_alive
 from support.waiting import PATIENCE, pass_deadlines_once, wait_until
 
-pytestmark = pytest.mark.long
-
 
 def run(folder: Path, program: str, timeout: float = PATIENCE, stop: threading.Event | None = None) -> Completed:
     return processes.run([sys.executable, "-c", program], folder, timeout, stop)
@@ -92,6 +90,7 @@ os.kill(int(open("child").read()), 0)
     wait_until(lambda: not is_alive(int((tmp_path / "child").read_text())))
 
 
+@pytest.mark.long
 def test_many_programs_that_start_and_end_at_once_all_come_to_their_end(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(lambda _: processes.run(["/bin/true"], tmp_path, PATIENCE), range(40)))

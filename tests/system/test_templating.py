@@ -84,13 +84,11 @@ def test_an_operation_that_nothing_can_interrupt_is_ended_with_its_process(tmp_p
     assert absent(problem_of(tmp_path, power, limits).message, "1 s") == []
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("source", ["{% for i in range(99999) %}{{ 'x' * 100 }}{% endfor %}", "x" * (MAX_TEMPLATE + 1)])
 def test_output_and_size_of_a_template_are_bounded(tmp_path: Path, source: str) -> None:
     assert absent(problem_of(tmp_path, source).message, MAX_TEMPLATE) == []
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "source",
     spread(

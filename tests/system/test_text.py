@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from scaffold_torchtune.findings import Refused
+from scaffold_torchtune import findings
+from scaffold_torchtune.findings import Refused, close_matches, few_suggestions
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings.parameters import KEYS
-from scaffold_torchtune.system import text
-from scaffold_torchtune.system.text import close_matches, few_suggestions
 
 
 def test_so_many_words_are_compared_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +37,7 @@ def test_many_unknown_keys_take_no_longer_than_others(
     experiment: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     most = 100
-    monkeypatch.setattr(text, "_MOST_WORDS", most)
+    monkeypatch.setattr(findings, "_MOST_WORDS", most)
     lines = "".join(f"lora_rnk{number}: 1\n" for number in range(10 * most))
     file = experiment / ("setup_finetune_json.yaml" if name == "template" else "experiment_summary.yaml")
     file.write_text(lines)

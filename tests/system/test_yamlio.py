@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from scaffold_torchtune.findings import Scalar
-from scaffold_torchtune.system import yamlio
+from scaffold_torchtune.system.serialization import MAX_NUMBER, YamlError, read_yaml, yaml_scalar
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**18), 10**18)
@@ -35,10 +35,10 @@ def agree(read: object, value: Scalar) -> None:
 @example(1e22)
 @example(5e-324)
 def test_a_scalar_reads_back_with_value_and_type_in_every_loader(value: Scalar) -> None:
-    text = f"before: 1\nkey: {yamlio.scalar(value)}\nafter: 2\n"
+    text = f"before: 1\nkey: {yaml_scalar(value)}\nafter: 2\n"
     assert len(text.splitlines()) >= 3
     agree(yaml.safe_load(text)["key"], value)
-    data = yamlio.read(text).data
+    data = read_yaml(text).data
     assert list(data) == ["before", "key", "after"]
     agree(data["key"], value)
     if not (isinstance(value, str) and ("${" in value or value == "???")):
@@ -48,21 +48,21 @@ def test_a_scalar_reads_back_with_value_and_type_in_every_loader(value: Scalar) 
 @settings(deadline=None)
 @given(st.lists(TEXT | LOOKALIKES))
 def test_a_list_of_texts_reads_back(values: list[str]) -> None:
-    text = f"key: {yamlio.scalar(values)}\n"
-    assert yamlio.read(text).data == yaml.safe_load(text) == {"key": values}
+    text = f"key: {yaml_scalar(values)}\n"
+    assert read_yaml(text).data == yaml.safe_load(text) == {"key": values}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_not_written(value: float) -> None:
     with pytest.raises(ValueError, match="cannot be a setting"):
-        yamlio.scalar(value)
+        yaml_scalar(value)
 
 
 @pytest.mark.parametrize(("value", "text"), [(1e-5, "1.0e-05"), (0.1, "0.1"), (8, "8"), (True, "true"), (None, "null"),
                                              ("Llama-3.2", "Llama-3.2"), ("/a/b", "/a/b"), ("a b", '"a b"'),
                                              ("on", '"on"')])  # fmt: skip
 def test_plain_values_are_written_plainly(value: Scalar, text: str) -> None:
-    assert yamlio.scalar(value) == text
+    assert yaml_scalar(value) == text
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def test_plain_values_are_written_plainly(value: Scalar, text: str) -> None:
      ("true", True), ("yes", True), ("null", None), ("", None), ("abc", "abc")],
 )  # fmt: skip
 def test_scalars_are_read_as_torchtune_reads_them(text: str, value: Scalar) -> None:
-    agree(yamlio.read(f"key: {text}").data["key"], value)
+    agree(read_yaml(f"key: {text}").data["key"], value)
 
 
 def test_every_key_and_item_knows_its_line_and_how_it_was_written() -> None:
-    document = yamlio.read("a: 012\nb:\n  c: yes\n  d: 'yes'\ne:\n- 1:30\n- x\n")
+    document = read_yaml("a: 012\nb:\n  c: yes\n  d: 'yes'\ne:\n- 1:30\n- x\n")
     assert document.data["b"] == {"c": True, "d": "yes"}
     assert document.lines == {("a",): 1, ("b",): 2, ("b", "c"): 3, ("b", "d"): 4, ("e",): 5, ("e", 0): 6, ("e", 1): 7}
     assert document.plain == {("a",): "012", ("b", "c"): "yes", ("e", 0): "1:30", ("e", 1): "x"}
@@ -84,7 +84,7 @@ def test_every_key_and_item_knows_its_line_and_how_it_was_written() -> None:
 
 
 def test_an_empty_document_is_none() -> None:
-    assert yamlio.read("# nothing\n").data is None
+    assert read_yaml("# nothing\n").data is None
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_an_empty_document_is_none() -> None:
     ],
 )  # fmt: skip
 def test_yaml_that_could_surprise_is_refused_with_its_line(text: str, message: str, line: int | None) -> None:
-    with pytest.raises(yamlio.YamlError) as caught:
-        yamlio.read(text)
+    with pytest.raises(YamlError) as caught:
+        read_yaml(text)
     assert message in caught.value.message
     assert caught.value.message
     if line is not None:
@@ -123,8 +123,8 @@ def test_yaml_that_could_surprise_is_refused_with_its_line(text: str, message: s
 @settings(deadline=None)
 @given(TEXT | st.text(alphabet=list("ab:-?[]{}&*!|>'\"%@#, \n\t01e.~=<")))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    with contextlib.suppress(yamlio.YamlError):
-        data: Any = yamlio.read(text).data
+    with contextlib.suppress(YamlError):
+        data: Any = read_yaml(text).data
         assert data is None or isinstance(data, str | bool | int | float | list | dict)
 
 
@@ -143,7 +143,7 @@ LONG = 200_000
         "1" + "_" * LONG,
         "1." + "9" * LONG,
         "1e" + "9" * LONG,
-        "9" * (yamlio.MAX_NUMBER + 1),
+        "9" * (MAX_NUMBER + 1),
     ],
 )
 @pytest.mark.parametrize("form", ["a: 1\nb: {}\n", "a: 1\nb: [{}]\n", "a: 1\n{}: b\n"])
@@ -153,29 +153,29 @@ def test_a_long_number_is_refused_before_it_is_converted(
     def convert(*_: object) -> None:
         pytest.fail("it is converted")
 
-    assert yamlio.read(form.replace("{}", "c")).data  # what is short is remembered
+    assert read_yaml(form.replace("{}", "c")).data  # what is short is remembered
     monkeypatch.setattr(yaml.constructor.SafeConstructor, "construct_yaml_int", convert)
     monkeypatch.setattr(yaml.constructor.SafeConstructor, "construct_yaml_float", convert)
-    with pytest.raises(yamlio.YamlError) as caught:
-        yamlio.read(form.replace("a: 1\n", "a: c\n").format(number))
+    with pytest.raises(YamlError) as caught:
+        read_yaml(form.replace("a: 1\n", "a: c\n").format(number))
     assert caught.value.line == 2 or ("key" in caught.value.message and len(number) > 1000)
 
 
 @pytest.mark.parametrize("number", ["0x_", "0b_", "._", "-0b__"])
 def test_what_has_the_form_of_a_number_and_is_none_is_refused_at_its_line(number: str) -> None:
-    with pytest.raises(yamlio.YamlError) as caught:
-        yamlio.read(f"a: 1\nb: {number}\n")
+    with pytest.raises(YamlError) as caught:
+        read_yaml(f"a: 1\nb: {number}\n")
     assert caught.value.line == 2
 
 
-@pytest.mark.parametrize("text", ["9" * yamlio.MAX_NUMBER, "1:30:00", "0x1F", "x" * LONG, "1:" * LONG + "x"])
+@pytest.mark.parametrize("text", ["9" * MAX_NUMBER, "1:30:00", "0x1F", "x" * LONG, "1:" * LONG + "x"])
 def test_what_is_short_or_no_number_is_read(text: str) -> None:
-    assert isinstance(yamlio.read(f"a: {text}\n").data["a"], int if len(text) <= yamlio.MAX_NUMBER else str)
+    assert isinstance(read_yaml(f"a: {text}\n").data["a"], int if len(text) <= MAX_NUMBER else str)
 
 
 def test_many_directives_for_tags_are_refused_unparsed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yaml, "parse", lambda *_, **__: pytest.fail("it is parsed"))
     text = "".join(f"%TAG !t{i}! x\n" for i in range(50_000))
-    with pytest.raises(yamlio.YamlError) as caught:
-        yamlio.read(f"{text}---\na: 1\n")
+    with pytest.raises(YamlError) as caught:
+        read_yaml(f"{text}---\na: 1\n")
     assert caught.value.line == 2

@@ -7,8 +7,7 @@ import pytest
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Scalar, errors_in
 from scaffold_torchtune.models import PlannedRun
-from scaffold_torchtune.validate import arrivals, directives
-from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.validate import arrivals, directives, validate_run
 from support.good_files import (
     CONFIG,
     EXTERNAL_CONFIG,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scaffold_torchtune.finding_codes import CODES
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.validate import validate_run
 from support.examples import some_of
 from support.good_files import CONFIG, SETUP, SLURM, files_of, planned
 

@@ -3,7 +3,7 @@
 import pytest
 
 from scaffold_torchtune.system.layout import FINETUNE_YAML
-from scaffold_torchtune.validate.components import checkpoint_files
+from scaffold_torchtune.validate.finetune import checkpoint_files
 from scaffold_torchtune.validate.run_files import RunFiles
 from support.good_files import GOOD_CONFIG
 

@@ -3,7 +3,7 @@
 import pytest
 
 from scaffold_torchtune.findings import Scalar
-from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.validate import validate_run
 from support.good_files import GOOD_CONFIG, files_of, planned, replaced
 
 # ruff: noqa: E501 - the table of cases has one case a line

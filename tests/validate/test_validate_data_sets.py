@@ -7,7 +7,7 @@ import pytest
 
 from scaffold_torchtune.findings import Finding, Scalar, errors_in
 from scaffold_torchtune.models import PlannedRun
-from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.validate import validate_run
 from support.good_files import GOOD_CONFIG, files_of, planned, replaced
 
 JSON, PARQUET = "/scratch/me/data/words.json", "/scratch/me/data/words.parquet"

@@ -1,9 +1,9 @@
 """The list of the settings that nobody chose."""
 
 from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import escape
 from scaffold_torchtune.models import Plan, Setting, Source, SourceKind
-from scaffold_torchtune.system.text import escape
-from scaffold_torchtune.validate.runs import unchosen
+from scaffold_torchtune.validate import unchosen
 from support.plans import plan_of_directories
 from support.wording import absent
 

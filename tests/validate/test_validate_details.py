@@ -6,8 +6,8 @@ import pytest
 
 from scaffold_torchtune.findings import Finding, Scalar
 from scaffold_torchtune.models import PlannedRun, Setting, Source, SourceKind
+from scaffold_torchtune.validate import claims, validate_run
 from scaffold_torchtune.validate.report import FIX, Report
-from scaffold_torchtune.validate.runs import claims, validate_run
 from support.good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, RUN, SETUP, files_of, planned, replaced
 from support.wording import absent
 

@@ -3,7 +3,7 @@
 import pytest
 
 from scaffold_torchtune.findings import errors_in
-from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.validate import validate_run
 from support.good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, GOOD_SLURM, files_of, planned, replaced
 from support.wording import absent
 

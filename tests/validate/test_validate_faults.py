@@ -3,7 +3,7 @@
 import pytest
 
 from scaffold_torchtune.findings import errors_in
-from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.validate import validate_run
 from support.good_files import CONFIG, GOOD_CONFIG, RUN, SETUP, SLURM, files_of, planned, replaced
 
 # ruff: noqa: E501 - the table of faults has one fault a line

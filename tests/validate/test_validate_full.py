@@ -4,8 +4,8 @@ import pytest
 
 from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.models import PlannedRun
-from scaffold_torchtune.settings.recipes import OF_LORA
-from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.torchtune_facts import OF_LORA
+from scaffold_torchtune.validate import validate_run
 from support import good_files
 from support.good_files import CONFIG, GOOD_CONFIG, GOOD_SLURM, SETUP, SLURM, files_of, planned, replaced
 

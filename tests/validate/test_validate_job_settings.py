@@ -7,7 +7,7 @@ import pytest
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models import PlannedRun
-from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.validate import validate_run
 from support.good_files import CONFIG, GOOD_CONFIG, GOOD_SLURM, RUN, SLURM, files_of, planned, replaced
 
 # ruff: noqa: E501 - the table of cases has one case a line

@@ -3,7 +3,7 @@
 import pytest
 
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.validate.runs import deduplicated, validate_run
+from scaffold_torchtune.validate import deduplicated, validate_run
 from support.good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, files_of, planned, replaced
 from support.wording import absent
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from scaffold_torchtune.validate.runs import validate_run
-from scaffold_torchtune.validate.slurm_script import parse_script
+from scaffold_torchtune.validate import validate_run
+from scaffold_torchtune.validate.run_files import parse_script
 from support.good_files import GOOD_SLURM, SLURM, files_of, planned, replaced
 from support.script_findings import found
 

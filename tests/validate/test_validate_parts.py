@@ -11,12 +11,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scaffold_torchtune.findings import Scalar
-from scaffold_torchtune.validate import run_files
+from scaffold_torchtune.validate import claims, run_files
 from scaffold_torchtune.validate.directives import gpus_in, kilobytes
 from scaffold_torchtune.validate.report import as_scalar, below, compare, join, normal_path
-from scaffold_torchtune.validate.run_files import has_resolver, interpolated, resolve
-from scaffold_torchtune.validate.runs import claims
-from scaffold_torchtune.validate.slurm_script import parse_script
+from scaffold_torchtune.validate.run_files import has_resolver, interpolated, parse_script, resolve
 from support.examples import some_of
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from scaffold_torchtune.findings import Scalar
-from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.validate import validate_run
 from support.good_files import EXTERNAL_SLURM, GOOD_SLURM, RUN, files_of, planned, replaced
 from support.script_findings import Found, found
 

@@ -4,7 +4,7 @@ import re
 
 from scaffold_torchtune.findings import Scalar, errors_in
 from scaffold_torchtune.models import PlannedRun
-from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.validate import validate_run
 from support.good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, GOOD_SLURM, files_of, planned, replaced
 
 

@@ -7,11 +7,10 @@ import pytest
 from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.system.yamlio import read
-from scaffold_torchtune.torchtune_facts.model_registry import known_models
-from scaffold_torchtune.validate import finetune
+from scaffold_torchtune.system.serialization import read_yaml
+from scaffold_torchtune.torchtune_facts import known_models
+from scaffold_torchtune.validate import finetune, validate_run
 from scaffold_torchtune.validate.report import Report
-from scaffold_torchtune.validate.runs import validate_run
 from support.experiments import make_experiment
 from support.good_files import CONFIG, EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, RUN, files_of, planned, replaced
 from support.wording import absent
@@ -146,7 +145,7 @@ def test_the_stock_configs_of_the_method_and_the_gpus_count(
 ) -> None:
     run = planned({"custom_recipe": recipe, "gpus": gpus})
     report = Report(run, CONFIG, bundled=True)
-    finetune.check_unplanned(report, read(text).data, [])
+    finetune.check_unplanned(report, read_yaml(text).data, [])
     assert [found.field for found in report.findings] == fields
 
 

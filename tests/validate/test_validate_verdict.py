@@ -4,7 +4,7 @@ import pytest
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import finding
-from scaffold_torchtune.validate.runs import verdict
+from scaffold_torchtune.validate import verdict
 from support.plans import plan_of_directories
 
 

@@ -4,16 +4,16 @@ import gc
 import sys
 from collections.abc import Sequence
 
-from scaffold_torchtune.system import own_process
+from scaffold_torchtune.system import processes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status. `arguments` are those of the process by default."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    own_process.open_streams()
+    processes.open_streams()
     if given[:1] == ["serve"]:
         from scaffold_torchtune.cli.parser import serve_parser
-        from scaffold_torchtune.mcp_server.server import serve
+        from scaffold_torchtune.mcp_server import serve
 
         return serve(serve_parser().parse_args(given[1:]).root)
     gc.disable()  # nothing that is imported becomes garbage

@@ -2,6 +2,9 @@
 
 Exit status: 0 all well; 1 some run failed, some value does not match, a step was stopped midway, or the result could
 not be printed; 2 refused; 70 failed in a way that nobody foresaw.
+
+`skill` puts SKILL.md and workflows/ where agents look for skills, for those who installed the package alone. A record
+in the folder says what was written, so that a later version replaces it, and that nothing else is replaced.
 """
 
 import argparse
@@ -12,36 +15,145 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 from rich.console import Console
 
+from scaffold_torchtune import __version__
 from scaffold_torchtune.cli import printing, provenance
 from scaffold_torchtune.cli.parser import parser
-from scaffold_torchtune.cli.skill import SkillResult, install_skill
-from scaffold_torchtune.findings import Refused, refuse
-from scaffold_torchtune.models import Readiness
-from scaffold_torchtune.new import NewResult, create
-from scaffold_torchtune.new.options import OPTIONS
-from scaffold_torchtune.pipeline import doctor, internal_error, locate, steps
+from scaffold_torchtune.findings import Refused, escape, finding, one_line, refuse
+from scaffold_torchtune.models import Model, Readiness
+from scaffold_torchtune.new import OPTIONS, NewResult, create
+from scaffold_torchtune.pipeline import diagnosis, locate, steps
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.explain import ExplainResult, explain
 from scaffold_torchtune.pipeline.history import HistoryResult, history
 from scaffold_torchtune.pipeline.reporting import ReportResult, report
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
-from scaffold_torchtune.results import reply, tools
+from scaffold_torchtune.results import reply
+from scaffold_torchtune.results.reply import TOOLS, Call
 from scaffold_torchtune.results.step_results import PlanResult, ScaffoldResult, SetupResult, ValidateResult
-from scaffold_torchtune.system import own_process
-from scaffold_torchtune.system.files import Tree, real_path
-from scaffold_torchtune.system.layout import EXAMPLES
-from scaffold_torchtune.system.text import one_line
+from scaffold_torchtune.system import processes
+from scaffold_torchtune.system.files import MAX_READ, Tree, real_path, sha256
+from scaffold_torchtune.system.layout import EXAMPLES, shipped
+from scaffold_torchtune.system.serialization import read_json
 
-NAME = "capitalization_lora_sweep"
+SKILL: Final = "scaffold-torchtune"
+"""The skill's name, which its folder must have."""
+
+RECORD: Final = ".scaffold-torchtune.json"
+"""The file of the folder that says what was written into it: the version, and the SHA-256 of each file."""
+
+
+class SkillResult(Model):
+    """What was done: the skill's folder and its files; whether all of it was there already, or was another version."""
+
+    directory: str
+    files: tuple[str, ...]
+    unchanged: bool
+    replaced: bool
+
+
+def install_skill(directory: Path | None = None) -> SkillResult:
+    """Put the skill into a folder of its own name, whole or not at all.
+
+    `directory` is where an agent looks for skills, or the skill's own folder there. By default it is where Claude Code
+    does: `skills` in CLAUDE_CONFIG_DIR, else in `~/.claude`.
+
+    Raises:
+        Refused: what lies there was not written by this command or was edited since, or nothing can be written there.
+    """
+    try:
+        directory = directory or Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude") / "skills"
+    except RuntimeError as error:
+        raise _skill_refused("write-failed", "this user has no home directory", [], "name the directory") from error
+    target = directory if directory.name == SKILL else directory / SKILL
+    files = _files()
+    try:
+        there, known = _hashes(target), _recorded(target)
+        edited = [name for name, found in there.items() if found is None or known.get(name) != found]
+        if others := [target / name for name in edited if name != RECORD or not known]:
+            raise _not_ours(target, others)
+        unchanged = there == {name: sha256(data) for name, data in files.items()}
+        if not unchanged:
+            _publish(target, files)
+    except OSError as error:
+        message = f"cannot write {escape(str(target))}: {error.strerror}"
+        raise _skill_refused("write-failed", message, [target], "make room or give write permission") from error
+    return SkillResult(
+        directory=str(target),
+        files=tuple(name for name in sorted(files) if name != RECORD),
+        unchanged=unchanged,
+        replaced=bool(there) and not unchanged,
+    )
+
+
+def _files() -> dict[str, bytes]:
+    """Return every file of the skill by its path in the folder, the record among them."""
+    sources = [shipped("SKILL.md"), *shipped("workflows").glob("*.md")]
+    files = {source.relative_to(shipped()).as_posix(): source.read_bytes() for source in sources}
+    hashes = {name: sha256(data) for name, data in sorted(files.items())}
+    record = json.dumps({"version": __version__, "files": hashes}, indent=2)
+    return files | {RECORD: record.encode() + b"\n"}
+
+
+def _hashes(target: Path) -> dict[str, str | None]:
+    """Return the SHA-256 of each file in the folder by its path, sorted; None for a link and what is no file.
+
+    Raises:
+        Refused: the folder is a link, or no folder.
+    """
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise _not_ours(target, [target])
+    below = {path.relative_to(target).as_posix(): path for path in target.rglob("*")}
+    found = {name: path for name, path in sorted(below.items()) if path.is_symlink() or not path.is_dir()}
+    regular = {name for name, path in found.items() if path.is_file() and not path.is_symlink()}
+    return {name: sha256(path.read_bytes()) if name in regular else None for name, path in found.items()}
+
+
+def _recorded(target: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that an earlier call wrote; none where there is no readable record."""
+    try:
+        return dict(read_json((target / RECORD).read_bytes(), MAX_READ)["files"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _publish(target: Path, files: Mapping[str, bytes]) -> None:
+    """Make the folder beside its place, then move it there; what lay there is removed last."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{SKILL}.", dir=target.parent) as work:
+        made = Path(work, "new")
+        for name, data in files.items():
+            file = made / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        if target.exists():
+            target.rename(Path(work, "old"))
+        made.rename(target)
+
+
+def _not_ours(target: Path, paths: list[Path]) -> Refused:
+    message = f"{escape(str(target))} holds what this command did not write, or what was edited since"
+    return _skill_refused("edited-output", message, paths, "move the folder away and repeat, or name another directory")
+
+
+def _skill_refused(code: str, message: str, paths: list[Path], fix: str) -> Refused:
+    """Return a refusal with a finding for each path, or one where there is none."""
+    edited = "a file was changed by hand, or is not ours, and would be overwritten"
+    why = edited if code == "edited-output" else "the file system refused a write"
+    files: list[str | None] = [escape(str(path)) for path in paths]
+    return Refused(message, [finding(code, why, file=file, fix=fix) for file in files or [None]])
+
+
+DEMO = "capitalization_lora_sweep"
 """The bundled example."""
 
 INTERRUPTED = 130
@@ -69,7 +181,7 @@ def write_example(directory: Path) -> bool:
     Raises:
         Refused: a file cannot be written, or something else lies in its place.
     """
-    source = EXAMPLES / NAME
+    source = EXAMPLES / DEMO
     files = {str(path.relative_to(source)): path for path in sorted(source.rglob("*")) if path.is_file()}
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -104,7 +216,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         options = _parsed(arguments)
         # the end of the terminal, and a plain kill, are what Ctrl-C is: scripts that run are ended with us
-        own_process.heed_signals(signal.default_int_handler)
+        processes.heed_signals(signal.default_int_handler)
         request, done = _do(options)
         status = done.status
         try:
@@ -117,7 +229,7 @@ def run(arguments: Sequence[str]) -> int:
             done.show()
         sys.stdout.flush()
     except OSError as error:  # what was to be done is done, or refused
-        if reason := own_process.give_up_output(error):
+        if reason := processes.give_up_output(error):
             with contextlib.suppress(OSError):
                 sys.stderr.write(f"The result cannot be printed: {reason}\n")
         return status or 1
@@ -146,7 +258,7 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
     if options.command == "demo":
         return _demo
     if options.command == "doctor":
-        return lambda request: doctor.doctor(request, with_experiment=options.experiment is not None)
+        return lambda request: diagnosis.doctor(request, with_experiment=options.experiment is not None)
     if options.command == "skill":
         return lambda _request: install_skill(options.directory)
     if options.command == "history":
@@ -203,7 +315,7 @@ def _refused(refused: Refused, options: argparse.Namespace, errors: Console) -> 
 
 def _failed(error: Exception, options: argparse.Namespace, request: Request | None, *, ended: bool = False) -> _Done:
     """Return what becomes of a command that failed in a way that nobody foresaw; `ended` where its work was done."""
-    refused = internal_error.internal_error(error, options.command, request, ended=ended)
+    refused = diagnosis.internal_error(error, options.command, request, ended=ended)
 
     def show() -> None:
         if options.json:
@@ -211,7 +323,7 @@ def _failed(error: Exception, options: argparse.Namespace, request: Request | No
         else:
             sys.stderr.write("".join(f"Failed: {problem.sentence()}\n" for problem in refused.problems))
 
-    return _Done(internal_error.STATUS, show)
+    return _Done(diagnosis.EXIT_STATUS, show)
 
 
 def _show_schema() -> None:
@@ -264,7 +376,7 @@ def _show_skill(of: SkillResult) -> None:
     sys.stdout.write(f"next, where it has not been done: {line}\n")
 
 
-def _call(options: argparse.Namespace) -> tools.Call:
+def _call(options: argparse.Namespace) -> Call:
     """Return the call of the tool that does the same."""
     given = {name: vars(options)[name] for name in ("experiment", "local", "names", "template")}
     arguments: dict[str, Any] = {name: str(value) for name, value in given.items() if value is not None}
@@ -273,8 +385,8 @@ def _call(options: argparse.Namespace) -> tools.Call:
     if options.started is not None:
         arguments["started"] = " ".join(options.started)
     arguments["answers"] = dict(options.answers)
-    tool = tools.TOOLS.get(options.command, options.command)
-    return tools.Call(tool, arguments, options.start, options.only, options.whole)
+    tool = TOOLS.get(options.command, options.command)
+    return Call(tool, arguments, options.start, options.only, options.whole)
 
 
 def _print_json(data: dict[str, Any]) -> None:

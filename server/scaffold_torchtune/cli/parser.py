@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from scaffold_torchtune import __version__
 from scaffold_torchtune.request import DECISION
-from scaffold_torchtune.results.tools import STEPS
+from scaffold_torchtune.results.reply import STEPS
 
 _PROGRAM: Final = "scaffold-torchtune"
 _ROOT = "experiments must lie under one of these directories; may be repeated"
@@ -225,7 +225,7 @@ def _add_report(command: argparse.ArgumentParser) -> None:
 
 
 def _add_new(command: argparse.ArgumentParser) -> None:
-    from scaffold_torchtune.new.options import OPTIONS
+    from scaffold_torchtune.new import OPTIONS
 
     command.add_argument("experiment", type=Path, metavar="DIR", help="the experiment directory to be")
     for name, option in OPTIONS.items():

@@ -20,11 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Refused, Scalar
+from scaffold_torchtune.findings import Finding, Refused, Scalar, counted, escape, few, one_line
 from scaffold_torchtune.models import Answer, Readiness, Setting, SourceKind
 from scaffold_torchtune.results import step_results as results
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.system.text import counted, escape, few, one_line
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 _MANY = 40

@@ -15,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from scaffold_torchtune.cli import printing
+from scaffold_torchtune.findings import counted, few, one_line
 from scaffold_torchtune.pipeline.explain import Explained, ExplainResult, arrival_line
 from scaffold_torchtune.pipeline.history import ComparedFile, HistoryResult, KeptVersion
 from scaffold_torchtune.system.layout import BACKUP, HISTORY, RUN_FILES
-from scaffold_torchtune.system.text import counted, few, one_line
 
 _NAMED: Final = 3
 _CONTEXT: Final = 2  # lines around each that differs

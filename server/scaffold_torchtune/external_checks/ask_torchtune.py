@@ -15,14 +15,13 @@ from pydantic import Field, ValidationError
 
 from scaffold_torchtune.external_checks import WHOLE, FilesByRun, RunFinding
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Location, finding
+from scaffold_torchtune.findings import Finding, Location, escape, few, finding, shown
 from scaffold_torchtune.models import Model, Plan
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import processes
 from scaffold_torchtune.system.files import temporary_directory
 from scaffold_torchtune.system.layout import FINETUNE_YAML
-from scaffold_torchtune.system.text import escape, few, shown
-from scaffold_torchtune.system.yamlio import KeyPath
+from scaffold_torchtune.system.serialization import KeyPath
 from scaffold_torchtune.torchtune_facts.facts import load
 from scaffold_torchtune.validate.report import at
 from scaffold_torchtune.validate.run_files import ResolvedConfig

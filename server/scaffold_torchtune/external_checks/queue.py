@@ -5,17 +5,18 @@ States are those of squeue(1) and sacct(1), JOB STATE CODES.
 
 import getpass
 import os
+import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.external_checks import sbatch
+from scaffold_torchtune.findings import escape, shown
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import processes
 from scaffold_torchtune.system.files import others_write, real_path
-from scaffold_torchtune.system.text import escape, shown
 
 _RUNNING: Final = frozenset({"RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED", "SUSPENDED", "RESIZING"})
 _ENDED: Final = frozenset(
@@ -24,6 +25,12 @@ _ENDED: Final = frozenset(
 )
 _MOST: Final = 8_000_000  # bytes of an answer: 80,000 jobs
 _ASKED: Final = 500  # jobs in one call of sacct
+_TASKS: Final = re.compile(
+    r"([0-9]{1,18})_\[((?:[0-9]{1,9}(?:-[0-9]{1,9}(?::[0-9]{1,9})?)?)(?:,[0-9]{1,9}(?:-[0-9]{1,9}(?::[0-9]{1,9})?)?)*)"
+    r"(?:%[0-9]{1,9})?\]",
+    re.ASCII,
+)
+_MOST_TASKS: Final = 100_000  # of an array
 _MOMENT: Final = 30.0  # seconds for which an answer holds within a call: a scaffold may run scripts for hours
 
 
@@ -46,13 +53,20 @@ class Job(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """Jobs by the real path of the directory that they were submitted in; `unknown` says why none are."""
+    """Jobs by the real path of the directory that they were submitted in; `unknown` says why none are.
+
+    Each task of an array is a job: 4711_3.
+    """
 
     jobs: Mapping[str, Sequence[Job]]
     unknown: str = ""
 
+    def by_id(self) -> dict[str, Job]:
+        """Return the jobs by their ids."""
+        return {job.id: job for some in self.jobs.values() for job in some}
 
-def queued(root: Path, request: Request) -> Queue:
+
+def queued(root: Path, request: Request, clusters: str = "") -> Queue:
     """Return the jobs that wait or run, and those that have ended as far as squeue still knows them (minutes).
 
     They are the user's, and those of all users where others may submit in the experiment, too.
@@ -60,27 +74,50 @@ def queued(root: Path, request: Request) -> Queue:
     Args:
         root: the experiment directory, where squeue is run.
         request: may say that SLURM is not to be asked.
+        clusters: names of clusters, where it is not the one of this machine.
     """
-    whose = [] if others_write(root) else [f"--user={_user()}"]
-    output, unknown = _answer("squeue", ["--noheader", "--states=all", *whose, "--format=%i|%T|%Z"], root, request)
-    if len(output.encode()) >= _MOST:
-        unknown = "squeue knows more jobs than can be read"
+    output, unknown = _queue(root, request, clusters, "--format=%i|%T|%Z")
     return Queue(_by_directory(_jobs(output)), unknown)
 
 
-def ended(root: Path, ids: Iterable[str], request: Request) -> Queue:
+def named(root: Path, names: Iterable[str], request: Request, clusters: str = "") -> tuple[dict[str, list[Job]], str]:
+    """Return the jobs of some names, as `queued` does, by their names; and why none are, where squeue does not answer.
+
+    A name is of letters, digits and `._+-`.
+    """
+    wanted = ",".join(sorted({*names}))
+    output, unknown = _queue(root, request, clusters, "--format=%j|%i|%T|%Z", f"--name={wanted}")
+    found: dict[str, list[Job]] = {}
+    for line in output.splitlines():
+        name, _, rest = line.partition("|")
+        found.setdefault(name, []).extend(_jobs(rest))
+    return found, unknown
+
+
+def _queue(root: Path, request: Request, clusters: str, *more: str) -> tuple[str, str]:
+    """Return what squeue prints of the jobs that may be the experiment's, each task of an array on its own line."""
+    whose = [] if others_write(root) else [f"--user={_user()}"]
+    where = [f"--clusters={clusters}"] if clusters else []
+    given = ["--noheader", "--array", "--states=all", *whose, *where, *more]
+    output, unknown = _answer("squeue", given, root, request)
+    return output, "squeue knows more jobs than can be read" if len(output.encode()) >= _MOST else unknown
+
+
+def ended(root: Path, ids: Iterable[str], request: Request, clusters: str = "") -> Queue:
     """Return what became of jobs that are in the queue no more, as far as the accounting has them.
 
     Args:
         root: where sacct is run.
-        ids: the ids of the jobs.
+        ids: the ids of the jobs; that of an array stands for all its tasks.
         request: may say that SLURM is not to be asked.
+        clusters: as in `queued`.
     """
     found: list[Job] = []
     asked = sorted(ids)
+    where = [f"--clusters={clusters}"] if clusters else []
     for start in range(0, len(asked), _ASKED):
         some = ",".join(asked[start : start + _ASKED])
-        given = ["--allocations", "--noheader", "--parsable2", "--format=JobID,State,WorkDir", f"--jobs={some}"]
+        given = ["--allocations", "--noheader", "--parsable2", "--format=JobID,State,WorkDir", *where, f"--jobs={some}"]
         output, unknown = _answer("sacct", given, root, request)
         if unknown:
             return Queue(_by_directory(found), unknown)
@@ -121,7 +158,27 @@ def _user() -> str:
 def _jobs(output: str) -> list[Job]:
     """Return the jobs of lines `ID|STATE|DIRECTORY`; `CANCELLED by 1000` is CANCELLED."""
     parts = [line.split("|", 2) for line in output.splitlines()]
-    return [Job(one[0], one[1].split()[0], one[2]) for one in parts if len(one) == 3 and one[1].strip()]  # noqa: PLR2004 - fields
+    return [
+        Job(job_id, one[1].split()[0], one[2])
+        for one in parts
+        if len(one) == 3 and one[1].strip()  # noqa: PLR2004 - fields
+        for job_id in _each(one[0])
+    ]
+
+
+def _each(job_id: str) -> Iterator[str]:
+    """Yield the id of each task of an array that stands for several: `4711_[0,2-4%2]` (squeue(1), job arrays)."""
+    match = _TASKS.fullmatch(job_id)
+    if match is None:
+        yield job_id
+        return
+    left = _MOST_TASKS
+    for part in match[2].split(","):
+        first, _, rest = part.partition("-")
+        last, _, step = rest.partition(":")
+        numbers = range(int(first), int(last or first) + 1, int(step or 1) or 1)[:left]
+        left -= len(numbers)
+        yield from (f"{match[1]}_{number}" for number in numbers)
 
 
 def _by_directory(jobs: Iterable[Job]) -> dict[str, list[Job]]:

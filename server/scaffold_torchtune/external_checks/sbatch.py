@@ -13,15 +13,14 @@ from typing import Final, Literal, NamedTuple
 
 from scaffold_torchtune.external_checks import WHOLE, FilesByRun, RunFinding
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Refused, finding
+from scaffold_torchtune.findings import Finding, Refused, escape, finding, shown
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.system import processes
 from scaffold_torchtune.system.files import Tree, is_there
 from scaffold_torchtune.system.layout import FINETUNE_SLURM
-from scaffold_torchtune.system.text import escape, shown
-from scaffold_torchtune.validate.slurm_script import Directive, SlurmScript, parse_script
+from scaffold_torchtune.validate.run_files import Directive, SlurmScript, parse_script
 
 SWITCH: Final = "SCAFFOLD_TORCHTUNE_SBATCH"
 """The environment variable that is `off` where sbatch must not be asked."""

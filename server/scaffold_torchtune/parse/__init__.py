@@ -1,29 +1,416 @@
 """Step 1: read the two documents into one typed `Experiment`, or report everything that is wrong with them.
 
-experiment.py        required fields; both documents as one `Experiment`
-markdown_summary.py  experiment_summary.md: sections, models, data, resources
+Here are the required fields, and both documents as one `Experiment`.
+
+markdown_summary.py  experiment_summary.md: sections, models, data, resources, Configuration
 headings.py          its headings, and lines below them that look like settings and are not read
-configuration.py     its Configuration: what all runs share
 unread.py            lines, notes and sentences elsewhere that say of the runs what they are not
 free_text.py         what a note or a sentence says is done, and what it only mentions
 runs_table.py        its table of runs: columns and rows
 marked_rows.py       rows that are not runs: struck out, cancelled, totals, headings of groups, blank cells
 yaml_summary.py      experiment_summary.yaml
 yaml_form.py         its keys, its JSON Schema
-yaml_source.py       the line of everything in it
+yaml_source.py       the line of everything in YAML: the summary, a plain template, configurations of other trainers
 local.py             claude.local.md
-local_labels.py      the meaning of its labels and headings
-local_lines.py       its sections, line by line
-template.py          a plain YAML template of setup_finetune.yaml
+local_lines.py       its sections, line by line, and the meaning of its labels and headings
 values.py            the typed value in a text
-notations.py         notations of numbers, times, memory and names of models
-methods.py           words for LoRA and full fine-tuning, and methods that are refused
+notations.py         notations of numbers, times, memory and models; words for LoRA and full fine-tuning
 compound.py          lines that give several settings: batch and accumulation, GPUs and nodes, W&B
-foreign.py           configurations of other trainers in the place of a summary
 answers.py           questions to the user, and the answers
-advice.py            the line that a document lacks, and its place
-markdown_lines.py    that line in a Markdown document
-yaml_lines.py        that line in a YAML document
+document_lines.py    a line that a document lacks, put into Markdown or YAML
 drafts.py            the models that readers fill, before values are typed
-reading.py           the drafts and findings that these modules share
+reading.py           the drafts and findings that these modules share; the line that a document lacks, and its place
 """
+
+import posixpath
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Refused, Scalar, close_matches, errors_in, escape, shown, sort_findings
+from scaffold_torchtune.models import Dataset, Experiment, ModelPath, Run, Setting, SourceKind, SummaryFormat
+from scaffold_torchtune.parse import local, markdown_summary, marked_rows, runs_table, values, yaml_source, yaml_summary
+from scaffold_torchtune.parse.answers import Answering, Asked, ask
+from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, TemplateDraft
+from scaffold_torchtune.parse.local_lines import parameter
+from scaffold_torchtune.parse.reading import MODEL_PATH, NAME, Place, Reading
+from scaffold_torchtune.parse.unread import note_unread
+from scaffold_torchtune.settings.parameters import OF_CONFIGURATION, PARAMETERS, Parameter
+from scaffold_torchtune.system import layout
+from scaffold_torchtune.torchtune_facts import is_published, known_models, model_by_spelling
+
+_LIKELY_MISSPELT = 0.9
+_FORMATS = frozenset({"json", "parquet"})
+_OFTEN_THE_CAUSE = frozenset({"unused-column", "unused-field", "unused-row"})
+_REQUIRED_LOCAL = {"conda_env": "SLURM Defaults", "my_wandb_project": "Weights & Biases"}
+
+
+def parse_experiment(
+    summary: tuple[str, str],
+    local_document: tuple[str, str],
+    is_experiment_dir: Callable[[str], bool],
+    plain_template: tuple[str, str] | None = None,
+    answers: Mapping[str, Scalar] | None = None,
+) -> Experiment:
+    """Read an experiment from the (name, text) of its summary, its claude.local.md, and a plain YAML template, if any.
+
+    `is_experiment_dir` returns whether a path is the directory that holds the summary (compared as files). What the
+    template gives, no document needs to give. `answers` are what the user gave when asked, by field.
+
+    Raises:
+        Refused: something required is missing, or something is not what it must be; names every problem of all, and
+            what the user may be asked.
+    """
+    form: SummaryFormat = "yaml" if summary[0].endswith((".yaml", ".yml")) else "markdown"
+    reader = yaml_summary.read_yaml_summary if form == "yaml" else markdown_summary.read_markdown_summary
+    drafts = reader(summary[1], summary[0]), local.read_local(local_document[1], local_document[0])
+    plain = (
+        TemplateDraft() if plain_template is None else yaml_source.read_template(plain_template[1], plain_template[0])
+    )
+
+    def reading() -> Reading:
+        """Return the drafts with what is wrong with them, before anything is typed."""
+        return Reading(*drafts, form, is_experiment_dir, plain, [*drafts[0].unasked])
+
+    if not answers:
+        return _experiment(reading(), {})
+    return _answered(reading, Answering(dict(answers), {}))
+
+
+def _answered(reading: Callable[[], Reading], answering: Answering) -> Experiment:
+    """Return the experiment of the drafts with the user's answers.
+
+    An answer may bring up the question that another one answers, so that they are taken until none is asked for.
+
+    Raises:
+        Refused: see `parse_experiment`.
+    """
+    asked: list[Asked] = []
+    while True:
+        current = reading()
+        try:
+            _experiment(current, answering.taken)
+            asked = []
+        except _Unread as unread:
+            asked = unread.asked
+        if not answering.take(asked, current):
+            break
+    problems = answering.take_others(asked, current)
+    current = reading()
+    current.findings += problems
+    experiment = _experiment(current, answering.taken)
+    return experiment.model_copy(update={"answers": tuple(answering.used(current))})
+
+
+class _Unread(Refused):
+    """A refusal, with the places of the answers to its questions."""
+
+    def __init__(self, message: str, problems: Iterable[Finding], asked: list[Asked]) -> None:
+        super().__init__(message, problems, (each.question for each in asked))
+        self.asked = asked
+
+
+def local_settings(text: str, file: str) -> tuple[dict[str, Setting], tuple[Finding, ...]]:
+    """Return the typed settings of a claude.local.md by name, and what is wrong or remarkable with it.
+
+    Args:
+        text: the document.
+        file: its name in messages.
+    """
+    draft = local.read_local(text, file)
+    reading = Reading(SummaryDraft(file), draft, "markdown", lambda _: False)
+    settings = _environment(reading, {})
+    return settings, (*draft.findings, *reading.findings)
+
+
+def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
+    """Return the experiment of the drafts. `answered` are the places of the answers in them, by field.
+
+    Raises:
+        Refused: see `parse_experiment`.
+    """
+    reading.findings += [*reading.summary.findings, *reading.local.findings]
+    name = _name(reading)
+    _experiment_dir(reading)
+    before = len(reading.findings)
+    columns, runs = runs_table.read_rows(reading)
+    reading.unasked += [each for each in reading.findings[before:] if each.field not in OF_CONFIGURATION]
+    config = markdown_summary.read_configuration(reading, runs)
+    reading.findings += runs_table.differing_levels(reading.summary, runs, config)
+    environment = _environment(reading, config)
+    before = len(reading.findings)
+    note_unread(reading, reading.template.settings | environment | config, runs)
+    reading.unasked += reading.findings[before:]
+    reading.findings += marked_rows.blank_cells(reading, runs, config, environment)
+    dataset, named = _dataset(reading, runs)
+    runs = tuple(_with_dataset_path(run, named) for run in runs)
+    models = _models(reading, runs, environment)
+    _required_by_runs(reading, runs, config, dataset)
+    # What is wrong with a template's values that documents give for every run does not matter.
+    given = {*config, *environment, *markdown_summary.given_by_every_run(runs)}
+    if not any(model.path.source.kind is SourceKind.TEMPLATE for model in models):
+        given.add("models_dir")
+    reading.findings += reading.template.unusable(given)
+    if problems := errors_in(reading.findings):
+        # What was not read often is the cause of what is missing.
+        unread = [f for f in reading.findings if f.code in _OFTEN_THE_CAUSE]
+        message = f"{len(problems)} problem(s) in the experiment's documents"
+        raise _Unread(message, [*problems, *unread], ask(problems, reading, answered))
+    return Experiment(
+        name=name,
+        form=reading.form,
+        summary_file=reading.summary.file,
+        local_file=reading.local.file,
+        columns=columns,
+        runs=runs,
+        dataset=dataset,
+        models=models,
+        config=config,
+        environment=environment,
+        template=reading.template.settings,
+        template_others=reading.template.others,
+        warnings=tuple(sort_findings(f for f in reading.findings if f.severity is not Severity.ERROR)),
+    )
+
+
+def _name(reading: Reading) -> str:
+    """Return the experiment's name: the title, as a slug where it has several words, which is said once."""
+    title = reading.summary.name
+    if title is None:
+        if not {"experiment_name", NAME} & {f.field for f in reading.findings}:
+            reading.missing(NAME, "at the top")
+        return ""
+    known = PARAMETERS["experiment_name"]
+    slug = None if title.answer or values.value_of(known, title) is not None else values.slug(title.text)
+    if slug is not None:
+        title = replace(title, text=slug, full=None, source=None)
+        message = f"the experiment's name is {shown(slug)}: the title has several words, and outputs go below its name"
+        fix = "nothing, or let the title be the name in one word"
+        reading.add("name-from-title", message, field="experiment_name", actual=slug, line=title.line, fix=fix)
+    setting = reading.value(known, title, SourceKind.SUMMARY)
+    return setting.text if setting else ""
+
+
+def _experiment_dir(reading: Reading) -> None:
+    for text in reading.summary.directories:
+        if not reading.is_experiment_dir(text.text):
+            message = f"{text.note} says {shown(text.text)}, which is not the directory of {reading.summary.file}"
+            fix = "correct the path, or move the summary to the directory that it names"
+            field, actual = "experiment directory", escape(text.text)
+            reading.add("wrong-experiment-dir", message, field=field, actual=actual, line=text.line, fix=fix)
+
+
+def _environment(reading: Reading, config: dict[str, Setting]) -> dict[str, Setting]:
+    """Return the typed settings of the surroundings by name. What is required and in no document is noted."""
+    environment: dict[str, Setting] = {}
+    for name, text in reading.local.settings.items():
+        setting = reading.value(parameter(name), text, SourceKind.LOCAL, reading.local.file)
+        if setting is not None:
+            environment[name] = setting
+    _project(reading, environment)
+    for name, section in _REQUIRED_LOCAL.items():
+        given = name in reading.local.settings or name in {*environment, *config} or reading.template.gives(name)
+        if not given and not (name == "conda_env" and reading.template.gives("venv")):
+            reading.missing(name, section, file=reading.local.file)
+    base, texts = PARAMETERS["output_dir_base"], reading.summary.output_dirs
+    # Without one, the YAML form keeps each run's output in its own artifacts/.
+    if base.name not in reading.local.settings and reading.form == "markdown":
+        if texts:
+            setting = reading.value(base, texts[0], SourceKind.CONFIGURATION)
+            environment |= {} if setting is None else {base.name: setting}
+        elif not reading.template.gives(base.name):
+            reading.missing(base.name, "Common Paths", file=reading.local.file)
+    if base.name in environment and environment[base.name].source.kind is SourceKind.LOCAL:
+        _checkpoints(reading, environment[base.name])
+    return environment
+
+
+def _checkpoints(reading: Reading, base: Setting) -> None:
+    """Note where the summary has the checkpoints elsewhere than claude.local.md: that one wins."""
+    folder, file = posixpath.normpath(base.text), base.source.file
+    name = reading.summary.name.text if reading.summary.name else ""
+    for text in reading.summary.output_dirs:
+        value = values.value_of(PARAMETERS["output_dir_base"], text)
+        path = text.text if value is None else posixpath.normpath(str(value))
+        if path not in {folder, posixpath.join(folder, name)}:
+            message = (
+                f"{text.note} is {shown(path)}, but the output base directory is {shown(folder)} in {file}"
+                f" (line {base.source.line}); {file} wins"
+            )
+            reading.add(
+                "overridden", message, field="output_dir_base", expected=folder, actual=escape(path), line=text.line,
+                fix=f"nothing, if {file} is right; else remove its output base directory",
+            )  # fmt: skip
+
+
+def _project(reading: Reading, environment: dict[str, Setting]) -> None:
+    """Let the summary's own Weights & Biases project win over the default of claude.local.md."""
+    text, project = reading.summary.wandb_project, PARAMETERS["my_wandb_project"]
+    setting = reading.value(project, text, SourceKind.CONFIGURATION) if text else None
+    if setting is None:
+        return
+    default = environment.get(project.name, setting)
+    environment[project.name] = setting
+    if default.value != setting.value:
+        message = (
+            f"the project is {shown(setting.value)} here, but {shown(default.value)} in {reading.local.file}"
+            f" (line {default.source.line}); the summary wins"
+        )
+        reading.add(
+            "overridden", message, field=project.name, expected=default.value, actual=setting.value,
+            line=setting.source.line, fix="nothing, if the summary is right",
+        )  # fmt: skip
+
+
+def _dataset(reading: Reading, runs: tuple[Run, ...]) -> tuple[Dataset | None, dict[str, Setting]]:
+    """Return the data set that the summary names, None where it names none, and all that it names by what rows write.
+
+    Two different ones are noted, but where each row names its own.
+    """
+    before = len(reading.findings)
+    found = reading.all_values(PARAMETERS["dataset"], _listed_data(reading, runs), SourceKind.RESOURCES)
+    if _each_has_own_data(runs):
+        for problem in errors_in(reading.findings[before:]):
+            reading.findings.remove(problem)
+            reading.not_needed(problem)
+    if not found:
+        return None, {}
+    pairs = [(name, setting) for setting in found for name in _names_of_data(setting)]
+    paths = {name: {posixpath.normpath(each.text) for other, each in pairs if other == name} for name, _ in pairs}
+    named = {name: setting for name, setting in pairs if len(paths[name]) == 1}
+    others = [other for other in found[1:] if not _same_file(reading, other.text, found[0].text)]
+    if others and _each_has_own_data(runs):
+        return None, named
+    for other in others:
+        fix = "name one data set; where it differs by run, give the runs table a column Dataset"
+        reading.contradiction("dataset", other, found[0], fix)
+    label, extension = layout.data_label(found[0].text)
+    for what, claim in reading.summary.data_claims:
+        _hold_claim(reading, what, claim, label, extension.removeprefix("."))
+    return Dataset(path=found[0], label=label, extension=extension, splits=reading.summary.splits), named
+
+
+def _each_has_own_data(runs: tuple[Run, ...]) -> bool:
+    return "dataset" in markdown_summary.given_by_every_run(runs)
+
+
+def _listed_data(reading: Reading, runs: tuple[Run, ...]) -> list[SourceText]:
+    """Return what the summary names as data sets; a line with several is several where each row names its own."""
+    texts: list[SourceText] = []
+    for text in reading.summary.datasets:
+        parts = values.several(PARAMETERS["dataset"], text) if _each_has_own_data(runs) else ()
+        texts += [replace(text, text=part, full=None, source=None) for part in parts] or [text]
+    return texts
+
+
+def _names_of_data(setting: Setting) -> tuple[str, str]:
+    """Return what a row may write for a listed data set: its file's stem, or what the list calls it."""
+    return layout.data_label(setting.text)[0], setting.source.note.rpartition(" > ")[2]
+
+
+def _hold_claim(reading: Reading, what: str, claim: SourceText, label: str, extension: str) -> None:
+    """Note a format, or a label, that is not that of the path. Which of the two is wrong, no answer can say."""
+    written = values.without_remark(claim.text).lower().removeprefix(".")
+    expected = label if what == "label" else extension
+    is_known = what == "label" or reading.form == "yaml" or {written, extension.lower()} <= _FORMATS
+    if written != expected.lower() and is_known:
+        message = f"{claim.note} is {shown(claim.text)}, but the path says {shown(expected)}"
+        fix = "correct the one that is wrong"
+        reading.add("ambiguous", message, field="dataset", line=claim.line, fix=fix)
+        reading.unasked.append(reading.findings[-1])
+
+
+def _with_dataset_path(run: Run, named: Mapping[str, Setting]) -> Run:
+    """Return the run, with the path of the data set that its row names (`words`)."""
+    own = run.parameters.get("dataset")
+    listed = named.get(own.text) if own is not None else None
+    if own is None or listed is None:
+        return run
+    parameters = run.parameters | {"dataset": Setting(value=listed.value, source=own.source)}
+    return run.model_copy(update={"parameters": parameters})
+
+
+def _same_file(reading: Reading, one: str, other: str) -> bool:
+    """Return whether two paths are one: spelt otherwise, or one of them taken from the experiment directory."""
+    short, long = sorted((posixpath.normpath(one), posixpath.normpath(other)), key=len)
+    folder = long.removesuffix(f"/{short}")
+    return short == long or (not short.startswith("/") and folder != long and reading.is_experiment_dir(folder))
+
+
+def _models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Setting]) -> tuple[ModelPath, ...]:
+    """Return the path of every model that a run names: as listed, else below the models directory."""
+    found: dict[str, Setting] = {}
+    named = {run.model for run in runs}
+    for written, text in reading.summary.models:
+        name = _named_as(written, named)
+        path = Parameter(f"{MODEL_PATH}{name}", "path")
+        # remarks stand there too: Verified, Size, Source
+        setting = reading.value(path, text, SourceKind.RESOURCES) if name in named else None
+        if setting is not None:
+            _refuse_model_name(reading, path.name, setting)
+            first = found.setdefault(name, setting)
+            if first.value != setting.value:
+                reading.contradiction(path.name, setting, first)
+    bases = reading.all_values(PARAMETERS["models_dir"], reading.summary.models_dirs, SourceKind.SUMMARY)
+    if bases:  # the environment knows it too, if nothing else gave it there
+        environment.setdefault("models_dir", bases[0])
+    base = bases[0] if bases else environment.get("models_dir") or reading.template.settings.get("models_dir")
+    listed = {_named_as(name, named) for name, _ in reading.summary.models}
+    tuned = [run for run in runs if run.type == "fine-tuned"]
+    lacking = {run.model: run for run in tuned if run.model and run.model not in listed}
+    for other in bases[1:] if lacking else ():
+        if other.value != bases[0].value:
+            reading.contradiction("models_dir", other, bases[0])
+    for name, run in lacking.items():
+        near = [] if name in known_models() else _meant(name, listed)
+        if near:
+            message = f"{shown(name)} is not one of the listed models; did you mean {near[0]!r}?"
+            fix = f"write {near[0]!r}, or list the path of {escape(name)} too"
+            reading.add("misspelt-field", message, field="model", actual=escape(name), line=run.line, fix=fix)
+        elif base:
+            path_of = base.text if posixpath.basename(base.text) == name else posixpath.join(base.text, name)
+            found[name] = Setting(value=path_of, source=base.source)
+        elif reading.template.readable and not any(f.field == "models_dir" for f in reading.findings):
+            reading.missing(f"{MODEL_PATH}{name}", "Resources > Models")
+    return tuple(ModelPath(name=name, path=path) for name, path in found.items())
+
+
+def _named_as(written: str, named: set[str]) -> str:
+    """Return what the runs call a listed model: its name, or the one name of theirs that means the same model."""
+    if written in named:
+        return written
+    known = model_by_spelling(written)
+    same = [name for name in sorted(named) if known is not None and model_by_spelling(name) is known]
+    return same[0] if len(same) == 1 else written
+
+
+def _refuse_model_name(reading: Reading, field: str, setting: Setting) -> None:
+    """Refuse as a path the name of a model on Hugging Face: `meta-llama/Llama-3.2-1B-Instruct`."""
+    if is_published(setting.text):
+        message = f"{shown(setting.value)} is the name of a model on Hugging Face, not the directory that holds it"
+        fix = "write the path of the downloaded model; for a directory of that name below the experiment, begin with ./"
+        expected, line = "the path of a directory", setting.source.line
+        reading.add("invalid-value", message, field=field, expected=expected, actual=setting.value, line=line, fix=fix)
+
+
+def _meant(name: str, listed: set[str]) -> list[str]:
+    """Return the listed model that a row means: nearly its name, or a part of one name alone (`1B`)."""
+    parts = [other for other in sorted(listed) if name.casefold() in other.casefold()]
+    return close_matches(name, listed, limit=1, cutoff=_LIKELY_MISSPELT) or (parts if len(parts) == 1 else [])
+
+
+def _required_by_runs(
+    reading: Reading, runs: tuple[Run, ...], config: dict[str, Setting], dataset: Dataset | None
+) -> None:
+    tuned = [run for run in runs if run.type == "fine-tuned"]
+    given = {f.field for f in errors_in(reading.findings)}  # a value that cannot be read is not a missing one
+    unread = not tuned and "runs" not in given
+    for name in ("epochs", "batch_size"):
+        lacking = unread or any(name not in run.parameters for run in tuned)
+        if lacking and name not in config and name not in given and not reading.template.gives(name):
+            reading.missing(name, "Configuration > Training")
+    lacking = unread or any("dataset" not in run.parameters for run in tuned)
+    if lacking and dataset is None and "dataset" not in given:
+        reading.missing("dataset", "Resources > Dataset")
+    if unread and "type" not in given:
+        reading.missing("fine-tuned runs", "All Runs", "| RUN_NAME | MODEL | ... | Fine-tuned |")

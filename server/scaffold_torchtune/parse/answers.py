@@ -10,19 +10,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from scaffold_torchtune.findings import Finding, Location, Question, Scalar, errors_in, finding
+from scaffold_torchtune.findings import (
+    Finding,
+    Location,
+    Question,
+    Scalar,
+    did_you_mean,
+    errors_in,
+    escape,
+    finding,
+    shown,
+)
 from scaffold_torchtune.models import Answer
 from scaffold_torchtune.parse import values
-from scaffold_torchtune.parse.advice import MODEL_PATH, NAME, Place, advise, holder, parameter_named, text_of
+from scaffold_torchtune.parse.document_lines import Written
 from scaffold_torchtune.parse.drafts import Draft, LocalDraft, SourceText, SummaryDraft
-from scaffold_torchtune.parse.markdown_lines import Written
-from scaffold_torchtune.parse.reading import Reading
+from scaffold_torchtune.parse.reading import MODEL_PATH, NAME, Place, Reading, advise, holder, parameter_named, text_of
 from scaffold_torchtune.parse.values import configured
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_CONFIGURATION, OF_LOCAL, PARAMETERS, Parameter
-from scaffold_torchtune.system.text import did_you_mean, escape, shown
-from scaffold_torchtune.torchtune_facts.model_registry import model_by_spelling
+from scaffold_torchtune.torchtune_facts import model_by_spelling
 
 SETTLED: Final = frozenset({"missing-field", "ambiguous", "invalid-value"})
 """The codes of problems with one value of one field."""

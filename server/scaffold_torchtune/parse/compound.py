@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from scaffold_torchtune.parse import methods, values
+from scaffold_torchtune.findings import shown
+from scaffold_torchtune.parse import notations, values
 from scaffold_torchtune.parse.drafts import SourceText
-from scaffold_torchtune.parse.methods import NotHonoured
-from scaffold_torchtune.settings import recipes
+from scaffold_torchtune.parse.notations import NotHonoured
 from scaffold_torchtune.settings.kinds import PROJECTIONS
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import (
@@ -23,7 +23,7 @@ from scaffold_torchtune.settings.unsupported import (
     is_refused,
     other_training,
 )
-from scaffold_torchtune.system.text import shown
+from scaffold_torchtune.torchtune_facts import LORA, method_in_words
 
 _WANDB: Final = r"(?:wandb|w b|weights (?:and )?biases)"
 _IS_WANDB: Final = re.compile(
@@ -130,7 +130,7 @@ _WRITE_PLACES: Final = (
 def parameter_of(label: str) -> Parameter | None:
     """Return the parameter that a label means, be it in words of its own (`Use W&B`, `Custom recipe`)."""
     words = normalize(label)
-    if words in _RECIPES_TOO | _OF_LORA or recipes.in_words(words):
+    if words in _RECIPES_TOO | _OF_LORA or method_in_words(words):
         return PARAMETERS["recipe"]
     if words in _GPUS_TOO:
         return PARAMETERS["gpus"]
@@ -140,7 +140,7 @@ def parameter_of(label: str) -> Parameter | None:
 def has_words_of_its_own(label: str) -> bool:
     """Return whether what a label's text means depends on the label, not on its parameter alone."""
     words = normalize(label)
-    return _switches_wandb(words) or words in _LOGGERS | _OF_LORA or recipes.in_words(words) is not None
+    return _switches_wandb(words) or words in _LOGGERS | _OF_LORA or method_in_words(words) is not None
 
 
 def reads(label: str) -> bool:
@@ -168,8 +168,8 @@ def parts(label: str, field: SourceText) -> dict[str, SourceText]:
     if parameter is None or (values.is_unset(field.text) and not says_none(label, field.text)):
         return {}
     found: _Read
-    if words in _OF_LORA or recipes.in_words(words):
-        found = _named_method(recipes.in_words(words) or recipes.LORA, field)
+    if words in _OF_LORA or method_in_words(words):
+        found = _named_method(method_in_words(words) or LORA, field)
     elif has_words_of_its_own(label):
         found = {"wandb_mode": mode} if (mode := _mode_of(words, field)) else {}
     elif words in {"recipe", *_RECIPES_TOO} and _RECIPE.fullmatch(field.text) and not other_training(field.text):
@@ -204,7 +204,7 @@ _Read = Mapping[str, SourceText | str]
 
 def _method(field: SourceText) -> _Read:
     """Return the method, and the settings that the line gives besides."""
-    found = methods.read(_whole(field))
+    found = notations.read_method(_whole(field))
     named = {} if found.recipe is None else {"recipe": found.recipe}
     return {**named, **found.settings, **(places_of(" ".join(found.modules)) if found.modules else {})}
 
@@ -213,10 +213,10 @@ def _named_method(method: str, field: SourceText) -> _Read:
     """Return the method that a label names, with the settings that its line gives: `LoRA: r=16`, `LoRA: yes`."""
     text = _whole(field)
     plain = text.strip(" `\"'.").lower()
-    if plain in _OFF and method == recipes.LORA:
+    if plain in _OFF and method == LORA:
         raise NotHonoured("says what is not done", "write '- **Method:** full fine-tuning', if that is meant")
     if plain in _ON | _OFF:
-        return {"recipe": method if plain in _ON else recipes.LORA}
+        return {"recipe": method if plain in _ON else LORA}
     return _method(_said(field, f"{method}, {text}"))
 
 

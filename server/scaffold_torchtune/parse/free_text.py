@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from scaffold_torchtune.parse import methods
-from scaffold_torchtune.settings import recipes
+from scaffold_torchtune.parse import notations
 from scaffold_torchtune.settings.unsupported import asked_otherwise
+from scaffold_torchtune.torchtune_facts import FULL, LORA
 
 
 def _words(text: str) -> frozenset[str]:
@@ -302,7 +302,7 @@ def settings_in_note(text: str) -> Iterator[tuple[str, str]]:
         said = _LEADING.sub("", said, count=1) if _LEADING.match(said) else said
         while _TRAILING.search(said):
             said = _TRAILING.sub("", said)
-        if (found := methods.setting(said)) is not None:
+        if (found := notations.setting_beside_method(said)) is not None:
             yield found
 
 
@@ -484,7 +484,7 @@ def _first(text: str, counts: Callable[[str, re.Match[str]], bool]) -> Named:
             return Named(other=other[0])
         for match in _METHOD.finditer(clause):
             if found.recipe is None and counts(clause, match):
-                found = Named(recipe=recipes.FULL if match["full"] else recipes.LORA)
+                found = Named(recipe=FULL if match["full"] else LORA)
     return found
 
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from scaffold_torchtune.parse import compound, free_text, local_labels, methods, notations, values
+from scaffold_torchtune.findings import escape, few, shown
+from scaffold_torchtune.parse import compound, free_text, local_lines, notations, values
 from scaffold_torchtune.parse.drafts import LocalDraft, SourceText
-from scaffold_torchtune.parse.local_labels import Topic
-from scaffold_torchtune.parse.local_lines import LocalEntry, Part, pair_of, parts
-from scaffold_torchtune.parse.methods import NotHonoured
-from scaffold_torchtune.settings import kinds, recipes
-from scaffold_torchtune.system import yamlio
+from scaffold_torchtune.parse.local_lines import LocalEntry, Part, Topic, pair_of, parts
+from scaffold_torchtune.parse.notations import NotHonoured
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.system.markdown import Fence, Table, Text
-from scaffold_torchtune.system.text import escape, few, shown
+from scaffold_torchtune.system.serialization import YamlDocument, YamlError, read_yaml
+from scaffold_torchtune.torchtune_facts import LORA
 
 # A document that sets one of these outside a block of YAML keeps its settings there.
 _CORE = frozenset({"conda_env", "output_dir_base", "my_wandb_project"})
@@ -48,7 +48,7 @@ def read_local(text: str, file: str) -> LocalDraft:
         return draft
     found = parts(root)
     draft.sections = {p.title: p.line for p in reversed(found) if p.title and "nothing" not in p.topic}
-    _take([*_block(front, 1, local_labels.TOP, draft), *(entry for part in found for entry in part.entries)], draft)
+    _take([*_block(front, 1, local_lines.TOP, draft), *(entry for part in found for entry in part.entries)], draft)
     for field in _loaded_modules(found, draft):
         _set(draft, "modules", field)
     read_blocks = set() if draft.settings.keys() & _CORE else _blocks(found, draft)
@@ -63,7 +63,7 @@ def read_local(text: str, file: str) -> LocalDraft:
 def scratch_directory(text: str, file: str) -> str | None:
     """Return the scratch directory that a claude.local.md names, or None where it names none that is plainly a path."""
     found = read_local(text, file).settings.get("scratch_dir")
-    value = values.value_of(local_labels.parameter("scratch_dir"), found) if found else None
+    value = values.value_of(local_lines.parameter("scratch_dir"), found) if found else None
     return None if value is None else str(value)
 
 
@@ -82,7 +82,7 @@ def _blocks(found: list[Part], draft: LocalDraft) -> set[int]:
     lines: set[int] = set()
     for fence, topic in [pair for part in found for pair in part.fences]:
         if fence.language.lower() in {"yaml", "yml"} and "nothing" not in topic:
-            about = topic if local_labels.is_of_others(topic) else topic | local_labels.TOP
+            about = topic if local_lines.is_of_others(topic) else topic | local_lines.TOP
             _take(list(_block(fence.content, fence.line, about, draft)), draft)
             lines.add(fence.line)
     return lines
@@ -91,8 +91,8 @@ def _blocks(found: list[Part], draft: LocalDraft) -> set[int]:
 def _block(text: str, offset: int, topic: Topic, draft: LocalDraft) -> Iterator[LocalEntry]:
     """Yield what a block of YAML says, whose first line is line `offset` + 1 of the document."""
     try:
-        document = yamlio.read(text)
-    except yamlio.YamlError as error:
+        document = read_yaml(text)
+    except YamlError as error:
         message = f"the block of YAML cannot be read: {escape(error.message)}"
         draft.add("invalid-value", message, line=offset + (error.line or 1), fix="correct the YAML")
         draft.readable = False
@@ -101,18 +101,18 @@ def _block(text: str, offset: int, topic: Topic, draft: LocalDraft) -> Iterator[
         if not isinstance(value, dict):
             yield from _of_key(document, (key,), value, offset, topic)
             continue
-        below = local_labels.topic_of(key, topic)
+        below = local_lines.topic_of(key, topic)
         for name, nested in value.items():
             yield from _of_key(document, (key, name), nested, offset, below)
-            is_deep = isinstance(nested, dict) and any(map(local_labels.is_label, nested))
-            if is_deep and not local_labels.is_of_others(below):
+            is_deep = isinstance(nested, dict) and any(map(local_lines.is_label, nested))
+            if is_deep and not local_lines.is_of_others(below):
                 note, line = f"{key} > {name}", offset + (document.line((key, name)) or 1)
                 message = f"{note}: what is nested so deeply is not read"
                 _unused(draft, note, line, message, "write its settings one level higher")
 
 
 def _of_key(
-    document: yamlio.YamlDocument, path: tuple[str, ...], value: object, offset: int, topic: Topic
+    document: YamlDocument, path: tuple[str, ...], value: object, offset: int, topic: Topic
 ) -> Iterator[LocalEntry]:
     """Return one key of a block of YAML, with its value as it is written."""
     last = 0
@@ -129,8 +129,8 @@ def _take(entries: list[LocalEntry], draft: LocalDraft) -> None:
     """Take every setting among what a document says. What each node of a cluster has comes last."""
     doubtful: list[LocalEntry] = []
     for entry in [entry for entry in entries if not values.is_open(entry.value)]:
-        name = local_labels.setting(entry.label, entry.topic)
-        if local_labels.may_describe_the_machine(entry.label, entry.value, entry.topic):
+        name = local_lines.setting(entry.label, entry.topic)
+        if local_lines.may_describe_the_machine(entry.label, entry.value, entry.topic):
             doubtful.append(entry)
         elif name is None:
             _note_line(entry, draft)
@@ -150,7 +150,7 @@ def _take_one(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
         fix = f"write '(none)' if the site is to choose, or `{entry.value}` in backticks if that is the {name}'s name"
         _refuse(draft, "ambiguous", entry, name, message, escape(fix))
         return
-    if local_labels.parameter(name).kind == "path":
+    if local_lines.parameter(name).kind == "path":
         _refuse_placeholder(name, entry, draft)
     try:
         found = _parts(name, entry)
@@ -170,7 +170,7 @@ def _parts(name: str, entry: LocalEntry) -> dict[str, SourceText]:
     """
     label = entry.label
     if name == "wandb_mode" and not compound.has_words_of_its_own(label):
-        switched = local_labels.of_wandb(label)
+        switched = local_lines.of_wandb(label)
         label = f"wandb {switched}" if switched else name
     elif name != "wandb_mode":
         label = name
@@ -202,7 +202,7 @@ def _same(name: str, one: SourceText, other: SourceText) -> bool:
     """Return whether two texts are one value: a slash at the end of a path, or quotes, make no other."""
     if one.text == other.text:
         return True
-    first, second = (values.value_of(local_labels.parameter(name), field) for field in (one, other))
+    first, second = (values.value_of(local_lines.parameter(name), field) for field in (one, other))
     if first is None or second is None:
         return False
     return kinds.slurm_seconds(str(first)) == kinds.slurm_seconds(str(second)) if name == "time" else first == second
@@ -219,34 +219,34 @@ def _refuse(draft: LocalDraft, code: str, entry: LocalEntry, name: str, message:
 
 def _fits(name: str, entry: LocalEntry) -> bool:
     """Return whether the value is one that the parameter may have."""
-    return values.value_of(local_labels.parameter(name), entry.as_field()) is not None
+    return values.value_of(local_lines.parameter(name), entry.as_field()) is not None
 
 
 def _is_plainly(name: str, entry: LocalEntry) -> bool:
     """Return whether the value is one as it stands: `64 cores` and `512 GB` rather describe what a node has."""
-    known = local_labels.parameter(name)
+    known = local_lines.parameter(name)
     return _fits(name, entry) and notations.plain(known, entry.value) == entry.value
 
 
 def _note_line(entry: LocalEntry, draft: LocalDraft) -> None:
     """Remark on a label that sets nothing where it stands, if it may have been meant to."""
-    is_slurm, is_strict = local_labels.is_of_slurm(entry.topic), local_labels.is_strict(entry.topic)
-    if local_labels.is_of_others(entry.topic):
+    is_slurm, is_strict = local_lines.is_of_slurm(entry.topic), local_lines.is_strict(entry.topic)
+    if local_lines.is_of_others(entry.topic):
         return
     if _asks_for_other_runs(entry):
         message = f"{entry.note}: {shown(entry.label)} is {shown(entry.value)}, which is not read here"
         fix = "write it in the experiment's summary, if the runs are to have it; else take it out"
         _refuse(draft, "misspelt-field", entry, entry.label, message, fix)
         return
-    if name := local_labels.slurms(entry.label):
+    if name := local_lines.slurms(entry.label):
         if not is_slurm and _is_plainly(name, entry):
             message = f"{entry.note}: {name} is not taken from here, where it may be another than SLURM's"
             _unused(draft, name, entry.line, message, "if it is SLURM's, write it below '## SLURM Defaults'")
         return
     if not is_strict and not is_slurm:
         return
-    near = local_labels.nearly(entry.label)
-    parameter = local_labels.of_the_summary(entry.label)
+    near = local_lines.nearly(entry.label)
+    parameter = local_lines.of_the_summary(entry.label)
     message = f"{entry.note}: {shown(entry.label)} is not a setting"
     if near and _fits(near[1], entry):
         message += f"; did you mean {near[0]!r}?"
@@ -258,7 +258,7 @@ def _note_line(entry: LocalEntry, draft: LocalDraft) -> None:
     elif parameter and _fits(parameter.name, entry):
         message += f" of {draft.file}"
         _unused(draft, parameter.name, entry.line, message, "write it in the experiment's summary")
-    elif local_labels.is_other_option(entry.label) or (is_strict and not local_labels.is_for_people(entry.label)):
+    elif local_lines.is_other_option(entry.label) or (is_strict and not local_lines.is_for_people(entry.label)):
         _unused(draft, entry.label, entry.line, message, "nothing, unless it was meant to change the jobs")
 
 
@@ -266,18 +266,18 @@ def _asks_for_other_runs(entry: LocalEntry) -> bool:
     """Return whether a line names a method, modules of LoRA or the like that only a summary can say."""
     parameter = compound.parameter_of(entry.label)
     if parameter is None:
-        return local_labels.is_of_slurm(entry.topic) and compound.asked_of(entry.label, entry.value) is not None
+        return local_lines.is_of_slurm(entry.topic) and compound.asked_of(entry.label, entry.value) is not None
     return parameter.name in compound.OF_OTHER_RUNS and parameter.local is None and not is_usual(entry.value)
 
 
 def is_usual(value: str) -> bool:
     """Return whether a text names what every run is unless a summary says otherwise: LoRA."""
-    return methods.is_named(value) and methods.read(value) == methods.Method(recipes.LORA, {})
+    return notations.is_method_named(value) and notations.read_method(value) == notations.Method(LORA, {})
 
 
 def _note_machine(entry: LocalEntry, draft: LocalDraft) -> None:
     """Remark on `GPUs: 8` below Cluster, which a job asks for or a node has: refused where nothing else says it."""
-    name = local_labels.slurms(entry.label)
+    name = local_lines.slurms(entry.label)
     if name is None:
         return
     if name == "gpu_type" or name in draft.settings or not _is_plainly(name, entry):
@@ -295,14 +295,14 @@ def _note_unread(found: Sequence[Part], draft: LocalDraft, read_blocks: set[int]
     for part in found:
         title = part.title or "the document"
         for entry in part.unclear:
-            if local_labels.setting(entry.label, entry.topic) and not values.is_unset(entry.value):
+            if local_lines.setting(entry.label, entry.topic) and not values.is_unset(entry.value):
                 message = f"{entry.note}: a line without a colon is not read"
                 _unused(draft, entry.label, entry.line, message, _AS_A_LINE)
         for table, topic in part.tables:
             names = _names_settings(table, topic)
-            if (local_labels.is_strict(topic) or names) and not local_labels.is_of_others(topic):
+            if (local_lines.is_strict(topic) or names) and not local_lines.is_of_others(topic):
                 message = f"{title}: a table of this form is not read for settings"
-                code = "misspelt-field" if names and local_labels.is_strict(topic) else "unused-field"
+                code = "misspelt-field" if names and local_lines.is_strict(topic) else "unused-field"
                 fix = f"give it two columns, Setting and Value; {_AS_A_LINE}"
                 draft.add(code, message, field="table", line=table.line, fix=fix)
         _note_examples(part, draft)
@@ -340,7 +340,7 @@ def _note_examples(part: Part, draft: LocalDraft) -> None:
     """Remark on an example of a job script that asks for another job than the settings do."""
     others: list[str] = []
     for entry in part.examples:
-        name = local_labels.setting(entry.label, entry.topic)
+        name = local_lines.setting(entry.label, entry.topic)
         if name is None or values.is_open(entry.value):
             continue
         try:
@@ -359,14 +359,14 @@ def _note_examples(part: Part, draft: LocalDraft) -> None:
 
 def _names_settings(table: Table, topic: Topic) -> bool:
     cells = [*table.header, *(row.cells[0] for row in table.rows if row.cells)]
-    return any(local_labels.setting(cell.plain, topic) for cell in cells)
+    return any(local_lines.setting(cell.plain, topic) for cell in cells)
 
 
 def _settings_in(fence: Fence, topic: Topic) -> Iterator[int]:
     """Return the lines of a block below SLURM Defaults or the like that set something."""
     for number, line in _numbered(fence) if "slurm" in topic else ():
         pair = None if "#SBATCH" in line else pair_of(Text(line.strip(), number))
-        if pair and local_labels.setting(pair.label, topic) and not values.is_unset(pair.value):
+        if pair and local_lines.setting(pair.label, topic) and not values.is_unset(pair.value):
             yield number
 
 

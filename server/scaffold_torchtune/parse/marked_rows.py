@@ -10,15 +10,15 @@ from dataclasses import replace
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Location, finding
+from scaffold_torchtune.findings import Finding, Location, few, finding, shown
 from scaffold_torchtune.models import Run, Setting
 from scaffold_torchtune.parse import values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
 from scaffold_torchtune.parse.reading import Reading
-from scaffold_torchtune.settings import kinds, recipes
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import PARAMETERS, by_label, normalize
 from scaffold_torchtune.system.markdown import Row
-from scaffold_torchtune.system.text import few, shown
+from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, method_of
 
 PLAN_CANCELLED: Final = "plan_cancelled_runs"
 """The parameter that says whether runs that are marked as cancelled are planned."""
@@ -206,7 +206,7 @@ def blank_cells(
 def _has_none(run: Run, name: str, config: Mapping[str, Setting]) -> bool:
     """Whether a run has no such setting, as all of its weights are trained."""
     recipe = run.parameters.get("recipe") or config.get("recipe")
-    return name in recipes.OF_LORA and recipe is not None and recipes.method_of(recipe.text) == recipes.FULL
+    return name in OF_LORA and recipe is not None and method_of(recipe.text) == FULL
 
 
 def _gets(

@@ -6,19 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Scalar, finding
+from scaffold_torchtune.findings import Finding, Scalar, escape, few, finding, shown
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
-from scaffold_torchtune.parse import compound, free_text, headings, methods, values
+from scaffold_torchtune.parse import compound, free_text, headings, notations, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_asked, is_no_run, mark_of, not_struck
-from scaffold_torchtune.parse.methods import NotHonoured
+from scaffold_torchtune.parse.notations import NotHonoured
 from scaffold_torchtune.parse.reading import Reading, not_typed
-from scaffold_torchtune.settings import parameters, recipes
+from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, by_plural, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, other_training
 from scaffold_torchtune.system.markdown import Row, Section, Table
-from scaffold_torchtune.system.text import escape, few, shown
+from scaffold_torchtune.torchtune_facts import LORA, method_in_words, method_of
 
 _NAME_COLUMNS = frozenset({"run name", "run", "name", "run id", "run number"})
 _OVERVIEWS = frozenset({"overview", "summary", "experiment overview", "experimental design", "design"})
@@ -252,14 +252,14 @@ def _differing_methods(
 ) -> Iterator[Finding]:
     """Yield a finding where the methods that the summary says it compares are not those of the runs."""
     texts = [text.strip() for text in _BETWEEN.split((field.full or field.text).strip("[]{}() ")) if text.strip()]
-    said = [recipes.in_words(text) or recipes.method_of(text) for text in texts]
+    said = [method_in_words(text) or method_of(text) for text in texts]
     if other := other_training(field.full or field.text):
         message = f"{field.note} says that methods are compared, of which {shown(other)} is not scaffolded"
         fix = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
         yield finding("unsupported-setting", message, field="recipe", file=file, line=field.line, fix=fix)
     elif None not in said:
         given = [run.parameters.get("recipe") or config.get("recipe") for run in tuned]
-        planned = {recipes.method_of(setting.text) if setting else recipes.LORA for setting in given}
+        planned = {method_of(setting.text) if setting else LORA for setting in given}
         if planned != set(said):
             message = f"{field.note} says that the methods are {', '.join(texts)}, but the runs have others"
             fix = "correct the one that is wrong; the runs count"
@@ -331,7 +331,7 @@ class _Columns:
             return parameter.name
         elif label not in _FOR_PEOPLE and label:
             texts = [cells[i].full or cells[i].text for cells in self.cells if i in cells]
-            if any(methods.speaks_of_method(text) for text in texts):
+            if any(notations.speaks_of_method(text) for text in texts):
                 self.parameters.setdefault(i, PARAMETERS["recipe"])
                 self.labels[i] = "method"
                 return "recipe"
@@ -482,7 +482,7 @@ def _said(
             reading.not_honoured(column.text, cell, NotHonoured(what, fix))
     kind = row.cells.get(columns.type) if columns.type is not None else None
     remark = "" if kind is None else kind.text.removeprefix(values.without_remark(kind.text)).strip(" ()")
-    if columns.type is not None and kind is not None and methods.is_named(remark):  # `Fine-tuned (full)`
+    if columns.type is not None and kind is not None and notations.is_method_named(remark):  # `Fine-tuned (full)`
         found = compound.parts("method", replace(kind, text=remark, full=None, source=None))
         yield from ((columns.type, PARAMETERS[name], part) for name, part in found.items())
     for i, parameter in columns.parameters.items():
@@ -516,7 +516,7 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
     written = values.without_remark(text.text)
     found = _TYPES.get(normalize(written)) or ("fine-tuned" if row.mark and "type" in row.mark.lower() else None)
     remark = text.text.removeprefix(written).strip()
-    if found == "fine-tuned" and not methods.is_named(remark.strip("() ")):
+    if found == "fine-tuned" and not notations.is_method_named(remark.strip("() ")):
         columns.remark(columns.type, "type", text, written, remark, reading)
     elif found is None:
         message, fix = f"the type is {shown(text.text)}, not {_ALLOWED_TYPES}", f"write {_ALLOWED_TYPES}"

@@ -10,20 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from scaffold_torchtune.findings import Scalar
+from scaffold_torchtune.findings import Scalar, few, shown
 from scaffold_torchtune.models import Run, Setting
 from scaffold_torchtune.parse import compound, free_text, headings, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, UnreadLine
 from scaffold_torchtune.parse.free_text import SEVERAL, Stated
-from scaffold_torchtune.parse.methods import NotHonoured
+from scaffold_torchtune.parse.notations import NotHonoured
 from scaffold_torchtune.parse.reading import Reading
-from scaffold_torchtune.settings import kinds, recipes
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, is_refused
-from scaffold_torchtune.system.text import few, shown
+from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, method_of, recipes_agree
 
 _OF_ANOTHER: Final = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
-_METHODS: Final = {recipes.LORA: "LoRA", recipes.FULL: "full fine-tuning"}
+_METHODS: Final = {LORA: "LoRA", FULL: "full fine-tuning"}
 _TO_CONFIGURATION: Final = (
     "write it as a line '- **Name:** value' under '## Configuration', if the runs are to have it; else take it out"
 )
@@ -49,7 +49,7 @@ class _Tuned:
 
     def of(self, name: str, run: Run) -> Scalar:
         """Return what a run has of a parameter: its own, that of all, the default or what follows from others."""
-        if name in recipes.OF_LORA and self.method(run) == recipes.FULL:
+        if name in OF_LORA and self.method(run) == FULL:
             return None
         planned = run.parameters.get(name) or self.config.get(name)
         if planned is not None and name != "effective_batch_size":
@@ -84,7 +84,7 @@ class _Tuned:
     def method(self, run: Run) -> str | None:
         """Return how a run is trained; None where that is not known."""
         recipe = run.parameters.get("recipe") or self.config.get("recipe")
-        return recipes.LORA if recipe is None else recipes.method_of(recipe.text)
+        return LORA if recipe is None else method_of(recipe.text)
 
     def replicates(self) -> set[int]:
         """Return how many runs there are of each condition, which is all that runs have but their seeds."""
@@ -247,9 +247,9 @@ def _of_other_runs(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
     for part, each in said.items():
         value, levels = values.value_of(PARAMETERS[part], each), tuned.levels(part)
         if part == "recipe" and value is not None:
-            is_so = any(recipes.agree(str(has or recipes.LORA), str(value)) for has in levels)
+            is_so = any(recipes_agree(str(has or LORA), str(value)) for has in levels)
         else:
-            is_so = value in levels or (part in recipes.OF_LORA and levels.keys() == {None})
+            is_so = value in levels or (part in OF_LORA and levels.keys() == {None})
         if value is not None and not is_so and not line.vague:
             _other_value(reading, part, text, value, levels, "misspelt-field")
             return
@@ -280,7 +280,7 @@ def _notes(reading: Reading, row: RowDraft, run: Run, tuned: _Tuned) -> None:
 def _setting_beside(reading: Reading, name: str, text: str, note: SourceText, run: Run, tuned: _Tuned) -> None:
     value = values.value_of(PARAMETERS[name], replace(note, text=text, full=None, source=None))
     has = tuned.of(name, run)
-    if value is None or has == value or (has is None and name in recipes.OF_LORA):
+    if value is None or has == value or (has is None and name in OF_LORA):
         return
     message = f"{name} of the run {shown(run.name)} is {shown(has)}, but its {note.note} says {shown(value)}"
     fix = f"write the one that is meant in a column of {name}, and the note without it"

@@ -4,14 +4,13 @@ import re
 import unicodedata
 from dataclasses import replace
 
-from scaffold_torchtune.findings import Scalar
+from scaffold_torchtune.findings import Scalar, shown
 from scaffold_torchtune.parse import notations
 from scaffold_torchtune.parse.drafts import SourceText, Typed
-from scaffold_torchtune.settings import kinds, recipes
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
-from scaffold_torchtune.system.text import shown
-from scaffold_torchtune.torchtune_facts.model_registry import model_by_spelling
+from scaffold_torchtune.torchtune_facts import method_in_words, model_by_spelling
 
 _VALIDATION = frozenset({"validation during training", "validation"})
 _NO_TEXT = re.compile(r"\(?(?:none|no|blank|empty|no (?:system )?prompt|no (?:system )?message)\)?\.?", re.IGNORECASE)
@@ -399,7 +398,7 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
             return _path(parameter, text)
     if parameter.name == "lr_scheduler" and _COSINE.fullmatch(text):
         return "get_cosine_schedule_with_warmup"
-    if parameter.name == "recipe" and (method := recipes.in_words(text)):
+    if parameter.name == "recipe" and (method := method_in_words(text)):
         return method
     try:
         return parameter.read(text)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
+from scaffold_torchtune.findings import close_matches, shown
 from scaffold_torchtune.parse import compound
 from scaffold_torchtune.parse.drafts import SourceText, UnreadLine
 from scaffold_torchtune.parse.headings import OF_JOBS
@@ -21,8 +22,7 @@ from scaffold_torchtune.settings.parameters import (
     nearest_label,
     normalize,
 )
-from scaffold_torchtune.system.text import close_matches, shown
-from scaffold_torchtune.system.yamlio import KeyPath
+from scaffold_torchtune.system.serialization import KeyPath
 
 YamlValue = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
 """A single value. The reader types it by its parameter, and says what is wrong with it there."""

@@ -6,7 +6,8 @@ makes of `1e-5` or `1:30:00` does not matter. Text that YAML reads as something 
 
 from collections.abc import Iterator
 
-from scaffold_torchtune.parse import compound, foreign, methods, yaml_form
+from scaffold_torchtune.findings import escape, shown
+from scaffold_torchtune.parse import compound, notations, yaml_form, yaml_source
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.parse.marked_rows import mark_of, not_struck
 from scaffold_torchtune.parse.yaml_source import YamlSource, field_at
@@ -19,9 +20,7 @@ from scaffold_torchtune.settings.parameters import (
     normalize,
 )
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED
-from scaffold_torchtune.system import yamlio
-from scaffold_torchtune.system.text import escape, shown
-from scaffold_torchtune.system.yamlio import KeyPath
+from scaffold_torchtune.system.serialization import KeyPath, YamlError, read_yaml
 
 _OWN = {"prompt": "prompt", "system_prompt": "system_prompt", "dataset_path": "dataset"}
 _TRAINING: KeyPath = ("data", "training")
@@ -31,8 +30,8 @@ def read_yaml_summary(text: str, file: str) -> SummaryDraft:
     """Read a summary in the YAML form. Problems of its form are noted in the draft."""
     draft = SummaryDraft(file, text=text)
     try:
-        document = yamlio.read(text)
-    except yamlio.YamlError as error:
+        document = read_yaml(text)
+    except YamlError as error:
         message = f"the file is not YAML that can be read: {escape(error.message)}"
         draft.add("invalid-value", message, line=error.line, fix="correct the YAML at this line")
         draft.readable = False
@@ -43,7 +42,7 @@ def read_yaml_summary(text: str, file: str) -> SummaryDraft:
         draft.add("invalid-value", "the file is not a mapping of sections", line=1, fix=fix)
         draft.readable = False
         return draft
-    if foreign.note_foreign(data, draft):
+    if yaml_source.note_foreign(data, draft):
         return draft
     source = YamlSource(document, data, draft)
     yaml_form.check_shape(source)
@@ -210,7 +209,7 @@ def _column(source: YamlSource, path: KeyPath, unknown: set[str]) -> str | None:
         return key
     if found is not None and found.column:
         return found.name
-    if found is None and methods.speaks_of_method(str(source.at(path))):
+    if found is None and notations.speaks_of_method(str(source.at(path))):
         return "method"
     if asked := compound.asked_of(key, str(source.at(path))):
         what = f"asks for {shown(asked)}, which is not scaffolded"

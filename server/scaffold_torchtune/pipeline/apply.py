@@ -9,26 +9,25 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from scaffold_torchtune.findings import Finding, Question, Refused, Scalar, finding, refuse
+from scaffold_torchtune.findings import Finding, Question, Refused, Scalar, escape, few, finding, refuse
 from scaffold_torchtune.models import Plan, RunChange
-from scaffold_torchtune.parse.advice import Advice, advise_columns
-from scaffold_torchtune.pipeline import scaffold_log, state
+from scaffold_torchtune.parse.reading import Advice, advise_columns
+from scaffold_torchtune.pipeline import journal, state
 from scaffold_torchtune.pipeline.backend import Backend, digest_beside
 from scaffold_torchtune.pipeline.backup import Backup, History, Reason, history_in_the_way
-from scaffold_torchtune.pipeline.changes import STARTED, decisions, job_outputs, refuse_started, started_setups
+from scaffold_torchtune.pipeline.changes import STARTED, decisions, refuse_started, started_setups
 from scaffold_torchtune.pipeline.locate import copied
-from scaffold_torchtune.pipeline.plan_file import NotAPlan, read_plan
 from scaffold_torchtune.pipeline.prepare import Prepared
-from scaffold_torchtune.pipeline.state import Record, hash_of, hashes_of
-from scaffold_torchtune.plan.planner import with_id
-from scaffold_torchtune.render import Rendered
+from scaffold_torchtune.pipeline.run_states import job_outputs
+from scaffold_torchtune.pipeline.state import NotAPlan, Record, hash_of, hashes_of, read_plan
+from scaffold_torchtune.plan import with_id
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import RenderedRun, RenderResult, changes_of
 from scaffold_torchtune.settings.parameters import PARAMETERS
+from scaffold_torchtune.setup import Rendered
 from scaffold_torchtune.system import layout, locking
 from scaffold_torchtune.system.files import Tree, sha256
 from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, RUN_FILES, SETUP_YAML
-from scaffold_torchtune.system.text import escape, few
 
 
 @contextmanager
@@ -44,7 +43,7 @@ def writing(tree: Tree) -> Iterator[None]:
         raise refuse("unsafe-path", message, file=layout.LOG, fix=fix)
     tree.prepare()
     with tree.locked():
-        scaffold_log.settle(tree)
+        journal.settle(tree)
         yield
 
 
@@ -197,6 +196,7 @@ def write_renders(
         if changes[directory].kind == "changed" and not changes[directory].is_started and job_outputs(tree, directory):
             raise Refused("a run was submitted meanwhile", started_setups(tree, plan, [one.run], request))
         past = _keep(tree, changes[directory], history, edited)
+        earlier = before.past if (before := state.load_record(tree, directory)) else ()
         # Halves of two generations must never look ready: what makes a run submit-ready goes first.
         tree.remove(f"{directory}/{FINETUNE_SLURM}")
         # setup may replace what lies there now: it is ours, or the user let it go
@@ -206,7 +206,7 @@ def write_renders(
             setup_yaml=sha256(text),
             replaced=tuple(sorted({*replaced})),
             sources={key: str(setting.source) for key, setting in one.run.settings.items()},
-            past=past or (before.past if (before := state.load_record(tree, directory)) else ()),
+            past=tuple(dict.fromkeys((*earlier, *past))),
         )
         state.save(tree, layout.record(directory), record)
         tree.write(f"{directory}/{SETUP_YAML}", text)

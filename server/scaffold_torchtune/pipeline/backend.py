@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scaffold_torchtune.findings import Refused, refuse
+from scaffold_torchtune.findings import Refused, escape, few, refuse, shown
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.pipeline.external_setup import environment_of
 from scaffold_torchtune.pipeline.prepare import named_script
 from scaffold_torchtune.pipeline.state import identity
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.setup import Outcome, run_script
-from scaffold_torchtune.setup.external.failures import Cause
+from scaffold_torchtune.setup.external import Cause
 from scaffold_torchtune.system import layout, processes
 from scaffold_torchtune.system.files import Tree, is_taken, read_regular, sha256
-from scaffold_torchtune.system.text import escape, few, shown
 
 
 @dataclass(frozen=True)

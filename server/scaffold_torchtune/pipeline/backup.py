@@ -13,11 +13,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from scaffold_torchtune.findings import Finding, Refused, finding
+from scaffold_torchtune.findings import Finding, Refused, counted, escape, finding
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, sha256
-from scaffold_torchtune.system.json_stream import NotJson, read_json
-from scaffold_torchtune.system.text import counted, escape
+from scaffold_torchtune.system.serialization import NotJson, read_json
 
 _MOST: Final = 1_000
 """How many backups one second can have."""

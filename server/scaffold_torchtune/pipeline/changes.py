@@ -6,17 +6,13 @@ A run that was started is never changed unasked: it is kept as it was when it st
 import fnmatch
 import functools
 import itertools
-import posixpath
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from scaffold_torchtune.external_checks import queue
-from scaffold_torchtune.external_checks.queue import Job, Queue
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Question, Refused, finding
+from scaffold_torchtune.findings import Finding, Question, Refused, counted, did_you_mean, few, finding, shown
 from scaffold_torchtune.models import (
     ChangeKind,
     FieldChange,
@@ -25,26 +21,24 @@ from scaffold_torchtune.models import (
     PlannedRun,
     Results,
     RunChange,
-    RunState,
     Setting,
     Source,
     SourceKind,
     same_changes,
 )
 from scaffold_torchtune.pipeline import state
+from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.pipeline.state import Record, identity
-from scaffold_torchtune.plan.planner import with_id
+from scaffold_torchtune.plan import with_id
 from scaffold_torchtune.plan.run_settings import parameters_of
 from scaffold_torchtune.preflight.disk import inspect_results, unseen
-from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import DECISION, Request
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import KEYS, SURROUNDINGS
-from scaffold_torchtune.setup import run_bundled
+from scaffold_torchtune.setup import Rendered, run_bundled
 from scaffold_torchtune.system import layout
-from scaffold_torchtune.system.files import Tree, is_taken, is_there, real_path, sha256
+from scaffold_torchtune.system.files import Tree, is_taken, sha256
 from scaffold_torchtune.system.layout import RUN_FILES, SETUP_YAML
-from scaffold_torchtune.system.text import counted, did_you_mean, few, shown
 from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.run_files import RunFiles
 
@@ -459,108 +453,3 @@ def kept_values(plan: Plan) -> tuple[str, ...]:
     told = [*dict.fromkeys(_kept_as(field) for one in plan.kept for field in one.fields)]
     more = (f"and {len(told) - _LISTED} more",) if len(told) > _LISTED else ()
     return (*told[:_LISTED], *more)
-
-
-_ASKED: Final = 20
-"""Jobs of a run of which SLURM is asked what became of them: the last ones."""
-
-_JOB_OUTPUT: Final = re.compile(r"slurm-([0-9]{1,18})(?:_[0-9]{1,9})?\.out", re.ASCII)
-
-
-def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[str, RunState]:
-    """Return the state of each run, by its directory.
-
-    A run is started where a job of it waits or runs, where it has a slurm-*.out, or where its output directory holds
-    what a training leaves. It is finished where sacct says so or as many epochs as planned are there, and has failed
-    where sacct says so, or where squeue answers and knows no job of it. SLURM is asked only where something was
-    scaffolded.
-
-    Args:
-        tree: the experiment directory.
-        runs: as they were planned when they were scaffolded.
-        request: may say that SLURM is not to be asked.
-    """
-    runs = list(runs)
-    left = {run.directory: job_outputs(tree, run.directory) for run in runs}
-    waiting = queue.queued(tree.root, request) if runs else Queue({})
-    ids = {job for found in left.values() for job in sorted(found.values(), key=int)[-_ASKED:]}
-    past = queue.ended(tree.root, ids, request) if ids else Queue({})
-    root, why_unseen = real_path(tree.root), functools.cache(unseen)
-    found: dict[str, RunState] = {}
-    for run in runs:
-        at, path = str(root / run.directory), _output_directory(root, run)
-        results, jobs = inspect_results(path) if path else None, waiting.jobs.get(at, ())
-        resumes = run.value("resume_from_checkpoint") is True
-        if (resumes and results) or any(job.has_ended for job in jobs):  # maybe of what was replaced since
-            record = state.load_record(tree, run.directory)
-            before = record.past if record else ()
-            jobs = [job for job in jobs if job.id not in before]
-            results = None if resumes and results and {*results.names} <= {*before} else results
-        there = _state(run, left[run.directory], (path, results), (jobs, past.jobs.get(at, ()), waiting.unknown))
-        reasons = [f"jobs ({waiting.unknown})"] if waiting.unknown else []
-        if path and results is None and (reason := why_unseen(posixpath.dirname(path)) or unseen(path)):
-            reasons.append(f"outputs ({reason})")
-        if there.state == "scaffolded" and not _is_scaffolded(tree, run):
-            there = RunState(state="planned")
-        found[run.directory] = there.model_copy(update={"unseen": tuple(reasons)}) if reasons else there
-    return found
-
-
-def _output_directory(root: Path, run: PlannedRun) -> str:
-    """Return where a run's outputs are: those in the run's own directory moved with the experiment."""
-    path = arrivals.output_dir(run) or ""
-    own = f"{root}/{run.directory}/artifacts"
-    return own if run.value("project_dir") and not is_there(path) and is_there(own) else path
-
-
-def _is_scaffolded(tree: Tree, run: PlannedRun) -> bool:
-    return tree.kind(run.directory) == "directory" and tree.kind(f"{run.directory}/{layout.SETUP_YAML}") is not None
-
-
-def job_outputs(tree: Tree, directory: str) -> dict[str, str]:
-    """Return the names of a run's slurm-JOB.out, each with the id of its job."""
-    return {name: match[1] for name in tree.names(directory) if (match := _JOB_OUTPUT.fullmatch(name))}
-
-
-def _state(
-    run: PlannedRun,
-    outputs: Mapping[str, str],
-    of_outputs: tuple[str, Results | None],
-    of_slurm: tuple[Iterable[Job], Iterable[Job], str],
-) -> RunState:
-    """Return the state of a run by what lies there, and its jobs: in the queue, and as the accounting has them."""
-    (path, results), (queued, accounted, unknown) = of_outputs, of_slurm
-    # What the accounting has as not ended counts where the queue itself does not answer.
-    waiting = [job for job in (*queued, *(accounted if unknown else ())) if not job.has_ended]
-    past = sorted((job for job in (*accounted, *queued) if job.has_ended), key=_number)
-    left = results.names if results else ()
-    evidence = [f"job {job.id} is {job.state}" for job in waiting]
-    evidence += [f"job {job.id} was {job.state}" for job in past[-1:] if not waiting]
-    evidence += [few(sorted(outputs), _LISTED)] if outputs else []
-    evidence += [f"{few(left, _LISTED)} in {path}"] if left else []
-    done = results is not None and results.epochs >= run.integer("epochs", 1)
-    if waiting:
-        state = "running" if any(job.runs for job in waiting) else "submitted"
-    elif not evidence:
-        state = "scaffolded"
-    elif past:
-        state = "finished" if past[-1].state == "COMPLETED" else "failed"
-    elif done:
-        state = "finished"
-    else:
-        state = "submitted" if unknown else "failed"
-    return RunState.model_validate(
-        {
-            "state": state,
-            "evidence": tuple(evidence),
-            "jobs": tuple(job.id for job in waiting),
-            "past": tuple(job.id for job in past),
-            "results": left,
-            "output_dir": path,
-            "unknown": unknown if state == "submitted" and not waiting else "",
-        }
-    )
-
-
-def _number(job: Job) -> tuple[int, str]:
-    return int(re.sub(r"[^0-9].*", "", job.id) or 0), job.id

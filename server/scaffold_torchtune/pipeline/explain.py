@@ -15,7 +15,18 @@ from typing import Annotated, Any, Final, NamedTuple
 from pydantic import Field, computed_field
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Refused, Scalar, finding, refuse
+from scaffold_torchtune.findings import (
+    Finding,
+    Refused,
+    Scalar,
+    counted,
+    did_you_mean,
+    escape,
+    few,
+    finding,
+    refuse,
+    shown,
+)
 from scaffold_torchtune.models import Arrival, Experiment, FieldChange, Model, Plan, PlannedRun, Run, Setting
 from scaffold_torchtune.pipeline import prepare, state
 from scaffold_torchtune.pipeline.history import texts_of
@@ -28,11 +39,9 @@ from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import PARAMETERS, SUBMITTED, by_label, nearest_label
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
-from scaffold_torchtune.system.text import counted, did_you_mean, escape, few, shown
-from scaffold_torchtune.system.yamlio import YamlError, read
-from scaffold_torchtune.validate import arrivals, directives
+from scaffold_torchtune.system.serialization import YamlError, read_yaml
+from scaffold_torchtune.validate import arrivals, directives, validate_run
 from scaffold_torchtune.validate.report import as_scalar, dotted
-from scaffold_torchtune.validate.runs import validate_run
 
 _MOST: Final = 2_000
 """How many settings of runs are explained at once."""
@@ -352,7 +361,7 @@ def _written(value: Scalar) -> str:
 def _values(text: str | None) -> dict[str, Scalar]:
     """Return the values in a setup_finetune.yaml, as far as it can be read."""
     try:
-        data: Any = read(text).data if text is not None else None
+        data: Any = read_yaml(text).data if text is not None else None
     except (YamlError, RecursionError):
         return {}
     return {str(name): as_scalar(value) for name, value in data.items()} if isinstance(data, dict) else {}

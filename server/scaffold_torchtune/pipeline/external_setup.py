@@ -6,21 +6,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from scaffold_torchtune.findings import Finding, Refused, errors_in, finding
+from scaffold_torchtune.findings import Finding, Refused, errors_in, escape, finding, shown
 from scaffold_torchtune.models import Interface, Plan, PlannedRun, Setting
 from scaffold_torchtune.pipeline.locate import expanded
-from scaffold_torchtune.render import Rendered
 from scaffold_torchtune.request import Interrupted, Request
-from scaffold_torchtune.setup import run_script
-from scaffold_torchtune.setup.external import InterfaceFault, ask_interface
-from scaffold_torchtune.setup.external.activation import Activation, Fault, activate, activation_problem
-from scaffold_torchtune.setup.external.failures import lack_of
+from scaffold_torchtune.setup import Rendered, run_script
+from scaffold_torchtune.setup.external import (
+    Activation,
+    Fault,
+    InterfaceFault,
+    activate,
+    activation_problem,
+    ask_interface,
+    lack_of,
+)
 from scaffold_torchtune.system import processes
 from scaffold_torchtune.system.files import is_file, temporary_directory
 from scaffold_torchtune.system.layout import SETUP_YAML
 from scaffold_torchtune.system.processes import Environment
-from scaffold_torchtune.system.text import escape, shown
-from scaffold_torchtune.validate.runs import validate_run
+from scaffold_torchtune.validate import validate_run
 
 SWITCH: Final = "SCAFFOLD_TORCHTUNE_ACTIVATE"
 """The environment variable that is `off` where nothing must be activated."""

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from pydantic import Field, computed_field
 
-from scaffold_torchtune.findings import Finding, Refused, finding, refuse
+from scaffold_torchtune.findings import Finding, Refused, counted, did_you_mean, escape, few, finding, refuse, shown
 from scaffold_torchtune.models import Model
 from scaffold_torchtune.pipeline import state
 from scaffold_torchtune.pipeline.backup import REASON, order_of, read_reason
@@ -21,7 +21,6 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import Findings, OmitEmpty, StepResult
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, is_directory, is_taken
-from scaffold_torchtune.system.text import counted, did_you_mean, escape, few, shown
 
 NOW: Final = "now"
 """What names the files as they are, beside the versions that are kept."""

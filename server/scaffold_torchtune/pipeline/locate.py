@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold_torchtune.findings import Finding, Refused, finding, refuse
+from scaffold_torchtune.findings import Finding, Refused, escape, finding, refuse, shown
 from scaffold_torchtune.models import Plan
 from scaffold_torchtune.parse.local import scratch_directory
 from scaffold_torchtune.request import Request
@@ -21,7 +21,6 @@ from scaffold_torchtune.system.files import (
     real_path,
     sha256,
 )
-from scaffold_torchtune.system.text import escape, shown
 
 MAX_DOCUMENT = 1_000_000
 _FEW = 12

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Question, Refused, errors_in, finding, refuse, serious
+from scaffold_torchtune.findings import Finding, Question, Refused, errors_in, finding, refuse, serious, shown
 from scaffold_torchtune.models import (
     CheckpointState,
     DiskState,
@@ -22,13 +22,12 @@ from scaffold_torchtune.models import (
     RunChange,
     Setting,
 )
-from scaffold_torchtune.parse.experiment import parse_experiment
+from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.pipeline.changes import (
     compare,
     decisions,
     kept_findings,
     started_warnings,
-    states_of,
     taken_outputs,
 )
 from scaffold_torchtune.pipeline.external_setup import interface_of, trial
@@ -43,25 +42,24 @@ from scaffold_torchtune.pipeline.locate import (
     summary_document,
     template_path,
 )
+from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.pipeline.state import known_runs, load_plan
+from scaffold_torchtune.plan import Difference, differences, make_plan, with_id
 from scaffold_torchtune.plan.naming import TIES
-from scaffold_torchtune.plan.planner import Difference, differences, make_plan, with_id
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan
 from scaffold_torchtune.preflight.data_files import DataSets
 from scaffold_torchtune.preflight.disk import free_bytes, in_the_way, inspect_checkpoint, inspect_results
-from scaffold_torchtune.preflight.run_groups import output_dir
 from scaffold_torchtune.preflight.samples import forms_by_data
-from scaffold_torchtune.render import Rendered, render_runs
+from scaffold_torchtune.preflight.training import output_dir
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.settings.parameters import PARAMETERS
-from scaffold_torchtune.setup import Outcome, run_bundled
+from scaffold_torchtune.setup import Outcome, Rendered, render_runs, run_bundled
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, is_file, is_same, is_there
 from scaffold_torchtune.system.templating import TemplateStopped
-from scaffold_torchtune.system.text import shown
 from scaffold_torchtune.validate import arrivals
-from scaffold_torchtune.validate.components import checkpoint_files
+from scaffold_torchtune.validate.finetune import checkpoint_files
 from scaffold_torchtune.validate.run_files import RunFiles
 
 _SCRIPTS = ("src/tools/torchtune/setup_finetune.py", "tools/torchtune/setup_finetune.py")

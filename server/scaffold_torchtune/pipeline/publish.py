@@ -9,13 +9,14 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
-from scaffold_torchtune.findings import Finding, Refused, finding
+from scaffold_torchtune.findings import Finding, Refused, escape, few, finding, one_line
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.pipeline import state
 from scaffold_torchtune.pipeline.apply import PendingSetup, Setups
 from scaffold_torchtune.pipeline.backend import Backend, Pool, Work, digest_beside, files_beside
 from scaffold_torchtune.pipeline.backup import Backup, History, Reason
-from scaffold_torchtune.pipeline.changes import decisions, job_outputs
+from scaffold_torchtune.pipeline.changes import decisions
+from scaffold_torchtune.pipeline.run_states import job_outputs
 from scaffold_torchtune.pipeline.state import Record, hash_of, hashes_of
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.results.step_results import SetupResult, SetupRun
@@ -23,7 +24,6 @@ from scaffold_torchtune.setup import Outcome, run_bundled
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, sha256
 from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, OUTPUTS, SETUP_YAML
-from scaffold_torchtune.system.text import escape, few, one_line
 
 _LISTED: Final = 5
 _TRIES: Final = 20

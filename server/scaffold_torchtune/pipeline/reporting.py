@@ -10,21 +10,26 @@ from typing import Final, Literal
 from pydantic import Field
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Refused, finding, refuse
+from scaffold_torchtune.findings import Finding, Refused, escape, finding, refuse
 from scaffold_torchtune.models import Model, Plan
-from scaffold_torchtune.pipeline import state, validation
+from scaffold_torchtune.pipeline import journal, state, validation
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.locate import experiment_directory
 from scaffold_torchtune.pipeline.status import status
-from scaffold_torchtune.preflight.cost import need_of
+from scaffold_torchtune.preflight.training import need_of
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.report_contents import ExperimentReport, Resources, report_of
+from scaffold_torchtune.results.report_contents import (
+    ExperimentReport,
+    LogEntry,
+    RunCost,
+    csv_table,
+    markdown,
+    report_of,
+)
 from scaffold_torchtune.results.report_page import is_page, is_unedited, page, written_at
-from scaffold_torchtune.results.report_texts import csv_table, markdown
 from scaffold_torchtune.results.step_results import ValidateResult
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import MAX_READ, Tree, is_taken, publish, read_regular
-from scaffold_torchtune.system.text import escape
 from scaffold_torchtune.torchtune_facts.facts import load
 
 ReportForm = Literal["page", "markdown", "csv"]
@@ -140,20 +145,20 @@ def _collect(tree: Tree, request: Request, validated: ValidateResult | None = No
     return report_of(plan, status(request), validated, _needs(plan), _log(tree), written)
 
 
-def _needs(plan: Plan) -> dict[str, Resources]:
+def _needs(plan: Plan) -> dict[str, RunCost]:
     found = {}
     for run in plan.runs:
         facts = load().model(run.text("torchtune_model_name"))
         need = need_of(run, facts) if facts else None
         gpus = run.integer("gpus", 1)
-        found[run.directory] = Resources(gpus, need.held, need.saved) if need else Resources(gpus)
+        found[run.directory] = RunCost(gpus, need.held, need.saved) if need else RunCost(gpus)
     return found
 
 
-def _log(tree: Tree) -> str:
-    """Return the end of scaffold.log, from the beginning of an entry; nothing where it cannot be read."""
+def _log(tree: Tree) -> list[LogEntry]:
+    """Return the last entries of scaffold.log; none where it cannot be read."""
     with suppress(Refused):
         start = max(0, tree.size(layout.LOG) - _MOST_LOG)
         text = (tree.read(layout.LOG, start=start) or b"").decode(errors="replace")
-        return text[text.find("\n[") + 1 :] if start else text
-    return ""
+        return [*journal.read_entries(text[text.find("\n[") + 1 :] if start else text)]
+    return []

@@ -4,8 +4,8 @@ from typing import Final
 
 from scaffold_torchtune.models import PlannedRun, RunState
 from scaffold_torchtune.pipeline import state
-from scaffold_torchtune.pipeline.changes import states_of
 from scaffold_torchtune.pipeline.locate import experiment_directory
+from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.run_status import RunStatus, StatusResult
 from scaffold_torchtune.system.files import Tree

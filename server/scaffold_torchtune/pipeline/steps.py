@@ -5,15 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 
-from scaffold_torchtune import journal
 from scaffold_torchtune.external_checks import sbatch
-from scaffold_torchtune.findings import Finding, Refused, finding, refuse
+from scaffold_torchtune.findings import Finding, Refused, few_suggestions, finding, refuse
 from scaffold_torchtune.models import Plan, RunState
-from scaffold_torchtune.pipeline import apply, prepare, publish, reporting, scaffold_log, state, validation
+from scaffold_torchtune.pipeline import apply, journal, prepare, publish, reporting, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
-from scaffold_torchtune.pipeline.changes import decisions, have_moved_on, kept_values, states_of
+from scaffold_torchtune.pipeline.changes import decisions, have_moved_on, kept_values
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
-from scaffold_torchtune.render import Rendered
+from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import step_results
 from scaffold_torchtune.results.step_results import (
@@ -24,9 +23,9 @@ from scaffold_torchtune.results.step_results import (
     SetupResult,
     ValidateResult,
 )
+from scaffold_torchtune.setup import Rendered
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
-from scaffold_torchtune.system.text import few_suggestions
 
 
 @contextmanager
@@ -52,9 +51,9 @@ def _log_refusal(request: Request, refused: Refused) -> None:
     with Tree(directory) as tree:
         if os.path.lexists(summary_path(request, directory)) or tree.kind(layout.STATE):
             if isinstance(refused, Stopped):
-                refused.logged = scaffold_log.stop(tree, journal.stopped_entry(refused), request.now())
+                refused.logged = journal.stop(tree, journal.stopped_entry(refused), request.now())
             else:
-                refused.logged = scaffold_log.append(tree, [journal.refused_entry(refused)], request.now())
+                refused.logged = journal.append(tree, [journal.refused_entry(refused)], request.now())
 
 
 @few_suggestions()
@@ -104,10 +103,10 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
                 if pending is None:  # a killed call had done all but the log
                     return prepared, apply.render_result(prepared)
                 with midway():
-                    begun = scaffold_log.begin(tree, plan, "render", request.now())
+                    begun = journal.begin(tree, plan, "render", request.now())
                     result, made = apply.write_renders(tree, prepared, pending, request)
                     entries = journal.render_entries(plan, result, made)
-                    heads = scaffold_log.record_step(tree, begun, entries, request.now())
+                    heads = journal.record_step(tree, begun, entries, request.now())
                     return prepared, result.model_copy(update={"logged": heads})
 
 
@@ -134,7 +133,7 @@ def _pending_renders(tree: Tree, prepared: prepare.Prepared, request: Request) -
     """
     pending = apply.pending_renders(tree, prepared, request)
     is_done = _is_frozen(tree, prepared.plan) and not prepared.unrecorded
-    if pending or not is_done or scaffold_log.is_behind(tree, "render"):
+    if pending or not is_done or journal.is_behind(tree, "render"):
         return pending
     return None
 
@@ -194,21 +193,21 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun:
             raise Refused("the plan is outdated", outdated)
         backend = backend_of(frozen, request)
         found = apply.pending_setups(tree, frozen, backend, request)
-        if not found.pending and not scaffold_log.is_behind(tree, "setup"):
+        if not found.pending and not journal.is_behind(tree, "setup"):
             apply.clear_leftovers(tree)
             return publish.run_setups(tree, frozen, backend, apply.Setups({}, {}), request, known)
         with apply.writing(tree):
             frozen = _rendered_plan(tree, frozen.id)
             found = apply.pending_setups(tree, frozen, backend, request)
-            if not found.pending and not scaffold_log.is_behind(tree, "setup"):  # a killed call had all but logged it
+            if not found.pending and not journal.is_behind(tree, "setup"):  # a killed call had all but logged it
                 return publish.run_setups(tree, frozen, backend, found, request, known)
             before = state.load_log_state(tree)
             started = before.started if before and before.status == "open" else request.now()
             with midway():
-                log = scaffold_log.begin(tree, frozen, "setup", started)
+                log = journal.begin(tree, frozen, "setup", started)
                 result = publish.run_setups(tree, frozen, backend, found, request, known)
                 entries = journal.setup_entries(frozen, result)
-                heads = scaffold_log.record_step(tree, log, entries, request.now())
+                heads = journal.record_step(tree, log, entries, request.now())
                 return result.model_copy(update={"logged": heads})
 
 
@@ -260,13 +259,13 @@ def _close(tree: Tree, result: ValidateResult, request: Request, begun: datetime
     """Log the verdict, unless the log already ends with it, and note which runs an external script must make again."""
     frozen = state.existing_plan(tree)
     rejected = validation.newly_rejected(tree, frozen, result)
-    if scaffold_log.is_closed(tree, result) and not rejected:
+    if journal.is_closed(tree, result) and not rejected:
         apply.clear_leftovers(tree)
         return result
     with apply.writing(tree):
         for record in rejected:
             state.save(tree, layout.record(record.directory), record)
-        heads = scaffold_log.close(tree, frozen, result, (begun, request.now()))
+        heads = journal.close(tree, frozen, result, (begun, request.now()))
     return result.model_copy(update={"logged": heads})
 
 

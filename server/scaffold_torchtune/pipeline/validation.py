@@ -7,7 +7,7 @@ from contextlib import suppress
 from scaffold_torchtune import __version__
 from scaffold_torchtune.external_checks import WHOLE, ask_torchtune, sbatch
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Refused, finding, serious, sort_findings
+from scaffold_torchtune.findings import Finding, Refused, finding, one_line, serious, shown, sort_findings
 from scaffold_torchtune.models import Kept, Plan, PlannedRun
 from scaffold_torchtune.pipeline import prepare, state
 from scaffold_torchtune.pipeline.apply import left_over
@@ -15,14 +15,13 @@ from scaffold_torchtune.pipeline.changes import kept_findings
 from scaffold_torchtune.pipeline.locate import copied, experiment_directory, read_documents
 from scaffold_torchtune.pipeline.prepare import preflight_findings
 from scaffold_torchtune.pipeline.state import Record, files_there, hashes_of, identity
-from scaffold_torchtune.preflight.run_groups import output_dir
+from scaffold_torchtune.preflight.training import output_dir
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import ValidateResult
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
-from scaffold_torchtune.system.text import one_line, shown
+from scaffold_torchtune.validate import deduplicated, unchosen, validate_run, verdict
 from scaffold_torchtune.validate.run_files import RunFiles
-from scaffold_torchtune.validate.runs import deduplicated, unchosen, validate_run, verdict
 
 _AGAIN = "run setup again"
 _UNNAMED = (

@@ -1,1 +1,210 @@
-"""Steps 2 and 4: find what varies, name the run directories, choose the template, freeze every value."""
+"""Steps 2 and 4: the frozen plan of an experiment, and the difference between two plans."""
+
+import hashlib
+import itertools
+import json
+import posixpath
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from scaffold_torchtune import __version__
+from scaffold_torchtune.findings import Refused, Scalar
+from scaffold_torchtune.models import Excluded, Experiment, Options, Plan, PlannedRun, Run, Setting, Source, SourceKind
+from scaffold_torchtune.plan import checks, naming
+from scaffold_torchtune.plan.checks import consistency_problems
+from scaffold_torchtune.plan.run_settings import (
+    PlanContext,
+    columns_of,
+    data_path,
+    external_problems,
+    external_warnings,
+    named,
+    parameters_of,
+    settings_of,
+    settings_submitted,
+    submit_warnings,
+    unwritten_by_script,
+    warmed,
+)
+from scaffold_torchtune.system.layout import SETUP_TEMPLATES
+
+_EXCLUDED: Final = {
+    "control": "a control: the base model is not fine-tuned",
+    "eval-only": "evaluated only: nothing is fine-tuned",
+    "cancelled": "cancelled: the table of runs marks it as not to be run",
+}
+"""Why a row is left out of the plan, by its type."""
+
+
+def make_plan(experiment: Experiment, options: Options, context: PlanContext) -> Plan:
+    """Plan every run of the experiment.
+
+    Raises:
+        Refused: identical runs, names that collide or are unsafe, an unknown model, an unsupported data format, a
+            missing template, a recipe that is not scaffolded or does not fit; names every problem.
+    """
+    interface, directory = context.interface, context.experiment_dir
+    tuned = [run for run in experiment.runs if run.type == "fine-tuned"]
+    data = [data_path(run, experiment, directory) for run in tuned]
+    unwarmed = [settings_of(run, path, experiment, context) for run, path in zip(tuned, data, strict=True)]
+    unnamed = warmed(tuned, unwarmed, data, experiment, context)
+    columns = columns_of(experiment)
+    parameters = [parameters_of(columns, s, d) for s, d in zip(unnamed, data, strict=True)]
+    varying = naming.varying_parameters(columns, parameters)
+    names = _names(tuned, parameters, varying, options, context)
+    rows = [naming.row_of(run, own, path) for run, own, path in zip(tuned, unnamed, data, strict=True)]
+    directories, ties, ask = naming.kept_directories(names.names, rows, columns, context, experiment.summary_file)
+    problems = [
+        *checks.unknown_models(tuned, experiment, options),
+        *checks.data_problems(data, options, context),
+        *checks.template_problems(experiment, interface),
+        *checks.recipe_problems(tuned, experiment, options, context),
+        *consistency_problems(tuned, unnamed, experiment),
+        *checks.identical_runs(tuned, parameters, experiment),
+        *ties,
+    ]
+    if not problems:
+        problems = naming.check_names(directories, [run.line for run in tuned], experiment.summary_file)
+    if problems:
+        # What was remarkable about the documents often is the cause: a column that was not taken for a parameter.
+        raise Refused(f"{len(problems)} problem(s) in the plan", [*problems, *experiment.warnings], ask)
+    runs = tuple(
+        _planned_run(run, named(own, name), path, values, context)
+        for run, name, path, values, own in zip(tuned, directories, data, parameters, unnamed, strict=True)
+    )
+    untaken = external_problems(runs, experiment, interface)
+    if untaken:
+        raise Refused(f"{len(untaken)} problem(s): this setup_finetune.py cannot be told the plan", untaken)
+    warnings = [
+        *experiment.warnings,
+        *checks.warnings(experiment, runs),
+        *external_warnings(runs, interface),
+        *submit_warnings(runs),
+    ]
+    templates = dict.fromkeys(SETUP_TEMPLATES[run.text("dataset_ext")] for run in runs)
+    left_out = [run for run in experiment.runs if run.type != "fine-tuned"]
+    common = experiment.dataset
+    splits = {posixpath.normpath(posixpath.join(directory, common.path.text)): common.splits} if common else {}
+    plan = Plan(
+        id="",
+        version=__version__,
+        experiment=experiment.name,
+        experiment_dir=directory,
+        options=options,
+        inputs=dict(context.inputs),
+        varying=varying,
+        pattern=names.pattern,
+        template=options.template or ", ".join(templates),
+        legend=naming.legend_of(names.legend, context, directories),
+        runs=runs,
+        excluded=tuple(Excluded(name=run.name, reason=_EXCLUDED[run.type]) for run in left_out),
+        splits={path: counts for path, counts in splits.items() if counts},
+        answers=experiment.answers,
+        warnings=tuple(warnings),
+    )
+    return with_id(plan)
+
+
+def _planned_run(
+    run: Run, settings: dict[str, Setting], data: Setting, parameters: dict[str, Scalar], context: PlanContext
+) -> PlannedRun:
+    interface = context.interface
+    submitted = settings_submitted(settings, interface)
+    return PlannedRun(
+        directory=settings["my_wandb_run_name"].text,
+        name=run.name,
+        line=run.line,
+        model=run.model,
+        data_path=data.text,
+        parameters=parameters,
+        settings=settings,
+        submitted=submitted,
+        unwritten=unwritten_by_script(settings, submitted, interface),
+        generation=interface.generation if interface else "",
+    )
+
+
+def with_id(plan: Plan) -> Plan:
+    """Return the plan with its id."""
+    return plan.model_copy(update={"id": id_of(plan.model_dump(mode="json"))})
+
+
+def id_of(content: Mapping[str, Any]) -> str:
+    """Return the id of a plan with this content as JSON has it: the SHA-256 of all else but the warnings."""
+    counted = {name: part for name, part in content.items() if name not in {"id", "warnings"}}
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
+
+
+def _names(
+    tuned: Sequence[Run],
+    parameters: Sequence[Mapping[str, Scalar]],
+    varying: Sequence[str],
+    options: Options,
+    context: PlanContext,
+) -> naming.Names:
+    if varying and options.names != "table":
+        return naming.names_by_varying(varying, parameters, context.legend)
+    made = [
+        run.name if options.names == "table" else naming.single_name(run.name, own)
+        for run, own in zip(tuned, parameters, strict=True)
+    ]
+    return naming.Names("{run name}", tuple(made), {})
+
+
+class Difference(NamedTuple):
+    """The run, the setting that differs, and what it is here and there; None where there is none."""
+
+    run: str
+    name: str
+    here: Setting | None
+    there: Setting | None
+
+
+def differences(here: Sequence[PlannedRun], there: Sequence[PlannedRun]) -> list[Difference]:
+    """Return what differs between two plans of one experiment, whatever their runs are called.
+
+    Runs that are the same in both are set aside; of the rest, those of one name are compared, then those that are left,
+    in their order. A run that only one plan has differs in `runs`.
+    """
+    rest = list(there)
+    alone: list[PlannedRun] = []
+    for run in here:
+        same = next((other for other in rest if _values(other) == _values(run)), None)
+        if same is None:
+            alone.append(run)
+        else:
+            rest.remove(same)
+    by_name = {run.name: run for run in rest}
+    pairs = [(run, by_name.pop(run.name)) for run in alone if run.name in by_name]
+    paired = {run.name for run, _ in pairs}
+    left = [run for run in alone if run.name not in paired]
+    pairs_left = itertools.zip_longest(left, by_name.values())
+    return [difference for one, other in itertools.chain(pairs, pairs_left) for difference in _between(one, other)]
+
+
+def _values(run: PlannedRun) -> dict[str, Scalar]:
+    return {name: setting.value for name, setting in run.settings.items() if name != "my_wandb_run_name"}
+
+
+def _between(one: PlannedRun | None, other: PlannedRun | None) -> list[Difference]:
+    if one is None or other is None:
+        name = one.name if one else other.name if other else ""
+        return [Difference(name, "runs", _row(one), _row(other))]
+    here, there = _values(one), _values(other)
+    found = [
+        Difference(one.name, name, one.settings.get(name), other.settings.get(name))
+        for name in here | there
+        if here.get(name) != there.get(name)
+    ]
+    differing = {each.name for each in found}
+    return [each for each in found if not (each.name == "lora_alpha" and "lora_rank" in differing and _follow(each))]
+
+
+def _follow(found: Difference) -> bool:
+    """Whether both values follow from others."""
+    return all(s is not None and s.source.kind is SourceKind.DERIVED for s in (found.here, found.there))
+
+
+def _row(run: PlannedRun | None) -> Setting | None:
+    """The name of a run, and the line of its row."""
+    return Setting(value=run.name, source=Source(kind=SourceKind.ROW, line=run.line)) if run else None

@@ -1,4 +1,7 @@
-"""Checks that reject a plan, and warnings about it."""
+"""Checks that reject a plan, and warnings about it.
+
+What documents say of several settings together must be what the runs are: nodes, effective batch, warm-up, W&B.
+"""
 
 import itertools
 import json
@@ -9,15 +12,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Location, Scalar, finding
+from scaffold_torchtune.findings import Finding, Location, Scalar, did_you_mean, escape, finding, shown
 from scaffold_torchtune.models import Experiment, Interface, Options, PlannedRun, Run, Setting, Source, SourceKind
-from scaffold_torchtune.plan.run_settings import PlanContext, is_full, other_recipe, own_value, value_or_default
-from scaffold_torchtune.settings import kinds, recipes
+from scaffold_torchtune.plan.run_settings import (
+    PlanContext,
+    is_full,
+    number,
+    other_recipe,
+    own_value,
+    value_or_default,
+    warmup_ratio,
+)
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS, by_label
 from scaffold_torchtune.system.layout import SETUP_TEMPLATES, data_label
-from scaffold_torchtune.system.text import did_you_mean, escape, shown
-from scaffold_torchtune.torchtune_facts.model_registry import find_model, known_models
+from scaffold_torchtune.torchtune_facts import (
+    FULL,
+    OF_LORA,
+    RECIPE_NAMES,
+    RECIPES,
+    find_model,
+    known_models,
+    method_of,
+    recipe_for_gpus,
+    recipes_agree,
+)
 
 _ANEW: Final = {
     "requeue": (
@@ -54,7 +74,7 @@ def recipe_problems(
         if recipe and problem:
             found.setdefault(recipe.source, problem)
     full = [run for run in tuned if is_full(other_recipe(run, experiment, context))]
-    of_adapter = (_adapter_problem(name, full, tuned, experiment) for name in recipes.OF_LORA)
+    of_adapter = (_adapter_problem(name, full, tuned, experiment) for name in OF_LORA)
     return [*found.values(), *filter(None, of_adapter)]
 
 
@@ -62,17 +82,17 @@ def _recipe_problem(
     recipe: Setting, run: Run, experiment: Experiment, options: Options, context: PlanContext
 ) -> Finding | None:
     name, gpus = recipe.text, value_or_default("gpus", run, experiment, context)
-    method, code, expected = recipes.method_of(name), "unsupported-setting", None
+    method, code, expected = method_of(name), "unsupported-setting", None
     if method is None:
-        expected = ", ".join(recipes.NAMES)
+        expected = ", ".join(RECIPE_NAMES)
         message = f"the recipe {shown(name)} is not one that is scaffolded."
-        message = did_you_mean(name, (*recipes.RECIPES, *recipes.NAMES), message)
+        message = did_you_mean(name, (*RECIPES, *RECIPE_NAMES), message)
         fix = f"write LoRA or full, which fit any number of GPUs, or one of {expected}; without it, the runs are LoRA"
-    elif gpus is not None and recipes.for_gpus(method, gpus.integer) != name != method:
+    elif gpus is not None and recipe_for_gpus(method, gpus.integer) != name != method:
         code = "wrong-recipe"
         message = f"the recipe is {name}, but the run at line {run.line} has {gpus.value} GPU(s)"
         fix = f"correct the recipe or the number of GPUs, or write {method} alone: the recipe follows from the GPUs"
-    elif method == recipes.FULL and options.setup_script != "bundled":
+    elif method == FULL and options.setup_script != "bundled":
         message = f"full fine-tuning is set up by the bundled setup_finetune, not by {shown(options.setup_script)}"
         fix = "use --setup-script bundled for this experiment"
     else:
@@ -225,7 +245,7 @@ def _overridden(experiment: Experiment) -> Iterator[Finding]:
     for run in experiment.runs:
         for name, setting in run.parameters.items() if run.type == "fine-tuned" else ():
             common = experiment.config.get(name)
-            same = name == "recipe" and common and recipes.agree(common.text, setting.text)
+            same = name == "recipe" and common and recipes_agree(common.text, setting.text)
             if common is not None and common.value != setting.value and not same:
                 found.setdefault(name, []).append(run)
     yield from _over_local(experiment)
@@ -338,7 +358,7 @@ def _plain(name: str, setting: Setting) -> object:
 def _own_recipe(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
     """That a recipe of the template's is not one of torchtune's own."""
     recipe = next((found for run in runs if (found := run.settings.get("custom_recipe")) is not None), None)
-    if recipe is None or recipe.text in recipes.NAMES:
+    if recipe is None or recipe.text in RECIPE_NAMES:
         return
     message = (
         f"the runs start the recipe {shown(recipe.value)}, which is not torchtune's own: it must be there in the"
@@ -348,3 +368,109 @@ def _own_recipe(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
     severity = Severity.INFO if runs[0].generation else None  # which always starts recipes of its own
     at = recipe.source
     yield finding("own-recipe", message, field=field, actual=recipe.value, at=at, fix=fix, severity=severity)
+
+
+def consistency_problems(
+    tuned: Sequence[Run], settings: Sequence[Mapping[str, Setting]], experiment: Experiment
+) -> list[Finding]:
+    """Return what the documents ask for and the runs would not be, once for each place that asks for it.
+
+    Args:
+        tuned: the fine-tuned runs.
+        settings: what is planned of each.
+        experiment: the experiment.
+    """
+    found: dict[tuple[str, str], Finding] = {}
+    for run, planned in zip(tuned, settings, strict=True):
+        for each in _of_run(run, planned, experiment):
+            found.setdefault((each.code, each.location()), each)
+    return list(found.values())
+
+
+def _of_run(run: Run, planned: Mapping[str, Setting], experiment: Experiment) -> Iterator[Finding]:
+    yield from _nodes(_said("nodes", run, experiment))
+    yield from _effective_batch(_said("effective_batch_size", run, experiment), run, planned, experiment)
+    yield from _warmup(run, planned, experiment)
+    yield from _mode(planned)
+
+
+def _said(name: str, run: Run, experiment: Experiment) -> Setting | None:
+    """What the documents or the template say of what is no setting of a run."""
+    return own_value(name, run, experiment) or experiment.template.get(name)
+
+
+def line_of(name: str, label: str, value: object, experiment: Experiment) -> str:
+    """Return the line that gives a setting to all runs, in the form of the summary."""
+    return (
+        f"`{name}: {value}` in controls" if experiment.form == "yaml" else f"'- **{label}:** {value}' in Configuration"
+    )
+
+
+def _nodes(nodes: Setting | None) -> Iterator[Finding]:
+    if nodes is not None and nodes.value != 1:
+        message = f"{nodes.value} nodes are asked for, and a run gets the GPUs of one"
+        fix = "write 1 and the GPUs of one node, if that is enough; else do not scaffold this experiment with this tool"
+        yield finding(
+            "unsupported-setting", message, field="nodes", expected=1, actual=nodes.value, at=nodes.source, fix=fix
+        )
+
+
+def _effective_batch(
+    said: Setting | None, run: Run, planned: Mapping[str, Setting], experiment: Experiment
+) -> Iterator[Finding]:
+    """An effective batch size that is not batch size x accumulation x GPUs, and the accumulation that would make it."""
+    if said is None:
+        return
+    batch, accumulation, gpus = (number(planned, n) for n in ("batch_size", "gradient_accumulation_steps", "gpus"))
+    actual = batch * accumulation * gpus
+    if said.value == actual:
+        return
+    message = (
+        f"the effective batch size is {said.value}, but in the run at line {run.line} a step takes {actual} samples:"
+        f" batch size {batch} x accumulation {accumulation} x {gpus} GPU(s)"
+    )
+    each, rest = divmod(said.integer, batch * gpus)
+    fix = "correct the effective batch size, or what makes it"
+    if each and not rest:
+        line = line_of("gradient_accumulation_steps", "Gradient accumulation steps", each, experiment)
+        fix = f"write {line}, or correct the effective batch size"
+    yield finding(
+        "ambiguous", message, field="effective_batch_size", expected=said.value, actual=actual, at=said.source, fix=fix
+    )
+
+
+def _warmup(run: Run, planned: Mapping[str, Setting], experiment: Experiment) -> Iterator[Finding]:
+    """A warm-up ratio beside a number of steps, or whose steps are not known."""
+    ratio, steps = warmup_ratio(run, experiment), own_value("num_warmup_steps", run, experiment)
+    if ratio is None:
+        return
+    if steps is not None:
+        message = f"the warm-up is {shown(ratio.value)} of the steps here, and {steps.value} steps at {steps.source}"
+        fix = "keep one of the two"
+        yield finding("ambiguous", message, field="warmup_ratio", actual=ratio.value, at=ratio.source, fix=fix)
+        return
+    made = planned.get("num_warmup_steps")
+    if made is None or (made.source.file, made.source.line) != (ratio.source.file, ratio.source.line):
+        packed = planned.get("packed")
+        why = "the data set cannot be seen from here"
+        if packed is not None and packed.value is True:
+            why = "samples are packed by their length in tokens"
+        message = f"the warm-up is {shown(ratio.value)} of the steps, which are not known: {why}"
+        line = line_of("num_warmup_steps", "Warmup steps", "NUMBER", experiment)
+        fix = f"write {line} in its place: {shown(ratio.value)} of the optimizer steps of all epochs"
+        yield finding(
+            "unsupported-setting", message, field="warmup_ratio", actual=ratio.value, at=ratio.source, fix=fix
+        )
+
+
+def _mode(planned: Mapping[str, Setting]) -> Iterator[Finding]:
+    """Runs that report to Weights & Biases while they train, on nodes without internet."""
+    offline, mode = planned.get("offline"), planned.get("wandb_mode")
+    if offline is not None and offline.value is True and mode is not None and mode.value == "online":
+        message = f"W&B is online here, but the compute nodes are offline ({offline.source}), where it waits for ever"
+        fix = (
+            "write offline, and send the runs with `wandb sync` afterwards; or correct what says that nodes are offline"
+        )
+        yield finding(
+            "ambiguous", message, field="wandb_mode", expected="offline", actual="online", at=mode.source, fix=fix
+        )

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from scaffold_torchtune.findings import Collector, Finding, Question, Scalar, finding
+from scaffold_torchtune.findings import Collector, Finding, Question, Scalar, escape, few, finding, shown
 from scaffold_torchtune.models import PlannedRun, Run, Setting, Source, SourceKind
 from scaffold_torchtune.plan.run_settings import PlanContext, parameters_of
-from scaffold_torchtune.settings import kinds, recipes
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import NAMING_ORDER, PARAMETERS, SURROUNDINGS
 from scaffold_torchtune.system import layout
-from scaffold_torchtune.system.text import escape, few, shown
+from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, method_of
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", re.ASCII)
 _ALLOWED = "letters, digits, '.', '_', '+' and '-', at most 200, not reserved"
@@ -62,7 +62,7 @@ def names_by_varying(
         parts = [
             texts[name][_free_text(run.get(name))] if name in texts else _part(name, prefixes[name], run.get(name))
             for name in varying
-            if run.get("recipe") != recipes.FULL or name not in recipes.OF_LORA or run.get(name) is not None
+            if run.get("recipe") != FULL or name not in OF_LORA or run.get(name) is not None
         ]
         made.append("_".join(parts))
     pattern = "_".join(f"{prefixes[name]}{{{name}}}" for name in varying)
@@ -107,7 +107,7 @@ def single_name(row_name: str, parameters: Mapping[str, Scalar]) -> str:
     """Return the name of a run where nothing varies: the row's own if it is safe, else `MODEL_rankR_lrLR` or such."""
     if row_name and is_safe(row_name):
         return row_name
-    method = ("recipe",) if parameters.get("recipe") == recipes.FULL else ()
+    method = ("recipe",) if parameters.get("recipe") == FULL else ()
     return names_by_varying(("model", "lora_rank", "lr", *method), [parameters]).names[0]
 
 
@@ -300,7 +300,7 @@ def _identity(settings: Mapping[str, Setting], columns: Sequence[str]) -> str:
     left_out = SURROUNDINGS - set(columns) | {"my_wandb_run_name"}
     values = {k: s.value for k, s in settings.items() if k not in left_out and s.source.kind is not SourceKind.TEMPLATE}
     if "custom_recipe" in values:  # which follows from the number of GPUs, too
-        values["custom_recipe"] = recipes.method_of(str(values["custom_recipe"]))
+        values["custom_recipe"] = method_of(str(values["custom_recipe"]))
     return json.dumps(values, sort_keys=True)
 
 

@@ -1,16 +1,19 @@
-"""All settings of one run, each with its source.
+"""All settings of one run, each with its source; and what an external setup_finetune.py makes of them.
 
 Each is the row's, else Configuration's, else claude.local.md's, else the operator's plain template's, else a default.
+An external script has defaults and outputs of its own; what it has no option for, the line that submits can hand over
+instead, as far as sbatch or the job takes it.
 """
 
 import math
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Final
 
-from scaffold_torchtune.findings import Scalar
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Collector, Finding, Scalar, finding, shown
 from scaffold_torchtune.models import (
     CheckpointState,
     Experiment,
@@ -21,12 +24,224 @@ from scaffold_torchtune.models import (
     Source,
     SourceKind,
 )
-from scaffold_torchtune.plan import external
-from scaffold_torchtune.settings import recipes
-from scaffold_torchtune.settings.parameters import KEYS, OF_LOCAL
+from scaffold_torchtune.settings.kinds import ValueKind
+from scaffold_torchtune.settings.parameters import ADOPTED, KEYS, OF_LOCAL, PARAMETERS, SUBMITTED
 from scaffold_torchtune.system.layout import data_label
+from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, find_model, method_of, recipe_for_gpus
 from scaffold_torchtune.torchtune_facts.facts import steps_per_epoch
-from scaffold_torchtune.torchtune_facts.model_registry import find_model
+
+OWN_DATA_SETS: Final = ("chat_completion", "text_completion")
+"""cruijff_kit's own data sets, which come with its setup_finetune.py."""
+
+_OF_OWN_DATA_SETS: Final = frozenset({"prompt", "input_key", "output_key"})
+
+# What the versions of cruijff_kit's script write that have no option for it: its templates finetune_template.yaml and
+# finetune_template.slurm, the same in all versions that lack the option (October 2025 to August 2026).
+_FIXED: Final[dict[str, Scalar]] = {
+    "torchtune_model_name": "Llama-3.2-1B-Instruct",
+    "model_checkpoint": "Llama-3.2-1B-Instruct",
+    "max_seq_len": 2048,
+    "weight_decay": 0.01,
+    "lora_attn_modules": "q_proj,v_proj,output_proj",
+    "apply_lora_to_mlp": True,
+    "apply_lora_to_output": False,
+    "lora_dropout": 0.0,
+    "wandb_mode": "offline",
+    "gradient_accumulation_steps": 1,
+    "seed": 1234,
+    "resume_from_checkpoint": False,
+    "packed": True,  # until they have the option `prompt`
+    "mem": "8G",
+}
+
+# What changes the training and is easily taken for given.
+_CHANGES_TRAINING: Final = (
+    "lora_alpha", "lora_attn_modules", "apply_lora_to_mlp", "lora_dropout", "lr_scheduler", "num_warmup_steps",
+    "weight_decay", "gradient_accumulation_steps", "max_seq_len", "seed",
+)  # fmt: skip
+
+# These defaults are the same in every version of cruijff_kit's setup_finetune.py.
+_SAME_IN_ALL: Final = ("lora_rank", "lr", "time", "gpus")
+_TYPES: Final[dict[ValueKind, tuple[type, ...]]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
+
+
+def script_defaults(interface: Interface | None) -> dict[str, Setting]:
+    """Return what each setting is where nobody gives it; without an interface, as the bundled setup_finetune has it."""
+    if interface is None:
+        values = {name: parameter.default for name, parameter in PARAMETERS.items()}
+    elif interface.options is None:
+        values = {name: PARAMETERS[name].default for name in _SAME_IN_ALL}
+    else:
+        options = interface.options
+        values = {name: options[name].default for name in ADOPTED if name in options}
+        # Versions differ, and forks may: a default of another type is none.
+        values = {k: v for k, v in values.items() if type(v) in _TYPES.get(PARAMETERS[k].kind, (str,))}
+        values |= {name: value for name, value in fixed_by_script(interface).items() if name in ADOPTED}
+    source = Source(kind=SourceKind.DEFAULT, note="setup_finetune's default")
+    return {name: Setting(value=value, source=source) for name, value in values.items() if value is not None}
+
+
+def fixed_by_script(interface: Interface) -> dict[str, Scalar]:
+    """Return what a version of cruijff_kit's script always writes, as it has no option for it."""
+    options = set(interface.options or ())
+    if not interface.of_cruijff_kit:
+        return {}
+    if "prompt" in options:
+        options.add("packed")
+    return {name: value for name, value in _FIXED.items() if name not in options}
+
+
+def script_takes(interface: Interface | None, name: str) -> bool:
+    """Return whether setup_finetune takes a key; of a script that was not asked, it is taken for granted."""
+    return interface is None or interface.options is None or name in interface.options
+
+
+def script_output_rule(interface: Interface | None) -> str | None:
+    """Return the one setting that says where outputs go, of a script that knows just one; None where it knows both."""
+    known = [name for name in ("output_dir_base", "project_dir") if script_takes(interface, name)]
+    return known[0] if len(known) == 1 else None
+
+
+def fitted_to_script(settings: Mapping[str, Setting], interface: Interface | None) -> dict[str, Setting]:
+    """Return the settings without defaults that mean nothing for this data set."""
+    own = settings.get("dataset_type")
+    if interface is None or (own is not None and own.value in OWN_DATA_SETS):
+        return dict(settings)
+    return {
+        name: setting
+        for name, setting in settings.items()
+        if name not in _OF_OWN_DATA_SETS or setting.source.kind is not SourceKind.DEFAULT
+    }
+
+
+def unwritten_by_script(
+    settings: Mapping[str, Setting], submitted: tuple[str, ...], interface: Interface | None
+) -> tuple[str, ...]:
+    """Return the settings that setup_finetune.yaml cannot or must not hold."""
+    if interface is None or interface.options is None:
+        return submitted
+    loaded = {"modules"} if _loads_all(settings, interface) else set[str]()
+    return tuple(name for name in settings if name not in interface.options or name in loaded)
+
+
+def external_problems(runs: Sequence[PlannedRun], experiment: Experiment, interface: Interface | None) -> list[Finding]:
+    """Return what is planned and this script cannot take, and what it needs and nobody gives."""
+    if interface is None or interface.options is None:
+        return []
+    found: dict[tuple[str, Scalar], Finding] = {}
+    for run in runs:
+        for name, setting in run.settings.items():
+            problem = None if name in run.submitted else _untaken(name, setting, run, interface)
+            if problem is not None:
+                found.setdefault((name, setting.value), problem)
+    return [*found.values(), *_lacking(runs, experiment, interface)]
+
+
+def external_warnings(runs: Sequence[PlannedRun], interface: Interface | None) -> Iterator[Finding]:
+    """Yield what the script does in its own way, which the plan follows."""
+    if interface is None:
+        return
+    if interface.options is None:
+        chosen = [name for name in _CHANGES_TRAINING if not all(name in run.settings for run in runs)]
+        if chosen:
+            message = f"this setup_finetune.py has defaults of its own, not known here, for {', '.join(chosen)}"
+            fix = "give in the summary what matters; what it chose stands in finetune.yaml"
+            yield finding("script-writes", message, fix=fix, severity=Severity.WARNING)
+        return
+    always = [f"{name} {shown(value)}" for name, value in fixed_by_script(interface).items() if name in ADOPTED]
+    if always:
+        message = f"this setup_finetune.py has no option for, and always writes: {', '.join(always)}"
+        yield finding("script-writes", message, fix="name a newer one where another value is meant")
+    rule = runs[0].settings.get("project_dir")
+    if rule is not None and script_output_rule(interface) and rule.source.kind is not SourceKind.DERIVED:
+        folder = "/".join([rule.text, runs[0].text("experiment_name"), "RUN", "artifacts"])
+        message = f"outputs go to {folder}: this setup_finetune.py lays them out so, below the output base directory"
+        yield finding("script-writes", message, at=rule.source, fix="nothing")
+
+
+def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface) -> Finding | None:
+    if name == "modules":
+        return _conda_dropped(setting, run, interface)
+    if script_takes(interface, name) or name == "checkpoint_files":  # whether it names them all the same, a trial shows
+        return None
+    value = fixed_by_script(interface).get(name)
+    if name == "lora_alpha" and interface.of_cruijff_kit:
+        value = 2 * run.settings["lora_rank"].integer
+    if setting.value == value:
+        return None
+    always = f"; it always writes {shown(value)}" if value is not None else ""
+    message = f"{name} is planned as {shown(setting.value)}, but this setup_finetune.py has no way to take it{always}"
+    change = f"take it out of {setting.source.file or 'the documents'}" if value is None else f"plan {shown(value)}"
+    fix = f"{change}, name a newer setup_finetune.py, or use --setup-script bundled"
+    return _untaken_setting(name, message, fix, setting, value)
+
+
+def _untaken_setting(name: str, message: str, fix: str, setting: Setting, expected: Scalar) -> Finding:
+    at, actual = setting.source, setting.value
+    return finding("untaken-setting", message, field=name, expected=expected, actual=actual, at=at, fix=fix)
+
+
+def _loads_all(settings: Mapping[str, Setting], interface: Interface) -> bool:
+    """Whether the script's SLURM template just loads what is planned: then setup_finetune.yaml must not have it."""
+    planned = settings.get("modules")
+    names = tuple(part.strip() for part in planned.text.split(",")) if planned else ()
+    return interface.drops_conda and bool(names) and names == interface.modules
+
+
+def _conda_dropped(setting: Setting, run: PlannedRun, interface: Interface) -> Finding | None:
+    conda = run.settings.get("conda_env")
+    if not interface.drops_conda or not setting.value or conda is None or run.settings.get("venv"):
+        return None
+    if _loads_all(run.settings, interface):
+        return None
+    loads = ", ".join(interface.modules)
+    message = (
+        f"modules are planned ({shown(setting.value)}), and this setup_finetune.py then deletes each line of the SLURM"
+        f" script that contains 'conda', the activation of {shown(conda.value)} too"
+    )
+    change = f"plan the module that it loads by itself ({loads}), " if loads else ""
+    fix = f"{change}name the environment as a venv, or use --setup-script bundled"
+    return _untaken_setting("modules", message, fix, setting, loads or None)
+
+
+def _lacking(runs: Sequence[PlannedRun], experiment: Experiment, interface: Interface) -> list[Finding]:
+    """Options that the script requires and nobody gives.
+
+    Of cruijff_kit's newer versions dataset_type is one, though not for argparse: they end with an error without it.
+    """
+    options = interface.options or {}
+    required = {name for name, option in options.items() if option.required}
+    if interface.of_cruijff_kit and "dataset_type" in options and options["dataset_type"].default is None:
+        required.add("dataset_type")
+    found = Collector(experiment.summary_file)
+    for name in sorted(required - {name for run in runs for name in run.settings}):
+        choices = options[name].choices or (OWN_DATA_SETS if name == "dataset_type" else ())
+        message = f"this setup_finetune.py requires {name}, and no document gives it"
+        fix = f"give {name} in Configuration > Training, e.g. `- **{name}:** VALUE`; or use --setup-script bundled"
+        found.add("missing-field", message, field=name, expected=", ".join(choices) or None, fix=fix)
+    return found.findings
+
+
+def settings_submitted(settings: Mapping[str, Setting], interface: Interface | None) -> tuple[str, ...]:
+    """Return the settings of a run that the line that submits hands over, as the script has no option for them."""
+    if interface is None:
+        return ()
+    options = interface.options or {}
+    return tuple(name for name in settings if name in SUBMITTED and name not in options)
+
+
+def submit_warnings(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
+    """Yield what the line that submits hands over, in one finding."""
+    values = {(name, run.settings[name].value): run.settings[name] for run in runs for name in run.submitted}
+    handed_over = [f"{name} {shown(value)}" for name, value in values if (name, value) != ("offline", False)]
+    if handed_over:
+        message = (
+            f"this setup_finetune.py has no option for {', '.join(handed_over)}: the line that submits the runs says so"
+            " instead, to sbatch or in the environment of the job; submit with that line"
+        )
+        at = next(iter(values.values())).source
+        yield finding("submitted-with", message, at=at, fix="nothing, if the runs are submitted with that line")
+
 
 # Of these a template has but those of another experiment; the plan has the ones of this.
 _PLANNED_OTHERWISE: Final = frozenset({"experiment_name", "project_dir", "custom_recipe", "checkpoint_files"})
@@ -64,7 +279,7 @@ class PlanContext:
     @cached_property
     def defaults(self) -> Mapping[str, Setting]:
         """What a setting is where nobody asked for it."""
-        return external.defaults(self.interface)
+        return script_defaults(self.interface)
 
 
 def given_values(name: str, run: Run, experiment: Experiment) -> list[Setting]:
@@ -94,14 +309,14 @@ def other_recipe(run: Run, experiment: Experiment, context: PlanContext) -> Sett
     gpus = value_or_default("gpus", run, experiment, context)
     if found is None:
         return named
-    if recipes.method_of(found.text) == recipes.LORA:
+    if method_of(found.text) == LORA:
         return None if is_full(named) else named
-    return None if gpus is None else _with(found, recipes.for_gpus(found.text, gpus.integer))
+    return None if gpus is None else _with(found, recipe_for_gpus(found.text, gpus.integer))
 
 
 def is_full(recipe: Setting | None) -> bool:
     """Return whether a recipe trains all weights, without an adapter."""
-    return recipe is not None and recipes.method_of(recipe.text) == recipes.FULL
+    return recipe is not None and method_of(recipe.text) == FULL
 
 
 def data_path(run: Run, experiment: Experiment, experiment_dir: str) -> Setting:
@@ -120,13 +335,13 @@ def settings_of(run: Run, data: Setting, experiment: Experiment, context: PlanCo
     recipe = other_recipe(run, experiment, context)
     left_out = set(_PLANNED_OTHERWISE)
     if is_full(recipe):  # what a row gives for the adapter is refused, and stays so that it tells rows apart
-        left_out |= set(recipes.OF_LORA) - run.parameters.keys()
+        left_out |= set(OF_LORA) - run.parameters.keys()
     values = ((name, value_or_default(name, run, experiment, context)) for name in KEYS if name not in left_out)
     found = {name: setting for name, setting in values if setting is not None}
     if "conda_env" in experiment.environment and found.get("venv") == experiment.template.get("venv"):
         found.pop("venv", None)
     found = named(found, "")
-    if external.takes(context.interface, "experiment_name"):
+    if script_takes(context.interface, "experiment_name"):
         found["experiment_name"] = _derived(experiment.name, "the summary's title")
     found |= _output(found.pop("output_dir_base", None), experiment, context)
     found |= _data(data) | _model(run, experiment, context)
@@ -138,7 +353,7 @@ def settings_of(run: Run, data: Setting, experiment: Experiment, context: PlanCo
     if (offline := found.get("offline")) is not None and _is_online(offline, run, experiment, context):
         found["wandb_mode"] = _with(offline, "online")
     found |= experiment.template_others
-    fitted = external.fitted(found, context.interface)
+    fitted = fitted_to_script(found, context.interface)
     return {name: fitted[name] for name in (*KEYS, *experiment.template_others) if name in fitted}
 
 
@@ -163,7 +378,7 @@ def warmed(
 def _is_online(offline: Setting, run: Run, experiment: Experiment, context: PlanContext) -> bool:
     """Whether the jobs can reach Weights & Biases, as their nodes are said not to be offline and no mode is given."""
     said = own_value("wandb_mode", run, experiment) or experiment.template.get("wandb_mode")
-    return offline.value is False and said is None and external.takes(context.interface, "wandb_mode")
+    return offline.value is False and said is None and script_takes(context.interface, "wandb_mode")
 
 
 def warmup_ratio(run: Run, experiment: Experiment) -> Setting | None:
@@ -222,7 +437,7 @@ def _output(base: Setting | None, experiment: Experiment, context: PlanContext) 
 
     An external script may know one of the two ways alone; then that is how it is, below the same directory.
     """
-    rule = external.output_rule(context.interface)
+    rule = script_output_rule(context.interface)
     if base is not None:
         return {rule or "output_dir_base": _with(base, _absolute(base, experiment, context))}
     note = "no output base directory is named: each run's own artifacts/"
@@ -291,7 +506,7 @@ def parameters_of(columns: tuple[str, ...], settings: Mapping[str, Setting], dat
     `recipe` is the method, whatever the number of GPUs; of LoRA it is listed only where it is a column.
     """
     other = settings["custom_recipe"].text if "custom_recipe" in settings else ""
-    method = recipes.method_of(other) or other or recipes.LORA
+    method = method_of(other) or other or LORA
     usual = ("model", "lora_rank", "lr", "batch_size", "epochs")
     names = dict.fromkeys((*usual, *columns, *(["recipe"] if other else [])))
     values = {name: setting.value for name, setting in settings.items()}

@@ -1,42 +1,282 @@
 """Preflight checks: what would go wrong later, as far as the plan and the disk show it now.
 
-data_files.py       reading JSON and Parquet data sets
-data_findings.py    columns, formats and sizes of data sets
-conversations.py    chats that torchtune refuses, and the layout of each tokenizer
-samples.py          lengths of samples, packing, labels that are left
-token_counter.py    tokens, counted by the tokenizer of the model
-labels.py           samples without labels, NaN losses, truncation
-disk.py             reading the directories of base models, free space, states to resume from
-inputs.py           files and tensors of base models
-resuming.py         states of other plans in the output directory
-optimizer_steps.py  optimizer steps, and warm-up beside them
-cost.py             GPU memory, disk and time
-design.py           seeds, confounds, unusual values, identical runs
-grid.py             the factorial grid, and odd cells in it
-run_groups.py       runs with equal values, for one finding about all of them
+Here are all of them in their order, and those of the disk: base models against what the runs will ask of them, and what
+jobs that resume would go on from, which must be the training that is planned.
+
+data_files.py     reading JSON and Parquet data sets
+data_findings.py  columns, formats, sizes of data sets; samples without labels, NaN losses, truncation
+tokenizers.py     chats that torchtune refuses, the layout of each tokenizer, tokens counted
+samples.py        lengths of samples, packing, labels that are left
+disk.py           reading the directories of base models, free space, states to resume from
+training.py       runs with equal values, their optimizer steps and warm-up, GPU memory, disk and time
+design.py         the factorial grid, odd cells in it, seeds, confounds, unusual values, identical runs
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
-from scaffold_torchtune.findings import Finding, sort_findings
-from scaffold_torchtune.models import DiskState, Plan
-from scaffold_torchtune.preflight import (
-    cost,
-    data_findings,
-    design,
-    inputs,
-    labels,
-    optimizer_steps,
-    resuming,
-    run_groups,
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Scalar, escape, few, finding, shown, sort_findings
+from scaffold_torchtune.models import CheckpointState, DiskState, Plan, PlannedRun, Results
+from scaffold_torchtune.preflight import data_findings, design, training
+from scaffold_torchtune.preflight.training import Subject, at, concerning, grouped
+from scaffold_torchtune.torchtune_facts.facts import ModelFacts, load
+
+_FEW_NAMES = 3  # files or tensors
+_CONFIG = "config.json"
+
+
+def checkpoint_findings(plan: Plan, disk: DiskState, listed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Yield what stands against each base model's directory."""
+    models = grouped(plan.runs, lambda run: (str(run.checkpoint_dir), run.text("torchtune_model_name")))
+    for (directory, model), runs in models.items():
+        found = disk.checkpoints.get(directory)
+        if found is None:
+            continue
+        who = concerning(runs, plan)
+        failure = f"torchtune could not load {model} for {who} from {shown(directory)}"
+        place = at(runs[0], "model_checkpoint", "models_dir")
+        about = Subject(model, "models_dir", place, "checkpoint-mismatch", failure)
+        if found.absent:
+            what = f"the model directory {shown(directory)} of {who} cannot be seen from here"
+            yield about.not_seen(what, unchecked="files", near=found.near)
+        elif found.problem:
+            yield about.mismatch(f"it {found.problem}", fix="correct the model's path in the summary")
+        elif found.snapshots:
+            what = "it is an entry of Hugging Face's cache, and each state of the model lies in snapshots below it"
+            fix = f"write the path of one: {escape(directory)}/snapshots/{found.snapshots[0]}"
+            yield about.mismatch(what, expected=found.snapshots[0], fix=fix)
+        else:
+            facts = load().model(model)
+            yield from _config(about, found, facts)
+            yield from _weights(about, found, facts, listed.get(directory))
+            yield from _tokenizer(about, found, facts) if facts else ()
+
+
+def _config(about: Subject, found: CheckpointState, facts: ModelFacts | None) -> Iterator[Finding]:
+    """The checkpointer reads config.json for the shapes of attention (FullModelHFCheckpointer.load_checkpoint)."""
+    if found.config is None:
+        what = f"{_CONFIG} is not a JSON object" if _CONFIG in found.files else f"{_CONFIG} is not there"
+        yield about.mismatch(what, expected=_CONFIG, fix="download the whole model repository again")
+        return
+    missing = [key for key in ("num_attention_heads", "num_key_value_heads", "hidden_size") if key not in found.config]
+    if missing:
+        what = f"{_CONFIG} has no {', '.join(missing)}"
+        yield about.mismatch(what, expected=", ".join(missing), fix=f"use the {_CONFIG} of the model repository")
+    shapes = dict(facts.tensors()) if facts else {}
+    width = shapes.get("model.embed_tokens.weight", (0, 0))[1]
+    actual = found.config.get("hidden_size")
+    if width and actual not in {None, width}:
+        message = f"{_CONFIG} has the hidden_size {actual}, which is another model's; {about.name} has {width}"
+        fix = "correct the model's name or its path in the summary"
+        yield about.mismatch(message, expected=str(width), actual=str(actual), fix=fix)
+
+
+def _weights(
+    about: Subject, found: CheckpointState, facts: ModelFacts | None, listed: Sequence[str] | None
+) -> Iterator[Finding]:
+    """The files that will be loaded, and their tensors against those that torchtune's builder makes.
+
+    Of files in torch's own format (`.bin`) only whether they are there is known.
+    """
+    names = list(listed or found.weights or found.tensors or ["model.safetensors"])
+    missing = [name for name in names if name not in found.files]
+    if missing:
+        yield _missing(about, found, names, missing)
+        return
+    loaded = {name: found.tensors[name] for name in names if name in found.tensors}
+    broken = {name: each.problem for name, each in loaded.items() if each.problem}
+    for name, problem in broken.items():
+        yield about.mismatch(f"{name} {problem}", actual=name, fix=f"download {name} again")
+    shapes = {name: shape for each in loaded.values() for name, shape in each.shapes.items()}
+    if facts is not None and not broken and len(loaded) == len(names):
+        yield from _shapes(about, shapes, facts)
+    yield from _index(about, found)
+
+
+def _missing(about: Subject, found: CheckpointState, names: Sequence[str], missing: Sequence[str]) -> Finding:
+    """Weights that are not there: the directory is another than is meant, or holds something else than a model."""
+    message, actual = f"{_few(missing)} is not there", _few(list(found.tensors)) or "no .safetensors file"
+    fix = "download the whole model repository again, or correct the model's name or path in the summary"
+    if found.weights:
+        message = f"{message}, and the model lies there in {_few(found.weights)}"
+        fix = "plan the runs again, so that the files that are there are named"
+    elif any(name.startswith("adapter_model.") for name in found.files):
+        message = f"{message}: it holds an adapter, without the model that it belongs to"
+        fix = (
+            "train its run without `Adapter weights only`, or merge the adapter into the model, and name that directory"
+        )
+    return about.mismatch(message, expected=_few(names), actual=actual, fix=fix)
+
+
+def _shapes(about: Subject, shapes: Mapping[str, tuple[int, ...]], facts: ModelFacts) -> Iterator[Finding]:
+    needed = dict(facts.tensors())
+    fix = "correct the model's name or its path in the summary, or download the model again"
+    missing = [name for name in needed if name not in shapes]
+    if missing:
+        message = f"{len(missing)} of the {len(needed)} tensors of {about.name} are missing: {_few(missing)}"
+        yield about.mismatch(message, expected=_few(missing), fix=fix)
+    for name in [n for n in needed if n in shapes and shapes[n] != needed[n]][:1]:
+        message = f"{name} has the shape {_shape(shapes[name])}, but in {about.name} it has {_shape(needed[name])}"
+        yield about.mismatch(message, expected=_shape(needed[name]), actual=_shape(shapes[name]), fix=fix)
+    spare = sorted(shapes.keys() - needed.keys() - set(facts.skipped_tensors()))
+    if spare:
+        what = f"its files hold {len(spare)} tensor(s) that torchtune does not know in {about.name}: {_few(spare)}"
+        yield about.mismatch(what, actual=_few(spare), fix=f"{fix}, or take them out of the files")
+
+
+def _index(about: Subject, found: CheckpointState) -> Iterator[Finding]:
+    """The index names files that are there, with the tensors in them that it says."""
+    absent = sorted({file for file in (found.index or {}).values() if file not in found.files})
+    if absent:
+        what = f"model.safetensors.index.json names {_few(absent)}, which is not there"
+        yield about.mismatch(what, expected=_few(absent), fix="download the missing files")
+        return
+    for tensor, file in (found.index or {}).items():
+        seen = found.tensors.get(file)
+        if seen is not None and not seen.problem and tensor not in seen.shapes:
+            what = f"model.safetensors.index.json says that {file} holds {tensor}, which it does not"
+            yield about.mismatch(what, expected=tensor, fix=f"download {file} and the index again")
+            return
+
+
+def _tokenizer(about: Subject, found: CheckpointState, facts: ModelFacts) -> Iterator[Finding]:
+    for name in facts.tokenizer_files.values():
+        size = found.files.get(name)
+        if size is None or size == 0:
+            what = f"the tokenizer's file {name} is {'not there' if size is None else 'empty'}"
+            fix = f"download {name} of the model repository (original/ is left out by some downloads)"
+            yield about.mismatch(what, expected=name, fix=fix)
+
+
+def _few(names: Sequence[str]) -> str:
+    return few(names, _FEW_NAMES, more=" and {} more")
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in shape)
+
+
+_FEW_DIFFERING: Final = 4
+_SHOWN: Final = 200  # characters of a value
+_CODE: Final = "other-state"
+
+# Keys of finetune.yaml that change nothing of what is trained: where it is logged, how it is computed, and those that
+# other nodes have by interpolation.
+_NOT_TRAINED: Final = frozenset(
+    {"epochs", "resume_from_checkpoint", "metric_logger", "log_every_n_steps", "log_peak_memory_stats", "profiler"}
+    | {"save_adapter_weights_only", "low_cpu_ram"}
+    | {"models_dir", "input_dir", "dataset_label", "my_wandb_project", "my_wandb_run_name", "dataset_val"}
+    | {"run_val_every_n_steps", "batch_size_val"}
 )
+_COMPUTED: Final = "enable_activation_"  # checkpointing and offloading: activations are computed again, or moved
+# The settings that other keys of finetune.yaml come from.
+_SETTINGS: Final = {
+    "model._component_": "torchtune_model_name", "checkpointer.checkpoint_dir": "model_checkpoint",
+    "dataset.data_files": "dataset_label", "dataset._component_": "dataset_type",
+    "dataset.new_system_prompt": "system_prompt", "dataset.split": "training_samples",
+}  # fmt: skip
+
+ConfigData = Mapping[str, Any]
+
+
+def resuming_findings(
+    plan: Plan, disk: DiskState, planned: Mapping[str, ConfigData], saved: Mapping[str, ConfigData]
+) -> Iterator[Finding]:
+    """Yield each run that would go on from the state of another plan: torchtune 0.6.1 takes it without a word.
+
+    The optimizer then goes on with the old learning rate, and only the epochs that are missing are trained
+    (`_update_recipe_state` and `_setup_optimizer` of the recipes).
+
+    Args:
+        plan: the plan.
+        disk: has, by run directory, the state that its job would go on from.
+        planned: finetune.yaml by run directory, with its interpolations resolved.
+        saved: the config that the state was trained by, likewise; where it cannot be read, the run is not here.
+    """
+    for run in plan.runs:
+        state = disk.states.get(run.directory)
+        if state is None:
+            continue
+        here = planned.get(run.directory)
+        if (there := saved.get(run.directory)) is None:
+            yield _unknown(run)
+        elif here is not None:
+            yield from _compared(run, state, here, there)
+
+
+def _unknown(run: PlannedRun) -> Finding:
+    message = (
+        f"the job of {run.directory} would go on from a state that lies in its output directory, and no"
+        " torchtune_config.yaml that can be read says of which plan it is"
+    )
+    fix = "move the output directory away if the run is to begin anew; nothing if the state is of this plan"
+    where = at(run, "resume_from_checkpoint")
+    return finding(_CODE, message, field="resume_from_checkpoint", severity=Severity.WARNING, fix=fix, at=where)
+
+
+def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigData) -> Iterator[Finding]:
+    one, other = _flat(here), _flat(there)
+    differing = [path for path in {**one, **other} if one.get(path) != other.get(path)]
+    if differing:
+        path = differing[0]
+        field = escape(_SETTINGS.get(path, path.rpartition(".")[2]))
+        was, now = other.get(path), one.get(path)
+        message = (
+            f"the job of {run.directory} would go on from a training with {escape(path)} {_text(was)}, and {_text(now)}"
+            " is planned: torchtune 0.6.1 takes the state as it is"
+        )
+        more = f"; so would differ {few([*map(escape, differing[1:])], _FEW_DIFFERING)}" if len(differing) > 1 else ""
+        fix = (
+            f"plan {field} {_text(was)} again to go on with that training, or move its output directory away to begin"
+            " anew; or take out `Resume from checkpoint`"
+        )
+        yield finding(
+            _CODE, message + more, field=field, expected=_scalar(now), actual=_scalar(was), fix=fix, at=at(run, field)
+        )
+        return
+    epochs, before = run.integer("epochs", 1), other.get("epochs", there.get("epochs"))
+    if epochs != before and state.epochs >= epochs:
+        message = (
+            f"the job of {run.directory} would go on from a training of which {state.epochs} epoch(s) are done, and"
+            f" {epochs} are planned: it would train nothing"
+        )
+        fix = f"plan more than {state.epochs} epochs, or move the output directory away to begin anew"
+        yield finding(_CODE, message, field="epochs", expected=f"more than {state.epochs}", actual=epochs, fix=fix,
+            at=at(run, "epochs"))  # fmt: skip
+    elif isinstance(before, int) and state.epochs >= before < epochs:
+        message = (
+            f"the training that the job of {run.directory} would go on from is complete, and torchtune 0.6.1 saves no"
+            f" state with the last epoch: epoch {before} would be trained once more, upon what it came to"
+        )
+        fix = "move the output directory away to begin anew; nothing if one epoch more does not matter"
+        yield finding(_CODE, message, field="epochs", severity=Severity.WARNING, fix=fix, at=at(run, "epochs"))
+
+
+def _flat(node: Any, path: str = "") -> dict[str, Any]:
+    """Return the values of a config by dotted path, without those that change nothing of what is trained."""
+    if not isinstance(node, Mapping):
+        return {path: list(node) if isinstance(node, tuple) else node}
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        if path or (key not in _NOT_TRAINED and not str(key).startswith(_COMPUTED)):
+            found |= _flat(value, f"{path}.{key}" if path else str(key))
+    return found
+
+
+def _scalar(value: Any) -> Scalar:
+    return value if isinstance(value, int | float | None) else str(value)[:_SHOWN]
+
+
+def _text(value: Any) -> str:
+    return "nothing" if value is None else shown(_scalar(value))
 
 
 def check_plan(
     plan: Plan,
     disk: DiskState,
     listed: Mapping[str, Sequence[str]],
-    resumed: tuple[Mapping[str, resuming.ConfigData], Mapping[str, resuming.ConfigData]] = ({}, {}),
+    resumed: tuple[Mapping[str, ConfigData], Mapping[str, ConfigData]] = ({}, {}),
     *,
     whole: Plan | None = None,
 ) -> list[Finding]:
@@ -58,14 +298,14 @@ def check_plan(
     return sort_findings(
         [
             *data_findings.data_findings(plan, disk),
-            *labels.label_findings(plan, disk),
-            *optimizer_steps.step_findings(plan, disk),
-            *inputs.checkpoint_findings(plan, disk, listed),
-            *run_groups.output_findings(plan, disk),
-            *resuming.resuming_findings(plan, disk, *resumed),
+            *data_findings.label_findings(plan, disk),
+            *training.step_findings(plan, disk),
+            *checkpoint_findings(plan, disk, listed),
+            *training.output_findings(plan, disk),
+            *resuming_findings(plan, disk, *resumed),
             *design.name_findings(plan),
             *design.design_findings(whole or plan),
             *design.unusual_findings(plan),
-            *cost.cost_findings(plan, disk),
+            *training.cost_findings(plan, disk),
         ]
     )

@@ -10,13 +10,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
+from scaffold_torchtune.findings import shown
 from scaffold_torchtune.models import CellKind, DataFile, DataPart, PlannedRun, SampleForm, Setting
-from scaffold_torchtune.preflight.conversations import message_faults
 from scaffold_torchtune.preflight.disk import Unfit, near, regular_file
-from scaffold_torchtune.preflight.optimizer_steps import TRAIN
 from scaffold_torchtune.preflight.samples import Sizes, Tally, Tokens, forms_by_data
-from scaffold_torchtune.system.json_stream import MAX_VALUE, JsonStream, NotJson, TooLarge
-from scaffold_torchtune.system.text import shown
+from scaffold_torchtune.preflight.tokenizers import message_faults
+from scaffold_torchtune.preflight.training import TRAIN
+from scaffold_torchtune.system.serialization import MAX_JSON_VALUE, JsonStream, NotJson, TooLarge
 
 MAX_JSON = 64 * 1024**2
 _MAX_COLUMNS = 50
@@ -104,7 +104,9 @@ def _json(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:
     except NotJson as error:
         return DataFile(problem=str(error))
     except TooLarge:
-        most = f"a value of more than {MAX_VALUE // 1024**2} MiB, more than {_MAX_ROWS} rows, or {_MAX_PARTS} parts"
+        most = (
+            f"a value of more than {MAX_JSON_VALUE // 1024**2} MiB, more than {_MAX_ROWS} rows, or {_MAX_PARTS} parts"
+        )
         return DataFile(unread=f"holds {most}")
     return DataFile(parts=parts)
 

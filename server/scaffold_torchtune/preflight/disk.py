@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from scaffold_torchtune.findings import close_matches, escape
 from scaffold_torchtune.models import CheckpointState, Results, TensorFile
 from scaffold_torchtune.system.files import NotRegular, is_directory, is_file, is_there, open_regular
-from scaffold_torchtune.system.json_stream import read_json
-from scaffold_torchtune.system.text import close_matches, escape
+from scaffold_torchtune.system.serialization import read_json
 
 
 class Unfit(Exception):

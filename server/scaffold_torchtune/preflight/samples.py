@@ -12,17 +12,18 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from scaffold_torchtune.models import DataPart, Packs, PlannedRun, RowCount, SampleCounts, SampleForm
-from scaffold_torchtune.preflight.conversations import (
+from scaffold_torchtune.preflight.tokenizers import (
     LAYOUTS,
     Layout,
     Message,
     Piece,
+    TokenCounter,
+    counter_of,
     messages_of,
     turn_faults,
     with_system_prompt,
 )
-from scaffold_torchtune.preflight.token_counter import TokenCounter, counter_of
-from scaffold_torchtune.torchtune_facts.model_registry import find_model
+from scaffold_torchtune.torchtune_facts import find_model
 
 INSTRUCT, CHAT, TEXT = "instruct_dataset", "chat_dataset", "text_completion_dataset"
 _BYTES_OF_A_TOKEN = 4  # of English text in the tokenizers here, roughly

@@ -1,5 +1,7 @@
-"""The contents of an experiment's report: one model, which the page, the Markdown text and the CSV table show."""
+"""An experiment's report: its contents, which the page shows too, as a short Markdown text, and as a CSV table."""
 
+import csv
+import io
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,12 +11,11 @@ from typing import Final, Literal, NamedTuple
 from pydantic import Field
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Scalar
+from scaffold_torchtune.findings import Finding, Scalar, counted, escape, few, one_line
 from scaffold_torchtune.models import Model, Plan, PlannedRun, Setting, SourceKind
 from scaffold_torchtune.results.run_status import RunStatus, StatusResult
 from scaffold_torchtune.results.step_results import SETTINGS_OF, ValidateResult
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.system.text import counted, escape
 
 _SEVERITIES: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 _SPARSE: Final = 3  # cells for each run: a grid with more is mostly empty
@@ -22,7 +23,7 @@ _MOST_LEVELS: Final = 40
 _NAME_OF_RUN: Final = "my_wandb_run_name"  # it always is the directory
 
 
-class Resources(NamedTuple):
+class RunCost(NamedTuple):
     """The resources of one run: GPUs, and bytes on each GPU without activations and of all its checkpoints."""
 
     gpus: int
@@ -185,8 +186,8 @@ def report_of(
     plan: Plan,
     status: StatusResult,
     validated: ValidateResult,
-    needs: Mapping[str, Resources],
-    log: str,
+    needs: Mapping[str, RunCost],
+    log: Sequence[LogEntry],
     written: str,
 ) -> ExperimentReport:
     """Return the report of an experiment.
@@ -196,7 +197,7 @@ def report_of(
         status: how its runs are doing.
         validated: the verdict, by the files as they are now.
         needs: what each run needs, by its directory.
-        log: the end of scaffold.log, from the beginning of an entry.
+        log: the last entries of scaffold.log.
         written: when the report is made.
     """
     own = {each.directory: each.findings for each in validated.runs}
@@ -210,7 +211,6 @@ def report_of(
         .model_copy(update={"is_kept": run.directory in kept})
         for run in plan.runs
     )  # fmt: skip
-    entries = [*log_entries(log)]
     found = [*validated.findings, *(each for each in plan.warnings if each not in validated.findings)]
     return ExperimentReport(
         experiment=plan.experiment,
@@ -219,7 +219,7 @@ def report_of(
         written=written,
         verdict="passed" if validated.passed else "failed",
         told=_told(validated),
-        refused=_refused(entries),
+        refused=_refused(log),
         factors=factors,
         runs=runs,
         counts=status.counts,
@@ -230,8 +230,8 @@ def report_of(
         legend=plan.legend,
         not_asked=status.not_asked,
         tracking=validated.tracking,
-        log=tuple(entries[-MOST_ENTRIES:]),
-        log_before=max(0, len(entries) - MOST_ENTRIES),
+        log=tuple(log[-MOST_ENTRIES:]),
+        log_before=max(0, len(log) - MOST_ENTRIES),
     )
 
 
@@ -265,7 +265,7 @@ def _common(runs: Sequence[PlannedRun]) -> dict[str, Setting]:
 def _run(
     run: PlannedRun,
     status: RunStatus,
-    need: Resources,
+    need: RunCost,
     found: tuple[Finding, ...],
     varying: Sequence[str],
     common: Mapping[str, Setting],
@@ -325,27 +325,7 @@ def _grouped(whole: Iterable[Finding], runs: Sequence[ReportedRun]) -> Iterator[
 MOST_ENTRIES: Final = 120
 """The number of entries of the log that a report shows, the newest."""
 
-_HEAD: Final = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\] ([A-Z][A-Z_]{1,60})")
-_LABEL: Final = re.compile(r"(Details|Result|Duration): (.*)")
-_REMARKS: Final = frozenset({"INFO", "WARNING"})
 _VERDICTS: Final = frozenset({"SCAFFOLD_TORCHTUNE_COMPLETE", "SCAFFOLD_TORCHTUNE_FAILED", "SCAFFOLD_TORCHTUNE_REFUSED"})
-
-
-def log_entries(text: str) -> Iterator[LogEntry]:
-    """Yield the entries of a scaffold.log; successive remarks are one, and what is no entry is left out."""
-    head, lines = None, list[tuple[str, str]]()
-    for line in text.splitlines():
-        if match := _HEAD.fullmatch(line):
-            if head and head[1] in _REMARKS and match[2] in _REMARKS:
-                head = head[0], max(head[1], match[2])  # a warning is more than an information
-                continue
-            if head:
-                yield LogEntry(time=head[0], action=head[1], lines=tuple(lines))
-            head, lines = (match[1], match[2]), []
-        elif head and (match := _LABEL.fullmatch(line)) and not (head[1] in _REMARKS and match[1] == "Result"):
-            lines.append((match[1], match[2]))
-    if head:
-        yield LogEntry(time=head[0], action=head[1], lines=tuple(lines))
 
 
 def _refused(entries: Sequence[LogEntry]) -> tuple[str, ...]:
@@ -395,3 +375,175 @@ def progress(of: RunStatus) -> str:
     if of.epochs_done is None:
         return ""
     return f"{of.epochs_done} of {of.epochs}" if of.epochs is not None else str(of.epochs_done)
+
+
+_MOST_ROWS: Final = 60
+_MOST_COLUMNS: Final = 12
+_NAMED: Final = 4
+_SPECIAL: Final = re.compile(r"([\\`*\[\]<>|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+_REFERENCE: Final = re.compile(r"#(?=[0-9])")  # GitHub links it to an issue
+_MARKS: Final = {
+    "planned": "planned",
+    "scaffolded": "scaffolded",
+    "submitted": "submitted",
+    "running": "**running**",
+    "finished": "finished",
+    "failed": "**failed**",
+}
+
+
+# --- Markdown
+
+
+def markdown(report: ExperimentReport) -> str:
+    """Return the short form, in GitHub's Markdown. Values are code or escaped: none is Markdown or a mention."""
+    states = ", ".join(f"{count} {state}" for state, count in report.counts.items())
+    parts = [
+        f"# {_plain(report.experiment)}",
+        f"**Validation {report.verdict}**: {_plain(report.told)}.",
+        f"{counted(len(report.runs), 'run')}: {states}.{_hours(report)}",
+    ]
+    if report.refused:
+        parts.insert(1, f"**The last scaffold was refused**: {_plain(few(report.refused, _NAMED, between='; '))}")
+    parts.append(_matrix(report) if _has_matrix(report) else _run_table(report))
+    if report.unwell:
+        parts += ["## Needs attention", "\n".join(_item(each) for each in report.unwell)]
+    serious = [each for each in report.findings if each.finding.severity is not Severity.INFO]
+    if serious:
+        rest = len(serious) - _MOST_ROWS
+        more = f"\n- and {rest} more" if rest > 0 else ""
+        parts += ["## Findings", "\n".join(_item(each) for each in serious[:_MOST_ROWS]) + more]
+    parts.append(f"Made by scaffold-torchtune {report.version} on {report.written}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Return a text that Markdown shows as it is."""
+    escaped = _SPECIAL.sub(r"\\\1", one_line(text).replace("&", "&amp;"))
+    return _REFERENCE.sub("&#35;", escaped).replace("@", "&#64;")
+
+
+def _code(text: str) -> str:
+    """Return a text as code, in a fence that is longer than any in it; a table takes it, too."""
+    text = one_line(text).replace("|", "\\|")
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence, space = "`" * (longest + 1), " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}" if text else ""
+
+
+def _hours(report: ExperimentReport) -> str:
+    requested, used = total(run.requested for run in report.runs), total(run.used for run in report.runs)
+    parts = [f"{gpu_hours(hours)} {what}" for hours, what in ((used, "used"), (requested, "requested")) if hours]
+    return f" GPU-hours: {', '.join(parts)}." if parts else ""
+
+
+def _has_matrix(report: ExperimentReport) -> bool:
+    grid = report.grid
+    return grid is not None and len(report.factors[1].levels) <= _MOST_COLUMNS
+
+
+def _matrix(report: ExperimentReport) -> str:
+    grid, (down, across) = report.grid or {}, report.factors
+    head = [f"{_code(down.name)} \\ {_code(across.name)}", *(_code(value_text(each, 60)) for each in across.levels)]
+    rows = [
+        [_code(value_text(level, 60)), *(_cell(grid.get((y, x), ())) for x in range(len(across.levels)))]
+        for y, level in enumerate(down.levels)
+    ]
+    return _table(head, rows)
+
+
+def _cell(runs: Sequence[ReportedRun]) -> str:
+    return ", ".join(f"{_state(run)}{_figure(run)}" for run in runs)
+
+
+def _state(run: ReportedRun) -> str:
+    unwell = "" if run.is_well or run.status.state == "failed" else ", **not well**"
+    return f"{_MARKS[run.status.state]}{unwell}{', validation failed' if run.has_errors else ''}"
+
+
+def _figure(run: ReportedRun) -> str:
+    done = progress(run.status)
+    parts = [f"loss {loss_text(run.loss)}" if run.loss is not None else f"epoch {done}" if done else ""]
+    return f" ({parts[0]})" if parts[0] else ""
+
+
+def _run_table(report: ExperimentReport) -> str:
+    has_epochs = any(progress(run.status) for run in report.runs)
+    has_loss = any(run.loss is not None for run in report.runs)
+    head = ["run", *(_code(each.name) for each in report.factors), "state"]
+    head += [*(["epochs"] if has_epochs else []), *(["loss"] if has_loss else [])]
+    rows = [
+        [
+            _code(run.directory),
+            *(_code(value_text(each, 60)) for each in run.levels),
+            _state(run),
+            *([progress(run.status)] if has_epochs else []),
+            *([loss_text(run.loss)] if has_loss else []),
+        ]
+        for run in sorted(report.runs, key=_needs_a_look)[:_MOST_ROWS]
+    ]
+    more = len(report.runs) - len(rows)
+    return _table(head, rows) + (f"\n\nand {counted(more, 'more run')}" if more else "")
+
+
+def _needs_a_look(run: ReportedRun) -> bool:
+    """Return what runs are sorted by: those that failed, or are not well, are first where not all are listed."""
+    return run.is_well and not run.has_errors
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _item(of: FoundInRuns) -> str:
+    found = of.finding
+    runs = f"{few([_code(name) for name in of.runs], _NAMED)}: " if of.runs else ""
+    place = f"{_code(found.location())}: " if found.location() else ""
+    fix = f". Fix: {_plain(found.fix)}" if found.fix else ""
+    return f"- {found.severity.value}: {runs}{place}{_plain(found.message)}{fix}"
+
+
+# --- CSV
+
+_COLUMNS: Final = ("directory", "run_name")
+_RESULTS: Final = ("state", "epochs_done", "epochs_planned", "last_loss", "output_directory")
+_FORMULA: Final = tuple("=+-@\t\r")
+
+
+def csv_table(report: ExperimentReport) -> str:
+    """Return the table: a line for each run with every value that varies, its state, epochs, last loss and outputs.
+
+    Numbers are plain numbers, lines end with a line feed. A text that a spreadsheet would take for a formula begins
+    with an apostrophe, as such programs write it themselves.
+    """
+    values = [_varying(run, report) for run in report.runs]
+    names = list(dict.fromkeys(name for each in values for name in each))
+    own = {*_COLUMNS, *_RESULTS}
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow([*_COLUMNS, *(_cell_of(f"setting_{name}" if name in own else name) for name in names), *_RESULTS])
+    for run, varying in zip(report.runs, values, strict=True):
+        status = run.status
+        done: tuple[Scalar, ...] = (status.state, status.epochs_done, status.epochs, run.loss, status.output_dir)
+        cells = (run.directory, run.name, *(varying.get(name) for name in names), *done)
+        table.writerow([_cell_of(each) for each in cells])
+    return out.getvalue()
+
+
+def _varying(run: ReportedRun, report: ExperimentReport) -> Mapping[str, Scalar]:
+    """Return the factors of a run, and its other values that not all runs have."""
+    factors = {factor.name: value for factor, value in zip(report.factors, run.levels, strict=True)}
+    shared = {each.name for each in report.shared}
+    return factors | {each.name: each.value for each in run.values if each.name not in shared}
+
+
+def _cell_of(value: Scalar) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, bool | int | float):
+        return value_text(value)
+    text = one_line(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from markupsafe import Markup
 
-from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.findings import Finding, counted, few, one_line
 from scaffold_torchtune.results.report_contents import (
     ExperimentReport,
     FoundInRuns,
@@ -24,7 +24,6 @@ from scaffold_torchtune.results.report_contents import (
 )
 from scaffold_torchtune.results.run_status import LossPoint
 from scaffold_torchtune.system.templating import render_page, shipped_text
-from scaffold_torchtune.system.text import counted, few, one_line
 
 GENERATOR: Final = "scaffold-torchtune"
 _TEMPLATE: Final = "report.html.j2"

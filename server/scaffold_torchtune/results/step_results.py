@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Final, TypeVar, get_args
 from pydantic import Field, PlainSerializer, computed_field, field_serializer
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Question, Scalar, errors_in
+from scaffold_torchtune.findings import Finding, Question, Scalar, errors_in, escape, few
 from scaffold_torchtune.models import (
     Answer,
     ChangeKind,
@@ -38,7 +38,6 @@ from scaffold_torchtune.models import (
     lines_of,
 )
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.system.text import escape, few
 
 _NAMED_CODES = 8
 _NAMED_RUNS = 3

@@ -1,1 +1,1 @@
-"""What a parameter is: the table of parameters, their kinds, recipes and options of jobs."""
+"""What a parameter is: the table of parameters, their kinds, and settings that are refused by name."""

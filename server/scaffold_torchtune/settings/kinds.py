@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal
 
-from scaffold_torchtune.findings import Scalar
-from scaffold_torchtune.system.text import escape
+from scaffold_torchtune.findings import Scalar, escape
 
 ValueKind = Literal[
     "int", "float", "bool", "text", "name", "label", "modules", "path", "pattern_free_path", "folder", "extension",

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from scaffold_torchtune.findings import Scalar
+from scaffold_torchtune.findings import Scalar, close_matches
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import UNBOUNDED, Bounds, ValueKind
-from scaffold_torchtune.system.text import close_matches
 
 
 @dataclass(frozen=True)

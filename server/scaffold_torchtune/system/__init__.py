@@ -1,15 +1,12 @@
-"""Access to files, processes, YAML, Markdown and templates.
+"""Access to files, processes, YAML, JSON, Markdown and templates.
 
 files.py              all access to the disk
 layout.py             the names of all files
 locking.py            the lock of an experiment
-processes.py          starting programs, their deadlines, their end
+processes.py          starting programs, their deadlines, their end; our own streams and signals
 supervisor.py         the parent of a program, which ends all that it started
-own_process.py        our own streams and signals
-yamlio.py             YAML, read and written
-json_stream.py        large JSON files, one value at a time
+serialization.py      YAML, read and written; large JSON files, one value at a time
 markdown.py           Markdown as sections, bullets, tables and fences
 templating.py         Jinja2
 rendering_program.py  templates of users, in a bounded process
-text.py               texts of others, shown safely
 """

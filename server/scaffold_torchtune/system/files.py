@@ -18,9 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
-from scaffold_torchtune.findings import Refused, refuse
+from scaffold_torchtune.findings import Refused, escape, refuse
 from scaffold_torchtune.system import layout, locking
-from scaffold_torchtune.system.text import escape
 
 MAX_READ = 10_000_000
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC

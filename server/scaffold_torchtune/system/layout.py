@@ -19,6 +19,8 @@ RUNS: Final = f"{STATE}/runs"
 OUTPUT: Final = f"{STATE}/output"
 BACKUP: Final = f"{STATE}/backup"
 HISTORY: Final = f"{STATE}/history"
+JOBS: Final = f"{STATE}/jobs.json"
+ARRAYS: Final = f"{STATE}/arrays"
 STATE_DIRECTORIES: Final = (STATE, STAGING, RUNS, OUTPUT)
 """What is always there while something is written, each after the one that it lies in."""
 

@@ -26,7 +26,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from scaffold_torchtune.system.json_stream import read_json
+from scaffold_torchtune.system.serialization import read_json
 
 NAME: Final = "lock"
 

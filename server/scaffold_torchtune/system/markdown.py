@@ -16,7 +16,7 @@ from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
 
-from scaffold_torchtune.system.text import LineError, with_line_feeds
+from scaffold_torchtune.findings import LineError, with_line_feeds
 
 _OF_PATHS = frozenset("/.-")
 _AFTER_LABEL = (":", "=", "–", "—", "→", "- ")

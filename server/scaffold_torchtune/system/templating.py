@@ -18,11 +18,11 @@ from typing import Any, Final, NamedTuple
 import jinja2
 import jinja2.sandbox
 
-from scaffold_torchtune.system import processes, yamlio
+from scaffold_torchtune.findings import LineError, one_line
+from scaffold_torchtune.system import processes
 from scaffold_torchtune.system.files import read_regular
-from scaffold_torchtune.system.json_stream import read_json
 from scaffold_torchtune.system.layout import TEMPLATES
-from scaffold_torchtune.system.text import LineError, one_line
+from scaffold_torchtune.system.serialization import read_json, yaml_scalar
 
 MAX_TEMPLATE: Final = 1_000_000
 """Bytes of a template, and of what it renders."""
@@ -61,7 +61,7 @@ def _yaml(value: Any) -> str:
         return str(value)  # which says what is not given
     if not isinstance(value, bool | int | float | str | list | None):
         raise TypeError(f"the filter yaml takes one value or a list, not a {type(value).__name__}")
-    return yamlio.scalar(value)
+    return yaml_scalar(value)
 
 
 def _entries(values: Mapping[str, Any], names: Iterable[str], indent: str = "") -> str:
@@ -106,7 +106,7 @@ def _load(folders: Sequence[Path], name: str) -> tuple[str, str, None] | None:
 def render(name: str, values: Mapping[str, Any], folders: Sequence[Path] = (TEMPLATES,)) -> str:
     """Render the template `name`, looked up in `folders` in order, with `values`; here, without bounds.
 
-    Every value must pass the filter `yaml` (one YAML scalar or list, see `yamlio.scalar`) or `sh` (one shell word).
+    Every value must pass the filter `yaml` (one YAML scalar or list, see `yaml_scalar`) or `sh` (one shell word).
 
     Raises:
         TemplateProblem: the template is missing, malformed, or uses a value that is not given.

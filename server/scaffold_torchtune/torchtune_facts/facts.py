@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter
 
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models import Model
-from scaffold_torchtune.torchtune_facts.model_registry import find_model
+from scaffold_torchtune.torchtune_facts import find_model
 
 
 class Recipe(Model):

@@ -1,15 +1,281 @@
-"""The validate stage: the proof that every planned value arrived in finetune.yaml and finetune.slurm.
+"""Step 7: the proof that every planned value arrived in finetune.yaml and finetune.slurm; the verdict over all runs.
 
 It knows where values belong from torchtune's facts alone and shares nothing with the code that writes the files:
-otherwise both could be wrong in the same way. It is pure; whoever calls it reads the files.
+otherwise both could be wrong in the same way. It is pure; whoever calls it reads the files. Here are all checks of one
+run in their order.
 
-    runs.py          all checks of one run, and the verdict
-    run_files.py     the three files of a run, parsed once
-    arrivals.py      the place of each setting in finetune.yaml
-    finetune.py      values of finetune.yaml against the plan
-    components.py    components and checkpoint files that it names
-    slurm_script.py  reading finetune.slurm
-    directives.py    its #SBATCH lines against the plan
-    commands.py      its commands against the plan
-    report.py        comparison of typed values
+    run_files.py   the three files of a run, parsed once; reading finetune.slurm
+    arrivals.py    the place of each setting in finetune.yaml
+    finetune.py    values of finetune.yaml against the plan; components and checkpoint files that it names
+    directives.py  the #SBATCH lines against the plan
+    commands.py    the commands of finetune.slurm against the plan
+    report.py      comparison of typed values
 """
+
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Scalar, did_you_mean, errors_in, few, finding, sort_findings
+from scaffold_torchtune.models import Arrival, Plan, PlannedRun, SourceKind
+from scaffold_torchtune.results.step_results import ValidatedRun, ValidateResult
+from scaffold_torchtune.settings.kinds import read_float, shortest_number
+from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML
+from scaffold_torchtune.system.serialization import YamlDocument, YamlError
+from scaffold_torchtune.validate import directives, finetune
+from scaffold_torchtune.validate.arrivals import DIRECT, FINETUNE_SETTINGS
+from scaffold_torchtune.validate.report import Report, at, compare, dotted, quoted
+from scaffold_torchtune.validate.run_files import RunFiles
+
+_PATHS: Final = DIRECT | {"lora_alpha": ("model", "lora_alpha")}
+_LABELS: Final = {"rank": "lora_rank", "bs": "batch_size", "ep": "epochs"} | {name: name for name in _PATHS}
+"""The labels in a directory's name (`rank8_lr1e-5`), and their settings."""
+
+_RUN: Final = "RUN"
+_UNREAD: Final = frozenset({"missing-file", "unreadable-file"})
+"""The codes of runs of which not everything could be checked."""
+
+_LISTED: Final = 40
+_FIX_SETUP: Final = "Do not edit the file by hand: run render again, then setup."
+_Read = TypeVar("_Read")
+
+
+def claims(directory: str) -> list[tuple[str, str, float]]:
+    """Return for each part of a directory's name that is a label and a number the part, the setting, the number.
+
+    The parts are split at underscores; a label may itself have underscores (`lora_dropout0.1`).
+    """
+    found, tokens = [], directory.split("_")
+    while tokens:
+        longest = next((n for n in range(len(tokens), 0, -1) if _claim("_".join(tokens[:n]))), 1)
+        part = "_".join(tokens[:longest])
+        if claim := _claim(part):
+            found.append((part, *claim))
+        tokens = tokens[longest:]
+    return found
+
+
+def _claim(part: str) -> tuple[str, float] | None:
+    for label, setting in _LABELS.items():
+        number = read_float(part.removeprefix(label)) if part.startswith(label) else None
+        if number is not None:
+            return setting, number
+    return None
+
+
+def _without_names(run: PlannedRun) -> str:
+    """The directory's name without the model's and the data set's, which may hold anything (`words_seed1`)."""
+    folder, file = posixpath.split(run.data_path)
+    names = {run.model, posixpath.splitext(file)[0], posixpath.basename(folder)} - {""}
+    alternatives = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return re.sub(rf"(?:^|(?<=_))(?:{alternatives})(?=_|$)", "", run.directory)
+
+
+def check_name(report: Report, data: dict[str, Any]) -> None:
+    """Compare the directory's name with finetune.yaml, resolved: a second check, which knows nothing of the plan.
+
+    Where the run's own name was taken as it stands and finetune.yaml holds what is planned, a name that says otherwise
+    is the author's choice and only a warning.
+    """
+    run = report.run
+    for part, setting, number in claims(_without_names(run)):
+        path = _PATHS[setting]
+        actual = at(data, path)
+        if type(actual) in {int, float} and actual == number:
+            continue
+        planned = run.settings.get(setting)
+        chosen = run.directory == run.name and planned is not None and compare(planned.value, actual) is None
+        report.add(
+            "name-mismatch",
+            f"the directory's name says {quoted(part)}, but {dotted(path)} is {quoted(actual)}",
+            field=setting,
+            expected=number,
+            actual=actual,
+            path=path,
+            severity=Severity.WARNING if chosen else Severity.ERROR,
+        )
+    name = report.planned("my_wandb_run_name")
+    if name is not None and name != run.directory:
+        report.add(
+            "name-mismatch",
+            f"the directory is named {quoted(run.directory)}, but the run's planned name is {quoted(name)}",
+            field="my_wandb_run_name",
+            expected=run.directory,
+            actual=name,
+            path=("metric_logger", "name"),
+        )
+
+
+def deduplicated(checked: Mapping[str, Sequence[Finding]]) -> tuple[dict[str, tuple[Finding, ...]], list[Finding]]:
+    """Set apart what is no error and is found in every run, as the same script in each run of a sweep.
+
+    Args:
+        checked: the findings of each run by its directory.
+
+    Returns:
+        The findings that each run has of its own, and those that all have whose files are there, once each: as it is
+        in the first of them, with `RUN` in the message for the run's directory. Where there is one run, it keeps all
+        of its findings.
+    """
+    keys = {name: [_key(one, name) for one in found] for name, found in checked.items()}
+    whole = [name for name, found in checked.items() if not _UNREAD & {one.code for one in found}]
+    whole = whole if len(whole) > 1 else list(checked)
+    shared = set.intersection(*(set(keys[name]) for name in whole)) if len(whole) > 1 else set()
+    own = {
+        name: tuple(one for one, key in zip(found, keys[name], strict=True) if key not in shared)
+        for name, found in checked.items()
+    }
+    runs = f"all {len(checked)} runs" if len(whole) == len(checked) else f"all {len(whole)} runs whose files are there"
+    common = dict(zip(keys[whole[0]], checked[whole[0]], strict=True)) if whole else {}
+    return own, [_of_all(one, whole[0], runs) for key, one in common.items() if key in shared]
+
+
+def _key(found: Finding, directory: str) -> object:
+    """What is equal for one finding of several runs; an error is that of its run alone."""
+    if found.severity is Severity.ERROR:
+        return found, directory
+    file = (found.file or "").removeprefix(f"{directory}/")
+    texts = tuple(_without(text, directory) for text in (found.message, found.fix, found.actual))
+    return found.code, found.severity, found.field, file, texts
+
+
+def _without(text: object, directory: str) -> object:
+    """A text without the name of its run."""
+    return text.replace(directory, _RUN) if isinstance(text, str) else text
+
+
+def _of_all(found: Finding, directory: str, runs: str) -> Finding:
+    message = f"in {runs}: {_without(found.message, directory)}"
+    return found.model_copy(update={"message": message, "actual": _without(found.actual, directory)})
+
+
+def unchosen(plan: Plan) -> list[Finding]:
+    """Return one finding that lists the settings whose value is a default in some run, so that none seems chosen."""
+    values: dict[str, list[Scalar]] = {}
+    for run in plan.runs:
+        for name, setting in run.settings.items():
+            if setting.source.kind is SourceKind.DEFAULT:
+                values.setdefault(name, []).append(setting.value)
+    if not values:
+        return []
+    listed = few([_default(name, of, len(plan.runs)) for name, of in values.items()], _LISTED)
+    message = f"settings that come from a default, as no document gives them: {listed}"
+    fix = "nothing if all are meant; else give the setting in the summary"
+    return [finding("defaults-unchosen", message, actual=len(values), fix=fix)]
+
+
+def _default(name: str, values: Sequence[Scalar], total: int) -> str:
+    last = values[-1]
+    shown = shortest_number(last) if isinstance(last, float) else quoted(last)
+    return f"{name} {shown}" + ("" if len(values) == total else f" (in {len(values)} of {total} runs)")
+
+
+def verdict(plan: Plan, checked: Mapping[str, tuple[Finding, ...]], extra: Iterable[Finding] = ()) -> ValidateResult:
+    """Return whether the scaffold is proven.
+
+    Args:
+        plan: the plan.
+        checked: what was found in each run that was checked, by the run's directory.
+        extra: findings about the whole experiment.
+
+    Returns:
+        The result, `passed` only when there are planned runs, all of them were checked and nothing is an error. Runs
+        stand in the plan's order. Directories that are not planned do not count as checked.
+    """
+    directories = list(dict.fromkeys(run.directory for run in plan.runs))
+    runs = tuple(
+        ValidatedRun(directory=name, passed=not errors_in(checked[name]), findings=checked[name])
+        for name in directories
+        if name in checked
+    )
+    findings, planned = list(extra), len(plan.runs)
+    if planned == 0 or len(runs) != planned:
+        message = f"{len(runs)} of {planned} planned runs were checked" if planned else "no run is planned"
+        fix = "Run setup again, then validate."
+        findings.append(finding("nothing-checked", message, expected=planned, actual=len(runs), fix=fix))
+    passed = not errors_in(findings) and all(run.passed for run in runs)
+    return ValidateResult(passed=passed, checked=len(runs), planned=planned, runs=runs, findings=tuple(findings))
+
+
+def validate_run(
+    run: PlannedRun,
+    files: RunFiles | Mapping[str, str | None],
+    *,
+    bundled: bool,
+    arrivals: list[Arrival] | None = None,
+) -> tuple[Finding, ...]:
+    """Prove that every planned value of a run stands in its files; nothing is read from disk.
+
+    Args:
+        run: the run as planned.
+        files: setup_finetune.yaml, finetune.yaml and finetune.slurm, or their texts by name; None or absent: missing.
+        bundled: whether the bundled setup_finetune made them. What another script adds of its own, and where its
+            defaults differ from ours, is a finding but no error.
+        arrivals: gets every place where a planned value was looked for.
+
+    Returns:
+        Everything found, sorted by file and line. Any text at all gives findings, never an exception.
+    """
+    files = files if isinstance(files, RunFiles) else RunFiles(files)
+    slurm = Report(run, FINETUNE_SLURM, bundled=bundled, arrivals=arrivals)
+    script = _opened(slurm, lambda: files.script)
+    recipe = None if script is None else directives.check_job(slurm, script)
+
+    setup = Report(run, SETUP_YAML, bundled=bundled, fix=_FIX_SETUP, arrivals=arrivals)
+    setup.document = _opened(setup, lambda: files.document(SETUP_YAML))
+    if setup.document is not None:
+        _setup(setup, setup.document)
+    _unproven(setup)
+
+    report = Report(run, FINETUNE_YAML, bundled=bundled, arrivals=arrivals)
+    config = _opened(report, lambda: files.config)
+    if config is not None:
+        report.document = config.document
+        finetune.check_finetune(report, config, recipe)
+        check_name(report, config.data)
+    return tuple(sort_findings([*setup.findings, *report.findings, *slurm.findings]))
+
+
+def _opened(report: Report, read: Callable[[], _Read | None]) -> _Read | None:
+    """What a file holds, after saying where it is missing or cannot be read."""
+    try:
+        found = read()
+    except YamlError as error:
+        report.add("unreadable-file", f"{report.name} cannot be read: {quoted(error.message)}", line=error.line)
+        return None
+    if found is None:
+        again = "Run render again, then setup."
+        fix = again if report.name == SETUP_YAML else "Run setup again; where it fails, its reason says why."
+        report.add("missing-file", f"{report.name} is not there", fix=fix)
+    return found
+
+
+def _setup(report: Report, document: YamlDocument) -> None:
+    """setup_finetune.yaml says exactly what is planned."""
+    if not isinstance(document.data, dict):
+        report.add("unreadable-file", "setup_finetune.yaml holds no mapping of keys to values", line=1)
+        return
+    for name, setting in report.run.settings.items():
+        if name in report.run.unwritten:
+            continue
+        actual = document.data.get(name)
+        code = compare(setting.value, actual) if name in document.data else "missing-value"
+        report.looked(name, name, setting.value, actual, arrived=code is None, path=(name,))
+        if code is not None:
+            report.differs(name, name, setting.value, actual, code=code, path=(name,))
+    for name, actual in document.data.items():
+        if name not in report.run.settings or name in report.run.unwritten:
+            message = did_you_mean(name, report.run.settings, f"{quoted(name)} is not in the plan.")
+            report.add("unplanned-value", message, field=name, actual=actual, path=(name,))
+
+
+def _unproven(report: Report) -> None:
+    """Settings of which it is not known where they must arrive: their arrival is not proven, which must be seen."""
+    known = FINETUNE_SETTINGS | directives.JOB_SETTINGS
+    for name, setting in report.run.settings.items():
+        if name not in known:
+            message = f"where the setting {quoted(name)} must arrive is not known, so its arrival is not proven"
+            fix = "Look for the value in finetune.yaml and finetune.slurm yourself."
+            report.add("unproven-setting", message, field=name, expected=setting.value, path=(name,), fix=fix)

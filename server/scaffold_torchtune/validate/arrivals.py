@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from scaffold_torchtune.models import PlannedRun
-from scaffold_torchtune.system.yamlio import KeyPath
+from scaffold_torchtune.system.serialization import KeyPath
 from scaffold_torchtune.torchtune_facts.facts import load
 from scaffold_torchtune.validate.report import join, normal_path
 

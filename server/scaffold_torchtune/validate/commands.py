@@ -9,7 +9,7 @@ from scaffold_torchtune.system.layout import FINETUNE_YAML
 from scaffold_torchtune.torchtune_facts.facts import load
 from scaffold_torchtune.validate.arrivals import output_dir
 from scaffold_torchtune.validate.report import Report, below, join, normal_path, quoted
-from scaffold_torchtune.validate.slurm_script import Command, SlurmScript
+from scaffold_torchtune.validate.run_files import Command, SlurmScript
 
 COMMAND_SETTINGS: Final = frozenset({"conda_env", "custom_recipe", "modules", "offline", "venv"})
 """Settings whose arrival in the commands of finetune.slurm is known."""

@@ -8,7 +8,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.validate import commands
 from scaffold_torchtune.validate.report import Report, quoted
-from scaffold_torchtune.validate.slurm_script import Directive, SlurmScript
+from scaffold_torchtune.validate.run_files import Directive, SlurmScript
 
 _OPTIONS: Final = {
     **{name: name for name in ("account", "partition", "constraint", "qos", "reservation", "exclude", "comment")},

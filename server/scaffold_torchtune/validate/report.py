@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from typing import Any, Unpack
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Collector, Parts, Scalar
+from scaffold_torchtune.findings import Collector, Parts, Scalar, escape
 from scaffold_torchtune.models import Arrival, PlannedRun, SourceKind
-from scaffold_torchtune.system.text import escape
-from scaffold_torchtune.system.yamlio import KeyPath, YamlDocument
+from scaffold_torchtune.system.serialization import KeyPath, YamlDocument
 
 _LARGEST = 10**30
 

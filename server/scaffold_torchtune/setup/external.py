@@ -1,5 +1,10 @@
-"""Activation of the modules and the environment of an external script, once, in a login shell."""
+"""An external setup_finetune.py: the activation of its environment, what it takes, and why it failed.
 
+The modules and the environment are activated once, in a login shell. The cause of a failure is told from what the
+script printed, with what to do.
+"""
+
+import functools
 import os
 import re
 import secrets
@@ -7,14 +12,225 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
-from scaffold_torchtune.findings import Finding, finding
-from scaffold_torchtune.models import Setting
+from pydantic import TypeAdapter, ValidationError
+
+from scaffold_torchtune.findings import Finding, close_matches, did_you_mean, escape, few, finding, shown
+from scaffold_torchtune.models import Interface, Option, Setting
 from scaffold_torchtune.system import processes
-from scaffold_torchtune.system.files import read_regular, temporary_directory
-from scaffold_torchtune.system.processes import VARIABLE
-from scaffold_torchtune.system.text import close_matches, did_you_mean, escape, few, shown
+from scaffold_torchtune.system.files import is_directory, is_file, is_there, read_regular, temporary_directory
+from scaffold_torchtune.system.processes import VARIABLE, Environment
+
+
+class Cause(NamedTuple):
+    """What likely caused a failure, and the next step; both empty where nothing is known of it."""
+
+    cause: str = ""
+    fix: str = ""
+
+
+_LACKS: Final = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
+_TRACEBACK: Final = "Traceback (most recent call last):"
+_DOTTED: Final = re.compile(r"[A-Za-z_][\w.]*")
+_OF_EXCEPTIONS: Final = ("Error", "Exception", "Interrupt", "Exit", "Warning")
+_RAISED: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception): ")
+_ARGPARSE: Final = re.compile(r"^\S.*: error: ")
+_LONGEST_LINE: Final = 500
+
+
+def lack_of(output: str, script: Path, environment: Environment) -> Cause | None:
+    """Return which package `script`, run in `environment`, says it lacks, and what to do; None where it lacks none."""
+    found = _LACKS.findall(output)
+    if not found:
+        return None
+    package = str(found[-1]).partition(".")[0]
+    if not environment.name:
+        activate = f" ({environment.commands})" if environment.commands else ""
+        fix = f"activate the environment that has it{activate}, or leave out --no-activate"
+        return Cause(f"the environment that is active has no package {shown(package)}", fix)
+    above = (folder for folder in script.parents[:6] if folder != Path.home())
+    home = next((f for f in above if is_file(f / "pyproject.toml") or is_file(f / "setup.py")), None)
+    what = f"-e {home}" if home and _belongs(package, home) else package
+    fix = f"install it there: {escape(environment.python, 500)} -m pip install {what}"
+    return Cause(f"{environment.name} has no package {shown(package)}", fix)
+
+
+def _belongs(package: str, home: Path) -> bool:
+    """Return whether a checkout has the package: as a folder, by its own name, or in its pyproject.toml."""
+    if home.name == package or any(is_directory(home / part / package) for part in ("", "src")):
+        return True
+    try:
+        text = read_regular(home / "pyproject.toml").decode()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return re.search(rf"\b{package}\b", text) is not None
+
+
+def _names_exception(line: str) -> bool:
+    """Return whether a line begins with the name of an exception, as the last line of a traceback does."""
+    name = line.rstrip().partition(":")[0]
+    is_class = any(map(str.isupper, name.rpartition(".")[2][1 if "." not in name else 0 :]))
+    return bool(_DOTTED.fullmatch(name)) and (name.endswith(_OF_EXCEPTIONS) or is_class)
+
+
+# The likely cause and the next step by what the error says. `{0}`, ... stand for the groups of the expression.
+_KNOWN: Final = {
+    r"KeyError: 'data_dir'": Cause(
+        "this version of the script cannot make this kind of data set",
+        "give dataset_type chat_completion or text_completion with JSON data, or use --setup-script bundled",
+    ),
+    r"KeyError: '(USER|HOME|LOGNAME)'|TypeError: .*NoneType": Cause(
+        "the script reads an environment variable that is not set, mostly USER",
+        "set it ('export USER=$(id -un)'), then scaffold again",
+    ),
+    r"FileNotFoundError: .*?No such file or directory: (.*)": Cause(
+        "the script looks for {0}, which is not there",
+        "correct the path in the documents, or make what is missing, then scaffold again",
+    ),
+    r"PermissionError: .*?: (.*)": Cause(
+        "you may not read or write {0}", "ask for access, or correct the path, then scaffold again"
+    ),
+    r"No space left on device|Disk quota exceeded": Cause(
+        "the file system or your quota is full", "make room, then scaffold again"
+    ),
+    r"MemoryError|Cannot allocate memory": Cause(
+        "there was not enough memory", "run fewer scripts at a time (--jobs 1), or use a node with more memory"
+    ),
+    r"yaml\.\w+\.\w+Error|ScannerError|ParserError|ConstructorError": Cause(
+        "the script could not read its setup_finetune.yaml",
+        "look at the line that it names; a template of your own may render it so",
+    ),
+    r"error: unrecognized arguments|error: argument|error: the following arguments are required": Cause(
+        "the script does not take what it was given",
+        "name the version of setup_finetune.py that the plan was made with, then render again",
+    ),
+    r"SyntaxError|IndentationError": Cause(
+        "the script is not written for the Python that runs it, or is damaged",
+        "activate the environment that it needs, or restore the script",
+    ),
+    r"UnicodeEncodeError|UnicodeDecodeError": Cause(
+        "the locale of this shell cannot write or read a character of the run's texts",
+        "set a UTF-8 locale ('export LANG=C.UTF-8 PYTHONUTF8=1'), then scaffold again",
+    ),
+    r"BlockingIOError|Resource temporarily unavailable|can't start new thread": Cause(
+        "this node does not allow you more processes", "run fewer scripts at a time (--jobs 1)"
+    ),
+    r"ValueError: Unknown model: (.*)": Cause(
+        "this version of the script does not know the model {0}",
+        "name a newer setup_finetune.py, or use --setup-script bundled",
+    ),
+}
+
+
+def line_that_matters(output: str) -> str:
+    """Return the line of an output that says what went wrong, escaped; empty where it says nothing.
+
+    Of a traceback that is the exception, whatever was printed after it; of argparse its error; else the last line.
+    """
+    lines = output.splitlines()
+    found = _exception(lines) or next((line for line in reversed(lines) if _ARGPARSE.match(line)), "")
+    found = found or next((line for line in reversed(lines) if line.strip() not in {"", _TRACEBACK}), "")
+    return escape(found.strip(), _LONGEST_LINE)
+
+
+def _exception(lines: list[str]) -> str:
+    """Return the exception of the last traceback.
+
+    A script that prints the heading to another stream than the rest has it at another place, as streams are buffered:
+    where nothing stands below it, the last exception of all is taken.
+    """
+    start = max((n for n, line in enumerate(lines) if line.strip() == _TRACEBACK), default=None)
+    if start is None:
+        return ""
+    indent = len(lines[start]) - len(lines[start].lstrip())
+    below = (line[indent:] for line in lines[start + 1 :] if len(line) - len(line.lstrip()) <= indent)
+    found = next((line for line in below if _names_exception(line)), "")
+    return found or next((line for line in reversed(lines) if _RAISED.match(line)), "")
+
+
+def cause_of(line: str, status: int) -> Cause:
+    """Return what likely caused a script's end with `status`, by the line that matters."""
+    for pattern, known in _KNOWN.items():
+        if match := re.search(pattern, line):
+            groups = [group or "" for group in match.groups()]
+            return Cause(known.cause.format(*groups), known.fix)
+    if status == -9:  # noqa: PLR2004 - SIGKILL, which we did not send
+        return Cause(
+            "the system ended it: mostly for the memory that it took",
+            "run fewer scripts at a time (--jobs 1), or use a node with more memory",
+        )
+    if status < 0:
+        return Cause(f"signal {-status} ended it", "look at its whole output")
+    return Cause()
+
+
+OPTIONS_PROGRAM = Path(__file__).with_name("options_program.py")
+
+SLURM_TEMPLATE = "templates/finetune_template.slurm"
+"""Where cruijff_kit's setup_finetune.py has its SLURM template, from its own directory (seen in all versions)."""
+
+_LOADS = re.compile(r"^module load (\S.*)$", re.MULTILINE)
+# All versions until August 2026 take out each line with the word where modules are set, by this very expression.
+_DROPS_CONDA = re.compile(r"""["']conda["'] not in""")
+# What fails before the arguments matter will fail in each run too.
+_NEVER_RUNS = re.compile(r"(?:ModuleNotFound|Import|Syntax|Indentation)Error\b")
+_OPTIONS = TypeAdapter(dict[str, Option])
+
+
+class InterfaceFault(Exception):
+    """Why a script cannot be asked: the last line that it printed, or what became of it."""
+
+
+def ask_interface(script: Path, python: str, environment: Mapping[str, str], timeout: float) -> Interface:
+    """Ask a script what it takes, once for each content of it.
+
+    Args:
+        script: an existing file.
+        python: the Python that is to run it.
+        environment: the variables that it is to have.
+        timeout: in seconds.
+
+    Raises:
+        InterfaceFault: it cannot be asked; this is not remembered, as it may be mended while a server runs.
+    """
+    try:
+        text, file = _read(script), script.parent / SLURM_TEMPLATE
+        template = _read(file) if is_there(file) else ""
+    except OSError as error:
+        raise InterfaceFault(f"it cannot be read: {error.strerror}") from error
+    options = _ask(script, text, python, tuple(environment.items()), timeout) if "argparse" in text else None
+    modules = tuple(name for line in _LOADS.findall(template) for name in line.split())
+    return Interface(options=options, modules=modules, drops_conda=bool(_DROPS_CONDA.search(text)))
+
+
+def _read(path: Path) -> str:
+    return read_regular(path).decode("utf-8", "replace")
+
+
+@functools.lru_cache(maxsize=16)
+def _ask(
+    script: Path, _text: str, python: str, environment: tuple[tuple[str, str], ...], timeout: float
+) -> dict[str, Option] | None:
+    mark = f"@{secrets.token_hex(8)} "
+    with temporary_directory() as folder:
+        command = [python, str(OPTIONS_PROGRAM), mark, str(script)]
+        try:
+            done = processes.run(command, folder, timeout, env=dict(environment))
+        except OSError as error:
+            raise InterfaceFault(f"{python} cannot be started: {error.strerror}") from error
+    lines = [line.strip() for line in done.output.splitlines() if line.strip()]
+    answers = [line.removeprefix(mark) for line in lines if line.startswith(mark)]
+    if answers:
+        try:
+            return _OPTIONS.validate_json(answers[-1]) or None
+        except ValidationError:
+            return None
+    if done.ended:
+        raise InterfaceFault(f"it did not say what it takes within {timeout:g} s")
+    if done.status != 0 and lines and _NEVER_RUNS.match(lines[-1]):
+        raise InterfaceFault(lines[-1])
+    return None
 
 
 @dataclass(frozen=True)
@@ -77,7 +293,7 @@ class Fault:
 _OF_THE_SHELL: Final = frozenset({"PWD", "OLDPWD", "SHLVL", "_", VARIABLE})
 """What a shell sets for itself, and our own mark."""
 
-PROGRAM: Final = Path(__file__).with_name("activate.sh")
+ACTIVATE_SCRIPT: Final = Path(__file__).with_name("activate.sh")
 """A constant program: what documents name reaches it as arguments only."""
 
 _MOST: Final = 4_000_000  # bytes of a report; an environment is a few kilobytes
@@ -101,7 +317,7 @@ def activate(
     with temporary_directory() as folder:
         report = Path(folder, "report")
         report.touch()
-        command = ["bash", "-l", str(PROGRAM), str(report), mark, variables.get("PATH", "")]
+        command = ["bash", "-l", str(ACTIVATE_SCRIPT), str(report), mark, variables.get("PATH", "")]
         command += [asked.venv, asked.conda_env, *asked.modules]
         try:
             done = processes.run(command, folder, timeout, stop, env=variables)
@@ -134,7 +350,7 @@ def _read_report(report: bytes, mark: str) -> dict[str, str] | Fault:
 
 
 _MOST_LISTED: Final = 12  # how many modules or environments are named
-_LONGEST: Final = 400
+_LONGEST_REASON: Final = 400
 _ERROR: Final = re.compile(r"error|not found|could not|cannot|unable", re.IGNORECASE)
 # `gcc/12(default)`, `gcc/12 <L>`: what `module avail` says beside a name.
 _REMARK: Final = re.compile(r"[\s(<].*")
@@ -249,4 +465,4 @@ def _reason(output: str) -> str:
     else:
         end = next((n for n in range(at, len(lines)) if not lines[n]), len(lines)) if lines[at].endswith(":") else at
         reason = " ".join(lines[at : max(end, at + 1)])
-    return f". It said: {escape(reason, _LONGEST)}" if reason else ""
+    return f". It said: {escape(reason, _LONGEST_REASON)}" if reason else ""

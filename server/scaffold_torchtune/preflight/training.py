@@ -1,18 +1,259 @@
-"""GPU memory, disk and time that the runs will need, each with the basis of the estimate."""
+"""What the training of runs will take: groups of equal runs, optimizer steps, GPU memory, disk and time.
+
+Runs are seen with their places in the documents and their outputs, in groups, for one finding about all of a group.
+Optimizer steps are those that torchtune 0.6.1 counts. Each estimate has its basis.
+"""
 
 import math
+import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
-from scaffold_torchtune.findings import Finding, finding
-from scaffold_torchtune.models import DiskState, Plan, PlannedRun
-from scaffold_torchtune.preflight.optimizer_steps import effective_batch, part_of, rows_of, steps_of
-from scaffold_torchtune.preflight.run_groups import at, concerning, full, grouped, output_dir
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Location, few, finding, shown
+from scaffold_torchtune.models import DataPart, DiskState, Packs, Plan, PlannedRun
+from scaffold_torchtune.preflight.samples import counts_of
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.torchtune_facts.facts import ModelFacts, load
-from scaffold_torchtune.torchtune_facts.model_registry import default_resources, find_model
+from scaffold_torchtune.torchtune_facts import FULL, default_resources, find_model, method_of
+from scaffold_torchtune.torchtune_facts.facts import ModelFacts, load, steps_per_epoch
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+def at(run: PlannedRun, *names: str) -> Location:
+    """Return where the first of some settings stands that stands in a document; where none has a line, the file."""
+    sources = [run.settings[name].source for name in names if name in run.settings]
+    source = next((s for s in sources if s.line is not None), sources[0] if sources else Location())
+    return Location(source.file, source.line)
+
+
+def row_of(run: PlannedRun) -> Location:
+    """Return the place of the run's row in the table of runs."""
+    return Location(at(run, "torchtune_model_name").file, run.line)
+
+
+def grouped(runs: Iterable[PlannedRun], key: Callable[[PlannedRun], _Key]) -> dict[_Key, list[PlannedRun]]:
+    """Return the runs that have something in common, by it, in their order."""
+    found: dict[_Key, list[PlannedRun]] = {}
+    for run in runs:
+        found.setdefault(key(run), []).append(run)
+    return found
+
+
+def concerning(runs: Sequence[PlannedRun], plan: Plan) -> str:
+    """Return which runs a finding is about: `all 4 runs`, `the run rank8`, `2 of 4 runs (rank8, rank16)`."""
+    total = len(plan.runs)
+    if len(runs) == total:
+        return "the run" if total == 1 else f"all {total} runs"
+    if len(runs) == 1:
+        return f"the run {runs[0].directory}"
+    return f"{len(runs)} of {total} runs ({few([run.directory for run in runs], 3, more=', ...')})"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A data set or a model's directory that runs use, which makes findings at the place where it is named.
+
+    `name` is the path of the data set, or the model's. `code` is that of a mismatch, whose message begins with
+    `failure`; `severity` is None where it is the usual one.
+    """
+
+    name: str
+    field: str
+    at: Location
+    code: str
+    failure: str
+    severity: Severity | None = None
+
+    def mismatch(
+        self, what: str, *, fix: str, expected: str | None = None, actual: str | None = None, at: Location | None = None
+    ) -> Finding:
+        """Return the finding that it is not what the runs need; `at` is where that is asked for, if it is elsewhere."""
+        field, severity, message, at = self.field, self.severity, f"{self.failure}: {what}", at or self.at
+        return finding(
+            self.code, message, field=field, expected=expected, actual=actual, fix=fix, severity=severity, at=at
+        )
+
+    def not_seen(self, what: str, *, unchecked: str, near: Sequence[str]) -> Finding:
+        """Return the finding that it cannot be looked at from here; `near` lies beside it with nearly its name."""
+        message = f"{what}, so its {unchecked} are not checked{f'; beside it lies {shown(near[0])}' if near else ''}"
+        fix = "correct the path if it is wrong; nothing if compute nodes see it there"
+        return finding("not-seen", message, field=self.field, actual=near[0] if near else None, fix=fix, at=self.at)
+
+
+def full(run: PlannedRun) -> bool:
+    """Return whether all of the model is trained, not an adapter."""
+    return method_of(run.text("custom_recipe")) == FULL
+
+
+def output_dir(run: PlannedRun) -> str | None:
+    """Return the directory of the run's outputs, by `output_dir_base` or `project_dir`; None without either."""
+    base = run.value("output_dir_base") or run.value("project_dir")
+    return posixpath.normpath(posixpath.join(str(base), run.text("experiment_name"))) if base else None
+
+
+def output_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
+    """Yield outputs whose directory cannot be made, and those inside the base model's directory.
+
+    The latter as check_outdir_not_in_ckptdir of training/checkpointing.
+    """
+    for path, several in grouped(plan.runs, lambda run: disk.in_the_way.get(output_dir(run) or "")).items():
+        if path is not None:
+            message = f"the outputs of {concerning(several, plan)} would go below {shown(path)}, which is no directory"
+            where = at(several[0], "output_dir_base", "project_dir")
+            fix = "name another output directory, or move what lies there"
+            yield finding(
+                "output-not-directory",
+                message,
+                field="output_dir_base",
+                expected="a directory",
+                actual=path,
+                fix=fix,
+                at=where,
+            )
+    for (outputs, model), runs in grouped(plan.runs, lambda run: (output_dir(run), run.checkpoint_dir)).items():
+        if model and f"{outputs}/".startswith(f"{model}/"):
+            message = (
+                f"the outputs of {concerning(runs, plan)} would go into the directory of the base model, {model}, which"
+                " torchtune refuses"
+            )
+            field, expected, fix = "output_dir_base", f"a directory outside {model}", "name another output directory"
+            where = at(runs[0], field, "project_dir")
+            yield finding(
+                "output-in-checkpoint", message, field=field, expected=expected, actual=outputs, fix=fix, at=where
+            )
+
+
+TRAIN = "train"
+VALIDATION = "validation"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How many samples a run trains on in an epoch, and how that is known."""
+
+    count: int
+    basis: str
+
+
+def part_of(run: PlannedRun, disk: DiskState, name: str = TRAIN) -> DataPart | None:
+    """Return a part of the run's data set, where it was seen."""
+    found = disk.data.get(run.data_path)
+    return None if found is None else found.parts.get(name)
+
+
+def rows_of(run: PlannedRun, plan: Plan, disk: DiskState) -> Rows | None:
+    """Return the samples of a training epoch: counted where they were seen, else as the summary says, else None."""
+    part, declared = part_of(run, disk), plan.splits.get(run.data_path, {}).get(TRAIN)
+    if part is not None:
+        label = f"{run.value('dataset_label')}{run.value('dataset_ext')}"
+        rows = Rows(part.rows, f"{label} has {part.rows} rows")
+    elif declared is not None:
+        rows = Rows(declared, f"the summary says {declared} samples")
+    else:
+        return None
+    asked = run.integer("training_samples", rows.count)
+    return Rows(asked, f"{asked} training samples") if asked < rows.count else rows
+
+
+def effective_batch(run: PlannedRun) -> int:
+    """Return the samples in an optimizer step: batch size x accumulation x GPUs."""
+    return run.integer("batch_size", 1) * run.integer("gradient_accumulation_steps", 1) * run.integer("gpus", 1)
+
+
+def steps_of(run: PlannedRun, rows: int) -> int:
+    """Return the optimizer steps in an epoch of the run."""
+    limit, batch_size = run.value("max_steps_per_epoch"), run.integer("batch_size", 1)
+    limit = limit if isinstance(limit, int) else None
+    accumulation, processes = run.integer("gradient_accumulation_steps", 1), run.integer("gpus", 1)
+    return steps_per_epoch(rows, batch_size=batch_size, accumulation=accumulation, processes=processes, limit=limit)
+
+
+class _Case(NamedTuple):
+    """How the samples are known, and what follows: the most steps of an epoch, those that are likely, and the rest."""
+
+    basis: str
+    what: str
+    steps: int
+    likely: int
+    epochs: int
+    warmup: int
+
+
+def step_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
+    """Yield runs without a step, and runs whose learning rate is at what is planned only late or never.
+
+    Samples that are packed are put together by their length in tokens: of these the number of packs has bounds, and
+    is never more than that of the samples.
+    """
+    for case, runs in grouped(plan.runs, lambda run: _case(run, plan, disk)).items():
+        if case is None:
+            continue
+        if case.likely == 0:
+            yield _no_steps(plan, runs, case)
+        elif 2 * case.warmup > case.likely * case.epochs:
+            yield _long_warmup(plan, runs, case)
+
+
+def _case(run: PlannedRun, plan: Plan, disk: DiskState) -> _Case | None:
+    rows = rows_of(run, plan, disk)
+    if rows is None:
+        return None
+    basis, what, most, likely = rows.basis, "samples", rows.count, rows.count
+    if run.value("packed") and rows.count:
+        counts = counts_of(run, part_of(run, disk))
+        packs = counts.packs if counts and counts.packs else Packs(least=1, likely=rows.count, most=rows.count)
+        number = f"at most {packs.most}" if packs.least < packs.most else f"{packs.most}"
+        about = f", likely about {packs.likely}" if packs.likely < packs.most else ""
+        basis = f"{rows.basis}, which make {number} packs of {run.value('max_seq_len')} tokens{about}"
+        what, most, likely = "packs", packs.most, packs.likely
+    return _Case(
+        basis=basis,
+        what=what,
+        steps=steps_of(run, most),
+        likely=steps_of(run, likely),
+        epochs=run.integer("epochs", 1),
+        warmup=run.integer("num_warmup_steps", 0),
+    )
+
+
+def _no_steps(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
+    would, severity = ("would", None) if case.steps == 0 else ("would likely", Severity.WARNING)
+    message = (
+        f"{concerning(runs, plan)} {would} train no step: {case.basis}, and a step takes"
+        f" {effective_batch(runs[0])} {case.what} (batch size x gradient accumulation x GPUs); torchtune drops what"
+        " does not fill a step, and ends well"
+    )
+    expected, place = "at least one step in an epoch", at(runs[0], "batch_size", "gradient_accumulation_steps")
+    unpack = ", or take Packed out" if case.what == "packs" else ""
+    fix = (
+        "lower the batch size, accumulation or GPUs until a step takes no more than there is"
+        f"{unpack}, or give more data"
+    )
+    return finding(
+        "no-steps", message, field="batch_size", expected=expected, actual=0, fix=fix, severity=severity, at=place
+    )
+
+
+def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
+    total, field, warmup = case.likely * case.epochs, "num_warmup_steps", case.warmup
+    chosen = "" if at(runs[0], field).line else ", a default that nobody chose,"
+    about = "about " if case.steps > case.likely else ""
+    long, so_what = (
+        ("is not shorter than", "the learning rate never reaches what is planned")
+        if warmup >= total
+        else ("takes more than half of", "in most steps the learning rate is below what is planned")
+    )
+    message = (
+        f"in {concerning(runs, plan)} the warm-up of {warmup} steps{chosen} {long} the training of {about}{total} steps"
+        f" ({case.likely} in each of {case.epochs} epoch(s): {case.basis}), so {so_what}"
+    )
+    expected, place = f"at most {total // 2}", at(runs[0], field, "epochs")
+    fix = f"write '- **Warmup steps:** {total // 10}' (a tenth of training) in Configuration, or another number"
+    return finding("long-warmup", message, field=field, expected=expected, actual=warmup, fix=fix, at=place)
+
 
 _GIB = 1024**3
 _BF16 = 2

@@ -1,24 +1,200 @@
-"""The one reader and the one writer of YAML.
+"""The one reader of JSON, and the one reader and the one writer of YAML.
 
-The reader takes what torchtune's own loader takes (PyYAML's safe loader with OmegaConf's wider float rule, which reads
-`1e-5` as a number), and nothing that can surprise: no aliases, tags, duplicate keys or several documents, and bounded
-size, depth and length of numbers. The writer makes every scalar read back as the same value and type in every loader.
+Files come from strangers. Of JSON, whole texts are read, and large files, of which one value at a time is held: a value
+may take so many characters, and no more of the text is held than that. What is read is what the readers of data sets
+take (ujson): also control characters in a text, NaN and Infinity.
+
+The reader of YAML takes what torchtune's own loader takes (PyYAML's safe loader with OmegaConf's wider float rule,
+which reads `1e-5` as a number), and nothing that can surprise: no aliases, tags, duplicate keys or several documents,
+and bounded size, depth and length of numbers. The writer makes every scalar read back as the same value and type in
+every loader.
 """
 
+import codecs
 import functools
+import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, BinaryIO, Final
 
 import yaml
 
-from scaffold_torchtune.findings import Scalar
-from scaffold_torchtune.system.text import LineError
+from scaffold_torchtune.findings import LineError, Scalar
 
-MAX_BYTES = 1_000_000
-MAX_DEPTH = 20
+MAX_JSON_VALUE: Final = 4 * 1024**2
+"""How many characters a single value may take: a row, or what is no list of rows."""
+
+_SPARSE: Final = 16  # bytes of a text for each mapping or list, at least
+_FEW: Final = 1_000
+_CHUNK = 256 * 1024
+_SPACE: Final = re.compile(r"[ \t\n\r]*")
+_DECODER: Final = json.JSONDecoder(strict=False)
+_END_OF_NUMBER = 3  # of a number that is cut off, at most `e+` is left over by the decoder
+
+
+class NotJson(ValueError):
+    """The text is not JSON; the message says why and where, to follow the name of the file in a sentence."""
+
+
+class TooLarge(ValueError):
+    """A value takes more than `MAX_VALUE` characters."""
+
+
+def read_json(data: bytes, most: int, **hooks: Any) -> Any:
+    """Return what a text of at most so many bytes holds. `hooks` are those of `json.loads` for numbers.
+
+    Raises:
+        NotJson: it is not JSON, larger, nested too deeply, or has more mappings and lists than a text of its size.
+    """
+    if len(data) > most:
+        raise NotJson(f"it is larger than {most} bytes")
+    # one takes many times as much in memory as in the text
+    if data.count(b"{") + data.count(b"[") > len(data) // _SPARSE + _FEW:
+        raise NotJson("it has more mappings and lists than a text of its size")
+    try:
+        return json.loads(data.decode(), **hooks)
+    except RecursionError as error:
+        raise NotJson("it is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise NotJson("it is not UTF-8 text") from error
+    except json.JSONDecodeError as error:
+        raise NotJson(f"it is not JSON (line {error.lineno})") from error
+    except ValueError as error:  # a number of more digits than Python reads, or what a hook does not take
+        raise NotJson(str(error)) from error
+
+
+class JsonStream:
+    """A JSON text, read from a file piece by piece. Each method reads on from where the one before ended."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._decode: Callable[..., str] = codecs.getincrementaldecoder("utf-8")("strict").decode
+        self._text = ""
+        self._at = 0
+        self._ended = False
+        self._before = 0  # characters, lines and characters in the last line that are no longer held
+        self._lines = 0
+        self._column = 0
+
+    def peek(self) -> str:
+        """Return the next character that is no white space; '' at the end.
+
+        Raises:
+            NotJson: the text is not UTF-8.
+        """
+        while True:
+            match = _SPACE.match(self._text, self._at)
+            self._at = match.end() if match else self._at
+            if self._at < len(self._text) or not self._more(_CHUNK):
+                return self._text[self._at : self._at + 1]
+
+    def take(self, characters: str) -> str:
+        """Read one of some characters, after white space.
+
+        Raises:
+            NotJson: another character is next.
+        """
+        found = self.peek()
+        if not found or found not in characters:
+            expected = " or ".join(f"'{character}'" for character in characters)
+            raise self.error(f"Expecting {expected}", self._at)
+        self._at += 1
+        return found
+
+    def value(self) -> Any:
+        """Read one value.
+
+        Raises:
+            NotJson: there is none; it is not JSON, or nested too deeply.
+            TooLarge: it takes more than `MAX_VALUE` characters.
+        """
+        self.peek()
+        while True:
+            held = len(self._text) - self._at
+            more = max(min(held, MAX_JSON_VALUE - held), _CHUNK)
+            try:
+                value, end = _DECODER.raw_decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                if not self._more(more):
+                    raise self.error(error.msg, error.pos) from error
+            except RecursionError as error:
+                raise NotJson("is nested too deeply") from error
+            except ValueError as error:  # a number of more digits than Python reads
+                raise NotJson(f"is not JSON: {error}") from error
+            else:
+                is_whole = end < len(self._text) - _END_OF_NUMBER or not isinstance(value, int | float)
+                if is_whole or not self._more(more):
+                    self._at = end
+                    return value
+            if held > MAX_JSON_VALUE:
+                raise TooLarge
+
+    def members(self) -> Iterator[str]:
+        """Read an object: yield the name of each member; its value must be read before the next one is asked for.
+
+        Raises:
+            NotJson: the object is malformed.
+        """
+        self.take("{")
+        if self.peek() == "}":
+            self.take("}")
+            return
+        while True:
+            if self.peek() != '"':
+                raise self.error("Expecting property name enclosed in double quotes", self._at)
+            name = self.value()
+            self.take(":")
+            yield name
+            if self.take(",}") == "}":
+                return
+
+    def items(self) -> Iterator[Any]:
+        """Read a list: yield each of its values.
+
+        Raises:
+            NotJson: the list is malformed.
+            TooLarge: a value in it is.
+        """
+        self.take("[")
+        if self.peek() == "]":
+            self.take("]")
+            return
+        while True:
+            yield self.value()
+            if self.take(",]") == "]":
+                return
+
+    def error(self, message: str, position: int | None = None) -> NotJson:
+        """Return what is wrong at a position of the text that is held, or at the next character."""
+        at = self._at if position is None else position
+        line_start = self._text.rfind("\n", 0, at) + 1
+        lines = self._lines + self._text.count("\n", 0, at)
+        column = at - line_start + 1 + (0 if line_start else self._column)
+        return NotJson(f"is not JSON: {message}: line {lines + 1} column {column} (char {self._before + at})")
+
+    def _more(self, size: int) -> bool:
+        """Hold more of the text; what was read is let go. False at the end."""
+        if self._ended:
+            return False
+        gone = self._text[: self._at]
+        newline = gone.rfind("\n")
+        self._before += len(gone)
+        self._lines += gone.count("\n")
+        self._column = len(gone) - newline - 1 if newline >= 0 else self._column + len(gone)
+        data = self._file.read(size)
+        self._ended = not data
+        try:
+            self._text = self._text[self._at :] + self._decode(data, not data)
+        except UnicodeDecodeError as error:
+            raise NotJson("is not UTF-8 text") from error
+        self._at = 0
+        return True
+
+
+MAX_YAML_BYTES = 1_000_000
+MAX_YAML_DEPTH = 20
 MAX_NUMBER = 64
 """Characters of a number. What a loader makes of a longer one takes it time that grows with the square of the length:
 decimal digits, and parts in the base of 60 (`1:30:00`)."""
@@ -82,14 +258,14 @@ _Resolver.add_implicit_resolver(
 _RESOLVER = _Resolver()
 
 
-def read(text: str) -> YamlDocument:
+def read_yaml(text: str) -> YamlDocument:
     """Read one YAML document.
 
     Raises:
         YamlError: it is too large or deep, malformed, or has an alias, tag, duplicate key or second document.
     """
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise YamlError(f"the text is larger than {MAX_BYTES} bytes")
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_YAML_BYTES:
+        raise YamlError(f"the text is larger than {MAX_YAML_BYTES} bytes")
     if text.count(_TAG_DIRECTIVE) > _MAX_DIRECTIVES:
         raise YamlError("tags are not taken", text.count("\n", 0, text.index(_TAG_DIRECTIVE)) + 2)
     document = YamlDocument(None, {})
@@ -108,7 +284,7 @@ def read(text: str) -> YamlDocument:
         raise YamlError(str(error).splitlines()[0]) from error
 
 
-def compose(text: str) -> yaml.Node | None:
+def compose_yaml(text: str) -> yaml.Node | None:
     """Return the nodes of a document that `read` takes, for their places; None where it is empty."""
     node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     return node
@@ -131,8 +307,8 @@ def _screened(text: str) -> list[yaml.Event]:
             raise YamlError("anchors and aliases are not taken", _line(event))
         if tag := getattr(event, "tag", None):
             raise YamlError(f"the tag {tag} is not taken", _line(event))
-        if depth > MAX_DEPTH:
-            raise YamlError(f"it is nested deeper than {MAX_DEPTH} levels", _line(event))
+        if depth > MAX_YAML_DEPTH:
+            raise YamlError(f"it is nested deeper than {MAX_YAML_DEPTH} levels", _line(event))
     return events
 
 
@@ -205,7 +381,7 @@ _PLAIN = re.compile(r"[A-Za-z/_][A-Za-z0-9_./+-]*")
 _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity"})
 
 
-def scalar(value: Scalar | list[str]) -> str:
+def yaml_scalar(value: Scalar | list[str]) -> str:
     """Return a value in YAML, on one line, that reads back with its value and type in every loader.
 
     A float always has a dot (`1.0e-05`), which PyYAML needs; text is quoted unless it cannot be anything else.
@@ -214,7 +390,7 @@ def scalar(value: Scalar | list[str]) -> str:
         ValueError: the value is not finite.
     """
     if isinstance(value, list):
-        return "[" + ", ".join(scalar(item) for item in value) + "]"
+        return "[" + ", ".join(yaml_scalar(item) for item in value) + "]"
     if isinstance(value, str):
         return value if _PLAIN.fullmatch(value) and value.lower() not in _RESERVED else _quoted(value)
     if isinstance(value, float):

@@ -1,11 +1,20 @@
-"""Step 8: the text of scaffold.log. Pure: entries in, text out."""
+"""Step 8: scaffold.log, its text, and each step's entries written once, whoever is killed or takes the file away.
 
-from collections.abc import Iterable, Sequence
+How far the log is stands in progress.json (`LogState`), which is written before the log: entries that are to be
+appended stand there until the log has them, and the next call that writes completes what a killed one left.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from scaffold_torchtune.findings import Finding, Refused, errors_in
+from scaffold_torchtune.findings import Finding, Refused, counted, errors_in, few, one_line, shown
 from scaffold_torchtune.models import Plan
+from scaffold_torchtune.pipeline import state
+from scaffold_torchtune.pipeline.state import LogState
+from scaffold_torchtune.results.report_contents import LogEntry
 from scaffold_torchtune.results.step_results import (
     Changes,
     RenderResult,
@@ -15,7 +24,8 @@ from scaffold_torchtune.results.step_results import (
     ValidateResult,
     change_line,
 )
-from scaffold_torchtune.system.text import counted, few, one_line, shown
+from scaffold_torchtune.system import layout
+from scaffold_torchtune.system.files import Tree
 
 _NAMED = 40
 
@@ -45,6 +55,28 @@ def format_entries(entries: Iterable[Entry], now: datetime) -> bytes:
 def head(entry: Entry, now: datetime) -> str:
     """Return the first line of an entry: `[2026-11-25 18:00:00] CREATE_RUN_DIRS`."""
     return f"[{now:%Y-%m-%d %H:%M:%S}] {entry.action}"
+
+
+_HEAD: Final = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\] ([A-Z][A-Z_]{1,60})")
+_LABEL: Final = re.compile(r"(Details|Result|Duration): (.*)")
+_REMARKS: Final = frozenset({"INFO", "WARNING"})
+
+
+def read_entries(text: str) -> Iterator[LogEntry]:
+    """Yield the entries of a scaffold.log; successive remarks are one, and what is no entry is left out."""
+    head, lines = None, list[tuple[str, str]]()
+    for line in text.splitlines():
+        if match := _HEAD.fullmatch(line):
+            if head and head[1] in _REMARKS and match[2] in _REMARKS:
+                head = head[0], max(head[1], match[2])  # a warning is more than an information
+                continue
+            if head:
+                yield LogEntry(time=head[0], action=head[1], lines=tuple(lines))
+            head, lines = (match[1], match[2]), []
+        elif head and (match := _LABEL.fullmatch(line)) and not (head[1] in _REMARKS and match[1] == "Result"):
+            lines.append((match[1], match[2]))
+    if head:
+        yield LogEntry(time=head[0], action=head[1], lines=tuple(lines))
 
 
 def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> list[Entry]:
@@ -182,3 +214,115 @@ def _elapsed(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {int(rest)} s" if minutes else f"{rest:.1f} s"
+
+
+Heads = tuple[str, ...]
+"""The first lines of the entries that the log got."""
+
+_STEPS: Final[dict[str, Literal["", "setup"]]] = {"render": "setup", "setup": ""}
+"""What must be logged after a step, where the log is new."""
+
+
+def size(tree: Tree) -> int:
+    """Return the size of the log in bytes; 0 where it is not there."""
+    return tree.size(layout.LOG)
+
+
+def append(tree: Tree, entries: Iterable[Entry], now: datetime) -> Heads:
+    """Append entries that tell of nothing that was made, and return their heads."""
+    entries = [*entries]
+    tree.append(layout.LOG, format_entries(entries, now))
+    return tuple(head(entry, now) for entry in entries)
+
+
+def stop(tree: Tree, entry: Entry, now: datetime) -> Heads:
+    """Append that a call was stopped midway, and return the head. A verdict before it no longer closes the log."""
+    heads = append(tree, [entry], now)
+    log = state.load_log_state(tree)
+    if log is not None and log.status == "complete":
+        state.save(tree, layout.PROGRESS, log.model_copy(update={"status": "failed", "verdict": ""}))
+    return heads
+
+
+def begin(tree: Tree, plan: Plan, step: Literal["render", "setup"], started: datetime) -> LogState:
+    """Note, before anything is written, that a step has work to do and that its outputs need a new verdict."""
+    begun = LogState(plan=plan.id, started=started, status="open", unlogged=step)
+    state.save(tree, layout.PROGRESS, begun)
+    return begun
+
+
+def is_behind(tree: Tree, step: Literal["render", "setup"]) -> bool:
+    """Return whether the log lacks what a step did: it was killed before it logged it, or somebody removed the log."""
+    log = state.load_log_state(tree)
+    return log is None or log.unlogged == step or bool(log.entries) or size(tree) == 0
+
+
+def record_step(tree: Tree, begun: LogState, entries: Iterable[Entry], now: datetime) -> Heads:
+    """Log what a step did, and return the heads. In a new log, the steps that follow must say again what they did."""
+    after = _STEPS[begun.unlogged] if size(tree) == 0 else ""
+    return _record(tree, begun.model_copy(update={"unlogged": after}), [*entries], now)
+
+
+def _record(tree: Tree, then: LogState, entries: list[Entry], now: datetime) -> Heads:
+    """Append entries, after which the log is as `then` says."""
+    text = format_entries(entries, now)
+    state.save(tree, layout.PROGRESS, then.model_copy(update={"entries": text.decode(), "size": size(tree)}))
+    tree.append(layout.LOG, text)
+    state.save(tree, layout.PROGRESS, then)
+    return tuple(head(entry, now) for entry in entries)
+
+
+def settle(tree: Tree) -> None:
+    """Complete what a call that was killed was about to log; the lock must be held.
+
+    Its entries may be there, in part where the machine lost power, or not at all; others may stand behind them.
+    """
+    log = state.load_log_state(tree)
+    if log is None or not log.entries:
+        return
+    whole = log.entries.encode()
+    there = tree.read(layout.LOG, start=log.size) or b""
+    if whole not in there:
+        torn = whole.startswith(there)
+        tree.append(layout.LOG, whole[len(there) :] if torn else whole)
+    state.save(tree, layout.PROGRESS, log.model_copy(update={"entries": "", "size": 0}))
+
+
+def verdict_digest(result: ValidateResult) -> str:
+    """Return what tells one verdict from another."""
+    told = result.model_copy(update={"submit": "", "logged": ()})
+    return _digest(told.model_dump_json())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_closed(tree: Tree, result: ValidateResult) -> bool:
+    """Return whether the log already ends with this verdict, or no step was logged that it could close."""
+    log = state.load_log_state(tree)
+    if log is None:
+        return True
+    if log.entries or size(tree) == 0:
+        return False
+    if log.status != ("complete" if result.passed else "failed"):
+        return False
+    if result.passed:  # runs that were started since must not stand in the line that submits
+        return log.submit in {None, _digest(result.submit)}
+    return log.verdict == verdict_digest(result)
+
+
+def close(tree: Tree, plan: Plan, result: ValidateResult, times: tuple[datetime, datetime]) -> Heads:
+    """Log the verdict, which ends the log, unless it stands there; return the heads.
+
+    `times` are when the validation began, and now.
+    """
+    begun, now = times
+    before = state.load_log_state(tree)
+    if before is None or is_closed(tree, result):
+        return ()
+    started = before.started if before.status == "open" else begun
+    entries = closing_entries(plan, result, result.submit, (now - started).total_seconds())
+    status = "complete" if result.passed else "failed"
+    ends = {"status": status, "verdict": verdict_digest(result), "submit": _digest(result.submit)}
+    return _record(tree, before.model_copy(update=ends), entries, now)

@@ -1,4 +1,8 @@
-"""The options of `new`, completed by defaults and checked, and the texts that are made from them."""
+"""`new`: write an experiment_summary.md, and a claude.local.md where there is none, that scaffold as they are.
+
+Options are typed by what reads documents, completed by defaults and checked. What was rendered is read back and planned
+in memory, and every value is compared with what was asked for, before anything is written.
+"""
 
 import itertools
 import math
@@ -10,23 +14,41 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from scaffold_torchtune.findings import Collector, Refused, Scalar
-from scaffold_torchtune.models import Options, Setting, Source, SourceKind
-from scaffold_torchtune.parse import local, values
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import (
+    Collector,
+    Finding,
+    Refused,
+    Scalar,
+    did_you_mean,
+    escape,
+    finding,
+    refuse,
+    shown,
+)
+from scaffold_torchtune.models import Experiment, Model, Options, Plan, Setting, Source, SourceKind
+from scaffold_torchtune.parse import local, parse_experiment, values
 from scaffold_torchtune.parse.drafts import SourceText
-from scaffold_torchtune.pipeline.locate import Document, local_document, read_document
-from scaffold_torchtune.plan import checks, naming
+from scaffold_torchtune.pipeline.locate import (
+    Document,
+    check_can_be_seen,
+    check_roots,
+    expanded,
+    local_document,
+    read_document,
+)
+from scaffold_torchtune.plan import checks, make_plan, naming
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight.data_files import DataSets
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.settings import kinds, recipes
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import OF_LOCAL, PARAMETERS
+from scaffold_torchtune.setup import render_run, run_bundled
 from scaffold_torchtune.system import layout, templating
-from scaffold_torchtune.system.files import is_file
+from scaffold_torchtune.system.files import is_directory, is_file, is_taken, publish, real_path
 from scaffold_torchtune.system.layout import TEMPLATES
-from scaffold_torchtune.system.text import did_you_mean, escape, shown
-from scaffold_torchtune.torchtune_facts.model_registry import find_model, known_models
+from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, find_model, known_models, method_of, recipe_for_gpus
 
 _MOST_RUNS: Final = 2_000
 _ORDER: Final = (
@@ -73,7 +95,7 @@ class NewExperiment:
 
     def is_full(self) -> bool:
         """Return whether all weights are to be trained."""
-        return recipes.method_of(str(self.one("recipe"))) == recipes.FULL
+        return method_of(str(self.one("recipe"))) == FULL
 
     def below(self, name: str) -> str:
         """Return an absolute path: a relative one is taken from the experiment directory."""
@@ -99,7 +121,7 @@ class NewExperiment:
             return list(zip(naming.names_by_varying(varying, rows).names, rows, strict=True))
         usual = {name: PARAMETERS[name].default for name in ("lora_rank", "lr")}
         if self.is_full():
-            usual = {"lr": usual["lr"], "recipe": recipes.FULL}
+            usual = {"lr": usual["lr"], "recipe": FULL}
         return [(naming.single_name("", usual | rows[0]), rows[0])]
 
 
@@ -224,7 +246,7 @@ def find_local(asked: NewExperiment, request: Request) -> None:
     asked.fields = draft.settings
 
 
-def complete(asked: NewExperiment) -> None:
+def complete_options(asked: NewExperiment) -> None:
     """Fill in what has a default, and note what is missing."""
     wrong = {problem.field for problem in asked.problems.findings}
     if "experiment_name" not in wrong | asked.values.keys():
@@ -252,7 +274,7 @@ def complete(asked: NewExperiment) -> None:
             asked.problems.add("missing-field", f"{flag} is missing", field=name, fix=f"add {flag} {metavar}")
 
 
-def check(asked: NewExperiment) -> None:
+def check_options(asked: NewExperiment) -> None:
     """Note what cannot be scaffolded, contradicts the claude.local.md that was found, or is in the way."""
     add = asked.problems.add
     for model in asked.values.get("model", ()):
@@ -263,7 +285,7 @@ def check(asked: NewExperiment) -> None:
     if runs > _MOST_RUNS:
         message, fix = f"that makes {runs} runs, more than {_MOST_RUNS}", "give fewer values, or several experiments"
         add("unsupported-setting", message, field="runs", fix=fix)
-    for lora in [name for name in recipes.OF_LORA if asked.is_full() and name in asked.values]:
+    for lora in [name for name in OF_LORA if asked.is_full() and name in asked.values]:
         message = f"{OPTIONS[lora].flag} is of LoRA, and --recipe asks for full fine-tuning"
         add("unsupported-setting", message, field=lora, fix="leave one of the two out")
     if "dataset" in asked.values:
@@ -297,3 +319,170 @@ def _against_local(asked: NewExperiment, found: Document) -> None:
             message = f"{flag} is {shown(value)}, but {escape(str(found.path))}, which is used here, {says}"
             fix = f"leave {flag} out, or correct that file, or put a {layout.LOCAL} of its own into the directory"
             asked.problems.add("ambiguous", message, field=name, fix=fix)
+
+
+class NewResult(Model):
+    """What was written: paths, the experiment's name, its number of fine-tuned runs, the claude.local.md it uses."""
+
+    created: tuple[str, ...]
+    experiment: str
+    runs: int
+    local: str
+    warnings: tuple[Finding, ...] = ()
+
+
+def create(request: Request, given: Mapping[str, Sequence[str]], *, control: bool = False) -> NewResult:
+    """Write the documents of a new experiment into `request.experiment`.
+
+    `given` are the texts of the options by parameter, as they were typed. `control` adds a control for each model.
+
+    Raises:
+        Refused: something asked for is missing, is not what it must be or cannot be scaffolded, or a file is in the
+            way; names every problem, and nothing was written.
+    """
+    asked = NewExperiment(_directory(request), control)
+    type_options(asked, given)
+    find_local(asked, request)
+    complete_options(asked)
+    check_options(asked)
+    if problems := asked.problems.findings:
+        raise Refused(f"{len(problems)} problem(s) with what was asked for", problems)
+    documents = {layout.SUMMARY: summary_text(asked, request)}
+    if asked.local is None:
+        documents[layout.LOCAL] = local_text(asked)
+    warnings = _read_back(asked, documents)
+    created = _write(asked.directory, documents)
+    path = asked.local.path if asked.local else asked.directory / layout.LOCAL
+    return NewResult(
+        created=tuple(str(file) for file in created),
+        experiment=str(asked.one("experiment_name")),
+        runs=len(asked.rows()),
+        local=str(path),
+        warnings=(*warnings, *_absent_data(asked)),
+    )
+
+
+def _directory(request: Request) -> Path:
+    """Return the real path of the directory, which need not be there."""
+    given = expanded(request.experiment)
+    fix = "give another directory"
+    check_can_be_seen(given)
+    real = real_path(given)
+    taken = is_taken(real) and not is_directory(real)
+    if not str(real).isprintable():
+        message = f"the path {shown(str(real))} holds a character that cannot be printed"
+        raise refuse("unsafe-path", message, field="experiment", fix=fix)
+    check_roots(real, request)
+    if taken or real.name.lower() in layout.RESERVED:
+        message = f"{shown(str(given))} is not a directory for an experiment"
+        raise refuse("not-a-directory", message, field="experiment", fix=fix)
+    return real
+
+
+def _write(directory: Path, documents: Mapping[str, str]) -> list[Path]:
+    """Write the documents: each appears whole, and all of them or none."""
+    files = {directory / name: text.encode() for name, text in documents.items()}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        publish(files)
+    except OSError as error:
+        message = f"cannot write into {escape(str(directory))}: {error.strerror}"
+        fix = "make room or give write permission, or give another directory"
+        raise refuse("write-failed", message, file=escape(str(directory)), fix=fix) from error
+    return list(files)
+
+
+def _read_back(asked: NewExperiment, documents: Mapping[str, str]) -> list[Finding]:
+    """Read the documents back and plan them: they must scaffold, to what was asked for. Returns what is remarkable.
+
+    Raises:
+        Refused: they would not; names every problem.
+    """
+    found = asked.local
+    surroundings = (found.name, found.text) if found else (layout.LOCAL, documents[layout.LOCAL])
+    try:
+        experiment = parse_experiment((layout.SUMMARY, documents[layout.SUMMARY]), surroundings, lambda _: True)
+        plan = make_plan(experiment, Options(), asked.context())
+        outcomes = [run_bundled(run, render_run(plan, run, [layout.TEMPLATES]).document) for run in plan.runs]
+    except Refused as refused:
+        message = "what was asked for could not be scaffolded"
+        raise Refused(message, [_unplaced(p, found) for p in refused.problems]) from refused
+    problems = list({p.message: p for outcome in outcomes for p in outcome.problems}.values())
+    if problems:
+        raise Refused("setup_finetune would refuse what was asked for", [_unplaced(p, found) for p in problems])
+    if differing := _differences(asked, plan, experiment):
+        raise Refused("what was asked for cannot be written as a summary", differing)
+    warnings = {p.message: p for p in (*plan.warnings, *(w for outcome in outcomes for w in outcome.warnings))}
+    return [_unplaced(p, found) for p in warnings.values()]
+
+
+def _unplaced(problem: Finding, found: Document | None) -> Finding:
+    """Return the problem without its place, where that is a file that is not written yet."""
+    there = found is not None and problem.file == found.name
+    return problem if there else problem.model_copy(update={"file": None, "line": None})
+
+
+def _differences(asked: NewExperiment, plan: Plan, experiment: Experiment) -> list[Finding]:
+    """Return what the plan has otherwise than it was asked for: nothing, or there is a fault in how it was written."""
+    rows = asked.rows()
+    controls = [f"{model}_base" for model in asked.values["model"]] if asked.control else []
+    planned = [run.directory for run in plan.runs], [row.name for row in plan.excluded]
+    if planned != ([name for name, _ in rows], controls):
+        return [_mismatch("runs", None, None)]
+    excused = {SourceKind.DEFAULT, SourceKind.DERIVED, *([SourceKind.LOCAL] if asked.local else [])}
+    problems = {}
+    for (name, row), run in zip(rows, plan.runs, strict=True):
+        wanted = _wanted(asked, name, row)
+        if asked.is_full():
+            gpus = run.settings["gpus"].integer
+            wanted["custom_recipe"] = recipe_for_gpus(str(asked.one("recipe")), gpus)
+        of_plan = run.settings
+        if "warmup_ratio" in wanted:  # which the plan has as steps
+            of_plan = {k: s for k, s in of_plan.items() if k != "num_warmup_steps"}
+            of_plan |= {k: s for k, s in experiment.config.items() if k == "warmup_ratio"}
+        found = {k: s.value for k, s in of_plan.items() if k in wanted or s.source.kind not in excused}
+        for key in sorted(wanted.keys() | found.keys()):
+            one, other = wanted.get(key), found.get(key)
+            if (type(one), one) != (type(other), other):
+                problems[key] = _mismatch(key, one, other)
+    return list(problems.values())
+
+
+def _mismatch(key: str, wanted: Scalar, found: Scalar) -> Finding:
+    message = f"{key}: {shown(wanted)} would be read back as {shown(found)}"
+    fix = "this is a fault of `new`: report it; until then write the summary by hand, after the bundled example"
+    expected, actual = (escape(v) if isinstance(v, str) else v for v in (wanted, found))
+    return finding("render-mismatch", message, field=key, expected=expected, actual=actual, fix=fix)
+
+
+def _wanted(asked: NewExperiment, name: str, row: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return every setting of a run that was asked for, as the plan must have it."""
+    converted = {"model", "dataset", "models_dir", "output_dir_base", "modules", "recipe"}
+    data = asked.below("dataset")
+    label, extension = layout.data_label(data)
+    wanted = {n: v[0] for n, v in asked.values.items() if n not in converted}
+    wanted |= {n: v for n, v in row.items() if n != "model"}
+    wanted |= {
+        "my_wandb_run_name": name,
+        "torchtune_model_name": row["model"],
+        "input_dir_base": posixpath.join(posixpath.dirname(data), ""),
+        "dataset_label": label,
+        "dataset_ext": extension,
+    }
+    if "models_dir" in asked.values:
+        wanted |= {"models_dir": asked.below("models_dir"), "model_checkpoint": row["model"]}
+    if "output_dir_base" in asked.values:
+        wanted["output_dir_base"] = asked.below("output_dir_base")
+    if "modules" in asked.values:
+        wanted["modules"] = ",".join(map(str, asked.values["modules"]))
+    return wanted
+
+
+def _absent_data(asked: NewExperiment) -> list[Finding]:
+    """Return a reminder of the data set, where it is not there yet."""
+    path = asked.below("dataset")
+    if is_file(path):
+        return []
+    message = f"the data set is not at {escape(path)} yet"
+    fix = "put it there before the runs are submitted, or correct the path in the summary"
+    return [finding("missing-file", message, field="dataset", fix=fix, severity=Severity.WARNING)]

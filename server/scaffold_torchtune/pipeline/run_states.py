@@ -1,0 +1,232 @@
+"""How far each run has come: what its jobs, its slurm-*.out and its output directory show."""
+
+import functools
+import posixpath
+import re
+from collections.abc import Container, Iterable, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from scaffold_torchtune.external_checks import queue
+from scaffold_torchtune.external_checks.queue import Job, Queue
+from scaffold_torchtune.findings import few
+from scaffold_torchtune.models import PlannedRun, Results, RunState
+from scaffold_torchtune.pipeline import job_records, state
+from scaffold_torchtune.pipeline.job_records import Submissions
+from scaffold_torchtune.preflight.disk import inspect_results, unseen
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.system import layout
+from scaffold_torchtune.system.files import Tree, is_there, real_path
+from scaffold_torchtune.validate import arrivals
+
+_LISTED: Final = 4
+_ASKED: Final = 20
+"""Jobs of a run of which SLURM is asked what became of them: the last ones."""
+
+_JOB_OUTPUT: Final = re.compile(r"slurm-([0-9]{1,18}(?:_[0-9]{1,9})?)\.out", re.ASCII)
+
+
+def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[str, RunState]:
+    """Return the state of each run, by its directory.
+
+    A run is started where a job of it was submitted, waits or runs, where it has a slurm-*.out, or where its output
+    directory holds what a training leaves. It is finished where sacct says so or as many epochs as planned are there,
+    and has failed where sacct says so, or where squeue answers and knows no job of it. SLURM is asked only where
+    something was scaffolded.
+
+    Args:
+        tree: the experiment directory.
+        runs: as they were planned when they were scaffolded.
+        request: may say that SLURM is not to be asked.
+
+    Raises:
+        Refused: what tells of the jobs that were submitted cannot be read.
+    """
+    runs = list(runs)
+    if not runs:
+        return {}
+    left = {run.directory: job_outputs(tree, run.directory) for run in runs}
+    jobs = _Jobs(tree, left, request)
+    root, why_unseen = real_path(tree.root), functools.cache(unseen)
+    found: dict[str, RunState] = {}
+    for run in runs:
+        path, outputs = _output_directory(root, run), left[run.directory]
+        of_slurm = jobs.of(run.directory, outputs)
+        results = inspect_results(path) if path else None
+        resumes = run.value("resume_from_checkpoint") is True
+        if (resumes and results) or of_slurm.past_ids:  # maybe of what was replaced since
+            record = state.load_record(tree, run.directory)
+            before = record.past if record else ()
+            of_slurm = of_slurm.without(before)
+            results = None if resumes and results and {*results.names} <= {*before} else results
+        there = _state(run, outputs, (path, results), of_slurm)
+        reasons = [f"jobs ({of_slurm.unknown})"] if of_slurm.unknown else []
+        if path and results is None and (reason := why_unseen(posixpath.dirname(path)) or unseen(path)):
+            reasons.append(f"outputs ({reason})")
+        if there.state == "scaffolded" and not _is_scaffolded(tree, run):
+            there = RunState(state="planned")
+        found[run.directory] = there.model_copy(update={"unseen": tuple(reasons)}) if reasons else there
+    return found
+
+
+class _RunJobs(NamedTuple):
+    """The jobs of a run: in the queue, as the accounting has them, and ids of which neither knows; why none are."""
+
+    queued: tuple[Job, ...] = ()
+    accounted: tuple[Job, ...] = ()
+    lost: tuple[str, ...] = ()
+    unknown: str = ""
+
+    @property
+    def past_ids(self) -> tuple[str, ...]:
+        """The ids of those that have ended, or that nobody knows."""
+        return (*(job.id for job in (*self.queued, *self.accounted) if job.has_ended), *self.lost)
+
+    def without(self, ids: Container[str]) -> "_RunJobs":
+        """Return them without some that trained what was replaced since."""
+        queued, accounted = (tuple(job for job in each if job.id not in ids) for each in (self.queued, self.accounted))
+        lost = tuple(each for each in self.lost if each not in ids)
+        return self._replace(queued=queued, accounted=accounted, lost=lost)
+
+
+class _Jobs:
+    """The jobs of an experiment's runs, by the directory that they were submitted in, their records, and outputs.
+
+    The tasks of an array were submitted in the experiment directory: they are known by the record, or by slurm-*.out.
+    """
+
+    def __init__(self, tree: Tree, left: Mapping[str, Mapping[str, str]], request: Request) -> None:
+        self._root = real_path(tree.root)
+        records = job_records.load(tree)
+        self._recorded = records.jobs()
+        ids = {job for found in left.values() for job in sorted(found.values(), key=_number_of)[-_ASKED:]}
+        recorded = {run: each[-_ASKED:] for run, each in self._recorded.items() if run in left}
+        clusters = dict.fromkeys(["", *(name for each in recorded.values() for _, name in each)])
+        self._queued: dict[str, Queue] = {}
+        self._ended: dict[str, Queue] = {}
+        for name in clusters:
+            own = {job_id for each in recorded.values() for job_id, where in each if where == name}
+            asked = {job_id.partition("_")[0] for job_id in (own if name else own | ids)}
+            self._queued[name] = queue.queued(tree.root, request, name)
+            self._ended[name] = queue.ended(tree.root, asked, request, name) if asked else Queue({})
+        self._by_id = {name: (self._queued[name].by_id(), self._ended[name].by_id()) for name in clusters}
+        self._named, self._in_doubt = self._found_by_name(tree, records, request)
+
+    def _found_by_name(
+        self, tree: Tree, records: Submissions, request: Request
+    ) -> tuple[dict[str, list[Job]], frozenset[str]]:
+        """Return the jobs of each run that no record has the id of, and the runs of which squeue does not say.
+
+        A call that submits was killed; or somebody submitted an array's script by hand.
+        """
+        ours = {job_id.partition("_")[0] for each in self._recorded.values() for job_id, _ in each}
+        there = self._queued[""].jobs.get(str(self._root), ())
+        by_hand = any("_" in job.id and job.id.partition("_")[0] not in ours for job in there)
+        wanted = records.submissions if by_hand else records.intended()
+        found: dict[str, list[Job]] = {}
+        in_doubt: list[str] = []
+        self.unknown = next((each.unknown for each in self._queued.values() if each.unknown), "")
+        for name in {one.clusters for one in wanted}:
+            some = [one for one in wanted if one.clusters == name]
+            jobs, unknown = queue.named(tree.root, [one.name for one in some], request, name)
+            self.unknown = self.unknown or unknown
+            for one in some:
+                in_doubt += one.runs if unknown and not one.job else ()
+                for job in jobs.get(one.name, ()):
+                    if run := one.run_of(job.id):
+                        found.setdefault(run, []).append(job)
+        return found, frozenset(in_doubt)
+
+    def of(self, directory: str, outputs: Mapping[str, str]) -> _RunJobs:
+        """Return the jobs of a run, given the ids in the names of its outputs."""
+        at = str(self._root / directory)
+        queued = [*self._queued[""].jobs.get(at, ()), *self._named.get(directory, ())]
+        accounted = [*self._ended[""].jobs.get(at, ())]
+        lost: list[str] = []
+        known = [*self._recorded.get(directory, ()), *((job_id, "") for job_id in outputs.values() if "_" in job_id)]
+        for job_id, name in known:
+            waiting, ended = (some.get(job_id) for some in self._by_id.get(name, ({}, {})))
+            queued += [waiting] if waiting and self._is_here(waiting, directory) else []
+            accounted += [ended] if ended and self._is_here(ended, directory) else []
+            lost += [] if waiting or ended else [job_id]
+        recorded = {job_id for job_id, _ in self._recorded.get(directory, ())}
+        doubtful = ("",) if directory in self._in_doubt else ()
+        return _RunJobs(
+            tuple({job.id: job for job in queued}.values()),
+            tuple({job.id: job for job in accounted}.values()),
+            (*(job_id for job_id in lost if job_id in recorded), *doubtful),
+            self.unknown,
+        )
+
+    def _is_here(self, job: Job, directory: str) -> bool:
+        """Return whether a job was submitted here, or where nothing is any more, as the experiment was moved."""
+        place = real_path(job.directory)
+        return place in {self._root, self._root / directory} or not is_there(place)
+
+
+def _output_directory(root: Path, run: PlannedRun) -> str:
+    """Return where a run's outputs are: those in the run's own directory moved with the experiment."""
+    path = arrivals.output_dir(run) or ""
+    own = f"{root}/{run.directory}/artifacts"
+    return own if run.value("project_dir") and not is_there(path) and is_there(own) else path
+
+
+def _is_scaffolded(tree: Tree, run: PlannedRun) -> bool:
+    return tree.kind(run.directory) == "directory" and tree.kind(f"{run.directory}/{layout.SETUP_YAML}") is not None
+
+
+def job_outputs(tree: Tree, directory: str) -> dict[str, str]:
+    """Return the names of a run's slurm-JOB.out, each with the id of its job; of an array's task, slurm-4711_3.out."""
+    return {name: match[1] for name in tree.names(directory) if (match := _JOB_OUTPUT.fullmatch(name))}
+
+
+def _state(
+    run: PlannedRun, outputs: Mapping[str, str], of_outputs: tuple[str, Results | None], of_slurm: _RunJobs
+) -> RunState:
+    """Return the state of a run by what is in its directories, and by its jobs."""
+    (path, results), unknown = of_outputs, of_slurm.unknown
+    # What the accounting has as not ended counts where the queue itself does not answer.
+    known = (*of_slurm.queued, *(of_slurm.accounted if unknown else ()))
+    waiting = list({job.id: job for job in known if not job.has_ended}.values())
+    past = sorted((job for job in (*of_slurm.accounted, *of_slurm.queued) if job.has_ended), key=_number)
+    left = results.names if results else ()
+    lost = [
+        f"job {job_id} was submitted" if job_id else "a job of it may have been submitted" for job_id in of_slurm.lost
+    ]
+    evidence = [f"job {job.id} is {job.state}" for job in waiting]
+    evidence += [f"job {job.id} was {job.state}" for job in past[-1:] if not waiting]
+    evidence += [few(sorted(outputs), _LISTED)] if outputs else []
+    evidence += [f"{few(left, _LISTED)} in {path}"] if left else []
+    evidence += lost[-1:] if not (waiting or past or outputs) else []
+    done = results is not None and results.epochs >= run.integer("epochs", 1)
+    if waiting:
+        state = "running" if any(job.runs for job in waiting) else "submitted"
+    elif not evidence:
+        state = "scaffolded"
+    elif past:
+        state = "finished" if past[-1].state == "COMPLETED" else "failed"
+    elif done:
+        state = "finished"
+    else:
+        state = "submitted" if unknown else "failed"
+    return RunState.model_validate(
+        {
+            "state": state,
+            "evidence": tuple(evidence),
+            "jobs": tuple(job.id for job in waiting),
+            "past": tuple(dict.fromkeys([*filter(None, of_slurm.lost), *(job.id for job in past)])),
+            "results": left,
+            "output_dir": path,
+            "unknown": unknown if state == "submitted" and not waiting else "",
+        }
+    )
+
+
+def _number(job: Job) -> tuple[int, int, str]:
+    return _number_of(job.id)
+
+
+def _number_of(job_id: str) -> tuple[int, int, str]:
+    """Return what jobs are sorted by: their number, and that of an array's task."""
+    base, _, task = job_id.partition("_")
+    return int(re.sub(r"[^0-9].*", "", base) or 0), int(re.sub(r"[^0-9].*", "", task) or 0), job_id

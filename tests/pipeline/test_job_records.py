@@ -1,0 +1,177 @@
+"""Runs are known by the jobs that were recorded for them: tasks of arrays, jobs nobody knows, killed calls."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.models import RunState
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.pipeline.run_states import states_of
+from scaffold_torchtune.pipeline.state import existing_plan
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.system.files import Tree
+from support.experiments import RUNS, change, everything, make_experiment
+from support.scaffolding import codes, refusal, scaffold
+
+ARRAY: dict[str, Any] = {
+    "token": "3f2a", "name": "sweep-3f2a", "at": "2026-11-27T12:00:00Z", "runs": RUNS, "is_array": True,
+    "job": "4711", "progress": "released", "logged": True,
+}  # fmt: skip
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A scaffold whose outputs can be seen, and a squeue and a sacct that know nothing."""
+    outputs = {"/scratch/gpfs/LAB/ada/ck-outputs": str(tmp_path / "outputs")}
+    experiment = make_experiment(tmp_path / "sweep", replace=outputs)
+    assert scaffold(experiment, sbatch=False).ok
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("SCAFFOLD_TORCHTUNE_SBATCH", raising=False)
+    says(experiment)
+    return experiment
+
+
+def says(experiment: Path, squeue: str = "", sacct: str = "exit 1") -> None:
+    """Let SLURM's programs, which are shell scripts, say something; `{root}` is the experiment."""
+    for name, text in {"squeue": squeue, "sacct": sacct}.items():
+        file = experiment.parent / "bin" / name
+        file.write_text(f"#!/bin/sh\n{text.replace('{root}', str(experiment))}\n:\n")
+        file.chmod(0o755)
+
+
+def record(experiment: Path, *submissions: dict[str, Any]) -> None:
+    (experiment / ".scaffold" / "jobs.json").write_text(json.dumps({"submissions": submissions}))
+
+
+def states(experiment: Path) -> dict[str, RunState]:
+    with Tree(experiment) as tree:
+        return states_of(tree, existing_plan(tree).runs, Request(experiment))
+
+
+def test_tasks_of_an_array_that_was_recorded_are_their_runs_jobs(sweep: Path) -> None:
+    record(sweep, ARRAY)
+    says(
+        sweep,
+        "echo '4711_0|RUNNING|{root}'; echo '4711_[1,2-2%2]|PENDING|{root}'; echo '4711_3|TIMEOUT|{root}'",
+    )
+    found = states(sweep)
+    assert [each.state for each in found.values()] == ["running", "submitted", "submitted", "failed"]
+    assert [each.jobs for each in found.values()] == [("4711_0",), ("4711_1",), ("4711_2",), ()]
+    assert found[RUNS[3]].past == ("4711_3",)
+
+
+def test_what_the_accounting_says_of_tasks_counts(sweep: Path) -> None:
+    record(sweep, ARRAY)
+    says(sweep, sacct="case \"$*\" in *--jobs=4711) echo '4711_0|COMPLETED|{root}'; echo '4711_1|FAILED|{root}';; esac")
+    assert [each.state for each in states(sweep).values()] == ["finished", "failed", "failed", "failed"]
+    assert states(sweep)[RUNS[2]].past == ("4711_2",), "nobody knows it, and it was submitted"
+
+
+def test_without_slurm_what_was_submitted_stays_so(sweep: Path) -> None:
+    record(sweep, ARRAY)
+    says(sweep, "exit 1")
+    assert {each.state for each in states(sweep).values()} == {"submitted"}
+    assert all(each.unknown and "4711" in each.told for each in states(sweep).values())
+
+
+def test_a_task_that_somebody_submitted_by_hand_is_known_by_its_output(sweep: Path) -> None:
+    (sweep / RUNS[1] / "slurm-815_7.out").write_text("training\n")
+    says(sweep, "echo '815_7|RUNNING|{root}'; echo '815_8|PENDING|/elsewhere'")
+    assert [each.state for each in states(sweep).values()] == ["scaffolded", "running", "scaffolded", "scaffolded"]
+    says(sweep, sacct="echo '815_7|COMPLETED|{root}'")
+    assert states(sweep)[RUNS[1]].state == "finished"
+
+
+def test_an_array_that_was_submitted_again_by_hand_is_known_by_its_name(sweep: Path) -> None:
+    record(sweep, ARRAY)
+    again = "echo '9_0|PENDING|{root}'"
+    says(sweep, f"case \"$*\" in *--name=sweep-3f2a*) echo 'sweep-3f2a|9_0|PENDING|{{root}}';; *) {again};; esac")
+    assert states(sweep)[RUNS[0]].jobs == ("9_0",)
+    assert states(sweep)[RUNS[1]].state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("squeue", "expected"),
+    [
+        ("echo 'sweep-3f2a|9_0|PENDING|{root}'; echo 'sweep-3f2a|9_[1-3]|PENDING|{root}'", {"submitted"}),
+        ("exit 1", {"submitted"}),  # it may have been
+        ("true", {"scaffolded"}),
+    ],
+)
+def test_a_call_that_was_killed_before_it_knew_the_id_left_a_name(sweep: Path, squeue: str, expected: set[str]) -> None:
+    record(sweep, ARRAY | {"job": "", "progress": "intended"})
+    says(sweep, f'case "$*" in *--name=sweep-3f2a*) {squeue};; esac')
+    assert {each.state for each in states(sweep).values()} == expected
+    change(sweep / "experiment_summary.md", "- **Epochs:** 2", "- **Epochs:** 5")
+    before = {run: everything(sweep / run) for run in RUNS}
+    if expected == {"submitted"}:
+        assert codes(refusal(steps.scaffold, sweep))[0] == "started-run"
+        assert {run: everything(sweep / run) for run in RUNS} == before
+    else:
+        assert scaffold(sweep).ok
+
+
+def test_jobs_on_another_cluster_are_asked_for_there(sweep: Path) -> None:
+    record(sweep, ARRAY | {"clusters": "far"})
+    says(sweep, "case \"$*\" in *--clusters=far*) echo 'CLUSTER: far'; echo '4711_0|RUNNING|{root}';; esac")
+    assert [each.state for each in states(sweep).values()] == ["running", "failed", "failed", "failed"]
+
+
+def test_jobs_of_what_was_replaced_say_nothing_of_what_is_there_now(sweep: Path) -> None:
+    record(sweep, ARRAY)
+    change(sweep / "experiment_summary.md", "- **Epochs:** 2", "- **Epochs:** 5")
+    assert scaffold(sweep, started="replace").ok
+    assert {each.state for each in states(sweep).values()} == {"scaffolded"}
+    record(sweep, ARRAY, ARRAY | {"token": "5c", "name": "sweep-5c", "job": "4800"})
+    assert {each.state for each in states(sweep).values()} == {"failed"}
+    change(sweep / "experiment_summary.md", "- **Epochs:** 5", "- **Epochs:** 4")
+    assert scaffold(sweep, started="replace").ok
+    assert {each.state for each in states(sweep).values()} == {"scaffolded"}, "of both generations"
+
+
+def test_a_copy_has_not_the_jobs_of_the_original_and_one_that_was_moved_has(sweep: Path, tmp_path: Path) -> None:
+    record(sweep, ARRAY)
+    says(sweep, "".join(f"echo '4711_{number}|RUNNING|{{root}}'\n" for number in range(4)))
+    shutil.copytree(sweep, tmp_path / "copy")
+    assert {each.state for each in states(tmp_path / "copy").values()} == {"scaffolded"}
+    sweep.rename(tmp_path / "moved")
+    assert {each.state for each in states(tmp_path / "moved").values()} == {"running"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"runs": ["../../etc"]},
+        {"runs": []},
+        {"job": "1; rm -rf /"},
+        {"name": "a,b"},
+        {"clusters": "--help x"},
+        {"progress": "done"},
+        {"token": "é"},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_damaged_record_is_refused_and_names_its_file(sweep: Path, damage: dict[str, Any]) -> None:
+    record(sweep, ARRAY | damage)
+    with pytest.raises(Refused) as caught:
+        states(sweep)
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.file) == ("document-unreadable", ".scaffold/jobs.json")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"submissions": 1}', "\0", "[" * 100_000])
+def test_a_record_that_is_none_is_refused(sweep: Path, text: str) -> None:
+    (sweep / ".scaffold" / "jobs.json").write_text(text)
+    assert codes(refusal(steps.plan, sweep)) == ["document-unreadable"]
+
+
+def test_one_submission_twice_is_refused(sweep: Path) -> None:
+    record(sweep, ARRAY, ARRAY)
+    assert codes(refusal(steps.plan, sweep)) == ["document-unreadable"]
