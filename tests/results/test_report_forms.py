@@ -14,12 +14,14 @@ import pytest
 
 from scaffold_torchtune.models import PlannedRun
 from scaffold_torchtune.pipeline.journal import read_entries
+from scaffold_torchtune.pipeline.state import MOST_RUNS
 from scaffold_torchtune.results.report_contents import ExperimentReport, csv_table, markdown
 from scaffold_torchtune.results.report_page import is_page, is_unedited, page
 from scaffold_torchtune.results.run_status import LossPoint, RunStatus
+from scaffold_torchtune.system.files import MAX_READ
 from support.experiments import RUNS, change, make_experiment
 from support.reported import EVIL, Page, design, in_all_states, losses, report_on, scaffolded_only
-from support.scaffolding import scaffold, validated
+from support.scaffolding import scaffold
 
 HOSTILE = [EVIL, "{{ 7 * 7 }}", "a\u202eb\x1b[31m\x00c", '" onmouseover="alert(1)', "=cmd|' /C calc'!A0", "`|` @all #1"]
 
@@ -70,7 +72,7 @@ def test_verdict_states_causes_and_estimates_are_on_the_page(told: ExperimentRep
 
 def test_two_factors_are_a_matrix_with_each_run_once(told: ExperimentReport) -> None:
     assert told.grid is not None
-    assert {cell: [run.directory for run in runs] for cell, runs in told.grid.items()} == {
+    assert {cell: [run.directory for run in runs] for cell, runs in told.grid.cells.items()} == {
         (row, column): [f"rank{rank}_lr{lr}"]
         for row, rank in enumerate((8, 16))
         for column, lr in enumerate(("1e-5", "5e-5"))
@@ -102,8 +104,32 @@ def test_levels_are_in_the_order_of_numbers_and_cells_without_a_run_are_shown(tm
     made = report_on(experiment)
     assert [each.levels for each in made.factors] == [(8, 16, 128), (5e-5, 1e-4, 2e-4)]
     assert made.grid is not None
-    assert (0, 0) not in made.grid
+    assert (0, 0) not in made.grid.cells
+    assert made.grid.down.labels == ("8", "16", "128")
     assert Page(page(made)).text.count("no run") == 1
+
+
+def test_a_factor_that_another_one_determines_is_on_its_side(tmp_path: Path) -> None:
+    experiment = design(tmp_path, [8, 16], ["1e-5", "5e-5"])
+    summary = experiment / "experiment_summary.md"
+    lines = summary.read_text().splitlines()
+    alphas = {
+        "| Run Name": " LoRA Alpha |",
+        "|----------|---": "---|",
+        "_rank8_": " 64 |",
+        "_rank16_": " 16 |",
+        "_base |": " - |",
+    }
+    for number, line in enumerate(lines):
+        lines[number] += next((more for text, more in alphas.items() if text in line and line.startswith("|")), "")
+    summary.write_text("\n".join(lines) + "\n")
+    assert scaffold(experiment).ok
+    made = report_on(experiment)
+    assert [each.name for each in made.factors] == ["lora_rank", "lr", "lora_alpha"]
+    assert made.grid is not None
+    assert made.grid.down == ("lora_rank, lora_alpha", ("8, 64", "16, 16"))
+    assert [len(runs) for runs in made.grid.cells.values()] == [1, 1, 1, 1]
+    assert "| `8, 64` |" in markdown(made)
 
 
 def test_a_sparse_search_is_no_matrix(tmp_path: Path) -> None:
@@ -341,27 +367,36 @@ def test_a_setting_called_as_a_column_of_ours_has_a_column_of_its_own(told: Expe
 # --- many
 
 
-def test_500_runs_are_below_3_megabytes(tmp_path: Path) -> None:
-    experiment = design(tmp_path, [8, 16], ["1e-5", "5e-5"])
-    scaffold(experiment)
-    few = report_on(experiment)
-    many = few.model_copy(
-        update={
-            "runs": tuple(
-                run.model_copy(
-                    update={
-                        "directory": f"{run.directory}_seed{number}",
-                        "status": run.status.model_copy(update={"losses": losses(60, 0.5)}),
-                    }
-                )
-                for number in range(125)
-                for run in few.runs
-            )
-        }
+def multiplied(report: ExperimentReport, times: int) -> ExperimentReport:
+    """The report with as many times the runs, each with a curve."""
+    curve = losses(60, 0.5)
+    runs = tuple(
+        run.model_copy(
+            update={
+                "directory": f"{run.directory}_seed{number}",
+                "status": run.status.model_copy(update={"losses": curve}),
+            }
+        )
+        for number in range(times)
+        for run in report.runs
     )
+    return report.model_copy(update={"runs": runs})
+
+
+def test_500_runs_are_below_3_megabytes(told: ExperimentReport) -> None:
+    many = multiplied(told, 125)
     begun = time.process_time()
     text = page(many)
     assert time.process_time() - begun < 10
     assert len(many.runs) == 500
     assert 500_000 < len(text) < 3_000_000
-    assert validated(experiment).passed  # nothing of it was changed
+
+
+@pytest.mark.long
+def test_a_page_of_as_many_runs_as_there_may_be_can_be_read_back(told: ExperimentReport) -> None:
+    many = multiplied(told, MOST_RUNS // 4)
+    text = page(many)
+    assert len(text.encode()) < MAX_READ
+    assert "9000 more runs" in Page(text).text
+    assert len(csv_table(many).splitlines()) == MOST_RUNS + 1
+    assert len(markdown(many).splitlines()) < 200

@@ -99,6 +99,21 @@ class ReportedRun(Model):
         return None if self.status.elapsed is None else self.status.elapsed * self.gpus / 3600
 
 
+class Side(NamedTuple):
+    """A side of a grid: the name of its factor, or factors that move together, and the labels of its levels."""
+
+    name: str
+    labels: tuple[str, ...]
+
+
+class Grid(NamedTuple):
+    """Runs by two factors; in a cell of a row and a column are one run, several, or none."""
+
+    down: Side
+    across: Side
+    cells: Mapping[tuple[int, int], Sequence[ReportedRun]]
+
+
 class FoundInRuns(Model):
     """A finding, and the runs in which it is the same; no runs where it is about the whole experiment."""
 
@@ -141,18 +156,49 @@ class ExperimentReport(Model):
     log_before: int = Field(default=0, description="entries before those of `log`")
 
     @property
-    def grid(self) -> dict[tuple[int, int], list[ReportedRun]] | None:
-        """Return the runs by the indices of their two levels; None where there are not two factors, or it is sparse."""
-        if len(self.factors) != 2:  # noqa: PLR2004 - a grid has two sides
+    def grid(self) -> "Grid | None":
+        """The runs by two factors; None where others vary independently of them, or most cells would be empty.
+
+        A factor that another one determines, as alpha where it moves with the rank, is on the side of that one.
+        """
+        sides = self._sides()
+        if len(sides) != 2:  # noqa: PLR2004 - a grid has two sides
             return None
-        down, across = self.factors
-        sides = len(down.levels), len(across.levels)
-        if max(sides) > _MOST_LEVELS or math.prod(sides) > _SPARSE * len(self.runs):
+        down, across = (self._side(numbers) for numbers in sides)
+        shape = len(down.labels), len(across.labels)
+        if max(shape) > _MOST_LEVELS or math.prod(shape) > _SPARSE * len(self.runs):
             return None
-        found: dict[tuple[int, int], list[ReportedRun]] = {}
+        cells: dict[tuple[int, int], list[ReportedRun]] = {}
+        rows, columns = (self.factors[numbers[0]] for numbers in sides)
         for run in self.runs:
-            found.setdefault((down.index_of(run.levels[0]), across.index_of(run.levels[1])), []).append(run)
-        return found
+            at = rows.index_of(run.levels[sides[0][0]]), columns.index_of(run.levels[sides[1][0]])
+            cells.setdefault(at, []).append(run)
+        return Grid(down, across, cells)
+
+    def _sides(self) -> list[list[int]]:
+        """Return the numbers of the factors by the factor that determines them, which is the first of each."""
+        sides = [[number] for number in range(len(self.factors))]
+        for number in reversed(range(len(self.factors))):
+            others = [side for side in sides if side[0] != number]
+            side = next((side for side in others if self._determines(side[0], number)), None)
+            if side is not None and len(sides) > 2:  # noqa: PLR2004 - of two factors, both are shown
+                (own,) = (each for each in sides if each[0] == number)
+                sides.remove(own)
+                side.extend(own)
+        return sides
+
+    def _determines(self, one: int, other: int) -> bool:
+        pairs = {(_typed(run.levels[one]), _typed(run.levels[other])) for run in self.runs}
+        return len(pairs) == len(self.factors[one].levels)
+
+    def _side(self, numbers: Sequence[int]) -> "Side":
+        first = self.factors[numbers[0]]
+        named = {
+            first.index_of(run.levels[numbers[0]]): ", ".join(value_text(run.levels[each], 60) for each in numbers)
+            for run in self.runs
+        }
+        name = ", ".join(self.factors[each].name for each in numbers)
+        return Side(name, tuple(named[index] for index in range(len(first.levels))))
 
     @property
     def unwell(self) -> list[FoundInRuns]:
@@ -201,7 +247,9 @@ def report_of(
         written: when the report is made.
     """
     own = {each.directory: each.findings for each in validated.runs}
-    statuses = {each.directory: each for each in status.runs}
+    # the plan may have been replaced since it was asked how the runs are doing
+    statuses = {run.directory: RunStatus(directory=run.directory, state="planned") for run in plan.runs}
+    statuses |= {each.directory: each for each in status.runs}
     factors = tuple(Factor(name=name, levels=_levels(run.parameters.get(name) for run in plan.runs))
                     for name in plan.varying)  # fmt: skip
     common = _common(plan.runs)
@@ -405,7 +453,8 @@ def markdown(report: ExperimentReport) -> str:
     ]
     if report.refused:
         parts.insert(1, f"**The last scaffold was refused**: {_plain(few(report.refused, _NAMED, between='; '))}")
-    parts.append(_matrix(report) if _has_matrix(report) else _run_table(report))
+    grid = report.grid
+    parts.append(_matrix(grid) if grid and len(grid.across.labels) <= _MOST_COLUMNS else _run_table(report))
     if report.unwell:
         parts += ["## Needs attention", "\n".join(_item(each) for each in report.unwell)]
     serious = [each for each in report.findings if each.finding.severity is not Severity.INFO]
@@ -437,17 +486,11 @@ def _hours(report: ExperimentReport) -> str:
     return f" GPU-hours: {', '.join(parts)}." if parts else ""
 
 
-def _has_matrix(report: ExperimentReport) -> bool:
-    grid = report.grid
-    return grid is not None and len(report.factors[1].levels) <= _MOST_COLUMNS
-
-
-def _matrix(report: ExperimentReport) -> str:
-    grid, (down, across) = report.grid or {}, report.factors
-    head = [f"{_code(down.name)} \\ {_code(across.name)}", *(_code(value_text(each, 60)) for each in across.levels)]
+def _matrix(grid: Grid) -> str:
+    head = [f"{_code(grid.down.name)} \\ {_code(grid.across.name)}", *map(_code, grid.across.labels)]
     rows = [
-        [_code(value_text(level, 60)), *(_cell(grid.get((y, x), ())) for x in range(len(across.levels)))]
-        for y, level in enumerate(down.levels)
+        [_code(label), *(_cell(grid.cells.get((y, x), ())) for x in range(len(grid.across.labels)))]
+        for y, label in enumerate(grid.down.labels)
     ]
     return _table(head, rows)
 

@@ -33,7 +33,8 @@ _NO_DIGEST: Final = "0" * 64
 _GIB: Final = 1024**3
 
 _MOST_CHARTS: Final = 60
-_MOST_DETAILED: Final = 2_000
+_MOST_LISTED: Final = 5_000  # so that a page of as many runs as a plan may have can be read back
+_MOST_DETAILED: Final = 1_000
 _MOST_LEVELS_TO_CHOOSE: Final = 40
 _LONGEST_LINE: Final = 600
 _NAMED: Final = 12
@@ -114,7 +115,8 @@ def _values(report: ExperimentReport) -> dict[str, Any]:
         "levels": [(each.name, [value_text(level, 60) for level in each.levels]) for each in report.factors],
         "grid": _grid(report),
         "columns": _columns(report),
-        "rows": [_row(number, run, report, scale) for number, run in enumerate(report.runs)],
+        "rows": [_row(number, run, report, scale) for number, run in enumerate(report.runs[:_MOST_LISTED])],
+        "unlisted": max(0, len(report.runs) - _MOST_LISTED),
         "choices": [
             (number + 1, each.name, [value_text(level) for level in each.levels])
             for number, each in enumerate(report.factors)
@@ -285,24 +287,18 @@ def _gib(size: float) -> str:
 
 def _grid(report: ExperimentReport) -> dict[str, Any] | None:
     """Return the matrix of two factors: its heads, and the runs in each cell."""
-    cells = report.grid
-    if cells is None:
+    grid = report.grid
+    if grid is None:
         return None
     numbers = {run.directory: number for number, run in enumerate(report.runs)}
-    down, across = report.factors
+    across = range(len(grid.across.labels))
     return {
-        "down": down.name,
-        "across": across.name,
-        "columns": [value_text(each, 60) for each in across.levels],
+        "down": grid.down.name,
+        "across": grid.across.name,
+        "columns": grid.across.labels,
         "rows": [
-            (
-                value_text(level, 60),
-                [
-                    [_mark(numbers[run.directory], run) for run in cells.get((y, x), ())]
-                    for x in range(len(across.levels))
-                ],
-            )
-            for y, level in enumerate(down.levels)
+            (label, [[_mark(numbers[run.directory], run) for run in grid.cells.get((y, x), ())] for x in across])
+            for y, label in enumerate(grid.down.labels)
         ],
     }
 
@@ -352,7 +348,7 @@ def _row(number: int, run: ReportedRun, report: ExperimentReport, scale: Scale) 
         "done": status.epochs_done,
         "loss": loss_text(loss),
         "loss_order": "" if loss is None or math.isnan(loss) else loss,
-        "spark": _curves(status.losses, SPARK, scale) if _has_curve(run) else None,
+        "spark": _curves(status.losses, SPARK, scale) if _has_curve(run) and number < _MOST_DETAILED else None,
         "elapsed": "" if status.elapsed is None else duration(status.elapsed),
         "seconds": status.elapsed,
         "limit": "" if run.limit is None else duration(run.limit),
