@@ -264,6 +264,13 @@ def test_one_run_that_diverges_does_not_flatten_the_others(intact: Path) -> None
     assert "are cut off" in Page(text).text
 
 
+def test_a_curve_has_a_gap_where_a_loss_is_no_number(intact: Path) -> None:
+    whole = losses(9, 1.0)
+    gap = (*whole[:3], LossPoint(step=16, loss=None), *whole[4:])
+    text = page(report_on(intact, lambda run, _: RunStatus(directory=run.directory, state="running", losses=gap)))
+    assert [len(line) for line in points(text)] == [3, 5] * 8
+
+
 @pytest.mark.parametrize(
     "odd", [(), losses(1, 1.0), (LossPoint(step=1, loss=None),) * 3, (LossPoint(step=7, loss=2.0),) * 2]
 )

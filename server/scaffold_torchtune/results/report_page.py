@@ -282,7 +282,7 @@ def _span(numbers: Sequence[Any], text: Any) -> str:
 
 
 def _gib(size: float) -> str:
-    return f"{size / _GIB:,.1f} GiB"
+    return f"{size / _GIB:.1f} GiB" if size < 1000 * _GIB else f"{size / _GIB / 1024:.1f} TiB"
 
 
 def _grid(report: ExperimentReport) -> dict[str, Any] | None:
