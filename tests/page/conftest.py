@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
 
 from support.needs import CHROMIUM
 
@@ -17,6 +17,13 @@ class Opened:
     page: Page
     said: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    session: CDPSession | None = None
+
+    def seconds(self) -> float:
+        """Return how long the page's thread has worked, in time of a processor; the page must have been timed."""
+        assert self.session is not None
+        metrics = self.session.send("Performance.getMetrics")["metrics"]
+        return float(next(each["value"] for each in metrics if each["name"] == "TaskDuration"))
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +42,7 @@ class Opener:
         self._browser = browser
         self._pages: list[Page] = []
 
-    def __call__(self, path: Path, *, dark: bool = False, width: int = 1180) -> Opened:
+    def __call__(self, path: Path, *, dark: bool = False, width: int = 1180, timed: bool = False) -> Opened:
         page = self._browser.new_page(
             viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", offline=True
         )
@@ -45,6 +52,9 @@ class Opener:
         page.on("pageerror", lambda error: opened.said.append(str(error)))
         page.on("dialog", lambda dialog: opened.said.append(f"dialog: {dialog.message}"))
         page.on("request", lambda request: opened.asked.append(request.url))
+        if timed:
+            opened.session = page.context.new_cdp_session(page)
+            opened.session.send("Performance.enable", {"timeDomain": "threadTicks"})
         page.goto(path.as_uri())
         return opened
 
