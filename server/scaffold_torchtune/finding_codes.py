@@ -136,6 +136,7 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "changed-output": Code(_W, "a generated file was edited, but its values are right", "change the summary instead; `run_setup` with `--overwrite` restores the file"),
         "edit-kept": Code(_W, "a file of a run was edited while the scaffold was working on it; the file was generated again, and the edited version is kept in `.scaffold/backup`", "compare the two, and move values worth keeping into the summary"),
         "changed-meanwhile": Code(_W, "a file of the experiment changed while setup scripts were running, and no script changes it when it runs alone", "no action if you changed it; else inspect the script"),
+        "report-outdated": Code(_W, "`scaffold.html` was not renewed after the scaffold: it was edited, or is not writable", "move it away, then create it again with `scaffold-torchtune report`"),
         "verdict-unlogged": Code(_W, "the verdict is valid but could not be logged: the disk is full or not writable", "free disk space or grant write permission, then run `validate` again"),
         "wrong-type": Code(_E, "the value is right but its type is not: a number in quotes", "write numbers without quotes in the template"),
         "name-mismatch": Code(_E, "a warning if a value in the name of a row differs from the plan, or if a model's directory has the name of a different model; an error if a value in the name of a run directory differs from its `finetune.yaml`", "correct the row, the path or the name"),

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from scaffold_torchtune.pipeline.backup import REASON
 from scaffold_torchtune.pipeline.run_states import Submissions
 from scaffold_torchtune.pipeline.state import LogState, Record, read_plan
+from scaffold_torchtune.results.report_page import is_unedited
 from support.experiments import Kept, actions, change, everything, log, make_experiment, outputs
 from support.forked_command import Ended, command, in_fork
 from support.setup_scripts import MAKE, script
@@ -221,6 +222,9 @@ class Ground:
             names = [f"{directory}/{name}" for name in TRIO]
             if not any(all(there.get(n) == all_of.get(n) for n in names) for all_of in (self.began, self.wanted)):
                 yield f"{directory} is a mixture"
+        page = self.experiment / "scaffold.html"
+        if page.exists() and not is_unedited(page.read_bytes()):
+            yield "the page is half-written"
         for pattern, read in _READERS.items():
             for file in (self.experiment / ".scaffold").glob(pattern):
                 try:
@@ -312,6 +316,11 @@ def with_other_documents(ground: Ground) -> None:
     change(ground.experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
 
 
+def reported(ground: Ground) -> None:
+    """Ask for the page, which scaffolds renew from then on."""
+    assert ground.run("report", str(ground.experiment)).status == 0
+
+
 def edited(ground: Ground) -> None:
     """Edit an output of a run."""
     with (ground.experiment / "lr1e-5" / "finetune.yaml").open("a") as file:
@@ -379,6 +388,7 @@ _EXTERNAL: Final = (*_SCAFFOLD, "--setup-script", "SCRIPT", "--jobs", "1")
 SCENARIOS: Final = (
     Scenario("a first scaffold", _SCAFFOLD),
     Scenario("changed documents", _SCAFFOLD, (scaffolded, with_other_documents)),
+    Scenario("with a page", _SCAFFOLD, (scaffolded, reported, with_other_documents)),
     Scenario("an external script", _EXTERNAL),
     Scenario("its scripts' thread", _EXTERNAL, in_worker=True),
     Scenario("an edit overwritten", (*_SCAFFOLD, "--overwrite"), (scaffolded, edited)),

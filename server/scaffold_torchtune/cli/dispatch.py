@@ -35,6 +35,7 @@ from scaffold_torchtune.pipeline import diagnosis, locate, steps
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.explain import ExplainResult, explain
 from scaffold_torchtune.pipeline.history import HistoryResult, history
+from scaffold_torchtune.pipeline.reporting import ReportResult, report
 from scaffold_torchtune.pipeline.status import status
 from scaffold_torchtune.pipeline.submit import SubmitResult
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
@@ -271,6 +272,8 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
         return lambda request: explain(request, options.run, options.field)
     if options.command == "status":
         return lambda request: _status(request, options)
+    if options.command == "report":
+        return lambda request: report(request, options.form, options.output)
     if options.command == "new":
         given = {name: getattr(options, name) for name in OPTIONS}
         return lambda request: create(request, given, control=options.control)
@@ -357,6 +360,8 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
         status_screen.show(printing.console(), result, whole=options.whole)
     elif isinstance(result, SubmitResult):
         submission.show(printing.console(), result)
+    elif isinstance(result, ReportResult):
+        sys.stdout.write(one_line(f"wrote {result.path}") + "\n" if result.path else result.text)
     elif isinstance(result, SkillResult):
         _show_skill(result)
     else:

@@ -17,5 +17,6 @@ history.py         `history`: what is kept, and two versions compared
 explain.py         `explain`: where values of a run come from, arrive, and what they were
 status.py          `status`: progress, losses and causes of failure of runs
 submit.py          `submit`: jobs and arrays, each recorded before it may start
+reporting.py       `report`: a page, a text or a table of the runs; the page renewed
 diagnosis.py       unforeseen exceptions; `doctor`: is this machine ready
 """

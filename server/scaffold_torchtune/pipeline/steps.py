@@ -8,12 +8,12 @@ from datetime import datetime
 from scaffold_torchtune.external_checks import sbatch
 from scaffold_torchtune.findings import Finding, Refused, few_suggestions, finding, refuse
 from scaffold_torchtune.models import Plan, RunState
-from scaffold_torchtune.pipeline import apply, journal, prepare, publish, state, validation
+from scaffold_torchtune.pipeline import apply, journal, prepare, publish, reporting, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
 from scaffold_torchtune.pipeline.changes import decisions, have_moved_on, kept_values
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
 from scaffold_torchtune.pipeline.run_states import states_of
-from scaffold_torchtune.request import Request, Stopped, midway
+from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import step_results
 from scaffold_torchtune.results.step_results import (
     ParseResult,
@@ -41,6 +41,8 @@ def _refusals_logged(request: Request, *, begun: bool = False) -> Iterator[None]
         if not (request.will_ask and refused.ask):
             with suppress(Refused):
                 _log_refusal(request, refused)
+                if not isinstance(refused, Interrupted):
+                    reporting.renew(request)
         raise
 
 
@@ -222,7 +224,7 @@ def validate(request: Request) -> ValidateResult:
     with Tree(experiment_directory(request)) as tree:
         result = verdict(tree, _frozen_plan(tree), request)
         try:
-            return close_log(tree, result, request, begun)
+            return reporting.with_page(request, close_log(tree, result, request, begun))
         except Refused as refused:
             if any(problem.code != "write-failed" for problem in refused.problems) or not refused.problems:
                 raise
@@ -301,7 +303,7 @@ def _validated(request: Request, plan_id: str, *, begun: bool, known: Mapping[st
     started = request.now()
     with _refusals_logged(request, begun=begun), Tree(experiment_directory(request)) as tree:
         result = verdict(tree, _frozen_plan(tree, plan_id), request, known)
-        return close_log(tree, result, request, started)
+        return reporting.with_page(request, close_log(tree, result, request, started))
 
 
 def _log_size(request: Request) -> int:
