@@ -71,8 +71,8 @@ def said(experiment: Experiment) -> dict[str, Any]:
 
 _NUMBERS = r"lines? (?P<{0}>[0-9][0-9, and to]*)"
 _WHERE = re.compile(
-    rf"(?:at the (?P<at>top|end)|below line (?P<below>[0-9]+)|in the place of {_NUMBERS.format('place')})"
-    rf"(?:; take out {_NUMBERS.format('out')})?(?:; take {_NUMBERS.format('gone')} out of (?P<file>\S+))?"
+    rf"(?:at the (?P<at>top|end)|below line (?P<below>[0-9]+)|instead of {_NUMBERS.format('place')})"
+    rf"(?:; remove {_NUMBERS.format('out')})?(?:; remove {_NUMBERS.format('gone')} from (?P<file>\S+))?"
 )
 
 
