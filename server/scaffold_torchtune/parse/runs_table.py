@@ -399,7 +399,7 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
     may_be_stated = {tuned, tuned + len(cancelled)}
     if draft.stated_runs is not None and draft.stated_runs[0] not in may_be_stated and len(runs) == len(draft.rows):
         stated, line = draft.stated_runs
-        message = f"the summary mentions {counted(stated, 'fine-tuned run')}, but its table has {tuned}"
+        message = f"the overview gives {counted(stated, 'fine-tuned run')}, but the table has {tuned}"
         fix = "correct whichever is wrong; the table is used"
         reading.add("runs-differ", message, field="runs", expected=stated, actual=tuned, line=line, fix=fix)
     return tuple(names), tuple(runs)
