@@ -115,7 +115,7 @@ def _option(known: Parameter, choice: Scalar) -> str | None:
 
 
 def _place(field: str, problems: Sequence[Finding], summary: SummaryDraft, local: LocalDraft) -> Place:
-    """Return the place of a field: in the document that overrides the other, else where its problem is, or belongs."""
+    """Return the place of a field: in the overriding document, else at its problem, or where it belongs."""
     own, others = _in_summary(field, summary), _in_local(field, local)
     if field in OF_CONFIGURATION:  # its problem is in a row, and remains
         problems = [problem.model_copy(update={"line": None}) for problem in problems]
@@ -205,7 +205,7 @@ def _put(place: Place, text: SourceText, summary: SummaryDraft, local: LocalDraf
 
 @dataclass
 class Answering:
-    """The answers for an experiment: `given` by field, and the places of those that are used, `taken`."""
+    """The answers for an experiment: `given` by field; `taken` are the places of used answers."""
 
     given: dict[str, Scalar]
     taken: dict[str, Place]

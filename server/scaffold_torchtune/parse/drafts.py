@@ -52,7 +52,7 @@ class SourceText:
 
 @dataclass(frozen=True)
 class RowDraft:
-    """A row of the table of runs: its cells by column index, without those that are empty or dashes.
+    """A row of the table of runs: its cells by column index, without empty cells and dashes.
 
     `blank` are the columns with empty cells, without even a dash. `mark` is the mark of a row that is not to be run,
     `name` the text of its name, and `notes` the texts of columns for people.

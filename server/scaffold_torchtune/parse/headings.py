@@ -161,7 +161,7 @@ def is_prompt(title: str) -> bool:
 
 
 def is_of_content(title: str) -> bool:
-    """Return whether a title is that of a section to read, and not that of an experiment."""
+    """Return whether a title names a section to read, and not an experiment."""
     return any(is_one(title) for is_one in (is_exactly_runs, is_models, is_data, is_configuration, is_prompt))
 
 
@@ -317,7 +317,7 @@ def _walk(root: Section, above: tuple[str, ...] = ()) -> Iterator[tuple[Section,
 
 
 def _fenced(root: Section, within: bool = False) -> set[int]:
-    """Return lines of fenced blocks that are examples, which excludes those in a section of settings."""
+    """Return the lines of fenced blocks outside sections of settings, which are examples."""
     lines: set[int] = set()
     for section in root.sections:
         of_settings = within or is_configuration(section.title)

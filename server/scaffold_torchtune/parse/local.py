@@ -18,7 +18,7 @@ from scaffold_torchtune.torchtune_facts import LORA
 
 # If a document sets one of these outside blocks of YAML, its blocks are examples.
 _CORE = frozenset({"conda_env", "output_dir_base", "my_wandb_project"})
-# Parameters whose value may be a word for the site's own choice, or a name.
+# Parameters with values that may mean the site's own choice, or a name.
 _OF_THE_SITE = frozenset({"account", "partition", "constraint"})
 _NO_NAMES = frozenset({"default", "any", "auto"})
 _LOAD = frozenset({"load", "add", "try-load"})
@@ -146,8 +146,8 @@ def _take_one(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
         names = ",".join(loaded.names)
         entry = replace(entry, value=names, full=names) if names and not loaded.changes else entry
     if name in _OF_THE_SITE and entry.value.lower() in _NO_NAMES and not entry.literal:
-        message = f"{entry.note}: {shown(entry.value)} may mean the site's choice, or a {name} of that name"
-        fix = f"write '(none)' for the site's choice, or `{entry.value}` in backticks for the {name}"
+        message = f"{entry.note}: {shown(entry.value)} may mean the site's choice, or be the name of the {name}"
+        fix = f"write '(none)' for the site's choice, or `{entry.value}` in backticks for the {name}'s name"
         _refuse(draft, "ambiguous", entry, name, message, escape(fix))
         return
     if local_lines.parameter(name).kind == "path":

@@ -54,7 +54,7 @@ def read_runs_table(root: Section, draft: SummaryDraft) -> None:
         _stray_rows(section, draft)
     found = [pair for section in sections if (pair := _tables(section))[0]]
     for table in [t for section in sections for t in section.tables] if not found else ():
-        message = "the table is not a table of runs: it has no column Run Name, nor a column Model with parameters"
+        message = "the table has neither a column Run Name nor a column Model with parameters, and is not read"
         fix = "give the table one row for each run"
         draft.add("unused-row", message, field="runs", line=table.line, fix=fix)
     tables = [table for parts, others in found for table in (*parts, *others)]

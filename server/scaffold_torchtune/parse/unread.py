@@ -254,7 +254,7 @@ def _of_other_runs(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
             return
 
 
-# --- notes beside runs
+# --- notes of runs
 
 
 def _notes(reading: Reading, row: RowDraft, run: Run, tuned: _Tuned) -> None:

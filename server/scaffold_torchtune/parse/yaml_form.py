@@ -154,7 +154,7 @@ _LIKELY_MISSPELT: Final = 0.8
 COMPUTE: Final = tuple(ComputeForm.model_fields)
 # Keys for other tools.
 _NOT_OURS: Final = frozenset({"checkpoint_path", "training_condition", "vis_label"})
-# Keys of the form that are not used; nor are keys with similar names.
+# Unused keys of the form. Keys with similar names are not used, either.
 _UNUSED: Final = frozenset(
     {"tools", "variables", "evaluation", "project", "question", "date", "hypothesis", "purpose", "size_gb", "size_kb"}
 )
@@ -166,7 +166,7 @@ _OF_SETTINGS: Final = frozenset(
 )
 # Settings that `data.training` may contain; below `data` a number of samples only describes the file.
 _OF_DATA: Final = frozenset(TrainingDataForm.model_fields) & PARAMETERS.keys()
-# Settings that all runs need: if there are no controls, a section with one of these is probably meant to be controls.
+# Settings that all runs need: if there are no controls, a section with one of these is probably intended as controls.
 _REQUIRED: Final = frozenset({"epochs", "batch_size"})
 # Keys of a run that are not names of sections.
 _OF_RUNS: Final = frozenset(RunForm.model_fields) - {"name"}

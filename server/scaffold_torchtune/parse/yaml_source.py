@@ -323,7 +323,7 @@ _SAYS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def note_foreign(data: object, draft: SummaryDraft) -> bool:
-    """Report and return whether a summary is a configuration of another tool; if so, nothing else of it is read."""
+    """Return whether a summary is a configuration of another tool; if so, report that and read nothing else."""
     what = _recognized(data) if isinstance(data, dict) else None
     if what is None or not isinstance(data, dict):
         return False

@@ -1,7 +1,6 @@
 """Checks that reject a plan, and warnings about it.
 
-Settings that the documents give for several parameters together (nodes, effective batch size, warm-up, W&B) must agree
-with the runs.
+Values that concern several settings together (nodes, effective batch size, warm-up, W&B) must agree with the runs.
 """
 
 import itertools
@@ -58,7 +57,7 @@ _NO_EFFECT: Final = {
     "project_dir": "outputs go below the plan's output directory",
     "venv": "the plan has a conda environment",
 }
-"""The reason why a value of the template has no effect, if the runs have such a setting."""
+"""Special reasons why a value of the template has no effect."""
 
 
 def recipe_problems(
@@ -102,7 +101,7 @@ def _recipe_problem(
 
 
 def _adapter_problem(name: str, full: Sequence[Run], tuned: Sequence[Run], experiment: Experiment) -> Finding | None:
-    """Return a problem, at its first place, for a setting of the adapter that runs without one have.
+    """Return a problem, at its first place, if runs without an adapter have a setting of the adapter.
 
     A value in Configuration is no problem if some runs use LoRA.
     """
@@ -111,7 +110,7 @@ def _adapter_problem(name: str, full: Sequence[Run], tuned: Sequence[Run], exper
     given = rows[0].parameters[name] if rows else common
     if given is None:
         return None
-    more = f" ({counted(len(rows) - 1, 'more row')} with it)" if len(rows) > 1 else ""
+    more = f" (and {counted(len(rows) - 1, 'more row')})" if len(rows) > 1 else ""
     run = f"the run at line {rows[0].line}, which uses" if rows else "runs that use"
     message = f"{name} is {shown(given.value)} for {run} full fine-tuning, without LoRA{more}"
     fix = f"{'write - in the cell' if rows else 'remove the line'}, or change the recipe to LoRA"
@@ -254,7 +253,7 @@ def _overridden(experiment: Experiment) -> Iterator[Finding]:
     for name, runs in found.items():
         first, common = runs[0], experiment.config[name]
         value, at = first.parameters[name].value, Location(experiment.summary_file, first.line)
-        more = f" (and {counted(len(runs) - 1, 'more run')})" if len(runs) > 1 else ""
+        more = f" (as in {counted(len(runs) - 1, 'more run')})" if len(runs) > 1 else ""
         message = (
             f"{name} is {shown(value)} in the run {shown(first.name)}, but {shown(common.value)} in Configuration"
             f" (line {common.source.line}); the row overrides it{more}"

@@ -47,7 +47,7 @@ class Names:
 def names_by_varying(
     varying: Sequence[str], runs: Sequence[Mapping[str, Scalar]], known: Mapping[str, str] | None = None
 ) -> Names:
-    """Build names such as `rank8_lr1e-5` from the varying parameters. Texts of `known`, an earlier legend, keep theirs.
+    """Build names such as `rank8_lr1e-5`. Texts of `known`, an earlier legend, keep their numbers.
 
     A parameter that a run does not have is omitted: `rank8_recipe-lora`, but `recipe-full` for full fine-tuning.
     """
@@ -239,7 +239,7 @@ def _nearest(
 def _scores(
     rows: Mapping[int, PlannedRow], left: Mapping[str, PlannedRun], legend: Mapping[str, str]
 ) -> dict[_Tie, _Score]:
-    """Return the nearness of rows and runs, for runs whose directory's name describes the row.
+    """Return the scores of rows and runs, for runs with a directory name that fits the row.
 
     If the name contains no value, the Run Names must be equal.
     """
@@ -268,7 +268,7 @@ def _values(settings: Mapping[str, Setting], data: Setting) -> dict[str, Scalar]
 
 
 def held_by(name: str, values: Mapping[str, Scalar], legend: Mapping[str, str]) -> frozenset[str]:
-    """Return the parameters of which a directory's name contains the value.
+    """Return the parameters with values that a directory's name contains.
 
     Args:
         name: the directory.

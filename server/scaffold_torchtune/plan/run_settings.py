@@ -1,8 +1,8 @@
 """The settings of a run, each with its source, and their form for an external setup_finetune.py.
 
-The value of the row overrides Configuration, which overrides claude.local.md, the plain template, and the default. An
-external script has its own defaults and outputs; the submit line can pass settings for which the script has no option,
-if sbatch or the job accepts them.
+By precedence, a value is from the row, Configuration, claude.local.md, the plain template, or the default. An external
+script has its own defaults and outputs; the submit line can pass settings for which the script has no option, if sbatch
+or the job accepts them.
 """
 
 import math
@@ -481,7 +481,7 @@ def _model(run: Run, experiment: Experiment, context: PlanContext) -> dict[str, 
 
 
 def _checkpoint_files(settings: Mapping[str, Setting], context: PlanContext) -> dict[str, Setting]:
-    """Return the names of a base model's files if they are saved under other names than they are published.
+    """Return the names of a base model's files if they differ from the published names.
 
     The result is empty for a script with unknown options, because the effect of the key is unknown there.
     """
