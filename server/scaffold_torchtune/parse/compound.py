@@ -214,7 +214,7 @@ def _named_method(method: str, field: SourceText) -> _Read:
     text = _whole(field)
     plain = text.strip(" `\"'.").lower()
     if plain in _OFF and method == LORA:
-        raise NotHonoured("names no method in place of LoRA", "write '- **Method:** full fine-tuning' if intended")
+        raise NotHonoured("names no alternative to LoRA", "write '- **Method:** full fine-tuning' if intended")
     if plain in _ON | _OFF:
         return {"recipe": method if plain in _ON else LORA}
     return _method(_part_of(field, f"{method}, {text}"))

@@ -436,7 +436,7 @@ def read_method(text: str) -> Method:
 
 def _fix(method: str | None) -> str:
     written = {LORA: "LoRA", FULL: "full fine-tuning"}.get(method_of(method or "") or "", "")
-    alone = f"write {written} alone" if written else f"write {EXPECTED_METHOD}"
+    alone = f"write only {written}" if written else f"write {EXPECTED_METHOD}"
     return f"{alone} if that is correct; this tool cannot scaffold an experiment with another method"
 
 

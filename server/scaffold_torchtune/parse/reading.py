@@ -423,8 +423,7 @@ class Reading(Collector):
             return
         message = f"{escape(label)} is not supported: {NOT_PLANNED[name]}"
         usual = usual_of(name) or None
-        right = f"write {usual}" if usual else "remove the line"
-        fix = f"{right} if that is correct; this tool cannot scaffold an experiment that needs it"
+        fix = f"write {usual} if that is correct; this tool supports no other value" if usual else REMOVE_UNSUPPORTED
         actual = escape(text.full or text.text)
         self.add(
             "unsupported-setting", message, field=name, expected=usual, actual=actual, line=text.line, fix=fix

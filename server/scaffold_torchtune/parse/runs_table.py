@@ -168,7 +168,8 @@ def _stray_rows(section: Section, draft: SummaryDraft) -> None:
     """Report lines that look like rows but are not in a table: below a blank line, or without a line |---|."""
     lines = [text for part in section.walk() for text in part.paragraphs if text.plain.startswith("|")]
     if lines:
-        message = f"{counted(len(lines), 'line')} outside of tables, but in the form of a row"
+        look = "looks like a row, but is" if len(lines) == 1 else "look like rows, but are"
+        message = f"{counted(len(lines), 'line')} {look} not in a table"
         fix = "remove the blank line above, or add a line |---|---| below the header"
         draft.add("malformed-table", message, field="runs", line=lines[0].line, fix=fix)
 
@@ -367,7 +368,7 @@ def _unknown_column(column: SourceText, reading: Reading) -> None:
         message = f"{known.name} is the same for all runs, so that a column of it is not read"
         fix = "write it once, in Configuration or in claude.local.md, and remove the column"
     elif by_plural(column.text) is not None:
-        message, fix = f"the column {shown(column.text)} gives several runs in one row", _A_ROW_EACH
+        message, fix = f"the column {shown(column.text)} means several runs in one row", _A_ROW_EACH
     elif near:
         message, fix = f"{message}; did you mean {near!r}?", f"write {near!r}"
     elif words & parameters.WORDS_OF_TRAINING or other_training(column.text):
@@ -415,7 +416,7 @@ def _names_of_other_runs(runs: Sequence[Run], reading: Reading) -> None:
     for text, line, what in [*([(title.text, title.line, "the experiment")] if title else []), *named]:
         if other := other_training(_BETWEEN_WORDS.sub(" ", text)):
             message = f"{what} {shown(text)} has the unsupported {shown(other)} in its name"
-            fix = "correct the name; this tool cannot scaffold an experiment that needs it"
+            fix = f"correct the name; this tool does not support {shown(other)}"
             field = {"the run": "run name", "the model": "model"}.get(what, "experiment name")
             warning, name = Severity.WARNING, field
             reading.add("name-mismatch", message, field=name, line=line, fix=fix, severity=warning)
@@ -449,7 +450,7 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]
             reading.add("ambiguous", message, field=parameter.name, actual=value, line=text.line, fix=fix)
     models = [i for i, p in columns.parameters.items() if p.name == "model"]
     if models and run_type == "fine-tuned" and row.cells.keys().isdisjoint(models):
-        message = f"the run {shown(name or '')} has no model: Markdown does not merge cells"
+        message = f"the run {shown(name or '')} has no model; Markdown does not merge cells"
         fix = "add the base model to the column Model of this row"
         reading.add("missing-field", message, field="model", line=row.line, fix=fix)
     model = settings["model"].text if "model" in settings else ""

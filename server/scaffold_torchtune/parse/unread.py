@@ -373,7 +373,7 @@ def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: _T
         (planned, *_) = sorted(filter(None, methods))
         method = _METHODS[named.recipe]
         message = f"{text.note} says that the runs are trained by {method}, but all use {_METHODS[planned]}"
-        fix = f"write '- **Method:** {method}' in Configuration, or correct the text"
+        fix = f"add '- **Method:** {method}' to Configuration, or correct the text"
         reading.add(
             "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=text.line, fix=fix
         )

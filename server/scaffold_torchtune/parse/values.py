@@ -319,7 +319,7 @@ def _value_and_remark(parameter: Parameter, field: SourceText) -> tuple[str, str
     if parameter.name == "dataset" and (hub := hub_data(field.text) or hub_data(field.source or "")):
         raise _on_hub(hub)
     if parameter.kind in {"path", "pattern_free_path"} and _LINK.search(field.source or ""):
-        raise NotTyped("a path written out, not a link")
+        raise NotTyped("a plain path without a link")
     if parameter.kind == "comment":  # brackets are part of the value
         return unquoted(field.full or field.text), ""
     if field.exact:

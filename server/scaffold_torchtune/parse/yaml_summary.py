@@ -234,7 +234,7 @@ def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, similar
         message = f"{name} is not a parameter; did you mean {similar.name!r}?"
     elif by_plural(str(path[-1])) is not None and source.at(path) != 1:
         code, fix = "misspelt-field", "give each run its own item, with its single value, such as seed"
-        message = f"{name} gives several runs in one"
+        message = f"{name} means several runs in one entry"
     elif isinstance(source.at(path), dict | list):
         code, fix = "invalid-value", "write each setting directly into parameters, with one value"
         message = f"{name} is {source.described(path)}, and not a parameter of a run"
