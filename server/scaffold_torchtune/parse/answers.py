@@ -268,7 +268,7 @@ def _text(value: Scalar) -> str:
 
 
 def _differing(known: Parameter, field: str, place: Place, answer: SourceText) -> list[Finding]:
-    """Return a finding if a document clearly gives another value than the answer."""
+    """Return a finding if a document clearly gives a value that differs from the answer."""
     given, file = place.texts[0], place.draft.file
     value = values.value_of(known, given)
     if value is not None and value == values.value_of(known, answer):
