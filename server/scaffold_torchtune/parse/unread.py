@@ -24,7 +24,7 @@ from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, method_of, r
 
 _METHODS: Final = {LORA: "LoRA", FULL: "full fine-tuning"}
 _TO_CONFIGURATION: Final = (
-    "write it as a line '- **Name:** value' under '## Configuration' if it applies to the runs; else remove it"
+    "write it as a line `- **Name:** value` under '## Configuration' if it applies to the runs; else remove it"
 )
 _CORRECT: Final = "correct whichever is wrong; the runs' values are used"
 _FEW: Final = 6
@@ -373,7 +373,7 @@ def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: _T
         (planned, *_) = sorted(filter(None, methods))
         method = _METHODS[named.recipe]
         message = f"{text.note} says that the runs are trained by {method}, but all use {_METHODS[planned]}"
-        fix = f"add '- **Method:** {method}' to Configuration, or correct the text"
+        fix = f"add `- **Method:** {method}` to Configuration, or correct the text"
         reading.add(
             "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=text.line, fix=fix
         )
@@ -402,11 +402,13 @@ def _state(
         code = "ambiguous" if parameter.name == "effective_batch_size" and not set(given) <= levels.keys() else code
     if what is not None:
         message = f"{text.note} says that {parameter.name} {what}"
-        has = _listed(levels)
+        has, document, fix = _listed(levels), file or reading.summary.file, _CORRECT
+        if len(levels) == len(stated.values) == 1:
+            as_runs = f"write {kinds.written(next(iter(levels)))} for {stated.values[0]} in {document}:{text.line}"
+            fix = f"{as_runs}, or correct the runs; their values are used"
         reading.add(
-            code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=_CORRECT,
-            file=file or reading.summary.file,
-        )  # fmt: skip
+            code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=fix, file=document
+        )
 
 
 def _missing(stated: Stated, given: Sequence[Scalar], levels: Mapping[Scalar, int]) -> str | None:
