@@ -48,8 +48,8 @@ def backend_of(plan: Plan, request: Request) -> Backend:
     """Return the backend that the plan names.
 
     Raises:
-        Refused: the plan names another script than the operator does (a plan is a file, and may come from elsewhere),
-            its script no longer exists, or its environment cannot be activated.
+        Refused: the script of the plan differs from the operator's (a plan is a file, and may come from elsewhere), no
+            longer exists, or its environment cannot be activated.
     """
     named = named_script(request)
     planned = plan.options.setup_script

@@ -263,9 +263,7 @@ def started_warnings(plan: Plan, changes: Sequence[RunChange], says: Callable[[s
     """
     problems = _all_in_the_way(plan, changes, says)
     if unsaid := [one for one in _started(changes) if says(one.directory) is None]:
-        message = (
-            f"{counted(len(unsaid), 'started run')} would change; nothing is scaffolded until you choose how to proceed"
-        )
+        message = f"{counted(len(unsaid), 'started run')} would change; nothing is scaffolded until you decide"
         problems.insert(0, next(_would_change(unsaid)).model_copy(update={"message": message}))
     return [each.model_copy(update={"severity": Severity.WARNING}) for each in problems]
 

@@ -197,7 +197,7 @@ def read_files(tree: Tree, run: PlannedRun) -> tuple[RunFiles, list[Finding]]:
 
 
 def outdated(plan: Plan, request: Request) -> list[Finding]:
-    """Return a finding if the present documents give another plan than the frozen one."""
+    """Return a finding if the plan of the present documents differs from the frozen one."""
     same = request.with_options(plan.options)
     try:
         directory = experiment_directory(same)

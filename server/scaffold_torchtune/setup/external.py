@@ -137,8 +137,8 @@ def line_that_matters(output: str) -> str:
 def _exception(lines: list[str]) -> str:
     """Return the exception of the last traceback.
 
-    If a script prints the heading to another stream than the rest, buffering moves the heading. If it has nothing below
-    it, the last exception of the output is returned.
+    If a script prints the heading and the rest to different streams, buffering moves the heading. If it has nothing
+    below it, the last exception of the output is returned.
     """
     start = max((n for n, line in enumerate(lines) if line.strip() == _TRACEBACK), default=None)
     if start is None:
