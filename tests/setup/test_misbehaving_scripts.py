@@ -45,7 +45,10 @@ MISBEHAVIOURS = {
     "makes nothing": ("sys.exit(0)", "exited with status 0 but wrote no finetune.yaml"),
     "makes one of two": ("main([])\nos.unlink('finetune.slurm')\nsys.exit(0)", "made no finetune.slurm"),
     "makes an empty file": ("main([])\nopen('finetune.yaml', 'w').close()\nsys.exit(0)", "finetune.yaml of 0 bytes"),
-    "makes what is no config": ("main([])\nopen('finetune.yaml', 'w').write('- a')\nsys.exit(0)", "is no YAML mapping"),
+    "makes what is no config": (
+        "main([])\nopen('finetune.yaml', 'w').write('- a')\nsys.exit(0)",
+        "is not a YAML mapping",
+    ),
     "fails after writing": ("main([])\nraise ValueError('too late')", "status 1. Its output: ValueError: too late"),
     "fails with a long traceback, and goes on talking": (
         "import atexit\natexit.register(print, 'offline')\ndef f(n):\n    f(n - 1) if n else {}['data_dir']\nf(300)",
