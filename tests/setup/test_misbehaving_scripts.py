@@ -43,7 +43,7 @@ MISBEHAVIOURS = {
     "prints without end": ("while True:\n    print('x' * 10_000)", "printed without end and was ended"),
     "reads its stdin": ("sys.exit(f'read {sys.stdin.read()!r}')", "Its output: read ''"),
     "makes nothing": ("sys.exit(0)", "exited with status 0 but wrote no finetune.yaml"),
-    "makes one of two": ("main([])\nos.unlink('finetune.slurm')\nsys.exit(0)", "made no finetune.slurm"),
+    "makes one of two": ("main([])\nos.unlink('finetune.slurm')\nsys.exit(0)", "wrote no finetune.slurm"),
     "makes an empty file": ("main([])\nopen('finetune.yaml', 'w').close()\nsys.exit(0)", "finetune.yaml of 0 bytes"),
     "makes what is no config": (
         "main([])\nopen('finetune.yaml', 'w').write('- a')\nsys.exit(0)",
