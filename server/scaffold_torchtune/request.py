@@ -39,7 +39,7 @@ def midway() -> Iterator[None]:
 
 
 Progress = Callable[[str, int, int], None]
-"""A function that is called with the step, the number of finished runs, and the number of runs."""
+"""A function that is called with the step, the number of finished runs, and of all runs (0 if not known yet)."""
 
 DECISION: Final = re.compile(r"(keep|replace)(?:=([A-Za-z0-9._+*?,\[\]!-]{1,100000}))?", re.ASCII)
 """The choice for started runs that would change: for all, or for some, by directories or patterns of them."""

@@ -51,6 +51,7 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "whole": _option(
         "--all", "show every run, value and finding; with --json: do not shorten lists or texts", action="store_true"
     ),
+    "notes": _option("--notes", "show the findings that are information only, too", action="store_true"),
     "template": _option(
         "--template FILE",
         "template of setup_finetune.yaml: Jinja2 (.j2), used instead of the bundled one; or plain YAML (.yaml), whose"
@@ -114,7 +115,7 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 }
 """Each option by the name of its argument, in the order of the help texts."""
 
-_COMMON: Final = ("local", "root", "json", "start", "only", "whole")
+_COMMON: Final = ("local", "root", "json", "start", "only", "whole", "notes")
 _SCRIPT: Final = ("setup_script", "activate", "venv")
 _CHECKS: Final = ("sbatch", "with_torchtune")
 

@@ -108,7 +108,7 @@ class StepCall:
     def progress(self, step: str, done: int, total: int) -> None:
         """Tell the client how many runs of a step are done; called in the step's thread."""
         now = time.monotonic()
-        if self.stop.is_set() or (done < total and now - self._reported < _BETWEEN):
+        if self.stop.is_set() or not total or (done < total and now - self._reported < _BETWEEN):
             return
         self._reported = now
         try:
