@@ -263,6 +263,17 @@ RunProgress = Literal["planned", "scaffolded", "submitted", "running", "finished
 """How far a run has come; from `submitted` on it is started."""
 
 
+class JobState(Model):
+    """A run's last job, as SLURM describes it."""
+
+    id: str
+    state: str
+    elapsed: int | None = Field(default=None, description="seconds that it has run")
+    limit: int | None = Field(default=None, description="seconds that it may run")
+    reason: str = Field(default="", description="why it waits, as squeue has it")
+    exit_code: str = Field(default="", description="exit status and signal, as sacct has them: `1:0`")
+
+
 class RunState(Model):
     """How far a run has come, as far as it can be seen from here, and what shows it."""
 
@@ -274,6 +285,9 @@ class RunState(Model):
     output_dir: str = Field(default="", description="that directory")
     unknown: str = Field(default="", description="why SLURM could not be asked")
     unseen: tuple[str, ...] = Field(default=(), description="what cannot be looked at from here, and why")
+    job: JobState | None = Field(default=None, exclude=True, description="the last job that SLURM knows")
+    epochs: int | None = Field(default=None, exclude=True, description="epochs saved; None where that cannot be seen")
+    unasked: str = Field(default="", exclude=True, description="why SLURM was not asked, whatever else shows the state")
 
     @property
     def started(self) -> bool:

@@ -1,4 +1,4 @@
-"""The commands, but for `serve`: a step, all of them, `history`, `explain`, `doctor`, `new`, `demo`, `schema`, `skill`.
+"""The commands, but for `serve`: steps, `status`, `history`, `explain`, `doctor`, `new`, `demo`, `schema`, `skill`.
 
 Exit status: 0 all well; 1 some run failed, some value does not match, a step was stopped midway, or the result could
 not be printed; 2 refused; 70 failed in a way that nobody foresaw.
@@ -26,18 +26,20 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.cli import printing, provenance, screens
+from scaffold_torchtune.cli import printing, provenance, screens, status_screen
 from scaffold_torchtune.cli.parser import parser
-from scaffold_torchtune.findings import Refused, counted, escape, finding, one_line, refuse
+from scaffold_torchtune.findings import Refused, counted, errors_in, escape, finding, one_line, refuse
 from scaffold_torchtune.models import Model, Readiness
 from scaffold_torchtune.new import OPTIONS, NewResult, create
 from scaffold_torchtune.pipeline import diagnosis, locate, steps
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.explain import ExplainResult, explain
 from scaffold_torchtune.pipeline.history import HistoryResult, history
+from scaffold_torchtune.pipeline.status import status
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import reply
 from scaffold_torchtune.results.reply import TOOLS, Call
+from scaffold_torchtune.results.run_status import StatusResult
 from scaffold_torchtune.results.step_results import ScaffoldResult, SetupResult, ValidateResult
 from scaffold_torchtune.system import processes
 from scaffold_torchtune.system.files import MAX_READ, Tree, real_path, sha256
@@ -264,11 +266,23 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
         return lambda request: history(request, options.run, options.compare)
     if options.command == "explain":
         return lambda request: explain(request, options.run, options.field)
+    if options.command == "status":
+        return lambda request: _status(request, options)
     if options.command == "new":
         given = {name: getattr(options, name) for name in OPTIONS}
         return lambda request: create(request, given, control=options.control)
     step: Callable[[Request], BaseModel] = getattr(steps, "plan" if options.dry_run else options.command)
     return step
+
+
+def _status(request: Request, options: argparse.Namespace) -> StatusResult:
+    def ask() -> StatusResult:
+        request.slurm_said.clear()  # ask again each time
+        return status(request, options.only)
+
+    if options.watch is None or options.json:
+        return ask()
+    return status_screen.watch(printing.console(), ask, options.watch, whole=options.whole)
 
 
 def _demo(request: Request) -> ScaffoldResult:
@@ -336,6 +350,8 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
         _show_new(result, options)
     elif isinstance(result, HistoryResult | ExplainResult):
         provenance.show(printing.console(), result)
+    elif isinstance(result, StatusResult):
+        status_screen.show(printing.console(), result, whole=options.whole)
     elif isinstance(result, SkillResult):
         _show_skill(result)
     else:
@@ -396,6 +412,8 @@ def _all_well(result: BaseModel) -> bool:
             return False
         case SetupResult():
             return result.failed == 0
+        case StatusResult():
+            return not errors_in(result.all_findings())
     return True
 
 

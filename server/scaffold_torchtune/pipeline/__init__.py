@@ -16,6 +16,6 @@ state.py           .scaffold: the plan, read back and checked, and the records o
 backup.py          .scaffold/backup, .scaffold/history: edited files and earlier files of runs, kept and bounded
 history.py         `history`: the kept versions, and two versions compared
 explain.py         `explain`: the sources, the places and the earlier values of a run's settings
-status.py          `status`: how runs are doing
+status.py          `status`: progress, losses and causes of failure of runs
 diagnosis.py       unexpected errors; `doctor`: checks whether this machine is ready
 """

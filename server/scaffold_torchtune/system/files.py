@@ -270,6 +270,22 @@ class Tree:
                 return None
             raise
 
+    def read_parts(self, path: str, first: int, last: int, *, pieces: int, length: int) -> list[tuple[int, bytes]]:
+        """Return the beginning and the end of a regular file of any size, and pieces from between, spread evenly.
+
+        Each part comes with where it begins. A file that is hardly longer than all of them is one part. It may grow
+        meanwhile: what is read is the file as it was when it was opened.
+        """
+        with self._parent(path, "read") as (fd, name), open_regular(name, follow=False, dir_fd=fd) as stream:
+            file = stream.fileno()
+            size = os.fstat(file).st_size
+            between = size - first - last
+            if between <= 2 * pieces * length:
+                return [(0, os.pread(file, size, 0))]
+            starts = [first + between * number // pieces for number in range(pieces)]
+            wanted = [(0, first), *((start, length) for start in starts), (size - last, last)]
+            return [(start, os.pread(file, most, start)) for start, most in wanted]
+
     def names(self, path: str = "") -> list[str]:
         """Return the names in a directory, sorted; none where it is not there."""
         if path and self.kind(path) is None:
