@@ -4,8 +4,7 @@ steps.py           the five steps and `scaffold`, as tools and commands call the
 locate.py          the experiment, its documents, the roots that it must be under
 prepare.py         steps 1, 2, 4 and 5 in memory: from documents to a plan and rendered texts
 external_setup.py  the environment of an external script, and its trial
-run_states.py      the state of each run, from its jobs and its results
-job_records.py     .scaffold/jobs.json: the jobs that were submitted
+run_states.py      the state of each run, from its jobs and its results; .scaffold/jobs.json
 changes.py         a plan compared with the scaffolded runs; started runs are frozen
 apply.py           step 5: files to write, files that a person edited
 backend.py         step 6: scripts in staging directories, several at a time
@@ -17,5 +16,7 @@ backup.py          .scaffold/backup, .scaffold/history: edited files and earlier
 history.py         `history`: the kept versions, and two versions compared
 explain.py         `explain`: the sources, the places and the earlier values of a run's settings
 status.py          `status`: progress, losses and causes of failure of runs
+submit.py          `submit`: jobs and arrays, each recorded before it may start
+reporting.py       `report`: a page, a text or a table of the runs; the page is renewed after each scaffold
 diagnosis.py       unexpected errors; `doctor`: checks whether this machine is ready
 """

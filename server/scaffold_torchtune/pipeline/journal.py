@@ -5,7 +5,8 @@ the next call that writes completes the entries of a killed call.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
@@ -13,6 +14,7 @@ from scaffold_torchtune.findings import Alike, Finding, Refused, alike, counted,
 from scaffold_torchtune.models import Plan
 from scaffold_torchtune.pipeline import state
 from scaffold_torchtune.pipeline.state import LogState
+from scaffold_torchtune.results.report_contents import LogEntry
 from scaffold_torchtune.results.step_results import (
     Changes,
     RenderResult,
@@ -53,6 +55,28 @@ def format_entries(entries: Iterable[Entry], now: datetime) -> bytes:
 def head(entry: Entry, now: datetime) -> str:
     """Return the first line of an entry: `[2026-11-25 18:00:00] CREATE_RUN_DIRS`."""
     return f"[{now:%Y-%m-%d %H:%M:%S}] {entry.action}"
+
+
+_HEAD: Final = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\] ([A-Z][A-Z_]{1,60})")
+_LABEL: Final = re.compile(r"(Details|Result|Duration): (.*)")
+_REMARKS: Final = frozenset({"INFO", "WARNING"})
+
+
+def read_entries(text: str) -> Iterator[LogEntry]:
+    """Yield the entries of a scaffold.log; successive remarks are one, and what is no entry is left out."""
+    head, lines = None, list[tuple[str, str]]()
+    for line in text.splitlines():
+        if match := _HEAD.fullmatch(line):
+            if head and head[1] in _REMARKS and match[2] in _REMARKS:
+                head = head[0], max(head[1], match[2])  # a warning is more than an information
+                continue
+            if head:
+                yield LogEntry(time=head[0], action=head[1], lines=tuple(lines))
+            head, lines = (match[1], match[2]), []
+        elif head and (match := _LABEL.fullmatch(line)) and not (head[1] in _REMARKS and match[1] == "Result"):
+            lines.append((match[1], match[2]))
+    if head:
+        yield LogEntry(time=head[0], action=head[1], lines=tuple(lines))
 
 
 def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> list[Entry]:
@@ -174,6 +198,29 @@ def _grouped(group: Alike) -> str:
 
 def _sentences(findings: Iterable[Finding]) -> str:
     return " | ".join(each.sentence() for each in findings)
+
+
+class SubmittedJob(NamedTuple):
+    """A job that was submitted: its id, its runs, and how many of an array's run at once, where that is bounded."""
+
+    job: str
+    runs: Sequence[str]
+    is_array: bool
+    at_once: int | None
+
+
+def submit_entry(jobs: Sequence[SubmittedJob]) -> Entry:
+    """Return the entry of what one call submitted."""
+    runs = [run for one in jobs for run in one.runs]
+    at_once = next((f", at most {one.at_once} at once" for one in jobs if one.at_once), "")
+    told = [
+        f"{one.job} (tasks 0 to {len(one.runs) - 1}: {few(one.runs, _NAMED)})"
+        if one.is_array
+        else f"{one.job} ({one.runs[0]})"
+        for one in jobs
+    ]
+    details = f"{counted(len(runs), 'run')} submitted to SLURM in {counted(len(jobs), 'job')}{at_once}"
+    return Entry("SUBMIT", details, f"Job ids: {few(told, _NAMED, between='; ')}")
 
 
 def refused_entry(refused: Refused) -> Entry:

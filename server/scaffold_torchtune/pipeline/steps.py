@@ -8,12 +8,12 @@ from datetime import datetime
 from scaffold_torchtune.external_checks import sbatch
 from scaffold_torchtune.findings import Finding, Refused, few_suggestions, finding, refuse
 from scaffold_torchtune.models import Plan, RunState
-from scaffold_torchtune.pipeline import apply, journal, prepare, publish, state, validation
+from scaffold_torchtune.pipeline import apply, journal, prepare, publish, reporting, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
 from scaffold_torchtune.pipeline.changes import decisions, have_moved_on, kept_values
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
 from scaffold_torchtune.pipeline.run_states import states_of
-from scaffold_torchtune.request import Request, Stopped, midway
+from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import step_results
 from scaffold_torchtune.results.step_results import (
     ParseResult,
@@ -41,6 +41,8 @@ def _refusals_logged(request: Request, *, begun: bool = False) -> Iterator[None]
         if not (request.will_ask and refused.ask):
             with suppress(Refused):
                 _log_refusal(request, refused)
+                if not isinstance(refused, Interrupted):
+                    reporting.renew(request)
         raise
 
 
@@ -157,7 +159,7 @@ def _frozen_plan(tree: Tree, plan_id: str | None = None) -> Plan:
     return frozen
 
 
-def _rendered_plan(tree: Tree, plan_id: str | None = None) -> Plan:
+def rendered_plan(tree: Tree, plan_id: str | None = None) -> Plan:
     """Return the plan that was frozen, as `_frozen_plan` does, where all its runs were written."""
     frozen, log = _frozen_plan(tree, plan_id), state.load_log_state(tree)
     if log is not None and log.unlogged == "render":
@@ -186,7 +188,7 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun:
     """Set up the runs; the plan must be the `prepared` one, if there is one."""
     known = prepared.made if prepared else {}
     with _refusals_logged(request, begun=begun), Tree(experiment_directory(request)) as tree:
-        frozen = _rendered_plan(tree, prepared.plan.id if prepared else None)
+        frozen = rendered_plan(tree, prepared.plan.id if prepared else None)
         if outdated := validation.outdated(frozen, request):
             raise Refused("the plan is outdated", outdated)
         backend = backend_of(frozen, request)
@@ -195,7 +197,7 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun:
             apply.clear_leftovers(tree)
             return publish.run_setups(tree, frozen, backend, apply.Setups({}, {}), request, known)
         with apply.writing(tree):
-            frozen = _rendered_plan(tree, frozen.id)
+            frozen = rendered_plan(tree, frozen.id)
             found = apply.pending_setups(tree, frozen, backend, request)
             if not found.pending and not journal.is_behind(tree, "setup"):  # a killed call had all but logged it
                 return publish.run_setups(tree, frozen, backend, found, request, known)
@@ -220,9 +222,9 @@ def validate(request: Request) -> ValidateResult:
     """
     begun = request.now()
     with Tree(experiment_directory(request)) as tree:
-        result = _verdict(tree, _frozen_plan(tree), request)
+        result = verdict(tree, _frozen_plan(tree), request)
         try:
-            return _close(tree, result, request, begun)
+            return reporting.with_page(request, close_log(tree, result, request, begun))
         except Refused as refused:
             if any(problem.code != "write-failed" for problem in refused.problems) or not refused.problems:
                 raise
@@ -232,7 +234,7 @@ def validate(request: Request) -> ValidateResult:
             return result.model_copy(update={"findings": (*result.findings, unlogged)})
 
 
-def _verdict(tree: Tree, frozen: Plan, request: Request, known: Mapping[str, RunState] | None = None) -> ValidateResult:
+def verdict(tree: Tree, frozen: Plan, request: Request, known: Mapping[str, RunState] | None = None) -> ValidateResult:
     """Return the verdict; `known` are the states of the runs, if this call has already determined them."""
     result = validation.validate_plan(tree, frozen, request)
     if not result.passed:
@@ -254,7 +256,7 @@ def _verdict(tree: Tree, frozen: Plan, request: Request, known: Mapping[str, Run
     return result.model_copy(update=told)
 
 
-def _close(tree: Tree, result: ValidateResult, request: Request, begun: datetime) -> ValidateResult:
+def close_log(tree: Tree, result: ValidateResult, request: Request, begun: datetime) -> ValidateResult:
     """Log the verdict, unless the log already ends with it; record rejected runs, which the script sets up again."""
     frozen = state.existing_plan(tree)
     rejected = validation.newly_rejected(tree, frozen, result)
@@ -300,8 +302,8 @@ def _validated(request: Request, plan_id: str, *, begun: bool, known: Mapping[st
     """Validate the plan with an id, and log the verdict."""
     started = request.now()
     with _refusals_logged(request, begun=begun), Tree(experiment_directory(request)) as tree:
-        result = _verdict(tree, _frozen_plan(tree, plan_id), request, known)
-        return _close(tree, result, request, started)
+        result = verdict(tree, _frozen_plan(tree, plan_id), request, known)
+        return reporting.with_page(request, close_log(tree, result, request, started))
 
 
 def _log_size(request: Request) -> int:
