@@ -258,27 +258,21 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
     """Return the step that a command means."""
-    if options.command == "demo":
-        return _demo
-    if options.command == "doctor":
-        return lambda request: diagnosis.doctor(request, with_experiment=options.experiment is not None)
-    if options.command == "skill":
-        return lambda _request: install_skill(options.directory)
-    if options.command == "history":
-        return lambda request: history(request, options.run, options.compare)
-    if options.command == "submit":
-        return lambda request: submission.submit_asking(request, options)
-    if options.command == "explain":
-        return lambda request: explain(request, options.run, options.field)
-    if options.command == "status":
-        return lambda request: _status(request, options)
-    if options.command == "report":
-        return lambda request: report(request, options.form, options.output)
-    if options.command == "new":
-        given = {name: getattr(options, name) for name in OPTIONS}
-        return lambda request: create(request, given, control=options.control)
-    step: Callable[[Request], BaseModel] = getattr(steps, "plan" if options.dry_run else options.command)
-    return step
+    others: dict[str, Callable[[Request], BaseModel]] = {
+        "demo": _demo,
+        "doctor": lambda request: diagnosis.doctor(request, with_experiment=options.experiment is not None),
+        "skill": lambda _request: install_skill(options.directory),
+        "history": lambda request: history(request, options.run, options.compare),
+        "explain": lambda request: explain(request, options.run, options.field),
+        "status": lambda request: _status(request, options),
+        "submit": lambda request: submission.submit_asking(request, options),
+        "report": lambda request: report(request, options.form, options.output),
+        "new": lambda request: create(
+            request, {name: getattr(options, name) for name in OPTIONS}, control=options.control
+        ),
+    }
+    step: Callable[[Request], BaseModel] | None = others.get(options.command)
+    return step or getattr(steps, "plan" if options.dry_run else options.command)
 
 
 def _status(request: Request, options: argparse.Namespace) -> StatusResult:
