@@ -71,8 +71,9 @@ def test_explain_takes_its_first_word_for_an_experiment_only_if_it_is_one(
     for words in ([run, "lr"], [".", run, "lr"], [str(here), "--all", run, "lr"], [str(here), run, "--all", "lr"]):
         assert main(["explain", *words, "--json"]) == 0
         assert [each["field"] for each in answer(capsys)["settings"]] == ["lr"]
-    for words, code in ([["."], "missing-field"], [["nothing", "lr"], "unknown-name"]):
-        assert main(["explain", *words, "--json"]) == 2
+    wrong = {".": "missing-field", "nothing lr": "unknown-name"}
+    for text, code in wrong.items():
+        assert main(["explain", *text.split(), "--json"]) == 2
         assert [each["code"] for each in answer(capsys)["error"]["problems"]] == [code]
     for some in ([run], [".", run], []):
         assert main(["history", *some, "--json"]) == 0
