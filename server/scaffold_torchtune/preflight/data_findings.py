@@ -360,7 +360,7 @@ def _consequence(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: 
         packs = f"{about}{taken.bare} of {about}{taken.all} packs have no label, and "
     chance = _chance(taken, how, how.step)
     if chance >= _RARE:
-        return f"{packs}in {who} an optimizer step without any label, which has a probability of {chance:.0%}, {ruined}"
+        return f"{packs}in {who} an optimizer step without any label, with a chance of {chance:.0%}, {ruined}"
     if _chance(taken, how, how.batch) >= _RARE:
         return f"{packs}{who} learn nothing from them; a batch without any label shows the loss NaN in the log"
     return f"{packs}{who} learn nothing from them"

@@ -293,7 +293,7 @@ def _tensors(path: str, most: int) -> tuple[TensorFile, int]:
                 ), 0
             length = struct.unpack("<Q", begin)[0] if len(begin) == 8 else 0  # noqa: PLR2004 - see above
             if not 0 < length <= size - 8:
-                return TensorFile(problem="is an incomplete safetensors file"), 0
+                return TensorFile(problem="is not a whole safetensors file"), 0
             if length > most:
                 return TensorFile(problem=f"has a header of {length} bytes, more than a model's tensors need"), 0
             return _header(read_json(file.read(length), most), size - 8 - length), length
