@@ -24,7 +24,7 @@ from validate_share import make_experiment
 ROOT = Path(__file__).parent.parent
 TOOLS = ("parse_summary", "plan_runs", "render_yaml", "run_setup", "validate")
 TOOL_LIST, SKILL, ONE_RESULT = 2_500, 2_200, 6_000
-SUMS = {8: 4_000, 1_000: 8_000}
+SUMS = {8: 3_000, 1_000: 6_000}
 MOST_CALLS = 6
 
 Texts = dict[str, str]

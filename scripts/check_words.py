@@ -1,4 +1,4 @@
-"""Find banned manners of speech in the texts of the project; with paths, in those alone.
+"""List banned phrases in the texts of the project, or only in the given paths.
 
 Texts are Markdown, templates, and of Python the strings, docstrings and comments.
 """
@@ -29,11 +29,12 @@ BANNED: Final[dict[str, str]] = {
     r"\bis absent\b|\bare absent\b": "missing",
     r"\b(?:is|are|was) meant\b": "intended",
     r"\bmeant so\b": "intended",
+    r"\banother \w+ than\b": "differs from; a different",
     r"\bgoes on\b|\bgo on\b": "continues",
     r"\bin no way\b": "not",
     r"\bnobody foresaw\b|\bunforeseen\b|\bforeseen?\b": "unexpected; predicted",
     r"\bno more\b(?! than)": "no longer",
-    r"\banew\b": "again; regenerated",
+    r"(?<!-)\banew\b": "again; regenerated",
     r"\bwhoever\b": "the caller; the user",
     r"\bthere(?:by|in|of|upon)\b|\bhere(?:by|of)\b": "so; in it",
     r"\w\(s\)(?!\w)": "a plural of its own",
@@ -53,6 +54,7 @@ BANNED: Final[dict[str, str]] = {
 }
 
 _WORDS: Final = [(re.compile(pattern, re.IGNORECASE), better) for pattern, better in BANNED.items()]
+_TERM_BASE: Final = "## Language"  # the section that names banned words, to give better ones
 _CLAUSE: Final = re.compile(r"(?:What|Whether|How|Where|Who|Whoever|Why|Which|When)\b(?!.*\?)")
 
 
@@ -74,8 +76,11 @@ def texts(path: Path) -> Iterator[Text]:
     """Yield the texts of a file."""
     name, content = str(path), path.read_text(encoding="utf-8")
     if path.suffix != ".py":
+        heading = ""
         for number, line in enumerate(content.splitlines(), 1):
-            yield Text(name, number, line, "line")
+            heading = line if line.startswith("#") else heading
+            if heading != _TERM_BASE:
+                yield Text(name, number, line, "line")
         return
     for token in tokenize.generate_tokens(io.StringIO(content).readline):
         if token.type == tokenize.COMMENT:

@@ -1,4 +1,4 @@
-"""Write the tables of workflows/troubleshooting.md from the registry of finding codes; its prose stays as it is."""
+"""Generate the tables of workflows/troubleshooting.md from the registry of finding codes; the prose is unchanged."""
 
 import re
 from pathlib import Path

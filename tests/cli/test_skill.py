@@ -18,7 +18,7 @@ from support.mcp_calls import snapshot
 from support.permissions import held_to_modes
 
 ROOT = Path(__file__).parents[2]
-FILES = ["SKILL.md", "workflows/torchtune.md", "workflows/troubleshooting.md"]
+FILES = ["SKILL.md", *sorted(f"workflows/{path.name}" for path in (ROOT / "workflows").glob("*.md"))]
 
 
 @pytest.fixture
@@ -71,8 +71,8 @@ def test_a_second_call_changes_nothing(skill: Path, capsys: pytest.CaptureFixtur
 def test_another_version_that_nobody_edited_is_replaced_whole(skill: Path, capsys: pytest.CaptureFixture[str]) -> None:
     now = snapshot(skill)
     old = {"SKILL.md": b"as it was\n", "workflows/gone.md": b"no more\n"}
-    (skill / "workflows/torchtune.md").unlink()
-    (skill / "workflows/troubleshooting.md").unlink()
+    for file in FILES[1:]:
+        (skill / file).unlink()
     for name, data in old.items():
         (skill / name).write_bytes(data)
     record = {"version": "0.0.1", "files": {name: sha256(data) for name, data in old.items()}}

@@ -1,6 +1,7 @@
 """What an MCP client reads besides the tools: whether the machine is ready."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from support.mcp_calls import ERAS, STEPS, Era, listed, with_client
 from support.sampling import spread
 from support.scaffolding import scaffold
 from support.wording import absent
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.md"))
 
 
 def text_of(root: Path, uri: str, era: Era = "auto", mime: str = "text/plain") -> str:
@@ -46,7 +50,7 @@ def test_a_client_finds_what_there_is_to_read(root: Path, era: Era) -> None:
         return [str(one.uri) for one in resources], [one.uri_template for one in templates]
 
     resources, templates = with_client(root, use, era)
-    assert set(resources) == {f"torchtune://{name}" for name in ("doctor", "guide/torchtune", "guide/troubleshooting")}
+    assert set(resources) == {"torchtune://doctor", *(f"torchtune://guide/{path.stem}" for path in WORKFLOWS)}
     kinds = ("doctor{+experiment}", "log{+experiment}", "plan{+experiment}", "run{+file}")
     assert set(templates) == {f"torchtune://{kind}" for kind in kinds}
     assert len(listed(root, era)) == 5, "it is no tool"
@@ -99,9 +103,10 @@ def test_the_log_the_plan_and_the_files_of_a_scaffold(root: Path, scaffolded: Pa
 
 @pytest.mark.parametrize("era", ERAS)
 def test_the_guides_are_those_that_the_skill_points_to(root: Path, era: Era) -> None:
-    for name in ("torchtune", "troubleshooting"):
-        text = text_of(root, f"torchtune://guide/{name}", era, "text/markdown")
-        assert text == (Path(__file__).parents[2] / "workflows" / f"{name}.md").read_text()
+    linked = re.findall(r"\]\((workflows/\w+\.md)\)", (ROOT / "SKILL.md").read_text())
+    assert sorted(linked) == [path.relative_to(ROOT).as_posix() for path in WORKFLOWS]
+    for path in WORKFLOWS:
+        assert text_of(root, f"torchtune://guide/{path.stem}", era, "text/markdown") == path.read_text()
 
 
 @pytest.mark.parametrize(

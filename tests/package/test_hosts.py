@@ -28,6 +28,15 @@ def test_the_plugins_folder_is_a_valid_skill(plugin: Path, env: dict[str, str], 
     assert run(["agentskills", "validate", wrong], env, tmp_path).returncode != 0
 
 
+def test_the_first_command_of_readme_scaffolds_the_example(plugin: Path, env: dict[str, str], tmp_path: Path) -> None:
+    (line,) = command_lines("uvx", "Try it")
+    folder = tmp_path / "with a clone"
+    folder.mkdir()
+    (folder / "scaffold-torchtune").symlink_to(plugin)
+    assert "4 of 4" in well(run(line, env, folder))
+    assert (folder / "demo/scaffold.log").is_file()
+
+
 def test_claude_code_finds_no_fault_in_the_manifests(plugin: Path, env: dict[str, str], tmp_path: Path) -> None:
     for path in (plugin, plugin / ".claude-plugin/plugin.json"):
         said = well(run(["claude", "plugin", "validate", "--strict", path], env, tmp_path))

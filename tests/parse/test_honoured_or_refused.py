@@ -16,7 +16,7 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings.parameters import by_label, normalize
 from support.sampling import spread
 
-GUIDE = (Path(__file__).parents[2] / "workflows/torchtune.md").read_text()
+GUIDE = (Path(__file__).parents[2] / "workflows/recipes.md").read_text()
 MODEL = "Llama-3.1-8B-Instruct"  # whose output layer has weights of its own
 
 MARKDOWN = """\
@@ -74,8 +74,8 @@ HARMLESS = {"not-seen", "long-warmup", "overridden"}
 
 
 def cases() -> list[tuple[str, str, str]]:
-    """The rows of the guide's table: label, value, and what becomes of it."""
-    table = GUIDE[GUIDE.index("| a line, column or key | what becomes of it |") :].split("\n\n")[0]
+    """The rows of the guide's table: label, value and result."""
+    table = GUIDE[GUIDE.index("| line, column or key | result |") :].split("\n\n")[0]
     rows = [line.strip("|").split(" | ") for line in table.splitlines()[2:]]
     return [(*said.strip().split(": ", 1), becomes.strip()) for said, becomes in rows]  # type: ignore[misc]
 
@@ -177,7 +177,7 @@ def test_what_the_guide_says_becomes_of_it(tmp_path: Path, form: str, label: str
     planned, told = settings_of(folder)
     assert told - {"disk-space"} <= usually  # what is free is a matter of the machine
     found = changed(usual, planned)
-    if becomes in {"LoRA", "nothing"}:
+    if becomes in {"LoRA", "no change"}:
         assert found == {}
         return
     named = expected(becomes)

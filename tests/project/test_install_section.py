@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -13,7 +14,7 @@ from scaffold_torchtune import __version__
 from scaffold_torchtune.cli.dispatch import prepare_demo
 from scaffold_torchtune.cli.parser import parser, serve_parser
 from support.hosts import STEPS, calls
-from support.readme import blocks, command_lines, install_section
+from support.readme import blocks, command_lines, install_section, section
 from support.sampling import spread
 
 
@@ -56,6 +57,14 @@ def test_the_lines_of_our_own_command_are_taken() -> None:
     lines = command_lines("scaffold-torchtune")
     assert lines == [["scaffold-torchtune", "skill"]]
     assert parser().parse_args(lines[0][1:]).directory is None
+
+
+def test_the_section_on_trying_begins_with_uvx_and_has_pipx_and_make() -> None:
+    lines = re.findall(r"^\$ (.*)$", section("Try it"), re.MULTILINE)
+    assert [line.split()[0] for line in lines] == ["uvx", "pipx", "make"]
+    for line in lines[:2]:
+        command = line.split(" scaffold-torchtune ")[1].split()
+        assert parser().parse_args(command).command == "demo"
 
 
 def test_the_bundle_is_named_as_it_is() -> None:

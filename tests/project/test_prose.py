@@ -125,3 +125,28 @@ def test_options_in_prose_exist() -> None:
 @pytest.mark.parametrize("folder", ["templates", "workflows", "examples"])
 def test_what_ships_is_found_in_this_install(folder: str) -> None:
     assert any(shipped(folder).iterdir())
+
+
+def readme_tables() -> list[list[list[str]]]:
+    """The cells of each table of README's section on commands, without its header."""
+    section = (ROOT / "README.md").read_text().partition("\n## Commands\n")[2].partition("\n## ")[0]
+    found = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    return [[re.split(r" (?<!\\)\| ", row.strip("| ")) for row in table.splitlines()[2:]] for table in found]
+
+
+def test_readme_lists_every_command() -> None:
+    listed_there = [name for cell, *_ in readme_tables()[0] for name in re.findall(r"`([a-z]+)[ `]", cell)]
+    assert sorted(listed_there) == sorted(commands())
+
+
+def test_readme_names_the_steps_that_accept_each_option() -> None:
+    steps = [step.command for step in STEPS] + ["scaffold"]
+    accepted = {name: {*vars(commands()[name])["_option_string_actions"]} for name in steps}
+    rows = readme_tables()[1]
+    named = [option for options, _ in rows for option in re.findall(r"--[a-z-]+", options)]
+    assert sorted([*named, "--help", "--dry-run"]) == sorted(set().union(*accepted.values()) - {"-h"})
+    for options, cell in rows:
+        names = re.findall(r"`(\w+)`", cell)
+        by = set(steps) - set(names) if cell.startswith("every step") else set(names)
+        for option in re.findall(r"--[a-z-]+", options):
+            assert {name for name in steps if option in accepted[name]} == by, option

@@ -10,6 +10,7 @@ import pytest
 pytestmark = pytest.mark.long  # it is built and installed
 
 ROOT = Path(__file__).parents[2]
+SKILL = ["SKILL.md", *sorted(f"workflows/{path.name}" for path in (ROOT / "workflows").glob("*.md"))]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_the_installed_wheel_scaffolds_its_example_without_the_checkout(installe
     assert "4 of 4" in done.stdout
 
 
-@pytest.mark.parametrize("path", ["SKILL.md", "workflows/torchtune.md", "workflows/troubleshooting.md"])
+@pytest.mark.parametrize("path", SKILL)
 def test_the_wheel_holds_what_an_agent_reads(installed: Path, path: str) -> None:
     assert (installed / "scaffold_torchtune/data" / path).read_text() == (ROOT / path).read_text()
 

@@ -85,7 +85,7 @@ def test_what_was_logged_is_told_as_it_stands_there(experiment: Path) -> None:
         heads += replied(step, experiment)["logged"]
     log = (experiment / "scaffold.log").read_text().splitlines()
     assert heads[0] in log
-    told = [head.partition("] ")[2].partition(" (")[0] for head in heads]
+    told = [(head.partition("] ")[2] or head).partition(" (")[0] for head in heads]
     assert told == [action for i, action in enumerate(all_actions(log)) if action != all_actions(log)[i - 1]]
     assert replied("validate", experiment)["logged"] == []
 
@@ -167,12 +167,65 @@ def test_pages_list_every_run_once_and_counts_stay_whole(many: Path, step: str) 
     assert "left_out" not in whole
 
 
-@pytest.mark.parametrize("step", ["parse", "plan", "render"])
+@pytest.mark.parametrize("step", ["parse", "plan"])
 def test_a_sweep_of_usual_size_is_listed_whole(tmp_path: Path, step: str) -> None:
     experiment = many_runs(tmp_path, 32)
     data = replied(step, experiment)
     assert len(data["runs"]) == 32 + (step == "parse")
     assert "left_out" not in data
+
+
+@pytest.mark.parametrize("step", ["parse", "plan"])
+def test_what_all_runs_share_is_said_once(many: Path, step: str) -> None:
+    data = replied(step, many)
+    whole = replied(step, many, whole=True)
+    names = "name" if step == "parse" else "directory"
+    full = {run[names]: run["parameters"] for run in whole["runs"]}
+    listed = [run for run in data["runs"] if run.get("type", "fine-tuned") == "fine-tuned"]
+    assert listed
+    for run in listed:
+        shared = full[run[names]].items() - run["parameters"].items()
+        assert {name for name, _ in shared} == {"batch_size", "lora_rank", "model"} | (
+            {"epochs"} if step == "plan" else set()
+        )
+        assert all(data["common"].get(name, value) == value for name, value in shared)
+    one = replied(step, many, only=listed[0][names])
+    assert one["runs"][0]["parameters"] == full[listed[0][names]]
+
+
+@pytest.mark.parametrize("step", ["render", "setup", "validate"])
+def test_runs_that_are_as_they_should_be_are_counted_and_listed_on_request(many: Path, step: str) -> None:
+    assert replied(step, many)["runs"] == []
+    assert "left_out" not in replied(step, many)
+    (first, *_) = replied(step, many, start=1)["runs"]
+    assert replied(step, many, only=first["directory"])["runs"] == [first]
+
+
+def test_of_runs_some_of_which_are_written_those_are_listed(tmp_path: Path) -> None:
+    experiment = many_runs(tmp_path, 12)
+    steps.scaffold(Request(experiment))
+    gone = next(experiment.glob("*/setup_finetune.yaml"))
+    gone.unlink()
+    data = replied("render", experiment)
+    assert [run["directory"] for run in data["runs"]] == [gone.parent.name]
+    assert (data["created"], data["unchanged"]) == (1, 11)
+
+
+def test_of_runs_that_are_not_all_well_those_are_listed(tmp_path: Path) -> None:
+    experiment = many_runs(tmp_path, 12)
+    steps.scaffold(Request(experiment))
+    bad = next(experiment.glob("*/finetune.yaml"))
+    bad.write_text(bad.read_text().replace("seed: 14", "seed: 15"))
+    data = replied("validate", experiment)
+    assert [run["directory"] for run in data["runs"]] == [bad.parent.name]
+    assert data["left_out"]["runs"] == 11
+
+
+def test_infos_are_notes_and_no_warnings(tmp_path: Path) -> None:
+    data = replied("plan", make_experiment(tmp_path / "sweep"))
+    assert {each["severity"] for each in data["notes"]} == {"info"}
+    assert "info" not in {each["severity"] for each in data["warnings"]}
+    assert len(data["notes"]) == data["counts"]["infos"]
 
 
 def test_a_pattern_chooses_runs(many: Path) -> None:
@@ -276,8 +329,8 @@ def test_a_file_that_was_edited_leads_to_the_user_and_overwrite(experiment: Path
     assert "overwrite" not in replied("validate", experiment)["next"]["first"]
 
 
-def test_a_long_line_that_submits_is_found_in_the_log(many: Path) -> None:
+def test_a_long_line_that_submits_is_the_command_that_does_the_same(many: Path) -> None:
     data = replied("validate", many)
-    assert "grep 'Submit with:' scaffold.log" in data["submit"]
+    assert data["submit"] == f"scaffold-torchtune submit {many}"
     lines = [line for line in (many / "scaffold.log").read_text().splitlines() if "Submit with:" in line]
     assert lines[-1].count("lr") > 100

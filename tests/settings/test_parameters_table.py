@@ -1,6 +1,7 @@
 """What cannot be derived from the table of parameters says the same as it: templates, documentation, the YAML form."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -8,19 +9,24 @@ import pytest
 from scaffold_torchtune.new import COLUMNS, ONLY_LOCAL, OPTIONS, TRAINING
 from scaffold_torchtune.parse import local_lines
 from scaffold_torchtune.parse.yaml_form import ComputeForm, RunForm, TrainingDataForm
-from scaffold_torchtune.settings.kinds import UNBOUNDED
+from scaffold_torchtune.results.reply import STEPS
+from scaffold_torchtune.settings.kinds import PROJECTIONS, UNBOUNDED
 from scaffold_torchtune.settings.parameters import DIRECTORIES, KEYS, OF_LOCAL, PARAMETERS, by_label, normalize
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "workflows/torchtune.md").read_text()
+LABELS = ROOT / "workflows/labels.md"
 
 
 def rows_of(heading: str) -> list[list[str]]:
-    """The cells of the first table after a text."""
-    lines = TEXT[TEXT.index(heading) :].splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("|---"))
-    rows = [line for line in lines[start + 1 :] if line][: lines[start + 1 :].index("")]
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    """The cells of each row of the table in a section of the guide."""
+    section = LABELS.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def labels_in(cell: str) -> list[str]:
+    """The labels of a cell, without the sections in parentheses."""
+    return [label for label in re.split(r"[,;] +", re.sub(r" \([^()]*\)", "", cell)) if label]
 
 
 def test_the_template_writes_every_key_in_the_order_of_the_table() -> None:
@@ -29,29 +35,45 @@ def test_the_template_writes_every_key_in_the_order_of_the_table() -> None:
     assert [name for group in groups for name in re.findall(r'"(\w+)"', group)] == list(KEYS)
 
 
-def test_the_table_of_claude_local_md_has_every_setting_under_labels_that_count() -> None:
-    rows = rows_of("Then `claude.local.md`")
-    named = [name for what, _, _ in rows for name in re.findall(r"`(\w+)`", what)]
-    assert set(named) == OF_LOCAL.keys() | DIRECTORIES.keys()
-    for what, labels, _ in rows:
-        names = re.findall(r"`(\w+)`", what)
-        for label in re.split(r", |; ", re.sub(r"\([^()]*\)|`[^`]*`", "", labels)):
-            topics = ["slurm", "wandb"] if "below" in label else ["defaults"]
-            plain = re.sub(r" (?:below|anywhere).*|:.*", "", label).strip()
-            if plain and plain != "..." and "lines of the" not in label:
-                found = {local_lines.setting(plain, frozenset({topic})) for topic in [*topics, "slurm", "wandb"]}
-                assert found & set(names), label
+def test_the_guide_has_the_tables_that_its_script_generates() -> None:
+    script = runpy.run_path(str(ROOT / "scripts/write_labels.py"))
+    assert script["PAGE"] == LABELS
+    assert script["page"](LABELS.read_text()) == LABELS.read_text()
 
 
-def test_columns_and_settings_that_the_documentation_names_are_parameters() -> None:
-    section = TEXT[: TEXT.index("## 2.")]
-    names = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", section))
-    labels = re.search(r"\(LoRA Rank, (.*?); Learning Rate, (.*?); \.\.\.\)", section, re.DOTALL)
-    assert labels is not None
-    assert {by_label(label) for label in re.split(r",\s+", labels[1])} == {PARAMETERS["lora_rank"]}
-    assert {by_label(label) for label in re.split(r",\s+", labels[2])} == {PARAMETERS["lr"]}
+def test_every_label_of_the_summary_in_the_guide_means_its_setting() -> None:
+    rows = rows_of("Columns of the table of runs, and lines of Configuration") + rows_of("Lines of Configuration only")
+    assert len(rows) > 60
+    for name, labels, *_ in rows:
+        setting = PARAMETERS[name.strip("`")]
+        assert setting.column or setting.common or setting.name == "plan_cancelled_runs"
+        assert all(by_label(label) is setting for label in [setting.name, *labels_in(labels)]), name
+        assert len(labels_in(labels)) == len(setting.aliases) + len(setting.words)
+
+
+def test_every_label_of_claude_local_md_in_the_guide_means_its_setting_where_it_is_read() -> None:
+    rows = rows_of("Lines of claude.local.md")
+    assert {name.strip("`") for name, *_ in rows} == OF_LOCAL.keys() | DIRECTORIES.keys()
+    topics = [frozenset({topic}) for topic in ("top", "slurm", "wandb", "conda")]
+    for name, anywhere, of_jobs, some in rows:
+        labels = [(label, topics) for label in labels_in(anywhere)] + [
+            (label, topics[:2]) for label in labels_in(of_jobs)
+        ]
+        for label, where in labels:
+            assert {local_lines.setting(label, topic) for topic in where} == {name.strip("`")}, label
+        for label in labels_in(some):
+            assert name.strip("`") in {local_lines.setting(label, topic) for topic in topics}, label
+
+
+def test_settings_that_the_guides_name_are_parameters() -> None:
+    text = "".join((ROOT / f"workflows/{name}.md").read_text() for name in ("documents", "recipes"))
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", text))
     known = PARAMETERS.keys() | DIRECTORIES.keys()
-    assert {name for name in names if name in known} >= {"lora_alpha", "weight_decay", "max_seq_len", "gpu_type"}
+    tools = {step.tool for step in STEPS}
+    assert named - known - tools - {*PROJECTIONS} == {
+        "dataset_path", "validation_during_training", "full_finetune_single_device", "full_finetune_distributed",
+    }  # fmt: skip
+    assert named >= {"lora_attn_modules", "num_warmup_steps", "resume_from_checkpoint", "gpu_type"}
 
 
 @pytest.mark.parametrize("form", [ComputeForm, TrainingDataForm, RunForm])

@@ -1,4 +1,4 @@
-"""What README.md tells people to type and to configure."""
+"""The commands and configuration blocks of README.md."""
 
 import re
 import shlex
@@ -7,17 +7,22 @@ from pathlib import Path
 README = Path(__file__).parents[2] / "README.md"
 
 
+def section(title: str) -> str:
+    """The text of a section."""
+    return README.read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
 def install_section() -> str:
     """The section that says how to install."""
-    return README.read_text().partition("\n## Install\n")[2].partition("\n## ")[0]
+    return section("Install")
 
 
-def blocks(language: str) -> list[str]:
-    """The code blocks of a language in that section."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", install_section(), re.MULTILINE | re.DOTALL)
+def blocks(language: str, title: str = "Install") -> list[str]:
+    """The code blocks of a language in a section."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", section(title), re.MULTILINE | re.DOTALL)
 
 
-def command_lines(program: str) -> list[list[str]]:
-    """The arguments of every line of that section that starts a program."""
-    lines = re.findall(r"^\$ (.*)$", "".join(blocks("console")), re.MULTILINE)
+def command_lines(program: str, title: str = "Install") -> list[list[str]]:
+    """The arguments of every line of a section that starts a program."""
+    lines = re.findall(r"^\$ (.*)$", "".join(blocks("console", title)), re.MULTILINE)
     return [words for words in (shlex.split(line, comments=True) for line in lines) if words[0] == program]

@@ -175,7 +175,7 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         message += f"; did you mean {near!r}?"
         reading.add("misspelt-field", message, field=name, line=text.line, fix=f"write {near!r}")
     elif by_label(label) is None and _is_about_runs(label) and not asks_for_nothing(text.text):
-        fix = "write it as one of the settings that workflows/torchtune.md names, or take the line out"
+        fix = "write it as one of the settings that workflows/labels.md lists, or take the line out"
         reading.add("misspelt-field", f"{message}, but it is about the runs", field=name, line=text.line, fix=fix)
     else:
         fix = "remove the line if it was meant to change the runs"

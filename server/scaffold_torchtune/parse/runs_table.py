@@ -372,10 +372,10 @@ def _unknown_column(column: SourceText, reading: Reading) -> None:
         message, fix = f"{message}; did you mean {near!r}?", f"write {near!r}"
     elif words & parameters.WORDS_OF_TRAINING or other_training(column.text):
         message = f"the column {shown(column.text)} is about the runs, but is no parameter that can be planned"
-        fix = "give each parameter a column of its own, named as in workflows/torchtune.md, or leave the column out"
+        fix = "give each parameter a column of its own, named as in workflows/labels.md, or leave the column out"
     else:
         code = "unused-column"
-        fix = "nothing, unless it was meant to change the runs: see the parameters in workflows/torchtune.md"
+        fix = "nothing, unless it was meant to change the runs: see the settings in workflows/labels.md"
     reading.add(code, message, field=escape(column.text), line=column.line, fix=fix)
 
 

@@ -227,7 +227,7 @@ def _column(source: YamlSource, path: KeyPath, unknown: set[str]) -> str | None:
 def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, meant: Parameter | None) -> None:
     key, name = escape(str(path[-1])), source.name(path)
     code, message = "unused-field", f"{name} is not a parameter of a run"
-    fix = "nothing, unless it was meant to change the runs: see the parameters in workflows/torchtune.md"
+    fix = "nothing, unless it was meant to change the runs: see the settings in workflows/labels.md"
     if meant is not None:
         code, fix = "misspelt-field", f"write {meant.name!r}"
         message = f"{name} is not a parameter; did you mean {meant.name!r}?"

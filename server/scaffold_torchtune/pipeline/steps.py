@@ -244,6 +244,7 @@ def _verdict(tree: Tree, frozen: Plan, request: Request, known: Mapping[str, Run
     line = sbatch.line(left, tree) if left else ""
     told = {
         "submit": line,
+        "experiment_dir": str(tree.root),
         "started": tuple(started),
         "states": step_results.states_told(states),
         "kept": len(kept),

@@ -8,13 +8,14 @@ how to see it (`more`). benchmarks/tokens.py counts what comes of the bounds.
 
 import fnmatch
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Refused, serious
 from scaffold_torchtune.results import step_results as results
 from scaffold_torchtune.results.step_results import Cut, RefusalError, StepResult
@@ -37,55 +38,56 @@ _PLANNING: Final = (*_DOCUMENTS, "names", "template", "setup_script", "answers",
 _PAGE: Final = ("start", "only")
 
 HANDED_ON: Final = frozenset(_PLANNING)
-"""The arguments that hold for all calls of a scaffold, and so for the next one."""
+"""The arguments that apply to all calls of a scaffold, and are passed on to the next one."""
 
 STEPS: Final = (
     Step(
         "parse",
-        "step 1: read the experiment's documents; writes nothing",
+        "step 1: read the documents of the experiment; writes nothing",
         "parse_summary",
         "Parse the experiment's documents",
         "Step 1: read experiment_summary.md and claude.local.md. Writes nothing.\n\n"
-        "Missing or unclear fields are refused all at once, each with file, line and the line to add.",
+        "If fields are missing or unclear, the error lists all of them, each with file, line and the line to add.",
         results.ParseResult,
         (*_DOCUMENTS, "template", "answers", *_PAGE),
     ),
     Step(
         "plan",
-        "steps 2 and 4: what varies, the run directories, the template; writes nothing",
+        "steps 2 and 4: plan the run directories and select the template; writes nothing",
         "plan_runs",
         "Plan the run directories",
-        "Steps 2 and 4: what varies, each run's directory and values, the template. Writes nothing.\n\n"
+        "Steps 2 and 4: find the parameters that vary, plan each run's directory and values, select the template."
+        " Writes nothing.\n\n"
         "Show the plan, its warnings and its defaults to the user before render_yaml.",
         results.PlanResult,
         (*_PLANNING, "explain", *_PAGE),
     ),
     Step(
         "render",
-        "steps 3 and 5: make the run directories and their setup_finetune.yaml",
+        "steps 3 and 5: create the run directories and their setup_finetune.yaml",
         "render_yaml",
         "Write run directories and setup_finetune.yaml",
-        "Steps 3 and 5: freeze the plan, make the run directories, write setup_finetune.yaml. Repeating is safe.",
+        "Steps 3 and 5: freeze the plan, create the run directories, write setup_finetune.yaml. Safe to repeat.",
         results.RenderResult,
         (*_PLANNING, "overwrite", *_PAGE),
     ),
     Step(
         "setup",
-        "step 6: run setup_finetune for every run: finetune.yaml and finetune.slurm",
+        "step 6: generate finetune.yaml and finetune.slurm of every run with setup_finetune",
         "run_setup",
         "Run setup_finetune in each run directory",
-        "Step 6: make finetune.yaml and finetune.slurm of every run. Needs render_yaml first.\n\n"
-        "One run's failure does not stop the others: look at failed and each reason.",
+        "Step 6: generate finetune.yaml and finetune.slurm of every run. Call render_yaml first.\n\n"
+        "A failed run does not stop the others: check failed and each reason.",
         results.SetupResult,
         (*_DOCUMENTS, "overwrite", "started", "jobs", "timeout", *_PAGE),
     ),
     Step(
         "validate",
-        "step 7: prove that every planned value arrived",
+        "step 7: check that every planned value arrived",
         "validate",
         "Validate every planned value",
-        "Step 7: prove that every planned value arrived; closes scaffold.log.\n\n"
-        "Only passed: true means that the runs may be submitted.",
+        "Step 7: check that every planned value arrived; writes the last entry of scaffold.log.\n\n"
+        "Submit the runs only if passed is true.",
         results.ValidateResult,
         (*_DOCUMENTS, "with_torchtune", *_PAGE),
     ),
@@ -103,14 +105,20 @@ class Call:
     """A call of a tool, or of a command in its place.
 
     `tool` is its name as the server has it, `arguments` are those that were given. Lists begin with item `start`,
-    counted from 1; `only` is a shell pattern of the names of runs to list. `whole`: nothing is cut.
+    counted from 1; `only` is a shell pattern of the names of runs to list. With either, runs are listed whole, where
+    otherwise those that are as they should be are only counted. `whole`: nothing is cut.
     """
 
     tool: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    start: int = 1
+    start: int | None = None
     only: str | None = None
     whole: bool = False
+
+    @property
+    def lists_all(self) -> bool:
+        """Return whether runs are listed with all that is known of them."""
+        return self.whole or self.only is not None or self.start is not None
 
     def wants(self, run: Mapping[str, Any]) -> bool:
         """Return whether a run is to be listed: by its directory, or by its name in the table."""
@@ -125,6 +133,7 @@ _FINDINGS: Final = 4_500  # of findings; and for a mapping of values
 _WITHIN: Final = 1_500  # or a mapping, within an item of a list
 _NAMES: Final = 400  # of names of runs that are counted beside them
 _FEW: Final = 36  # items of a list that is given whole where it takes no more than what is serious: as most sweeps
+_HANDFUL: Final = 6  # runs that are listed though nothing is to be reported of them: asking for them costs more
 _LONGEST: Final = 600  # characters of a text
 
 _BUDGETS: Final[dict[Cut | None, int]] = {
@@ -154,10 +163,12 @@ def bounded(data: dict[str, Any], call: Call, of: type[BaseModel] = BaseModel) -
         elif isinstance(value, list):
             items = [run for run in value if call.wants(run)] if cut is Cut.RUNS else value
             budget = _SERIOUS if len(items) <= _FEW and cut is not Cut.NAMES else _BUDGETS.get(cut, _ORDINARY)
-            hidden = [] if cut is not Cut.RUNS or call.only else [run for run in items if _is_unchanged(run)]
-            hidden = hidden if len(hidden) < len(items) else []
+            hidden = [] if cut is not Cut.RUNS or call.lists_all else _hidden(items)
+            if items and len(hidden) == len(items):
+                out[name] = []  # all is well, and counts say how many there are
+                continue
             fits = len(_fitted(items, budget)) == len(items) and not hidden
-            start = 1 if fits else call.start  # what fits whole stands on each page
+            start = 1 if fits else call.start or 1  # what fits whole is on each page
             items = items if fits else sorted(items, key=_badness)
             first = items[: len(items) - len(hidden)] if start == 1 else items  # the first page is of what changes
             out[name] = shown = _fitted(first[start - 1 :], budget)
@@ -182,7 +193,21 @@ def _missing(name: str, whole: Any, shown: Any) -> dict[str, int]:
 def _badness(item: Any) -> int:
     if isinstance(item, dict) and "severity" in item:
         return _SEVERITIES.index(item["severity"])
-    return int(not _failed(item)) + int(_is_unchanged(item))
+    return int(not _failed(item)) + int(_is_unchanged(item)) + int(_is_well(item))
+
+
+def _hidden(runs: Sequence[Any]) -> list[Any]:
+    """Return the runs that a reply only counts: unchanged ones beside others, and those that are as they should be."""
+    unchanged = [run for run in runs if _is_unchanged(run)]
+    if unchanged and len(unchanged) < len(runs):
+        return unchanged
+    return [run for run in runs if _is_well(run)] if len(runs) > _HANDFUL else []
+
+
+def _is_well(run: Any) -> bool:
+    """Return whether a run was written, set up or validated, and there is nothing to report of it."""
+    done = isinstance(run, dict) and not {"created", "ok", "passed"}.isdisjoint(run)
+    return done and not _failed(run) and not run.get("findings")
 
 
 def _is_unchanged(item: Any) -> bool:
@@ -247,8 +272,8 @@ def _size(value: Any) -> int:
 
 # What is to be done first, after a result or a refusal.
 _SHOW: Final = (
-    "tell the user the run directories, what varies and what follows from it, what is left out, every warning, GPUs,"
-    " time and defaults; go on when they agree, or at once where they asked for the whole scaffold"
+    "tell the user the run directories, what varies and what follows from it, what is excluded, every warning, GPUs,"
+    " time and defaults; continue when they agree, or at once if they asked for the whole scaffold"
 )
 _CONTRADICTED: Final = (
     "tell the user the plan (changes first, where there are any) and every warning, and ask about {codes}, unless what"
@@ -380,15 +405,65 @@ def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
     # Of several entries that follow each other with the same head one, with their number.
     heads = [(head, len([*entries])) for head, entries in groupby(getattr(result, "logged", ()))]
     logged = [head if count == 1 else f"{head} ({count} entries)" for head, count in heads]
-    return {**guides, **body, "logged": logged}
+    return {**guides, **body, "logged": logged[:1] + [head.partition("] ")[2] or head for head in logged[1:]]}
 
 
 def _body(result: StepResult, call: Call) -> dict[str, Any]:
     listed = result.without_told() if isinstance(result, results.PlanResult) and not call.whole else result
-    data = bounded(listed.model_dump(mode="json", exclude={"logged"}), call, type(result))
+    dumped = _with_notes(listed.model_dump(mode="json", exclude={"logged"}))
+    if not call.lists_all:
+        dumped = _without_repetition(result, dumped)
+    data = bounded(dumped, call, type(result))
     for group in () if call.whole else (data.get("changes") or {}).get("groups", ()):
         group["runs"] = _fitted(group["runs"], _NAMES)  # `count` says how many there are
     return {"counts": result.counts, **data}
+
+
+def _with_notes(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a reply's data with infos in `notes`, apart from the warnings that the user must hear of."""
+    found = data.get("warnings", ())
+    notes = [each for each in found if each["severity"] == Severity.INFO]
+    if not notes:
+        return data
+    out: dict[str, Any] = {}
+    for name, value in data.items():
+        out[name] = value
+        if name == "warnings":
+            out |= {name: [each for each in found if each not in notes], "notes": notes}
+    return out
+
+
+def _without_repetition(result: StepResult, data: dict[str, Any]) -> dict[str, Any]:
+    """Return a reply's data without what an earlier reply of the same scaffold had, or what all runs share.
+
+    Lines of shared settings are left to `explain` and to a list of some runs, defaults that nobody chose to the plan.
+    """
+    match result:
+        case results.PlanResult():
+            return _with_differences({name: each for name, each in data.items() if name not in {"sources", "rules"}})
+        case results.ParseResult():
+            return _with_differences(data)
+        case results.ValidateResult():
+            return data | {"findings": [each for each in data["findings"] if each["code"] != "defaults-unchosen"]}
+        case results.RenderResult() if result.changes is not None and result.changes.is_first:
+            return {name: each for name, each in data.items() if name != "changes"}
+    return data
+
+
+def _with_differences(data: dict[str, Any]) -> dict[str, Any]:
+    """Return data whose runs have only the parameters that differ; `common` has the others."""
+    tuned = [run for run in data["runs"] if run.get("type", "fine-tuned") == "fine-tuned"]
+    if len(tuned) <= _HANDFUL:
+        return data
+    first: dict[str, Any] = tuned[0]["parameters"]
+    same = {name: each for name, each in first.items() if all(run["parameters"].get(name) == each for run in tuned)}
+    kept = [_less(run, same) if run.get("type", "fine-tuned") == "fine-tuned" else run for run in data["runs"]]
+    return data | {"runs": kept} | ({} if "common" in data else {"common": same})
+
+
+def _less(run: Mapping[str, Any], same: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run without what is the same in all."""
+    return {**run, "parameters": {name: each for name, each in run["parameters"].items() if name not in same}}
 
 
 def of_refusal(refused: Refused, call: Call, *, midway: bool = False, first: str = "") -> dict[str, Any]:

@@ -4,6 +4,7 @@ A field declares what becomes of it in a reply: `exclude` keeps it out, `exclude
 `Cut` is the rule by which it is shortened where it is long.
 """
 
+import shlex
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from enum import Enum
 from operator import not_
 from typing import Annotated, Any, ClassVar, Final, TypeVar, get_args
 
-from pydantic import Field, PlainSerializer, computed_field, field_serializer
+from pydantic import Field, computed_field, field_serializer
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Question, Scalar, errors_in, escape, few
@@ -291,9 +292,9 @@ class ValidatedRun(Model):
     findings: tuple[Finding, ...]
 
 
-def _short(submit: str) -> str:
-    in_log = "it is long: the last line that grep 'Submit with:' scaffold.log prints"
-    return submit if len(submit) <= _LONGEST_SUBMIT else in_log
+def submit_command(experiment_dir: str) -> str:
+    """Return the command that submits the runs of an experiment."""
+    return f"scaffold-torchtune submit {shlex.quote(experiment_dir)}"
 
 
 class ValidateResult(StepResult):
@@ -306,9 +307,10 @@ class ValidateResult(StepResult):
     planned: int
     runs: Annotated[tuple[ValidatedRun, ...], Cut.RUNS]
     findings: Findings = Field(description="findings about the whole experiment")
-    submit: Annotated[str, PlainSerializer(_short, return_type=str), Cut.NEVER] = Field(
-        default="", description="the line that submits the runs; empty unless passed"
+    submit: Annotated[str, Cut.NEVER] = Field(
+        default="", description="the command that submits the runs; empty unless passed"
     )
+    experiment_dir: str = Field(default="", exclude=True)
     started: Annotated[OmitEmpty[tuple[str, ...]], Cut.NAMES] = Field(
         default=(), description="runs that were started, which it leaves out"
     )
@@ -323,6 +325,11 @@ class ValidateResult(StepResult):
     def all_findings(self) -> Sequence[Finding]:
         """Return what was found of the whole experiment, then of each run."""
         return [*self.findings, *(each for run in self.runs for each in run.findings)]
+
+    @field_serializer("submit")
+    def _command(self, submit: str) -> str:
+        """Return a command in any case: a line that is long for many runs is what `submit` does."""
+        return submit if len(submit) <= _LONGEST_SUBMIT else submit_command(self.experiment_dir)
 
     @property
     def kept_told(self) -> str:
@@ -363,7 +370,11 @@ class ScaffoldResult(Model):
     ok: bool
     unchanged: bool = Field(description="true where everything already was as planned and nothing was written")
     log: str = Field(description="path of scaffold.log")
-    submit: str = Field(description="the line that submits the runs; empty unless all is well")
+    submit: str = Field(description="the command that submits the runs; empty unless all is well")
+
+    @field_serializer("submit")
+    def _command(self, submit: str) -> str:
+        return submit if len(submit) <= _LONGEST_SUBMIT else submit_command(self.parse.experiment_dir)
 
     @property
     def steps(self) -> dict[str, StepResult]:

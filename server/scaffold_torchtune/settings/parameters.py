@@ -1,7 +1,7 @@
-"""The parameters of a run: one table, from which everything else follows.
+"""The table of the parameters of a run, from which everything else is derived.
 
-Names are torchtune's and setup_finetune's, in the order in which setup_finetune.yaml has them. Defaults are those of
-cruijff_kit's setup_finetune.py, but for what concerns one site or one package only.
+Names are those of torchtune and setup_finetune, in the order of setup_finetune.yaml. Defaults are those of
+cruijff_kit's setup_finetune.py, except for those that apply to one site or one package only.
 """
 
 import functools
@@ -18,10 +18,10 @@ from scaffold_torchtune.settings.kinds import UNBOUNDED, Bounds, ValueKind
 
 @dataclass(frozen=True)
 class LocalLabels:
-    """What claude.local.md calls a parameter, and where: in lower case, words apart by spaces.
+    """The labels of a parameter in claude.local.md, normalized, by the sections in which they are read.
 
-    `anywhere`: whatever the section is about. `unless_of_others`: in sections that speak of no other service.
-    `of_jobs`: where SLURM is spoken of. `within`: in sections about one of some topics, which stand apart by spaces.
+    `anywhere`: in any section. `unless_of_others`: in sections that are not about another service. `of_jobs`: in
+    sections about jobs. `within`: in sections about one of several topics, which are separated by spaces.
     """
 
     anywhere: tuple[str, ...] = ()
@@ -32,9 +32,10 @@ class LocalLabels:
 
 @dataclass(frozen=True)
 class NewOption:
-    """An option of `new`: `many` says that it may have several values.
+    """An option of `new`, which may have several values if `many`.
 
-    `label` is what the summary calls it that `new` writes; what has none stands in claude.local.md or apart.
+    `label` is its label in the summary that `new` writes; an option without one is in claude.local.md, or
+    handled separately.
     """
 
     flag: str
@@ -49,28 +50,27 @@ class Parameter:
     """One key of setup_finetune.yaml, or a name that documents use for several of them.
 
     Attributes:
-        name: its one name.
-        kind: what its values are.
-        aliases: what documents call it too, in lower case, words apart by spaces.
-        words: aliases that may be words of any text, where no settings are read.
-        bounds: those of a number.
-        usual: within which a number is when language models are fine-tuned; outside of them it mostly is a slip.
-        default: where nobody gives it.
-        abbreviation: what stands in directory names.
-        column: whether it may be a column of the runs table, and a line of Configuration.
-        common: whether Configuration may give it for all runs, though no column may.
-        optional: whether words such as `off` say that a run has none.
-        none: the value that `none` means of it, where runs have another by default.
-        key: whether setup_finetune.yaml has it; others are names of documents alone, which the plan turns into keys or
-            holds against them.
-        scope: whether it says what is trained, where and how that is computed, or which run it is of which experiment;
-            what claude.local.md may give is of the surroundings.
-        local: its labels in claude.local.md, where that may give it.
-        adopted: whether the default of an external script is planned, though there is none here.
-        submit_as: the option of sbatch or the variable by which a job gets it, where a script has no option for it.
-        warn_unread: whether a line that names it where no settings are read deserves a warning.
+        name: its only name.
+        kind: the kind of its values.
+        aliases: other labels in documents, normalized.
+        words: aliases that may also be ordinary words of a text outside sections with settings.
+        bounds: the bounds of a number.
+        usual: the bounds of a number in usual fine-tuning; a value outside of them is probably a typo.
+        default: the value if no document gives one.
+        abbreviation: its name in the names of directories.
+        column: may be a column of the table of runs, and a line of Configuration.
+        common: Configuration may give it for all runs, although no column may.
+        optional: words such as `off` mean that a run has none.
+        none: the value for `none`, if the default is another one.
+        key: is a key of setup_finetune.yaml; the plan converts other parameters to keys, or compares them with keys.
+        scope: affects the training itself, where and how it is computed, or identifies the run and the experiment;
+            everything that claude.local.md may give is part of the surroundings.
+        local: its labels in claude.local.md, if that may give it.
+        adopted: the default of an external script is planned, although this table has none.
+        submit_as: the sbatch option or environment variable that passes it to a job, if a script has no option for it.
+        warn_unread: a line with its name is a warning in sections without settings.
         option: the option of `new`.
-        question: what the user is asked where it is missing.
+        question: the question to the user if it is missing.
     """
 
     name: str
@@ -95,10 +95,10 @@ class Parameter:
     question: str = ""
 
     def read(self, text: str) -> Scalar:
-        """Return the value that a text means.
+        """Return the value of a text.
 
         Raises:
-            NotTyped: the text is not plainly such a value.
+            NotTyped: the text is not a clear value of this kind.
         """
         return kinds.read(self.kind, text, self.bounds)
 
@@ -111,8 +111,8 @@ _ALL: Final = (
     # which run, where to
     Parameter(
         "experiment_name", "label", column=False, scope="experiment",
-        option=NewOption("--name", "NAME", "name of the experiment; default: that of DIR"),
-        question="What is the experiment called? (letters, digits, . _ -)",
+        option=NewOption("--name", "NAME", "name of the experiment; default: the name of DIR"),
+        question="What is the name of the experiment? (letters, digits, . _ -)",
     ),
     Parameter(
         "my_wandb_project", "name", ("wandb project", "default project", "project"), column=False,
@@ -171,8 +171,8 @@ _ALL: Final = (
             anywhere=("output dir base", "output base directory", "output base dir", "base output directory"),
             unless_of_others=("outputs", "output directory", "output dir"),
         ),
-        option=NewOption("--output-dir", "PATH", "where checkpoints go; default: outputs, taken from DIR"),
-        question="Below which directory do the outputs of the runs go? (absolute path)",
+        option=NewOption("--output-dir", "PATH", "directory for checkpoints; default: DIR/outputs"),
+        question="In which directory should the outputs of the runs be stored? (absolute path)",
     ),
     Parameter("project_dir", "path", column=False, scope="experiment"),
     # data
@@ -182,8 +182,9 @@ _ALL: Final = (
     Parameter("dataset_ext", "extension", column=False, scope="experiment"),
     Parameter(
         "dataset", "pattern_free_path", ("data set", "dataset path", "data", "training data"), abbreviation="data",
-        key=False, option=NewOption("--data", "PATH", "data set, .json or .parquet; a relative path is taken from DIR"),
-        question="Which file holds the data set? (path of a .json or .parquet file)",
+        key=False,
+        option=NewOption("--data", "PATH", "data set, .json or .parquet; a relative path is resolved against DIR"),
+        question="Which file contains the data set? (path of a .json or .parquet file)",
     ),
     Parameter("dataset_type", "name", ("data set type",), default="instruct_dataset", warn_unread=True),
     Parameter(
@@ -223,8 +224,8 @@ _ALL: Final = (
     Parameter(
         "models_dir", "path", ("models directory", "model directory"), column=False,
         local=LocalLabels(anywhere=("models directory", "models dir", "model directory")),
-        option=NewOption("--model-dir", "PATH", "directory that holds the models; a relative path is taken from DIR"),
-        question="In which directory do the base models lie? (absolute path)",
+        option=NewOption("--model-dir", "PATH", "directory of the models; a relative path is resolved against DIR"),
+        question="In which directory are the base models? (absolute path)",
     ),
     Parameter("checkpoint_files", "files", column=False, scope="surroundings"),
     # adapter and optimizer
@@ -240,20 +241,20 @@ _ALL: Final = (
         "lora_attn_modules", "projections", ("lora attention modules", "lora projections"),
         default="q_proj,v_proj,output_proj", warn_unread=True,
         option=NewOption(
-            "--lora-attn-modules", "NAME,...", "what in attention gets LoRA: q_proj, k_proj, v_proj, output_proj",
+            "--lora-attn-modules", "NAME,...", "attention modules with LoRA: q_proj, k_proj, v_proj, output_proj",
             label="LoRA attention modules",
         ),
     ),
     Parameter(
         "apply_lora_to_mlp", "bool", ("lora on mlp", "lora to mlp", "apply lora to the mlp"), default=True,
         warn_unread=True,
-        option=NewOption("--apply-lora-to-mlp", "yes|no", "whether the MLP gets LoRA", label="Apply LoRA to MLP"),
+        option=NewOption("--apply-lora-to-mlp", "yes|no", "apply LoRA to the MLP", label="Apply LoRA to MLP"),
     ),
     Parameter(
         "apply_lora_to_output", "bool", ("lora on output", "lora to output", "apply lora to the output"), default=False,
         warn_unread=True,
         option=NewOption(
-            "--apply-lora-to-output", "yes|no", "whether the output layer gets LoRA, where it has weights of its own",
+            "--apply-lora-to-output", "yes|no", "apply LoRA to the output layer, if it has its own weights",
             label="Apply LoRA to output",
         ),
     ),
@@ -283,12 +284,12 @@ _ALL: Final = (
         "num_warmup_steps", "int", ("warmup steps", "warm up steps", "lr warmup steps"),
         words=("warmup", "warm up"), none="0", bounds=_FROM_ZERO,
         usual=Bounds(maximum=10_000), default=100, warn_unread=True,
-        option=NewOption("--warmup-steps", "N", "steps that warm up", label="Warmup steps"),
+        option=NewOption("--warmup-steps", "N", "number of warm-up steps", label="Warmup steps"),
     ),
     Parameter(
         "warmup_ratio", "float", ("warm up ratio", "warmup fraction", "warm up fraction", "warmup proportion"),
         none="0", bounds=Bounds(minimum=0, maximum=1), key=False, warn_unread=True,
-        option=NewOption("--warmup-ratio", "X", "part of the steps that warm up, such as 0.03", label="Warmup ratio"),
+        option=NewOption("--warmup-ratio", "X", "fraction of steps for warm-up, such as 0.03", label="Warmup ratio"),
     ),
     Parameter(
         "weight_decay", "float", ("wd",), none="0", bounds=Bounds(minimum=0, maximum=10), usual=Bounds(maximum=0.5),
@@ -325,7 +326,7 @@ _ALL: Final = (
         words=("epoch",), bounds=_COUNT,
         usual=Bounds(maximum=200), abbreviation="ep",
         warn_unread=True, option=NewOption("--epochs", "N", "number of epochs", label="Epochs"),
-        question="How many epochs do the runs train?",
+        question="For how many epochs do the runs train?",
     ),
     Parameter(
         "gradient_accumulation_steps", "int",
@@ -399,7 +400,7 @@ _ALL: Final = (
     ),
     Parameter(
         "gpu_type", "gpu_type", local=LocalLabels(of_jobs=("gpu type",)), submit_as="--gres",
-        option=NewOption("--gpu-type", "NAME", "type of the GPUs, as SLURM calls it, such as a100"),
+        option=NewOption("--gpu-type", "NAME", "SLURM type of the GPUs, such as a100"),
     ),
     Parameter("mem", "memory", ("memory",), local=LocalLabels(of_jobs=("mem", "memory"))),
     Parameter(
@@ -444,7 +445,7 @@ _ALL: Final = (
                 )
             },
         ),
-        submit_as="--mail-user", option=NewOption("--mail-user", "ADDRESS", "where SLURM's mails about the jobs go"),
+        submit_as="--mail-user", option=NewOption("--mail-user", "ADDRESS", "address for SLURM's mails about the jobs"),
     ),
     Parameter(
         "mail_type", "events", column=False, common=True,
@@ -458,7 +459,7 @@ _ALL: Final = (
             },
         ),
         submit_as="--mail-type",
-        option=NewOption("--mail-type", "EVENT,...", "what SLURM writes mails about, such as END,FAIL"),
+        option=NewOption("--mail-type", "EVENT,...", "events that SLURM reports by mail, such as END,FAIL"),
     ),
     Parameter(
         "comment", "comment", column=False, local=LocalLabels(within={"slurm": ("comment", "job comment")}),
@@ -484,12 +485,12 @@ _ALL: Final = (
         ),
         key=False, warn_unread=True,
         option=NewOption(
-            "--recipe", "NAME", "LoRA or full, or torchtune's name of such a recipe; default: LoRA", label="Recipe",
+            "--recipe", "NAME", "LoRA, full, or torchtune's name of such a recipe; default: LoRA", label="Recipe",
         ),
     ),
     Parameter(
         "plan_cancelled_runs", "bool", column=False, key=False, scope="experiment",
-        question="Are the runs that are marked as cancelled or struck out to be planned all the same? (yes or no)",
+        question="Should runs that are marked as cancelled or struck out be planned anyway? (yes or no)",
     ),
     Parameter("custom_recipe", "recipe", column=False),
     Parameter("base_recipe", "recipe", column=False, common=True),
@@ -502,38 +503,38 @@ KEYS: Final = {name: p for name, p in PARAMETERS.items() if p.key}
 """Every key of setup_finetune.yaml, in the order in which it is written."""
 
 OF_LOCAL: Final = {name: p for name, p in PARAMETERS.items() if p.local is not None}
-"""What claude.local.md may give of a run."""
+"""The parameters that claude.local.md may give."""
 
 DIRECTORIES: Final = {
     "scratch_dir": Parameter("scratch_dir", "path", local=LocalLabels(anywhere=("scratch dir", "scratch directory"))),
     "working_dir": Parameter("working_dir", "path", local=LocalLabels(anywhere=("working directory", "working dir"))),
 }
-"""What claude.local.md may give and no run has."""
+"""The settings that claude.local.md may give but no run has."""
 
 SURROUNDINGS: Final = OF_LOCAL.keys() | {name for name, p in PARAMETERS.items() if p.scope == "surroundings"}
-"""What says where and how a run is computed, and not what is trained."""
+"""The parameters of the place and manner of computation, which do not affect the training itself."""
 
 ADOPTED: Final = frozenset(name for name, p in KEYS.items() if p.adopted or p.default not in {None, ""})
-"""What an external script says its default of is planned as such."""
+"""The parameters for which the default of an external script is planned."""
 
 SUBMITTED: Final = {name: p.submit_as for name, p in PARAMETERS.items() if p.submit_as}
-"""What sbatch takes on its command line, or a job from its environment, where no file says it."""
+"""The option of sbatch or environment variable of each parameter that the submit line can pass."""
 
 NAMING_ORDER: Final = ("model", "lora_rank", "lr", "batch_size")
-"""What comes first in directory names; the rest follows in the table's order."""
+"""The parameters that come first in names of directories; the others follow in the order of the table."""
 
 OF_CONFIGURATION: Final = frozenset({"plan_cancelled_runs"})
-"""What Configuration may give that no run has."""
+"""The parameters that Configuration may give but no run has."""
 
 WORDS_OF_TRAINING: Final = frozenset(
     {"lora", "rank", "lr", "learning", "alpha", "batch", "epochs", "warmup", "dropout", "optimizer"}
 )
-"""Words of labels that are about how a run is trained: a label with one is never read over, whatever else it says."""
+"""Words of labels about training: a label with one of them is never skipped."""
 
 
 @functools.lru_cache(maxsize=2048)  # the same labels are asked for again and again
 def normalize(label: str) -> str:
-    """Return a label as aliases are written: lower case, words apart by single spaces, Greek alpha by its name."""
+    """Return a label in normalized form: lower case, words separated by single spaces, Greek alpha as its name."""
     if not label.isascii():
         label = unicodedata.normalize("NFKC", label).replace("α", " alpha ")
     return " ".join("".join(c if c.isalnum() else " " for c in label.lower()).split())
@@ -547,7 +548,7 @@ _OF_GRIDS: Final = frozenset({"seed", "lora_rank", "lora_alpha", "lr", "batch_si
 
 
 def by_label(label: str) -> Parameter | None:
-    """Return the parameter that a document means by `label` (`LoRA Rank`, `lora_rank`, `r`), or None."""
+    """Return the parameter with a label (`LoRA Rank`, `lora_rank`, `r`), or None."""
     return _BY_LABEL.get(normalize(label))
 
 
@@ -560,7 +561,7 @@ _RUNS_OF_A_CONDITION: Final = re.compile(r"runs per (?:condition|cell|setting|co
 
 
 def by_plural(label: str) -> Parameter | None:
-    """Return the parameter of which a label names several values, or how many: `Learning rates`, `Seeds per cell`."""
+    """Return the parameter for a label of several values, or of their number: `Learning rates`, `Seeds per cell`."""
     match = _HOW_MANY.fullmatch(normalize(label)[:_LONGEST_LABEL])
     words = match["what"].split() if match else []
     if " ".join(words) in _REPLICATES or _RUNS_OF_A_CONDITION.fullmatch(normalize(label)):
@@ -572,7 +573,7 @@ def by_plural(label: str) -> Parameter | None:
 
 
 def nearest_label(label: str) -> str | None:
-    """Return the label of documents that a person may have meant by another, or None."""
+    """Return the known label that is most similar to another, or None."""
     return next(iter(close_matches(normalize(label), _LABELS, limit=1, cutoff=_LIKELY_MISSPELT)), None)
 
 
@@ -581,7 +582,7 @@ _APART: Final = re.compile(r"[\s#]")
 OFFLINE: Final = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1") | {
     "WANDB_MODE": "offline"
 }
-"""The variables that keep a job on a node without internet from waiting for it."""
+"""The variables with which a job does not wait for the internet on a node without it."""
 
 # A type of GPU is part of another option, requeue is a flag that has an opposite, offline is several variables.
 _PLAINLY_SUBMITTED: Final = {
@@ -590,9 +591,9 @@ _PLAINLY_SUBMITTED: Final = {
 
 
 def directives(values: Mapping[str, Scalar]) -> list[tuple[str, str]]:
-    """Return the options of sbatch for those settings that have a value, as (name, value); a flag's value is empty.
+    """Return the sbatch options of the settings that have a value, as (name, value); the value of a flag is empty.
 
-    A type of GPU is none of its own: `gres` says it.
+    A GPU type is not an option of its own: it is part of `gres`.
     """
     options = [(name, text.removeprefix("--")) for name, text in _PLAINLY_SUBMITTED.items() if text.startswith("--")]
     found = [(option, str(values[name])) for name, option in options if values.get(name)]
@@ -601,9 +602,9 @@ def directives(values: Mapping[str, Scalar]) -> list[tuple[str, str]]:
 
 
 def variables(values: Mapping[str, Scalar]) -> dict[str, str]:
-    """Return the variables that give a job those settings that have a value, by name.
+    """Return the environment variables of the settings that have a value, by name.
 
-    wandb.init reads its own (wandb's documentation, "Environment variables"); an argument wins over them.
+    wandb.init reads its own (wandb's documentation, "Environment variables"); an argument overrides them.
     """
     names = {text: name for name, text in _PLAINLY_SUBMITTED.items() if not text.startswith("--")}
     found = {variable: str(values[name]) for variable, name in names.items() if values.get(name)}
@@ -611,12 +612,12 @@ def variables(values: Mapping[str, Scalar]) -> dict[str, str]:
 
 
 def gres(gpus: Scalar, gpu_type: Scalar) -> str:
-    """Return what `--gres` asks for: `gpu:2`, or `gpu:a100:2`."""
+    """Return the value of `--gres`: `gpu:2`, or `gpu:a100:2`."""
     return f"gpu:{gpu_type}:{gpus}" if gpu_type else f"gpu:{gpus}"
 
 
 def line(name: str, value: str) -> str:
-    """Return an option as an #SBATCH line has it; what would be split or cut stands in quotes, which no value holds."""
+    """Return an option for an #SBATCH line. A value that sbatch would split is quoted; no value contains quotes."""
     if not value:
         return f"--{name}"
     return f'--{name}="{value}"' if _APART.search(value) else f"--{name}={value}"
