@@ -84,7 +84,8 @@ fuzz: $(STAMP)  ## read 100,000 mutated documents: each gives a plan or a refusa
 
 hostile: $(STAMP)  ## read 20,000 damaged files of each kind: each gives at most a finding or a refusal
 	HOSTILE_FILES=$(or $(COUNT),20000) $(BIN)/python -m pytest -q -n 2 -m long --timeout 7200 \
-	  tests/preflight/test_disk_hostile.py tests/pipeline/test_hostile_state.py tests/preflight/test_hostile_data.py
+	  tests/preflight/test_disk_hostile.py tests/pipeline/test_hostile_state.py \
+	  tests/pipeline/test_hostile_status.py tests/preflight/test_hostile_data.py
 
 faults: $(STAMP)  ## count the results of kills, disk errors, races, hostile values and frames, and memory limits
 	scripts/install_strace

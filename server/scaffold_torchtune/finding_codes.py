@@ -156,6 +156,27 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "torchtune-agrees": Code(_I, "torchtune accepted every config; the finding gives its version and the number of parameters", "no action"),
         "unproven-setting": Code(_W, "`validate` does not know where this setting must arrive", "check it yourself, and report it"),
     },
+    "Running jobs": {
+        "job-gpu-memory": Code(_E, "GPU memory is too small for the run; the finding has batch size, length and the size of the GPU", "a smaller batch size with more gradient accumulation, which keeps the effective batch; activation checkpointing; a shorter max_seq_len; larger or more GPUs"),
+        "job-node-memory": Code(_E, "the job needed more memory than it asked its node for", "more Memory; the finding has twice what was asked"),
+        "job-time-limit": Code(_E, "the time limit was over before all steps were trained; the finding has the rate and what all takes", "the Time limit that the finding names; or resume"),
+        "job-no-space": Code(_E, "no space or quota is left where the job writes: outputs, caches, the temporary directory", "make room, name another output directory, or save adapter weights only"),
+        "job-not-writable": Code(_E, "the job cannot write where its outputs go: no permission, a read-only file system, a file in the way", "give write permission, or name another output directory"),
+        "job-environment": Code(_E, "a module, environment, command or package is not there on the node that ran the job", "correct modules and environment in `claude.local.md`, or install what is missing"),
+        "job-gpu-unusable": Code(_E, "the job got no GPU that its torch can use: no GPU, an older driver, another architecture, a defect", "ask for other GPUs, or install a torch that fits the driver; report a defect to the cluster's operators"),
+        "job-nccl": Code(_E, "the processes of a job on several GPUs lost each other, and nothing else says why", "look for the process that ended first; submit again"),
+        "job-data": Code(_E, "the data set is not there, or is not what the run reads", "correct the file, its path, or the names of its columns"),
+        "job-checkpoint": Code(_E, "the base model or its tokenizer is not there, is cut off, or is another model", "correct its path, or download it again"),
+        "job-config": Code(_E, "torchtune rejects a setting of `finetune.yaml`", "`validate` with `--with-torchtune` names it"),
+        "job-network": Code(_E, "the job needs a network, which compute nodes often lack: a data set of the Hugging Face Hub, a model", "a path on a disk that nodes see"),
+        "job-wandb": Code(_E, "Weights & Biases refused the run or was not reached, and W&B mode is online", "`wandb login` on the cluster, or W&B mode offline"),
+        "job-nan-loss": Code(_E, "the loss is NaN or infinite to the end: what is trained from there is lost, though the job runs on or ended well", "samples without an answer, too high a learning rate, too short a warm-up: correct it, scaffold and submit again"),
+        "job-preempted": Code(_W, "SLURM took the node away for another job", "submit again; `Resume from checkpoint` lets long runs continue"),
+        "job-node-failure": Code(_W, "the node failed, or did not start the job", "submit again"),
+        "job-cancelled": Code(_W, "somebody cancelled the job", "submit again; nothing if it was intended"),
+        "job-failed": Code(_E, "the job failed, and nothing that is known says why; the finding has state, exit status and last lines", "look at its output"),
+        "epochs-missing": Code(_E, "SLURM says that the job ended well, but fewer epochs were saved than planned: a script that goes on after an error", "look at the output of the job"),
+    },
 }
 """Every finding code, by section of workflows/troubleshooting.md."""
 # fmt: on

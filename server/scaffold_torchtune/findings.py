@@ -6,6 +6,7 @@ shown so that they can neither hide nor forge anything.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -183,6 +184,65 @@ def errors_in(findings: Iterable[Finding]) -> list[Finding]:
 def serious(findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings that are errors or warnings."""
     return [f for f in findings if f.severity is not Severity.INFO]
+
+
+_SEVERITIES: Final = tuple(Severity)
+_WORD: Final = re.compile(r"(?<!\w)'[^']*'(?!\w)|\S+")
+_RUN: Final = "RUN"
+
+
+class Alike(NamedTuple):
+    """Findings that differ only in their run, location and values.
+
+    `first` represents all. `members` are all of them, each with its run, which is empty if it concerns no run.
+    """
+
+    first: Finding
+    members: tuple[tuple[str, Finding], ...]
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Return the distinct runs of the findings."""
+        return tuple(dict.fromkeys(run for run, _ in self.members if run))
+
+    def others(self) -> Iterator[tuple[str, Finding, tuple[str, ...]]]:
+        """Yield each except the first: its run, itself, and the words of its message that differ from the first."""
+        run, _ = self.members[0]
+        words = _words(self.first.message, run)
+        for other, each in self.members[1:]:
+            pairs = zip(words, _words(each.message, other), strict=True)
+            yield other, each, tuple(there for here, there in pairs if here != there)
+
+
+def alike(found: Iterable[tuple[str, Finding]]) -> list[Alike]:
+    """Return groups of findings, each with its run: those with the same code, field and fix are in one group.
+
+    Their messages may differ in numbers, names with a number, and quoted texts. Groups are in the order of their first
+    finding.
+    """
+    groups: dict[object, list[tuple[str, Finding]]] = {}
+    for run, each in found:
+        shape = tuple("" if _varies(word) else word for word in _words(each.message, run))
+        key = (each.code, each.severity, each.field, _without(each.file or "", run), _without(each.fix, run), shape)
+        groups.setdefault(key, []).append((run, each))
+    return [Alike(members[0][1], tuple(members)) for members in groups.values()]
+
+
+def _words(text: str, run: str) -> list[str]:
+    return _WORD.findall(_without(text, run))
+
+
+def _without(text: str, run: str) -> str:
+    return re.sub(rf"(?<!\w){re.escape(run)}(?!\w)", _RUN, text) if run and run in text else text
+
+
+def _varies(word: str) -> bool:
+    return word.startswith("'") or any(character.isdigit() for character in word)
+
+
+def by_severity(groups: Iterable[Alike]) -> list[Alike]:
+    """Return groups of findings with the most serious last, next to the verdict that follows them."""
+    return sorted(groups, key=lambda each: _SEVERITIES.index(each.first.severity), reverse=True)
 
 
 class LineError(ValueError):

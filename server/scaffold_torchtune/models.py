@@ -265,6 +265,17 @@ RunProgress = Literal["planned", "scaffolded", "submitted", "running", "finished
 """The progress of a run; from `submitted` on, it is started."""
 
 
+class JobState(Model):
+    """A run's last job, as SLURM describes it."""
+
+    id: str
+    state: str
+    elapsed: int | None = Field(default=None, description="seconds that it has run")
+    limit: int | None = Field(default=None, description="seconds that it may run")
+    reason: str = Field(default="", description="why it waits, from squeue")
+    exit_code: str = Field(default="", description="exit status and signal, from sacct: `1:0`")
+
+
 class RunState(Model):
     """The progress of a run as visible on this machine, and its evidence."""
 
@@ -276,6 +287,9 @@ class RunState(Model):
     output_dir: str = Field(default="", description="that directory")
     unknown: str = Field(default="", description="why SLURM could not be asked")
     unseen: tuple[str, ...] = Field(default=(), description="paths that this machine cannot read, and why")
+    job: JobState | None = Field(default=None, exclude=True, description="the last job that SLURM knows")
+    epochs: int | None = Field(default=None, exclude=True, description="saved epochs; None if unknown")
+    unasked: str = Field(default="", exclude=True, description="why SLURM was not asked, even if other evidence shows the state")
 
     @property
     def started(self) -> bool:

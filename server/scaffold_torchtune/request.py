@@ -39,7 +39,7 @@ def midway() -> Iterator[None]:
 
 
 Progress = Callable[[str, int, int], None]
-"""Called with the step, how many runs are done, and how many there are."""
+"""Called with the step, how many runs are done, and how many there are; 0 where that is not known yet."""
 
 DECISION: Final = re.compile(r"(keep|replace)(?:=([A-Za-z0-9._+*?,\[\]!-]{1,100000}))?", re.ASCII)
 """What becomes of started runs that would change: of all, or of those of some directories or patterns of them."""

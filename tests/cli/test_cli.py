@@ -57,9 +57,9 @@ def test_steps_by_hand_say_what_they_do(experiment: Path, capsys: pytest.Capture
     for step in ("parse", "plan", "render", "setup", "validate"):
         assert main([step, str(experiment)]) == 0
         said[step] = capsys.readouterr().out
-    assert "rank{lora_rank}_lr{lr}" in said["plan"]
+    assert all(run in said["plan"] for run in RUNS)
     assert absent(said["render"], "setup_finetune.yaml", 4, 0) == []
-    assert absent(said["setup"], 4, 0) == []
+    assert absent(said["setup"], 4) == []
     assert absent(said["validate"], "4 of 4") == []
     assert not any("\x1b" in text for text in said.values())
 
@@ -130,7 +130,7 @@ def test_a_scaffold_shows_the_runs_and_a_second_one_that_nothing_changed(
     first = capsys.readouterr()
     assert first.err == ""
     assert all(run in first.out for run in RUNS)
-    assert "Ready." in first.out
+    assert "validation passed" in first.out
     assert f"log: {experiment / 'scaffold.log'}\n" in first.out
     assert f": cd {experiment} && " in first.out
     before = everything(experiment)
@@ -155,7 +155,7 @@ def test_a_tampered_value_fails_and_overwrite_restores_it(experiment: Path, caps
     assert main(["scaffold", str(experiment)]) == 2
     error = capsys.readouterr().err
     assert "[edited-output]" in error
-    assert error.splitlines()[-1].endswith(" changed.")
+    assert absent(error, "1 error") == []
     assert main(["scaffold", str(experiment), "--overwrite"]) == 0
     assert outputs(experiment) == good
     assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"

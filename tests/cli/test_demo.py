@@ -16,7 +16,7 @@ def test_the_demo_works_and_a_second_one_changes_nothing(tmp_path: Path, capsys:
     demo = tmp_path / "demo"
     assert main(["demo", str(demo)]) == 0
     first = capsys.readouterr().out
-    assert "Ready." in first
+    assert "validation passed" in first
     assert actions(demo)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
     before = everything(demo)
     assert main(["demo", str(demo)]) == 0

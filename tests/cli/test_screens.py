@@ -4,6 +4,8 @@
 """
 
 import io
+import itertools
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,18 +15,23 @@ import pytest
 from pydantic import BaseModel
 from rich.console import Console
 
-from scaffold_torchtune.cli import printing
+from scaffold_torchtune.cli import screens
 from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.models import Check, Readiness
 from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.request import Request
+from scaffold_torchtune.results.step_results import SetupResult
 from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, Clock, change, make_experiment, many_runs
 from support.golden_files import golden
 from support.scaffolding import scaffold
+from support.setup_scripts import GOOD, script
+from support.stand_in_sbatch import StandIn
 
 SUMMARY = "experiment_summary.md"
 WIDTHS = (80, 120)
+DATA_PATH = "/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json"
 PLACE = "/scratch/lab/ada/week"
 """Stands for the directory of a test, whose path is as long: lines break where they do."""
 
@@ -84,6 +91,21 @@ def drop(experiment: Path, *runs: str) -> None:
     file = experiment / SUMMARY
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(line for line in lines if not any(f"_{run} |" in line for run in runs)))
+
+
+def grid(place: Path, ranks: int, rates: int) -> Path:
+    """An experiment of so many ranks and learning rates."""
+    experiment = make_experiment(
+        place / "grid", without=["- **Runs:**", "_rank16_", "_rank8_lr5e-5", "| LoRA Rank | 8", "| Learning Rate | 1e"]
+    )
+    (line,) = [line for line in (experiment / SUMMARY).read_text().splitlines(keepends=True) if "_rank8_lr1e-5" in line]
+    pairs = itertools.product([2**power for power in range(ranks)], [f"{number}e-5" for number in range(1, rates + 1)])
+    rows = [
+        line.replace("rank8_lr1e-5", f"rank{rank}_lr{rate}").replace("| 8 | 1e-5 |", f"| {rank} | {rate} |")
+        for rank, rate in pairs
+    ]
+    change(experiment / SUMMARY, line, "".join(rows))
+    return experiment
 
 
 def first(place: Path) -> Iterator[Screen]:
@@ -187,9 +209,92 @@ def nothing_to_submit(place: Path) -> Iterator[Screen]:
     yield asked(steps.validate, experiment)
 
 
+def failed_setup(place: Path) -> Iterator[Screen]:
+    """An external script fails for one run of four."""
+    body = """\
+        if run == "rank8_lr5e-5":
+            sys.exit("KeyError: 'tokenizer'")
+        sys.exit(main([]))
+        """
+    file = script(place, body, start=GOOD)
+    experiment = make_experiment(place / "sweep")
+    yield asked(steps.scaffold, experiment, setup_script=str(file), activate=False)
+    again = asked(steps.setup, experiment, setup_script=str(file), activate=False)
+    assert isinstance(again, SetupResult)
+    yield again.model_copy(update={"runs": tuple(run.model_copy(update={"seconds": 0.25}) for run in again.runs)})
+
+
+def failed_validation(place: Path) -> Iterator[Screen]:
+    """Somebody edited finetune.yaml of two of 36 runs."""
+    experiment = grid(place, 6, 6)
+    assert scaffold(experiment).ok
+    for name, rank in (("rank2_lr2e-5", 2), ("rank16_lr4e-5", 16)):
+        change(experiment / name / "finetune.yaml", f"lora_rank: {rank}", "lora_rank: 9")
+    yield asked(steps.validate, experiment)
+
+
+def refused_by_sbatch(place: Path) -> Iterator[Screen]:
+    """SLURM does not know the account of all eight runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in = StandIn(place / "bin", patch)
+        stand_in.says(1, "sbatch: error: invalid account or account/partition combination specified")
+        yield asked(steps.scaffold, grid(place, 2, 4))
+
+
+def refused(place: Path) -> Iterator[Screen]:
+    """One problem, a dozen of several kinds, and the same one in 36 rows."""
+    yield asked(steps.plan, make_experiment(place / "one", without=["- **Epochs:**"]))
+    several = {"| 8 | 5e-5 | 4 |": "| 8 | 5x-5 | four |", "| 16 | 1e-5 |": "| 0 | -1 |", "0:59:00": "tomorrow"}
+    lines = ["- **Epochs:**", "conda environment", "Default project"]
+    yield asked(steps.plan, make_experiment(place / "several", replace=several, without=lines))
+    many = grid(place, 6, 6)
+    summary = many / SUMMARY
+    summary.write_text(summary.read_text().replace("| 4 | Fine-tuned", "| four | Fine-tuned"))
+    yield asked(steps.plan, many)
+
+
+def outdated(place: Path) -> Iterator[Screen]:
+    """The account and the epochs change, a row is added and one removed, and nobody plans anew."""
+    experiment = sweep(place)
+    change(experiment / "claude.local.md", "- **Account**: `lab`", "- **Account**: `polisci`")
+    more_epochs(experiment)
+    model = "Llama-3.2-1B-Instruct"
+    change(experiment / SUMMARY, f"rank16_lr5e-5 | {model} | 16 |", f"rank32 | {model} | 32 |")
+    yield asked(steps.validate, experiment)
+    yield asked(steps.setup, experiment)
+
+
+def many(place: Path) -> Iterator[Screen]:
+    """Two hundred runs: planned, then scaffolded."""
+    experiment = grid(place, 10, 20)
+    yield asked(steps.plan, experiment)
+    yield asked(steps.scaffold, experiment)
+
+
+def wrong_columns(place: Path) -> Iterator[Screen]:
+    """The data set has other columns than are read."""
+    experiment = make_experiment(place / "sweep", replace={DATA_PATH: "EXPERIMENT/data/words.json"})
+    rows = [{"tweet": "a b", "label": "c"}] * 240
+    (experiment / "data" / "words.json").write_text(json.dumps({"train": rows, "validation": rows, "test": rows}))
+    yield asked(steps.plan, experiment)
+
+
+def machine(_place: Path) -> Iterator[Screen]:
+    """What doctor says of a machine with a problem and a warning."""
+    fix = "look for it with `module avail anaconda3`; or activate it yourself and add --no-activate"
+    checks = [
+        Check(name="Python", state="ok", found="scaffold-torchtune 0.1.0 on Python 3.11.7"),
+        Check(name="environment", state="problem", found="claude.local.md:27: no module 'anaconda3/2025.6'", fix=fix),
+        Check(name="experiment", state="ok", found="/scratch/lab/ada/week/sweep, 67.9 GB free"),
+        Check(name="sbatch", state="warning", found="no sbatch on PATH", fix="scaffold on a login node"),
+    ]
+    yield Readiness(ready=False, checks=tuple(checks))
+
+
 STORIES = (
     first, unchanged, picture, changed_before_start, started_would_change, kept, dropped, replaced, taken_outputs,
-    nothing_to_submit,
+    nothing_to_submit, failed_setup, failed_validation, refused_by_sbatch, refused, outdated, many, wrong_columns,
+    machine,
 )  # fmt: skip
 
 
@@ -203,10 +308,11 @@ def printed(of: Screen, width: int, command: str) -> str:
         markup=False,
         emoji=False,
     )
+    view = screens.View(words=tuple(command.split()[1:]), documents=("sweep",))
     if isinstance(of, Refused):
-        printing.refusal(out, of)
+        screens.refusal(out, of, view)
     else:
-        printing.result(out, of, next_command=command)
+        screens.result(out, of, view)
     assert isinstance(out.file, io.StringIO)
     return "".join(f"{line.rstrip()}\n" for line in out.file.getvalue().splitlines())
 

@@ -238,7 +238,7 @@ def test_a_scaffold_is_not_ready_where_sbatch_refuses(
     assert main(["scaffold", str(done)]) == 1
     out = capsys.readouterr().out
     assert ": invalid partition specified: x; Invalid partition name specified" in out
-    assert "NOT READY" in out
+    assert "validation failed: 4 of 4 runs" in out
     assert "claude.local.md" in out  # the script names no partition
 
 

@@ -51,7 +51,7 @@ def test_a_client_finds_what_there_is_to_read(root: Path, era: Era) -> None:
 
     resources, templates = with_client(root, use, era)
     assert set(resources) == {"torchtune://doctor", *(f"torchtune://guide/{path.stem}" for path in WORKFLOWS)}
-    kinds = ("doctor{+experiment}", "log{+experiment}", "plan{+experiment}", "run{+file}")
+    kinds = ("doctor{+experiment}", "log{+experiment}", "plan{+experiment}", "status{+experiment}", "run{+file}")
     assert set(templates) == {f"torchtune://{kind}" for kind in kinds}
     assert len(listed(root, era)) == 5, "it is no tool"
 

@@ -115,6 +115,21 @@ def test_what_passed_is_complete_with_the_line_that_submits() -> None:
     assert last.result.endswith(": cd /e")
 
 
+def test_what_is_wrong_with_several_runs_is_logged_once_with_their_names() -> None:
+    runs = tuple(
+        ValidatedRun(
+            directory=name,
+            passed=False,
+            findings=(finding("missing-file", "finetune.yaml is missing", file=f"{name}/finetune.yaml"),),
+        )
+        for name in ("a", "b", "c")
+    )
+    result = ValidateResult(passed=False, checked=3, planned=3, runs=runs, findings=())
+    verdict, _ = journal.closing_entries(plan("a", "b", "c"), result, "", 0)
+    assert verdict.result.count("is missing") == 1
+    assert absent(verdict.result, "a, b, c", "3 of 3") == []
+
+
 def test_what_did_not_pass_is_failed_with_run_place_values_and_advice() -> None:
     runs = (
         ValidatedRun(directory="a", passed=True, findings=()),
@@ -123,7 +138,7 @@ def test_what_did_not_pass_is_failed_with_run_place_values_and_advice() -> None:
     result = ValidateResult(passed=False, checked=2, planned=2, runs=runs, findings=())
     verdict, last = journal.closing_entries(plan("a", "b"), result, "cd /e", 0)
     assert verdict.result.startswith("FAILED: ")
-    assert absent(verdict.result, "2 of 2", 1, MISMATCH.sentence()) == []
+    assert absent(verdict.result, "1 of 2", MISMATCH.sentence()) == []
     assert (last.action, last.duration) == ("SCAFFOLD_TORCHTUNE_FAILED", "0.0 s")
     assert last.details.endswith(": b")
     assert absent(last.result, "setup_finetune") == []

@@ -260,7 +260,9 @@ def test_files_have_the_modes_that_the_umask_says(experiment: Path, umask: int) 
 def test_progress_is_told_when_a_run_is_done(experiment: Path) -> None:
     told: list[tuple[str, int, int]] = []
     scaffold(experiment, progress=lambda *now: told.append(now))
-    assert told == [(step, done, 4) for step in ("render", "setup", "validate") for done in (1, 2, 3, 4)]
+    begun = [("parse", 0, 0), ("plan", 0, 4)]
+    done = [(step, done, 4) for step in ("plan", "render", "setup", "validate") for done in (1, 2, 3, 4)]
+    assert told == begun + done
 
 
 def test_a_run_of_an_earlier_plan_looks_ready_only_where_it_was_started_and_is_named_then(tmp_path: Path) -> None:

@@ -1,23 +1,384 @@
-"""`status`: how each run is doing, by its files, its job's output and SLURM; nothing is written."""
+"""`status`: state, progress and cause of each run, by its files, its job's output and SLURM; nothing is written."""
 
+import json
+import os
+import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from scaffold_torchtune.cli import main
+from scaffold_torchtune.pipeline.run_states import states_of
+from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.pipeline.status import status
 from scaffold_torchtune.request import Request
-from support.experiments import RUNS, everything
-from support.scaffolding import refusal
+from scaffold_torchtune.results.run_status import RunStatus, StatusResult
+from scaffold_torchtune.system.files import Tree
+from support.experiments import RUNS, everything, make_experiment, many_runs
+from support.job_outputs import bar, corpus
+from support.mcp_calls import with_client
+from support.measuring import memory_at_most
+from support.scaffolding import refusal, scaffold
+from support.wording import absent
+
+FIRST, SECOND, THIRD, FOURTH = RUNS
+START = "Running LoRAFinetuneRecipeSingleDevice with resolved config:\n\nepochs: 2\n\n"
+TEXTS = {one.name: one.text.decode() for one in corpus()}
+OOM = TEXTS["gpu_memory_after_steps"]
 
 
-def test_runs_are_listed_in_the_plans_order_with_their_states(done: Path) -> None:
-    (done / RUNS[2] / "slurm-4711.out").write_text("")
-    before = everything(done)
-    result = status(Request(done, sbatch=False))
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A scaffold whose outputs can be seen, and a squeue and a sacct that know nothing."""
+    outputs = {"/scratch/gpfs/LAB/ada/ck-outputs": str(tmp_path / "outputs")}
+    experiment = make_experiment(tmp_path / "sweep", replace=outputs)
+    assert scaffold(experiment, sbatch=False).ok
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("SCAFFOLD_TORCHTUNE_SBATCH", raising=False)
+    slurm_says(experiment)
+    return experiment
+
+
+def slurm_says(experiment: Path, squeue: str = "", sacct: str = "") -> None:
+    """Let squeue and sacct print lines `ID|STATE|ELAPSED|LIMIT|REASON or STATUS|DIRECTORY`."""
+    for name, text in {"squeue": squeue, "sacct": sacct}.items():
+        file = experiment.parent / "bin" / name
+        file.write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\n")
+        file.chmod(0o755)
+
+
+def without_slurm(experiment: Path) -> None:
+    for name in ("squeue", "sacct"):
+        (experiment.parent / "bin" / name).write_text("#!/bin/sh\necho 'no controller' >&2\nexit 1\n")
+
+
+def output(experiment: Path, run: str, text: str, job: str = "4711") -> None:
+    (experiment / run / f"slurm-{job}.out").write_text(text, newline="")
+
+
+def save(experiment: Path, run: str, epochs: int) -> None:
+    """Leave the checkpoints of so many epochs."""
+    path = experiment.parent / "outputs" / "cap_4L_lora_lr_sweep" / f"ck-out-{run}"
+    for epoch in range(epochs):
+        (path / f"epoch_{epoch}").mkdir(parents=True)
+
+
+def of(experiment: Path, run: str = FIRST, **given: Any) -> RunStatus:
+    return next(each for each in status(Request(experiment, **given)).runs if each.directory == run)
+
+
+def trained(epochs: int = 2, per_epoch: int = 10) -> str:
+    """The output of a training of so many epochs."""
+    text = START
+    for epoch in range(1, epochs + 1):
+        steps = range((epoch - 1) * per_epoch + 1, epoch * per_epoch + 1)
+        text += "".join(bar(epoch, step, 3 - step / 10, per_epoch=per_epoch) for step in steps)
+        text += "Starting checkpoint save...\nCheckpoint saved in 0.25 seconds.\n"
+    return text
+
+
+def test_runs_are_listed_in_the_plans_order_and_nothing_is_written(sweep: Path) -> None:
+    output(sweep, THIRD, OOM)
+    output(sweep, SECOND, trained())
+    save(sweep, SECOND, 2)
+    before = everything(sweep.parent)
+    result = status(Request(sweep))
     assert [run.directory for run in result.runs] == [*RUNS]
-    assert [run.state for run in result.runs] == ["scaffolded", "scaffolded", "submitted", "scaffolded"]
-    assert result.counts == {"scaffolded": 3, "submitted": 1}
-    assert result.not_asked
-    assert everything(done) == before
+    assert [run.state for run in result.runs] == ["scaffolded", "finished", "failed", "scaffolded"]
+    assert result.counts == {"scaffolded": 2, "finished": 1, "failed": 1}
+    assert result.not_asked == ()
+    assert everything(sweep.parent) == before
 
 
 def test_an_experiment_that_was_not_scaffolded_has_no_status(tmp_path: Path) -> None:
     assert {problem.code for problem in refusal(status, tmp_path).problems} == {"not-rendered"}
+
+
+def test_a_run_that_finished_shows_epochs_steps_and_losses(sweep: Path) -> None:
+    output(sweep, FIRST, trained())
+    save(sweep, FIRST, 2)
+    found = of(sweep)
+    assert (found.state, found.epochs_done, found.epochs, found.step, found.steps) == ("finished", 2, 2, 20, 20)
+    assert found.loss == pytest.approx(1.0)
+    assert [point.step for point in found.losses] == [*range(1, 21)]
+    assert (found.cause, found.output) == (None, f"{FIRST}/slurm-4711.out")
+
+
+def test_a_running_job_shows_its_time_of_its_limit(sweep: Path) -> None:
+    output(sweep, FIRST, START + bar(1, 1, 2.5) + bar(1, 2, 2.25))
+    slurm_says(sweep, f"4711|RUNNING|1-02:03:04|2-00:00:00|None|{sweep / FIRST}")
+    found = of(sweep)
+    assert (found.state, found.job, found.job_state) == ("running", "4711", "RUNNING")
+    assert (found.elapsed, found.limit) == (93_784, 172_800)
+    assert (found.step, found.steps, found.epochs_done, found.cause) == (2, 200, 0, None)
+
+
+def test_a_waiting_job_shows_why_it_waits_and_not_what_an_earlier_one_printed(sweep: Path) -> None:
+    output(sweep, FIRST, OOM, "4000")
+    slurm_says(
+        sweep, f"4711|PENDING|0:00|59:00|Dependency|{sweep / FIRST}", f"4000|FAILED|1:00|59:00|1:0|{sweep / FIRST}"
+    )
+    found = of(sweep)
+    assert (found.state, found.job_state, found.limit) == ("submitted", "PENDING (Dependency)", 3540)
+    assert (found.step, found.cause, found.output) == (None, None, "")
+
+
+def test_of_several_jobs_of_a_run_the_last_is_shown(sweep: Path) -> None:
+    output(sweep, FIRST, OOM, "999")
+    output(sweep, FIRST, trained(1), "1000")
+    lines = f"999|FAILED|1:00|59:00|1:0|{sweep / FIRST}\n1000|TIMEOUT|59:10|59:00|0:0|{sweep / FIRST}"
+    slurm_says(sweep, sacct=lines)
+    found = of(sweep)
+    assert (found.job, found.job_state, found.step, found.elapsed) == ("1000", "TIMEOUT", 10, 3550)
+    assert found.cause is not None
+    assert found.cause.code == "job-time-limit"
+
+
+def test_a_task_of_an_array_has_its_own_output(sweep: Path) -> None:
+    output(sweep, FIRST, trained(1), "4711_0")
+    output(sweep, SECOND, OOM, "4711_1")
+    slurm_says(sweep, sacct=f"4711_0|RUNNING|1:00|59:00|0:0|{sweep}\n4711_1|FAILED|1:00|59:00|1:0|{sweep}")
+    found = of(sweep, SECOND)
+    assert (found.state, found.job) == ("failed", "4711_1")
+    assert found.cause is not None
+    assert found.cause.code == "job-gpu-memory"
+
+
+def test_a_failed_job_shows_what_the_run_asked(sweep: Path) -> None:
+    output(sweep, FIRST, OOM)
+    slurm_says(sweep, sacct=f"4711|FAILED|1:00|59:00|1:0|{sweep / FIRST}")
+    cause = of(sweep).cause
+    assert cause is not None
+    assert (cause.code, cause.file) == ("job-gpu-memory", f"{FIRST}/slurm-4711.out")
+    assert absent(cause.message, 4, 2048) == []
+    assert absent(cause.fix, 2, f"--started replace={FIRST}") == []
+
+
+def test_memory_and_time_are_those_of_the_script(sweep: Path) -> None:
+    script = sweep / FIRST / "finetune.slurm"
+    script.write_text(script.read_text().replace("--mem=24G", "--mem=17G"))
+    output(sweep, FIRST, TEXTS["node_memory"])
+    cause = of(sweep).cause
+    assert cause is not None
+    assert absent(cause.message, "17G") == []
+    assert "34G" in cause.fix
+
+
+def test_state_status_and_last_lines_are_shown_where_nothing_is_known(sweep: Path) -> None:
+    output(sweep, FIRST, START + "something odd\n")
+    slurm_says(sweep, sacct=f"4711|FAILED|1:00|59:00|3:0|{sweep / FIRST}")
+    cause = of(sweep).cause
+    assert cause is not None
+    assert cause.code == "job-failed"
+    assert absent(cause.message, "FAILED", 3, "something odd") == []
+
+
+def test_a_job_without_an_output_is_known_by_its_state(sweep: Path) -> None:
+    slurm_says(sweep, f"4711|NODE_FAIL|1:00|59:00|None|{sweep / FIRST}")
+    found = of(sweep)
+    assert (found.state, found.output) == ("failed", "")
+    assert found.cause is not None
+    assert found.cause.code == "job-node-failure"
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "COMPLETED"])
+def test_a_loss_that_is_no_number_is_reported_while_the_job_runs_and_after_it(sweep: Path, state: str) -> None:
+    output(sweep, FIRST, START + bar(1, 1, 2.5) + bar(1, 2, "nan") + bar(1, 3, "nan"))
+    save(sweep, FIRST, 2 if state == "COMPLETED" else 0)
+    slurm_says(sweep, f"4711|{state}|1:00|59:00|None|{sweep / FIRST}")
+    found = of(sweep)
+    assert found.state == ("running" if state == "RUNNING" else "finished")
+    assert found.loss is None
+    assert found.cause is not None
+    assert found.cause.code == "job-nan-loss"
+    assert absent(found.cause.message, "step 2") == []
+
+
+def test_a_process_that_died_in_a_running_job_is_reported(sweep: Path) -> None:
+    output(sweep, FIRST, OOM)
+    slurm_says(sweep, f"4711|RUNNING|1:00|59:00|None|{sweep / FIRST}")
+    found = of(sweep)
+    assert found.state == "running"
+    assert found.cause is not None
+    assert found.cause.code == "job-gpu-memory"
+
+
+def test_a_job_that_ended_well_for_slurm_alone_is_reported(sweep: Path) -> None:
+    output(sweep, FIRST, "sbatch: tune: nothing\n")
+    save(sweep, FIRST, 1)
+    slurm_says(sweep, sacct=f"4711|COMPLETED|1:00|59:00|0:0|{sweep / FIRST}")
+    cause = of(sweep).cause
+    assert cause is not None
+    assert (cause.code, cause.expected, cause.actual) == ("epochs-missing", 2, 1)
+
+
+# Without SLURM.
+
+
+def test_files_alone_show_progress_and_the_end_and_what_was_not_asked(sweep: Path) -> None:
+    without_slurm(sweep)
+    output(sweep, FIRST, trained())
+    save(sweep, FIRST, 2)
+    output(sweep, SECOND, OOM)
+    output(sweep, THIRD, START + bar(1, 1, 2.5))
+    result = status(Request(sweep))
+    assert [run.state for run in result.runs] == ["finished", "failed", "submitted", "scaffolded"]
+    assert [run.cause.code if run.cause else "" for run in result.runs] == ["", "job-gpu-memory", "", ""]
+    assert [run.step for run in result.runs] == [20, 3, 1, None]
+    assert len(result.not_asked) == 1
+    assert absent(result.not_asked[0], "no controller") == []
+    with Tree(sweep) as tree:  # `plan` and `validate` have the same states
+        found = states_of(tree, existing_plan(tree).runs, Request(sweep))
+    assert [each.state for each in found.values()] == [run.state for run in result.runs]
+
+
+def test_an_output_that_ends_in_a_failure_says_nothing_of_a_later_job(sweep: Path) -> None:
+    without_slurm(sweep)
+    output(sweep, FIRST, OOM, "4000")
+    one = {"token": "3f2a", "name": "sweep-3f2a", "at": "2026-11-27T12:00:00Z", "runs": [FIRST], "is_array": False,
+           "job": "4711", "progress": "released", "logged": True}  # fmt: skip
+    (sweep / ".scaffold" / "jobs.json").write_text(json.dumps({"submissions": [one]}))
+    assert of(sweep).state == "submitted"
+
+
+# What is in the place of an output.
+
+
+def test_a_link_or_a_fifo_in_the_place_of_an_output_is_not_read(sweep: Path) -> None:
+    (sweep.parent / "elsewhere").write_text(OOM)
+    (sweep / FIRST / "slurm-4711.out").symlink_to(sweep.parent / "elsewhere")
+    os.mkfifo(sweep / SECOND / "slurm-4712.out")
+    (sweep / THIRD / "slurm-4713.out").mkdir()
+    for run in (FIRST, SECOND, THIRD):
+        found = of(sweep, run)
+        assert (found.state, found.step) == ("failed", None)
+        assert found.cause is not None
+        assert found.cause.code == "job-failed"
+        assert absent(" ".join(found.unseen), found.output) == []
+
+
+@pytest.mark.long
+def test_an_output_of_gigabytes_is_read_at_its_ends_and_here_and_there(sweep: Path) -> None:
+    file = sweep / FIRST / "slurm-4711.out"
+    with file.open("wb") as stream:
+        stream.write(START.encode())
+        chunk = 0
+        while stream.tell() < 300_000_000:
+            stream.seek(20_000_000 if chunk else 0, os.SEEK_CUR)
+            first = chunk * 1000 + 1
+            stream.write("".join(bar(1, step, 3.0, per_epoch=10**7) for step in range(first, first + 1000)).encode())
+            chunk += 1
+        stream.write(OOM[OOM.index("Traceback") :].encode())
+    with memory_at_most(200):
+        found = of(sweep)
+    assert found.step == chunk * 1000
+    assert len(found.losses) == 60
+    assert found.cause is not None
+    assert found.cause.code == "job-gpu-memory"
+
+
+def test_an_output_may_grow_while_it_is_read(sweep: Path) -> None:
+    file, stop = sweep / FIRST / "slurm-4711.out", threading.Event()
+    file.write_text(START)
+    slurm_says(sweep, f"4711|RUNNING|1:00|59:00|None|{sweep / FIRST}")
+
+    def write() -> None:
+        step = 0
+        with file.open("a", newline="") as stream:
+            while not stop.is_set():
+                step += 1
+                stream.write(bar(1, step, 2.5, per_epoch=10**6))
+                stream.flush()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        found = [of(sweep) for _ in range(5)]
+    finally:
+        stop.set()
+        writer.join()
+    steps = [run.step or 0 for run in found]
+    assert steps == sorted(steps)
+    assert {run.cause for run in found} == {None}
+    assert all(run.loss == 2.5 for run in found if run.step)
+
+
+# The command and the resource.
+
+
+def shown(sweep: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, str]:
+    capsys.readouterr()
+    done = main(["status", str(sweep), *options])
+    return done, capsys.readouterr().out
+
+
+def test_the_command_shows_counts_runs_causes_and_fixes(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output(sweep, FIRST, OOM)
+    output(sweep, SECOND, trained())
+    save(sweep, SECOND, 2)
+    done, text = shown(sweep, capsys)
+    assert done == 1
+    assert absent(text.splitlines()[0], "2 scaffolded", "1 finished", "1 failed") == []
+    (line,) = [line for line in text.splitlines() if line.startswith(f" {SECOND} ")]
+    assert absent(line, "finished", "2/2", "20/20", 1) == []
+    assert absent(text, "job-gpu-memory", f"--started replace={FIRST}") == []
+    shutil.rmtree(sweep / FIRST)
+    assert shown(sweep, capsys)[0] == 0, "a run that is planned and has no directory is no failure"
+
+
+def test_the_command_prints_json_and_lists_the_runs_that_are_asked_for(
+    sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output(sweep, FIRST, OOM)
+    done, text = shown(sweep, capsys, "--json", "--only", "rank8*")
+    content = json.loads(text)
+    assert done == 1
+    assert [run["directory"] for run in content["runs"]] == [FIRST, SECOND]
+    assert content["counts"] == {"scaffolded": 1, "failed": 1}
+    assert content["runs"][0]["cause"]["code"] == "job-gpu-memory"
+    assert "losses" not in content["runs"][0]
+    assert refused(sweep, "--only", "nothing*") == 2
+    assert refused(sweep, "--watch") == 2
+
+
+def refused(sweep: Path, *options: str) -> int:
+    return main(["status", str(sweep), *options])
+
+
+def test_of_many_runs_those_alone_are_shown_that_need_a_look(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = many_runs(tmp_path, 60)
+    assert scaffold(experiment, sbatch=False).ok
+    runs = [run.directory for run in status(Request(experiment)).runs]
+    for run in runs[:30]:
+        output(experiment, run, OOM)
+    _, text = shown(experiment, capsys)
+    lines = [line for line in text.splitlines() if line.startswith(" ")]
+    assert len([line for line in lines if "failed" in line.split()]) == 30
+    assert text.count("[job-gpu-memory]") == 1, "one cause of alike runs"
+    assert absent(text, "30 runs", "--all", f"--started replace={','.join(runs[:30])}") == []
+    assert len(shown(experiment, capsys, "--all")[1].splitlines()) == len(text.splitlines()) + 29
+
+
+def test_the_resource_is_the_status_cut_to_size(tmp_path: Path) -> None:
+    experiment = many_runs(tmp_path, 100)
+    assert scaffold(experiment, sbatch=False).ok
+    runs = [run.directory for run in status(Request(experiment)).runs]
+    output(experiment, runs[70], OOM)
+
+    async def use(client: Any) -> str:
+        (content,) = (await client.read_resource(f"torchtune://status{experiment}")).contents
+        return str(content.text)
+
+    text = with_client(experiment, use)
+    content = json.loads(text)
+    assert content["counts"] == {"scaffolded": 99, "failed": 1}
+    assert content["runs"][0]["directory"] == runs[70], "what needs a look comes first"
+    assert content["left_out"]["runs"] > 0
+    assert len(text) < 16_000
+    assert StatusResult.model_validate(status(Request(experiment)).model_dump()).runs[70].cause

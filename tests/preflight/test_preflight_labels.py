@@ -39,7 +39,7 @@ def test_samples_that_are_cut_are_told_with_their_count_and_what_would_hold_them
     assert (finding.file, finding.line) == (SUMMARY, LINES["max_seq_len"])
     assert (finding.actual, finding.expected) == (31, 700)
     assert absent(finding.message, 31, 800, 512, 7) == []
-    assert absent(finding.fix, "'- **Max sequence length:** 1024'") == []
+    assert absent(finding.fix, 1024, 512, f"{SUMMARY}:{LINES['max_seq_len']}") == []
     assert "estimated" not in finding.message
 
 
@@ -57,7 +57,7 @@ def test_of_what_is_cut_it_is_told_where_nothing_of_the_answer_is_left() -> None
 @pytest.mark.parametrize(("longest", "size"), [(0, 2), (2, 2), (3, 4), (512, 512), (513, 1024)])
 def test_what_would_hold_the_longest_sample_is_the_next_power_of_two(longest: int, size: int) -> None:
     (finding,) = found({"max_seq_len": 1}, cut=RowCount(count=31, first=7), longest=longest)
-    assert absent(finding.fix, f"'- **Max sequence length:** {size}'") == []
+    assert absent(finding.fix, size, f"{SUMMARY}:{LINES['max_seq_len']}") == []
 
 
 def test_of_what_is_estimated_it_is_said() -> None:
@@ -146,9 +146,9 @@ def test_a_pack_that_a_sample_without_labels_fills() -> None:
 def test_what_is_to_be_done_about_samples_without_labels() -> None:
     (blank,) = found({"batch_size": 4}, empty=RowCount(count=4, first=17))
     assert (blank.field, blank.expected, blank.line) == ("max_seq_len", 0, LINES["max_seq_len"])
-    assert absent(blank.fix, "Max sequence length", "fill") == ["Max sequence length"]
+    assert absent(blank.fix, 1024, "fill") == ["1024"]
     (cut, _) = found({"batch_size": 4}, **FOUR)
-    assert absent(cut.fix, "'- **Max sequence length:** 1024'") == []
+    assert absent(cut.fix, 1024, f"{SUMMARY}:{LINES['max_seq_len']}") == []
 
 
 def test_empty_texts_are_told_apart_from_those_that_are_cut() -> None:

@@ -27,6 +27,9 @@ PROGRAMS: Final = {"external_checks/torchtune_program.py", "setup/options_progra
 BUILT: Final = {
     # pattern and its parts -> such a pattern as it is built while running
     ("external_checks/sbatch.py", "pattern"): [],  # of _CAUSES, which is found itself
+    ("job_causes.py", "sign.pattern"): [],  # of its tables, which are found themselves
+    ("job_causes.py", "sign.frames"): [],
+    ("job_causes.py", """'|'.join((f'(?:{sign.pattern})' for sign in signs))"""): [],
     ("setup/external.py", "pattern"): [],  # of _KNOWN
     ("validate/directives.py", "always[name]"): [],  # of _ALWAYS
     ("plan/naming.py", "f'{prefix}[0-9]+'"): ["prompt[0-9]+"],
@@ -117,6 +120,11 @@ def of_module(path: Path) -> Iterator[Used]:
         if (name, constant) in {("setup/external.py", "_KNOWN"), ("external_checks/sbatch.py", "_CAUSES")}:
             items = value if isinstance(value, dict) else [item[0] for item in value]
             yield from (Used(f"{name}:{constant}", re.compile(item), "search") for item in items)
+    if name == "job_causes.py":
+        tables = [constants[table] for table in ("RAISED", "PRINTED", "ENDED", "CONNECTED", "WATCHED")]
+        for sign in (sign for table in tables for sign in table):
+            yield Used(f"{name}:{sign.code}", re.compile(sign.pattern), "match")
+            yield Used(f"{name}:{sign.code}", re.compile(sign.frames), "search")
     for node in nodes:
         if is_call_of(node, "re"):
             assert isinstance(node, ast.Call)

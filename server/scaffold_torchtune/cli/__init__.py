@@ -1,8 +1,9 @@
 """The command line. `serve` is told apart before anything is imported that it does not need, as hosts wait for it."""
 
+import contextlib
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from scaffold_torchtune.system import processes
 
@@ -17,9 +18,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return serve(serve_parser().parse_args(given[1:]).root)
     gc.disable()  # nothing that is imported becomes garbage
-    from scaffold_torchtune.cli import dispatch
+    with _starting(given):
+        from scaffold_torchtune.cli import dispatch
 
     gc.enable()
     if arguments is None:  # a process of its own, which ends soon
         gc.freeze()
     return dispatch.run(given)
+
+
+_STARTING = "starting ..."
+
+
+@contextlib.contextmanager
+def _starting(given: Sequence[str]) -> Iterator[None]:
+    """Show on a terminal that the command has begun, as imports can take seconds on a busy machine."""
+    is_shown = sys.stderr.isatty() and "--json" not in given
+    for text in (_STARTING, " " * len(_STARTING)):
+        with contextlib.suppress(OSError):
+            if is_shown:
+                sys.stderr.write(f"{text}\r")
+                sys.stderr.flush()
+        if text == _STARTING:
+            yield

@@ -1,4 +1,4 @@
-"""The commands, but for `serve`: a step, all of them, `history`, `explain`, `doctor`, `new`, `demo`, `schema`, `skill`.
+"""The commands, but for `serve`: steps, `status`, `history`, `explain`, `doctor`, `new`, `demo`, `schema`, `skill`.
 
 Exit status: 0 all well; 1 some run failed, some value does not match, a step was stopped midway, or the result could
 not be printed; 2 refused; 70 failed in a way that nobody foresaw.
@@ -26,19 +26,21 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.cli import printing, provenance
+from scaffold_torchtune.cli import printing, provenance, screens, status_screen
 from scaffold_torchtune.cli.parser import parser
-from scaffold_torchtune.findings import Refused, escape, finding, one_line, refuse
+from scaffold_torchtune.findings import Refused, counted, errors_in, escape, finding, one_line, refuse
 from scaffold_torchtune.models import Model, Readiness
 from scaffold_torchtune.new import OPTIONS, NewResult, create
 from scaffold_torchtune.pipeline import diagnosis, locate, steps
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.explain import ExplainResult, explain
 from scaffold_torchtune.pipeline.history import HistoryResult, history
+from scaffold_torchtune.pipeline.status import status
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import reply
 from scaffold_torchtune.results.reply import TOOLS, Call
-from scaffold_torchtune.results.step_results import PlanResult, ScaffoldResult, SetupResult, ValidateResult
+from scaffold_torchtune.results.run_status import StatusResult
+from scaffold_torchtune.results.step_results import ScaffoldResult, SetupResult, ValidateResult
 from scaffold_torchtune.system import processes
 from scaffold_torchtune.system.files import MAX_READ, Tree, real_path, sha256
 from scaffold_torchtune.system.layout import EXAMPLES, shipped
@@ -264,11 +266,23 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
         return lambda request: history(request, options.run, options.compare)
     if options.command == "explain":
         return lambda request: explain(request, options.run, options.field)
+    if options.command == "status":
+        return lambda request: _status(request, options)
     if options.command == "new":
         given = {name: getattr(options, name) for name in OPTIONS}
         return lambda request: create(request, given, control=options.control)
     step: Callable[[Request], BaseModel] = getattr(steps, "plan" if options.dry_run else options.command)
     return step
+
+
+def _status(request: Request, options: argparse.Namespace) -> StatusResult:
+    def ask() -> StatusResult:
+        request.slurm_said.clear()  # ask again each time
+        return status(request, options.only)
+
+    if options.watch is None or options.json:
+        return ask()
+    return status_screen.watch(printing.console(), ask, options.watch, whole=options.whole)
 
 
 def _demo(request: Request) -> ScaffoldResult:
@@ -305,7 +319,7 @@ def _refused(refused: Refused, options: argparse.Namespace, errors: Console) -> 
         elif interrupted:
             sys.stderr.write(_INTERRUPTED)
         else:
-            printing.refusal(errors, refused, midway=midway)
+            screens.refusal(errors, refused, _view(options), midway=midway)
 
     return _Done(INTERRUPTED if interrupted else 1 if midway else 2, show)
 
@@ -336,17 +350,20 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
         _show_new(result, options)
     elif isinstance(result, HistoryResult | ExplainResult):
         provenance.show(printing.console(), result)
+    elif isinstance(result, StatusResult):
+        status_screen.show(printing.console(), result, whole=options.whole)
     elif isinstance(result, SkillResult):
         _show_skill(result)
     else:
-        following = _following(options) if isinstance(result, PlanResult) else ""
-        printing.result(printing.console(), result, whole=options.whole, next_command=following)
+        screens.result(printing.console(), result, _view(options))
 
 
-def _following(options: argparse.Namespace) -> str:
-    """Return the command that scaffolds what was planned: the words that planned it, less those that only show."""
-    words = [word for word in options.words[1:] if word not in {"--dry-run", "--all"}]
-    return shlex.join(["scaffold-torchtune", "scaffold", *words])
+def _view(options: argparse.Namespace) -> screens.View:
+    """Return what is to be shown, and the words of the command and of others about the same experiment."""
+    local = ["--local", str(options.local)] if options.local else []
+    roots = [word for root in options.root for word in ("--root", str(root))]
+    documents = (str(options.experiment), *local, *roots) if options.experiment else ()
+    return screens.View(options.whole or False, options.notes or False, tuple(options.words), documents)
 
 
 def _show_new(of: NewResult, options: argparse.Namespace) -> None:
@@ -355,7 +372,7 @@ def _show_new(of: NewResult, options: argparse.Namespace) -> None:
         sys.stdout.write(one_line(f"wrote {path}") + "\n")
     if of.local not in of.created:
         sys.stdout.write(one_line(f"uses {of.local}") + "\n")
-    sys.stdout.write(f"{of.experiment}: {of.runs} run(s)\n")
+    sys.stdout.write(f"{of.experiment}: {counted(of.runs, 'run')}\n")
     sys.stdout.flush()
     printing.findings(printing.console(), of.warnings)
     given = ["--local", str(options.local)] if options.local else []
@@ -395,6 +412,8 @@ def _all_well(result: BaseModel) -> bool:
             return False
         case SetupResult():
             return result.failed == 0
+        case StatusResult():
+            return not errors_in(result.all_findings())
     return True
 
 

@@ -47,10 +47,11 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "root": _option("--root DIR", _ROOT, type=Path, action="append", default=[]),
     "json": _option("--json", "print only the structured result", action="store_true"),
     "start": _option("--start N", "with --json: begin lists with item N", type=_positive(int)),
-    "only": _option("--only PATTERN", "with --json: list only runs whose names match"),
+    "only": _option("--only PATTERN", "of status, and with --json: list only runs whose names match"),
     "whole": _option(
         "--all", "show every run, value and finding; with --json: do not shorten lists or texts", action="store_true"
     ),
+    "notes": _option("--notes", "show the findings that are information only, too", action="store_true"),
     "template": _option(
         "--template FILE",
         "template of setup_finetune.yaml: Jinja2 (.j2), used instead of the bundled one; or plain YAML (.yaml), whose"
@@ -110,11 +111,18 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         nargs="*",
         metavar="VERSION",
     ),
+    "watch": _option(
+        "--watch SECONDS",
+        "on a terminal: show it again every so many seconds (default: 15) until every run has ended, or Ctrl-C",
+        nargs="?",
+        type=_positive(float),
+        const=15.0,
+    ),
     "dry_run": _option("--dry-run", "only plan; write nothing", action="store_true"),
 }
 """Each option by the name of its argument, in the order of the help texts."""
 
-_COMMON: Final = ("local", "root", "json", "start", "only", "whole")
+_COMMON: Final = ("local", "root", "json", "start", "only", "whole", "notes")
 _SCRIPT: Final = ("setup_script", "activate", "venv")
 _CHECKS: Final = ("sbatch", "with_torchtune")
 
@@ -144,6 +152,9 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("run", metavar="RUN", help="directory or Run Name of a run, or a pattern")
     explain.add_argument("field", nargs="?", metavar="FIELD", help=_FIELD)
     _add(explain, ("local", "root", "json", "start", "whole", "template", "answers", "names", *_SCRIPT))
+    status = _described(commands, "status", _STATUS)
+    status.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
+    _add(status, ("root", "json", "start", "only", "whole", "sbatch", "watch"))
     doctor = _described(commands, "doctor", _DOCTOR)
     doctor.add_argument("experiment", type=Path, nargs="?", metavar="EXPERIMENT", help="experiment to check too")
     _add(doctor, (*_COMMON, *_SCRIPT, *_CHECKS))
@@ -174,6 +185,7 @@ _EXPERIMENT = "experiment directory or summary file"
 _HERE = f"{_EXPERIMENT}; `.` for the current directory"
 _HISTORY = "list the earlier files of runs, or compare two versions; writes nothing"
 _EXPLAIN = "show where the values of a run come from, where they arrive, and earlier values; writes nothing"
+_STATUS = "show the state of each run: progress, loss, time, and the cause of each failure with its fix; writes nothing"
 _FIELD = "setting, by any of its names: lr, 'Learning rate', optimizer.lr; default: all"
 _SERVE = "run the MCP server over stdio"
 _NEW = "write the documents of a new experiment from options, ready to scaffold"
@@ -192,7 +204,7 @@ def _steps() -> Iterator[tuple[str, str, Iterable[str]]]:
         script = () if step.command == "parse" else _SCRIPT
         checks = _CHECKS if "with_torchtune" in step.arguments else ()
         yield step.command, step.help, (*_COMMON, *step.arguments, *script, *checks)
-    yield "scaffold", "run all steps", [name for name in _OPTIONS if name != "compare"]
+    yield "scaffold", "run all steps", [name for name in _OPTIONS if name not in {"compare", "watch"}]
 
 
 def _described(commands: Any, name: str, text: str) -> argparse.ArgumentParser:

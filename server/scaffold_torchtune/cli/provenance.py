@@ -39,7 +39,10 @@ def show(out: Console, of: HistoryResult | ExplainResult) -> None:
 
 
 def _line(out: Console, text: str, style: str = "") -> None:
-    out.print(Text(one_line(text), style=style, overflow="fold"), width=_width(out))
+    if out.is_terminal:
+        printing.say(out, text, style=style, hang=2)
+    else:
+        out.print(Text(one_line(text), style=style, overflow="fold"), width=_width(out))
 
 
 def _width(out: Console) -> int:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from scaffold_torchtune.external_checks import sbatch
 from scaffold_torchtune.findings import escape, shown
 from scaffold_torchtune.request import Request
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.system import processes
 from scaffold_torchtune.system.files import others_write, real_path
 
@@ -31,15 +32,23 @@ _TASKS: Final = re.compile(
     re.ASCII,
 )
 _MOST_TASKS: Final = 100_000  # of an array
+_FIELDS: Final = "%i|%T|%M|%l|%r|%Z"
 _MOMENT: Final = 30.0  # seconds for which an answer holds within a call: a scaffold may run scripts for hours
 
 
 class Job(NamedTuple):
-    """A job: its id, its state as SLURM names it, and the directory that it was submitted in."""
+    """A job: its id, its state as SLURM names it, and the directory that it was submitted in.
+
+    `elapsed` and `limit` are seconds that it has run and may run, None where SLURM does not say. `detail` is why it
+    waits (squeue), or its exit status and signal (sacct: `1:0`).
+    """
 
     id: str
     state: str
     directory: str
+    elapsed: int | None = None
+    limit: int | None = None
+    detail: str = ""
 
     @property
     def has_ended(self) -> bool:
@@ -76,7 +85,7 @@ def queued(root: Path, request: Request, clusters: str = "") -> Queue:
         request: may say that SLURM is not to be asked.
         clusters: names of clusters, where it is not the one of this machine.
     """
-    output, unknown = _queue(root, request, clusters, "--format=%i|%T|%Z")
+    output, unknown = _queue(root, request, clusters, f"--format={_FIELDS}")
     return Queue(_by_directory(_jobs(output)), unknown)
 
 
@@ -86,7 +95,7 @@ def named(root: Path, names: Iterable[str], request: Request, clusters: str = ""
     A name is of letters, digits and `._+-`.
     """
     wanted = ",".join(sorted({*names}))
-    output, unknown = _queue(root, request, clusters, "--format=%j|%i|%T|%Z", f"--name={wanted}")
+    output, unknown = _queue(root, request, clusters, f"--format=%j|{_FIELDS}", f"--name={wanted}")
     found: dict[str, list[Job]] = {}
     for line in output.splitlines():
         name, _, rest = line.partition("|")
@@ -117,7 +126,14 @@ def ended(root: Path, ids: Iterable[str], request: Request, clusters: str = "") 
     where = [f"--clusters={clusters}"] if clusters else []
     for start in range(0, len(asked), _ASKED):
         some = ",".join(asked[start : start + _ASKED])
-        given = ["--allocations", "--noheader", "--parsable2", "--format=JobID,State,WorkDir", *where, f"--jobs={some}"]
+        given = [
+            "--allocations",
+            "--noheader",
+            "--parsable2",
+            "--format=JobID,State,Elapsed,Timelimit,ExitCode,WorkDir",
+            *where,
+            f"--jobs={some}",
+        ]
         output, unknown = _answer("sacct", given, root, request)
         if unknown:
             return Queue(_by_directory(found), unknown)
@@ -156,14 +172,21 @@ def _user() -> str:
 
 
 def _jobs(output: str) -> list[Job]:
-    """Return the jobs of lines `ID|STATE|DIRECTORY`; `CANCELLED by 1000` is CANCELLED."""
-    parts = [line.split("|", 2) for line in output.splitlines()]
-    return [
-        Job(job_id, one[1].split()[0], one[2])
-        for one in parts
-        if len(one) == 3 and one[1].strip()  # noqa: PLR2004 - fields
-        for job_id in _each(one[0])
-    ]
+    """Return the jobs of lines `ID|STATE|ELAPSED|LIMIT|DETAIL|DIRECTORY`; `CANCELLED by 1000` is CANCELLED.
+
+    The directory is absolute and may hold anything, also `|`.
+    """
+    found: list[Job] = []
+    for line in output.splitlines():
+        before, slash, directory = line.partition("|/")
+        job_id, *rest = before.split("|")
+        if not slash or not rest or not rest[0].strip():
+            continue
+        elapsed, limit, detail = [*rest[1:4], "", "", ""][:3]
+        times = kinds.slurm_seconds(elapsed), kinds.slurm_seconds(limit)
+        state = rest[0].split()[0]
+        found += [Job(each, state, f"/{directory}", *times, escape(detail)) for each in _each(job_id)]
+    return found
 
 
 def _each(job_id: str) -> Iterator[str]:

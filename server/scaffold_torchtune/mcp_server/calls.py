@@ -108,7 +108,7 @@ class StepCall:
     def progress(self, step: str, done: int, total: int) -> None:
         """Tell the client how many runs of a step are done; called in the step's thread."""
         now = time.monotonic()
-        if self.stop.is_set() or (done < total and now - self._reported < _BETWEEN):
+        if self.stop.is_set() or not total or (done < total and now - self._reported < _BETWEEN):
             return
         self._reported = now
         try:
@@ -359,6 +359,11 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
 
         return await _read(read, experiment, roots)
 
+    @template("status", "experiment", "The status of the runs of an experiment", _JSON)
+    async def status_of(experiment: str) -> str:
+        """State, progress, loss, time and cause of failure of each run: torchtune://status/path/to/experiment."""
+        return await _read(_status, experiment, roots)
+
     @template("run", "file", "A file of a run", "text/plain")
     async def run(file: str) -> str:
         """setup_finetune.yaml, finetune.yaml or finetune.slurm: torchtune://run/path/to/experiment/RUN/finetune.yaml."""
@@ -369,6 +374,12 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
             return state.run_file(request)
 
         return await _read(read, file, roots)
+
+
+def _status(request: "Request") -> str:
+    from scaffold_torchtune.pipeline.status import status
+
+    return json.dumps(reply.of_result(status(request), reply.Call("status")), ensure_ascii=False)
 
 
 async def _read(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:

@@ -214,7 +214,7 @@ def _named_method(method: str, field: SourceText) -> _Read:
     text = _whole(field)
     plain = text.strip(" `\"'.").lower()
     if plain in _OFF and method == LORA:
-        raise NotHonoured("says what is not done", "write '- **Method:** full fine-tuning', if that is meant")
+        raise NotHonoured("says what is not done", "write `- **Method:** full fine-tuning`, if that is meant")
     if plain in _ON | _OFF:
         return {"recipe": method if plain in _ON else LORA}
     return _method(_said(field, f"{method}, {text}"))
@@ -394,7 +394,7 @@ def _mode_of(words: str, field: SourceText) -> SourceText | str | None:
         return mode if mode in _MODES else None
     if words in _LOGGERS:
         raise NotHonoured(
-            "is another logger", "write W&B (its mode: '- **W&B mode:** online', offline or disabled)", expected="W&B"
+            "is another logger", "write W&B (its mode: `- **W&B mode:** online`, offline or disabled)", expected="W&B"
         )
     raise NotHonoured(
         "is no mode of Weights & Biases",

@@ -32,7 +32,7 @@ _IN_A_BLOCK = "if a job is to load it, write it as a line of the code block belo
 _VERSIONED = re.compile(r"[A-Za-z0-9][\w.+-]*(?:/[\w.+-]+)+", re.ASCII)
 _ONE_WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 _FEW = 6
-_AS_A_LINE = "if it is meant as a setting, write it as a line '- **Name**: value'"
+_AS_A_LINE = "if it is meant as a setting, write it as a line `- **Name**: value`"
 
 
 def read_local(text: str, file: str) -> LocalDraft:

@@ -376,7 +376,7 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
             draft.configuration.append((pair.label, SourceText.of(pair, text.line, note)))
         elif pair is None and text.lead and by_label(text.lead) is not None:
             message = f"{note}: {shown(text.plain)} begins with a setting's name, but is not 'name: value'"
-            fix = f"write '- **{text.lead}:** {text.rest}'"
+            fix = f"write `- **{text.lead}:** {text.rest}`"
             draft.add("misspelt-field", message, field=text.lead, line=text.line, fix=fix)
     for table in section.tables:
         _table(table, note, draft)
@@ -498,7 +498,7 @@ def _several(table: Table, note: str, draft: SummaryDraft) -> None:
     first = [cell.plain for row in table.rows for cell in row.cells[:1]]
     named = [label for label in [*first, *(cell.plain for cell in table.header)] if by_label(label)]
     message = f"{note}: a table is not read for settings" + (f", which names {', '.join(named)}" if named else "")
-    fix = "write each setting as a line '- **Name:** value', or in a table with the columns Parameter and Value;"
+    fix = "write each setting as a line `- **Name:** value`, or in a table with the columns Parameter and Value;"
     fix += " what differs by run is a column of the table of runs"
     code = "misspelt-field" if named else "unused-field"
     draft.add(code, message, field="configuration", line=table.line, fix=fix)

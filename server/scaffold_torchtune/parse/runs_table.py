@@ -242,7 +242,8 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
         if set(levels) != set(planned):
             has = f"the runs have {_listed(planned)}" if planned else "no run is given one"
             message = f"{field.note} says that {name} takes {_listed(levels)}, but {has}"
-            fix = "correct the one that is wrong; the runs count"
+            as_runs = f"write {_listed(planned)} for {_listed(levels)} in {draft.file}:{field.line}"
+            fix = f"{as_runs if planned else 'correct this line'}, or correct the runs; their values are used"
             found.append(finding("levels-differ", message, field=name, file=draft.file, line=field.line, fix=fix))
     return found
 
@@ -400,7 +401,7 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
     if draft.stated_runs is not None and draft.stated_runs[0] not in may_be_stated and len(runs) == len(draft.rows):
         stated, line = draft.stated_runs
         message = f"the summary says {stated} fine-tuned runs, but its table has {tuned}"
-        fix = "correct the one that is wrong"
+        fix = f"write {tuned} for {stated} in {draft.file}:{line}, or correct the table"
         reading.add("runs-differ", message, field="runs", expected=stated, actual=tuned, line=line, fix=fix)
     return tuple(said), tuple(runs)
 

@@ -25,7 +25,7 @@ from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, method_of, r
 _OF_ANOTHER: Final = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
 _METHODS: Final = {LORA: "LoRA", FULL: "full fine-tuning"}
 _TO_CONFIGURATION: Final = (
-    "write it as a line '- **Name:** value' under '## Configuration', if the runs are to have it; else take it out"
+    "write it as a line `- **Name:** value` under '## Configuration', if the runs are to have it; else take it out"
 )
 _CORRECT: Final = "correct the one that is wrong; the runs count"
 _FEW: Final = 6
@@ -371,7 +371,7 @@ def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: _T
         (planned, *_) = sorted(filter(None, methods))
         said = _METHODS[named.recipe]
         message = f"{text.note} says that the runs are trained by {said}, and all are {_METHODS[planned]}"
-        fix = f"write '- **Method:** {said}' in Configuration, or correct the text"
+        fix = f"add `- **Method:** {said}` to Configuration, or correct the text"
         reading.add(
             "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=text.line, fix=fix
         )
@@ -400,11 +400,13 @@ def _state(
         code = "ambiguous" if parameter.name == "effective_batch_size" and not set(said) <= levels.keys() else code
     if what is not None:
         message = f"{text.note} says that {parameter.name} {what}"
-        has = _listed(levels)
+        has, document, fix = _listed(levels), file or reading.summary.file, _CORRECT
+        if len(levels) == len(stated.values) == 1:
+            as_runs = f"write {kinds.written(next(iter(levels)))} for {stated.values[0]} in {document}:{text.line}"
+            fix = f"{as_runs}, or correct the runs; their values are used"
         reading.add(
-            code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=_CORRECT,
-            file=file or reading.summary.file,
-        )  # fmt: skip
+            code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=fix, file=document
+        )
 
 
 def _missing(stated: Stated, said: Sequence[Scalar], levels: Mapping[Scalar, int]) -> str | None:

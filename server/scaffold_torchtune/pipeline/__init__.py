@@ -16,6 +16,6 @@ state.py           .scaffold: the plan, read back and checked, and the records o
 backup.py          .scaffold/backup, .scaffold/history: edited files and earlier files of runs, kept and bounded
 history.py         `history`: what is kept, and two versions compared
 explain.py         `explain`: where values of a run come from, arrive, and what they were
-status.py          `status`: how runs are doing
+status.py          `status`: progress, losses and causes of failure of runs
 diagnosis.py       unforeseen exceptions; `doctor`: is this machine ready
 """

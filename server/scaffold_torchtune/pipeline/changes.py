@@ -100,7 +100,7 @@ def compare(
             continue
         edited = _edited(record, there[name]) if record else {}
         differs = record.setup_yaml != digest if record else not _is_as_planned(one, plan, there[name])
-        fields = _fields(known.get(name), one.run) if differs else ()
+        fields = fields_between(known.get(name), one.run) if differs else ()
         fields += tuple(_file_changes(edited))
         if record and was.started and not differs and record.outputs and record.backend != maker():
             if _is_as_planned(one, plan, there[name]):
@@ -184,7 +184,7 @@ def _file_changes(edited: Mapping[str, str]) -> Iterator[FieldChange]:
         yield FieldChange(field=name, old="edited by hand" if digest else "removed by hand", new="as planned")
 
 
-def _fields(old: PlannedRun | None, new: PlannedRun) -> tuple[FieldChange, ...]:
+def fields_between(old: PlannedRun | None, new: PlannedRun) -> tuple[FieldChange, ...]:
     """Return the values that differ between two plans of a run; where none does, only the text is another."""
     if old is None:
         return ()

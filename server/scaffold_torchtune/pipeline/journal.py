@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
-from scaffold_torchtune.findings import Finding, Refused, counted, errors_in, few, one_line, shown
+from scaffold_torchtune.findings import Alike, Finding, Refused, alike, counted, errors_in, few, one_line, shown
 from scaffold_torchtune.models import Plan
 from scaffold_torchtune.pipeline import state
 from scaffold_torchtune.pipeline.state import LogState
@@ -130,9 +130,10 @@ def _failure(run: SetupRun) -> str:
 def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: float) -> list[Entry]:
     """Return the entries of step 7 and the end: COMPLETE only where validation passed."""
     failed = [run for run in result.runs if not run.passed]
-    findings = [f for run in failed for f in errors_in(run.findings)] + errors_in(result.findings)
-    checked = f"{result.checked} of {result.planned} runs checked"
+    findings = [("", each) for each in errors_in(result.findings)]
+    findings += [(run.directory, each) for run in failed for each in errors_in(run.findings)]
     if result.passed:
+        checked = f"{result.checked} of {result.planned} runs checked"
         verdict = f"All parameters validated: {checked}{result.kept_told}, none differs"
         summary = f"{counted(result.planned, 'run')} of {plan.experiment} scaffolded, validated and ready to submit"
         if result.started:
@@ -144,7 +145,7 @@ def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: fl
         # the command alone: it is pasted
         end, advice = "SCAFFOLD_TORCHTUNE_COMPLETE", f"Submit with: {submit}" if submit else "Nothing to submit"
     else:
-        verdict = f"FAILED: {checked}, {len(failed)} with errors. {_sentences(findings)}"
+        verdict = f"FAILED: {result.verdict.partition(': ')[2]}. {' | '.join(map(_grouped, alike(findings)))}"
         end, summary = "SCAFFOLD_TORCHTUNE_FAILED", f"Not ready: {_not_ready(result, failed)}"
         advice = "Do not submit. Check setup_finetune and the template, mend the cause, then scaffold again"
     what = "Comparing finetune.yaml and finetune.slurm with the plan, value by value, and with the directory names"
@@ -161,6 +162,14 @@ def _not_ready(result: ValidateResult, failed: Sequence[ValidatedRun]) -> str:
         return names
     more = f"; with errors of their own: {names}" if names else ""
     return f"all {counted(result.planned, 'run')} ({', '.join(whole)}){more}"
+
+
+def _grouped(group: Alike) -> str:
+    """Return findings that are alike as one sentence, with the runs that they are about, or how many more there are."""
+    more = len(group.members) - 1
+    if len(group.runs) > 1:
+        return f"in {len(group.runs)} runs ({few(group.runs, _NAMED)}): {group.first.sentence()}"
+    return group.first.sentence() + (f" And {more} more like it." if more else "")
 
 
 def _sentences(findings: Iterable[Finding]) -> str:

@@ -176,7 +176,7 @@ def _no_local(directory: Path) -> Refused:
     message = f"there is no {layout.LOCAL} in {directory}, in a parent of it, or in the working directory"
     fix = (
         "name one (--local, or local), or write one in the experiment directory or a parent of it: lines"
-        " '- **Name**: value' for what is missing, and below '## SLURM Defaults' account and partition"
+        " `- **Name**: value` for what is missing, and below '## SLURM Defaults' account and partition"
     )
     return refuse("document-missing", message, file=layout.LOCAL, fix=fix)
 

@@ -115,6 +115,7 @@ def parse(request: Request) -> Parsed:
     Raises:
         Refused: see `experiment_directory`, `read_documents` and `parse_experiment`.
     """
+    request.report("parse", 0, 0)
     directory = experiment_directory(request)
     plain = plain_template(request)
     template = (plain.name, plain.text) if plain else None
@@ -176,6 +177,8 @@ def prepare(request: Request) -> Prepared:
             setup_finetune would refuse, and what would fail when the runs are trained.
     """
     found = parse(request)
+    tuned = sum(run.type == "fine-tuned" for run in found.experiment.runs)
+    request.report("plan", 0, tuned)
     with Tree(found.directory) as tree:
         previous = load_plan(tree)
         options = _options(request, found.experiment, previous)
@@ -211,7 +214,10 @@ def prepare(request: Request) -> Prepared:
     with Tree(found.directory) as tree:
         plan, rendered, changes, unrecorded = compare(tree, plan, rendered, known, previous, request)
     bundled = rendered if options.setup_script == "bundled" else ()
-    outcomes = {one.run.directory: run_bundled(one.run, one.document) for one in bundled}
+    outcomes: dict[str, Outcome] = {}
+    for one in bundled:
+        outcomes[one.run.directory] = run_bundled(one.run, one.document)
+        request.report("plan", len(outcomes), len(bundled))
     warnings = _bundled_warnings(bundled, outcomes)
     # What was planned here before was tried then.
     is_new = previous is None or (previous.runs, previous.options) != (plan.runs, plan.options)

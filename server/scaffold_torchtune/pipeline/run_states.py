@@ -3,14 +3,16 @@
 import functools
 import posixpath
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.external_checks import queue
 from scaffold_torchtune.external_checks.queue import Job, Queue
-from scaffold_torchtune.findings import few
-from scaffold_torchtune.models import PlannedRun, Results, RunState
+from scaffold_torchtune.findings import Refused, few
+from scaffold_torchtune.job_causes import symptom
+from scaffold_torchtune.job_output import JobOutput, read_output
+from scaffold_torchtune.models import JobState, PlannedRun, Results, RunState
 from scaffold_torchtune.pipeline import job_records, state
 from scaffold_torchtune.pipeline.job_records import Submissions
 from scaffold_torchtune.preflight.disk import inspect_results, unseen
@@ -23,6 +25,8 @@ _LISTED: Final = 4
 _ASKED: Final = 20
 """Jobs of a run of which SLURM is asked what became of them: the last ones."""
 
+_TIMES: Final = ("elapsed", "limit")
+_EXIT: Final = re.compile(r"[0-9]{1,5}:[0-9]{1,5}", re.ASCII)
 _JOB_OUTPUT: Final = re.compile(r"slurm-([0-9]{1,18}(?:_[0-9]{1,9})?)\.out", re.ASCII)
 
 
@@ -60,12 +64,16 @@ def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[
             of_slurm = of_slurm.without(before)
             results = None if resumes and results and {*results.names} <= {*before} else results
         there = _state(run, outputs, (path, results), of_slurm)
+        if there.unknown and _has_failed(tree, run.directory, outputs, of_slurm.lost):
+            there = there.model_copy(update={"state": "failed", "unknown": ""})
         reasons = [f"jobs ({of_slurm.unknown})"] if of_slurm.unknown else []
         if path and results is None and (reason := why_unseen(posixpath.dirname(path)) or unseen(path)):
             reasons.append(f"outputs ({reason})")
         if there.state == "scaffolded" and not _is_scaffolded(tree, run):
             there = RunState(state="planned")
-        found[run.directory] = there.model_copy(update={"unseen": tuple(reasons)}) if reasons else there
+        saved = results.epochs if results else None if not path or reasons[bool(of_slurm.unknown) :] else 0
+        update = {"unseen": tuple(reasons), "epochs": saved, "unasked": of_slurm.unknown}
+        found[run.directory] = there.model_copy(update=update)
     return found
 
 
@@ -180,6 +188,35 @@ def job_outputs(tree: Tree, directory: str) -> dict[str, str]:
     return {name: match[1] for name in tree.names(directory) if (match := _JOB_OUTPUT.fullmatch(name))}
 
 
+def last_output(outputs: Mapping[str, str]) -> str:
+    """Return the name of the output of the last job; nothing where there is none."""
+    return max(outputs, key=lambda name: _number_of(outputs[name]), default="")
+
+
+_BEGINNING: Final = 65_536
+_PIECES: Final = 60
+_PIECE: Final = 2_048
+END: Final = 65_536
+"""Bytes of the end of a job's output that are read: a thousand lines. A step takes two of them."""
+
+
+def read_job_output(tree: Tree, path: str, end: int = END) -> JobOutput | None:
+    """Return what a job's output shows, however large it is; None where it cannot be read."""
+    try:
+        return read_output(tree.read_parts(path, _BEGINNING, end, pieces=_PIECES, length=_PIECE))
+    except Refused:
+        return None
+
+
+def _has_failed(tree: Tree, directory: str, outputs: Mapping[str, str], lost: Iterable[str]) -> bool:
+    """Return whether the output of the last job ends in what ends a job, where SLURM cannot be asked."""
+    name = last_output(outputs)
+    if not name or any(_number_of(job_id) > _number_of(outputs[name]) for job_id in lost):
+        return False
+    output = read_job_output(tree, f"{directory}/{name}")
+    return output is not None and symptom(output) is not None
+
+
 def _state(
     run: PlannedRun, outputs: Mapping[str, str], of_outputs: tuple[str, Results | None], of_slurm: _RunJobs
 ) -> RunState:
@@ -218,8 +255,23 @@ def _state(
             "results": left,
             "output_dir": path,
             "unknown": unknown if state == "submitted" and not waiting else "",
+            "job": _last_job(waiting, past),
         }
     )
+
+
+def _last_job(waiting: Sequence[Job], past: Sequence[Job]) -> JobState | None:
+    """Return the job that counts: the last that waits or runs, else the last that has ended."""
+    job = max(waiting, key=_number) if waiting else past[-1] if past else None
+    if job is None:
+        return None
+    known = [each for each in past if each.id == job.id] or [job]  # squeue has no exit status
+    status = next((each.detail for each in known if _EXIT.fullmatch(each.detail)), "")
+    times = {
+        name: next((found for each in known if (found := getattr(each, name)) is not None), None) for name in _TIMES
+    }
+    reason = "" if job.has_ended or job.runs or job.detail == "None" else job.detail
+    return JobState(id=job.id, state=job.state, reason=reason, exit_code=status, **times)
 
 
 def _number(job: Job) -> tuple[int, int, str]:

@@ -1,29 +1,30 @@
 """Step 7: read the files of the run directories and validate them."""
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from scaffold_torchtune import __version__
 from scaffold_torchtune.external_checks import WHOLE, ask_torchtune, sbatch
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Refused, finding, one_line, serious, shown, sort_findings
-from scaffold_torchtune.models import Kept, Plan, PlannedRun
+from scaffold_torchtune.findings import Finding, Refused, Scalar, few, finding, one_line, serious, shown, sort_findings
+from scaffold_torchtune.models import Kept, Plan, PlannedRun, RunChange
 from scaffold_torchtune.pipeline import prepare, state
 from scaffold_torchtune.pipeline.apply import left_over
-from scaffold_torchtune.pipeline.changes import kept_findings
+from scaffold_torchtune.pipeline.changes import fields_between, kept_findings
 from scaffold_torchtune.pipeline.locate import copied, experiment_directory, read_documents
 from scaffold_torchtune.pipeline.prepare import preflight_findings
 from scaffold_torchtune.pipeline.state import Record, files_there, hashes_of, identity
 from scaffold_torchtune.preflight.training import output_dir
-from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.step_results import ValidateResult
+from scaffold_torchtune.request import Interrupted, Request
+from scaffold_torchtune.results.step_results import ValidateResult, changed_fields
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
 from scaffold_torchtune.validate import deduplicated, unchosen, validate_run, verdict
 from scaffold_torchtune.validate.run_files import RunFiles
 
 _AGAIN = "run setup again"
+_LISTED = 6
 _UNNAMED = (
     "the documents have changed since the plan was made, and whether they still plan the same cannot be said without"
     " the setup script {script}: name it with --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT"
@@ -85,7 +86,7 @@ def freshness_findings(
             "changed-output",
             f"{name} was changed since setup made it",
             file=f"{run.directory}/{name}",
-            fix="change the summary instead and scaffold again; setup with --overwrite puts it back",
+            fix="put it back with `setup --overwrite`; a value worth keeping goes into the summary first",
         )
         for name, digest in there.items()
         if record.outputs.get(name) not in {None, digest}
@@ -147,7 +148,7 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
     for ask in (sbatch.ask_sbatch, ask_torchtune.ask_torchtune) if judged.runs else ():
         for directory, each in ask(tree.root, judged, files, request):
             external.setdefault(directory, []).append(each)
-    joined = {name: tuple(sort_findings([*found, *external.get(name, ())])) for name, found in own.items()}
+    joined = {name: tuple(sort_findings([*_causes(found), *external.get(name, ())])) for name, found in own.items()}
     ahead = serious(preflight_findings(plan, files))
     whole = [
         *outdated(plan, request),
@@ -159,6 +160,12 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         *unchosen(plan),
     ]
     return verdict(plan, joined, whole)
+
+
+def _causes(found: Sequence[Finding]) -> Iterable[Finding]:
+    """Return what is found of a run without the files that are missing because its setup failed."""
+    has_failed = any(each.code == "setup-failed" for each in found)
+    return (each for each in found if not (has_failed and each.code == "missing-file"))
 
 
 def _known(found: Iterable[Finding], kept: Kept) -> Iterator[Finding]:
@@ -210,17 +217,33 @@ def outdated(plan: Plan, request: Request) -> list[Finding]:
             # planning asks the script, and a plan, which may come from elsewhere, must not choose what runs
             return [_outdated(_UNNAMED.format(script=shown(plan.options.setup_script)))]
         now = prepare.prepare(same).plan
+    except Interrupted:
+        raise
     except Refused as refused:
         reason = refused.problems[0].sentence() if refused.problems else refused.message
         return [_outdated(f"the documents have changed since the plan was made, and are refused now: {reason}")]
-    before, after = (
-        {run.directory: {k: s.value for k, s in run.settings.items()} for run in each.runs} for each in (plan, now)
-    )
-    if before == after:
-        return []
-    differing = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
-    return [_outdated(f"the documents have changed since the plan was made; {', '.join(differing)} would differ now")]
+    if changes := _differences(plan.runs, now.runs):
+        return [_outdated(f"the documents have changed since the plan was made: {few(changes, _LISTED, between='; ')}")]
+    return []
+
+
+def _differences(before: Sequence[PlannedRun], now: Sequence[PlannedRun]) -> list[str]:
+    """Return what the documents plan otherwise than the plan that was made of them: `epochs 2 -> 5 (summary.md:46)`."""
+    old, new = ({run.directory: run for run in runs} for runs in (before, now))
+    both = [(old[name], run) for name, run in new.items() if name in old]
+    changed = [RunChange(directory=run.directory, kind="changed", fields=fields_between(was, run)) for was, run in both]
+    names = [run.directory for was, run in both if _values(was) != _values(run)]
+    told = changed_fields(changed)
+    if names and not told:
+        told = [f"the text of {few(names, _LISTED)}"]
+    others = {"new": new.keys() - old.keys(), "no longer in the table": old.keys() - new.keys()}
+    return [*told, *(f"{what}: {few(sorted(of), _LISTED)}" for what, of in others.items() if of)]
+
+
+def _values(run: PlannedRun) -> dict[str, Scalar]:
+    return {name: setting.value for name, setting in run.settings.items()}
 
 
 def _outdated(message: str) -> Finding:
-    return finding("plan-outdated", message, file=layout.PLAN, fix="render again, then run setup and validate")
+    fix = "scaffold again; or render again, then run setup and validate"
+    return finding("plan-outdated", message, file=layout.PLAN, fix=fix)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Location, Scalar, did_you_mean, escape, finding, shown
+from scaffold_torchtune.findings import Finding, Location, Scalar, did_you_mean, escape, few, finding, shown
 from scaffold_torchtune.models import Experiment, Interface, Options, PlannedRun, Run, Setting, Source, SourceKind
 from scaffold_torchtune.plan.run_settings import (
     PlanContext,
@@ -24,6 +24,7 @@ from scaffold_torchtune.plan.run_settings import (
     warmup_ratio,
 )
 from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.fixes import line_of, to_give
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS, by_label
 from scaffold_torchtune.system.layout import SETUP_TEMPLATES, data_label
@@ -42,16 +43,17 @@ from scaffold_torchtune.torchtune_facts import (
 _ANEW: Final = {
     "requeue": (
         "a job that is queued again begins its training anew",
-        "write '- **Resume from checkpoint:** yes' in Configuration, or nothing if the runs are short",
+        "{}; no action if the runs are short",
     ),
     "resume_from_checkpoint": (
         "a run of one epoch has nothing to resume from: torchtune saves that between epochs",
-        "nothing, or train for more epochs",
+        "no action if intended; else train for more epochs",
     ),
 }
 """Why a job trains from the beginning, and what to do, by the setting that promises more."""
 
 _FEW: Final = 3  # combinations that are named
+_LISTED: Final = 12  # lines
 
 _NO_EFFECT: Final = {
     "project_dir": "outputs go below the output directory that is planned",
@@ -132,27 +134,30 @@ def template_problems(experiment: Experiment, interface: Interface | None) -> It
 def identical_runs(
     tuned: Sequence[Run], parameters: Sequence[Mapping[str, Scalar]], experiment: Experiment
 ) -> Iterator[Finding]:
-    """Yield each row that has the same values in every parameter as one before it.
+    """Yield rows that have the same values in every parameter, those with the same values together.
 
     Where the other rows are a grid but for as many combinations, one of the two was probably meant as one of those.
     """
-    seen: dict[str, Run] = {}
     sizes, missing = _missing_combinations(parameters)
+    alike: dict[str, list[tuple[Run, Mapping[str, Scalar]]]] = {}
     for run, values in zip(tuned, parameters, strict=True):
-        first = seen.setdefault(json.dumps(values, sort_keys=True), run)
-        if first is not run:
-            names = f"({shown(first.name)} and {shown(run.name)})"
-            message = f"the rows at lines {first.line} and {run.line} plan the same run {names}"
-            fix = "remove one of the rows, or add the column that tells them apart (e.g. Seed)"
-            near = [each for each in missing if sum(values[name] != level for name, level in each.items()) == 1]
-            lacking = [_combination(each) for each in near or missing]
-            if lacking:
-                which = " or ".join(lacking[:_FEW]) + (", ..." if len(lacking) > _FEW else "")
-                message += f"; the grid of {sizes} lacks {which}: one of the two rows is probably meant as it"
-                fix = f"write {lacking[0]} in one of the two rows; or {fix}"
-            expected = lacking[0] if lacking else None
-            at = Location(experiment.summary_file, run.line)
-            yield finding("identical-runs", message, field="runs", expected=expected, at=at, fix=fix)
+        alike.setdefault(json.dumps(values, sort_keys=True), []).append((run, values))
+    for same in (each for each in alike.values() if len(each) > 1):
+        runs, values = [run for run, _ in same], same[1][1]
+        lines, names = ([*map(str, (run.line for run in runs))], [shown(run.name) for run in runs])
+        two = len(runs) == 2  # noqa: PLR2004 - a pair reads better without commas
+        several = f"{' and '.join(lines)} plan" if two else f"{few(lines, _LISTED)} ({len(runs)} rows) all plan"
+        message = f"the rows at lines {several} the same run ({' and '.join(names) if two else few(names, _FEW)})"
+        fix = "remove one of the rows, or add the column that tells them apart (e.g. Seed)"
+        near = [each for each in missing if sum(values[name] != level for name, level in each.items()) == 1]
+        lacking = [_combination(each) for each in near or missing]
+        if lacking:
+            which = " or ".join(lacking[:_FEW]) + (", ..." if len(lacking) > _FEW else "")
+            message += f"; the grid of {sizes} lacks {which}: one of these rows is probably meant as it"
+            fix = f"write {lacking[0]} in one of these rows; or {fix}"
+        expected = lacking[0] if lacking else None
+        at = Location(experiment.summary_file, runs[1].line)
+        yield finding("identical-runs", message, field="runs", expected=expected, at=at, fix=fix)
 
 
 def _combination(levels: Mapping[str, Scalar]) -> str:
@@ -257,7 +262,8 @@ def _overridden(experiment: Experiment) -> Iterator[Finding]:
             f"{name} is {shown(value)} in the run {shown(first.name)}, but {shown(common.value)} in Configuration"
             f" (line {common.source.line}); the row wins{more}"
         )
-        fix = "remove the line in Configuration if the rows are right"
+        where = f"line {common.source.line} of {common.source.file}" if common.source.line else "the common value"
+        fix = f"remove {where} if the rows are right"
         yield finding("overridden", message, field=name, expected=common.value, actual=value, at=at, fix=fix)
 
 
@@ -269,7 +275,7 @@ def _over_local(experiment: Experiment) -> Iterator[Finding]:
             there = f"{shown(default.value)} in {default.source}"
             message = f"{name} is {shown(setting.value)} here, but {there}; the summary wins"
             expected, actual, at = default.value, setting.value, setting.source
-            fix = "nothing, if the summary is right"
+            fix = f"no action if the summary is right; else remove line {setting.source.line} of {setting.source.file}"
             yield finding("overridden", message, field=name, expected=expected, actual=actual, at=at, fix=fix)
 
 
@@ -279,7 +285,7 @@ def _defaults(experiment: Experiment, runs: Sequence[PlannedRun]) -> Iterator[Fi
         if lacking:
             value, at = lacking[0].value(name), Location(experiment.summary_file, lacking[0].line)
             message = f"{name} is not given for {len(lacking)} run(s): setup_finetune's default {shown(value)} is used"
-            fix = f"give {name} in the runs table or in Configuration if another value is meant"
+            fix = f"{to_give(name, value, lacking, runs)} to keep it, or another value"
             yield finding("default-used", message, field=name, actual=value, at=at, fix=fix)
 
 
@@ -290,7 +296,9 @@ def _short_times(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
         if text.count(":") == 1 and "-" not in text:
             minutes, seconds = text.split(":")
             message = f"SLURM reads the time {text} as {minutes} minutes and {seconds} seconds"
-            fix = f"write {text}:00 for hours and minutes, or 0:{text} to say that minutes are meant"
+            long = kinds.slurm_time(3600 * int(minutes) + 60 * int(seconds))
+            short = kinds.slurm_time(60 * int(minutes))[:-2] + f"{int(seconds):02d}"
+            fix = f"write {long} for {text} in {source.file}:{source.line}, or {short} if minutes are meant"
             yield finding("short-time", message, field="time", actual=text, at=source, fix=fix)
 
 
@@ -307,6 +315,7 @@ def _begin_anew(runs: Sequence[PlannedRun]) -> list[Finding]:
             continue
         source = run.settings[name].source
         message, fix = _ANEW[name]
+        fix = fix.format(to_give("resume_from_checkpoint", "yes", runs, runs))
         found.setdefault(name, finding("begins-anew", message, field=name, actual=True, at=source, fix=fix))
     return list(found.values())
 
@@ -399,13 +408,6 @@ def _said(name: str, run: Run, experiment: Experiment) -> Setting | None:
     return own_value(name, run, experiment) or experiment.template.get(name)
 
 
-def line_of(name: str, label: str, value: object, experiment: Experiment) -> str:
-    """Return the line that gives a setting to all runs, in the form of the summary."""
-    return (
-        f"`{name}: {value}` in controls" if experiment.form == "yaml" else f"'- **{label}:** {value}' in Configuration"
-    )
-
-
 def _nodes(nodes: Setting | None) -> Iterator[Finding]:
     if nodes is not None and nodes.value != 1:
         message = f"{nodes.value} nodes are asked for, and a run gets the GPUs of one"
@@ -432,8 +434,8 @@ def _effective_batch(
     each, rest = divmod(said.integer, batch * gpus)
     fix = "correct the effective batch size, or what makes it"
     if each and not rest:
-        line = line_of("gradient_accumulation_steps", "Gradient accumulation steps", each, experiment)
-        fix = f"write {line}, or correct the effective batch size"
+        line = line_of("gradient_accumulation_steps", each, yaml=experiment.form == "yaml")
+        fix = f"add {line}, or correct the effective batch size"
     yield finding(
         "ambiguous", message, field="effective_batch_size", expected=said.value, actual=actual, at=said.source, fix=fix
     )
@@ -456,8 +458,8 @@ def _warmup(run: Run, planned: Mapping[str, Setting], experiment: Experiment) ->
         if packed is not None and packed.value is True:
             why = "samples are packed by their length in tokens"
         message = f"the warm-up is {shown(ratio.value)} of the steps, which are not known: {why}"
-        line = line_of("num_warmup_steps", "Warmup steps", "NUMBER", experiment)
-        fix = f"write {line} in its place: {shown(ratio.value)} of the optimizer steps of all epochs"
+        line = line_of("num_warmup_steps", "NUMBER", yaml=experiment.form == "yaml")
+        fix = f"add {line} in its place: {shown(ratio.value)} of the optimizer steps of all epochs"
         yield finding(
             "unsupported-setting", message, field="warmup_ratio", actual=ratio.value, at=ratio.source, fix=fix
         )

@@ -9,11 +9,11 @@ step has no label and another one has some, the loss is NaN only in the log, bec
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Location, did_you_mean, few, finding, shown
+from scaffold_torchtune.findings import Finding, Location, close_matches, did_you_mean, few, finding, shown
 from scaffold_torchtune.models import CellKind, DataFile, DataPart, DiskState, Plan, PlannedRun, RowCount, SampleCounts
 from scaffold_torchtune.preflight.samples import CHAT, INSTRUCT, TEXT, counts_of, form_of
 from scaffold_torchtune.preflight.training import (
@@ -28,6 +28,7 @@ from scaffold_torchtune.preflight.training import (
     part_of,
     row_of,
 )
+from scaffold_torchtune.settings.fixes import to_give
 from scaffold_torchtune.torchtune_facts import find_model
 from scaffold_torchtune.torchtune_facts.facts import steps_per_epoch
 
@@ -52,14 +53,16 @@ def data_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
         elif found.problem:
             yield about.mismatch(f"it {found.problem}", fix="correct the file, or the path in the summary")
         else:
-            yield from _parts(about, runs, found)
+            yield from _parts(about, runs, found, plan.runs)
             yield from _unread(about, plan, runs, found)
             yield from _blank(about, plan, runs, found)
             yield from _splits(about, plan, found)
             yield from _samples(about, plan, runs, found)
 
 
-def _parts(about: Subject, runs: list[PlannedRun], found: DataFile) -> Iterator[Finding]:
+def _parts(
+    about: Subject, runs: list[PlannedRun], found: DataFile, all_runs: Sequence[PlannedRun]
+) -> Iterator[Finding]:
     for fault, row in found.parts[TRAIN].faults.items() if TRAIN in found.parts else ():
         yield about.mismatch(f"row {row} of {TRAIN}: {fault}", fix="correct the row, or remove the column")
     validated = [run for run in runs if run.integer("run_val_every_n_steps", 0)]
@@ -72,7 +75,7 @@ def _parts(about: Subject, runs: list[PlannedRun], found: DataFile) -> Iterator[
         elif part.rows == 0:
             yield about.mismatch(f"its part {name} has no rows", fix=f"add rows to {name}, or use a different data set")
         else:
-            yield from _columns(about, some, name, part)
+            yield from _columns(about, some, name, part, all_runs)
             yield from _mixed(about, some, name, part)
 
 
@@ -97,7 +100,9 @@ def _wanted(run: PlannedRun) -> dict[str, tuple[CellKind, str]]:
     return {run.text(key) or name: ("text", key) for key, name in usual.items()}
 
 
-def _columns(about: Subject, runs: list[PlannedRun], name: str, part: DataPart) -> Iterator[Finding]:
+def _columns(
+    about: Subject, runs: list[PlannedRun], name: str, part: DataPart, all_runs: Sequence[PlannedRun]
+) -> Iterator[Finding]:
     places: dict[tuple[str, CellKind], Location | None] = {}
     for run in runs:
         for column, (kind, key) in _wanted(run).items():
@@ -105,9 +110,11 @@ def _columns(about: Subject, runs: list[PlannedRun], name: str, part: DataPart) 
     for (column, kind), place in places.items():
         kinds = part.columns.get(column)
         if kinds is None:
-            message = did_you_mean(column, part.columns, f"its part {name} has no column {shown(column)}.")
-            there = ", ".join(shown(each) for each in list(part.columns)[:_LISTED]) or "no columns"
-            fix = "correct Input key or Output key in the summary, give the Dataset type, or rename the column"
+            there = few([shown(each) for each in part.columns], _LISTED) or "no columns"
+            message = did_you_mean(
+                column, part.columns, f"its part {name} has no column {shown(column)}; it has {there}."
+            )
+            fix = _other_column(runs, all_runs, column, part)
             yield about.mismatch(message, expected=f"a column {column}", actual=there, fix=fix, at=place)
             continue
         for other, row in kinds.items():
@@ -121,6 +128,21 @@ def _columns(about: Subject, runs: list[PlannedRun], name: str, part: DataPart) 
     if any(column == _MESSAGES for column, _ in places):
         for fault, row in part.messages.items():
             yield about.mismatch(f"row {row} of {name}: {fault}", fix="correct the row")
+
+
+def _other_column(runs: list[PlannedRun], all_runs: Sequence[PlannedRun], column: str, part: DataPart) -> str:
+    """Return the fix that reads a different column: the one with the most similar name, else the first unused text."""
+    some = [run for run in runs if column in _wanted(run)]
+    wanted = _wanted(some[0])
+    texts = [name for name, kinds in part.columns.items() if {*kinds} <= {"text", "null"} and name not in wanted]
+    near = close_matches(column, texts, limit=1)
+    missing = [name for name in wanted if name not in part.columns]
+    first = texts[missing.index(column) : missing.index(column) + 1] if len(texts) >= len(missing) else texts[:1]
+    key = wanted[column][1]
+    if not (near or first) or key == "dataset_type":
+        return "give the Dataset type, or rename the column"
+    line = to_give(key, (near or first)[0], some, all_runs)
+    return f"{line}, if the runs should read that column; or give the Dataset type, or rename the column"
 
 
 def _mixed(about: Subject, runs: list[PlannedRun], name: str, part: DataPart) -> Iterator[Finding]:
@@ -172,8 +194,9 @@ def _unread(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile)
             f" {concerning(some, plan)} train only on {columns}"
         )
         field, place = "input_key", at(some[0], "dataset_type", "input_key", "dataset_label")
+        fix = _unread_fix(kind, read[0], to_give(field, names[0], some, plan.runs))
         yield finding(
-            "unread-column", message, field=field, expected=read[0], actual=names[0], fix=_unread_fix(kind, read[0]),
+            "unread-column", message, field=field, expected=read[0], actual=names[0], fix=fix,
             at=place,
         )  # fmt: skip
 
@@ -183,10 +206,10 @@ def _read(run: PlannedRun) -> tuple[str, ...]:
     return (*_wanted(run), *(name for name in _PLACEHOLDER.findall(run.text("prompt")) if name != "input"))
 
 
-def _unread_fix(kind: str, column: str) -> str:
+def _unread_fix(kind: str, column: str, other: str) -> str:
     if kind == CHAT:
         return "put its text into the messages; ignore if the runs should train without it"
-    named = "" if kind == TEXT else ", or read another column with '- **Input key:** NAME' in Configuration"
+    named = "" if kind == TEXT else f", or {other} to read that column instead"
     return f"put its text into {shown(column)} in the file{named}; ignore if the runs should train without it"
 
 
@@ -228,7 +251,7 @@ def _samples(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile
                 f"{concerning(some, plan)}: {asked} training samples are requested, but {shown(about.name)} has only"
                 f" {part.rows} rows in {TRAIN}, so all of them are used"
             )
-            fix = "request fewer samples, or use a larger data set"
+            fix = f"{to_give(field, part.rows, some, plan.runs)}, or use a larger data set"
             yield _other_count(message, field, asked, part, fix, at(some[0], field))
 
 
@@ -299,10 +322,10 @@ def _amount(certain: int, likely: int) -> str:
     return str(certain) if certain == likely else f"about {likely}"
 
 
-def _longer(counts: SampleCounts) -> str:
+def _longer(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> str:
     """Return the fix for truncated samples: the next power of two that holds the longest sample."""
     size = 2 ** math.ceil(math.log2(max(counts.longest, 2)))
-    return f"write '- **Max sequence length:** {size}' in Configuration, shorten these rows, or remove them"
+    return f"{to_give('max_seq_len', size, runs, plan.runs)}, shorten these rows, or remove them"
 
 
 def _cut(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> Finding:
@@ -316,11 +339,10 @@ def _cut(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> Finding:
         f" tokens for {concerning(runs, plan)} and will be truncated (first row {likely.first}{lost}){_basis(counts)}"
     )
     place = at(runs[0], "max_seq_len", "dataset_label")
-    actual = likely.count
+    actual, fix = likely.count, _longer(plan, runs, counts)
     return finding(
-        "samples-cut", message, field="max_seq_len", expected=counts.longest, actual=actual, fix=_longer(counts),
-        at=place,
-    )  # fmt: skip
+        "samples-cut", message, field="max_seq_len", expected=counts.longest, actual=actual, fix=fix, at=place
+    )
 
 
 def _basis(counts: SampleCounts) -> str:
@@ -338,7 +360,7 @@ def _empty(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps
     )
     if counts.form.dataset_type == TEXT and not counts.likely_cut.count:
         what = f"{rows.count} of {counts.rows} texts of {name} are empty (first row {rows.first})"
-    fix = _longer(counts) if counts.likely_cut.count else "remove these rows, or fill them"
+    fix = _longer(plan, runs, counts) if counts.likely_cut.count else "remove these rows, or fill them"
     level = (severity or Severity.ERROR) if certain else Severity.WARNING
     message = f"{what}: {_consequence(plan, runs, counts, how, certain=certain)}{_basis(counts)}"
     field, place = "max_seq_len", at(runs[0], "max_seq_len", "dataset_label")

@@ -7,7 +7,7 @@ Each estimate names its basis.
 import math
 import posixpath
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
@@ -16,6 +16,7 @@ from scaffold_torchtune.findings import Finding, Location, counted, few, finding
 from scaffold_torchtune.models import DataPart, DiskState, Packs, Plan, PlannedRun
 from scaffold_torchtune.preflight.samples import counts_of
 from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.fixes import to_give
 from scaffold_torchtune.torchtune_facts import FULL, default_resources, find_model, method_of
 from scaffold_torchtune.torchtune_facts.facts import ModelFacts, load, steps_per_epoch
 
@@ -183,6 +184,7 @@ class _Case(NamedTuple):
 
     basis: str
     what: str
+    samples: int
     steps: int
     likely: int
     epochs: int
@@ -219,6 +221,7 @@ def _case(run: PlannedRun, plan: Plan, disk: DiskState) -> _Case | None:
     return _Case(
         basis=basis,
         what=what,
+        samples=likely,
         steps=steps_of(run, most),
         likely=steps_of(run, likely),
         epochs=run.integer("epochs", 1),
@@ -235,13 +238,22 @@ def _no_steps(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
     )
     expected, place = "at least one step in an epoch", at(runs[0], "batch_size", "gradient_accumulation_steps")
     unpack = ", or remove Packed" if case.what == "packs" else ""
-    fix = (
-        "lower the batch size, the accumulation or the number of GPUs until a step needs no more than the available"
-        f" {case.what}{unpack}, or add data"
-    )
+    fix = f"{_fewer(plan, runs, case)}{unpack}, or add data"
     return finding(
         "no-steps", message, field="batch_size", expected=expected, actual=0, fix=fix, severity=severity, at=place
     )
+
+
+def _fewer(plan: Plan, runs: list[PlannedRun], case: _Case) -> str:
+    """Return the fix for a step with too many samples: a smaller batch, and less accumulation if necessary."""
+    run = runs[0]
+    accumulation, gpus = run.integer("gradient_accumulation_steps", 1), run.integer("gpus", 1)
+    if size := case.samples // (accumulation * gpus):
+        return to_give("batch_size", size, runs, plan.runs)
+    if size := case.samples // gpus:
+        once = to_give("gradient_accumulation_steps", 1, runs, plan.runs)
+        return f"{once}, and {to_give('batch_size', size, runs, plan.runs)}"
+    return "use fewer GPUs"
 
 
 def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
@@ -258,7 +270,7 @@ def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
         f" steps ({case.likely} in each of {counted(case.epochs, 'epoch')}: {case.basis}), so {so_what}"
     )
     expected, place = f"at most {total // 2}", at(runs[0], field, "epochs")
-    fix = f"write '- **Warmup steps:** {total // 10}' (a tenth of training) in Configuration, or a different number"
+    fix = f"{to_give(field, total // 10, runs, plan.runs)} (a tenth of the training), or a different number"
     return finding("long-warmup", message, field=field, expected=expected, actual=warmup, fix=fix, at=place)
 
 
@@ -318,6 +330,7 @@ class Need:
     held: int
     logits: int
     saved: int
+    saved_adapter: int
 
 
 def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
@@ -344,6 +357,7 @@ def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
         held=model // facts.layers if _offloaded(run, gpus) else (weights + 3 * trained) // gpus,
         logits=run.integer("batch_size", 1) * run.integer("max_seq_len", 2048) * vocabulary * _BF16,
         saved=epoch * epochs + (2 * trained if epochs > 1 else 0),
+        saved_adapter=(model if full(run) else adapter) * epochs + (2 * trained if epochs > 1 else 0),
     )
 
 
@@ -456,6 +470,7 @@ def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding
 def _disk(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
     """Yield outputs that are larger than the free space of their directory."""
     needs = {run.directory: need.saved for run, need in runs}
+    adapters = {run.directory: need.saved_adapter for run, need in runs}
     for outputs, some in grouped([run for run, _ in runs], output_dir).items():
         free, needed = disk.free.get(str(outputs)), sum(needs[run.directory] for run in some)
         if free is not None and needed > free:
@@ -463,9 +478,19 @@ def _disk(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
                 f"the checkpoints of {concerning(some, plan)} need {_gib(needed)} in all, but only"
                 f" {math.ceil(free / _GIB)} GiB are free below {outputs}"
             )
-            fix = "free space, name a different output directory, or save only adapter weights"
+            fix = f"{_less(plan, some, needs, adapters)}free space, or name a different output directory"
             expected, place = f"{_gib(needed)} free", at(some[0], "output_dir_base", "project_dir")
             yield finding("disk-space", message, field="output_dir_base", expected=expected, fix=fix, at=place)
+
+
+def _less(plan: Plan, runs: list[PlannedRun], needs: Mapping[str, int], adapters: Mapping[str, int]) -> str:
+    """Return the fix that saves only the adapter, with sizes; empty if no run can save less."""
+    able = [run for run in runs if adapters[run.directory] < needs[run.directory]]
+    if not able:
+        return ""
+    saved = sum(min(adapters[run.directory], needs[run.directory]) for run in runs)
+    line = to_give("save_adapter_weights_only", "yes", able, plan.runs)
+    return f"{line} ({_gib(sum(needs[run.directory] for run in runs))} -> {_gib(saved)}), "
 
 
 def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
@@ -478,7 +503,9 @@ def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
             f"the arithmetic alone takes at least {hours:.1f} hours on the GPUs of {_names(run)} in"
             f" {concerning(short, plan)}, but the time limit is {run.value('time')}"
         )
-        expected, fix = f"more than {hours:.1f} hours", "request more time or more GPUs, or train less"
+        enough = kinds.slurm_time(math.ceil(2 * hours) * 3600)
+        expected = f"more than {hours:.1f} hours"
+        fix = f"{to_give('time', enough, short, plan.runs)} (twice the arithmetic), use more GPUs, or train less"
         yield finding(
             "time-limit", message, field="time", expected=expected, actual=run.text("time"), fix=fix, at=at(run, "time")
         )

@@ -221,8 +221,8 @@ def _is_unchanged(item: Any) -> bool:
 
 
 def _failed(item: Any) -> bool:
-    """Return whether an item is a run that failed."""
-    return isinstance(item, dict) and not (item.get("ok", True) and item.get("passed", True))
+    """Return whether an item is a run that failed, or is not well."""
+    return isinstance(item, dict) and not (item.get("ok", True) and item.get("passed", True) and not item.get("cause"))
 
 
 def _fitted(items: Iterable[Any], budget: int) -> list[Any]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Final, TypeVar, get_args
 from pydantic import Field, computed_field, field_serializer
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Question, Scalar, errors_in, escape, few
+from scaffold_torchtune.findings import Finding, Question, Scalar, counted, errors_in, escape, few
 from scaffold_torchtune.models import (
     Answer,
     ChangeKind,
@@ -46,7 +46,7 @@ _NAMED_UNSEEN = 2
 _MOST_GROUPS = 6
 _LONGEST_VALUE = 80
 _TEXT = "the text of setup_finetune.yaml"
-_LONGEST_SUBMIT = 700
+LONGEST_SUBMIT: Final = 700
 _LISTED_LEVELS = 12
 _LONGEST_LEVEL = 40
 
@@ -125,7 +125,7 @@ class ParseResult(StepResult):
 
     def _outcome(self) -> str:
         tuned = sum(run.type == "fine-tuned" for run in self.runs)
-        rows = f"{self.experiment}: {_count(len(self.runs), 'row')}, {tuned} fine-tuned"
+        rows = f"{self.experiment}: {counted(len(self.runs), 'row')}, {tuned} fine-tuned"
         return f"{rows}; {_warnings(self.warnings)}. Nothing was written."
 
 
@@ -215,7 +215,7 @@ class PlanResult(StepResult):
 
     def _outcome(self) -> str:
         varying = ", ".join(self.varying) or "nothing"
-        runs = f"{_count(len(self.runs), 'run')} planned, {len(self.excluded)} left out; varying: {varying}"
+        runs = f"{counted(len(self.runs), 'run')} planned, {len(self.excluded)} left out; varying: {varying}"
         if not self.changes.is_first:
             runs = f"{self.changes.summary}; varying: {varying}"
         return f"{runs}; {_warnings(self.warnings)}. Nothing was written."
@@ -245,8 +245,7 @@ class RenderResult(StepResult):
 
     def _outcome(self) -> str:
         done = f"{self.created} setup_finetune.yaml written, {self.unchanged} already as planned"
-        of_plan = _severities(self.plan_warnings)["warnings"]
-        return f"{done}; {_warnings(self.warnings)} besides the plan's {of_plan}."
+        return f"{done}; {_warnings(self.warnings)} besides the plan's {_severities(self.plan_warnings)['warnings']}."
 
 
 class SetupRun(Model):
@@ -279,9 +278,8 @@ class SetupResult(StepResult):
 
     def _outcome(self) -> str:
         already = sum(run.unchanged for run in self.runs)
-        done = f"{_count(self.processed, 'run')} processed: {self.succeeded} succeeded, {self.failed} failed"
-        done += f"; {already} were done already" if already else ""
-        return f"{done}; {_warnings(self.warnings)}."
+        done = f"{counted(self.processed, 'run')} processed: {self.succeeded} succeeded, {self.failed} failed"
+        return f"{done}{f'; {already} were done already' if already else ''}; {_warnings(self.warnings)}."
 
 
 class ValidatedRun(Model):
@@ -329,7 +327,19 @@ class ValidateResult(StepResult):
     @field_serializer("submit")
     def _command(self, submit: str) -> str:
         """Return a command in any case: a line that is long for many runs is what `submit` does."""
-        return submit if len(submit) <= _LONGEST_SUBMIT else submit_command(self.experiment_dir)
+        return submit if len(submit) <= LONGEST_SUBMIT else submit_command(self.experiment_dir)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict, with how many runs failed: `validation failed: 2 of 36 runs`."""
+        if self.passed:
+            return f"validation passed: {self.planned} of {counted(self.planned, 'run')}"
+        failed, unchecked = self.counts["failed"], self.planned - self.checked
+        parts = [f"{failed} of {counted(self.planned, 'run')}"] if failed else []
+        parts += [f"{unchecked} of {counted(self.planned, 'run')} not checked"] if unchecked else []
+        codes = dict.fromkeys(each.code for each in errors_in(self.findings) if each.code != "nothing-checked")
+        parts += [f"all {counted(self.planned, 'run')} ({few([*codes], _NAMED_CODES)})"] if codes else []
+        return f"validation failed: {', '.join(parts) or 'no run is planned'}"
 
     @property
     def kept_told(self) -> str:
@@ -349,14 +359,14 @@ class ValidateResult(StepResult):
 
     def _outcome(self) -> str:
         found = self.all_findings()
-        counts = f"{self.checked} of {_count(self.planned, 'run')} checked"
         if self.passed:
+            checked = f"{self.checked} of {counted(self.planned, 'run')} checked, every planned value arrived"
             left = f"; {self.left_told}" if self.started else ""
-            return f"PASSED: {counts}, every planned value arrived{self.kept_told}{left}; {_warnings(found)}."
+            return f"PASSED: {checked}{self.kept_told}{left}; {_warnings(found)}."
         codes = Counter(each.code for each in errors_in(found))
         kinds = ", ".join(f"{code} ({count})" for code, count in codes.most_common(_NAMED_CODES))
         more = f" and {len(codes) - _NAMED_CODES} more kinds" if len(codes) > _NAMED_CODES else ""
-        return f"FAILED: {counts}, {self.counts['failed']} with errors: {kinds}{more}."
+        return f"FAILED: {self.verdict.partition(': ')[2]}: {kinds}{more}."
 
 
 class ScaffoldResult(Model):
@@ -374,13 +384,23 @@ class ScaffoldResult(Model):
 
     @field_serializer("submit")
     def _command(self, submit: str) -> str:
-        return submit if len(submit) <= _LONGEST_SUBMIT else submit_command(self.parse.experiment_dir)
+        return submit if len(submit) <= LONGEST_SUBMIT else submit_command(self.parse.experiment_dir)
 
     @property
     def steps(self) -> dict[str, StepResult]:
         """Return the results of the steps by command."""
         named = {"parse": self.parse, "plan": self.plan, "render": self.render, "setup": self.setup}
         return {**named, "validate": self.validation}
+
+    @property
+    def verdict(self) -> str:
+        """The verdict, with how many runs failed in which step: `not ready: setup failed in 1 of 4 runs`."""
+        failed = {run.directory for run in self.setup.runs if not run.ok}
+        if not failed:
+            return self.validation.verdict
+        told = f"not ready: setup failed in {len(failed)} of {counted(self.setup.processed, 'run')}"
+        more = sum(not run.passed and run.directory not in failed for run in self.validation.runs)
+        return f"{told}, validation in {more} more" if more else told
 
     @property
     def logged(self) -> tuple[str, ...]:
@@ -404,12 +424,8 @@ class RefusalError(Model):
     """What to ask the user."""
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
 def _warnings(found: Iterable[Finding]) -> str:
-    return _count(_severities(found)["warnings"], "warning")
+    return counted(_severities(found)["warnings"], "warning")
 
 
 def _severities(found: Iterable[Finding]) -> dict[str, int]:
@@ -457,7 +473,7 @@ def changes_of(found: Sequence[RunChange], *, done: bool = False, replaced: Coll
         replaced: the started runs that are to be replaced.
     """
     if all(each.kind == "new" for each in found):
-        summary = f"{_count(len(found), 'run')}: all new" if found else ""
+        summary = f"{counted(len(found), 'run')}: all new" if found else ""
         return Changes(summary=summary, groups=(), is_first=True)
     numbers = Counter(each.kind for each in found)
     changed = [each for each in found if each.kind == "changed" and each.is_started]
@@ -478,7 +494,7 @@ def changes_of(found: Sequence[RunChange], *, done: bool = False, replaced: Coll
         f"no longer in the table{gone}": numbers["dropped"],
     }
     return Changes(
-        summary=f"{_count(len(found) - numbers['dropped'], 'run')}: "
+        summary=f"{counted(len(found) - numbers['dropped'], 'run')}: "
         + ", ".join(f"{number} {what}" for what, number in parts.items() if number),
         states="" if done else states_told({each.directory: each.state for each in found if each.kind != "dropped"}),
         groups=_groups(found),
@@ -524,7 +540,7 @@ def _by_kind(key: tuple[Any, ...]) -> tuple[int, bool]:
 def change_line(group: ChangedRuns, most: int) -> str:
     """Return what becomes of alike runs in one line: `changed (36 runs: a, ...): epochs 3 -> 5; finished`."""
     told = "; ".join(filter(None, (", ".join(group.fields), group.state)))
-    runs = f"{_count(group.count, 'run')}: " if group.count > 1 else ""
+    runs = f"{counted(group.count, 'run')}: " if group.count > 1 else ""
     return f"{group.what} ({runs}{few(group.runs, most)})" + (f": {told}" if told else "")
 
 
@@ -542,6 +558,15 @@ def _changed_runs(alike: Sequence[RunChange]) -> ChangedRuns:
     )
 
 
+def changed_fields(found: Iterable[RunChange]) -> list[str]:
+    """Return what becomes of values, each once with how many runs: `epochs 3 -> 5 (summary.md:48), 4 runs`."""
+    groups: dict[FieldChange, list[FieldChange]] = {}
+    for run in found:
+        for each, shared in zip(run.fields, run.shared, strict=True):
+            groups.setdefault(shared.unplaced(), []).append(shared if shared != each else each)
+    return [f"{_changed_field(alike)}, {counted(len(alike), 'run')}" for alike in groups.values()]
+
+
 def _changed_field(alike: Sequence[FieldChange]) -> str:
     """Return what becomes of a value in some runs, of several changes the first: `epochs 3 -> 5 (summary.md:48)`."""
     old, new = _old_and_new(alike[0])
@@ -549,7 +574,7 @@ def _changed_field(alike: Sequence[FieldChange]) -> str:
     sources = [each.source for each in alike if each.source and each.source.file and each.source.line]
     lines = dict.fromkeys(str(source.line) for source in sources if source.file == sources[0].file)
     place = f" ({sources[0].file}:{few([*lines], _NAMED_RUNS)})" if sources else ""
-    return f"{alike[0].field} {old} -> {new}{place}" + (f", {_count(others, 'other change')}" if others else "")
+    return f"{alike[0].field} {old} -> {new}{place}" + (f", {counted(others, 'other change')}" if others else "")
 
 
 def _old_and_new(change: FieldChange) -> tuple[str, str]:

@@ -182,6 +182,12 @@ def slurm_seconds(text: str) -> int | None:
     return None
 
 
+def slurm_time(seconds: float) -> str:
+    """Return a time limit in whole minutes in its usual form: `2:00:00`."""
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:00"
+
+
 # --- free text and paths
 
 _MAX_TEXT: Final = 20_000

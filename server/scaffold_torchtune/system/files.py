@@ -271,6 +271,22 @@ class Tree:
                 return None
             raise
 
+    def read_parts(self, path: str, first: int, last: int, *, pieces: int, length: int) -> list[tuple[int, bytes]]:
+        """Return the beginning and the end of a regular file of any size, and evenly spread pieces in between.
+
+        Each part comes with its offset. A file that is hardly longer than all of them is one part. The file may grow
+        in the meantime: parts are those of its size when it was opened.
+        """
+        with self._parent(path, "read") as (fd, name), open_regular(name, follow=False, dir_fd=fd) as stream:
+            file = stream.fileno()
+            size = os.fstat(file).st_size
+            between = size - first - last
+            if between <= 2 * pieces * length:
+                return [(0, os.pread(file, size, 0))]
+            starts = [first + between * number // pieces for number in range(pieces)]
+            wanted = [(0, first), *((start, length) for start in starts), (size - last, last)]
+            return [(start, os.pread(file, most, start)) for start, most in wanted]
+
     def names(self, path: str = "") -> list[str]:
         """Return the sorted names in a directory; none if it does not exist."""
         if path and self.kind(path) is None:

@@ -117,7 +117,7 @@ class ModelEntry:
 
     @property
     def checkpoint_files(self) -> list[str] | dict[str, str]:
-        """Return the value of `checkpointer.checkpoint_files`: names, or a format and the last number if they are many."""
+        """Return the value of `checkpointer.checkpoint_files`: names, or many files' format and last number."""
         if self.files <= _LISTED:
             return self.file_names
         return {"filename_format": "model-{}-of-{}.safetensors", "max_filename": f"{self.files:05}"}

@@ -1,0 +1,538 @@
+"""What the command line prints of each result: what it is about first, then the findings, the verdict and what is next.
+
+Of runs it prints what varies and is not in their names, of many runs their levels; `--all` prints the rest, `--notes`
+the findings that are information only.
+"""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.text import Text
+
+from scaffold_torchtune.cli.printing import (
+    MANY,
+    STYLES,
+    command,
+    cut,
+    fix,
+    grid,
+    groups,
+    names_in,
+    say,
+    table,
+    value,
+)
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Question, Refused, Scalar, alike, counted, escape, few, finding
+from scaffold_torchtune.models import Answer, Readiness, Run, Setting, SourceKind
+from scaffold_torchtune.plan.naming import names_by_varying
+from scaffold_torchtune.results import step_results as results
+
+_MOST_GROUPS: Final = 4
+_FEW: Final = 4
+_ASKED: Final = 8
+_ONLY_SHOWN: Final = frozenset({"--dry-run", "--all", "--notes"})
+_BUNDLED: Final = "bundled"
+_COMMANDS: Final = {"plan-outdated": "scaffold", "not-rendered": "render"}
+"""The command that ends a refusal for a reason, where that is another than what was refused."""
+_WHOLE: Final = "--all shows every run, value and finding"
+
+RunFindings = Iterable[tuple[str, Finding]]
+"""Findings, each with the run that it is about; empty where it is about none."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a person wants to see, and what they typed.
+
+    `whole`: every run, value and finding. `notes`: infos, too. `words` are those of the command line. `documents` are
+    the arguments that name the experiment, for another command.
+    """
+
+    whole: bool = False
+    notes: bool = False
+    words: tuple[str, ...] = ()
+    documents: tuple[str, ...] = ()
+
+    def again(self, name: str = "") -> str:
+        """Return the command once more, or another one of that name with the same options."""
+        options = [word for word in self.words[1:] if word not in _ONLY_SHOWN]
+        return shlex.join(["scaffold-torchtune", name or self.words[0], *options]) if self.words else ""
+
+    def other(self, name: str) -> str:
+        """Return another command for the same experiment."""
+        return shlex.join(["scaffold-torchtune", name, *self.documents]) if self.documents else ""
+
+
+_PLAIN: Final = View()
+
+
+def refusal(out: Console, refused: Refused, view: View = _PLAIN, *, midway: bool = False) -> None:
+    """Print why nothing was done, or why it was stopped midway: each problem with its place and its fix."""
+    say(out, "Stopped midway: " if midway else "Refused: ", refused.message, style="bold red", hang=2)
+    problems = [("", each) for each in refused.problems]
+    groups(out, alike(problems), whole=view.whole, notes=view.notes)
+    for question in refused.ask:
+        if question.add and question.field == "started":
+            say(out, f"  The runs with such a column, in {question.file}, {question.where}:", style="dim")
+            for line in question.add.split("\n"):
+                out.print(Text(escape(line)), soft_wrap=True)
+    _questions(out, refused.ask)
+    found = f"{counts}. " if (counts := _told(problems, view)) else ""
+    stays = "What was written stays. Repeat the command to go on from there."
+    say(out, found, stays if midway else "No run directory or file was changed.", style="bold", hang=2)
+    if refused.problems and not midway:
+        ways = {_COMMANDS.get(each.code, "") for each in refused.problems}
+        if other := ways.pop() if len(ways) == 1 else "":
+            _next(out, view.other(other))
+        else:
+            _next(out, view.again(), ", once that is fixed")
+
+
+def _questions(out: Console, asked: Iterable[Question]) -> None:
+    """Print the values that may be given on the command line instead of in a document."""
+    own = {"setup_script", "started"}  # they have options of their own, which the fix names
+    asked = [each for each in asked if each.field not in own]
+    if asked:
+        say(out, "Values can be given on the command line, too:")
+    for each in asked[:_ASKED]:
+        say(out, f"  --answer {shlex.quote(each.field)}=VALUE  {each.question}", style="dim", hang=4)
+    if len(asked) > _ASKED:
+        say(out, f"  and {len(asked) - _ASKED} more")
+
+
+def result(out: Console, of: BaseModel, view: View = _PLAIN) -> None:
+    """Print any result of a step, as a person reads it."""
+    match of:
+        case results.ParseResult():
+            _parse(out, of, view)
+        case results.PlanResult():
+            _plan(out, of, view)
+        case results.RenderResult():
+            _render(out, of, view)
+        case results.SetupResult():
+            _setup(out, of, view)
+        case results.ValidateResult():
+            _validate(out, of, view)
+        case results.ScaffoldResult():
+            _scaffold(out, of, view)
+        case Readiness():
+            _readiness(out, of, view)
+
+
+def _details(out: Console, found: RunFindings, view: View) -> None:
+    """Print findings, then how many there are of each severity."""
+    found = list(found)
+    groups(out, alike(found), whole=view.whole, notes=view.notes)
+    if told := _told(found, view):
+        say(out, told, hang=2)
+
+
+def _told(found: RunFindings, view: View) -> str:
+    """Return how many findings there are, of the notes which, and how they are shown."""
+    counts = Counter(each.severity for _, each in found)
+    notes = [each for _, each in found if each.severity is Severity.INFO]
+    parts = [
+        counted(counts[severity], name)
+        for severity, name in ((Severity.ERROR, "error"), (Severity.WARNING, "warning"))
+        if counts[severity]
+    ]
+    if notes:
+        shown = "" if view.notes else f" ({_codes(notes)}; --notes shows them)"
+        parts.append(f"{counted(len(notes), 'note')}{shown}")
+    return ", ".join(parts)
+
+
+def _codes(found: Iterable[Finding]) -> str:
+    """Return the codes of findings, each with its number where there are several: `not-seen (2), long-warmup`."""
+    counts = Counter(each.code for each in found)
+    return ", ".join(f"{code} ({count})" if count > 1 else code for code, count in counts.items())
+
+
+def _next(out: Console, line: str, when: str = "") -> None:
+    if line:
+        command(out, f"next{when}: ", line)
+
+
+def _earlier(out: Console, history: str) -> None:
+    """Print where earlier files are kept that were replaced."""
+    if history:
+        say(out, f"{history}; `scaffold-torchtune history` lists them", hang=2)
+
+
+def _parse(out: Console, of: results.ParseResult, view: View) -> None:
+    say(out, f"{of.experiment} in {of.experiment_dir}: {counted(len(of.runs), 'row')}", style="bold", hang=2)
+    runs = of.runs if view.whole else of.runs[:MANY]
+    names = list(dict.fromkeys(name for run in of.runs for name in run.parameters))
+    values = [{name: setting.value for name, setting in run.parameters.items()} for run in of.runs]
+    tuned = [own for run, own in zip(of.runs, values, strict=True) if run.type == "fine-tuned"]
+    same = {name: tuned[0].get(name) for name in names if tuned and _is_same(name, tuned)}
+    if same:
+        say(out, f"in all {len(tuned)} fine-tuned: ", _pairs(same), hang=2)
+    own = [name for name in names if name not in same]
+    in_name = {name for name in own if all(_is_in(run.name, name, each.get(name), {}) for run, each in _both(of))}
+    columns = [name for name in own if name not in in_name]
+    rows = [
+        (str(run.line), run.name, run.type, *(value(each.get(name)) for name in columns))
+        for run, each in zip(runs, values, strict=False)
+    ]
+    table(out, ("line", "run", "type", *columns), rows)
+    if len(runs) < len(of.runs):
+        say(out, f"... and {len(of.runs) - len(runs)} more; --all shows them")
+    settings = [*of.config.items(), *of.environment.items(), *of.template.items()]
+    settings += [(f"model {model.name}", model.path) for model in of.models]
+    settings += [("dataset", of.dataset.path)] if of.dataset else []
+    _settings(out, "setting", settings)
+    _answers(out, of.answers)
+    _details(out, (("", each) for each in of.warnings), view)
+    _next(out, view.again("plan"))
+
+
+def _both(of: results.ParseResult) -> Iterable[tuple[Run, dict[str, Scalar]]]:
+    """Yield the fine-tuned runs with their values."""
+    for run in of.runs:
+        if run.type == "fine-tuned":
+            yield run, {name: setting.value for name, setting in run.parameters.items()}
+
+
+def _is_same(name: str, runs: Sequence[Mapping[str, Scalar]]) -> bool:
+    return len({(type(own.get(name)), own.get(name)) for own in runs}) == 1
+
+
+def _is_in(directory: str, name: str, of: Scalar, legend: Mapping[str, str]) -> bool:
+    """Return whether a run's name says a value, as a part between underscores: `rank8` of `rank8_lr1e-5`."""
+    (part,) = names_by_varying((name,), [{name: of}], legend).names
+    return f"_{part}_" in f"_{directory}_"
+
+
+def _pairs(values: Mapping[str, Scalar]) -> str:
+    return ", ".join(f"{name} {value(of) or 'nothing'}" for name, of in values.items())
+
+
+def _settings(out: Console, title: str, settings: Iterable[tuple[str, Setting]]) -> None:
+    """Print settings with their values and sources."""
+    rows = ((name, value(setting.value), str(setting.source)) for name, setting in settings)
+    table(out, (title, "value", "from"), rows)
+
+
+_WOULD: Final = {
+    "new": "new",
+    "changed": "would change",
+    "kept": "kept as started",
+    "dropped": "no longer in the table",
+}
+_DONE: Final = _WOULD | {"changed": "changed"}
+
+
+def _changes(out: Console, of: results.Changes | None, words: Mapping[str, str], *, whole: bool = False) -> None:
+    """Print what becomes of runs that were scaffolded before: numbers, then all that is not unchanged."""
+    if of is None or of.is_first:
+        return
+    say(out, of.summary, style="bold", hang=2)
+    if words is _WOULD:
+        say(out, f"states: {of.states}", hang=2)
+    told = ""
+    changed = [group for group in of.groups if group.what != "dropped"]
+    for group in changed if whole else changed[:_MOST_GROUPS]:
+        told = _group(out, group, words[group.what], told, whole=whole)
+    if left := [] if whole else changed[_MOST_GROUPS:]:
+        say(out, f"  and {sum(group.count for group in left)} runs in {len(left)} more groups; --all shows them")
+    _dropped(out, [group for group in of.groups if group.what == "dropped"], words["dropped"], whole=whole)
+
+
+def _group(out: Console, group: results.ChangedRuns, what: str, before: str, *, whole: bool) -> str:
+    """Print what becomes of alike runs: `3 would change, though started: epochs 3 -> 5`, their names, their state.
+
+    Returns the changes, which are not told again where they are those of the group `before`.
+    """
+    started = ", though started" if group.started and group.what == "changed" else ""
+    head = f"  {group.count} {what}{started}: "
+    if not group.fields:
+        say(out, head, names_in(group.runs, out.width - len(head), whole=whole), hang=4)
+        return ""
+    told = few(group.fields, len(group.fields) if whole else _FEW)
+    say(out, head, "the same" if told == before else told, hang=4)
+    say(out, f"    {names_in(group.runs, out.width - 4, whole=whole)}", hang=4)
+    if group.started:
+        say(out, f"    {group.state}", hang=4)
+    return told
+
+
+def _dropped(out: Console, dropped: Sequence[results.ChangedRuns], what: str, *, whole: bool) -> None:
+    """Print the runs that the table has no more, in a block that their states split."""
+    if len(dropped) == 1 and " (" not in dropped[0].state:
+        head = f"  {dropped[0].count} {what}, {dropped[0].state}: "
+        say(out, head, names_in(dropped[0].runs, out.width - len(head), whole=whole), hang=4)
+        return
+    if dropped:
+        say(out, f"  {sum(group.count for group in dropped)} {what}:")
+    for group in dropped:
+        state, _, evidence = group.state.partition(" (")
+        head = f"    {group.count} {state}: "
+        names = names_in(group.runs, out.width - len(head), whole=whole)
+        say(out, head, names, f" ({evidence}" if evidence else "", hang=6)
+
+
+def _plan(out: Console, of: results.PlanResult, view: View) -> None:
+    """Print a plan; where runs were scaffolded before, what becomes of them, and all else where the whole is wanted."""
+    unsettled = any(each.code == "started-run" for each in of.warnings)
+    if of.changes.is_first:
+        say(out, of.changes.summary, style="bold", hang=2)
+    else:
+        _changes(out, of.changes, _WOULD, whole=view.whole)
+    if of.changes.is_first or view.whole:
+        _design(out, of, view)
+        if view.whole:
+            _sourced(out, of)
+        else:
+            chosen = {name: each.value for name, each in of.common.items() if name not in of.defaults}
+            say(out, "all runs: ", _pairs({n: v for n, v in chosen.items() if v not in {None, ""}}), hang=2)
+        if of.defaults:
+            say(out, "defaults that nobody chose: ", _pairs(of.defaults), hang=2)
+        _answers(out, of.answers)
+        _details(out, (("", each) for each in of.warnings), view)
+    else:
+        _ahead(out, of)
+    _next(out, view.again("scaffold"), ", once that is settled" if unsettled else "")
+
+
+def _sourced(out: Console, of: results.PlanResult) -> None:
+    """Print where each value comes from."""
+    if sources := _sources(of.runs):
+        table(out, ("differs by run", "from"), sources.items())
+    _settings(out, "all runs", ((name, each) for name, each in of.common.items() if name not in of.defaults))
+
+
+def _ahead(out: Console, of: results.PlanResult) -> None:
+    """Print what stands in the way of a change, the warnings that the plan before had not, and how many it had."""
+    asked = [each for each in of.warnings if each.code == "started-run"]
+    _answers(out, of.answers)
+    for each in asked:
+        say(out, each.message, style=STYLES[each.severity], hang=2)
+        fix(out, f"  {each.fix}", hang=2)
+    warnings = [each for each in of.warnings if each.severity is not Severity.INFO and each not in asked]
+    new = [each for each in warnings if each not in of.told]
+    counts = [f"{len(new)} new"] if new else []
+    counts += (
+        [f"{len(warnings) - len(new)} as before ({_codes(each for each in warnings if each in of.told)})"]
+        if len(warnings) > len(new)
+        else []
+    )
+    say(out, f"warnings: {', '.join(counts) or 'none'}", style=STYLES[Severity.WARNING] if new else "", hang=2)
+    for each in new[:_FEW]:
+        code = f" [{each.code}]"
+        say(out, f"  {cut(each.message, out.width - 2 - len(code))}{code}")
+    if len(new) > _FEW:
+        say(out, f"  and {len(new) - _FEW} more")
+    say(out, _WHOLE, style="dim")
+
+
+def _design(out: Console, of: results.PlanResult, view: View, *, with_same: bool = False) -> None:
+    """Print what varies and what follows from it, the rows that are left out, and the runs."""
+    varying = [f"{name} ({levels})" if (levels := of.levels.get(name)) else name for name in of.varying]
+    say(out, "varying: ", ", ".join(varying) or "nothing", hang=2)
+    if follows := _follows(of.runs):
+        say(out, "follows: ", ", ".join(f"{name} = {rule}" for name, rule in follows.items()), hang=2)
+    for name, text in of.legend.items():
+        say(out, f"{name}: {text}", hang=2)
+    if of.setup != _BUNDLED:
+        say(out, f"setup script: {of.setup}", hang=2)
+    for row in of.excluded:
+        say(out, f"left out: {row.name} ({row.reason})", hang=2)
+    _runs(out, of, frozenset(follows), view, with_same=with_same)
+
+
+def _follows(runs: Iterable[results.RunPlan]) -> dict[str, str]:
+    """Return the rule of each value that follows from others by the same rule in all runs."""
+    rules: dict[str, set[str]] = {}
+    for run in runs:
+        for name in run.derived:
+            source = run.sources.get(name)
+            rules.setdefault(name, set()).add((source.note or "") if source else "")
+    return {name: next(iter(notes)) for name, notes in rules.items() if len(notes) == 1 and "" not in notes}
+
+
+def _runs(out: Console, of: results.PlanResult, follows: frozenset[str], view: View, *, with_same: bool) -> None:
+    """Print runs with the values that vary among them and that their names do not say; of many only how many."""
+    runs = of.runs
+    by_run = [(run, run.parameters | run.derived) for run in runs]
+    names = list(dict.fromkeys(name for _, values in by_run for name in values))
+    same = {n: by_run[0][1].get(n) for n in names if len(runs) > 1 and _is_same(n, [each for _, each in by_run])}
+    if same and with_same:
+        say(out, f"in all {len(runs)}: ", _pairs(same), hang=2)
+    if len(runs) > MANY and not view.whole:
+        say(out, f"directories: {of.pattern}, such as {runs[0].directory}; --all lists all {len(runs)}", hang=2)
+        return
+    left = {*same, *of.common} | ({*follows} if not view.whole else set())
+    columns = [name for name in names if name not in left and not _all_named(name, by_run, of.legend)]
+    if len(runs) == 1 and not view.whole:
+        columns = []
+    out.print()
+    if columns or view.whole:
+        rows = (
+            [run.directory, *(value(own.get(name)) for name in columns), *([str(run.line)] if view.whole else [])]
+            for run, own in by_run
+        )
+        table(out, ("directory", *columns, *(["line"] if view.whole else [])), rows)
+    else:
+        grid(out, [run.directory for run in runs])
+    out.print()
+
+
+def _all_named(
+    name: str, runs: Iterable[tuple[results.RunPlan, Mapping[str, Scalar]]], legend: Mapping[str, str]
+) -> bool:
+    return all(_is_in(run.directory, name, own.get(name), legend) for run, own in runs)
+
+
+def _answers(out: Console, found: Iterable[Answer]) -> None:
+    """Print the user's answers, and the line that would give each in a document."""
+    for one in found:
+        said = f"answered: {one.field} is {value(one.value)}; to keep it, write in {one.file}, {one.where}: {one.add}"
+        say(out, said, hang=2)
+
+
+def _sources(runs: Iterable[results.RunPlan]) -> dict[str, str]:
+    """Return where each value stands that differs by run: its row, or a few of the places and how many more."""
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for name, source in run.sources.items():
+            own = source.kind is SourceKind.ROW and source.line == run.line and source.note
+            text = f"the run's row, {source.note}" if own else str(source)
+            found.setdefault(name, {}).setdefault(text)
+    more = "; and {} more (--json --all shows all)"
+    return {name: few([*texts], _FEW, between="; ", more=more) for name, texts in found.items()}
+
+
+def _render(out: Console, of: results.RenderResult, view: View) -> None:
+    _changes(out, of.changes, _DONE)
+    _earlier(out, of.history)
+    _details(out, (("", each) for each in (*of.plan_warnings, *of.warnings)), view)
+    say(out, f"{of.created} setup_finetune.yaml written, {of.unchanged} already as planned", style="bold")
+    _next(out, view.other("setup"))
+
+
+def _setup(out: Console, of: results.SetupResult, view: View) -> None:
+    scripts = [run for run in of.runs if run.seconds is not None and not run.unchanged]
+    if scripts and (view.whole or len(of.runs) <= MANY):
+        rows = ((run.directory, _word(run), value(run.status), value(run.seconds)) for run in of.runs if run in scripts)
+        table(out, ("directory", "setup", "status", "seconds"), rows)
+    _earlier(out, of.history)
+    _details(out, [*(("", each) for each in of.warnings), *_failures(of)], view)
+    if of.failed:
+        say(out, Text("setup failed", style="bold red"), f": {of.failed} of {counted(of.processed, 'run')}")
+    else:
+        unchanged = sum(run.unchanged for run in of.runs)
+        done = f", {unchanged} of them done before" if unchanged else ""
+        say(out, Text("setup done", style="bold green"), f": {counted(of.processed, 'run')}{done}")
+    _next(out, view.other("validate") if not of.failed else view.again(), ", once that is fixed" if of.failed else "")
+
+
+def _word(run: results.SetupRun) -> Text:
+    return Text("ok", style="green") if run.ok else Text("FAILED", style="bold red")
+
+
+def _failures(of: results.SetupResult) -> Iterable[tuple[str, Finding]]:
+    """Yield why the setup of runs failed, and what to do."""
+    for run in (run for run in of.runs if not run.ok):
+        cause = f"; likely cause: {run.cause}" if run.cause else ""
+        message = f"setup failed in {run.directory}: {run.reason}{cause}"
+        todo = run.fix or "correct the cause, then scaffold again"
+        yield run.directory, finding("setup-failed", message, file=run.output or None, fix=todo)
+
+
+_CONSEQUENCES: Final = frozenset({"setup-failed", "missing-file"})
+"""What validation finds of a run whose setup has just failed, and which the failure itself tells."""
+
+
+def _verdict_on_runs(of: results.ValidateResult) -> RunFindings:
+    return ((run.directory, each) for run in of.runs for each in run.findings)
+
+
+def _validate(out: Console, of: results.ValidateResult, view: View) -> None:
+    _details(out, [*(("", each) for each in of.findings), *_verdict_on_runs(of)], view)
+    style = "bold green" if of.passed else "bold red"
+    say(out, Text(of.verdict, style=style), of.kept_told, hang=2)
+    _submission(out, of, of.submit, view)
+    if not of.passed:
+        _next(out, view.other("scaffold"), ", once that is fixed")
+
+
+_STATES: Final = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+
+
+def _readiness(out: Console, of: Readiness, view: View) -> None:
+    rows = []
+    for check in sorted(of.checks, key=lambda each: [*_STATES].index(each.state)):
+        found = Text(check.found)
+        if check.fix:
+            found.append(f"\nfix: {check.fix}", style="dim")
+        rows.append((Text(check.state, style=_STATES[check.state]), check.name, found))
+    table(out, ("", "looked at", "found"), rows)
+    counts = Counter(check.state for check in of.checks)
+    warned = f", {counted(counts['warning'], 'warning')}" if counts["warning"] else ""
+    verdict = "ready" if of.ready else "not ready"
+    problems = f": {counted(counts['problem'], 'problem')}{warned}" if not of.ready else warned.replace(", ", ": ", 1)
+    say(out, f"{verdict}{problems}", style="bold green" if of.ready else "bold red")
+    if not of.ready:
+        _next(out, view.again(), ", once that is fixed")
+
+
+def _is_known(found: Finding, plan: results.PlanResult) -> bool:
+    """Return whether a finding is only counted: an earlier scaffold told it, or `changes` and the verdict do."""
+    if plan.changes.is_first:
+        return False
+    return found in plan.told or found.severity is Severity.INFO or found.code in {"kept-run", "left-over-run"}
+
+
+def _scaffold(out: Console, of: results.ScaffoldResult, view: View) -> None:
+    say(out, f"{of.parse.experiment} in {of.parse.experiment_dir}", style="bold", hang=2)
+    _changes(out, of.render.changes or of.plan.changes, _DONE, whole=view.whole)
+    if of.plan.changes.is_first or view.whole:
+        _design(out, of.plan, view, with_same=True)
+    _answers(out, of.plan.answers)
+    _details(out, _of_all_steps(out, of, view), view)
+    for history in (of.render.history, of.setup.history):
+        _earlier(out, history)
+    say(out, Text(of.verdict, style="bold green" if of.ok else "bold red"), of.validation.kept_told, hang=2)
+    if of.unchanged:
+        say(out, "Already up to date: nothing was changed.")
+    say(out, f"log: {of.log}", hang=2)
+    _submission(out, of.validation, of.submit, view)
+    if not of.ok:
+        _next(out, view.again(), ", once that is fixed")
+
+
+def _of_all_steps(out: Console, of: results.ScaffoldResult, view: View) -> list[tuple[str, Finding]]:
+    """Return the findings of all steps that are printed, each once; prints which an earlier scaffold printed."""
+    earlier = dict.fromkeys((*of.render.plan_warnings, *of.render.warnings, *of.setup.warnings))
+    whole = [*earlier, *(each for each in of.validation.findings if each not in earlier)]
+    known = [] if view.whole else [each for each in whole if _is_known(each, of.plan)]
+    if known:
+        say(out, f"as before: {_codes(known)}; {_WHOLE}", style="dim", hang=2)
+    failed = {run.directory for run in of.setup.runs if not run.ok}
+    of_runs = [
+        (run, each)
+        for run, each in _verdict_on_runs(of.validation)
+        if not (run in failed and each.code in _CONSEQUENCES)
+    ]
+    return [*(("", each) for each in whole if each not in known), *of_runs, *_failures(of.setup)]
+
+
+def _submission(out: Console, of: results.ValidateResult, submit: str, view: View) -> None:
+    """Print how far the runs have come, which of them the line that submits leaves out, and that line."""
+    if of.started:
+        say(out, f"states: {of.states}", hang=2)
+        left_out = names_in(of.started, 3 * out.width // 2, whole=False)
+        say(out, f"not to submit, as started: {left_out}" if submit else of.left_told, hang=2)
+    if submit:
+        is_short = view.whole or not out.is_terminal or len(submit) <= results.LONGEST_SUBMIT
+        where = "the last line that `grep 'Submit with:' scaffold.log` prints (--all shows it)"
+        out.print(Text(f"submit with: {submit if is_short else where}"), soft_wrap=True)  # to be copied: never broken
+    if of.tracking:
+        out.print(Text(of.tracking), soft_wrap=True)  # its command is to be copied

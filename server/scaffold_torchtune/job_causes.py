@@ -1,0 +1,467 @@
+"""Causes of failed jobs: tables of the texts that programs print, and the fix of each, with the run's own values.
+
+A text that is in no table is no cause: then state, exit status and last lines are shown.
+"""
+
+import functools
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from scaffold_torchtune.findings import Finding, counted, escape, finding, shown
+from scaffold_torchtune.job_output import SLURM, JobOutput, OutputLine, Raised
+
+
+class Sign(NamedTuple):
+    """A text that a program prints of a cause; `source` is where that text comes from.
+
+    A pattern of an exception is matched from the beginning of `TYPE: MESSAGE`, `frames` within `FILE FUNCTION`
+    of one that its traceback goes through; one of another line from the beginning of the line.
+    """
+
+    code: str
+    pattern: str
+    source: str
+    frames: str = ""
+
+
+_SPACE: Final = r"(?:No space left on device|Disk quota exceeded)"
+_SAFETENSORS: Final = r"(?:safetensors\._)?safetensors_rust\.SafetensorError: "
+_BUNDLED: Final = "templates/finetune.slurm.j2"
+_BASH: Final = "bash: execute_cmd.c, builtins/source.def, and the messages of strerror(3)"
+
+RAISED: Final = (
+    Sign("job-gpu-memory", r"(?:torch\.)?(?:cuda\.)?OutOfMemoryError: (?:CUDA|HIP) out of memory", "torch: c10/cuda/CUDACachingAllocator.cpp"),
+    Sign("job-gpu-memory", r"RuntimeError: (?:CUDA|HIP) out of memory", "torch before 1.13: CUDACachingAllocator.cpp"),
+    Sign("job-gpu-memory", r"(?:RuntimeError|torch\.AcceleratorError): CUDA error: out of memory", "CUDA: cudaErrorMemoryAllocation, by torch: c10/cuda/CUDAException.cpp"),
+    Sign("job-gpu-memory", r"RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED", "torch: aten/src/ATen/cuda/CUDABlas.cpp"),
+    Sign("job-gpu-memory", r"(?:torch\.distributed\.DistBackendError|RuntimeError): NCCL .{0,2000}(?:Cuda failure (?:2 )?'out of memory'|Failed to CUDA calloc)", "NCCL: src/include/checks.h, alloc.h"),
+    Sign("job-node-memory", r"(?:MemoryError\b|numpy\.[a-z_.]{1,60}_ArrayMemoryError: Unable to allocate)", "Python and numpy: MemoryError"),
+    Sign("job-node-memory", r"OSError: \[Errno 12\] Cannot allocate memory", "errno(3): ENOMEM"),
+    Sign("job-node-memory", r"RuntimeError: \[enforce fail at alloc_cpu\.cpp:[0-9]{1,6}\]", "torch: c10/core/impl/alloc_cpu.cpp"),
+    Sign("job-no-space", r"[A-Za-z_.]{0,100}(?:OSError|IOError): \[Errno (?:28|122)\]", "errno(3): ENOSPC, EDQUOT"),
+    Sign("job-no-space", rf"{_SAFETENSORS}.{{0,500}}{_SPACE}", "safetensors: bindings/python, of an error of Rust's std::io"),
+    Sign("job-not-writable", r"OSError: \[Errno 30\] Read-only file system", "errno(3): EROFS"),
+    Sign("job-not-writable", r"(?:PermissionError|FileNotFoundError|NotADirectoryError|FileExistsError): \[Errno", "Python: pathlib and os, of the directory of outputs", r" (?:save_\w+|_?make_?dirs?|mkdir)$"),
+    Sign("job-wandb", r"wandb\.(?:sdk\.)?(?:errors\.)?(?:errors\.)?(?:[a-z_]+\.)*(?:UsageError: (?:api_key not configured|No API key configured)|AuthenticationError|CommError)", "wandb: sdk/lib/wbauth/authenticate.py, errors/errors.py"),
+    Sign("job-config", r"torchtune\.config\._errors\.(?:InstantiationError|ConfigError)", "torchtune: config/_errors.py"),
+    Sign("job-config", r"omegaconf\.errors\.", "omegaconf: errors.py"),
+    Sign("job-config", r"TypeError: .{1,300} got an unexpected keyword argument|TypeError: .{1,300} missing [0-9]{1,3} required", "torchtune: config/_instantiate.py calls the component", r"torchtune/config/_instantiate\.py _create_component$"),
+    Sign("job-network", r"(?:requests\.exceptions\.|urllib3\.exceptions\.|httpx\.|aiohttp\.[a-z_.]{0,40})(?:ConnectionError|MaxRetryError|NewConnectionError|ConnectError|ConnectTimeout|ProxyError|ReadTimeout|SSLError|ClientConnectorError)", "requests, urllib3, httpx, aiohttp"),
+    Sign("job-network", r"huggingface_hub\.(?:errors|utils\._errors|file_download)\.(?:LocalEntryNotFoundError|OfflineModeIsEnabled)", "huggingface_hub: errors.py"),
+    Sign("job-network", r"ConnectionError: (?:Couldn't reach|Cannot reach|\(MaxRetryError)", "datasets: load.py"),
+    Sign("job-network", r"socket\.gaierror: \[Errno -[0-9]{1,3}\]", "Python: socket, getaddrinfo(3)"),
+    Sign("job-gpu-unusable", r"RuntimeError: (?:Found no NVIDIA driver|The NVIDIA driver on your system is too old|No CUDA GPUs are available|Unexpected error from cudaGetDeviceCount|CUDA unknown error|CUDA driver initialization failed)", "torch: c10/cuda/CUDAFunctions.cpp"),
+    Sign("job-gpu-unusable", r"(?:RuntimeError|torch\.AcceleratorError): CUDA error: (?:no kernel image is available|no CUDA-capable device|invalid device ordinal|CUDA-capable device\(s\) is/are busy|uncorrectable ECC error|unknown error|CUDA driver version is insufficient|system not yet initialized|GPU has fallen|uncorrectable NVLink|.{0,60}hardware)", "CUDA: cudaGetErrorString"),
+    Sign("job-gpu-unusable", r"AssertionError: Torch not compiled with CUDA enabled", "torch: cuda/__init__.py"),
+    Sign("job-gpu-unusable", r"RuntimeError: bf16 precision was requested but not available on this hardware", "torchtune: training/precision.py"),
+    Sign("job-gpu-unusable", r"RuntimeError: The local rank is larger than the number of available ", "torchtune: utils/_device.py"),
+    Sign("job-config", r"ImportError: No module named ", "torchtune: _cli/run.py runs a recipe that it does not know as a module", r"^<frozen runpy> _get_module_details$"),
+    Sign("job-environment", r"(?:ModuleNotFoundError|ImportError)\b", "Python: importlib; torchtune raises ImportError where wandb is not installed"),
+    Sign("job-environment", r"OSError: [^ ]{1,300}\.so[0-9.]{0,20}: cannot open shared object file", "dlopen(3), by ctypes"),
+    Sign("job-checkpoint", _SAFETENSORS, "safetensors: bindings/python"),
+    Sign("job-checkpoint", r"(?:AssertionError|ValueError): ", "torchtune: modules/peft/_utils.py", r"torchtune/modules/peft/_utils\.py validate_\w+$"),
+    Sign("job-checkpoint", r"RuntimeError: Error\(s\) in loading state_dict for ", "torch: nn/modules/module.py, load_state_dict"),
+    Sign("job-checkpoint", r"(?:ValueError|FileNotFoundError|OSError|NotADirectoryError|KeyError|RuntimeError|Exception|_pickle\.UnpicklingError|json\.decoder\.JSONDecodeError|IsADirectoryError|PermissionError|AttributeError|TypeError)\b", "torchtune: training/checkpointing", r"torchtune/training/checkpointing/.{1,60} (?:__init__|load_checkpoint|get_\w+|from_\w+|safe_torch_load|_?validate\w*)$"),
+    Sign("job-checkpoint", r"(?:FileNotFoundError|OSError|RuntimeError|KeyError|ValueError|json\.decoder\.JSONDecodeError|PermissionError|NotADirectoryError|IsADirectoryError)\b", "torchtune: the tokenizer of a model reads its files", r"torchtune/(?:models/\w+/_tokenizer|modules/(?:transforms/)?tokenizers/\w+)\.py __init__$"),
+    Sign("job-data", r"(?:datasets\.(?:exceptions|builder|data_files|utils\.[a-z_]+|arrow_writer)\.\w+|pyarrow\.lib\.Arrow\w+)\b", "datasets: exceptions.py; pyarrow"),
+    Sign("job-data", r"[A-Za-z_][A-Za-z0-9_.]{0,100}", "torchtune: datasets, data, and the library datasets", r"(?:/torchtune/(?:datasets|data)/|site-packages/datasets/|dist-packages/datasets/)"),
+)  # fmt: skip
+"""Exceptions that end a training. Of several in one chain, the first row of this table that fits is the cause."""
+
+PRINTED: Final = (
+    Sign("job-node-memory", SLURM + r"Detected [0-9]{1,9} oom[_-]kill event", "Slurm: plugins/task/cgroup/task_cgroup_memory.c"),
+    Sign("job-node-memory", SLURM + r".{0,200}[Ee]xceeded (?:job |step |virtual )?memory limit", "Slurm: common/slurm_jobacct_gather.c"),
+    Sign("job-node-memory", r"srun: error: .{1,200}: tasks? [0-9,-]{1,100}: Out Of Memory", "Slurm: srun/libsrun/launch.c"),
+    Sign("job-environment", r"cannot (?:load the module|activate the (?:conda|virtual) environment) |cannot find conda$", _BUNDLED),
+    Sign("job-environment", r"finetune\.yaml is not in .{1,1000}: submit this job from its run directory", _BUNDLED),
+    Sign("job-environment", r"Lmod has detected the following error:", "Lmod: src/LmodError.lua"),
+    Sign("job-environment", r"(?:ERROR: |.{0,60}ModuleCmd_Load\.c\([0-9]{1,6}\):ERROR:[0-9]{1,6}: )Unable to locate a modulefile for ", "Environment Modules: tcl/report.tcl.in; of 3.2 ModuleCmd_Load.c"),
+    Sign("job-environment", r"(?:EnvironmentNameNotFound|EnvironmentLocationNotFound|CondaError|CommandNotFoundError|NoWritableEnvsDirError): ", "conda: exceptions.py"),
+    Sign("job-environment", r"(?:critical libmamba|error\s{1,4}libmamba) ", "mamba and micromamba: libmamba/src"),
+    Sign("job-environment", r"(?:/[^ :]{1,1000}|bash|-bash|sh|slurm_script): (?:(?:line )?[0-9]{1,9}: )?[^ ]{1,500}: (?:command not found|not found)$", _BASH),
+    Sign("job-environment", r"/[^ :]{1,1000}: line [0-9]{1,9}: [^ ]{1,1000}/(?:activate|conda\.sh|init/bash|profile): No such file or directory$", _BASH),
+    Sign("job-environment", SLURM + r"execve\(\): .{1,500}: No such file or directory", "Slurm: slurmd/slurmstepd/task.c"),
+    Sign("job-no-space", rf"(?:/[^ ]{{0,500}}: line [0-9]{{1,9}}: |mkdir: cannot create directory |cp: |tee: |tar: |cat: ).{{0,1000}}: {_SPACE}$", "coreutils and bash: strerror(3)"),
+    Sign("job-not-writable", r"mkdir: cannot create directory .{1,1000}: (?:Permission denied|Read-only file system)$", "coreutils: mkdir.c"),
+    Sign("job-config", r"tune run: error: ", "torchtune: _cli/run.py, argparse"),
+)  # fmt: skip
+"""Beginnings of lines that programs other than Python print when they end a job."""
+
+_CANCELLED: Final = SLURM + r"\*\*\* (?:JOB|STEP) .{1,200} CANCELLED AT [0-9T:.-]{10,40}"
+ENDED: Final = (
+    Sign("job-time-limit", _CANCELLED + " DUE TO TIME LIMIT", "Slurm: slurmd/slurmstepd/req.c"),
+    Sign("job-preempted", _CANCELLED + " DUE TO PREEMPTION", "Slurm: slurmd/slurmstepd/req.c"),
+    Sign("job-node-failure", _CANCELLED + " DUE TO NODE FAILURE", "Slurm: slurmd/slurmstepd/req.c"),
+    Sign("job-node-failure", SLURM + r"\*\*\* .{1,200} UNCORRECTABLE MEMORY ERROR", "Slurm: slurmd/slurmstepd/req.c"),
+    Sign("job-cancelled", _CANCELLED + r" (?:\*\*\*|DUE to SIGNAL)", "Slurm: slurmd/slurmstepd/req.c"),
+)  # fmt: skip
+"""Lines of slurmstepd when SLURM ends a job."""
+
+ENDED_BY_SLURM: Final = frozenset(sign.code for sign in ENDED)
+
+CONNECTED: Final = (
+    Sign("job-nccl", r"(?:torch\.distributed\.Dist(?:Backend|Network|Store|)Error|RuntimeError): .{0,2000}(?:NCCL|ncclUnhandled|ncclSystem|ncclInternal|ncclRemote|EADDRINUSE|[Tt]imed out|[Cc]onnection (?:reset|closed|refused)|failed to recv)", "torch: distributed/c10d"),
+    Sign("job-nccl", r"torch\.distributed\.elastic\.rendezvous\.api\.Rendezvous\w{0,40}Error", "torch: distributed/elastic/rendezvous/api.py"),
+)  # fmt: skip
+"""Exceptions of the connection between processes, mostly a consequence of one that ended."""
+
+WATCHED: Final = (
+    Sign("job-nccl", r"\[[EF][0-9 :.]{0,40}ProcessGroupNCCL\.cpp:[0-9]{1,6}\] .{0,200}(?:Watchdog caught collective operation timeout|watchdog thread terminated|detected by watchdog)", "torch: distributed/c10d/ProcessGroupNCCL.cpp"),
+    Sign("job-nccl", r"  what\(\):  .{0,300}(?:NCCL|Watchdog|watchdog)", "torch: distributed/c10d/ProcessGroupNCCL.cpp, by std::terminate"),
+)  # fmt: skip
+
+STATES: Final = {
+    "TIMEOUT": "job-time-limit",
+    "OUT_OF_MEMORY": "job-node-memory",
+    "CANCELLED": "job-cancelled",
+    "NODE_FAIL": "job-node-failure",
+    "BOOT_FAIL": "job-node-failure",
+    "LAUNCH_FAILED": "job-node-failure",
+    "PREEMPTED": "job-preempted",
+}
+"""Causes that the state of a job names by itself (sacct(1), JOB STATE CODES)."""
+
+
+class Symptom(NamedTuple):
+    """A sign of a cause that was found: its code and line; the line is empty where only the state of the job shows it."""
+
+    code: str
+    line: str = ""
+
+
+def symptom(output: JobOutput | None, job_state: str = "") -> Symptom | None:
+    """Return what ended a job, by its output and its state as SLURM names it; None where nothing says it plainly.
+
+    What ends a training counts before how SLURM ends a job, unless it is printed after that: a job whose process died
+    may hang until its time is over. What breaks between processes counts only where nothing else is found before it.
+    """
+    found = _found(output) if output else []
+    if job_state == "OUT_OF_MEMORY":
+        return next((each for _, each in found if each.code == "job-node-memory"), Symptom("job-node-memory"))
+    if found:
+        return found[0][1]
+    return Symptom(STATES[job_state]) if job_state in STATES else None
+
+
+def _found(output: JobOutput) -> list[tuple[tuple[int, int], Symptom]]:
+    """Return symptoms with their rank and place, best first."""
+    ends = [*_from_lines(output.end, ENDED)]
+    ended = min((at for at, *_ in ends), default=None)
+    found: list[tuple[tuple[int, int], Symptom]] = []
+    for at, code, text in (*_from_exceptions(output.raised, RAISED), *_from_lines(output.end, PRINTED)):
+        late = ended is not None and at > ended and code != "job-node-memory"
+        found.append(((2 if late else 0, at), Symptom(code, text)))
+    found += [((1, at), Symptom(code, text)) for at, code, text in ends]
+    for at, code, text in (*_from_exceptions(output.raised, CONNECTED), *_from_lines(output.end, WATCHED)):
+        found.append(((1, at), Symptom(code, text)))
+    return sorted(found)
+
+
+def _from_lines(lines: Sequence[OutputLine], signs: tuple[Sign, ...]) -> Iterator[tuple[int, str, str]]:
+    any_of = _any_of(signs)
+    for line in lines:
+        if any_of.match(line.text):
+            yield line.at, next(sign.code for sign in signs if re.match(sign.pattern, line.text)), line.text
+
+
+@functools.cache
+def _any_of(signs: tuple[Sign, ...]) -> re.Pattern[str]:
+    """Return one pattern for all signs: most lines are none of them."""
+    return re.compile("|".join(f"(?:{sign.pattern})" for sign in signs))
+
+
+def _from_exceptions(raised: Sequence[Raised], signs: Sequence[Sign]) -> Iterator[tuple[int, str, str]]:
+    """Yield of each chain of exceptions what the first sign of the table says that fits one of them."""
+    chains: dict[int, list[Raised]] = {}
+    for each in raised:
+        chains.setdefault(each.chain, []).append(each)
+    for at, chain in chains.items():
+        if code := next((sign.code for sign in signs for each in chain if _fits(sign, each)), None):
+            alike = [sign for sign in signs if sign.code == code]
+            root = next(each for each in chain if any(_fits(sign, each) for sign in alike))
+            yield at, code, root.text
+
+
+def _fits(sign: Sign, raised: Raised) -> bool:
+    if re.match(sign.pattern, raised.text) is None:
+        return False
+    return not sign.frames or any(re.search(sign.frames, frame) for frame in raised.frames)
+
+
+@dataclass(frozen=True)
+class JobEnd:
+    """A job as SLURM describes it: id, state, exit status as sacct has it (`1:0`), seconds that it ran and may run."""
+
+    id: str = ""
+    state: str = ""
+    exit_code: str = ""
+    elapsed: int | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Requested:
+    """The requests of a run, as its files have them; None where they have none.
+
+    `experiment` and `run` are its directories. `places` says where documents give a setting: ` (summary.md:22)`.
+    """
+
+    experiment: str
+    run: str
+    output: str = ""
+    batch_size: int = 1
+    accumulation: int = 1
+    gpus: int = 1
+    max_seq_len: int | None = None
+    checkpointing: bool | None = None
+    lr: float | None = None
+    epochs: int = 1
+    memory: str = ""
+    time: int | None = None
+    resumes: bool = False
+    environment: str = ""
+    model: str = ""
+    data: str = ""
+    output_dir: str = ""
+    places: Mapping[str, str] | None = None
+
+    def place(self, setting: str) -> str:
+        """Return where documents give a setting, in parentheses; nothing where none does."""
+        found = (self.places or {}).get(setting, "")
+        return f" ({found})" if found else ""
+
+    @property
+    def again(self) -> str:
+        """The fix where the run can be submitted as it is."""
+        where = shlex.quote(self.experiment)
+        return f"submit it again: scaffold-torchtune submit {where} --failed --only {self.run}"
+
+    @property
+    def after(self) -> str:
+        """The end of a fix that changes the documents."""
+        return f"; then scaffold with --started replace={self.run}, and submit it again"
+
+
+def cause(found: Symptom, job: JobEnd, asked: Requested, output: JobOutput | None) -> Finding:
+    """Return the cause as a finding: what happened, what the run asked, and the fix."""
+    message, fix = _TEXTS[found.code](_Case(found, job, asked, output))
+    said = f": {escape(found.line.strip(), limit=240)}" if found.line else ""
+    return finding(found.code, f"{message}{said}", file=asked.output or None, fix=fix)
+
+
+def not_well(job: JobEnd, asked: Requested, output: JobOutput | None, saved: int | None) -> Finding | None:
+    """Return what is wrong with a run that trains on, or ended as if all were well; None where nothing is seen.
+
+    Args:
+        job: the last job of the run.
+        asked: what the run asked for.
+        output: what the job's output tells; None where it cannot be read.
+        saved: epochs whose checkpoint is in the output directory; None where that cannot be seen.
+    """
+    if output and output.nan_from is not None:
+        return _nan(asked, output)
+    if output and output.last is None and output.saved:
+        message = "the job trained no step and saved the model as it was: a step takes more samples than there are"
+        fix = f"lower Batch size{asked.place('batch_size')} or accumulation, or give more data{asked.after}"
+        return finding("no-steps", message, field="batch_size", actual=0, file=asked.output or None, fix=fix)
+    if job.state == "COMPLETED" and saved is not None and saved < asked.epochs:
+        message = f"SLURM says that the job ended well, but {saved} of {counted(asked.epochs, 'epoch')} were saved"
+        last = f": {escape(output.last_lines[-1], limit=240)}" if output and output.last_lines else ""
+        fix = f"look at {asked.output or 'the output of the job'}; {asked.again}"
+        return finding("epochs-missing", message + last, expected=asked.epochs, actual=saved, fix=fix)
+    return None
+
+
+def unexplained(job: JobEnd, asked: Requested, output: JobOutput | None) -> Finding:
+    """Return what is known of the end of a job of which nothing says the cause."""
+    state = f"the job ended {job.state}" if job.state else "no job of it waits or runs, and not all of it was trained"
+    status = _exit(job.exit_code)
+    lines = " | ".join(escape(line, limit=160) for line in output.last_lines) if output else ""
+    last = f"; the last lines: {lines}" if lines else "; its output says nothing more" if output else ""
+    fix = f"look at {asked.output}; {asked.again}" if asked.output else asked.again
+    return finding("job-failed", f"{state}{status}{last}", file=asked.output or None, fix=fix)
+
+
+def _exit(code: str) -> str:
+    """Return sacct's `STATUS:SIGNAL` as a part of a sentence."""
+    status, _, signal = code.partition(":")
+    if signal.isdigit() and int(signal):
+        return f" of signal {signal}"
+    return f" with exit status {status}" if status.isdigit() and int(status) else ""
+
+
+class _Case(NamedTuple):
+    found: Symptom
+    job: JobEnd
+    asked: Requested
+    output: JobOutput | None
+
+
+_WANTED: Final = re.compile(r"Tried to allocate ([0-9.]{1,20} [KMGT]?i?B)")
+_CAPACITY: Final = re.compile(r"total capacity of ([0-9.]{1,20} [KMGT]iB)|; ([0-9.]{1,20} [KMGT]iB) total capacity")
+
+
+def _gpu_memory(of: _Case) -> tuple[str, str]:
+    asked = of.asked
+    capacity = _CAPACITY.search(of.found.line)
+    size = f" of {capacity[1] or capacity[2]}" if capacity else ""
+    length = f" x max_seq_len {asked.max_seq_len}" if asked.max_seq_len else ""
+    checkpointing = {True: ", with activation checkpointing", False: ", without activation checkpointing"}
+    how = f"batch size {asked.batch_size}{length}{checkpointing.get(asked.checkpointing or False, '')}"
+    ways = []
+    if asked.batch_size > 1:
+        smaller = max(each for each in range(1, asked.batch_size // 2 + 1) if asked.batch_size % each == 0)
+        more = asked.accumulation * asked.batch_size // smaller
+        whole = asked.batch_size * asked.accumulation * asked.gpus
+        ways.append(
+            f"lower Batch size from {asked.batch_size} to {smaller}{asked.place('batch_size')} and raise Gradient"
+            f" accumulation from {asked.accumulation} to {more}, which keeps the effective batch of {whole}"
+        )
+    if not asked.checkpointing:
+        ways.append("write '- **Activation checkpointing:** yes' in Configuration")
+    if not ways:
+        shorter = f"lower Max sequence length from {asked.max_seq_len}, or " if asked.max_seq_len else ""
+        ways.append(f"{shorter}ask for GPUs with more memory, or for more GPUs")
+    return f"GPU memory{size} is too small for {how}", "; or ".join(ways) + asked.after
+
+
+_MEMORY: Final = re.compile(r"([0-9]{1,9})([KMGTkmgt]?)[Bb]?")
+
+
+def _node_memory(of: _Case) -> tuple[str, str]:
+    match = _MEMORY.fullmatch(of.asked.memory)
+    wanted = f"{2 * int(match[1])}{match[2].upper()}" if match and int(match[1]) else ""
+    asked = f"the {of.asked.memory} of memory that it asked its node for" if of.asked.memory else "its node's memory"
+    how = f"write '- **Memory:** {wanted}' in Configuration" if wanted else "ask for more memory (Memory)"
+    return f"the job needed more than {asked}", f"{how}{of.asked.place('mem')}{of.asked.after}"
+
+
+_MEASURED: Final = 20  # seconds of a bar from which on its rate is one
+
+
+def _time_limit(of: _Case) -> tuple[str, str]:
+    asked, output = of.asked, of.output
+    limit = of.job.limit or asked.time
+    told = f"the time limit{f' of {slurm_time(limit)}' if limit else ''} was over"
+    last, first = (output.last, output.first) if output else (None, None)
+    if last is None or first is None or not last.per_epoch:
+        fix = f"see what it waited for at the end of {asked.output or 'its output'}; else raise Time limit"
+        return f"{told} before a step was trained", f"{fix}{asked.place('time')}{asked.after}"
+    total, trained = last.per_epoch * asked.epochs, last.number - first.number + 1
+    shown_rate = last.seconds / last.done if last.done and last.seconds >= _MEASURED else 0.0
+    spent = of.job.elapsed or limit or round(trained * shown_rate)
+    rate = min(shown_rate or spent / trained, spent / trained)
+    need = spent + rate * (total - last.number)  # with all that is not steps, such as loading the model
+    told += f" at step {last.number} of {total} (epoch {last.epoch} of {asked.epochs}), at {rate:.1f} s a step"
+    if asked.resumes and output and output.saved:
+        return told, f"{asked.again}; it resumes after epoch {first.epoch - 1 + output.saved}"
+    enough = slurm_time(_rounded(1.1 * need))
+    fix = f"write '- **Time limit:** {enough}' in Configuration{asked.place('time')}"
+    return f"{told}; all takes about {slurm_time(round(need))}", f"{fix}{asked.after}"
+
+
+def slurm_time(seconds: int) -> str:
+    """Return a time as SLURM takes it: `0:59:00`, `1-12:00:00`."""
+    days, rest = divmod(max(seconds, 0), 86_400)
+    clock = f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return f"{days}-{clock.zfill(8)}" if days else clock
+
+
+def _rounded(seconds: float) -> int:
+    """Return a time that is easy to read and no shorter: whole quarters of an hour, of less than one whole minutes."""
+    unit = 900 if seconds > 900 else 60  # noqa: PLR2004 - see above
+    return -int(-seconds // unit) * unit
+
+
+def _nan(asked: Requested, output: JobOutput) -> Finding:
+    last, since = output.last, output.nan_from
+    at = f"from step {since} on" if last and since != last.number else f"at step {since}"
+    is_first = output.first is not None and since == output.first.number
+    lr = f" from {asked.lr:g}{asked.place('lr')}" if asked.lr else ""
+    rows = "look for samples without an answer (`scaffold-torchtune plan` lists them: no-labels)"
+    lower = f"lower Learning rate{lr}, or lengthen the warm-up"
+    fix = f"{rows}; else {lower}" if is_first else f"{lower}; else {rows}"
+    job = "cancel its job if it runs" if last and not _is_over(last.epoch, last.done, last.per_epoch, asked) else ""
+    message = f"the loss is no number {at}, so all that is trained from there is lost"
+    fix = f"{job}; {fix}" if job else fix
+    return finding("job-nan-loss", message, field="loss", file=asked.output or None, fix=f"{fix}{asked.after}")
+
+
+def _is_over(epoch: int, done: int, per_epoch: int, asked: Requested) -> bool:
+    return epoch >= asked.epochs and done == per_epoch
+
+
+def _simply(message: str, fix: str) -> Callable[[_Case], tuple[str, str]]:
+    """Return a function for a cause that two sentences describe; {NAME} in them is a field of `Requested`."""
+
+    def text(of: _Case) -> tuple[str, str]:
+        texts = {name: value for name, value in vars(of.asked).items() if isinstance(value, str)}
+        texts = {name: shown(value) if name not in {"run", "output"} else value for name, value in texts.items()}
+        named = {"again": of.asked.again, "after": of.asked.after, **texts}
+        return message.format_map(named), fix.format_map(named)
+
+    return text
+
+
+_TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
+    "job-gpu-memory": _gpu_memory,
+    "job-node-memory": _node_memory,
+    "job-time-limit": _time_limit,
+    "job-no-space": _simply(
+        "there is no space, or the quota is used up, where the job writes",
+        "make room below {output_dir}, or name another output directory; save less with '- **Adapter weights only:**"
+        " yes'; then {again}",
+    ),
+    "job-not-writable": _simply(
+        "the job may not write where its outputs go", "give write permission for {output_dir}; then {again}"
+    ),
+    "job-environment": _simply(
+        "the environment of the job lacks what it needs",
+        "try the first lines of {run}/finetune.slurm in a login shell, and correct modules and environment"
+        " ({environment}); then {again}",
+    ),
+    "job-gpu-unusable": _simply(
+        "torch cannot use the GPU that the job got",
+        "compare torch's CUDA with the driver of the nodes (nvidia-smi), and ask for other GPUs (Constraint, GPU type)"
+        " where the node is at fault; then {again}",
+    ),
+    "job-nccl": _simply(
+        "the processes of the job lost each other",
+        "look in {output} for the process that ended first; where none did, {again} (with NCCL_DEBUG=INFO exported it"
+        " says more)",
+    ),
+    "job-data": _simply(
+        "the data set cannot be read as the run reads it",
+        "correct {data}, or Dataset and its columns in the summary; scaffold-torchtune plan checks them where it sees"
+        " the file; then {again}",
+    ),
+    "job-checkpoint": _simply(
+        "the base model cannot be loaded",
+        "compare {model} with the model that the summary names; download it whole again where files are missing or cut"
+        " off; then {again}",
+    ),
+    "job-config": _simply(
+        "torchtune rejects a setting of finetune.yaml",
+        "run scaffold-torchtune validate with --with-torchtune, and correct the setting in the summary{after}",
+    ),
+    "job-network": _simply(
+        "the job asked for something over a network that its node does not reach",
+        "put data set and model on a disk that nodes see, and name their paths in the summary{after}",
+    ),
+    "job-wandb": _simply(
+        "Weights & Biases refused the run, or was not reached",
+        "run wandb login once on the cluster and {again}; or write '- **W&B mode:** offline' in Configuration{after}",
+    ),
+    "job-preempted": _simply(
+        "SLURM took the node for a job that goes first",
+        "{again}; '- **Resume from checkpoint:** yes' lets long runs continue",
+    ),
+    "job-node-failure": _simply("the node failed", "{again}"),
+    "job-cancelled": _simply("the job was cancelled", "{again}; nothing if it was intended"),
+}
+"""The message and the fix of each cause."""
+
+CAUSES: Final = frozenset(_TEXTS)

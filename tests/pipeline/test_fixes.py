@@ -1,0 +1,592 @@
+"""Each finding's fix, followed to the letter as far as a machine can: then the finding is gone.
+
+`CASES` makes a finding of each code whose fix says a line, a cell, an option or a step; `FOR_PEOPLE` has the other
+codes, each with what only a person can know or do.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaffold_torchtune.finding_codes import CODES
+from scaffold_torchtune.findings import Finding, Refused
+from scaffold_torchtune.pipeline import prepare, steps
+from scaffold_torchtune.pipeline.explain import explain
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.results.step_results import ScaffoldResult, StepResult
+from support.experiments import RUNS, SUMMARY, change, make_experiment
+
+SUMMARY_FILE = "experiment_summary.md"
+DATA = "/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json"
+HERE = {DATA: "EXPERIMENT/data/words.json"}
+"""Lets the summary name the data set that lies in the experiment."""
+
+Step = Callable[[Request], Any]
+
+
+@dataclass
+class Case:
+    """An experiment in which a step has a finding of a code; `given` are the arguments of the step."""
+
+    experiment: Path
+    step: Step = steps.plan
+    given: dict[str, Any] = field(default_factory=dict)
+
+    def findings(self) -> list[Finding]:
+        try:
+            result = self.step(Request(self.experiment, **self.given))
+        except Refused as refused:
+            return list(refused.problems)
+        if isinstance(result, ScaffoldResult):
+            return [*result.plan.warnings, *result.validation.all_findings()]
+        return list(result.all_findings()) if isinstance(result, StepResult) else []
+
+    @property
+    def summary(self) -> Path:
+        return self.experiment / SUMMARY_FILE
+
+
+def plan_of(place: Path, replace: dict[str, str] | None = None, **given: Any) -> Case:
+    return Case(make_experiment(place / "sweep", replace=replace, **given))
+
+
+def scaffolded(place: Path, step: Step, **given: Any) -> Case:
+    experiment = make_experiment(place / "sweep", replace={"/scratch/gpfs/LAB/ada/ck-outputs": str(place / "outputs")})
+    (place / "outputs").mkdir()
+    assert steps.scaffold(Request(experiment)).ok
+    return Case(experiment, step, given)
+
+
+def with_data(place: Path, rows: list[dict[str, str]], replace: dict[str, str] | None = None) -> Case:
+    case = plan_of(place, {**HERE, **(replace or {})})
+    data = {"train": rows, "validation": rows[:30], "test": rows[:30]}
+    (case.experiment / "data" / "words.json").write_text(json.dumps(data))
+    return case
+
+
+def row_replaced(old: str, new: str) -> dict[str, str]:
+    return {f"{old} | 4 |": f"{new} | 4 |"}
+
+
+# --- how a finding of each code is made
+
+
+def missing_field(place: Path) -> Case:
+    return plan_of(place, without=["- **Epochs:**"])
+
+
+def ambiguous(place: Path) -> Case:
+    return plan_of(place, {"- **Epochs:** 2": "- **Epochs:** 2\n- **Epochs:** 3"})
+
+
+def answer_differs(place: Path) -> Case:
+    case = plan_of(place)
+    case.given["answers"] = {"epochs": 3}
+    return case
+
+
+def document_unreadable(place: Path) -> Case:
+    case = scaffolded(place, steps.scaffold)
+    (case.experiment / ".scaffold" / "plan.json").write_text("{")
+    return case
+
+
+def misspelt_field(place: Path) -> Case:
+    return plan_of(place, {"- **Epochs:** 2": "- **Epohcs:** 2"})
+
+
+def misspelt_column(place: Path) -> Case:
+    return plan_of(place, {"| LoRA Rank | Learning Rate |": "| LoRA Rnak | Learning Rate |"})
+
+
+def blank_cell(place: Path) -> Case:
+    return plan_of(place, row_replaced("| 8 | 5e-5", "| | 5e-5"))
+
+
+def short_time(place: Path) -> Case:
+    return plan_of(place, {"0:59:00": "120:00"})
+
+
+def begins_anew(place: Path) -> Case:
+    return plan_of(place, {"- **GPUs:** 1": "- **GPUs:** 1\n- **Requeue:** yes"})
+
+
+def runs_differ(place: Path) -> Case:
+    return plan_of(place, {"- **Runs:** 4 fine-tuned": "- **Runs:** 8 fine-tuned"})
+
+
+def levels_differ(place: Path) -> Case:
+    return plan_of(place, {"| LoRA Rank | 8, 16 |": "| LoRA Rank | 8, 16, 32 |"})
+
+
+def levels_differ_in_a_sentence(place: Path) -> Case:
+    return plan_of(place, {"## Tools": "All runs use a batch size of 16.\n\n## Tools"})
+
+
+def overridden(place: Path) -> Case:
+    return plan_of(place, {"- **Batch size:** 4": "- **Batch size:** 8"})
+
+
+def default_used(place: Path) -> Case:
+    rows = {
+        f"| {rank} | {lr} | 4 |": f"| {rank} | {lr} | {size} |"
+        for size, (rank, lr) in enumerate(((8, "1e-5"), (8, "5e-5"), (16, "1e-5"), (16, "5e-5")), start=1)
+    }
+    summary = SUMMARY
+    for old, new in rows.items():
+        summary = summary.replace(old, new)
+    lines = [re.sub(r"^(\|[^|]*\|[^|]*\|)[^|]*\|", r"\1", line) if line.count("|") == 8 else line
+             for line in summary.splitlines()]  # fmt: skip
+    return plan_of(place, summary="\n".join(line for line in lines if "| LoRA Rank | 8, 16 |" not in line))
+
+
+def identical_runs(place: Path) -> Case:
+    return plan_of(place, row_replaced("| 8 | 5e-5", "| 8 | 1e-5"))
+
+
+def unsupported_setting(place: Path) -> Case:
+    return plan_of(place, {"- **GPUs:** 1": "- **GPUs:** 1\n- **Beta1:** 0.8"})
+
+
+def setup_choice(place: Path) -> Case:
+    script = place / "kit" / "tools" / "torchtune" / "setup_finetune.py"
+    script.parent.mkdir(parents=True)
+    script.write_text("")
+    return plan_of(place, {"/home/ada/cruijff_kit": str(place / "kit")})
+
+
+def setup_script_missing(place: Path) -> Case:
+    case = plan_of(place)
+    case.given["setup_script"] = str(place / "none.py")
+    return case
+
+
+def data_mismatch(place: Path) -> Case:
+    return with_data(place, [{"tweet": f"a {number}", "output": "b"} for number in range(240)])
+
+
+def unread_column(place: Path) -> Case:
+    rows = [{"title": "a", "output": "b", "question": f"what {number}"} for number in range(240)]
+    return with_data(place, rows, {"- **GPUs:** 1": "- **GPUs:** 1\n- **Input key:** title"})
+
+
+def samples_cut(place: Path) -> Case:
+    rows = [{"input": "word " * 4000, "output": "Word"}] + [{"input": "word", "output": "Word"}] * 239
+    return with_data(place, rows)
+
+
+def split_differs(place: Path) -> Case:
+    return plan_of(place, {**HERE, "- **Epochs:** 2": "- **Epochs:** 2\n- **Training samples:** 500"})
+
+
+def no_steps(place: Path) -> Case:
+    rows = {f"| {rank} | {lr} | 4 |": f"| {rank} | {lr} | 400 |" for rank in (8, 16) for lr in ("1e-5", "5e-5")}
+    return plan_of(place, {**HERE, **rows, "- **Batch size:** 4\n": ""})
+
+
+def long_warmup(place: Path) -> Case:
+    return plan_of(place, HERE)
+
+
+def long_warmup_of_some(place: Path) -> Case:
+    rows = {"| 16 | 1e-5 | 4 |": "| 16 | 1e-5 | 2 |", "| 16 | 5e-5 | 4 |": "| 16 | 5e-5 | 2 |"}
+    epochs = {"- **Epochs:** 2": "- **Epochs:** 3\n- **Warmup steps:** 100", "- **Batch size:** 4\n": ""}
+    return plan_of(place, {**HERE, **rows, **epochs})
+
+
+def odd_value(place: Path) -> Case:
+    case = plan_of(place)
+    rows = [line for line in lines_of(case.summary) if "_rank16_" in line]
+    more = [line.replace("rank16", "rank32").replace("| 16 |", "| 32 |") for line in rows]
+    more[1] = more[1].replace("| 5e-5 |", "| 6e-5 |")
+    change(case.summary, rows[-1], "\n".join([rows[-1], *more]))
+    return case
+
+
+def disk_space(place: Path) -> Case:
+    return plan_of(place)
+
+
+def time_limit(place: Path) -> Case:
+    rows = [{"input": "word " * 300, "output": "Word " * 50}] * 10_000
+    models = {"gpu80": "a100", "0:59:00": "0:01:00", "train (240 samples)": "train (10000 samples)"}
+    return with_data(place, rows, models)
+
+
+def outside_roots(place: Path) -> Case:
+    case = plan_of(place)
+    case.given["roots"] = (place / "elsewhere",)
+    return case
+
+
+def started_run(place: Path) -> Case:
+    case = scaffolded(place, steps.plan)
+    (case.experiment / RUNS[0] / "slurm-1.out").write_text("training\n")
+    change(case.summary, "- **Epochs:** 2", "- **Epochs:** 5")
+    return case
+
+
+def edited_output(place: Path) -> Case:
+    case = scaffolded(place, steps.render)
+    change(case.experiment / RUNS[0] / "setup_finetune.yaml", "epochs: 2", "epochs: 4")
+    change(case.summary, "- **Epochs:** 2", "- **Epochs:** 5")
+    return case
+
+
+def not_rendered(place: Path) -> Case:
+    return Case(make_experiment(place / "sweep"), steps.setup)
+
+
+def plan_outdated(place: Path) -> Case:
+    case = scaffolded(place, steps.validate)
+    change(case.summary, "- **Epochs:** 2", "- **Epochs:** 5")
+    return case
+
+
+def unknown_name(place: Path) -> Case:
+    return scaffolded(place, lambda request: explain(request, "rank9", None))
+
+
+def unknown_key(place: Path) -> Case:
+    case = plan_of(place)
+    file = place / "setup.yaml"
+    file.write_text("seed: 7\nnot_a_key_at_all: 3\n")
+    case.given["template"] = file
+    return case
+
+
+def no_labels(place: Path) -> Case:
+    rows = [{"input": "word " * 4000, "output": "Word"}] * 240
+    return with_data(place, rows)
+
+
+def unread_setting(place: Path) -> Case:
+    return plan_of(place, {**HERE, "- **GPUs:** 1": "- **GPUs:** 1\n- **Epochs to save:** all"})
+
+
+def own_recipe(place: Path) -> Case:
+    case = plan_of(place, without=["- **Recipe:**"])
+    file = place / "setup.yaml"
+    file.write_text("seed: 7\ncustom_recipe: lab.recipes.own\n")
+    case.given["template"] = file
+    return case
+
+
+def missing_file(place: Path) -> Case:
+    case = scaffolded(place, steps.validate)
+    (case.experiment / RUNS[0] / "finetune.yaml").unlink()
+    return case
+
+
+def changed_output(place: Path) -> Case:
+    case = scaffolded(place, steps.validate)
+    file = case.experiment / RUNS[0] / "finetune.yaml"
+    file.write_text(file.read_text() + "# mine\n")
+    return case
+
+
+def name_collision(place: Path) -> Case:
+    rows = [
+        {"input": "a", "output": "b"},
+    ] * 240
+    case = plan_of(place)
+    for folder in ("one", "two"):
+        (case.experiment / folder).mkdir()
+        (case.experiment / folder / "words.json").write_text(json.dumps({"train": rows}))
+    text = (
+        case.summary.read_text()
+        .replace("| Type |", "| Type | Dataset |")
+        .replace("|------|-----------|\n", "|------|-----|-----------|\n")
+    )
+    runs = [line for line in text.splitlines() if "| Fine-tuned |" in line]
+    for number, line in enumerate(runs):
+        data = f"{case.experiment}/{('one', 'two')[number % 2]}/words.json"
+        new = line.replace("| Fine-tuned |", f"| Fine-tuned | {data} |").replace("| 5e-5 |", "| 1e-5 |")
+        text = text.replace(line, new)
+    case.summary.write_text(text.replace("| Control |", "| Control | - |"))
+    return case
+
+
+def duplicate_column(place: Path) -> Case:
+    text = SUMMARY.replace("| Batch Size |", "| Batch Size | BS |").replace(
+        "|------------|------|", "|-----|------------|------|"
+    )
+    text = text.replace("| 4 | Fine-tuned", "| 4 | 4 | Fine-tuned").replace("| - | Control", "| - | - | Control")
+    return plan_of(place, summary=text)
+
+
+CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
+    "missing-field": (missing_field,), "ambiguous": (ambiguous,), "answer-differs": (answer_differs,),
+    "document-unreadable": (document_unreadable,), "misspelt-field": (misspelt_field, misspelt_column),
+    "duplicate-column": (duplicate_column,), "blank-cell": (blank_cell,), "short-time": (short_time,),
+    "begins-anew": (begins_anew,), "runs-differ": (runs_differ,),
+    "levels-differ": (levels_differ, levels_differ_in_a_sentence),
+    "overridden": (overridden,), "default-used": (default_used,), "identical-runs": (identical_runs,),
+    "name-collision": (name_collision,), "unsupported-setting": (unsupported_setting,),
+    "setup-choice": (setup_choice,), "setup-script-missing": (setup_script_missing,),
+    "data-mismatch": (data_mismatch,), "unread-column": (unread_column,), "samples-cut": (samples_cut,),
+    "split-differs": (split_differs,), "no-steps": (no_steps,), "long-warmup": (long_warmup, long_warmup_of_some),
+    "odd-value": (odd_value,), "disk-space": (disk_space,), "time-limit": (time_limit,),
+    "outside-roots": (outside_roots,), "started-run": (started_run,), "edited-output": (edited_output,),
+    "not-rendered": (not_rendered,), "plan-outdated": (plan_outdated,), "unknown-name": (unknown_name,),
+    "unknown-key": (unknown_key,), "no-labels": (no_labels,), "unread-setting": (unread_setting,),
+    "own-recipe": (own_recipe,), "missing-file": (missing_file,), "changed-output": (changed_output,),
+}  # fmt: skip
+
+_NOTHING = "a remark: nothing need be done, and who meant another thing knows what"
+_MEANT = "only the author knows what was meant"
+_FILES = "files of models or data are to be replaced by others, which are elsewhere"
+_MACHINE = "the machine or its environment lacks something, which is installed or chosen there"
+_SCRIPT = "a setup script of the user's own is to be corrected"
+_LOOK = "somebody is to look at what is in the way, or to wait"
+_CAUSE = "the cause is in the setup script or template that wrote the file"
+
+FOR_PEOPLE = {
+    _NOTHING: (
+        "name-from-title", "two-summaries", "unused-column", "unused-field", "ignored-remark", "script-writes",
+        "submitted-with", "not-seen", "incomplete-factorial", "confound", "estimate", "kept-run", "left-over-run",
+        "edit-kept", "changed-meanwhile", "defaults-unchosen", "sbatch-unavailable", "torchtune-unasked",
+        "torchtune-agrees", "default-differs", "unproven-setting",
+    ),
+    _MEANT: (
+        "not-a-summary", "document-missing", "invalid-value", "malformed-table", "unused-row", "unknown-model",
+        "wrong-experiment-dir", "unsafe-name", "untrained-tokens", "seed-effect",
+        "unusual-value", "tied-run", "mixed-runs", "copied-scaffold", "name-mismatch", "wrong-recipe",
+        "output-taken", "output-in-checkpoint", "output-not-directory", "other-state", "missing-template",
+        "not-a-directory",
+    ),
+    _FILES: ("unsupported-format", "empty-texts", "checkpoint-mismatch", "gpu-memory"),
+    _MACHINE: (
+        "modules-missing", "module-missing", "conda-missing", "environment-missing", "activation-failed",
+        "package-missing", "sbatch-refused", "torchtune-missing", "torchtune-unanswered", "write-failed",
+        "verdict-unlogged",
+    ),
+    _SCRIPT: ("script-unasked", "setup-would-fail", "untaken-setting", "setup-failed"),
+    _LOOK: ("unsafe-path", "busy", "internal-error", "history-damaged", "nothing-checked"),
+    _CAUSE: (
+        "template-error", "render-mismatch", "unreadable-file", "missing-value", "value-mismatch", "stale-output",
+        "wrong-type", "unplanned-value", "duplicate-directive", "late-directive", "placeholder-left",
+        "torchtune-refused", "lora-differs",
+    ),
+}  # fmt: skip
+"""The codes whose fix no machine can follow, by the reason."""
+
+
+# --- how a fix is followed
+
+
+def lines_of(file: Path) -> list[str]:
+    return file.read_text().splitlines()
+
+
+def write(file: Path, lines: Iterable[str]) -> None:
+    file.write_text("\n".join(lines) + "\n")
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def edit(file: Path, number: int, new: Callable[[str], str | None]) -> None:
+    """Replace a line of a file by what is made of it; None takes it out."""
+    lines = lines_of(file)
+    made = new(lines[number - 1])
+    lines[number - 1 : number] = [] if made is None else [made]
+    write(file, lines)
+
+
+def with_cell(line: str, column: int, value: str) -> str:
+    row = cells(line)
+    row[column] = value
+    return f"| {' | '.join(row)} |"
+
+
+def header_of(case: Case, row: int) -> list[str]:
+    """The header of the table that a row belongs to."""
+    lines = lines_of(case.summary)
+    above = (lines[number] for number in range(row - 1, -1, -1))
+    return cells(next(line for line in above if line.startswith("| Run Name")))
+
+
+def add_to_configuration(case: Case, _found: Finding, match: re.Match[str]) -> None:
+    lines = lines_of(case.summary)
+    lines.insert(lines.index("### Training") + 1, match["line"])
+    write(case.summary, lines)
+
+
+def replace_in_line(case: Case, _found: Finding, match: re.Match[str]) -> None:
+    def new(line: str) -> str:
+        assert match["old"] in line, (line, match[0])
+        return line.replace(match["old"], match["new"], 1)
+
+    edit(case.experiment / match["file"], int(match["line"]), new)
+
+
+def replace_in_column(case: Case, _found: Finding, match: re.Match[str]) -> None:
+    for number in map(int, re.findall("[0-9]+", match["lines"])):
+        column = header_of(case, number).index(match["column"])
+        edit(case.summary, number, lambda line, at=column: with_cell(line, at, match["new"]))  # type: ignore[misc]
+
+
+def add_column(case: Case, _found: Finding, match: re.Match[str]) -> None:
+    names = match["runs"].split(", ")
+    lines = lines_of(case.summary)
+    start = next(number for number, line in enumerate(lines) if line.startswith("| Run Name"))
+    for number in range(start, len(lines)):
+        if not lines[number].startswith("|"):
+            break
+        run = cells(lines[number])[0].removeprefix("Llama-3.2-1B-Instruct_")
+        named = any(run.startswith(name.partition("_bs")[0]) for name in names)
+        cell = match["column"] if number == start else "---" if number == start + 1 else ""
+        lines[number] += f" {cell or (match['new'] if named else match['old'])} |"
+    write(case.summary, lines)
+
+
+def add_below(case: Case, found: Finding, match: re.Match[str]) -> None:
+    lines = lines_of(case.experiment / str(found.file))
+    filled = match["line"].replace("NUMBER", "2").replace("NAME", "ada")
+    lines.insert(int(match["below"]), filled)
+    write(case.experiment / str(found.file), lines)
+
+
+def remove_line(case: Case, _found: Finding, match: re.Match[str]) -> None:
+    edit(case.experiment / match["file"], int(match["line"]), lambda _line: None)
+
+
+def take_out(case: Case, found: Finding, _match: re.Match[str]) -> None:
+    file = case.given["template"] if "template" in case.given else case.experiment / str(found.file)
+    edit(file, int(found.line or 0), lambda _line: None)
+
+
+def keep_one_column(case: Case, _found: Finding, _match: re.Match[str]) -> None:
+    lines = lines_of(case.summary)
+    start = next(number for number, line in enumerate(lines) if line.startswith("| Run Name"))
+    at = cells(lines[start]).index("BS")
+    for number in range(start, len(lines)):
+        if not lines[number].startswith("|"):
+            break
+        row = cells(lines[number])
+        lines[number] = f"| {' | '.join([*row[:at], *row[at + 1 :]])} |"
+    write(case.summary, lines)
+
+
+def write_name(case: Case, found: Finding, match: re.Match[str]) -> None:
+    edit(case.summary, int(found.line or 0), lambda line: line.replace(str(found.field), match["name"]))
+
+
+def write_cell(case: Case, found: Finding, match: re.Match[str]) -> None:
+    row = int(found.line or 0)
+    wanted = {"lr": "Learning Rate", "lora_rank": "LoRA Rank"}[str(found.field)]
+    column = header_of(case, row).index(wanted)
+    edit(case.summary, row, lambda line: with_cell(line, column, match["new"]))
+
+
+def remove_path(case: Case, _found: Finding, match: re.Match[str]) -> None:
+    (case.experiment / match["path"]).unlink()
+
+
+def leave_answer_out(case: Case, found: Finding, _match: re.Match[str]) -> None:
+    del case.given["answers"][found.field]
+
+
+def option(name: str, value: Callable[[re.Match[str]], object]) -> Callable[..., None]:
+    def follow(case: Case, _found: Finding, match: re.Match[str]) -> None:
+        case.given[name] = value(match)
+
+    return follow
+
+
+def overwrite(case: Case, _found: Finding, _match: re.Match[str]) -> None:
+    if case.step is steps.validate:
+        steps.setup(Request(case.experiment, overwrite=True))
+    else:
+        case.given["overwrite"] = True
+
+
+def named_run(case: Case, _found: Finding, match: re.Match[str]) -> None:
+    case.step = lambda request: explain(request, match["run"], None)
+
+
+def again(*these: Step) -> Callable[..., None]:
+    def follow(case: Case, _found: Finding, _match: re.Match[str]) -> None:
+        for step in these:
+            step(Request(case.experiment))
+
+    return follow
+
+
+LINE = r"`(?P<line>[^`]+)`"
+COLUMN = (
+    r"give the table of runs a column '(?P<column>[^']+)' with (?P<new>\S+) for (?P<runs>.+?) and (?P<old>\S+)"
+    r" for the others"
+)
+FOLLOWED: list[tuple[str, Callable[..., None]]] = [
+    (rf"add {LINE} to Configuration", add_to_configuration),
+    (r"write (?P<new>.+?) for (?P<old>.+?) in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
+    (r"write (?P<new>\S+) for \S+ in the column (?P<column>[^,]+), lines? (?P<lines>[\d, ]+)", replace_in_column),
+    (COLUMN, add_column),
+    (r"add this line below line (?P<below>\d+) \([^)]*\): (?P<line>.*)$", add_below),
+    (r"remove line (?P<line>\d+) of (?P<file>[\w.]+)", remove_line),
+    (r"remove (?P<path>\.scaffold/\S+) and render again", remove_path),
+    (r"leave the answer out", leave_answer_out),
+    (r"keep one of the two columns", keep_one_column),
+    (r"keep one of the two lines|remove one of the rows|take it out|correct or remove the key", take_out),
+    (r"write (?P<new>\S+) for \w+ in this row", write_cell),
+    (r"write (?P<new>\S+) in these rows", write_cell),
+    (r"write '(?P<name>[^']+)'", write_name),
+    (r"--names table", option("names", lambda _: "table")),
+    (r"--setup-script bundled|say 'bundled'", option("setup_script", lambda _: "bundled")),
+    (r"--started keep", option("started", lambda _: "keep")),
+    (r"--root (?P<root>\S+)", option("roots", lambda match: (Path(shlex.split(match["root"])[0]),))),
+    (r"--overwrite", overwrite),
+    (r"name one of (?P<run>[^,\s]+)", named_run),
+    (r"[Rr]un setup again", again(steps.setup)),
+    (r"run render", again(steps.render)),
+    (r"scaffold again", again(steps.scaffold)),
+]
+
+
+def follow(case: Case, found: Finding) -> None:
+    """Do what a fix says first of what a machine can do."""
+    matches = [(match, do) for pattern, do in FOLLOWED if (match := re.search(pattern, found.fix))]
+    assert matches, found.fix
+    match, do = min(matches, key=lambda each: each[0].start())
+    do(case, found, match)
+
+
+@pytest.fixture(autouse=True)
+def small_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Free space that is what a test needs, and no SLURM of the machine."""
+    free = 5 * 10**9 if "disk_space" in request.node.name else 10**15
+    monkeypatch.setattr(prepare, "free_bytes", lambda _directory: free)
+    monkeypatch.setenv("SCAFFOLD_TORCHTUNE_SBATCH", "off")
+
+
+@pytest.mark.parametrize(
+    ("code", "make"),
+    [pytest.param(code, make, id=make.__name__) for code, several in CASES.items() for make in several],
+)
+def test_a_fix_that_is_followed_ends_its_finding(code: str, make: Callable[[Path], Case], tmp_path: Path) -> None:
+    case = make(tmp_path)
+    before = case.findings()
+    found = [each for each in before if each.code == code]
+    assert found, [(each.code, each.message) for each in before]
+    follow(case, found[0])
+    after = case.findings()
+    left = [each for each in after if each.code == code and each.field == found[0].field]
+    assert not left, (found[0].fix, [each.sentence() for each in left])
+    worse = {each.code for each in after if each.severity == "error"} - {each.code for each in before}
+    assert not worse, "the fix does no harm"
+
+
+def test_every_code_is_followed_here_or_for_people() -> None:
+    people = [code for codes in FOR_PEOPLE.values() for code in codes]
+    assert len(people) == len({*people})
+    assert not {*people} & {*CASES}
+    assert {*people} | {*CASES} == {*CODES}

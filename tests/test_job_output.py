@@ -1,0 +1,221 @@
+"""Progress, losses and causes out of what jobs print."""
+
+import re
+
+import pytest
+
+from scaffold_torchtune import job_causes
+from scaffold_torchtune.finding_codes import CODES
+from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.job_causes import JobEnd, Requested, cause, not_well, symptom, unexplained
+from scaffold_torchtune.job_output import JobOutput, read_output
+from support.job_outputs import CorpusOutput, bar, corpus
+from support.wording import absent
+
+CORPUS = corpus()
+START = "Running LoRAFinetuneRecipeSingleDevice with resolved config:\n\nepochs: 2\n\n"
+ASKED = Requested(
+    experiment="/scratch/lab/ada/my sweep", run="rank8", output="rank8/slurm-4711.out", batch_size=8, accumulation=2,
+    gpus=2, max_seq_len=2048, checkpointing=False, lr=1e-3, epochs=2, memory="24G", time=3540, environment="cruijff",
+    model="/models/Llama", data="/data/words.json", output_dir="/scratch/out/rank8",
+    places={"batch_size": "experiment_summary.md:22"},
+)  # fmt: skip
+TRACEBACK = 'Traceback (most recent call last):\n  File "/x/train.py", line 3, in train\n    step()\n'
+OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.15 GiB"
+
+
+def output_of(text: str | bytes) -> JobOutput:
+    return read_output([(0, text if isinstance(text, bytes) else text.encode())])
+
+
+def found_in(text: str | bytes, job: JobEnd | None = None, asked: Requested = ASKED) -> Finding | None:
+    """What is found of a job that has failed; nothing where nothing is known."""
+    job, output = job or JobEnd(), output_of(text)
+    lost = not_well(job, asked, output, None)
+    seen = symptom(output, job.state)
+    if seen is None or (lost and seen.code in job_causes.ENDED_BY_SLURM):
+        return lost
+    return cause(seen, job, asked, output)
+
+
+# The corpus.
+
+
+@pytest.mark.parametrize("one", CORPUS, ids=lambda one: one.name)
+def test_the_cause_of_each_end_is_found_and_none_is_guessed(one: CorpusOutput) -> None:
+    found = found_in(one.text, JobEnd(state=one.state))
+    assert (found.code if found else "none") == one.cause
+    if found:
+        assert absent(found.message, *one.shows) == []
+        assert found.fix
+
+
+def test_the_corpus_has_every_cause_in_several_ways_and_ends_without_one() -> None:
+    by_cause = {code: [one for one in CORPUS if one.cause == code] for code in {one.cause for one in CORPUS}}
+    assert len(CORPUS) >= 60
+    assert by_cause.keys() >= job_causes.CAUSES
+    assert all(len(several) >= 2 for code, several in by_cause.items() if code != "no-steps")
+    assert len(by_cause["none"]) >= 15
+    assert all(one.source for one in CORPUS)
+
+
+def test_every_sign_names_its_source_and_is_seen_in_the_corpus_or_in_another_form_of_it() -> None:
+    signs = (*job_causes.RAISED, *job_causes.PRINTED, *job_causes.ENDED, *job_causes.CONNECTED, *job_causes.WATCHED)
+    assert all(sign.source and sign.code in CODES for sign in signs)
+    lines = [line for one in CORPUS for line in re.split(r"[\r\n]", one.text.decode())]
+    bare = [re.sub(r"^\[rank\d\]: ", "", line) for line in lines]
+    bare += [line.partition("s/it]")[2] for line in bare if "s/it]" in line]
+    unseen = [sign for sign in signs if not any(re.match(sign.pattern, line) for line in bare)]
+    assert {sign.pattern for sign in unseen} == set()
+
+
+# Progress.
+
+
+def test_the_last_step_its_epoch_and_loss_are_read_from_bars_that_carriage_returns_part() -> None:
+    text = START + "".join(bar(1, step, 2 - step / 100) for step in range(1, 101)) + "Starting checkpoint save...\n"
+    text += "Checkpoint saved in 4.25 seconds.\n\n  0%|          | 0/100 [00:00<?, ?it/s]\x1b[A" + bar(1, 100, 1.0)
+    text += "\n\n" + bar(2, 101, 0.5) + "\x1b[A"
+    output = output_of(text)
+    assert output.first is not None
+    assert output.last is not None
+    assert (output.first.number, output.last[:3]) == (1, (2, 101, 0.5))
+    assert (output.last.per_epoch, output.saved, output.nan_from) == (100, 1, None)
+    assert len(output.losses) == 60
+    assert [(output.losses[0].step, output.losses[-1].step)] == [(1, 101)]
+    steps = [point.step for point in output.losses]
+    assert steps == sorted(set(steps))
+    assert all(point.loss == pytest.approx(2 - point.step / 100) for point in output.losses[:-1])
+
+
+def test_an_old_line_that_tqdm_draws_again_is_no_progress() -> None:
+    output = output_of(START + bar(1, 100, 1.5) + bar(2, 101, 1.25) + "\x1b[A" + bar(1, 100, 1.5))
+    assert output.last is not None
+    assert output.last[:3] == (2, 101, 1.25)
+
+
+def test_a_job_that_began_again_in_the_same_output_is_where_it_is_now() -> None:
+    output = output_of(START + bar(1, 1, 3.0) + bar(1, 50, 1.0) + "\n" + START + bar(1, 1, 3.0) + bar(1, 2, 2.5))
+    assert output.first is not None
+    assert output.last is not None
+    assert (output.first.number, output.last.number) == (1, 2)
+    assert [point.step for point in output.losses] == [1, 2]
+
+
+def test_an_end_that_is_half_written_is_taken_as_far_as_it_goes() -> None:
+    whole = (START + bar(1, 1, 2.5) + bar(1, 2, 2.25) + bar(1, 3, 2.125)).encode()
+    for cut in range(len(START), len(whole)):
+        last = output_of(whole[:cut]).last
+        assert last is None or last.number in {1, 2, 3}
+    assert output_of(whole).last is not None
+
+
+def test_losses_that_are_no_numbers_are_seen_from_the_first_on() -> None:
+    output = output_of(START + bar(1, 1, 2.5) + bar(1, 2, "nan") + bar(1, 3, "inf"))
+    assert [point.loss for point in output.losses] == [2.5, None, None]
+    assert output.nan_from == 2
+    assert output_of(START + bar(1, 1, "nan") + bar(1, 2, 2.5)).nan_from is None
+
+
+def test_of_an_output_that_is_too_large_parts_are_enough() -> None:
+    bars = [bar(1, step, 3 - step / 1000, per_epoch=1000).encode() for step in range(1, 901)]
+    text = START.encode() + b"".join(bars)
+    size = len(text)
+    parts = [
+        (0, text[:1000]),
+        *((at, text[at : at + 400]) for at in range(5000, 60_000, 3000)),
+        (size - 900, text[-900:]),
+    ]
+    output = read_output(parts)
+    assert output.first is not None
+    assert output.last is not None
+    assert (output.first.number, output.last.number) == (1, 900)
+    assert len(output.losses) > 20
+    assert all(point.loss == pytest.approx(3 - point.step / 1000) for point in output.losses)
+
+
+# Causes.
+
+
+def test_what_was_printed_before_the_training_went_on_is_no_cause() -> None:
+    assert found_in(START + bar(1, 1, 2) + TRACEBACK + OOM + "\n" + bar(1, 2, 1.5)) is None
+    assert found_in(START + bar(1, 1, 2) + TRACEBACK + OOM + "\n" + bar(1, 1, 2)) is not None
+
+
+def test_gpu_memory_is_helped_by_a_smaller_batch_of_the_same_whole_size() -> None:
+    found = found_in(START + bar(1, 1, 2) + TRACEBACK + OOM + "\n")
+    assert found is not None
+    assert (found.code, found.file) == ("job-gpu-memory", "rank8/slurm-4711.out")
+    assert absent(found.message, 8, 2048, "79.15 GiB") == []
+    assert absent(found.fix, "experiment_summary.md:22", 4, 32, "--started replace=rank8") == []
+    assert "**Activation checkpointing:**" in found.fix
+
+
+@pytest.mark.parametrize(("batch", "accumulation", "smaller", "more"), [(6, 1, 3, 2), (9, 1, 3, 3), (7, 2, 1, 14)])
+def test_the_smaller_batch_divides_the_old_one(batch: int, accumulation: int, smaller: int, more: int) -> None:
+    asked = Requested("/e", "run", batch_size=batch, accumulation=accumulation)
+    found = found_in(TRACEBACK + OOM, asked=asked)
+    assert found is not None
+    assert absent(found.fix, smaller, more, batch * accumulation) == []
+
+
+def test_where_batch_and_checkpointing_give_nothing_more_other_ways_are_named() -> None:
+    asked = Requested("/e", "run", batch_size=1, checkpointing=True, max_seq_len=8192)
+    found = found_in(TRACEBACK + OOM, asked=asked)
+    assert found is not None
+    assert absent(found.fix, 8192, "GPUs") == []
+    assert "**" not in found.fix
+
+
+def test_node_memory_asks_for_twice_as_much() -> None:
+    found = found_in("slurmstepd: error: Detected 1 oom_kill event in StepId=4711.batch. Some\n")
+    assert found is not None
+    assert absent(found.message, "24G") == []
+    assert "**Memory:** 48G" in found.fix
+
+
+TIMED_OUT = "slurmstepd: error: *** JOB 4711 ON n CANCELLED AT 2026-11-27T04:11:12 DUE TO TIME LIMIT ***\n"
+
+
+def test_the_time_limit_is_extended_by_the_rate_that_was_seen() -> None:
+    steps = "".join(bar(1, step, 1.5, seconds=60 * step) for step in range(1, 51))
+    found = found_in(START + steps + TIMED_OUT, JobEnd(state="TIMEOUT", elapsed=3600, limit=3600))
+    assert found is not None  # 10 minutes to begin, 60 s a step, 200 steps
+    assert absent(found.message, "1:00:00", 50, 200, "60.0", "3:30:00") == []
+    assert "**Time limit:** 4:00:00" in found.fix
+
+
+def test_a_run_that_resumes_only_needs_to_be_submitted_again() -> None:
+    steps = (
+        "".join(bar(1, step, 1.5) for step in range(1, 101)) + "\nCheckpoint saved in 4.25 seconds.\n" + bar(2, 101, 1)
+    )
+    asked = Requested("/e", "rank8", epochs=3, resumes=True)
+    found = found_in(START + steps + TIMED_OUT, asked=asked)
+    assert found is not None
+    assert found.fix.startswith("submit it again: scaffold-torchtune submit /e --failed --only rank8")
+
+
+def test_a_job_of_which_nothing_is_known_shows_state_status_and_last_lines() -> None:
+    job = JobEnd(state="FAILED", exit_code="3:0")
+    output = output_of(START + bar(1, 1, 2) + "\none\ntwo\n\n^^^^\nthree\nfour\n")
+    assert symptom(output, job.state) is None
+    found = unexplained(job, ASKED, output)
+    assert absent(found.message, "FAILED", 3, "two", "three", "four") == []
+    assert "one" not in found.message.split()
+    assert "'/scratch/lab/ada/my sweep'" in found.fix
+
+
+def test_slurm_says_that_all_went_well_and_epochs_are_missing() -> None:
+    job = JobEnd(state="COMPLETED")
+    found = not_well(job, ASKED, output_of("tune failed\n"), 1)
+    assert found is not None
+    assert (found.code, found.expected, found.actual) == ("epochs-missing", 2, 1)
+    assert not_well(job, ASKED, output_of(START), 2) is None
+    assert not_well(JobEnd(), ASKED, output_of(START), 0) is None
+
+
+def test_lines_of_an_output_cannot_forge_what_is_printed_of_them() -> None:
+    found = found_in(TRACEBACK + "ModuleNotFoundError: No \x07\u202e module\x00 " + "x" * 5000)
+    assert found is not None
+    assert found.message.isprintable()
+    assert len(found.message) < 400
