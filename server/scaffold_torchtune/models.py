@@ -289,7 +289,7 @@ class RunState(Model):
     unseen: tuple[str, ...] = Field(default=(), description="paths that this machine cannot read, and why")
     job: JobState | None = Field(default=None, exclude=True, description="the last job that SLURM knows")
     epochs: int | None = Field(default=None, exclude=True, description="saved epochs; None if unknown")
-    unasked: str = Field(default="", exclude=True, description="why SLURM was not asked, even if other evidence shows the state")
+    unasked: str = Field(default="", exclude=True, description="why SLURM was not asked, even for a known state")
 
     @property
     def started(self) -> bool:
