@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 # Try three times, because pip may fail on a transient network error.
 RETRY := scripts/retry
 
-.PHONY: demo test test-long test-all check structure format contract slurm modules kit package bundle tokens facts codes labels golden fuzz hostile faults bench explore mutation clean
+.PHONY: demo test test-long test-all check structure format contract slurm modules kit package page bundle tokens facts codes labels golden fuzz hostile faults bench explore mutation clean
 
 demo: $(RUNTIME)  ## scaffold the bundled example into demo/
 	@$(BIN)/scaffold-torchtune demo demo
@@ -56,6 +56,11 @@ kit: $(STAMP)  ## test with the setup scripts of a clone of cruijff_kit at SCAFF
 package: $(STAMP)  ## test with real hosts and checkers (Claude Code, Inspector, mcpb, uv, ...); installs them (1.3 GB)
 	scripts/install_package_tools
 	$(BIN)/python -m pytest tests/package -m package
+
+page: $(STAMP)  ## test the page of `report` in a real Chromium, with an accessibility checker; installs them if it can
+	scripts/install_browser
+	$(RETRY) $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,page]'
+	$(BIN)/python -m pytest tests/page -m page
 
 bundle: $(STAMP)  ## build the MCP bundle, dist/scaffold-torchtune-VERSION.mcpb
 	scripts/install_package_tools
@@ -102,7 +107,7 @@ mutation: $(STAMP)  ## break each check, one place at a time, and list what no t
 	$(BIN)/python tests/mutation.py
 
 clean:
-	rm -rf $(VENV) $(CONTRACT) .lmod .package-tools dist demo .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(CONTRACT) .lmod .package-tools .page-tools dist demo .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(RUNTIME): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'

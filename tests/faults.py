@@ -78,7 +78,7 @@ def ground(name: str) -> Ground:
     (scenario,) = [each for each in SCENARIOS if each.name == name]
     made = Ground(home() / str(SCENARIOS.index(scenario)), scenario)
     os.environ["TMPDIR"] = str(made.directory / "tmp")
-    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):  # noqa: PTH123
+    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):  # noqa: PTH123
         command(*made.line)()  # what is built when it is used first is built once, not in each fork
     return made
 
@@ -88,7 +88,7 @@ def points(name: str) -> tuple[str, list[Trial], list[str]]:
     at = ground(name)
     at.restore()
     trace = at.directory / "trace"
-    process = Forked(command(*at.line), at.streams, in_worker=at.scenario.in_worker)
+    process = Forked(at.work(), at.streams, in_worker=at.scenario.in_worker)
     tracer = system_calls.attached(process.thread, trace)
     process.release()
     wrong = [f"undisturbed: {each}" for each in at.wrong(process.wait())]
@@ -109,7 +109,7 @@ def disturbed(trial: Trial) -> Result:
     at = ground(trial.row)
     at.restore()
     trace = at.directory / "trace"
-    process = Forked(command(*at.line), at.streams, in_worker=at.scenario.in_worker)
+    process = Forked(at.work(), at.streams, in_worker=at.scenario.in_worker)
     tracer = system_calls.attached(process.thread, trace, (point, fault))
     process.release()
     ended = process.wait()
@@ -128,7 +128,7 @@ def raced(trial: Trial) -> Result:
     at = ground(SCENARIOS[number % len(SCENARIOS)].name)
     at.restore()
     lines = [at.line] * (PROCESSES - len(at.others)) + at.others
-    racing = [Forked(command(*line), at.directory / f"streams-{one}") for one, line in enumerate(lines)]
+    racing = [Forked(at.work(*line), at.directory / f"streams-{one}") for one, line in enumerate(lines)]
     kills = sorted((0.5 * chance.random() ** 2, one.pid) for one in chance.sample(racing, PROCESSES // 2))
     for one in racing:
         one.release()

@@ -136,6 +136,7 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "changed-output": Code(_W, "a generated file was edited, but its values are right", "change the summary instead; `run_setup` with `--overwrite` restores the file"),
         "edit-kept": Code(_W, "a file of a run was edited while the scaffold was working on it; the file was generated again, and the edited version is kept in `.scaffold/backup`", "compare the two, and move values worth keeping into the summary"),
         "changed-meanwhile": Code(_W, "a file of the experiment changed while setup scripts were running, and no script changes it when it runs alone", "no action if you changed it; else inspect the script"),
+        "report-outdated": Code(_W, "`scaffold.html` was not renewed after the scaffold: it was edited, or is not writable", "move it away, then create it again with `scaffold-torchtune report`"),
         "verdict-unlogged": Code(_W, "the verdict is valid but could not be logged: the disk is full or not writable", "free disk space or grant write permission, then run `validate` again"),
         "wrong-type": Code(_E, "the value is right but its type is not: a number in quotes", "write numbers without quotes in the template"),
         "name-mismatch": Code(_E, "a warning if a value in the name of a row differs from the plan, or if a model's directory has the name of a different model; an error if a value in the name of a run directory differs from its `finetune.yaml`", "correct the row, the path or the name"),
@@ -176,6 +177,17 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "job-cancelled": Code(_W, "somebody cancelled the job", "submit again; nothing if it was intended"),
         "job-failed": Code(_E, "the job failed, and nothing that is known says why; the finding has state, exit status and last lines", "look at its output"),
         "epochs-missing": Code(_E, "SLURM says that the job ended well, but fewer epochs were saved than planned: a script that goes on after an error", "look at the output of the job"),
+    },
+    "Submitting": {
+        "not-confirmed": Code(_E, "`submit` asks before it submits, and there is no terminal to ask on", "give `--yes`; `--dry-run` shows what it would submit"),
+        "submit-unavailable": Code(_E, "a program of SLURM that `submit` needs is not on PATH, or was switched off", "call it where SLURM's commands are: on a login node"),
+        "queue-unknown": Code(_E, "`squeue` does not answer, so it is not known which runs have jobs; nothing was submitted", "repeat it once `squeue` answers"),
+        "submit-refused": Code(_E, "sbatch did not take an array or a job; what was submitted before it stays submitted", "correct what its message names, then submit again: it goes on with the rest"),
+        "submit-unanswered": Code(_E, "sbatch did not answer, or answered no id, so it is not known whether there is a job; it would be held and cannot start", "submit again: the job is looked for first"),
+        "still-held": Code(_E, "a job was submitted and recorded, and could not be released", "submit again, or `scontrol release` with the id that the finding names"),
+        "runs-changed": Code(_E, "runs were submitted or changed between the question and the answer", "submit again, and look at what it would submit"),
+        "outcome-unseen": Code(_W, "runs have no job in the queue, and whether they failed cannot be seen from here: no accounting tells, or the directory of their outputs is on another machine; `--failed` leaves them out", "look at what they left; `--failed --only RUN` submits one of them again"),
+        "variable-ignored": Code(_W, "a variable that sbatch takes for an option is set; `submit` does not pass it on, as no run may depend on who submits it", "give the value in claude.local.md, then scaffold again; nothing where it does not matter"),
     },
 }
 """Every finding code, by section of workflows/troubleshooting.md."""

@@ -1,7 +1,7 @@
-"""`new`: write an experiment_summary.md, and a claude.local.md where there is none, that scaffold as they are.
+"""`new`: write an experiment_summary.md, and a claude.local.md if there is none, that can be scaffolded unchanged.
 
-Options are typed by what reads documents, completed by defaults and checked. What was rendered is read back and planned
-in memory, and every value is compared with what was asked for, before anything is written.
+Options are typed by the readers of documents, completed with defaults and checked. The rendered documents are read back
+and planned in memory, and every value is compared with the options, before anything is written.
 """
 
 import itertools
@@ -20,6 +20,7 @@ from scaffold_torchtune.findings import (
     Finding,
     Refused,
     Scalar,
+    counted,
     did_you_mean,
     escape,
     finding,
@@ -60,7 +61,7 @@ _ORDER: Final = (
 _FOUND: Final = {name: p.option for name, p in PARAMETERS.items() if p.option is not None}
 
 OPTIONS: Final = {name: _FOUND[name] for name in sorted(_FOUND, key=(*_ORDER, *_FOUND).index)}
-"""What may be asked for, by parameter: what people need first stands first, the rest in the parameters' order."""
+"""The options, by parameter: first the ones that people need most, then the rest in the parameters' order."""
 
 COLUMNS: Final = {name: option.label for name, option in OPTIONS.items() if option.label and option.many}
 _LINES: Final = ("recipe", "epochs", "seed", "gpus", "time", "system_prompt")
@@ -69,17 +70,17 @@ TRAINING: Final = {
     for name in (*_LINES, *OPTIONS)
     if (option := OPTIONS[name]).label and (name not in COLUMNS or name == "seed")
 }
-"""The lines of Configuration. One seed is such a line, several are a column."""
+"""The lines of Configuration. One seed is such a line; several seeds are a column."""
 
 ONLY_LOCAL: Final = tuple(name for name in OPTIONS if name in OF_LOCAL.keys() - {"models_dir"} - TRAINING.keys())
-"""What only claude.local.md says."""
+"""The options that only claude.local.md has."""
 
 
 @dataclass
 class NewExperiment:
-    """What was asked for, typed: the values by parameter, the runs that follow from them, and what is wrong.
+    """A new experiment from typed options: the values by parameter, the resulting runs, and the problems.
 
-    `local` is the claude.local.md that was found, None where one is to be written, and `fields` are its texts.
+    `local` is an existing claude.local.md, or None if one will be written; `fields` are its texts.
     """
 
     directory: Path
@@ -90,30 +91,30 @@ class NewExperiment:
     problems: Collector = field(default_factory=Collector)
 
     def one(self, name: str) -> Scalar:
-        """Return the value of a parameter that has one; None where it has none."""
+        """Return the first value of a parameter; None if it has none."""
         return self.values[name][0] if name in self.values else None
 
     def is_full(self) -> bool:
-        """Return whether all weights are to be trained."""
+        """Return whether all weights will be trained."""
         return method_of(str(self.one("recipe"))) == FULL
 
     def below(self, name: str) -> str:
-        """Return an absolute path: a relative one is taken from the experiment directory."""
+        """Return an absolute path: a relative path is resolved against the experiment directory."""
         return posixpath.normpath(posixpath.join(str(self.directory), str(self.one(name))))
 
     def context(self) -> PlanContext:
-        """Return where the experiment will be planned."""
+        """Return the context in which the experiment will be planned."""
         folder = self.local.path.parent if self.local else self.directory
         return PlanContext(str(self.directory), str(folder), str(TEMPLATES), is_file, train_rows=DataSets().train_rows)
 
     @property
     def columns(self) -> list[str]:
-        """Return the columns of the runs table beside the model. One seed is a line of Configuration."""
+        """Return the columns of the runs table next to the model. One seed is a line of Configuration."""
         given = {name: len(self.values.get(name, ())) for name in COLUMNS}
         return [name for name, count in given.items() if count > 1 or (count and name != "seed")]
 
     def rows(self) -> list[tuple[str, dict[str, Scalar]]]:
-        """Return every fine-tuned run: its name, as `plan` names it, and its parameters."""
+        """Return every fine-tuned run: the name that `plan` gives it, and its parameters."""
         names = ["model", *self.columns]
         rows = [dict(zip(names, row, strict=True)) for row in itertools.product(*(self.values[n] for n in names))]
         varying = naming.varying_parameters(names, rows)
@@ -129,19 +130,19 @@ _MARKUP: Final = re.compile(r"[\\`*\[\]<>&|]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def quoted(text: str) -> str:
-    """Return the text in quotes that it does not hold; as it is where it holds all of them."""
+    """Return the text in quotes that it does not contain; unchanged if it contains all of them."""
     pairs = (('"', '"'), ("'", "'"), ("“", "”"))
     opening, closing = next((pair for pair in pairs if not any(quote in text for quote in pair)), ("", ""))
     return f"{opening}{text}{closing}"
 
 
 def _prose(text: str) -> str:
-    """Return text as Markdown that is read back as it is."""
+    """Return text as Markdown that is read back unchanged."""
     return _MARKUP.sub(r"\\\g<0>", text).replace("\n", "&#10;").replace("\t", "&#9;")
 
 
 def _number(value: Scalar) -> str:
-    """Return a number in its shortest form, yes or no; other values as they are."""
+    """Return a number in its shortest form, a boolean as yes or no, and other values unchanged."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return kinds.shortest_number(value) if isinstance(value, float) else str(value)
@@ -172,7 +173,7 @@ def summary_text(asked: NewExperiment, request: Request) -> str:
         "variables": [(label, ", ".join(map(_number, values))) for label, values in several.items()],
         "columns": ["Run Name", *labels.values(), "Type"],
         "rows": cells,
-        # Names and paths stand in code spans: none holds a backtick.
+        # Names and paths are in code spans: none contains a backtick.
         "models": [(m, f"`{posixpath.join(str(base), m)}`") for m in models] if base else [],
         "dataset": f"`{asked.one('dataset')}`",
         "training": training,
@@ -190,7 +191,7 @@ def local_text(asked: NewExperiment) -> str:
 
 
 def type_options(asked: NewExperiment, given: Mapping[str, Sequence[str]]) -> None:
-    """Type the texts of every option."""
+    """Convert the texts of every option to typed values."""
     add = asked.problems.add
     for name, option in OPTIONS.items():
         texts = list(given.get(name, ()))
@@ -213,26 +214,26 @@ def type_options(asked: NewExperiment, given: Mapping[str, Sequence[str]]) -> No
 
 
 def _typed(name: str, text: str) -> Scalar:
-    """Return the value of an option, exactly as a document that holds it is read.
+    """Return the value of an option, exactly as it is read from a document.
 
     Raises:
-        NotTyped: the text is not such a value.
+        NotTyped: the text is not a value of the parameter.
     """
     parameter, flag = PARAMETERS[name], OPTIONS[name].flag
     if parameter.name == "system_prompt":
         value = values.typed(parameter, SourceText(quoted(text), 1, flag)).value
         if value != text or any("\ud800" <= c <= "\udfff" for c in text):
-            raise NotTyped("text that a document can hold: put no white space and no quotes around it")
+            raise NotTyped("text that a document can contain, without white space or quotes around it")
         return value
     if values.is_unset(text):
-        raise NotTyped("a value (where there is none, leave the option out)")
+        raise NotTyped("a value (omit the option if there is none)")
     if values.unquoted(values.without_remark(text)) != text:
         raise NotTyped("a value alone, without quotes, white space or a remark around it")
     return values.typed(parameter, SourceText(text, 1, flag)).value
 
 
 def find_local(asked: NewExperiment, request: Request) -> None:
-    """Find the claude.local.md that the experiment will use, if there is one already."""
+    """Find an existing claude.local.md that the experiment will use."""
     path = local_document(request, asked.directory)
     if path is None:
         return
@@ -247,14 +248,14 @@ def find_local(asked: NewExperiment, request: Request) -> None:
 
 
 def complete_options(asked: NewExperiment) -> None:
-    """Fill in what has a default, and note what is missing."""
+    """Fill in defaults, and add a problem for each missing option."""
     wrong = {problem.field for problem in asked.problems.findings}
     if "experiment_name" not in wrong | asked.values.keys():
         name = asked.directory.name
         try:
             asked.values["experiment_name"] = [_typed("experiment_name", name)]
         except NotTyped as problem:
-            message = f"the directory's name {shown(name)} cannot be the experiment's: it is not {problem.allowed}"
+            message = f"the directory name {shown(name)} cannot be the experiment's name: it is not {problem.allowed}"
             fix = "add --name NAME"
             asked.problems.add("invalid-value", message, field="experiment_name", fix=fix, actual=escape(name))
     needed, defaults = ["model", "batch_size", "epochs", "dataset"], {}
@@ -275,7 +276,7 @@ def complete_options(asked: NewExperiment) -> None:
 
 
 def check_options(asked: NewExperiment) -> None:
-    """Note what cannot be scaffolded, contradicts the claude.local.md that was found, or is in the way."""
+    """Add a problem for each option that cannot be scaffolded or contradicts claude.local.md, or existing document."""
     add = asked.problems.add
     for model in asked.values.get("model", ()):
         if find_model(str(model)) is None:
@@ -283,11 +284,12 @@ def check_options(asked: NewExperiment) -> None:
             add("unknown-model", message, field="model", fix=f"give one of {', '.join(known_models())}", actual=model)
     runs = math.prod(len(values) for name, values in asked.values.items() if name in {"model", *COLUMNS})
     if runs > _MOST_RUNS:
-        message, fix = f"that makes {runs} runs, more than {_MOST_RUNS}", "give fewer values, or several experiments"
+        message = f"the options give {runs} runs, more than {_MOST_RUNS}"
+        fix = "give fewer values, or create several experiments"
         add("unsupported-setting", message, field="runs", fix=fix)
     for lora in [name for name in OF_LORA if asked.is_full() and name in asked.values]:
-        message = f"{OPTIONS[lora].flag} is of LoRA, and --recipe asks for full fine-tuning"
-        add("unsupported-setting", message, field=lora, fix="leave one of the two out")
+        message = f"{OPTIONS[lora].flag} is only for LoRA, but --recipe is full fine-tuning"
+        add("unsupported-setting", message, field=lora, fix=f"omit {OPTIONS[lora].flag} or --recipe")
     if "dataset" in asked.values:
         data = Setting(value=asked.one("dataset"), source=Source(kind=SourceKind.RESOURCES))
         asked.problems.findings += checks.data_problems([data], Options(), asked.context())
@@ -295,12 +297,12 @@ def check_options(asked: NewExperiment) -> None:
         _against_local(asked, asked.local)
     for name in (layout.SUMMARY, layout.SUMMARY_YAML, *([] if asked.local else [layout.LOCAL])):
         if os.path.lexists(asked.directory / name):
-            message = f"{name} is in {escape(str(asked.directory))} already, and is never overwritten"
+            message = f"{escape(str(asked.directory))} already has {name}, which is never overwritten"
             add("edited-output", message, file=name, fix="give another directory, or move the file away")
 
 
 def _against_local(asked: NewExperiment, found: Document) -> None:
-    """Note what is asked for of the surroundings and differs from the found claude.local.md, which is used."""
+    """Add a problem for each option that differs from the existing claude.local.md, which is used."""
     for name in ONLY_LOCAL:
         text = asked.fields.get(name)
         if name not in asked.values or (text is None and name == "output_dir_base"):
@@ -309,20 +311,20 @@ def _against_local(asked: NewExperiment, found: Document) -> None:
         try:
             there = values.typed(PARAMETERS[name], text).value if text else None
         except NotTyped:
-            continue  # which is found when the documents are read
+            continue  # reported when the documents are read
         if name == "output_dir_base":
             value = asked.below(name)
             there = posixpath.normpath(posixpath.join(str(found.path.parent), str(there)))
         if value != there:
-            says = f"says {shown(there)} (line {text.line})" if text else "does not give it"
+            says = f"has {shown(there)} (line {text.line})" if text else "does not give it"
             flag = OPTIONS[name].flag
-            message = f"{flag} is {shown(value)}, but {escape(str(found.path))}, which is used here, {says}"
-            fix = f"leave {flag} out, or correct that file, or put a {layout.LOCAL} of its own into the directory"
+            message = f"{flag} is {shown(value)}, but {escape(str(found.path))}, which is used, {says}"
+            fix = f"omit {flag}, or correct that file, or put a separate {layout.LOCAL} into the directory"
             asked.problems.add("ambiguous", message, field=name, fix=fix)
 
 
 class NewResult(Model):
-    """What was written: paths, the experiment's name, its number of fine-tuned runs, the claude.local.md it uses."""
+    """The created files, the experiment's name, its number of fine-tuned runs, and the claude.local.md that it uses."""
 
     created: tuple[str, ...]
     experiment: str
@@ -334,11 +336,11 @@ class NewResult(Model):
 def create(request: Request, given: Mapping[str, Sequence[str]], *, control: bool = False) -> NewResult:
     """Write the documents of a new experiment into `request.experiment`.
 
-    `given` are the texts of the options by parameter, as they were typed. `control` adds a control for each model.
+    `given` are the typed texts of the options, by parameter. `control` adds a control for each model.
 
     Raises:
-        Refused: something asked for is missing, is not what it must be or cannot be scaffolded, or a file is in the
-            way; names every problem, and nothing was written.
+        Refused: an option is missing, invalid or cannot be scaffolded, or a file exists already; contains every
+            problem, and nothing was written.
     """
     asked = NewExperiment(_directory(request), control)
     type_options(asked, given)
@@ -346,7 +348,7 @@ def create(request: Request, given: Mapping[str, Sequence[str]], *, control: boo
     complete_options(asked)
     check_options(asked)
     if problems := asked.problems.findings:
-        raise Refused(f"{len(problems)} problem(s) with what was asked for", problems)
+        raise Refused(f"{counted(len(problems), 'problem')} with the options", problems)
     documents = {layout.SUMMARY: summary_text(asked, request)}
     if asked.local is None:
         documents[layout.LOCAL] = local_text(asked)
@@ -363,40 +365,40 @@ def create(request: Request, given: Mapping[str, Sequence[str]], *, control: boo
 
 
 def _directory(request: Request) -> Path:
-    """Return the real path of the directory, which need not be there."""
+    """Return the real path of the directory, which may not exist yet."""
     given = expanded(request.experiment)
     fix = "give another directory"
     check_can_be_seen(given)
     real = real_path(given)
     taken = is_taken(real) and not is_directory(real)
     if not str(real).isprintable():
-        message = f"the path {shown(str(real))} holds a character that cannot be printed"
+        message = f"the path {shown(str(real))} contains a character that cannot be printed"
         raise refuse("unsafe-path", message, field="experiment", fix=fix)
     check_roots(real, request)
     if taken or real.name.lower() in layout.RESERVED:
-        message = f"{shown(str(given))} is not a directory for an experiment"
+        message = f"{shown(str(given))} cannot be the directory of an experiment"
         raise refuse("not-a-directory", message, field="experiment", fix=fix)
     return real
 
 
 def _write(directory: Path, documents: Mapping[str, str]) -> list[Path]:
-    """Write the documents: each appears whole, and all of them or none."""
+    """Write the documents: each appears whole, and either all of them or none."""
     files = {directory / name: text.encode() for name, text in documents.items()}
     try:
         directory.mkdir(parents=True, exist_ok=True)
         publish(files)
     except OSError as error:
         message = f"cannot write into {escape(str(directory))}: {error.strerror}"
-        fix = "make room or give write permission, or give another directory"
+        fix = "free some space, or give yourself write permission, or name another directory"
         raise refuse("write-failed", message, file=escape(str(directory)), fix=fix) from error
     return list(files)
 
 
 def _read_back(asked: NewExperiment, documents: Mapping[str, str]) -> list[Finding]:
-    """Read the documents back and plan them: they must scaffold, to what was asked for. Returns what is remarkable.
+    """Read the documents back and plan them: the plan must match the options. Returns its warnings.
 
     Raises:
-        Refused: they would not; names every problem.
+        Refused: the documents cannot be scaffolded, or the plan does not match; contains every problem.
     """
     found = asked.local
     surroundings = (found.name, found.text) if found else (layout.LOCAL, documents[layout.LOCAL])
@@ -405,25 +407,25 @@ def _read_back(asked: NewExperiment, documents: Mapping[str, str]) -> list[Findi
         plan = make_plan(experiment, Options(), asked.context())
         outcomes = [run_bundled(run, render_run(plan, run, [layout.TEMPLATES]).document) for run in plan.runs]
     except Refused as refused:
-        message = "what was asked for could not be scaffolded"
+        message = "the experiment cannot be scaffolded"
         raise Refused(message, [_unplaced(p, found) for p in refused.problems]) from refused
     problems = list({p.message: p for outcome in outcomes for p in outcome.problems}.values())
     if problems:
-        raise Refused("setup_finetune would refuse what was asked for", [_unplaced(p, found) for p in problems])
+        raise Refused("setup_finetune would refuse the experiment", [_unplaced(p, found) for p in problems])
     if differing := _differences(asked, plan, experiment):
-        raise Refused("what was asked for cannot be written as a summary", differing)
+        raise Refused("the options cannot be written as a summary", differing)
     warnings = {p.message: p for p in (*plan.warnings, *(w for outcome in outcomes for w in outcome.warnings))}
     return [_unplaced(p, found) for p in warnings.values()]
 
 
 def _unplaced(problem: Finding, found: Document | None) -> Finding:
-    """Return the problem without its place, where that is a file that is not written yet."""
+    """Return the problem without its place if that is in a file that is not written yet."""
     there = found is not None and problem.file == found.name
     return problem if there else problem.model_copy(update={"file": None, "line": None})
 
 
 def _differences(asked: NewExperiment, plan: Plan, experiment: Experiment) -> list[Finding]:
-    """Return what the plan has otherwise than it was asked for: nothing, or there is a fault in how it was written."""
+    """Return the differences between the plan and the options; any difference is a fault of this module."""
     rows = asked.rows()
     controls = [f"{model}_base" for model in asked.values["model"]] if asked.control else []
     planned = [run.directory for run in plan.runs], [row.name for row in plan.excluded]
@@ -437,7 +439,7 @@ def _differences(asked: NewExperiment, plan: Plan, experiment: Experiment) -> li
             gpus = run.settings["gpus"].integer
             wanted["custom_recipe"] = recipe_for_gpus(str(asked.one("recipe")), gpus)
         of_plan = run.settings
-        if "warmup_ratio" in wanted:  # which the plan has as steps
+        if "warmup_ratio" in wanted:  # the plan has it as steps
             of_plan = {k: s for k, s in of_plan.items() if k != "num_warmup_steps"}
             of_plan |= {k: s for k, s in experiment.config.items() if k == "warmup_ratio"}
         found = {k: s.value for k, s in of_plan.items() if k in wanted or s.source.kind not in excused}
@@ -450,13 +452,13 @@ def _differences(asked: NewExperiment, plan: Plan, experiment: Experiment) -> li
 
 def _mismatch(key: str, wanted: Scalar, found: Scalar) -> Finding:
     message = f"{key}: {shown(wanted)} would be read back as {shown(found)}"
-    fix = "this is a fault of `new`: report it; until then write the summary by hand, after the bundled example"
+    fix = "report this fault of `new`; until it is fixed, write the summary yourself, like the bundled example"
     expected, actual = (escape(v) if isinstance(v, str) else v for v in (wanted, found))
     return finding("render-mismatch", message, field=key, expected=expected, actual=actual, fix=fix)
 
 
 def _wanted(asked: NewExperiment, name: str, row: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Return every setting of a run that was asked for, as the plan must have it."""
+    """Return every given setting of a run, as it must be in the plan."""
     converted = {"model", "dataset", "models_dir", "output_dir_base", "modules", "recipe"}
     data = asked.below("dataset")
     label, extension = layout.data_label(data)
@@ -479,10 +481,10 @@ def _wanted(asked: NewExperiment, name: str, row: Mapping[str, Scalar]) -> dict[
 
 
 def _absent_data(asked: NewExperiment) -> list[Finding]:
-    """Return a reminder of the data set, where it is not there yet."""
+    """Return a warning if the data set does not exist yet."""
     path = asked.below("dataset")
     if is_file(path):
         return []
-    message = f"the data set is not at {escape(path)} yet"
-    fix = "put it there before the runs are submitted, or correct the path in the summary"
+    message = f"the data set {escape(path)} does not exist yet"
+    fix = "put it there before you submit the runs, or correct the path in the summary"
     return [finding("missing-file", message, field="dataset", fix=fix, severity=Severity.WARNING)]

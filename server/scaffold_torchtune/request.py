@@ -1,4 +1,4 @@
-"""One call of a tool or command, and how it is stopped before it is done."""
+"""One call of a tool or command, and its interruption."""
 
 import os
 import re
@@ -15,11 +15,11 @@ from scaffold_torchtune.models import Options
 
 
 class Stopped(Refused):
-    """A writing step could not go on: what it had written stays, and repeating the step takes it from there."""
+    """A writing step stopped midway: its files stay, and repeating the step continues from there."""
 
 
 class Interrupted(Stopped):
-    """A step was interrupted by who asked for it: Ctrl-C, or a call that was cancelled."""
+    """The caller interrupted a step: Ctrl-C, or a cancelled call."""
 
     def __init__(self) -> None:
         super().__init__("interrupted", [])
@@ -27,7 +27,7 @@ class Interrupted(Stopped):
 
 @contextmanager
 def midway() -> Iterator[None]:
-    """Turn what is refused in here, after something was written, into `Stopped`, and Ctrl-C into `Interrupted`."""
+    """Turn a refusal in this block, after something was written, into `Stopped`, and Ctrl-C into `Interrupted`."""
     try:
         yield
     except Stopped:
@@ -39,16 +39,16 @@ def midway() -> Iterator[None]:
 
 
 Progress = Callable[[str, int, int], None]
-"""Called with the step, how many runs are done, and how many there are; 0 where that is not known yet."""
+"""A function that is called with the step, the number of finished runs, and of all runs (0 if not known yet)."""
 
 DECISION: Final = re.compile(r"(keep|replace)(?:=([A-Za-z0-9._+*?,\[\]!-]{1,100000}))?", re.ASCII)
-"""What becomes of started runs that would change: of all, or of those of some directories or patterns of them."""
+"""The choice for started runs that would change: for all, or for some, by directories or patterns of them."""
 
 _MOST_JOBS = 4
 
 
 def default_jobs() -> int:
-    """Return how many external scripts run at a time: one for each core, but few, for login nodes are shared."""
+    """Return the number of external scripts that run at a time: one per core, but few, as login nodes are shared."""
     return min(_MOST_JOBS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -56,17 +56,17 @@ def default_jobs() -> int:
 class Request:
     """One call of a tool or command.
 
-    `experiment` is the experiment directory or its summary file. `local` is a claude.local.md, else it is looked
-    for. `roots` are the directories that the experiment must lie under; empty means the experiment as it was typed.
-    `names` is None for the document's own way. `setup_script` is None where the operator named none, "bundled", or
-    a path. `answers` are what the user said when asked, by field. `activate` is false where the environment of an
-    external script is already the right one; `venv` is a virtual environment for it, in the place of the conda
-    environment that the documents name. `started` is what becomes of started runs that would change: `keep`, `replace`,
-    or either of some (`replace=RUN,...`). `timeout` bounds one run of the script, in seconds. `sbatch` says whether
-    validate asks SLURM's sbatch where it is there, `with_torchtune` whether it asks torchtune; None: where that is
-    there without a search. `slurm_said` is what SLURM answered in this call, which `external_checks/queue.py` keeps.
-    Who sets `stop` wants the call to end soon: what is done stays done. `will_ask`: a
-    refusal that asks for answers is followed by a question, so it is not logged yet.
+    `experiment` is the experiment directory or its summary file. `local` is a claude.local.md; None searches for it.
+    `roots` are the directories that may contain the experiment; if there are none, any experiment is accepted.
+    `names` is None for the default of the document's form. `setup_script` is None (the operator named none),
+    "bundled", or a path. `answers` are the user's answers, by field. `activate` is false if the environment of an
+    external script is already active; `venv` is a virtual environment for it, instead of the conda environment of the
+    documents. `started` is the choice for started runs that would change: `keep` or `replace` for all, or for some
+    (`replace=RUN,...`). `timeout` is the limit for one run of the script, in seconds. `sbatch` is false if validate
+    must not call sbatch; `with_torchtune` is whether it calls torchtune; None: only if this Python has it, or
+    a variable names one that does. `slurm_said` has the answers of SLURM in this call, for `external_checks/queue.py`.
+    Setting `stop` ends the call soon; finished work stays. `will_ask`: the user is asked after a refusal with
+    questions, so it is not logged yet.
     """
 
     experiment: Path
@@ -94,14 +94,14 @@ class Request:
         """Report progress.
 
         Raises:
-            Interrupted: who asked wants the call to end.
+            Interrupted: the caller stopped the call.
         """
         if self.stop.is_set():
             raise Interrupted
         self.progress(step, done, total)
 
     def with_options(self, options: Options) -> "Request":
-        """Return the same request with the options that a plan was made with."""
+        """Return the same request with the options of a plan."""
         return replace(
             self,
             names=options.names,

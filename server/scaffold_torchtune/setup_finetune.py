@@ -1,7 +1,7 @@
 """`python -m scaffold_torchtune.setup_finetune`: set up the run in the current directory.
 
-Reads setup_finetune.yaml (or `--config_file`) and writes finetune.yaml and finetune.slurm there. Exit status: 0 all
-well, 2 refused, with nothing written.
+Reads setup_finetune.yaml (or `--config_file`) and writes finetune.yaml and finetune.slurm there. Exit status: 0
+success, 2 refused, with nothing written.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from scaffold_torchtune.system.serialization import MAX_YAML_BYTES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with `arguments` (those of the process where absent) and return its exit status."""
+    """Run the command with `arguments` (default: those of the process) and return its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m scaffold_torchtune.setup_finetune",
         description="Write finetune.yaml and finetune.slurm in the current directory, from setup_finetune.yaml.",
@@ -40,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _read(name: str) -> str:
-    """Return the text of a regular file of a sensible size.
+    """Return the text of a regular file within the size limit.
 
     Raises:
-        Refused: it is not there, no such file, or not UTF-8.
+        Refused: it is missing, not a regular file, too large, or not UTF-8.
     """
     try:
         return read_regular(name, MAX_YAML_BYTES).decode("utf-8")
@@ -51,7 +51,7 @@ def _read(name: str) -> str:
         raise refuse("document-unreadable", str(error.strerror), file=name, fix="name a regular file") from error
     except FileNotFoundError as error:
         fix = "run this in a run directory, or name the file with --config_file"
-        raise refuse("document-missing", "there is no such file", file=name, fix=fix) from error
+        raise refuse("document-missing", "the file does not exist", file=name, fix=fix) from error
     except UnicodeDecodeError as error:
         raise refuse("document-unreadable", "it is not UTF-8 text", file=name, fix="save it as UTF-8") from error
     except OSError as error:
@@ -60,7 +60,7 @@ def _read(name: str) -> str:
 
 
 def _write(outputs: Outputs) -> None:
-    """Publish both files; finetune.slurm, which makes a run look ready, is the last.
+    """Publish both files; finetune.slurm is the last, because it makes a run look ready.
 
     Raises:
         Refused: an output is a link or not a regular file, or the file system refused the write.
@@ -74,7 +74,7 @@ def _write(outputs: Outputs) -> None:
         publish({Path(name): text.encode("utf-8") for name, text in texts.items()})
     except OSError as error:
         name = str(error.filename or "")
-        raise refuse("write-failed", str(error.strerror), file=name, fix="make room for it") from error
+        raise refuse("write-failed", str(error.strerror), file=name, fix="free some space on the disk") from error
 
 
 if __name__ == "__main__":

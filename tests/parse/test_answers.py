@@ -147,7 +147,7 @@ def test_an_answer_settles_what_a_document_gives_twice(tmp_path: Path) -> None:
     (question,) = refused.ask
     assert (question.field, question.options) == ("epochs", ("2", "3"))
     assert question.add == "- **Epochs:** NUMBER"
-    assert question.where == f"in the place of lines {EPOCHS_LINE} to {EPOCHS_LINE + 1}"
+    assert question.where == f"instead of lines {EPOCHS_LINE} to {EPOCHS_LINE + 1}"
     planned = steps.plan(Request(experiment, answers={"epochs": "3"}))
     assert {run.parameters["epochs"] for run in planned.runs} == {3}
 

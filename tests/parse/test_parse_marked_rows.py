@@ -143,7 +143,7 @@ def test_a_run_of_the_yaml_form_may_be_marked_too(mark: str) -> None:
     assert [run.type for run in read(text, **{FIELD: False}).runs] == ["fine-tuned", "cancelled"]
     controls = next(row for row in text.split("\n") if "batch_size: 4" in row)
     added = text.replace(controls, question.add.replace("VALUE", "false"))
-    assert "in the place of line" in question.where
+    assert "instead of line" in question.where
     assert [run.type for run in read(added).runs] == ["fine-tuned", "cancelled"]
     assert [run.type for run in read(YAML.replace("MARK", "status: pending,")).runs] == ["fine-tuned"] * 2
 

@@ -117,7 +117,7 @@ def test_both_documents_are_mended_where_both_are_wrong() -> None:
     found[LOC] += "- **Default time**: soon\n"
     (question,) = asked(found)
     assert (question.field, question.file, question.options) == ("time", MD, ("1:00:00", "2:00:00"))
-    assert f"; take line 5 out of {LOC}" in question.where
+    assert f"; remove line 5 from {LOC}" in question.where
     assert check(found) == ["time"]
 
 

@@ -47,7 +47,7 @@ def test_a_machine_that_is_ready(
     assert found.ready
     assert checks(found, "roots") == [("ok", str(tmp_path))]
     assert one(found, "experiment").found.startswith(f"{experiment}, ")
-    assert checks(found, "documents")[0][1].startswith("cap_4L_lora_lr_sweep: 4 of 5 run(s) to fine-tune")
+    assert checks(found, "documents")[0][1].startswith("cap_4L_lora_lr_sweep: 4 of 5 runs to fine-tune")
     assert checks(found, "claude.local.md") == [("ok", str(experiment / "claude.local.md"))]
     python = login.conda.root / "envs" / "cruijff" / "bin" / "python"
     ((state, how),) = checks(found, "environment")
@@ -69,7 +69,7 @@ def test_without_an_experiment_the_documents_of_the_working_directory_are_looked
     monkeypatch.chdir(tmp_path)
     assert main(["doctor"]) == 1
     out = capsys.readouterr().out
-    assert absent(out, "claude.local.md", tmp_path, "'scaffold-torchtune new DIR'") == []
+    assert absent(out, "claude.local.md", tmp_path, "`scaffold-torchtune new DIR`") == []
     assert absent(out, "not ready", 1) == []
     local = tmp_path / "claude.local.md"
     capsys.readouterr()
@@ -168,7 +168,7 @@ def test_who_wants_it_to_end_ends_it(experiment: Path, login: Login) -> None:
         ("import argparse\nif\n", "problem", "SyntaxError"),
         ("print('hello')\n", "warning", "argparse"),
         ("import argparse\np = argparse.ArgumentParser()\np.add_argument('--lr')\np.parse_args()\n", "ok",
-         "1 options"),
+         "1 option"),
     ],
 )  # fmt: skip
 def test_what_a_setup_script_says_of_itself(experiment: Path, tmp_path: Path, body: str, state: str, told: str) -> None:

@@ -268,7 +268,7 @@ def test_what_is_not_there_as_planned_is_shown_as_such(
     (wrong,) = [place for place in result.settings[0].places if not place.arrived]
     assert (wrong.file, wrong.found) == (file, found)
     (line,) = [each for each in result.settings[0].arrives if " is " in each]
-    assert absent(line, "absent" if found is None else str(found).replace("2e-05", "2e-5")) == []
+    assert absent(line, "missing" if found is None else str(found).replace("2e-05", "2e-5")) == []
     check_lines(done, FIRST, [wrong])
 
 
@@ -492,7 +492,7 @@ def test_an_agent_is_told_the_same_in_few_bytes(root: Path, sweep: Path) -> None
     (epochs,) = [each for each in data["settings"] if each["field"] == "epochs"]
     assert epochs["value"] == 5
     assert epochs["former"].startswith("2,")
-    assert all(" is 2, planned is 5" in each for each in epochs["arrives"])
+    assert all(" is 2 (expected 5)" in each for each in epochs["arrives"])
     assert "tool" not in data["next"]
     for result in (one, several):
         assert len(json.dumps(result.structured_content)) < 12_000

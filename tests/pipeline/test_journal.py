@@ -19,7 +19,7 @@ from support.wording import absent
 
 NOW = datetime(2026, 11, 20, 9, 5, 3, tzinfo=UTC)
 MISMATCH = finding(
-    "value-mismatch", "lr is 0.1, planned is 1e-5", field="lr", file="rank8/finetune.yaml", line=7, fix="look"
+    "value-mismatch", "lr is 0.1 (expected 1e-5)", field="lr", file="rank8/finetune.yaml", line=7, fix="look"
 )
 
 

@@ -220,11 +220,11 @@ def test_a_started_run_that_somebody_edited_is_asked_about_and_kept_as_it_is(wee
     change = week.changes()[FOUR[0]]
     assert (change.kind, [(field.field, field.old) for field in change.fields]) == (
         "changed",
-        [(name, f"{how} by hand")],
+        [(name, how)],
     )
     assert codes(week.refused(overwrite=True)) == {"started-run"}
     result = week.scaffold(started="keep")
-    assert result.validation.kept_values == (f"{name} {how} by hand",)
+    assert result.validation.kept_values == (f"{name} {how}",)
     file.write_text("later\n")  # what was kept is proved from now on
     assert "changed-output" in codes_of_errors(steps.validate(week.request()))
 

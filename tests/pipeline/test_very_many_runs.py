@@ -100,5 +100,5 @@ def test_runs_that_change_again_and_again_take_no_longer_each_time(tmp_path: Pat
         assert result.ok
         times.append(seconds)
     assert times[-1] < times[0] * SLOWER
-    told = [version for version in versions(experiment) if version.reason.startswith("planned anew: epochs")]
+    told = [version for version in versions(experiment) if version.reason.startswith("plan changed: epochs")]
     assert len(told) == 3 * 150

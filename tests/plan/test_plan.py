@@ -215,7 +215,7 @@ def test_the_rows_own_data_set_wins() -> None:
 def test_evaluated_rows_are_left_out_with_a_reason() -> None:
     rows = table(["Run", "Model", "LR", "Type"], [["a", MODEL, "1e-5", "Fine-tuned"], ["b", MODEL, "-", "eval-only"]])
     assert planned(summary(table=rows)).excluded == (
-        Excluded(name="b", reason="evaluated only: nothing is fine-tuned"),
+        Excluded(name="b", reason="evaluation only: nothing is fine-tuned"),
     )
 
 

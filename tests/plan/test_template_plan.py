@@ -65,7 +65,7 @@ def test_each_key_is_told_once_and_only_where_it_differs() -> None:
     template = "lora_rank: 8\nseed: 4\nmodels_dir: /models/\nconda_env: tune\nmy_wandb_project: other\n"
     found = overridden(planned_with(template, summary(table=table)))
     assert set(found) == {"lora_rank", "my_wandb_project"}
-    assert absent(found["lora_rank"].message, "2 run(s)", "'rank16'") == []
+    assert absent(found["lora_rank"].message, "2 runs", "'rank16'") == []
     assert absent(found["my_wandb_project"].message, "all runs") == []
 
 

@@ -21,7 +21,7 @@ PROSE = sorted([ROOT / "README.md", ROOT / "SKILL.md", ROOT / "CONTRIBUTING.md",
 SOURCES = sorted((ROOT / "server").rglob("*.py"))
 
 
-OF_SBATCH = {"--array", "--output", "--test-only"}
+OF_SBATCH = {"--array", "--test-only"}  # `report` has an --output of its own
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:

@@ -51,7 +51,7 @@ def test_resources_may_be_given() -> None:
     script = script_of(mem="100G", cpus_per_task=3, gpus=2, time="1-00:00:00")
     found = directives_of(script)
     assert (found["mem"], found["cpus-per-task"], found["gres"], found["time"]) == ("100G", "3", "gpu:2", "1-00:00:00")
-    assert script.count("as setup_finetune.yaml says") == 2
+    assert script.count("from setup_finetune.yaml") == 2
 
 
 def last_line(script: str) -> str:

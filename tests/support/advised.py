@@ -1,4 +1,4 @@
-"""Documents with the lines written that questions and answers advise, where they say; and valid answers to give."""
+"""Documents with the advised lines of questions and answers in their places, and valid answers."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ OWN: dict[str, list[Scalar]] = {
 
 
 def values_of(field: str) -> list[Scalar]:
-    """Some valid answers to a question."""
+    """Return valid answers to a question."""
     if field.startswith("path of model"):
         return VALUES["path"]
     known = DIRECTORIES.get(field) or PARAMETERS[field.replace("experiment name", "experiment_name")]
@@ -47,7 +47,7 @@ def parsed(documents: Documents, answers: Mapping[str, Scalar] | None = None) ->
 
 
 def asked(documents: Documents, answers: Mapping[str, Scalar] | None = None) -> tuple[Question, ...]:
-    """The questions that documents leave open; none where they are an experiment."""
+    """Return the questions about documents; empty if they are an experiment."""
     try:
         parsed(documents, answers)
     except Refused as refused:
@@ -56,7 +56,7 @@ def asked(documents: Documents, answers: Mapping[str, Scalar] | None = None) -> 
 
 
 def said(experiment: Experiment) -> dict[str, Any]:
-    """What an experiment says, without where it says it."""
+    """Return the values of an experiment, without their places."""
     return {
         "name": experiment.name,
         "runs": [
@@ -71,8 +71,8 @@ def said(experiment: Experiment) -> dict[str, Any]:
 
 _NUMBERS = r"lines? (?P<{0}>[0-9][0-9, and to]*)"
 _WHERE = re.compile(
-    rf"(?:at the (?P<at>top|end)|below line (?P<below>[0-9]+)|in the place of {_NUMBERS.format('place')})"
-    rf"(?:; take out {_NUMBERS.format('out')})?(?:; take {_NUMBERS.format('gone')} out of (?P<file>\S+))?"
+    rf"(?:at the (?P<at>top|end)|below line (?P<below>[0-9]+)|instead of {_NUMBERS.format('place')})"
+    rf"(?:; remove {_NUMBERS.format('out')})?(?:; remove {_NUMBERS.format('gone')} from (?P<file>\S+))?"
 )
 
 
@@ -86,7 +86,7 @@ def _lines(text: str | None) -> set[int]:
 
 
 def written(documents: Documents, advice: Iterable[Answer]) -> Documents:
-    """The documents with the advised lines in them, all of which count the lines of the documents as they are."""
+    """Return documents with the advised lines added; places refer to lines of the original documents."""
     rows = {name: [[row] for row in _rows(text)] for name, text in documents.items()}
     ends: dict[str, list[str]] = {name: [] for name in documents}
     tops: dict[str, list[str]] = {name: [] for name in documents}
@@ -119,9 +119,9 @@ def _rows(text: str) -> list[str]:
 
 
 def check(documents: Documents, choice: int = 0) -> list[str]:
-    """Answer all questions of documents, and those that follow; return what was asked.
+    """Answer all questions about documents, and the next ones; return the fields that were asked for.
 
-    Each question ends with a valid answer, and the advised lines, written where they belong, plan the same.
+    Each question ends with a valid answer, and the advised lines, written where they belong, give the same plan.
     """
     answers: dict[str, Scalar] = {}
     while questions := asked(documents, answers):

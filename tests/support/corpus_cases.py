@@ -16,13 +16,13 @@ CASES = sorted({p.name.split(".")[0] for p in CORPUS.iterdir() if not p.name.sta
 
 
 def text_of(name: str) -> str | None:
-    """The text of a document of the corpus as the product's own reader of files hands it on, if it is there."""
+    """Return the text of a document of the corpus from the product's own reader of files, if it exists."""
     path = CORPUS / name
     return path.read_bytes().decode("utf-8-sig") if path.exists() else None
 
 
 def documents_of(case: str) -> tuple[tuple[str, str], tuple[str, str]]:
-    """Name and text of a case's summary and of its claude.local.md; a default one stands in for what it lacks."""
+    """Return name and text of a case's summary and of its claude.local.md, or of the default ones."""
     markdown, yaml = text_of(f"{case}.md"), text_of(f"{case}.yaml")
     assert markdown is None or yaml is None, case
     summary = (SUMMARY, markdown or "") if yaml is None else (SUMMARY.replace(".md", ".yaml"), yaml)
@@ -37,7 +37,7 @@ def is_here(path: str) -> bool:
 
 
 def plan_of(summary: tuple[str, str], local: tuple[str, str]) -> Plan:
-    """The plan of two documents, named as the pipeline would name its runs."""
+    """Return the plan of two documents, with the pipeline's names for runs."""
     experiment = parse_experiment(summary, local, is_here)
     names: Literal["varying", "table"] = "table" if experiment.form == "yaml" else "varying"
     return make_plan(experiment, Options(names=names), PlanContext(HERE, "/experiments", "/templates", lambda _: True))

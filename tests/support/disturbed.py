@@ -1,8 +1,10 @@
 """Scaffolds that may be disturbed: where they begin, what must hold whatever happens, and how the next one ends."""
 
 import json
+import os
 import re
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,10 +12,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.pipeline.backup import REASON
+from scaffold_torchtune.pipeline.run_states import Submissions
 from scaffold_torchtune.pipeline.state import LogState, Record, read_plan
+from scaffold_torchtune.results.report_page import is_unedited
 from support.experiments import Kept, actions, change, everything, log, make_experiment, outputs
 from support.forked_command import Ended, command, in_fork
 from support.setup_scripts import MAKE, script
+from support.stand_in_slurm import StandInSlurm
 
 MOST_MEGABYTES: Final = 300
 _REFUSED: Final = 2
@@ -25,6 +30,7 @@ _NO_PATHS: Final = ("pipe:", "anon_inode:", "/proc/self/fd/")  # the last is wha
 _READERS: Final[dict[str, Callable[[bytes], object]]] = {
     "plan.json": read_plan,
     "progress.json": LogState.model_validate_json,
+    "jobs.json": Submissions.model_validate_json,
     "runs/*.json": Record.model_validate_json,
 }
 """The reader of each file of the state: none of them is ever half-written."""
@@ -35,7 +41,7 @@ class Scenario:
     """A command that may be disturbed, and what is done before it; EXPERIMENT and SCRIPT stand for paths.
 
     `in_worker`: the faults come in the thread in which scripts run, not in the first. `frozen` are runs that were
-    started: no file of theirs may become another one.
+    started: no file of theirs may become another one. `submits`: it hands the runs to a stand-in for SLURM.
     """
 
     name: str
@@ -43,6 +49,7 @@ class Scenario:
     before: tuple[Callable[["Ground"], None], ...] = ()
     in_worker: bool = False
     frozen: tuple[str, ...] = ()
+    submits: bool = False
 
 
 class Ground:
@@ -58,6 +65,7 @@ class Ground:
         (self.place / "another").mkdir()
         (self.place / "another" / "file").write_text("not ours")
         base = {"/scratch/gpfs/LAB/ada/ck-outputs": str(self.place / "outputs")}
+        self.slurm = StandInSlurm(directory / "slurm") if scenario.submits else None
         make_experiment(self.experiment, without=["- **Runs:**", "_rank16_"], replace=base)
         for act in scenario.before:
             act(self)
@@ -65,12 +73,14 @@ class Ground:
         self._kept = directory / "kept"
         shutil.copytree(self.experiment, self._kept)
         self._started = self._of_started()
+        if self.slurm:
+            self.slurm.reset()
         first = self.run()
         assert first.status == 0, first
         self.wanted = outputs(self.experiment)
         self._versions, self._frozen = versions(self.experiment), frozen_plan(self.experiment)
         assert self._of_started() == self._started
-        assert self.wanted != self.began, "it has something to do"
+        assert self.wanted != self.began or self.slurm, "it has something to do"
         assert not [*self.torn()], "what forks find read already is the same for each of them"
         self._outside = self._around()
 
@@ -92,14 +102,27 @@ class Ground:
     def streams(self) -> Path:
         return self.directory / "streams"
 
+    def work(self, *arguments: str) -> Callable[[], int]:
+        """Return the command, or another one, as work for a fork: where the scenario submits, SLURM is there."""
+        do, variables = command(*(arguments or self.line)), self.slurm.variables if self.slurm else {}
+
+        def work() -> int:
+            os.environ.update(variables)
+            tempfile.tempdir = str(self.directory / "tmp")
+            return do()
+
+        return work
+
     def run(self, *arguments: str) -> Ended:
         """Run the command undisturbed, or another one."""
-        return in_fork(command(*(arguments or self.line)), self.streams)
+        return in_fork(self.work(*arguments), self.streams)
 
     def restore(self) -> None:
         """Put the experiment back to where the command begins."""
         shutil.rmtree(self.experiment)
         shutil.copytree(self._kept, self.experiment)
+        if self.slurm:
+            self.slurm.reset()
         self._started = self._of_started()
 
     def is_inside(self, path: str) -> bool:
@@ -125,8 +148,36 @@ class Ground:
         if ended.status == 0 and there != self.wanted:
             yield "status 0, and not what an undisturbed one makes"
         found = actions(self.experiment)
-        if ended.status == 0 and "SCAFFOLD_TORCHTUNE_COMPLETE" not in (found if not is_alone else found[-1:]):
+        if self.slurm:
+            yield from self._wrong_jobs(self.slurm, is_whole=ended.status == 0 and is_alone, is_alone=is_alone)
+        elif ended.status == 0 and "SCAFFOLD_TORCHTUNE_COMPLETE" not in (found if not is_alone else found[-1:]):
             yield f"status 0, and the log is not closed: {found}"
+
+    def _wrong_jobs(self, slurm: StandInSlurm, *, is_whole: bool, is_alone: bool) -> Iterator[str]:
+        """What is wrong with the jobs: each run has one that may start, at most, and one that is recorded and logged.
+
+        Who is killed while sbatch is at work may leave one that is held besides, and never starts.
+        """
+        file = self.experiment / ".scaffold" / "jobs.json"
+        kept = Submissions.model_validate_json(file.read_bytes()).submissions if file.exists() else ()
+        jobs = [job for job in slurm.jobs() if job.state == "PENDING" or is_alone]
+        runs = [run for one in kept for run in one.runs]
+        if len(jobs) > len(self.runs) or len(runs) != len({*runs}):
+            yield f"runs were submitted twice: {jobs}, {kept}"
+        told = [line for line in log(self.experiment).splitlines() if line.startswith("Result: Job ids: ")]
+        logged = re.findall(r"\b([0-9]{4,}) \(", " ".join(told))
+        if len(logged) != len({*logged}):
+            yield f"the log has one submission twice: {told}"
+        if is_whole:
+            ids = {job.id.partition("_")[0] for job in jobs if job.state == "PENDING"}
+            done = {one.job for one in kept if one.progress == "released" and one.logged}
+            if (len(jobs), {*runs}, ids) != (len(self.runs), {*self.runs}, done) or ids != {*logged}:
+                yield f"status 0, and not each run has a job that is recorded and logged: {jobs}, {kept}, {told}"
+
+    @property
+    def runs(self) -> list[str]:
+        """The run directories."""
+        return sorted({path.partition("/")[0] for path in self.wanted})
 
     def wrong_of(self, ended: Ended, line: list[str]) -> Iterator[str]:
         """What must never be, however one of several commands at once ended; who only looks has made nothing."""
@@ -171,6 +222,9 @@ class Ground:
             names = [f"{directory}/{name}" for name in TRIO]
             if not any(all(there.get(n) == all_of.get(n) for n in names) for all_of in (self.began, self.wanted)):
                 yield f"{directory} is a mixture"
+        page = self.experiment / "scaffold.html"
+        if page.exists() and not is_unedited(page.read_bytes()):
+            yield "the page is half-written"
         for pattern, read in _READERS.items():
             for file in (self.experiment / ".scaffold").glob(pattern):
                 try:
@@ -252,9 +306,19 @@ def scaffolded(ground: Ground) -> None:
     assert ground.run().status == 0
 
 
+def ready(ground: Ground) -> None:
+    """Scaffold what is to be submitted."""
+    assert ground.run("scaffold", str(ground.experiment), "--no-sbatch").status == 0
+
+
 def with_other_documents(ground: Ground) -> None:
     """Change the documents, as an editor would."""
     change(ground.experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
+
+
+def reported(ground: Ground) -> None:
+    """Ask for the page, which scaffolds renew from then on."""
+    assert ground.run("report", str(ground.experiment)).status == 0
 
 
 def edited(ground: Ground) -> None:
@@ -324,6 +388,7 @@ _EXTERNAL: Final = (*_SCAFFOLD, "--setup-script", "SCRIPT", "--jobs", "1")
 SCENARIOS: Final = (
     Scenario("a first scaffold", _SCAFFOLD),
     Scenario("changed documents", _SCAFFOLD, (scaffolded, with_other_documents)),
+    Scenario("with a page", _SCAFFOLD, (scaffolded, reported, with_other_documents)),
     Scenario("an external script", _EXTERNAL),
     Scenario("its scripts' thread", _EXTERNAL, in_worker=True),
     Scenario("an edit overwritten", (*_SCAFFOLD, "--overwrite"), (scaffolded, edited)),
@@ -341,5 +406,7 @@ SCENARIOS: Final = (
         (scaffolded, trained, grown, with_other_documents),
         frozen=(_FIRST,),
     ),
+    Scenario("submitted", ("submit", "EXPERIMENT", "--yes"), (ready,), submits=True),
+    Scenario("submitted, each", ("submit", "EXPERIMENT", "--yes", "--no-array"), (ready,), submits=True),
 )
 """A command is a row here."""

@@ -94,7 +94,7 @@ def write(folder: Path, **documents: str | bytes) -> Path:
 
 
 def scaffolded(folder: Path, names: Literal["varying", "table"] = "varying", **documents: str | bytes) -> Path:
-    """Scaffold the documents in a folder whose path is always the same, and move it to where it shall be."""
+    """Scaffold the documents in a folder with a fixed path, and move it to its destination."""
     place = write(folder.parent / "place" / "sweep", **documents)
     result = steps.scaffold(Request(place, names=names))
     assert result.ok

@@ -1,4 +1,4 @@
-"""Builds an experiment's two documents inline, and reads and plans them in memory."""
+"""Builders of an experiment's two documents, which are read and planned in memory."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,15 +18,15 @@ DIRECTORY = "/lab/sweep"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
 
 
 def runs(count: int = 1, *, controls: int = 0, model: str = MODEL, **columns: Sequence[str]) -> str:
-    """A table of `count` fine-tuned runs and some controls.
+    """Return a table of `count` fine-tuned runs and some controls.
 
-    `columns` are further columns by name (`_` for a space) with one cell a run. Where no `Model`, `LoRA_Rank` or
+    `columns` are other columns by name (`_` for a space) with one cell per run. If no `Model`, `LoRA_Rank` or
     `Learning_Rate` is given, each run has the usual one.
     """
     given: dict[str, Sequence[str]] = {
@@ -53,7 +53,7 @@ def summary(
     output: str | None = None,
     extra: str = "",
 ) -> str:
-    """An experiment_summary.md; a part that is None is left out. `training` changes lines of Configuration."""
+    """Return an experiment_summary.md without the parts that are None. `training` changes lines of Configuration."""
     lines = {"Epochs": "2", "Batch size": "4", **(training or {})}
     models = {MODEL: f"`/models/{MODEL}`"} if models is None else models
     parts = [
@@ -71,7 +71,7 @@ def summary(
 
 
 def local_md(**changes: str | None) -> str:
-    """A claude.local.md of plain lines by setting; a setting whose change is None is left out."""
+    """Return a claude.local.md of plain lines by setting, without the settings that are changed to None."""
     lines = {"conda_env": "tune", "my_wandb_project": "words", "output_dir_base": "/scratch/out", **changes}
     return "# Local\n\n" + "".join(f"- {name}: {value}\n" for name, value in lines.items() if value is not None)
 
@@ -79,14 +79,14 @@ def local_md(**changes: str | None) -> str:
 def parsed(
     text: str | None = None, local: str | None = None, is_here: Callable[[str], bool] = lambda _: True
 ) -> Experiment:
-    """The experiment that the two texts describe."""
+    """Return the experiment that the two texts describe."""
     text = summary() if text is None else text
     local = local_md() if local is None else local
     return parse_experiment((SUMMARY, text), (LOCAL, local), is_here)
 
 
 def planned(text: str | None = None, local: str | None = None, previous: Plan | None = None, **options: Any) -> Plan:
-    """The plan of the two texts, in a place where every template is, and where `previous` was scaffolded."""
+    """Return the plan of the two texts, for a place with every template, in which `previous` was scaffolded."""
     known = {run.directory: run for run in (*previous.former, *previous.runs)} if previous else {}
     legend = previous.legend if previous else {}
     context = PlanContext(DIRECTORY, "/home/ada", "/templates", lambda _: True, known=known, legend=legend)
@@ -94,7 +94,7 @@ def planned(text: str | None = None, local: str | None = None, previous: Plan | 
 
 
 def refusal(call: Callable[..., object], *arguments: Any, **keywords: Any) -> tuple[Finding, ...]:
-    """The problems with which a call is refused."""
+    """Return the problems of a refused call."""
     with pytest.raises(Refused) as caught:
         call(*arguments, **keywords)
     assert all(problem.message and problem.fix for problem in caught.value.problems)
@@ -102,5 +102,5 @@ def refusal(call: Callable[..., object], *arguments: Any, **keywords: Any) -> tu
 
 
 def told(problems: Sequence[Finding]) -> list[tuple[str, str | None, str | None, int | None]]:
-    """What problems are about: code, field, file and line."""
+    """Return code, field, file and line of problems."""
     return [(p.code, p.field, p.file, p.line) for p in problems]

@@ -92,7 +92,7 @@ def example_experiment() -> Experiment:
 
 
 def values(experiment: Experiment) -> object:
-    """The experiment without the places where its values stand."""
+    """Return the experiment without the places of its values."""
     dumped = experiment.model_dump(exclude={"warnings"})
 
     def strip(node: object) -> object:

@@ -1,4 +1,4 @@
-"""Documents of many layouts in which something that is asked for is missing, wrong, or said twice."""
+"""Documents of many layouts in which a required value is missing, wrong, or given twice."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ COLUMNS = [name for name, known in PARAMETERS.items() if known.column and name n
 LOCAL_NAMES = [*OF_LOCAL, *DIRECTORIES]
 WRONG = ["two x three??", "a\\;b | c", "`1 / x`, `2 / y` (z)", "~3..4"]
 
-# How a line of a label and a value is written.
+# Layouts of a line with a label and a value.
 LINES: list[str] = [
     "- **{0}:** {1}", "- **{0}**: {1}", "* {0}: {1}", "- `{0}`: {1}", "- {0} = {1}", "1. **{0}:** {1}",
     "- [x] **{0}:** {1}", "- **{0}:** {1} (a remark)", "  - **{0}:** {1}",
@@ -31,7 +31,7 @@ def _wrong(draw: Draw, field: str) -> str:
 
 
 def _given(draw: Draw, field: str) -> list[str]:
-    """What a document says of a field: something wrong, or two things."""
+    """Return a document's text for a field: something wrong, or two values."""
     values = [str(value) for value in values_of(field) if "\n" not in str(value) and '"' not in str(value)]
     if draw(st.booleans()):
         return [_wrong(draw, field)]
@@ -39,7 +39,7 @@ def _given(draw: Draw, field: str) -> list[str]:
 
 
 def _config(draw: Draw, lines: list[tuple[str, str]]) -> str:
-    """Lines of Configuration, in one of the layouts that people use."""
+    """Return lines of Configuration, in one of the layouts that people use."""
     layout = draw(st.sampled_from(["bullets", "table", "plain table", "paragraph", "apart", "below"]))
     form = draw(st.sampled_from(LINES))
     if layout == "table":
@@ -64,7 +64,7 @@ def _without(draw: Draw, *parts: str) -> list[str]:
 
 @st.composite
 def markdown(draw: Draw) -> str:
-    """A Markdown summary."""
+    """Return a Markdown summary."""
     lines = [("Epochs", "2"), ("Batch size", "4")]
     lines = [line for line in lines if draw(st.integers(0, 5))]
     for field in draw(st.lists(st.sampled_from(COLUMNS), max_size=2, unique=True)):
@@ -106,7 +106,7 @@ def _yaml(value: str) -> str:
 
 @st.composite
 def yaml(draw: Draw) -> str:
-    """A summary in the YAML form."""
+    """Return a summary in the YAML form."""
     controls = [("epochs", "2"), ("batch_size", "4")]
     controls = [line for line in controls if draw(st.integers(0, 3))]
     for field in draw(st.lists(st.sampled_from(COLUMNS), max_size=2, unique=True)):
@@ -141,7 +141,7 @@ def yaml(draw: Draw) -> str:
 
 @st.composite
 def local(draw: Draw) -> str:
-    """A claude.local.md."""
+    """Return a claude.local.md."""
     lines = [("conda_env", "tune"), ("my_wandb_project", "words"), ("output_dir_base", "/scratch/out")]
     lines = [line for line in lines if draw(st.integers(0, 4))]
     for field in draw(st.lists(st.sampled_from(LOCAL_NAMES), max_size=3, unique=True)):
@@ -174,7 +174,7 @@ def local(draw: Draw) -> str:
 
 
 def documents() -> st.SearchStrategy[Documents]:
-    """Both documents of an experiment."""
+    """Return both documents of an experiment."""
     forms: dict[str, Callable[[], st.SearchStrategy[str]]] = {
         "experiment_summary.md": markdown, "experiment_summary.yaml": yaml
     }  # fmt: skip

@@ -1,8 +1,8 @@
-"""A value of each setting that a document may give, another than runs have anyway; nothing is taken from the table."""
+"""A non-default value of each setting that a document may give, independent of the table of parameters."""
 
 from scaffold_torchtune.findings import Scalar
 
-# What a document says of a setting, and the value that the plan then has.
+# The text of a document for a setting, and its value in the plan.
 BY_RUN: dict[str, tuple[str, Scalar]] = {
     "wandb_group": ("sweep", "sweep"),
     "wandb_tags": ("one, two", "one,two"),
@@ -82,6 +82,6 @@ OF_TEMPLATES: dict[str, tuple[str, Scalar]] = {
     "base_recipe": ("llama3_2", "llama3_2"),
     "custom_recipe": ("kit.recipes.lora_finetune_single_device", "kit.recipes.lora_finetune_single_device"),
 }
-"""Settings that nothing but a plain template may give."""
+"""Settings that only a plain template may give."""
 
 OF_ANY_TEMPLATE: dict[str, tuple[str, Scalar]] = BY_RUN | OF_LOCAL | OF_TEMPLATES

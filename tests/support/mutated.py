@@ -1,4 +1,4 @@
-"""Documents with a few changes such as a careless editor makes."""
+"""Documents with a few changes, like those of a careless editor."""
 
 from hypothesis import strategies as st
 
@@ -7,7 +7,7 @@ JUNK = st.text(alphabet=st.sampled_from(list("|-#*`:<>!()[]{}$&\"'\\/ \t\n\u00a0
 
 @st.composite
 def mutated(draw: st.DrawFn, text: str) -> str:
-    """The text with a few lines deleted, doubled, swapped, replaced or changed within."""
+    """Return the text with a few lines deleted, doubled, swapped, replaced or changed within."""
     lines = text.split("\n")
     for _ in range(draw(st.integers(1, 6))):
         i, j = draw(st.integers(0, len(lines) - 1)), draw(st.integers(0, len(lines) - 1))

@@ -1,6 +1,6 @@
-"""Makes frozen plans without documents: each run is the settings of support/good_files.py with some changed.
+"""Frozen plans without documents: each run has the settings of support/good_files.py, with some changes.
 
-Every setting has a line of its own in experiment_summary.md, so that tests can tell where a finding stands.
+Every setting has its own line in experiment_summary.md, so that tests can check the place of a finding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ LINES = {
         [*VALUES, "constraint", "training_samples", "custom_recipe", "input_key", "output_key"]
     )
 }
-"""The line on which each setting stands, unless it is a default."""
+"""The line of each setting, unless it is a default."""
 
 USUAL = {"batch_size": 4, "gradient_accumulation_steps": 1, "num_warmup_steps": 10, "epochs": 2}
 
@@ -27,7 +27,7 @@ Changes = Mapping[str, Scalar]
 
 
 def run_of(changes: Changes, number: int = 0, *, data: str = DATA, defaults: Sequence[str] = ()) -> PlannedRun:
-    """One run. A setting that is changed to None is not planned."""
+    """Return a run. A setting that is changed to None is not planned."""
     values = {**VALUES, **USUAL, **changes}
     settings = {
         name: Setting(value=value, source=_source(name, default=name in defaults))
@@ -53,7 +53,7 @@ def _source(name: str, *, default: bool) -> Source:
 
 
 def plan_of(*runs: PlannedRun | Changes, varying: Sequence[str] = (), script: str = "bundled", **more: Any) -> Plan:
-    """A plan of some runs, each made as it is or from what it changes."""
+    """Return a plan of some runs, each given as a run or by its changes."""
     made = tuple(run if isinstance(run, PlannedRun) else run_of(run, n) for n, run in enumerate(runs or ({},)))
     return Plan(
         id="1",
@@ -73,7 +73,7 @@ def plan_of(*runs: PlannedRun | Changes, varying: Sequence[str] = (), script: st
 
 
 def plan_of_directories(*directories: str) -> Plan:
-    """A plan of runs of which nothing but their directories is known."""
+    """Return a plan of runs with given directories, and nothing else."""
     runs = tuple(
         PlannedRun(directory=d, name=d, line=1, model="m", data_path="/d", parameters={}, settings={})
         for d in directories

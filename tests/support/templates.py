@@ -33,21 +33,21 @@ conda_env: kit
 
 custom_recipe: {OWN_RECIPE}
 """
-"""As of November 2025: a data set of torchtune's, and the script's own recipe."""
+"""A template of November 2025: a data set of torchtune, and the script's own recipe."""
 
 PARQUET = JSON.replace(".json", ".parquet") + "dataset_type: instruct_dataset\n"
 
 SILENT = {"conda_env": None, "my_wandb_project": None, "output_dir_base": None}
-"""Takes from claude.local.md what it must say where no template does."""
+"""Changes that remove from claude.local.md the values that a template gives."""
 
 
 def line_of(template: str, start: str) -> int:
-    """The line of a template that starts so."""
+    """Return the line of a template with a prefix."""
     return next(number for number, line in enumerate(template.splitlines(), start=1) if line.startswith(start))
 
 
 def parsed_with(template: str, text: str | None = None, local: str | None = None) -> Experiment:
-    """The experiment of the two documents and a template."""
+    """Return the experiment of the two documents and a template."""
     documents = (SUMMARY, text or summary()), (LOCAL, local or local_md())
     return parse_experiment(*documents, lambda _: True, (NAME, template))
 
@@ -60,13 +60,13 @@ def planned_with(
     interface: Interface | None = None,
     script: str = "bundled",
 ) -> Plan:
-    """The plan of the two documents and a template."""
+    """Return the plan of the two documents and a template."""
     context = PlanContext(DIRECTORY, "/home/ada", "/templates", lambda _: True, interface=interface)
     return make_plan(parsed_with(template, text, local), Options(template=PATH, setup_script=script), context)
 
 
 def setting(plan: Plan, name: str, run: int = 0) -> Setting:
-    """A setting of one run."""
+    """Return a setting of one run."""
     return plan.runs[run].settings[name]
 
 

@@ -1,10 +1,10 @@
-"""What a text for a person must hold, whatever its sentences: values as a whole, in any order."""
+"""Checks that a text for people contains whole values, in any wording and order."""
 
 import re
 
 
 def absent(text: str, *values: object) -> list[str]:
-    """Return those of the values that the text does not hold as a whole: `8` is not in "18", "8.5" or "rank8"."""
+    """Return the values that the text does not contain as a whole: `8` is not in "18", "8.5" or "rank8"."""
     return [str(value) for value in values if not re.search(_whole(str(value)), text)]
 
 

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.cli import printing, provenance, screens, status_screen
+from scaffold_torchtune.cli import printing, provenance, screens, status_screen, submission
 from scaffold_torchtune.cli.parser import parser
 from scaffold_torchtune.findings import Refused, counted, errors_in, escape, finding, one_line, refuse
 from scaffold_torchtune.models import Model, Readiness
@@ -35,7 +35,9 @@ from scaffold_torchtune.pipeline import diagnosis, locate, steps
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.explain import ExplainResult, explain
 from scaffold_torchtune.pipeline.history import HistoryResult, history
+from scaffold_torchtune.pipeline.reporting import ReportResult, report
 from scaffold_torchtune.pipeline.status import status
+from scaffold_torchtune.pipeline.submit import SubmitResult
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import reply
 from scaffold_torchtune.results.reply import TOOLS, Call
@@ -256,23 +258,21 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
     """Return the step that a command means."""
-    if options.command == "demo":
-        return _demo
-    if options.command == "doctor":
-        return lambda request: diagnosis.doctor(request, with_experiment=options.experiment is not None)
-    if options.command == "skill":
-        return lambda _request: install_skill(options.directory)
-    if options.command == "history":
-        return lambda request: history(request, options.run, options.compare)
-    if options.command == "explain":
-        return lambda request: explain(request, options.run, options.field)
-    if options.command == "status":
-        return lambda request: _status(request, options)
-    if options.command == "new":
-        given = {name: getattr(options, name) for name in OPTIONS}
-        return lambda request: create(request, given, control=options.control)
-    step: Callable[[Request], BaseModel] = getattr(steps, "plan" if options.dry_run else options.command)
-    return step
+    others: dict[str, Callable[[Request], BaseModel]] = {
+        "demo": _demo,
+        "doctor": lambda request: diagnosis.doctor(request, with_experiment=options.experiment is not None),
+        "skill": lambda _request: install_skill(options.directory),
+        "history": lambda request: history(request, options.run, options.compare),
+        "explain": lambda request: explain(request, options.run, options.field),
+        "status": lambda request: _status(request, options),
+        "submit": lambda request: submission.submit_asking(request, options),
+        "report": lambda request: report(request, options.form, options.output),
+        "new": lambda request: create(
+            request, {name: getattr(options, name) for name in OPTIONS}, control=options.control
+        ),
+    }
+    step: Callable[[Request], BaseModel] | None = others.get(options.command)
+    return step or getattr(steps, "plan" if options.dry_run else options.command)
 
 
 def _status(request: Request, options: argparse.Namespace) -> StatusResult:
@@ -300,7 +300,7 @@ def _do(options: argparse.Namespace) -> tuple[Request | None, _Done]:
     request: Request | None = None
     errors = printing.console(stderr=True)
     try:
-        with printing.ProgressBar(errors, quiet=options.json) as progress:
+        with printing.ProgressBar(errors, quiet=options.json or options.command == "submit") as progress:
             request = _request(options, progress)
             result = _step(options)(request)
     except Refused as refused:
@@ -352,10 +352,17 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
         provenance.show(printing.console(), result)
     elif isinstance(result, StatusResult):
         status_screen.show(printing.console(), result, whole=options.whole)
+    elif isinstance(result, SubmitResult):
+        submission.show(printing.console(), result)
+    elif isinstance(result, ReportResult):
+        sys.stdout.write(one_line(f"wrote {result.path}") + "\n" if result.path else result.text)
     elif isinstance(result, SkillResult):
         _show_skill(result)
     else:
         screens.result(printing.console(), result, _view(options))
+        if isinstance(result, ScaffoldResult | ValidateResult) and result.submit:
+            line = shlex.join(["scaffold-torchtune", "submit", str(options.experiment)])
+            sys.stdout.write(one_line(f"or, as job arrays: {line}") + "\n")
 
 
 def _view(options: argparse.Namespace) -> screens.View:
@@ -410,6 +417,8 @@ def _all_well(result: BaseModel) -> bool:
     match result:
         case ScaffoldResult(ok=False) | ValidateResult(passed=False) | Readiness(ready=False):
             return False
+        case SubmitResult():
+            return result.outcome not in {"stopped", "declined"} and not result.problems
         case SetupResult():
             return result.failed == 0
         case StatusResult():

@@ -118,6 +118,10 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         type=_positive(float),
         const=15.0,
     ),
+    "output": _option(
+        "--output FILE",
+        "the file to write, `-` to print; default: scaffold.html in the experiment, other forms are printed",
+    ),
     "dry_run": _option("--dry-run", "only plan; write nothing", action="store_true"),
 }
 """Each option by the name of its argument, in the order of the help texts."""
@@ -125,6 +129,7 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 _COMMON: Final = ("local", "root", "json", "start", "only", "whole", "notes")
 _SCRIPT: Final = ("setup_script", "activate", "venv")
 _CHECKS: Final = ("sbatch", "with_torchtune")
+_OF_OTHERS: Final = frozenset({"compare", "output", "watch"})  # which no step takes
 
 
 def parser() -> argparse.ArgumentParser:
@@ -155,6 +160,8 @@ def parser() -> argparse.ArgumentParser:
     status = _described(commands, "status", _STATUS)
     status.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
     _add(status, ("root", "json", "start", "only", "whole", "sbatch", "watch"))
+    _add_submit(_described(commands, "submit", _SUBMIT))
+    _add_report(_described(commands, "report", _REPORT))
     doctor = _described(commands, "doctor", _DOCTOR)
     doctor.add_argument("experiment", type=Path, nargs="?", metavar="EXPERIMENT", help="experiment to check too")
     _add(doctor, (*_COMMON, *_SCRIPT, *_CHECKS))
@@ -181,12 +188,16 @@ def _roots() -> argparse.ArgumentParser:
     return made
 
 
+_SUBMIT = "hand to SLURM the runs that are ready and not started, as job arrays; asks first"
 _EXPERIMENT = "experiment directory or summary file"
 _HERE = f"{_EXPERIMENT}; `.` for the current directory"
 _HISTORY = "list the earlier files of runs, or compare two versions; writes nothing"
 _EXPLAIN = "show where the values of a run come from, where they arrive, and earlier values; writes nothing"
 _STATUS = "show the state of each run: progress, loss, time, and the cause of each failure with its fix; writes nothing"
 _FIELD = "setting, by any of its names: lr, 'Learning rate', optimizer.lr; default: all"
+_REPORT = "write scaffold.html, a page of the runs with their states and values; later scaffolds renew it"
+_MARKDOWN = "a short Markdown text instead, for a repository or a chat"
+_CSV = "a CSV table instead, one line for each run, to join with results"
 _SERVE = "run the MCP server over stdio"
 _NEW = "write the documents of a new experiment from options, ready to scaffold"
 _DOCTOR = "check whether this machine is ready: environment, setup script, torchtune, SLURM; writes nothing"
@@ -204,7 +215,7 @@ def _steps() -> Iterator[tuple[str, str, Iterable[str]]]:
         script = () if step.command == "parse" else _SCRIPT
         checks = _CHECKS if "with_torchtune" in step.arguments else ()
         yield step.command, step.help, (*_COMMON, *step.arguments, *script, *checks)
-    yield "scaffold", "run all steps", [name for name in _OPTIONS if name not in {"compare", "watch"}]
+    yield "scaffold", "run all steps", [name for name in _OPTIONS if name not in _OF_OTHERS]
 
 
 def _described(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -216,6 +227,28 @@ def _add(command: argparse.ArgumentParser, takes: Iterable[str]) -> None:
     for name in sorted({*takes} & _OPTIONS.keys(), key=list(_OPTIONS).index):
         flag, settings = _OPTIONS[name]
         command.add_argument(flag, dest=name, **settings)
+
+
+def _add_submit(command: argparse.ArgumentParser) -> None:
+    command.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
+    command.add_argument("--only", metavar="PATTERN", help="submit only runs whose directory or Run Name matches")
+    command.add_argument(
+        "--max", dest="at_once", type=_positive(int), metavar="N", help="at most N runs of the experiment at once"
+    )
+    command.add_argument("--no-array", dest="arrays", action="store_false", help="submit each run as a job by itself")
+    command.add_argument("--failed", action="store_true", help="submit runs that have failed again, as they are, too")
+    command.add_argument("--dry-run", action="store_true", help="show what would be submitted; write nothing")
+    command.add_argument("--yes", action="store_true", help="do not ask")
+    _add(command, ("local", "root", "json", *_SCRIPT, *_CHECKS))
+
+
+def _add_report(command: argparse.ArgumentParser) -> None:
+    command.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
+    forms = command.add_mutually_exclusive_group()
+    forms.add_argument("--markdown", dest="form", action="store_const", const="markdown", help=_MARKDOWN)
+    forms.add_argument("--csv", dest="form", action="store_const", const="csv", help=_CSV)
+    command.set_defaults(form="page")
+    _add(command, ("local", "root", "overwrite", "output", *_SCRIPT, *_CHECKS))
 
 
 def _add_new(command: argparse.ArgumentParser) -> None:

@@ -97,7 +97,7 @@ def named(root: Path, names: Iterable[str], request: Request, clusters: str = ""
     wanted = ",".join(sorted({*names}))
     output, unknown = _queue(root, request, clusters, f"--format=%j|{_FIELDS}", f"--name={wanted}")
     found: dict[str, list[Job]] = {}
-    for line in output.splitlines():
+    for line in output.split("\n"):
         name, _, rest = line.partition("|")
         found.setdefault(name, []).extend(_jobs(rest))
     return found, unknown
@@ -177,7 +177,7 @@ def _jobs(output: str) -> list[Job]:
     The directory is absolute and may hold anything, also `|`.
     """
     found: list[Job] = []
-    for line in output.splitlines():
+    for line in output.split("\n"):  # a directory may hold other ends of lines
         before, slash, directory = line.partition("|/")
         job_id, *rest = before.split("|")
         if not slash or not rest or not rest[0].strip():

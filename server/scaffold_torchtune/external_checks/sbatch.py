@@ -31,7 +31,7 @@ DEADLINE: Final = 30.0
 AskedOptions = tuple[tuple[str, str], ...]
 """The requests of a script to SLURM: names and values of its effective directives, sorted."""
 
-_OWN: Final = frozenset({"job-name", "output", "error"})
+OWN: Final = frozenset({"job-name", "output", "error"})
 """Directives that differ between runs and that no cluster rejects."""
 
 _UNAVAILABLE: Final = re.compile(
@@ -66,14 +66,14 @@ _CAUSES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     (r"license", ("licenses",)),
     (r"node configuration|nodes? not available", _NODE),
 )
-"""The directives that a message can be about, the likeliest first."""
+"""Return the directives that a message can be about, the likeliest first."""
 
 _SHOWN: Final = 3
 _COMMANDS: Final = {"account": "sacctmgr show associations user=$USER", "qos": "sacctmgr show qos"}
 _NODES: Final = "sinfo -o '%P %l %G %f %m %c'"
 """The command that shows the resources of a cluster, for directives without a command of their own."""
 
-_STANDS_FOR: Final = {
+STANDS_FOR: Final = {
     f"SBATCH_{name.upper()}": name for name in ("account", "clusters", "constraint", "partition", "qos", "reservation")
 }
 """Variables that sbatch treats as a directive (sbatch(1), INPUT ENVIRONMENT VARIABLES), and the directive."""
@@ -129,7 +129,7 @@ def asked_options(script: SlurmScript) -> AskedOptions | None:
     """Return the requests of a script without those that always differ; None if it cannot be read."""
     if script.problems:
         return None
-    return tuple(sorted((name, found.value) for name, found in _active(script).items() if name not in _OWN))
+    return tuple(sorted((name, found.value) for name, found in active(script).items() if name not in OWN))
 
 
 def _answer(sbatch: str, root: Path, script: str, asked: AskedOptions, options: AskedOptions) -> SbatchAnswer:
@@ -154,7 +154,7 @@ def _environment(asked: AskedOptions) -> Iterator[tuple[str, str]]:
     """
     given = {name for name, _ in asked}
     for name, value in processes.environment().items():
-        if not name.startswith("SBATCH_") or (name in _STANDS_FOR and _STANDS_FOR[name] not in given):
+        if not name.startswith("SBATCH_") or (name in STANDS_FOR and STANDS_FOR[name] not in given):
             yield name, value
 
 
@@ -178,7 +178,7 @@ def refusal(run: PlannedRun, script: SlurmScript, of: SbatchAnswer, options: Seq
     `options` are those of the submit line, which override the script.
     """
     submitted = {name: Directive(name, value, 0, late=False) for name, value in options}
-    likely = _likely(_active(script) | submitted, of.message)
+    likely = _likely(active(script) | submitted, of.message)
     first = likely[0] if likely else Directive("", "", 0, late=False)
     command = _COMMANDS.get(first.name, _NODES)
     later = of.verdict == "not-now"
@@ -201,13 +201,13 @@ def refusal(run: PlannedRun, script: SlurmScript, of: SbatchAnswer, options: Seq
     )
 
 
-def _likely(active: Mapping[str, Directive], message: str) -> list[Directive]:
+def _likely(given: Mapping[str, Directive], message: str) -> list[Directive]:
     """Return the directives that a message can be about, the likeliest first."""
     named = re.search(r"--([a-z][a-z-]*)|option -- '(\w)'", message)
     if named:
-        return [found for name, found in active.items() if name in named.groups()]
+        return [found for name, found in given.items() if name in named.groups()]
     names = next((names for pattern, names in _CAUSES if re.search(pattern, message, re.IGNORECASE)), ())
-    return [active[name] for name in names if name in active]
+    return [given[name] for name in names if name in given]
 
 
 def _with_origin(run: PlannedRun, directive: Directive) -> str:
@@ -234,13 +234,13 @@ def log_folders(text: str) -> list[str]:
 
     Names with SLURM's placeholders (`%j`) are skipped, and relative ones if the job starts elsewhere (`--chdir`).
     """
-    active = _active(parse_script(text))
-    named = (active[name].value.rpartition("/") for name in ("output", "error") if name in active)
+    found = active(parse_script(text))
+    named = (found[name].value.rpartition("/") for name in ("output", "error") if name in found)
     folders = dict.fromkeys(folder or slash for folder, slash, _ in named if slash)
-    return [folder for folder in folders if "%" not in folder and (folder.startswith("/") or "chdir" not in active)]
+    return [folder for folder in folders if "%" not in folder and (folder.startswith("/") or "chdir" not in found)]
 
 
-def _active(script: SlurmScript) -> dict[str, Directive]:
+def active(script: SlurmScript) -> dict[str, Directive]:
     """Return the effective directives by name: sbatch uses the last one of a name."""
     return {directive.name: directive for directive in script.directives if not directive.late}
 

@@ -1,25 +1,25 @@
-"""Step 1: read the two documents into one typed `Experiment`, or report everything that is wrong with them.
+"""Step 1: read both documents into one typed `Experiment`, or report all of their problems.
 
-Here are the required fields, and both documents as one `Experiment`.
+This module checks the required fields and combines both documents.
 
 markdown_summary.py  experiment_summary.md: sections, models, data, resources, Configuration
-headings.py          its headings, and lines below them that look like settings and are not read
-unread.py            lines, notes and sentences elsewhere that say of the runs what they are not
-free_text.py         what a note or a sentence says is done, and what it only mentions
+headings.py          its headings, and unread lines below them that look like settings
+unread.py            lines, notes and sentences elsewhere that contradict the runs
+free_text.py         the statements of a note or a sentence, apart from mere mentions
 runs_table.py        its table of runs: columns and rows
 marked_rows.py       rows that are not runs: struck out, cancelled, totals, headings of groups, blank cells
 yaml_summary.py      experiment_summary.yaml
 yaml_form.py         its keys, its JSON Schema
-yaml_source.py       the line of everything in YAML: the summary, a plain template, configurations of other trainers
+yaml_source.py       YAML with lines: the summary, a plain template, configurations of other trainers
 local.py             claude.local.md
 local_lines.py       its sections, line by line, and the meaning of its labels and headings
 values.py            the typed value in a text
 notations.py         notations of numbers, times, memory and models; words for LoRA and full fine-tuning
 compound.py          lines that give several settings: batch and accumulation, GPUs and nodes, W&B
 answers.py           questions to the user, and the answers
-document_lines.py    a line that a document lacks, put into Markdown or YAML
-drafts.py            the models that readers fill, before values are typed
-reading.py           the drafts and findings that these modules share; the line that a document lacks, and its place
+document_lines.py    insertion of a missing line into Markdown or YAML
+drafts.py            the models that readers fill, with untyped values
+reading.py           the shared drafts and findings; missing lines and their places
 """
 
 import posixpath
@@ -27,7 +27,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Refused, Scalar, close_matches, errors_in, escape, shown, sort_findings
+from scaffold_torchtune.findings import (
+    Finding,
+    Refused,
+    Scalar,
+    close_matches,
+    counted,
+    errors_in,
+    escape,
+    shown,
+    sort_findings,
+)
 from scaffold_torchtune.models import Dataset, Experiment, ModelPath, Run, Setting, SourceKind, SummaryFormat
 from scaffold_torchtune.parse import local, markdown_summary, marked_rows, runs_table, values, yaml_source, yaml_summary
 from scaffold_torchtune.parse.answers import Answering, Asked, ask
@@ -54,12 +64,11 @@ def parse_experiment(
 ) -> Experiment:
     """Read an experiment from the (name, text) of its summary, its claude.local.md, and a plain YAML template, if any.
 
-    `is_experiment_dir` returns whether a path is the directory that holds the summary (compared as files). What the
-    template gives, no document needs to give. `answers` are what the user gave when asked, by field.
+    `is_experiment_dir` returns whether a path is the directory that contains the summary (compared as files). The
+    documents need not give values that the template gives. `answers` are the user's answers, by field.
 
     Raises:
-        Refused: something required is missing, or something is not what it must be; names every problem of all, and
-            what the user may be asked.
+        Refused: if something required is missing or invalid; contains every problem, and the questions for the user.
     """
     form: SummaryFormat = "yaml" if summary[0].endswith((".yaml", ".yml")) else "markdown"
     reader = yaml_summary.read_yaml_summary if form == "yaml" else markdown_summary.read_markdown_summary
@@ -69,7 +78,7 @@ def parse_experiment(
     )
 
     def reading() -> Reading:
-        """Return the drafts with what is wrong with them, before anything is typed."""
+        """Return the drafts with their problems, before values are typed."""
         return Reading(*drafts, form, is_experiment_dir, plain, [*drafts[0].unasked])
 
     if not answers:
@@ -80,7 +89,7 @@ def parse_experiment(
 def _answered(reading: Callable[[], Reading], answering: Answering) -> Experiment:
     """Return the experiment of the drafts with the user's answers.
 
-    An answer may bring up the question that another one answers, so that they are taken until none is asked for.
+    An answer may raise a question that another answer settles, so answers are used until no question is left.
 
     Raises:
         Refused: see `parse_experiment`.
@@ -111,7 +120,7 @@ class _Unread(Refused):
 
 
 def local_settings(text: str, file: str) -> tuple[dict[str, Setting], tuple[Finding, ...]]:
-    """Return the typed settings of a claude.local.md by name, and what is wrong or remarkable with it.
+    """Return the typed settings of a claude.local.md by name, and its problems and warnings.
 
     Args:
         text: the document.
@@ -124,7 +133,7 @@ def local_settings(text: str, file: str) -> tuple[dict[str, Setting], tuple[Find
 
 
 def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
-    """Return the experiment of the drafts. `answered` are the places of the answers in them, by field.
+    """Return the experiment of the drafts. `answered` are the places of answers, by field.
 
     Raises:
         Refused: see `parse_experiment`.
@@ -146,15 +155,15 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
     runs = tuple(_with_dataset_path(run, named) for run in runs)
     models = _models(reading, runs, environment)
     _required_by_runs(reading, runs, config, dataset)
-    # What is wrong with a template's values that documents give for every run does not matter.
+    # Problems of a template's value do not matter if the documents give the value for every run.
     given = {*config, *environment, *markdown_summary.given_by_every_run(runs)}
     if not any(model.path.source.kind is SourceKind.TEMPLATE for model in models):
         given.add("models_dir")
     reading.findings += reading.template.unusable(given)
     if problems := errors_in(reading.findings):
-        # What was not read often is the cause of what is missing.
+        # An unread line is often the cause of a missing value.
         unread = [f for f in reading.findings if f.code in _OFTEN_THE_CAUSE]
-        message = f"{len(problems)} problem(s) in the experiment's documents"
+        message = f"{counted(len(problems), 'problem')} in the experiment's documents"
         raise _Unread(message, [*problems, *unread], ask(problems, reading, answered))
     return Experiment(
         name=name,
@@ -174,7 +183,7 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
 
 
 def _name(reading: Reading) -> str:
-    """Return the experiment's name: the title, as a slug where it has several words, which is said once."""
+    """Return the experiment's name: the title, or its slug if it has several words."""
     title = reading.summary.name
     if title is None:
         if not {"experiment_name", NAME} & {f.field for f in reading.findings}:
@@ -184,8 +193,8 @@ def _name(reading: Reading) -> str:
     slug = None if title.answer or values.value_of(known, title) is not None else values.slug(title.text)
     if slug is not None:
         title = replace(title, text=slug, full=None, source=None)
-        message = f"the experiment's name is {shown(slug)}: the title has several words, and outputs go below its name"
-        fix = "nothing, or let the title be the name in one word"
+        message = f"the experiment's name is {shown(slug)}: the title has several words, and outputs go below this name"
+        fix = "no action, or use a title of one word as the name"
         reading.add("name-from-title", message, field="experiment_name", actual=slug, line=title.line, fix=fix)
     setting = reading.value(known, title, SourceKind.SUMMARY)
     return setting.text if setting else ""
@@ -194,14 +203,14 @@ def _name(reading: Reading) -> str:
 def _experiment_dir(reading: Reading) -> None:
     for text in reading.summary.directories:
         if not reading.is_experiment_dir(text.text):
-            message = f"{text.note} says {shown(text.text)}, which is not the directory of {reading.summary.file}"
+            message = f"{text.note} is {shown(text.text)}, which is not the directory of {reading.summary.file}"
             fix = "correct the path, or move the summary to the directory that it names"
             field, actual = "experiment directory", escape(text.text)
             reading.add("wrong-experiment-dir", message, field=field, actual=actual, line=text.line, fix=fix)
 
 
 def _environment(reading: Reading, config: dict[str, Setting]) -> dict[str, Setting]:
-    """Return the typed settings of the surroundings by name. What is required and in no document is noted."""
+    """Return the typed settings of claude.local.md by name; report missing required ones."""
     environment: dict[str, Setting] = {}
     for name, text in reading.local.settings.items():
         setting = reading.value(parameter(name), text, SourceKind.LOCAL, reading.local.file)
@@ -226,7 +235,7 @@ def _environment(reading: Reading, config: dict[str, Setting]) -> dict[str, Sett
 
 
 def _checkpoints(reading: Reading, base: Setting) -> None:
-    """Note where the summary has the checkpoints elsewhere than claude.local.md: that one wins."""
+    """Report a directory for checkpoints in the summary that claude.local.md overrides."""
     folder, file = posixpath.normpath(base.text), base.source.file
     name = reading.summary.name.text if reading.summary.name else ""
     for text in reading.summary.output_dirs:
@@ -235,16 +244,16 @@ def _checkpoints(reading: Reading, base: Setting) -> None:
         if path not in {folder, posixpath.join(folder, name)}:
             message = (
                 f"{text.note} is {shown(path)}, but the output base directory is {shown(folder)} in {file}"
-                f" (line {base.source.line}); {file} wins"
+                f" (line {base.source.line}); {file} overrides it"
             )
             reading.add(
                 "overridden", message, field="output_dir_base", expected=folder, actual=escape(path), line=text.line,
-                fix=f"nothing, if {file} is right; else remove its output base directory",
+                fix=f"no action if {file} is correct; else remove its output base directory",
             )  # fmt: skip
 
 
 def _project(reading: Reading, environment: dict[str, Setting]) -> None:
-    """Let the summary's own Weights & Biases project win over the default of claude.local.md."""
+    """Override the Weights & Biases project of claude.local.md with that of the summary."""
     text, project = reading.summary.wandb_project, PARAMETERS["my_wandb_project"]
     setting = reading.value(project, text, SourceKind.CONFIGURATION) if text else None
     if setting is None:
@@ -254,18 +263,18 @@ def _project(reading: Reading, environment: dict[str, Setting]) -> None:
     if default.value != setting.value:
         message = (
             f"the project is {shown(setting.value)} here, but {shown(default.value)} in {reading.local.file}"
-            f" (line {default.source.line}); the summary wins"
+            f" (line {default.source.line}); the summary overrides it"
         )
         reading.add(
             "overridden", message, field=project.name, expected=default.value, actual=setting.value,
-            line=setting.source.line, fix="nothing, if the summary is right",
+            line=setting.source.line, fix="no action if the summary is correct",
         )  # fmt: skip
 
 
 def _dataset(reading: Reading, runs: tuple[Run, ...]) -> tuple[Dataset | None, dict[str, Setting]]:
-    """Return the data set that the summary names, None where it names none, and all that it names by what rows write.
+    """Return the summary's data set, if any, and all that it lists, by the names that rows may use.
 
-    Two different ones are noted, but where each row names its own.
+    Two different data sets are a problem, unless each row has its own.
     """
     before = len(reading.findings)
     found = reading.all_values(PARAMETERS["dataset"], _listed_data(reading, runs), SourceKind.RESOURCES)
@@ -282,7 +291,7 @@ def _dataset(reading: Reading, runs: tuple[Run, ...]) -> tuple[Dataset | None, d
     if others and _each_has_own_data(runs):
         return None, named
     for other in others:
-        fix = "name one data set; where it differs by run, give the runs table a column Dataset"
+        fix = "name one data set; if it differs by run, add a column Dataset to the table of runs"
         reading.contradiction("dataset", other, found[0], fix)
     label, extension = layout.data_label(found[0].text)
     for what, claim in reading.summary.data_claims:
@@ -295,7 +304,7 @@ def _each_has_own_data(runs: tuple[Run, ...]) -> bool:
 
 
 def _listed_data(reading: Reading, runs: tuple[Run, ...]) -> list[SourceText]:
-    """Return what the summary names as data sets; a line with several is several where each row names its own."""
+    """Return the summary's data sets; split a line that lists several if each row names its own."""
     texts: list[SourceText] = []
     for text in reading.summary.datasets:
         parts = values.several(PARAMETERS["dataset"], text) if _each_has_own_data(runs) else ()
@@ -304,24 +313,24 @@ def _listed_data(reading: Reading, runs: tuple[Run, ...]) -> list[SourceText]:
 
 
 def _names_of_data(setting: Setting) -> tuple[str, str]:
-    """Return what a row may write for a listed data set: its file's stem, or what the list calls it."""
+    """Return the names that a row may use for a listed data set: its file's stem, or its label in the list."""
     return layout.data_label(setting.text)[0], setting.source.note.rpartition(" > ")[2]
 
 
 def _hold_claim(reading: Reading, what: str, claim: SourceText, label: str, extension: str) -> None:
-    """Note a format, or a label, that is not that of the path. Which of the two is wrong, no answer can say."""
+    """Report a format or label that contradicts the path. No answer can settle which of the two is wrong."""
     written = values.without_remark(claim.text).lower().removeprefix(".")
     expected = label if what == "label" else extension
     is_known = what == "label" or reading.form == "yaml" or {written, extension.lower()} <= _FORMATS
     if written != expected.lower() and is_known:
-        message = f"{claim.note} is {shown(claim.text)}, but the path says {shown(expected)}"
-        fix = "correct the one that is wrong"
+        message = f"{claim.note} is {shown(claim.text)}, but the path has {shown(expected)}"
+        fix = "correct whichever is wrong"
         reading.add("ambiguous", message, field="dataset", line=claim.line, fix=fix)
         reading.unasked.append(reading.findings[-1])
 
 
 def _with_dataset_path(run: Run, named: Mapping[str, Setting]) -> Run:
-    """Return the run, with the path of the data set that its row names (`words`)."""
+    """Return the run with the path of the data set that its row names (`words`)."""
     own = run.parameters.get("dataset")
     listed = named.get(own.text) if own is not None else None
     if own is None or listed is None:
@@ -331,20 +340,20 @@ def _with_dataset_path(run: Run, named: Mapping[str, Setting]) -> Run:
 
 
 def _same_file(reading: Reading, one: str, other: str) -> bool:
-    """Return whether two paths are one: spelt otherwise, or one of them taken from the experiment directory."""
+    """Return whether two paths are equal, if a relative one is relative to the experiment directory."""
     short, long = sorted((posixpath.normpath(one), posixpath.normpath(other)), key=len)
     folder = long.removesuffix(f"/{short}")
     return short == long or (not short.startswith("/") and folder != long and reading.is_experiment_dir(folder))
 
 
 def _models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Setting]) -> tuple[ModelPath, ...]:
-    """Return the path of every model that a run names: as listed, else below the models directory."""
+    """Return the path of each model of the runs: as listed, else below the models directory."""
     found: dict[str, Setting] = {}
     named = {run.model for run in runs}
     for written, text in reading.summary.models:
         name = _named_as(written, named)
         path = Parameter(f"{MODEL_PATH}{name}", "path")
-        # remarks stand there too: Verified, Size, Source
+        # the list may contain remarks, too: Verified, Size, Source
         setting = reading.value(path, text, SourceKind.RESOURCES) if name in named else None
         if setting is not None:
             _refuse_model_name(reading, path.name, setting)
@@ -352,7 +361,7 @@ def _models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Sett
             if first.value != setting.value:
                 reading.contradiction(path.name, setting, first)
     bases = reading.all_values(PARAMETERS["models_dir"], reading.summary.models_dirs, SourceKind.SUMMARY)
-    if bases:  # the environment knows it too, if nothing else gave it there
+    if bases:  # also a setting of the environment, unless it has one
         environment.setdefault("models_dir", bases[0])
     base = bases[0] if bases else environment.get("models_dir") or reading.template.settings.get("models_dir")
     listed = {_named_as(name, named) for name, _ in reading.summary.models}
@@ -362,7 +371,7 @@ def _models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Sett
         if other.value != bases[0].value:
             reading.contradiction("models_dir", other, bases[0])
     for name, run in lacking.items():
-        near = [] if name in known_models() else _meant(name, listed)
+        near = [] if name in known_models() else _similar(name, listed)
         if near:
             message = f"{shown(name)} is not one of the listed models; did you mean {near[0]!r}?"
             fix = f"write {near[0]!r}, or list the path of {escape(name)} too"
@@ -376,7 +385,7 @@ def _models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Sett
 
 
 def _named_as(written: str, named: set[str]) -> str:
-    """Return what the runs call a listed model: its name, or the one name of theirs that means the same model."""
+    """Return the runs' name of a listed model: the listed name, or the only name of a run that means the same model."""
     if written in named:
         return written
     known = model_by_spelling(written)
@@ -385,16 +394,16 @@ def _named_as(written: str, named: set[str]) -> str:
 
 
 def _refuse_model_name(reading: Reading, field: str, setting: Setting) -> None:
-    """Refuse as a path the name of a model on Hugging Face: `meta-llama/Llama-3.2-1B-Instruct`."""
+    """Report the name of a model on Hugging Face that is given as a path: `meta-llama/Llama-3.2-1B-Instruct`."""
     if is_published(setting.text):
-        message = f"{shown(setting.value)} is the name of a model on Hugging Face, not the directory that holds it"
-        fix = "write the path of the downloaded model; for a directory of that name below the experiment, begin with ./"
-        expected, line = "the path of a directory", setting.source.line
+        message = f"{shown(setting.value)} is the name of a model on Hugging Face, not a directory"
+        fix = "write the path of the downloaded model, or ./NAME for a directory in the experiment directory"
+        expected, line = "a path of a directory", setting.source.line
         reading.add("invalid-value", message, field=field, expected=expected, actual=setting.value, line=line, fix=fix)
 
 
-def _meant(name: str, listed: set[str]) -> list[str]:
-    """Return the listed model that a row means: nearly its name, or a part of one name alone (`1B`)."""
+def _similar(name: str, listed: set[str]) -> list[str]:
+    """Return the listed model that a row probably means, by a similar name or a part of one name (`1B`)."""
     parts = [other for other in sorted(listed) if name.casefold() in other.casefold()]
     return close_matches(name, listed, limit=1, cutoff=_LIKELY_MISSPELT) or (parts if len(parts) == 1 else [])
 
@@ -403,7 +412,7 @@ def _required_by_runs(
     reading: Reading, runs: tuple[Run, ...], config: dict[str, Setting], dataset: Dataset | None
 ) -> None:
     tuned = [run for run in runs if run.type == "fine-tuned"]
-    given = {f.field for f in errors_in(reading.findings)}  # a value that cannot be read is not a missing one
+    given = {f.field for f in errors_in(reading.findings)}  # an invalid value is not a missing one
     unread = not tuned and "runs" not in given
     for name in ("epochs", "batch_size"):
         lacking = unread or any(name not in run.parameters for run in tuned)

@@ -1,8 +1,8 @@
-"""Questions to the user about the documents, and the answers put where the documents would say the same.
+"""Questions to the user about the documents, and answers put into the places of the documents that they settle.
 
-An answer fills what no document gives, and settles what a document gives twice or wrongly. It never changes what a
-document says plainly: where the two differ, that is a problem. It takes the place of all that the line to write would
-take the place of, so that the two always plan the same.
+An answer gives a value that no document gives, or settles one that a document gives twice or wrongly. It never changes
+a value that a document clearly gives: if the two differ, that is a problem. It replaces everything that the line to add
+would replace, so that the answer and the line always give the same plan.
 """
 
 import re
@@ -41,7 +41,7 @@ _TYPE_AND_NUMBER: Final = re.compile(r"[A-Za-z][\w.-]{0,60}:[0-9]")
 
 
 def answerable(field: str) -> Parameter | None:
-    """Return the parameter of a field that one value settles for all runs; None for any other field."""
+    """Return the parameter of a field that one value settles for all runs; else None."""
     known = PARAMETERS.get(field)
     of_documents = (
         known is not None and known.name != "model" and (known.column or known.name in {*OF_LOCAL, *OF_CONFIGURATION})
@@ -52,14 +52,14 @@ def answerable(field: str) -> Parameter | None:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, and the place that an answer to it has."""
+    """A question, and the place of its answer."""
 
     question: Question
     place: Place
 
 
 def ask(problems: Iterable[Finding], reading: Reading, answered: Mapping[str, Place]) -> list[Asked]:
-    """Return one question for each field that an answer would settle. `answered` are places of answers so far."""
+    """Return a question for each field that an answer would settle. `answered` are the places of earlier answers."""
     drafts = (reading.summary, reading.local)
     by_field: dict[str, list[Finding]] = {}
     unasked = frozenset(reading.unasked)
@@ -81,7 +81,7 @@ def _key(field: str) -> str:
 
 
 def _is_asked(place: Place, found: Sequence[Finding]) -> bool:
-    """Return whether a value in one place settles the problems; a line such as `GPUs: a100:2` says two things."""
+    """Return whether one value settles the problems; a line such as `GPUs: a100:2` gives two."""
     if place.field not in _GPUS:
         return True
     rows = text_of(place.draft).split("\n")
@@ -95,7 +95,7 @@ def _question(found: Sequence[Finding]) -> Question:
     known, name = parameter_named(field), escape(field)
     asked = known.question or f"What is {name}?"
     if field.startswith(MODEL_PATH):
-        asked = f"In which directory does the {name.removeprefix('path of ')} lie?"
+        asked = f"Which directory contains the {name.removeprefix('path of ')}?"
     options = dict.fromkeys(option for choice in problem.choices if (option := _option(known, choice)))
     return Question(
         field=field,
@@ -106,7 +106,7 @@ def _question(found: Sequence[Finding]) -> Question:
 
 
 def _option(known: Parameter, choice: Scalar) -> str | None:
-    """Return a choice as an answer that is taken, without a remark beside it; None where it is none."""
+    """Return a choice as a valid answer, without a remark if possible; None if there is none."""
     text = kinds.shortest_number(choice) if isinstance(choice, float) else _text(choice)
     for each in (values.unquoted(values.without_remark(text)), text):
         if values.value_of(known, SourceText(each, 0, "", exact=True)) is not None:
@@ -115,9 +115,9 @@ def _option(known: Parameter, choice: Scalar) -> str | None:
 
 
 def _place(field: str, problems: Sequence[Finding], summary: SummaryDraft, local: LocalDraft) -> Place:
-    """Return where a field stands: in the document that has it and counts, else where its problem is, or belongs."""
+    """Return the place of a field: in the overriding document, else at its problem, or where it belongs."""
     own, others = _in_summary(field, summary), _in_local(field, local)
-    if field in OF_CONFIGURATION:  # its problem is a row's, and stays there
+    if field in OF_CONFIGURATION:  # its problem is in a row, and remains
         problems = [problem.model_copy(update={"line": None}) for problem in problems]
     problem_lines = {
         draft.file: frozenset(p.line for p in problems if p.line and p.file == draft.file and p.code != "missing-field")
@@ -142,7 +142,7 @@ def _place(field: str, problems: Sequence[Finding], summary: SummaryDraft, local
 
 
 def _in_summary(field: str, summary: SummaryDraft) -> list[SourceText]:
-    """Return what the summary says of a field."""
+    """Return the summary's texts for a field."""
     match _key(field):
         case "experiment_name":
             return [summary.name] if summary.name else []
@@ -175,7 +175,7 @@ def _means(label: str, field: str) -> bool:
 
 
 def _put(place: Place, text: SourceText, summary: SummaryDraft, local: LocalDraft) -> None:
-    """Put an answer in its place, and take away what it settles."""
+    """Put an answer in its place, and remove the texts and problems that it settles."""
     field = place.field
     for draft in (summary, local):
         draft.findings = [problem for problem in draft.findings if problem not in place.problems]
@@ -205,13 +205,13 @@ def _put(place: Place, text: SourceText, summary: SummaryDraft, local: LocalDraf
 
 @dataclass
 class Answering:
-    """The answers to one experiment: `given` by field, and the places of those that were taken so far."""
+    """The answers for an experiment: `given` by field; `taken` are the places of used answers."""
 
     given: dict[str, Scalar]
     taken: dict[str, Place]
 
     def take(self, asked: Sequence[Asked], reading: Reading) -> bool:
-        """Put the answers to questions into the drafts; return whether there were any that are not there yet."""
+        """Put the answers to questions into the drafts; return whether any were new."""
         fields = {_key(each.place.field): each.place for each in asked}
         now = [field for field in self.given if _key(field) in fields and _key(field) not in self.taken]
         for field in now:
@@ -219,7 +219,7 @@ class Answering:
         return bool(now)
 
     def take_others(self, asked: Sequence[Asked], reading: Reading) -> list[Finding]:
-        """Put answers that nobody asked for into the drafts; what is wrong with one is returned."""
+        """Put answers to other fields into the drafts; return their problems."""
         problems: list[Finding] = []
         wanted = {each.question.field for each in asked}
         for field in self.given:
@@ -236,7 +236,7 @@ class Answering:
         return problems
 
     def used(self, reading: Reading) -> list[Answer]:
-        """Return those answers that no document gives, each with the line that would say it."""
+        """Return the answers that no document gives, each with the line that a document could have instead."""
         fields = [field for field in self.given if _key(field) in self.taken]
         pairs = [(self.taken[_key(field)], self._written(field)) for field in fields]
         advice = advise(pairs, reading.form)
@@ -253,7 +253,7 @@ class Answering:
         return SourceText(_text(self.given[field]), 0, "given by the user", exact=True, answer=True)
 
     def _written(self, field: str) -> Written:
-        """Return an answer as a document would have it: as the user wrote it, where kinds take that."""
+        """Return an answer in the form of a document: as the user wrote it, if its kind accepts that."""
         known, text = parameter_named(field), _text(self.given[field])
         try:
             kinds.read(known.kind, text, known.bounds)
@@ -268,18 +268,18 @@ def _text(value: Scalar) -> str:
 
 
 def _differing(known: Parameter, field: str, place: Place, answer: SourceText) -> list[Finding]:
-    """Return a finding where a document plainly says something else than the answer."""
+    """Return a finding if a document clearly gives a value that differs from the answer."""
     given, file = place.texts[0], place.draft.file
     value = values.value_of(known, given)
     if value is not None and value == values.value_of(known, answer):
         return []
-    message = f"the answer for {field} is {shown(answer.text)}, but {file} says {shown(given.text)}"
-    at, fix = Location(file, given.line or None), "leave the answer out, or correct the document first"
+    message = f"the answer for {field} is {shown(answer.text)}, but {file} has {shown(given.text)}"
+    at, fix = Location(file, given.line or None), "omit the answer, or correct the document first"
     expected, actual = escape(given.text), escape(answer.text)
     return [finding("answer-differs", message, field=field, expected=expected, actual=actual, at=at, fix=fix)]
 
 
 def _unknown(field: str, wanted: set[str]) -> Finding:
     fields = sorted({*wanted, *(name for name in PARAMETERS if answerable(name))})
-    fix = did_you_mean(field, fields) or f"what is asked for is {', '.join(sorted(wanted)) or 'nothing'}"
-    return finding("unknown-key", f"no field {shown(field)} can be answered", field=escape(field), fix=fix)
+    fix = did_you_mean(field, fields) or f"answer one of: {', '.join(sorted(wanted))}" if wanted else "omit it"
+    return finding("unknown-key", f"{shown(field)} is not a field that can be answered", field=escape(field), fix=fix)

@@ -1,7 +1,7 @@
-"""Lines that say several settings at once, or one in words of their own: methods, LoRA's places, batches, GPUs, W&B.
+"""Lines that give several settings, or use their own notation: methods, LoRA's modules, batches, GPUs, W&B.
 
-`GPUs: 8 (2 nodes)` gives GPUs and nodes, `Batch size: 4 (effective 32)` is held against what the plan makes of it, and
-`Target modules: q_proj, gate_proj, up_proj, down_proj` is what torchtune says in three settings.
+`GPUs: 8 (2 nodes)` gives GPUs and nodes, `Batch size: 4 (effective 32)` is compared with the plan, and `Target modules:
+q_proj, gate_proj, up_proj, down_proj` corresponds to three settings of torchtune.
 """
 
 import re
@@ -59,18 +59,18 @@ OF_OTHER_RUNS: Final = frozenset(
     }
     | {"effective_batch_size"}
 )
-"""Parameters that are more than a remark where no settings are read, if what stands there is not what the runs are."""
+"""Parameters that must not contradict the runs even in sections that are not read as settings."""
 
 NOT_BY_RUN: Final = frozenset(
     {"base_recipe", "conda_env", "modules", "offline", "wandb_entity", "my_wandb_project", "account", "partition"}
     | {"constraint", "reservation", "exclude", "mail_user", "mail_type"}
 )
-"""What is the same for all runs, and without which a run would be another: a row that gives it is refused."""
+"""Parameters that are the same for all runs and change a run: a row must not give them."""
 
 _STOCK: Final = re.compile(
     r"(?<![\w/])(?:llama|qwen|mistral|gemma|phi|code_llama)[0-9_]*/\w+_(?:lora|full|qlora|qat|dpo|knowledge)\w*"
 )
-"""A stock config of torchtune: nothing is taken from one that the documents do not say."""
+"""A stock config of torchtune: its values are not used."""
 
 _COUNTS: Final = {"one": 1, "single": 1, "two": 2, "three": 3, "four": 4, "six": 6, "eight": 8}
 _NUMBER: Final = rf"(?P<count>[0-9]{{1,6}}|{'|'.join(_COUNTS)})"
@@ -128,7 +128,7 @@ _WRITE_PLACES: Final = (
 
 
 def parameter_of(label: str) -> Parameter | None:
-    """Return the parameter that a label means, be it in words of its own (`Use W&B`, `Custom recipe`)."""
+    """Return the parameter that a label means, including special labels (`Use W&B`, `Custom recipe`)."""
     words = normalize(label)
     if words in _RECIPES_TOO | _OF_LORA or method_in_words(words):
         return PARAMETERS["recipe"]
@@ -138,19 +138,19 @@ def parameter_of(label: str) -> Parameter | None:
 
 
 def has_words_of_its_own(label: str) -> bool:
-    """Return whether what a label's text means depends on the label, not on its parameter alone."""
+    """Return whether the meaning of a label's text depends on the label, and not only on its parameter."""
     words = normalize(label)
     return _switches_wandb(words) or words in _LOGGERS | _OF_LORA or method_in_words(words) is not None
 
 
 def reads(label: str) -> bool:
-    """Return whether a line with that label may say more than the one value of its parameter."""
+    """Return whether a line with a label may give more than one value of its parameter."""
     parameter = parameter_of(label)
     return has_words_of_its_own(label) or (parameter is not None and parameter.name in _READERS)
 
 
 def names_wandb(label: str) -> bool:
-    """Return whether a label speaks of Weights & Biases."""
+    """Return whether a label mentions Weights & Biases."""
     return re.search(rf"\b{_WANDB}\b", normalize(label)) is not None
 
 
@@ -159,10 +159,10 @@ def _switches_wandb(words: str) -> bool:
 
 
 def parts(label: str, field: SourceText) -> dict[str, SourceText]:
-    """Return what a line says, by parameter; nothing where it changes nothing, or its label means no parameter.
+    """Return the texts of a line by parameter; empty if the line changes nothing, or its label is not a parameter.
 
     Raises:
-        NotHonoured: it asks for what no scaffold has.
+        NotHonoured: the line asks for something unsupported.
     """
     parameter, words = parameter_of(label), normalize(label)
     if parameter is None or (values.is_unset(field.text) and not says_none(label, field.text)):
@@ -173,16 +173,16 @@ def parts(label: str, field: SourceText) -> dict[str, SourceText]:
     elif has_words_of_its_own(label):
         found = {"wandb_mode": mode} if (mode := _mode_of(words, field)) else {}
     elif words in {"recipe", *_RECIPES_TOO} and _RECIPE.fullmatch(field.text) and not other_training(field.text):
-        return {"recipe": field}  # a name, of which the plan says whether it is scaffolded
+        return {"recipe": field}  # the plan checks whether the name is supported
     elif (read := _READERS.get(parameter.name)) is not None:
         found = read(field)
     else:
         return {parameter.name: field}
-    return {name: text if isinstance(text, SourceText) else _said(field, text) for name, text in found.items()}
+    return {name: text if isinstance(text, SourceText) else _part_of(field, text) for name, text in found.items()}
 
 
 def says_none(label: str, text: str) -> bool:
-    """Return whether `none` says something under a label: no logger, no attention that gets LoRA, no weight decay."""
+    """Return whether `none` is a value of a label: no logger, no LoRA in attention, no weight decay."""
     parameter = parameter_of(label)
     if parameter is not None and values.means_none(parameter, text):
         return True
@@ -190,12 +190,12 @@ def says_none(label: str, text: str) -> bool:
     return text.strip(" `()").lower() == "none" and (of_places or has_words_of_its_own(label))
 
 
-def _said(field: SourceText, text: str) -> SourceText:
+def _part_of(field: SourceText, text: str) -> SourceText:
     return replace(field, text=text, full=None, source=None)
 
 
 def _whole(field: SourceText) -> str:
-    """Return all that stands after a label, each white space as one space, so that no pattern below tries them all."""
+    """Return the whole text after a label, with white space collapsed to keep the patterns below fast."""
     return " ".join((field.full or field.text).split())
 
 
@@ -203,21 +203,21 @@ _Read = Mapping[str, SourceText | str]
 
 
 def _method(field: SourceText) -> _Read:
-    """Return the method, and the settings that the line gives besides."""
+    """Return the method, and other settings of the line."""
     found = notations.read_method(_whole(field))
     named = {} if found.recipe is None else {"recipe": found.recipe}
     return {**named, **found.settings, **(places_of(" ".join(found.modules)) if found.modules else {})}
 
 
 def _named_method(method: str, field: SourceText) -> _Read:
-    """Return the method that a label names, with the settings that its line gives: `LoRA: r=16`, `LoRA: yes`."""
+    """Return the method that a label names, with other settings of the line: `LoRA: r=16`, `LoRA: yes`."""
     text = _whole(field)
     plain = text.strip(" `\"'.").lower()
     if plain in _OFF and method == LORA:
-        raise NotHonoured("says what is not done", "write `- **Method:** full fine-tuning`, if that is meant")
+        raise NotHonoured("names no alternative to LoRA", "write `- **Method:** full fine-tuning` if intended")
     if plain in _ON | _OFF:
         return {"recipe": method if plain in _ON else LORA}
-    return _method(_said(field, f"{method}, {text}"))
+    return _method(_part_of(field, f"{method}, {text}"))
 
 
 def _targets(field: SourceText) -> _Read:
@@ -226,10 +226,10 @@ def _targets(field: SourceText) -> _Read:
 
 
 def places_of(text: str) -> dict[str, str]:
-    """Return where LoRA is applied, from names of modules as torchtune and Hugging Face have them.
+    """Return the settings for LoRA's modules, from names of torchtune and Hugging Face.
 
     Raises:
-        NotHonoured: torchtune cannot apply LoRA there and nowhere else.
+        NotHonoured: torchtune cannot apply LoRA to exactly these modules.
     """
     plain = text.strip().strip("[](){}").replace('"', "").replace("'", "").replace("`", "").strip().lower()
     if plain in _ALL_LINEAR:
@@ -240,13 +240,13 @@ def places_of(text: str) -> dict[str, str]:
     unknown = [name for name in names if name not in _ATTENTION | _MLP and name not in _WHOLE_MLP | _OUTPUT]
     if unknown or not names:
         raise NotHonoured(
-            f"names {shown(unknown[0] if unknown else text)}, which is no module that LoRA is applied to", _WRITE_PLACES
+            f"names {shown(unknown[0] if unknown else text)}, which is not a module that supports LoRA", _WRITE_PLACES
         )
     if mlp and len(mlp) != len({"w1", "w2", "w3"}):
-        what = "names a part of the MLP, where torchtune applies LoRA to all three projections or to none"
+        what = "names a part of the MLP; torchtune applies LoRA to all three projections or to none"
         raise NotHonoured(what, "name gate_proj, up_proj and down_proj, or none of them")
     if not attention:
-        raise NotHonoured("names no projection of attention, and torchtune's LoRA needs one at least", _WRITE_PLACES)
+        raise NotHonoured("names no attention projection; torchtune's LoRA needs at least one", _WRITE_PLACES)
     return _as_settings(attention, mlp=bool(mlp), output=bool(_OUTPUT & set(names)))
 
 
@@ -259,17 +259,17 @@ def _as_settings(attention: list[str], *, mlp: bool, output: bool) -> dict[str, 
 
 
 def _projections(field: SourceText) -> _Read:
-    """Return names of projections by commas; what is none stays, and is refused with what is allowed."""
+    """Return names of projections with commas; other texts are unchanged, and fail later with the allowed names."""
     plain = _whole(field).strip("[](){}").replace('"', "").replace("'", "").replace("`", "")
     names = [name for name in _BETWEEN.split(plain.strip()) if name]
     if names == ["none"]:
-        raise NotHonoured("names no projection of attention, and torchtune's LoRA needs one at least", _WRITE_PLACES)
+        raise NotHonoured("names no attention projection; torchtune's LoRA needs at least one", _WRITE_PLACES)
     known = all(name.lower() in _ATTENTION for name in names) and names
     return {"lora_attn_modules": ",".join(_ATTENTION[n.lower()] for n in names) if known else field}
 
 
 def _gpus(field: SourceText) -> _Read:
-    """Return GPUs, their type, and the nodes that they are said to be on."""
+    """Return GPUs, their type, and their nodes."""
     whole = _whole(field)
     match, rest = _NODES.search(whole), whole
     if match is None and not _PER_NODE.search(whole):
@@ -277,12 +277,12 @@ def _gpus(field: SourceText) -> _Read:
     if match is not None:
         rest = f"{whole[: match.start()].rstrip(_EDGES)} {whole[match.end() :].strip(_EDGES)}".strip()
     rest = _PER_NODE.sub(" ", rest).strip(_EDGES)
-    found: dict[str, SourceText | str] = {**values.requested_gpus(_said(field, rest))} if rest else {}
+    found: dict[str, SourceText | str] = {**values.requested_gpus(_part_of(field, rest))} if rest else {}
     return found | ({"nodes": _count(match)} if match else {})
 
 
 def _nodes(field: SourceText) -> _Read:
-    """Return the nodes, and the GPUs that the line gives besides."""
+    """Return the nodes, and the GPUs of the line."""
     whole = _whole(field)
     match = re.fullmatch(
         rf"{_NUMBER}\s*(?:(?:compute\s+)?nodes?)?(?P<rest>(?:[^0-9].*)?)", whole, re.IGNORECASE | re.DOTALL
@@ -291,7 +291,7 @@ def _nodes(field: SourceText) -> _Read:
         return {"nodes": field}
     gpus = _SOME_GPUS.search(match["rest"])
     if gpus is None:
-        return {"nodes": _said(field, f"{_count(match)} {match['rest'].strip()}".strip())}
+        return {"nodes": _part_of(field, f"{_count(match)} {match['rest'].strip()}".strip())}
     return {"nodes": _count(match), "gpus": gpus["gpus"]}
 
 
@@ -301,7 +301,7 @@ def _count(match: re.Match[str]) -> str:
 
 
 def _batch(name: str) -> Callable[[SourceText], _Read]:
-    """Return the reader of a number of samples or accumulated steps, beside which the size of a step may stand."""
+    """Return the reader of a number of samples or accumulated steps, which the effective size may follow."""
 
     def read(field: SourceText) -> _Read:
         match = _LEADING.fullmatch(_whole(field))
@@ -319,9 +319,9 @@ def _batch(name: str) -> Callable[[SourceText], _Read]:
             found["effective_batch_size"] = effective["size"] or effective["product"]
             rest = f"{rest[: effective.start()]} {rest[effective.end() :]}"
         if rest := " ".join(rest.split()).strip(_EDGES + "=."):
-            what = f"says {shown(rest)} beside its number, and nobody can tell whether the number is that of a step"
+            what = f"has {shown(rest)} after its number; the number may be per GPU or per step"
             raise NotHonoured(
-                what, "write the samples on one GPU as Batch size, and Gradient accumulation steps as a line of its own"
+                what, "write the samples per GPU as Batch size, and Gradient accumulation steps on a separate line"
             )
         return found
 
@@ -343,15 +343,15 @@ def _warmup(field: SourceText) -> _Read:
 
 
 def _scheduler(field: SourceText) -> _Read:
-    """Return the schedule, and the warm-up that stands beside it in brackets."""
+    """Return the schedule, and the warm-up in brackets after it."""
     whole = _whole(field)
     schedule = values.without_remark(whole)
     remark = whole.removeprefix(schedule).strip(" ()")
     match = _BESIDE.fullmatch(remark)
     if match is None:
         if _OF_A_SCHEDULE.search(remark) and any(character.isdigit() for character in remark):
-            what = f"says {shown(remark)} beside the schedule, which is not read"
-            raise NotHonoured(what, "write Warmup steps or Warmup ratio as a line of its own, or leave it out")
+            what = f"has {shown(remark)} after the schedule, which is not understood"
+            raise NotHonoured(what, "write Warmup steps or Warmup ratio on a separate line, or omit it")
         return {"lr_scheduler": field}
     if match["percent"]:
         return {"lr_scheduler": schedule, "warmup_ratio": format(float(match["percent"]) / 100, ".12g")}
@@ -371,18 +371,18 @@ def _fraction(match: re.Match[str]) -> str:
 
 
 def _mode_of(words: str, field: SourceText) -> SourceText | str | None:
-    """Return the mode of Weights & Biases that a line asks for; None where it leaves it as it is.
+    """Return the mode of Weights & Biases that a line asks for; None if it does not change the mode.
 
     Raises:
-        NotHonoured: it names another logger, or nobody knows what it means.
+        NotHonoured: the line names another logger, or its meaning is unclear.
     """
     whole = _whole(field)
     plain, _, remark = whole.strip("`\"' ").lower().partition("(")
-    said, mode = plain.strip(" `\"'.,;"), remark.rstrip(") ")
-    if said in _MODES:
-        return said
-    if said in _ON | _OFF:
-        on = said in _ON
+    value, mode = plain.strip(" `\"'.,;"), remark.rstrip(") ")
+    if value in _MODES:
+        return value
+    if value in _ON | _OFF:
+        on = value in _ON
         if _IS_OFFLINE.fullmatch(words):
             return "offline" if on else "online"
         if _IS_ONLINE.fullmatch(words):
@@ -390,14 +390,14 @@ def _mode_of(words: str, field: SourceText) -> SourceText | str | None:
         if _IS_NO_WANDB.fullmatch(words):
             on = not on
         return "disabled" if not on else mode if mode in _MODES else None
-    if re.fullmatch(_WANDB, normalize(said)):
+    if re.fullmatch(_WANDB, normalize(value)):
         return mode if mode in _MODES else None
     if words in _LOGGERS:
         raise NotHonoured(
-            "is another logger", "write W&B (its mode: `- **W&B mode:** online`, offline or disabled)", expected="W&B"
+            "is another logger", "write W&B, or its mode: `- **W&B mode:** online`, offline or disabled", expected="W&B"
         )
     raise NotHonoured(
-        "is no mode of Weights & Biases",
+        "is not a mode of Weights & Biases",
         "write online, offline or disabled as W&B mode, a name as W&B project",
         expected="online, offline or disabled",
     )
@@ -419,9 +419,9 @@ _READERS: Final[dict[str, Callable[[SourceText], _Read]]] = {
 
 
 def beside(label: str, field: SourceText) -> dict[str, SourceText]:
-    """Return the settings that stand beside what every run is, by parameter: `AdamW (weight decay 0.1)`."""
+    """Return the settings, by parameter, in a line about something that all runs have: `AdamW (weight decay 0.1)`."""
     found = beside_optimizer(normalize(label), _whole(field))
-    return {name: _said(field, text) for each, text in found.items() if (name := _name_of(each))}
+    return {name: _part_of(field, text) for each, text in found.items() if (name := _name_of(each))}
 
 
 def _name_of(label: str) -> str:
@@ -430,13 +430,13 @@ def _name_of(label: str) -> str:
 
 
 def asks_for_several_nodes(text: str) -> bool:
-    """Return whether a text, whatever it is about, speaks of more than one node to train on."""
+    """Return whether any text mentions more than one node to train on."""
     match = _NODES.search(text)
     return match is not None and _count(match) not in {"0", "1"}
 
 
 def asked_of(label: str, text: str) -> str | None:
-    """Return what a line of no known label asks for and no scaffold has: a technique, a stock config, several nodes."""
+    """Return the unsupported request of a line with an unknown label: a technique, a stock config, several nodes."""
     if normalize(label) in NOT_PLANNED:
         return label if is_refused(normalize(label), text) else None
     if asks_for_nothing(text):

@@ -1,8 +1,8 @@
-"""A value put into a document as a person would write it.
+"""Insertion of a value into a document, in the form in which people write it.
 
-In Markdown it goes in the line that has another, or in a new line. claude.local.md is read by it too, so a line may be
-one of a block of YAML or of a shell's commands. In YAML the rest of the text stays as it is: only places are taken from
-the parser; what is written there is text. So comments, quotes and the style of what stands around it are kept.
+In Markdown, the value goes into the line that has another one, or into a new line. This includes claude.local.md, where
+a line may be in a block of YAML or of shell commands. In YAML, only the places come from the parser and the rest of the
+text is unchanged, to keep comments, quotes and style.
 """
 
 import itertools
@@ -36,7 +36,7 @@ _BAR: Final = re.compile(r"(?<!\\)\|")
 
 @dataclass(frozen=True)
 class Written:
-    """A value as documents of each form write it; `holder`: it stands in the place of one that is still to come."""
+    """A value in the form of each kind of document; `holder`: it is a placeholder for a value to fill in."""
 
     kind: ValueKind
     text: str
@@ -44,30 +44,30 @@ class Written:
 
     @property
     def markdown(self) -> str:
-        """The value behind a label."""
+        """The value after a label."""
         if self.kind == "text":
             return f'"{self.text}"'
         if self.kind in _BARE:
             return self.text
-        return f'`"{self.text}"`' if self.text.endswith(")") else f"`{self.text}`"  # else a remark might end it
+        return f'`"{self.text}"`' if self.text.endswith(")") else f"`{self.text}`"  # the text could end with a remark
 
     @property
     def yaml(self) -> str:
-        """The value behind a key."""
+        """The value after a key."""
         return self.text if self.holder or self.kind in {"int", "float", "bool"} else yaml_scalar(self.text)
 
     @property
     def local_yaml(self) -> str:
-        """The value behind a key of claude.local.md, where a remark may follow a value in quotes too."""
+        """The value after a key of claude.local.md, where a remark may follow a quoted value."""
         return yaml_scalar(f'"{self.text}"') if self.text.endswith(")") else self.yaml
 
     @property
     def needs_block(self) -> bool:
-        """Whether Markdown would read the text as another, so that it must stand in a fenced block."""
+        """Return whether Markdown would change the text, so that it needs a fenced block."""
         return self.kind == "text" and not _SIMPLE.fullmatch(self.text)
 
     def lines(self, label: str) -> list[str]:
-        """Return the lines of a bullet with this value; `label` is what stands before it, `- **Epochs:**`."""
+        """Return the lines of a bullet with this value; `label` is the text before it, `- **Epochs:**`."""
         if not self.needs_block:
             return [f"{label} {self.markdown}"]
         longest = max([2, *(len(found[0]) for found in re.finditer("`+", self.text))])
@@ -76,9 +76,9 @@ class Written:
 
 
 def replaced(text: str, fields: Sequence[SourceText], others: Iterable[int], value: Written) -> str:
-    """Return a document in which a value stands in the place of some texts: in the first line, the rest is taken out.
+    """Return a document with a value instead of some texts: in the line of the first; the others are removed.
 
-    `others` are lines that are taken out too.
+    `others` are lines to remove, too.
     """
     rows = text.split("\n")
     first = min(fields, key=lambda field: field.line)
@@ -98,7 +98,7 @@ def retitled(text: str, title: SourceText, value: Written) -> str:
 
 
 def below_heading(text: str, heading: int, new: Sequence[str]) -> str:
-    """Return a document with new lines, of a list, below the heading that begins in a line."""
+    """Return a document with new list lines below the heading that begins in a line."""
     rows = text.split("\n")
     return _inserted(rows, _heading_end(rows, heading), new)
 
@@ -111,7 +111,7 @@ def at_top(text: str, new: Sequence[str]) -> str:
 
 
 def at_end(text: str, titles: str, new: Sequence[str]) -> str:
-    """Return a document with a new section at its end, of the level that its sections have."""
+    """Return a document with a new section at its end, on the level of its sections."""
     rows = text.split("\n")
     level = "#" if _headings_of_first_level(rows) > 1 else "##"
     apart = "" if not text or text.endswith("\n\n") else "\n" if text.endswith("\n") else "\n\n"
@@ -125,11 +125,11 @@ def in_block(text: str, fence: int, new: str) -> str:
 
 
 def with_columns(text: str, columns: Mapping[str, Mapping[int, str]]) -> str | None:
-    """Return a document whose table of runs has more columns behind its own; None where its rows are not one table.
+    """Return a document with columns added to its table of runs; None if the rows are not in one table.
 
     Args:
         text: the document.
-        columns: by heading, the cells by the lines of their rows. Rows without a cell get a dash.
+        columns: the cells by heading and by the line of their row. Rows without a cell get a dash.
     """
     rows = text.split("\n")
     lines = sorted({line for cells in columns.values() for line in cells})
@@ -149,7 +149,7 @@ def with_columns(text: str, columns: Mapping[str, Mapping[int, str]]) -> str | N
 
 
 def _is_rule(row: str) -> bool:
-    """Return whether a line stands below the headings of a table: `|---|:--|`."""
+    """Return whether a line is the delimiter row of a table: `|---|:--|`."""
     return "-" in row and "|" in row and set(row) <= set("|:- \t>")
 
 
@@ -177,14 +177,14 @@ def _heading_end(rows: Sequence[str], line: int) -> int:
 
 
 def _span(rows: Sequence[str], field: SourceText) -> range:
-    """Return the lines that a text takes; `<br>` begins no new one."""
+    """Return the lines of a text; `<br>` does not begin a new line."""
     breaks = len(_BREAK.findall(rows[field.line - 1]))
     more = 0 if field.exact else max(0, (field.full or field.text).count("\n") - breaks)
     return range(field.line, max(field.last, field.line + more) + 1)
 
 
 def _in_place(rows: Sequence[str], field: SourceText, value: Written) -> list[str]:
-    """Return the line of a text with a value in its place, in the form of that line."""
+    """Return the line of a text with a value instead of the text, in the form of the line."""
     row = rows[field.line - 1]
     is_code = field.line in _code_lines(rows)
     if field.alone and value.kind == "modules":
@@ -216,7 +216,7 @@ def _in_place(rows: Sequence[str], field: SourceText, value: Written) -> list[st
 
 
 def _in_options(row: str, field: SourceText, value: Written) -> str:
-    """Return an #SBATCH line with a value in its place; in a notation of its own the line becomes that option alone."""
+    """Return an #SBATCH line with a new value; a line in another notation becomes that option alone."""
     minutes = _MINUTES.search(row) if value.kind == "time" else None
     start, end = minutes.span("minutes") if minutes else _option(row, field.text)
     if start >= 0:
@@ -228,7 +228,7 @@ def _in_options(row: str, field: SourceText, value: Written) -> str:
 
 
 def _option(row: str, text: str) -> tuple[int, int]:
-    """Return where the last value of an #SBATCH line stands that is a text; -1 where none is."""
+    """Return the position of the last value of an #SBATCH line that equals a text, else -1."""
     start = row.rfind(text)
     while start > 0:
         end, before = start + len(text), row[:start]
@@ -240,7 +240,7 @@ def _option(row: str, text: str) -> tuple[int, int]:
 
 
 def _cell(row: str, field: SourceText) -> tuple[int, int] | None:
-    """Return where the cell of a table stands that holds a text; None where the line is none of a table."""
+    """Return the position of the cell with a text; None if the line is not in a table."""
     bars = [found.start() for found in _BAR.finditer(row)]
     if not bars:
         return None
@@ -295,7 +295,7 @@ class _Text:
         return self.index(node.start_mark)
 
     def end(self, node: yaml.Node) -> int:
-        """Return where a node ends: a block one with the last of what it holds, as the parser looks further."""
+        """Return the end of a node: of a block node, the end of its last entry, because the parser's mark is later."""
         start, end = self.start(node), self.index(node.end_mark)
         if isinstance(node, yaml.CollectionNode) and not node.flow_style:
             last = node.value[-1] if node.value else None
@@ -307,12 +307,12 @@ class _Text:
 
 
 def put_in_yaml(text: str, existing: Sequence[KeyPath], missing: KeyPath, value: str) -> str:
-    """Return a document with a value, which is written as YAML.
+    """Return a document with a value in YAML.
 
     Args:
         text: the document.
-        existing: the places that have a value; each gets this one.
-        missing: where it goes if there is none. A last part that is empty is an item to add to a list.
+        existing: the places with a value, each of which gets the new one.
+        missing: the place for the value if there is none. An empty last part means a new item of a list.
         value: the value.
     """
     document = _Text(text)
@@ -338,7 +338,7 @@ def _pair(root: yaml.Node | None, path: KeyPath) -> tuple[yaml.Node | None, yaml
 
 
 def _replaced(document: _Text, text: str, key: yaml.Node | None, node: yaml.Node, value: str) -> str:
-    """Return the text with another value in the place of a node; a value of several lines begins beside its key."""
+    """Return the text with another value instead of a node; a value of several lines begins after its key."""
     start, end = document.start(node), document.end(node)
     if key is not None and (start == end or document.line_start(start) > document.line_start(document.start(key))):
         start = text.index(":", document.end(key)) + 1
@@ -347,20 +347,20 @@ def _replaced(document: _Text, text: str, key: yaml.Node | None, node: yaml.Node
 
 
 def _added(document: _Text, path: KeyPath, value: str) -> str:
-    """Return the text with an entry that it lacks, in the innermost part of its place that is there."""
-    there, depth = document.root, 0
+    """Return the text with a missing entry, in the innermost existing part of its path."""
+    inner, depth = document.root, 0
     key: yaml.Node | None = None
     for depth in range(len(path)):
         pair = _pair(document.root, path[: depth + 1])
         if pair is None or path[depth] == "":
             break
-        key, there = pair
+        key, inner = pair
     rest = path[depth:]
-    if there is None or (depth == 0 and not isinstance(there, yaml.MappingNode)):
+    if inner is None or (depth == 0 and not isinstance(inner, yaml.MappingNode)):
         return f"{document.text}{_line_break(document.text)}{_entry(path, value)}\n"
-    if not isinstance(there, yaml.CollectionNode) or (isinstance(there, yaml.SequenceNode) is not (rest[0] == "")):
-        return _replaced(document, document.text, key, there, _flow(rest, value))
-    return _beside(document, key, there, _entry(rest, value))
+    if not isinstance(inner, yaml.CollectionNode) or (isinstance(inner, yaml.SequenceNode) is not (rest[0] == "")):
+        return _replaced(document, document.text, key, inner, _flow(rest, value))
+    return _beside(document, key, inner, _entry(rest, value))
 
 
 def _line_break(text: str) -> str:
@@ -368,7 +368,7 @@ def _line_break(text: str) -> str:
 
 
 def _flow(path: KeyPath, value: str) -> str:
-    """Return a value within the mappings, or the list, that lead to it: `{training: {path: x}}`."""
+    """Return a value inside the mappings or the list of a path: `{training: {path: x}}`."""
     for part in reversed(path):
         value = f"[{value}]" if part == "" else f"{{{part}: {value}}}"
     return value
@@ -381,7 +381,7 @@ def _entry(path: KeyPath, value: str) -> str:
 
 
 def _beside(document: _Text, key: yaml.Node | None, there: yaml.CollectionNode, entry: str) -> str:
-    """Return the text with an entry as the first of a mapping or list, in its style; at the top as the last."""
+    """Return the text with a new first entry of a mapping or list, in its style; at the top level, a new last entry."""
     text, start = document.text, document.start(there)
     if there.flow_style:
         more = ", " if there.value else ""
@@ -391,7 +391,7 @@ def _beside(document: _Text, key: yaml.Node | None, there: yaml.CollectionNode, 
     if is_whole and not re.search(r"^\.\.\.", text, re.MULTILINE):
         return f"{text}{_line_break(text)}{entry}\n"
     at = document.line_start(start)
-    if text[at:start].strip():  # behind the dash of an item: below its first entry
+    if text[at:start].strip():  # after the dash of an item: below its first entry
         first = there.value[0]
         at = text.find("\n", document.end(first[1] if isinstance(first, tuple) else first)) + 1
         if at == 0:

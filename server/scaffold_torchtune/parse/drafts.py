@@ -1,4 +1,4 @@
-"""Drafts: what the readers of documents hand to `parse.experiment`, texts with their places, not typed yet."""
+"""Drafts: the untyped texts that the readers of documents return, with their places."""
 
 from collections.abc import Container
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from scaffold_torchtune.system.markdown import Labelled, Section, Text
 
 
 class Typed(NamedTuple):
-    """A value, and what stood beside it in the document and is not part of it."""
+    """A value, and the remark that follows it in the document."""
 
     value: Scalar
     remark: str = ""
@@ -19,13 +19,12 @@ class Typed(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceText:
-    """A text that a document gives for something. `note` names its section and label, for messages.
+    """A value's text in a document. `note` names its section and label, for messages.
 
-    Where the text is a code span, `full` is the text with what follows the span: a remark, or more of a free text.
-    `exact` text is a value as it is, around which nobody writes quotes or remarks: text of a YAML document, a fenced
-    block. `source` is the full text with the marks of emphasis, code and links, where it comes from Markdown. `answer`:
-    the user gave it when asked, and it stands in no document. `last` is the last line of a text of several, else 0;
-    `alone` says that no label stands beside it.
+    If the text is a code span, `full` also has the text after the span: a remark, or more of a free text. An `exact`
+    text is verbatim, without quotes or remarks around it: text of a YAML document or a fenced block. `source` is the
+    full text with the Markdown marks of emphasis, code and links. `answer`: the text is the user's answer, and is in no
+    document. `last` is the last line of a text of several lines, else 0. `alone`: the text has no label.
     """
 
     text: str
@@ -40,12 +39,12 @@ class SourceText:
 
     @classmethod
     def of(cls, pair: Labelled, line: int, note: str) -> Self:
-        """Return what stands after a label."""
+        """Return the text after a label."""
         return cls(pair.value, line, note, pair.full, pair.exact, pair.source, last=pair.last)
 
     @classmethod
     def of_cell(cls, cell: Text, line: int, note: str) -> Self:
-        """Return what stands in a cell of a table."""
+        """Return the text of a cell of a table."""
         begins_with_code = cell.code is not None and cell.plain.startswith(cell.code)
         text = cell.code if cell.code is not None and begins_with_code else cell.plain
         return cls(text, line, note, cell.plain, source=cell.source)
@@ -53,10 +52,10 @@ class SourceText:
 
 @dataclass(frozen=True)
 class RowDraft:
-    """A row of the runs table: its cells by column index, those that are empty or dashes left out.
+    """A row of the table of runs: its cells by column index, without empty cells and dashes.
 
-    `blank` are the columns where nothing stands, not even a dash. `mark` is how the row is marked as not to be run,
-    `name` the text of its name, and `notes` what its columns for people say.
+    `blank` are the columns with empty cells, without even a dash. `mark` is the mark of a row that is not to be run,
+    `name` the text of its name, and `notes` the texts of columns for people.
     """
 
     cells: dict[int, SourceText]
@@ -68,11 +67,11 @@ class RowDraft:
 
 
 class UnreadLine(NamedTuple):
-    """A line that looks like a setting and stands where none are read: the parameter that its label names, its value.
+    """A line that looks like a setting, in a section without settings: the parameter of its label, and its value.
 
-    What no scaffold has is no parameter. `label` is as written. `vague`: it may be a word of any text, or the section
-    describes the data, costs or an example. `plural`: it names levels, or how many there are. `is_read`: settings are
-    read there, of which each has one value.
+    `name` is empty for an unsupported setting. `label` is as written. `vague`: the label may be a word of any
+    text, or the section describes the data, costs or an example. `plural`: the line gives levels, or their number.
+    `is_read`: the section contains settings, each with one value.
     """
 
     name: str
@@ -85,7 +84,7 @@ class UnreadLine(NamedTuple):
 
 @dataclass
 class Draft(Collector):
-    """What was read of a document, with what is wrong with it. What cannot be read lacks nothing in particular.
+    """The content of a document, with its problems. In a document that is not `readable`, no field counts as missing.
 
     `sections` has the line of each section by its name in messages: `Configuration > Training`. `text` is the whole
     document.
@@ -100,7 +99,7 @@ class Draft(Collector):
         super().__init__(self.file)
 
     def read_markdown(self, text: str) -> Section | None:
-        """Return the sections of the document; where it cannot be read, note why."""
+        """Return the sections of the document; report a document that cannot be read."""
         try:
             return markdown.read(text)
         except markdown.MarkdownError as error:
@@ -111,14 +110,14 @@ class Draft(Collector):
 
 @dataclass
 class SummaryDraft(Draft):
-    """An experiment summary, before anything is typed.
+    """An experiment summary, with untyped values.
 
-    `stated_runs` is how many fine-tuned runs its overview names, with the line.
-    `levels` are the values that its section Variables names for a parameter.
-    `unread_lines` look like settings and were not read, with the title of their section.
-    `prose` are texts that explain the experiment, `notes` those among the settings of all runs.
-    `data_claims` are what it says of the data set's file besides its path: its `format`, its `label`.
-    `unasked` are those findings that no answer for all runs settles, as they are about one run each.
+    `stated_runs` is the number of fine-tuned runs that its overview gives, with the line.
+    `levels` are the values of parameters in its section Variables.
+    `unread_lines` look like settings but were not read; `note` has the title of their section.
+    `prose` are texts that explain the experiment, `notes` such texts among the settings of all runs.
+    `data_claims` are statements about the data set's file other than its path: its `format`, its `label`.
+    `unasked` are findings that no answer for all runs settles, because each is about one run.
     """
 
     name: SourceText | None = None
@@ -143,10 +142,10 @@ class SummaryDraft(Draft):
 
 @dataclass
 class LocalDraft(Draft):
-    """A claude.local.md, before anything is typed: setting name to what stands there.
+    """A claude.local.md, with untyped values: texts by the name of the setting.
 
-    `block` is the line at which the block of YAML begins that holds its settings, 0 where none does. `prose` are texts
-    that may say of jobs or of Weights & Biases what no setting does.
+    `block` is the first line of the block of YAML that contains its settings, or 0. `prose` are texts that may mention
+    properties of jobs or of Weights & Biases.
     """
 
     block: int = 0
@@ -156,10 +155,10 @@ class LocalDraft(Draft):
 
 @dataclass
 class TemplateDraft:
-    """What a template gives, by key: `settings` of those that are known, `others` as YAML has them.
+    """The values of a template by key: `settings` if the key is known, else `others`.
 
-    `doubtful` holds what is wrong with a value that a document may make unneeded; such a setting has its text as its
-    value. `problems` are those of the file. Where it cannot be read, nobody knows what it gives.
+    `doubtful` has problems of values that a document may override; such a setting has its text as value. `problems` are
+    those of the file. If it is not `readable`, its values are unknown.
     """
 
     settings: dict[str, Setting] = field(default_factory=dict)
@@ -169,9 +168,9 @@ class TemplateDraft:
     readable: bool = True
 
     def gives(self, name: str) -> bool:
-        """Return whether a setting is given, or may be."""
+        """Return whether a setting is, or may be, given."""
         return name in self.settings or not self.readable
 
     def unusable(self, given: Container[str]) -> list[Finding]:
-        """Return the problems of the file, and of the values that are needed: those that no document has `given`."""
+        """Return the problems of the file, and of values that no document has `given`."""
         return [*self.problems, *(problem for name, problem in self.doubtful.items() if name not in given)]

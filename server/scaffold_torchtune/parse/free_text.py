@@ -1,8 +1,8 @@
-"""What free text says of the training: a note beside a run, and sentences of the sections that explain an experiment.
+"""Statements about the training in free text: notes of runs, and sentences in sections that explain an experiment.
 
-A note is about its run: what it names is what the run is to be, unless it compares (`unlike DoRA`) or is about another
-time (`QLoRA later`). A sentence mentions much that no run does: only one that says what is done counts (`We fine-tune
-with QLoRA`).
+A note describes its run: everything that it names applies to the run, unless it is a comparison (`unlike DoRA`) or
+about another time (`QLoRA later`). A sentence may mention much that no run uses: only a statement of what is done is
+used (`We fine-tune with QLoRA`).
 """
 
 import re
@@ -22,7 +22,7 @@ _CITATION: Final = re.compile(
     r"\((?:[^()]{0,80}(?:et al|[12][0-9]{3}[a-z]?))[^()]{0,80}\)|\[@[^\]]{1,80}\]|\[[0-9, ]{1,20}\]"
 )
 _STRUCK: Final = re.compile(r"~~[^~]{1,500}~~")
-_LONGEST: Final = 2_000  # characters of a text that are looked at
+_LONGEST: Final = 2_000  # characters of a text that are searched
 
 _CLAUSES: Final = re.compile(
     r"(?<=[.!?;])(?<!al\.)(?<!cf\.)(?<!vs\.)(?<!e\.g\.)(?<!i\.e\.) | [–—] "
@@ -40,12 +40,12 @@ _NOT_NOW: Final = re.compile(
     r"|versus|ablations?|study whether|benefits?|cheaper|faster|better|worse|best)(?!\w)",
     re.IGNORECASE,
 )
-"""What makes a clause one about another time, other people or a comparison."""
+"""Words that show that a clause is about another time, other people or a comparison."""
 
 _COMPARED: Final = re.compile(
     r"(?<!\w)(?:compar\w+|plan(?:ned|s)?|vs\.?|versus|ablations?|study whether)(?!\w)", re.IGNORECASE
 )
-"""What a clause about levels says of the runs themselves: `We compare three ranks`."""
+"""Words of a comparison that, in a clause about levels, describe the runs themselves: `We compare three ranks`."""
 
 _COMPARES: Final = _words(
     "unlike than relative instead rather like alike similar from as over against beat beats match matches "
@@ -279,38 +279,38 @@ _ONE_OF_SEVERAL: Final = re.compile(r"[0-9] (?:and|or|to) $|[0-9], $|[0-9] ?[-�
 
 
 class Named(NamedTuple):
-    """What a text says is done: `other` is what is not scaffolded, `recipe` is LoRA or full fine-tuning."""
+    """The training that a text describes: `other` is an unsupported technique, `recipe` is LoRA or full fine-tuning."""
 
     other: str | None = None
     recipe: str | None = None
 
 
 def in_note(text: str) -> Named:
-    """Return what a note beside a run says of how it is trained."""
-    return _first(text, _is_meant)
+    """Return the training that a note of a run describes."""
+    return _first(text, _applies)
 
 
 def in_sentences(text: str) -> Named:
-    """Return what sentences say is done, of all that they mention."""
-    return _first(text, lambda clause, match: _is_meant(clause, match) and _is_said(clause, match))
+    """Return the training that sentences describe, without other techniques that they mention."""
+    return _first(text, lambda clause, match: _applies(clause, match) and _is_stated(clause, match))
 
 
 def settings_in_note(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the settings of which a part of a note says nothing else: `use lr 3e-4 here`, `5 epochs`."""
+    """Yield the settings in parts of a note that contain nothing else: `use lr 3e-4 here`, `5 epochs`."""
     for part in _PARTS.split(_plain(text)):
-        said = part.strip(" .!(*)")
-        said = _LEADING.sub("", said, count=1) if _LEADING.match(said) else said
-        while _TRAILING.search(said):
-            said = _TRAILING.sub("", said)
-        if (found := notations.setting_beside_method(said)) is not None:
+        stated = part.strip(" .!(*)")
+        stated = _LEADING.sub("", stated, count=1) if _LEADING.match(stated) else stated
+        while _TRAILING.search(stated):
+            stated = _TRAILING.sub("", stated)
+        if (found := notations.setting_beside_method(stated)) is not None:
             yield found
 
 
 class Stated(NamedTuple):
-    """What a text says that the runs have: the label of a setting, and its values.
+    """A setting that a text gives for the runs: its label and values.
 
-    `number`: how many values the runs have of it. `of_all`: the text says so of all runs. `replicates`: it counts the
-    runs that are alike but for their seeds.
+    `number`: the number of its values. `of_all`: the text mentions all runs. `replicates`: the number is of runs that
+    differ only in their seeds.
     """
 
     label: str
@@ -321,27 +321,27 @@ class Stated(NamedTuple):
 
 
 SEVERAL: Final = -1
-"""A number that is only known to be more than one."""
+"""An unknown number that is greater than one."""
 
 
 def settings_alone(text: str) -> list[tuple[str, str]]:
-    """Return the settings of a text that says nothing else: `LoRA rank 8, alpha 8.`."""
+    """Return the settings of a text that contains nothing else: `LoRA rank 8, alpha 8.`."""
     parts = [part for part in _PARTS.split(_plain(text)) if part.strip(" .!(*)")]
     found = list(settings_in_note(text))
     return found if len(found) == len(parts) else []
 
 
 def settings_in_sentences(text: str) -> Iterator[Stated]:
-    """Yield the settings that sentences say the runs have, by label: `We train for 3 epochs`."""
+    """Yield the settings that sentences give for the runs, by label: `We train for 3 epochs`."""
     for clause in _CLAUSES.split(_plain(text)):
         if _NOT_NOW.search(clause):
             continue
         says = _SAYS.search(clause)
         for match in _STATED.finditer(clause):
             before, label = clause[: match.start()], match["label"] or match["counted"]
-            is_said = (says and says.end() <= match.start()) or (match["verb"] and _IS_SO.search(match["verb"]))
+            is_stated = (says and says.end() <= match.start()) or (match["verb"] and _IS_SO.search(match["verb"]))
             is_one = match["counted"] and _ONE_OF_SEVERAL.search(before[-30:])
-            if not is_said or _is_compared(before) or is_one:
+            if not is_stated or _is_compared(before) or is_one:
                 continue
             if label.lower() == "batch size" and _WHOLE_STEP.match(clause, match.end()):
                 label = "effective batch size"
@@ -365,7 +365,7 @@ def settings_in_words(text: str) -> Iterator[Stated]:
 
 
 def alphas_in_sentences(text: str) -> Iterator[float]:
-    """Yield what sentences say that alpha is, in ranks: `alpha = 2 x rank`."""
+    """Yield the values of alpha in ranks that sentences give: `alpha = 2 x rank`."""
     for clause in _CLAUSES.split(_plain(text)):
         for match in () if _NOT_NOW.search(clause) else _ALPHA.finditer(clause):
             if not _is_compared(clause[: match.start()]):
@@ -373,7 +373,7 @@ def alphas_in_sentences(text: str) -> Iterator[float]:
 
 
 def places_in_sentences(text: str) -> Iterator[str]:
-    """Yield where sentences say that LoRA is applied, as names of modules: `LoRA on q_proj and v_proj`."""
+    """Yield the modules to which LoRA is applied according to sentences: `LoRA on q_proj and v_proj`."""
     for clause in _CLAUSES.split(_plain(text)):
         match = None if _NOT_NOW.search(clause) else _PLACED.search(clause)
         if match is None or _is_compared(clause[: match.start()]):
@@ -387,12 +387,12 @@ def places_in_sentences(text: str) -> Iterator[str]:
 
 
 def is_of_places(name: str) -> bool:
-    """Return whether what a text names is attention alone, to which LoRA can be applied."""
+    """Return whether a name means only attention, which is a supported place for LoRA."""
     return _OF_PLACES.fullmatch(name) is not None and "mlp" not in name.lower()
 
 
 def levels_in_sentences(text: str) -> Iterator[Stated]:
-    """Yield the levels that sentences list, and how many they count: `ranks 8, 16 and 32`, `with three seeds each`."""
+    """Yield the levels that sentences list, and numbers of levels: `ranks 8, 16 and 32`, `with three seeds each`."""
     for clause in _CLAUSES.split(_plain(text)):
         if _NOT_NOW.search(_COMPARED.sub(" ", clause)):
             continue
@@ -411,12 +411,12 @@ def levels_in_sentences(text: str) -> Iterator[Stated]:
 
 
 def names_wandb(text: str) -> bool:
-    """Return whether a text speaks of Weights & Biases."""
+    """Return whether a text mentions Weights & Biases."""
     return _ANY_WANDB.search(text[:_LONGEST]) is not None
 
 
 def modes_in_sentences(text: str) -> Iterator[str]:
-    """Yield the modes of Weights & Biases that sentences say the runs have: `Runs log online to W&B`."""
+    """Yield the modes of Weights & Biases that sentences give for the runs: `Runs log online to W&B`."""
     if match := _LOGGING_IS.match(text[:_LONGEST]):
         yield match["mode"].lower()
     for clause in _CLAUSES.split(_plain(text)):
@@ -425,13 +425,13 @@ def modes_in_sentences(text: str) -> Iterator[str]:
         if _NO_WANDB.search(clause):
             yield "disabled"
         modes = {match["mode"].lower() for match in _WANDB_MODE.finditer(clause)}
-        is_said = _OF_LOGGING.search(clause) and not _NOT_OF_WANDB.search(clause) and not _NOT_NOW.search(clause)
-        if len(modes) == 1 and is_said and not _NO_WANDB.search(clause):
+        is_stated = _OF_LOGGING.search(clause) and not _NOT_OF_WANDB.search(clause) and not _NOT_NOW.search(clause)
+        if len(modes) == 1 and is_stated and not _NO_WANDB.search(clause):
             yield modes.pop()
 
 
 def of_levels(name: str, label: str, text: str) -> Stated | None:
-    """Return what stands behind a label of several values: a list of them, or how many there are; None for prose."""
+    """Return the text after a label of several values, which is a list or their number; None for prose."""
     plain = _plain(text).strip("`[]{}() ")
     if len(parts := _BETWEEN_VALUES.split(plain)) > 1:
         return Stated(name, tuple(part.strip("` ") for part in parts))
@@ -449,9 +449,9 @@ _LONGEST_LABEL: Final = 4
 
 
 def of_a_label(text: str) -> tuple[str, str]:
-    """Return label and value of a line such as `Schedule: 3 epochs, lr 1e-4`; nothing for a sentence.
+    """Return label and value of a line such as `Schedule: 3 epochs, lr 1e-4`; empty strings for a sentence.
 
-    A label that speaks of another time or of others, as `Previous run`, makes it none.
+    A label about another time or other people, such as `Previous run`, is not a label.
     """
     match = _LABELLED.match(_plain(text))
     if match is None or len(match["label"].split()) > _LONGEST_LABEL or _NOT_NOW.search(match["label"]):
@@ -477,7 +477,7 @@ def _first(text: str, counts: Callable[[str, re.Match[str]], bool]) -> Named:
         if _NOT_NOW.search(clause):
             continue
         named = [*asked_otherwise(clause), *_NODES.finditer(clause)]
-        is_placed = _PLACED.search(clause) is not None  # which can be honoured
+        is_placed = _PLACED.search(clause) is not None  # supported
         named = [match for match in named if not (is_placed and _OF_PLACES.fullmatch(match[0]))]
         other = next((match for match in named if counts(clause, match)), None)
         if other is not None:
@@ -488,13 +488,13 @@ def _first(text: str, counts: Callable[[str, re.Match[str]], bool]) -> Named:
     return found
 
 
-def _is_meant(clause: str, match: re.Match[str]) -> bool:
-    """Whether a name is neither what something is compared with, nor what something is told about."""
+def _applies(clause: str, match: re.Match[str]) -> bool:
+    """Return whether a name is neither the object of a comparison nor the subject of a remark."""
     return not _is_compared(clause[: match.start()]) and not _OF_OTHERS.match(clause, match.end())
 
 
 def _is_compared(before: str) -> bool:
-    """Whether one of the last words before a name compares with it, or denies it: `unlike the DoRA`."""
+    """Return whether one of the last words before a name is a comparison or denial: `unlike the DoRA`."""
     words = [word.strip("()[],.:;*`'\"") for word in before[-80:].lower().split()[-_NEAR - 1 :]]
     for i in range(len(words) - 1, max(len(words) - 1 - _NEAR, -1), -1):
         if words[i] in _DOES:
@@ -504,8 +504,8 @@ def _is_compared(before: str) -> bool:
     return False
 
 
-def _is_said(clause: str, match: re.Match[str]) -> bool:
-    """Whether a sentence says of a name that it is what is done: `We train with it`, `A QLoRA sweep over ranks`."""
+def _is_stated(clause: str, match: re.Match[str]) -> bool:
+    """Return whether a sentence states that a technique is used: `We train with it`, `A QLoRA sweep over ranks`."""
     says = _SAYS.search(clause)
     if match[0][:3].lower() in {"all", "eve", "tra", "upd"} or (says is not None and says.end() <= match.start()):
         return True

@@ -1,4 +1,4 @@
-"""Headings of a Markdown summary, and lines below them that look like settings and were not read."""
+"""Headings of a Markdown summary, and unread lines below them that look like settings."""
 
 import bisect
 import functools
@@ -18,7 +18,7 @@ FOR_PEOPLE: Final = frozenset(
     | {"rationale", "why", "reference", "references", "citation", "paper", "related work", "comment", "comments"}
     | {"baseline", "remark", "remarks", "objective", "explanation", "reason"}
 )
-"""Labels of remarks, which set nothing."""
+"""Labels of remarks, which are not settings."""
 
 _OF_OTHERS: Final = frozenset({"used by", "reference", "references", "citation", "paper", "related work", "baseline"})
 
@@ -39,12 +39,12 @@ _LONGEST: Final = 300
 _MARKS: Final = " \t>|*+-_`~"
 _BEFORE_LABEL: Final = re.compile(r"\[[ xX]\]|[0-9]{1,9}[.)]|<[a-z]{1,20}>")
 _STRUCK: Final = re.compile(r"[ \t>]{0,99}(?:[-*+] )?(?:\[[ xX]\] )?~~[^~]*~~[ \t]{0,99}")
-_ROW_OF_A_SETTING: Final = (2, 3)  # its cells: name and value, and a remark
+_ROW_OF_A_SETTING: Final = (2, 3)  # number of cells: name, value, and perhaps a remark
 OF_JOBS: Final = frozenset({"account", "partition", "constraint", "qos", "reservation", "time", "gpus", "mem"})
 _SEPARATOR: Final = re.compile(r"[:=]")
 
 
-@functools.lru_cache(maxsize=2048)  # of each title many things are asked
+@functools.lru_cache(maxsize=2048)  # each title is tested many times
 def plain(title: str) -> str:
     """Return a title without its number, a (remark) at its end, case, emphasis and symbols."""
     title = _NUMBER.sub("", title[:_LONGEST].strip())
@@ -61,10 +61,10 @@ def _with_a_word_of(words: str) -> Callable[[str], bool]:
 
 
 is_models: Final = _called("models", "model", "base models", "base model")
-"""Whether a section lists the base models."""
+"""Return whether a section lists the base models."""
 
 is_data: Final = _called("dataset", "data set", "datasets", "data", "training data")
-"""Whether a section names the data set."""
+"""Return whether a section names the data set."""
 
 is_configuration: Final = _called(
     "configuration", "training configuration", "hyperparameters", "training hyperparameters", "shared configuration",
@@ -77,7 +77,7 @@ is_configuration: Final = _called(
     "common parameters", "global settings", "default settings", "base settings", "base configuration", "parameters",
     "hyper parameters", "common setup", "model and training", "training and model", "optimization", "optimisation",
 )  # fmt: skip
-"""Whether a section holds what all runs share."""
+"""Return whether a section contains the settings that all runs share."""
 
 is_jobs: Final = _called(
     "slurm",
@@ -103,24 +103,24 @@ is_jobs: Final = _called(
     "scheduler settings",
     "environment settings",
 )
-"""Whether a section says what jobs ask for."""
+"""Return whether a section contains resources of jobs."""
 
 is_about_machines: Final = _with_a_word_of("hardware cluster machine machines node nodes infrastructure environment")
-"""Whether a section may describe machines, and not what a job asks for."""
+"""Return whether a section may describe machines instead of jobs."""
 
 is_output: Final = _called("output", "outputs", "output paths")
-"""Whether a section says where outputs go."""
+"""Return whether a section names directories for outputs."""
 
 is_factors: Final = _with_a_word_of("variables factors independent")
-"""Whether a section lists what varies, of which the runs themselves decide."""
+"""Return whether a section lists the varying parameters; the values are those of the runs."""
 
 is_elsewhere: Final = _with_a_word_of(
     "evaluation evaluations eval evals inference generation scoring scorer grading judge analysis inspect benchmark"
     " results previous metric metrics statistics statistical bootstrap"
 )
-"""Whether a section is about something else than training: evaluation, generation of data."""
+"""Return whether a section is not about training, but about evaluation or generation of data."""
 
-# Sections about runs that do not plan them: `Compute Estimates > Training` holds no settings.
+# Sections about runs that contain no settings: `Compute Estimates > Training`.
 _is_of_methods: Final = _called(
     "method",
     "methods",
@@ -143,30 +143,30 @@ _is_report: Final = _with_a_word_of("estimates estimate estimated cost costs bud
 
 
 def is_runs(title: str) -> bool:
-    """Return whether a section holds the table of the planned runs: `All Runs`, `3. Planned Runs (4 total)`."""
+    """Return whether a section contains the table of runs: `All Runs`, `3. Planned Runs (4 total)`."""
     words = plain(title)
     return words in _RUNS or (f" {words}".endswith(_ENDS_OF_RUNS) and not _NOT_PLANNED & set(words.split()))
 
 
 def is_exactly_runs(title: str) -> bool:
-    """Return whether a section is called as the table of runs usually is; others are then about them."""
+    """Return whether a section has one of the usual titles for runs; other sections then only describe runs."""
     words = plain(title)
     return words in _RUNS or bool(_MORE_RUNS & set(words.split()))
 
 
 def is_prompt(title: str) -> bool:
-    """Return whether a section holds a free text that its title names: `System prompt`."""
+    """Return whether a section contains the free text that its title names: `System prompt`."""
     parameter = by_label(plain(title))
     return parameter is not None and parameter.kind == "text" and parameter.column
 
 
 def is_of_content(title: str) -> bool:
-    """Return whether a section is called as one that is read, and not as an experiment."""
+    """Return whether a title names a section to read, and not an experiment."""
     return any(is_one(title) for is_one in (is_exactly_runs, is_models, is_data, is_configuration, is_prompt))
 
 
 def lines_of(root: Section, above: str = "") -> dict[str, int]:
-    """Return the line of each section by its name in messages, `Resources > Models`; of one name the first."""
+    """Return the line of each section by its name in messages, `Resources > Models`; the first of equal names."""
     lines: dict[str, int] = {}
     for section in root.sections:
         title = section.title
@@ -179,14 +179,14 @@ def lines_of(root: Section, above: str = "") -> dict[str, int]:
 
 
 def _is_title(first: Section) -> bool:
-    """Return whether the first section of a document is all of it, with its title as the heading."""
+    """Return whether the first section of a document contains the whole document, under its title."""
     return first.level == 1 and bool(first.sections) and not first.tables and not first.bullets
 
 
 def topmost(root: Section, is_wanted: Callable[[str], bool]) -> Iterator[Section]:
-    """Yield sections that are wanted by their title, and lie below no other such section, runs or evaluation.
+    """Yield the outermost sections with a wanted title that are not below runs or evaluation.
 
-    The document's own title is no heading of theirs: `# Evaluation of LoRA runs` may be one.
+    The document's own title is ignored, because it may be `# Evaluation of LoRA runs`.
     """
     for i, section in enumerate(root.sections):
         if i == 0 and _is_title(section):
@@ -198,7 +198,7 @@ def topmost(root: Section, is_wanted: Callable[[str], bool]) -> Iterator[Section
 
 
 def prose(root: Section, above: tuple[str, ...] = ()) -> Iterator[SourceText]:
-    """Yield the texts that explain the experiment, where no section is about others, other times or the data."""
+    """Yield texts that explain the experiment, except sections about other people, other times or the data."""
     for i, section in enumerate(root.sections):
         title = section.title
         if not (i == 0 and _is_title(section)) and (_is_of_others(title) or is_elsewhere(title) or is_prompt(title)):
@@ -210,14 +210,14 @@ def prose(root: Section, above: tuple[str, ...] = ()) -> Iterator[SourceText]:
                 label = "" if pair is None else normalize(pair.label)
                 is_setting = label and label not in FOR_PEOPLE and (of_settings or by_label(label) is not None)
                 if not is_setting and label not in _OF_OTHERS:
-                    said = pair.full if pair is not None and label in FOR_PEOPLE else text.plain
-                    said = f"Method: {said}" if _is_of_methods(title) else said
-                    yield SourceText(said, text.line, title or "the top of the file")
+                    stated = pair.full if pair is not None and label in FOR_PEOPLE else text.plain
+                    stated = f"Method: {stated}" if _is_of_methods(title) else stated
+                    yield SourceText(stated, text.line, title or "the top of the file")
         yield from prose(section, (*above, title))
 
 
 def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
-    """Note in `draft.unread_lines` every line that names a hyperparameter and gave nothing to the draft."""
+    """Add every line that names a hyperparameter, but was not read, to `draft.unread_lines`."""
     lines = with_line_feeds(text).split("\n")
     taken = {row.line for row in draft.rows}
     for _, field in draft.configuration:  # a text of several lines may begin below its label, and below a mark
@@ -250,7 +250,7 @@ def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
 
 
 def _note_unread_options(sections: list[tuple[Section, tuple[str, ...]]], draft: SummaryDraft) -> None:
-    """Note options of sbatch in blocks of code where none are read; in an example they are vague."""
+    """Add unread options of sbatch in blocks of code to `draft.unread_lines`; in an example they are vague."""
     taken = {field.line for _, field in draft.configuration}
     for section, above in sections:
         titles = (*above, section.title)
@@ -264,7 +264,7 @@ def _note_unread_options(sections: list[tuple[Section, tuple[str, ...]]], draft:
 
 
 def sbatch_lines(section: Section) -> Iterator[tuple[str, SourceText]]:
-    """Yield the options of sbatch that a section's own blocks of code have, by label."""
+    """Yield the options of sbatch in a section's own blocks of code, by label."""
     for fence in section.fences:
         for number, line in enumerate(fence.content.splitlines(), start=fence.line + 1):
             for label, value in notations.sbatch_options(line):
@@ -275,7 +275,7 @@ _NO_TEXT: Final = SourceText("", 0, "")
 
 
 def _named_by(label: str) -> UnreadLine | None:
-    """Return what a label says that its line is about, where that deserves a look; None for all other lines."""
+    """Return the subject of a line according to its label, if it may be a setting of the runs; else None."""
     parameter = by_label(label)
     if parameter is not None:
         is_one = parameter.warn_unread or parameter.name in OF_JOBS
@@ -291,7 +291,7 @@ def _named_by(label: str) -> UnreadLine | None:
 
 
 def _parted(line: str) -> tuple[str, str]:
-    """Return label and value of `label: value` or `label = value` without marks around them; empty for others."""
+    """Return label and value of `label: value` or `label = value` without marks; empty strings for others."""
     line = line[:_LONGEST]
     if _STRUCK.fullmatch(line):
         return "", ""
@@ -305,7 +305,7 @@ def _parted(line: str) -> tuple[str, str]:
     if found is None:
         return "", ""
     label, value = line[: found.start()].strip(_MARKS), line[found.end() :].strip(_MARKS).partition("</")[0]
-    if label.startswith('"'):  # of JSON
+    if label.startswith('"'):  # JSON
         return label.strip('"'), value.strip(_MARKS + '",')
     return label, value.strip(_MARKS)
 
@@ -317,7 +317,7 @@ def _walk(root: Section, above: tuple[str, ...] = ()) -> Iterator[tuple[Section,
 
 
 def _fenced(root: Section, within: bool = False) -> set[int]:
-    """Return lines of fenced blocks that are examples: all but those in a section of settings."""
+    """Return the lines of fenced blocks outside sections of settings, which are examples."""
     lines: set[int] = set()
     for section in root.sections:
         of_settings = within or is_configuration(section.title)
@@ -328,7 +328,7 @@ def _fenced(root: Section, within: bool = False) -> set[int]:
 
 
 def _commented(lines: list[str]) -> Iterator[int]:
-    """Return lines that an HTML comment covers."""
+    """Yield the lines of HTML comments."""
     inside = False
     for number, line in enumerate(lines, start=1):
         opens = "<!--" in line

@@ -1,4 +1,4 @@
-"""Reader of claude.local.md into a `LocalDraft`, with findings about lines that look like a setting and are none."""
+"""Reader of claude.local.md into a `LocalDraft`, with findings about unread lines that look like settings."""
 
 import re
 import shlex
@@ -16,30 +16,30 @@ from scaffold_torchtune.system.markdown import Fence, Table, Text
 from scaffold_torchtune.system.serialization import YamlDocument, YamlError, read_yaml
 from scaffold_torchtune.torchtune_facts import LORA
 
-# A document that sets one of these outside a block of YAML keeps its settings there.
+# If a document sets one of these outside blocks of YAML, its blocks are examples.
 _CORE = frozenset({"conda_env", "output_dir_base", "my_wandb_project"})
-# As the value of one of these: the site's own choice, or something of this name?
+# Parameters with values that may mean the site's own choice, or a name.
 _OF_THE_SITE = frozenset({"account", "partition", "constraint"})
 _NO_NAMES = frozenset({"default", "any", "auto"})
 _LOAD = frozenset({"load", "add", "try-load"})
-# They change which modules are loaded, and no setting of ours stands for them. A job purges by itself.
+# These commands change the loaded modules, and no setting represents them. Jobs purge modules anyway.
 _CHANGE = frozenset({"unload", "rm", "del", "delete", "swap", "sw", "switch", "use", "unuse", "restore"})
 _REST = frozenset(
     {"purge", "list", "av", "avail", "spider", "show", "display", "whatis", "help", "keyword", "save", "savelist"}
     | {"reset", "refresh", "reload", "is-loaded", "is-avail", "overview", "category", "describe"}
 )
-_IN_A_BLOCK = "if a job is to load it, write it as a line of the code block below '## Module System'"
+_IN_A_BLOCK = "if jobs should load it, add it to the code block below '## Module System'"
 _VERSIONED = re.compile(r"[A-Za-z0-9][\w.+-]*(?:/[\w.+-]+)+", re.ASCII)
 _ONE_WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 _FEW = 6
-_AS_A_LINE = "if it is meant as a setting, write it as a line `- **Name**: value`"
+_AS_A_LINE = "if it is a setting, write it as a line `- **Name**: value`"
 
 
 def read_local(text: str, file: str) -> LocalDraft:
-    """Read a claude.local.md. What is left open (`<placeholder>`, `(leave empty)`) is absent.
+    """Read a claude.local.md. Placeholders (`<placeholder>`, `(leave empty)`) are missing values.
 
-    A block of YAML is read where it opens the file (front matter), or where nothing else in the file sets what it sets:
-    beside settings of its own, a document's block is an example.
+    A block of YAML is read at the top of the file (front matter), or if no other line sets one of `_CORE`. Otherwise it
+    is an example.
     """
     draft = LocalDraft(file, text=text)
     front, rest = _front_matter(text)
@@ -61,14 +61,14 @@ def read_local(text: str, file: str) -> LocalDraft:
 
 
 def scratch_directory(text: str, file: str) -> str | None:
-    """Return the scratch directory that a claude.local.md names, or None where it names none that is plainly a path."""
+    """Return the scratch directory of a claude.local.md; None if it names none, or no valid path."""
     found = read_local(text, file).settings.get("scratch_dir")
     value = values.value_of(local_lines.parameter("scratch_dir"), found) if found else None
     return None if value is None else str(value)
 
 
 def _front_matter(text: str) -> tuple[str, str]:
-    """Return the YAML between `---` lines that opens a document, and the text with those lines left blank."""
+    """Return the YAML between `---` lines at the top of a document, and the text with those lines blank."""
     lines = text.removeprefix("\ufeff").splitlines()
     marks = [i for i, line in enumerate(lines) if line.strip() == "---"]
     if marks[:1] != [0] or len(marks) == 1:
@@ -78,7 +78,7 @@ def _front_matter(text: str) -> tuple[str, str]:
 
 
 def _blocks(found: list[Part], draft: LocalDraft) -> set[int]:
-    """Take the settings of the document's blocks of YAML; the lines at which those begin."""
+    """Add the settings of the document's blocks of YAML; return the blocks' first lines."""
     lines: set[int] = set()
     for fence, topic in [pair for part in found for pair in part.fences]:
         if fence.language.lower() in {"yaml", "yml"} and "nothing" not in topic:
@@ -89,7 +89,7 @@ def _blocks(found: list[Part], draft: LocalDraft) -> set[int]:
 
 
 def _block(text: str, offset: int, topic: Topic, draft: LocalDraft) -> Iterator[LocalEntry]:
-    """Yield what a block of YAML says, whose first line is line `offset` + 1 of the document."""
+    """Yield the entries of a block of YAML that begins in line `offset` + 1 of the document."""
     try:
         document = read_yaml(text)
     except YamlError as error:
@@ -107,14 +107,14 @@ def _block(text: str, offset: int, topic: Topic, draft: LocalDraft) -> Iterator[
             is_deep = isinstance(nested, dict) and any(map(local_lines.is_label, nested))
             if is_deep and not local_lines.is_of_others(below):
                 note, line = f"{key} > {name}", offset + (document.line((key, name)) or 1)
-                message = f"{note}: what is nested so deeply is not read"
+                message = f"{note}: settings nested so deeply are not read"
                 _unused(draft, note, line, message, "write its settings one level higher")
 
 
 def _of_key(
     document: YamlDocument, path: tuple[str, ...], value: object, offset: int, topic: Topic
 ) -> Iterator[LocalEntry]:
-    """Return one key of a block of YAML, with its value as it is written."""
+    """Yield the entry of a key in a block of YAML, with its value as written."""
     last = 0
     if isinstance(value, list) and value:
         last = offset + max(document.line((*path, i)) or 1 for i in range(len(value)))
@@ -126,7 +126,7 @@ def _of_key(
 
 
 def _take(entries: list[LocalEntry], draft: LocalDraft) -> None:
-    """Take every setting among what a document says. What each node of a cluster has comes last."""
+    """Add the settings among a document's entries. Entries that may describe a node are last."""
     doubtful: list[LocalEntry] = []
     for entry in [entry for entry in entries if not values.is_open(entry.value)]:
         name = local_lines.setting(entry.label, entry.topic)
@@ -146,8 +146,8 @@ def _take_one(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
         names = ",".join(loaded.names)
         entry = replace(entry, value=names, full=names) if names and not loaded.changes else entry
     if name in _OF_THE_SITE and entry.value.lower() in _NO_NAMES and not entry.literal:
-        message = f"{entry.note}: {shown(entry.value)} may mean that the site chooses, or be the name of one"
-        fix = f"write '(none)' if the site is to choose, or `{entry.value}` in backticks if that is the {name}'s name"
+        message = f"{entry.note}: {shown(entry.value)} may mean the site's choice, or be the name of the {name}"
+        fix = f"write '(none)' for the site's choice, or `{entry.value}` in backticks for the {name}'s name"
         _refuse(draft, "ambiguous", entry, name, message, escape(fix))
         return
     if local_lines.parameter(name).kind == "path":
@@ -163,10 +163,10 @@ def _take_one(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
 
 
 def _parts(name: str, entry: LocalEntry) -> dict[str, SourceText]:
-    """Return what a line says, by setting: `GPUs: a100:2` is two, `Offline: yes` below W&B is its mode.
+    """Return the texts of a line by setting: `GPUs: a100:2` gives two, `Offline: yes` below W&B its mode.
 
     Raises:
-        NotHonoured: it asks for what no scaffold has.
+        NotHonoured: the line asks for something unsupported.
     """
     label = entry.label
     if name == "wandb_mode" and not compound.has_words_of_its_own(label):
@@ -178,16 +178,16 @@ def _parts(name: str, entry: LocalEntry) -> dict[str, SourceText]:
 
 
 def _refuse_placeholder(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
-    """Refuse a path a part of which is still to be written."""
+    """Report a path with a placeholder."""
     left = [part for part in entry.value.split("/") if values.is_placeholder(part)]
     left += ["/path/to"] if entry.value.startswith("/path/to/") else []
     if left:
         message = f"{entry.note}: {shown(entry.value)} still has the placeholder {shown(left[0])}"
-        _refuse(draft, "invalid-value", entry, name, message, "write the path out")
+        _refuse(draft, "invalid-value", entry, name, message, "write the whole path")
 
 
 def _set(draft: LocalDraft, name: str, field: SourceText) -> None:
-    """Set what was not set yet; another value than was set is a contradiction."""
+    """Add a setting; another value for the same setting is a contradiction."""
     first = draft.settings.setdefault(name, field)
     if not _same(name, first, field):
         message = f"{name} is {shown(field.text)} here and {shown(first.text)} at line {first.line}"
@@ -199,7 +199,7 @@ def _set(draft: LocalDraft, name: str, field: SourceText) -> None:
 
 
 def _same(name: str, one: SourceText, other: SourceText) -> bool:
-    """Return whether two texts are one value: a slash at the end of a path, or quotes, make no other."""
+    """Return whether two texts are the same value, regardless of quotes and a slash at the end of a path."""
     if one.text == other.text:
         return True
     first, second = (values.value_of(local_lines.parameter(name), field) for field in (one, other))
@@ -209,7 +209,7 @@ def _same(name: str, one: SourceText, other: SourceText) -> bool:
 
 
 def _unused(draft: LocalDraft, name: str, line: int, message: str, fix: str) -> None:
-    """Note that something looks like a setting and is not used."""
+    """Report something that looks like a setting, but is not used."""
     draft.add("unused-field", message, field=escape(name), line=line, fix=fix)
 
 
@@ -218,30 +218,30 @@ def _refuse(draft: LocalDraft, code: str, entry: LocalEntry, name: str, message:
 
 
 def _fits(name: str, entry: LocalEntry) -> bool:
-    """Return whether the value is one that the parameter may have."""
+    """Return whether the parameter accepts the value."""
     return values.value_of(local_lines.parameter(name), entry.as_field()) is not None
 
 
 def _is_plainly(name: str, entry: LocalEntry) -> bool:
-    """Return whether the value is one as it stands: `64 cores` and `512 GB` rather describe what a node has."""
+    """Return whether the text is exactly a value: `64 cores` and `512 GB` rather describe a node."""
     known = local_lines.parameter(name)
     return _fits(name, entry) and notations.plain(known, entry.value) == entry.value
 
 
 def _note_line(entry: LocalEntry, draft: LocalDraft) -> None:
-    """Remark on a label that sets nothing where it stands, if it may have been meant to."""
+    """Report a label that sets nothing in its section, if it looks like a setting."""
     is_slurm, is_strict = local_lines.is_of_slurm(entry.topic), local_lines.is_strict(entry.topic)
     if local_lines.is_of_others(entry.topic):
         return
     if _asks_for_other_runs(entry):
         message = f"{entry.note}: {shown(entry.label)} is {shown(entry.value)}, which is not read here"
-        fix = "write it in the experiment's summary, if the runs are to have it; else take it out"
+        fix = "move it to the experiment's summary if it applies to the runs; else remove it"
         _refuse(draft, "misspelt-field", entry, entry.label, message, fix)
         return
     if name := local_lines.slurms(entry.label):
         if not is_slurm and _is_plainly(name, entry):
-            message = f"{entry.note}: {name} is not taken from here, where it may be another than SLURM's"
-            _unused(draft, name, entry.line, message, "if it is SLURM's, write it below '## SLURM Defaults'")
+            message = f"{entry.note}: {name} is not read here, because it may not be SLURM's"
+            _unused(draft, name, entry.line, message, "if it is SLURM's, move it below '## SLURM Defaults'")
         return
     if not is_strict and not is_slurm:
         return
@@ -254,16 +254,16 @@ def _note_line(entry: LocalEntry, draft: LocalDraft) -> None:
             fix = f"write {near[0]!r}, or remove the line"
             _refuse(draft, "misspelt-field", entry, entry.label, message, fix)
         else:
-            _unused(draft, entry.label, entry.line, message, f"if {near[0]!r} is meant, write that")
+            _unused(draft, entry.label, entry.line, message, f"write {near[0]!r} if that is intended")
     elif parameter and _fits(parameter.name, entry):
         message += f" of {draft.file}"
-        _unused(draft, parameter.name, entry.line, message, "write it in the experiment's summary")
+        _unused(draft, parameter.name, entry.line, message, "move it to the experiment's summary")
     elif local_lines.is_other_option(entry.label) or (is_strict and not local_lines.is_for_people(entry.label)):
-        _unused(draft, entry.label, entry.line, message, "nothing, unless it was meant to change the jobs")
+        _unused(draft, entry.label, entry.line, message, "no action, unless it should change the jobs")
 
 
 def _asks_for_other_runs(entry: LocalEntry) -> bool:
-    """Return whether a line names a method, modules of LoRA or the like that only a summary can say."""
+    """Return whether a line gives something that belongs in a summary, such as a method or LoRA's modules."""
     parameter = compound.parameter_of(entry.label)
     if parameter is None:
         return local_lines.is_of_slurm(entry.topic) and compound.asked_of(entry.label, entry.value) is not None
@@ -271,27 +271,27 @@ def _asks_for_other_runs(entry: LocalEntry) -> bool:
 
 
 def is_usual(value: str) -> bool:
-    """Return whether a text names what every run is unless a summary says otherwise: LoRA."""
+    """Return whether a text names the default method, LoRA, and nothing else."""
     return notations.is_method_named(value) and notations.read_method(value) == notations.Method(LORA, {})
 
 
 def _note_machine(entry: LocalEntry, draft: LocalDraft) -> None:
-    """Remark on `GPUs: 8` below Cluster, which a job asks for or a node has: refused where nothing else says it."""
+    """Report `GPUs: 8` below Cluster, which may describe jobs or nodes: an error unless another line sets it."""
     name = local_lines.slurms(entry.label)
     if name is None:
         return
     if name == "gpu_type" or name in draft.settings or not _is_plainly(name, entry):
-        message = f"{entry.note}: {shown(entry.value)} is not taken for what a job asks for"
-        _unused(draft, name, entry.line, message, "if it is, write it below '## SLURM Defaults'")
+        message = f"{entry.note}: {shown(entry.value)} is not read as a resource of jobs"
+        _unused(draft, name, entry.line, message, "if it is one, move it below '## SLURM Defaults'")
         return
-    message = f"{entry.note}: {shown(entry.value)} may be what each job asks for, or what a node has"
+    message = f"{entry.note}: {shown(entry.value)} may be a resource of each job, or of a node"
     label = entry.label
     fix = f"for jobs, write 'Default {label}' below '## SLURM Defaults'; for nodes, '{label} per node' here"
     _refuse(draft, "ambiguous", entry, name, message, escape(fix))
 
 
 def _note_unread(found: Sequence[Part], draft: LocalDraft, read_blocks: set[int]) -> None:
-    """Remark on what else sections hold: tables of other forms, blocks of code, lines without a colon."""
+    """Report other content that looks like settings: tables of other forms, blocks of code, lines without a colon."""
     for part in found:
         title = part.title or "the document"
         for entry in part.unclear:
@@ -303,7 +303,7 @@ def _note_unread(found: Sequence[Part], draft: LocalDraft, read_blocks: set[int]
             if (local_lines.is_strict(topic) or names) and not local_lines.is_of_others(topic):
                 message = f"{title}: a table of this form is not read for settings"
                 code = "misspelt-field" if names and local_lines.is_strict(topic) else "unused-field"
-                fix = f"give it two columns, Setting and Value; {_AS_A_LINE}"
+                fix = f"use the two columns Setting and Value; {_AS_A_LINE}"
                 draft.add(code, message, field="table", line=table.line, fix=fix)
         _note_examples(part, draft)
         for fence, topic in part.fences:
@@ -314,7 +314,7 @@ def _note_unread(found: Sequence[Part], draft: LocalDraft, read_blocks: set[int]
 
 
 def _prose(found: Sequence[Part]) -> Iterator[SourceText]:
-    """Yield sentences about jobs and about Weights & Biases, and what shells export of its mode."""
+    """Yield sentences about jobs and about Weights & Biases, and its mode in shell exports."""
     for part in found:
         for text, topic in part.lines:
             if "nothing" not in topic and pair_of(text) is None:
@@ -328,16 +328,16 @@ def _prose(found: Sequence[Part]) -> Iterator[SourceText]:
 
 
 def _note_lost_options(text: str, found: Sequence[Part], draft: LocalDraft) -> None:
-    """Remark on #SBATCH lines that stand where nothing is read: in HTML, or in a block within a list."""
+    """Report unread #SBATCH lines: in HTML, or in a block inside a list."""
     read = {entry.line for part in found for entry in (*part.entries, *part.examples)}
     for number, line in enumerate(text.splitlines(), start=1):
         if number not in read and any(value for _, value in notations.sbatch_options(line) if "#SBATCH" in line):
             message = f"{shown(line.strip())} is not read here"
-            _unused(draft, "sbatch", number, message, "write it in a block of code below '## SLURM Defaults'")
+            _unused(draft, "sbatch", number, message, "move it to a block of code below '## SLURM Defaults'")
 
 
 def _note_examples(part: Part, draft: LocalDraft) -> None:
-    """Remark on an example of a job script that asks for another job than the settings do."""
+    """Report an example of a job script with options that differ from the settings."""
     others: list[str] = []
     for entry in part.examples:
         name = local_lines.setting(entry.label, entry.topic)
@@ -351,9 +351,10 @@ def _note_examples(part: Part, draft: LocalDraft) -> None:
         others += [f"{each} {text.text}" for each, text, had in firsts if had is None or not _same(each, had, text)]
     if others:
         message = (
-            f"{part.title}: options of sbatch in an example are not read, and jobs get others: {few(others, _FEW)}"
+            f"{part.title}: options of sbatch in an example are not read, and differ from the jobs' options:"
+            f" {few(others, _FEW)}"
         )
-        fix = "write what jobs are to have below '## SLURM Defaults'; nothing if it is an example"
+        fix = "write options for jobs below '## SLURM Defaults'; no action if it is only an example"
         _unused(draft, "sbatch", part.examples[0].line, message, escape(fix))
 
 
@@ -363,7 +364,7 @@ def _names_settings(table: Table, topic: Topic) -> bool:
 
 
 def _settings_in(fence: Fence, topic: Topic) -> Iterator[int]:
-    """Return the lines of a block below SLURM Defaults or the like that set something."""
+    """Yield the lines that look like settings in a block about SLURM."""
     for number, line in _numbered(fence) if "slurm" in topic else ():
         pair = None if "#SBATCH" in line else pair_of(Text(line.strip(), number))
         if pair and local_lines.setting(pair.label, topic) and not values.is_unset(pair.value):
@@ -375,22 +376,22 @@ def _numbered(fence: Fence) -> Iterator[tuple[int, str]]:
 
 
 class _Loads(NamedTuple):
-    """What a line loads, and whether it changes the modules in another way too."""
+    """The modules that a line loads; `changes`: it also changes the modules in another way."""
 
     names: tuple[str, ...] = ()
     changes: bool = False
 
 
 def _is_versioned(text: str) -> bool:
-    """Return whether a text is plainly a module with its version: `cuda/12.4`."""
+    """Return whether a text is clearly a module with a version: `cuda/12.4`."""
     return bool(_VERSIONED.fullmatch(text)) and any(c.isdigit() for c in text)
 
 
 def _commands(line: str) -> Iterator[list[str]]:
-    """Return the commands of a line, each as its words."""
+    """Yield the commands of a line, each as a list of words."""
     try:
         words = shlex.split(line, comments=True)
-    except ValueError:  # a quote that is not closed: as it is, to be refused where it is in a name
+    except ValueError:  # an unclosed quote: keep it, so that a name with it is refused
         words = line.split()
     command: list[str] = []
     for word in words:
@@ -403,7 +404,7 @@ def _commands(line: str) -> Iterator[list[str]]:
 
 
 def _loads(line: str) -> _Loads:
-    """Return what a line of a shell loads: `module load a b`, or `ml a b`, Lmod's short form. Names are as written."""
+    """Return the modules that a shell command loads: `module load a b`, or `ml a b`, Lmod's short form."""
     names: list[str] = []
     changes = False
     for command in _commands(line):
@@ -422,14 +423,14 @@ def _loads(line: str) -> _Loads:
 
 
 def _plainly_loads(line: str, *, in_prose: bool) -> tuple[str, ...]:
-    """Return the names that a line plainly loads: `ml` may be a variable, and prose may go on behind it."""
+    """Return the names that a line clearly loads: `ml` may be a variable, and prose may follow."""
     found = _loads(line).names
     is_doubtful = "module" not in line.split() or (in_prose and len(found) > 1)
     return () if is_doubtful and not all(map(_is_versioned, found)) else found
 
 
 def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[SourceText]:
-    """Return what each section about modules loads, in order, as `a,b`. A line that does more is remarked on."""
+    """Return the modules of each section about modules, in order, as `a,b`; report lines that do more."""
     fields: list[SourceText] = []
     for part in found:
         lines = [(n, text, _loads(text)) for f, topic in part.fences if "modules" in topic for n, text in _numbered(f)]
@@ -439,8 +440,8 @@ def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[SourceText
         lines.sort(key=lambda one: one[0])
         for line, written, loaded in lines:
             if loaded.changes:
-                message = f"{shown(written)} changes the modules otherwise than by loading one"
-                fix = "load what is meant by name and version: a job starts with no module loaded"
+                message = f"{shown(written)} changes modules in other ways than loading"
+                fix = "load the modules by name and version; a job starts without modules"
                 _unused(draft, "modules", line, message, fix)
         names = [(name, line) for line, _, loaded in lines for name in loaded.names]
         if names:
@@ -450,7 +451,7 @@ def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[SourceText
 
 
 def _of_text(text: Text, draft: LocalDraft) -> _Loads:
-    """Return what a line of Markdown in a section about modules loads: a command, or a name with its version."""
+    """Return the modules of a line in a section about modules: a command, or a name with its version."""
     written = text.code or text.plain
     if text.plain.startswith(("module ", "ml ")):
         is_prose = text.code is None or not text.plain.startswith(text.code)
@@ -460,12 +461,12 @@ def _of_text(text: Text, draft: LocalDraft) -> _Loads:
         found = _Loads((written,) if _is_versioned(written) else ())
         is_lost = not found.names and _ONE_WORD.fullmatch(text.plain) is not None and not values.is_unset(text.plain)
     if is_lost:
-        _unused(draft, "modules", text.line, f"{shown(text.plain)} is not plainly a module, and not read", _IN_A_BLOCK)
+        _unused(draft, "modules", text.line, f"{shown(text.plain)} is not clearly a module and not read", _IN_A_BLOCK)
     return found
 
 
 def _note_other_loads(found: Sequence[Part], draft: LocalDraft) -> None:
-    """Remark on modules that are loaded elsewhere than in a section about them, and that no setting names."""
+    """Report modules that are loaded outside a section about modules, and are not in the setting."""
     setting = draft.settings.get("modules")
     known = {name.strip() for name in setting.text.split(",")} if setting else set()
     read = {"modules", "nothing"}
@@ -477,5 +478,5 @@ def _note_other_loads(found: Sequence[Part], draft: LocalDraft) -> None:
         for number, written in lines:
             names = _plainly_loads(written, in_prose=False)
             if names and not known.issuperset(names):
-                message = f"{shown(written.strip())} is not read here: modules are read below Module System alone"
+                message = f"{shown(written.strip())} is not read here; modules are only read below Module System"
                 _unused(draft, "modules", number, message, _IN_A_BLOCK)

@@ -1,6 +1,6 @@
-"""What the sections of a claude.local.md say, line by line, each with what it is about.
+"""Lines of the sections of a claude.local.md, each with its topic.
 
-What its labels and headings mean depends on their section: the same label is one thing here and another there.
+The meaning of labels and headings depends on their section.
 """
 
 import re
@@ -15,13 +15,13 @@ from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAME
 from scaffold_torchtune.system.markdown import Bullet, Fence, Labelled, Section, Table, Text
 
 Topic = frozenset[str]
-"""What a part of the document is about, as far as its headings tell: none or several of the names in `_TOPICS`."""
+"""The subject of a part of the document according to its headings: any number of names in `_TOPICS`."""
 
 TOP: Final[Topic] = frozenset({"top"})
-"""The document itself, above and outside its sections."""
+"""The document itself, outside its sections."""
 
 _TOPICS: Final = {
-    "nothing": "github git gitlab bitbucket example examples command commands",  # nothing there is a setting of ours
+    "nothing": "github git gitlab bitbucket example examples command commands",  # sections without settings
     "slurm": "slurm sbatch scheduler job jobs queue partition",
     "modules": "module modules lmod",
     "wandb": "wandb biases tracking",
@@ -49,12 +49,12 @@ for _name, _of in _KNOWN:
     for _topics, _labels in _of.within.items():
         for _label in _labels:
             _SOMEWHERE.setdefault(_label, []).append((_name, frozenset(_topics.split())))
-# Labels that nobody gives to anything but a job.
+# Labels that only describe a job.
 _LABELS_OF_JOBS: Final = frozenset(
     {"partition", "constraint", "gpu constraint", "time limit", "walltime", "wall time", "qos"}
 )
 _OF_MACHINES: Final = frozenset({"gpus", "mem", "cpus_per_task", "gpu_type"})
-# Options of sbatch that no setting of ours stands for.
+# Options of sbatch that no setting represents.
 _OTHER_OPTIONS: Final = frozenset({"nodelist", "ntasks", "mem per cpu", "mem per gpu"})
 _FOR_PEOPLE: Final = frozenset(
     {"note", "notes", "purpose", "description", "cluster", "username", "user", "group", "host", "hostname", "login"}
@@ -67,12 +67,12 @@ _SHORTEST_MISSPELT: Final = 5
 
 
 def parameter(name: str) -> Parameter:
-    """Return the parameter of a setting of claude.local.md; two of them are no parameter of a run."""
+    """Return the parameter of a setting of claude.local.md; two of the settings are not parameters of a run."""
     return DIRECTORIES.get(name) or PARAMETERS[name]
 
 
 def topic_of(title: str, above: Topic) -> Topic:
-    """Return what stands below a heading, or below a bullet, is about, where what stands around it is about `above`."""
+    """Return the topic of the lines below a heading or bullet, given the topic of the lines above."""
     words = normalize(title).split()
     if len(words) > _LONGEST_HEADING:
         words = []
@@ -91,27 +91,27 @@ def topic_of(title: str, above: Topic) -> Topic:
 
 
 def of_the_title(topic: Topic) -> Topic:
-    """Return what stands below the document's title is about, outside all sections."""
+    """Return the topic of the lines below the document's title, outside all sections."""
     return (topic - _GENERAL) | TOP
 
 
 def is_of_slurm(topic: Topic) -> bool:
-    """Return whether an account or a time there is SLURM's."""
+    """Return whether an account or a time in a section is SLURM's."""
     return bool(topic & {"slurm", "top"}) or bool(topic & _GENERAL and not topic & _NOT_SLURMS)
 
 
 def is_of_others(topic: Topic) -> bool:
-    """Return whether an account there is certainly not SLURM's."""
+    """Return whether an account in a section is certainly not SLURM's."""
     return bool(topic & {"nothing", "service", "mail", "wandb"}) and not is_of_slurm(topic)
 
 
 def is_strict(topic: Topic) -> bool:
-    """Return whether every label there ought to be a setting."""
+    """Return whether every label in a section should be a setting."""
     return bool(topic & {"slurm", "modules"})
 
 
 def spellings(label: str) -> Iterator[str]:
-    """Yield a label as the tables above have it: as it is, without `default` before it or `name` after it."""
+    """Yield the spellings of a label for the tables above: as written, without `default` before or `name` after it."""
     plain = normalize(re.sub(r"\([^()]*\)", " ", label)) or normalize(label)
     words = plain.split()
     starts = 0
@@ -124,7 +124,7 @@ def spellings(label: str) -> Iterator[str]:
 
 
 def slurms(label: str) -> str | None:
-    """Return the setting of SLURM that a label names where SLURM is spoken of."""
+    """Return the setting of SLURM that a label names in a section about SLURM."""
     return next((_SLURMS[s] for s in spellings(label) if s in _SLURMS), None)
 
 
@@ -146,21 +146,21 @@ def setting(label: str, topic: Topic) -> str | None:
         for name, topics in _SOMEWHERE.get(spelling, ()):
             if topic & topics:
                 return name
-    says_so = {"slurm", "sbatch"} & set(normalize(label).split())
-    return slurms(label) if says_so or is_of_slurm(topic) else None
+    is_explicit = {"slurm", "sbatch"} & set(normalize(label).split())
+    return slurms(label) if is_explicit or is_of_slurm(topic) else None
 
 
 def is_about_jobs(label: str, topic: Topic) -> bool:
-    """Return whether a label shows that its section speaks of jobs, where the section's heading does not."""
+    """Return whether a label shows that its section is about jobs, even if the heading does not."""
     if _LABELS_OF_JOBS & set(spellings(label)):
         return not topic & _NOT_SLURMS
     return "machine" in topic and slurms(label) in {"account", "time"} and not topic & _NOT_SLURMS
 
 
 def may_describe_the_machine(label: str, value: str, topic: Topic) -> bool:
-    """Return whether `GPUs: 8` may be what each node has: below Cluster, and without `Default` before it.
+    """Return whether `GPUs: 8` may describe a node: below Cluster, and without `Default` before it.
 
-    `Memory: see the wiki` may be anything outside a section about jobs.
+    Outside sections about jobs, `Memory: see the wiki` is also doubtful.
     """
     if _PREFIXES & set(normalize(label).split()) or "slurm" in topic or not is_of_slurm(topic):
         return False
@@ -169,17 +169,17 @@ def may_describe_the_machine(label: str, value: str, topic: Topic) -> bool:
 
 
 def is_for_people(label: str) -> bool:
-    """Return whether a label is known to set nothing."""
+    """Return whether a label is a known remark."""
     return normalize(label) in _FOR_PEOPLE
 
 
 def is_other_option(label: str) -> bool:
-    """Return whether a label is an option of sbatch that cannot be set."""
+    """Return whether a label is an unsupported option of sbatch."""
     return bool(_OTHER_OPTIONS & set(spellings(label)))
 
 
 def of_the_summary(label: str) -> Parameter | None:
-    """Return the hyperparameter that a label names: the summary sets those."""
+    """Return the hyperparameter that a label names, which belongs in the summary."""
     found = by_label(label)
     is_one = (
         found
@@ -191,13 +191,13 @@ def of_the_summary(label: str) -> Parameter | None:
 
 
 def of_wandb(label: str) -> str | None:
-    """Return the word with which a label below Weights & Biases switches it: `offline`, `enabled`, ..."""
+    """Return the word of a label below Weights & Biases that sets its mode: `offline`, `enabled`, ..."""
     words = normalize(label).split()
     return next((word for word in words if word in {"offline", "online", "enabled", "disabled", "logging"}), None)
 
 
 def nearly(label: str) -> tuple[str, str] | None:
-    """Return the label that a person may have meant by one that is none, and the setting that it names."""
+    """Return the known label that is similar to an unknown one, and its setting."""
     known = _ANYWHERE | _SLURMS
     for spelling in spellings(label):
         likely = [one for one in known if one[0] == spelling[:1]]
@@ -209,7 +209,7 @@ def nearly(label: str) -> tuple[str, str] | None:
 
 # `conda_env=tune`, `export CONDA_ENV=tune`, `--account=lab`
 _ASSIGNED = re.compile(r"(?:export\s+)?(?:--)?(?P<label>[A-Za-z][\w -]{0,60}?)\s*=\s*(?P<value>[^\s=].*)", re.ASCII)
-# `Account - lab`: no colon, and yet no prose where the first part is a label
+# `Account - lab`: without a colon, but not prose if the first part is a label
 _UNCLEAR = re.compile(r"(?P<label>\S.{0,40}?)\s+(?:[-–—→]|->|=>)\s+(?P<value>\S.*)", re.DOTALL)
 _KEY_COLUMNS = frozenset({"setting", "key", "name", "parameter", "option", "field", "variable", "item", "property", ""})
 _VALUE_COLUMNS = frozenset({"value", "values", "my value", "default", "setting", ""})
@@ -219,9 +219,9 @@ _MOST_WORDS = 3
 
 @dataclass(frozen=True)
 class LocalEntry:
-    """A label and its value. `literal` values stand in a code span or in quotes: they are meant letter by letter.
+    """A label and its value. `literal` values are in a code span or in quotes, and are used verbatim.
 
-    `last` is the last line of a value of several, else 0.
+    `last` is the last line of a value of several lines, else 0.
     """
 
     label: str
@@ -234,13 +234,13 @@ class LocalEntry:
     last: int = 0
 
     def as_field(self) -> SourceText:
-        """Return the value as a text to be typed."""
+        """Return the value as an untyped text."""
         return SourceText(self.value, self.line, self.note, self.full, last=self.last)
 
 
 @dataclass
 class Part:
-    """A section: what it says, what only looks as if it said something, its blocks of code and its loose lines.
+    """A section: its entries, lines that may be entries (`unclear`), tables, blocks of code, and other lines.
 
     `examples` are options of sbatch in a section of examples or commands.
     """
@@ -281,7 +281,7 @@ def _parts(section: Section, above: Topic) -> Iterator[Part]:
 
 
 def _part(section: Section, topic: Topic) -> Part:
-    """Return what a section says itself. A line such as `**SLURM:**` is a heading of what follows it."""
+    """Return a section's own content. A line such as `**SLURM:**` is a heading of the following lines."""
     part, current = Part(section.title, section.line, topic), topic
     items: list[Text | Bullet | Table | Fence]
     items = [*section.paragraphs, *section.bullets, *section.tables, *section.fences]
@@ -301,26 +301,26 @@ def _part(section: Section, topic: Topic) -> Part:
             case Fence():
                 part.fences.append((item, current))
                 _read_options(item.content, item.line + 1, current, part)
-    # Where a heading does not show that its section is about jobs, a partition or a time limit in it does.
+    # A partition or a time limit shows that a section is about jobs, even if the heading does not.
     if any(is_about_jobs(entry.label, entry.topic) for entry in part.entries):
         part.entries = [replace(entry, topic=entry.topic | {"defaults"}) for entry in part.entries]
     return part
 
 
 def _below_heading(text: Text, topic: Topic, current: Topic) -> Topic:
-    """Return what the lines after a paragraph are about."""
+    """Return the topic of the lines after a paragraph."""
     pair = text.labelled()
     is_bold = bool(text.lead) and text.lead.rstrip(": ") == text.plain.rstrip(": ")
     title = text.lead if is_bold else pair.label if pair and not pair.value else ""
     if not title or not (is_bold or len(title.split()) <= _MOST_WORDS):
         return current
     if slurms(title) or (is_label(title) and not topic_of(title, frozenset())):
-        return current  # a setting that is left open
+        return current  # a setting without a value
     return topic_of(title, topic)
 
 
 def _texts(bullet: Bullet, topic: Topic) -> Iterator[tuple[Text, Topic]]:
-    """Return a bullet and those below it: it is a heading of theirs."""
+    """Yield a bullet and its children, for which it is a heading."""
     yield bullet.text, topic
     pair = pair_of(bullet.text)
     title = pair.label if pair else bullet.text.plain
@@ -335,7 +335,7 @@ def pair_of(text: Text) -> Labelled | None:
     if text.code is not None and text.code == text.plain:
         text = Text(text.code, text.line)
     pair = text.labelled()
-    if pair and pair.exact and "#SBATCH" in pair.value:  # a script, and what stands above it
+    if pair and pair.exact and "#SBATCH" in pair.value:  # a script below a label
         return None
     if pair and is_label(pair.label):
         return pair
@@ -346,7 +346,7 @@ def pair_of(text: Text) -> Labelled | None:
 
 
 def _lines(text: Text) -> Iterable[Text]:
-    """Return the text, with lines `key: value` in which a bullet goes on apart: Markdown joins them."""
+    """Split off lines `key: value` that continue a bullet, which Markdown joins."""
     first, *more = text.plain.split("\n")
     pairs = [pair_of(Text(line.strip(), text.line)) for line in more]
     if not any(pair and is_label(pair.label) for pair in pairs):
@@ -361,7 +361,7 @@ _OPTION: Final = re.compile(r"-[A-Za-z][ =]|--[a-z]{2}[a-z-]{0,20}(?:[ =]|$)")
 
 
 def _read_options(text: str, first: int, topic: Topic, part: Part) -> None:
-    """Read #SBATCH lines, which are about jobs whatever their section is about; those of an example are kept apart."""
+    """Read #SBATCH lines, which are about jobs in any section, and keep those of an example separately."""
     for number, line in enumerate(text.split("\n"), start=first):
         for label, value in notations.sbatch_options(line):
             entry = part.entry(label, value, value, number, _OF_JOBS, literal=True)
@@ -387,7 +387,7 @@ def _read_line(text: Text, topic: Topic, part: Part) -> None:
 
 
 def _read_table(table: Table, topic: Topic, part: Part) -> None:
-    """Read a table of two columns, key and value, as lines; keep others as they are."""
+    """Read a table of key and value as lines; keep other tables unread."""
     key, value, *others = [*(normalize(cell.plain) for cell in table.header), "", ""][: max(2, len(table.header))]
     is_read = (key in _KEY_COLUMNS and value in _VALUE_COLUMNS and key != value) or (key, value) == ("", "")
     if len(table.header) < 2 or not is_read or not _REMARK_COLUMNS.issuperset(others):  # noqa: PLR2004

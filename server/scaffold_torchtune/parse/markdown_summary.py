@@ -1,6 +1,6 @@
-"""Reader of experiment_summary.md: resources and settings, into a `SummaryDraft`.
+"""Reader of experiment_summary.md: its resources and settings, as a `SummaryDraft`.
 
-Its Configuration says what all runs share unless their rows say otherwise.
+Its section Configuration contains the settings that all runs share unless their rows override them.
 """
 
 import re
@@ -11,7 +11,7 @@ from scaffold_torchtune.findings import escape, shown
 from scaffold_torchtune.models import Run, Setting, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, notations, runs_table, values, yaml_source
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, UnreadLine
-from scaffold_torchtune.parse.notations import NotHonoured
+from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import kinds, parameters
 from scaffold_torchtune.settings.parameters import (
@@ -27,7 +27,7 @@ from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.system.markdown import Bullet, Labelled, Row, Section, Table, Text
 from scaffold_torchtune.torchtune_facts import RECIPE_NAMES, find_model, recipes_agree
 
-# Words of labels that ask for another training, other jobs or other reports: a label with one is never read over.
+# Labels with one of these words ask for another training, other jobs or other reports, and are never ignored.
 _WORDS_OF_RUNS = frozenset(
     {
         "lora",
@@ -47,9 +47,9 @@ _WORDS_OF_RUNS = frozenset(
         "optimizer",
     }
 )
-# What Configuration does not set: the runs table and Resources name models and data sets.
+# Parameters that Configuration does not set: the table of runs and Resources name models and data sets.
 _ELSEWHERE = frozenset({"model", "dataset"})
-# `We follow the paper: ...` is prose; `Steps of the warm-up phase: 10` may be meant as a setting.
+# `We follow the paper: ...` is prose; `Steps of the warm-up phase: 10` may be a setting.
 _WORDS_OF_A_LABEL = 3
 _WORDS_OF_SETTINGS = parameters.WORDS_OF_TRAINING.union(
     ("epoch", "seed", "steps", "warm", "decay", "prompt", "scheduler", "accumulation")
@@ -61,7 +61,7 @@ _EVERY = re.compile(
 
 
 def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
-    """Return the typed settings of Configuration by parameter name. Problems are noted."""
+    """Return the typed settings of Configuration by parameter name. Problems are reported."""
     config: dict[str, Setting] = {}
     given = given_by_every_run(runs)
     for label, text in _lines(reading, given):
@@ -71,7 +71,7 @@ def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Set
                 reading.not_planned(label, text)
             continue
         if parameter is not None and parameter.name in OF_CONFIGURATION:
-            reading.value(parameter, text, SourceKind.CONFIGURATION)  # what it says is used where the rows are read
+            reading.value(parameter, text, SourceKind.CONFIGURATION)  # the value is used when the rows are read
             continue
         if parameter is None or not (parameter.column or parameter.common) or parameter.name in _ELSEWHERE:
             _unused_label(reading, label, text)
@@ -81,7 +81,7 @@ def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Set
             continue
         setting = _setting(reading, parameter, label, text)
         if setting is None:
-            if parameter.name in given:  # `8, 16`, `see the table`: harmless where every row says its own
+            if parameter.name in given:  # `8, 16`, `see the table`: harmless if every row has its own value
                 reading.not_needed(reading.findings.pop())
             continue
         first = config.setdefault(parameter.name, setting)
@@ -93,7 +93,7 @@ def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Set
 
 
 def given_by_every_run(runs: tuple[Run, ...]) -> set[str]:
-    """Return the parameters of which every fine-tuned run says its own."""
+    """Return the parameters of which every fine-tuned run has its own value."""
     tuned = [set(run.parameters) for run in runs if run.type == "fine-tuned"]
     return set.intersection(*tuned) if tuned else set()
 
@@ -102,26 +102,26 @@ _NOTES = frozenset({"note", "notes", "comment", "comments", "remark", "remarks",
 
 
 def _lines(reading: Reading, given: set[str]) -> Iterator[tuple[str, SourceText]]:
-    """Return labels and texts of Configuration, one of each parameter: `GPUs: a100:2` is two."""
+    """Yield labels and texts of Configuration, each for one parameter: `GPUs: a100:2` gives two."""
     for label, text in reading.summary.configuration:
         if normalize(label) in _NOTES:
             reading.summary.notes.append(replace(text, note=f"{text.note} > {label}"))
-        meant = _as_method(label, text)
-        parameter = compound.parameter_of(meant)
-        if parameter is None or not compound.reads(meant) or normalize(label) in NOT_PLANNED:
+        known = _as_method(label, text)
+        parameter = compound.parameter_of(known)
+        if parameter is None or not compound.reads(known) or normalize(label) in NOT_PLANNED:
             yield label, text
             yield from compound.beside(label, text).items()
             continue
         try:
-            yield from compound.parts(meant, text).items()
+            yield from compound.parts(known, text).items()
         except NotHonoured as problem:
             reading.not_honoured(label, text, problem)
-            if problem.several and parameter.name in given:  # harmless where every row says its own
+            if problem.several and parameter.name in given:  # harmless if every row has its own value
                 reading.not_needed(reading.findings.pop())
 
 
 def _as_method(label: str, text: SourceText) -> str:
-    """Return `method` for a label that means nothing itself and has a method for its value: `Approach: LoRA`."""
+    """Return `method` for an unknown label with a method as its value: `Approach: LoRA`."""
     written, words = text.full or text.text, normalize(label)
     is_unknown = compound.parameter_of(label) is None and words not in headings.FOR_PEOPLE | NOT_PLANNED.keys()
     is_prose = len(words.split()) > _WORDS_OF_A_LABEL
@@ -129,7 +129,7 @@ def _as_method(label: str, text: SourceText) -> str:
 
 
 def _setting(reading: Reading, parameter: Parameter, label: str, text: SourceText) -> Setting | None:
-    """Return what a line says of its parameter; None with the problem noted."""
+    """Return the setting of a line; None, with the problem reported, if it has none."""
     text = _validation_steps(text) if values.says_validation(label) else text
     return reading.value(parameter, text, SourceKind.CONFIGURATION)
 
@@ -137,7 +137,7 @@ def _setting(reading: Reading, parameter: Parameter, label: str, text: SourceTex
 def _validation_steps(text: SourceText) -> SourceText:
     """Return `Yes (every 25 steps during training)` as the number of steps, `Yes` as cruijff_kit's 50, `No` as 0.
 
-    Text that is none of these stays, and is refused as no number of steps: `once per epoch`, `every 1,000 steps`.
+    Other text is unchanged, and fails later as an invalid number of steps: `once per epoch`, `every 1,000 steps`.
     """
     written = (text.full or text.text).strip()
     if written.lower() in {"no", "false", "off", "none", "disabled"}:
@@ -155,7 +155,7 @@ def _is_about_runs(label: str) -> bool:
 
 
 def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
-    """Note a label of Configuration that is not a setting there: nearly one, set elsewhere, or something else."""
+    """Report a label of Configuration that is not a setting there: misspelt, set elsewhere, or something else."""
     several = by_plural(label)
     if several is not None and free_text.of_levels(several.name, label, text.full or text.text) is not None:
         reading.summary.unread_lines.append(UnreadLine(several.name, text, label, plural=True, is_read=True))
@@ -166,19 +166,18 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         return
     message, name = f"{text.note}: {shown(label)} is not a setting here", escape(label)
     if by_label(label) is None and (asked := compound.asked_of(label, text.full or text.text)):
-        what = f"asks for {shown(asked)}, which is not scaffolded"
-        fix = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
-        reading.not_honoured(label, text, NotHonoured(what, fix))
+        what = f"asks for {shown(asked)}, which is not supported"
+        reading.not_honoured(label, text, NotHonoured(what, REMOVE_UNSUPPORTED))
         return
     near = None if by_label(label) else parameters.nearest_label(label)
     if near:
         message += f"; did you mean {near!r}?"
         reading.add("misspelt-field", message, field=name, line=text.line, fix=f"write {near!r}")
     elif by_label(label) is None and _is_about_runs(label) and not asks_for_nothing(text.text):
-        fix = "write it as one of the settings that workflows/labels.md lists, or take the line out"
+        fix = "use one of the settings that workflows/labels.md lists, or remove the line"
         reading.add("misspelt-field", f"{message}, but it is about the runs", field=name, line=text.line, fix=fix)
     else:
-        fix = "remove the line if it was meant to change the runs"
+        fix = "no action, unless the line should change the runs"
         reading.summary.prose.append(replace(text, text=f"{label}: {text.full or text.text}", full=None, source=None))
         reading.add("unused-field", message, field=name, line=text.line, fix=fix)
 
@@ -190,12 +189,12 @@ _PATH = frozenset({"path", "location", "checkpoint", "directory"})
 _DATA_PATH = frozenset(
     {"path", "location", "dataset", "file", "training", "train", "training path", "train path", "training data"}
 )
-# What else of a data set is a setting of the runs.
+# Labels of a data set that are settings of the runs.
 _DATA_SETTINGS = frozenset(
     {"dataset type", "data set type", "type", "packed", "training samples", "input key", "output key", "input column"}
     | {"output column", "max seq len", "max sequence length"}
 )
-# What names a data set where its path is not given.
+# Labels that name a data set, if its path is not given.
 _HUB_NAME = frozenset(
     {"name", "source", "hugging face", "huggingface", "hf", "hub", "hf dataset", "hugging face dataset", "repository"}
     | {"repo", "id", "dataset name", "link", "url", "dataset"}
@@ -207,13 +206,13 @@ _REMARK_COLUMNS = frozenset(
     | {"units", "source", "reference", "justification", "meaning", "explanation", "details", "status"}
 )
 _VALUE_COLUMNS = frozenset({"value", "values", "setting", "level", "default"})
-# Words that make a group of settings one of some runs alone.
+# Words that limit a group of settings to some runs.
 _CONDITION = re.compile(r"\b(?:only|except|unless)\b|^(?:for|if|when|in) ", re.IGNORECASE)
 _WANDB = frozenset({"wandb project", "w b project", "weights biases project", "project"})
 
 
 def read_markdown_summary(text: str, file: str) -> SummaryDraft:
-    """Read a Markdown summary. Problems of its form are noted in the draft."""
+    """Read a Markdown summary. Problems of its form are reported in the draft."""
     draft = SummaryDraft(file, text=text)
     root = draft.read_markdown(text)
     if root is None:
@@ -245,7 +244,7 @@ def read_markdown_summary(text: str, file: str) -> SummaryDraft:
 
 
 def _note_foreign(text: str, root: Section, draft: SummaryDraft) -> None:
-    """Note a summary that is, or shows, the configuration of another tool, and has no table of runs."""
+    """Report a summary without a table of runs that is, or contains, the configuration of another tool."""
     fences = (fence.content for section in root.walk() for fence in section.fences)
     for part in (text, *fences):
         if yaml_source.note_foreign(yaml_source.foreign_data(part), draft):
@@ -264,14 +263,14 @@ def _name(root: Section, draft: SummaryDraft) -> None:
 
 
 def _pairs(texts: Iterable[Text]) -> Iterator[tuple[str, Labelled, int]]:
-    """Return those texts that are a label and a value, each with its label as aliases are written, and its line."""
+    """Yield the texts with a label and a value, each with its normalized label and its line."""
     for text in texts:
         if pair := text.labelled():
             yield normalize(pair.label), pair, text.line
 
 
 def _models(section: Section, draft: SummaryDraft) -> None:
-    """Read each model's path, beside its name or below it; or the `Location` of all that `Models Used` lists."""
+    """Read each model's path, after or below its name, or the `Location` of all models that `Models Used` lists."""
     note = "Resources > Models"
     _named_models(section.bullets, draft, note)
     for label, pair, line in _pairs(bullet.text for bullet in section.all_bullets()):
@@ -332,8 +331,8 @@ def _of_dataset(label: str, field: SourceText, written: str, draft: SummaryDraft
     elif label == "format":
         draft.data_claims.append(("format", field))
     elif label.startswith(("validation", "test")) and _is_path(field.text):
-        message = f"{field.note}: a file of its own is not read; parts of the data set are"
-        draft.add("unused-field", message, field="dataset", line=field.line, fix="put it into the data set as a part")
+        message = f"{field.note}: a separate file is not read, only parts of the data set"
+        draft.add("unused-field", message, field="dataset", line=field.line, fix="make it a part of the data set")
     elif _extension(field.text) in _FORMATS and "://" not in field.text:
         draft.datasets.append(field)
 
@@ -347,7 +346,7 @@ def _extension(path: str) -> str:
 
 
 def _splits(text: str) -> dict[str, int]:
-    """Return `train (240 samples), validation (30 samples)` as numbers by split; leave out what is no number."""
+    """Return `train (240 samples), validation (30 samples)` as numbers by split; skip parts without a number."""
     splits: dict[str, int] = {}
     for part in text.split(","):
         words = re.sub(r"[():]", " ", part).split()
@@ -367,7 +366,7 @@ def _paths(section: Section, draft: SummaryDraft) -> None:
 
 
 def _training(section: Section, note: str, draft: SummaryDraft) -> None:
-    """Read settings of training in a section and below it; what stands below Evaluation or Output is none."""
+    """Read settings of training in a section and below it, except below Evaluation or Output."""
     for text in [*_texts(section.bullets, note, draft), *section.paragraphs]:
         pair = text.labelled()
         if pair and normalize(pair.label) in _WANDB and draft.wandb_project is None and pair.value:
@@ -385,14 +384,14 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
             _output(below, draft)
         elif _is_condition(below.title) and any(_names_a_setting(text) for text in _all_texts(below)):
             _conditional(below.title, below.line, draft)
-        elif compound.names_wandb(below.title):  # which is read as such
+        elif compound.names_wandb(below.title):  # which `_tracking` reads
             continue
         elif not headings.is_elsewhere(below.title) and not headings.is_prompt(below.title):
             _training(below, f"{note} > {below.title}", draft)
 
 
 def _jobs(section: Section, draft: SummaryDraft) -> None:
-    """Read what a section about jobs says of all of them: account, time, ...; all else there is for people."""
+    """Read the settings of all jobs in a section about jobs: account, time, ...; ignore the rest."""
     read = SummaryDraft(draft.file)
     _training(section, section.title, read)
     for part in section.walk():
@@ -404,7 +403,7 @@ def _jobs(section: Section, draft: SummaryDraft) -> None:
 
 
 def _tracking(section: Section, draft: SummaryDraft) -> None:
-    """Read a section about Weights & Biases, where `Mode` is its mode and `Project` its project."""
+    """Read a section about Weights & Biases, where `Mode` and `Project` mean its mode and its project."""
     read = SummaryDraft(draft.file)
     _training(section, section.title, read)
     draft.wandb_project = draft.wandb_project or read.wandb_project
@@ -420,12 +419,12 @@ def _is_of_wandb(label: str) -> bool:
 
 
 def _texts(bullets: Iterable[Bullet], note: str, draft: SummaryDraft) -> Iterator[Text]:
-    """Return the texts of bullets and of those below them; a group that is for some runs alone is refused."""
+    """Yield the texts of bullets and their children; report a group of settings for some runs only."""
     for bullet in bullets:
         pair = bullet.text.labelled()
-        says = pair.label if pair else bullet.text.plain
-        if bullet.children and _is_condition(says) and any(_names_a_setting(b.text) for b in bullet.children):
-            _conditional(says, bullet.text.line, draft)
+        label = pair.label if pair else bullet.text.plain
+        if bullet.children and _is_condition(label) and any(_names_a_setting(b.text) for b in bullet.children):
+            _conditional(label, bullet.text.line, draft)
             continue
         yield bullet.text
         if bullet.text.below is None or not (pair and by_label(pair.label)):
@@ -449,13 +448,13 @@ def _all_texts(section: Section) -> Iterator[Text]:
 
 
 def _conditional(group: str, line: int, draft: SummaryDraft) -> None:
-    message = f"the settings below {shown(group)} are for some runs alone; what Configuration says is for all"
-    fix = "make each of these settings a column of the table of runs"
+    message = f"the settings below {shown(group)} apply only to some runs; Configuration applies to all"
+    fix = "move each of these settings to a column of the table of runs"
     draft.add("ambiguous", message, field="configuration", line=line, fix=fix)
 
 
 def _prompt(section: Section, draft: SummaryDraft) -> None:
-    """Read `## System prompt` with the text below it: one fenced block, or paragraphs alone."""
+    """Read `## System prompt` with the text below it: one fenced block, or only paragraphs."""
     title, paragraphs, fences = section.title, section.paragraphs, section.fences
     others = section.bullets or section.tables or section.sections
     if len(fences) == 1 and not paragraphs and not others:
@@ -470,16 +469,16 @@ def _prompt(section: Section, draft: SummaryDraft) -> None:
         text = SourceText(plain, first, title, plain, source=source, last=last, alone=True)
         draft.configuration.append((title, text))
     elif paragraphs or fences or others:
-        message = f"what stands below {shown(title)} is not one text"
-        fix = "give the whole text in one fenced block, and nothing else below this heading"
+        message = f"the section {shown(title)} does not contain a single text"
+        fix = "put the whole text into one fenced block below this heading, and nothing else"
         draft.add("ambiguous", message, field=normalize(title), line=section.line, fix=fix)
 
 
 def _table(table: Table, note: str, draft: SummaryDraft) -> None:
-    """Read a table of names and values; note which settings another table names."""
+    """Read a table of names and values; report another table with the settings that it names."""
     header = [normalize(cell.plain) for cell in table.header]
     columns = [i for i, label in enumerate(header) if i and label in _VALUE_COLUMNS]
-    is_first = _is_setting(table.header)  # the header is a setting as well
+    is_first = _is_setting(table.header)  # the header is a setting, too
     others = [label for label in header[2:] if not columns and label and label not in _REMARK_COLUMNS]
     if others:  # values of several kinds of runs
         _several(table, note, draft)
@@ -494,12 +493,12 @@ def _table(table: Table, note: str, draft: SummaryDraft) -> None:
 
 
 def _several(table: Table, note: str, draft: SummaryDraft) -> None:
-    """Note a table of another form; one that names settings is refused, as what it says would be lost."""
+    """Report a table of another form: as an error if it names settings, which would be lost."""
     first = [cell.plain for row in table.rows for cell in row.cells[:1]]
     named = [label for label in [*first, *(cell.plain for cell in table.header)] if by_label(label)]
-    message = f"{note}: a table is not read for settings" + (f", which names {', '.join(named)}" if named else "")
+    message = f"{note}: a table of this form is not read" + (f", but names {', '.join(named)}" if named else "")
     fix = "write each setting as a line `- **Name:** value`, or in a table with the columns Parameter and Value;"
-    fix += " what differs by run is a column of the table of runs"
+    fix += " add a column to the table of runs for a setting that differs by run"
     code = "misspelt-field" if named else "unused-field"
     draft.add(code, message, field="configuration", line=table.line, fix=fix)
 

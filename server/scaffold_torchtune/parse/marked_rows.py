@@ -1,7 +1,7 @@
-"""Rows of the table of runs that are no plain runs: headings of groups, summaries, cancelled runs, blank cells.
+"""Special rows of the table of runs: headings of groups, summaries, cancelled runs, blank cells.
 
-A heading or a summary is no run, which is told. Whether a run that is struck out or marked as cancelled is to be
-trained, only the user can say.
+Headings and summaries are skipped with a finding. For a row that is struck out or marked as cancelled, the user decides
+whether to train it.
 """
 
 import re
@@ -21,10 +21,10 @@ from scaffold_torchtune.system.markdown import Row
 from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, method_of
 
 PLAN_CANCELLED: Final = "plan_cancelled_runs"
-"""The parameter that says whether runs that are marked as cancelled are planned."""
+"""The parameter that decides whether runs that are marked as cancelled are planned."""
 
 _FEW: Final = 6
-_LONGEST: Final = 400  # characters of a cell that are looked at
+_LONGEST: Final = 400  # characters of a cell that are searched
 
 _SUMMARY: Final = re.compile(
     r"(?:(?:grand |sub ?)?totals?|sums?|means?|averages?|avg|median|std|sd|stdev|standard deviation|min|max|minimum"
@@ -41,7 +41,7 @@ _NOT_TO_BE_RUN: Final = (
     r"|no longer (?:needed|planned|required|run)|(?:do not|don['’]?t|never|won['’]?t|will not) (?:run|train|launch"
     r"|submit|start|use|scaffold|plan)|not (?:to be )?(?:run|trained|planned|launched)(?! yet))"
 )
-# At the start of a cell, or of a part of it, with its end or the reason after it: `Dropped: OOM`. `lr dropped` is none.
+# At the start of a cell, or of a part of it, with its end or the reason after it: `Dropped: OOM`, but not `lr dropped`.
 _MARK: Final = re.compile(
     rf"(?:^|[.;:,(\[–—-]\s*)\W{{0,4}}{_NOT_TO_BE_RUN}"
     r"(?=\W*$|\s*[.;,!()\[\]]|\s*:(?!\s*[0-9])|\s+[–—-]|\s+(?:by|due|because|since|as|for|until|in|after)\b)",
@@ -69,9 +69,9 @@ _YES: Final = frozenset({"yes", "y", "true", "1", "✓", "✔", "✅", "x", "on"
 
 
 def is_no_run(row: Row, labels: Sequence[str]) -> str | None:
-    """Return what a row is that stands for no run: the heading of a group, or a summary; None for a run.
+    """Return the kind of a row that is not a run: the heading of a group, or a summary; None for a run.
 
-    `labels` are those of the columns, normalized.
+    `labels` are the normalized labels of the columns.
     """
     written = [(i, cell.plain.strip()) for i, cell in enumerate(row.cells) if cell.plain.strip()]
     if not written:
@@ -96,14 +96,14 @@ def _is(label: str, name: str) -> bool:
 
 
 def add_no_run(row: Row, what: str, draft: SummaryDraft) -> None:
-    """Note a row that stands for no run."""
+    """Report a row that is not a run."""
     text = next(cell.plain.strip() for cell in row.cells if cell.plain.strip())
-    message, fix = f"the row {shown(text)} is {what}, and is not planned", "nothing, unless it was meant as a run"
+    message, fix = f"the row {shown(text)} is {what}, and is skipped", "no action, unless it should be a run"
     draft.add("unused-row", message, field="runs", line=row.line, fix=fix, severity=Severity.INFO)
 
 
 def mark_of(cells: Iterable[tuple[str, str]], *, name: str, model: str) -> str:
-    """Return how a row is marked as not to be run, or nothing.
+    """Return the mark of a row that is not to be run, or an empty string.
 
     Args:
         cells: label and text of each cell.
@@ -120,7 +120,7 @@ def mark_of(cells: Iterable[tuple[str, str]], *, name: str, model: str) -> str:
 
 
 def is_asked(label: str) -> bool:
-    """Return whether the label of a column asks whether a row is run: `Run?`, whose cells are no names of runs."""
+    """Return whether the label of a column asks whether a row is run: `Run?`, with cells that are not names of runs."""
     return label.rstrip().endswith("?") and normalize(label) in _ASKED
 
 
@@ -136,7 +136,7 @@ def _says_no(label: str, text: str) -> bool:
 
 
 def not_struck(text: SourceText) -> SourceText:
-    """Return a cell without the marks that strike all of it out."""
+    """Return a cell without the marks that strike out its whole text."""
     match = _STRUCK.fullmatch(text.text)
     if match is None:
         return text
@@ -145,15 +145,15 @@ def not_struck(text: SourceText) -> SourceText:
 
 
 def cancelled_rows(reading: Reading, marked: Sequence[RowDraft]) -> set[int]:
-    """Return the lines of the marked rows, where they are to be left out; ask where nobody says it yet."""
+    """Return the lines of the marked rows if they are to be skipped; ask the user if that is not decided yet."""
     if not marked:
         return set()
     known = PARAMETERS[PLAN_CANCELLED]
     texts = [text for label, text in reading.summary.configuration if by_label(label) is known]
-    said = values.value_of(known, texts[0]) if texts else None
-    if said is None:
+    value = values.value_of(known, texts[0]) if texts else None
+    if value is None:
         _ask(reading, marked)
-    return {row.line for row in marked} if said is False else set()
+    return {row.line for row in marked} if value is False else set()
 
 
 def _ask(reading: Reading, rows: Sequence[RowDraft]) -> None:
@@ -162,7 +162,7 @@ def _ask(reading: Reading, rows: Sequence[RowDraft]) -> None:
     are = "the run is" if len(rows) == 1 else "the runs are"
     message = f"{are} marked as not to be run: {listed}"
     where, line = reading.advised(PLAN_CANCELLED, draft)
-    fix = f"take the rows out, or add this line {where}, with yes to plan them: {line.replace('VALUE', 'no')}"
+    fix = f"remove the rows, or add this line {where}, with yes to plan them: {line.replace('VALUE', 'no')}"
     table = draft.sections.get("runs") if reading.form == "yaml" else draft.columns[0].line
     reading.add("ambiguous", message, field=PLAN_CANCELLED, expected="yes or no", line=table, fix=fix)
 
@@ -170,10 +170,10 @@ def _ask(reading: Reading, rows: Sequence[RowDraft]) -> None:
 def blank_cells(
     reading: Reading, runs: Sequence[Run], config: Mapping[str, Setting], environment: Mapping[str, Setting]
 ) -> Iterator[Finding]:
-    """Yield what runs get of which a cell is blank while a row above has a value: in other programs, a merged cell.
+    """Yield a finding for each blank cell with a value in a row above, which other programs show as a merged cell.
 
-    Cells are not merged in Markdown: a blank one says nothing, and the run gets what all runs share, or the default. It
-    is a warning where that is another value than the one above.
+    Markdown does not merge cells: the run gets the value that all runs share, or the default. The finding is a warning
+    if that differs from the value above.
     """
     tuned = {run.line: run for run in runs if run.type == "fine-tuned"}
     found: dict[tuple[str, str, str, str], list[tuple[Run, Setting]]] = {}
@@ -194,9 +194,9 @@ def blank_cells(
         runs, line = [run for run, _ in some], some[0][1].source.line
         listed = few([f"{shown(run.name)} (line {run.line})" for run in runs], _FEW)
         same = got == of_above
-        message = f"{name} is blank in {listed}: {got} is planned there ({why}), "
+        message = f"{name} is blank in {listed}; the value there is {got} ({why}), "
         message += f"as in line {line} above" if same else f"and not the {of_above} of line {line} above"
-        fix = f"write {of_above} in these rows if the cells were merged; nothing if {got} is meant"
+        fix = f"write {of_above} in these rows if the cells were merged; no action if {got} is intended"
         severity, at = Severity.INFO if same else None, Location(reading.summary.file, runs[0].line)
         yield finding(
             "blank-cell", message, field=name, expected=of_above, actual=got, severity=severity, fix=fix, at=at
@@ -204,7 +204,7 @@ def blank_cells(
 
 
 def _has_none(run: Run, name: str, config: Mapping[str, Setting]) -> bool:
-    """Whether a run has no such setting, as all of its weights are trained."""
+    """Return whether a run does not have a setting, because all of its weights are trained."""
     recipe = run.parameters.get("recipe") or config.get("recipe")
     return name in OF_LORA and recipe is not None and method_of(recipe.text) == FULL
 
@@ -212,7 +212,7 @@ def _has_none(run: Run, name: str, config: Mapping[str, Setting]) -> bool:
 def _gets(
     name: str, run: Run, reading: Reading, config: Mapping[str, Setting], environment: Mapping[str, Setting]
 ) -> tuple[str, str]:
-    """What a run gets that says nothing itself, and where that stands."""
+    """Return the value that a run without its own value gets, and its source."""
     setting = config.get(name) or environment.get(name) or reading.template.settings.get(name)
     if setting is not None:
         return kinds.written(setting.value), str(setting.source)

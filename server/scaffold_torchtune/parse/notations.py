@@ -1,12 +1,11 @@
-"""Notations in which people write a value, as the one form that kinds take; and words for the method of training.
+"""Notations of values, converted to the form that the readers of kinds accept; and words for the method of training.
 
-Of a number, a time, a memory or a model's name, only what can be read in a single way is rewritten: `36 hours`,
-`64 GB`, `2,048`, `10^-4`, `2e−5`. What a reader would have to guess (`~3`, `8-16`, `2²`, a decimal comma) stays as it
-is, and the reader of kinds refuses it.
+Numbers, times, memory and names of models are only rewritten if they can be read in a single way: `36 hours`, `64 GB`,
+`2,048`, `10^-4`, `2e−5`. Texts that need a guess (`~3`, `8-16`, `2²`, a decimal comma) are unchanged, and the reader of
+kinds rejects them.
 
-What a text says of the method is known words and nothing else, beside settings such as `rank 8` that it gives too. A
-word that is not known to be harmless may make another training of it (`LoRA + DPO`, `LoRA on attention only`), and is
-refused by name.
+A text about the method may only contain known words, and settings such as `rank 8`. An unknown word could mean another
+training (`LoRA + DPO`, `LoRA on attention only`), and is rejected by name.
 """
 
 import re
@@ -39,12 +38,12 @@ _MINUS: Final = dict.fromkeys(map(ord, "−‐‑﹣"), "-")
 _SPACES: Final = "\u00a0\u2000-\u200a\u202f\u205f\u3000"
 _SPACE: Final = re.compile(f"[{_SPACES}]")
 _DASH_OF_EXPONENT: Final = re.compile(r"(?<=[eE^])[–—](?=[0-9])")
-# `2 048` with a space that does not break, as the SI writes it; an ordinary one may stand between two numbers
+# `2 048` with a no-break space, as the SI recommends; an ordinary space may separate two numbers
 _SPACED_THOUSANDS: Final = re.compile(f"[1-9][0-9]{{0,2}}(?:[{_SPACES}][0-9]{{3}})+(?![0-9])")
 
 
 def _in_ascii(text: str) -> str:
-    """Return a text with typographic minus signs and spaces as ASCII has them; full-width digits are no digits here."""
+    """Return a text with typographic minus signs and spaces in ASCII; full-width digits are unchanged."""
     if text.isascii():
         return text
     text = text.translate(_MINUS)
@@ -65,10 +64,10 @@ _BASE: Final = re.compile(r"(?:.*[×xX*·]\s*)?10|[0-9]+", re.DOTALL)
 
 
 def without_footnote(parameter: Parameter, text: str) -> tuple[str, str]:
-    """Return a value without the footnote mark behind it, and the mark: `8†`, `1e-5 [^1]`, `64G*`.
+    """Return a value without the footnote mark after it, and the mark: `8†`, `1e-5 [^1]`, `64G*`.
 
-    A raised digit behind a plain whole number may be an exponent (`2²`), and stays; a raised 1 is the same either way,
-    but behind a 10 in a product.
+    A raised digit after a plain whole number may be an exponent (`2²`), and is not removed. A raised 1 does not change
+    the value, except after a 10 in a product.
     """
     if parameter.kind not in _OF_NUMBERS and parameter.name != "model":
         return text, ""
@@ -98,16 +97,16 @@ _UNITS: Final = {
     "gpus": re.compile("gpus?(?: (?:per|/|each) ?(?:run|job))?|per (?:run|job)"),
     "cpus_per_task": re.compile("(?:cpus?|cores?|cpu cores?)(?: per task)?"),
 }
-"""What may stand behind a number of a parameter, as it is the unit that the parameter is counted in."""
+"""Units that may follow a parameter's number."""
 
-# Numbers of these are rarely below a thousand; `8,192` of any other could be two values.
+# Numbers of these are rarely below a thousand; for other parameters, `8,192` could be two values.
 _OFTEN_THOUSANDS: Final = frozenset(
     {"max_seq_len", "training_samples", "num_warmup_steps", "max_steps_per_epoch", "run_val_every_n_steps"}
 )
 _THOUSANDS: Final = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+")
 _COUNTED: Final = re.compile(r"(?P<number>[0-9][0-9,]*)\s*-?\s*(?P<unit>[A-Za-z/][A-Za-z /-]*)")
 _PERCENT: Final = re.compile(r"(?P<number>[0-9]{1,3}(?:\.[0-9]{1,17})?|\.[0-9]{1,17})\s*(?:%|percent|per cent)")
-_PARTS: Final = ("lora_dropout", "weight_decay", "warmup_ratio")  # what people give as a percentage
+_PARTS: Final = ("lora_dropout", "weight_decay", "warmup_ratio")  # often given as a percentage
 _LATEX: Final = [
     (re.compile(r"\\(?:times|cdot)(?![A-Za-z])"), "×"),
     (re.compile(r"\^\{\s*([-+]?[0-9]{1,3})\s*\}"), r"^\1"),
@@ -127,7 +126,7 @@ _NUMBER_WORDS: Final = {
 
 
 def _in_digits(text: str) -> str:
-    """Return a text with its first word in digits, where that is a small number of something: `three epochs`."""
+    """Return a text with its first word in digits if it is a small number: `three epochs`."""
     first, space, rest = text.partition(" ")
     return f"{_NUMBER_WORDS.get(first.lower(), first)}{space}{rest}" if rest else text
 
@@ -143,7 +142,7 @@ def _integer(parameter: Parameter, text: str) -> str:
     groups = text.split(",")
     if parameter.name not in _OFTEN_THOUSANDS and not any(group.startswith("0") for group in groups):
         joined = "".join(groups)
-        raise NotTyped(f"one whole number; write {joined} without a comma if that is meant")
+        raise NotTyped(f"one whole number; write {joined} without a comma if that is intended")
     return "".join(groups)
 
 
@@ -173,7 +172,7 @@ _HOURS_MINUTES: Final = re.compile(r"(?P<h>[0-9]{1,4})\s*h\s*(?P<m>[0-5][0-9])",
 
 
 def _time(text: str) -> str:
-    """Return `36 hours`, `1h 30min`, `1 day and 6 hours`, `2:00 h` as hours:minutes:seconds; other text as it is."""
+    """Return `36 hours`, `1h 30min`, `1 day and 6 hours`, `2:00 h` as hours:minutes:seconds; other text unchanged."""
     if clock := _CLOCK.fullmatch(text) or _HOURS_MINUTES.fullmatch(text):
         return f"{int(clock['h'])}:{clock['m']}:00"
     lowered, position, total, units = text.lower(), 0, Decimal(0), list[str]()
@@ -204,7 +203,7 @@ _MEMORY: Final = re.compile(
 
 
 def _memory(text: str) -> str:
-    """Return `64 GB`, `64GiB`, `64 gb of RAM` as sbatch takes it, whose units are powers of 1024: `64G`."""
+    """Return `64 GB`, `64GiB`, `64 gb of RAM` in the form of sbatch, which uses powers of 1024: `64G`."""
     found = _MEMORY.fullmatch(text)
     if found is None:
         return text
@@ -216,7 +215,7 @@ def _memory(text: str) -> str:
 
 
 def plain(parameter: Parameter, text: str) -> str:
-    """Return a text as the reader of kinds takes it; one in no notation that is known stays as it is.
+    """Return a text in the form for the reader of kinds; a text in an unknown notation is unchanged.
 
     Raises:
         NotTyped: the notation can be read in more than one way.
@@ -234,7 +233,7 @@ def plain(parameter: Parameter, text: str) -> str:
 
 
 def _model(text: str) -> str:
-    """Return the name of the model that is written with its organisation or with other separators."""
+    """Return the registered name of a model that is written with its organisation or other separators."""
     if find_model(text) is not None:
         return text
     known = model_by_spelling(" ".join(_in_ascii(text).split()))
@@ -243,7 +242,7 @@ def _model(text: str) -> str:
 
 # --- GPUs
 
-# A100, RTX 4090, A100-SXM4-80GB, H100 80GB, MI250X; at least a letter before a digit, so that `2 x 4` counts none
+# A100, RTX 4090, A100-SXM4-80GB, H100 80GB, MI250X; a letter must precede a digit, so that `2 x 4` is not a GPU
 _GPU: Final = r"(?![xX]\b)(?:NVIDIA |AMD |Tesla |GeForce |Quadro )*[A-Za-z]{1,6}[ -]?[0-9]{1,4}[A-Za-z0-9]{0,6}"
 _GPU_TEXT: Final = rf"{_GPU}(?:[ -][A-Za-z0-9]{{1,12}}){{0,3}}"
 _GPUS: Final = [
@@ -284,7 +283,7 @@ _COMMAND: Final = re.compile(r"[ \t$]{0,99}sbatch[ \t]{1,99}(?P<options>-[^\n]*)
 
 
 def is_sbatch(line: str) -> bool:
-    """Return whether a line is an #SBATCH line, be it one that is switched off as `##SBATCH`."""
+    """Return whether a line is an #SBATCH line, even one that is commented out as `##SBATCH`."""
     return _ANY_SBATCH.match(line) is not None
 
 
@@ -294,15 +293,15 @@ def is_command(line: str) -> bool:
 
 
 def sbatch_options(line: str) -> Iterator[tuple[str, str]]:
-    """Yield the options of an #SBATCH line, by what documents call them, with their values: `-t 30` is time 0:30:00.
+    """Yield the options of an #SBATCH line by their labels in documents, with values: `-t 30` is time 0:30:00.
 
-    Those of the command sbatch end before the script. Left out are those that say what every job is, or that each job
-    is given by itself: one task, its name, its log.
+    Options of the command sbatch end before the script. Options that are the same for every job, or set for each job,
+    are skipped: one task, its name, its log.
     """
     match = _SBATCH.match(line) or _COMMAND.match(line)
     try:
         words = shlex.split(match["options"].rstrip("`"), comments=True) if match else []
-    except ValueError:  # a quote that is not closed
+    except ValueError:  # an unclosed quote
         words = match["options"].split() if match else []
     words = [word for word in words if word.strip("\\")]
     while words and not words[0].startswith("("):  # a remark
@@ -337,13 +336,16 @@ def _of_sbatch(name: str, value: str) -> Iterator[tuple[str, str]]:
 
 
 EXPECTED_METHOD: Final = "LoRA or full fine-tuning"
-"""What a method may be, as messages say it."""
+"""The allowed methods, for messages."""
+
+REMOVE_UNSUPPORTED: Final = "remove it if the runs do not need it; this tool cannot scaffold an experiment that does"
+"""The fix for a request for something unsupported."""
 
 
 class NotHonoured(Exception):
-    """A line asks for what no scaffold has: what is wrong with it, what to write, what is allowed.
+    """A request for something unsupported: the problem, the fix, and the allowed values.
 
-    `several`: it names more than one method, each of which could be honoured.
+    `several`: the line names more than one supported method.
     """
 
     def __init__(self, what: str, fix: str, *, expected: str = "", several: bool = False) -> None:
@@ -352,7 +354,7 @@ class NotHonoured(Exception):
 
 
 class Method(NamedTuple):
-    """The method or recipe that a text names, if any; the settings that it gives besides; the projections it names."""
+    """The method or recipe that a text names, if any, with the settings and projections in the text."""
 
     recipe: str | None
     settings: dict[str, str]
@@ -406,10 +408,10 @@ _EDGES: Final = " \t`\"'“”*.~"
 
 
 def read_method(text: str) -> Method:
-    """Return what a text says of the method.
+    """Return the method that a text names.
 
     Raises:
-        NotHonoured: it names no method, more than one, or something that is not known to be harmless.
+        NotHonoured: the text names no method, more than one, or something unknown.
     """
     found = _Found()
     if len(text) > _LONGEST:
@@ -420,28 +422,26 @@ def read_method(text: str) -> Method:
     if found.unknown:
         named = next((other for part in found.unknown if (other := other_training(part))), None) or other_training(text)
         what = shown(named or found.unknown[0])
-        why = "is not scaffolded" if named else "is not known to change nothing"
+        why = "is not supported" if named else "is not understood"
         raise NotHonoured(f"names {what}, which {why}", _fix(found.method), expected=EXPECTED_METHOD)
     if other := other_training(text):
-        raise NotHonoured(
-            f"names {shown(other)}, which is not scaffolded", _fix(found.method), expected=EXPECTED_METHOD
-        )
+        raise NotHonoured(f"names {shown(other)}, which is not supported", _fix(found.method), expected=EXPECTED_METHOD)
     if len(found.recipes) > 1 or (found.method == LORA and found.denied_lora):
         raise NotHonoured("names more than one method", _fix(None), expected=EXPECTED_METHOD, several=True)
     method = found.method
     if method is None:
-        raise NotHonoured("names no method that is scaffolded", _fix(None), expected=EXPECTED_METHOD)
+        raise NotHonoured("names no supported method", _fix(None), expected=EXPECTED_METHOD)
     return Method(method, found.settings, tuple(found.modules))
 
 
 def _fix(method: str | None) -> str:
     written = {LORA: "LoRA", FULL: "full fine-tuning"}.get(method_of(method or "") or "", "")
-    alone = f"write {written} alone" if written else f"write {EXPECTED_METHOD}"
-    return f"{alone}, if that is what the runs are; else do not scaffold this experiment with this tool"
+    alone = f"write only {written}" if written else f"write {EXPECTED_METHOD}"
+    return f"{alone} if that is correct; this tool cannot scaffold an experiment with another method"
 
 
 def _are_harmless(part: str, words: str) -> bool:
-    """Return whether a part says nothing that would make another training: a model's name says nothing either."""
+    """Return whether a part does not change the training, which includes names of models."""
     if _HARMLESS.fullmatch(words) or set(words.split()) <= _HARMLESS_WORDS:
         return True
     others = [word for word in part.split() if find_model(word) is None]
@@ -451,7 +451,7 @@ def _are_harmless(part: str, words: str) -> bool:
 
 
 class _Found:
-    """What the parts of a text have said so far."""
+    """The method and settings in the parts of a text that were read so far."""
 
     def __init__(self) -> None:
         self.recipes: list[str] = []
@@ -462,16 +462,16 @@ class _Found:
 
     @property
     def method(self) -> str | None:
-        """The recipe, else the method; LoRA where only a setting of the adapter is given."""
+        """The recipe, else the method; LoRA if the text only gives settings of the adapter."""
         of_lora = any(name in OF_LORA for name in self.settings)
         return self.recipes[0] if self.recipes else LORA if of_lora else None
 
     def take(self, part: str) -> None:
-        """Take one part of a text."""
+        """Read one part of a text."""
         words = " ".join(part.lower().replace("-", " ").split())
         if not words or self._method(part, words) or self._denied(words) or self._setting(part):
             return
-        if words.rstrip("= ") in {"target_modules", "target modules"}:  # whose names follow
+        if words.rstrip("= ") in {"target_modules", "target modules"}:  # names of modules follow
             return
         if _MODULE.fullmatch(words):
             self.modules.append(words)
@@ -479,19 +479,19 @@ class _Found:
             self.unknown.append(part)
 
     def _method(self, part: str, words: str) -> bool:
-        recipe = part.strip("`").removesuffix(".py")  # as the file of a recipe is called
+        recipe = part.strip("`").removesuffix(".py")  # the name of a recipe's file
         named = recipe if recipe in RECIPE_NAMES else method_in_words(words)
         if named is None:
             return False
         same = next((one for one in self.recipes if recipes_agree(one, named)), None)
         if same is None:
             self.recipes.append(named)
-        elif named in RECIPE_NAMES:  # which says it more exactly
+        elif named in RECIPE_NAMES:  # more specific
             self.recipes[self.recipes.index(same)] = named
         return True
 
     def _denied(self, words: str) -> bool:
-        """Take `no LoRA`, which full fine-tuning may say, and `without quantization`."""
+        """Read `no LoRA`, which means full fine-tuning, and `without quantization`."""
         match = _NO.fullmatch(words)
         if match is None:
             return False
@@ -500,7 +500,7 @@ class _Found:
         return harmless or self.denied_lora or other_training(f"+{match['rest']}") is not None
 
     def _setting(self, part: str) -> bool:
-        """Take `rank 8`, `r=8`, `alpha 16`, `2 GPUs`."""
+        """Read `rank 8`, `r=8`, `alpha 16`, `2 GPUs`."""
         found = setting_beside_method(part)
         if found is None:
             return False
@@ -510,7 +510,7 @@ class _Found:
         return True
 
     def _holds(self, part: str) -> bool:
-        """Take `LoRA r=16`, `rank-8 LoRA` and `full fine-tuning of all weights`: a method, and the rest as a part."""
+        """Read `LoRA r=16`, `rank-8 LoRA` and `full fine-tuning of all weights`: a method, and the rest as a part."""
         whole = part.split()
         ends = (end for end in range(len(whole) - 1, 0, -1) if method_in_words(" ".join(whole[:end]).replace("-", " ")))
         if (end := next(ends, None)) is not None:
@@ -544,12 +544,12 @@ def setting_beside_method(text: str) -> tuple[str, str] | None:
 
 
 def speaks_of_method(text: str) -> bool:
-    """Return whether a text, short enough for a value, names a method that is scaffolded, whatever else it says."""
+    """Return whether a text, short enough for a value, names a supported method, among other words."""
     return len(text) <= _LONGEST_VALUE and _SPEAKS.search(text) is not None
 
 
 def is_method_named(text: str) -> bool:
-    """Return whether a text, as a whole, names a method that is scaffolded."""
+    """Return whether a text, as a whole, names a supported method."""
     try:
         return read_method(text).recipe is not None
     except NotHonoured:

@@ -1,7 +1,6 @@
-"""What the steps from drafts to an `Experiment` share: the drafts, the findings so far, and advice.
+"""The state of the steps from drafts to an `Experiment`: the drafts, the findings so far, and advice.
 
-Advice says where a document would say a value: the line to write, and in which place, so that it is read as the value
-is.
+Advice is the line to add to a document for a value, and its place in the document.
 """
 
 import dataclasses
@@ -16,7 +15,7 @@ from scaffold_torchtune.models import Experiment, Setting, Source, SourceKind, S
 from scaffold_torchtune.parse import document_lines, local_lines, values
 from scaffold_torchtune.parse.document_lines import Written
 from scaffold_torchtune.parse.drafts import Draft, LocalDraft, SourceText, SummaryDraft, TemplateDraft
-from scaffold_torchtune.parse.notations import NotHonoured
+from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
 from scaffold_torchtune.parse.values import configured
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
@@ -26,12 +25,12 @@ from scaffold_torchtune.system.serialization import KeyPath, read_yaml, yaml_sca
 from scaffold_torchtune.torchtune_facts import model_by_spelling
 
 NAME: Final = "experiment name"
-"""What the field of the experiment's name is called where there is none."""
+"""The field of the experiment's name in findings if it is missing."""
 
 MODEL_PATH: Final = "path of model "
-"""What the field of a model's directory is called, before the model's name."""
+"""The field of a model's directory in findings, without the model's name."""
 
-# What stands for the value in a line that is still to be filled in, and what stands before it.
+# Placeholders for the value in a line to add, and the label before it.
 _HOLDERS: Final = {
     "experiment_name": "EXPERIMENT_NAME", "epochs": "NUMBER", "batch_size": "NUMBER", "dataset": "/path/to/data.json",
     "output_dir_base": "/path/to/outputs", "conda_env": "NAME", "my_wandb_project": "NAME",
@@ -44,7 +43,7 @@ _LABELS: Final = {
 _LOCAL_SECTIONS: Final = {
     "conda_env": "SLURM Defaults", "my_wandb_project": "Weights & Biases", "wandb_entity": "Weights & Biases",
 } | dict.fromkeys(("output_dir_base", "models_dir", *DIRECTORIES), "Common Paths")  # fmt: skip
-_MOST_PAIRS: Final = 20_000  # of equal lines: what difflib looks through again and again
+_MOST_PAIRS: Final = 20_000  # pairs of equal lines, which difflib compares repeatedly
 
 
 def parameter_named(name: str) -> Parameter:
@@ -56,10 +55,10 @@ def parameter_named(name: str) -> Parameter:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the value of a field goes: `draft` is the document, `other` another one that speaks of the field too.
+    """The place for the value of a field: in the document `draft`; `other` is the other document.
 
-    `texts` are what stands there in its place, `lines` the lines of the problems with it; `gone` and `gone_lines` are
-    those of the other document, which are taken out.
+    `texts` are the texts that the value replaces, `lines` the lines of their problems; `gone` and `gone_lines` are the
+    same in the other document, where they are removed.
     """
 
     field: str
@@ -73,7 +72,7 @@ class Place:
 
 
 class Advice(NamedTuple):
-    """A line to write, or several; in which document, and where there."""
+    """One or more lines to add, with the document and the place."""
 
     file: str
     add: str
@@ -81,7 +80,7 @@ class Advice(NamedTuple):
 
 
 class _Hunk(NamedTuple):
-    """Lines of a document, from 1 and without the last, and what stands in their place."""
+    """A range of lines of a document, counted from 1 and without `end`, and the new lines instead."""
 
     first: int
     end: int
@@ -89,7 +88,7 @@ class _Hunk(NamedTuple):
 
 
 def holder(place_field: str) -> Written:
-    """Return what stands for the value of a field that is still to come."""
+    """Return the placeholder for the value of a field."""
     known = parameter_named(place_field)
     text = _HOLDERS.get(known.name, "VALUE")
     if place_field.startswith(MODEL_PATH):
@@ -98,7 +97,7 @@ def holder(place_field: str) -> Written:
 
 
 def advise(places: Sequence[tuple[Place, Written]], form: SummaryFormat) -> list[Advice]:
-    """Return the advice for each place. What would have to stand in one line of YAML, each advice has whole."""
+    """Return the advice for each place. Values that must share a line of YAML are all part of each advice."""
     found = [_hunks(text_of(place.draft), _with(text_of(place.draft), place, value, form)) for place, value in places]
     for i, (place, _) in enumerate(places):
         if form == "yaml" and isinstance(place.draft, SummaryDraft) and (main := _main(found[i])):
@@ -112,20 +111,20 @@ def advise(places: Sequence[tuple[Place, Written]], form: SummaryFormat) -> list
 
 
 def text_of(draft: Draft) -> str:
-    """Return the text of a document with the ends of lines that its reader counts."""
+    """Return the text of a document with the line ends that its reader counts."""
     return with_line_feeds(draft.text)
 
 
 def advise_columns(experiment: Experiment, text: str, columns: Mapping[str, Mapping[int, Scalar]]) -> Advice | None:
-    """Return the lines of the runs that give each a value of its own for what all of them shared.
+    """Return the new lines of the runs that give each its own value of settings that all runs shared.
 
     Args:
-        experiment: as it was read.
+        experiment: the experiment.
         text: its summary.
-        columns: by setting, the values by the lines of the runs.
+        columns: the values by setting and by the line of the run.
 
     Returns:
-        None where the document cannot say it so: its runs are not rows of one table, or a value is no cell.
+        None if the document does not allow that: its runs are not rows of one table, or a value does not fit a cell.
     """
     text, yaml = with_line_feeds(text), experiment.form == "yaml"
     cells = {name: {at: _as_cell(name, value, yaml=yaml) for at, value in of.items()} for name, of in columns.items()}
@@ -136,12 +135,12 @@ def advise_columns(experiment: Experiment, text: str, columns: Mapping[str, Mapp
     main = _main(_hunks(text, new)) if new else None
     if main is None:
         return None
-    where = f"in the place of {_lines(range(main.first, main.end))}" if main.end > main.first else ""
+    where = f"instead of {_lines(range(main.first, main.end))}" if main.end > main.first else ""
     return Advice(experiment.summary_file, "\n".join(main.new), where or f"below line {main.first - 1}")
 
 
 def _as_cell(name: str, value: Scalar, *, yaml: bool) -> str | None:
-    """Return a value as a row has it; None where none can."""
+    """Return a value in the form for a row; None if it does not fit."""
     if value is None:
         return "null" if yaml else "-"
     text = kinds.shortest_number(value) if isinstance(value, float) else str(value)
@@ -169,7 +168,7 @@ def _runs_in_yaml(text: str, experiment: Experiment, cells: Mapping[str, Mapping
 
 
 def _clash(one: _Hunk, other: _Hunk | None, is_same_document: bool) -> bool:
-    """Return whether two changes of a YAML document cannot both be made: of one line, or by the same key."""
+    """Return whether two changes of a YAML document exclude each other: they concern the same line or key."""
     if other is None or not is_same_document or (one.first, one.end) != (other.first, other.end):
         return False
     keys = {hunk.new[0].partition(":")[0] for hunk in (one, other) if hunk.new}
@@ -187,7 +186,7 @@ def _with(text: str, place: Place, value: Written, form: SummaryFormat) -> str:
     if place.texts and not value.needs_block:
         return document_lines.replaced(text, place.texts, place.lines, value)
     if place.texts or place.lines:
-        # the lines above a new one may be those that are taken out, so that it is written first
+        # insert the new line first, because lines above it may be removed
         mark = "\ufdd1"
         marked = "\n".join(
             mark + row if line in _lines_of(place) else row for line, row in enumerate(text.split("\n"), start=1)
@@ -203,7 +202,7 @@ def _lines_of(place: Place) -> set[int]:
 
 
 def _inserted(text: str, place: Place, value: Written) -> str:
-    """Return the Markdown document with a new line in the section that a field belongs in."""
+    """Return the Markdown document with a new line in the section of a field."""
     name, draft = place.field, place.draft
     new = value.lines(_label(name, draft))
     if isinstance(draft, LocalDraft):
@@ -227,11 +226,11 @@ def _inserted(text: str, place: Place, value: Written) -> str:
 
 
 def _label(name: str, draft: Draft) -> str:
-    """Return what stands before the value of a field in a new line."""
+    """Return the label of a field in a new line."""
     if name.startswith(MODEL_PATH):
         return f"- **{name.removeprefix(MODEL_PATH)}**:"
     if name in OF_LOCAL and isinstance(draft, LocalDraft) and name in {"gpus", "mem", "cpus_per_task"}:
-        return f"- **Default {name}**:"  # without `Default` it may be what a node has
+        return f"- **Default {name}**:"  # without `Default`, it may describe a node
     return _LABELS.get(name, f"- **{name}**:")
 
 
@@ -254,10 +253,10 @@ def _in_yaml(text: str, place: Place, value: Written) -> str:
 
 def _model_in_yaml(text: str, model: str, data: object, value: Written) -> str:
     items = _mapping(data, ("models",)).get("base")
-    meant = model_by_spelling(model)
+    known = model_by_spelling(model)
     for i, item in enumerate(items if isinstance(items, list) else []):
         name = item.get("name") if isinstance(item, dict) else None
-        if name == model or (meant is not None and isinstance(name, str) and model_by_spelling(name) is meant):
+        if name == model or (known is not None and isinstance(name, str) and model_by_spelling(name) is known):
             path: KeyPath = ("models", "base", i, "path")
             return document_lines.put_in_yaml(text, [path], path, value.yaml)
     item_text = f"{{name: {yaml_scalar(model)}, path: {value.yaml}}}"
@@ -275,7 +274,7 @@ def _main(hunks: Sequence[_Hunk]) -> _Hunk | None:
 
 
 def _hunks(old: str, new: str) -> list[_Hunk]:
-    """Return where two texts differ, line by line."""
+    """Return the differences between two texts, by line."""
     before, after = old.split("\n"), new.split("\n")
     same = next((i for i, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), None)
     start = min(len(before), len(after)) if same is None else same
@@ -288,7 +287,7 @@ def _hunks(old: str, new: str) -> list[_Hunk]:
     codes = difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
     found = [code for code in codes if code[0] != "equal"]
     filled = [(a, b, c, d) for _, a, b, c, d in found if d > c]
-    # what is written is one piece, with what stands between its parts
+    # new lines are one piece, with the lines between them
     whole = [(filled[0][0], filled[-1][1], filled[0][2], filled[-1][3])] if filled else []
     gone = [(a, b, c, d) for _, a, b, c, d in found if d == c and not (whole and whole[0][0] <= a and b <= whole[0][1])]
     return [_Hunk(start + 1 + a, start + 1 + b, tuple(right[c:d])) for a, b, c, d in sorted([*whole, *gone])]
@@ -296,23 +295,23 @@ def _hunks(old: str, new: str) -> list[_Hunk]:
 
 def _advice(place: Place, hunks: Sequence[_Hunk]) -> Advice:
     draft, main = place.draft, _main(hunks)
-    if main is None:  # one of the lines says it already
+    if main is None:  # one of the lines already gives the value
         gone = {line for hunk in hunks for line in range(hunk.first, hunk.end)}
         first = min((text.line for text in place.texts if text.line not in gone), default=1)
         main = _Hunk(first, first + 1, (text_of(draft).split("\n")[first - 1],))
     count = len(text_of(draft).rstrip("\n").split("\n")) if draft.text.strip() else 0
     if main.end > main.first:
-        where = f"in the place of {_lines(range(main.first, main.end))}"
+        where = f"instead of {_lines(range(main.first, main.end))}"
     elif main.first == 1:
         where = "at the top"
     else:
         is_apart = not "".join(main.new).startswith(("-", " "))  # a section, or a key at the top of YAML
         where = "at the end" if main.first > count and is_apart else f"below line {min(main.first - 1, count)}"
     out = [line for hunk in hunks if hunk is not main for line in range(hunk.first, hunk.end)]
-    where += f"; take out {_lines(out)}" if out else ""
+    where += f"; remove {_lines(out)}" if out else ""
     if place.other is not None and (place.gone or place.gone_lines):
         taken = _lines_of(Place(place.field, place.other, place.gone, place.gone_lines))
-        where += f"; take {_lines(sorted(taken))} out of {place.other.file}"
+        where += f"; remove {_lines(sorted(taken))} from {place.other.file}"
     return Advice(draft.file, "\n".join(main.new).lstrip("\n"), where)
 
 
@@ -324,17 +323,17 @@ def _lines(lines: Sequence[int]) -> str:
     return f"lines {', '.join(map(str, lines[:-1]))} and {lines[-1]}"
 
 
-# Where the YAML form says what a Markdown summary says in its sections.
+# The sections of the YAML form for fields of a Markdown summary.
 _IN_YAML = {"experiment name": "experiment", "epochs": "controls", "batch_size": "controls", "dataset": "data.training"}
 _A_RUN = "- {name: NAME, type: fine-tuned, model: MODEL, parameters: {lora_rank: 8}}"
 
 
 @dataclass
 class Reading(Collector):
-    """The two drafts, and the findings so far. `is_experiment_dir` tells whether a path is the summary's directory.
+    """The two drafts, and the findings so far. `is_experiment_dir` returns whether a path is its directory.
 
-    `template` is what the operator's template gives where the documents say nothing. `unasked` are those findings that
-    no single answer settles.
+    `template` has the values of the operator's template, for settings that no document gives. `unasked` are findings
+    that no single answer settles.
     """
 
     summary: SummaryDraft
@@ -348,15 +347,15 @@ class Reading(Collector):
         super().__init__(self.summary.file)
 
     def advised(self, name: str, draft: Draft) -> tuple[str, str]:
-        """Return where a line with a field that a document lacks goes, and the line."""
+        """Return the place for a line with a missing field, and the line."""
         (advised,) = advise([(Place(name, draft), holder(name))], self.form)
         heading, _, line = advised.add.strip("\n").rpartition("\n\n")
         return f"{advised.where}, below a heading '{heading}'" if heading else advised.where, line
 
     def missing(self, name: str, section: str, line: str = "", *, file: str | None = None) -> None:
-        """Note that a required field is absent; a document that cannot be read lacks nothing.
+        """Report a missing required field, unless the document could not be read.
 
-        `line` is what to add for what no single value can say.
+        `line` is the line to add for a field that no single value can give.
         """
         draft = self.summary if file is None else self.local
         if not draft.readable:
@@ -371,12 +370,12 @@ class Reading(Collector):
         else:
             where, line = self.advised(name, draft)
             where += "" if "heading" in where else f" ({section})"
-        message = f"{name} is missing: {draft.file} does not give it ({section})"
+        message = f"{name} is missing from {draft.file} ({section})"
         fix = f"add this line {where}: {line}"
         self.add("missing-field", message, field=name, file=draft.file, line=at, fix=fix)
 
     def contradiction(self, name: str, here: Setting, first: Setting, fix: str = "keep one of the two lines") -> None:
-        """Note that the summary gives a field two values."""
+        """Report two values of the summary for a field."""
         message = f"{name} is {shown(here.value)} here and {shown(first.value)} at line {first.source.line}"
         choices = (first.value, here.value)
         self.add(
@@ -387,7 +386,7 @@ class Reading(Collector):
     def value(
         self, parameter: Parameter, text: SourceText, kind: SourceKind, file: str | None = None
     ) -> Setting | None:
-        """Return the typed value, or None with the problem noted; of the summary, unless another file is named."""
+        """Return the typed value of a text in the summary or `file`; report an invalid one and return None."""
         file = file or self.summary.file
         try:
             value, remark = values.typed(parameter, text)
@@ -396,8 +395,8 @@ class Reading(Collector):
             where = text.note if named else f"{text.note}: {parameter.name}"
             elsewhere = ""
             if kind is SourceKind.CONFIGURATION and parameter.column:
-                of_run = "write it in each run's parameters" if self.form == "yaml" else "make it a column"
-                elsewhere = f"; where it differs by run, {of_run}"
+                of_run = "write it into each run's parameters" if self.form == "yaml" else "make it a column"
+                elsewhere = f"; if it differs by run, {of_run}"
             found = not_typed(parameter, text, problem, where, file, elsewhere)
             self.findings.append(found.model_copy(update={"file": None, "line": None}) if text.answer else found)
             return None
@@ -408,58 +407,56 @@ class Reading(Collector):
         return Setting(value=value, source=Source(kind=kind, file=file, line=text.line, note=text.note))
 
     def all_values(self, parameter: Parameter, texts: list[SourceText], kind: SourceKind) -> list[Setting]:
-        """Return the typed values of several texts of the summary, with the problems of the others noted."""
+        """Return the typed values of several texts of the summary, and report the problems of the others."""
         return [setting for text in texts if (setting := self.value(parameter, text, kind)) is not None]
 
     def not_needed(self, problem: Finding) -> None:
-        """Note as a warning what is wrong with a value that nobody needs."""
-        message = f"{problem.message}; it is not needed, as every row gives its own"
-        fix = "nothing, if the rows are right"
+        """Report the problem of an unneeded value as a warning."""
+        message = f"{problem.message}; the value is not needed, because every row has its own"
+        fix = "no action if the rows are correct"
         self.add("unused-field", message, field=problem.field, actual=problem.actual, at=problem, fix=fix)
 
     def not_planned(self, label: str, text: SourceText) -> None:
-        """Note a hyperparameter that no scaffold can honour, unless the line says what every run is."""
+        """Report an unsupported hyperparameter, unless its value describes all runs anyway."""
         name = normalize(label)
         if not is_refused(name, text.full or text.text):
             return
-        message = f"{escape(label)} cannot be planned: {NOT_PLANNED[name]}"
+        message = f"{escape(label)} is not supported: {NOT_PLANNED[name]}"
         usual = usual_of(name) or None
-        right = f"write {usual}" if usual else "take it out"
-        fix = f"{right} if that is right for the experiment, else do not scaffold it with this tool"
+        fix = f"write {usual} if that is correct; this tool supports no other value" if usual else REMOVE_UNSUPPORTED
         actual = escape(text.full or text.text)
         self.add(
             "unsupported-setting", message, field=name, expected=usual, actual=actual, line=text.line, fix=fix
         )  # fmt: skip
 
     def not_honoured(self, label: str, text: SourceText, problem: NotHonoured, file: str | None = None) -> None:
-        """Note that a line asks for what no scaffold has."""
+        """Report a line that asks for something unsupported."""
         written = escape(text.full or text.text)
         message = f"{text.note}: {escape(label)} is {shown(text.full or text.text)}; it {problem.what}"
-        meant, expected = by_label(label), problem.expected or None
-        name = meant.name if meant is not None and meant.key else normalize(label)
+        known, expected = by_label(label), problem.expected or None
+        name = known.name if known is not None and known.key else normalize(label)
         self.add(
             "unsupported-setting", message, field=name, expected=expected, actual=written, fix=problem.fix,
             file=file or self.summary.file, line=text.line,
         )  # fmt: skip
 
     def ignored_remark(self, name: str, text: SourceText, value: Scalar, remark: str, file: str | None = None) -> None:
-        """Note that something stands beside a value that is not part of it; refuse a training that is none of ours."""
+        """Report a remark after a value: as a problem if it names an unsupported training, else as a warning."""
         other = next(asked_otherwise(remark), None)
         if other is not None and file in {None, self.summary.file}:
-            what = f"names {shown(other[0])} beside its value, which is not scaffolded"
-            fix = "take it out if the runs are trained without it; else do not scaffold this experiment with this tool"
-            self.not_honoured(name, text, NotHonoured(what, fix), file)
+            what = f"names {shown(other[0])} after its value, which is not supported"
+            self.not_honoured(name, text, NotHonoured(what, REMOVE_UNSUPPORTED), file)
             return
         taken = kinds.shortest_number(value) if isinstance(value, float) else shown(value)
-        message = f"{text.note}: {name} is {taken}; {shown(remark)} beside it is not used"
-        file, fix = file or self.summary.file, "nothing, unless the remark was meant to change the runs"
+        message = f"{text.note}: {name} is {taken}; the remark {shown(remark)} is ignored"
+        file, fix = file or self.summary.file, "no action, unless the remark should change the runs"
         self.add("ignored-remark", message, field=name, actual=escape(remark), file=file, line=text.line, fix=fix)
 
 
 def not_typed(
     parameter: Parameter, text: SourceText, problem: NotTyped, where: str, file: str | None, elsewhere: str
 ) -> Finding:
-    """Return the problem of a text that is no such value, or several; `elsewhere` says where several belong."""
+    """Return the problem of a text with an invalid value or several; `elsewhere` is the place for several values."""
     choices = tuple(map(escape, problem.choices))
     if choices:
         written, expected = text.full or text.text, " or ".join(choices)

@@ -1,4 +1,4 @@
-"""The table of runs: its columns and rows, typed, and compared with the levels that the Variables section names."""
+"""The table of runs: its typed columns and rows, compared with the levels in the section Variables."""
 
 import posixpath
 import re
@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Scalar, escape, few, finding, shown
+from scaffold_torchtune.findings import Finding, Scalar, counted, escape, few, finding, shown
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, notations, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_asked, is_no_run, mark_of, not_struck
-from scaffold_torchtune.parse.notations import NotHonoured
+from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
 from scaffold_torchtune.parse.reading import Reading, not_typed
 from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
@@ -29,8 +29,8 @@ _BETWEEN = re.compile(r" ?[,;] ?(?:and |or )?| (?:and|or|vs\.?) ")  # in a text 
 _BETWEEN_WORDS = re.compile(r"[_.\s]+")
 _SHOWN = 8
 _WORDS_OF_A_VALUE = 2
-_A_ROW_EACH = "give each run a row of its own, with a column for the one value that it has, such as Seed"
-# Columns that are there for people.
+_A_ROW_EACH = "give each run its own row, with a column for its single value, such as Seed"
+# Columns for people.
 _NOTES = frozenset(
     {"notes", "note", "description", "role", "purpose", "comment", "comments", "remark", "remarks", "rationale"}
 )
@@ -46,7 +46,7 @@ _ANOTHER = frozenset({"effective", "eff", "total", "global", "ratio", "fraction"
 
 
 def read_runs_table(root: Section, draft: SummaryDraft) -> None:
-    """Take the runs into the draft; note tables that contradict, rows that stand apart, tables that are not read."""
+    """Add the runs to the draft; report contradicting tables, rows outside tables, and unread tables."""
     _read_stated_runs(root, draft)
     sections = list(headings.topmost(root, headings.is_runs))
     sections = [section for section in sections if headings.is_exactly_runs(section.title)] or sections
@@ -54,7 +54,7 @@ def read_runs_table(root: Section, draft: SummaryDraft) -> None:
         _stray_rows(section, draft)
     found = [pair for section in sections if (pair := _tables(section))[0]]
     for table in [t for section in sections for t in section.tables] if not found else ():
-        message = "the table has neither a column Run Name nor Model and parameters, and is not taken for runs"
+        message = "the table has neither a column Run Name nor a column Model with parameters, and is not read"
         fix = "give the table one row for each run"
         draft.add("unused-row", message, field="runs", line=table.line, fix=fix)
     tables = [table for parts, others in found for table in (*parts, *others)]
@@ -84,9 +84,9 @@ def _header(table: Table) -> list[str]:
 
 
 def _tables(section: Section) -> tuple[list[Table], list[Table]]:
-    """Return the parts of the table of runs of a section, and other such tables beside it.
+    """Return the parts of the table of runs of a section, and other such tables in the section.
 
-    It is the section's own, else those of its subsections, into which people part one table.
+    It is the section's own table, or the tables of its subsections, into which people divide a table.
     """
     own = [table for table in section.tables if _is_of_runs(table)]
     if own:
@@ -96,7 +96,7 @@ def _tables(section: Section) -> tuple[list[Table], list[Table]]:
 
 
 def _column_indexes(table: Table, draft: SummaryDraft) -> list[int]:
-    """Return which of the draft's columns each column of a table is; what another part has no column for is added."""
+    """Return the draft's column for each column of a table; add columns that earlier parts do not have."""
     indexes: list[int] = []
     for cell in table.header:
         same = [i for i, c in enumerate(draft.columns) if _meaning(c.text) == _meaning(cell.plain) and i not in indexes]
@@ -114,12 +114,12 @@ def _meaning(label: str) -> str:
 
 
 def _columns(labels: list[str]) -> list[str]:
-    """Return the parameters that the columns of a table are."""
+    """Return the parameters of the columns of a table."""
     return [p.name for label in labels if (p := by_label(label)) is not None and p.column]
 
 
 def _is_of_runs(table: Table) -> bool:
-    """Return whether a table in a section of runs is one: it names them, or has models and their parameters."""
+    """Return whether a table in a section of runs is a table of runs: it has their names, or models and parameters."""
     columns = _columns(_header(table))
     named = not _NAME_COLUMNS.isdisjoint(_header(table))
     return named or ("model" in columns and len(columns) > 1)
@@ -130,14 +130,14 @@ def _rows(table: Table, indexes: list[int], draft: SummaryDraft) -> None:
     for row in table.rows:
         if all(cell.plain in _NOTHING for cell in row.cells):
             if any(cell.plain for cell in row.cells) and "unused-row" not in {p.code for p in draft.findings}:
-                message = "the row of dots stands for no run; only runs that have a row of their own are planned"
-                fix = "write out the runs that it stands for, if any"
+                message = "a row of dots is not a run; only runs with their own row are planned"
+                fix = "write out the runs that it stands for"
                 draft.add("unused-row", message, field="runs", line=row.line, fix=fix)
         elif what := is_no_run(row, labels):
             add_no_run(row, what, draft)
         elif len(row.cells) != len(table.header):
             message = f"the row has {len(row.cells)} cells, the header {len(table.header)}"
-            fix = "give the row one cell for each column: take out a | too many, and write a literal | as \\|"
+            fix = "give the row one cell for each column: remove a surplus |, and write a literal | as \\|"
             draft.add("malformed-table", message, field="runs", line=row.line, fix=fix)
         else:
             draft.rows.append(_row(row, table, indexes))
@@ -152,9 +152,9 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
         field = SourceText.of_cell(cell, row.line, column.plain)
         field = not_struck(field) if mark else field
         parameter = by_label(column.plain)
-        # `None` in the column System Prompt says that a run has no text where others may have one
+        # `None` in the column System Prompt means that a run has no text, while others may have one.
         is_no_text = parameter is not None and parameter.kind == "text" and values.says_none(cell.plain)
-        is_open = field.text.strip().lower() == "tbd" and parameter is not None  # which is no dash: it is refused
+        is_open = field.text.strip().lower() == "tbd" and parameter is not None  # not a dash, but an invalid value
         is_said = is_no_text or is_open or compound.says_none(column.plain, cell.plain)
         if is_said or not values.is_empty(field.text):
             cells[i] = field
@@ -165,22 +165,23 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
 
 
 def _stray_rows(section: Section, draft: SummaryDraft) -> None:
-    """Note lines that look like rows but belong to no table: below a blank line, or without a line |---|."""
+    """Report lines that look like rows but are not in a table: below a blank line, or without a line |---|."""
     lines = [text for part in section.walk() for text in part.paragraphs if text.plain.startswith("|")]
     if lines:
-        message = f"{len(lines)} line(s) look like rows of a table, but belong to none"
-        fix = "take away the blank line above, or put a line |---|---| below the header"
+        look = "looks like a row, but is" if len(lines) == 1 else "look like rows, but are"
+        message = f"{counted(len(lines), 'line')} {look} not in a table"
+        fix = "remove the blank line above, or add a line |---|---| below the header"
         draft.add("malformed-table", message, field="runs", line=lines[0].line, fix=fix)
 
 
 def _elsewhere(root: Section, draft: SummaryDraft, taken: list[Table]) -> None:
-    """Note tables that look like runs, and are not read as they stand below another title."""
+    """Report tables of other sections that look like tables of runs, and are not read."""
     for section, table in _all_tables(root):
         labels = _header(table)
         named = "model" in labels and not _NAME_COLUMNS.isdisjoint(labels)
         if named and set(_columns(labels)) - {"model"} and table not in taken:
-            message = f"the table looks like runs, but stands under {section.title!r}, where none are read"
-            fix = "if these runs are to be planned, move them into the table under '## All Runs'"
+            message = f"the table looks like a table of runs, but runs are not read in the section {section.title!r}"
+            fix = "move these runs to the table under '## All Runs' if they should be planned"
             draft.add("unused-row", message, field="runs", line=table.line, fix=fix)
 
 
@@ -192,9 +193,9 @@ def _all_tables(root: Section) -> Iterator[tuple[Section, Table]]:
 
 
 def read_levels(root: Section, draft: SummaryDraft) -> None:
-    """Take the levels of every parameter that a section Variables lists, in a table or as `label: levels`.
+    """Read the levels of each parameter in a section Variables, in a table or as `label: levels`.
 
-    They are compared with those of the runs, never planned.
+    They are compared with those of the runs, and never planned.
     """
     for section in headings.topmost(root, headings.is_factors):
         for part in section.walk():
@@ -203,7 +204,7 @@ def read_levels(root: Section, draft: SummaryDraft) -> None:
             for bullet in part.all_bullets():
                 pair = bullet.text.labelled()
                 parameter = by_label(pair.label) if pair else None
-                if pair and normalize(pair.label) in NOT_PLANNED:  # what every run is has no levels
+                if pair and normalize(pair.label) in NOT_PLANNED:  # a property of every run has no levels
                     draft.configuration.append((pair.label, SourceText.of(pair, bullet.text.line, part.title)))
                 elif pair and parameter:
                     draft.levels.append(
@@ -229,7 +230,7 @@ def _of_table(table: Table, title: str, draft: SummaryDraft) -> Iterator[tuple[s
 
 
 def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[str, Setting]) -> list[Finding]:
-    """Return findings where the fine-tuned runs have other values of a number than the summary says it takes."""
+    """Return findings for numbers with other values in the fine-tuned runs than in the summary's levels."""
     tuned = [run for run in runs if run.type == "fine-tuned"]
     found: list[Finding] = []
     for name, field in draft.levels if tuned else ():
@@ -240,8 +241,8 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
         settings = [setting for run in tuned if (setting := run.parameters.get(name) or config.get(name))]
         planned = sorted({float(setting.text) for setting in settings}) if levels else []
         if set(levels) != set(planned):
-            has = f"the runs have {_listed(planned)}" if planned else "no run is given one"
-            message = f"{field.note} says that {name} takes {_listed(levels)}, but {has}"
+            has = f"the runs have {_listed(planned)}" if planned else "no run has one"
+            message = f"{field.note} gives {name} the values {_listed(levels)}, but {has}"
             as_runs = f"write {_listed(planned)} for {_listed(levels)} in {draft.file}:{field.line}"
             fix = f"{as_runs if planned else 'correct this line'}, or correct the runs; their values are used"
             found.append(finding("levels-differ", message, field=name, file=draft.file, line=field.line, fix=fix))
@@ -251,24 +252,24 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
 def _differing_methods(
     field: SourceText, tuned: Sequence[Run], config: Mapping[str, Setting], file: str
 ) -> Iterator[Finding]:
-    """Yield a finding where the methods that the summary says it compares are not those of the runs."""
+    """Yield a finding if the runs have other methods than the summary compares."""
     texts = [text.strip() for text in _BETWEEN.split((field.full or field.text).strip("[]{}() ")) if text.strip()]
-    said = [method_in_words(text) or method_of(text) for text in texts]
+    methods = [method_in_words(text) or method_of(text) for text in texts]
     if other := other_training(field.full or field.text):
-        message = f"{field.note} says that methods are compared, of which {shown(other)} is not scaffolded"
-        fix = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
-        yield finding("unsupported-setting", message, field="recipe", file=file, line=field.line, fix=fix)
-    elif None not in said:
+        message = f"{field.note} compares methods, but {shown(other)} is not supported"
+        fix, line = REMOVE_UNSUPPORTED, field.line
+        yield finding("unsupported-setting", message, field="recipe", file=file, line=line, fix=fix)
+    elif None not in methods:
         given = [run.parameters.get("recipe") or config.get("recipe") for run in tuned]
         planned = {method_of(setting.text) if setting else LORA for setting in given}
-        if planned != set(said):
-            message = f"{field.note} says that the methods are {', '.join(texts)}, but the runs have others"
-            fix = "correct the one that is wrong; the runs count"
+        if planned != set(methods):
+            message = f"{field.note} gives the methods {', '.join(texts)}, but the runs have others"
+            fix = "correct whichever is wrong; the runs' values are used"
             yield finding("levels-differ", message, field="recipe", file=file, line=field.line, fix=fix)
 
 
 def _numbers(parameter: Parameter, field: SourceText) -> list[float]:
-    """Return the levels of a number; none where the text is anything but a list of them (`8 to 64`, `low and high`)."""
+    """Return the levels of a number; empty if the text is not a list of numbers (`8 to 64`, `low and high`)."""
     if parameter.kind not in {"int", "float"}:
         return []
     whole = " ".join((field.full or field.text).strip("[]{}() ").split())
@@ -282,7 +283,7 @@ def _listed(levels: Sequence[float]) -> str:
 
 
 class _Columns:
-    """What each column of the table is."""
+    """The meaning of each column of the table."""
 
     def __init__(self, columns: list[SourceText], reading: Reading) -> None:
         self.name: int | None = None
@@ -309,7 +310,7 @@ class _Columns:
         return cell.text if cell else None
 
     def remark(self, i: int, name: str, text: SourceText, value: Scalar, remark: str, reading: Reading) -> None:
-        """Note a remark beside a value, of the first row that has it in that column."""
+        """Report a remark after a value, once for each column and remark."""
         if remark and (i, remark) not in self.remarks:
             self.remarks.add((i, remark))
             reading.ignored_remark(name, text, value, remark)
@@ -343,17 +344,17 @@ class _Columns:
         return None
 
     def parts(self, i: int, text: SourceText) -> dict[str, SourceText]:
-        """Return what a cell says, by parameter.
+        """Return the texts of a cell by parameter.
 
         Raises:
-            NotHonoured: it asks for what no scaffold has.
+            NotHonoured: the cell asks for something unsupported.
         """
         label = self.labels[i] if compound.parameter_of(self.labels[i]) else self.parameters[i].name
         return compound.parts(label, text) if compound.reads(label) else {self.parameters[i].name: text}
 
 
 def _with_remark(label: str) -> Parameter | None:
-    """Return the parameter of `LoRA Rank (r)` or `Batch Size (per device)`; `(effective)` or `(total)` is another."""
+    """Return the parameter of `LoRA Rank (r)` or `Batch Size (per device)`; not of `(effective)` or `(total)`."""
     remark = normalize(label.removeprefix(values.without_remark(label)))
     return None if set(remark.split()) & _ANOTHER else by_label(values.without_remark(label))
 
@@ -365,23 +366,23 @@ def _unknown_column(column: SourceText, reading: Reading) -> None:
     code, message = "misspelt-field", f"the column {shown(column.text)} is not a parameter"
     known = by_label(column.text)
     if known is not None and known.name in compound.NOT_BY_RUN:
-        message = f"{known.name} is the same for all runs, and a column of it is not read"
-        fix = "write it once, in Configuration or in claude.local.md, and take the column out"
+        message = f"{known.name} is the same for all runs, so that a column of it is not read"
+        fix = "write it once, in Configuration or in claude.local.md, and remove the column"
     elif by_plural(column.text) is not None:
-        message, fix = f"the column {shown(column.text)} stands for several runs in a row", _A_ROW_EACH
+        message, fix = f"the column {shown(column.text)} means several runs in one row", _A_ROW_EACH
     elif near:
         message, fix = f"{message}; did you mean {near!r}?", f"write {near!r}"
     elif words & parameters.WORDS_OF_TRAINING or other_training(column.text):
-        message = f"the column {shown(column.text)} is about the runs, but is no parameter that can be planned"
-        fix = "give each parameter a column of its own, named as in workflows/labels.md, or leave the column out"
+        message = f"the column {shown(column.text)} is about the runs, but is not a supported parameter"
+        fix = "give each parameter its own column, named as in workflows/labels.md, or remove the column"
     else:
         code = "unused-column"
-        fix = "nothing, unless it was meant to change the runs: see the settings in workflows/labels.md"
+        fix = "no action, unless it should change the runs: see the settings in workflows/labels.md"
     reading.add(code, message, field=escape(column.text), line=column.line, fix=fix)
 
 
 def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
-    """Return the names of the parameter columns in the table's order, and every row, typed. Problems are noted."""
+    """Return the names of the parameter columns in the table's order, and every row, typed; report problems."""
     draft = reading.summary
     if not draft.columns:
         return (), ()
@@ -394,20 +395,20 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
     marked = [row for row in draft.rows if row.mark and _written_type(row, columns) not in {"control", "eval-only"}]
     cancelled = cancelled_rows(reading, marked)
     runs = [run for row in draft.rows if (run := _run(row, columns, reading, cancelled)) is not None]
-    said = dict.fromkeys([*by_name, *(name for run in runs for name in run.parameters)])
+    names = dict.fromkeys([*by_name, *(name for run in runs for name in run.parameters)])
     tuned = sum(run.type == "fine-tuned" for run in runs)
     _names_of_other_runs(runs, reading)
     may_be_stated = {tuned, tuned + len(cancelled)}
     if draft.stated_runs is not None and draft.stated_runs[0] not in may_be_stated and len(runs) == len(draft.rows):
         stated, line = draft.stated_runs
-        message = f"the summary says {stated} fine-tuned runs, but its table has {tuned}"
+        message = f"the overview gives {counted(stated, 'fine-tuned run')}, but the table has {tuned}"
         fix = f"write {tuned} for {stated} in {draft.file}:{line}, or correct the table"
         reading.add("runs-differ", message, field="runs", expected=stated, actual=tuned, line=line, fix=fix)
-    return tuple(said), tuple(runs)
+    return tuple(names), tuple(runs)
 
 
 def _names_of_other_runs(runs: Sequence[Run], reading: Reading) -> None:
-    """Note rows whose names, and a title that, speak of a training that is none of ours."""
+    """Report names of runs and models, and a title, that mention an unsupported training."""
     named = [(run.name, run.line, "the run") for run in runs if run.type == "fine-tuned"]
     named += [
         (posixpath.basename(text.text).replace("-", " "), text.line, "the model") for _, text in reading.summary.models
@@ -415,10 +416,8 @@ def _names_of_other_runs(runs: Sequence[Run], reading: Reading) -> None:
     title = reading.summary.name
     for text, line, what in [*([(title.text, title.line, "the experiment")] if title else []), *named]:
         if other := other_training(_BETWEEN_WORDS.sub(" ", text)):
-            message = (
-                f"{what} {shown(text)} is called as if it were trained with {shown(other)}, which is not scaffolded"
-            )
-            fix = "correct the name, or do not scaffold this experiment with this tool"
+            message = f"{what} {shown(text)} has the unsupported {shown(other)} in its name"
+            fix = f"correct the name; this tool does not support {shown(other)}"
             field = {"the run": "run name", "the model": "model"}.get(what, "experiment name")
             warning, name = Severity.WARNING, field
             reading.add("name-mismatch", message, field=name, line=line, fix=fix, severity=warning)
@@ -432,13 +431,13 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]
         return None
     settings: dict[str, Setting] = {}
     is_tuned = run_type == "fine-tuned"
-    for i, parameter, text in _said(row, columns, reading, is_tuned=is_tuned):
+    for i, parameter, text in _texts(row, columns, reading, is_tuned=is_tuned):
         try:
             value, remark = values.typed(parameter, text)
         except NotTyped as problem:
             if is_tuned:
                 where = (f"run {shown(name)}, " if name is not None else "") + f"column {text.note}"
-                elsewhere = "; a run has one value, so give each a row of its own"
+                elsewhere = "; a run has one value, so give each value its own row"
                 reading.findings.append(not_typed(parameter, text, problem, where, file, elsewhere))
             continue
         if is_tuned:
@@ -452,23 +451,23 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]
             reading.add("ambiguous", message, field=parameter.name, actual=value, line=text.line, fix=fix)
     models = [i for i, p in columns.parameters.items() if p.name == "model"]
     if models and run_type == "fine-tuned" and row.cells.keys().isdisjoint(models):
-        message = f"the run {shown(name or '')} has no model"
-        fix = "name the base model in the column Model of this row: cells are not merged in Markdown"
+        message = f"the run {shown(name or '')} has no model; Markdown does not merge cells"
+        fix = "add the base model to the column Model of this row"
         reading.add("missing-field", message, field="model", line=row.line, fix=fix)
     model = settings["model"].text if "model" in settings else ""
     return Run(name=escape(name or ""), type=run_type, model=model, parameters=settings, line=row.line)
 
 
 def _written_type(row: RowDraft, columns: _Columns) -> RunType | None:
-    """Return what a row says of its type, where that can be read."""
+    """Return the type that a row gives, if it is valid."""
     text = row.cells.get(columns.type) if columns.type is not None else None
     return _TYPES.get(normalize(values.without_remark(text.text))) if text else None
 
 
-def _said(
+def _texts(
     row: RowDraft, columns: _Columns, reading: Reading, *, is_tuned: bool
 ) -> Iterator[tuple[int, Parameter, SourceText]]:
-    """Yield what the cells of a row say, with their columns' numbers; what no scaffold has is noted of tuned runs."""
+    """Yield a row's texts, with the numbers of their columns; report unsupported requests of fine-tuned runs."""
     for i, column in columns.not_planned.items() if is_tuned else ():
         cell = row.cells.get(i)
         if cell is not None:
@@ -478,9 +477,8 @@ def _said(
     for i, column in columns.unknown.items() if is_tuned else ():
         cell = row.cells.get(i)
         if cell is not None and (asked := _asked(column, cell)):
-            what = f"asks for {shown(asked)}, which is not scaffolded"
-            fix = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
-            reading.not_honoured(column.text, cell, NotHonoured(what, fix))
+            what = f"asks for {shown(asked)}, which is not supported"
+            reading.not_honoured(column.text, cell, NotHonoured(what, REMOVE_UNSUPPORTED))
     kind = row.cells.get(columns.type) if columns.type is not None else None
     remark = "" if kind is None else kind.text.removeprefix(values.without_remark(kind.text)).strip(" ()")
     if columns.type is not None and kind is not None and notations.is_method_named(remark):  # `Fine-tuned (full)`
@@ -500,19 +498,19 @@ def _said(
 
 
 def _asked(column: SourceText, cell: SourceText) -> str | None:
-    """Return what a cell of an unknown column asks for that no scaffold has; several words are a note."""
+    """Return the unsupported request of a cell in an unknown column; several words are a note."""
     text = cell.full or cell.text
     is_note = len(text.split()) > _WORDS_OF_A_VALUE and compound.asked_of(column.text, "") is None
     return free_text.in_note(text).other if is_note else compound.asked_of(column.text, text)
 
 
 def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
-    """Return the row's type: as its Type column says; without one, as its cells do."""
+    """Return the row's type from its Type column, else from its other cells."""
     if columns.type is None:
         return _type_by_cells(row, columns, reading)
     text = row.cells.get(columns.type)
     if text is None:
-        _no_type(row, columns, reading, "no type", f"write {_ALLOWED_TYPES}")
+        _no_type(row, columns, reading, "no type", f"write {_ALLOWED_TYPES} into the column Type")
         return None
     written = values.without_remark(text.text)
     found = _TYPES.get(normalize(written)) or ("fine-tuned" if row.mark and "type" in row.mark.lower() else None)
@@ -527,7 +525,7 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
 
 
 def _type_by_cells(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
-    """Return the type of a row without a Type column: control without hyperparameters, unclear without rank or rate."""
+    """Return the type of a row without a Type column, by its cells; report an unclear one."""
     hyperparameters = {i: p.name for i, p in columns.parameters.items() if p.name != "model"}
     written = [name for i, name in hyperparameters.items() if i in row.cells]
     if hyperparameters and not written:
@@ -535,7 +533,7 @@ def _type_by_cells(row: RowDraft, columns: _Columns, reading: Reading) -> RunTyp
     decisive = {"lora_rank", "lr"} & set(hyperparameters.values())
     if not decisive or (decisive | {"recipe"}) & set(written):
         return "fine-tuned"
-    has = f"{', '.join(written)}, but no {' or '.join(sorted(decisive))}: nothing says whether it is fine-tuned"
+    has = f"{', '.join(written)}, but no {' or '.join(sorted(decisive))}: it is unclear whether it is fine-tuned"
     _no_type(row, columns, reading, has, f"add a column Type with {_ALLOWED_TYPES}")
     return None
 

@@ -1,7 +1,7 @@
-"""What stands where no settings are read, and says of the runs what they are not: lines, notes beside runs, sentences.
+"""Unread lines, notes of runs and sentences of the documents that contradict the runs.
 
-A line that names a setting and a note or sentence that names a method are refused where the runs would be others than
-it says; what only mentions something is left alone.
+A line that names a setting, and a note or sentence that names a method, are problems if they contradict the runs. Mere
+mentions are ignored.
 """
 
 import re
@@ -10,30 +10,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from scaffold_torchtune.findings import Scalar, few, shown
+from scaffold_torchtune.findings import Scalar, counted, few, shown
 from scaffold_torchtune.models import Run, Setting
 from scaffold_torchtune.parse import compound, free_text, headings, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, UnreadLine
 from scaffold_torchtune.parse.free_text import SEVERAL, Stated
-from scaffold_torchtune.parse.notations import NotHonoured
+from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, is_refused
 from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, method_of, recipes_agree
 
-_OF_ANOTHER: Final = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
 _METHODS: Final = {LORA: "LoRA", FULL: "full fine-tuning"}
 _TO_CONFIGURATION: Final = (
-    "write it as a line `- **Name:** value` under '## Configuration', if the runs are to have it; else take it out"
+    "write it as a line `- **Name:** value` under '## Configuration' if it applies to the runs; else remove it"
 )
-_CORRECT: Final = "correct the one that is wrong; the runs count"
+_CORRECT: Final = "correct whichever is wrong; the runs' values are used"
 _FEW: Final = 6
 _IN_ALL: Final = re.compile(
     r" (?:(?:for|in) (?:all|each|every)(?: of the)?(?: runs?| models?| conditions?)?|throughout|everywhere)\.?$"
 )
 _OF_WHOLES: Final = {"attention": {"apply_lora_to_mlp": "no"}, "attention and mlp": {"apply_lora_to_mlp": "yes"}}
-"""Where LoRA is applied, of whole parts of a layer, which leave open what in attention gets it."""
+"""Settings for LoRA in whole parts of a layer, without the modules in attention."""
 _OTHER_LOGGER: Final = re.compile(
     r"(?:tensorboard|ml-?flow|neptune|comet|clearml|aim|csv|stdout|disk)(?!\w)", re.IGNORECASE
 )
@@ -41,14 +40,14 @@ _OTHER_LOGGER: Final = re.compile(
 
 @dataclass(frozen=True)
 class _Tuned:
-    """What documents say of the fine-tuned runs: their rows, and what all share."""
+    """The fine-tuned runs of the documents: their rows, and the settings that all share."""
 
     runs: Sequence[Run]
     config: Mapping[str, Setting]
     counted: dict[str, dict[Scalar, int]] = field(default_factory=dict, repr=False)
 
     def of(self, name: str, run: Run) -> Scalar:
-        """Return what a run has of a parameter: its own, that of all, the default or what follows from others."""
+        """Return a run's value of a parameter: its own, the shared one, the default or a derived one."""
         if name in OF_LORA and self.method(run) == FULL:
             return None
         planned = run.parameters.get(name) or self.config.get(name)
@@ -67,13 +66,13 @@ class _Tuned:
         return PARAMETERS[name].default
 
     def levels(self, name: str) -> dict[Scalar, int]:
-        """Return what the runs have of a parameter, each with the number of runs that have it."""
+        """Return the runs' values of a parameter, each with its number of runs."""
         if name not in self.counted:
             self.counted[name] = Counter(self.of(name, run) for run in self.runs)
         return self.counted[name]
 
     def steps(self, name: str) -> dict[Scalar, int]:
-        """Return how many steps all epochs of runs may have that have a limit for each, which people name as well."""
+        """Return the steps of all epochs of runs with a limit per epoch, because documents may give either number."""
         found = Counter[Scalar]()
         for run in self.runs if name == "max_steps_per_epoch" else ():
             limit, epochs = self.of(name, run), self.of("epochs", run)
@@ -82,12 +81,12 @@ class _Tuned:
         return found
 
     def method(self, run: Run) -> str | None:
-        """Return how a run is trained; None where that is not known."""
+        """Return the method of a run; None if it is unknown."""
         recipe = run.parameters.get("recipe") or self.config.get("recipe")
         return LORA if recipe is None else method_of(recipe.text)
 
     def replicates(self) -> set[int]:
-        """Return how many runs there are of each condition, which is all that runs have but their seeds."""
+        """Return the numbers of runs per condition, which is everything except the seed."""
         names = {name for run in self.runs for name in run.parameters} - {"seed"}
         conditions = Counter(
             (run.model, *(str(self.of(name, run)) for name in sorted(names - {"model"}))) for run in self.runs
@@ -95,21 +94,21 @@ class _Tuned:
         return set(conditions.values())
 
     def has_count(self, stated: Stated, name: str) -> bool:
-        """Return whether the runs have as many values of a parameter, or runs of each condition, as a text says."""
+        """Return whether the runs have the stated number of values of a parameter, or of runs per condition."""
         counts = {len(self.levels(name))} if not stated.replicates else set[int]()
         counts |= self.replicates() if name == "seed" else set()
         return (max(counts) > 1) if stated.number == SEVERAL else stated.number in counts
 
 
 def note_unread(reading: Reading, config: Mapping[str, Setting], runs: Sequence[Run]) -> None:
-    """Note what the summary says of the runs where no settings are read, and is not so."""
+    """Report statements in unread parts of the documents that contradict the runs."""
     tuned = _Tuned([run for run in runs if run.type == "fine-tuned"], config)
     if not tuned.runs:
         return
     before = len(reading.findings)
     for line in reading.summary.unread_lines:
         _line(reading, line, tuned)
-    told = {found.line for found in reading.findings[before:]}
+    reported = {found.line for found in reading.findings[before:]}
     by_line = {run.line: run for run in tuned.runs}
     for row in reading.summary.rows:
         if row.line in by_line:
@@ -117,7 +116,7 @@ def note_unread(reading: Reading, config: Mapping[str, Setting], runs: Sequence[
     for note in reading.summary.notes:
         _about_all(reading, note, tuned)
     for text in reading.summary.prose:
-        if text.line not in told:
+        if text.line not in reported:
             _sentences(reading, text, tuned)
     for text in reading.local.prose:
         _local_sentence(reading, text, tuned)
@@ -143,10 +142,10 @@ def _line(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
 
 
 def _hyperparameter(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
-    """Refuse a line that plainly gives a hyperparameter another value than any run has.
+    """Report a line that clearly gives a hyperparameter a value that no run has.
 
-    Where its label may be another word, or its section is about the data or costs, and where words follow the value,
-    which may make it prose, it is a warning.
+    It is a warning if its label may be another word, if its section is about the data or costs, or if words follow the
+    value, so that it may be prose.
     """
     name, text = line.name, line.text
     parameter, levels = PARAMETERS[name], tuned.levels(name)
@@ -178,7 +177,7 @@ def _other_value(
     reading: Reading, name: str, text: SourceText, value: Scalar, levels: Mapping[Scalar, int], code: str
 ) -> None:
     has = _listed(levels)
-    message = f"{name} is {shown(value)} here (under {shown(text.note)}), where no settings are read; the runs have"
+    message = f"{name} is {shown(value)} here (under {shown(text.note)}), where settings are not read; the runs have"
     message = f"{message} {has}"
     reading.add(code, message, field=name, expected=has, actual=value, line=text.line, fix=_TO_CONFIGURATION)
 
@@ -188,7 +187,7 @@ def _listed(levels: Mapping[Scalar, int]) -> str:
 
 
 def _not_planned(reading: Reading, line: UnreadLine) -> None:
-    """Refuse a line that asks for what no scaffold has; one that may mean something else is a warning."""
+    """Report a line that asks for something unsupported; as a warning if it may mean something else."""
     text, label = line.text, line.label
     written = f"{label}: {text.full or text.text}"
     words = normalize(label)
@@ -198,13 +197,13 @@ def _not_planned(reading: Reading, line: UnreadLine) -> None:
         reading.not_planned(label, text)
         return
     message = (
-        f"{shown(label)} is {shown(text.text)} here (under {shown(text.note)}); no run has it: {NOT_PLANNED[words]}"
+        f"{shown(label)} is {shown(text.text)} here (under {shown(text.note)}), which no run has: {NOT_PLANNED[words]}"
     )
-    reading.add("unused-field", message, field=words, actual=text.text, line=text.line, fix=_OF_ANOTHER)
+    reading.add("unused-field", message, field=words, actual=text.text, line=text.line, fix=REMOVE_UNSUPPORTED)
 
 
 def _levels_of(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
-    """Note a line that lists levels that no run has; refuse one that counts others: `Seeds: 3`, `Ranks: 8, 16`."""
+    """Report a line with levels, or a number of levels, that the runs do not have: `Seeds: 3`, `Ranks: 8, 16`."""
     name, text, levels = line.name, line.text, tuned.levels(line.name)
     stated = free_text.of_levels(name, line.label, text.full or text.text)
     is_the_one = len(levels) == 1 and values.value_of(PARAMETERS[name], text) in levels  # `Seeds: 42`
@@ -215,14 +214,14 @@ def _levels_of(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
 
 
 def _of_jobs(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
-    """Refuse a line that asks for other jobs than are planned, where it is plainly a request: an account, 4 GPUs."""
+    """Report a line that clearly asks for other jobs than planned: an account, 4 GPUs."""
     name, text = line.name, line.text
     if name == "gpus":
         text = values.requested_gpus(text)["gpus"]
     value, levels = values.value_of(PARAMETERS[name], text), tuned.levels(name)
     if value is None or any(has == value or _is_same_time(name, has, value) for has in levels):
         return
-    is_estimate = name == "mem" or (name == "time" and ":" not in text.text)  # how long all of it takes
+    is_estimate = name == "mem" or (name == "time" and ":" not in text.text)  # perhaps of all runs
     is_vague = headings.is_about_machines(text.note) or is_estimate or line.vague
     _other_value(reading, name, text, value, levels, "unused-field" if is_vague else "misspelt-field")
 
@@ -232,19 +231,19 @@ def _is_same_time(name: str, one: Scalar, other: Scalar) -> bool:
 
 
 def _of_other_runs(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
-    """Refuse a line that says of a method, LoRA, nodes, W&B or the size of a step what no run has."""
+    """Report a line about the method, LoRA, nodes, W&B or the effective batch size that contradicts all runs."""
     text = line.text
     try:
-        said = compound.parts(line.label, text)
+        parts = compound.parts(line.label, text)
     except NotHonoured as problem:
         written = text.full or text.text
-        if next(asked_otherwise(written), None):  # all else may be prose: `Method: a grid over ranks`
+        if next(asked_otherwise(written), None):  # other texts may be prose: `Method: a grid over ranks`
             reading.not_honoured(line.label, text, problem)
         elif line.name == "wandb_mode" and _OTHER_LOGGER.match(written.strip("`* ")):
-            message = f"{text.note} says that the runs log to {shown(written)}, and they log to Weights & Biases"
+            message = f"{text.note} says that the runs log to {shown(written)}, but they log to Weights & Biases"
             reading.add("levels-differ", message, field="wandb_mode", actual=written, line=text.line, fix=_CORRECT)
         return
-    for part, each in said.items():
+    for part, each in parts.items():
         value, levels = values.value_of(PARAMETERS[part], each), tuned.levels(part)
         if part == "recipe" and value is not None:
             is_so = any(recipes_agree(str(has or LORA), str(value)) for has in levels)
@@ -255,20 +254,20 @@ def _of_other_runs(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
             return
 
 
-# --- notes beside runs
+# --- notes of runs
 
 
 def _notes(reading: Reading, row: RowDraft, run: Run, tuned: _Tuned) -> None:
-    """Refuse notes beside a run that say it is another one."""
+    """Report notes of a run that contradict it."""
     for note in row.notes:
         named, planned = free_text.in_note(note.full or note.text), tuned.method(run)
         if named.other is not None and not (
             free_text.is_of_places(named.other) and tuned.of("apply_lora_to_mlp", run) is False
         ):
-            what = f"asks for {shown(named.other)}, which is not scaffolded"
-            reading.not_honoured(note.note.rpartition(".")[2], note, NotHonoured(what, _OF_ANOTHER))
+            what = f"asks for {shown(named.other)}, which is not supported"
+            reading.not_honoured(note.note.rpartition(".")[2], note, NotHonoured(what, REMOVE_UNSUPPORTED))
         elif named.recipe is not None and planned is not None and named.recipe != planned:
-            method, fix = _METHODS[named.recipe], "give the table a column Method, or correct the note"
+            method, fix = _METHODS[named.recipe], "add a column Method to the table, or correct the note"
             message = f"the run {shown(run.name)} is {_METHODS[planned]}, but its {note.note} says {method}"
             reading.add(
                 "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=note.line, fix=fix
@@ -283,12 +282,12 @@ def _setting_beside(reading: Reading, name: str, text: str, note: SourceText, ru
     if value is None or has == value or (has is None and name in OF_LORA):
         return
     message = f"{name} of the run {shown(run.name)} is {shown(has)}, but its {note.note} says {shown(value)}"
-    fix = f"write the one that is meant in a column of {name}, and the note without it"
+    fix = f"write the intended value into a column {name}, and remove it from the note"
     reading.add("ambiguous", message, field=name, expected=has, actual=value, line=note.line, fix=fix)
 
 
 def _about_all(reading: Reading, note: SourceText, tuned: _Tuned) -> None:
-    """Refuse a note in Configuration that says that all runs are others."""
+    """Report a note in Configuration that contradicts all runs."""
     written = note.full or note.text
     _named(reading, free_text.in_note(written), note, tuned)
     for name, text in free_text.settings_in_note(written):
@@ -302,38 +301,38 @@ def _about_all(reading: Reading, note: SourceText, tuned: _Tuned) -> None:
 
 
 def _sentences(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
-    """Refuse sentences that say that the runs are trained by a method that none has; tell other values of settings.
+    """Report sentences with a method or with values of settings that no run has.
 
-    What stands behind a label says it plainly: `Schedule: 9 epochs` is refused.
+    Text after a label is a clear statement: `Schedule: 9 epochs` is an error.
     """
     written = text.full or text.text
     _named(reading, free_text.in_sentences(written), text, tuned)
     label, rest = free_text.of_a_label(written)
-    told = set[tuple[str, ...]]()
+    seen = set[tuple[str, ...]]()
     is_plain = bool(label) and not headings.is_about_machines(label)
     for name, value in free_text.settings_in_note(rest) if label else free_text.settings_alone(written):
-        told.add((name, value))
+        seen.add((name, value))
         _state(reading, Stated(name, (value,)), text, tuned, is_labelled=is_plain)
     in_sentences = (free_text.settings_in_sentences, free_text.settings_in_words, free_text.levels_in_sentences)
     for stated in [each for read in in_sentences for each in read(written)]:
         parameter = by_label(stated.label)
-        if parameter is not None and (parameter.name, *stated.values) not in told:
-            told.add((parameter.name, *stated.values))
+        if parameter is not None and (parameter.name, *stated.values) not in seen:
+            seen.add((parameter.name, *stated.values))
             _state(reading, stated, text, tuned, is_labelled=is_plain and bool(stated.number))
     _mode(reading, text, tuned, is_labelled=is_plain)
     _adapter(reading, text, tuned)
 
 
 def _adapter(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
-    """Refuse sentences about where LoRA is applied, and tell those about alpha, where no run is so."""
+    """Report sentences about LoRA's modules and about alpha that contradict the runs."""
     written = text.full or text.text
     for places in free_text.places_in_sentences(written):
         try:
-            said = _OF_WHOLES.get(places) or compound.places_of(places)
+            placed = _OF_WHOLES.get(places) or compound.places_of(places)
         except NotHonoured as problem:
             reading.not_honoured("LoRA", replace(text, text=places, full=None), problem)
             continue
-        for name, value in said.items():
+        for name, value in placed.items():
             of_lora = replace(tuned, counted={}, runs=[run for run in tuned.runs if tuned.of(name, run) is not None])
             _state(reading, Stated(name, (value,)), text, of_lora, is_labelled=True)
     for factor in free_text.alphas_in_sentences(written):
@@ -341,13 +340,14 @@ def _adapter(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
         others = [one for one, rank in pairs if isinstance(one, int) and isinstance(rank, int) and one != factor * rank]
         if others:
             message = (
-                f"{text.note} says that lora_alpha is {factor:g} x lora_rank, and {len(others)} run(s) have another"
+                f"{text.note} says that lora_alpha is {factor:g} x lora_rank, but it is not in"
+                f" {counted(len(others), 'run')}"
             )
             reading.add("levels-differ", message, field="lora_alpha", line=text.line, fix=_CORRECT)
 
 
 def _local_sentence(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
-    """Tell what a sentence of claude.local.md says of GPUs or of W&B, where no run has it."""
+    """Report a sentence of claude.local.md about GPUs or W&B that contradicts the runs."""
     file, written = reading.local.file, text.full or text.text
     stated = [each for each in free_text.settings_in_sentences(written) if by_label(each.label) is PARAMETERS["gpus"]]
     stated += [Stated("wandb_mode", (mode,)) for mode in free_text.modes_in_sentences(written)]
@@ -356,22 +356,24 @@ def _local_sentence(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
 
 
 def _mode(reading: Reading, text: SourceText, tuned: _Tuned, *, is_labelled: bool = False) -> None:
-    """Note what a text says of the mode of Weights & Biases, where no run has it."""
+    """Report a mode of Weights & Biases in a text that no run has."""
     for mode in free_text.modes_in_sentences(text.full or text.text):
         _state(reading, Stated("wandb_mode", (mode,)), text, tuned, is_labelled=is_labelled)
 
 
 def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: _Tuned) -> None:
-    """Refuse what a text says of all runs, where none of them is trained so."""
+    """Report a method or technique in a text that no run uses."""
     methods = {tuned.method(run) for run in tuned.runs}
     if named.other is not None:
-        message = f"{text.note} says that the runs are trained with {shown(named.other)}, which is not scaffolded"
-        reading.add("unsupported-setting", message, field="recipe", actual=named.other, line=text.line, fix=_OF_ANOTHER)
+        message = f"{text.note} says that the runs are trained with {shown(named.other)}, which is not supported"
+        reading.add(
+            "unsupported-setting", message, field="recipe", actual=named.other, line=text.line, fix=REMOVE_UNSUPPORTED
+        )
     elif named.recipe is not None and named.recipe not in methods and None not in methods:
         (planned, *_) = sorted(filter(None, methods))
-        said = _METHODS[named.recipe]
-        message = f"{text.note} says that the runs are trained by {said}, and all are {_METHODS[planned]}"
-        fix = f"add `- **Method:** {said}` to Configuration, or correct the text"
+        method = _METHODS[named.recipe]
+        message = f"{text.note} says that the runs are trained by {method}, but all use {_METHODS[planned]}"
+        fix = f"add `- **Method:** {method}` to Configuration, or correct the text"
         reading.add(
             "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=text.line, fix=fix
         )
@@ -380,9 +382,9 @@ def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: _T
 def _state(
     reading: Reading, stated: Stated, text: SourceText, tuned: _Tuned, *, is_labelled: bool = False, file: str = ""
 ) -> None:
-    """Note what a text says that the runs have, and they have not; refuse it where a label says it plainly.
+    """Report a statement of a text that contradicts the runs; as an error if it is labelled.
 
-    The size of a step is refused of sentences too: nothing else in a document says it.
+    The effective batch size is an error in sentences, too, because nothing else in a document gives it.
     """
     parameter = by_label(stated.label)
     if parameter is None or not tuned.runs:
@@ -391,13 +393,13 @@ def _state(
         tuned.levels(parameter.name) | tuned.steps(parameter.name),
         "ambiguous" if is_labelled else "levels-differ",
     )
-    said = _typed(parameter, stated, text)
-    actual = said[0] if len(said) == 1 else ", ".join(stated.values) or stated.number
+    given = _typed(parameter, stated, text)
+    actual = given[0] if len(given) == 1 else ", ".join(stated.values) or stated.number
     if stated.number:
         what = _miscounted(stated, parameter.name, tuned)
     else:
-        what = _missing(stated, said, levels) if None not in said else None
-        code = "ambiguous" if parameter.name == "effective_batch_size" and not set(said) <= levels.keys() else code
+        what = _missing(stated, given, levels) if None not in given else None
+        code = "ambiguous" if parameter.name == "effective_batch_size" and not set(given) <= levels.keys() else code
     if what is not None:
         message = f"{text.note} says that {parameter.name} {what}"
         has, document, fix = _listed(levels), file or reading.summary.file, _CORRECT
@@ -409,21 +411,21 @@ def _state(
         )
 
 
-def _missing(stated: Stated, said: Sequence[Scalar], levels: Mapping[Scalar, int]) -> str | None:
-    """Return what is wrong with values that a text says the runs have, or None."""
-    others = [value for value in said if value not in levels]
+def _missing(stated: Stated, given: Sequence[Scalar], levels: Mapping[Scalar, int]) -> str | None:
+    """Return the contradiction between values in a text and the runs, or None."""
+    others = [value for value in given if value not in levels]
     if others:
-        return f"is {few([kinds.written(value) for value in others], _FEW)}, and the runs have {_listed(levels)}"
+        return f"is {few([kinds.written(value) for value in others], _FEW)}, but the runs have {_listed(levels)}"
     if stated.of_all and len(levels) > 1:
-        number = sum(count for level, count in levels.items() if level not in said)
-        return f"is {kinds.written(said[0])} in all runs, and {number} of them have another"
+        number = sum(count for level, count in levels.items() if level not in given)
+        return f"is {kinds.written(given[0])} in all runs, but not in {counted(number, 'run')}"
     return None
 
 
 def _miscounted(stated: Stated, name: str, tuned: _Tuned) -> str | None:
-    """Return what is wrong with a number of levels, or None."""
+    """Return the contradiction between a number of levels and the runs, or None."""
     if tuned.has_count(stated, name):
         return None
     levels = tuned.levels(name)
-    said = "several" if stated.number == SEVERAL else stated.number
-    return f"has {said} values, and the runs have {len(levels)}: {_listed(levels)}"
+    number = "several" if stated.number == SEVERAL else stated.number
+    return f"has {number} values, but the runs have {len(levels)}: {_listed(levels)}"

@@ -1,4 +1,4 @@
-"""Typed values from the texts of documents, without what people write around a value."""
+"""Typed values from the texts of documents, without quotes, remarks and marks around them."""
 
 import re
 import unicodedata
@@ -20,18 +20,18 @@ _STANDS_FOR_TEXT = re.compile(
     re.IGNORECASE,
 )
 _ONE_PAIR = (
-    "text in one pair of quotes, in which quotes stand in pairs or behind a backslash, with nothing but a (remark)"
-    " after it"
+    "text in one pair of quotes, with inner quotes in pairs or escaped by a backslash, and nothing but a (remark) after"
+    " it"
 )
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "„": "“"}
 _REMARK_BEHIND = re.compile(r"\s*(\([^()]*\))?")
-_OPENS_BEFORE = frozenset("([{<-/–—:")  # besides spaces, what a quote that opens stands behind
+_OPENS_BEFORE = frozenset("([{<-/–—:")  # characters before an opening quote, in addition to spaces
 _ESCAPED = re.compile(r"""\\(["'“”‘’„\\])""")
 _BACKTICKS = re.compile(r"`+")
 _EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
 _NONE = frozenset({"none", "no", "off", "disabled", "zero"})
 _UNSET = re.compile(r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>]*>", re.IGNORECASE)
-# What people write where a value is still to come. Whole texts alone: `todo-env` is a name.
+# Placeholders for a value. Only whole texts match: `todo-env` is a name.
 _PLACEHOLDER = re.compile(
     r"your[\s_-].*|(?:todo|tbd|tba|fixme|change[\s_-]?me|replace[\s_-]?me|fill[\s_-](?:me[\s_-])?in|placeholder)(?:[:\s(].*)?"
     r"|x{3,10}|\?+|\.{3}|…|unset|n\.a\.|(?:no|not|none)\s(?:account|partition|constraints?|needed|required|used|set|yet)"
@@ -39,7 +39,7 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _REMARK = re.compile(r"\s\(")
-# Between several values where one is meant, outside brackets: `16 (1B models), 8 (3B models)`, `8 or 16`.
+# Separators of several values instead of one, outside brackets: `16 (1B models), 8 (3B models)`, `8 or 16`.
 _BETWEEN = re.compile(r" ?[,;] | (?:or|and|vs\.?) ")
 _SLASH = re.compile(r"/")
 _BRACKETS = re.compile(r"([()])")
@@ -65,20 +65,20 @@ _OF_FILES = frozenset(
     {".json", ".jsonl", ".parquet", ".csv", ".tsv", ".txt", ".arrow", ".gz", ".json.gz", ".zip", ".xlsx", ".yaml"}
 )
 _LINK = re.compile(r"\]\(")
-# `a100:1`, `gpu:a100:1`; in `1:30` no letter tells a type
+# `a100:1`, `gpu:a100:1`; `1:30` is not a type, because it has no letter
 _TYPE_OF_GPU = r"(?P<type>(?=[^:]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]*)"
 _TYPED_GPUS = re.compile(rf"(?:gpu:)?{_TYPE_OF_GPU}:(?P<number>[0-9]{{1,4}})", re.ASCII)
 _GRES = re.compile(r"gpu:(?P<number>[0-9]{1,4})", re.ASCII)
 _WORDS = dict.fromkeys(("yes", "on", "enabled"), "true") | dict.fromkeys(("no", "off", "disabled"), "false")
-# What is allowed, where more than the grammar tells it.
+# Allowed values that the grammar does not describe well enough.
 _ALLOWED = {
-    "recipe": "LoRA, full fine-tuning, or the name of a recipe such as full_finetune_single_device",
-    "model": "the name of one model alone, such as Llama-3.2-1B-Instruct",
+    "recipe": "LoRA, full fine-tuning, or the name of a recipe, such as full_finetune_single_device",
+    "model": "the name of one model, such as Llama-3.2-1B-Instruct",
 }
 
 
 def says_validation(label: str) -> bool:
-    """Return whether a line of Configuration says in words whether and when runs are validated."""
+    """Return whether a label of Configuration is about validation during training, which is described in words."""
     return normalize(label) in _VALIDATION
 
 
@@ -88,15 +88,15 @@ def configured(label: str) -> Parameter | None:
 
 
 def says_none(text: str) -> bool:
-    """Return whether a text says in words that there is no text: `none`, `(blank)`, `no system prompt`."""
+    """Return whether a text means an empty text: `none`, `(blank)`, `no system prompt`."""
     return bool(_NO_TEXT.fullmatch(text.strip()))
 
 
 def _end_of_quoted(text: str, *, escapes: bool) -> int | None:
-    """Return where the quotes that a text begins with close, None where they do not.
+    """Return the position of the quote that closes the first one; None if it is not closed.
 
-    Quotes inside of them are theirs where they stand in pairs, as `"Say "yes" or "no""`, or behind a backslash, if that
-    `escapes` them. One that opens follows a space or a bracket, an apostrophe stands in a word.
+    Inner quotes may be in pairs, as `"Say "yes" or "no""`, or after a backslash if `escapes`. An opening quote follows
+    a space or a bracket; an apostrophe is inside a word.
     """
     first, last = text[0], _QUOTES[text[0]]
     depth, i, opened = 1, 1, True
@@ -118,9 +118,9 @@ def _end_of_quoted(text: str, *, escapes: bool) -> int | None:
 
 
 def _quoted(text: str, *, markdown: bool = False) -> tuple[str, str] | None:
-    """Return the text inside one pair of quotes, and a (remark) after them; None for a text that is no such thing.
+    """Return the text inside one pair of quotes, and a (remark) after them; None for other texts.
 
-    In Markdown a backslash stands before each that is meant as one; elsewhere it may be one itself.
+    In Markdown, a backslash must be escaped by another one; elsewhere, it need not be.
     """
     for escapes in ((True,) if markdown else (True, False)) if text[:1] in _QUOTES else ():
         end = _end_of_quoted(text, escapes=escapes)
@@ -137,16 +137,16 @@ def _quoted(text: str, *, markdown: bool = False) -> tuple[str, str] | None:
 
 
 def unquoted(text: str) -> str:
-    """Return the text inside one pair of quotes, without a remark after them; other text as it is."""
+    """Return the text inside one pair of quotes, without a remark after them; other text unchanged."""
     text = text.strip()
     found = _quoted(text)
     return text if found is None else found[0]
 
 
 def _free_text(field: SourceText) -> Typed:
-    """Read free text: as it is, in one pair of quotes or in one code span; a (remark) may follow either.
+    """Read free text: plain, in one pair of quotes, or in one code span; a (remark) may follow quotes and code.
 
-    What stands for a text (`same as above`, `see table`) is none: quotes or a code span make it one.
+    A stand-in for a text (`same as above`, `see table`) is rejected, unless it is in quotes or a code span.
     """
     if field.exact:
         return Typed(kinds.read("text", field.text))
@@ -165,14 +165,14 @@ def _free_text(field: SourceText) -> Typed:
     if says_none(written):
         return Typed("")
     if _STANDS_FOR_TEXT.fullmatch(written):
-        raise NotTyped(f"the text itself; where it really is {shown(written)}, put quotes around it")
+        raise NotTyped(f"the text itself (put {shown(written)} in quotes if it is the text)")
     return Typed(_written(_ESCAPED.sub(r"\1", written) if is_markdown else written))
 
 
 def _code_span(text: str) -> tuple[str, str] | None:
-    """Return the content of the code span that a text begins with, and what follows it; None where it begins with none.
+    """Return the content of the code span that begins a text, and the text after it; None if there is none.
 
-    As Markdown has it, as many backticks end a span as begin it. An expression that refers back to them is cubic.
+    In Markdown, a span ends with as many backticks as it begins with. A back-reference to them would be cubic.
     """
     marks = _BACKTICKS.finditer(text)
     first = next(marks, None)
@@ -183,25 +183,25 @@ def _code_span(text: str) -> tuple[str, str] | None:
 
 
 def _is_symbol(character: str) -> bool:
-    """Return whether a character is a check mark or the like, with which a remark begins."""
+    """Return whether a character is a symbol such as a check mark, which begins a remark."""
     return unicodedata.category(character) == "So"
 
 
 def _written(text: str) -> Scalar:
-    """Return text of a Markdown document, in which a line break cannot be written as in a program."""
+    """Return text of a Markdown document, which has no notation for line breaks inside a value."""
     if "\\n" in text or "\\t" in text:
         raise NotTyped(
-            "text without \\n or \\t, of which nobody knows whether they stand for a line break; give the text in a"
+            "text without \\n or \\t, which may or may not mean a line break or tab; write the text in a"
             " fenced block below its label, or in experiment_summary.yaml"
         )
     return kinds.read("text", text)
 
 
 def slug(title: str) -> str | None:
-    """Return a title of several words as a name; None for a single word, or where it would not tell it from others.
+    """Return a title of several words as a name; None for a single word or a title that is too general.
 
-    `Cross-Length Generalization (4L → 8L)` becomes `cross-length_generalization_4l_8l`. Letters that ASCII lacks would
-    be lost, and any experiment may be called `Experiment plan`.
+    `Cross-Length Generalization (4L → 8L)` becomes `cross-length_generalization_4l_8l`. A title with letters that ASCII
+    does not have would lose them, and a title such as `Experiment plan` is too general.
     """
     words = title.split()
     title = " ".join(words)
@@ -215,38 +215,38 @@ def slug(title: str) -> str | None:
 
 
 def is_empty(text: str) -> bool:
-    """Return whether a cell says nothing: blank, a dash, `N/A`."""
+    """Return whether a cell is empty: blank, a dash, `N/A`."""
     return text.strip().lower() in _EMPTY
 
 
 def is_unset(text: str) -> bool:
-    """Return whether a setting is left open: blank, a dash, `(leave empty)`, `(none)`, `<placeholder>`."""
+    """Return whether a setting has no value: blank, a dash, `(leave empty)`, `(none)`, `<placeholder>`."""
     return is_empty(text) or bool(_UNSET.fullmatch(text.strip()))
 
 
 def is_left_out(parameter: Parameter, text: str) -> bool:
-    """Return whether a text says of a parameter that a run may lack that it has none: `off`, `disabled`."""
+    """Return whether a text omits an optional parameter: `off`, `disabled`."""
     return parameter.optional and is_off(text)
 
 
 def means_none(parameter: Parameter, text: str) -> bool:
-    """Return whether a text says of a parameter that a run is to have none, where runs have some by default."""
+    """Return whether a text means no value for a parameter that has a default."""
     return bool(parameter.none) and text.strip().strip("()`").rstrip(".").lower() in _NONE
 
 
 def is_off(text: str) -> bool:
-    """Return whether a text leaves a setting as it is where nobody sets it: `off`, `default`."""
+    """Return whether a text keeps the default of a setting: `off`, `default`."""
     return text.strip().lower() in _AS_IS
 
 
 def is_placeholder(text: str) -> bool:
-    """Return whether a text stands where a value is still to come: `YOUR_ACCOUNT`, `TODO`, `xxx`, `NAME`."""
+    """Return whether a text is a placeholder for a value: `YOUR_ACCOUNT`, `TODO`, `xxx`, `NAME`."""
     text = text.strip()
     return text == "NAME" or bool(_PLACEHOLDER.fullmatch(text))
 
 
 def is_open(text: str) -> bool:
-    """Return whether a setting is not given: left open, or its value still to come."""
+    """Return whether a setting is not given: without a value, or with a placeholder."""
     return is_unset(text) or is_placeholder(text)
 
 
@@ -265,10 +265,10 @@ def _apart(text: str) -> tuple[str, str]:
 
 
 def typed(parameter: Parameter, field: SourceText) -> Typed:
-    """Return the value of a parameter from its text, and the remark that stood beside it.
+    """Return the value of a parameter from its text, and the remark after it.
 
     Raises:
-        NotTyped: the text is not plainly such a value; says what is allowed, or which values it has.
+        NotTyped: the text is not clearly such a value; contains the allowed values, or the values in the text.
     """
     try:
         if parameter.kind == "text":
@@ -287,7 +287,7 @@ def typed(parameter: Parameter, field: SourceText) -> Typed:
 
 
 def value_of(parameter: Parameter, field: SourceText) -> Scalar:
-    """Return the value of a parameter from its text; None where the text is not plainly one."""
+    """Return the value of a parameter from its text; None if the text is not clearly one."""
     try:
         return typed(parameter, field).value
     except NotTyped:
@@ -295,7 +295,7 @@ def value_of(parameter: Parameter, field: SourceText) -> Scalar:
 
 
 def several(parameter: Parameter, field: SourceText) -> tuple[str, ...]:
-    """Return the values of a text that gives more than one; none of any other text."""
+    """Return the values of a text that gives more than one; empty for other texts."""
     try:
         typed(parameter, field)
     except NotTyped as problem:
@@ -304,7 +304,7 @@ def several(parameter: Parameter, field: SourceText) -> tuple[str, ...]:
 
 
 def requested_gpus(field: SourceText) -> dict[str, SourceText]:
-    """Return what a request for GPUs says, by parameter: `a100:2` and `gpu:a100:2` are `gpus` and `gpu_type`."""
+    """Return the texts of a request for GPUs by parameter: `a100:2` and `gpu:a100:2` give `gpus` and `gpu_type`."""
     text, remark = _apart(field.text)
     match = _GRES.fullmatch(unquoted(text)) or _TYPED_GPUS.fullmatch(unquoted(text))
     if match is None:
@@ -319,8 +319,8 @@ def _value_and_remark(parameter: Parameter, field: SourceText) -> tuple[str, str
     if parameter.name == "dataset" and (hub := hub_data(field.text) or hub_data(field.source or "")):
         raise _on_hub(hub)
     if parameter.kind in {"path", "pattern_free_path"} and _LINK.search(field.source or ""):
-        raise NotTyped("a path written out, not a link")
-    if parameter.kind == "comment":  # all of it is meant, brackets too
+        raise NotTyped("a plain path without a link")
+    if parameter.kind == "comment":  # brackets are part of the value
         return unquoted(field.full or field.text), ""
     if field.exact:
         return field.text, ""
@@ -330,7 +330,7 @@ def _value_and_remark(parameter: Parameter, field: SourceText) -> tuple[str, str
 
 
 def hub_data(text: str) -> str | None:
-    """Return the name of the data set on the Hugging Face Hub that a text is, or links to: `tatsu-lab/alpaca`."""
+    """Return the name of the data set on the Hugging Face Hub that a text names or links to: `tatsu-lab/alpaca`."""
     written = without_remark(text).strip("`<> ")
     linked = _HUB_LINK.search(written)
     if linked:
@@ -344,13 +344,13 @@ def _on_hub(name: str) -> NotTyped:
     return NotTyped(
         "the path of a .json or .parquet file",
         f"the name of a data set on the Hugging Face Hub ({shown(name)}), not a file",
-        f"download it (hf download --repo-type dataset {name} --local-dir {folder}), and write the path of a .json or"
-        " .parquet file of it",
+        f"download it (hf download --repo-type dataset {name} --local-dir {folder}), and write the path of its .json or"
+        " .parquet file",
     )
 
 
 def _choices(parameter: Parameter, field: SourceText) -> tuple[str, ...]:
-    """Return the parts of a text each of which is a value of the parameter, where there is more than one."""
+    """Return the parts of a text if each is a value of the parameter, and there is more than one."""
     whole = field.full or field.text
     if parameter.kind in {"text", "constraint", "modules", *kinds.OF_JOBS} or len(whole) > _MAX_CHOICE_TEXT:
         return ()
@@ -367,7 +367,7 @@ def _choices(parameter: Parameter, field: SourceText) -> tuple[str, ...]:
 def _split_outside_brackets(between: re.Pattern[str], text: str) -> list[str]:
     """Return the parts of a text, with single spaces, where `between` matches outside (brackets)."""
     text = " ".join(text.split())
-    pieces = _BRACKETS.split(text)  # what a closing bracket follows is inside a pair
+    pieces = _BRACKETS.split(text)  # text before a closing bracket is inside a pair
     masked = "".join(
         ("\0" * len(piece) if bracket == ")" else piece) + bracket
         for piece, bracket in zip(pieces[::2], [*pieces[1::2], ""], strict=True)
@@ -380,10 +380,10 @@ def _split_outside_brackets(between: re.Pattern[str], text: str) -> list[str]:
 
 
 def _from_text(parameter: Parameter, text: str) -> Scalar:
-    """Return the value of a parameter that is not free text, in the words and forms that people use.
+    """Return the value of a parameter that is not free text, from the words and forms that people use.
 
     Raises:
-        NotTyped: the text is not plainly such a value.
+        NotTyped: the text is not clearly such a value.
     """
     text = parameter.none if means_none(parameter, text) else notations.plain(parameter, text)
     match parameter.kind:
@@ -407,7 +407,7 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
 
 
 def _path(parameter: Parameter, text: str) -> str:
-    """Return a path without a slash at its end. A symbol is a remark such as a check mark, and a comma parts two."""
+    """Return a path without a slash at its end. A symbol is a remark such as a check mark; a comma separates paths."""
     if ", " in text or any(map(_is_symbol, text)):
         raise NotTyped(kinds.SAFE_PATH)
     if _TWO_PATHS.search(text):

@@ -1,7 +1,7 @@
-"""The form of experiment_summary.yaml: its keys and shapes, its JSON Schema, and what does not fit it.
+"""The form of experiment_summary.yaml: its keys and shapes, its JSON Schema, and checks of a document.
 
-It is as cruijff_kit v0.3.4 writes it. Sections and keys that are not ours (evaluation, data generation, tools) are
-taken in any shape and left alone.
+It is the form of cruijff_kit v0.3.4. Sections and keys that this tool does not use (evaluation, data generation, tools)
+are accepted in any shape and ignored.
 """
 
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
@@ -25,27 +25,27 @@ from scaffold_torchtune.settings.parameters import (
 from scaffold_torchtune.system.serialization import KeyPath
 
 YamlValue = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
-"""A single value. The reader types it by its parameter, and says what is wrong with it there."""
+"""A single value. The reader types it by its parameter, and reports its problems."""
 
 
 YamlSetting = Annotated[
     Any, WithJsonSchema({"type": ["string", "number", "boolean", "null", "array"], "items": {"type": "string"}})
 ]
-"""A single value, or a list of texts where a setting has several, such as the modules that LoRA is applied to."""
+"""A single value, or a list of texts for a setting with several values, such as LoRA's modules."""
 
 
 class Form(BaseModel):
-    """A part of the form. Keys that it does not know are looked at by the reader."""
+    """A part of the form. The reader checks unknown keys."""
 
     model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
 
 class ExperimentForm(Form):
-    """`experiment`: which experiment this is."""
+    """`experiment`: the experiment's name and directory."""
 
     name: str = Field(description="name of the experiment: letters, digits, '.', '_' and '-'")
-    dir: str | None = Field(default=None, description="the directory that holds this file")
-    project: Any = Field(default=None, description="blueprint that the experiment follows; not used here")
+    dir: str | None = Field(default=None, description="the directory that contains this file")
+    project: Any = Field(default=None, description="blueprint of the experiment; not used")
     question: Any = None
     date: Any = None
     hypothesis: Any = None
@@ -53,10 +53,10 @@ class ExperimentForm(Form):
 
 
 class ModelForm(Form):
-    """An entry of `models.base`: a base model and where its checkpoint lies."""
+    """An entry of `models.base`: a base model and its checkpoint."""
 
-    name: str = Field(description="name of the model, as the runs call it")
-    path: str = Field(description="directory that holds its checkpoint")
+    name: str = Field(description="name of the model, as in the runs")
+    path: str = Field(description="directory of its checkpoint")
     size_gb: YamlValue = None
 
 
@@ -67,7 +67,7 @@ class ModelsForm(Form):
 
 
 class TrainingDataForm(Form):
-    """`data.training`: the data set that runs are trained on, and settings of it that may stand in `controls` too."""
+    """`data.training`: the training data set, and settings that may also be in `controls`."""
 
     path: str = Field(description="the data set, a .json or .parquet file")
     dataset_label: YamlValue = Field(default=None, description="the file's name without its extension")
@@ -82,7 +82,7 @@ class TrainingDataForm(Form):
     train_on_input: YamlValue = None
     packed: YamlValue = None
     max_seq_len: YamlValue = None
-    training_samples: YamlValue = Field(default=None, description="train on that many samples only")
+    training_samples: YamlValue = Field(default=None, description="number of samples to train on")
 
 
 class DataForm(Form):
@@ -92,17 +92,17 @@ class DataForm(Form):
 
 
 class OutputForm(Form):
-    """`output`: where results are reported."""
+    """`output`: the place where results are reported."""
 
     wandb_project: str | None = Field(default=None, description="Weights & Biases project")
     wandb_mode: YamlValue = Field(default=None, description="online, offline (the default) or disabled")
     wandb_entity: YamlValue = Field(default=None, description="user or team")
     wandb_group: YamlValue = None
-    wandb_tags: Any = Field(default=None, description="tags, by commas or as a list")
+    wandb_tags: Any = Field(default=None, description="tags, separated by commas or as a list")
 
 
 class ComputeForm(Form):
-    """A run's `compute`: what its job asks of SLURM."""
+    """A run's `compute`: resources of its SLURM job."""
 
     time: YamlValue = Field(default=None, description="time limit, hours:minutes:seconds, in quotes")
     gpus: YamlValue = Field(default=None, description="number of GPUs")
@@ -119,7 +119,7 @@ class RunForm(Form):
     model: str = Field(description="name of an entry of models.base")
     parameters: dict[str, YamlSetting] = Field(
         default_factory=dict,
-        description="the run's own values; they win over controls. No lora_rank where its recipe is full",
+        description="the run's own values, which override controls; no lora_rank if its recipe is full",
     )
     compute: ComputeForm | None = None
     prompt: str | None = Field(default=None, description="overrides controls.prompt for this run")
@@ -131,8 +131,8 @@ class SummaryForm(Form):
     """experiment_summary.yaml."""
 
     experiment: ExperimentForm
-    tools: Any = Field(default=None, description="not used here")
-    variables: Any = Field(default=None, description="what varies; the runs themselves decide")
+    tools: Any = Field(default=None, description="not used")
+    variables: Any = Field(default=None, description="what varies; the values in the runs are used")
     controls: dict[str, YamlSetting] = Field(
         default_factory=dict,
         description="values that all runs share, such as epochs, batch_size, recipe (LoRA or full)",
@@ -141,7 +141,7 @@ class SummaryForm(Form):
     data: DataForm | None = None
     output: OutputForm | None = None
     runs: list[RunForm] = Field(description="every run: fine-tuned, control, eval-only")
-    evaluation: Any = Field(default=None, description="not used here")
+    evaluation: Any = Field(default=None, description="not used")
 
 
 def schema() -> dict[str, Any]:
@@ -152,40 +152,40 @@ def schema() -> dict[str, Any]:
 
 _LIKELY_MISSPELT: Final = 0.8
 COMPUTE: Final = tuple(ComputeForm.model_fields)
-# Keys that other tools read.
+# Keys for other tools.
 _NOT_OURS: Final = frozenset({"checkpoint_path", "training_condition", "vis_label"})
-# Keys of the form that are not used: one that is nearly called so is not used either.
+# Unused keys of the form. Keys with similar names are not used, either.
 _UNUSED: Final = frozenset(
     {"tools", "variables", "evaluation", "project", "question", "date", "hypothesis", "purpose", "size_gb", "size_kb"}
 )
-# Keys that are there for people, as columns of that name are in the Markdown form.
+# Keys for people, like columns of the same names in the Markdown form.
 _REMARKS: Final = frozenset({"description", "note", "notes", "purpose", "comment", "comments", "remark", "remarks"})
 _FOR_PEOPLE: Final = _REMARKS | {"status", "est time", "estimated time", "gpu hours", "job id"}
 _OF_SETTINGS: Final = frozenset(
     {"training", "hyperparameters", "peft", "finetuning", "settings", "config", "configuration", "defaults", "setup"}
 )
-# Settings that `data.training` may hold; below `data` a number of samples only describes the file.
+# Settings that `data.training` may contain; below `data` a number of samples only describes the file.
 _OF_DATA: Final = frozenset(TrainingDataForm.model_fields) & PARAMETERS.keys()
-# What all runs need: a section that holds it, where there are no controls, is meant for them.
+# Settings that all runs need: if there are no controls, a section with one of these is probably intended as controls.
 _REQUIRED: Final = frozenset({"epochs", "batch_size"})
-# Keys of a run, of which no section of the document is called so.
+# Keys of a run that are not names of sections.
 _OF_RUNS: Final = frozenset(RunForm.model_fields) - {"name"}
 
 
 def is_for_people(key: str) -> bool:
-    """Return whether a key changes no run: a remark, or a key that other tools read."""
+    """Return whether a key does not change runs: a remark, or a key for other tools."""
     return key in _NOT_OURS or normalize(key) in _FOR_PEOPLE
 
 
 def is_remark(key: str) -> bool:
-    """Return whether a key holds free text about the experiment or a run."""
+    """Return whether a key contains free text about the experiment or a run."""
     return normalize(key) in _REMARKS | {"question", "hypothesis", "goal", "summary", "overview", "objective"}
 
 
 def _check_keys(source: YamlSource, form: type[Form], path: KeyPath) -> None:
-    """Note every key that the form does not know; what is plainly meant is read on as it was meant."""
+    """Report each key that is not in the form; read on as if a clearly intended key were there."""
     for key in [key for key in source.mapping(path) if key not in form.model_fields]:
-        is_generation = path == ("data",) and "generat" in key.lower()  # how the data were made is not ours
+        is_generation = path == ("data",) and "generat" in key.lower()  # generation of data is not used
         if not (is_for_people(key) or is_remark(key)) and not is_generation:
             _unknown(source, (*path, key), form.model_fields)
 
@@ -204,19 +204,19 @@ def _unknown(source: YamlSource, path: KeyPath, known: dict[str, Any]) -> None:
     elif path == ("name",) and source.at(("experiment", "name")) is None:
         _move(source, path, ("experiment", key))
     elif not above and key in _OF_RUNS and not (near and isinstance(source.at(path), dict | list)):
-        message = f"{key} stands beside runs, where it is not read"
-        fix = "write it in each run; what all runs share stands in controls"
+        message = f"{key} is next to runs, where it is not read"
+        fix = "write it in each run; controls has the settings that all runs share"
         source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=fix)
     elif near and near[0] not in _UNUSED:
         _misspelt(source, path, near[0], (*above, near[0]))
     elif not above and source.at(("controls",)) is None and _REQUIRED & _held(source.at(path)):
-        message = f"{name} is not a section here; what all runs share stands in controls"
-        source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix="call it controls")
+        message = f"{name} is not a section here; controls has the settings that all runs share"
+        source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix="rename it to controls")
         source.move(path, ("controls",))
-    elif meant := _nearly_a_parameter(key, above):
-        to = _belongs(path, meant) or (*above, meant.name)
+    elif similar := _nearly_a_parameter(key, above):
+        to = _belongs(path, similar) or (*above, similar.name)
         where = ".".join(map(str, to[2:-1] if _is_run(above) else to[:-1]))
-        _misspelt(source, path, meant.name, to, f", in {where}")
+        _misspelt(source, path, similar.name, to, f", in {where}")
     else:
         _not_used(source, path, parameter)
 
@@ -229,16 +229,16 @@ def _misspelt(source: YamlSource, path: KeyPath, meant: str, to: KeyPath, where:
 
 
 def nearest_parameter(key: str) -> Parameter | None:
-    """Return the parameter of runs that a key is nearly called by; None for a key that is a parameter itself."""
+    """Return the parameter of runs with a similar name to a key; None for a key that is a parameter itself."""
     near = None if by_label(key) else nearest_label(key)
-    meant = by_label(near) if near else None
-    return meant if meant is not None and meant.column else None
+    similar = by_label(near) if near else None
+    return similar if similar is not None and similar.column else None
 
 
 def _nearly_a_parameter(key: str, above: KeyPath) -> Parameter | None:
-    """Return the parameter that a key of a run, or of what all runs share, is nearly called by."""
-    meant = nearest_parameter(key) if not above or _is_run(above) or above == ("data", "training") else None
-    return meant if meant is not None and meant.name != "model" else None
+    """Return the parameter with a similar name to a key of a run, or of the settings that all runs share."""
+    similar = nearest_parameter(key) if not above or _is_run(above) or above == ("data", "training") else None
+    return similar if similar is not None and similar.name != "model" else None
 
 
 def _is_run(path: KeyPath) -> bool:
@@ -246,7 +246,7 @@ def _is_run(path: KeyPath) -> bool:
 
 
 def _belongs(path: KeyPath, parameter: Parameter) -> KeyPath | None:
-    """Return where a parameter at a path belongs; None where it may describe something there, or nobody knows."""
+    """Return the right path of a parameter; None if it may be a description where it is, or the path is unclear."""
     above, name = path[:-1], parameter.name
     if not parameter.column or name == "model":
         return None
@@ -260,21 +260,21 @@ def _belongs(path: KeyPath, parameter: Parameter) -> KeyPath | None:
 
 
 def _move(source: YamlSource, path: KeyPath, to: KeyPath) -> None:
-    """Refuse a key that stands where nothing reads it, and read on as if it stood where it belongs."""
+    """Report a key that is not read at its path, and read on as if it were at the right path."""
     run = _is_run(to[:2])
     section = ".".join(map(str, to[2:-1] if run else to[:-1]))
-    beside = f"beside {section}" if path[:-1] == (to[:2] if run else to[:-2]) else f"outside {section}"
+    beside = f"next to {section}" if path[:-1] == (to[:2] if run else to[:-2]) else f"outside {section}"
     also = "" if path[-1] == to[-1] else f", as {to[-1]}"
     if run and to[-1] == "dataset":
-        also = ", or call it dataset_path"
+        also = ", or rename it to dataset_path"
     name = source.name(path)
-    message, fix = f"{name} stands {beside}, where it is not read", f"move it into {section}{also}"
+    message, fix = f"{name} is {beside}, where it is not read", f"move it into {section}{also}"
     source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=fix)
     _read_on(source, path, to)
 
 
 def _read_on(source: YamlSource, path: KeyPath, to: KeyPath) -> None:
-    """Read a key as if it stood where it belongs, making the sections above it."""
+    """Read a key as if it were at the right path, and create the sections above it."""
     for end in range(1, len(to)):
         above = to[:end]
         if isinstance(above[-1], str) and source.at(above) is None and isinstance(source.at(above[:-1]), dict):
@@ -283,7 +283,7 @@ def _read_on(source: YamlSource, path: KeyPath, to: KeyPath) -> None:
 
 
 def _not_used(source: YamlSource, path: KeyPath, parameter: Parameter | None) -> None:
-    """Note a key that changes nothing. Where it holds settings, say where those belong."""
+    """Report a key that changes nothing. If it contains settings, suggest their place."""
     held, name = sorted(_held(source.at(path))), source.name(path)
     value, several = source.at(path), by_plural(str(path[-1]))
     if several is not None and isinstance(value, int | list):
@@ -293,22 +293,22 @@ def _not_used(source: YamlSource, path: KeyPath, parameter: Parameter | None) ->
         return
     if (asked := _asked(source, path, parameter)) is not None:
         message = f"{name} asks for {shown(asked)} where it is not read" if asked else f"{name} is not read here"
-        fix = "write it in controls, or in a run's parameters, if the runs are to have it; else take it out"
+        fix = "move it to controls, or to a run's parameters, if it applies to the runs; else remove it"
         source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=fix)
         return
-    message = f"{name} is not used" + (f", though it holds {', '.join(held)}" if held else "")
-    fix = "nothing, unless it was meant to change the runs"
+    message = f"{name} is not used" + (f", although it contains {', '.join(held)}" if held else "")
+    fix = "no action, unless it should change the runs"
     if parameter is not None and not parameter.column:
-        fix += f": {parameter.name} is the same for all, and claude.local.md gives it"
+        fix += f": {parameter.name} is the same for all runs and belongs in claude.local.md"
     elif path[0] == "output":
-        fix += ": where outputs go stands in claude.local.md"
+        fix += ": the directory for outputs belongs in claude.local.md"
     elif held or parameter is not None:
-        fix += ": then write it in controls, or in a run's parameters"
+        fix += ": then move it to controls, or to a run's parameters"
     source.draft.add("unused-field", message, field=name, line=source.line(path), fix=fix)
 
 
 def _asked(source: YamlSource, path: KeyPath, parameter: Parameter | None) -> str | None:
-    """Return what a key asks for that would make other runs; None where it asks for nothing like it."""
+    """Return the request of a key that would change the runs; None if there is none."""
     value = source.at(path)
     if isinstance(value, list) and value and not any(isinstance(each, dict | list) for each in value):
         value = ", ".join(map(str, value))
@@ -326,24 +326,24 @@ def _asked(source: YamlSource, path: KeyPath, parameter: Parameter | None) -> st
 
 
 def _is_setting(path: KeyPath) -> bool:
-    """Return whether a key stands in a section of its own that is called as one of settings: `lora: {r: 16}`."""
+    """Return whether a key is in a separate section with a name for settings: `lora: {r: 16}`."""
     return len(path) > 1 and bool(set(normalize(str(path[0])).split()) & (WORDS_OF_TRAINING | _OF_SETTINGS))
 
 
 def _held(value: Any) -> set[str]:
-    """Return the parameters of runs that a section holds."""
+    """Return the parameters of runs in a section."""
     found = [by_label(key) for key in value] if isinstance(value, dict) else []
     return {parameter.name for parameter in found if parameter is not None and parameter.column}
 
 
-# What each part must be, and how it is written. `*` is the number of an item.
+# The expected form of each part, and how to write it. `*` is the number of an item.
 _MODEL = "- {name: NAME, path: /path/to/it}"
 _RUN = "- {name: NAME, type: fine-tuned, model: MODEL, parameters: {lora_rank: 8}}"
 _RIGHT: Final = {
     "experiment": ("a mapping with the key name", "experiment: {name: NAME}"),
     "controls": ("a mapping of settings to values", "controls: {epochs: 1, batch_size: 4}"),
-    "models": ("a mapping with the key base: a list of {name, path}", f"below models, base: and below it {_MODEL}"),
-    "models.base": ("a list of {name, path}", f"below base {_MODEL}"),
+    "models": ("a mapping with the key base: a list of {name, path}", f"base: below models, and {_MODEL} below base"),
+    "models.base": ("a list of {name, path}", f"{_MODEL} below base"),
     "models.base.*": ("a mapping with the keys name and path", _MODEL),
     "data": ("a mapping with the key training", "data: {training: {path: /path/to/data.json}}"),
     "data.training": (
@@ -352,18 +352,18 @@ _RIGHT: Final = {
     ),
     "data.training.splits": ("a mapping of each split to its samples", "splits: {train: 800, validation: 100}"),
     "output": ("a mapping with the key wandb_project", "output: {wandb_project: NAME}"),
-    "runs": ("a list of runs", f"below runs {_RUN}"),
+    "runs": ("a list of runs", f"{_RUN} below runs"),
     "runs.*": ("a mapping with the keys name, type and model", _RUN),
     "runs.*.parameters": ("a mapping of parameters to values", "parameters: {lora_rank: 8, lr: 1e-5}"),
-    "runs.*.compute": ("a mapping of what the job asks for", 'compute: {time: "1:00:00", gpus: 1}'),
+    "runs.*.compute": ("a mapping of the job's resources", 'compute: {time: "1:00:00", gpus: 1}'),
 }
-# What is not missing where it is here that something cannot be read.
+# Fields that are not reported as missing if a part of theirs cannot be read.
 _FIELDS: Final = {"experiment": "experiment_name", "data": "dataset", "runs": "runs"}
 _SCALARS: Final = {"string_type": "text", "int": "a whole number"}
 
 
 def check_shape(source: YamlSource, form: type[Form] = SummaryForm, path: KeyPath = ()) -> None:
-    """Note every key and every shape that the form does not have, from the top."""
+    """Report each key and shape that does not fit the form, from the top."""
     _check_keys(source, form, path)
     for key, field in form.model_fields.items():
         place = (*path, key)
@@ -379,7 +379,7 @@ def check_shape(source: YamlSource, form: type[Form] = SummaryForm, path: KeyPat
 
 
 def _wanted(annotation: Any) -> tuple[type[Form] | None, type | None]:
-    """Return the form that a field holds, and whether it is a list or a mapping."""
+    """Return the form of a field's content, and whether it is a list or a mapping."""
     if isinstance(annotation, type) and issubclass(annotation, Form):
         return annotation, dict
     origin = get_origin(annotation)
@@ -390,7 +390,7 @@ def _wanted(annotation: Any) -> tuple[type[Form] | None, type | None]:
 
 
 def _put_right(source: YamlSource, path: KeyPath, below: type[Form] | None, shape: type) -> None:
-    """Refuse what is no list or no mapping; read on what can be meant by it, and nothing where that is unclear."""
+    """Report a part that is not the expected list or mapping; read on if its meaning is clear, else skip it."""
     value = source.at(path)
     if isinstance(value, shape):
         return
@@ -411,12 +411,12 @@ def _put_right(source: YamlSource, path: KeyPath, below: type[Form] | None, shap
                 source.put((*path, key), one, (*origin, i, key))
     else:
         source.at(path[:-1])[path[-1]] = None
-        # Parameters that a run may have given are not missing either.
+        # Parameters that the run may give are not reported as missing.
         source.unread.add("controls" if path[-1] == "parameters" else str(path[0]))
 
 
 def _items_of_mapping(source: YamlSource, path: KeyPath, value: dict[str, Any], below: type[Form] | None) -> None:
-    """Read a mapping where a list belongs: one item without its dash, or items by their names."""
+    """Read a mapping instead of a list: one item without its dash, or items by their names."""
     origin, items = source.origin(path), list[Any]()
     source.put(path, items, origin)
     if below and any(key in below.model_fields for key in value):
@@ -427,18 +427,18 @@ def _items_of_mapping(source: YamlSource, path: KeyPath, value: dict[str, Any], 
         source.moved |= {(*path, i): (*origin, name), (*path, i, "name"): (*origin, name)}
         if path == ("models", "base") and not isinstance(item, dict):
             source.moved[(*path, i, "path")] = (*origin, name)
-            item = {"path": item}  # noqa: PLW2901 - the item as it is meant
+            item = {"path": item}  # noqa: PLW2901 - the intended item
         items.append({"name": name, **(item if isinstance(item, dict) else {})})
 
 
 def _is_dashed(value: list[Any]) -> bool:
-    """Return whether a list holds mappings that together are one: each key with a dash before it."""
+    """Return whether a list is a mapping with a dash before each key."""
     keys = [key for item in value if isinstance(item, dict) for key in item]
     return bool(keys) and len(keys) == len(set(keys)) and all(isinstance(item, dict) for item in value)
 
 
 def check_values(source: YamlSource) -> None:
-    """Note the values that are not what the form holds, once each; what is missing is noted where it is used."""
+    """Report each value that does not fit the form; missing values are reported where they are used."""
     try:
         SummaryForm.model_validate(source.data)
     except ValidationError as error:
@@ -454,14 +454,14 @@ def _value_problem(source: YamlSource, path: KeyPath, kind: str, found: Any) -> 
         message = f"{source.name(path[:-1])} has no name"
         source.draft.add("missing-field", message, field=name, line=line, fix="add name: NAME")
         source.unread.add(str(path[0]))
-    elif found is not None and kind != "missing" and path[-1] != "type":  # those are noted where they are used
+    elif found is not None and kind != "missing" and path[-1] != "type":  # reported where they are used
         described = source.described(path)
-        what = next((what for start, what in _SCALARS.items() if kind.startswith(start)), "what the form holds")
+        what = next((what for start, what in _SCALARS.items() if kind.startswith(start)), "a value of the form")
         is_text = kind == "string_type" and not isinstance(found, dict | list)
-        reads = f", which YAML reads as {shown(found)}" if is_text and shown(found) != described else ""
+        read_as = f", which YAML reads as {shown(found)}" if is_text and shown(found) != described else ""
         fix = f'write "{described}", in quotes' if is_text else f"write {what}"
         field = "dataset" if path == ("data", "training", "path") else name
-        message = f"{name} is {described}{reads}; it must be {what}"
+        message = f"{name} is {described}{read_as}; it must be {what}"
         source.draft.add("invalid-value", message, field=field, line=line, fix=fix)
         if path[0] == "models":
             source.unread.add("models")

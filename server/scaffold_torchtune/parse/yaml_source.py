@@ -1,12 +1,12 @@
-"""YAML that gives settings, with the place of everything in it: a summary, a plain template, other trainers' files.
+"""YAML documents with the places of their values: a summary, a plain template, configurations of other trainers.
 
-What is refused for its shape or its key is put where it was meant to be, so that the rest of a summary is read on as it
-would be once that is mended, and one answer names every problem without naming what follows from another. The values of
-a plain template of setup_finetune.yaml count where the experiment's documents say nothing; they are typed by their
-parameter, as those of a summary are.
+A part with a wrong shape or key is moved to its probable place. The rest of a summary is then read as if the part were
+correct, so that all problems are reported at once, without their consequences. The values of a plain template of
+setup_finetune.yaml are used for settings that no document of the experiment gives, and typed by their parameter like
+those of a summary.
 
-The configuration of another trainer in the place of a summary is known by keys that its tool alone reads. What it says
-of a run goes into the line of `new` that makes a summary.
+The configuration of another trainer instead of a summary is recognized by keys that only its tool reads. Its values are
+used in the command of `new` that creates a summary.
 """
 
 import math
@@ -31,9 +31,9 @@ from scaffold_torchtune.torchtune_facts import find_model, model_by_spelling
 
 @dataclass
 class YamlSource:
-    """The document, and what was put elsewhere (`moved`: where it is now, to where it stands in the document).
+    """The document, with the parts that were moved (`moved`: from the path now to the path in the document).
 
-    `reported` are the places whose problem was named; `unread` are the sections of which nobody knows what they hold.
+    `reported` are the places with reported problems; `unread` are the sections with unknown content.
     """
 
     document: YamlDocument
@@ -44,14 +44,14 @@ class YamlSource:
     unread: set[str] = field(default_factory=set)
 
     def origin(self, path: KeyPath) -> KeyPath:
-        """Return where the document has what is at a path now."""
+        """Return the path in the document of the value that is at a path now."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.moved:
                 return (*self.moved[path[:end]], *path[end:])
         return path
 
     def name(self, path: KeyPath) -> str:
-        """Return a place as messages name it."""
+        """Return the name of a place in messages."""
         return escape(".".join(map(str, self.origin(path))))
 
     def line(self, path: KeyPath) -> int:
@@ -59,11 +59,11 @@ class YamlSource:
         return self.document.line(self.origin(path)) or 1
 
     def plain(self, path: KeyPath) -> str | None:
-        """Return an unquoted scalar as it is written."""
+        """Return an unquoted scalar as written."""
         return self.document.plain.get(self.origin(path))
 
     def at(self, path: KeyPath) -> Any:
-        """Return what lies at a path, or None."""
+        """Return the value at a path, or None."""
         found: Any = self.data
         for part in path:
             if isinstance(found, list) and isinstance(part, int):
@@ -73,26 +73,26 @@ class YamlSource:
         return found
 
     def mapping(self, path: KeyPath) -> Mapping[str, Any]:
-        """Return the mapping at a path, empty where there is none."""
+        """Return the mapping at a path, or an empty one."""
         found = self.at(path)
         return found if isinstance(found, dict) else {}
 
     def items(self, path: KeyPath) -> list[Any]:
-        """Return the list at a path, empty where there is none."""
+        """Return the list at a path, or an empty one."""
         found = self.at(path)
         return found if isinstance(found, list) else []
 
     def has(self, path: KeyPath) -> bool:
-        """Return whether a key stands there, be it with null."""
+        """Return whether a key exists, even with null."""
         return path[-1] in self.mapping(path[:-1])
 
     def put(self, path: KeyPath, value: Any, origin: KeyPath) -> None:
-        """Put a value at a path; `origin` is where the document has it."""
+        """Put a value at a path; `origin` is its path in the document."""
         self.moved[path] = origin
         self.at(path[:-1])[path[-1]] = value
 
     def move(self, old: KeyPath, new: KeyPath) -> None:
-        """Read what is at `old` as if it were at `new`, unless something is there already."""
+        """Move the value at `old` to `new`, unless that has a value."""
         above = self.at(new[:-1])
         if isinstance(above, dict) and new[-1] not in above:
             value, origin = self.at(old), self.origin(old)
@@ -100,7 +100,7 @@ class YamlSource:
             self.put(new, value, origin)
 
     def described(self, path: KeyPath) -> str:
-        """Return what stands at a path, as messages say it."""
+        """Return a description of the value at a path, for messages."""
         value, plain = self.at(path), self.plain(path)
         if isinstance(value, dict | list):
             return "a list" if isinstance(value, list) else "a mapping"
@@ -109,7 +109,7 @@ class YamlSource:
         return shown(value) if isinstance(value, str) or plain is None else escape(plain)
 
     def sections(self) -> dict[str, int]:
-        """Return the line of every key and item by its name."""
+        """Return the line of each key and item by its name."""
         lines = {".".join(map(str, path)): line for path, line in self.document.lines.items()}
         return lines | {".".join(map(str, path)): self.line(path) for path in self.moved}
 
@@ -120,9 +120,9 @@ _TEXT_KINDS = frozenset(
 
 
 def field_at(source: YamlSource, path: KeyPath, by_key: str | None = None) -> SourceText | None:
-    """Return the scalar at a path as it is written; None where there is none or it is null.
+    """Return the scalar at a path as written; None if it is missing or null.
 
-    `by_key` is the parameter that it is of: text that YAML reads as something else is refused there.
+    `by_key` is its parameter: text that YAML reads as another type is then reported.
     """
     value = source.at(path)
     if value is None:
@@ -147,40 +147,40 @@ def field_at(source: YamlSource, path: KeyPath, by_key: str | None = None) -> So
 
 
 def _joined(source: YamlSource, path: KeyPath, items: list[Any], key: str | None) -> str:
-    """Return a list of texts by commas, where the parameter is one that YAML may give as a list; else nothing."""
+    """Return a list of texts joined by commas if the parameter may be a list in YAML, else an empty string."""
     parameter = by_label(key or "")
     is_list = parameter is not None and parameter.kind in LISTS and all(isinstance(item, str | int) for item in items)
     return ",".join(source.plain((*path, i)) or str(item) for i, item in enumerate(items)) if is_list else ""
 
 
 def _not_single(source: YamlSource, path: KeyPath, value: dict[str, Any] | list[Any], key: str) -> None:
-    """Note a mapping or a list where one value belongs."""
+    """Report a mapping or a list instead of a single value."""
     items = value if isinstance(value, list) else []
     choices = [escape(str(item)) for item in items if isinstance(item, str | int | float)]
     name, parameter = source.name(path), by_label(key)
     if len(choices) != len(items) or len(choices) <= 1:
         code, message = "invalid-value", f"{name} is {source.described(path)}, not a single value"
-        fix = "give it one value"
+        fix = "write a single value"
     else:
         code, message = "ambiguous", f"{name} gives {len(choices)} values: {', '.join(choices)}"
         fix = f"keep one of them: {' or '.join(choices)}"
         if path[0] == "runs":
-            fix += "; a run has one value, so give each a run of its own"
+            fix += "; a run has one value, so give each value its own run"
         elif parameter is not None and parameter.column:
-            fix += "; where it differs by run, write it in each run's parameters"
+            fix += "; if it differs by run, write it into each run's parameters"
     source.draft.add(code, message, field=key or name, line=source.line(path), fix=fix)
     source.reported.add(path)
 
 
 MAX_KEYS: Final = 500
-"""Keys of a template: setup_finetune takes about a hundred."""
+"""The maximum number of keys of a template; setup_finetune has about a hundred."""
 
 _ALSO: Final = ("warmup_ratio", "effective_batch_size", "nodes")
-"""What is no key of setup_finetune.yaml, and may stand in a template all the same."""
+"""Keys that a template may have, although setup_finetune.yaml does not."""
 
 
 def read_template(text: str, file: str) -> TemplateDraft:
-    """Read a template. What is null, empty or left open (`<placeholder>`) is absent."""
+    """Read a template. Null, empty values and placeholders (`<placeholder>`) are missing values."""
     draft = TemplateDraft()
     try:
         document = read_yaml(text)
@@ -202,9 +202,9 @@ def read_template(text: str, file: str) -> TemplateDraft:
 
 
 def _unreadable(draft: TemplateDraft, text: str, file: str, what: str, line: int | None) -> TemplateDraft:
-    fix = "correct the YAML, one `key: value` a line"
+    fix = "correct the YAML, with one `key: value` on each line"
     if any(mark in text for mark in ("{{", "{%", "{#")):
-        fix += "; if it is a Jinja2 template, let its name end in .j2"
+        fix += "; if it is a Jinja2 template, rename it to end in .j2"
     message = f"the template {escape(what)}"
     draft.problems.append(finding("template-error", message, field="template", file=file, line=line, fix=fix))
     draft.readable = False
@@ -212,7 +212,7 @@ def _unreadable(draft: TemplateDraft, text: str, file: str, what: str, line: int
 
 
 def _known(draft: TemplateDraft, parameter: Parameter, source: YamlSource, place: models.Source) -> None:
-    """Take a key of setup_finetune.yaml: its value in its type, or as it is written, with what is wrong with it."""
+    """Add a key of setup_finetune.yaml with its typed value, or with its text and its problem."""
     key, problems = parameter.name, source.draft.findings
     before = len(problems)
     text = field_at(source, (key,), key)
@@ -226,7 +226,7 @@ def _known(draft: TemplateDraft, parameter: Parameter, source: YamlSource, place
         except NotTyped as problem:
             draft.settings[key] = Setting(value=text.text, source=place)
             draft.doubtful[key] = not_typed(parameter, text, problem, key, place.file, "")
-    if parameter.scope == "experiment":  # it is the experiment's own; a template has that of another, as an example
+    if parameter.scope == "experiment":  # specific to an experiment; a template has the value of another one
         draft.doubtful.pop(key, None)
 
 
@@ -237,7 +237,7 @@ def _is_open(parameter: Parameter, text: SourceText) -> bool:
 
 
 def _other(draft: TemplateDraft, key: str, value: Any, place: models.Source) -> None:
-    """Take a key that only an external script can know: one value, as YAML has it."""
+    """Add a key that only an external script can know, with its value in YAML."""
     allowed = None
     if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
         allowed = "one plain value: text, a number, true or false"
@@ -249,15 +249,15 @@ def _other(draft: TemplateDraft, key: str, value: Any, place: models.Source) -> 
     if allowed is None:
         draft.others[key] = Setting(value=value, source=place)
         return
-    name, message = escape(key), f"the template gives {escape(key)} a value that it cannot have; allowed is {allowed}"
-    fix = f"write {allowed}, or take the line out"
+    name, message = escape(key), f"the value of {escape(key)} in the template is not {allowed}"
+    fix = f"write {allowed}, or remove the line"
     draft.problems.append(
         finding("invalid-value", message, field=name, expected=allowed, actual=escape(str(value)), at=place, fix=fix)
     )
 
 
 class _Tool(NamedTuple):
-    """What a file is, and the keys that show it: all of `needs`, and so many of `some`."""
+    """A kind of file, and the keys that identify it: all of `needs`, and at least `least` of `some`."""
 
     what: str
     needs: frozenset[str]
@@ -269,10 +269,10 @@ def _tool(what: str, needs: str = "", some: str = "", least: int = 0) -> _Tool:
     return _Tool(what, frozenset(needs.split()), frozenset(some.split()), least)
 
 
-# Read from each tool's documentation and examples. The first that fits is meant.
+# From each tool's documentation and examples. The first that fits is used.
 _TOOLS: Final = (
     _tool(
-        "a setup_finetune.yaml, which is written for each run",
+        "a setup_finetune.yaml, which is generated for each run",
         some="my_wandb_project my_wandb_run_name torchtune_model_name input_dir_base dataset_label dataset_ext",
         least=3,
     ),
@@ -307,7 +307,7 @@ _TOOLS: Final = (
 _OURS: Final = frozenset({"experiment", "runs", "controls"})
 _COMPONENT: Final = "_component_"
 
-# Where configurations have what `new` takes; the last part is the key.
+# The places in configurations of values for options of `new`; the last part is the key.
 _SAYS: Final[dict[str, tuple[str, ...]]] = {
     "model": (
         "base_model", "model_name_or_path", "base_model_name_or_path", "checkpointer.checkpoint_dir", "checkpoint_dir",
@@ -323,14 +323,14 @@ _SAYS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def note_foreign(data: object, draft: SummaryDraft) -> bool:
-    """Note that a summary is a configuration of another tool, as which nothing else of it is read; return whether."""
+    """Return whether a summary is a configuration of another tool; if so, report that and read nothing else."""
     what = _recognized(data) if isinstance(data, dict) else None
     if what is None or not isinstance(data, dict):
         return False
     message = f"{draft.file} is {what}, not an experiment summary"
     command = shlex.join(["scaffold-torchtune", "new", "DIR", *_options(data)])
     fix = (
-        "write a summary with a table of runs; this line makes one from what the file says of a run, and names the"
+        "write a summary with a table of runs; this command creates one from the values of this file, and names the"
         f" options that it still needs: {command}"
     )
     draft.findings.clear()
@@ -341,7 +341,7 @@ def note_foreign(data: object, draft: SummaryDraft) -> bool:
 
 
 def foreign_data(text: str) -> object:
-    """Return what a text is as YAML or JSON; None where it is neither."""
+    """Return the data of a text in YAML or JSON; None if it is neither."""
     try:
         return read_yaml(text).data
     except YamlError:
@@ -352,14 +352,14 @@ def _recognized(data: Mapping[str, Any]) -> str | None:
     if _OURS & data.keys():
         return None
     if any(isinstance(part, dict) and _COMPONENT in part for part in data.values()):
-        return "a configuration of torchtune, which is written for each run"
+        return "a configuration of torchtune, which is generated for each run"
     keys = {str(key).removeprefix("--").replace("-", "_") for key in data}
     fits = (tool for tool in _TOOLS if tool.needs <= keys and len(tool.some & keys) >= tool.least)
     return next((tool.what for tool in fits), None)
 
 
 def _options(data: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the options of `new` for what a configuration says of a run, as far as it can be planned."""
+    """Yield the options of `new` for the supported values of a configuration."""
     for name, places in _SAYS.items():
         option = PARAMETERS[name].option
         value = next((value for place in places if (value := _value(name, _at(data, place))) is not None), None)
@@ -377,7 +377,7 @@ def _at(data: Any, place: str) -> object:
 
 
 def _value(name: str, found: object) -> str | None:
-    """Return a value as `new` takes it; None where it is not plainly one."""
+    """Return a value in the form for `new`; None if it is not clearly a value."""
     if isinstance(found, bool) or not isinstance(found, str | int | float):
         return None
     text = kinds.shortest_number(found) if isinstance(found, float) else str(found)

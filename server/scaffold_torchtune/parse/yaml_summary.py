@@ -1,7 +1,7 @@
-"""Reader of experiment_summary.yaml, into a `SummaryDraft`.
+"""Reader of experiment_summary.yaml, as a `SummaryDraft`.
 
-Values are taken as they are written and typed later by their parameter, like the cells of a Markdown table: what YAML
-makes of `1e-5` or `1:30:00` does not matter. Text that YAML reads as something else (`no`, `012`) is refused.
+Values are read as written and typed later by their parameter, like the cells of a Markdown table, regardless of YAML's
+own types for `1e-5` or `1:30:00`. Text that YAML reads as another type (`no`, `012`) is a problem.
 """
 
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from scaffold_torchtune.findings import escape, shown
 from scaffold_torchtune.parse import compound, notations, yaml_form, yaml_source
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.parse.marked_rows import mark_of, not_struck
+from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED
 from scaffold_torchtune.parse.yaml_source import YamlSource, field_at
 from scaffold_torchtune.settings.parameters import (
     PARAMETERS,
@@ -27,18 +28,18 @@ _TRAINING: KeyPath = ("data", "training")
 
 
 def read_yaml_summary(text: str, file: str) -> SummaryDraft:
-    """Read a summary in the YAML form. Problems of its form are noted in the draft."""
+    """Read a summary in the YAML form. Problems of its form are reported in the draft."""
     draft = SummaryDraft(file, text=text)
     try:
         document = read_yaml(text)
     except YamlError as error:
-        message = f"the file is not YAML that can be read: {escape(error.message)}"
+        message = f"the file is not valid YAML: {escape(error.message)}"
         draft.add("invalid-value", message, line=error.line, fix="correct the YAML at this line")
         draft.readable = False
         return draft
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):
-        fix = "write sections: experiment, runs"
+        fix = "write it as a mapping with the sections experiment and runs"
         draft.add("invalid-value", "the file is not a mapping of sections", line=1, fix=fix)
         draft.readable = False
         return draft
@@ -58,7 +59,7 @@ def read_yaml_summary(text: str, file: str) -> SummaryDraft:
 
 
 def _general(source: YamlSource) -> None:
-    """Read all but the runs and the data."""
+    """Read everything except the runs and the data."""
     draft = source.draft
     draft.name = field_at(source, ("experiment", "name"), "experiment_name")
     if isinstance(source.at(("experiment", "dir")), str):
@@ -91,7 +92,7 @@ def _levels(source: YamlSource, key: str) -> None:
         source.draft.levels.append((parameter.name, levels))
     elif several := by_plural(str(key)):
         source.draft.unread_lines.append(UnreadLine(several.name, levels, str(key), plural=True))
-    elif normalize(str(key)) in NOT_PLANNED:  # what every run is has no levels
+    elif normalize(str(key)) in NOT_PLANNED:  # a property of every run has no levels
         source.draft.configuration.append((str(key), levels))
 
 
@@ -107,7 +108,7 @@ def _found(source: YamlSource, path: KeyPath) -> list[SourceText]:
 
 
 def _data(source: YamlSource) -> None:
-    """Read the data set: path and splits; label and format, which must be those of the path; settings it gives."""
+    """Read the data set: path and splits; label and format, which must agree with the path; and settings."""
     draft = source.draft
     draft.datasets = _found(source, (*_TRAINING, "path"))
     splits = source.mapping((*_TRAINING, "splits"))
@@ -121,7 +122,7 @@ def _data(source: YamlSource) -> None:
 
 
 def _runs(source: YamlSource) -> None:
-    """Fill the draft's columns and rows. Problems are noted."""
+    """Fill the draft's columns and rows; report problems."""
     columns: dict[str, int] = {}
     lines: dict[str, int] = {}
     unknown: set[str] = set()
@@ -138,14 +139,14 @@ def _runs(source: YamlSource) -> None:
             notes = tuple(_notes(source, ("runs", i), ("runs", i, "parameters"), ("runs", i, "compute")))
             source.draft.rows.append(RowDraft(cells, source.line(("runs", i)), mark=mark, name=name, notes=notes))
     if columns:
-        for key in ("type", "model"):  # where no run says it, each lacks it
+        for key in ("type", "model"):  # missing in every run if none has it
             columns.setdefault(key, len(columns))
     whole = source.line(("runs",))
     source.draft.columns = [SourceText(key, lines.get(key, whole), "runs") for key in columns]
 
 
 def _notes(source: YamlSource, *sections: KeyPath) -> Iterator[SourceText]:
-    """Yield the remarks of sections: texts under keys that are there for people."""
+    """Yield the remarks of sections: texts under keys for people."""
     for path in sections:
         for key, value in source.mapping(path).items():
             texts = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
@@ -157,7 +158,7 @@ _A_SENTENCE = 4  # words
 
 
 def _sentences(source: YamlSource, *sections: KeyPath) -> Iterator[SourceText]:
-    """Yield texts of several words under keys of no meaning: `design: We train ...`."""
+    """Yield texts of several words under unknown keys: `design: We train ...`."""
     for path in sections:
         for key, value in source.mapping(path).items():
             words = normalize(str(key))
@@ -168,15 +169,15 @@ def _sentences(source: YamlSource, *sections: KeyPath) -> Iterator[SourceText]:
 
 
 def _mark(source: YamlSource, i: int) -> tuple[str, str]:
-    """Return how a run is marked as not to be run, and the text of its name."""
-    said = {**source.mapping(("runs", i, "parameters")), **source.mapping(("runs", i))}
-    texts = {str(key): str(value) for key, value in said.items() if isinstance(value, str | bool)}
+    """Return the mark of a run that is not to be run, and the text of its name."""
+    given = {**source.mapping(("runs", i, "parameters")), **source.mapping(("runs", i))}
+    texts = {str(key): str(value) for key, value in given.items() if isinstance(value, str | bool)}
     name, model = texts.get("name", ""), texts.get("model", "")
     return mark_of(texts.items(), name=name, model=model), name
 
 
 def _keys(source: YamlSource, i: int, unknown: set[str]) -> dict[str, KeyPath]:
-    """Return the place of everything that a run says, by its one name. What is given twice is refused."""
+    """Return the path of each value of a run, by the name of its column; report a value that is given twice."""
     run: KeyPath = ("runs", i)
     found: list[tuple[str, KeyPath]] = [(key, (*run, key)) for key in ("name", "type", "model")]
     for key in source.mapping((*run, "parameters")):
@@ -193,7 +194,7 @@ def _keys(source: YamlSource, i: int, unknown: set[str]) -> dict[str, KeyPath]:
         first = keys.get(name)
         if first is None or (source.at(first) is None and source.at(path) is not None):
             keys[name] = path
-        # Two names of one parameter are refused as two columns of a table are; one value in two places is one.
+        # Two names of a parameter are a problem, as two columns are; the same value in two places is not.
         elif source.at(path) is not None and (path[:-1] == first[:-1] or source.at(path) != source.at(first)):
             second = f"{source.name(path)} (line {source.line(path)})"
             message = f"{name} is given twice in one run: {source.name(first)} (line {source.line(first)}) and {second}"
@@ -202,7 +203,7 @@ def _keys(source: YamlSource, i: int, unknown: set[str]) -> dict[str, KeyPath]:
 
 
 def _column(source: YamlSource, path: KeyPath, unknown: set[str]) -> str | None:
-    """Return what a key of a run's `parameters` is called as a column. An unknown one is noted of the first run."""
+    """Return the name of a key of a run's `parameters` as a column; report an unknown one in the first run."""
     key = str(path[-1])
     found = by_label(key)
     if compound.has_words_of_its_own(key) or normalize(key) in NOT_PLANNED or compound.parameter_of(key) != found:
@@ -212,43 +213,43 @@ def _column(source: YamlSource, path: KeyPath, unknown: set[str]) -> str | None:
     if found is None and notations.speaks_of_method(str(source.at(path))):
         return "method"
     if asked := compound.asked_of(key, str(source.at(path))):
-        what = f"asks for {shown(asked)}, which is not scaffolded"
+        what = f"asks for {shown(asked)}, which is not supported"
         message = f"{source.name(path)} {what}"
-        fix = "take it out if the runs do without it; else do not scaffold this experiment with this tool"
+        fix = REMOVE_UNSUPPORTED
         source.draft.add("unsupported-setting", message, field=key, line=source.line(path), fix=fix)
         return None
-    meant = None if by_plural(key) else yaml_form.nearest_parameter(key)
+    similar = None if by_plural(key) else yaml_form.nearest_parameter(key)
     if key not in unknown:
         unknown.add(key)
-        _unknown(source, path, found, meant)
-    return meant.name if meant else None
+        _unknown(source, path, found, similar)
+    return similar.name if similar else None
 
 
-def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, meant: Parameter | None) -> None:
+def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, similar: Parameter | None) -> None:
     key, name = escape(str(path[-1])), source.name(path)
     code, message = "unused-field", f"{name} is not a parameter of a run"
-    fix = "nothing, unless it was meant to change the runs: see the settings in workflows/labels.md"
-    if meant is not None:
-        code, fix = "misspelt-field", f"write {meant.name!r}"
-        message = f"{name} is not a parameter; did you mean {meant.name!r}?"
+    fix = "no action, unless it should change the runs: see the settings in workflows/labels.md"
+    if similar is not None:
+        code, fix = "misspelt-field", f"write {similar.name!r}"
+        message = f"{name} is not a parameter; did you mean {similar.name!r}?"
     elif by_plural(str(path[-1])) is not None and source.at(path) != 1:
-        code, fix = "misspelt-field", "give each run an item of its own, with the one value that it has, such as seed"
-        message = f"{name} stands for several runs in one"
+        code, fix = "misspelt-field", "give each run its own item, with its single value, such as seed"
+        message = f"{name} means several runs in one entry"
     elif isinstance(source.at(path), dict | list):
-        code, fix = "invalid-value", "write each setting in parameters itself, with one value"
+        code, fix = "invalid-value", "write each setting directly into parameters, with one value"
         message = f"{name} is {source.described(path)}, and not a parameter of a run"
-        source.unread.add("controls")  # nobody knows whether it holds what all runs need
+        source.unread.add("controls")  # it may contain settings that all runs need
     elif found is None and WORDS_OF_TRAINING & set(normalize(key).split()):
         code = "misspelt-field"
-        message = f"{name} is about the run, but is no parameter that can be planned"
+        message = f"{name} is about the run, but is not a supported parameter"
     elif found is not None:
         code = "misspelt-field" if found.name in compound.NOT_BY_RUN else code
-        fix = "take it out, or write it in claude.local.md: it is the same for all runs"
+        fix = "remove it, or move it to claude.local.md, because it is the same for all runs"
     source.draft.add(code, message, field=key or name, line=source.line(path), fix=fix)
 
 
 def _cell(source: YamlSource, key: str, path: KeyPath) -> SourceText | None:
-    """Return what a run gives for a parameter. Free text that is null says that there is none."""
+    """Return a run's text for a parameter. A null for free text means an empty text."""
     if source.at(path) is not None:
         return field_at(source, path, key)
     name, line = source.name(path), source.line(path)
@@ -259,18 +260,18 @@ def _cell(source: YamlSource, key: str, path: KeyPath) -> SourceText | None:
     shared = next((path for path in prompts if source.at(path) is not None), None)
     if key == "prompt" and is_trained and shared:
         message = (
-            f"{name} is null, where {source.name(shared)} (line {source.line(shared)}) gives one,"
-            " and no run is trained without a prompt"
+            f"{name} is null, but {source.name(shared)} (line {source.line(shared)}) gives one,"
+            " and a run cannot be trained without a prompt"
         )
-        fix = 'write the run\'s own prompt ("{input}" is the input alone), or take the line out for the shared one'
+        fix = 'write the run\'s own prompt ("{input}" is only the input), or remove the line to use the shared one'
         source.draft.add("ambiguous", message, field=key, line=line, fix=fix)
     return None
 
 
 def _stand_in(source: YamlSource) -> None:
-    """Let nothing be called missing of a section of which nobody knows what it holds.
+    """Add stand-ins for the values of a section with unknown content, so that they are not reported as missing.
 
-    The document is refused for that section, so what stands in for it here is never planned.
+    The document is refused because of that section, so the stand-ins are never planned.
     """
     draft, unread = source.draft, source.unread
     if "controls" in unread:

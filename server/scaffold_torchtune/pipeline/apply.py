@@ -1,6 +1,6 @@
-"""What render and setup have to do, and the writing half of render, under the experiment's lock.
+"""The pending work of render and setup, and the writing half of render, under the experiment's lock.
 
-What a person edited is never overwritten unasked.
+A file that a person edited is never overwritten unasked.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,14 +32,14 @@ from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, RUN_
 
 @contextmanager
 def writing(tree: Tree) -> Iterator[None]:
-    """Make the state directories, hold the lock, and complete what a call that was killed was about to log.
+    """Create the state directories, hold the lock, and complete the log entries of a call that was killed.
 
     Raises:
-        Refused: another scaffold is at work; or what lies where the log belongs is no plain file.
+        Refused: another scaffold is at work, or the log is not a plain file.
     """
     if tree.kind(layout.LOG) not in {None, "file"}:
-        message = f"{layout.LOG} is a link, or not the plain file that it should be"
-        fix = "look at what lies there; remove or rename it"
+        message = f"{layout.LOG} is not a plain file"
+        fix = f"check {layout.LOG}; remove or rename it"
         raise refuse("unsafe-path", message, file=layout.LOG, fix=fix)
     tree.prepare()
     with tree.locked():
@@ -48,7 +48,7 @@ def writing(tree: Tree) -> Iterator[None]:
 
 
 def clear_leftovers(tree: Tree) -> None:
-    """Remove the lock that a killed scaffold left, and what it left in staging, where nothing else is to be done."""
+    """Remove the lock and the staging files of a killed scaffold if there is no other work to do."""
     with suppress(Refused):
         if isinstance(tree.look_at_lock(), locking.Leftover):
             with writing(tree):
@@ -56,13 +56,13 @@ def clear_leftovers(tree: Tree) -> None:
 
 
 def _edited(path: str, what: str, again: str = "repeat the step") -> Finding:
-    """Return a problem for a file that is not as we wrote it. `again` is what replaces it."""
+    """Return a problem for a file that was edited. `again` is the step that replaces it."""
     fix = f"move it away to keep it, or {again} with --overwrite (overwrite: true) to replace it"
     return finding("edited-output", f"it {what}", file=path, fix=fix)
 
 
 def left_over(tree: Tree, plan: Plan) -> list[Finding]:
-    """Return a finding for all runs that are not planned any more and still have finetune.slurm: they were started."""
+    """Return a finding for all runs that are no longer planned and still have finetune.slurm: they were started."""
     planned = {run.directory for run in plan.runs}
     found = [
         escape(name)
@@ -74,15 +74,15 @@ def left_over(tree: Tree, plan: Plan) -> list[Finding]:
     message = (
         f"{few(found, _LISTED)} {'is' if len(found) == 1 else 'are'} no longer in the table of runs; the files stay"
     )
-    fix = "no action if intended; put the row back of what is to be part of the experiment"
+    fix = "no action if intended; put the row back if the run is part of the experiment"
     return [finding("left-over-run", message, field="runs", actual=found[0], file=found[0], fix=fix)]
 
 
 def _in_columns(prepared: Prepared, started: Sequence[RunChange]) -> Advice | None:
-    """Return the lines of the runs with what started ones were started with, where all runs shared it until now."""
+    """Return the table with a column for each value that differs in started runs, if all runs shared it until now."""
     experiment, was = prepared.parsed.experiment, {one.directory: one for one in started}
     names = list(dict.fromkeys(field.field for one in started for field in one.fields))
-    lost = any(field.old is None for one in started for field in one.fields)  # an empty cell has what all share
+    lost = any(field.old is None for one in started for field in one.fields)  # an empty cell means the shared value
     new = [name for name in names if name in PARAMETERS and PARAMETERS[name].column and name not in experiment.columns]
     if lost or new != names or len(prepared.plan.runs) > _MOST_ROWS:
         return None
@@ -100,7 +100,7 @@ def _question(prepared: Prepared, started: Sequence[RunChange]) -> Question:
 
 
 def asked_first(prepared: Prepared, request: Request) -> tuple[Question, ...]:
-    """Return what the user is to be asked before anything of a plan is scaffolded."""
+    """Return the questions for the user that must be answered before the plan is scaffolded."""
     says = decisions(request, [each.directory for each in prepared.changes])
     started = [each for each in prepared.changes if each.kind == "changed" and each.is_started]
     unsaid = [each for each in started if says(each.directory) is None]
@@ -108,12 +108,12 @@ def asked_first(prepared: Prepared, request: Request) -> tuple[Question, ...]:
 
 
 def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Rendered]:
-    """Return the runs whose setup_finetune.yaml is not yet as planned.
+    """Return the runs whose setup_finetune.yaml must be written.
 
     Raises:
-        Refused: the directory is a copy of another experiment; a started run would change, and nobody said that it is
-            to be replaced, or it cannot be; or a file in the way was edited, or is not ours, and `overwrite` is false;
-            names all of them.
+        Refused: the directory is a copy of another experiment; a started run would change, and the user did not choose
+            to replace it, or it cannot be replaced; or a file was edited, or not generated by this tool, and
+            `overwrite` is false. Names all such runs and files.
     """
     names = [each.directory for each in prepared.changes]
     if problems := copied(prepared.previous, prepared.directory, names):
@@ -137,24 +137,24 @@ def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Re
             continue
         pending.append(one)
         problems += [_edited(f"{directory}/{name}", _CHANGED) for name in _foreign(tree, prepared, one, record)]
-    again = [one.run for one in pending if one.run.directory in unchanged]  # somebody changed or removed its file
+    again = [one.run for one in pending if one.run.directory in unchanged]  # its file was edited or removed
     if started := started_setups(tree, prepared.plan, again, request):
-        raise Refused("files of started runs would be written anew", started)
+        raise Refused("files of started runs would be regenerated", started)
     if pending and (blocked := history_in_the_way(tree, [one.run.directory for one in pending])):
-        raise Refused("earlier files could not be kept", blocked)
+        raise Refused("earlier files cannot be kept", blocked)
     if problems and not request.overwrite:
-        raise Refused("files would be overwritten that scaffold-torchtune did not write as they are", problems)
+        raise Refused("files that were edited, or not generated by this tool, would be overwritten", problems)
     return pending
 
 
 _LISTED = 4
-_MOST_ROWS = 60  # of a table that is shown with more columns
-_LONGEST = 255  # of a file's name
-_CHANGED = "was changed since it was written, or is not ours"
+_MOST_ROWS = 60  # of a table that is shown with additional columns
+_LONGEST = 255  # characters of a file name
+_CHANGED = "was edited since it was generated, or not generated by this tool"
 
 
 def _foreign(tree: Tree, prepared: Prepared, one: Rendered, record: Record | None) -> list[str]:
-    """Return the names of a run's files that are neither as its record says nor as planned."""
+    """Return the names of a run's files that match neither its record nor the plan."""
     there = hashes_of(tree, one.run.directory, RUN_FILES)
     planned = {name: sha256(data) for name, data in prepared.outcomes_of(one).items()}
     planned[SETUP_YAML] = sha256(one.text.encode())
@@ -167,10 +167,10 @@ def write_renders(
 ) -> tuple[RenderResult, list[str]]:
     """Write the plan, the run directories and each pending setup_finetune.yaml.
 
-    What somebody has edited since `pending` was found is kept. Returns the result and the directories that were made.
+    A file that was edited since `pending` was determined is kept. Returns the result and the created directories.
 
     Raises:
-        Refused: a run was started since it was asked whether it was.
+        Refused: a run was started since the states of runs were read.
     """
     plan, backup, history = prepared.plan, Backup(tree, request.now), History(tree, request.now)
     changes = {each.directory: each for each in prepared.changes}
@@ -191,15 +191,15 @@ def write_renders(
         edited = _foreign(tree, prepared, one, state.load_record(tree, directory))
         if not request.overwrite:
             for name in edited:
-                backup.keep(f"{directory}/{name}", "while the scaffold began")
+                backup.keep(f"{directory}/{name}", "while the scaffold started")
             edited = []
         if changes[directory].kind == "changed" and not changes[directory].is_started and job_outputs(tree, directory):
-            raise Refused("a run was submitted meanwhile", started_setups(tree, plan, [one.run], request))
+            raise Refused("a run was submitted in the meantime", started_setups(tree, plan, [one.run], request))
         past = _keep(tree, changes[directory], history, edited)
         earlier = before.past if (before := state.load_record(tree, directory)) else ()
-        # Halves of two generations must never look ready: what makes a run submit-ready goes first.
+        # Files of two generations must never look ready: the file that makes a run ready is removed first.
         tree.remove(f"{directory}/{FINETUNE_SLURM}")
-        # setup may replace what lies there now: it is ours, or the user let it go
+        # setup may replace the present files: this tool generated them, or the user allowed it
         replaced = hashes_of(tree, directory, (SETUP_YAML, FINETUNE_YAML)).values()
         record = Record(
             directory=directory,
@@ -219,13 +219,13 @@ def write_renders(
 
 
 def _keep(tree: Tree, change: RunChange, history: History, edited: Sequence[str]) -> tuple[str, ...]:
-    """Keep a run's files that are about to be replaced; return the jobs and results that tell nothing of the new ones.
+    """Keep the files of a run before they are replaced; return the earlier jobs and results, which belong to them.
 
     Args:
         tree: the experiment directory.
-        change: what becomes of the run.
-        history: where they are kept.
-        edited: the names of those that a person edited.
+        change: the change of the run.
+        history: the versions that keep the files.
+        edited: the names of the files that a person edited.
     """
     directory, started = change.directory, change.is_started
     reason = Reason.REPLACED if started else Reason.OVERWRITTEN if edited else Reason.PLANNED
@@ -239,21 +239,21 @@ def _keep(tree: Tree, change: RunChange, history: History, edited: Sequence[str]
 
 
 def _put_aside(tree: Tree, directory: str, history: History, backup: Backup) -> None:
-    """Take away the finetune.slurm of a run that is not planned any more, as it must not look ready; it is kept."""
+    """Keep, then remove the finetune.slurm of a run that is no longer planned, because it must not look ready."""
     path, record = f"{directory}/{FINETUNE_SLURM}", state.load_record(tree, directory)
     kind = tree.kind(path)
     if kind is None:
         return
     if kind != "file" or record is None or record.foreign(hashes_of(tree, directory, (FINETUNE_SLURM,))):
-        backup.keep(path, "before its row was removed", "was taken away")
+        backup.keep(path, "before its row was removed", "was removed")
     history.keep(directory, (FINETUNE_SLURM,), Reason.DROPPED)
     tree.remove(path)
 
 
 def _until_written(tree: Tree, plan: Plan) -> Plan:
-    """Return the plan that stands until all runs of another one are written: theirs as they were, and the new ones.
+    """Return the plan that is stored until all runs of a new plan are written: the earlier runs and the new ones.
 
-    A run that is not written yet may be submitted where a scaffold is killed: what it was planned as must stay known.
+    If a scaffold is killed, a run that is not written yet may be submitted: its earlier plan must stay known.
     """
     before = state.load_plan(tree)
     if before is None:
@@ -263,7 +263,7 @@ def _until_written(tree: Tree, plan: Plan) -> Plan:
     both = with_id(before.model_copy(update={"runs": (*before.runs, *new)})) if new else before
     try:
         return read_plan(state.dumped(both))
-    except NotAPlan:  # too many together, or planned for different scripts
+    except NotAPlan:  # too many runs together, or planned for different scripts
         return before
 
 
@@ -273,7 +273,7 @@ def render_result(
     kept: Iterable[Finding] = (),
     history: str = "",
 ) -> RenderResult:
-    """Return the result of a render that wrote the setup_finetune.yaml of the `changed` directories."""
+    """Return the result of a render that wrote setup_finetune.yaml in the `changed` directories."""
     plan = prepared.plan
     return RenderResult(
         kept=len(plan.kept),
@@ -288,9 +288,9 @@ def render_result(
 
 @dataclass(frozen=True)
 class PendingSetup:
-    """A run whose outputs are not yet made: the text of its setup_finetune.yaml, its record, and what may be replaced.
+    """A run without outputs: the text of its setup_finetune.yaml, its record, and the files that may be replaced.
 
-    `let_go` are the SHA-256 of files that the user edited and lets be overwritten.
+    `let_go` are the SHA-256 of files that the user edited and allows to be overwritten.
     """
 
     text: str
@@ -300,21 +300,21 @@ class PendingSetup:
 
 @dataclass(frozen=True)
 class Setups:
-    """What setup has to do: the pending runs, and the records of all runs, by directory."""
+    """The work of setup: the pending runs, and the records of all runs, by directory."""
 
     pending: Mapping[str, PendingSetup]
     records: Mapping[str, Record]
 
 
 def pending_setups(tree: Tree, plan: Plan, backend: Backend, request: Request) -> Setups:
-    """Return the runs whose outputs are not yet made from their setup_finetune.yaml as it is.
+    """Return the runs whose outputs were not made from their present setup_finetune.yaml.
 
-    An external script may make something else each time: it runs again also after a verdict that failed, where files
-    beside it have changed, and with `overwrite`.
+    An external script may give another result each time: it also runs again after a failed validation, if files in its
+    directory have changed, and with `overwrite`.
 
     Raises:
-        Refused: a setup_finetune.yaml is not as it was rendered, an output was edited and `overwrite` is false, or a
-            started run would be set up again.
+        Refused: a setup_finetune.yaml was edited since it was rendered, an output was edited and `overwrite` is false,
+            or a started run would be set up again.
     """
     problems: list[Finding] = []
     pending: dict[str, PendingSetup] = {}
@@ -329,11 +329,11 @@ def pending_setups(tree: Tree, plan: Plan, backend: Backend, request: Request) -
         path = f"{run.directory}/{SETUP_YAML}"
         data = tree.read(path) if tree.kind(run.directory) else None
         if record is None or data is None:
-            problems.append(finding("not-rendered", f"{path} is not there", file=path, fix="run render again"))
+            problems.append(finding("not-rendered", f"{path} is missing", file=path, fix="run render again"))
             continue
         records[run.directory] = record
         if (text := _text(data)) is None or sha256(data) != record.setup_yaml:
-            problems.append(_edited(path, "was changed since it was rendered", "render again"))
+            problems.append(_edited(path, "was edited since it was rendered", "render again"))
             continue
         there = hashes_of(tree, run.directory)
         again = doubt is not None and (overwrite or doubt.concerns(record))
@@ -345,7 +345,7 @@ def pending_setups(tree: Tree, plan: Plan, backend: Backend, request: Request) -
     started = started_setups(tree, plan, made, request)
     for one in started if not overwrite else ():
         name = str(one.actual)
-        if _is_done(records[name], hashes_of(tree, name), backend):  # it was only in doubt, and was started as it is
+        if _is_done(records[name], hashes_of(tree, name), backend):  # only in doubt, and started with these files
             del pending[name]
     problems = [one for one in started if one.actual in pending] or problems
     if problems:
@@ -361,13 +361,13 @@ def _text(data: bytes) -> str | None:
 
 
 def _is_done(record: Record, there: Mapping[str, str], backend: Backend) -> bool:
-    """Return whether a run's outputs lie there as this backend made them."""
+    """Return whether a run's outputs are unchanged since this backend made them."""
     made = record.outputs if record.backend == backend.identity and not record.failed else {}
     return bool(made) and made == there
 
 
 class _Doubt:
-    """Whether an external script may make something else now than it made of a run."""
+    """The reasons why an external script may now give another result for a run."""
 
     def __init__(self, tree: Tree, script: Path) -> None:
         log = state.load_log_state(tree)
@@ -375,9 +375,10 @@ class _Doubt:
         self._now: dict[str, str] = {}
 
     def concerns(self, record: Record) -> bool:
-        """Return whether validation found an error in it, or a file that lay beside the script is another now.
+        """Return whether validation found an error in the run, or a file in the script's directory has changed.
 
-        Older records know of neither: then it is the verdict on the whole that counts. A file that is new was not read.
+        Older records contain neither: then the verdict on all runs decides. A new file is ignored, because the script
+        did not read it.
         """
         if record.beside is None:
             return self._has_failed

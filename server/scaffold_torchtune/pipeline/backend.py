@@ -1,4 +1,4 @@
-"""The setup that makes the files of runs, the bundled one or a script, for several runs at a time."""
+"""The setup that makes the files of runs, bundled or external, for several runs at a time."""
 
 import contextlib
 import itertools
@@ -32,13 +32,13 @@ class SetupScript:
     environment: processes.Environment
 
     def run(self, folder: Path, request: Request) -> Outcome:
-        """Run it in a folder, within the request's deadline."""
+        """Run the script in a folder, within the request's deadline."""
         return run_script(self.path, folder, request.timeout, self.environment, request.stop)
 
 
 @dataclass(frozen=True)
 class Backend:
-    """`identity` changes when what it makes may change. `script` is None for the bundled setup_finetune."""
+    """The setup_finetune of a plan. `identity` changes if its results may change; `script` is None if it is bundled."""
 
     identity: str
     script: SetupScript | None = None
@@ -48,8 +48,8 @@ def backend_of(plan: Plan, request: Request) -> Backend:
     """Return the backend that the plan names.
 
     Raises:
-        Refused: the plan names another script than the operator does (a plan is a file, and may come from elsewhere),
-            its script is not there any more, or its environment cannot be activated.
+        Refused: the script of the plan differs from the operator's (a plan is a file, and may come from elsewhere), no
+            longer exists, or its environment cannot be activated.
     """
     named = named_script(request)
     planned = plan.options.setup_script
@@ -63,16 +63,17 @@ def backend_of(plan: Plan, request: Request) -> Backend:
         found = identity(plan)
     except OSError as error:
         message = f"the setup script {shown(planned)} cannot be read: {error.strerror}"
-        fix = "put it back, or render again with another --setup-script"
+        fix = "restore it, or render again with another --setup-script"
         raise refuse("setup-script-missing", message, file=planned, fix=fix) from error
     return Backend(found, SetupScript(Path(planned), environment_of(plan.runs[0].settings, request)))
 
 
 def files_beside(script: Path, experiment: Path) -> dict[str, str]:
-    """Return a digest of each file beside a script, in its directory and in those below: templates that it may read.
+    """Return a digest of each file in a script's directory and its subdirectories: templates that it may read.
 
-    Left out are hidden files, logs, what Python and editors leave behind, large files, and whole experiments: they
-    change by themselves. What cannot be read counts as absent. The nearest files count where there are many.
+    Hidden files, logs, temporary files of Python and editors, large files and whole experiments are skipped, because
+    they change by themselves. A file that cannot be read counts as missing. If there are many files, the nearest are
+    used.
     """
     found: dict[str, str] = {}
     paths = _paths_beside(script.parent, experiment)
@@ -84,7 +85,7 @@ def files_beside(script: Path, experiment: Path) -> dict[str, str]:
 
 
 def digest_beside(script: Path, name: str) -> str:
-    """Return a digest of a file beside a script, by its relative path; empty where it is absent or large."""
+    """Return a digest of a file by its path relative to a script; an empty string if it is missing or large."""
     data = b""
     with contextlib.suppress(OSError):
         data = read_regular(script.parent / name, _LARGEST_BESIDE)
@@ -92,7 +93,7 @@ def digest_beside(script: Path, name: str) -> str:
 
 
 def _paths_beside(directory: Path, experiment: Path) -> Iterator[Path]:
-    """Yield what is no directory in one and in those below, the nearest first."""
+    """Yield everything but directories in a directory and its subdirectories, the nearest first."""
     folders = [(directory, 0)]
     for folder, depth in folders:
         entries: list[os.DirEntry[str]] = []
@@ -118,24 +119,24 @@ _LARGEST_BESIDE: Final = 300_000
 _MOST_BESIDE: Final = 200  # files, and directories
 _MOST_LISTED: Final = 10_000
 _DIGITS: Final = 16
-_DEPTH_BESIDE: Final = 3  # cruijff_kit's templates lie two directories below
+_DEPTH_BESIDE: Final = 3  # cruijff_kit's templates are two directories below
 _LEFT_BEHIND: Final = (".pyc", ".log", ".out", ".err", ".lock", ".pid", ".tmp", ".swp", "~")
 
 
 def _other_script(message: str) -> Refused:
     fix = (
-        "name the script that is to run with --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, as when the plan was"
-        " made; or render again, with the one that is to run or with --setup-script bundled"
+        "name the script of the plan with --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT; or render again with"
+        " another one or with --setup-script bundled"
     )
     return refuse("setup-choice", message, field="setup_script", file=layout.PLAN, fix=fix)
 
 
 Status = tuple[int, int, int, int]
-"""Inode, mode, size and time of the last change of content, in nanoseconds."""
+"""Inode, mode, size, and time of the last change of the content in nanoseconds."""
 
 
 class Watch:
-    """What lies in the experiment directory, in its run directories and in its state, as it was at the last check."""
+    """The entries of the experiment directory, its run directories and its state, as of the last check."""
 
     def __init__(self, tree: Tree, directories: Iterable[str]) -> None:
         self._root = tree.root
@@ -145,11 +146,11 @@ class Watch:
     def _scan(self, *directories: str) -> dict[str, Status]:
         found: dict[str, Status] = {}
         for directory in directories:
-            # the directory may be gone, or not readable, which is a change too
+            # the directory may be missing or not readable, which is also a change
             with contextlib.suppress(OSError), os.scandir(self._root / directory) as entries:
                 for entry in entries:
                     path = f"{directory}/{entry.name}" if directory else entry.name
-                    if path in _OURS:  # we write there while scripts run: it must only stay what it is
+                    if path in _OURS:  # this program writes there while scripts run: only its kind must not change
                         status = entry.stat(follow_symlinks=False)
                         found[path] = (status.st_ino, status.st_mode, 0, 0)
                     elif not path.startswith(_UNWATCHED):
@@ -160,13 +161,13 @@ class Watch:
         """Return the paths that have changed since the last check, relative to the experiment."""
         before, self._seen = self._seen, self._scan("", layout.STATE, *self._directories)
         changed = {path for path in {*before, *self._seen} if before.get(path) != self._seen.get(path)}
-        # a directory has another time when something in it comes or goes, which is a change itself
+        # the time of a directory changes with its entries, which are reported themselves
         return sorted(changed - {posixpath.dirname(path) for path in changed})
 
     def wrote(self, paths: Iterable[str], is_ours: Callable[[str], bool]) -> None:
-        """Take files, and run directories, for as we have just left them, but for what in them is not ours.
+        """Accept the present state of files and run directories that this program has just written.
 
-        They are asked about after they were looked at, so that nothing that changes meanwhile is taken for ours.
+        `is_ours` is called after they are inspected, so that a change in the meantime is never accepted.
         """
         for path in paths:
             inside = {name for name in self._seen if name.startswith(f"{path}/")}
@@ -186,26 +187,26 @@ def _status(status: os.stat_result) -> Status:
 
 
 RunTask = Callable[[str], Outcome]
-"""Runs the script in a staging directory, relative to the experiment."""
+"""A function that runs the script in a staging directory, relative to the experiment."""
 
 Work = Sequence[tuple[PlannedRun, str]]
 """Runs, each with the text of its setup_finetune.yaml."""
 
-_PAUSE: Final = 1.0  # seconds at least between two checks of what scripts change elsewhere, where there are many runs
+_PAUSE: Final = 1.0  # minimum seconds between two checks of what scripts change elsewhere, if there are many runs
 _FEW: Final = 20
 _LISTED: Final = 5
 _WROTE_ELSEWHERE: Final = Cause(
-    "it names files of the experiment by their path, or goes up from where it runs",
-    "look at what it changed there, and name a script that writes into its working directory alone",
+    "it uses the path of the experiment, or a parent of its working directory",
+    "check the changed files, and name a script that writes only into its working directory",
 )
 
 
 class Pool:
-    """Runs the script for each piece of work, as many at a time as the request says; its `stop` ends those that run.
+    """A pool that runs the script for each run, `jobs` of the request at a time, until `stop` of the request is set.
 
-    It notices what scripts change elsewhere in the experiment: runs that may have done it are run again, alone, each
-    after `restore` has put back what was changed. `has_failed` says whether a run, by its directory, failed or could
-    not be published.
+    It detects changes elsewhere in the experiment: runs that may have made them are run again, one at a time, each
+    after `restore` has undone the changes. `has_failed` returns whether a run, by its directory, failed or could not be
+    published.
     """
 
     def __init__(
@@ -226,13 +227,13 @@ class Pool:
         self._missed: set[str] = set()
         self._lost: set[str] = set()
         self._suspects: set[str] = set()
-        self._cleared: set[str] = set()  # had ended at the last check
+        self._cleared: set[str] = set()  # had ended by the last check
         self._checked = time.monotonic()
 
     def outcomes(self) -> Generator[tuple[PlannedRun, Outcome], None, None]:
-        """Yield each run with what became of it, as they end. Close it: scripts that still run then are ended.
+        """Yield each run with its outcome, in the order in which they end. Closing the generator ends running scripts.
 
-        A run that wrote elsewhere comes once more.
+        A run that wrote elsewhere is yielded a second time.
         """
         with ThreadPoolExecutor(self._jobs) as pool:
             futures = {pool.submit(self._staged, run, text): run for run, text in self._work}
@@ -250,26 +251,26 @@ class Pool:
         yield from self._suspected()
 
     def changes(self) -> set[str]:
-        """Return all that was changed elsewhere until now, by whom ever."""
+        """Return all paths elsewhere that were changed until now, no matter by whom."""
         self.changed.update(self._changes())
         return self.changed
 
     def miss(self, paths: Iterable[str]) -> None:
-        """Take it for a change that something had gone, and was made again before it was looked for."""
+        """Record paths as changed that were missing and restored before a check could find them missing."""
         self._missed.update(paths)
 
     def _changes(self) -> list[str]:
-        """Return what was changed elsewhere since the last check."""
+        """Return the paths elsewhere that were changed since the last check."""
         changes = self.watch.changes()
-        # after the look: what was made again before it was noted before it; threads may add others
+        # read after the check: a path restored before the check was recorded before it; threads may add others
         missed = {self._missed.pop() for _ in range(len(self._missed))}
         return sorted({*changes, *missed})
 
     def _check(self, futures: dict[Future[Outcome], PlannedRun], *, last: bool) -> None:
-        """Find what was changed elsewhere; every run that has been running since the last check may have done it."""
+        """Find changes elsewhere; every run that was running since the last check may have made them."""
         if not last and len(futures) > _FEW and time.monotonic() - self._checked < _PAUSE:
             return
-        # what ends during the check may have done it after the check: it is not cleared yet
+        # a run that ends during the check may have changed something after it: it is not cleared yet
         done = {run.directory for future, run in futures.items() if future.done()}
         lost = bool(self._lost)
         changes = self._changes()
@@ -277,22 +278,22 @@ class Pool:
         self.changed.update(changes)
         if changes or lost:
             begun = {run.directory for future, run in futures.items() if future.running() or future.done()}
-            # what a run lost may have been taken before the last check, while it ran
+            # a file that a run lost may have been removed before the last check, while the run was active
             self._suspects |= begun if lost else begun - self._cleared
         self._cleared = done
 
     def _suspected(self) -> Generator[tuple[PlannedRun, Outcome], None, None]:
-        """Run each suspect once more, alone, and each run that failed beside them; yield what came of those.
+        """Run each suspect again, alone, and each run that failed at the same time; yield their outcomes.
 
-        Of a suspect that had not failed only its guilt counts. Who had failed may have done so only because another
-        took away what it works with.
+        A suspect that had not failed is only yielded if it changes files again. A run that failed may have failed only
+        because another script removed its files.
         """
         for run, text in self._work:
             is_suspect = run.directory in self._suspects
             is_victim = bool(self._suspects) and self._has_failed(run.directory)
             if self._request.stop.is_set() or not (is_suspect or is_victim):
                 continue
-            with contextlib.suppress(Refused):  # it is refused again where it is written
+            with contextlib.suppress(Refused):  # writing will be refused again, and reported
                 self._restore()
             self.changes()
             outcome = self._staged(run, text)
@@ -305,16 +306,16 @@ class Pool:
                 yield run, outcome
 
     def _staged(self, run: PlannedRun, text: str) -> Outcome:
-        """Run the script in a staging directory, which holds nothing but the run's setup_finetune.yaml.
+        """Run the script in a staging directory, which holds only the run's setup_finetune.yaml.
 
-        Its parent has a name that is used once: what a script goes on to write there when we are gone meets nobody.
+        The parent's name is used only once, so that a script that survives this program writes to no other's files.
         """
         once = f"{layout.STAGING}/{secrets.token_hex(8)}"
         staged = f"{once}/{run.directory}"
         if self._request.stop.is_set():
             return Outcome(reason="the scaffold was stopped before")
         try:
-            if gone := self._tree.unprepared():  # another run's script took them away
+            if gone := self._tree.unprepared():  # another run's script removed them
                 self.miss(gone)
                 self._tree.prepare()
             self._tree.make_directory(once, durable=False)
@@ -323,7 +324,7 @@ class Pool:
                 self._tree.write(f"{staged}/{layout.SETUP_YAML}", text.encode(), durable=False)
                 outcome = self._run(staged)
                 if outcome.reason and self._tree.kind(f"{staged}/{layout.SETUP_YAML}") is None:
-                    # another run's script may have taken it away
+                    # another run's script may have removed it
                     self._lost.add(run.directory)
                 return outcome
             finally:

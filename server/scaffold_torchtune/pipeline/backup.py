@@ -1,7 +1,7 @@
-"""Earlier files, kept when they are written anew: what is edited while we write, and earlier versions of runs.
+"""Earlier files, kept when they are replaced: files edited while a call writes, and earlier versions of runs.
 
 .scaffold/backup has the edits, .scaffold/history/RUN/TIME the versions of a run, each with its reason. Versions are
-bounded in number and size; what a person wrote, and what a run was started with, is never removed.
+bounded in number and size; versions with edited files, and versions that were started, are never removed.
 """
 
 import json
@@ -19,13 +19,14 @@ from scaffold_torchtune.system.files import Tree, sha256
 from scaffold_torchtune.system.serialization import NotJson, read_json
 
 _MOST: Final = 1_000
-"""How many backups one second can have."""
+"""The maximum number of backups in one second."""
 
 
 class Backup:
-    """What one call keeps: .scaffold/backup/TIME holds it under the paths that it had, once there is any.
+    """The files that one call keeps: .scaffold/backup/TIME has them under their original paths.
 
-    .scaffold/backup/TIME.json is its manifest: where each file lay, where it is now, its SHA-256, and why it was moved.
+    .scaffold/backup/TIME.json is its manifest: the original path and the copy of each file, its SHA-256, and the time
+    of its edit.
     """
 
     def __init__(self, tree: Tree, now: Callable[[], datetime]) -> None:
@@ -34,26 +35,26 @@ class Backup:
         self._manifest: list[dict[str, Any]] = []
         self.findings: list[Finding] = []
 
-    def keep(self, path: str, when: str, then: str = "was written anew") -> None:
-        """Move a file there that is about to be written anew, and tell it. `when` says when it was edited."""
+    def keep(self, path: str, when: str, then: str = "was regenerated") -> None:
+        """Move a file to the backup before it is replaced, and report it. `when` is the time of its edit, in words."""
         copy = self._free(path)
         self._note(path, copy, when)
         self._tree.move(path, copy)
-        message = f"{path} was edited {when}, and {then}; what was there is kept in {copy}"
-        fix = "compare the two; a value worth keeping goes into the summary"
+        message = f"{path} was edited {when}, and {then}; the edited file is kept in {copy}"
+        fix = "compare the two; put a value worth keeping into the summary"
         self.findings.append(finding("edit-kept", message, file=path, fix=fix))
 
     def _note(self, path: str, copy: str, when: str) -> None:
-        """Write the manifest before the move, so that no copy is there that it does not tell of."""
+        """Write the manifest before the move, so that it lists every copy."""
         digest = None
-        with suppress(Refused):  # a link, a directory, a file that is too large: moved as it is, whatever it holds
+        with suppress(Refused):  # a link, a directory, or a file that is too large is moved without a digest
             digest = sha256(self._tree.read(path) or b"")
         self._manifest.append({"path": path, "copy": copy, "sha256": digest, "edited": when})
         text = json.dumps({"made": self._now().isoformat(), "files": self._manifest}, indent=1) + "\n"
         self._tree.write(f"{self._directory}.json", text.encode())
 
     def _free(self, path: str) -> str:
-        """Return a path in the backup where nothing lies, and make the directories that it needs."""
+        """Return an unused path in the backup, and create its directories."""
         if not self._directory:
             self._tree.make_directory(layout.BACKUP)
             name = f"{layout.BACKUP}/{self._now():%Y-%m-%d_%H%M%S}"
@@ -70,53 +71,53 @@ class Backup:
 
 
 REASON: Final = "reason.json"
-"""The file of a version that says when and why it was kept."""
+"""The file of a version with the time and the reason why it was kept."""
 
 MOST_VERSIONS: Final = 20
-"""How many versions of a run are kept; of those that hold what a person wrote, or that were started, any number."""
+"""The number of versions kept of a run, not counting versions with edited files or of a started run."""
 
 MOST_BYTES: Final = 100_000_000
-"""How much all versions of an experiment may take before the oldest are removed."""
+"""The size of all versions of an experiment above which the oldest are removed."""
 
 _NAME: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}_[0-9]{6})(?:_([0-9]{1,4}))?", re.ASCII)
 _LONGEST_REASON: Final = 100_000
 
 
 class Reason(StrEnum):
-    """Why earlier files of a run are kept."""
+    """The reason why earlier files of a run are kept."""
 
-    PLANNED = "planned anew"
-    REPLACED = "replaced though started"
-    OVERWRITTEN = "edited by hand, and overwritten as asked"
-    SET_UP = "set up anew"
+    PLANNED = "plan changed"
+    REPLACED = "replaced after it was started"
+    OVERWRITTEN = "edited, and overwritten as requested"
+    SET_UP = "set up again"
     DROPPED = "no longer in the table of runs"
 
 
 def order_of(version: str) -> tuple[str, int] | None:
-    """Return what sorts a version's name by its time; None where it is no such name."""
+    """Return the sort key of a version's name, by its time; None if it is not the name of a version."""
     match = _NAME.fullmatch(version)
     return (match[1], int(match[2] or 1)) if match else None
 
 
 def versions_of(tree: Tree, run: str) -> list[str]:
-    """Return the names of the versions of a run, the oldest first; what has another name is left out."""
+    """Return the names of the versions of a run, the oldest first; other names are skipped."""
     orders = {name: order for name in tree.names(f"{layout.HISTORY}/{run}") if (order := order_of(name))}
     return sorted(orders, key=orders.__getitem__)
 
 
 def read_reason(tree: Tree, version: str) -> dict[str, Any]:
-    """Return what the reason.json of a version says; `version` is its path.
+    """Return the content of a version's reason.json; `version` is its path.
 
     Raises:
-        Refused: it is a link, or cannot be read.
-        ValueError: it is not there, or no JSON object.
+        Refused: the file is a link, or cannot be read.
+        ValueError: the file is missing, or not a JSON object.
     """
     path = f"{version}/{REASON}"
     if tree.size(path) > _LONGEST_REASON:
         raise NotJson(f"it is larger than {_LONGEST_REASON} bytes")
     data = tree.read(path)
     if data is None:
-        raise NotJson("it is not there")
+        raise NotJson("it is missing")
     told = read_json(data, _LONGEST_REASON)
     if not isinstance(told, dict):
         raise NotJson("it is not a JSON object")
@@ -128,23 +129,23 @@ def _is_directory(tree: Tree, path: str) -> bool:
 
 
 def history_in_the_way(tree: Tree, runs: Iterable[str]) -> list[Finding]:
-    """Return what lies where earlier files of some runs must be kept, and is no directory."""
+    """Return a finding for each path where earlier files of some runs must be kept and that is not a directory."""
     kind = tree.kind(layout.HISTORY)
     if kind in {None, "directory"}:
         paths = [f"{layout.HISTORY}/{run}" for run in runs] if kind else []
         paths = [path for path in paths if tree.kind(path) not in {None, "directory"}]
     else:
         paths = [layout.HISTORY]
-    fix = "look at what lies there; remove or rename it"
-    message = "it is a link or a file; earlier files are kept in a directory of this name"
+    fix = "check it; remove or rename it"
+    message = "it is a link or a file, but must be a directory, in which earlier files are kept"
     return [finding("unsafe-path", message, file=escape(path), fix=fix) for path in paths]
 
 
 class History:
-    """What one call replaces: .scaffold/history/RUN/TIME holds a version of a run, with its reason.
+    """The files that one call replaces: .scaffold/history/RUN/TIME has a version of a run, with its reason.
 
-    A version appears whole or not at all, before its files are replaced. What the newest version holds already, as a
-    scaffold was killed that had kept it, is not kept twice.
+    A version appears whole or not at all, before its files are replaced. Files that the newest version already has,
+    because a scaffold was killed after it kept them, are not kept twice.
     """
 
     def __init__(self, tree: Tree, now: Callable[[], datetime]) -> None:
@@ -164,15 +165,15 @@ class History:
         edited: Collection[str] = (),
         started: bool = False,
     ) -> None:
-        """Copy those of a run's files that are there.
+        """Copy the existing files of a run.
 
         Args:
             run: its directory.
             names: the files that are about to be replaced.
-            reason: why they are.
+            reason: the reason.
             changes: the values that change, old -> new.
-            edited: those of them that a person edited: they outlive a crash of the machine, and are never removed.
-            started: whether the run was started: what it was trained with is kept likewise.
+            edited: the names of files that a person edited: they survive a crash of the machine, and are never removed.
+            started: whether the run was started: the files of its training are kept in the same way.
         """
         paths = {name: f"{run}/{name}" for name in names}
         files = {name: self._tree.read(path) or b"" for name, path in paths.items() if self._tree.kind(path) == "file"}
@@ -182,7 +183,7 @@ class History:
         self._make(run, reason, changes, files, told)
 
     def take(self, run: str, names: Iterable[str], reason: Reason) -> None:
-        """Move files of a started run there."""
+        """Move files of a started run into its version."""
         for name in names:
             version = self._versions.get(run)
             if version is None or self._tree.kind(f"{version}/{name}") is not None:
@@ -190,7 +191,7 @@ class History:
             self._tree.move(f"{run}/{name}", f"{self._versions[run]}/{name}")
 
     def _is_kept(self, run: str, files: Mapping[str, bytes], *, started: bool) -> bool:
-        """Return whether the newest version of a run holds these files as they are; it is this call's then."""
+        """Return whether the newest version of a run has exactly these files; then this call uses that version."""
         names = versions_of(self._tree, run)
         newest = f"{layout.HISTORY}/{run}/{names[-1]}" if names else ""
         with suppress(Refused, ValueError):
@@ -204,7 +205,7 @@ class History:
     def _make(
         self, run: str, reason: Reason, changes: Iterable[str], files: Mapping[str, bytes], told: Mapping[str, object]
     ) -> None:
-        """Make a version in staging, and put it in its place whole."""
+        """Create a version in staging, then move it into the history."""
         self._time = self._time or self._now()
         told = {"time": self._time.isoformat(), "reason": reason.value, "changes": [*changes], **told}
         durable = bool(told["edited"] or told["started"])
@@ -221,14 +222,13 @@ class History:
         self._versions[run] = self._made[run] = version
 
     def trimmed(self) -> str:
-        """Remove the oldest versions where there are too many; return what was kept and removed, for people.
+        """Remove the oldest versions if there are too many; return a sentence about kept and removed versions.
 
-        The newest of each run stays, and what holds what a person wrote, what a run was started with, or what we do not
-        know.
+        The newest version of each run stays, and every version of a started run or with edited or unknown files.
         """
         if not self._made:
             return ""
-        with suppress(Refused):  # it must be in nobody's way
+        with suppress(Refused):  # a failure here must not stop the call
             for run in self._made:
                 self._trim(run)
             self._trim_all()
@@ -238,7 +238,7 @@ class History:
         return f"earlier files of {counted(len(self._made), 'run')} are kept in {where}{removed}"
 
     def _trim(self, run: str) -> None:
-        """Remove the oldest versions of a run that may be removed, until there are no more of them than may be."""
+        """Remove the oldest removable versions of a run until their number is within the limit."""
         names = versions_of(self._tree, run)
         if len(names) > MOST_VERSIONS:
             paths = [f"{layout.HISTORY}/{run}/{name}" for name in names[:-1]]
@@ -247,7 +247,7 @@ class History:
                 self._remove(path)
 
     def _trim_all(self) -> None:
-        """Remove the oldest versions of all runs until the others take no more than all may."""
+        """Remove the oldest removable versions of all runs until the size of all versions is within the limit."""
         runs = [run for run in self._tree.names(layout.HISTORY) if _is_directory(self._tree, f"{layout.HISTORY}/{run}")]
         found = {run: versions_of(self._tree, run) for run in runs}
         sizes = {
@@ -265,7 +265,7 @@ class History:
                 total -= sizes[name, run]
 
     def _is_plain(self, version: str) -> bool:
-        """Return whether a version holds nothing but what we made, of a run that was not started."""
+        """Return whether a version has only generated files, of a run that was not started."""
         with suppress(Refused, ValueError):
             told, names = read_reason(self._tree, version), self._tree.names(version)
             files = told.get("files")
@@ -281,6 +281,6 @@ class History:
         except Refused:
             return False
         self._removed += 1
-        with suppress(Refused):  # what is left in staging is cleared by the next call
+        with suppress(Refused):  # the next call clears staging
             self._tree.clear(gone)
         return True

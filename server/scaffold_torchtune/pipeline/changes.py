@@ -1,6 +1,6 @@
-"""How far each run has come, and what becomes of it: new, unchanged, changed, kept, dropped.
+"""The comparison of a plan with the scaffolded runs: each is new, unchanged, changed, kept or dropped.
 
-A run that was started is never changed unasked: it is kept as it was when it started, or replaced, as the user says.
+A started run is never changed unasked: it is kept as it was when it started, or replaced, as the user chooses.
 """
 
 import fnmatch
@@ -44,13 +44,13 @@ from scaffold_torchtune.validate.run_files import RunFiles
 
 _OUTPUT: Final = "output_dir"
 _PLACED: Final = ("output_dir_base", "project_dir", "experiment_name", "my_wandb_run_name")
-"""The settings that say where outputs go: the directory itself tells of them."""
+"""The settings that determine the output directory, which is compared instead of them."""
 
 
 class Compared(NamedTuple):
-    """A plan, with started runs that are kept as they were; the texts of the other runs; and what becomes of each.
+    """A plan that includes kept runs as they were, the texts of the other runs, and the change of each run.
 
-    `unrecorded` are runs that stay as they are, and whose records do not tell of the files that they have.
+    `unrecorded` are unchanged runs with records that do not match their files.
     """
 
     plan: Plan
@@ -67,16 +67,16 @@ def compare(
     previous: Plan | None,
     request: Request,
 ) -> Compared:
-    """Compare a plan with what was scaffolded before.
+    """Compare a plan with the runs that were scaffolded before.
 
     Args:
         tree: the experiment directory.
-        plan: as the documents have it.
-        rendered: its setup_finetune.yaml, in its order.
+        plan: the plan of the documents.
+        rendered: the setup_finetune.yaml of each run, in the plan's order.
         known: the runs that were scaffolded before, by directory.
-        previous: the plan that was frozen.
-        request: `started` says what becomes of started runs that would change; what was kept once stays so while the
-            documents say the same.
+        previous: the frozen plan.
+        request: `started` is the choice for started runs that would change; a run that was kept stays kept while the
+            documents are unchanged.
 
     Raises:
         Refused: `started` is not understood, or names no run.
@@ -86,7 +86,7 @@ def compare(
     held = {one.directory: one for one in previous.kept} if previous else {}
     records = {name: record for name in {*now, *known} if (record := state.load_record(tree, name))}
     there = {name: state.files_there(tree, name) for name in now}
-    found = [name for name in now if name in records or SETUP_YAML in there[name]]  # also where our state was lost
+    found = [name for name in now if name in records or SETUP_YAML in there[name]]  # also if the state was lost
     dropped = tuple(run for name, run in known.items() if name in records and name not in now)
     states = states_of(tree, [*(known.get(name, now[name].run) for name in found), *dropped], request)
     changes: list[RunChange] = []
@@ -94,7 +94,7 @@ def compare(
     unrecorded: list[str] = []
     for name, one in now.items():
         record, was, digest = records.get(name), states.get(name), sha256(one.text.encode())
-        is_made = record is not None and (record.outputs or SETUP_YAML in there[name])  # else a kill came before
+        is_made = record is not None and (record.outputs or SETUP_YAML in there[name])  # else a kill prevented it
         if was is None or not (is_made or was.started):
             changes.append(RunChange(directory=name, kind="new"))
             continue
@@ -121,7 +121,7 @@ def compare(
             unrecorded.append(name)
     changes += [RunChange(directory=run.directory, kind="dropped", state=states[run.directory]) for run in dropped]
     forgotten = {*known} - {run.directory for run in (*previous.former, *previous.runs)} if previous else set()
-    former = tuple(run for run in dropped if run.directory not in forgotten)  # what files tell of they tell again
+    former = tuple(run for run in dropped if run.directory not in forgotten)  # the files of such runs are found again
     plan = _with_kept(plan, known, tuple(kept), former)
     names = {one.directory for one in kept}
     return Compared(
@@ -132,7 +132,7 @@ def compare(
 def _with_kept(
     plan: Plan, known: Mapping[str, PlannedRun], kept: tuple[Kept, ...], dropped: tuple[PlannedRun, ...]
 ) -> Plan:
-    """Return the plan with the runs that are kept as they were, and those that the table has no more."""
+    """Return the plan with the kept runs as they were, and the runs that are no longer in the table."""
     if not kept and not dropped:
         return plan
     names = {one.directory for one in kept}
@@ -141,7 +141,7 @@ def _with_kept(
 
 
 def _maker(plan: Plan) -> str:
-    """Return what setup would make runs with now; nothing where a script cannot be read."""
+    """Return the identity of the plan's setup_finetune; an empty string if the script cannot be read."""
     try:
         return identity(plan)
     except OSError:
@@ -149,20 +149,20 @@ def _maker(plan: Plan) -> str:
 
 
 def _short(maker: str) -> str:
-    """Return what made a run, with the beginning of a script's SHA-256."""
+    """Return the setup_finetune that made a run, with the first digits of its SHA-256."""
     name, _, digest = maker.rpartition(" ")
     return f"{name} {digest[:8]}"
 
 
 def _as_it_was(old: PlannedRun, row: PlannedRun) -> PlannedRun:
-    """Return a run as it was planned, with the place and the columns that its row has now."""
+    """Return a run as it was planned, with the present line and columns of its row."""
     data = Setting(value=old.data_path, source=Source(kind=SourceKind.DERIVED))
     parameters = parameters_of(tuple(row.parameters), old.settings, data)
     return old.model_copy(update={"name": row.name, "line": row.line, "parameters": parameters})
 
 
 def _edited(record: Record, there: Mapping[str, str]) -> dict[str, str]:
-    """Return the SHA-256 of a run's files that somebody has changed since they were made; "" for those removed."""
+    """Return the SHA-256 of a run's files that were edited since they were made; "" for removed files."""
     ours = {SETUP_YAML: record.setup_yaml, **record.outputs}
     found = {name: there.get(name, "") for name, digest in ours.items() if there.get(name, "") != digest}
     if record.replaced and not record.is_published(there):  # a scaffold was killed while it published them
@@ -171,7 +171,7 @@ def _edited(record: Record, there: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_as_planned(one: Rendered, plan: Plan, there: Mapping[str, str]) -> bool:
-    """Return whether a run's files are those that the bundled setup_finetune would make."""
+    """Return whether a run's files are equal to the files that the bundled setup_finetune would make."""
     if plan.options.setup_script != "bundled" or there.get(SETUP_YAML) != sha256(one.text.encode()):
         return False
     made = run_bundled(one.run, one.document).files
@@ -179,13 +179,13 @@ def _is_as_planned(one: Rendered, plan: Plan, there: Mapping[str, str]) -> bool:
 
 
 def _file_changes(edited: Mapping[str, str]) -> Iterator[FieldChange]:
-    """Yield what a run's files have become by hand, as changes that would be undone."""
+    """Yield the edits of a run's files, as changes that would be undone."""
     for name, digest in edited.items():
-        yield FieldChange(field=name, old="edited by hand" if digest else "removed by hand", new="as planned")
+        yield FieldChange(field=name, old="edited" if digest else "removed", new="as planned")
 
 
 def fields_between(old: PlannedRun | None, new: PlannedRun) -> tuple[FieldChange, ...]:
-    """Return the values that differ between two plans of a run; where none does, only the text is another."""
+    """Return the values that differ between two plans of a run; if there are none, only the text differs."""
     if old is None:
         return ()
     found: list[FieldChange] = []
@@ -208,13 +208,13 @@ Decision = Literal["keep", "replace"]
 
 
 def decisions(request: Request, names: Iterable[str]) -> Callable[[str], Decision | None]:
-    """Return what becomes of each started run that would change, as the user said: keep or replace it, or nothing.
+    """Return a function that gives the user's choice for a started run that would change: keep, replace or None.
 
-    `keep` and `replace` are of all runs, `keep=RUN,...` and `replace=RUN,...` of some, by their directories or patterns
-    of them; what is said of some counts before what is said of all.
+    `keep` and `replace` apply to all runs, `keep=RUN,...` and `replace=RUN,...` to some, by directories or patterns of
+    them. A choice for some runs overrides the choice for all.
 
     Raises:
-        Refused: something else was said, two things of one run, or something of no run.
+        Refused: the choice is not understood, is ambiguous for a run, or names no run.
     """
     of_all: set[Decision] = set()
     of_some: dict[str, set[Decision]] = {}
@@ -222,13 +222,13 @@ def decisions(request: Request, names: Iterable[str]) -> Callable[[str], Decisio
     for clause in re.split(r"[;\s]+", request.started.strip()) if request.started else ():
         match = DECISION.fullmatch(clause)
         if match is None:
-            raise _not_understood(f"{shown(clause)} is none of keep, replace, keep=RUN,... and replace=RUN,...")
+            raise _not_understood(f"{shown(clause)} is not keep, replace, keep=RUN,... or replace=RUN,...")
         said: Decision = "keep" if match[1] == "keep" else "replace"
         if match[2] is None:
             of_all.add(said)
         for pattern in filter(None, (match[2] or "").split(",")):
             if not (meant := fnmatch.filter(names, pattern)):
-                raise _not_understood(did_you_mean(pattern, names, f"{shown(pattern)} is no run of this experiment."))
+                raise _not_understood(did_you_mean(pattern, names, f"this experiment has no run {shown(pattern)}."))
             for name in meant:
                 of_some.setdefault(name, set()).add(said)
     if both := [name for name, each in {"all runs": of_all, **of_some}.items() if len(each) > 1]:
@@ -238,47 +238,45 @@ def decisions(request: Request, names: Iterable[str]) -> Callable[[str], Decisio
 
 
 def _not_understood(message: str) -> Refused:
-    fix = "say keep or replace for all started runs that would change, or keep=RUN,... replace=RUN,... for some"
+    fix = "give keep or replace for all started runs that would change, or keep=RUN,... replace=RUN,... for some"
     return Refused(message, [finding("invalid-value", message, field="started", fix=fix)], [STARTED])
 
 
 STARTED: Final = Question(
     field="started",
-    question="Runs that were started would change. Keep them as they were when they started, and scaffold the rest; or"
+    question="Runs that were started would change. Keep them as they were when they started, and scaffold the rest? Or"
     " replace them, once their results are moved away?",
     options=("keep", "replace"),
 )
 _LISTED: Final = 4
 _WAYS: Final = (
-    "take the change back; or give the table a column for it, with the old value in the old rows (a refused scaffold"
-    " shows its lines); or keep started runs as they are, unlike the others (started: keep, --started keep); or"
-    " scaffold them anew (replace), once their jobs are cancelled and their results moved away"
+    "undo the change; or add a column for it to the table, with the old value in the old rows (a refused scaffold"
+    " shows the lines); or keep the started runs as they are, unlike the others (started: keep, --started keep); or"
+    " replace them (started: replace), once their jobs are cancelled and their results moved away"
 )
 
 
 def started_warnings(plan: Plan, changes: Sequence[RunChange], says: Callable[[str], Decision | None]) -> list[Finding]:
-    """Return as warnings of a plan that started runs would change, where the user did not say what becomes of them.
+    """Return warnings: started runs would change without a choice of the user, or the chosen replacement is blocked.
 
-    Its changes tell which, and what. What keeps those from being replaced that the user wants replaced is told, too.
+    The plan's changes list the runs and the values.
     """
     problems = _all_in_the_way(plan, changes, says)
     if unsaid := [one for one in _started(changes) if says(one.directory) is None]:
-        message = (
-            f"{counted(len(unsaid), 'started run')} would change, so nothing is scaffolded until a way on is chosen"
-        )
+        message = f"{counted(len(unsaid), 'started run')} would change; nothing is scaffolded until you decide"
         problems.insert(0, next(_would_change(unsaid)).model_copy(update={"message": message}))
     return [each.model_copy(update={"severity": Severity.WARNING}) for each in problems]
 
 
 def _all_in_the_way(plan: Plan, changes: Sequence[RunChange], says: Callable[[str], Decision | None]) -> list[Finding]:
-    """Return what keeps started runs from being replaced that the user wants replaced."""
+    """Return the obstacles to replacing the started runs that the user wants to replace."""
     resuming = {run.directory for run in plan.runs if run.value("resume_from_checkpoint") is True}
     replaced = [one for one in _started(changes) if says(one.directory) == "replace"]
     return [each for one in replaced for each in _in_the_way(one, resumes=one.directory in resuming)]
 
 
 def have_moved_on(tree: Tree, changes: Sequence[RunChange], known: Mapping[str, PlannedRun], request: Request) -> bool:
-    """Return whether runs have come further since they were compared, as far as it matters to what becomes of them."""
+    """Return whether runs were started, or have new jobs or results, since they were compared."""
     runs = [known[one.directory] for one in changes if one.state and one.directory in known]
     now = states_of(tree, runs, request)
     then = {one.directory: one.state for one in changes if one.state}
@@ -299,12 +297,12 @@ def refuse_started(
     says: Callable[[str], Decision | None],
     question: Callable[[Sequence[RunChange]], Question] = lambda _: STARTED,
 ) -> None:
-    """Refuse what would change a started run, unless it is to be replaced and nothing of it is in the way.
+    """Refuse changes of a started run, unless the user replaces it and none of its jobs or results is in the way.
 
-    `question` returns what to ask about them.
+    `question` returns the question about such runs.
 
     Raises:
-        Refused: names such runs with their state, what shows it and the values that would change, and asks.
+        Refused: contains these runs with their state, its evidence and the values that would change, and the question.
     """
     started = _started(changes)
     problems = _all_in_the_way(plan, changes, says)
@@ -316,7 +314,7 @@ def refuse_started(
 
 
 def _would_change(started: Sequence[RunChange]) -> Iterator[Finding]:
-    """Yield a finding for all started runs in which the same would change; the first has the ways on."""
+    """Yield a finding for all started runs with the same changes; the first lists the choices."""
     groups: dict[tuple[tuple[FieldChange, ...], str], list[RunChange]] = {}
     for each in started:
         key = tuple(field.unplaced() for field in each.shared), each.state.state if each.state else ""
@@ -329,12 +327,12 @@ def _would_change(started: Sequence[RunChange]) -> Iterator[Finding]:
         first = "" if len(alike) == 1 else f" in {names[0]}"
         message = f"{few(names, _LISTED)}: {state}{first}; would change: {told}"
         source = next((field.source for field in alike[0].fields if field.source and field.source.line), None)
-        fix = f"the ways on are those of {started[0].directory}" if number else _WAYS
+        fix = f"choose as for {started[0].directory}" if number else _WAYS
         yield finding("started-run", message, field="started", actual=names[0], at=source, fix=fix)
 
 
 def _in_the_way(change: RunChange, *, resumes: bool) -> Iterator[Finding]:
-    """Yield what keeps a started run from being replaced: jobs in the queue; results, unless it resumes from them."""
+    """Yield the obstacles to replacing a started run: jobs in the queue; results, unless it resumes from them."""
     state, run = change.state, change.directory
     if state and state.jobs:
         ids = " ".join(state.jobs)
@@ -349,15 +347,15 @@ def _in_the_way(change: RunChange, *, resumes: bool) -> Iterator[Finding]:
         fix = f"move them first: mv -n {shlex.quote(path)} {shlex.quote(away)}"
         yield finding("started-run", message, field="started", actual=path, fix=fix)
     elif state and not resumes and (reason := unseen(state.output_dir)):
-        message = f"whether results of {run} are in {shown(state.output_dir)} cannot be seen: {reason}"
-        fix = "repeat this where that directory can be seen, by a user who may look into it"
+        message = f"cannot check whether {run} has results in {shown(state.output_dir)}: {reason}"
+        fix = "repeat this on a machine that has the directory, as a user who may read it"
         yield finding("started-run", message, field="started", actual=state.output_dir, fix=fix)
 
 
 def taken_outputs(runs: Sequence[PlannedRun], changes: Sequence[RunChange]) -> Iterator[Finding]:
-    """Yield runs whose output directory is new to them and holds what another training left.
+    """Yield runs with a new output directory that contains the results of another training.
 
-    Theirs would write over it. A run that resumes goes on from what lies there: that is judged elsewhere.
+    Their training would overwrite these results. Runs that resume from them are checked elsewhere.
     """
     moved = {each.directory for each in changes if any(field.field == _OUTPUT for field in each.fields)}
     new = {each.directory for each in changes if each.kind == "new"} | moved
@@ -367,15 +365,15 @@ def taken_outputs(runs: Sequence[PlannedRun], changes: Sequence[RunChange]) -> I
         if run.directory not in new or path is None or path in own or run.value("resume_from_checkpoint") is True:
             continue
         if results := inspect_results(path):
-            told = f"the output directory of {run.directory}, {shown(path)}, holds {few(results.names, _LISTED)}"
-            message = f"{told}, which another training left{_whose(results)}; this one would write over it"
+            left = f"the output directory of {run.directory}, {shown(path)}, has {few(results.names, _LISTED)}"
+            message = f"{left} of another training{_whose(results)}, which this one would overwrite"
             source = next((run.settings[name].source for name in _PLACED if name in run.settings), None)
-            fix = "give the experiment another title or output directory, or move what is there away"
+            fix = "give the experiment another title or output directory, or move these results away"
             yield finding("output-taken", message, field="output_dir_base", actual=path, at=source, fix=fix)
 
 
 def _whose(results: Results) -> str:
-    """Return what torchtune_config.yaml says of the training that left it: `: rank8, 3 epochs, lr 1e-05`."""
+    """Return a description of the training from its torchtune_config.yaml: ` (rank8, epochs 3, lr 1e-05)`."""
     config = RunFiles({layout.FINETUNE_YAML: results.text}).readable_config if results.text else None
     data = config.data if config and config.data else {}
     optimizer = data.get("optimizer")
@@ -386,14 +384,14 @@ def _whose(results: Results) -> str:
 
 
 def started_setups(tree: Tree, plan: Plan, runs: Sequence[PlannedRun], request: Request) -> list[Finding]:
-    """Return the started ones of runs that were set up before and would be set up again, though nobody said so."""
+    """Return a finding for each started run that would be set up again without the user's choice."""
     says = decisions(request, [run.directory for run in (*plan.runs, *plan.former)])
     states = states_of(tree, [run for run in runs if says(run.directory) != "replace"], request) if runs else {}
-    fix = "leave it as it is; --started replace makes its files anew"
+    fix = "leave it unchanged, or regenerate its files with --started replace"
     return [
         finding(
             "started-run",
-            f"{name} is {found.told}, and its files would be made anew",
+            f"{name} is {found.told}, and its files would be regenerated",
             field="started",
             actual=name,
             fix=fix,
@@ -404,15 +402,15 @@ def started_setups(tree: Tree, plan: Plan, runs: Sequence[PlannedRun], request: 
 
 
 def kept_findings(plan: Plan) -> Iterator[Finding]:
-    """Yield a finding for all started runs that are kept as they were, and of which the documents say the same now.
+    """Yield a finding for all kept runs for which the documents give the same values now.
 
-    Where the other runs share a value that kept ones do not have, that is told, too: together they are no grid.
+    If the other runs share a value that kept runs do not have, a warning is added: together they are not one design.
     """
     groups: dict[tuple[FieldChange, ...], list[Kept]] = {}
     for one in plan.kept:
         groups.setdefault(tuple(field.unplaced() for field in one.fields), []).append(one)
     for fields, alike in groups.items():
-        told = few([_kept_as(each) for each in fields], _LISTED, between="; ") or "the documents give another text"
+        told = few([_kept_as(each) for each in fields], _LISTED, between="; ") or "the documents render another text"
         names = few([one.directory for one in alike], _LISTED)
         how = "is kept as it was when it started" if len(alike) == 1 else "are kept as they were when they started"
         message = f"{names} {how} ({', '.join(dict.fromkeys(one.state for one in alike))}): {told}"
@@ -433,7 +431,7 @@ def kept_findings(plan: Plan) -> Iterator[Finding]:
 
 
 def _kept_as(change: FieldChange) -> str:
-    """Return what is other in a kept run: `epochs 3, the documents say 5`."""
+    """Return the difference of a kept run: `epochs 3, the documents say 5`."""
     if change.field in RUN_FILES:
         return f"{change.field} {change.old}"
     old, new = ("nothing" if each is None else each for each in (change.old, change.new))
@@ -449,7 +447,7 @@ def _kept_as(change: FieldChange) -> str:
 
 
 def kept_values(plan: Plan) -> tuple[str, ...]:
-    """Return what is other in kept runs than the documents say, each once: a few, and how many more."""
+    """Return the values in kept runs that differ from the documents, each once: a few, and the number of the others."""
     told = [*dict.fromkeys(_kept_as(field) for one in plan.kept for field in one.fields)]
     more = (f"and {len(told) - _LISTED} more",) if len(told) > _LISTED else ()
     return (*told[:_LISTED], *more)

@@ -1,7 +1,6 @@
-"""`explain`: where a run's values come from, each place where they arrive, and what they were before.
+"""`explain`: the source of each value of a run, the places where it arrives, and its earlier values.
 
-Where values arrive is what `validate` looks at: its own checks say it, so that nothing is shown that is not proven. It
-writes nothing.
+The places come from the checks of `validate`, so that only proven places are shown. It writes nothing.
 """
 
 import fnmatch
@@ -44,59 +43,57 @@ from scaffold_torchtune.validate import arrivals, directives, validate_run
 from scaffold_torchtune.validate.report import as_scalar, dotted
 
 _MOST: Final = 2_000
-"""How many settings of runs are explained at once."""
+"""The maximum number of settings that one call explains."""
 
 _NAMED: Final = 8
 _VERSIONS: Final = 20
 _RECIPE: Final = "the recipe of `tune run`"
 _Earlier = tuple[str, Mapping[str, Scalar]]
-"""A version with its reason, and the values that it has."""
+"""A version with its reason, and its values."""
 
 
 class ExplainedRun(Model):
-    """A run of which settings are explained."""
+    """A run with explained settings."""
 
     directory: str
     name: str = Field(description="the row's Run Name")
-    what: str = Field(
-        description="new, unchanged, changed, kept, dropped; planned where documents cannot be planned now"
-    )
-    files: tuple[str, ...] = Field(description="those of its files that are there")
+    what: str = Field(description="new, unchanged, changed, kept, dropped; planned if documents cannot be planned now")
+    files: tuple[str, ...] = Field(description="its existing files")
 
 
 class Explained(Model):
-    """Where a value comes from, where it arrives, and what it was before."""
+    """The source of a value, the places where it arrives, and its earlier values."""
 
-    runs: OmitEmpty[tuple[str, ...]] = Field(default=(), description="those in which it is so; all where it is absent")
+    runs: OmitEmpty[tuple[str, ...]] = Field(default=(), description="the runs with this value; all if omitted")
     field: str
     value: Scalar
-    source: str = Field(description="the document's line; or default, derived, answer")
+    source: str = Field(description="a line of a document; or default, derived, answer")
     places: tuple[Arrival, ...] = Field(default=(), exclude=True)
-    submitted: OmitEmpty[str] = Field(default="", description="the option or variable of the line that submits")
-    unproven: OmitEmpty[bool] = Field(default=False, description="whether nobody knows where it arrives")
-    instead_of: OmitEmpty[tuple[str, ...]] = Field(default=(), description="what else is given, which this wins over")
-    documents: OmitEmpty[str] = Field(default="", description="what they say by now, of a started run that is kept")
-    former: OmitEmpty[str] = Field(default="", description="the value in the plan that was scaffolded, if another")
+    submitted: OmitEmpty[str] = Field(default="", description="its option or variable in the submit line")
+    unproven: OmitEmpty[bool] = Field(default=False, description="true if no place is known where it arrives")
+    instead_of: OmitEmpty[tuple[str, ...]] = Field(default=(), description="other given values, which this overrides")
+    documents: OmitEmpty[str] = Field(default="", description="for a kept run: the present value of the documents")
+    former: OmitEmpty[str] = Field(default="", description="the value in the scaffolded plan, if it differs")
     history: OmitEmpty[tuple[str, ...]] = Field(default=(), description="other values of earlier versions")
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def arrives(self) -> tuple[str, ...]:
-        """Each place where it stands, or must stand, with what is there where that is another value."""
+        """Return each place of the value, found or expected, with the found value if it differs."""
         return tuple(arrival_line(place) for place in self.places)
 
 
 class ExplainResult(StepResult):
-    """Where values come from and where they arrive."""
+    """The sources of values and the places where they arrive."""
 
     LISTED = ()
     FIRST = (
-        "tell the user value, line and places; where a place has another value, say that it did not arrive, and what"
-        " does; in a run that is `changed`, that it is not scaffolded yet"
+        "report value, line and places to the user; if a place has another value, say that the planned one did not"
+        " arrive, and what is there; for a `changed` run, that it is not scaffolded yet"
     )
 
     runs: tuple[ExplainedRun, ...]
-    unexplained: OmitEmpty[int] = Field(default=0, description="more runs that match")
+    unexplained: OmitEmpty[int] = Field(default=0, description="number of further matching runs")
     settings: Annotated[tuple[Explained, ...], Cut.EXPLAINED]
     warnings: Findings
 
@@ -120,21 +117,21 @@ class ExplainResult(StepResult):
 
 
 def arrival_line(place: Arrival) -> str:
-    """Return a place in one line: `finetune.yaml:44 optimizer.lr`, with what is there where that is another value."""
+    """Return a place in one line: `finetune.yaml:44 optimizer.lr`, with the found value if it differs."""
     at = f"{place.file}:{place.line}" if place.line else place.file
     where = "" if place.where == place.setting and place.file == layout.SETUP_YAML else f" {place.where}"
     if place.arrived and place.found is None and place.expected is not None:
-        return f"{at}{where} is absent, where torchtune takes {kinds.written(place.expected)}"
+        return f"{at}{where} is not set; torchtune's default is {kinds.written(place.expected)}"
     if place.arrived:
-        return f"{at}{where}" if place.line else f"{at}{where} is absent, as it must be"
-    found = "absent" if place.found is None else kinds.written(place.found)
-    wanted = "" if place.expected is None else f", planned is {kinds.written(place.expected)}"
+        return f"{at}{where}" if place.line else f"{at}{where} is not set, as expected"
+    found = "missing" if place.found is None else kinds.written(place.found)
+    wanted = "" if place.expected is None else f" (expected {kinds.written(place.expected)})"
     return f"{at}{where} is {found}{wanted}"
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of the runs: as they are planned now, as they were scaffolded, and what the documents say."""
+    """The present plan of the runs, the scaffolded plan, and the documents."""
 
     plan: Plan
     frozen: Plan | None
@@ -144,12 +141,12 @@ class _Known:
 
     @cached_property
     def scaffolded(self) -> dict[str, PlannedRun]:
-        """Every run as it was scaffolded, by its directory."""
+        """Return every run as it was scaffolded, by its directory."""
         return {run.directory: run for run in (*self.frozen.former, *self.frozen.runs)} if self.frozen else {}
 
     @cached_property
     def runs(self) -> dict[str, PlannedRun]:
-        """Every run by its directory: those of the plan, and those that the table has no more."""
+        """Return every run by its directory: the planned runs, and the runs that are no longer in the table."""
         former = {run.directory: run for run in (*(self.frozen.former if self.frozen else ()), *self.plan.former)}
         return {run.directory: run for run in self.plan.runs} | {
             name: run for name, run in former.items() if name not in {each.directory for each in self.plan.runs}
@@ -157,25 +154,25 @@ class _Known:
 
     @cached_property
     def kept(self) -> dict[tuple[str, str], FieldChange]:
-        """What the documents say of runs that are kept as they were when they started, by run and setting."""
+        """Return the differences between kept runs and the documents, by run and setting."""
         return {(one.directory, each.field): each for one in self.plan.kept for each in one.fields}
 
     @cached_property
     def rows(self) -> dict[str, Run]:
-        """The rows of the documents by Run Name, where they can be read."""
+        """Return the rows of the documents by Run Name; none if the documents cannot be read."""
         return {run.name: run for run in self.experiment.runs} if self.experiment else {}
 
 
 def explain(request: Request, wanted: str | None, field: str | None = None) -> ExplainResult:
-    """Return where values of runs come from and arrive.
+    """Return the sources of values of runs, and the places where they arrive.
 
     Args:
-        request: the experiment. Options that it does not give are those of the plan that was scaffolded.
+        request: the experiment. The scaffolded plan gives the options that are not set.
         wanted: a run's directory or Run Name, or a shell pattern of them; None: all runs.
         field: a setting, by its name, its label in documents, or its key in finetune.yaml; None: all settings.
 
     Raises:
-        Refused: no run or setting has that name; or nothing was scaffolded, and the documents cannot be planned.
+        Refused: no run or setting has that name; or no plan is scaffolded, and the documents cannot be planned.
     """
     known = _known(request)
     runs = _matching(known, wanted)
@@ -201,7 +198,7 @@ def explain(request: Request, wanted: str | None, field: str | None = None) -> E
 
 
 def _together(settings: Iterable[Explained], runs: int) -> list[Explained]:
-    """Return settings of which the same is to be told in several runs as one; first those that are not so in all."""
+    """Return settings that are the same in several runs as one; first the settings that differ between runs."""
     alike: dict[tuple[object, ...], list[Explained]] = {}
     for each in settings:
         told = each.model_copy(update={"runs": (), "places": ()})
@@ -212,10 +209,10 @@ def _together(settings: Iterable[Explained], runs: int) -> list[Explained]:
 
 
 def _known(request: Request) -> _Known:
-    """Plan the experiment as it was scaffolded, with the documents as they are; else take the plan that was scaffolded.
+    """Plan the present documents with the options of the scaffolded plan; if that fails, return the scaffolded plan.
 
-    A plan that is stored, and may come from elsewhere, does not choose what runs: without the setup script that it
-    names the documents are not planned anew.
+    A stored plan, which may come from elsewhere, does not choose the program that runs: if the caller does not name its
+    setup script, the documents are not planned again.
     """
     with Tree(experiment_directory(request)) as tree:
         frozen = state.load_plan(tree)
@@ -240,7 +237,7 @@ def _known(request: Request) -> _Known:
 
 
 def _as_scaffolded(request: Request, frozen: Plan, reason: str) -> _Known:
-    """Return what is known where the documents are not planned anew; `reason` says why, where they have changed."""
+    """Return the scaffolded plan; `reason` says why the documents are not planned again if they have changed."""
     experiment, is_same = None, False
     with suppress(Refused):
         parsed = prepare.parse(request)
@@ -250,8 +247,8 @@ def _as_scaffolded(request: Request, frozen: Plan, reason: str) -> _Known:
     what |= {one.directory: "kept" for one in frozen.kept} | {run.directory: "dropped" for run in frozen.former}
     if is_same:
         return _Known(frozen, frozen, experiment, what)
-    message = f"the documents are not planned anew, and this is the plan that was scaffolded: {reason}"
-    fix = "mend that to see what the documents say by now"
+    message = f"the documents have changed, but are not planned again; the scaffolded plan is shown: {reason}"
+    fix = "fix this to see the values of the present documents"
     problem = finding("plan-outdated", message, severity=Severity.WARNING, file=layout.PLAN, fix=fix)
     return _Known(frozen, frozen, experiment, what, (problem,))
 
@@ -261,7 +258,7 @@ def _what(prepared: prepare.Prepared) -> dict[str, str]:
 
 
 def _matching(known: _Known, wanted: str | None) -> list[PlannedRun]:
-    """Return the runs that a name or pattern means, in the plan's order."""
+    """Return the runs that match a name or a pattern, in the plan's order."""
     runs = [*known.runs.values()]
     found = [run for run in runs if wanted in {None, run.directory}]
     found = found or [run for run in runs if run.name == wanted]
@@ -276,7 +273,7 @@ def _matching(known: _Known, wanted: str | None) -> list[PlannedRun]:
 
 
 def _fields(run: PlannedRun, field: str | None, places: Iterable[Arrival]) -> list[str]:
-    """Return the settings of a run that a field means; one that is known, and that the run has not, is named too."""
+    """Return the settings of a run that a field refers to; a known setting is returned even if the run lacks it."""
     if field is None:
         return [*run.settings]
     if field in run.settings:
@@ -301,7 +298,7 @@ def _no_field(run: PlannedRun, field: str) -> Refused:
 
 
 class _Looked(NamedTuple):
-    """What a look at a run's files found: the places where values must arrive, and what setup_finetune.yaml has."""
+    """The content of a run's files: the places where values must arrive, and the values of setup_finetune.yaml."""
 
     run: ExplainedRun
     places: list[Arrival]
@@ -324,11 +321,11 @@ def _look(tree: Tree, known: _Known, run: PlannedRun) -> _Looked:
 
 
 def _setting(known: _Known, run: PlannedRun, name: str, looked: _Looked, earlier: Iterable[_Earlier]) -> Explained:
-    """Return what is known of a setting of a run."""
+    """Return the explanation of a setting of a run."""
     setting, was, row = run.settings.get(name), known.scaffolded.get(run.directory), known.rows.get(run.name)
     given = given_values(name, row, known.experiment) if row and known.experiment else []
     others = [each for each in given if setting and each.value != setting.value and each.source != setting.source]
-    stands = setting or (given[0] if given else None)  # a name of documents alone, such as the recipe
+    stands = setting or (given[0] if given else None)  # a name that only documents have, such as the recipe
     places = [each for each in looked.places if name in {each.setting, "recipe" if each.where == _RECIPE else ""}]
     former = ""
     if was and was.value(name) != run.value(name):
@@ -359,7 +356,7 @@ def _written(value: Scalar) -> str:
 
 
 def _values(text: str | None) -> dict[str, Scalar]:
-    """Return the values in a setup_finetune.yaml, as far as it can be read."""
+    """Return the values in a setup_finetune.yaml; none if it cannot be read."""
     try:
         data: Any = read_yaml(text).data if text is not None else None
     except (YamlError, RecursionError):
@@ -368,7 +365,7 @@ def _values(text: str | None) -> dict[str, Scalar]:
 
 
 def _earlier(tree: Tree, run: PlannedRun) -> list[_Earlier]:
-    """Return what earlier versions of a run had in setup_finetune.yaml, the newest first, with their names."""
+    """Return the values of setup_finetune.yaml in earlier versions of a run, the newest first, with their names."""
     found: list[_Earlier] = []
     for version, texts in texts_of(tree, run.directory, _VERSIONS):
         if values := _values(texts.get(layout.SETUP_YAML)):
@@ -377,7 +374,7 @@ def _earlier(tree: Tree, run: PlannedRun) -> list[_Earlier]:
 
 
 def _changes(name: str, value: Scalar, earlier: Iterable[_Earlier]) -> Iterator[str]:
-    """Yield each earlier value that differs from the one after it, and the version that has it."""
+    """Yield each earlier value that differs from the next one, with its version."""
     for version, values in earlier:
         if values.get(name) != value:
             value = values.get(name)

@@ -1,4 +1,4 @@
-"""The environment of an external setup script, what it takes, and a trial of it on the plan."""
+"""The environment of an external setup script, its options, and a trial of the script on the plan."""
 
 import os
 import threading
@@ -27,12 +27,12 @@ from scaffold_torchtune.system.processes import Environment
 from scaffold_torchtune.validate import validate_run
 
 SWITCH: Final = "SCAFFOLD_TORCHTUNE_ACTIVATE"
-"""The environment variable that is `off` where nothing must be activated."""
+"""The environment variable that disables activation with the value `off`."""
 
 VENV: Final = "SCAFFOLD_TORCHTUNE_VENV"
-"""The environment variable that stands for --venv."""
+"""The environment variable of the option --venv."""
 
-_SECONDS: Final = 120.0  # for an activation, conda on a slow file system takes ten; and for a script to say its options
+_SECONDS: Final = 120.0  # for an activation (conda on a slow file system takes 10), and for listing a script's options
 _KIND: Final = ("torchtune_model_name", "custom_recipe", "gpus", "dataset_type", "dataset_ext")
 _MOST_TRIED: Final = 8
 
@@ -41,11 +41,11 @@ _one_at_a_time = threading.Lock()
 
 
 def environment_of(settings: Mapping[str, Setting], request: Request) -> Environment:
-    """Return the environment with what `settings` name active; activated at most once in this process, then remembered.
+    """Return the environment that `settings` name; it is activated at most once in this process.
 
     Raises:
-        Refused: it cannot be activated; names the line that asks for it, and what there is instead.
-        Interrupted: who asked for it wants it to end.
+        Refused: it cannot be activated; contains the line of the setting, and the available names.
+        Interrupted: the caller stopped the call.
     """
     named = activation_of(settings, request)
     if named.is_active(os.environ):
@@ -53,38 +53,38 @@ def environment_of(settings: Mapping[str, Setting], request: Request) -> Environ
     elif activates(request):
         return _activated_environment(named, settings, request)
     else:
-        how, name = "the environment as it is, nothing activated", ""
+        how, name = "the current environment, nothing activated", ""
     return Environment(processes.python(), processes.environment(), how, name, named.commands)
 
 
 def activation_of(settings: Mapping[str, Setting], request: Request) -> Activation:
-    """Return the modules of `settings`, and their conda environment or the virtual one that the operator named.
+    """Return the modules of `settings`, and their conda environment or the operator's virtual environment.
 
     Raises:
-        Refused: that virtual environment is not there.
+        Refused: the virtual environment does not exist.
     """
     texts = {name: str(settings[name].value or "") for name in ("modules", "conda_env") if name in settings}
     modules = tuple(name.strip() for name in texts.get("modules", "").split(",") if name.strip())
     named = str(request.venv or os.environ.get(VENV) or "")
     if not named:
         return Activation(modules, texts.get("conda_env", ""))
-    venv = os.path.abspath(expanded(Path(named)))  # noqa: PTH100 - a link is called by its own name
+    venv = os.path.abspath(expanded(Path(named)))  # noqa: PTH100 - a link keeps its own name
     if not is_file(Path(venv, "bin", "activate")):
-        message = f"there is no virtual environment at {shown(venv)}: it has no bin/activate"
-        fix = f"correct --venv or {VENV}, make it (python3 -m venv {venv}), or add --no-activate"
+        message = f"{shown(venv)} is not a virtual environment: it has no bin/activate"
+        fix = f"correct --venv or {VENV}, create it (python3 -m venv {venv}), or add --no-activate"
         raise _refused(finding("environment-missing", message, field="venv", actual=venv, fix=fix))
     return Activation(modules, venv=venv)
 
 
 def activates(request: Request) -> bool:
-    """Return whether the operator lets anything be activated."""
+    """Return whether the operator allows activation."""
     return request.activate and os.environ.get(SWITCH) != "off"
 
 
 def _activated_environment(named: Activation, settings: Mapping[str, Setting], request: Request) -> Environment:
     ours = processes.environment()
     key = (named, tuple(sorted(ours.items())))
-    with _one_at_a_time:  # what fails is tried anew each time
+    with _one_at_a_time:  # a failure is not cached
         found = _activated.get(key) or activate(named, ours, min(request.timeout, _SECONDS), request.stop)
         if not isinstance(found, Fault):
             _activated[key] = found
@@ -94,9 +94,9 @@ def _activated_environment(named: Activation, settings: Mapping[str, Setting], r
         raise _refused(activation_problem(found, named, settings))
     prefix = found.get("VIRTUAL_ENV" if named.venv else "CONDA_PREFIX", "")
     if named.environment and not os.access(Path(prefix, "bin", "python"), os.X_OK):
-        # another Python would run the script, without the packages of this environment
+        # the script would run with another Python, without the packages of this environment
         message = f"{named.environment} has no Python of its own (no bin/python in {shown(prefix)})"
-        fix = f"install Python there: conda install -n {named.conda_env} python; or make it anew"
+        fix = f"install Python there: conda install -n {named.conda_env} python; or create it again"
         field = "venv" if named.venv else "conda_env"
         raise _refused(finding("activation-failed", message, field=field, fix=fix))
     return Environment(processes.python(found), found, _how(named, "activated once"), named.environment)
@@ -106,19 +106,19 @@ def _how(named: Activation, word: str) -> str:
     """Return `the conda environment cruijff, activated once, after module load anaconda3/2025.6`."""
     load = f"module load {' '.join(named.modules)}" if named.modules else ""
     if not named.environment:
-        return f"{load}, {word}" if load else "the environment as it is"
+        return f"{load}, {word}" if load else "the current environment"
     return f"{named.environment}, {word}" + (f", after {load}" if load else "")
 
 
 def _refused(found: Finding) -> Refused:
-    return Refused("the environment of the setup script is not to be had", [found])
+    return Refused("cannot activate the setup script's environment", [found])
 
 
 def interface_of(setup_script: str, settings: Mapping[str, Setting], request: Request) -> Interface | None:
-    """Return what the script takes in the environment of `settings`; None for the bundled setup_finetune.
+    """Return the script's options in the environment of `settings`; None for the bundled setup_finetune.
 
     Raises:
-        Refused: it cannot run here.
+        Refused: the script cannot run on this machine.
     """
     if setup_script == "bundled":
         return None
@@ -128,7 +128,7 @@ def interface_of(setup_script: str, settings: Mapping[str, Setting], request: Re
     except InterfaceFault as fault:
         reason, lack = escape(str(fault)), lack_of(str(fault), script, environment)
         message = f"the setup script {shown(setup_script)} cannot run: "
-        message += f"{lack.cause}. It said: {reason}" if lack else reason
+        message += f"{lack.cause}. Its output: {reason}" if lack else reason
         fix = lack.fix if lack else "activate the environment that it needs, then scaffold again"
         fix, code = f"{fix}; or use --setup-script bundled", "package-missing" if lack else "script-unasked"
         problem = finding(code, message, field="setup_script", file=setup_script, fix=fix)
@@ -138,10 +138,10 @@ def interface_of(setup_script: str, settings: Mapping[str, Setting], request: Re
 def trial(
     plan: Plan, rendered: Sequence[Rendered], interface: Interface | None, request: Request
 ) -> list[tuple[PlannedRun, Finding]]:
-    """Run the script for the first run of each kind, before anything is written; return why those runs would fail.
+    """Run the script for the first run of each kind, before anything is written; return the reasons of failures.
 
-    Kinds differ in what scripts have tables and branches for: model, recipe, GPUs, data. Each is tried in an empty
-    directory. A script that could not say what it takes is not tried: nothing is known of what else it does.
+    Kinds differ in the settings for which scripts have tables and branches: model, recipe, GPUs, data. Each is tried in
+    an empty directory. A script that does not list its options is not tried, because its effects are unknown.
     """
     if interface is None or interface.options is None:
         return []
@@ -156,14 +156,14 @@ def trial(
 
 
 def _problems_of(plan: Plan, one: Rendered, request: Request) -> list[Finding]:
-    """Return why a run would fail, or would not pass as it is planned."""
+    """Return the reasons why a run would fail, or would not pass validation."""
     run, script = one.run, plan.options.setup_script
     with temporary_directory() as folder:
         Path(folder, SETUP_YAML).write_text(one.text, encoding="utf-8")
         outcome = run_script(Path(script), folder, request.timeout, environment_of(run.settings, request))
     if outcome.reason:
         message = f"the setup script would fail for {run.directory}: {outcome.reason}"
-        fix = outcome.cause.fix or "correct what it names, or name another version"
+        fix = outcome.cause.fix or "correct the error, or name another version of the script"
         fix += "; or use --setup-script bundled"
         return [finding("setup-would-fail", message, field="setup_script", file=script, fix=fix)]
     texts = {name: content.decode("utf-8", "replace") for name, content in outcome.files.items()}
@@ -172,10 +172,10 @@ def _problems_of(plan: Plan, one: Rendered, request: Request) -> list[Finding]:
 
 
 def _planned_otherwise(found: Finding, run: PlannedRun) -> Finding:
-    """Return a finding about files that nobody has yet: the next step is another than with files that are there."""
+    """Return a finding of a trial, with a fix for files that are not written yet."""
     is_value = found.code == "value-mismatch" and found.field in run.settings
     if found.field == "checkpoint_files":
-        fix = "lay the model's files there under the names that it writes, or use --setup-script bundled"
+        fix = "name the model's files as the script writes them, or use --setup-script bundled"
         return found.model_copy(update={"message": f"{found.message} (tried for {run.directory})", "fix": fix})
     instead = f"plan what it writes ({shown(found.actual)}), " if is_value else ""
     fix = f"{instead}name another setup_finetune.py, or use --setup-script bundled"

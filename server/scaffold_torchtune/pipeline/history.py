@@ -1,6 +1,6 @@
-"""`history`: what is kept of earlier files, and how two versions differ. It writes nothing.
+"""`history`: the kept versions of earlier files, and the difference of two versions. It writes nothing.
 
-What lies in .scaffold may be anybody's: what is no version as we keep it is named, and the others are listed.
+.scaffold may contain files of anyone: an entry that is not a version as this tool keeps it is reported.
 """
 
 import difflib
@@ -23,52 +23,52 @@ from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, is_directory, is_taken
 
 NOW: Final = "now"
-"""What names the files as they are, beside the versions that are kept."""
+"""The name of the present files, among the names of kept versions."""
 
 _BACKUP: Final = "backup"
-_EDITED: Final = "edited while a scaffold worked"
+_EDITED: Final = "edited while a scaffold was running"
 _MOST_READ: Final = 1_000
-"""How many versions of a run are looked into, the newest first."""
+"""The maximum number of versions of a run that are read, the newest first."""
 
 _LISTED: Final = 50
 _LONGEST: Final = 300
 _MOST_LINES: Final = 3_000
-"""How many lines a file may have to be compared line by line, as that takes time that grows faster than they do."""
+"""The maximum number of lines of a file that is compared, because the time grows faster than the number of lines."""
 
 
 class KeptVersion(Model):
     """Earlier files of a run, kept when they were replaced."""
 
     run: str
-    version: str = Field(description="its name; the time, mostly")
-    time: str = Field(description="when it was kept")
+    version: str = Field(description="its name; usually a time")
+    time: str = Field(description="the time when it was kept")
     reason: str
-    changes: OmitEmpty[tuple[str, ...]] = Field(default=(), description="old -> new, with the line that said so")
+    changes: OmitEmpty[tuple[str, ...]] = Field(default=(), description="old -> new, with the line of the document")
     edited: OmitEmpty[tuple[str, ...]] = Field(default=(), description="files that a person had edited")
-    started: OmitEmpty[bool] = Field(default=False, description="whether the run had been started")
+    started: OmitEmpty[bool] = Field(default=False, description="true if the run had been started")
     files: tuple[str, ...]
     size: int = Field(description="bytes of all files")
-    path: str = Field(description="where it is, from the experiment directory")
+    path: str = Field(description="its path, relative to the experiment directory")
 
 
 class ComparedFile(Model):
     """A file of a run in two versions."""
 
     name: str
-    old: str | None = Field(exclude=True, description="the whole text; None where it is not there")
+    old: str | None = Field(exclude=True, description="the whole text; None if the file is missing")
     new: str | None = Field(exclude=True)
-    compared: bool = Field(default=True, exclude=True, description="false where it is too long for that")
+    compared: bool = Field(default=True, exclude=True, description="false if it is too long")
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def differs(self) -> bool:
-        """Whether the two are not the same."""
+        """Return whether the two texts differ."""
         return self.old != self.new
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def diff(self) -> str:
-        """The difference, as `diff -u` prints it."""
+        """Return the difference, as `diff -u` prints it."""
         if not self.compared or not self.differs:
             return ""
         old, new = ((text or "").splitlines() for text in (self.old, self.new))
@@ -76,17 +76,17 @@ class ComparedFile(Model):
 
 
 class HistoryResult(StepResult):
-    """The versions that are kept of a run, or of all, the newest first; and two of them compared."""
+    """The kept versions of a run, or of all runs, the newest first; and two of them compared."""
 
     LISTED = ()
     FIRST = ""
 
     experiment_dir: str
-    run: OmitEmpty[str] = Field(default="", description="the run; of all where it is not there")
+    run: OmitEmpty[str] = Field(default="", description="the run; all runs if omitted")
     versions: tuple[KeptVersion, ...]
-    unread: OmitEmpty[int] = Field(default=0, description="older versions that were not looked into")
+    unread: OmitEmpty[int] = Field(default=0, description="number of older versions that were not read")
     old: OmitEmpty[str] = Field(default="", description="the version on the left")
-    new: OmitEmpty[str] = Field(default="", description="the version on the right; `now`: the files as they are")
+    new: OmitEmpty[str] = Field(default="", description="the version on the right; `now`: the present files")
     compared: OmitEmpty[tuple[ComparedFile, ...]] = ()
     warnings: Findings
 
@@ -102,14 +102,14 @@ class HistoryResult(StepResult):
 
 
 class VersionPlace(NamedTuple):
-    """Where a version of a run lies; `name` is what the user calls it."""
+    """The place of a version of a run; `name` is the name for the user."""
 
     run: str
     name: str
 
     @property
     def path(self) -> str:
-        """Its directory."""
+        """Return its directory."""
         if self.name == NOW:
             return self.run
         folder, _, time = self.name.rpartition("/")
@@ -117,21 +117,21 @@ class VersionPlace(NamedTuple):
 
     @property
     def order(self) -> tuple[str, int]:
-        """What sorts it by its time."""
+        """Return its sort key, by its time."""
         return order_of(self.name.rpartition("/")[2]) or ("", 0)
 
 
 class Found(NamedTuple):
-    """The versions of all runs, by run, each the newest first; and what lies there besides."""
+    """The versions of all runs, by run, the newest first; and findings about other entries."""
 
     places: dict[str, list[VersionPlace]]
     problems: list[Finding]
 
 
 def find_versions(tree: Tree, only: str | None = None) -> Found:
-    """Return where versions of all runs lie, or of one. What is no directory of a version's name is named."""
+    """Return the places of the versions of all runs, or of one. An entry that is not a version is reported."""
     found = Found({}, [])
-    problems = found.problems if only is None else []  # of others
+    problems = found.problems if only is None else []  # problems of other runs are ignored
     runs = _directories(tree, layout.HISTORY, problems) if only is None else [only]
     for run in runs:
         folder = f"{layout.HISTORY}/{run}"
@@ -146,18 +146,14 @@ def find_versions(tree: Tree, only: str | None = None) -> Found:
 
 
 def _times(tree: Tree, folder: str, problems: list[Finding], beside: str = "") -> list[str]:
-    """Return the directories that are named by their time. `beside`: how files end that lie beside each of them."""
+    """Return the directories named by their time. `beside` is the suffix of a file that belongs to each of them."""
     names = _directories(tree, folder, problems, beside)
-    problems += [
-        _damaged(f"{folder}/{name}", "it is not named by a time, as versions are")
-        for name in names
-        if order_of(name) is None
-    ]
+    problems += [_damaged(f"{folder}/{name}", "its name is not a time") for name in names if order_of(name) is None]
     return [name for name in names if order_of(name)]
 
 
 def _directories(tree: Tree, folder: str, problems: list[Finding], beside: str = "") -> list[str]:
-    """Return the names of directories in a directory; what else lies there is named."""
+    """Return the names of directories in a directory; other entries are reported."""
     try:
         if tree.kind(folder) is None:
             return []
@@ -169,7 +165,7 @@ def _directories(tree: Tree, folder: str, problems: list[Finding], beside: str =
     others = [name for name, kind in kinds.items() if kind != "directory"]
     expected = {name + beside for name in names} if beside else set[str]()
     problems += [
-        _damaged(f"{folder}/{name}", "it is a link or a file, where a directory belongs")
+        _damaged(f"{folder}/{name}", "it is a link or a file (expected a directory)")
         for name in others
         if name not in expected or kinds[name] != "file"
     ]
@@ -177,12 +173,12 @@ def _directories(tree: Tree, folder: str, problems: list[Finding], beside: str =
 
 
 def _damaged(path: str, reason: str) -> Finding:
-    fix = "look at what lies there; remove it if nobody needs it"
-    return finding("history-damaged", f"it is no version as it was kept: {reason}", file=escape(path), fix=fix)
+    fix = "check it; remove it if nobody needs it"
+    return finding("history-damaged", f"it is not a version that this tool kept: {reason}", file=escape(path), fix=fix)
 
 
 def read_version(tree: Tree, place: VersionPlace) -> tuple[KeptVersion, list[Finding]]:
-    """Return what a version says of itself, and what is wrong with it."""
+    """Return the description of a version, and findings about it."""
     problems: list[Finding] = []
     sizes: dict[str, int] = {}
     others: list[str] = []
@@ -229,7 +225,7 @@ def _texts(value: object) -> list[str]:
 
 
 def _time(told: object, place: VersionPlace) -> str:
-    """Return when a version was kept, as its reason.json or its name says."""
+    """Return the time when a version was kept, from its reason.json or its name."""
     with suppress(ValueError, OverflowError):
         if isinstance(told, str):
             return datetime.fromisoformat(told[:40]).isoformat(sep=" ", timespec="seconds")
@@ -238,13 +234,13 @@ def _time(told: object, place: VersionPlace) -> str:
 
 
 def run_named(tree: Tree, name: str) -> str:
-    """Return the directory of a run that has versions or is planned, by it or by its Run Name.
+    """Return the directory of a run that has versions or is planned, by its directory or its Run Name.
 
     Raises:
         Refused: no run has the name.
     """
     by_name: dict[str, str] = {}
-    with suppress(Refused):  # the history can be seen without a plan
+    with suppress(Refused):  # the history can be shown without a plan
         if plan := state.load_plan(tree):
             by_name = {run.name: run.directory for run in (*plan.former, *plan.runs)}
     if name in by_name.values():
@@ -261,28 +257,28 @@ def run_named(tree: Tree, name: str) -> str:
 
 
 def _check_is_experiment(tree: Tree, request: Request) -> None:
-    """Refuse a directory where nothing was scaffolded nor is described, as who means a run may name it alone."""
+    """Refuse a directory without state and without a summary: the user may have named only a run."""
     if tree.kind(layout.STATE) or is_taken(summary_path(request, tree.root)):
         return
     above, name = tree.root.parent, tree.root.name
     fix = "name the experiment directory, then the run"
     if is_directory(above / layout.STATE):
         fix = f"name the experiment first: {shlex.join(['scaffold-torchtune', 'history', str(above), name])}"
-    message = f"{shown(str(tree.root))} is no experiment: it has neither a summary nor {layout.STATE}"
+    message = f"{shown(str(tree.root))} is not an experiment: it has neither a summary nor {layout.STATE}"
     raise refuse("not-a-directory", message, field="experiment", fix=fix)
 
 
 def history(request: Request, run: str | None = None, versions: list[str] | None = None) -> HistoryResult:
-    """Return the versions that are kept of a run, or of all, the newest first.
+    """Return the kept versions of a run, or of all runs, the newest first.
 
     Args:
-        request: the experiment; its documents need not be there.
+        request: the experiment; its documents may be missing.
         run: the run's directory or Run Name; None: all runs.
-        versions: what is compared: nothing where it is None; the last version with the files as they are where it is
-            empty; one version with them, or two with each other.
+        versions: the versions to compare. None: no comparison; empty: the last version with the present files; one
+            version with them; or two versions with each other.
 
     Raises:
-        Refused: the experiment is not there; no run or version has that name; or there is nothing to compare.
+        Refused: the experiment does not exist; no run or version has that name; or there is nothing to compare.
     """
     with Tree(experiment_directory(request)) as tree:
         _check_is_experiment(tree, request)
@@ -290,8 +286,8 @@ def history(request: Request, run: str | None = None, versions: list[str] | None
             run = run_named(tree, run)
         found = find_versions(tree, run)
         if run is None and versions is not None:
-            message = "--diff compares versions of one run, and no run is named"
-            fix = "name the run before it: scaffold-torchtune history EXPERIMENT RUN --diff"
+            message = "--diff compares versions of one run, but no run is named"
+            fix = "name the run: scaffold-torchtune history EXPERIMENT RUN --diff"
             raise refuse("missing-field", message, field="run", fix=fix)
         problems = [*found.problems]
         listed: list[tuple[VersionPlace, KeptVersion]] = []
@@ -324,10 +320,10 @@ def history(request: Request, run: str | None = None, versions: list[str] | None
 
 
 def _sides(run: str, places: list[VersionPlace], versions: list[str]) -> tuple[VersionPlace, VersionPlace]:
-    """Return the two versions that are compared, the left one first."""
+    """Return the two versions to compare, the left one first."""
     if not places:
-        message = f"nothing of {shown(run)} was replaced, so there is no version to compare with"
-        raise refuse("unknown-name", message, field="version", fix="look at its files, which are the first")
+        message = f"no files of {shown(run)} were replaced, so there is no version to compare"
+        raise refuse("unknown-name", message, field="version", fix="read its files, which are its only version")
     if len(versions) > 2:  # noqa: PLR2004 - a left and a right one
         fix = "name two, one, or none"
         raise refuse("invalid-value", f"{len(versions)} versions are named", field="version", fix=fix)
@@ -336,7 +332,7 @@ def _sides(run: str, places: list[VersionPlace], versions: list[str]) -> tuple[V
 
 
 def _version(run: str, places: list[VersionPlace], name: str) -> VersionPlace:
-    """Return the version that a name means: whole, or as much of it as no other version has."""
+    """Return the version with a name, or with a unique beginning of its name."""
     if name == NOW:
         return VersionPlace(run, NOW)
     matches = [place for place in places if place.name == name] or [
@@ -353,21 +349,21 @@ def _version(run: str, places: list[VersionPlace], name: str) -> VersionPlace:
 
 
 def _compared(tree: Tree, old: VersionPlace, new: VersionPlace, problems: list[Finding]) -> Iterator[ComparedFile]:
-    """Yield each file that one of two versions has of a run, with both texts."""
+    """Yield each file of a run that one of two versions has, with both texts."""
     for name in layout.RUN_FILES:
         texts = [_text(tree, place, name, problems) for place in (old, new)]
         if texts == [None, None]:
             continue
         long = max(len((text or "").splitlines()) for text in texts) > _MOST_LINES
         if long:
-            reason = f"it has more than {_MOST_LINES} lines, and is not compared line by line"
+            reason = f"it has more than {_MOST_LINES} lines, too many for a comparison line by line"
             fix = f"diff -y {old.path}/{name} {new.path}/{name}"
             problems.append(finding("history-damaged", reason, file=f"{new.path}/{name}", fix=fix))
         yield ComparedFile(name=name, old=texts[0], new=texts[1], compared=not long)
 
 
 def _text(tree: Tree, place: VersionPlace, name: str, problems: list[Finding]) -> str | None:
-    """Return the text of a file of a version; None where it is not there, or cannot be read."""
+    """Return the text of a file of a version; None if it is missing or cannot be read."""
     path = f"{place.path}/{name}"
     try:
         data = tree.read(path) if tree.kind(place.path) == "directory" else None
@@ -384,7 +380,7 @@ def _text(tree: Tree, place: VersionPlace, name: str, problems: list[Finding]) -
 
 
 def texts_of(tree: Tree, run: str, most: int) -> Iterator[tuple[KeptVersion, Mapping[str, str | None]]]:
-    """Yield the newest versions of a run, the newest first, with the texts of its files as far as they can be read."""
+    """Yield the newest versions of a run, the newest first, with the texts of its readable files."""
     for place in find_versions(tree, run).places[run][:most]:
         version, _ = read_version(tree, place)
         yield version, {name: _text(tree, place, name, []) for name in layout.RUN_FILES if name in version.files}

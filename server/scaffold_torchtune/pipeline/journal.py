@@ -1,11 +1,12 @@
-"""Step 8: scaffold.log, its text, and each step's entries written once, whoever is killed or takes the file away.
+"""Step 8: the text of scaffold.log; the entries of each step are written exactly once, even if a call is killed.
 
-How far the log is stands in progress.json (`LogState`), which is written before the log: entries that are to be
-appended stand there until the log has them, and the next call that writes completes what a killed one left.
+progress.json (`LogState`) has the state of the log and is written first: it holds entries until the log has them, and
+the next call that writes completes the entries of a killed call.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
@@ -13,6 +14,7 @@ from scaffold_torchtune.findings import Alike, Finding, Refused, alike, counted,
 from scaffold_torchtune.models import Plan
 from scaffold_torchtune.pipeline import state
 from scaffold_torchtune.pipeline.state import LogState
+from scaffold_torchtune.results.report_contents import LogEntry
 from scaffold_torchtune.results.step_results import (
     Changes,
     RenderResult,
@@ -38,7 +40,7 @@ class Entry(NamedTuple):
 
 
 def format_entries(entries: Iterable[Entry], now: datetime) -> bytes:
-    """Return the entries as they are appended: each with its header, its labels, and a blank line after it.
+    """Return the text of entries: each with its header, its labels, and a blank line after it.
 
     Values are escaped, so that none can forge a line or an entry.
     """
@@ -55,12 +57,34 @@ def head(entry: Entry, now: datetime) -> str:
     return f"[{now:%Y-%m-%d %H:%M:%S}] {entry.action}"
 
 
+_HEAD: Final = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\] ([A-Z][A-Z_]{1,60})")
+_LABEL: Final = re.compile(r"(Details|Result|Duration): (.*)")
+_REMARKS: Final = frozenset({"INFO", "WARNING"})
+
+
+def read_entries(text: str) -> Iterator[LogEntry]:
+    """Yield the entries of a scaffold.log; successive remarks are one, and what is no entry is left out."""
+    head, lines = None, list[tuple[str, str]]()
+    for line in text.splitlines():
+        if match := _HEAD.fullmatch(line):
+            if head and head[1] in _REMARKS and match[2] in _REMARKS:
+                head = head[0], max(head[1], match[2])  # a warning is more than an information
+                continue
+            if head:
+                yield LogEntry(time=head[0], action=head[1], lines=tuple(lines))
+            head, lines = (match[1], match[2]), []
+        elif head and (match := _LABEL.fullmatch(line)) and not (head[1] in _REMARKS and match[1] == "Result"):
+            lines.append((match[1], match[2]))
+    if head:
+        yield LogEntry(time=head[0], action=head[1], lines=tuple(lines))
+
+
 def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> list[Entry]:
-    """Return the entries of steps 1 to 5. `made` are the run directories that were not there."""
+    """Return the entries of steps 1 to 5. `made` are the run directories that were created."""
     varying = ", ".join(plan.varying) or "none"
-    excluded = "; ".join(f"left out: {e.name} ({e.reason})" for e in plan.excluded)
+    excluded = "; ".join(f"skipped: {e.name} ({e.reason})" for e in plan.excluded)
     legend = "; ".join(f"{name} is {text!r}" for name, text in plan.legend.items())
-    kept = "as the user said when asked; to keep it, write in"
+    kept = "an answer of the user; to keep it, add to"
     answers = "".join(f"; {a.field} is {shown(a.value)}, {kept} {a.file}, {a.where}: {a.add}" for a in plan.answers)
     there = [run.directory for run in plan.runs if run.directory not in made]
     return [
@@ -79,44 +103,44 @@ def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> lis
         Entry(
             "CREATE_RUN_DIRS",
             ", ".join(run.directory for run in plan.runs),
-            f"{len(made)} created" + (f", {len(there)} already there" if there else ""),
+            f"{len(made)} created" + (f", {len(there)} already existed" if there else ""),
         ),
         Entry(
             "GENERATE_YAMLS",
             f"Using template {plan.template}",
-            f"{result.created} setup_finetune.yaml files written, {result.unchanged} already as planned"
+            f"{counted(result.created, 'setup_finetune.yaml file')} written, {result.unchanged} unchanged"
             + _kept(result.history),
         ),
     ]
 
 
 def _changes(found: Changes | None) -> list[Entry]:
-    """Return the entry of what becomes of runs that were scaffolded before."""
+    """Return the entry with the changes of runs that were scaffolded before."""
     if found is None or not found.groups:
         return []
     return [Entry("CHANGES", found.summary, " | ".join(change_line(group, _NAMED) for group in found.groups))]
 
 
 def _kept(history: str) -> str:
-    """Return where earlier files are kept, to follow what was done."""
+    """Return the sentence about kept earlier files, to append to a result."""
     return f"; {history}" if history else ""
 
 
 def setup_entries(plan: Plan, result: SetupResult) -> list[Entry]:
-    """Return the entries of step 6: one for each run that failed, and the sum."""
+    """Return the entries of step 6: one for each run that failed, and the total."""
     how = f"{plan.options.setup_script} as a subprocess in each run's staging directory; {result.environment}"
     if plan.options.setup_script == "bundled":
-        how = "Bundled setup_finetune, in this process; no conda environment was activated"
+        how = "Bundled setup_finetune, in this process; no conda environment activated"
     failures = [Entry("SETUP_RUN_FAILED", run.directory, _failure(run)) for run in result.runs if not run.ok]
     already = sum(run.unchanged for run in result.runs)
-    done = f" ({already} of them already done)" if already else ""
+    done = f" ({already} of them unchanged)" if already else ""
     total = f"{counted(result.processed, 'run')} processed, {result.succeeded} successful{done}"
     total += f", {counted(result.failed, 'failure')}{_kept(result.history)}"
     return [*_warnings(result.warnings), *failures, Entry("RUN_SETUP_SCRIPTS", how, total)]
 
 
 def _failure(run: SetupRun) -> str:
-    """Return why a run failed, how it was run, and what to do."""
+    """Return the reason of a run's failure, with the details of its script and a fix."""
     parts = {
         "Ran for": f"{run.seconds:g} s" if run.seconds is not None else "",
         "Exit status": "" if run.status is None else str(run.status),
@@ -128,13 +152,13 @@ def _failure(run: SetupRun) -> str:
 
 
 def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: float) -> list[Entry]:
-    """Return the entries of step 7 and the end: COMPLETE only where validation passed."""
+    """Return the entries of step 7 and the end: COMPLETE only if validation passed."""
     failed = [run for run in result.runs if not run.passed]
     findings = [("", each) for each in errors_in(result.findings)]
     findings += [(run.directory, each) for run in failed for each in errors_in(run.findings)]
     if result.passed:
         checked = f"{result.checked} of {result.planned} runs checked"
-        verdict = f"All parameters validated: {checked}{result.kept_told}, none differs"
+        verdict = f"All parameters validated: {checked}{result.kept_told}, no difference"
         summary = f"{counted(result.planned, 'run')} of {plan.experiment} scaffolded, validated and ready to submit"
         if result.started:
             summary = (
@@ -142,18 +166,18 @@ def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: fl
             )
             summary += f" ({few(result.started, _NAMED)})"
         summary += f". {result.tracking}" if result.tracking else ""
-        # the command alone: it is pasted
+        # only the command, so that it can be pasted
         end, advice = "SCAFFOLD_TORCHTUNE_COMPLETE", f"Submit with: {submit}" if submit else "Nothing to submit"
     else:
         verdict = f"FAILED: {result.verdict.partition(': ')[2]}. {' | '.join(map(_grouped, alike(findings)))}"
         end, summary = "SCAFFOLD_TORCHTUNE_FAILED", f"Not ready: {_not_ready(result, failed)}"
-        advice = "Do not submit. Check setup_finetune and the template, mend the cause, then scaffold again"
+        advice = "Do not submit. Check setup_finetune and the template, fix the cause, then scaffold again"
     what = "Comparing finetune.yaml and finetune.slurm with the plan, value by value, and with the directory names"
     return [Entry("VALIDATE_PARAMETERS", what, verdict), Entry(end, summary, advice, _elapsed(seconds))]
 
 
 def _not_ready(result: ValidateResult, failed: Sequence[ValidatedRun]) -> str:
-    """Return what is not ready: the runs that failed; none is ready where something is wrong with the whole."""
+    """Return the runs that are not ready: the failed runs, or all runs if a finding concerns the whole scaffold."""
     if not result.runs:
         return "no run could be checked"
     whole = dict.fromkeys(each.code for each in errors_in(result.findings))
@@ -165,7 +189,7 @@ def _not_ready(result: ValidateResult, failed: Sequence[ValidatedRun]) -> str:
 
 
 def _grouped(group: Alike) -> str:
-    """Return findings that are alike as one sentence, with the runs that they are about, or how many more there are."""
+    """Return similar findings as one sentence, with their runs, or the number of the others."""
     more = len(group.members) - 1
     if len(group.runs) > 1:
         return f"in {len(group.runs)} runs ({few(group.runs, _NAMED)}): {group.first.sentence()}"
@@ -176,20 +200,43 @@ def _sentences(findings: Iterable[Finding]) -> str:
     return " | ".join(each.sentence() for each in findings)
 
 
+class SubmittedJob(NamedTuple):
+    """A job that was submitted: its id, its runs, and how many of an array's run at once, where that is bounded."""
+
+    job: str
+    runs: Sequence[str]
+    is_array: bool
+    at_once: int | None
+
+
+def submit_entry(jobs: Sequence[SubmittedJob]) -> Entry:
+    """Return the entry of what one call submitted."""
+    runs = [run for one in jobs for run in one.runs]
+    at_once = next((f", at most {one.at_once} at once" for one in jobs if one.at_once), "")
+    told = [
+        f"{one.job} (tasks 0 to {len(one.runs) - 1}: {few(one.runs, _NAMED)})"
+        if one.is_array
+        else f"{one.job} ({one.runs[0]})"
+        for one in jobs
+    ]
+    details = f"{counted(len(runs), 'run')} submitted to SLURM in {counted(len(jobs), 'job')}{at_once}"
+    return Entry("SUBMIT", details, f"Job ids: {few(told, _NAMED, between='; ')}")
+
+
 def refused_entry(refused: Refused) -> Entry:
-    """Return the entry of a refusal: everything that stood against it."""
+    """Return the entry of a refusal, with all its problems."""
     details = f"Nothing was changed. {_sentences(refused.problems)}"
     return Entry("SCAFFOLD_TORCHTUNE_REFUSED", refused.message, details)
 
 
 def stopped_entry(refused: Refused) -> Entry:
-    """Return the entry of a step that could not go on."""
-    again = "Stopped midway: do not submit. What was written stays; scaffold again to go on from there"
+    """Return the entry of a step that stopped midway."""
+    again = "Stopped midway: do not submit. Files already written stay; scaffold again to continue"
     return Entry("SCAFFOLD_TORCHTUNE_FAILED", refused.message, f"{again}. {_sentences(refused.problems)}")
 
 
 def _warnings(warnings: Iterable[Finding]) -> list[Entry]:
-    return [Entry(each.severity.value.upper(), each.sentence(), "The scaffold goes on") for each in warnings]
+    return [Entry(each.severity.value.upper(), each.sentence(), "Continuing") for each in warnings]
 
 
 def _elapsed(seconds: float) -> str:
@@ -202,26 +249,26 @@ def _elapsed(seconds: float) -> str:
 
 
 Heads = tuple[str, ...]
-"""The first lines of the entries that the log got."""
+"""The first lines of the entries that were appended to the log."""
 
 _STEPS: Final[dict[str, Literal["", "setup"]]] = {"render": "setup", "setup": ""}
-"""What must be logged after a step, where the log is new."""
+"""The step that must also be logged after a step if the log is new."""
 
 
 def size(tree: Tree) -> int:
-    """Return the size of the log in bytes; 0 where it is not there."""
+    """Return the size of the log in bytes; 0 if it does not exist."""
     return tree.size(layout.LOG)
 
 
 def append(tree: Tree, entries: Iterable[Entry], now: datetime) -> Heads:
-    """Append entries that tell of nothing that was made, and return their heads."""
+    """Append entries about a call that made no files, and return their heads."""
     entries = [*entries]
     tree.append(layout.LOG, format_entries(entries, now))
     return tuple(head(entry, now) for entry in entries)
 
 
 def stop(tree: Tree, entry: Entry, now: datetime) -> Heads:
-    """Append that a call was stopped midway, and return the head. A verdict before it no longer closes the log."""
+    """Append the entry of a call that was stopped midway, and return its head; reopen a log closed by a verdict."""
     heads = append(tree, [entry], now)
     log = state.load_log_state(tree)
     if log is not None and log.status == "complete":
@@ -230,26 +277,26 @@ def stop(tree: Tree, entry: Entry, now: datetime) -> Heads:
 
 
 def begin(tree: Tree, plan: Plan, step: Literal["render", "setup"], started: datetime) -> LogState:
-    """Note, before anything is written, that a step has work to do and that its outputs need a new verdict."""
+    """Record, before anything is written, that a step has work to do and that its outputs need a new verdict."""
     begun = LogState(plan=plan.id, started=started, status="open", unlogged=step)
     state.save(tree, layout.PROGRESS, begun)
     return begun
 
 
 def is_behind(tree: Tree, step: Literal["render", "setup"]) -> bool:
-    """Return whether the log lacks what a step did: it was killed before it logged it, or somebody removed the log."""
+    """Return whether the log lacks entries of a step: the step was killed before it logged, or the log was removed."""
     log = state.load_log_state(tree)
     return log is None or log.unlogged == step or bool(log.entries) or size(tree) == 0
 
 
 def record_step(tree: Tree, begun: LogState, entries: Iterable[Entry], now: datetime) -> Heads:
-    """Log what a step did, and return the heads. In a new log, the steps that follow must say again what they did."""
+    """Log the work of a step, and return the heads. If the log is new, the next steps must log their work again."""
     after = _STEPS[begun.unlogged] if size(tree) == 0 else ""
     return _record(tree, begun.model_copy(update={"unlogged": after}), [*entries], now)
 
 
 def _record(tree: Tree, then: LogState, entries: list[Entry], now: datetime) -> Heads:
-    """Append entries, after which the log is as `then` says."""
+    """Append entries; `then` is the state of the log after them."""
     text = format_entries(entries, now)
     state.save(tree, layout.PROGRESS, then.model_copy(update={"entries": text.decode(), "size": size(tree)}))
     tree.append(layout.LOG, text)
@@ -258,9 +305,9 @@ def _record(tree: Tree, then: LogState, entries: list[Entry], now: datetime) -> 
 
 
 def settle(tree: Tree) -> None:
-    """Complete what a call that was killed was about to log; the lock must be held.
+    """Complete the entries of a call that was killed; the lock must be held.
 
-    Its entries may be there, in part where the machine lost power, or not at all; others may stand behind them.
+    The log may have its entries, a part of them (after a power failure), or none; other entries may follow them.
     """
     log = state.load_log_state(tree)
     if log is None or not log.entries:
@@ -274,7 +321,7 @@ def settle(tree: Tree) -> None:
 
 
 def verdict_digest(result: ValidateResult) -> str:
-    """Return what tells one verdict from another."""
+    """Return the SHA-256 of a verdict."""
     told = result.model_copy(update={"submit": "", "logged": ()})
     return _digest(told.model_dump_json())
 
@@ -284,7 +331,7 @@ def _digest(text: str) -> str:
 
 
 def is_closed(tree: Tree, result: ValidateResult) -> bool:
-    """Return whether the log already ends with this verdict, or no step was logged that it could close."""
+    """Return whether the log already ends with this verdict, or has no step that the verdict could close."""
     log = state.load_log_state(tree)
     if log is None:
         return True
@@ -292,15 +339,15 @@ def is_closed(tree: Tree, result: ValidateResult) -> bool:
         return False
     if log.status != ("complete" if result.passed else "failed"):
         return False
-    if result.passed:  # runs that were started since must not stand in the line that submits
+    if result.passed:  # the submit line must not contain runs that were started since
         return log.submit in {None, _digest(result.submit)}
     return log.verdict == verdict_digest(result)
 
 
 def close(tree: Tree, plan: Plan, result: ValidateResult, times: tuple[datetime, datetime]) -> Heads:
-    """Log the verdict, which ends the log, unless it stands there; return the heads.
+    """Log the verdict, which ends the log, unless the log already ends with it; return the heads.
 
-    `times` are when the validation began, and now.
+    `times` are the time when the validation began, and the present time.
     """
     begun, now = times
     before = state.load_log_state(tree)

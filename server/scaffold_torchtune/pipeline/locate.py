@@ -1,4 +1,4 @@
-"""Finding the experiment, its documents and its template, and refusing what lies under none of the roots."""
+"""Find the experiment, its documents and its template; refuse paths outside the roots."""
 
 import os
 import shlex
@@ -28,7 +28,7 @@ _FEW = 12
 
 @dataclass(frozen=True)
 class Document:
-    """A document that was read: its path, the name that messages use, its text and the SHA-256 of its bytes."""
+    """A document that was read: its path, its name in messages, its text and the SHA-256 of its bytes."""
 
     path: Path
     name: str
@@ -37,7 +37,7 @@ class Document:
 
 
 def expanded(path: Path) -> Path:
-    """Return the path with `~` replaced, where there is such a home."""
+    """Return the path with `~` replaced, if there is such a home directory."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -48,11 +48,11 @@ def named_path(path: Path | str, field: str) -> Path:
     """Return the real path of a file that the operator names.
 
     Raises:
-        Refused: no plan could hold it, or a message would show it as another.
+        Refused: it contains a character that cannot be printed.
     """
     real = real_path(expanded(Path(path)))
     if not str(real).isprintable():
-        message = f"the path {shown(str(real))} holds a character that cannot be printed"
+        message = f"the path {shown(str(real))} contains a character that cannot be printed"
         raise refuse("unsafe-path", message, field=field, fix="rename the file, or its directory")
     return real
 
@@ -61,47 +61,47 @@ def experiment_directory(request: Request) -> Path:
     """Return the real path of the experiment directory.
 
     Raises:
-        Refused: it is not there, lies under none of the roots, or cannot be written in a document.
+        Refused: it does not exist, is outside the roots, or contains a character that cannot be printed.
     """
     given = expanded(request.experiment)
     check_can_be_seen(given)
     real = real_path(given if is_directory(given) else given.parent)
     if not str(real).isprintable():
-        message = f"the path {shown(str(real))} holds a character that cannot be printed"
+        message = f"the path {shown(str(real))} contains a character that cannot be printed"
         raise refuse("unsafe-path", message, field="experiment", fix="rename the directory")
     check_roots(real, request)
     if not is_there(given):
         fix = f"give the experiment directory, or its {layout.SUMMARY}"
-        raise refuse("not-a-directory", f"there is nothing at {shown(str(given))}", field="experiment", fix=fix)
+        raise refuse("not-a-directory", f"{shown(str(given))} does not exist", field="experiment", fix=fix)
     return real
 
 
 def check_can_be_seen(path: Path) -> None:
-    """Refuse a path of which nobody can say whether anything is there: no permission, a long name, a loop of links."""
+    """Refuse a path that cannot be inspected because of permissions, a long name or a loop of links."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return
     except (OSError, ValueError) as error:
-        message = f"{shown(str(path))} cannot be looked at: {getattr(error, 'strerror', None) or error}"
+        message = f"{shown(str(path))} cannot be inspected: {getattr(error, 'strerror', None) or error}"
         raise refuse("not-a-directory", message, field="experiment", fix="give another path") from error
 
 
 def check_roots(real: Path, request: Request) -> None:
-    """Refuse a real path that lies under none of the request's roots, if it has any."""
+    """Refuse a real path that is outside the request's roots, if it has any."""
     roots = [real_path(expanded(root)) for root in request.roots]
     if roots and not any(real.is_relative_to(root) for root in roots):
         listed = ", ".join(escape(str(root)) for root in roots)
-        message = f"the experiment {shown(str(real))} lies under none of the roots: {listed}"
+        message = f"the experiment {shown(str(real))} is outside the roots: {listed}"
         fix = (
-            f"the operator adds a root: --root {real.parent} on the command line of the server or command,"
+            f"add a root, as the operator of the server or command: --root {real.parent} on its command line,"
             f" or SCAFFOLD_TORCHTUNE_ROOT={real.parent} in its environment"
         )
         raise refuse("outside-roots", message, field="experiment", fix=fix)
 
 
 def read_document(path: Path, name: str, *, follow: bool) -> Document:
-    """Read a document: a regular UTF-8 file of at most 1 MB. `follow` says whether it may be a link.
+    """Read a document: a regular UTF-8 file of at most 1 MB. With `follow` it may be a link.
 
     Raises:
         Refused: it is missing or not such a file.
@@ -109,7 +109,7 @@ def read_document(path: Path, name: str, *, follow: bool) -> Document:
     try:
         data = read_regular(path, MAX_DOCUMENT, follow=follow)
     except FileNotFoundError as error:
-        raise refuse("document-missing", f"{name} is not at {shown(str(path))}", file=name, fix="create it") from error
+        raise refuse("document-missing", f"{shown(str(path))} does not exist", file=name, fix="create it") from error
     except OSError as error:
         raise _unreadable(name, error.strerror or str(error)) from error
     try:
@@ -127,10 +127,10 @@ def _unreadable(name: str, reason: str, line: int | None = None) -> Refused:
 
 
 def read_documents(request: Request, directory: Path) -> tuple[Document, ...]:
-    """Read the summary and the claude.local.md of the experiment, and the summary's other form where it lies beside it.
+    """Read the summary and the claude.local.md of the experiment, and the other form of the summary if it exists.
 
     Raises:
-        Refused: one of them is missing or cannot be read; both are named.
+        Refused: documents are missing or cannot be read; contains all such problems.
     """
     summary = summary_path(request, directory)
     documents: list[Document] = []
@@ -159,21 +159,21 @@ def summary_document(request: Request, directory: Path) -> Document:
 
 
 def summary_path(request: Request, directory: Path) -> Path:
-    """Return where the summary must lie: the file that was given, else the YAML form if it is there, else Markdown."""
+    """Return the path of the summary: the given file, else the YAML form if it exists, else the Markdown form."""
     given = expanded(request.experiment)
     usual = layout.SUMMARY_YAML if os.path.lexists(directory / layout.SUMMARY_YAML) else layout.SUMMARY
     return directory / (usual if is_directory(given) else given.name)
 
 
 def _twin(summary: Path) -> list[Path]:
-    """Return the other form of a summary, if it lies beside it."""
+    """Return the other form of a summary, if the same directory has it."""
     forms = {layout.SUMMARY, layout.SUMMARY_YAML}
     others = forms - {summary.name} if summary.name in forms else set[str]()
     return [summary.with_name(name) for name in others if os.path.lexists(summary.with_name(name))]
 
 
 def _no_local(directory: Path) -> Refused:
-    message = f"there is no {layout.LOCAL} in {directory}, in a parent of it, or in the working directory"
+    message = f"{layout.LOCAL} is missing: not found in {directory}, in a parent of it, or in the working directory"
     fix = (
         "name one (--local, or local), or write one in the experiment directory or a parent of it: lines"
         " `- **Name**: value` for what is missing, and below '## SLURM Defaults' account and partition"
@@ -182,7 +182,7 @@ def _no_local(directory: Path) -> Refused:
 
 
 def local_document(request: Request, directory: Path) -> Path | None:
-    """Return where claude.local.md lies: as given, else in the experiment, a parent, the project, the current one."""
+    """Return the path of claude.local.md: as given, or in the experiment, a parent, the project or the current one."""
     if request.local is not None:
         return named_path(request.local, "local")
     project = os.environ.get("CLAUDE_PROJECT_DIR")
@@ -191,10 +191,10 @@ def local_document(request: Request, directory: Path) -> Path | None:
 
 
 def default_roots() -> list[Path]:
-    """Return the server's roots where the operator gave none.
+    """Return the server's roots if the operator gave none.
 
-    They are the project directory (CLAUDE_PROJECT_DIR, else the working directory) and the scratch directory that the
-    claude.local.md there names.
+    They are the project directory (CLAUDE_PROJECT_DIR, else the working directory) and the scratch directory in the
+    project's claude.local.md.
     """
     project = Path(os.environ.get("CLAUDE_PROJECT_DIR") or Path.cwd())
     local = project / layout.LOCAL
@@ -207,35 +207,35 @@ def default_roots() -> list[Path]:
 
 
 def template_path(request: Request) -> str | None:
-    """Return the real path of the template that was named, there or not; None where none was."""
+    """Return the real path of the given template, even if it does not exist; None if none was given."""
     return str(named_path(request.template, "template")) if request.template else None
 
 
 def plain_template(request: Request) -> Document | None:
-    """Read the template, where it is plain YAML: its values are read with the documents.
+    """Read the template if it is plain YAML: its values are read with the documents.
 
     Raises:
-        Refused: it is not there, or cannot be read.
+        Refused: it is missing or cannot be read.
     """
     path = template_path(request)
     if path is None or not layout.is_plain_template(path):
         return None
     named = Path(path)
     if not is_there(named):
-        message = f"the template is expected at {shown(path)}, and is not there"
+        message = f"the template {shown(path)} does not exist"
         raise refuse("missing-template", message, file=path, field="template", fix="correct --template")
     return read_document(named, named.name, follow=True)
 
 
 def copied(plan: Plan | None, directory: Path, names: Iterable[str]) -> list[Finding]:
-    """Return that a directory is a copy of the experiment that its plan was made for, where that still is there.
+    """Return a finding if a directory is a copy of the experiment of its plan, and the original still exists.
 
-    One that was moved is none: then nothing is left where the plan says.
+    A moved experiment is not a copy: its original path no longer exists.
 
     Args:
-        plan: as it is frozen there.
+        plan: the frozen plan in the directory.
         directory: the experiment directory.
-        names: what lies there of the original's: its run directories.
+        names: the run directories.
     """
     if plan is None or plan.experiment_dir == str(directory) or is_same(plan.experiment_dir, directory):
         return []
@@ -243,14 +243,14 @@ def copied(plan: Plan | None, directory: Path, names: Iterable[str]) -> list[Fin
     if not is_there(original / layout.PLAN):
         return []
     message = (
-        f"this is a copy of {shown(str(original))}, which still is there: what {layout.STATE} tells of runs and jobs is"
-        " the original's, and both would write into the same output directories"
+        f"this is a copy of {shown(str(original))}, which still exists: the runs and jobs in {layout.STATE} belong to"
+        " the original, and both would write into the same output directories"
     )
     there = [name for name in names if is_taken(directory / name)]
     runs = " ".join(there) if len(there) <= _FEW else f"$(ls {layout.RUNS} | sed 's/[.]json$//')"
     aside = f"cd {shlex.quote(str(directory))} && mkdir -p original && mv -n {runs} {layout.STATE} original/"
     fix = (
-        f"scaffold the original; or make the copy an experiment of its own: give it another title, then {aside}; or,"
-        f" where it is to take the place of the original, rename {layout.STATE} of that one"
+        f"scaffold the original; or make the copy a separate experiment: give it another title, then {aside}; or,"
+        f" to replace the original with the copy, rename {layout.STATE} of the original"
     )
     return [finding("copied-scaffold", message, file=layout.PLAN, actual=str(original), fix=fix)]

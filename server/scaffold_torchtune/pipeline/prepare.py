@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Question, Refused, errors_in, finding, refuse, serious, shown
+from scaffold_torchtune.findings import Finding, Question, Refused, counted, errors_in, finding, refuse, serious, shown
 from scaffold_torchtune.models import (
     CheckpointState,
     DiskState,
@@ -67,7 +67,7 @@ _SCRIPTS = ("src/tools/torchtune/setup_finetune.py", "tools/torchtune/setup_fine
 
 @dataclass(frozen=True)
 class Parsed:
-    """An experiment that was read, and the documents that it was read from."""
+    """An experiment, and the documents from which it was read."""
 
     directory: Path
     documents: tuple[Document, ...]
@@ -77,11 +77,11 @@ class Parsed:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan, and the text of setup_finetune.yaml of its runs, but for those that are kept as they were.
+    """A plan, and the text of setup_finetune.yaml of its runs, except for kept runs.
 
-    `rendered` is in the plan's order, `outcomes` are what the bundled setup_finetune made of each, `changes` compare
-    with the plan that is `previous`, and with `known` runs that were scaffolded. `unrecorded` are runs that stay as
-    they are, and whose records do not tell of the files that they have.
+    `rendered` is in the plan's order. `outcomes` are the results of the bundled setup_finetune. `changes` is the
+    comparison with the `previous` plan and with the `known` runs that were scaffolded. `unrecorded` are unchanged runs
+    with records that do not match their files.
     """
 
     parsed: Parsed
@@ -95,16 +95,16 @@ class Prepared:
 
     @property
     def directory(self) -> Path:
-        """The experiment directory."""
+        """Return the experiment directory."""
         return self.parsed.directory
 
     def outcomes_of(self, one: Rendered) -> Mapping[str, bytes]:
-        """Return what the bundled setup_finetune made of a run, by name; nothing where another script will."""
+        """Return the files that the bundled setup_finetune made for a run, by name; none for another script."""
         return self.outcomes[one.run.directory].files if self.outcomes else {}
 
     @property
     def made(self) -> dict[tuple[str, str], Outcome]:
-        """What the bundled setup_finetune made, by the run's directory and the text of its setup_finetune.yaml."""
+        """Return the results of the bundled setup_finetune, by the run's directory and its setup_finetune.yaml."""
         rendered = self.rendered if self.outcomes else ()
         return {(one.run.directory, one.text): self.outcomes[one.run.directory] for one in rendered}
 
@@ -141,31 +141,31 @@ def parse(request: Request) -> Parsed:
 
 
 def _without_local(refused: Refused, read: Callable[[], Experiment]) -> Refused:
-    """Return the refusal of an experiment without claude.local.md, with everything else that stands against it.
+    """Return the refusal of an experiment without claude.local.md, with all its other problems.
 
-    Nothing is asked for: answers fill a document, and there is none.
+    It contains no questions, because answers belong in a document, which is missing.
     """
     try:
         read()
     except Refused as others:
         count = len(refused.problems) + len(errors_in(others.problems))
-        message = f"there is no {layout.LOCAL}; {count} problem(s) in all"
+        message = f"{layout.LOCAL} is missing; {counted(count, 'problem')} in all"
         return Refused(message, [*refused.problems, *others.problems])
     return refused
 
 
 @contextmanager
 def _refused_as_twin(used: str, other: str) -> Iterator[None]:
-    """Let what refuses the form that is not used say first why it is looked at at all, and how to be rid of it."""
+    """Add to a refusal of the unused form the reason why it is read, and how to avoid that."""
     try:
         yield
     except Refused as refused:
         message = (
-            f"{other} lies beside {used}, which can be read; the two must plan the same, and {other} cannot be read"
+            f"the directory has both {used}, which is used, and {other}, which is refused; the two must plan the same"
         )
-        fix = f"correct {other}, or remove or rename it if {used} is the one that counts"
+        fix = f"correct {other}, or remove or rename it to use only {used}"
         problem = finding("ambiguous", message, file=other, fix=fix)
-        message = f"{other} lies beside {used}: {refused.message}"
+        message = f"{other}, in the same directory as {used}, is refused: {refused.message}"
         raise Refused(message, [problem, *refused.problems], refused.ask) from refused
 
 
@@ -173,8 +173,8 @@ def prepare(request: Request) -> Prepared:
     """Plan the experiment and render every text in memory.
 
     Raises:
-        Refused: everything that `parse` raises, what stands against the plan, what the template or the bundled
-            setup_finetune would refuse, and what would fail when the runs are trained.
+        Refused: every problem that `parse` raises, problems of the plan, of the template and of the bundled
+            setup_finetune, and problems that would make the runs fail in training.
     """
     found = parse(request)
     tuned = sum(run.type == "fine-tuned" for run in found.experiment.runs)
@@ -209,7 +209,7 @@ def prepare(request: Request) -> Prepared:
     except TemplateStopped as stopped:
         raise Interrupted from stopped
     runs = tuple(one.run for one in rendered)
-    if runs != plan.runs:  # the template gave settings of its own
+    if runs != plan.runs:  # the template has additional settings
         plan = with_id(plan.model_copy(update={"runs": runs}))
     with Tree(found.directory) as tree:
         plan, rendered, changes, unrecorded = compare(tree, plan, rendered, known, previous, request)
@@ -219,36 +219,36 @@ def prepare(request: Request) -> Prepared:
         outcomes[one.run.directory] = run_bundled(one.run, one.document)
         request.report("plan", len(outcomes), len(bundled))
     warnings = _bundled_warnings(bundled, outcomes)
-    # What was planned here before was tried then.
+    # An unchanged plan has already been tried.
     is_new = previous is None or (previous.runs, previous.options) != (plan.runs, plan.options)
     if is_new and (tried := trial(plan, rendered, interface, request)):
-        message = f"{len(tried)} problem(s): the setup script would not make what is planned"
+        message = f"{counted(len(tried), 'problem')}: the setup script would not generate the planned files"
         raise Refused(message, [_in_documents(each, run) for run, each in tried])
     made = {name: RunFiles({n: data.decode() for n, data in one.files.items()}) for name, one in outcomes.items()}
     ahead = preflight_findings(plan, made, inspected, data_sets)
     ahead += taken_outputs([one.run for one in rendered], changes)
     if errors := errors_in(ahead):
-        raise Refused(f"{len(errors)} problem(s): the runs would fail", serious(ahead))
+        raise Refused(f"{counted(len(errors), 'problem')}: the runs would fail", serious(ahead))
     names = [each.directory for each in changes]
     says = decisions(request, names)
     told = [each.model_copy(update={"severity": Severity.WARNING}) for each in copied(previous, found.directory, names)]
-    if not told:  # of a copy nothing else is true
+    if not told:  # the state of a copy belongs to the original
         told += started_warnings(plan, changes, says)
-        told += [each for each in kept_findings(plan) if each.code != "kept-run"]  # `changes` tells them
+        told += [each for each in kept_findings(plan) if each.code != "kept-run"]  # `changes` has them
     plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *told, *warnings, *ahead)})
     return Prepared(found, plan, rendered, outcomes, changes, previous, known, unrecorded)
 
 
 def _for_all(experiment: Experiment) -> dict[str, Setting]:
-    """Return what the summary says of the surroundings of all runs."""
+    """Return the summary's settings of the environment of all runs."""
     return {name: setting for name, setting in experiment.config.items() if PARAMETERS[name].common}
 
 
 def _same_in_twin(found: Parsed, twin: Experiment, options: Options, context: PlanContext) -> list[Finding]:
-    """Return that the summary's other form plans the same, as a remark.
+    """Return a note that the summary's other form plans the same.
 
     Raises:
-        Refused: the two forms disagree; names each two places that do, with the first run and setting there.
+        Refused: the two forms disagree; contains each pair of places that differ, with their first run and setting.
     """
     used, unused = found.experiment.summary_file, twin.summary_file
     options, context = (
@@ -257,19 +257,19 @@ def _same_in_twin(found: Parsed, twin: Experiment, options: Options, context: Pl
     )
     one = make_plan(found.experiment, options, context)
     if "name-from-title" in {warning.code for warning in (*found.experiment.warnings, *twin.warnings)}:
-        twin = twin.model_copy(update={"name": found.experiment.name})  # a title in words is no other name
+        twin = twin.model_copy(update={"name": found.experiment.name})  # a title in words is not another name
     with _refused_as_twin(used, unused):
         other = make_plan(twin, options, context)
     problems: dict[object, Finding] = {}
     for each in differences(one.runs, other.runs):
-        # two differences are one where they have the same two places, for all runs and settings that come from them
+        # differences with the same two places are one, no matter for how many runs and settings
         sources = tuple(setting.source for setting in (each.here, each.there) if setting and setting.source.line)
         key = sources if len(sources) == 2 else (each.name, each.here, each.there)  # noqa: PLR2004 - both
         problems.setdefault(key, _differs(each, used, unused))
     if problems:
         raise Refused(f"{used} and {unused} plan different things", problems.values())
-    why = "as other tools rely on its run names" if used == layout.SUMMARY_YAML else "as it was named"
-    return [finding("two-summaries", f"{unused} plans the same; {used} is used, {why}", file=unused, fix="nothing")]
+    why = "because other tools use its run names" if used == layout.SUMMARY_YAML else "because it was named"
+    return [finding("two-summaries", f"{unused} plans the same; {used} is used, {why}", file=unused, fix="no action")]
 
 
 def _differs(found: Difference, used: str, unused: str) -> Finding:
@@ -285,14 +285,14 @@ def _differs(found: Difference, used: str, unused: str) -> Finding:
         field=found.name,
         file=(source.file if source and source.line else None) or unused,
         line=source.line if source else None,
-        fix=f"correct one of {used} and {unused}, or remove or rename the one that does not count",
+        fix=f"correct one of {used} and {unused}, or remove or rename {unused}",
     )
 
 
 def _value_at(setting: Setting | None, document: str) -> str:
     """Return a value and its place in a form of the summary: `2 in experiment_summary.yaml:4`."""
     if setting is None:
-        return f"not there in {document}"
+        return f"missing in {document}"
     source = setting.source
     if source.line is None:
         return f"{shown(setting.value)} by {document} ({source.note or source.kind.value})"
@@ -305,13 +305,13 @@ def preflight_findings(
     inspected: Callable[[str], CheckpointState] = inspect_checkpoint,
     data_sets: DataSets | None = None,
 ) -> list[Finding]:
-    """Return what would fail or surprise when the runs are trained; those that started are judged no more.
+    """Return findings about failures and surprises in training; kept runs are not checked.
 
     Args:
         plan: the plan.
-        files: those of the runs by directory, as far as there are any: finetune.yaml names the checkpoint's files.
-        inspected: looks into the directory of a base model.
-        data_sets: those that were seen already.
+        files: the existing files of runs, by directory: finetune.yaml names the checkpoint's files.
+        inspected: a function that inspects the directory of a base model.
+        data_sets: the data sets that were already inspected.
     """
     whole, kept = plan, {one.directory for one in plan.kept}
     plan = plan.model_copy(update={"runs": tuple(run for run in plan.runs if run.directory not in kept)})
@@ -329,7 +329,7 @@ def preflight_findings(
         in_the_way={directory: path for directory in outputs if (path := in_the_way(directory)) is not None},
         states={run: left for run, path in results.items() if path and (left := _resumable(path))},
     )
-    # the checkpoint files that the first run of each model names
+    # the checkpoint files of each model, from its first run
     first = {run.checkpoint_dir: files.get(run.directory) for run in reversed(plan.runs)}
     found = {directory: checkpoint_files(each) for directory, each in first.items() if directory and each}
     listed = {directory: names for directory, names in found.items() if names}
@@ -343,15 +343,15 @@ def _resumable(path: str) -> Results | None:
 
 
 def _configs(files: Mapping[str, RunFiles], runs: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return the configs of some runs, resolved, as far as they can be read."""
+    """Return the resolved configs of some runs, if they can be read."""
     found = {run: files[run].readable_config for run in runs if run in files}
     return {run: config.data for run, config in found.items() if config and config.data}
 
 
 def input_hashes(documents: Iterable[Document], options: Options) -> dict[str, str]:
-    """Return the SHA-256 of every input file by its name: the documents, and the template where the operator gave one.
+    """Return the SHA-256 of every input file by its name: the documents, and the template if the operator gave one.
 
-    A template that is not there is left out; planning names it.
+    A missing template is skipped; planning reports it.
     """
     hashes = {document.name: document.sha256 for document in documents}
     if options.template and is_there(options.template):
@@ -361,10 +361,10 @@ def input_hashes(documents: Iterable[Document], options: Options) -> dict[str, s
 
 
 def _bundled_warnings(rendered: Iterable[Rendered], outcomes: Mapping[str, Outcome]) -> list[Finding]:
-    """Return what the bundled setup_finetune warns of, before anything is written; each for its first run.
+    """Return the warnings of the bundled setup_finetune, before anything is written; each for its first run.
 
     Raises:
-        Refused: it would refuse a run; names each problem once of each place that must be mended.
+        Refused: it would refuse a run; contains each problem once for each place that must be fixed.
     """
     problems: dict[tuple[Finding, str], Finding] = {}
     warnings: dict[Finding, Finding] = {}
@@ -376,7 +376,7 @@ def _bundled_warnings(rendered: Iterable[Rendered], outcomes: Mapping[str, Outco
         for each in outcomes[run.directory].warnings:
             warnings.setdefault(each.unplaced(), _in_documents(each, run))
     if problems:
-        raise Refused(f"{len(problems)} problem(s): setup_finetune would refuse the plan", problems.values())
+        raise Refused(f"{counted(len(problems), 'problem')}: setup_finetune would refuse the plan", problems.values())
     return list(warnings.values())
 
 
@@ -391,7 +391,7 @@ def _in_documents(found: Finding, run: PlannedRun) -> Finding:
 
 def _options(request: Request, experiment: Experiment, previous: Plan | None) -> Options:
     return Options(
-        # The run names of the YAML form are directory names: its users' other tools rely on them.
+        # The run names of the YAML form are directory names, which other tools of its users need.
         names=request.names
         or ("table" if experiment.form == "yaml" else previous.options.names if previous else "varying"),
         template=template_path(request),
@@ -403,7 +403,7 @@ def _options(request: Request, experiment: Experiment, previous: Plan | None) ->
 def _keeping_names(
     tree: Tree, known: Mapping[str, PlannedRun], previous: Plan | None, request: Request
 ) -> Mapping[str, PlannedRun]:
-    """Return the runs that keep their directories: all, or the started ones where runs are to be named another way."""
+    """Return the runs that keep their directories: all runs, or the started runs if the way of naming changes."""
     if previous is None or request.names in {None, previous.options.names}:
         return known
     states = states_of(tree, known.values(), request)
@@ -411,23 +411,23 @@ def _keeping_names(
 
 
 def _setup_script(request: Request, experiment: Experiment) -> str:
-    """Return 'bundled', or the real path of the script that the operator named. A document never chooses.
+    """Return 'bundled', or the real path of the script that the operator named; documents cannot choose it.
 
     Raises:
-        Refused: the named script is not there; or none was named and the working directory holds one.
+        Refused: the named script does not exist; or none was named and the working directory has one.
     """
     script = named_script(request)
     if script is None:
         return default_script(experiment.environment.get("working_dir"))
     if script != "bundled" and not is_file(script):
-        message = f"there is no setup script at {shown(script)}"
-        fix = "correct --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, or say 'bundled'"
+        message = f"the setup script {shown(script)} does not exist"
+        fix = "correct --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, or give 'bundled'"
         raise refuse("setup-script-missing", message, file=script, field="setup_script", fix=fix)
     return script
 
 
 def named_script(request: Request) -> str | None:
-    """Return what the operator named: 'bundled', the real path of a script, or None. An empty variable is none."""
+    """Return the operator's choice: 'bundled', the real path of a script, or None. An empty variable is no choice."""
     named = request.setup_script
     if named is None:
         named = os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT") or None
@@ -435,22 +435,23 @@ def named_script(request: Request) -> str | None:
 
 
 def default_script(working_dir: Setting | None) -> str:
-    """Return 'bundled', where nobody named a script and the working directory of claude.local.md holds none.
+    """Return 'bundled' for a call without a script, if the working directory of claude.local.md has none.
 
     Raises:
-        Refused: it holds one.
+        Refused: the working directory has one.
     """
     scripts = (Path(working_dir.text) / path for path in _SCRIPTS) if working_dir else ()
     script = next((each for each in scripts if is_file(each)), None)
     if working_dir is None or script is None:
         return "bundled"
-    message = f"the working directory holds {script}; it was not said whether to use it"
+    message = f"the working directory has {script}; no choice was made whether to use it"
     fix = (
         "choose: bundled (the argument or answer setup_script, or --setup-script bundled), or this script, which only"
-        f" the user can let run: --setup-script {script}, for the server SCAFFOLD_TORCHTUNE_SETUP_SCRIPT={script}"
+        f" the user can allow: --setup-script {script}, for the server SCAFFOLD_TORCHTUNE_SETUP_SCRIPT={script}"
     )
     problem = finding("setup-choice", message, field="setup_script", at=working_dir.source, fix=fix)
     question = (
-        f"Which setup_finetune makes the runs' files: the bundled one, or your own in the working directory ({script})?"
+        "Which setup_finetune generates the runs' files: the bundled one, or your own in the working directory"
+        f" ({script})?"
     )
     raise Refused(message, [problem], [Question(field="setup_script", question=question, options=("bundled", "own"))])

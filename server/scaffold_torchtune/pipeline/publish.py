@@ -1,7 +1,7 @@
-"""Step 6, writing: run setup for the pending runs and publish what it made, whatever scripts do meanwhile.
+"""Step 6, writing: run setup for the pending runs and publish its outputs, even if scripts damage the experiment.
 
-The state is held in memory while scripts run: what one of them takes away is put back, so that the other runs are
-finished and the log is closed. What a person edited meanwhile is kept.
+The state is held in memory while scripts run: files that one of them removes are restored, so that the other runs are
+finished and the log is closed. Files that a person edits in the meantime are kept.
 """
 
 from collections.abc import Callable, Generator, Mapping
@@ -40,10 +40,10 @@ def run_setups(
 ) -> SetupResult:
     """Run setup_finetune for each pending run; one failure does not stop the others.
 
-    `known` is what the bundled one was seen to make, by directory and text.
+    `known` are results of the bundled setup_finetune in this call, by directory and text.
 
     Raises:
-        Interrupted: who asked for it wants it to end.
+        Interrupted: the caller stopped the call.
     """
     work = [(run, setups.pending[run.directory].text) for run in plan.runs if run.directory in setups.pending]
     made, script = Publisher(tree, plan, backend, setups, request), backend.script
@@ -82,7 +82,7 @@ def _bundled(work: Work, known: Mapping[tuple[str, str], Outcome]) -> Generator[
 
 
 class Publisher:
-    """What was made for each run, and published; a run may come again."""
+    """A publisher of the results of runs; a run may be published again."""
 
     def __init__(self, tree: Tree, plan: Plan, backend: Backend, setups: Setups, request: Request) -> None:
         self._tree, self._plan, self._backend, self._request = tree, plan, backend, request
@@ -99,7 +99,7 @@ class Publisher:
         self.reasons: dict[str, str] = {}
 
     def guard(self, script: Path) -> None:
-        """Hold the state and the documents in memory, and see what lies beside the script, which is about to run."""
+        """Hold the state and the documents in memory, and record the files in the script's directory, before a run."""
         self._is_guarding = True
         self._beside = files_beside(script, self._tree.root)
         paths = (*map(layout.record, self._records), layout.PLAN, layout.PROGRESS)
@@ -109,12 +109,12 @@ class Publisher:
                 self._kept[path] = data
 
     def put_back(self) -> None:
-        """Put back what was taken away or changed of the state, the lock too, and documents that are gone.
+        """Restore removed or changed state, including the lock, and removed documents.
 
         Raises:
-            Refused: something else lies there, the file system says no, or another scaffold has the lock by now.
+            Refused: a path is taken by something else, the file system refuses, or another scaffold has the lock now.
         """
-        for _ in range(_TRIES):  # a script may be taking it away at this moment
+        for _ in range(_TRIES):  # a script may be removing it at this moment
             try:
                 self._put_back()
             except Refused:
@@ -136,13 +136,13 @@ class Publisher:
             self._tree.write(path, data)
 
     def tidy(self) -> None:
-        """Forget what was to be replaced in runs that are done: a scaffold was killed before it could."""
+        """Clear `replaced` in the records of finished runs, which a killed scaffold left."""
         for directory, record in [*self._records.items()]:
             if directory not in self._pending and record.replaced:
                 self._save(record.model_copy(update={"replaced": ()}))
 
     def found_missing(self) -> set[str]:
-        """Return what was put back since it was asked for last."""
+        """Return the paths that were restored since the last call."""
         missing, self._missing = self._missing, set()
         return missing
 
@@ -150,12 +150,12 @@ class Publisher:
         self._records[record.directory] = record
         path, data = layout.record(record.directory), state.dumped(record)
         if self._is_guarding and self._tree.read(path) != self._guarded.get(path):
-            self._missing.add(path)  # a script took it away or changed it, which nobody would see once it is written
+            self._missing.add(path)  # a script removed or changed it, which cannot be detected after the write
         self._guarded[path] = data
         self._tree.write(path, data)
 
     def forget_written(self, script: Path) -> None:
-        """Leave out of the records what beside the script has changed while it ran: it writes there itself."""
+        """Remove files in the script's directory from the records if they changed while it ran: it writes them."""
         names = {name for name, digest in (self._beside or {}).items() if digest_beside(script, name) != digest}
         for directory, record in [*self._records.items()] if names else []:
             if directory in self._pending and record.beside:
@@ -163,32 +163,32 @@ class Publisher:
                 self._save(record.model_copy(update={"beside": beside}))
 
     def take(self, run: PlannedRun, outcome: Outcome) -> None:
-        """Publish what was made for a run, or note that it failed.
+        """Publish the outcome of a run, or record that it failed.
 
         Raises:
-            Refused: a script took the lock away, and another scaffold has it by now.
+            Refused: a script removed the lock, and another scaffold has it now.
         """
         self._hold_lock()
         is_published = run.directory in self.outcomes and not self.reasons[run.directory]
         self.outcomes[run.directory] = outcome
         self.reasons[run.directory] = outcome.reason or self._published(run, outcome)
         if self.reasons[run.directory]:
-            if is_published:  # found out only afterwards
-                with suppress(Refused):  # a link or a directory: nothing that sbatch would take
+            if is_published:  # the fault was detected only afterwards
+                with suppress(Refused):  # a link or a directory, which sbatch would not accept
                     self._clear_slurm(run.directory)
             self._note(run, outcome, self.reasons[run.directory])
 
     def _hold_lock(self) -> None:
-        """Take the lock again where a script took it away: without it nothing is written."""
+        """Take the lock again if a script removed it: without it nothing is written."""
         if self._is_guarding and not self._tree.holds_lock():
             try:
                 self.put_back()
             except Refused as refused:
                 if any(problem.code == "busy" for problem in refused.problems):
-                    raise  # what else is wrong is the reason of the run that cannot be published
+                    raise  # other problems become the reason of the run that cannot be published
 
     def _published(self, run: PlannedRun, outcome: Outcome) -> str:
-        """Publish a run's outputs, and return why that failed, if it did."""
+        """Publish a run's outputs; return the reason if that failed."""
         try:
             self._trying_twice(lambda: self._publish(run, outcome))
         except Refused as refused:
@@ -196,7 +196,7 @@ class Publisher:
         return ""
 
     def _trying_twice(self, write: Callable[[], None]) -> None:
-        """Write; where that is refused and scripts run, put back what one of them may have taken away and try again."""
+        """Write; if that is refused while scripts run, restore files that a script may have removed, and try again."""
         try:
             write()
         except Refused:
@@ -206,7 +206,7 @@ class Publisher:
             write()
 
     def _publish(self, run: PlannedRun, outcome: Outcome) -> None:
-        """Publish a run's outputs, finetune.slurm last. What the same script made again as it was stays as it is."""
+        """Publish a run's outputs, finetune.slurm last. Unchanged outputs of the same script are not rewritten."""
         tree, directory = self._tree, run.directory
         pending = self._pending[directory]
         self._complete(directory, pending)
@@ -228,7 +228,7 @@ class Publisher:
                 if there[name] not in pending.let_go:
                     self._backup.keep(f"{directory}/{name}", "while setup ran")
             self._keep(run, record, there, outputs)
-            # Halves of two generations must never look ready: what makes a run submit-ready goes first.
+            # Files of two generations must never look ready: the file that makes a run ready is removed first.
             tree.remove(f"{directory}/{FINETUNE_SLURM}")
             replaced = tuple(hashes_of(tree, directory, (FINETUNE_YAML,)).values())
             self._save(new.model_copy(update={"replaced": replaced}))
@@ -239,16 +239,16 @@ class Publisher:
         tree.remove(layout.output(directory))
 
     def _keep(self, run: PlannedRun, record: Record, there: Mapping[str, str], outputs: Mapping[str, str]) -> None:
-        """Keep what is replaced of a run, given the SHA-256 of what is there and of what it becomes.
+        """Keep the replaced files of a run, given the SHA-256 of the present and of the new files.
 
-        What render found there is kept already; halves that a killed call left are none of its versions.
+        Render has already kept the files that it found; incomplete files of a killed call are not a version.
 
         Raises:
-            Refused: a job of it was submitted since setup began.
+            Refused: a job of the run was submitted since setup began.
         """
         pending, replaces = self._pending[run.directory], self._says(run.directory) == "replace"
         if FINETUNE_SLURM in there and not replaces and job_outputs(self._tree, run.directory):
-            raise Refused("it was submitted while setup ran; its files stay as they are", ())
+            raise Refused("it was submitted while setup ran; its files stay unchanged", ())
         known = {*pending.record.replaced, *outputs.values()}
         whole = set(there.values()) if record.is_published(there) else pending.let_go
         old = [name for name in OUTPUTS if there.get(name) in whole - known]
@@ -258,14 +258,14 @@ class Publisher:
         self._history.keep(run.directory, old, reason, edited=edited, started=started)
 
     def _complete(self, directory: str, pending: PendingSetup) -> None:
-        """Make the run directory and its setup_finetune.yaml again, where a script took them away."""
+        """Restore the run directory and its setup_finetune.yaml if a script removed them."""
         path = f"{directory}/{SETUP_YAML}"
         if self._tree.make_directory(directory) or self._tree.kind(path) is None:
             self._tree.write(path, pending.text.encode())
             self._missing.add(path)
 
     def _clear_slurm(self, directory: str) -> None:
-        """Take finetune.slurm away; where it was edited meanwhile, it is kept."""
+        """Remove finetune.slurm; if it was edited in the meantime, it is kept."""
         path = f"{directory}/{FINETUNE_SLURM}"
         there = hashes_of(self._tree, directory, (FINETUNE_SLURM,))
         if self._records[directory].foreign(there):
@@ -273,7 +273,7 @@ class Publisher:
         self._tree.remove(path)
 
     def _note(self, run: PlannedRun, outcome: Outcome, reason: str) -> None:
-        """Note that a run failed, and keep what its script printed; what the run had before stays."""
+        """Record that a run failed, and keep the output of its script; the run's earlier files stay."""
         lines = [one_line(line) for line in outcome.ran.output.splitlines()] if outcome.ran else []
 
         def write() -> None:
@@ -284,7 +284,7 @@ class Publisher:
         try:
             self._trying_twice(write)
         except Refused as refused:
-            self.reasons[run.directory] = f"{reason}; and that could not be noted: {refused.message}"
+            self.reasons[run.directory] = f"{reason}; also, the failure could not be recorded: {refused.message}"
 
     def written(self, directory: str) -> list[str]:
         """Return the paths of a run that `take` may have written."""
@@ -292,7 +292,7 @@ class Publisher:
         return files if self.reasons[directory] else [*files, directory]
 
     def is_ours(self, path: str) -> bool:
-        """Return whether a file of the state or of a run directory is as it was written, or none that we write."""
+        """Return whether a file is as this program wrote it, or is not one of its files."""
         if path in self._guarded:
             return hash_of(self._tree, path) == sha256(self._guarded[path])
         directory, _, name = path.rpartition("/")
@@ -300,9 +300,9 @@ class Publisher:
         return made is None or hash_of(self._tree, path) == sha256(made)
 
     def restore(self) -> set[str]:
-        """Put back what was taken away, and publish again what was changed since it was published.
+        """Restore removed files, and publish again outputs that were changed since they were published.
 
-        Returns the outputs that are as they should be now.
+        Returns the paths of all outputs, which are correct now.
         """
         self.put_back()
         paths: set[str] = set()
@@ -315,17 +315,17 @@ class Publisher:
                 kind = self._tree.kind(path)
                 if kind != "file" or not self.is_ours(path):
                     if kind is not None:
-                        self._backup.keep(path, "while setup ran, after it had been made")
+                        self._backup.keep(path, "while setup ran, after it was generated")
                     self._tree.write(path, outcome.files[name])
                 paths.add(path)
         return paths
 
     def has_failed(self, directory: str) -> bool:
-        """Return whether a run failed, or what it made could not be published."""
+        """Return whether a run failed, or its outputs could not be published."""
         return bool(self.reasons.get(directory))
 
     def result(self, changed: list[str]) -> SetupResult:
-        """Return what became of all runs. `changed` are paths that were changed while scripts ran."""
+        """Return the result of all runs. `changed` are paths that were changed while scripts ran."""
         warnings: dict[tuple[str, str | None], Finding] = {}
         for outcome in self.outcomes.values():
             for warning in outcome.warnings:
@@ -334,7 +334,7 @@ class Publisher:
         if changed:
             names = [escape(path) for path in changed]
             message = f"changed while the setup script ran: {few(names, _LISTED, more=' and {} more')}"
-            fix = "nothing, if it was you; else look at what the setup script does there"
+            fix = "no action if you changed them; else check what the setup script does there"
             found.append(finding("changed-meanwhile", message, file=names[0], fix=fix))
         runs = tuple(self._run(run.directory, pending=run.directory in self._pending) for run in self._plan.runs)
         failed = sum(not run.ok for run in runs)

@@ -1,20 +1,29 @@
-"""How far each run has come: what its jobs, its slurm-*.out and its output directory show."""
+"""How far each run has come: what its jobs, its slurm-*.out and its output directory show.
+
+.scaffold/jobs.json has the jobs that were submitted. A submission is recorded before sbatch is called, with a name that
+no other job has: who is killed before the id is recorded finds the job again by that name. Its job is held until the id
+is recorded, and starts no earlier.
+"""
 
 import functools
 import posixpath
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
+
+from pydantic import AwareDatetime, Field, field_validator
+from pydantic.functional_validators import AfterValidator
 
 from scaffold_torchtune.external_checks import queue
 from scaffold_torchtune.external_checks.queue import Job, Queue
 from scaffold_torchtune.findings import Refused, few
 from scaffold_torchtune.job_causes import symptom
 from scaffold_torchtune.job_output import JobOutput, read_output
-from scaffold_torchtune.models import JobState, PlannedRun, Results, RunState
-from scaffold_torchtune.pipeline import job_records, state
-from scaffold_torchtune.pipeline.job_records import Submissions
+from scaffold_torchtune.models import JobState, Model, PlannedRun, Results, RunState
+from scaffold_torchtune.pipeline import state
+from scaffold_torchtune.pipeline.state import Sha256
+from scaffold_torchtune.plan.naming import is_safe
 from scaffold_torchtune.preflight.disk import inspect_results, unseen
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import layout
@@ -22,6 +31,109 @@ from scaffold_torchtune.system.files import Tree, is_there, real_path
 from scaffold_torchtune.validate import arrivals
 
 _LISTED: Final = 4
+
+JobId = Annotated[str, Field(pattern=r"^[0-9]{1,18}$")]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]{1,200}$")]
+ScriptName = Annotated[str, Field(pattern=r"^finetune_array(_[0-9]{1,9})?[.]slurm$")]
+Clusters = Annotated[str, Field(pattern=r"^[A-Za-z0-9._,-]{0,500}$")]
+
+
+def _safe(name: str) -> str:
+    if not is_safe(name):
+        raise ValueError("not the name of a run directory")
+    return name
+
+
+RunDirectory = Annotated[str, AfterValidator(_safe)]
+
+
+class Submission(Model):
+    """What one call of sbatch submits: an array, whose task N is the Nth of `runs` from 0, or a single run.
+
+    `name` is the job's name, with `token` in it. `job` is the id that sbatch answered. It is `intended` until that is
+    recorded, then `held`, and `released` once SLURM may start it. `logged` says whether scaffold.log has it. `at` is
+    when the call began that submitted it. `script` is the file of an array's script, and `digest` its SHA-256.
+    """
+
+    token: Word
+    name: Word
+    at: AwareDatetime
+    runs: tuple[RunDirectory, ...] = Field(min_length=1)
+    is_array: bool
+    job: JobId | Literal[""] = ""
+    clusters: Clusters = ""
+    at_once: int | None = Field(default=None, ge=1)
+    script: ScriptName | Literal[""] = ""
+    digest: Sha256 | Literal[""] = ""
+    progress: Literal["intended", "held", "released"] = "intended"
+    logged: bool = False
+
+    def ids(self, job: str = "") -> Iterator[tuple[str, str]]:
+        """Yield each run with the id of its job; `job` is one that is not recorded yet."""
+        base = job or self.job
+        for number, run in enumerate(self.runs):
+            yield run, f"{base}_{number}" if self.is_array else base
+
+    @property
+    def folder(self) -> str:
+        """The directory with the links to an array's runs, by their numbers."""
+        return f"{layout.ARRAYS}/{self.token}"
+
+    def run_of(self, job_id: str) -> str | None:
+        """Return the run whose job has an id, which may not be recorded."""
+        base, _, _ = job_id.partition("_")
+        return next((run for run, each in self.ids(base) if each == job_id), None)
+
+
+class Submissions(Model):
+    """All submissions of an experiment, oldest first."""
+
+    submissions: tuple[Submission, ...] = ()
+
+    @field_validator("submissions")
+    @classmethod
+    def _are_distinct(cls, found: tuple[Submission, ...]) -> tuple[Submission, ...]:
+        if len({one.token for one in found}) != len(found):
+            raise ValueError("one submission stands there twice")
+        return found
+
+    def jobs(self) -> dict[str, list[tuple[str, str]]]:
+        """Return the ids of each run's recorded jobs, oldest first, each with the names of its clusters."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for one in self.submissions:
+            for run, job_id in one.ids() if one.job else ():
+                found.setdefault(run, []).append((job_id, one.clusters))
+        return found
+
+    def intended(self) -> tuple[Submission, ...]:
+        """Return those whose job is not known: a call was killed, or sbatch did not answer."""
+        return tuple(one for one in self.submissions if not one.job)
+
+    def replaced(self, changed: Submission) -> "Submissions":
+        """Return them with one that has changed, or is new."""
+        others = {one.token: one for one in self.submissions} | {changed.token: changed}
+        return Submissions(submissions=tuple(others.values()))
+
+    def without(self, dropped: Submission) -> "Submissions":
+        """Return them without one."""
+        return Submissions(submissions=tuple(one for one in self.submissions if one.token != dropped.token))
+
+
+_FIX: Final = (
+    f"put {layout.JOBS} back from a backup; or, where no job of this experiment waits or runs (squeue --me), remove it"
+)
+
+
+def load_jobs(tree: Tree) -> Submissions:
+    """Return what was submitted. Raises `Refused` where the file cannot be read, or is not what we write."""
+    return state.load_model(tree, layout.JOBS, Submissions.model_validate_json, _FIX) or Submissions()
+
+
+def save_jobs(tree: Tree, submissions: Submissions) -> None:
+    """Write what was submitted, durably."""
+    state.save(tree, layout.JOBS, submissions)
+
+
 _ASKED: Final = 20
 """Jobs of a run of which SLURM is asked what became of them: the last ones."""
 
@@ -105,7 +217,7 @@ class _Jobs:
 
     def __init__(self, tree: Tree, left: Mapping[str, Mapping[str, str]], request: Request) -> None:
         self._root = real_path(tree.root)
-        records = job_records.load(tree)
+        records = load_jobs(tree)
         self._recorded = records.jobs()
         ids = {job for found in left.values() for job in sorted(found.values(), key=_number_of)[-_ASKED:]}
         recorded = {run: each[-_ASKED:] for run, each in self._recorded.items() if run in left}

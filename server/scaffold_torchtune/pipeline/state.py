@@ -1,8 +1,8 @@
-"""What a scaffold keeps between calls, in .scaffold: the plan, one record a run, how far the log is; and its files.
+"""The state of a scaffold in .scaffold: the plan, a record for each run, the state of the log; and reading its files.
 
-plan.json is read back bounded, whole, and judged as strictly as a plan that is made: setup and validate work from the
-plan that render froze, and a file can be damaged, edited or come from elsewhere. So its id must be the hash of its
-content, and what it holds must be what planning could have made.
+plan.json is read with size limits and checked as strictly as a new plan: setup and validate use the plan that render
+froze, and the file may be damaged, edited or come from elsewhere. So its id must be the hash of its content, and its
+content must be a possible result of planning.
 """
 
 import functools
@@ -35,24 +35,24 @@ from scaffold_torchtune.system.files import MAX_READ, Tree, read_regular, sha256
 from scaffold_torchtune.system.serialization import NotJson, YamlError, read_json, read_yaml
 
 MOST_RUNS: Final = 10_000
-_LONGEST_INTEGER: Final = 18  # digits: no whole number of a plan is longer
+_LONGEST_INTEGER: Final = 18  # digits: no integer of a plan is longer
 _LONGEST_PATH: Final = 4_096
 _SHOWN: Final = 3
-_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as JSON has it; two backslashes are one of the text
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # in JSON; two backslashes are one in the text
 _PATHS: Final[frozenset[ValueKind]] = frozenset({"path", "pattern_free_path"})
 _NAMES: Final[frozenset[ValueKind]] = frozenset({"name", "label", "modules"})
-"""The kinds of what is activated before the script runs: bare names, whoever gave them."""
+"""The kinds of names that are activated before the script runs: plain words from any source."""
 
 
 class NotAPlan(ValueError):
-    """The file does not hold a plan that planning could have made."""
+    """The file does not contain a plan that planning could have made."""
 
 
 def read_plan(data: bytes) -> Plan:
-    """Return the plan in the bytes of plan.json. What was read before is not judged again.
+    """Return the plan in the bytes of plan.json. The same bytes are not checked again.
 
     Raises:
-        NotAPlan: it is damaged, was changed, or holds what is never planned.
+        NotAPlan: it is damaged, was edited, or contains something that planning never makes.
     """
     judged = _judged(data)
     if isinstance(judged, str):
@@ -62,7 +62,7 @@ def read_plan(data: bytes) -> Plan:
 
 @functools.lru_cache(maxsize=2)
 def _judged(data: bytes) -> Plan | str:
-    """Return the plan, or what is wrong with it."""
+    """Return the plan, or the reason why it is not one."""
     try:
         return _read(data)
     except NotAPlan as error:
@@ -72,7 +72,7 @@ def _judged(data: bytes) -> Plan | str:
 def _read(data: bytes) -> Plan:
     content = _json(data)
     if content.get("id") != id_of(content):
-        raise NotAPlan("its id is not that of its content: it was edited, or is damaged")
+        raise NotAPlan("its id does not match its content: it was edited, or is damaged")
     runs = content.get("runs")
     if isinstance(runs, list) and len(runs) > MOST_RUNS:
         raise NotAPlan(f"it has {len(runs)} runs, more than {MOST_RUNS}")
@@ -81,14 +81,14 @@ def _read(data: bytes) -> Plan:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise NotAPlan(f"{shown(place)} is not what a plan has there ({first['msg']})") from error
+        raise NotAPlan(f"{shown(place)} is not valid in a plan ({first['msg']})") from error
     if problems := [*_problems(plan)]:
         raise NotAPlan(few(problems, _SHOWN, between="; ", more="; and {} more"))
     return plan
 
 
 def _json(data: bytes) -> dict[str, Any]:
-    """Return a JSON object whose numbers are finite and whose texts any file can hold."""
+    """Return a JSON object with only finite numbers, and with only texts that every file can contain."""
     try:
         content = read_json(data, MAX_READ, parse_int=_integer, parse_float=_float, parse_constant=_no_number)
     except NotJson as error:
@@ -96,12 +96,12 @@ def _json(data: bytes) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise NotAPlan("it is not a JSON object")
     if b"\\u" in data and not _is_text(json.dumps(content, ensure_ascii=False)):
-        raise NotAPlan("it holds a character that no document can hold")
+        raise NotAPlan("it contains a character that no document can contain")
     return content
 
 
 def _is_text(written: str) -> bool:
-    """Return whether what was written as JSON has neither half a character nor a NUL."""
+    """Return whether a JSON text contains neither a lone surrogate nor a NUL."""
     try:
         written.encode()
     except UnicodeEncodeError:
@@ -121,11 +121,11 @@ def _float(text: str) -> float:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise NotAPlan(f"it holds the number {text[:40]}, which no plan has")
+    raise NotAPlan(f"it contains the number {text[:40]}, which no plan has")
 
 
 def _problems(plan: Plan) -> Iterator[str]:
-    """Yield what planning never makes."""
+    """Yield each property of a plan that planning never makes."""
     names = [run.directory for run in plan.runs]
     if unknown := {one.directory for one in plan.kept} - {*names}:
         yield f"kept names {shown(min(unknown))}, which is not planned"
@@ -138,23 +138,23 @@ def _problems(plan: Plan) -> Iterator[str]:
         "options.setup_script": None if plan.options.setup_script == "bundled" else plan.options.setup_script,
     }.items():
         if path is not None and not _is_path(path):
-            yield f"{name} is {shown(path)}, which is no absolute path"
+            yield f"{name} is {shown(path)}, which is not an absolute path"
     if plan.options.template and Path(plan.options.template).name not in plan.inputs:
         yield f"the template {shown(plan.options.template)} is not among its inputs"
     if any(count < 0 for counts in plan.splits.values() for count in counts.values()):
         yield "splits has a negative number of samples"
-    for run in plan.former:  # each by itself: over the weeks names may come that differ only in case from one of them
+    for run in plan.former:  # each alone: over time the names of two such runs may differ only in case
         yield from (each.message for each in check_names([run.directory], [run.line], layout.PLAN))
     is_bundled, kept = plan.options.setup_script == "bundled", {one.directory for one in plan.kept}
     for run in (*plan.runs, *plan.former):
-        # what was planned before may have been planned for another script
+        # a former run may have been planned for another script
         is_now = is_bundled and run.directory in names and run.directory not in kept
         for problem in (*_run_problems(run), *(_bundled_problems(run) if is_now else _external_problems(run))):
             yield f"{run.directory}: {problem}"
 
 
 def is_sound(run: PlannedRun) -> bool:
-    """Return whether a plan may hold a run that was planned before, of which only its files tell."""
+    """Return whether a plan may contain a former run that is only known from its files."""
     try:
         _json(json.dumps(run.model_dump(mode="json")).encode())
     except NotAPlan:
@@ -165,7 +165,7 @@ def is_sound(run: PlannedRun) -> bool:
 
 def _run_problems(run: PlannedRun) -> Iterator[str]:
     if not _is_path(run.data_path):
-        yield f"data_path is {shown(run.data_path)}, which is no absolute path"
+        yield f"data_path is {shown(run.data_path)}, which is not an absolute path"
     if run.value("my_wandb_run_name") != run.directory:
         yield f"my_wandb_run_name is {shown(run.value('my_wandb_run_name'))}"
     for name in (*run.unwritten, *run.submitted):
@@ -176,7 +176,7 @@ def _run_problems(run: PlannedRun) -> Iterator[str]:
 
 
 def _bundled_problems(run: PlannedRun) -> Iterator[str]:
-    """Yield what the bundled setup_finetune would refuse."""
+    """Yield the problems for which the bundled setup_finetune would refuse a run."""
     try:
         check_values({name: setting.value for name, setting in run.settings.items()})
     except Refused as refused:
@@ -184,10 +184,10 @@ def _bundled_problems(run: PlannedRun) -> Iterator[str]:
 
 
 def _external_problems(run: PlannedRun) -> Iterator[str]:
-    """Yield what no external script is given. What only that script knows can be anything plain."""
+    """Yield missing and invalid values. Settings that only an external script knows may have any plain value."""
     for name in REQUIRED:
         if run.value(name) in {None, ""}:
-            yield f"{name} is not there"
+            yield f"{name} is missing"
     for name, setting in run.settings.items():
         parameter, value = KEYS.get(name), setting.value
         if parameter is not None and value is not None and not _fits(parameter, value, setting.source.kind):
@@ -195,7 +195,7 @@ def _external_problems(run: PlannedRun) -> Iterator[str]:
 
 
 def _fits(parameter: Parameter, value: Scalar, source: SourceKind) -> bool:
-    """Return whether a parameter may have a value. Texts that the script gave, or that are paths, may be more."""
+    """Return whether a parameter may have a value. Paths, and texts from the script's defaults, are checked less."""
     if parameter.kind == "bool":
         return isinstance(value, bool)
     if parameter.kind in {"int", "float"}:
@@ -226,7 +226,7 @@ def _is_path(path: str) -> bool:
 
 M = TypeVar("M", bound=Model)
 _SURELY_FEW = 200
-_ROOM = 0.9  # of the largest plan: warnings come to it
+_ROOM = 0.9  # of the largest plan: warnings are added to it
 LARGEST_SCRIPT: Final = 10_000_000
 
 
@@ -239,16 +239,16 @@ Offset = Annotated[int, Field(ge=0, lt=2**60)]
 
 
 class Record(Model):
-    """What was made for one run, and from what.
+    """The record of the files of one run, and of their sources.
 
     `setup_yaml` is the SHA-256 of its setup_finetune.yaml. `outputs` maps finetune.yaml and finetune.slurm to theirs,
-    and is empty until they are made; `backend` is who made them, `beside` has digests of the files that lay beside the
-    external script then (None: not known). `replaced` are the SHA-256 of earlier files that lay there when the record
-    was written, ours and what the user let go: a record is written before the files that it tells of, so that a
-    scaffold that was killed knows its own files again. `failed` is why the last setup failed, which left what was there
-    before. `rejected`: validation found an error in what an external script made. `sources` says where each setting
-    came from. `past` are jobs that trained what was replaced, and what they left where the run resumes from it: they
-    say nothing of what is there now.
+    and is empty until they are made; `backend` is the setup_finetune that made them, `beside` has digests of the files
+    in the external script's directory at that time (None: not known). `replaced` are the SHA-256 of earlier files at
+    the time of the record, both generated files and files that the user allowed to be replaced: a record is written
+    before its files, so that a scaffold recognizes the files of one that was killed. `failed` is the reason why the
+    last setup failed, which left the earlier files. `rejected`: validation found an error in the files of an external
+    script. `sources` has the source of each setting. `past` are jobs that trained with replaced files, and their
+    results if the run resumes from them: they are no evidence for the present files.
     """
 
     directory: str
@@ -263,14 +263,14 @@ class Record(Model):
     past: tuple[Printable, ...] = Field(default=(), exclude_if=not_)
 
     def is_published(self, there: Mapping[str, str]) -> bool:
-        """Return whether all outputs were published, given the SHA-256 of what is there: finetune.slurm is the last."""
+        """Return whether all outputs were published, given the SHA-256 of present files: finetune.slurm is the last."""
         made = self.outputs.get(layout.FINETUNE_SLURM)
         return made is not None and made == there.get(layout.FINETUNE_SLURM)
 
     def foreign(self, there: Mapping[str, str]) -> list[str]:
-        """Return the names of files that are not ours, given the SHA-256 of those that are there.
+        """Return the names of files that this tool did not generate, given the SHA-256 of the present files.
 
-        What was about to be replaced is ours until all outputs are published; later somebody put it there.
+        A file that was about to be replaced counts as generated until all outputs are published, and not later.
         """
         replaced = () if self.is_published(there) else self.replaced
         ours = {layout.SETUP_YAML: self.setup_yaml, **self.outputs}
@@ -278,12 +278,12 @@ class Record(Model):
 
 
 class LogState(Model):
-    """How far scaffold.log is: when the scaffold started, and how its last entry ends it.
+    """The state of scaffold.log: the start of the scaffold, and how the last entry ends it.
 
-    `unlogged` is a step that has not logged yet what it did: it was killed if nobody holds the lock. `entries` are
-    being appended to the log, which has `size` bytes before them: the state is written first, so that whoever is killed
-    between the two leaves neither no entry nor two. `submit` is the SHA-256 of the line that the last entry submits
-    runs with; None in a state of before it was noted.
+    `unlogged` is a step that has not logged its work yet: it was killed if nobody holds the lock. `entries` are being
+    appended to the log, which has `size` bytes before them: the state is written first, so that a call that is killed
+    between the two writes leaves exactly one copy of the entries. `submit` is the SHA-256 of the submit line in the
+    last entry; None in a state of an older version.
     """
 
     plan: str
@@ -297,7 +297,7 @@ class LogState(Model):
 
 
 def load_model(tree: Tree, path: str, read: Callable[[bytes], M], fix: str = "") -> M | None:
-    """Return the model in a file, or None. Raises `Refused` where it cannot be read; `fix` is what to do then."""
+    """Return the model in a file, or None. Raises `Refused`, with `fix`, if it cannot be read."""
     data = tree.read(path)
     if data is None:
         return None
@@ -305,13 +305,13 @@ def load_model(tree: Tree, path: str, read: Callable[[bytes], M], fix: str = "")
         return read(data)
     except (NotAPlan, ValidationError) as error:
         reason = f": {error}" if isinstance(error, NotAPlan) else ""
-        message = f"{path} is not what scaffold-torchtune writes{reason}"
+        message = f"{path} is not a file that scaffold-torchtune wrote{reason}"
         fix = fix or f"remove {path} and render again"
         raise refuse("document-unreadable", message, file=path, fix=fix) from error
 
 
 def dumped(model: Model) -> bytes:
-    """Return a model as its file holds it."""
+    """Return the content of a model's file."""
     return (model.model_dump_json(indent=1) + "\n").encode()
 
 
@@ -325,30 +325,30 @@ def check_readable(plan: Plan) -> None:
 
     Raises:
         Refused: it has too many runs.
-        NotAPlan: we planned what is never planned. Saved, it would stand in the way of each later call.
+        NotAPlan: planning made an invalid plan, which would block each later call if it were saved.
     """
     data = dumped(plan)
     if len(plan.runs) > MOST_RUNS or len(data) > MAX_READ:
-        message = f"{len(plan.runs)} runs are more than one experiment can have: their plan takes {len(data):,} bytes"
-        fix = "make several experiments of them"
+        message = f"{len(plan.runs)} runs are too many for one experiment: their plan has {len(data):,} bytes"
+        fix = "split them into several experiments"
         raise refuse("invalid-value", message, field="runs", actual=len(plan.runs), fix=fix)
-    read_plan(data)  # who reads it next reads the same bytes, which are not judged again
+    read_plan(data)  # the next reader gets the same bytes, which are not checked again
 
 
 def fitting(plan: Plan) -> Plan:
-    """Return the plan without the oldest of its former runs, where it could not be read back with all of them."""
+    """Return the plan without its oldest former runs if it could not be read back with all of them."""
     while plan.former and len(plan.runs) + len(plan.former) > _SURELY_FEW and len(dumped(plan)) > _ROOM * MAX_READ:
         plan = with_id(plan.model_copy(update={"former": plan.former[len(plan.former) // 4 + 1 :]}))
     return plan
 
 
 def load_plan(tree: Tree) -> Plan | None:
-    """Return the plan that was frozen, or None. Raises `Refused` where it cannot be read."""
+    """Return the frozen plan, or None. Raises `Refused` if it cannot be read."""
     return load_model(tree, layout.PLAN, read_plan)
 
 
 def existing_plan(tree: Tree) -> Plan:
-    """Return the plan that was frozen. Raises `Refused` where there is none, or it cannot be read."""
+    """Return the frozen plan. Raises `Refused` if there is none, or it cannot be read."""
     plan = load_plan(tree)
     if plan is None or not plan.runs:
         raise refuse("not-rendered", "there is no plan yet", file=layout.PLAN, fix="run render_yaml (render) first")
@@ -356,11 +356,11 @@ def existing_plan(tree: Tree) -> Plan:
 
 
 _read_record = functools.lru_cache(maxsize=4_096)(Record.model_validate_json)
-"""Returns the record in some bytes, whose size who reads them has bounded; each step reads it, and it is typed once."""
+"""A cached function that returns the record in some bytes, since each step reads it; the caller limits the size."""
 
 
 def load_record(tree: Tree, directory: str) -> Record | None:
-    """Return the record of a run, or None. Raises `Refused` where it cannot be read, or is that of another run."""
+    """Return the record of a run, or None. Raises `Refused` if it cannot be read, or is the record of another run."""
     path = layout.record(directory)
     record = load_model(tree, path, _read_record)
     if record is not None and record.directory != directory:
@@ -370,18 +370,18 @@ def load_record(tree: Tree, directory: str) -> Record | None:
 
 
 def hash_of(tree: Tree, path: str) -> str | None:
-    """Return the SHA-256 of a file, or None where it is not there."""
+    """Return the SHA-256 of a file, or None if it does not exist."""
     data = tree.read(path)
     return None if data is None else sha256(data)
 
 
 def hashes_of(tree: Tree, directory: str, names: Iterable[str] = layout.OUTPUTS) -> dict[str, str]:
-    """Return the SHA-256 of those files of a run that are there, by name."""
+    """Return the SHA-256 of the existing files of a run, by name."""
     return {name: digest for name in names if (digest := hash_of(tree, f"{directory}/{name}"))}
 
 
 def files_there(tree: Tree, directory: str) -> dict[str, str]:
-    """Return the SHA-256 of a run's files by name; "" for what lies in their place and is no plain file."""
+    """Return the SHA-256 of a run's files by name; "" for an entry of that name that is not a plain file."""
     found: dict[str, str] = {}
     for name in layout.RUN_FILES if tree.kind(directory) == "directory" else ():
         try:
@@ -394,7 +394,7 @@ def files_there(tree: Tree, directory: str) -> dict[str, str]:
 
 
 def identity(plan: Plan) -> str:
-    """Return what the plan's setup_finetune is now: it changes when what it makes may change.
+    """Return the identity of the plan's setup_finetune, which changes if its results may change.
 
     Raises:
         OSError: the script cannot be read.
@@ -411,9 +411,9 @@ def recorded(tree: Tree) -> list[str]:
 
 
 def known_runs(tree: Tree, plan: Plan | None) -> dict[str, PlannedRun]:
-    """Return the runs that were scaffolded, by directory: those of the plan, and those that only their files tell of.
+    """Return the scaffolded runs, by directory: the runs of the plan, and runs that are only known from their files.
 
-    Where the plan was lost, their records name them; where these were lost, too, their setup_finetune.yaml does.
+    If the plan was lost, the records name the runs; if these were lost too, each setup_finetune.yaml does.
     """
     planned = {run.directory: run for run in (*plan.former, *plan.runs)} if plan else {}
     others = recorded(tree) if plan else [*recorded(tree), *tree.names()]
@@ -425,7 +425,7 @@ _AS_SCAFFOLDED: Final = Source(kind=SourceKind.DERIVED, note="as it was scaffold
 
 
 def _run_of_files(tree: Tree, directory: str) -> PlannedRun | None:
-    """Return a run as its setup_finetune.yaml has it; None where there is none that could have been planned."""
+    """Return the run of a setup_finetune.yaml; None if there is none that could have been planned."""
     path = f"{directory}/{layout.SETUP_YAML}"
     if tree.kind(directory) != "directory" or tree.kind(path) != "file":
         return None
@@ -450,7 +450,7 @@ def _run_of_files(tree: Tree, directory: str) -> PlannedRun | None:
 
 
 def adopted(tree: Tree, directory: str, backend: str) -> Record:
-    """Return a record of a run's files as they are there, of which none tells."""
+    """Return a new record for the present files of a run without a record."""
     there = files_there(tree, directory)
     none = sha256(b"")
     outputs = {name: digest for name, digest in there.items() if name in layout.OUTPUTS and digest}
@@ -459,34 +459,34 @@ def adopted(tree: Tree, directory: str, backend: str) -> Record:
 
 
 def load_log_state(tree: Tree) -> LogState | None:
-    """Return how far the log is, or None. Raises `Refused` where it cannot be read."""
+    """Return the state of the log, or None. Raises `Refused` if it cannot be read."""
     return load_model(tree, layout.PROGRESS, LogState.model_validate_json)
 
 
 LONGEST = 40_000
-"""How many bytes of a text are given: of a log the end, where the verdict stands, of any other file the beginning."""
+"""The maximum number of bytes of a text: the end of a log, which has the verdict, and the beginning of other files."""
 
 
 def log_text(request: Request) -> str:
-    """Return the end of scaffold.log; the first line says so where something is left out.
+    """Return the end of scaffold.log; if it is cut, the first line says so.
 
     Raises:
-        Refused: no experiment lies there, or it has no log.
+        Refused: there is no such experiment, or it has no log.
     """
     with Tree(experiment_directory(request)) as tree:
         content = _content(tree, layout.LOG)
     if len(content) <= LONGEST:
         return content.decode(errors="replace")
     kept = content[-LONGEST:]
-    kept = kept[kept.find(b"\n\n[") + 2 :]  # from an entry's beginning on
-    return f"({len(content) - len(kept)} bytes before this are left out)\n\n{kept.decode(errors='replace')}"
+    kept = kept[kept.find(b"\n\n[") + 2 :]  # starting with a whole entry
+    return f"({len(content) - len(kept)} earlier bytes omitted)\n\n{kept.decode(errors='replace')}"
 
 
 def frozen_plan(request: Request) -> PlanResult:
-    """Return the plan that was frozen.
+    """Return the frozen plan.
 
     Raises:
-        Refused: no experiment lies there, or nothing was rendered yet.
+        Refused: there is no such experiment, or nothing is rendered yet.
     """
     with Tree(experiment_directory(request)) as tree:
         return step_results.plan_result(existing_plan(tree))
@@ -496,7 +496,7 @@ def run_file(request: Request) -> str:
     """Return a file of a planned run; `request.experiment` is its path: EXPERIMENT/RUN/finetune.yaml.
 
     Raises:
-        Refused: it is none of the three files of a planned run, or it is not there.
+        Refused: it is not one of the three files of a planned run, or it does not exist.
     """
     path = request.experiment
     directory, name = path.parent.name, path.name
@@ -514,9 +514,9 @@ def run_file(request: Request) -> str:
 def _content(tree: Tree, path: str) -> bytes:
     content = tree.read(path)
     if content is None:
-        raise _not_there(path, "call the tool that makes it: render_yaml, run_setup")
+        raise _not_there(path, "call the tool that generates it: render_yaml, run_setup")
     return content
 
 
 def _not_there(path: str, fix: str) -> Refused:
-    return refuse("missing-file", f"there is no {Path(path).name} to read", file=path, fix=fix)
+    return refuse("missing-file", f"{Path(path).name} does not exist", file=path, fix=fix)

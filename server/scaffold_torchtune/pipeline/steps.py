@@ -1,4 +1,4 @@
-"""The steps as tools and commands call them. Reading steps write nothing; writing steps log what they did."""
+"""The steps as tools and commands call them. Reading steps write nothing; writing steps log their work."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,12 +8,12 @@ from datetime import datetime
 from scaffold_torchtune.external_checks import sbatch
 from scaffold_torchtune.findings import Finding, Refused, few_suggestions, finding, refuse
 from scaffold_torchtune.models import Plan, RunState
-from scaffold_torchtune.pipeline import apply, journal, prepare, publish, state, validation
+from scaffold_torchtune.pipeline import apply, journal, prepare, publish, reporting, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
 from scaffold_torchtune.pipeline.changes import decisions, have_moved_on, kept_values
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
 from scaffold_torchtune.pipeline.run_states import states_of
-from scaffold_torchtune.request import Request, Stopped, midway
+from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import step_results
 from scaffold_torchtune.results.step_results import (
     ParseResult,
@@ -30,9 +30,9 @@ from scaffold_torchtune.system.files import Tree
 
 @contextmanager
 def _refusals_logged(request: Request, *, begun: bool = False) -> Iterator[None]:
-    """Let a writing step leave one entry when it is refused; where it is not ours to write to, nothing is written.
+    """Log the refusal of a writing step in one entry; if the directory is not an experiment, nothing is written.
 
-    `begun`: the call has written something before, so that what is refused now stops it midway.
+    `begun`: the call has already written something, so a refusal stops it midway.
     """
     try:
         with midway() if begun else nullcontext():
@@ -41,6 +41,8 @@ def _refusals_logged(request: Request, *, begun: bool = False) -> Iterator[None]
         if not (request.will_ask and refused.ask):
             with suppress(Refused):
                 _log_refusal(request, refused)
+                if not isinstance(refused, Interrupted):
+                    reporting.renew(request)
         raise
 
 
@@ -56,14 +58,14 @@ def _log_refusal(request: Request, refused: Refused) -> None:
 
 @few_suggestions()
 def parse(request: Request) -> ParseResult:
-    """Step 1. Raises `Refused` with every problem of both documents."""
+    """Run step 1. Raises `Refused` with every problem of both documents."""
     found = prepare.parse(request)
     return step_results.parse_result(found.experiment, str(found.directory))
 
 
 @few_suggestions()
 def plan(request: Request) -> PlanResult:
-    """Steps 2 and 4. Raises `Refused` with everything that stands against the plan."""
+    """Run steps 2 and 4. Raises `Refused` with every problem of the plan."""
     return _plan_result(prepare.prepare(request), request)
 
 
@@ -77,10 +79,10 @@ def _plan_result(prepared: prepare.Prepared, request: Request) -> PlanResult:
 
 @few_suggestions()
 def render(request: Request) -> RenderResult:
-    """Steps 3 and 5: freeze the plan, make the run directories, write each setup_finetune.yaml.
+    """Run steps 3 and 5: freeze the plan, create the run directories, write each setup_finetune.yaml.
 
     Raises:
-        Refused: everything that `plan` raises; a file in the way was edited; another scaffold is at work.
+        Refused: every problem that `plan` raises; a file to be replaced was edited; another scaffold is at work.
     """
     return _prepare_and_render(request)[1]
 
@@ -109,11 +111,11 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
 
 
 def _as_it_is_now(tree: Tree, prepared: prepare.Prepared, request: Request) -> prepare.Prepared:
-    """Return what was prepared, or prepare it anew where what it was compared with has changed until the lock was held.
+    """Return the prepared plan, or prepare it again if the experiment changed before the lock was held.
 
     Jobs may have been submitted since, or another scaffold may have changed the plan.
     """
-    request.slurm_said.clear()  # the queue is asked anew, too
+    request.slurm_said.clear()  # the queue is also read again
     frozen, before = state.load_plan(tree), prepared.previous
     is_same = (frozen.id if frozen else None) == (before.id if before else None)
     if is_same and not have_moved_on(tree, prepared.changes, prepared.known, request):
@@ -124,7 +126,7 @@ def _as_it_is_now(tree: Tree, prepared: prepare.Prepared, request: Request) -> p
 
 
 def _pending_renders(tree: Tree, prepared: prepare.Prepared, request: Request) -> list[Rendered] | None:
-    """Return the runs that render has to write, maybe none; None where it has nothing to do, nor to log.
+    """Return the runs that render has to write, possibly none; None if it has nothing to do and nothing to log.
 
     Raises:
         Refused: see `apply.pending_renders`.
@@ -137,7 +139,7 @@ def _pending_renders(tree: Tree, prepared: prepare.Prepared, request: Request) -
 
 
 def _is_frozen(tree: Tree, plan: Plan) -> bool:
-    """Return whether a plan is the one that is stored: its id covers everything but its warnings."""
+    """Return whether a plan is the stored one: its id covers everything but its warnings."""
     frozen = state.load_plan(tree)
     if frozen is None or frozen.id != plan.id:
         return False
@@ -145,19 +147,19 @@ def _is_frozen(tree: Tree, plan: Plan) -> bool:
 
 
 def _lasting(warnings: Iterable[Finding]) -> list[dict[str, object]]:
-    """Return warnings without what another program may change at any moment: how much of a disk is free."""
+    """Return warnings without values that other programs may change at any moment: free disk space."""
     return [each.model_dump(exclude={"message"} if each.code == "disk-space" else None) for each in warnings]
 
 
 def _frozen_plan(tree: Tree, plan_id: str | None = None) -> Plan:
-    """Return the plan that was frozen; it must be the one with `plan_id`, where that is given."""
+    """Return the frozen plan; it must have the id `plan_id`, if that is given."""
     frozen = state.existing_plan(tree)
     if plan_id not in {None, frozen.id}:
         raise _replaced_meanwhile()
     return frozen
 
 
-def _rendered_plan(tree: Tree, plan_id: str | None = None) -> Plan:
+def rendered_plan(tree: Tree, plan_id: str | None = None) -> Plan:
     """Return the plan that was frozen, as `_frozen_plan` does, where all its runs were written."""
     frozen, log = _frozen_plan(tree, plan_id), state.load_log_state(tree)
     if log is not None and log.unlogged == "render":
@@ -167,26 +169,26 @@ def _rendered_plan(tree: Tree, plan_id: str | None = None) -> Plan:
 
 
 def _replaced_meanwhile() -> Refused:
-    message = "another scaffold has replaced the plan meanwhile"
+    message = "another scaffold has replaced the plan in the meantime"
     return refuse("busy", message, file=layout.PLAN, fix="wait for it, then repeat the step")
 
 
 @few_suggestions()
 def setup(request: Request) -> SetupResult:
-    """Step 6: run setup_finetune for every run whose outputs are not yet made.
+    """Run step 6: run setup_finetune for every run without outputs.
 
     Raises:
-        Refused: nothing was rendered yet, the documents plan something else by now, a file was edited, or another
-            scaffold is at work. A run that fails is a value in the result.
+        Refused: nothing is rendered yet, the documents have changed the plan, a file was edited, or another scaffold is
+            at work. A run that fails is a value in the result.
     """
     return _setup(request)
 
 
 def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun: bool = False) -> SetupResult:
-    """Set up the runs; the plan must be the one that was `prepared`, where one was."""
+    """Set up the runs; the plan must be the `prepared` one, if there is one."""
     known = prepared.made if prepared else {}
     with _refusals_logged(request, begun=begun), Tree(experiment_directory(request)) as tree:
-        frozen = _rendered_plan(tree, prepared.plan.id if prepared else None)
+        frozen = rendered_plan(tree, prepared.plan.id if prepared else None)
         if outdated := validation.outdated(frozen, request):
             raise Refused("the plan is outdated", outdated)
         backend = backend_of(frozen, request)
@@ -195,7 +197,7 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun:
             apply.clear_leftovers(tree)
             return publish.run_setups(tree, frozen, backend, apply.Setups({}, {}), request, known)
         with apply.writing(tree):
-            frozen = _rendered_plan(tree, frozen.id)
+            frozen = rendered_plan(tree, frozen.id)
             found = apply.pending_setups(tree, frozen, backend, request)
             if not found.pending and not journal.is_behind(tree, "setup"):  # a killed call had all but logged it
                 return publish.run_setups(tree, frozen, backend, found, request, known)
@@ -211,18 +213,18 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun:
 
 @few_suggestions()
 def validate(request: Request) -> ValidateResult:
-    """Step 7: check every planned run. The verdict is logged where it closes an open scaffold or changes the last one.
+    """Run step 7: check every planned run. The verdict is logged if it closes an open scaffold or is a new verdict.
 
-    Where it cannot be logged, as on a disk that is full or cannot be written, it is given all the same.
+    If it cannot be logged, for example on a full or read-only disk, it is returned with a finding.
 
     Raises:
-        Refused: nothing was rendered yet, or another scaffold is at work.
+        Refused: nothing is rendered yet, or another scaffold is at work.
     """
     begun = request.now()
     with Tree(experiment_directory(request)) as tree:
-        result = _verdict(tree, _frozen_plan(tree), request)
+        result = verdict(tree, _frozen_plan(tree), request)
         try:
-            return _close(tree, result, request, begun)
+            return reporting.with_page(request, close_log(tree, result, request, begun))
         except Refused as refused:
             if any(problem.code != "write-failed" for problem in refused.problems) or not refused.problems:
                 raise
@@ -232,8 +234,8 @@ def validate(request: Request) -> ValidateResult:
             return result.model_copy(update={"findings": (*result.findings, unlogged)})
 
 
-def _verdict(tree: Tree, frozen: Plan, request: Request, known: Mapping[str, RunState] | None = None) -> ValidateResult:
-    """Return the verdict; `known` are the states of the runs, where they were looked at just now."""
+def verdict(tree: Tree, frozen: Plan, request: Request, known: Mapping[str, RunState] | None = None) -> ValidateResult:
+    """Return the verdict; `known` are the states of the runs, if this call has already determined them."""
     result = validation.validate_plan(tree, frozen, request)
     if not result.passed:
         return result
@@ -254,8 +256,8 @@ def _verdict(tree: Tree, frozen: Plan, request: Request, known: Mapping[str, Run
     return result.model_copy(update=told)
 
 
-def _close(tree: Tree, result: ValidateResult, request: Request, begun: datetime) -> ValidateResult:
-    """Log the verdict, unless the log already ends with it, and note which runs an external script must make again."""
+def close_log(tree: Tree, result: ValidateResult, request: Request, begun: datetime) -> ValidateResult:
+    """Log the verdict, unless the log already ends with it; record rejected runs, which the script sets up again."""
     frozen = state.existing_plan(tree)
     rejected = validation.newly_rejected(tree, frozen, result)
     if journal.is_closed(tree, result) and not rejected:
@@ -270,10 +272,10 @@ def _close(tree: Tree, result: ValidateResult, request: Request, begun: datetime
 
 @few_suggestions()
 def scaffold(request: Request) -> ScaffoldResult:
-    """All steps in one.
+    """Run all steps.
 
     Raises:
-        Refused: everything that the single steps raise; `Stopped` where an earlier one had written something. A run
+        Refused: every problem that the single steps raise; `Stopped` if an earlier step has written something. A run
             that fails, or a value that does not match, is in the result, and `ok` is false.
     """
     before = _log_size(request)
@@ -297,11 +299,11 @@ def scaffold(request: Request) -> ScaffoldResult:
 
 
 def _validated(request: Request, plan_id: str, *, begun: bool, known: Mapping[str, RunState] | None) -> ValidateResult:
-    """Validate the plan with that id, and log the verdict."""
+    """Validate the plan with an id, and log the verdict."""
     started = request.now()
     with _refusals_logged(request, begun=begun), Tree(experiment_directory(request)) as tree:
-        result = _verdict(tree, _frozen_plan(tree, plan_id), request, known)
-        return _close(tree, result, request, started)
+        result = verdict(tree, _frozen_plan(tree, plan_id), request, known)
+        return reporting.with_page(request, close_log(tree, result, request, started))
 
 
 def _log_size(request: Request) -> int:

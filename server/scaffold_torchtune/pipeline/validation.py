@@ -26,13 +26,13 @@ from scaffold_torchtune.validate.run_files import RunFiles
 _AGAIN = "run setup again"
 _LISTED = 6
 _UNNAMED = (
-    "the documents have changed since the plan was made, and whether they still plan the same cannot be said without"
-    " the setup script {script}: name it with --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT"
+    "the documents have changed since the plan was made, and cannot be compared with it without the setup script"
+    " {script}: name it with --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT"
 )
 
 
 def tracking(plan: Plan) -> str:
-    """Return how what the runs log offline is sent to Weights & Biases; nothing where no run logs so.
+    """Return the instruction for sending offline runs to Weights & Biases; an empty string if no run is offline.
 
     WandBLogger's log_dir is `logs` in the run's output directory, and wandb keeps a run there as
     `wandb/offline-run-DATE-ID` (wandb's documentation, "wandb sync").
@@ -43,7 +43,7 @@ def tracking(plan: Plan) -> str:
 
 
 def _logs(run: PlannedRun) -> str | None:
-    """Return what names the offline runs of all runs whose outputs lie beside those of a run, as a shell reads it."""
+    """Return a shell pattern for the offline runs of all runs with outputs in the same directory as a run."""
     folder = output_dir(run)
     if folder is None:
         return None
@@ -54,10 +54,10 @@ def _logs(run: PlannedRun) -> str | None:
 def freshness_findings(
     tree: Tree, run: PlannedRun, script: str, made_by: str | None, kept: Kept | None = None
 ) -> list[Finding]:
-    """Return what the run's record says against its outputs.
+    """Return findings about outputs that do not match the run's record.
 
-    `script` is the plan's, `made_by` what setup would make them with now: None where the script cannot be read. A run
-    that is kept may have been made by another one, and its files must be those that it was kept with.
+    `script` is the plan's setup script, `made_by` its present identity: None if it cannot be read. A kept run may have
+    been made by another script, and its files must be unchanged since it was kept.
     """
     try:
         record = state.load_record(tree, run.directory)
@@ -73,20 +73,20 @@ def freshness_findings(
         return list(_changed_since(tree, record, kept))
     if record.failed:
         output = layout.output(run.directory)
-        fix = f"mend the cause, then {_AGAIN}"
-        fix = f"look at what the script printed ({output}), {fix}" if tree.kind(output) else fix
+        fix = f"fix the cause, then {_AGAIN}"
+        fix = f"read the script's output ({output}), {fix}" if tree.kind(output) else fix
         message, path = f"its last setup failed: {one_line(record.failed)}", layout.record(run.directory)
         return [finding("setup-failed", message, file=path, fix=fix)]
     if there and not record.outputs:
-        return [_stale(run, name, "is left from an earlier setup") for name in there]
+        return [_stale(run, name, "was left by an earlier setup") for name in there]
     if there and record.backend != made_by and (made_by or not record.backend.startswith(f"{script} ")):
         return [_stale(run, name, f"was made by another setup_finetune ({record.backend})") for name in there]
     return [
         finding(
             "changed-output",
-            f"{name} was changed since setup made it",
+            f"{name} was edited since setup generated it",
             file=f"{run.directory}/{name}",
-            fix="put it back with `setup --overwrite`; a value worth keeping goes into the summary first",
+            fix="restore it with `setup --overwrite`; put a value worth keeping into the summary first",
         )
         for name, digest in there.items()
         if record.outputs.get(name) not in {None, digest}
@@ -94,26 +94,26 @@ def freshness_findings(
 
 
 def _changed_since(tree: Tree, record: Record, kept: Kept) -> Iterator[Finding]:
-    """Yield the files of a started run that are not as they were when it was kept."""
+    """Yield a finding for each file of a started run that was changed since the run was kept."""
     there = files_there(tree, kept.directory)
     expected = {layout.SETUP_YAML: record.setup_yaml, **record.outputs, **kept.edited}
     for name, digest in expected.items():
         if there.get(name, "") != digest:
             path = f"{kept.directory}/{name}"
-            what = "was changed" if name in there else "was removed"
-            fix = "put it back as it was, so that it tells what was trained; or say --started keep, to keep it as it is"
+            what = "was edited" if name in there else "was removed"
+            fix = "restore the file that was trained with; or keep the present one with --started keep"
             message = f"{name} {what} since the run was kept as it was when it started"
             yield finding("changed-output", message, file=path, severity=Severity.ERROR, fix=fix)
 
 
 def newly_rejected(tree: Tree, plan: Plan, result: ValidateResult) -> list[Record]:
-    """Return the records of runs that an external script made and that did not pass, as they must be noted now."""
+    """Return the updated records of runs that an external script made and that did not pass."""
     if plan.options.setup_script == "bundled":
         return []
     failed = [run.directory for run in result.runs if not run.passed]
     found: list[Record] = []
     for directory in failed:
-        with suppress(Refused):  # it is among the findings
+        with suppress(Refused):  # the findings report it
             record = state.load_record(tree, directory)
             if record is not None and record.outputs and not record.failed and not record.rejected:
                 found.append(record.model_copy(update={"rejected": True}))
@@ -125,16 +125,16 @@ def _stale(run: PlannedRun, name: str, what: str) -> Finding:
 
 
 def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
-    """Validate every planned run, from the files as they lie there, and by what sbatch and torchtune say of them."""
+    """Validate every planned run from its present files, and with sbatch and torchtune."""
     bundled, made_by = plan.options.setup_script == "bundled", None
-    with suppress(OSError):  # the script cannot be read any more
+    with suppress(OSError):  # the script can no longer be read
         made_by = identity(plan)
     kept = {one.directory: one for one in plan.kept}
     checked: dict[str, tuple[Finding, ...]] = {}
     files: dict[str, RunFiles] = {}
     for run in plan.runs:
         files[run.directory], problems = read_files(tree, run)
-        unread = {(problem.file, "missing-file") for problem in problems}  # it is there, but cannot be read
+        unread = {(problem.file, "missing-file") for problem in problems}  # it exists, but cannot be read
         ours = is_of_bundled(tree, run) if run.directory in kept else bundled
         found = [f for f in validate_run(run, files[run.directory], bundled=ours) if (f.file, f.code) not in unread]
         held = kept.get(run.directory)
@@ -163,20 +163,20 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
 
 
 def _causes(found: Sequence[Finding]) -> Iterable[Finding]:
-    """Return what is found of a run without the files that are missing because its setup failed."""
+    """Return the findings of a run, except for missing files if its setup failed."""
     has_failed = any(each.code == "setup-failed" for each in found)
     return (each for each in found if not (has_failed and each.code == "missing-file"))
 
 
 def _known(found: Iterable[Finding], kept: Kept) -> Iterator[Finding]:
-    """Yield what is found of a run that was kept, as warnings where it is in files that had been edited by then."""
+    """Yield the findings of a kept run; in files that were edited before it was kept, they are warnings."""
     edited = {f"{kept.directory}/{name}" for name in kept.edited}
     for each in found:
         yield each.model_copy(update={"severity": Severity.WARNING}) if each.file in edited else each
 
 
 def is_of_bundled(tree: Tree, run: PlannedRun) -> bool:
-    """Return whether the bundled setup_finetune made the files of a run, as its record says."""
+    """Return whether the bundled setup_finetune made the files of a run, according to its record."""
     try:
         record = state.load_record(tree, run.directory)
     except Refused:
@@ -185,7 +185,7 @@ def is_of_bundled(tree: Tree, run: PlannedRun) -> bool:
 
 
 def read_files(tree: Tree, run: PlannedRun) -> tuple[RunFiles, list[Finding]]:
-    """Return the texts of a run's files, and what kept one from being read."""
+    """Return the texts of a run's files, and findings about unreadable files."""
     texts: dict[str, str | None] = {}
     problems: list[Finding] = []
     for name in layout.RUN_FILES:
@@ -204,7 +204,7 @@ def read_files(tree: Tree, run: PlannedRun) -> tuple[RunFiles, list[Finding]]:
 
 
 def outdated(plan: Plan, request: Request) -> list[Finding]:
-    """Return whether the documents now plan something else than was frozen. A change that plans the same is none."""
+    """Return a finding if the plan of the present documents differs from the frozen one."""
     same = request.with_options(plan.options)
     try:
         directory = experiment_directory(same)
@@ -214,21 +214,21 @@ def outdated(plan: Plan, request: Request) -> list[Finding]:
         if (hashes, str(directory), __version__) == (plan.inputs, plan.experiment_dir, plan.version):
             return []
         if plan.options.setup_script not in {"bundled", prepare.named_script(request)}:
-            # planning asks the script, and a plan, which may come from elsewhere, must not choose what runs
+            # planning runs the script, and a plan, which may come from elsewhere, must not choose a program
             return [_outdated(_UNNAMED.format(script=shown(plan.options.setup_script)))]
         now = prepare.prepare(same).plan
     except Interrupted:
         raise
     except Refused as refused:
         reason = refused.problems[0].sentence() if refused.problems else refused.message
-        return [_outdated(f"the documents have changed since the plan was made, and are refused now: {reason}")]
+        return [_outdated(f"the documents have changed since the plan was made, and are now refused: {reason}")]
     if changes := _differences(plan.runs, now.runs):
         return [_outdated(f"the documents have changed since the plan was made: {few(changes, _LISTED, between='; ')}")]
     return []
 
 
 def _differences(before: Sequence[PlannedRun], now: Sequence[PlannedRun]) -> list[str]:
-    """Return what the documents plan otherwise than the plan that was made of them: `epochs 2 -> 5 (summary.md:46)`."""
+    """Return the differences between the frozen plan and the documents: `epochs 2 -> 5 (summary.md:46)`."""
     old, new = ({run.directory: run for run in runs} for runs in (before, now))
     both = [(old[name], run) for name, run in new.items() if name in old]
     changed = [RunChange(directory=run.directory, kind="changed", fields=fields_between(was, run)) for was, run in both]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.findings import Refused, Scalar
+from scaffold_torchtune.findings import Refused, Scalar, counted
 from scaffold_torchtune.models import Excluded, Experiment, Options, Plan, PlannedRun, Run, Setting, Source, SourceKind
 from scaffold_torchtune.plan import checks, naming
 from scaffold_torchtune.plan.checks import consistency_problems
@@ -30,18 +30,18 @@ from scaffold_torchtune.system.layout import SETUP_TEMPLATES
 
 _EXCLUDED: Final = {
     "control": "a control: the base model is not fine-tuned",
-    "eval-only": "evaluated only: nothing is fine-tuned",
-    "cancelled": "cancelled: the table of runs marks it as not to be run",
+    "eval-only": "evaluation only: nothing is fine-tuned",
+    "cancelled": "cancelled: marked in the table of runs as not to be run",
 }
-"""Why a row is left out of the plan, by its type."""
+"""The reason why the plan excludes a row, by the row's type."""
 
 
 def make_plan(experiment: Experiment, options: Options, context: PlanContext) -> Plan:
     """Plan every run of the experiment.
 
     Raises:
-        Refused: identical runs, names that collide or are unsafe, an unknown model, an unsupported data format, a
-            missing template, a recipe that is not scaffolded or does not fit; names every problem.
+        Refused: for identical runs, colliding or unsafe names, an unknown model, an unsupported data format,
+            a missing template, and an unsupported or unsuitable recipe; contains every problem.
     """
     interface, directory = context.interface, context.experiment_dir
     tuned = [run for run in experiment.runs if run.type == "fine-tuned"]
@@ -66,15 +66,15 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
     if not problems:
         problems = naming.check_names(directories, [run.line for run in tuned], experiment.summary_file)
     if problems:
-        # What was remarkable about the documents often is the cause: a column that was not taken for a parameter.
-        raise Refused(f"{len(problems)} problem(s) in the plan", [*problems, *experiment.warnings], ask)
+        # Warnings about the documents often give the cause: a column that was not recognized as a parameter.
+        raise Refused(f"{counted(len(problems), 'problem')} in the plan", [*problems, *experiment.warnings], ask)
     runs = tuple(
         _planned_run(run, named(own, name), path, values, context)
         for run, name, path, values, own in zip(tuned, directories, data, parameters, unnamed, strict=True)
     )
     untaken = external_problems(runs, experiment, interface)
     if untaken:
-        raise Refused(f"{len(untaken)} problem(s): this setup_finetune.py cannot be told the plan", untaken)
+        raise Refused(f"this setup_finetune.py cannot carry out the plan: {counted(len(untaken), 'problem')}", untaken)
     warnings = [
         *experiment.warnings,
         *checks.warnings(experiment, runs),
@@ -130,9 +130,9 @@ def with_id(plan: Plan) -> Plan:
 
 
 def id_of(content: Mapping[str, Any]) -> str:
-    """Return the id of a plan with this content as JSON has it: the SHA-256 of all else but the warnings."""
-    counted = {name: part for name, part in content.items() if name not in {"id", "warnings"}}
-    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
+    """Return the id of a plan, given as JSON: the SHA-256 of everything except its warnings."""
+    hashed = {name: part for name, part in content.items() if name not in {"id", "warnings"}}
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
 
 
 def _names(
@@ -152,7 +152,7 @@ def _names(
 
 
 class Difference(NamedTuple):
-    """The run, the setting that differs, and what it is here and there; None where there is none."""
+    """A setting of a run that differs between two plans; None if a plan does not have it."""
 
     run: str
     name: str
@@ -161,10 +161,10 @@ class Difference(NamedTuple):
 
 
 def differences(here: Sequence[PlannedRun], there: Sequence[PlannedRun]) -> list[Difference]:
-    """Return what differs between two plans of one experiment, whatever their runs are called.
+    """Return the differences between two plans of an experiment, regardless of the names of runs.
 
-    Runs that are the same in both are set aside; of the rest, those of one name are compared, then those that are left,
-    in their order. A run that only one plan has differs in `runs`.
+    Runs that are equal in both are ignored. Of the others, runs with the same name are compared, then the remaining
+    ones in order. A run that only one plan has is a difference in `runs`.
     """
     rest = list(there)
     alone: list[PlannedRun] = []
@@ -201,10 +201,10 @@ def _between(one: PlannedRun | None, other: PlannedRun | None) -> list[Differenc
 
 
 def _follow(found: Difference) -> bool:
-    """Whether both values follow from others."""
+    """Return whether both values are derived from other settings."""
     return all(s is not None and s.source.kind is SourceKind.DERIVED for s in (found.here, found.there))
 
 
 def _row(run: PlannedRun | None) -> Setting | None:
-    """The name of a run, and the line of its row."""
+    """Return the name of a run, with the line of its row as source."""
     return Setting(value=run.name, source=Source(kind=SourceKind.ROW, line=run.line)) if run else None

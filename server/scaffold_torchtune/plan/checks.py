@@ -1,6 +1,6 @@
 """Checks that reject a plan, and warnings about it.
 
-What documents say of several settings together must be what the runs are: nodes, effective batch, warm-up, W&B.
+Values that concern several settings together (nodes, effective batch size, warm-up, W&B) must agree with the runs.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Location, Scalar, did_you_mean, escape, few, finding, shown
+from scaffold_torchtune.findings import Finding, Location, Scalar, counted, did_you_mean, escape, few, finding, shown
 from scaffold_torchtune.models import Experiment, Interface, Options, PlannedRun, Run, Setting, Source, SourceKind
 from scaffold_torchtune.plan.run_settings import (
     PlanContext,
@@ -42,31 +42,31 @@ from scaffold_torchtune.torchtune_facts import (
 
 _ANEW: Final = {
     "requeue": (
-        "a job that is queued again begins its training anew",
+        "a requeued job trains from the beginning again",
         "{}; no action if the runs are short",
     ),
     "resume_from_checkpoint": (
-        "a run of one epoch has nothing to resume from: torchtune saves that between epochs",
+        "a run of one epoch cannot resume: torchtune saves its state only between epochs",
         "no action if intended; else train for more epochs",
     ),
 }
-"""Why a job trains from the beginning, and what to do, by the setting that promises more."""
+"""The reason why a job trains from the beginning, and the fix, by setting."""
 
-_FEW: Final = 3  # combinations that are named
+_FEW: Final = 3  # combinations that a message lists
 _LISTED: Final = 12  # lines
 
 _NO_EFFECT: Final = {
-    "project_dir": "outputs go below the output directory that is planned",
-    "venv": "a conda environment is planned",
+    "project_dir": "outputs go below the plan's output directory",
+    "venv": "the plan has a conda environment",
 }
-"""Why a value of the template is not planned at all, where it is not that the runs have no such setting."""
+"""Special reasons why a value of the template has no effect."""
 
 
 def recipe_problems(
     tuned: Sequence[Run], experiment: Experiment, options: Options, context: PlanContext
 ) -> list[Finding]:
-    """Return recipes that are not scaffolded or do not fit the GPUs, and LoRA settings of runs without an adapter."""
-    # One in a package is nobody's business but the script's.
+    """Return problems of unsupported or unsuitable recipes, and of LoRA settings for runs that do not use LoRA."""
+    # Only the external script knows a recipe in a package.
     custom = experiment.template.get("custom_recipe")
     named = custom if custom is not None and "." not in custom.text else None
     found: dict[Source, Finding] = {}
@@ -87,15 +87,15 @@ def _recipe_problem(
     method, code, expected = method_of(name), "unsupported-setting", None
     if method is None:
         expected = ", ".join(RECIPE_NAMES)
-        message = f"the recipe {shown(name)} is not one that is scaffolded."
+        message = f"the recipe {shown(name)} is not supported."
         message = did_you_mean(name, (*RECIPES, *RECIPE_NAMES), message)
-        fix = f"write LoRA or full, which fit any number of GPUs, or one of {expected}; without it, the runs are LoRA"
+        fix = f"use LoRA or full, for any number of GPUs, or one of {expected}; the default is LoRA"
     elif gpus is not None and recipe_for_gpus(method, gpus.integer) != name != method:
         code = "wrong-recipe"
-        message = f"the recipe is {name}, but the run at line {run.line} has {gpus.value} GPU(s)"
-        fix = f"correct the recipe or the number of GPUs, or write {method} alone: the recipe follows from the GPUs"
+        message = f"the recipe is {name}, but the run at line {run.line} has {counted(gpus.integer, 'GPU')}"
+        fix = f"correct the recipe or the number of GPUs, or write only {method}, which fits any number"
     elif method == FULL and options.setup_script != "bundled":
-        message = f"full fine-tuning is set up by the bundled setup_finetune, not by {shown(options.setup_script)}"
+        message = f"full fine-tuning needs the bundled setup_finetune, not {shown(options.setup_script)}"
         fix = "use --setup-script bundled for this experiment"
     else:
         return None
@@ -103,30 +103,30 @@ def _recipe_problem(
 
 
 def _adapter_problem(name: str, full: Sequence[Run], tuned: Sequence[Run], experiment: Experiment) -> Finding | None:
-    """A setting of the adapter that is given for runs without one; one finding, at the first place.
+    """Return a problem, at its first place, if runs without an adapter have a setting of the adapter.
 
-    What Configuration gives may be for LoRA runs among the others.
+    A value in Configuration is no problem if some runs use LoRA.
     """
     rows = [run for run in full if name in run.parameters]
     common = experiment.config.get(name) if len(full) == len(tuned) and full else None
     given = rows[0].parameters[name] if rows else common
     if given is None:
         return None
-    more = f" ({len(rows) - 1} more row(s) give it too)" if len(rows) > 1 else ""
-    run = f"the run at line {rows[0].line}, which is" if rows else "the runs, which are"
-    message = f"{name} is {shown(given.value)} for {run} fully fine-tuned, without LoRA{more}"
-    fix = f"{'write - in its place' if rows else 'take the line out'}, or make the recipe LoRA"
+    more = f" (and {counted(len(rows) - 1, 'more row')})" if len(rows) > 1 else ""
+    run = f"the run at line {rows[0].line}, which uses" if rows else "runs that use"
+    message = f"{name} is {shown(given.value)} for {run} full fine-tuning, without LoRA{more}"
+    fix = f"{'write - in the cell' if rows else 'remove the line'}, or change the recipe to LoRA"
     return finding("unsupported-setting", message, field=name, actual=given.value, at=given.source, fix=fix)
 
 
 def template_problems(experiment: Experiment, interface: Interface | None) -> Iterator[Finding]:
-    """Yield keys of the template that neither we nor the external script know."""
+    """Yield keys of the template that neither this tool nor the external script knows."""
     options = interface.options or {} if interface else {}
     for key, setting in experiment.template_others.items():
         if key not in options:
-            meant = by_label(key)
-            message = f"the template gives {shown(key)}, which setup_finetune does not take."
-            message = did_you_mean(key, [*KEYS, *options], message, meant.name if meant else None)
+            similar = by_label(key)
+            message = f"the template has the key {shown(key)}, which setup_finetune does not have."
+            message = did_you_mean(key, [*KEYS, *options], message, similar.name if similar else None)
             field, fix = escape(key), "correct or remove the key"
             yield finding("unknown-key", message, field=field, actual=setting.value, at=setting.source, fix=fix)
 
@@ -134,9 +134,10 @@ def template_problems(experiment: Experiment, interface: Interface | None) -> It
 def identical_runs(
     tuned: Sequence[Run], parameters: Sequence[Mapping[str, Scalar]], experiment: Experiment
 ) -> Iterator[Finding]:
-    """Yield rows that have the same values in every parameter, those with the same values together.
+    """Yield a problem for each group of rows that are equal in every parameter.
 
-    Where the other rows are a grid but for as many combinations, one of the two was probably meant as one of those.
+    If the other rows form a grid that lacks as many combinations, one of the two rows was probably intended as one of
+    them.
     """
     sizes, missing = _missing_combinations(parameters)
     alike: dict[str, list[tuple[Run, Mapping[str, Scalar]]]] = {}
@@ -148,12 +149,12 @@ def identical_runs(
         two = len(runs) == 2  # noqa: PLR2004 - a pair reads better without commas
         several = f"{' and '.join(lines)} plan" if two else f"{few(lines, _LISTED)} ({len(runs)} rows) all plan"
         message = f"the rows at lines {several} the same run ({' and '.join(names) if two else few(names, _FEW)})"
-        fix = "remove one of the rows, or add the column that tells them apart (e.g. Seed)"
+        fix = "remove one of the rows, or add the column that distinguishes them (e.g. Seed)"
         near = [each for each in missing if sum(values[name] != level for name, level in each.items()) == 1]
         lacking = [_combination(each) for each in near or missing]
         if lacking:
             which = " or ".join(lacking[:_FEW]) + (", ..." if len(lacking) > _FEW else "")
-            message += f"; the grid of {sizes} lacks {which}: one of these rows is probably meant as it"
+            message += f"; the grid of {sizes} lacks {which}, which one of these rows should probably be"
             fix = f"write {lacking[0]} in one of these rows; or {fix}"
         expected = lacking[0] if lacking else None
         at = Location(experiment.summary_file, runs[1].line)
@@ -165,10 +166,10 @@ def _combination(levels: Mapping[str, Scalar]) -> str:
 
 
 def _missing_combinations(parameters: Sequence[Mapping[str, Scalar]]) -> tuple[str, list[dict[str, Scalar]]]:
-    """Return the sizes of the grid that some runs are a part of, and the combinations that they lack.
+    """Return the sizes of the grid that the runs nearly form, and its missing combinations.
 
-    There are none where more are lacking than runs are there twice, as then the runs are no grid. What follows from
-    another parameter (alpha from the rank) is none of the grid's own.
+    The result is empty if more combinations are missing than there are duplicates, because the runs then form no grid.
+    A parameter that follows from another one (alpha from the rank) is not a dimension of the grid.
     """
     columns = {name: [values.get(name) for values in parameters] for name in (parameters[0] if parameters else ())}
     spans: dict[str, list[Scalar]] = {}
@@ -189,18 +190,18 @@ def _missing_combinations(parameters: Sequence[Mapping[str, Scalar]]) -> tuple[s
 
 
 def unknown_models(tuned: Sequence[Run], experiment: Experiment, options: Options) -> Iterator[Finding]:
-    """Yield models that the bundled setup_finetune does not know; an external script has its own list."""
+    """Yield problems of models unknown to the bundled setup_finetune; an external script has its own list."""
     first = {run.model: run for run in reversed(tuned)} if options.setup_script == "bundled" else {}
     for name, run in first.items():
         if find_model(name) is None:
             message = did_you_mean(name, known_models(), f"{shown(name)} is not a known model.")
             expected, at = ", ".join(known_models()), Location(experiment.summary_file, run.line)
-            fix, actual = "write one of the known models", escape(name)
+            fix, actual = "use one of the known models", escape(name)
             yield finding("unknown-model", message, field="model", expected=expected, actual=actual, at=at, fix=fix)
 
 
 def data_problems(data: Sequence[Setting], options: Options, context: PlanContext) -> list[Finding]:
-    """Return data sets whose format has no template or whose name cannot be written, and templates that are missing."""
+    """Return problems of data sets with an unsupported format or unsafe name, and of missing templates."""
     paths = {d.text: d for d in reversed(data)}.values()
     return list(dict.fromkeys(problem for path in paths for problem in _data_problem(path, options, context)))
 
@@ -216,24 +217,24 @@ def _data_problem(path: Setting, options: Options, context: PlanContext) -> Iter
     try:
         PARAMETERS["dataset_label"].read(label)
     except NotTyped as unsafe:
-        message = f"the data set's name {shown(label)} is not a safe name"
+        message = f"the name {shown(label)} of the data set is not a safe name"
         allowed, actual, at = unsafe.allowed, escape(label), path.source
         fix = "rename the file"
         yield finding("invalid-value", message, field="dataset", expected=allowed, actual=actual, at=at, fix=fix)
         return
     template = options.template or f"{context.templates_dir}/{SETUP_TEMPLATES[extension]}"
     if not context.is_file(template):
-        message = f"the template for {extension} data is expected at {shown(template)}, and is not there"
+        message = f"the template for {extension} data is missing: {shown(template)}"
         fix = (
-            f"{'correct --template' if options.template else 'reinstall scaffold-torchtune'}, or make one: copy"
-            f" {context.templates_dir}/setup_finetune_template.yaml.j2, which has the complete structure, change it,"
+            f"{'correct --template' if options.template else 'reinstall scaffold-torchtune'}, or create one: copy"
+            f" {context.templates_dir}/setup_finetune_template.yaml.j2, which has the complete structure, edit it,"
             " and name it with --template"
         )
         yield finding("missing-template", message, field="template", expected=template, file=template, fix=fix)
 
 
 def warnings(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[Finding]:
-    """Return what the person should see before anything is written, but for what an external script brings with it."""
+    """Return warnings for the user, except those about an external script."""
     return [
         *_overridden(experiment),
         *_defaults(experiment, runs),
@@ -245,7 +246,7 @@ def warnings(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[Finding
 
 
 def _overridden(experiment: Experiment) -> Iterator[Finding]:
-    """Rows that differ from Configuration: one finding a parameter, at its first such row."""
+    """Yield a warning for each parameter that rows override, at the first such row."""
     found: dict[str, list[Run]] = {}
     for run in experiment.runs:
         for name, setting in run.parameters.items() if run.type == "fine-tuned" else ():
@@ -257,25 +258,27 @@ def _overridden(experiment: Experiment) -> Iterator[Finding]:
     for name, runs in found.items():
         first, common = runs[0], experiment.config[name]
         value, at = first.parameters[name].value, Location(experiment.summary_file, first.line)
-        more = f" ({len(runs) - 1} more run(s) differ from it too)" if len(runs) > 1 else ""
+        more = f" (as in {counted(len(runs) - 1, 'more run')})" if len(runs) > 1 else ""
         message = (
             f"{name} is {shown(value)} in the run {shown(first.name)}, but {shown(common.value)} in Configuration"
-            f" (line {common.source.line}); the row wins{more}"
+            f" (line {common.source.line}); the row overrides it{more}"
         )
         where = f"line {common.source.line} of {common.source.file}" if common.source.line else "the common value"
-        fix = f"remove {where} if the rows are right"
+        fix = f"remove {where} if the rows are correct"
         yield finding("overridden", message, field=name, expected=common.value, actual=value, at=at, fix=fix)
 
 
 def _over_local(experiment: Experiment) -> Iterator[Finding]:
-    """What Configuration says of the surroundings and claude.local.md says otherwise."""
+    """Yield settings of claude.local.md that Configuration overrides."""
     for name, setting in experiment.config.items():
         default = experiment.environment.get(name) if PARAMETERS[name].common else None
         if default is not None and default.value != setting.value:
             there = f"{shown(default.value)} in {default.source}"
-            message = f"{name} is {shown(setting.value)} here, but {there}; the summary wins"
+            message = f"{name} is {shown(setting.value)} here, but {there}; the summary overrides it"
             expected, actual, at = default.value, setting.value, setting.source
-            fix = f"no action if the summary is right; else remove line {setting.source.line} of {setting.source.file}"
+            fix = (
+                f"no action if the summary is correct; else remove line {setting.source.line} of {setting.source.file}"
+            )
             yield finding("overridden", message, field=name, expected=expected, actual=actual, at=at, fix=fix)
 
 
@@ -284,13 +287,14 @@ def _defaults(experiment: Experiment, runs: Sequence[PlannedRun]) -> Iterator[Fi
         lacking = [run for run in runs if name in run.settings and run.settings[name].source.kind is SourceKind.DEFAULT]
         if lacking:
             value, at = lacking[0].value(name), Location(experiment.summary_file, lacking[0].line)
-            message = f"{name} is not given for {len(lacking)} run(s): setup_finetune's default {shown(value)} is used"
+            number_of_runs = counted(len(lacking), "run")
+            message = f"{name} is not given for {number_of_runs}: setup_finetune's default {shown(value)} is used"
             fix = f"{to_give(name, value, lacking, runs)} to keep it, or another value"
             yield finding("default-used", message, field=name, actual=value, at=at, fix=fix)
 
 
 def _short_times(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
-    """Times of two parts, which SLURM reads as minutes and seconds: people may mean hours and minutes."""
+    """Yield warnings about times of two parts, which SLURM reads as minutes:seconds."""
     times = {s.text: s.source for run in reversed(runs) if (s := run.settings.get("time")) is not None}
     for text, source in times.items():
         if text.count(":") == 1 and "-" not in text:
@@ -298,14 +302,14 @@ def _short_times(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
             message = f"SLURM reads the time {text} as {minutes} minutes and {seconds} seconds"
             long = kinds.slurm_time(3600 * int(minutes) + 60 * int(seconds))
             short = kinds.slurm_time(60 * int(minutes))[:-2] + f"{int(seconds):02d}"
-            fix = f"write {long} for {text} in {source.file}:{source.line}, or {short} if minutes are meant"
+            fix = f"write {long} for {text} in {source.file}:{source.line}, or {short} if minutes are intended"
             yield finding("short-time", message, field="time", actual=text, at=source, fix=fix)
 
 
 def _begin_anew(runs: Sequence[PlannedRun]) -> list[Finding]:
-    """Jobs that SLURM may start again and that then train from the beginning; one finding for each cause.
+    """Return one warning for each reason why jobs that SLURM restarts train from the beginning.
 
-    torchtune 0.6.1 saves what a training resumes from between epochs alone (`intermediate_checkpoint` in its recipes).
+    torchtune 0.6.1 saves the state to resume from only between epochs (`intermediate_checkpoint` in its recipes).
     """
     found: dict[str, Finding] = {}
     for run in runs:
@@ -321,9 +325,9 @@ def _begin_anew(runs: Sequence[PlannedRun]) -> list[Finding]:
 
 
 def _template_overridden(experiment: Experiment, runs: Sequence[PlannedRun]) -> Iterator[Finding]:
-    """Where what is planned wins over another value of the template: one finding a key, with both places."""
+    """Yield one finding for each key of the template with a value that the plan overrides, with both places."""
     for name, setting in experiment.template.items():
-        if name not in KEYS:  # which becomes a setting of another name, or is held against what is planned
+        if name not in KEYS:  # it becomes another setting, or is compared with the plan
             continue
         others = [run for run in runs if not _applies(name, setting, run)]
         if not others:
@@ -332,25 +336,25 @@ def _template_overridden(experiment: Experiment, runs: Sequence[PlannedRun]) -> 
         planned = others[0].settings.get(name)
         if planned is None:
             why = _NO_EFFECT.get(name, "the runs have no such setting")
-            message = f"{name} is {value} in {line}, and has no effect: {why}"
+            message = f"{name} is {value} in {line}, which has no effect: {why}"
         else:
             everywhere = all(run.settings.get(name) == planned for run in runs)
-            some = f"in {len(others)} run(s), first in {shown(others[0].directory)}"
+            some = f"in {counted(len(others), 'run')}, first in {shown(others[0].directory)}"
             derived = planned.source.kind is SourceKind.DERIVED
             by = f"the rule ({planned.source.note})" if derived else str(planned.source)
             message = (
-                f"{name} is {shown(planned.value)} {'in all runs' if everywhere else some}, by {by}, which wins over"
+                f"{name} is {shown(planned.value)} {'in all runs' if everywhere else some}, by {by}, which overrides"
                 f" {value} in {line}"
             )
         expected, actual, at = planned.value if planned else None, setting.value, setting.source
-        fix, severity = "nothing, if the documents are right", Severity.INFO
+        fix, severity = "no action if the documents are correct", Severity.INFO
         yield finding(
             "overridden", message, field=name, expected=expected, actual=actual, at=at, fix=fix, severity=severity
         )
 
 
 def _applies(name: str, setting: Setting, run: PlannedRun) -> bool:
-    """Whether a run has the template's value, under its own name or another, or the same from elsewhere."""
+    """Return whether a run has the template's value, even under another name or from another source."""
     planned = run.settings.get(name)
     if any(each.source == setting.source for each in run.settings.values()):
         return True
@@ -358,23 +362,23 @@ def _applies(name: str, setting: Setting, run: PlannedRun) -> bool:
 
 
 def _plain(name: str, setting: Setting) -> object:
-    """A value as it is compared: how a path or a time is spelt makes no difference."""
+    """Return a value for comparison: the spelling of a path or a time makes no difference."""
     if KEYS[name].kind in {"path", "pattern_free_path"}:
         return posixpath.normpath(setting.text)
     return kinds.slurm_seconds(setting.text) if name == "time" else setting.value
 
 
 def _own_recipe(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
-    """That a recipe of the template's is not one of torchtune's own."""
+    """Yield a warning if the template names a recipe that is not one of torchtune's."""
     recipe = next((found for run in runs if (found := run.settings.get("custom_recipe")) is not None), None)
     if recipe is None or recipe.text in RECIPE_NAMES:
         return
     message = (
-        f"the runs start the recipe {shown(recipe.value)}, which is not torchtune's own: it must be there in the"
-        " environment of the job, and what it reads of finetune.yaml is not known here"
+        f"the runs use the recipe {shown(recipe.value)}, which is not one of torchtune's: the job's environment must"
+        " provide it, and the settings that it reads from finetune.yaml are unknown"
     )
-    field, fix = "custom_recipe", "take it out of the template to start torchtune's own recipe"
-    severity = Severity.INFO if runs[0].generation else None  # which always starts recipes of its own
+    field, fix = "custom_recipe", "remove it from the template to use torchtune's recipe"
+    severity = Severity.INFO if runs[0].generation else None  # the script always uses its own recipes
     at = recipe.source
     yield finding("own-recipe", message, field=field, actual=recipe.value, at=at, fix=fix, severity=severity)
 
@@ -382,11 +386,11 @@ def _own_recipe(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
 def consistency_problems(
     tuned: Sequence[Run], settings: Sequence[Mapping[str, Setting]], experiment: Experiment
 ) -> list[Finding]:
-    """Return what the documents ask for and the runs would not be, once for each place that asks for it.
+    """Return requests of the documents that the runs would not fulfil, once for each place.
 
     Args:
         tuned: the fine-tuned runs.
-        settings: what is planned of each.
+        settings: the planned settings of each.
         experiment: the experiment.
     """
     found: dict[tuple[str, str], Finding] = {}
@@ -397,21 +401,21 @@ def consistency_problems(
 
 
 def _of_run(run: Run, planned: Mapping[str, Setting], experiment: Experiment) -> Iterator[Finding]:
-    yield from _nodes(_said("nodes", run, experiment))
-    yield from _effective_batch(_said("effective_batch_size", run, experiment), run, planned, experiment)
+    yield from _nodes(_asked("nodes", run, experiment))
+    yield from _effective_batch(_asked("effective_batch_size", run, experiment), run, planned, experiment)
     yield from _warmup(run, planned, experiment)
     yield from _mode(planned)
 
 
-def _said(name: str, run: Run, experiment: Experiment) -> Setting | None:
-    """What the documents or the template say of what is no setting of a run."""
+def _asked(name: str, run: Run, experiment: Experiment) -> Setting | None:
+    """Return the value that the documents or the template give for a property that is not a setting of a run."""
     return own_value(name, run, experiment) or experiment.template.get(name)
 
 
 def _nodes(nodes: Setting | None) -> Iterator[Finding]:
     if nodes is not None and nodes.value != 1:
-        message = f"{nodes.value} nodes are asked for, and a run gets the GPUs of one"
-        fix = "write 1 and the GPUs of one node, if that is enough; else do not scaffold this experiment with this tool"
+        message = f"nodes is {nodes.value}, but each run uses the GPUs of one node"
+        fix = "write 1 and the GPUs of one node if that is enough; this tool supports only one node"
         yield finding(
             "unsupported-setting", message, field="nodes", expected=1, actual=nodes.value, at=nodes.source, fix=fix
         )
@@ -420,7 +424,7 @@ def _nodes(nodes: Setting | None) -> Iterator[Finding]:
 def _effective_batch(
     said: Setting | None, run: Run, planned: Mapping[str, Setting], experiment: Experiment
 ) -> Iterator[Finding]:
-    """An effective batch size that is not batch size x accumulation x GPUs, and the accumulation that would make it."""
+    """Yield a problem if the effective batch size is not batch size x accumulation x GPUs."""
     if said is None:
         return
     batch, accumulation, gpus = (number(planned, n) for n in ("batch_size", "gradient_accumulation_steps", "gpus"))
@@ -428,11 +432,11 @@ def _effective_batch(
     if said.value == actual:
         return
     message = (
-        f"the effective batch size is {said.value}, but in the run at line {run.line} a step takes {actual} samples:"
-        f" batch size {batch} x accumulation {accumulation} x {gpus} GPU(s)"
+        f"the effective batch size is {said.value}, but in the run at line {run.line} each step uses {actual} samples:"
+        f" batch size {batch} x accumulation {accumulation} x {counted(gpus, 'GPU')}"
     )
     each, rest = divmod(said.integer, batch * gpus)
-    fix = "correct the effective batch size, or what makes it"
+    fix = "correct the effective batch size, or one of its factors"
     if each and not rest:
         line = line_of("gradient_accumulation_steps", each, yaml=experiment.form == "yaml")
         fix = f"add {line}, or correct the effective batch size"
@@ -442,7 +446,7 @@ def _effective_batch(
 
 
 def _warmup(run: Run, planned: Mapping[str, Setting], experiment: Experiment) -> Iterator[Finding]:
-    """A warm-up ratio beside a number of steps, or whose steps are not known."""
+    """Yield a problem if both a warm-up ratio and a number of steps are given, or if the ratio's steps are unknown."""
     ratio, steps = warmup_ratio(run, experiment), own_value("num_warmup_steps", run, experiment)
     if ratio is None:
         return
@@ -454,24 +458,25 @@ def _warmup(run: Run, planned: Mapping[str, Setting], experiment: Experiment) ->
     made = planned.get("num_warmup_steps")
     if made is None or (made.source.file, made.source.line) != (ratio.source.file, ratio.source.line):
         packed = planned.get("packed")
-        why = "the data set cannot be seen from here"
+        why = "the data set is not found on this machine"
         if packed is not None and packed.value is True:
             why = "samples are packed by their length in tokens"
-        message = f"the warm-up is {shown(ratio.value)} of the steps, which are not known: {why}"
+        message = f"the warm-up is {shown(ratio.value)} of the steps, but their number is unknown: {why}"
         line = line_of("num_warmup_steps", "NUMBER", yaml=experiment.form == "yaml")
-        fix = f"add {line} in its place: {shown(ratio.value)} of the optimizer steps of all epochs"
+        fix = f"add {line} instead: {shown(ratio.value)} of the optimizer steps of all epochs"
         yield finding(
             "unsupported-setting", message, field="warmup_ratio", actual=ratio.value, at=ratio.source, fix=fix
         )
 
 
 def _mode(planned: Mapping[str, Setting]) -> Iterator[Finding]:
-    """Runs that report to Weights & Biases while they train, on nodes without internet."""
+    """Yield a problem if runs should report to Weights & Biases from nodes without internet."""
     offline, mode = planned.get("offline"), planned.get("wandb_mode")
     if offline is not None and offline.value is True and mode is not None and mode.value == "online":
-        message = f"W&B is online here, but the compute nodes are offline ({offline.source}), where it waits for ever"
+        message = f"W&B is online here, but the compute nodes are offline ({offline.source}), where it waits forever"
         fix = (
-            "write offline, and send the runs with `wandb sync` afterwards; or correct what says that nodes are offline"
+            "use offline, and upload the runs with `wandb sync` afterwards; or correct the line that says that compute"
+            " nodes are offline"
         )
         yield finding(
             "ambiguous", message, field="wandb_mode", expected="offline", actual="online", at=mode.source, fix=fix

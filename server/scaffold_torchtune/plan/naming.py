@@ -1,8 +1,8 @@
-"""Names of run directories: they hold exactly what varied when the run was first scaffolded, and a run keeps its own.
+"""Names of run directories: built from the values that varied when a run was first scaffolded, and kept afterwards.
 
-A row of the table is a run that was scaffolded before where all that is trained is the same; else where the name of the
-directory still holds of the row: then the one with the same Run Name, and of those the one with the most equal
-settings. Where two are equally near, the user is asked.
+A row of the table is an earlier run if everything that is trained is the same. Otherwise it can only be a run if the
+name of its directory still describes the row; the run with the same Run Name is preferred, then the run with the most
+equal settings. If two are equally near, the user is asked.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, method_of
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", re.ASCII)
 _ALLOWED = "letters, digits, '.', '_', '+' and '-', at most 200, not reserved"
-# Names that some system keeps for itself: devices of Windows, whose users look at shared folders.
+# Names that a system reserves: device names of Windows, from which users may browse shared folders.
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 _SPLIT_NAMES = frozenset({"train", "training"})
 
@@ -37,7 +37,7 @@ def varying_parameters(columns: Sequence[str], runs: Sequence[Mapping[str, Scala
 
 @dataclass(frozen=True)
 class Names:
-    """How runs are named: `pattern` for people, one name a run, and what `prompt1` and the like stand for."""
+    """Names of runs: a `pattern` for people, one name per run, and the texts behind `prompt1`, `prompt2`, ..."""
 
     pattern: str
     names: tuple[str, ...]
@@ -47,9 +47,9 @@ class Names:
 def names_by_varying(
     varying: Sequence[str], runs: Sequence[Mapping[str, Scalar]], known: Mapping[str, str] | None = None
 ) -> Names:
-    """Make names such as `rank8_lr1e-5` from what varies. `known` is an earlier legend: its texts keep their numbers.
+    """Build names such as `rank8_lr1e-5`. Texts of `known`, an earlier legend, keep their numbers.
 
-    What a run cannot have is not in its name: `rank8_recipe-lora`, but `recipe-full` where all weights are trained.
+    A parameter that a run does not have is omitted: `rank8_recipe-lora`, but `recipe-full` for full fine-tuning.
     """
     prefixes = {name: _prefix(name, varying) for name in varying}
     texts = {
@@ -71,7 +71,7 @@ def names_by_varying(
 
 
 def _prefix(name: str, varying: Sequence[str]) -> str:
-    """What stands before a value: an abbreviation, but not one that is the name of another that varies."""
+    """Return the prefix of a value: an abbreviation, unless another varying parameter has that name."""
     if name in {"model", "dataset"}:
         return ""
     short = PARAMETERS[name].abbreviation
@@ -83,7 +83,7 @@ def _free_text(value: Scalar) -> str:
 
 
 def _numbered(prefix: str, texts: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
-    """`prompt1`, `prompt2`, ... for each text, in order; texts that had a number before keep it."""
+    """Return `prompt1`, `prompt2`, ... for each text, in order; texts that already have a number keep it."""
     numbered = {text: part for part, text in known.items() if re.fullmatch(rf"{prefix}[0-9]+", part) and text in texts}
     free = (part for i in itertools.count(1) if (part := f"{prefix}{i}") not in known)
     for text in texts:
@@ -96,7 +96,7 @@ def _part(name: str, prefix: str, value: Scalar) -> str:
     if name == "model":
         return str(value)
     if name == "dataset":
-        stem = layout.data_label(str(value))[0]  # or the folder where that is only a split (`train.parquet`)
+        stem = layout.data_label(str(value))[0]  # the folder if the name is only a split (`train.parquet`)
         return posixpath.basename(posixpath.dirname(str(value))) if stem in _SPLIT_NAMES else stem
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{prefix}{kinds.shortest_number(value)}"
@@ -104,7 +104,7 @@ def _part(name: str, prefix: str, value: Scalar) -> str:
 
 
 def single_name(row_name: str, parameters: Mapping[str, Scalar]) -> str:
-    """Return the name of a run where nothing varies: the row's own if it is safe, else `MODEL_rankR_lrLR` or such."""
+    """Return a run's name if nothing varies: the row's own if it is safe, else a name such as `MODEL_rank8_lr1e-5`."""
     if row_name and is_safe(row_name):
         return row_name
     method = ("recipe",) if parameters.get("recipe") == FULL else ()
@@ -112,31 +112,31 @@ def single_name(row_name: str, parameters: Mapping[str, Scalar]) -> str:
 
 
 def is_safe(name: str) -> bool:
-    """Return whether a directory may have a name: letters, digits and `._+-`, not reserved by us or by a system."""
+    """Return whether a directory may have a name: letters, digits and `._+-`, not reserved by this tool or a system."""
     reserved = name.lower() in layout.RESERVED or bool(_DEVICES.fullmatch(name))
     return bool(_SAFE.fullmatch(name)) and not reserved and ".." not in name and not name.endswith(".")
 
 
 def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[Finding]:
-    """Return the problems of the names: unsafe ones, and two that are the same on some file system (but for case)."""
+    """Return the problems of names: unsafe ones, and names that differ only in case, which some file systems ignore."""
     found = Collector(file)
     seen: dict[str, int] = {}
     for name, line in zip(names, lines, strict=True):
         field, actual = "run name", escape(name)
         if not is_safe(name):
             message = f"the run at line {line} would get the directory {shown(name)}, which is not a safe name"
-            fix = "rename what the name is made of"
+            fix = "rename the run, model or data set that the name is built from"
             found.add("unsafe-name", message, field=field, expected=_ALLOWED, actual=actual, line=line, fix=fix)
         if name.lower() in seen:
             message = f"the runs at lines {seen[name.lower()]} and {line} would share the directory {shown(name)}"
-            fix = "let the names differ: by --names table with distinct Run Names, or distinct data set names"
+            fix = "make the names distinct: use --names table with distinct Run Names, or rename a data set"
             found.add("name-collision", message, field=field, actual=actual, line=line, fix=fix)
         seen.setdefault(name.lower(), line)
     return found.findings
 
 
 class PlannedRow(NamedTuple):
-    """A row of the table as runs are told apart by it: its settings, and all its values by parameter."""
+    """A row of the table with its settings and the values, by parameter, that distinguish runs."""
 
     run: Run
     settings: Mapping[str, Setting]
@@ -144,12 +144,12 @@ class PlannedRow(NamedTuple):
 
 
 def row_of(run: Run, settings: Mapping[str, Setting], data: Setting) -> PlannedRow:
-    """Return a row with the values that directories may be named by."""
+    """Return a row with the values that names of directories may contain."""
     return PlannedRow(run, settings, _values(settings, data))
 
 
 class Directories(NamedTuple):
-    """The directory of each row; where the user must say which run a row is, `ties` and the question."""
+    """The directory of each row; `ties` and a question if the user must decide which run a row is."""
 
     names: list[str]
     ties: list[Finding]
@@ -159,13 +159,13 @@ class Directories(NamedTuple):
 def kept_directories(
     fresh: Sequence[str], rows: Sequence[PlannedRow], columns: Sequence[str], context: PlanContext, file: str
 ) -> Directories:
-    """Return the directory of each row: that which its run has, or a new one, whose name no other run had.
+    """Return the directory of each row: its run's directory, or a new one with a name that no other run had.
 
     Args:
-        fresh: the names as they would be made anew.
+        fresh: the names that new runs would get.
         rows: the rows of fine-tuned runs.
-        columns: what the table tells apart.
-        context: the runs that were scaffolded before, the legend of their names, and what the user said of ties.
+        columns: the parameters that distinguish runs in the table.
+        context: the runs scaffolded before, the legend of their names, and the user's answer about ties.
         file: the summary.
     """
     known = context.known
@@ -183,21 +183,21 @@ def kept_directories(
         if not ties or not said:
             break
         kept |= {i: name for i, name in ties if not said.isdisjoint(_spellings(rows[i], name))}
-        settled |= {*kept, *(i for i, _ in ties)}  # a row that was in a tie, and is not named, is new
+        settled |= {*kept, *(i for i, _ in ties)}  # a tied row that the answer does not name is new
     if every and not (said and _is_one_to_one(said, every, rows)):
         return Directories([*fresh], [*_tied(every, rows, known, context.ties, file)], [_question(every, rows)])
     return Directories(_named(fresh, kept, known), [], [])
 
 
 def legend_of(now: Mapping[str, str], context: PlanContext, names: Iterable[str]) -> dict[str, str]:
-    """Return the legend of all names, of those too that runs had before and may have again."""
+    """Return the legend of all names, including earlier names, which runs may get again."""
     every = [f"_{name}_" for name in (*context.known, *names)]
     before = {part: text for part, text in context.legend.items() if any(f"_{part}_" in name for name in every)}
     return dict(sorted({**before, **now}.items()))
 
 
 def _named(fresh: Sequence[str], kept: Mapping[int, str], known: Iterable[str]) -> list[str]:
-    """Return the names of all rows; a new one that another run has had gets a number."""
+    """Return the names of all rows; number a new name that another run already had."""
     taken = {name.lower() for name in known}
     names: list[str] = []
     for index, name in enumerate(fresh):
@@ -208,14 +208,14 @@ def _named(fresh: Sequence[str], kept: Mapping[int, str], known: Iterable[str]) 
 
 
 _Tie = tuple[int, str]
-"""A row by its number, and the directory of a run that it is as near to as another, or that is as near to another."""
+"""A row's number and a run's directory, if the row is as near to another run, or the run as near to another row."""
 _Score = tuple[bool, int]
 
 
 def _nearest(
     rows: Mapping[int, PlannedRow], left: Mapping[str, PlannedRun], legend: Mapping[str, str]
 ) -> tuple[dict[int, str], list[_Tie]]:
-    """Return the directory of each row that one run alone is nearest to, by the row's number; and the ties."""
+    """Return, by row number, the directory of each row that has a single nearest run, and the ties."""
     scores = _scores(rows, left, legend)
     by_row: dict[int, dict[str, _Score]] = {}
     by_name: dict[str, dict[int, _Score]] = {}
@@ -239,9 +239,9 @@ def _nearest(
 def _scores(
     rows: Mapping[int, PlannedRow], left: Mapping[str, PlannedRun], legend: Mapping[str, str]
 ) -> dict[_Tie, _Score]:
-    """Return how near rows are to runs, where the name of the run's directory holds of the row.
+    """Return the scores of rows and runs, for runs with a directory name that fits the row.
 
-    A name that holds no value says nothing: there the Run Name must be the same.
+    If the name contains no value, the Run Names must be equal.
     """
     found: dict[_Tie, _Score] = {}
     by_held: dict[tuple[str, ...], dict[tuple[Scalar, ...], list[PlannedRun]]] = {}
@@ -262,18 +262,18 @@ _UNKNOWN: Final = Source(kind=SourceKind.DERIVED)
 
 
 def _values(settings: Mapping[str, Setting], data: Setting) -> dict[str, Scalar]:
-    """Return the value of each parameter that a directory may be named by."""
+    """Return the value of each parameter that a directory's name may contain."""
     values = {name: setting.value for name, setting in settings.items() if name in PARAMETERS}
     return values | parameters_of(("dataset", "recipe"), settings, data)
 
 
 def held_by(name: str, values: Mapping[str, Scalar], legend: Mapping[str, str]) -> frozenset[str]:
-    """Return the parameters whose values a directory's name holds.
+    """Return the parameters with values that a directory's name contains.
 
     Args:
         name: the directory.
-        values: of its run, by parameter.
-        legend: what `prompt1` and the like stand for.
+        values: the values of its run, by parameter.
+        legend: the texts that `prompt1`, `prompt2`, ... abbreviate.
     """
     parts = {text: part for part, text in legend.items()}
     whole = f"_{name}_"
@@ -286,7 +286,7 @@ def held_by(name: str, values: Mapping[str, Scalar], legend: Mapping[str, str]) 
 
 
 def _parts(parameter: str, value: Scalar, name: str, texts: Mapping[str, str]) -> Iterator[str]:
-    """Yield what a value is called in a name, with each prefix that the name has."""
+    """Yield the part of a name that would represent a value, for each prefix that occurs in the name."""
     if PARAMETERS[parameter].kind == "text":
         yield texts.get(_free_text(value), "")
         return
@@ -296,28 +296,28 @@ def _parts(parameter: str, value: Scalar, name: str, texts: Mapping[str, str]) -
 
 
 def _identity(settings: Mapping[str, Setting], columns: Sequence[str]) -> str:
-    """What makes a run the run that it is: what is trained, and what the table tells apart."""
+    """Return the identity of a run: the settings that change training, and the columns of the table."""
     left_out = SURROUNDINGS - set(columns) | {"my_wandb_run_name"}
     values = {k: s.value for k, s in settings.items() if k not in left_out and s.source.kind is not SourceKind.TEMPLATE}
-    if "custom_recipe" in values:  # which follows from the number of GPUs, too
+    if "custom_recipe" in values:  # a recipe also depends on the number of GPUs
         values["custom_recipe"] = method_of(str(values["custom_recipe"]))
     return json.dumps(values, sort_keys=True)
 
 
 TIES: Final = "directories"
-"""The field of the question which rows are which runs, where some are equally near."""
+"""The field of the question that assigns rows to runs that are equally near."""
 NEW: Final = "new"
 _LISTED: Final = 4
 _MOST_OPTIONS: Final = 6
 
 
 def _spellings(row: PlannedRow, name: str) -> set[str]:
-    """Return how the user may say that a row is the run of a directory: by its Run Name or its line."""
+    """Return the answers that assign a row to a directory: by its Run Name or its line."""
     return {f"{row.run.name}={name}", f"{row.run.line}={name}"}
 
 
 def _is_one_to_one(said: set[str], ties: Sequence[_Tie], rows: Sequence[PlannedRow]) -> bool:
-    """Return whether the answer names ties alone, and each row and each directory at most once."""
+    """Return whether the answer names only ties, and each row and each directory at most once."""
     chosen = [pair for pair in ties if not said.isdisjoint(_spellings(rows[pair[0]], pair[1]))]
     known = {NEW}.union(*(_spellings(rows[index], name) for index, name in chosen))
     return said <= known and len({i for i, _ in chosen}) == len({name for _, name in chosen}) == len(chosen)
@@ -327,8 +327,8 @@ def _question(ties: Sequence[_Tie], rows: Sequence[PlannedRow]) -> Question:
     pairs = [f"{rows[index].run.name}={name}" for index, name in ties]
     is_choice = len({i for i, _ in ties}) == 1 or len({name for _, name in ties}) == 1
     question = (
-        f"Which rows of the table are runs that were scaffolded before? Say {NEW} where none of them is one; else"
-        f" ROW=DIRECTORY, with commas between several: {few(pairs, _MOST_OPTIONS)}"
+        f"Which rows of the table are runs that were scaffolded before? Answer {NEW} if none is;"
+        f" otherwise ROW=DIRECTORY, separated by commas: {few(pairs, _MOST_OPTIONS)}"
     )
     options = (NEW, *pairs) if is_choice and len(pairs) < _MOST_OPTIONS else ()
     return Question(field=TIES, question=escape(question, 1000), options=options)
@@ -337,7 +337,7 @@ def _question(ties: Sequence[_Tie], rows: Sequence[PlannedRow]) -> Question:
 def _tied(
     ties: Sequence[_Tie], rows: Sequence[PlannedRow], known: Mapping[str, PlannedRun], said: str, file: str
 ) -> Iterator[Finding]:
-    """Yield a problem for all rows that are as near to the same runs."""
+    """Yield one problem for each group of rows that are equally near to the same runs."""
     runs_of: dict[int, list[str]] = {}
     for index, name in ties:
         runs_of.setdefault(index, []).append(name)
@@ -346,16 +346,16 @@ def _tied(
         alike.setdefault(tuple(near), []).append(index)
     for named, indexes in alike.items():
         names = [*named]
-        told = few([f"{shown(rows[i].run.name)} (line {rows[i].run.line})" for i in indexes], _LISTED)
+        tied = few([f"{shown(rows[i].run.name)} (line {rows[i].run.line})" for i in indexes], _LISTED)
         runs = few([f"{name} (Run Name {shown(known[name].name)})" for name in names], _LISTED)
         are, which = ("is" if len(indexes) == 1 else "are"), ("the run" if len(names) == 1 else "the runs")
         message = (
-            f"{told} {are} equally near to {which} that {'was' if len(names) == 1 else 'were'} scaffolded in {runs}"
+            f"{tied} {are} equally near to {which} that {'was' if len(names) == 1 else 'were'} scaffolded in {runs}"
         )
         if said:
-            message += f"; the answer {shown(said)} does not say which"
+            message += f"; the answer {shown(said)} does not decide it"
         fix = (
-            f"say {TIES}={NEW} where they are new runs, else {TIES}={rows[indexes[0]].run.name}={names[0]} or such"
+            f"answer {TIES}={NEW} if they are new runs, else for example {TIES}={rows[indexes[0]].run.name}={names[0]}"
             " (answers, --answer); or give a row the Run Name of its run"
         )
         line = rows[indexes[0]].run.line

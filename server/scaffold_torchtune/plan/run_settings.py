@@ -1,8 +1,8 @@
-"""All settings of one run, each with its source; and what an external setup_finetune.py makes of them.
+"""The settings of a run, each with its source, and their form for an external setup_finetune.py.
 
-Each is the row's, else Configuration's, else claude.local.md's, else the operator's plain template's, else a default.
-An external script has defaults and outputs of its own; what it has no option for, the line that submits can hand over
-instead, as far as sbatch or the job takes it.
+By precedence, a value is from the row, Configuration, claude.local.md, the plain template, or the default. An external
+script has its own defaults and outputs; the submit line can pass settings for which the script has no option, if sbatch
+or the job accepts them.
 """
 
 import math
@@ -31,11 +31,11 @@ from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, find_model, 
 from scaffold_torchtune.torchtune_facts.facts import steps_per_epoch
 
 OWN_DATA_SETS: Final = ("chat_completion", "text_completion")
-"""cruijff_kit's own data sets, which come with its setup_finetune.py."""
+"""The data set classes that come with cruijff_kit's setup_finetune.py."""
 
 _OF_OWN_DATA_SETS: Final = frozenset({"prompt", "input_key", "output_key"})
 
-# What the versions of cruijff_kit's script write that have no option for it: its templates finetune_template.yaml and
+# The values that versions of cruijff_kit's script without an option for them write, from its finetune_template.yaml and
 # finetune_template.slurm, the same in all versions that lack the option (October 2025 to August 2026).
 _FIXED: Final[dict[str, Scalar]] = {
     "torchtune_model_name": "Llama-3.2-1B-Instruct",
@@ -50,11 +50,11 @@ _FIXED: Final[dict[str, Scalar]] = {
     "gradient_accumulation_steps": 1,
     "seed": 1234,
     "resume_from_checkpoint": False,
-    "packed": True,  # until they have the option `prompt`
+    "packed": True,  # in versions without the option `prompt`
     "mem": "8G",
 }
 
-# What changes the training and is easily taken for given.
+# Settings that change the training and are easily taken for granted.
 _CHANGES_TRAINING: Final = (
     "lora_alpha", "lora_attn_modules", "apply_lora_to_mlp", "lora_dropout", "lr_scheduler", "num_warmup_steps",
     "weight_decay", "gradient_accumulation_steps", "max_seq_len", "seed",
@@ -66,7 +66,7 @@ _TYPES: Final[dict[ValueKind, tuple[type, ...]]] = {"int": (int,), "float": (int
 
 
 def script_defaults(interface: Interface | None) -> dict[str, Setting]:
-    """Return what each setting is where nobody gives it; without an interface, as the bundled setup_finetune has it."""
+    """Return the default of each setting; without an interface, of the bundled setup_finetune."""
     if interface is None:
         values = {name: parameter.default for name, parameter in PARAMETERS.items()}
     elif interface.options is None:
@@ -74,7 +74,7 @@ def script_defaults(interface: Interface | None) -> dict[str, Setting]:
     else:
         options = interface.options
         values = {name: options[name].default for name in ADOPTED if name in options}
-        # Versions differ, and forks may: a default of another type is none.
+        # Versions and forks differ: ignore a default of another type.
         values = {k: v for k, v in values.items() if type(v) in _TYPES.get(PARAMETERS[k].kind, (str,))}
         values |= {name: value for name, value in fixed_by_script(interface).items() if name in ADOPTED}
     source = Source(kind=SourceKind.DEFAULT, note="setup_finetune's default")
@@ -82,7 +82,7 @@ def script_defaults(interface: Interface | None) -> dict[str, Setting]:
 
 
 def fixed_by_script(interface: Interface) -> dict[str, Scalar]:
-    """Return what a version of cruijff_kit's script always writes, as it has no option for it."""
+    """Return the values that a version of cruijff_kit's script always writes, because it has no options for them."""
     options = set(interface.options or ())
     if not interface.of_cruijff_kit:
         return {}
@@ -92,18 +92,18 @@ def fixed_by_script(interface: Interface) -> dict[str, Scalar]:
 
 
 def script_takes(interface: Interface | None, name: str) -> bool:
-    """Return whether setup_finetune takes a key; of a script that was not asked, it is taken for granted."""
+    """Return whether setup_finetune has a key; assume it of a script with unknown options."""
     return interface is None or interface.options is None or name in interface.options
 
 
 def script_output_rule(interface: Interface | None) -> str | None:
-    """Return the one setting that says where outputs go, of a script that knows just one; None where it knows both."""
+    """Return the only setting for outputs that a script supports; None if it supports both."""
     known = [name for name in ("output_dir_base", "project_dir") if script_takes(interface, name)]
     return known[0] if len(known) == 1 else None
 
 
 def fitted_to_script(settings: Mapping[str, Setting], interface: Interface | None) -> dict[str, Setting]:
-    """Return the settings without defaults that mean nothing for this data set."""
+    """Return the settings without defaults that do not apply to this data set."""
     own = settings.get("dataset_type")
     if interface is None or (own is not None and own.value in OWN_DATA_SETS):
         return dict(settings)
@@ -125,7 +125,7 @@ def unwritten_by_script(
 
 
 def external_problems(runs: Sequence[PlannedRun], experiment: Experiment, interface: Interface | None) -> list[Finding]:
-    """Return what is planned and this script cannot take, and what it needs and nobody gives."""
+    """Return planned settings that the script does not accept, and missing settings that it requires."""
     if interface is None or interface.options is None:
         return []
     found: dict[tuple[str, Scalar], Finding] = {}
@@ -138,31 +138,31 @@ def external_problems(runs: Sequence[PlannedRun], experiment: Experiment, interf
 
 
 def external_warnings(runs: Sequence[PlannedRun], interface: Interface | None) -> Iterator[Finding]:
-    """Yield what the script does in its own way, which the plan follows."""
+    """Yield findings about the script's own behaviour, which the plan follows."""
     if interface is None:
         return
     if interface.options is None:
         chosen = [name for name in _CHANGES_TRAINING if not all(name in run.settings for run in runs)]
         if chosen:
-            message = f"this setup_finetune.py has defaults of its own, not known here, for {', '.join(chosen)}"
-            fix = "give in the summary what matters; what it chose stands in finetune.yaml"
+            message = f"this setup_finetune.py has its own, unknown defaults for {', '.join(chosen)}"
+            fix = "give important values in the summary; the script's values are in finetune.yaml"
             yield finding("script-writes", message, fix=fix, severity=Severity.WARNING)
         return
     always = [f"{name} {shown(value)}" for name, value in fixed_by_script(interface).items() if name in ADOPTED]
     if always:
-        message = f"this setup_finetune.py has no option for, and always writes: {', '.join(always)}"
-        yield finding("script-writes", message, fix="name a newer one where another value is meant")
+        message = f"this setup_finetune.py has no option for some settings and always writes {', '.join(always)}"
+        yield finding("script-writes", message, fix="use a newer script if another value is intended")
     rule = runs[0].settings.get("project_dir")
     if rule is not None and script_output_rule(interface) and rule.source.kind is not SourceKind.DERIVED:
         folder = "/".join([rule.text, runs[0].text("experiment_name"), "RUN", "artifacts"])
-        message = f"outputs go to {folder}: this setup_finetune.py lays them out so, below the output base directory"
-        yield finding("script-writes", message, at=rule.source, fix="nothing")
+        message = f"outputs go to {folder}, the layout of this setup_finetune.py below the output base directory"
+        yield finding("script-writes", message, at=rule.source, fix="no action")
 
 
 def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface) -> Finding | None:
     if name == "modules":
         return _conda_dropped(setting, run, interface)
-    if script_takes(interface, name) or name == "checkpoint_files":  # whether it names them all the same, a trial shows
+    if script_takes(interface, name) or name == "checkpoint_files":  # a trial shows whether it writes them anyway
         return None
     value = fixed_by_script(interface).get(name)
     if name == "lora_alpha" and interface.of_cruijff_kit:
@@ -170,9 +170,9 @@ def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface)
     if setting.value == value:
         return None
     always = f"; it always writes {shown(value)}" if value is not None else ""
-    message = f"{name} is planned as {shown(setting.value)}, but this setup_finetune.py has no way to take it{always}"
-    change = f"take it out of {setting.source.file or 'the documents'}" if value is None else f"plan {shown(value)}"
-    fix = f"{change}, name a newer setup_finetune.py, or use --setup-script bundled"
+    message = f"{name} is planned as {shown(setting.value)}, but this setup_finetune.py has no option for it{always}"
+    change = f"remove it from {setting.source.file or 'the documents'}" if value is None else f"use {shown(value)}"
+    fix = f"{change}, use a newer setup_finetune.py, or use --setup-script bundled"
     return _untaken_setting(name, message, fix, setting, value)
 
 
@@ -182,7 +182,7 @@ def _untaken_setting(name: str, message: str, fix: str, setting: Setting, expect
 
 
 def _loads_all(settings: Mapping[str, Setting], interface: Interface) -> bool:
-    """Whether the script's SLURM template just loads what is planned: then setup_finetune.yaml must not have it."""
+    """Return whether the script's SLURM template already loads the planned modules, so that they must be omitted."""
     planned = settings.get("modules")
     names = tuple(part.strip() for part in planned.text.split(",")) if planned else ()
     return interface.drops_conda and bool(names) and names == interface.modules
@@ -196,18 +196,18 @@ def _conda_dropped(setting: Setting, run: PlannedRun, interface: Interface) -> F
         return None
     loads = ", ".join(interface.modules)
     message = (
-        f"modules are planned ({shown(setting.value)}), and this setup_finetune.py then deletes each line of the SLURM"
-        f" script that contains 'conda', the activation of {shown(conda.value)} too"
+        f"with modules ({shown(setting.value)}), this setup_finetune.py deletes each line of the SLURM"
+        f" script that contains 'conda', including the activation of {shown(conda.value)}"
     )
-    change = f"plan the module that it loads by itself ({loads}), " if loads else ""
-    fix = f"{change}name the environment as a venv, or use --setup-script bundled"
+    change = f"use only the modules that it loads itself ({loads}), " if loads else ""
+    fix = f"{change}give the environment as a venv, or use --setup-script bundled"
     return _untaken_setting("modules", message, fix, setting, loads or None)
 
 
 def _lacking(runs: Sequence[PlannedRun], experiment: Experiment, interface: Interface) -> list[Finding]:
-    """Options that the script requires and nobody gives.
+    """Return problems of options that the script requires and no document gives.
 
-    Of cruijff_kit's newer versions dataset_type is one, though not for argparse: they end with an error without it.
+    Newer versions of cruijff_kit's script fail without dataset_type, although argparse does not require it.
     """
     options = interface.options or {}
     required = {name for name, option in options.items() if option.required}
@@ -216,14 +216,14 @@ def _lacking(runs: Sequence[PlannedRun], experiment: Experiment, interface: Inte
     found = Collector(experiment.summary_file)
     for name in sorted(required - {name for run in runs for name in run.settings}):
         choices = options[name].choices or (OWN_DATA_SETS if name == "dataset_type" else ())
-        message = f"this setup_finetune.py requires {name}, and no document gives it"
-        fix = f"give {name} in Configuration > Training, e.g. `- **{name}:** VALUE`; or use --setup-script bundled"
+        message = f"{name} is missing; this setup_finetune.py requires it"
+        fix = f"add `- **{name}:** VALUE` to Configuration > Training, or use --setup-script bundled"
         found.add("missing-field", message, field=name, expected=", ".join(choices) or None, fix=fix)
     return found.findings
 
 
 def settings_submitted(settings: Mapping[str, Setting], interface: Interface | None) -> tuple[str, ...]:
-    """Return the settings of a run that the line that submits hands over, as the script has no option for them."""
+    """Return the settings that the submit line passes, because the script has no option for them."""
     if interface is None:
         return ()
     options = interface.options or {}
@@ -231,35 +231,34 @@ def settings_submitted(settings: Mapping[str, Setting], interface: Interface | N
 
 
 def submit_warnings(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
-    """Yield what the line that submits hands over, in one finding."""
+    """Yield one finding about the settings that the submit line passes."""
     values = {(name, run.settings[name].value): run.settings[name] for run in runs for name in run.submitted}
-    handed_over = [f"{name} {shown(value)}" for name, value in values if (name, value) != ("offline", False)]
-    if handed_over:
+    passed = [f"{name} {shown(value)}" for name, value in values if (name, value) != ("offline", False)]
+    if passed:
         message = (
-            f"this setup_finetune.py has no option for {', '.join(handed_over)}: the line that submits the runs says so"
-            " instead, to sbatch or in the environment of the job; submit with that line"
+            f"this setup_finetune.py has no option for {', '.join(passed)}: the submit line passes"
+            " them instead, to sbatch or in the job's environment"
         )
         at = next(iter(values.values())).source
-        yield finding("submitted-with", message, at=at, fix="nothing, if the runs are submitted with that line")
+        yield finding("submitted-with", message, at=at, fix="submit the runs with that line")
 
 
-# Of these a template has but those of another experiment; the plan has the ones of this.
+# A template can only have the values of another experiment for these; the plan has this experiment's.
 _PLANNED_OTHERWISE: Final = frozenset({"experiment_name", "project_dir", "custom_recipe", "checkpoint_files"})
 
 
-_ROUNDING: Final = 1e-9  # a float's own error must not make 0.1 x 30 steps into 4
+_ROUNDING: Final = 1e-9  # rounding errors must not turn 0.1 x 30 steps into 4
 
 
 @dataclass(frozen=True)
 class PlanContext:
-    """Where the experiment lies, and what was planned there before. Paths are absolute.
+    """The location of an experiment and its earlier plan. Paths are absolute.
 
-    `inputs` maps input files to the SHA-256 of their bytes. `legend` is that of the plan that lies there. `known` are
-    the runs that were scaffolded there, by directory, which they keep; `ties` is what the user said of rows and
-    directories that are equally near.
-    `interface` is what the external script takes; None for the bundled setup_finetune. `checkpoint` returns what lies
-    in the directory of a base model. `train_rows` counts the samples of a data set's part for training, given its path,
-    its format and the settings of all runs that are trained on it; None where it cannot be seen.
+    `inputs` maps input files to the SHA-256 of their bytes. `legend` is that of the earlier plan. `known` has the
+    earlier runs by directory, which they keep; `ties` is the user's answer about rows and directories that are equally
+    near. `interface` describes the external script; None for the bundled setup_finetune. `checkpoint` returns the
+    contents of a base model's directory. `train_rows` counts the training samples of a data set, given its path, its
+    format and the settings of all runs that are trained on it; None if it is not found on this machine.
     """
 
     experiment_dir: str
@@ -278,32 +277,32 @@ class PlanContext:
 
     @cached_property
     def defaults(self) -> Mapping[str, Setting]:
-        """What a setting is where nobody asked for it."""
+        """The defaults of settings that no document gives."""
         return script_defaults(self.interface)
 
 
 def given_values(name: str, run: Run, experiment: Experiment) -> list[Setting]:
-    """Return all that is given of a parameter, the one that counts first: row, Configuration, local file, template."""
+    """Return all given values of a parameter, by precedence: row, Configuration, local file, template."""
     local = experiment.environment.get(name) if name in OF_LOCAL else None
     given = (run.parameters.get(name), experiment.config.get(name), local, experiment.template.get(name))
     return [each for each in given if each is not None]
 
 
 def own_value(name: str, run: Run, experiment: Experiment) -> Setting | None:
-    """Return what the documents give a run for a parameter: the row, else Configuration, else claude.local.md."""
+    """Return a run's value from the documents: the row's, else Configuration's, else that of claude.local.md."""
     local = experiment.environment.get(name) if name in OF_LOCAL else None
     return run.parameters.get(name) or experiment.config.get(name) or local
 
 
 def value_or_default(name: str, run: Run, experiment: Experiment, context: PlanContext) -> Setting | None:
-    """Return what the documents give for a parameter, else the template, else its default, else None."""
+    """Return a parameter's value from the documents, else the template, else its default, else None."""
     return own_value(name, run, experiment) or experiment.template.get(name) or context.defaults.get(name)
 
 
 def other_recipe(run: Run, experiment: Experiment, context: PlanContext) -> Setting | None:
-    """Return the recipe of a run without LoRA, or that a template names; None: it follows from the GPUs.
+    """Return the recipe of a run without LoRA, or of the template; None if it follows from the number of GPUs.
 
-    A document that says LoRA leaves it to the template to name the recipe for that.
+    If a document only asks for LoRA, the template may name the recipe.
     """
     found, named = own_value("recipe", run, experiment), experiment.template.get("custom_recipe")
     gpus = value_or_default("gpus", run, experiment, context)
@@ -320,21 +319,21 @@ def is_full(recipe: Setting | None) -> bool:
 
 
 def data_path(run: Run, experiment: Experiment, experiment_dir: str) -> Setting:
-    """Return the run's data set, absolute. A relative path is taken from the experiment directory."""
+    """Return the run's data set, absolute. A relative path is relative to the experiment directory."""
     found = own_value("dataset", run, experiment) or (experiment.dataset.path if experiment.dataset else None)
     assert found is not None, "parse requires a data set"  # noqa: S101 - an invariant between stages
     return _with(found, posixpath.normpath(posixpath.join(experiment_dir, found.text)))
 
 
 def settings_of(run: Run, data: Setting, experiment: Experiment, context: PlanContext) -> dict[str, Setting]:
-    """Return all that is planned of the run, in the order of setup_finetune.yaml.
+    """Return all settings of the run, in the order of setup_finetune.yaml.
 
-    The run has no name yet, and a warm-up ratio is no number of steps: `warmed` makes it one, when the settings of all
+    The run has no name yet. A warm-up ratio is not yet a number of steps: `warmed` converts it when the settings of all
     runs are known.
     """
     recipe = other_recipe(run, experiment, context)
     left_out = set(_PLANNED_OTHERWISE)
-    if is_full(recipe):  # what a row gives for the adapter is refused, and stays so that it tells rows apart
+    if is_full(recipe):  # values in rows are refused later, but still distinguish rows
         left_out |= set(OF_LORA) - run.parameters.keys()
     values = ((name, value_or_default(name, run, experiment, context)) for name in KEYS if name not in left_out)
     found = {name: setting for name, setting in values if setting is not None}
@@ -364,7 +363,7 @@ def warmed(
     experiment: Experiment,
     context: PlanContext,
 ) -> list[dict[str, Setting]]:
-    """Return the settings of runs with the steps that their warm-up ratios mean, where there are any."""
+    """Return the settings of runs, with warm-up ratios converted to steps."""
     found: list[dict[str, Setting]] = []
     for run, own, path in zip(runs, settings, data, strict=True):
         same = [other for other, each in zip(settings, data, strict=True) if each.value == path.value]
@@ -376,23 +375,23 @@ def warmed(
 
 
 def _is_online(offline: Setting, run: Run, experiment: Experiment, context: PlanContext) -> bool:
-    """Whether the jobs can reach Weights & Biases, as their nodes are said not to be offline and no mode is given."""
-    said = own_value("wandb_mode", run, experiment) or experiment.template.get("wandb_mode")
-    return offline.value is False and said is None and script_takes(context.interface, "wandb_mode")
+    """Return whether jobs use Weights & Biases online: nodes are declared not offline, and no mode is given."""
+    mode = own_value("wandb_mode", run, experiment) or experiment.template.get("wandb_mode")
+    return offline.value is False and mode is None and script_takes(context.interface, "wandb_mode")
 
 
 def warmup_ratio(run: Run, experiment: Experiment) -> Setting | None:
-    """Return the part of the steps that warm up, where no document gives their number."""
+    """Return the fraction of the steps that warm up, if any."""
     return own_value("warmup_ratio", run, experiment) or experiment.template.get("warmup_ratio")
 
 
 def warmup_steps(
     run: Run, settings: Mapping[str, Setting], experiment: Experiment, train_rows: Callable[[], int | None]
 ) -> Setting | None:
-    """Return the steps that a warm-up ratio means, rounded up as transformers does; None where they are not known.
+    """Return a warm-up ratio's number of steps, rounded up as transformers does; None if it is unknown.
 
-    The steps of packed samples follow from their lengths in tokens, and those of a data set that is not seen from
-    nothing.
+    It is unknown for packed samples, which depend on lengths in tokens, and for a data set that is not found on this
+    machine.
     """
     ratio = warmup_ratio(run, experiment)
     if ratio is None or isinstance(ratio.value, str | bool):
@@ -410,7 +409,7 @@ def warmup_steps(
 
 
 def _steps(settings: Mapping[str, Setting], rows: int) -> int:
-    """Return the optimizer steps of all epochs, of so many samples."""
+    """Return the number of optimizer steps of all epochs."""
     limit = settings.get("max_steps_per_epoch")
     return number(settings, "epochs") * steps_per_epoch(
         min(rows, number(settings, "training_samples", rows)),
@@ -422,33 +421,33 @@ def _steps(settings: Mapping[str, Setting], rows: int) -> int:
 
 
 def number(settings: Mapping[str, Setting], name: str, usual: int = 1) -> int:
-    """Return a setting that is a whole number; what is usual where it is not given."""
+    """Return an integer setting, or the usual value if it is not given."""
     found = settings.get(name)
     return found.integer if found is not None and type(found.value) is int else usual
 
 
 def named(settings: Mapping[str, Setting], directory: str) -> dict[str, Setting]:
-    """Return the settings with the name of the run's directory, which is its name for Weights & Biases."""
+    """Return the settings with the directory's name, which is also the run's name in Weights & Biases."""
     return {**settings, "my_wandb_run_name": _derived(directory, "the run directory's name")}
 
 
 def _output(base: Setting | None, experiment: Experiment, context: PlanContext) -> dict[str, Setting]:
-    """Where outputs go: below the base that was named, else, in the YAML form, into the run's own artifacts/.
+    """Return the settings for outputs: below the given base directory, else, in the YAML form, in the run's artifacts/.
 
-    An external script may know one of the two ways alone; then that is how it is, below the same directory.
+    An external script that supports only one of the two layouts uses it below the same directory.
     """
     rule = script_output_rule(context.interface)
     if base is not None:
         return {rule or "output_dir_base": _with(base, _absolute(base, experiment, context))}
-    note = "no output base directory is named: each run's own artifacts/"
+    note = "no output base directory is given: each run's own artifacts/"
     if rule == "output_dir_base":
-        note = "no output base directory is named, and this setup_finetune.py knows no other way"
+        note = "no output base directory is given, and this setup_finetune.py has no other layout"
     folder, name = posixpath.split(context.experiment_dir)
     return {rule or "project_dir": _derived(folder, note), "experiment_name": _derived(name, note)}
 
 
 def _absolute(path: Setting, experiment: Experiment, context: PlanContext) -> str:
-    """A path of a document, taken from the directory of that document."""
+    """Return an absolute path; a relative one is relative to the directory of its document."""
     folder = context.local_dir if path.source.file == experiment.local_file else context.experiment_dir
     return posixpath.normpath(posixpath.join(folder, path.text))
 
@@ -482,28 +481,28 @@ def _model(run: Run, experiment: Experiment, context: PlanContext) -> dict[str, 
 
 
 def _checkpoint_files(settings: Mapping[str, Setting], context: PlanContext) -> dict[str, Setting]:
-    """The files of a base model that lies here under other names than it is published: saved anew, or by torchtune.
+    """Return the names of a base model's files if they differ from the published names.
 
-    What a script that could not be asked would make of the key, nobody knows.
+    The result is empty for a script with unknown options, because the effect of the key is unknown there.
     """
     if context.interface is not None and context.interface.options is None:
         return {}
     folder, name = settings["models_dir"].text, settings["model_checkpoint"].text
-    entry, there = find_model(settings["torchtune_model_name"].text), context.checkpoint(posixpath.join(folder, name))
-    if entry is None or not there.weights or all(file in there.files for file in entry.file_names):
+    entry, saved = find_model(settings["torchtune_model_name"].text), context.checkpoint(posixpath.join(folder, name))
+    if entry is None or not saved.weights or all(file in saved.files for file in entry.file_names):
         return {}
-    return {"checkpoint_files": _derived(",".join(there.weights), "as they lie in the model's directory")}
+    return {"checkpoint_files": _derived(",".join(saved.weights), "as in the model's directory")}
 
 
 def columns_of(experiment: Experiment) -> tuple[str, ...]:
-    """Return the columns of the runs table as settings that tell runs apart: a warm-up ratio is steps then."""
+    """Return the columns of the table of runs as settings; a warm-up ratio becomes steps."""
     return tuple(dict.fromkeys("num_warmup_steps" if c == "warmup_ratio" else c for c in experiment.columns))
 
 
 def parameters_of(columns: tuple[str, ...], settings: Mapping[str, Setting], data: Setting) -> dict[str, Scalar]:
-    """Return the run's hyperparameters as an experimenter lists them: the usual ones and every other column.
+    """Return the run's hyperparameters: the usual ones and every other column.
 
-    `recipe` is the method, whatever the number of GPUs; of LoRA it is listed only where it is a column.
+    `recipe` is the method, regardless of the number of GPUs; LoRA is listed only if it is a column.
     """
     other = settings["custom_recipe"].text if "custom_recipe" in settings else ""
     method = method_of(other) or other or LORA

@@ -1,7 +1,7 @@
 """Step 5: render the text of each run's setup_finetune.yaml. Step 6: run setup_finetune for it.
 
-What is rendered is read back; nothing is written. setup_finetune is the bundled one or an external script. A failure of
-a run is a value, never an exception.
+Each rendered text is read back; nothing is written. setup_finetune is the bundled one or an external script. The
+failure of a run is a value, never an exception.
 """
 
 import os
@@ -41,7 +41,7 @@ from scaffold_torchtune.system.serialization import YamlDocument, YamlError, rea
 
 @dataclass(frozen=True)
 class Rendered:
-    """The text of a run's setup_finetune.yaml, what it reads back as, and the run with what its template added."""
+    """The text of a run's setup_finetune.yaml, the document read back from it, and the run with its template's keys."""
 
     run: PlannedRun
     text: str
@@ -58,11 +58,11 @@ def render_runs(
 ) -> tuple[Rendered, ...]:
     """Render each run's setup_finetune.yaml with the template of the plan, looked up in `folders`.
 
-    Keys that the template gives of its own are added to the run's settings, with the template as their source. Who sets
-    `stop` wants no more of it.
+    Keys that only the template gives are added to the run's settings, with the template as their source. Setting `stop`
+    ends the rendering.
 
     Raises:
-        Refused: the template cannot be rendered, or what it rendered does not read back as the plan.
+        Refused: the template cannot be rendered, or the rendered text does not read back as the plan.
         TemplateStopped: `stop` was set.
     """
     own = plan.options.template
@@ -88,7 +88,7 @@ def render_runs(
 
 
 def _context(plan: Plan, run: PlannedRun, written: Mapping[str, Setting]) -> dict[str, Any]:
-    """Return what a template is rendered with."""
+    """Return the variables of a template."""
     values = {key: setting.value for key, setting in written.items()}
     others = [key for key in values if key not in KEYS]
     return {"settings": values, "others": others, "run": run.directory, "experiment": plan.experiment}
@@ -99,7 +99,7 @@ def _read_back(run: PlannedRun, written: Mapping[str, Setting], text: str, templ
     try:
         document = read_yaml(text)
     except YamlError as error:
-        message = f"what {template} rendered for {run.directory} is not YAML: {escape(error.message)}"
+        message = f"the text that {template} renders for {run.directory} is not YAML: {escape(error.message)}"
         report.add("render-mismatch", message, line=error.line, fix="correct the template")
         raise Refused("the template does not render YAML", report.findings) from error
     data = document.data if isinstance(document.data, dict) else {}
@@ -110,14 +110,14 @@ def _read_back(run: PlannedRun, written: Mapping[str, Setting], text: str, templ
     extra = {key: value for key, value in data.items() if key not in written}
     for key, value in extra.items():
         if key not in KEYS:
-            message = did_you_mean(key, KEYS, f"the template gives {shown(key)}, which setup_finetune does not take.")
+            message = did_you_mean(key, KEYS, f"the template gives {shown(key)}, which is not a key of setup_finetune.")
             line = report.lines.get(key)
             report.add("unknown-key", message, field=escape(key), line=line, fix="correct or remove the key")
         elif not isinstance(value, bool | int | float | str):
-            message = f"the template gives {key} a value that is not a single one"
+            message = f"the template gives {key} a list, a mapping or no value (expected one plain value)"
             report.add("render-mismatch", message, field=key, fix="give it one plain value")
     if report.findings:
-        raise Refused(f"what the template rendered for {run.directory} is not the plan", report.findings)
+        raise Refused(f"the text rendered for {run.directory} does not match the plan", report.findings)
     source = Source(kind=SourceKind.TEMPLATE, file=template)
     added = {key: Setting(value=value, source=source) for key, value in extra.items()}
     whole = run.model_copy(update={"settings": run.settings | added}) if added else run
@@ -125,7 +125,7 @@ def _read_back(run: PlannedRun, written: Mapping[str, Setting], text: str, templ
 
 
 def same(planned: Scalar, read: object) -> bool:
-    """Return whether a value read back is the planned one, in value and type."""
+    """Return whether a value that was read back equals the planned one, in value and type."""
     return type(planned) is type(read) and planned == read
 
 
@@ -141,9 +141,9 @@ MAX_OUTPUT = 1_000_000
 
 @dataclass(frozen=True)
 class Outcome:
-    """What setup_finetune made for a run: the two files by name, or the reason why there are none, and its cause.
+    """The result of setup_finetune for a run: the two files by name, or the reason and the cause of its failure.
 
-    `problems` are the bundled one's refusals, one by one. `ran` is None where no script was run.
+    `problems` are the findings of a refusal by the bundled setup_finetune. `ran` is None if no script was run.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -155,7 +155,7 @@ class Outcome:
 
 
 def run_bundled(run: PlannedRun, content: str | YamlDocument) -> Outcome:
-    """Run the bundled setup_finetune on the text of a run's setup_finetune.yaml, or on what was read of it."""
+    """Run the bundled setup_finetune on the text of a run's setup_finetune.yaml, or on the document read from it."""
     try:
         outputs = build(content, file=f"{run.directory}/{SETUP_YAML}")
     except Refused as refused:
@@ -166,17 +166,18 @@ def run_bundled(run: PlannedRun, content: str | YamlDocument) -> Outcome:
 
 
 class _NoOutput(Exception):
-    """A script did not make a file that it should have made."""
+    """A script did not write an expected file."""
 
 
 _HANGS: Final = "it hangs, waits for something, or the file system is slow"
 _ENDED: Final = {
-    "deadline": ("ran longer than {:g} s", Cause(_HANGS, "allow it more with --timeout, if it only is slow")),
-    "output": ("printed without end", Cause("it repeats itself", "look at its output, and mend it")),
-    "stopped": ("was stopped", Cause("the scaffold was stopped", "scaffold again to go on from there")),
+    "deadline": ("ran longer than {:g} s", Cause(_HANGS, "if it is only slow, allow more time with --timeout")),
+    "output": ("printed without end", Cause("it repeats itself", "look at its output, then fix the script")),
+    "stopped": ("was stopped", Cause("the scaffold was stopped", "scaffold again to continue from there")),
 }
 _UNFINISHED: Final = Cause(
-    "it did not do its work, though it says so", "look at its whole output, or name another version of the script"
+    "it exited with status 0 without doing its work",
+    "look at its whole output, or name another version of the script",
 )
 
 
@@ -187,9 +188,9 @@ def run_script(
     environment: processes.Environment,
     stop: threading.Event | None = None,
 ) -> Outcome:
-    """Run an external setup_finetune.py in `folder`, which holds nothing but the run's setup_finetune.yaml.
+    """Run an external setup_finetune.py in `folder`, which holds only the run's setup_finetune.yaml.
 
-    `timeout` is in seconds; the script is ended when `stop` is set.
+    `timeout` is in seconds; setting `stop` ends the script.
     """
     try:
         done = processes.run([environment.python, str(script)], folder, timeout, stop, env=environment.variables)
@@ -200,22 +201,22 @@ def run_script(
         what, cause = _ENDED[done.ended]
         what = f"{what.format(timeout)} and was ended"
     elif done.status != 0:
-        what = f"ended with status {done.status}"
+        what = f"exited with status {done.status}"
         cause = lack_of(line, script, environment) or cause_of(line, done.status)
     else:
         try:
             return Outcome({name: _output(folder / name) for name in OUTPUTS}, ran=done)
         except _NoOutput as problem:
-            what, cause = f"ended well but made {problem}", _UNFINISHED
-    said = f"It said: {line}" if line else "It said nothing."
-    return Outcome(reason=f"the script {what}. {said}", cause=cause, ran=done)
+            what, cause = f"exited with status 0 but wrote {problem}", _UNFINISHED
+    printed = f"Its output: {line}" if line else "It printed nothing."
+    return Outcome(reason=f"the script {what}. {printed}", cause=cause, ran=done)
 
 
 def _output(path: Path) -> bytes:
-    """Return what a script made.
+    """Return the bytes of a file that a script wrote.
 
     Raises:
-        _NoOutput: it made nothing that can be published.
+        _NoOutput: there is no such file, or it cannot be published.
     """
     try:
         with open_regular(path, follow=False) as file:
@@ -229,9 +230,9 @@ def _output(path: Path) -> bytes:
     except UnicodeDecodeError as error:
         raise _NoOutput(f"a {path.name} that is not UTF-8 text") from error
     if path.name == FINETUNE_YAML and not _is_mapping(text):
-        raise _NoOutput(f"a {path.name} that is no YAML mapping")
+        raise _NoOutput(f"a {path.name} that is not a YAML mapping")
     if path.name == FINETUNE_SLURM and not text.startswith("#!"):
-        raise _NoOutput(f"a {path.name} that does not begin with #!, as sbatch demands")
+        raise _NoOutput(f"a {path.name} that does not begin with #!, which sbatch requires")
     return data
 
 

@@ -1,13 +1,13 @@
-# Activates modules, and a conda environment or a virtual environment; writes what came of it to a file.
+# Activate modules, and a conda environment or a virtual environment; write the result to a file.
 #
 #     bash -l activate.sh FILE MARK PATH VENV CONDA_ENV [MODULE]...
 #
-# FILE gets texts that end in NUL: pairs of a name and a value, then, where all is active, MARK, the variables of the
-# environment, and MARK again. What profiles and modules print cannot get there. PATH is the PATH from before the login
-# shell; VENV and CONDA_ENV are empty where there is none. Old versions of `module` end well whatever happened, so that
+# FILE gets texts that end in NUL: pairs of a name and a value, then, if everything is active, MARK, the variables of the
+# environment, and MARK again. The output of profiles and modules never gets there. PATH is the PATH from before the
+# login shell; VENV and CONDA_ENV are empty if there is none. Old versions of `module` always exit with status 0, so
 # only LOADEDMODULES proves that a module is loaded.
 
-# What the profiles of a login shell may have set; where one has replaced our arguments, nothing can be done.
+# Reset options that the profiles of a login shell may have set; if a profile replaced the arguments, stop.
 [ -f "$1" ] || exit 3
 trap - EXIT ERR DEBUG
 set +aefuvx
@@ -26,7 +26,7 @@ _st_report() {
     done
 }
 
-# KIND WHAT: end with what the last command printed, and with what there is instead.
+# KIND WHAT: exit, and report the output of the last command and the available names.
 _st_stop() {
     _st_report fault "$1" what "$2" output "$(command -p tail -c 8000 "$_st_file.output" 2>/dev/null)"
     _st_report available "$(command -p head -c 400000 "$_st_file.available" 2>/dev/null)"
@@ -35,7 +35,7 @@ _st_stop() {
 
 _st_is_function() { [ "$(type -t "$1")" = function ]; }
 
-# Profiles often set PATH anew; what was there before stays at its end.
+# Profiles often replace PATH; append the directories that it had before.
 _st_keep_path() {
     local IFS=: one
     set -f
@@ -79,8 +79,8 @@ _st_load() {
 # A hook must not activate the base environment by itself.
 _st_quiet() { CONDA_AUTO_ACTIVATE_BASE=false CONDA_AUTO_ACTIVATE=false "$@" 2>>"$_st_file.output" </dev/null; }
 
-# Conda needs its hook in a shell that is not interactive: from what is there already, from PATH, from where people
-# install it; else micromamba or mamba, which are used the same way.
+# In a shell that is not interactive, conda needs its hook: one that is already defined, or from PATH, or from the usual
+# places; else micromamba or mamba, which are used in the same way.
 _st_find_conda() {
     local found tool
     _st_tool=conda

@@ -1,16 +1,17 @@
 """The bundled setup_finetune: the text of one setup_finetune.yaml in, finetune.yaml and finetune.slurm out.
 
-Built on the real configuration structure of torchtune 0.6.1's recipes for LoRA and for full fine-tuning. It takes the
-keys of cruijff_kit's setup_finetune.py, of 2025 and of v0.3.4, and refuses what it cannot honour and does not drop it.
+The output has the configuration structure of torchtune 0.6.1's recipes for LoRA and for full fine-tuning. The keys are
+those of cruijff_kit's setup_finetune.py, of 2025 and of v0.3.4. A setting that cannot be honoured is refused, never
+dropped.
 
-finetune.yaml is made as plain data, in the order of the stock configs. The fixed values (optimizer, loss, profiler,
-...) are those of recipes/configs/llama3_2/1B_lora_single_device.yaml. Full fine-tuning keeps them, AdamW of torch and
-the schedule too, which its recipes take too, so that runs of both kinds can be compared; what only its recipes read is
-that of recipes/configs/llama3_2/1B_full.yaml, with the optimizer's step after the whole backward pass (optimizer_in_bwd
-would forbid gradient accumulation). Only this module and keys.py write `${...}`; a value that holds it was refused
-before.
+finetune.yaml is built as plain data, in the order of the stock configs. The fixed values (optimizer, loss, profiler,
+...) come from recipes/configs/llama3_2/1B_lora_single_device.yaml. Full fine-tuning keeps them, including AdamW and the
+schedule, which its recipes also accept, so that runs of both methods can be compared; values that only its recipes read
+come from recipes/configs/llama3_2/1B_full.yaml, except that the optimizer steps after the whole backward pass
+(optimizer_in_bwd would forbid gradient accumulation). Only this module and keys.py write `${...}`; a value that
+contains it is refused earlier.
 
-finetune.slurm, the batch script that trains the run, is a list of directives and commands for its template.
+finetune.slurm, the batch script that trains the run, is built as a list of directives and commands for its template.
 """
 
 import json
@@ -42,11 +43,11 @@ UNREAD: Final = {
     "epochs_to_save": "",
     "stash_adapter_weights": False,
 }
-"""Keys that no recipe of torchtune 0.6.1 for LoRA or full fine-tuning reads, with the value that asks for nothing."""
+"""Keys that no recipe of torchtune 0.6.1 for LoRA or full fine-tuning reads, with the value that has no effect."""
 
 
 def output_directory(settings: Settings) -> str:
-    """Return where the run's checkpoints and logs go: the rule of 2025 with `output_dir_base`, else that of v0.3.4."""
+    """Return the directory of the run's checkpoints and logs: with `project_dir` as in v0.3.4, else as in 2025."""
     run, experiment = settings.text("my_wandb_run_name"), settings.text("experiment_name")
     if project := settings.text("project_dir"):
         return f"{project.rstrip('/')}/{experiment}/{run}/artifacts/"
@@ -55,20 +56,20 @@ def output_directory(settings: Settings) -> str:
 
 
 def input_dir(settings: Settings) -> str:
-    """Return where the data set is: `input_dir_base`, and below it the folder `input_formatting`, by default `raw`."""
+    """Return the directory of the data set: the folder `input_formatting` (default `raw`) in `input_dir_base`."""
     base, value = settings.text("input_dir_base"), settings.values["input_formatting"]
     folder = "raw" if value is None else value
     return f"{base.rstrip('/')}/{folder}" if folder else base
 
 
 def _unread(settings: Settings) -> dict[str, Any]:
-    """Return settings that are asked for although no stock recipe reads them, by key."""
+    """Return the settings that are given although no stock recipe reads them, by key."""
     values = {name: settings.values[name] for name in UNREAD}
     return {name: value for name, value in values.items() if value not in {None, UNREAD[name]}}
 
 
 def finetune_config(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
-    """Return the whole of finetune.yaml as plain data, in the order in which it is written."""
+    """Return the content of finetune.yaml as plain data, in the order in which it is written."""
     texts = ("models_dir", "dataset_label", "my_wandb_project", "my_wandb_run_name")
     return {
         "output_dir": output_directory(settings),
@@ -90,7 +91,7 @@ def _model(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
         "_component_": entry.component,
         "lora_attn_modules": settings.text("lora_attn_modules").split(","),
         "apply_lora_to_mlp": settings.flag("apply_lora_to_mlp"),
-        **({"apply_lora_to_output": True} if settings.flag("apply_lora_to_output") else {}),  # not of all builders
+        **({"apply_lora_to_output": True} if settings.flag("apply_lora_to_output") else {}),  # not every builder has it
         "lora_rank": rank,
         "lora_alpha": settings.integer("lora_alpha") or 2 * rank,
         "lora_dropout": settings.values["lora_dropout"],
@@ -98,7 +99,7 @@ def _model(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
 
 
 def _checkpoints(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
-    """Return the tokenizer, and what is loaded and saved."""
+    """Return the tokenizer, the checkpointer and the keys of checkpoints."""
     directory, template = model_directory(settings), prompt_template(settings)
     files = settings.text("checkpoint_files")
     only_adapter = {"save_adapter_weights_only": settings.flag("save_adapter_weights_only")}
@@ -167,7 +168,7 @@ def _training(settings: Settings) -> dict[str, Any]:
 
 
 def _whose(settings: Settings) -> dict[str, Any]:
-    """Return entity, group and tags of the run, as far as they are given; WandBLogger hands tags on to wandb.init."""
+    """Return the run's W&B entity, group and tags, if given; WandBLogger passes them on to wandb.init."""
     found = {name: settings.text(f"wandb_{name}") for name in ("entity", "group")}
     tags = settings.text("wandb_tags")
     return {name: text for name, text in found.items() if text} | ({"tags": tags.split(",")} if tags else {})
@@ -201,11 +202,11 @@ def _machine(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
 
 
 def warn_unread(settings: Settings, report: SettingsReport) -> None:
-    """Warn about each setting that is written but that the stock recipe does not read."""
+    """Warn about each setting that is written although the stock recipe does not read it."""
     for key, value in _unread(settings).items():
         message = f"{key} is written, but the recipe {settings.recipe} of torchtune 0.6.1 does not read it"
-        fix = "take it out, or name a custom_recipe that reads it"  # which no document can name
-        instead = "take it out, or leave it: it changes nothing"
+        fix = "remove it, or name a custom_recipe that reads it"  # documents cannot name one
+        instead = "remove it, or leave it: it has no effect"
         actual = escape(value) if isinstance(value, str) else value
         report.add("unread-setting", message, field=key, actual=actual, fix=fix, fix_in_document=instead)
 
@@ -216,9 +217,9 @@ _RESUME = "resume_from_checkpoint=$resume"
 def training_command(settings: Settings) -> list[str]:
     """Return the training command.
 
-    `tune run` takes a recipe of its own by its name and everything else for the path of a module, whose file extension
-    it cuts off (torchtune/_cli/run.py, _convert_to_dotpath). It would cut `package.module` too, so a dotted name gets
-    the extension `.__main__`, as cruijff_kit gives it.
+    `tune run` knows the stock recipes by name, and reads everything else as the path of a module, from which it cuts
+    the file extension (torchtune/_cli/run.py, _convert_to_dotpath). It would cut `package.module` too, so a dotted name
+    gets the extension `.__main__`, as in cruijff_kit.
     """
     name = settings.recipe
     last = name.rsplit("/", 1)[-1]
@@ -236,7 +237,7 @@ def _script_defaults(settings: Settings, entry: ModelEntry) -> Resources:
 
 
 def script_directives(settings: Settings, entry: ModelEntry) -> list[tuple[str, str]]:
-    """Return the #SBATCH lines as (option, value); the values have passed allow-list grammars."""
+    """Return the #SBATCH lines as (option, value); the values match allow-list grammars."""
     defaults = _script_defaults(settings, entry)
     lines = [
         ("job-name", settings.text("my_wandb_run_name")),
@@ -253,12 +254,12 @@ def script_directives(settings: Settings, entry: ModelEntry) -> list[tuple[str, 
 
 
 def script_values(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
-    """Return what the template finetune.slurm.j2 is filled with."""
-    defaults, written = _script_defaults(settings, entry), "as setup_finetune.yaml says"
+    """Return the variables of the template finetune.slurm.j2."""
+    defaults, written = _script_defaults(settings, entry), "from setup_finetune.yaml"
     output_dir = output_directory(settings)
-    # From this file a training goes on, which torchtune 0.6.1 finds by itself (get_recipe_checkpoint_path in
-    # training/checkpointing/_utils.py); the adapter is that of the newest epoch_N beside it. Where it is not there, the
-    # recipe ends with an error, so the job asks first.
+    # A resumed training continues from this file, which torchtune 0.6.1 finds by itself (get_recipe_checkpoint_path in
+    # training/checkpointing/_utils.py); the adapter is in the newest epoch_N of the same directory. If the file is
+    # missing, the recipe ends with an error, so the job tests for it first.
     state = f"{output_dir}recipe_state/recipe_state.pt" if settings.flag("resume_from_checkpoint") else ""
     return {
         "directives": [parameters.line(*pair) for pair in script_directives(settings, entry)],
@@ -277,7 +278,7 @@ def script_values(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
 def read_back(text: str) -> tuple[list[tuple[str, str]], list[str]]:
     """Return the script's directives and the words of its last command.
 
-    sbatch stops at the first command, so a directive after it is none; it shows here with the option's name empty.
+    sbatch ignores directives after the first command; they are returned with an empty name.
     """
     found: list[tuple[str, str]] = []
     lines, started = text.splitlines(), False
@@ -291,7 +292,7 @@ def read_back(text: str) -> tuple[list[tuple[str, str]], list[str]]:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The texts of the two files, and what deserves a warning."""
+    """The texts of the two files, and the warnings."""
 
     finetune_yaml: str
     finetune_slurm: str
@@ -299,13 +300,13 @@ class Outputs:
 
 
 def build(content: str | YamlDocument, *, file: str = "setup_finetune.yaml") -> Outputs:
-    """Turn the text of one setup_finetune.yaml, or what was read of it, into those of finetune.yaml and finetune.slurm.
+    """Turn the text of one setup_finetune.yaml, or the document read from it, into the texts of the two outputs.
 
-    Reads nothing but its argument and the shipped templates, and writes nothing. `file` is the name that findings give.
+    Reads only its argument and the shipped templates, and writes nothing. `file` is the name used in findings.
 
     Raises:
-        Refused: something in the file cannot be honoured; it carries every problem.
-        AssertionError: a template rendered something else than was meant; nothing may be written then.
+        Refused: something in the file cannot be honoured; contains every problem.
+        AssertionError: a template rendered a text that differs from the settings; nothing may be written then.
     """
     settings, report = read_keys(content, file)
     entry = check_rules(settings, report)
@@ -323,25 +324,25 @@ def build(content: str | YamlDocument, *, file: str = "setup_finetune.yaml") -> 
 
 
 def check_values(values: Mapping[str, Scalar]) -> None:
-    """Judge typed settings as `build` judges those of a file.
+    """Check typed settings as `build` checks the settings of a file.
 
     Raises:
-        Refused: something in them cannot be honoured; it carries every problem.
+        Refused: something in them cannot be honoured; contains every problem.
     """
     plain: dict[KeyPath, str] = {(name,): str(value) for name, value in values.items()}
     settings, report = read_keys(YamlDocument(dict(values), {}, plain), "setup_finetune.yaml")
     check_rules(settings, report)
     if report.errors:
-        raise Refused(f"settings that cannot be set up: {counted(len(report.errors), 'problem')}", report.errors)
+        raise Refused(f"the settings cannot be set up: {counted(len(report.errors), 'problem')}", report.errors)
 
 
 def _check_yaml(text: str, meant: dict[str, Any]) -> None:
-    """Raise AssertionError where the text is not what was meant (JSON writes 1, 1.0, true and "1" apart)."""
+    """Raise AssertionError if the text is not the configuration (JSON distinguishes 1, 1.0, true and "1")."""
     if json.dumps(read_yaml(text).data, sort_keys=True) != json.dumps(meant, sort_keys=True):
-        raise AssertionError("finetune.yaml.j2 rendered something else than the configuration")
+        raise AssertionError("the text that finetune.yaml.j2 rendered differs from the configuration")
 
 
 def _check_slurm(text: str, directives: list[tuple[str, str]], command: list[str]) -> None:
-    """Raise AssertionError where sbatch and the shell would read something else than was meant."""
+    """Raise AssertionError if sbatch or the shell would read other directives or another command."""
     if read_back(text) != (directives, command):
-        raise AssertionError("finetune.slurm.j2 rendered something else than the job")
+        raise AssertionError("the text that finetune.slurm.j2 rendered differs from the job")

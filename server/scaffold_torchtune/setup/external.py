@@ -1,7 +1,7 @@
-"""An external setup_finetune.py: the activation of its environment, what it takes, and why it failed.
+"""An external setup_finetune.py: the activation of its environment, its options, and the causes of its failures.
 
-The modules and the environment are activated once, in a login shell. The cause of a failure is told from what the
-script printed, with what to do.
+The modules and the environment are activated once, in a login shell. The likely cause of a failure and its fix are
+derived from the script's output.
 """
 
 import functools
@@ -24,7 +24,7 @@ from scaffold_torchtune.system.processes import VARIABLE, Environment
 
 
 class Cause(NamedTuple):
-    """What likely caused a failure, and the next step; both empty where nothing is known of it."""
+    """The likely cause of a failure, and the next step; both are empty if the cause is not known."""
 
     cause: str = ""
     fix: str = ""
@@ -40,15 +40,15 @@ _LONGEST_LINE: Final = 500
 
 
 def lack_of(output: str, script: Path, environment: Environment) -> Cause | None:
-    """Return which package `script`, run in `environment`, says it lacks, and what to do; None where it lacks none."""
+    """Return the package that the output of `script`, run in `environment`, reports as missing, with a fix; or None."""
     found = _LACKS.findall(output)
     if not found:
         return None
     package = str(found[-1]).partition(".")[0]
     if not environment.name:
         activate = f" ({environment.commands})" if environment.commands else ""
-        fix = f"activate the environment that has it{activate}, or leave out --no-activate"
-        return Cause(f"the environment that is active has no package {shown(package)}", fix)
+        fix = f"activate the environment that has it{activate}, or omit --no-activate"
+        return Cause(f"the active environment has no package {shown(package)}", fix)
     above = (folder for folder in script.parents[:6] if folder != Path.home())
     home = next((f for f in above if is_file(f / "pyproject.toml") or is_file(f / "setup.py")), None)
     what = f"-e {home}" if home and _belongs(package, home) else package
@@ -57,7 +57,7 @@ def lack_of(output: str, script: Path, environment: Environment) -> Cause | None
 
 
 def _belongs(package: str, home: Path) -> bool:
-    """Return whether a checkout has the package: as a folder, by its own name, or in its pyproject.toml."""
+    """Return whether a checkout contains the package: as a folder, by its own name, or in its pyproject.toml."""
     if home.name == package or any(is_directory(home / part / package) for part in ("", "src")):
         return True
     try:
@@ -74,10 +74,10 @@ def _names_exception(line: str) -> bool:
     return bool(_DOTTED.fullmatch(name)) and (name.endswith(_OF_EXCEPTIONS) or is_class)
 
 
-# The likely cause and the next step by what the error says. `{0}`, ... stand for the groups of the expression.
+# The likely cause and the next step by the error message. `{0}`, ... are the groups of the expression.
 _KNOWN: Final = {
     r"KeyError: 'data_dir'": Cause(
-        "this version of the script cannot make this kind of data set",
+        "this version of the script does not support this kind of data set",
         "give dataset_type chat_completion or text_completion with JSON data, or use --setup-script bundled",
     ),
     r"KeyError: '(USER|HOME|LOGNAME)'|TypeError: .*NoneType": Cause(
@@ -85,11 +85,11 @@ _KNOWN: Final = {
         "set it ('export USER=$(id -un)'), then scaffold again",
     ),
     r"FileNotFoundError: .*?No such file or directory: (.*)": Cause(
-        "the script looks for {0}, which is not there",
-        "correct the path in the documents, or make what is missing, then scaffold again",
+        "the script needs {0}, which does not exist",
+        "correct the path in the documents, or create the file, then scaffold again",
     ),
     r"PermissionError: .*?: (.*)": Cause(
-        "you may not read or write {0}", "ask for access, or correct the path, then scaffold again"
+        "you have no permission to read or write {0}", "ask for access, or correct the path, then scaffold again"
     ),
     r"No space left on device|Disk quota exceeded": Cause(
         "the file system or your quota is full", "make room, then scaffold again"
@@ -99,22 +99,22 @@ _KNOWN: Final = {
     ),
     r"yaml\.\w+\.\w+Error|ScannerError|ParserError|ConstructorError": Cause(
         "the script could not read its setup_finetune.yaml",
-        "look at the line that it names; a template of your own may render it so",
+        "look at the line in the message; your own template may have rendered it",
     ),
     r"error: unrecognized arguments|error: argument|error: the following arguments are required": Cause(
-        "the script does not take what it was given",
+        "the script does not accept its arguments",
         "name the version of setup_finetune.py that the plan was made with, then render again",
     ),
     r"SyntaxError|IndentationError": Cause(
-        "the script is not written for the Python that runs it, or is damaged",
+        "the script is not written for this version of Python, or is damaged",
         "activate the environment that it needs, or restore the script",
     ),
     r"UnicodeEncodeError|UnicodeDecodeError": Cause(
-        "the locale of this shell cannot write or read a character of the run's texts",
+        "the locale of this shell cannot encode a character of the run's texts",
         "set a UTF-8 locale ('export LANG=C.UTF-8 PYTHONUTF8=1'), then scaffold again",
     ),
     r"BlockingIOError|Resource temporarily unavailable|can't start new thread": Cause(
-        "this node does not allow you more processes", "run fewer scripts at a time (--jobs 1)"
+        "this node allows you no further processes", "run fewer scripts at a time (--jobs 1)"
     ),
     r"ValueError: Unknown model: (.*)": Cause(
         "this version of the script does not know the model {0}",
@@ -124,9 +124,9 @@ _KNOWN: Final = {
 
 
 def line_that_matters(output: str) -> str:
-    """Return the line of an output that says what went wrong, escaped; empty where it says nothing.
+    """Return the line of an output that reports the error, escaped; an empty string if there is no output.
 
-    Of a traceback that is the exception, whatever was printed after it; of argparse its error; else the last line.
+    This is the exception of a traceback, even with output after it; else the error of argparse; else the last line.
     """
     lines = output.splitlines()
     found = _exception(lines) or next((line for line in reversed(lines) if _ARGPARSE.match(line)), "")
@@ -137,8 +137,8 @@ def line_that_matters(output: str) -> str:
 def _exception(lines: list[str]) -> str:
     """Return the exception of the last traceback.
 
-    A script that prints the heading to another stream than the rest has it at another place, as streams are buffered:
-    where nothing stands below it, the last exception of all is taken.
+    If a script prints the heading and the rest to different streams, buffering moves the heading. If it has nothing
+    below it, the last exception of the output is returned.
     """
     start = max((n for n, line in enumerate(lines) if line.strip() == _TRACEBACK), default=None)
     if start is None:
@@ -150,49 +150,50 @@ def _exception(lines: list[str]) -> str:
 
 
 def cause_of(line: str, status: int) -> Cause:
-    """Return what likely caused a script's end with `status`, by the line that matters."""
+    """Return the likely cause of a script's exit with `status`, from the line that reports the error."""
     for pattern, known in _KNOWN.items():
         if match := re.search(pattern, line):
             groups = [group or "" for group in match.groups()]
             return Cause(known.cause.format(*groups), known.fix)
-    if status == -9:  # noqa: PLR2004 - SIGKILL, which we did not send
+    if status == -9:  # noqa: PLR2004 - SIGKILL, which this program did not send
         return Cause(
-            "the system ended it: mostly for the memory that it took",
+            "the system killed it, usually because of its memory use",
             "run fewer scripts at a time (--jobs 1), or use a node with more memory",
         )
     if status < 0:
-        return Cause(f"signal {-status} ended it", "look at its whole output")
+        return Cause(f"it was ended by signal {-status}", "look at its whole output")
     return Cause()
 
 
 OPTIONS_PROGRAM = Path(__file__).with_name("options_program.py")
 
 SLURM_TEMPLATE = "templates/finetune_template.slurm"
-"""Where cruijff_kit's setup_finetune.py has its SLURM template, from its own directory (seen in all versions)."""
+"""The SLURM template of cruijff_kit's setup_finetune.py, relative to the script's directory (in all versions)."""
 
 _LOADS = re.compile(r"^module load (\S.*)$", re.MULTILINE)
-# All versions until August 2026 take out each line with the word where modules are set, by this very expression.
+# If modules are set, all versions until August 2026 remove each line that contains the word, with this expression.
 _DROPS_CONDA = re.compile(r"""["']conda["'] not in""")
-# What fails before the arguments matter will fail in each run too.
+# An error raised before the arguments are parsed will also occur in each run.
 _NEVER_RUNS = re.compile(r"(?:ModuleNotFound|Import|Syntax|Indentation)Error\b")
 _OPTIONS = TypeAdapter(dict[str, Option])
 
 
 class InterfaceFault(Exception):
-    """Why a script cannot be asked: the last line that it printed, or what became of it."""
+    """A script's options cannot be determined; the message is its last line of output, or its exit."""
 
 
 def ask_interface(script: Path, python: str, environment: Mapping[str, str], timeout: float) -> Interface:
-    """Ask a script what it takes, once for each content of it.
+    """Determine a script's options and modules, once for each content of the script.
 
     Args:
         script: an existing file.
-        python: the Python that is to run it.
-        environment: the variables that it is to have.
+        python: the Python that runs it.
+        environment: its environment variables.
         timeout: in seconds.
 
     Raises:
-        InterfaceFault: it cannot be asked; this is not remembered, as it may be mended while a server runs.
+        InterfaceFault: the options cannot be determined; this is not cached, because the user may fix the script while
+            a server runs.
     """
     try:
         text, file = _read(script), script.parent / SLURM_TEMPLATE
@@ -227,7 +228,7 @@ def _ask(
         except ValidationError:
             return None
     if done.ended:
-        raise InterfaceFault(f"it did not say what it takes within {timeout:g} s")
+        raise InterfaceFault(f"it did not report its options within {timeout:g} s")
     if done.status != 0 and lines and _NEVER_RUNS.match(lines[-1]):
         raise InterfaceFault(lines[-1])
     return None
@@ -235,7 +236,7 @@ def _ask(
 
 @dataclass(frozen=True)
 class Activation:
-    """Modules, and a conda environment or, in its place, a virtual environment (its directory); empty for none."""
+    """Modules, and either a conda environment or a virtual environment (its directory); empty for none."""
 
     modules: tuple[str, ...] = ()
     conda_env: str = ""
@@ -243,14 +244,14 @@ class Activation:
 
     @property
     def environment(self) -> str:
-        """What messages call the environment: `the conda environment cruijff`."""
+        """Return the name of the environment in messages: `the conda environment cruijff`."""
         if self.venv:
             return f"the virtual environment {self.venv}"
         return f"the conda environment {self.conda_env}" if self.conda_env else ""
 
     @property
     def commands(self) -> str:
-        """What a person would type: `module load anaconda3/2025.6; conda activate cruijff`."""
+        """Return the commands that a person would type: `module load anaconda3/2025.6; conda activate cruijff`."""
         commands = [f"module load {name}" for name in self.modules]
         if self.venv:
             commands.append(f"source {self.venv}/bin/activate")
@@ -259,7 +260,7 @@ class Activation:
         return "; ".join(commands)
 
     def is_active(self, variables: Mapping[str, str]) -> bool:
-        """Return whether all of it is active, by environment variables."""
+        """Return whether the modules and the environment are active, according to environment variables."""
         if self.venv:
             active = variables.get("VIRTUAL_ENV", "")
             is_found = bool(active) and os.path.realpath(active) == os.path.realpath(self.venv)
@@ -272,15 +273,15 @@ class Activation:
 
 
 FaultKind = Literal["modules", "module", "conda", "environment", "venv", "shell"]
-"""What went wrong: no `module` command, a module, no conda, a conda environment, a virtual one, the shell itself."""
+"""The kinds: no `module` command, a module, no conda, a conda environment, a virtual environment, the shell itself."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Why nothing was activated.
+    """The reason why nothing was activated.
 
-    `what` is the module or environment. `output` is what the failing command printed. `available` is what there is
-    instead, as `module avail` or `conda env list` print it. `at` is the command that was at work.
+    `what` is the module or environment. `output` is the output of the failing command. `available` is the output of
+    `module avail` or `conda env list`. `at` is the command that was running.
     """
 
     kind: FaultKind
@@ -291,10 +292,10 @@ class Fault:
 
 
 _OF_THE_SHELL: Final = frozenset({"PWD", "OLDPWD", "SHLVL", "_", VARIABLE})
-"""What a shell sets for itself, and our own mark."""
+"""The variables that a shell sets for itself, and the mark of this program's processes."""
 
 ACTIVATE_SCRIPT: Final = Path(__file__).with_name("activate.sh")
-"""A constant program: what documents name reaches it as arguments only."""
+"""A constant program: names from documents reach it only as arguments."""
 
 _MOST: Final = 4_000_000  # bytes of a report; an environment is a few kilobytes
 
@@ -302,16 +303,17 @@ _MOST: Final = 4_000_000  # bytes of a report; an environment is a few kilobytes
 def activate(
     asked: Activation, variables: Mapping[str, str], timeout: float, stop: threading.Event | None = None
 ) -> dict[str, str] | Fault:
-    """Activate what is asked for in a login shell; return the variables of the environment then, or why it cannot be.
+    """Activate modules and an environment in a login shell; return the environment variables, or the fault.
 
     Args:
-        asked: names that are bare by their grammar; a virtual environment whose directory is there.
-        variables: the environment to start from; it must hold neither secrets nor BASH_ENV.
+        asked: the names, which their grammar restricts to plain words; a virtual environment must exist.
+        variables: the environment to start from; it must contain neither secrets nor BASH_ENV.
         timeout: in seconds.
-        stop: ends it when it is set.
+        stop: ends the activation when it is set.
 
     Returns:
-        All variables of the new environment, without what is in no way for a script (`processes.cleaned`).
+        All variables of the new environment, minus variables that could hijack a shell or Python
+        (`processes.environment`).
     """
     mark = f"@{secrets.token_hex(16)}"
     with temporary_directory() as folder:
@@ -328,13 +330,13 @@ def activate(
         return found
     if done.ended:
         return replace(found, output=f"it was ended after {timeout:g} s")
-    return replace(found, output=f"bash ended with status {done.status}. {done.output[-2000:]}".strip())
+    return replace(found, output=f"bash exited with status {done.status}. {done.output[-2000:]}".strip())
 
 
 def _read_report(report: bytes, mark: str) -> dict[str, str] | Fault:
     """Return the variables of the environment that activate.sh activated, or its fault.
 
-    Of kind `shell` where the report stops midway.
+    The fault is of kind `shell` if the report is incomplete.
     """
     texts, end = report.split(b"\0"), mark.encode()
     if texts.count(end) == 2:  # noqa: PLR2004 - before the variables and after them
@@ -352,16 +354,16 @@ def _read_report(report: bytes, mark: str) -> dict[str, str] | Fault:
 _MOST_LISTED: Final = 12  # how many modules or environments are named
 _LONGEST_REASON: Final = 400
 _ERROR: Final = re.compile(r"error|not found|could not|cannot|unable", re.IGNORECASE)
-# `gcc/12(default)`, `gcc/12 <L>`: what `module avail` says beside a name.
+# The remarks of `module avail` after a name: `gcc/12(default)`, `gcc/12 <L>`.
 _REMARK: Final = re.compile(r"[\s(<].*")
 
 
 _Problem = tuple[str, str, str, str, str | None]
-"""The setting that a fault is about, the code, the message, the fix, what there is instead."""
+"""The setting, the code, the message, the fix, and the available names."""
 
 
 def activation_problem(fault: Fault, asked: Activation, settings: Mapping[str, Setting]) -> Finding:
-    """Return the finding for a fault, at the line of the setting (`modules`, `conda_env`) that asks for it."""
+    """Return the finding for a fault, at the line of its setting (`modules`, `conda_env`)."""
     field, code, message, fix, expected = _problem(fault, asked)
     setting = settings.get(field)
     return finding(
@@ -380,11 +382,12 @@ def _problem(fault: Fault, asked: Activation) -> _Problem:
     match fault.kind:
         case "modules":
             message = (
-                f"the modules {escape(fault.what)} are to be loaded, but there is no `module` command here, neither in"
-                " a login shell nor where Environment Modules and Lmod have theirs"
+                f"cannot load the modules {escape(fault.what)}: the `module` command is not found, either in a login"
+                " shell or in the usual places of Environment Modules and Lmod"
             )
             fix = (
-                "scaffold where it is, mostly a login node; take the modules out of claude.local.md if none are needed"
+                "scaffold on a machine that has it, usually a login node; remove the modules from claude.local.md if"
+                " none are needed"
             )
             return "modules", "modules-missing", message, fix, None
         case "module":
@@ -392,71 +395,71 @@ def _problem(fault: Fault, asked: Activation) -> _Problem:
         case "conda":
             after = f" after `module load {' '.join(asked.modules)}`" if asked.modules else " in a login shell"
             message = (
-                f"the conda environment {shown(fault.what)} is to be activated, but there is no conda, mamba or"
-                f" micromamba{after}, on PATH, in CONDA_EXE, or where people install it{reason}"
+                f"cannot activate the conda environment {shown(fault.what)}: no conda, mamba or micromamba is"
+                f" found{after}, on PATH, in CONDA_EXE, or in the usual places{reason}"
             )
             fix = (
-                "add the module that brings conda to claude.local.md, set CONDA_EXE to the conda program, or name a"
+                "add the module that provides conda to claude.local.md, set CONDA_EXE to the conda program, or name a"
                 " virtual environment with --venv DIR"
             )
             return "conda_env", "conda-missing", message, fix, None
         case "environment":
             return _environment_problem(fault.what, environments(fault.available), reason)
         case _:
-            message = f"the environment could not be activated: {escape(fault.at or 'bash -l')}{reason}"
-            fix = "correct what it names, in the environment or in the shell's own profile"
+            message = f"cannot activate the environment: {escape(fault.at or 'bash -l')} failed{reason}"
+            fix = "correct the environment, or the profile of the shell"
             return "conda_env", "activation-failed", message, fix, None
 
 
 def _module_problem(name: str, known: Sequence[str], reason: str) -> _Problem:
-    """Describe a module that is not there, or one that is and cannot be loaded."""
+    """Describe a module that does not exist, or that exists and cannot be loaded."""
     if any(one == name or one.startswith(f"{name}/") for one in known):
-        message = f"the module {shown(name)} is there, but cannot be loaded{reason}"
-        fix = f"look at `module load {name}`; it may need another module before it, or conflict with one"
+        message = f"the module {shown(name)} exists, but cannot be loaded{reason}"
+        fix = f"try `module load {name}`; it may need another module before it, or conflict with one"
         return "modules", "activation-failed", message, fix, None
     base, bases = name.partition("/")[0], [one.partition("/")[0] for one in known]
     similar = {base} if base in bases else {*close_matches(base, bases)}
     near = [one for one, its_base in zip(known, bases, strict=True) if its_base in similar]
     near = near or close_matches(name, known, _MOST_LISTED)
-    fix = f"name one that there is ({_listed(near)})" if near else f"look for it with `module avail {base}`"
-    return "modules", "module-missing", f"there is no module {shown(name)}{reason}", fix, _listed(near)
+    fix = f"name an existing one ({_listed(near)})" if near else f"look for it with `module avail {base}`"
+    return "modules", "module-missing", f"the module {shown(name)} does not exist{reason}", fix, _listed(near)
 
 
 def _environment_problem(name: str, known: Sequence[str], reason: str) -> _Problem:
-    """Describe a conda environment that is not there, or one that is and cannot be activated."""
+    """Describe a conda environment that does not exist, or that exists and cannot be activated."""
     if name in known:
-        message = f"the conda environment {shown(name)} is there, but cannot be activated{reason}"
-        return "conda_env", "activation-failed", message, f"look at `conda activate {name}` in a login shell", None
-    fix = f"{did_you_mean(name, known)} Name one that there is".lstrip() if known else "look at `conda env list`"
-    fix = f"{fix}, or make it: conda create -n {name}"
-    message = f"there is no conda environment {shown(name)}{reason}"
+        message = f"the conda environment {shown(name)} exists, but cannot be activated{reason}"
+        return "conda_env", "activation-failed", message, f"try `conda activate {name}` in a login shell", None
+    fix = f"{did_you_mean(name, known)} Name an existing one".lstrip() if known else "look at `conda env list`"
+    fix = f"{fix}, or create it: conda create -n {name}"
+    message = f"the conda environment {shown(name)} does not exist{reason}"
     return "conda_env", "environment-missing", message, fix, _listed(known)
 
 
 def modules(avail: str) -> list[str]:
-    """Return the names that `module -t avail` prints, of Environment Modules and Lmod: without headings and remarks.
+    """Return the names that `module -t avail` of Environment Modules or Lmod prints, without headings and remarks.
 
-    What ends in a slash is the name that versions have in common.
+    A line that ends in a slash is the common name of several versions.
     """
     lines = (_REMARK.sub("", line.strip()) for line in avail.splitlines())
     return list(dict.fromkeys(line for line in lines if line and line[-1] not in ":/" and line[0] not in "-/"))
 
 
 def environments(listed: str) -> list[str]:
-    """Return the names that `conda env list` or `micromamba env list` prints: of lines that end in a path."""
+    """Return the names that `conda env list` or `micromamba env list` prints: from the lines that end in a path."""
     rows = [line.split() for line in listed.splitlines() if not line.startswith("#")]
     return [row[0] for row in rows if len(row) > 1 and row[-1].startswith("/") and not row[0].startswith(("/", "*"))]
 
 
 def _listed(names: Iterable[str]) -> str | None:
-    """Return at most so many names in a row."""
+    """Return the first names in a row, and the number of the others; None if there are no names."""
     return few([escape(name) for name in names], _MOST_LISTED) or None
 
 
 def _reason(output: str) -> str:
-    """Return the line that says most of what a command printed: the first that names an error, else the last.
+    """Return the most informative line of a command's output: the first that names an error, else the last.
 
-    Where it ends in a colon, as Lmod has it, what stands below belongs to it.
+    If it ends in a colon, as with Lmod, the lines below it are added.
     """
     lines = [line.strip() for line in output.splitlines()]
     at = next((n for n, line in enumerate(lines) if _ERROR.search(line)), None)
@@ -465,4 +468,4 @@ def _reason(output: str) -> str:
     else:
         end = next((n for n in range(at, len(lines)) if not lines[n]), len(lines)) if lines[at].endswith(":") else at
         reason = " ".join(lines[at : max(end, at + 1)])
-    return f". It said: {escape(reason, _LONGEST_REASON)}" if reason else ""
+    return f". Its output: {escape(reason, _LONGEST_REASON)}" if reason else ""

@@ -1,10 +1,11 @@
 """Typed settings from the text of one setup_finetune.yaml, rules of more than one key, and the `dataset` node.
 
-Names, kinds, bounds and defaults are those of settings/parameters.py. What does not fit is refused, never repaired.
+Names, kinds, bounds and defaults come from settings/parameters.py. A value that does not fit is refused, never
+corrected.
 
 torchtune's own data sets are those of torchtune 0.6.1 (torchtune/datasets/_instruct.py, _chat.py, _text_completion.py);
-`chat_completion` and `text_completion` are cruijff_kit v0.3.4's (cruijff_kit/tools/torchtune/datasets), which read JSON
-only, take neither `field` nor unknown arguments, and load their own tokenizer from `model_path`.
+`chat_completion` and `text_completion` are cruijff_kit v0.3.4's (cruijff_kit/tools/torchtune/datasets), which read only
+JSON, accept neither `field` nor unknown arguments, and load their own tokenizer from `model_path`.
 """
 
 import string
@@ -39,7 +40,7 @@ from scaffold_torchtune.torchtune_facts import (
 )
 
 _EMPTY_IS_A_VALUE: Final = frozenset({"input_formatting", "prompt", "system_prompt"})
-# What is wrong with a value that is not text, and what is allowed, by kind.
+# The problem with a value that is not text, and the allowed values, by kind.
 _NO_TEXT: Final = {
     "time": ("unquoted, YAML reads it as a number", "a quoted time, such as '12:30:00'"),
     "memory": ("it is not text", "a quoted size with its unit, such as '64G'"),
@@ -47,11 +48,11 @@ _NO_TEXT: Final = {
 
 
 class SettingsReport(Collector):
-    """The findings about one file, at the lines of its keys: errors refuse it, warnings do not."""
+    """The findings about one file, at the lines of its keys. Only errors refuse it."""
 
     @property
     def errors(self) -> list[Finding]:
-        """What refuses the file."""
+        """Return the findings that refuse the file."""
         return errors_in(self.findings)
 
     def refuse(
@@ -71,38 +72,38 @@ class SettingsReport(Collector):
 
 @dataclass(frozen=True)
 class Settings:
-    """Typed values of every key, with defaults filled in; None where a key has neither. `given` are those written."""
+    """The typed value of every key, or its default, or None. `given` are the keys that the file has."""
 
     values: Mapping[str, Scalar]
     given: frozenset[str]
 
     def text(self, name: str) -> str:
-        """The value of a text key, or '' where there is none."""
+        """Return the value of a text key, or '' if it has none."""
         value = self.values[name]
         return value if isinstance(value, str) else ""
 
     def integer(self, name: str) -> int:
-        """The value of an int key, or 0 where there is none."""
+        """Return the value of an int key, or 0 if it has none."""
         value = self.values[name]
         return value if isinstance(value, int) else 0
 
     def flag(self, name: str) -> bool:
-        """The value of a bool key, False where there is none."""
+        """Return the value of a bool key, or False if it has none."""
         return self.values[name] is True
 
     @property
     def recipe(self) -> str:
-        """The recipe that is named, else torchtune's own for LoRA on that many GPUs."""
+        """Return the given recipe, else torchtune's own for LoRA on that number of GPUs."""
         return self.text("custom_recipe") or recipe_for_gpus(LORA, self.integer("gpus"))
 
     @property
     def is_full(self) -> bool:
-        """Whether all weights are trained. A recipe that torchtune does not have is taken for one of LoRA."""
+        """Return whether all weights are trained. An unknown recipe counts as LoRA."""
         return method_of(self.recipe) == FULL
 
 
 class _Unfit(Exception):
-    """A value does not fit its key: what is wrong, what is allowed, what to do."""
+    """A value does not fit its key; contains a message, the allowed values and a fix."""
 
     def __init__(self, message: str, allowed: str, fix: str = "") -> None:
         super().__init__(message)
@@ -110,7 +111,7 @@ class _Unfit(Exception):
 
 
 def read_keys(content: str | YamlDocument, file: str) -> tuple[Settings, SettingsReport]:
-    """Return the typed settings of the file and the findings so far; a value that does not fit has its default.
+    """Return the typed settings of the file and the findings so far; a key whose value does not fit has its default.
 
     Raises:
         Refused: the text is not a YAML mapping.
@@ -142,7 +143,7 @@ def read_keys(content: str | YamlDocument, file: str) -> tuple[Settings, Setting
 
 def _not_yaml(file: str, reason: str, line: int | None) -> Refused:
     message = f"it cannot be read as a setup_finetune.yaml: {escape(reason)}"
-    expected, fix = "one YAML mapping of keys to values", "correct the YAML, one `key: value` a line"
+    expected, fix = "one YAML mapping of keys to values", "correct the YAML: one `key: value` on each line"
     problem = finding("unreadable-file", message, file=file, line=line, expected=expected, fix=fix)
     return Refused(f"{file} cannot be read", [problem])
 
@@ -151,17 +152,17 @@ def _refuse_unknown(key: str, value: Any, report: SettingsReport) -> None:
     meant = by_label(key)
     message = f"{shown(key)} is not a key of setup_finetune.yaml."
     message = did_you_mean(key, KEYS, message, meant.name if meant else None)
-    fix, allowed = "correct the key's name or take the line out", "a key of setup_finetune.yaml"
+    fix, allowed = "correct the key's name, or remove the line", "a key of setup_finetune.yaml"
     report.refuse(key, message, fix, code="unknown-key", found=_text(value), allowed=allowed)
 
 
 def _text(value: Any) -> str:
-    """Return a value as messages show it: a scalar as it is, else what it is."""
+    """Return a value for messages: a scalar as text, else its kind."""
     return "a list" if isinstance(value, list) else "a mapping" if isinstance(value, dict) else str(value)
 
 
 def _is_absent(parameter: Parameter, value: Any) -> bool:
-    """Return whether the file leaves the key open: null, or empty text where that can mean nothing else."""
+    """Return whether the file leaves the key empty: null, or empty text that has no meaning of its own."""
     if parameter.default is not None or parameter.name in _EMPTY_IS_A_VALUE:
         return False
     return value is None or value == ""
@@ -186,21 +187,21 @@ def _typed(parameter: Parameter, value: Any, plain: str | None) -> Scalar:
     try:
         read = parameter.read(value)
     except NotTyped as problem:
-        fix = "write the path out, with your user name" if "$USER" in value else ""
-        raise _Unfit("it is not what the key takes", problem.allowed, fix) from problem
-    if read != value and parameter.kind != "modules":  # here values stand as they arrive
-        raise _Unfit("it is not what the key takes", str(read))
+        fix = "write the path with your user name instead of $USER" if "$USER" in value else ""
+        raise _Unfit("the key does not accept it", problem.allowed, fix) from problem
+    if read != value and parameter.kind != "modules":  # in this file values are in their final form
+        raise _Unfit("the key does not accept it in this form", str(read))
     return read
 
 
 def _number(parameter: Parameter, value: Any, plain: str | None) -> Scalar:
-    """Return the number that is written, which YAML must read as the same one."""
+    """Return the number in the text; YAML must read the same number."""
     text = "" if isinstance(value, str) or plain is None else plain
     try:
         number = parameter.read(text)
     except NotTyped as problem:
         fix = "" if text else f"write {problem.allowed}, without quotes"
-        raise _Unfit("it is not such a number", problem.allowed, fix) from problem
+        raise _Unfit("the key does not accept it", problem.allowed, fix) from problem
     if number != value:
         raise _Unfit("YAML reads it as another number", "a decimal number")
     return number
@@ -215,15 +216,15 @@ _TORCHTUNE: Final = {
 }
 _TYPES: Final = (*_TORCHTUNE, *_CRUIJFF)
 _UNUSED: Final = {"chat_dataset": ("input_key", "output_key"), "text_completion_dataset": ("output_key",)}
-"""Keys that are no argument of a data set of torchtune."""
-_SAME_AS_INPUT: Final = ("", "\n")  # what may follow the input where the tokenizer strips the parts of a message
+"""Keys without an argument in torchtune's data set."""
+_SAME_AS_INPUT: Final = ("", "\n")  # allowed after the input if the tokenizer strips the parts of a message
 
 REQUIRED: Final = (
     "my_wandb_project", "my_wandb_run_name", "torchtune_model_name", "models_dir", "input_dir_base", "dataset_label",
     "dataset_ext", "epochs", "batch_size",
 )  # fmt: skip
 
-# torchtune/_recipe_registry.py of 0.6.1, without those that are scaffolded
+# torchtune/_recipe_registry.py of 0.6.1, without the supported recipes
 _OTHER_RECIPES: Final = frozenset({
     "lora_dpo_single_device", "lora_dpo_distributed", "full_dpo_distributed", "ppo_full_finetune_single_device",
     "generate", "eleuther_eval", "quantize", "qat_distributed", "qat_lora_finetune_distributed",
@@ -253,7 +254,7 @@ def dataset_node(settings: Settings, split: str = "train") -> dict[str, Any]:
     }
     if source == "json":
         built["field"] = split
-    # what the datasets library calls a split is the whole of the files given; a part of a JSON file is its `field`
+    # for the datasets library, `split` covers all given files; `field` selects a part of a JSON file
     built["split"] = "train" if samples is None else f"train[:{samples}]"
     if kind == "text_completion_dataset":
         return built | {"column": settings.text("input_key") or "text", "packed": settings.flag("packed")}
@@ -289,10 +290,10 @@ def _cruijff_node(settings: Settings, kind: str, split: str, samples: Any) -> di
 
 
 def prompt_template(settings: Settings) -> dict[str, list[str]] | None:
-    """Return what the tokenizer puts around the user's message, or None where `prompt` asks for nothing.
+    """Return the tokenizer's texts around the user's message, or None if `prompt` has none.
 
-    torchtune's tokenizers take a mapping from role to the text before and after (data/_prompt_templates.py); a mapping
-    in the config arrives there as a plain dict, since config.instantiate converts it (OmegaConf.to_object).
+    torchtune's tokenizers accept a mapping from role to the texts before and after (data/_prompt_templates.py); they
+    get a mapping of the config as a plain dict, because config.instantiate converts it (OmegaConf.to_object).
     """
     parts = _around_input(settings.text("prompt"))
     if settings.text("dataset_type") in _CRUIJFF or parts is None or not any(parts):
@@ -301,7 +302,7 @@ def prompt_template(settings: Settings) -> dict[str, list[str]] | None:
 
 
 def _around_input(prompt: str) -> tuple[str, str] | None:
-    """Return the text before and after `{input}`, or None where the prompt is not text around exactly one of it."""
+    """Return the text before and after `{input}`, or None if the prompt does not contain exactly one `{input}`."""
     parsed = _parse(prompt)
     names = [name for _, name, *_ in parsed if name is not None]
     if names != ["input"] or "{input}" not in prompt:
@@ -318,7 +319,7 @@ def _parse(prompt: str) -> list[tuple[str, str | None, str | None, str | None]]:
 
 
 def check_rules(settings: Settings, report: SettingsReport) -> ModelEntry | None:
-    """Refuse what is missing, contradicts itself or cannot be honoured; return the model where it is known."""
+    """Refuse settings that are missing, contradictory or cannot be honoured; return the model if it is known."""
     for key in REQUIRED:
         if key not in settings.given:
             _missing(report, key)
@@ -329,7 +330,7 @@ def check_rules(settings: Settings, report: SettingsReport) -> ModelEntry | None
     name, scheduler = settings.text("torchtune_model_name"), settings.text("lr_scheduler")
     entry = find_model(name)
     if name and entry is None:
-        message = f"torchtune_model_name {shown(name)} is not a model known here."
+        message = f"torchtune_model_name {shown(name)} is not a known model."
         message, fix = did_you_mean(name, known_models(), message), f"write one of {', '.join(known_models())}"
         report.refuse("torchtune_model_name", message, fix, code="unknown-model", found=name)
     if scheduler != _SCHEDULER:
@@ -344,9 +345,10 @@ def _check_lora(settings: Settings, entry: ModelEntry | None, report: SettingsRe
     """Refuse LoRA on an output layer that has no weights of its own (lora_llama3_2, lora_qwen2, lora_gemma2)."""
     if entry is not None and entry.tied and settings.flag("apply_lora_to_output") and not settings.is_full:
         message = (
-            f"apply_lora_to_output: torchtune applies no LoRA to the output of {entry.name}, which is its embeddings"
+            f"apply_lora_to_output: torchtune applies no LoRA to the output of {entry.name}, as it shares the"
+            " weights of the embeddings"
         )
-        report.refuse("apply_lora_to_output", message, "write no, or take it out", found=True, allowed=False)
+        report.refuse("apply_lora_to_output", message, "write no, or remove it", found=True, allowed=False)
 
 
 def _missing(report: SettingsReport, key: str, message: str = "", fix: str = "") -> None:
@@ -355,7 +357,7 @@ def _missing(report: SettingsReport, key: str, message: str = "", fix: str = "")
 
 
 def _check_output(settings: Settings, report: SettingsReport) -> None:
-    """Refuse where outputs go but by `output_dir_base` (2025), or by `project_dir` with `experiment_name` (v0.3.4)."""
+    """Require either `output_dir_base` (2025), or `project_dir` with `experiment_name` (v0.3.4)."""
     given = settings.given & {"output_dir_base", "project_dir"}
     if not given:
         _missing(report, "output_dir_base")
@@ -368,35 +370,35 @@ def _check_output(settings: Settings, report: SettingsReport) -> None:
 
 def _check_recipe(settings: Settings, report: SettingsReport) -> None:
     if base := settings.text("base_recipe"):
-        message = "base_recipe: defaults are not taken from a recipe here, so that every value can be seen"
-        fix = "take it out and write the values that you want from it (lora_rank, lr, batch_size, ...) as keys"
+        message = "base_recipe is not supported, so that every value is visible in this file"
+        fix = "remove it, and write the values that you want from it (lora_rank, lr, batch_size, ...) as keys"
         report.refuse("base_recipe", message, fix, found=base)
     name, gpus = settings.recipe, settings.integer("gpus")
     is_sure = not any(error.field == "gpus" for error in report.errors)
     if is_sure and name in _OTHER_RECIPES:
-        message = f"custom_recipe {name} is neither LoRA nor full fine-tuning, which is all that is done here"
-        fix = f"take it out, or write one of {', '.join(RECIPE_NAMES)}"
+        message = f"custom_recipe {name} is neither LoRA nor full fine-tuning; other recipes are not supported"
+        fix = f"remove it, or write one of {', '.join(RECIPE_NAMES)}"
         report.refuse("custom_recipe", message, fix, found=name)
     elif is_sure and ("single_device" if gpus > 1 else "distributed") in name:
         message = f"custom_recipe {name} does not fit gpus: {gpus}"
-        fix = "name a recipe for one device with gpus: 1, a distributed one with more"
+        fix = "name a single-device recipe with gpus: 1, a distributed recipe with more GPUs"
         report.refuse("custom_recipe", message, fix, code="wrong-recipe", found=name)
     if not settings.is_full:
         return
-    for key in OF_LORA:  # there is no adapter, so nothing of one can be honoured
+    for key in OF_LORA:  # there is no adapter, so no setting of one can be honoured
         if key in settings.given:
             message = f"{key} is given, but the recipe {name} trains all weights, without LoRA"
-            report.refuse(key, message, "take it out, or train with LoRA")
-    # LoRA in torchtune 0.6.1 finds by itself what it goes on from. For full fine-tuning checkpointer.checkpoint_files
-    # would have to name the files of the last epoch (get_model_checkpoint_path in training/checkpointing/_utils.py),
-    # which is known only when the job starts anew.
+            report.refuse(key, message, "remove it, or train with LoRA")
+    # LoRA in torchtune 0.6.1 finds the checkpoint by itself. For full fine-tuning, checkpointer.checkpoint_files would
+    # have to name the files of the last epoch (get_model_checkpoint_path in training/checkpointing/_utils.py), which
+    # are known only when the job starts again.
     if settings.flag("resume_from_checkpoint"):
-        message = "resume_from_checkpoint is true, but full fine-tuning does not find the epoch to go on from by itself"
-        report.refuse("resume_from_checkpoint", message, "take it out, or train with LoRA", found=True)
+        message = "resume_from_checkpoint is true, but full fine-tuning does not find the last epoch by itself"
+        report.refuse("resume_from_checkpoint", message, "remove it, or train with LoRA", found=True)
 
 
 def _check_dataset(settings: Settings, entry: ModelEntry | None, report: SettingsReport) -> None:
-    """Refuse what the data set cannot honour. `entry` is None where the model is unknown."""
+    """Refuse settings that the data set cannot honour. `entry` is None if the model is unknown."""
     kind = settings.text("dataset_type")
     if kind not in _TYPES:
         message = did_you_mean(kind, _TYPES, f"dataset_type is {shown(kind)}.")
@@ -409,42 +411,42 @@ def _check_dataset(settings: Settings, entry: ModelEntry | None, report: Setting
         report.refuse(key, f"{key}: {reason}", fix)
     if kind in _CRUIJFF and settings.values["max_seq_len"] != KEYS["max_seq_len"].default:
         message = f"{kind} of cruijff_kit has its own tokenizer and does not cut samples at max_seq_len"
-        fix = "take it out, or write dataset_type: instruct_dataset"
+        fix = "remove it, or write dataset_type: instruct_dataset"
         report.add("unread-setting", message, field="max_seq_len", fix=fix)
     if "prompt" in settings.given:
         _check_prompt(settings.text("prompt"), kind, entry, report)
 
 
 def _not_honoured(settings: Settings, kind: str, entry: ModelEntry | None) -> Iterator[tuple[str, str, str]]:
-    """Yield each key that the data set cannot honour, why, and what to do."""
+    """Yield each key that the data set cannot honour, with the reason and a fix."""
     is_parquet = settings.text("dataset_ext") == ".parquet"
     if kind in _CRUIJFF and is_parquet:
         fix = "convert the data to JSON, or write dataset_type: instruct_dataset"
-        yield "dataset_ext", f"{kind} of cruijff_kit reads JSON only", fix
+        yield "dataset_ext", f"{kind} of cruijff_kit reads only JSON", fix
     if kind in _CRUIJFF and settings.flag("packed"):
-        fix = "take it out, or write dataset_type: instruct_dataset"
+        fix = "remove it, or write dataset_type: instruct_dataset"
         yield "packed", f"{kind} of cruijff_kit does not pack samples", fix
     for key in _UNUSED.get(kind, ()):
         if settings.text(key):
-            yield key, f"torchtune's {kind} has no such argument", "take it out"
+            yield key, f"torchtune's {kind} has no such argument", "remove it"
     if settings.text("system_prompt"):
-        fix = "take it out, or put it into the data"
+        fix = "remove it, or put it into the data"
         if kind not in {"instruct_dataset", "chat_dataset", "chat_completion"}:
             yield "system_prompt", f"{kind} has no system prompt", fix
         elif entry and entry.system == "raises" and kind != "chat_completion":
-            yield "system_prompt", f"{entry.name}'s chat template in torchtune 0.6.1 takes no system prompt", fix
+            yield "system_prompt", f"{entry.name}'s chat template in torchtune 0.6.1 has no system prompt", fix
         elif entry and entry.system == "glued" and kind != "chat_completion":
-            reason = f"torchtune 0.6.1's tokenizer of {entry.name} puts the input right behind it, with nothing between"
-            yield "system_prompt", reason, "take it out, or put it before each input in the data, with a line break"
+            reason = f"torchtune 0.6.1's tokenizer of {entry.name} appends the input to it without a separator"
+            yield "system_prompt", reason, "remove it, or put it before each input in the data, with a line break"
     if settings.integer("run_val_every_n_steps") and is_parquet:
-        fix = "take it out, or give the data as JSON with a part named validation"
-        yield "run_val_every_n_steps", "one Parquet file holds one split, so nothing to validate on", fix
+        fix = "remove it, or give the data as JSON with a split named validation"
+        yield "run_val_every_n_steps", "a Parquet file has one split, so there is no validation split", fix
 
 
 def _check_prompt(prompt: str, kind: str, entry: ModelEntry | None, report: SettingsReport) -> None:
     if "{input}" not in prompt or not _parse(prompt):
-        message = f"prompt is {shown(prompt)}: it must hold {{input}}, and other braces doubled"
-        fix, allowed = "write the place of the input as {input}", "text with {input}"
+        message = f"prompt is {shown(prompt)}: it must contain {{input}}, and any other braces doubled"
+        fix, allowed = "write {input} where the input belongs", "text with {input}"
         report.refuse("prompt", message, fix, code="invalid-value", found=prompt, allowed=allowed)
     elif entry and kind not in _CRUIJFF and (reason := _why_not(kind, entry, _around_input(prompt))):
         fix = "put the text into the data, or write dataset_type: chat_completion (cruijff_kit's own, JSON only)"
@@ -452,13 +454,13 @@ def _check_prompt(prompt: str, kind: str, entry: ModelEntry | None, report: Sett
 
 
 def _why_not(kind: str, entry: ModelEntry, parts: tuple[str, str] | None) -> str:
-    """Return why torchtune 0.6.1 would not train on that prompt exactly, or nothing where it does."""
+    """Return the reason why torchtune 0.6.1 would not train on exactly this prompt, or an empty string."""
     if parts is None:
-        return f"torchtune's {kind} fills in {{input}} once and nothing else"
+        return f"torchtune's {kind} replaces {{input}} once and no other field"
     if parts == ("", ""):
         return ""
     if kind == "text_completion_dataset":
-        return "torchtune's text_completion_dataset puts nothing around the text"
+        return "torchtune's text_completion_dataset adds nothing to the text"
     if entry.prompt == "own":
         return f"a prompt would replace the chat template that {entry.name} needs in torchtune 0.6.1"
     if entry.prompt == "stripped" and (parts[0] or parts[1] not in _SAME_AS_INPUT):

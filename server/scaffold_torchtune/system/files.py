@@ -129,6 +129,15 @@ def others_write(path: str | Path) -> bool:
         return False
 
 
+def make_directories(path: str | Path) -> None:
+    """Make a directory and its parents where they are not there.
+
+    Raises:
+        OSError: the file system said no.
+    """
+    os.makedirs(path, exist_ok=True)  # noqa: PTH103
+
+
 def real_path(path: str | Path) -> Path:
     """Return the path with all links resolved; a loop of links is unchanged, and cannot be opened."""
     try:
@@ -340,6 +349,17 @@ class Tree:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary, dir_fd=staging)
                 raise
+
+    def link(self, path: str, target: str) -> None:
+        """Make a symbolic link, which nothing here follows, with a relative target; nothing may have the name yet."""
+        with self._parent(path, "make the link", synced=True) as (fd, name):
+            os.symlink(target, name, dir_fd=fd)
+
+    def link_target(self, path: str) -> str | None:
+        """Return where a symbolic link leads; None where there is none."""
+        with contextlib.suppress(Refused), self._parent(path, "read") as (fd, name):
+            return os.readlink(name, dir_fd=fd)
+        return None
 
     def move(self, path: str, to: str, *, durable: bool = True) -> None:
         """Move a file or directory of any type to a path that does not exist; it is never copied."""

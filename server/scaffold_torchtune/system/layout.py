@@ -8,6 +8,7 @@ SUMMARY: Final = "experiment_summary.md"
 SUMMARY_YAML: Final = "experiment_summary.yaml"
 LOCAL: Final = "claude.local.md"
 LOG: Final = "scaffold.log"
+PAGE: Final = "scaffold.html"
 
 STATE: Final = ".scaffold"
 PLAN: Final = f"{STATE}/plan.json"
@@ -33,7 +34,7 @@ SETUP_TEMPLATES: Final = {".json": "setup_finetune_json.yaml.j2", ".parquet": "s
 OUTPUTS: Final = (FINETUNE_YAML, FINETUNE_SLURM)
 RUN_FILES: Final = (SETUP_YAML, *OUTPUTS)
 
-RESERVED: Final = frozenset({SUMMARY, SUMMARY_YAML, LOCAL, LOG, STATE})
+RESERVED: Final = frozenset({SUMMARY, SUMMARY_YAML, LOCAL, LOG, PAGE, STATE})
 
 
 def is_plain_template(path: str) -> bool:

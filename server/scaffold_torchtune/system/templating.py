@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import jinja2
 import jinja2.sandbox
 
-from scaffold_torchtune.findings import LineError
+from scaffold_torchtune.findings import LineError, one_line
 from scaffold_torchtune.system import processes
 from scaffold_torchtune.system.files import read_regular
 from scaffold_torchtune.system.layout import TEMPLATES
@@ -128,6 +128,32 @@ def render(name: str, values: Mapping[str, Any], folders: Sequence[Path] = (TEMP
         raise TemplateProblem("it needs more memory than a template may use") from error
     except Exception as error:  # any exception of an expression in it
         raise TemplateProblem(str(error) or type(error).__name__) from error
+
+
+def _visible(value: Any) -> Any:
+    return one_line(value) if type(value) is str else value  # what is HTML already is of a class of its own
+
+
+@functools.cache
+def _pages() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FunctionLoader(functools.partial(_load, (TEMPLATES,))),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        finalize=_visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render_page(name: str, values: Mapping[str, Any]) -> str:
+    """Render one of our templates of HTML: every value is text there, on one line, whatever it holds."""
+    return _pages().get_template(name).render(values)
+
+
+def shipped_text(name: str) -> str:
+    """Return a text that ships beside the templates, as it is."""
+    return read_regular(TEMPLATES / name, MAX_TEMPLATE).decode()
 
 
 def _bounded(pieces: Iterable[str]) -> str:

@@ -1,0 +1,229 @@
+"""Submitting to SLURM: which runs make one array, its script, and the calls of sbatch and scontrol.
+
+The messages are those of Slurm 22.05 (src/sbatch, src/scontrol), tried with a real one.
+"""
+
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from scaffold_torchtune.external_checks import sbatch
+from scaffold_torchtune.external_checks.sbatch import AskedOptions
+from scaffold_torchtune.findings import escape, shown
+from scaffold_torchtune.models import PlannedRun
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.settings import parameters
+from scaffold_torchtune.system import processes, templating
+from scaffold_torchtune.system.files import is_there
+from scaffold_torchtune.validate.run_files import parse_script
+
+_TEMPLATE: Final = "finetune_array.slurm.j2"
+_NOT_IN_ARRAYS: Final = frozenset({"array", "chdir", "hold", "input", "parsable", "test-only", "wait", "wrap"})
+"""Options that mean another thing for an array than for one job: such a script is submitted by itself."""
+
+_PLAIN: Final = re.compile(r"[^\"'\\\x00-\x1f\x7f]*")
+_ID: Final = re.compile(r"([0-9]{1,18})(?:;([A-Za-z0-9._-]{1,100}))?", re.ASCII)
+_MOST_TASKS: Final = re.compile(r"^MaxArraySize\s*=\s*([0-9]{1,9})\s*$", re.MULTILINE | re.ASCII)
+_KEPT: Final = 1_000_000  # bytes of an answer
+_NEEDED: Final = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
+"""Variables that every command of SLURM needs at some sites: where the configuration is (slurm.conf(5)), and a token
+that stands for munge (auth/jwt). All other SLURM_* and SBATCH_* variables change what is asked for (sbatch(1), INPUT
+ENVIRONMENT VARIABLES) or tell of the job that this was called in, and would do so in each run's job, too.
+"""
+
+DEFAULT_ARRAY: Final = 1001
+"""How many tasks an array can have where the site does not say otherwise (slurm.conf(5), MaxArraySize)."""
+
+
+class Script(NamedTuple):
+    """A run's script, as far as it matters to how it is submitted."""
+
+    run: PlannedRun
+    interpreter: str
+    name: str
+    given: AskedOptions
+    asked: AskedOptions
+    options: AskedOptions
+    variables: tuple[tuple[str, str], ...]
+    folders: tuple[str, ...]
+
+    @property
+    def fits_array(self) -> bool:
+        """Whether the run can be a task of an array."""
+        return self.interpreter != "" and all(
+            len(name) > 1 and name not in _NOT_IN_ARRAYS and _PLAIN.fullmatch(value) for name, value in self.effective
+        )
+
+    @property
+    def effective(self) -> AskedOptions:
+        """What sbatch makes of directives and options: an option wins."""
+        return tuple(sorted({**dict(self.asked), **dict(self.options)}.items()))
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What is the same for all runs of an array."""
+        return self.interpreter, self.effective, self.variables
+
+    @property
+    def clusters(self) -> str:
+        """The clusters that it asks for, where it names some."""
+        found = dict(self.effective)
+        return found.get("clusters", found.get("M", ""))
+
+
+def read_script(run: PlannedRun, text: str) -> Script:
+    """Return a run's script."""
+    read = parse_script(text)
+    active = {name: each.value for name, each in sbatch.active(read).items()}
+    first, _, rest = text.partition("\n")[0].removeprefix("#!").strip().partition(" ")
+    words = [first, rest.strip()] if rest.strip() else [first]  # as the kernel splits them (execve(2))
+    variables = parameters.variables({name: run.settings[name].value for name in run.submitted})
+    options = [*sbatch.options(run), *([("export", "ALL")] if variables else [])]
+    return Script(
+        run=run,
+        interpreter=shlex.join(words) if text.startswith("#!") and first else "",
+        name=active.get("job-name", run.directory),
+        given=tuple(active.items()),
+        asked=tuple(sorted((name, value) for name, value in active.items() if name not in sbatch.OWN)),
+        options=tuple(options),
+        variables=tuple(variables.items()),
+        folders=tuple(sbatch.log_folders(text)),
+    )
+
+
+def grouped(scripts: Iterable[Script], most: int, *, arrays: bool) -> list[tuple[Script, ...]]:
+    """Return the scripts as they are submitted together: an array of all that ask for the same, or one by itself.
+
+    `most` is how many tasks an array can have. They are in the order of each one's first.
+    """
+    kinds: dict[object, list[Script]] = {}
+    for number, script in enumerate(scripts):
+        alone = not (arrays and script.fits_array and most > 1)
+        kinds.setdefault(number if alone else script.kind, []).append(script)
+    return [
+        tuple(alike[start : start + max(most, 1)])
+        for alike in kinds.values()
+        for start in range(0, len(alike), max(most, 1))
+    ]
+
+
+def array_script(scripts: Sequence[Script], name: str, folder: str, at_once: int | None) -> str:
+    """Return the script of an array: its name, and the directory that has the links to the runs, by their numbers."""
+    first = scripts[0]
+    bound = f"%{at_once}" if at_once else ""
+    own = [("job-name", name), ("array", f"0-{len(scripts) - 1}{bound}"), ("output", f"{folder}/%a/slurm-%A_%a.out")]
+    names = [script.name for script in scripts]
+    return templating.render(
+        _TEMPLATE,
+        {
+            "directives": [parameters.line(*pair) for pair in (*own, *first.effective)],
+            "runs": [script.run.directory for script in scripts],
+            "names": names if names != [script.run.directory for script in scripts] else [],
+            "folder": folder,
+            "variables": first.variables,
+            "interpreter": first.interpreter,
+        },
+    )
+
+
+class SbatchCall(NamedTuple):
+    """A call of sbatch: options, the script's file, where it is called, variables; the script's text, to test that."""
+
+    options: tuple[str, ...]
+    file: str
+    cwd: Path
+    variables: tuple[tuple[str, str], ...] = ()
+    text: str = ""
+
+
+class Submitted(NamedTuple):
+    """What sbatch answered: the job's id and cluster; or what it said, and whether that means that there is no job."""
+
+    job: str = ""
+    cluster: str = ""
+    said: str = ""
+    is_refused: bool = False
+
+
+def environment(variables: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """Return the user's environment for a job, without what others of SLURM's jobs and calls left in it."""
+    kept = {name: value for name, value in os.environ.items() if name in _NEEDED or not _is_slurms(name)}
+    return kept | dict(variables)
+
+
+def ignored() -> list[str]:
+    """Return the names of the variables that sbatch would take for options, and that it does not get."""
+    return sorted(name for name in os.environ if name.startswith("SBATCH_"))
+
+
+def _is_slurms(name: str) -> bool:
+    return name.startswith(("SLURM_", "SBATCH_", "SLURMD_", "SRUN_", "SALLOC_"))
+
+
+def submit(call: SbatchCall, request: Request) -> Submitted:
+    """Submit a script, held: SLURM does not start it before it is released."""
+    done = _run("sbatch", ["--parsable", "--hold", *call.options, call.file], call, request)
+    if isinstance(done, str):
+        return Submitted(said=done)
+    found = [match for line in done.output.splitlines() if (match := _ID.fullmatch(line.strip()))]
+    if done.status == 0 and len(found) == 1:
+        return Submitted(job=found[0][1], cluster=found[0][2] or "")
+    answer = sbatch.answer(done.status, done.output)
+    said = answer.messages if done.status else f"it answered no job id: {shown(answer.messages)}"
+    return Submitted(said=said, is_refused=done.status > 0 and answer.verdict != "unavailable")
+
+
+def test(call: SbatchCall, request: Request) -> str:
+    """Return what keeps SLURM from taking a script, by `sbatch --test-only`; nothing where it takes it, or will do."""
+    done = _run("sbatch", ["--test-only", *call.options], call, request)
+    if isinstance(done, str):
+        return done
+    answer = sbatch.answer(done.status, done.output)
+    return answer.messages if answer.verdict in {"refused", "unavailable"} else ""
+
+
+def release(job: str, clusters: str, root: Path, request: Request) -> str:
+    """Release a held job; return why it could not be done, or nothing."""
+    where = [f"--clusters={clusters}"] if clusters else []
+    done = _run("scontrol", [*where, "release", job], SbatchCall((), "", root), request)
+    if isinstance(done, str):
+        return done
+    lines = done.output.strip().splitlines()
+    return "" if done.status == 0 else escape(lines[-1] if lines else f"it ended with status {done.status}")
+
+
+def largest_array(clusters: str, root: Path, request: Request) -> int:
+    """Return how many tasks an array can have: MaxArraySize, which is more than any task's number."""
+    where = [f"--clusters={clusters}"] if clusters else []
+    done = _run("scontrol", [*where, "show", "config"], SbatchCall((), "", root), request)
+    found = None if isinstance(done, str) else _MOST_TASKS.search(done.output)
+    return int(found[1]) if found else DEFAULT_ARRAY
+
+
+def missing(request: Request) -> list[str]:
+    """Return the programs of SLURM that are not here; all of them where SLURM is not to be asked."""
+    is_off = sbatch.sbatch_program(request) is None
+    return [name for name in ("sbatch", "squeue", "scontrol") if is_off or shutil.which(name) is None]
+
+
+def _run(program: str, arguments: Sequence[str], call: SbatchCall, request: Request) -> processes.Completed | str:
+    """Run a program of SLURM; return why it gave no answer where that is so.
+
+    It runs in the user's own environment, as a job inherits that; without the mark of our own processes.
+    """
+    env: Mapping[str, str] = environment(call.variables)
+    configuration = env.get("SLURM_CONF")
+    if configuration and not is_there(configuration):  # it would be waited for
+        return f"SLURM_CONF names {shown(configuration)}, which is not there"
+    own = os.path.abspath(shutil.which(program) or program)  # noqa: PTH100 - a link is called by its own name
+    command = ["/usr/bin/env", "-u", processes.VARIABLE, own, *arguments]
+    given = call.text.encode()
+    try:
+        done = processes.run(command, call.cwd, sbatch.DEADLINE, request.stop, given=given, env=env, tail=_KEPT)
+    except OSError as error:
+        return f"{program} could not be started: {error.strerror}"
+    return f"{program} did not answer within {sbatch.DEADLINE:g} s" if done.ended else done

@@ -1,0 +1,520 @@
+"""`submit`: hand runs to SLURM, each of them once, however often and wherever a call is stopped.
+
+A submission is recorded as intended, with a name that no other job has; sbatch makes the job, held; its id is recorded;
+the job is released. Who is stopped in between leaves a job that does not start: the next call finds it by its name,
+records and releases it. Where squeue does not answer nothing is submitted.
+"""
+
+import fnmatch
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Final, Literal, NamedTuple
+
+from pydantic import Field
+
+from scaffold_torchtune.external_checks import job_arrays, queue, sbatch
+from scaffold_torchtune.external_checks.job_arrays import SbatchCall, Script
+from scaffold_torchtune.findings import Finding, Refused, did_you_mean, errors_in, escape, few, finding, refuse, shown
+from scaffold_torchtune.models import Model, Plan, PlannedRun, RunState
+from scaffold_torchtune.pipeline import apply, journal, state, steps
+from scaffold_torchtune.pipeline.locate import experiment_directory
+from scaffold_torchtune.pipeline.run_states import Submission, Submissions, load_jobs, save_jobs, states_of
+from scaffold_torchtune.request import Request, midway
+from scaffold_torchtune.results.step_results import ValidateResult, states_told
+from scaffold_torchtune.system import layout
+from scaffold_torchtune.system.files import Tree, make_directories, sha256
+from scaffold_torchtune.system.layout import FINETUNE_SLURM, RUN_FILES
+
+_LISTED: Final = 4
+_LONGEST_NAME: Final = 60  # of an experiment, in a job's name
+_TOKEN: Final = 4  # bytes
+_END: Final = 1_000_000  # bytes of the log in which an entry is looked for
+
+
+class Wanted(NamedTuple):
+    """What is to be submitted: runs whose directory or name matches `only`, at most `at_once` of them at a time.
+
+    `failed`: those that have failed, too. `dry_run`: nothing is written or submitted.
+    """
+
+    only: str | None = None
+    at_once: int | None = None
+    arrays: bool = True
+    failed: bool = False
+    dry_run: bool = False
+
+
+class Batch(Model):
+    """What one call of sbatch submits: an array of runs, or one run."""
+
+    runs: tuple[str, ...]
+    script: str = Field(description="the script, relative to the experiment")
+    asks: tuple[str, ...] = Field(description="the options of sbatch that all runs share")
+    job: str = Field(default="", description="id of the job or array; empty where it was not submitted")
+
+
+class SubmitResult(Model):
+    """What was submitted, or would be."""
+
+    experiment: str
+    experiment_dir: str
+    outcome: Literal["nothing", "planned", "declined", "submitted", "stopped"]
+    batches: tuple[Batch, ...] = ()
+    at_once: int | None = None
+    states: str = Field(default="", description="how far the runs have come that are not submitted")
+    warnings: tuple[Finding, ...] = ()
+    problems: tuple[Finding, ...] = Field(default=(), description="what kept runs from being submitted or started")
+
+    @property
+    def runs(self) -> int:
+        """How many runs were submitted, or would be."""
+        return sum(len(each.runs) for each in self.batches if each.job or self.outcome in {"planned", "declined"})
+
+
+class _Proposal(NamedTuple):
+    """What would be submitted, the jobs that wait or run, and what tells whether the runs are still the same."""
+
+    plan: Plan
+    groups: tuple[tuple[Script, ...], ...]
+    jobs: tuple[str, ...]
+    result: SubmitResult
+    verdict: ValidateResult | None
+    fingerprint: Mapping[str, object]
+
+
+def submit(request: Request, wanted: Wanted, confirm: Callable[[SubmitResult], bool]) -> SubmitResult:
+    """Submit the runs that are scaffolded, validated and not started.
+
+    Args:
+        request: the experiment.
+        wanted: which of them, and how.
+        confirm: shows what would be submitted, and returns whether it shall be.
+
+    Raises:
+        Refused: nothing was submitted, as runs did not pass validation, SLURM does not answer or take a script, or
+            another call is at work. `Stopped` where something was written before.
+    """
+    with Tree(experiment_directory(request)) as tree:
+        plan = steps.rendered_plan(tree)
+        if missing := job_arrays.missing(request):
+            message = f"there is no {' and no '.join(missing)} to ask here"
+            raise refuse("submit-unavailable", message, actual=missing[0], fix="submit on a login node of the cluster")
+        held = () if wanted.dry_run else _settle(tree, request)
+        found = _propose(tree, request, wanted)
+        found = found._replace(result=found.result.model_copy(update={"problems": held}))
+        if wanted.dry_run:
+            return found.result
+        if not found.groups:
+            apply.clear_leftovers(tree)
+            return found.result
+        if not confirm(found.result):
+            return found.result.model_copy(update={"outcome": "declined"})
+        with apply.writing(tree):
+            request.slurm_said.clear()
+            if _fingerprint(tree, plan, states_of(tree, plan.runs, request)) != found.fingerprint:
+                message = "runs were submitted or changed since it was shown what would be submitted"
+                raise refuse("runs-changed", message, fix="submit again")
+            _refuse_foreign(tree, found.result.batches)
+            with midway():
+                return _Submitting(tree, found, request, wanted).all()
+
+
+# --- what would be submitted ------------------------------------------------------------------------------------------
+
+
+def _propose(tree: Tree, request: Request, wanted: Wanted) -> _Proposal:
+    plan = steps.rendered_plan(tree)
+    _refuse_unknown(queue.queued(tree.root, request).unknown)
+    states = states_of(tree, plan.runs, request)
+    meant = {run.directory: run for run in _meant(plan, wanted.only)}
+    failed = [name for name in meant if wanted.failed and states[name].state == "failed"]
+    unseen = [name for name in failed if states[name].unseen and wanted.only is None]
+    runs = [
+        run
+        for name, run in meant.items()
+        if states[name].state == "scaffolded" or (name in failed and name not in unseen)
+    ]
+    _refuse_expanded(str(tree.root))
+    names = {run.directory for run in runs}
+    result = SubmitResult(
+        experiment=plan.experiment,
+        experiment_dir=str(tree.root),
+        outcome="planned" if runs else "nothing",
+        at_once=wanted.at_once,
+        states=states_told({name: each for name, each in states.items() if name not in names}),
+        warnings=tuple(_unseen(unseen)),
+    )
+    waiting = dict.fromkeys(job.partition("_")[0] for each in states.values() for job in each.jobs)
+    before = _fingerprint(tree, plan, states)
+    if not runs:
+        return _Proposal(plan, (), tuple(waiting), result, None, before)
+    verdict = steps.verdict(tree, plan, request, states)
+    if not verdict.passed:
+        problems = [*verdict.findings, *(each for run in verdict.runs for each in run.findings)]
+        raise Refused("nothing was submitted, as validation did not pass", errors_in(problems))
+    scripts = [job_arrays.read_script(run, _text(tree, run)) for run in runs]
+    clusters = next((script.clusters for script in scripts if script.clusters), "")
+    most = job_arrays.largest_array(clusters, tree.root, request) if wanted.arrays and len(scripts) > 1 else 1
+    groups = job_arrays.grouped(scripts, most, arrays=wanted.arrays)
+    batches = tuple(_batch(group, number) for number, group in enumerate(groups))
+    _refuse_foreign(tree, batches)
+    _test(tree, plan, groups, request)
+    told = {"batches": batches, "warnings": (*result.warnings, *_ignored(scripts))}
+    return _Proposal(plan, tuple(groups), tuple(waiting), result.model_copy(update=told), verdict, before)
+
+
+def _refuse_unknown(unknown: str) -> None:
+    if unknown:
+        message = f"which runs have jobs is not known, so nothing was submitted: {unknown}"
+        raise refuse("queue-unknown", message, fix="repeat it once squeue answers")
+
+
+def _refuse_expanded(root: str) -> None:
+    """Refuse a directory in whose name SLURM would fill something in, so that a job's log has no place (Slurm 22.05).
+
+    It fills in `%j` and the like in the working directory, too, and a backslash there means that nothing is filled in
+    (src/slurmd/common/fname.c, fname_create).
+    """
+    if found := sorted({character for character in root if character in "%\\" or not character.isprintable()}):
+        named = " and ".join(map(shown, found))
+        message = (
+            f"the path of the experiment, {shown(root)}, holds {named}, so that SLURM would find no place for logs"
+        )
+        raise refuse("unsafe-path", message, file=escape(root), fix="rename the directory, then scaffold again")
+
+
+def _meant(plan: Plan, only: str | None) -> list[PlannedRun]:
+    """Return the runs that a pattern of directories or names means, in the plan's order."""
+    if only is None:
+        return list(plan.runs)
+    found = [run for run in plan.runs if any(fnmatch.fnmatchcase(name, only) for name in (run.directory, run.name))]
+    if not found:
+        message = did_you_mean(only, [run.directory for run in plan.runs], f"{shown(only)} matches no run.")
+        raise refuse(
+            "invalid-value", message, field="only", actual=escape(only), fix="name a run, or a pattern: 'rank8*'"
+        )
+    return found
+
+
+def _text(tree: Tree, run: PlannedRun) -> str:
+    return (tree.read(f"{run.directory}/{FINETUNE_SLURM}") or b"").decode(errors="replace")
+
+
+def _fingerprint(tree: Tree, plan: Plan, states: Mapping[str, RunState]) -> Mapping[str, object]:
+    """Return what tells whether runs are the same later: their files, whether they are started, and the plan."""
+    now = state.load_plan(tree)
+    files = {run.directory: state.hashes_of(tree, run.directory, RUN_FILES) for run in plan.runs}
+    started = {name: (each.state, each.jobs) for name, each in states.items() if each.started}
+    jobs = {name: each for name, each in started.items() if each[0] == "failed"}
+    return {"plan": now.id if now else "", "files": files, "started": [*started], "failed": jobs}
+
+
+def _batch(group: Sequence[Script], number: int) -> Batch:
+    first = group[0]
+    own = f"{first.run.directory}/{FINETUNE_SLURM}"
+    return Batch(
+        runs=tuple(script.run.directory for script in group),
+        script=_script_name(number) if _is_array(group) else own,
+        asks=tuple(f"{name}={value}" if value else name for name, value in first.effective),
+    )
+
+
+def _is_array(group: Sequence[Script]) -> bool:
+    return len(group) > 1
+
+
+def _script_name(number: int) -> str:
+    return f"finetune_array{f'_{number + 1}' if number else ''}.slurm"
+
+
+def _test(tree: Tree, plan: Plan, groups: Iterable[Sequence[Script]], request: Request) -> None:
+    """Refuse what SLURM says that it would not take; nothing is submitted where one of several is refused."""
+    problems: list[Finding] = []
+    for group in groups:
+        first = group[0]
+        if _is_array(group):
+            text = job_arrays.array_script(group, _job_name(plan.experiment, "test"), f"{layout.ARRAYS}/test", None)
+            call = SbatchCall((), "", tree.root, text=text)
+        else:
+            call = SbatchCall(
+                _given(first), "", tree.root / first.run.directory, first.variables, _text(tree, first.run)
+            )
+        if reason := job_arrays.test(call, request):
+            problems.append(_not_taken(group, reason))
+    if problems:
+        raise Refused("nothing was submitted, as SLURM would not take it", problems)
+
+
+def _given(script: Script) -> tuple[str, ...]:
+    return tuple(sbatch.words(script.options))
+
+
+def _not_taken(group: Sequence[Script], reason: str) -> Finding:
+    names = few([script.run.directory for script in group], _LISTED)
+    message = f"sbatch does not take {names}: {reason}"
+    limit = re.search(r"Max[A-Za-z]*(Submit|Jobs|Array)", reason)
+    fix = "correct what it names, then submit again"
+    if limit:
+        fix = "submit fewer runs at a time: --only PATTERN; and the rest once jobs have ended"
+    return finding("submit-refused", message, actual=group[0].run.directory, fix=fix)
+
+
+def _unseen(runs: Sequence[str]) -> Iterator[Finding]:
+    """Yield the runs that seem to have failed, while it cannot be seen whether they did."""
+    if runs:
+        message = f"whether {few(runs, _LISTED)} failed cannot be seen from here; not submitted again"
+        fix = "look at what they left; --failed --only RUN submits one of them again"
+        yield finding("outcome-unseen", message, actual=runs[0], fix=fix)
+
+
+def _ignored(scripts: Sequence[Script]) -> Iterator[Finding]:
+    """Yield the variables that sbatch would have taken for options, and which no script gives."""
+    given = {name for script in scripts for name, _ in script.effective}
+    stand_for = sbatch.STANDS_FOR
+    for name in job_arrays.ignored():
+        if stand_for.get(name) not in given:
+            message = f"the variable {escape(name)} is set here, and is not passed to sbatch"
+            option = stand_for.get(name)
+            fix = f"give {option} in claude.local.md, then scaffold again" if option else "nothing, if it is not needed"
+            yield finding("variable-ignored", message, field=option, actual=escape(name), fix=fix)
+
+
+# --- submitting -------------------------------------------------------------------------------------------------------
+
+
+def _job_name(experiment: str, token: str) -> str:
+    return f"{re.sub(r'[^A-Za-z0-9._+-]', '-', experiment)[:_LONGEST_NAME]}-{token}"
+
+
+class _Submitting:
+    """Submits one batch after the other; under the experiment's lock."""
+
+    def __init__(self, tree: Tree, found: _Proposal, request: Request, wanted: Wanted) -> None:
+        self._tree, self._found, self._request, self._wanted = tree, found, request, wanted
+        self._records = load_jobs(tree)
+        self._at = request.now()
+        self._problems = list(found.result.problems)
+        self._before: list[str] = list(found.jobs)  # what the next batch waits for, where only so many may run
+        self._alone: list[str] = []  # single jobs since then
+
+    def all(self) -> SubmitResult:
+        """Submit all of them; the first that is not taken is the last."""
+        if self._found.verdict:
+            times = (self._request.now(), self._request.now())
+            journal.close(self._tree, self._found.plan, self._found.verdict, times)
+        batches = list(self._found.result.batches)
+        for number, group in enumerate(self._found.groups):
+            one = self._intended(group, number)
+            job = self._submitted(one, group)
+            if not job:
+                break
+            batches[number] = batches[number].model_copy(update={"job": job})
+            self._request.report("submit", number + 1, len(batches))
+        _log(self._tree, self._records)
+        is_whole = all(each.job for each in batches)
+        told = {"outcome": "submitted" if is_whole else "stopped", "batches": tuple(batches)}
+        return self._found.result.model_copy(update={**told, "problems": tuple(self._problems)})
+
+    def _save(self, one: Submission) -> Submission:
+        self._records = self._records.replaced(one)
+        save_jobs(self._tree, self._records)
+        return one
+
+    def _intended(self, group: Sequence[Script], number: int) -> Submission:
+        """Record what is to be submitted, and write what it needs: nothing of that is submitted yet."""
+        token = secrets.token_hex(_TOKEN)
+        is_array = _is_array(group)
+        one = Submission(
+            token=token,
+            name=_job_name(self._found.plan.experiment if is_array else group[0].name, token),
+            at=self._at,
+            runs=tuple(script.run.directory for script in group),
+            is_array=is_array,
+            clusters=group[0].clusters,
+            at_once=self._wanted.at_once,
+        )
+        if not is_array:
+            for folder in group[0].folders:
+                _make_folder(self._tree, group[0].run.directory, folder)
+            return self._save(one)
+        text = job_arrays.array_script(group, one.name, one.folder, one.at_once).encode()
+        script = _script_name(number)
+        one = self._save(one.model_copy(update={"script": script, "digest": sha256(text)}))
+        self._tree.make_directory(layout.ARRAYS)
+        self._tree.make_directory(one.folder)
+        for task, run in enumerate(one.runs):
+            self._tree.link(f"{one.folder}/{task}", f"../../../{run}")
+        self._tree.write(script, text)
+        return one
+
+    def _submitted(self, one: Submission, group: Sequence[Script]) -> str:
+        """Submit it, held, record the id, and release it; return the id, or nothing where there is no job."""
+        first = group[0]
+        waits = self._dependency(first, is_array=one.is_array)
+        if one.is_array:
+            call = SbatchCall(waits, one.script, self._tree.root)
+        else:
+            options = (*_given(first), f"--job-name={one.name}", *waits)
+            call = SbatchCall(options, FINETUNE_SLURM, self._tree.root / first.run.directory, first.variables)
+        answer = job_arrays.submit(call, self._request)
+        if answer.is_refused:
+            self._records = _drop(self._tree, self._records, one)
+            self._problems.append(_not_taken(group, answer.said))
+            return ""
+        job = answer.job or self._job_by_name(one)
+        if not job:
+            message = f"whether {few(one.runs, _LISTED)} were submitted is not known: {answer.said}"
+            fix = "submit again: the job is looked for first; it is held, and does not start by itself"
+            self._problems.append(finding("submit-unanswered", message, actual=one.runs[0], fix=fix))
+            return ""
+        held = one.model_copy(update={"job": job, "clusters": answer.cluster or one.clusters, "progress": "held"})
+        self._problems += _released(self._tree, self._save(held), self._save, self._request)
+        self._follows(job, is_array=one.is_array)
+        return job
+
+    def _job_by_name(self, one: Submission) -> str:
+        self._request.slurm_said.clear()
+        found, _ = queue.named(self._tree.root, [one.name], self._request, one.clusters)
+        return _base(job.id for job in found.get(one.name, ()))
+
+    def _dependency(self, script: Script, *, is_array: bool) -> tuple[str, ...]:
+        """Return the option by which at most so many runs of the experiment run at once.
+
+        An array, which bounds itself, waits for all that was submitted before it; a job for the one so many before it.
+        """
+        most, alone = self._wanted.at_once, self._alone
+        if most is None:
+            return ()
+        waits = alone[-most:] if alone and is_array else alone[-most:][:1] if len(alone) >= most else self._before
+        own = dict(script.effective).get("dependency", "")
+        after = f"afterany:{':'.join(waits)}" if waits else ""
+        return (f"--dependency={','.join(filter(None, (own, after)))}",) if after else ()
+
+    def _follows(self, job: str, *, is_array: bool) -> None:
+        if is_array:
+            self._before, self._alone = [job], []
+        else:
+            self._alone.append(job)
+
+
+def _refuse_foreign(tree: Tree, batches: Iterable[Batch]) -> None:
+    """Refuse to write an array's script over a file that is not ours, or that somebody edited."""
+    ours = {one.digest for one in load_jobs(tree).submissions}
+    for script in [each.script for each in batches if "/" not in each.script]:
+        if state.hash_of(tree, script) not in {None, *ours}:
+            message = "it is not as scaffold-torchtune wrote it, and the script of an array would be written there"
+            raise refuse("edited-output", message, file=script, fix=f"move it away: mv {script} my_{script}")
+
+
+def _make_folder(tree: Tree, run: str, folder: str) -> None:
+    """Make a directory for logs, which SLURM does not make."""
+    path = tree.root / run / folder
+    try:
+        make_directories(path)
+    except OSError as error:
+        message = f"cannot make {shown(str(path))}, which the script names for logs: {error.strerror}"
+        raise refuse(
+            "write-failed", message, file=f"{run}/{FINETUNE_SLURM}", fix="make it, then submit again"
+        ) from error
+
+
+def _drop(tree: Tree, records: Submissions, one: Submission) -> Submissions:
+    """Forget a submission that made no job, with what was written for it; return the others."""
+    if one.is_array:
+        with suppress(Refused):  # a script that somebody edited, or put a directory in the place of
+            if one.script and state.hash_of(tree, one.script) == one.digest:
+                tree.remove(one.script)
+        if tree.kind(one.folder):
+            tree.clear(one.folder)
+    records = records.without(one)
+    save_jobs(tree, records)
+    return records
+
+
+def _released(tree: Tree, one: Submission, save: Callable[[Submission], Submission], request: Request) -> list[Finding]:
+    """Release a job that is recorded; return what kept it from that."""
+    reason = job_arrays.release(one.job, one.clusters, tree.root, request)
+    if reason:
+        request.slurm_said.clear()
+        there, unknown = queue.named(tree.root, [one.name], request, one.clusters)
+        waits = any(not (job.has_ended or job.runs) for job in there.get(one.name, ()))
+        if unknown or waits:
+            message = f"job {one.job} was submitted for {few(one.runs, _LISTED)}, and is held: {reason}"
+            where = f"--clusters={one.clusters} " if one.clusters else ""
+            fix = f"scontrol {where}release {one.job}"
+            return [finding("still-held", message, actual=one.job, fix=fix)]
+    save(one.model_copy(update={"progress": "released"}))
+    return []
+
+
+# --- what an earlier call left ----------------------------------------------------------------------------------------
+
+
+def _settle(tree: Tree, request: Request) -> tuple[Finding, ...]:
+    """Complete what an earlier call left: find jobs that it did not record, release those that are held, log them.
+
+    Returns what keeps jobs from starting.
+
+    Raises:
+        Refused: squeue does not answer; or another call is at work.
+    """
+    if not _is_open(load_jobs(tree)):
+        return ()
+    problems: list[Finding] = []
+    with apply.writing(tree), midway():
+        records = load_jobs(tree)
+        for one in records.intended():
+            found, unknown = queue.named(tree.root, [one.name], request, one.clusters)
+            _refuse_unknown(unknown)
+            if job := _base(job.id for job in found.get(one.name, ())) or _started_as(tree, one):
+                records = records.replaced(one.model_copy(update={"job": job, "progress": "held"}))
+                save_jobs(tree, records)
+            else:
+                records = _drop(tree, records, one)
+        for one in records.submissions:
+            if one.progress == "held":
+
+                def save(changed: Submission) -> Submission:
+                    save_jobs(tree, load_jobs(tree).replaced(changed))
+                    return changed
+
+                problems += _released(tree, one, save, request)
+        _log(tree, load_jobs(tree))
+    request.slurm_said.clear()
+    return tuple(problems)
+
+
+def _is_open(records: Submissions) -> bool:
+    return any(one.progress != "released" or not one.logged for one in records.submissions)
+
+
+def _base(ids: Iterable[str]) -> str:
+    """Return the id of the first job of those, without the number of an array's task; nothing where there is none."""
+    return min((job.partition("_")[0] for job in ids), key=int, default="")
+
+
+def _started_as(tree: Tree, one: Submission) -> str:
+    """Return the id of the job by which tasks of an array say that they were started."""
+    links = (tree.link_target(f"{one.folder}/{task}.started") for task in range(len(one.runs)) if one.is_array)
+    return next((target for target in links if target and re.fullmatch(r"[0-9]{1,18}", target)), "")
+
+
+def _log(tree: Tree, records: Submissions) -> None:
+    """Log the submissions that are not logged yet, one entry for each call that made them."""
+    calls: dict[datetime, list[Submission]] = {}
+    for one in records.submissions:
+        if one.job and not one.logged:
+            calls.setdefault(one.at, []).append(one)
+    for at, some in calls.items():
+        told = [journal.SubmittedJob(one.job, one.runs, one.is_array, one.at_once) for one in some]
+        text = journal.format_entries([journal.submit_entry(told)], at)
+        end = max(0, tree.size(layout.LOG) - _END)
+        if text not in (tree.read(layout.LOG, start=end) or b""):  # of a call that was killed here
+            tree.append(layout.LOG, text)
+        for one in some:
+            records = records.replaced(one.model_copy(update={"logged": True}))
+    if calls:
+        save_jobs(tree, records)

@@ -1,0 +1,260 @@
+"""`report` writes the page once it is asked for, scaffolds renew it, and nothing of the user's is written over."""
+
+import csv
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scaffold_torchtune.cli import dispatch
+from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.pipeline.reporting import ReportForm, ReportResult, renew, report
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.results.report_page import is_unedited
+from support.experiments import RUNS, Clock, change, everything, log
+from support.reported import Page
+from support.scaffolding import refusal, scaffold, validated
+
+MINE = b"<!doctype html><title>mine</title>"
+
+
+def made(experiment: Path, form: ReportForm = "page", output: str | None = None, **given: object) -> ReportResult:
+    return report(Request(experiment, **given), form, output)  # type: ignore[arg-type]
+
+
+def shown(experiment: Path) -> str:
+    return Page((experiment / "scaffold.html").read_text()).text
+
+
+def refused(experiment: Path, form: ReportForm = "page", output: str | None = None, **given: object) -> str:
+    """The code of the refusal; nothing was changed."""
+    before = everything(experiment)
+    with pytest.raises(Refused) as caught:
+        made(experiment, form, output, **given)
+    assert everything(experiment) == before
+    (problem,) = caught.value.problems
+    assert problem.fix
+    return problem.code
+
+
+# --- writing
+
+
+def test_the_page_is_written_into_the_experiment_and_nothing_else_is_changed(done: Path) -> None:
+    before = everything(done)
+    result = made(done)
+    assert result.path == str(done / "scaffold.html")
+    after = everything(done)
+    assert after.pop("scaffold.html")[3] == (done / "scaffold.html").read_bytes()
+    assert {name: kept[3] for name, kept in after.items() if name != ".scaffold/lock"} == {
+        name: kept[3] for name, kept in before.items() if name != ".scaffold/lock"
+    }
+    assert all(run in shown(done) for run in RUNS)
+    assert "Validation passed" in shown(done)
+
+
+@pytest.mark.parametrize("form", ["markdown", "csv"])
+def test_the_other_forms_are_printed_and_write_nothing(done: Path, form: ReportForm) -> None:
+    before = everything(done)
+    result = made(done, form)
+    assert result.path == ""
+    assert all(text in result.text for text in {"markdown": ["1e-5", "scaffolded"], "csv": RUNS}[form])
+    assert made(done, "page", "-").text.startswith("<!doctype html>")
+    assert everything(done) == before
+
+
+@pytest.mark.parametrize("form", ["page", "markdown", "csv"])
+def test_any_form_is_written_where_it_is_said(done: Path, tmp_path: Path, form: ReportForm) -> None:
+    result = made(done, form, str(tmp_path / "out.txt"))
+    assert result.path == str(tmp_path / "out.txt")
+    assert "scaffolded" in (tmp_path / "out.txt").read_text()
+    assert not (done / "scaffold.html").exists()
+
+
+def test_a_relative_path_is_below_the_working_directory(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made(done, "csv", "runs.csv")
+    found = list(csv.DictReader(io.StringIO((tmp_path / "runs.csv").read_text())))
+    assert [row["directory"] for row in found] == [*RUNS]
+    monkeypatch.chdir(done)
+    assert made(done, "page", "scaffold.html").path == str(done / "scaffold.html")
+
+
+def test_what_was_never_scaffolded_is_refused(experiment: Path) -> None:
+    assert refused(experiment) == "not-rendered"
+
+
+def test_values_that_do_not_match_are_on_the_page_and_its_making_is_no_failure(done: Path) -> None:
+    change(done / "rank8_lr1e-5/finetune.yaml", "lora_rank: 8", "lora_rank: 64")
+    assert made(done).verdict == "failed"
+    assert "Validation failed" in shown(done)
+    assert dispatch.run(["report", str(done)]) == 0
+
+
+# --- what is in the way
+
+
+@pytest.mark.parametrize("output", [None, "out.html"])
+def test_a_file_of_others_is_replaced_only_where_it_is_said(done: Path, tmp_path: Path, output: str | None) -> None:
+    path = tmp_path / output if output else done / "scaffold.html"
+    path.write_bytes(MINE)
+    given = str(path) if output else None
+    assert refused(done, "page", given) == "edited-output"
+    assert path.read_bytes() == MINE
+    made(done, "page", given, overwrite=True)
+    assert is_unedited(path.read_bytes())
+    made(done, "page", given)  # a page of ours is replaced unasked
+
+
+def test_a_page_that_was_edited_is_not_replaced(done: Path) -> None:
+    made(done)
+    change(done / "scaffold.html", "</footer>", "<p>my remark</p></footer>")
+    assert refused(done) == "edited-output"
+
+
+@pytest.mark.parametrize("form", ["markdown", "csv"])
+def test_a_table_is_replaced_only_where_it_is_said(done: Path, tmp_path: Path, form: ReportForm) -> None:
+    path = tmp_path / "out"
+    path.write_text("mine\n")
+    assert refused(done, form, str(path)) == "edited-output"
+    made(done, form, str(path), overwrite=True)
+    assert "scaffolded" in path.read_text()
+
+
+def _link(path: Path) -> None:
+    path.symlink_to(path.parent / "claude.local.md")
+
+
+def _nowhere(path: Path) -> None:
+    path.symlink_to("/nowhere/at/all")
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("make", [_link, _nowhere, _fifo, Path.mkdir])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_plain_file_is_never_replaced(done: Path, make: Callable[[Path], None], *, overwrite: bool) -> None:
+    make(done / "scaffold.html")
+    assert refused(done, overwrite=overwrite) == "unsafe-path"
+    assert refused(done, "csv", str(done / "scaffold.html"), overwrite=overwrite) in {"unsafe-path", "write-failed"}
+    before = everything(done)
+    assert scaffold(done).ok
+    assert everything(done) == before
+
+
+@pytest.mark.parametrize("output", ["absent/out.html", "out.html/below", "x" * 300])
+def test_a_place_that_cannot_be_written_is_refused(done: Path, tmp_path: Path, output: str) -> None:
+    (tmp_path / "out.html").write_text("mine")
+    assert refused(done, "page", str(tmp_path / output)) == "write-failed"
+    assert (tmp_path / "out.html").read_text() == "mine"
+
+
+# --- renewing
+
+
+def test_a_scaffold_renews_the_page_once_it_is_there(done: Path) -> None:
+    assert scaffold(done).ok
+    assert not (done / "scaffold.html").exists()
+    made(done)
+    change(done / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
+    result = scaffold(done)
+    assert result.ok
+    page = Page((done / "scaffold.html").read_text())
+    assert "epochs 3 experiment_summary.md:46" in page.text
+    assert page.text.count("Scaffold complete") + page.text.count("scaffold complete") == 2
+    assert is_unedited((done / "scaffold.html").read_bytes())
+
+
+def test_where_only_the_time_would_change_nothing_is_written(done: Path) -> None:
+    clock = Clock()
+    made(done, now=clock)
+    before = everything(done)
+    for _ in range(100):
+        clock()
+    assert scaffold(done, now=clock).unchanged
+    assert renew(Request(done, now=clock)) is None
+    assert everything(done) == before
+
+
+def test_a_verdict_and_a_refusal_renew_it_too(done: Path) -> None:
+    made(done)
+    change(done / "rank8_lr1e-5/finetune.yaml", "lora_rank: 8", "lora_rank: 64")
+    assert not validated(done).passed
+    assert "Validation failed" in shown(done)
+    assert "64 in finetune.yaml" in shown(done)
+    change(done / "experiment_summary.md", "| 16 |", "| sixteen |")
+    refusal(steps.render, done)
+    assert "The last scaffold was refused" in shown(done)
+    assert "sixteen" in shown(done)
+
+
+def test_the_state_of_runs_is_that_of_the_moment(done: Path) -> None:
+    made(done)
+    (done / "rank8_lr1e-5/slurm-4711.out").write_text("Traceback\n")
+    assert scaffold(done).ok
+    assert "3 scaffolded" in shown(done)
+
+
+def test_a_file_of_others_is_left_alone_by_scaffolds_without_a_word(done: Path) -> None:
+    (done / "scaffold.html").write_bytes(MINE)
+    change(done / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
+    result = scaffold(done)
+    assert result.ok
+    assert "report-outdated" not in [each.code for each in result.validation.findings]
+    assert (done / "scaffold.html").read_bytes() == MINE
+
+
+def test_an_edited_page_is_left_alone_by_scaffolds_and_they_say_so(done: Path) -> None:
+    made(done)
+    change(done / "scaffold.html", "</footer>", "<p>my remark</p></footer>")
+    edited = (done / "scaffold.html").read_bytes()
+    change(done / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
+    result = scaffold(done)
+    assert result.ok
+    (told,) = [each for each in result.validation.findings if each.code == "report-outdated"]
+    assert told.file == "scaffold.html"
+    assert told.fix
+    assert (done / "scaffold.html").read_bytes() == edited
+
+
+def test_a_page_that_was_removed_does_not_come_back(done: Path) -> None:
+    made(done)
+    (done / "scaffold.html").unlink()
+    change(done / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
+    assert scaffold(done).ok
+    assert not (done / "scaffold.html").exists()
+
+
+def test_no_run_may_take_the_name_of_the_page(experiment: Path) -> None:
+    change(experiment / "experiment_summary.md", "Llama-3.2-1B-Instruct_rank8_lr1e-5", "scaffold.html")
+    assert "unsafe-name" in {each.code for each in refusal(steps.plan, experiment, names="table").problems}
+
+
+# --- the command
+
+
+def test_the_command_prints_where_it_wrote_or_the_text_itself(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dispatch.run(["report", str(done)]) == 0
+    assert str(done / "scaffold.html") in capsys.readouterr().out
+    assert dispatch.run(["report", str(done), "--csv"]) == 0
+    out = capsys.readouterr().out
+    assert [line.partition(",")[0] for line in out.splitlines()] == ["directory", *RUNS]
+    assert dispatch.run(["report", str(done), "--markdown", "--output", "-"]) == 0
+    assert capsys.readouterr().out.startswith("# ")
+    assert dispatch.run(["report", str(done), "--csv", "--output", str(done / "experiment_summary.md")]) == 2
+    assert dispatch.run(["report", str(done / "nowhere")]) == 2
+    with pytest.raises(SystemExit):
+        dispatch.run(["report", str(done), "--csv", "--markdown"])
+
+
+def test_a_report_logs_nothing(done: Path) -> None:
+    before = log(done)
+    made(done)
+    assert log(done) == before
