@@ -66,7 +66,7 @@ _CAUSES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     (r"license", ("licenses",)),
     (r"node configuration|nodes? not available", _NODE),
 )
-"""Return the directives that a message can be about, the likeliest first."""
+"""The directives that a message can be about, the likeliest first."""
 
 _SHOWN: Final = 3
 _COMMANDS: Final = {"account": "sacctmgr show associations user=$USER", "qos": "sacctmgr show qos"}

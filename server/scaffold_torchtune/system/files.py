@@ -130,10 +130,10 @@ def others_write(path: str | Path) -> bool:
 
 
 def make_directories(path: str | Path) -> None:
-    """Make a directory and its parents where they are not there.
+    """Create a directory and its missing parents.
 
     Raises:
-        OSError: the file system said no.
+        OSError: the file system reported an error.
     """
     os.makedirs(path, exist_ok=True)  # noqa: PTH103
 
@@ -351,12 +351,12 @@ class Tree:
                 raise
 
     def link(self, path: str, target: str) -> None:
-        """Make a symbolic link, which nothing here follows, with a relative target; nothing may have the name yet."""
-        with self._parent(path, "make the link", synced=True) as (fd, name):
+        """Create a symbolic link with a relative target at a new path; this module never follows links."""
+        with self._parent(path, "create the link", synced=True) as (fd, name):
             os.symlink(target, name, dir_fd=fd)
 
     def link_target(self, path: str) -> str | None:
-        """Return where a symbolic link leads; None where there is none."""
+        """Return the target of a symbolic link; None if it does not exist."""
         with contextlib.suppress(Refused), self._parent(path, "read") as (fd, name):
             return os.readlink(name, dir_fd=fd)
         return None

@@ -131,7 +131,7 @@ def render(name: str, values: Mapping[str, Any], folders: Sequence[Path] = (TEMP
 
 
 def _visible(value: Any) -> Any:
-    return one_line(value) if type(value) is str else value  # what is HTML already is of a class of its own
+    return one_line(value) if type(value) is str else value  # HTML that is already escaped has its own class
 
 
 @functools.cache
@@ -147,12 +147,12 @@ def _pages() -> jinja2.Environment:
 
 
 def render_page(name: str, values: Mapping[str, Any]) -> str:
-    """Render one of our templates of HTML: every value is text there, on one line, whatever it holds."""
+    """Render a bundled HTML template: every value becomes escaped text on one line."""
     return _pages().get_template(name).render(values)
 
 
 def shipped_text(name: str) -> str:
-    """Return a text that ships beside the templates, as it is."""
+    """Return a text from the directory of the templates, unchanged."""
     return read_regular(TEMPLATES / name, MAX_TEMPLATE).decode()
 
 
