@@ -131,7 +131,7 @@ def array_script(scripts: Sequence[Script], name: str, folder: str, at_once: int
 
 
 class SbatchCall(NamedTuple):
-    """A call of sbatch: options, the script's file, the working directory, variables; the script's text, to test that."""
+    """A call of sbatch: options, the script's file, working directory and variables; the script's text, to test it."""
 
     options: tuple[str, ...]
     file: str
