@@ -211,7 +211,7 @@ class Alike(NamedTuple):
         words = _words(self.first.message, run)
         for other, each in self.members[1:]:
             pairs = zip(words, _words(each.message, other), strict=True)
-            yield other, each, tuple(there.strip("(),;:") for here, there in pairs if here != there)
+            yield other, each, tuple(there for here, there in pairs if here != there)
 
 
 def alike(found: Iterable[tuple[str, Finding]]) -> list[Alike]:
