@@ -47,6 +47,7 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "ignored-remark": Code(_W, "text next to a value is ignored: `128 (2 x rank)`, `1 x 80GB GPU (constraint: gpu80)`", "no action, unless the text should change the runs"),
         "short-time": Code(_W, "a time such as `2:00`, which SLURM reads as two minutes", "write `2:00:00` or `0:02:00`"),
         "begins-anew": Code(_W, "`requeue` is set without `resume_from_checkpoint`, or a run of one epoch should resume, for which torchtune saves no state", "add `- **Resume from checkpoint:** yes` to Configuration; no action for short runs"),
+        "full-grid": Code(_W, "the summary has levels under Variables and no table of runs, so all combinations of the levels are planned. If it mentions controls or excluded combinations, the table is required instead", "no action if intended; otherwise add the table that the finding gives, and edit it"),
         "runs-differ": Code(_W, "the number of fine-tuned runs in the overview differs from the table", "correct whichever is wrong; the table is used"),
         "levels-differ": Code(_W, "the section Variables, or a sentence about the runs, gives values that the runs do not have; the values of the runs are used", "correct whichever is wrong"),
         "overridden": Code(_W, "two places give different values, and one overrides the other: a row overrides Configuration, the output base directory of `claude.local.md` overrides the summary's Checkpoint directory. It is an info if a document overrides a plain template", "remove the value that is not intended"),

@@ -49,6 +49,7 @@ from scaffold_torchtune.setup import render_run, run_bundled
 from scaffold_torchtune.system import layout, templating
 from scaffold_torchtune.system.files import is_directory, is_file, is_taken, publish, real_path
 from scaffold_torchtune.system.layout import TEMPLATES
+from scaffold_torchtune.system.markdown import table_lines
 from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, find_model, known_models, method_of, recipe_for_gpus
 
 _MOST_RUNS: Final = 2_000
@@ -159,6 +160,7 @@ def summary_text(asked: NewExperiment, request: Request) -> str:
     cells += [[f"{model}_base", model, *("-" for _ in columns), "Control"] for model in controls]
     labels = {"model": "Model"} | {column: COLUMNS[column] for column in columns}
     several = {label: asked.values[name] for name, label in labels.items() if len(asked.values[name]) > 1}
+    factors = [(label, ", ".join(map(_number, values))) for label, values in several.items()]
     training = [
         (label, _prose(quoted(str(asked.one(name)))) if name == "system_prompt" else _number(asked.one(name)))
         for name, label in TRAINING.items()
@@ -170,9 +172,8 @@ def summary_text(asked: NewExperiment, request: Request) -> str:
         "name": _prose(str(asked.one("experiment_name"))),
         "created": request.now().date().isoformat(),
         "count": count,
-        "variables": [(label, ", ".join(map(_number, values))) for label, values in several.items()],
-        "columns": ["Run Name", *labels.values(), "Type"],
-        "rows": cells,
+        "variables": table_lines(("Factor", "Levels"), factors) if factors else [],
+        "runs": table_lines(["Run Name", *labels.values(), "Type"], cells),
         # Names and paths are in code spans: none contains a backtick.
         "models": [(m, f"`{posixpath.join(str(base), m)}`") for m in models] if base else [],
         "dataset": f"`{asked.one('dataset')}`",

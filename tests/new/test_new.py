@@ -2,6 +2,9 @@
 
 import itertools
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +69,7 @@ def test_an_option_arrives_in_the_documents_and_in_finetune_yaml(
 ) -> None:
     directory = tmp_path / "one"
     make(directory, {"--rank": "8", "--lr": "1e-5", flag: wish})
-    assert any(written in file.read_text() for file in directory.iterdir())
+    assert any(written in re.sub(r" +\|", " |", file.read_text()) for file in directory.iterdir())
     scaffolded(directory)
     (run,) = run_directories(directory)
     expected = arrived.format(run=run, here=directory) if isinstance(arrived, str) else arrived
@@ -114,7 +117,7 @@ def test_everything_that_may_vary_varies(tmp_path: Path) -> None:
     done = scaffolded(tmp_path / "all")
     assert done.plan.varying == ("model", "lora_rank", "lr", "batch_size", "seed")
     assert [one.name for one in done.plan.excluded] == [f"{model}_base" for model in models]
-    summary = (tmp_path / "all" / "experiment_summary.md").read_text()
+    summary = re.sub(r" +\|", " |", (tmp_path / "all" / "experiment_summary.md").read_text())
     assert "32 fine-tuned + 2 control = 34 total" in summary
     for row in (f"| Model | {MODEL}, gemma-2-2b |", "| Batch Size | 2, 4 |", "| Learning Rate | 1e-5, 5e-5 |"):
         assert row in summary
@@ -150,7 +153,8 @@ def test_the_command_works_in_a_process_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "my sweep" / "data").mkdir(parents=True)
     (tmp_path / "my sweep" / "data" / "words.json").write_text(json.dumps(DATA))
     command = [sys.executable, "-m", "scaffold_torchtune", *line(tmp_path / "my sweep", "--name", "sweep")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=tmp_path)
+    here = tmp_path / "my sweep"
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=here)
     assert (done.returncode, done.stderr) == (0, "")
     summary, local, runs, following = done.stdout.splitlines()
     assert summary.endswith(f" {tmp_path}/my sweep/experiment_summary.md")
@@ -170,3 +174,63 @@ def test_the_structured_result(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (result["created"], result["experiment"], result["runs"]) == (created, "sweep", 4)
     assert main(line(tmp_path / "sweep", "--json")) == 2
     assert json.loads(capsys.readouterr().out)["error"]["problems"]
+
+
+@pytest.mark.parametrize(("place", "written"), [("sweep", "data/words.json"), ("other", "{other}/data/words.json")])
+def test_relative_paths_are_taken_from_the_current_directory(
+    tmp_path: Path, place: str, written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / place
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "words.json").write_text(json.dumps(DATA))
+    monkeypatch.chdir(folder)
+    assert main(line(tmp_path / "sweep", "--output-dir", "../out")) == 0
+    assert f"`{written.format(other=folder)}`" in (tmp_path / "sweep" / "experiment_summary.md").read_text()
+    done = scaffolded(tmp_path / "sweep")
+    (run, *_) = done.plan.runs
+    made = finetune(tmp_path / "sweep", run.directory)
+    assert Path(made["input_dir"]) == folder / "data"
+    assert made["output_dir"].startswith(f"{tmp_path}/out/sweep/")
+
+
+def test_the_columns_of_tables_are_padded(tmp_path: Path) -> None:
+    make(tmp_path / "sweep", control=True)
+    lines = (tmp_path / "sweep" / "experiment_summary.md").read_text().splitlines()
+    tables = [[len(row) for row in lines if row.startswith("|") and f(row)] for f in (len, lambda row: "Fine" in row)]
+    assert len(set(tables[1])) == 1
+    assert len(set(tables[0])) == 2  # of the two tables
+
+
+def dialogue(arguments: list[str], answers: list[str], folder: Path) -> tuple[int, str]:
+    """Run the command on a terminal, give an answer to each prompt, and return the status and the screen."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "scaffold_torchtune", *arguments]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder) as process:
+        os.close(theirs)
+        text = ""
+        try:
+            while True:
+                text += os.read(ours, 4096).decode()
+                if answers and text.endswith("): "):
+                    os.write(ours, f"{answers.pop(0)}\n".encode())
+        except OSError:  # the terminal has no other end any more
+            pass
+        finally:
+            os.close(ours)
+        return process.wait(PATIENCE), text
+
+
+def test_a_terminal_prompts_for_what_is_required_until_it_is_valid(tmp_path: Path) -> None:
+    given = ["new", "sweep", "--model", MODEL, "--rank", "8", "--lr", "1e-5", "--conda-env", "tune", "--data", "d.json"]
+    status, text = dialogue(given, ["many", "2", "/models", "4"], tmp_path)  # the batch size is asked for again
+    assert status == 0, text
+    summary = (tmp_path / "sweep" / "experiment_summary.md").read_text()
+    assert "- **Epochs:** 2" in summary
+    assert re.search(r"Batch Size.*\n.*\n.*\| 4 +\| Fine", summary)
+    assert f"`{tmp_path}/d.json`" in summary
+
+
+def test_without_a_terminal_nothing_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", str(tmp_path / "sweep"), "--model", MODEL, "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)["error"]["problems"]
+    assert {problem["code"] for problem in found} == {"missing-field"}

@@ -26,11 +26,11 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.cli import printing, provenance, screens, status_screen, submission
+from scaffold_torchtune.cli import new_command, printing, provenance, screens, status_screen, submission
 from scaffold_torchtune.cli.parser import completion_of, help_of, read
-from scaffold_torchtune.findings import Refused, counted, errors_in, escape, finding, one_line, refuse
+from scaffold_torchtune.findings import Refused, errors_in, escape, finding, one_line, refuse
 from scaffold_torchtune.models import Model, Readiness
-from scaffold_torchtune.new import OPTIONS, NewResult, create
+from scaffold_torchtune.new import NewResult
 from scaffold_torchtune.pipeline import diagnosis, locate, steps
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.explain import ExplainResult, explain
@@ -267,9 +267,7 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
         "status": lambda request: _status(request, options),
         "submit": lambda request: submission.submit_asking(request, options),
         "report": lambda request: report(request, options.form, options.output),
-        "new": lambda request: create(
-            request, {name: getattr(options, name) for name in OPTIONS}, control=options.control
-        ),
+        "new": lambda request: new_command.create_asking(request, options),
     }
     step: Callable[[Request], BaseModel] | None = others.get(options.command)
     return step or getattr(steps, "plan" if options.dry_run else options.command)
@@ -300,7 +298,7 @@ def _do(options: argparse.Namespace) -> tuple[Request | None, _Done]:
     request: Request | None = None
     errors = printing.console(stderr=True)
     try:
-        is_silent = options.json or options.quiet or options.command == "submit"
+        is_silent = options.json or options.quiet or options.command in {"new", "submit"}
         with printing.ProgressBar(errors, quiet=is_silent) as progress:
             _find_experiment(options)
             request = _request(options, progress)
@@ -385,7 +383,7 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
     if options.json:
         _print_json(reply.of_result(result, _call(options)))
     elif isinstance(result, NewResult):
-        _show_new(result, options)
+        new_command.show(result, options)
     elif isinstance(result, HistoryResult | ExplainResult):
         provenance.show(printing.console(), result)
     elif isinstance(result, StatusResult):
@@ -417,20 +415,6 @@ def _view(options: argparse.Namespace) -> screens.View:
         words=tuple(options.words),
         documents=documents,
     )
-
-
-def _show_new(of: NewResult, options: argparse.Namespace) -> None:
-    """Print what was written, what is remarkable, and the next command."""
-    for path in of.created:
-        sys.stdout.write(one_line(f"wrote {path}") + "\n")
-    if of.local not in of.created:
-        sys.stdout.write(one_line(f"uses {of.local}") + "\n")
-    sys.stdout.write(f"{of.experiment}: {counted(of.runs, 'run')}\n")
-    sys.stdout.flush()
-    printing.findings(printing.console(), of.warnings)
-    given = ["--local", str(options.local)] if options.local else []
-    line = shlex.join(["scaffold-torchtune", "scaffold", str(options.experiment), *given])
-    sys.stdout.write(one_line(f"next: {line}") + "\n")
 
 
 def _show_skill(of: SkillResult) -> None:

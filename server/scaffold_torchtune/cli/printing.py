@@ -190,7 +190,10 @@ def _block(out: Console, group: Alike, *, whole: bool) -> None:
     if len(group.members) > 1:
         say(out, f"    {_others(group, whole=whole)}", hang=6)
     if one.fix:
-        fix(out, f"    fix: {one.fix}", style="dim", hang=6)
+        first, *pasted = one.fix.split("\n")
+        fix(out, f"    fix: {first}", style="dim", hang=6)
+        for line in pasted:
+            out.print(Text(one_line(line)), soft_wrap=True)
 
 
 def _others(group: Alike, *, whole: bool) -> str:

@@ -421,5 +421,5 @@ def _required_by_runs(
     lacking = unread or any("dataset" not in run.parameters for run in tuned)
     if lacking and dataset is None and "dataset" not in given:
         reading.missing("dataset", "Resources > Dataset")
-    if unread and "type" not in given:
+    if unread and given.isdisjoint({"type", "fine-tuned runs"}):
         reading.missing("fine-tuned runs", "All Runs", "| RUN_NAME | MODEL | ... | Fine-tuned |")

@@ -238,7 +238,7 @@ def read_markdown_summary(text: str, file: str) -> SummaryDraft:
         _prompt(section, draft)
     headings.note_unread_lines(text, root, draft)
     draft.prose += headings.prose(root)
-    if not draft.columns:
+    if not draft.columns and not runs_table.plan_grid(root, draft):
         _note_foreign(text, root, draft)
     return draft
 

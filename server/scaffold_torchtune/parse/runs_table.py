@@ -1,9 +1,12 @@
 """The table of runs: its typed columns and rows, compared with the levels in the section Variables."""
 
+import itertools
+import math
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, counted, escape, few, finding, shown
@@ -17,8 +20,8 @@ from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, by_plural, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, other_training
-from scaffold_torchtune.system.markdown import Row, Section, Table
-from scaffold_torchtune.torchtune_facts import LORA, method_in_words, method_of
+from scaffold_torchtune.system.markdown import Row, Section, Table, table_lines
+from scaffold_torchtune.torchtune_facts import LORA, find_model, method_in_words, method_of
 
 _NAME_COLUMNS = frozenset({"run name", "run", "name", "run id", "run number"})
 _OVERVIEWS = frozenset({"overview", "summary", "experiment overview", "experimental design", "design"})
@@ -227,6 +230,119 @@ def _of_table(table: Table, title: str, draft: SummaryDraft) -> Iterator[tuple[s
         elif column and (several := by_plural(label)):
             text = SourceText.of_cell(row.cells[column], row.line, title)
             draft.unread_lines.append(UnreadLine(several.name, text, label, plural=True))
+
+
+# words that may leave some combinations out of a grid, or add runs to it
+_NOT_ALL = re.compile(
+    r"\b(?:controls?|baselines?|exclud\w+|exclusions?|except\w*|omit\w*|skip\w*|fraction(?:al)? factorial|unless"
+    r"|one[- ](?:factor|variable)[- ]at[- ]a[- ]time|(?:not|random|subset|some|latin)[- ](?:all|search|combinations)"
+    r"|paired|pairwise|without)\b",
+    re.IGNORECASE,
+)
+_MOST_IN_GRID = 2_000
+_IN_FIX = 48
+
+
+def plan_grid(root: Section, draft: SummaryDraft) -> bool:
+    """Plan all combinations of the levels of Variables if the summary has no table of runs, and report the table.
+
+    If the summary may leave out or add runs, the table is required. Return whether the levels were understood.
+    """
+    if not draft.levels or any(section.tables for section in headings.topmost(root, headings.is_runs)):
+        return False
+    factors = None if any(each.field == "runs" for each in draft.findings) else _factors(root, draft)
+    if factors is None:
+        return False
+    first = min(text.line for label, texts in factors for text in texts if label != _MODEL or len(texts) > 1)
+    combinations = [*itertools.product(*(texts for _, texts in factors))] if _size(factors) <= _MOST_IN_GRID else []
+    labels = ("Run Name", *(label for label, _ in factors), "Type")
+    rows = []
+    for texts in combinations:
+        name = SourceText("_".join(map(_named, texts)), first, "Run Name")
+        rows.append([name, *texts, SourceText("Fine-tuned", first, "Type")])
+    doubt = _doubt(draft, _size(factors))
+    table = "\n".join(table_lines(labels, [[cell.text for cell in row] for row in rows[:_IN_FIX]]))
+    where = f"the combinations of the levels in {factors[-1][1][0].note}"
+    if doubt:
+        at, message = draft.sections.get(headings.RUNS) or first, f"the table of runs is missing from {draft.file}"
+        message += f". It could be {where} ({_size(factors)} runs), but {doubt}. Which runs are planned?"
+        fix = f"add a table below '## {headings.RUNS}' with the runs that are planned:\n{table}"
+        draft.add("missing-field", message, field="fine-tuned runs", line=at, fix=fix)
+        return True
+    draft.columns += [SourceText(label, first, headings.RUNS) for label in labels]
+    draft.rows += [RowDraft(dict(enumerate(row)), first, name=row[0].text) for row in rows]
+    message = f"there is no table of runs: all {counted(len(rows), 'combination')} of the levels are planned"
+    fix = "no action if intended; otherwise list the runs"
+    if len(rows) <= _IN_FIX:
+        fix += f" in this table, below '## {headings.RUNS}':\n{table}"
+    draft.add("full-grid", message, field="runs", line=first, fix=fix)
+    return True
+
+
+_MODEL: Final = "Model"
+_Factor = tuple[str, list[SourceText]]
+
+
+def _factors(root: Section, draft: SummaryDraft) -> list[_Factor] | None:
+    """Return the label and levels of each factor, with the model; None if a part of Variables is not understood."""
+    parts = [part for section in headings.topmost(root, headings.is_factors) for part in section.walk()]
+    titles = {part.title for part in parts}
+    rows = [row.cells[0].plain for part in parts for table in part.tables for row in table.rows if row.cells]
+    rows += [pair.label if (pair := b.text.labelled()) else "" for part in parts for b in part.all_bullets()]
+    plural = [(line.name, line.text) for line in draft.unread_lines if line.plural and line.text.note in titles]
+    found: dict[str, list[SourceText]] = {}
+    for name, field in (*draft.levels, *plural):
+        texts = _level_texts(PARAMETERS[name], field)
+        if not texts or name in found or (len(texts) == 1 and (name, field) in plural):
+            return None
+        found[name] = texts
+    if len(rows) != len(found) or any(by_label(label) is None and by_plural(label) is None for label in rows):
+        return None
+    if "model" not in found:
+        known = {name: text.line for name, text in draft.models if find_model(name) is not None}
+        if len(known) != 1:
+            return None
+        found["model"] = [SourceText(name, line, _MODEL) for name, line in known.items()]
+    order = sorted(found, key=lambda name: name != "model")
+    return [(_label(PARAMETERS[name]), found[name]) for name in order]
+
+
+def _level_texts(parameter: Parameter, field: SourceText) -> list[SourceText]:
+    """Return the levels of a factor; none if they are not a plain list of numbers or of known models."""
+    whole = " ".join((field.full or field.text).strip("[]{}() ").split())
+    texts = [text.strip("`'\"") for text in _BETWEEN.split(whole) if text]
+    if parameter.name == "model":
+        is_understood = all(find_model(text) is not None for text in texts)
+    else:
+        is_understood = parameter.column and len(_numbers(parameter, field)) == len(texts)
+    return [SourceText(text, field.line, _label(parameter)) for text in texts] if is_understood else []
+
+
+def _label(parameter: Parameter) -> str:
+    return (
+        (parameter.option.label if parameter.option else "") or parameter.name if parameter.name != "model" else _MODEL
+    )
+
+
+def _named(text: SourceText) -> str:
+    """Return the part of a Run Name that a level gives: `rank8`."""
+    parameter = by_label(text.note)
+    assert parameter is not None  # noqa: S101 - it is a label of a parameter
+    return text.text if parameter.name == "model" else f"{parameter.abbreviation or parameter.name}{text.text}"
+
+
+def _size(factors: Sequence[_Factor]) -> int:
+    return math.prod(len(texts) for _, texts in factors)
+
+
+def _doubt(draft: SummaryDraft, count: int) -> str:
+    """Return why the runs may be others than all combinations; empty if they are not."""
+    if word := _NOT_ALL.search(draft.text):
+        line = draft.text.count("\n", 0, word.start()) + 1
+        return f"line {line} mentions {shown(word[0])}"
+    if draft.stated_runs is not None and draft.stated_runs[0] != count:
+        return f"line {draft.stated_runs[1]} gives {draft.stated_runs[0]} runs"
+    return f"at most {_MOST_IN_GRID} runs are planned without a table" if count > _MOST_IN_GRID else ""
 
 
 def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[str, Setting]) -> list[Finding]:

@@ -295,7 +295,7 @@ _STARTED: Final = (
     " and that an older submit line is not to be used for runs that would change"
 )
 _ASK_FIRST: Final = (
-    "odd-value", "unusual-value", "blank-cell", "levels-differ", "runs-differ", "name-mismatch",
+    "full-grid", "odd-value", "unusual-value", "blank-cell", "levels-differ", "runs-differ", "name-mismatch",
     "default-used",
 )  # fmt: skip
 """The codes of warnings of a plan that may be another than the user means."""

@@ -183,7 +183,7 @@ _ALL: Final = (
     Parameter(
         "dataset", "pattern_free_path", ("data set", "dataset path", "data", "training data"), abbreviation="data",
         key=False,
-        option=NewOption("--data", "PATH", "data set, .json or .parquet; a relative path is resolved against DIR"),
+        option=NewOption("--data", "PATH", "data set, .json or .parquet"),
         question="Which file contains the data set? (path of a .json or .parquet file)",
     ),
     Parameter("dataset_type", "name", ("data set type",), default="instruct_dataset", warn_unread=True),

@@ -6,7 +6,7 @@ spans and escapes are resolved as Markdown defines them.
 
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -406,3 +406,13 @@ def _as_written(row: Row, lines: list[str]) -> Row:
         cells = cells[:-1]
     missing = tuple(Text(cell.strip(), row.line) for cell in cells[len(row.cells) :])
     return Row(row.cells[: len(cells)] + missing, row.line)
+
+
+def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table with padded columns. Cells are Markdown."""
+    lines = [header, *rows]
+    widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(header))]
+    cells = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    rule = f"|{'|'.join('-' * (width + 2) for width in widths)}|"
+    texts = [f"| {' | '.join(line)} |" for line in cells]
+    return [texts[0], rule, *texts[1:]]
