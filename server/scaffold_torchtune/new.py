@@ -142,7 +142,7 @@ def _prose(text: str) -> str:
     return _MARKUP.sub(r"\\\g<0>", text).replace("\n", "&#10;").replace("\t", "&#9;")
 
 
-def _number(value: Scalar) -> str:
+def number_text(value: Scalar) -> str:
     """Return a number in its shortest form, a boolean as yes or no, and other values unchanged."""
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -156,13 +156,13 @@ def summary_text(asked: NewExperiment, request: Request) -> str:
     count = f"{len(rows)} fine-tuned"
     if controls:
         count += f" + {len(controls)} control = {len(rows) + len(controls)} total"
-    cells = [[_prose(n), str(row["model"]), *(_number(row[c]) for c in columns), "Fine-tuned"] for n, row in rows]
+    cells = [[_prose(n), str(row["model"]), *(number_text(row[c]) for c in columns), "Fine-tuned"] for n, row in rows]
     cells += [[f"{model}_base", model, *("-" for _ in columns), "Control"] for model in controls]
     labels = {"model": "Model"} | {column: COLUMNS[column] for column in columns}
     several = {label: asked.values[name] for name, label in labels.items() if len(asked.values[name]) > 1}
-    factors = [(label, ", ".join(map(_number, values))) for label, values in several.items()]
+    factors = [(label, ", ".join(map(number_text, values))) for label, values in several.items()]
     training = [
-        (label, _prose(quoted(str(asked.one(name)))) if name == "system_prompt" else _number(asked.one(name)))
+        (label, _prose(quoted(str(asked.one(name)))) if name == "system_prompt" else number_text(asked.one(name)))
         for name, label in TRAINING.items()
         if name in asked.values and name not in columns
     ]

@@ -28,6 +28,7 @@ from rich.console import Console
 from scaffold_torchtune import __version__
 from scaffold_torchtune.cli import new_command, printing, provenance, screens, status_screen, submission
 from scaffold_torchtune.cli.parser import completion_of, help_of, read
+from scaffold_torchtune.extend import ADDED, AddResult, add_runs
 from scaffold_torchtune.findings import Refused, errors_in, escape, finding, one_line, refuse
 from scaffold_torchtune.models import Model, Readiness
 from scaffold_torchtune.new import NewResult
@@ -267,6 +268,7 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
         "status": lambda request: _status(request, options),
         "submit": lambda request: submission.submit_asking(request, options),
         "report": lambda request: report(request, options.form, options.output),
+        "add": lambda request: add_runs(request, {name: getattr(options, name) for name in ADDED}),
         "new": lambda request: new_command.create_asking(request, options),
     }
     step: Callable[[Request], BaseModel] | None = others.get(options.command)
@@ -350,7 +352,7 @@ _TEXTS: Final[Mapping[str, Callable[[argparse.Namespace], None]]] = {
 }
 """The commands that only print a text."""
 
-_OF_ITS_OWN: Final = frozenset({"new", "add", "demo", "skill"})  # they do not need an experiment, or name it themselves
+_OF_ITS_OWN: Final = frozenset({"new", "demo", "skill"})  # they do not need an experiment, or name it themselves
 _WITHOUT_DOCUMENTS: Final = frozenset({"status", "history"})
 
 
@@ -384,6 +386,8 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
         _print_json(reply.of_result(result, _call(options)))
     elif isinstance(result, NewResult):
         new_command.show(result, options)
+    elif isinstance(result, AddResult):
+        new_command.show_added(result, options)
     elif isinstance(result, HistoryResult | ExplainResult):
         provenance.show(printing.console(), result)
     elif isinstance(result, StatusResult):

@@ -1,4 +1,4 @@
-"""`new` on the command line: prompts for what is missing, paths from the current directory, and what it prints."""
+"""`new` and `add` on the command line: prompts for missing values, relative paths, and the printed result."""
 
 import argparse
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from scaffold_torchtune.cli import printing
+from scaffold_torchtune.extend import AddResult
 from scaffold_torchtune.findings import Refused, counted, one_line
 from scaffold_torchtune.new import OPTIONS, NewResult, create
 from scaffold_torchtune.parse import values
@@ -85,3 +86,17 @@ def show(of: NewResult, options: argparse.Namespace) -> None:
     given = ["--local", str(options.local)] if options.local else []
     line = shlex.join(["scaffold-torchtune", "scaffold", str(options.experiment), *given])
     sys.stdout.write(one_line(f"next: {line}") + "\n")
+
+
+def show_added(of: AddResult, options: argparse.Namespace) -> None:
+    """Print the rows that were added, findings about the rest of the summary, and the next command."""
+    if not options.quiet:
+        for row in of.added:
+            sys.stdout.write(one_line(row) + "\n")
+    sys.stdout.flush()
+    printing.findings(printing.console(), () if options.quiet else of.warnings)
+    sys.stdout.write(one_line(f"added {counted(len(of.added), 'run')} to {of.summary}: {of.runs} runs") + "\n")
+    if not options.quiet:
+        given = ["--local", str(options.local)] if options.local else []
+        line = shlex.join(["scaffold-torchtune", "plan", str(options.experiment), *given])
+        sys.stdout.write(one_line(f"next: {line}") + "\n")

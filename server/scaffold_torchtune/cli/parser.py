@@ -159,6 +159,7 @@ def parser() -> argparse.ArgumentParser:
         _add_experiment(step)
         _add(step, takes)
     _add_new(_described(commands, "new", _NEW))
+    _add_add(_described(commands, "add", _ADD))
     history = _described(commands, "history", _HISTORY)
     _add_experiment(history)
     history.add_argument("run", nargs="?", metavar="RUN", help="directory or Run Name of a run; default: all runs")
@@ -263,6 +264,7 @@ _HELP = "show the help of a command"
 _TOPIC = "default: all commands"
 _SERVE = "run the MCP server over stdio"
 _NEW = "write the documents of a new experiment from options, ready to scaffold"
+_ADD = "append runs with new levels to the table of an experiment whose runs are a full grid"
 _DOCTOR = "check whether this machine is ready: environment, setup script, torchtune, SLURM; writes nothing"
 _SCHEMA = "print the JSON Schema of experiment_summary.yaml, for editors"
 _SKILL = "install SKILL.md and its guides where agents look for skills; replaces only files that it wrote itself"
@@ -320,6 +322,16 @@ def _add_report(command: argparse.ArgumentParser) -> None:
     forms.add_argument("--csv", dest="form", action="store_const", const="csv", help=_CSV)
     command.set_defaults(form="page")
     _add(command, ("local", "root", "overwrite", "output", *_SCRIPT, *_CHECKS))
+
+
+def _add_add(command: argparse.ArgumentParser) -> None:
+    from scaffold_torchtune.extend import ADDED
+
+    _add_experiment(command)
+    for name, option in ADDED.items():
+        text = f"new level of {option.label or 'Model'}; may be repeated"
+        command.add_argument(option.flag, dest=name, action="append", default=[], metavar=option.metavar, help=text)
+    _add(command, ("local", "json", "root", "quiet"))
 
 
 def _add_new(command: argparse.ArgumentParser) -> None:

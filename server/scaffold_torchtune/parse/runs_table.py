@@ -248,7 +248,7 @@ def plan_grid(root: Section, draft: SummaryDraft) -> bool:
 
     If the summary may leave out or add runs, the table is required. Return whether the levels were understood.
     """
-    if not draft.levels or any(section.tables for section in headings.topmost(root, headings.is_runs)):
+    if any(section.tables for section in headings.topmost(root, headings.is_runs)):
         return False
     factors = None if any(each.field == "runs" for each in draft.findings) else _factors(root, draft)
     if factors is None:
@@ -296,7 +296,11 @@ def _factors(root: Section, draft: SummaryDraft) -> list[_Factor] | None:
         if not texts or name in found or (len(texts) == 1 and (name, field) in plural):
             return None
         found[name] = texts
-    if len(rows) != len(found) or any(by_label(label) is None and by_plural(label) is None for label in rows):
+    if (
+        not found
+        or len(rows) != len(found)
+        or any(by_label(label) is None and by_plural(label) is None for label in rows)
+    ):
         return None
     if "model" not in found:
         known = {name: text.line for name, text in draft.models if find_model(name) is not None}
