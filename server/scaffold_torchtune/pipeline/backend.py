@@ -15,7 +15,7 @@ from typing import Final
 from scaffold_torchtune.findings import Refused, escape, few, refuse, shown
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.pipeline.external_setup import environment_of
-from scaffold_torchtune.pipeline.prepare import named_script
+from scaffold_torchtune.pipeline.locate import named_script
 from scaffold_torchtune.pipeline.state import identity
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.setup import Outcome, run_script

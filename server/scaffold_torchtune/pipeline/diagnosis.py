@@ -28,10 +28,11 @@ from scaffold_torchtune.pipeline.locate import (
     expanded,
     experiment_directory,
     local_document,
+    named_script,
     read_document,
     summary_path,
 )
-from scaffold_torchtune.pipeline.prepare import default_script, named_script, parse
+from scaffold_torchtune.pipeline.prepare import default_script, parse
 from scaffold_torchtune.preflight.disk import free_bytes
 from scaffold_torchtune.request import Interrupted, Request, Stopped
 from scaffold_torchtune.system import layout, locking, processes

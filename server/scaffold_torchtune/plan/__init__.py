@@ -4,12 +4,25 @@ import hashlib
 import itertools
 import json
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.findings import Refused, Scalar, counted
-from scaffold_torchtune.models import Excluded, Experiment, Options, Plan, PlannedRun, Run, Setting, Source, SourceKind
+from scaffold_torchtune.findings import Finding, Refused, Scalar, counted
+from scaffold_torchtune.models import (
+    Excluded,
+    Experiment,
+    Options,
+    Plan,
+    PlannedRun,
+    Run,
+    RunChange,
+    Setting,
+    Source,
+    SourceKind,
+    shared_fields,
+)
 from scaffold_torchtune.plan import checks, naming
 from scaffold_torchtune.plan.checks import consistency_problems
 from scaffold_torchtune.plan.run_settings import (
@@ -26,8 +39,12 @@ from scaffold_torchtune.plan.run_settings import (
     unwritten_by_script,
     warmed,
 )
+from scaffold_torchtune.results.step_results import SETTINGS_OF, PlanResult, RunPlan, changes_of
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.system.layout import SETUP_TEMPLATES
 
+_LISTED_LEVELS: Final = 12
+_LONGEST_LEVEL: Final = 40
 _EXCLUDED: Final = {
     "control": "a control: the base model is not fine-tuned",
     "eval-only": "evaluation only: nothing is fine-tuned",
@@ -208,3 +225,69 @@ def _follow(found: Difference) -> bool:
 def _row(run: PlannedRun | None) -> Setting | None:
     """Return the name of a run, with the line of its row as source."""
     return Setting(value=run.name, source=Source(kind=SourceKind.ROW, line=run.line)) if run else None
+
+
+def plan_result(
+    plan: Plan, changes: Sequence[RunChange] = (), before: Sequence[Finding] = (), replaced: Collection[str] = ()
+) -> PlanResult:
+    """Return the plan as plan_runs does: what differs by run, and what all runs share.
+
+    Args:
+        plan: the plan.
+        changes: what becomes of each run.
+        before: the warnings of the plan before.
+        replaced: the started runs that are to be replaced.
+    """
+    compared = changes_of(changes, replaced=replaced)
+    kinds_of = {} if compared.is_first else {each.directory: each.kind for each in changes}
+    first = plan.runs[0].settings
+    common = {name: each for name, each in first.items() if all(_has(run, name, each.value) for run in plan.runs)}
+    every = [(name, setting) for run in plan.runs for name, setting in run.settings.items()]
+    own = {
+        "setup": plan.options.setup_script,
+        "defaults": {name: setting.value for name, setting in every if setting.source.kind is SourceKind.DEFAULT},
+        "runs": tuple(_run_plan(run, common, kinds_of.get(run.directory, "")) for run in plan.runs),
+        "levels": {name: _levels([run.parameters.get(name) for run in plan.runs]) for name in plan.varying},
+        "common": common,
+        "changes": compared,
+        "told": _told_before(plan.warnings, before),
+    }
+    return PlanResult(**shared_fields(plan, PlanResult) | own)
+
+
+def _told_before(now: Iterable[Finding], before: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return findings of which there were as many before, by code and field: their texts may count other runs."""
+
+    def by_kind(found: Iterable[Finding]) -> Counter[tuple[str, str | None]]:
+        return Counter((each.code, each.field) for each in found)
+
+    now, known = tuple(now), by_kind(before)
+    same = {kind for kind, count in by_kind(now).items() if count <= known[kind]}
+    return tuple(each for each in now if (each.code, each.field) in same)
+
+
+def _levels(values: Sequence[Scalar]) -> str:
+    """Return the levels of a parameter, each with its number of runs; where there are many, those that fewest have."""
+    counts = Counter(values)
+    if len(counts) == len(values):
+        return f"{len(values)} levels, each in one run"
+    numbers = [level for level in counts if isinstance(level, int | float)]
+    levels = sorted(numbers) if len(numbers) == len(counts) else list(counts)
+    kept = set(sorted(levels, key=counts.__getitem__)[:_LISTED_LEVELS])
+    texts = [f"{kinds.written(level)[:_LONGEST_LEVEL]} x {counts[level]}" for level in levels if level in kept]
+    return ", ".join([*texts, f"and {len(levels) - len(kept)} more"] if len(kept) < len(levels) else texts)
+
+
+def _has(run: PlannedRun, name: str, value: Scalar) -> bool:
+    return name in run.settings and run.settings[name].value == value
+
+
+def _run_plan(run: PlannedRun, common: Mapping[str, Setting], change: str) -> RunPlan:
+    """Return what a run has of its own, with its sources; what is derived is computed from others, but for names."""
+    own = {name: setting for name, setting in run.settings.items() if name not in common}
+    derived = {n: s for n, s in own.items() if s.source.kind is SourceKind.DERIVED and n != "my_wandb_run_name"}
+    keys = {name: next((k for k in SETTINGS_OF.get(name, (name,)) if k in own), None) for name in run.parameters}
+    stands = {name: own[key] for name, key in keys.items() if key} | derived
+    sources = {name: setting.source for name, setting in stands.items()}
+    values = {name: setting.value for name, setting in derived.items()}
+    return RunPlan(**shared_fields(run, RunPlan) | {"change": change, "derived": values, "sources": sources})

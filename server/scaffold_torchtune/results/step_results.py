@@ -21,20 +21,15 @@ from scaffold_torchtune.models import (
     ChangeKind,
     Dataset,
     Excluded,
-    Experiment,
     FieldChange,
     Lines,
     Model,
     ModelPath,
-    Plan,
-    PlannedRun,
     Run,
     RunChange,
     RunProgress,
     RunState,
-    Setting,
     Source,
-    SourceKind,
     Values,
     lines_of,
 )
@@ -47,8 +42,6 @@ _MOST_GROUPS = 6
 _LONGEST_VALUE = 80
 _TEXT = "the text of setup_finetune.yaml"
 LONGEST_SUBMIT: Final = 700
-_LISTED_LEVELS = 12
-_LONGEST_LEVEL = 40
 
 
 class Cut(Enum):
@@ -444,17 +437,6 @@ SETTINGS_OF: Final = {
 """The settings that hold a parameter, where they have other names."""
 
 
-def parse_result(experiment: Experiment, directory: str) -> ParseResult:
-    """Return the experiment as parse_summary does."""
-    settings = [*experiment.config.items(), *experiment.environment.items()]
-    settings += [(f"models.{model.name}", model.path) for model in experiment.models]
-    settings += [(f"template.{name}", setting) for name, setting in experiment.template.items()]
-    settings += [("dataset", experiment.dataset.path)] if experiment.dataset else []
-    sources = lines_of((name, setting.source) for name, setting in settings)
-    own = {"experiment": experiment.name, "experiment_dir": directory, "sources": sources}
-    return ParseResult(**_shared(experiment, ParseResult) | own)
-
-
 _KINDS: tuple[ChangeKind, ...] = ("changed", "kept", "new", "dropped")
 _STARTED_AS = {
     "finished": "are trained",
@@ -588,74 +570,3 @@ def _old_and_new(change: FieldChange) -> tuple[str, str]:
         start = max(differs - _LONGEST_VALUE // 4, 0)
         texts = [("..." if start else "") + text[start:] for text in texts]
     return escape(texts[0], _LONGEST_VALUE), escape(texts[1], _LONGEST_VALUE)
-
-
-def plan_result(
-    plan: Plan, changes: Sequence[RunChange] = (), before: Sequence[Finding] = (), replaced: Collection[str] = ()
-) -> PlanResult:
-    """Return the plan as plan_runs does: what differs by run, and what all runs share.
-
-    Args:
-        plan: the plan.
-        changes: what becomes of each run.
-        before: the warnings of the plan before.
-        replaced: the started runs that are to be replaced.
-    """
-    compared = changes_of(changes, replaced=replaced)
-    kinds_of = {} if compared.is_first else {each.directory: each.kind for each in changes}
-    first = plan.runs[0].settings
-    common = {name: each for name, each in first.items() if all(_has(run, name, each.value) for run in plan.runs)}
-    every = [(name, setting) for run in plan.runs for name, setting in run.settings.items()]
-    own = {
-        "setup": plan.options.setup_script,
-        "defaults": {name: setting.value for name, setting in every if setting.source.kind is SourceKind.DEFAULT},
-        "runs": tuple(_run_plan(run, common, kinds_of.get(run.directory, "")) for run in plan.runs),
-        "levels": {name: _levels([run.parameters.get(name) for run in plan.runs]) for name in plan.varying},
-        "common": common,
-        "changes": compared,
-        "told": _told_before(plan.warnings, before),
-    }
-    return PlanResult(**_shared(plan, PlanResult) | own)
-
-
-def _told_before(now: Iterable[Finding], before: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Return findings of which there were as many before, by code and field: their texts may count other runs."""
-
-    def by_kind(found: Iterable[Finding]) -> Counter[tuple[str, str | None]]:
-        return Counter((each.code, each.field) for each in found)
-
-    now, known = tuple(now), by_kind(before)
-    same = {kind for kind, count in by_kind(now).items() if count <= known[kind]}
-    return tuple(each for each in now if (each.code, each.field) in same)
-
-
-def _levels(values: Sequence[Scalar]) -> str:
-    """Return the levels of a parameter, each with its number of runs; where there are many, those that fewest have."""
-    counts = Counter(values)
-    if len(counts) == len(values):
-        return f"{len(values)} levels, each in one run"
-    numbers = [level for level in counts if isinstance(level, int | float)]
-    levels = sorted(numbers) if len(numbers) == len(counts) else list(counts)
-    kept = set(sorted(levels, key=counts.__getitem__)[:_LISTED_LEVELS])
-    texts = [f"{kinds.written(level)[:_LONGEST_LEVEL]} x {counts[level]}" for level in levels if level in kept]
-    return ", ".join([*texts, f"and {len(levels) - len(kept)} more"] if len(kept) < len(levels) else texts)
-
-
-def _shared(of: Model, result: type[Model]) -> dict[str, Any]:
-    """Return the fields that a stage's model and its result have both."""
-    return {name: getattr(of, name) for name in result.model_fields if name in type(of).model_fields}
-
-
-def _has(run: PlannedRun, name: str, value: Scalar) -> bool:
-    return name in run.settings and run.settings[name].value == value
-
-
-def _run_plan(run: PlannedRun, common: Mapping[str, Setting], change: str) -> RunPlan:
-    """Return what a run has of its own, with its sources; what is derived is computed from others, but for names."""
-    own = {name: setting for name, setting in run.settings.items() if name not in common}
-    derived = {n: s for n, s in own.items() if s.source.kind is SourceKind.DERIVED and n != "my_wandb_run_name"}
-    keys = {name: next((k for k in SETTINGS_OF.get(name, (name,)) if k in own), None) for name in run.parameters}
-    stands = {name: own[key] for name, key in keys.items() if key} | derived
-    sources = {name: setting.source for name, setting in stands.items()}
-    values = {name: setting.value for name, setting in derived.items()}
-    return RunPlan(**_shared(run, RunPlan) | {"change": change, "derived": values, "sources": sources})
