@@ -22,7 +22,7 @@ from scaffold_torchtune.findings import Finding, Refused, counted, errors_in, es
 from scaffold_torchtune.models import Check, Readiness, Setting, State
 from scaffold_torchtune.parse import local_settings
 from scaffold_torchtune.pipeline import apply, journal, state
-from scaffold_torchtune.pipeline.external_setup import activates, environment_of, interface_of
+from scaffold_torchtune.pipeline.backend import activates, environment_of, interface_of
 from scaffold_torchtune.pipeline.locate import (
     Document,
     expanded,

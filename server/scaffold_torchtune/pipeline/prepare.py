@@ -22,6 +22,7 @@ from scaffold_torchtune.models import (
     Setting,
 )
 from scaffold_torchtune.parse import parse_experiment
+from scaffold_torchtune.pipeline.backend import interface_of, trial
 from scaffold_torchtune.pipeline.changes import (
     compare,
     decisions,
@@ -29,7 +30,6 @@ from scaffold_torchtune.pipeline.changes import (
     started_warnings,
     taken_outputs,
 )
-from scaffold_torchtune.pipeline.external_setup import interface_of, trial
 from scaffold_torchtune.pipeline.locate import (
     Document,
     copied,

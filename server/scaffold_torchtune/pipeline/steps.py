@@ -14,9 +14,8 @@ from scaffold_torchtune.pipeline.backend import backend_of
 from scaffold_torchtune.pipeline.changes import decisions, have_moved_on, kept_values
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
 from scaffold_torchtune.pipeline.run_states import states_of
-from scaffold_torchtune.plan import plan_result
+from scaffold_torchtune.plan import plan_result, states_told
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
-from scaffold_torchtune.results import step_results
 from scaffold_torchtune.results.step_results import (
     ParseResult,
     PlanResult,
@@ -250,7 +249,7 @@ def verdict(tree: Tree, frozen: Plan, request: Request, known: Mapping[str, RunS
         "submit": line,
         "experiment_dir": str(tree.root),
         "started": tuple(started),
-        "states": step_results.states_told(states),
+        "states": states_told(states),
         "kept": len(kept),
         "kept_values": kept_values(frozen),
         "tracking": validation.tracking(frozen),

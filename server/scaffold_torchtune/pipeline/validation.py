@@ -15,9 +15,10 @@ from scaffold_torchtune.pipeline.changes import fields_between, kept_findings
 from scaffold_torchtune.pipeline.locate import copied, experiment_directory, named_script, read_documents
 from scaffold_torchtune.pipeline.prepare import preflight_findings
 from scaffold_torchtune.pipeline.state import Record, files_there, hashes_of, identity
+from scaffold_torchtune.plan import changed_fields
 from scaffold_torchtune.preflight.training import output_dir
 from scaffold_torchtune.request import Interrupted, Request
-from scaffold_torchtune.results.step_results import ValidateResult, changed_fields
+from scaffold_torchtune.results.step_results import ValidateResult
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
 from scaffold_torchtune.validate import deduplicated, unchosen, validate_run, verdict
