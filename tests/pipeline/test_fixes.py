@@ -345,6 +345,8 @@ _FILES = "files of models or data are to be replaced by others, which are elsewh
 _MACHINE = "the machine or its environment lacks something, which is installed or chosen there"
 _SCRIPT = "a setup script of the user's own is to be corrected"
 _LOOK = "somebody is to look at what is in the way, or to wait"
+_JOB = "a job has to run again, or somebody has to look at its output"
+_CLUSTER = "a cluster has to answer; tests/pipeline/test_submit.py and tests/slurm/test_submit.py repeat the command"
 _CAUSE = "the cause is in the setup script or template that wrote the file"
 
 FOR_PEOPLE = {
@@ -368,7 +370,16 @@ FOR_PEOPLE = {
         "verdict-unlogged",
     ),
     _SCRIPT: ("script-unasked", "setup-would-fail", "untaken-setting", "setup-failed"),
-    _LOOK: ("unsafe-path", "busy", "internal-error", "history-damaged", "nothing-checked"),
+    _LOOK: ("unsafe-path", "busy", "internal-error", "history-damaged", "nothing-checked", "report-outdated"),
+    _JOB: (
+        "job-gpu-memory", "job-node-memory", "job-time-limit", "job-no-space", "job-not-writable", "job-environment",
+        "job-gpu-unusable", "job-nccl", "job-data", "job-checkpoint", "job-config", "job-network", "job-wandb",
+        "job-nan-loss", "job-preempted", "job-node-failure", "job-cancelled", "job-failed", "epochs-missing",
+    ),
+    _CLUSTER: (
+        "not-confirmed", "submit-unavailable", "queue-unknown", "submit-refused", "submit-unanswered", "still-held",
+        "runs-changed", "outcome-unseen", "variable-ignored",
+    ),
     _CAUSE: (
         "template-error", "render-mismatch", "unreadable-file", "missing-value", "value-mismatch", "stale-output",
         "wrong-type", "unplanned-value", "duplicate-directive", "late-directive", "placeholder-left",
