@@ -15,6 +15,6 @@ backup.py      .scaffold/backup, .scaffold/history: edited files and earlier fil
 history.py     `history`: the kept versions, and two versions compared
 explain.py     `explain`: the sources, the places and the earlier values of a run's settings
 submit.py      `submit`: jobs and arrays, each recorded before it may start
-reporting.py   `status`: progress, losses and causes of failure of runs; `report`: a page, a text or a table of the runs; the page is renewed after each scaffold
+reporting.py   `status`: progress, losses, causes of failure; `report`: a page, a text or a table of the runs
 diagnosis.py   unexpected errors; `doctor`: checks whether this machine is ready
 """
