@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scaffold_torchtune.cli import printing
+from scaffold_torchtune.cli.screens import View
 from scaffold_torchtune.findings import Finding, counted, few, one_line, refuse
 from scaffold_torchtune.job_causes import slurm_time
 from scaffold_torchtune.pipeline.explain import Explained, ExplainResult, arrival_line
@@ -41,14 +42,21 @@ _STYLES: Final = {"failed": "bold red", "running": "green", "finished": "dim"}
 _GOES_ON: Final = frozenset({"submitted", "running"})
 
 
-def show_status(out: Console, of: StatusResult, *, whole: bool = False) -> None:
+def show_status(out: Console, of: StatusResult, view: View = View()) -> None:  # noqa: B008 - frozen
     """Print the status of runs; of more than 40 those alone that run or need a look, and the number of the others."""
+    whole = view.whole
     counts = ", ".join(f"{number} {state}" for state, number in of.counts.items())
     _status_line(out, f"{of.experiment}: {counted(len(of.runs), 'run')}: {counts}", "bold")
+    if view.quiet:
+        printing.findings(out, _causes(of.runs))
+        _status_line(out, of.verdict)
+        return
     _status_line(out, of.verdict, "dim")
     shown = [run for run in of.runs if whole or len(of.runs) <= _MANY or run.cause or run.state == "running"]
+    if view.start is not None:
+        shown = view.page(out, of.runs)
     _run_rows(out, shown)
-    if rest := len(of.runs) - len(shown):
+    if view.start is None and (rest := len(of.runs) - len(shown)):
         _status_line(out, f"{counted(rest, 'run')} more; --all shows every run")
     printing.findings(out, _causes(of.runs))
     for reason in of.not_asked:
@@ -58,7 +66,7 @@ def show_status(out: Console, of: StatusResult, *, whole: bool = False) -> None:
         _status_line(out, f"not found: {reason}, of {run}", "yellow")
 
 
-def watch_status(out: Console, ask: Callable[[], StatusResult], seconds: float, *, whole: bool = False) -> StatusResult:
+def watch_status(out: Console, ask: Callable[[], StatusResult], seconds: float, view: View) -> StatusResult:
     """Show the status on a terminal again and again, until every run has ended or Ctrl-C; return the last one.
 
     Raises:
@@ -70,7 +78,7 @@ def watch_status(out: Console, ask: Callable[[], StatusResult], seconds: float, 
     result = ask()
     with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False, transient=True) as live:
         while _going_on(result):
-            live.update(_drawn(out, result, seconds, whole=whole), refresh=True)
+            live.update(_drawn(out, result, seconds, view), refresh=True)
             threading.Event().wait(seconds)
             result = ask()
     return result
@@ -80,13 +88,13 @@ def _going_on(of: StatusResult) -> bool:
     return any(run.state in _GOES_ON for run in of.runs)
 
 
-def _drawn(out: Console, of: StatusResult, seconds: float, *, whole: bool) -> Text:
+def _drawn(out: Console, of: StatusResult, seconds: float, view: View) -> Text:
     """Return the screen as one text, which the terminal is given in one piece."""
     drawn = Console(
         file=io.StringIO(), width=out.width, force_terminal=True, highlight=False, markup=False, emoji=False,
         color_system=out.color_system, no_color=out.no_color,  # type: ignore[arg-type]
     )  # fmt: skip
-    show_status(drawn, of, whole=whole)
+    show_status(drawn, of, view)
     _status_line(drawn, f"again every {seconds:g} s until all have ended; Ctrl-C ends it", "dim")
     assert isinstance(drawn.file, io.StringIO)  # noqa: S101 - see above
     return Text.from_ansi(drawn.file.getvalue())
@@ -198,7 +206,7 @@ def submit_asking(request: Request, options: argparse.Namespace) -> SubmitResult
     return submit(request, wanted, confirm)
 
 
-def show_submission(out: Console, of: SubmitResult) -> None:
+def show_submission(out: Console, of: SubmitResult, *, quiet: bool = False) -> None:
     """Print what was submitted, or would be, and what is next."""
     experiment = shlex.quote(of.experiment_dir)
     if of.outcome == "nothing":
@@ -214,7 +222,10 @@ def show_submission(out: Console, of: SubmitResult) -> None:
             _say(out, f"submitted {_runs(one.runs)}: job {one.job}{tasks}")
         if left := [run for each in of.batches if not each.job for run in each.runs]:
             _say(out, Text("not submitted", style="bold red"), f": {_runs(left)}")
-    printing.findings(out, [*(of.warnings if of.outcome == "nothing" else ()), *of.problems])
+    warnings = of.warnings if of.outcome == "nothing" and not quiet else ()
+    printing.findings(out, [*warnings, *of.problems])
+    if quiet:
+        return
     if of.outcome in {"submitted", "nothing"} and not of.problems:
         _say(out, f"next: scaffold-torchtune status {experiment}")
 
