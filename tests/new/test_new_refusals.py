@@ -106,9 +106,9 @@ def test_a_place_that_cannot_hold_an_experiment_is_refused(tmp_path: Path) -> No
 def test_a_fault_of_the_template_is_found_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(new, "_number", lambda value: "9" if value == 8 else str(value))
+    monkeypatch.setattr(new, "number_text", lambda value: "9" if value == 8 else str(value))
     assert refused(tmp_path / "one", {}) == [("render-mismatch", "runs")]
-    monkeypatch.setattr(new, "_number", lambda value: "9" if value == 2 else str(value))
+    monkeypatch.setattr(new, "number_text", lambda value: "9" if value == 2 else str(value))
     found = problems(tmp_path / "one", {})
     assert [(p.code, p.field, p.expected, p.actual) for p in found] == [("render-mismatch", "epochs", 2, 9)]
     monkeypatch.setattr(new, "_prose", lambda text: text.upper())

@@ -6,11 +6,13 @@ paths and commands are never broken.
 
 import contextlib
 import re
+import shlex
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from rich import box
 from rich.cells import cell_len
@@ -31,7 +33,9 @@ from scaffold_torchtune.findings import (
     escape,
     few,
     one_line,
+    shown,
 )
+from scaffold_torchtune.results.reply import Call
 from scaffold_torchtune.settings import kinds
 
 STYLES: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
@@ -191,6 +195,8 @@ def _block(out: Console, group: Alike, *, whole: bool) -> None:
         say(out, f"    {_others(group, whole=whole)}", hang=6)
     if one.fix:
         first, *pasted = one.fix.split("\n")
+        if not all(line.startswith("|") for line in pasted):
+            first, pasted = one.fix, []
         fix(out, f"    fix: {first}", style="dim", hang=6)
         for line in pasted:
             out.print(Text(one_line(line)), soft_wrap=True)
@@ -298,3 +304,59 @@ def cut(text: str, width: int) -> str:
             return f"{kept} ..."
         kept += f" {word}" if kept else word
     return kept
+
+
+_ONLY_SHOWN: Final = frozenset({"--dry-run", "--all", "--notes"})
+_NAMES_OF_RUN: Final = ("directory", "name")
+_Run = TypeVar("_Run")
+
+
+@dataclass(frozen=True)
+class View:
+    """What a person wants to see, and what they typed.
+
+    `whole`: every run, value and finding. `notes`: infos, too. `quiet`: only errors and the verdict. `only` is a
+    pattern of the runs to list, `start` the first of them, counted from 1. `words` are those of the command line.
+    `documents` are the arguments that name the experiment, for another command.
+    """
+
+    whole: bool = False
+    notes: bool = False
+    quiet: bool = False
+    only: str | None = None
+    start: int | None = None
+    words: tuple[str, ...] = ()
+    documents: tuple[str, ...] = ()
+
+    @property
+    def lists(self) -> bool:
+        """Return whether runs are listed, though they are many."""
+        return self.whole or self.only is not None or self.start is not None
+
+    def listed(self, runs: Iterable[_Run]) -> list[_Run]:
+        """Return the runs that are listed: those that match, from the first on."""
+        call = Call("", start=self.start, only=self.only)
+        return [run for run in runs if call.wants({k: getattr(run, k) for k in _NAMES_OF_RUN if hasattr(run, k)})][
+            (self.start or 1) - 1 :
+        ]
+
+    def page(self, out: Console, runs: Sequence[_Run]) -> list[_Run]:
+        """Return the listed runs of one page; print that none match, or how the next page is shown."""
+        listed = self.listed(runs)
+        if not listed and runs and self.lists:
+            what = f"no run matches {shown(self.only)}" if self.only else f"there is no run {self.start}"
+            say(out, f"{what}; there {'is' if len(runs) == 1 else 'are'} {counted(len(runs), 'run')}", style="yellow")
+        if self.whole or len(listed) <= MANY:
+            return listed
+        rest, following = len(listed) - MANY, (self.start or 1) + MANY
+        say(out, f"{counted(rest, 'more run')}; --start {following} begins with the next one, --all lists all", hang=2)
+        return listed[:MANY]
+
+    def again(self, name: str = "") -> str:
+        """Return the command once more, or another one of that name with the same options."""
+        options = [word for word in self.words[1:] if word not in _ONLY_SHOWN]
+        return shlex.join(["scaffold-torchtune", name or self.words[0], *options]) if self.words else ""
+
+    def other(self, name: str) -> str:
+        """Return another command for the same experiment."""
+        return shlex.join(["scaffold-torchtune", name, *self.documents]) if self.documents else ""

@@ -513,3 +513,12 @@ def _is_stated(clause: str, match: re.Match[str]) -> bool:
     named = (_IS_NAMED, _ON_WHAT) if match.start() < _FIRST else (_IS_NAMED,)
     of_what = (_OF_WHAT,) if "fine" in match[0].lower() else named
     return begins and any(pattern.match(clause, match.end()) for pattern in of_what)
+
+
+NOT_ALL_RUNS: Final = re.compile(
+    r"\b(?:controls?|baselines?|exclud\w+|exclusions?|except\w*|omit\w*|skip\w*|fraction(?:al)? factorial|unless"
+    r"|one[- ](?:factor|variable)[- ]at[- ]a[- ]time|(?:not|random|subset|some|latin)[- ](?:all|search|combinations)"
+    r"|paired|pairwise|without)\b",
+    re.IGNORECASE,
+)
+"""Words of a summary that may leave some combinations out of a grid, or add runs to it."""

@@ -18,7 +18,7 @@ from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
 from scaffold_torchtune.parse.reading import Reading, not_typed
 from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
-from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, by_plural, normalize
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_plural, column_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, other_training
 from scaffold_torchtune.system.markdown import Row, Section, Table, table_lines
 from scaffold_torchtune.torchtune_facts import LORA, find_model, method_in_words, method_of
@@ -232,13 +232,6 @@ def _of_table(table: Table, title: str, draft: SummaryDraft) -> Iterator[tuple[s
             draft.unread_lines.append(UnreadLine(several.name, text, label, plural=True))
 
 
-# words that may leave some combinations out of a grid, or add runs to it
-_NOT_ALL = re.compile(
-    r"\b(?:controls?|baselines?|exclud\w+|exclusions?|except\w*|omit\w*|skip\w*|fraction(?:al)? factorial|unless"
-    r"|one[- ](?:factor|variable)[- ]at[- ]a[- ]time|(?:not|random|subset|some|latin)[- ](?:all|search|combinations)"
-    r"|paired|pairwise|without)\b",
-    re.IGNORECASE,
-)
 _MOST_IN_GRID = 2_000
 _IN_FIX = 48
 
@@ -308,7 +301,7 @@ def _factors(root: Section, draft: SummaryDraft) -> list[_Factor] | None:
             return None
         found["model"] = [SourceText(name, line, _MODEL) for name, line in known.items()]
     order = sorted(found, key=lambda name: name != "model")
-    return [(_label(PARAMETERS[name]), found[name]) for name in order]
+    return [(column_label(PARAMETERS[name]), found[name]) for name in order]
 
 
 def _level_texts(parameter: Parameter, field: SourceText) -> list[SourceText]:
@@ -319,13 +312,7 @@ def _level_texts(parameter: Parameter, field: SourceText) -> list[SourceText]:
         is_understood = all(find_model(text) is not None for text in texts)
     else:
         is_understood = parameter.column and len(_numbers(parameter, field)) == len(texts)
-    return [SourceText(text, field.line, _label(parameter)) for text in texts] if is_understood else []
-
-
-def _label(parameter: Parameter) -> str:
-    return (
-        (parameter.option.label if parameter.option else "") or parameter.name if parameter.name != "model" else _MODEL
-    )
+    return [SourceText(text, field.line, column_label(parameter)) for text in texts] if is_understood else []
 
 
 def _named(text: SourceText) -> str:
@@ -341,7 +328,7 @@ def _size(factors: Sequence[_Factor]) -> int:
 
 def _doubt(draft: SummaryDraft, count: int) -> str:
     """Return why the runs may be others than all combinations; empty if they are not."""
-    if word := _NOT_ALL.search(draft.text):
+    if word := free_text.NOT_ALL_RUNS.search(draft.text):
         line = draft.text.count("\n", 0, word.start()) + 1
         return f"line {line} mentions {shown(word[0])}"
     if draft.stated_runs is not None and draft.stated_runs[0] != count:

@@ -621,3 +621,9 @@ def line(name: str, value: str) -> str:
     if not value:
         return f"--{name}"
     return f'--{name}="{value}"' if _APART.search(value) else f"--{name}={value}"
+
+
+def column_label(parameter: Parameter) -> str:
+    """Return the label of a column of the table of runs as `new` writes it."""
+    label = parameter.option.label if parameter.option else ""
+    return "Model" if parameter.name == "model" else label or parameter.name
