@@ -18,7 +18,7 @@ from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
 from scaffold_torchtune.parse.reading import Reading, not_typed
 from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
-from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_plural, column_label, normalize
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, by_plural, column_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, other_training
 from scaffold_torchtune.system.markdown import Row, Section, Table, table_lines
 from scaffold_torchtune.torchtune_facts import LORA, find_model, method_in_words, method_of
