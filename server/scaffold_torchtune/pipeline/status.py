@@ -30,26 +30,26 @@ from scaffold_torchtune.system.files import Tree
 
 _VERDICTS: Final = {
     "complete": "validation passed",
-    "failed": "the last validation failed, or was stopped midway",
-    "open": "not validated since files were made",
+    "failed": "the last validation failed or was stopped midway",
+    "open": "not validated since the last change of files",
 }
 _NAMED: Final = 8
 _LONG_END: Final = 1_048_576
-"""Bytes of the end of an output that are read where fewer do not show why its job failed."""
+"""The number of bytes at the end of an output that are read if fewer do not show why its job failed."""
 
 _SETTINGS: Final = ("batch_size", "mem", "time", "lr")
-"""The settings whose place in a document a fix names."""
+"""The settings for which a fix names the line of a document."""
 
 
 def status(request: Request, only: str | None = None) -> StatusResult:
     """Return the status of each planned run, in the plan's order.
 
     Args:
-        request: names the experiment; may say that SLURM is not to be asked.
+        request: names the experiment; may forbid asking SLURM.
         only: a pattern of run directories or Run Names; None for all.
 
     Raises:
-        Refused: no experiment is there, nothing was rendered yet, or no run matches.
+        Refused: the experiment does not exist, nothing was rendered yet, or no run matches.
     """
     directory = experiment_directory(request)
     with Tree(directory) as tree:
@@ -73,13 +73,13 @@ def _matching(plan: Plan, only: str | None) -> Sequence[PlannedRun]:
     found = [run for run in plan.runs if any(fnmatch.fnmatchcase(name, only) for name in (run.directory, run.name))]
     if not found:
         names = [run.directory for run in plan.runs]
-        message = did_you_mean(only, names, f"no run is called {shown(only)}.")
-        raise refuse("unknown-name", message, field="run", actual=escape(only), fix=f"name one of {few(names, _NAMED)}")
+        message = did_you_mean(only, names, f"no run has the name {shown(only)}.")
+        raise refuse("unknown-name", message, field="run", actual=escape(only), fix=f"use one of {few(names, _NAMED)}")
     return found
 
 
 class _Look(NamedTuple):
-    """A run with its state, and the output of its last job: its path, and what it shows."""
+    """A run with its state, and the path and content of the output of its last job."""
 
     run: PlannedRun
     state: RunState
@@ -96,7 +96,7 @@ def _of_run(tree: Tree, run: PlannedRun, found: RunState) -> RunStatus:
         [each for each in found.unseen if not found.unasked or found.unasked not in each],
     )
     if look.path and output is None:
-        unseen.append(f"{look.path} (not a file that can be read)")
+        unseen.append(f"{look.path} (not a readable file)")
     last = output.last if output else None
     epochs = run.integer("epochs", 1)
     return RunStatus(
@@ -127,7 +127,7 @@ def _job_state(job: JobState | None) -> str:
 
 
 def _look(tree: Tree, run: PlannedRun, found: RunState) -> _Look:
-    """Find the output of the last job: that of a job that waits or has just begun need not exist yet."""
+    """Find the output of the last job; a pending or just started job may have no output yet."""
     outputs = job_outputs(tree, run.directory)
     ids = {job_id: name for name, job_id in outputs.items()}
     current = found.job.id if found.job else next(iter(found.jobs[-1:]), "")
@@ -137,7 +137,7 @@ def _look(tree: Tree, run: PlannedRun, found: RunState) -> _Look:
 
 
 def _epochs_done(look: _Look) -> int | None:
-    """Return the epochs whose checkpoint is saved: in the output directory, else as the output says."""
+    """Return the number of epochs with a saved checkpoint: from the output directory, else from the job's output."""
     if look.state.epochs is not None:
         return look.state.epochs
     output = look.output
@@ -147,7 +147,7 @@ def _epochs_done(look: _Look) -> int | None:
 
 
 def _problem(tree: Tree, look: _Look) -> Finding | None:
-    """Return why the run failed, or why it is not well though it runs or has ended; None where all is well."""
+    """Return why the run failed, or the problem of a running or finished run; None if there is none."""
     found, output = look.state, look.output
     if found.state in {"planned", "scaffolded"}:
         return None
@@ -167,7 +167,7 @@ def _problem(tree: Tree, look: _Look) -> Finding | None:
 
 
 def _why_failed(seen: Symptom | None, end: JobEnd, asked: Requested, output: JobOutput | None) -> Finding:
-    """Return the cause; a loss that is no number goes before the end that SLURM made of the job."""
+    """Return the cause; a loss that is not finite has priority over the end of the job by SLURM."""
     lost = not_well(end, asked, output, None) if seen is None or seen.code in ENDED_BY_SLURM else None
     if lost is not None:
         return lost
@@ -175,7 +175,7 @@ def _why_failed(seen: Symptom | None, end: JobEnd, asked: Requested, output: Job
 
 
 def _asked(tree: Tree, look: _Look) -> Requested:
-    """Return what the run asked for: as its finetune.yaml and finetune.slurm have it, else as it was planned."""
+    """Return the requests of the run: from its finetune.yaml and finetune.slurm, else from the plan."""
     run = look.run
     files, _ = read_files(tree, run)
     config = files.readable_config.data if files.readable_config else {}

@@ -1,7 +1,7 @@
-"""What tools and commands return: each model is the schema of its reply. Keys are a contract: others rely on them.
+"""Results of tools and commands: each model is the schema of its reply. Keys are a contract with other programs.
 
-A field declares what becomes of it in a reply: `exclude` keeps it out, `exclude_if` does so where it says nothing, and
-`Cut` is the rule by which it is shortened where it is long.
+A field declares its treatment in a reply: `exclude` omits it, `exclude_if` omits it if it has no information, and `Cut`
+is the rule that shortens a long value.
 """
 
 import shlex
@@ -52,47 +52,47 @@ _LONGEST_LEVEL = 40
 
 
 class Cut(Enum):
-    """What a field holds that a reply cuts in its own way."""
+    """The kinds of fields that a reply shortens in their own way."""
 
-    NEVER = "what is worth nothing when it is cut"
-    RUNS = "runs, of which a pattern of names chooses"
-    NAMES = "names of runs that are counted elsewhere"
+    NEVER = "texts that are useless if cut"
+    RUNS = "runs, selected by a pattern of names"
+    NAMES = "names of runs whose number is given elsewhere"
     FINDINGS = "findings and questions"
     PROBLEMS = "the problems of a refusal"
-    EXPLAINED = "settings, each with where it comes from and arrives"
+    EXPLAINED = "settings, each with its source and the places where it arrives"
 
 
 _T = TypeVar("_T")
 OmitEmpty = Annotated[_T, Field(exclude_if=not_)]
-"""What a reply leaves out where it is empty, zero, false or None."""
+"""A field that a reply omits if it is empty, zero, false or None."""
 
-_ANSWERS = "values that the user gave where documents do not"
+_ANSWERS = "values that the user gave for fields that no document gives"
 Answers = Annotated[OmitEmpty[tuple[Answer, ...]], Field(description=_ANSWERS)]
 Findings = Annotated[tuple[Finding, ...], Cut.FINDINGS]
-Logged = Annotated[tuple[str, ...], Field(description="heads of the entries that scaffold.log got")]
+Logged = Annotated[tuple[str, ...], Field(description="heads of the entries added to scaffold.log")]
 
 
 class StepResult(Model):
-    """What one step returns."""
+    """The result of one step."""
 
     LISTED: ClassVar[tuple[str, ...]]
     """The keys of the reply that the output schema lists for agents."""
 
     FIRST: ClassVar[str | None] = None
-    """What is to be done with a result after which no tool is next; None where reply.py knows what is."""
+    """The next action after a result that no tool follows; None if reply.py decides it."""
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return how many there are of what a reply may list in part."""
+        """Return the numbers of the items that a reply may list only in part."""
         return self._numbers() | _severities(self.all_findings())
 
     @property
     def outcome(self) -> str:
-        """Return what came of the step, in one line."""
+        """Return the result of the step in one line."""
         return self._outcome()
 
     def all_findings(self) -> Sequence[Finding]:
-        """Return what was found of the whole experiment, then of each run."""
+        """Return the findings of the whole experiment, then of each run."""
         found: tuple[Finding, ...] = getattr(self, "warnings", ())
         return found
 
@@ -115,7 +115,7 @@ class ParseResult(StepResult):
     models: tuple[ModelPath, ...]
     config: Values = Field(description="Configuration by parameter name")
     environment: Values = Field(description="claude.local.md by setting name")
-    template: OmitEmpty[Values] = Field(description="what a plain YAML template gives where documents say nothing")
+    template: OmitEmpty[Values] = Field(description="values of a plain YAML template that no document gives")
     answers: Answers = ()
     sources: Lines = Field(description="lines by document and name")
     warnings: Findings
@@ -130,82 +130,82 @@ class ParseResult(StepResult):
 
 
 class ChangedRuns(Model):
-    """Runs of which the same would become."""
+    """Runs with the same change."""
 
-    what: str = Field(description="new, changed, kept (as it was when it started), or dropped (no longer in the table)")
-    count: int = Field(description="how many runs")
-    started: OmitEmpty[bool] = Field(default=False, description="whether they were submitted, run, or left something")
+    what: str = Field(description="new, changed, kept (as started), or dropped (no longer in the table)")
+    count: int = Field(description="number of runs")
+    started: OmitEmpty[bool] = Field(default=False, description="whether they were submitted, run, or have results")
     runs: tuple[str, ...]
-    fields: OmitEmpty[tuple[str, ...]] = Field(default=(), description="old -> new, with the line that says so")
-    state: OmitEmpty[str] = Field(default="", description="how far these runs have come, and what shows it")
+    fields: OmitEmpty[tuple[str, ...]] = Field(default=(), description="old -> new, with the line of the new value")
+    state: OmitEmpty[str] = Field(default="", description="state of these runs, with its evidence")
 
 
 class Changes(Model):
-    """What would become of the runs, beside what was scaffolded before."""
+    """The changes of the runs, compared with the previous scaffold."""
 
-    summary: str = Field(description="how many are new, unchanged, changed, kept and dropped")
-    states: OmitEmpty[str] = Field(default="", description="how many runs of the table have come how far")
-    groups: tuple[ChangedRuns, ...] = Field(description="all that is not unchanged, alike ones together")
-    is_first: bool = Field(default=False, exclude=True, description="whether nothing was scaffolded before")
+    summary: str = Field(description="number of new, unchanged, changed, kept and dropped runs")
+    states: OmitEmpty[str] = Field(default="", description="number of runs of the table in each state")
+    groups: tuple[ChangedRuns, ...] = Field(description="all runs that are not unchanged, grouped by their change")
+    is_first: bool = Field(default=False, exclude=True, description="whether no run was scaffolded before")
 
 
 class RunPlan(Model):
-    """A run directory to be."""
+    """A planned run directory."""
 
     directory: str
     name: str = Field(description="the row's Run Name")
-    change: OmitEmpty[str] = Field(default="", description="what would become of it, where runs were scaffolded before")
+    change: OmitEmpty[str] = Field(default="", description="its change, if runs were scaffolded before")
     line: int = Field(description="line of the row in the summary")
     parameters: dict[str, Scalar]
-    derived: OmitEmpty[dict[str, Scalar]] = Field(description="what else differs by run as it follows from these")
-    sources: dict[str, Source] = Field(exclude=True, description="where each value stands that is not the same in all")
+    derived: OmitEmpty[dict[str, Scalar]] = Field(description="derived values that differ between runs")
+    sources: dict[str, Source] = Field(exclude=True, description="source of each value that not all runs share")
 
 
 class PlanResult(StepResult):
-    """What would be written."""
+    """The plan: directories and values that would be written."""
 
     LISTED = ("counts", "changes", "runs", "varying", "levels", "common", "defaults", "excluded", "warnings")
 
-    changes: Changes = Field(description="what would become of the runs, beside what was scaffolded before")
-    varying: tuple[str, ...] = Field(description="parameters that vary, in naming order")
+    changes: Changes = Field(description="changes of the runs, compared with the previous scaffold")
+    varying: tuple[str, ...] = Field(description="varying parameters, in naming order")
     levels: OmitEmpty[dict[str, str]] = Field(
-        description="by parameter that varies, its levels, each with its number of runs: `1e-5 x 8, 3e-5 x 7`"
+        description="levels of each varying parameter, each with its number of runs: `1e-5 x 8, 3e-5 x 7`"
     )
-    pattern: str = Field(description="how run directories are named")
+    pattern: str = Field(description="naming pattern of run directories")
     template: str
     setup: str = Field(description="'bundled', or the external setup_finetune.py")
     answers: Answers = ()
-    defaults: dict[str, Scalar] = Field(description="settings that come from a default nobody asked for")
+    defaults: dict[str, Scalar] = Field(description="settings left at their defaults, which nobody chose")
     legend: OmitEmpty[dict[str, str]] = Field(description="free text behind prompt1, prompt2, ...")
     excluded: tuple[Excluded, ...]
     warnings: Findings
     runs: Annotated[tuple[RunPlan, ...], Cut.RUNS]
-    common: Values = Field(description="settings that all runs share; a reply has those that somebody chose")
-    told: Findings = Field(default=(), exclude=True, description="those of its warnings that the plan before had too")
-    told_before: OmitEmpty[int] = Field(default=0, description="infos that are left out, as the plan before had them")
+    common: Values = Field(description="settings that all runs share; a reply omits defaults")
+    told: Findings = Field(default=(), exclude=True, description="its warnings that the previous plan also had")
+    told_before: OmitEmpty[int] = Field(default=0, description="number of omitted infos, which the previous plan had")
     ask: OmitEmpty[tuple[Question, ...]] = Field(
-        default=(), description="what the user decides before it is scaffolded"
+        default=(), description="questions that the user decides before the runs are scaffolded"
     )
 
     @field_serializer("common")
     def _chosen(self, common: Values) -> dict[str, Scalar]:
         return {name: setting.value for name, setting in common.items() if name not in self.defaults}
 
-    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated properties
+    @computed_field  # type: ignore[prop-decorator]  # mypy does not support decorated properties
     @property
     def sources(self) -> Lines:
-        """Lines by document and name, of settings that all runs share."""
+        """Return lines by document and name of the settings that all runs share."""
         return lines_of((name, each.source) for name, each in self.common.items() if name not in self.defaults)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def rules(self) -> dict[str, str]:
-        """From what each value follows that differs between runs and stands in no document."""
+        """Return the rule of each value that differs between runs and is in no document."""
         own = {name: source for run in self.runs for name, source in run.sources.items()}
         return {name: str(source) for name, source in own.items() if not (source.file and source.line)}
 
     def without_told(self) -> "PlanResult":
-        """Return the plan without remarks that the plan before had too: what warns is told each time."""
+        """Return the plan without infos that the previous plan also had; warnings are always listed."""
         told = {id(each) for each in self.told if each.severity is Severity.INFO}
         kept = tuple(each for each in self.warnings if id(each) not in told)
         return self.model_copy(update={"warnings": kept, "told_before": len(self.warnings) - len(kept)})
@@ -215,71 +215,72 @@ class PlanResult(StepResult):
 
     def _outcome(self) -> str:
         varying = ", ".join(self.varying) or "nothing"
-        runs = f"{counted(len(self.runs), 'run')} planned, {len(self.excluded)} left out; varying: {varying}"
+        runs = f"{counted(len(self.runs), 'run')} planned, {len(self.excluded)} skipped; varying: {varying}"
         if not self.changes.is_first:
             runs = f"{self.changes.summary}; varying: {varying}"
         return f"{runs}; {_warnings(self.warnings)}. Nothing was written."
 
 
 class RenderedRun(Model):
-    """A run whose setup_finetune.yaml is written."""
+    """A run with its setup_finetune.yaml."""
 
     directory: str
-    created: bool = Field(description="false where it already was as planned")
+    created: bool = Field(description="false if it was already up to date")
 
 
 class RenderResult(StepResult):
-    """What render wrote."""
+    """The result of step render."""
 
     LISTED = ("created", "unchanged", "runs", "warnings")
 
     created: int
     unchanged: int
-    kept: OmitEmpty[int] = Field(default=0, description="started runs that stay as they were, among the unchanged")
-    changes: OmitEmpty[Changes | None] = Field(default=None, description="what became of the runs")
-    history: OmitEmpty[str] = Field(default="", description="where earlier files are kept that were replaced")
+    kept: OmitEmpty[int] = Field(default=0, description="number of kept started runs among the unchanged")
+    changes: OmitEmpty[Changes | None] = Field(default=None, description="changes of the runs")
+    history: OmitEmpty[str] = Field(default="", description="where replaced files are kept")
     runs: Annotated[tuple[RenderedRun, ...], Cut.RUNS]
-    plan_warnings: Findings = Field(default=(), exclude=True, description="those of the plan, as plan_runs tells them")
-    warnings: Findings = Field(description="what was found besides")
+    plan_warnings: Findings = Field(default=(), exclude=True, description="the warnings of the plan")
+    warnings: Findings = Field(description="warnings in addition to the plan's")
     logged: Logged = ()
 
     def _outcome(self) -> str:
-        done = f"{self.created} setup_finetune.yaml written, {self.unchanged} already as planned"
-        return f"{done}; {_warnings(self.warnings)} besides the plan's {_severities(self.plan_warnings)['warnings']}."
+        done = f"{self.created} setup_finetune.yaml written, {self.unchanged} unchanged"
+        planned = _severities(self.plan_warnings)["warnings"]
+        return f"{done}; {_warnings(self.warnings)} in addition to the plan's {planned}."
 
 
 class SetupRun(Model):
-    """What setup_finetune did for one run."""
+    """The result of setup_finetune for one run."""
 
     directory: str
     ok: bool
-    unchanged: OmitEmpty[bool] = Field(description="true where it was already done and nothing was run")
-    reason: str = Field(default="", description="why it failed: what happened, and the line of its output that matters")
-    cause: OmitEmpty[str] = Field(default="", description="what likely caused it, where that is known")
+    unchanged: OmitEmpty[bool] = Field(description="true if it was up to date and nothing was run")
+    reason: str = Field(default="", description="reason of the failure, with the relevant line of the output")
+    cause: OmitEmpty[str] = Field(default="", description="likely cause of the failure, if known")
     fix: OmitEmpty[str] = Field(default="", description="the next step")
-    status: OmitEmpty[int | None] = Field(default=None, description="exit status of a script; negative: the signal")
-    seconds: OmitEmpty[float | None] = Field(default=None, description="how long an external script ran")
-    output: OmitEmpty[str] = Field(default="", description="file with what was kept of its output, where it failed")
+    status: OmitEmpty[int | None] = Field(default=None, description="exit status of a script, or minus its signal")
+    seconds: OmitEmpty[float | None] = Field(default=None, description="run time of an external script")
+    output: OmitEmpty[str] = Field(default="", description="file with the output of a failed script")
 
 
 class SetupResult(StepResult):
-    """What run_setup did."""
+    """The result of run_setup."""
 
     LISTED = ("processed", "succeeded", "failed", "runs", "warnings")
 
-    environment: str = Field(default="", description="what an external script ran in; empty for the bundled one")
+    environment: str = Field(default="", description="environment of an external script; empty for the bundled one")
     processed: int
     succeeded: int
     failed: int
     warnings: Findings
-    history: OmitEmpty[str] = Field(default="", description="where earlier files are kept that were replaced")
+    history: OmitEmpty[str] = Field(default="", description="where replaced files are kept")
     runs: Annotated[tuple[SetupRun, ...], Cut.RUNS]
     logged: Logged = ()
 
     def _outcome(self) -> str:
         already = sum(run.unchanged for run in self.runs)
         done = f"{counted(self.processed, 'run')} processed: {self.succeeded} succeeded, {self.failed} failed"
-        return f"{done}{f'; {already} were done already' if already else ''}; {_warnings(self.warnings)}."
+        return f"{done}{f'; {already} unchanged' if already else ''}; {_warnings(self.warnings)}."
 
 
 class ValidatedRun(Model):
@@ -296,7 +297,7 @@ def submit_command(experiment_dir: str) -> str:
 
 
 class ValidateResult(StepResult):
-    """The verdict: `passed` only when every planned run was checked and has no error."""
+    """The verdict: `passed` only if every planned run was checked and has no error."""
 
     LISTED = ("passed", "checked", "planned", "runs", "findings", "submit")
 
@@ -310,28 +311,28 @@ class ValidateResult(StepResult):
     )
     experiment_dir: str = Field(default="", exclude=True)
     started: Annotated[OmitEmpty[tuple[str, ...]], Cut.NAMES] = Field(
-        default=(), description="runs that were started, which it leaves out"
+        default=(), description="started runs, which the submit line skips"
     )
-    states: OmitEmpty[str] = Field(default="", description="how many runs have come how far; empty unless passed")
-    kept: OmitEmpty[int] = Field(default=0, description="started runs that stay as they were, whatever documents say")
-    kept_values: OmitEmpty[tuple[str, ...]] = Field(default=(), description="what is other in them than documents say")
+    states: OmitEmpty[str] = Field(default="", description="number of runs in each state; empty unless passed")
+    kept: OmitEmpty[int] = Field(default=0, description="started runs that stay as started, unlike the documents")
+    kept_values: OmitEmpty[tuple[str, ...]] = Field(default=(), description="their values that differ from documents")
     tracking: Annotated[OmitEmpty[str], Cut.NEVER] = Field(
-        default="", description="how to send what runs log offline to Weights & Biases; empty unless passed"
+        default="", description="command that sends offline logs to Weights & Biases; empty unless passed"
     )
     logged: Logged = ()
 
     def all_findings(self) -> Sequence[Finding]:
-        """Return what was found of the whole experiment, then of each run."""
+        """Return the findings of the whole experiment, then of each run."""
         return [*self.findings, *(each for run in self.runs for each in run.findings)]
 
     @field_serializer("submit")
     def _command(self, submit: str) -> str:
-        """Return a command in any case: a line that is long for many runs is what `submit` does."""
+        """Return the submit line, or the command `submit` if the line is too long for a reply."""
         return submit if len(submit) <= LONGEST_SUBMIT else submit_command(self.experiment_dir)
 
     @property
     def verdict(self) -> str:
-        """The verdict, with how many runs failed: `validation failed: 2 of 36 runs`."""
+        """Return the verdict with the number of failed runs: `validation failed: 2 of 36 runs`."""
         if self.passed:
             return f"validation passed: {self.planned} of {counted(self.planned, 'run')}"
         failed, unchecked = self.counts["failed"], self.planned - self.checked
@@ -343,15 +344,15 @@ class ValidateResult(StepResult):
 
     @property
     def kept_told(self) -> str:
-        """What is kept: `, 3 kept as started (epochs 3, the summary says 5)`; nothing where nothing is."""
+        """Return the kept runs: `, 3 kept as started (epochs 3, the summary says 5)`; an empty text without any."""
         values = f" ({'; '.join(self.kept_values)})" if self.kept_values else ""
         return f", {self.kept} kept as started{values}" if self.kept else ""
 
     @property
     def left_told(self) -> str:
-        """How many runs the line submits, and how many are left out as they were started."""
+        """Return the number of runs in the submit line, and of runs that it skips because they were started."""
         left = self.planned - len(self.started)
-        left_out = f", {len(self.started)} left out as started" if self.started else ""
+        left_out = f", {len(self.started)} skipped as started" if self.started else ""
         return f"{left} to submit{left_out}" if left else f"nothing to submit: all {self.planned} were started"
 
     def _numbers(self) -> dict[str, int]:
@@ -378,9 +379,9 @@ class ScaffoldResult(Model):
     setup: SetupResult
     validation: ValidateResult = Field(serialization_alias="validate")  # `validate` is taken in pydantic
     ok: bool
-    unchanged: bool = Field(description="true where everything already was as planned and nothing was written")
+    unchanged: bool = Field(description="true if everything was up to date and nothing was written")
     log: str = Field(description="path of scaffold.log")
-    submit: str = Field(description="the command that submits the runs; empty unless all is well")
+    submit: str = Field(description="the command that submits the runs; empty unless all runs passed")
 
     @field_serializer("submit")
     def _command(self, submit: str) -> str:
@@ -394,7 +395,7 @@ class ScaffoldResult(Model):
 
     @property
     def verdict(self) -> str:
-        """The verdict, with how many runs failed in which step: `not ready: setup failed in 1 of 4 runs`."""
+        """Return the verdict with the number of failed runs by step: `not ready: setup failed in 1 of 4 runs`."""
         failed = {run.directory for run in self.setup.runs if not run.ok}
         if not failed:
             return self.validation.verdict
@@ -404,24 +405,24 @@ class ScaffoldResult(Model):
 
     @property
     def logged(self) -> tuple[str, ...]:
-        """Return heads of the entries that scaffold.log got."""
+        """Return the heads of the entries added to scaffold.log."""
         return (*self.render.logged, *self.setup.logged, *self.validation.logged)
 
     @property
     def outcome(self) -> str:
-        """Return what came of all steps, in one line."""
+        """Return the result of all steps in one line."""
         state = "ready to submit" if self.ok else "NOT READY"
         unchanged = "; nothing was changed" if self.unchanged else ""
         return f"{state}: {self.setup.outcome} {self.validation.outcome}{unchanged}"
 
 
 class RefusalError(Model):
-    """Why the work cannot proceed: a refusal's `error`."""
+    """The `error` of a refusal: its problems and questions."""
 
     message: str
     problems: Annotated[tuple[Finding, ...], Cut.PROBLEMS]
     ask: Annotated[OmitEmpty[tuple[Question, ...]], Cut.FINDINGS] = ()
-    """What to ask the user."""
+    """The questions for the user."""
 
 
 def _warnings(found: Iterable[Finding]) -> str:
@@ -429,7 +430,7 @@ def _warnings(found: Iterable[Finding]) -> str:
 
 
 def _severities(found: Iterable[Finding]) -> dict[str, int]:
-    """Return how many findings there are of each severity; of errors and information only where there are any."""
+    """Return the number of findings by severity; errors and infos only if there are any."""
     counts = Counter(each.severity for each in found)
     names = {Severity.ERROR: "errors", Severity.WARNING: "warnings", Severity.INFO: "infos"}
     return {name: counts[each] for each, name in names.items() if counts[each] or each is Severity.WARNING}
@@ -441,11 +442,11 @@ SETTINGS_OF: Final = {
     "recipe": ("custom_recipe",),
     "warmup_ratio": ("num_warmup_steps",),
 }
-"""The settings that hold a parameter, where they have other names."""
+"""The settings that hold a parameter, if they have other names."""
 
 
 def parse_result(experiment: Experiment, directory: str) -> ParseResult:
-    """Return the experiment as parse_summary does."""
+    """Return the experiment as the result of parse_summary."""
     settings = [*experiment.config.items(), *experiment.environment.items()]
     settings += [(f"models.{model.name}", model.path) for model in experiment.models]
     settings += [(f"template.{name}", setting) for name, setting in experiment.template.items()]
@@ -465,12 +466,12 @@ _STARTED_AS = {
 
 
 def changes_of(found: Sequence[RunChange], *, done: bool = False, replaced: Collection[str] = ()) -> Changes:
-    """Return what becomes of runs, alike ones together; without groups where nothing was scaffolded before.
+    """Return the changes of runs, grouped; without groups if nothing was scaffolded before.
 
     Args:
-        found: what becomes of each run.
-        done: it has been done.
-        replaced: the started runs that are to be replaced.
+        found: the change of each run.
+        done: whether the changes have been made.
+        replaced: the started runs to replace.
     """
     if all(each.kind == "new" for each in found):
         summary = f"{counted(len(found), 'run')}: all new" if found else ""
@@ -502,24 +503,24 @@ def changes_of(found: Sequence[RunChange], *, done: bool = False, replaced: Coll
 
 
 def states_told(states: Mapping[str, RunState | None]) -> str:
-    """Return how many runs are in each state, the few of a state by name, and what cannot be seen from here."""
+    """Return the number of runs in each state, the names if they are few, and the sources that cannot be read."""
     by_state: dict[str, list[str]] = {}
     for name, each in states.items():
         by_state.setdefault(each.state if each else "planned", []).append(name)
     order = [state for state in get_args(RunProgress) if state in by_state]
     counts = [f"{len(names)} {state}{_named(state, names)}" for state in order for names in [by_state[state]]]
     unseen = dict.fromkeys(reason for each in states.values() if each for reason in each.unseen)
-    return ", ".join(counts) + (f"; not seen from here: {few([*unseen], _NAMED_UNSEEN)}" if unseen else "")
+    return ", ".join(counts) + (f"; not known: {few([*unseen], _NAMED_UNSEEN)}" if unseen else "")
 
 
 def _named(state: str, names: Sequence[str]) -> str:
-    """Return the names of runs that have a state worth a look, where they are few."""
+    """Return the names of runs in a state that needs attention, if they are few."""
     told = state in {"submitted", "running", "failed"} and len(names) <= _NAMED_RUNS
     return f" ({', '.join(names)})" if told else ""
 
 
 def _groups(found: Iterable[RunChange]) -> tuple[ChangedRuns, ...]:
-    """Return runs that are not unchanged, alike ones together; where that is many groups, those of the same fields."""
+    """Return the groups of changed runs; if they are too many, runs with the same fields are one group."""
     exact: dict[tuple[Any, ...], list[RunChange]] = {}
     rough: dict[tuple[Any, ...], list[RunChange]] = {}
     for each in found:
@@ -533,12 +534,12 @@ def _groups(found: Iterable[RunChange]) -> tuple[ChangedRuns, ...]:
 
 
 def _by_kind(key: tuple[Any, ...]) -> tuple[int, bool]:
-    """Return where a group stands: by what becomes of it, started ones first."""
+    """Return the sort key of a group: by its change, started runs first."""
     return key[1], key[0]
 
 
 def change_line(group: ChangedRuns, most: int) -> str:
-    """Return what becomes of alike runs in one line: `changed (36 runs: a, ...): epochs 3 -> 5; finished`."""
+    """Return the change of a group of runs in one line: `changed (36 runs: a, ...): epochs 3 -> 5; finished`."""
     told = "; ".join(filter(None, (", ".join(group.fields), group.state)))
     runs = f"{counted(group.count, 'run')}: " if group.count > 1 else ""
     return f"{group.what} ({runs}{few(group.runs, most)})" + (f": {told}" if told else "")
@@ -559,7 +560,7 @@ def _changed_runs(alike: Sequence[RunChange]) -> ChangedRuns:
 
 
 def changed_fields(found: Iterable[RunChange]) -> list[str]:
-    """Return what becomes of values, each once with how many runs: `epochs 3 -> 5 (summary.md:48), 4 runs`."""
+    """Return the changed values, each once with its number of runs: `epochs 3 -> 5 (summary.md:48), 4 runs`."""
     groups: dict[FieldChange, list[FieldChange]] = {}
     for run in found:
         for each, shared in zip(run.fields, run.shared, strict=True):
@@ -568,7 +569,7 @@ def changed_fields(found: Iterable[RunChange]) -> list[str]:
 
 
 def _changed_field(alike: Sequence[FieldChange]) -> str:
-    """Return what becomes of a value in some runs, of several changes the first: `epochs 3 -> 5 (summary.md:48)`."""
+    """Return the change of a value in some runs, the first of several: `epochs 3 -> 5 (summary.md:48)`."""
     old, new = _old_and_new(alike[0])
     others = len({(each.old, each.new) for each in alike}) - 1
     sources = [each.source for each in alike if each.source and each.source.file and each.source.line]
@@ -578,7 +579,7 @@ def _changed_field(alike: Sequence[FieldChange]) -> str:
 
 
 def _old_and_new(change: FieldChange) -> tuple[str, str]:
-    """Return both values as people write them; of long texts a part from where they differ."""
+    """Return both values as people write them; long texts are cut to the part where they differ."""
     texts = [
         "nothing" if each is None else each if isinstance(each, str) else kinds.written(each)
         for each in (change.old, change.new)
